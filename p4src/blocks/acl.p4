@@ -1,0 +1,95 @@
+// acl: ordered rules over a packet's headers: permit, deny, or go to another segment.
+// It serves access lists and every branch that is a pure match (an IDS's port prefilter,
+// a virtual address, NAPT's return classification).
+// Reads: meta.segment and the fields of a match. Writes: meta.segment, meta.drop.
+// Effect on the packet: none but the drop. A miss permits: the compiler emits the default rule.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BLOCKS_ACL_P4
+#define BLOCKS_ACL_P4
+
+control acl_block(inout headers_t hdr, inout metadata_t meta)
+                 (bit<32> ipv4_entries, bit<32> ipv6_entries, bit<32> other_entries) {
+    DIRECT_COUNTER(ipv4_counter);
+    DIRECT_COUNTER(ipv6_counter);
+    DIRECT_COUNTER(other_counter);
+
+    action permit() {
+    }
+
+    action deny() {
+        meta.drop = 1;
+    }
+
+    action go_to(segment_id_t segment) {
+        meta.segment = segment;
+    }
+
+    table ipv4 {
+        key = {
+            meta.segment : exact @name("segment");
+            hdr.ipv4.src_addr : ternary @name("src");
+            hdr.ipv4.dst_addr : ternary @name("dst");
+            meta.protocol : ternary @name("protocol");
+            meta.l4 : ternary @name("l4");
+            meta.l4_src : range @name("src_port");
+            meta.l4_dst : range @name("dst_port");
+            meta.tcp_flags : ternary @name("tcp_flags");
+        }
+        actions = {
+            permit;
+            deny;
+            go_to;
+        }
+        size = ipv4_entries;
+        const default_action = permit();
+        counters = ipv4_counter;
+    }
+
+    table ipv6 {
+        key = {
+            meta.segment : exact @name("segment");
+            hdr.ipv6.src_addr : ternary @name("src");
+            hdr.ipv6.dst_addr : ternary @name("dst");
+            meta.protocol : ternary @name("protocol");
+            meta.l4 : ternary @name("l4");
+            meta.l4_src : range @name("src_port");
+            meta.l4_dst : range @name("dst_port");
+            meta.tcp_flags : ternary @name("tcp_flags");
+        }
+        actions = {
+            permit;
+            deny;
+            go_to;
+        }
+        size = ipv6_entries;
+        const default_action = permit();
+        counters = ipv6_counter;
+    }
+
+    table other {
+        key = {
+            meta.segment : exact @name("segment");
+            meta.ether_type : ternary @name("ether_type");
+        }
+        actions = {
+            permit;
+            deny;
+            go_to;
+        }
+        size = other_entries;
+        const default_action = permit();
+        counters = other_counter;
+    }
+
+    apply {
+        if (hdr.ipv4.isValid()) {
+            ipv4.apply();
+        } else if (hdr.ipv6.isValid()) {
+            ipv6.apply();
+        } else {
+            other.apply();
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,88 @@
+// classify: at a host-facing port, which graph and which of its first segments a frame enters.
+// Reads: meta.arrival_port and the fields of a match. Writes: meta.segment, meta.graph, meta.drop.
+// Effect on the packet: none; a frame that no graph asked for is dropped.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BLOCKS_CLASSIFY_P4
+#define BLOCKS_CLASSIFY_P4
+
+control classify_block(inout headers_t hdr, inout metadata_t meta) {
+    DIRECT_COUNTER(ipv4_counter);
+    DIRECT_COUNTER(ipv6_counter);
+    DIRECT_COUNTER(other_counter);
+
+    action enter(segment_id_t segment, graph_id_t graph) {
+        meta.segment = segment;
+        meta.graph = graph;
+        meta.spi = graph ++ (bit<14>)0;
+    }
+
+    action refuse() {
+        meta.drop = 1;
+    }
+
+    table ipv4 {
+        key = {
+            meta.arrival_port : exact @name("ingress_port");
+            hdr.ipv4.src_addr : ternary @name("src");
+            hdr.ipv4.dst_addr : ternary @name("dst");
+            meta.protocol : ternary @name("protocol");
+            meta.l4 : ternary @name("l4");
+            meta.l4_src : range @name("src_port");
+            meta.l4_dst : range @name("dst_port");
+            meta.tcp_flags : ternary @name("tcp_flags");
+        }
+        actions = {
+            enter;
+            @defaultonly refuse;
+        }
+        size = 1024;
+        const default_action = refuse();
+        counters = ipv4_counter;
+    }
+
+    table ipv6 {
+        key = {
+            meta.arrival_port : exact @name("ingress_port");
+            hdr.ipv6.src_addr : ternary @name("src");
+            hdr.ipv6.dst_addr : ternary @name("dst");
+            meta.protocol : ternary @name("protocol");
+            meta.l4 : ternary @name("l4");
+            meta.l4_src : range @name("src_port");
+            meta.l4_dst : range @name("dst_port");
+            meta.tcp_flags : ternary @name("tcp_flags");
+        }
+        actions = {
+            enter;
+            @defaultonly refuse;
+        }
+        size = 1024;
+        const default_action = refuse();
+        counters = ipv6_counter;
+    }
+
+    table other {
+        key = {
+            meta.arrival_port : exact @name("ingress_port");
+            meta.ether_type : ternary @name("ether_type");
+        }
+        actions = {
+            enter;
+            @defaultonly refuse;
+        }
+        size = 512;
+        const default_action = refuse();
+        counters = other_counter;
+    }
+
+    apply {
+        if (hdr.ipv4.isValid()) {
+            ipv4.apply();
+        } else if (hdr.ipv6.isValid()) {
+            ipv6.apply();
+        } else {
+            other.apply();
+        }
+    }
+}
+
+#endif

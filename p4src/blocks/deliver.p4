@@ -1,0 +1,118 @@
+// deliver: the end of a path: which host of the endpoint, and where it is attached.
+// Reads: meta.segment, MACs, destination address. Writes: MACs, meta.next*,
+// meta.egress_port, meta.flood_group, meta.drop.
+// Effect on the packet: a frame to the gateway's MAC gets its host's; no such host: dropped.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BLOCKS_DELIVER_P4
+#define BLOCKS_DELIVER_P4
+
+control deliver_block(inout headers_t hdr, inout metadata_t meta) {
+    DIRECT_COUNTER(mac_counter);
+    DIRECT_COUNTER(ipv4_counter);
+    DIRECT_COUNTER(ipv6_counter);
+
+    action to_port(port_id_t port) {
+        meta.egress_port = port;
+        meta.next = NEXT_PORT;
+    }
+
+    action to_switch(mac_addr_t mac, bit<24> spi, bit<8> si) {
+        meta.next_mac = mac;
+        meta.next_spi = spi;
+        meta.next_si = si;
+        meta.next = NEXT_TAGGED;
+    }
+
+    action flood(bit<16> group) {
+        meta.flood_group = group;
+        meta.next = NEXT_FLOOD;
+    }
+
+    action host_at_port(mac_addr_t host_mac, mac_addr_t gateway_mac, port_id_t port) {
+        hdr.ethernet.dst_addr = host_mac;
+        hdr.ethernet.src_addr = gateway_mac;
+        meta.egress_port = port;
+        meta.next = NEXT_PORT;
+    }
+
+    action host_at_switch(mac_addr_t host_mac, mac_addr_t gateway_mac,
+                          mac_addr_t mac, bit<24> spi, bit<8> si) {
+        hdr.ethernet.dst_addr = host_mac;
+        hdr.ethernet.src_addr = gateway_mac;
+        meta.next_mac = mac;
+        meta.next_spi = spi;
+        meta.next_si = si;
+        meta.next = NEXT_TAGGED;
+    }
+
+    action resolve() {
+    }
+
+    action no_host() {
+        meta.drop = 1;
+    }
+
+    table mac {
+        key = {
+            meta.segment : exact @name("segment");
+            hdr.ethernet.dst_addr : lpm @name("dst");
+        }
+        actions = {
+            to_port;
+            to_switch;
+            flood;
+            resolve;
+            @defaultonly no_host;
+        }
+        size = 4096;
+        const default_action = no_host();
+        counters = mac_counter;
+    }
+
+    table ipv4 {
+        key = {
+            meta.segment : exact @name("segment");
+            hdr.ipv4.dst_addr : exact @name("dst");
+        }
+        actions = {
+            host_at_port;
+            host_at_switch;
+            @defaultonly no_host;
+        }
+        size = 4096;
+        const default_action = no_host();
+        counters = ipv4_counter;
+    }
+
+    table ipv6 {
+        key = {
+            meta.segment : exact @name("segment");
+            hdr.ipv6.dst_addr : exact @name("dst");
+        }
+        actions = {
+            host_at_port;
+            host_at_switch;
+            @defaultonly no_host;
+        }
+        size = 4096;
+        const default_action = no_host();
+        counters = ipv6_counter;
+    }
+
+    apply {
+        switch (mac.apply().action_run) {
+            resolve: {
+                if (hdr.ipv4.isValid()) {
+                    ipv4.apply();
+                } else if (hdr.ipv6.isValid()) {
+                    ipv6.apply();
+                } else {
+                    meta.drop = 1;
+                }
+            }
+            default: {}
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,48 @@
+// fabric: forwards tagged frames by their structured outer MAC (kind and tree, device, core).
+// Reads: hdr.outer.dst_addr. Writes: meta.egress_port, meta.drop.
+// Effect on the packet: at a server's own switch the tree is cleared, so that a core has one MAC.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BLOCKS_FABRIC_P4
+#define BLOCKS_FABRIC_P4
+
+control fabric_block(inout headers_t hdr, inout metadata_t meta) {
+    DIRECT_COUNTER(forward_counter);
+
+    action forward(port_id_t port) {
+        meta.egress_port = port;
+    }
+
+    action to_server(port_id_t port) {
+        hdr.outer.dst_addr[39:32] = 0;
+        meta.egress_port = port;
+    }
+
+    action recirculate_here() {
+        meta.egress_port = RECIRCULATE_PORT;
+    }
+
+    action unreachable() {
+        meta.drop = 1;
+    }
+
+    table devices {
+        key = {
+            hdr.outer.dst_addr : lpm @name("device");
+        }
+        actions = {
+            forward;
+            to_server;
+            recirculate_here;
+            @defaultonly unreachable;
+        }
+        size = 4096;
+        const default_action = unreachable();
+        counters = forward_counter;
+    }
+
+    apply {
+        devices.apply();
+    }
+}
+
+#endif

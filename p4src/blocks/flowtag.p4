@@ -1,0 +1,97 @@
+// flowtag: the NSH tag (RFC 8300, MD type 1, next protocol Ethernet): who a tagged frame is for,
+// pushing it at the ingress switch, popping it at the last device.
+// Reads: meta.next, label, arrival_us, switch_id. Writes: hdr.outer, hdr.nsh, meta.segment, meta.graph.
+// Effect on the packet: 38 bytes in front of the original frame, which is never touched.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BLOCKS_FLOWTAG_P4
+#define BLOCKS_FLOWTAG_P4
+
+// A tagged frame that is addressed to this switch enters the segment of its service path.
+control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
+    DIRECT_COUNTER(paths_counter);
+
+    action enter(segment_id_t segment) {
+        meta.segment = segment;
+    }
+
+    action refuse() {
+        meta.drop = 1;
+    }
+
+    table paths {
+        key = {
+            hdr.nsh.spi : exact @name("spi");
+            hdr.nsh.si : exact @name("si");
+        }
+        actions = {
+            enter;
+            @defaultonly refuse;
+        }
+        size = 4096;
+        const default_action = refuse();
+        counters = paths_counter;
+    }
+
+    apply {
+        meta.label = hdr.nsh.label;
+        meta.spi = hdr.nsh.spi;
+        meta.si = hdr.nsh.si;
+        meta.graph = hdr.nsh.spi[23:14];
+        // RFC 8300, 2.2: decrement, and drop at zero.
+        if (hdr.nsh.ttl <= 1) {
+            meta.drop = 1;
+        } else {
+            hdr.nsh.ttl = hdr.nsh.ttl - 1;
+            if (hdr.outer.dst_addr[31:16] == meta.switch_id) {
+                paths.apply();
+            } else {
+                meta.next = NEXT_TAGGED;
+            }
+        }
+    }
+}
+
+// Writes the tag of a frame that leaves for another device, takes it off one that leaves for a host.
+control flowtag_departure_block(inout headers_t hdr, inout metadata_t meta) {
+    action push() {
+        hdr.outer.setValid();
+        hdr.outer.ether_type = ETHERTYPE_NSH;
+        hdr.nsh.setValid();
+        hdr.nsh.version = 0;
+        hdr.nsh.oam = 0;
+        hdr.nsh.unassigned1 = 0;
+        hdr.nsh.ttl = 63;
+        hdr.nsh.length = 6;
+        hdr.nsh.unassigned2 = 0;
+        hdr.nsh.md_type = 1;
+        hdr.nsh.next_protocol = 3;
+        hdr.nsh.nf_set_bits = 0;
+        hdr.nsh.label = meta.label;
+        hdr.nsh.nf_labels = 0;
+        hdr.nsh.ingress_us = meta.arrival_us[31:0];
+    }
+
+    action address() {
+        hdr.outer.dst_addr = meta.next_mac;
+        hdr.outer.src_addr = 16w0x0200 ++ meta.switch_id ++ 16w0;
+        hdr.nsh.spi = meta.next_spi;
+        hdr.nsh.si = meta.next_si;
+        hdr.nsh.traffic_class = meta.next_class;
+    }
+
+    apply {
+        if (meta.next == NEXT_TAGGED) {
+            if (meta.host_facing == 1) {
+                push();
+            }
+            if (meta.segment != 0) {    // not in transit
+                address();
+            }
+        } else {
+            hdr.outer.setInvalid();
+            hdr.nsh.setInvalid();
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,125 @@
+// rewrite: replaces a source or destination address one to one (static NAT).
+// Reads: meta.segment, IP addresses. Writes: IP addresses, IPv4 and L4 checksums, meta.flow_*.
+// Effect on the packet: the address and the checksums that cover it; a miss changes nothing.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BLOCKS_REWRITE_P4
+#define BLOCKS_REWRITE_P4
+
+control rewrite_block(inout headers_t hdr, inout metadata_t meta) {
+    DIRECT_COUNTER(src_ipv4_counter);
+    DIRECT_COUNTER(dst_ipv4_counter);
+    DIRECT_COUNTER(src_ipv6_counter);
+    DIRECT_COUNTER(dst_ipv6_counter);
+    checksum_update() update_ip;
+    checksum_update() update_tcp;
+    checksum_update() update_udp;
+    checksum_update() update_icmpv6;
+    bit<32> delta = 0;
+
+    action set_src_ipv4(ipv4_addr_t address) {
+        delta = delta + SUM_2(~hdr.ipv4.src_addr) + SUM_2(address);
+        hdr.ipv4.src_addr = address;
+        meta.flow_src = (bit<128>)address;
+    }
+
+    action set_dst_ipv4(ipv4_addr_t address) {
+        delta = delta + SUM_2(~hdr.ipv4.dst_addr) + SUM_2(address);
+        hdr.ipv4.dst_addr = address;
+        meta.flow_dst = (bit<128>)address;
+    }
+
+    action set_src_ipv6(ipv6_addr_t address) {
+        delta = delta + SUM_8(~hdr.ipv6.src_addr) + SUM_8(address);
+        hdr.ipv6.src_addr = address;
+        meta.flow_src = address;
+    }
+
+    action set_dst_ipv6(ipv6_addr_t address) {
+        delta = delta + SUM_8(~hdr.ipv6.dst_addr) + SUM_8(address);
+        hdr.ipv6.dst_addr = address;
+        meta.flow_dst = address;
+    }
+
+    table src_ipv4 {
+        key = {
+            meta.segment : exact @name("segment");
+            hdr.ipv4.src_addr : exact @name("src");
+        }
+        actions = {
+            set_src_ipv4;
+            @defaultonly NoAction;
+        }
+        size = 4096;
+        const default_action = NoAction();
+        counters = src_ipv4_counter;
+    }
+
+    table dst_ipv4 {
+        key = {
+            meta.segment : exact @name("segment");
+            hdr.ipv4.dst_addr : exact @name("dst");
+        }
+        actions = {
+            set_dst_ipv4;
+            @defaultonly NoAction;
+        }
+        size = 4096;
+        const default_action = NoAction();
+        counters = dst_ipv4_counter;
+    }
+
+    table src_ipv6 {
+        key = {
+            meta.segment : exact @name("segment");
+            hdr.ipv6.src_addr : exact @name("src");
+        }
+        actions = {
+            set_src_ipv6;
+            @defaultonly NoAction;
+        }
+        size = 4096;
+        const default_action = NoAction();
+        counters = src_ipv6_counter;
+    }
+
+    table dst_ipv6 {
+        key = {
+            meta.segment : exact @name("segment");
+            hdr.ipv6.dst_addr : exact @name("dst");
+        }
+        actions = {
+            set_dst_ipv6;
+            @defaultonly NoAction;
+        }
+        size = 4096;
+        const default_action = NoAction();
+        counters = dst_ipv6_counter;
+    }
+
+    apply {
+        if (hdr.ipv4.isValid()) {
+            src_ipv4.apply();
+            dst_ipv4.apply();
+        } else if (hdr.ipv6.isValid()) {
+            src_ipv6.apply();
+            dst_ipv6.apply();
+        }
+        if (delta != 0) {
+            if (hdr.ipv4.isValid()) {
+                update_ip.apply(hdr.ipv4.hdr_checksum, delta);
+            }
+            if (hdr.tcp.isValid()) {
+                update_tcp.apply(hdr.tcp.checksum, delta);
+            } else if (hdr.udp.isValid() && hdr.udp.checksum != 0) {
+                update_udp.apply(hdr.udp.checksum, delta);
+                if (hdr.udp.checksum == 0) {
+                    hdr.udp.checksum = 0xffff;  // RFC 768: 0 means none
+                }
+            } else if (hdr.icmp.isValid() && hdr.ipv6.isValid()) {
+                update_icmpv6.apply(hdr.icmp.checksum, delta);
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,67 @@
+// Metadata that the blocks share. A block reads and writes only what its file says.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef SHARED_METADATA_P4
+#define SHARED_METADATA_P4
+
+// graph (10 bits) | epoch (2) | index (12): unique among all graphs on a switch.
+typedef bit<24> segment_id_t;
+typedef bit<10> graph_id_t;
+
+// What the L4 part of a packet offers to a match: a later fragment has no ports, not port 0.
+const bit<2> L4_NONE = 0;
+const bit<2> L4_PORTS = 1;
+const bit<2> L4_LATER_FRAGMENT = 2;
+
+const bit<2> NEXT_NONE = 0;     // no block has decided: dropped
+const bit<2> NEXT_TAGGED = 1;   // with a tag, to its outer destination
+const bit<2> NEXT_PORT = 2;     // popped, out of meta.egress_port
+const bit<2> NEXT_FLOOD = 3;    // popped, to meta.flood_group
+
+const bit<8> SAMPLE_FIELDS = 1; // field list of a clone
+
+struct metadata_t {
+    @field_list(SAMPLE_FIELDS)
+    bit<32> label;
+    @field_list(SAMPLE_FIELDS)
+    bit<24> spi;
+    @field_list(SAMPLE_FIELDS)
+    bit<8> si;
+    @field_list(SAMPLE_FIELDS)
+    port_id_t arrival_port;
+    @field_list(SAMPLE_FIELDS)
+    bit<48> arrival_us;
+
+    segment_id_t segment;       // 0: none
+    graph_id_t graph;
+    bit<16> switch_id;
+    bit<1> host_facing;
+    bit<1> drop;
+    bit<1> answered;            // an ARP or ND reply goes back out of its port
+    bit<1> nd_answer;           // ... whose ICMPv6 checksum the deparser must compute
+    bit<1> sampled;
+    bit<2> next;
+    port_id_t egress_port;
+    bit<16> flood_group;
+    bit<1> recirculate;
+    mac_addr_t next_mac;        // outer destination of a tagged frame
+    bit<24> next_spi;
+    bit<8> next_si;
+    bit<16> next_class;
+
+    bit<16> ether_type;         // behind VLAN tags
+    bit<8> protocol;            // 0 for non-IP packets
+    bit<2> l4;
+    bit<16> l4_src;
+    bit<16> l4_dst;
+    bit<8> tcp_flags;
+
+    // The flow that owns this packet: its own addresses, or for an ICMP error
+    // those of the packet that it quotes, turned round.
+    ipv6_addr_t flow_src;
+    ipv6_addr_t flow_dst;
+    bit<16> flow_dst_port;      // destination port, ICMP identifier or quoted source port
+    bit<1> flow_has_port;
+    bit<16> flow_hash;
+}
+
+#endif

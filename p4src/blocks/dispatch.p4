@@ -26,8 +26,10 @@ control dispatch_block(inout metadata_t meta) {
         chosen = meta.flow_src ^ meta.flow_dst;
     }
 
+    // A pool address's owner; other destinations (IPv6 beside NAPT44) by their hash.
     action by_owner() {
         owned = 1;
+        chosen = meta.flow_dst;
     }
 
     action to_device(mac_addr_t mac, bit<24> spi, bit<8> si, bit<16> traffic_class) {
@@ -36,10 +38,6 @@ control dispatch_block(inout metadata_t meta) {
         meta.next_si = si;
         meta.next_class = traffic_class;
         meta.next = NEXT_TAGGED;
-    }
-
-    action refuse() {
-        meta.drop = 1;
     }
 
     table spread {
@@ -68,10 +66,10 @@ control dispatch_block(inout metadata_t meta) {
         }
         actions = {
             to_device;
-            refuse;
+            @defaultonly NoAction;
         }
         size = 4096;
-        const default_action = refuse();
+        const default_action = NoAction();
         counters = owner_counter;
     }
 
@@ -94,7 +92,8 @@ control dispatch_block(inout metadata_t meta) {
         spread.apply();
         if (owned == 1) {
             owner.apply();
-        } else {
+        }
+        if (meta.next == NEXT_NONE) {
             HASH_CRC16(meta.flow_hash, { chosen });
             next.apply();
         }

@@ -1,5 +1,5 @@
 // edge: the shipped pipeline for v1model. It instantiates the blocks in order, nothing else.
-// Capability, in order: acl, steer, rewrite, route.
+// Capability, in order: acl, steer, split (all three acl blocks), rewrite, route.
 // SPDX-License-Identifier: Apache-2.0
 #include "../arch/v1model.p4"
 #include "../shared/headers.p4"
@@ -29,6 +29,7 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     trajectory_sample_block() trajectory_sample;
     acl_block(16384, 8192, 1024) acl;
     acl_block(4096, 4096, 1024) steer;
+    acl_block(4096, 4096, 1024) split;
     rewrite_block() rewrite;
     route_block(1048576, 262144, 1024) route;
     dispatch_block() dispatch;
@@ -75,6 +76,9 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             acl.apply(hdr, meta);
             if (meta.drop == 0) {
                 steer.apply(hdr, meta);
+            }
+            if (meta.drop == 0) {
+                split.apply(hdr, meta);
             }
             if (meta.drop == 0) {
                 rewrite.apply(hdr, meta);

@@ -1,0 +1,35 @@
+# Everything a user or developer runs. `make demo` and `make test` need nothing but a fresh Debian.
+VENV ?= .venv
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test check bench p4 setup clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml setup.sh
+	./setup.sh $(VENV) $(PYTHON)
+	touch $@
+
+demo: $(STAMP)
+	$(RUN) mininet/demo.py
+
+test: $(STAMP)
+	$(RUN) -m pytest
+
+check: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+	$(RUN) -m pytest tests/unit tests/golden
+
+bench: $(STAMP)
+	$(RUN) tests/bench/run.py $(ONLY)
+
+p4: $(STAMP)
+	$(RUN) p4src/build.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The artefact formats: a bundle on disk, and its views."""

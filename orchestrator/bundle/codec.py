@@ -1,0 +1,180 @@
+"""A bundle as one zip file: binary update batches, pipelines, worker configs, manifest with digests.
+
+`manifest.json` names every member with its SHA-256; reading checks them. The same bundle always gives
+the same bytes. No pickle: protobuf and JSON only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterable
+from typing import Any
+
+from finsy.proto import p4r
+
+from orchestrator.clients.p4info import Schema, flood_update
+from orchestrator.errors import InputError
+from orchestrator.model.bundle import Bundle, Story
+from orchestrator.model.entries import (
+    ChainHop,
+    FloodGroup,
+    ServerChain,
+    SwitchProgram,
+    TableEntry,
+    WorkerProgram,
+)
+from orchestrator.model.plan import Core, Hop, Plan
+from orchestrator.targets.shipped import artifact
+
+FORMAT = 1
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def dump(bundle: Bundle) -> bytes:
+    """The bundle as a zip file."""
+    members: dict[str, bytes] = {}
+    for pipeline, target in sorted(set(bundle.pipeline_of.values())):
+        shipped = artifact(pipeline, target)
+        members[f"pipelines/{shipped.name}.p4info.txtpb"] = shipped.p4info_text
+        members[f"pipelines/{shipped.name}.json"] = shipped.device_config
+    for kind, programs in (("fabric", bundle.fabric), ("switches", bundle.switches)):
+        for switch, program in programs.items():
+            schema = _schema(bundle.pipeline_of[switch])
+            name = f"{kind}/{switch}"
+            members[f"{name}.entries.bin"] = _batch(schema, program.entries, bundle, program.floods)
+            members[f"{name}.activation.bin"] = _batch(schema, program.activation, bundle)
+    members["workers.json"] = _json([dataclasses.asdict(worker) for worker in bundle.workers])
+    members["plan.json"] = _json(
+        dataclasses.asdict(bundle.plan)
+        | {"tree_of": [[*pair, tree] for pair, tree in bundle.plan.tree_of.items()]}
+    )
+    members["explanation.json"] = _json([dataclasses.asdict(story) for story in bundle.stories])
+    manifest = {
+        "format": FORMAT,
+        "graph": bundle.graph,
+        "owner": bundle.owner,
+        "graph_id": bundle.graph_id,
+        "topology": bundle.topology,
+        "sampling_rate": bundle.sampling_rate,
+        "pipeline_of": bundle.pipeline_of,
+        "block_use": bundle.block_use,
+        "warnings": bundle.warnings,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+    }
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, data in {"manifest.json": _json(manifest), **members}.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def load(data: bytes, source: str) -> Bundle:
+    """The bundle of a zip file; InputError when it is damaged or of another format."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        manifest = json.loads(members["manifest.json"])
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise InputError(f"{source}: not a bundle ({error})") from error
+    if manifest.get("format") != FORMAT:
+        raise InputError(
+            f"{source}: bundle format {manifest.get('format')}; this version reads {FORMAT}"
+        )
+    for name, digest in manifest["sha256"].items():
+        if hashlib.sha256(members.get(name, b"")).hexdigest() != digest:
+            raise InputError(f"{source}: {name} is damaged (its digest is not the manifest's)")
+    pipeline_of = {switch: (p, t) for switch, (p, t) in manifest["pipeline_of"].items()}
+    programs: dict[str, dict[str, SwitchProgram]] = {"fabric": {}, "switches": {}}
+    for name in members:
+        kind, _, rest = name.partition("/")
+        switch, dot, _ = rest.partition(".entries.bin")
+        if kind in programs and dot:
+            schema = _schema(pipeline_of[switch])
+            entries, floods = _unbatch(schema, members[name])
+            activation, _ = _unbatch(schema, members[f"{kind}/{switch}.activation.bin"])
+            programs[kind][switch] = SwitchProgram(entries, activation, floods)
+    return Bundle(
+        graph=manifest["graph"],
+        owner=manifest["owner"],
+        graph_id=manifest["graph_id"],
+        topology=manifest["topology"],
+        sampling_rate=manifest["sampling_rate"],
+        pipeline_of=pipeline_of,
+        fabric=programs["fabric"],
+        switches=programs["switches"],
+        workers=tuple(_worker(item) for item in json.loads(members["workers.json"])),
+        plan=_plan(json.loads(members["plan.json"])),
+        block_use=manifest["block_use"],
+        stories=tuple(Story(**item) for item in json.loads(members["explanation.json"])),
+        warnings=tuple(manifest["warnings"]),
+    )
+
+
+def _schema(pipeline: tuple[str, str]) -> Schema:
+    return Schema(artifact(*pipeline).p4info())
+
+
+def _batch(
+    schema: Schema,
+    entries: Iterable[TableEntry],
+    bundle: Bundle,
+    floods: Iterable[FloodGroup] = (),
+) -> bytes:
+    request = p4r.WriteRequest()
+    request.updates.extend(schema.updates(entries, bundle.graph, p4r.Update.INSERT))
+    request.updates.extend(flood_update(flood, p4r.Update.INSERT) for flood in floods)
+    return request.SerializeToString(deterministic=True)
+
+
+def _unbatch(
+    schema: Schema, data: bytes
+) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:
+    entries: list[TableEntry] = []
+    floods: list[FloodGroup] = []
+    for update in p4r.WriteRequest.FromString(data).updates:
+        if update.entity.HasField("table_entry"):
+            entries.append(schema.decode(update.entity.table_entry)[1])
+        else:
+            group = update.entity.packet_replication_engine_entry.multicast_group_entry
+            ports = tuple(replica.egress_port for replica in group.replicas)
+            floods.append(FloodGroup(group.multicast_group_id, ports, "bundle"))
+    return tuple(entries), tuple(floods)
+
+
+def _worker(item: dict[str, Any]) -> WorkerProgram:
+    return WorkerProgram(
+        item["server"],
+        item["core"],
+        {name: (kind, config) for name, (kind, config) in item["nfs"].items()},
+        tuple(
+            ServerChain(
+                chain["spi"],
+                chain["si"],
+                tuple(ChainHop(**hop) for hop in chain["hops"]),
+                tuple(chain["outputs"]),
+            )
+            for chain in item["chains"]
+        ),
+    )
+
+
+def _plan(item: dict[str, Any]) -> Plan:
+    return Plan(
+        switch_of=item["switch_of"],
+        cores_of=tuple(tuple(Core(**core) for core in cores) for cores in item["cores_of"]),
+        tree_of={(source, target): tree for source, target, tree in item["tree_of"]},
+        hops=tuple(Hop(**hop) for hop in item["hops"]),
+        latency_us=item["latency_us"],
+        core_load=item["core_load"],
+        status=item["status"],
+        objective=item["objective"],
+        notes=tuple(item["notes"]),
+    )
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()

@@ -1,0 +1,49 @@
+"""The command line. Only this package prints; every command has `--json`; errors own exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from orchestrator.cli import graphs, inspection, networks
+from orchestrator.cli.output import fail
+from orchestrator.errors import OrchestratorError
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 other error, 2 wrong input, 3 no placement or no lowering, "
+    "4 the machine lacks something, 5 network, 6 switch, 7 server, 8 deployment undone, 130 Ctrl-C."
+)
+
+app = typer.Typer(
+    name="orchestrator",
+    help="Split a service graph between P4 switches and servers, deploy it, see what it does.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+graphs.register(app)
+networks.register(app)
+inspection.register(app)
+
+
+def main() -> None:
+    """Entry point of the `orchestrator` command."""
+    try:
+        code = app(standalone_mode=False)
+    except OrchestratorError as error:
+        fail(str(error))
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        fail("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

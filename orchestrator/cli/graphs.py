@@ -1,0 +1,186 @@
+"""Commands on service graphs that touch no network: check, schema, compile, place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.output import Json, print_json, print_table, rate, say, warn
+
+if TYPE_CHECKING:
+    from orchestrator.pipeline import Compiled
+
+GraphFile = Annotated[Path, typer.Argument(help="The service graph (graph.json).")]
+TopologyName = Annotated[
+    str, typer.Option("--topology", "-t", help="A topology file, or the name of a shipped one.")
+]
+
+graph_app = typer.Typer(help="Check service graphs, print their JSON Schema.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.add_typer(graph_app, name="graph")
+    app.command("compile", epilog="Example: orchestrator compile graph.json -t leaf-spine --explain")(
+        compile_command
+    )
+    app.command("place", epilog="Example: orchestrator place graph.json -t fat-tree-k4")(place_command)
+
+
+@graph_app.command("check", epilog="Example: orchestrator graph check graph.json -t leaf-spine")
+def check(
+    graph: GraphFile,
+    topology: Annotated[
+        str, typer.Option("--topology", "-t", help="Also check that its hosts exist here.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Report every problem of a service graph at once."""
+    from orchestrator.graph import load_graph, load_topology
+    from orchestrator.pipeline import check_hosts
+
+    loaded = load_graph(graph)
+    if topology:
+        check_hosts(loaded.graph, load_topology(topology))
+    found = loaded.graph
+    if as_json:
+        print_json({"graph": found.name, "ok": True, "warnings": list(loaded.warnings)})
+        return
+    for warning in loaded.warnings:
+        warn(warning)
+    say(f"{graph}: {found.name} is valid: {len(found.nfs)} NFs, {len(found.edges)} edges, "
+        f"{len(found.traffic)} traffics")
+
+
+@graph_app.command("schema", epilog="Example: orchestrator graph schema > graph.schema.json")
+def schema(
+    topology: Annotated[bool, typer.Option("--topology", help="The topology's schema.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the JSON Schema of a service graph or a topology (always JSON)."""
+    from orchestrator.graph import graph_json_schema, topology_json_schema
+
+    del as_json
+    print_json(topology_json_schema() if topology else graph_json_schema())
+
+
+def compiled(graph: Path, topology: str) -> Compiled:
+    """Load and compile."""
+    from orchestrator.graph import load_graph, load_topology
+    from orchestrator.pipeline import compile_graph
+
+    loaded = load_graph(graph)
+    return compile_graph(loaded.graph, load_topology(topology), warnings=tuple(loaded.warnings))
+
+
+def compile_command(
+    graph: GraphFile,
+    topology: TopologyName = "leaf-spine",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the bundle to this file.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say where every element runs, and why.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Split a graph, place it on a topology, and emit the bundle."""
+    from orchestrator.bundle.codec import dump
+    from orchestrator.pipeline import entries_by_table
+
+    result = compiled(graph, topology)
+    bundle = result.bundle
+    if output is not None:
+        output.write_bytes(dump(bundle))
+    counts = entries_by_table(bundle)
+    if as_json:
+        print_json(
+            {
+                "graph": bundle.graph,
+                "topology": bundle.topology,
+                "entries": {switch: dict(tables) for switch, tables in counts.items()},
+                "workers": [
+                    {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)}
+                    for w in bundle.workers
+                ],
+                "stories": [asdict(story) for story in bundle.stories],
+                "notes": list(bundle.plan.notes),
+                "warnings": list(bundle.warnings),
+            }
+        )
+        return
+    for warning in bundle.warnings:
+        warn(warning)
+    if explain:
+        print_stories(result)
+    print_entries(counts)
+    if output is not None:
+        say(f"bundle written to {output}")
+
+
+def print_stories(result: Compiled) -> None:
+    """The cut: which element runs where, and why."""
+    print_table(
+        f"The cut of {result.bundle.graph}",
+        ("element", "runs on", "block", "entries#", "why"),
+        (
+            (s.unit, s.device, s.slot or "NF", s.entries or "", s.why)
+            for s in result.bundle.stories
+        ),
+    )
+    for line in result.bundle.plan.notes:
+        say(line)
+
+
+def print_entries(counts: dict[str, dict[str, int]] | dict[str, object]) -> None:
+    """Entries per switch and table."""
+    rows = [
+        (switch, table, count)
+        for switch, tables in counts.items()
+        for table, count in sorted(dict(tables).items())  # type: ignore[call-overload]
+    ]
+    print_table("Entries of the graph", ("switch", "table", "entries#"), rows)
+
+
+def place_command(
+    graph: GraphFile, topology: TopologyName = "leaf-spine", as_json: Json = False
+) -> None:
+    """Show where a graph would run, and what that costs. Nothing live is touched."""
+    result = compiled(graph, topology)
+    plan = result.plan
+    if as_json:
+        print_json(plan_json(result))
+        return
+    print_table(
+        f"Placement of {result.bundle.graph} on {result.bundle.topology} ({plan.status})",
+        ("element", "device"),
+        ((s.unit, s.device) for s in result.bundle.stories),
+    )
+    print_table(
+        "Hops",
+        ("from", "to", "tree#", "rate"),
+        ((h.source, h.target, h.tree, rate(h.rate)) for h in plan.hops),
+    )
+    print_table(
+        "Cores", ("core", "load#"), ((c, f"{share:.0%}") for c, share in plan.core_load.items())
+    )
+    print_table("Latency", ("traffic", "us#"), plan.latency_us.items())
+
+
+def plan_json(result: Compiled) -> dict[str, object]:
+    """The plan as JSON values."""
+    plan = result.plan
+    return {
+        "graph": result.bundle.graph,
+        "topology": result.bundle.topology,
+        "status": plan.status,
+        "switch_of": plan.switch_of,
+        "cores_of": [[f"{c.server}.{c.index + 1}" for c in cores] for cores in plan.cores_of],
+        "hops": [asdict(hop) for hop in plan.hops],
+        "latency_us": plan.latency_us,
+        "core_load": plan.core_load,
+        "notes": list(plan.notes),
+    }

@@ -1,0 +1,238 @@
+"""Commands on networks: net up/down/status, deploy, undeploy, status."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.graphs import GraphFile, print_entries, print_stories
+from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
+from orchestrator.errors import InputError, NetworkError
+
+if TYPE_CHECKING:
+    from orchestrator.emulation import NetworkState
+
+NetworkName = Annotated[
+    str, typer.Option("--network", "-n", help="Name of a running network; the only one if left out.")
+]
+
+net_app = typer.Typer(help="Run a topology as a live network (Mininet).", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.add_typer(net_app, name="net")
+    app.command("deploy", epilog="Example: orchestrator deploy examples/campus_edge/graph.json")(deploy)
+    app.command("undeploy", epilog="Example: orchestrator undeploy campus_edge")(undeploy)
+    app.command("status", epilog="Example: orchestrator status --json")(status)
+
+
+@net_app.command("up", epilog="Example: orchestrator net up leaf-spine --switch softswitch")
+def up(
+    topology: Annotated[str, typer.Argument(help="A topology file, or a shipped one's name.")],
+    switch: Annotated[str, typer.Option(help="auto, bmv2 or softswitch.")] = "auto",
+    name: Annotated[str, typer.Option(help="Name of the network; the topology's if left out.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Start a network in the background; leftovers of a crashed one of that name are removed."""
+    from orchestrator.deployment.journal import Journal
+    from orchestrator.emulation import net_up
+    from orchestrator.graph import load_topology
+
+    if switch not in ("auto", "bmv2", "softswitch"):
+        raise InputError(f"--switch: '{switch}' is none of auto, bmv2, softswitch")
+    started = time.monotonic()
+    state = net_up(load_topology(topology), switch=switch, name=name or None, progress=note)
+    Journal(state.name).clear()
+    if as_json:
+        print_json({"name": state.name, "switches": {s.name: s.target for s in state.switches}})
+        return
+    targets = sorted({s.target for s in state.switches})
+    say(
+        f"network {state.name} is up: {len(state.switches)} switches ({', '.join(targets)}), "
+        f"{len(state.workers)} workers, {len(state.hosts)} hosts, "
+        f"in {time.monotonic() - started:.1f} s"
+    )
+
+
+@net_app.command("down", epilog="Example: orchestrator net down leaf-spine")
+def down(
+    name: Annotated[str, typer.Argument(help="Name of the network.")] = "", as_json: Json = False
+) -> None:
+    """Stop a network and remove all that it made."""
+    from orchestrator.deployment.journal import Journal
+    from orchestrator.emulation import net_down
+
+    state = find_network(name)
+    net_down(state.name)
+    Journal(state.name).clear()
+    if as_json:
+        print_json({"name": state.name, "down": True})
+    else:
+        say(f"network {state.name} is down")
+
+
+@net_app.command("status", epilog="Example: orchestrator net status")
+def net_status_command(
+    name: Annotated[str, typer.Argument(help="Name of the network; all if left out.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show the networks that run, and whether their processes live."""
+    from orchestrator.emulation import net_status
+
+    found = net_status(name or None)
+    if as_json:
+        print_json([status.to_json() for status in found])
+        return
+    for status in found:
+        print_table(
+            f"Network {status.name}",
+            ("part", "kind", "alive", "detail"),
+            ((p.name, p.kind, "yes" if p.alive else "NO", p.detail) for p in status.parts),
+        )
+    if not found:
+        say("no network is running")
+
+
+def find_network(name: str) -> NetworkState:
+    """The named network, or the only one."""
+    from orchestrator.emulation import list_networks, load_state
+
+    if name:
+        return load_state(name)
+    names = list_networks()
+    if len(names) != 1:
+        running = ", ".join(names) or "none"
+        raise NetworkError(f"say which network with --network NAME (running: {running})")
+    return load_state(names[0])
+
+
+def deploy(
+    graph: GraphFile,
+    network: NetworkName = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Undeploy a graph of this name first.")
+    ] = False,
+    traffic: Annotated[
+        Path | None,
+        typer.Option("--pcap", help="With --network memory: packets to send (from the first host)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a graph for a running network and put it there, or on one in memory.
+
+    --network memory needs no root: the same bundle runs on switches and workers in this process, fed
+    with packets made from the graph's traffic or with --pcap.
+    """
+    from orchestrator.graph import load_graph
+
+    loaded = load_graph(graph)
+    for warning in loaded.warnings:
+        warn(warning)
+    if network == "memory" or network.startswith("memory:"):
+        from orchestrator.cli.memory import run_in_memory
+
+        topology = network.partition(":")[2] or "leaf-spine"
+        run_in_memory(loaded.graph, topology, traffic, as_json)
+        return
+    from orchestrator.cli.output import _errors  # the progress bar goes where notes go
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.operations import deploy_graph
+    from orchestrator.pipeline import entries_by_table
+    from rich.progress import Progress
+
+    state = find_network(network)
+    with Progress(console=_errors, transient=True, disable=as_json) as bar:
+        task = bar.add_task("installing entries", total=None)
+        done = deploy_graph(
+            loaded.graph,
+            LiveNetwork(state),
+            replace=replace,
+            warnings=tuple(loaded.warnings),
+            progress=lambda _, count: bar.advance(task, count),
+        )
+    result, applied = done.compiled, done.applied
+    delays = {
+        "synthesis_delay_s": round(done.synthesis_delay_s, 3),
+        "offloading_installation_delay_s": round(applied.installation_delay_s, 3),
+        "launch_delay_s": round(applied.launch_delay_s, 3),
+    }
+    counts = entries_by_table(result.bundle)
+    if as_json:
+        print_json(
+            {
+                "graph": result.bundle.graph,
+                "network": state.name,
+                "entries": {switch: dict(tables) for switch, tables in counts.items()},
+                **delays,
+            }
+        )
+        return
+    print_stories(result)
+    print_entries(counts)
+    total = sum(applied.entries.values())
+    say(
+        f"{result.bundle.graph} is deployed on {state.name}: {total} entries written; "
+        + ", ".join(f"{name} {value:.2f}" for name, value in delays.items())
+    )
+
+
+def undeploy(
+    graph: Annotated[str, typer.Argument(help="Name of a deployed graph.")],
+    network: NetworkName = "",
+    as_json: Json = False,
+) -> None:
+    """Take a graph off its network: every switch and server is as it was before it."""
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.operations import undeploy_graph
+
+    state = find_network(network)
+    undeploy_graph(graph, LiveNetwork(state))
+    if as_json:
+        print_json({"graph": graph, "network": state.name, "deployed": False})
+    else:
+        say(f"{graph} is no longer deployed on {state.name}")
+
+
+def status(network: NetworkName = "", as_json: Json = False) -> None:
+    """Show the deployed graphs, and the counters of their workers."""
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.operations import deployed_graphs, worker_metrics
+
+    state = find_network(network)
+    live = LiveNetwork(state)
+    deployed = deployed_graphs(live)
+    metrics = worker_metrics(live, deployed)
+    if as_json:
+        print_json(
+            {
+                "network": state.name,
+                "graphs": [
+                    {
+                        "name": d.bundle.graph,
+                        "owner": d.bundle.owner,
+                        "graph_id": d.bundle.graph_id,
+                        "deployed_at": d.deployed_at,
+                    }
+                    for d in deployed.values()
+                ],
+                "workers": metrics,
+            }
+        )
+        return
+    print_table(
+        f"Graphs on {state.name}",
+        ("graph", "owner", "id#", "deployed at", "worker cores#"),
+        (
+            (d.bundle.graph, d.bundle.owner, d.bundle.graph_id, d.deployed_at, len(d.bundle.workers))
+            for d in deployed.values()
+        ),
+    )
+    print_table(
+        "Workers",
+        ("worker", "counter", "value#"),
+        ((w, name, value) for w, values in metrics.items() for name, value in sorted(values.items())),
+    )

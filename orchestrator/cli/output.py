@@ -1,0 +1,67 @@
+"""Printing: tables for people, one JSON document for programs, errors on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fail(message: str) -> None:
+    """An error message, on standard error."""
+    _errors.print(f"[bold red]error:[/] {_plain(message)}")
+
+
+def warn(message: str) -> None:
+    """A warning, on standard error."""
+    _errors.print(f"[yellow]warning:[/] {_plain(message)}")
+
+
+def note(message: str) -> None:
+    """Progress in words, on standard error, so that standard output stays the result."""
+    _errors.print(_plain(message), style="dim")
+
+
+def say(message: str) -> None:
+    """A line of the result."""
+    console.print(message)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table; columns whose name ends in '#' are numbers, aligned right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        number = column.endswith("#")
+        table.add_column(
+            column.rstrip("#"), justify="right" if number else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(_plain(str(cell)) for cell in row))
+    console.print(table)
+
+
+def rate(bits_per_second: float) -> str:
+    """`1.5 Gbit/s`."""
+    for unit, size in (("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3)):
+        if bits_per_second >= size:
+            return f"{bits_per_second / size:g} {unit}"
+    return f"{bits_per_second:g} bit/s"
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,215 @@
+"""Names to P4Runtime messages and back, by a pipeline's P4Info. The only place that knows ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from finsy.proto import p4i, p4r
+from google.protobuf import text_format
+
+from orchestrator.errors import SwitchError, unknown
+from orchestrator.model.entries import (
+    Between,
+    Exact,
+    FloodGroup,
+    Key,
+    Lpm,
+    TableEntry,
+    Ternary,
+)
+
+CONTROL_PREFIX = "ingress."
+_SEPARATOR = "|"
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    id: int
+    bits: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    id: int
+    name: str
+    params: dict[str, _Field]
+    by_id: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the pipeline: `size` in entries; `keys` in order of the P4 program."""
+
+    id: int
+    name: str
+    size: int
+    keys: dict[str, _Field]
+    actions: tuple[str, ...]
+    needs_priority: bool
+
+
+def short(name: str) -> str:
+    """`ingress.acl.ipv4` -> `acl.ipv4`."""
+    return name.removeprefix(CONTROL_PREFIX)
+
+
+class Schema:
+    """The tables and actions of a P4Info."""
+
+    def __init__(self, p4info: p4i.P4Info) -> None:
+        self.p4info = p4info
+        self.actions = {
+            short(a.preamble.name): _Action(
+                a.preamble.id,
+                short(a.preamble.name),
+                {p.name: _Field(p.id, p.bitwidth, "param") for p in a.params},
+                {p.id: p.name for p in a.params},
+            )
+            for a in p4info.actions
+        }
+        self._action_by_id = {action.id: action for action in self.actions.values()}
+        self.tables: dict[str, Table] = {}
+        for t in p4info.tables:
+            keys = {
+                f.name: _Field(f.id, f.bitwidth, p4i.MatchField.MatchType.Name(f.match_type))
+                for f in t.match_fields
+            }
+            self.tables[short(t.preamble.name)] = Table(
+                t.preamble.id,
+                short(t.preamble.name),
+                t.size,
+                keys,
+                tuple(self._action_by_id[ref.id].name for ref in t.action_refs),
+                any(f.kind in ("TERNARY", "RANGE", "OPTIONAL") for f in keys.values()),
+            )
+        self._table_by_id = {table.id: table for table in self.tables.values()}
+
+    @classmethod
+    def from_text(cls, text: str) -> Schema:
+        """From P4Info in protobuf text form."""
+        return cls(text_format.Parse(text, p4i.P4Info()))
+
+    def table(self, name: str) -> Table:
+        """A table by name; SwitchError with the nearest name."""
+        if name not in self.tables:
+            raise SwitchError(unknown("table", name, tuple(self.tables)))
+        return self.tables[name]
+
+    def encode(self, entry: TableEntry, graph: str) -> p4r.TableEntry:
+        """The P4Runtime message of an entry, its origin in `metadata`."""
+        table = self.table(entry.table)
+        message = p4r.TableEntry(table_id=table.id)
+        if table.needs_priority:
+            message.priority = entry.priority
+        for name, key in entry.keys:
+            field = table.keys[name]
+            match = message.match.add(field_id=field.id)
+            _encode_key(match, field, key)
+        action = self.actions[entry.action]
+        message.action.action.action_id = action.id
+        for name, value in entry.params:
+            message.action.action.params.add(
+                param_id=action.params[name].id, value=canonical(value)
+            )
+        message.metadata = f"{graph}{_SEPARATOR}{entry.origin}".encode()
+        return message
+
+    def decode(self, message: p4r.TableEntry) -> tuple[str, TableEntry]:
+        """(graph, entry) of a message that a switch returned; graph empty when it is not ours."""
+        table = self._table_by_id[message.table_id]
+        names = {field.id: (name, field) for name, field in table.keys.items()}
+        keys: list[tuple[str, Key]] = []
+        for match in message.match:
+            name, _ = names[match.field_id]
+            keys.append((name, _decode_key(match)))
+        action = self._action_by_id.get(message.action.action.action_id)
+        params = tuple(
+            (action.by_id[p.param_id] if action else "?", int.from_bytes(p.value, "big"))
+            for p in message.action.action.params
+        )
+        graph, _, origin = message.metadata.decode(errors="replace").partition(_SEPARATOR)
+        entry = TableEntry(
+            table.name,
+            tuple(keys),
+            action.name if action else "?",
+            params,
+            message.priority,
+            origin,
+        )
+        return graph, entry
+
+    def updates(
+        self, entries: Iterable[TableEntry], graph: str, kind: p4r.Update.Type.ValueType
+    ) -> Iterator[p4r.Update]:
+        """Updates of one kind (INSERT, MODIFY, DELETE) for entries."""
+        for entry in entries:
+            yield p4r.Update(type=kind, entity=p4r.Entity(table_entry=self.encode(entry, graph)))
+
+
+def flood_update(flood: FloodGroup, kind: p4r.Update.Type.ValueType) -> p4r.Update:
+    """Update of a multicast group."""
+    group = p4r.MulticastGroupEntry(multicast_group_id=flood.group)
+    for instance, port in enumerate(flood.ports, start=1):
+        group.replicas.add(egress_port=port, instance=instance)
+    entity = p4r.Entity(
+        packet_replication_engine_entry=p4r.PacketReplicationEngineEntry(
+            multicast_group_entry=group
+        )
+    )
+    return p4r.Update(type=kind, entity=entity)
+
+
+def clone_session_update(
+    session: int, port: int, kind: p4r.Update.Type.ValueType
+) -> p4r.Update:
+    """Update of a clone session with one copy to a port."""
+    clone = p4r.CloneSessionEntry(session_id=session)
+    clone.replicas.add(egress_port=port, instance=1)
+    entity = p4r.Entity(
+        packet_replication_engine_entry=p4r.PacketReplicationEngineEntry(clone_session_entry=clone)
+    )
+    return p4r.Update(type=kind, entity=entity)
+
+
+def canonical(value: int) -> bytes:
+    """The shortest big-endian bytes of a value (P4Runtime, 8.4)."""
+    return value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big")
+
+
+def _encode_key(match: p4r.FieldMatch, field: _Field, key: Key) -> None:
+    if isinstance(key, Exact):
+        if field.kind == "TERNARY":
+            match.ternary.value = canonical(key.value)
+            match.ternary.mask = canonical((1 << field.bits) - 1)
+        elif field.kind == "LPM":
+            match.lpm.value = canonical(key.value)
+            match.lpm.prefix_len = field.bits
+        else:
+            match.exact.value = canonical(key.value)
+    elif isinstance(key, Lpm):
+        match.lpm.value = canonical(key.value)
+        match.lpm.prefix_len = key.length
+    elif isinstance(key, Ternary):
+        match.ternary.value = canonical(key.value)
+        match.ternary.mask = canonical(key.mask)
+    else:
+        match.range.low = canonical(key.low)
+        match.range.high = canonical(key.high)
+
+
+def _decode_key(match: p4r.FieldMatch) -> Key:
+    def number(value: bytes) -> int:
+        return int.from_bytes(value, "big")
+
+    kind = match.WhichOneof("field_match_type")
+    if kind == "lpm":
+        return Lpm(number(match.lpm.value), match.lpm.prefix_len)
+    if kind == "ternary":
+        return Ternary(number(match.ternary.value), number(match.ternary.mask))
+    if kind == "range":
+        return Between(number(match.range.low), number(match.range.high))
+    if kind == "optional":
+        return Exact(number(match.optional.value))
+    return Exact(number(match.exact.value))

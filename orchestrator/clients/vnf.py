@@ -1,0 +1,126 @@
+"""A client of the VNF management API (servernf/proto/vnf.proto) for one worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from orchestrator.clients.p4runtime import TlsFiles
+from orchestrator.errors import ServerError
+from orchestrator.model.entries import ChainHop, ServerChain
+from orchestrator.verification.manifest import Manifest
+from servernf.proto import vnf_pb2, vnf_pb2_grpc
+
+_CALL_SECONDS = 20.0
+
+
+def configure_request(
+    graph: str, nfs: Mapping[str, tuple[str, Mapping[str, Any]]], manifest: Manifest | None
+) -> vnf_pb2.ConfigureRequest:
+    """The message that creates a graph's NF instances on a worker."""
+    request = vnf_pb2.ConfigureRequest(graph=graph)
+    for name, (kind, config) in nfs.items():
+        request.nfs.add(name=f"{graph}/{name}", type=kind, config_json=json.dumps(config))
+    if manifest is not None:
+        request.manifest.key0 = manifest.key0
+        request.manifest.key1 = manifest.key1
+        request.manifest.threshold = manifest.threshold
+    return request
+
+
+def chain_request(graph: str, chain: ServerChain) -> vnf_pb2.ServiceChainRequest:
+    """The message to the first NF of a chain, with the rest of the list (southbound paper, 4.1)."""
+    first = chain.hops[0]
+    request = vnf_pb2.ServiceChainRequest(nf=f"{graph}/{first.nf}")
+    request.scope.spi = chain.spi
+    request.scope.si = chain.si
+    request.scope.in_port = first.port
+    if chain.outputs:
+        request.scope.out_port = chain.outputs[0]
+    for index, hop in enumerate(chain.hops[1:], start=1):
+        _add_hop(request, graph, hop, chain.outputs[index : index + 1])
+    return request
+
+
+def _add_hop(
+    request: vnf_pb2.ServiceChainRequest, graph: str, hop: ChainHop, output: Sequence[str]
+) -> None:
+    added = request.next.add()
+    if hop.nf:
+        added.nf.name = f"{graph}/{hop.nf}"
+        added.nf.port = hop.port
+        added.nf.out_port = output[0] if output else ""
+    else:
+        added.exit.dst_mac = hop.mac
+        added.exit.spi = hop.spi
+        added.exit.si = hop.si
+
+
+class WorkerClient:
+    """A session with one worker; ServerError carries the worker's own words."""
+
+    def __init__(self, name: str, address: str, *, tls: TlsFiles | None = None) -> None:
+        self.name = name
+        self.address = address
+        if tls is None:
+            self._channel = grpc.insecure_channel(address)
+        else:
+            credentials = grpc.ssl_channel_credentials(
+                tls.ca.read_bytes(),
+                tls.key.read_bytes() if tls.key else None,
+                tls.certificate.read_bytes() if tls.certificate else None,
+            )
+            self._channel = grpc.secure_channel(address, credentials)
+        self._stub = vnf_pb2_grpc.VnfStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._channel.close()
+
+    def configure(
+        self,
+        graph: str,
+        nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
+        manifest: Manifest | None,
+    ) -> None:
+        """Create the graph's NF instances."""
+        self._call(self._stub.configure, configure_request(graph, nfs, manifest))
+
+    def service_chain(self, graph: str, chain: ServerChain) -> None:
+        """Chain NFs: told to the first one, which tells the rest."""
+        self._call(self._stub.serviceChain, chain_request(graph, chain))
+
+    def remove_graph(self, graph: str) -> None:
+        """Remove all that a graph has on the worker."""
+        self._call(self._stub.removeGraph, vnf_pb2.RemoveGraphRequest(graph=graph))
+
+    def metrics(self) -> dict[str, int]:
+        """Counters of the worker and its NFs, by name."""
+        return dict(self._call(self._stub.queryMetrics, vnf_pb2.MetricsRequest()).metrics)
+
+    def status(self) -> vnf_pb2.Status:
+        """What the worker runs."""
+        return self._call(self._stub.getStatus, vnf_pb2.StatusRequest())
+
+    def samples(self, cursor: int) -> tuple[list[vnf_pb2.Sample], int]:
+        """Trajectory samples of the shim from a cursor on, and the next cursor."""
+        answer = self._call(self._stub.readSamples, vnf_pb2.ReadSamplesRequest(cursor=cursor))
+        return list(answer.samples), answer.cursor
+
+    def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, timeout=_CALL_SECONDS)
+        except grpc.RpcError as error:
+            code = error.code().name  # type: ignore[attr-defined]
+            raise ServerError(f"{self.name}: {code}: {error.details()}") from error  # type: ignore[attr-defined]

@@ -1,0 +1,216 @@
+"""Lay a switch's units out over its pipeline: slots, segments, recirculation, exits.
+
+A segment is a straight run of units in pipeline order. Where the pipeline cannot serve an order in
+one pass (a router before an access list), the frame is sent to this switch itself and enters it
+anew: tagged, recirculated, and visible in the explanation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import networkx as nx
+
+from orchestrator.errors import CompileError
+from orchestrator.model.cuts import Arc, Unit
+from orchestrator.model.elements import FilterProgram, RewriteProgram
+from orchestrator.targets.pipeline import Pipeline, Slot, block_of, footprint
+
+EXIT_PREFIX = "->"
+
+
+@dataclass(slots=True)
+class Step:
+    """A unit in its slot, or an exit (`unit` None) to the unit `target` on another device."""
+
+    name: str
+    unit: Unit | None
+    target: str
+    slot: Slot | None = None
+    position: int = 0
+    segment: int = 0
+    next: dict[str, str] = field(default_factory=dict[str, str])
+    """Output -> name of the step that follows on this switch."""
+
+    @property
+    def is_exit(self) -> bool:
+        """Whether it only hands over to another device."""
+        return self.unit is None
+
+    @property
+    def delivers(self) -> bool:
+        """Whether it finds the host."""
+        return self.unit is not None and self.unit.element is None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`steps` by name; `entered` are the units that frames enter from elsewhere, by a tag."""
+
+    switch: str
+    steps: dict[str, Step]
+    entered: tuple[str, ...]
+    recirculated: tuple[tuple[str, str], ...]
+
+    def exits(self, start: str) -> tuple[str, ...]:
+        """Targets on other devices (or here again) that a frame entering `start` can leave for."""
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            step = self.steps[name]
+            if step.is_exit:
+                found[step.target] = None
+            todo.extend(reversed(step.next.values()))
+        return tuple(found)
+
+
+def lay_out(
+    switch: str,
+    pipeline: Pipeline,
+    units: Sequence[Unit],
+    arcs: Iterable[Arc],
+    entered: Iterable[str],
+    first: Iterable[str],
+) -> Layout:
+    """Layout of the units of one switch.
+
+    `arcs` are those out of these units; `entered` the units reached from other devices, `first` those
+    reached from this switch's own hosts (which may be on other devices: then an exit is made).
+    """
+    here = {unit.id: unit for unit in units}
+    steps = {unit.id: Step(unit.id, unit, "") for unit in units}
+    tagged = dict.fromkeys(entered)
+
+    def exit_to(target: str) -> str:
+        name = EXIT_PREFIX + target
+        steps.setdefault(name, Step(name, None, target))
+        return name
+
+    for arc in arcs:
+        steps[arc.source].next[arc.output] = arc.target if arc.target in here else exit_to(arc.target)
+    for target in first:
+        if target not in here:
+            exit_to(target)
+    recirculated = _assign_slots(switch, pipeline, steps, tagged, exit_to)
+    _separate_rewrites(steps)
+    _number_segments(steps, (*tagged, *first))
+    return Layout(switch, steps, tuple(tagged), tuple(recirculated))
+
+
+def _order(steps: dict[str, Step]) -> nx.DiGraph:
+    graph = nx.DiGraph()
+    graph.add_nodes_from(steps)
+    graph.add_edges_from((s.name, n) for s in steps.values() for n in s.next.values())
+    return graph
+
+
+def _assign_slots(
+    switch: str,
+    pipeline: Pipeline,
+    steps: dict[str, Step],
+    tagged: dict[str, None],
+    exit_to: Callable[[str], str],
+) -> list[tuple[str, str]]:
+    """Give each unit the first slot behind its predecessors' that holds it; or recirculate to it."""
+    recirculated: list[tuple[str, str]] = []
+    behind = len(pipeline.slots)
+    free = Counter(pipeline.table_sizes)
+    for name in list(nx.lexicographical_topological_sort(_order(steps))):
+        step = steps[name]
+        if step.is_exit or step.delivers:
+            step.position = behind
+            continue
+        assert step.unit is not None and step.unit.element is not None
+        block = block_of(step.unit.element.program)
+        need = {table: count for (_, table), count in footprint(step.unit).items()}
+        options = [
+            i
+            for i, slot in enumerate(pipeline.slots)
+            if slot.block == block
+            and all(free[f"{slot.instance}.{table}"] >= count for table, count in need.items())
+        ]
+        if not options:
+            raise CompileError(
+                f"{switch}: pipeline {pipeline.name} has no {block} block that holds {name} "
+                f"({', '.join(f'{count} entries of {table}' for table, count in need.items())})"
+            )
+        before = [p for p in steps.values() if name in p.next.values()]
+        earliest = max((p.position + 1 for p in before), default=0)
+        fitting = [i for i in options if i >= earliest]
+        if not fitting:
+            fitting = options
+            for source in before:
+                if source.position < fitting[0]:
+                    continue
+                recirculated.append((source.name, name))
+                tagged[name] = None
+                for output, following in source.next.items():
+                    if following == name:
+                        source.next[output] = exit_to(name)
+                        steps[exit_to(name)].position = behind
+        step.position = fitting[0]
+        step.slot = pipeline.slots[fitting[0]]
+        free.subtract({f"{step.slot.instance}.{table}": n for table, n in need.items()})
+    return recirculated
+
+
+def _separate_rewrites(steps: dict[str, Step]) -> None:
+    """A rewrite cannot go to a segment, so its follower must be its own: copied where it is shared."""
+    for step in list(steps.values()):
+        if step.unit is None or step.unit.element is None:
+            continue
+        if not isinstance(step.unit.element.program, RewriteProgram):
+            continue
+        for output, follower in list(step.next.items()):
+            others = [s for s in steps.values() if follower in s.next.values() and s is not step]
+            if not others:
+                continue
+            original = steps[follower]
+            copy = Step(
+                f"{follower}~{step.name}",
+                original.unit,
+                original.target,
+                original.slot,
+                original.position,
+                0,
+                dict(original.next),
+            )
+            steps[copy.name] = copy
+            step.next[output] = copy.name
+
+
+def _number_segments(steps: dict[str, Step], entered: Iterable[str]) -> None:
+    """A step stays in its predecessor's segment if it is that one's main way and has no other."""
+    graph = _order(steps)
+    doors = set(entered) | {EXIT_PREFIX + name for name in entered}
+    count = 0
+    for name in nx.lexicographical_topological_sort(graph):
+        step = steps[name]
+        before = list(graph.predecessors(name))
+        if len(before) == 1 and name not in doors and main_way(steps[before[0]]) == name:
+            step.segment = steps[before[0]].segment
+        else:
+            count += 1
+            step.segment = count
+
+
+def main_way(step: Step) -> str | None:
+    """The step that follows without a `go_to`: a filter's most frequent output, or the only one."""
+    if step.unit is None or step.unit.element is None:
+        return None
+    program = step.unit.element.program
+    if isinstance(program, FilterProgram):
+        outputs = [rule.output for rule in program.rules] + [program.default]
+        counts = {output: outputs.count(output) for output in step.next}
+        best = max(counts, key=lambda output: counts[output], default=None)
+        return step.next[best] if best is not None else None
+    if isinstance(program, RewriteProgram):
+        return next(iter(step.next.values()), None)
+    return next(iter(step.next.values()), None)

@@ -1,0 +1,1 @@
+"""Put bundles on networks and take them off again."""

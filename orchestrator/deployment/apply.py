@@ -1,0 +1,233 @@
+"""Apply a bundle to a network, or take it off: servers first, then tables, admission last.
+
+Any failure undoes what was done before it, in reverse order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from finsy.proto import p4r
+
+from orchestrator.clients.p4info import clone_session_update, flood_update
+from orchestrator.compiler.fabric_program import OWNER
+from orchestrator.deployment.drivers import NetworkDriver, SwitchDriver
+from orchestrator.errors import DeploymentError, OrchestratorError
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import SwitchProgram, TableEntry
+from orchestrator.model.plan import Core
+from orchestrator.targets.shipped import artifact
+from orchestrator.verification.manifest import Manifest, manifest_entries
+
+CPU_PORT = 510
+SAMPLE_SESSION = 100  # arch/v1model.p4
+
+Progress = Callable[[str, int], None]
+"""(switch, entries written since the last call)."""
+
+_INSERT = p4r.Update.INSERT
+_DELETE = p4r.Update.DELETE
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a deployment did: Metron's delay metrics in seconds, and entries per switch."""
+
+    installation_delay_s: float
+    launch_delay_s: float
+    entries: dict[str, int]
+
+
+def apply_bundle(
+    bundle: Bundle,
+    network: NetworkDriver,
+    manifest: Manifest | None,
+    *,
+    first: bool,
+    progress: Progress | None = None,
+) -> Applied:
+    """Put a graph on a network; `first` says that the fabric's own entries are still to be installed.
+
+    DeploymentError says what failed; the network is then as it was before.
+    """
+    undo: list[Callable[[], None]] = []
+    with ExitStack() as sessions:
+        switches = {
+            name: sessions.enter_context(network.switch(name)) for name in bundle.pipeline_of
+        }
+        try:
+            started = time.monotonic()
+            _apply_workers(bundle, network, manifest, undo)
+            launched = time.monotonic()
+
+            def install(name: str) -> int:
+                return _install(bundle, switches[name], manifest, first, undo, progress)
+
+            with ThreadPoolExecutor(max_workers=16) as pool:
+                counts = dict(zip(switches, pool.map(install, switches), strict=True))
+            for name, driver in switches.items():
+                admitted = bundle.switches.get(name)
+                if admitted is not None and admitted.activation:
+                    _write(driver, admitted.activation, bundle.graph, undo)
+                    counts[name] += len(admitted.activation)
+            return Applied(time.monotonic() - launched, launched - started, counts)
+        except BaseException as error:
+            failures = _undo(undo)
+            if not isinstance(error, OrchestratorError):
+                raise
+            after = f"; undoing failed too: {'; '.join(failures)}" if failures else ""
+            raise DeploymentError(
+                f"{bundle.graph}: {error}; nothing was left installed{after}"
+                if not failures
+                else f"{bundle.graph}: {error}{after}"
+            ) from error
+
+
+def remove_bundle(
+    bundle: Bundle, network: NetworkDriver, manifest: Manifest | None, *, last: bool
+) -> None:
+    """Take a graph off a network; `last` takes the fabric's own entries, too."""
+    with ExitStack() as sessions:
+        switches = {
+            name: sessions.enter_context(network.switch(name)) for name in bundle.pipeline_of
+        }
+        for name, driver in switches.items():
+            driver.pipeline_cookie()
+            program = bundle.switches.get(name)
+            if program is not None:
+                _delete(driver, program.activation, bundle.graph)
+
+        def remove(name: str) -> None:
+            driver = switches[name]
+            if (program := bundle.switches.get(name)) is not None:
+                _delete(driver, program.entries, bundle.graph)
+                driver.write(flood_update(flood, _DELETE) for flood in program.floods)
+            if manifest is not None:
+                _delete(driver, manifest_entries(manifest), bundle.graph)
+            if last:
+                _delete(driver, bundle.fabric[name].entries, OWNER)
+                driver.write([clone_session_update(SAMPLE_SESSION, CPU_PORT, _DELETE)])
+
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            list(pool.map(remove, switches))
+    for worker in bundle.workers:
+        with network.worker(Core(worker.server, worker.core)) as session:
+            session.remove_graph(bundle.graph)
+
+
+def _apply_workers(
+    bundle: Bundle,
+    network: NetworkDriver,
+    manifest: Manifest | None,
+    undo: list[Callable[[], None]],
+) -> None:
+    def launch(index: int) -> None:
+        worker = bundle.workers[index]
+        core = Core(worker.server, worker.core)
+
+        def take_back() -> None:
+            with network.worker(core) as session:
+                session.remove_graph(bundle.graph)
+
+        undo.append(take_back)
+        with network.worker(core) as session:
+            session.configure(bundle.graph, worker.nfs, manifest)
+            for chain in worker.chains:
+                session.service_chain(bundle.graph, chain)
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(launch, range(len(bundle.workers))))
+
+
+def _install(
+    bundle: Bundle,
+    driver: SwitchDriver,
+    manifest: Manifest | None,
+    first: bool,
+    undo: list[Callable[[], None]],
+    progress: Progress | None,
+) -> int:
+    """Pipeline if another one runs, the fabric's entries if they are missing, then the graph's."""
+    name = driver.name
+    pipeline = artifact(*bundle.pipeline_of[name])
+    if driver.pipeline_cookie() != pipeline.cookie:
+        driver.set_pipeline(pipeline.p4info(), pipeline.device_config, pipeline.cookie)
+    program = bundle.switches.get(name, SwitchProgram((), (), ()))
+    count = 0
+    if first:
+        sessions = [clone_session_update(SAMPLE_SESSION, CPU_PORT, _INSERT)]
+        driver.write(sessions)
+        undo.append(
+            lambda: _quietly(driver, [clone_session_update(SAMPLE_SESSION, CPU_PORT, _DELETE)])
+        )
+        count += _write(driver, bundle.fabric[name].entries, OWNER, undo)
+    if program.floods:
+        driver.write(flood_update(flood, _INSERT) for flood in program.floods)
+        undo.append(
+            lambda: _quietly(driver, [flood_update(flood, _DELETE) for flood in program.floods])
+        )
+    if manifest is not None:
+        count += _write(driver, tuple(manifest_entries(manifest)), bundle.graph, undo)
+    count += _write(driver, program.entries, bundle.graph, undo, progress)
+    return count
+
+
+def _write(
+    driver: SwitchDriver,
+    entries: tuple[TableEntry, ...],
+    graph: str,
+    undo: list[Callable[[], None]],
+    progress: Progress | None = None,
+) -> int:
+    assert driver.schema is not None
+    schema = driver.schema
+    done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(driver.name, count)
+
+    # Entries of a batch that failed may be installed or not: deleting tries them all.
+    undo.append(lambda: _delete_tolerantly(driver, entries, graph))
+    return driver.write(schema.updates(entries, graph, _INSERT), progress=report)
+
+
+def _delete(driver: SwitchDriver, entries: Iterable[TableEntry], graph: str) -> None:
+    assert driver.schema is not None
+    driver.write(driver.schema.updates(entries, graph, _DELETE))
+
+
+def _delete_tolerantly(
+    driver: SwitchDriver, entries: Iterable[TableEntry], graph: str
+) -> None:
+    """Delete those of the entries that the switch has with this very origin."""
+    assert driver.schema is not None
+    mine = {(entry.table, frozenset(entry.keys)) for entry in entries}
+    tables = {table for table, _ in mine}
+    present = [
+        installed.entry
+        for table in sorted(tables)
+        for installed in driver.entries(table)
+        if installed.graph == graph and (table, frozenset(installed.entry.keys)) in mine
+    ]
+    _delete(driver, present, graph)
+
+
+def _quietly(driver: SwitchDriver, updates: list[p4r.Update]) -> None:
+    driver.write(updates)
+
+
+def _undo(undo: list[Callable[[], None]]) -> list[str]:
+    failures: list[str] = []
+    for step in reversed(undo):
+        try:
+            step()
+        except OrchestratorError as error:
+            failures.append(str(error))
+    return failures

@@ -1,0 +1,79 @@
+"""What a deployment needs of a device: the same whether it is reached over gRPC or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from finsy.proto import p4i, p4r
+
+from orchestrator.clients.p4info import Schema
+from orchestrator.clients.p4runtime import InstalledEntry
+from orchestrator.model.entries import ServerChain
+from orchestrator.model.plan import Core
+from orchestrator.verification.manifest import Manifest
+
+
+class SwitchDriver(Protocol):
+    """A switch that speaks P4Runtime."""
+
+    name: str
+    schema: Schema | None
+
+    def pipeline_cookie(self) -> int | None:
+        """Cookie of the running pipeline, or None."""
+        ...
+
+    def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
+        """Load a pipeline."""
+        ...
+
+    def write(
+        self,
+        updates: Iterable[p4r.Update],
+        *,
+        batch: int = 500,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Write updates; SwitchError at the first failure."""
+        ...
+
+    def entries(self, table: str = "") -> Iterator[InstalledEntry]:
+        """Installed entries."""
+        ...
+
+
+class WorkerDriver(Protocol):
+    """A server worker that speaks the VNF management API."""
+
+    def configure(
+        self,
+        graph: str,
+        nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
+        manifest: Manifest | None,
+    ) -> None:
+        """Create the graph's NF instances."""
+        ...
+
+    def service_chain(self, graph: str, chain: ServerChain) -> None:
+        """Chain NFs: told to the first one, which tells the rest."""
+        ...
+
+    def remove_graph(self, graph: str) -> None:
+        """Remove all that a graph has here; nothing when there is nothing."""
+        ...
+
+
+class NetworkDriver(Protocol):
+    """The devices of one network, live or in memory."""
+
+    name: str
+
+    def switch(self, name: str) -> AbstractContextManager[SwitchDriver]:
+        """A controller's session with a switch."""
+        ...
+
+    def worker(self, core: Core) -> AbstractContextManager[WorkerDriver]:
+        """A session with a worker."""
+        ...

@@ -1,0 +1,170 @@
+"""A network in memory: softswitches and workers in this process, links as queues. No root needed."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from finsy.proto import p4i, p4r
+
+from orchestrator.clients.p4info import Schema
+from orchestrator.clients.p4runtime import InstalledEntry
+from orchestrator.clients.vnf import chain_request, configure_request
+from orchestrator.deployment.apply import CPU_PORT
+from orchestrator.errors import SwitchError
+from orchestrator.model.entries import ServerChain
+from orchestrator.model.plan import Core
+from orchestrator.model.topology import Topology
+from orchestrator.placement.fabric import Fabric
+from orchestrator.softswitch import SoftSwitch
+from orchestrator.verification.manifest import Manifest
+from orchestrator.wire.addresses import device_mac
+from servernf.runtime import Worker
+
+_MOST_HOPS = 10_000
+
+
+class MemorySwitch:
+    """A softswitch in this process, driven like one behind P4Runtime."""
+
+    def __init__(self, name: str, device_id: int, clock: Callable[[], int]) -> None:
+        self.name = name
+        self.soft = SoftSwitch(device_id, CPU_PORT, clock, name=name)
+        self.schema: Schema | None = None
+        self._cookie: int | None = None
+
+    def pipeline_cookie(self) -> int | None:
+        """Cookie of the loaded pipeline."""
+        return self._cookie
+
+    def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
+        """Load a pipeline."""
+        self.soft.load(json.loads(device_config), p4info)
+        self.schema = Schema(p4info)
+        self._cookie = cookie
+
+    def write(
+        self,
+        updates: Iterable[p4r.Update],
+        *,
+        batch: int = 500,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Write updates in batches."""
+        rest = iter(updates)
+        written = 0
+        while chunk := list(islice(rest, batch)):
+            self.soft.write(chunk)
+            written += len(chunk)
+            if progress is not None:
+                progress(len(chunk))
+        return written
+
+    def entries(self, table: str = "") -> Iterator[InstalledEntry]:
+        """Installed entries with counters."""
+        if self.schema is None:
+            raise SwitchError(f"{self.name}: no pipeline is loaded")
+        for name in [table] if table else list(self.schema.tables):
+            wanted = p4r.Entity()
+            wanted.table_entry.table_id = self.schema.table(name).id
+            wanted.table_entry.counter_data.SetInParent()
+            for entity in self.soft.read(wanted):
+                graph, entry = self.schema.decode(entity.table_entry)
+                data = entity.table_entry.counter_data
+                yield InstalledEntry(graph, entry, data.packet_count, data.byte_count)
+
+
+class MemoryWorker:
+    """A worker in this process, driven like one behind the VNF management API."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def configure(
+        self,
+        graph: str,
+        nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
+        manifest: Manifest | None,
+    ) -> None:
+        """Create the graph's NF instances."""
+        self.worker.configure(configure_request(graph, nfs, manifest))
+
+    def service_chain(self, graph: str, chain: ServerChain) -> None:
+        """Chain NFs."""
+        self.worker.service_chain(chain_request(graph, chain))
+
+    def remove_graph(self, graph: str) -> None:
+        """Remove all that a graph has here."""
+        self.worker.remove_graph(graph)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A frame that reached a host."""
+
+    host: str
+    frame: bytes
+
+
+class MemoryNetwork:
+    """The devices of a topology, joined; a virtual clock in us that moves by `advance`."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.name = "memory"
+        self.topology = topology
+        self.fabric = Fabric(topology)
+        self.now_us = 0
+        self.switches = {
+            name: MemorySwitch(name, switch.id, lambda: self.now_us * 1000)
+            for name, switch in topology.switches.items()
+        }
+        self.workers: dict[Core, MemoryWorker] = {}
+        self._by_mac: dict[int, Worker] = {}
+        for server in topology.servers.values():
+            for index in range(server.cores - server.reserved_cores):
+                mac = device_mac(server.id, core=index + 1)
+                worker = Worker(f"{server.name}-core{index + 1}", mac, lambda: self.now_us)
+                self.workers[Core(server.name, index)] = MemoryWorker(worker)
+                self._by_mac[mac] = worker
+        self._far: dict[tuple[str, int], tuple[str, int]] = {}
+        for link in topology.links:
+            self._far[link.a, link.a_port] = (link.b, link.b_port)
+            self._far[link.b, link.b_port] = (link.a, link.a_port)
+
+    def switch(self, name: str) -> AbstractContextManager[MemorySwitch]:
+        """The switch; there is no session to open."""
+        return nullcontext(self.switches[name])
+
+    def worker(self, core: Core) -> AbstractContextManager[MemoryWorker]:
+        """The worker; there is no session to open."""
+        return nullcontext(self.workers[core])
+
+    def advance(self, us: int) -> None:
+        """Let time pass."""
+        self.now_us += us
+
+    def send(self, host: str, frame: bytes) -> list[Delivery]:
+        """Send a frame from a host and run the network until nothing moves."""
+        at = self.fabric.attachments[host]
+        moving: deque[tuple[str, int, bytes]] = deque([(at.switch, at.port, frame)])
+        delivered: list[Delivery] = []
+        for _ in range(_MOST_HOPS):
+            if not moving:
+                return delivered
+            node, port, data = moving.popleft()
+            if node in self.switches:
+                for out, left in self.switches[node].soft.process(port, data):
+                    moving.append((*self._far.get((node, out), ("", 0)), left))
+            elif node in self.topology.servers:
+                worker = self._by_mac.get(int.from_bytes(data[:6], "big"))
+                nic = self.fabric.attachments[node]
+                for left in worker.process([data]) if worker else ():
+                    moving.append((nic.switch, nic.port, left))
+            elif node:
+                delivered.append(Delivery(node, data))
+        raise SwitchError(f"a frame from {host} still moves after {_MOST_HOPS} hops: a loop")

@@ -1,0 +1,89 @@
+"""Deploy and undeploy graphs on a network that keeps a journal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from orchestrator.deployment.apply import Applied, Progress, apply_bundle, remove_bundle
+from orchestrator.deployment.journal import Deployed
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.errors import DeploymentError, OrchestratorError, unknown
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.plan import Core
+from orchestrator.pipeline import Compiled, compile_graph, used_by
+from orchestrator.verification.manifest import new_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished deployment; `synthesis_delay_s` is the compiler's and the solver's time."""
+
+    compiled: Compiled
+    applied: Applied
+    synthesis_delay_s: float
+
+
+def deploy_graph(
+    graph: ServiceGraph,
+    network: LiveNetwork,
+    *,
+    replace: bool = False,
+    warnings: tuple[str, ...] = (),
+    progress: Progress | None = None,
+) -> Done:
+    """Compile for what is free on the network and apply; the journal records it at the end."""
+    deployed = network.journal.deployed()
+    if graph.name in deployed:
+        if not replace:
+            raise DeploymentError(
+                f"{graph.name} is already deployed on {network.name}; "
+                f"undeploy it first, or say --replace"
+            )
+        undeploy_graph(graph.name, network)
+        deployed = network.journal.deployed()
+    started = time.monotonic()
+    compiled = compile_graph(
+        graph,
+        network.topology,
+        graph_id=network.journal.free_graph_id(),
+        used=used_by({name: d.bundle for name, d in deployed.items()}),
+        warnings=warnings,
+    )
+    synthesis = time.monotonic() - started
+    bundle = compiled.bundle
+    manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
+    applied = apply_bundle(bundle, network, manifest, first=not deployed, progress=progress)
+    network.journal.record(bundle, manifest)
+    return Done(compiled, applied, synthesis)
+
+
+def undeploy_graph(name: str, network: LiveNetwork) -> None:
+    """Take a graph off; the last one takes the fabric's entries with it."""
+    deployed = network.journal.deployed()
+    if name not in deployed:
+        raise DeploymentError(f"{network.name}: {unknown('graph', name, tuple(deployed))}")
+    found = deployed[name]
+    remove_bundle(found.bundle, network, found.manifest, last=len(deployed) == 1)
+    network.journal.forget(name)
+
+
+def deployed_graphs(network: LiveNetwork) -> dict[str, Deployed]:
+    """Graphs that the journal says are deployed."""
+    return network.journal.deployed()
+
+
+def worker_metrics(
+    network: LiveNetwork, deployed: dict[str, Deployed]
+) -> dict[str, dict[str, int]]:
+    """queryMetrics of every worker that runs a deployed graph; a dead one says so with -1."""
+    cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
+    metrics: dict[str, dict[str, int]] = {}
+    for core in sorted(cores, key=lambda c: (c.server, c.index)):
+        name = f"{core.server}.{core.index + 1}"
+        try:
+            with network.worker(core) as worker:
+                metrics[name] = worker.metrics()
+        except OrchestratorError:
+            metrics[name] = {"unreachable": -1}
+    return metrics

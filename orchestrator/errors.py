@@ -1,0 +1,85 @@
+"""The exception tree. Each class owns the exit code that the command line returns for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+
+class OrchestratorError(Exception):
+    """Base of every error that a user can cause or meet. Exit code 1."""
+
+    exit_code = 1
+
+
+class InputError(OrchestratorError):
+    """A file or option that is wrong; `problems` lists all of them at once. Exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        super().__init__("\n".join(self.problems))
+
+
+class InfeasibleError(OrchestratorError):
+    """No placement satisfies the constraints; `blocking` names the groups that do not go together.
+
+    Exit code 3.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, blocking: Sequence[str] = ()) -> None:
+        self.blocking = tuple(blocking)
+        super().__init__(message)
+
+
+class CompileError(OrchestratorError):
+    """A graph that no device on its path can serve. Exit code 3."""
+
+    exit_code = 3
+
+
+class EnvironmentMissing(OrchestratorError):
+    """Something that the machine lacks (root, Mininet, p4c, ...). Exit code 4."""
+
+    exit_code = 4
+
+
+class NetworkError(OrchestratorError):
+    """A network that cannot be started, found or stopped. Exit code 5."""
+
+    exit_code = 5
+
+
+class SwitchError(OrchestratorError):
+    """A switch that refuses or cannot do what it was asked. Exit code 6."""
+
+    exit_code = 6
+
+
+class UnsupportedFeature(SwitchError):
+    """A P4 program that uses what the softswitch does not implement, by name."""
+
+
+class ServerError(OrchestratorError):
+    """A server worker that refuses or cannot do what it was asked. Exit code 7."""
+
+    exit_code = 7
+
+
+class DeploymentError(OrchestratorError):
+    """A deployment that could not be finished; says what was rolled back. Exit code 8."""
+
+    exit_code = 8
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> str:
+    """`unknown NF type 'natt'; did you mean 'napt'? (known: acl, ...)`."""
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    listed = ", ".join(sorted(known)[:20]) or "none"
+    return f"unknown {what} '{name}'{hint} (known: {listed})"

@@ -1,0 +1,1 @@
+"""Frozen data types of every stage; no behaviour beyond construction and text."""

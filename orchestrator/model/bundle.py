@@ -1,0 +1,43 @@
+"""The bundle: everything that one compile emits, and all that a deployment needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.model.entries import SwitchProgram, WorkerProgram
+from orchestrator.model.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Where one element, NF or delivery runs, and why (`compile --explain`)."""
+
+    unit: str
+    kind: str
+    device: str
+    slot: str
+    entries: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One compiled graph.
+
+    `pipeline_of[switch]` is (pipeline, target); `fabric` the entries that every graph shares;
+    `block_use[switch]['block.table']` what the graph takes of each switch's tables.
+    """
+
+    graph: str
+    owner: str
+    graph_id: int
+    topology: str
+    sampling_rate: float
+    pipeline_of: dict[str, tuple[str, str]]
+    fabric: dict[str, SwitchProgram]
+    switches: dict[str, SwitchProgram]
+    workers: tuple[WorkerProgram, ...]
+    plan: Plan
+    block_use: dict[str, dict[str, int]]
+    stories: tuple[Story, ...]
+    warnings: tuple[str, ...]

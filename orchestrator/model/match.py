@@ -1,0 +1,79 @@
+"""What a rule can ask of a packet's headers."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """An IPv4 or IPv6 prefix: `value` is the masked address as an integer."""
+
+    version: int
+    value: int
+    length: int
+
+    @property
+    def bits(self) -> int:
+        """Width of the address: 32 or 128."""
+        return 32 if self.version == 4 else 128
+
+    @property
+    def mask(self) -> int:
+        """The netmask as an integer."""
+        return ((1 << self.length) - 1) << (self.bits - self.length)
+
+    def __str__(self) -> str:
+        cls = ipaddress.IPv4Address if self.version == 4 else ipaddress.IPv6Address
+        return f"{cls(self.value)}/{self.length}"
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Inclusive range of L4 ports. A packet without ports (later fragment, ICMP) is in no range."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Conjunction of header conditions; None asks nothing.
+
+    `version` 4 or 6 asks for IP; `ether_type` is the type behind VLAN tags. Ports are those of
+    TCP and UDP in an unfragmented packet or a first fragment; `later_fragment` asks for a fragment
+    offset above 0 (or, False, for its absence). `tcp_flags` is (value, mask).
+    """
+
+    ether_type: int | None = None
+    version: int | None = None
+    src: Prefix | None = None
+    dst: Prefix | None = None
+    protocol: int | None = None
+    src_port: PortRange | None = None
+    dst_port: PortRange | None = None
+    tcp_flags: tuple[int, int] | None = None
+    later_fragment: bool | None = None
+
+    def __str__(self) -> str:
+        words: list[str] = []
+        if self.ether_type is not None:
+            words.append(f"type {self.ether_type:#06x}")
+        if self.version is not None and self.src is None and self.dst is None:
+            words.append(f"ipv{self.version}")
+        for name in ("src", "dst", "protocol", "src_port", "dst_port"):
+            value = getattr(self, name)
+            if value is not None:
+                words.append(f"{name} {value}")
+        if self.tcp_flags is not None:
+            words.append("tcp_flags {:#x}/{:#x}".format(*self.tcp_flags))
+        if self.later_fragment is not None:
+            words.append("later fragment" if self.later_fragment else "no later fragment")
+        return ", ".join(words) or "any"
+
+
+ANY = Match()

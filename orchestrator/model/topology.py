@@ -1,0 +1,80 @@
+"""The physical network: switches, servers, SmartNICs, hosts and the links between them."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A programmable switch. `id` is 1..65535 and unique among devices; `table_sizes` overrides the
+    pipeline's sizes by table name (entries)."""
+
+    name: str
+    id: int
+    target: str
+    pipeline: str
+    table_sizes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server: worker cores, cycles/s of each, memory. `reserved_cores` run no worker."""
+
+    name: str
+    id: int
+    cores: int
+    reserved_cores: int
+    cycles_per_second: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SmartNic:
+    """A SmartNIC of a server: rules that it holds. No target uses it yet."""
+
+    name: str
+    server: str
+    rules: int
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """An end host: its MAC, its addresses with prefix lengths, and its gateways' addresses."""
+
+    name: str
+    mac: int
+    addresses: tuple[IpInterface, ...]
+    gateways: tuple[IpAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A full-duplex link between two nodes. A port number is a switch's; 0 for others."""
+
+    a: str
+    a_port: int
+    b: str
+    b_port: int
+    capacity: int
+    """bit/s per direction."""
+    latency_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A checked topology; device ids and port numbers are filled in."""
+
+    name: str
+    switches: dict[str, Switch]
+    servers: dict[str, Server]
+    smartnics: dict[str, SmartNic]
+    hosts: dict[str, Host]
+    links: tuple[Link, ...]
+    trees: int
+    """Number of forwarding trees towards each device (paths to choose from)."""
+    source: str = ""

@@ -1,0 +1,1 @@
+"""What the network does: tables, counters, trajectory samples."""

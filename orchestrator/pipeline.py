@@ -1,0 +1,163 @@
+"""The stages in their order: the only module that calls them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.compiler.cuts import cut
+from orchestrator.compiler.fabric_program import fabric_programs
+from orchestrator.compiler.lowering import Lowered, footprint_of, lower
+from orchestrator.errors import InfeasibleError, InputError
+from orchestrator.model.bundle import Bundle, Story
+from orchestrator.model.cuts import SERVER, SWITCH, Cuts
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.plan import Core, Plan
+from orchestrator.model.topology import Topology
+import orchestrator.nfs  # every NF registers itself
+from orchestrator.nfs.base import NetworkFunction, lookup
+from orchestrator.placement.fabric import Fabric
+from orchestrator.placement.model import place
+from orchestrator.placement.resources import Network, Used
+from orchestrator.targets.pipeline import footprint
+from orchestrator.targets.shipped import capability
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Every stage's output for one graph."""
+
+    cuts: Cuts
+    plan: Plan
+    lowered: Lowered
+    bundle: Bundle
+
+
+def functions_of(graph: ServiceGraph) -> dict[str, NetworkFunction[Any]]:
+    """The NF objects of a graph's instances."""
+    return {nf.name: lookup(nf.type)(nf.name, nf.config) for nf in graph.nfs.values()}
+
+
+def compile_graph(
+    graph: ServiceGraph,
+    topology: Topology,
+    *,
+    graph_id: int = 1,
+    used: Used | None = None,
+    warnings: tuple[str, ...] = (),
+) -> Compiled:
+    """Cut, place and lower a graph onto a topology, beside what `used` says is taken."""
+    check_hosts(graph, topology)
+    fabric = Fabric(topology)
+    functions = functions_of(graph)
+    pipelines = {s.name: capability(s.pipeline, s.target) for s in topology.switches.values()}
+    network = Network(pipelines, used or Used())
+    access = {name: at.switch for name, at in fabric.attachments.items()}
+    forced: dict[str, str] = {}
+    while True:
+        cuts = cut(graph, functions, access, forced)
+        try:
+            plan = place(graph, functions, cuts, fabric, network)
+            break
+        except InfeasibleError as error:
+            name, reason = _too_big(cuts, error)
+            if not name:
+                raise
+            forced[name] = reason
+    lowered = lower(graph, functions, cuts, plan, fabric, pipelines, graph_id=graph_id)
+    bundle = Bundle(
+        graph=graph.name,
+        owner=graph.owner,
+        graph_id=graph_id,
+        topology=topology.name,
+        sampling_rate=graph.verification.sampling_rate,
+        pipeline_of={s.name: (s.pipeline, s.target) for s in topology.switches.values()},
+        fabric=fabric_programs(fabric),
+        switches=lowered.switches,
+        workers=lowered.workers,
+        plan=plan,
+        block_use=_block_use(cuts, plan),
+        stories=tuple(_stories(cuts, plan, lowered)),
+        warnings=warnings,
+    )
+    return Compiled(cuts, plan, lowered, bundle)
+
+
+def check_hosts(graph: ServiceGraph, topology: Topology) -> None:
+    """Every host of the graph's endpoints must be in the topology."""
+    known = tuple(topology.hosts)
+    problems = [
+        f"{graph.source or graph.name}: endpoints.{endpoint.name}.hosts: no host '{host}' in "
+        f"topology {topology.name} (hosts: {', '.join(known)})"
+        for endpoint in graph.endpoints.values()
+        for host in endpoint.hosts
+        if host not in topology.hosts
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def used_by(bundles: Mapping[str, Bundle]) -> Used:
+    """What deployed graphs hold of a network."""
+    entries: dict[str, Counter[tuple[str, str]]] = {}
+    rates: Counter[tuple[str, str]] = Counter()
+    cores: set[Core] = set()
+    for bundle in bundles.values():
+        for switch, use in bundle.block_use.items():
+            for name, count in use.items():
+                block, table = name.split(".", 1)
+                entries.setdefault(switch, Counter())[block, table] += count
+        for hop in bundle.plan.hops:
+            rates[hop.source, hop.target] += hop.rate
+        cores.update(core for group in bundle.plan.cores_of for core in group)
+    return Used(frozenset(cores), entries, rates)
+
+
+def _too_big(cuts: Cuts, error: InfeasibleError) -> tuple[str, str]:
+    """The NF of the largest element in a table that overflowed, to be run on a server instead."""
+    full = [name.removeprefix("tables:") for name in error.blocking if name.startswith("tables:")]
+    sizes = {
+        (need, unit.nf, f"{block}.{table}")
+        for unit in cuts.units.values()
+        for (block, table), need in footprint(unit).items()
+        if f"{block}.{table}" in full
+    }
+    if not sizes:
+        return "", ""
+    need, nf, table = max(sizes)
+    return nf, f"no switch holds it: {need} entries of {table}"
+
+
+def _block_use(cuts: Cuts, plan: Plan) -> dict[str, dict[str, int]]:
+    use: dict[str, Counter[str]] = {}
+    for unit, switch in plan.switch_of.items():
+        for (block, table), count in footprint(cuts.units[unit]).items():
+            use.setdefault(switch, Counter())[f"{block}.{table}"] += count
+    return {switch: dict(counts) for switch, counts in use.items()}
+
+
+def _stories(cuts: Cuts, plan: Plan, lowered: Lowered) -> list[Story]:
+    """One line for each unit, in the order of the graph."""
+    stories: list[Story] = []
+    group_of = {u: i for i, group in enumerate(cuts.groups) for u in group.units}
+    for unit in cuts.units.values():
+        if unit.kind == SERVER:
+            cores = plan.cores_of[group_of[unit.id]]
+            where = ", ".join(f"{core.server} core {core.index + 1}" for core in cores)
+            stories.append(Story(unit.id, SERVER, where, "", 0, unit.why))
+            continue
+        switch = plan.switch_of[unit.id]
+        step = lowered.layouts[switch].steps[unit.id]
+        why = unit.why
+        if any(target == unit.id for _, target in lowered.layouts[switch].recirculated):
+            why += "; recirculated, since the pipeline has this block before the one it follows"
+        slot = step.slot.instance if step.slot else "deliver"
+        stories.append(Story(unit.id, SWITCH, switch, slot, sum(footprint(unit).values()), why))
+    return stories
+
+
+def entries_by_table(bundle: Bundle) -> dict[str, Counter[str]]:
+    """Entries per switch and table that the graph installs."""
+    return {name: footprint_of(program) for name, program in bundle.switches.items()}

@@ -1,0 +1,99 @@
+"""The fabric: where devices are attached, and the trees by which tagged frames reach them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from orchestrator.errors import InputError
+from orchestrator.model.topology import Link, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A host or server is on `switch` behind `port`, over `link`."""
+
+    switch: str
+    port: int
+    link: Link
+
+
+class Fabric:
+    """Paths of a topology: per device (switch or server) and tree, each switch's next hop.
+
+    A tree is a shortest-path tree towards the device; where several neighbours are equally near, tree
+    t takes the t-th of them (in name order), so trees differ where the topology offers a choice.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
+        self.attachments: dict[str, Attachment] = {}
+        self.neighbors: dict[str, dict[str, tuple[int, Link]]] = {s: {} for s in topology.switches}
+        for link in topology.links:
+            ends = ((link.a, link.a_port, link.b), (link.b, link.b_port, link.a))
+            for near, port, far in ends:
+                if near not in topology.switches:
+                    continue
+                if far in topology.switches:
+                    self.neighbors[near].setdefault(far, (port, link))
+                else:
+                    self.attachments.setdefault(far, Attachment(near, port, link))
+        self._distance = {name: self._distances(name) for name in topology.switches}
+
+    def access(self, node: str) -> str:
+        """The switch that a host or server is attached to; a switch is its own."""
+        return node if node in self.neighbors else self.attachments[node].switch
+
+    def device_id(self, device: str) -> int:
+        """The id that structured MACs carry."""
+        if device in self.topology.switches:
+            return self.topology.switches[device].id
+        return self.topology.servers[device].id
+
+    def next_switch(self, at: str, target: str, tree: int) -> str:
+        """The neighbour of `at` on the tree towards switch `target`."""
+        near = self._distance[target]
+        choices = sorted(n for n in self.neighbors[at] if near[n] == near[at] - 1)
+        return choices[tree % len(choices)]
+
+    def path(self, source: str, target: str, tree: int) -> tuple[str, ...]:
+        """Devices from `source` to `target` (switch or server), both included."""
+        start, end = self.access(source), self.access(target)
+        if end not in self._distance[start]:
+            raise InputError(f"{self.topology.name}: no path from {source} to {target}")
+        switches = [start]
+        while switches[-1] != end:
+            switches.append(self.next_switch(switches[-1], end, tree))
+        return (
+            *((source,) if source != start else ()),
+            *switches,
+            *((target,) if target != end else ()),
+        )
+
+    def link(self, a: str, b: str) -> Link:
+        """The link between neighbours."""
+        if a in self.neighbors and b in self.neighbors:
+            return self.neighbors[a][b][1]
+        return self.attachments[b if a in self.neighbors else a].link
+
+    def distinct_trees(self, source: str, target: str) -> tuple[int, ...]:
+        """One tree for each different path between two devices."""
+        seen: dict[tuple[str, ...], int] = {}
+        for tree in range(self.topology.trees):
+            seen.setdefault(self.path(source, target, tree), tree)
+        return tuple(seen.values())
+
+    def latency_us(self, path: tuple[str, ...]) -> int:
+        """Propagation along a path."""
+        return sum(self.link(a, b).latency_us for a, b in zip(path, path[1:], strict=False))
+
+    def _distances(self, root: str) -> dict[str, int]:
+        distance = {root: 0}
+        queue = deque([root])
+        while queue:
+            near = queue.popleft()
+            for far in self.neighbors[near]:
+                if far not in distance:
+                    distance[far] = distance[near] + 1
+                    queue.append(far)
+        return distance

@@ -1,0 +1,109 @@
+"""What is asked of the network and what is left of it, in the units of the constraints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import networkx as nx
+
+from orchestrator.compiler.cuts import Functions
+from orchestrator.model.cuts import SERVER, Cuts
+from orchestrator.model.graph import ServiceGraph, Traffic
+from orchestrator.model.plan import Core
+from orchestrator.targets.pipeline import Pipeline
+
+SCALE_OUT_LOAD = 0.75
+"""A core is planned to at most this share of its cycles (Metron's scale-out threshold)."""
+
+SWITCH_LATENCY_US = 1
+"""Allowance for one pass through a hardware switch's pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What other graphs on the same network hold already."""
+
+    cores: frozenset[Core] = frozenset()
+    entries: Mapping[str, Counter[tuple[str, str]]] = field(
+        default_factory=dict[str, Counter[tuple[str, str]]]
+    )
+    link_rate: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """bit/s by (from device, to device)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One traffic's way through the units: those that its packets may reach."""
+
+    traffic: Traffic
+    units: frozenset[str]
+    arcs: frozenset[tuple[str, str]]
+    entries: tuple[tuple[str, str], ...]
+    """(ingress switch, first unit)."""
+
+    @property
+    def packets_per_second(self) -> float:
+        """From its rate and mean packet size."""
+        return self.traffic.rate / (8 * self.traffic.packet_bytes)
+
+
+def demands(graph: ServiceGraph, cuts: Cuts) -> tuple[Demand, ...]:
+    """What each traffic of the graph reaches on its way to its egress."""
+    digraph = nx.DiGraph()
+    digraph.add_nodes_from(cuts.units)
+    digraph.add_edges_from((arc.source, arc.target) for arc in cuts.arcs)
+    result: list[Demand] = []
+    for traffic in graph.traffic:
+        entries = tuple((e.switch, e.target) for e in cuts.entries if e.endpoint == traffic.ingress)
+        ends = {u.id for u in cuts.units.values() if u.endpoint == traffic.egress}
+        ahead = {n for _, first in entries for n in (first, *nx.descendants(digraph, first))}
+        behind = {n for end in ends for n in (end, *nx.ancestors(digraph, end))}
+        units = frozenset(ahead & behind)
+        arcs = frozenset((a, b) for a, b in digraph.edges if a in units and b in units)
+        result.append(Demand(traffic, units, arcs, entries))
+    return tuple(result)
+
+
+def expected_rates(wants: tuple[Demand, ...]) -> dict[tuple[str, str], float]:
+    """bit/s by arc if every branch shares its traffic evenly: what the objective weighs.
+
+    Constraints do not use it: there, every branch may get everything.
+    """
+    rates: Counter[tuple[str, str]] = Counter()
+    for want in wants:
+        order = nx.DiGraph(want.arcs)
+        firsts = [(f"@{switch}", unit) for switch, unit in want.entries if unit in want.units]
+        order.add_edges_from(firsts)
+        flow = {source: want.traffic.rate / len(firsts) for source, _ in firsts}
+        for unit in nx.topological_sort(order):
+            followers = list(order.successors(unit))
+            for follower in followers:
+                share = flow[unit] / len(followers)
+                rates[unit, follower] += share
+                flow[follower] = flow.get(follower, 0.0) + share
+    return dict(rates)
+
+
+def group_cycles(cuts: Cuts, group: int, wants: tuple[Demand, ...], functions: Functions) -> float:
+    """Cycles/s that a group of server NFs needs in all: every traffic through every NF it may meet."""
+    total = 0.0
+    for demand in wants:
+        for name in cuts.groups[group].units:
+            unit = cuts.units[name]
+            if unit.kind == SERVER and name in demand.units:
+                cost = functions[unit.nf].cost
+                cycles = (
+                    cost.cycles_per_packet + cost.cycles_per_byte * demand.traffic.packet_bytes
+                )
+                total += demand.packets_per_second * cycles
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What placement may use: pipelines by switch, and what is taken."""
+
+    pipelines: Mapping[str, Pipeline]
+    used: Used

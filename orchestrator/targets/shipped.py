@@ -1,0 +1,60 @@
+"""The pipelines that come with the package: compiled by p4c, checked in, ready to load."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+
+from finsy.proto import p4i
+from google.protobuf import text_format
+
+from orchestrator.errors import InputError, unknown
+from orchestrator.resources import shipped
+from orchestrator.targets.pipeline import EDGE_SLOTS, Pipeline
+
+_ARCHITECTURE = {"bmv2": "v1model", "softswitch": "v1model", "auto": "v1model"}
+_SLOTS = {"edge": EDGE_SLOTS}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A loadable pipeline: P4Info text and device config; `cookie` is a digest of both."""
+
+    name: str
+    p4info_text: bytes
+    device_config: bytes
+
+    @property
+    def cookie(self) -> int:
+        """Tells whether a switch runs this very pipeline (P4Runtime, 7.2)."""
+        digest = hashlib.sha256(self.p4info_text + b"\0" + self.device_config).digest()
+        return int.from_bytes(digest[:8], "big")
+
+    def p4info(self) -> p4i.P4Info:
+        """The parsed P4Info."""
+        return text_format.Parse(self.p4info_text, p4i.P4Info())
+
+
+@cache
+def artifact(pipeline: str, target: str) -> Artifact:
+    """The shipped build of a pipeline for a target; InputError naming the valid ones."""
+    if target not in _ARCHITECTURE:
+        raise InputError(f"no pipeline is shipped for {unknown('target', target, tuple(_ARCHITECTURE))}")
+    if pipeline not in _SLOTS:
+        raise InputError(unknown("pipeline", pipeline, tuple(_SLOTS)))
+    name = f"{pipeline}_{_ARCHITECTURE[target]}"
+    build = shipped("p4src") / "build"
+    return Artifact(
+        name,
+        (build / f"{name}.p4info.txtpb").read_bytes(),
+        (build / f"{name}.json").read_bytes(),
+    )
+
+
+@cache
+def capability(pipeline: str, target: str) -> Pipeline:
+    """What the pipeline offers: its slots and its tables' sizes, from its P4Info."""
+    info = artifact(pipeline, target).p4info()
+    sizes = {table.preamble.name.removeprefix("ingress."): table.size for table in info.tables}
+    return Pipeline(pipeline, _SLOTS[pipeline], sizes)

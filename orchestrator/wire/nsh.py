@@ -1,0 +1,96 @@
+"""The tag: NSH (RFC 8300), MD type 1, next protocol Ethernet, behind an outer Ethernet header.
+
+38 bytes in front of the whole original frame. SPI = graph (10 bits) | epoch (2) | path (12).
+Context words: [0] FlowTag = traffic class (16) | NF-set bits (16), [1] trajectory label,
+[2] NF context labels, [3] ingress timestamp (us, the ingress switch's clock).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+ETHERTYPE_NSH = 0x894F
+TAG_BYTES = 38
+INITIAL_TTL = 63
+_TAG = struct.Struct("!6s6sHHBBIIIII")  # Ethernet; base header: ver..length, MD type, next; path; words
+_NEXT_ETHERNET = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One tag. MACs and SPI are integers; `label` and `ingress_us` are 32-bit."""
+
+    dst_mac: int
+    src_mac: int
+    spi: int
+    si: int
+    ttl: int = INITIAL_TTL
+    traffic_class: int = 0
+    nf_set_bits: int = 0
+    label: int = 0
+    nf_labels: int = 0
+    ingress_us: int = 0
+
+
+def encode(tag: Tag, frame: bytes) -> bytes:
+    """The tag and, unchanged, the frame."""
+    return (
+        _TAG.pack(
+            tag.dst_mac.to_bytes(6, "big"),
+            tag.src_mac.to_bytes(6, "big"),
+            ETHERTYPE_NSH,
+            tag.ttl << 6 | 6,
+            1,
+            _NEXT_ETHERNET,
+            tag.spi << 8 | tag.si,
+            tag.traffic_class << 16 | tag.nf_set_bits,
+            tag.label,
+            tag.nf_labels,
+            tag.ingress_us,
+        )
+        + frame
+    )
+
+
+def decode(data: bytes) -> tuple[Tag, bytes] | None:
+    """Tag and original frame; None when it is no well-formed MD type 1 Ethernet tag."""
+    if len(data) < TAG_BYTES:
+        return None
+    dst, src, ether_type, base, md_type, protocol, path, flow_tag, label, labels, stamp = (
+        _TAG.unpack_from(data)
+    )
+    well_formed = (
+        ether_type == ETHERTYPE_NSH
+        and base >> 14 == 0
+        and base & 0x3F == 6
+        and md_type & 0x0F == 1
+        and protocol == _NEXT_ETHERNET
+    )
+    if not well_formed:
+        return None
+    tag = Tag(
+        dst_mac=int.from_bytes(dst, "big"),
+        src_mac=int.from_bytes(src, "big"),
+        spi=path >> 8,
+        si=path & 0xFF,
+        ttl=base >> 6 & 0x3F,
+        traffic_class=flow_tag >> 16,
+        nf_set_bits=flow_tag & 0xFFFF,
+        label=label,
+        nf_labels=labels,
+        ingress_us=stamp,
+    )
+    return tag, data[TAG_BYTES:]
+
+
+def service_path(graph_id: int, path: int, epoch: int = 0) -> int:
+    """SPI of a path of a graph."""
+    if not (0 < graph_id < 1 << 10 and 0 <= epoch < 4 and 0 <= path < 1 << 12):
+        raise ValueError(f"graph {graph_id}, epoch {epoch}, path {path} do not fit an SPI")
+    return graph_id << 14 | epoch << 12 | path
+
+
+def graph_of(spi: int) -> int:
+    """The graph that a service path belongs to."""
+    return spi >> 14

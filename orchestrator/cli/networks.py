@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,9 +49,9 @@ def up(
     state = net_up(load_topology(topology), switch=switch, name=name or None, progress=note)
     Journal(state.name).clear()
     if as_json:
-        print_json({"name": state.name, "switches": {s.name: s.target for s in state.switches}})
+        print_json({"name": state.name, "switches": {s.name: s.target for s in state.switches.values()}})
         return
-    targets = sorted({s.target for s in state.switches})
+    targets = sorted({s.target for s in state.switches.values()})
     say(
         f"network {state.name} is up: {len(state.switches)} switches ({', '.join(targets)}), "
         f"{len(state.workers)} workers, {len(state.hosts)} hosts, "
@@ -85,13 +86,22 @@ def net_status_command(
 
     found = net_status(name or None)
     if as_json:
-        print_json([status.to_json() for status in found])
+        print_json(
+            [
+                {
+                    "name": status.state.name,
+                    "health": status.health,
+                    "components": [asdict(component) for component in status.components],
+                }
+                for status in found
+            ]
+        )
         return
     for status in found:
         print_table(
-            f"Network {status.name}",
-            ("part", "kind", "alive", "detail"),
-            ((p.name, p.kind, "yes" if p.alive else "NO", p.detail) for p in status.parts),
+            f"Network {status.state.name}: {status.health}",
+            ("kind", "name", "pid#", "alive"),
+            ((c.kind, c.name, c.pid, "yes" if c.alive else "NO") for c in status.components),
         )
     if not found:
         say("no network is running")

@@ -17,7 +17,7 @@ class LiveNetwork:
         self.name = state.name
         self.topology = state.topology
         self.journal = Journal(state.name)
-        self._switches = {switch.name: switch for switch in state.switches}
+        self._switches = state.switches
         self._workers = {Core(worker.server, worker.core): worker for worker in state.workers}
 
     def switch(self, name: str) -> SwitchClient:

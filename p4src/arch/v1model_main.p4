@@ -40,7 +40,10 @@ control v1model_arrival(inout headers_t hdr, inout metadata_t meta,
     counter(1, CounterType.packets) malformed;
 
     apply {
-        meta.arrival_port = standard_metadata.ingress_port;
+        // BMv2 forgets the ingress port of a frame that it recirculates.
+        if (standard_metadata.instance_type != INSTANCE_RECIRCULATED) {
+            meta.arrival_port = standard_metadata.ingress_port;
+        }
         meta.arrival_us = standard_metadata.ingress_global_timestamp;
         if (standard_metadata.parser_error != error.NoError) {
             malformed.count(0);
@@ -85,7 +88,7 @@ control v1model_egress(inout headers_t hdr, inout metadata_t meta,
             hdr.packet_in.si = meta.si;
             hdr.packet_in.timestamp_us = meta.arrival_us;
         } else if (meta.recirculate == 1) {
-            recirculate_preserving_field_list(0);
+            recirculate_preserving_field_list(RECIRCULATE_FIELDS);
         }
     }
 }

@@ -8,6 +8,7 @@
 
 control deliver_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(mac_counter);
+    DIRECT_COUNTER(floods_counter);
     DIRECT_COUNTER(ipv4_counter);
     DIRECT_COUNTER(ipv6_counter);
 
@@ -55,18 +56,31 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
     table mac {
         key = {
             meta.segment : exact @name("segment");
-            hdr.ethernet.dst_addr : lpm @name("dst");
+            hdr.ethernet.dst_addr : exact @name("dst");
         }
         actions = {
             to_port;
             to_switch;
-            flood;
             resolve;
             @defaultonly no_host;
         }
         size = 4096;
         const default_action = no_host();
         counters = mac_counter;
+    }
+
+    // Broadcast and multicast: to every host of the endpoint on this switch.
+    table floods {
+        key = {
+            meta.segment : exact @name("segment");
+        }
+        actions = {
+            flood;
+            @defaultonly no_host;
+        }
+        size = 1024;
+        const default_action = no_host();
+        counters = floods_counter;
     }
 
     table ipv4 {
@@ -100,17 +114,21 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
     apply {
-        switch (mac.apply().action_run) {
-            resolve: {
-                if (hdr.ipv4.isValid()) {
-                    ipv4.apply();
-                } else if (hdr.ipv6.isValid()) {
-                    ipv6.apply();
-                } else {
-                    meta.drop = 1;
+        if (hdr.ethernet.dst_addr[40:40] == 1) {
+            floods.apply();
+        } else {
+            switch (mac.apply().action_run) {
+                resolve: {
+                    if (hdr.ipv4.isValid()) {
+                        ipv4.apply();
+                    } else if (hdr.ipv6.isValid()) {
+                        ipv6.apply();
+                    } else {
+                        meta.drop = 1;
+                    }
                 }
+                default: {}
             }
-            default: {}
         }
     }
 }

@@ -46,11 +46,8 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             exit;
         }
         arrival.apply(hdr, meta, standard_metadata);
-        if (meta.drop == 0) {
+        if (meta.drop == 0 && standard_metadata.instance_type != INSTANCE_RECIRCULATED) {
             port.apply(meta);
-            if (standard_metadata.instance_type == INSTANCE_RECIRCULATED) {
-                meta.host_facing = 0;
-            }
         }
         if (meta.drop == 0) {
             if (meta.host_facing == 0) {

@@ -17,7 +17,9 @@ const bit<2> NEXT_TAGGED = 1;   // with a tag, to its outer destination
 const bit<2> NEXT_PORT = 2;     // popped, out of meta.egress_port
 const bit<2> NEXT_FLOOD = 3;    // popped, to meta.flood_group
 
-const bit<8> SAMPLE_FIELDS = 1; // field list of a clone
+// Field lists: what a clone for the controller and what a recirculated frame keep.
+const bit<8> SAMPLE_FIELDS = 1;
+const bit<8> RECIRCULATE_FIELDS = 2;
 
 struct metadata_t {
     @field_list(SAMPLE_FIELDS)
@@ -26,13 +28,14 @@ struct metadata_t {
     bit<24> spi;
     @field_list(SAMPLE_FIELDS)
     bit<8> si;
-    @field_list(SAMPLE_FIELDS)
+    @field_list(SAMPLE_FIELDS, RECIRCULATE_FIELDS)
     port_id_t arrival_port;
     @field_list(SAMPLE_FIELDS)
     bit<48> arrival_us;
 
     segment_id_t segment;       // 0: none
     graph_id_t graph;
+    @field_list(RECIRCULATE_FIELDS)
     bit<16> switch_id;
     bit<1> host_facing;
     bit<1> drop;

@@ -1,0 +1,436 @@
+"""The supervisor of a live network: builds a topology with Mininet and keeps it until SIGTERM.
+
+Started by `orchestrator.emulation.net_up`, never by hand. Reports JSON lines on its output until
+the network is ready, then logs to the network's supervisor.log.
+"""
+# pyright: basic, reportMissingImports=false
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import types
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.emulation import children, commands, setup
+from orchestrator.emulation.environment import mininet_folder
+from orchestrator.emulation.naming import worker_interface, worker_name
+from orchestrator.emulation.state import (
+    Handle,
+    HostState,
+    NetworkState,
+    ServerState,
+    SwitchState,
+    WorkerState,
+    load_state,
+    save_state,
+)
+from orchestrator.emulation.sweep import sweep
+from orchestrator.emulation.wiring import HOST_MTU, INSIDE_MTU, End, Wire, ends_of, wires
+from orchestrator.errors import NetworkError
+from orchestrator.wire.addresses import device_mac, mac_text
+
+
+def _import_mininet() -> None:
+    """Make `import mininet` find the system's package, the last on the path so that ours win."""
+    folder = mininet_folder()
+    if folder is None:
+        raise NetworkError("Mininet is not installed")
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    try:
+        import distutils.version  # noqa: F401
+    except ImportError:
+        # Mininet 2.3 wants it for Open vSwitch's version only; Python 3.12 has it no more.
+        stub = types.ModuleType("distutils.version")
+        stub.StrictVersion = str  # type: ignore[attr-defined]
+        sys.modules["distutils"] = types.ModuleType("distutils")
+        sys.modules["distutils.version"] = stub
+
+
+_import_mininet()
+from mininet.link import Intf, Link  # noqa: E402
+from mininet.net import Mininet  # noqa: E402
+from mininet.node import Host, Switch  # noqa: E402
+from mininet.topo import Topo  # noqa: E402
+
+
+class Stop(BaseException):
+    """SIGTERM or SIGINT: take everything down. No Exception, so that nothing swallows it."""
+
+
+class PlainIntf(Intf):
+    """An interface that Mininet leaves alone: `configure` sets all up in one go."""
+
+    def config(self, **_):
+        return {}
+
+
+class Veth(Link):
+    """A veth pair whose far ends are made inside their namespaces, under their final names."""
+
+    @classmethod
+    def makeIntfPair(cls, intfname1, intfname2, addr1=None, addr2=None, node1=None, node2=None, **_):
+        first = _endpoint("name", intfname1, addr1, node1)
+        second = _endpoint("name", intfname2, addr2, node2)
+        _check(["ip", "link", "add", *first, "type", "veth", "peer", *second])
+
+    def stop(self):
+        """`sweep` deletes the interfaces, all at once."""
+
+
+def _endpoint(key, name, mac, node) -> list[str]:
+    words = [key, name, "address", mac, "mtu", str(node.mtu)]
+    return [*words, "netns", str(node.pid)] if node.inNamespace else words
+
+
+class NamespaceHost(Host):
+    """A host or server: a namespace with its kernel settings, kept by a shell."""
+
+    def __init__(self, name, mtu, settings, **params):
+        super().__init__(name, **params)
+        self.mtu = mtu
+        # Before it has interfaces, so that they start with these settings.
+        self.cmd(" ; ".join(f"echo {v} > /proc/sys/{key}" for key, v in settings.items()))
+
+    def config(self, **_):
+        return {}
+
+
+class SwitchProcess(Switch):
+    """A switch in the root namespace: a process, no shell. Subclasses start it."""
+
+    target: str
+
+    def __init__(self, name, device_id, mtu, context, **params):
+        self.mtu, self.device_id, self.context = mtu, device_id, context
+        self.child = None
+        super().__init__(name, dpid=f"{device_id:x}", **params)
+
+    def startShell(self, mnopts=None):
+        pass
+
+    def cmd(self, *_, **__):
+        return ""
+
+    def interfaces(self) -> dict[int, str]:
+        return {port: i.name for port, i in sorted(self.intfs.items()) if i.name != "lo"}
+
+    def stop(self, deleteIntfs=True):
+        """The supervisor stops all processes together."""
+
+
+class Bmv2Switch(SwitchProcess):
+    target = "bmv2"
+
+    def start(self, controllers):
+        port = self.context.ports.hold()
+        argv = commands.bmv2_argv(
+            self.device_id,
+            self.interfaces(),
+            port,
+            folder=self.context.folder,
+            spare_port=self.context.ports.spare(),
+        )
+        self.child = self.context.spawn(self.name, argv, port)
+
+    def address(self) -> str:
+        return f"127.0.0.1:{self.child.port}"
+
+
+class SoftSwitch(SwitchProcess):
+    target = "softswitch"
+
+    def start(self, controllers):
+        argv = commands.softswitch_argv(self.name, self.device_id, self.interfaces())
+        self.child = self.context.spawn(self.name, argv)
+
+    def address(self) -> str:
+        return str(self.child.ready["grpc_addr"])
+
+
+SWITCHES = {cls.target: cls for cls in (Bmv2Switch, SoftSwitch)}
+
+
+class LiveTopo(Topo):
+    """The topology as Mininet's: names, classes and the ends of each link."""
+
+    def build(self, state: NetworkState, plan: tuple[Wire, ...], switch, context):
+        topology = state.topology
+        for node in topology.switches.values():
+            self.addSwitch(
+                node.name, cls=switch, device_id=node.id, mtu=INSIDE_MTU, context=context
+            )
+        for node in topology.hosts.values():
+            settings = setup.HOST_SETTINGS
+            self.addHost(node.name, cls=NamespaceHost, mtu=HOST_MTU, settings=settings)
+        for node in topology.servers.values():
+            settings = setup.SERVER_SETTINGS
+            self.addHost(node.name, cls=NamespaceHost, mtu=INSIDE_MTU, settings=settings)
+        for a, b, _ in plan_ends(plan):
+            macs = {f"addr{n}": mac_text(e.mac) for n, e in ((1, a), (2, b)) if e.mac is not None}
+            self.addLink(
+                a.node,
+                b.node,
+                port1=a.port,
+                port2=b.port,
+                intfName1=a.interface,
+                intfName2=b.interface,
+                **macs,
+            )
+
+
+def plan_ends(plan: tuple[Wire, ...]) -> list[tuple[End, End, int]]:
+    return [(wire.a, wire.b, wire.capacity) for wire in plan]
+
+
+class Supervisor:
+    """Builds, keeps and removes one network."""
+
+    def __init__(self, state: NetworkState, options: argparse.Namespace) -> None:
+        self.state = replace(state, supervisor=os.getpid())
+        self.options = options
+        self.folder = Path(state.run_dir)
+        self.ports = children.Ports()
+        self.children: list[children.Child] = []
+        self.net: Mininet | None = None
+        self.stopping = False
+
+    def spawn(self, name: str, argv: list[str], port: int = 0) -> children.Child:
+        log = self.folder / f"{name}.log"
+        child = children.spawn(name, argv, log, env=os.environ, port=port)
+        self.children.append(child)
+        return child
+
+    def start(self) -> None:
+        state, topology = self.state, self.state.topology
+        save_state(state)
+        plan = wires(topology, state.id)
+        report(progress=f"{len(topology.hosts) + len(topology.servers)} namespaces, "
+               f"{len(plan)} links")  # fmt: skip
+        # Mininet would otherwise raise the machine's own sysctls, and leave them so.
+        Mininet.inited = True
+        self.net = Mininet(
+            topo=LiveTopo(state, plan, SWITCHES[self.options.switch], self),
+            controller=None,
+            link=Veth,
+            intf=PlainIntf,
+            build=False,
+        )
+        self.net.build()
+        self.configure(plan)
+        switches = len(topology.switches)
+        report(progress=f"{switches} {self.options.switch} switch{'es' * (switches != 1)}")
+        self.net.start()
+        workers = {name: self.start_workers(name) for name in topology.servers}
+        if count := sum(map(len, workers.values())):
+            report(progress=f"{count} server worker{'s' * (count != 1)}")
+        children.wait_ready(self.children)
+        self.state = self.describe(plan, workers)
+        save_state(self.state)
+
+    def configure(self, plan: tuple[Wire, ...]) -> None:
+        """Addresses, routes, workers' interfaces, offloads; all namespaces at the same time."""
+        net, topology = self.net, self.state.topology
+        ports = [name for switch in net.switches for name in switch.interfaces().values()]
+        for name in ports:
+            no_ipv6 = Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6")
+            if no_ipv6.exists():
+                no_ipv6.write_text("1")
+        jobs = [(None, setup.switch_lines(ports), ports)]
+        for host in topology.hosts.values():
+            ends = ends_of(host.name, plan)
+            names = [end.interface for end in ends]
+            jobs.append((net[host.name].pid, setup.host_lines(host, ends), names))
+        for server in topology.servers.values():
+            ends = ends_of(server.name, plan)
+            names = [end.interface for end in ends]
+            names += [worker_interface(core) for core in setup.worker_cores(server) if ends]
+            jobs.append((net[server.name].pid, setup.server_lines(server, ends), names))
+        _together([(_inside(pid, ["ip", "-batch", "-"]), lines) for pid, lines, _ in jobs])
+        _together([
+            (_inside(pid, ["ethtool", "-K", name, *setup.OFFLOADS_OFF]), [])
+            for pid, _, names in jobs
+            for name in names
+        ])  # fmt: skip
+        if self.options.limit_links:
+            switches = topology.switches
+            _together([
+                (_inside(None if end.node in switches else net[end.node].pid, ["tc", "-batch", "-"]),
+                 [setup.capacity_line(end, wire.capacity)])
+                for wire in plan
+                for end in wire.ends
+            ])  # fmt: skip
+
+    def start_workers(self, server: str) -> tuple[WorkerState, ...]:
+        node = self.state.topology.servers[server]
+        if not self.options.workers or not self.net[server].intfs:
+            return ()
+        return tuple(self.start_worker(server, core) for core in setup.worker_cores(node))
+
+    def start_worker(self, server: str, core: int) -> WorkerState:
+        name, interface = worker_name(server, core), worker_interface(core)
+        api = f"unix:{self.folder / f'{name}.sock'}"
+        samples = self.folder / f"{name}.samples"
+        argv = commands.worker_argv(name, interface, api, samples)
+        child = self.spawn(name, commands.in_namespace(self.net[server].pid, argv))
+        return WorkerState(
+            name=name,
+            server=server,
+            core=core,
+            mac=device_mac(self.state.topology.servers[server].id, core=core + 1),
+            api=api,
+            pid=child.pid,
+            interface=interface,
+            samples=str(samples),
+            log=str(child.log),
+        )
+
+    def describe(
+        self, plan: tuple[Wire, ...], workers: dict[str, tuple[WorkerState, ...]]
+    ) -> NetworkState:
+        net, topology = self.net, self.state.topology
+
+        def nic(name: str) -> str:
+            ends = ends_of(name, plan)
+            return ends[0].interface if ends else ""
+
+        return replace(
+            self.state,
+            phase="running",
+            switches={
+                node.name: SwitchState(
+                    name=node.name,
+                    target=node.target,
+                    device_id=node.device_id,
+                    grpc_address=node.address(),
+                    pid=node.child.pid,
+                    cpu_port=commands.CPU_PORT,
+                    interfaces=node.interfaces(),
+                    log=str(node.child.log),
+                )
+                for node in (net[name] for name in topology.switches)
+            },
+            servers={
+                name: ServerState(name, net[name].pid, nic(name), workers[name])
+                for name in topology.servers
+            },
+            hosts={
+                h.name: HostState(
+                    h.name, net[h.name].pid, nic(h.name), h.mac, h.addresses, h.gateways
+                )
+                for h in topology.hosts.values()
+            },
+        )
+
+    def keep(self, wakeup: int) -> None:
+        """Sleep until a signal; say which child has ended."""
+        while True:
+            self.children = children.report_dead(self.children, log)
+            select.select([wakeup], [], [])
+            os.read(wakeup, 4096)
+
+    def stop(self) -> None:
+        """Take everything down, from whatever state; `sweep` removes what the steps before left."""
+        self.stopping = True
+        try:
+            children.stop(self.children)
+            if self.net:
+                self.net.stop()
+        except Exception as e:
+            log(f"while stopping: {e}")
+        s = self.state
+        sweep(Handle(s.name, s.id, s.run_dir, s.supervisor))
+
+
+def _inside(pid: int | None, argv: list[str]) -> list[str]:
+    return argv if pid is None else commands.in_namespace(pid, argv)
+
+
+def _check(argv: list[str]) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True)
+    if done.returncode:
+        raise NetworkError(f"{' '.join(argv)}: {done.stderr.strip()}")
+
+
+def _together(jobs: list[tuple[list[str], list[str]]]) -> None:
+    """Run commands side by side, each with its lines as input."""
+    running = []
+    for argv, lines in jobs:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        process.stdin.write("".join(f"{line}\n" for line in lines))
+        process.stdin.flush()
+        running.append((argv, process))
+    for argv, process in running:
+        _, problem = process.communicate()
+        if process.returncode:
+            raise NetworkError(f"{' '.join(argv)}: {problem.strip()}")
+
+
+def report(**what: str | bool) -> None:
+    """Tell `net_up`; if it is gone, the network is unwanted."""
+    try:
+        print(json.dumps(what), flush=True)
+    except OSError:
+        raise Stop from None
+
+
+def log(text: str) -> None:
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("--switch", choices=sorted(SWITCHES), required=True)
+    parser.add_argument("--no-workers", dest="workers", action="store_false")
+    parser.add_argument("--limit-links", action="store_true")
+    options = parser.parse_args()
+    if os.fork():
+        # The caller waits for this process only; the supervisor belongs to init.
+        os._exit(0)
+    os.chdir("/")
+    supervisor = Supervisor(load_state(options.name), options)
+
+    def end(*_: object) -> None:
+        if not supervisor.stopping:
+            raise Stop
+
+    wakeup, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    code = 0
+    try:
+        supervisor.start()
+        report(ready=True)
+        os.dup2(2, 1)
+        log(f"ready: {len(supervisor.children)} processes")
+        supervisor.keep(wakeup)
+    except Stop:
+        log("stopping")
+    except Exception as e:
+        log(f"{type(e).__name__}: {e}")
+        problem, code = str(e) or type(e).__name__, 1
+        supervisor.stopping = True
+        try:
+            report(error=problem)
+        except Stop:
+            pass
+    supervisor.stop()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

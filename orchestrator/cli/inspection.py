@@ -1,0 +1,200 @@
+"""Commands that look: tables, samples, doctor."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.output import Json, print_json, print_table, say
+from orchestrator.errors import SwitchError
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("tables", epilog="Example: orchestrator tables leaf1 acl.ipv4 --hit")(tables)
+    app.command("samples", epilog="Example: orchestrator samples --count 1 --seconds 10")(samples)
+    app.command("doctor", epilog="Example: orchestrator doctor --json")(doctor)
+
+
+def tables(
+    switch: Annotated[str, typer.Argument(help="Name of a switch.")],
+    table: Annotated[str, typer.Argument(help="A table; all that have entries if left out.")] = "",
+    network: NetworkName = "",
+    nf: Annotated[str, typer.Option("--nf", help="Only entries of this NF.")] = "",
+    hit: Annotated[bool, typer.Option("--hit", help="Only entries that packets have hit.")] = False,
+    unhit: Annotated[bool, typer.Option("--unhit", help="Only entries never hit.")] = False,
+    limit: Annotated[int, typer.Option(help="Show at most so many entries a table; 0: all.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show a switch's entries in words, with provenance and counters, read over P4Runtime."""
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.observation.words import action_words, key_words, segment_of
+
+    state = find_network(network)
+    with LiveNetwork(state).switch(switch) as client:
+        if client.pipeline_cookie() is None or client.schema is None:
+            raise SwitchError(f"{switch}: no pipeline is loaded; deploy a graph first")
+        names = [client.schema.table(table).name] if table else list(client.schema.tables)
+        found = {
+            name: [
+                item
+                for item in client.entries(name)
+                if (not nf or item.entry.origin.startswith(nf + ":"))
+                and not (hit and not item.packets)
+                and not (unhit and item.packets)
+            ]
+            for name in names
+        }
+        schema = client.schema
+    if as_json:
+        print_json(
+            [
+                {
+                    "table": name,
+                    "segment": segment_of(item.entry),
+                    "match": key_words(schema.tables[name], item.entry),
+                    "action": action_words(item.entry),
+                    "priority": item.entry.priority,
+                    "graph": item.graph,
+                    "origin": item.entry.origin,
+                    "packets": item.packets,
+                    "bytes": item.bytes,
+                }
+                for name, items in found.items()
+                for item in items
+            ]
+        )
+        return
+    for name, items in found.items():
+        if not items and not table:
+            continue
+        shown = sorted(items, key=lambda i: -(i.packets or 0))[: limit or None]
+        size = schema.tables[name].size
+        print_table(
+            f"{switch} {name}: {len(items)} entries of {size}"
+            + (f", {len(shown)} shown" if len(shown) < len(items) else ""),
+            ("segment", "match", "action", "prio#", "graph", "origin", "packets#"),
+            (
+                (
+                    segment_of(item.entry),
+                    key_words(schema.tables[name], item.entry),
+                    action_words(item.entry),
+                    item.entry.priority or "",
+                    item.graph,
+                    item.entry.origin,
+                    "" if item.packets is None else item.packets,
+                )
+                for item in shown
+            ),
+        )
+
+
+def samples(
+    network: NetworkName = "",
+    count: Annotated[int, typer.Option(help="Stop after so many whole trajectories.")] = 1,
+    seconds: Annotated[float, typer.Option(help="Listen for at most so long.")] = 10.0,
+    points: Annotated[
+        int, typer.Option(help="A trajectory is whole when so many points have seen it.")
+    ] = 4,
+    as_json: Json = False,
+) -> None:
+    """Listen at every switch and worker for sampled packets and print their trajectories.
+
+    Times are each device's own clock (switch clocks start at 0 and are not synchronised).
+    """
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.operations import deployed_graphs
+    from orchestrator.model.plan import Core
+    from orchestrator.observation.samples import Point, collect, open_all
+
+    live = LiveNetwork(find_network(network))
+    deployed = deployed_graphs(live)
+    cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
+    names = {d.bundle.graph_id: d.bundle.graph for d in deployed.values()}
+    switches = [live.switch(name) for name in live.topology.switches]
+    workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
+
+    def whole(found: dict[int, list[Point]]) -> bool:
+        return sum(len(seen) >= points for seen in found.values()) >= count
+
+    with ExitStack() as stack:
+        open_all(stack, switches)
+        open_all(stack, workers)
+        for switch in switches:
+            switch.pipeline_cookie()
+        found = collect(switches, workers, seconds=seconds, enough=whole)
+    best = sorted(found.items(), key=lambda item: -len(item[1]))[:count]
+    if as_json:
+        print_json(
+            [
+                {
+                    "label": f"{label:#010x}",
+                    "graph": names.get(seen[0].graph_id, ""),
+                    "points": [
+                        {
+                            "device": p.device,
+                            "what": p.what,
+                            "device_us": p.device_us,
+                            "spi": p.spi,
+                            "si": p.si,
+                            "bytes": p.length,
+                        }
+                        for p in seen
+                    ],
+                }
+                for label, seen in best
+            ]
+        )
+        return
+    for label, seen in best:
+        print_table(
+            f"Trajectory of label {label:#010x}, graph {names.get(seen[0].graph_id, '?')}",
+            ("hop#", "device", "seen at", "its clock", "SPI#", "SI#", "bytes#"),
+            (
+                (i, p.device, p.what, clock_words(p.device_us), p.spi, p.si or "", p.length)
+                for i, p in enumerate(seen, start=1)
+            ),
+        )
+    if not best:
+        say("no sampled packet was seen; is traffic flowing, and verification.sampling_rate above 0?")
+
+
+def clock_words(us: int) -> str:
+    """Time since start for switches, wall clock for workers."""
+    if us < 10**15:
+        return f"+{us / 1e6:.6f} s"
+    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%H:%M:%S.%f")
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has and lacks, what each part is for, and how to get it."""
+    from orchestrator.emulation.doctor import machine_report
+
+    checks = machine_report()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": check.name,
+                    "present": check.present,
+                    "detail": check.detail,
+                    "needed_for": check.needed_for,
+                    "how_to_get": check.get,
+                }
+                for check in checks
+            ]
+        )
+        return
+    print_table(
+        "This machine",
+        ("part", "has", "detail", "needed for", "how to get it"),
+        (
+            (c.name, "yes" if c.present else "no", c.detail, c.needed_for,
+             "" if c.present else c.get)
+            for c in checks
+        ),
+    )

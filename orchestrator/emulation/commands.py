@@ -1,0 +1,75 @@
+"""The command lines of switches and workers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from orchestrator.emulation.state import Target
+from orchestrator.errors import EnvironmentMissing
+
+BMV2 = "simple_switch_grpc"
+CPU_PORT = 510
+
+
+def resolve_target(switch: str) -> Target:
+    """`auto` is BMv2 where it is on PATH, else the softswitch, whatever the topology names."""
+    if switch == "auto":
+        return "bmv2" if shutil.which(BMV2) else "softswitch"
+    if switch == "bmv2":
+        if not shutil.which(BMV2):
+            raise EnvironmentMissing(
+                f"--switch bmv2: {BMV2} is not on PATH; install BMv2 "
+                "(https://github.com/p4lang/behavioral-model), or use --switch softswitch"
+            )
+        return "bmv2"
+    if switch == "softswitch":
+        return "softswitch"
+    raise EnvironmentMissing(f"--switch {switch}: auto, bmv2 or softswitch is expected")
+
+
+def bmv2_argv(
+    device_id: int, interfaces: Mapping[int, str], grpc_port: int, *, folder: Path, spare_port: int
+) -> list[str]:
+    """BMv2 without a program; its builds with Thrift or nanomsg would share fixed addresses."""
+    options = bmv2_options()
+    argv = [BMV2, "--no-p4", "--device-id", str(device_id)]
+    if "--notifications-addr" in options:
+        argv += ["--notifications-addr", f"ipc://{folder}/{device_id}.notifications"]
+    if "--thrift-port" in options:
+        argv += ["--thrift-port", str(spare_port)]
+    for port, interface in sorted(interfaces.items()):
+        argv += ["-i", f"{port}@{interface}"]
+    argv += ["--", "--grpc-server-addr", f"127.0.0.1:{grpc_port}", "--cpu-port", str(CPU_PORT)]
+    return argv
+
+
+@cache
+def bmv2_options() -> str:
+    """BMv2's help text: which options exist depends on how it was built."""
+    shown = subprocess.run([BMV2, "--help"], capture_output=True, text=True, check=False)
+    return shown.stdout + shown.stderr
+
+
+def softswitch_argv(name: str, device_id: int, interfaces: Mapping[int, str]) -> list[str]:
+    """The softswitch on a port that the kernel chooses."""
+    argv = [sys.executable, "-m", "orchestrator.softswitch", "--device-id", str(device_id)]
+    argv += ["--name", name, "--grpc-addr", "127.0.0.1:0", "--cpu-port", str(CPU_PORT)]
+    for port, interface in sorted(interfaces.items()):
+        argv += ["-i", f"{port}@{interface}"]
+    return argv
+
+
+def worker_argv(name: str, interface: str, api: str, samples: Path) -> list[str]:
+    """A server worker; to be run inside the server's namespace."""
+    argv = [sys.executable, "-m", "servernf.runtime", "--name", name, "--interface", interface]
+    return [*argv, "--api", api, "--samples", str(samples)]
+
+
+def in_namespace(pid: int, argv: list[str]) -> list[str]:
+    """A command in the network namespace (and view of /sys) that process `pid` keeps."""
+    return ["mnexec", "-a", str(pid), *argv]

@@ -1,0 +1,206 @@
+"""Start and stop networks: `net_up` and `net_down`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from orchestrator import errors
+from orchestrator.emulation.children import log_end
+from orchestrator.emulation.commands import resolve_target
+from orchestrator.emulation.environment import require_emulation, require_root
+from orchestrator.emulation.marker import VARIABLE, is_marked, marked_ids
+from orchestrator.emulation.naming import (
+    check_network_name,
+    network_of_interface,
+    new_network_id,
+    worker_name,
+)
+from orchestrator.emulation.paths import networks_dir, private_dir, run_dir
+from orchestrator.emulation.setup import worker_cores
+from orchestrator.emulation.state import (
+    Handle,
+    NetworkState,
+    list_networks,
+    load_handle,
+    load_state,
+    save_state,
+)
+from orchestrator.emulation.sweep import sweep
+from orchestrator.emulation.wiring import wires
+from orchestrator.model.topology import Topology
+from orchestrator.resources import shipped
+
+_STOP_TIMEOUT = 15.0
+_MAX_SOCKET_PATH = 107
+"""sun_path of a Unix socket's address, without the terminating zero."""
+
+
+def net_up(
+    topology: Topology,
+    *,
+    switch: str = "auto",
+    name: str | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+    workers: bool = True,
+    limit_links: bool = False,
+) -> NetworkState:
+    """Start a topology as a live network and return once every switch and worker listens.
+
+    Leftovers of a crashed network of the same name are removed first. On any failure, Ctrl-C
+    included, everything that was started is removed again. `workers=False` starts none (tests);
+    `limit_links` applies the links' capacities (their latencies are not emulated).
+    """
+    name = check_network_name(name or topology.name)
+    require_emulation()
+    target = resolve_target(switch)
+    folder = run_dir(name)
+    _check_sockets(topology, folder)
+    wires(topology, "0000")  # Interface names and links are checked before anything is changed.
+    with _registry_lock():
+        _make_room(name, progress)
+        state = NetworkState(
+            name=name,
+            id=new_network_id(_taken_ids()),
+            phase="starting",
+            topology=topology,
+            created=time.time(),
+            run_dir=str(folder),
+        )
+        save_state(state)
+    handle = Handle(name, state.id, state.run_dir, 0)
+    try:
+        private_dir(folder.parent)
+        private_dir(folder)
+        options = ["--switch", target]
+        options += [] if workers else ["--no-workers"]
+        options += ["--limit-links"] if limit_links else []
+        _supervise(state, options, progress)
+        return load_state(name)
+    except BaseException:
+        _stop(_latest(handle))
+        raise
+
+
+def net_down(name: str) -> None:
+    """Stop a network and remove everything of it, also when its supervisor has crashed."""
+    require_root()
+    _stop(load_handle(name))
+
+
+def _supervise(
+    state: NetworkState, options: list[str], progress: Callable[[str], None]
+) -> None:
+    """Start the supervisor in the background and follow its report until it is ready."""
+    script = shipped("mininet") / "network.py"
+    with state.log.open("wb") as log:
+        starter = subprocess.Popen(
+            [sys.executable, str(script), state.name, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=_environment(state.id),
+            start_new_session=True,
+            text=True,
+        )
+    # The starter forks and ends at once: the supervisor is nobody's child.
+    with starter:
+        assert starter.stdout is not None
+        for line in starter.stdout:
+            if _follow(line, progress):
+                return
+    raise errors.NetworkError(f"the supervisor of '{state.name}' ended{log_end(state.log)}")
+
+
+def _follow(line: str, progress: Callable[[str], None]) -> bool:
+    """Act on one report line; true when the network is ready."""
+    report = cast("dict[str, str]", json.loads(line))
+    if "error" in report:
+        raise errors.NetworkError(report["error"])
+    if "progress" in report:
+        progress(report["progress"])
+    return "ready" in report
+
+
+def _environment(network_id: str) -> dict[str, str]:
+    """The supervisor's environment, inherited by all its processes: it marks them as ours."""
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, VARIABLE: network_id}
+    if not root.endswith("-packages"):
+        # Run from a checkout that is not installed.
+        known = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([root, known] if known else [root])
+    return environment
+
+
+def _make_room(name: str, progress: Callable[[str], None]) -> None:
+    if name not in list_networks():
+        return
+    old = load_handle(name)
+    if is_marked(old.supervisor, old.id):
+        raise errors.NetworkError(
+            f"network '{name}' is up already; `orchestrator net down {name}` stops it, "
+            "another --name starts a second one beside it"
+        )
+    progress(f"removing what a crashed run of '{name}' left")
+    sweep(old)
+
+
+def _stop(network: Handle) -> None:
+    """Ask the supervisor, then remove whatever is left."""
+    if is_marked(network.supervisor, network.id):
+        os.kill(network.supervisor, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_TIMEOUT
+        while is_marked(network.supervisor, network.id) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    sweep(network)
+
+
+def _latest(handle: Handle) -> Handle:
+    """The handle with the supervisor's pid, which it recorded itself."""
+    try:
+        return load_handle(handle.name)
+    except errors.NetworkError:
+        return handle
+
+
+def _taken_ids() -> set[str]:
+    here = {network_of_interface(name) for name in os.listdir("/sys/class/net")} - {None}
+    recorded: set[str] = set()
+    for name in list_networks():
+        try:
+            recorded.add(load_handle(name).id)
+        except errors.NetworkError:
+            continue
+    return {*marked_ids(), *recorded, *(i for i in here if i)}
+
+
+@contextmanager
+def _registry_lock() -> Iterator[None]:
+    """One `net up` at a time decides on names and ids; the folder itself is the lock."""
+    descriptor = os.open(networks_dir(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_sockets(topology: Topology, folder: Path) -> None:
+    for server in topology.servers.values():
+        for core in worker_cores(server):
+            path = f"{folder}/{worker_name(server.name, core)}.sock"
+            if len(path.encode()) > _MAX_SOCKET_PATH:
+                raise errors.InputError(
+                    f"socket path '{path}' is longer than {_MAX_SOCKET_PATH} bytes: "
+                    "use a shorter network or server name"
+                )

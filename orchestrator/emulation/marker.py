@@ -1,0 +1,78 @@
+"""Which processes are a network's: all carry its id in their environment, as do their children.
+
+A pid alone proves nothing (pids are reused), and a crashed start may have recorded none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.errors import NetworkError
+
+VARIABLE = "ORCHESTRATOR_NETWORK"
+
+
+def marked(network_id: str) -> set[int]:
+    """The live processes of a network (zombies have no environment, so they do not count)."""
+    return {pid for pid in _pids() if is_marked(pid, network_id)}
+
+
+def is_marked(pid: int, network_id: str) -> bool:
+    return pid > 0 and f"{VARIABLE}={network_id}".encode() in _environment(pid)
+
+
+def marked_ids() -> set[str]:
+    """The ids of all networks that have a live process."""
+    prefix = f"{VARIABLE}=".encode()
+    return {
+        variable.removeprefix(prefix).decode(errors="replace")
+        for pid in _pids()
+        for variable in _environment(pid)
+        if variable.startswith(prefix)
+    }
+
+
+def kill_network(network_id: str, *, timeout: float = 10.0) -> None:
+    """SIGKILL every process of the network and every other one in its namespaces."""
+    deadline = time.monotonic() + timeout
+    while victims := _victims(network_id):
+        if time.monotonic() > deadline:
+            listed = ", ".join(map(str, sorted(victims)))
+            raise NetworkError(f"processes {listed} of network {network_id} do not end")
+        for pid in victims:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.01)
+
+
+def _victims(network_id: str) -> set[int]:
+    ours = marked(network_id) - {os.getpid()}
+    own_namespaces = {_namespace(1), _namespace(os.getpid()), None}
+    namespaces = {_namespace(pid) for pid in ours} - own_namespaces
+    # A user's own `mnexec -a` shell would keep a namespace alive.
+    guests = {pid for pid in _pids() if _namespace(pid) in namespaces} if namespaces else set[int]()
+    return ours | guests
+
+
+def _pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _namespace(pid: int) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino
+    except OSError:
+        return None

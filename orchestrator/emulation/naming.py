@@ -1,0 +1,58 @@
+"""Names of networks and interfaces: unique on the machine, and short enough for the kernel."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection
+
+from orchestrator.errors import InputError, NetworkError
+
+MAX_INTERFACE = 15
+"""IFNAMSIZ without the terminating zero."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+_INTERFACE = re.compile(r"o([0-9a-f]{4})s[0-9]+p[0-9]+")
+
+
+def check_network_name(name: str) -> str:
+    """The name itself; it becomes a file's and a folder's name, so it is checked first."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"network name '{name}': 1 to 40 letters, digits, '.', '_' or '-' are expected, "
+            "the first a letter or digit"
+        )
+    return name
+
+
+def new_network_id(taken: Collection[str]) -> str:
+    """Four random hex digits that no network of this machine uses."""
+    for _ in range(1000):
+        network_id = secrets.token_hex(2)
+        if network_id not in taken:
+            return network_id
+    raise NetworkError(f"no free network id is left ({len(taken)} are taken)")
+
+
+def switch_interface(network_id: str, device_id: int, port: int) -> str:
+    """`o3fa2s1p2`: port 2 of switch 1 in network 3fa2. Fits up to device 65535 and port 999."""
+    name = f"o{network_id}s{device_id}p{port}"
+    if len(name) > MAX_INTERFACE:
+        raise NetworkError(f"interface name '{name}' is longer than {MAX_INTERFACE} characters")
+    return name
+
+
+def network_of_interface(interface: str) -> str | None:
+    """The network id that an interface's name carries, None for interfaces that are not ours."""
+    match = _INTERFACE.fullmatch(interface)
+    return match.group(1) if match else None
+
+
+def worker_name(server: str, core: int) -> str:
+    """`server1-core1` is the worker of the server's core 0 (cores in MACs count from 1)."""
+    return f"{server}-{worker_interface(core)}"
+
+
+def worker_interface(core: int) -> str:
+    """The macvlan interface of a server's worker, inside the server's namespace."""
+    return f"core{core + 1}"

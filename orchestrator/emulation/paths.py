@@ -1,0 +1,45 @@
+"""Where state, sockets and logs live: the user's own folders, never the checkout."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from orchestrator.errors import NetworkError
+
+
+def networks_dir() -> Path:
+    """`$XDG_STATE_HOME/orchestrator/networks`, made when missing."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return private_dir(Path(state) / "orchestrator" / "networks")
+
+
+def state_file(name: str) -> Path:
+    return networks_dir() / f"{name}.json"
+
+
+def run_dir(name: str) -> Path:
+    """The folder of a network's sockets and logs; not made here."""
+    for base in (os.environ.get("XDG_RUNTIME_DIR"), "/run", tempfile.gettempdir()):
+        # Under sudo XDG_RUNTIME_DIR may still be the calling user's: leave that one alone.
+        if base and os.access(base, os.W_OK) and (base == "/run" or _trusted(Path(base))):
+            return Path(base) / "orchestrator" / name
+    raise NetworkError("no folder for sockets: set XDG_RUNTIME_DIR to one that you own")
+
+
+def private_dir(path: Path) -> Path:
+    """Make a folder (0700) and see that nobody else owns it, as could be under /tmp."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise NetworkError(f"{path} is not a folder of user {os.geteuid()}: remove it")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        path.chmod(0o700)
+    return path
+
+
+def _trusted(base: Path) -> bool:
+    found = base.stat()
+    return found.st_uid == os.geteuid() or bool(found.st_mode & stat.S_ISVTX)

@@ -1,0 +1,74 @@
+"""How namespaces and interfaces are configured: settings, `ip` and `ethtool` arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from orchestrator.emulation.naming import worker_interface
+from orchestrator.emulation.wiring import INSIDE_MTU, End
+from orchestrator.model.topology import Host, Server
+from orchestrator.wire.addresses import device_mac, mac_text
+
+# A checksum that is left to hardware is never computed on a veth, and segments larger than the
+# MTU are never cut: switches and workers would see both (ping works, TCP does not).
+OFFLOADS_OFF = tuple(
+    word for feature in ("rx", "tx", "sg", "tso", "gso", "gro") for word in (feature, "off")
+)
+
+HOST_SETTINGS = {
+    f"net/ipv6/conf/{scope}/{key}": 0
+    for scope in ("all", "default")
+    # Addresses are usable at once, and nothing is sent that no user sent.
+    for key in ("accept_dad", "dad_transmits", "router_solicitations", "accept_ra")
+}
+SERVER_SETTINGS = {f"net/ipv6/conf/{scope}/disable_ipv6": 1 for scope in ("all", "default")}
+"""A server's kernel has no part in the network: its workers have."""
+
+
+def host_lines(host: Host, ends: Sequence[End]) -> list[str]:
+    """`ip -batch` lines inside a host: addresses and default routes, no static neighbours."""
+    lines = ["link set lo up", *(f"link set {end.interface} up" for end in ends)]
+    if not ends:
+        return lines
+    device = ends[0].interface
+    for address in host.addresses:
+        nodad = " nodad" if address.version == 6 else ""
+        lines.append(f"address add {address} dev {device}{nodad}")
+    for index, gateway in enumerate(host.gateways):
+        everything = "::/0" if gateway.version == 6 else "0.0.0.0/0"
+        # The metric keeps several gateways apart; onlink allows one outside the host's prefix.
+        lines.append(
+            f"route add {everything} via {gateway} dev {device} metric {100 + index} onlink"
+        )
+    return lines
+
+
+def worker_cores(server: Server) -> range:
+    """The server's cores that run a worker, from 0."""
+    return range(max(server.cores - server.reserved_cores, 0))
+
+
+def server_lines(server: Server, ends: Sequence[End]) -> list[str]:
+    """`ip -batch` lines inside a server: a macvlan per worker, which dispatches by MAC exactly."""
+    lines = ["link set lo up"]
+    lines += [f"link set {end.interface} arp off up" for end in ends]
+    for core in worker_cores(server) if ends else ():
+        name = worker_interface(core)
+        mac = mac_text(device_mac(server.id, core=core + 1))
+        lines.append(
+            f"link add link {ends[0].interface} name {name} address {mac} mtu {INSIDE_MTU} "
+            "type macvlan mode private"
+        )
+        lines.append(f"link set {name} arp off up")
+    return lines
+
+
+def switch_lines(interfaces: Iterable[str]) -> list[str]:
+    """`ip -batch` lines for switch ports; without ARP the machine's own stack stays out of it."""
+    return [f"link set {name} arp off up" for name in interfaces]
+
+
+def capacity_line(end: End, capacity: int) -> str:
+    """A `tc -batch` line that limits what an interface sends; the burst lasts 10 ms."""
+    burst = max(capacity // 8 // 100, 16_000)
+    return f"qdisc add dev {end.interface} root tbf rate {capacity}bit burst {burst} latency 50ms"

@@ -1,0 +1,159 @@
+"""What is known of a started network: one JSON file each, readable by its owner only."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.emulation.naming import check_network_name
+from orchestrator.emulation.paths import networks_dir, state_file
+from orchestrator.errors import NetworkError, unknown
+from orchestrator.model.topology import IpAddress, IpInterface, Topology
+
+Target = Literal["bmv2", "softswitch"]
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchState:
+    """A running switch process and how it is reached."""
+
+    name: str
+    target: Target
+    device_id: int
+    grpc_address: str
+    """`127.0.0.1:PORT`."""
+    pid: int
+    cpu_port: int
+    interfaces: dict[int, str]
+    """Interface (in the root namespace) by port number."""
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """A worker process: one core of a server."""
+
+    name: str
+    server: str
+    core: int
+    """From 0; the MAC and the interface's name count from 1."""
+    mac: int
+    api: str
+    """gRPC target, `unix:/...`."""
+    pid: int
+    interface: str
+    samples: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """A server's namespace, kept by process `pid`, and its workers."""
+
+    name: str
+    pid: int
+    interface: str
+    workers: tuple[WorkerState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """An end host's namespace, kept by process `pid`."""
+
+    name: str
+    pid: int
+    interface: str
+    mac: int
+    addresses: tuple[IpInterface, ...]
+    gateways: tuple[IpAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkState:
+    """A network: `starting` until every switch and worker answered, then `running`."""
+
+    name: str
+    id: str
+    """Four hex digits; part of every interface's name and of every process's environment."""
+    phase: Literal["starting", "running"]
+    topology: Topology
+    """The whole topology with ids and ports filled in (its file may be gone or changed)."""
+    created: float
+    """Seconds since 1970."""
+    run_dir: str
+    supervisor: int = 0
+    switches: dict[str, SwitchState] = field(default_factory=dict[str, SwitchState])
+    servers: dict[str, ServerState] = field(default_factory=dict[str, ServerState])
+    hosts: dict[str, HostState] = field(default_factory=dict[str, HostState])
+
+    @property
+    def workers(self) -> tuple[WorkerState, ...]:
+        """The workers of all servers."""
+        return tuple(w for server in self.servers.values() for w in server.workers)
+
+    @property
+    def log(self) -> Path:
+        """The supervisor's log."""
+        return Path(self.run_dir) / "supervisor.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """As much of a network as is needed to remove it, whatever version wrote its file."""
+
+    name: str
+    id: str
+    run_dir: str
+    supervisor: int
+
+
+_CODEC = TypeAdapter(NetworkState)
+
+
+def save_state(state: NetworkState) -> None:
+    """Replace the file at once, so that readers see the old state or the new one."""
+    path = state_file(state.name)
+    new = path.with_suffix(f".{os.getpid()}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(_CODEC.dump_json(state, indent=1))
+    new.replace(path)
+
+
+def load_state(name: str) -> NetworkState:
+    """The state of a network; NetworkError with the known names when there is none."""
+    path = _existing(name)
+    try:
+        return _CODEC.validate_json(path.read_bytes())
+    except (ValidationError, ValueError) as e:
+        raise NetworkError(
+            f"{path} cannot be read (written by another version?); "
+            f"`orchestrator net down {name}` still removes the network"
+        ) from e
+
+
+def load_handle(name: str) -> Handle:
+    """What `net_down` needs, also of a file that `load_state` refuses."""
+    path = _existing(name)
+    try:
+        raw = cast("dict[str, object]", json.loads(path.read_bytes()))
+        return Handle(name, str(raw["id"]), str(raw["run_dir"]), int(str(raw["supervisor"])))
+    except (ValueError, KeyError, TypeError) as e:
+        raise NetworkError(f"{path} is damaged; remove it, then `net down` the others") from e
+
+
+def list_networks() -> list[str]:
+    """The names of all recorded networks, running or not."""
+    return sorted(path.stem for path in networks_dir().glob("*.json"))
+
+
+def _existing(name: str) -> Path:
+    path = state_file(check_network_name(name))
+    if not path.exists():
+        raise NetworkError(f"{unknown('network', name, list_networks())}; `orchestrator net up`")
+    return path

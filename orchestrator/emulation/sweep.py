@@ -1,0 +1,44 @@
+"""Remove whatever a network left on the machine, however it ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator.emulation.marker import kill_network
+from orchestrator.emulation.naming import network_of_interface
+from orchestrator.emulation.paths import state_file
+from orchestrator.emulation.state import Handle
+from orchestrator.errors import NetworkError
+
+
+def sweep(network: Handle) -> None:
+    """Processes first (they hold namespaces and ports), then interfaces, then files."""
+    kill_network(network.id)
+    delete_interfaces(network.id)
+    shutil.rmtree(network.run_dir, ignore_errors=True)
+    with suppress(OSError):  # Other networks' folders are beside it.
+        Path(network.run_dir).parent.rmdir()
+    state_file(network.name).unlink(missing_ok=True)
+
+
+def interfaces(network_id: str) -> list[str]:
+    """The network's interfaces in this namespace: the switches' ends of all links."""
+    return [i for i in os.listdir("/sys/class/net") if network_of_interface(i) == network_id]
+
+
+def delete_interfaces(network_id: str, *, timeout: float = 10.0) -> None:
+    """Delete them, their peers with them."""
+    deadline = time.monotonic() + timeout
+    while found := interfaces(network_id):
+        if time.monotonic() > deadline:
+            raise NetworkError(f"interfaces {', '.join(found)} cannot be deleted")
+        # -force: a peer's end goes with the first one, so half of the names are gone by then.
+        lines = "".join(f"link delete dev {name}\n" for name in found)
+        subprocess.run(
+            ["ip", "-force", "-batch", "-"], input=lines, text=True, capture_output=True, check=False
+        )

@@ -1,0 +1,82 @@
+"""Which interface each end of each link is: a pure function of the topology and the network id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import chain
+
+from orchestrator.emulation.naming import switch_interface
+from orchestrator.errors import NetworkError
+from orchestrator.model.topology import Link, Topology
+from orchestrator.wire.addresses import device_mac
+
+HOST_MTU = 1500
+INSIDE_MTU = 1600
+"""The tag adds 38 bytes to a whole frame (docs/architecture.md); rounded up."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a link. `mac` None: any."""
+
+    node: str
+    port: int
+    interface: str
+    mtu: int
+    mac: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A link as a pair of interfaces."""
+
+    a: End
+    b: End
+    capacity: int
+    """bit/s per direction."""
+
+    @property
+    def ends(self) -> tuple[End, End]:
+        return self.a, self.b
+
+
+def wires(topology: Topology, network_id: str) -> tuple[Wire, ...]:
+    """Every link; a host's or server's interfaces are eth0, eth1, ... in the order of its links."""
+    used = Counter[str]()
+    known = {*topology.switches, *topology.servers, *topology.hosts}
+    return tuple(
+        Wire(
+            _end(topology, network_id, link.a, link.a_port, used),
+            _end(topology, network_id, link.b, link.b_port, used),
+            link.capacity,
+        )
+        for link in topology.links
+        if _both_known(link, known)
+    )
+
+
+def ends_of(node: str, plan: tuple[Wire, ...]) -> list[End]:
+    """A node's interfaces, in the order of its links."""
+    return [end for end in chain.from_iterable(wire.ends for wire in plan) if end.node == node]
+
+
+def _both_known(link: Link, known: set[str]) -> bool:
+    strangers = {link.a, link.b} - known
+    if strangers:
+        raise NetworkError(f"link {link.a}-{link.b}: no node is called '{min(strangers)}'")
+    return True
+
+
+def _end(
+    topology: Topology, network_id: str, node: str, port: int, used: Counter[str]
+) -> End:
+    if switch := topology.switches.get(node):
+        return End(node, port, switch_interface(network_id, switch.id, port), INSIDE_MTU, None)
+    index = used[node]
+    used[node] += 1
+    # A node's own MAC is its first interface's; further ones get any.
+    if host := topology.hosts.get(node):
+        return End(node, index, f"eth{index}", HOST_MTU, None if index else host.mac)
+    server = topology.servers[node]
+    return End(node, index, f"eth{index}", INSIDE_MTU, None if index else device_mac(server.id))

@@ -1,0 +1,132 @@
+"""acl: an access list; the first rule that matches permits or denies, else the default does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import PrivateAttr
+
+from orchestrator.model.elements import (
+    DROP,
+    CostProfile,
+    Element,
+    ElementGraph,
+    FilterProgram,
+    FilterRule,
+    Leave,
+)
+from orchestrator.model.match import Match
+from orchestrator.model.packet import Packet
+from orchestrator.nfs import classbench
+from orchestrator.nfs.base import (
+    Environment,
+    NetworkFunction,
+    NfConfig,
+    Output,
+    Reference,
+    network_function,
+)
+from orchestrator.nfs.files import parse_lines, parse_list, read_text
+from orchestrator.nfs.matching import MatchFields, first_output, mirrored
+from orchestrator.nfs.values import match_json
+
+Action = Literal["permit", "deny"]
+OPPOSITE = {"inside": "outside", "outside": "inside"}
+
+
+class AclRule(MatchFields):
+    """A match and what happens to the packets that it matches first."""
+
+    action: Action
+
+
+class AclConfig(NfConfig):
+    """Inline rules come before those of the file."""
+
+    rules: tuple[AclRule, ...] = ()
+    rules_file: str | None = None
+    file_action: Action = "permit"
+    """What the rules of a ClassBench file do."""
+    default: Action = "deny"
+    reverse: Literal["permit", "mirror", "same"] = "permit"
+    _from_file: tuple[tuple[Match, Action, str], ...] = PrivateAttr(default=())
+
+    def with_files(self, base: Path) -> Self:
+        if self.rules_file is None:
+            return self
+        result = self.model_copy()
+        result._from_file = _read_rules(base / self.rules_file, self.rules_file, self.file_action)
+        return result
+
+    @property
+    def all_rules(self) -> tuple[tuple[Match, Action, str], ...]:
+        """(match, action, origin) in order: inline ones, then the file's."""
+        inline = ((r.to_match(), r.action, f"rules[{i}]") for i, r in enumerate(self.rules))
+        return (*inline, *self._from_file)
+
+
+def _read_rules(path: Path, name: str, action: Action) -> tuple[tuple[Match, Action, str], ...]:
+    text = read_text(path, name)
+    if path.suffix == ".json":
+        rules = parse_list(text, name, AclRule)
+        return tuple((r.to_match(), r.action, f"{name}[{i}]") for i, r in enumerate(rules))
+
+    def one(line: str, where: str) -> tuple[Match, Action, str] | None:
+        match = classbench.parse_rule(line)
+        return None if match is None else (match, action, where)
+
+    return tuple(parse_lines(text, name, one))
+
+
+@network_function("acl")
+class Acl(NetworkFunction[AclConfig]):
+    """Stateless: one element `rules` for each entered port."""
+
+    Config = AclConfig
+    cost = CostProfile(985, 0.0, "Lemur (CoNEXT'20), ACL, 1500 B at 1.7 GHz")
+
+    def __init__(self, name: str, config: AclConfig) -> None:
+        super().__init__(name, config)
+        self._programs = {port: self._program(port) for port in self.ports}
+
+    def elements(self, port: str) -> ElementGraph:
+        exit_port = OPPOSITE[port]
+        rules = Element("rules", self._programs[port], (exit_port,))
+        return ElementGraph("rules", {"rules": rules}, {("rules", exit_port): Leave(exit_port)})
+
+    def reference(self) -> Reference:
+        return _AclReference(self._programs)
+
+    def runtime_config(self) -> Mapping[str, Any]:
+        return {
+            "rules": [{**match_json(m), "action": action} for m, action, _ in self.config.all_rules],
+            "default": self.config.default,
+            "reverse": self.config.reverse,
+        }
+
+    def _program(self, port: str) -> FilterProgram:
+        config = self.config
+        exit_port = OPPOSITE[port]
+        if port == "outside" and config.reverse == "permit":
+            return FilterProgram((), exit_port)
+        turned = port == "outside" and config.reverse == "mirror"
+        rules = tuple(
+            FilterRule(
+                mirrored(match) if turned else match,
+                exit_port if action == "permit" else DROP,
+                origin,
+            )
+            for match, action, origin in config.all_rules
+        )
+        return FilterProgram(rules, exit_port if config.default == "permit" else DROP)
+
+
+class _AclReference(Reference):
+    def __init__(self, programs: Mapping[str, FilterProgram]) -> None:
+        self._programs = programs
+
+    def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
+        output, _rule = first_output(self._programs[port], packet)
+        return () if output == DROP else ((output, packet),)

@@ -1,0 +1,133 @@
+"""What a network function declares. One NF is one file here, found on import of the package."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.errors import unknown
+from orchestrator.model.elements import CostProfile, ElementGraph, PoolShare, Relation, StateKey
+from orchestrator.model.packet import Packet
+
+
+class NfConfig(BaseModel):
+    """Base of every NF's config: frozen, unknown keys rejected by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def with_files(self, base: Path) -> Self:
+        """The config with the files read that it names, relative to `base`; InputError otherwise."""
+        return self
+
+
+class Environment(Protocol):
+    """What the reference semantics may ask of the world: virtual time, chance, neighbours."""
+
+    now_us: int
+    random: random.Random
+
+    def neighbor_mac(self, version: int, address: int) -> int | None:
+        """MAC of the host with this address on any endpoint of the graph, or None."""
+        ...
+
+
+ConfigT = TypeVar("ConfigT", bound=NfConfig)
+
+Output = tuple[str, Packet]
+"""A packet that leaves through a port."""
+
+
+class Reference(ABC):
+    """Reference semantics of one NF instance, with explicit state (the oracle's half)."""
+
+    @abstractmethod
+    def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
+        """Packets that leave, in order, for a packet that entered `port`; empty: dropped."""
+
+
+class NetworkFunction(ABC, Generic[ConfigT]):
+    """One NF instance: its checked config and everything that the compiler asks of it."""
+
+    type: ClassVar[str]
+    Config: ClassVar[type[NfConfig]]
+    state_key: ClassVar[StateKey | None] = None
+    replicable: ClassVar[bool] = True
+    relation: ClassVar[Relation] = Relation("exact")
+    cost: ClassVar[CostProfile]
+
+    def __init__(self, name: str, config: ConfigT) -> None:
+        self.name = name
+        self.config = config
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """Names of the ports; most NFs have an inside and an outside."""
+        return ("inside", "outside")
+
+    @abstractmethod
+    def elements(self, port: str) -> ElementGraph:
+        """What happens to packets that enter `port`."""
+
+    @abstractmethod
+    def reference(self) -> Reference:
+        """A fresh reference instance, with no state."""
+
+    def shares(self, replicas: int) -> Sequence[PoolShare] | None:
+        """The pool share of each replica; None when the NF has no partitioned pool."""
+        return None
+
+    def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
+        """(port, IP version, address) that the network answers ARP or ND for, on that port's side."""
+        return ()
+
+    def runtime_config(self) -> Mapping[str, Any]:
+        """The config that a server worker gets, as JSON values (docs/architecture.md)."""
+        return self.config.model_dump(mode="json")
+
+
+NfClassT = TypeVar("NfClassT", bound=type[NetworkFunction[Any]])
+
+_registry: dict[str, type[NetworkFunction[Any]]] = {}
+
+
+def network_function(name: str) -> Callable[[NfClassT], NfClassT]:
+    """Register an NF class under its type name; a duplicate raises."""
+
+    def register(cls: NfClassT) -> NfClassT:
+        if name in _registry:
+            raise ValueError(f"network function '{name}' is defined twice")
+        cls.type = name
+        _registry[name] = cls
+        return cls
+
+    return register
+
+
+def known_types() -> tuple[str, ...]:
+    """Names of all registered NF types."""
+    return tuple(sorted(_registry))
+
+
+def lookup(name: str) -> type[NetworkFunction[Any]]:
+    """The NF class of a type; KeyError with the nearest name."""
+    if name not in _registry:
+        raise KeyError(unknown("NF type", name, known_types()))
+    return _registry[name]
+
+
+@dataclass(slots=True)
+class SimpleEnvironment:
+    """An environment with a settable clock and a fixed neighbour table."""
+
+    now_us: int = 0
+    random: random.Random = field(default_factory=lambda: random.Random(0))
+    neighbors: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
+
+    def neighbor_mac(self, version: int, address: int) -> int | None:
+        return self.neighbors.get((version, address))

@@ -1,0 +1,174 @@
+"""Files that a config names (rules, routes, signatures): read, and their problems told by place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.errors import InputError, unknown
+
+MAX_FILE_BYTES = 256 << 20
+MAX_PROBLEMS = 20
+"""Problems told of one file; of the others only their number."""
+
+_T = TypeVar("_T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def read_text(path: Path, name: str) -> str:
+    """The file's UTF-8 text; InputError names it as the user wrote it."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB")
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
+        raise InputError(f"{name}: {unknown('file', path.name, near)}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: byte {error.start}: is not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def parse_json(text: str, name: str) -> Any:
+    """JSON with line and column of a syntax error; a key given twice is an error, too."""
+    doubles: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value in items:
+            if key in result:
+                doubles.append(f"{name}: the key '{key}' is given twice in one object")
+            result[key] = value
+        return result
+
+    def constant(text: str) -> Any:
+        doubles.append(f"{name}: {text} is not JSON")
+        return 0
+
+    try:
+        value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name}:{error.lineno}:{error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise InputError(f"{name}: is nested too deeply") from None
+    except ValueError as error:  # an integer of more than 4,300 digits
+        raise InputError(f"{name}: {error}") from None
+    if doubles:
+        raise InputError(doubles)
+    return value
+
+
+def parse_lines(text: str, name: str, parse: Callable[[str, str], _T | None]) -> list[_T]:
+    """`parse(line, "name:line")` for every line; None skips, ValueError collects."""
+    result: list[_T] = []
+    problems: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        where = f"{name}:{number}"
+        try:
+            item = parse(line, where)
+        except ValueError as error:
+            column = getattr(error, "column", None)
+            problems.append(f"{where}:{column}: {error}" if column else f"{where}: {error}")
+        else:
+            if item is not None:
+                result.append(item)
+    raise_problems(problems, name)
+    return result
+
+
+def parse_list(text: str, name: str, model: type[ModelT]) -> list[ModelT]:
+    """A JSON list of objects, each checked by `model`; problems say `name: [3].src: ...`."""
+    items = parse_json(text, name)
+    if not isinstance(items, list):
+        raise InputError(f"{name}: must be a JSON list of objects")
+    result: list[ModelT] = []
+    problems: list[str] = []
+    for index, item in enumerate(cast("list[Any]", items)):
+        try:
+            result.append(model.model_validate(item))
+        except ValidationError as error:
+            problems += [f"{name}: [{index}]{p}" for p in explain(error, model)]
+    raise_problems(problems, name)
+    return result
+
+
+def raise_problems(problems: list[str], name: str) -> None:
+    """Raise them, a bounded number of them, if there are any."""
+    if len(problems) > MAX_PROBLEMS:
+        more = len(problems) - MAX_PROBLEMS
+        problems = [*problems[:MAX_PROBLEMS], f"{name}: and {more} more problems like these"]
+    if problems:
+        raise InputError(problems)
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Pydantic's errors as `.path.to.field: what, and what would be valid`."""
+    return [_explain_one(dict(item), model) for item in error.errors(include_url=False)]
+
+
+def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
+    location = tuple(part for part in item["loc"] if part != "[key]")
+    kind, value = item["type"], item["input"]
+    context: dict[str, Any] = item.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _keys_at(model, location[:-1])
+        text = unknown("key", str(location[-1]), known)
+        return f"{path_text(location[:-1])}: {text}"
+    where = path_text(location)
+    if kind == "missing":
+        return f"{path_text(location[:-1])}: the key '{location[-1]}' is missing"
+    if kind == "literal_error":
+        choices = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        return f"{where}: {unknown('value', str(value), choices)}"
+    if kind in ("value_error", "assertion_error"):
+        return f"{where}: {context['error']}"
+    words = {
+        "model_type": "must be an object",
+        "model_attributes_type": "must be an object",
+        "dict_type": "must be an object",
+        "tuple_type": "must be a list",
+        "list_type": "must be a list",
+        "string_type": "must be text in quotes",
+        "bool_type": "must be true or false",
+    }
+    if kind in words:
+        return f"{where}: {words[kind]}, not {_shown(value)}"
+    message = item["msg"]
+    return f"{where}: {message[0].lower()}{message[1:]}, not {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def path_text(location: tuple[int | str, ...]) -> str:
+    """`('rules', 3, 'src')` as `.rules[3].src`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Keys that the object at a location may have."""
+    found: list[type[BaseModel]] = [model]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        deeper: list[type[BaseModel]] = []
+        for cls in found:
+            for name, field in cls.model_fields.items():
+                if part in (name, field.alias):
+                    deeper += _models_in(field.annotation)
+        # a part that is no field is the name of a dict's item: the models stay the same
+        found = deeper or found
+    return [field.alias or name for cls in found for name, field in cls.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for arg in getattr(annotation, "__args__", ()) for m in _models_in(arg)]

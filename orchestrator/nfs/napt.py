@@ -1,0 +1,149 @@
+"""napt: network address and port translation (RFC 4787, RFC 5382, RFC 5508), IPv4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+
+from orchestrator.model.elements import (
+    DROP,
+    CostProfile,
+    Element,
+    ElementGraph,
+    FilterProgram,
+    FilterRule,
+    Leave,
+    PoolShare,
+    Relation,
+    StatefulProgram,
+    StateKey,
+)
+from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
+from orchestrator.nfs.napt_reference import NaptReference, NaptRules
+from orchestrator.nfs.values import PROTOCOLS, Ipv4Field, address_text
+
+Seconds = Annotated[int, Field(gt=0, strict=True)]
+PortNumber = Annotated[int, Field(ge=0, le=65535, strict=True)]
+
+
+class NaptTimeouts(BaseModel):
+    """Idle times after which a mapping is forgotten, seconds (RFC 4787 REQ-5, RFC 5382 REQ-5)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    udp: Seconds = 300
+    tcp_established: Seconds = 7440
+    tcp_transitory: Seconds = 240
+    icmp: Seconds = 60
+
+
+class NaptConfig(NfConfig):
+    """The pool and how strict the translation is."""
+
+    addresses: Annotated[tuple[Ipv4Field, ...], Field(min_length=1)]
+    ports: tuple[PortNumber, PortNumber] = (1024, 65535)
+    filtering: Literal[
+        "endpoint_independent", "address_dependent", "address_and_port_dependent"
+    ] = "endpoint_independent"
+    ipv6: Literal["pass", "drop"] = "pass"
+    timeouts_s: NaptTimeouts = NaptTimeouts()
+
+    @field_validator("addresses")
+    @classmethod
+    def _unique(cls, addresses: tuple[int, ...]) -> tuple[int, ...]:
+        for index, address in enumerate(addresses):
+            if address in addresses[:index]:
+                raise ValueError(f"{address_text((4, address))} is given twice")
+        return addresses
+
+    @field_serializer("addresses")
+    def _as_text(self, addresses: tuple[int, ...]) -> list[str]:
+        return [address_text((4, address)) for address in addresses]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.ports
+        if low > high:
+            raise ValueError(f"ports [{low}, {high}] are empty; did you mean [{high}, {low}]?")
+        return self
+
+
+@network_function("napt")
+class Napt(NetworkFunction[NaptConfig]):
+    """Inside: `select`, `translate`. Outside: `owner` (is it the pool's?), `translate`."""
+
+    Config = NaptConfig
+    state_key = StateKey(frozenset({"inside_address"}), partitioned=frozenset({"outside"}))
+    relation = Relation("consistent_mapping", "external address and port of each mapping")
+    cost = CostProfile(519, 0.0, "Lemur (CoNEXT'20), NAT, 1500 B at 1.7 GHz")
+
+    def elements(self, port: str) -> ElementGraph:
+        if port == "inside":
+            first, program, left = "select", self._select(), "outside"
+        else:
+            first, program, left = "owner", self._owner(), "inside"
+        reason = "keeps a mapping for each inside address and port"
+        return ElementGraph(
+            first,
+            {
+                first: Element(first, program, ("translate", "pass")),
+                "translate": Element("translate", StatefulProgram(reason), (left,)),
+            },
+            {
+                (first, "translate"): "translate",
+                (first, "pass"): Leave(left),
+                ("translate", left): Leave(left),
+            },
+        )
+
+    def _select(self) -> FilterProgram:
+        translated = tuple(
+            FilterRule(Match(version=4, protocol=PROTOCOLS[name]), "translate", f"IPv4 {name}")
+            for name in ("tcp", "udp", "icmp")
+        )
+        return FilterProgram((*translated, self._ipv6_rule()), DROP)
+
+    def _owner(self) -> FilterProgram:
+        owned = tuple(
+            FilterRule(Match(dst=Prefix(4, a, 32)), "translate", f"pool {address_text((4, a))}")
+            for a in self.config.addresses
+        )
+        return FilterProgram((*owned, self._ipv6_rule()), DROP)
+
+    def _ipv6_rule(self) -> FilterRule:
+        output = "pass" if self.config.ipv6 == "pass" else DROP
+        return FilterRule(Match(version=6), output, f"ipv6 {self.config.ipv6}")
+
+    def reference(self) -> Reference:
+        config, times = self.config, self.config.timeouts_s
+        return NaptReference(
+            NaptRules(
+                addresses=config.addresses,
+                ports=PortRange(*config.ports),
+                filtering=config.filtering,
+                ipv6_passes=config.ipv6 == "pass",
+                udp_us=times.udp * 1_000_000,
+                tcp_established_us=times.tcp_established * 1_000_000,
+                tcp_transitory_us=times.tcp_transitory * 1_000_000,
+                icmp_us=times.icmp * 1_000_000,
+            )
+        )
+
+    def shares(self, replicas: int) -> Sequence[PoolShare]:
+        """Whole addresses while there are as many as replicas, else a port range of each address."""
+        addresses = self.config.addresses
+        if replicas <= len(addresses):
+            return [PoolShare(addresses[i::replicas]) for i in range(replicas)]
+        low, high = self.config.ports
+        span = high - low + 1
+        bounds = [low + span * i // replicas for i in range(replicas + 1)]
+        return [
+            PoolShare(addresses, start, end - 1)
+            for start, end in zip(bounds, bounds[1:], strict=False)
+        ]
+
+    def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
+        return [("outside", 4, address) for address in self.config.addresses]

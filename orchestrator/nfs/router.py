@@ -1,0 +1,199 @@
+"""router: IPv4 and IPv6 longest-prefix match (RFC 1812, 5.2.4); decrements the TTL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from orchestrator.errors import InputError
+from orchestrator.model.elements import (
+    CostProfile,
+    Element,
+    ElementGraph,
+    Leave,
+    Route,
+    RouteProgram,
+)
+from orchestrator.model.match import Prefix
+from orchestrator.model.packet import Packet
+from orchestrator.nfs.base import (
+    Environment,
+    NetworkFunction,
+    NfConfig,
+    Output,
+    Reference,
+    network_function,
+)
+from orchestrator.nfs.files import parse_lines, parse_list, raise_problems, read_text
+from orchestrator.nfs.values import (
+    Address,
+    AddressField,
+    PrefixField,
+    address_text,
+    parse_address,
+    parse_prefix,
+)
+from orchestrator.wire.addresses import GATEWAY_MAC
+
+PORT_NAME = r"^[a-z][a-z0-9_-]*$"
+
+
+class RouteFields(NfConfig):
+    """One route; without `next_hop` the prefix is connected: the MACs stay as they are."""
+
+    prefix: PrefixField
+    next_hop: AddressField | None = None
+    port: Annotated[str, Field(pattern=PORT_NAME)] = "outside"
+
+    @model_validator(mode="after")
+    def _same_version(self) -> Self:
+        if self.next_hop is not None and self.next_hop[0] != self.prefix.version:
+            raise ValueError(
+                f"prefix {self.prefix} and next hop {address_text(self.next_hop)} "
+                "are of different IP versions"
+            )
+        return self
+
+
+class RouterConfig(NfConfig):
+    """Inline routes and those of the file; a prefix may be given once."""
+
+    routes: tuple[RouteFields, ...] = ()
+    routes_file: str | None = None
+    _from_file: tuple[Route, ...] = PrivateAttr(default=())
+
+    def with_files(self, base: Path) -> Self:
+        result = self.model_copy()
+        if self.routes_file is not None:
+            result._from_file = _read_routes(base / self.routes_file, self.routes_file)
+        first: dict[Prefix, str] = {}
+        doubles: list[str] = []
+        for route in result.all_routes:
+            if route.prefix in first:
+                doubles.append(f"{route.rule}: {route.prefix} is also in {first[route.prefix]}")
+            first.setdefault(route.prefix, route.rule)
+        raise_problems(doubles, self.routes_file or "routes")
+        if not first:
+            raise InputError("a router without routes drops everything: give routes or routes_file")
+        return result
+
+    @property
+    def all_routes(self) -> tuple[Route, ...]:
+        """Inline routes, then the file's, with their origin."""
+        inline = (
+            Route(r.prefix, r.port, r.next_hop, f"routes[{i}]") for i, r in enumerate(self.routes)
+        )
+        return (*inline, *self._from_file)
+
+
+def _read_routes(path: Path, name: str) -> tuple[Route, ...]:
+    text = read_text(path, name)
+    if path.suffix == ".json":
+        return tuple(
+            Route(r.prefix, r.port, r.next_hop, f"{name}[{i}]")
+            for i, r in enumerate(parse_list(text, name, RouteFields))
+        )
+    hops: dict[str, Address | None] = {"-": None}
+    return tuple(parse_lines(text, name, lambda line, where: _route(line, where, hops)))
+
+
+def _route(line: str, where: str, hops: dict[str, Address | None]) -> Route | None:
+    """`prefix next_hop [port]`; `hops` remembers next hops: there are few, and many lines."""
+    words = line.split()
+    if not words or words[0].startswith("#"):
+        return None
+    if len(words) not in (2, 3):
+        raise ValueError("a route is 'prefix next_hop [port]', the next hop '-' when connected")
+    prefix = parse_prefix(words[0])
+    if words[1] not in hops:
+        hops[words[1]] = parse_address(words[1])
+    hop = hops[words[1]]
+    if hop is not None and hop[0] != prefix.version:
+        raise ValueError(f"prefix {prefix} and next hop {words[1]} are of different IP versions")
+    return Route(prefix, words[2] if len(words) == 3 else "outside", hop, where)
+
+
+@network_function("router")
+class Router(NetworkFunction[RouterConfig]):
+    """Stateless: one element `routes`, with an output for each port that a route names."""
+
+    Config = RouterConfig
+    cost = CostProfile(
+        600,
+        0.0,
+        "our estimate: 60 for UpdateTTL (Lemur) and one longest-prefix lookup of up to "
+        "nine cache misses of 60 cycles; Lemur runs IPv4Forward on switches only",
+    )
+
+    def __init__(self, name: str, config: RouterConfig) -> None:
+        super().__init__(name, config)
+        self._routes = config.all_routes
+        self._named = tuple(dict.fromkeys(route.output for route in self._routes))
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(("inside", "outside", *self._named)))
+
+    def elements(self, port: str) -> ElementGraph:
+        routes = Element("routes", RouteProgram(self._routes), self._named)
+        edges: dict[tuple[str, str], str | Leave] = {
+            ("routes", output): Leave(output) for output in self._named
+        }
+        return ElementGraph("routes", {"routes": routes}, edges)
+
+    def reference(self) -> Reference:
+        return _RouterReference(self._routes)
+
+    def runtime_config(self) -> Mapping[str, Any]:
+        routes: list[dict[str, Any]] = []
+        for route in self._routes:
+            item = {"prefix": str(route.prefix), "port": route.output}
+            if route.next_hop is not None:
+                item["next_hop"] = address_text(route.next_hop)
+            routes.append(item)
+        return {"routes": routes}
+
+
+class _Level(NamedTuple):
+    """The routes of one prefix length, by their masked address."""
+
+    shift: int
+    routes: dict[int, Route]
+
+
+class _RouterReference(Reference):
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._levels: dict[int, list[_Level]] = {4: [], 6: []}
+        by_length: dict[tuple[int, int], _Level] = {}
+        for route in routes:
+            prefix = route.prefix
+            shift = prefix.bits - prefix.length
+            level = by_length.setdefault((prefix.version, prefix.length), _Level(shift, {}))
+            level.routes.setdefault(prefix.value >> shift, route)
+        for version, length in sorted(by_length, reverse=True):
+            self._levels[version].append(by_length[version, length])
+
+    def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
+        if packet.version == 0 or packet.ttl <= 1:
+            return ()
+        route = self._lookup(packet.version, packet.dst)
+        if route is None:
+            return ()
+        if route.next_hop is not None:
+            mac = env.neighbor_mac(*route.next_hop)
+            if mac is None:
+                return ()
+            packet.eth_dst = mac
+            packet.eth_src = GATEWAY_MAC
+        packet.rewrite(ttl=packet.ttl - 1)
+        return ((route.output, packet),)
+
+    def _lookup(self, version: int, address: int) -> Route | None:
+        for level in self._levels[version]:
+            route = level.routes.get(address >> level.shift)
+            if route is not None:
+                return route
+        return None

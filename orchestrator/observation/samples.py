@@ -1,0 +1,102 @@
+"""Trajectories: the samples of all trusted points, put together by label."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.clients.vnf import WorkerClient
+from orchestrator.wire.nsh import graph_of
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One sample: a packet seen at a trusted point; `device_us` is that device's own clock."""
+
+    label: int
+    graph_id: int
+    device: str
+    what: str
+    device_us: int
+    spi: int
+    si: int
+    length: int
+
+
+def collect(
+    switches: list[SwitchClient],
+    workers: list[WorkerClient],
+    *,
+    seconds: float,
+    enough: Callable[[dict[int, list[Point]]], bool],
+) -> dict[int, list[Point]]:
+    """Listen to all trusted points for up to `seconds`, or until `enough`; samples by label.
+
+    Points of a label are in the order of the service path: SI falls along the way, and within a device
+    by its own clock (clocks of different devices are not compared).
+    """
+    found: dict[int, list[Point]] = defaultdict(list)
+    deadline = time.monotonic() + seconds
+    cursors = [worker.samples(0)[1] for worker in workers]
+    while time.monotonic() < deadline:
+        for switch in switches:
+            for point in _switch_points(switch):
+                found[point.label].append(point)
+        for index, worker in enumerate(workers):
+            points, cursors[index] = _worker_points(worker, cursors[index])
+            for point in points:
+                found[point.label].append(point)
+        if enough(found):
+            break
+        time.sleep(0.02)
+    return {label: sorted(points, key=_order) for label, points in found.items()}
+
+
+def _order(point: Point) -> tuple[int, int]:
+    return (-(point.si or 256), point.device_us)
+
+
+def _switch_points(switch: SwitchClient) -> Iterator[Point]:
+    while (packet := switch.packet_in(0.0)) is not None:
+        data = packet.metadata
+        yield Point(
+            data["label"],
+            graph_of(data["spi"]),
+            switch.name,
+            f"port {data['ingress_port']}",
+            data["timestamp_us"],
+            data["spi"],
+            data["si"],
+            len(packet.payload),
+        )
+
+
+def _worker_points(worker: WorkerClient, cursor: int) -> tuple[list[Point], int]:
+    samples, cursor = worker.samples(cursor)
+    points = [
+        Point(
+            sample.label,
+            graph_of(sample.spi),
+            worker.name,
+            f"{sample.nf.partition('/')[2] or sample.nf} {sample.direction}",
+            sample.timestamp_us,
+            sample.spi,
+            sample.si,
+            sample.length,
+        )
+        for sample in samples
+    ]
+    return points, cursor
+
+
+def open_all(
+    stack: ExitStack, sessions: list[SwitchClient] | list[WorkerClient]
+) -> None:
+    """Open many sessions at once."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        list(pool.map(stack.enter_context, sessions))

@@ -1,0 +1,144 @@
+"""`python -m orchestrator.softswitch`: a switch process on network interfaces."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+
+def interface(text: str) -> tuple[int, str]:
+    number, at, name = text.partition("@")
+    if not at or not name or not number.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}': PORT@INTERFACE is expected, as in 1@veth0")
+    return int(number), name
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m orchestrator.softswitch",
+        description="A P4 switch: executes p4c's BMv2 JSON on network interfaces and serves "
+        "P4Runtime. Prints one JSON line when it listens; SIGTERM or SIGINT ends it.",
+    )
+    p.add_argument(
+        "--device-id", type=int, default=1, metavar="N", help="P4Runtime device id (default 1)"
+    )
+    p.add_argument(
+        "--grpc-addr",
+        default="127.0.0.1:9559",
+        metavar="HOST:PORT",
+        help="where P4Runtime listens; port 0 picks a free one (default 127.0.0.1:9559)",
+    )
+    p.add_argument(
+        "-i",
+        "--interface",
+        type=interface,
+        action="append",
+        default=[],
+        metavar="PORT@IF",
+        help="attach a network interface as a port, as in -i 1@veth0 (repeatable)",
+    )
+    p.add_argument(
+        "--cpu-port",
+        type=int,
+        default=510,
+        metavar="PORT",
+        help="port of PacketIn and PacketOut (default 510)",
+    )
+    p.add_argument(
+        "--drop-port",
+        type=int,
+        default=511,
+        metavar="PORT",
+        help="port that means drop (default 511)",
+    )
+    p.add_argument("--name", default="", help="name for messages")
+    p.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="server certificate (PEM); turns TLS on"
+    )
+    p.add_argument("--tls-key", type=Path, metavar="FILE", help="server key (PEM)")
+    p.add_argument(
+        "--tls-ca",
+        type=Path,
+        metavar="FILE",
+        help="CA of client certificates (PEM); turns mutual TLS on",
+    )
+    p.add_argument("--pipeline", type=Path, metavar="FILE", help="BMv2 JSON to load at start")
+    p.add_argument("--p4info", type=Path, metavar="FILE", help="its P4Info (text format)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    cli = parser()
+    args = cli.parse_args(argv)
+    if bool(args.tls_cert) != bool(args.tls_key) or (args.tls_ca and not args.tls_cert):
+        cli.error("--tls-cert and --tls-key belong together, and --tls-ca needs both")
+    if bool(args.pipeline) != bool(args.p4info):
+        cli.error("--pipeline and --p4info belong together")
+    numbers = [n for n, _ in args.interface]
+    double = sorted({n for n in numbers if numbers.count(n) > 1})
+    if double:
+        cli.error(f"port {double[0]} is given twice")
+
+    # Imported after the arguments are known to be good: --help must be quick.
+    from orchestrator.errors import OrchestratorError
+    from orchestrator.softswitch.ports import PortLoop, open_ports
+    from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
+    from orchestrator.softswitch.switch import SoftSwitch
+
+    label = f"softswitch {args.name or args.device_id}"
+    try:
+        ports = open_ports(dict(args.interface))
+        switch = SoftSwitch(
+            args.device_id,
+            args.cpu_port,
+            time.monotonic_ns,
+            drop_port=args.drop_port,
+            name=args.name,
+        )
+        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca) if args.tls_cert else None
+        server = P4RuntimeServer(switch, args.grpc_addr, tls)
+        if args.pipeline:
+            from finsy.proto import p4i
+            from google.protobuf import text_format
+
+            p4info = text_format.Parse(args.p4info.read_text(), p4i.P4Info())
+            server.preload(args.pipeline.read_bytes(), p4info)
+    except (OrchestratorError, OSError, ValueError) as e:
+        print(f"{label}: {e}", file=sys.stderr)
+        return 2
+
+    loop = PortLoop(switch, ports)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        loop.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    server.start()
+    # Table entries are many, long-lived and acyclic: scanning them for cycles
+    # again and again would cost more than it could ever free.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
+    ready = {
+        "ready": True,
+        "grpc_addr": server.address,
+        "device_id": args.device_id,
+        "name": args.name,
+        "ports": {str(n): name for n, name in args.interface},
+    }
+    print(json.dumps(ready), flush=True)
+    loop.run()
+    server.stop()
+    loop.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

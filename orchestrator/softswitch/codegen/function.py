@@ -1,0 +1,291 @@
+"""The whole function: prologue, ingress, replication, egress, deparser."""
+
+from __future__ import annotations
+
+import struct
+
+from orchestrator.softswitch.codegen.emitter import (
+    EGRESS_CLONE,
+    INGRESS_CLONE,
+    RECIRCULATE,
+    REPLICATION,
+    RESUBMIT,
+    STRUCT_CODE,
+    Generated,
+    Unit,
+    chunks_of,
+    ident,
+    literal,
+)
+from orchestrator.softswitch.codegen.pipelines import Pipelines
+from orchestrator.softswitch.program import (
+    Header,
+)
+
+
+class Compiler(Pipelines):
+    """Puts the parts of a program together to `run`."""
+
+    def field_list_save(self, var: str, result: str) -> None:
+        """Emit `result` = values of the field list whose id is in `var`."""
+        self.emit(f"{result} = ()")
+        for i, elements in self.p.field_lists.items():
+            if elements:
+                with self.block(f"if {var} == {i}:"):
+                    values = ", ".join(self.var(h, f) for h, f in elements)
+                    self.emit(f"{result} = ({values},)")
+
+    def field_list_restore(self, var: str, values: str) -> None:
+        for i, elements in self.p.field_lists.items():
+            if elements:
+                with self.block(f"if {var} == {i}:"):
+                    self.emit(", ".join(self.var(h, f) for h, f in elements) + f", = {values}")
+
+    def generate(self) -> Generated:
+        ops = self.ops
+        clones = bool(ops & {"clone_ingress_pkt_to_egress", "clone_egress_pkt_to_egress"})
+        params = "port, data, mode, aux, out, again"
+        with self.block(f"def run({params}):"):
+            self.emit("L = len(data)")
+            self.emit("o = perr = 0")
+            self.prologue(clones)
+            self.parser()
+            if self.has_meta("parser_error"):
+                self.emit(f"{self.sm('parser_error')} = perr")
+            self.verify_checksums()
+            self.emit("todo = None")
+            if clones:
+                with self.block(f"if mode == {INGRESS_CLONE}:"):
+                    self.ingress_clone()
+                with self.block("else:"):
+                    self.ingress(clones)
+            else:
+                self.ingress(clones)
+            with self.block("while True:"):
+                self.egress(clones)
+        return Generated("\n".join(self.lines) + "\n", dict(self.structs))
+
+    def prologue(self, clones: bool) -> None:
+        self.assign_zero(self.meta_locals())
+        names: list[str] = []
+        empty: list[str] = []
+        for h in self.packet_headers():
+            lay = self.layouts[h.type.name]
+            for n in self.header_locals(h):
+                if lay.varbit and n == f"{self.prefix[h.name]}__{lay.varbit}":
+                    empty.append(n)
+                elif not n.endswith("_o") or n != f"{self.prefix[h.name]}_o":
+                    names.append(n)
+        names += [f"{ident(s)}_n" for s in self.p.stacks]
+        offsets = [f"{self.prefix[h.name]}_o" for h in self.packet_headers()]
+        self.assign_zero(names)
+        if offsets:
+            self.emit(" = ".join(offsets) + " = -1")
+        for n in empty:
+            self.emit(f"{n} = b''")
+        if clones:
+            self.emit("clone = -1")
+            self.emit("clone_fl = 0")
+        if "resubmit" in self.ops:
+            self.emit("resub = 0")
+        if "recirculate" in self.ops:
+            self.emit("recirc = 0")
+        if "truncate" in self.ops:
+            self.emit("trunc = 1 << 30")
+        if self.track_length:
+            self.emit(f"plen_reg = {self.sm('packet_length')} = L")
+        if self.ops & {"resubmit", "recirculate"}:
+            # Metadata of a packet on its way round is its field list, nothing else.
+            with self.block("if aux is None:"):
+                self.emit(f"{self.sm('ingress_port')} = port")
+                if self.has_meta("ingress_global_timestamp"):
+                    self.emit(f"{self.sm('ingress_global_timestamp')} = now()")
+            with self.block(f"elif mode == {INGRESS_CLONE}:"):
+                self.emit(f"{self.sm('ingress_port')} = port")
+            with self.block("else:"):
+                self.emit("fl, values = aux")
+                self.field_list_restore("fl", "values")
+                self.emit(f"{self.sm('instance_type')} = mode")
+        else:
+            self.emit(f"{self.sm('ingress_port')} = port")
+            if self.has_meta("ingress_global_timestamp"):
+                self.emit(f"{self.sm('ingress_global_timestamp')} = now()")
+
+    def ingress_clone(self) -> None:
+        """A clone made in ingress was parsed again; now its metadata and its copies."""
+        self.emit("copies, fl, values = aux")
+        self.assign_zero(self.meta_locals())
+        self.field_list_restore("fl", "values")
+        self.emit(f"{self.sm('instance_type')} = {INGRESS_CLONE}")
+        self.replicate("copies")
+
+    def replicate(self, copies: str) -> None:
+        """Set up `todo` for the (port, rid) in `copies`; the egress loop takes them in turn."""
+        state = ", ".join([*self.header_state(), *self.meta_locals()])
+        self.emit(f"state = ({state},)")
+        self.emit(f"todo = [(p_, r_, state) for p_, r_ in {copies}]")
+        with self.block("if not todo:"):
+            self.emit("return")
+        self.emit(f"{self.sm('egress_port')}, {self.sm('egress_rid')}, state = todo.pop(0)")
+
+    def ingress(self, clones: bool) -> None:
+        self.event("pipeline", "'ingress'")
+        self.pipeline(self.p.ingress)
+        spec, group = self.sm("egress_spec"), self.sm("mcast_grp")
+        if clones:
+            with self.block("if clone >= 0:"):
+                self.emit("copies = clone_sessions.get(clone)")
+                with self.block("if copies is not None:"):
+                    self.field_list_save("clone_fl", "values")
+                    self.emit(
+                        f"run(port, data, {INGRESS_CLONE}, (copies, clone_fl, values), out, again)"
+                    )
+                self.emit("clone = -1")
+                self.emit("clone_fl = 0")
+        if "resubmit" in self.ops:
+            with self.block("if resub:"):
+                self.field_list_save("resub", "values")
+                self.emit(f"again.append((port, data, {RESUBMIT}, (resub, values)))")
+                self.emit("return")
+        with self.block(f"if {group}:"):
+            self.emit(f"copies = groups.get({group}, ())")
+            self.event("multicast", group, "copies")
+            self.emit(f"{self.sm('instance_type')} = {REPLICATION}")
+            if "recirculate" in self.ops:
+                self.emit("recirc = 0")
+            if "truncate" in self.ops:
+                self.emit("trunc = 1 << 30")
+            self.replicate("copies")
+        with self.block(f"elif {spec} == {self.drop_port}:"):
+            self.event("drop", "'ingress'")
+            self.emit("return")
+        with self.block("else:"):
+            self.emit(f"{self.sm('instance_type')} = 0")
+            self.emit(f"{self.sm('egress_port')} = {spec}")
+
+    def egress(self, clones: bool) -> None:
+        spec = self.sm("egress_spec")
+        self.event("pipeline", "'egress'", self.sm("egress_port"), self.sm("egress_rid"))
+        if self.has_meta("egress_global_timestamp"):
+            self.emit(f"{self.sm('egress_global_timestamp')} = now()")
+        width = self.width("standard_metadata", "egress_spec")
+        self.emit(f"{spec} = {(self.drop_port + 1) & ((1 << width) - 1)}")
+        if self.track_length:
+            self.emit(f"{self.sm('packet_length')} = plen_reg")
+        self.pipeline(self.p.egress)
+        if clones:
+            with self.block("if clone >= 0:"):
+                self.egress_clone()
+        with self.block(f"if {spec} == {self.drop_port}:"):
+            self.event("drop", "'egress'")
+        with self.block("else:"):
+            self.deparse()
+        with self.block("if not todo:"):
+            self.emit("return")
+        state = ", ".join([*self.header_state(), *self.meta_locals()])
+        self.emit("p_, r_, state = todo.pop(0)")
+        self.emit(f"{state}, = state")
+        self.emit(f"{self.sm('egress_port')} = p_")
+        self.emit(f"{self.sm('egress_rid')} = r_")
+        if "recirculate" in self.ops:
+            self.emit("recirc = 0")
+        if "truncate" in self.ops:
+            self.emit("trunc = 1 << 30")
+
+    def egress_clone(self) -> None:
+        """A clone of the packet as it leaves egress: headers stay, metadata is reset."""
+        self.emit("copies = clone_sessions.get(clone)")
+        with self.block("if copies is not None:"):
+            self.field_list_save("clone_fl", "values")
+            meta = self.meta_locals()
+            self.emit(f"kept = ({', '.join(meta)},)")
+            self.assign_zero(meta)
+            self.field_list_restore("clone_fl", "values")
+            self.emit(f"{self.sm('instance_type')} = {EGRESS_CLONE}")
+            with self.block("if todo is None:"):
+                self.emit("todo = []")
+            state = ", ".join([*self.header_state(), *meta])
+            self.emit(f"state = ({state},)")
+            self.emit("todo += [(p_, r_, state) for p_, r_ in copies]")
+            self.emit(f"{', '.join(meta)}, = kept")
+        self.emit("clone = -1")
+        self.emit("clone_fl = 0")
+
+    def deparse(self) -> None:
+        self.update_checksums()
+        self.where = "deparser"
+        parts: list[str] = []
+        for name in self.p.deparse_order:
+            parts.append(self.header_bytes(name))
+        if parts:
+            self.emit(f"frame = b''.join(({', '.join(parts)}, data[o:]))")
+        else:
+            self.emit("frame = data[o:]")
+        if "recirculate" in self.ops:
+            with self.block("if recirc:"):
+                self.field_list_save("recirc", "values")
+                self.emit(f"again.append((port, frame, {RECIRCULATE}, (recirc, values)))")
+            with self.block("else:"):
+                self.send()
+        else:
+            self.send()
+
+    def send(self) -> None:
+        frame = "frame[:trunc]" if "truncate" in self.ops else "frame"
+        self.emit(f"out.append(({self.sm('egress_port')}, {frame}))")
+        self.event("send", self.sm("egress_port"))
+
+    def header_bytes(self, name: str) -> str:
+        """Bytes of a header when valid: the received ones if nothing changed them."""
+        h = self.p.headers[name]
+        lay = self.layouts[h.type.name]
+        prefix = self.prefix[name]
+        length = str(lay.size)
+        if lay.varbit:
+            length = f"{lay.size} + len({prefix}__{lay.varbit})"
+        clean = f"data[{prefix}_o:{prefix}_o + {length}]"
+        packed = self.pack_units(h, lay.units, f"{prefix}_o")
+        if lay.varbit:
+            packed += f" + {prefix}__{lay.varbit}"
+            if lay.tail:
+                packed += " + " + self.pack_units(
+                    h, lay.tail, f"{prefix}_o + len({prefix}__{lay.varbit})"
+                )
+        return f"(({packed} if {prefix}_d else {clean}) if {prefix}_v else b'')"
+
+    def pack_units(self, h: Header, units: tuple[Unit, ...], base: str) -> str:
+        if not units:
+            return "b''"
+        prefix = self.prefix[h.name]
+        signed = {ident(f.name) for f in h.type.fields if f.signed}
+        fmt = ">"
+        values: list[str] = []
+        for u in units:
+            if not u.parts:
+                fmt += f"{u.size}s"
+                at = f"{base} + {u.offset}" if u.offset else base
+                values.append(f"data[{at}:{at} + {u.size}] if {prefix}_o >= 0 else b''")
+                continue
+            terms: list[str] = []
+            shift = u.size * 8
+            for name, width in u.parts:
+                shift -= width
+                code = f"{prefix}__{name}"
+                if name in signed:
+                    code = f"({code} & {literal((1 << width) - 1)})"
+                terms.append(f"{code} << {shift}" if shift else code)
+            value = " | ".join(terms)
+            chunks = chunks_of(u.size)
+            if len(chunks) > 2:
+                fmt += f"{u.size}s"
+                values.append(f"({value}).to_bytes({u.size}, 'big')")
+            elif len(chunks) == 2:
+                fmt += STRUCT_CODE[chunks[0]] + STRUCT_CODE[chunks[1]]
+                low = chunks[1] * 8
+                values.append(f"({value}) >> {low}")
+                values.append(f"({value}) & {literal((1 << low) - 1)}")
+            else:
+                fmt += STRUCT_CODE[chunks[0]]
+                values.append(value)
+        struct.calcsize(fmt)
+        return f"{self.struct(fmt, 'pack')}({', '.join(values)})"

@@ -1,0 +1,318 @@
+"""The parser: states in topological order, each tested once; a loop only if the graph has one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from orchestrator.softswitch.codegen.actions import Actions
+from orchestrator.softswitch.codegen.emitter import (
+    STRUCT_CODE,
+    Ex,
+    Unit,
+    chunks_of,
+    ident,
+    literal,
+)
+from orchestrator.softswitch.program import (
+    Action,
+    Json,
+    Transition,
+)
+
+_MAX_PARSER_ROUNDS = 256
+
+
+class Parsing(Actions):
+    """Parser states: extraction by one struct call a header, select by if/elif."""
+
+    def parser(self) -> None:
+        if self.p.init_state is None:
+            return
+        order, back = self.state_order()
+        number = {name: i + 1 for i, name in enumerate(order)}
+        if back:
+            self.emit("rounds = 0")
+        self.emit(f"s = {number[self.p.init_state]}")
+        with self.block("while True:"):
+            for i, name in enumerate(order):
+                # The first state is always entered first unless a loop leads back to it.
+                head = "if True:" if i == 0 and not back else f"if s == {i + 1}:"
+                with self.block(head):
+                    self.state(name, number)
+            if not back:
+                self.emit("break")
+            else:
+                self.emit("rounds += 1")
+                with self.block(f"if rounds > {_MAX_PARSER_ROUNDS}:"):
+                    self.error("ParserTimeout")
+
+    def state_order(self) -> tuple[list[str], bool]:
+        """Reverse postorder of the reachable states; True if a loop exists."""
+        done: list[str] = []
+        state: dict[str, int] = {}
+        back = False
+
+        def visit(name: str) -> None:
+            nonlocal back
+            state[name] = 1
+            for t in self.p.states[name].transitions:
+                nxt = t.next_state
+                if nxt is None:
+                    continue
+                if state.get(nxt) == 1:
+                    back = True
+                elif nxt not in state:
+                    visit(nxt)
+            state[name] = 2
+            done.append(name)
+
+        assert self.p.init_state is not None
+        visit(self.p.init_state)
+        return done[::-1], back
+
+    def error(self, name: str) -> None:
+        self.emit(f"perr = {self.p.errors.get(name, 0)}")
+        self.event("parser_error", repr(name))
+        self.emit("break")
+
+    def need(self, size: str) -> None:
+        with self.block(f"if o + {size} > L:"):
+            self.error("PacketTooShort")
+
+    def state(self, name: str, number: Mapping[str, int]) -> None:
+        st = self.p.states[name]
+        self.where = f"parser state {name}"
+        self.event("state", repr(name))
+        for op in st.ops:
+            self.parser_op(op)
+        self.transition(st.key, st.transitions, number)
+
+    def parser_op(self, op: Json) -> None:
+        kind, params = op["op"], op["parameters"]
+        if kind == "extract":
+            self.extract(params[0], None)
+        elif kind == "extract_VL":
+            self.extract(params[0], params[1])
+        elif kind == "set":
+            header, field = params[0]["value"]
+            if params[1]["type"] == "lookahead":
+                ex = self.lookahead(params[1]["value"])
+            else:
+                ex = self.expr(params[1])
+            self.store(header, field, ex)
+        elif kind == "verify":
+            cond = self.expr(params[0])
+            with self.block(f"if not {cond.code}:"):
+                code = self.expr(params[1]).code
+                self.emit(f"perr = {code}")
+                self.event("parser_error", code)
+                self.emit("break")
+        elif kind == "shift":
+            self.need(str(params[0]))
+            self.emit(f"o += {params[0]}")
+        elif kind == "advance":
+            bits = self.expr(params[0])
+            if bits.lo is not None and bits.lo == bits.hi and bits.lo % 8 == 0:
+                self.need(str(bits.lo // 8))
+                self.emit(f"o += {bits.lo // 8}")
+                return
+            self.emit(f"n = {bits.code}")
+            with self.block("if n & 7:"):
+                self.error("ParserInvalidArgument")
+            self.need("(n >> 3)")
+            self.emit("o += n >> 3")
+        elif kind == "primitive":
+            self.primitives((params[0],), Action(-1, self.where, (), (params[0],)))
+        else:
+            raise self.refuse(f"parser operation '{kind}'")
+
+    def lookahead(self, value: list[int]) -> Ex:
+        offset, width = value
+        first, last = offset // 8, (offset + width + 7) // 8
+        self.need(str(last))
+        size = last - first
+        at = f"o + {first}" if first else "o"
+        code = f"data[{at}]" if size == 1 else f"int.from_bytes(data[{at}:o + {last}], 'big')"
+        spare = last * 8 - offset - width
+        if spare:
+            code = f"({code} >> {spare})"
+        if first * 8 != offset:
+            code = f"({code} & {literal((1 << width) - 1)})"
+        return Ex(code, 0, (1 << width) - 1)
+
+    def extract(self, target: Json, length: Json | None) -> None:
+        if target["type"] == "regular":
+            self.extract_into(target["value"], length)
+            return
+        stack = self.p.stacks[target["value"]]
+        n = f"{ident(stack.name)}_n"
+        for i, element in enumerate(stack.elements):
+            with self.block(f"{'if' if i == 0 else 'elif'} {n} == {i}:"):
+                self.extract_into(element, length)
+        with self.block("else:"):
+            self.error("StackOutOfBounds")
+        self.emit(f"{n} += 1")
+
+    def extract_into(self, header: str, length: Json | None) -> None:
+        h = self.p.headers[header]
+        lay = self.layouts[h.type.name]
+        prefix = self.prefix[header]
+        fixed = lay.size
+        if lay.varbit is None:
+            self.need(str(fixed))
+            self.unpack(header, lay.units, "o")
+            self.emit(f"{prefix}_o = o")
+            self.emit(f"o += {fixed}")
+        else:
+            if length is None:
+                raise self.refuse(f"extract of varbit header {header} without length")
+            self.emit(f"n = {self.expr(length).code}")
+            with self.block("if n & 7:"):
+                self.error("ParserInvalidArgument")
+            self.emit("n >>= 3")
+            self.need(f"{fixed} + n")
+            varbit = h.type.varbit
+            assert varbit is not None
+            with self.block(f"if n > {varbit.width // 8}:"):
+                self.error("HeaderTooShort")
+            head = sum(u.size for u in lay.units)
+            self.unpack(header, lay.units, "o")
+            self.emit(f"{prefix}__{lay.varbit} = data[o + {head}:o + {head} + n]")
+            self.unpack(header, lay.tail, "o + n")
+            self.emit(f"{prefix}_o = o")
+            self.emit(f"o += {fixed} + n")
+        self.emit(f"{prefix}_v = 1")
+        self.emit(f"{prefix}_d = 0")
+        self.event("extract", repr(header), f"{prefix}_o", "o")
+
+    def unpack(self, header: str, units: tuple[Unit, ...], at: str) -> None:
+        """Decode the used units of a header at `at` with one struct call."""
+        if not any(u.parts for u in units):
+            return
+        fmt = ">"
+        targets: list[str] = []
+        post: list[str] = []
+        prefix = self.prefix[header]
+        signed = {ident(f.name): f.width for f in self.p.headers[header].type.fields if f.signed}
+        last = max(i for i, u in enumerate(units) if u.parts)
+        skip = 0
+        for i, u in enumerate(units[: last + 1]):
+            if not u.parts:
+                if i == 0:
+                    skip = u.size
+                else:
+                    fmt += f"{u.size}x"
+                continue
+            chunks = chunks_of(u.size)
+            if len(chunks) > 2:
+                fmt += f"{u.size}s"
+                whole = self.fresh("b")
+                targets.append(whole)
+                value = f"int.from_bytes({whole}, 'big')"
+            else:
+                names = [self.fresh("c") for _ in chunks]
+                fmt += "".join(STRUCT_CODE[c] for c in chunks)
+                if len(chunks) == 1 and len(u.parts) == 1:
+                    names = [f"{prefix}__{u.parts[0][0]}"]
+                targets += names
+                value = (
+                    names[0] if len(names) == 1 else f"{names[0]} << {chunks[1] * 8} | {names[1]}"
+                )
+            if len(u.parts) == 1:
+                local = f"{prefix}__{u.parts[0][0]}"
+                if value != local:
+                    post.append(f"{local} = {value}")
+            else:
+                if not re.fullmatch(r"\w+", value):
+                    whole = self.fresh("w")
+                    post.append(f"{whole} = {value}")
+                    value = whole
+                shift = u.size * 8
+                for name, width in u.parts:
+                    shift -= width
+                    code = value if not shift else f"{value} >> {shift}"
+                    if shift + width != u.size * 8:
+                        code += f" & {literal((1 << width) - 1)}"
+                    post.append(f"{prefix}__{name} = {code}")
+            for name, width in u.parts:
+                if name in signed:
+                    half = 1 << (width - 1)
+                    local = f"{prefix}__{name}"
+                    post.append(f"{local} = ({local} ^ {half}) - {half}")
+        if skip:
+            at = f"{at} + {skip}"
+        if len(targets) == 1 and fmt in (">B",):
+            self.emit(f"{targets[0]} = data[{at}]")
+        else:
+            self.emit(f"{', '.join(targets)}, = {self.struct(fmt, 'unpack_from')}(data, {at})")
+        for line in post:
+            self.emit(line)
+
+    def transition(
+        self,
+        key: tuple[Json, ...],
+        transitions: tuple[Transition, ...],
+        number: Mapping[str, int],
+    ) -> None:
+        def go(name: str | None) -> None:
+            self.emit("break" if name is None else f"s = {number[name]}")
+
+        default: str | None = None
+        cases: list[tuple[str, str | None]] = []
+        if key:
+            parts: list[tuple[str, int]] = []
+            for k in key:
+                if k["type"] == "lookahead":
+                    ex = self.lookahead(k["value"])
+                    name = self.fresh("k")
+                    self.emit(f"{name} = {ex.code}")
+                    parts.append((name, k["value"][1]))
+                elif k["type"] == "stack_field":
+                    ex = self.expr(k)
+                    width = self.width(self.p.stacks[k["value"][0]].elements[0], k["value"][1])
+                    parts.append((ex.code, width))
+                elif k["type"] == "field":
+                    parts.append((self.expr(k).code, self.width(*k["value"])))
+                else:
+                    raise self.refuse(f"transition key of type '{k['type']}'")
+        else:
+            parts = []
+        for t in transitions:
+            if t.value is None:
+                default = t.next_state
+                continue
+            cases.append((self.case(parts, t.value, t.mask), t.next_state))
+        # Cases that lead where the default leads, at the end, need no test.
+        while cases and cases[-1][1] == default:
+            cases.pop()
+        merged: list[tuple[str, str | None]] = []
+        for cond, nxt in cases:
+            if merged and merged[-1][1] == nxt:
+                merged[-1] = (f"{merged[-1][0]} or {cond}", nxt)
+            else:
+                merged.append((cond, nxt))
+        for i, (cond, nxt) in enumerate(merged):
+            with self.block(f"{'if' if i == 0 else 'elif'} {cond}:"):
+                go(nxt)
+        if merged:
+            with self.block("else:"):
+                go(default)
+        else:
+            go(default)
+
+    def case(self, parts: list[tuple[str, int]], value: int, mask: int | None) -> str:
+        """Condition of one select case; keys are byte-padded field by field."""
+        tests: list[str] = []
+        shift = 0
+        for code, width in reversed(parts):
+            size = (width + 7) // 8 * 8
+            ones = (1 << width) - 1
+            v = value >> shift & ones
+            m = ones if mask is None else mask >> shift & ones
+            shift += size
+            if m == ones:
+                tests.append(f"{code} == {v}")
+            elif m:
+                tests.append(f"{code} & {literal(m)} == {v & m}")
+        return " and ".join(reversed(tests)) or "True"

@@ -1,0 +1,403 @@
+"""The switch itself: a loaded program, its state, and packets in and out.
+
+`SoftSwitch` is complete without gRPC and without ports: tests, the in-memory
+network and `explain` use it directly. `server` puts P4Runtime over it, `ports`
+network interfaces. Whoever shares one between threads takes `locked()` around
+a batch of packets or writes; the two sides alternate fairly.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from finsy.proto import p4i, p4r
+
+from orchestrator.errors import SwitchError
+from orchestrator.softswitch import codegen, hashes
+from orchestrator.softswitch.entities import EntityError, EntityStore, WriteError
+from orchestrator.softswitch.packetmeta import ControllerHeaders
+from orchestrator.softswitch.program import Json, Program, Table, read_program
+from orchestrator.softswitch.tables import MatchTable, make_table
+
+Frame = tuple[int, bytes]
+Replica = tuple[int, int]
+
+MAX_PASSES = 64
+"""Passes through ingress that one received packet may cause (recirculation, resubmission)."""
+
+MAX_PACKET_INS = 65_536
+"""Packet-ins kept when nobody takes them (`on_packet_in`); older ones are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """One step of a packet: `kind` (state, table, action, ...) and its particulars."""
+
+    kind: str
+    detail: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the switch did, for status displays; nothing in it influences packets."""
+
+    received: int = 0
+    sent: int = 0
+    loops_cut: int = 0
+    faults: int = 0
+    last_fault: str = ""
+
+
+class Pipeline:
+    """A compiled program with its tables, counters and registers."""
+
+    def __init__(self, program: Program, now: Callable[[], int], drop_port: int) -> None:
+        self.program = program
+        self.drop_port = drop_port
+        self.now = now
+        self.tables: dict[str, MatchTable] = {}
+        self.counters: dict[str, tuple[list[int], list[int]]] = {}
+        self.registers: dict[str, list[int]] = {}
+        self.groups: dict[int, tuple[Replica, ...]] = {}
+        self.clone_sessions: dict[int, tuple[Replica, ...]] = {}
+        self.random = random.Random(0)
+        for table in program.tables():
+            self.tables[table.name] = self._table(table)
+        for counter in program.counters.values():
+            self.counters[counter.name] = ([0] * counter.size, [0] * counter.size)
+        for register in program.registers.values():
+            self.registers[register.name] = [0] * register.size
+        self.generated = codegen.generate(program, drop_port=drop_port)
+        self.run = self._compile(self.generated, None)
+        self._traced: Callable[..., None] | None = None
+        self._sink: Callable[..., None] = _ignore
+
+    @staticmethod
+    def _table(t: Table) -> MatchTable:
+        table = make_table(t.name, t.keys, t.size)
+        if t.default_action >= 0:
+            table.miss.a = t.action_index(t.default_action)
+            table.miss.args = t.default_args
+        highest = max((e.priority for e in t.entries), default=0)
+        for const in t.entries:
+            entry = table.make(t.action_index(const.action_id), const.args)
+            # BMv2: the lowest number wins; P4Runtime and the tables here: the highest.
+            table.add(const_match(table, const.matches, highest - const.priority + 1), entry)
+        table.commit()
+        return table
+
+    def _compile(
+        self, generated: codegen.Generated, trace: Callable[..., None] | None
+    ) -> Callable[..., None]:
+        scope: dict[str, Any] = {
+            "now": self.now,
+            "groups": self.groups,
+            "clone_sessions": self.clone_sessions,
+            "randint": self.random.randint,
+            "gather": gather,
+            "T": trace,
+            "hash_crc32": zlib.crc32,
+        }
+        for name, function in hashes.ALGORITHMS.items():
+            scope[f"hash_{name}"] = function
+        for name, fmt in generated.structs.items():
+            compiled = struct.Struct(fmt)
+            scope[name] = compiled.pack if name.startswith("pack") else compiled.unpack_from
+        for name, table in self.tables.items():
+            ident = codegen.ident(name)
+            scope[f"probe_{ident}"] = table.probe
+            scope[f"search_{ident}"] = table.search
+            scope[f"miss_{ident}"] = table.miss
+        for name, (packets, octets) in self.counters.items():
+            scope[f"packets_{codegen.ident(name)}"] = packets
+            scope[f"bytes_{codegen.ident(name)}"] = octets
+        for name, cells in self.registers.items():
+            scope[f"register_{codegen.ident(name)}"] = cells
+        exec(compile(generated.source, "<softswitch pipeline>", "exec"), scope)  # noqa: S102
+        return scope["run"]
+
+    def traced(self, trace: Callable[..., None]) -> Callable[..., None]:
+        """`run` with a call of `trace(kind, ...)` at every step; same tables and state."""
+        if self._traced is None:
+            generated = codegen.generate(self.program, trace=True, drop_port=self.drop_port)
+            self._traced = self._compile(generated, lambda *step: self._sink(*step))
+        self._sink = trace
+        return self._traced
+
+
+def _ignore(*step: Any) -> None:
+    return
+
+
+def const_match(table: MatchTable, matches: Sequence[tuple[int, ...]], priority: int) -> Any:
+    """The table's own form of a `const entries` match."""
+    value = mask = 0
+    ranges: list[tuple[int, int]] = []
+    length = 0
+    values: list[int] = []
+    for key, shift, match in zip(table.keys, table.shifts, matches, strict=True):
+        ones = (1 << key.width) - 1
+        if key.kind == "range":
+            ranges.append((match[0], match[1]))
+            continue
+        if key.kind == "lpm":
+            length = match[1]
+            m = ones >> (key.width - length) << (key.width - length) if length else 0
+        elif key.kind in ("ternary", "optional"):
+            m = match[1] & ones
+        else:
+            m = ones
+        values.append(match[0])
+        value |= (match[0] & m) << shift
+        mask |= m << shift
+    kinds = {k.kind for k in table.keys}
+    if kinds & {"ternary", "range", "optional"}:
+        return value, mask, tuple(ranges), priority
+    if "lpm" in kinds:
+        return value, length
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def gather(items: Sequence[tuple[Any, int, int]], tail: bytes) -> bytes:
+    """Bytes of calculation inputs (valid?, value, bits), padded on the right, plus payload."""
+    number = bits = 0
+    for valid, value, width in items:
+        if valid:
+            number = number << width | value
+            bits += width
+    pad = -bits % 8
+    return (number << pad).to_bytes((bits + pad) // 8, "big") + tail
+
+
+class SoftSwitch:
+    """A v1model switch in memory.
+
+    `clock` returns nanoseconds (monotonic); timestamps that a program sees are
+    microseconds since construction. `on_packet_in` gets what leaves by
+    `cpu_port`, as p4r.PacketIn with the controller header decoded; without it
+    they collect in `packet_ins`.
+    """
+
+    def __init__(
+        self,
+        device_id: int = 1,
+        cpu_port: int = 510,
+        clock: Callable[[], int] = time.monotonic_ns,
+        *,
+        drop_port: int = 511,
+        name: str = "",
+    ) -> None:
+        self.device_id = device_id
+        self.cpu_port = cpu_port
+        self.drop_port = drop_port
+        self.name = name or f"device {device_id}"
+        self.clock = clock
+        self.start = clock()
+        self.pipeline: Pipeline | None = None
+        self.p4info = p4i.P4Info()
+        self.headers = ControllerHeaders(self.p4info)
+        self.counters = Counters()
+        self.packet_ins: deque[p4r.PacketIn] = deque(maxlen=MAX_PACKET_INS)
+        self.on_packet_in: Callable[[p4r.PacketIn], None] = self.packet_ins.append
+        self.transmit: Callable[[list[Frame]], None] | None = None
+        self._entities: EntityStore | None = None
+        self._lock = threading.RLock()
+        self._gate = threading.Lock()
+
+    @contextmanager
+    def locked(self) -> Generator[None, None, None]:
+        """Exclusive use of tables and packets; waiters get their turn after one batch."""
+        # Who waits for the lock holds the gate, so that the owner, releasing
+        # and coming back at once (the packet loop), queues behind them.
+        with self._gate:
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def now(self) -> int:
+        """Microseconds since the switch was made, as BMv2 counts."""
+        return (self.clock() - self.start) // 1000
+
+    def build(self, bmv2_json: Json) -> Pipeline:
+        """Compile without installing; raises UnsupportedFeature or SwitchError."""
+        return Pipeline(read_program(bmv2_json), self.now, self.drop_port)
+
+    def load(self, bmv2_json: Json, p4info: p4i.P4Info) -> None:
+        """Install a program; all tables, groups and counters start empty."""
+        self.install(self.build(bmv2_json), p4info)
+
+    @staticmethod
+    def entity_store(pipeline: Pipeline, p4info: p4i.P4Info) -> EntityStore:
+        """Entities for a pipeline; raises SwitchError if P4Info is another program's."""
+        return EntityStore(pipeline, p4info)
+
+    def install(self, pipeline: Pipeline, p4info: p4i.P4Info) -> None:
+        store = self.entity_store(pipeline, p4info)
+        with self.locked():
+            self.pipeline = pipeline
+            self.p4info = p4info
+            self.headers = ControllerHeaders(p4info)
+            self._entities = store
+
+    @property
+    def entities(self) -> EntityStore:
+        """Entities of the loaded pipeline; raises SwitchError when there is none."""
+        if self._entities is None:
+            raise SwitchError(f"{self.name}: no forwarding pipeline config is set")
+        return self._entities
+
+    def process(self, port: int, frame: bytes) -> list[Frame]:
+        """One packet through the switch: what leaves, in order, packet-ins excluded."""
+        out: list[Frame] = []
+        self.process_into(port, frame, out)
+        return self._deliver(out)
+
+    def process_into(self, port: int, frame: bytes, out: list[Frame]) -> None:
+        """Like `process`, but appends to `out` and leaves CPU-port frames in it."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return
+        self._pass(pipeline.run, port, frame, out)
+
+    def _pass(self, run: Callable[..., None], port: int, frame: bytes, out: list[Frame]) -> None:
+        again: list[tuple[int, bytes, int, Any]] = []
+        self.counters.received += 1
+        try:
+            run(port, frame, codegen.NORMAL, None, out, again)
+            if again:
+                passes = 1
+                while again:
+                    if passes >= MAX_PASSES:
+                        self.counters.loops_cut += 1
+                        break
+                    passes += 1
+                    at, data, mode, aux = again.pop(0)
+                    run(at, data, mode, aux, out, again)
+        except Exception as e:  # a packet must never stop the switch
+            self.counters.faults += 1
+            self.counters.last_fault = f"{type(e).__name__}: {e} (port {port}, {frame.hex()})"
+
+    def process_batch(self, port: int, frames: Sequence[bytes]) -> list[Frame]:
+        """`process` for many frames of one port."""
+        out: list[Frame] = []
+        pipeline = self.pipeline
+        if pipeline is None:
+            return out
+        run = pipeline.run
+        again: list[tuple[int, bytes, int, Any]] = []
+        for frame in frames:
+            try:
+                run(port, frame, 0, None, out, again)
+            except Exception as e:  # a packet must never stop the switch
+                self.counters.faults += 1
+                self.counters.last_fault = f"{type(e).__name__}: {e} (port {port}, {frame.hex()})"
+                again.clear()
+                continue
+            if again:
+                self._again(run, out, again, frame)
+        self.counters.received += len(frames)
+        return self._deliver(out)
+
+    def _again(
+        self,
+        run: Callable[..., None],
+        out: list[Frame],
+        again: list[tuple[int, bytes, int, Any]],
+        frame: bytes,
+    ) -> None:
+        passes = 1
+        try:
+            while again:
+                if passes >= MAX_PASSES:
+                    self.counters.loops_cut += 1
+                    break
+                passes += 1
+                port, data, mode, aux = again.pop(0)
+                run(port, data, mode, aux, out, again)
+        except Exception as e:  # a packet must never stop the switch
+            self.counters.faults += 1
+            self.counters.last_fault = f"{type(e).__name__}: {e} ({frame.hex()})"
+        again.clear()
+
+    def _deliver(self, out: list[Frame]) -> list[Frame]:
+        """Hand CPU-port frames to the controller; the rest is returned."""
+        cpu = self.cpu_port
+        rest = out
+        for port, _ in out:
+            if port == cpu:
+                rest = [f for f in out if f[0] != cpu]
+                for at, frame in out:
+                    if at == cpu:
+                        self.on_packet_in(self.headers.decode(frame))
+                break
+        self.counters.sent += len(rest)
+        return rest
+
+    # ---------------------------------------------------------------- entities
+
+    def write(self, updates: Iterable[p4r.Update]) -> None:
+        """Apply updates, each on its own (CONTINUE_ON_ERROR); raises WriteError if any failed.
+
+        No packet sees a half of the batch.
+        """
+        store = self.entities
+        errors: list[EntityError | None] = []
+        ready: list[tuple[Callable[..., None], tuple[Any, ...]] | None] = []
+        for update in updates:
+            try:
+                ready.append(store.decode(update))
+                errors.append(None)
+            except EntityError as e:
+                ready.append(None)
+                errors.append(e)
+        with self.locked():
+            if store is not self._entities:
+                raise SwitchError(f"{self.name}: the pipeline was replaced during the write")
+            for i, operation in enumerate(ready):
+                if operation is not None:
+                    try:
+                        operation[0](*operation[1])
+                    except EntityError as e:
+                        errors[i] = e
+            store.commit()
+        if any(errors):
+            raise WriteError(errors)
+
+    def read(self, *entities: p4r.Entity) -> Iterator[p4r.Entity]:
+        """What the given entities select, as P4Runtime's wildcards say."""
+        store = self.entities
+        with self.locked():
+            found = [store.read(e) for e in entities]
+        for items in found:
+            yield from items
+
+    # ----------------------------------------------------------------- packets
+
+    def packet_out(self, packet: p4r.PacketOut) -> list[Frame]:
+        """A controller's packet enters at the CPU port; returns what leaves."""
+        return self.process(self.cpu_port, self.headers.encode(packet))
+
+    def trace(self, port: int, frame: bytes) -> tuple[list[Frame], list[TraceEvent]]:
+        """One packet with every step recorded. It is a real packet: counters count it."""
+        if self.pipeline is None:
+            raise SwitchError(f"{self.name}: no pipeline is loaded, nothing to trace")
+        events: list[TraceEvent] = []
+
+        def record(kind: str, *detail: Any) -> None:
+            events.append(TraceEvent(kind, detail))
+
+        out: list[Frame] = []
+        with self.locked():
+            self._pass(self.pipeline.traced(record), port, frame, out)
+            return self._deliver(out), events

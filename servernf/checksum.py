@@ -1,0 +1,51 @@
+"""Incremental Internet checksums (RFC 1624, equation 3): HC' = ~(~HC + sum(~m + m')).
+
+A *delta* is the unfolded sum of ~m + m' over the changed 16-bit words of one rewrite.
+"""
+
+from __future__ import annotations
+
+
+def delta16(old: int, new: int) -> int:
+    """Delta of one changed word."""
+    return 0xFFFF - old + new
+
+
+def delta32(old: int, new: int) -> int:
+    """Delta of a changed IPv4 address."""
+    return 0x1FFFE - (old >> 16) - (old & 0xFFFF) + (new >> 16) + (new & 0xFFFF)
+
+
+def delta128(old: int, new: int) -> int:
+    """Delta of a changed IPv6 address."""
+    total = 0
+    for shift in range(0, 128, 16):
+        total += 0xFFFF - (old >> shift & 0xFFFF) + (new >> shift & 0xFFFF)
+    return total
+
+
+def update(checksum: int, delta: int) -> int:
+    """The checksum after a rewrite; folded once, at the end."""
+    total = 0xFFFF - checksum + delta
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return 0xFFFF - total
+
+
+def patch(data: bytearray, offset: int, delta: int) -> None:
+    """Update the checksum at `offset` in place."""
+    total = 0xFFFF - (data[offset] << 8 | data[offset + 1]) + delta
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    total = 0xFFFF - total
+    data[offset] = total >> 8
+    data[offset + 1] = total & 0xFF
+
+
+def patch_udp(data: bytearray, offset: int, delta: int) -> None:
+    """As `patch`, for UDP over IPv4: 0 means "no checksum" and stays, a computed 0 is 0xffff."""
+    if not (data[offset] or data[offset + 1]):
+        return
+    patch(data, offset, delta)
+    if not (data[offset] or data[offset + 1]):
+        data[offset] = data[offset + 1] = 0xFF

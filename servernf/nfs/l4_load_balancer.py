@@ -1,0 +1,169 @@
+"""L4 load balancer: connections to a virtual service go to its backends, and stay with them.
+
+Clients are outside, backends inside. A new connection's backend is chosen by weighted rendezvous
+hashing over the client's (address, port): when a backend comes or goes, only its own share moves.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from math import log
+from zlib import crc32
+
+from servernf.config import Fields
+from servernf.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
+from servernf.packet import TCP, UDP, PacketView
+
+MAX_CONNECTIONS = 262_144
+_SYN, _RST, _ACK = 2, 4, 16
+_PROTOCOLS = {"tcp": TCP, "udp": UDP}
+_Flow = tuple[int, int, int, int, int, int]
+"""(version, protocol, source address, source port, destination address, destination port)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where connections go; `seed` is the CRC-32 of address and port."""
+
+    address: int
+    port: int
+    weight: int
+    seed: int
+
+
+@dataclass(slots=True)
+class _Connection:
+    backend: Backend
+    back: _Flow  # what a reply carries
+    virtual: tuple[int, int]
+    expires_us: int
+
+
+@network_function("l4_load_balancer")
+class L4LoadBalancer(NetworkFunction):
+    """Balances virtual services; everything else passes both ways."""
+
+    def setup(self, config: Fields) -> None:
+        self._idle_us = config.seconds("idle_timeout_s", 300)
+        self._services: dict[tuple[int, int, int, int], list[Backend]] = {}
+        for item in config.objects("virtual"):
+            address = item.address("address")
+            protocol = _PROTOCOLS[item.choice("protocol", tuple(_PROTOCOLS))]
+            port = item.integer("port", 0, 0xFFFF)
+            version = address.version if address is not None else 0
+            backends = [
+                backend
+                for found in item.objects("backends")
+                if (backend := _backend(found, version)) is not None
+            ]
+            item.only_known()
+            if address is None:
+                continue
+            if not backends:
+                item.problem("backends", "needs at least one backend")
+            key = (version, protocol, int(address), port)
+            if key in self._services:
+                item.problem("", f"{address} port {port} is in an earlier virtual service")
+            self._services[key] = backends
+        self._forward: OrderedDict[_Flow, _Connection] = OrderedDict()
+        self._back: dict[_Flow, _Connection] = {}
+
+    def metrics(self) -> dict[str, int]:
+        return {"connections": len(self._forward)}
+
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        if port == OUTSIDE:
+            if packet.source_port >= 0:
+                self._balance(packet, now_us)
+            return INSIDE
+        if packet.source_port >= 0:
+            self._return(packet, now_us)
+        return OUTSIDE
+
+    def _balance(self, packet: PacketView, now_us: int) -> None:
+        version, protocol = packet.version, packet.protocol
+        destination, port = packet.destination, packet.destination_port
+        backends = self._services.get((version, protocol, destination, port))
+        if backends is None:
+            return
+        flow = (version, protocol, packet.source, packet.source_port, destination, port)
+        connection = self._forward.get(flow)
+        if connection is not None and (connection.expires_us <= now_us or _begins(packet)):
+            self._forget(flow)
+            connection = None
+        if connection is None:
+            connection = self._open(flow, backends)
+        else:
+            self._forward.move_to_end(flow)
+        connection.expires_us = now_us + self._idle_us
+        packet.set_destination(connection.backend.address, connection.backend.port)
+
+    def _return(self, packet: PacketView, now_us: int) -> None:
+        back = (
+            packet.version,
+            packet.protocol,
+            packet.source,
+            packet.source_port,
+            packet.destination,
+            packet.destination_port,
+        )
+        connection = self._back.get(back)
+        if connection is None or connection.expires_us <= now_us:
+            return
+        connection.expires_us = now_us + self._idle_us
+        packet.set_source(*connection.virtual)
+
+    def _open(self, flow: _Flow, backends: list[Backend]) -> _Connection:
+        version, protocol, client, client_port, address, port = flow
+        backend = choose(client, client_port, version, backends)
+        back = (version, protocol, backend.address, backend.port, client, client_port)
+        connection = _Connection(backend, back, (address, port), 0)
+        self._forward[flow] = connection
+        self._back[back] = connection
+        if len(self._forward) > MAX_CONNECTIONS:
+            self._forget(next(iter(self._forward)))
+        return connection
+
+    def _forget(self, flow: _Flow) -> None:
+        connection = self._forward.pop(flow)
+        # Another virtual service may have taken the same backend for the same client since.
+        if self._back.get(connection.back) is connection:
+            del self._back[connection.back]
+
+
+def _begins(packet: PacketView) -> bool:
+    return (
+        packet.protocol == TCP
+        and packet.data[packet.l4 + 13] & (_SYN | _ACK | _RST) == _SYN
+    )
+
+
+def choose(client: int, client_port: int, version: int, backends: list[Backend]) -> Backend:
+    """Weighted rendezvous hashing: the backend with the highest -weight / ln(hash)."""
+    size = 4 if version == 4 else 16
+    seed = crc32(client.to_bytes(size, "big") + client_port.to_bytes(2, "big"))
+    return max(backends, key=lambda backend: _score(seed, backend))
+
+
+def _score(seed: int, backend: Backend) -> float:
+    # CRC-32 is linear: without mixing, the backends' hashes would differ by constants, and with
+    # three backends the shares would be a half and two quarters. MurmurHash3's finaliser mixes.
+    h = seed ^ backend.seed
+    h = (h ^ h >> 16) * 0x85EBCA6B & 0xFFFF_FFFF
+    h = (h ^ h >> 13) * 0xC2B2AE35 & 0xFFFF_FFFF
+    h ^= h >> 16
+    return -backend.weight / log((h + 0.5) / 0x1_0000_0000)
+
+
+def _backend(fields: Fields, version: int) -> Backend | None:
+    address = fields.address("address")
+    port = fields.integer("port", 0, 0xFFFF)
+    weight = fields.integer("weight", 1, 1_000_000, 1)
+    fields.only_known()
+    if address is None:
+        return None
+    if version and address.version != version:
+        fields.problem("address", f"{address} is not of the virtual address's IP version")
+    seed = crc32(address.packed + port.to_bytes(2, "big"))
+    return Backend(int(address), port, weight, seed)

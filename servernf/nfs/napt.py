@@ -1,0 +1,430 @@
+"""Network address and port translation (RFC 4787, 5382, 5508): endpoint-independent mapping.
+
+An inside (protocol, address, port or ICMP id) has one mapping to an outside (address, port), whoever
+it talks to (RFC 4787, REQ-1); an inside address always has the same pool address (REQ-2). A worker
+owns a *share* of the pool, so return traffic comes back to it without any state in the switches.
+
+Mappings expire lazily: a mapping is checked when it is looked up, and all of a pool when no port of
+it is free. Packets of either direction refresh a mapping, ICMP errors do not (RFC 5508, REQ-5).
+Only an echo reply is translated from outside: nobody inside could answer a request.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from ipaddress import IPv4Address
+
+from servernf.checksum import delta16, delta32, patch, patch_udp
+from servernf.config import Fields
+from servernf.network_function import DROP, INSIDE, OUTSIDE, NetworkFunction, network_function
+from servernf.packet import (
+    ICMP,
+    ICMP_ECHO_REPLY,
+    ICMP_ECHO_REQUEST,
+    ICMP_ERRORS,
+    TCP,
+    UDP,
+    PacketView,
+    quotes_l4,
+)
+
+FRAGMENT_TIMEOUT_US = 30_000_000
+MAX_FRAGMENTS = 4096
+MAX_REMOTES = 4096
+"""Remote endpoints that one mapping remembers for filtering; the oldest is forgotten first."""
+
+_FIN, _SYN, _RST = 1, 2, 4
+# Bits of a TCP mapping's state.
+_DATA_IN, _DATA_OUT, _FIN_IN, _FIN_OUT, _CLOSED = 1, 2, 4, 8, 16
+_ESTABLISHED = _DATA_IN | _DATA_OUT
+
+
+class _Pool:
+    """Free outside ports of one address and protocol: bit n stands for port `low` + n."""
+
+    __slots__ = ("free", "full_until_us", "low")
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.free = (1 << high - low + 1) - 1
+        self.full_until_us = 0
+
+    def take(self, wanted: int) -> int:
+        """The wanted port, else the next free one upwards, wrapping; -1 when none is free."""
+        free = self.free
+        if not free:
+            return -1
+        above = free >> wanted - self.low if wanted > self.low else 0
+        if above:
+            port = wanted + (above & -above).bit_length() - 1
+        else:
+            port = self.low + (free & -free).bit_length() - 1
+        self.free = free ^ (1 << port - self.low)
+        return port
+
+    def give_back(self, port: int) -> None:
+        self.free |= 1 << port - self.low
+
+
+class _Mapping:
+    __slots__ = (
+        "expires_us",
+        "inside",
+        "inside_port",
+        "outside",
+        "outside_port",
+        "pool",
+        "protocol",
+        "remotes",
+        "tcp",
+    )
+
+    def __init__(
+        self, protocol: int, inside: int, inside_port: int, outside: int, outside_port: int, pool: _Pool
+    ) -> None:
+        self.protocol = protocol
+        self.inside = inside
+        self.inside_port = inside_port
+        self.outside = outside
+        self.outside_port = outside_port
+        self.pool = pool
+        self.expires_us = 0
+        self.tcp = 0
+        self.remotes: dict[int, None] = {}
+
+
+def _key(protocol: int, address: int, port: int) -> int:
+    return address << 24 | port << 8 | protocol
+
+
+@network_function("napt")
+class Napt(NetworkFunction):
+    """NAPT44; IPv6 passes or is dropped."""
+
+    def setup(self, config: Fields) -> None:
+        addresses = self._addresses(config, "addresses")
+        ports = config.items("ports", required=False) or [1024, 65535]
+        low, high = (ports[0], ports[1]) if len(ports) == 2 else (None, None)
+        if not (
+            isinstance(low, int) and isinstance(high, int) and 1 <= low <= high <= 0xFFFF
+        ):
+            config.problem("ports", f"must be [low, high], 1 to 65535, not {ports!r}")
+            low, high = 1, 1
+        if config.has("share"):
+            share = config.object("share")
+            pool = frozenset(addresses)
+            addresses = self._addresses(share, "addresses")
+            for address in addresses:
+                if address not in pool:
+                    share.problem("addresses", f"{IPv4Address(address)} is not in the pool")
+            bounds = low, high
+            low = share.integer("low", *bounds)
+            high = share.integer("high", *bounds)
+            if low > high:
+                share.problem("low", f"{low} is above high, {high}")
+                high = low
+            share.only_known()
+        self._filtering = config.choice(
+            "filtering",
+            ("endpoint_independent", "address_dependent", "address_and_port_dependent"),
+            "endpoint_independent",
+        )
+        self._filters = self._filtering != "endpoint_independent"
+        self._ipv6_passes = config.choice("ipv6", ("pass", "drop"), "pass") == "pass"
+        timeouts = config.object("timeouts_s")
+        self._timeout_us = {
+            UDP: timeouts.seconds("udp", 300),
+            TCP: timeouts.seconds("tcp_transitory", 240),
+            ICMP: timeouts.seconds("icmp", 60),
+        }
+        self._established_us = timeouts.seconds("tcp_established", 7440)
+        timeouts.only_known()
+        self._addresses_owned = addresses
+        self._owned = frozenset(addresses)
+        self._pools = {
+            (protocol, address): _Pool(low, high)
+            for protocol in (ICMP, TCP, UDP)
+            for address in addresses
+        }
+        self._by_inside: dict[int, _Mapping] = {}
+        self._by_outside: dict[int, _Mapping] = {}
+        self._fragments: OrderedDict[tuple[str, int, int, int, int], tuple[int, int]] = (
+            OrderedDict()
+        )
+
+    def _addresses(self, config: Fields, key: str) -> list[int]:
+        found: list[int] = []
+        for index, item in enumerate(config.items(key)):
+            address = config.as_address(f"{key}[{index}]", item)
+            if isinstance(address, IPv4Address):
+                found.append(int(address))
+            elif address is not None:
+                config.problem(f"{key}[{index}]", f"must be IPv4, not {address}")
+        if config.has(key) and not found:
+            config.problem(key, "needs at least one IPv4 address")
+        if len(set(found)) < len(found):
+            config.problem(key, "an address is given twice")
+        return found
+
+    def metrics(self) -> dict[str, int]:
+        return {"mappings": len(self._by_inside), "fragments": len(self._fragments)}
+
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        if packet.version != 4:
+            if packet.version == 6 and self._ipv6_passes:
+                return OUTSIDE if port == INSIDE else INSIDE
+            return self.drop("ipv6" if packet.version == 6 else "not_ip")
+        if port == INSIDE:
+            return self._from_inside(packet, now_us)
+        return self._from_outside(packet, now_us)
+
+    # From inside to outside.
+
+    def _from_inside(self, packet: PacketView, now_us: int) -> str | None:
+        protocol = packet.protocol
+        number = packet.source_port
+        if number < 0:
+            if packet.later_fragment:
+                return self._follow(packet, INSIDE, now_us)
+            if protocol != ICMP:
+                return self.drop("protocol")
+            data, l4 = packet.data, packet.l4
+            if data[l4] in ICMP_ERRORS:
+                return self._error_from_inside(packet, now_us)
+            if data[l4] != ICMP_ECHO_REQUEST:
+                return self.drop("protocol")
+            number = data[l4 + 4] << 8 | data[l4 + 5]
+        source = packet.source
+        mapping = self._by_inside.get(source << 24 | number << 8 | protocol)
+        if mapping is None or mapping.expires_us <= now_us:
+            if mapping is not None:
+                self._remove(mapping)
+            mapping = self._create(protocol, source, number, now_us)
+            if mapping is None:
+                return self.drop("no_port")
+        if self._filters:
+            self._remember_remote(mapping, packet)
+        if packet.first_fragment:
+            self._remember_fragment(packet, INSIDE, mapping.outside, now_us)
+        if protocol == ICMP:
+            packet.set_source(mapping.outside)
+            self._set_icmp_id(packet, number, mapping.outside_port)
+        else:
+            packet.set_source(mapping.outside, mapping.outside_port)
+        if protocol == TCP:
+            self._follow_tcp(mapping, packet, _DATA_IN, _FIN_IN, now_us)
+        else:
+            mapping.expires_us = now_us + self._timeout_us[protocol]
+        return OUTSIDE
+
+    def _create(self, protocol: int, inside: int, number: int, now_us: int) -> _Mapping | None:
+        owned = self._addresses_owned
+        outside = owned[inside % len(owned)]
+        pool = self._pools[protocol, outside]
+        # A port whose mapping has run out is free ("checked when looked up").
+        holder = self._by_outside.get(_key(protocol, outside, number))
+        if holder is not None and holder.expires_us <= now_us:
+            self._remove(holder)
+        port = pool.take(number)
+        if port < 0:
+            if now_us < pool.full_until_us:
+                return None
+            self._expire(pool, protocol, outside, now_us)
+            port = pool.take(number)
+            if port < 0:
+                return None
+        mapping = _Mapping(protocol, inside, number, outside, port, pool)
+        self._by_inside[_key(protocol, inside, number)] = mapping
+        self._by_outside[_key(protocol, outside, port)] = mapping
+        return mapping
+
+    def _expire(self, pool: _Pool, protocol: int, outside: int, now_us: int) -> None:
+        """Free what has run out of a pool without a free port; else note until when it is full."""
+        mappings = [m for m in self._by_outside.values() if m.pool is pool]
+        pool.full_until_us = min(mapping.expires_us for mapping in mappings)
+        for mapping in mappings:
+            if mapping.expires_us <= now_us:
+                self._remove(mapping)
+
+    def _remove(self, mapping: _Mapping) -> None:
+        del self._by_inside[_key(mapping.protocol, mapping.inside, mapping.inside_port)]
+        del self._by_outside[_key(mapping.protocol, mapping.outside, mapping.outside_port)]
+        mapping.pool.give_back(mapping.outside_port)
+
+    # From outside to inside.
+
+    def _from_outside(self, packet: PacketView, now_us: int) -> str | None:
+        destination = packet.destination
+        if destination not in self._owned:
+            return self.drop("not_in_pool")
+        protocol = packet.protocol
+        number = packet.destination_port
+        if number < 0:
+            if packet.later_fragment:
+                return self._follow(packet, OUTSIDE, now_us)
+            if protocol != ICMP:
+                return self.drop("protocol")
+            data, l4 = packet.data, packet.l4
+            if data[l4] in ICMP_ERRORS:
+                return self._error_from_outside(packet, now_us)
+            if data[l4] != ICMP_ECHO_REPLY:
+                return self.drop("protocol")
+            number = data[l4 + 4] << 8 | data[l4 + 5]
+        mapping = self._by_outside.get(destination << 24 | number << 8 | protocol)
+        if mapping is None or mapping.expires_us <= now_us:
+            if mapping is not None:
+                self._remove(mapping)
+            return self.drop("unmapped")
+        if self._filters and not self._permits(mapping, packet.source, packet.source_port):
+            return self.drop("filtered")
+        if packet.first_fragment:
+            self._remember_fragment(packet, OUTSIDE, mapping.inside, now_us)
+        if protocol == ICMP:
+            packet.set_destination(mapping.inside)
+            self._set_icmp_id(packet, number, mapping.inside_port)
+        else:
+            packet.set_destination(mapping.inside, mapping.inside_port)
+        if protocol == TCP:
+            self._follow_tcp(mapping, packet, _DATA_OUT, _FIN_OUT, now_us)
+        else:
+            mapping.expires_us = now_us + self._timeout_us[protocol]
+        return INSIDE
+
+    # Filtering (RFC 4787, section 5).
+
+    def _remote(self, protocol: int, address: int, port: int) -> int:
+        if self._filtering == "address_dependent" or protocol == ICMP:
+            return address
+        return address << 16 | port
+
+    def _remember_remote(self, mapping: _Mapping, packet: PacketView) -> None:
+        remotes = mapping.remotes
+        remotes[self._remote(mapping.protocol, packet.destination, packet.destination_port)] = None
+        if len(remotes) > MAX_REMOTES:
+            del remotes[next(iter(remotes))]
+
+    def _permits(self, mapping: _Mapping, address: int, port: int) -> bool:
+        return self._remote(mapping.protocol, address, port) in mapping.remotes
+
+    # TCP (RFC 5382, REQ-5).
+
+    def _follow_tcp(
+        self, mapping: _Mapping, packet: PacketView, data_bit: int, fin_bit: int, now_us: int
+    ) -> None:
+        flags = packet.data[packet.l4 + 13]
+        state = mapping.tcp
+        if flags & _SYN:
+            if state & _CLOSED:
+                state = 0  # the mapping serves a new connection
+        elif flags & _RST:
+            state = _CLOSED
+        else:
+            state |= data_bit
+            if flags & _FIN:
+                state |= fin_bit
+                if state & (_FIN_IN | _FIN_OUT) == _FIN_IN | _FIN_OUT:
+                    state |= _CLOSED
+        mapping.tcp = state
+        if state & (_ESTABLISHED | _CLOSED) == _ESTABLISHED:
+            mapping.expires_us = now_us + self._established_us
+            return
+        mapping.expires_us = expires_us = now_us + self._timeout_us[TCP]
+        if expires_us < mapping.pool.full_until_us:
+            mapping.pool.full_until_us = expires_us
+
+    # Later fragments follow their first (RFC 4787, REQ-14, first fragment first).
+
+    def _remember_fragment(self, packet: PacketView, port: str, address: int, now_us: int) -> None:
+        key = (port, packet.source, packet.destination, packet.identification, packet.protocol)
+        fragments = self._fragments
+        fragments[key] = (address, now_us + FRAGMENT_TIMEOUT_US)
+        fragments.move_to_end(key)
+        if len(fragments) > MAX_FRAGMENTS:
+            fragments.popitem(last=False)
+
+    def _follow(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        key = (port, packet.source, packet.destination, packet.identification, packet.protocol)
+        found = self._fragments.get(key)
+        if found is None or found[1] <= now_us:
+            return self.drop("fragment")
+        if port == INSIDE:
+            packet.set_source(found[0])
+            return OUTSIDE
+        packet.set_destination(found[0])
+        return INSIDE
+
+    # ICMP (RFC 5508, REQ-4 and REQ-5: an error follows the packet that it quotes).
+
+    def _set_icmp_id(self, packet: PacketView, old: int, new: int) -> None:
+        data, l4 = packet.data, packet.l4
+        data[l4 + 4 : l4 + 6] = new.to_bytes(2, "big")
+        patch(data, l4 + 2, delta16(old, new))
+
+    def _error_from_inside(self, packet: PacketView, now_us: int) -> str | None:
+        """The quoted packet went to an inside host: its destination is the mapping's inside."""
+        found = self._quoted(packet, self._by_inside, 16, 2, now_us)
+        if found is None:
+            return DROP
+        self._translate_quote(packet, 16, 2, found.outside, found.outside_port)
+        packet.set_source(found.outside)
+        return OUTSIDE
+
+    def _error_from_outside(self, packet: PacketView, now_us: int) -> str | None:
+        """The quoted packet came from an inside host: its source is the mapping's outside."""
+        found = self._quoted(packet, self._by_outside, 12, 0, now_us)
+        if found is None:
+            return DROP
+        if found.outside != packet.destination:
+            return self.drop("unmapped")
+        if self._filters:
+            data, quoted = packet.data, packet.l4 + 8
+            remote = int.from_bytes(data[quoted + 16 : quoted + 20], "big")
+            port = data[quoted + 22] << 8 | data[quoted + 23]
+            if not self._permits(found, remote, port):
+                return self.drop("filtered")
+        self._translate_quote(packet, 12, 0, found.inside, found.inside_port)
+        packet.set_destination(found.inside)
+        return INSIDE
+
+    def _quoted(
+        self, packet: PacketView, table: dict[int, _Mapping], address_at: int, port_at: int, now_us: int
+    ) -> _Mapping | None:
+        """The mapping of the quoted packet; None (and counted) when there is none."""
+        data, quoted = packet.data, packet.l4 + 8
+        if not quotes_l4(data, quoted):
+            return self.drop("quote")
+        protocol = data[quoted + 9]
+        l4 = quoted + 20
+        if protocol == ICMP:
+            if data[l4] not in (ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY):
+                return self.drop("quote")
+            port_at = 4
+        address = int.from_bytes(data[quoted + address_at : quoted + address_at + 4], "big")
+        number = data[l4 + port_at] << 8 | data[l4 + port_at + 1]
+        mapping = table.get(_key(protocol, address, number))
+        if mapping is None or mapping.expires_us <= now_us:
+            return self.drop("unmapped")
+        return mapping
+
+    def _translate_quote(
+        self, packet: PacketView, address_at: int, port_at: int, address: int, port: int
+    ) -> None:
+        data, quoted = packet.data, packet.l4 + 8
+        l4 = quoted + 20
+        protocol = data[quoted + 9]
+        at = quoted + address_at
+        port_at = l4 + (4 if protocol == ICMP else port_at)
+        checksums = [quoted + 10, *([l4 + 6] if protocol == UDP else [])]
+        before = [data[c] << 8 | data[c + 1] for c in checksums]
+        addresses = delta32(int.from_bytes(data[at : at + 4], "big"), address)
+        ports = delta16(data[port_at] << 8 | data[port_at + 1], port)
+        data[at : at + 4] = address.to_bytes(4, "big")
+        data[port_at : port_at + 2] = port.to_bytes(2, "big")
+        patch(data, quoted + 10, addresses)
+        if protocol == UDP:
+            patch_udp(data, l4 + 6, addresses + ports)
+        # The error's own checksum covers all that changed in the quote, checksums included.
+        delta = addresses + ports
+        for c, old in zip(checksums, before, strict=True):
+            delta += delta16(old, data[c] << 8 | data[c + 1])
+        patch(data, packet.l4 + 2, delta)

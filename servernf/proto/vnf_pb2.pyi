@@ -1,0 +1,366 @@
+# Generated from vnf.proto by `python -m servernf.proto.generate`. Do not edit.
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ChainingProtocolsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ChainingProtocolsResponse(_message.Message):
+    __slots__ = ("protocols",)
+    PROTOCOLS_FIELD_NUMBER: _ClassVar[int]
+    protocols: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocols: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Scope(_message.Message):
+    __slots__ = ("spi", "si", "in_port", "out_port", "flow_space")
+    SPI_FIELD_NUMBER: _ClassVar[int]
+    SI_FIELD_NUMBER: _ClassVar[int]
+    IN_PORT_FIELD_NUMBER: _ClassVar[int]
+    OUT_PORT_FIELD_NUMBER: _ClassVar[int]
+    FLOW_SPACE_FIELD_NUMBER: _ClassVar[int]
+    spi: int
+    si: int
+    in_port: str
+    out_port: str
+    flow_space: FlowSpace
+    def __init__(self, spi: _Optional[int] = ..., si: _Optional[int] = ..., in_port: _Optional[str] = ..., out_port: _Optional[str] = ..., flow_space: _Optional[_Union[FlowSpace, _Mapping]] = ...) -> None: ...
+
+class FlowSpace(_message.Message):
+    __slots__ = ("src", "dst", "protocol", "src_port", "dst_port")
+    SRC_FIELD_NUMBER: _ClassVar[int]
+    DST_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    SRC_PORT_FIELD_NUMBER: _ClassVar[int]
+    DST_PORT_FIELD_NUMBER: _ClassVar[int]
+    src: str
+    dst: str
+    protocol: str
+    src_port: str
+    dst_port: str
+    def __init__(self, src: _Optional[str] = ..., dst: _Optional[str] = ..., protocol: _Optional[str] = ..., src_port: _Optional[str] = ..., dst_port: _Optional[str] = ...) -> None: ...
+
+class Hop(_message.Message):
+    __slots__ = ("nf", "exit")
+    NF_FIELD_NUMBER: _ClassVar[int]
+    EXIT_FIELD_NUMBER: _ClassVar[int]
+    nf: NfHop
+    exit: ExitHop
+    def __init__(self, nf: _Optional[_Union[NfHop, _Mapping]] = ..., exit: _Optional[_Union[ExitHop, _Mapping]] = ...) -> None: ...
+
+class NfHop(_message.Message):
+    __slots__ = ("name", "port", "worker", "out_port", "dst_mac", "spi", "si")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    OUT_PORT_FIELD_NUMBER: _ClassVar[int]
+    DST_MAC_FIELD_NUMBER: _ClassVar[int]
+    SPI_FIELD_NUMBER: _ClassVar[int]
+    SI_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    port: str
+    worker: str
+    out_port: str
+    dst_mac: int
+    spi: int
+    si: int
+    def __init__(self, name: _Optional[str] = ..., port: _Optional[str] = ..., worker: _Optional[str] = ..., out_port: _Optional[str] = ..., dst_mac: _Optional[int] = ..., spi: _Optional[int] = ..., si: _Optional[int] = ...) -> None: ...
+
+class ExitHop(_message.Message):
+    __slots__ = ("dst_mac", "spi", "si")
+    DST_MAC_FIELD_NUMBER: _ClassVar[int]
+    SPI_FIELD_NUMBER: _ClassVar[int]
+    SI_FIELD_NUMBER: _ClassVar[int]
+    dst_mac: int
+    spi: int
+    si: int
+    def __init__(self, dst_mac: _Optional[int] = ..., spi: _Optional[int] = ..., si: _Optional[int] = ...) -> None: ...
+
+class ServiceChainRequest(_message.Message):
+    __slots__ = ("nf", "scope", "next")
+    NF_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    nf: str
+    scope: Scope
+    next: _containers.RepeatedCompositeFieldContainer[Hop]
+    def __init__(self, nf: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., next: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ...) -> None: ...
+
+class ServiceChainResponse(_message.Message):
+    __slots__ = ("mac", "nfs")
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    NFS_FIELD_NUMBER: _ClassVar[int]
+    mac: int
+    nfs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, mac: _Optional[int] = ..., nfs: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class StateRequest(_message.Message):
+    __slots__ = ("source", "destination", "scope", "variant")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    destination: str
+    scope: Scope
+    variant: str
+    def __init__(self, source: _Optional[str] = ..., destination: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., variant: _Optional[str] = ...) -> None: ...
+
+class StateResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class VariantsRequest(_message.Message):
+    __slots__ = ("operation",)
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    operation: str
+    def __init__(self, operation: _Optional[str] = ...) -> None: ...
+
+class Variant(_message.Message):
+    __slots__ = ("performance", "accuracy", "resources")
+    PERFORMANCE_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    performance: int
+    accuracy: int
+    resources: int
+    def __init__(self, performance: _Optional[int] = ..., accuracy: _Optional[int] = ..., resources: _Optional[int] = ...) -> None: ...
+
+class VariantsResponse(_message.Message):
+    __slots__ = ("variants",)
+    class VariantsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Variant
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Variant, _Mapping]] = ...) -> None: ...
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    variants: _containers.MessageMap[str, Variant]
+    def __init__(self, variants: _Optional[_Mapping[str, Variant]] = ...) -> None: ...
+
+class MarkLastInTransitRequest(_message.Message):
+    __slots__ = ("source", "scope")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    scope: Scope
+    def __init__(self, source: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ...) -> None: ...
+
+class MarkLastInTransitResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MetricsRequest(_message.Message):
+    __slots__ = ("nf",)
+    NF_FIELD_NUMBER: _ClassVar[int]
+    nf: str
+    def __init__(self, nf: _Optional[str] = ...) -> None: ...
+
+class Metrics(_message.Message):
+    __slots__ = ("metrics", "timestamp_us")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_US_FIELD_NUMBER: _ClassVar[int]
+    metrics: _containers.ScalarMap[str, int]
+    timestamp_us: int
+    def __init__(self, metrics: _Optional[_Mapping[str, int]] = ..., timestamp_us: _Optional[int] = ...) -> None: ...
+
+class ReportMetricsRequest(_message.Message):
+    __slots__ = ("nf", "milliseconds", "packets")
+    NF_FIELD_NUMBER: _ClassVar[int]
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_FIELD_NUMBER: _ClassVar[int]
+    nf: str
+    milliseconds: int
+    packets: int
+    def __init__(self, nf: _Optional[str] = ..., milliseconds: _Optional[int] = ..., packets: _Optional[int] = ...) -> None: ...
+
+class ConfigureRequest(_message.Message):
+    __slots__ = ("graph", "nfs", "remove", "manifest", "remove_manifest")
+    GRAPH_FIELD_NUMBER: _ClassVar[int]
+    NFS_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    graph: str
+    nfs: _containers.RepeatedCompositeFieldContainer[NfConfig]
+    remove: _containers.RepeatedScalarFieldContainer[str]
+    manifest: Manifest
+    remove_manifest: bool
+    def __init__(self, graph: _Optional[str] = ..., nfs: _Optional[_Iterable[_Union[NfConfig, _Mapping]]] = ..., remove: _Optional[_Iterable[str]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., remove_manifest: _Optional[bool] = ...) -> None: ...
+
+class NfConfig(_message.Message):
+    __slots__ = ("name", "type", "config_json", "share")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: str
+    config_json: str
+    share: PoolShare
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., config_json: _Optional[str] = ..., share: _Optional[_Union[PoolShare, _Mapping]] = ...) -> None: ...
+
+class PoolShare(_message.Message):
+    __slots__ = ("addresses", "low", "high")
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    low: int
+    high: int
+    def __init__(self, addresses: _Optional[_Iterable[str]] = ..., low: _Optional[int] = ..., high: _Optional[int] = ...) -> None: ...
+
+class Manifest(_message.Message):
+    __slots__ = ("key0", "key1", "threshold")
+    KEY0_FIELD_NUMBER: _ClassVar[int]
+    KEY1_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    key0: int
+    key1: int
+    threshold: int
+    def __init__(self, key0: _Optional[int] = ..., key1: _Optional[int] = ..., threshold: _Optional[int] = ...) -> None: ...
+
+class ConfigureResponse(_message.Message):
+    __slots__ = ("created", "replaced", "unchanged", "removed")
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    created: _containers.RepeatedScalarFieldContainer[str]
+    replaced: _containers.RepeatedScalarFieldContainer[str]
+    unchanged: _containers.RepeatedScalarFieldContainer[str]
+    removed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, created: _Optional[_Iterable[str]] = ..., replaced: _Optional[_Iterable[str]] = ..., unchanged: _Optional[_Iterable[str]] = ..., removed: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RemoveGraphRequest(_message.Message):
+    __slots__ = ("graph",)
+    GRAPH_FIELD_NUMBER: _ClassVar[int]
+    graph: str
+    def __init__(self, graph: _Optional[str] = ...) -> None: ...
+
+class RemoveGraphResponse(_message.Message):
+    __slots__ = ("removed",)
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    removed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, removed: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Status(_message.Message):
+    __slots__ = ("name", "version", "mac", "api", "interface", "cpu", "uptime_us", "nfs", "paths", "sampled_graphs", "nf_types")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    API_FIELD_NUMBER: _ClassVar[int]
+    INTERFACE_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_US_FIELD_NUMBER: _ClassVar[int]
+    NFS_FIELD_NUMBER: _ClassVar[int]
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLED_GRAPHS_FIELD_NUMBER: _ClassVar[int]
+    NF_TYPES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    mac: int
+    api: str
+    interface: str
+    cpu: int
+    uptime_us: int
+    nfs: _containers.RepeatedCompositeFieldContainer[NfStatus]
+    paths: _containers.RepeatedCompositeFieldContainer[PathStatus]
+    sampled_graphs: _containers.RepeatedScalarFieldContainer[str]
+    nf_types: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., mac: _Optional[int] = ..., api: _Optional[str] = ..., interface: _Optional[str] = ..., cpu: _Optional[int] = ..., uptime_us: _Optional[int] = ..., nfs: _Optional[_Iterable[_Union[NfStatus, _Mapping]]] = ..., paths: _Optional[_Iterable[_Union[PathStatus, _Mapping]]] = ..., sampled_graphs: _Optional[_Iterable[str]] = ..., nf_types: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class NfStatus(_message.Message):
+    __slots__ = ("name", "type", "config_digest", "packets", "drops")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_FIELD_NUMBER: _ClassVar[int]
+    DROPS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: str
+    config_digest: str
+    packets: int
+    drops: int
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., config_digest: _Optional[str] = ..., packets: _Optional[int] = ..., drops: _Optional[int] = ...) -> None: ...
+
+class PathStatus(_message.Message):
+    __slots__ = ("spi", "si", "nf", "in_port", "out_port", "next")
+    SPI_FIELD_NUMBER: _ClassVar[int]
+    SI_FIELD_NUMBER: _ClassVar[int]
+    NF_FIELD_NUMBER: _ClassVar[int]
+    IN_PORT_FIELD_NUMBER: _ClassVar[int]
+    OUT_PORT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    spi: int
+    si: int
+    nf: str
+    in_port: str
+    out_port: str
+    next: Hop
+    def __init__(self, spi: _Optional[int] = ..., si: _Optional[int] = ..., nf: _Optional[str] = ..., in_port: _Optional[str] = ..., out_port: _Optional[str] = ..., next: _Optional[_Union[Hop, _Mapping]] = ...) -> None: ...
+
+class ReadSamplesRequest(_message.Message):
+    __slots__ = ("cursor", "limit")
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    cursor: int
+    limit: int
+    def __init__(self, cursor: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ReadSamplesResponse(_message.Message):
+    __slots__ = ("samples", "cursor", "lost")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    samples: _containers.RepeatedCompositeFieldContainer[Sample]
+    cursor: int
+    lost: int
+    def __init__(self, samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., cursor: _Optional[int] = ..., lost: _Optional[int] = ...) -> None: ...
+
+class Sample(_message.Message):
+    __slots__ = ("graph", "nf", "worker", "label", "spi", "si", "direction", "port", "timestamp_us", "spent_ns", "length", "digest", "reason")
+    GRAPH_FIELD_NUMBER: _ClassVar[int]
+    NF_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SPI_FIELD_NUMBER: _ClassVar[int]
+    SI_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_US_FIELD_NUMBER: _ClassVar[int]
+    SPENT_NS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    graph: str
+    nf: str
+    worker: str
+    label: int
+    spi: int
+    si: int
+    direction: str
+    port: str
+    timestamp_us: int
+    spent_ns: int
+    length: int
+    digest: bytes
+    reason: str
+    def __init__(self, graph: _Optional[str] = ..., nf: _Optional[str] = ..., worker: _Optional[str] = ..., label: _Optional[int] = ..., spi: _Optional[int] = ..., si: _Optional[int] = ..., direction: _Optional[str] = ..., port: _Optional[str] = ..., timestamp_us: _Optional[int] = ..., spent_ns: _Optional[int] = ..., length: _Optional[int] = ..., digest: _Optional[bytes] = ..., reason: _Optional[str] = ...) -> None: ...

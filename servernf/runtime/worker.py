@@ -1,0 +1,443 @@
+"""A worker without sockets: frames in, frames out, and the calls that configure it.
+
+One thread calls `process`; any thread may call the rest. Configuration is an immutable `Tables`
+that is replaced as a whole, so a batch sees all of a change or nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.errors import InputError, OrchestratorError
+from servernf.network_function import create, known_types
+from servernf.packet import PacketView
+from servernf.runtime import sampling
+from servernf.runtime.chain import (
+    Chained,
+    ChainPeer,
+    Dial,
+    Hop,
+    Plan,
+    Scope,
+    plan_chain,
+    reachable,
+)
+from servernf.runtime.errors import NotFound, Unreachable
+from servernf.runtime.shim import Sample, Shim
+from servernf.runtime.tables import (
+    Exit,
+    Instance,
+    Manifest,
+    Out,
+    Step,
+    Tables,
+    ToNf,
+    compile_steps,
+    graph_of,
+)
+
+CHAINING_PROTOCOLS = ("nsh-md1-ethernet",)
+TAG_BYTES = 38
+# Destination MAC's first octet, (tree), device and core; EtherType; base header; MD type and
+# next protocol; path; label.
+_TAG = struct.Struct("!Bx4s6xHHHI4xI")
+_MD1_ETHERNET = b"\x01\x03"
+_NO_CONFIG = json.dumps({})
+
+
+@dataclass(frozen=True, slots=True)
+class NfSpec:
+    """An NF instance to configure: "GRAPH/NF", type, and configuration with files inlined."""
+
+    name: str
+    type_name: str
+    config: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """Names of instances, by what became of them."""
+
+    created: tuple[str, ...]
+    replaced: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def monotonic_us() -> int:
+    """The default clock of the data path."""
+    return time.monotonic_ns() // 1000
+
+
+def wall_us() -> int:
+    """The default clock of samples."""
+    return time.time_ns() // 1000
+
+
+def _nobody(address: str) -> ChainPeer:
+    raise Unreachable(f"worker {address}: this worker has no way to call others")
+
+
+class Worker:
+    """A server core's NFs. `core_mac` is its MAC; `dial` reaches other workers for chaining."""
+
+    def __init__(
+        self,
+        name: str,
+        core_mac: int,
+        clock: Callable[[], int] = monotonic_us,
+        *,
+        wall_clock: Callable[[], int] = wall_us,
+        dial: Dial = _nobody,
+    ) -> None:
+        self.name = name
+        self.core_mac = core_mac
+        self.dial = dial
+        self.frames_in = 0
+        self.frames_out = 0
+        self.drops: dict[str, int] = {}
+        """Frames dropped by the worker itself, by reason (those of NFs are with the NFs)."""
+        self.last_error = ""
+        self.shim = Shim(name, wall_clock)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tables = Tables()
+        self._steps: dict[int, Step] = {}
+        self._packet = PacketView()
+        mac = core_mac.to_bytes(6, "big")
+        self._mac_first, self._mac_rest = mac[0], mac[2:]
+        self._base = [struct.pack("!H", ttl << 6 | 6) + _MD1_ETHERNET for ttl in range(64)]
+
+    @property
+    def tables(self) -> Tables:
+        """The configuration as it is now."""
+        return self._tables
+
+    # The data path.
+
+    def process(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Run a batch of tagged frames to completion; the frames to send, in order."""
+        steps = self._steps
+        now_us = self._clock()
+        out: list[bytes] = []
+        watched = _Watched(frames) if self._tables.manifests else None
+        packet = self._packet
+        load, unpack = packet.load, _TAG.unpack_from
+        first, rest, bases = self._mac_first, self._mac_rest, self._base
+        self.frames_in += len(frames)
+        for index, frame in enumerate(frames):
+            if len(frame) < TAG_BYTES:
+                self._drop("bad_tag")
+                continue
+            mac_first, mac_rest, ether_type, base, kind, path, label = unpack(frame)
+            # Version 0, MD type 1, length 6, Ethernet. RFC 8300, 2.2: OAM packets (O bit) are
+            # discarded by who does not handle them; unassigned bits are ignored.
+            if ether_type != 0x894F or base & 0xE03F != 6 or kind & 0x0FFF != 0x103:
+                self._drop("bad_tag")
+                continue
+            # A MAC's second octet is the tree by which the fabric brought the frame.
+            if mac_rest != rest or mac_first != first:
+                self._drop("not_mine")
+                continue
+            ttl = base >> 6 & 0x3F
+            if ttl <= 1:
+                self._drop("nsh_ttl")
+                continue
+            step = steps.get(path)
+            if step is None:
+                self._drop("unknown_path")
+                continue
+            if not load(frame, TAG_BYTES):
+                self._drop("malformed")
+                continue
+            try:
+                if watched is None or not watched.is_watched(index, step):
+                    while True:
+                        step.instance.packets += 1
+                        port = step.process(packet, step.port, now_us)
+                        if port is None:
+                            break
+                        step = step.next.get(port)
+                        if step.__class__ is not Step:
+                            break
+                else:
+                    while True:
+                        step.instance.packets += 1
+                        port = self.shim.call(step, packet, path, label, now_us)
+                        if port is None:
+                            break
+                        step = step.next.get(port)
+                        if step.__class__ is not Step:
+                            break
+            except Exception as error:  # one packet must not end the others
+                self.last_error = f"{type(error).__name__}: {error}"
+                self._drop("nf_error")
+                continue
+            if port is None:
+                continue
+            if step is None:
+                self._drop("no_next_hop")
+                continue
+            out.append(
+                b"".join((step.ethernet, bases[ttl - 1], step.path, frame[22:38], packet.data))
+            )
+        self.frames_out += len(out)
+        return out
+
+    def _drop(self, reason: str) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+
+    # Configuration.
+
+    def configure(
+        self,
+        graph: str,
+        nfs: Sequence[NfSpec] = (),
+        *,
+        remove: Sequence[str] = (),
+        manifest: Manifest | None = None,
+        remove_manifest: bool = False,
+    ) -> Configured:
+        """Create or replace `nfs` of a graph, remove others, set its manifest; all or nothing.
+
+        An instance whose type and configuration are the same stays, with its state.
+        """
+        with self._lock:
+            tables = self._tables
+            problems = _name_problems(graph, [spec.name for spec in nfs], "nfs")
+            problems += _name_problems(graph, remove, "remove")
+            problems += _manifest_problems(manifest)
+            for index, name in enumerate(remove):
+                if any(spec.name == name for spec in nfs):
+                    problems.append(f"remove[{index}]: '{name}' is in nfs, too")
+            created: list[str] = []
+            replaced: list[str] = []
+            unchanged: list[str] = []
+            instances = dict(tables.instances)
+            for spec in nfs:
+                old = tables.instances.get(spec.name)
+                config = json.dumps(spec.config, sort_keys=True) if spec.config else _NO_CONFIG
+                if old is not None and old.type_name == spec.type_name and old.config == config:
+                    unchanged.append(spec.name)
+                    continue
+                try:
+                    nf = create(spec.type_name, spec.name, spec.config)
+                except InputError as error:
+                    problems += error.problems
+                    continue
+                if old is not None:
+                    problems += _port_problems(tables, old, nf.ports)
+                instances[spec.name] = Instance(spec.name, spec.type_name, config, nf)
+                (created if old is None else replaced).append(spec.name)
+            if problems:
+                raise InputError(problems)
+            removed = [name for name in remove if instances.pop(name, None) is not None]
+            manifests = dict(tables.manifests)
+            if manifest is not None:
+                manifests[graph] = manifest
+            elif remove_manifest:
+                manifests.pop(graph, None)
+            self._commit(_without(replace(tables, instances=instances, manifests=manifests)))
+        return Configured(tuple(created), tuple(replaced), tuple(unchanged), tuple(removed))
+
+    def remove_graph(self, graph: str) -> tuple[str, ...]:
+        """Remove a graph's instances with their state, its chains and its manifest."""
+        with self._lock:
+            tables = self._tables
+            removed = tuple(n for n, found in tables.instances.items() if found.graph == graph)
+            instances = {n: i for n, i in tables.instances.items() if i.graph != graph}
+            manifests = {g: m for g, m in tables.manifests.items() if g != graph}
+            self._commit(_without(replace(tables, instances=instances, manifests=manifests)))
+        return removed
+
+    def service_chain(
+        self, nf: str, scope: Scope, hops: Sequence[Hop], *, update: bool = False
+    ) -> Chained:
+        """serviceChain and serviceChainUpdate of the paper, called at `nf` (see `chain`)."""
+        plan = plan_chain(self._tables, nf, scope, hops, update=update)
+        nfs = [f"{self.name}:{name}" for name in plan.nfs]
+        remote = plan.remote
+        out: Out | None = None
+        if remote is not None:
+            # No lock is held here: the chain may come back to this worker.
+            far = self.dial(remote.hop.worker)
+            answer = self._call_far(far, remote.hop.name, remote.scope, remote.rest, update=update)
+            out = remote.out(answer.mac)
+            nfs += answer.nfs
+        with self._lock:
+            before = self._tables
+            plan = plan_chain(before, nf, scope, hops, update=update)
+            if remote is not None and out is not None:
+                plan.classifiers[remote.key] = out
+            after = _with_plan(before, plan, nf, scope, update=update)
+            self._commit(after)
+        if update:
+            self._tell_abandoned(before, after)
+        return Chained(self.core_mac, tuple(nfs))
+
+    @staticmethod
+    def _call_far(
+        far: ChainPeer, nf: str, scope: Scope, rest: Sequence[Hop], *, update: bool
+    ) -> Chained:
+        try:
+            return far.service_chain(nf, scope, rest, update=update)
+        except NotFound:
+            if not update:
+                raise
+            # The updated chain comes to this NF for the first time.
+            return far.service_chain(nf, scope, rest)
+
+    def _tell_abandoned(self, before: Tables, after: Tables) -> None:
+        """Remove what an update leaves behind on other workers."""
+        still = {
+            (out.peer, out.spi, out.si)
+            for out in after.classifiers.values()
+            if isinstance(out, Out) and out.peer is not None
+        }
+        for out in before.classifiers.values():
+            if not isinstance(out, Out) or out.peer is None or (out.peer, out.spi, out.si) in still:
+                continue
+            peer = out.peer
+            try:
+                scope = Scope(out.spi, out.si, peer.port, peer.out_port)
+                self.dial(peer.worker).service_chain(peer.nf, scope, (), update=True)
+            except OrchestratorError as error:
+                # Nothing leads there any more, so what stays behind there does no harm.
+                self.last_error = f"removing the old chain at {peer.nf}: {error}"
+
+    def _commit(self, tables: Tables) -> None:
+        self._steps = compile_steps(tables, self.core_mac)
+        self._tables = tables
+
+    # Observation.
+
+    def metrics(self, nf: str = "") -> dict[str, int]:
+        """Counters of one instance, or of the worker and all its instances."""
+        instances = self._tables.instances
+        if nf and nf not in instances:
+            raise NotFound(f"nf: no NF instance '{nf}' (known: {', '.join(sorted(instances))})")
+        found: dict[str, int] = {}
+        if not nf:
+            found["frames_in"] = self.frames_in
+            found["frames_out"] = self.frames_out
+            found |= {f"drop.{reason}": n for reason, n in list(self.drops.items())}
+        for name in [nf] if nf else list(instances):
+            instance = instances[name]
+            found[f"{name}.packets"] = instance.packets
+            drops = list(instance.nf.drops.items())
+            found[f"{name}.drops"] = sum(count for _, count in drops)
+            found |= {f"{name}.drop.{reason}": count for reason, count in drops}
+            found |= {f"{name}.{key}": count for key, count in instance.nf.metrics().items()}
+        return found
+
+    def read_samples(self, cursor: int = 0, limit: int = 1000) -> tuple[list[Sample], int, int]:
+        """Samples from a cursor on, the next cursor, and how many were overwritten unread."""
+        return self.shim.read(cursor, limit)
+
+
+class _Watched:
+    """Which frames of a batch are watched, found for the whole batch when first asked."""
+
+    __slots__ = ("_answers", "_frames")
+
+    def __init__(self, frames: Sequence[bytes]) -> None:
+        self._frames = frames
+        self._answers: dict[Manifest, list[bool]] = {}
+
+    def is_watched(self, index: int, step: Step) -> bool:
+        manifest = step.manifest
+        if manifest is None or not manifest.threshold:
+            return False
+        answers = self._answers.get(manifest)
+        if answers is None:
+            labels = [int.from_bytes(frame[26:30], "big") for frame in self._frames]
+            answers = self._answers[manifest] = sampling.watched(
+                manifest.key0, manifest.key1, manifest.threshold, labels
+            )
+        return answers[index]
+
+
+def _name_problems(graph: str, names: Sequence[str], where: str) -> list[str]:
+    problems = [] if graph else ["graph: must not be empty"]
+    for index, name in enumerate(names):
+        if graph_of(name) != graph or name.endswith("/"):
+            problems.append(f"{where}[{index}]: '{name}' must be '{graph}/NF'")
+        elif name in names[:index]:
+            problems.append(f"{where}[{index}]: '{name}' is given twice")
+    return problems
+
+
+def _manifest_problems(manifest: Manifest | None) -> list[str]:
+    if manifest is None or 0 <= manifest.threshold <= 1 << 32:
+        return []
+    return ["manifest.threshold: must be 0 to 2^32 (the rate times 2^32)"]
+
+
+def _port_problems(tables: Tables, old: Instance, ports: Sequence[str]) -> list[str]:
+    """An instance keeps its chains when it is replaced, so it must keep the ports they use."""
+    used = {port for nf, _, port in tables.classifiers if nf == old.name}
+    used |= {to.port for to in tables.entries.values() if to.nf == old.name}
+    return [
+        f"{old.name}: port '{port}' is used by a chain and would go"
+        for port in sorted(used - set(ports))
+    ]
+
+
+def _without(tables: Tables) -> Tables:
+    """Chains that begin at, lead to or leave NFs which are no longer there go."""
+    known = tables.instances
+    return replace(
+        tables,
+        entries={path: to for path, to in tables.entries.items() if to.nf in known},
+        classifiers={
+            key: following
+            for key, following in tables.classifiers.items()
+            if key[0] in known and (isinstance(following, Out) or following.nf in known)
+        },
+    )
+
+
+def _with_plan(tables: Tables, plan: Plan, nf: str, scope: Scope, *, update: bool) -> Tables:
+    path = scope.path
+    entries = dict(tables.entries)
+    classifiers = dict(tables.classifiers)
+    before: set[str] = set()
+    if update:
+        before = reachable(tables, path, [ToNf(nf, scope.in_port)])
+        left = scope.out_port or next((key[2] for key in plan.classifiers), "")
+        if plan.classifiers:
+            classifiers.pop((nf, path, left), None)
+        elif left:
+            classifiers.pop((nf, path, left), None)
+        else:
+            for key in [k for k in classifiers if k[:2] == (nf, path)]:
+                del classifiers[key]
+        if scope.in_port and not plan.classifiers:
+            entries.pop(path, None)
+    if plan.classifiers:
+        entries |= plan.entries
+    classifiers |= plan.classifiers
+    after = replace(tables, entries=entries, classifiers=classifiers)
+    if update:
+        # What the old chain came to and no chain of this path comes to now is cleared.
+        roots = [entries[path]] if path in entries else []
+        gone = before - reachable(after, path, roots)
+        if path in entries or not plan.classifiers:
+            kept = {k: v for k, v in classifiers.items() if k[1] != path or k[0] not in gone}
+            after = replace(after, classifiers=kept)
+    return after
+
+
+__all__ = [
+    "CHAINING_PROTOCOLS",
+    "Configured",
+    "Exit",
+    "NfSpec",
+    "Worker",
+    "known_types",
+]

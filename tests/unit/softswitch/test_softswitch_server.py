@@ -1,0 +1,372 @@
+"""P4Runtime over real gRPC: arbitration, pipeline config, writes, reads, packets, TLS."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from finsy.proto import p4r, p4r_grpc, rpc_code, rpc_status
+from softswitch_support import PROGRAMS, Names, p4info, udp_frame
+
+from orchestrator.errors import SwitchError
+from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
+from orchestrator.softswitch.switch import SoftSwitch
+
+Config = p4r.SetForwardingPipelineConfigRequest
+TIMEOUT = 10
+
+
+class Controller:
+    """A P4Runtime client on raw messages."""
+
+    def __init__(self, address: str, election_id: int, device_id: int = 1) -> None:
+        self.channel = grpc.insecure_channel(address)
+        self.stub = p4r_grpc.P4RuntimeStub(self.channel)
+        self.election_id = election_id
+        self.requests: queue.Queue[p4r.StreamMessageRequest | None] = queue.Queue()
+        self.stream: Any = self.stub.StreamChannel(iter(self.requests.get, None))
+        self.arbitrate(election_id, device_id)
+
+    def arbitrate(self, election_id: int, device_id: int = 1) -> None:
+        request = p4r.StreamMessageRequest()
+        request.arbitration.device_id = device_id
+        request.arbitration.election_id.high = election_id >> 64
+        request.arbitration.election_id.low = election_id & (1 << 64) - 1
+        self.election_id = election_id
+        self.requests.put(request)
+
+    def next(self) -> p4r.StreamMessageResponse:
+        return next(self.stream)
+
+    def id(self) -> p4r.Uint128:
+        return p4r.Uint128(high=self.election_id >> 64, low=self.election_id & (1 << 64) - 1)
+
+    def config(self, action: int = Config.VERIFY_AND_COMMIT, name: str = "router") -> Config:
+        request = Config(device_id=1, election_id=self.id(), action=action)  # type: ignore[arg-type]
+        request.config.p4info.CopyFrom(p4info(name))
+        request.config.p4_device_config = (PROGRAMS / f"{name}.json").read_bytes()
+        request.config.cookie.cookie = 42
+        return request
+
+    def set_config(self, action: int = Config.VERIFY_AND_COMMIT, name: str = "router") -> None:
+        self.stub.SetForwardingPipelineConfig(self.config(action, name), timeout=TIMEOUT)
+
+    def write(self, *updates: p4r.Update) -> None:
+        self.stub.Write(
+            p4r.WriteRequest(device_id=1, election_id=self.id(), updates=updates), timeout=TIMEOUT
+        )
+
+    def read(self, entity: p4r.Entity) -> list[p4r.ReadResponse]:
+        return list(
+            self.stub.Read(p4r.ReadRequest(device_id=1, entities=[entity]), timeout=TIMEOUT)
+        )
+
+    def close(self) -> None:
+        self.requests.put(None)
+        self.channel.close()
+
+
+@pytest.fixture
+def switch() -> SoftSwitch:
+    return SoftSwitch(1)
+
+
+@pytest.fixture
+def server(switch: SoftSwitch) -> Iterator[P4RuntimeServer]:
+    server = P4RuntimeServer(switch, "127.0.0.1:0")
+    server.start()
+    yield server
+    server.stop(0)
+
+
+@pytest.fixture
+def controller(server: P4RuntimeServer) -> Iterator[Controller]:
+    c = Controller(server.address, 1)
+    assert c.next().arbitration.status.code == rpc_code.OK
+    yield c
+    c.close()
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names(p4info("router"))
+
+
+def route(names: Names, value: int = 0x0A000000, length: int = 8, port: int = 2) -> p4r.Update:
+    return names.entry("ig.ipv4_lpm", {"dst": (value, length)}, "ig.route", (port, 3))
+
+
+def failure(call: Any, *args: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as e:
+        call(*args)
+    error: Any = e.value
+    return error.code(), error.details()
+
+
+# ---- arbitration
+
+
+def test_highest_election_id_is_primary_and_the_next_takes_over(server: P4RuntimeServer) -> None:
+    low, high = Controller(server.address, 5), Controller(server.address, 0)
+    assert low.next().arbitration.status.code == rpc_code.OK
+    first = high.next().arbitration
+    assert first.status.code == rpc_code.ALREADY_EXISTS
+    assert first.election_id.low == 5
+    high.arbitrate(1 << 64)
+    for c in (low, high):
+        update = c.next().arbitration
+        assert (update.election_id.high, update.election_id.low) == (1, 0)
+        assert update.status.code == (rpc_code.OK if c is high else rpc_code.ALREADY_EXISTS)
+    assert failure(low.set_config) == (grpc.StatusCode.PERMISSION_DENIED, "Not primary")
+    high.set_config()
+    high.close()
+    assert low.next().arbitration.status.code == rpc_code.OK
+    low.set_config()
+    low.close()
+
+
+def test_a_used_election_id_is_refused(controller: Controller, server: P4RuntimeServer) -> None:
+    second = Controller(server.address, 1)
+    code, text = failure(second.next)
+    assert (code, "election id 1 is in use" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    second.close()
+
+
+def test_another_device_is_not_here(server: P4RuntimeServer) -> None:
+    c = Controller(server.address, 1, device_id=9)
+    code, text = failure(c.next)
+    assert (code, text) == (
+        grpc.StatusCode.NOT_FOUND,
+        "device 9 is not here; this is device 1",
+    )
+    c.close()
+
+
+def test_without_any_controller_unsigned_writes_pass(server: P4RuntimeServer) -> None:
+    stub = p4r_grpc.P4RuntimeStub(grpc.insecure_channel(server.address))
+    request = p4r.WriteRequest(device_id=1)
+    assert failure(stub.Write, request)[0] == grpc.StatusCode.FAILED_PRECONDITION
+    request.election_id.low = 1
+    assert failure(stub.Write, request)[0] == grpc.StatusCode.PERMISSION_DENIED
+
+
+# ---- pipeline config
+
+
+def test_config_actions(controller: Controller, switch: SoftSwitch) -> None:
+    controller.set_config(Config.VERIFY)
+    assert switch.pipeline is None
+    code, text = failure(controller.set_config, Config.COMMIT)
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "VERIFY_AND_SAVE" in text
+    controller.set_config(Config.VERIFY_AND_SAVE)
+    assert switch.pipeline is None
+    controller.set_config(Config.COMMIT)
+    assert switch.pipeline is not None
+    code, _ = failure(controller.set_config, Config.RECONCILE_AND_COMMIT)
+    assert code == grpc.StatusCode.UNIMPLEMENTED
+    code, text = failure(controller.set_config, Config.UNSPECIFIED)
+    assert (code, "VERIFY_AND_COMMIT" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+def test_get_config(controller: Controller) -> None:
+    kind = p4r.GetForwardingPipelineConfigRequest
+
+    def get(response_type: int) -> p4r.ForwardingPipelineConfig:
+        request = kind(device_id=1, response_type=response_type)  # type: ignore[arg-type]
+        return controller.stub.GetForwardingPipelineConfig(request).config
+
+    assert get(kind.ALL) == p4r.ForwardingPipelineConfig()
+    controller.set_config()
+    full = get(kind.ALL)
+    assert (len(full.p4info.tables), bool(full.p4_device_config)) == (6, True)
+    cookie = get(kind.COOKIE_ONLY)
+    assert (cookie.cookie.cookie, len(cookie.p4info.tables), cookie.p4_device_config) == (
+        42,
+        0,
+        b"",
+    )
+    assert not get(kind.P4INFO_AND_COOKIE).p4_device_config
+    assert not get(kind.DEVICE_CONFIG_AND_COOKIE).p4info.tables
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"not json", "p4_device_config is not JSON of p4c-bm2-ss"),
+        (b"{}", "no 'pipelines' section"),
+        (b'{"pipelines": []}', "malformed BMv2 JSON"),
+    ],
+)
+def test_bad_config_is_invalid_argument(controller: Controller, raw: bytes, text: str) -> None:
+    request = controller.config()
+    request.config.p4_device_config = raw
+    code, details = failure(controller.stub.SetForwardingPipelineConfig, request)
+    assert (code, text in details) == (grpc.StatusCode.INVALID_ARGUMENT, True), details
+
+
+def test_capabilities(controller: Controller) -> None:
+    response = controller.stub.Capabilities(p4r.CapabilitiesRequest())
+    assert response.p4runtime_api_version == "1.4.0"
+
+
+# ---- writes and reads
+
+
+def test_failed_updates_come_back_one_error_each(controller: Controller, names: Names) -> None:
+    controller.set_config()
+    with pytest.raises(grpc.RpcError) as e:
+        controller.write(route(names), route(names), route(names, 5, 8))
+    error: Any = e.value
+    assert error.code() == grpc.StatusCode.UNKNOWN
+    details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+    status = rpc_status.Status.FromString(details)
+    errors: list[p4r.Error] = []
+    for detail in status.details:
+        one = p4r.Error()
+        assert detail.Unpack(one)
+        errors.append(one)
+    assert [x.canonical_code for x in errors] == [
+        rpc_code.OK,
+        rpc_code.ALREADY_EXISTS,
+        rpc_code.INVALID_ARGUMENT,
+    ]
+    assert "table ig.ipv4_lpm: field 'dst'" in errors[2].message
+
+
+def test_many_failures_reach_a_client_with_default_limits(
+    controller: Controller, names: Names
+) -> None:
+    controller.set_config()
+    with pytest.raises(grpc.RpcError) as e:
+        controller.write(*[route(names, 5, 8)] * 100)
+    error: Any = e.value
+    assert error.code() == grpc.StatusCode.UNKNOWN
+    assert error.details().startswith("100 of 100 updates failed: update 0: table ig.ipv4_lpm")
+    details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+    assert len(rpc_status.Status.FromString(details).details) == 100
+
+
+def test_only_continue_on_error(controller: Controller) -> None:
+    controller.set_config()
+    request = p4r.WriteRequest(device_id=1, election_id=controller.id())
+    request.atomicity = p4r.WriteRequest.ROLLBACK_ON_ERROR
+    code, text = failure(controller.stub.Write, request)
+    assert code == grpc.StatusCode.UNIMPLEMENTED
+    assert "ROLLBACK_ON_ERROR" in text
+    assert "CONTINUE_ON_ERROR" in text
+
+
+def test_many_entries_are_read_in_chunks(controller: Controller, names: Names) -> None:
+    controller.set_config()
+    controller.write(*[route(names, i << 8, 24) for i in range(2500)])
+    table = p4r.TableEntry(table_id=names.id("ig.ipv4_lpm"))
+    chunks = controller.read(p4r.Entity(table_entry=table))
+    assert [len(c.entities) for c in chunks] == [1000, 1000, 500]
+
+
+def test_read_refusal_has_its_code(controller: Controller) -> None:
+    controller.set_config()
+    code, text = failure(controller.read, p4r.Entity(table_entry=p4r.TableEntry(table_id=5)))
+    assert (code, "unknown table id 5" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    code, _ = failure(controller.read, p4r.Entity(meter_entry=p4r.MeterEntry()))
+    assert code == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_read_before_config(controller: Controller) -> None:
+    code, _ = failure(controller.read, p4r.Entity(table_entry=p4r.TableEntry()))
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+
+
+# ---- packets
+
+
+def test_packet_in_goes_to_the_primary(
+    controller: Controller, switch: SoftSwitch, names: Names
+) -> None:
+    controller.set_config()
+    controller.write(names.entry("ig.acl", {"port": 1}, "ig.to_cpu", (), 1))
+    frame = udp_frame()
+    assert switch.process(1, frame) == []
+    packet = controller.next().packet
+    assert packet.payload == frame
+    assert packet.metadata[0].value == b"\x01"
+
+
+def test_packet_out_leaves_by_its_port(controller: Controller, switch: SoftSwitch) -> None:
+    controller.set_config()
+    sent: queue.Queue[list[tuple[int, bytes]]] = queue.Queue()
+    switch.transmit = sent.put
+    request = p4r.StreamMessageRequest()
+    request.packet.payload = udp_frame()
+    request.packet.metadata.add(metadata_id=1, value=b"\x03")
+    controller.requests.put(request)
+    assert sent.get(timeout=TIMEOUT) == [(3, udp_frame())]
+    request.packet.metadata[0].metadata_id = 7
+    controller.requests.put(request)
+    error = controller.next().error
+    assert error.canonical_code == rpc_code.INVALID_ARGUMENT
+    assert "unknown metadata id 7" in error.message
+
+
+# ---- addresses and TLS
+
+
+def test_a_used_address_is_one_clear_error(server: P4RuntimeServer) -> None:
+    with pytest.raises(SwitchError, match=f"cannot listen on {server.address}"):
+        P4RuntimeServer(SoftSwitch(), server.address)
+
+
+def certificates(folder: Path) -> dict[str, Path]:
+    """A CA, and a server and a client certificate signed by it, made with openssl."""
+
+    def openssl(*args: str) -> None:
+        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
+            "-subj", "/CN=test CA")  # fmt: skip
+    (folder / "san").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    for name in ("server", "client"):
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out",
+                f"{name}.csr", "-subj", f"/CN={name}")  # fmt: skip
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+                "-CAcreateserial", "-out", f"{name}.pem", "-extfile", "san")  # fmt: skip
+    return {p.name: p for p in folder.iterdir()}
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_mutual_tls(tmp_path: Path) -> None:
+    files = certificates(tmp_path)
+    tls = TlsFiles(files["server.pem"], files["server.key"], files["ca.pem"])
+    server = P4RuntimeServer(SoftSwitch(), "127.0.0.1:0", tls)
+    server.start()
+    ca = files["ca.pem"].read_bytes()
+    with_certificate = grpc.ssl_channel_credentials(
+        ca, files["client.key"].read_bytes(), files["client.pem"].read_bytes()
+    )
+    try:
+        for credentials, works in (
+            (with_certificate, True),
+            (grpc.ssl_channel_credentials(ca), False),
+        ):
+            with grpc.secure_channel(server.address, credentials) as channel:
+                stub = p4r_grpc.P4RuntimeStub(channel)
+                if works:
+                    stub.Capabilities(p4r.CapabilitiesRequest(), timeout=TIMEOUT)
+                else:
+                    code, _ = failure(stub.Capabilities, p4r.CapabilitiesRequest())
+                    assert code == grpc.StatusCode.UNAVAILABLE
+    finally:
+        server.stop(0)
+
+
+def test_missing_tls_file_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "none.pem"
+    with pytest.raises(SwitchError, match=r"none\.pem"):
+        P4RuntimeServer(SoftSwitch(), "127.0.0.1:0", TlsFiles(missing, missing))

@@ -16,10 +16,13 @@ import subprocess
 import sys
 import time
 import types
+from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.emulation import children, commands, setup
+from orchestrator.emulation.setup import capacity_line
 from orchestrator.emulation.environment import mininet_folder
 from orchestrator.emulation.naming import worker_interface, worker_name
 from orchestrator.emulation.state import (
@@ -77,7 +80,9 @@ class Veth(Link):
     """A veth pair whose far ends are made inside their namespaces, under their final names."""
 
     @classmethod
-    def makeIntfPair(cls, intfname1, intfname2, addr1=None, addr2=None, node1=None, node2=None, **_):
+    def makeIntfPair(
+        cls, intfname1, intfname2, addr1=None, addr2=None, node1=None, node2=None, **_
+    ):
         first = _endpoint("name", intfname1, addr1, node1)
         second = _endpoint("name", intfname2, addr2, node2)
         _check(["ip", "link", "add", *first, "type", "veth", "peer", *second])
@@ -162,11 +167,15 @@ SWITCHES = {cls.target: cls for cls in (Bmv2Switch, SoftSwitch)}
 class LiveTopo(Topo):
     """The topology as Mininet's: names, classes and the ends of each link."""
 
-    def build(self, state: NetworkState, plan: tuple[Wire, ...], switch, context):
+    def build(self, state: NetworkState, plan: tuple[Wire, ...], targets, context):
         topology = state.topology
         for node in topology.switches.values():
             self.addSwitch(
-                node.name, cls=switch, device_id=node.id, mtu=INSIDE_MTU, context=context
+                node.name,
+                cls=SWITCHES[targets[node.name]],
+                device_id=node.id,
+                mtu=INSIDE_MTU,
+                context=context,
             )
         for node in topology.hosts.values():
             settings = setup.HOST_SETTINGS
@@ -174,7 +183,7 @@ class LiveTopo(Topo):
         for node in topology.servers.values():
             settings = setup.SERVER_SETTINGS
             self.addHost(node.name, cls=NamespaceHost, mtu=INSIDE_MTU, settings=settings)
-        for a, b, _ in plan_ends(plan):
+        for a, b in (wire.ends for wire in plan):
             macs = {f"addr{n}": mac_text(e.mac) for n, e in ((1, a), (2, b)) if e.mac is not None}
             self.addLink(
                 a.node,
@@ -185,10 +194,6 @@ class LiveTopo(Topo):
                 intfName2=b.interface,
                 **macs,
             )
-
-
-def plan_ends(plan: tuple[Wire, ...]) -> list[tuple[End, End, int]]:
-    return [(wire.a, wire.b, wire.capacity) for wire in plan]
 
 
 class Supervisor:
@@ -213,12 +218,13 @@ class Supervisor:
         state, topology = self.state, self.state.topology
         save_state(state)
         plan = wires(topology, state.id)
-        report(progress=f"{len(topology.hosts) + len(topology.servers)} namespaces, "
-               f"{len(plan)} links")  # fmt: skip
+        targets = commands.resolve_targets(topology, self.options.switch)
+        namespaces = len(topology.hosts) + len(topology.servers)
+        report(progress=f"{_count(namespaces, 'namespace')}, {_count(len(plan), 'link')}")
         # Mininet would otherwise raise the machine's own sysctls, and leave them so.
         Mininet.inited = True
         self.net = Mininet(
-            topo=LiveTopo(state, plan, SWITCHES[self.options.switch], self),
+            topo=LiveTopo(state, plan, targets, self),
             controller=None,
             link=Veth,
             intf=PlainIntf,
@@ -226,12 +232,12 @@ class Supervisor:
         )
         self.net.build()
         self.configure(plan)
-        switches = len(topology.switches)
-        report(progress=f"{switches} {self.options.switch} switch{'es' * (switches != 1)}")
+        kinds = Counter(targets.values())
+        report(progress=", ".join(_count(n, f"{kind} switch", "es") for kind, n in kinds.items()))
         self.net.start()
         workers = {name: self.start_workers(name) for name in topology.servers}
         if count := sum(map(len, workers.values())):
-            report(progress=f"{count} server worker{'s' * (count != 1)}")
+            report(progress=_count(count, "server worker"))
         children.wait_ready(self.children)
         self.state = self.describe(plan, workers)
         save_state(self.state)
@@ -255,19 +261,28 @@ class Supervisor:
             names += [worker_interface(core) for core in setup.worker_cores(server) if ends]
             jobs.append((net[server.name].pid, setup.server_lines(server, ends), names))
         _together([(_inside(pid, ["ip", "-batch", "-"]), lines) for pid, lines, _ in jobs])
-        _together([
-            (_inside(pid, ["ethtool", "-K", name, *setup.OFFLOADS_OFF]), [])
-            for pid, _, names in jobs
-            for name in names
-        ])  # fmt: skip
+        _together(
+            [
+                (_inside(pid, ["ethtool", "-K", name, *setup.OFFLOADS_OFF]), [])
+                for pid, _, names in jobs
+                for name in names
+            ]
+        )
         if self.options.limit_links:
-            switches = topology.switches
-            _together([
-                (_inside(None if end.node in switches else net[end.node].pid, ["tc", "-batch", "-"]),
-                 [setup.capacity_line(end, wire.capacity)])
-                for wire in plan
-                for end in wire.ends
-            ])  # fmt: skip
+            limited = [(end, wire.capacity) for wire in plan for end in wire.ends]
+            _together(
+                [
+                    (
+                        _inside(self.namespace(end), ["tc", "-batch", "-"]),
+                        [capacity_line(end, rate)],
+                    )
+                    for end, rate in limited
+                ]
+            )
+
+    def namespace(self, end: End) -> int | None:
+        """The process whose namespace holds an interface, None for the machine's own."""
+        return None if end.node in self.state.topology.switches else self.net[end.node].pid
 
     def start_workers(self, server: str) -> tuple[WorkerState, ...]:
         node = self.state.topology.servers[server]
@@ -347,7 +362,11 @@ class Supervisor:
         except Exception as e:
             log(f"while stopping: {e}")
         s = self.state
-        sweep(Handle(s.name, s.id, s.run_dir, s.supervisor))
+        sweep(Handle(s.name, s.id, s.run_dir, s.supervisor, s.namespace))
+
+
+def _count(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{plural if number != 1 else ''}"
 
 
 def _inside(pid: int | None, argv: list[str]) -> list[str]:
@@ -391,7 +410,7 @@ def log(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
-    parser.add_argument("--switch", choices=sorted(SWITCHES), required=True)
+    parser.add_argument("--switch", choices=("auto", *SWITCHES), required=True)
     parser.add_argument("--no-workers", dest="workers", action="store_false")
     parser.add_argument("--limit-links", action="store_true")
     options = parser.parse_args()
@@ -419,15 +438,16 @@ def main() -> int:
         log(f"ready: {len(supervisor.children)} processes")
         supervisor.keep(wakeup)
     except Stop:
-        log("stopping")
-    except Exception as e:
-        log(f"{type(e).__name__}: {e}")
-        problem, code = str(e) or type(e).__name__, 1
         supervisor.stopping = True
-        try:
-            report(error=problem)
-        except Stop:
-            pass
+        log("stopping")
+        # Meant for a `net_up` that still waits; in the log otherwise.
+        with suppress(Stop):
+            report(error="the network was stopped while it started")
+    except Exception as e:
+        supervisor.stopping, code = True, 1
+        log(f"{type(e).__name__}: {e}")
+        with suppress(Stop):
+            report(error=str(e) or type(e).__name__)
     supervisor.stop()
     return code
 

@@ -195,14 +195,15 @@ class Fields:
 
     def as_port_range(self, key: str, value: object) -> tuple[int, int] | None:
         """`value`, which stands at `key`, as an inclusive range of ports."""
-        low = high = value
-        if isinstance(value, str):
-            first, dash, last = value.partition("-")
-            if first.isdecimal() and (last.isdecimal() or not dash):
-                low, high = int(first), int(last) if dash else int(first)
-        if isinstance(low, int) and isinstance(high, int) and not isinstance(low, bool):
-            if 0 <= low <= high <= 0xFFFF:
-                return low, high
+        found: tuple[int, int] | None = None
+        if isinstance(value, int) and not isinstance(value, bool):
+            found = value, value
+        elif isinstance(value, str):
+            low, dash, high = value.partition("-")
+            if low.isdecimal() and (high.isdecimal() or not dash):
+                found = int(low), int(high) if dash else int(low)
+        if found is not None and 0 <= found[0] <= found[1] <= 0xFFFF:
+            return found
         self.problem(key, f'must be a port (0 to 65535) or "low-high", not {value!r}')
         return None
 

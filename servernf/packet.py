@@ -16,6 +16,7 @@ NO_PORT = -1
 ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST = 0, 8
 ICMP_ERRORS = frozenset((3, 11, 12))
 
+_WITH_PORTS = frozenset((TCP, UDP))
 _VLAN_TYPES = (0x8100, 0x88A8)
 _IPV4 = struct.Struct("!BxHHHBBxxII")
 _IPV6 = struct.Struct("!BxxxHBB16s16s")
@@ -111,7 +112,7 @@ class PacketView:
                 return True
         else:
             self.first_fragment = self.later_fragment = False
-        if protocol == UDP or protocol == TCP:
+        if protocol in _WITH_PORTS:
             return self._load_ports(data, l4, size, protocol)
         if protocol == ICMP:
             return self._load_icmp(data, l4, size)
@@ -142,7 +143,7 @@ class PacketView:
             self.end = l4
         if self.later_fragment:
             return True
-        if protocol == UDP or protocol == TCP:
+        if protocol in _WITH_PORTS:
             return self._load_ports(data, l4, size, protocol)
         if protocol == ICMPV6:
             return self._load_icmpv6(data, l4, size, length)
@@ -151,9 +152,7 @@ class PacketView:
     def _load_ports(self, data: bytearray, l4: int, size: int, protocol: int) -> bool:
         if protocol == UDP:
             # The label covers the first eight payload bytes, so a switch parses them.
-            if size < l4 + 16 and (
-                size < l4 + 8 or data[l4 + 4] << 8 | data[l4 + 5] >= 16
-            ):
+            if size < l4 + 16 and (size < l4 + 8 or data[l4 + 4] << 8 | data[l4 + 5] >= 16):
                 return False
         elif size < l4 + 20:
             return False
@@ -185,7 +184,9 @@ class PacketView:
 
     def set_source(self, address: int, port: int = NO_PORT) -> None:
         """Write source address and, if given, port; checksums follow."""
-        self._rewrite(12 if self.version == 4 else 8, self.source, address, 0, self.source_port, port)
+        self._rewrite(
+            12 if self.version == 4 else 8, self.source, address, 0, self.source_port, port
+        )
         self.source = address
         if port >= 0:
             self.source_port = port

@@ -19,7 +19,16 @@ class TooMuchWaiting(Exception):
 class Direction:
     """What one side has sent. `tail` is the caller's: the last bytes it has looked at."""
 
-    __slots__ = ("_next", "_position", "_waiting", "fin_at", "isn", "started", "tail", "waiting_bytes")
+    __slots__ = (
+        "_next",
+        "_position",
+        "_waiting",
+        "fin_at",
+        "isn",
+        "started",
+        "tail",
+        "waiting_bytes",
+    )
 
     def __init__(self) -> None:
         self.started = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Any
 
 import networkx as nx
@@ -639,12 +638,7 @@ class _Lowering:
                     config = dict(function.runtime_config())
                     shares = function.shares(len(cores))
                     if shares is not None:
-                        share = shares[replica]
-                        config["share"] = {
-                            "addresses": [str(IPv4Address(address)) for address in share.addresses],
-                            "low": share.low,
-                            "high": share.high,
-                        }
+                        config["share"] = function.share_config(shares[replica])
                     if function.type == "router":
                         config |= {"neighbors": neighbors, "gateway_mac": mac_text(GATEWAY_MAC)}
                     nfs[name] = (function.type, config)

@@ -14,7 +14,6 @@ from finsy.proto import p4i, p4r
 
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
-from orchestrator.clients.vnf import chain_request, configure_request
 from orchestrator.deployment.apply import CPU_PORT
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
@@ -24,7 +23,9 @@ from orchestrator.placement.fabric import Fabric
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.verification.manifest import Manifest
 from orchestrator.wire.addresses import device_mac
-from servernf.runtime import Worker
+from servernf.runtime import tables
+from servernf.runtime.chain import ExitHop, NfHop, Scope
+from servernf.runtime.worker import NfSpec, Worker
 
 _MOST_HOPS = 10_000
 
@@ -92,11 +93,22 @@ class MemoryWorker:
         manifest: Manifest | None,
     ) -> None:
         """Create the graph's NF instances."""
-        self.worker.configure(configure_request(graph, nfs, manifest))
+        secret = manifest and tables.Manifest(manifest.key0, manifest.key1, manifest.threshold)
+        specs = [NfSpec(f"{graph}/{name}", kind, config) for name, (kind, config) in nfs.items()]
+        self.worker.configure(graph, specs, manifest=secret)
 
     def service_chain(self, graph: str, chain: ServerChain) -> None:
-        """Chain NFs."""
-        self.worker.service_chain(chain_request(graph, chain))
+        """Chain NFs: told to the first one."""
+        first, *rest = chain.hops
+        outputs = (*chain.outputs, "")
+        hops = [
+            NfHop(f"{graph}/{hop.nf}", hop.port, out_port=output)
+            if hop.nf
+            else ExitHop(hop.mac, hop.spi, hop.si)
+            for hop, output in zip(rest, outputs[1:], strict=False)
+        ]
+        scope = Scope(chain.spi, chain.si, first.port, outputs[0])
+        self.worker.service_chain(f"{graph}/{first.nf}", scope, hops)
 
     def remove_graph(self, graph: str) -> None:
         """Remove all that a graph has here."""

@@ -55,7 +55,7 @@ def spawn(
 
 
 def wait_ready(children: Sequence[Child], *, timeout: float = START_TIMEOUT) -> None:
-    """Until every child listens; NetworkError with the log's end when one ends or takes too long."""
+    """Until every child listens; NetworkError with the log's end when one ends or is late."""
     deadline = time.monotonic() + timeout
     while waiting := [child for child in children if child.ready is None]:
         for child in waiting:
@@ -64,9 +64,7 @@ def wait_ready(children: Sequence[Child], *, timeout: float = START_TIMEOUT) -> 
                 raise NetworkError(f"{child.name} did not start{log_end(child.log)}")
         if time.monotonic() > deadline:
             late = waiting[0]
-            raise NetworkError(
-                f"{late.name} is not ready after {timeout:.0f} s{log_end(late.log)}"
-            )
+            raise NetworkError(f"{late.name} is not ready after {timeout:.0f} s{log_end(late.log)}")
         time.sleep(0.02)
 
 

@@ -10,26 +10,42 @@ from functools import cache
 from pathlib import Path
 
 from orchestrator.emulation.state import Target
-from orchestrator.errors import EnvironmentMissing
+from orchestrator.errors import EnvironmentMissing, InputError
+from orchestrator.model.topology import Topology
 
 BMV2 = "simple_switch_grpc"
 CPU_PORT = 510
 
 
-def resolve_target(switch: str) -> Target:
-    """`auto` is BMv2 where it is on PATH, else the softswitch, whatever the topology names."""
-    if switch == "auto":
-        return "bmv2" if shutil.which(BMV2) else "softswitch"
-    if switch == "bmv2":
-        if not shutil.which(BMV2):
-            raise EnvironmentMissing(
-                f"--switch bmv2: {BMV2} is not on PATH; install BMv2 "
-                "(https://github.com/p4lang/behavioral-model), or use --switch softswitch"
-            )
-        return "bmv2"
-    if switch == "softswitch":
-        return "softswitch"
-    raise EnvironmentMissing(f"--switch {switch}: auto, bmv2 or softswitch is expected")
+def resolve_targets(topology: Topology, switch: str) -> dict[str, Target]:
+    """What each switch runs as: `switch`, or with `auto` what the topology names.
+
+    Where both say `auto` that is BMv2 if it is on PATH, else the softswitch.
+    """
+    present = shutil.which(BMV2) is not None
+    chosen: dict[str, Target] = {}
+    problems: list[str] = []
+    for node in topology.switches.values():
+        match node.target if switch == "auto" else switch:
+            case "auto":
+                chosen[node.name] = "bmv2" if present else "softswitch"
+            case "softswitch":
+                chosen[node.name] = "softswitch"
+            case "bmv2":
+                chosen[node.name] = "bmv2"
+            case other:
+                problems.append(
+                    f"switch '{node.name}': target '{other}' cannot be emulated; "
+                    "--switch bmv2 or --switch softswitch runs it all the same"
+                )
+    if problems:
+        raise InputError(problems)
+    if "bmv2" in chosen.values() and not present:
+        raise EnvironmentMissing(
+            f"{BMV2} is not on PATH; install BMv2 (https://github.com/p4lang/behavioral-model), "
+            "or use --switch softswitch"
+        )
+    return chosen
 
 
 def bmv2_argv(

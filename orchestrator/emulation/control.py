@@ -9,16 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 from orchestrator import errors
 from orchestrator.emulation.children import log_end
-from orchestrator.emulation.commands import resolve_target
+from orchestrator.emulation.commands import resolve_targets
 from orchestrator.emulation.environment import require_emulation, require_root
-from orchestrator.emulation.marker import VARIABLE, is_marked, marked_ids
+from orchestrator.emulation.marker import VARIABLE, is_marked, marked_ids, namespace_of
 from orchestrator.emulation.naming import (
     check_network_name,
     network_of_interface,
@@ -35,7 +35,7 @@ from orchestrator.emulation.state import (
     load_state,
     save_state,
 )
-from orchestrator.emulation.sweep import sweep
+from orchestrator.emulation.sweep import check_namespace, sweep
 from orchestrator.emulation.wiring import wires
 from orchestrator.model.topology import Topology
 from orchestrator.resources import shipped
@@ -62,7 +62,7 @@ def net_up(
     """
     name = check_network_name(name or topology.name)
     require_emulation()
-    target = resolve_target(switch)
+    resolve_targets(topology, switch)
     folder = run_dir(name)
     _check_sockets(topology, folder)
     wires(topology, "0000")  # Interface names and links are checked before anything is changed.
@@ -75,13 +75,14 @@ def net_up(
             topology=topology,
             created=time.time(),
             run_dir=str(folder),
+            namespace=namespace_of(os.getpid()),
         )
         save_state(state)
-    handle = Handle(name, state.id, state.run_dir, 0)
+    handle = Handle(name, state.id, state.run_dir, 0, state.namespace)
     try:
         private_dir(folder.parent)
         private_dir(folder)
-        options = ["--switch", target]
+        options = ["--switch", switch]
         options += [] if workers else ["--no-workers"]
         options += ["--limit-links"] if limit_links else []
         _supervise(state, options, progress)
@@ -97,9 +98,7 @@ def net_down(name: str) -> None:
     _stop(load_handle(name))
 
 
-def _supervise(
-    state: NetworkState, options: list[str], progress: Callable[[str], None]
-) -> None:
+def _supervise(state: NetworkState, options: list[str], progress: Callable[[str], None]) -> None:
     """Start the supervisor in the background and follow its report until it is ready."""
     script = shipped("mininet") / "network.py"
     with state.log.open("wb") as log:
@@ -157,6 +156,7 @@ def _make_room(name: str, progress: Callable[[str], None]) -> None:
 
 def _stop(network: Handle) -> None:
     """Ask the supervisor, then remove whatever is left."""
+    check_namespace(network)
     if is_marked(network.supervisor, network.id):
         os.kill(network.supervisor, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_TIMEOUT
@@ -168,9 +168,10 @@ def _stop(network: Handle) -> None:
 def _latest(handle: Handle) -> Handle:
     """The handle with the supervisor's pid, which it recorded itself."""
     try:
-        return load_handle(handle.name)
+        found = load_handle(handle.name)
     except errors.NetworkError:
         return handle
+    return found if found.id == handle.id else handle
 
 
 def _taken_ids() -> set[str]:
@@ -185,7 +186,7 @@ def _taken_ids() -> set[str]:
 
 
 @contextmanager
-def _registry_lock() -> Iterator[None]:
+def _registry_lock() -> Generator[None]:
     """One `net up` at a time decides on names and ids; the folder itself is the lock."""
     descriptor = os.open(networks_dir(), os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -7,7 +7,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -42,7 +41,9 @@ def machine_report() -> list[Check]:
             "https://github.com/p4lang/behavioral-model",
             "--version",
         ),
-        _tool("p4c", "specialised pipelines, `make p4`", "https://github.com/p4lang/p4c", "--version"),
+        _tool(
+            "p4c", "specialised pipelines, `make p4`", "https://github.com/p4lang/p4c", "--version"
+        ),
         _dpdk(),
         _tool("tshark", "captures in words", "apt-get install tshark", "--version"),
         _tool("iperf3", "throughput tests", "apt-get install iperf3", "--version"),
@@ -71,22 +72,20 @@ def _root() -> Check:
 def _namespaces() -> Check:
     made = sys.platform == "linux" and can_unshare()
     detail = "network and mount namespaces can be made" if made else "unshare is refused"
-    return Check(
-        "namespaces", made, detail, "live networks", "root; in a container: --privileged"
-    )
+    return Check("namespaces", made, detail, "live networks", "root; in a container: --privileged")
 
 
 def _mininet() -> Check:
     folder, version = mininet_folder(), mininet_version()
     detail = f"{version} in {folder}" if folder else "not found"
-    return Check(
-        "Mininet", folder is not None, detail, "live networks", "apt-get install mininet"
-    )
+    return Check("Mininet", folder is not None, detail, "live networks", "apt-get install mininet")
 
 
 def _python() -> Check:
     detail = f"{platform.python_version()} ({sys.executable})"
-    return Check("Python", sys.version_info >= (3, 11), detail, "everything", "Python 3.11 or newer")
+    return Check(
+        "Python", sys.version_info >= (3, 11), detail, "everything", "Python 3.11 or newer"
+    )
 
 
 def _package(name: str, use: str) -> Check:
@@ -101,9 +100,7 @@ def _dpdk() -> Check:
     get = "apt-get install dpdk dpdk-dev libdpdk-dev"
     version = _first_line(["pkg-config", "--modversion", "libdpdk"])
     devbind = shutil.which("dpdk-devbind.py") or shutil.which("dpdk-devbind")
-    detail = ", ".join(
-        part for part in (version and f"libdpdk {version}", devbind) if part
-    )
+    detail = ", ".join(part for part in (version and f"libdpdk {version}", devbind) if part)
     return Check("DPDK", bool(detail), detail or "not found", "C workers and SmartNICs", get)
 
 
@@ -115,7 +112,7 @@ def _tool(name: str, use: str, get: str, version_option: str) -> Check:
     return Check(name, True, f"{version} ({path})" if version else path, use, get)
 
 
-def _first_line(argv: list[str], read: Callable[[str], str] = str.strip) -> str | None:
+def _first_line(argv: list[str]) -> str | None:
     """The first line that a command prints, None when it cannot be run or fails."""
     if not shutil.which(argv[0]):
         return None
@@ -123,5 +120,5 @@ def _first_line(argv: list[str], read: Callable[[str], str] = str.strip) -> str 
         shown = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    text = read(shown.stdout) or read(shown.stderr)
+    text = shown.stdout.strip() or shown.stderr.strip()
     return text.splitlines()[0].strip() if text and shown.returncode == 0 else None

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import NetworkError
@@ -36,6 +37,14 @@ def marked_ids() -> set[str]:
     }
 
 
+def namespace_of(pid: int) -> int:
+    """The inode of a process's network namespace, 0 when it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino
+    except OSError:
+        return 0
+
+
 def kill_network(network_id: str, *, timeout: float = 10.0) -> None:
     """SIGKILL every process of the network and every other one in its namespaces."""
     deadline = time.monotonic() + timeout
@@ -44,20 +53,19 @@ def kill_network(network_id: str, *, timeout: float = 10.0) -> None:
             listed = ", ".join(map(str, sorted(victims)))
             raise NetworkError(f"processes {listed} of network {network_id} do not end")
         for pid in victims:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         time.sleep(0.01)
 
 
 def _victims(network_id: str) -> set[int]:
     ours = marked(network_id) - {os.getpid()}
-    own_namespaces = {_namespace(1), _namespace(os.getpid()), None}
-    namespaces = {_namespace(pid) for pid in ours} - own_namespaces
+    # The switches run in the namespace of the machine (see `sweep.check_namespace`).
+    namespaces = {namespace_of(pid) for pid in ours} - {namespace_of(1), namespace_of(os.getpid())}
+    if namespaces <= {0}:
+        return ours
     # A user's own `mnexec -a` shell would keep a namespace alive.
-    guests = {pid for pid in _pids() if _namespace(pid) in namespaces} if namespaces else set[int]()
-    return ours | guests
+    return ours | {pid for pid in _pids() if namespace_of(pid) in namespaces - {0}}
 
 
 def _pids() -> Iterator[int]:
@@ -69,10 +77,3 @@ def _environment(pid: int) -> list[bytes]:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return []
-
-
-def _namespace(pid: int) -> int | None:
-    try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino
-    except OSError:
-        return None

@@ -19,7 +19,7 @@ HOST_SETTINGS = {
     f"net/ipv6/conf/{scope}/{key}": 0
     for scope in ("all", "default")
     # Addresses are usable at once, and nothing is sent that no user sent.
-    for key in ("accept_dad", "dad_transmits", "router_solicitations", "accept_ra")
+    for key in ("accept_dad", "dad_transmits", "router_solicitations", "accept_ra", "disable_ipv6")
 }
 SERVER_SETTINGS = {f"net/ipv6/conf/{scope}/disable_ipv6": 1 for scope in ("all", "default")}
 """A server's kernel has no part in the network: its workers have."""

@@ -86,6 +86,8 @@ class NetworkState:
     created: float
     """Seconds since 1970."""
     run_dir: str
+    namespace: int
+    """The network namespace (inode) that the network was started in."""
     supervisor: int = 0
     switches: dict[str, SwitchState] = field(default_factory=dict[str, SwitchState])
     servers: dict[str, ServerState] = field(default_factory=dict[str, ServerState])
@@ -110,6 +112,7 @@ class Handle:
     id: str
     run_dir: str
     supervisor: int
+    namespace: int
 
 
 _CODEC = TypeAdapter(NetworkState)
@@ -142,7 +145,13 @@ def load_handle(name: str) -> Handle:
     path = _existing(name)
     try:
         raw = cast("dict[str, object]", json.loads(path.read_bytes()))
-        return Handle(name, str(raw["id"]), str(raw["run_dir"]), int(str(raw["supervisor"])))
+        return Handle(
+            name,
+            str(raw["id"]),
+            str(raw["run_dir"]),
+            int(str(raw["supervisor"])),
+            int(str(raw["namespace"])),
+        )
     except (ValueError, KeyError, TypeError) as e:
         raise NetworkError(f"{path} is damaged; remove it, then `net down` the others") from e
 

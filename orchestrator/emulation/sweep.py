@@ -9,21 +9,40 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.emulation.marker import kill_network
+from orchestrator.emulation.marker import kill_network, marked, namespace_of
 from orchestrator.emulation.naming import network_of_interface
 from orchestrator.emulation.paths import state_file
-from orchestrator.emulation.state import Handle
+from orchestrator.emulation.state import Handle, load_handle
 from orchestrator.errors import NetworkError
 
 
 def sweep(network: Handle) -> None:
     """Processes first (they hold namespaces and ports), then interfaces, then files."""
+    check_namespace(network)
     kill_network(network.id)
     delete_interfaces(network.id)
+    if not _recorded(network):
+        return  # Swept by somebody else, and its name may belong to a new network by now.
     shutil.rmtree(network.run_dir, ignore_errors=True)
     with suppress(OSError):  # Other networks' folders are beside it.
         Path(network.run_dir).parent.rmdir()
     state_file(network.name).unlink(missing_ok=True)
+
+
+def check_namespace(network: Handle) -> None:
+    """Refuse to sweep from another network namespace: its switches would look like guests."""
+    if network.namespace != namespace_of(os.getpid()) and marked(network.id):
+        raise NetworkError(
+            f"network '{network.name}' was started in another network namespace "
+            "(a container?): stop it from there"
+        )
+
+
+def _recorded(network: Handle) -> bool:
+    try:
+        return load_handle(network.name).id == network.id
+    except NetworkError:
+        return False
 
 
 def interfaces(network_id: str) -> list[str]:
@@ -40,5 +59,9 @@ def delete_interfaces(network_id: str, *, timeout: float = 10.0) -> None:
         # -force: a peer's end goes with the first one, so half of the names are gone by then.
         lines = "".join(f"link delete dev {name}\n" for name in found)
         subprocess.run(
-            ["ip", "-force", "-batch", "-"], input=lines, text=True, capture_output=True, check=False
+            ["ip", "-force", "-batch", "-"],
+            input=lines,
+            text=True,
+            capture_output=True,
+            check=False,
         )

@@ -68,9 +68,7 @@ def _both_known(link: Link, known: set[str]) -> bool:
     return True
 
 
-def _end(
-    topology: Topology, network_id: str, node: str, port: int, used: Counter[str]
-) -> End:
+def _end(topology: Topology, network_id: str, node: str, port: int, used: Counter[str]) -> End:
     if switch := topology.switches.get(node):
         return End(node, port, switch_interface(network_id, switch.id, port), INSIDE_MTU, None)
     index = used[node]

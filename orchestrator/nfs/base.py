@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from ipaddress import IPv4Address
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -81,6 +82,14 @@ class NetworkFunction(ABC, Generic[ConfigT]):
     def shares(self, replicas: int) -> Sequence[PoolShare] | None:
         """The pool share of each replica; None when the NF has no partitioned pool."""
         return None
+
+    def share_config(self, share: PoolShare) -> Mapping[str, Any]:
+        """What a replica's runtime is told of its share, as JSON values."""
+        return {
+            "addresses": [str(IPv4Address(address)) for address in share.addresses],
+            "low": share.low,
+            "high": share.high,
+        }
 
     def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
         """(port, IP version, address) that the network answers ARP or ND for, on that port's side."""

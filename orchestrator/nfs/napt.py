@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -144,6 +144,12 @@ class Napt(NetworkFunction[NaptConfig]):
             PoolShare(addresses, start, end - 1)
             for start, end in zip(bounds, bounds[1:], strict=False)
         ]
+
+    def share_config(self, share: PoolShare) -> Mapping[str, Any]:
+        # A whole address is recognised by any port, but ports are given only from the config's.
+        low, high = self.config.ports
+        config = {"low": max(low, share.low), "high": min(high, share.high)}
+        return {**super().share_config(share), **config}
 
     def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
         return [("outside", 4, address) for address in self.config.addresses]

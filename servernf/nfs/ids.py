@@ -122,7 +122,9 @@ class Ids(NetworkFunction):
             return out
         return out if self._passes(packet, now_us) else None
 
-    def _matches(self, rules: _Rules, data: bytes | bytearray, known: int, packet: PacketView) -> bool:
+    def _matches(
+        self, rules: _Rules, data: bytes | bytearray, known: int, packet: PacketView
+    ) -> bool:
         """Search `data` behind its first `known` bytes; whether the packet must be dropped."""
         for number in rules.matcher.search(data, known):
             signature = rules.signatures[number]

@@ -133,10 +133,7 @@ class L4LoadBalancer(NetworkFunction):
 
 
 def _begins(packet: PacketView) -> bool:
-    return (
-        packet.protocol == TCP
-        and packet.data[packet.l4 + 13] & (_SYN | _ACK | _RST) == _SYN
-    )
+    return packet.protocol == TCP and packet.data[packet.l4 + 13] & (_SYN | _ACK | _RST) == _SYN
 
 
 def choose(client: int, client_port: int, version: int, backends: list[Backend]) -> Backend:

@@ -1,8 +1,9 @@
 """Network address and port translation (RFC 4787, 5382, 5508): endpoint-independent mapping.
 
-An inside (protocol, address, port or ICMP id) has one mapping to an outside (address, port), whoever
-it talks to (RFC 4787, REQ-1); an inside address always has the same pool address (REQ-2). A worker
-owns a *share* of the pool, so return traffic comes back to it without any state in the switches.
+An inside (protocol, address, port or ICMP id) has one mapping to an outside (address, port),
+whoever it talks to (RFC 4787, REQ-1); an inside address always has the same pool address (REQ-2).
+A worker owns a *share* of the pool, so return traffic comes back to it without any state in the
+switches.
 
 Mappings expire lazily: a mapping is checked when it is looked up, and all of a pool when no port of
 it is free. Packets of either direction refresh a mapping, ICMP errors do not (RFC 5508, REQ-5).
@@ -80,7 +81,13 @@ class _Mapping:
     )
 
     def __init__(
-        self, protocol: int, inside: int, inside_port: int, outside: int, outside_port: int, pool: _Pool
+        self,
+        protocol: int,
+        inside: int,
+        inside_port: int,
+        outside: int,
+        outside_port: int,
+        pool: _Pool,
     ) -> None:
         self.protocol = protocol
         self.inside = inside
@@ -105,9 +112,7 @@ class Napt(NetworkFunction):
         addresses = self._addresses(config, "addresses")
         ports = config.items("ports", required=False) or [1024, 65535]
         low, high = (ports[0], ports[1]) if len(ports) == 2 else (None, None)
-        if not (
-            isinstance(low, int) and isinstance(high, int) and 1 <= low <= high <= 0xFFFF
-        ):
+        if not (isinstance(low, int) and isinstance(high, int) and 1 <= low <= high <= 0xFFFF):
             config.problem("ports", f"must be [low, high], 1 to 65535, not {ports!r}")
             low, high = 1, 1
         if config.has("share"):
@@ -387,7 +392,12 @@ class Napt(NetworkFunction):
         return INSIDE
 
     def _quoted(
-        self, packet: PacketView, table: dict[int, _Mapping], address_at: int, port_at: int, now_us: int
+        self,
+        packet: PacketView,
+        table: dict[int, _Mapping],
+        address_at: int,
+        port_at: int,
+        now_us: int,
     ) -> _Mapping | None:
         """The mapping of the quoted packet; None (and counted) when there is none."""
         data, quoted = packet.data, packet.l4 + 8

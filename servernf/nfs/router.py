@@ -55,7 +55,9 @@ class Router(NetworkFunction):
         self._ports = tuple(ports)
         # Longest first, as (shift that leaves the first bits, table).
         self._tables = {
-            version: [(bits - length, table) for length, table in sorted(found.items(), reverse=True)]
+            version: [
+                (bits - length, table) for length, table in sorted(found.items(), reverse=True)
+            ]
             for (version, found), bits in zip(tables.items(), (32, 128), strict=True)
         }
         self._cache: dict[tuple[int, int], Route | None] = {}

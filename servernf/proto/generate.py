@@ -40,7 +40,6 @@ def _grpc_stub(proto: str) -> str:
     """Types of the client and servicer classes, which protoc does not write."""
     stub = [
         "from collections.abc import Callable, Iterator",
-        "from typing import Any",
         "",
         "import grpc",
         "",

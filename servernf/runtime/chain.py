@@ -91,8 +91,12 @@ Dial = Callable[[str], ChainPeer]
 
 @dataclass(slots=True)
 class Plan:
-    """What a chain changes on this worker, checked but not committed."""
+    """What a chain changes on this worker, checked but not committed.
 
+    `first` is the called NF's classifier entry; `nfs` those whose classifiers are set.
+    """
+
+    first: tuple[str, int, str]
     entries: dict[int, ToNf]
     classifiers: dict[tuple[str, int, str], ToNf | Out]
     nfs: list[str]
@@ -108,11 +112,14 @@ class RemoteCall:
     scope: Scope
     rest: tuple[Hop, ...]
 
+    @property
+    def peer(self) -> Peer:
+        """The NF that is called."""
+        return Peer(self.hop.worker, self.hop.name, self.hop.port, self.hop.out_port)
+
     def out(self, mac: int) -> Out:
         """The next hop that leads there."""
-        hop = self.hop
-        peer = Peer(hop.worker, hop.name, hop.port, hop.out_port)
-        return Out(hop.dst_mac or mac, self.scope.spi, self.scope.si, peer)
+        return Out(self.hop.dst_mac or mac, self.scope.spi, self.scope.si, self.peer)
 
 
 def plan_chain(tables: Tables, nf: str, scope: Scope, hops: Sequence[Hop], *, update: bool) -> Plan:
@@ -124,13 +131,13 @@ def plan_chain(tables: Tables, nf: str, scope: Scope, hops: Sequence[Hop], *, up
         problems.append(f"scope.si: must be 1 to 255, not {scope.si}")
     if nf not in tables.instances:
         raise NotFound(f"nf: {unknown('NF instance', nf, list(tables.instances))}")
-    plan = Plan({}, {}, [])
     path = scope.path
+    left = _port_left(tables, nf, scope.in_port, scope.out_port, "scope", problems)
+    plan = Plan((nf, path, left), {}, {}, [])
     if scope.in_port:
         _check_port(tables, nf, scope.in_port, "scope.in_port", problems)
         plan.entries[path] = ToNf(nf, scope.in_port)
     here = nf
-    left = _port_left(tables, nf, scope.in_port, scope.out_port, "scope", problems)
     for index, hop in enumerate(hops):
         where = f"next[{index}]"
         key = (here, path, left)
@@ -167,12 +174,8 @@ def plan_chain(tables: Tables, nf: str, scope: Scope, hops: Sequence[Hop], *, up
             problems.append("next: must name at least one hop")
     if problems:
         raise InputError(problems)
-    _check_existing(tables, plan, (nf, path, _default_left(scope)), update=update)
+    _check_existing(tables, plan, update=update)
     return plan
-
-
-def _default_left(scope: Scope) -> str:
-    return scope.out_port or OTHER.get(scope.in_port, "")
 
 
 def _port_left(
@@ -201,46 +204,40 @@ def _check_exit(hop: ExitHop, where: str, problems: list[str]) -> None:
         problems.append(f"{where}.si: must be 0 to 255, not {hop.si}")
 
 
-def _check_existing(
-    tables: Tables, plan: Plan, first: tuple[str, int, str], *, update: bool
-) -> None:
+def _check_existing(tables: Tables, plan: Plan, *, update: bool) -> None:
     """serviceChain makes what is not there (or is so already); serviceChainUpdate changes it."""
-    nf, path, left = first
+    nf, path, left = plan.first
+    entry = tables.entries.get(path)
+    wanted = plan.entries.get(path)
+    clashes: list[str] = []
+    if entry is not None and wanted is not None and entry != wanted:
+        clashes.append(f"{path_text(path)} enters {entry.nf} by port {entry.port} already")
     if update:
-        if first not in tables.classifiers and path not in tables.entries:
+        if plan.first not in tables.classifiers and entry is None:
             raise NotFound(f"{nf}: no chain for {path_text(path)} by port {left} to update")
-        for at, entry in plan.entries.items():
-            known = tables.entries.get(at)
-            if known is not None and known != entry:
-                raise AlreadyThere(
-                    f"{path_text(at)} enters {known.nf} by {known.port}: update the chain there"
+    else:
+        wanted_hops: dict[tuple[str, int, str], ToNf | Out | Peer] = {**plan.classifiers}
+        if plan.remote is not None:
+            wanted_hops[plan.remote.key] = plan.remote.peer
+        for key, following in wanted_hops.items():
+            known = tables.classifiers.get(key)
+            if isinstance(following, Peer) and isinstance(known, Out):
+                same = known.peer == following
+            else:
+                same = known is None or known == following
+            if not same:
+                clashes.append(
+                    f"{key[0]}: {path_text(path)} by port {key[2]} leads elsewhere already;"
+                    " use serviceChainUpdate"
                 )
-        return
-    clashes = [
-        f"{path_text(at)} enters {known.nf} by {known.port} already"
-        for at, entry in plan.entries.items()
-        if (known := tables.entries.get(at)) not in (None, entry) and known is not None
-    ]
-    for key, following in plan.classifiers.items():
-        known = tables.classifiers.get(key)
-        if known is not None and known != following:
-            clashes.append(f"{key[0]}: {path_text(key[1])} by port {key[2]} leads elsewhere already")
-    if plan.remote is not None:
-        known = tables.classifiers.get(plan.remote.key)
-        hop = plan.remote.hop
-        if known is not None and not (
-            isinstance(known, Out) and known.peer == Peer(hop.worker, hop.name, hop.port, hop.out_port)
-        ):
-            key = plan.remote.key
-            clashes.append(f"{key[0]}: {path_text(key[1])} by port {key[2]} leads elsewhere already")
     if clashes:
-        raise AlreadyThere("\n".join(f"{clash}; use serviceChainUpdate" for clash in clashes))
+        raise AlreadyThere("\n".join(clashes))
 
 
-def reachable(tables: Tables, path: int, start: Sequence[ToNf]) -> set[str]:
-    """NFs that packets of a path come to from these."""
+def reachable(tables: Tables, path: int, start: str) -> set[str]:
+    """NFs that packets of a path come to from this one (itself included)."""
     found: set[str] = set()
-    todo = [target.nf for target in start]
+    todo = [start]
     while todo:
         nf = todo.pop()
         if nf in found or nf not in tables.instances:

@@ -1,7 +1,7 @@
 """The shim around every NF (vNFO, 4.2): what goes in and what comes out of it, of watched packets.
 
-The NF is called in the same way whether its packet is watched or not. Samples lie in a bounded ring;
-a reader holds a cursor and learns how many it has missed.
+The NF is called in the same way whether its packet is watched or not. Samples lie in a bounded
+ring; a reader holds a cursor and learns how many it has missed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Shim:
         self._worker = worker
         self._wall_clock_us = wall_clock_us
         self._ring: deque[Sample] = deque(maxlen=ring)
-        self._recorded = 0
+        self.recorded = 0
+        """How many samples there have been."""
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
 
@@ -70,7 +71,9 @@ class Shim:
             self._file.close()
             self._file = None
 
-    def call(self, step: Step, packet: PacketView, path: int, label: int, now_us: int) -> str | None:
+    def call(
+        self, step: Step, packet: PacketView, path: int, label: int, now_us: int
+    ) -> str | None:
         """Call the step's NF and record in and out (or drop)."""
         self._record(step, packet, path, label, "in", step.port, 0, "")
         started = perf_counter_ns()
@@ -111,7 +114,7 @@ class Shim:
         )
         with self._lock:
             self._ring.append(sample)
-            self._recorded += 1
+            self.recorded += 1
         if self._file is not None:
             line = asdict(sample) | {"digest": sample.digest.hex()}
             self._file.write(json.dumps(line) + "\n")
@@ -119,7 +122,7 @@ class Shim:
     def read(self, cursor: int = 0, limit: int = 1000) -> tuple[list[Sample], int, int]:
         """Samples from a cursor on, the cursor for the next call, and how many were lost."""
         with self._lock:
-            oldest = self._recorded - len(self._ring)
-            start = min(max(cursor, oldest), self._recorded)
+            oldest = self.recorded - len(self._ring)
+            start = min(max(cursor, oldest), self.recorded)
             found = list(islice(self._ring, start - oldest, start - oldest + limit))
         return found, start + len(found), max(0, start - cursor)

@@ -81,9 +81,7 @@ class Exit:
     __slots__ = ("ethernet", "path")
 
     def __init__(self, out: Out, core_mac: int) -> None:
-        self.ethernet = (
-            out.dst_mac.to_bytes(6, "big") + core_mac.to_bytes(6, "big") + b"\x89\x4f"
-        )
+        self.ethernet = out.dst_mac.to_bytes(6, "big") + core_mac.to_bytes(6, "big") + b"\x89\x4f"
         self.path = (out.spi << 8 | out.si).to_bytes(4, "big")
 
 
@@ -108,9 +106,7 @@ def compile_steps(tables: Tables, core_mac: int) -> dict[int, Step]:
         key = (path, target.nf, target.port)
         if key not in known:
             instance = tables.instances[target.nf]
-            known[key] = made = Step(
-                instance, target.port, tables.manifests.get(instance.graph)
-            )
+            known[key] = made = Step(instance, target.port, tables.manifests.get(instance.graph))
             for port in instance.nf.ports:
                 following = tables.classifiers.get((target.nf, path, port))
                 if isinstance(following, ToNf):

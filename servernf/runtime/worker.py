@@ -36,7 +36,6 @@ from servernf.runtime.tables import (
     Out,
     Step,
     Tables,
-    ToNf,
     compile_steps,
     graph_of,
 )
@@ -155,36 +154,34 @@ class Worker:
             if not load(frame, TAG_BYTES):
                 self._drop("malformed")
                 continue
+            following: Step | Exit | None = None
             try:
-                if watched is None or not watched.is_watched(index, step):
-                    while True:
-                        step.instance.packets += 1
-                        port = step.process(packet, step.port, now_us)
-                        if port is None:
-                            break
-                        step = step.next.get(port)
-                        if step.__class__ is not Step:
-                            break
-                else:
-                    while True:
-                        step.instance.packets += 1
+                watch = watched is not None and watched.is_watched(index, step)
+                while True:
+                    step.instance.packets += 1
+                    if watch:
                         port = self.shim.call(step, packet, path, label, now_us)
-                        if port is None:
-                            break
-                        step = step.next.get(port)
-                        if step.__class__ is not Step:
-                            break
+                    else:
+                        port = step.process(packet, step.port, now_us)
+                    if port is None:
+                        break
+                    following = step.next.get(port)
+                    if not isinstance(following, Step):
+                        break
+                    step = following
             except Exception as error:  # one packet must not end the others
                 self.last_error = f"{type(error).__name__}: {error}"
                 self._drop("nf_error")
                 continue
             if port is None:
                 continue
-            if step is None:
+            if not isinstance(following, Exit):
                 self._drop("no_next_hop")
                 continue
             out.append(
-                b"".join((step.ethernet, bases[ttl - 1], step.path, frame[22:38], packet.data))
+                b"".join(
+                    (following.ethernet, bases[ttl - 1], following.path, frame[22:38], packet.data)
+                )
             )
         self.frames_out += len(out)
         return out
@@ -274,7 +271,7 @@ class Worker:
             plan = plan_chain(before, nf, scope, hops, update=update)
             if remote is not None and out is not None:
                 plan.classifiers[remote.key] = out
-            after = _with_plan(before, plan, nf, scope, update=update)
+            after = _with_plan(before, plan, scope, update=update)
             self._commit(after)
         if update:
             self._tell_abandoned(before, after)
@@ -347,16 +344,16 @@ class _Watched:
 
     def __init__(self, frames: Sequence[bytes]) -> None:
         self._frames = frames
-        self._answers: dict[Manifest, list[bool]] = {}
+        self._answers: dict[int, list[bool]] = {}
 
     def is_watched(self, index: int, step: Step) -> bool:
         manifest = step.manifest
         if manifest is None or not manifest.threshold:
             return False
-        answers = self._answers.get(manifest)
+        answers = self._answers.get(id(manifest))
         if answers is None:
             labels = [int.from_bytes(frame[26:30], "big") for frame in self._frames]
-            answers = self._answers[manifest] = sampling.watched(
+            answers = self._answers[id(manifest)] = sampling.watched(
                 manifest.key0, manifest.key1, manifest.threshold, labels
             )
         return answers[index]
@@ -402,42 +399,30 @@ def _without(tables: Tables) -> Tables:
     )
 
 
-def _with_plan(tables: Tables, plan: Plan, nf: str, scope: Scope, *, update: bool) -> Tables:
+def _with_plan(tables: Tables, plan: Plan, scope: Scope, *, update: bool) -> Tables:
     path = scope.path
     entries = dict(tables.entries)
     classifiers = dict(tables.classifiers)
-    before: set[str] = set()
-    if update:
-        before = reachable(tables, path, [ToNf(nf, scope.in_port)])
-        left = scope.out_port or next((key[2] for key in plan.classifiers), "")
-        if plan.classifiers:
-            classifiers.pop((nf, path, left), None)
-        elif left:
-            classifiers.pop((nf, path, left), None)
-        else:
-            for key in [k for k in classifiers if k[:2] == (nf, path)]:
-                del classifiers[key]
-        if scope.in_port and not plan.classifiers:
-            entries.pop(path, None)
     if plan.classifiers:
         entries |= plan.entries
+    elif scope.in_port:
+        entries.pop(path, None)
+    classifiers.pop(plan.first, None)
     classifiers |= plan.classifiers
     after = replace(tables, entries=entries, classifiers=classifiers)
-    if update:
-        # What the old chain came to and no chain of this path comes to now is cleared.
-        roots = [entries[path]] if path in entries else []
-        gone = before - reachable(after, path, roots)
-        if path in entries or not plan.classifiers:
-            kept = {k: v for k, v in classifiers.items() if k[1] != path or k[0] not in gone}
-            after = replace(after, classifiers=kept)
-    return after
+    if not update or not (path in entries or scope.in_port):
+        return after
+    # What the old chain came to, and nothing of this path comes to any more, is cleared.
+    old = reachable(tables, path, plan.first[0])
+    now = reachable(after, path, entries[path].nf) if path in entries else set[str]()
+    return replace(
+        after,
+        classifiers={
+            key: following
+            for key, following in classifiers.items()
+            if key[1] != path or key[0] in now or key[0] not in old
+        },
+    )
 
 
-__all__ = [
-    "CHAINING_PROTOCOLS",
-    "Configured",
-    "Exit",
-    "NfSpec",
-    "Worker",
-    "known_types",
-]
+__all__ = ["CHAINING_PROTOCOLS", "Configured", "NfSpec", "Worker", "known_types"]

@@ -1,0 +1,131 @@
+"""`python -m servernf.runtime`: one worker process on one interface, one core.
+
+Prints one JSON line when it is ready, `{"ready": true, "name", "api", "interface", "mac", "pid"}`,
+and ends with exit code 0 on SIGTERM or SIGINT. Errors go to stderr; the exit code is the error's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import gc
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.errors import EnvironmentMissing, InputError, OrchestratorError
+from orchestrator.wire.addresses import mac_text
+from orchestrator.wire.packetio import PacketSocket
+from servernf.network_function import known_types
+from servernf.runtime.loop import run
+from servernf.runtime.service import Place, Tls, serve
+from servernf.runtime.worker import Worker
+
+BATCH = 64
+_SIOCGIFHWADDR = 0x8927
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker until it is told to stop; the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except OrchestratorError as error:
+        print(f"servernf.runtime: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m servernf.runtime", description=__doc__)
+    parser.add_argument("--name", required=True, help="the worker's name, e.g. server1-core1")
+    parser.add_argument("--interface", required=True, help="its (macvlan) interface")
+    parser.add_argument("--api", required=True, help="unix:/path.sock or HOST:PORT")
+    parser.add_argument("--tls-cert", type=Path, help="PEM certificate of this worker")
+    parser.add_argument("--tls-key", type=Path, help="its PEM key")
+    parser.add_argument("--tls-ca", type=Path, help="PEM certificates that clients are signed by")
+    parser.add_argument("--cpu", type=int, default=-1, help="CPU to run on (default: any)")
+    parser.add_argument("--samples", type=Path, help="write samples to this file, too")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    tls = _tls(options.tls_cert, options.tls_key, options.tls_ca)
+    if options.cpu >= 0:
+        try:
+            os.sched_setaffinity(0, {options.cpu})
+        except OSError as error:
+            raise InputError(f"--cpu {options.cpu}: {error.strerror}") from None
+    mac = interface_mac(options.interface)
+    # The signal wakes the loop through a socket, so that none is missed between two polls.
+    wake, waker = socket.socketpair()
+    waker.setblocking(False)
+    signal.set_wakeup_fd(waker.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    worker = Worker(options.name, mac)
+    if options.samples is not None:
+        try:
+            worker.shim.write_to(options.samples)
+        except OSError as error:
+            raise InputError(f"--samples {options.samples}: {error.strerror}") from None
+    try:
+        # The macvlan interface passes on what its own MAC is the destination of.
+        frames = PacketSocket(options.interface, batch=BATCH, promiscuous=False)
+    except OSError as error:
+        raise EnvironmentMissing(
+            f"--interface {options.interface}: {error.strerror} (raw sockets need CAP_NET_RAW)"
+        ) from None
+    with frames:
+        known_types()
+        place = Place(interface=options.interface, cpu=options.cpu)
+        server, service, api = serve(worker, options.api, tls, place=place)
+        gc.collect()
+        gc.freeze()  # what is there by now stays: the collector need not look at it again
+        gc.set_threshold(50_000, 20, 20)
+        ready = {
+            "ready": True,
+            "name": options.name,
+            "api": api,
+            "interface": options.interface,
+            "mac": mac_text(mac),
+            "pid": os.getpid(),
+        }
+        print(json.dumps(ready), flush=True)
+        try:
+            run(worker, frames, wake.fileno())
+        finally:
+            service.stopping.set()
+            server.stop(grace=0.5).wait()
+            worker.shim.close()
+    return 0
+
+
+def interface_mac(interface: str) -> int:
+    """The MAC address of a network interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        request = struct.pack("256s", interface.encode()[:15])
+        try:
+            answer = fcntl.ioctl(probe.fileno(), _SIOCGIFHWADDR, request)
+        except OSError as error:
+            raise InputError(f"--interface {interface}: {error.strerror}") from None
+    return int.from_bytes(answer[18:24], "big")
+
+
+def _tls(cert: Path | None, key: Path | None, ca: Path | None) -> Tls | None:
+    if cert is None and key is None and ca is None:
+        return None
+    if cert is None or key is None:
+        raise InputError("--tls-cert and --tls-key belong together")
+    try:
+        return Tls(cert.read_bytes(), key.read_bytes(), ca.read_bytes() if ca else None)
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,11 +20,12 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from orchestrator.emulation import children, commands, setup
-from orchestrator.emulation.setup import capacity_line
 from orchestrator.emulation.environment import mininet_folder
 from orchestrator.emulation.naming import worker_interface, worker_name
+from orchestrator.emulation.setup import capacity_line
 from orchestrator.emulation.state import (
     Handle,
     HostState,
@@ -205,7 +206,7 @@ class Supervisor:
         self.folder = Path(state.run_dir)
         self.ports = children.Ports()
         self.children: list[children.Child] = []
-        self.net: Mininet | None = None
+        self.net: Any = None
         self.stopping = False
 
     def spawn(self, name: str, argv: list[str], port: int = 0) -> children.Child:
@@ -386,6 +387,7 @@ def _together(jobs: list[tuple[list[str], list[str]]]) -> None:
         process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        assert process.stdin is not None
         process.stdin.write("".join(f"{line}\n" for line in lines))
         process.stdin.flush()
         running.append((argv, process))
@@ -440,9 +442,9 @@ def main() -> int:
     except Stop:
         supervisor.stopping = True
         log("stopping")
-        # Meant for a `net_up` that still waits; in the log otherwise.
-        with suppress(Stop):
-            report(error="the network was stopped while it started")
+        if supervisor.state.phase == "starting":
+            with suppress(Stop):
+                report(error="the network was stopped while it started")
     except Exception as e:
         supervisor.stopping, code = True, 1
         log(f"{type(e).__name__}: {e}")

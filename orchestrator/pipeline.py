@@ -16,8 +16,8 @@ from orchestrator.model.cuts import SERVER, SWITCH, Cuts
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core, Plan
 from orchestrator.model.topology import Topology
-import orchestrator.nfs  # every NF registers itself
-from orchestrator.nfs.base import NetworkFunction, lookup
+from orchestrator.nfs import lookup
+from orchestrator.nfs.base import NetworkFunction
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.model import place
 from orchestrator.placement.resources import Network, Used

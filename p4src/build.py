@@ -1,7 +1,7 @@
 """Compile every pipeline with p4c into `build/`: BMv2 JSON, P4Info text, and what they came from.
 
 Run by `make p4`. `build/build.json` holds p4c's version and the digest of all sources;
-a test fails when the sources have changed since, and, where p4c is on PATH, when a fresh build differs.
+a test fails when the sources have changed since or, where p4c is on PATH, a fresh build differs.
 """
 
 from __future__ import annotations

@@ -130,9 +130,7 @@ def _batch(
     return request.SerializeToString(deterministic=True)
 
 
-def _unbatch(
-    schema: Schema, data: bytes
-) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:
+def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:
     entries: list[TableEntry] = []
     floods: list[FloodGroup] = []
     for update in p4r.WriteRequest.FromString(data).updates:

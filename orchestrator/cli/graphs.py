@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,10 +25,12 @@ graph_app = typer.Typer(help="Check service graphs, print their JSON Schema.", n
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.add_typer(graph_app, name="graph")
-    app.command("compile", epilog="Example: orchestrator compile graph.json -t leaf-spine --explain")(
-        compile_command
+    app.command(
+        "compile", epilog="Example: orchestrator compile graph.json -t leaf-spine --explain"
+    )(compile_command)
+    app.command("place", epilog="Example: orchestrator place graph.json -t fat-tree-k4")(
+        place_command
     )
-    app.command("place", epilog="Example: orchestrator place graph.json -t fat-tree-k4")(place_command)
 
 
 @graph_app.command("check", epilog="Example: orchestrator graph check graph.json -t leaf-spine")
@@ -51,8 +54,10 @@ def check(
         return
     for warning in loaded.warnings:
         warn(warning)
-    say(f"{graph}: {found.name} is valid: {len(found.nfs)} NFs, {len(found.edges)} edges, "
-        f"{len(found.traffic)} traffics")
+    say(
+        f"{graph}: {found.name} is valid: {len(found.nfs)} NFs, {len(found.edges)} edges, "
+        f"{len(found.traffic)} traffics"
+    )
 
 
 @graph_app.command("schema", epilog="Example: orchestrator graph schema > graph.schema.json")
@@ -126,21 +131,18 @@ def print_stories(result: Compiled) -> None:
     print_table(
         f"The cut of {result.bundle.graph}",
         ("element", "runs on", "block", "entries#", "why"),
-        (
-            (s.unit, s.device, s.slot or "NF", s.entries or "", s.why)
-            for s in result.bundle.stories
-        ),
+        ((s.unit, s.device, s.slot or "NF", s.entries or "", s.why) for s in result.bundle.stories),
     )
     for line in result.bundle.plan.notes:
         say(line)
 
 
-def print_entries(counts: dict[str, dict[str, int]] | dict[str, object]) -> None:
+def print_entries(counts: Mapping[str, Mapping[str, int]]) -> None:
     """Entries per switch and table."""
     rows = [
         (switch, table, count)
         for switch, tables in counts.items()
-        for table, count in sorted(dict(tables).items())  # type: ignore[call-overload]
+        for table, count in sorted(tables.items())
     ]
     print_table("Entries of the graph", ("switch", "table", "entries#"), rows)
 

@@ -160,7 +160,9 @@ def samples(
             ),
         )
     if not best:
-        say("no sampled packet was seen; is traffic flowing, and verification.sampling_rate above 0?")
+        say(
+            "no sampled packet was seen; is traffic flowing, and verification.sampling_rate above 0?"
+        )
 
 
 def clock_words(us: int) -> str:
@@ -193,8 +195,13 @@ def doctor(as_json: Json = False) -> None:
         "This machine",
         ("part", "has", "detail", "needed for", "how to get it"),
         (
-            (c.name, "yes" if c.present else "no", c.detail, c.needed_for,
-             "" if c.present else c.get)
+            (
+                c.name,
+                "yes" if c.present else "no",
+                c.detail,
+                c.needed_for,
+                "" if c.present else c.get,
+            )
             for c in checks
         ),
     )

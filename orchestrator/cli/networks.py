@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from orchestrator.emulation import NetworkState
 
 NetworkName = Annotated[
-    str, typer.Option("--network", "-n", help="Name of a running network; the only one if left out.")
+    str,
+    typer.Option("--network", "-n", help="Name of a running network; the only one if left out."),
 ]
 
 net_app = typer.Typer(help="Run a topology as a live network (Mininet).", no_args_is_help=True)
@@ -26,7 +27,9 @@ net_app = typer.Typer(help="Run a topology as a live network (Mininet).", no_arg
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.add_typer(net_app, name="net")
-    app.command("deploy", epilog="Example: orchestrator deploy examples/campus_edge/graph.json")(deploy)
+    app.command("deploy", epilog="Example: orchestrator deploy examples/campus_edge/graph.json")(
+        deploy
+    )
     app.command("undeploy", epilog="Example: orchestrator undeploy campus_edge")(undeploy)
     app.command("status", epilog="Example: orchestrator status --json")(status)
 
@@ -35,7 +38,9 @@ def register(app: typer.Typer) -> None:
 def up(
     topology: Annotated[str, typer.Argument(help="A topology file, or a shipped one's name.")],
     switch: Annotated[str, typer.Option(help="auto, bmv2 or softswitch.")] = "auto",
-    name: Annotated[str, typer.Option(help="Name of the network; the topology's if left out.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the network; the topology's if left out.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Start a network in the background; leftovers of a crashed one of that name are removed."""
@@ -49,7 +54,9 @@ def up(
     state = net_up(load_topology(topology), switch=switch, name=name or None, progress=note)
     Journal(state.name).clear()
     if as_json:
-        print_json({"name": state.name, "switches": {s.name: s.target for s in state.switches.values()}})
+        print_json(
+            {"name": state.name, "switches": {s.name: s.target for s in state.switches.values()}}
+        )
         return
     targets = sorted({s.target for s in state.switches.values()})
     say(
@@ -128,7 +135,9 @@ def deploy(
     ] = False,
     traffic: Annotated[
         Path | None,
-        typer.Option("--pcap", help="With --network memory: packets to send (from the first host)."),
+        typer.Option(
+            "--pcap", help="With --network memory: packets to send (from the first host)."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -148,14 +157,15 @@ def deploy(
         topology = network.partition(":")[2] or "leaf-spine"
         run_in_memory(loaded.graph, topology, traffic, as_json)
         return
-    from orchestrator.cli.output import _errors  # the progress bar goes where notes go
+    from rich.progress import Progress
+
+    from orchestrator.cli.output import errors  # the progress bar goes where notes go
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import deploy_graph
     from orchestrator.pipeline import entries_by_table
-    from rich.progress import Progress
 
     state = find_network(network)
-    with Progress(console=_errors, transient=True, disable=as_json) as bar:
+    with Progress(console=errors, transient=True, disable=as_json) as bar:
         task = bar.add_task("installing entries", total=None)
         done = deploy_graph(
             loaded.graph,
@@ -237,12 +247,22 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
         f"Graphs on {state.name}",
         ("graph", "owner", "id#", "deployed at", "worker cores#"),
         (
-            (d.bundle.graph, d.bundle.owner, d.bundle.graph_id, d.deployed_at, len(d.bundle.workers))
+            (
+                d.bundle.graph,
+                d.bundle.owner,
+                d.bundle.graph_id,
+                d.deployed_at,
+                len(d.bundle.workers),
+            )
             for d in deployed.values()
         ),
     )
     print_table(
         "Workers",
         ("worker", "counter", "value#"),
-        ((w, name, value) for w, values in metrics.items() for name, value in sorted(values.items())),
+        (
+            (w, name, value)
+            for w, values in metrics.items()
+            for name, value in sorted(values.items())
+        ),
     )

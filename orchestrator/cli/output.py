@@ -14,22 +14,22 @@ from rich.table import Table
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def fail(message: str) -> None:
     """An error message, on standard error."""
-    _errors.print(f"[bold red]error:[/] {_plain(message)}")
+    errors.print(f"[bold red]error:[/] {_plain(message)}")
 
 
 def warn(message: str) -> None:
     """A warning, on standard error."""
-    _errors.print(f"[yellow]warning:[/] {_plain(message)}")
+    errors.print(f"[yellow]warning:[/] {_plain(message)}")
 
 
 def note(message: str) -> None:
     """Progress in words, on standard error, so that standard output stays the result."""
-    _errors.print(_plain(message), style="dim")
+    errors.print(_plain(message), style="dim")
 
 
 def say(message: str) -> None:
@@ -47,9 +47,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
         number = column.endswith("#")
-        table.add_column(
-            column.rstrip("#"), justify="right" if number else "left", overflow="fold"
-        )
+        table.add_column(column.rstrip("#"), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_plain(str(cell)) for cell in row))
     console.print(table)

@@ -161,9 +161,7 @@ def flood_update(flood: FloodGroup, kind: p4r.Update.Type.ValueType) -> p4r.Upda
     return p4r.Update(type=kind, entity=entity)
 
 
-def clone_session_update(
-    session: int, port: int, kind: p4r.Update.Type.ValueType
-) -> p4r.Update:
+def clone_session_update(session: int, port: int, kind: p4r.Update.Type.ValueType) -> p4r.Update:
     """Update of a clone session with one copy to a port."""
     clone = p4r.CloneSessionEntry(session_id=session)
     clone.replicas.add(egress_port=port, instance=1)

@@ -15,10 +15,10 @@ from typing import Any
 
 import networkx as nx
 
-from orchestrator.model.versions import ALL_VERSIONS, narrow
 from orchestrator.model.cuts import SERVER, SWITCH, Arc, Cuts, Entry, Group, Unit
 from orchestrator.model.elements import DROP, Element, ElementGraph, Leave, RewriteProgram
 from orchestrator.model.graph import Port, ServiceGraph
+from orchestrator.model.versions import ALL_VERSIONS, narrow
 from orchestrator.nfs.base import NetworkFunction
 
 Functions = Mapping[str, NetworkFunction[Any]]

@@ -94,7 +94,9 @@ def lay_out(
         return name
 
     for arc in arcs:
-        steps[arc.source].next[arc.output] = arc.target if arc.target in here else exit_to(arc.target)
+        steps[arc.source].next[arc.output] = (
+            arc.target if arc.target in here else exit_to(arc.target)
+        )
     for target in first:
         if target not in here:
             exit_to(target)
@@ -104,7 +106,7 @@ def lay_out(
     return Layout(switch, steps, tuple(tagged), tuple(recirculated))
 
 
-def _order(steps: dict[str, Step]) -> nx.DiGraph:
+def _order(steps: dict[str, Step]) -> nx.DiGraph[str]:
     graph = nx.DiGraph()
     graph.add_nodes_from(steps)
     graph.add_edges_from((s.name, n) for s in steps.values() for n in s.next.values())
@@ -127,7 +129,8 @@ def _assign_slots(
         if step.is_exit or step.delivers:
             step.position = behind
             continue
-        assert step.unit is not None and step.unit.element is not None
+        assert step.unit is not None
+        assert step.unit.element is not None
         block = block_of(step.unit.element.program)
         need = {table: count for (_, table), count in footprint(step.unit).items()}
         options = [

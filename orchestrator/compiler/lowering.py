@@ -317,7 +317,9 @@ class _Lowering:
         return None if following is None else self._segment(layout.steps[following])
 
     def _element(self, layout: Layout, step: Step) -> Iterator[TableEntry]:
-        assert step.unit is not None and step.unit.element is not None and step.slot is not None
+        assert step.unit is not None
+        assert step.unit.element is not None
+        assert step.slot is not None
         unit, program = step.unit, step.unit.element.program
         segment = ("segment", Exact(self._segment(step)))
         instance = step.slot.instance
@@ -562,7 +564,12 @@ class _Lowering:
             macs = (("host_mac", host.mac), ("gateway_mac", GATEWAY_MAC))
             yield from self._host_addresses(host, segment, rewritten, (*macs, *where))
         yield TableEntry(
-            "deliver.mac", (segment, ("dst", Exact(GATEWAY_MAC))), "deliver.resolve", (), 0, "gateway"
+            "deliver.mac",
+            (segment, ("dst", Exact(GATEWAY_MAC))),
+            "deliver.resolve",
+            (),
+            0,
+            "gateway",
         )
         if local:
             self.floods += 1
@@ -702,7 +709,9 @@ def match_keys(match: Match, version: int) -> Iterator[tuple[str, Key]]:
 
 def neighbor_entry(port: int, version: int, address: int, origin: str) -> TableEntry:
     """The answer to ARP or ND for an address that the network owns, asked at a host-facing port."""
-    table, action, bits = ("nd", "answer_solicitation", 128) if version == 6 else ("arp", "answer_arp", 32)
+    table, action, bits = (
+        ("nd", "answer_solicitation", 128) if version == 6 else ("arp", "answer_arp", 32)
+    )
     return TableEntry(
         f"neighbor.{table}",
         (("ingress_port", Exact(port)), ("target", Lpm(address, bits))),

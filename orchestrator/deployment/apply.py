@@ -203,9 +203,7 @@ def _delete(driver: SwitchDriver, entries: Iterable[TableEntry], graph: str) -> 
     driver.write(driver.schema.updates(entries, graph, _DELETE))
 
 
-def _delete_tolerantly(
-    driver: SwitchDriver, entries: Iterable[TableEntry], graph: str
-) -> None:
+def _delete_tolerantly(driver: SwitchDriver, entries: Iterable[TableEntry], graph: str) -> None:
     """Delete those of the entries that the switch has with this very origin."""
     assert driver.schema is not None
     mine = {(entry.table, frozenset(entry.keys)) for entry in entries}

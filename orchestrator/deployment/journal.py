@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,7 +51,7 @@ class Journal:
         self.path = folder / f"{network}.sqlite"
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open(self) -> Generator[sqlite3.Connection]:
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(self.path, timeout=10)
         try:
@@ -87,7 +87,9 @@ class Journal:
     def record(self, bundle: Bundle, manifest: Manifest | None) -> None:
         """A graph is deployed."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        keys = (None,) * 3 if manifest is None else (manifest.threshold, manifest.key0, manifest.key1)
+        keys = (
+            (None,) * 3 if manifest is None else (manifest.threshold, manifest.key0, manifest.key1)
+        )
         with self._open() as connection:
             connection.execute(
                 "INSERT INTO graphs VALUES (?, ?, ?, ?, ?, ?, ?)",

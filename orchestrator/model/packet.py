@@ -52,7 +52,9 @@ def layout_of(frame: bytes | bytearray) -> Layout:
 
     def need(end: int, header: str) -> None:
         if end > size:
-            raise Malformed(f"the frame ends inside its {header} header ({size} bytes, needs {end})")
+            raise Malformed(
+                f"the frame ends inside its {header} header ({size} bytes, needs {end})"
+            )
 
     need(14, "Ethernet")
     ether_type = _word(frame, 12)
@@ -451,15 +453,11 @@ class Packet:
     def _patch(self, start: int, value: int, size: int) -> list[tuple[int, int]]:
         """Write `size` bytes; the 16-bit words before and after."""
         new = value.to_bytes(size, "big")
-        words = [
-            (_word(self.data, start + i), _word(new, i)) for i in range(0, size, 2)
-        ]
+        words = [(_word(self.data, start + i), _word(new, i)) for i in range(0, size, 2)]
         self.data[start : start + size] = new
         return words
 
-    def _update_checksum(
-        self, at: int, words: Iterable[tuple[int, int]]
-    ) -> list[tuple[int, int]]:
+    def _update_checksum(self, at: int, words: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """Update one checksum; its own words before and after."""
         changes = list(words)
         if not changes:

@@ -94,9 +94,7 @@ def _worker_points(worker: WorkerClient, cursor: int) -> tuple[list[Point], int]
     return points, cursor
 
 
-def open_all(
-    stack: ExitStack, sessions: list[SwitchClient] | list[WorkerClient]
-) -> None:
+def open_all(stack: ExitStack, sessions: list[SwitchClient] | list[WorkerClient]) -> None:
     """Open many sessions at once."""
     with ThreadPoolExecutor(max_workers=16) as pool:
         list(pool.map(stack.enter_context, sessions))

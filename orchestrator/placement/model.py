@@ -195,9 +195,7 @@ class _Model:
             by_target: dict[str, list[cp_model.IntVar]] = defaultdict(list)
             for source in self._ends(arc.source):
                 for target in self._ends(arc.target):
-                    trees = (
-                        (0,) if source == target else self.fabric.distinct_trees(source, target)
-                    )
+                    trees = (0,) if source == target else self.fabric.distinct_trees(source, target)
                     for tree in trees:
                         key = (arc.source, arc.target, source, target, tree)
                         literal = self.model.new_bool_var(f"hop[{','.join(map(str, key))}]")
@@ -450,13 +448,9 @@ class _Model:
             switch_of={u: d for u, d in chosen.items() if u not in self.group_of},
             cores_of=tuple(cores),
             tree_of={(s, t): tree for s, t, _, _, tree in sorted(used)},
-            hops=tuple(
-                Hop(a, b, tree, rates[s, t]) for s, t, a, b, tree in sorted(used) if a != b
-            ),
+            hops=tuple(Hop(a, b, tree, rates[s, t]) for s, t, a, b, tree in sorted(used) if a != b),
             latency_us={
-                want.traffic.name: self._latency(used, want)
-                for want in self.wants
-                if want.units
+                want.traffic.name: self._latency(used, want) for want in self.wants if want.units
             },
             core_load=load,
             status=status,
@@ -467,7 +461,9 @@ class _Model:
     def _latency(self, used: Iterable[tuple[str, str, str, str, int]], want: Demand) -> int:
         """Longest way to the egress under the chosen hops: the model's times are only bounds."""
         way = {(s, t): (a, b, tree) for s, t, a, b, tree in used}
-        order = nx.DiGraph([*want.arcs, *((f"@{s}", f) for s, f in want.entries if f in want.units)])
+        order = nx.DiGraph(
+            [*want.arcs, *((f"@{s}", f) for s, f in want.entries if f in want.units)]
+        )
         at: dict[str, int] = {}
         for unit in nx.topological_sort(order):
             at[unit] = max(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -71,7 +71,7 @@ def expected_rates(wants: tuple[Demand, ...]) -> dict[tuple[str, str], float]:
 
     Constraints do not use it: there, every branch may get everything.
     """
-    rates: Counter[tuple[str, str]] = Counter()
+    rates: defaultdict[tuple[str, str], float] = defaultdict(float)
     for want in wants:
         order = nx.DiGraph(want.arcs)
         firsts = [(f"@{switch}", unit) for switch, unit in want.entries if unit in want.units]
@@ -94,9 +94,7 @@ def group_cycles(cuts: Cuts, group: int, wants: tuple[Demand, ...], functions: F
             unit = cuts.units[name]
             if unit.kind == SERVER and name in demand.units:
                 cost = functions[unit.nf].cost
-                cycles = (
-                    cost.cycles_per_packet + cost.cycles_per_byte * demand.traffic.packet_bytes
-                )
+                cycles = cost.cycles_per_packet + cost.cycles_per_byte * demand.traffic.packet_bytes
                 total += demand.packets_per_second * cycles
     return total
 

@@ -1,4 +1,4 @@
-"""What a P4 pipeline offers, read from its P4Info: the capability that placement and lowering use."""
+"""What a P4 pipeline offers, read from its P4Info: what placement and lowering may use."""
 
 from __future__ import annotations
 

@@ -40,7 +40,9 @@ class Artifact:
 def artifact(pipeline: str, target: str) -> Artifact:
     """The shipped build of a pipeline for a target; InputError naming the valid ones."""
     if target not in _ARCHITECTURE:
-        raise InputError(f"no pipeline is shipped for {unknown('target', target, tuple(_ARCHITECTURE))}")
+        raise InputError(
+            f"no pipeline is shipped for {unknown('target', target, tuple(_ARCHITECTURE))}"
+        )
     if pipeline not in _SLOTS:
         raise InputError(unknown("pipeline", pipeline, tuple(_SLOTS)))
     name = f"{pipeline}_{_ARCHITECTURE[target]}"

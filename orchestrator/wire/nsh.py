@@ -13,7 +13,9 @@ from dataclasses import dataclass
 ETHERTYPE_NSH = 0x894F
 TAG_BYTES = 38
 INITIAL_TTL = 63
-_TAG = struct.Struct("!6s6sHHBBIIIII")  # Ethernet; base header: ver..length, MD type, next; path; words
+_TAG = struct.Struct(
+    "!6s6sHHBBIIIII"
+)  # Ethernet; base header: ver..length, MD type, next; path; words
 _NEXT_ETHERNET = 3
 
 

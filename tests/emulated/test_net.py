@@ -1,0 +1,352 @@
+"""Live networks: what `net_up` builds, and that nothing of it is left, however it ends.
+
+Oracle: the kernel (namespaces, interfaces, processes before and after). Blind spot: forwarding,
+since no pipeline is loaded here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import eventually
+
+from orchestrator.emulation import (
+    NetworkState,
+    list_networks,
+    load_state,
+    net_down,
+    net_status,
+    net_up,
+    run_in_host,
+    start_in_host,
+)
+from orchestrator.emulation.environment import require_emulation
+from orchestrator.emulation.marker import VARIABLE, marked
+from orchestrator.errors import EnvironmentMissing, NetworkError
+from orchestrator.model.topology import Host, Link, Server, Switch, Topology
+from orchestrator.wire.addresses import device_mac, mac_text
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _missing() -> str:
+    try:
+        require_emulation()
+    except EnvironmentMissing as e:
+        return str(e)
+    return ""
+
+
+pytestmark = pytest.mark.skipif(bool(_missing()), reason=_missing())
+
+TARGETS = [
+    pytest.param(
+        "bmv2",
+        marks=pytest.mark.skipif(
+            not shutil.which("simple_switch_grpc"), reason="BMv2: not installed"
+        ),
+    ),
+    "softswitch",
+]
+
+
+def host(number: int, subnet: int) -> Host:
+    return Host(
+        f"h{number}",
+        0x0A_00_00_00_00_00 + number,
+        (
+            ipaddress.ip_interface(f"10.0.{subnet}.{number}/24"),
+            ipaddress.ip_interface(f"fd00:{subnet}::{number}/64"),
+        ),
+        (ipaddress.ip_address(f"10.0.{subnet}.254"), ipaddress.ip_address(f"fd00:{subnet}::fe")),
+    )
+
+
+def topology(name: str = "test") -> Topology:
+    """Two switches, a server, two hosts."""
+    ends = [("a", 1, "b", 1), ("a", 2, "server", 0), ("a", 3, "h1", 0), ("b", 2, "h2", 0)]
+    return Topology(
+        name=name,
+        switches={n: Switch(n, i, "auto", "edge", {}) for i, n in enumerate("ab", 1)},
+        servers={"server": Server("server", 3, 3, 1, 2_000_000_000, 1 << 30)},
+        smartnics={},
+        hosts={"h1": host(1, 1), "h2": host(2, 2)},
+        links=tuple(Link(a, i, b, j, 100_000_000, 5) for a, i, b, j in ends),
+        trees=1,
+    )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a network could leave behind."""
+
+    interfaces: frozenset[str]
+    namespaces: frozenset[int]
+    processes: frozenset[str]
+    files: frozenset[str]
+
+
+def machine(base: Path) -> Machine:
+    namespaces: set[int] = set()
+    processes: set[str] = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            namespaces.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
+        except OSError:
+            continue
+        if f"{VARIABLE}=".encode() in environment:
+            processes.add(f"{pid} {command}")
+    files = frozenset(str(path) for path in base.rglob("*") if not path.is_dir())
+    ours = frozenset(i for i in os.listdir("/sys/class/net") if re.match(r"o[0-9a-f]{4}s", i))
+    return Machine(ours, frozenset(namespaces), frozenset(processes), files)
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """State and sockets of this test alone, under a short path; every network is removed."""
+    base = Path(tempfile.mkdtemp(prefix="net-"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(base / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    yield base
+    for name in list_networks():
+        net_down(name)
+    shutil.rmtree(base)
+
+
+def up(name: str = "test", switch: str = "auto", **options: bool) -> NetworkState:
+    return net_up(topology(name), switch=switch, **{"workers": False, **options})
+
+
+def clean_again(folder: Path, before: Machine) -> bool:
+    """Compared with `eventually`: other processes of this machine come and go."""
+    after = machine(folder)
+    assert after.interfaces <= before.interfaces
+    assert after.processes <= before.processes
+    assert after.namespaces <= before.namespaces
+    assert after.files == before.files
+    return True
+
+
+def interface(state: NetworkState, host: str, name: str) -> dict[str, object]:
+    shown = run_in_host(
+        state, host, ["ip", "-json", "-detail", "address", "show", name], check=True
+    )
+    return json.loads(shown.stdout)[0]
+
+
+@pytest.mark.parametrize("switch", TARGETS)
+def test_up_status_down_leaves_nothing(folder: Path, switch: str) -> None:
+    before = machine(folder)
+    state = up(switch=switch)
+
+    assert state.phase == "running"
+    assert load_state("test") == state
+    assert state.topology == topology()
+    assert {s.target for s in state.switches.values()} == {switch}
+    assert state.switches["b"].device_id == 2
+    assert sorted(state.switches["a"].interfaces) == [1, 2, 3]
+    assert all(len(i) <= 15 for s in state.switches.values() for i in s.interfaces.values())
+    (status,) = net_status("test")
+    assert (status.health, status.dead) == ("running", ())
+    files = [*folder.rglob("*.json"), *folder.rglob("*.log")]
+    assert folder / "state/orchestrator/networks/test.json" in files
+    assert (folder / "state/orchestrator/networks/test.json").stat().st_mode & 0o777 == 0o600
+    assert (folder / "state/orchestrator/networks").stat().st_mode & 0o777 == 0o700
+
+    # A traffic server that somebody forgot goes, too.
+    start_in_host(state, "h1", ["sleep", "1000"], stdout=subprocess.DEVNULL).pid  # noqa: B018
+    net_down("test")
+
+    assert list_networks() == []
+    eventually(lambda: clean_again(folder, before))
+
+
+def test_a_running_network_is_not_started_twice(folder: Path) -> None:
+    up()
+    with pytest.raises(NetworkError, match="'test' is up already"):
+        up()
+    assert net_status("test")[0].health == "running"
+
+
+def test_two_networks_side_by_side(folder: Path) -> None:
+    before = machine(folder)
+    one, two = up("one"), up("two")
+
+    assert one.id != two.id
+    addresses = {s.grpc_address for n in (one, two) for s in n.switches.values()}
+    assert len(addresses) == 4
+    net_down("one")
+    assert [s.health for s in net_status()] == ["running"]
+    assert run_in_host(two, "h1", ["true"]).returncode == 0
+    net_down("two")
+    eventually(lambda: clean_again(folder, before))
+
+
+@pytest.mark.parametrize("then", ["up", "down"])
+def test_killed_supervisor_is_cleaned_up(folder: Path, then: str) -> None:
+    before = machine(folder)
+    old = up()
+    guest = start_in_host(old, "h2", ["sleep", "1000"], stdout=subprocess.DEVNULL)
+    os.kill(old.supervisor, signal.SIGKILL)
+    eventually(lambda: net_status("test")[0].health == "crashed")
+
+    if then == "up":
+        new = up()
+        assert new.id != old.id
+        assert net_status("test")[0].health == "running"
+        assert not marked(old.id)
+    net_down("test")
+
+    assert guest.wait(5) == -signal.SIGKILL
+    eventually(lambda: clean_again(folder, before))
+
+
+def test_interrupted_start_leaves_nothing(folder: Path) -> None:
+    before = machine(folder)
+
+    def interrupt(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        net_up(topology(), switch="auto", workers=False, progress=interrupt)
+    assert list_networks() == []
+    eventually(lambda: clean_again(folder, before))
+
+
+def test_killed_caller_leaves_nothing(folder: Path) -> None:
+    """`net up` itself dies while the network starts: the supervisor notices."""
+    before = machine(folder)
+    program = (
+        "import os, signal, sys; sys.path[:0] = sys.argv[1:]; from test_net import *;"
+        "net_up(topology(), workers=False, progress=lambda l: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    paths = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/emulated")]
+    done = subprocess.run([sys.executable, "-c", program, *paths], check=False)
+    assert done.returncode == -signal.SIGKILL
+    eventually(lambda: clean_again(folder, before))
+
+
+def test_failed_start_says_why_and_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = machine(folder)
+    broken = folder / "bin"
+    broken.mkdir()
+    (broken / "simple_switch_grpc").write_text("#!/bin/sh\necho 'no port for you' >&2\nexit 3\n")
+    (broken / "simple_switch_grpc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken}:{os.environ['PATH']}")
+    with pytest.raises(NetworkError, match=r"(?s)[ab] did not start:.*no port for you"):
+        up(switch="bmv2")
+    assert list_networks() == []
+    shutil.rmtree(broken)
+    eventually(lambda: clean_again(folder, before))
+
+
+def test_a_dead_switch_shows_in_the_status(folder: Path) -> None:
+    state = up()
+    os.kill(state.switches["b"].pid, signal.SIGKILL)
+
+    status = eventually(lambda: next(s for s in net_status("test") if s.dead))
+
+    assert status.health == "degraded"
+    assert [(c.kind, c.name) for c in status.dead] == [("switch", "b")]
+    eventually(lambda: "b ended: SIGKILL" in state.log.read_text())
+
+
+def test_hosts_are_set_up(folder: Path) -> None:
+    state = up()
+    shown = interface(state, "h1", "eth0")
+
+    assert shown["mtu"] == 1500
+    assert shown["address"] == mac_text(state.hosts["h1"].mac)
+    assert isinstance(shown["addr_info"], list)
+    addresses = {f"{a['local']}/{a['prefixlen']}" for a in shown["addr_info"]}
+    assert {"10.0.1.1/24", "fd00:1::1/64"} <= addresses
+    assert not any(a.get("tentative") for a in shown["addr_info"])
+    for family, gateway in (("-4", "10.0.1.254"), ("-6", "fd00:1::fe")):
+        routes = run_in_host(state, "h1", ["ip", family, "-json", "route", "show", "default"])
+        assert [r["gateway"] for r in json.loads(routes.stdout)] == [gateway]
+    features = run_in_host(state, "h1", ["ethtool", "-k", "eth0"], check=True).stdout
+    for feature in (
+        "tx-checksumming",
+        "rx-checksumming",
+        "scatter-gather",
+        "tcp-segmentation-offload",
+        "generic-segmentation-offload",
+        "generic-receive-offload",
+    ):
+        assert f"{feature}: off" in features
+
+
+def test_inside_links_carry_the_tag(folder: Path) -> None:
+    state = up()
+    for name in [i for s in state.switches.values() for i in s.interfaces.values()]:
+        assert Path(f"/sys/class/net/{name}/mtu").read_text().strip() == "1600"
+        assert Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").read_text().strip() == "1"
+    assert interface(state, "server", "eth0")["mtu"] == 1600
+
+
+def test_a_worker_core_has_its_own_mac(folder: Path) -> None:
+    state = up()
+    for core in (1, 2):
+        shown = interface(state, "server", f"core{core}")
+        assert shown["address"] == mac_text(device_mac(3, core=core))
+        assert shown["mtu"] == 1600
+        linkinfo = shown["linkinfo"]
+        assert isinstance(linkinfo, dict)
+        assert (linkinfo["info_kind"], linkinfo["info_data"]["mode"]) == ("macvlan", "private")
+    absent = run_in_host(state, "server", ["ip", "link", "show", "core3"])
+    assert absent.returncode != 0, "core 3 is reserved"
+
+
+def test_the_gateway_is_asked_for(folder: Path) -> None:
+    """No static neighbours: ARP and neighbour solicitations leave the host, nobody answers yet."""
+    state = up()
+    neighbours = run_in_host(state, "h1", ["ip", "neigh"]).stdout
+    assert "PERMANENT" not in neighbours
+    for gateway in ("10.0.1.254", "fd00:1::fe"):
+        run_in_host(state, "h1", ["ping", "-c", "1", "-W", "1", gateway])
+        neighbours = run_in_host(state, "h1", ["ip", "neigh", "show", gateway]).stdout
+        assert "FAILED" in neighbours or "INCOMPLETE" in neighbours, neighbours
+
+
+def test_a_quiet_network(folder: Path) -> None:
+    """The machine's own stack says nothing on a switch's ports, nor does a server."""
+    state = up()
+    ports = state.switches["a"].interfaces
+    for name in (ports[1], ports[2]):
+        sent = Path(f"/sys/class/net/{name}/statistics/tx_packets").read_text()
+        received = Path(f"/sys/class/net/{name}/statistics/rx_packets").read_text()
+        assert (int(sent), int(received)) == (0, 0)
+
+
+def test_link_capacities_on_request(folder: Path) -> None:
+    state = up(limit_links=True)
+    port = state.switches["a"].interfaces[3]
+    shown = subprocess.run(["tc", "qdisc", "show", "dev", port], capture_output=True, text=True)
+    assert "tbf" in shown.stdout
+    assert "rate 100Mbit" in shown.stdout
+
+
+def test_unknown_hosts_and_networks_are_named(folder: Path) -> None:
+    state = up()
+    with pytest.raises(
+        NetworkError, match=r"unknown host 'h3'; did you mean .*known: h1, h2, server"
+    ):
+        run_in_host(state, "h3", ["true"])
+    with pytest.raises(NetworkError, match=r"unknown network 'tset'; did you mean 'test'"):
+        net_down("tset")

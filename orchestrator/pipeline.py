@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from orchestrator.compiler.cuts import cut
 from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.lowering import Lowered, footprint_of, lower
-from orchestrator.errors import InfeasibleError, InputError
+from orchestrator.errors import InfeasibleError
+from orchestrator.graph import check_hosts, functions_of
 from orchestrator.model.bundle import Bundle, Story
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core, Plan
 from orchestrator.model.topology import Topology
-from orchestrator.nfs import lookup
-from orchestrator.nfs.base import NetworkFunction
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.model import place
 from orchestrator.placement.resources import Network, Used
@@ -35,11 +33,6 @@ class Compiled:
     bundle: Bundle
 
 
-def functions_of(graph: ServiceGraph) -> dict[str, NetworkFunction[Any]]:
-    """The NF objects of a graph's instances."""
-    return {nf.name: lookup(nf.type)(nf.name, nf.config) for nf in graph.nfs.values()}
-
-
 def compile_graph(
     graph: ServiceGraph,
     topology: Topology,
@@ -49,7 +42,7 @@ def compile_graph(
     warnings: tuple[str, ...] = (),
 ) -> Compiled:
     """Cut, place and lower a graph onto a topology, beside what `used` says is taken."""
-    check_hosts(graph, topology)
+    warnings = (*warnings, *check_hosts(graph, topology))
     fabric = Fabric(topology)
     functions = functions_of(graph)
     pipelines = {s.name: capability(s.pipeline, s.target) for s in topology.switches.values()}
@@ -83,20 +76,6 @@ def compile_graph(
         warnings=warnings,
     )
     return Compiled(cuts, plan, lowered, bundle)
-
-
-def check_hosts(graph: ServiceGraph, topology: Topology) -> None:
-    """Every host of the graph's endpoints must be in the topology."""
-    known = tuple(topology.hosts)
-    problems = [
-        f"{graph.source or graph.name}: endpoints.{endpoint.name}.hosts: no host '{host}' in "
-        f"topology {topology.name} (hosts: {', '.join(known)})"
-        for endpoint in graph.endpoints.values()
-        for host in endpoint.hosts
-        if host not in topology.hosts
-    ]
-    if problems:
-        raise InputError(problems)
 
 
 def used_by(bundles: Mapping[str, Bundle]) -> Used:

@@ -42,8 +42,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Report every problem of a service graph at once."""
-    from orchestrator.graph import load_graph, load_topology
-    from orchestrator.pipeline import check_hosts
+    from orchestrator.graph import check_hosts, load_graph, load_topology
 
     loaded = load_graph(graph)
     if topology:

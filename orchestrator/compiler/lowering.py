@@ -11,7 +11,6 @@ import networkx as nx
 
 from orchestrator.compiler.cuts import Functions
 from orchestrator.compiler.layout import EXIT_PREFIX, Layout, Step, lay_out, main_way
-from orchestrator.errors import CompileError
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts, Unit
 from orchestrator.model.elements import DROP, FilterProgram, RewriteProgram, RouteProgram
 from orchestrator.model.entries import (
@@ -66,7 +65,7 @@ def lower(
     graph_id: int,
     epoch: int = 0,
 ) -> Lowered:
-    """Entries and chains; CompileError when the graph asks for what the topology does not have."""
+    """Entries and chains of a placed graph."""
     return _Lowering(graph, functions, cuts, plan, fabric, pipelines, graph_id, epoch).run()
 
 
@@ -396,7 +395,6 @@ class _Lowering:
         yield TableEntry(
             f"{instance}.segments_routed", (segment,), f"{instance}.route_here", (), 0, unit.nf
         )
-        unknown: dict[str, None] = {}
         for route in program.routes:
             prefix = route.prefix
             if prefix.version not in unit.versions:
@@ -412,11 +410,11 @@ class _Lowering:
                 action, params = "connected", (("segment", go),)
             else:
                 host = self.hosts.get(route.next_hop)
-                if host is None:
-                    unknown[route.rule] = None
-                    continue
-                action = "next_hop"
-                params = (("mac", host.mac), ("gateway_mac", GATEWAY_MAC), ("segment", go))
+                if host is None:  # nobody's address; `graph check` warns
+                    action, params = "unreachable", ()
+                else:
+                    action = "next_hop"
+                    params = (("mac", host.mac), ("gateway_mac", GATEWAY_MAC), ("segment", go))
             yield TableEntry(
                 f"{instance}.{VERSION_TABLE[prefix.version]}",
                 keys,
@@ -424,13 +422,6 @@ class _Lowering:
                 params,
                 0,
                 f"{unit.nf}: {route.rule}",
-            )
-        if unknown:
-            listed = ", ".join(list(unknown)[:5])
-            raise CompileError(
-                f"{self.graph.name}: {unit.nf}: {len(unknown)} routes have a next hop that is no "
-                f"host of the graph's endpoints (first: {listed}); "
-                f"hosts: {', '.join(sorted({h.name for h in self.hosts.values()}))}"
             )
 
     def _exit(self, switch: str, layout: Layout, step: Step) -> Iterator[TableEntry]:

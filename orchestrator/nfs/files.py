@@ -106,6 +106,11 @@ def raise_problems(problems: list[str], name: str) -> None:
         raise InputError(problems)
 
 
+def located(name: str, problem: str) -> str:
+    """A text of `explain` with its file: `.path: text` as `name: path: text`."""
+    return f"{name}{problem}" if problem.startswith(":") else f"{name}: {problem.lstrip('.')}"
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Pydantic's errors as `.path.to.field: what, and what would be valid`."""
     return [_explain_one(dict(item), model) for item in error.errors(include_url=False)]

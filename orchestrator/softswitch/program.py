@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import UnsupportedFeature
+from orchestrator.softswitch.hashes import ALGORITHMS, STATEFUL
 
 Json = Any
 
@@ -25,6 +26,8 @@ PRIMITIVES = frozenset(
         "assign_VL",
         "assign_header",
         "assign_header_stack",
+        "assign_union",
+        "assign_union_stack",
         "add_header",
         "add_header_fast",
         "remove_header",
@@ -44,6 +47,8 @@ PRIMITIVES = frozenset(
         "register_read",
         "register_write",
         "truncate",
+        "execute_meter",
+        "generate_digest",
         "log_msg",
         "assert",
         "assume",
@@ -51,7 +56,7 @@ PRIMITIVES = frozenset(
         "_jump_if_zero",
     }
 )
-HASHES = frozenset({"crc16", "crc32", "csum16", "cksum16", "identity", "xor16"})
+HASHES = frozenset({*ALGORITHMS, *STATEFUL})
 MATCH_KINDS = frozenset({"exact", "lpm", "ternary", "range", "optional", "valid"})
 PARSER_OPS = frozenset({"extract", "extract_VL", "set", "verify", "shift", "advance", "primitive"})
 
@@ -64,6 +69,7 @@ class Field:
     width: int
     signed: bool
     varbit: bool = False
+    saturating: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,20 @@ class Stack:
     name: str
     type: HeaderType
     elements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """A header union: at most one of `members` (headers) is valid."""
+
+    name: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnionStack:
+    name: str
+    elements: tuple[Union, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +166,15 @@ class Table:
     size: int
     with_counters: bool
     entries: tuple[ConstEntry, ...]
+    profile: str | None = None
+    selects: bool = False
+    ages: bool = False
+    meter: str | None = None
+
+    @property
+    def rich(self) -> bool:
+        """Whether entries carry a timeout or a meter of their own."""
+        return self.ages or self.meter is not None
 
     def action_index(self, action_id: int) -> int:
         for i, action in enumerate(self.actions):
@@ -163,20 +192,34 @@ class Conditional:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionCall:
+    """An action run without a table."""
+
+    name: str
+    action: Action
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     name: str
     init: str | None
     tables: Mapping[str, Table]
     conditionals: Mapping[str, Conditional]
+    calls: Mapping[str, ActionCall]
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """`value` None is the default; `mask` None compares the whole key."""
+    """`value` None is the default; `mask` None compares the whole key.
+
+    `value_set` names the set whose members match, instead of `value`.
+    """
 
     value: int | None
     mask: int | None
     next_state: str | None
+    value_set: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +255,41 @@ class CounterArray:
 
 
 @dataclass(frozen=True, slots=True)
+class MeterArray:
+    """`target` is where a direct meter leaves the color, `table` whose entries have it."""
+
+    name: str
+    size: int
+    packets: bool
+    table: str | None
+    target: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LearnList:
+    """What one digest carries."""
+
+    id: int
+    name: str
+    elements: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionProfile:
+    """`selector` names the calculation that picks a group's member, if there is one."""
+
+    name: str
+    size: int
+    selector: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSet:
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class RegisterArray:
     name: str
     size: int
@@ -222,15 +300,23 @@ class RegisterArray:
 class Program:
     headers: Mapping[str, Header]
     stacks: Mapping[str, Stack]
+    unions: Mapping[str, Union]
+    union_stacks: Mapping[str, UnionStack]
+    union_of: Mapping[str, Union]
     init_state: str | None
     states: Mapping[str, ParseState]
     deparse_order: tuple[str, ...]
+    deparse_primitives: tuple[Json, ...]
     ingress: Pipeline
     egress: Pipeline
     calculations: Mapping[str, Calculation]
     checksums: tuple[Checksum, ...]
     counters: Mapping[str, CounterArray]
     registers: Mapping[str, RegisterArray]
+    meters: Mapping[str, MeterArray]
+    learn_lists: Mapping[int, LearnList]
+    profiles: Mapping[str, ActionProfile]
+    value_sets: Mapping[str, ValueSet]
     field_lists: Mapping[int, tuple[tuple[str, str], ...]]
     errors: Mapping[str, int]
     raw: Json
@@ -255,16 +341,11 @@ class _Reader:
         self.problems.append(f"{where}: {what}" + (f" ({valid})" if valid else ""))
 
     def refuse_sections(self) -> None:
-        for section, what in (
-            ("parse_vsets", "parser value sets"),
-            ("header_unions", "header unions"),
-            ("header_union_stacks", "header union stacks"),
-            ("meter_arrays", "meters"),
-            ("learn_lists", "digests"),
-            ("extern_instances", "custom externs"),
-        ):
-            for item in _list(self.raw, section):
-                self.refuse(f"{section}.{item.get('name')}", f"{what} are not implemented")
+        for item in _list(self.raw, "extern_instances"):
+            self.refuse(
+                f"extern_instances.{item.get('name')}",
+                f"extern '{item.get('type')}': custom externs are not implemented",
+            )
 
     def header_types(self) -> dict[str, HeaderType]:
         types: dict[str, HeaderType] = {}
@@ -276,9 +357,9 @@ class _Reader:
                     width = t.get("max_length", 0) * 8 - fixed
                     fields.append(Field(f[0], width, False, True))
                 else:
-                    fields.append(Field(f[0], f[1], bool(f[2]) if len(f) > 2 else False))
-                if len(f) > 3 and f[3]:
-                    self.refuse(f"header_types.{t['name']}.{f[0]}", "saturating fields")
+                    signed = bool(f[2]) if len(f) > 2 else False
+                    saturating = bool(f[3]) if len(f) > 3 else False
+                    fields.append(Field(f[0], f[1], signed, False, saturating))
             if t.get("length_exp"):
                 self.refuse(f"header_types.{t['name']}", "P4_14 length expressions")
             types[t["name"]] = HeaderType(t["name"], tuple(fields))
@@ -300,12 +381,9 @@ class _Reader:
 
     def table(self, t: Json, actions: Mapping[int, Action], headers: Mapping[str, Header]) -> Table:
         where = f"tables.{t['name']}"
-        if t.get("type", "simple") != "simple":
-            self.refuse(where, f"implementation '{t['type']}' (action profiles and selectors)")
-        if t.get("direct_meters"):
-            self.refuse(where, "direct meters are not implemented")
-        if t.get("support_timeout"):
-            self.refuse(where, "idle timeouts (support_timeout) are not implemented")
+        kind = t.get("type", "simple")
+        if kind not in ("simple", "indirect", "indirect_ws"):
+            self.refuse(where, f"implementation '{kind}'", "simple, indirect, indirect_ws")
         keys: list[Key] = []
         for k in t["key"]:
             if k["match_type"] not in MATCH_KINDS:
@@ -321,8 +399,8 @@ class _Reader:
                 if found[0].varbit:
                     self.refuse(where, f"varbit {header}.{field} as key")
             mask = None if k.get("mask") is None else int(k["mask"], 16)
-            kind = "exact" if k["match_type"] == "valid" else k["match_type"]
-            keys.append(Key(k.get("name", f"{header}.{field}"), kind, header, field, width, mask))
+            match = "exact" if k["match_type"] == "valid" else k["match_type"]
+            keys.append(Key(k.get("name", f"{header}.{field}"), match, header, field, width, mask))
         default: Json = t.get("default_entry") or {}
         entries: list[ConstEntry] = []
         for e in _list(t, "entries"):
@@ -351,6 +429,10 @@ class _Reader:
             size=t["max_size"],
             with_counters=bool(t["with_counters"]),
             entries=tuple(entries),
+            profile=t.get("action_profile") if kind != "simple" else None,
+            selects=kind == "indirect_ws",
+            ages=bool(t.get("support_timeout")),
+            meter=t.get("direct_meters") or None,
         )
 
     def parser(self) -> tuple[str | None, dict[str, ParseState]]:
@@ -369,7 +451,7 @@ class _Reader:
                         self.refuse(where, f"primitive '{inner}' is not implemented")
                 if op["op"] in ("extract", "extract_VL"):
                     kind = op["parameters"][0]["type"]
-                    if kind not in ("regular", "stack"):
+                    if kind not in ("regular", "stack", "union_stack"):
                         self.refuse(where, f"extraction to a {kind}")
             transitions: list[Transition] = []
             for t in s["transitions"]:
@@ -378,12 +460,29 @@ class _Reader:
                 elif t["type"] == "hexstr":
                     mask = None if t["mask"] is None else int(t["mask"], 16)
                     transitions.append(Transition(int(t["value"], 16), mask, t["next_state"]))
+                elif t["type"] == "parse_vset":
+                    mask = None if t["mask"] is None else int(t["mask"], 16)
+                    transitions.append(Transition(None, mask, t["next_state"], t["value"]))
                 else:
-                    self.refuse(where, f"transition on '{t['type']}' (parser value sets)")
+                    self.refuse(where, f"transition on '{t['type']}'")
             states[s["name"]] = ParseState(
                 s["name"], tuple(s["parser_ops"]), tuple(s["transition_key"]), tuple(transitions)
             )
         return parsers[0]["init_state"], states
+
+    def unions(
+        self, headers: Mapping[int, str]
+    ) -> tuple[dict[str, Union], dict[str, UnionStack]]:
+        unions: dict[str, Union] = {}
+        by_id: dict[int, Union] = {}
+        for u in _list(self.raw, "header_unions"):
+            union = Union(u["name"], tuple(headers[i] for i in u["header_ids"]))
+            unions[u["name"]] = by_id[u["id"]] = union
+        stacks = {
+            s["name"]: UnionStack(s["name"], tuple(by_id[i] for i in s["header_union_ids"]))
+            for s in _list(self.raw, "header_union_stacks")
+        }
+        return unions, stacks
 
     def read(self) -> Program:
         raw = self.raw
@@ -399,13 +498,10 @@ class _Reader:
             stacks[s["name"]] = Stack(
                 s["name"], types[s["header_type"]], tuple(by_id[i] for i in s["header_ids"])
             )
+        unions, union_stacks = self.unions(by_id)
         actions = self.actions()
         pipelines: dict[str, Pipeline] = {}
         for p in raw["pipelines"]:
-            if p.get("action_profiles"):
-                self.refuse(f"pipelines.{p['name']}", "action profiles and selectors")
-            if p.get("action_calls"):
-                self.refuse(f"pipelines.{p['name']}", "action calls outside tables")
             pipelines[p["name"]] = Pipeline(
                 p["name"],
                 p["init_table"],
@@ -416,15 +512,16 @@ class _Reader:
                     )
                     for c in p["conditionals"]
                 },
+                {
+                    c["name"]: ActionCall(c["name"], actions[c["action_id"]], c.get("next_node"))
+                    for c in _list(p, "action_calls")
+                },
             )
         if set(pipelines) != {"ingress", "egress"}:
             self.refuse(
                 "pipelines", f"found {sorted(pipelines)}, only v1model's ingress and egress"
             )
         init_state, states = self.parser()
-        for d in raw["deparsers"]:
-            if d.get("primitives"):
-                self.refuse(f"deparsers.{d['name']}", "primitives in the deparser")
         calculations: dict[str, Calculation] = {}
         for c in raw["calculations"]:
             if c["algo"] not in HASHES:
@@ -434,6 +531,21 @@ class _Reader:
                     "implemented: " + ", ".join(sorted(HASHES)),
                 )
             calculations[c["name"]] = Calculation(c["name"], c["algo"], tuple(c["input"]))
+        profiles: dict[str, ActionProfile] = {}
+        for a in (a for p in raw["pipelines"] for a in _list(p, "action_profiles")):
+            selector: Json = a.get("selector")
+            name = None
+            if selector:
+                # A calculation of the generator's like any other; '$' keeps its name its own.
+                name = f"$selector${a['name']}"
+                if selector["algo"] not in HASHES:
+                    self.refuse(
+                        f"action_profiles.{a['name']}",
+                        f"algorithm '{selector['algo']}' is not implemented",
+                        "implemented: " + ", ".join(sorted(HASHES)),
+                    )
+                calculations[name] = Calculation(name, selector["algo"], tuple(selector["input"]))
+            profiles[a["name"]] = ActionProfile(a["name"], a.get("max_size", 0), name)
         checksums: list[Checksum] = []
         for c in raw["checksums"]:
             if c["type"] != "generic":
@@ -470,9 +582,15 @@ class _Reader:
         return Program(
             headers=headers,
             stacks=stacks,
+            unions=unions,
+            union_stacks=union_stacks,
+            union_of={h: u for u in unions.values() for h in u.members},
             init_state=init_state,
             states=states,
             deparse_order=tuple(raw["deparsers"][0]["order"]) if raw["deparsers"] else (),
+            deparse_primitives=tuple(_list(raw["deparsers"][0], "primitives"))
+            if raw["deparsers"]
+            else (),
             ingress=pipelines["ingress"],
             egress=pipelines["egress"],
             calculations=calculations,
@@ -485,6 +603,25 @@ class _Reader:
             registers={
                 r["name"]: RegisterArray(r["name"], r["size"], r["bitwidth"])
                 for r in raw["register_arrays"]
+            },
+            meters={
+                m["name"]: MeterArray(
+                    m["name"],
+                    m.get("size", 0),
+                    m["type"] == "packets",
+                    m.get("binding") if m["is_direct"] else None,
+                    tuple(m["result_target"]) if m["is_direct"] else None,
+                )
+                for m in _list(raw, "meter_arrays")
+            },
+            learn_lists={
+                d["id"]: LearnList(d["id"], d["name"], tuple(d["elements"]))
+                for d in _list(raw, "learn_lists")
+            },
+            profiles=profiles,
+            value_sets={
+                v["name"]: ValueSet(v["name"], v.get("max_size", 0))
+                for v in _list(raw, "parse_vsets")
             },
             field_lists=field_lists,
             errors=dict(raw.get("errors") or []),

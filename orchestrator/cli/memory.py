@@ -1,0 +1,173 @@
+"""`deploy --network memory`: the same bundle on switches and workers in this process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+from scapy.utils import PcapReader
+
+from orchestrator.cli.graphs import print_entries, print_stories
+from orchestrator.cli.output import print_json, print_table, say
+from orchestrator.deployment.apply import apply_bundle
+from orchestrator.deployment.memory import MemoryNetwork
+from orchestrator.errors import InputError
+from orchestrator.graph import load_topology
+from orchestrator.model.graph import ServiceGraph, Traffic
+from orchestrator.model.topology import Host, Topology
+from orchestrator.pipeline import compile_graph, entries_by_table
+from orchestrator.verification.manifest import new_manifest
+from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+
+_SOURCE_PORT = 40_000
+_DEFAULT_PORTS = {"tcp": 80, "udp": 5000}
+_STEP_US = 1000
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the packets of one traffic."""
+
+    sent: int = 0
+    delivered: int = 0
+    answered: int = 0
+    answers_delivered: int = 0
+
+
+def run_in_memory(graph: ServiceGraph, topology: str, pcap: Path | None, as_json: bool) -> None:
+    """Compile, apply, send packets, print what happened."""
+    physical = load_topology(topology)
+    compiled = compile_graph(graph, physical)
+    bundle = compiled.bundle
+    network = MemoryNetwork(physical)
+    manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
+    apply_bundle(bundle, network, manifest, first=True)
+    if pcap is not None:
+        tallies = {f"{pcap}": _replay(graph, network, pcap)}
+    else:
+        tallies = {t.name: _exchange(graph, physical, network, t) for t in graph.traffic}
+    hits = Counter[tuple[str, str]]()
+    for name, switch in network.switches.items():
+        for installed in switch.entries():
+            if installed.packets and installed.graph == graph.name:
+                hits[name, installed.entry.table] += installed.packets
+    counts = entries_by_table(bundle)
+    if as_json:
+        print_json(
+            {
+                "graph": graph.name,
+                "network": "memory",
+                "entries": {switch: dict(tables) for switch, tables in counts.items()},
+                "traffic": {
+                    name: {
+                        "sent": t.sent,
+                        "delivered": t.delivered,
+                        "answered": t.answered,
+                        "answers_delivered": t.answers_delivered,
+                    }
+                    for name, t in tallies.items()
+                },
+                "hits": {f"{switch}.{table}": n for (switch, table), n in sorted(hits.items())},
+            }
+        )
+        return
+    print_stories(compiled)
+    print_entries(counts)
+    print_table(
+        "Packets on the network in memory",
+        ("traffic", "sent#", "delivered#", "answers sent#", "answers delivered#"),
+        (
+            (name, t.sent, t.delivered, t.answered, t.answers_delivered)
+            for name, t in tallies.items()
+        ),
+    )
+    print_table(
+        "Entries that packets hit",
+        ("switch", "table", "packets#"),
+        ((switch, table, n) for (switch, table), n in sorted(hits.items())),
+    )
+    say(f"{graph.name} ran in memory on {physical.name}; nothing is left of it")
+
+
+def _replay(graph: ServiceGraph, network: MemoryNetwork, pcap: Path) -> Tally:
+    """Send a capture's frames from the first traffic's first host."""
+    host = graph.endpoints[graph.traffic[0].ingress].hosts[0]
+    tally = Tally()
+    try:
+        with PcapReader(str(pcap)) as reader:
+            for packet in reader:
+                tally.sent += 1
+                tally.delivered += len(network.send(host, bytes(packet)))
+                network.advance(_STEP_US)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"--pcap {pcap}: {error}") from error
+    return tally
+
+
+def _exchange(
+    graph: ServiceGraph, topology: Topology, network: MemoryNetwork, traffic: Traffic
+) -> Tally:
+    """Packets of a traffic between every pair of its hosts; who gets one answers it."""
+    tally = Tally()
+    for source in graph.endpoints[traffic.ingress].hosts:
+        for target in graph.endpoints[traffic.egress].hosts:
+            packets = _packets(topology.hosts[source], topology.hosts[target], traffic)
+            for packet in packets:
+                tally.sent += 1
+                for delivery in network.send(source, bytes(packet)):
+                    tally.delivered += 1
+                    answer = _answer(Ether(delivery.frame))
+                    if answer is not None:
+                        tally.answered += 1
+                        back = network.send(delivery.host, bytes(answer))
+                        tally.answers_delivered += len(back)
+                network.advance(_STEP_US)
+    return tally
+
+
+def _packets(source: Host, target: Host, traffic: Traffic) -> Iterator[Packet]:
+    """One packet a protocol and IP version that the traffic's match allows."""
+    match = traffic.match
+    frame = Ether(src=mac_text(source.mac), dst=mac_text(GATEWAY_MAC))
+    for version in (4, 6):
+        ours = [a.ip for a in source.addresses if a.version == version]
+        theirs = [a.ip for a in target.addresses if a.version == version]
+        if not ours or not theirs or match.version not in (None, version):
+            continue
+        layer = IP if version == 4 else IPv6
+        head = frame / layer(src=str(ours[0]), dst=str(theirs[0]))
+        if match.protocol in (None, 6):
+            yield head / TCP(sport=_SOURCE_PORT, dport=_port(traffic, "tcp"), flags="S")
+        if match.protocol in (None, 17):
+            yield head / UDP(sport=_SOURCE_PORT, dport=_port(traffic, "udp")) / b"hello"
+        if match.protocol in (None, 1, 58) and match.dst_port is None:
+            yield head / (ICMP(id=7) if version == 4 else ICMPv6EchoRequest(id=7))
+
+
+def _port(traffic: Traffic, protocol: str) -> int:
+    wanted = traffic.match.dst_port
+    return wanted.low if wanted is not None else _DEFAULT_PORTS[protocol]
+
+
+def _answer(packet: Packet) -> Packet | None:
+    """What a host would answer: to the sender of what it received."""
+    frame = Ether(src=packet.dst, dst=packet.src)
+    ip = packet.getlayer(IP) or packet.getlayer(IPv6)
+    if ip is None:
+        return None
+    head = frame / type(ip)(src=ip.dst, dst=ip.src)
+    if TCP in packet:
+        return head / TCP(sport=packet[TCP].dport, dport=packet[TCP].sport, flags="SA")
+    if UDP in packet:
+        return head / UDP(sport=packet[UDP].dport, dport=packet[UDP].sport) / b"hello back"
+    if ICMP in packet and packet[ICMP].type == 8:
+        return head / ICMP(type=0, id=packet[ICMP].id, seq=packet[ICMP].seq)
+    if ICMPv6EchoRequest in packet:
+        return head / ICMPv6EchoReply(id=packet[ICMPv6EchoRequest].id)
+    return None

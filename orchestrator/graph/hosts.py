@@ -1,0 +1,46 @@
+"""Whether a service graph fits a topology: its hosts exist, its next hops are somebody's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.errors import InputError, unknown
+from orchestrator.graph.functions import functions_of
+from orchestrator.model.elements import RouteProgram
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.topology import Topology
+from orchestrator.nfs.base import NetworkFunction
+from orchestrator.nfs.values import Address, address_text
+
+
+def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
+    """InputError for hosts that the topology lacks; warnings of next hops that are no host's."""
+    where = graph.source or graph.name
+    problems: list[str] = []
+    neighbors: set[Address] = set()
+    for endpoint in graph.endpoints.values():
+        for index, name in enumerate(endpoint.hosts):
+            if name in topology.hosts:
+                neighbors |= {(a.version, int(a.ip)) for a in topology.hosts[name].addresses}
+            else:
+                text = unknown(f"host of topology {topology.name}", name, list(topology.hosts))
+                problems.append(f"{where}: endpoints.{endpoint.name}.hosts[{index}]: {text}")
+    if problems:
+        raise InputError(problems)
+    return tuple(
+        f"{where}: nfs.{function.name}: next hop {address_text(hop)} is no host's of the graph: "
+        "packets for it are dropped"
+        for function in functions_of(graph).values()
+        for hop in sorted(_next_hops(function) - neighbors)
+    )
+
+
+def _next_hops(function: NetworkFunction[Any]) -> set[Address]:
+    programs = (e.program for e in function.elements("inside").elements.values())
+    return {
+        route.next_hop
+        for program in programs
+        if isinstance(program, RouteProgram)
+        for route in program.routes
+        if route.next_hop is not None
+    }

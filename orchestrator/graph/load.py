@@ -1,0 +1,205 @@
+"""graph.json to a checked `ServiceGraph`: every problem of the file is told at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from orchestrator.errors import InputError, unknown
+from orchestrator.graph.paths import check_paths
+from orchestrator.graph.schema import GraphFile, NfFile
+from orchestrator.model.graph import (
+    Edge,
+    Endpoint,
+    NfInstance,
+    Port,
+    ServiceGraph,
+    Traffic,
+    Verification,
+)
+from orchestrator.nfs.base import NetworkFunction, known_types, lookup
+from orchestrator.nfs.files import explain, located, parse_json, read_text
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGraph:
+    """A checked graph, and what is legal in it but probably not meant."""
+
+    graph: ServiceGraph
+    warnings: tuple[str, ...]
+
+
+def load_graph(path: str | Path) -> LoadedGraph:
+    """The graph of a file; InputError with all its problems."""
+    file, name = Path(path), str(path)
+    raw = parse_json(read_text(file, name), name)
+    loader = _Loader(name, file.parent)
+    try:
+        parsed = GraphFile.model_validate(raw)
+    except ValidationError as error:
+        problems = [located(name, problem) for problem in explain(error, GraphFile)]
+        # The configs of NFs are independent of the rest: their problems belong to the same report.
+        raise InputError([*problems, *loader.config_problems(raw)]) from None
+    return loader.load(parsed)
+
+
+class _Loader:
+    def __init__(self, name: str, base: Path) -> None:
+        self.name = name
+        self.base = base
+        self.problems: list[str] = []
+        self.functions: dict[str, NetworkFunction[Any]] = {}
+        """NFs whose type and config are right; what depends on the others' ports is not checked."""
+
+    def problem(self, path: str, text: str) -> None:
+        self.problems.append(f"{self.name}: {path}: {text}")
+
+    def config_problems(self, raw: Any) -> list[str]:
+        """Problems of those NFs that are well-formed in a file that as a whole is not."""
+        nfs = cast("dict[str, Any]", raw).get("nfs") if isinstance(raw, dict) else None
+        for name, item in cast("dict[str, Any]", nfs).items() if isinstance(nfs, dict) else ():
+            try:
+                self._function(name, NfFile.model_validate(item))
+            except ValidationError:
+                continue  # told by the whole file's validation
+        return self.problems
+
+    def load(self, file: GraphFile) -> LoadedGraph:
+        for name, item in file.nfs.items():
+            self._function(name, item)
+        self._endpoints(file)
+        edges = self._edges(file)
+        self._traffic(file)
+        graph = self._graph(file, edges)
+        warnings: list[str] = []
+        if len(self.functions) == len(file.nfs):
+            found = check_paths(graph, self.functions)
+            self.problems += [f"{self.name}: {problem}" for problem in found.problems]
+            warnings = [f"{self.name}: {warning}" for warning in found.warnings]
+        if self.problems:
+            raise InputError(self.problems)
+        return LoadedGraph(graph, tuple(warnings))
+
+    def _function(self, name: str, item: NfFile) -> None:
+        where = f"nfs.{name}"
+        if item.type not in known_types():
+            self.problem(f"{where}.type", unknown("NF type", item.type, known_types()))
+            return
+        cls = lookup(item.type)
+        if not cls.replicable and item.workers.min > 1:
+            text = f"{item.type} cannot be replicated, but {item.workers.min} workers are asked for"
+            self.problem(f"{where}.workers.min", text)
+        try:
+            config = cls.Config.model_validate(item.config).with_files(self.base)
+            self.functions[name] = cls(name, config)
+        except ValidationError as error:
+            texts = explain(error, cls.Config)
+            self.problems += [f"{self.name}: {where}.config{text}" for text in texts]
+        except InputError as error:
+            self.problems += [f"{self.name}: {where}.config: {text}" for text in error.problems]
+
+    def _endpoints(self, file: GraphFile) -> None:
+        seen: dict[str, str] = {}
+        for name, endpoint in file.endpoints.items():
+            if name in file.nfs:
+                self.problem(f"endpoints.{name}", "an NF has the same name")
+            for index, host in enumerate(endpoint.hosts):
+                if host in seen:
+                    text = f"host '{host}' is already in endpoint '{seen[host]}'"
+                    self.problem(f"endpoints.{name}.hosts[{index}]", text)
+                seen.setdefault(host, name)
+
+    def _edges(self, file: GraphFile) -> tuple[Edge, ...]:
+        edges: list[Edge] = []
+        taken: dict[Port, int] = {}
+        for index, item in enumerate(file.edges):
+            source = self._port(file, f"edges[{index}].from", item.source)
+            target = self._port(file, f"edges[{index}].to", item.target)
+            if source is None:
+                continue
+            if source in taken:
+                first = taken[source]
+                text = (
+                    f"'{source}' already leads to '{file.edges[first].target}' (edges[{first}]); "
+                    "an output has one edge"
+                )
+                self.problem(f"edges[{index}].from", text)
+                continue
+            taken[source] = index
+            if target is not None:
+                edges.append(Edge(source, target))
+        return tuple(edges)
+
+    def _port(self, file: GraphFile, path: str, text: str) -> Port | None:
+        node, dot, port = text.partition(".")
+        if node in file.endpoints:
+            if dot:
+                self.problem(path, f"'{node}' is an endpoint: it has no ports, write '{node}'")
+                return None
+            return Port(node)
+        if node not in file.nfs:
+            self.problem(path, unknown("endpoint or NF", node, (*file.endpoints, *file.nfs)))
+            return None
+        function = self.functions.get(node)
+        if function is None:
+            return Port(node, port) if port else None
+        if not dot:
+            choices = " or ".join(f"'{node}.{p}'" for p in function.ports)
+            self.problem(path, f"'{node}' is an NF: name its port, {choices}")
+            return None
+        if port not in function.ports:
+            self.problem(path, unknown(f"port of '{node}'", port, function.ports))
+            return None
+        return Port(node, port)
+
+    def _traffic(self, file: GraphFile) -> None:
+        names: dict[str, int] = {}
+        for index, item in enumerate(file.traffic):
+            where = f"traffic[{index}]"
+            if item.name in names:
+                text = f"'{item.name}' is already the name of traffic[{names[item.name]}]"
+                self.problem(f"{where}.name", text)
+            names.setdefault(item.name, index)
+            for side, endpoint in (("from", item.source), ("to", item.target)):
+                if endpoint not in file.endpoints:
+                    text = unknown("endpoint", endpoint, list(file.endpoints))
+                    self.problem(f"{where}.{side}", text)
+            if item.rate == 0:
+                self.problem(f"{where}.rate", "must be above 0")
+
+    def _graph(self, file: GraphFile, edges: tuple[Edge, ...]) -> ServiceGraph:
+        return ServiceGraph(
+            name=file.name,
+            owner=file.owner,
+            endpoints={name: Endpoint(name, e.hosts) for name, e in file.endpoints.items()},
+            nfs={
+                name: NfInstance(
+                    name,
+                    nf.type,
+                    self.functions[name].config,
+                    min_workers=nf.workers.min,
+                    max_workers=nf.workers.max,
+                )
+                for name, nf in file.nfs.items()
+                if name in self.functions
+            },
+            edges=edges,
+            traffic=tuple(
+                Traffic(
+                    name=t.name,
+                    ingress=t.source,
+                    egress=t.target,
+                    match=t.match.to_match(),
+                    rate=t.rate,
+                    packet_bytes=t.packet_size,
+                    min_rate=t.slo.min_rate,
+                    max_latency_us=t.slo.max_latency,
+                )
+                for t in file.traffic
+            ),
+            verification=Verification(file.verification.sampling_rate),
+            source=self.name,
+        )

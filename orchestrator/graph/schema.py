@@ -1,0 +1,118 @@
+"""What graph.json holds, as pydantic models, and the JSON Schema of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+import orchestrator.nfs  # every NF registers itself  # noqa: F401
+from orchestrator.graph.units import Microseconds, Name, Rate
+from orchestrator.nfs.base import known_types, lookup
+from orchestrator.nfs.matching import MatchFields
+
+
+class FileModel(BaseModel):
+    """Frozen; unknown keys are problems."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EndpointFile(FileModel):
+    """Hosts of the topology where packets enter and leave."""
+
+    hosts: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
+class WorkersFile(FileModel):
+    """How many server cores an NF gets at least and at most."""
+
+    min: Annotated[int, Field(ge=1, strict=True)] = 1
+    max: Annotated[int, Field(ge=1, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"max {self.max} is below min {self.min}")
+        return self
+
+
+class NfFile(FileModel):
+    """One network function; its type says what `config` holds."""
+
+    type: str
+    config: dict[str, Any] = Field(default_factory=dict[str, Any])
+    workers: WorkersFile = WorkersFile()
+
+
+class EdgeFile(FileModel):
+    """`endpoint` or `nf.port` on both sides."""
+
+    source: Annotated[str, Field(alias="from")]
+    target: Annotated[str, Field(alias="to")]
+
+
+class SloFile(FileModel):
+    """What the traffic must get."""
+
+    min_rate: Rate | None = None
+    max_latency: Microseconds | None = None
+
+
+class TrafficFile(FileModel):
+    """A demand; only packets that match some demand's `match` enter the graph."""
+
+    name: Name
+    source: Annotated[str, Field(alias="from")]
+    target: Annotated[str, Field(alias="to")]
+    match: MatchFields = MatchFields()
+    rate: Rate
+    packet_size: Annotated[int, Field(ge=60, le=9216, strict=True)] = 1000
+    """Mean frame size in bytes, without FCS."""
+    slo: SloFile = SloFile()
+
+    @model_validator(mode="after")
+    def _feasible(self) -> Self:
+        if self.slo.min_rate is not None and self.slo.min_rate > self.rate:
+            raise ValueError(
+                f"slo.min_rate ({self.slo.min_rate} bit/s) is above rate ({self.rate} bit/s)"
+            )
+        return self
+
+
+class VerificationFile(FileModel):
+    """Share of packets whose trajectory is reported."""
+
+    sampling_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class GraphFile(FileModel):
+    """A service graph."""
+
+    name: Name
+    owner: Name = "default"
+    endpoints: Annotated[dict[Name, EndpointFile], Field(min_length=1)]
+    nfs: dict[Name, NfFile] = Field(default_factory=dict[str, NfFile])
+    edges: tuple[EdgeFile, ...]
+    traffic: Annotated[tuple[TrafficFile, ...], Field(min_length=1)]
+    verification: VerificationFile = VerificationFile()
+
+
+def graph_json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of graph.json; each NF type's config is a definition `<type>_config`."""
+    schema = GraphFile.model_json_schema(by_alias=True)
+    definitions = schema["$defs"]
+    conditions: list[dict[str, Any]] = []
+    for nf_type in known_types():
+        config = lookup(nf_type).Config.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(config.pop("$defs", {}))
+        definitions[f"{nf_type}_config"] = config
+        conditions.append(
+            {
+                "if": {"properties": {"type": {"const": nf_type}}},
+                "then": {"properties": {"config": {"$ref": f"#/$defs/{nf_type}_config"}}},
+            }
+        )
+    definitions["NfFile"]["properties"]["type"]["enum"] = list(known_types())
+    definitions["NfFile"]["allOf"] = conditions
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,306 @@
+"""Topologies from files: read, checked as a whole; ids, ports and MACs filled in."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import networkx as nx
+from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
+
+from orchestrator.errors import InputError, unknown
+from orchestrator.graph.schema import FileModel
+from orchestrator.graph.units import Bytes, Microseconds, Name, Rate
+from orchestrator.model.topology import (
+    Host,
+    IpAddress,
+    IpInterface,
+    Link,
+    Server,
+    SmartNic,
+    Switch,
+    Topology,
+)
+from orchestrator.nfs.files import explain, located, parse_json, read_text
+from orchestrator.resources import shipped_topologies
+from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_mac
+
+FIRST_HOST_MAC = 0x0A_00_00_00_00_00
+MAX_PORT = 500
+"""P4 ports have nine bits, of which targets reserve the highest."""
+
+
+def _interface(text: object) -> IpInterface:
+    if isinstance(text, str) and "/" in text:
+        try:
+            return ipaddress.ip_interface(text)
+        except ValueError:
+            pass
+    raise ValueError(f"{text!r} is not an address with its prefix length, like '10.0.1.11/24'")
+
+
+def _address(text: object) -> IpAddress:
+    try:
+        return ipaddress.ip_address(text if isinstance(text, str) else "")
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address") from None
+
+
+def _mac(text: object) -> int:
+    try:
+        mac = parse_mac(text if isinstance(text, str) else "")
+    except ValueError:
+        raise ValueError(f"{text!r} is not a MAC address like '0a:00:00:00:00:01'") from None
+    if mac >> 40 & 1 or mac == 0:
+        raise ValueError(f"'{text}' is no host's address")
+    if mac >> 40 == 0x02 or mac == GATEWAY_MAC:
+        raise ValueError(f"'{text}' belongs to the network itself (02:..., {mac_text(GATEWAY_MAC)})")
+    return mac
+
+
+_TEXT = WithJsonSchema({"type": "string"})
+PortNumber = Annotated[int, Field(ge=1, le=MAX_PORT, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+
+
+class SwitchFile(FileModel):
+    """`target` auto takes BMv2 where it is installed, else the softswitch."""
+
+    target: Literal["auto", "bmv2", "softswitch", "tofino"] = "auto"
+    pipeline: str = "edge"
+    table_sizes: dict[str, Count] = Field(default_factory=dict[str, int])
+
+
+class ServerFile(FileModel):
+    """`reserved_cores` of `cores` run no worker."""
+
+    cores: Annotated[int, Field(ge=1, le=1024, strict=True)] = 4
+    reserved_cores: Count = 1
+    cycles_per_second: Annotated[float, Field(gt=0, le=1e12)] = 1.7e9
+    memory: Bytes = 16 << 30
+
+
+class SmartNicFile(FileModel):
+    """A SmartNIC of a server."""
+
+    server: Name
+    rules: Count = 0
+
+
+class HostFile(FileModel):
+    """An end host with one link."""
+
+    addresses: Annotated[
+        tuple[Annotated[IpInterface, PlainValidator(_interface), _TEXT], ...], Field(min_length=1)
+    ]
+    gateways: tuple[Annotated[IpAddress, PlainValidator(_address), _TEXT], ...] = ()
+    mac: Annotated[int, PlainValidator(_mac), _TEXT] | None = None
+
+
+class LinkFile(FileModel):
+    """A full-duplex link; port numbers only of switches."""
+
+    a: str
+    b: str
+    a_port: PortNumber | None = None
+    b_port: PortNumber | None = None
+    capacity: Rate = 10 * 10**9
+    latency: Microseconds = 5
+
+
+class TopologyFile(FileModel):
+    """The physical network."""
+
+    name: Name
+    trees: Annotated[int, Field(ge=1, le=16, strict=True)] = 1
+    switches: Annotated[dict[Name, SwitchFile], Field(min_length=1)]
+    servers: dict[Name, ServerFile] = Field(default_factory=dict[str, ServerFile])
+    smartnics: dict[Name, SmartNicFile] = Field(default_factory=dict[str, SmartNicFile])
+    hosts: dict[Name, HostFile]
+    links: tuple[LinkFile, ...]
+
+
+def topology_json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a topology file."""
+    schema = TopologyFile.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def load_topology(path_or_name: str | Path) -> Topology:
+    """A topology file, or a shipped topology by name; InputError with all problems."""
+    name, path = str(path_or_name), Path(path_or_name)
+    if not path.suffix and not path.is_file():
+        shipped = shipped_topologies()
+        if name not in shipped:
+            raise InputError(unknown("topology", name, list(shipped)))
+        path = shipped[name]
+    raw = parse_json(read_text(path, name), name)
+    try:
+        parsed = TopologyFile.model_validate(raw)
+    except ValidationError as error:
+        raise InputError([located(name, t) for t in explain(error, TopologyFile)]) from None
+    return _Loader(name, parsed).load()
+
+
+class _Loader:
+    def __init__(self, name: str, file: TopologyFile) -> None:
+        self.name = name
+        self.file = file
+        self.problems: list[str] = []
+
+    def problem(self, path: str, text: str) -> None:
+        self.problems.append(f"{self.name}: {path}: {text}")
+
+    def load(self) -> Topology:
+        file = self.file
+        self._names()
+        links = self._links()
+        self._attachments()
+        hosts = self._hosts()
+        for name, server in file.servers.items():
+            if server.reserved_cores >= server.cores:
+                text = f"all {server.cores} cores are reserved: none is left for workers"
+                self.problem(f"servers.{name}.reserved_cores", text)
+        if self.problems:
+            raise InputError(self.problems)
+        ids = {name: i for i, name in enumerate((*file.switches, *file.servers), 1)}
+        return Topology(
+            name=file.name,
+            switches={
+                n: Switch(n, ids[n], s.target, s.pipeline, s.table_sizes)
+                for n, s in file.switches.items()
+            },
+            servers={
+                n: Server(n, ids[n], s.cores, s.reserved_cores, round(s.cycles_per_second), s.memory)
+                for n, s in file.servers.items()
+            },
+            smartnics={n: SmartNic(n, s.server, s.rules) for n, s in file.smartnics.items()},
+            hosts=hosts,
+            links=links,
+            trees=file.trees,
+            source=self.name,
+        )
+
+    def _names(self) -> None:
+        seen: dict[str, str] = {}
+        for kind in ("switches", "servers", "smartnics", "hosts"):
+            for name in getattr(self.file, kind):
+                if name in seen:
+                    self.problem(f"{kind}.{name}", f"the name is already in {seen[name]}")
+                seen.setdefault(name, kind)
+        for name, nic in self.file.smartnics.items():
+            if nic.server not in self.file.servers:
+                text = unknown("server", nic.server, list(self.file.servers))
+                self.problem(f"smartnics.{name}.server", text)
+
+    def _links(self) -> tuple[Link, ...]:
+        """Links with ports filled in: in the order of links, the lowest that is not given to another."""
+        file = self.file
+        nodes = (*file.switches, *file.servers, *file.hosts)
+        used: dict[tuple[str, int], int] = {}
+        for index, link in enumerate(file.links):
+            ends = (("a", link.a, link.a_port), ("b", link.b, link.b_port))
+            for end, node, port in ends:
+                self._link_end(f"links[{index}].{end}", node, port, nodes)
+                if port is not None and (node, port) in used:
+                    text = f"port {port} of '{node}' is already links[{used[node, port]}]'s"
+                    self.problem(f"links[{index}].{end}_port", text)
+                elif port is not None:
+                    used[node, port] = index
+            if link.a == link.b:
+                self.problem(f"links[{index}]", f"'{link.a}' is linked to itself")
+            elif link.a in nodes and link.b in nodes and not {link.a, link.b} & set(file.switches):
+                self.problem(f"links[{index}]", "one end of a link must be a switch")
+            if link.capacity == 0:
+                self.problem(f"links[{index}].capacity", "must be above 0")
+
+        def number(node: str, given: int | None, index: int) -> int:
+            if given is not None or node not in file.switches:
+                return given or 0
+            port = next(p for p in range(1, len(file.links) + MAX_PORT + 2) if (node, p) not in used)
+            used[node, port] = index
+            if port > MAX_PORT:
+                self.problem(f"links[{index}]", f"'{node}' has more than {MAX_PORT} links")
+            return port
+
+        return tuple(
+            Link(
+                a=link.a,
+                a_port=number(link.a, link.a_port, index),
+                b=link.b,
+                b_port=number(link.b, link.b_port, index),
+                capacity=link.capacity,
+                latency_us=link.latency,
+            )
+            for index, link in enumerate(file.links)
+        )
+
+    def _link_end(self, where: str, node: str, port: int | None, nodes: tuple[str, ...]) -> None:
+        if node not in nodes:
+            self.problem(where, unknown("node", node, nodes))
+        elif port is not None and node not in self.file.switches:
+            self.problem(f"{where}_port", f"'{node}' is no switch: it has no port numbers")
+
+    def _attachments(self) -> None:
+        """A host has one link, a server at least one, and everything hangs together."""
+        file = self.file
+        joined: nx.Graph[str] = nx.Graph()
+        joined.add_nodes_from((*file.switches, *file.servers, *file.hosts))
+        links = dict.fromkeys(joined, 0)
+        for link in file.links:
+            for node in {link.a, link.b} & set(links):
+                links[node] += 1
+            if link.a in links and link.b in links:
+                joined.add_edge(link.a, link.b)
+        for host in file.hosts:
+            if links[host] != 1:
+                text = f"has {links[host]} links; a host has exactly one, to a switch"
+                self.problem(f"hosts.{host}", text)
+        for server in file.servers:
+            if not links[server]:
+                self.problem(f"servers.{server}", "has no link; a server has at least one")
+        first = next(iter(file.switches))
+        reachable = nx.node_connected_component(joined, first)
+        for node in joined:
+            if node not in reachable and (links[node] or node in file.switches):
+                self.problem("links", f"'{node}' cannot be reached from '{first}'")
+
+    def _hosts(self) -> dict[str, Host]:
+        hosts: dict[str, Host] = {}
+        addresses: dict[IpAddress, str] = {}
+        macs: dict[int, str] = {}
+        given = {host.mac for host in self.file.hosts.values()}
+        free = (FIRST_HOST_MAC + n for n in range(1, 1 << 24))
+        for name, host in self.file.hosts.items():
+            where = f"hosts.{name}"
+            for index, interface in enumerate(host.addresses):
+                if interface.ip in addresses:
+                    text = f"{interface.ip} is already an address of '{addresses[interface.ip]}'"
+                    self.problem(f"{where}.addresses[{index}]", text)
+                addresses.setdefault(interface.ip, name)
+            self._gateways(where, host)
+            mac = host.mac if host.mac is not None else next(m for m in free if m not in given)
+            if mac in macs:
+                self.problem(f"{where}.mac", f"{mac_text(mac)} is already that of '{macs[mac]}'")
+            macs.setdefault(mac, name)
+            hosts[name] = Host(name, mac, host.addresses, host.gateways)
+        for name, host in self.file.hosts.items():
+            for index, gateway in enumerate(host.gateways):
+                if gateway in addresses:
+                    text = f"{gateway} is the address of host '{addresses[gateway]}'"
+                    self.problem(f"hosts.{name}.gateways[{index}]", text)
+        return hosts
+
+    def _gateways(self, where: str, host: HostFile) -> None:
+        versions: set[int] = set()
+        for index, gateway in enumerate(host.gateways):
+            if gateway.version in versions:
+                text = f"a second IPv{gateway.version} gateway; a host has one of each version"
+                self.problem(f"{where}.gateways[{index}]", text)
+            versions.add(gateway.version)
+            subnets = [a.network for a in host.addresses if a.version == gateway.version]
+            if not any(gateway in subnet for subnet in subnets):
+                known = ", ".join(map(str, subnets)) or f"no IPv{gateway.version} address"
+                text = f"{gateway} is in none of the host's subnets ({known})"
+                self.problem(f"{where}.gateways[{index}]", text)

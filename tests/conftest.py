@@ -1,0 +1,13 @@
+"""Options of the whole test suite. That this file is here makes `tests/*.py` importable by name."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-golden",
+        action="store_true",
+        help="write what the golden tests get as what they expect; review the diff",
+    )

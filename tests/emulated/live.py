@@ -1,0 +1,152 @@
+"""A live network driven by the real command line, as a user does it; nothing of it is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import eventually
+
+from orchestrator.emulation import NetworkState, list_networks, load_state, net_down, run_in_host
+from orchestrator.emulation.environment import require_emulation
+from orchestrator.errors import EnvironmentMissing
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAFFIC = ROOT / "mininet" / "traffic.py"
+FRAMES = Path(__file__).with_name("frames.py")
+CAMPUS_EDGE = ROOT / "examples" / "campus_edge" / "graph.json"
+
+
+def emulation_missing() -> str:
+    """What live tests lack on this machine; empty when nothing."""
+    try:
+        require_emulation()
+    except EnvironmentMissing as e:
+        return str(e)
+    return ""
+
+
+NEEDS_EMULATION = pytest.mark.skipif(bool(emulation_missing()), reason=emulation_missing())
+SWITCHES = [
+    "softswitch",
+    pytest.param(
+        "bmv2",
+        marks=pytest.mark.skipif(
+            not shutil.which("simple_switch_grpc"), reason="BMv2: not installed"
+        ),
+    ),
+]
+
+
+def command(*words: str) -> list[str]:
+    """The command line of `orchestrator WORDS`."""
+    installed = Path(sys.executable).with_name("orchestrator")
+    start = [str(installed)] if installed.exists() else [sys.executable, "-m", "orchestrator.cli"]
+    return [*start, *words]
+
+
+def orchestrator(*words: str, expect: int = 0, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+    """Run `orchestrator WORDS`; its exit code must be `expect`, and no traceback is ever shown."""
+    done = subprocess.run(
+        command(*words), capture_output=True, text=True, timeout=timeout, check=False
+    )
+    shown = f"orchestrator {' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr, shown
+    assert done.returncode == expect, shown
+    return done
+
+
+def orchestrator_json(*words: str) -> Any:
+    """What `orchestrator WORDS --json` prints."""
+    return json.loads(orchestrator(*words, "--json").stdout)
+
+
+@contextmanager
+def own_folders() -> Iterator[Path]:
+    """State and sockets of this test alone, under a short path; every network in them is removed."""
+    base = Path(tempfile.mkdtemp(prefix="net-"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(base / "state"))
+        patch.setenv("XDG_RUNTIME_DIR", str(base))
+        try:
+            yield base
+        finally:
+            for name in list_networks():
+                net_down(name)
+            shutil.rmtree(base)
+
+
+@dataclass(frozen=True)
+class Live:
+    """One running network and how tests talk to it."""
+
+    name: str
+    state: NetworkState
+    folder: Path
+
+    def traffic(self, host: str, *words: str) -> dict[str, Any]:
+        """What `mininet/traffic.py WORDS` says inside a host."""
+        done = run_in_host(
+            self.state, host, [sys.executable, str(TRAFFIC), *words], timeout=60, check=False
+        )
+        assert done.returncode == 0, f"{host}: {words}: {done.stdout}{done.stderr}"
+        return json.loads(done.stdout)
+
+    def frames(self, place: str, *words: str, lines: Sequence[bytes] = ()) -> list[bytes]:
+        """Run `frames.py WORDS` inside a host or server, fed with frames; the frames it prints."""
+        done = run_in_host(
+            self.state,
+            place,
+            [sys.executable, str(FRAMES), *words],
+            timeout=60,
+            check=False,
+            input="".join(f"{frame.hex()}\n" for frame in lines),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, f"{place}: {words}: {done.stdout}{done.stderr}"
+        return [bytes.fromhex(line) for line in done.stdout.split()]
+
+    def pings(self, source: str, target: str, count: int = 2) -> bool:
+        """Whether every echo request is answered."""
+        done = run_in_host(
+            self.state, source, ["ping", "-c", str(count), "-i", "0.1", "-W", "2", target]
+        )
+        return f" {count} received" in done.stdout
+
+    def comes_to_ping(self, source: str, target: str) -> None:
+        """A ping gets through, soon."""
+        eventually(
+            lambda: self.pings(source, target, 1), timeout=10, what=f"ping {source} -> {target}"
+        )
+
+    def tables(self, switch: str, *words: str) -> list[dict[str, Any]]:
+        """`orchestrator tables SWITCH WORDS --json`."""
+        return orchestrator_json("tables", switch, *words, "--network", self.name)
+
+    def status(self) -> dict[str, Any]:
+        """`orchestrator status --json`."""
+        return orchestrator_json("status", "--network", self.name)
+
+    def counted(self, what: str) -> int:
+        """A counter of `orchestrator status`, summed over the workers."""
+        return sum(values.get(what, 0) for values in self.status()["workers"].values())
+
+
+@contextmanager
+def network(topology: str, switch: str, name: str) -> Iterator[Live]:
+    """A network started by `orchestrator net up`, in folders of its own."""
+    with own_folders() as folder:
+        orchestrator("net", "up", topology, "--switch", switch, "--name", name)
+        yield Live(name, load_state(name), folder)
+        orchestrator("net", "down", name)
+        assert list_networks() == []

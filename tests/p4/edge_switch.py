@@ -1,0 +1,169 @@
+"""The shipped pipeline in a softswitch, block by block: entries by name, frames in, frames out.
+
+Ports 1 and 2 face hosts, 8 and 9 the fabric; nothing else is installed, so that a test's
+own entries are all that its block has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from finsy.proto import p4r
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NA, IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
+from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
+from orchestrator.model.entries import Exact, FloodGroup, Key, TableEntry
+from orchestrator.softswitch.switch import SoftSwitch
+from orchestrator.targets.shipped import artifact
+from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+
+HOST_PORT, OTHER_HOST_PORT, FABRIC_PORT, OTHER_FABRIC_PORT = 1, 2, 8, 9
+SWITCH_ID = 7
+GRAPH = 5
+HOST_MAC, PEER_MAC = "0a:00:00:00:00:01", "0a:00:00:00:00:02"
+GATEWAY = mac_text(GATEWAY_MAC)
+START_US = 1_000
+
+
+def segment(number: int, graph: int = GRAPH) -> int:
+    """A segment id as lowering makes them."""
+    return graph << 14 | number
+
+
+@dataclass(frozen=True)
+class _Shipped:
+    program: Any
+    schema: Schema
+
+
+@cache
+def shipped() -> _Shipped:
+    edge = artifact("edge", "softswitch")
+    return _Shipped(json.loads(edge.device_config), Schema(edge.p4info()))
+
+
+class EdgeSwitch:
+    """A switch with its ports set up, and short ways to give it entries and frames."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.soft = SoftSwitch(1, clock=lambda: self.now_ns)
+        self.schema = shipped().schema
+        self.soft.load(shipped().program, self.schema.p4info)
+        self.now_ns = START_US * 1000
+        for port in (HOST_PORT, OTHER_HOST_PORT):
+            self.add("port.ports", {"ingress_port": port}, "host_facing", {"switch_id": SWITCH_ID})
+        for port in (FABRIC_PORT, OTHER_FABRIC_PORT):
+            self.add(
+                "port.ports", {"ingress_port": port}, "fabric_facing", {"switch_id": SWITCH_ID}
+            )
+        self.write(clone_session_update(100, 510, p4r.Update.INSERT))
+
+    def write(self, update: p4r.Update) -> None:
+        self.soft.write([update])
+
+    def add(
+        self,
+        table: str,
+        keys: Mapping[str, Key | int],
+        action: str,
+        params: Mapping[str, int] | None = None,
+        priority: int = 0,
+    ) -> None:
+        """Insert an entry; an integer key is an exact one; the action is the table's block's."""
+        block = table.split(".")[0]
+        entry = TableEntry(
+            table,
+            tuple((name, Exact(k) if isinstance(k, int) else k) for name, k in keys.items()),
+            f"{block}.{action}",
+            tuple((params or {}).items()),
+            priority,
+            "test",
+        )
+        self.write(
+            p4r.Update(
+                type=p4r.Update.INSERT,
+                entity=p4r.Entity(table_entry=self.schema.encode(entry, "test")),
+            )
+        )
+
+    def flood_group(self, group: int, *ports: int) -> None:
+        self.write(flood_update(FloodGroup(group, ports, "test"), p4r.Update.INSERT))
+
+    def classify(self, to: int, *, graph: int = GRAPH, port: int = HOST_PORT) -> None:
+        """All that enters a host's port goes to a segment."""
+        for table in ("ipv4", "ipv6", "other"):
+            self.add(
+                f"classify.{table}",
+                {"ingress_port": port},
+                "enter",
+                {"segment": to, "graph": graph},
+                1,
+            )
+
+    def deliver_all(self, at: int, port: int = OTHER_HOST_PORT, *, mac: str = GATEWAY) -> None:
+        """A segment's frames for a MAC leave by a port as they are."""
+        number = int(mac.replace(":", ""), 16)
+        self.add("deliver.mac", {"segment": at, "dst": number}, "to_port", {"port": port})
+
+    def send(self, frame: Packet | bytes, port: int = HOST_PORT) -> list[tuple[int, bytes]]:
+        out = self.soft.process(port, bytes(frame))
+        assert self.soft.counters.faults == 0, self.soft.counters.last_fault
+        return out
+
+    def one(self, frame: Packet | bytes, port: int = HOST_PORT) -> tuple[int, bytes]:
+        """The one frame that leaves."""
+        out = self.send(frame, port)
+        assert len(out) == 1, f"{len(out)} frames left, expected one"
+        return out[0]
+
+    def hits(self, table: str) -> int:
+        """Packets that hit the table's entries."""
+        wanted = p4r.Entity()
+        wanted.table_entry.table_id = self.schema.table(table).id
+        wanted.table_entry.counter_data.SetInParent()
+        return sum(e.table_entry.counter_data.packet_count for e in self.soft.read(wanted))
+
+
+def forwarding(number: int = 1) -> tuple[EdgeSwitch, int]:
+    """A switch on which all that a host sends to the gateway leaves by the other host's port."""
+    switch = EdgeSwitch()
+    at = segment(number)
+    switch.classify(at)
+    switch.deliver_all(at)
+    return switch, at
+
+
+def ether(payload: Packet | bytes = b"", *, dst: str = GATEWAY, src: str = HOST_MAC) -> Ether:
+    return Ether(bytes(Ether(src=src, dst=dst) / payload))
+
+
+def summed(frame: bytes) -> bytes:
+    """The frame with every checksum computed anew by scapy (where there was one)."""
+    packet = Ether(frame)
+    for layer in (IP, TCP, UDP, ICMP):
+        if packet.haslayer(layer) and not (layer is UDP and packet[UDP].chksum == 0):
+            del packet[layer].chksum
+    for layer in (ICMPv6EchoRequest, ICMPv6ND_NA):
+        if packet.haslayer(layer):
+            del packet[layer].cksum
+    if packet.haslayer(IPv6):
+        del packet[IPv6].plen
+    return bytes(packet)
+
+
+def ip_number(text: str) -> int:
+    import ipaddress
+
+    return int(ipaddress.ip_address(text))
+
+
+def mac_number(text: str) -> int:
+    return int(text.replace(":", ""), 16)

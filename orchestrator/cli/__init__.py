@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-import click
 import typer
 
 from orchestrator.cli import graphs, inspection, networks
 from orchestrator.cli.output import fail
 from orchestrator.errors import OrchestratorError
+
+# typer carries its own copy of click, whose names are private.
+UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 other error, 2 wrong input, 3 no placement or no lowering, "
@@ -36,12 +39,10 @@ def main() -> None:
     except OrchestratorError as error:
         fail(str(error))
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
+    except UsageError as error:
         error.show()
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         fail("interrupted")
         sys.exit(130)
     except BrokenPipeError:

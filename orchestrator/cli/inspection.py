@@ -127,7 +127,9 @@ def samples(
         for switch in switches:
             switch.pipeline_cookie()
         found = collect(switches, workers, seconds=seconds, enough=whole)
-    best = sorted(found.items(), key=lambda item: -len(item[1]))[:count]
+    best = sorted(
+        found.items(), key=lambda item: (-len({p.device for p in item[1]}), len(item[1]))
+    )[:count]
     if as_json:
         print_json(
             [

@@ -59,15 +59,23 @@ class SwitchClient:
     """Primary controller of one switch while the context is open.
 
     Each client takes an election id from the clock, so the one that came last is the primary and ids of
-    crashed runs never clash.
+    crashed runs never clash. With `primary=False` it only reads: it takes no part in the election, so
+    whoever is primary stays it.
     """
 
     def __init__(
-        self, name: str, address: str, device_id: int, *, tls: TlsFiles | None = None
+        self,
+        name: str,
+        address: str,
+        device_id: int,
+        *,
+        tls: TlsFiles | None = None,
+        primary: bool = True,
     ) -> None:
         self.name = name
         self.address = address
         self.device_id = device_id
+        self.reads_only = not primary
         self.schema: Schema | None = None
         options = [
             ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
@@ -85,7 +93,7 @@ class SwitchClient:
         self._stub = p4r_grpc.P4RuntimeStub(self._channel)
         self._election = time.time_ns()
         self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
-        self._packets: queue.SimpleQueue[PacketIn] = queue.SimpleQueue()
+        self._packets: queue.SimpleQueue[p4r.PacketIn] = queue.SimpleQueue()
         self._primary = threading.Event()
         self._answered = threading.Event()
         self._failure = ""
@@ -104,6 +112,9 @@ class SwitchClient:
 
     def open(self) -> None:
         """Become primary; SwitchError when the switch does not answer or another one stays primary."""
+        if self.reads_only:
+            self._reach()
+            return
         request = p4r.StreamMessageRequest()
         request.arbitration.device_id = self.device_id
         request.arbitration.election_id.high = 0
@@ -117,6 +128,16 @@ class SwitchClient:
         if not self._primary.is_set():
             self.close()
             raise SwitchError(f"{self.name}: {self._failure or 'another controller is primary'}")
+
+    def _reach(self) -> None:
+        """Wait until the switch is connected: without a stream nothing else would say so."""
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout=_ARBITRATION_SECONDS)
+        except grpc.FutureTimeoutError:
+            self.close()
+            raise SwitchError(
+                f"{self.name}: no answer from {self.address}; is the switch running?"
+            ) from None
 
     def close(self) -> None:
         """Give up being primary and close the connection."""
@@ -135,7 +156,7 @@ class SwitchClient:
                         self._failure = response.arbitration.status.message
                     self._answered.set()
                 elif kind == "packet":
-                    self._packets.put(self._packet_in(response.packet))
+                    self._packets.put(response.packet)
         except grpc.RpcError as error:
             self._failure = f"{self.address}: {error.details()}"  # type: ignore[attr-defined]
             self._primary.clear()
@@ -176,8 +197,23 @@ class SwitchClient:
         self.use(config.p4info)
         return config.cookie.cookie
 
+    def pipeline_config(self) -> p4r.ForwardingPipelineConfig | None:
+        """P4Info, device config (empty where a switch keeps it to itself) and cookie; None: none."""
+        request = p4r.GetForwardingPipelineConfigRequest(device_id=self.device_id)
+        try:
+            config = self._stub.GetForwardingPipelineConfig(request, timeout=_CALL_SECONDS).config
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:  # type: ignore[attr-defined]
+                return None
+            raise self._translate(error, "reading the pipeline") from error
+        if not config.p4info.tables:
+            return None
+        self.use(config.p4info)
+        return config
+
     def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
         """Load and start a pipeline: every entry of the switch is gone after it."""
+        self._may_write()
         request = p4r.SetForwardingPipelineConfigRequest(
             device_id=self.device_id,
             action=p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT,
@@ -202,6 +238,7 @@ class SwitchClient:
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """Write all updates in batches; SwitchError names the first that failed. Returns how many."""
+        self._may_write()
         rest = iter(updates)
         written = 0
         while chunk := list(islice(rest, batch)):
@@ -215,6 +252,19 @@ class SwitchClient:
             if progress is not None:
                 progress(len(chunk))
         return written
+
+    def _may_write(self) -> None:
+        if self.reads_only:
+            raise SwitchError(f"{self.name}: this session was opened for reading only")
+
+    def read_entities(self, *wanted: p4r.Entity) -> Iterator[p4r.Entity]:
+        """What the given entities select, as P4Runtime's wildcards say."""
+        request = p4r.ReadRequest(device_id=self.device_id, entities=wanted)
+        try:
+            for response in self._stub.Read(request, timeout=_CALL_SECONDS):
+                yield from response.entities
+        except grpc.RpcError as error:
+            raise self._translate(error, "reading") from error
 
     def entries(self, table: str = "") -> Iterator[InstalledEntry]:
         """All entries of one table or of every table, with counters."""
@@ -248,9 +298,10 @@ class SwitchClient:
     def packet_in(self, timeout_s: float) -> PacketIn | None:
         """The next packet sent up, or None after the time-out."""
         try:
-            return self._packets.get(timeout=timeout_s)
+            packet = self._packets.get(timeout=timeout_s) if timeout_s else self._packets.get_nowait()
         except queue.Empty:
             return None
+        return self._packet_in(packet)
 
     # -- errors --------------------------------------------------------------------------------
 

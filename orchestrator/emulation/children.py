@@ -16,6 +16,7 @@ from typing import cast
 from orchestrator.errors import NetworkError
 
 START_TIMEOUT = 60.0
+_START_TIMEOUT_EACH = 5.0
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,8 +55,11 @@ def spawn(
     return Child(name, process, log, port)
 
 
-def wait_ready(children: Sequence[Child], *, timeout: float = START_TIMEOUT) -> None:
+def wait_ready(children: Sequence[Child], *, timeout: float | None = None) -> None:
     """Until every child listens; NetworkError with the log's end when one ends or is late."""
+    if timeout is None:
+        # Many Python processes on few cores start one after the other.
+        timeout = max(START_TIMEOUT, _START_TIMEOUT_EACH * len(children))
     deadline = time.monotonic() + timeout
     while waiting := [child for child in children if child.ready is None]:
         for child in waiting:

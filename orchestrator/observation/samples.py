@@ -11,12 +11,18 @@ from dataclasses import dataclass
 
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
-from orchestrator.wire.nsh import graph_of
+from orchestrator.wire.nsh import decode, graph_of
+
+
+_LINGER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One sample: a packet seen at a trusted point; `device_us` is that device's own clock."""
+    """One sample: a packet seen at a trusted point; `device_us` is that device's own clock.
+
+    `si` and `ttl` are those of the tag as it arrived; 0 at the ingress switch and (`ttl`) in a worker.
+    """
 
     label: int
     graph_id: int
@@ -25,6 +31,7 @@ class Point:
     device_us: int
     spi: int
     si: int
+    ttl: int
     length: int
 
 
@@ -37,8 +44,8 @@ def collect(
 ) -> dict[int, list[Point]]:
     """Listen to all trusted points for up to `seconds`, or until `enough`; samples by label.
 
-    Points of a label are in the order of the service path: SI falls along the way, and within a device
-    by its own clock (clocks of different devices are not compared).
+    Points of a label are in the order of the service path: SI falls along the way, the tag's TTL from
+    switch to switch; a worker's clock orders its NFs. Clocks of different devices are not compared.
     """
     found: dict[int, list[Point]] = defaultdict(list)
     deadline = time.monotonic() + seconds
@@ -52,13 +59,14 @@ def collect(
             for point in points:
                 found[point.label].append(point)
         if enough(found):
-            break
+            # What the last devices saw of these packets is still on its way.
+            deadline = min(deadline, time.monotonic() + _LINGER_S)
         time.sleep(0.02)
     return {label: sorted(points, key=_order) for label, points in found.items()}
 
 
-def _order(point: Point) -> tuple[int, int]:
-    return (-(point.si or 256), point.device_us)
+def _order(point: Point) -> tuple[int, int, int]:
+    return (-(point.si or 256), -point.ttl, point.device_us)
 
 
 def _switch_points(switch: SwitchClient) -> Iterator[Point]:
@@ -72,6 +80,7 @@ def _switch_points(switch: SwitchClient) -> Iterator[Point]:
             data["timestamp_us"],
             data["spi"],
             data["si"],
+            tagged[0].ttl if (tagged := decode(packet.payload)) else 0,
             len(packet.payload),
         )
 
@@ -87,6 +96,7 @@ def _worker_points(worker: WorkerClient, cursor: int) -> tuple[list[Point], int]
             sample.timestamp_us,
             sample.spi,
             sample.si,
+            0,
             sample.length,
         )
         for sample in samples

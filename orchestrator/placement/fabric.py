@@ -39,6 +39,8 @@ class Fabric:
                 else:
                     self.attachments.setdefault(far, Attachment(near, port, link))
         self._distance = {name: self._distances(name) for name in topology.switches}
+        self._paths: dict[tuple[str, str, int], tuple[str, ...]] = {}
+        self._trees: dict[tuple[str, str], tuple[int, ...]] = {}
 
     def access(self, node: str) -> str:
         """The switch that a host or server is attached to; a switch is its own."""
@@ -51,16 +53,35 @@ class Fabric:
         return self.topology.servers[device].id
 
     def next_switch(self, at: str, target: str, tree: int) -> str:
-        """The neighbour of `at` on the tree towards switch `target`."""
+        """The neighbour of `at` on the tree towards switch `target`.
+
+        At even distances a tree's number modulo the choices decides, at odd ones its quotient: so in
+        a fat-tree the edge's and the aggregation's choices are independent, and (k/2)^2 trees are
+        all its shortest paths.
+        """
         near = self._distance[target]
-        choices = sorted(n for n in self.neighbors[at] if near[n] == near[at] - 1)
-        return choices[tree % len(choices)]
+        choices = sorted(n for n in self.neighbors[at] if near.get(n, -1) == near[at] - 1)
+        count = len(choices)
+        return choices[(tree // count if near[at] % 2 else tree) % count]
+
+    def connected(self, a: str, b: str) -> bool:
+        """Whether two nodes (switches, servers, hosts) have a way to each other."""
+        for node in (a, b):
+            if node not in self.neighbors and node not in self.attachments:
+                return False
+        return self.access(b) in self._distance[self.access(a)]
 
     def path(self, source: str, target: str, tree: int) -> tuple[str, ...]:
         """Devices from `source` to `target` (switch or server), both included."""
-        start, end = self.access(source), self.access(target)
-        if end not in self._distance[start]:
+        key = (source, target, tree)
+        if key not in self._paths:
+            self._paths[key] = self._path(source, target, tree)
+        return self._paths[key]
+
+    def _path(self, source: str, target: str, tree: int) -> tuple[str, ...]:
+        if not self.connected(source, target):
             raise InputError(f"{self.topology.name}: no path from {source} to {target}")
+        start, end = self.access(source), self.access(target)
         switches = [start]
         while switches[-1] != end:
             switches.append(self.next_switch(switches[-1], end, tree))
@@ -78,10 +99,12 @@ class Fabric:
 
     def distinct_trees(self, source: str, target: str) -> tuple[int, ...]:
         """One tree for each different path between two devices."""
-        seen: dict[tuple[str, ...], int] = {}
-        for tree in range(self.topology.trees):
-            seen.setdefault(self.path(source, target, tree), tree)
-        return tuple(seen.values())
+        if (source, target) not in self._trees:
+            seen: dict[tuple[str, ...], int] = {}
+            for tree in range(self.topology.trees):
+                seen.setdefault(self.path(source, target, tree), tree)
+            self._trees[source, target] = tuple(seen.values())
+        return self._trees[source, target]
 
     def latency_us(self, path: tuple[str, ...]) -> int:
         """Propagation along a path."""

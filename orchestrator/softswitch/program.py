@@ -325,6 +325,11 @@ class Program:
         yield from self.ingress.tables.values()
         yield from self.egress.tables.values()
 
+    def profile_actions(self, profile: str) -> list[str]:
+        """Names of the actions of all tables that share a profile: the numbers of members'."""
+        tables = [t for t in self.tables() if t.profile == profile]
+        return list(dict.fromkeys(a.name for t in tables for a in t.actions))
+
     def field(self, header: str, name: str) -> Field:
         for f in self.headers[header].type.fields:
             if f.name == name:

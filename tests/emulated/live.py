@@ -55,12 +55,16 @@ def command(*words: str) -> list[str]:
     return [*start, *words]
 
 
-def orchestrator(*words: str, expect: int = 0, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+def orchestrator(
+    *words: str, expect: int = 0, timeout: float = 90
+) -> subprocess.CompletedProcess[str]:
     """Run `orchestrator WORDS`; its exit code must be `expect`, and no traceback is ever shown."""
     done = subprocess.run(
         command(*words), capture_output=True, text=True, timeout=timeout, check=False
     )
-    shown = f"orchestrator {' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    shown = (
+        f"orchestrator {' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    )
     assert "Traceback" not in done.stderr, shown
     assert done.returncode == expect, shown
     return done

@@ -6,6 +6,7 @@ own entries are all that its block has.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
-from orchestrator.model.entries import Exact, FloodGroup, Key, TableEntry
+from orchestrator.model.entries import Exact, FloodGroup, Key, Lpm, TableEntry
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from orchestrator.wire.addresses import DEVICE_PREFIX_BITS, GATEWAY_MAC, device_mac, mac_text
 
 HOST_PORT, OTHER_HOST_PORT, FABRIC_PORT, OTHER_FABRIC_PORT = 1, 2, 8, 9
 SWITCH_ID = 7
@@ -160,10 +161,16 @@ def summed(frame: bytes) -> bytes:
 
 
 def ip_number(text: str) -> int:
-    import ipaddress
-
     return int(ipaddress.ip_address(text))
 
 
 def mac_number(text: str) -> int:
     return int(text.replace(":", ""), 16)
+
+
+def tagged(switch: EdgeSwitch, at: int, device: int = 9, port: int = FABRIC_PORT) -> None:
+    """Frames of a segment leave with a tag for a device behind a fabric port."""
+    mac = device_mac(device)
+    params = {"mac": mac, "spi": 0x14001, "si": 250, "traffic_class": 3}
+    switch.add("dispatch.next", {"segment": at}, "to_device", params)
+    switch.add("fabric.devices", {"device": Lpm(mac, DEVICE_PREFIX_BITS)}, "forward", {"port": port})

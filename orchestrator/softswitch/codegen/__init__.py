@@ -51,6 +51,12 @@ __all__ = (
 )
 
 
-def generate(program: Program, *, trace: bool = False, drop_port: int = 511) -> Generated:
-    """Source of `run` for this program; raises `UnsupportedFeature` by name and place."""
-    return Compiler(program, trace, drop_port).generate()
+def generate(
+    program: Program, *, trace: bool = False, drop_port: int = 511, queues: int = 1
+) -> Generated:
+    """Source of `run` for this program; raises `UnsupportedFeature` by name and place.
+
+    `queues` is the number of priority queues a port: a packet of a higher
+    `standard_metadata.priority` is dropped, as by simple_switch.
+    """
+    return Compiler(program, trace, drop_port, queues).generate()

@@ -14,7 +14,6 @@ from orchestrator.softswitch.codegen.emitter import (
 from orchestrator.softswitch.program import (
     Action,
     Json,
-    Stack,
 )
 
 _MAX_JUMPS = 100_000
@@ -109,27 +108,44 @@ class Actions(Calculations):
 
     def do_assign(self, params: list[Json], action: Action) -> None:
         dst = params[0]
-        ex = self.expr(params[1], action)
-        if dst["type"] == "field":
-            self.store(dst["value"][0], dst["value"][1], ex)
-        else:
-            self.store_element(dst, ex, action)
+        self.assign(dst, self.expr(params[1], action), action)
 
-    def store_element(self, dst: Json, ex: Ex, action: Action) -> None:
-        """Assign hdr.stack[index].field; an index out of bounds writes nothing."""
-        node = dst["value"]
-        while node.get("type") == "expression":
-            node = node["value"]
-        if node.get("op") != "access_field":
-            raise self.refuse(f"assignment to a {dst['type']} '{node.get('op', '')}'")
-        stack, index = self.element(node, action)
-        offset: int = node["right"]
-        field = stack.type.fields[offset].name
-        self.emit(f"i = {index.code}")
+    def assign(self, dst: Json, ex: Ex, action: Action) -> None:
+        """Store into a field, or into a field of a header picked at run time."""
+        if dst["type"] == "field" and isinstance(dst["value"][0], str):
+            self.store(dst["value"][0], dst["value"][1], ex)
+            return
+        if dst["type"] == "field":
+            node, field = dst["value"]
+            at, names = self.headers(node, action)
+        else:
+            node = self.unwrapped(dst)
+            if node.get("op") != "access_field":
+                raise self.refuse(f"assignment to a {dst['type']} '{node.get('op', '')}'")
+            at, names = self.headers(node["left"], action)
+            offset: int = node["right"]
+            field = self.p.headers[names[0]].type.fields[offset].name
+        if at is None:
+            self.store(names[0], field, ex)
+            return
         self.emit(f"x = {ex.code}")
-        for i, element in enumerate(stack.elements):
-            with self.block(f"{'if' if i == 0 else 'elif'} i == {i}:"):
-                self.store(element, field, Ex("x", ex.lo, ex.hi))
+        self.each(at, names, lambda name: self.store(name, field, Ex("x", ex.lo, ex.hi)))
+
+    def each(
+        self,
+        at: Ex | None,
+        names: tuple[str, ...],
+        body: Callable[[str], None],
+        index: str = "i",
+    ) -> None:
+        """`body` for the header that an index picks; beyond the stack nothing happens."""
+        if at is None:
+            body(names[0])
+            return
+        self.emit(f"{index} = {at.code}")
+        for i, name in enumerate(names):
+            with self.block(f"{'if' if i == 0 else 'elif'} {index} == {i}:"):
+                body(name)
 
     def do_assign_VL(self, params: list[Json], action: Action) -> None:
         (dh, df), (sh, sf) = params[0]["value"], params[1]["value"]
@@ -137,9 +153,13 @@ class Actions(Calculations):
         self.dirty(dh)
 
     def do_assign_header(self, params: list[Json], action: Action) -> None:
-        if params[0]["type"] != "header" or params[1]["type"] != "header":
-            raise self.refuse("assignment of a header picked at run time")
-        self.copy_header(params[0]["value"], params[1]["value"])
+        dst_at, dst = self.headers(params[0], action)
+        src_at, src = self.headers(params[1], action)
+
+        def from_source(to: str) -> None:
+            self.each(src_at, src, lambda name: self.copy_header(to, name), "j")
+
+        self.each(dst_at, dst, from_source)
 
     def do_assign_header_stack(self, params: list[Json], action: Action) -> None:
         dst, src = self.p.stacks[params[0]["value"]], self.p.stacks[params[1]["value"]]
@@ -147,18 +167,37 @@ class Actions(Calculations):
         for d, s in zip(dst.elements, src.elements, strict=True):
             self.copy_header(d, s)
 
+    def do_assign_union(self, params: list[Json], action: Action) -> None:
+        dst_at, dst = self.unions(params[0], action)
+        src_at, src = self.unions(params[1], action)
+        # Unions of one type: members at one place correspond.
+        dst_names = tuple(str(i) for i in range(len(dst)))
+        src_names = tuple(str(i) for i in range(len(src)))
+
+        def from_source(to: str) -> None:
+            def copy(name: str) -> None:
+                for d, s in zip(dst[int(to)].members, src[int(name)].members, strict=True):
+                    self.copy_header(d, s)
+
+            self.each(src_at, src_names, copy, "j")
+
+        self.each(dst_at, dst_names, from_source)
+
+    def do_assign_union_stack(self, params: list[Json], action: Action) -> None:
+        dst = self.p.union_stacks[params[0]["value"]]
+        src = self.p.union_stacks[params[1]["value"]]
+        self.emit(f"{ident(dst.name)}_n = {ident(src.name)}_n")
+        for d, s in zip(dst.elements, src.elements, strict=True):
+            for to, name in zip(d.members, s.members, strict=True):
+                self.copy_header(to, name)
+
     def do_add_header(self, params: list[Json], action: Action) -> None:
-        self.add_header(self.header_param(params[0]))
+        self.each(*self.headers(params[0], action), self.add_header)
 
     do_add_header_fast = do_add_header
 
     def do_remove_header(self, params: list[Json], action: Action) -> None:
-        self.remove_header(self.header_param(params[0]))
-
-    def header_param(self, param: Json) -> str:
-        if param["type"] != "header":
-            raise self.refuse(f"header argument of type '{param['type']}'")
-        return param["value"]
+        self.each(*self.headers(params[0], action), self.remove_header)
 
     def do_mark_to_drop(self, params: list[Json], action: Action) -> None:
         self.emit(f"{self.sm('egress_spec')} = {self.drop_port}")
@@ -174,7 +213,11 @@ class Actions(Calculations):
     def do_no_op(self, params: list[Json], action: Action) -> None:
         return
 
-    do_log_msg = do_no_op
+    def do_log_msg(self, params: list[Json], action: Action) -> None:
+        text: str = params[0]["value"]
+        values = [self.expr(v, action).code for v in params[1]["value"]]
+        self.emit(f"log_msg({text!r}, ({''.join(v + ', ' for v in values)}))")
+        self.event("log", repr(text), f"({''.join(v + ', ' for v in values)})")
 
     def do_assert(self, params: list[Json], action: Action) -> None:
         with self.block(f"if not {self.expr(params[0], action).code}:"):
@@ -182,44 +225,49 @@ class Actions(Calculations):
 
     do_assume = do_assert
 
-    def shift_stack(self, stack: Stack, count: int, push: bool) -> None:
+    def shift_stack(self, name: str, count: int, push: bool) -> None:
         """push_front/pop_front: move elements by `count`, invalidate what is left."""
-        n, size = f"{ident(stack.name)}_n", len(stack.elements)
-        names = [self.header_locals(self.p.headers[e]) for e in stack.elements]
+        if name in self.p.stacks:
+            elements = [(e,) for e in self.p.stacks[name].elements]
+        else:
+            elements = [u.members for u in self.p.union_stacks[name].elements]
+        n, size = f"{ident(name)}_n", len(elements)
+        names = [[v for h in e for v in self.header_locals(self.p.headers[h])] for e in elements]
+        if push:
+            self.emit(f"{n} = min({size}, {n} + {count})")
+        else:
+            self.emit(f"{n} = max(0, {n} - {count})")
         count = min(count, size)
         if push:
             moves = [(i, i - count) for i in range(size - 1, count - 1, -1)]
             gone = range(count)
-            self.emit(f"{n} = min({size}, {n} + {count})")
         else:
             moves = [(i, i + count) for i in range(size - count)]
             gone = range(size - count, size)
-            self.emit(f"{n} = max(0, {n} - {count})")
         for dst, src in moves:
             self.emit(f"{', '.join(names[dst])} = {', '.join(names[src])}")
         for i in gone:
-            self.emit(f"{names[i][0]} = 0")
+            for header in elements[i]:
+                self.emit(f"{self.var(header, '$valid$')} = 0")
+        self.event("push" if push else "pop", repr(name), str(count))
 
     def do_push(self, params: list[Json], action: Action) -> None:
-        self.shift_stack(self.p.stacks[params[0]["value"]], self.const(params[1]["value"]), True)
+        self.shift_stack(params[0]["value"], self.const(params[1]["value"]), True)
 
     def do_pop(self, params: list[Json], action: Action) -> None:
-        self.shift_stack(self.p.stacks[params[0]["value"]], self.const(params[1]["value"]), False)
+        self.shift_stack(params[0]["value"], self.const(params[1]["value"]), False)
 
     def do_clone_ingress_pkt_to_egress(self, params: list[Json], action: Action) -> None:
         self.emit(f"clone = {self.expr(params[0], action).code} & 32767")
         self.emit(f"clone_fl = {self.expr(params[1], action).code}")
-        self.event("clone", "clone")
 
     do_clone_egress_pkt_to_egress = do_clone_ingress_pkt_to_egress
 
     def do_recirculate(self, params: list[Json], action: Action) -> None:
         self.emit(f"recirc = {self.expr(params[0], action).code}")
-        self.event("recirculate")
 
     def do_resubmit(self, params: list[Json], action: Action) -> None:
         self.emit(f"resub = {self.expr(params[0], action).code}")
-        self.event("resubmit")
 
     def do_modify_field_with_hash_based_offset(self, params: list[Json], action: Action) -> None:
         base = self.expr(params[1], action)
@@ -234,13 +282,22 @@ class Actions(Calculations):
             ex = Ex(f"({ex.code} + {base.code})", 0, hi)
         else:
             ex = Ex(f"({ex.code})", ex.lo, ex.hi)
-        self.store(params[0]["value"][0], params[0]["value"][1], ex)
+        self.assign(params[0], ex, action)
 
     def do_modify_field_rng_uniform(self, params: list[Json], action: Action) -> None:
         lo, hi = self.expr(params[1], action), self.expr(params[2], action)
         with self.block(f"if {lo.code} <= {hi.code}:"):
-            header, field = params[0]["value"]
-            self.store(header, field, Ex(f"randint({lo.code}, {hi.code})", lo.lo, hi.hi))
+            self.assign(params[0], Ex(f"randint({lo.code}, {hi.code})", lo.lo, hi.hi), action)
+
+    def do_generate_digest(self, params: list[Json], action: Action) -> None:
+        self.emit(f"digest = {self.expr(params[1], action).code} & 65535")
+
+    def do_execute_meter(self, params: list[Json], action: Action) -> None:
+        meter = self.p.meters[params[0]["value"]]
+        with self.guarded_index(self.expr(params[1], action), meter.size) as i:
+            self.emit(f"x = execute_{ident(meter.name)}({i}, L)")
+            self.assign(params[2], Ex("x", 0, 2), action)
+            self.event("meter", repr(meter.name), i, "x")
 
     def do_count(self, params: list[Json], action: Action) -> None:
         counter = self.p.counters[params[0]["value"]]
@@ -250,6 +307,7 @@ class Actions(Calculations):
         with code as i:
             self.emit(f"packets_{name}[{i}] += 1")
             self.emit(f"bytes_{name}[{i}] += L")
+            self.event("count", repr(counter.name), i, f"packets_{name}[{i}]", f"bytes_{name}[{i}]")
 
     @contextmanager
     def guarded_index(self, index: Ex, size: int) -> Generator[str, None, None]:
@@ -265,7 +323,8 @@ class Actions(Calculations):
         register = self.p.registers[params[1]["value"]]
         with self.guarded_index(self.expr(params[2], action), register.size) as i:
             ex = Ex(f"register_{ident(register.name)}[{i}]", 0, (1 << register.width) - 1)
-            self.store(params[0]["value"][0], params[0]["value"][1], ex)
+            self.event("register", repr(register.name), i, ex.code, "False")
+            self.assign(params[0], ex, action)
 
     def do_register_write(self, params: list[Json], action: Action) -> None:
         register = self.p.registers[params[0]["value"]]
@@ -276,6 +335,9 @@ class Actions(Calculations):
             code = f"{code} & {literal(top)}"
         with self.guarded_index(self.expr(params[1], action), register.size) as i:
             self.emit(f"register_{ident(register.name)}[{i}] = {code}")
+            cell = f"register_{ident(register.name)}[{i}]"
+            self.event("register", repr(register.name), i, cell, "True")
 
     def do_truncate(self, params: list[Json], action: Action) -> None:
         self.emit(f"trunc = min(trunc, {self.expr(params[0], action).code})")
+        self.event("truncate", "trunc")

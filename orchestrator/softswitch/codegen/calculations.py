@@ -6,9 +6,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from orchestrator.softswitch.codegen.emitter import (
+    ident,
     literal,
 )
 from orchestrator.softswitch.codegen.expressions import Expressions
+from orchestrator.softswitch.hashes import STATEFUL
 from orchestrator.softswitch.program import (
     Calculation,
     Checksum,
@@ -72,6 +74,11 @@ class Calculations(Expressions):
         else:
             self.slow_calculation(calc, parts, payload, result)
 
+    @staticmethod
+    def hash_name(calc: Calculation) -> str:
+        """Global of the hash; an algorithm with state has one for each calculation."""
+        return f"hash_{ident(calc.name)}" if calc.algo in STATEFUL else f"hash_{calc.algo}"
+
     def fast_calculation(
         self, calc: Calculation, fixed: list[tuple[str, int]], payload: bool, result: str
     ) -> None:
@@ -95,7 +102,7 @@ class Calculations(Expressions):
         body = f"({code}).to_bytes({(bits + pad) // 8}, 'big')"
         if payload:
             body += " + data[o:]"
-        self.emit(f"{result} = hash_{calc.algo}({body})")
+        self.emit(f"{result} = {self.hash_name(calc)}({body})")
 
     @staticmethod
     def join_bits(fixed: list[tuple[str, int]]) -> str:
@@ -124,7 +131,7 @@ class Calculations(Expressions):
             cond = self.var(owner, "$valid$") if owner else "True"
             items.append(f"({cond}, *{value})")
         tail = "data[o:]" if payload else "b''"
-        self.emit(f"{result} = hash_{calc.algo}(gather(({', '.join(items)},), {tail}))")
+        self.emit(f"{result} = {self.hash_name(calc)}(gather(({', '.join(items)},), {tail}))")
 
     def verify_checksums(self) -> None:
         checks = [c for c in self.p.checksums if c.verify]
@@ -136,7 +143,7 @@ class Calculations(Expressions):
                 with self.block(f"if h != {self.var(c.header, c.field)}:"):
                     if self.has_meta("checksum_error"):
                         self.emit(f"{self.sm('checksum_error')} = 1")
-                    self.event("checksum_error", repr(c.name))
+                    self.event("checksum", repr(c.name), "h", "True")
 
     def update_checksums(self) -> None:
         for c in (c for c in self.p.checksums if c.update):
@@ -145,6 +152,7 @@ class Calculations(Expressions):
                 target = self.var(c.header, c.field)
                 with self.block(f"if {target} != h:"):
                     self.emit(f"{target} = h")
+                    self.event("checksum", repr(c.name), "h", "False")
                     self.dirty(c.header)
 
     @contextmanager

@@ -14,6 +14,7 @@ from orchestrator.softswitch.program import (
     HeaderType,
     Json,
     Program,
+    Union,
 )
 
 # Where a packet comes from: `mode` of the generated function, equal to BMv2's
@@ -100,8 +101,9 @@ def most(a: int | None, b: int | None) -> int | None:
 class Emitter:
     """Lines of the function under construction, and the names of its locals."""
 
-    def __init__(self, program: Program, trace: bool, drop_port: int) -> None:
+    def __init__(self, program: Program, trace: bool, drop_port: int, queues: int = 1) -> None:
         self.p = program
+        self.queues = queues
         self.trace = trace
         self.drop_port = drop_port
         self.lines: list[str] = []
@@ -125,6 +127,10 @@ class Emitter:
         for table in self.p.tables():
             for action in table.actions:
                 reachable.update(p["op"] for p in action.primitives)
+        for pipe in (self.p.ingress, self.p.egress):
+            for call in pipe.calls.values():
+                reachable.update(p["op"] for p in call.action.primitives)
+        reachable.update(p["op"] for p in self.p.deparse_primitives)
         for state in self.p.states.values():
             for op in state.ops:
                 if op["op"] == "primitive":
@@ -156,7 +162,23 @@ class Emitter:
                 kind: Json = node.get("type")
                 value: Json = node.get("value")
                 if kind == "field":
-                    touch(value[0], value[1])
+                    # An element picked at run time: its stack's node, below, touches all.
+                    if isinstance(value[0], str):
+                        touch(value[0], value[1])
+                elif kind == "union_stack_field":
+                    index = 0
+                    for union in self.p.union_stacks[value[0]].elements:
+                        index = self.member_index(union, value[1])
+                        touch(union.members[index], value[2])
+                elif kind in ("header_union", "header_union_stack"):
+                    unions = (
+                        self.p.union_stacks[value].elements
+                        if kind == "header_union_stack"
+                        else (self.p.unions[value],)
+                    )
+                    for union in unions:
+                        for member in union.members:
+                            touch_all(self.p.headers[member].type)
                 elif kind == "stack_field":
                     used.setdefault(self.p.stacks[value[0]].type.name, set()).add(value[1])
                 elif kind == "header_stack":
@@ -165,12 +187,25 @@ class Emitter:
                     sides: tuple[Json, Json] = (node.get("left"), node.get("right"))
                     for side in sides:
                         if side is not None and side["type"] == "header":
-                            touch_all(self.p.headers[side["value"]].type)
+                            header = self.p.headers.get(side["value"])
+                            if header is not None:
+                                touch_all(header.type)
                 for v in node.values():
                     walk(v)
 
-        for section in ("parsers", "actions", "pipelines", "calculations", "checksums"):
-            walk(self.p.raw[section])
+        for section in (
+            "parsers",
+            "deparsers",
+            "actions",
+            "pipelines",
+            "calculations",
+            "checksums",
+            "learn_lists",
+        ):
+            walk(self.p.raw.get(section))
+        for meter in self.p.meters.values():
+            if meter.target is not None:
+                touch(*meter.target)
         for table in self.p.tables():
             for key in table.keys:
                 touch(key.header, key.field)
@@ -189,6 +224,17 @@ class Emitter:
                 if name in names:
                     touch("standard_metadata", name)
         return used
+
+    @staticmethod
+    def member_index(union: Union, member: str) -> int:
+        """Which header of a union is called `member` inside it."""
+        for i, header in enumerate(union.members):
+            if header.rpartition(".")[2] == member:
+                return i
+        raise UnsupportedFeature(
+            f"BMv2 JSON: header union {union.name} has no member '{member}' "
+            f"({', '.join(union.members)})"
+        )
 
     def _layout(self, type_: HeaderType) -> Layout:
         used = self.used.get(type_.name, set())
@@ -302,6 +348,16 @@ class Emitter:
             out.append(f"{prefix}__{lay.varbit}")
         return out
 
+    def stack_counts(self) -> list[str]:
+        return [f"{ident(s)}_n" for s in (*self.p.stacks, *self.p.union_stacks)]
+
+    def siblings(self, header: str) -> list[str]:
+        """Validity locals that turn 0 when this header turns valid: its union's others."""
+        union = self.p.union_of.get(header)
+        if union is None:
+            return []
+        return [self.var(m, "$valid$") for m in union.members if m != header]
+
     def packet_headers(self) -> list[Header]:
         return [h for h in self.p.headers.values() if not h.metadata]
 
@@ -309,7 +365,7 @@ class Emitter:
         out: list[str] = []
         for h in self.packet_headers():
             out += self.header_locals(h)
-        out += [f"{ident(s)}_n" for s in self.p.stacks]
+        out += self.stack_counts()
         out.append("o")
         if self.track_length:
             out.append("plen_reg")

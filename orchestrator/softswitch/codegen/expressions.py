@@ -16,10 +16,11 @@ from orchestrator.softswitch.program import (
     Action,
     Header,
     Json,
-    Stack,
+    Union,
 )
 
 _MAX_SHIFT = 4096
+_HEADER_OPS = ("dereference_header_stack", "dereference_stack", "access_union_header")
 
 
 class Expressions(Emitter):
@@ -48,6 +49,8 @@ class Expressions(Emitter):
             return Ex(str(n), n, n)
         if kind == "bool":
             return Ex("1" if value else "0", int(value), int(value))
+        if kind == "field" and not isinstance(value[0], str):
+            return self.chosen_field(value[0], value[1], action)
         if kind == "field":
             lo, hi = self.bounds_of(value[0], value[1])
             return Ex(self.var(value[0], value[1]), lo, hi)
@@ -57,31 +60,49 @@ class Expressions(Emitter):
             return Ex(f"p{index}", 0, (1 << action.params[index].width) - 1)
         if kind == "stack_field":
             return self.last_field(value[0], value[1])
+        if kind == "union_stack_field":
+            unions = self.p.union_stacks[value[0]].elements
+            at = self.member_index(unions[0], value[1])
+            return self.last_of(value[0], tuple(u.members[at] for u in unions), value[2])
         raise self.refuse(f"expression of type '{kind}'")
 
     def last_field(self, stack_name: str, field: str) -> Ex:
-        stack = self.p.stacks[stack_name]
+        return self.last_of(stack_name, self.p.stacks[stack_name].elements, field)
+
+    def last_of(self, stack_name: str, elements: tuple[str, ...], field: str) -> Ex:
         n = f"{ident(stack_name)}_n"
-        code = self.var(stack.elements[0], field)
-        for i, element in enumerate(stack.elements[1:], 2):
+        code = self.var(elements[0], field)
+        for i, element in enumerate(elements[1:], 2):
             code = f"({self.var(element, field)} if {n} == {i} else {code})"
-        lo, hi = self.bounds_of(stack.elements[0], field)
+        lo, hi = self.bounds_of(elements[0], field)
         return Ex(code, lo, hi)
 
     def operation(self, node: Json, action: Action | None) -> Ex:
         op = node["op"]
         if op in ("valid",):
-            return Ex(self.var(node["right"]["value"], "$valid$"), 0, 1)
+            return self.chosen_field(node["right"], "$valid$", action)
+        if op == "valid_union":
+            at, unions = self.unions(node["right"], action)
+            codes = [self.union_valid(u) for u in unions]
+            return Ex(self.pick(at, codes), 0, 1)
         if op == "access_field":
-            return self.element_field(node, action)
+            at, names = self.headers(node["left"], action)
+            offset: int = node["right"]
+            field = self.p.headers[names[0]].type.fields[offset].name
+            return self.chosen_field(node["left"], field, action)
         if op in ("last_stack_index", "size_stack"):
             name = (node.get("right") or node.get("left"))["value"]
-            depth = len(self.p.stacks[name].elements)
+            stack = self.p.stacks.get(name) or self.p.union_stacks[name]
+            depth = len(stack.elements)
             if op == "size_stack":
                 return Ex(f"{ident(name)}_n", 0, depth)
             return Ex(f"({ident(name)}_n - 1)", -1, depth - 1)
-        if op in ("==", "!=") and node["left"]["type"] == "header":
-            return self.header_equal(node)
+        if op in ("==", "!="):
+            side = self.unwrapped(node["left"])
+            if side.get("type") == "header" or side.get("op") in _HEADER_OPS:
+                return self.header_equal(node, action)
+            if side.get("type") == "header_union" or side.get("op") == "dereference_union_stack":
+                return self.union_equal(node, action)
         right = self.expr(node["right"], action)
         if op == "d2b":
             if right.lo == 0 and right.hi is not None and right.hi <= 1:
@@ -200,38 +221,90 @@ class Expressions(Emitter):
             return Ex(f"(({x.code} + {half} & {literal((1 << width) - 1)}) - {half})", lo, hi)
         return Ex(f"min(max({x.code}, {lo}), {hi})", lo, hi)
 
-    def element_field(self, node: Json, action: Action | None) -> Ex:
-        """hdr.stack[index].field read with an index known only at run time."""
-        stack, at = self.element(node, action)
-        index = at.code
-        offset: int = node["right"]
-        field = stack.type.fields[offset].name
+    @staticmethod
+    def unwrapped(node: Json) -> Json:
+        """The node inside `expression` wrappers."""
+        while node.get("type") == "expression":
+            node = node["value"]
+        return node
+
+    def unions(self, node: Json, action: Action | None) -> tuple[Ex | None, tuple[Union, ...]]:
+        """Unions that a node may mean, and the index that picks one (None: there is one)."""
+        node = self.unwrapped(node)
+        if node.get("value") in self.p.unions:
+            return None, (self.p.unions[node["value"]],)
+        if node.get("op") == "dereference_union_stack":
+            stack = self.p.union_stacks[node["left"]["value"]]
+            return self.expr(node["right"], action), stack.elements
+        raise self.refuse(f"header union from '{node.get('op', node.get('type'))}'")
+
+    def headers(self, node: Json, action: Action | None) -> tuple[Ex | None, tuple[str, ...]]:
+        """Headers that a node may mean, and the index that picks one (None: there is one)."""
+        node = self.unwrapped(node)
+        if node.get("type") == "header" and node["value"] in self.p.headers:
+            return None, (node["value"],)
+        op = node.get("op")
+        if op in ("dereference_header_stack", "dereference_stack"):
+            return self.expr(node["right"], action), self.p.stacks[node["left"]["value"]].elements
+        if op == "access_union_header":
+            at, unions = self.unions(node["left"], action)
+            offset: int = node["right"]
+            return at, tuple(u.members[offset] for u in unions)
+        raise self.refuse(f"header from '{op or node.get('type')}'")
+
+    @staticmethod
+    def pick(at: Ex | None, codes: list[str]) -> str:
+        """One of `codes` by index; 0 beyond them."""
+        if at is None:
+            return codes[0]
         code = "0"
-        for i, element in enumerate(stack.elements):
-            code = f"({self.var(element, field)} if {index} == {i} else {code})"
-        lo, hi = self.bounds_of(stack.elements[0], field)
-        return Ex(code, min(lo, 0), hi)
+        for i, each in reversed(list(enumerate(codes))):
+            code = f"({each} if {at.code} == {i} else {code})"
+        return code
 
-    def element(self, node: Json, action: Action | None) -> tuple[Stack, Ex]:
-        """Stack and index of an access_field operation."""
-        inner = node["left"]
-        while inner.get("type") == "expression":
-            inner = inner["value"]
-        if inner.get("op") not in ("dereference_header_stack", "dereference_stack"):
-            raise self.refuse(f"access_field on '{inner.get('op', inner.get('type'))}'")
-        return self.p.stacks[inner["left"]["value"]], self.expr(inner["right"], action)
+    def chosen_field(self, node: Json, field: str, action: Action | None) -> Ex:
+        """A field of a header that may be picked at run time; 0 if the index is out of bounds."""
+        at, names = self.headers(node, action)
+        lo, hi = self.bounds_of(names[0], field)
+        code = self.pick(at, [self.var(n, field) for n in names])
+        return Ex(code, lo if at is None else min(lo, 0), hi)
 
-    def header_equal(self, node: Json) -> Ex:
-        a, b = node["left"]["value"], node["right"]["value"]
+    def union_valid(self, union: Union) -> str:
+        return "(" + " or ".join(self.var(m, "$valid$") for m in union.members) + ")"
+
+    def same(self, a: str, b: str) -> str:
+        """Both headers valid and equal."""
+        if self.p.headers[a].type.name != self.p.headers[b].type.name:
+            return "0"
         parts = [self.var(a, "$valid$"), self.var(b, "$valid$")]
         for f in self.p.headers[a].type.fields:
             parts.append(f"{self.var(a, f.name)} == {self.var(b, f.name)}")
-        code = "(" + " and ".join(parts) + ")"
+        return "(" + " and ".join(parts) + ")"
+
+    def header_equal(self, node: Json, action: Action | None) -> Ex:
+        at_a, names_a = self.headers(node["left"], action)
+        at_b, names_b = self.headers(node["right"], action)
+        rows = [self.pick(at_b, [self.same(a, b) for b in names_b]) for a in names_a]
+        code = self.pick(at_a, rows)
+        return Ex(code if node["op"] == "==" else f"(not {code})", 0, 1)
+
+    def union_equal(self, node: Json, action: Action | None) -> Ex:
+        at_a, unions_a = self.unions(node["left"], action)
+        at_b, unions_b = self.unions(node["right"], action)
+
+        def same(a: Union, b: Union) -> str:
+            pairs = zip(a.members, b.members, strict=True)
+            return "(" + " or ".join(self.same(x, y) for x, y in pairs) + ")"
+
+        rows = [self.pick(at_b, [same(a, b) for b in unions_b]) for a in unions_a]
+        code = self.pick(at_a, rows)
         return Ex(code if node["op"] == "==" else f"(not {code})", 0, 1)
 
     def fit(self, ex: Ex, header: str, field: str) -> str:
         """`ex` wrapped so that it fits header.field."""
         f = self.p.field(header, field)
+        if f.saturating:
+            return self.cast("sat_cast" if f.signed else "usat_cast", ex, f.width).code
         if f.signed:
             return self.cast("two_comp_mod", ex, f.width).code
         top = (1 << f.width) - 1
@@ -277,8 +350,15 @@ class Expressions(Emitter):
         with self.block(f"if not {v}:"):
             self.init_header(h, reset_valid=False)
             self.emit(f"{v} = {self.prefix[header]}_d = 1")
+            self.clear_siblings(header)
             if self.track_length:
                 self.emit(f"plen_reg += {self.size_code(header)}")
+            self.event("valid", repr(header))
+
+    def clear_siblings(self, header: str) -> None:
+        others = self.siblings(header)
+        if others:
+            self.emit(" = ".join(others) + " = 0")
 
     def remove_header(self, header: str) -> None:
         v = self.var(header, "$valid$")
@@ -286,6 +366,7 @@ class Expressions(Emitter):
             with self.block(f"if {v}:"):
                 self.emit(f"plen_reg -= {self.size_code(header)}")
         self.emit(f"{v} = 0")
+        self.event("invalid", repr(header))
 
     def copy_header(self, dst: str, src: str) -> None:
         d, s = self.p.headers[dst], self.p.headers[src]
@@ -296,5 +377,7 @@ class Expressions(Emitter):
             return
         with self.block(f"if {self.var(src, '$valid$')}:"):
             self.emit(", ".join(self.header_locals(d)) + " = " + ", ".join(self.header_locals(s)))
+            self.clear_siblings(dst)
         with self.block("else:"):
             self.emit(f"{self.var(dst, '$valid$')} = 0")
+        self.event("copy", repr(dst), repr(src), self.var(src, "$valid$"))

@@ -19,6 +19,7 @@ from orchestrator.softswitch.codegen.emitter import (
 )
 from orchestrator.softswitch.codegen.pipelines import Pipelines
 from orchestrator.softswitch.program import (
+    Action,
     Header,
 )
 
@@ -76,7 +77,7 @@ class Compiler(Pipelines):
                     empty.append(n)
                 elif not n.endswith("_o") or n != f"{self.prefix[h.name]}_o":
                     names.append(n)
-        names += [f"{ident(s)}_n" for s in self.p.stacks]
+        names += self.stack_counts()
         offsets = [f"{self.prefix[h.name]}_o" for h in self.packet_headers()]
         self.assign_zero(names)
         if offsets:
@@ -86,6 +87,8 @@ class Compiler(Pipelines):
         if clones:
             self.emit("clone = -1")
             self.emit("clone_fl = 0")
+        if "generate_digest" in self.ops:
+            self.emit("digest = 0")
         if "resubmit" in self.ops:
             self.emit("resub = 0")
         if "recirculate" in self.ops:
@@ -129,12 +132,13 @@ class Compiler(Pipelines):
         self.emit(f"{self.sm('egress_port')}, {self.sm('egress_rid')}, state = todo.pop(0)")
 
     def ingress(self, clones: bool) -> None:
-        self.event("pipeline", "'ingress'")
+        self.event("pipeline", "'ingress'", self.sm("ingress_port"), "mode", "0")
         self.pipeline(self.p.ingress)
         spec, group = self.sm("egress_spec"), self.sm("mcast_grp")
         if clones:
             with self.block("if clone >= 0:"):
                 self.emit("copies = clone_sessions.get(clone)")
+                self.event("clone", "'ingress'", "clone", "copies")
                 with self.block("if copies is not None:"):
                     self.field_list_save("clone_fl", "values")
                     self.emit(
@@ -142,9 +146,12 @@ class Compiler(Pipelines):
                     )
                 self.emit("clone = -1")
                 self.emit("clone_fl = 0")
+        if "generate_digest" in self.ops:
+            self.digest()
         if "resubmit" in self.ops:
             with self.block("if resub:"):
                 self.field_list_save("resub", "values")
+                self.event("resubmit", "resub", "values")
                 self.emit(f"again.append((port, data, {RESUBMIT}, (resub, values)))")
                 self.emit("return")
         with self.block(f"if {group}:"):
@@ -165,21 +172,29 @@ class Compiler(Pipelines):
 
     def egress(self, clones: bool) -> None:
         spec = self.sm("egress_spec")
-        self.event("pipeline", "'egress'", self.sm("egress_port"), self.sm("egress_rid"))
+        self.event(
+            "pipeline",
+            "'egress'",
+            self.sm("egress_port"),
+            self.sm("instance_type"),
+            self.sm("egress_rid"),
+        )
         if self.has_meta("egress_global_timestamp"):
             self.emit(f"{self.sm('egress_global_timestamp')} = now()")
         width = self.width("standard_metadata", "egress_spec")
         self.emit(f"{spec} = {(self.drop_port + 1) & ((1 << width) - 1)}")
         if self.track_length:
             self.emit(f"{self.sm('packet_length')} = plen_reg")
-        self.pipeline(self.p.egress)
-        if clones:
-            with self.block("if clone >= 0:"):
-                self.egress_clone()
-        with self.block(f"if {spec} == {self.drop_port}:"):
-            self.event("drop", "'egress'")
-        with self.block("else:"):
-            self.deparse()
+        if self.has_meta("enq_timestamp"):
+            # No packet waits here: it leaves its queue as it enters.
+            self.emit(f"{self.sm('enq_timestamp')} = now() & 0xffffffff")
+        if self.has_meta("priority"):
+            with self.block(f"if {self.sm('priority')} >= {self.queues}:"):
+                self.event("drop", "'queue'")
+            with self.block("else:"):
+                self.egress_body(clones, spec)
+        else:
+            self.egress_body(clones, spec)
         with self.block("if not todo:"):
             self.emit("return")
         state = ", ".join([*self.header_state(), *self.meta_locals()])
@@ -192,9 +207,37 @@ class Compiler(Pipelines):
         if "truncate" in self.ops:
             self.emit("trunc = 1 << 30")
 
+    def egress_body(self, clones: bool, spec: str) -> None:
+        self.pipeline(self.p.egress)
+        if clones:
+            with self.block("if clone >= 0:"):
+                self.egress_clone()
+        with self.block(f"if {spec} == {self.drop_port}:"):
+            self.event("drop", "'egress'")
+        with self.block("else:"):
+            self.deparse()
+
+    def digest(self) -> None:
+        """What an ingress digest carries; the last one asked for is the one that counts."""
+        with self.block("if digest:"):
+            for i, learn in self.p.learn_lists.items():
+                values: list[str] = []
+                for item in learn.elements:
+                    code = self.expr(item).code
+                    if item["type"] == "field":
+                        f = self.p.field(*item["value"])
+                        if f.signed:
+                            code = f"{code} & {literal((1 << f.width) - 1)}"
+                    values.append(code)
+                with self.block(f"if digest == {i}:"):
+                    self.emit(f"values = ({''.join(v + ', ' for v in values)})")
+                    self.emit(f"learn({i}, values)")
+                    self.event("digest", repr(learn.name), "values")
+
     def egress_clone(self) -> None:
         """A clone of the packet as it leaves egress: headers stay, metadata is reset."""
         self.emit("copies = clone_sessions.get(clone)")
+        self.event("clone", "'egress'", "clone", "copies")
         with self.block("if copies is not None:"):
             self.field_list_save("clone_fl", "values")
             meta = self.meta_locals()
@@ -214,6 +257,9 @@ class Compiler(Pipelines):
     def deparse(self) -> None:
         self.update_checksums()
         self.where = "deparser"
+        if self.p.deparse_primitives:
+            prims = self.p.deparse_primitives
+            self.primitives(prims, Action(-1, "deparser", (), prims))
         parts: list[str] = []
         for name in self.p.deparse_order:
             parts.append(self.header_bytes(name))
@@ -225,6 +271,7 @@ class Compiler(Pipelines):
             with self.block("if recirc:"):
                 self.field_list_save("recirc", "values")
                 self.emit(f"again.append((port, frame, {RECIRCULATE}, (recirc, values)))")
+                self.event("recirculate", "recirc", "values", "frame")
             with self.block("else:"):
                 self.send()
         else:
@@ -233,7 +280,7 @@ class Compiler(Pipelines):
     def send(self) -> None:
         frame = "frame[:trunc]" if "truncate" in self.ops else "frame"
         self.emit(f"out.append(({self.sm('egress_port')}, {frame}))")
-        self.event("send", self.sm("egress_port"))
+        self.event("send", self.sm("egress_port"), frame)
 
     def header_bytes(self, name: str) -> str:
         """Bytes of a header when valid: the received ones if nothing changed them."""

@@ -145,9 +145,16 @@ class Parsing(Actions):
         if target["type"] == "regular":
             self.extract_into(target["value"], length)
             return
-        stack = self.p.stacks[target["value"]]
-        n = f"{ident(stack.name)}_n"
-        for i, element in enumerate(stack.elements):
+        if target["type"] == "union_stack":
+            stack, member = target["value"]
+            unions = self.p.union_stacks[stack].elements
+            at = self.member_index(unions[0], member)
+            elements = tuple(u.members[at] for u in unions)
+        else:
+            stack = target["value"]
+            elements = self.p.stacks[stack].elements
+        n = f"{ident(stack)}_n"
+        for i, element in enumerate(elements):
             with self.block(f"{'if' if i == 0 else 'elif'} {n} == {i}:"):
                 self.extract_into(element, length)
         with self.block("else:"):
@@ -184,6 +191,7 @@ class Parsing(Actions):
             self.emit(f"o += {fixed} + n")
         self.emit(f"{prefix}_v = 1")
         self.emit(f"{prefix}_d = 0")
+        self.clear_siblings(header)
         self.event("extract", repr(header), f"{prefix}_o", "o")
 
     def unpack(self, header: str, units: tuple[Unit, ...], at: str) -> None:
@@ -272,6 +280,11 @@ class Parsing(Actions):
                     ex = self.expr(k)
                     width = self.width(self.p.stacks[k["value"][0]].elements[0], k["value"][1])
                     parts.append((ex.code, width))
+                elif k["type"] == "union_stack_field":
+                    stack, member, field = k["value"]
+                    union = self.p.union_stacks[stack].elements[0]
+                    header = union.members[self.member_index(union, member)]
+                    parts.append((self.expr(k).code, self.width(header, field)))
                 elif k["type"] == "field":
                     parts.append((self.expr(k).code, self.width(*k["value"])))
                 else:
@@ -279,6 +292,9 @@ class Parsing(Actions):
         else:
             parts = []
         for t in transitions:
+            if t.value_set is not None:
+                cases.append((self.in_value_set(parts, t.value_set, t.mask), t.next_state))
+                continue
             if t.value is None:
                 default = t.next_state
                 continue
@@ -300,6 +316,19 @@ class Parsing(Actions):
                 go(default)
         else:
             go(default)
+
+    def in_value_set(self, parts: list[tuple[str, int]], name: str, mask: int | None) -> str:
+        """Condition that the key is in a value set, which the controller fills."""
+        codes = [code for code, _ in parts]
+        key = codes[0] if len(codes) == 1 else f"({', '.join(codes)})"
+        if mask is None:
+            return f"contains_{ident(name)}({key})"
+        masks: list[str] = []
+        for _, width in reversed(parts):
+            masks.append(str(mask & ((1 << width) - 1)))
+            mask >>= (width + 7) // 8 * 8
+        inner = ", ".join(reversed(masks))
+        return f"contains_masked_{ident(name)}({key}, ({inner},))"
 
     def case(self, parts: list[tuple[str, int]], value: int, mask: int | None) -> str:
         """Condition of one select case; keys are byte-padded field by field."""

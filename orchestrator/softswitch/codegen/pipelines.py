@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.errors import UnsupportedFeature
 from orchestrator.softswitch.codegen.emitter import (
+    Ex,
     ident,
     literal,
 )
@@ -15,33 +15,73 @@ from orchestrator.softswitch.program import (
 )
 
 
+_MAX_STEPS = 100_000
+_NOWHERE = "\0"
+"""A join that no node is: every way out of a node is followed."""
+
+
+class _IrregularGraph(Exception):
+    """A control graph that nested ifs do not express: a loop."""
+
+
 class Pipelines(Parsing):
     """Control flow, table lookups and the actions they pick."""
+
+    numbers: dict[str, int]
 
     def pipeline(self, pipe: Pipeline) -> None:
         if pipe.init is None:
             return
         self.pipe = pipe
-        self.postdom = self.immediate_postdominators(pipe)
         self.emitted = 0
+        self.numbers = {}
+        called = [c.action for c in pipe.calls.values()]
         exits = any(
             prim["op"] == "exit"
-            for t in pipe.tables.values()
-            for a in t.actions
+            for a in (*(a for t in pipe.tables.values() for a in t.actions), *called)
             for prim in a.primitives
         )
         if exits:
             self.emit("exited = False")
             with self.block("while True:"):
-                self.nodes(pipe.init, None)
+                self.structured(pipe.init)
                 self.emit("break")
         else:
-            self.nodes(pipe.init, None)
+            self.structured(pipe.init)
+
+    def structured(self, init: str) -> None:
+        """The graph as nested ifs; one that is no such thing (a loop) node by node."""
+        mark, depth = len(self.lines), self.depth
+        try:
+            self.postdom = self.immediate_postdominators(self.pipe)
+            self.nodes(init, None)
+        except _IrregularGraph:
+            del self.lines[mark:]
+            self.depth = depth
+            self.dispatched(init)
+
+    def dispatched(self, init: str) -> None:
+        """Each node as a case of a loop; `at` is the number of the next, 0 the end."""
+        pipe = self.pipe
+        names = [*pipe.tables, *pipe.conditionals, *pipe.calls]
+        self.numbers = {name: i for i, name in enumerate(names, 1)}
+        self.emit(f"at = {self.numbers[init]}")
+        self.emit("steps = 0")
+        with self.block("while at:"):
+            self.emit("steps += 1")
+            with self.block(f"if steps > {_MAX_STEPS}:"):
+                self.emit(f"raise RuntimeError('endless loop in pipeline {pipe.name}')")
+            for name, number in self.numbers.items():
+                with self.block(f"{'if' if number == 1 else 'elif'} at == {number}:"):
+                    self.emit("at = 0")
+                    self.node(name, _NOWHERE)
 
     def successors(self, pipe: Pipeline, name: str) -> list[str | None]:
         if name in pipe.conditionals:
             c = pipe.conditionals[name]
             return [c.true_next, c.false_next]
+        if name in pipe.calls:
+            return [pipe.calls[name].next]
         t = pipe.tables[name]
         nexts = list(dict.fromkeys(t.next_tables.values()))
         if "__HIT__" in t.next_tables or "__MISS__" in t.next_tables:
@@ -49,6 +89,8 @@ class Pipelines(Parsing):
                 t.next_tables.get("__HIT__", t.base_next),
                 t.next_tables.get("__MISS__", t.base_next),
             ]
+        if t.profile is not None and t.base_next not in nexts:
+            nexts.append(t.base_next)
         return nexts or [t.base_next]
 
     def immediate_postdominators(self, pipe: Pipeline) -> dict[str, str | None]:
@@ -74,7 +116,7 @@ class Pipelines(Parsing):
                     paths.append([])
                 else:
                     if nxt not in doms:
-                        raise self.refuse(f"loop in pipeline {pipe.name} at {name}")
+                        raise _IrregularGraph
                     paths.append([nxt, *doms[nxt]])
             common = [n for n in paths[0] if all(n in p for p in paths[1:])]
             doms[name] = common
@@ -82,18 +124,29 @@ class Pipelines(Parsing):
 
     def nodes(self, name: str | None, stop: str | None) -> None:
         """Emit the nodes from `name` up to `stop`, nesting only real branches."""
+        if self.numbers:
+            if name is not None:
+                self.emit(f"at = {self.numbers[name]}")
+            return
         while name is not None and name != stop:
             self.emitted += 1
             if self.emitted > 20 * (len(self.pipe.tables) + len(self.pipe.conditionals)) + 200:
-                raise UnsupportedFeature(
-                    f"BMv2 JSON: pipeline {self.pipe.name}: control flow too irregular at {name}"
-                )
+                raise _IrregularGraph
             join = self.postdom[name]
-            if name in self.pipe.conditionals:
-                self.conditional(name, join)
-            else:
-                self.table(self.pipe.tables[name], join)
+            self.node(name, join)
             name = join
+
+    def node(self, name: str, join: str | None) -> None:
+        if name in self.pipe.conditionals:
+            self.conditional(name, join)
+        elif name in self.pipe.calls:
+            call = self.pipe.calls[name]
+            self.event("action", repr(call.action.name), "()")
+            self.primitives(call.action.primitives, call.action)
+            if not self.leave(call.action):
+                self.nodes(call.next, join)
+        else:
+            self.table(self.pipe.tables[name], join)
 
     def conditional(self, name: str, join: str | None) -> None:
         c = self.pipe.conditionals[name]
@@ -141,7 +194,12 @@ class Pipelines(Parsing):
 
     def hidden(self, table: Table) -> bool:
         """A table whose only possible result is its constant default action."""
-        return not table.keys and table.const_default and not table.with_counters
+        return (
+            not table.keys
+            and table.const_default
+            and not table.with_counters
+            and table.profile is None
+        )
 
     def table(self, table: Table, join: str | None) -> None:
         self.where = f"table {table.name}"
@@ -153,7 +211,7 @@ class Pipelines(Parsing):
                 args = ", ".join(str(a) for a in table.default_args)
                 self.emit(", ".join(f"p{i}" for i in range(len(action.params))) + f", = {args},")
             self.event("table", repr(table.name), "None", "None")
-            self.event("action", repr(action.name), repr(list(table.default_args)))
+            self.event("action", repr(action.name), repr(table.default_args))
             self.primitives(action.primitives, action)
             if not self.leave(action):
                 self.nodes(self.next_of(table, action, False), join)
@@ -174,6 +232,10 @@ class Pipelines(Parsing):
         key = "k" if table.keys else "None"
         self.event("table", repr(table.name), key, f"None if e is miss_{name} else e")
         by_hit = "__HIT__" in table.next_tables or "__MISS__" in table.next_tables
+        if table.ages:
+            self.emit("e.ts = now()")
+        if table.meter is not None:
+            self.direct_meter(table, name)
         live = [
             (i, a)
             for i, a in enumerate(table.actions)
@@ -182,17 +244,26 @@ class Pipelines(Parsing):
         if by_hit:
             # The action may reuse `e`; the branch needs it afterwards.
             self.emit(f"hit = e is not miss_{name}")
-        if live:
-            if len(live) > 1 or len(table.actions) > 1:
+        if table.profile is not None:
+            self.profile_member(table)
+        always = len(table.actions) == 1 and table.profile is None
+        none_next = table.profile is not None and not by_hit and table.base_next != join
+        if live or none_next:
+            if len(live) > 1 or not always:
                 self.emit("a = e.a")
             keyword = "if"
             for i, action in live:
-                if len(table.actions) == 1:
+                if always:
                     self.action(table, action, join, by_hit)
                     continue
-                with self.block(f"{keyword} a == {i}:"):
+                number = i if table.profile is None else self.profile_index(table, action)
+                with self.block(f"{keyword} a == {number}:"):
                     self.action(table, action, join, by_hit)
                 keyword = "elif"
+            if none_next:
+                # No member: a miss, which has no action in a table with a profile.
+                with self.block(f"{keyword} a == -1:"):
+                    self.nodes(table.base_next, join)
         if by_hit:
             hit = table.next_tables.get("__HIT__", table.base_next)
             miss = table.next_tables.get("__MISS__", table.base_next)
@@ -205,6 +276,33 @@ class Pipelines(Parsing):
             elif miss != join:
                 with self.block("if not hit:"):
                     self.nodes(miss, join)
+
+    def direct_meter(self, table: Table, name: str) -> None:
+        """The hit entry's color, before the action runs; a miss leaves the field alone."""
+        assert table.meter is not None
+        target = self.p.meters[table.meter].target
+        assert target is not None
+        with self.block(f"if e is not miss_{name}:"):
+            self.emit("x = e.meter.execute(L) if e.meter is not None else 0")
+            self.store(*target, Ex("x", 0, 2))
+            self.event("meter", repr(table.meter), "None", "x")
+
+    def profile_member(self, table: Table) -> None:
+        """From the entry to the member whose action runs; a group's is picked by hash."""
+        assert table.profile is not None
+        self.emit("e = e.args")
+        selector = self.p.profiles[table.profile].selector
+        if selector is not None:
+            with self.block("if e.is_group:"):
+                self.calculate(selector, "h")
+                self.event("group", repr(table.profile), "e", "h")
+                self.emit("e = e.pick(h)")
+        self.event("member", repr(table.profile), "e")
+
+    def profile_index(self, table: Table, action: Action) -> int:
+        """Number of an action among those of all tables that share a profile."""
+        assert table.profile is not None
+        return self.p.profile_actions(table.profile).index(action.name)
 
     @staticmethod
     def is_exact(table: Table) -> bool:

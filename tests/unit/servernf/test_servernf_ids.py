@@ -94,7 +94,7 @@ def test_first_copy_of_a_byte_wins():
     flow = Connection(ids()).open()
     assert flow.send(b"EVIL")
     assert flow.send(b"xxxx", at=0)  # a retransmission with other bytes changes nothing
-    assert not flow.send(b"LAST"[:0] + EVIL[4:], at=4)
+    assert not flow.send(EVIL[4:], at=4)
     flow = Connection(ids()).open()
     assert flow.send(EVIL[4:], at=4)  # waits
     assert not flow.send(b"EVIL" + b"x" * 20)  # overlaps what waits: the waiting copy counts
@@ -184,8 +184,8 @@ def test_too_much_out_of_order_is_dropped():
     assert flow.nf.drops == {"out_of_order": 1}
     assert flow.send(b"..")  # what is next always has room
     flow = Connection(ids()).open()
-    sent = [flow.send(b"y" * 1400, at=1 + i * 1400) for i in range(94)]
-    assert sent == [True] * 93 + [False]
+    sent = [flow.send(b"y" * 4000, at=1 + i * 4000) for i in range(33)]
+    assert sent == [True] * 32 + [False]
     assert flow.send(b"z")
     assert flow.nf.metrics()["waiting_bytes"] == 0
 
@@ -237,9 +237,7 @@ def test_any_cutting_and_order_delivers_the_stream_once(seed: int):
     pieces = list(pairwise(cuts)) * 2
     pieces += [(a, min(400, b + rng.randrange(60))) for a, b in pieces[:20]]
     rng.shuffle(pieces)
-    got = b"".join(
-        direction.add((isn + a) & 0xFFFFFFFF, stream[a:b]) for a, b in pieces
-    )
+    got = b"".join(direction.add((isn + a) & 0xFFFFFFFF, stream[a:b]) for a, b in pieces)
     assert got == stream
     assert direction.waiting_bytes == 0
 
@@ -257,7 +255,7 @@ def test_content_syntax():
     assert parse_content("a|0d 0A|b") == b"a\r\nb"
     assert parse_content("|00|") == b"\0"
     for bad in ("", "a|0d", "|xx|", "||"):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"holds no byte|not closed|not hexadecimal"):
             parse_content(bad)
 
 

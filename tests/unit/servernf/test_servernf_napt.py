@@ -281,7 +281,7 @@ def test_configuration_errors_come_together():
         "g/napt.share.low: must be an integer from 1024 to 65535, not 5",
         "g/napt.filtering: unknown choice 'none' (known: address_and_port_dependent,",
         "g/napt.timeouts_s.udp: must be a positive number of seconds, not -1",
-        "g/napt.timeouts_s.tcp: unknown key 'tcp'; did you mean 'udp'?",
+        "g/napt.timeouts_s.tcp: unknown key 'tcp'",
         "g/napt.port: unknown key 'port'; did you mean 'ports'?",
     ):
         assert line in text

@@ -1,0 +1,215 @@
+"""l4_load_balancer: spreads connections to virtual services over backends, and keeps them there."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from orchestrator.model.elements import (
+    CostProfile,
+    Element,
+    ElementGraph,
+    FilterProgram,
+    FilterRule,
+    Leave,
+    Relation,
+    StatefulProgram,
+    StateKey,
+)
+from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.packet import Packet
+from orchestrator.nfs.base import (
+    Environment,
+    NetworkFunction,
+    NfConfig,
+    Output,
+    Reference,
+    network_function,
+)
+from orchestrator.nfs.values import PROTOCOLS, Address, AddressField, address_text
+
+PortNumber = Annotated[int, Field(ge=0, le=65535, strict=True)]
+
+
+class Backend(NfConfig):
+    """A server of a service; twice the weight gets twice the connections."""
+
+    address: AddressField
+    port: PortNumber
+    weight: Annotated[int, Field(ge=1, le=65535, strict=True)] = 1
+
+
+class VirtualService(NfConfig):
+    """What clients ask for."""
+
+    address: AddressField
+    protocol: Literal["tcp", "udp"]
+    port: PortNumber
+    backends: Annotated[tuple[Backend, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        seen: set[tuple[Address, int]] = set()
+        for backend in self.backends:
+            text = f"{address_text(backend.address)} port {backend.port}"
+            if backend.address[0] != self.address[0]:
+                raise ValueError(
+                    f"backend {text} and the virtual address {address_text(self.address)} "
+                    "are of different IP versions"
+                )
+            if (backend.address, backend.port) in seen:
+                raise ValueError(f"backend {text} is given twice")
+            seen.add((backend.address, backend.port))
+        return self
+
+
+class LoadBalancerConfig(NfConfig):
+    """Virtual services; a connection that is idle for `idle_timeout_s` is forgotten."""
+
+    virtual: Annotated[tuple[VirtualService, ...], Field(min_length=1)]
+    idle_timeout_s: Annotated[int, Field(gt=0, strict=True)] = 300
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        seen: set[tuple[Address, str, int]] = set()
+        for service in self.virtual:
+            key = (service.address, service.protocol, service.port)
+            if key in seen:
+                text = f"{address_text(service.address)} {service.protocol} port {service.port}"
+                raise ValueError(f"the virtual service {text} is given twice")
+            seen.add(key)
+        return self
+
+
+@network_function("l4_load_balancer")
+class L4LoadBalancer(NetworkFunction[LoadBalancerConfig]):
+    """Outside: `virtual` (is it a service's?), `balance`. Inside: `backend`, `return`."""
+
+    Config = LoadBalancerConfig
+    state_key = StateKey(frozenset({"outside_address"}))
+    relation = Relation("consistent_choice", "backend of each connection")
+    cost = CostProfile(564, 0.0, "Lemur (CoNEXT'20), HashLB, 1500 B at 1.7 GHz")
+
+    def elements(self, port: str) -> ElementGraph:
+        if port == "outside":
+            first, taken, second, left = "virtual", "balance", "balance", "inside"
+            sides = [(s.address, s.protocol, s.port) for s in self.config.virtual]
+        else:
+            first, taken, second, left = "backend", "return", "return", "outside"
+            sides = [
+                (b.address, s.protocol, b.port) for s in self.config.virtual for b in s.backends
+            ]
+        rules = tuple(
+            FilterRule(_endpoint_match(port, *side), taken, f"{first} {_text(*side)}")
+            for side in dict.fromkeys(sides)
+        )
+        reason = "keeps the backend of each connection"
+        return ElementGraph(
+            first,
+            {
+                first: Element(first, FilterProgram(rules, "pass"), (taken, "pass")),
+                second: Element(second, StatefulProgram(reason), (left,)),
+            },
+            {
+                (first, taken): second,
+                (first, "pass"): Leave(left),
+                (second, left): Leave(left),
+            },
+        )
+
+    def reference(self) -> Reference:
+        return _BalancerReference(self.config)
+
+    def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
+        addresses = dict.fromkeys(service.address for service in self.config.virtual)
+        return [("outside", *address) for address in addresses]
+
+
+def _endpoint_match(port: str, address: Address, protocol: str, number: int) -> Match:
+    prefix = Prefix(address[0], address[1], 32 if address[0] == 4 else 128)
+    ports = PortRange(number, number)
+    if port == "outside":
+        return Match(dst=prefix, protocol=PROTOCOLS[protocol], dst_port=ports)
+    return Match(src=prefix, protocol=PROTOCOLS[protocol], src_port=ports)
+
+
+def _text(address: Address, protocol: str, port: int) -> str:
+    return f"{address_text(address)} {protocol} {port}"
+
+
+Socket = tuple[int, int, int]
+"""(IP version, address, port)."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    client: Socket
+    virtual: Socket
+    backend: Socket
+    used_us: int
+
+
+class _BalancerReference(Reference):
+    def __init__(self, config: LoadBalancerConfig) -> None:
+        self._idle_us = config.idle_timeout_s * 1_000_000
+        self._services = {
+            (PROTOCOLS[s.protocol], (*s.address, s.port)): s.backends for s in config.virtual
+        }
+        self._forward: dict[tuple[int, Socket, Socket], _Connection] = {}
+        """By protocol, client, virtual service."""
+        self._back: dict[tuple[int, Socket, Socket], _Connection] = {}
+        """By protocol, client, backend."""
+
+    def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
+        if packet.has_ports:
+            source = (packet.version, packet.src, packet.src_port or 0)
+            target = (packet.version, packet.dst, packet.dst_port or 0)
+            if port == "outside":
+                self._balance(packet, source, target, env.now_us)
+            else:
+                self._return(packet, source, target, env.now_us)
+        return (("inside" if port == "outside" else "outside", packet),)
+
+    def _balance(self, packet: Packet, client: Socket, virtual: Socket, now_us: int) -> None:
+        protocol = packet.protocol or 0
+        backends = self._services.get((protocol, virtual))
+        if backends is None:
+            return
+        connection = self._live(self._forward.get((protocol, client, virtual)), now_us)
+        # A SYN alone does not move a connection: the same client and port get the same choice.
+        if connection is None:
+            chosen = max(backends, key=lambda backend: _score(backend, client))
+            backend = (*chosen.address, chosen.port)
+            connection = _Connection(client, virtual, backend, now_us)
+            self._forward[protocol, client, virtual] = connection
+            self._back[protocol, client, backend] = connection
+        connection.used_us = now_us
+        packet.rewrite(dst=connection.backend[1], dst_port=connection.backend[2])
+
+    def _return(self, packet: Packet, backend: Socket, client: Socket, now_us: int) -> None:
+        protocol = packet.protocol or 0
+        connection = self._live(self._back.get((protocol, client, backend)), now_us)
+        if connection is None:
+            return
+        connection.used_us = now_us
+        packet.rewrite(src=connection.virtual[1], src_port=connection.virtual[2])
+
+    def _live(self, connection: _Connection | None, now_us: int) -> _Connection | None:
+        if connection is None or now_us - connection.used_us > self._idle_us:
+            return None
+        return connection
+
+
+def _score(backend: Backend, client: Socket) -> float:
+    """Weighted rendezvous (highest random weight): -weight / ln(h), h uniform in (0, 1)."""
+    text = b"".join(
+        part.to_bytes(16, "big") for part in (client[1], client[2], backend.address[1], backend.port)
+    )
+    return -backend.weight / math.log((zlib.crc32(text) + 0.5) / 2**32)
+
+

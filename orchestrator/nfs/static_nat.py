@@ -1,0 +1,108 @@
+"""static_nat: one-to-one address translation; ports, identifiers and quoted headers stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from orchestrator.model.elements import (
+    CostProfile,
+    Element,
+    ElementGraph,
+    Leave,
+    RewriteProgram,
+)
+from orchestrator.model.packet import Packet
+from orchestrator.nfs.base import (
+    Environment,
+    NetworkFunction,
+    NfConfig,
+    Output,
+    Reference,
+    network_function,
+)
+from orchestrator.nfs.values import Address, AddressField, address_text
+
+
+class NatPair(NfConfig):
+    """An inside address and the one that stands for it outside."""
+
+    inside: AddressField
+    outside: AddressField
+
+    @model_validator(mode="after")
+    def _same_version(self) -> Self:
+        if self.inside[0] != self.outside[0]:
+            raise ValueError(
+                f"{address_text(self.inside)} and {address_text(self.outside)} "
+                "are of different IP versions"
+            )
+        return self
+
+
+class StaticNatConfig(NfConfig):
+    """Every address is in one pair."""
+
+    pairs: Annotated[tuple[NatPair, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_to_one(self) -> Self:
+        for side in ("inside", "outside"):
+            addresses: list[Address] = [getattr(pair, side) for pair in self.pairs]
+            for index, address in enumerate(addresses):
+                if address in addresses[:index]:
+                    first = addresses.index(address)
+                    raise ValueError(
+                        f"{side} address {address_text(address)} is in "
+                        f"pairs[{first}] and pairs[{index}]"
+                    )
+        return self
+
+
+@network_function("static_nat")
+class StaticNat(NetworkFunction[StaticNatConfig]):
+    """Stateless: one element `rewrite` for each entered port."""
+
+    Config = StaticNatConfig
+    cost = CostProfile(519, 0.0, "Lemur (CoNEXT'20), NAT, 1500 B at 1.7 GHz")
+
+    def elements(self, port: str) -> ElementGraph:
+        if port == "inside":
+            left, field = "outside", "src"
+            pairs = [(p.inside, p.outside) for p in self.config.pairs]
+        else:
+            left, field = "inside", "dst"
+            pairs = [(p.outside, p.inside) for p in self.config.pairs]
+        program = RewriteProgram(field, tuple((old[0], old[1], new[1]) for old, new in pairs))
+        return ElementGraph(
+            "rewrite",
+            {"rewrite": Element("rewrite", program, (left,))},
+            {("rewrite", left): Leave(left)},
+        )
+
+    def reference(self) -> Reference:
+        outward = {p.inside: p.outside[1] for p in self.config.pairs}
+        inward = {p.outside: p.inside[1] for p in self.config.pairs}
+        return _StaticNatReference(outward, inward)
+
+    def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
+        return [("outside", *pair.outside) for pair in self.config.pairs]
+
+
+class _StaticNatReference(Reference):
+    def __init__(self, outward: Mapping[Address, int], inward: Mapping[Address, int]) -> None:
+        self._outward = outward
+        self._inward = inward
+
+    def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
+        if port == "inside":
+            new = self._outward.get((packet.version, packet.src)) if packet.version else None
+            if new is not None:
+                packet.rewrite(src=new)
+            return (("outside", packet),)
+        new = self._inward.get((packet.version, packet.dst)) if packet.version else None
+        if new is not None:
+            packet.rewrite(dst=new)
+        return (("inside", packet),)

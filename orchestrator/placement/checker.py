@@ -1,0 +1,244 @@
+"""Check a placement against every constraint of its problem, independently of how it was found.
+
+Shares nothing with the solvers but the data types: loads, ways and latencies are counted here again,
+from the topology's links. Returns every violation as a sentence; an empty tuple is a proof that the
+placement keeps to the model's rules (not that the rules are the network's).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from fractions import Fraction
+
+from orchestrator.placement.problem import Problem, Solution
+
+_TOLERANCE = 1e-6
+"""Relative; rates are whole bit/s and shares of cores are floats."""
+
+
+def check(problem: Problem, solution: Solution, *, soft: bool = False) -> tuple[str, ...]:
+    """Sentences on what is violated. With `soft`, missed SLO rates and latencies are allowed."""
+    return tuple(_Check(problem, solution, soft).run())
+
+
+class _Check:
+    def __init__(self, problem: Problem, solution: Solution, soft: bool) -> None:
+        self.problem, self.solution, self.soft = problem, solution, soft
+        self.found: list[str] = []
+        topology = problem.fabric.topology
+        self.switches = set(topology.switches)
+        self.capacity: dict[tuple[str, str], int] = {}
+        self.delay_us: dict[tuple[str, str], int] = {}
+        for link in topology.links:
+            for ends in ((link.a, link.b), (link.b, link.a)):
+                # Parallel links: the fabric uses the first.
+                self.capacity.setdefault(ends, link.capacity)
+                self.delay_us.setdefault(ends, link.latency_us)
+
+    def run(self) -> list[str]:
+        self._devices()
+        if self.found:
+            return self.found
+        self._ways()
+        if self.found:
+            return self.found
+        self._rates()
+        self._capacities()
+        self._cores()
+        self._links()
+        self._latencies()
+        return self.found
+
+    def _node(self, device: str) -> str:
+        found = self.problem.devices.get(device)
+        return found.nic_of if found is not None and found.nic_of else device
+
+    def _devices(self) -> None:
+        placed = self.solution.device_of
+        for name, task in self.problem.tasks.items():
+            if name not in placed:
+                self.found.append(f"{name} is on no device")
+            elif placed[name] not in task.candidates:
+                self.found.append(f"{name} is on {placed[name]}, which cannot run it")
+        for name, device in self.problem.pinned.items():
+            if placed.get(name) != device:
+                self.found.append(f"{name} is pinned to {device}, not on it")
+        for a, b in self.problem.apart:
+            if placed.get(a) == placed.get(b):
+                self.found.append(f"{a} and {b} must not share {placed.get(a)}")
+        for a, b in self.problem.together:
+            if placed.get(a) != placed.get(b):
+                self.found.append(f"{a} and {b} must share a device")
+        for pool in self.problem.pools.values():
+            if not pool.one_server:
+                continue
+            homes = {
+                placed[t.id]
+                for t in self.problem.tasks.values()
+                if t.pool == pool.name and t.id in placed
+            }
+            if len(homes) > 1:
+                self.found.append(f"{pool.label} is on {len(homes)} servers")
+
+    def _path(self, index: int) -> tuple[str, ...]:
+        way = self.solution.ways[index]
+        source, target = self._node(way.source), self._node(way.target)
+        if source == target:
+            return (source,)
+        return self.problem.fabric.path(source, target, way.tree)
+
+    def _ways(self) -> None:
+        if len(self.solution.ways) != len(self.problem.arcs):
+            self.found.append("not every arc has a way")
+            return
+        for index, arc in enumerate(self.problem.arcs):
+            way = self.solution.ways[index]
+            for end, node in ((way.source, arc.source), (way.target, arc.target)):
+                wanted = node[1:] if node.startswith("@") else self.solution.device_of[node]
+                if end != wanted:
+                    self.found.append(f"the way {arc.source} -> {arc.target} misses {wanted}")
+            path = self._path(index)
+            for step in zip(path, path[1:], strict=False):
+                if step not in self.capacity:
+                    self.found.append(f"there is no link {step[0]} -> {step[1]}")
+            middle = path[1:-1]
+            if any(node not in self.switches for node in middle):
+                self.found.append(f"the way {arc.source} -> {arc.target} crosses a server")
+
+    def _rates(self) -> None:
+        for name, chain in self.problem.chains.items():
+            rate = self.solution.rate_of.get(name, 0)
+            if rate < chain.rate * (1 - _TOLERANCE) and not self.soft:
+                self.found.append(f"chain {name} gets {rate} of {chain.rate} bit/s")
+            if rate > max(chain.rate, chain.max_rate) * (1 + _TOLERANCE):
+                self.found.append(f"chain {name} gets {rate} bit/s, more than its maximum")
+
+    def _capacities(self) -> None:
+        used: dict[tuple[str, str], int] = defaultdict(int)
+        for name, task in self.problem.tasks.items():
+            device = self.solution.device_of[name]
+            kind = self.problem.devices[device].kind
+            if kind not in task.needs and task.needs and kind != "server":
+                self.found.append(f"{name} cannot run on a {kind} ({device})")
+            for resource, amount in task.needs.get(kind, {}).items():
+                used[device, resource] += amount
+        for (device, resource), amount in used.items():
+            free = self.problem.devices[device].capacity.get(resource, 0)
+            if amount > free:
+                self.found.append(f"{device}: {amount} of {resource} used, {free} free")
+
+    def _cores(self) -> None:
+        busy: dict[tuple[str, int], Fraction] = defaultdict(Fraction)
+        owners: dict[tuple[str, int], set[str]] = defaultdict(set)
+        for pool in self.problem.pools.values():
+            tasks = [t for t in self.problem.tasks.values() if t.pool == pool.name]
+            load: dict[str, float] = defaultdict(float)
+            single: set[str] = set()
+            for task in tasks:
+                server = self.solution.device_of[task.id]
+                if self.problem.devices[server].kind != "server":
+                    continue
+                load[server] += 0.0
+                if not task.replicable:
+                    single.add(server)
+                for chain, cycles in task.cycles.items():
+                    spec = self.problem.chains[chain]
+                    packets = self.solution.rate_of[chain] / (8 * spec.packet_bytes)
+                    load[server] += packets * cycles
+            given = self.solution.cores_of.get(pool.name, ())
+            for server in {c.server for c in given} - set(load):
+                self.found.append(f"{pool.label} has cores on {server} but no task there")
+            for server, cycles in load.items():
+                mine = [c for c in given if c.server == server]
+                if len({c.core for c in mine}) != len(mine):
+                    self.found.append(f"{pool.label} names a core of {server} twice")
+                if len(mine) < pool.min_workers:
+                    self.found.append(
+                        f"{pool.label} has {len(mine)} workers, fewer than {pool.min_workers}"
+                    )
+                most = 1 if server in single else pool.max_workers
+                if most is not None and len(mine) > most:
+                    self.found.append(f"{pool.label} has {len(mine)} workers, more than {most}")
+                if abs(sum(c.share for c in mine) - 1) > _TOLERANCE:
+                    self.found.append(f"{pool.label}: the shares of its cores are not all its load")
+                for core in mine:
+                    busy[server, core.core] += Fraction(core.share * cycles)
+                    owners[server, core.core].add(pool.name)
+        for (server, core), cycles in busy.items():
+            device = self.problem.devices[server]
+            free = {device.core_number(i) for i in range(device.cores)}
+            if core not in free:
+                self.found.append(f"core {core} of {server} is not free")
+            budget = device.cycles_per_second * self.problem.load_limit
+            if cycles > budget * (1 + _TOLERANCE):
+                self.found.append(
+                    f"core {core} of {server}: {float(cycles) / 1e9:.4g} Gcycles/s, "
+                    f"{budget / 1e9:.4g} may be planned"
+                )
+            if len(owners[server, core]) > 1 and not self.problem.share_cores:
+                self.found.append(f"core {core} of {server} is given to two pools")
+
+    def _links(self) -> None:
+        load: dict[tuple[str, str], int] = defaultdict(int)
+        for index, arc in enumerate(self.problem.arcs):
+            path = self._path(index)
+            rate = sum(self.solution.rate_of[c] for c in arc.chains)
+            for step in zip(path, path[1:], strict=False):
+                load[step] += rate
+        for step, rate in load.items():
+            free = self.capacity[step] - self.problem.link_taken.get(step, 0)
+            if rate > free * (1 + _TOLERANCE):
+                self.found.append(
+                    f"link {step[0]} -> {step[1]}: {rate / 1e9:g} Gbit/s, {free / 1e9:g} free"
+                )
+
+    def _latencies(self) -> None:
+        if self.soft:
+            return
+        for name, chain in self.problem.chains.items():
+            if chain.max_latency_us is None:
+                continue
+            arcs = [(i, a) for i, a in enumerate(self.problem.arcs) if name in a.chains]
+            memo: dict[str, float] = {}
+
+            def arrival(
+                node: str,
+                name: str = name,
+                arcs: list[tuple[int, object]] = arcs,  # type: ignore[assignment]
+                memo: dict[str, float] = memo,
+            ) -> float:
+                if node not in memo:
+                    memo[node] = max(
+                        (
+                            arrival(a.source) + self._spent_us(a.source, name) + self._way_us(i)
+                            for i, a in arcs  # type: ignore[misc]
+                            if a.target == node
+                        ),
+                        default=0.0,
+                    )
+                return memo[node]
+
+            sources = {a.source for _, a in arcs}
+            ends = set(chain.ends) or {a.target for _, a in arcs if a.target not in sources}
+            last = max((arrival(e) + self._spent_us(e, name) for e in ends), default=0.0)
+            total = chain.base_latency_us + last
+            if total > chain.max_latency_us + 0.01:
+                self.found.append(
+                    f"chain {name}: {total:g} us, at most {chain.max_latency_us} allowed"
+                )
+
+    def _spent_us(self, node: str, chain: str) -> float:
+        if node.startswith("@"):
+            return 0.0
+        device = self.problem.devices[self.solution.device_of[node]]
+        if device.kind != "server":
+            return 0.0
+        cycles = self.problem.tasks[node].cycles.get(chain, 0.0)
+        return cycles * 1e6 / device.cycles_per_second
+
+    def _way_us(self, index: int) -> float:
+        path = self._path(index)
+        return sum(
+            self.delay_us[a, b] + (self.problem.switch_latency_us if b in self.switches else 0)
+            for a, b in zip(path, path[1:], strict=False)
+        )

@@ -1,0 +1,189 @@
+"""What a placement costs, in the terms of the objectives; strategies are compared by it.
+
+The checker does not use this module: it counts again, by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.placement.problem import (
+    SERVER,
+    SWITCH,
+    Problem,
+    Solution,
+    Way,
+    links_of,
+)
+
+OBJECTIVES: dict[str, str] = {
+    "slo": "share of the chains' required rates and latencies that is missed, summed (1 = one chain)",
+    "throughput": "bit/s carried above the chains' minimum rates (maximised)",
+    "cores": "worker cores in use",
+    "latency": "sum of the chains' latencies, us",
+    "moves": "tasks that leave the device where they run now",
+    "bounces": "changes between a switch and a server",
+    "hops": "links crossed, weighted by rate, Gbit/s",
+}
+DEFAULT_OBJECTIVES = ("slo", "cores", "latency", "moves", "hops")
+
+
+def way_ns(problem: Problem, way: Way) -> int:
+    """Propagation over a way and one pass of every switch that it enters, ns."""
+    links = links_of(problem, way)
+    switches = problem.fabric.topology.switches
+    return sum(
+        1000
+        * (
+            problem.fabric.link(near, far).latency_us
+            + (problem.switch_latency_us if far in switches else 0)
+        )
+        for near, far in links
+    )
+
+
+def processing_ns(problem: Problem, task: str, device: str, chain: str) -> int:
+    """Time that a packet of a chain spends in a task's server code, ns; switches' is in the ways."""
+    found = problem.devices[device]
+    cycles = problem.tasks[task].cycles.get(chain, 0.0)
+    if found.kind != SERVER or not cycles:
+        return 0
+    return math.ceil(cycles * 1e9 / found.cycles_per_second)
+
+
+def chain_latency_us(problem: Problem, solution: Solution, chain: str) -> float:
+    """The longest way of a chain's packets, us."""
+    at: dict[str, int] = {}
+    followed: set[str] = set()
+    for index in problem.chain_arcs[chain]:
+        arc = problem.arcs[index]
+        start = at.get(arc.source, 0)
+        if not arc.source.startswith("@"):
+            device = solution.device_of[arc.source]
+            start += processing_ns(problem, arc.source, device, chain)
+        reached = start + way_ns(problem, solution.ways[index])
+        at[arc.target] = max(at.get(arc.target, 0), reached)
+        followed.add(arc.source)
+    ends = problem.chains[chain].ends or tuple(n for n in at if n not in followed)
+    last = max(
+        (
+            at.get(n, 0)
+            + (0 if n.startswith("@") else processing_ns(problem, n, solution.device_of[n], chain))
+            for n in ends
+        ),
+        default=0,
+    )
+    return problem.chains[chain].base_latency_us + last / 1000
+
+
+def cores_used(solution: Solution) -> int:
+    """Distinct worker cores that carry some load."""
+    return len({(c.server, c.core) for cores in solution.cores_of.values() for c in cores})
+
+
+def bounces(problem: Problem, solution: Solution) -> int:
+    """Arcs that lead from a switch to a server or back."""
+    kinds = problem.devices
+    return sum(
+        {_kind(kinds, w.source), _kind(kinds, w.target)} == {SWITCH, SERVER} for w in solution.ways
+    )
+
+
+def _kind(devices: object, name: str) -> str:
+    assert isinstance(devices, dict)
+    found = devices.get(name)
+    return SWITCH if found is None else found.kind
+
+
+def missed(problem: Problem, solution: Solution) -> dict[str, float]:
+    """Share of each chain's SLO that is missed: of its rate, plus of its latency limit."""
+    result: dict[str, float] = {}
+    for name, chain in problem.chains.items():
+        short = max(0, chain.rate - solution.rate_of.get(name, 0)) / max(chain.rate, 1)
+        if chain.max_latency_us is not None:
+            late = chain_latency_us(problem, solution, name) - chain.max_latency_us
+            short += max(0.0, late) / max(chain.max_latency_us, 1)
+        if short > 1e-9:
+            result[name] = short
+    return result
+
+
+def value(problem: Problem, solution: Solution, objective: str) -> float:
+    """One objective's value, in the unit that OBJECTIVES names; smaller is better but for
+    throughput."""
+    if objective == "slo":
+        return sum(missed(problem, solution).values())
+    if objective == "throughput":
+        return sum(solution.rate_of[c] - chain.rate for c, chain in problem.chains.items())
+    if objective == "cores":
+        return cores_used(solution)
+    if objective == "latency":
+        return sum(chain_latency_us(problem, solution, c) for c in problem.chains)
+    if objective == "moves":
+        return problem.moved(solution.device_of)
+    if objective == "bounces":
+        return bounces(problem, solution)
+    if objective == "hops":
+        return sum(
+            len(links_of(problem, way)) * sum(solution.rate_of[c] for c in arc.chains) / 1e9
+            for arc, way in zip(problem.arcs, solution.ways, strict=True)
+        )
+    raise KeyError(objective)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Values of the objectives in their order, as compared: smaller is better."""
+
+    objectives: tuple[str, ...]
+    values: tuple[float, ...]
+
+    def better_than(self, other: Score) -> bool:
+        """Lexicographically smaller, beyond rounding (1e-6 relative)."""
+        for mine, theirs in zip(self.values, other.values, strict=True):
+            if abs(mine - theirs) > 1e-6 * max(1.0, abs(mine), abs(theirs)):
+                return mine < theirs
+        return False
+
+
+def score(problem: Problem, solution: Solution, objectives: Sequence[str]) -> Score:
+    """How good a solution is for these objectives."""
+    values = tuple(
+        -value(problem, solution, o) if o == "throughput" else value(problem, solution, o)
+        for o in objectives
+    )
+    return Score(tuple(objectives), values)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A placement in numbers, for tables and comparisons."""
+
+    cores: int
+    rate_of: dict[str, int]
+    """bit/s"""
+    latency_us: dict[str, float]
+    link_load: dict[str, float]
+    """Share of capacity by 'near->far', the busy directions."""
+    missed: dict[str, float]
+
+
+def report(problem: Problem, solution: Solution) -> Report:
+    """Everything that a comparison shows of one placement."""
+    load: dict[tuple[str, str], float] = {}
+    for arc, way in zip(problem.arcs, solution.ways, strict=True):
+        for link in links_of(problem, way):
+            load[link] = load.get(link, 0) + sum(solution.rate_of[c] for c in arc.chains)
+    return Report(
+        cores=cores_used(solution),
+        rate_of=dict(solution.rate_of),
+        latency_us={c: chain_latency_us(problem, solution, c) for c in problem.chains},
+        link_load={
+            f"{a}->{b}": used / problem.fabric.link(a, b).capacity
+            for (a, b), used in sorted(load.items())
+            if used
+        },
+        missed=missed(problem, solution),
+    )

@@ -1,0 +1,275 @@
+"""What is to be placed, as plain data: independent of where chains and devices come from.
+
+Compiled graphs, Lemur's chains, generated instances and what-if scenarios all become a `Problem`.
+Units: rates in bit/s, latencies in us, cycles per packet, cycles/s per core, entries per table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import networkx as nx
+
+from orchestrator.placement.fabric import Fabric
+
+SWITCH = "switch"
+SMARTNIC = "smartnic"
+SERVER = "server"
+
+MEMORY = "memory_bytes"
+RULES = "rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Something that executes tasks. `capacity` is what is free, by resource: entries by table
+    ('acl.ipv4'), rules of a SmartNIC, memory in bytes. `cores` are its free worker cores."""
+
+    name: str
+    kind: str
+    capacity: Mapping[str, int] = field(default_factory=dict[str, int])
+    cores: int = 0
+    cycles_per_second: int = 0
+    """Of one core."""
+    core_ids: tuple[int, ...] = ()
+    """Numbers of the free worker cores; 0..cores-1 when empty."""
+    nic_of: str = ""
+    """The server that a SmartNIC sits in."""
+
+    def core_number(self, index: int) -> int:
+        """The number of the index-th free core."""
+        return self.core_ids[index] if self.core_ids else index
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A traffic demand with its SLO. `rate` bit/s must be carried; up to `max_rate` may be, when
+    throughput is maximised. `max_latency_us` None: no limit."""
+
+    name: str
+    rate: int
+    packet_bytes: int
+    max_rate: int = 0
+    max_latency_us: int | None = None
+    base_latency_us: int = 0
+    """What the way costs outside of the arcs (access links), us."""
+    ends: tuple[str, ...] = ()
+    """Tasks where its way ends; empty: those that nothing of it follows."""
+
+    def cycles_per_second(self, cycles_per_packet: float, rate: float) -> float:
+        """Cycles/s of a task that costs so many cycles a packet, at `rate` bit/s."""
+        return rate / (8 * self.packet_bytes) * cycles_per_packet
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An indivisible step. It may run on `candidates`; there it needs `needs[kind of device]`.
+
+    `cycles[chain]` is cycles per packet on a server core. Tasks of a `pool` that run on one server
+    share that pool's worker cores there.
+    """
+
+    id: str
+    candidates: tuple[str, ...]
+    pool: str = ""
+    needs: Mapping[str, Mapping[str, int]] = field(
+        default_factory=dict[str, Mapping[str, int]]
+    )
+    cycles: Mapping[str, float] = field(default_factory=dict[str, float])
+    replicable: bool = True
+    label: str = ""
+    """How sentences call it (the NF's name)."""
+    prefer: str = ""
+    """A tie goes to this device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Tasks that share worker cores. With `one_server`, all of them run on the same server."""
+
+    name: str
+    label: str
+    min_workers: int = 1
+    max_workers: int | None = None
+    one_server: bool = False
+    why: str = ""
+    """Why `max_workers` is what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arc:
+    """Packets of `chains` go from `source` to `target`: task ids, or '@name' for a fixed node."""
+
+    source: str
+    target: str
+    chains: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that a strategy needs. `load_limit` is the share of a core's cycles that may be
+    planned; with `share_cores` several pools may use one core. `running` is where tasks are now."""
+
+    name: str
+    devices: Mapping[str, Device]
+    fabric: Fabric
+    chains: Mapping[str, Chain]
+    tasks: Mapping[str, Task]
+    pools: Mapping[str, Pool]
+    arcs: tuple[Arc, ...]
+    link_taken: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """bit/s that others send over a link direction (near node, far node)."""
+    apart: tuple[tuple[str, str], ...] = ()
+    """Pairs of tasks that must not share a device."""
+    together: tuple[tuple[str, str], ...] = ()
+    """Pairs of tasks that must share a device."""
+    pinned: Mapping[str, str] = field(default_factory=dict[str, str])
+    running: Mapping[str, str] = field(default_factory=dict[str, str])
+    load_limit: float = 0.75
+    share_cores: bool = False
+    switch_latency_us: int = 1
+    """One pass through a switch's pipeline."""
+
+    def budget(self, server: str) -> int:
+        """Cycles/s that may be planned on one core of a server."""
+        return int(self.devices[server].cycles_per_second * self.load_limit)
+
+    def place_of(self, device: str) -> str:
+        """The topology's node where a device is: a SmartNIC's server, else itself."""
+        found = self.devices.get(device)
+        return found.nic_of if found is not None and found.nic_of else device
+
+    def ends(self, node: str) -> tuple[str, ...]:
+        """Devices where an arc's end can be."""
+        return (node[1:],) if node.startswith("@") else self.tasks[node].candidates
+
+    def servers(self) -> tuple[Device, ...]:
+        """Devices with worker cores."""
+        return tuple(d for d in self.devices.values() if d.kind == SERVER)
+
+    @cached_property
+    def pool_tasks(self) -> Mapping[str, tuple[str, ...]]:
+        """Tasks by pool."""
+        found: dict[str, list[str]] = {pool: [] for pool in self.pools}
+        for task in self.tasks.values():
+            if task.pool:
+                found[task.pool].append(task.id)
+        return {pool: tuple(tasks) for pool, tasks in found.items()}
+
+    @cached_property
+    def chain_arcs(self) -> Mapping[str, tuple[int, ...]]:
+        """Indices of each chain's arcs, in topological order."""
+        found: dict[str, list[int]] = {chain: [] for chain in self.chains}
+        rank = {node: i for i, node in enumerate(self.order)}
+        for index in sorted(range(len(self.arcs)), key=lambda i: rank[self.arcs[i].source]):
+            for chain in self.arcs[index].chains:
+                found[chain].append(index)
+        return {chain: tuple(arcs) for chain, arcs in found.items()}
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Nodes of all arcs and all tasks, each before its followers."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(self.tasks)
+        graph.add_edges_from((arc.source, arc.target) for arc in self.arcs)
+        return tuple(nx.lexicographical_topological_sort(graph))
+
+    def moved(self, device_of: Mapping[str, str]) -> int:
+        """Tasks that would not stay where they run now."""
+        return sum(device_of.get(t, d) != d for t, d in self.running.items() if t in self.tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """An arc's choice: from device to device over a tree of the fabric."""
+
+    source: str
+    target: str
+    tree: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoreShare:
+    """A worker core (its number on the server) and the share of the pool's load that it gets."""
+
+    server: str
+    core: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How one lexicographic stage ended: value found, proven bound, solver's word, seconds."""
+
+    objective: str
+    value: float
+    bound: float
+    status: str
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """|value - bound| relative to the value; 0 when both are 0."""
+        return abs(self.value - self.bound) / max(abs(self.value), 1e-9) if self.value else abs(
+            self.bound
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A placement: device per task, way per arc (by index), cores per pool, bit/s per chain."""
+
+    device_of: Mapping[str, str]
+    ways: tuple[Way, ...]
+    cores_of: Mapping[str, tuple[CoreShare, ...]]
+    rate_of: Mapping[str, int]
+    strategy: str = "optimal"
+    stages: tuple[Stage, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """OPTIMAL when every stage is proven, else FEASIBLE; HEURISTIC without any stage."""
+        if not self.stages:
+            return "HEURISTIC"
+        return "OPTIMAL" if all(s.status == "OPTIMAL" for s in self.stages) else "FEASIBLE"
+
+
+def links_of(problem: Problem, way: Way) -> tuple[tuple[str, str], ...]:
+    """Link directions (near, far) that a way uses; none when it stays at one node."""
+    source, target = problem.place_of(way.source), problem.place_of(way.target)
+    if source == target:
+        return ()
+    path = problem.fabric.path(source, target, way.tree)
+    return tuple(zip(path, path[1:], strict=False))
+
+
+def trees_between(problem: Problem, source: str, target: str) -> tuple[int, ...]:
+    """One tree for each different way between two devices; none when there is no way."""
+    a, b = problem.place_of(source), problem.place_of(target)
+    if a == b:
+        return (0,)
+    if not problem.fabric.connected(a, b):
+        return ()
+    return problem.fabric.distinct_trees(a, b)
+
+
+def chain_tasks(problem: Problem, chain: str) -> tuple[str, ...]:
+    """Tasks that a chain's packets may meet, in order."""
+    found: dict[str, None] = {}
+    for index in problem.chain_arcs[chain]:
+        for node in (problem.arcs[index].source, problem.arcs[index].target):
+            if not node.startswith("@"):
+                found[node] = None
+    for task in problem.order:
+        if task in problem.tasks and chain in problem.tasks[task].cycles:
+            found.setdefault(task)
+    return tuple(found)
+
+
+def pool_chains(problem: Problem, pool: str) -> tuple[str, ...]:
+    """Chains whose packets cost a pool cycles."""
+    tasks: Iterable[str] = problem.pool_tasks[pool]
+    return tuple(dict.fromkeys(c for t in tasks for c in problem.tasks[t].cycles))

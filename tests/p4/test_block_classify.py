@@ -1,0 +1,79 @@
+"""classify: first segment and graph, by rule; what nobody asked for is dropped."""
+
+from __future__ import annotations
+
+from edge_switch import GRAPH, HOST_PORT, EdgeSwitch, ether, ip_number, segment
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP
+
+from orchestrator.model.entries import Between, Ternary
+
+WEB, REST, SIX, ARPS = (segment(n) for n in (1, 2, 3, 4))
+PORTS = {WEB: 11, REST: 12, SIX: 13, ARPS: 14}
+
+
+def classifier() -> EdgeSwitch:
+    switch = EdgeSwitch()
+    for at, port in PORTS.items():
+        switch.deliver_all(at, port)
+
+    def enter(table: str, to: int, priority: int, **keys: Ternary | Between) -> None:
+        switch.add(
+            f"classify.{table}",
+            {"ingress_port": HOST_PORT, **keys},
+            "enter",
+            {"segment": to, "graph": GRAPH},
+            priority,
+        )
+
+    inside = Ternary(ip_number("10.0.1.0"), 0xFFFFFF00)
+    tcp, ports = Ternary(6, 255), Ternary(1, 3)
+    enter("ipv4", WEB, 3, src=inside, protocol=tcp, l4=ports, dst_port=Between(80, 81))
+    enter("ipv4", REST, 2, src=inside)
+    enter("ipv6", SIX, 2, src=Ternary(ip_number("2001:db8::"), (2**32 - 1) << 96))
+    enter("other", ARPS, 2, ether_type=Ternary(0x0806, 0xFFFF))
+    return switch
+
+
+def left(switch: EdgeSwitch, payload: object) -> list[int]:
+    return [port for port, _ in switch.send(ether(payload))]  # type: ignore[arg-type]
+
+
+def test_each_frame_enters_its_first_segment() -> None:
+    switch = classifier()
+    assert left(switch, IP(src="10.0.1.9", dst="8.8.8.8") / TCP(dport=80)) == [11]
+    assert left(switch, IP(src="10.0.1.9", dst="8.8.8.8") / TCP(dport=81)) == [11]
+    assert left(switch, IP(src="10.0.1.9", dst="8.8.8.8") / TCP(dport=82)) == [12]
+    assert left(switch, IP(src="10.0.1.9", dst="8.8.8.8") / UDP(dport=80)) == [12]
+    assert left(switch, IPv6(src="2001:db8::5", dst="2001:db8:2::1") / UDP()) == [13]
+    assert left(switch, ARP(pdst="10.0.1.77")) == [14]
+
+
+def test_a_later_fragment_is_not_of_a_port() -> None:
+    switch = classifier()
+    later = IP(src="10.0.1.9", dst="8.8.8.8", proto=6, frag=100) / bytes(TCP(dport=80))
+    assert left(switch, later) == [12]
+
+
+def test_what_no_graph_asked_for_is_dropped() -> None:
+    switch = classifier()
+    assert left(switch, IP(src="10.0.2.9", dst="8.8.8.8") / TCP(dport=80)) == []
+    assert left(switch, IPv6(src="2001:db9::5", dst="2001:db8:2::1") / UDP()) == []
+    assert switch.send(bytes(ether(b"x" * 50))) == []
+    assert switch.send(ether(IP(src="10.0.1.9") / TCP(dport=80)), 2) == [], "another port"
+
+
+def test_the_tag_names_the_graph() -> None:
+    """SPI of the sample of a frame that was just classified: graph, path 0."""
+    switch = classifier()
+    switch.add(
+        "trajectory_sample.manifests",
+        {"graph": GRAPH},
+        "watch",
+        {"key0": 1, "key1": 2, "below": 2**32 - 1},
+    )
+    switch.one(ether(IP(src="10.0.1.9", dst="8.8.8.8") / UDP(dport=80)))
+    (sample,) = switch.soft.packet_ins
+    values = {m.metadata_id: int.from_bytes(m.value, "big") for m in sample.metadata}
+    assert GRAPH << 14 in values.values()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -14,13 +15,13 @@ from scapy.packet import Packet
 from scapy.utils import PcapReader
 
 from orchestrator.cli.graphs import print_entries, print_stories
-from orchestrator.cli.output import print_json, print_table, say
+from orchestrator.cli.output import print_json, print_table, say, warn
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError
-from orchestrator.graph import load_topology
+from orchestrator.graph import functions_of, load_topology
 from orchestrator.model.graph import ServiceGraph, Traffic
-from orchestrator.model.topology import Host, Topology
+from orchestrator.model.topology import Host, IpAddress, Topology
 from orchestrator.pipeline import compile_graph, entries_by_table
 from orchestrator.verification.manifest import new_manifest
 from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
@@ -45,6 +46,8 @@ def run_in_memory(graph: ServiceGraph, topology: str, pcap: Path | None, as_json
     physical = load_topology(topology)
     compiled = compile_graph(graph, physical)
     bundle = compiled.bundle
+    for warning in bundle.warnings:
+        warn(warning)
     network = MemoryNetwork(physical)
     manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
     apply_bundle(bundle, network, manifest, first=True)
@@ -113,12 +116,22 @@ def _replay(graph: ServiceGraph, network: MemoryNetwork, pcap: Path) -> Tally:
 def _exchange(
     graph: ServiceGraph, topology: Topology, network: MemoryNetwork, traffic: Traffic
 ) -> Tally:
-    """Packets of a traffic between every pair of its hosts; who gets one answers it."""
+    """Packets of a traffic to every host of its egress, and to the addresses of NFs.
+
+    Who gets one answers it.
+    """
     tally = Tally()
+    targets = [
+        *(a.ip for h in graph.endpoints[traffic.egress].hosts for a in topology.hosts[h].addresses),
+        *(
+            ip_address(address.to_bytes(4 if version == 4 else 16, "big"))
+            for function in functions_of(graph).values()
+            for _, version, address in function.owned_addresses()
+        ),
+    ]
     for source in graph.endpoints[traffic.ingress].hosts:
-        for target in graph.endpoints[traffic.egress].hosts:
-            packets = _packets(topology.hosts[source], topology.hosts[target], traffic)
-            for packet in packets:
+        for target in targets:
+            for packet in _packets(topology.hosts[source], target, traffic):
                 tally.sent += 1
                 for delivery in network.send(source, bytes(packet)):
                     tally.delivered += 1
@@ -131,23 +144,21 @@ def _exchange(
     return tally
 
 
-def _packets(source: Host, target: Host, traffic: Traffic) -> Iterator[Packet]:
-    """One packet a protocol and IP version that the traffic's match allows."""
-    match = traffic.match
+def _packets(source: Host, target: IpAddress, traffic: Traffic) -> Iterator[Packet]:
+    """One packet a protocol that the traffic's match allows."""
+    match, version = traffic.match, target.version
+    ours = [a.ip for a in source.addresses if a.version == version]
+    if not ours or match.version not in (None, version):
+        return
+    layer = IP if version == 4 else IPv6
     frame = Ether(src=mac_text(source.mac), dst=mac_text(GATEWAY_MAC))
-    for version in (4, 6):
-        ours = [a.ip for a in source.addresses if a.version == version]
-        theirs = [a.ip for a in target.addresses if a.version == version]
-        if not ours or not theirs or match.version not in (None, version):
-            continue
-        layer = IP if version == 4 else IPv6
-        head = frame / layer(src=str(ours[0]), dst=str(theirs[0]))
-        if match.protocol in (None, 6):
-            yield head / TCP(sport=_SOURCE_PORT, dport=_port(traffic, "tcp"), flags="S")
-        if match.protocol in (None, 17):
-            yield head / UDP(sport=_SOURCE_PORT, dport=_port(traffic, "udp")) / b"hello"
-        if match.protocol in (None, 1, 58) and match.dst_port is None:
-            yield head / (ICMP(id=7) if version == 4 else ICMPv6EchoRequest(id=7))
+    head = frame / layer(src=str(ours[0]), dst=str(target))
+    if match.protocol in (None, 6):
+        yield head / TCP(sport=_SOURCE_PORT, dport=_port(traffic, "tcp"), flags="S")
+    if match.protocol in (None, 17):
+        yield head / UDP(sport=_SOURCE_PORT, dport=_port(traffic, "udp")) / b"hello"
+    if match.protocol in (None, 1, 58) and match.dst_port is None:
+        yield head / (ICMP(id=7) if version == 4 else ICMPv6EchoRequest(id=7))
 
 
 def _port(traffic: Traffic, protocol: str) -> int:

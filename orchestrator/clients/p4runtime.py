@@ -60,7 +60,8 @@ class SwitchClient:
 
     Each client takes an election id from the clock, so the one that came last is the primary and ids of
     crashed runs never clash. With `primary=False` it only reads: it takes no part in the election, so
-    whoever is primary stays it.
+    whoever is primary stays it. A low `election_id` is for those who would rather fail than push
+    another controller aside.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class SwitchClient:
         *,
         tls: TlsFiles | None = None,
         primary: bool = True,
+        election_id: int | None = None,
     ) -> None:
         self.name = name
         self.address = address
@@ -91,7 +93,7 @@ class SwitchClient:
             )
             self._channel = grpc.secure_channel(address, credentials, options)
         self._stub = p4r_grpc.P4RuntimeStub(self._channel)
-        self._election = time.time_ns()
+        self._election = time.time_ns() if election_id is None else election_id
         self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
         self._packets: queue.SimpleQueue[p4r.PacketIn] = queue.SimpleQueue()
         self._primary = threading.Event()

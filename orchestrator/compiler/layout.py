@@ -97,12 +97,14 @@ def lay_out(
         steps[arc.source].next[arc.output] = (
             arc.target if arc.target in here else exit_to(arc.target)
         )
+    first = tuple(first)
     for target in first:
         if target not in here:
             exit_to(target)
     recirculated = _assign_slots(switch, pipeline, steps, tagged, exit_to)
     _separate_rewrites(steps)
-    _number_segments(steps, (*tagged, *first))
+    from_hosts = (name if name in here else EXIT_PREFIX + name for name in first)
+    _number_segments(steps, {*tagged, *from_hosts})
     return Layout(switch, steps, tuple(tagged), tuple(recirculated))
 
 
@@ -189,10 +191,12 @@ def _separate_rewrites(steps: dict[str, Step]) -> None:
             step.next[output] = copy.name
 
 
-def _number_segments(steps: dict[str, Step], entered: Iterable[str]) -> None:
-    """A step stays in its predecessor's segment if it is that one's main way and has no other."""
+def _number_segments(steps: dict[str, Step], doors: set[str]) -> None:
+    """A step stays in its predecessor's segment if it is that one's main way and has no other.
+
+    `doors` are the steps at which frames enter, from hosts or by a tag.
+    """
     graph = _order(steps)
-    doors = set(entered) | {EXIT_PREFIX + name for name in entered}
     count = 0
     for name in nx.lexicographical_topological_sort(graph):
         step = steps[name]

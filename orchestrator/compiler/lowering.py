@@ -11,6 +11,7 @@ import networkx as nx
 
 from orchestrator.compiler.cuts import Functions
 from orchestrator.compiler.layout import EXIT_PREFIX, Layout, Step, lay_out, main_way
+from orchestrator.errors import CompileError
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts, Unit
 from orchestrator.model.elements import DROP, FilterProgram, RewriteProgram, RouteProgram
 from orchestrator.model.entries import (
@@ -40,6 +41,8 @@ _FIRST_SI = 255
 _HASH_BITS = 16
 _L4_PORTS, _L4_LATER_FRAGMENT = 1, 2  # shared/metadata.p4
 _BASE_PRIORITY = 1
+_FLOOD_BITS = 6
+_SEGMENT_BITS = 12
 _TCP = 6
 
 
@@ -98,7 +101,6 @@ class _Lowering:
             for address in host.addresses
         }
         self.classes = 0
-        self.floods = 0
 
     def run(self) -> Lowered:
         self._add_remote_deliveries()
@@ -257,7 +259,9 @@ class _Lowering:
 
     def _segment(self, step: Step) -> int:
         """The 24-bit segment id: graph, epoch, number."""
-        return self.graph_id << 14 | self.epoch << 12 | step.segment
+        if step.segment >= 1 << _SEGMENT_BITS:
+            raise CompileError(f"{self.graph.name}: more than 4,095 segments on one switch")
+        return self.graph_id << 14 | self.epoch << _SEGMENT_BITS | step.segment
 
     def _switch_program(self, switch: str, layout: Layout) -> SwitchProgram:
         entries: list[TableEntry] = []
@@ -563,12 +567,30 @@ class _Lowering:
             "gateway",
         )
         if local:
-            self.floods += 1
-            group = self.graph_id << 6 | self.floods
-            floods.append(FloodGroup(group, tuple(local), f"endpoint {unit.endpoint}"))
+            group = self._flood_group(switch, tuple(local), unit.endpoint, floods)
             yield TableEntry(
-                "deliver.floods", (segment,), "deliver.flood", (("group", group),), 0, "broadcast"
+                "deliver.floods",
+                (segment,),
+                "deliver.flood",
+                (("group", group),),
+                0,
+                f"broadcast to {unit.endpoint}",
             )
+
+    def _flood_group(
+        self, switch: str, ports: tuple[int, ...], endpoint: str, floods: list[FloodGroup]
+    ) -> int:
+        """The switch's multicast group for these ports, shared by all deliveries to them."""
+        for flood in floods:
+            if flood.ports == ports:
+                return flood.group
+        if len(floods) + 1 >= 1 << _FLOOD_BITS:
+            raise CompileError(
+                f"{self.graph.name}: {switch} would need more than {len(floods)} multicast groups"
+            )
+        group = self.graph_id << _FLOOD_BITS | len(floods) + 1
+        floods.append(FloodGroup(group, ports, f"endpoint {endpoint}"))
+        return group
 
     def _host_addresses(
         self,

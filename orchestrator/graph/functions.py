@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orchestrator.nfs  # every NF registers itself  # noqa: F401
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.nfs.base import NetworkFunction, lookup
 

@@ -56,7 +56,9 @@ def check_paths(graph: ServiceGraph, functions: Functions) -> Found:
         for port in sorted(unconnected, key=str)
     ]
     used = {node.node for node in entered}
-    warnings += [f"nfs.{name}: no traffic ever reaches it" for name in functions if name not in used]
+    warnings += [
+        f"nfs.{name}: no traffic ever reaches it" for name in functions if name not in used
+    ]
     return Found(tuple(problems), tuple(warnings))
 
 

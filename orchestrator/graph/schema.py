@@ -6,7 +6,6 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-import orchestrator.nfs  # every NF registers itself  # noqa: F401
 from orchestrator.graph.units import Microseconds, Name, Rate
 from orchestrator.nfs.base import known_types, lookup
 from orchestrator.nfs.matching import MatchFields

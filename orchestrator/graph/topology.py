@@ -55,7 +55,9 @@ def _mac(text: object) -> int:
     if mac >> 40 & 1 or mac == 0:
         raise ValueError(f"'{text}' is no host's address")
     if mac >> 40 == 0x02 or mac == GATEWAY_MAC:
-        raise ValueError(f"'{text}' belongs to the network itself (02:..., {mac_text(GATEWAY_MAC)})")
+        raise ValueError(
+            f"'{text}' belongs to the network itself (02:..., {mac_text(GATEWAY_MAC)})"
+        )
     return mac
 
 
@@ -172,7 +174,9 @@ class _Loader:
                 for n, s in file.switches.items()
             },
             servers={
-                n: Server(n, ids[n], s.cores, s.reserved_cores, round(s.cycles_per_second), s.memory)
+                n: Server(
+                    n, ids[n], s.cores, s.reserved_cores, round(s.cycles_per_second), s.memory
+                )
                 for n, s in file.servers.items()
             },
             smartnics={n: SmartNic(n, s.server, s.rules) for n, s in file.smartnics.items()},
@@ -218,7 +222,9 @@ class _Loader:
         def number(node: str, given: int | None, index: int) -> int:
             if given is not None or node not in file.switches:
                 return given or 0
-            port = next(p for p in range(1, len(file.links) + MAX_PORT + 2) if (node, p) not in used)
+            port = next(
+                p for p in range(1, len(file.links) + MAX_PORT + 2) if (node, p) not in used
+            )
             used[node, port] = index
             if port > MAX_PORT:
                 self.problem(f"links[{index}]", f"'{node}' has more than {MAX_PORT} links")

@@ -364,7 +364,8 @@ class Packet:
         """Source and destination port of the quoted packet; of an echo twice its identifier."""
         l4 = self._at.quoted_l4
         if self.quoted_protocol == ICMP:
-            return (_word(self.data, l4 + 4),) * 2
+            identifier = _word(self.data, l4 + 4)
+            return identifier, identifier
         return _word(self.data, l4), _word(self.data, l4 + 2)
 
     @property
@@ -432,10 +433,8 @@ class Packet:
         words += self._update_checksum(at.quoted + 10, addresses)
         ports: list[tuple[int, int]] = []
         if port is not None:
-            if self.quoted_protocol == ICMP:
-                offset = 4
-            else:
-                offset = 0 if src is not None else 2
+            own = 0 if src is not None else 2
+            offset = 4 if self.quoted_protocol == ICMP else own
             ports = self._patch(at.quoted_l4 + offset, port, 2)
             words += ports
         if self.quoted_protocol == UDP:

@@ -33,6 +33,8 @@ from orchestrator.nfs.matching import MatchFields, first_output, mirrored
 from orchestrator.nfs.values import match_json
 
 Action = Literal["permit", "deny"]
+PlacedRule = tuple[Match, Action, str]
+"""A rule and where it was written: `access.rules:12`, `rules[3]`."""
 OPPOSITE = {"inside": "outside", "outside": "inside"}
 
 
@@ -51,7 +53,7 @@ class AclConfig(NfConfig):
     """What the rules of a ClassBench file do."""
     default: Action = "deny"
     reverse: Literal["permit", "mirror", "same"] = "permit"
-    _from_file: tuple[tuple[Match, Action, str], ...] = PrivateAttr(default=())
+    _from_file: tuple[PlacedRule, ...] = PrivateAttr(default=())
 
     def with_files(self, base: Path) -> Self:
         if self.rules_file is None:
@@ -61,19 +63,21 @@ class AclConfig(NfConfig):
         return result
 
     @property
-    def all_rules(self) -> tuple[tuple[Match, Action, str], ...]:
+    def all_rules(self) -> tuple[PlacedRule, ...]:
         """(match, action, origin) in order: inline ones, then the file's."""
-        inline = ((r.to_match(), r.action, f"rules[{i}]") for i, r in enumerate(self.rules))
+        inline: list[PlacedRule] = [
+            (rule.to_match(), rule.action, f"rules[{i}]") for i, rule in enumerate(self.rules)
+        ]
         return (*inline, *self._from_file)
 
 
-def _read_rules(path: Path, name: str, action: Action) -> tuple[tuple[Match, Action, str], ...]:
+def _read_rules(path: Path, name: str, action: Action) -> tuple[PlacedRule, ...]:
     text = read_text(path, name)
     if path.suffix == ".json":
         rules = parse_list(text, name, AclRule)
         return tuple((r.to_match(), r.action, f"{name}[{i}]") for i, r in enumerate(rules))
 
-    def one(line: str, where: str) -> tuple[Match, Action, str] | None:
+    def one(line: str, where: str) -> PlacedRule | None:
         match = classbench.parse_rule(line)
         return None if match is None else (match, action, where)
 
@@ -101,7 +105,9 @@ class Acl(NetworkFunction[AclConfig]):
 
     def runtime_config(self) -> Mapping[str, Any]:
         return {
-            "rules": [{**match_json(m), "action": action} for m, action, _ in self.config.all_rules],
+            "rules": [
+                {**match_json(m), "action": action} for m, action, _ in self.config.all_rules
+            ],
             "default": self.config.default,
             "reverse": self.config.reverse,
         }

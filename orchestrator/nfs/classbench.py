@@ -69,7 +69,9 @@ def parse_rule(line: str) -> Match | None:
         column, match = found[5]
         value, flag_mask = int(match[1], 16), int(match[2], 16)
         if flag_mask & 0xFF:
-            raise _At(column, f"flags mask {flag_mask:#06x}: only TCP flags (0xff00) can be matched")
+            raise _At(
+                column, f"flags mask {flag_mask:#06x}: only TCP flags (0xff00) can be matched"
+            )
         if flag_mask and mask and protocol == 1:
             raise _At(column, "a condition on ICMP's type and code is not supported")
         if flag_mask and mask and protocol != 6:

@@ -148,9 +148,10 @@ class Ids(NetworkFunction[IdsConfig]):
                 rules.append(FilterRule(match, "inspect", f"{name}, any port"))
                 continue
             for ports in merged(p for s in signatures for p in s.ports or ()):
-                for side in ("src_port", "dst_port"):
-                    match = Match(protocol=protocol, **{side: ports})
-                    rules.append(FilterRule(match, "inspect", f"{name} {side} {ports}"))
+                source = Match(protocol=protocol, src_port=ports)
+                target = Match(protocol=protocol, dst_port=ports)
+                rules.append(FilterRule(source, "inspect", f"{name} src_port {ports}"))
+                rules.append(FilterRule(target, "inspect", f"{name} dst_port {ports}"))
         return FilterProgram(tuple(rules), "pass")
 
 
@@ -163,4 +164,3 @@ def merged(ranges: Iterable[PortRange]) -> list[PortRange]:
         else:
             result.append(ports)
     return result
-

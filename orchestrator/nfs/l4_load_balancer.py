@@ -208,8 +208,7 @@ class _BalancerReference(Reference):
 def _score(backend: Backend, client: Socket) -> float:
     """Weighted rendezvous (highest random weight): -weight / ln(h), h uniform in (0, 1)."""
     text = b"".join(
-        part.to_bytes(16, "big") for part in (client[1], client[2], backend.address[1], backend.port)
+        part.to_bytes(16, "big")
+        for part in (client[1], client[2], backend.address[1], backend.port)
     )
     return -backend.weight / math.log((zlib.crc32(text) + 0.5) / 2**32)
-
-

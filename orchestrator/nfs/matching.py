@@ -111,5 +111,3 @@ def mirrored(match: Match) -> Match:
         tcp_flags=match.tcp_flags,
         later_fragment=match.later_fragment,
     )
-
-

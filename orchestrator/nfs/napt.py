@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -147,10 +148,7 @@ class Napt(NetworkFunction[NaptConfig]):
         low, high = self.config.ports
         span = high - low + 1
         bounds = [low + span * i // replicas for i in range(replicas + 1)]
-        return [
-            PoolShare(addresses, start, end - 1)
-            for start, end in zip(bounds, bounds[1:], strict=False)
-        ]
+        return [PoolShare(addresses, start, end - 1) for start, end in pairwise(bounds)]
 
     def share_config(self, share: PoolShare) -> Mapping[str, Any]:
         # A whole address is recognised by any port, but ports are given only from the config's.

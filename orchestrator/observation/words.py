@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 
 from orchestrator.clients.p4info import Table
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
 from orchestrator.wire.addresses import mac_text
 
-_SECRETS = {"key0", "key1"}
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+SECRETS = frozenset({"key0", "key1"})
+"""Parameters that are never shown: the keys of the sampling hash."""
+
+SECRET = "(secret)"
+
+Ports = Mapping[int, str]
+"""What is behind each port of a switch, by number."""
+
+NO_PORTS: Ports = {}
+
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 _L4 = {0: "no ports", 1: "has ports", 2: "later fragment"}
 
 
-def key_words(table: Table, entry: TableEntry) -> str:
-    """`src 10.0.0.0/8, dst_port 80-443`; `any` when nothing is asked."""
-    words = [
-        f"{name} {_key(name, table.keys[name].bits, key)}"
+def key_texts(table: Table, entry: TableEntry, ports: Ports = NO_PORTS) -> dict[str, str]:
+    """What each key asks, by name, the segment left out: `{"src": "10.0.0.0/8"}`."""
+    return {
+        name: key_text(name, table.keys[name].bits, key, ports)
         for name, key in entry.keys
         if name != "segment"
-    ]
-    return ", ".join(words) or "any"
+    }
+
+
+def key_words(table: Table, entry: TableEntry, ports: Ports = NO_PORTS) -> str:
+    """`src 10.0.0.0/8, dst_port 80-443`; `any` when nothing is asked."""
+    texts = key_texts(table, entry, ports)
+    return ", ".join(f"{name} {text}" for name, text in texts.items()) or "any"
 
 
 def segment_of(entry: TableEntry) -> str:
@@ -36,40 +51,52 @@ def segment_words(segment: int) -> str:
     return f"{segment >> 14}.{segment & 0xFFF}"
 
 
-def action_words(entry: TableEntry) -> str:
+def action_words(entry: TableEntry, ports: Ports = NO_PORTS) -> str:
     """`acl.go_to(segment 1.4)`; sampling keys are never shown."""
-    params = ", ".join(f"{name} {_param(name, value)}" for name, value in entry.params)
-    return f"{entry.action}({params})" if params else entry.action
+    return call_words(entry.action, dict(entry.params), ports)
 
 
-def _key(name: str, bits: int, key: Key) -> str:
+def call_words(action: str, params: Mapping[str, int], ports: Ports = NO_PORTS) -> str:
+    """An action with its parameters in words."""
+    shown = ", ".join(f"{name} {param_text(name, v, ports)}" for name, v in params.items())
+    return f"{action}({shown})" if shown else action
+
+
+def key_text(name: str, bits: int, key: Key, ports: Ports = NO_PORTS) -> str:
+    """One key in words."""
+    if isinstance(key, Exact) and name in ("ingress_port", "egress_port"):
+        return port_text(key.value, ports)
     if isinstance(key, Between):
         return f"{key.low}-{key.high}" if key.low != key.high else str(key.low)
     if isinstance(key, Exact):
-        return _value(name, bits, key.value)
+        return value_text(name, bits, key.value)
     if isinstance(key, Lpm):
-        if bits == 48:
-            return f"{mac_text(key.value)}/{key.length}"
-        return f"{_value(name, bits, key.value)}/{key.length}"
-    if name in ("src", "dst"):
-        length = key.mask.bit_count()
-        if key.mask == ((1 << length) - 1) << (bits - length):
-            return f"{_value(name, bits, key.value)}/{length}"
+        return f"{value_text(name, bits, key.value)}/{key.length}"
+    length = key.mask.bit_count()
+    is_prefix = key.mask == ((1 << length) - 1) << (bits - length)
+    if is_prefix and bits in (32, 128):
+        return f"{value_text(name, bits, key.value)}/{length}"
     if name == "l4":
         return _L4.get(key.value, str(key.value))
     if key.mask == (1 << bits) - 1:
-        return _value(name, bits, key.value)
+        return value_text(name, bits, key.value)
     return f"{key.value:#x}/{key.mask:#x}"
 
 
-def _value(name: str, bits: int, value: int) -> str:
-    if name == "protocol":
-        return _PROTOCOLS.get(value, str(value))
-    if name == "ether_type":
+def value_text(name: str, bits: int, value: int) -> str:
+    """A field's value in words; a width of 0 is a P4Runtime string."""
+    plain = name.rpartition(".")[2]
+    if plain == "protocol":
+        return PROTOCOLS.get(value, str(value))
+    if plain in ("ether_type", "etherType"):
         return f"{value:#06x}"
-    if bits == 32:
+    if plain == "segment":
+        return segment_words(value)
+    if bits == 0:
+        return value.to_bytes((value.bit_length() + 7) // 8, "big").decode(errors="replace")
+    if bits == 32 and plain not in _NUMBERS:
         return str(ipaddress.IPv4Address(value))
-    if bits == 48:
+    if bits == 48 and plain not in _NUMBERS:
         return mac_text(value)
     if bits == 128:
         small = value < 1 << 32
@@ -77,24 +104,25 @@ def _value(name: str, bits: int, value: int) -> str:
     return str(value)
 
 
-def _param(name: str, value: int) -> str:
-    if name in _SECRETS:
-        return "(secret)"
+_NUMBERS = frozenset({"label", "arrival_us", "ingress_us", "seq_no", "ack_no", "timestamp_us"})
+"""Fields of 32 or 48 bits that are no addresses."""
+
+
+def port_text(port: int, ports: Ports) -> str:
+    """`2 (h1)`."""
+    return f"{port} ({ports[port]})" if port in ports else str(port)
+
+
+def param_text(name: str, value: int, ports: Ports = NO_PORTS) -> str:
+    """A parameter's value in words."""
+    if name in ("port", "egress_port"):
+        return port_text(value, ports)
+    if name in SECRETS:
+        return SECRET
     if name.endswith("mac"):
         return mac_text(value)
     if name == "segment":
         return segment_words(value)
     if name == "address":
-        return _value(name, 32 if value < 1 << 32 else 128, value)
+        return value_text(name, 32 if value < 1 << 32 else 128, value)
     return str(value)
-
-
-def match_covers(key: Key, value: int) -> bool:
-    """Whether a key would match a value (for `tables --match`)."""
-    if isinstance(key, Exact):
-        return key.value == value
-    if isinstance(key, Between):
-        return key.low <= value <= key.high
-    if isinstance(key, Ternary):
-        return value & key.mask == key.value
-    return True

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from ortools.sat.python import cp_model
 
-from orchestrator.placement.measure import processing_ns, value, way_ns
+from orchestrator.placement.measure import number_cores, processing_ns, way_ns
 from orchestrator.placement.problem import (
     SERVER,
     SMARTNIC,
@@ -26,7 +26,6 @@ from orchestrator.placement.problem import (
     Solution,
     Stage,
     Way,
-    chain_tasks,
     links_of,
     pool_chains,
     trees_between,
@@ -76,6 +75,7 @@ class Model:
         self.groups: dict[str, Group] = {}
         self.free_rates = soft or "throughput" in self.objectives
         self.impossible: list[str] = []
+        self._expressions: dict[str, Linear] = {}
         self._assign()
         self._rate_variables()
         self._hops()
@@ -601,6 +601,11 @@ class Model:
 
     def objective(self, name: str) -> Linear:
         """The expression of an objective; all are minimised."""
+        if name not in self._expressions:
+            self._expressions[name] = self._expression(name)
+        return self._expressions[name]
+
+    def _expression(self, name: str) -> Linear:
         problem = self.problem
         if name == "slo":
             if not self.soft:
@@ -768,9 +773,7 @@ class Model:
         if problem.share_cores:
             cores_of = self._shared_cores(solver, device_of)
         else:
-            cores_of = number_cores(
-                problem, device_of, {key: solver.value(n) for key, n in self.cores.items()}
-            )
+            cores_of = number_cores(problem, device_of, rate_of)
         return Solution(device_of, ways, cores_of, rate_of)
 
     def _shared_cores(
@@ -798,25 +801,6 @@ class Model:
                 ]
             cores_of[pool] = tuple(given)
         return cores_of
-
-
-def number_cores(
-    problem: Problem, device_of: dict[str, str], counts: dict[tuple[str, str], int]
-) -> dict[str, tuple[CoreShare, ...]]:
-    """Concrete cores for pools that have a server's cores to themselves, in order, equal shares."""
-    given: dict[str, int] = defaultdict(int)
-    cores_of: dict[str, tuple[CoreShare, ...]] = {}
-    for pool in problem.pools:
-        mine: list[CoreShare] = []
-        homes = dict.fromkeys(device_of[t] for t in problem.pool_tasks[pool])
-        for server in homes:
-            count = counts.get((pool, server), 0)
-            device = problem.devices[server]
-            for i in range(given[server], given[server] + count):
-                mine.append(CoreShare(server, device.core_number(i), 1 / count))
-            given[server] += count
-        cores_of[pool] = tuple(mine)
-    return cores_of
 
 
 def _kind(problem: Problem, name: str) -> str:

@@ -6,12 +6,14 @@ The checker does not use this module: it counts again, by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.placement.problem import (
     SERVER,
     SWITCH,
+    CoreShare,
+    Device,
     Problem,
     Solution,
     Way,
@@ -78,6 +80,41 @@ def chain_latency_us(problem: Problem, solution: Solution, chain: str) -> float:
     return problem.chains[chain].base_latency_us + last / 1000
 
 
+def cores_needed(
+    problem: Problem, pool: str, server: str, tasks: Iterable[str], rate_of: Mapping[str, int]
+) -> int:
+    """Worker cores that tasks of one pool need on a server at these rates (bit/s)."""
+    cycles = sum(
+        problem.chains[chain].cycles_per_second(n, rate_of[chain])
+        for task in tasks
+        for chain, n in problem.tasks[task].cycles.items()
+    )
+    wanted = math.ceil(cycles / problem.budget(server) - 1e-9)
+    return max(wanted, problem.pools[pool].min_workers, 1)
+
+
+def number_cores(
+    problem: Problem, device_of: Mapping[str, str], rate_of: Mapping[str, int]
+) -> dict[str, tuple[CoreShare, ...]]:
+    """Concrete cores for pools that have theirs to themselves, in order, with equal shares."""
+    given: dict[str, int] = {}
+    cores_of: dict[str, tuple[CoreShare, ...]] = {}
+    for pool in problem.pools:
+        homes: dict[str, list[str]] = {}
+        for task in problem.pool_tasks[pool]:
+            if problem.devices[device_of[task]].kind == SERVER:
+                homes.setdefault(device_of[task], []).append(task)
+        mine: list[CoreShare] = []
+        for server, tasks in homes.items():
+            count = cores_needed(problem, pool, server, tasks, rate_of)
+            start = given.get(server, 0)
+            number = problem.devices[server].core_number
+            mine += [CoreShare(server, number(start + i), 1 / count) for i in range(count)]
+            given[server] = start + count
+        cores_of[pool] = tuple(mine)
+    return cores_of
+
+
 def cores_used(solution: Solution) -> int:
     """Distinct worker cores that carry some load."""
     return len({(c.server, c.core) for cores in solution.cores_of.values() for c in cores})
@@ -91,8 +128,7 @@ def bounces(problem: Problem, solution: Solution) -> int:
     )
 
 
-def _kind(devices: object, name: str) -> str:
-    assert isinstance(devices, dict)
+def _kind(devices: Mapping[str, Device], name: str) -> str:
     found = devices.get(name)
     return SWITCH if found is None else found.kind
 

@@ -12,7 +12,6 @@ canonical ones.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,19 +19,35 @@ from typing import TYPE_CHECKING, Any
 from finsy.proto import p4d, p4i, p4r, rpc_code
 
 from orchestrator.errors import SwitchError
+from orchestrator.softswitch.digests import DigestQueue
+from orchestrator.softswitch.entity_errors import EntityError, WriteError, listed, suggest
+from orchestrator.softswitch.meters import (
+    Meter,
+    MeterCells,
+    MeterConfig,
+    decode_meter_config,
+    encode_meter_config,
+)
 from orchestrator.softswitch.packetmeta import canonical
+from orchestrator.softswitch.profiles import MANUAL, Group, Member, ProfileStore
 from orchestrator.softswitch.program import Table
 from orchestrator.softswitch.tables import (
     Entry,
     ExactTable,
     LpmTable,
     MatchTable,
+    RichEntry,
+    RichTernaryEntry,
     TernaryEntry,
     TernaryTable,
 )
 
+from orchestrator.softswitch.valuesets import ValueSetCodec
+
 if TYPE_CHECKING:
     from orchestrator.softswitch.switch import Pipeline
+
+__all__ = ("EntityError", "EntityStore", "TableCodec", "WriteError", "listed", "suggest")
 
 INVALID_ARGUMENT = rpc_code.INVALID_ARGUMENT
 NOT_FOUND = rpc_code.NOT_FOUND
@@ -47,26 +62,6 @@ INSERT, MODIFY, DELETE = p4r.Update.INSERT, p4r.Update.MODIFY, p4r.Update.DELETE
 MAX_CLONE_SESSION = 32767
 FIRST_RESERVED_GROUP = 1 << 15
 """PI keeps multicast groups from here on for clone sessions."""
-
-
-class EntityError(SwitchError):
-    """A P4Runtime request that cannot be served: `code` is a google.rpc code."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-class WriteError(SwitchError):
-    """Some updates of a batch failed; `errors` has one item an update, None if it was applied."""
-
-    def __init__(self, errors: Sequence[EntityError | None]) -> None:
-        self.errors = tuple(errors)
-        failed = [(i, e) for i, e in enumerate(self.errors) if e is not None]
-        shown = "; ".join(f"update {i}: {e.message}" for i, e in failed[:3])
-        more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
-        super().__init__(f"{len(failed)} of {len(self.errors)} updates failed: {shown}{more}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +93,35 @@ class ActionSpec:
     scope: int
 
 
-def listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What an entry of a table with a profile, a direct meter or timeouts has beyond others.
 
+    `profile_action` is a TableAction that names members or groups: it is
+    resolved when the write is applied. `meter` is (config,) when it was given.
+    """
 
-def suggest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), 1)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    index: int = -1
+    args: tuple[int, ...] = ()
+    profile_action: p4r.TableAction | None = None
+    decoded: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    extra: tuple[bytes, int, int] | None = None
+    count: tuple[int, int] | None = None
+    ttl_ns: int = 0
+    meter: tuple[MeterConfig | None] | None = None
 
 
 class TableCodec:
     """Between p4r.TableEntry and one table's entries."""
 
-    def __init__(self, info: p4i.Table, program: Table, table: MatchTable, p4info: p4i.P4Info):
+    def __init__(
+        self,
+        info: p4i.Table,
+        program: Table,
+        table: MatchTable,
+        p4info: p4i.P4Info,
+        profile_actions: Sequence[str] = (),
+    ) -> None:
         self.id = info.preamble.id
         self.name = info.preamble.name
         self.table = table
@@ -174,6 +185,17 @@ class TableCodec:
             self.action_of_index[index] = spec
             if ref is not None:
                 self.actions[spec.id] = spec
+        self.profile: ProfileStore | None = None
+        self.profile_actions = {
+            name: i
+            for i, name in enumerate(profile_actions)  # numbered as generated code does
+        }
+        self.ages = program.ages
+        self.special = program.rich or program.profile is not None
+        self.meter_id = next(
+            (i for i in info.direct_resource_ids if i in {m.preamble.id for m in p4info.direct_meters}),
+            0,
+        )
         self.counter_id = 0
         direct = {c.preamble.id: c for c in p4info.direct_counters}
         self.unit = 0
@@ -355,7 +377,10 @@ class TableCodec:
                 f"action type '{kind or 'unset'}'; the table has no action profile, set "
                 "TableAction.action",
             )
-        action = e.action.action
+        return self.decode_call(e.action.action, default)
+
+    def decode_call(self, action: p4r.Action, default: bool) -> tuple[int, tuple[int, ...]]:
+        """(index, arguments) of an action message, checked."""
         spec = self.actions.get(action.action_id)
         if spec is None:
             known = self.all_actions.get(action.action_id)
@@ -399,6 +424,54 @@ class TableCodec:
                 )
             args.append(v)
         return spec.index, tuple(args)
+
+    def decode_member(self, action: p4r.Action) -> tuple[int, tuple[int, ...]]:
+        """(number in the profile, arguments) of a member's action."""
+        index, args = self.decode_call(action, False)
+        return self.profile_actions[self.program.actions[index].name], args
+
+    def decode_details(self, e: p4r.TableEntry, count: tuple[int, int] | None) -> Details:
+        """The checked action and resources of an entry of a special table."""
+        ttl = e.idle_timeout_ns
+        extra = provenance(e)
+        if ttl:
+            extra = (e.metadata, extra[1] if extra else 0, ttl)
+        meter: tuple[MeterConfig | None] | None = None
+        if e.HasField("meter_config"):
+            meter = (decode_meter_config(f"table {self.name}: meter_config", e.meter_config),)
+        if self.profile is None:
+            index, args = self.decode_action(e, False)
+            return Details(index, args, None, (), extra, count, ttl, meter)
+        which = e.action.WhichOneof("type")
+        decoded: tuple[tuple[int, tuple[int, ...]], ...] = ()
+        if which == "action_profile_action_set":
+            if not self.profile.with_selector:
+                raise self.error(
+                    INVALID_ARGUMENT,
+                    f"an action set needs a selector, but {self.profile.name} is an action profile "
+                    "(valid: action_profile_member_id)",
+                )
+            actions = e.action.action_profile_action_set
+            self.profile.check_action_set(actions)
+            decoded = tuple(self.decode_member(a.action) for a in actions.action_profile_actions)
+        elif which == "action_profile_group_id" and not self.profile.with_selector:
+            raise self.error(
+                INVALID_ARGUMENT,
+                f"a group needs a selector, but {self.profile.name} is an action profile "
+                "(valid: action_profile_member_id)",
+            )
+        elif which not in ("action_profile_member_id", "action_profile_group_id"):
+            raise self.error(
+                INVALID_ARGUMENT,
+                f"action type '{which or 'unset'}'; its actions are in action profile "
+                f"{self.profile.name} (valid: action_profile_member_id"
+                + (
+                    ", action_profile_group_id, action_profile_action_set)"
+                    if self.profile.with_selector
+                    else ")"
+                ),
+            )
+        return Details(-1, (), e.action, decoded, extra, count, ttl, meter)
 
     def bad_params(self, spec: ActionSpec, given: list[int]) -> EntityError:
         want = listed(f"{p.id} ({p.name}, {p.width} bits)" for p in spec.params)
@@ -463,18 +536,30 @@ class TableCodec:
             out.is_default_action = True
         else:
             self.encode_match(entry, out)
-        spec = self.action_of_index.get(entry.a)
-        if spec is not None:
-            action = out.action.action
-            action.action_id = spec.id
-            for p, v in zip(spec.params, entry.args, strict=False):
-                action.params.add(param_id=p.id, value=canonical(v))
+        if self.profile is None:
+            spec = self.action_of_index.get(entry.a)
+            if spec is not None:
+                action = out.action.action
+                action.action_id = spec.id
+                for p, v in zip(spec.params, entry.args, strict=False):
+                    action.params.add(param_id=p.id, value=canonical(v))
+        elif entry is not self.table.miss:
+            self.encode_target(entry.args, out.action)
         if entry.extra is not None:
             metadata, cookie, timeout = entry.extra
             out.metadata, out.idle_timeout_ns = metadata, timeout
             out.controller_metadata = cookie  # pyright: ignore[reportDeprecated]
         if counter and self.counter_id:
             self.encode_counter(entry, out.counter_data)
+
+    @staticmethod
+    def encode_target(target: Member | Group, out: p4r.TableAction) -> None:
+        if isinstance(target, Member):
+            out.action_profile_member_id = target.id
+        elif target.one_shot is not None:
+            out.action_profile_action_set.CopyFrom(target.one_shot)
+        else:
+            out.action_profile_group_id = target.id
 
     def encode_counter(self, entry: Entry, data: p4r.CounterData) -> None:
         data.SetInParent()
@@ -506,16 +591,59 @@ class EntityStore:
             if name not in tables:
                 problems.append(f"table {name} is not in the BMv2 JSON{suggest(name, tables)}")
                 continue
+            table = tables[name]
             self.tables[info.preamble.id] = TableCodec(
-                info, tables[name], pipeline.tables[name], p4info
+                info,
+                table,
+                pipeline.tables[name],
+                p4info,
+                program.profile_actions(table.profile) if table.profile else (),
             )
+        self.profiles: dict[int, ProfileStore] = {}
+        self.profile_codecs: dict[int, TableCodec] = {}
+        for profile in p4info.action_profiles:
+            store = ProfileStore(profile, pipeline.ports_down)
+            self.profiles[store.id] = store
+            for codec in self.tables.values():
+                if codec.program.profile == store.name:
+                    codec.profile = store
+                    self.profile_codecs[store.id] = codec
+        for codec in self.tables.values():
+            if codec.program.profile is not None and codec.profile is None:
+                problems.append(
+                    f"action profile {codec.program.profile} of table {codec.name} is not in P4Info"
+                )
+        self.meters: dict[int, tuple[p4i.Meter, MeterCells]] = {}
+        for meter in p4info.meters:
+            cells = pipeline.meters.get(meter.preamble.name)
+            if cells is None:
+                problems.append(f"meter {meter.preamble.name} is not in the BMv2 JSON")
+            else:
+                self.meters[meter.preamble.id] = (meter, cells)
+        self.value_sets: dict[int, ValueSetCodec] = {}
+        for value_set in p4info.value_sets:
+            live = pipeline.value_sets.get(value_set.preamble.name)
+            if live is None:
+                problems.append(f"value set {value_set.preamble.name} is not in the BMv2 JSON")
+            else:
+                self.value_sets[value_set.preamble.id] = ValueSetCodec(value_set, live)
+        self.digests: dict[int, DigestQueue] = {}
+        learns = {d.name: d.id for d in program.learn_lists.values()}
+        for digest in p4info.digests:
+            list_id = learns.get(digest.preamble.name)
+            if list_id is None:
+                problems.append(f"digest {digest.preamble.name} is not in the BMv2 JSON")
+                continue
+            queue = DigestQueue(digest, p4info.type_info, pipeline.clock, pipeline.send_digest)
+            self.digests[queue.id] = queue
+            pipeline.digest_queues[list_id] = queue
         self.counters: dict[int, tuple[p4i.Counter, list[int], list[int]]] = {}
         for counter in p4info.counters:
-            cells = pipeline.counters.get(counter.preamble.name)
-            if cells is None:
+            arrays = pipeline.counters.get(counter.preamble.name)
+            if arrays is None:
                 problems.append(f"counter {counter.preamble.name} is not in the BMv2 JSON")
             else:
-                self.counters[counter.preamble.id] = (counter, *cells)
+                self.counters[counter.preamble.id] = (counter, *arrays)
         self.registers: dict[int, tuple[p4i.Register, list[int], int]] = {}
         for register in p4info.registers:
             name = register.preamble.name
@@ -567,6 +695,21 @@ class EntityStore:
             return self.decode_register(action, update.entity.register_entry)
         if kind is None:
             raise EntityError(INVALID_ARGUMENT, "update has no entity")
+        if kind == "meter_entry":
+            return self.decode_meter(action, update.entity.meter_entry)
+        if kind == "direct_meter_entry":
+            return self.decode_direct_meter(action, update.entity.direct_meter_entry)
+        if kind == "action_profile_member":
+            return self.decode_member(action, update.entity.action_profile_member)
+        if kind == "action_profile_group":
+            return self.decode_group_of_profile(action, update.entity.action_profile_group)
+        if kind == "value_set_entry":
+            e = update.entity.value_set_entry
+            return self.value_set(e.value_set_id).decode(action, e)
+        if kind == "digest_entry":
+            return self.digest(update.entity.digest_entry.digest_id).decode(
+                action, update.entity.digest_entry
+            )
         raise EntityError(UNIMPLEMENTED, f"writes of {kind} are not implemented by softswitch")
 
     def codec(self, table_id: int) -> TableCodec:
@@ -582,12 +725,17 @@ class EntityStore:
         codec = self.codec(e.table_id)
         if e.HasField("time_since_last_hit"):
             raise codec.error(INVALID_ARGUMENT, "time_since_last_hit must not be set in a write")
-        if e.HasField("meter_config"):
+        if not codec.meter_id and e.HasField("meter_config"):
             raise codec.error(INVALID_ARGUMENT, "meter_config is set, but it has no direct meter")
-        if e.idle_timeout_ns:
+        if e.idle_timeout_ns and not codec.ages:
             raise codec.error(
                 INVALID_ARGUMENT,
                 "idle_timeout_ns is set, but the table does not support idle timeouts",
+            )
+        if e.idle_timeout_ns < 0:
+            raise codec.error(
+                INVALID_ARGUMENT,
+                f"idle_timeout_ns {e.idle_timeout_ns} is negative; 0 means no timeout",
             )
         if e.is_default_action:
             return self.decode_default(codec, kind, e)
@@ -605,7 +753,8 @@ class EntityStore:
                 "it has no key, so only its default entry exists: set is_default_action",
             )
         if kind == DELETE:
-            return self.delete_entry, (codec, codec.decode_match(e))
+            delete = self.delete_entry if codec.profile is None else self.delete_special
+            return delete, (codec, codec.decode_match(e))
         if not e.HasField("action"):
             raise codec.error(
                 INVALID_ARGUMENT,
@@ -613,6 +762,10 @@ class EntityStore:
                 f"(valid: {listed(a.name for a in codec.actions.values())})",
             )
         match = codec.decode_match(e)
+        if codec.special:
+            details = codec.decode_details(e, self.counter_data(codec, e))
+            function = self.insert_special if kind == INSERT else self.modify_special
+            return function, (codec, match, details)
         index, args = codec.decode_action(e, False)
         extra = provenance(e)
         count = self.counter_data(codec, e)
@@ -638,8 +791,16 @@ class EntityStore:
             raise codec.error(INVALID_ARGUMENT, "the default entry has no match fields")
         if e.priority:
             raise codec.error(INVALID_ARGUMENT, "the default entry has no priority")
+        if codec.profile is not None:
+            raise codec.error(
+                INVALID_ARGUMENT, "a table with an action profile has no default action to set"
+            )
         if codec.const_default:
             raise codec.error(PERMISSION_DENIED, "its default action is const in the P4 program")
+        if e.HasField("meter_config") or e.idle_timeout_ns:
+            raise codec.error(
+                INVALID_ARGUMENT, "the default entry has neither a meter nor an idle timeout"
+            )
         count = self.counter_data(codec, e)
         if not e.HasField("action"):
             return self.modify_default, (codec, *codec.default, None, count)
@@ -658,21 +819,104 @@ class EntityStore:
     ) -> None:
         table = codec.table
         if table.find(match) is not None:
-            raise codec.error(
-                ALREADY_EXISTS,
-                f"an entry with this match exists ({self.describe(codec, match)}); "
-                "use MODIFY to change its action",
-            )
+            raise self.exists(codec, match)
         if table.count >= codec.size:
-            raise codec.error(
-                RESOURCE_EXHAUSTED, f"it is full: {table.count} of {codec.size} entries"
-            )
+            raise self.full(codec)
         entry = table.make(index, args)
         entry.extra = extra
         if count is not None:
             entry.n, entry.b = count
         table.add(match, entry)
         self.touched.add(table)
+
+    def exists(self, codec: TableCodec, match: Any) -> EntityError:
+        return codec.error(
+            ALREADY_EXISTS,
+            f"an entry with this match exists ({self.describe(codec, match)}); "
+            "use MODIFY to change its action",
+        )
+
+    @staticmethod
+    def full(codec: TableCodec) -> EntityError:
+        return codec.error(
+            RESOURCE_EXHAUSTED, f"it is full: {codec.table.count} of {codec.size} entries"
+        )
+
+    # ---- entries with a profile, a meter or a timeout
+
+    def target(self, codec: TableCodec, d: Details) -> Member | Group:
+        """The member or group that an entry is to refer to."""
+        profile, action = codec.profile, d.profile_action
+        assert profile is not None
+        assert action is not None
+        which = action.WhichOneof("type")
+        if which == "action_profile_action_set":
+            return profile.one_shot(action.action_profile_action_set, d.decoded)
+        profile.claim(MANUAL)
+        if which == "action_profile_member_id":
+            return profile.member(action.action_profile_member_id, INVALID_ARGUMENT)
+        return profile.group(action.action_profile_group_id, INVALID_ARGUMENT)
+
+    def insert_special(self, codec: TableCodec, match: Any, d: Details) -> None:
+        table = codec.table
+        if table.find(match) is not None:
+            raise self.exists(codec, match)
+        if table.count >= codec.size:
+            raise self.full(codec)
+        args: Any = d.args
+        if codec.profile is not None:
+            args = self.target(codec, d)
+            codec.profile.take(args)
+        entry = table.make(max(d.index, 0), args)
+        self.apply_details(codec, entry, d, None)
+        table.add(match, entry)
+        self.touched.add(table)
+
+    def modify_special(self, codec: TableCodec, match: Any, d: Details) -> None:
+        entry = self.existing(codec, match)
+        old_ttl = entry.extra[2] if entry.extra is not None else 0
+        if codec.profile is not None:
+            old = entry.args
+            entry.args = self.target(codec, d)
+            codec.profile.take(entry.args)
+            codec.profile.drop(old)
+        else:
+            entry.a, entry.args = d.index, d.args
+        self.apply_details(codec, entry, d, old_ttl)
+
+    def apply_details(
+        self, codec: TableCodec, entry: Entry, d: Details, old_ttl: int | None
+    ) -> None:
+        entry.extra = d.extra
+        if d.count is not None:
+            entry.n, entry.b = d.count
+        if not isinstance(entry, (RichEntry, RichTernaryEntry)):
+            return
+        if old_ttl != d.ttl_ns:
+            entry.ts = self.pipeline.now()
+        entry.ttl_ns = d.ttl_ns
+        if d.meter is not None:
+            self.configure_direct(codec, entry, d.meter[0])
+
+    def configure_direct(
+        self, codec: TableCodec, entry: RichEntry | RichTernaryEntry, config: MeterConfig | None
+    ) -> None:
+        if config is None:
+            entry.meter = None
+            return
+        if entry.meter is None:
+            name = codec.program.meter
+            assert name is not None
+            packets = self.pipeline.program.meters[name].packets
+            entry.meter = Meter(packets, self.pipeline.now)
+        entry.meter.configure(config)
+
+    def delete_special(self, codec: TableCodec, match: Any) -> None:
+        entry = self.existing(codec, match)
+        assert codec.profile is not None
+        codec.profile.drop(entry.args)
+        codec.table.remove(entry)
+        self.touched.add(codec.table)
 
     def describe(self, codec: TableCodec, match: Any) -> str:
         """A match in words: names and values."""
@@ -871,6 +1115,108 @@ class EntityStore:
         entry = codec.table.miss if match is None else self.existing(codec, match)
         entry.n, entry.b = data
 
+    # ---- meters, action profiles, value sets, digests
+
+    def meter_cells(self, ident: int) -> tuple[p4i.Meter, MeterCells]:
+        found = self.meters.get(ident)
+        if found is None:
+            valid = listed(f"{m.preamble.name} ({i})" for i, (m, _) in self.meters.items())
+            raise EntityError(INVALID_ARGUMENT, f"unknown meter id {ident} (valid: {valid})")
+        return found
+
+    def decode_meter(
+        self, kind: int, e: p4r.MeterEntry
+    ) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        meter, cells = self.meter_cells(e.meter_id)
+        what = f"meter {meter.preamble.name}"
+        if kind != MODIFY:
+            raise EntityError(INVALID_ARGUMENT, f"{what}: only MODIFY writes a meter")
+        config = decode_meter_config(what, e.config) if e.HasField("config") else None
+        if e.HasField("index"):
+            i = self.index(what, e.index.index, cells.size)
+            return self.apply_meter, (cells, range(i, i + 1), config)
+        return self.apply_meter, (cells, range(cells.size), config)
+
+    @staticmethod
+    def apply_meter(cells: MeterCells, indices: range, config: MeterConfig | None) -> None:
+        for i in indices:
+            cells.configure(i, config)
+
+    def metered_codec(self, e: p4r.DirectMeterEntry) -> TableCodec:
+        codec = self.codec(e.table_entry.table_id)
+        if not codec.meter_id:
+            raise codec.error(INVALID_ARGUMENT, "it has no direct meter")
+        return codec
+
+    def decode_direct_meter(
+        self, kind: int, e: p4r.DirectMeterEntry
+    ) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        codec = self.metered_codec(e)
+        if kind != MODIFY:
+            raise codec.error(INVALID_ARGUMENT, "only MODIFY writes a direct meter")
+        if e.table_entry.is_default_action:
+            raise codec.error(INVALID_ARGUMENT, "the default entry has no meter")
+        what = f"table {codec.name}: direct meter"
+        config = decode_meter_config(what, e.config) if e.HasField("config") else None
+        return self.apply_direct_meter, (codec, codec.decode_match(e.table_entry), config)
+
+    def apply_direct_meter(self, codec: TableCodec, match: Any, config: MeterConfig | None) -> None:
+        entry = self.existing(codec, match)
+        assert isinstance(entry, (RichEntry, RichTernaryEntry))
+        self.configure_direct(codec, entry, config)
+
+    def profile(self, ident: int) -> ProfileStore:
+        found = self.profiles.get(ident)
+        if found is None:
+            valid = listed(f"{p.name} ({i})" for i, p in self.profiles.items())
+            raise EntityError(INVALID_ARGUMENT, f"unknown action profile id {ident} (valid: {valid})")
+        return found
+
+    def decode_member(
+        self, kind: int, e: p4r.ActionProfileMember
+    ) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        profile = self.profile(e.action_profile_id)
+        if kind == DELETE:
+            return profile.delete_member, (e.member_id,)
+        codec = self.profile_codecs.get(profile.id)
+        if codec is None:
+            raise profile.error(INVALID_ARGUMENT, "no table uses it")
+        if not e.HasField("action"):
+            raise profile.error(
+                INVALID_ARGUMENT,
+                f"member {e.member_id} needs an action "
+                f"(valid: {listed(a.name for a in codec.actions.values())})",
+            )
+        number, args = codec.decode_member(e.action)
+        function = profile.insert_member if kind == INSERT else profile.modify_member
+        return function, (e.member_id, number, args, e.action)
+
+    def decode_group_of_profile(
+        self, kind: int, e: p4r.ActionProfileGroup
+    ) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        profile = self.profile(e.action_profile_id)
+        if not profile.with_selector:
+            raise profile.error(
+                INVALID_ARGUMENT, "it has no selector, so it has members but no groups"
+            )
+        if kind == DELETE:
+            return profile.delete_group, (e.group_id,)
+        return (profile.insert_group if kind == INSERT else profile.modify_group), (e,)
+
+    def value_set(self, ident: int) -> ValueSetCodec:
+        found = self.value_sets.get(ident)
+        if found is None:
+            valid = listed(f"{v.name} ({i})" for i, v in self.value_sets.items())
+            raise EntityError(INVALID_ARGUMENT, f"unknown value set id {ident} (valid: {valid})")
+        return found
+
+    def digest(self, ident: int) -> DigestQueue:
+        found = self.digests.get(ident)
+        if found is None:
+            valid = listed(f"{d.name} ({i})" for i, d in self.digests.items())
+            raise EntityError(NOT_FOUND, f"unknown digest id {ident} (valid: {valid})")
+        return found
+
     def register_cells(self, ident: int) -> tuple[p4i.Register, list[int], int]:
         found = self.registers.get(ident)
         if found is None:
@@ -923,6 +1269,20 @@ class EntityStore:
             return self.read_pre(entity.packet_replication_engine_entry)
         if kind is None:
             raise EntityError(INVALID_ARGUMENT, "read request has an empty entity")
+        if kind == "meter_entry":
+            return self.read_meters(entity.meter_entry)
+        if kind == "direct_meter_entry":
+            return self.read_direct_meters(entity.direct_meter_entry)
+        if kind == "action_profile_member":
+            return self.read_members(entity.action_profile_member)
+        if kind == "action_profile_group":
+            return self.read_profile_groups(entity.action_profile_group)
+        if kind == "value_set_entry":
+            ident = entity.value_set_entry.value_set_id
+            sets = [self.value_set(ident)] if ident else list(self.value_sets.values())
+            return iter([v.read() for v in sets])
+        if kind == "digest_entry":
+            return self.read_digests(entity.digest_entry.digest_id)
         raise EntityError(UNIMPLEMENTED, f"reads of {kind} are not implemented by softswitch")
 
     def chosen(self, table_id: int) -> list[TableCodec]:
@@ -931,14 +1291,16 @@ class EntityStore:
     def read_tables(self, e: p4r.TableEntry) -> Iterator[p4r.Entity]:
         codecs = self.chosen(e.table_id)
         if e.HasField("time_since_last_hit"):
-            raise EntityError(
-                INVALID_ARGUMENT,
-                "no table supports idle timeouts: time_since_last_hit must not be set",
-            )
+            for codec in codecs:
+                if not codec.ages or e.is_default_action:
+                    raise codec.error(
+                        INVALID_ARGUMENT,
+                        "it does not support idle timeouts: time_since_last_hit must not be set",
+                    )
         if e.match and not e.table_id:
             raise EntityError(INVALID_ARGUMENT, "a match needs a table id")
         found = [(c, self.select(c, e)) for c in codecs]
-        return self.encode_all(found, e.HasField("counter_data"))
+        return self.encode_all(found, e)
 
     def select(self, codec: TableCodec, e: p4r.TableEntry) -> list[Entry]:
         if e.is_default_action:
@@ -954,20 +1316,109 @@ class EntityStore:
         cookie = e.controller_metadata  # pyright: ignore[reportDeprecated]
         if cookie:
             entries = [x for x in entries if x.extra is not None and x.extra[1] == cookie]
-        if e.HasField("action"):
+        if e.HasField("action") and codec.profile is None:
             spec = codec.actions.get(e.action.action.action_id)
             entries = [x for x in entries if spec is not None and x.a == spec.index]
         return entries
 
-    @staticmethod
     def encode_all(
-        found: list[tuple[TableCodec, list[Entry]]], counter: bool
+        self, found: list[tuple[TableCodec, list[Entry]]], asked: p4r.TableEntry
     ) -> Iterator[p4r.Entity]:
+        counter, meter = asked.HasField("counter_data"), asked.HasField("meter_config")
+        since = asked.HasField("time_since_last_hit")
         for codec, entries in found:
             for entry in entries:
                 entity = p4r.Entity()
                 codec.encode(entry, counter, entity)
+                if isinstance(entry, (RichEntry, RichTernaryEntry)):
+                    if meter and entry.meter is not None and entry.meter.config is not None:
+                        encode_meter_config(entry.meter.config, entity.table_entry.meter_config)
+                    if since and entry is not codec.table.miss:
+                        idle = (self.pipeline.now() - entry.ts) * 1000
+                        entity.table_entry.time_since_last_hit.elapsed_ns = idle
                 yield entity
+
+    def read_meters(self, e: p4r.MeterEntry) -> Iterator[p4r.Entity]:
+        chosen = [self.meter_cells(e.meter_id)] if e.meter_id else list(self.meters.values())
+        out: list[p4r.Entity] = []
+        for meter, cells in chosen:
+            wanted = range(cells.size)
+            if e.HasField("index"):
+                i = self.index(f"meter {meter.preamble.name}", e.index.index, cells.size)
+                wanted = range(i, i + 1)
+            for i in wanted:
+                entity = p4r.Entity()
+                entity.meter_entry.meter_id = meter.preamble.id
+                entity.meter_entry.index.index = i
+                config = cells.config(i)
+                if config is not None:
+                    encode_meter_config(config, entity.meter_entry.config)
+                out.append(entity)
+        return iter(out)
+
+    def read_direct_meters(self, e: p4r.DirectMeterEntry) -> Iterator[p4r.Entity]:
+        if e.table_entry.table_id:
+            codecs = [self.metered_codec(e)]
+        else:
+            codecs = [c for c in self.tables.values() if c.meter_id]
+        out: list[p4r.Entity] = []
+        for codec in codecs:
+            for entry in self.select(codec, e.table_entry):
+                if not isinstance(entry, (RichEntry, RichTernaryEntry)) or entry is codec.table.miss:
+                    continue
+                entity = p4r.Entity()
+                message = entity.direct_meter_entry
+                message.table_entry.table_id = codec.id
+                codec.encode_match(entry, message.table_entry)
+                if entry.meter is not None and entry.meter.config is not None:
+                    encode_meter_config(entry.meter.config, message.config)
+                out.append(entity)
+        return iter(out)
+
+    def read_members(self, e: p4r.ActionProfileMember) -> Iterator[p4r.Entity]:
+        ident = e.action_profile_id
+        chosen = [self.profile(ident)] if ident else list(self.profiles.values())
+        return iter(
+            [
+                p.read_member(m)
+                for p in chosen
+                for m in p.members.values()
+                if e.member_id in (0, m.id)
+            ]
+        )
+
+    def read_profile_groups(self, e: p4r.ActionProfileGroup) -> Iterator[p4r.Entity]:
+        ident = e.action_profile_id
+        chosen = [self.profile(ident)] if ident else list(self.profiles.values())
+        return iter(
+            [p.read_group(g) for p in chosen for g in p.groups.values() if e.group_id in (0, g.id)]
+        )
+
+    def read_digests(self, ident: int) -> Iterator[p4r.Entity]:
+        chosen = [self.digest(ident)] if ident else list(self.digests.values())
+        if ident and chosen[0].config is None:
+            raise chosen[0].error(NOT_FOUND, "it is not configured; INSERT configures it")
+        return iter([p4r.Entity(digest_entry=d.config) for d in chosen if d.config is not None])
+
+    # ---------------------------------------------------------------- time
+
+    def timed_out(self, now: int) -> list[p4r.TableEntry]:
+        """Entries whose idle timeout has passed and of which nobody was told yet."""
+        out: list[p4r.TableEntry] = []
+        for codec in self.tables.values():
+            if not codec.ages:
+                continue
+            for entry in codec.table:
+                assert isinstance(entry, (RichEntry, RichTernaryEntry))
+                if not entry.ttl_ns or entry.told == entry.ts:
+                    continue
+                if (now - entry.ts) * 1000 >= entry.ttl_ns:
+                    entry.told = entry.ts
+                    entity = p4r.Entity()
+                    codec.encode(entry, False, entity)
+                    entity.table_entry.ClearField("action")
+                    out.append(entity.table_entry)
+        return out
 
     def read_counters(self, e: p4r.CounterEntry) -> Iterator[p4r.Entity]:
         if e.counter_id:

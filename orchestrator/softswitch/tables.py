@@ -20,11 +20,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from orchestrator.softswitch.meters import Meter
 from orchestrator.softswitch.program import Key
 
 MEMO_MAX = 16_384
 
-Args = tuple[int, ...]
+Args = Any
+"""An action's arguments; in a table with an action profile, a Member or Group."""
 Ranges = tuple[tuple[int, int], ...]
 
 
@@ -64,7 +66,37 @@ class TernaryEntry(Entry):
         self.checks: tuple[tuple[int, int, int, int], ...] = ()
 
 
-Lookup = Callable[[Any], Entry]
+class RichEntry(Entry):
+    """An entry of a table with a direct meter or idle timeouts.
+
+    `ts` is when it was last hit (or written), in microseconds of the switch;
+    `told` is the `ts` that the controller was told has timed out.
+    """
+
+    __slots__ = ("meter", "told", "ts", "ttl_ns")
+
+    def __init__(self, a: int, args: Args) -> None:
+        super().__init__(a, args)
+        self.ts = 0
+        self.ttl_ns = 0
+        self.told = -1
+        self.meter: Meter | None = None
+
+
+class RichTernaryEntry(TernaryEntry):
+    """`RichEntry` in a mask group."""
+
+    __slots__ = ("meter", "told", "ts", "ttl_ns")
+
+    def __init__(self, a: int, args: Args) -> None:
+        super().__init__(a, args)
+        self.ts = 0
+        self.ttl_ns = 0
+        self.told = -1
+        self.meter: Meter | None = None
+
+
+Rich = RichEntry | RichTernaryEntry
 
 
 class MatchTable:
@@ -74,12 +106,13 @@ class MatchTable:
     bound `get`, `search(key)` the slow path when that gives None.
     """
 
-    def __init__(self, name: str, keys: Sequence[Key], size: int) -> None:
+    def __init__(self, name: str, keys: Sequence[Key], size: int, rich: bool = False) -> None:
         self.name = name
         self.keys = tuple(keys)
         self.size = size
         self.count = 0
-        self.miss = Entry(0, ())
+        self.rich = rich
+        self.miss: Entry = RichEntry(0, ()) if rich else Entry(0, ())
         self.memo: dict[Any, Entry] = {}
         shift = 0
         shifts: list[int] = []
@@ -106,7 +139,7 @@ class MatchTable:
         return value
 
     def make(self, a: int, args: Args) -> Entry:
-        return Entry(a, args)
+        return RichEntry(a, args) if self.rich else Entry(a, args)
 
     def find(self, match: Any) -> Entry | None:
         """The entry with exactly this match, not a lookup."""
@@ -136,8 +169,8 @@ class KeylessTable(MatchTable):
 class ExactTable(MatchTable):
     """match = lookup key itself."""
 
-    def __init__(self, name: str, keys: Sequence[Key], size: int) -> None:
-        super().__init__(name, keys, size)
+    def __init__(self, name: str, keys: Sequence[Key], size: int, rich: bool = False) -> None:
+        super().__init__(name, keys, size, rich)
         self.entries: dict[Any, Entry] = {}
 
     @property
@@ -173,8 +206,8 @@ class ExactTable(MatchTable):
 class LpmTable(MatchTable):
     """match = (packed value, prefix length of the LPM field); other keys exact."""
 
-    def __init__(self, name: str, keys: Sequence[Key], size: int) -> None:
-        super().__init__(name, keys, size)
+    def __init__(self, name: str, keys: Sequence[Key], size: int, rich: bool = False) -> None:
+        super().__init__(name, keys, size, rich)
         self.by_length: dict[int, dict[int, Entry]] = {}
         self.order: list[tuple[int, Callable[[int], Entry | None]]] = []
         self.stale = False
@@ -268,8 +301,8 @@ class TernaryTable(MatchTable):
     priorities the entry inserted first wins (P4Runtime leaves it open).
     """
 
-    def __init__(self, name: str, keys: Sequence[Key], size: int) -> None:
-        super().__init__(name, keys, size)
+    def __init__(self, name: str, keys: Sequence[Key], size: int, rich: bool = False) -> None:
+        super().__init__(name, keys, size, rich)
         self.groups: dict[int, _Group] = {}
         self.order: list[tuple[int, Callable[[int], TernaryEntry | None], int]] = []
         self.stale = False
@@ -279,7 +312,7 @@ class TernaryTable(MatchTable):
         )
 
     def make(self, a: int, args: Args) -> Entry:
-        return TernaryEntry(a, args)
+        return RichTernaryEntry(a, args) if self.rich else TernaryEntry(a, args)
 
     def search(self, key: Any) -> Entry:
         value = self.pack(key)
@@ -419,13 +452,13 @@ def _is_prefix(low: int, high: int) -> bool:
     return size & (size - 1) == 0 and low & (size - 1) == 0 and high - low + 1 == size
 
 
-def make_table(name: str, keys: Sequence[Key], size: int) -> MatchTable:
+def make_table(name: str, keys: Sequence[Key], size: int, rich: bool = False) -> MatchTable:
     """The table structure that fits the match kinds of the keys."""
     kinds = {k.kind for k in keys}
     if not kinds:
-        return KeylessTable(name, keys, size)
+        return KeylessTable(name, keys, size, rich)
     if kinds & {"ternary", "range", "optional"}:
-        return TernaryTable(name, keys, size)
+        return TernaryTable(name, keys, size, rich)
     if "lpm" in kinds:
-        return LpmTable(name, keys, size)
-    return ExactTable(name, keys, size)
+        return LpmTable(name, keys, size, rich)
+    return ExactTable(name, keys, size, rich)

@@ -5,15 +5,17 @@ whoever it talks to (RFC 4787, REQ-1); an inside address always has the same poo
 A worker owns a *share* of the pool, so return traffic comes back to it without any state in the
 switches.
 
-Mappings expire lazily: a mapping is checked when it is looked up, and all of a pool when no port of
-it is free. Packets of either direction refresh a mapping, ICMP errors do not (RFC 5508, REQ-5).
-Only an echo reply is translated from outside: nobody inside could answer a request.
+Mappings expire lazily: a mapping is checked when it is looked up, and those longest unused when
+their pool needs a port. Packets of either direction refresh a mapping, ICMP errors do not
+(RFC 5508, REQ-6). Only an echo reply is translated from outside: nobody inside could answer a
+request.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from ipaddress import IPv4Address
+from typing import TypeAlias
 
 from servernf.checksum import delta16, delta32, patch, patch_udp
 from servernf.config import Fields
@@ -31,6 +33,7 @@ from servernf.packet import (
 
 FRAGMENT_TIMEOUT_US = 30_000_000
 MAX_FRAGMENTS = 4096
+MAX_EXPIRED_AT_ONCE = 8
 MAX_REMOTES = 4096
 """Remote endpoints that one mapping remembers for filtering; the oldest is forgotten first."""
 
@@ -40,15 +43,21 @@ _DATA_IN, _DATA_OUT, _FIN_IN, _FIN_OUT, _CLOSED = 1, 2, 4, 8, 16
 _ESTABLISHED = _DATA_IN | _DATA_OUT
 
 
+_Queue: TypeAlias = "OrderedDict[_Mapping, None]"
+
+
 class _Pool:
     """Free outside ports of one address and protocol: bit n stands for port `low` + n."""
 
-    __slots__ = ("free", "full_until_us", "low")
+    __slots__ = ("established", "free", "low", "transitory")
 
     def __init__(self, low: int, high: int) -> None:
         self.low = low
         self.free = (1 << high - low + 1) - 1
-        self.full_until_us = 0
+        # Mappings by when they were used last. One timeout holds for each, so the first of each
+        # is the first to expire. (UDP and ICMP have transitory ones only.)
+        self.transitory: _Queue = OrderedDict()
+        self.established: _Queue = OrderedDict()
 
     def take(self, wanted: int) -> int:
         """The wanted port, else the next free one upwards, wrapping; -1 when none is free."""
@@ -76,6 +85,7 @@ class _Mapping:
         "outside_port",
         "pool",
         "protocol",
+        "queue",
         "remotes",
         "tcp",
     )
@@ -95,6 +105,8 @@ class _Mapping:
         self.outside = outside
         self.outside_port = outside_port
         self.pool = pool
+        self.queue = pool.transitory
+        self.queue[self] = None
         self.expires_us = 0
         self.tcp = 0
         self.remotes: dict[int, None] = {}
@@ -219,6 +231,7 @@ class Napt(NetworkFunction):
         if protocol == TCP:
             self._follow_tcp(mapping, packet, _DATA_IN, _FIN_IN, now_us)
         else:
+            mapping.queue.move_to_end(mapping)
             mapping.expires_us = now_us + self._timeout_us[protocol]
         return OUTSIDE
 
@@ -230,30 +243,28 @@ class Napt(NetworkFunction):
         holder = self._by_outside.get(_key(protocol, outside, number))
         if holder is not None and holder.expires_us <= now_us:
             self._remove(holder)
+        self._expire(pool.transitory, now_us)
+        self._expire(pool.established, now_us)
         port = pool.take(number)
         if port < 0:
-            if now_us < pool.full_until_us:
-                return None
-            self._expire(pool, protocol, outside, now_us)
-            port = pool.take(number)
-            if port < 0:
-                return None
+            return None
         mapping = _Mapping(protocol, inside, number, outside, port, pool)
         self._by_inside[_key(protocol, inside, number)] = mapping
         self._by_outside[_key(protocol, outside, port)] = mapping
         return mapping
 
-    def _expire(self, pool: _Pool, protocol: int, outside: int, now_us: int) -> None:
-        """Free what has run out of a pool without a free port; else note until when it is full."""
-        mappings = [m for m in self._by_outside.values() if m.pool is pool]
-        pool.full_until_us = min(mapping.expires_us for mapping in mappings)
-        for mapping in mappings:
-            if mapping.expires_us <= now_us:
-                self._remove(mapping)
+    def _expire(self, queue: _Queue, now_us: int) -> None:
+        """Remove what has expired; few at a time, so that no packet pays for all the others."""
+        for _ in range(MAX_EXPIRED_AT_ONCE):
+            mapping = next(iter(queue), None)
+            if mapping is None or mapping.expires_us > now_us:
+                return
+            self._remove(mapping)
 
     def _remove(self, mapping: _Mapping) -> None:
         del self._by_inside[_key(mapping.protocol, mapping.inside, mapping.inside_port)]
         del self._by_outside[_key(mapping.protocol, mapping.outside, mapping.outside_port)]
+        del mapping.queue[mapping]
         mapping.pool.give_back(mapping.outside_port)
 
     # From outside to inside.
@@ -292,6 +303,7 @@ class Napt(NetworkFunction):
         if protocol == TCP:
             self._follow_tcp(mapping, packet, _DATA_OUT, _FIN_OUT, now_us)
         else:
+            mapping.queue.move_to_end(mapping)
             mapping.expires_us = now_us + self._timeout_us[protocol]
         return INSIDE
 
@@ -330,12 +342,19 @@ class Napt(NetworkFunction):
                 if state & (_FIN_IN | _FIN_OUT) == _FIN_IN | _FIN_OUT:
                     state |= _CLOSED
         mapping.tcp = state
+        pool = mapping.pool
         if state & (_ESTABLISHED | _CLOSED) == _ESTABLISHED:
+            queue = pool.established
             mapping.expires_us = now_us + self._established_us
-            return
-        mapping.expires_us = expires_us = now_us + self._timeout_us[TCP]
-        if expires_us < mapping.pool.full_until_us:
-            mapping.pool.full_until_us = expires_us
+        else:
+            queue = pool.transitory
+            mapping.expires_us = now_us + self._timeout_us[TCP]
+        if queue is mapping.queue:
+            queue.move_to_end(mapping)
+        else:
+            del mapping.queue[mapping]
+            queue[mapping] = None
+            mapping.queue = queue
 
     # Later fragments follow their first (RFC 4787, REQ-14, first fragment first).
 

@@ -27,6 +27,8 @@ from servernf.runtime.service import Place, Tls, serve
 from servernf.runtime.worker import Worker
 
 BATCH = 64
+SWITCH_INTERVAL_S = 0.001
+"""How long a management call may hold the data path up (Python's default is 5 ms)."""
 _SIOCGIFHWADDR = 0x8927
 
 
@@ -87,6 +89,7 @@ def _run(options: argparse.Namespace) -> int:
         gc.collect()
         gc.freeze()  # what is there by now stays: the collector need not look at it again
         gc.set_threshold(50_000, 20, 20)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         ready = {
             "ready": True,
             "name": options.name,

@@ -1,7 +1,7 @@
 """Raw frames, from inside a namespace: hex lines in, hex lines out.
 
 send IF RATE          send every frame of the standard input, at most RATE a second
-ask IF SECONDS TEXT   send the first frame of the standard input, print the frames that contain TEXT (hex)
+ask IF SECONDS TEXT   send the first frame, print the frames that contain TEXT (hex)
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from support import eventually
 
+from orchestrator.clients.vnf import WorkerClient
 from orchestrator.emulation import NetworkState, list_networks, load_state, net_down, run_in_host
 from orchestrator.emulation.environment import require_emulation
-from orchestrator.errors import EnvironmentMissing
+from orchestrator.errors import EnvironmentMissing, ServerError
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAFFIC = ROOT / "mininet" / "traffic.py"
@@ -120,10 +121,10 @@ class Live:
         assert done.returncode == 0, f"{place}: {words}: {done.stdout}{done.stderr}"
         return [bytes.fromhex(line) for line in done.stdout.split()]
 
-    def pings(self, source: str, target: str, count: int = 2) -> bool:
+    def pings(self, source: str, target: str, count: int = 2, *, wait: float = 2) -> bool:
         """Whether every echo request is answered."""
         done = run_in_host(
-            self.state, source, ["ping", "-c", str(count), "-i", "0.1", "-W", "2", target]
+            self.state, source, ["ping", "-c", str(count), "-i", "0.1", "-W", str(wait), target]
         )
         return f" {count} received" in done.stdout
 
@@ -141,9 +142,17 @@ class Live:
         """`orchestrator status --json`."""
         return orchestrator_json("status", "--network", self.name)
 
+    def worker_metrics(self) -> dict[str, dict[str, int]]:
+        """queryMetrics of every worker that answers."""
+        found: dict[str, dict[str, int]] = {}
+        for worker in self.state.workers:
+            with WorkerClient(worker.name, worker.api) as session, suppress(ServerError):
+                found[worker.name] = session.metrics()
+        return found
+
     def counted(self, what: str) -> int:
-        """A counter of `orchestrator status`, summed over the workers."""
-        return sum(values.get(what, 0) for values in self.status()["workers"].values())
+        """A counter summed over the workers."""
+        return sum(values.get(what, 0) for values in self.worker_metrics().values())
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,8 @@ from orchestrator.emulation import (
     start_in_host,
 )
 from orchestrator.emulation.environment import require_emulation
-from orchestrator.emulation.marker import VARIABLE, marked
+from orchestrator.emulation.marker import marked
+from orchestrator.emulation.naming import network_of_interface
 from orchestrator.errors import EnvironmentMissing, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
 from orchestrator.wire.addresses import device_mac, mac_text
@@ -90,33 +91,6 @@ def topology(name: str = "test") -> Topology:
     )
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What a network could leave behind."""
-
-    interfaces: frozenset[str]
-    namespaces: frozenset[int]
-    processes: frozenset[str]
-    files: frozenset[str]
-
-
-def machine(base: Path) -> Machine:
-    namespaces: set[int] = set()
-    processes: set[str] = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            namespaces.add(os.stat(f"/proc/{pid}/ns/net").st_ino)
-        except OSError:
-            continue
-        if f"{VARIABLE}=".encode() in environment:
-            processes.add(f"{pid} {command}")
-    files = frozenset(str(path) for path in base.rglob("*") if not path.is_dir())
-    ours = frozenset(i for i in os.listdir("/sys/class/net") if re.match(r"o[0-9a-f]{4}s", i))
-    return Machine(ours, frozenset(namespaces), frozenset(processes), files)
-
-
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """State and sockets of this test alone, under a short path; every network is removed."""
@@ -133,14 +107,47 @@ def up(name: str = "test", switch: str = "auto", **options: bool) -> NetworkStat
     return net_up(topology(name), switch=switch, **{"workers": False, **options})
 
 
-def clean_again(folder: Path, before: Machine) -> bool:
-    """Compared with `eventually`: other processes of this machine come and go."""
-    after = machine(folder)
-    assert after.interfaces <= before.interfaces
-    assert after.processes <= before.processes
-    assert after.namespaces <= before.namespaces
-    assert after.files == before.files
-    return True
+@dataclass
+class Traces:
+    """What this test's networks are seen by. Others' networks may come and go meanwhile."""
+
+    folder: Path
+    files: frozenset[Path]
+    ids: set[str] = field(default_factory=set)
+    namespaces: set[int] = field(default_factory=set)
+
+    def note(self, state: NetworkState) -> None:
+        self.ids.add(state.id)
+        self.namespaces |= {
+            os.stat(f"/proc/{place.pid}/ns/net").st_ino
+            for place in (*state.hosts.values(), *state.servers.values())
+        }
+
+    def gone(self) -> bool:
+        """Nothing of the networks is left: to be asked `eventually`."""
+        assert self.ids, "the test noted no network"
+        left = [i for i in os.listdir("/sys/class/net") if network_of_interface(i) in self.ids]
+        assert left == []
+        mine = f"XDG_RUNTIME_DIR={self.folder}".encode()
+        for pid in set(filter(str.isdigit, os.listdir("/proc"))) - {str(os.getpid())}:
+            try:
+                environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                namespace = os.stat(f"/proc/{pid}/ns/net").st_ino
+            except OSError:
+                continue
+            assert mine not in environment, f"process {pid}"
+            assert namespace not in self.namespaces, f"process {pid}"
+        assert files(self.folder) == self.files
+        return True
+
+
+def files(folder: Path) -> frozenset[Path]:
+    return frozenset(path for path in folder.rglob("*") if not path.is_dir())
+
+
+@pytest.fixture
+def traces(folder: Path) -> Traces:
+    return Traces(folder, files(folder))
 
 
 def interface(state: NetworkState, host: str, name: str) -> dict[str, object]:
@@ -151,9 +158,9 @@ def interface(state: NetworkState, host: str, name: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("switch", TARGETS)
-def test_up_status_down_leaves_nothing(folder: Path, switch: str) -> None:
-    before = machine(folder)
+def test_up_status_down_leaves_nothing(folder: Path, traces: Traces, switch: str) -> None:
     state = up(switch=switch)
+    traces.note(state)
 
     assert state.phase == "running"
     assert load_state("test") == state
@@ -174,7 +181,7 @@ def test_up_status_down_leaves_nothing(folder: Path, switch: str) -> None:
     net_down("test")
 
     assert list_networks() == []
-    eventually(lambda: clean_again(folder, before))
+    eventually(traces.gone)
 
 
 def test_a_running_network_is_not_started_twice(folder: Path) -> None:
@@ -184,10 +191,11 @@ def test_a_running_network_is_not_started_twice(folder: Path) -> None:
     assert net_status("test")[0].health == "running"
 
 
-def test_two_networks_side_by_side(folder: Path) -> None:
-    before = machine(folder)
+def test_two_networks_side_by_side(traces: Traces) -> None:
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(up, ("one", "two"))
+    traces.note(one)
+    traces.note(two)
 
     assert one.id != two.id
     addresses = {s.grpc_address for n in (one, two) for s in n.switches.values()}
@@ -196,45 +204,45 @@ def test_two_networks_side_by_side(folder: Path) -> None:
     assert [s.health for s in net_status()] == ["running"]
     assert run_in_host(two, "h1", ["true"]).returncode == 0
     net_down("two")
-    eventually(lambda: clean_again(folder, before))
+    eventually(traces.gone)
 
 
 @pytest.mark.parametrize("then", ["up", "down"])
-def test_killed_supervisor_is_cleaned_up(folder: Path, then: str) -> None:
-    before = machine(folder)
+def test_killed_supervisor_is_cleaned_up(traces: Traces, then: str) -> None:
     old = up()
+    traces.note(old)
     guest = start_in_host(old, "h2", ["sleep", "1000"], stdout=subprocess.DEVNULL)
     os.kill(old.supervisor, signal.SIGKILL)
     eventually(lambda: net_status("test")[0].health == "crashed")
 
     if then == "up":
         new = up()
+        traces.note(new)
         assert new.id != old.id
         assert net_status("test")[0].health == "running"
         assert not marked(old.id)
     net_down("test")
 
     assert guest.wait(5) == -signal.SIGKILL
-    eventually(lambda: clean_again(folder, before))
+    eventually(traces.gone)
 
 
-def test_interrupted_start_leaves_nothing(folder: Path) -> None:
-    before = machine(folder)
+def test_interrupted_start_leaves_nothing(traces: Traces) -> None:
 
     def interrupt(line: str) -> None:
+        traces.note(load_state("test"))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         net_up(topology(), switch="auto", workers=False, progress=interrupt)
     assert list_networks() == []
-    eventually(lambda: clean_again(folder, before))
+    eventually(traces.gone)
 
 
-def test_ctrl_c_leaves_nothing(folder: Path) -> None:
-    before = machine(folder)
+def test_ctrl_c_leaves_nothing(traces: Traces) -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[1:]; from test_net import *;"
-        "net_up(topology(), workers=False, progress=lambda line: print(line, flush=True))"
+        "net_up(topology(), workers=False, progress=lambda line: print(load_state('test').id, flush=True))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, *PATHS],
@@ -243,40 +251,47 @@ def test_ctrl_c_leaves_nothing(folder: Path) -> None:
         text=True,
     ) as caller:
         assert caller.stdout is not None
-        assert caller.stdout.readline()
+        traces.ids.add(caller.stdout.readline().strip())
         caller.send_signal(signal.SIGINT)
         _, problem = caller.communicate(timeout=30)
     assert problem.rstrip().endswith("KeyboardInterrupt")
     assert list_networks() == []
-    eventually(lambda: clean_again(folder, before))
+    eventually(traces.gone)
 
 
-def test_killed_caller_leaves_nothing(folder: Path) -> None:
+def test_killed_caller_leaves_nothing(traces: Traces) -> None:
     """`net up` itself dies while the network starts: the supervisor notices."""
-    before = machine(folder)
     program = (
         "import os, signal, sys; sys.path[:0] = sys.argv[1:]; from test_net import *;"
-        "net_up(topology(), workers=False, progress=lambda l: os.kill(os.getpid(), signal.SIGKILL))"
+        "die = lambda line: (print(load_state('test').id, flush=True), os.kill(os.getpid(), 9));"
+        "net_up(topology(), workers=False, progress=die)"
     )
-    done = subprocess.run([sys.executable, "-c", program, *PATHS], check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *PATHS], capture_output=True, text=True, check=False
+    )
+    traces.ids.add(done.stdout.strip())
     assert done.returncode == -signal.SIGKILL
-    eventually(lambda: clean_again(folder, before))
+    eventually(traces.gone)
 
 
 def test_failed_start_says_why_and_leaves_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, traces: Traces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = machine(folder)
     broken = folder / "bin"
     broken.mkdir()
     (broken / "simple_switch_grpc").write_text("#!/bin/sh\necho 'no port for you' >&2\nexit 3\n")
     (broken / "simple_switch_grpc").chmod(0o755)
     monkeypatch.setenv("PATH", f"{broken}:{os.environ['PATH']}")
     with pytest.raises(NetworkError, match=r"(?s)[ab] did not start:.*no port for you"):
-        up(switch="bmv2")
+        net_up(
+            topology(),
+            switch="bmv2",
+            workers=False,
+            progress=lambda line: traces.note(load_state("test")),
+        )
     assert list_networks() == []
     shutil.rmtree(broken)
-    eventually(lambda: clean_again(folder, before))
+    eventually(traces.gone)
 
 
 def test_a_dead_switch_shows_in_the_status(folder: Path) -> None:

@@ -173,4 +173,6 @@ def tagged(switch: EdgeSwitch, at: int, device: int = 9, port: int = FABRIC_PORT
     mac = device_mac(device)
     params = {"mac": mac, "spi": 0x14001, "si": 250, "traffic_class": 3}
     switch.add("dispatch.next", {"segment": at}, "to_device", params)
-    switch.add("fabric.devices", {"device": Lpm(mac, DEVICE_PREFIX_BITS)}, "forward", {"port": port})
+    switch.add(
+        "fabric.devices", {"device": Lpm(mac, DEVICE_PREFIX_BITS)}, "forward", {"port": port}
+    )

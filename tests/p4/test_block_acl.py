@@ -174,7 +174,11 @@ def test_random_rules_match_first_as_in_python() -> None:
         protocol = chance.choice([0, 6, 17])
         deny = chance.random() < 0.5
         rules.append((src, mask, low, high, protocol, rank, deny))
-        keys: dict[str, Key | int] = {"segment": at, "l4": HAS_PORTS, "dst_port": Between(low, high)}
+        keys: dict[str, Key | int] = {
+            "segment": at,
+            "l4": HAS_PORTS,
+            "dst_port": Between(low, high),
+        }
         if mask:
             keys["src"] = Ternary(src, mask)
         if protocol:

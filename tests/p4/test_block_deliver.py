@@ -47,7 +47,9 @@ def delivery() -> EdgeSwitch:
                 action,
                 {"host_mac": mac_number(mac), "gateway_mac": GATEWAY_MAC, **where},
             )
-    switch.add("fabric.devices", {"device": Lpm(device_mac(9), 32)}, "forward", {"port": FABRIC_PORT})
+    switch.add(
+        "fabric.devices", {"device": Lpm(device_mac(9), 32)}, "forward", {"port": FABRIC_PORT}
+    )
     return switch
 
 

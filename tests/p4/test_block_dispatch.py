@@ -163,9 +163,7 @@ class TestOwners:
         assert owner(switch, IP(src=OUTSIDE, dst=POOL) / reply) == expected
 
     @pytest.mark.parametrize("port", [1024, 44032])
-    def test_errors_go_to_the_owner_of_the_quoted_port(
-        self, switch: EdgeSwitch, port: int
-    ) -> None:
+    def test_errors_go_to_the_owner_of_the_quoted_port(self, switch: EdgeSwitch, port: int) -> None:
         quoted = [
             UDP(sport=port, dport=53),
             TCP(sport=port, dport=80),

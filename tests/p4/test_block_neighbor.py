@@ -133,7 +133,10 @@ def test_a_request_that_is_not_answered_goes_on(switch: EdgeSwitch) -> None:
 
 def test_an_answered_request_is_no_sample(switch: EdgeSwitch) -> None:
     switch.add(
-        "trajectory_sample.manifests", {"graph": 0}, "watch", {"key0": 1, "key1": 2, "below": 2**32 - 1}
+        "trajectory_sample.manifests",
+        {"graph": 0},
+        "watch",
+        {"key0": 1, "key1": 2, "below": 2**32 - 1},
     )
     switch.one(ether(request()))
     assert not switch.soft.packet_ins

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror, UDPerror
 from scapy.layers.inet6 import IPv6
@@ -215,13 +217,14 @@ def test_later_fragments_follow_their_first():
     assert (left, packet[IP].dst) == ("inside", IN)
 
 
-def test_fragment_table_forgets_the_oldest():
+def test_fragment_table_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("servernf.nfs.napt.MAX_FRAGMENTS", 64)
     nf = napt()
     body = bytes(UDP(sport=4000, dport=53, chksum=1) / Raw(b"x" * 24))
-    for number in range(4097):
+    for number in range(65):
         first = IP(src=IN, dst=REMOTE, id=number, proto=17, flags=1) / Raw(body)
         call(nf, ether(first), "inside")
-    assert nf.metrics()["fragments"] == 4096
+    assert nf.metrics()["fragments"] == 64
 
     def later(number: int) -> bytes:
         return ether(IP(src=IN, dst=REMOTE, id=number, proto=17, frag=4) / Raw(b"x"))
@@ -285,3 +288,47 @@ def test_configuration_errors_come_together():
         "g/napt.port: unknown key 'port'; did you mean 'ports'?",
     ):
         assert line in text
+
+
+def test_expired_mappings_are_removed_a_few_at_a_time():
+    nf = napt()
+    for host in range(1, 21):
+        call(nf, udp(f"10.0.1.{host}", 4000, REMOTE, 53), "inside", 0)
+    call(nf, udp("10.0.1.2", 4000, REMOTE, 53), "inside", 200 * SECOND)  # stays in use
+    for host in range(1, 7):
+        call(nf, udp(f"10.0.2.{host}", 4000, REMOTE, 53), "inside", 400 * SECOND)
+    assert nf.metrics()["mappings"] == 7
+    left, packet = call(nf, udp("10.0.1.2", 4000, REMOTE, 53), "inside", 401 * SECOND)
+    assert (left, packet[IP].src) == ("outside", POOL[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_two_mappings_share_an_outside_port(seed: int):
+    """Random TCP and UDP life with a pool that is nearly full; oracle: a model with a plain dict."""
+    rng = random.Random(seed)
+    nf = napt(addresses=[OUT], ports=[1024, 1031])
+    owner: dict[tuple[str, int], tuple[str, int]] = {}  # (protocol, outside port) -> inside
+    now = 0
+    for _ in range(600):
+        now += rng.randrange(40) * SECOND
+        inside = f"10.0.0.{rng.randrange(6)}", rng.randrange(1024, 1028)
+        protocol = rng.choice(["udp", "tcp"])
+        flags = rng.choice(["S", "A", "A", "FA", "R"])
+        if rng.randrange(3):
+            frame = (
+                udp(*inside, REMOTE, 53) if protocol == "udp" else tcp(*inside, REMOTE, 53, flags)
+            )
+            left, packet = call(nf, frame, "inside", now)
+            if left is not None:
+                owner[protocol, packet[IP].sport] = inside
+        else:
+            port = rng.randrange(1024, 1032)
+            frame = (
+                udp(REMOTE, 53, OUT, port)
+                if protocol == "udp"
+                else tcp(REMOTE, 53, OUT, port, flags)
+            )
+            left, packet = call(nf, frame, "outside", now)
+            if left is not None:
+                assert owner[protocol, port] == (packet[IP].dst, packet[IP].dport)
+    assert nf.metrics()["mappings"] <= 16

@@ -1,0 +1,176 @@
+"""A switch as it is or should be: its pipeline and its entities, to be run in this process.
+
+A snapshot comes from any P4Runtime switch or from a saved bundle; `replica` makes a softswitch of it.
+The sampling keys are left out of it, so an explanation is the same wherever it comes from and can show
+no secret.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from finsy.proto import p4i, p4r
+
+from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
+from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.compiler.fabric_program import OWNER
+from orchestrator.deployment.apply import CPU_PORT, SAMPLE_SESSION
+from orchestrator.errors import InputError, SwitchError, unknown
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import SwitchProgram, TableEntry
+from orchestrator.observation.words import SECRETS
+from orchestrator.resources import shipped
+from orchestrator.softswitch.switch import SoftSwitch
+from orchestrator.targets.shipped import artifact
+
+_NOTHING = SwitchProgram((), (), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Pipeline and entities of one switch. `origin` says where it was read."""
+
+    switch: str
+    origin: str
+    p4info: p4i.P4Info
+    device_config: bytes
+    entities: tuple[p4r.Entity, ...]
+
+    @property
+    def schema(self) -> Schema:
+        """The names of its pipeline."""
+        return Schema(self.p4info)
+
+
+def read_snapshot(client: SwitchClient) -> Snapshot:
+    """All that a running switch forwards by; SwitchError when it has no pipeline."""
+    config = client.pipeline_config()
+    if config is None:
+        raise SwitchError(f"{client.name}: no pipeline is loaded; deploy a graph first")
+    device_config = config.p4_device_config or _shipped_config(config.cookie.cookie)
+    if not device_config:
+        raise SwitchError(
+            f"{client.name}: the switch does not give its program away, and it is none of the "
+            "shipped ones (told by its cookie); use --bundle FILE"
+        )
+    secret = _secret_tables(config.p4info)
+    entities: list[p4r.Entity] = []
+    for wanted, needed in _questions(config.p4info):
+        try:
+            found = list(client.read_entities(wanted))
+        except SwitchError:
+            if needed:
+                raise
+            continue  # a switch that cannot read these has none that matter to tables
+        entities += [e for e in found if e.table_entry.table_id not in secret]
+    for entity in entities:
+        entity.table_entry.ClearField("counter_data") if entity.HasField("table_entry") else None
+    return Snapshot(client.name, client.address, config.p4info, device_config, tuple(entities))
+
+
+def bundle_snapshots(
+    bundles: Sequence[Bundle], origin: str
+) -> dict[str, Snapshot]:
+    """The switches that bundles would make, by name; the graphs must share their topology."""
+    found: dict[str, Snapshot] = {}
+    for switch, pipeline in bundles[0].pipeline_of.items():
+        built = artifact(*pipeline)
+        schema = Schema(built.p4info())
+        entities = [clone_session_update(SAMPLE_SESSION, CPU_PORT, p4r.Update.INSERT).entity]
+        for graph, entry in expected_entries(bundles, switch):
+            entities.append(p4r.Entity(table_entry=schema.encode(entry, graph)))
+        for bundle in bundles:
+            for flood in bundle.switches.get(switch, _NOTHING).floods:
+                entities.append(flood_update(flood, p4r.Update.INSERT).entity)
+        found[switch] = Snapshot(
+            switch, origin, built.p4info(), built.device_config, tuple(entities)
+        )
+    return found
+
+
+def expected_entries(bundles: Iterable[Bundle], switch: str) -> Iterator[tuple[str, TableEntry]]:
+    """(graph, entry) of all that bundles put on a switch, the fabric's entries once."""
+    fabric = True
+    for bundle in bundles:
+        if fabric:
+            fabric = False
+            for entry in bundle.fabric.get(switch, _NOTHING).entries:
+                yield OWNER, entry
+        program = bundle.switches.get(switch, _NOTHING)
+        for entry in (*program.entries, *program.activation):
+            yield bundle.graph, entry
+
+
+def replica(snapshot: Snapshot, clock: Callable[[], int] | None = None) -> SoftSwitch:
+    """A softswitch in this process that forwards as the snapshot says."""
+    soft = SoftSwitch(1, CPU_PORT, clock or (lambda: 0), name=snapshot.switch)
+    soft.load(json.loads(snapshot.device_config), snapshot.p4info)
+    fixed = {t.preamble.id for t in snapshot.p4info.tables if t.is_const_table}
+    updates = [
+        p4r.Update(
+            type=p4r.Update.MODIFY if e.table_entry.is_default_action else p4r.Update.INSERT,
+            entity=e,
+        )
+        for e in snapshot.entities
+        if e.table_entry.table_id not in fixed
+    ]
+    soft.write(updates)
+    return soft
+
+
+def snapshot_of(snapshots: Mapping[str, Snapshot], switch: str) -> Snapshot:
+    """One by name; InputError names the others."""
+    if switch not in snapshots:
+        raise InputError(unknown("switch", switch, tuple(snapshots)))
+    return snapshots[switch]
+
+
+def _questions(p4info: p4i.P4Info) -> Iterator[tuple[p4r.Entity, bool]]:
+    """What to read, in the order in which it must be written again; and whether it is needed."""
+    for kind in ("multicast_group_entry", "clone_session_entry"):
+        entity = p4r.Entity()
+        getattr(entity.packet_replication_engine_entry, kind).SetInParent()
+        yield entity, False
+    if p4info.action_profiles:
+        for kind in ("action_profile_member", "action_profile_group"):
+            entity = p4r.Entity()
+            getattr(entity, kind).SetInParent()
+            yield entity, False
+    entity = p4r.Entity()
+    entity.table_entry.SetInParent()
+    yield entity, True
+    for table in p4info.tables:
+        if not table.const_default_action_id:
+            default = p4r.Entity()
+            default.table_entry.table_id = table.preamble.id
+            default.table_entry.is_default_action = True
+            yield default, False
+
+
+def _secret_tables(p4info: p4i.P4Info) -> set[int]:
+    """Tables whose entries carry sampling keys."""
+    secret = {
+        a.preamble.id for a in p4info.actions if SECRETS <= {param.name for param in a.params}
+    }
+    return {
+        table.preamble.id
+        for table in p4info.tables
+        if any(ref.id in secret for ref in table.action_refs)
+    }
+
+
+def _shipped_config(cookie: int) -> bytes:
+    """The program of the shipped pipeline with this cookie; empty when it is none of them."""
+    for path in (shipped("p4src") / "build").glob("*.p4info.txtpb"):
+        name = path.name.removesuffix(".p4info.txtpb")
+        for target in ("bmv2",):
+            pipeline = name.rpartition("_")[0]
+            try:
+                built = artifact(pipeline, target)
+            except InputError:
+                continue
+            if built.cookie == cookie:
+                return built.device_config
+    return b""

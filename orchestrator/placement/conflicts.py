@@ -1,0 +1,86 @@
+"""Why nothing fits: an irreducible set of constraint groups, in sentences.
+
+CP-SAT's own explanation is large (field notes: 28 groups where 5 do), so it is only the start of a
+deletion filter: drop each group in turn, and keep it only if the rest becomes feasible without it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ortools.sat.python import cp_model
+
+from orchestrator.placement.cpsat import Limits, Model
+from orchestrator.placement.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Groups that cannot hold together, and their sentences. `irreducible`: every solve of the filter
+    was decided within its time, so dropping any one group makes the rest feasible."""
+
+    groups: tuple[str, ...]
+    sentences: tuple[str, ...]
+    irreducible: bool
+
+
+def explain(problem: Problem, *, seconds_each: float = 5.0) -> Conflict:
+    """The conflict of an infeasible problem; no groups when it is feasible after all."""
+    built = Model(problem, (), diagnose=True)
+    limits = Limits(seconds=seconds_each)
+    literals = {name: group.literal for name, group in built.groups.items()}
+
+    def solve(names: Iterable[str]) -> tuple[int, list[str]]:
+        built.model.clear_assumptions()
+        chosen = {literals[n].index: n for n in names}
+        built.model.add_assumptions([literals[n] for n in chosen.values()])
+        solver = built.solver(limits, seconds_each)
+        status = solver.solve(built.model)
+        if status != cp_model.INFEASIBLE:
+            return status, []
+        core = solver.sufficient_assumptions_for_infeasibility()
+        return status, [chosen[i] for i in core if i in chosen]
+
+    status, core = solve(literals)
+    if status != cp_model.INFEASIBLE:
+        return Conflict((), (), irreducible=False)
+    needed = core
+    if needed and solve(needed)[0] != cp_model.INFEASIBLE:
+        needed = list(literals)
+    elif not needed:
+        needed = list(literals)
+    decided = True
+    for name in list(needed):
+        if name not in needed:
+            continue
+        trial = [other for other in needed if other != name]
+        status, core = solve(trial)
+        if status == cp_model.INFEASIBLE:
+            needed = [n for n in trial if n in core] if core else trial
+        elif status == cp_model.UNKNOWN:
+            decided = False
+    needed.sort(key=_rank)
+    return Conflict(tuple(needed), tuple(_sentences(built, needed)), decided)
+
+
+_RANKS = ("need", "workers", "pin", "apart", "together", "latency", "reach", "devices")
+
+
+def _rank(name: str) -> tuple[int, str]:
+    kind = name.split(":", 1)[0]
+    return (_RANKS.index(kind) if kind in _RANKS else len(_RANKS), name)
+
+
+def _sentences(built: Model, names: list[str]) -> list[str]:
+    """One sentence a group; servers' free cores are told in one."""
+    cores = [n for n in names if n.startswith("cores:")]
+    told = [built.groups[n].sentence() for n in names if not n.startswith("cores:")]
+    if cores:
+        words = [built.groups[n].sentence() for n in cores]
+        if len(words) > 8:
+            free = sum(int(m.group(1)) for w in words if (m := re.search(r"has (\d+)", w)))
+            words = [f"{len(words)} servers have {free} free cores in all"]
+        told.append("; ".join(words))
+    return told

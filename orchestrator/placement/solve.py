@@ -1,0 +1,126 @@
+"""Find a placement: baselines first, then the exact model from the best of them; checked at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orchestrator.errors import InfeasibleError, InputError, OrchestratorError, unknown
+from orchestrator.placement.baselines import BASELINES, fill_rates, run_baseline
+from orchestrator.placement.checker import check
+from orchestrator.placement.conflicts import explain
+from orchestrator.placement.cpsat import Limits, Model
+from orchestrator.placement.measure import DEFAULT_OBJECTIVES, OBJECTIVES, score
+from orchestrator.placement.problem import Problem, Solution
+
+OPTIMAL = "optimal"
+STRATEGIES = (OPTIMAL, *BASELINES)
+
+
+class CheckError(OrchestratorError):
+    """A placement that breaks a constraint: a bug of ours, caught before anything is lowered."""
+
+
+def check_objectives(names: Sequence[str]) -> tuple[str, ...]:
+    """Known, distinct objectives; InputError otherwise."""
+    problems = [unknown("objective", n, tuple(OBJECTIVES)) for n in names if n not in OBJECTIVES]
+    if len(set(names)) != len(names):
+        problems.append(f"objectives {', '.join(names)}: one is named twice")
+    if problems:
+        raise InputError([f"--objective: {p}" for p in problems])
+    return tuple(names)
+
+
+def solve(
+    problem: Problem,
+    *,
+    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
+    strategy: str = OPTIMAL,
+    limits: Limits | None = None,
+    soft: bool = False,
+) -> Solution:
+    """A checked placement, never worse than any baseline for `objectives` (lexicographic).
+
+    `soft` lets rates and latencies miss their SLO where they cannot be met (objective 'slo' says
+    how much). InfeasibleError names the constraint groups that do not go together.
+    """
+    objectives = check_objectives(objectives)
+    if strategy not in STRATEGIES:
+        raise InputError(f"--strategy: {unknown('strategy', strategy, STRATEGIES)}")
+    if strategy != OPTIMAL:
+        found = _baseline(problem, strategy, objectives)
+        if found is None:
+            raise InfeasibleError(
+                f"{problem.name}: strategy {strategy} finds no placement on "
+                f"{problem.fabric.topology.name}; --strategy optimal searches all of them"
+            )
+        return found
+    best = best_baseline(problem, objectives)
+    built = Model(problem, objectives, soft=soft)
+    if best is not None:
+        built.hint(best)
+    status, found = built.solve(limits or Limits())
+    if found is not None:
+        violations = check(problem, found, soft=soft)
+        if violations:
+            raise CheckError(
+                f"{problem.name}: the solver's placement breaks a constraint (a bug):\n"
+                + "\n".join(f"  - {v}" for v in violations)
+            )
+        if best is None or not score(problem, best, objectives).better_than(
+            score(problem, found, objectives)
+        ):
+            return found
+    if best is not None:
+        stages = found.stages if found is not None else ()
+        return replace(
+            best,
+            stages=tuple(
+                replace(s, status="FEASIBLE", value=_value(problem, best, s.objective))
+                for s in stages
+            ),
+            notes=(*best.notes, f"found by {best.strategy}: the exact search ran out of time"),
+        )
+    if status == "UNKNOWN":
+        raise InfeasibleError(
+            f"{problem.name}: no placement found in the time given; allow more with --time-limit"
+        )
+    conflict = explain(problem)
+    if not conflict.groups:
+        raise InfeasibleError(f"{problem.name}: no placement found ({status})")
+    word = "cannot hold together" if conflict.irreducible else "do not hold together as far as seen"
+    raise InfeasibleError(
+        f"{problem.name}: no placement on {problem.fabric.topology.name}; these constraints "
+        f"{word}:\n" + "\n".join(f"  - {s}" for s in conflict.sentences),
+        conflict.groups,
+    )
+
+
+def _value(problem: Problem, solution: Solution, objective: str) -> float:
+    if objective not in OBJECTIVES:
+        return 0.0
+    (found,) = score(problem, solution, (objective,)).values
+    return -found if objective == "throughput" else found
+
+
+def _baseline(problem: Problem, strategy: str, objectives: Sequence[str]) -> Solution | None:
+    found = run_baseline(problem, strategy)
+    if found is None:
+        return None
+    if "throughput" in objectives:
+        found = fill_rates(problem, found)
+    return None if check(problem, found) else found
+
+
+def best_baseline(problem: Problem, objectives: Sequence[str]) -> Solution | None:
+    """The baseline that does best for the objectives; None when none finds a placement."""
+    best: Solution | None = None
+    for name in BASELINES:
+        found = _baseline(problem, name, objectives)
+        if found is None:
+            continue
+        if best is None or score(problem, found, objectives).better_than(
+            score(problem, best, objectives)
+        ):
+            best = found
+    return best

@@ -188,9 +188,7 @@ def compare(
         )
         if not same:
             result.append(Difference("changed", ours, theirs))
-    return sorted(
-        result, key=lambda d: (d.entry.table, d.kind, d.entry.origin, str(d.entry.keys))
-    )
+    return sorted(result, key=lambda d: (d.entry.table, d.kind, d.entry.origin, str(d.entry.keys)))
 
 
 def difference_json(schema: Schema, item: Difference) -> dict[str, object]:

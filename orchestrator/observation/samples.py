@@ -13,7 +13,6 @@ from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.wire.nsh import decode, graph_of
 
-
 _LINGER_S = 0.5
 
 
@@ -50,7 +49,8 @@ def collect(
     found: dict[int, list[Point]] = defaultdict(list)
     deadline = time.monotonic() + seconds
     cursors = [worker.samples(0)[1] for worker in workers]
-    while time.monotonic() < deadline:
+
+    def poll() -> None:
         for switch in switches:
             for point in _switch_points(switch):
                 found[point.label].append(point)
@@ -58,10 +58,15 @@ def collect(
             points, cursors[index] = _worker_points(worker, cursors[index])
             for point in points:
                 found[point.label].append(point)
+
+    while time.monotonic() < deadline:
+        poll()
         if enough(found):
-            # What the last devices saw of these packets is still on its way.
-            deadline = min(deadline, time.monotonic() + _LINGER_S)
+            break
         time.sleep(0.02)
+    # What the last devices saw of these packets is still on its way; a busy worker answers late.
+    time.sleep(_LINGER_S)
+    poll()
     return {label: sorted(points, key=_order) for label, points in found.items()}
 
 

@@ -70,9 +70,7 @@ def read_snapshot(client: SwitchClient) -> Snapshot:
     return Snapshot(client.name, client.address, config.p4info, device_config, tuple(entities))
 
 
-def bundle_snapshots(
-    bundles: Sequence[Bundle], origin: str
-) -> dict[str, Snapshot]:
+def bundle_snapshots(bundles: Sequence[Bundle], origin: str) -> dict[str, Snapshot]:
     """The switches that bundles would make, by name; the graphs must share their topology."""
     found: dict[str, Snapshot] = {}
     for switch, pipeline in bundles[0].pipeline_of.items():

@@ -36,6 +36,8 @@ KBIT = 1000
 MILLI = 1000
 _SHORT_SCALE = 10**9
 _HORIZON_NS = 10**12
+_PREFERENCE = 50_000
+"""Against 10^7 for the busiest arc's rate over one link: dropping early decides near-ties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -645,19 +647,18 @@ class Model:
 
     def _hop_cost(self) -> Linear:
         """Rate-weighted links; ties go to lower trees and to the device that a task prefers."""
-        peak = max((sum(self._most(c) for c in a.chains) for a in self.problem.arcs), default=1)
+        peak = max(self.problem.expected, default=0.0) or 1.0
         terms: list[Linear] = []
-        for arc, choices in zip(self.problem.arcs, self.hop, strict=True):
-            rate = sum(self._most(c) for c in arc.chains)
-            weight = 1 + round(999 * rate / max(peak, 1))
+        for rate, choices in zip(self.problem.expected, self.hop, strict=True):
+            weight = 1000 * round(10_000 * rate / peak) + 100
             for way, literal in choices.items():
-                cost = 1000 * weight * len(links_of(self.problem, way)) + way.tree
+                cost = weight * len(links_of(self.problem, way)) + way.tree
                 if cost:
                     terms.append(cost * literal)
         for task in self.problem.tasks.values():
             for device in task.candidates:
                 if task.prefer and device != task.prefer and (task.id, device) in self.on:
-                    terms.append(100 * self.on[task.id, device])
+                    terms.append(_PREFERENCE * self.on[task.id, device])
         return sum(terms)
 
     # -- solve ---------------------------------------------------------------------------------

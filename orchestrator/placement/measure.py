@@ -27,7 +27,7 @@ OBJECTIVES: dict[str, str] = {
     "latency": "sum of the chains' latencies, us",
     "moves": "tasks that leave the device where they run now",
     "bounces": "changes between a switch and a server",
-    "hops": "links crossed, weighted by rate, Gbit/s",
+    "hops": "links crossed, weighted by the rate expected there, Gbit/s",
 }
 DEFAULT_OBJECTIVES = ("slo", "cores", "latency", "moves", "hops")
 
@@ -163,8 +163,8 @@ def value(problem: Problem, solution: Solution, objective: str) -> float:
         return bounces(problem, solution)
     if objective == "hops":
         return sum(
-            len(links_of(problem, way)) * sum(solution.rate_of[c] for c in arc.chains) / 1e9
-            for arc, way in zip(problem.arcs, solution.ways, strict=True)
+            len(links_of(problem, way)) * rate / 1e9
+            for rate, way in zip(problem.expected, solution.ways, strict=True)
         )
     raise KeyError(objective)
 

@@ -176,6 +176,27 @@ class Problem:
         graph.add_edges_from((arc.source, arc.target) for arc in self.arcs)
         return tuple(nx.lexicographical_topological_sort(graph))
 
+    @cached_property
+    def expected(self) -> tuple[float, ...]:
+        """bit/s by arc if every branch shares its chain evenly: what 'hops' weighs.
+
+        Constraints do not use it: there, every branch may get everything.
+        """
+        rates = [0.0] * len(self.arcs)
+        for name, indices in self.chain_arcs.items():
+            out: dict[str, int] = {}
+            reached = {self.arcs[i].target for i in indices}
+            for i in indices:
+                out[self.arcs[i].source] = out.get(self.arcs[i].source, 0) + 1
+            firsts = [n for n in out if n not in reached]
+            flow = {n: self.chains[name].rate / len(firsts) for n in firsts}
+            for i in indices:
+                arc = self.arcs[i]
+                share = flow.get(arc.source, 0.0) / out[arc.source]
+                rates[i] += share
+                flow[arc.target] = flow.get(arc.target, 0.0) + share
+        return tuple(rates)
+
     def moved(self, device_of: Mapping[str, str]) -> int:
         """Tasks that would not stay where they run now."""
         return sum(device_of.get(t, d) != d for t, d in self.running.items() if t in self.tasks)

@@ -66,39 +66,6 @@ def demands(graph: ServiceGraph, cuts: Cuts) -> tuple[Demand, ...]:
     return tuple(result)
 
 
-def expected_rates(wants: tuple[Demand, ...]) -> dict[tuple[str, str], float]:
-    """bit/s by arc if every branch shares its traffic evenly: what the objective weighs.
-
-    Constraints do not use it: there, every branch may get everything.
-    """
-    rates: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for want in wants:
-        order = nx.DiGraph(want.arcs)
-        firsts = [(f"@{switch}", unit) for switch, unit in want.entries if unit in want.units]
-        order.add_edges_from(firsts)
-        flow = {source: want.traffic.rate / len(firsts) for source, _ in firsts}
-        for unit in nx.topological_sort(order):
-            followers = list(order.successors(unit))
-            for follower in followers:
-                share = flow[unit] / len(followers)
-                rates[unit, follower] += share
-                flow[follower] = flow.get(follower, 0.0) + share
-    return dict(rates)
-
-
-def group_cycles(cuts: Cuts, group: int, wants: tuple[Demand, ...], functions: Functions) -> float:
-    """Cycles/s that a group of server NFs needs in all: every traffic through every NF it may meet."""
-    total = 0.0
-    for demand in wants:
-        for name in cuts.groups[group].units:
-            unit = cuts.units[name]
-            if unit.kind == SERVER and name in demand.units:
-                cost = functions[unit.nf].cost
-                cycles = cost.cycles_per_packet + cost.cycles_per_byte * demand.traffic.packet_bytes
-                total += demand.packets_per_second * cycles
-    return total
-
-
 @dataclass(frozen=True, slots=True)
 class Network:
     """What placement may use: pipelines by switch, and what is taken."""

@@ -117,9 +117,7 @@ class DigestQueue:
     def error(self, code: int, what: str) -> EntityError:
         return EntityError(code, f"digest {self.name}: {what}")
 
-    def decode(
-        self, kind: int, e: p4r.DigestEntry
-    ) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    def decode(self, kind: int, e: p4r.DigestEntry) -> tuple[Callable[..., None], tuple[Any, ...]]:
         config = e.config
         for name in ("max_timeout_ns", "max_list_size", "ack_timeout_ns"):
             if getattr(config, name) < 0:

@@ -193,7 +193,11 @@ class TableCodec:
         self.ages = program.ages
         self.special = program.rich or program.profile is not None
         self.meter_id = next(
-            (i for i in info.direct_resource_ids if i in {m.preamble.id for m in p4info.direct_meters}),
+            (
+                i
+                for i in info.direct_resource_ids
+                if i in {m.preamble.id for m in p4info.direct_meters}
+            ),
             0,
         )
         self.counter_id = 0
@@ -662,6 +666,7 @@ class EntityStore:
         self.groups: dict[int, p4r.MulticastGroupEntry] = {}
         self.clones: dict[int, p4r.CloneSessionEntry] = {}
         self.touched: set[MatchTable] = set()
+        self.ages = any(c.ages for c in self.tables.values())
 
     # ----------------------------------------------------------------- writing
 
@@ -1169,7 +1174,9 @@ class EntityStore:
         found = self.profiles.get(ident)
         if found is None:
             valid = listed(f"{p.name} ({i})" for i, p in self.profiles.items())
-            raise EntityError(INVALID_ARGUMENT, f"unknown action profile id {ident} (valid: {valid})")
+            raise EntityError(
+                INVALID_ARGUMENT, f"unknown action profile id {ident} (valid: {valid})"
+            )
         return found
 
     def decode_member(
@@ -1364,7 +1371,10 @@ class EntityStore:
         out: list[p4r.Entity] = []
         for codec in codecs:
             for entry in self.select(codec, e.table_entry):
-                if not isinstance(entry, (RichEntry, RichTernaryEntry)) or entry is codec.table.miss:
+                if (
+                    not isinstance(entry, (RichEntry, RichTernaryEntry))
+                    or entry is codec.table.miss
+                ):
                     continue
                 entity = p4r.Entity()
                 message = entity.direct_meter_entry

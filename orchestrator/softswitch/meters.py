@@ -33,7 +33,15 @@ class MeterConfig:
 class Meter:
     """One meter; `execute` takes a packet's length and returns its color."""
 
-    __slots__ = ("_committed", "_committed_seen", "_now", "_peak", "_peak_seen", "config", "packets")
+    __slots__ = (
+        "_committed",
+        "_committed_seen",
+        "_now",
+        "_peak",
+        "_peak_seen",
+        "config",
+        "packets",
+    )
 
     def __init__(self, packets: bool, now: Callable[[], int]) -> None:
         self.packets = packets

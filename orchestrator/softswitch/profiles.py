@@ -180,7 +180,8 @@ class ProfileStore:
         if member.refs or member.groups:
             users = f"{member.refs} entries and groups {sorted(member.groups)}"
             raise self.error(
-                rpc_code.FAILED_PRECONDITION, f"member {ident} is in use by {users}; delete them first"
+                rpc_code.FAILED_PRECONDITION,
+                f"member {ident} is in use by {users}; delete them first",
             )
         for handle in member.handles:
             self._give(handle)

@@ -475,9 +475,7 @@ class _Reader:
             )
         return parsers[0]["init_state"], states
 
-    def unions(
-        self, headers: Mapping[int, str]
-    ) -> tuple[dict[str, Union], dict[str, UnionStack]]:
+    def unions(self, headers: Mapping[int, str]) -> tuple[dict[str, Union], dict[str, UnionStack]]:
         unions: dict[str, Union] = {}
         by_id: dict[int, Union] = {}
         for u in _list(self.raw, "header_unions"):

@@ -12,7 +12,6 @@ import random
 import struct
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,10 +22,25 @@ from finsy.proto import p4i, p4r
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch import codegen, hashes
-from orchestrator.softswitch.entities import EntityError, EntityStore, WriteError
+from orchestrator.softswitch.digests import DigestQueue
+from orchestrator.softswitch.entities import EntityStore
+from orchestrator.softswitch.entity_errors import EntityError, WriteError
+from orchestrator.softswitch.meters import MeterCells
 from orchestrator.softswitch.packetmeta import ControllerHeaders
+from orchestrator.softswitch.profiles import NO_MEMBER
 from orchestrator.softswitch.program import Json, Program, Table, read_program
 from orchestrator.softswitch.tables import MatchTable, make_table
+from orchestrator.softswitch.trace import (
+    SOURCES,
+    Fault,
+    Received,
+    Recorder,
+    TraceEvent,
+    log_text,
+)
+from orchestrator.softswitch.valuesets import ValueSet
+
+__all__ = ("Counters", "Frame", "Pipeline", "Replica", "SoftSwitch", "TraceEvent")
 
 Frame = tuple[int, bytes]
 Replica = tuple[int, int]
@@ -34,16 +48,11 @@ Replica = tuple[int, int]
 MAX_PASSES = 64
 """Passes through ingress that one received packet may cause (recirculation, resubmission)."""
 
+MAX_MESSAGES = 1000
+"""Texts of log_msg that are kept; older ones are forgotten."""
+
 MAX_PACKET_INS = 65_536
 """Packet-ins kept when nobody takes them (`on_packet_in`); older ones are forgotten."""
-
-
-@dataclass(frozen=True, slots=True)
-class TraceEvent:
-    """One step of a packet: `kind` (state, table, action, ...) and its particulars."""
-
-    kind: str
-    detail: tuple[Any, ...]
 
 
 @dataclass(slots=True)
@@ -60,10 +69,31 @@ class Counters:
 class Pipeline:
     """A compiled program with its tables, counters and registers."""
 
-    def __init__(self, program: Program, now: Callable[[], int], drop_port: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        now: Callable[[], int],
+        drop_port: int,
+        *,
+        queues: int = 1,
+        clock: Callable[[], int] = time.monotonic_ns,
+        send_digest: Callable[[p4r.DigestList], None] | None = None,
+    ) -> None:
         self.program = program
         self.drop_port = drop_port
+        self.queues = queues
         self.now = now
+        self.clock = clock
+        self.send_digest = send_digest or _ignore
+        self.ports_down: set[int] = set()
+        self.digest_queues: dict[int, DigestQueue] = {}
+        self.messages: deque[str] = deque(maxlen=MAX_MESSAGES)
+        self.meters = {
+            m.name: MeterCells(m.size, m.packets, now)
+            for m in program.meters.values()
+            if m.table is None
+        }
+        self.value_sets = {name: ValueSet() for name in program.value_sets}
         self.tables: dict[str, MatchTable] = {}
         self.counters: dict[str, tuple[list[int], list[int]]] = {}
         self.registers: dict[str, list[int]] = {}
@@ -76,15 +106,22 @@ class Pipeline:
             self.counters[counter.name] = ([0] * counter.size, [0] * counter.size)
         for register in program.registers.values():
             self.registers[register.name] = [0] * register.size
-        self.generated = codegen.generate(program, drop_port=drop_port)
+        self._stateful = {
+            f"hash_{codegen.ident(c.name)}": hashes.STATEFUL[c.algo]()
+            for c in program.calculations.values()
+            if c.algo in hashes.STATEFUL
+        }
+        self.generated = codegen.generate(program, drop_port=drop_port, queues=queues)
         self.run = self._compile(self.generated, None)
         self._traced: Callable[..., None] | None = None
         self._sink: Callable[..., None] = _ignore
 
     @staticmethod
     def _table(t: Table) -> MatchTable:
-        table = make_table(t.name, t.keys, t.size)
-        if t.default_action >= 0:
+        table = make_table(t.name, t.keys, t.size, t.rich)
+        if t.profile is not None:
+            table.miss.a, table.miss.args = -1, NO_MEMBER
+        elif t.default_action >= 0:
             table.miss.a = t.action_index(t.default_action)
             table.miss.args = t.default_args
         highest = max((e.priority for e in t.entries), default=0)
@@ -105,8 +142,15 @@ class Pipeline:
             "randint": self.random.randint,
             "gather": gather,
             "T": trace,
-            "hash_crc32": zlib.crc32,
+            "learn": self.learn,
+            "log_msg": self.log,
+            **self._stateful,
         }
+        for name, cells in self.meters.items():
+            scope[f"execute_{codegen.ident(name)}"] = cells.execute
+        for name, members in self.value_sets.items():
+            scope[f"contains_{codegen.ident(name)}"] = members.contains
+            scope[f"contains_masked_{codegen.ident(name)}"] = members.contains_masked
         for name, function in hashes.ALGORITHMS.items():
             scope[f"hash_{name}"] = function
         for name, fmt in generated.structs.items():
@@ -125,10 +169,22 @@ class Pipeline:
         exec(compile(generated.source, "<softswitch pipeline>", "exec"), scope)  # noqa: S102
         return scope["run"]
 
+    def learn(self, list_id: int, sample: tuple[int, ...]) -> None:
+        """A packet's digest; without P4Info's word on it there is nobody to send it to."""
+        queue = self.digest_queues.get(list_id)
+        if queue is not None:
+            queue.learn(sample)
+
+    def log(self, text: str, values: tuple[int, ...]) -> None:
+        """log_msg: kept, newest last, for whoever looks."""
+        self.messages.append(log_text(text, values))
+
     def traced(self, trace: Callable[..., None]) -> Callable[..., None]:
         """`run` with a call of `trace(kind, ...)` at every step; same tables and state."""
         if self._traced is None:
-            generated = codegen.generate(self.program, trace=True, drop_port=self.drop_port)
+            generated = codegen.generate(
+                self.program, trace=True, drop_port=self.drop_port, queues=self.queues
+            )
             self._traced = self._compile(generated, lambda *step: self._sink(*step))
         self._sink = trace
         return self._traced
@@ -184,7 +240,8 @@ class SoftSwitch:
     `clock` returns nanoseconds (monotonic); timestamps that a program sees are
     microseconds since construction. `on_packet_in` gets what leaves by
     `cpu_port`, as p4r.PacketIn with the controller header decoded; without it
-    they collect in `packet_ins`.
+    they collect in `packet_ins`. Likewise `on_digest` and `on_idle_timeout`.
+    Who wants digests and idle timeouts in time calls `tick` now and then.
     """
 
     def __init__(
@@ -194,11 +251,13 @@ class SoftSwitch:
         clock: Callable[[], int] = time.monotonic_ns,
         *,
         drop_port: int = 511,
+        queues: int = 1,
         name: str = "",
     ) -> None:
         self.device_id = device_id
         self.cpu_port = cpu_port
         self.drop_port = drop_port
+        self.queues = queues
         self.name = name or f"device {device_id}"
         self.clock = clock
         self.start = clock()
@@ -208,6 +267,12 @@ class SoftSwitch:
         self.counters = Counters()
         self.packet_ins: deque[p4r.PacketIn] = deque(maxlen=MAX_PACKET_INS)
         self.on_packet_in: Callable[[p4r.PacketIn], None] = self.packet_ins.append
+        self.digest_lists: deque[p4r.DigestList] = deque(maxlen=MAX_PACKET_INS)
+        self.on_digest: Callable[[p4r.DigestList], None] = self.digest_lists.append
+        self.idle_timeouts: deque[p4r.IdleTimeoutNotification] = deque(maxlen=MAX_PACKET_INS)
+        self.on_idle_timeout: Callable[[p4r.IdleTimeoutNotification], None] = (
+            self.idle_timeouts.append
+        )
         self.transmit: Callable[[list[Frame]], None] | None = None
         self._entities: EntityStore | None = None
         self._lock = threading.RLock()
@@ -231,7 +296,14 @@ class SoftSwitch:
 
     def build(self, bmv2_json: Json) -> Pipeline:
         """Compile without installing; raises UnsupportedFeature or SwitchError."""
-        return Pipeline(read_program(bmv2_json), self.now, self.drop_port)
+        return Pipeline(
+            read_program(bmv2_json),
+            self.now,
+            self.drop_port,
+            queues=self.queues,
+            clock=self.clock,
+            send_digest=lambda message: self.on_digest(message),
+        )
 
     def load(self, bmv2_json: Json, p4info: p4i.P4Info) -> None:
         """Install a program; all tables, groups and counters start empty."""
@@ -249,6 +321,38 @@ class SoftSwitch:
             self.p4info = p4info
             self.headers = ControllerHeaders(p4info)
             self._entities = store
+
+    def tick(self) -> None:
+        """Send digests that have waited long enough and tell of entries that timed out."""
+        store = self._entities
+        if store is None or not (store.digests or store.ages):
+            return
+        with self.locked():
+            for queue in store.digests.values():
+                queue.tick()
+            entries = store.timed_out(self.now())
+        if entries:
+            self.on_idle_timeout(
+                p4r.IdleTimeoutNotification(table_entry=entries, timestamp=self.clock())
+            )
+
+    def ack_digest(self, ack: p4r.DigestListAck) -> None:
+        """The controller has a digest list; its samples may be sent again."""
+        store = self._entities
+        queue = None if store is None else store.digests.get(ack.digest_id)
+        if queue is not None:
+            with self.locked():
+                queue.ack(ack.list_id)
+
+    def set_port_up(self, port: int, up: bool) -> None:
+        """Tell selectors a port's state: members that watch a port that is down are not picked."""
+        pipeline, store = self.pipeline, self._entities
+        if pipeline is None or store is None or (port not in pipeline.ports_down) == up:
+            return
+        with self.locked():
+            (pipeline.ports_down.discard if up else pipeline.ports_down.add)(port)
+            for profile in store.profiles.values():
+                profile.port_changed()
 
     @property
     def entities(self) -> EntityStore:
@@ -392,12 +496,19 @@ class SoftSwitch:
         """One packet with every step recorded. It is a real packet: counters count it."""
         if self.pipeline is None:
             raise SwitchError(f"{self.name}: no pipeline is loaded, nothing to trace")
-        events: list[TraceEvent] = []
-
-        def record(kind: str, *detail: Any) -> None:
-            events.append(TraceEvent(kind, detail))
-
-        out: list[Frame] = []
         with self.locked():
-            self._pass(self.pipeline.traced(record), port, frame, out)
-            return self._deliver(out), events
+            recorder = Recorder(self.pipeline.program, self.pipeline.tables)
+            run = self.pipeline.traced(recorder)
+
+            def traced(at: int, data: bytes, mode: int, aux: Any, out: Any, again: Any) -> None:
+                recorder.events.append(Received(at, SOURCES.get(mode, str(mode)), data))
+                run(at, data, mode, aux, out, again)
+
+            out: list[Frame] = []
+            faults, cut = self.counters.faults, self.counters.loops_cut
+            self._pass(traced, port, frame, out)
+            if self.counters.faults > faults:
+                recorder.events.append(Fault(self.counters.last_fault))
+            if self.counters.loops_cut > cut:
+                recorder.events.append(Fault(f"{MAX_PASSES} passes through ingress: loop cut"))
+            return self._deliver(out), recorder.events

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -242,7 +241,8 @@ def test_interrupted_start_leaves_nothing(traces: Traces) -> None:
 def test_ctrl_c_leaves_nothing(traces: Traces) -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[1:]; from test_net import *;"
-        "net_up(topology(), workers=False, progress=lambda line: print(load_state('test').id, flush=True))"
+        "tell = lambda line: print(load_state('test').id, flush=True);"
+        "net_up(topology(), workers=False, progress=tell)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, *PATHS],
@@ -298,7 +298,7 @@ def test_a_dead_switch_shows_in_the_status(folder: Path) -> None:
     state = up()
     os.kill(state.switches["b"].pid, signal.SIGKILL)
 
-    status = eventually(lambda: next(s for s in net_status("test") if s.dead))
+    status = eventually(lambda: next((s for s in net_status("test") if s.dead), None))
 
     assert status.health == "degraded"
     assert [(c.kind, c.name) for c in status.dead] == [("switch", "b")]

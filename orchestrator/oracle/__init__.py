@@ -1,0 +1,21 @@
+"""The oracle: the unsplit graph run NF by NF, packets that matter, and equality modulo relations."""
+
+from orchestrator.oracle.comparison import Comparator
+from orchestrator.oracle.driver import Difference, Driver, Scenario
+from orchestrator.oracle.network import Delivery, ReferenceNetwork, Step
+from orchestrator.oracle.packets import corner_scenarios, odd_scenarios, random_scenarios
+from orchestrator.oracle.scenarios import campaign
+
+__all__ = [
+    "Comparator",
+    "Delivery",
+    "Difference",
+    "Driver",
+    "ReferenceNetwork",
+    "Scenario",
+    "Step",
+    "campaign",
+    "corner_scenarios",
+    "odd_scenarios",
+    "random_scenarios",
+]

@@ -1,0 +1,211 @@
+"""Whether two systems delivered the same, modulo what the graph's NFs may choose themselves.
+
+NAPT may choose the external port (and which address of its pool): a bijection between the reference's
+choices and the actual ones is learned from what comes out, and must hold from then on. A load balancer
+may choose any backend of the service for a connection, and must keep to it. All else is equality of
+bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.graph.functions import functions_of
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.packet import ICMP, SYN, Packet
+from orchestrator.model.topology import Topology
+from orchestrator.nfs.l4_load_balancer import L4LoadBalancer
+from orchestrator.nfs.napt import Napt
+from orchestrator.nfs.values import PROTOCOLS, address_text
+from orchestrator.oracle.network import Delivery
+
+External = tuple[int, int, int]
+"""(protocol, address, port or ICMP id) of a mapping, as the outside sees it."""
+Socket = tuple[int, int, int]
+"""(IP version, address, port)."""
+
+
+class Differs(Exception):
+    """Why two deliveries are not equivalent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    addresses: frozenset[int]
+    low: int
+    high: int
+
+
+class Comparator:
+    """Compares deliveries of the reference with those of another system, packet after packet."""
+
+    def __init__(self, graph: ServiceGraph, topology: Topology) -> None:
+        self._macs = {name: host.mac for name, host in topology.hosts.items()}
+        functions = functions_of(graph).values()
+        self._pools = [
+            _Pool(frozenset(f.config.addresses), *f.config.ports)
+            for f in functions
+            if isinstance(f, Napt)
+        ]
+        self._backends: dict[tuple[int, Socket], frozenset[Socket]] = {}
+        """By protocol and backend: all backends of the services that it belongs to."""
+        for function in functions:
+            if isinstance(function, L4LoadBalancer):
+                self._learn_services(function)
+        self._actual_of: dict[External, External] = {}
+        self._expected_of: dict[External, External] = {}
+        self._fragments: dict[tuple[int, int, int, int], int] = {}
+        self._choices: dict[tuple[int, Socket, Socket], Socket] = {}
+
+    def _learn_services(self, function: L4LoadBalancer) -> None:
+        for service in function.config.virtual:
+            protocol = PROTOCOLS[service.protocol]
+            sockets = frozenset((*b.address, b.port) for b in service.backends)
+            for socket in sockets:
+                known = self._backends.get((protocol, socket), frozenset())
+                self._backends[protocol, socket] = known | sockets
+
+    def equivalent(self, expected: Sequence[Delivery], actual: Sequence[Delivery]) -> bool:
+        """Whether `difference` finds none."""
+        return self.difference(expected, actual) is None
+
+    def difference(self, expected: Sequence[Delivery], actual: Sequence[Delivery]) -> str | None:
+        """What differs, in words; None when the deliveries are equivalent."""
+        if len(expected) != len(actual):
+            return f"expected {_receivers(expected)}, got {_receivers(actual)}"
+        if len(expected) > 1:
+            expected, actual = sorted(expected), sorted(actual)
+        try:
+            for wanted, got in zip(expected, actual, strict=True):
+                self._compare(wanted, got)
+        except Differs as error:
+            return str(error)
+        return None
+
+    def _compare(self, expected: Delivery, actual: Delivery) -> None:
+        wanted, got = Packet.parse(expected[1]), Packet.parse(actual[1])
+        host = expected[0]
+        same_kind = (
+            wanted.malformed is None
+            and got.malformed is None
+            and (wanted.version, wanted.protocol) == (got.version, got.protocol)
+            and wanted.layout == got.layout
+        )
+        if same_kind and wanted.version:
+            self._follow_mapping(wanted, got)
+            host = self._follow_choice(wanted, got, host, actual[0])
+        if host != actual[0]:
+            raise Differs(f"expected at {host}, got at {actual[0]}")
+        if wanted.data != got.data:
+            raise Differs(_byte_difference(host, wanted.to_bytes(), got.to_bytes()))
+
+    # NAPT
+
+    def _follow_mapping(self, wanted: Packet, got: Packet) -> None:
+        """Rewrite `wanted` to the actual mapping, once that is found consistent."""
+        pool = next((p for p in self._pools if wanted.src in p.addresses), None)
+        if pool is None or wanted.version != 4:
+            return
+        if got.src not in pool.addresses:
+            raise Differs(f"source {address_text((4, got.src))} is not of the pool")
+        if wanted.later_fragment:
+            known = self._fragments.get(_fragment_key(wanted))
+            if known is not None and known != got.src:
+                raise Differs("a later fragment has another address than its first one")
+            wanted.rewrite(src=got.src)
+            return
+        if wanted.quotes_l4:
+            new = self._paired(_quoted_external(wanted), _quoted_external(got), pool)
+            wanted.rewrite_quoted(dst=new[1], port=new[2])
+            wanted.rewrite(src=got.src)
+            return
+        if wanted.more_fragments:
+            self._fragments[_fragment_key(wanted)] = got.src
+        old, new = _source_external(wanted), _source_external(got)
+        if old is None or new is None:
+            return
+        new = self._paired(old, new, pool)
+        if new[0] == ICMP:
+            wanted.rewrite(src=new[1], icmp_id=new[2])
+        else:
+            wanted.rewrite(src=new[1], src_port=new[2])
+
+    def _paired(self, expected: External, actual: External, pool: _Pool) -> External:
+        """The actual mapping, if it has only ever stood for this expected one."""
+        if actual[1] not in pool.addresses or not pool.low <= actual[2] <= pool.high:
+            raise Differs(f"{_external_text(actual)} is not of the pool")
+        known, before = self._actual_of.get(expected), self._expected_of.get(actual)
+        if known not in (None, actual):
+            raise Differs(
+                f"mapping {_external_text(expected)} of the reference was "
+                f"{_external_text(known or actual)}, now {_external_text(actual)}"
+            )
+        if before not in (None, expected):
+            raise Differs(
+                f"{_external_text(actual)} stands for two mappings of the reference: "
+                f"{_external_text(before or expected)} and {_external_text(expected)}"
+            )
+        self._actual_of[expected] = actual
+        self._expected_of[actual] = expected
+        return actual
+
+    # Load balancer
+
+    def _follow_choice(self, wanted: Packet, got: Packet, host: str, actual_host: str) -> str:
+        """Rewrite `wanted` to the actual backend; the host that is then expected."""
+        if not (wanted.has_ports and got.has_ports):
+            return host
+        protocol = wanted.protocol or 0
+        client = (wanted.version, wanted.src, wanted.src_port or 0)
+        backend = (wanted.version, wanted.dst, wanted.dst_port or 0)
+        chosen = (got.version, got.dst, got.dst_port or 0)
+        choices = self._backends.get((protocol, backend))
+        if choices is None:
+            return host
+        if chosen not in choices:
+            raise Differs(f"{address_text(chosen[:2])} port {chosen[2]} is no backend of the service")
+        key = (protocol, client, backend)
+        new_connection = wanted.tcp_flags is not None and wanted.tcp_flags & SYN
+        if not new_connection and self._choices.get(key, chosen) != chosen:
+            raise Differs(f"the connection has moved to {address_text(chosen[:2])}")
+        self._choices[key] = chosen
+        wanted.rewrite(dst=chosen[1], dst_port=chosen[2])
+        if wanted.eth_dst == self._macs[host]:
+            wanted.eth_dst = self._macs[actual_host]
+            return actual_host
+        return host
+
+
+def _source_external(packet: Packet) -> External | None:
+    if packet.protocol == ICMP:
+        return None if packet.icmp_id is None else (ICMP, packet.src, packet.icmp_id)
+    return (packet.protocol or 0, packet.src, packet.src_port or 0) if packet.has_ports else None
+
+
+def _quoted_external(packet: Packet) -> External:
+    return packet.quoted_protocol, packet.quoted_dst, packet.quoted_ports[1]
+
+
+def _fragment_key(packet: Packet) -> tuple[int, int, int, int]:
+    return packet.src, packet.dst, packet.identification or 0, packet.protocol or 0
+
+
+def _external_text(external: External) -> str:
+    protocol, address, port = external
+    return f"{address_text((4, address))} protocol {protocol} port {port}"
+
+
+def _receivers(deliveries: Sequence[Delivery]) -> str:
+    if not deliveries:
+        return "no delivery"
+    return "delivery to " + ", ".join(f"{host} ({len(frame)} bytes)" for host, frame in deliveries)
+
+
+def _byte_difference(host: str, wanted: bytes, got: bytes) -> str:
+    if len(wanted) != len(got):
+        return f"at {host}: expected {len(wanted)} bytes, got {len(got)}"
+    offsets = [i for i, (a, b) in enumerate(zip(wanted, got, strict=True)) if a != b]
+    shown = ", ".join(f"[{i}] {wanted[i]:02x} -> {got[i]:02x}" for i in offsets[:8])
+    more = f" and {len(offsets) - 8} more" if len(offsets) > 8 else ""
+    return f"at {host}: bytes differ: {shown}{more} (expected -> got)"

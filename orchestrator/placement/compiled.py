@@ -1,0 +1,328 @@
+"""Compiled graphs as a placement problem: units become tasks, groups pools, traffics chains."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from orchestrator.compiler.cuts import Functions
+from orchestrator.errors import InfeasibleError, InputError
+from orchestrator.model.cuts import SERVER as SERVER_UNIT
+from orchestrator.model.cuts import Cuts, Unit
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.placement.fabric import Fabric
+from orchestrator.placement.problem import (
+    MEMORY,
+    SERVER,
+    SWITCH,
+    Arc,
+    Chain,
+    Device,
+    Pool,
+    Problem,
+    Task,
+)
+from orchestrator.placement.resources import (
+    SCALE_OUT_LOAD,
+    SWITCH_LATENCY_US,
+    Demand,
+    Network,
+    demands,
+)
+from orchestrator.targets.pipeline import footprint
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One graph to be placed, as cut; `prefix` keeps names of several graphs apart."""
+
+    graph: ServiceGraph
+    functions: Functions
+    cuts: Cuts
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an operator asks beside the graph, by NF name (with the graph's prefix, if any)."""
+
+    pinned: Mapping[str, str] = field(default_factory=dict[str, str])
+    apart: tuple[tuple[str, str], ...] = ()
+    together: tuple[tuple[str, str], ...] = ()
+    running: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Where tasks run now, by unit id."""
+
+
+def exit_task(endpoint: str, switch: str) -> str:
+    """The id of the last step to an endpoint's hosts on a switch; lowering's name of it."""
+    return f"deliver.{endpoint}>{switch}"
+
+
+def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
+    """Switches with their free entries by 'block.table', servers with their free cores."""
+    topology = fabric.topology
+    devices: dict[str, Device] = {}
+    for switch in topology.switches.values():
+        pipeline = network.pipelines[switch.name]
+        taken = network.used.entries.get(switch.name)
+        capacity: dict[str, int] = {}
+        tables = {
+            (slot.block, name.split(".", 1)[1])
+            for slot in pipeline.slots
+            for name in pipeline.table_sizes
+            if name.startswith(f"{slot.instance}.")
+        }
+        for block, table in tables:
+            size = pipeline.capacity(block, table)
+            size = min(size, switch.table_sizes.get(f"{block}.{table}", size))
+            used = taken[block, table] if taken else 0
+            capacity[f"{block}.{table}"] = max(0, size - used)
+        devices[switch.name] = Device(switch.name, SWITCH, capacity)
+    held: dict[str, set[int]] = defaultdict(set)
+    for core in network.used.cores:
+        held[core.server].add(core.index)
+    for server in topology.servers.values():
+        free = tuple(
+            i for i in range(server.cores - server.reserved_cores) if i not in held[server.name]
+        )
+        devices[server.name] = Device(
+            server.name,
+            SERVER,
+            {MEMORY: server.memory_bytes},
+            len(free),
+            server.cycles_per_second,
+            free,
+        )
+    return devices
+
+
+def problem_of(
+    parts: Sequence[Part],
+    fabric: Fabric,
+    network: Network,
+    *,
+    everywhere: bool = False,
+    rules: Rules | None = None,
+    marginal: bool = False,
+) -> Problem:
+    """The problem of placing cut graphs together.
+
+    `everywhere`: switch units may stand on any switch, not only on those of ingress, egress and
+    servers. `marginal`: chains must get their `min_rate` and may get their `rate` (else they must get
+    all of it).
+    """
+    return _Builder(fabric, network, everywhere, rules or Rules(), marginal).build(parts)
+
+
+class _Builder:
+    def __init__(
+        self, fabric: Fabric, network: Network, everywhere: bool, rules: Rules, marginal: bool
+    ) -> None:
+        self.fabric, self.network, self.everywhere = fabric, network, everywhere
+        self.rules, self.marginal = rules, marginal
+        self.topology = fabric.topology
+        self.chains: dict[str, Chain] = {}
+        self.tasks: dict[str, Task] = {}
+        self.pools: dict[str, Pool] = {}
+        self.arcs: dict[tuple[str, str], dict[str, None]] = {}
+
+    def build(self, parts: Sequence[Part]) -> Problem:
+        for part in parts:
+            self._add(part)
+        pinned, apart, together = self._rules(parts)
+        return Problem(
+            name=" + ".join(part.graph.name for part in parts),
+            devices=devices_of(self.fabric, self.network),
+            fabric=self.fabric,
+            chains=self.chains,
+            tasks=self.tasks,
+            pools=self.pools,
+            arcs=tuple(Arc(a, b, tuple(chains)) for (a, b), chains in self.arcs.items()),
+            link_taken=self.network.used.link_rate,
+            pinned=pinned,
+            apart=apart,
+            together=together,
+            running=self.rules.running,
+            load_limit=SCALE_OUT_LOAD,
+            switch_latency_us=SWITCH_LATENCY_US,
+        )
+
+    def _add(self, part: Part) -> None:
+        wants = demands(part.graph, part.cuts)
+        self._chains(part, wants)
+        pool_of = self._pools(part)
+        for unit in part.cuts.units.values():
+            self._task(part, unit, wants, pool_of.get(unit.id, ""))
+        for entry in part.cuts.entries:
+            self.arcs.setdefault((f"@{entry.switch}", part.prefix + entry.target), {})
+        for arc in part.cuts.arcs:
+            self.arcs.setdefault((part.prefix + arc.source, part.prefix + arc.target), {})
+        for want in wants:
+            chain = part.prefix + want.traffic.name
+            for switch, first in want.entries:
+                self.arcs[f"@{switch}", part.prefix + first][chain] = None
+            for source, target in sorted(want.arcs):
+                self.arcs[part.prefix + source, part.prefix + target][chain] = None
+            for unit in sorted(want.units):
+                if part.cuts.units[unit].endpoint == want.traffic.egress:
+                    for switch in self._host_switches(part.graph, want.traffic.egress):
+                        self._exit(part, unit, want.traffic.egress, switch)[chain] = None
+
+    def _exit(self, part: Part, unit: str, endpoint: str, switch: str) -> dict[str, None]:
+        """From a delivery on to the switch where hosts are."""
+        name = part.prefix + exit_task(endpoint, switch)
+        if name not in self.tasks:
+            self.tasks[name] = Task(name, (switch,), label=f"hosts of {endpoint} at {switch}")
+        return self.arcs.setdefault((part.prefix + unit, name), {})
+
+    def _host_switches(self, graph: ServiceGraph, endpoint: str) -> tuple[str, ...]:
+        hosts = graph.endpoints[endpoint].hosts
+        return tuple(dict.fromkeys(self.fabric.access(h) for h in hosts))
+
+    def _chains(self, part: Part, wants: Sequence[Demand]) -> None:
+        for want in wants:
+            traffic = want.traffic
+            if not want.units:
+                continue
+            least = traffic.rate
+            if self.marginal and traffic.min_rate is not None:
+                least = traffic.min_rate
+            base = self._access_us(part.graph, traffic.ingress) + SWITCH_LATENCY_US
+            self.chains[part.prefix + traffic.name] = Chain(
+                part.prefix + traffic.name,
+                max(least, traffic.min_rate or 0),
+                traffic.packet_bytes,
+                max(traffic.rate, traffic.min_rate or 0),
+                traffic.max_latency_us,
+                base + self._access_us(part.graph, traffic.egress),
+                tuple(
+                    part.prefix + exit_task(traffic.egress, switch)
+                    for switch in self._host_switches(part.graph, traffic.egress)
+                ),
+            )
+
+    def _access_us(self, graph: ServiceGraph, endpoint: str) -> int:
+        """The slowest access link of an endpoint's hosts."""
+        return max(
+            self.fabric.attachments[h].link.latency_us for h in graph.endpoints[endpoint].hosts
+        )
+
+    def _pools(self, part: Part) -> dict[str, str]:
+        pool_of: dict[str, str] = {}
+        for index, group in enumerate(part.cuts.groups):
+            nfs = [part.graph.nfs[n] for n in group.nfs]
+            most = min((n.max_workers for n in nfs if n.max_workers is not None), default=None)
+            name = f"{part.prefix}group{index}"
+            self.pools[name] = Pool(
+                name,
+                f"{part.prefix}{', '.join(group.nfs)}",
+                max(1, *(n.min_workers for n in nfs)),
+                1 if group.spread == "one" else most,
+                one_server=True,
+                why=group.why if group.spread == "one" else "max_workers",
+            )
+            pool_of.update(dict.fromkeys(group.units, name))
+            if not self.topology.servers:
+                raise InfeasibleError(
+                    f"{part.graph.name}: {', '.join(group.nfs)} must run on a server, and "
+                    f"{self.topology.name} has none"
+                )
+        return pool_of
+
+    def _task(self, part: Part, unit: Unit, wants: Sequence[Demand], pool: str) -> None:
+        name = part.prefix + unit.id
+        if unit.kind == SERVER_UNIT:
+            cost = part.functions[unit.nf].cost
+            cycles = {
+                part.prefix + w.traffic.name: cost.cycles_per_packet
+                + cost.cycles_per_byte * w.traffic.packet_bytes
+                for w in wants
+                if unit.id in w.units
+            }
+            servers = tuple(self.topology.servers)
+            self.tasks[name] = Task(name, servers, pool, {}, cycles, label=unit.nf)
+            return
+        need = {f"{b}.{t}": n for (b, t), n in footprint(unit).items() if n}
+        self.tasks[name] = Task(
+            name,
+            self._switches(part, unit, wants),
+            needs={SWITCH: need},
+            label=unit.nf or f"delivery to {unit.endpoint}",
+            prefer=unit.ingress,
+        )
+
+    def _switches(self, part: Part, unit: Unit, wants: Sequence[Demand]) -> tuple[str, ...]:
+        """Where a switch unit may stand: ingress, servers' switches, egress; or everywhere."""
+        if self.everywhere:
+            return tuple(self.topology.switches)
+        near = [self.fabric.access(s) for s in self._servers()] if part.cuts.groups else []
+        egress = {w.traffic.egress for w in wants if unit.id in w.units}
+        hosts = [s for e in sorted(egress) for s in self._host_switches(part.graph, e)]
+        own = [unit.ingress] if unit.ingress else []
+        found = tuple(dict.fromkeys([*own, *near, *hosts]))
+        return found or tuple(self.topology.switches)
+
+    def _servers(self) -> Iterable[str]:
+        return (s for s in self.topology.servers if s in self.fabric.attachments)
+
+    def _rules(
+        self, parts: Sequence[Part]
+    ) -> tuple[dict[str, str], tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+        """An NF's rules hold for all of its tasks."""
+        tasks: dict[str, list[str]] = defaultdict(list)
+        for part in parts:
+            for unit in part.cuts.units.values():
+                if unit.nf:
+                    tasks[part.prefix + unit.nf].append(part.prefix + unit.id)
+        named = [*self.rules.pinned, *(n for p in (*self.rules.apart, *self.rules.together) for n in p)]
+        problems = [f"placement rule: no NF '{n}' in the graph" for n in named if n not in tasks]
+        problems += [
+            f"placement rule: no device '{d}' in {self.topology.name}"
+            for d in self.rules.pinned.values()
+            if d not in self.topology.switches and d not in self.topology.servers
+        ]
+        if problems:
+            raise InputError(problems)
+        pinned = {t: d for nf, d in self.rules.pinned.items() for t in tasks[nf]}
+        pairs = [
+            tuple((a, b) for x, y in rule for a in tasks[x] for b in tasks[y])
+            for rule in (self.rules.apart, self.rules.together)
+        ]
+        return pinned, pairs[0], pairs[1]
+
+
+def check_offers(graph: ServiceGraph, fabric: Fabric) -> None:
+    """Rates that the endpoints' access links cannot carry, unreachable hosts: all at once."""
+    problems: list[str] = []
+    where = graph.source or graph.name
+    for name, endpoint in graph.endpoints.items():
+        lost = [h for h in endpoint.hosts if h not in fabric.attachments]
+        problems += [f"{where}: host {h} of endpoint {name} is linked to no switch" for h in lost]
+        if lost:
+            continue
+        capacity = sum(fabric.attachments[h].link.capacity for h in endpoint.hosts)
+        for direction in ("ingress", "egress"):
+            rate = sum(t.rate for t in graph.traffic if getattr(t, direction) == name)
+            if rate > capacity:
+                problems.append(
+                    f"{where}: traffic with {direction} {name} asks for {rate / 1e9:g} Gbit/s; the "
+                    f"access links of its hosts carry {capacity / 1e9:g} Gbit/s"
+                )
+    if not problems:
+        for traffic in graph.traffic:
+            ends = (traffic.ingress, traffic.egress)
+            for a in graph.endpoints[ends[0]].hosts:
+                for b in graph.endpoints[ends[1]].hosts:
+                    if not fabric.connected(a, b):
+                        problems.append(
+                            f"{where}: traffic {traffic.name}: host {b} cannot be reached from {a} "
+                            f"in {fabric.topology.name}"
+                        )
+    if problems:
+        raise InputError(problems)
+
+
+def with_prefix(part: Part) -> Part:
+    """The part with its graph's name before every id."""
+    return replace(part, prefix=f"{part.graph.name}/")

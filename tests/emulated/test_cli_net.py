@@ -1,0 +1,178 @@
+"""`orchestrator net ...` and Ctrl-C, as a user meets them.
+
+Oracle: exit codes, what is printed, and the machine before and after. Blind spot: forwarding, which
+`test_campus_edge` looks at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live import (
+    CAMPUS_EDGE,
+    NEEDS_EMULATION,
+    SWITCHES,
+    Live,
+    command,
+    network,
+    orchestrator,
+    orchestrator_json,
+    own_folders,
+)
+from support import eventually
+from test_net import clean_again, machine
+
+from orchestrator.clients.vnf import WorkerClient
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.emulation import list_networks, load_state
+
+pytestmark = NEEDS_EMULATION
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with own_folders() as base:
+        yield base
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_up_status_down(folder: Path, switch: str) -> None:
+    before = machine(folder)
+    up = orchestrator_json("net", "up", "single", "--switch", switch, "--name", "cli")
+    assert up == {"name": "cli", "switches": {"switch1": switch}}
+    assert load_state("cli").phase == "running"
+
+    (status,) = orchestrator_json("net", "status")
+    assert (status["name"], status["health"]) == ("cli", "running")
+    kinds = [c["kind"] for c in status["components"]]
+    assert {k: kinds.count(k) for k in kinds} == {
+        "supervisor": 1,
+        "switch": 1,
+        "server": 1,
+        "worker": 3,
+        "host": 4,
+    }
+    assert all(c["alive"] and c["pid"] > 0 for c in status["components"])
+    assert "switch1" in orchestrator("net", "status", "cli").stdout
+
+    again = orchestrator("net", "up", "single", "--name", "cli", expect=5)
+    assert "'cli' is up already" in again.stderr
+
+    assert orchestrator_json("net", "down", "cli") == {"name": "cli", "down": True}
+    assert orchestrator_json("net", "status") == []
+    assert "no network is running" in orchestrator("net", "status").stdout
+    eventually(lambda: clean_again(folder, before))
+
+
+def test_text_output_and_progress(folder: Path) -> None:
+    """Results on standard output, progress on standard error."""
+    up = orchestrator("net", "up", "single", "--switch", "softswitch", "--name", "cli")
+    assert up.stdout.startswith("network cli is up: 1 switches (softswitch), 3 workers, 4 hosts")
+    assert "4 hosts" not in up.stderr
+    assert "softswitch" in up.stderr
+    assert orchestrator("net", "down").stdout == "network cli is down\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("net", "up", "leaf-spin"), 2, "leaf-spine"),
+        (("net", "up", "/nowhere/topology.json"), 2, "/nowhere/topology.json"),
+        (("net", "up", "single", "--switch", "ovs"), 2, "auto, bmv2, softswitch"),
+        (("net", "up", "single", "--name", "no/slash"), 2, "no/slash"),
+        (("net", "down", "nosuch"), 5, "unknown network 'nosuch'"),
+        (("net", "status", "nosuch"), 5, "unknown network 'nosuch'"),
+        (("net", "down"), 5, "running: none"),
+        (("status",), 5, "running: none"),
+        (("deploy", str(CAMPUS_EDGE), "--network", "nosuch"), 5, "unknown network 'nosuch'"),
+        (("undeploy", "campus_edge"), 5, "running: none"),
+        (("tables", "leaf1"), 5, "running: none"),
+        (("net", "frobnicate"), 2, "frobnicate"),
+    ],
+)
+def test_wrong_words(folder: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    done = orchestrator(*words, expect=code)
+    assert said in done.stderr, done.stderr
+    assert done.stdout == ""
+    assert list_networks() == []
+
+
+@pytest.mark.parametrize("seconds", [0.7, 1.2, 1.7])
+def test_interrupted_net_up_leaves_nothing(folder: Path, seconds: float) -> None:
+    """Ctrl-C reaches the whole foreground group, whatever `net up` is doing."""
+    before = machine(folder)
+    words = command("net", "up", "leaf-spine", "--switch", "softswitch", "--name", "cli")
+    up = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    time.sleep(seconds)
+    os.killpg(up.pid, signal.SIGINT)
+    said = up.communicate(timeout=30)[0]
+
+    if up.returncode == 0:
+        pytest.skip(f"this machine starts the network in less than {seconds} s")
+    assert up.returncode == 130, said
+    assert "Traceback" not in said
+    assert list_networks() == []
+    eventually(lambda: clean_again(folder, before))
+
+
+@pytest.fixture(scope="module", params=SWITCHES)
+def leaf_spine(request: pytest.FixtureRequest) -> Iterator[Live]:
+    with network("leaf-spine", request.param, f"cli-{request.param}") as live:
+        yield live
+
+
+def test_interrupted_deploy_is_rolled_back(leaf_spine: Live) -> None:
+    """The signal comes when the first entries are there; afterwards none is, and deploying works."""
+    words = command("deploy", str(CAMPUS_EDGE), "--network", leaf_spine.name)
+    deploy = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    workers = leaf_spine.state.workers
+
+    def begun() -> bool:
+        return deploy.poll() is not None or any(_functions(leaf_spine, w.name) for w in workers)
+
+    eventually(begun, timeout=30, interval=0.001)
+    os.killpg(deploy.pid, signal.SIGINT)
+    said = deploy.communicate(timeout=30)[0]
+
+    assert deploy.returncode == 130, said
+    assert "Traceback" not in said
+    assert orchestrator_json("status", "--network", leaf_spine.name)["graphs"] == []
+    assert not [w.name for w in workers if _functions(leaf_spine, w.name)]
+    live = LiveNetwork(leaf_spine.state)
+    for name in leaf_spine.state.switches:
+        with live.switch(name) as client:
+            if client.pipeline_cookie() is not None:
+                assert list(client.entries()) == []
+
+    done = orchestrator("deploy", str(CAMPUS_EDGE), "--network", leaf_spine.name, "--json")
+    assert json.loads(done.stdout)["graph"] == "campus_edge"
+    leaf_spine.comes_to_ping("h1", "198.51.100.13")
+    orchestrator("undeploy", "campus_edge", "--network", leaf_spine.name)
+
+
+def _functions(live: Live, worker: str) -> list[str]:
+    (address,) = (w.api for w in live.state.workers if w.name == worker)
+    with WorkerClient(worker, address) as session:
+        return [nf.name for nf in session.status().nfs]
+
+
+def test_wrong_deployments(leaf_spine: Live, tmp_path: Path) -> None:
+    broken = tmp_path / "graph.json"
+    broken.write_text('{"name": "x"')
+    done = orchestrator("deploy", str(broken), "--network", leaf_spine.name, expect=2)
+    assert "graph.json" in done.stderr
+    done = orchestrator("undeploy", "campus_edg", "--network", leaf_spine.name, expect=8)
+    assert "unknown graph 'campus_edg'" in done.stderr
+    done = orchestrator("tables", "leaf9", "--network", leaf_spine.name, expect=5)
+    assert "did you mean 'leaf1'" in done.stderr

@@ -131,7 +131,7 @@ def _stories(cuts: Cuts, plan: Plan, lowered: Lowered) -> list[Story]:
         step = lowered.layouts[switch].steps[unit.id]
         why = unit.why
         if any(target == unit.id for _, target in lowered.layouts[switch].recirculated):
-            why += "; recirculated, since the pipeline has this block before the one it follows"
+            why += "; recirculated, since one pass of the pipeline cannot serve it behind what it follows"
         slot = step.slot.instance if step.slot else "deliver"
         stories.append(Story(unit.id, SWITCH, switch, slot, sum(footprint(unit).values()), why))
     return stories

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from orchestrator.deployment.apply import apply_bundle
+from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.graph import load_topology
 from orchestrator.model.graph import (
     Edge,
@@ -165,3 +167,10 @@ def slow(base: Topology, capacity: int) -> Topology:
 
 def compiled(graph: ServiceGraph, name: str = "leaf-spine", **options: Any) -> Compiled:
     return compile_graph(graph, topology(name), **options)
+
+
+def in_memory(result: Compiled, name: str = "leaf-spine") -> MemoryNetwork:
+    """A network in memory on which a graph is deployed, unsampled."""
+    network = MemoryNetwork(topology(name))
+    apply_bundle(result.bundle, network, None, first=True)
+    return network

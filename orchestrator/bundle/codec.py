@@ -138,7 +138,8 @@ def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple
             entries.append(schema.decode(update.entity.table_entry)[1])
         else:
             group = update.entity.packet_replication_engine_entry.multicast_group_entry
-            ports = tuple(replica.egress_port for replica in group.replicas)
+            # BMv2 knows only the older of the two ways to name a port.
+            ports = tuple(r.egress_port for r in group.replicas)  # pyright: ignore[reportDeprecated]
             floods.append(FloodGroup(group.multicast_group_id, ports, "bundle"))
     return tuple(entries), tuple(floods)
 

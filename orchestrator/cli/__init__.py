@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import typer
+from typer.exceptions import TyperException
 
 from orchestrator.cli import graphs, inspection, networks
 from orchestrator.cli.output import fail
-from orchestrator.errors import OrchestratorError
-
-# typer carries its own copy of click, whose names are private.
-UsageError: type[Any] = typer.BadParameter.__mro__[1]
+from orchestrator.errors import InputError, OrchestratorError
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 other error, 2 wrong input, 3 no placement or no lowering, "
@@ -39,9 +36,12 @@ def main() -> None:
     except OrchestratorError as error:
         fail(str(error))
         sys.exit(error.exit_code)
-    except UsageError as error:
-        error.show()
-        sys.exit(error.exit_code)
+    except TyperException as error:
+        # typer's usage errors know their text only by a name of click's.
+        told = str(getattr(error, "format_message", str)() or error)
+        if told:
+            fail(f"{told} (see --help)")
+        sys.exit(InputError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         fail("interrupted")
         sys.exit(130)

@@ -102,8 +102,8 @@ def lay_out(
         if target not in here:
             exit_to(target)
     recirculated = _assign_slots(switch, pipeline, steps, tagged, exit_to)
-    _separate_rewrites(steps)
-    from_hosts = (name if name in here else EXIT_PREFIX + name for name in first)
+    from_hosts = {name if name in here else EXIT_PREFIX + name for name in first}
+    recirculated += _separate_rewrites(steps, tagged, from_hosts, exit_to)
     _number_segments(steps, {*tagged, *from_hosts})
     return Layout(switch, steps, tuple(tagged), tuple(recirculated))
 
@@ -166,29 +166,46 @@ def _assign_slots(
     return recirculated
 
 
-def _separate_rewrites(steps: dict[str, Step]) -> None:
-    """A rewrite cannot go to a segment, so its follower must be its own: copied where it is shared."""
+def _separate_rewrites(
+    steps: dict[str, Step],
+    tagged: dict[str, None],
+    from_hosts: set[str],
+    exit_to: Callable[[str], str],
+) -> list[tuple[str, str]]:
+    """A rewrite cannot go to a segment, so its follower must be in its own.
+
+    A follower that others reach, too, is copied when it is an exit or a delivery, which cost next to
+    nothing; an element is recirculated to, so that its entries are there once.
+    """
+    recirculated: list[tuple[str, str]] = []
+    doors = {*tagged, *from_hosts}
     for step in list(steps.values()):
         if step.unit is None or step.unit.element is None:
             continue
         if not isinstance(step.unit.element.program, RewriteProgram):
             continue
         for output, follower in list(step.next.items()):
-            others = [s for s in steps.values() if follower in s.next.values() and s is not step]
-            if not others:
+            if not _shared(follower, step, steps, doors):
                 continue
-            original = steps[follower]
-            copy = Step(
-                f"{follower}~{step.name}",
-                original.unit,
-                original.target,
-                original.slot,
-                original.position,
-                0,
-                dict(original.next),
-            )
-            steps[copy.name] = copy
-            step.next[output] = copy.name
+            if steps[follower].slot is not None:
+                recirculated.append((step.name, follower))
+                tagged[follower] = None
+                doors.add(follower)
+                follower = exit_to(follower)
+            if _shared(follower, step, steps, doors):
+                original = steps[follower]
+                copy = Step(f"{follower}~{step.name}", original.unit, original.target)
+                copy.position = original.position
+                steps[copy.name] = copy
+                follower = copy.name
+            step.next[output] = follower
+    return recirculated
+
+
+def _shared(follower: str, step: Step, steps: dict[str, Step], doors: set[str]) -> bool:
+    """Whether frames come to a follower of a step by another way, too."""
+    others = (s for s in steps.values() if s is not step and follower in s.next.values())
+    return follower in doors or next(others, None) is not None
 
 
 def _number_segments(steps: dict[str, Step], doors: set[str]) -> None:

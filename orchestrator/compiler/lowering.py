@@ -543,10 +543,7 @@ class _Lowering:
             elif ">" in unit.id:
                 continue
             else:
-                remote = f"deliver.{unit.endpoint}>{at.switch}"
-                spi, si = self.paths[at.switch, remote]
-                mac = device_mac(self.fabric.device_id(at.switch))
-                where = (("mac", mac), ("spi", spi), ("si", si))
+                where = self._remote_delivery(unit.endpoint, at.switch)
                 plain, rewritten = "to_switch", "host_at_switch"
             yield TableEntry(
                 "deliver.mac",
@@ -566,16 +563,20 @@ class _Lowering:
             0,
             "gateway",
         )
+        switches = tuple(dict.fromkeys(self._host_switches(unit.endpoint)))
+        origin = f"broadcast to {unit.endpoint}"
         if local:
             group = self._flood_group(switch, tuple(local), unit.endpoint, floods)
-            yield TableEntry(
-                "deliver.floods",
-                (segment,),
-                "deliver.flood",
-                (("group", group),),
-                0,
-                f"broadcast to {unit.endpoint}",
-            )
+            params: tuple[tuple[str, int], ...] = (("group", group),)
+            yield TableEntry("deliver.floods", (segment,), "deliver.flood", params, 0, origin)
+        elif len(switches) == 1:
+            params = self._remote_delivery(unit.endpoint, switches[0])
+            yield TableEntry("deliver.floods", (segment,), "deliver.to_switch", params, 0, origin)
+
+    def _remote_delivery(self, endpoint: str, switch: str) -> tuple[tuple[str, int], ...]:
+        """Parameters that send a frame on to the delivery at the hosts' own switch."""
+        spi, si = self.paths[switch, f"deliver.{endpoint}>{switch}"]
+        return (("mac", device_mac(self.fabric.device_id(switch))), ("spi", spi), ("si", si))
 
     def _flood_group(
         self, switch: str, ports: tuple[int, ...], endpoint: str, floods: list[FloodGroup]

@@ -23,18 +23,12 @@ def marked(network_id: str) -> set[int]:
 
 
 def is_marked(pid: int, network_id: str) -> bool:
-    return pid > 0 and f"{VARIABLE}={network_id}".encode() in _environment(pid)
+    return pid > 0 and _mark(pid) == network_id
 
 
 def marked_ids() -> set[str]:
     """The ids of all networks that have a live process."""
-    prefix = f"{VARIABLE}=".encode()
-    return {
-        variable.removeprefix(prefix).decode(errors="replace")
-        for pid in _pids()
-        for variable in _environment(pid)
-        if variable.startswith(prefix)
-    }
+    return {mark for pid in _pids() if (mark := _mark(pid)) is not None}
 
 
 def namespace_of(pid: int) -> int:
@@ -64,8 +58,18 @@ def _victims(network_id: str) -> set[int]:
     namespaces = {namespace_of(pid) for pid in ours} - {namespace_of(1), namespace_of(os.getpid())}
     if namespaces <= {0}:
         return ours
-    # A user's own `mnexec -a` shell would keep a namespace alive.
-    return ours | {pid for pid in _pids() if namespace_of(pid) in namespaces - {0}}
+    # A user's own `mnexec -a` shell would keep a namespace alive. The kernel gives a freed number
+    # to the next namespace at once, so what another network marks is never a guest.
+    guests = {pid for pid in _pids() if namespace_of(pid) in namespaces - {0}}
+    return ours | {pid for pid in guests if _mark(pid) is None}
+
+
+def _mark(pid: int) -> str | None:
+    prefix = f"{VARIABLE}=".encode()
+    for variable in _environment(pid):
+        if variable.startswith(prefix):
+            return variable.removeprefix(prefix).decode(errors="replace")
+    return None
 
 
 def _pids() -> Iterator[int]:

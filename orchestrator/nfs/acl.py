@@ -28,7 +28,7 @@ from orchestrator.nfs.base import (
     Reference,
     network_function,
 )
-from orchestrator.nfs.files import parse_lines, parse_list, read_text
+from orchestrator.nfs.files import item_lines, parse_lines, parse_list, read_text
 from orchestrator.nfs.matching import MatchFields, first_output, mirrored
 from orchestrator.nfs.values import match_json
 
@@ -75,7 +75,10 @@ def _read_rules(path: Path, name: str, action: Action) -> tuple[PlacedRule, ...]
     text = read_text(path, name)
     if path.suffix == ".json":
         rules = parse_list(text, name, AclRule)
-        return tuple((r.to_match(), r.action, f"{name}[{i}]") for i, r in enumerate(rules))
+        places = [f"{name}:{line}" for line in item_lines(text)]
+        return tuple(
+            (r.to_match(), r.action, place) for r, place in zip(rules, places, strict=True)
+        )
 
     def one(line: str, where: str) -> PlacedRule | None:
         match = classbench.parse_rule(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,6 +15,8 @@ from orchestrator.errors import InputError, unknown
 MAX_FILE_BYTES = 256 << 20
 MAX_PROBLEMS = 20
 """Problems told of one file; of the others only their number."""
+
+_BETWEEN = re.compile(r"[\s,]*")
 
 _T = TypeVar("_T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -95,6 +98,23 @@ def parse_list(text: str, name: str, model: type[ModelT]) -> list[ModelT]:
             problems += [f"{name}: [{index}]{p}" for p in explain(error, model)]
     raise_problems(problems, name)
     return result
+
+
+def item_lines(text: str) -> list[int]:
+    """The line (from 1) where each item of a JSON list begins; the text has been parsed before."""
+    decoder = json.JSONDecoder()
+    lines: list[int] = []
+    at = text.index("[") + 1
+    line = text.count("\n", 0, at) + 1
+    while True:
+        start = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # matches the empty string
+        if text[start] == "]":
+            return lines
+        line += text.count("\n", at, start)
+        lines.append(line)
+        _, end = decoder.raw_decode(text, start)
+        line += text.count("\n", start, end)
+        at = end
 
 
 def raise_problems(problems: list[str], name: str) -> None:

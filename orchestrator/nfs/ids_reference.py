@@ -29,12 +29,11 @@ class Signature:
     protocol: int
     ports: tuple[PortRange, ...]
 
-    def concerns(self, packet: Packet) -> bool:
-        """Whether the packet's protocol and one of its ports are the signature's."""
-        if packet.protocol != self.protocol or not packet.has_ports:
-            return False
-        used = (packet.src_port or 0, packet.dst_port or 0)
-        return any(r.low <= port <= r.high for r in self.ports for port in used)
+    def concerns(self, protocol: int, ports: tuple[int, int]) -> bool:
+        """Whether a packet's protocol and one of its ports are the signature's."""
+        return protocol == self.protocol and any(
+            r.low <= port <= r.high for r in self.ports for port in ports
+        )
 
 
 @dataclass(slots=True)
@@ -123,7 +122,11 @@ class IdsReference(Reference):
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         left = "outside" if port == "inside" else "inside"
-        signatures = [s for s in self._signatures if s.concerns(packet)]
+        signatures: list[Signature] = []
+        if packet.has_ports:
+            ports = (packet.src_port or 0, packet.dst_port or 0)
+            protocol = packet.protocol or 0
+            signatures = [s for s in self._signatures if s.concerns(protocol, ports)]
         passes = not signatures
         if signatures and packet.protocol == UDP:
             passes = not self._found(signatures, b"", packet.payload)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, StrictBool, model_validator
 
 from orchestrator.model.elements import FilterProgram
-from orchestrator.model.match import Match, Prefix
+from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.values import (
     EtherTypeField,
@@ -58,42 +58,82 @@ class MatchFields(BaseModel):
 
 def contains(prefix: Prefix, version: int, address: int) -> bool:
     """Whether an address lies in a prefix."""
-    shift = prefix.bits - prefix.length
-    return prefix.version == version and address >> shift == prefix.value >> shift
+    if prefix.version != version:
+        return False
+    shift = (32 if version == 4 else 128) - prefix.length
+    return address >> shift == prefix.value >> shift
+
+
+class Headers(NamedTuple):
+    """What a match can ask about, taken out of a packet once; None is what it lacks."""
+
+    ether_type: int
+    version: int
+    src: int
+    dst: int
+    protocol: int | None
+    src_port: int | None
+    dst_port: int | None
+    tcp_flags: int | None
+    later_fragment: bool
+
+    @classmethod
+    def of(cls, packet: Packet) -> Headers:
+        """The headers as they are now."""
+        ip = packet.version != 0
+        return cls(
+            packet.ether_type,
+            packet.version,
+            packet.src if ip else 0,
+            packet.dst if ip else 0,
+            packet.protocol,
+            packet.src_port,
+            packet.dst_port,
+            packet.tcp_flags,
+            packet.later_fragment,
+        )
 
 
 def matches(match: Match, packet: Packet) -> bool:
     """Whether every condition holds; conditions on what a packet lacks do not."""
-    if match.ether_type is not None and packet.ether_type != match.ether_type:
+    return meets(match, Headers.of(packet))
+
+
+def meets(match: Match, headers: Headers) -> bool:
+    """`matches` for headers taken out before: for many rules and one packet."""
+    protocol, version = match.protocol, match.version
+    if protocol is not None and headers.protocol != protocol:
         return False
-    if match.version is not None and packet.version != match.version:
+    if version is not None and headers.version != version:
         return False
-    if match.src is not None and not (
-        packet.version and contains(match.src, packet.version, packet.src)
-    ):
+    if match.dst is not None and not contains(match.dst, headers.version, headers.dst):
         return False
-    if match.dst is not None and not (
-        packet.version and contains(match.dst, packet.version, packet.dst)
-    ):
+    if match.src is not None and not contains(match.src, headers.version, headers.src):
         return False
-    if match.protocol is not None and packet.protocol != match.protocol:
+    if match.dst_port is not None and not _within(match.dst_port, headers.dst_port):
         return False
-    for wanted, port in ((match.src_port, packet.src_port), (match.dst_port, packet.dst_port)):
-        if wanted is not None and (port is None or not wanted.low <= port <= wanted.high):
-            return False
+    if match.src_port is not None and not _within(match.src_port, headers.src_port):
+        return False
+    if match.ether_type is not None and headers.ether_type != match.ether_type:
+        return False
     if match.tcp_flags is not None:
         value, mask = match.tcp_flags
-        if packet.tcp_flags is None or packet.tcp_flags & mask != value:
+        if headers.tcp_flags is None or headers.tcp_flags & mask != value:
             return False
     if match.later_fragment is None:
         return True
-    return packet.version != 0 and packet.later_fragment == match.later_fragment
+    return headers.version != 0 and headers.later_fragment == match.later_fragment
+
+
+def _within(ports: PortRange, port: int | None) -> bool:
+    return port is not None and ports.low <= port <= ports.high
 
 
 def first_output(program: FilterProgram, packet: Packet) -> tuple[str, str]:
     """(output, name of the rule that gave it); the default's rule is 'default'."""
+    headers = Headers.of(packet)
     for rule in program.rules:
-        if matches(rule.match, packet):
+        if meets(rule.match, headers):
             return rule.output, rule.rule
     return program.default, "default"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from orchestrator.model.match import PortRange
 from orchestrator.model.packet import FIN, ICMP, ICMP_ERRORS, RST, SYN, TCP, UDP, Packet
@@ -126,7 +127,7 @@ class NaptReference(Reference):
         address = pool[inside[0] % len(pool)]
         low, high = self.rules.ports.low, self.rules.ports.high
         first = inside[1] if low <= inside[1] <= high else low
-        for port in (*range(first, high + 1), *range(low, first)):
+        for port in chain(range(first, high + 1), range(low, first)):
             external = (address, port)
             if self._live(self._by_external.get((protocol, external)), now_us) is None:
                 mapping = _Mapping(protocol, inside, external)

@@ -27,7 +27,7 @@ from orchestrator.nfs.base import (
     Reference,
     network_function,
 )
-from orchestrator.nfs.files import parse_lines, parse_list, raise_problems, read_text
+from orchestrator.nfs.files import item_lines, parse_lines, parse_list, raise_problems, read_text
 from orchestrator.nfs.values import (
     Address,
     AddressField,
@@ -92,9 +92,10 @@ class RouterConfig(NfConfig):
 def _read_routes(path: Path, name: str) -> tuple[Route, ...]:
     text = read_text(path, name)
     if path.suffix == ".json":
+        routes = parse_list(text, name, RouteFields)
         return tuple(
-            Route(r.prefix, r.port, r.next_hop, f"{name}[{i}]")
-            for i, r in enumerate(parse_list(text, name, RouteFields))
+            Route(r.prefix, r.port, r.next_hop, f"{name}:{line}")
+            for r, line in zip(routes, item_lines(text), strict=True)
         )
     hops: dict[str, Address | None] = {"-": None}
     return tuple(parse_lines(text, name, lambda line, where: _route(line, where, hops)))

@@ -7,24 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from finsy.proto import p4r
-
 from orchestrator.clients.p4info import Schema, short
-from orchestrator.model.entries import TableEntry
+from orchestrator.model.entries import Between, Exact, Key, Lpm, Ternary
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.rows import split_origin
-from orchestrator.observation.snapshot import Snapshot, replica
+from orchestrator.observation.snapshot import Snapshot, replica, secret_tables
 from orchestrator.observation.words import (
     NO_PORTS,
     Ports,
     call_words,
-    key_words,
+    key_text,
     port_text,
     value_text,
 )
-from orchestrator.softswitch.switch import SoftSwitch, TraceEvent
+from orchestrator.softswitch import trace
+from orchestrator.softswitch.switch import SoftSwitch
 
-PARSER, TABLE, BRANCH, EFFECT, OUTCOME = "parser", "table", "branch", "effect", "outcome"
+PARSER, TABLE, EFFECT, OUTCOME = "parser", "table", "effect", "outcome"
 _INTERNAL = "tbl_"
 """p4c's tables for statements outside tables begin so."""
 
@@ -105,10 +104,10 @@ class Explainer:
         self.schema: Schema = snapshot.schema
         self.ports = ports
         self.soft: SoftSwitch = replica(snapshot)
-        self._codecs = {short(codec.name): codec for codec in self.soft.entities.tables.values()}
-        self._conditions = _conditions(snapshot.device_config)
-        self._actions = _action_params(snapshot.device_config)
         self._widths = _widths(snapshot.device_config)
+        secret = secret_tables(snapshot.p4info)
+        self.secret = {t.preamble.name for t in snapshot.p4info.tables if t.preamble.id in secret}
+        """Tables with sampling keys: they are empty here, so a lookup would say nothing true."""
 
     def explain(self, port: int, frame: bytes) -> Visit:
         """Send one frame through."""
@@ -119,55 +118,53 @@ class Explainer:
         behind = self.ports.get(port, "")
         out = tuple(Sent(at, self.ports.get(at, ""), data) for at, data in sent)
         steps, verdict = reader.finish(frame, out)
-        return Visit(self.snapshot.switch, port, behind, frame, tuple(steps), out, verdict, not out)
+        return Visit(
+            self.snapshot.switch, port, behind, frame, tuple(steps), out, verdict, not out
+        )
 
-    # -- used by the reader --------------------------------------------------------------------
-
-    def entry(self, table: str, found: Any) -> tuple[str, TableEntry] | None:
-        """(graph, entry) of a softswitch entry."""
-        codec = self._codecs.get(table)
-        if codec is None or found is None or not hasattr(found, "extra"):
-            return None
-        entity = p4r.Entity()
-        codec.encode(found, False, entity)
-        return self.schema.decode(entity.table_entry)
-
-    def keys(self, table: str, key: Any) -> dict[str, str]:
-        """The looked-up key in words, in the table's order."""
-        codec = self._codecs.get(table)
-        if codec is None or key is None:
-            return {}
-        values: Sequence[int] = key if isinstance(key, tuple) else (key,)
-        return {
-            f.name: self._key_text(f.name, f.width, values[f.position])
-            for f in codec.fields
-            if f.position < len(values) and f.name != "segment"
+    def table_step(self, event: trace.Lookup, segment: int) -> Step:
+        """A lookup with its key and, on a hit, the entry in words."""
+        table = short(event.table)
+        known = self.schema.tables.get(table)
+        bits = {name: key.bits for name, key in known.keys.items()} if known else {}
+        step = Step(TABLE, "", table=table, hit=event.hit, segment=segment)
+        step.keys = {
+            key.name: key_text(key.name, bits.get(key.name, 16), Exact(key.value), self.ports)
+            for key in event.keys
+            if key.name != "segment"
         }
+        if event.entry is not None:
+            asked = {
+                m.name: key
+                for m in event.entry.matches
+                if (key := _key(m, bits.get(m.name, 16))) is not None
+            }
+            step.match = (
+                ", ".join(
+                    f"{name} {key_text(name, bits.get(name, 16), key, self.ports)}"
+                    for name, key in asked.items()
+                    if name != "segment"
+                )
+                or "any"
+            )
+            step.priority = event.entry.priority
+            step.graph, origin = split_metadata(event.entry.metadata)
+            step.nf, step.rule = split_origin(origin)
+        return step
 
-    def _key_text(self, name: str, width: int, value: int) -> str:
-        if name in ("ingress_port", "egress_port"):
-            return port_text(value, self.ports)
-        return value_text(name, width, value)
-
-    def condition(self, name: str) -> str:
-        """The source text of a condition; empty where p4c gives none."""
-        return self._conditions.get(name, "")
-
-    def call(self, action: str, args: Sequence[int]) -> str:
-        """An action and its parameters in words."""
-        names = self._actions.get(action, ())
-        values = dict(zip(names, args, strict=False))
-        return call_words(short(action), values, self.ports)
-
-    def set_text(self, name: str, value: Any) -> str:
+    def set_text(self, name: str, value: int) -> str:
         """`ipv4.ttl = 63`."""
         shown = field_name(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            plain = shown.rpartition(".")[2]
-            if plain in ("ingress_port", "egress_port", "egress_spec"):
-                return f"{shown} = {port_text(value, self.ports)}"
-            return f"{shown} = {value_text(plain, self._widths.get(name, 16), value)}"
-        return f"{shown} = {value}"
+        plain = shown.rpartition(".")[2]
+        if plain in ("ingress_port", "egress_port", "egress_spec"):
+            return f"{shown} = {port_text(value, self.ports)}"
+        return f"{shown} = {value_text(plain, self._widths.get(name, 16), value)}"
+
+
+def split_metadata(metadata: bytes) -> tuple[str, str]:
+    """(graph, origin) as `Schema.encode` wrote them into an entry's metadata."""
+    graph, bar, origin = metadata.decode(errors="replace").partition("|")
+    return (graph, origin) if bar else ("", graph)
 
 
 def field_name(name: str) -> str:
@@ -176,6 +173,18 @@ def field_name(name: str) -> str:
         if name.startswith(prefix):
             return "meta." + name.removeprefix(prefix)
     return name
+
+
+def _key(match: trace.Match, bits: int) -> Key | None:
+    """What an entry asks of a field; None when anything will do."""
+    if match.match == "exact":
+        return Exact(match.value)
+    if match.match == "lpm":
+        return Lpm(match.value, match.other) if match.other else None
+    if match.match == "range":
+        everything = (match.value, match.other) == (0, (1 << bits) - 1)
+        return None if everything else Between(match.value, match.other)
+    return Ternary(match.value, match.other) if match.other else None
 
 
 class _Reader:
@@ -194,110 +203,115 @@ class _Reader:
         self.reason_text = ""
         self.parser_error = ""
         self.passes = 0
+        self.in_copy = False
 
-    def take(self, event: TraceEvent) -> None:
+    def take(self, event: trace.TraceEvent) -> None:
         """One event."""
-        handler = getattr(self, f"_on_{event.kind}", None)
-        if handler is not None:
-            handler(*event.detail)
-        elif event.kind not in ("count", "checksum", "log", "send"):
-            self._outcome(" ".join([event.kind, *map(_plain, event.detail)]))
+        match event:
+            case trace.Received():
+                self.states, self.headers, self.parser_error = [], [], ""
+            case trace.State():
+                self.states.append(event.name)
+            case trace.Extract():
+                self.headers.append(event.header)
+            case trace.ParserError():
+                self.parser_error = event.error
+            case trace.Entered():
+                self._entered(event)
+            case trace.Condition():
+                self.current = None
+                text = " ".join(event.source.split())
+                self.branch = f"{text} is {'true' if event.result else 'false'}" if text else ""
+            case trace.Lookup():
+                self.current = None
+                if not event.table.startswith(_INTERNAL) and event.table not in self.owner.secret:
+                    self.current = self.owner.table_step(event, self.segment)
+                    self.steps.append(self.current)
+            case trace.Action():
+                if self.current is not None and not self.current.action:
+                    values = {a.name: a.value for a in event.arguments}
+                    self.current.action = call_words(
+                        short(event.action), values, self.owner.ports
+                    )
+            case trace.Write():
+                self._write(event.field, event.value)
+            case _:
+                self._rare(event)
 
-    def _on_state(self, name: str) -> None:
-        if name == "start":
-            self.states, self.headers = [], []
-        self.states.append(name)
+    def _rare(self, event: trace.TraceEvent) -> None:
+        match event:
+            case trace.Validity():
+                self._effect(f"{event.header} {'added' if event.valid else 'removed'}")
+            case trace.HeaderCopy():
+                self._effect(f"{event.to} = {event.source}" if event.valid else f"{event.to} removed")
+            case trace.Exit():
+                self._effect("exit")
+            case trace.MarkToDrop():
+                self._drop_decided()
+            case trace.Drop():
+                if event.where != "egress" or not self.in_copy:
+                    self._drop_decided()
+                self.current = None
+            case trace.Metered():
+                color = ("green", "yellow", "red")[event.color]
+                self._effect(f"meter {short(event.meter)} says {color}")
+            case trace.GroupPick():
+                self._effect(f"group {event.group} of {short(event.profile)}, hash {event.hash}")
+            case trace.MemberRun():
+                self._effect(f"member {event.member} of {short(event.profile)}")
+            case trace.Register():
+                verb = "becomes" if event.written else "is"
+                self._effect(f"{short(event.register)}[{event.index}] {verb} {event.value}")
+            case trace.Clone():
+                there = "" if event.copies is not None else ", which does not exist"
+                self._outcome(f"a copy goes to clone session {event.session}{there}")
+            case trace.Multicast():
+                ports = ", ".join(port_text(port, self.owner.ports) for port, _ in event.copies)
+                self._outcome(f"copies to multicast group {event.group}: ports {ports or 'none'}")
+            case trace.Recirculate():
+                self._outcome("recirculated: it enters this switch anew")
+            case trace.Resubmit():
+                self._outcome("resubmitted: it enters this switch anew")
+            case trace.Digest():
+                self._outcome(f"a digest {short(event.digest)} goes to the controller")
+            case trace.Fault():
+                self._outcome(f"fault: {event.text}")
+            case trace.Log():
+                self._effect(f"log: {event.text}")
+            case _:
+                pass  # counters, checksums, truncation and sending say nothing new
 
-    def _on_extract(self, header: str, *_: Any) -> None:
-        self.headers.append(header)
-
-    def _on_parser_error(self, error: Any, *_: Any) -> None:
-        self.parser_error = str(error)
-
-    def _on_pipeline(self, name: str, port: int, *_: Any) -> None:
-        if name == "ingress":
-            self.passes += 1
-            text = ", ".join(self.headers) or "nothing"
-            if self.parser_error:
-                text += f"; parser error {self.parser_error}"
-            again = f" (pass {self.passes})" if self.passes > 1 else ""
-            step = Step(PARSER, f"parsed {text}{again}")
-            step.effects = [f"state {state}" for state in self.states]
-            self.steps.append(step)
-            self.reason = None
-            self.reason_text = ""
+    def _entered(self, event: trace.Entered) -> None:
         self.current = None
         self.branch = ""
-
-    def _on_condition(self, name: str, value: bool) -> None:
-        self.current = None
-        text = self.owner.condition(name)
-        self.branch = f"{text} is {'true' if value else 'false'}" if text else ""
-
-    def _on_table(self, name: str, key: Any, found: Any, *_: Any) -> None:
-        table = short(name)
-        if name.startswith(_INTERNAL):
-            self.current = None
+        self.in_copy = "clone" in event.source
+        if event.pipeline != "ingress":
             return
-        step = Step(TABLE, "", table=table, segment=self.segment)
-        step.keys = self.owner.keys(table, key)
-        decoded = self.owner.entry(table, found)
-        step.hit = decoded is not None
-        if decoded is not None:
-            graph, entry = decoded
-            step.graph, step.priority = graph, entry.priority
-            step.nf, step.rule = split_origin(entry.origin)
-            schema = self.owner.schema
-            step.match = key_words(schema.tables[table], entry, self.owner.ports)
+        self.passes += 1
+        text = ", ".join(self.headers) or "nothing"
+        if self.parser_error:
+            text += f"; parser error {self.parser_error}"
+        again = f" (pass {self.passes})" if self.passes > 1 else ""
+        step = Step(PARSER, f"parsed {text}{again}")
+        step.effects = [f"state {state}" for state in self.states]
         self.steps.append(step)
-        self.current = step
+        self.reason = None
+        self.reason_text = ""
+        self.segment = 0
 
-    def _on_action(self, name: str, args: Any, *_: Any) -> None:
-        if self.current is not None and not self.current.action:
-            self.current.action = self.owner.call(name, tuple(args))
-
-    def _on_set(self, name: str, value: Any) -> None:
+    def _write(self, name: str, value: int) -> None:
+        if not self.passes:
+            return  # the parser's: the keys of tables show what matters of it
         plain = field_name(name)
-        local = plain.removeprefix("meta.")
-        if local.startswith(_HIDDEN):
+        if plain.removeprefix("meta.").startswith(_HIDDEN):
             return
-        if plain == "meta.segment" and isinstance(value, int):
+        if plain == "meta.segment":
             self.segment = value
         if plain == "meta.drop" and value == 1:
             self._drop_decided()
         if name.startswith("scalars.") and not name.startswith(_META[:2]):
             return  # a block's own local
         self._effect(self.owner.set_text(name, value))
-
-    def _on_valid(self, header: str) -> None:
-        self._effect(f"{header} added")
-
-    def _on_invalid(self, header: str) -> None:
-        self._effect(f"{header} removed")
-
-    def _on_mark_to_drop(self, *_: Any) -> None:
-        self._drop_decided()
-
-    def _on_exit(self, *_: Any) -> None:
-        self._effect("exit")
-
-    def _on_drop(self, where: str = "", *_: Any) -> None:
-        if where != "ingress" or self.reason is None:
-            self._drop_decided()
-        self.current = None
-
-    def _on_clone(self, where: str, session: Any, copies: Any, *_: Any) -> None:
-        self._outcome(f"a copy goes to clone session {session}")
-
-    def _on_multicast(self, group: Any, copies: Any, *_: Any) -> None:
-        ports = ", ".join(port_text(port, self.owner.ports) for port, _ in copies)
-        self._outcome(f"copies to multicast group {group}: ports {ports}")
-
-    def _on_recirculate(self, *_: Any) -> None:
-        self._outcome("recirculated: it enters this switch anew")
-
-    def _on_resubmit(self, *_: Any) -> None:
-        self._outcome("resubmitted: it enters this switch anew")
 
     def _effect(self, text: str) -> None:
         if self.current is not None:
@@ -316,35 +330,29 @@ class _Reader:
             return
         if self.current is not None:
             self.reason = self.current
-        elif self.branch:
+        elif "drop" not in self.branch:
             self.reason_text = self.branch
 
     def finish(self, frame: bytes, sent: Sequence[Sent]) -> tuple[list[Step], str]:
         """All steps, and the verdict."""
-        if sent:
-            told = [
-                f"leaves by port {port_text(s.port, self.owner.ports)}"
-                + (f" with {'; '.join(changed)}" if (changed := changes(frame, s.frame)) else "")
-                for s in sent
-            ]
-            verdict = "; ".join(told)
-        elif self.passes and any("clone session" in s.text for s in self.steps):
-            verdict = "dropped; " + self._why()
-        else:
-            verdict = f"dropped: {self._why()}"
         if not sent:
+            verdict = f"dropped: {self._why()}"
             self._outcome(verdict)
-        return self.steps, verdict
+            return self.steps, verdict
+        told = [
+            f"leaves by port {port_text(s.port, self.owner.ports)}"
+            + (f" with {'; '.join(changed)}" if (changed := changes(frame, s.frame)) else "")
+            for s in sent
+        ]
+        return self.steps, "; ".join(told)
 
     def _why(self) -> str:
         if self.parser_error and self.reason is None:
             return f"the frame is malformed ({self.parser_error})"
         step = self.reason
         if step is not None:
-            how = (
-                f"{step.origin} says {step.action}" if step.hit else f"no entry hit: {step.action}"
-            )
-            return f"{step.table}: {how}"
+            how = f"{step.origin} says" if step.hit else "no entry matches, so"
+            return f"{step.table}: {how} {step.action}"
         if self.reason_text:
             return f"because {self.reason_text}"
         return "no table said where it goes"
@@ -369,33 +377,9 @@ def visit_json(visit: Visit) -> dict[str, object]:
     }
 
 
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
-
-
-def _program(device_config: bytes) -> Mapping[str, Any]:
-    return json.loads(device_config)
-
-
-def _conditions(device_config: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pipeline in _program(device_config).get("pipelines", ()):
-        for item in pipeline.get("conditionals", ()):
-            source = item.get("source_info", {}).get("source_fragment", "")
-            found[item["name"]] = " ".join(source.split())
-    return found
-
-
-def _action_params(device_config: bytes) -> dict[str, tuple[str, ...]]:
-    return {
-        action["name"]: tuple(p["name"] for p in action.get("runtime_data", ()))
-        for action in _program(device_config).get("actions", ())
-    }
-
-
 def _widths(device_config: bytes) -> dict[str, int]:
     """Width in bits of every field by `header.field`."""
-    program = _program(device_config)
+    program: Mapping[str, Any] = json.loads(device_config)
     types = {t["name"]: t for t in program.get("header_types", ())}
     found: dict[str, int] = {}
     for header in program.get("headers", ()):

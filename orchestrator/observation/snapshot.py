@@ -55,7 +55,7 @@ def read_snapshot(client: SwitchClient) -> Snapshot:
             f"{client.name}: the switch does not give its program away, and it is none of the "
             "shipped ones (told by its cookie); use --bundle FILE"
         )
-    secret = _secret_tables(config.p4info)
+    secret = secret_tables(config.p4info)
     entities: list[p4r.Entity] = []
     for wanted, needed in _questions(config.p4info):
         try:
@@ -65,8 +65,6 @@ def read_snapshot(client: SwitchClient) -> Snapshot:
                 raise
             continue  # a switch that cannot read these has none that matter to tables
         entities += [e for e in found if e.table_entry.table_id not in secret]
-    for entity in entities:
-        entity.table_entry.ClearField("counter_data") if entity.HasField("table_entry") else None
     return Snapshot(client.name, client.address, config.p4info, device_config, tuple(entities))
 
 
@@ -147,7 +145,7 @@ def _questions(p4info: p4i.P4Info) -> Iterator[tuple[p4r.Entity, bool]]:
             yield default, False
 
 
-def _secret_tables(p4info: p4i.P4Info) -> set[int]:
+def secret_tables(p4info: p4i.P4Info) -> set[int]:
     """Tables whose entries carry sampling keys."""
     secret = {
         a.preamble.id for a in p4info.actions if SECRETS <= {param.name for param in a.params}

@@ -94,9 +94,11 @@ def value_text(name: str, bits: int, value: int) -> str:
         return segment_words(value)
     if bits == 0:
         return value.to_bytes((value.bit_length() + 7) // 8, "big").decode(errors="replace")
-    if bits == 32 and plain not in _NUMBERS:
+    if plain == "l4":
+        return _L4.get(value, str(value))
+    if bits == 32 and _is_address(plain):
         return str(ipaddress.IPv4Address(value))
-    if bits == 48 and plain not in _NUMBERS:
+    if bits == 48 and _is_address(plain):
         return mac_text(value)
     if bits == 128:
         small = value < 1 << 32
@@ -104,8 +106,12 @@ def value_text(name: str, bits: int, value: int) -> str:
     return str(value)
 
 
-_NUMBERS = frozenset({"label", "arrival_us", "ingress_us", "seq_no", "ack_no", "timestamp_us"})
-"""Fields of 32 or 48 bits that are no addresses."""
+_ADDRESS_WORDS = ("addr", "src", "dst", "mac", "target", "device", "next_hop", "ip")
+
+
+def _is_address(plain: str) -> bool:
+    """Whether a field of 32 or 48 bits is an address, by its name."""
+    return any(word in plain.lower() for word in _ADDRESS_WORDS)
 
 
 def port_text(port: int, ports: Ports) -> str:

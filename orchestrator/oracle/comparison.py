@@ -50,6 +50,8 @@ class Comparator:
         ]
         self._backends: dict[tuple[int, Socket], frozenset[Socket]] = {}
         """By protocol and backend: all backends of the services that it belongs to."""
+        self._fellows: dict[tuple[int, int], frozenset[tuple[int, int]]] = {}
+        """By a backend's address: the addresses of all backends of its services."""
         for function in functions:
             if isinstance(function, L4LoadBalancer):
                 self._learn_services(function)
@@ -65,6 +67,9 @@ class Comparator:
             for socket in sockets:
                 known = self._backends.get((protocol, socket), frozenset())
                 self._backends[protocol, socket] = known | sockets
+            addresses = frozenset(b.address for b in service.backends)
+            for address in addresses:
+                self._fellows[address] = self._fellows.get(address, frozenset()) | addresses
 
     def equivalent(self, expected: Sequence[Delivery], actual: Sequence[Delivery]) -> bool:
         """Whether `difference` finds none."""
@@ -94,6 +99,7 @@ class Comparator:
         )
         if same_kind and wanted.version:
             self._follow_mapping(wanted, got)
+            self._follow_backend(wanted, got)
             host = self._follow_choice(wanted, got, host, actual[0])
         if host != actual[0]:
             raise Differs(f"expected at {host}, got at {actual[0]}")
@@ -152,6 +158,16 @@ class Comparator:
 
     # Load balancer
 
+    def _follow_backend(self, wanted: Packet, got: Packet) -> None:
+        """What a backend sends under its own address (an ICMP error, a later fragment) comes from the
+        chosen one: rewrite `wanted` to it."""
+        mine, its = (wanted.version, wanted.src), (got.version, got.src)
+        if mine == its or its not in self._fellows.get(mine, ()):
+            return
+        if wanted.quotes_l4 and wanted.quoted_dst == wanted.src:
+            wanted.rewrite_quoted(dst=got.src, port=wanted.quoted_ports[1])
+        wanted.rewrite(src=got.src)
+
     def _follow_choice(self, wanted: Packet, got: Packet, host: str, actual_host: str) -> str:
         """Rewrite `wanted` to the actual backend; the host that is then expected."""
         if not (wanted.has_ports and got.has_ports):
@@ -164,7 +180,9 @@ class Comparator:
         if choices is None:
             return host
         if chosen not in choices:
-            raise Differs(f"{address_text(chosen[:2])} port {chosen[2]} is no backend of the service")
+            raise Differs(
+                f"{address_text(chosen[:2])} port {chosen[2]} is no backend of the service"
+            )
         key = (protocol, client, backend)
         new_connection = wanted.tcp_flags is not None and wanted.tcp_flags & SYN
         if not new_connection and self._choices.get(key, chosen) != chosen:

@@ -21,7 +21,12 @@ _CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
 
 
 def ethernet(
-    payload: bytes, ether_type: int, *, src: int, dst: int = GATEWAY_MAC, vlans: tuple[int, ...] = ()
+    payload: bytes,
+    ether_type: int,
+    *,
+    src: int,
+    dst: int = GATEWAY_MAC,
+    vlans: tuple[int, ...] = (),
 ) -> bytes:
     """An Ethernet frame; `vlans` are tag control words, outermost first (all 0x8100)."""
     tags = b"".join(struct.pack("!HH", 0x8100, tci) for tci in vlans)

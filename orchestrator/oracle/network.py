@@ -128,19 +128,18 @@ class ReferenceNetwork:
     def _deliver(self, packet: Packet, endpoint: str) -> Iterator[Delivery]:
         """docs/architecture.md, 'Delivery at an endpoint'."""
         hosts = self.graph.endpoints[endpoint].hosts
-        by_mac = self._host_of_mac.get(packet.eth_dst)
-        if by_mac in hosts and by_mac is not None:
+        receivers: tuple[str, ...] = ()
+        by_mac = self._host_of_mac.get(packet.eth_dst, "")
+        if by_mac in hosts:
             receivers = (by_mac,)
         elif packet.eth_dst >> 40 & 1:
             receivers = hosts
-        else:
-            receivers = ()
-            if packet.eth_dst == GATEWAY_MAC and packet.version:
-                owner = self._host_of_address.get((packet.version, packet.dst))
-                if owner in hosts and owner is not None:
-                    receivers = (owner,)
-                    packet.eth_dst = self._hosts[owner].mac
-                    packet.eth_src = GATEWAY_MAC
+        elif packet.eth_dst == GATEWAY_MAC and packet.version:
+            owner = self._host_of_address.get((packet.version, packet.dst), "")
+            if owner in hosts:
+                receivers = (owner,)
+                packet.eth_dst = self._hosts[owner].mac
+                packet.eth_src = GATEWAY_MAC
         verdict = f"delivered to {', '.join(receivers)}" if receivers else "no such host: dropped"
         self.trace.append(Step(endpoint, verdict))
         for receiver in receivers:

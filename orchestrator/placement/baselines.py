@@ -65,7 +65,9 @@ class _State:
     def cores_at(self, pool: str, server: str, extra: str = "") -> int:
         """Cores of a pool on a server, with one task more; 0 when it has none there."""
         tasks = [
-            t for t in self.problem.pool_tasks[pool] if self.device_of.get(t) == server or t == extra
+            t
+            for t in self.problem.pool_tasks[pool]
+            if self.device_of.get(t) == server or t == extra
         ]
         if not tasks:
             return 0

@@ -7,6 +7,7 @@ placement keeps to the model's rules (not that the rules are the network's).
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from fractions import Fraction
 
@@ -98,7 +99,7 @@ class _Check:
                 if end != wanted:
                     self.found.append(f"the way {arc.source} -> {arc.target} misses {wanted}")
             path = self._path(index)
-            for step in zip(path, path[1:], strict=False):
+            for step in itertools.pairwise(path):
                 if step not in self.capacity:
                     self.found.append(f"there is no link {step[0]} -> {step[1]}")
             middle = path[1:-1]
@@ -183,7 +184,7 @@ class _Check:
         for index, arc in enumerate(self.problem.arcs):
             path = self._path(index)
             rate = sum(self.solution.rate_of[c] for c in arc.chains)
-            for step in zip(path, path[1:], strict=False):
+            for step in itertools.pairwise(path):
                 load[step] += rate
         for step, rate in load.items():
             free = self.capacity[step] - self.problem.link_taken.get(step, 0)
@@ -198,34 +199,28 @@ class _Check:
         for name, chain in self.problem.chains.items():
             if chain.max_latency_us is None:
                 continue
-            arcs = [(i, a) for i, a in enumerate(self.problem.arcs) if name in a.chains]
-            memo: dict[str, float] = {}
-
-            def arrival(
-                node: str,
-                name: str = name,
-                arcs: list[tuple[int, object]] = arcs,  # type: ignore[assignment]
-                memo: dict[str, float] = memo,
-            ) -> float:
-                if node not in memo:
-                    memo[node] = max(
-                        (
-                            arrival(a.source) + self._spent_us(a.source, name) + self._way_us(i)
-                            for i, a in arcs  # type: ignore[misc]
-                            if a.target == node
-                        ),
-                        default=0.0,
-                    )
-                return memo[node]
-
-            sources = {a.source for _, a in arcs}
-            ends = set(chain.ends) or {a.target for _, a in arcs if a.target not in sources}
-            last = max((arrival(e) + self._spent_us(e, name) for e in ends), default=0.0)
+            last = self._last_arrival_us(name)
             total = chain.base_latency_us + last
             if total > chain.max_latency_us + 0.01:
                 self.found.append(
                     f"chain {name}: {total:g} us, at most {chain.max_latency_us} allowed"
                 )
+
+    def _last_arrival_us(self, chain: str) -> float:
+        """The longest way of a chain, without its access links: relaxed until nothing changes."""
+        arcs = [(i, a) for i, a in enumerate(self.problem.arcs) if chain in a.chains]
+        arrival = {node: 0.0 for _, a in arcs for node in (a.source, a.target)}
+        changed = True
+        while changed:
+            changed = False
+            for i, arc in arcs:
+                start = arrival[arc.source] + self._spent_us(arc.source, chain)
+                reached = start + self._way_us(i)
+                if reached > arrival[arc.target] + 1e-9:
+                    arrival[arc.target], changed = reached, True
+        left = {a.source for _, a in arcs}
+        ends = self.problem.chains[chain].ends or tuple(n for n in arrival if n not in left)
+        return max((arrival[e] + self._spent_us(e, chain) for e in ends if e in arrival), default=0.0)
 
     def _spent_us(self, node: str, chain: str) -> float:
         if node.startswith("@"):
@@ -240,5 +235,5 @@ class _Check:
         path = self._path(index)
         return sum(
             self.delay_us[a, b] + (self.problem.switch_latency_us if b in self.switches else 0)
-            for a, b in zip(path, path[1:], strict=False)
+            for a, b in itertools.pairwise(path)
         )

@@ -275,7 +275,10 @@ class _Builder:
             for unit in part.cuts.units.values():
                 if unit.nf:
                     tasks[part.prefix + unit.nf].append(part.prefix + unit.id)
-        named = [*self.rules.pinned, *(n for p in (*self.rules.apart, *self.rules.together) for n in p)]
+        named = [
+            *self.rules.pinned,
+            *(n for p in (*self.rules.apart, *self.rules.together) for n in p),
+        ]
         problems = [f"placement rule: no NF '{n}' in the graph" for n in named if n not in tasks]
         problems += [
             f"placement rule: no device '{d}' in {self.topology.name}"

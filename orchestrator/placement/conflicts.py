@@ -32,7 +32,7 @@ def explain(problem: Problem, *, seconds_each: float = 5.0) -> Conflict:
     limits = Limits(seconds=seconds_each)
     literals = {name: group.literal for name, group in built.groups.items()}
 
-    def solve(names: Iterable[str]) -> tuple[int, list[str]]:
+    def solve(names: Iterable[str]) -> tuple[cp_model.CpSolverStatus, list[str]]:
         built.model.clear_assumptions()
         chosen = {literals[n].index: n for n in names}
         built.model.add_assumptions([literals[n] for n in chosen.values()])
@@ -47,9 +47,7 @@ def explain(problem: Problem, *, seconds_each: float = 5.0) -> Conflict:
     if status != cp_model.INFEASIBLE:
         return Conflict((), (), irreducible=False)
     needed = core
-    if needed and solve(needed)[0] != cp_model.INFEASIBLE:
-        needed = list(literals)
-    elif not needed:
+    if (needed and solve(needed)[0] != cp_model.INFEASIBLE) or not needed:
         needed = list(literals)
     decided = True
     for name in list(needed):

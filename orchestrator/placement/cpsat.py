@@ -31,7 +31,7 @@ from orchestrator.placement.problem import (
     trees_between,
 )
 
-Linear = cp_model.LinearExprT
+Linear = cp_model.LinearExpr | int
 KBIT = 1000
 MILLI = 1000
 _SHORT_SCALE = 10**9
@@ -117,7 +117,8 @@ class Model:
             if pool is not None and pool.one_server:
                 leader[pool.name] = task.id
             guard = self._group(
-                f"devices:{task.id}", lambda label=task.label or task.id: f"{label}: no device can run it"
+                f"devices:{task.id}",
+                lambda label=task.label or task.id: f"{label}: no device can run it",
             )
             if guard and not task.candidates:
                 self.model.add_bool_or([~guard[0]])
@@ -255,9 +256,7 @@ class Model:
                 for d in self.problem.devices.values()
                 if d.kind == kind
             )
-            total = sum(
-                t.needs.get(kind, {}).get(resource, 0) for t in self.problem.tasks.values()
-            )
+            total = sum(t.needs.get(kind, {}).get(resource, 0) for t in self.problem.tasks.values())
             what = {SWITCH: f"table {resource}", SMARTNIC: "SmartNIC rules"}.get(kind, resource)
             return (
                 f"{what}: the largest element ({most}) needs {amounts[most]} entries, all that may "
@@ -352,14 +351,10 @@ class Model:
                     flows[chain, name, device] = done[key][device]
         return flows
 
-    def _pool_at(
-        self, pool: str, server: str, flows: dict[tuple[str, str, str], Linear]
-    ) -> None:
+    def _pool_at(self, pool: str, server: str, flows: dict[tuple[str, str, str], Linear]) -> None:
         """cores[pool,server]: enough cycles for the pool's tasks there."""
         problem, spec = self.problem, self.problem.pools[pool]
-        tasks = [
-            problem.tasks[t] for t in problem.pool_tasks[pool] if (t, server) in self.on
-        ]
+        tasks = [problem.tasks[t] for t in problem.pool_tasks[pool] if (t, server) in self.on]
         device = problem.devices[server]
         literals = {self.on[t.id, server].index: self.on[t.id, server] for t in tasks}
         need = self._group(f"need:{pool}", lambda: self.need_words(pool))
@@ -681,6 +676,8 @@ class Model:
         """A solver with fixed seed; deterministic: one worker and deterministic time."""
         solver = cp_model.CpSolver()
         solver.parameters.random_seed = limits.seed
+        # Its handler would leave SIGINT at SIG_DFL: Ctrl-C would then kill without undoing anything.
+        solver.parameters.catch_sigint_signal = False
         if limits.deterministic:
             solver.parameters.num_workers = 1
             solver.parameters.max_deterministic_time = seconds
@@ -794,9 +791,7 @@ class Model:
                 loads = [solver.value(self.share[pool, server, c]) for c in used]
                 total = sum(loads)
                 given += [
-                    CoreShare(
-                        server, device.core_number(c), n / total if total else 1 / len(used)
-                    )
+                    CoreShare(server, device.core_number(c), n / total if total else 1 / len(used))
                     for c, n in zip(used, loads, strict=True)
                     if n or not total
                 ]

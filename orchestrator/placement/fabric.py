@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass
 
@@ -108,7 +109,7 @@ class Fabric:
 
     def latency_us(self, path: tuple[str, ...]) -> int:
         """Propagation along a path."""
-        return sum(self.link(a, b).latency_us for a, b in zip(path, path[1:], strict=False))
+        return sum(self.link(a, b).latency_us for a, b in itertools.pairwise(path))
 
     def _distances(self, root: str) -> dict[str, int]:
         distance = {root: 0}

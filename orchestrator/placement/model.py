@@ -75,9 +75,7 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
     """The plan of one graph in a solution."""
     prefix, cuts = part.prefix, part.cuts
     grouped = {u for group in cuts.groups for u in group.units}
-    switch_of = {
-        u: solution.device_of[prefix + u] for u in cuts.units if u not in grouped
-    }
+    switch_of = {u: solution.device_of[prefix + u] for u in cuts.units if u not in grouped}
     cores_of = tuple(
         tuple(Core(c.server, c.core) for c in solution.cores_of[f"{prefix}group{i}"])
         for i in range(len(cuts.groups))
@@ -87,8 +85,11 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
     for arc, way in zip(problem.arcs, solution.ways, strict=True):
         ids = (arc.source, arc.target)
         own = any(n.startswith(prefix) and not n.startswith("@") for n in ids)
-        if not own or (arc.source in problem.tasks and problem.tasks[arc.source].pool
-                       and way.source == way.target):
+        if not own or (
+            arc.source in problem.tasks
+            and problem.tasks[arc.source].pool
+            and way.source == way.target
+        ):
             continue
         source, target = (n if n.startswith("@") else n.removeprefix(prefix) for n in ids)
         tree_of[source, target] = way.tree

@@ -6,6 +6,7 @@ Units: rates in bit/s, latencies in us, cycles per packet, cycles/s per core, en
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,9 +75,7 @@ class Task:
     id: str
     candidates: tuple[str, ...]
     pool: str = ""
-    needs: Mapping[str, Mapping[str, int]] = field(
-        default_factory=dict[str, Mapping[str, int]]
-    )
+    needs: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
     cycles: Mapping[str, float] = field(default_factory=dict[str, float])
     replicable: bool = True
     label: str = ""
@@ -233,8 +232,10 @@ class Stage:
     @property
     def gap(self) -> float:
         """|value - bound| relative to the value; 0 when both are 0."""
-        return abs(self.value - self.bound) / max(abs(self.value), 1e-9) if self.value else abs(
-            self.bound
+        return (
+            abs(self.value - self.bound) / max(abs(self.value), 1e-9)
+            if self.value
+            else abs(self.bound)
         )
 
 
@@ -264,7 +265,7 @@ def links_of(problem: Problem, way: Way) -> tuple[tuple[str, str], ...]:
     if source == target:
         return ()
     path = problem.fabric.path(source, target, way.tree)
-    return tuple(zip(path, path[1:], strict=False))
+    return tuple(itertools.pairwise(path))
 
 
 def trees_between(problem: Problem, source: str, target: str) -> tuple[int, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import networkx as nx
 
-from orchestrator.compiler.cuts import Functions
-from orchestrator.model.cuts import SERVER, Cuts
+from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.plan import Core
 from orchestrator.targets.pipeline import Pipeline

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from finsy.proto import p4d, p4i, p4r, rpc_code
+from finsy.proto import p4d, p4i, p4r, p4t, rpc_code
 
 from orchestrator.softswitch.entity_errors import EntityError
 from orchestrator.softswitch.packetmeta import canonical
@@ -22,7 +22,7 @@ MAX_PENDING = 1024
 
 
 def encode_sample(
-    spec: p4i.P4DataTypeSpec, types: p4i.P4TypeInfo, values: Iterator[int], out: p4d.P4Data
+    spec: p4t.P4DataTypeSpec, types: p4t.P4TypeInfo, values: Iterator[int], out: p4d.P4Data
 ) -> None:
     """Values in order into the shape that P4Info gives the digest's type."""
     which = spec.WhichOneof("type_spec")
@@ -51,7 +51,7 @@ class DigestQueue:
     def __init__(
         self,
         info: p4i.Digest,
-        types: p4i.P4TypeInfo,
+        types: p4t.P4TypeInfo,
         clock: Callable[[], int],
         send: Callable[[p4r.DigestList], None],
     ) -> None:
@@ -140,5 +140,6 @@ class DigestQueue:
             self._known.clear()
             self._unacked.clear()
             return
-        self.config = p4r.DigestEntry()
-        self.config.CopyFrom(e)
+        config = p4r.DigestEntry()
+        config.CopyFrom(e)
+        self.config = config

@@ -41,7 +41,6 @@ from orchestrator.softswitch.tables import (
     TernaryEntry,
     TernaryTable,
 )
-
 from orchestrator.softswitch.valuesets import ValueSetCodec
 
 if TYPE_CHECKING:
@@ -1410,6 +1409,56 @@ class EntityStore:
             raise chosen[0].error(NOT_FOUND, "it is not configured; INSERT configures it")
         return iter([p4r.Entity(digest_entry=d.config) for d in chosen if d.config is not None])
 
+    def snapshot(self) -> Iterator[p4r.Update]:
+        """Updates that bring a store without entries to this one's state, in a valid order."""
+        asked: list[p4r.Entity] = [
+            p4r.Entity(action_profile_member=p4r.ActionProfileMember()),
+            p4r.Entity(action_profile_group=p4r.ActionProfileGroup()),
+        ]
+        for codec in self.tables.values():
+            if codec.immutable:
+                continue
+            entity = p4r.Entity()
+            entity.table_entry.table_id = codec.id
+            if codec.counter_id:
+                entity.table_entry.counter_data.SetInParent()
+            if codec.meter_id:
+                entity.table_entry.meter_config.SetInParent()
+            asked.append(entity)
+        for message in ("multicast_group_entry", "clone_session_entry"):
+            entity = p4r.Entity()
+            getattr(entity.packet_replication_engine_entry, message).SetInParent()
+            asked.append(entity)
+        asked.append(p4r.Entity(digest_entry=p4r.DigestEntry()))
+        for entity in asked:
+            for found in self.read(entity):
+                yield p4r.Update(type=INSERT, entity=found)
+        for codec in self.tables.values():
+            miss = codec.table.miss
+            if codec.const_default or codec.profile is not None:
+                continue
+            if (miss.a, miss.args) != codec.default or miss.extra is not None:
+                entity = p4r.Entity()
+                codec.encode(miss, False, entity)
+                yield p4r.Update(type=MODIFY, entity=entity)
+        for ident, (_, cells) in self.meters.items():
+            for index in cells.cells:
+                entity = p4r.Entity(meter_entry=p4r.MeterEntry(meter_id=ident))
+                entity.meter_entry.index.index = index
+                yield from self.modifications(entity)
+        for ident in self.value_sets:
+            yield from self.modifications(
+                p4r.Entity(value_set_entry=p4r.ValueSetEntry(value_set_id=ident))
+            )
+        for ident in self.registers:
+            yield from self.modifications(
+                p4r.Entity(register_entry=p4r.RegisterEntry(register_id=ident))
+            )
+
+    def modifications(self, asked: p4r.Entity) -> Iterator[p4r.Update]:
+        for found in self.read(asked):
+            yield p4r.Update(type=MODIFY, entity=found)
+
     # ---------------------------------------------------------------- time
 
     def timed_out(self, now: int) -> list[p4r.TableEntry]:
@@ -1431,10 +1480,9 @@ class EntityStore:
         return out
 
     def read_counters(self, e: p4r.CounterEntry) -> Iterator[p4r.Entity]:
-        if e.counter_id:
-            chosen = [self.counter_cells(e.counter_id)]
-        else:
-            chosen = list(self.counters.values())
+        chosen = (
+            [self.counter_cells(e.counter_id)] if e.counter_id else list(self.counters.values())
+        )
         only: int | None = None
         if e.HasField("index"):
             for counter, packets, _ in chosen:
@@ -1483,10 +1531,9 @@ class EntityStore:
                 yield entity
 
     def read_registers(self, e: p4r.RegisterEntry) -> Iterator[p4r.Entity]:
-        if e.register_id:
-            chosen = [self.register_cells(e.register_id)]
-        else:
-            chosen = list(self.registers.values())
+        chosen = (
+            [self.register_cells(e.register_id)] if e.register_id else list(self.registers.values())
+        )
         only: int | None = None
         if e.HasField("index"):
             for register, cells, _ in chosen:

@@ -397,6 +397,9 @@ class _Reader:
                 )
             target = k["target"]
             header, field = (target, "$valid$") if isinstance(target, str) else target
+            if not isinstance(header, str):
+                self.refuse(where, "a header picked at run time as key")
+                continue
             width = 1
             if field != "$valid$":
                 found = [f for f in headers[header].type.fields if f.name == field]
@@ -494,6 +497,10 @@ class _Reader:
         headers: dict[str, Header] = {}
         by_id: dict[int, str] = {}
         for i, h in enumerate(raw["headers"]):
+            if h["header_type"] not in types:
+                raise UnsupportedFeature(
+                    f"BMv2 JSON: headers.{h['name']}: no header type '{h['header_type']}'"
+                )
             headers[h["name"]] = Header(h["name"], types[h["header_type"]], h["metadata"], i)
             by_id[h["id"]] = h["name"]
         stacks: dict[str, Stack] = {}

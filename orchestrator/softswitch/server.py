@@ -21,11 +21,13 @@ from finsy.proto import p4i, p4r, p4r_grpc, rpc_code, rpc_status
 from google.protobuf import any_pb2
 
 from orchestrator.errors import OrchestratorError, SwitchError
-from orchestrator.softswitch.entities import EntityError, WriteError
+from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.switch import Pipeline, SoftSwitch
 
 API_VERSION = "1.4.0"
 MAX_CONNECTIONS = 16
+TICK_S = 0.1
+"""How often digests and idle timeouts are looked at; their timeouts are no finer."""
 MAX_QUEUED = 8192
 """Stream messages queued for one controller; more (it does not read) are dropped."""
 READ_CHUNK = 1000
@@ -50,13 +52,14 @@ class TlsFiles:
 class Connection:
     """A controller's stream; `queue` feeds the thread that writes it, None ends it."""
 
-    __slots__ = ("election_id", "failure", "ident", "queue")
+    __slots__ = ("election_id", "failure", "ident", "queue", "role")
 
     _idents = itertools.count(1)
 
     def __init__(self) -> None:
         self.ident = next(self._idents)
         self.election_id: int | None = None
+        self.role = ""
         self.queue: queue.SimpleQueue[p4r.StreamMessageResponse | None] = queue.SimpleQueue()
         self.failure: tuple[grpc.StatusCode, str] | None = None
 
@@ -71,7 +74,12 @@ def _refuse(context: grpc.ServicerContext, code: grpc.StatusCode, message: str) 
 
 
 class Arbiter:
-    """Who is primary: the stream with the highest election id (P4Runtime, 5)."""
+    """Who is primary of each role: the stream with the highest election id (P4Runtime, 5).
+
+    The empty role is the default one, with access to everything. Other roles
+    may write and read everything too, but not set the pipeline; what they
+    should leave alone is for controllers to agree on.
+    """
 
     def __init__(self, device_id: int) -> None:
         self.device_id = device_id
@@ -79,26 +87,45 @@ class Arbiter:
         self.lock = threading.Lock()
         self.dropped = 0
 
-    def primary(self) -> Connection | None:
-        return self.connections[0] if self.connections else None
+    def of_role(self, role: str) -> list[Connection]:
+        """The role's streams, the primary first."""
+        return [c for c in self.connections if c.role == role]
+
+    def primary(self, role: str = "") -> Connection | None:
+        return next((c for c in self.connections if c.role == role), None)
 
     def allows(self, request: Any) -> bool:
         """May this write through? Without any stream, only requests without an election id."""
         with self.lock:
-            primary = self.primary()
+            primary = self.primary(request.role)
             if primary is None:
-                return not request.HasField("election_id")
+                # Without any stream, requests without an election id or a role pass (as PI).
+                return (
+                    not request.HasField("election_id")
+                    and not request.role
+                    and not self.connections
+                )
             wanted = request.election_id.high << 64 | request.election_id.low
             return primary.election_id == wanted
 
     def arbitrate(self, connection: Connection, m: p4r.MasterArbitrationUpdate) -> None:
         """Take a stream's election id in; tells the streams that need to know."""
+        role = m.role.name
         election_id = m.election_id.high << 64 | m.election_id.low
         with self.lock:
             known = connection in self.connections
+            if known and connection.role != role:
+                raise EntityError(
+                    rpc_code.FAILED_PRECONDITION,
+                    f"this stream has role '{connection.role}' and cannot change to '{role}'; "
+                    "open another stream",
+                )
             if known and connection.election_id == election_id:
+                self.notify(connection)
                 return
-            if any(c is not connection and c.election_id == election_id for c in self.connections):
+            if any(
+                c is not connection and c.election_id == election_id for c in self.of_role(role)
+            ):
                 raise EntityError(
                     rpc_code.INVALID_ARGUMENT,
                     f"election id {election_id} is in use by another controller of device "
@@ -109,13 +136,14 @@ class Arbiter:
                     rpc_code.RESOURCE_EXHAUSTED,
                     f"{MAX_CONNECTIONS} controllers are connected, no more are accepted",
                 )
-            was_primary = known and self.primary() is connection
+            was_primary = known and self.primary(role) is connection
             if not known:
+                connection.role = role
                 self.connections.append(connection)
             connection.election_id = election_id
             self.connections.sort(key=lambda c: -(c.election_id or 0))
-            if (self.primary() is connection) != was_primary:
-                for c in self.connections:
+            if (self.primary(role) is connection) != was_primary:
+                for c in self.of_role(role):
                     self.notify(c)
             else:
                 self.notify(connection)
@@ -124,17 +152,19 @@ class Arbiter:
         with self.lock:
             if connection not in self.connections:
                 return
-            was_primary = self.primary() is connection
+            was_primary = self.primary(connection.role) is connection
             self.connections.remove(connection)
             if was_primary:
-                for c in self.connections:
+                for c in self.of_role(connection.role):
                     self.notify(c)
 
     def notify(self, connection: Connection) -> None:
-        primary = self.primary()
+        primary = self.primary(connection.role)
         assert primary is not None
         assert primary.election_id is not None
         update = p4r.MasterArbitrationUpdate(device_id=self.device_id)
+        if connection.role:
+            update.role.name = connection.role
         update.election_id.high = primary.election_id >> 64
         update.election_id.low = primary.election_id & 0xFFFFFFFFFFFFFFFF
         if connection is primary:
@@ -147,10 +177,11 @@ class Arbiter:
 
     def to_primary(self, message: p4r.StreamMessageResponse) -> None:
         with self.lock:
-            primary = self.primary()
-        if primary is None:
+            roles = {c.role for c in self.connections}
+            primaries = [p for role in roles if (p := self.primary(role)) is not None]
+        if not primaries:
             self.dropped += 1
-        else:
+        for primary in primaries:
             primary.send(message)
 
 
@@ -164,9 +195,17 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         self.saved: tuple[p4r.ForwardingPipelineConfig, Pipeline] | None = None
         self.config_lock = threading.Lock()
         switch.on_packet_in = self.packet_in
+        switch.on_digest = self.digest
+        switch.on_idle_timeout = self.idle_timeout
 
     def packet_in(self, packet: p4r.PacketIn) -> None:
         self.arbiter.to_primary(p4r.StreamMessageResponse(packet=packet))
+
+    def digest(self, digest: p4r.DigestList) -> None:
+        self.arbiter.to_primary(p4r.StreamMessageResponse(digest=digest))
+
+    def idle_timeout(self, notification: p4r.IdleTimeoutNotification) -> None:
+        self.arbiter.to_primary(p4r.StreamMessageResponse(idle_timeout_notification=notification))
 
     def check_device(self, request: Any, context: grpc.ServicerContext) -> None:
         if request.device_id != self.switch.device_id:
@@ -239,14 +278,14 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
             _refuse(
                 context,
                 grpc.StatusCode.INVALID_ARGUMENT,
-                "action is not set (valid: VERIFY, VERIFY_AND_SAVE, VERIFY_AND_COMMIT, COMMIT)",
+                "action is not set (valid: VERIFY, VERIFY_AND_SAVE, VERIFY_AND_COMMIT, COMMIT, "
+                "RECONCILE_AND_COMMIT)",
             )
-        if action == kind.RECONCILE_AND_COMMIT:
+        if request.role:
             _refuse(
                 context,
-                grpc.StatusCode.UNIMPLEMENTED,
-                "RECONCILE_AND_COMMIT is not implemented "
-                "(valid: VERIFY, VERIFY_AND_SAVE, VERIFY_AND_COMMIT, COMMIT)",
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"role '{request.role}' cannot set the pipeline; only the default role can",
             )
         with self.config_lock:
             if action == kind.COMMIT:
@@ -266,6 +305,13 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
             elif action == kind.VERIFY_AND_COMMIT:
                 self.saved = None
                 self.install(request.config, pipeline)
+            elif action == kind.RECONCILE_AND_COMMIT:
+                self.saved = None
+                try:
+                    self.switch.reconcile(pipeline, request.config.p4info)
+                except SwitchError as e:
+                    _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(e))
+                self.remember(request.config)
         return p4r.SetForwardingPipelineConfigResponse()
 
     def verify(
@@ -295,8 +341,12 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
 
     def install(self, config: p4r.ForwardingPipelineConfig, pipeline: Pipeline) -> None:
         self.switch.install(pipeline, config.p4info)
-        self.config = p4r.ForwardingPipelineConfig()
-        self.config.CopyFrom(config)
+        self.remember(config)
+
+    def remember(self, config: p4r.ForwardingPipelineConfig) -> None:
+        kept = p4r.ForwardingPipelineConfig()
+        kept.CopyFrom(config)
+        self.config = kept
 
     def GetForwardingPipelineConfig(
         self, request: p4r.GetForwardingPipelineConfigRequest, context: grpc.ServicerContext
@@ -379,8 +429,12 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                     f"this is device {self.switch.device_id}",
                 )
             self.arbiter.arbitrate(connection, request.arbitration)
-        elif which == "packet" and self.arbiter.primary() is connection:
+        elif which is None or self.arbiter.primary(connection.role) is not connection:
+            return
+        elif which == "packet":
             self.packet_out(request.packet, connection)
+        elif which == "digest_ack":
+            self.switch.ack_digest(request.digest_ack)
 
     def packet_out(self, packet: p4r.PacketOut, connection: Connection) -> None:
         switch = self.switch
@@ -427,6 +481,8 @@ class P4RuntimeServer:
 
     def __init__(self, switch: SoftSwitch, address: str, tls: TlsFiles | None = None) -> None:
         self.service = P4RuntimeService(switch)
+        self._stopped = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="p4runtime-tick", daemon=True)
         self.server = grpc.server(
             ThreadPoolExecutor(max_workers=2 * MAX_CONNECTIONS, thread_name_prefix="p4runtime"),
             options=(
@@ -467,10 +523,18 @@ class P4RuntimeServer:
 
     def start(self) -> None:
         self.server.start()
+        self._ticker.start()
+
+    def _tick(self) -> None:
+        while not self._stopped.wait(TICK_S):
+            self.service.switch.tick()
 
     def stop(self, grace: float = 0.5) -> None:
         """Stop listening; open streams end after `grace` seconds at most."""
+        self._stopped.set()
         self.server.stop(grace).wait()
+        if self._ticker.is_alive():
+            self._ticker.join()
 
     def preload(self, program: bytes, p4info: p4i.P4Info) -> None:
         """Install a pipeline at start, as if a controller had committed it."""

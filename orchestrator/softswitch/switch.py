@@ -354,6 +354,31 @@ class SoftSwitch:
             for profile in store.profiles.values():
                 profile.port_changed()
 
+    def reconcile(self, pipeline: Pipeline, p4info: p4i.P4Info) -> None:
+        """Install a pipeline and keep all entries; raises SwitchError if one does not fit it.
+
+        Counters, meters' buckets and digests in flight start anew; counts that
+        are stored with entries, registers and configurations stay.
+        """
+        if self._entities is None:
+            self.install(pipeline, p4info)
+            return
+        store = self.entity_store(pipeline, p4info)
+        with self.locked():
+            for update in self._entities.snapshot():
+                try:
+                    function, arguments = store.decode(update)
+                    function(*arguments)
+                except EntityError as e:
+                    raise SwitchError(
+                        f"RECONCILE_AND_COMMIT: an entry does not fit the new pipeline: {e.message}"
+                    ) from e
+            store.commit()
+            self.pipeline = pipeline
+            self.p4info = p4info
+            self.headers = ControllerHeaders(p4info)
+            self._entities = store
+
     @property
     def entities(self) -> EntityStore:
         """Entities of the loaded pipeline; raises SwitchError when there is none."""

@@ -144,8 +144,9 @@ class ValueSetCodec:
                 live.exact.add(values[0] if len(values) == 1 else values)
             else:
                 live.tests.append(tests)
-        self.stored = p4r.ValueSetEntry()
-        self.stored.CopyFrom(e)
+        stored = p4r.ValueSetEntry()
+        stored.CopyFrom(e)
+        self.stored = stored
 
     def read(self) -> p4r.Entity:
         entity = p4r.Entity()

@@ -1,7 +1,8 @@
 """L4 load balancer: connections to a virtual service go to its backends, and stay with them.
 
 Clients are outside, backends inside. A new connection's backend is chosen by weighted rendezvous
-hashing over the client's (address, port): when a backend comes or goes, only its own share moves.
+hashing over the client's (address, port): when a backend comes or goes, only its own share moves,
+and a SYN that opens the same connection again comes to the same backend.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from servernf.network_function import INSIDE, OUTSIDE, NetworkFunction, network_
 from servernf.packet import TCP, UDP, PacketView
 
 MAX_CONNECTIONS = 262_144
-_SYN, _RST, _ACK = 2, 4, 16
 _PROTOCOLS = {"tcp": TCP, "udp": UDP}
 _Flow = tuple[int, int, int, int, int, int]
 """(version, protocol, source address, source port, destination address, destination port)."""
@@ -89,7 +89,7 @@ class L4LoadBalancer(NetworkFunction):
             return
         flow = (version, protocol, packet.source, packet.source_port, destination, port)
         connection = self._forward.get(flow)
-        if connection is not None and (connection.expires_us <= now_us or _begins(packet)):
+        if connection is not None and connection.expires_us <= now_us:
             self._forget(flow)
             connection = None
         if connection is None:
@@ -130,10 +130,6 @@ class L4LoadBalancer(NetworkFunction):
         # Another virtual service may have taken the same backend for the same client since.
         if self._back.get(connection.back) is connection:
             del self._back[connection.back]
-
-
-def _begins(packet: PacketView) -> bool:
-    return packet.protocol == TCP and packet.data[packet.l4 + 13] & (_SYN | _ACK | _RST) == _SYN
 
 
 def choose(client: int, client_port: int, version: int, backends: list[Backend]) -> Backend:

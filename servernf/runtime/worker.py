@@ -46,7 +46,6 @@ TAG_BYTES = 38
 # next protocol; path; label.
 _TAG = struct.Struct("!Bx4s6xHHHI4xI")
 _MD1_ETHERNET = b"\x01\x03"
-_NO_CONFIG = json.dumps({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +217,7 @@ class Worker:
             instances = dict(tables.instances)
             for spec in nfs:
                 old = tables.instances.get(spec.name)
-                config = json.dumps(spec.config, sort_keys=True) if spec.config else _NO_CONFIG
+                config = json.dumps(dict(spec.config), sort_keys=True)
                 if old is not None and old.type_name == spec.type_name and old.config == config:
                     unchanged.append(spec.name)
                     continue

@@ -226,7 +226,11 @@ class Actions(Calculations):
     do_assume = do_assert
 
     def shift_stack(self, name: str, count: int, push: bool) -> None:
-        """push_front/pop_front: move elements by `count`, invalidate what is left."""
+        """push_front/pop_front: move elements by `count`, invalidate what is left.
+
+        BMv2 shifts by swapping and then invalidates, but to invalidate a union
+        does nothing there: what leaves a union stack comes in at its other end.
+        """
         if name in self.p.stacks:
             elements = [(e,) for e in self.p.stacks[name].elements]
         else:
@@ -244,11 +248,19 @@ class Actions(Calculations):
         else:
             moves = [(i, i + count) for i in range(size - count)]
             gone = range(size - count, size)
-        for dst, src in moves:
-            self.emit(f"{', '.join(names[dst])} = {', '.join(names[src])}")
-        for i in gone:
-            for header in elements[i]:
-                self.emit(f"{self.var(header, '$valid$')} = 0")
+        if name in self.p.union_stacks:
+            order = list(range(size))
+            for dst, src in moves:
+                order[dst], order[src] = order[src], order[dst]
+            if moves:
+                targets = ", ".join(v for i in range(size) for v in names[i])
+                self.emit(f"{targets} = {', '.join(v for i in order for v in names[i])}")
+        else:
+            for dst, src in moves:
+                self.emit(f"{', '.join(names[dst])} = {', '.join(names[src])}")
+            for i in gone:
+                for header in elements[i]:
+                    self.emit(f"{self.var(header, '$valid$')} = 0")
         self.event("push" if push else "pop", repr(name), str(count))
 
     def do_push(self, params: list[Json], action: Action) -> None:

@@ -14,7 +14,6 @@ from orchestrator.softswitch.program import (
     Table,
 )
 
-
 _MAX_STEPS = 100_000
 _NOWHERE = "\0"
 """A join that no node is: every way out of a node is followed."""

@@ -160,6 +160,21 @@ def test_two_fins_end_a_connection():
     assert flow.nf.metrics()["connections"] == 0
 
 
+def test_a_repeated_syn_ack_does_not_reset_the_stream():
+    flow = Connection(ids()).open()
+    assert flow.answer(EVIL[:4])
+    assert flow.answer(at=-1, flags="SA")
+    assert not flow.answer(EVIL[4:], at=4)
+
+
+def test_the_first_fin_counts():
+    flow = Connection(ids()).open()
+    assert flow.send(b"bye", flags="FA")
+    assert flow.send(flags="FA", at=100)
+    assert flow.answer(flags="FA")
+    assert flow.nf.metrics()["connections"] == 0
+
+
 def test_a_fin_that_overtakes_data_waits_for_it():
     flow = Connection(ids()).open()
     assert flow.send(flags="FA", at=len(EVIL))

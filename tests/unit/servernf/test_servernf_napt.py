@@ -108,6 +108,16 @@ def test_tcp_timeouts_follow_the_connection():
     assert call(nf, reply, "outside", 7542 * SECOND)[0] is None
 
 
+def test_a_mapping_serves_the_next_connection():
+    nf = napt()
+    for start in (0, 1000 * SECOND):
+        call(nf, tcp(IN, 4000, REMOTE, 80, "S"), "inside", start)
+        call(nf, tcp(IN, 4000, REMOTE, 80, "A"), "inside", start)
+        call(nf, tcp(REMOTE, 80, OUT, 4000, "A"), "outside", start)
+        late = start + 900 * SECOND
+        assert call(nf, tcp(REMOTE, 80, OUT, 4000, "R"), "outside", late)[0] == "inside"
+
+
 def test_udp_checksum_zero_stays_and_a_computed_zero_is_ffff():
     nf = napt()
     frame = bytearray(udp(IN, 4000, REMOTE, 53))
@@ -189,7 +199,11 @@ def test_icmp_errors_that_quote_nothing_mapped_are_dropped():
     options = bytes(IP(src=OUT, dst=REMOTE, options=b"\x01" * 4) / UDP(sport=999))[:32]
     error = ether(IP(src="192.0.2.254", dst=OUT) / ICMP(type=3) / Raw(options))
     assert call(nf, error, "outside")[0] is None
-    assert nf.drops == {"unmapped": 1, "quote": 1}
+    call(nf, udp(IN, 4000, REMOTE, 53), "inside")
+    quote = bytes(IP(src=OUT, dst=REMOTE) / UDP(sport=4000, dport=53))[:28]
+    other = ether(IP(src="192.0.2.254", dst=POOL[0]) / ICMP(type=3) / Raw(quote))
+    assert call(nf, other, "outside")[0] is None  # not sent to who the quote came from
+    assert nf.drops == {"unmapped": 2, "quote": 1}
 
 
 def test_later_fragments_follow_their_first():
@@ -231,6 +245,11 @@ def test_fragment_table_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch):
 
     assert call(nf, later(0), "inside")[0] is None
     assert call(nf, later(1), "inside")[0] == "outside"
+    for number in (1, 99):  # 1 is used again, so 2 is the oldest now
+        first = IP(src=IN, dst=REMOTE, id=number, proto=17, flags=1) / Raw(body)
+        call(nf, ether(first), "inside")
+    assert call(nf, later(1), "inside")[0] == "outside"
+    assert call(nf, later(2), "inside")[0] is None
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ class TestAcl:
             ({"tcp_flags": "0x02/0x12"}, tcp(A, 1, B, 2, "S"), True),
             ({"tcp_flags": "0x02/0x12"}, tcp(A, 1, B, 2, "SA"), False),
             ({"tcp_flags": "0x00/0x02"}, udp(A, 1, B, 2), False),
+            ({"tcp_flags": "0x02/0x02"}, udp(A, 1, B, 2), False),
             ({"later_fragment": True}, ether(IP(frag=1, proto=6) / Raw(b"x")), True),
             ({"later_fragment": True}, udp(A, 1, B, 2), False),
             ({"later_fragment": False}, udp(A, 1, B, 2, flags=1), True),
@@ -338,6 +339,26 @@ class TestLoadBalancer:
         assert call(nf, reply, "inside", 9 * SECOND)[1][IP].src == self.VIP
         assert call(nf, reply, "inside", 18 * SECOND)[1][IP].src == self.VIP
         assert call(nf, reply, "inside", 28 * SECOND)[1][IP].src == "10.1.0.1"
+
+    def test_two_services_with_one_backend(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("servernf.nfs.l4_load_balancer.MAX_CONNECTIONS", 2)
+        service = {
+            "address": self.VIP,
+            "protocol": "tcp",
+            "port": 80,
+            "backends": [{"address": "10.1.0.1", "port": 8080}],
+        }
+        nf = make("l4_load_balancer", virtual=[service, service | {"port": 81}])
+        for port in (80, 81, 80):
+            call(nf, tcp(B, 999, self.VIP, port, "S"), "outside")
+        call(nf, tcp(B, 998, self.VIP, 80, "S"), "outside")  # port 81's, the oldest, goes
+        reply = tcp("10.1.0.1", 8080, B, 999)
+        assert call(nf, reply, "inside")[1][IP].src == "10.1.0.1"
+        call(nf, tcp(B, 999, self.VIP, 80), "outside")
+        call(nf, tcp(B, 999, self.VIP, 81), "outside")  # takes the reply over; 998 goes
+        assert call(nf, reply, "inside")[1][TCP].sport == 81
+        call(nf, tcp(B, 997, self.VIP, 80), "outside")  # 80's goes, 81's reply stays
+        assert call(nf, reply, "inside")[1][TCP].sport == 81
 
     def test_connections_are_bounded(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("servernf.nfs.l4_load_balancer.MAX_CONNECTIONS", 10)

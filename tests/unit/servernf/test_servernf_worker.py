@@ -361,6 +361,17 @@ def test_update_with_an_empty_list_removes_the_chain():
     assert made.process([tagged(MAC, FRAME)]) == []
 
 
+def test_a_branch_may_be_updated_before_its_main_chain_is_there():
+    made = worker()
+    router = {"routes": [{"prefix": "0.0.0.0/0", "port": "dmz"}]}
+    made.configure("g", [NfSpec("g/r", "router", router)])
+    branch = Scope(5, 9, "", "dmz")
+    made.service_chain("g/r", branch, [NfHop("g/nat", "inside"), HOPS[1]])
+    made.service_chain("g/r", branch, [NfHop("g/ids", "inside"), HOPS[1]], update=True)
+    made.service_chain("g/r", Scope(5, 9, "inside"), [ExitHop(NEXT, 7, 1)])
+    assert one(made, tagged(MAC, FRAME, si=9))[0].spi == 6
+
+
 def test_update_keeps_branches():
     made = worker()
     router = {"routes": [{"prefix": "198.51.100.0/24", "port": "dmz"}, {"prefix": "0.0.0.0/0"}]}

@@ -228,8 +228,8 @@ BAD: dict[str, tuple[Callable[[Names], p4r.Update], int, str]] = {
     ),
     "meter entry": (
         lambda n: p4r.Update(type=INSERT, entity=p4r.Entity(meter_entry=p4r.MeterEntry())),
-        rpc_code.UNIMPLEMENTED,
-        "writes of meter_entry are not implemented",
+        rpc_code.INVALID_ARGUMENT,
+        "unknown meter id 0 (valid: none)",
     ),
     "group 0": (lambda n: group(0), rpc_code.INVALID_ARGUMENT, "valid: 1..32767"),
     "group too high": (lambda n: group(32768), rpc_code.OUT_OF_RANGE, "the id is too high"),

@@ -28,6 +28,7 @@ from softswitch_support import (
 
 from orchestrator.errors import SwitchError, UnsupportedFeature
 from orchestrator.softswitch.switch import MAX_PASSES, SoftSwitch
+from orchestrator.softswitch.trace import Action, Lookup, Match, Named, Received, Send, State
 
 PAYLOAD = b"payload."
 
@@ -336,14 +337,13 @@ def test_packet_in_and_packet_out(router: SoftSwitch, names: Names) -> None:
 
 def test_refuses_by_name_and_place() -> None:
     raw: Any = copy.deepcopy(program("router"))
-    raw["meter_arrays"] = [{"name": "ig.police"}]
-    raw["parse_vsets"] = [{"name": "known_ports"}]
-    raw["calculations"][0]["algo"] = "xxh64"
-    raw["actions"][3]["primitives"].append({"op": "execute_meter", "parameters": []})
+    raw["extern_instances"] = [{"name": "ig.police", "type": "policer"}]
+    raw["calculations"][0]["algo"] = "sha1"
+    raw["actions"][3]["primitives"].append({"op": "encrypt", "parameters": []})
     with pytest.raises(UnsupportedFeature) as e:
         SoftSwitch().load(raw, p4info("router"))
     text = str(e.value)
-    for part in ("ig.police: meters", "known_ports: parser value sets", "'xxh64'", "execute_meter"):
+    for part in ("ig.police: extern 'policer'", "'sha1'", "'encrypt'"):
         assert part in text
 
 
@@ -377,13 +377,16 @@ def test_trace_names_states_tables_and_actions(router: SoftSwitch) -> None:
     plain = router.process(1, udp_frame())
     out, events = router.trace(1, udp_frame())
     assert out == plain
-    steps = [(e.kind, e.detail[0]) for e in events if e.kind in ("state", "table", "action")]
-    assert ("state", "ipv4") in steps
-    assert ("table", "ig.ipv4_lpm") in steps
-    assert ("action", "ig.route") in steps
-    hit = next(e for e in events if e.kind == "table" and e.detail[0] == "ig.ipv4_lpm")
-    assert hit.detail[1] == 0x0A010001
-    assert hit.detail[2].args == (3, 0x020000000003)
+    assert events[0] == Received(1, "port", udp_frame())
+    assert State("ipv4") in events
+    hit = next(e for e in events if isinstance(e, Lookup) and e.table == "ig.ipv4_lpm")
+    assert hit.keys == (Named("dst", 0x0A010001),)
+    assert hit.entry is not None
+    assert hit.entry.matches == (Match("dst", "lpm", 0x0A010000, 16),)
+    arguments = (Named("port", 3), Named("dst", 0x020000000003))
+    assert events[events.index(hit) + 1] == Action("ig.route", arguments)
+    assert events[-1] == Send(*out[0])
+    assert events[-1].to_json() == {"kind": "send", "port": 3, "frame": out[0][1].hex()}
 
 
 # ---- malformed input

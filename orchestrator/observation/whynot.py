@@ -1,0 +1,244 @@
+"""`explain --why-not`: the last place from which a frame could still have come to an NF or a port.
+
+What packets can reach is read off the entries: a segment leads to the segments, service paths and
+ports that its entries name. The answer is the first step of the journey behind which the goal is out
+of reach, with the entry that took the frame away.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.clients.p4info import Schema
+from orchestrator.errors import InputError, unknown
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import Exact, Lpm, TableEntry
+from orchestrator.observation.explain import TABLE, Step, Visit
+from orchestrator.observation.journey import Arrival, Journey, NetworkModel, WorkerVisit
+from orchestrator.observation.rows import split_origin
+from orchestrator.observation.snapshot import Snapshot
+from orchestrator.observation.words import segment_words
+from orchestrator.wire.addresses import DEVICE_PREFIX_BITS
+
+Place = tuple[str, ...]
+"""("segment", switch, number), ("path", SPI, SI), ("nf", name), ("port", switch, number)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`reached`: it did come there. Otherwise `where` and `why` say where it left the way."""
+
+    goal: str
+    reached: bool
+    where: str
+    why: str
+
+
+def why_not(
+    model: NetworkModel, bundles: Sequence[Bundle], journey: Journey, goal: str
+) -> Answer:
+    """Why a journey did not come to `goal`: an NF, `SWITCH:PORT`, or a host."""
+    ways = _Ways(model, bundles)
+    places = ways.places_of(goal)
+    good = ways.leading_to(places)
+    last = ("the sender", "")
+    for hop in journey.hops:
+        stop = hop.stop
+        if isinstance(stop, Arrival):
+            if stop.host == goal:
+                return Answer(goal, True, f"hop {hop.number}", "the frame reached it")
+            continue
+        if isinstance(stop, WorkerVisit):
+            for call in stop.calls:
+                if ("nf", call.nf) in places:
+                    where = f"hop {hop.number}, {stop.name}"
+                    return Answer(goal, True, where, f"entered by port {call.entered}")
+                last = (stop.name, f"{call.nf} left by {call.left or 'nothing (dropped)'}")
+                if not call.left:
+                    return Answer(goal, False, f"hop {hop.number}, {stop.name}", stop.verdict)
+            continue
+        found = _in_switch(hop.number, stop, places, good, goal, ways)
+        if found is not None:
+            return found
+        last = (stop.switch, stop.verdict)
+    return Answer(goal, False, last[0], f"the frame went elsewhere: {last[1] or journey.verdict}")
+
+
+def _in_switch(
+    number: int,
+    visit: Visit,
+    places: set[Place],
+    good: set[Place],
+    goal: str,
+    ways: _Ways,
+) -> Answer | None:
+    where = f"hop {number}, {visit.switch}"
+    for sent in visit.sent:
+        if ("port", visit.switch, str(sent.port)) in places:
+            return Answer(goal, True, where, f"the frame left by port {sent.port}")
+    could = False
+    for index, step in enumerate(visit.steps):
+        if step.kind != TABLE:
+            continue
+        if step.nf and ("nf", step.nf) in places and not ways.on_servers(step.nf):
+            return Answer(goal, True, where, f"{step.table}: {step.origin} says {step.action}")
+        behind = _segment_behind(visit.steps, index)
+        if not behind or not step.hit:
+            continue
+        can = ("segment", visit.switch, segment_words(behind)) in good
+        before: Place = ("segment", visit.switch, segment_words(step.segment))
+        if not step.segment:
+            before = _entrance(visit.switch, step)
+        could = before in good
+        if could and not can:
+            why = f"{step.table}: {step.origin} says {step.action}; from there it cannot come to {goal}"
+            return Answer(goal, False, where, why)
+    if visit.dropped:
+        return Answer(goal, False, where, visit.verdict)
+    ends = any(sent.behind in ways.model.topology.hosts for sent in visit.sent)
+    for step in visit.steps if ends else ():
+        if step.hit and step.table.startswith("deliver.") and "resolve" not in step.action:
+            why = f"{step.table}: {step.origin} says {step.action}"
+            return Answer(goal, False, where, f"{why}: the end of its path, and not {goal}")
+    return None
+
+
+def _entrance(switch: str, step: Step) -> Place:
+    """Where a frame is before it has a segment: at a host's port, or on a service path."""
+    if "spi" in step.keys and "si" in step.keys:
+        return ("path", step.keys["spi"], step.keys["si"])
+    return ("entry", switch)
+
+
+def _segment_behind(steps: Sequence[Step], index: int) -> int:
+    """The segment after a step: what the next step sees; 0 when it is the last."""
+    for step in steps[index + 1 :]:
+        if step.segment:
+            return step.segment
+    return 0
+
+
+class _Ways:
+    """The graph of places, and which of them lead to a goal."""
+
+    def __init__(self, model: NetworkModel, bundles: Sequence[Bundle]) -> None:
+        self.model = model
+        self.server_nfs = {nf for b in bundles for worker in b.workers for nf in worker.nfs}
+        self.before: dict[Place, set[Place]] = defaultdict(set)
+        self.nfs: set[str] = set(self.server_nfs)
+        self.devices = {name: _device_ports(s) for name, s in model.snapshots.items()}
+        for switch, snapshot in model.snapshots.items():
+            self._add_switch(switch, snapshot)
+        for bundle in bundles:
+            for worker in bundle.workers:
+                for chain in worker.chains:
+                    here: Place = ("path", str(chain.spi), str(chain.si))
+                    for nf in chain.hops:
+                        following: Place = (
+                            ("nf", nf.nf) if nf.nf else ("path", str(nf.spi), str(nf.si))
+                        )
+                        self._edge(here, following)
+                        # Behind an NF a packet is still on this very chain.
+                        if not nf.nf:
+                            here = following
+
+    def _edge(self, source: Place, target: Place) -> None:
+        self.before[target].add(source)
+
+    def _add_switch(self, switch: str, snapshot: Snapshot) -> None:
+        schema: Schema = snapshot.schema
+        for entity in snapshot.entities:
+            if not entity.HasField("table_entry"):
+                continue
+            _, entry = schema.decode(entity.table_entry)
+            keys = {name: key.value for name, key in entry.keys if isinstance(key, Exact)}
+            params = dict(entry.params)
+            nf, _ = split_origin(entry.origin)
+            here = self._source(switch, entry, keys)
+            if here is None:
+                continue
+            if nf and not entry.table.startswith(("classify", "dispatch", "deliver")):
+                self.nfs.add(nf)
+                self._edge(here, ("nf", nf))
+            if "segment" in params:
+                self._edge(here, ("segment", switch, segment_words(params["segment"])))
+            if "spi" in params:
+                self._edge(here, ("path", str(params["spi"]), str(params["si"])))
+            if "mac" in params and "spi" in params:
+                for at, port in self._way(switch, params["mac"]):
+                    self._edge(here, ("port", at, str(port)))
+            if "port" in params:
+                self._edge(here, ("port", switch, str(params["port"])))
+
+    def _way(self, switch: str, mac: int) -> Iterator[tuple[str, int]]:
+        """(switch, port) of every switch that the fabric takes a tagged frame through."""
+        for _ in self.devices:
+            port = self.devices.get(switch, {}).get(mac >> 48 - DEVICE_PREFIX_BITS)
+            if port is None:
+                return
+            yield switch, port
+            switch = self.model.ports[switch].get(port, "")
+
+    @staticmethod
+    def _source(switch: str, entry: TableEntry, keys: Mapping[str, int]) -> Place | None:
+        if "segment" in keys:
+            return ("segment", switch, segment_words(keys["segment"]))
+        if "spi" in keys and "si" in keys:
+            return ("path", str(keys["spi"]), str(keys["si"]))
+        if entry.table.startswith("classify"):
+            return ("entry", switch)
+        return None
+
+    def on_servers(self, nf: str) -> bool:
+        """Whether (a part of) the NF runs on servers: then a switch's part is not yet the NF."""
+        return nf in self.server_nfs
+
+    def places_of(self, goal: str) -> set[Place]:
+        """The places that a goal's name stands for; InputError names what there is."""
+        if goal in self.nfs:
+            return {("nf", goal)}
+        if goal in self.model.topology.hosts:
+            return {
+                ("port", switch, str(port))
+                for switch, ports in self.model.ports.items()
+                for port, name in ports.items()
+                if name == goal
+            }
+        switch, colon, port = goal.partition(":")
+        if colon and switch in self.model.ports and port.isdigit():
+            if int(port) in self.model.ports[switch]:
+                return {("port", switch, port)}
+            known = [f"{switch}:{n}" for n in self.model.ports[switch]]
+            raise InputError(f"--why-not: {unknown('port', goal, known)}")
+        known = sorted((*self.nfs, *self.model.topology.hosts))
+        raise InputError(
+            f"--why-not: {unknown('NF or host', goal, known)}; SWITCH:PORT is valid, too"
+        )
+
+    def leading_to(self, goals: Iterable[Place]) -> set[Place]:
+        """All places from which some goal can be reached."""
+        found = set(goals)
+        todo = list(found)
+        while todo:
+            for source in self.before.get(todo.pop(), ()):
+                if source not in found:
+                    found.add(source)
+                    todo.append(source)
+        return found
+
+
+def _device_ports(snapshot: Snapshot) -> dict[int, int]:
+    """Port by device prefix, as the fabric's table has it."""
+    schema = snapshot.schema
+    found: dict[int, int] = {}
+    for entity in snapshot.entities:
+        if not entity.HasField("table_entry"):
+            continue
+        _, entry = schema.decode(entity.table_entry)
+        port = dict(entry.params).get("port")
+        for name, key in entry.keys:
+            if name == "device" and isinstance(key, Lpm) and port is not None:
+                found[key.value >> 48 - DEVICE_PREFIX_BITS] = port
+    return found

@@ -1,0 +1,414 @@
+"""Lowering: the entries are those that placement counted, and every packet finds exactly one way.
+
+Oracle for footprints: `targets.pipeline.footprint`, which placement trusts, counted against the real
+entries block by block. Blind spot: what the entries do (tests/p4, tests/verification).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from ipaddress import IPv4Address
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from networks import (
+    both_ways,
+    campus,
+    compiled,
+    demand,
+    ids,
+    long_acl,
+    make_graph,
+    napt,
+    one_way,
+    permits,
+    router,
+    static_nat,
+    topology,
+)
+
+from orchestrator.compiler.lowering import footprint_of, match_keys
+from orchestrator.model.entries import Between, Exact, Lpm, TableEntry, Ternary
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.plan import Core
+from orchestrator.pipeline import Compiled, compile_graph
+from orchestrator.targets.pipeline import footprint
+from orchestrator.targets.shipped import capability
+from orchestrator.wire.addresses import GATEWAY_MAC, device_mac
+
+EDGE = capability("edge", "softswitch")
+
+GRAPHS: dict[str, ServiceGraph] = {
+    "campus": campus(),
+    "router before acl": make_graph(
+        {"r": router(), "a": permits()}, one_way("inside", "r", "a", "outside")
+    ),
+    "six acls": make_graph(
+        {f"a{i}": permits() for i in range(6)},
+        both_ways("inside", *(f"a{i}" for i in range(6)), "outside"),
+    ),
+    "mirrored acl": make_graph(
+        {
+            "a": (
+                "acl",
+                {
+                    "rules": [
+                        {"src": "10.0.0.0/8", "action": "deny"},
+                        {"dst": "2001:db8::/32", "protocol": "tcp", "action": "permit"},
+                        {"ether_type": "0x0806", "action": "permit"},
+                        {"protocol": "udp", "src_port": "1-9", "action": "deny"},
+                        {"version": 4, "later_fragment": True, "action": "deny"},
+                        {"tcp_flags": "0x02/0x12", "action": "permit"},
+                        {"action": "permit"},
+                    ],
+                    "reverse": "mirror",
+                },
+            )
+        },
+        both_ways("inside", "a", "outside"),
+    ),
+    "static nat": make_graph(
+        {"n": static_nat(), "m": static_nat("2001:db8:1::11", "2001:db8:f::11"), "r": router()},
+        one_way("inside", "n", "m", "r", "outside"),
+    ),
+    "nat beside": make_graph(
+        {"n": static_nat(), "r": router()},
+        ["inside n.inside", "n.outside r.inside", "guests r.inside", "r.outside outside"],
+        endpoints={"inside": ("h1",), "guests": ("h2",), "outside": ("h3", "h4")},
+    ),
+    "router behind ids": make_graph(
+        {"i": ids(), "r": router()},
+        [*one_way("inside", "i", "r", "outside"), "outside i.outside", "i.inside inside"],
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=["leaf-spine", "single"])
+def where(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+_compiled: dict[tuple[str, str], Compiled] = {}
+
+
+def of(name: str, where: str) -> Compiled:
+    if (name, where) not in _compiled:
+        _compiled[name, where] = compiled(GRAPHS[name], where)
+    return _compiled[name, where]
+
+
+def counted(result: Compiled) -> dict[str, Counter[tuple[str, str]]]:
+    """Real entries by switch, block and table, of the blocks that footprints speak of."""
+    block_of = {slot.instance: slot.block for slot in EDGE.slots}
+    found: dict[str, Counter[tuple[str, str]]] = {}
+    for switch, program in result.lowered.switches.items():
+        for table, count in footprint_of(program).items():
+            instance, name = table.split(".")
+            if instance in block_of:
+                found.setdefault(switch, Counter())[block_of[instance], name] += count
+    return found
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+class TestEveryGraph:
+    def test_the_estimate_is_what_was_lowered(self, name: str, where: str) -> None:
+        result = of(name, where)
+        expected: dict[str, Counter[tuple[str, str]]] = {}
+        for unit, switch in result.plan.switch_of.items():
+            need = footprint(result.cuts.units[unit])
+            if need:
+                expected.setdefault(switch, Counter()).update(need)
+        assert counted(result) == expected
+
+    def test_the_bundle_books_what_was_lowered(self, name: str, where: str) -> None:
+        """`block_use` is what later graphs are told is taken."""
+        result = of(name, where)
+        booked = {s: Counter(use) for s, use in result.bundle.block_use.items() if use}
+        real = {
+            switch: Counter({f"{block}.{table}": n for (block, table), n in counts.items()})
+            for switch, counts in counted(result).items()
+        }
+        assert booked == real
+
+    def test_entries_are_unique_as_p4runtime_sees_them(self, name: str, where: str) -> None:
+        for program in of(name, where).lowered.switches.values():
+            entries = (*program.entries, *program.activation)
+            seen = Counter((e.table, frozenset(e.keys), e.priority) for e in entries)
+            assert [k for k, n in seen.items() if n > 1] == []
+
+    def test_service_paths_are_unique_and_fall(self, name: str, where: str) -> None:
+        result = of(name, where)
+        paths = result.lowered.paths
+        assert len(set(paths.values())) == len(paths)
+        for (spi, si), count in Counter(paths.values()).items():
+            assert count == 1
+            assert spi >> 14 == 1
+            assert 0 < si <= 255
+        falls = [
+            (paths[switch, unit][1], [p[1] for (_, u), p in paths.items() if u == target])
+            for switch, layout in result.lowered.layouts.items()
+            for unit in layout.entered
+            for target in layout.exits(unit)
+        ] + [
+            (chain.si, [hop.si for hop in chain.hops if not hop.nf])
+            for worker in result.lowered.workers
+            for chain in worker.chains
+        ]
+        assert all(after and max(after) < before for before, after in falls), falls
+
+    def test_every_way_out_has_a_way_in(self, name: str, where: str) -> None:
+        """(SPI, SI) that some device writes is one that the addressed device knows."""
+        result = of(name, where)
+        ids_of = {s.id: n for n, s in topology(where).switches.items()}
+        servers = {s.id: n for n, s in topology(where).servers.items()}
+        known = {
+            (switch, dict(e.keys)["spi"], dict(e.keys)["si"])
+            for switch, program in result.lowered.switches.items()
+            for e in program.entries
+            if e.table == "flowtag_arrival.paths"
+        } | {
+            (Core(w.server, w.core), Exact(chain.spi), Exact(chain.si))
+            for w in result.lowered.workers
+            for chain in w.chains
+        }
+        written = [
+            dict(e.params)
+            for program in result.lowered.switches.values()
+            for e in program.entries
+            if "spi" in dict(e.params)
+        ] + [
+            {"mac": hop.mac, "spi": hop.spi, "si": hop.si}
+            for w in result.lowered.workers
+            for chain in w.chains
+            for hop in chain.hops
+            if not hop.nf
+        ]
+        for params in written:
+            device, core = params["mac"] >> 16 & 0xFFFF, params["mac"] & 0xFFFF
+            target: Any = ids_of[device] if device in ids_of else Core(servers[device], core - 1)
+            assert (target, Exact(params["spi"]), Exact(params["si"])) in known
+        entered = {k for k in known if isinstance(k[0], str)}
+        assert len(entered) == sum(len(lay.entered) for lay in result.lowered.layouts.values())
+
+    def test_segments_are_the_graphs_own(self, name: str, where: str) -> None:
+        result = compiled(GRAPHS[name], where, graph_id=77)
+        for program in result.lowered.switches.values():
+            for entry in (*program.entries, *program.activation):
+                for field, value in (*entry.keys, *entry.params):
+                    if field == "segment":
+                        number = value.value if isinstance(value, Exact) else value
+                        assert number >> 14 == 77  # type: ignore[operator]
+            for flood in program.floods:
+                assert flood.group >> 6 == 77
+                assert flood.group < 1 << 16
+
+    def test_hash_prefixes_cover_the_space_exactly(self, name: str, where: str) -> None:
+        for program in of(name, where).lowered.switches.values():
+            by_segment: dict[Any, list[range]] = {}
+            for entry in program.entries:
+                if entry.table == "dispatch.next":
+                    keys = dict(entry.keys)
+                    lpm = keys.get("hash", Lpm(0, 0))
+                    assert isinstance(lpm, Lpm)
+                    size = 1 << 16 - lpm.length
+                    assert lpm.value % size == 0
+                    by_segment.setdefault(keys["segment"], []).append(
+                        range(lpm.value, lpm.value + size)
+                    )
+            for covered in by_segment.values():
+                covered.sort(key=lambda r: r.start)
+                assert covered[0].start == 0
+                assert covered[-1].stop == 1 << 16
+                assert all(a.stop == b.start for a, b in pairwise(covered))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 6])
+def test_cores_get_equal_parts_of_the_hash(workers: int) -> None:
+    graph = make_graph({"i": (*ids(), {"min_workers": workers})}, one_way("inside", "i", "outside"))
+    base = topology("leaf-spine")
+    many = replace(
+        base, servers={n: replace(s, cores=16, reserved_cores=2) for n, s in base.servers.items()}
+    )
+    result = compile_graph(graph, many)
+    share: Counter[int] = Counter()
+    for program in result.lowered.switches.values():
+        for entry in program.entries:
+            if entry.table == "dispatch.next" and entry.origin.startswith("to i."):
+                lpm = dict(entry.keys).get("hash", Lpm(0, 0))
+                assert isinstance(lpm, Lpm)
+                share[dict(entry.params)["mac"]] += 1 << 16 - lpm.length
+    assert len(share) == workers
+    assert sum(share.values()) == 1 << 16
+    assert max(share.values()) - min(share.values()) <= 1
+
+
+class TestOwners:
+    """NAPT's return classification: each worker's share of the pool, no more, no less."""
+
+    @staticmethod
+    def owners(workers: int, addresses: tuple[str, ...]) -> tuple[Compiled, list[TableEntry]]:
+        graph = make_graph(
+            {"n": napt(addresses, min_workers=workers)}, both_ways("inside", "n", "outside")
+        )
+        result = compiled(graph)
+        found = [
+            entry
+            for program in result.lowered.switches.values()
+            for entry in program.entries
+            if entry.table == "dispatch.owner"
+        ]
+        return result, found
+
+    def test_whole_addresses_while_there_are_enough(self) -> None:
+        _, found = self.owners(2, ("203.0.113.1", "203.0.113.2"))
+        assert [set(dict(e.keys)) for e in found] == [{"segment", "address"}] * 2
+        assert len({dict(e.params)["mac"] for e in found}) == 2
+
+    def test_else_ranges_that_cover_the_ports_exactly(self) -> None:
+        result, found = self.owners(3, ("203.0.113.1",))
+        ranges = sorted(dict(e.keys)["port"] for e in found)
+        assert ranges[0] == Between(1024, ranges[0][1])
+        assert ranges[-1][1] == 65535
+        assert all(a[1] + 1 == b[0] for a, b in pairwise(ranges))
+        assert all(dict(e.keys)["has_port"] == Ternary(1, 1) for e in found)
+        shares = {
+            (w.nfs["n"][1]["share"]["low"], w.nfs["n"][1]["share"]["high"])
+            for w in result.lowered.workers
+        }
+        assert shares == {(low, high) for low, high in ranges}, "switch and worker must agree"
+
+    def test_an_owners_core_is_the_one_with_the_share(self) -> None:
+        result, found = self.owners(2, ("203.0.113.1", "203.0.113.2"))
+        ids_of = {s.name: s.id for s in topology().servers.values()}
+        for worker in result.lowered.workers:
+            mac = device_mac(ids_of[worker.server], core=worker.core + 1)
+            mine = {
+                dict(e.keys)["address"][0]
+                for e in found
+                if dict(e.params)["mac"] & ~(0xFF << 32) == mac
+            }
+            assert {str(IPv4Address(a)) for a in mine} == set(
+                worker.nfs["n"][1]["share"]["addresses"]
+            )
+
+
+class TestRoutes:
+    def routes(self, *routes: dict[str, str]) -> dict[str, TableEntry]:
+        graph = make_graph({"r": router(*routes)}, one_way("inside", "r", "outside"))
+        program = compiled(graph, "single").lowered.switches["switch1"]
+        return {
+            e.origin.split(": ")[1]: e for e in program.entries if e.table.startswith("route.ip")
+        }
+
+    def test_a_next_hop_is_a_hosts_mac(self) -> None:
+        (entry,) = self.routes({"prefix": "0.0.0.0/0", "next_hop": "198.51.100.13"}).values()
+        params = dict(entry.params)
+        assert entry.action == "route.next_hop"
+        assert params["mac"] == topology("single").hosts["h3"].mac
+        assert params["gateway_mac"] == GATEWAY_MAC
+        assert [name for name, _ in entry.keys] == ["segment"], "a default route has no dst key"
+
+    def test_a_next_hop_that_is_nobodys_is_unreachable(self) -> None:
+        (entry,) = self.routes({"prefix": "192.0.2.0/24", "next_hop": "198.51.100.99"}).values()
+        assert (entry.action, entry.params) == ("route.unreachable", ())
+
+    def test_a_port_that_leads_nowhere_is_unreachable(self) -> None:
+        found = self.routes({"prefix": "192.0.2.0/24", "port": "uplink"}, {"prefix": "10.0.0.0/8"})
+        assert [e.action for e in found.values()] == ["route.unreachable", "route.connected"]
+
+
+class TestMatchKeys:
+    """A match as keys: what it does not ask is left out; ports mean TCP or UDP, no later fragment."""
+
+    @pytest.mark.parametrize(
+        ("match", "version", "keys"),
+        [
+            (Match(), 4, {}),
+            (Match(version=4), 4, {}),
+            (Match(src=Prefix(4, 0, 0)), 4, {}),
+            (Match(src=Prefix(4, 0x0A000000, 8)), 4, {"src": Ternary(0x0A000000, 0xFF000000)}),
+            (Match(protocol=17), 6, {"protocol": Ternary(17, 255)}),
+            (
+                Match(dst_port=PortRange(80, 80)),
+                4,
+                {"l4": Ternary(1, 3), "dst_port": Between(80, 80)},
+            ),
+            (Match(src_port=PortRange(0, 65535)), 4, {"l4": Ternary(1, 3)}),
+            (Match(later_fragment=True), 4, {"l4": Ternary(2, 2)}),
+            (Match(later_fragment=False), 4, {"l4": Ternary(0, 2)}),
+            (
+                Match(tcp_flags=(0x02, 0x12)),
+                4,
+                {
+                    "protocol": Ternary(6, 255),
+                    "l4": Ternary(1, 3),
+                    "tcp_flags": Ternary(0x02, 0x12),
+                },
+            ),
+            (Match(ether_type=0x0806), 0, {"ether_type": Ternary(0x0806, 0xFFFF)}),
+            (Match(ether_type=0x0800), 4, {}),
+            (Match(), 0, {}),
+        ],
+    )
+    def test_of(self, match: Match, version: int, keys: dict[str, Any]) -> None:
+        assert dict(match_keys(match, version)) == keys
+
+
+class TestActivation:
+    def admitted(self, *traffic: Any) -> list[TableEntry]:
+        graph = make_graph({"a": permits()}, one_way("inside", "a", "outside"), traffic=traffic)
+        return list(compiled(graph).lowered.switches["leaf1"].activation)
+
+    def test_every_port_of_the_endpoint_and_every_kind(self) -> None:
+        entries = self.admitted(demand())
+        assert Counter(e.table for e in entries) == {
+            "classify.ipv4": 2,
+            "classify.ipv6": 2,
+            "classify.other": 2,
+        }
+
+    def test_only_what_some_traffic_asks_for(self) -> None:
+        (one, other) = self.admitted(demand(match=Match(version=4, protocol=6)))
+        assert one.table == other.table == "classify.ipv4"
+        assert dict(one.keys)["protocol"] == Ternary(6, 255)
+        assert dict(one.keys)["ingress_port"] != dict(other.keys)["ingress_port"]
+
+    def test_the_first_traffic_wins(self) -> None:
+        entries = self.admitted(
+            demand(name="one", match=Match(version=4, protocol=6)),
+            demand(name="two", match=Match(version=4)),
+        )
+        by_name = {e.origin: e.priority for e in entries}
+        assert by_name["traffic one"] > by_name["traffic two"] > 0
+
+
+def test_rules_keep_their_order_as_priorities() -> None:
+    program = compiled(
+        make_graph({"a": long_acl(50)}, one_way("inside", "a", "outside")), "single"
+    ).lowered.switches["switch1"]
+    rules = [e for e in program.entries if e.table == "acl.ipv4"]
+    assert [e.priority for e in rules] == sorted((e.priority for e in rules), reverse=True)
+    assert rules[-1].origin == "a: default"
+    assert len({e.priority for e in rules}) == 51
+    assert all(e.origin for e in program.entries)
+
+
+def test_neighbours_are_answered_where_they_can_be_asked() -> None:
+    """A NAPT's pool is the outside's: inside hosts go by their gateway."""
+    result = compiled(campus())
+    answered = {
+        switch: sorted(
+            (dict(e.keys)["ingress_port"][0], dict(e.keys)["target"][0])
+            for e in program.entries
+            if e.table == "neighbor.arp"
+        )
+        for switch, program in result.lowered.switches.items()
+    }
+    pool = [0xCB007101, 0xCB007102]
+    ports = sorted({port for port, _ in answered["leaf2"]})
+    assert answered["leaf1"] == []
+    assert answered["leaf2"] == [(port, address) for port in ports for address in pool]
+    assert len(ports) == 2

@@ -4,7 +4,7 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test check bench p4 setup clean
+.PHONY: demo test check bench p4 p4-conformance setup clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,10 @@ bench: $(STAMP)
 
 p4: $(STAMP)
 	$(RUN) p4src/build.py
+
+# Packet tests of p4c's own samples: make p4-conformance P4C=<checkout> [ARGS=--json]
+p4-conformance: $(STAMP)
+	$(RUN) tests/p4/conformance/run.py $(P4C) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

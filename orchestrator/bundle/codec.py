@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -74,19 +75,37 @@ def dump(bundle: Bundle) -> bytes:
 
 def load(data: bytes, source: str) -> Bundle:
     """The bundle of a zip file; InputError when it is damaged or of another format."""
+    members = _members(data, source)
+    try:
+        manifest = json.loads(members["manifest.json"])
+        if manifest.get("format") != FORMAT:
+            raise InputError(
+                f"{source}: bundle format {manifest.get('format')}; this version reads {FORMAT}"
+            )
+        _check_digests(members, manifest["sha256"], source)
+        return _bundle(members, manifest)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{source}: not a bundle ({type(error).__name__}: {error})") from error
+
+
+def _members(data: bytes, source: str) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        manifest = json.loads(members["manifest.json"])
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            return {name: archive.read(name) for name in archive.namelist()}
+    # A damaged archive may also seem to be encrypted, of another method, or to end early.
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError, ValueError) as error:
         raise InputError(f"{source}: not a bundle ({error})") from error
-    if manifest.get("format") != FORMAT:
-        raise InputError(
-            f"{source}: bundle format {manifest.get('format')}; this version reads {FORMAT}"
-        )
-    for name, digest in manifest["sha256"].items():
+
+
+def _check_digests(members: dict[str, bytes], digests: dict[str, str], source: str) -> None:
+    for name, digest in digests.items():
         if hashlib.sha256(members.get(name, b"")).hexdigest() != digest:
             raise InputError(f"{source}: {name} is damaged (its digest is not the manifest's)")
+    if extra := sorted(members.keys() - digests.keys() - {"manifest.json"}):
+        raise InputError(f"{source}: {extra[0]} is not in its manifest")
+
+
+def _bundle(members: dict[str, bytes], manifest: dict[str, Any]) -> Bundle:
     pipeline_of = {switch: (p, t) for switch, (p, t) in manifest["pipeline_of"].items()}
     programs: dict[str, dict[str, SwitchProgram]] = {"fabric": {}, "switches": {}}
     for name in members:

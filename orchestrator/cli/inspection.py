@@ -8,89 +8,17 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import explain, tables
 from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, print_json, print_table, say
-from orchestrator.errors import SwitchError
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command("tables", epilog="Example: orchestrator tables leaf1 acl.ipv4 --hit")(tables)
+    tables.register(app)
+    explain.register(app)
     app.command("samples", epilog="Example: orchestrator samples --count 1 --seconds 10")(samples)
     app.command("doctor", epilog="Example: orchestrator doctor --json")(doctor)
-
-
-def tables(
-    switch: Annotated[str, typer.Argument(help="Name of a switch.")],
-    table: Annotated[str, typer.Argument(help="A table; all that have entries if left out.")] = "",
-    network: NetworkName = "",
-    nf: Annotated[str, typer.Option("--nf", help="Only entries of this NF.")] = "",
-    hit: Annotated[bool, typer.Option("--hit", help="Only entries that packets have hit.")] = False,
-    unhit: Annotated[bool, typer.Option("--unhit", help="Only entries never hit.")] = False,
-    limit: Annotated[int, typer.Option(help="Show at most so many entries a table; 0: all.")] = 20,
-    as_json: Json = False,
-) -> None:
-    """Show a switch's entries in words, with provenance and counters, read over P4Runtime."""
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.observation.words import action_words, key_words, segment_of
-
-    state = find_network(network)
-    with LiveNetwork(state).switch(switch) as client:
-        if client.pipeline_cookie() is None or client.schema is None:
-            raise SwitchError(f"{switch}: no pipeline is loaded; deploy a graph first")
-        names = [client.schema.table(table).name] if table else list(client.schema.tables)
-        found = {
-            name: [
-                item
-                for item in client.entries(name)
-                if (not nf or item.entry.origin.startswith(nf + ":"))
-                and not (hit and not item.packets)
-                and not (unhit and item.packets)
-            ]
-            for name in names
-        }
-        schema = client.schema
-    if as_json:
-        print_json(
-            [
-                {
-                    "table": name,
-                    "segment": segment_of(item.entry),
-                    "match": key_words(schema.tables[name], item.entry),
-                    "action": action_words(item.entry),
-                    "priority": item.entry.priority,
-                    "graph": item.graph,
-                    "origin": item.entry.origin,
-                    "packets": item.packets,
-                    "bytes": item.bytes,
-                }
-                for name, items in found.items()
-                for item in items
-            ]
-        )
-        return
-    for name, items in found.items():
-        if not items and not table:
-            continue
-        shown = sorted(items, key=lambda i: -(i.packets or 0))[: limit or None]
-        size = schema.tables[name].size
-        print_table(
-            f"{switch} {name}: {len(items)} entries of {size}"
-            + (f", {len(shown)} shown" if len(shown) < len(items) else ""),
-            ("segment", "match", "action", "prio#", "graph", "origin", "packets#"),
-            (
-                (
-                    segment_of(item.entry),
-                    key_words(schema.tables[name], item.entry),
-                    action_words(item.entry),
-                    item.entry.priority or "",
-                    item.graph,
-                    item.entry.origin,
-                    "" if item.packets is None else item.packets,
-                )
-                for item in shown
-            ),
-        )
 
 
 def samples(

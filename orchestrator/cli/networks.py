@@ -74,13 +74,14 @@ def down(
     from orchestrator.deployment.journal import Journal
     from orchestrator.emulation import net_down
 
-    state = find_network(name)
-    net_down(state.name)
-    Journal(state.name).clear()
+    # Named, it can be removed even if another version wrote its state.
+    name = name or find_network("").name
+    net_down(name)
+    Journal(name).clear()
     if as_json:
-        print_json({"name": state.name, "down": True})
+        print_json({"name": name, "down": True})
     else:
-        say(f"network {state.name} is down")
+        say(f"network {name} is down")
 
 
 @net_app.command("status", epilog="Example: orchestrator net status")
@@ -210,7 +211,8 @@ def undeploy(
     from orchestrator.deployment.operations import undeploy_graph
 
     state = find_network(network)
-    undeploy_graph(graph, LiveNetwork(state))
+    for problem in undeploy_graph(graph, LiveNetwork(state)):
+        warn(problem)
     if as_json:
         print_json({"graph": graph, "network": state.name, "deployed": False})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -13,7 +14,15 @@ from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+_PIPE_WIDTH = 160
+"""Columns of tables that go to a file or another program, unless $COLUMNS says otherwise."""
+
+_is_terminal = sys.stdout.isatty()
+console = Console(
+    highlight=False,
+    soft_wrap=not _is_terminal,
+    width=None if _is_terminal or "COLUMNS" in os.environ else _PIPE_WIDTH,
+)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -42,7 +51,7 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table; columns whose name ends in '#' are numbers, aligned right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
@@ -50,7 +59,12 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_column(column.rstrip("#"), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_plain(str(cell)) for cell in row))
-    console.print(table)
+    return table
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print such a table."""
+    console.print(table_of(title, columns, rows))
 
 
 def rate(bits_per_second: float) -> str:

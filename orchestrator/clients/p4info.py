@@ -133,7 +133,7 @@ class Schema:
         entry = TableEntry(
             table.name,
             tuple(keys),
-            action.name if action else "?",
+            action.name if action else _indirect(message.action),
             params,
             message.priority,
             origin,
@@ -169,6 +169,16 @@ def clone_session_update(session: int, port: int, kind: p4r.Update.Type.ValueTyp
         packet_replication_engine_entry=p4r.PacketReplicationEngineEntry(clone_session_entry=clone)
     )
     return p4r.Update(type=kind, entity=entity)
+
+
+def _indirect(action: p4r.TableAction) -> str:
+    """An action of an action profile in words."""
+    kind = action.WhichOneof("type")
+    if kind == "action_profile_member_id":
+        return f"member {action.action_profile_member_id}"
+    if kind == "action_profile_group_id":
+        return f"group {action.action_profile_group_id}"
+    return "action set" if kind == "action_profile_action_set" else "?"
 
 
 def canonical(value: int) -> bytes:

@@ -100,6 +100,16 @@ class SwitchClient:
         self._answered = threading.Event()
         self._failure = ""
 
+    def reading(self) -> Self:
+        """This session, before it is opened, as one that only reads."""
+        self.reads_only = True
+        return self
+
+    def yielding(self) -> Self:
+        """This session, before it is opened, as primary only if there is no other controller."""
+        self._election = 1
+        return self
+
     def __enter__(self) -> Self:
         self.open()
         return self

@@ -53,10 +53,19 @@ class _Cutter:
         self.next_port = {(e.source.node, e.source.port): e.target for e in graph.edges}
         self.units: dict[str, Unit] = {}
         self.arcs: dict[tuple[str, str], Arc] = {}
+        self.ways: nx.DiGraph[tuple[str, str]] = nx.DiGraph()
+        """Which NF port a packet can enter after another."""
         self.elements = cache(lambda nf, port: functions[nf].elements(port))
         self.needs_server = cache(self._needs_server)
 
     def run(self) -> Cuts:
+        for nf, function in self.functions.items():
+            for port in function.ports:
+                self.ways.add_node((nf, port))
+                for left in _ports_left(self.elements(nf, port)):
+                    target = self.next_port.get((nf, left))
+                    if target is not None and target.port:
+                        self.ways.add_edge((nf, port), (target.node, target.port))
         entries: list[Entry] = []
         demanded = {traffic.ingress for traffic in self.graph.traffic}
         for endpoint in self.graph.endpoints.values():
@@ -116,8 +125,27 @@ class _Cutter:
             why = "stateless, but between two stateful functions: a detour would cost two hops"
         self.units[name] = Unit(name, SERVER, nf, port, None, "", "", ALL_VERSIONS, why)
         for left in _ports_left(elements):
-            self._connect(name, left, self._leave(nf, left, ingress=""))
+            target = self.next_port.get((nf, left))
+            if target is not None and self._turns_back(nf, port, target):
+                first = self.elements(target.node, target.port).entry
+                self._connect(name, left, self._element(target.node, target.port, first, ""))
+            else:
+                self._connect(name, left, self._leave(nf, left, ingress=""))
         return name
+
+    def _turns_back(self, nf: str, port: str, target: Port) -> bool:
+        """Whether packets that leave here come back to an NF from its other side (hairpinning).
+
+        Their owner there may be another core, so a switch must dispatch them anew, with that NF's
+        own stateless elements.
+        """
+        if not target.port or self.functions[target.node].state_key is None:
+            return False
+        return any(
+            nx.has_path(self.ways, (target.node, other), (nf, port))
+            for other in self.functions[target.node].ports
+            if other != target.port and (target.node, other) in self.ways
+        )
 
     def _element(self, nf: str, port: str, element_name: str, ingress: str) -> str:
         name = f"{nf}.{port}.{element_name}" + (f"@{ingress}" if ingress else "")

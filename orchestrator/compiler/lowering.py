@@ -32,6 +32,7 @@ from orchestrator.model.match import Match
 from orchestrator.model.plan import Core, Plan
 from orchestrator.model.topology import Host
 from orchestrator.model.versions import versions_of
+from orchestrator.nfs.base import NetworkFunction
 from orchestrator.placement.fabric import Fabric
 from orchestrator.targets.pipeline import VERSION_TABLE, Pipeline
 from orchestrator.wire.addresses import GATEWAY_MAC, device_mac, mac_text
@@ -661,7 +662,12 @@ class _Lowering:
                     if shares is not None:
                         config["share"] = function.share_config(shares[replica])
                     if function.type == "router":
-                        config |= {"neighbors": neighbors, "gateway_mac": mac_text(GATEWAY_MAC)}
+                        # A next hop that is nobody's has MAC 0: no delivery knows it, so it is dropped.
+                        nobody = dict.fromkeys(_next_hops(function), mac_text(0))
+                        config |= {
+                            "neighbors": nobody | neighbors,
+                            "gateway_mac": mac_text(GATEWAY_MAC),
+                        }
                     nfs[name] = (function.type, config)
                 yield WorkerProgram(core.server, core.index, nfs, chains)
 
@@ -739,6 +745,12 @@ def neighbor_entry(port: int, version: int, address: int, origin: str) -> TableE
 def footprint_of(program: SwitchProgram) -> Counter[str]:
     """Entries per table that a lowered program really has."""
     return Counter(entry.table for entry in (*program.entries, *program.activation))
+
+
+def _next_hops(function: NetworkFunction[Any]) -> set[str]:
+    """Next hops that a router's routes name."""
+    routes = function.runtime_config()["routes"]
+    return {route["next_hop"] for route in routes if route.get("next_hop")}
 
 
 def _prefixes(low: int, high: int) -> Iterator[tuple[int, int]]:

@@ -6,17 +6,18 @@ Any failure undoes what was done before it, in reverse order.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from finsy.proto import p4r
 
 from orchestrator.clients.p4info import clone_session_update, flood_update
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.deployment.drivers import NetworkDriver, SwitchDriver
-from orchestrator.errors import DeploymentError, OrchestratorError
+from orchestrator.errors import DeploymentError, OrchestratorError, ServerError, SwitchError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import SwitchProgram, TableEntry
 from orchestrator.model.plan import Core
@@ -89,8 +90,11 @@ def apply_bundle(
 
 def remove_bundle(
     bundle: Bundle, network: NetworkDriver, manifest: Manifest | None, *, last: bool
-) -> None:
-    """Take a graph off a network; `last` takes the fabric's own entries, too."""
+) -> tuple[str, ...]:
+    """Take a graph off a network; `last` takes the fabric's own entries, too.
+
+    A dead worker has nothing left to remove: what it answered is returned.
+    """
     with ExitStack() as sessions:
         switches = {
             name: sessions.enter_context(network.switch(name)) for name in bundle.pipeline_of
@@ -114,9 +118,14 @@ def remove_bundle(
 
         with ThreadPoolExecutor(max_workers=16) as pool:
             list(pool.map(remove, switches))
+    amiss: list[str] = []
     for worker in bundle.workers:
-        with network.worker(Core(worker.server, worker.core)) as session:
-            session.remove_graph(bundle.graph)
+        try:
+            with network.worker(Core(worker.server, worker.core)) as session:
+                session.remove_graph(bundle.graph)
+        except ServerError as error:
+            amiss.append(str(error))
+    return tuple(amiss)
 
 
 def _apply_workers(
@@ -159,17 +168,9 @@ def _install(
     program = bundle.switches.get(name, SwitchProgram((), (), ()))
     count = 0
     if first:
-        sessions = [clone_session_update(SAMPLE_SESSION, CPU_PORT, _INSERT)]
-        driver.write(sessions)
-        undo.append(
-            lambda: _quietly(driver, [clone_session_update(SAMPLE_SESSION, CPU_PORT, _DELETE)])
-        )
+        _replicate(driver, [partial(clone_session_update, SAMPLE_SESSION, CPU_PORT)], undo)
         count += _write(driver, bundle.fabric[name].entries, OWNER, undo)
-    if program.floods:
-        driver.write(flood_update(flood, _INSERT) for flood in program.floods)
-        undo.append(
-            lambda: _quietly(driver, [flood_update(flood, _DELETE) for flood in program.floods])
-        )
+    _replicate(driver, [partial(flood_update, flood) for flood in program.floods], undo)
     if manifest is not None:
         count += _write(driver, tuple(manifest_entries(manifest)), bundle.graph, undo)
     count += _write(driver, program.entries, bundle.graph, undo, progress)
@@ -217,8 +218,23 @@ def _delete_tolerantly(driver: SwitchDriver, entries: Iterable[TableEntry], grap
     _delete(driver, present, graph)
 
 
-def _quietly(driver: SwitchDriver, updates: list[p4r.Update]) -> None:
-    driver.write(updates)
+def _replicate(
+    driver: SwitchDriver,
+    made: Sequence[Callable[[p4r.Update.Type.ValueType], p4r.Update]],
+    undo: list[Callable[[], None]],
+) -> None:
+    """Insert multicast groups or clone sessions."""
+
+    def take_back() -> None:
+        # Those of a batch that failed may be there or not. A switch that is gone altogether
+        # is told by the undoing of its entries.
+        for update in made:
+            with suppress(SwitchError):
+                driver.write([update(_DELETE)])
+
+    if made:
+        undo.append(take_back)
+        driver.write(update(_INSERT) for update in made)
 
 
 def _undo(undo: list[Callable[[], None]]) -> list[str]:

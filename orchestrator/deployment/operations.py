@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orchestrator.deployment.apply import Applied, Progress, apply_bundle, remove_bundle
+from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import DeploymentError, OrchestratorError, unknown
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
-from orchestrator.pipeline import Compiled, compile_graph, used_by
 from orchestrator.verification.manifest import new_manifest
+
+if TYPE_CHECKING:
+    from orchestrator.pipeline import Compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,12 @@ def deploy_graph(
     warnings: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Done:
-    """Compile for what is free on the network and apply; the journal records it at the end."""
+    """Compile for what is free on the network and apply; the journal records it at the end.
+
+    Ctrl-C undoes what was applied.
+    """
+    from orchestrator.pipeline import compile_graph, used_by  # half a second that others save
+
     deployed = network.journal.deployed()
     if graph.name in deployed:
         if not replace:
@@ -53,19 +62,31 @@ def deploy_graph(
     synthesis = time.monotonic() - started
     bundle = compiled.bundle
     manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
-    applied = apply_bundle(bundle, network, manifest, first=not deployed, progress=progress)
-    network.journal.record(bundle, manifest)
+    with held_interrupts() as check:
+
+        def report(switch: str, count: int) -> None:
+            check()
+            if progress is not None:
+                progress(switch, count)
+
+        applied = apply_bundle(bundle, network, manifest, first=not deployed, progress=report)
+        network.journal.record(bundle, manifest)
     return Done(compiled, applied, synthesis)
 
 
-def undeploy_graph(name: str, network: LiveNetwork) -> None:
-    """Take a graph off; the last one takes the fabric's entries with it."""
+def undeploy_graph(name: str, network: LiveNetwork) -> tuple[str, ...]:
+    """Take a graph off; the last one takes the fabric's entries with it.
+
+    Returns what was amiss: workers that did not answer, and so have nothing left to remove.
+    """
     deployed = network.journal.deployed()
     if name not in deployed:
         raise DeploymentError(f"{network.name}: {unknown('graph', name, tuple(deployed))}")
     found = deployed[name]
-    remove_bundle(found.bundle, network, found.manifest, last=len(deployed) == 1)
-    network.journal.forget(name)
+    with held_interrupts():
+        amiss = remove_bundle(found.bundle, network, found.manifest, last=len(deployed) == 1)
+        network.journal.forget(name)
+    return amiss
 
 
 def deployed_graphs(network: LiveNetwork) -> dict[str, Deployed]:

@@ -441,6 +441,15 @@ class Packet:
             words += self._update_udp_checksum(at.quoted_l4 + 6, addresses + ports)
         self._update_checksum(at.l4 + 2, words)
 
+    def take_quoted_checksum(self, other: Packet) -> None:
+        """Give a quoted ICMP message the checksum that it has in another packet of this layout.
+
+        No rewrite updates it, so it still is the one of the id that the quoting host saw.
+        """
+        at = self._at
+        checksum = _word(other.data, at.quoted_l4 + 2)
+        self._update_checksum(at.l4 + 2, self._patch(at.quoted_l4 + 2, checksum, 2))
+
     def _address(self, index: int) -> tuple[int, int]:
         """(offset, size) of the source (0) or destination (1) address."""
         if self.version == 4:

@@ -50,8 +50,8 @@ def parse_rule(line: str) -> Match | None:
             break
         match = pattern.match(text, at)
         if match is None:
-            got = text[at:].split(None, 1)[0] if at < len(text) else "the end of the line"
-            raise _At(at + 1, f"expected a {name} like '{example}', found '{got}'")
+            got = f"'{text[at:].split(None, 1)[0]}'" if at < len(text) else "the end of the line"
+            raise _At(at + 1, f"expected a {name} like '{example}', found {got}")
         found.append((at + 1, match))
         at = match.end()
     at = _end(_BLANK, text, at)

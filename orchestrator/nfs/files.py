@@ -133,7 +133,19 @@ def located(name: str, problem: str) -> str:
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Pydantic's errors as `.path.to.field: what, and what would be valid`."""
-    return [_explain_one(dict(item), model) for item in error.errors(include_url=False)]
+    items = [dict(item) for item in error.errors(include_url=False)]
+    places = [item["loc"] for item in items]
+    return [
+        _explain_one(item, model)
+        for item in items
+        # A list whose items are all wrong is not an empty list, whatever pydantic says of it.
+        if not (
+            item["type"] == "too_short"
+            and any(
+                len(p) > len(item["loc"]) and p[: len(item["loc"])] == item["loc"] for p in places
+            )
+        )
+    ]
 
 
 def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
@@ -152,6 +164,8 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{where}: {unknown('value', str(value), choices)}"
     if kind in ("value_error", "assertion_error"):
         return f"{where}: {context['error']}"
+    if kind == "too_short":
+        return f"{where}: must not be empty"
     words = {
         "model_type": "must be an object",
         "model_attributes_type": "must be an object",

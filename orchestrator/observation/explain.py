@@ -118,9 +118,7 @@ class Explainer:
         behind = self.ports.get(port, "")
         out = tuple(Sent(at, self.ports.get(at, ""), data) for at, data in sent)
         steps, verdict = reader.finish(frame, out)
-        return Visit(
-            self.snapshot.switch, port, behind, frame, tuple(steps), out, verdict, not out
-        )
+        return Visit(self.snapshot.switch, port, behind, frame, tuple(steps), out, verdict, not out)
 
     def table_step(self, event: trace.Lookup, segment: int) -> Step:
         """A lookup with its key and, on a hit, the entry in words."""
@@ -230,9 +228,7 @@ class _Reader:
             case trace.Action():
                 if self.current is not None and not self.current.action:
                     values = {a.name: a.value for a in event.arguments}
-                    self.current.action = call_words(
-                        short(event.action), values, self.owner.ports
-                    )
+                    self.current.action = call_words(short(event.action), values, self.owner.ports)
             case trace.Write():
                 self._write(event.field, event.value)
             case _:
@@ -243,7 +239,9 @@ class _Reader:
             case trace.Validity():
                 self._effect(f"{event.header} {'added' if event.valid else 'removed'}")
             case trace.HeaderCopy():
-                self._effect(f"{event.to} = {event.source}" if event.valid else f"{event.to} removed")
+                self._effect(
+                    f"{event.to} = {event.source}" if event.valid else f"{event.to} removed"
+                )
             case trace.Exit():
                 self._effect("exit")
             case trace.MarkToDrop():

@@ -148,7 +148,7 @@ def _questions(p4info: p4i.P4Info) -> Iterator[tuple[p4r.Entity, bool]]:
 def secret_tables(p4info: p4i.P4Info) -> set[int]:
     """Tables whose entries carry sampling keys."""
     secret = {
-        a.preamble.id for a in p4info.actions if SECRETS <= {param.name for param in a.params}
+        a.preamble.id for a in p4info.actions if {param.name for param in a.params} >= SECRETS
     }
     return {
         table.preamble.id

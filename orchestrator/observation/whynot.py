@@ -36,9 +36,7 @@ class Answer:
     why: str
 
 
-def why_not(
-    model: NetworkModel, bundles: Sequence[Bundle], journey: Journey, goal: str
-) -> Answer:
+def why_not(model: NetworkModel, bundles: Sequence[Bundle], journey: Journey, goal: str) -> Answer:
     """Why a journey did not come to `goal`: an NF, `SWITCH:PORT`, or a host."""
     ways = _Ways(model, bundles)
     places = ways.places_of(goal)

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 
 from orchestrator.clients.p4info import Table
-from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
+from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry
 from orchestrator.wire.addresses import mac_text
 
 SECRETS = frozenset({"key0", "key1"})

@@ -100,6 +100,8 @@ class Comparator:
         if same_kind and wanted.version:
             self._follow_mapping(wanted, got)
             self._follow_backend(wanted, got)
+            if self._pools and wanted.quotes_l4 and wanted.quoted_protocol == ICMP:
+                wanted.take_quoted_checksum(got)
             host = self._follow_choice(wanted, got, host, actual[0])
         if host != actual[0]:
             raise Differs(f"expected at {host}, got at {actual[0]}")

@@ -25,6 +25,7 @@ from orchestrator.placement.problem import (
     Problem,
     Solution,
     Stage,
+    Task,
     Way,
     links_of,
     pool_chains,
@@ -36,6 +37,8 @@ KBIT = 1000
 MILLI = 1000
 _SHORT_SCALE = 10**9
 _HORIZON_NS = 10**12
+_MANY_CORES = 100_000
+"""More than any pool needs: when diagnosing, a server's size is a group of its own."""
 _PREFERENCE = 50_000
 """Against 10^7 for the busiest arc's rate over one link: dropping early decides near-ties."""
 
@@ -360,7 +363,7 @@ class Model:
         need = self._group(f"need:{pool}", lambda: self.need_words(pool))
         limit = self._group(f"workers:{pool}", lambda: self._workers_words(pool))
         single = any(not t.replicable for t in tasks)
-        top = device.cores
+        top = _MANY_CORES if self.diagnose else device.cores
         terms: list[Linear] = []
         fixed = 0.0
         for task in tasks:
@@ -404,28 +407,30 @@ class Model:
 
     def need_words(self, pool: str) -> str:
         """`chain web needs 3 cores at 1.1 Gbit/s` and what for."""
-        problem = self.problem
+        problem, label = self.problem, self.problem.pools[pool].label
+        total = sum(problem.chains[c].rate for c in pool_chains(problem, pool)) / 1e9
         tasks = [problem.tasks[t] for t in problem.pool_tasks[pool]]
-        fewest = ""
-        for server in problem.servers():
-            kinds = [problem.devices[d].kind for t in tasks for d in t.candidates]
-            del kinds
-            must = [
-                t for t in tasks if all(problem.devices[d].kind == SERVER for d in t.candidates)
-            ]
-            cycles = sum(
-                problem.chains[c].cycles_per_second(n, problem.chains[c].rate)
-                for t in must
-                for c, n in t.cycles.items()
-            )
-            wanted = max(
-                problem.pools[pool].min_workers, math.ceil(cycles / problem.budget(server.name)), 1
-            )
-            fewest = f"{wanted} core{'s' if wanted != 1 else ''}"
-            break
-        chains = pool_chains(problem, pool)
-        total = sum(problem.chains[c].rate for c in chains) / 1e9
-        return f"{problem.pools[pool].label} needs {fewest or 'a server'} at {total:.4g} Gbit/s"
+        must = [t for t in tasks if {problem.devices[d].kind for d in t.candidates} <= {SERVER}]
+        if not problem.servers():
+            return f"{label} needs a server"
+        fewest, most = (self._fewest_cores(pool, found) for found in (must, tasks))
+        if not must:
+            fewest = 0
+        words = f"{fewest} core{'s' if fewest != 1 else ''}"
+        if most > fewest:
+            words += f" ({most} with all that may run on a server)"
+        return f"{label} needs {words} at {total:.4g} Gbit/s"
+
+    def _fewest_cores(self, pool: str, tasks: Sequence[Task]) -> int:
+        """Cores for these tasks of a pool on the fastest server."""
+        problem = self.problem
+        cycles = sum(
+            problem.chains[c].cycles_per_second(n, problem.chains[c].rate)
+            for t in tasks
+            for c, n in t.cycles.items()
+        )
+        budget = max(problem.budget(server.name) for server in problem.servers())
+        return max(problem.pools[pool].min_workers, math.ceil(cycles / budget - 1e-9), 1)
 
     def _workers_words(self, pool: str) -> str:
         spec = self.problem.pools[pool]
@@ -461,7 +466,13 @@ class Model:
             self.model.add(self.share[key] <= most * self.uses[key])
             uses.append(self.uses[key])
             shares.append(self.share[key])
-        self.model.add(sum(shares) >= sum(terms)).only_enforce_if(list(need))
+        supply: list[Linear] = list(shares)
+        if self.diagnose:
+            beyond = self.model.new_int_var(0, most * _MANY_CORES, f"beyond[{pool},{server}]")
+            free = self._group(f"cores:{server}", lambda: self._free_words(server))
+            self.model.add(beyond == 0).only_enforce_if(free)
+            supply.append(beyond)
+        self.model.add(sum(supply) >= sum(terms)).only_enforce_if(list(need))
         for literal in literals:
             self.model.add(sum(uses) >= max(1, spec.min_workers)).only_enforce_if(literal)
         limit = self._group(f"workers:{pool}", lambda: self._workers_words(pool))

@@ -40,6 +40,7 @@ class Fabric:
                 else:
                     self.attachments.setdefault(far, Attachment(near, port, link))
         self._distance = {name: self._distances(name) for name in topology.switches}
+        self._choices: dict[tuple[str, str], tuple[tuple[str, ...], bool]] = {}
         self._paths: dict[tuple[str, str, int], tuple[str, ...]] = {}
         self._trees: dict[tuple[str, str], tuple[int, ...]] = {}
 
@@ -60,10 +61,13 @@ class Fabric:
         a fat-tree the edge's and the aggregation's choices are independent, and (k/2)^2 trees are
         all its shortest paths.
         """
-        near = self._distance[target]
-        choices = sorted(n for n in self.neighbors[at] if near.get(n, -1) == near[at] - 1)
+        if (at, target) not in self._choices:
+            near = self._distance[target]
+            found = sorted(n for n in self.neighbors[at] if near.get(n, -1) == near[at] - 1)
+            self._choices[at, target] = (tuple(found), near[at] % 2 == 1)
+        choices, odd = self._choices[at, target]
         count = len(choices)
-        return choices[(tree // count if near[at] % 2 else tree) % count]
+        return choices[(tree // count if odd else tree) % count]
 
     def connected(self, a: str, b: str) -> bool:
         """Whether two nodes (switches, servers, hosts) have a way to each other."""

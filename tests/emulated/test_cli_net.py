@@ -39,6 +39,9 @@ from orchestrator.errors import NetworkError
 
 pytestmark = NEEDS_EMULATION
 
+INTERRUPTED = (130, -signal.SIGINT)
+"""A shell says 130 for both; Python ends itself by the signal when it came during an import."""
+
 
 def gone(network_id: str, folder: Path) -> bool:
     """No process, no interface, no file of a network; for `eventually`."""
@@ -131,7 +134,7 @@ def test_interrupted_net_up_leaves_nothing(folder: Path, seconds: float) -> None
 
     if up.returncode == 0:
         pytest.skip(f"this machine starts the network in less than {seconds} s")
-    assert up.returncode == 130, said
+    assert up.returncode in INTERRUPTED, said
     assert "Traceback" not in said
     eventually(lambda: gone(network_id, folder))
 
@@ -163,7 +166,7 @@ def test_interrupted_deploy_is_rolled_back(leaf_spine: Live) -> None:
     os.killpg(deploy.pid, signal.SIGINT)
     said = deploy.communicate(timeout=30)[0]
 
-    assert deploy.returncode == 130, said
+    assert deploy.returncode in INTERRUPTED, said
     assert "Traceback" not in said
     assert orchestrator_json("status", "--network", leaf_spine.name)["graphs"] == []
     assert not [w.name for w in workers if _functions(leaf_spine, w.name)]
@@ -193,4 +196,4 @@ def test_wrong_deployments(leaf_spine: Live, tmp_path: Path) -> None:
     done = orchestrator("undeploy", "campus_edg", "--network", leaf_spine.name, expect=8)
     assert "unknown graph 'campus_edg'" in done.stderr
     done = orchestrator("tables", "leaf9", "--network", leaf_spine.name, expect=5)
-    assert "did you mean 'leaf1'" in done.stderr
+    assert "unknown switch 'leaf9'; did you mean 'leaf" in done.stderr

@@ -1,0 +1,361 @@
+"""`orchestrator explain`: what switches and servers would do with a packet, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.cli.reading import Address, DeviceId
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.observation.explain import Step, Visit
+    from orchestrator.observation.journey import Journey, NetworkModel
+    from orchestrator.observation.sources import Seen
+    from orchestrator.observation.whynot import Answer
+
+_EXAMPLES = (
+    "Examples: orchestrator explain leaf1 --from h1 --to h3:23 --- "
+    "orchestrator explain --from h1 --to h3:80 --network-wide --- "
+    "orchestrator explain --from h1 --to h3:80 --why-not edge_ids --- "
+    "orchestrator explain leaf1 --bundle campus.bundle --port 1 "
+    "--packet 'tcp 10.0.1.11:40000 > 198.51.100.13:80 ttl=1'"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command("explain", epilog=_EXAMPLES)(explain)
+
+
+def explain(
+    switch: Annotated[
+        str,
+        typer.Argument(help="Name of a switch; the whole network if left out."),
+    ] = "",
+    packet: Annotated[
+        str,
+        typer.Option(
+            "--packet",
+            help="A frame in hex, or words: 'udp 10.0.1.11:1 > 10.0.2.9:53 ttl=3 payload=hi'.",
+        ),
+    ] = "",
+    pcap: Annotated[
+        Path | None, typer.Option("--pcap", help="Frames of a capture (the first --count).")
+    ] = None,
+    source: Annotated[str, typer.Option("--from", help="The host that sends.")] = "",
+    target: Annotated[
+        str,
+        typer.Option(
+            "--to", help="h2, h2:80, h2:53/udp, h2/icmp, h2:80/6tcp (its IPv6 address), an address."
+        ),
+    ] = "",
+    port: Annotated[
+        int, typer.Option("--port", help="With SWITCH: the port by which the frame comes.", min=0)
+    ] = 0,
+    everywhere: Annotated[
+        bool,
+        typer.Option(
+            "--network-wide", help="Follow it across switches and servers, and the answer back."
+        ),
+    ] = False,
+    why_not: Annotated[
+        str,
+        typer.Option(
+            "--why-not", help="An NF, a host or SWITCH:PORT: where it left the way there."
+        ),
+    ] = "",
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Explain a saved bundle (compile -o); nothing need run."),
+    ] = None,
+    topology: Annotated[
+        str,
+        typer.Option("--topology", "-t", help="With --bundle: its topology, if not a shipped one."),
+    ] = "",
+    network: NetworkName = "",
+    address: Address = "",
+    device_id: DeviceId = 1,
+    count: Annotated[int, typer.Option(help="With --pcap: how many frames.", min=1)] = 1,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also misses, keys and every field set.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a packet through a copy of the network in this process and say what happens to it, and why.
+
+    Reads pipelines and entries of the switches (BMv2, softswitch, any P4Runtime switch that gives its
+    program) or of a saved bundle; the answer is the same. No packet is sent, nothing is changed.
+    Workers of the copy start without flows.
+    """
+    if bool(packet) + bool(pcap) + bool(source or target) != 1:
+        raise InputError("say which packet: --packet TEXT, --pcap FILE, or --from HOST --to HOST")
+    if address:
+        _at_address(
+            switch or "switch", address, device_id, packet, pcap, count, port, as_json, verbose
+        )
+        return
+    seen = _see(
+        bundle, topology, network, switch, everywhere or not switch or bool(why_not or source)
+    )
+    model = seen.model()
+    frames = _frames(model, packet, pcap, count, source, target)
+    if switch and not (everywhere or source or why_not):
+        _in_switch(model, switch, port, frames, as_json, verbose)
+        return
+    for frame in frames:
+        sender = source or _sender_of(model, frame)
+        journey = model.send(sender, frame)
+        answer = _answer(model, seen, journey, why_not) if why_not else None
+        back = _backs(model, journey) if everywhere or not switch else []
+        if as_json:
+            print_json(_journey_json(journey, back, answer, switch if not everywhere else ""))
+        elif switch and not everywhere and not why_not:
+            _print_at_switch(journey, switch, verbose)
+        else:
+            _print_journey(journey, verbose, "")
+            for one in back:
+                _print_journey(one, verbose, "The answer: ")
+        if answer is not None and not as_json:
+            _print_answer(answer)
+
+
+def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: bool) -> Seen:
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.observation.snapshot import read_snapshot
+    from orchestrator.observation.sources import Seen, reader, see_bundle, see_live
+
+    if bundle is not None:
+        return see_bundle(bundle, topology)
+    live = LiveNetwork(find_network(network))
+    if whole:
+        return see_live(live)
+    with reader(live, switch) as client:
+        return Seen(live.topology, {switch: read_snapshot(client)}, ())
+
+
+def _frames(
+    model: NetworkModel, packet: str, pcap: Path | None, count: int, source: str, target: str
+) -> list[bytes]:
+    from orchestrator.observation.frames import between_hosts, parse_packet, read_pcap
+
+    if packet:
+        return [parse_packet(packet)]
+    if pcap is not None:
+        return read_pcap(pcap, count)
+    if not source or not target:
+        raise InputError("--from HOST and --to HOST go together")
+    return [between_hosts(model.topology, source, target)]
+
+
+def _sender_of(model: NetworkModel, frame: bytes) -> str:
+    """The host whose MAC or address a frame comes from."""
+    from orchestrator.observation.frames import frame_text
+
+    mac = int.from_bytes(frame[6:12], "big")
+    address = frame_text(frame).fields.get("ip.src", "")
+    for host in model.topology.hosts.values():
+        if any(str(a.ip) == address for a in host.addresses):
+            return host.name
+    for host in model.topology.hosts.values():
+        if host.mac == mac:
+            return host.name
+    raise InputError(
+        "no host of the topology sends this packet: say --from HOST, or SWITCH --port N"
+    )
+
+
+def _at_address(
+    switch: str,
+    address: str,
+    device_id: int,
+    packet: str,
+    pcap: Path | None,
+    count: int,
+    port: int,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    from orchestrator.observation.explain import Explainer
+    from orchestrator.observation.frames import parse_packet, read_pcap
+    from orchestrator.observation.snapshot import read_snapshot
+    from orchestrator.observation.sources import at_address
+
+    if not packet and pcap is None:
+        raise InputError("--from and --to need a network's topology: with --address say --packet")
+    with at_address(switch, address, device_id) as client:
+        explainer = Explainer(read_snapshot(client))
+    frames = [parse_packet(packet)] if packet else read_pcap(pcap, count) if pcap else []
+    _print_visits([explainer.explain(port, frame) for frame in frames], as_json, verbose)
+
+
+def _in_switch(
+    model: NetworkModel, switch: str, port: int, frames: list[bytes], as_json: bool, verbose: bool
+) -> None:
+    visits: list[Visit] = []
+    for frame in frames:
+        at = port
+        if not at:
+            sender = _sender_of(model, frame)
+            at = next((n for n, name in model.ports[switch].items() if name == sender), 0)
+            if not at:
+                raise InputError(
+                    f"{sender} is not at {switch}: say --port N "
+                    f"({', '.join(f'{n}: {name}' for n, name in sorted(model.ports[switch].items()))})"
+                )
+        visits.append(model.explainer(switch).explain(at, frame))
+    _print_visits(visits, as_json, verbose)
+
+
+def _print_visits(visits: list[Visit], as_json: bool, verbose: bool) -> None:
+    from orchestrator.observation.explain import visit_json
+
+    if as_json:
+        told = [visit_json(visit) for visit in visits]
+        print_json(told[0] if len(told) == 1 else told)
+        return
+    for visit in visits:
+        _print_visit(visit, verbose, "")
+
+
+def _backs(model: NetworkModel, journey: Journey) -> list[Journey]:
+    from orchestrator.observation.frames import answer_to
+
+    found: list[Journey] = []
+    for arrival in journey.deliveries:
+        if arrival.host not in model.topology.hosts:
+            continue
+        answer = answer_to(arrival.frame)
+        if answer is not None:
+            found.append(model.send(arrival.host, answer))
+    return found
+
+
+def _answer(model: NetworkModel, seen: Seen, journey: Journey, goal: str) -> Answer:
+    from orchestrator.observation.whynot import why_not
+
+    return why_not(model, seen.bundles, journey, goal)
+
+
+def _journey_json(
+    journey: Journey, back: list[Journey], answer: Answer | None, switch: str
+) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from orchestrator.observation.journey import journey_json
+
+    told = journey_json(journey)
+    if switch:
+        hops = told["hops"]
+        assert isinstance(hops, list)
+        told["hops"] = [hop for hop in hops if hop["device"] == switch]
+    if back:
+        told["answers"] = [journey_json(one) for one in back]
+    if answer is not None:
+        told["why_not"] = asdict(answer)
+    return told
+
+
+# -- printing ----------------------------------------------------------------------------------
+
+
+def _print_at_switch(journey: Journey, switch: str, verbose: bool) -> None:
+    from orchestrator.observation.explain import Visit
+
+    found = [hop for hop in journey.hops if hop.device == switch]
+    for hop in found:
+        assert isinstance(hop.stop, Visit)
+        _print_visit(hop.stop, verbose, f"hop {hop.number}, ")
+    if not found:
+        way = " -> ".join(hop.device for hop in journey.hops)
+        warn(f"the packet does not come to {switch}; it goes {journey.sender} -> {way}")
+        say(_plain(journey.verdict))
+
+
+def _print_journey(journey: Journey, verbose: bool, what: str) -> None:
+    from orchestrator.observation.explain import Visit
+    from orchestrator.observation.frames import frame_text
+    from orchestrator.observation.journey import WorkerVisit
+
+    say(
+        f"[bold]{what}{_plain(journey.sender)} sends {_plain(frame_text(journey.frame).summary)}[/]"
+    )
+    for hop in journey.hops:
+        stop = hop.stop
+        if isinstance(stop, Visit):
+            _print_visit(stop, verbose, f"{hop.number}. ")
+        elif isinstance(stop, WorkerVisit):
+            say(f"[bold]{hop.number}. server core {_plain(stop.name)}[/]")
+            for call in stop.calls:
+                left = f"leaves by {call.left}" if call.left else f"drops it: {call.reason}"
+                say(f"   {_plain(call.nf)} entered by {_plain(call.entered)}, {_plain(left)}")
+            say(f"   [bold]{_plain(stop.verdict)}[/]")
+        else:
+            say(
+                f"[bold]{hop.number}. host {_plain(stop.host)}[/] receives {_plain(frame_text(stop.frame).summary)}"
+            )
+    say(
+        f"[bold green]=> {_plain(journey.verdict)}[/]"
+        if journey.deliveries
+        else f"[bold red]=> {_plain(journey.verdict)}[/]"
+    )
+
+
+def _print_visit(visit: Visit, verbose: bool, number: str) -> None:
+    from orchestrator.observation.frames import frame_text
+
+    words = frame_text(visit.frame)
+    tag = f" ({words.tag})" if words.tag else ""
+    behind = f" from {visit.behind}" if visit.behind else ""
+    say(
+        f"[bold]{number}{_plain(visit.switch)}[/] port {visit.port}{_plain(behind)}: "
+        f"{_plain(words.summary)}{_plain(tag)}"
+    )
+    for step in visit.steps:
+        line = _step_line(step, verbose)
+        if line:
+            say(f"   {line}")
+    if not visit.dropped:
+        say(f"   [bold]{_plain(visit.verdict)}[/]")
+
+
+def _step_line(step: Step, verbose: bool) -> str:
+    """One line; without `verbose` only what decided something or changed the frame."""
+    effects = [
+        e for e in step.effects if verbose or not e.startswith(("meta.", "standard_", "nsh."))
+    ]
+    changed = f" [dim]{_plain('; '.join(effects))}[/]" if effects else ""
+    if step.kind == "parser":
+        states = f" [dim]{_plain(' > '.join(e.removeprefix('state ') for e in step.effects))}[/]"
+        return _plain(step.text) + (states if verbose else "")
+    if step.kind == "outcome":
+        return f"[bold red]{_plain(step.text)}[/]" if "drop" in step.text else _plain(step.text)
+    if step.kind == "effect":
+        reason = f"as {step.text}: " if step.text else ""
+        return f"[dim]{_plain(reason)}[/]{changed}" if effects else ""
+    keys = ", ".join(f"{name} {text}" for name, text in step.keys.items())
+    looked = f" [dim]({_plain(keys)})[/]" if verbose and keys else ""
+    if not step.hit:
+        if not verbose and not effects:
+            return ""
+        return f"[cyan]{_plain(step.table)}[/]{looked}: no entry, {_plain(step.action)}{changed}"
+    priority = f", priority {step.priority}" if step.priority else ""
+    return (
+        f"[cyan]{_plain(step.table)}[/]{looked}: {_plain(step.origin)}"
+        f" [dim]({_plain(step.match)}{priority})[/] -> {_plain(step.action)}{changed}"
+    )
+
+
+def _print_answer(answer: Answer) -> None:
+    if answer.reached:
+        say(f"{_plain(answer.goal)} was reached: {_plain(answer.where)}: {_plain(answer.why)}")
+    else:
+        say(f"[bold]not {_plain(answer.goal)}[/]: {_plain(answer.where)}: {_plain(answer.why)}")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,50 @@
+"""Options that the reading commands share, and the sessions that they ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.networks import find_network
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.clients.p4runtime import SwitchClient
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.observation.words import Ports
+
+Address = Annotated[
+    str,
+    typer.Option("--address", help="HOST:PORT of any P4Runtime switch, deployed by us or not."),
+]
+DeviceId = Annotated[int, typer.Option("--device-id", help="With --address: its device id.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A switch to read; `live` is None for one that is reached by its address."""
+
+    name: str
+    client: SwitchClient
+    ports: Ports
+    live: LiveNetwork | None
+
+
+def target_of(switch: str, network: str, address: str, device_id: int) -> Target:
+    """The switch that the options name."""
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.observation.sources import at_address, ports_of, reader
+
+    if address:
+        return Target(switch, at_address(switch, address, device_id), {}, None)
+    live = LiveNetwork(find_network(network))
+    return Target(switch, reader(live, switch), ports_of(live.topology, switch), live)
+
+
+def live_of(target: Target, option: str) -> LiveNetwork:
+    """The running network of a target; InputError where an option needs one."""
+    if target.live is None:
+        raise InputError(f"{option} needs a network's journal: it does not go with --address")
+    return target.live

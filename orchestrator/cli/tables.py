@@ -1,0 +1,370 @@
+"""`orchestrator tables`: what is in a switch, in words, from which rule, and what it did."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.networks import NetworkName
+from orchestrator.cli.output import Json, console, print_json, print_table, say, table_of
+from orchestrator.cli.reading import Address, DeviceId, Target, live_of, target_of
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from orchestrator.clients.p4info import Schema
+    from orchestrator.observation.rows import Filter, Row
+
+_EXAMPLES = (
+    "Examples: orchestrator tables leaf1 acl.ipv4 --hit --- "
+    "orchestrator tables leaf1 --nf edge_acl --match dst=198.51.100.13 --match dst_port=23 --- "
+    "orchestrator tables all --coverage --- orchestrator tables s1 --address 127.0.0.1:9559"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command("tables", epilog=_EXAMPLES)(tables)
+
+
+def tables(
+    switch: Annotated[
+        str, typer.Argument(help="Name of a switch; 'all' for those of the network.")
+    ],
+    table: Annotated[str, typer.Argument(help="A table; all that have entries if left out.")] = "",
+    network: NetworkName = "",
+    address: Address = "",
+    device_id: DeviceId = 1,
+    nf: Annotated[str, typer.Option("--nf", help="Only entries of this NF.")] = "",
+    graph: Annotated[str, typer.Option("--graph", help="Only entries of this graph.")] = "",
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--match",
+            help="FIELD=VALUE, may be repeated: only entries that a packet with it could hit "
+            "(dst=10.0.0.5), or that overlap it (dst=10.0.0.0/8, dst_port=80-90).",
+        ),
+    ] = None,
+    hit: Annotated[bool, typer.Option("--hit", help="Only entries that packets have hit.")] = False,
+    unhit: Annotated[bool, typer.Option("--unhit", help="Only entries never hit.")] = False,
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="packets, bytes, rate, priority, rule, match or action; packets if left out, with "
+            "--match priority."
+        ),
+    ] = "",
+    limit: Annotated[
+        int, typer.Option(help="Show at most so many entries a table; 0: all.", min=0)
+    ] = 20,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Read again and again, with packets per second.")
+    ] = False,
+    interval: Annotated[float, typer.Option(help="With --watch: seconds between.", min=0.1)] = 1.0,
+    count: Annotated[
+        int, typer.Option(help="With --watch: stop after so many readings; 0: Ctrl-C.", min=0)
+    ] = 0,
+    diff: Annotated[
+        bool,
+        typer.Option(
+            "--diff",
+            help="Compare with what the journal says is deployed; exit code 1 if it differs.",
+        ),
+    ] = False,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Rules of NFs that no packet ever hit.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a switch's entries in words, with provenance and counters, read over P4Runtime.
+
+    Only reads: a running controller stays the switch's primary. Works on every P4Runtime switch.
+    """
+    from orchestrator.observation.matching import parse_matches
+    from orchestrator.observation.rows import Filter, chosen_tables, sort_rows
+
+    if sum((watch, diff, coverage)) > 1:
+        raise InputError("--watch, --diff and --coverage do not go together")
+    if as_csv and (as_json or watch or diff):
+        raise InputError("--csv does not go with --json, --watch or --diff")
+    sort = sort or ("priority" if match else "packets")
+    sort_rows([], sort)
+    with ExitStack() as stack:
+        targets = _targets(switch, network, address, device_id)
+        for target in targets:
+            stack.enter_context(target.client)
+        schemas = {target.name: _schema(target) for target in targets}
+        first = schemas[targets[0].name]
+        names = chosen_tables(first, [table] if table else [])
+        chosen = Filter(nf, graph, parse_matches(match or (), first), hit, unhit)
+        if diff:
+            _diff(targets, schemas, set(names), as_json)
+            return
+        if watch:
+            _watch(targets, schemas, names, chosen, sort, limit, interval, count, as_json)
+            return
+        rows = _rows(targets, schemas, names, chosen)
+    if coverage:
+        _coverage(rows, limit, as_json, as_csv)
+    elif as_json:
+        _print_rows_json(targets, schemas, sort_rows(rows, sort))
+    elif as_csv:
+        _print_csv(targets, schemas, sort_rows(rows, sort))
+    else:
+        console.print(_view(targets, schemas, names, rows, sort, limit, bool(table)))
+        if not rows:
+            say("no entry is to be shown")
+
+
+def _targets(switch: str, network: str, address: str, device_id: int) -> list[Target]:
+    if switch != "all" or address:
+        return [target_of(switch, network, address, device_id)]
+    from orchestrator.cli.networks import find_network
+
+    state = find_network(network)
+    return [target_of(name, state.name, "", 0) for name in state.topology.switches]
+
+
+def _schema(target: Target) -> Schema:
+    from orchestrator.errors import SwitchError
+
+    target.client.pipeline_cookie()
+    if target.client.schema is None:
+        raise SwitchError(f"{target.name}: no pipeline is loaded; deploy a graph first")
+    return target.client.schema
+
+
+def _rows(
+    targets: Sequence[Target], schemas: dict[str, Schema], names: list[str], chosen: Filter
+) -> list[Row]:
+    from orchestrator.observation.sources import read_rows
+
+    return [
+        row
+        for target in targets
+        for row in read_rows(target.client, [n for n in names if n in schemas[target.name].tables])
+        if chosen.passes(schemas[target.name], row)
+    ]
+
+
+def _view(
+    targets: Sequence[Target],
+    schemas: dict[str, Schema],
+    names: Sequence[str],
+    rows: Sequence[Row],
+    sort: str,
+    limit: int,
+    empty_too: bool,
+) -> Group:
+    from rich.console import Group
+
+    from orchestrator.observation.rows import sort_rows
+    from orchestrator.observation.words import action_words, key_words, segment_of
+
+    parts: list[object] = []
+    rated = any(row.rate is not None for row in rows)
+    for target in targets:
+        schema = schemas[target.name]
+        for name in names:
+            here = [r for r in rows if r.switch == target.name and r.entry.table == name]
+            if (not here and not empty_too) or name not in schema.tables:
+                continue
+            shown = sort_rows(here, sort)[: limit or None]
+            segments = any(segment_of(row.entry) for row in shown)
+            columns = (
+                *(("segment",) if segments else ()),
+                *("match", "action", "prio#", "graph", "NF", "rule", "packets#"),
+                *(("per second#",) if rated else ()),
+            )
+            cells = [
+                (
+                    *((segment_of(row.entry),) if segments else ()),
+                    key_words(schema.tables[name], row.entry, target.ports),
+                    action_words(row.entry, target.ports),
+                    row.entry.priority or "",
+                    row.installed.graph,
+                    row.nf,
+                    row.rule,
+                    "" if row.installed.packets is None else row.installed.packets,
+                    *(("" if row.rate is None else f"{row.rate:.1f}",) if rated else ()),
+                )
+                for row in shown
+            ]
+            title = f"{target.name} {name}: {len(here)} entries of {schema.tables[name].size}"
+            if len(shown) < len(here):
+                title += f", {len(shown)} shown"
+            parts.append(table_of(title, columns, cells))
+    return Group(*parts)  # type: ignore[arg-type]
+
+
+def _print_rows_json(
+    targets: Sequence[Target], schemas: dict[str, Schema], rows: Iterable[Row]
+) -> None:
+    print_json(_rows_json(targets, schemas, rows))
+
+
+def _rows_json(
+    targets: Sequence[Target], schemas: dict[str, Schema], rows: Iterable[Row]
+) -> list[dict[str, object]]:
+    from orchestrator.observation.rows import row_json
+
+    ports = {target.name: target.ports for target in targets}
+    return [row_json(schemas[row.switch], row, ports[row.switch]) for row in rows]
+
+
+def _print_csv(targets: Sequence[Target], schemas: dict[str, Schema], rows: Iterable[Row]) -> None:
+    columns = (
+        *("switch", "table", "segment", "match", "action", "priority"),
+        *("graph", "nf", "rule", "packets", "bytes"),
+    )
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for item in _rows_json(targets, schemas, rows):
+        writer.writerow("" if item[c] is None else item[c] for c in columns)
+
+
+def _watch(
+    targets: Sequence[Target],
+    schemas: dict[str, Schema],
+    names: list[str],
+    chosen: Filter,
+    sort: str,
+    limit: int,
+    interval: float,
+    count: int,
+    as_json: bool,
+) -> None:
+    import json
+
+    from rich.live import Live
+
+    from orchestrator.observation.rows import Row, counts, sort_rows, with_rates
+
+    before: dict[str, dict[object, int]] = {}
+    read_at = 0.0
+
+    def reading() -> list[Row]:
+        nonlocal read_at
+        rows = _rows(targets, schemas, names, chosen)
+        now = time.monotonic()
+        rated: list[Row] = []
+        for target in targets:
+            mine = [row for row in rows if row.switch == target.name]
+            rated += with_rates(mine, before.get(target.name, {}), now - read_at)
+            before[target.name] = counts(mine)
+        read_at = now
+        return rated
+
+    done = 0
+    with ExitStack() as stack:
+        live = None
+        if not as_json:
+            live = stack.enter_context(Live(console=console, auto_refresh=False))
+        while True:
+            rows = reading()
+            done += 1
+            if live is None:
+                found = _rows_json(targets, schemas, sort_rows(rows, sort))
+                sys.stdout.write(json.dumps({"at": time.time(), "entries": found}) + "\n")
+                sys.stdout.flush()
+            else:
+                live.update(_view(targets, schemas, names, rows, sort, limit, False), refresh=True)
+            if count and done >= count:
+                return
+            time.sleep(interval)
+
+
+def _diff(
+    targets: Sequence[Target], schemas: dict[str, Schema], names: set[str], as_json: bool
+) -> None:
+    from orchestrator.deployment.operations import deployed_graphs
+    from orchestrator.observation.rows import compare, difference_json
+    from orchestrator.observation.sources import read_rows, should_be
+
+    deployed = deployed_graphs(live_of(targets[0], "--diff"))
+    found: list[dict[str, object]] = []
+    for target in targets:
+        schema = schemas[target.name]
+        wanted = [e for e in should_be(deployed, target.name) if e[1].table in names]
+        rows = read_rows(target.client, sorted(names & schema.tables.keys()))
+        there = [(row.installed.graph, row.entry) for row in rows]
+        found += [
+            {"switch": target.name, **difference_json(schema, item)}
+            for item in compare(schema, wanted, there)
+        ]
+    if as_json:
+        print_json({"graphs": list(deployed), "differences": found})
+    else:
+        signs = {"missing": "-", "extra": "+", "changed": "~"}
+        print_table(
+            f"{len(found)} differences from the journal (graphs: {', '.join(deployed) or 'none'})",
+            ("", "switch", "table", "match", "prio#", "should be", "is"),
+            (
+                (
+                    signs[str(item["kind"])],
+                    item["switch"],
+                    item["table"],
+                    item["match"],
+                    item["priority"] or "",
+                    _side(item["expected"]),
+                    _side(item["found"]),
+                )
+                for item in found
+            ),
+        )
+    if found:
+        raise typer.Exit(1)
+
+
+def _side(value: object) -> str:
+    if not isinstance(value, dict):
+        return "(nothing)"
+    return "{action}, {origin} ({graph})".format(**value)
+
+
+def _coverage(rows: Sequence[Row], limit: int, as_json: bool, as_csv: bool) -> None:
+    from orchestrator.observation.rows import coverage
+
+    rules = coverage(rows)
+    never = [rule for rule in rules if not rule.packets]
+    nfs = list(dict.fromkeys((rule.graph, rule.nf) for rule in rules))
+    summary = [
+        {
+            "graph": graph,
+            "nf": nf,
+            "rules": sum((r.graph, r.nf) == (graph, nf) for r in rules),
+            "never_hit": sum((r.graph, r.nf) == (graph, nf) for r in never),
+        }
+        for graph, nf in nfs
+    ]
+    if as_json:
+        print_json({"nfs": summary, "never_hit": [asdict(rule) for rule in never]})
+        return
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(("graph", "nf", "rule", "entries", "packets"))
+        writer.writerows((r.graph, r.nf, r.rule, r.entries, r.packets) for r in rules)
+        return
+    print_table(
+        "Coverage of rules",
+        ("graph", "NF", "rules#", "hit#", "never hit#"),
+        (
+            (s["graph"], s["nf"], s["rules"], int(s["rules"]) - int(s["never_hit"]), s["never_hit"])  # type: ignore[arg-type]
+            for s in summary
+        ),
+    )
+    print_table(
+        f"{len(never)} rules never hit"
+        + (f", {limit} shown" if limit and limit < len(never) else ""),
+        ("graph", "NF", "rule"),
+        ((r.graph, r.nf, r.rule) for r in never[: limit or None]),
+    )

@@ -1,0 +1,126 @@
+"""Where to look: a switch of a running network, one at an address, or one of a saved bundle.
+
+Everything here only reads: whoever is a switch's primary controller stays it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.bundle.codec import load
+from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.deployment.journal import Deployed
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.operations import deployed_graphs
+from orchestrator.errors import InputError, SwitchError
+from orchestrator.graph import load_topology
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import TableEntry
+from orchestrator.model.topology import Topology
+from orchestrator.observation.journey import NetworkModel, port_names
+from orchestrator.observation.rows import Row
+from orchestrator.observation.snapshot import (
+    Snapshot,
+    bundle_snapshots,
+    expected_entries,
+    read_snapshot,
+    snapshot_of,
+)
+from orchestrator.observation.words import Ports
+from orchestrator.verification.manifest import manifest_entries
+
+_MANY = 16
+
+
+def at_address(name: str, address: str, device_id: int) -> SwitchClient:
+    """A reading session with any P4Runtime switch."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        raise InputError(f"--address '{address}': HOST:PORT is expected, as 127.0.0.1:9559")
+    return SwitchClient(name, address, device_id, primary=False)
+
+
+def reader(network: LiveNetwork, switch: str) -> SwitchClient:
+    """A reading session with a switch of a running network."""
+    return network.switch(switch).reading()
+
+
+def read_rows(client: SwitchClient, tables: list[str] | None = None) -> list[Row]:
+    """All entries of an open session, or those of some tables; the P4Info is read first."""
+    if client.schema is None and client.pipeline_cookie() is None and client.schema is None:
+        raise SwitchError(f"{client.name}: no pipeline is loaded; deploy a graph first")
+    schema = client.schema
+    assert schema is not None
+    names = tables or list(schema.tables)
+    return [Row(client.name, item) for name in names for item in client.entries(name)]
+
+
+def ports_of(topology: Topology, switch: str) -> Ports:
+    """Port names of a switch."""
+    return port_names(topology, switch)
+
+
+def should_be(deployed: Mapping[str, Deployed], switch: str) -> list[tuple[str, TableEntry]]:
+    """(graph, entry) of all that the journal says is on a switch."""
+    bundles = [d.bundle for d in deployed.values()]
+    entries = list(expected_entries(bundles, switch))
+    for found in deployed.values():
+        if found.manifest is not None and switch in found.bundle.pipeline_of:
+            entries += [(found.bundle.graph, e) for e in manifest_entries(found.manifest)]
+    return entries
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A network to explain: its replicas-to-be, and the bundles that its workers run."""
+
+    topology: Topology
+    snapshots: dict[str, Snapshot]
+    bundles: tuple[Bundle, ...]
+
+    def model(self) -> NetworkModel:
+        """Replicas in this process."""
+        return NetworkModel(self.topology, self.snapshots, self.bundles)
+
+    def snapshot(self, switch: str) -> Snapshot:
+        """One switch."""
+        return snapshot_of(self.snapshots, switch)
+
+
+def see_live(network: LiveNetwork) -> Seen:
+    """Every switch of a running network as it is now."""
+
+    def one(name: str) -> Snapshot:
+        with reader(network, name) as client:
+            return read_snapshot(client)
+
+    names = list(network.topology.switches)
+    with ThreadPoolExecutor(max_workers=_MANY) as pool:
+        snapshots = dict(zip(names, pool.map(one, names), strict=True))
+    bundles = tuple(d.bundle for d in deployed_graphs(network).values())
+    return Seen(network.topology, snapshots, bundles)
+
+
+def see_bundle(path: Path, topology: str = "") -> Seen:
+    """The network that a saved bundle would make."""
+    bundle = read_bundle(path)
+    physical = load_topology(topology or bundle.topology)
+    missing = set(bundle.pipeline_of) - set(physical.switches)
+    if missing:
+        raise InputError(
+            f"{path}: topology {physical.name} has no switch {', '.join(sorted(missing))}; "
+            "say which one the bundle was compiled for with --topology"
+        )
+    return Seen(physical, bundle_snapshots([bundle], str(path)), (bundle,))
+
+
+def read_bundle(path: Path) -> Bundle:
+    """A bundle from a file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    return load(data, str(path))

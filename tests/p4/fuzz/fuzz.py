@@ -1,0 +1,383 @@
+"""Differential fuzzing: random packets and entries, softswitch against BMv2.
+
+    python tests/p4/fuzz/fuzz.py [--packets 100000] [--seed 1] [--shipped-only]
+
+Half of the packets go through the shipped pipelines (p4src/build), half
+through generated programs (needs p4c-bm2-ss). Needs BMv2 and root. A packet
+whose outputs differ is minimised: entries that do not matter are taken away,
+then bytes. Also the answers to the entries' writes are compared, as applied or
+refused. Exit code 1 when anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+import fuzz_program  # noqa: E402
+from finsy.proto import p4i, p4r  # noqa: E402
+from fuzz_bmv2 import BMV2, PORTS, Oracle, Outputs, oracle  # noqa: E402
+from fuzz_entries import EntryMaker, replication  # noqa: E402
+from google.protobuf import text_format  # noqa: E402
+
+from orchestrator.softswitch.entity_errors import WriteError  # noqa: E402
+from orchestrator.softswitch.switch import SoftSwitch  # noqa: E402
+
+P4C = shutil.which("p4c-bm2-ss")
+BATCH = 24
+BUILD = ROOT / "p4src" / "build"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A program under test; `hide` blanks what cannot agree (clocks)."""
+
+    name: str
+    raw: bytes
+    info: p4i.P4Info
+    frame: Callable[[random.Random], bytes]
+    pools: dict[str, Sequence[int]] = field(default_factory=dict)
+    hide: Callable[[int, bytes], bytes] = lambda port, frame: frame
+    setup: Sequence[p4r.Update] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    target: Target
+    updates: Sequence[p4r.Update]
+    port: int
+    frame: bytes
+    ours: Outputs
+    theirs: Outputs
+
+    def __str__(self) -> str:
+        shown = "\n".join(text_format.MessageToString(u, as_one_line=True) for u in self.updates)
+        ours = {p: [f.hex() for f in fs] for p, fs in self.ours.items()}
+        theirs = {p: [f.hex() for f in fs] for p, fs in self.theirs.items()}
+        return (
+            f"{self.target.name}: port {self.port} frame {self.frame.hex()}\n"
+            f"  softswitch {ours}\n  bmv2       {theirs}\n  entries:\n{shown}"
+        )
+
+
+def fresh(target: Target) -> SoftSwitch:
+    switch = SoftSwitch()
+    switch.load(json.loads(target.raw), target.info)
+    return switch
+
+
+def our_codes(switch: SoftSwitch, updates: Sequence[p4r.Update]) -> list[int]:
+    try:
+        switch.write(updates)
+    except WriteError as e:
+        return [0 if error is None else error.code for error in e.errors]
+    return [0] * len(updates)
+
+
+def outputs(target: Target, switch: SoftSwitch, port: int, frames: Sequence[bytes]) -> Outputs:
+    out: Outputs = {}
+    for frame in frames:
+        for to, sent in switch.process(port, frame):
+            if to in PORTS and len(sent) >= 14:
+                out.setdefault(to, []).append(target.hide(to, sent))
+    return out
+
+
+def same(a: Outputs, b: Outputs) -> bool:
+    return {p: Counter(f) for p, f in a.items() if f} == {p: Counter(f) for p, f in b.items() if f}
+
+
+def hidden(target: Target, got: Outputs) -> Outputs:
+    return {p: [target.hide(p, f) for f in frames] for p, frames in got.items()}
+
+
+class Fuzzer:
+    def __init__(self, bmv2: Oracle, seed: int, log: Callable[[str], None]) -> None:
+        self.bmv2 = bmv2
+        self.rng = random.Random(seed)
+        self.log = log
+        self.packets = self.sent = self.write_differences = 0
+        self.differences: list[Difference] = []
+
+    def round(self, target: Target, packets: int, entries: int) -> None:
+        """One set of entries and `packets` packets."""
+        maker = EntryMaker(target.info, self.rng, target.pools)
+        updates = [*target.setup, *maker.entries(entries)]
+        switch = fresh(target)
+        self.bmv2.load(target.raw, target.info)
+        ours, theirs = our_codes(switch, updates), self.bmv2.write(updates)
+        for update, a, b in zip(updates, ours, theirs, strict=True):
+            if bool(a) != bool(b):
+                self.write_differences += 1
+                text = text_format.MessageToString(update, as_one_line=True)
+                self.log(f"{target.name}: write: softswitch {a}, bmv2 {b}: {text}")
+        while packets > 0:
+            port = self.rng.choice(PORTS[:3])
+            frames = [target.frame(self.rng) for _ in range(min(BATCH, packets))]
+            packets -= len(frames)
+            self.packets += len(frames)
+            expected = outputs(target, switch, port, frames)
+            count = sum(map(len, expected.values()))
+            self.sent += count
+            extra = 0.05 if packets <= 0 else 0.0
+            got = hidden(target, self.bmv2.exchange(port, frames, count, extra))
+            if not same(expected, got):
+                self.narrow(target, updates, port, frames)
+                return
+        if switch.counters.faults:
+            raise AssertionError(f"{target.name}: {switch.counters.last_fault}")
+
+    def narrow(
+        self, target: Target, updates: list[p4r.Update], port: int, frames: Sequence[bytes]
+    ) -> None:
+        """Find the packet of a batch that differs, and minimise it."""
+        for frame in frames:
+            if self.differs(target, updates, port, frame) is not None:
+                difference = self.minimise(target, updates, port, frame)
+                self.differences.append(difference)
+                self.log(str(difference))
+                return
+        self.log(
+            f"{target.name}: a batch on port {port} differed, but none of its packets alone does "
+            "(state, or lost packets): not counted as a difference unless it repeats"
+        )
+        switch = fresh(target)
+        our_codes(switch, updates)
+        self.bmv2.load(target.raw, target.info)
+        self.bmv2.write(updates)
+        expected = outputs(target, switch, port, frames)
+        count = sum(map(len, expected.values()))
+        got = hidden(target, self.bmv2.exchange(port, frames, count, 0.3))
+        if not same(expected, got):
+            d = Difference(target, updates, port, b"".join(frames), expected, got)
+            self.differences.append(d)
+            self.log(f"{target.name}: it repeats: {d}")
+
+    def differs(
+        self, target: Target, updates: Sequence[p4r.Update], port: int, frame: bytes
+    ) -> tuple[Outputs, Outputs] | None:
+        switch = fresh(target)
+        our_codes(switch, updates)
+        self.bmv2.load(target.raw, target.info)
+        self.bmv2.write(updates)
+        expected = outputs(target, switch, port, [frame])
+        count = sum(map(len, expected.values()))
+        got = hidden(target, self.bmv2.exchange(port, [frame], count, 0.1))
+        return None if same(expected, got) else (expected, got)
+
+    def minimise(
+        self, target: Target, updates: list[p4r.Update], port: int, frame: bytes
+    ) -> Difference:
+        size = max(1, len(updates) // 2)
+        while updates:
+            at = 0
+            while at < len(updates):
+                fewer = updates[:at] + updates[at + size :]
+                if self.differs(target, fewer, port, frame) is not None:
+                    updates = fewer
+                else:
+                    at += size
+            if size == 1:
+                break
+            size = max(1, size // 2)
+        while len(frame) > 14 and self.differs(target, updates, port, frame[:-1]) is not None:
+            frame = frame[:-1]
+        for i in range(len(frame)):
+            zeroed = frame[:i] + b"\0" + frame[i + 1 :]
+            if frame[i] and self.differs(target, updates, port, zeroed) is not None:
+                frame = zeroed
+        found = self.differs(target, updates, port, frame)
+        ours, theirs = found or ({}, {})
+        return Difference(target, updates, port, frame, ours, theirs)
+
+
+# ------------------------------------------------------------------ programs
+
+
+def ip_frame(rng: random.Random) -> bytes:
+    """Ethernet with what the shipped pipelines parse, right or wrong in places."""
+    macs = bytes.fromhex("020000000001" "020000000009" "ffffffffffff" "020000010000")
+    at = rng.randrange(4) * 6
+    head = macs[at : at + 6] + bytes.fromhex("0200000000") + bytes([rng.randrange(4)])
+    address = bytes([rng.choice((10, 20)), rng.randrange(3), 0, rng.randrange(4)])
+    other = bytes([10, rng.randrange(3), 0, rng.randrange(4)])
+    protocol = rng.choice((6, 17, 17, 1, 58, 47))
+    ports = struct.pack(">HH", rng.choice((80, 81, 1234, 53)), rng.choice((80, 85, 90, 443)))
+    body = ports + (
+        struct.pack(">IIBBHHH", rng.getrandbits(32), 5, 0x50, rng.randrange(64), 99, 7, 0)
+        if protocol == 6
+        else struct.pack(">HH", 8 + rng.randrange(20), rng.choice((0, 4660)))
+    )
+    if protocol in (1, 58):
+        body = bytes([rng.choice((0, 3, 8, 11, 135)), 0]) + rng.randbytes(6)
+    body += rng.randbytes(rng.randrange(40))
+    kind = rng.randrange(10)
+    if kind == 0:
+        arp = bytes.fromhex("0806" "0001080006040001") + head[6:] + address + bytes(6) + other
+        packet = head + arp + bytes(18)
+    elif kind < 3:
+        source, target = bytes(12) + address, bytes(12) + other
+        tail = struct.pack(">IHBB", 0x60000000, len(body), protocol, rng.choice((0, 1, 64)))
+        packet = head + b"\x86\xdd" + tail + source + target + body
+    else:
+        options = rng.choice((b"", b"", b"", b"\1\1\1\1"))
+        fragment = rng.choice((0, 0, 0, 0x2000, 5))
+        ip = struct.pack(
+            ">BBHHHBBH",
+            0x45 + len(options) // 4,
+            rng.choice((0, 184)),
+            20 + len(options) + len(body),
+            rng.getrandbits(16),
+            fragment,
+            rng.choice((0, 1, 2, 64)),
+            protocol,
+            rng.getrandbits(16),
+        )
+        packet = head + b"\x08\x00" + ip + address + other + options + body
+    if rng.random() < 0.2:
+        packet = packet[:12] + b"\x81\x00" + struct.pack(">H", rng.randrange(4)) + packet[12:]
+    if rng.random() < 0.15:
+        nsh = struct.pack(
+            ">HBBIIIII",
+            (rng.choice((0, 1, 63)) << 6 | 6),
+            1,
+            3,
+            (0xC001 << 8) | rng.choice((255, 1, 0)),
+            rng.getrandbits(32),
+            rng.getrandbits(32),
+            0,
+            0,
+        )
+        packet = head + b"\x89\x4f" + nsh + packet
+    if rng.random() < 0.15:
+        spot = rng.randrange(12, len(packet))
+        packet = packet[:spot] + bytes([rng.randrange(256)]) + packet[spot + 1 :]
+    if rng.random() < 0.1:
+        packet = packet[: rng.randrange(14, len(packet))]
+    return packet
+
+
+def hide_clock(port: int, frame: bytes) -> bytes:
+    """NSH context word 3 is the ingress time; so is part of a sampled copy (port 7)."""
+    if frame[12:14] == b"\x89\x4f":
+        frame = frame[:34] + b"TIME" + frame[38:]
+    return frame[:11] + frame[17:] if port == 7 else frame
+
+
+POOLS: dict[str, Sequence[int]] = {
+    "ingress_port": (1, 2, 3),
+    "segment": (1, 2, 3),
+    "graph": (1, 2),
+    "src": (0x0A000000, 0x0A010001, 0x14000001),
+    "dst": (0x0A000000, 0x0A010001, 0x0A020003),
+    "src_port": (80, 81, 1234),
+    "dst_port": (80, 85, 90),
+    "protocol": (6, 17, 1),
+    "spi": (0xC001,),
+    "si": (255, 1),
+    "device": (0x020000010000,),
+    "next_segment": (1, 2, 3),
+    "first_segment": (1, 2, 3),
+}
+
+
+def shipped() -> list[Target]:
+    targets: list[Target] = []
+    for path in sorted(BUILD.glob("*.p4info.txtpb")):
+        name = path.name.removesuffix(".p4info.txtpb")
+        info = text_format.Parse(path.read_text(), p4i.P4Info())
+        setup = replication()
+        setup[1].entity.packet_replication_engine_entry.clone_session_entry.session_id = 100
+        raw = (BUILD / f"{name}.json").read_bytes()
+        targets.append(Target(name, raw, info, ip_frame, POOLS, hide_clock, setup))
+    return targets
+
+
+def generated(seed: int) -> Target | None:
+    """A random program, or None when p4c does not take it."""
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
+        source, out, info = (Path(folder) / n for n in ("g.p4", "g.json", "g.txtpb"))
+        source.write_text(fuzz_program.ProgramMaker(seed).make())
+        command = [str(P4C), "--p4runtime-files", str(info), "-o", str(out), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            return None
+        p4info = text_format.Parse(info.read_text(), p4i.P4Info())
+        # Names of scratch files must not make two runs differ.
+        raw = re.sub(rb"/tmp/fuzz\w+/", b"", out.read_bytes())
+    return Target(f"generated {seed}", raw, p4info, fuzz_program.frame, {}, setup=replication())
+
+
+def run(
+    packets: int, seed: int, log: Callable[[str], None], *, programs: bool = True, each: int = 400
+) -> dict[str, Any]:
+    """Fuzz until `packets` packets have passed; a summary."""
+    start = time.monotonic()
+    with oracle() as bmv2:
+        fuzzer = Fuzzer(bmv2, seed, log)
+        ready = shipped()
+        made = skipped = 0
+        number = seed * 1_000_003
+        while fuzzer.packets < packets:
+            for target in ready:
+                fuzzer.round(target, min(each, packets), 12)
+            if programs and P4C is not None:
+                number += 1
+                target = generated(number)
+                if target is None:
+                    skipped += 1
+                    continue
+                made += 1
+                fuzzer.round(target, min(each, packets), 8)
+    return {
+        "packets": fuzzer.packets,
+        "outputs": fuzzer.sent,
+        "shipped": [t.name for t in ready],
+        "generated_programs": made,
+        "not_compiled": skipped,
+        "differences": len(fuzzer.differences),
+        "write_differences": fuzzer.write_differences,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    cli = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    cli.add_argument("--packets", type=int, default=100_000)
+    cli.add_argument("--seed", type=int, default=1)
+    cli.add_argument("--each", type=int, default=400, help="packets a program and set of entries")
+    cli.add_argument("--shipped-only", action="store_true", help="no generated programs")
+    args = cli.parse_args(argv)
+    if BMV2 is None:
+        print("simple_switch_grpc is not on PATH", file=sys.stderr)
+        return 4
+    summary = run(
+        args.packets,
+        args.seed,
+        lambda text: print(text, flush=True),
+        programs=not args.shipped_only,
+        each=args.each,
+    )
+    print(json.dumps(summary))
+    return int(bool(summary["differences"] or summary["write_differences"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

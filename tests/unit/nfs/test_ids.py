@@ -1,0 +1,163 @@
+"""ids: which packets it inspects, how it reassembles, what it drops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nf_bench import Bench
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.packet import Raw
+
+from orchestrator.model.elements import FilterProgram
+from orchestrator.nfs.ids import content_bytes
+
+SIGNATURES = [
+    {"id": 1, "content": "evil|0d 0a|words", "protocol": "tcp", "ports": ["80", "8000-8100"]},
+    {"id": 2, "content": "tunnel", "protocol": "udp", "ports": ["53"]},
+    {"id": 3, "content": "other", "protocol": "tcp", "ports": ["9000"]},
+]
+EVIL = b"evil\r\nwords"
+
+
+def ids(**config: Any) -> Bench:
+    return Bench("ids", {"signatures": SIGNATURES, **config})
+
+
+def segment(seq: int, data: bytes = b"", flags: str = "A", dport: int = 80) -> Any:
+    packet = IP(src="10.0.1.11", dst="198.51.100.13") / TCP(
+        sport=1000, dport=dport, seq=seq % 2**32, flags=flags
+    )
+    return packet / Raw(data) if data else packet
+
+
+def answer(seq: int, data: bytes = b"", flags: str = "A") -> Any:
+    packet = IP(dst="10.0.1.11", src="198.51.100.13") / TCP(
+        dport=1000, sport=80, seq=seq, flags=flags
+    )
+    return packet / Raw(data) if data else packet
+
+
+def test_content_with_hex() -> None:
+    assert content_bytes("a|00 ff|b") == b"a\x00\xffb"
+    for bad in ("a|0", "|zz|", ""):
+        with pytest.raises(ValueError, match="closed|hex|empty"):
+            content_bytes(bad)
+
+
+def test_udp_payload_by_payload() -> None:
+    bench = ids()
+    query = IP() / UDP(sport=1000, dport=53)
+    assert not bench.passes("inside", query / Raw(b"a tunnel b"))
+    assert bench.passes("inside", query / Raw(b"a tun")), "the next datagram starts anew"
+    assert bench.passes("inside", query / Raw(b"nel b"))
+    assert bench.passes("inside", IP() / UDP(dport=54) / Raw(b"tunnel"))
+
+
+def test_a_signature_split_over_segments() -> None:
+    bench = ids()
+    assert bench.passes("inside", segment(100, flags="S"))
+    assert bench.passes("inside", segment(101, EVIL[:5]))
+    assert not bench.passes("inside", segment(106, EVIL[5:])), "the packet that completes it"
+    assert not bench.passes("inside", segment(112, b"more")), "and every later one"
+    assert not bench.passes("outside", answer(1, b"page")), "either way"
+    assert bench.passes("inside", segment(900, flags="S")), "until a new SYN"
+    assert bench.passes("inside", segment(901, b"good"))
+
+
+def test_out_of_order_segments_pass_and_wait() -> None:
+    bench = ids()
+    bench.send("inside", segment(0, flags="S"))
+    assert bench.passes("inside", segment(6, EVIL[5:]))
+    assert not bench.passes("inside", segment(1, EVIL[:5])), "the hole is filled"
+
+
+def test_the_first_copy_of_a_byte_wins() -> None:
+    bench = ids()
+    bench.send("inside", segment(0, flags="S"))
+    assert bench.passes("inside", segment(3, b"XX"))
+    assert bench.passes("inside", segment(1, EVIL)), "bytes 3 and 4 are XX already"
+    bench = ids()
+    bench.send("inside", segment(0, flags="S"))
+    assert bench.passes("inside", segment(3, EVIL[2:4]))
+    assert not bench.passes("inside", segment(1, b"ev??" + EVIL[4:]))
+
+
+def test_a_fin_before_the_data_does_not_end_the_stream() -> None:
+    bench = ids()
+    bench.send("inside", segment(0, flags="S"))
+    assert bench.passes("inside", segment(1 + len(EVIL), flags="FA"))
+    assert not bench.passes("inside", segment(1, EVIL))
+
+
+def test_limits_of_what_waits() -> None:
+    bench = ids()
+    bench.send("inside", segment(0, flags="S"))
+    for i in range(64):
+        assert bench.passes("inside", segment(10 + 2 * i, b"x"))
+    assert not bench.passes("inside", segment(1000, b"x")), "the 65th"
+    bench = ids()
+    bench.send("inside", segment(0, flags="S"))
+    for i in range(2):
+        assert bench.passes("inside", segment(10 + 60_000 * i, bytes(60_000)))
+    assert not bench.passes("inside", segment(500_000, bytes(20_000))), "beyond 128 KiB"
+
+
+def test_a_stream_begins_in_the_middle_and_sequence_numbers_wrap() -> None:
+    bench = ids()
+    assert bench.passes("inside", segment(2**32 - 3, EVIL[:5]))
+    assert not bench.passes("inside", segment(2, EVIL[5:]))
+
+
+def test_only_the_signatures_of_the_connections_ports() -> None:
+    bench = ids()
+    assert bench.passes("inside", segment(1, b"other"))
+    assert not bench.passes("inside", segment(1, b"other", dport=9000))
+    assert bench.passes("inside", segment(1, EVIL, dport=9000))
+
+
+def test_a_reset_ends_and_idleness_forgets() -> None:
+    bench = ids()
+    bench.send("inside", segment(1, EVIL[:5]))
+    assert bench.passes("inside", segment(6, flags="R"))
+    assert bench.passes("inside", segment(6, EVIL[5:]))
+    bench = ids()
+    bench.send("inside", segment(1, EVIL[:5]))
+    bench.wait(301)
+    assert bench.passes("inside", segment(6, EVIL[5:]))
+
+
+def test_alert_only_counts() -> None:
+    bench = ids(action="alert")
+    assert bench.passes("inside", segment(1, EVIL))
+    assert bench.reference.alerts == 1  # type: ignore[attr-defined]
+
+
+def test_later_fragments_pass() -> None:
+    assert ids().passes("inside", IP(frag=4, proto=17) / Raw(b"tunnel"))
+
+
+@given(st.lists(st.integers(1, 15), max_size=8), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_any_cut_and_order_is_caught(cuts: list[int], rng: Any) -> None:
+    data = b"xx" + EVIL + b"yyy"
+    bounds = sorted({0, len(data), *(c for c in cuts if c < len(data))})
+    pieces = [(a, data[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    rng.shuffle(pieces)
+    bench = ids()
+    bench.send("inside", segment(0, flags="S"))
+    verdicts = [bench.passes("inside", segment(1 + at, piece)) for at, piece in pieces]
+    assert not all(verdicts)
+
+
+def test_prefilter_is_by_port_and_protocol() -> None:
+    elements = ids().function.elements("outside")
+    program = elements.elements["prefilter"].program
+    assert isinstance(program, FilterProgram)
+    assert [str(rule.match) for rule in program.rules] == [
+        f"protocol {protocol}, {side} {ports}"
+        for protocol, ports in ((6, "80"), (6, "8000-8100"), (6, "9000"), (17, "53"))
+        for side in ("src_port", "dst_port")
+    ]

@@ -1,0 +1,152 @@
+"""Matches against a plain reading of their meaning; ClassBench files, also the real ones."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.packet import Packet
+from orchestrator.nfs.acl import AclConfig
+from orchestrator.nfs.classbench import parse_rule
+from orchestrator.nfs.matching import MatchFields, matches, mirrored
+from orchestrator.nfs.values import match_json, parse_prefix
+from orchestrator.oracle.packets import Fields
+from orchestrator.oracle.world import Station
+
+CLASSBENCH = Path(__file__).resolve().parents[4] / "shared" / "data" / "classbench"
+SENDER = Station("h1", 0x0A_00_00_00_00_01, ())
+
+prefixes = st.builds(
+    lambda value, length: parse_prefix(f"{ipaddress.ip_address(value)}/{length}", strict=False),
+    st.integers(0x0A000000, 0x0A00000F),
+    st.integers(24, 32),
+)
+ranges = st.builds(
+    lambda a, b: PortRange(min(a, b), max(a, b)), st.integers(0, 5), st.integers(0, 5)
+)
+match_st = st.builds(
+    Match,
+    ether_type=st.sampled_from([None, None, 0x0800, 0x86DD]),
+    version=st.sampled_from([None, 4, 6]),
+    src=st.none() | prefixes,
+    dst=st.none() | prefixes,
+    protocol=st.sampled_from([None, 6, 17, 1]),
+    src_port=st.none() | ranges,
+    dst_port=st.none() | ranges,
+    tcp_flags=st.sampled_from([None, (2, 2), (0, 2), (0x10, 0x12)]),
+    later_fragment=st.sampled_from([None, True, False]),
+)
+fields = st.builds(
+    Fields,
+    version=st.just(4),
+    src=st.integers(0x0A000000, 0x0A00000F),
+    dst=st.integers(0x0A000000, 0x0A00000F),
+    protocol=st.sampled_from([6, 17, 1, 47]),
+    src_port=st.integers(0, 5),
+    dst_port=st.integers(0, 5),
+    flags=st.sampled_from([2, 0x12, 0x10]),
+    offset=st.sampled_from([0, 0, 8]),
+)
+
+
+def inside(prefix: Prefix, address: int) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(str(prefix))
+
+
+@given(match_st, fields)
+def test_a_match_is_the_conjunction_of_its_conditions(match: Match, packet: Fields) -> None:
+    has_ports = packet.protocol in (6, 17) and packet.offset == 0
+    conditions = [
+        match.ether_type in (None, 0x0800),
+        match.version in (None, 4),
+        match.src is None or inside(match.src, packet.src),
+        match.dst is None or inside(match.dst, packet.dst),
+        match.protocol in (None, packet.protocol),
+        match.src_port is None
+        or (has_ports and match.src_port.low <= packet.src_port <= match.src_port.high),
+        match.dst_port is None
+        or (has_ports and match.dst_port.low <= packet.dst_port <= match.dst_port.high),
+        match.tcp_flags is None
+        or (
+            packet.protocol == 6
+            and packet.offset == 0
+            and packet.flags & match.tcp_flags[1] == match.tcp_flags[0]
+        ),
+        match.later_fragment in (None, packet.offset > 0),
+    ]
+    assert matches(match, Packet.parse(packet.frame(SENDER))) == all(conditions)
+
+
+@given(match_st)
+def test_a_match_survives_json(match: Match) -> None:
+    assert MatchFields.model_construct(**{}).to_match() == Match()
+    try:
+        read = MatchFields.model_validate(match_json(match)).to_match()
+    except ValueError as error:
+        assert "can never match" in str(error)
+    else:
+        assert read == match
+
+
+@given(match_st)
+def test_mirrored_twice_is_the_same(match: Match) -> None:
+    assert mirrored(mirrored(match)) == match
+
+
+def test_arp_meets_no_condition_on_ip() -> None:
+    arp = Packet.parse(bytes(12) + b"\x08\x06" + bytes(28))
+    assert matches(Match(ether_type=0x0806), arp)
+    assert matches(Match(), arp)
+    for match in (Match(version=4), Match(protocol=0), Match(later_fragment=False)):
+        assert not matches(match, arp)
+    assert not matches(Match(src=parse_prefix("0.0.0.0/0")), arp)
+
+
+# ClassBench
+
+
+def test_a_rule() -> None:
+    match = parse_rule("@10.0.0.0/8\t0.0.0.0/0\t0 : 65535\t80 : 90\t0x06/0xFF\t0x1000/0x1000\t")
+    assert match == Match(
+        version=4,
+        src=parse_prefix("10.0.0.0/8"),
+        protocol=6,
+        dst_port=PortRange(80, 90),
+        tcp_flags=(0x10, 0x10),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "text"),
+    [
+        ("10.0.0.0/8", 1, "begins with '@'"),
+        ("@10.0.0.0/40 0.0.0.0/0 0 : 1 0 : 1 0x06/0xFF", 2, "length must be 0 to 32"),
+        ("@::/0 0.0.0.0/0 0 : 1 0 : 1 0x06/0xFF", 2, "are IPv4"),
+        ("@0.0.0.0/0 0.0.0.0/0 0 - 1 0 : 1 0x06/0xFF", 22, "expected a source port range"),
+        ("@0.0.0.0/0 0.0.0.0/0 0 : 1 9 : 1 0x06/0xFF", 28, "not a range of ports"),
+        ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 6", 34, "expected a protocol/mask"),
+        ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 0x06/0x0F", 34, "protocol mask"),
+        ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 0x01/0xFF 0x0300/0xff00", 44, "ICMP's type"),
+        ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 0x06/0xFF 0x0000/0x0000 x", 58, "unexpected 'x'"),
+    ],
+)
+def test_bad_lines_say_where(line: str, column: int, text: str) -> None:
+    with pytest.raises(ValueError, match=text) as caught:
+        parse_rule(line)
+    assert getattr(caught.value, "column", None) == column
+
+
+@pytest.mark.skipif(not CLASSBENCH.is_dir(), reason=f"no data in {CLASSBENCH}")
+def test_ten_thousand_real_rules_load_fast() -> None:
+    start = time.process_time()
+    config = AclConfig(rules_file="acl1_10k.rules").with_files(CLASSBENCH)
+    seconds = time.process_time() - start
+    assert len(config.all_rules) == 9774
+    assert config.all_rules[11][2] == "acl1_10k.rules:12"
+    assert seconds < 1

@@ -21,6 +21,7 @@ from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError
 from orchestrator.model.bundle import Bundle, Story
 from orchestrator.model.entries import (
+    FIRST_REMOTE_COPY,
     ChainHop,
     FloodGroup,
     ServerChain,
@@ -158,8 +159,10 @@ def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple
         else:
             group = update.entity.packet_replication_engine_entry.multicast_group_entry
             # BMv2 knows only the older of the two ways to name a port.
-            ports = tuple(r.egress_port for r in group.replicas)  # pyright: ignore[reportDeprecated]
-            floods.append(FloodGroup(group.multicast_group_id, ports, "bundle"))
+            copies = [(r.instance, r.egress_port) for r in group.replicas]  # pyright: ignore[reportDeprecated]
+            ports = tuple(port for instance, port in copies if instance < FIRST_REMOTE_COPY)
+            remote = tuple(port for instance, port in copies if instance >= FIRST_REMOTE_COPY)
+            floods.append(FloodGroup(group.multicast_group_id, ports, "bundle", remote))
     return tuple(entries), tuple(floods)
 
 

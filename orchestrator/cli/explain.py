@@ -15,7 +15,7 @@ from orchestrator.errors import InputError
 if TYPE_CHECKING:
     from orchestrator.observation.explain import Step, Visit
     from orchestrator.observation.journey import Journey, NetworkModel
-    from orchestrator.observation.sources import Seen
+    from orchestrator.observation.views import Seen
     from orchestrator.observation.whynot import Answer
 
 _EXAMPLES = (
@@ -126,8 +126,9 @@ def explain(
 
 def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: bool) -> Seen:
     from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.observation.sessions import reader
     from orchestrator.observation.snapshot import read_snapshot
-    from orchestrator.observation.sources import Seen, reader, see_bundle, see_live
+    from orchestrator.observation.views import Seen, see_bundle, see_live
 
     if bundle is not None:
         return see_bundle(bundle, topology)
@@ -182,8 +183,8 @@ def _at_address(
 ) -> None:
     from orchestrator.observation.explain import Explainer
     from orchestrator.observation.frames import parse_packet, read_pcap
+    from orchestrator.observation.sessions import at_address
     from orchestrator.observation.snapshot import read_snapshot
-    from orchestrator.observation.sources import at_address
 
     if not packet and pcap is None:
         raise InputError("--from and --to need a network's topology: with --address say --packet")

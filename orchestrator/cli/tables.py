@@ -146,7 +146,7 @@ def _schema(target: Target) -> Schema:
 def _rows(
     targets: Sequence[Target], schemas: dict[str, Schema], names: list[str], chosen: Filter
 ) -> list[Row]:
-    from orchestrator.observation.sources import read_rows
+    from orchestrator.observation.sessions import read_rows
 
     return [
         row
@@ -247,7 +247,7 @@ def _watch(
 
     from rich.live import Live
 
-    from orchestrator.observation.rows import Row, counts, sort_rows, with_rates
+    from orchestrator.observation.rows import counts, sort_rows, with_rates
 
     before: dict[str, dict[object, int]] = {}
     read_at = 0.0
@@ -286,11 +286,11 @@ def _watch(
 def _diff(
     targets: Sequence[Target], schemas: dict[str, Schema], names: set[str], as_json: bool
 ) -> None:
-    from orchestrator.deployment.operations import deployed_graphs
     from orchestrator.observation.rows import compare, difference_json
-    from orchestrator.observation.sources import read_rows, should_be
+    from orchestrator.observation.sessions import read_rows
+    from orchestrator.observation.views import should_be
 
-    deployed = deployed_graphs(live_of(targets[0], "--diff"))
+    deployed = live_of(targets[0], "--diff").journal.deployed()
     found: list[dict[str, object]] = []
     for target in targets:
         schema = schemas[target.name]

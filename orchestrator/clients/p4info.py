@@ -10,6 +10,7 @@ from google.protobuf import text_format
 
 from orchestrator.errors import SwitchError, unknown
 from orchestrator.model.entries import (
+    FIRST_REMOTE_COPY,
     Between,
     Exact,
     FloodGroup,
@@ -19,7 +20,7 @@ from orchestrator.model.entries import (
     Ternary,
 )
 
-CONTROL_PREFIX = "ingress."
+CONTROL_PREFIXES = ("ingress.", "egress.")
 _SEPARATOR = "|"
 
 
@@ -51,8 +52,11 @@ class Table:
 
 
 def short(name: str) -> str:
-    """`ingress.acl.ipv4` -> `acl.ipv4`."""
-    return name.removeprefix(CONTROL_PREFIX)
+    """`ingress.acl.ipv4` -> `acl.ipv4`, `egress.flood.copies` -> `flood.copies`."""
+    for prefix in CONTROL_PREFIXES:
+        if name.startswith(prefix):
+            return name[len(prefix) :]
+    return name
 
 
 class Schema:
@@ -152,6 +156,8 @@ def flood_update(flood: FloodGroup, kind: p4r.Update.Type.ValueType) -> p4r.Upda
     """Update of a multicast group."""
     group = p4r.MulticastGroupEntry(multicast_group_id=flood.group)
     for instance, port in enumerate(flood.ports, start=1):
+        group.replicas.add(egress_port=port, instance=instance)
+    for instance, port in enumerate(flood.remote, start=FIRST_REMOTE_COPY):
         group.replicas.add(egress_port=port, instance=instance)
     entity = p4r.Entity(
         packet_replication_engine_entry=p4r.PacketReplicationEngineEntry(

@@ -78,6 +78,7 @@ class SwitchClient:
         self.address = address
         self.device_id = device_id
         self.reads_only = not primary
+        self._backup_will_do = False
         self.schema: Schema | None = None
         options = [
             ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
@@ -105,10 +106,21 @@ class SwitchClient:
         self.reads_only = True
         return self
 
-    def yielding(self) -> Self:
+    def yielding(self, election_id: int = 1) -> Self:
         """This session, before it is opened, as primary only if there is no other controller."""
-        self._election = 1
+        self._election = election_id
         return self
+
+    def standing_by(self, election_id: int) -> Self:
+        """This session, before it is opened, as primary or as backup, whichever it comes to."""
+        self._election = election_id
+        self._backup_will_do = True
+        return self
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether the switch now takes this session's writes and sends it packets."""
+        return self._primary.is_set()
 
     def __enter__(self) -> Self:
         self.open()
@@ -137,9 +149,10 @@ class SwitchClient:
         if not self._answered.wait(_ARBITRATION_SECONDS):
             self.close()
             raise SwitchError(f"{self.name}: no answer from {self.address}; is the switch running?")
-        if not self._primary.is_set():
+        if not self._primary.is_set() and not self._backup_will_do:
+            failure = self._failure or "another controller is primary"  # closing writes its own
             self.close()
-            raise SwitchError(f"{self.name}: {self._failure or 'another controller is primary'}")
+            raise SwitchError(f"{self.name}: {failure}")
 
     def _reach(self) -> None:
         """Wait until the switch is connected: without a stream nothing else would say so."""
@@ -310,7 +323,9 @@ class SwitchClient:
     def packet_in(self, timeout_s: float) -> PacketIn | None:
         """The next packet sent up, or None after the time-out."""
         try:
-            packet = self._packets.get(timeout=timeout_s) if timeout_s else self._packets.get_nowait()
+            packet = (
+                self._packets.get(timeout=timeout_s) if timeout_s else self._packets.get_nowait()
+            )
         except queue.Empty:
             return None
         return self._packet_in(packet)

@@ -15,6 +15,7 @@ from orchestrator.errors import CompileError
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts, Unit
 from orchestrator.model.elements import DROP, FilterProgram, RewriteProgram, RouteProgram
 from orchestrator.model.entries import (
+    FIRST_REMOTE_COPY,
     Between,
     ChainHop,
     Exact,
@@ -564,15 +565,40 @@ class _Lowering:
             0,
             "gateway",
         )
-        switches = tuple(dict.fromkeys(self._host_switches(unit.endpoint)))
-        origin = f"broadcast to {unit.endpoint}"
-        if local:
-            group = self._flood_group(switch, tuple(local), unit.endpoint, floods)
-            params: tuple[tuple[str, int], ...] = (("group", group),)
-            yield TableEntry("deliver.floods", (segment,), "deliver.flood", params, 0, origin)
-        elif len(switches) == 1:
-            params = self._remote_delivery(unit.endpoint, switches[0])
-            yield TableEntry("deliver.floods", (segment,), "deliver.to_switch", params, 0, origin)
+        yield from self._flood(switch, step, tuple(local), floods)
+
+    def _flood(
+        self, switch: str, step: Step, local: tuple[int, ...], floods: list[FloodGroup]
+    ) -> Iterator[TableEntry]:
+        """Broadcast: a copy to each host here and, unless this is one, to each remote delivery."""
+        assert step.unit is not None
+        endpoint = step.unit.endpoint
+        origin = f"broadcast to {endpoint}"
+        others = () if ">" in step.unit.id else tuple(dict.fromkeys(self._host_switches(endpoint)))
+        remote = [name for name in others if name != switch]
+        ways = tuple(self._way(switch, name) for name in remote)
+        group = self._flood_group(switch, local, ways, endpoint, floods)
+        for copy, name in enumerate(remote, start=FIRST_REMOTE_COPY):
+            yield TableEntry(
+                "flood.copies",
+                (("group", Exact(group)), ("replica", Exact(copy))),
+                "flood.to_switch",
+                self._remote_delivery(endpoint, name),
+                0,
+                origin,
+            )
+        yield TableEntry(
+            "deliver.floods",
+            (("segment", Exact(self._segment(step))),),
+            "deliver.flood",
+            (("group", group),),
+            0,
+            origin,
+        )
+
+    def _way(self, switch: str, target: str) -> int:
+        """The port towards another switch, on tree 0."""
+        return self.fabric.neighbors[switch][self.fabric.next_switch(switch, target, 0)][0]
 
     def _remote_delivery(self, endpoint: str, switch: str) -> tuple[tuple[str, int], ...]:
         """Parameters that send a frame on to the delivery at the hosts' own switch."""
@@ -580,18 +606,21 @@ class _Lowering:
         return (("mac", device_mac(self.fabric.device_id(switch))), ("spi", spi), ("si", si))
 
     def _flood_group(
-        self, switch: str, ports: tuple[int, ...], endpoint: str, floods: list[FloodGroup]
+        self,
+        switch: str,
+        ports: tuple[int, ...],
+        remote: tuple[int, ...],
+        endpoint: str,
+        floods: list[FloodGroup],
     ) -> int:
-        """The switch's multicast group for these ports, shared by all deliveries to them."""
-        for flood in floods:
-            if flood.ports == ports:
-                return flood.group
-        if len(floods) + 1 >= 1 << _FLOOD_BITS:
+        """A new multicast group of the switch."""
+        number = len(floods) + 1
+        if number >= 1 << _FLOOD_BITS:
             raise CompileError(
                 f"{self.graph.name}: {switch} would need more than {len(floods)} multicast groups"
             )
-        group = self.graph_id << _FLOOD_BITS | len(floods) + 1
-        floods.append(FloodGroup(group, ports, f"endpoint {endpoint}"))
+        group = self.graph_id << _FLOOD_BITS | number
+        floods.append(FloodGroup(group, ports, f"endpoint {endpoint}", remote))
         return group
 
     def _host_addresses(

@@ -51,12 +51,20 @@ class TableEntry(NamedTuple):
     origin: str
 
 
+FIRST_REMOTE_COPY = 1000
+"""Replica ids of copies for hosts are below."""
+
+
 class FloodGroup(NamedTuple):
-    """A multicast group: copies to `ports`."""
+    """A multicast group: copies to hosts at `ports`, and towards other switches at `remote`.
+
+    The copy of `remote[i]` has replica id FIRST_REMOTE_COPY + i; table `flood.copies` addresses it.
+    """
 
     group: int
     ports: tuple[int, ...]
     origin: str
+    remote: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
-from scapy.layers.l2 import ARP, Dot1Q, Ether
-from scapy.packet import Packet as Scapy
-from scapy.packet import Raw
-from scapy.utils import PcapReader
-
 from orchestrator.errors import InputError, unknown
-from orchestrator.model.packet import Malformed, Packet, layout_of
+from orchestrator.model.packet import Malformed, Packet, internet_checksum, layout_of
 from orchestrator.model.topology import Host, IpAddress, Topology
 from orchestrator.observation.words import PROTOCOLS
 from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_mac
@@ -30,6 +24,8 @@ _HEX = re.compile(r"(0x)?([0-9a-fA-F]{2}[\s:]?){14,}")
 _DEFAULT_PORT = {"tcp": 80, "udp": 5000}
 _OPTIONS = ("ttl", "flags", "id", "vlan", "payload", "smac", "dmac")
 _FLAG_BITS = "FSRPAUEC"
+_CHECKSUM_AT = {1: 2, 6: 16, 17: 6, 58: 2}
+"""Offset of the checksum in an L4 header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +71,13 @@ def frame_text(frame: bytes) -> FrameText:
 
 def changes(before: bytes, after: bytes) -> tuple[str, ...]:
     """What differs between two frames, in words: `ip.src 10.0.1.11 -> 203.0.113.1`."""
-    old, new = frame_text(before).fields, frame_text(after).fields
-    told = [
+    one, other = frame_text(before), frame_text(after)
+    old, new = one.fields, other.fields
+    told: list[str] = []
+    if bool(one.tag) != bool(other.tag):
+        told.append(f"the tag {other.tag}" if other.tag else "the tag taken off")
+        old, new = _inner(untagged(before))[1], _inner(untagged(after))[1]
+    told += [
         f"{name} {old.get(name, '-')} -> {new.get(name, '-')}"
         for name in dict.fromkeys((*old, *new))
         if old.get(name) != new.get(name)
@@ -190,31 +191,53 @@ def make_frame(
     payload: bytes = b"",
 ) -> bytes:
     """A frame with right lengths and checksums."""
-    for mac in (source_mac, target_mac):
-        try:
-            parse_mac(mac)
-        except ValueError as error:
-            raise InputError(f"--packet: {error}") from None
-    frame: Scapy = Ether(src=source_mac, dst=target_mac)
-    if vlan is not None:
-        frame = frame / Dot1Q(vlan=vlan)
-    if source.version == 4:
-        frame = frame / IP(src=str(source), dst=str(target), ttl=ttl, id=identification)
-    else:
-        frame = frame / IPv6(src=str(source), dst=str(target), hlim=ttl)
+    try:
+        macs = parse_mac(target_mac).to_bytes(6, "big") + parse_mac(source_mac).to_bytes(6, "big")
+    except ValueError as error:
+        raise InputError(f"--packet: {error}") from None
     sport = _SOURCE_PORT if source_port is None else source_port
     dport = _DEFAULT_PORT.get(protocol, 0) if target_port is None else target_port
     if protocol == "tcp":
         if set(flags) - set(_FLAG_BITS):
             raise InputError(f"--packet: flags={flags}: letters of {_FLAG_BITS} are expected")
-        frame = frame / TCP(sport=sport, dport=dport, flags=flags, seq=identification)
+        bits = sum(1 << _FLAG_BITS.index(letter) for letter in set(flags))
+        head = struct.pack("!HHIIBBHHH", sport, dport, identification, 0, 0x50, bits, 8192, 0, 0)
+        number, l4 = 6, head + payload
     elif protocol == "udp":
-        frame = frame / UDP(sport=sport, dport=dport)
-    elif source.version == 4:
-        frame = frame / ICMP(id=identification)
+        number, l4 = 17, struct.pack("!HHHH", sport, dport, 8 + len(payload), 0) + payload
     else:
-        frame = frame / ICMPv6EchoRequest(id=identification)
-    return bytes(frame / Raw(payload) if payload else frame)
+        number, kind = (1, 8) if source.version == 4 else (58, 128)
+        l4 = struct.pack("!BBHHH", kind, 0, 0, identification, 0) + payload
+    return _framed(macs, source, target, number, l4, ttl, identification, vlan)
+
+
+def _framed(
+    macs: bytes,
+    source: IpAddress,
+    target: IpAddress,
+    protocol: int,
+    l4: bytes,
+    ttl: int = 64,
+    identification: int = 1,
+    vlan: int | None = None,
+) -> bytes:
+    """The L4 bytes with their checksum, in IP, in Ethernet."""
+    pseudo = source.packed + target.packed + struct.pack("!II", len(l4), protocol)
+    at = _CHECKSUM_AT[protocol]
+    checksum = internet_checksum(l4 if protocol == 1 else pseudo + l4)
+    if protocol == 17 and not checksum:
+        checksum = 0xFFFF
+    l4 = l4[:at] + checksum.to_bytes(2, "big") + l4[at + 2 :]
+    if source.version == 4:
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(l4), identification, 0, ttl, protocol, 0)
+        whole = head + source.packed + target.packed
+        ip = whole[:10] + internet_checksum(whole).to_bytes(2, "big") + whole[12:]
+        ether_type = 0x0800
+    else:
+        ip = struct.pack("!IHBB", 6 << 28, len(l4), protocol, ttl) + source.packed + target.packed
+        ether_type = 0x86DD
+    tag = b"" if vlan is None else struct.pack("!HH", 0x8100, vlan)
+    return macs + tag + ether_type.to_bytes(2, "big") + ip + l4
 
 
 def between_hosts(
@@ -278,29 +301,36 @@ def next_hop_mac(topology: Topology, sender: Host, target: IpAddress) -> int:
 
 def answer_to(frame: bytes) -> bytes | None:
     """What the host that received a frame would answer; None when nothing."""
-    packet = Ether(frame)
-    head = Ether(src=packet.dst, dst=packet.src)
-    ip = packet.getlayer(IP) or packet.getlayer(IPv6)
-    if ip is None or packet.haslayer(ARP):
+    try:
+        layout_of(frame)
+    except Malformed:
         return None
-    back = type(ip)(src=ip.dst, dst=ip.src)
-    if TCP in packet:
-        tcp = packet[TCP]
-        wanted = "SA" if tcp.flags.S else "A"
-        body = TCP(sport=tcp.dport, dport=tcp.sport, flags=wanted, seq=1, ack=tcp.seq + 1)
-    elif UDP in packet:
-        body = UDP(sport=packet[UDP].dport, dport=packet[UDP].sport) / Raw(b"answer!!")
-    elif ICMP in packet and packet[ICMP].type == 8:
-        body = ICMP(type=0, id=packet[ICMP].id, seq=packet[ICMP].seq)
-    elif ICMPv6EchoRequest in packet:
-        body = ICMPv6EchoReply(id=packet[ICMPv6EchoRequest].id)
+    packet = Packet.parse(frame)
+    if not packet.version or packet.later_fragment:
+        return None
+    cls = ipaddress.IPv4Address if packet.version == 4 else ipaddress.IPv6Address
+    source, target = cls(packet.dst), cls(packet.src)
+    macs = frame[6:12] + frame[:6]
+    if packet.is_tcp and packet.has_ports:
+        flags = 0x12 if (packet.tcp_flags or 0) & 2 else 0x10
+        ack = (packet.tcp_seq or 0) + 1 & 0xFFFFFFFF
+        ports = (packet.dst_port or 0, packet.src_port or 0)
+        l4 = struct.pack("!HHIIBBHHH", *ports, 1, ack, 0x50, flags, 8192, 0, 0)
+    elif packet.protocol == 17 and packet.has_ports:
+        answer = b"answer!!"
+        l4 = struct.pack("!HHHH", packet.dst_port, packet.src_port, 8 + len(answer), 0) + answer
+    elif packet.is_icmp and packet.icmp_type in (8, 128):
+        kind = 0 if packet.version == 4 else 129
+        l4 = struct.pack("!BBHHH", kind, 0, 0, packet.icmp_id or 0, 0) + packet.payload
     else:
         return None
-    return bytes(head / back / body)
+    return _framed(macs, source, target, packet.protocol or 0, l4)
 
 
 def read_pcap(path: Path, limit: int) -> list[bytes]:
     """The first frames of a capture."""
+    from scapy.utils import PcapReader  # only here: loading scapy takes a second
+
     frames: list[bytes] = []
     try:
         with PcapReader(str(path)) as reader:

@@ -18,6 +18,7 @@ from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.observation.explain import Explainer, Sent, Visit, visit_json
 from orchestrator.observation.frames import changes, frame_text
+from orchestrator.observation.ports import port_names
 from orchestrator.observation.snapshot import Snapshot
 from orchestrator.verification.manifest import Manifest
 from orchestrator.wire.addresses import device_mac
@@ -187,17 +188,6 @@ class NetworkModel:
         sent = tuple(Sent(0, at.switch, data) for data in out)
         verdict = _worker_verdict(worker, frame, calls, sent, drops)
         return WorkerVisit(server, core.index, frame, tuple(calls), sent, verdict, not sent)
-
-
-def port_names(topology: Topology, switch: str) -> dict[int, str]:
-    """What is behind each port of a switch."""
-    names: dict[int, str] = {}
-    for link in topology.links:
-        if link.a == switch:
-            names[link.a_port] = link.b
-        if link.b == switch:
-            names[link.b_port] = link.a
-    return names
 
 
 def _worker_verdict(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from orchestrator.graph.functions import functions_of
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.packet import ICMP, SYN, Packet
+from orchestrator.model.packet import ICMP, SYN, TCP, UDP, Packet
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.l4_load_balancer import L4LoadBalancer
 from orchestrator.nfs.napt import Napt
@@ -58,6 +58,7 @@ class Comparator:
         self._actual_of: dict[External, External] = {}
         self._expected_of: dict[External, External] = {}
         self._fragments: dict[tuple[int, int, int, int], int] = {}
+        self._sent_fragments: dict[tuple[int, int, int, int], int] = {}
         self._choices: dict[tuple[int, Socket, Socket], Socket] = {}
 
     def _learn_services(self, function: L4LoadBalancer) -> None:
@@ -87,6 +88,49 @@ class Comparator:
         except Differs as error:
             return str(error)
         return None
+
+    def translated(self, frame: bytes) -> bytes | None:
+        """A frame that hosts send alike in both systems, as it must be sent in the actual one.
+
+        What comes from outside to a NAPT's address means the mapping that the reference has there;
+        the actual system may have it elsewhere. None: no mapping is known there, so the two outcomes
+        cannot be compared (a packet may have made a mapping and been dropped behind the NAPT).
+        """
+        packet = Packet.parse(frame)
+        addressed = (
+            packet.malformed is None
+            and packet.version == 4
+            and packet.protocol in (ICMP, TCP, UDP)
+            and any(packet.dst in pool.addresses for pool in self._pools)
+        )
+        if not addressed:
+            return frame
+        if packet.later_fragment:
+            address = self._sent_fragments.get(_fragment_key(packet))
+            if address is not None:
+                packet.rewrite(dst=address)
+            return None if address is None else packet.to_bytes()
+        if packet.quotes_l4:
+            quoted = (packet.quoted_protocol, packet.quoted_src, packet.quoted_ports[0])
+            actual = self._actual_of.get(quoted)
+            if actual is None or packet.dst != packet.quoted_src:
+                return None
+            packet.rewrite_quoted(src=actual[1], port=actual[2])
+            packet.rewrite(dst=actual[1])
+            return packet.to_bytes()
+        port = packet.icmp_id if packet.protocol == ICMP else packet.dst_port
+        if port is None:
+            return frame
+        actual = self._actual_of.get((packet.protocol or 0, packet.dst, port))
+        if actual is None:
+            return None
+        if packet.more_fragments:
+            self._sent_fragments[_fragment_key(packet)] = actual[1]
+        if packet.protocol == ICMP:
+            packet.rewrite(dst=actual[1], icmp_id=actual[2])
+        else:
+            packet.rewrite(dst=actual[1], dst_port=actual[2])
+        return packet.to_bytes()
 
     def _compare(self, expected: Delivery, actual: Delivery) -> None:
         wanted, got = Packet.parse(expected[1]), Packet.parse(actual[1])

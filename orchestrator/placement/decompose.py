@@ -32,10 +32,10 @@ from ortools.sat.python import cp_model
 from orchestrator.errors import InfeasibleError
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.measure import (
-    chain_latency_us,
     cores_needed,
     number_cores,
     processing_ns,
+    way_ns,
 )
 from orchestrator.placement.problem import (
     SERVER,
@@ -133,8 +133,8 @@ class _Scale:
     def __init__(self, problem: Problem, seed: int) -> None:
         self.problem = problem
         self.rng = random.Random(seed)
-        self._latency_cache: dict[tuple[str, str, tuple[str, ...]], float] = {}
-        self._alone_cache: dict[str, Problem] = {}
+        self._legs: dict[tuple[str, str], int] = {}
+        self._alone_fits: dict[Column, bool] = {}
         self.near = {
             s.name: problem.fabric.access(s.name)
             for s in problem.servers()
@@ -241,8 +241,19 @@ class _Scale:
                     p == HOST and (i == 0 or places[i - 1] != HOST) for i, p in enumerate(places)
                 )
                 shape = Shape(tuple(places), cores, visits, tables)
-                if self._in_time(info, shape):
+                if self._in_time(info, shape) and self._holds(info, shape):
                     yield shape
+
+    def _holds(self, info: _ChainInfo, shape: Shape) -> bool:
+        """Whether empty switches hold its tables: what never fits must not enter the relaxation."""
+        for place, tables in shape.tables.items():
+            switches = (
+                set(self.near.values()) if place == NEAR else {self.switch(info, place, "")}
+            )
+            for table, amount in tables.items():
+                if amount > max(self.capacity.get(("table", s, table), 0) for s in switches):
+                    return False
+        return True
 
     def _in_time(self, info: _ChainInfo, shape: Shape) -> bool:
         """Whether some server could meet the latency limit (ways are checked again per server)."""
@@ -277,31 +288,36 @@ class _Scale:
             return server
         return {INGRESS: info.ingress, EGRESS: info.egress}.get(place) or self.near[server]
 
-    def fits_latency(self, column: Column) -> bool:
-        """A column's latency on its first trees; equal on all shortest paths of a fat-tree."""
-        limit = self.problem.chains[column.chain].max_latency_us
-        if limit is None:
-            return True
-        key = (column.chain, column.server, column.shape.places)
-        if key not in self._latency_cache:
-            device_of, ways = self.assign(column, lambda a, b: trees_between(self.problem, a, b)[0])
-            partial = Solution(device_of, ways, {}, {})
-            problem = self._alone(column.chain)
-            self._latency_cache[key] = chain_latency_us(problem, partial, column.chain)
-        return self._latency_cache[key] <= limit
+    def fits_alone(self, column: Column) -> bool:
+        """Whether a column fits an empty network, and its latency limit."""
+        if column not in self._alone_fits:
+            self._alone_fits[column] = all(
+                amount <= self.capacity.get(row, 0) for row, amount in self.use(column).items()
+            ) and self._in_limit(column)
+        return self._alone_fits[column]
 
-    def _alone(self, chain: str) -> Problem:
-        if chain not in self._alone_cache:
-            arcs = tuple(self.problem.arcs[i] for i in self.problem.chain_arcs[chain])
-            tasks = {a.target: self.problem.tasks[a.target] for a in arcs}
-            self._alone_cache[chain] = replace(
-                self.problem,
-                arcs=arcs,
-                tasks=tasks,
-                chains={chain: self.problem.chains[chain]},
-                pools={},
-            )
-        return self._alone_cache[chain]
+    def _in_limit(self, column: Column) -> bool:
+        """A column's latency on its first trees; equal on all shortest paths of a fat-tree."""
+        chain = self.problem.chains[column.chain]
+        if chain.max_latency_us is None:
+            return True
+        info = self.chains[column.chain]
+        total, at = chain.base_latency_us * 1000, info.ingress
+        for task, place in zip(info.tasks, column.shape.places, strict=True):
+            device = self.switch(info, place, column.server)
+            total += self._leg_ns(at, device)
+            if place == HOST:
+                total += processing_ns(self.problem, task, device, column.chain)
+            at = device
+        return total + self._leg_ns(at, info.egress) <= chain.max_latency_us * 1000
+
+    def _leg_ns(self, a: str, b: str) -> int:
+        if a == b:
+            return 0
+        if (a, b) not in self._legs:
+            tree = trees_between(self.problem, a, b)[0]
+            self._legs[a, b] = way_ns(self.problem, Way(a, b, tree))
+        return self._legs[a, b]
 
     def assign(self, column: Column, tree: Any) -> tuple[dict[str, str], tuple[Way, ...]]:
         """Devices and ways of a chain under a column; `tree(a, b)` chooses."""
@@ -341,7 +357,7 @@ class _Scale:
             order = np.argsort(cost, kind="stable")
             for index in order:
                 column = Column(chain, shape, self.servers[int(index)])
-                if self.fits_latency(column):
+                if self.fits_alone(column):
                     found.append((float(cost[index]), column))
                     break
         return found
@@ -435,7 +451,7 @@ def _generate(
     for chain in scale.chains:
         for _, column in scale.price(chain, {}, scale.vectors({})):
             spread = replace(column, server=scale.rng.choice(scale.servers)) if column.server else column
-            add(spread if scale.fits_latency(spread) else column)
+            add(spread if scale.fits_alone(spread) else column)
     # Prices of 0 give the trivial bound: every chain with all that it could offload.
     best_bound, iterations = scale.trivial_bound(), 0
     best_prices: dict[Row, float] = {}
@@ -510,7 +526,7 @@ def _greedy(scale: _Scale, fixed: Mapping[str, Column]) -> dict[str, Column] | N
                     )
                     options.append((shape.cores, tables + room / 1000, i, column))
         options.sort(key=lambda o: o[:3])
-        found = next((o[3] for o in options if scale.fits_latency(o[3])), None)
+        found = next((o[3] for o in options if scale.fits_alone(o[3])), None)
         if found is None:
             return None
         take(found)
@@ -541,7 +557,7 @@ def _choose(
         for _, _, column in near:
             if len(columns[chain]) >= per_chain:
                 break
-            if column not in known and scale.fits_latency(column):
+            if column not in known and scale.fits_alone(column):
                 known.add(column)
                 columns[chain].append(column)
         if start is not None and start[chain] not in known:

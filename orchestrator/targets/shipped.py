@@ -58,5 +58,5 @@ def artifact(pipeline: str, target: str) -> Artifact:
 def capability(pipeline: str, target: str) -> Pipeline:
     """What the pipeline offers: its slots and its tables' sizes, from its P4Info."""
     info = artifact(pipeline, target).p4info()
-    sizes = {table.preamble.name.removeprefix("ingress."): table.size for table in info.tables}
+    sizes = {table.preamble.name.split(".", 1)[1]: table.size for table in info.tables}
     return Pipeline(pipeline, _SLOTS[pipeline], sizes)

@@ -75,8 +75,10 @@ control v1model_departure(inout headers_t hdr, inout metadata_t meta,
     }
 }
 
-control v1model_egress(inout headers_t hdr, inout metadata_t meta,
-                       inout standard_metadata_t standard_metadata) {
+control egress(inout headers_t hdr, inout metadata_t meta,
+               inout standard_metadata_t standard_metadata) {
+    flood_block() flood;
+
     apply {
         if (standard_metadata.instance_type == INSTANCE_INGRESS_CLONE) {
             hdr.packet_in.setValid();
@@ -89,6 +91,8 @@ control v1model_egress(inout headers_t hdr, inout metadata_t meta,
             hdr.packet_in.timestamp_us = meta.arrival_us;
         } else if (meta.recirculate == 1) {
             recirculate_preserving_field_list(RECIRCULATE_FIELDS);
+        } else if (meta.next == NEXT_FLOOD) {
+            flood.apply(hdr, meta, standard_metadata.egress_rid);
         }
     }
 }

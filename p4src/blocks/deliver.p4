@@ -69,15 +69,13 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
         counters = mac_counter;
     }
 
-    // Broadcast and multicast: to every host of the endpoint on this switch,
-    // or on the one switch that has them all.
+    // Broadcast and multicast: to every host of the endpoint.
     table floods {
         key = {
             meta.segment : exact @name("segment");
         }
         actions = {
             flood;
-            to_switch;
             @defaultonly no_host;
         }
         size = 1024;

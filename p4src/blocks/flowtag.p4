@@ -80,11 +80,11 @@ control flowtag_departure_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
     apply {
-        if (meta.next == NEXT_TAGGED) {
+        if (meta.next == NEXT_TAGGED || meta.next == NEXT_FLOOD) {
             if (meta.host_facing == 1) {
                 push();
             }
-            if (meta.segment != 0) {    // not in transit
+            if (meta.next == NEXT_TAGGED && meta.segment != 0) {    // not in transit
                 address();
             }
         } else {

@@ -17,6 +17,7 @@
 #include "../blocks/flowtag.p4"
 #include "../blocks/fabric.p4"
 #include "../blocks/trajectory.p4"
+#include "../blocks/flood.p4"
 
 #include "../arch/v1model_main.p4"
 
@@ -98,5 +99,5 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     }
 }
 
-V1Switch(v1model_parser(), v1model_verify_checksum(), ingress(), v1model_egress(),
+V1Switch(v1model_parser(), v1model_verify_checksum(), ingress(), egress(),
          v1model_compute_checksum(), frame_deparser()) main;

@@ -15,7 +15,7 @@ const bit<2> L4_LATER_FRAGMENT = 2;
 const bit<2> NEXT_NONE = 0;     // no block has decided: dropped
 const bit<2> NEXT_TAGGED = 1;   // with a tag, to its outer destination
 const bit<2> NEXT_PORT = 2;     // popped, out of meta.egress_port
-const bit<2> NEXT_FLOOD = 3;    // popped, to meta.flood_group
+const bit<2> NEXT_FLOOD = 3;    // to meta.flood_group; the flood block sees to the copies' tags
 
 // Field lists: what a clone for the controller and what a recirculated frame keep.
 const bit<8> SAMPLE_FIELDS = 1;

@@ -46,9 +46,9 @@ STATEFUL = tuple(n for n, s in CATALOGUE.items() if "switch" not in s.platforms)
 INSIDE = ("measure", "measure", "measure", "measure", "url_filter", "chacha")
 """What generated chains have in their middle; cheap work makes offloading matter."""
 EDGE_TABLES = {
-    "acl.ipv4": 1800,
+    "acl.ipv4": 700,
     "rewrite.dst_ipv4": 200,
-    "rewrite.src_ipv4": 316,
+    "rewrite.src_ipv4": 300,
     "route.ipv4": 2016,
 }
 
@@ -60,7 +60,7 @@ def network_of(topology: Topology) -> Network:
 
 
 def fat_tree_instance(
-    k: int, chains: int, *, seed: int = 1, load: float = 0.7, extra: int = 0
+    k: int, chains: int, *, seed: int = 1, load: float = 0.75, extra: int = 0
 ) -> Problem:
     """`chains` chains of 4 to 6 NFs (one to two of them stateful, in the middle) on a k-ary fat-tree
     whose edge switches hold EDGE_TABLES. Rates are drawn, then scaled so that server work at full

@@ -5,6 +5,7 @@ Each is a chain inside -> ... -> outside with the same instances in the other di
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,9 @@ def chain(name: str, nfs: list[dict[str, Any]]) -> dict[str, Any]:
         return node if node in ("inside", "outside") else f"{node}.{side}"
 
     edges = [
-        {"from": port(a, "outside"), "to": port(b, "inside")}
-        for a, b in zip(there, there[1:], strict=False)
+        {"from": port(a, "outside"), "to": port(b, "inside")} for a, b in itertools.pairwise(there)
     ] + [
-        {"from": port(b, "inside"), "to": port(a, "outside")}
-        for a, b in zip(there, there[1:], strict=False)
+        {"from": port(b, "inside"), "to": port(a, "outside")} for a, b in itertools.pairwise(there)
     ]
     return {
         "name": name,

@@ -44,6 +44,9 @@ class Oracle:
         request.config.p4info.CopyFrom(info)
         request.config.p4_device_config = raw
         self.stub.SetForwardingPipelineConfig(request, wait_for_ready=True, timeout=20)
+        # What the program before still sends is not this one's.
+        select.select([], [], [], 0.05)
+        self.collect({})
 
     def write(self, updates: Sequence[p4r.Update]) -> list[int]:
         """Codes of the updates, 0 for applied."""

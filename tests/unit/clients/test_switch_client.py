@@ -5,6 +5,7 @@ Blind spot: BMv2's server, which tests/emulated meets.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -150,9 +151,8 @@ class TestErrors:
             insert(client, *entries)
 
     def test_nobody_there(self) -> None:
-        server = P4RuntimeServer(SoftSwitch(3), "127.0.0.1:0")
-        address = server_address(server)
-        server.stop(0)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
         with (
             pytest.raises(SwitchError, match=rf"leaf9: .*{address}"),
             SwitchClient("leaf9", address, 3),
@@ -185,8 +185,8 @@ class TestArbitration:
 
     def test_a_client_that_cannot_be_primary_says_so(self, server: P4RuntimeServer) -> None:
         with SwitchClient("leaf1", server_address(server), 3) as first:
-            second = SwitchClient("leaf1", server_address(server), 3)
-            second._election = first._election - 1
+            earlier = first._election - 1
+            second = SwitchClient("leaf1", server_address(server), 3, election_id=earlier)
             with pytest.raises(SwitchError, match=r"leaf1: .*primary"):
                 second.open()
 

@@ -15,7 +15,7 @@ from orchestrator.model.packet import Packet
 from orchestrator.nfs.acl import AclConfig
 from orchestrator.nfs.classbench import parse_rule
 from orchestrator.nfs.matching import MatchFields, matches, mirrored
-from orchestrator.nfs.values import match_json, parse_prefix
+from orchestrator.nfs.values import impossible, match_json, parse_prefix
 from orchestrator.oracle.packets import Fields
 from orchestrator.oracle.world import Station
 
@@ -85,13 +85,11 @@ def test_a_match_is_the_conjunction_of_its_conditions(match: Match, packet: Fiel
 
 @given(match_st)
 def test_a_match_survives_json(match: Match) -> None:
-    assert MatchFields.model_construct(**{}).to_match() == Match()
-    try:
-        read = MatchFields.model_validate(match_json(match)).to_match()
-    except ValueError as error:
-        assert "can never match" in str(error)
-    else:
-        assert read == match
+    if impossible(match) is None:
+        assert MatchFields.model_validate(match_json(match)).to_match() == match
+        return
+    with pytest.raises(ValueError, match="can never match"):
+        MatchFields.model_validate(match_json(match))
 
 
 @given(match_st)

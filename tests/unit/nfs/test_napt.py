@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -213,5 +214,5 @@ def test_shares() -> None:
     thirds = function.shares(3)
     assert [share.addresses for share in thirds] == [(first, second)] * 3
     assert (thirds[0].low, thirds[-1].high) == (1024, 65535)
-    for left, right in zip(thirds, thirds[1:], strict=False):
+    for left, right in pairwise(thirds):
         assert right.low == left.high + 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, UDPerror
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, IPOption_NOP, UDPerror
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet as ScapyPacket
@@ -57,7 +57,7 @@ HEADERS = [
     ("two vlans", whole(Dot1Q(vlan=5), Dot1Q(vlan=6, type=0x1234)), 22),
     ("arp", whole(ARP()), 42),
     ("ipv4", whole(IP(proto=99)), 34),
-    ("ipv4 options", whole(IP(proto=99, options=[("NOP", None)] * 4)), 38),
+    ("ipv4 options", whole(IP(proto=99, options=[IPOption_NOP()] * 4)), 38),
     ("ipv6", whole(IPv6(nh=99)), 54),
     ("ipv6 fragment", whole(IPv6(), IPv6ExtHdrFragment(nh=99)), 62),
     ("tcp", whole(IP(), TCP()), 54),

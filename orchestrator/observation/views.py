@@ -1,7 +1,4 @@
-"""Where to look: a switch of a running network, one at an address, or one of a saved bundle.
-
-Everything here only reads: whoever is a switch's primary controller stays it.
-"""
+"""What there is to explain: the switches and bundles of a running network, or those of a saved bundle."""
 
 from __future__ import annotations
 
@@ -11,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.bundle.codec import load
-from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
-from orchestrator.deployment.operations import deployed_graphs
-from orchestrator.errors import InputError, SwitchError
+from orchestrator.errors import InputError
 from orchestrator.graph import load_topology
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import TableEntry
 from orchestrator.model.topology import Topology
-from orchestrator.observation.journey import NetworkModel, port_names
-from orchestrator.observation.rows import Row
+from orchestrator.observation.journey import NetworkModel
+from orchestrator.observation.sessions import reader
 from orchestrator.observation.snapshot import (
     Snapshot,
     bundle_snapshots,
@@ -29,38 +24,9 @@ from orchestrator.observation.snapshot import (
     read_snapshot,
     snapshot_of,
 )
-from orchestrator.observation.words import Ports
 from orchestrator.verification.manifest import manifest_entries
 
 _MANY = 16
-
-
-def at_address(name: str, address: str, device_id: int) -> SwitchClient:
-    """A reading session with any P4Runtime switch."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit():
-        raise InputError(f"--address '{address}': HOST:PORT is expected, as 127.0.0.1:9559")
-    return SwitchClient(name, address, device_id, primary=False)
-
-
-def reader(network: LiveNetwork, switch: str) -> SwitchClient:
-    """A reading session with a switch of a running network."""
-    return network.switch(switch).reading()
-
-
-def read_rows(client: SwitchClient, tables: list[str] | None = None) -> list[Row]:
-    """All entries of an open session, or those of some tables; the P4Info is read first."""
-    if client.schema is None and client.pipeline_cookie() is None and client.schema is None:
-        raise SwitchError(f"{client.name}: no pipeline is loaded; deploy a graph first")
-    schema = client.schema
-    assert schema is not None
-    names = tables or list(schema.tables)
-    return [Row(client.name, item) for name in names for item in client.entries(name)]
-
-
-def ports_of(topology: Topology, switch: str) -> Ports:
-    """Port names of a switch."""
-    return port_names(topology, switch)
 
 
 def should_be(deployed: Mapping[str, Deployed], switch: str) -> list[tuple[str, TableEntry]]:
@@ -100,7 +66,7 @@ def see_live(network: LiveNetwork) -> Seen:
     names = list(network.topology.switches)
     with ThreadPoolExecutor(max_workers=_MANY) as pool:
         snapshots = dict(zip(names, pool.map(one, names), strict=True))
-    bundles = tuple(d.bundle for d in deployed_graphs(network).values())
+    bundles = tuple(d.bundle for d in network.journal.deployed().values())
     return Seen(network.topology, snapshots, bundles)
 
 

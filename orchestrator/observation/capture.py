@@ -1,0 +1,250 @@
+"""Capture at a switch's port or in front of a server's NF: both directions, VLAN tags put back.
+
+Sockets are opened inside the network namespace that owns the interface, by a thread that enters it;
+nothing runs there, and no device is told.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.emulation import NetworkState
+from orchestrator.errors import EnvironmentMissing, InputError, NetworkError, unknown
+from orchestrator.model.bundle import Bundle
+from orchestrator.observation.pcapng import INBOUND, OUTBOUND, PcapngWriter
+from orchestrator.observation.ports import port_names
+from orchestrator.wire.nsh import decode
+from orchestrator.wire.packetio import (
+    ETH_P_ALL,
+    PACKET_ADD_MEMBERSHIP,
+    PACKET_AUXDATA,
+    PACKET_MR_PROMISC,
+    SOL_PACKET,
+    TP_STATUS_VLAN_TPID_VALID,
+    TP_STATUS_VLAN_VALID,
+)
+
+_CLONE_NEWNET = 0x40000000
+_OUTGOING = 4
+_LARGEST = 65_536
+_BUFFER = 8 << 20
+_SO_RCVBUFFORCE = 33
+_AUXDATA = struct.Struct("=IIIHHHH")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to capture: an interface, in the namespace of process `pid` (0: this one).
+
+    `paths` limits it to tagged frames on these (SPI, SI); None takes all.
+    """
+
+    interface: str
+    description: str
+    pid: int = 0
+    paths: frozenset[tuple[int, int]] | None = None
+
+
+@dataclass(slots=True)
+class Captured:
+    """What a capture has got."""
+
+    frames: int = 0
+    bytes: int = 0
+    by_place: dict[str, int] = field(default_factory=dict[str, int])
+
+
+def places(state: NetworkState, bundles: Mapping[str, Bundle], text: str) -> list[Place]:
+    """`leaf1:3`, `leaf1:h1`, `leaf1` (all its ports), `server1:edge_nat`, `server1`."""
+    device, _, what = text.partition(":")
+    if device in state.switches:
+        return _switch_places(state, device, what)
+    if device in state.servers:
+        return _server_places(state, bundles, device, what)
+    known = (*state.switches, *state.servers)
+    raise InputError(f"{unknown('switch or server', device, known)}; SWITCH:PORT or SERVER:NF")
+
+
+def _switch_places(state: NetworkState, switch: str, what: str) -> list[Place]:
+    interfaces = state.switches[switch].interfaces
+    names = port_names(state.topology, switch)
+    chosen = [
+        port
+        for port in sorted(interfaces)
+        if not what or what == str(port) or what == names.get(port)
+    ]
+    if not chosen:
+        known = [*(str(p) for p in sorted(interfaces)), *names.values()]
+        raise InputError(f"{switch}: {unknown('port', what, known)}")
+    return [
+        Place(interfaces[port], f"{switch} port {port} ({names.get(port, 'nothing')})")
+        for port in chosen
+    ]
+
+
+def _server_places(
+    state: NetworkState, bundles: Mapping[str, Bundle], server: str, nf: str
+) -> list[Place]:
+    found = state.servers[server]
+    if not nf:
+        return [Place(w.interface, f"{w.name}", found.pid) for w in found.workers]
+    graph, slash, name = nf.rpartition("/")
+    known: list[str] = []
+    chosen: list[Place] = []
+    for bundle in bundles.values():
+        if slash and bundle.graph != graph:
+            continue
+        for program in bundle.workers:
+            if program.server != server:
+                continue
+            known += program.nfs
+            paths: set[tuple[int, int]] = set()
+            for chain in program.chains:
+                if any(hop.nf == name for hop in chain.hops):
+                    paths.add((chain.spi, chain.si))
+                    paths |= {(hop.spi, hop.si) for hop in chain.hops if not hop.nf}
+            for worker in found.workers:
+                if worker.core == program.core and paths:
+                    told = f"{worker.name}, frames of {bundle.graph}/{name}"
+                    chosen.append(Place(worker.interface, told, found.pid, frozenset(paths)))
+    if not chosen:
+        raise InputError(f"{server}: {unknown('NF', nf, sorted(set(known)))}")
+    return chosen
+
+
+def capture(
+    where: list[Place],
+    writer: PcapngWriter,
+    *,
+    count: int,
+    seconds: float,
+    ready: Callable[[], None] = lambda: None,
+) -> Captured:
+    """Write what passes until `count` frames or `seconds` (0: no limit); Ctrl-C ends it, too."""
+    result = Captured()
+    sockets: dict[socket.socket, tuple[Place, int]] = {}
+    try:
+        for place in where:
+            number = writer.interface(place.interface, place.description)
+            sockets[_open(place)] = (place, number)
+        ready()
+        deadline = time.monotonic() + seconds if seconds else float("inf")
+        while time.monotonic() < deadline:
+            wait = min(0.5, max(0.0, deadline - time.monotonic()))
+            readable, _, _ = select.select(list(sockets), [], [], wait)
+            for port in readable:
+                place, number = sockets[port]
+                for at, frame, outgoing in _receive(port):
+                    if not _wanted(place, frame):
+                        continue
+                    direction = OUTBOUND if outgoing else INBOUND
+                    writer.packet(number, at, frame, direction=direction)
+                    result.frames += 1
+                    result.bytes += len(frame)
+                    described = place.description
+                    result.by_place[described] = result.by_place.get(described, 0) + 1
+                    if count and result.frames >= count:
+                        return result
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for port in sockets:
+            port.close()
+    return result
+
+
+def _wanted(place: Place, frame: bytes) -> bool:
+    if place.paths is None:
+        return True
+    found = decode(frame)
+    return found is not None and (found[0].spi, found[0].si) in place.paths
+
+
+def _receive(port: socket.socket) -> Iterator[tuple[int, bytes, bool]]:
+    """(time in ns, frame, whether it leaves) of all that has come."""
+    while True:
+        try:
+            data, control, _, address = port.recvmsg(_LARGEST, 256)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in (errno.ENETDOWN, errno.EINTR):
+                return
+            raise
+        at = time.time_ns()
+        frame = data
+        for level, kind, value in control:
+            if level == SOL_PACKET and kind == PACKET_AUXDATA and len(value) >= _AUXDATA.size:
+                status, _, _, _, _, tci, tpid = _AUXDATA.unpack_from(value)
+                if status & TP_STATUS_VLAN_VALID:
+                    kind_of = tpid if status & TP_STATUS_VLAN_TPID_VALID else 0x8100
+                    frame = data[:12] + struct.pack("!HH", kind_of, tci) + data[12:]
+        yield at, frame, address[2] == _OUTGOING
+
+
+def _open(place: Place) -> socket.socket:
+    """A socket on the place's interface, opened in its namespace."""
+    if not place.pid:
+        return _open_here(place.interface)
+    opened: list[socket.socket] = []
+    failed: list[Exception] = []
+
+    def enter() -> None:
+        # A namespace belongs to a thread: this one enters, opens, and ends.
+        try:
+            _enter(place.pid)
+            opened.append(_open_here(place.interface))
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return opened[0]
+
+
+def _enter(pid: int) -> None:
+    try:
+        descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    except OSError as error:
+        raise NetworkError(f"the namespace of process {pid} is gone ({error.strerror})") from error
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.setns(descriptor, _CLONE_NEWNET):
+            raise EnvironmentMissing(
+                f"entering the server's namespace: {os.strerror(ctypes.get_errno())}; root is needed"
+            )
+    finally:
+        os.close(descriptor)
+
+
+def _open_here(interface: str) -> socket.socket:
+    try:
+        port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    except PermissionError as error:
+        raise EnvironmentMissing("capturing needs root (CAP_NET_RAW)") from error
+    try:
+        port.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        port.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        port.bind((interface, ETH_P_ALL))
+        index = socket.if_nametoindex(interface)
+        membership = struct.pack("iHH8s", index, PACKET_MR_PROMISC, 0, b"")
+        port.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
+        port.setblocking(False)
+    except OSError as error:
+        port.close()
+        raise NetworkError(
+            f"interface {interface}: {error.strerror}; is the network up?"
+        ) from error
+    return port

@@ -1,0 +1,31 @@
+"""Sessions that only read: whoever is a switch's primary controller stays it."""
+
+from __future__ import annotations
+
+from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.errors import InputError, SwitchError
+from orchestrator.observation.rows import Row
+
+
+def at_address(name: str, address: str, device_id: int) -> SwitchClient:
+    """A reading session with any P4Runtime switch."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        raise InputError(f"--address '{address}': HOST:PORT is expected, as 127.0.0.1:9559")
+    return SwitchClient(name, address, device_id, primary=False)
+
+
+def reader(network: LiveNetwork, switch: str) -> SwitchClient:
+    """A reading session with a switch of a running network."""
+    return network.switch(switch).reading()
+
+
+def read_rows(client: SwitchClient, tables: list[str] | None = None) -> list[Row]:
+    """All entries of an open session, or those of some tables; the P4Info is read first."""
+    if client.schema is None and client.pipeline_cookie() is None and client.schema is None:
+        raise SwitchError(f"{client.name}: no pipeline is loaded; deploy a graph first")
+    schema = client.schema
+    assert schema is not None
+    names = tables or list(schema.tables)
+    return [Row(client.name, item) for name in names for item in client.entries(name)]

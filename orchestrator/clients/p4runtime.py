@@ -178,7 +178,8 @@ class SwitchClient:
                         self._primary.set()
                     else:
                         self._primary.clear()
-                        self._failure = response.arbitration.status.message
+                        told = response.arbitration.status.message
+                        self._failure = f"another controller is primary (the switch says: {told})"
                     self._answered.set()
                 elif kind == "packet":
                     self._packets.put(response.packet)

@@ -133,19 +133,17 @@ def located(name: str, problem: str) -> str:
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Pydantic's errors as `.path.to.field: what, and what would be valid`."""
-    items = [dict(item) for item in error.errors(include_url=False)]
-    places = [item["loc"] for item in items]
-    return [
-        _explain_one(item, model)
-        for item in items
-        # A list whose items are all wrong is not an empty list, whatever pydantic says of it.
-        if not (
-            item["type"] == "too_short"
-            and any(
-                len(p) > len(item["loc"]) and p[: len(item["loc"])] == item["loc"] for p in places
-            )
+    items: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
+    places: list[tuple[int | str, ...]] = [item["loc"] for item in items]
+
+    def only_follows(item: dict[str, Any]) -> bool:
+        """A list whose items are all wrong is not an empty list, whatever pydantic says of it."""
+        place = item["loc"]
+        return item["type"] == "too_short" and any(
+            len(other) > len(place) and other[: len(place)] == place for other in places
         )
-    ]
+
+    return [_explain_one(item, model) for item in items if not only_follows(item)]
 
 
 def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:

@@ -591,6 +591,8 @@ class EntityStore:
         problems: list[str] = []
         for info in p4info.tables:
             name = info.preamble.name
+            if name not in tables and not info.match_fields:
+                continue  # without key and entries: p4c may have compiled it away
             if name not in tables:
                 problems.append(f"table {name} is not in the BMv2 JSON{suggest(name, tables)}")
                 continue

@@ -42,6 +42,10 @@ class Compiled:
     p4info: p4i.P4Info
 
 
+class NotRun(Exception):
+    """This harness cannot run the test on an engine."""
+
+
 class Refused(Exception):
     """An engine does not take the program or a command."""
 
@@ -196,7 +200,7 @@ def run_bmv2(program: Compiled, steps: Sequence[Step], deadline: float, wanted: 
                 elif isinstance(step, Command):
                     if seen:
                         if len(inputs) > 1:
-                            raise Refused("commands between packets of several ports")
+                            raise NotRun("commands between packets of several ports")
                         pause(0.3)
                     try:
                         updates = translator.updates(step)

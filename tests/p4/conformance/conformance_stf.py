@@ -15,7 +15,6 @@ from pathlib import Path
 from finsy.proto import p4i, p4r
 
 IGNORED = frozenset({"wait", "register_read", "mirroring_get", "meter_get_rates", "counter_read"})
-_TOP_PRIORITY = 1 << 20
 
 
 class StfError(Exception):
@@ -212,8 +211,7 @@ class Translator:
             if key:
                 self._match(f, given[key], e)
         if needs_priority:
-            # BMv2's command line: the lowest number wins.
-            e.priority = _TOP_PRIORITY - priority
+            e.priority = priority + 1
         self._action(table, found[3], e.action.action)
         return [update]
 

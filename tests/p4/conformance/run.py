@@ -26,7 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
-from conformance_engines import BMV2, Compiled, Refused, run_bmv2, run_softswitch  # noqa: E402
+from conformance_engines import BMV2, Compiled, NotRun, Refused, run_bmv2, run_softswitch  # noqa: E402
 from conformance_stf import Step, parse, verdict  # noqa: E402
 from finsy.proto import p4i  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
@@ -34,6 +34,7 @@ from google.protobuf import text_format  # noqa: E402
 P4C = shutil.which("p4c-bm2-ss")
 PASS = "pass"
 ABSENT = "absent"
+NOT_RUN = "not run:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Result:
         ours, theirs = self.softswitch == PASS, self.bmv2 == PASS
         if self.softswitch.startswith("does not compile"):
             return "does not compile"
-        if self.bmv2 == ABSENT:
+        if self.bmv2 == ABSENT or self.bmv2.startswith(NOT_RUN):
             return "passes" if ours else "fails"
         if self.differs or ours != theirs:
             return "differs"
@@ -81,6 +82,8 @@ def attempt(steps: Sequence[Step], run: object, *arguments: object) -> tuple[str
         got = run(*arguments)  # type: ignore[operator]
     except Refused as e:
         return f"refused: {e}"[:300], {}
+    except NotRun as e:
+        return f"{NOT_RUN} {e}", {}
     except TimeoutError:
         return "timeout", {}
     except Exception as e:

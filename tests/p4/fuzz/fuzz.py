@@ -34,7 +34,7 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 import fuzz_program  # noqa: E402
 from finsy.proto import p4i, p4r  # noqa: E402
 from fuzz_bmv2 import BMV2, PORTS, Oracle, Outputs, oracle  # noqa: E402
-from fuzz_entries import EntryMaker, replication  # noqa: E402
+from fuzz_entries import EntryMaker, canonical, replication  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
 
 from orchestrator.softswitch.entity_errors import WriteError  # noqa: E402
@@ -92,12 +92,25 @@ def our_codes(switch: SoftSwitch, updates: Sequence[p4r.Update]) -> list[int]:
 
 
 def outputs(target: Target, switch: SoftSwitch, port: int, frames: Sequence[bytes]) -> Outputs:
+    return screened(target, switch, port, frames)[1]
+
+
+def screened(
+    target: Target, switch: SoftSwitch, port: int, frames: Sequence[bytes]
+) -> tuple[list[bytes], Outputs]:
+    """Frames that do not go round for ever (BMv2 would never let them go), and their outputs."""
     out: Outputs = {}
+    usable: list[bytes] = []
     for frame in frames:
-        for to, sent in switch.process(port, frame):
-            if to in PORTS and len(sent) >= 14:
-                out.setdefault(to, []).append(target.hide(to, sent))
-    return out
+        cut = switch.counters.loops_cut
+        sent = switch.process(port, frame)
+        if switch.counters.loops_cut != cut:
+            continue
+        usable.append(frame)
+        for to, each in sent:
+            if to in PORTS and len(each) >= 14:
+                out.setdefault(to, []).append(target.hide(to, each))
+    return usable, out
 
 
 def same(a: Outputs, b: Outputs) -> bool:
@@ -132,16 +145,13 @@ class Fuzzer:
             port = self.rng.choice(PORTS[:3])
             frames = [target.frame(self.rng) for _ in range(min(BATCH, packets))]
             packets -= len(frames)
+            frames, expected = screened(target, switch, port, frames)
             self.packets += len(frames)
-            expected = outputs(target, switch, port, frames)
             count = sum(map(len, expected.values()))
             self.sent += count
             extra = 0.05 if packets <= 0 else 0.0
             got = hidden(target, self.bmv2.exchange(port, frames, count, extra))
             if not same(expected, got):
-                import os
-                if os.environ.get("FZDBG"):
-                    print({p: (len(expected.get(p,[])),len(got.get(p,[]))) for p in PORTS}, [ (p,[f.hex() for f in (Counter(expected.get(p,[]))-Counter(got.get(p,[])))][:2], [f.hex() for f in (Counter(got.get(p,[]))-Counter(expected.get(p,[])))][:2]) for p in PORTS])
                 self.narrow(target, updates, port, frames)
                 return
         if switch.counters.faults:
@@ -294,6 +304,69 @@ POOLS: dict[str, Sequence[int]] = {
 }
 
 
+def edge_setup(info: p4i.P4Info) -> list[p4r.Update]:
+    """Entries by which most packets get somewhere in the edge pipeline."""
+    tables = {t.preamble.name: t for t in info.tables}
+    actions = {a.preamble.name: a for a in info.actions}
+    out: list[p4r.Update] = []
+
+    def add(table: str, action: str, params: Sequence[int] = (), priority: int = 0, **match: Any) -> None:
+        update = p4r.Update(type=p4r.Update.INSERT)
+        e = update.entity.table_entry
+        e.table_id, e.priority = tables[table].preamble.id, priority
+        for f in tables[table].match_fields:
+            if f.name not in match:
+                continue
+            m, v = e.match.add(field_id=f.id), match[f.name]
+            if f.match_type == p4i.MatchField.EXACT:
+                m.exact.value = canonical(v)
+            elif f.match_type == p4i.MatchField.LPM:
+                m.lpm.value, m.lpm.prefix_len = canonical(v[0]), v[1]
+            elif f.match_type == p4i.MatchField.RANGE:
+                m.range.low, m.range.high = canonical(v[0]), canonical(v[1])
+            elif f.match_type == p4i.MatchField.TERNARY:
+                m.ternary.value, m.ternary.mask = canonical(v[0]), canonical(v[1])
+            else:
+                m.optional.value = canonical(v)
+        e.action.action.action_id = actions[action].preamble.id
+        for p, v in zip(actions[action].params, params, strict=True):
+            e.action.action.params.add(param_id=p.id, value=canonical(v))
+        out.append(update)
+
+    add("ingress.port.ports", "ingress.port.host_facing", (1,), ingress_port=1)
+    add("ingress.port.ports", "ingress.port.fabric_facing", (1,), ingress_port=2)
+    add("ingress.port.ports", "ingress.port.host_facing", (1,), ingress_port=3)
+    arp = ("ingress.neighbor.arp", "ingress.neighbor.answer_arp", (0x020000000077,))
+    add(*arp, ingress_port=1, target=(0x0A000001, 32))
+    add("ingress.classify.ipv4", "ingress.classify.enter", (5, 3), 1000, ingress_port=1)
+    enter7 = ("ingress.classify.ipv4", "ingress.classify.enter", (7, 3), 1001)
+    add(*enter7, ingress_port=3, dst_port=(80, 90))
+    add("ingress.classify.other", "ingress.classify.enter", (5, 3), 1000, ingress_port=1)
+    watch = ("ingress.trajectory_sample.manifests", "ingress.trajectory_sample.watch")
+    add(*watch, (1, 2, 1 << 30), graph=3)
+    add("ingress.acl.ipv4", "ingress.acl.deny", (), 1009, segment=5, dst_port=(81, 85))
+    add("ingress.acl.ipv4", "ingress.acl.permit", (), 1001, segment=5)
+    add("ingress.route.segments_routed", "ingress.route.route_here", segment=5)
+    add("ingress.route.ipv4", "ingress.route.next_hop", (1, 2, 6), segment=5, dst=(0x0A000000, 8))
+    add("ingress.route.ipv4", "ingress.route.next_hop", (1, 2, 8), segment=5, dst=(0x0A020000, 16))
+    add("ingress.dispatch.spread", "ingress.dispatch.by_pair", segment=6)
+    add("ingress.deliver.mac", "ingress.deliver.to_port", (4,), segment=8, dst=1)
+    add("ingress.deliver.mac", "ingress.deliver.to_port", (4,), segment=7, dst=0x020000000001)
+    arrival = ("ingress.flowtag_arrival.paths", "ingress.flowtag_arrival.enter", (8,))
+    add(*arrival, spi=0xC001, si=255)
+    fabric = "ingress.fabric.devices"
+    add(fabric, "ingress.fabric.forward", (2,), device=(0x020000010000, 40))
+    add(fabric, "ingress.fabric.recirculate_here", device=(0x020000010100, 40))
+    for i in range(4):
+        device = 0x020000010000 + (0x100 if i == 3 else 0) + i
+        to = ("ingress.dispatch.next", "ingress.dispatch.to_device", (device, 0xC001, 255, i))
+        add(*to, segment=6, hash=(i << 14, 2))
+    return out
+
+
+SETUPS: dict[str, Callable[[p4i.P4Info], list[p4r.Update]]] = {"edge_v1model": edge_setup}
+
+
 def shipped() -> list[Target]:
     targets: list[Target] = []
     for path in sorted(BUILD.glob("*.p4info.txtpb")):
@@ -301,6 +374,11 @@ def shipped() -> list[Target]:
         info = text_format.Parse(path.read_text(), p4i.P4Info())
         setup = replication()
         setup[1].entity.packet_replication_engine_entry.clone_session_entry.session_id = 100
+        if name in SETUPS:
+            try:
+                setup += SETUPS[name](info)
+            except KeyError as e:
+                print(f"{name}: the pipeline has changed, no entry for {e}", file=sys.stderr)
         raw = (BUILD / f"{name}.json").read_bytes()
         targets.append(Target(name, raw, info, ip_frame, POOLS, hide_clock, setup))
     return targets

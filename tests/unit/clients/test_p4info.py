@@ -131,7 +131,7 @@ def test_flood_groups_and_clone_sessions() -> None:
 
 def test_names_are_without_the_control() -> None:
     assert short("ingress.acl.ipv4") == "acl.ipv4"
-    assert short("egress.x") == "egress.x"
+    assert short("ingressive.x") == "ingressive.x"
 
 
 def test_from_text_and_from_message_agree(schema: Schema) -> None:

@@ -43,6 +43,14 @@ class CompileError(OrchestratorError):
     exit_code = 3
 
 
+class DoesNotFit(CompileError):
+    """An element that no block of its switch holds beside what is there; a server can run its NF."""
+
+    def __init__(self, message: str, nf: str) -> None:
+        self.nf = nf
+        super().__init__(message)
+
+
 class EnvironmentMissing(OrchestratorError):
     """Something that the machine lacks (root, Mininet, p4c, ...). Exit code 4."""
 

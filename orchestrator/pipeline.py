@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from orchestrator.compiler.cuts import cut
 from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.lowering import Lowered, footprint_of, lower
-from orchestrator.errors import InfeasibleError
+from orchestrator.errors import DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
 from orchestrator.model.bundle import Bundle, Story
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts
@@ -46,20 +47,32 @@ def compile_graph(
     fabric = Fabric(topology)
     functions = functions_of(graph)
     pipelines = {s.name: capability(s.pipeline, s.target) for s in topology.switches.values()}
-    network = Network(pipelines, used or Used())
+    used = used or Used()
+    network = Network(pipelines, used)
     access = {name: at.switch for name, at in fabric.attachments.items()}
     forced: dict[str, str] = {}
     while True:
         cuts = cut(graph, functions, access, forced)
         try:
             plan = place(graph, functions, cuts, fabric, network)
+            lowered = lower(
+                graph,
+                functions,
+                cuts,
+                plan,
+                fabric,
+                pipelines,
+                graph_id=graph_id,
+                taken=used.tables,
+            )
             break
+        except DoesNotFit as error:
+            forced[error.nf] = str(error)
         except InfeasibleError as error:
             name, reason = _too_big(cuts, error)
             if not name:
                 raise
             forced[name] = reason
-    lowered = lower(graph, functions, cuts, plan, fabric, pipelines, graph_id=graph_id)
     bundle = Bundle(
         graph=graph.name,
         owner=graph.owner,
@@ -78,8 +91,10 @@ def compile_graph(
     return Compiled(cuts, plan, lowered, bundle)
 
 
-def used_by(bundles: Mapping[str, Bundle]) -> Used:
+def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:
     """What deployed graphs hold of a network."""
+    fabric = Fabric(topology)
+    tables: dict[str, Counter[str]] = {}
     entries: dict[str, Counter[tuple[str, str]]] = {}
     rates: Counter[tuple[str, str]] = Counter()
     cores: set[Core] = set()
@@ -89,9 +104,12 @@ def used_by(bundles: Mapping[str, Bundle]) -> Used:
                 block, table = name.split(".", 1)
                 entries.setdefault(switch, Counter())[block, table] += count
         for hop in bundle.plan.hops:
-            rates[hop.source, hop.target] += hop.rate
+            for link in pairwise(fabric.path(hop.source, hop.target, hop.tree)):
+                rates[link] += hop.rate
+        for switch, program in bundle.switches.items():
+            tables.setdefault(switch, Counter()).update(footprint_of(program))
         cores.update(core for group in bundle.plan.cores_of for core in group)
-    return Used(frozenset(cores), entries, rates)
+    return Used(frozenset(cores), entries, rates, tables)
 
 
 def _too_big(cuts: Cuts, error: InfeasibleError) -> tuple[str, str]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.output import Json, print_json, print_table, rate, say, warn
+from orchestrator.cli.output import Json, note, print_json, print_table, rate, say, warn
+from orchestrator.errors import CompileError
 
 if TYPE_CHECKING:
+    from orchestrator.model.bundle import Bundle
     from orchestrator.pipeline import Compiled
 
 GraphFile = Annotated[Path, typer.Argument(help="The service graph (graph.json).")]
@@ -89,6 +91,14 @@ def compile_command(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say where every element runs, and why.")
     ] = False,
+    verify: Annotated[
+        int,
+        typer.Option(
+            "--verify",
+            metavar="PACKETS",
+            help="Send so many packets through the bundle in memory and the unsplit graph, compare.",
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Split a graph, place it on a topology, and emit the bundle."""
@@ -97,6 +107,8 @@ def compile_command(
 
     result = compiled(graph, topology)
     bundle = result.bundle
+    if verify:
+        verify_bundle(graph, topology, bundle, verify)
     if output is not None:
         output.write_bytes(dump(bundle))
     counts = entries_by_table(bundle)
@@ -123,6 +135,21 @@ def compile_command(
     print_entries(counts)
     if output is not None:
         say(f"bundle written to {output}")
+
+
+def verify_bundle(graph: Path, topology: str, bundle: Bundle, packets: int) -> None:
+    """Compare the bundle with the unsplit graph; CompileError with the first differences."""
+    from orchestrator.deployment.equivalence import compare
+    from orchestrator.graph import load_graph, load_topology
+
+    driver = compare(load_graph(graph).graph, load_topology(topology), bundle, packets)
+    if driver.differences:
+        told = "\n".join(f"  {d}\n    {d.frame.hex()}" for d in driver.differences[:5])
+        raise CompileError(f"{graph}: the bundle is not equivalent to the graph:\n{told}")
+    note(
+        f"verified: {driver.packets} packets, {driver.delivered} delivered, no difference between "
+        "the bundle and the unsplit graph"
+    )
 
 
 def print_stories(result: Compiled) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from orchestrator.errors import CompileError
+from orchestrator.errors import DoesNotFit
 from orchestrator.model.cuts import Arc, Unit
 from orchestrator.model.elements import FilterProgram, RewriteProgram
 from orchestrator.targets.pipeline import Pipeline, Slot, block_of, footprint
@@ -78,11 +78,13 @@ def lay_out(
     arcs: Iterable[Arc],
     entered: Iterable[str],
     first: Iterable[str],
+    taken: Counter[str] | None = None,
 ) -> Layout:
-    """Layout of the units of one switch.
+    """Layout of the units of one switch; DoesNotFit when a table is full.
 
     `arcs` are those out of these units; `entered` the units reached from other devices, `first` those
-    reached from this switch's own hosts (which may be on other devices: then an exit is made).
+    reached from this switch's own hosts (which may be on other devices: then an exit is made);
+    `taken` the entries of other graphs by table.
     """
     here = {unit.id: unit for unit in units}
     steps = {unit.id: Step(unit.id, unit, "") for unit in units}
@@ -101,7 +103,9 @@ def lay_out(
     for target in first:
         if target not in here:
             exit_to(target)
-    recirculated = _assign_slots(switch, pipeline, steps, tagged, exit_to)
+    free = Counter(pipeline.table_sizes)
+    free.subtract(taken or {})
+    recirculated = _assign_slots(switch, pipeline, free, steps, tagged, exit_to)
     from_hosts = {name if name in here else EXIT_PREFIX + name for name in first}
     recirculated += _separate_rewrites(steps, tagged, from_hosts, exit_to)
     _number_segments(steps, {*tagged, *from_hosts})
@@ -118,6 +122,7 @@ def _order(steps: dict[str, Step]) -> nx.DiGraph[str]:
 def _assign_slots(
     switch: str,
     pipeline: Pipeline,
+    free: Counter[str],
     steps: dict[str, Step],
     tagged: dict[str, None],
     exit_to: Callable[[str], str],
@@ -125,7 +130,6 @@ def _assign_slots(
     """Give each unit the first slot behind its predecessors' that holds it; or recirculate to it."""
     recirculated: list[tuple[str, str]] = []
     behind = len(pipeline.slots)
-    free = Counter(pipeline.table_sizes)
     for name in list(nx.lexicographical_topological_sort(_order(steps))):
         step = steps[name]
         if step.is_exit or step.delivers:
@@ -142,9 +146,11 @@ def _assign_slots(
             and all(free[f"{slot.instance}.{table}"] >= count for table, count in need.items())
         ]
         if not options:
-            raise CompileError(
-                f"{switch}: pipeline {pipeline.name} has no {block} block that holds {name} "
-                f"({', '.join(f'{count} entries of {table}' for table, count in need.items())})"
+            counts = ", ".join(f"{n} entries of {table}" for table, n in sorted(need.items()))
+            raise DoesNotFit(
+                f"{switch}: pipeline {pipeline.name} has no {block} block that holds {name} beside "
+                f"what is there ({counts})",
+                step.unit.nf,
             )
         before = [p for p in steps.values() if name in p.next.values()]
         earliest = max((p.position + 1 for p in before), default=0)

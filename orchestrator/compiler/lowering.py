@@ -69,9 +69,12 @@ def lower(
     *,
     graph_id: int,
     epoch: int = 0,
+    taken: Mapping[str, Counter[str]] | None = None,
 ) -> Lowered:
-    """Entries and chains of a placed graph."""
-    return _Lowering(graph, functions, cuts, plan, fabric, pipelines, graph_id, epoch).run()
+    """Entries and chains of a placed graph, beside the entries that are `taken` by switch and table."""
+    lowering = _Lowering(graph, functions, cuts, plan, fabric, pipelines, graph_id, epoch)
+    lowering.taken = taken or {}
+    return lowering.run()
 
 
 class _Lowering:
@@ -103,6 +106,7 @@ class _Lowering:
             for address in host.addresses
         }
         self.classes = 0
+        self.taken: Mapping[str, Counter[str]] = {}
 
     def run(self) -> Lowered:
         self._add_remote_deliveries()
@@ -174,6 +178,7 @@ class _Lowering:
                 [arc for arc in self.arcs if arc.source in ids],
                 entered[switch],
                 first[switch],
+                self.taken.get(switch),
             )
         return layouts
 

@@ -56,7 +56,7 @@ def deploy_graph(
         graph,
         network.topology,
         graph_id=network.journal.free_graph_id(),
-        used=used_by({name: d.bundle for name, d in deployed.items()}),
+        used=used_by({name: d.bundle for name, d in deployed.items()}, network.topology),
         warnings=warnings,
     )
     synthesis = time.monotonic() - started

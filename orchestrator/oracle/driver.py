@@ -125,12 +125,14 @@ class Driver:
                         Difference(running.name, self.packets, host, frame, why)
                     )
                     return False
+        if len(compared) < len(results) and any(result != results[0] for result in results):
+            return False  # what the hosts do from here on would not be the same
         running.next = [
             _resume(conversation, result)
             for conversation, result in zip(running.conversations, results, strict=True)
         ]
         ended = [send is None for send in running.next]
-        if any(ended) and not all(ended) and len(compared) == len(results):
+        if any(ended) and not all(ended):
             host, frame = sends[0] or ("", b"")
             why = "after this packet the hosts behave differently: the deliveries only look alike"
             self.differences.append(Difference(running.name, self.packets, host, frame, why))

@@ -220,7 +220,9 @@ class _Check:
                     arrival[arc.target], changed = reached, True
         left = {a.source for _, a in arcs}
         ends = self.problem.chains[chain].ends or tuple(n for n in arrival if n not in left)
-        return max((arrival[e] + self._spent_us(e, chain) for e in ends if e in arrival), default=0.0)
+        return max(
+            (arrival[e] + self._spent_us(e, chain) for e in ends if e in arrival), default=0.0
+        )
 
     def _spent_us(self, node: str, chain: str) -> float:
         if node.startswith("@"):

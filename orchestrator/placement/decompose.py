@@ -174,16 +174,12 @@ class _Scale:
 
     def _shapes(self, info: _ChainInfo) -> list[Shape]:
         """All shapes but those that offload more than another without needing fewer cores."""
-        flexible = [
-            i for i, t in enumerate(info.tasks) if {SWITCH, SERVER} <= self._kinds(t)
-        ]
+        flexible = [i for i, t in enumerate(info.tasks) if {SWITCH, SERVER} <= self._kinds(t)]
         kinds = [self._kinds(t) for t in info.tasks]
         fixed = {i for i, k in enumerate(kinds) if SERVER not in k}
         best: list[tuple[frozenset[int], int]] = []
         for mask in sorted(range(1 << len(flexible)), key=int.bit_count):
-            offloaded = frozenset(
-                {f for bit, f in enumerate(flexible) if mask >> bit & 1} | fixed
-            )
+            offloaded = frozenset({f for bit, f in enumerate(flexible) if mask >> bit & 1} | fixed)
             kept = [t for i, t in enumerate(info.tasks) if i not in offloaded]
             cores = self._cores(info.name, kept)
             if cores is None or any(o <= offloaded and c <= cores for o, c in best):
@@ -203,12 +199,10 @@ class _Scale:
         most = self.problem.pools[chain].max_workers
         if any(not self.problem.tasks[t].replicable for t in tasks):
             most = 1
-        fits = most is None or count <= most
-        return count if fits and count <= max(self.problem.devices[s].cores for s in self.servers) else None
+        room = max(self.problem.devices[s].cores for s in self.servers)
+        return count if count <= room and (most is None or count <= most) else None
 
-    def _placed(
-        self, info: _ChainInfo, offloaded: frozenset[int], cores: int
-    ) -> Iterable[Shape]:
+    def _placed(self, info: _ChainInfo, offloaded: frozenset[int], cores: int) -> Iterable[Shape]:
         """A set of offloaded tasks at each split over ingress, the server's switch and egress."""
         kept = [i for i in range(len(info.tasks)) if i not in offloaded]
         first, last = (kept[0], kept[-1]) if kept else (len(info.tasks), -1)
@@ -247,9 +241,7 @@ class _Scale:
     def _holds(self, info: _ChainInfo, shape: Shape) -> bool:
         """Whether empty switches hold its tables: what never fits must not enter the relaxation."""
         for place, tables in shape.tables.items():
-            switches = (
-                set(self.near.values()) if place == NEAR else {self.switch(info, place, "")}
-            )
+            switches = set(self.near.values()) if place == NEAR else {self.switch(info, place, "")}
             for table, amount in tables.items():
                 if amount > max(self.capacity.get(("table", s, table), 0) for s in switches):
                     return False
@@ -350,7 +342,8 @@ class _Scale:
             if HOST not in shape.places and NEAR not in shape.places:
                 found.append((constant, Column(chain, shape, "")))
                 continue
-            cost = constant + shape.cores * (1 + vectors["cores"]) + rate * shape.visits * vectors["link"]
+            cost = constant + shape.cores * (1 + vectors["cores"])
+            cost = cost + rate * shape.visits * vectors["link"]
             for table, amount in shape.tables.get(NEAR, {}).items():
                 if table in vectors:
                     cost = cost + amount * vectors[table]
@@ -389,11 +382,9 @@ def solve_many(
     problem: Problem,
     *,
     limits: Limits | None = None,
-    fixed: Mapping[str, Column] | None = None,
     seed: int = 1,
 ) -> Scaled:
     """Place many chains with few cores. InfeasibleError when no column choice is found in time."""
-    del fixed
     started = time.perf_counter()
     limits = limits or Limits(seconds=25.0, deterministic=False)
     scale = _Scale(problem, seed)
@@ -431,7 +422,8 @@ def _generate(
         one[chain] = solver.Constraint(1, 1)
         slack = solver.NumVar(0, infinity, "")
         one[chain].SetCoefficient(slack, 1)
-        objective.SetCoefficient(slack, slack_price * max(s.cores + 1 for s in scale.chains[chain].shapes))
+        most = max(s.cores + 1 for s in scale.chains[chain].shapes)
+        objective.SetCoefficient(slack, slack_price * most)
     pool: dict[str, dict[Column, None]] = {c: {} for c in scale.chains}
 
     def add(column: Column) -> None:
@@ -450,7 +442,9 @@ def _generate(
 
     for chain in scale.chains:
         for _, column in scale.price(chain, {}, scale.vectors({})):
-            spread = replace(column, server=scale.rng.choice(scale.servers)) if column.server else column
+            spread = (
+                replace(column, server=scale.rng.choice(scale.servers)) if column.server else column
+            )
             add(spread if scale.fits_alone(spread) else column)
     # Prices of 0 give the trivial bound: every chain with all that it could offload.
     best_bound, iterations = scale.trivial_bound(), 0
@@ -470,7 +464,10 @@ def _generate(
         # Smoothed prices (Wentges) converge faster; any prices give a valid bound.
         keys = set(dual) | set(smooth)
         smooth = (
-            {r: 0.5 * dual.get(r, 0.0) + 0.5 * best_prices.get(r, 0.0) for r in keys | set(best_prices)}
+            {
+                r: 0.5 * dual.get(r, 0.0) + 0.5 * best_prices.get(r, 0.0)
+                for r in keys | set(best_prices)
+            }
             if best_prices
             else dual
         )
@@ -497,7 +494,7 @@ def _generate(
     return pool, best_bound, iterations, best_prices
 
 
-def _greedy(scale: _Scale, fixed: Mapping[str, Column]) -> dict[str, Column] | None:
+def _greedy(scale: _Scale) -> dict[str, Column] | None:
     """Chains with the most cores first, each on the server that it fills most evenly."""
     left = dict(scale.capacity)
     chosen: dict[str, Column] = {}
@@ -507,10 +504,8 @@ def _greedy(scale: _Scale, fixed: Mapping[str, Column]) -> dict[str, Column] | N
         for row, amount in scale.use(column).items():
             left[row] -= amount
 
-    for column in fixed.values():
-        take(column)
     order = sorted(
-        (c for c in scale.chains if c not in chosen),
+        scale.chains,
         key=lambda c: -min(s.cores for s in scale.chains[c].shapes),
     )
     for chain in order:
@@ -542,7 +537,7 @@ def _choose(
 ) -> dict[str, Column]:
     """One column a chain by CP-SAT over the generated columns and cheap neighbours of them."""
     columns: dict[str, list[Column]] = {c: list(found) for c, found in pool.items()}
-    start = _greedy(scale, {})
+    start = _greedy(scale)
     vectors = scale.vectors(prices)
     per_chain = max(8, 60_000 // max(len(columns), 1) // 2)
     for chain, info in scale.chains.items():

@@ -29,7 +29,9 @@ class Used:
         default_factory=dict[str, Counter[tuple[str, str]]]
     )
     link_rate: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
-    """bit/s by (from device, to device)."""
+    """bit/s by (from node, to node) of a link."""
+    tables: Mapping[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+    """Entries by switch and table (`acl.ipv4` is that of the instance `acl`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,12 @@ from orchestrator.placement.baselines import BASELINES, fill_rates, run_baseline
 from orchestrator.placement.checker import check
 from orchestrator.placement.conflicts import explain
 from orchestrator.placement.cpsat import Limits, Model
+from orchestrator.placement.decompose import applicable, solve_many
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES, OBJECTIVES, score
 from orchestrator.placement.problem import Problem, Solution
 
 OPTIMAL = "optimal"
+_MANY_WAYS = 300_000
 STRATEGIES = (OPTIMAL, *BASELINES)
 
 
@@ -55,18 +57,22 @@ def solve(
                 f"{problem.fabric.topology.name}; --strategy optimal searches all of them"
             )
         return found
+    if _large(problem) and not soft and _first(objectives) == "cores" and applicable(problem):
+        found = solve_many(problem, limits=limits or Limits()).solution
+        _require_checked(problem, found, soft=False)
+        best = best_baseline(problem, ("slo", "cores"))
+        if best is not None and score(problem, best, ("cores",)).better_than(
+            score(problem, found, ("cores",))
+        ):
+            return best
+        return found
     best = best_baseline(problem, objectives)
     built = Model(problem, objectives, soft=soft)
     if best is not None:
         built.hint(best)
     status, found = built.solve(limits or Limits())
     if found is not None:
-        violations = check(problem, found, soft=soft)
-        if violations:
-            raise CheckError(
-                f"{problem.name}: the solver's placement breaks a constraint (a bug):\n"
-                + "\n".join(f"  - {v}" for v in violations)
-            )
+        _require_checked(problem, found, soft=soft)
         if best is None or not score(problem, best, objectives).better_than(
             score(problem, found, objectives)
         ):
@@ -94,6 +100,28 @@ def solve(
         f"{word}:\n" + "\n".join(f"  - {s}" for s in conflict.sentences),
         conflict.groups,
     )
+
+
+def _require_checked(problem: Problem, found: Solution, *, soft: bool) -> None:
+    violations = check(problem, found, soft=soft)
+    if violations:
+        raise CheckError(
+            f"{problem.name}: the solver's placement breaks a constraint (a bug):\n"
+            + "\n".join(f"  - {v}" for v in violations)
+        )
+
+
+def _large(problem: Problem) -> bool:
+    """Whether the exact model would have so many ways to choose from that it must be decomposed."""
+    ways = sum(
+        len(problem.ends(arc.source)) * len(problem.ends(arc.target)) for arc in problem.arcs
+    )
+    return ways * problem.fabric.topology.trees > _MANY_WAYS
+
+
+def _first(objectives: Sequence[str]) -> str:
+    """The first objective that decides among placements that meet all SLOs."""
+    return next((o for o in objectives if o != "slo"), "")
 
 
 def _value(problem: Problem, solution: Solution, objective: str) -> float:

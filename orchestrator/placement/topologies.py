@@ -125,7 +125,9 @@ def fat_tree(
                 _link(ports, f"p{p}a{a}", f"c{a * half + c}", capacity, 1) for c in range(half)
             ]
     trees = min(MAX_TREES, half * half)
-    return Topology(f"fattree-{k}", switches, servers, {}, hosts, tuple(links), trees, f"fattree:{k}")
+    return Topology(
+        f"fattree-{k}", switches, servers, {}, hosts, tuple(links), trees, f"fattree:{k}"
+    )
 
 
 def _server(name: str, number: int) -> Server:

@@ -11,18 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.deployment.apply import apply_bundle
-from orchestrator.deployment.memory import MemoryNetwork
+from orchestrator.deployment.equivalence import compare
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Topology
-from orchestrator.oracle import Comparator, Difference, Driver, ReferenceNetwork, campaign
+from orchestrator.oracle import Difference, Driver
 from orchestrator.pipeline import compile_graph
 from orchestrator.resources import shipped
-from orchestrator.verification.manifest import new_manifest
-
-STEP_US = 500
 
 
 def assert_equivalent(
@@ -34,24 +29,8 @@ def assert_equivalent(
     forgive: Callable[[Difference], bool] = lambda _: False,
 ) -> Driver:
     """Run a campaign on both; fail with the first differences that nothing forgives, in words."""
-    reference = ReferenceNetwork(graph, topology)
-    network = MemoryNetwork(topology)
     bundle = compile_graph(graph, topology).bundle
-    apply_bundle(bundle, network, new_manifest(bundle.graph_id, 0.05), first=True)
-
-    def expected(host: str, frame: bytes) -> list[tuple[str, bytes]]:
-        reference.now_us += STEP_US
-        return list(reference.send(host, frame))
-
-    def actual(host: str, frame: bytes) -> list[tuple[str, bytes]]:
-        network.advance(STEP_US)
-        delivered = network.send(host, frame)
-        if reference.for_network(host, Packet.parse(frame)):
-            return []  # the network's own answer, which the reference leaves out
-        return [(delivery.host, delivery.frame) for delivery in delivered]
-
-    driver = Driver([expected, actual], Comparator(graph, topology), seed=seed)
-    driver.run(campaign(graph, topology, seed), packets)
+    driver = compare(graph, topology, bundle, packets, seed=seed)
     told = [
         f"{difference}\n    {difference.frame.hex()}"
         for difference in driver.differences

@@ -91,10 +91,6 @@ def our_codes(switch: SoftSwitch, updates: Sequence[p4r.Update]) -> list[int]:
     return [0] * len(updates)
 
 
-def outputs(target: Target, switch: SoftSwitch, port: int, frames: Sequence[bytes]) -> Outputs:
-    return screened(target, switch, port, frames)[1]
-
-
 def screened(
     target: Target, switch: SoftSwitch, port: int, frames: Sequence[bytes]
 ) -> tuple[list[bytes], Outputs]:
@@ -183,7 +179,7 @@ class Fuzzer:
         our_codes(switch, updates)
         self.bmv2.load(target.raw, target.info)
         self.bmv2.write(updates)
-        expected = outputs(target, switch, port, frames)
+        frames, expected = screened(target, switch, port, frames)
         count = sum(map(len, expected.values()))
         got = hidden(target, self.bmv2.exchange(port, frames, count, 0.1))
         return None if same(expected, got) else (expected, got)

@@ -27,7 +27,7 @@ from scapy.layers.l2 import Ether
 
 from orchestrator.compiler.layout import EXIT_PREFIX, Layout, lay_out
 from orchestrator.deployment.memory import MemoryNetwork
-from orchestrator.errors import CompileError
+from orchestrator.errors import DoesNotFit
 from orchestrator.graph import functions_of
 from orchestrator.model.cuts import SWITCH, Arc, Unit
 from orchestrator.model.graph import ServiceGraph
@@ -109,7 +109,7 @@ class TestSlots:
         assert layout.recirculated == (("small", "large"),)
 
     def test_what_no_slot_holds_is_an_error_in_words(self) -> None:
-        with pytest.raises(CompileError) as caught:
+        with pytest.raises(DoesNotFit) as caught:
             laid({**units_of(huge=long_acl(16384)), "end": delivery()}, "huge", "end")
         assert "sw: pipeline edge has no acl block that holds huge" in str(caught.value)
         assert "16385 entries of ipv4" in str(caught.value)
@@ -117,7 +117,7 @@ class TestSlots:
     def test_slots_fill_up(self) -> None:
         """Two that are alone in their pass share a slot as long as it holds both."""
         units = units_of(a=long_acl(9000), b=long_acl(9000))
-        with pytest.raises(CompileError, match="holds b"):
+        with pytest.raises(DoesNotFit, match="holds b"):
             lay_out("sw", EDGE, list(units.values()), [], (), ("a", "b"))
         units = units_of(a=long_acl(8000), b=long_acl(8000))
         assert slots(lay_out("sw", EDGE, list(units.values()), [], (), ("a", "b"))) == {

@@ -172,7 +172,7 @@ def second_graph(network: FaultyNetwork, where: str) -> Bundle:
         endpoints={"outside": ("h3",), "other": ("h4",)},
         sampling_rate=0.5,
     )
-    used = used_by(network.bundles)
+    used = used_by(network.bundles, topology(where))
     return compile_graph(graph, topology(where), graph_id=2, used=used).bundle
 
 

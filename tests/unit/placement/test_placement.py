@@ -63,7 +63,12 @@ class TestInfeasible:
     """Each message names the constraint that blocks."""
 
     def test_a_link(self) -> None:
-        text = reasons(chain(ids(), traffic=[demand(rate=800_000_000)]), slow(LEAF_SPINE, 10**8))
+        inner = tuple(
+            replace(link, capacity=10**8) if link.b.startswith(("spine", "server")) else link
+            for link in LEAF_SPINE.links
+        )
+        narrow = replace(LEAF_SPINE, links=inner)
+        text = reasons(chain(ids(), traffic=[demand(rate=800_000_000)]), narrow)
         assert "link" in text
         assert "0.1 Gbit/s" in text
 
@@ -124,6 +129,12 @@ class TestTooLargeForSwitches:
         result = compile_graph(chain(long_acl(18_000)), LEAF_SPINE)
         (story,) = (s for s in result.bundle.stories if s.unit.startswith("nf0"))
         assert story.kind == "server"
+        assert "18001 entries of ipv4" in story.why
+
+    def test_two_that_fit_a_block_only_apart(self) -> None:
+        result = compile_graph(chain(long_acl(10_000), long_acl(9_000)), topology("single"))
+        kinds = {s.unit.split(".")[0]: s.kind for s in result.bundle.stories}
+        assert sorted((kinds["nf0"], kinds["nf1"])) == ["server", "switch"]
 
     def test_the_others_stay_on_switches(self) -> None:
         graph = chain(permits(), long_acl(200), router())
@@ -206,7 +217,7 @@ class TestSideBySide:
     def after(deployed: Mapping[str, Bundle], graph: ServiceGraph, on: Topology) -> Compiled:
         ids_taken = {bundle.graph_id for bundle in deployed.values()}
         free = next(i for i in range(1, 1024) if i not in ids_taken)
-        return compile_graph(graph, on, graph_id=free, used=used_by(deployed))
+        return compile_graph(graph, on, graph_id=free, used=used_by(deployed, on))
 
     def test_cores(self) -> None:
         graphs = [
@@ -232,8 +243,23 @@ class TestSideBySide:
         heavy = [demand(rate=700_000_000, size=1400)]
         alone = chain(ids(), traffic=heavy)
         first = self.after({}, replace(alone, name="a"), narrow)
-        used = used_by({"a": first.bundle})
+        deployed = {"a": first.bundle}
+        used = used_by(deployed, narrow)
         assert max(used.link_rate.values()) >= 700_000_000
+        links = {(link.a, link.b) for link in narrow.links}
+        assert all((a, b) in links or (b, a) in links for a, b in used.link_rate)
+        with pytest.raises(InfeasibleError, match=r"link (leaf1|leaf2|h\d)"):
+            for name in "bcd":
+                deployed[name] = self.after(deployed, replace(alone, name=name), narrow).bundle
+
+    def test_a_slot_that_another_graph_fills(self) -> None:
+        """Both fit the filters of one switch together, though not the same filter."""
+        single = topology("single")
+        first = self.after({}, replace(chain(long_acl(15_000)), name="a"), single)
+        second = self.after({"a": first.bundle}, replace(chain(long_acl(3_000)), name="b"), single)
+        program = second.lowered.switches["switch1"]
+        assert not second.cuts.groups
+        assert {e.table for e in program.entries if e.action.endswith("deny")} == {"steer.ipv4"}
 
     def test_two_graphs_do_not_disturb_each_other(self) -> None:
         """Frames of each get what they get when it is alone."""

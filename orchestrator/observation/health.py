@@ -1,0 +1,146 @@
+"""One reading of a whole network: switches, tables, NFs, cores. What `metrics` and `top` show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from orchestrator.deployment.journal import Deployed
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.emulation import NetworkState
+from orchestrator.errors import OrchestratorError
+from orchestrator.model.plan import Core
+from orchestrator.observation.rows import Row
+from orchestrator.observation.sessions import read_rows, reader
+
+_MANY = 16
+_K = TypeVar("_K")
+
+
+@dataclass(frozen=True, slots=True)
+class TableUse:
+    """A table's entries, its size, and what hit its entries."""
+
+    entries: int
+    size: int
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchReading:
+    """A switch now. `problem` says why it could not be read; then the rest is empty."""
+
+    name: str
+    target: str
+    problem: str = ""
+    tables: dict[str, TableUse] = field(default_factory=dict[str, TableUse])
+    nfs: dict[tuple[str, str, str], tuple[int, int]] = field(
+        default_factory=dict[tuple[str, str, str], tuple[int, int]]
+    )
+    """(graph, NF, action's last word) -> (packets, bytes) of its entries."""
+    traffic: dict[tuple[str, str], tuple[int, int]] = field(
+        default_factory=dict[tuple[str, str], tuple[int, int]]
+    )
+    """(graph, traffic) -> (packets, bytes) admitted here."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CoreReading:
+    """A server core now: the worker's counters; `planned` is the load that placement expects."""
+
+    server: str
+    core: int
+    graphs: tuple[str, ...]
+    problem: str = ""
+    metrics: dict[str, int] = field(default_factory=dict[str, int])
+    planned: float | None = None
+
+    @property
+    def name(self) -> str:
+        """`server1.2` (cores count from 1)."""
+        return f"{self.server}.{self.core + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A network at one time; `at` is seconds since 1970."""
+
+    at: float
+    switches: tuple[SwitchReading, ...]
+    cores: tuple[CoreReading, ...]
+    deployed: Mapping[str, Deployed]
+
+
+def read_network(state: NetworkState) -> Reading:
+    """Read every switch and worker, in parallel; what does not answer says so and delays nothing else."""
+    live = LiveNetwork(state)
+    deployed = live.journal.deployed()
+    planned = {
+        core: share for d in deployed.values() for core, share in d.bundle.plan.core_load.items()
+    }
+    graphs: dict[Core, list[str]] = {}
+    for found in deployed.values():
+        for worker in found.bundle.workers:
+            graphs.setdefault(Core(worker.server, worker.core), []).append(found.bundle.graph)
+    cores = [Core(worker.server, worker.core) for worker in state.workers]
+    with ThreadPoolExecutor(max_workers=_MANY) as pool:
+        switches = pool.map(lambda name: _switch(live, state, name), state.switches)
+        workers = pool.map(lambda core: _core(live, core, graphs.get(core, []), planned), cores)
+        return Reading(time.time(), tuple(switches), tuple(workers), deployed)
+
+
+def _switch(live: LiveNetwork, state: NetworkState, name: str) -> SwitchReading:
+    target = state.switches[name].target
+    started = time.monotonic()
+    try:
+        with reader(live, name) as client:
+            if client.pipeline_cookie() is None and client.schema is None:
+                return SwitchReading(name, target, "no pipeline is loaded")
+            rows = read_rows(client)
+            schema = client.schema
+    except OrchestratorError as error:
+        return SwitchReading(name, target, str(error))
+    assert schema is not None
+    reading = SwitchReading(name, target, "", seconds=time.monotonic() - started)
+    for table in schema.tables.values():
+        mine = [row for row in rows if row.entry.table == table.name]
+        reading.tables[table.name] = TableUse(
+            len(mine),
+            table.size,
+            sum(row.packets for row in mine),
+            sum(row.installed.bytes or 0 for row in mine),
+        )
+    for row in rows:
+        _count(reading, row)
+    return reading
+
+
+def _count(reading: SwitchReading, row: Row) -> None:
+    graph = row.installed.graph
+    if row.nf:
+        action = row.entry.action.rpartition(".")[2]
+        _add(reading.nfs, (graph, row.nf, action), row)
+    elif row.rule.startswith("traffic "):
+        _add(reading.traffic, (graph, row.rule.removeprefix("traffic ")), row)
+
+
+def _add(sums: dict[_K, tuple[int, int]], key: _K, row: Row) -> None:
+    packets, octets = sums.get(key, (0, 0))
+    sums[key] = (packets + row.packets, octets + (row.installed.bytes or 0))
+
+
+def _core(
+    live: LiveNetwork, core: Core, graphs: list[str], planned: Mapping[str, float]
+) -> CoreReading:
+    load = planned.get(f"{core.server}.{core.index + 1}", planned.get(f"{core.server}.{core.index}"))
+    try:
+        with live.worker(core) as worker:
+            metrics = worker.metrics()
+    except OrchestratorError as error:
+        return CoreReading(core.server, core.index, tuple(graphs), str(error), {}, load)
+    return CoreReading(core.server, core.index, tuple(graphs), "", metrics, load)

@@ -18,7 +18,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core, Plan
 from orchestrator.model.topology import Topology
 from orchestrator.placement.fabric import Fabric
-from orchestrator.placement.model import place
+from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used
 from orchestrator.targets.pipeline import footprint
 from orchestrator.targets.shipped import capability
@@ -41,6 +41,7 @@ def compile_graph(
     graph_id: int = 1,
     used: Used | None = None,
     warnings: tuple[str, ...] = (),
+    placing: Options | None = None,
 ) -> Compiled:
     """Cut, place and lower a graph onto a topology, beside what `used` says is taken."""
     warnings = (*warnings, *check_hosts(graph, topology))
@@ -54,7 +55,7 @@ def compile_graph(
     while True:
         cuts = cut(graph, functions, access, forced)
         try:
-            plan = place(graph, functions, cuts, fabric, network)
+            plan = place(graph, functions, cuts, fabric, network, options=placing)
             lowered = lower(
                 graph,
                 functions,
@@ -149,7 +150,7 @@ def _stories(cuts: Cuts, plan: Plan, lowered: Lowered) -> list[Story]:
         step = lowered.layouts[switch].steps[unit.id]
         why = unit.why
         if any(target == unit.id for _, target in lowered.layouts[switch].recirculated):
-            why += "; recirculated, since one pass of the pipeline cannot serve it behind what it follows"
+            why += "; recirculated, since one pass cannot serve it behind what it follows"
         slot = step.slot.instance if step.slot else "deliver"
         stories.append(Story(unit.id, SWITCH, switch, slot, sum(footprint(unit).values()), why))
     return stories

@@ -61,8 +61,13 @@ def access(rng: random.Random) -> list[Rule]:
     add("deny", protocol=47)
     # A laboratory that may use a remote desktop of its partners, an exception the other way round.
     for number in range(20):
-        add("deny", src="10.0.1.128/25", dst=subnet(rng, SHARED, 24), protocol="tcp",
-            dst_port=f"{4000 + 10 * number}-{4009 + 10 * number}")
+        add(
+            "deny",
+            src="10.0.1.128/25",
+            dst=subnet(rng, SHARED, 24),
+            protocol="tcp",
+            dst_port=f"{4000 + 10 * number}-{4009 + 10 * number}",
+        )
     # Networks that nobody shall reach.
     seen: set[str] = {"198.18.25.0/24", "198.18.53.0/24"}
     while len(seen) < 122:
@@ -86,8 +91,11 @@ def routes(rng: random.Random) -> list[str]:
         f"::/0 {HOPS_6[0]}",
     ]
     chosen: dict[str, str] = {}
-    plan = ((2600, SHARED, (16, 20, 22, 24, 24, 24)), (400, BENCH, (20, 24, 24, 28)),
-            (600, DOC6, (40, 44, 48, 48)))
+    plan = (
+        (2600, SHARED, (16, 20, 22, 24, 24, 24)),
+        (400, BENCH, (20, 24, 24, 28)),
+        (600, DOC6, (40, 44, 48, 48)),
+    )
     for count, block, lengths in plan:
         hops = HOPS_6 if block is DOC6 else HOPS_4
         goal = len(chosen) + count
@@ -106,13 +114,31 @@ def signatures() -> list[dict[str, Any]]:
     """Harmless markers of our own, in place of a real signature set."""
     result: list[dict[str, Any]] = []
     for number in range(1, 25):
-        result.append({"id": 1000 + number, "content": f"campus-test-signature-{number:04}",
-                       "protocol": "tcp", "ports": ["80", "8000-8100"]})
-    result.append({"id": 1025, "content": "campus|00 ff|binary|0d 0a|marker",
-                   "protocol": "tcp", "ports": ["80", "8000-8100"]})
+        result.append(
+            {
+                "id": 1000 + number,
+                "content": f"campus-test-signature-{number:04}",
+                "protocol": "tcp",
+                "ports": ["80", "8000-8100"],
+            }
+        )
+    result.append(
+        {
+            "id": 1025,
+            "content": "campus|00 ff|binary|0d 0a|marker",
+            "protocol": "tcp",
+            "ports": ["80", "8000-8100"],
+        }
+    )
     for number in range(1, 9):
-        result.append({"id": 2000 + number, "content": f"campus-test-tunnel-{number:04}",
-                       "protocol": "udp", "ports": ["53"]})
+        result.append(
+            {
+                "id": 2000 + number,
+                "content": f"campus-test-tunnel-{number:04}",
+                "protocol": "udp",
+                "ports": ["53"],
+            }
+        )
     return result
 
 

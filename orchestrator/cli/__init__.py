@@ -7,9 +7,10 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.cli import graphs, inspection, networks
+from orchestrator.cli import graphs, inspection, networks, placement, whatif
 from orchestrator.cli.output import fail
 from orchestrator.errors import InputError, OrchestratorError
+from orchestrator.observation import telemetry
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 other error, 2 wrong input, 3 no placement or no lowering, "
@@ -26,12 +27,15 @@ app = typer.Typer(
 )
 graphs.register(app)
 networks.register(app)
+placement.register(app)
+whatif.register(app)
 inspection.register(app)
 
 
 def main() -> None:
     """Entry point of the `orchestrator` command."""
     try:
+        telemetry.start(sys.argv[1:])
         code = app(standalone_mode=False)
     except OrchestratorError as error:
         fail(str(error))

@@ -296,14 +296,10 @@ def _print_journey(journey: Journey, verbose: bool, what: str) -> None:
                 say(f"   {_plain(call.nf)} entered by {_plain(call.entered)}, {_plain(left)}")
             say(f"   [bold]{_plain(stop.verdict)}[/]")
         else:
-            say(
-                f"[bold]{hop.number}. host {_plain(stop.host)}[/] receives {_plain(frame_text(stop.frame).summary)}"
-            )
-    say(
-        f"[bold green]=> {_plain(journey.verdict)}[/]"
-        if journey.deliveries
-        else f"[bold red]=> {_plain(journey.verdict)}[/]"
-    )
+            received = _plain(frame_text(stop.frame).summary)
+            say(f"[bold]{hop.number}. host {_plain(stop.host)}[/] receives {received}")
+    color = "green" if journey.deliveries else "red"
+    say(f"[bold {color}]=> {_plain(journey.verdict)}[/]")
 
 
 def _print_visit(visit: Visit, verbose: bool, number: str) -> None:

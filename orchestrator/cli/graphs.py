@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.output import Json, note, print_json, print_table, rate, say, warn
+from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 from orchestrator.errors import CompileError
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ def register(app: typer.Typer) -> None:
     app.command(
         "compile", epilog="Example: orchestrator compile graph.json -t leaf-spine --explain"
     )(compile_command)
-    app.command("place", epilog="Example: orchestrator place graph.json -t fat-tree-k4")(
-        place_command
-    )
 
 
 @graph_app.command("check", epilog="Example: orchestrator graph check graph.json -t leaf-spine")
@@ -171,44 +168,3 @@ def print_entries(counts: Mapping[str, Mapping[str, int]]) -> None:
         for table, count in sorted(tables.items())
     ]
     print_table("Entries of the graph", ("switch", "table", "entries#"), rows)
-
-
-def place_command(
-    graph: GraphFile, topology: TopologyName = "leaf-spine", as_json: Json = False
-) -> None:
-    """Show where a graph would run, and what that costs. Nothing live is touched."""
-    result = compiled(graph, topology)
-    plan = result.plan
-    if as_json:
-        print_json(plan_json(result))
-        return
-    print_table(
-        f"Placement of {result.bundle.graph} on {result.bundle.topology} ({plan.status})",
-        ("element", "device"),
-        ((s.unit, s.device) for s in result.bundle.stories),
-    )
-    print_table(
-        "Hops",
-        ("from", "to", "tree#", "rate"),
-        ((h.source, h.target, h.tree, rate(h.rate)) for h in plan.hops),
-    )
-    print_table(
-        "Cores", ("core", "load#"), ((c, f"{share:.0%}") for c, share in plan.core_load.items())
-    )
-    print_table("Latency", ("traffic", "us#"), plan.latency_us.items())
-
-
-def plan_json(result: Compiled) -> dict[str, object]:
-    """The plan as JSON values."""
-    plan = result.plan
-    return {
-        "graph": result.bundle.graph,
-        "topology": result.bundle.topology,
-        "status": plan.status,
-        "switch_of": plan.switch_of,
-        "cores_of": [[f"{c.server}.{c.index + 1}" for c in cores] for cores in plan.cores_of],
-        "hops": [asdict(hop) for hop in plan.hops],
-        "latency_us": plan.latency_us,
-        "core_load": plan.core_load,
-        "notes": list(plan.notes),
-    }

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import explain, tables, tools
+from orchestrator.cli import explain, monitoring, tables, tools, trace
 from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, print_json, print_table, say
 
@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     tables.register(app)
     explain.register(app)
+    trace.register(app)
     tools.register(app)
+    monitoring.register(app)
     app.command("samples", epilog="Example: orchestrator samples --count 1 --seconds 10")(samples)
     app.command("doctor", epilog="Example: orchestrator doctor --json")(doctor)
 

@@ -161,8 +161,10 @@ def deploy(
     from rich.progress import Progress
 
     from orchestrator.cli.output import errors  # the progress bar goes where notes go
+    from orchestrator.deployment.journal import state_directory
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import deploy_graph
+    from orchestrator.observation.telemetry import record_deployment
     from orchestrator.pipeline import entries_by_table
 
     state = find_network(network)
@@ -181,6 +183,8 @@ def deploy(
         "offloading_installation_delay_s": round(applied.installation_delay_s, 3),
         "launch_delay_s": round(applied.launch_delay_s, 3),
     }
+    total = sum(applied.entries.values())
+    record_deployment(state_directory(), state.name, result.bundle.graph, delays, total)
     counts = entries_by_table(result.bundle)
     if as_json:
         print_json(
@@ -194,7 +198,6 @@ def deploy(
         return
     print_stories(result)
     print_entries(counts)
-    total = sum(applied.entries.values())
     say(
         f"{result.bundle.graph} is deployed on {state.name}: {total} entries written; "
         + ", ".join(f"{name} {value:.2f}" for name, value in delays.items())

@@ -59,7 +59,7 @@ class AclConfig(NfConfig):
         if self.rules_file is None:
             return self
         result = self.model_copy()
-        result._from_file = _read_rules(base / self.rules_file, self.rules_file, self.file_action)
+        result._from_file = read_rules(base / self.rules_file, self.rules_file, self.file_action)
         return result
 
     @property
@@ -71,7 +71,8 @@ class AclConfig(NfConfig):
         return (*inline, *self._from_file)
 
 
-def _read_rules(path: Path, name: str, action: Action) -> tuple[PlacedRule, ...]:
+def read_rules(path: Path, name: str, action: Action) -> tuple[PlacedRule, ...]:
+    """The rules of a ClassBench file (each does `action`) or of a JSON list."""
     text = read_text(path, name)
     if path.suffix == ".json":
         rules = parse_list(text, name, AclRule)

@@ -135,7 +135,7 @@ def capture(
     try:
         for place in where:
             number = writer.interface(place.interface, place.description)
-            sockets[_open(place)] = (place, number)
+            sockets[open_place(place)] = (place, number)
         ready()
         deadline = time.monotonic() + seconds if seconds else float("inf")
         while time.monotonic() < deadline:
@@ -143,7 +143,7 @@ def capture(
             readable, _, _ = select.select(list(sockets), [], [], wait)
             for port in readable:
                 place, number = sockets[port]
-                for at, frame, outgoing in _receive(port):
+                for at, frame, outgoing in received(port):
                     if not _wanted(place, frame):
                         continue
                     direction = OUTBOUND if outgoing else INBOUND
@@ -169,7 +169,7 @@ def _wanted(place: Place, frame: bytes) -> bool:
     return found is not None and (found[0].spi, found[0].si) in place.paths
 
 
-def _receive(port: socket.socket) -> Iterator[tuple[int, bytes, bool]]:
+def received(port: socket.socket) -> Iterator[tuple[int, bytes, bool]]:
     """(time in ns, frame, whether it leaves) of all that has come."""
     while True:
         try:
@@ -191,7 +191,7 @@ def _receive(port: socket.socket) -> Iterator[tuple[int, bytes, bool]]:
         yield at, frame, address[2] == _OUTGOING
 
 
-def _open(place: Place) -> socket.socket:
+def open_place(place: Place) -> socket.socket:
     """A socket on the place's interface, opened in its namespace."""
     if not place.pid:
         return _open_here(place.interface)

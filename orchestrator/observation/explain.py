@@ -89,6 +89,8 @@ class Visit:
     sent: tuple[Sent, ...]
     verdict: str
     dropped: bool
+    watched: tuple[tuple[int, int], ...] = ()
+    """(SPI, SI) at each look into the sampling table: a sampled packet would be reported there."""
 
     @property
     def decisive(self) -> Step | None:
@@ -118,7 +120,17 @@ class Explainer:
         behind = self.ports.get(port, "")
         out = tuple(Sent(at, self.ports.get(at, ""), data) for at, data in sent)
         steps, verdict = reader.finish(frame, out)
-        return Visit(self.snapshot.switch, port, behind, frame, tuple(steps), out, verdict, not out)
+        return Visit(
+            self.snapshot.switch,
+            port,
+            behind,
+            frame,
+            tuple(steps),
+            out,
+            verdict,
+            not out,
+            tuple(reader.watched),
+        )
 
     def table_step(self, event: trace.Lookup, segment: int) -> Step:
         """A lookup with its key and, on a hit, the entry in words."""
@@ -202,12 +214,15 @@ class _Reader:
         self.parser_error = ""
         self.passes = 0
         self.in_copy = False
+        self.watched: list[tuple[int, int]] = []
+        self.path = {"spi": 0, "si": 0}
 
     def take(self, event: trace.TraceEvent) -> None:
         """One event."""
         match event:
             case trace.Received():
                 self.states, self.headers, self.parser_error = [], [], ""
+                self.path = {"spi": 0, "si": 0}
             case trace.State():
                 self.states.append(event.name)
             case trace.Extract():
@@ -222,7 +237,9 @@ class _Reader:
                 self.branch = f"{text} is {'true' if event.result else 'false'}" if text else ""
             case trace.Lookup():
                 self.current = None
-                if not event.table.startswith(_INTERNAL) and event.table not in self.owner.secret:
+                if event.table in self.owner.secret:
+                    self.watched.append((self.path["spi"], self.path["si"]))
+                elif not event.table.startswith(_INTERNAL):
                     self.current = self.owner.table_step(event, self.segment)
                     self.steps.append(self.current)
             case trace.Action():
@@ -305,6 +322,8 @@ class _Reader:
             return
         if plain == "meta.segment":
             self.segment = value
+        if plain in ("meta.spi", "meta.si"):
+            self.path[plain.removeprefix("meta.")] = value
         if plain == "meta.drop" and value == 1:
             self._drop_decided()
         if name.startswith("scalars.") and not name.startswith(_META[:2]):

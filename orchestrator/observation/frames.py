@@ -285,7 +285,7 @@ def between_hosts(
         target_mac=mac_text(next_hop_mac(topology, sender, theirs)),
         ttl=ttl,
         identification=identification,
-        payload=b"" if protocol == "tcp" else b"explain!",
+        payload=b"" if protocol == "tcp" else b"%08d" % identification,
     )
 
 

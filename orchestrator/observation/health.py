@@ -77,7 +77,7 @@ class Reading:
 
 
 def read_network(state: NetworkState) -> Reading:
-    """Read every switch and worker, in parallel; what does not answer says so and delays nothing else."""
+    """Read every switch and worker in parallel; what does not answer says so."""
     live = LiveNetwork(state)
     deployed = live.journal.deployed()
     planned = {
@@ -137,7 +137,7 @@ def _add(sums: dict[_K, tuple[int, int]], key: _K, row: Row) -> None:
 def _core(
     live: LiveNetwork, core: Core, graphs: list[str], planned: Mapping[str, float]
 ) -> CoreReading:
-    load = planned.get(f"{core.server}.{core.index + 1}", planned.get(f"{core.server}.{core.index}"))
+    load = planned.get(f"{core.server}.{core.index}")  # plans count cores from 0
     try:
         with live.worker(core) as worker:
             metrics = worker.metrics()

@@ -40,15 +40,19 @@ def collect(
     *,
     seconds: float,
     enough: Callable[[dict[int, list[Point]]], bool],
+    begin: Callable[[], None] = lambda: None,
 ) -> dict[int, list[Point]]:
     """Listen to all trusted points for up to `seconds`, or until `enough`; samples by label.
+
+    `begin` is called once all are being listened to.
 
     Points of a label are in the order of the service path: SI falls along the way, the tag's TTL from
     switch to switch; a worker's clock orders its NFs. Clocks of different devices are not compared.
     """
     found: dict[int, list[Point]] = defaultdict(list)
     deadline = time.monotonic() + seconds
-    cursors = [worker.samples(0)[1] for worker in workers]
+    cursors = [_newest(worker) for worker in workers]
+    begin()
 
     def poll() -> None:
         for switch in switches:
@@ -88,6 +92,15 @@ def _switch_points(switch: SwitchClient) -> Iterator[Point]:
             tagged[0].ttl if (tagged := decode(packet.payload)) else 0,
             len(packet.payload),
         )
+
+
+def _newest(worker: WorkerClient) -> int:
+    """The cursor behind the samples that are there already; a call gives at most 1000 of them."""
+    cursor = 0
+    while True:
+        samples, cursor = worker.samples(cursor)
+        if not samples:
+            return cursor
 
 
 def _worker_points(worker: WorkerClient, cursor: int) -> tuple[list[Point], int]:

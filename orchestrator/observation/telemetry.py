@@ -122,7 +122,9 @@ def _tracer() -> Any:
     except ImportError:
         return None
     provider: Any = trace.get_tracer_provider()
-    if not hasattr(provider, "add_span_processor") and os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+    if not hasattr(provider, "add_span_processor") and os.environ.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    ):
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # type: ignore[import-not-found]
                 OTLPSpanExporter,

@@ -1,4 +1,4 @@
-"""What there is to explain: the switches and bundles of a running network, or those of a saved bundle."""
+"""What there is to explain: a running network's switches and bundles, or a saved bundle's."""
 
 from __future__ import annotations
 

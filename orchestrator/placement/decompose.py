@@ -336,7 +336,7 @@ class _Scale:
         for shape in info.shapes:
             constant = 0.0
             for place in (INGRESS, EGRESS):
-                switch = self.switch(info, place, "") if place != NEAR else ""
+                switch = self.switch(info, place, "")
                 for table, amount in shape.tables.get(place, {}).items():
                     constant += amount * dual.get(("table", switch, table), 0.0)
             if HOST not in shape.places and NEAR not in shape.places:

@@ -77,7 +77,7 @@ def _from_leaf1(state: NetworkState) -> dict[str, str]:
 
 @figure("worker_napt_pps", unit="packets/s", goal=25_000)
 def worker_napt_pps() -> Result:
-    """The same flows, tagged as leaf1 does, through edge_ids and edge_nat of one worker and out again."""
+    """The same flows, tagged by leaf1, through edge_ids and edge_nat of one worker and out again."""
     with network("softswitch") as state:
         tagged = tagged_flows(state)
         count = received(tagged.port)

@@ -16,6 +16,7 @@ import json
 import random
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -276,11 +277,15 @@ def ip_frame(rng: random.Random) -> bytes:
     return packet
 
 
+SAMPLE_CLOCK, SAMPLE_HEAD = 11, 17
+"""Where the clock of a sampled copy (clone session 100, port 7) starts, and where it ends."""
+
+
 def hide_clock(port: int, frame: bytes) -> bytes:
-    """NSH context word 3 is the ingress time; so is part of a sampled copy (port 7)."""
-    if frame[12:14] == b"\x89\x4f":
-        frame = frame[:34] + b"TIME" + frame[38:]
-    return frame[:11] + frame[17:] if port == 7 else frame
+    """NSH context word 3 is the ingress time, in a frame or in a sampled copy of one."""
+    if port == 7:
+        return frame[:SAMPLE_CLOCK] + hide_clock(0, frame[SAMPLE_HEAD:])
+    return frame[:34] + b"TIME" + frame[38:] if frame[12:14] == b"\x89\x4f" else frame
 
 
 POOLS: dict[str, Sequence[int]] = {
@@ -439,6 +444,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if BMV2 is None:
         print("simple_switch_grpc is not on PATH", file=sys.stderr)
         return 4
+    # A stopped run leaves no interfaces behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     summary = run(
         args.packets,
         args.seed,

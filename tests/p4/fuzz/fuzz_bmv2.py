@@ -11,6 +11,7 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
@@ -35,9 +36,18 @@ class Oracle:
         self.sockets = sockets
         self.channel = grpc.insecure_channel(address)
         self.stub = p4r_grpc.P4RuntimeStub(self.channel)
+        self.replication: list[p4r.Update] = []
 
     def load(self, raw: bytes, info: p4i.P4Info) -> None:
-        """Commit a program; all entries are gone."""
+        """Commit a program; all entries are gone.
+
+        BMv2 forgets neither multicast groups nor clone sessions with a commit
+        (a session inserted anew then has its copies twice), so they go first.
+        """
+        for update in self.replication:
+            undo = p4r.Update(type=p4r.Update.DELETE, entity=update.entity)
+            self.stub.Write(p4r.WriteRequest(device_id=1, updates=[undo]), timeout=10)
+        self.replication = []
         request = p4r.SetForwardingPipelineConfigRequest(
             device_id=1, action=p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT
         )
@@ -55,6 +65,8 @@ class Oracle:
             try:
                 self.stub.Write(p4r.WriteRequest(device_id=1, updates=[update]), timeout=10)
                 codes.append(0)
+                if update.entity.WhichOneof("entity") == "packet_replication_engine_entry":
+                    self.replication.append(update)
             except grpc.RpcError as e:
                 codes.append(_first_code(e))
         return codes
@@ -105,8 +117,8 @@ def _free_port() -> int:
 
 
 @contextmanager
-def oracle() -> Generator[Oracle, None, None]:
-    """Veth pairs and a BMv2 process, cleaned up in any case."""
+def oracle(engine: str = "bmv2") -> Generator[Oracle, None, None]:
+    """Veth pairs and a BMv2 process (or the softswitch's), cleaned up in any case."""
 
     def ip(*args: str) -> None:
         subprocess.run(["ip", "link", *args], check=True, capture_output=True)
@@ -126,14 +138,18 @@ def oracle() -> Generator[Oracle, None, None]:
             sockets[n] = PacketSocket(outer)
         address = f"127.0.0.1:{_free_port()}"
         options = [a for n in PORTS for a in ("-i", f"{n}@{stem}s{n}")]
-        usage = subprocess.run([str(BMV2), "--help"], capture_output=True, text=True)
-        if "--thrift-port" in usage.stdout + usage.stderr:
-            options += ["--thrift-port", str(_free_port())]
-        options += ["--", "--grpc-server-addr", address, "--cpu-port", "510"]
+        if engine == "bmv2":
+            usage = subprocess.run([str(BMV2), "--help"], capture_output=True, text=True)
+            if "--thrift-port" in usage.stdout + usage.stderr:
+                options += ["--thrift-port", str(_free_port())]
+            options += ["--", "--grpc-server-addr", address, "--cpu-port", "510"]
+            command = [str(BMV2), "--no-p4", "--device-id", "1", *options]
+        else:
+            module = [sys.executable, "-m", "orchestrator.softswitch"]
+            command = [*module, "--device-id", "1", "--grpc-addr", address, *options]
+        root = Path(__file__).parents[3]
         with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(
-                [str(BMV2), "--no-p4", "--device-id", "1", *options], stdout=log, stderr=log
-            )
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=root)
             found = Oracle(sockets, address)
             try:
                 yield found

@@ -101,6 +101,49 @@ def clone_session(ident: int, *replicas: tuple[int, int], kind: Any = INSERT) ->
     return update
 
 
+class Profiles:
+    """Updates of action profiles by name."""
+
+    def __init__(self, info: p4i.P4Info) -> None:
+        self.ids = {p.preamble.name: p.preamble.id for p in info.action_profiles}
+        self.actions = {a.preamble.name: a for a in info.actions}
+
+    def action(self, out: p4r.Action, name: str, *params: int) -> None:
+        known = self.actions[name]
+        out.action_id = known.preamble.id
+        for p, v in zip(known.params, params, strict=True):
+            out.params.add(param_id=p.id, value=canonical(v))
+
+    def member(
+        self, profile: str, ident: int, action: str, *params: int, kind: Any = INSERT
+    ) -> p4r.Update:
+        update = p4r.Update(type=kind)
+        m = update.entity.action_profile_member
+        m.action_profile_id, m.member_id = self.ids[profile], ident
+        if action:
+            self.action(m.action, action, *params)
+        return update
+
+    def group(
+        self, profile: str, ident: int, *members: tuple[int, int], kind: Any = INSERT, size: int = 0
+    ) -> p4r.Update:
+        update = p4r.Update(type=kind)
+        g = update.entity.action_profile_group
+        g.action_profile_id, g.group_id, g.max_size = self.ids[profile], ident, size
+        for member, weight in members:
+            g.members.add(member_id=member, weight=weight)
+        return update
+
+    def one_shot(
+        self, update: p4r.Update, *actions: tuple[int, str, tuple[int, ...]]
+    ) -> p4r.Update:
+        """Gives a table entry an action set of (weight, action, parameters)."""
+        out = update.entity.table_entry.action.action_profile_action_set
+        for weight, name, params in actions:
+            self.action(out.action_profile_actions.add(weight=weight).action, name, *params)
+        return update
+
+
 def internet_checksum(data: bytes) -> int:
     """RFC 1071, written apart from the implementation's arithmetic."""
     if len(data) % 2:

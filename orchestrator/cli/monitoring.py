@@ -1,0 +1,280 @@
+"""`orchestrator metrics` and `orchestrator top`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.output import Json, console, note, print_json, rate, table_of
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from orchestrator.observation.health import CoreReading, Reading
+
+_FULL = 0.8
+_SHOWN_TABLES = 12
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command(
+        "metrics",
+        epilog="Examples: orchestrator metrics --listen 127.0.0.1:9500 --- "
+        "orchestrator metrics --dashboard > dashboard.json",
+    )(metrics)
+    app.command("top", epilog="Example: orchestrator top --interval 2")(top)
+
+
+def metrics(
+    network: NetworkName = "",
+    listen: Annotated[
+        str, typer.Option("--listen", help="Serve http://HOST:PORT/metrics until Ctrl-C.")
+    ] = "",
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Print the Grafana dashboard (JSON).")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print a network's series for Prometheus, or serve them; every scrape reads anew.
+
+    Reading takes no primacy. Counters are those of the entries that are there: an entry that goes
+    takes its count with it.
+    """
+    if dashboard:
+        text = resources.files("orchestrator.observation") / "grafana_dashboard.json"
+        sys.stdout.write(text.read_text(encoding="utf-8"))
+        return
+    from orchestrator.deployment.journal import state_directory
+    from orchestrator.observation.health import read_network
+    from orchestrator.observation.metrics import NetworkCollector, exposition, serve
+
+    state = find_network(network)
+    collector = NetworkCollector(state.name, lambda: read_network(state), state_directory())
+    if not listen:
+        if as_json:
+            print_json(
+                [
+                    {"name": sample.name, "labels": sample.labels, "value": sample.value}
+                    for family in collector.collect()
+                    for sample in family.samples
+                ]
+            )
+        else:
+            sys.stdout.write(exposition(collector))
+        return
+    if as_json:
+        raise InputError("--json does not go with --listen")
+    address, server = serve(collector, listen)
+    note(f"serving http://{address}/metrics of network {state.name}; Ctrl-C ends it")
+    try:
+        threading.Event().wait()
+    finally:
+        server.shutdown()
+
+
+def top(
+    network: NetworkName = "",
+    interval: Annotated[float, typer.Option(help="Seconds between readings.", min=0.2)] = 1.0,
+    count: Annotated[int, typer.Option(help="Stop after so many readings; 0: Ctrl-C.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Watch a network: graphs and their traffic, switches and full tables, server cores.
+
+    With --json one object a reading, on one line each.
+    """
+    import json
+
+    from rich.live import Live
+
+    from orchestrator.observation.health import read_network
+
+    state = find_network(network)
+    before: Reading | None = None
+    done = 0
+    if as_json:
+        while True:
+            now = read_network(state)
+            sys.stdout.write(json.dumps(_top_json(state.name, now, before), default=str) + "\n")
+            sys.stdout.flush()
+            before, done = now, done + 1
+            if count and done >= count:
+                return
+            time.sleep(interval)
+    with Live(
+        console=console, auto_refresh=False, screen=console.is_terminal and not count
+    ) as live:
+        while True:
+            now = read_network(state)
+            live.update(_screen(state.name, now, before), refresh=True)
+            before, done = now, done + 1
+            if count and done >= count:
+                return
+            time.sleep(interval)
+
+
+def _traffic(now: Reading, before: Reading | None) -> list[dict[str, object]]:
+    """Each graph's traffics with what is admitted now and what was planned."""
+    sums = _sums(now)
+    earlier = _sums(before) if before is not None else {}
+    seconds = now.at - before.at if before is not None else 0.0
+    rows: list[dict[str, object]] = []
+    for found in now.deployed.values():
+        bundle = found.bundle
+        names = dict.fromkeys((*bundle.plan.latency_us, *(t for g, t in sums if g == bundle.graph)))
+        for name in names:
+            octets = sums.get((bundle.graph, name), 0)
+            grown = max(0, octets - earlier.get((bundle.graph, name), octets))
+            rows.append(
+                {
+                    "graph": bundle.graph,
+                    "owner": bundle.owner,
+                    "traffic": name,
+                    "bits_per_second": 8 * grown / seconds if seconds else None,
+                    "planned_latency_us": bundle.plan.latency_us.get(name),
+                }
+            )
+    return rows
+
+
+def _sums(reading: Reading) -> dict[tuple[str, str], int]:
+    sums: dict[tuple[str, str], int] = {}
+    for switch in reading.switches:
+        for key, (_, octets) in switch.traffic.items():
+            sums[key] = sums.get(key, 0) + octets
+    return sums
+
+
+def _frames(core: CoreReading, now: Reading, before: Reading | None) -> float | None:
+    if before is None:
+        return None
+    old = next((c for c in before.cores if c.name == core.name), None)
+    if old is None or now.at <= before.at:
+        return None
+    grown = core.metrics.get("frames_in", 0) - old.metrics.get("frames_in", 0)
+    return max(0, grown) / (now.at - before.at)
+
+
+def _drops(core: CoreReading) -> int:
+    """Frames dropped by the worker or its NFs."""
+    return sum(
+        value
+        for name, value in core.metrics.items()
+        if name.startswith("drop.") or name.endswith(".drops")
+    )
+
+
+def _fullest(reading: Reading) -> list[tuple[float, str, str, int, int]]:
+    """(share, switch, table, entries, size), the fullest first."""
+    found = [
+        (use.entries / use.size, switch.name, table, use.entries, use.size)
+        for switch in reading.switches
+        for table, use in switch.tables.items()
+        if use.size and use.entries
+    ]
+    return sorted(found, reverse=True)
+
+
+def _top_json(network: str, now: Reading, before: Reading | None) -> dict[str, object]:
+    return {
+        "network": network,
+        "at": now.at,
+        "traffic": _traffic(now, before),
+        "switches": [
+            {
+                "name": s.name,
+                "target": s.target,
+                "problem": s.problem,
+                "entries": sum(use.entries for use in s.tables.values()),
+            }
+            for s in now.switches
+        ],
+        "tables": [
+            {"switch": switch, "table": table, "entries": entries, "size": size, "share": share}
+            for share, switch, table, entries, size in _fullest(now)
+        ],
+        "cores": [
+            {
+                "name": c.name,
+                "graphs": c.graphs,
+                "problem": c.problem,
+                "planned_load": c.planned,
+                "frames_in": c.metrics.get("frames_in", 0),
+                "frames_per_second": _frames(c, now, before),
+                "drops": _drops(c),
+            }
+            for c in now.cores
+        ],
+    }
+
+
+def _screen(network: str, now: Reading, before: Reading | None) -> Group:
+    from rich.console import Group
+
+    clock = time.strftime("%H:%M:%S", time.localtime(now.at))
+    graphs: list[Sequence[object]] = []
+    for row in _traffic(now, before):
+        bits = row["bits_per_second"]
+        latency = row["planned_latency_us"]
+        graphs.append(
+            (
+                row["graph"],
+                row["owner"],
+                row["traffic"],
+                rate(round(bits)) if isinstance(bits, float) else "",
+                "" if latency is None else f"{latency} us",
+            )
+        )
+    switches = [
+        (
+            s.name,
+            s.target,
+            f"NO: {s.problem}" if s.problem else "yes",
+            sum(use.entries for use in s.tables.values()),
+            f"{s.seconds * 1000:.0f} ms",
+        )
+        for s in now.switches
+    ]
+    tables = [
+        (
+            switch,
+            table,
+            f"{entries} of {size}",
+            f"{share:.1%}",
+            "#" * round(share * 20) + ("  FULL SOON" if share >= _FULL else ""),
+        )
+        for share, switch, table, entries, size in _fullest(now)[:_SHOWN_TABLES]
+    ]
+    cores = [
+        (
+            c.name,
+            ", ".join(c.graphs),
+            f"NO: {c.problem}" if c.problem else "yes",
+            "" if c.planned is None else f"{c.planned:.0%}",
+            "" if (speed := _frames(c, now, before)) is None else f"{speed:.1f}",
+            _drops(c) or "",
+        )
+        for c in now.cores
+    ]
+    return Group(
+        table_of(
+            f"{network} at {clock}: graphs",
+            ("graph", "owner", "traffic", "admitted now#", "latency planned#"),
+            graphs,
+        ),
+        table_of("Switches", ("switch", "target", "up", "entries#", "read in#"), switches),
+        table_of("Fullest tables", ("switch", "table", "entries#", "share#", ""), tables),
+        table_of(
+            "Server cores",
+            ("core", "graphs", "up", "planned load#", "frames/s#", "drops#"),
+            cores,
+        ),
+    )

@@ -1,0 +1,123 @@
+"""`orchestrator trace`: what really happened to a packet, beside what `explain` predicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.output import Json, print_json, print_table, say, warn
+
+if TYPE_CHECKING:
+    from orchestrator.observation.tracing import Traced
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command("trace", epilog="Example: orchestrator trace --from h1 --to h3:80")(trace)
+
+
+def trace(
+    source: Annotated[str, typer.Option("--from", help="The host that sends.")],
+    target: Annotated[
+        str, typer.Option("--to", help="h2, h2:80, h2:53/udp, h2/icmp, h2:80/6tcp, an address.")
+    ],
+    seconds: Annotated[float, typer.Option(help="Listen for at most so long.", min=0.1)] = 5.0,
+    network: NetworkName = "",
+    as_json: Json = False,
+) -> None:
+    """Send one real packet that all trusted points report, and compare with what `explain` predicts.
+
+    Exit code 1 when they disagree. Needs the graph's sampling rate above 0, and no other controller
+    on the switches: samples go to the primary.
+    """
+    from orchestrator.observation.frames import between_hosts
+    from orchestrator.observation.tracing import trace_packet
+
+    state = find_network(network)
+
+    def make(identification: int) -> bytes:
+        return between_hosts(state.topology, source, target, identification=identification)
+
+    traced = trace_packet(state, source, make, seconds)
+    if as_json:
+        print_json(_json(traced))
+    else:
+        _print(traced, source)
+    if traced.disagreements:
+        raise typer.Exit(1)
+
+
+def _json(traced: Traced) -> dict[str, object]:
+    from orchestrator.observation.frames import frame_text
+    from orchestrator.observation.journey import journey_json
+    from orchestrator.observation.tracing import reported
+
+    return {
+        "frame": frame_text(traced.frame).summary,
+        "hex": traced.frame.hex(),
+        "graph": traced.graph,
+        "label": f"{traced.label:#010x}",
+        "agrees": not traced.disagreements,
+        "disagreements": list(traced.disagreements),
+        "notes": list(traced.notes),
+        "expected": [{"device": seen.device, "what": seen.what} for seen in traced.expected],
+        "reported": [
+            {
+                "device": point.device,
+                "what": reported(point).what,
+                "device_us": point.device_us,
+                "spi": point.spi,
+                "si": point.si,
+                "bytes": point.length,
+            }
+            for point in traced.points
+        ],
+        "delivered": [
+            {"host": a.host, "frame": frame_text(a.frame).summary} for a in traced.delivered
+        ],
+        "predicted": journey_json(traced.predicted),
+    }
+
+
+def _print(traced: Traced, source: str) -> None:
+    from orchestrator.cli.inspection import clock_words
+    from orchestrator.observation.frames import frame_text
+    from orchestrator.observation.tracing import reported
+
+    say(
+        f"{source} sent {_plain(frame_text(traced.frame).summary)} "
+        f"(graph {traced.graph}, label {traced.label:#010x})"
+    )
+    open_points = [(reported(point), point) for point in traced.points]
+    rows: list[tuple[object, ...]] = []
+    for seen in traced.expected:
+        found = next((item for item in open_points if item[0] == seen), None)
+        if found is None:
+            rows.append((seen.device, seen.what, "NOT REPORTED", ""))
+        else:
+            open_points.remove(found)
+            rows.append((seen.device, seen.what, "reported", clock_words(found[1].device_us)))
+    rows += [
+        (seen.device, seen.what, "NOT PREDICTED", clock_words(point.device_us))
+        for seen, point in open_points
+    ]
+    print_table("Predicted and seen", ("device", "what", "seen", "its clock"), rows)
+    say(f"predicted: {_plain(traced.predicted.verdict)}")
+    for arrival in traced.delivered:
+        say(f"happened: {arrival.host} receives {_plain(frame_text(arrival.frame).summary)}")
+    if not traced.delivered:
+        say("happened: no host received it")
+    for told in traced.notes:
+        say(_plain(told))
+    for told in traced.disagreements:
+        warn(told)
+    if traced.disagreements:
+        say("[bold red]the network does not do what explain predicts[/]")
+    else:
+        say("[bold green]the network does what explain predicts[/]")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,311 @@
+"""The command `whatif`: what a failure, more traffic or other hardware would mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from orchestrator.cli.output import Json, errors, note, print_json, print_table, rate, say
+from orchestrator.cli.placement import (
+    DEFAULT_OBJECTIVE,
+    DEFAULT_TOPOLOGY,
+    Deterministic,
+    Objective,
+    Strategy,
+    TimeLimit,
+    TopologyName,
+    limits_of,
+    objectives_of,
+)
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.placement.scenarios import Case, Scenario
+    from orchestrator.placement.whatif import Outcome
+
+Graphs = Annotated[
+    list[Path], typer.Argument(help="Service graphs, or one chains file.", metavar="GRAPH...")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command(
+        "whatif",
+        epilog="Example: orchestrator whatif graph.json -t leaf-spine --fail node:spine1",
+    )(whatif)
+
+
+def whatif(
+    graphs: Graphs,
+    topology: TopologyName = "",
+    fail: Annotated[
+        list[str] | None, typer.Option(help="link:a-b or node:name; may be repeated.")
+    ] = None,
+    scale: Annotated[
+        list[str] | None, typer.Option(help="traffic=2x, or NAME=2x for one traffic.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="server1.cores=8, leaf1.target=tofino, a-b.capacity=40G, ..."),
+    ] = None,
+    without_offload: Annotated[
+        bool, typer.Option("--without-offload", help="Servers do everything that they can.")
+    ] = False,
+    sweep: Annotated[
+        str, typer.Option(help="rate=1G..100G:10: ten total offered rates.", metavar="SWEEP")
+    ] = "",
+    fail_each: Annotated[
+        str, typer.Option("--fail-each", help="link or node: N-1 analysis.", metavar="KIND")
+    ] = "",
+    demands: Annotated[
+        str,
+        typer.Option(
+            help="A demand matrix: a JSON file [{source, target, rate}], or topohub:NAME.",
+        ),
+    ] = "",
+    live: Annotated[
+        str,
+        typer.Option(
+            "--live", help="Start from what is deployed on this network (its topology, its plan)."
+        ),
+    ] = "",
+    strategy: Strategy = "optimal",
+    objective: Objective = DEFAULT_OBJECTIVE,
+    time_limit: TimeLimit = 10.0,
+    deterministic: Deterministic = True,
+    processes: Annotated[int, typer.Option(help="Local processes; 0: as many as cores.")] = 0,
+    dask: Annotated[
+        str, typer.Option(help="Run the scenarios on this Dask scheduler.", metavar="ADDRESS")
+    ] = "",
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Write pictures: FILE.svg or FILE.png, and FILE-SCENARIO for the maps."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare placements: as it is now, and with each change. Nothing live is touched.
+
+    --fail, --scale, --set and --without-offload together make one scenario; --sweep and --fail-each
+    make one for each step, on top of those changes.
+    """
+    from orchestrator.placement.whatif import Settings, run_dask, run_local
+
+    case, running = _case(graphs, topology, live)
+    if demands:
+        case = _with_demands(case, demands)
+    scenarios = _scenarios(
+        case,
+        fail or [],
+        scale or [],
+        set_ or [],
+        without_offload=without_offload,
+        sweep_text=sweep,
+        each=fail_each,
+    )
+    for scenario in scenarios:
+        scenario.apply(case)  # wrong names are said at once, before anything runs
+    settings = Settings(
+        strategy, objectives_of(objective), limits_of(time_limit, deterministic), running
+    )
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+    ) as bar:
+        task = bar.add_task("scenarios", total=len(scenarios) + 1)
+
+        def step(_: Outcome) -> None:
+            bar.advance(task)
+
+        if dask:
+            outcomes = run_dask(case, scenarios, settings, dask, progress=step)
+        else:
+            outcomes = run_local(
+                case, scenarios, settings, processes=processes or None, progress=step
+            )
+    left = len(scenarios) + 1 - len(outcomes)
+    if left:
+        note(f"interrupted: {left} scenarios were not finished; the others are shown")
+    files: list[str] = []
+    if plot is not None:
+        from orchestrator.placement.plots import draw
+
+        files = [str(path) for path in draw(case, outcomes, plot)]
+    if as_json:
+        print_json(
+            {
+                "topology": case.topology.name,
+                "interrupted": bool(left),
+                "scenarios": [asdict(o) | {"slo_met": o.slo_met} for o in outcomes],
+                "plots": files,
+            }
+        )
+        return
+    _print(outcomes)
+    for name in files:
+        say(f"wrote {name}")
+
+
+def _case(graphs: Sequence[Path], topology: str, live: str) -> tuple[Case, dict[str, str]]:
+    """What is examined, and where its tasks run now (empty unless live)."""
+    from orchestrator.graph import load_graph
+    from orchestrator.placement.chains import is_chains_file, load_chains
+    from orchestrator.placement.scenarios import Case
+    from orchestrator.placement.topologies import resolve_topology
+
+    chains = [path for path in graphs if is_chains_file(path)]
+    if chains and (len(graphs) > 1 or live):
+        raise InputError("whatif takes either one chains file or service graphs")
+    if chains:
+        loaded = load_chains(chains[0])
+        return Case((), loaded, resolve_topology(topology or loaded.topology)), {}
+    found = tuple(load_graph(path).graph for path in graphs)
+    names = [g.name for g in found]
+    if len(set(names)) < len(names):
+        raise InputError(f"whatif: graphs {', '.join(names)}: one is given twice")
+    if live:
+        return _live_case(Case(found, None, resolve_topology(topology or DEFAULT_TOPOLOGY)), live)
+    case = Case(found, None, resolve_topology(topology or DEFAULT_TOPOLOGY))
+    _check(case)
+    return case, {}
+
+
+def _check(case: Case) -> None:
+    from orchestrator.graph import check_hosts
+    from orchestrator.placement.compiled import check_offers
+    from orchestrator.placement.fabric import Fabric
+
+    for graph in case.graphs:
+        check_hosts(graph, case.topology)
+        check_offers(graph, Fabric(case.topology))
+
+
+def _live_case(case: Case, live: str) -> tuple[Case, dict[str, str]]:
+    from dataclasses import replace
+
+    from orchestrator.cli.networks import find_network
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.operations import deployed_graphs
+
+    network = LiveNetwork(find_network(live))
+    case = replace(case, topology=network.topology)
+    _check(case)
+    running: dict[str, str] = {}
+    deployed = deployed_graphs(network)
+    for graph in case.graphs:
+        if graph.name not in deployed:
+            continue
+        prefix = f"{graph.name}/" if len(case.graphs) > 1 else ""
+        plan = deployed[graph.name].bundle.plan
+        running |= {prefix + unit: switch for unit, switch in plan.switch_of.items()}
+    return case, running
+
+
+def _with_demands(case: Case, text: str) -> Case:
+    from orchestrator.nfs.files import parse_json, read_text
+    from orchestrator.placement.scenarios import parse_rate, with_demands
+    from orchestrator.placement.topologies import Demand, topohub
+
+    if text.startswith("topohub:"):
+        return with_demands(case, topohub(text.removeprefix("topohub:"))[1])
+    raw = parse_json(read_text(Path(text), text), text)
+    try:
+        found = [
+            Demand(str(d["source"]), str(d["target"]), parse_rate(str(d["rate"]))) for d in raw
+        ]
+    except (TypeError, KeyError) as error:
+        raise InputError(f"{text}: a list of {{source, target, rate}} is expected") from error
+    return with_demands(case, found)
+
+
+def _scenarios(
+    case: Case,
+    fail: Sequence[str],
+    scale: Sequence[str],
+    changes: Sequence[str],
+    *,
+    without_offload: bool,
+    sweep_text: str,
+    each: str,
+) -> list[Scenario]:
+    from dataclasses import replace
+
+    from orchestrator.placement.scenarios import Scenario, fail_each, sweep
+
+    words = [f"fail {f.partition(':')[2]}" for f in fail] + [*scale, *changes]
+    words += ["without offload"] if without_offload else []
+    one = Scenario(", ".join(words), tuple(fail), tuple(scale), tuple(changes), without_offload)
+    steps = [*(sweep(sweep_text) if sweep_text else ())]
+    steps += [*(fail_each(case.topology, each) if each else ())]
+    if not steps:
+        return [one] if words else []
+    return [
+        replace(
+            step,
+            name=", ".join([*words, step.name]),
+            fail=(*one.fail, *step.fail),
+            scale=one.scale,
+            set=one.set,
+            without_offload=one.without_offload,
+        )
+        for step in steps
+    ]
+
+
+def _print(outcomes: Sequence[Outcome]) -> None:
+    print_table(
+        "What if",
+        (
+            "scenario",
+            "status",
+            "cores#",
+            "carried#",
+            "worst latency us#",
+            "busiest link",
+            "moves#",
+            "SLO",
+        ),
+        (
+            (
+                o.scenario,
+                o.status,
+                o.cores or "",
+                rate(sum(o.rate_of.values())) if o.rate_of else "",
+                f"{max(o.latency_us.values()):.1f}" if o.latency_us else "",
+                f"{o.busiest[0][0]} {o.busiest[0][1]:.0%}" if o.busiest else "",
+                len(o.moved) if o.status not in ("INFEASIBLE", "ERROR") else "",
+                slo_words(o),
+            )
+            for o in outcomes
+        ),
+    )
+    for outcome in outcomes:
+        if outcome.moved and len(outcomes) <= 3:
+            print_table(
+                f"What moves with {outcome.scenario}",
+                ("task and way",),
+                ((m,) for m in outcome.moved),
+            )
+        if outcome.why:
+            say(f"{outcome.scenario}: {outcome.why}")
+
+
+def slo_words(outcome: Outcome) -> str:
+    """`met`, or which traffics miss it and by how much."""
+    if outcome.status in ("INFEASIBLE", "ERROR"):
+        return "no placement"
+    if not outcome.missed:
+        return "met"
+    worst = sorted(outcome.missed.items(), key=lambda item: -item[1])
+    told = ", ".join(f"{name} by {share:.0%}" for name, share in worst[:4])
+    return f"missed: {told}" + (f" and {len(worst) - 4} more" if len(worst) > 4 else "")

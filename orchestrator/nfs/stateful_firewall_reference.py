@@ -1,0 +1,228 @@
+"""The reference semantics of stateful_firewall, by the letter of docs/architecture.md."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from orchestrator.model.match import Match
+from orchestrator.model.packet import (
+    ACK,
+    FIN,
+    ICMP,
+    ICMP_ERRORS,
+    ICMPV6,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    Packet,
+)
+from orchestrator.nfs.base import Environment, Output, Reference
+from orchestrator.nfs.matching import Headers, meets
+
+FRAGMENT_US = 30_000_000
+MAX_FRAGMENTS = 4096
+ICMPV6_ERRORS = frozenset({1, 2, 3, 4})
+ECHO_REQUESTS = {4: 8, 6: 128}
+ECHO_REPLIES = {4: 0, 6: 129}
+_OTHER = {"inside": "outside", "outside": "inside"}
+
+Judge = tuple[tuple[Match, bool], ...]
+"""(match, permits), first match wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallRules:
+    """The config in plain data; times in microseconds."""
+
+    outbound: Judge
+    inbound: Judge
+    default_permits: bool
+    non_ip_passes: bool
+    max_connections: int
+    udp_us: int
+    tcp_established_us: int
+    tcp_transitory_us: int
+    icmp_us: int
+
+
+class Flow(NamedTuple):
+    """What names a connection. `asker` is the side that sends an echo's requests, else empty."""
+
+    version: int
+    protocol: int
+    inside: tuple[int, int]
+    outside: tuple[int, int]
+    asker: str
+
+    @classmethod
+    def between(
+        cls, side: str, version: int, protocol: int, ends: tuple[int, int, int, int], asker: str
+    ) -> Flow:
+        """The flow of a packet that entered `side`; `ends`: source, its port, destination, its port."""
+        source, target = ends[:2], ends[2:]
+        if side == "inside":
+            return cls(version, protocol, source, target, asker)
+        return cls(version, protocol, target, source, asker)
+
+
+@dataclass(slots=True)
+class _Connection:
+    used_us: int = 0
+    data_from: set[str] = field(default_factory=set[str])
+    """Sides that have sent a TCP packet without SYN and RST."""
+    fin_from: set[str] = field(default_factory=set[str])
+    closed: bool = False
+
+    def observe(self, side: str, flags: int) -> None:
+        """Follow TCP as far as the timers need it."""
+        if not flags & (SYN | RST):
+            self.data_from.add(side)
+        if flags & FIN:
+            self.fin_from.add(side)
+        if flags & RST or len(self.fin_from) == 2:
+            self.closed = True
+
+    @property
+    def established(self) -> bool:
+        return len(self.data_from) == 2 and not self.closed
+
+
+class StatefulFirewallReference(Reference):
+    """One instance that sees every packet of both sides."""
+
+    def __init__(self, rules: FirewallRules) -> None:
+        self.rules = rules
+        # Least recently refreshed first.
+        self._connections: OrderedDict[Flow, _Connection] = OrderedDict()
+        self._fragments: OrderedDict[tuple[object, ...], int] = OrderedDict()
+
+    def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
+        if packet.version == 0:
+            passes = self.rules.non_ip_passes
+        elif packet.later_fragment:
+            remembered = self._fragments.get(_fragment_key(packet, port))
+            passes = remembered is not None and env.now_us - remembered < FRAGMENT_US
+        else:
+            passes = self._judge(packet, port, env.now_us)
+            if passes and packet.more_fragments:
+                self._remember_fragment(packet, port, env.now_us)
+        return ((_OTHER[port], packet),) if passes else ()
+
+    def _judge(self, packet: Packet, side: str, now_us: int) -> bool:
+        """Whether a packet that is no later fragment passes."""
+        errors = ICMP_ERRORS if packet.version == 4 else ICMPV6_ERRORS
+        if packet.icmp_type in errors:
+            flow = _quoted_flow(packet, side)
+            return flow is not None and self._live(flow, now_us) is not None
+        flow = _flow(packet, side)
+        if flow is None:
+            return self._permits(packet, side)
+        connection = self._live(flow, now_us)
+        opens = _opens(packet)
+        if connection is not None and connection.closed and opens:
+            connection = None
+        if connection is None:
+            if not opens or not self._permits(packet, side):
+                return False
+            connection = _Connection()
+            self._connections.pop(flow, None)
+            self._connections[flow] = connection
+        if not connection.closed:
+            connection.used_us = now_us
+            self._connections.move_to_end(flow)
+            if packet.tcp_flags is not None:
+                connection.observe(side, packet.tcp_flags)
+        if len(self._connections) > self.rules.max_connections:
+            self._connections.popitem(last=False)
+        return True
+
+    def _permits(self, packet: Packet, side: str) -> bool:
+        headers = Headers.of(packet)
+        inside = side == "inside"
+        for match, permits in self.rules.outbound if inside else self.rules.inbound:
+            if meets(match, headers):
+                return permits
+        return inside and self.rules.default_permits
+
+    def _live(self, flow: Flow, now_us: int) -> _Connection | None:
+        """The connection unless its time is over; then it is forgotten."""
+        connection = self._connections.get(flow)
+        if connection is None:
+            return None
+        if now_us - connection.used_us < self._timeout_us(flow, connection):
+            return connection
+        del self._connections[flow]
+        return None
+
+    def _timeout_us(self, flow: Flow, connection: _Connection) -> int:
+        rules = self.rules
+        if flow.protocol == UDP:
+            return rules.udp_us
+        if flow.protocol != TCP:
+            return rules.icmp_us
+        return rules.tcp_established_us if connection.established else rules.tcp_transitory_us
+
+    def _remember_fragment(self, packet: Packet, side: str, now_us: int) -> None:
+        key = _fragment_key(packet, side)
+        self._fragments.pop(key, None)
+        self._fragments[key] = now_us
+        if len(self._fragments) > MAX_FRAGMENTS:
+            self._fragments.popitem(last=False)
+
+
+def _fragment_key(packet: Packet, side: str) -> tuple[object, ...]:
+    return side, packet.version, packet.src, packet.dst, packet.identification, packet.protocol
+
+
+def _opens(packet: Packet) -> bool:
+    """Whether it may begin a connection."""
+    if packet.tcp_flags is not None:
+        return packet.tcp_flags & (SYN | ACK | FIN | RST) == SYN
+    return packet.icmp_type != ECHO_REPLIES[packet.version] if packet.is_icmp else True
+
+
+def _flow(packet: Packet, side: str) -> Flow | None:
+    """The flow of a packet with ports or of an echo; None of any other."""
+    version, protocol = packet.version, packet.protocol or 0
+    if packet.has_ports:
+        ends = packet.src, packet.src_port or 0, packet.dst, packet.dst_port or 0
+        return Flow.between(side, version, protocol, ends, "")
+    number = packet.icmp_id
+    if number is None:
+        return None
+    asks = packet.icmp_type == ECHO_REQUESTS[version]
+    ends = packet.src, number, packet.dst, number
+    return Flow.between(side, version, protocol, ends, side if asks else _OTHER[side])
+
+
+def _quoted_flow(packet: Packet, side: str) -> Flow | None:
+    """The flow of what an ICMP error quotes, if the error goes to whoever sent that."""
+    back = _OTHER[side]
+    version = packet.version
+    if version == 4:
+        if not packet.quotes_l4:
+            return None
+        protocol, source, target = packet.quoted_protocol, packet.quoted_src, packet.quoted_dst
+        start = packet.layout.quoted_l4
+    else:
+        quoted = packet.layout.quoted
+        start = quoted + 40
+        protocol = packet.data[quoted + 6]
+        source = int.from_bytes(packet.data[quoted + 8 : quoted + 24], "big")
+        target = int.from_bytes(packet.data[quoted + 24 : quoted + 40], "big")
+    quoted_l4 = packet.data[start : start + 8]
+    if len(quoted_l4) < 8 or source != packet.dst:
+        return None
+    first, second = (int.from_bytes(quoted_l4[i : i + 2], "big") for i in (0, 2))
+    if protocol in (TCP, UDP):
+        return Flow.between(back, version, protocol, (source, first, target, second), "")
+    kind, number = quoted_l4[0], int.from_bytes(quoted_l4[4:6], "big")
+    echo = (ECHO_REQUESTS[version], ECHO_REPLIES[version])
+    if protocol != (ICMP if version == 4 else ICMPV6) or kind not in echo:
+        return None
+    asker = back if kind == ECHO_REQUESTS[version] else side
+    return Flow.between(back, version, protocol, (source, number, target, number), asker)

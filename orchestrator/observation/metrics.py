@@ -1,0 +1,236 @@
+"""Prometheus: a network's health as series, read anew at every scrape."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from orchestrator.errors import InputError, NetworkError
+from orchestrator.observation.health import CoreReading, Reading, SwitchReading
+from orchestrator.observation.telemetry import DELAYS, deployment_delays
+
+_DELAY_HELP = {
+    "synthesis_delay_s": "Compiling and placing the graph",
+    "launch_delay_s": "Configuring and chaining the NFs of the servers",
+    "offloading_installation_delay_s": "Installing entries on the switches",
+}
+
+
+class NetworkCollector(Collector):
+    """Series of one network. Scrapes within `fresh_s` seconds share a reading."""
+
+    def __init__(
+        self, network: str, read: Callable[[], Reading], folder: Path, *, fresh_s: float = 1.0
+    ) -> None:
+        self._network = network
+        self._read = read
+        self._folder = folder
+        self._fresh_s = fresh_s
+        self._lock = threading.Lock()
+        self._last: tuple[float, Reading, float] | None = None
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is read when the collector is registered."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All series."""
+        reading, seconds = self._reading()
+        yield _gauge("scrape_seconds", "Time that reading the network took", (), [((), seconds)])
+        yield from self._switches(reading.switches)
+        yield from self._cores(reading.cores)
+        yield from self._graphs(reading)
+
+    def _reading(self) -> tuple[Reading, float]:
+        with self._lock:
+            now = time.monotonic()
+            if self._last is None or now - self._last[0] > self._fresh_s:
+                reading = self._read()
+                done = time.monotonic()
+                self._last = (done, reading, done - now)
+            return self._last[1], self._last[2]
+
+    def _switches(self, switches: tuple[SwitchReading, ...]) -> Iterator[Metric]:
+        net = self._network
+        yield _gauge(
+            "switch_up",
+            "Whether the switch answers and runs a pipeline",
+            ("network", "switch", "target"),
+            [((net, s.name, s.target), float(not s.problem)) for s in switches],
+        )
+        tables = [(s.name, name, use) for s in switches for name, use in s.tables.items()]
+        labels = ("network", "switch", "table")
+        for name, text, field in (
+            ("table_entries", "Entries in the table", "entries"),
+            ("table_size", "Entries that the table holds", "size"),
+        ):
+            values = [((net, sw, table), float(getattr(use, field))) for sw, table, use in tables]
+            yield _gauge(name, text, labels, values)
+        for name, text, field in (
+            ("table_hit_packets", "Packets that hit the table's present entries", "packets"),
+            ("table_hit_bytes", "Bytes that hit the table's present entries", "bytes"),
+        ):
+            values = [((net, sw, table), float(getattr(use, field))) for sw, table, use in tables]
+            yield _counter(name, text, labels, values)
+        yield _counter(
+            "nf_rule_packets",
+            "Packets that hit entries of an NF on a switch, by action",
+            ("network", "switch", "graph", "nf", "action"),
+            [((net, s.name, *key), float(n)) for s in switches for key, (n, _) in s.nfs.items()],
+        )
+        for name, text, index in (
+            ("traffic_packets", "Packets that a traffic of a graph admitted", 0),
+            ("traffic_bytes", "Bytes that a traffic of a graph admitted", 1),
+        ):
+            yield _counter(
+                name,
+                text,
+                ("network", "switch", "graph", "traffic"),
+                [
+                    ((net, s.name, *key), float(sums[index]))
+                    for s in switches
+                    for key, sums in s.traffic.items()
+                ],
+            )
+
+    def _cores(self, cores: tuple[CoreReading, ...]) -> Iterator[Metric]:
+        def labels(core: CoreReading) -> tuple[str, ...]:
+            return (self._network, core.server, str(core.core + 1))
+
+        place = ("network", "server", "core")
+        yield _gauge(
+            "core_up",
+            "Whether the core's worker answers",
+            place,
+            [(labels(c), float(not c.problem)) for c in cores],
+        )
+        yield _gauge(
+            "core_planned_load",
+            "The share of the core's cycles that placement expects to be used",
+            place,
+            [(labels(c), c.planned) for c in cores if c.planned is not None],
+        )
+        for name, text, key in (
+            ("core_received_frames", "Frames that the worker has received", "frames_in"),
+            ("core_sent_frames", "Frames that the worker has sent", "frames_out"),
+        ):
+            yield _counter(
+                name, text, place, [(labels(c), float(c.metrics.get(key, 0))) for c in cores]
+            )
+        yield _counter(
+            "core_dropped_frames",
+            "Frames that the worker itself has dropped",
+            (*place, "reason"),
+            [
+                ((*labels(c), name.removeprefix("drop.")), float(value))
+                for c in cores
+                for name, value in c.metrics.items()
+                if name.startswith("drop.")
+            ],
+        )
+        counts: list[tuple[tuple[str, ...], float]] = []
+        states: list[tuple[tuple[str, ...], float]] = []
+        for core in cores:
+            for name, value in core.metrics.items():
+                graph, slash, rest = name.partition("/")
+                nf, dot, what = rest.partition(".")
+                if not slash or not dot:
+                    continue
+                counted = what in ("packets", "drops", "alerts") or what.startswith("drop.")
+                kept = counts if counted else states
+                kept.append(((*labels(core), graph, nf, what), float(value)))
+        nf_labels = (*place, "graph", "nf", "what")
+        yield _counter("nf_worker_events", "Packets, drops and alerts of an NF", nf_labels, counts)
+        yield _gauge("nf_worker_state", "State of an NF: mappings, connections", nf_labels, states)
+
+    def _graphs(self, reading: Reading) -> Iterator[Metric]:
+        net = self._network
+        yield _gauge(
+            "graph_info",
+            "A deployed graph; always 1",
+            ("network", "graph", "owner", "deployed_at"),
+            [
+                ((net, d.bundle.graph, d.bundle.owner, d.deployed_at), 1.0)
+                for d in reading.deployed.values()
+            ],
+        )
+        yield _gauge(
+            "traffic_planned_latency_seconds",
+            "The latency that placement expects of a traffic",
+            ("network", "graph", "traffic"),
+            [
+                ((net, d.bundle.graph, traffic), us / 1e6)
+                for d in reading.deployed.values()
+                for traffic, us in d.bundle.plan.latency_us.items()
+            ],
+        )
+        delays = deployment_delays(self._folder, net)
+        for name in DELAYS:
+            values = [
+                ((net, g), float(found[name])) for g, found in delays.items() if name in found
+            ]
+            text = f"{_DELAY_HELP[name]} (last deployment)"
+            yield _gauge(f"{name.removesuffix('_s')}_seconds", text, ("network", "graph"), values)
+        yield _gauge(
+            "global_reconfiguration_delay_seconds",
+            "From the command to the graph running (last deployment)",
+            ("network", "graph"),
+            [
+                ((net, g), sum(float(found.get(name, 0)) for name in DELAYS))
+                for g, found in delays.items()
+            ],
+        )
+
+
+def _gauge(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    values: Iterable[tuple[tuple[str, ...], float]],
+) -> Metric:
+    family = GaugeMetricFamily(f"orchestrator_{name}", text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
+    return family
+
+
+def _counter(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    values: Iterable[tuple[tuple[str, ...], float]],
+) -> Metric:
+    family = CounterMetricFamily(f"orchestrator_{name}", text, labels=labels)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
+    return family
+
+
+def exposition(collector: Collector) -> str:
+    """The series as Prometheus reads them."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return generate_latest(registry).decode()
+
+
+def serve(collector: Collector, listen: str) -> tuple[str, WSGIServer]:
+    """Serve `/metrics` in the background; the address with the real port, and the server."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise InputError(f"--listen '{listen}': HOST:PORT is expected, as 127.0.0.1:9500 or :9500")
+    registry = CollectorRegistry()
+    registry.register(collector)
+    try:
+        server, _ = start_http_server(int(port), host or "0.0.0.0", registry=registry)
+    except OSError as error:
+        raise NetworkError(f"--listen {listen}: {error.strerror}") from error
+    shown = host or "0.0.0.0"
+    return f"{shown}:{server.server_port}", server

@@ -1,0 +1,271 @@
+"""`trace`: a real packet that every trusted point reports, beside what `explain` predicts.
+
+Nothing on the wire marks it: among packets that differ in their identification only, one is chosen
+whose trajectory label the graph's manifest samples. What leaves towards hosts is seen at the switch
+ports in front of them.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from orchestrator.deployment.journal import Deployed
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.emulation import NetworkState
+from orchestrator.errors import InputError, NetworkError, SwitchError
+from orchestrator.model.packet import Packet
+from orchestrator.model.plan import Core
+from orchestrator.observation.capture import Place, open_place, received
+from orchestrator.observation.explain import Visit
+from orchestrator.observation.frames import changes, frame_text
+from orchestrator.observation.journey import Arrival, Journey, WorkerVisit
+from orchestrator.observation.ports import port_names
+from orchestrator.observation.samples import Point, collect, open_all
+from orchestrator.observation.views import see_live
+from orchestrator.wire.prf import sampled
+
+_TRIES = 60_000
+"""Identifications to try: enough for sampling rates of about 0.0002 and more."""
+
+_SETTLE_S = 0.5
+_LABEL = struct.Struct("!16s16sHBHHIQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One report of a packet: a device, and what it saw (`SPI/SI`, or an NF and a direction)."""
+
+    device: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What was predicted and what happened. `disagreements` is empty when they agree."""
+
+    frame: bytes
+    graph: str
+    label: int
+    predicted: Journey
+    expected: tuple[Seen, ...]
+    points: tuple[Point, ...]
+    delivered: tuple[Arrival, ...]
+    disagreements: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def label_of(frame: bytes) -> int:
+    """The trajectory label that an ingress switch computes (p4src/blocks/trajectory.p4)."""
+    packet = Packet.parse(frame)
+    data = packet.to_bytes()
+    at = packet.layout
+    if packet.version == 4:
+        length_and_id = int.from_bytes(data[at.l3 + 2 : at.l3 + 6], "big")
+    elif packet.version == 6:
+        length_and_id = int.from_bytes(data[at.l3 + 4 : at.l3 + 6], "big") << 16
+    else:
+        length_and_id = (packet.eth_dst ^ packet.eth_src) & 0xFFFFFFFF
+    position = 0
+    if packet.has_ports and packet.is_tcp:
+        position = (packet.tcp_seq or 0) << 32 | (packet.tcp_ack or 0)
+    elif packet.has_ports and len(packet.payload) >= 8:
+        position = int.from_bytes(packet.payload[:8], "big")
+    elif packet.is_icmp:
+        position = int.from_bytes(data[at.l4 + 4 : at.l4 + 8], "big")
+    ports = (packet.src_port or 0, packet.dst_port or 0) if packet.has_ports else (0, 0)
+    return zlib.crc32(
+        _LABEL.pack(
+            packet.src.to_bytes(16, "big"),
+            packet.dst.to_bytes(16, "big"),
+            packet.ether_type,
+            packet.protocol or 0,
+            *ports,
+            length_and_id,
+            position,
+        )
+    )
+
+
+def choose(make: Callable[[int], bytes], deployed: Deployed) -> bytes:
+    """The first frame of `make(1), make(2), ...` that the graph's manifest samples."""
+    manifest = deployed.manifest
+    if manifest is None:
+        raise InputError(
+            f"graph {deployed.bundle.graph} samples nothing: set verification.sampling_rate above 0 "
+            "and deploy it again"
+        )
+    for identification in range(1, _TRIES):
+        frame = make(identification)
+        if sampled(manifest.key0, manifest.key1, label_of(frame), manifest.threshold):
+            return frame
+    raise InputError(
+        f"none of {_TRIES} packets would be sampled: {deployed.bundle.graph}'s sampling rate "
+        f"({deployed.bundle.sampling_rate:g}) is too low to trace with"
+    )
+
+
+def trace_packet(
+    state: NetworkState, sender: str, make: Callable[[int], bytes], seconds: float
+) -> Traced:
+    """Predict, send, listen, compare. `make(n)` gives the packet with identification n."""
+    live = LiveNetwork(state)
+    deployed = live.journal.deployed()
+    seen = see_live(live)
+    graph = _graph_of(seen.model().send(sender, make(1)), deployed)
+    frame = choose(make, deployed[graph])
+    predicted = seen.model().send(sender, frame)  # anew: the workers have seen nothing yet
+    expected = expected_points(predicted)
+    label = label_of(frame)
+    cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
+    switches = [live.switch(name).yielding() for name in state.switches]
+    workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
+    with ExitStack() as stack:
+        try:
+            open_all(stack, switches)
+        except SwitchError as error:
+            raise SwitchError(
+                f"{error}: samples go to a switch's primary controller, so trace cannot run beside one"
+            ) from error
+        open_all(stack, workers)
+        for switch in switches:
+            switch.pipeline_cookie()
+        ports = _host_ports(state, stack)
+        complete = 0.0
+
+        def enough(found: dict[int, list[Point]]) -> bool:
+            nonlocal complete
+            if len(found.get(label, ())) < len(expected):
+                return False
+            complete = complete or time.monotonic()
+            return time.monotonic() - complete > _SETTLE_S
+
+        def begin() -> None:
+            _send(state, stack, sender, frame)
+
+        points = collect(switches, workers, seconds=seconds, enough=enough, begin=begin)
+        delivered = tuple(_delivered(ports, frame, predicted))
+    found = tuple(points.get(label, ()))
+    disagreements, notes = compare(predicted, expected, found, delivered)
+    return Traced(frame, graph, label, predicted, expected, found, delivered, disagreements, notes)
+
+
+def expected_points(journey: Journey) -> tuple[Seen, ...]:
+    """Who reports a sampled packet on this journey."""
+    points: list[Seen] = []
+    for hop in journey.hops:
+        stop = hop.stop
+        if isinstance(stop, Visit):
+            points += [Seen(stop.switch, _path_text(spi, si)) for spi, si in stop.watched]
+        elif isinstance(stop, WorkerVisit):
+            device = f"{stop.server}-core{stop.core + 1}"
+            for call in stop.calls:
+                points.append(Seen(device, f"{call.nf} in"))
+                points.append(Seen(device, f"{call.nf} {'out' if call.left else 'drop'}"))
+    return tuple(points)
+
+
+def reported(point: Point) -> Seen:
+    """A sample in the words of `expected_points`."""
+    if point.what.startswith("port "):
+        return Seen(point.device, _path_text(point.spi, point.si))
+    return Seen(point.device, point.what)
+
+
+def _path_text(spi: int, si: int) -> str:
+    return f"SPI {spi} SI {si}" if si else "from a host"
+
+
+def compare(
+    predicted: Journey,
+    expected: Sequence[Seen],
+    found: Sequence[Point],
+    delivered: Sequence[Arrival],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(disagreements, notes): what did not happen as predicted, and what an NF was free to choose."""
+    want, have = Counter(expected), Counter(reported(point) for point in found)
+    wrong = [f"{seen.device} ({seen.what}) did not report it" for seen in (want - have).elements()]
+    wrong += [
+        f"{seen.device} ({seen.what}) reported it, which was not predicted"
+        for seen in (have - want).elements()
+    ]
+    notes: list[str] = []
+    hosts = Counter(a.host for a in predicted.deliveries)
+    arrived = Counter(a.host for a in delivered)
+    wrong += [f"{host} was predicted to receive it" for host in (hosts - arrived).elements()]
+    wrong += [
+        f"{host} received it, which was not predicted" for host in (arrived - hosts).elements()
+    ]
+    for arrival in predicted.deliveries:
+        same_host = [a for a in delivered if a.host == arrival.host]
+        if same_host and all(a.frame != arrival.frame for a in same_host):
+            told = (
+                "; ".join(changes(arrival.frame, same_host[0].frame)) or "its checksum or payload"
+            )
+            notes.append(f"{arrival.host} received it with {told} (an NF with state may choose)")
+    return tuple(wrong), tuple(notes)
+
+
+def _graph_of(journey: Journey, deployed: dict[str, Deployed]) -> str:
+    for hop in journey.hops:
+        if isinstance(hop.stop, Visit):
+            for step in hop.stop.steps:
+                if step.graph in deployed:
+                    return step.graph
+    raise InputError(
+        f"no deployed graph takes this packet ({journey.verdict}); deployed: "
+        f"{', '.join(deployed) or 'none'}"
+    )
+
+
+def _host_ports(state: NetworkState, stack: ExitStack) -> dict[str, socket.socket]:
+    """A listening socket in front of every host."""
+    found: dict[str, socket.socket] = {}
+    for switch, running in state.switches.items():
+        for port, behind in port_names(state.topology, switch).items():
+            if behind in state.hosts:
+                place = Place(running.interfaces[port], f"{switch} port {port}")
+                found[behind] = stack.enter_context(open_place(place))
+    return found
+
+
+def _send(state: NetworkState, stack: ExitStack, sender: str, frame: bytes) -> None:
+    host = state.hosts[sender]
+    port = stack.enter_context(open_place(Place(host.interface, sender, host.pid)))
+    try:
+        port.send(frame)
+    except OSError as error:
+        raise NetworkError(f"{sender}: sending: {error.strerror}") from error
+
+
+def _delivered(ports: dict[str, socket.socket], frame: bytes, predicted: Journey) -> list[Arrival]:
+    """Frames that left for hosts and are the packet: as predicted, or with its identification."""
+    exact = {a.frame for a in predicted.deliveries}
+    return [
+        Arrival(host, data)
+        for host, port in ports.items()
+        for _, data, outgoing in received(port)
+        if outgoing and (data in exact or _is_same(frame, data))
+    ]
+
+
+def _is_same(sent: bytes, got: bytes) -> bool:
+    """Whether a frame is what NFs may have made of another: protocol, identification, payload."""
+    try:
+        one, other = Packet.parse(sent), Packet.parse(got)
+    except ValueError:
+        return False
+    if not one.version or one.version != other.version or one.protocol != other.protocol:
+        return False
+    if one.identification != other.identification or one.tcp_seq != other.tcp_seq:
+        return False
+    if one.payload != other.payload:
+        return False
+    both = (frame_text(sent).fields, frame_text(got).fields)
+    return any(both[0].get(name) == both[1].get(name) for name in ("ip.src", "ip.dst"))

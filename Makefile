@@ -4,7 +4,7 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test check bench p4 p4-conformance setup clean
+.PHONY: demo test check bench p4 p4-conformance fuzz setup clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ p4: $(STAMP)
 # Packet tests of p4c's own samples: make p4-conformance P4C=<checkout> [ARGS=--json]
 p4-conformance: $(STAMP)
 	$(RUN) tests/p4/conformance/run.py $(P4C) $(ARGS)
+
+# 100,000 random packets, softswitch against BMv2 (root, simple_switch_grpc; p4c for programs)
+fuzz: $(STAMP)
+	$(RUN) tests/p4/fuzz/fuzz.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

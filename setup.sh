@@ -4,7 +4,7 @@
 set -eu
 venv=$1
 python=$2
-packages="mininet ethtool iproute2 iputils-ping tcpdump python3-venv"
+packages="mininet ethtool iproute2 iputils-ping tcpdump python3-venv openssl"
 
 missing=""
 for package in $packages; do

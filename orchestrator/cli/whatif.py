@@ -26,6 +26,7 @@ from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
     from orchestrator.placement.scenarios import Case, Scenario
+    from orchestrator.placement.topologies import Demand
     from orchestrator.placement.whatif import Outcome
 
 Graphs = Annotated[
@@ -69,6 +70,9 @@ def whatif(
             help="A demand matrix: a JSON file [{source, target, rate}], or topohub:NAME.",
         ),
     ] = "",
+    largest: Annotated[
+        int, typer.Option(help="Only so many of the largest demands; 0: all of them.")
+    ] = 0,
     live: Annotated[
         str,
         typer.Option(
@@ -98,7 +102,7 @@ def whatif(
 
     case, running = _case(graphs, topology, live)
     if demands:
-        case = _with_demands(case, demands)
+        case = _with_demands(case, demands, largest)
     scenarios = _scenarios(
         case,
         fail or [],
@@ -211,13 +215,14 @@ def _live_case(case: Case, live: str) -> tuple[Case, dict[str, str]]:
     return case, running
 
 
-def _with_demands(case: Case, text: str) -> Case:
+def _with_demands(case: Case, text: str, largest: int) -> Case:
     from orchestrator.nfs.files import parse_json, read_text
     from orchestrator.placement.scenarios import parse_rate, with_demands
     from orchestrator.placement.topologies import Demand, topohub
 
     if text.startswith("topohub:"):
-        return with_demands(case, topohub(text.removeprefix("topohub:"))[1])
+        matrix = topohub(text.removeprefix("topohub:"))[1]
+        return with_demands(case, _largest(matrix, largest))
     raw = parse_json(read_text(Path(text), text), text)
     try:
         found = [
@@ -225,7 +230,11 @@ def _with_demands(case: Case, text: str) -> Case:
         ]
     except (TypeError, KeyError) as error:
         raise InputError(f"{text}: a list of {{source, target, rate}} is expected") from error
-    return with_demands(case, found)
+    return with_demands(case, _largest(found, largest))
+
+
+def _largest(demands: Sequence[Demand], count: int) -> Sequence[Demand]:
+    return sorted(demands, key=lambda d: -d.rate)[:count] if count > 0 else demands
 
 
 def _scenarios(

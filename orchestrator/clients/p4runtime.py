@@ -79,6 +79,7 @@ class SwitchClient:
         self.device_id = device_id
         self.reads_only = not primary
         self._backup_will_do = False
+        self.connect_seconds = _ARBITRATION_SECONDS
         self.schema: Schema | None = None
         options = [
             ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
@@ -157,7 +158,7 @@ class SwitchClient:
     def _reach(self) -> None:
         """Wait until the switch is connected: without a stream nothing else would say so."""
         try:
-            grpc.channel_ready_future(self._channel).result(timeout=_ARBITRATION_SECONDS)
+            grpc.channel_ready_future(self._channel).result(timeout=self.connect_seconds)
         except grpc.FutureTimeoutError:
             self.close()
             raise SwitchError(

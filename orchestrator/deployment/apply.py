@@ -242,6 +242,6 @@ def _undo(undo: list[Callable[[], None]]) -> list[str]:
     for step in reversed(undo):
         try:
             step()
-        except OrchestratorError as error:
-            failures.append(str(error))
+        except Exception as error:  # the steps before it must still be undone
+            failures.append(str(error) or type(error).__name__)
     return failures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,12 +21,16 @@ from orchestrator.observation.words import (
     port_text,
     value_text,
 )
+from orchestrator.resources import shipped
 from orchestrator.softswitch import trace
 from orchestrator.softswitch.switch import SoftSwitch
 
 PARSER, TABLE, EFFECT, OUTCOME = "parser", "table", "effect", "outcome"
 _INTERNAL = "tbl_"
 """p4c's tables for statements outside tables begin so."""
+
+_STATEMENT = re.compile(r"tbl_([a-z][a-z0-9_]*?)(\d+)")
+_IF = re.compile(r"\bif \((.*)\) \{")
 
 _META = ("scalars.metadata_t.", "scalars.userMetadata.", "scalars.")
 _HIDDEN = ("trajectory_sample_", "tmp", "frame_peek")
@@ -171,6 +176,28 @@ class Explainer:
         return f"{shown} = {value_text(plain, self._widths.get(name, 16), value)}"
 
 
+def statement(table: str) -> str:
+    """What p4c's table for a statement stands for: `hdr.ipv4.ttl <= 1 (route.p4:80)`.
+
+    p4c names it by file and line. The condition is that of the line before, where that is an `if` of
+    a shipped source.
+    """
+    found = _STATEMENT.fullmatch(table)
+    if found is None:
+        return ""
+    name, line = found[1], int(found[2])
+    try:
+        sources = list(shipped("p4src").glob(f"*/{name}.p4"))
+    except FileNotFoundError:
+        sources = []
+    if not sources:
+        return f"{name}.p4:{line}"
+    lines = sources[0].read_text(encoding="utf-8").splitlines()
+    before = lines[line - 2] if 2 <= line <= len(lines) else ""
+    condition = _IF.search(before)
+    return f"{condition[1]} ({name}.p4:{line})" if condition else f"{name}.p4:{line}"
+
+
 def split_metadata(metadata: bytes) -> tuple[str, str]:
     """(graph, origin) as `Schema.encode` wrote them into an entry's metadata."""
     graph, bar, origin = metadata.decode(errors="replace").partition("|")
@@ -239,7 +266,9 @@ class _Reader:
                 self.current = None
                 if event.table in self.owner.secret:
                     self.watched.append((self.path["spi"], self.path["si"]))
-                elif not event.table.startswith(_INTERNAL):
+                elif event.table.startswith(_INTERNAL):
+                    self.branch = self.branch or statement(event.table)
+                else:
                     self.current = self.owner.table_step(event, self.segment)
                     self.steps.append(self.current)
             case trace.Action():

@@ -12,7 +12,7 @@ from orchestrator.placement.conflicts import explain
 from orchestrator.placement.cpsat import Limits, Model
 from orchestrator.placement.decompose import applicable, solve_many
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES, OBJECTIVES, score
-from orchestrator.placement.problem import Problem, Solution
+from orchestrator.placement.problem import SERVER, Problem, Solution
 
 OPTIMAL = "optimal"
 _MANY_WAYS = 300_000
@@ -57,7 +57,10 @@ def solve(
                 f"{problem.fabric.topology.name}; --strategy optimal searches all of them"
             )
         return found
-    if _large(problem) and not soft and _first(objectives) == "cores" and applicable(problem):
+    large = _large(problem)
+    if large:
+        _require_cores(problem)
+    if large and not soft and _first(objectives) == "cores" and applicable(problem):
         found = solve_many(problem, limits=limits or Limits()).solution
         _require_checked(problem, found, soft=False)
         best = best_baseline(problem, ("slo", "cores"))
@@ -108,6 +111,26 @@ def _require_checked(problem: Problem, found: Solution, *, soft: bool) -> None:
         raise CheckError(
             f"{problem.name}: the solver's placement breaks a constraint (a bug):\n"
             + "\n".join(f"  - {v}" for v in violations)
+        )
+
+
+def _require_cores(problem: Problem) -> None:
+    """A necessary condition that needs no search: a core each for pools that need a server."""
+    if problem.share_cores:
+        return
+    must = {
+        t.pool
+        for t in problem.tasks.values()
+        if t.pool and {problem.devices[d].kind for d in t.candidates} <= {SERVER}
+    }
+    wanted = sum(max(1, problem.pools[p].min_workers) for p in must)
+    free = sum(s.cores for s in problem.servers())
+    if wanted > free:
+        raise InfeasibleError(
+            f"{problem.name}: no placement on {problem.fabric.topology.name}; these constraints "
+            f"cannot hold together:\n  - {len(must)} chains need at least {wanted} cores, one each\n"
+            f"  - {len(problem.servers())} servers have {free} free cores in all",
+            ("need", "cores"),
         )
 
 

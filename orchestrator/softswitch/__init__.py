@@ -10,6 +10,9 @@ How it flows:
 - `tables`    exact, LPM and ternary lookup that does not grow with entries
 - `hashes`    BMv2's checksum and hash algorithms
 - `entities`  P4Runtime entities: checked against P4Info, applied, read back
+- `profiles`, `meters`, `valuesets`, `digests`  one kind of entity each, with its run-time part
+- `entity_errors`  what a refusal is
+- `trace`     a packet's steps as data
 - `packetmeta` PacketIn/PacketOut headers
 - `switch`    `SoftSwitch`, complete in memory: load, process, write, read, trace
 - `server`    P4Runtime over gRPC

@@ -58,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="PORT",
         help="port that means drop (default 511)",
     )
+    p.add_argument(
+        "--priority-queues",
+        type=int,
+        default=1,
+        metavar="N",
+        help="queues a port; packets of standard_metadata.priority N and up are dropped (default 1)",
+    )
     p.add_argument("--name", default="", help="name for messages")
     p.add_argument(
         "--tls-cert", type=Path, metavar="FILE", help="server certificate (PEM); turns TLS on"
@@ -88,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Imported after the arguments are known to be good: --help must be quick.
     from orchestrator.errors import OrchestratorError
-    from orchestrator.softswitch.ports import PortLoop, open_ports
+    from orchestrator.softswitch.ports import PortLoop, link_states, open_ports
     from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
     from orchestrator.softswitch.switch import SoftSwitch
 
@@ -100,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.cpu_port,
             time.monotonic_ns,
             drop_port=args.drop_port,
+            queues=args.priority_queues,
             name=args.name,
         )
         tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca) if args.tls_cert else None
@@ -115,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
     loop = PortLoop(switch, ports)
+    switch.port_states = link_states(dict(args.interface))
 
     def stop(number: int, frame: FrameType | None) -> None:
         loop.stop()

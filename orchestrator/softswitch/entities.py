@@ -588,12 +588,15 @@ class EntityStore:
         program = pipeline.program
         tables = {t.name: t for t in program.tables()}
         self.tables: dict[int, TableCodec] = {}
+        # p4c leaves out of the JSON what no packet reaches; P4Info still has it.
+        self.unreachable: dict[int, str] = {}
         problems: list[str] = []
         for info in p4info.tables:
             name = info.preamble.name
-            if name not in tables and not info.match_fields:
-                continue  # without key and entries: p4c may have compiled it away
             if name not in tables:
+                self.unreachable[info.preamble.id] = name
+                if not info.match_fields:
+                    continue
                 problems.append(f"table {name} is not in the BMv2 JSON{suggest(name, tables)}")
                 continue
             table = tables[name]
@@ -660,7 +663,8 @@ class EntityStore:
                     pipeline.registers[name],
                     program.registers[name].width,
                 )
-        if problems:
+        known = bool(self.tables)
+        if problems and not (known and all(p.startswith("table ") for p in problems)):
             raise SwitchError(
                 "P4Info does not belong to the BMv2 JSON:\n  " + "\n  ".join(problems)
             )
@@ -720,6 +724,11 @@ class EntityStore:
 
     def codec(self, table_id: int) -> TableCodec:
         codec = self.tables.get(table_id)
+        if codec is None and table_id in self.unreachable:
+            raise EntityError(
+                UNIMPLEMENTED,
+                f"table {self.unreachable[table_id]}: no packet reaches it, so p4c left it out",
+            )
         if codec is None:
             valid = listed(f"{c.name} ({c.id})" for c in self.tables.values())
             raise EntityError(INVALID_ARGUMENT, f"unknown table id {table_id} (valid: {valid})")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from orchestrator.errors import SwitchError
@@ -38,6 +38,19 @@ def open_ports(interfaces: Mapping[int, str], batch: int = BATCH) -> dict[int, P
                 raise SwitchError(f"port {number}@{name}: {reason}") from e
         stack.pop_all()
         return out
+
+
+def link_states(interfaces: Mapping[int, str]) -> Callable[[], dict[int, bool]]:
+    """A function that says which ports' links are up (as Linux sees the carrier)."""
+
+    def up(name: str) -> bool:
+        try:
+            with open(f"/sys/class/net/{name}/carrier") as f:
+                return f.read(1) == "1"
+        except OSError:
+            return False
+
+    return lambda: {number: up(name) for number, name in interfaces.items()}
 
 
 class PortLoop:

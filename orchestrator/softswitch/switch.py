@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -274,6 +274,7 @@ class SoftSwitch:
             self.idle_timeouts.append
         )
         self.transmit: Callable[[list[Frame]], None] | None = None
+        self.port_states: Callable[[], Mapping[int, bool]] | None = None
         self._entities: EntityStore | None = None
         self._lock = threading.RLock()
         self._gate = threading.Lock()
@@ -325,7 +326,12 @@ class SoftSwitch:
     def tick(self) -> None:
         """Send digests that have waited long enough and tell of entries that timed out."""
         store = self._entities
-        if store is None or not (store.digests or store.ages):
+        if store is None:
+            return
+        if self.port_states is not None and store.profiles:
+            for port, up in self.port_states().items():
+                self.set_port_up(port, up)
+        if not (store.digests or store.ages):
             return
         with self.locked():
             for queue in store.digests.values():

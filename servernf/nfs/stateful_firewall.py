@@ -39,9 +39,11 @@ _ECHO = {
 _ERRORS = {4: ICMP_ERRORS, 6: frozenset((1, 2, 3, 4))}
 _ACTIONS = ("deny", "permit")
 
-_Key = tuple[int, int, int, int, int]
-"""Version, kind, inside address and port, outside address and port, each pair as one number. The kind is
-the protocol, or of an echo 256 when inside asks and 257 when outside does."""
+_Key = tuple[int, int, int, int]
+"""Version, kind, inside and outside (address and port as one number). The kind is the protocol, or of
+an echo 256 when inside asks and 257 when outside does."""
+_FragmentKey = tuple[int, int, int, int, int]
+"""Side and version, protocol, source, destination, identification."""
 
 
 class _Connection:
@@ -72,7 +74,7 @@ class StatefulFirewall(NetworkFunction):
         self._icmp_us = timeouts.seconds("icmp", 30)
         timeouts.only_known()
         self._connections: OrderedDict[_Key, _Connection] = OrderedDict()
-        self._fragments: OrderedDict[_Key, int] = OrderedDict()
+        self._fragments: OrderedDict[_FragmentKey, int] = OrderedDict()
         self._opened = 0
         self._evicted = 0
 
@@ -122,9 +124,9 @@ class StatefulFirewall(NetworkFunction):
         source = packet.source << 16 | source_port
         destination = packet.destination << 16 | destination_port
         key: _Key = (
-            (packet.version, kind, source, destination, 0)
+            (packet.version, kind, source, destination)
             if inside
-            else (packet.version, kind, destination, source, 0)
+            else (packet.version, kind, destination, source)
         )
         connection = self._find(key, now_us)
         if connection is None or (opens and connection.tcp & _CLOSED):
@@ -220,8 +222,7 @@ def _rules(config: Fields, key: str) -> list[tuple[Condition, bool]]:
     return rules
 
 
-def _fragment_key(packet: PacketView, inside: bool) -> _Key:
-    """Side and version, protocol, source, destination, identification."""
+def _fragment_key(packet: PacketView, inside: bool) -> _FragmentKey:
     identification = packet.identification
     if packet.version == 6:
         at = packet.l3 + 44  # in the fragment header, which stands directly behind the IPv6 header
@@ -261,5 +262,5 @@ def _quoted_key(packet: PacketView, inside: bool) -> _Key | None:
     source = source << 16 | source_port
     destination = destination << 16 | destination_port
     if inside:
-        return version, kind, destination, source, 0
-    return version, kind, source, destination, 0
+        return version, kind, destination, source
+    return version, kind, source, destination

@@ -5,8 +5,8 @@ Run from the project's root: `python -m servernf.proto.generate [DIRECTORY]`.
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 PROTO = "servernf/proto/vnf.proto"
@@ -16,19 +16,12 @@ _HEADER = "# Generated from vnf.proto by `python -m servernf.proto.generate`. Do
 
 def generate(root: Path, out: Path) -> None:
     """Write the generated files below `out`, as `servernf/proto/...`."""
-    protoc = import_module("grpc_tools.protoc")
-    code = protoc.main(
-        [
-            "protoc",
-            f"-I{root}",
-            f"--python_out={out}",
-            f"--pyi_out={out}",
-            f"--grpc_python_out={out}",
-            PROTO,
-        ]
-    )
-    if code != 0:
-        raise SystemExit(f"protoc failed with exit code {code}")
+    # A process of its own: protoc's protobuf and OR-Tools' abort each other in one.
+    command = [
+        *(sys.executable, "-m", "grpc_tools.protoc", f"-I{root}"),
+        *(f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}", PROTO),
+    ]
+    subprocess.run(command, check=True)
     folder = out / "servernf" / "proto"
     (folder / "vnf_pb2_grpc.pyi").write_text(_grpc_stub((root / PROTO).read_text()))
     for name in GENERATED:

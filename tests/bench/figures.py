@@ -65,5 +65,5 @@ def plain_figures(module: ModuleType) -> list[Figure]:
         and not hasattr(function, "__wrapped__")
         and not name.startswith("_")
         and not inspect.signature(function).parameters
-        and str(function.__annotations__.get("return", "")).startswith(("dict", "Mapping[str"))
+        and str(function.__annotations__.get("return", "")).startswith(("dict", "Result"))
     ]

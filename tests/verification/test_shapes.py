@@ -64,6 +64,21 @@ STATIC: dict[str, Any] = {
     "type": "static_nat",
     "config": {"pairs": [{"inside": "10.0.1.11", "outside": "203.0.113.11"}]},
 }
+FIREWALL: dict[str, Any] = {
+    "type": "stateful_firewall",
+    "config": {
+        "rules": [
+            {"action": "deny", "protocol": "tcp", "dst_port": "20-25"},
+            {"action": "deny", "protocol": "udp", "src": "10.0.1.12/32", "src_port": "1000-3000"},
+            {"action": "permit", "version": 4},
+            {"action": "permit", "protocol": "tcp"},
+        ],
+        "inbound_rules": [
+            {"action": "permit", "protocol": "tcp", "dst": "10.0.1.11/32"},
+            {"action": "permit", "version": 6, "protocol": "icmpv6"},
+        ],
+    },
+}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "router_before_acl": [ROUTER, ACL],
     "acl_five_times": [ACL, ACL, ACL, ACL, ACL],
@@ -74,6 +89,9 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "acl_static_acl": [ACL, STATIC, ACL],
     "nothing_stateful": [ACL, ROUTER],
     "napt_port_ranges": [ACL, NAPT_SHARED],
+    "only_stateful_firewall": [{**FIREWALL, "workers": {"min": 3}}],
+    "stateful_firewall_napt": [FIREWALL, NAPT],
+    "stateful_firewall_between": [ACL, FIREWALL, ROUTER],
     "router_napt": [ROUTER, NAPT, ACL],
 }
 

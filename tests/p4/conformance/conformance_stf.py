@@ -174,10 +174,8 @@ class Translator:
         ]
         action = self.actions[closest("action", name.strip(), allowed)]
         out.action_id = action.preamble.id
-        given = dict(
-            (k.strip(), number(v))
-            for k, v in (a.split(":") for a in arguments.rstrip(")").split(",") if a.strip())
-        )
+        pairs = [a.split(":") for a in arguments.rstrip(")").split(",") if a.strip()]
+        given = {k.strip(): number(v) for k, v in pairs}
         for p in action.params:
             value = given[closest("parameter", p.name, given)]
             out.params.add(param_id=p.id, value=canonical(value & ((1 << p.bitwidth) - 1)))

@@ -76,7 +76,9 @@ def compile_program(path: Path, folder: Path, timeout: float) -> Compiled | str:
     return Compiled(path.stem, json.loads(raw), raw, p4info)
 
 
-def attempt(steps: Sequence[Step], run: object, *arguments: object) -> tuple[str, dict[int, list[bytes]]]:
+def attempt(
+    steps: Sequence[Step], run: object, *arguments: object
+) -> tuple[str, dict[int, list[bytes]]]:
     """(verdict, outputs) of one engine."""
     try:
         got = run(*arguments)  # type: ignore[operator]

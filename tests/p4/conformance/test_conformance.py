@@ -45,9 +45,7 @@ def test_own_programs_pass(name: str) -> None:
 
 
 @pytest.mark.skipif(run.P4C is None, reason="p4c-bm2-ss is not installed")
-def test_a_failing_test_is_told_apart(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failing_test_is_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "unions.p4").write_text((PROGRAMS / "unions.p4").read_text())
     (tmp_path / "unions.stf").write_text("packet 0 03 99\nexpect 1 03 99\n")
     assert run.main([str(tmp_path), "--no-bmv2"]) == 0

@@ -200,7 +200,9 @@ class Fuzzer:
             if size == 1:
                 break
             size = max(1, size // 2)
-        while len(frame) > 14 and self.batch_differs(target, updates, port, [frame[:-1]]) is not None:
+        while (
+            len(frame) > 14 and self.batch_differs(target, updates, port, [frame[:-1]]) is not None
+        ):
             frame = frame[:-1]
         for i in range(len(frame)):
             zeroed = frame[:i] + b"\0" + frame[i + 1 :]
@@ -216,7 +218,7 @@ class Fuzzer:
 
 def ip_frame(rng: random.Random) -> bytes:
     """Ethernet with what the shipped pipelines parse, right or wrong in places."""
-    macs = bytes.fromhex("020000000001" "020000000009" "ffffffffffff" "020000010000")
+    macs = bytes.fromhex("020000000001020000000009ffffffffffff020000010000")
     at = rng.randrange(4) * 6
     head = macs[at : at + 6] + bytes.fromhex("0200000000") + bytes([rng.randrange(4)])
     address = bytes([rng.choice((10, 20)), rng.randrange(3), 0, rng.randrange(4)])
@@ -233,7 +235,7 @@ def ip_frame(rng: random.Random) -> bytes:
     body += rng.randbytes(rng.randrange(40))
     kind = rng.randrange(10)
     if kind == 0:
-        arp = bytes.fromhex("0806" "0001080006040001") + head[6:] + address + bytes(6) + other
+        arp = bytes.fromhex("08060001080006040001") + head[6:] + address + bytes(6) + other
         packet = head + arp + bytes(18)
     elif kind < 3:
         source, target = bytes(12) + address, bytes(12) + other
@@ -283,9 +285,11 @@ SAMPLE_CLOCK, SAMPLE_HEAD = 11, 17
 
 def hide_clock(port: int, frame: bytes) -> bytes:
     """NSH context word 3 is the ingress time, in a frame or in a sampled copy of one."""
-    if port == 7:
+    if frame[12:14] == b"\x89\x4f":
+        return frame[:34] + b"TIME" + frame[38:]
+    if port == 7 and len(frame) > SAMPLE_HEAD:
         return frame[:SAMPLE_CLOCK] + hide_clock(0, frame[SAMPLE_HEAD:])
-    return frame[:34] + b"TIME" + frame[38:] if frame[12:14] == b"\x89\x4f" else frame
+    return frame
 
 
 POOLS: dict[str, Sequence[int]] = {
@@ -311,7 +315,9 @@ def edge_setup(info: p4i.P4Info) -> list[p4r.Update]:
     actions = {a.preamble.name: a for a in info.actions}
     out: list[p4r.Update] = []
 
-    def add(table: str, action: str, params: Sequence[int] = (), priority: int = 0, **match: Any) -> None:
+    def add(
+        table: str, action: str, params: Sequence[int] = (), priority: int = 0, **match: Any
+    ) -> None:
         update = p4r.Update(type=p4r.Update.INSERT)
         e = update.entity.table_entry
         e.table_id, e.priority = tables[table].preamble.id, priority

@@ -73,9 +73,7 @@ class EntryMaker:
         e.action.action.action_id = action.preamble.id
         for p in action.params:
             v = rng.choice(PORTS) if p.name == "port" else self.value(p.name, p.bitwidth)
-            e.action.action.params.add(
-                param_id=p.id, value=canonical(v & ((1 << p.bitwidth) - 1))
-            )
+            e.action.action.params.add(param_id=p.id, value=canonical(v & ((1 << p.bitwidth) - 1)))
         return update
 
     def entries(self, each: int) -> list[p4r.Update]:

@@ -1,0 +1,248 @@
+"""stateful_firewall: what opens a connection, what belongs to one, and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nf_bench import Bench
+from pydantic import ValidationError
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrFragment,
+)
+from scapy.layers.l2 import ARP
+from scapy.packet import Raw
+
+from orchestrator.errors import InputError
+from orchestrator.model.elements import FilterProgram
+from orchestrator.nfs.stateful_firewall import FirewallConfig
+
+IN, OUT = "10.0.1.11", "198.51.100.13"
+IN6, OUT6 = "2001:db8:1::11", "2001:db8:2::13"
+
+
+def firewall(**config: Any) -> Bench:
+    return Bench("stateful_firewall", {"rules": [{"action": "permit"}], **config})
+
+
+def there(flags: str = "A", sport: int = 1000) -> Any:
+    return IP(src=IN, dst=OUT) / TCP(sport=sport, dport=80, flags=flags)
+
+
+def back(flags: str = "A", sport: int = 1000) -> Any:
+    return IP(src=OUT, dst=IN) / TCP(sport=80, dport=sport, flags=flags)
+
+
+def query(sport: int = 1000, **ip: Any) -> Any:
+    return IP(src=IN, dst=OUT, **ip) / UDP(sport=sport, dport=53) / Raw(bytes(16))
+
+
+def answer(sport: int = 1000, **ip: Any) -> Any:
+    return IP(src=OUT, dst=IN, **ip) / UDP(sport=53, dport=sport) / Raw(bytes(16))
+
+
+def connect(bench: Bench) -> None:
+    for port, packet in (("inside", there("S")), ("outside", back("SA")), ("inside", there())):
+        assert bench.passes(port, packet)
+    assert bench.passes("outside", back())
+
+
+def test_an_answer_passes_and_a_stranger_does_not() -> None:
+    bench = firewall()
+    assert not bench.passes("outside", answer())
+    assert bench.passes("inside", query())
+    left = bench.send("outside", answer())
+    assert left is not None
+    assert left[0] == "inside"
+    assert not bench.passes("outside", answer(sport=1001))
+
+
+def test_rules_judge_what_is_new() -> None:
+    bench = firewall(rules=[{"action": "permit", "protocol": "tcp", "dst_port": 80}])
+    assert bench.passes("inside", there("S"))
+    assert not bench.passes("inside", query()), "the default denies"
+    bench = firewall(
+        rules=[{"action": "deny", "protocol": "udp"}],
+        default="permit",
+        inbound_rules=[{"action": "permit", "dst": IN + "/32", "protocol": "tcp", "dst_port": 22}],
+    )
+    assert bench.passes("inside", there("S"))
+    assert not bench.passes("inside", query())
+    shell = IP(src=OUT, dst=IN) / TCP(sport=5, dport=22, flags="S")
+    assert bench.passes("outside", shell)
+    assert bench.passes("inside", IP(src=IN, dst=OUT) / TCP(sport=22, dport=5, flags="SA"))
+    assert not bench.passes("outside", back("S", 9)), "default 'permit' is not for the outside"
+
+
+@pytest.mark.parametrize("flags", ["A", "SA", "R", "F", "SF", "SR", ""])
+def test_only_a_syn_opens_tcp(flags: str) -> None:
+    bench = firewall()
+    assert not bench.passes("inside", there(flags))
+    assert bench.passes("inside", there("S"))
+    assert bench.passes("inside", there(flags))
+
+
+def test_tcp_times() -> None:
+    bench = firewall()
+    bench.passes("inside", there("S"))
+    bench.wait(59.9)
+    assert bench.passes("outside", back("SA"))
+    bench.wait(60)
+    assert not bench.passes("inside", there()), "transitory until both sides have sent"
+    connect(bench)
+    bench.wait(3599)
+    assert bench.passes("inside", there())
+    bench.wait(3600)
+    assert not bench.passes("outside", back())
+
+
+def test_a_closed_connection_passes_for_a_while_and_is_opened_by_the_rules_only() -> None:
+    bench = firewall()
+    connect(bench)
+    assert bench.passes("inside", there("FA"))
+    bench.wait(3000)
+    assert bench.passes("outside", back("FA")), "half closed is established"
+    bench.wait(40)
+    assert bench.passes("inside", there()), "the last acknowledgement"
+    assert not bench.passes("outside", back("S")), "no rule lets the outside open it anew"
+    bench.wait(20)
+    assert not bench.passes("inside", there()), "nothing refreshes what is closed"
+    connect(bench)
+    assert bench.passes("outside", back("R"))
+    assert bench.passes("inside", there("S"))
+    assert bench.passes("outside", back("S")), "a new connection, not closed"
+
+
+def test_udp_and_icmp_times() -> None:
+    bench = firewall(timeouts_s={"udp": 10, "icmp": 5})
+    bench.passes("inside", query())
+    bench.wait(9)
+    assert bench.passes("outside", answer())
+    bench.wait(9)
+    assert bench.passes("outside", answer()), "both sides refresh"
+    bench.wait(10)
+    assert not bench.passes("outside", answer())
+    bench.passes("inside", IP(src=IN, dst=OUT) / ICMP(type=8, id=7))
+    bench.wait(5)
+    assert not bench.passes("outside", IP(src=OUT, dst=IN) / ICMP(type=0, id=7))
+
+
+def test_echo_belongs_to_the_side_that_asks() -> None:
+    bench = firewall()
+    assert not bench.passes("inside", IP(src=IN, dst=OUT) / ICMP(type=0, id=7))
+    assert bench.passes("inside", IP(src=IN, dst=OUT) / ICMP(type=8, id=7))
+    assert bench.passes("outside", IP(src=OUT, dst=IN) / ICMP(type=0, id=7))
+    assert not bench.passes("outside", IP(src=OUT, dst=IN) / ICMP(type=0, id=8))
+    assert not bench.passes("outside", IP(src=OUT, dst=IN) / ICMP(type=8, id=7))
+    six = IPv6(src=IN6, dst=OUT6) / ICMPv6EchoRequest(id=7)
+    assert bench.passes("inside", six)
+    assert bench.passes("outside", IPv6(src=OUT6, dst=IN6) / ICMPv6EchoReply(id=7))
+
+
+def test_icmp_errors_follow_what_they_quote() -> None:
+    bench = firewall()
+    error = IP(src="192.0.2.1", dst=IN) / ICMP(type=3, code=4) / query()
+    assert not bench.passes("outside", error)
+    bench.passes("inside", query())
+    assert bench.passes("outside", error), "whoever on the way sends it"
+    misled = IP(src="192.0.2.1", dst="10.0.1.12") / ICMP(type=3, code=4) / query()
+    assert not bench.passes("outside", misled)
+    assert not bench.passes("inside", IP(src=OUT, dst=IN) / ICMP(type=3) / query())
+    assert bench.passes("inside", IP(src=IN, dst=OUT) / ICMP(type=3, code=3) / answer())
+    ping = IP(src=IN, dst=OUT) / ICMP(type=8, id=7)
+    error = IP(src="192.0.2.1", dst=IN) / ICMP(type=11) / ping
+    assert not bench.passes("outside", error)
+    bench.passes("inside", ping)
+    assert bench.passes("outside", error)
+    bench.wait(60)
+    assert not bench.passes("outside", error), "errors refresh nothing"
+
+
+def test_icmpv6_errors() -> None:
+    bench = firewall()
+    sent = IPv6(src=IN6, dst=OUT6) / UDP(sport=1, dport=2) / Raw(bytes(16))
+    error = IPv6(src="2001:db8::9", dst=IN6) / ICMPv6PacketTooBig() / sent
+    assert not bench.passes("outside", error)
+    bench.passes("inside", sent)
+    assert bench.passes("outside", error)
+    short = IPv6(src="2001:db8::9", dst=IN6) / ICMPv6PacketTooBig() / Raw(bytes(sent)[:44])
+    assert not bench.passes("outside", short)
+
+
+def test_later_fragments_follow_their_first() -> None:
+    bench = firewall(default="deny")
+    later = IP(src=IN, dst=OUT, id=9, frag=3, proto=17) / Raw(bytes(8))
+    assert not bench.passes("inside", later)
+    assert bench.passes("inside", query(id=9, flags="MF"))
+    bench.wait(29.9)
+    assert bench.passes("inside", later)
+    assert not bench.passes("outside", later), "only on the side where the first one came"
+    bench.wait(0.1)
+    assert not bench.passes("inside", later)
+    bench = firewall()
+    first = IPv6ExtHdrFragment(nh=17, offset=0, m=1, id=5) / UDP(sport=1, dport=2) / Raw(bytes(8))
+    rest = IPv6ExtHdrFragment(nh=17, offset=2, m=0, id=5) / Raw(bytes(8))
+    assert not bench.passes("inside", IPv6(src=IN6, dst=OUT6) / rest)
+    assert bench.passes("inside", IPv6(src=IN6, dst=OUT6) / first)
+    assert bench.passes("inside", IPv6(src=IN6, dst=OUT6) / rest)
+
+
+def test_a_fragment_of_what_was_dropped_is_dropped() -> None:
+    bench = firewall()
+    assert not bench.passes("outside", answer(id=9, flags="MF"))
+    later = IP(src=OUT, dst=IN, id=9, frag=3, proto=17) / Raw(bytes(8))
+    assert not bench.passes("outside", later)
+
+
+def test_the_longest_unused_connection_goes_first() -> None:
+    bench = firewall(max_connections=2)
+    bench.passes("inside", query(1))
+    bench.passes("inside", query(2))
+    bench.passes("outside", answer(1))
+    bench.passes("inside", query(3))
+    assert bench.passes("outside", answer(1))
+    assert not bench.passes("outside", answer(2))
+    assert bench.passes("outside", answer(3))
+
+
+def test_other_packets() -> None:
+    bench = firewall(inbound_rules=[{"action": "permit", "protocol": 47}])
+    tunnel = IP(src=OUT, dst=IN, proto=47) / Raw(bytes(8))
+    assert bench.passes("outside", tunnel)
+    assert not bench.passes("outside", IP(src=OUT, dst=IN, proto=50) / Raw(bytes(8)))
+    assert bench.passes("inside", IP(src=IN, dst=OUT, proto=50) / Raw(bytes(8)))
+    assert not bench.passes("outside", IP(src=OUT, dst=IN, proto=50) / Raw(bytes(8)))
+    assert not bench.passes("inside", ARP())
+    assert firewall(non_ip="pass").passes("outside", ARP())
+
+
+def test_elements() -> None:
+    for non_ip, outputs in (("drop", ("track",)), ("pass", ("track", "pass"))):
+        elements = firewall(non_ip=non_ip).function.elements("outside")
+        select = elements.elements["select"]
+        assert isinstance(select.program, FilterProgram)
+        assert (select.outputs, select.program.default) == (outputs, non_ip)
+        assert elements.elements["track"].stateful
+        assert {source for source, _ in elements.edges} == {"select", "track"}
+
+
+def test_config(tmp_path: Path) -> None:
+    rule = {"action": "permit", "later_fragment": True}
+    with pytest.raises(ValidationError, match="follow their first"):
+        FirewallConfig.model_validate({"rules": [rule]})
+    with pytest.raises(ValidationError, match="rules judge IP only"):
+        FirewallConfig.model_validate({"rules": [{"action": "deny", "ether_type": "0x0806"}]})
+    with pytest.raises(InputError, match="drops everything"):
+        FirewallConfig.model_validate({}).with_files(tmp_path)
+    (tmp_path / "a.rules").write_text("@10.0.0.0/8 0.0.0.0/0 0 : 65535 80 : 80 0x06/0xFF\n")
+    config = FirewallConfig.model_validate({"rules_file": "a.rules"}).with_files(tmp_path)
+    assert [origin for *_, origin in config.outbound] == ["a.rules:1"]
+    (tmp_path / "b.json").write_text('[{"action": "permit", "later_fragment": true}]')
+    with pytest.raises(InputError, match=r"b\.json:1: this can never match"):
+        FirewallConfig.model_validate({"rules_file": "b.json"}).with_files(tmp_path)

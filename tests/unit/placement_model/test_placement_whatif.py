@@ -1,0 +1,176 @@
+"""Scenarios: what changes, what is missed, and that finished results survive Ctrl-C and dead workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator.cli import app
+from orchestrator.errors import InputError
+from orchestrator.graph import load_graph, load_topology
+from orchestrator.placement.scenarios import Case, Scenario, fail_each, sweep
+from orchestrator.placement.topologies import fat_tree, resolve_topology
+from orchestrator.placement.whatif import Settings, run_dask, run_local, run_scenario
+
+ROOT = Path(__file__).parents[3]
+GRAPH = ROOT / "examples" / "campus_edge" / "graph.json"
+
+
+def campus() -> Case:
+    return Case((load_graph(GRAPH).graph,), None, load_topology("leaf-spine"))
+
+
+def outcome(**changes: object):
+    return run_scenario(campus(), Scenario("x", **changes), Settings())  # type: ignore[arg-type]
+
+
+def test_a_failed_server_moves_its_work() -> None:
+    base = outcome()
+    assert base.slo_met
+    server = next(d for d in base.device_of.values() if d.startswith("server"))
+    other = {"server1": "server2", "server2": "server1"}[server]
+    failed = outcome(fail=(f"node:{server}",))
+    assert failed.slo_met
+    assert other in failed.device_of.values()
+    assert server not in failed.device_of.values()
+
+
+def test_too_much_traffic_says_how_much_is_missed() -> None:
+    found = outcome(scale=("traffic=100x",))
+    assert not found.slo_met
+    assert all(0 < share <= 1 for share in found.missed.values())
+    assert "cores at" in found.why
+
+
+def test_without_offload_runs_all_on_servers() -> None:
+    found = outcome(without_offload=True)
+    assert all(
+        device.startswith("server")
+        for task, device in found.device_of.items()
+        if not task.startswith("deliver")
+    )
+
+
+def test_cut_off_traffic_is_missed_not_an_error() -> None:
+    found = outcome(fail=("link:leaf1-h1", "link:leaf1-h2"))
+    assert found.status == "INFEASIBLE"
+    assert "cut off" in found.why
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"fail": ("node:leaf9",)}, "unknown node 'leaf9'"),
+        ({"fail": ("link:leaf1-leaf2",)}, "unknown link 'leaf1-leaf2'"),
+        ({"fail": ("leaf1",)}, "say link:a-b or node:name"),
+        ({"set": ("server1.cors=8",)}, "did you mean 'cores'"),
+        ({"set": ("server1.cores=-8",)}, "is not a rate"),
+        ({"set": ("leaf1-server1.capacity=-1",)}, "is not a rate"),
+        ({"set": ("server7.cores=8",)}, "unknown node or link 'server7'"),
+        ({"set": ("leaf1.target=asic",)}, "unknown target 'asic'"),
+        ({"scale": ("webb=2x",)}, "did you mean 'web'"),
+        ({"scale": ("traffic=-2x",)}, "a factor above 0"),
+    ],
+)
+def test_wrong_names_are_one_clear_error(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError) as error:
+        Scenario("x", **changes).apply(campus())  # type: ignore[arg-type]
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_sweep_and_n_minus_1() -> None:
+    assert [s.total_rate for s in sweep("rate=1G..10G:4")] == [10**9, 4 * 10**9, 7 * 10**9, 10**10]
+    with pytest.raises(InputError):
+        sweep("rate=10G..1G:4")
+    names = [s.name for s in fail_each(campus().topology, "link")]
+    assert "fail leaf1-spine1" in names
+    assert not any("h1" in name for name in names)
+
+
+def test_generated_fat_tree() -> None:
+    topology = resolve_topology("fattree:8")
+    assert (len(topology.switches), len(topology.servers), len(topology.hosts)) == (80, 32, 96)
+    assert len(topology.links) == 3 * 128
+    assert fat_tree(4) == fat_tree(4)
+    with pytest.raises(InputError, match="even number"):
+        resolve_topology("fattree:5")
+
+
+def test_topohub_names() -> None:
+    pytest.importorskip("topohub")
+    topology = resolve_topology("topohub:sndlib/germany50")
+    assert (len(topology.switches), len(topology.servers), len(topology.hosts)) == (50, 13, 50)
+    with pytest.raises(InputError, match="no such topology"):
+        resolve_topology("topohub:sndlib/nowhere")
+
+
+def test_command_prints_json_and_plots(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "out.svg"
+    result = CliRunner().invoke(
+        app,
+        ["whatif", str(GRAPH), "-t", "leaf-spine", "--fail", "node:spine1", "--json"]
+        + ["--plot", str(plot)],
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [s["scenario"] for s in found["scenarios"]] == ["now", "fail spine1"]
+    assert all(s["slo_met"] for s in found["scenarios"])
+    assert all(Path(name).stat().st_size > 1000 for name in found["plots"])
+
+
+def test_ctrl_c_keeps_finished_results() -> None:
+    script = f"""
+import os, signal, threading
+from orchestrator.graph import load_graph, load_topology
+from orchestrator.placement.scenarios import Case, sweep
+from orchestrator.placement.whatif import Settings, run_local
+if __name__ == "__main__":
+    case = Case((load_graph({str(GRAPH)!r}).graph,), None, load_topology("leaf-spine"))
+    seen = []
+    def progress(outcome):
+        seen.append(outcome)
+        if len(seen) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+    done = run_local(case, sweep("rate=1M..4G:400"), Settings(), processes=2, progress=progress)
+    assert 4 <= len(done) < 401, len(done)
+    print("kept", len(done))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "kept" in result.stdout, result.stderr
+
+
+def test_dask_survives_a_killed_worker() -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+    ) as cluster:
+        victim = next(iter(cluster.workers.values())).pid
+        killed: list[int] = []
+
+        def progress(_: object) -> None:
+            if not killed:
+                killed.append(victim)
+                os.kill(victim, signal.SIGKILL)
+
+        scenarios = sweep("rate=100M..2G:12")
+        started = time.monotonic()
+        done = run_dask(
+            campus(), scenarios, Settings(), cluster.scheduler_address, progress=progress
+        )
+        assert killed
+        assert [o.scenario for o in done] == ["now", *(s.name for s in scenarios)]
+        assert time.monotonic() - started < 120
+    local = run_local(campus(), scenarios[:2], Settings(), processes=1)
+    assert [o.cores for o in local] == [o.cores for o in done[:3]]

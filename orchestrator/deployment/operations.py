@@ -10,6 +10,7 @@ from orchestrator.deployment.apply import Applied, Progress, apply_bundle, remov
 from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.overlap import check_overlap
 from orchestrator.errors import DeploymentError, OrchestratorError, unknown
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
@@ -61,6 +62,7 @@ def deploy_graph(
     )
     synthesis = time.monotonic() - started
     bundle = compiled.bundle
+    check_overlap(bundle, {name: d.bundle for name, d in deployed.items()})
     manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
     with held_interrupts() as check:
 

@@ -149,19 +149,29 @@ class Fuzzer:
             extra = 0.05 if packets <= 0 else 0.0
             got = hidden(target, self.bmv2.exchange(port, frames, count, extra))
             if not same(expected, got):
-                self.narrow(target, updates, port, frames)
+                self.narrow(target, updates, port, frames, (expected, got))
                 return
         if switch.counters.faults:
             raise AssertionError(f"{target.name}: {switch.counters.last_fault}")
 
     def narrow(
-        self, target: Target, updates: list[p4r.Update], port: int, frames: Sequence[bytes]
+        self,
+        target: Target,
+        updates: list[p4r.Update],
+        port: int,
+        frames: Sequence[bytes],
+        first: tuple[Outputs, Outputs],
     ) -> None:
         """Find the packet of a batch that differs, and minimise it."""
         found = self.batch_differs(target, updates, port, frames)
         if found is None:
             # Not from a fresh start: what packets before it left behind, or one lost on the way.
             self.unrepeated += 1
+            lost = sum(map(len, first[0].values())) - sum(map(len, first[1].values()))
+            self.log(
+                f"{target.name}: a batch differed once and not from a fresh start "
+                f"({lost} frames fewer than expected): state of earlier packets, or frames lost"
+            )
             return
         for frame in frames:
             if self.batch_differs(target, updates, port, [frame]) is not None:

@@ -193,7 +193,7 @@ def asked(flow: str, goal: str) -> tuple[bool, str, str]:
         ("telnet", "edge_ids", False, "edge_acl (campus_edge) says acl.deny"),
         ("telnet", "edge_acl", True, "says acl.deny"),
         ("udp", "edge_ids", False, "steer.ipv4: default of edge_ids"),
-        ("web over IPv6", "edge_nat", False, "edge_nat"),
+        ("web over IPv6", "edge_nat", True, "entered by port inside"),
         ("unsolicited from outside", "h1", False, "edge_nat drops it"),
     ],
 )

@@ -1,7 +1,7 @@
 """Lemur's canonical chains (CoNEXT'20): the published optimum, with the fewest cores that allow it.
 
-Derivation of the fewest: at 1,500 bytes and 1.7 GHz a core carries AESCBC at 460.9 Mbit/s and AESCBCde at
-323.8 Mbit/s, so the minimum rates 1.1 and 0.3 Gbit/s take 2.387 and 0.926 cores, and all throughput
+Derivation of the fewest: at 1,500 bytes and 1.7 GHz a core carries AESCBC at 460.9 Mbit/s and AESCBCde
+at 323.8 Mbit/s, so the minimum rates 1.1 and 0.3 Gbit/s take 2.387 and 0.926 cores, and all throughput
 above the minimum may go through the shapers, which cost at most 0.2 of a core. 2.387 + 0.926 > 3,
 so no fewer than 4 cores do, and 4 do when NFs share cores. Lemur gives each server subgroup cores of
 its own: then 3 + 1 + 1 + 1 = 6. (The published placement uses 14: it does not minimise cores.)

@@ -118,8 +118,7 @@ def test_command_prints_json_and_plots(tmp_path: Path) -> None:
     plot = tmp_path / "out.svg"
     result = CliRunner().invoke(
         app,
-        ["whatif", str(GRAPH), "-t", "leaf-spine", "--fail", "node:spine1", "--json"]
-        + ["--plot", str(plot)],
+        ["whatif", str(GRAPH), "--fail", "node:spine1", "--json", "--plot", str(plot)],
     )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

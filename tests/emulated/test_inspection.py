@@ -1,0 +1,293 @@
+"""Looking into a live network by the command line, on the softswitch and on BMv2.
+
+Oracles: packets that hosts really exchanged, tshark, Prometheus's parser, a bundle that never ran, and
+a controller that stays primary. Blind spot: a switch that lies about its entries.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from finsy.proto import p4r
+from live import (
+    CAMPUS_EDGE,
+    NEEDS_EMULATION,
+    SWITCHES,
+    Live,
+    command,
+    network,
+    orchestrator,
+    orchestrator_json,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from orchestrator.deployment.journal import state_directory
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.observation.shell import REQUIREMENT
+
+pytestmark = NEEDS_EMULATION
+
+NEEDS_TSHARK = pytest.mark.skipif(not shutil.which("tshark"), reason="tshark: not installed")
+SHELL = state_directory() / "p4runtime-shell"
+"""The user's own, seen before the tests have folders of their own."""
+
+
+@pytest.fixture(scope="module", params=SWITCHES)
+def live(request: pytest.FixtureRequest) -> Iterator[Live]:
+    with network("leaf-spine", request.param, "insp") as running:
+        graph = json.loads(CAMPUS_EDGE.read_text())
+        graph["verification"]["sampling_rate"] = 0.2
+        folder = running.folder / "campus"
+        shutil.copytree(CAMPUS_EDGE.parent, folder)
+        (folder / "graph.json").write_text(json.dumps(graph))
+        orchestrator("deploy", str(folder / "graph.json"), "--network", "insp")
+        running.comes_to_ping("h1", "198.51.100.13")
+        yield running
+
+
+def manifest_keys(live: Live) -> list[str]:
+    found = LiveNetwork(live.state).journal.deployed()["campus_edge"].manifest
+    assert found is not None
+    return [str(found.key0), str(found.key1)]
+
+
+def test_tables_show_what_a_ping_hit_and_where_the_rule_is(live: Live) -> None:
+    assert live.pings("h1", "198.51.100.13", 3)
+    hit = live.tables("leaf1", "--nf", "edge_router", "--hit")
+    if not hit:  # routed behind the server, on the other leaf
+        hit = live.tables("leaf2", "--nf", "edge_router", "--hit")
+    rules = [row["rule"] for row in hit if row["table"] == "route.ipv4"]
+    assert rules == ["routes.txt:2"]
+    assert all(row["packets"] >= 3 for row in hit)
+    telnet = live.tables(
+        "leaf1", "acl.ipv4", "--match", "dst_port=23", "--match", "protocol=tcp", "--unhit"
+    )
+    lines = (CAMPUS_EDGE.parent / "access.json").read_text().splitlines()
+    named = [row for row in telnet if row["keys"].get("dst_port") == "23"]
+    assert named
+    for row in named:
+        name, _, line = row["rule"].partition(":")
+        assert (name, json.loads(lines[int(line) - 1].rstrip(","))["dst_port"]) == (
+            "access.json",
+            23,
+        )
+
+
+def test_csv_watch_and_coverage(live: Live) -> None:
+    rows = orchestrator("tables", "leaf1", "port.ports", "--csv").stdout.splitlines()
+    assert rows[0].startswith("switch,table,segment,match,action")
+    assert len(rows) == 6
+    watching = subprocess.Popen(
+        command("tables", "leaf1", "classify.ipv4", "--watch", "--count", "2", "--interval", "2")
+        + ["--json", "--network", "insp"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    first = json.loads(watching.stdout.readline())
+    assert all(row["rate"] is None for row in first["entries"])
+    assert live.pings("h1", "198.51.100.13", 4)
+    second = json.loads(watching.stdout.readline())
+    assert watching.wait(20) == 0
+    assert any(row["rate"] > 0 for row in second["entries"])
+    covered = orchestrator_json("tables", "all", "--coverage", "--network", "insp")
+    never = {(rule["nf"], rule["rule"]) for rule in covered["never_hit"]}
+    assert ("edge_router", "routes.txt:2") not in never
+    assert any(nf == "edge_acl" for nf, _ in never)
+
+
+def test_reading_does_not_push_a_controller_aside(live: Live) -> None:
+    with LiveNetwork(live.state).switch("leaf1") as primary:
+        live.tables("leaf1", "port.ports")
+        orchestrator("explain", "leaf1", "--from", "h1", "--to", "h3:80", "--network", "insp")
+        assert primary.is_primary
+        primary.pipeline_cookie()
+        failed = orchestrator(
+            "trace", "--from", "h1", "--to", "h3:80", "--network", "insp", expect=6
+        )
+        assert "primary" in failed.stderr
+        assert primary.is_primary
+
+
+def test_an_explanation_is_the_same_live_and_from_the_bundle(live: Live) -> None:
+    saved = live.folder / "campus.bundle"
+    orchestrator("compile", str(live.folder / "campus" / "graph.json"), "-o", str(saved))
+    for target in ("h3:80", "h3:23", "h4:53/udp", "h3/icmp", "h3:9999/6udp"):
+        words = ("explain", "--from", "h1", "--to", target)
+        running = orchestrator_json(*words, "--network", "insp")
+        offline = orchestrator_json(*words, "--bundle", str(saved))
+        assert running == offline, target
+        assert bool(running["delivered"]) is (target != "h3:23")
+
+
+def test_the_network_does_what_explain_predicts(live: Live) -> None:
+    for target in ("h3:80", "h3:23", "h4:53/udp", "h3/icmp", "h4:9999/6udp"):
+        traced = orchestrator_json("trace", "--from", "h1", "--to", target, "--network", "insp")
+        assert traced["agrees"], traced["disagreements"]
+        assert len(traced["reported"]) == len(traced["expected"]) >= 1
+        assert bool(traced["delivered"]) is (target != "h3:23")
+
+
+def test_a_deny_behind_our_back_is_a_difference_a_reason_and_a_way_not_taken(live: Live) -> None:
+    assert orchestrator_json("tables", "all", "--diff", "--network", "insp")["differences"] == []
+    with LiveNetwork(live.state).switch("leaf1") as client:
+        client.pipeline_cookie()
+        assert client.schema is not None
+        victim = next(
+            item
+            for item in client.entries("acl.ipv4")
+            if item.entry.origin == "edge_acl: default" and item.entry.action != "acl.deny"
+        )
+        turned = victim.entry._replace(action="acl.deny", params=())
+        client.write(client.schema.updates([turned], victim.graph, p4r.Update.MODIFY))
+        try:
+            failed = orchestrator(
+                "tables", "leaf1", "--diff", "--json", "--network", "insp", expect=1
+            )
+            found = json.loads(failed.stdout)["differences"]
+            assert [item["kind"] for item in found] == ["changed"]
+            assert found[0]["expected"]["origin"] == "edge_acl: default"
+            asked = ("explain", "--from", "h1", "--to", "h3:80", "--why-not", "edge_nat")
+            told = orchestrator_json(*asked, "--network", "insp")["why_not"]
+            assert not told["reached"]
+            assert "default of edge_acl" in told["why"]
+        finally:
+            back = client.schema.updates([victim.entry], victim.graph, p4r.Update.MODIFY)
+            client.write(back)
+    orchestrator("tables", "all", "--diff", "--network", "insp")
+
+
+@NEEDS_TSHARK
+def test_captures_are_nsh_to_tshark(live: Live) -> None:
+    nat = next(
+        worker.server
+        for worker in LiveNetwork(live.state).journal.deployed()["campus_edge"].bundle.workers
+        if "edge_nat" in worker.nfs
+    )
+    shown: dict[str, list[list[str]]] = {}
+    for place in (f"{nat}:edge_nat", "leaf1:h1"):
+        file = live.folder / "c.pcapng"
+        capturing = subprocess.Popen(
+            [*command("capture", place, "-o", str(file), "--count", "2", "--seconds", "30")]
+            + ["--network", "insp"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert capturing.stderr is not None
+        assert "capturing at" in capturing.stderr.readline()
+        live.comes_to_ping("h1", "198.51.100.13")
+        assert capturing.wait(20) == 0
+        fields = ("nsh.spi", "nsh.si", "ip.src", "icmp.type")
+        lines = subprocess.run(
+            ["tshark", "-r", str(file), "-T", "fields", *(x for f in fields for x in ("-e", f))],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        shown[place] = [line.split("\t") for line in lines]
+    before, behind = shown[f"{nat}:edge_nat"]
+    assert before[0] and behind[0]
+    assert int(behind[1]) == int(before[1]) - 1
+    assert (before[2], behind[2].rpartition(".")[0]) == ("10.0.1.11", "203.0.113")
+    assert [row[0] for row in shown["leaf1:h1"]] == ["", ""]
+    assert [row[3] for row in shown["leaf1:h1"]] == ["8", "0"]
+
+
+def test_metrics_and_top(live: Live) -> None:
+    serving = subprocess.Popen(
+        [*command("metrics", "--listen", "127.0.0.1:0"), "--network", "insp"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert serving.stderr is not None
+        address = serving.stderr.readline().split("http://")[1].split("/")[0]
+        with urlopen(f"http://{address}/metrics") as answer:
+            text = answer.read().decode()
+    finally:
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(20) == 130
+    samples = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.labels.get("switch", "leaf1") == "leaf1"
+    }
+    assert samples["orchestrator_switch_up"] == 1
+    assert samples["orchestrator_global_reconfiguration_delay_seconds"] > 0
+    top = orchestrator_json("top", "--count", "1", "--network", "insp")
+    assert {row["traffic"] for row in top["traffic"]} >= {"web", "return"}
+    assert all(not switch["problem"] for switch in top["switches"])
+    orchestrator("top", "--count", "1", "--network", "insp")
+    for key in manifest_keys(live):
+        assert key not in text
+
+
+def test_no_command_shows_the_sampling_keys(live: Live) -> None:
+    for words in (
+        ("tables", "leaf1", "--limit", "0"),
+        ("tables", "all", "--diff"),
+        ("explain", "--from", "h1", "--to", "h3:80", "-v"),
+    ):
+        shown = orchestrator(*words, "--network", "insp").stdout
+        for key in manifest_keys(live):
+            assert key not in shown
+            assert f"{int(key):08x}" not in shown
+
+
+@pytest.mark.skipif(
+    not (SHELL / ".ready").exists(),
+    reason=f"{REQUIREMENT}: its environment is not made (`orchestrator shell SWITCH` makes it)",
+)
+def test_the_shell_reads_and_cannot_write(live: Live) -> None:
+    here = state_directory() / "p4runtime-shell"
+    if not here.exists():
+        here.symlink_to(SHELL)
+    lines = (
+        'print("ENTRIES", sum(1 for _ in table_entry["ingress.port.ports"].read()))\n'
+        'te = table_entry["ingress.port.ports"](action="ingress.port.host_facing")\n'
+        'te.match["ingress_port"] = "77"\n'
+        'te.action["switch_id"] = "1"\n'
+        "te.insert()\n"
+    )
+    done = subprocess.run(
+        [*command("shell", "leaf1"), "--network", "insp"],
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"NO_COLOR": "1"},
+    )
+    assert "ENTRIES 5" in done.stdout, done.stdout + done.stderr
+    assert "Not primary" in done.stdout + done.stderr
+    assert len(live.tables("leaf1", "port.ports")) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("tables", "leaf9"), 5, "did you mean 'leaf"),
+        (("tables", "leaf1", "acl.ipv5"), 6, "did you mean 'acl.ipv"),
+        (("tables", "leaf1", "--match", "dts=1"), 2, "did you mean 'dst'"),
+        (("tables", "leaf1", "--sort", "hits"), 2, "known:"),
+        (("tables", "leaf1", "--address", "127.0.0.1:1x"), 2, "HOST:PORT"),
+        (("explain", "leaf1"), 2, "--packet TEXT"),
+        (("explain", "leaf1", "--from", "h9", "--to", "h3"), 2, "did you mean"),
+        (("capture", "leaf1:99", "-o", "/dev/null"), 2, "known:"),
+        (("capture", "server1:edge_nta", "-o", "/dev/null"), 2, "NF"),
+        (("metrics", "--listen", "x"), 2, "HOST:PORT"),
+    ],
+)
+def test_errors_say_what_would_be_valid(
+    live: Live, words: tuple[str, ...], code: int, told: str
+) -> None:
+    failed: Any = orchestrator(*words, "--network", "insp", expect=code)
+    assert told in failed.stderr

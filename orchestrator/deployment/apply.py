@@ -99,25 +99,26 @@ def remove_bundle(
         switches = {
             name: sessions.enter_context(network.switch(name)) for name in bundle.pipeline_of
         }
-        for name, driver in switches.items():
-            driver.pipeline_cookie()
-            program = bundle.switches.get(name)
-            if program is not None:
-                _delete(driver, program.activation, bundle.graph)
+        # A switch that has restarted has no pipeline, and so nothing to remove.
+        running = {n: d for n, d in switches.items() if d.pipeline_cookie() is not None}
+        for name, driver in running.items():
+            if (program := bundle.switches.get(name)) is not None:
+                _delete_present(driver, program.activation, bundle.graph)
 
         def remove(name: str) -> None:
-            driver = switches[name]
+            driver = running[name]
             if (program := bundle.switches.get(name)) is not None:
-                _delete(driver, program.entries, bundle.graph)
-                driver.write(flood_update(flood, _DELETE) for flood in program.floods)
+                _delete_present(driver, program.entries, bundle.graph)
+                _delete_replication(driver, [partial(flood_update, f) for f in program.floods])
             if manifest is not None:
-                _delete(driver, manifest_entries(manifest), bundle.graph)
+                _delete_present(driver, tuple(manifest_entries(manifest)), bundle.graph)
             if last:
-                _delete(driver, bundle.fabric[name].entries, OWNER)
-                driver.write([clone_session_update(SAMPLE_SESSION, CPU_PORT, _DELETE)])
+                _delete_present(driver, bundle.fabric[name].entries, OWNER)
+                session = partial(clone_session_update, SAMPLE_SESSION, CPU_PORT)
+                _delete_replication(driver, [session])
 
         with ThreadPoolExecutor(max_workers=16) as pool:
-            list(pool.map(remove, switches))
+            list(pool.map(remove, running))
     amiss: list[str] = []
     for worker in bundle.workers:
         try:
@@ -163,7 +164,14 @@ def _install(
     """Pipeline if another one runs, the fabric's entries if they are missing, then the graph's."""
     name = driver.name
     pipeline = artifact(*bundle.pipeline_of[name])
-    if driver.pipeline_cookie() != pipeline.cookie:
+    running = driver.pipeline_cookie()
+    if running != pipeline.cookie:
+        if not first:
+            lost = "no pipeline (has it restarted?)" if running is None else "another pipeline"
+            raise SwitchError(
+                f"{name}: runs {lost}; loading {pipeline.name} would wipe the entries of the graphs "
+                "that are deployed: undeploy them first"
+            )
         driver.set_pipeline(pipeline.p4info(), pipeline.device_config, pipeline.cookie)
     program = bundle.switches.get(name, SwitchProgram((), (), ()))
     count = 0
@@ -195,17 +203,12 @@ def _write(
             progress(driver.name, count)
 
     # Entries of a batch that failed may be installed or not: deleting tries them all.
-    undo.append(lambda: _delete_tolerantly(driver, entries, graph))
+    undo.append(lambda: _delete_present(driver, entries, graph))
     return driver.write(schema.updates(entries, graph, _INSERT), progress=report)
 
 
-def _delete(driver: SwitchDriver, entries: Iterable[TableEntry], graph: str) -> None:
-    assert driver.schema is not None
-    driver.write(driver.schema.updates(entries, graph, _DELETE))
-
-
-def _delete_tolerantly(driver: SwitchDriver, entries: Iterable[TableEntry], graph: str) -> None:
-    """Delete those of the entries that the switch has with this very origin."""
+def _delete_present(driver: SwitchDriver, entries: Iterable[TableEntry], graph: str) -> None:
+    """Delete those of the entries that the switch still has, and has from this graph."""
     assert driver.schema is not None
     mine = {(entry.table, frozenset(entry.keys)) for entry in entries}
     tables = {table for table, _ in mine}
@@ -215,26 +218,27 @@ def _delete_tolerantly(driver: SwitchDriver, entries: Iterable[TableEntry], grap
         for installed in driver.entries(table)
         if installed.graph == graph and (table, frozenset(installed.entry.keys)) in mine
     ]
-    _delete(driver, present, graph)
+    driver.write(driver.schema.updates(present, graph, _DELETE))
 
 
-def _replicate(
-    driver: SwitchDriver,
-    made: Sequence[Callable[[p4r.Update.Type.ValueType], p4r.Update]],
-    undo: list[Callable[[], None]],
-) -> None:
+_Replication = Sequence[Callable[[p4r.Update.Type.ValueType], p4r.Update]]
+
+
+def _replicate(driver: SwitchDriver, made: _Replication, undo: list[Callable[[], None]]) -> None:
     """Insert multicast groups or clone sessions."""
-
-    def take_back() -> None:
-        # Those of a batch that failed may be there or not. A switch that is gone altogether
-        # is told by the undoing of its entries.
-        for update in made:
-            with suppress(SwitchError):
-                driver.write([update(_DELETE)])
-
     if made:
-        undo.append(take_back)
+        undo.append(lambda: _delete_replication(driver, made))
         driver.write(update(_INSERT) for update in made)
+
+
+def _delete_replication(driver: SwitchDriver, made: _Replication) -> None:
+    """Delete multicast groups or clone sessions, those that are there.
+
+    A switch that is gone altogether is told by the deletion of its entries.
+    """
+    for update in made:
+        with suppress(SwitchError):
+            driver.write([update(_DELETE)])
 
 
 def _undo(undo: list[Callable[[], None]]) -> list[str]:

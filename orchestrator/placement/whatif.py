@@ -360,7 +360,7 @@ def run_dask(
             for s in scenarios
         ]
         try:
-            for outcome in _finished(distributed, futures):
+            for outcome in _finished(distributed, client, futures):
                 done.append(outcome)
                 if progress:
                     progress(outcome)
@@ -371,8 +371,8 @@ def run_dask(
     return _in_order(done, scenarios)
 
 
-def _finished(distributed: Any, futures: Sequence[Any]) -> Iterator[Outcome]:
-    for future in distributed.as_completed(futures):
+def _finished(distributed: Any, client: Any, futures: Sequence[Any]) -> Iterator[Outcome]:
+    for future in distributed.as_completed(futures, loop=client.loop):
         yield future.result()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.compiler.lowering import neighbor_entry
+from orchestrator.compiler.keys import neighbor_entry
 from orchestrator.model.entries import Exact, Lpm, SwitchProgram, TableEntry
 from orchestrator.placement.fabric import Fabric
 from orchestrator.wire.addresses import DEVICE_PREFIX_BITS, device_mac

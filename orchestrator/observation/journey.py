@@ -20,6 +20,7 @@ from orchestrator.observation.explain import Explainer, Sent, Visit, visit_json
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.ports import port_names
 from orchestrator.observation.snapshot import Snapshot
+from orchestrator.placement.fabric import Attachment
 from orchestrator.verification.manifest import Manifest
 from orchestrator.wire.addresses import device_mac
 from servernf.runtime.worker import Worker
@@ -142,11 +143,19 @@ class NetworkModel:
             self._explainers[switch] = Explainer(self.snapshots[switch], self.ports[switch])
         return self._explainers[switch]
 
+    def enter(self, host: str, frame: bytes) -> Visit:
+        """What a host's own switch does with its frame; servers see nothing of it."""
+        at = self._attachment(host)
+        return self.explainer(at.switch).explain(at.port, frame)
+
+    def _attachment(self, host: str) -> Attachment:
+        if host not in self.topology.hosts:
+            raise InputError(unknown("host", host, tuple(self.topology.hosts)))
+        return self._network.fabric.attachments[host]
+
     def send(self, host: str, frame: bytes) -> Journey:
         """Send a frame from a host and follow it to its ends."""
-        if host not in self._network.fabric.attachments:
-            raise InputError(unknown("host", host, tuple(self.topology.hosts)))
-        at = self._network.fabric.attachments[host]
+        at = self._attachment(host)
         moving: deque[tuple[int, str, int, bytes]] = deque([(0, at.switch, at.port, frame)])
         hops: list[Hop] = []
         while moving and len(hops) < _MOST_HOPS:

@@ -117,10 +117,10 @@ def trace_packet(
     """Predict, send, listen, compare. `make(n)` gives the packet with identification n."""
     live = LiveNetwork(state)
     deployed = live.journal.deployed()
-    seen = see_live(live)
-    graph = _graph_of(seen.model().send(sender, make(1)), deployed)
+    model = see_live(live).model()
+    graph = _graph_of(model.enter(sender, make(1)), deployed)
     frame = choose(make, deployed[graph])
-    predicted = seen.model().send(sender, frame)  # anew: the workers have seen nothing yet
+    predicted = model.send(sender, frame)
     expected = expected_points(predicted)
     label = label_of(frame)
     cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
@@ -212,14 +212,12 @@ def compare(
     return tuple(wrong), tuple(notes)
 
 
-def _graph_of(journey: Journey, deployed: dict[str, Deployed]) -> str:
-    for hop in journey.hops:
-        if isinstance(hop.stop, Visit):
-            for step in hop.stop.steps:
-                if step.graph in deployed:
-                    return step.graph
+def _graph_of(visit: Visit, deployed: dict[str, Deployed]) -> str:
+    for step in visit.steps:
+        if step.graph in deployed:
+            return step.graph
     raise InputError(
-        f"no deployed graph takes this packet ({journey.verdict}); deployed: "
+        f"no deployed graph takes this packet ({visit.verdict}); deployed: "
         f"{', '.join(deployed) or 'none'}"
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.compiler.cuts import Functions
@@ -105,23 +105,32 @@ def problem_of(
     everywhere: bool = False,
     rules: Rules | None = None,
     marginal: bool = False,
+    nearest: int | None = None,
 ) -> Problem:
     """The problem of placing cut graphs together.
 
     `everywhere`: switch units may stand on any switch, not only on those of ingress, egress and
     servers. `marginal`: chains must get their `min_rate` and may get their `rate` (else they must get
-    all of it).
+    all of it). `nearest`: only so many servers, the nearest to the graph's hosts that have free
+    cores (ties by name).
     """
-    return _Builder(fabric, network, everywhere, rules or Rules(), marginal).build(parts)
+    return _Builder(fabric, network, everywhere, rules or Rules(), marginal, nearest).build(parts)
 
 
 class _Builder:
     def __init__(
-        self, fabric: Fabric, network: Network, everywhere: bool, rules: Rules, marginal: bool
+        self,
+        fabric: Fabric,
+        network: Network,
+        everywhere: bool,
+        rules: Rules,
+        marginal: bool,
+        nearest: int | None,
     ) -> None:
         self.fabric, self.network, self.everywhere = fabric, network, everywhere
         self.rules, self.marginal = rules, marginal
         self.topology = fabric.topology
+        self.nearest = nearest
         self.chains: dict[str, Chain] = {}
         self.tasks: dict[str, Task] = {}
         self.pools: dict[str, Pool] = {}
@@ -240,7 +249,7 @@ class _Builder:
                 for w in wants
                 if unit.id in w.units
             }
-            servers = tuple(self.topology.servers)
+            servers = self._servers(part)
             self.tasks[name] = Task(name, servers, pool, {}, cycles, label=unit.nf)
             return
         need = {f"{b}.{t}": n for (b, t), n in footprint(unit).items() if n}
@@ -256,15 +265,35 @@ class _Builder:
         """Where a switch unit may stand: ingress, servers' switches, egress; or everywhere."""
         if self.everywhere:
             return tuple(self.topology.switches)
-        near = [self.fabric.access(s) for s in self._servers()] if part.cuts.groups else []
+        near = [self.fabric.access(s) for s in self._servers(part)] if part.cuts.groups else []
         egress = {w.traffic.egress for w in wants if unit.id in w.units}
         hosts = [s for e in sorted(egress) for s in self._host_switches(part.graph, e)]
         own = [unit.ingress] if unit.ingress else []
         found = tuple(dict.fromkeys([*own, *near, *hosts]))
         return found or tuple(self.topology.switches)
 
-    def _servers(self) -> Iterable[str]:
-        return (s for s in self.topology.servers if s in self.fabric.attachments)
+    def _servers(self, part: Part) -> tuple[str, ...]:
+        """Servers that a graph's NFs may run on: all that are linked, or the nearest."""
+        linked = tuple(s for s in self.topology.servers if s in self.fabric.attachments)
+        if self.nearest is None or len(linked) <= self.nearest:
+            return linked
+        held = Counter(core.server for core in self.network.used.cores)
+        ends = {self.fabric.access(h) for e in part.graph.endpoints.values() for h in e.hosts}
+
+        def far(server: str) -> tuple[int, str]:
+            ways = [
+                len(self.fabric.path(end, server, 0))
+                for end in ends
+                if self.fabric.connected(end, server)
+            ]
+            return (sum(ways), server)
+
+        free = [
+            s
+            for s in linked
+            if held[s] < self.topology.servers[s].cores - self.topology.servers[s].reserved_cores
+        ]
+        return tuple(sorted(free, key=far)[: self.nearest]) or linked
 
     def _rules(
         self, parts: Sequence[Part]

@@ -441,7 +441,12 @@ def _generate(
             rows[row].SetCoefficient(variable, share)
 
     for chain in scale.chains:
-        for _, column in scale.price(chain, {}, scale.vectors({})):
+        priced = scale.price(chain, {}, scale.vectors({}))
+        if not priced:
+            raise InfeasibleError(
+                f"{scale.problem.name}: chain {chain} fits nowhere, even on the empty network"
+            )
+        for _, column in priced:
             spread = (
                 replace(column, server=scale.rng.choice(scale.servers)) if column.server else column
             )

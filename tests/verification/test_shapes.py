@@ -79,6 +79,7 @@ FIREWALL: dict[str, Any] = {
         ],
     },
 }
+MONITOR: dict[str, Any] = {"type": "flow_monitor", "workers": {"min": 2}}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "router_before_acl": [ROUTER, ACL],
     "acl_five_times": [ACL, ACL, ACL, ACL, ACL],
@@ -92,6 +93,8 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "only_stateful_firewall": [{**FIREWALL, "workers": {"min": 3}}],
     "stateful_firewall_napt": [FIREWALL, NAPT],
     "stateful_firewall_between": [ACL, FIREWALL, ROUTER],
+    "only_flow_monitor": [MONITOR],
+    "flow_monitor_between": [ACL, MONITOR, NAPT],
     "router_napt": [ROUTER, NAPT, ACL],
 }
 

@@ -29,7 +29,8 @@ from networks import (
     topology,
 )
 
-from orchestrator.compiler.lowering import footprint_of, match_keys
+from orchestrator.compiler.keys import match_keys
+from orchestrator.compiler.lowering import footprint_of
 from orchestrator.model.entries import Between, Exact, Lpm, TableEntry, Ternary
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match, PortRange, Prefix

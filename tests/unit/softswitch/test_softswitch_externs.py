@@ -364,9 +364,19 @@ def test_round_robin_hashes_have_a_state_of_their_own() -> None:
     assert [consistent(b"a"), consistent(b"b"), consistent(b"a")] == [0, 1, 0]
 
 
-def test_a_priority_without_a_queue_is_dropped(switch: SoftSwitch) -> None:
-    text = str(SoftSwitch(queues=8).build(program("externs")).generated.source)
-    assert ">= 8" not in text  # the program does not write priorities
+def test_a_priority_without_a_queue_is_dropped() -> None:
+    raw = program("externs")
+    priority = {"type": "field", "value": ["standard_metadata", "priority"]}
+    for action in raw["actions"]:
+        if action["name"] == "ig.tag":
+            value = {"type": "hexstr", "value": "0x03"}
+            action["primitives"].append({"op": "assign", "parameters": [priority, value]})
+    for queues, out in ((1, 0), (3, 0), (4, 1)):
+        switch = SoftSwitch(queues=queues)
+        switch.load(raw, INFO)
+        switch.write([NAMES.entry("ig.aging", {"hdr.op.a": 1}, "ig.tag", (9,))])
+        assert len(switch.process(1, frame(11, 1))) == out
+        assert len(switch.process(1, frame(11, 2))) == 1
 
 
 def test_push_front_is_traced(switch: SoftSwitch) -> None:

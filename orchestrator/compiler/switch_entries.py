@@ -1,0 +1,455 @@
+"""Table entries and multicast groups of a switch, from its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.compiler.keys import HASH_BITS, hash_prefixes, match_keys, neighbor_entry
+from orchestrator.compiler.layout import EXIT_PREFIX, Layout, Step, main_way
+from orchestrator.compiler.wiring import Wiring
+from orchestrator.errors import CompileError
+from orchestrator.model.elements import DROP, FilterProgram, RewriteProgram, RouteProgram
+from orchestrator.model.entries import (
+    FIRST_REMOTE_COPY,
+    Between,
+    Exact,
+    FloodGroup,
+    Key,
+    Lpm,
+    SwitchProgram,
+    TableEntry,
+    Ternary,
+)
+from orchestrator.model.plan import Core
+from orchestrator.model.topology import Host
+from orchestrator.model.versions import versions_of
+from orchestrator.targets.pipeline import VERSION_TABLE
+from orchestrator.wire.addresses import GATEWAY_MAC, device_mac, mac_text
+
+_BASE_PRIORITY = 1
+_FLOOD_BITS = 6
+_SEGMENT_BITS = 12
+
+
+class SwitchEntries:
+    """Makes the programs of a graph's switches; traffic classes are numbered through all of them."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+        self.classes = 0
+
+    def _segment(self, step: Step) -> int:
+        """The 24-bit segment id: graph, epoch, number."""
+        if step.segment >= 1 << _SEGMENT_BITS:
+            raise CompileError(f"{self.wiring.graph.name}: more than 4,095 segments on one switch")
+        return self.wiring.graph_id << 14 | self.wiring.epoch << _SEGMENT_BITS | step.segment
+
+    def program(self, switch: str, layout: Layout) -> SwitchProgram:
+        entries: list[TableEntry] = []
+        floods: list[FloodGroup] = []
+        for name in layout.entered:
+            spi, si = self.wiring.paths[switch, name]
+            entries.append(
+                TableEntry(
+                    "flowtag_arrival.paths",
+                    (("spi", Exact(spi)), ("si", Exact(si))),
+                    "flowtag_arrival.enter",
+                    (("segment", self._segment(layout.steps[name])),),
+                    0,
+                    f"path: {name}",
+                )
+            )
+        for step in layout.steps.values():
+            if step.is_exit:
+                entries.extend(self._exit(switch, layout, step))
+            elif step.delivers:
+                entries.extend(self._delivery(switch, step, floods))
+            else:
+                entries.extend(self._element(layout, step))
+        entries.extend(self._owned_addresses(switch))
+        return SwitchProgram(tuple(entries), tuple(self._activation(switch, layout)), tuple(floods))
+
+    def _activation(self, switch: str, layout: Layout) -> Iterator[TableEntry]:
+        """Which frames of a host-facing port enter the graph."""
+        for entry in self.wiring.cuts.entries:
+            if entry.switch != switch:
+                continue
+            here = entry.target in layout.steps
+            first = layout.steps[entry.target if here else EXIT_PREFIX + entry.target]
+            params = (("segment", self._segment(first)), ("graph", self.wiring.graph_id))
+            ports = [
+                self.wiring.fabric.attachments[host].port
+                for host in self.wiring.graph.endpoints[entry.endpoint].hosts
+                if self.wiring.fabric.attachments[host].switch == switch
+            ]
+            wanted = [t for t in self.wiring.graph.traffic if t.ingress == entry.endpoint]
+            for rank, traffic in enumerate(wanted):
+                for version in sorted(versions_of(traffic.match)):
+                    for port in ports:
+                        yield TableEntry(
+                            f"classify.{VERSION_TABLE[version]}",
+                            (("ingress_port", Exact(port)), *match_keys(traffic.match, version)),
+                            "classify.enter",
+                            params,
+                            len(wanted) - rank + _BASE_PRIORITY,
+                            f"traffic {traffic.name}",
+                        )
+
+    def _go(self, layout: Layout, step: Step, output: str) -> int | None:
+        """Segment behind an output; None when nothing is connected there."""
+        following = step.next.get(output)
+        return None if following is None else self._segment(layout.steps[following])
+
+    def _element(self, layout: Layout, step: Step) -> Iterator[TableEntry]:
+        assert step.unit is not None
+        assert step.unit.element is not None
+        assert step.slot is not None
+        unit, program = step.unit, step.unit.element.program
+        segment = ("segment", Exact(self._segment(step)))
+        instance = step.slot.instance
+        if isinstance(program, FilterProgram):
+            yield from self._filter(layout, step, program, segment, instance)
+        elif isinstance(program, RewriteProgram):
+            for version, old, new in program.pairs:
+                if version in unit.versions:
+                    yield TableEntry(
+                        f"{instance}.{program.field}_ipv{version}",
+                        (segment, (program.field, Exact(old))),
+                        f"{instance}.set_{program.field}_ipv{version}",
+                        (("address", new),),
+                        0,
+                        f"{unit.nf}: pair",
+                    )
+        elif isinstance(program, RouteProgram):
+            yield from self._routes(layout, step, program, segment, instance)
+
+    def _filter(
+        self,
+        layout: Layout,
+        step: Step,
+        program: FilterProgram,
+        segment: tuple[str, Key],
+        instance: str,
+    ) -> Iterator[TableEntry]:
+        assert step.unit is not None
+        unit = step.unit
+        stay = main_way(step)
+
+        def action(output: str) -> tuple[str, tuple[tuple[str, int], ...]]:
+            following = None if output == DROP else step.next.get(output)
+            if following is None:
+                return f"{instance}.deny", ()
+            if following == stay and layout.steps[following].segment == step.segment:
+                return f"{instance}.permit", ()
+            return f"{instance}.go_to", (("segment", self._segment(layout.steps[following])),)
+
+        actions = {output: action(output) for output in (*unit.element.outputs, DROP)}  # type: ignore[union-attr]
+        count = len(program.rules)
+        for rank, rule in enumerate(program.rules):
+            name, params = actions[rule.output]
+            for version in sorted(versions_of(rule.match) & unit.versions):
+                yield TableEntry(
+                    f"{instance}.{VERSION_TABLE[version]}",
+                    (segment, *match_keys(rule.match, version)),
+                    name,
+                    params,
+                    count - rank + _BASE_PRIORITY,
+                    f"{unit.nf}: {rule.rule}",
+                )
+        name, params = actions[program.default]
+        for version in sorted(unit.versions):
+            yield TableEntry(
+                f"{instance}.{VERSION_TABLE[version]}",
+                (segment,),
+                name,
+                params,
+                _BASE_PRIORITY,
+                f"{unit.nf}: default",
+            )
+
+    def _routes(
+        self,
+        layout: Layout,
+        step: Step,
+        program: RouteProgram,
+        segment: tuple[str, Key],
+        instance: str,
+    ) -> Iterator[TableEntry]:
+        assert step.unit is not None
+        unit = step.unit
+        yield TableEntry(
+            f"{instance}.segments_routed", (segment,), f"{instance}.route_here", (), 0, unit.nf
+        )
+        for route in program.routes:
+            prefix = route.prefix
+            if prefix.version not in unit.versions:
+                continue
+            go = None if route.output == DROP else self._go(layout, step, route.output)
+            keys: tuple[tuple[str, Key], ...] = (segment,)
+            if prefix.length:
+                keys = (segment, ("dst", Lpm(prefix.value, prefix.length)))
+            params: tuple[tuple[str, int], ...]
+            if go is None:
+                action, params = "unreachable", ()
+            elif route.next_hop is None:
+                action, params = "connected", (("segment", go),)
+            else:
+                host = self.wiring.hosts.get(route.next_hop)
+                if host is None:  # nobody's address; `graph check` warns
+                    action, params = "unreachable", ()
+                else:
+                    action = "next_hop"
+                    params = (("mac", host.mac), ("gateway_mac", GATEWAY_MAC), ("segment", go))
+            yield TableEntry(
+                f"{instance}.{VERSION_TABLE[prefix.version]}",
+                keys,
+                f"{instance}.{action}",
+                params,
+                0,
+                f"{unit.nf}: {route.rule}",
+            )
+
+    def _exit(self, switch: str, layout: Layout, step: Step) -> Iterator[TableEntry]:
+        """Dispatch to the device of another unit: a switch, or the core that owns the class."""
+        segment = ("segment", Exact(self._segment(step)))
+        target = step.target
+        device = self.wiring.device(target)
+        spi, si = self.wiring.paths[device, target]
+        tree = self._tree(step, layout)
+        if target not in self.wiring.group_of:
+            mac = device_mac(self.wiring.fabric.device_id(device), tree=tree)
+            yield self._to_device((segment,), mac, spi, si, "dispatch.next", f"to {target}")
+            return
+        cores = self.wiring.plan.cores_of[self.wiring.group_of[target]]
+        yield from self._spread(segment, target, cores, tree, spi, si)
+
+    def _tree(self, step: Step, layout: Layout) -> int:
+        """The tree chosen for one of the arcs that this exit stands for."""
+        for before in layout.steps.values():
+            if step.name in before.next.values() and before.unit is not None:
+                found = self.wiring.tree_of.get((before.unit.id, step.target))
+                if found is not None:
+                    return found
+        return self.wiring.tree_of.get((f"@{layout.switch}", step.target), 0)
+
+    def _to_device(
+        self,
+        keys: tuple[tuple[str, Key], ...],
+        mac: int,
+        spi: int,
+        si: int,
+        table: str,
+        origin: str,
+        priority: int = 0,
+    ) -> TableEntry:
+        self.classes += 1
+        return TableEntry(
+            table,
+            keys,
+            "dispatch.to_device",
+            (("mac", mac), ("spi", spi), ("si", si), ("traffic_class", self.classes)),
+            priority,
+            origin,
+        )
+
+    def _spread(
+        self,
+        segment: tuple[str, Key],
+        target: str,
+        cores: tuple[Core, ...],
+        tree: int,
+        spi: int,
+        si: int,
+    ) -> Iterator[TableEntry]:
+        group = self.wiring.cuts.groups[self.wiring.group_of[target]]
+        from_outside = self.wiring.units[target].port == "outside"
+        by_source = (group.spread == "inside_address") != from_outside
+        pool = self._partitioned(target)
+        if group.spread == "pair":
+            action = "dispatch.by_pair"
+        elif pool is not None:
+            action = "dispatch.by_owner"
+        else:
+            action = "dispatch.by_source" if by_source else "dispatch.by_destination"
+        yield TableEntry("dispatch.spread", (segment,), action, (), 0, f"to {target}")
+        macs = [
+            device_mac(self.wiring.fabric.device_id(core.server), core=core.index + 1, tree=tree)
+            for core in cores
+        ]
+        shares = self.wiring.functions[pool].shares(len(cores)) if pool is not None else None
+        for mac, share in zip(macs, shares or (), strict=False):
+            for address in share.addresses:
+                keys: tuple[tuple[str, Key], ...] = (segment, ("address", Exact(address)))
+                if (share.low, share.high) != (0, 65535):
+                    ports = ("port", Between(share.low, share.high))
+                    keys = (*keys, ("has_port", Ternary(1, 1)), ports)
+                origin = f"{pool}: owner of {mac_text(mac)}"
+                yield self._to_device(keys, mac, spi, si, "dispatch.owner", origin, 1)
+        bounds = [i * (1 << HASH_BITS) // len(macs) for i in range(len(macs) + 1)]
+        for i, mac in enumerate(macs):
+            for value, length in hash_prefixes(bounds[i], bounds[i + 1]):
+                keys = (segment,) if not length else (segment, ("hash", Lpm(value, length)))
+                origin = f"to {target}: core {cores[i].server}.{cores[i].index}"
+                yield self._to_device(keys, mac, spi, si, "dispatch.next", origin)
+
+    def _partitioned(self, start: str) -> str | None:
+        """The first NF ahead in this group whose pool address the packets still show."""
+        todo, seen = [start], set[str]()
+        while todo:
+            name = todo.pop(0)
+            if name in seen or name not in self.wiring.group_of:
+                continue
+            seen.add(name)
+            unit = self.wiring.units[name]
+            key = self.wiring.functions[unit.nf].state_key
+            if key is not None and unit.port in key.partitioned:
+                return unit.nf
+            todo.extend(arc.target for arc in self.wiring.cuts.successors(name))
+        return None
+
+    def _delivery(self, switch: str, step: Step, floods: list[FloodGroup]) -> Iterator[TableEntry]:
+        assert step.unit is not None
+        unit = step.unit
+        segment = ("segment", Exact(self._segment(step)))
+        endpoint = self.wiring.graph.endpoints[unit.endpoint]
+        local: list[int] = []
+        for name in endpoint.hosts:
+            host = self.wiring.topology.hosts[name]
+            at = self.wiring.fabric.attachments[name]
+            origin = f"host {name}"
+            if at.switch == switch:
+                local.append(at.port)
+                where: tuple[tuple[str, int], ...] = (("port", at.port),)
+                plain, rewritten = "to_port", "host_at_port"
+            elif ">" in unit.id:
+                continue
+            else:
+                where = self._remote_delivery(unit.endpoint, at.switch)
+                plain, rewritten = "to_switch", "host_at_switch"
+            yield TableEntry(
+                "deliver.mac",
+                (segment, ("dst", Exact(host.mac))),
+                f"deliver.{plain}",
+                where,
+                0,
+                origin,
+            )
+            macs = (("host_mac", host.mac), ("gateway_mac", GATEWAY_MAC))
+            yield from self._host_addresses(host, segment, rewritten, (*macs, *where))
+        yield TableEntry(
+            "deliver.mac",
+            (segment, ("dst", Exact(GATEWAY_MAC))),
+            "deliver.resolve",
+            (),
+            0,
+            "gateway",
+        )
+        yield from self._flood(switch, step, tuple(local), floods)
+
+    def _flood(
+        self, switch: str, step: Step, local: tuple[int, ...], floods: list[FloodGroup]
+    ) -> Iterator[TableEntry]:
+        """Broadcast: a copy to each host here and, unless this is one, to each remote delivery."""
+        assert step.unit is not None
+        endpoint = step.unit.endpoint
+        origin = f"broadcast to {endpoint}"
+        others = (
+            () if ">" in step.unit.id else tuple(dict.fromkeys(self.wiring.host_switches(endpoint)))
+        )
+        remote = [name for name in others if name != switch]
+        ways = tuple(self._way(switch, name) for name in remote)
+        group = self._flood_group(switch, local, ways, endpoint, floods)
+        for copy, name in enumerate(remote, start=FIRST_REMOTE_COPY):
+            yield TableEntry(
+                "flood.copies",
+                (("group", Exact(group)), ("replica", Exact(copy))),
+                "flood.to_switch",
+                self._remote_delivery(endpoint, name),
+                0,
+                origin,
+            )
+        yield TableEntry(
+            "deliver.floods",
+            (("segment", Exact(self._segment(step))),),
+            "deliver.flood",
+            (("group", group),),
+            0,
+            origin,
+        )
+
+    def _way(self, switch: str, target: str) -> int:
+        """The port towards another switch, on tree 0."""
+        return self.wiring.fabric.neighbors[switch][
+            self.wiring.fabric.next_switch(switch, target, 0)
+        ][0]
+
+    def _remote_delivery(self, endpoint: str, switch: str) -> tuple[tuple[str, int], ...]:
+        """Parameters that send a frame on to the delivery at the hosts' own switch."""
+        spi, si = self.wiring.paths[switch, f"deliver.{endpoint}>{switch}"]
+        return (("mac", device_mac(self.wiring.fabric.device_id(switch))), ("spi", spi), ("si", si))
+
+    def _flood_group(
+        self,
+        switch: str,
+        ports: tuple[int, ...],
+        remote: tuple[int, ...],
+        endpoint: str,
+        floods: list[FloodGroup],
+    ) -> int:
+        """A new multicast group of the switch."""
+        number = len(floods) + 1
+        if number >= 1 << _FLOOD_BITS:
+            raise CompileError(
+                f"{self.wiring.graph.name}: {switch} would need more than {len(floods)} multicast groups"
+            )
+        group = self.wiring.graph_id << _FLOOD_BITS | number
+        floods.append(FloodGroup(group, ports, f"endpoint {endpoint}", remote))
+        return group
+
+    def _host_addresses(
+        self,
+        host: Host,
+        segment: tuple[str, Key],
+        action: str,
+        params: tuple[tuple[str, int], ...],
+    ) -> Iterator[TableEntry]:
+        for address in host.addresses:
+            yield TableEntry(
+                f"deliver.ipv{address.version}",
+                (segment, ("dst", Exact(int(address.ip)))),
+                f"deliver.{action}",
+                params,
+                0,
+                f"host {host.name}",
+            )
+
+    def _owned_addresses(self, switch: str) -> Iterator[TableEntry]:
+        """ARP and ND answers for NF addresses, at the ports from which they can be asked for."""
+        for endpoint in self.wiring.graph.endpoints.values():
+            entered = self._entered_ports(endpoint.name)
+            for name in endpoint.hosts:
+                at = self.wiring.fabric.attachments[name]
+                if at.switch != switch:
+                    continue
+                own = {(a.version, int(a)) for a in self.wiring.topology.hosts[name].gateways}
+                for nf, function in self.wiring.functions.items():
+                    for port, version, address in function.owned_addresses():
+                        if (nf, port) in entered and (version, address) not in own:
+                            yield neighbor_entry(at.port, version, address, nf)
+
+    def _entered_ports(self, endpoint: str) -> set[tuple[str, str]]:
+        """(NF, port) pairs that packets from an endpoint may enter."""
+        after = {(e.source.node, e.source.port): e.target for e in self.wiring.graph.edges}
+        todo = [after[endpoint, ""]] if (endpoint, "") in after else []
+        seen: set[tuple[str, str]] = set()
+        while todo:
+            at = todo.pop()
+            if not at.port or (at.node, at.port) in seen:
+                continue
+            seen.add((at.node, at.port))
+            todo.extend(
+                after[at.node, out]
+                for out in self.wiring.functions[at.node].ports
+                if (at.node, out) in after and out != at.port
+            )
+        return seen

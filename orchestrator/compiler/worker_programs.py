@@ -1,0 +1,79 @@
+"""NF configs and service chains of the server workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from orchestrator.compiler.wiring import Wiring
+from orchestrator.model.entries import (
+    ChainHop,
+    ServerChain,
+    WorkerProgram,
+)
+from orchestrator.nfs.base import NetworkFunction
+from orchestrator.wire.addresses import GATEWAY_MAC, device_mac, mac_text
+
+
+def worker_programs(wiring: Wiring) -> Iterator[WorkerProgram]:
+    """What every worker that the graph was given runs: NF configs with their pool shares, chains."""
+    neighbors = {
+        f"{address.ip}": mac_text(host.mac)
+        for host in {h.name: h for h in wiring.hosts.values()}.values()
+        for address in host.addresses
+    }
+    for index, group in enumerate(wiring.cuts.groups):
+        cores = wiring.plan.cores_of[index]
+        chains = tuple(_chains(wiring, group.units))
+        for replica, core in enumerate(cores):
+            nfs: dict[str, tuple[str, dict[str, Any]]] = {}
+            for name in group.nfs:
+                function = wiring.functions[name]
+                config = dict(function.runtime_config())
+                shares = function.shares(len(cores))
+                if shares is not None:
+                    config["share"] = function.share_config(shares[replica])
+                if function.type == "router":
+                    # A next hop that is nobody's has MAC 0: no delivery knows it, so it is dropped.
+                    nobody = dict.fromkeys(_next_hops(function), mac_text(0))
+                    config |= {
+                        "neighbors": nobody | neighbors,
+                        "gateway_mac": mac_text(GATEWAY_MAC),
+                    }
+                nfs[name] = (function.type, config)
+            yield WorkerProgram(core.server, core.index, nfs, chains)
+
+
+def _chains(wiring: Wiring, units: Iterable[str]) -> Iterator[ServerChain]:
+    for name in units:
+        door = (wiring.device(name), name)
+        if door not in wiring.paths:
+            continue
+        spi, si = wiring.paths[door]
+        for hops, outputs in _walk(wiring, name):
+            yield ServerChain(spi, si, hops, outputs)
+
+
+def _walk(wiring: Wiring, name: str) -> Iterator[tuple[tuple[ChainHop, ...], tuple[str, ...]]]:
+    """Every way from an NF to where packets leave the server."""
+    unit = wiring.units[name]
+    me = ChainHop(nf=unit.nf, port=unit.port)
+    following = wiring.cuts.successors(name)
+    if not following:
+        yield (me,), ()
+    for arc in following:
+        if arc.target in wiring.group_of:
+            for hops, outputs in _walk(wiring, arc.target):
+                yield (me, *hops), (arc.output, *outputs)
+        else:
+            switch = wiring.switch_of[arc.target]
+            spi, si = wiring.paths[switch, arc.target]
+            tree = wiring.tree_of.get((name, arc.target), 0)
+            mac = device_mac(wiring.fabric.device_id(switch), tree=tree)
+            yield (me, ChainHop(mac=mac, spi=spi, si=si)), (arc.output,)
+
+
+def _next_hops(function: NetworkFunction[Any]) -> set[str]:
+    """Next hops that a router's routes name."""
+    routes = function.runtime_config()["routes"]
+    return {route["next_hop"] for route in routes if route.get("next_hop")}

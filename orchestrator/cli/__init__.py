@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.cli import graphs, inspection, networks, placement, whatif
+from orchestrator.cli import graphs, importing, inspection, networks, placement, whatif
 from orchestrator.cli.output import fail
 from orchestrator.errors import InputError, OrchestratorError
 from orchestrator.observation import telemetry
@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 graphs.register(app)
+importing.register(app)
 networks.register(app)
 placement.register(app)
 whatif.register(app)

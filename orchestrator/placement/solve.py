@@ -15,7 +15,7 @@ from orchestrator.placement.measure import DEFAULT_OBJECTIVES, OBJECTIVES, score
 from orchestrator.placement.problem import SERVER, Problem, Solution
 
 OPTIMAL = "optimal"
-_MANY_WAYS = 300_000
+_MANY_WAYS = 100_000
 STRATEGIES = (OPTIMAL, *BASELINES)
 
 
@@ -68,7 +68,8 @@ def solve(
             score(problem, found, ("cores",))
         ):
             return best
-        return found
+        note = "decomposed: SLOs met and cores minimised; what comes after cores was not searched"
+        return replace(found, notes=(*found.notes, note))
     best = best_baseline(problem, objectives)
     built = Model(problem, objectives, soft=soft)
     if best is not None:

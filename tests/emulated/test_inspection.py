@@ -161,7 +161,7 @@ def test_an_explanation_is_the_same_live_and_from_the_bundle(live: Live) -> None
     assert run(*words) == run(*words, "--bundle", str(saved), network=False)
 
 
-@pytest.mark.parametrize("target", ["h3:80", "h3:23", "h4:9999/6udp"])
+@pytest.mark.parametrize("target", ["h3:80", "h3:23"])
 def test_the_network_does_what_explain_predicts(live: Live, target: str) -> None:
     traced = run_json("trace", "--from", "h1", "--to", target)
     assert traced["agrees"], traced["disagreements"]
@@ -266,9 +266,9 @@ def test_metrics_and_top(live: Live) -> None:
 
 def test_no_command_shows_the_sampling_keys(live: Live) -> None:
     for words in (
-        ("tables", "leaf1", "--limit", "0"),
-        ("tables", "all", "--diff"),
-        ("explain", "--from", "h1", "--to", "h3:80", "-v"),
+        ("tables", "leaf1", "trajectory_sample.manifests"),
+        ("tables", "leaf1", "--json"),
+        ("explain", "leaf1", "--from", "h1", "--to", "h3:80", "-v"),
     ):
         shown, _ = run(*words)
         for key in manifest_keys(live):

@@ -12,7 +12,8 @@ from scapy.packet import Raw
 from orchestrator.model.elements import FilterProgram
 from orchestrator.nfs.flow_monitor import Flow, FlowMonitorReference
 
-IN, OUT = 0x0A00010B, 0xC633640D
+IN, OUT = "10.0.1.11", "198.51.100.13"
+INSIDE, OUTSIDE = 0x0A00010B, 0xC633640D
 
 
 def query(sport: int = 1000) -> Any:
@@ -35,7 +36,7 @@ def test_both_directions_count_for_one_flow() -> None:
     assert bench.passes("outside", answer())
     assert counts(bench) == {1000: (2, 160)}
     assert isinstance(bench.reference, FlowMonitorReference)
-    assert set(bench.reference.flows) == {Flow(4, 17, (IN, 1000), (OUT, 53))}
+    assert set(bench.reference.flows) == {Flow(4, 17, (INSIDE, 1000), (OUTSIDE, 53))}
     assert bench.passes("inside", ARP())
     assert bench.passes("inside", IP(src=IN, dst=OUT, proto=17, frag=4) / Raw(bytes(8)))
     assert set(counts(bench)) == {1000, 0}

@@ -1,0 +1,104 @@
+"""`orchestrator import`: rule sets, routing tables and chains of other projects as our files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.output import note, say, warn
+from orchestrator.errors import InputError
+
+import_app = typer.Typer(help="Turn files of other projects into ours.", no_args_is_help=True)
+
+Source = Annotated[Path, typer.Argument(help="The file to read.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.add_typer(import_app, name="import")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+@import_app.command(
+    "classbench", epilog="Example: orchestrator import classbench acl1.rules -o rules.json"
+)
+def classbench(
+    file: Source,
+    output: Output,
+    graph: Annotated[bool, typer.Option("--graph", help="Write a graph with one acl.")] = False,
+    deny: Annotated[bool, typer.Option("--deny", help="The rules deny.")] = False,
+) -> None:
+    """A ClassBench filter set as a list of acl rules, or as a whole graph."""
+    from orchestrator.graph.importers import acl_graph, import_classbench
+
+    rules = import_classbench(file, "deny" if deny else "permit")
+    found = acl_graph("classbench", rules) if graph else rules
+    _write(output, json.dumps(found, indent=1) + "\n")
+    say(f"{output}: {len(rules)} rules")
+
+
+@import_app.command(
+    "rib",
+    epilog="Example: orchestrator import rib rib.dat.gz --next-hop 198.51.100.13 -o routes.txt",
+)
+def rib(
+    file: Source,
+    output: Output,
+    next_hop: Annotated[
+        list[str], typer.Option("--next-hop", help="May be given again; origin ASes are spread.")
+    ],
+) -> None:
+    """A table of prefixes and origin ASes as a router's routes_file."""
+    from orchestrator.graph.importers import import_rib
+    from orchestrator.nfs.values import parse_address
+
+    try:
+        hops = [parse_address(text) for text in next_hop]
+    except ValueError as error:
+        raise InputError(f"--next-hop: {error}") from None
+    lines, left_out = import_rib(file, hops)
+    _write(output, "\n".join(lines) + "\n")
+    if left_out:
+        warn(f"{left_out} prefixes are left out: no next hop is of their IP version")
+    say(f"{output}: {len(lines)} routes")
+
+
+@import_app.command("metron", epilog="Example: orchestrator import metron chain.json -o graph.json")
+def metron(
+    file: Source,
+    output: Output,
+    next_hop: Annotated[str, typer.Option("--next-hop", help="Next hop of every route.")] = "",
+    virtual: Annotated[
+        str, typer.Option("--virtual", help="tcp:ADDRESS:PORT that a load balancer serves.")
+    ] = "",
+) -> None:
+    """A Metron service chain (Click blocks, rule files beside it) as a graph."""
+    from orchestrator.graph.importers import import_metron
+    from orchestrator.nfs.values import address_text, parse_address, parse_ports
+
+    try:
+        hop = parse_address(next_hop) if next_hop else None
+        service = None
+        if virtual:
+            protocol, rest = virtual.split(":", 1)
+            address, port = rest.rsplit(":", 1)
+            if protocol not in ("tcp", "udp"):
+                raise ValueError(f"'{protocol}' is not tcp or udp")
+            service = protocol, address_text(parse_address(address)), parse_ports(port).low
+    except ValueError as error:
+        raise InputError(f"--next-hop or --virtual: {error}") from None
+    imported = import_metron(file, hop, service)
+    _write(output, json.dumps(imported.graph, indent=1) + "\n")
+    for line in imported.notes:
+        note(line)
+    say(f"{output}: {imported.graph['name']}, {len(imported.graph['nfs'])} NFs")

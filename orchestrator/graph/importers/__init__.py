@@ -1,0 +1,8 @@
+"""Rule sets, routing tables and service chains of other projects, as our files."""
+
+from __future__ import annotations
+
+from orchestrator.graph.importers.metron import Imported, import_metron
+from orchestrator.graph.importers.tables import acl_graph, import_classbench, import_rib
+
+__all__ = ["Imported", "acl_graph", "import_classbench", "import_metron", "import_rib"]

@@ -1,0 +1,281 @@
+"""Metron's service chains (Katsikas et al., NSDI 2018): Click blocks and their rule files, as a graph.
+
+A chain is one way, so the graph is, too. Blocks that only move packets are left out; what our NFs
+cannot do exactly is an error, all of it at once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, cast
+
+from orchestrator.errors import InputError
+from orchestrator.graph.importers.tables import chain_graph
+from orchestrator.nfs.files import parse_json, raise_problems, read_text
+from orchestrator.nfs.values import Address, address_text, parse_address, parse_prefix
+
+MOVING = frozenset(
+    ("FromDevice", "ToDevice", "FromDPDKDevice", "ToDPDKDevice", "Queue", "Unqueue")
+) | frozenset(("Strip", "Unstrip", "MarkIPHeader", "CheckIPHeader", "EtherEncap", "Discard"))
+MAX_TERMS = 10_000
+"""Rules that one traffic class may become."""
+_TOKEN = re.compile(r"\s*(\(|\)|&&|\|\||!|==|[^\s()!&|=]+)")
+_PATTERN = re.compile(r"pattern\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\d+)\s+(\d+)$")
+_MAPPER = re.compile(r"RoundRobinIPMapper\((.*)\)(?:\s*,\s*SET_AGGREGATE \w+)?$")
+
+Term = dict[str, Any]
+"""Match keys that hold together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A graph, and what is not as in Click."""
+
+    graph: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+class _Class:
+    """A traffic class, `src net a && (dst net b || ip proto tcp)`, as terms of which one must hold."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens = _TOKEN.findall(text)
+        self._at = 0
+        if "".join(self._tokens) != "".join(text.split()):
+            raise ValueError(f"'{text}' cannot be read")
+
+    def terms(self) -> list[Term]:
+        result = self._either()
+        if self._peek():
+            raise ValueError(f"unexpected '{self._peek()}'")
+        return result
+
+    def _peek(self) -> str:
+        return self._tokens[self._at] if self._at < len(self._tokens) else ""
+
+    def _next(self) -> str:
+        token = self._peek()
+        self._at += 1
+        return token
+
+    def _either(self) -> list[Term]:
+        result = self._both()
+        while self._peek() in ("||", "or"):
+            self._next()
+            result += self._both()
+        return result
+
+    def _both(self) -> list[Term]:
+        result = self._one()
+        while self._peek() in ("&&", "and"):
+            self._next()
+            other = self._one()
+            if len(result) * len(other) > MAX_TERMS:
+                raise ValueError(f"becomes more than {MAX_TERMS} rules")
+            result = [_joined(a, b) for a, b in product(result, other)]
+        return result
+
+    def _one(self) -> list[Term]:
+        word = self._next()
+        if word == "(":
+            result = self._either()
+            if self._next() != ")":
+                raise ValueError("a '(' is not closed")
+            return result
+        if word in ("!", "not"):
+            raise ValueError("a negation has no equivalent in an acl rule")
+        if word == "all":
+            return [{}]
+        if word == "ip" and self._peek() == "proto":
+            self._next()
+            return [{"protocol": self._next()}]
+        if word in ("src", "dst"):
+            return [self._side(word)]
+        raise ValueError(f"'{word}' is not supported")
+
+    def _side(self, side: str) -> Term:
+        word = self._next()
+        if word in ("net", "host"):
+            return {side: str(parse_prefix(self._next(), strict=False))}
+        if word in ("tcp", "udp") and self._peek() == "port":
+            self._next()
+            if self._peek() == "==":
+                self._next()
+            return {"protocol": word, f"{side}_port": self._next()}
+        raise ValueError(f"'{side} {word}' is not supported")
+
+
+def _joined(first: Term, second: Term) -> Term:
+    for key in first.keys() & second.keys():
+        if first[key] != second[key]:
+            raise ValueError(f"two conditions on {key}")
+    return {**first, **second}
+
+
+def import_metron(
+    path: Path, hop: Address | None, virtual: tuple[str, str, int] | None
+) -> Imported:
+    """The graph of a file with one service chain; `hop` is every route's next hop.
+
+    A round-robin mapper becomes a load balancer of the `virtual` service (protocol, address, port).
+    """
+    name = str(path)
+    raw = parse_json(read_text(path, name), name)
+    try:
+        (app,) = raw["apps"].values()
+        (chain,) = app["add"]["serviceChains"]
+        label = re.sub(r"[^a-z0-9_-]", "-", str(chain["name"]).lower())
+        reader = _Reader(path.parent, hop, virtual)
+        for processor in _in_order(chain):
+            reader.processor(processor)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(f"{name}: is no file with one Metron service chain: {error!r}") from None
+    raise_problems([f"{name}: {problem}" for problem in reader.problems], name)
+    if not reader.nfs:
+        raise InputError(f"{name}: has no block that is a network function")
+    return Imported(chain_graph(label, reader.nfs, reader.turned), tuple(reader.notes))
+
+
+def _in_order(chain: dict[str, Any]) -> list[dict[str, Any]]:
+    """The processors as the packets meet them."""
+    processors = {processor["name"]: processor for processor in chain["processors"]}
+    after = {link["src"]["entity"]: link["dst"]["entity"] for link in chain["topology"]["server"]}
+    result: list[dict[str, Any]] = []
+    at = after["source"]
+    while at != "destination":
+        result.append(processors.pop(at))
+        at = after[at]
+    if processors:
+        raise ValueError(f"{', '.join(processors)} is not between source and destination")
+    return result
+
+
+class _Reader:
+    def __init__(
+        self, base: Path, hop: Address | None, virtual: tuple[str, str, int] | None
+    ) -> None:
+        self.base, self.hop, self.virtual = base, hop, virtual
+        self.nfs: dict[str, dict[str, Any]] = {}
+        self.turned: list[str] = []
+        self.notes: list[str] = []
+        self.problems: list[str] = []
+
+    def processor(self, processor: dict[str, Any]) -> None:
+        """Its blocks, as far as packets reach them, each once."""
+        blocks = {block["instance"]: block for block in processor["blocks"]}
+        links: dict[str, list[tuple[int, str]]] = {}
+        for link in processor["graph"]:
+            source = link["src"]
+            links.setdefault(source["instance"], []).append(
+                (source["port"], link["dst"]["instance"])
+            )
+        targets = {target for ways in links.values() for _, target in ways}
+        (at,) = [instance for instance in links if instance not in targets]
+        while True:
+            block = blocks.pop(at)
+            self._block(processor["name"], block)
+            ways = [target for port, target in links.get(at, []) if port in (0, -1)]
+            if len(set(ways)) != 1 or ways[0] not in blocks:
+                break
+            at = ways[0]
+        for instance, block in blocks.items():
+            self.problems.append(
+                f"{instance}: a {block['block']} beside the chain is not supported"
+            )
+
+    def _block(self, nf: str, block: dict[str, Any]) -> None:
+        kind, instance = str(block["block"]), str(block["instance"])
+        if kind in MOVING:
+            return
+        readers = {
+            "IPFilter": self._filter,
+            "IPClassifier": self._filter,
+            "LookupIPRouteMP": self._routes,
+            "IPRewriter": self._rewriter,
+        }
+        if kind not in readers:
+            self.problems.append(f"{instance}: the Click element {kind} is not supported")
+            return
+        name = nf if nf not in self.nfs else instance
+        try:
+            self.nfs[name] = readers[kind](name, block)
+        except ValueError as error:
+            self.problems.append(f"{instance} ({kind}): {error}")
+
+    def _entries(self, block: dict[str, Any]) -> list[tuple[str, list[Term], str]]:
+        """(action, terms, place) of the block's rule file, by priority."""
+        file = str(block["configFile"])
+        if block["configArgs"] != "FILE":
+            raise ValueError("rules beside a file are not supported")
+        raw = parse_json(read_text(self.base / file, file), file)
+        entries = cast("list[dict[str, Any]]", raw["entries"])
+        result: list[tuple[str, list[Term], str]] = []
+        for entry in sorted(entries, key=lambda e: int(e["priority"])):
+            text, place = str(entry["trafficClass"]), f"{file}: priority {entry['priority']}"
+            text = re.sub(r"^(allow|deny)\s+", "", text)
+            try:
+                result.append((str(entry["action"]), _Class(text).terms(), place))
+            except ValueError as error:
+                self.problems.append(f"{place}: {error}")
+        return result
+
+    def _filter(self, name: str, block: dict[str, Any]) -> dict[str, Any]:
+        rules = [
+            {**term, "version": 4, "action": "permit" if action == "allow" else "deny"}
+            for action, terms, _ in self._entries(block)
+            for term in terms
+        ]
+        return {"type": "acl", "config": {"rules": rules, "default": "deny"}}
+
+    def _routes(self, name: str, block: dict[str, Any]) -> dict[str, Any]:
+        routes: dict[str, dict[str, Any]] = {}
+        for action, terms, place in self._entries(block):
+            for term in terms:
+                if set(term) != {"dst"} or action != "allow":
+                    self.problems.append(f"{place}: a route is one destination, allowed")
+                    continue
+                route: dict[str, Any] = {"prefix": term["dst"]}
+                if self.hop is not None:
+                    route["next_hop"] = address_text(self.hop)
+                routes.setdefault(term["dst"], route)
+        self.notes.append(f"{name}: our router decrements the TTL, LookupIPRouteMP does not")
+        if self.hop is None:
+            self.notes.append(f"{name}: routes are connected; --next-hop gives them a next hop")
+        return {"type": "router", "config": {"routes": list(routes.values())}}
+
+    def _rewriter(self, name: str, block: dict[str, Any]) -> dict[str, Any]:
+        text = str(block["configArgs"]).strip()
+        mapper = _MAPPER.match(text)
+        if mapper:
+            return self._balancer(name, mapper[1])
+        pattern = _PATTERN.match(text)
+        if pattern is None:
+            raise ValueError(f"'{text}' is not supported, only one pattern or RoundRobinIPMapper")
+        source, ports, target, target_port = pattern.groups()[:4]
+        if (target, target_port) != ("-", "-"):
+            raise ValueError(f"writing every destination ({target} {target_port}) is not supported")
+        if source == "-" or "-" not in ports or ports == "-":
+            raise ValueError("a pattern needs a source address and a range of ports")
+        low, high = ports.split("-")
+        parse_address(source)
+        self.notes.append(f"{name}: napt keeps mappings independent of the endpoint (RFC 4787)")
+        return {"type": "napt", "config": {"addresses": [source], "ports": [int(low), int(high)]}}
+
+    def _balancer(self, name: str, patterns: str) -> dict[str, Any]:
+        if self.virtual is None:
+            raise ValueError("RoundRobinIPMapper takes any packet; name a service with --virtual")
+        protocol, address, port = self.virtual
+        backends: list[dict[str, Any]] = []
+        for item in patterns.split(","):
+            words = item.split()
+            if len(words) != 6 or words[:2] != ["-", "-"] or words[3] != "-":
+                raise ValueError(f"the pattern '{item.strip()}' is not '- - ADDRESS - 0 0'")
+            parse_address(words[2])
+            backends.append({"address": words[2], "port": port})
+        self.turned.append(name)
+        self.notes.append(f"{name}: only {protocol} to {address} port {port} is balanced, by hash")
+        service = {"address": address, "protocol": protocol, "port": port, "backends": backends}
+        return {"type": "l4_load_balancer", "config": {"virtual": [service]}}

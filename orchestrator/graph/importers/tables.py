@@ -1,0 +1,114 @@
+"""ClassBench filter sets as acl rules, and `prefix <tab> origin AS` tables as routes."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import InputError
+from orchestrator.nfs import classbench
+from orchestrator.nfs.files import MAX_FILE_BYTES, parse_lines, read_text
+from orchestrator.nfs.values import Address, address_text, match_json, parse_prefix
+
+HOSTS = {"inside": ("h1", "h2"), "outside": ("h3", "h4")}
+"""Endpoints of an imported graph: hosts that every shipped topology has."""
+
+
+def import_classbench(path: Path, action: str = "permit") -> list[dict[str, Any]]:
+    """The rules of a ClassBench file as a list for acl's `rules` or `rules_file`."""
+
+    def one(line: str, where: str) -> dict[str, Any] | None:
+        match = classbench.parse_rule(line)
+        return None if match is None else {**match_json(match), "action": action}
+
+    name = str(path)
+    rules = parse_lines(read_text(path, name), name, one)
+    if not rules:
+        raise InputError(f"{name}: has no rules")
+    return rules
+
+
+def chain_graph(
+    name: str, nfs: dict[str, dict[str, Any]], turned: Iterable[str] = ()
+) -> dict[str, Any]:
+    """A graph from inside through the NFs to outside; those `turned` are entered at their outside."""
+    turned = set(turned)
+    there = ["inside", *nfs, "outside"]
+
+    def leaving(node: str) -> str:
+        return node if node not in nfs else f"{node}.{'inside' if node in turned else 'outside'}"
+
+    def entering(node: str) -> str:
+        return node if node not in nfs else f"{node}.{'outside' if node in turned else 'inside'}"
+
+    return {
+        "name": name,
+        "endpoints": {endpoint: {"hosts": list(hosts)} for endpoint, hosts in HOSTS.items()},
+        "nfs": nfs,
+        "edges": [{"from": leaving(a), "to": entering(b)} for a, b in pairwise(there)],
+        "traffic": [{"name": "up", "from": "inside", "to": "outside", "rate": "100Mbit/s"}],
+    }
+
+
+def acl_graph(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """A graph with one acl that has the rules; what comes back passes."""
+    graph = chain_graph(name, {"acl": {"type": "acl", "config": {"rules": rules}}})
+    graph["edges"] += [
+        {"from": "outside", "to": "acl.outside"},
+        {"from": "acl.inside", "to": "inside"},
+    ]
+    graph["traffic"].append(
+        {**graph["traffic"][0], "name": "down", "from": "outside", "to": "inside"}
+    )
+    return graph
+
+
+def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> tuple[list[str], int]:
+    """Lines of a routes file, and how many prefixes were left out: of a version without a next hop.
+
+    All prefixes of an origin AS go to one next hop, chosen by CRC-32 of the AS.
+    """
+    name = str(path)
+    by_version = {v: [address_text(h) for h in hops if h[0] == v] for v in (4, 6)}
+    left_out = 0
+
+    def one(line: str, where: str) -> str | None:
+        nonlocal left_out
+        if not line.strip() or line.startswith(";"):
+            return None
+        words = line.split()
+        if len(words) != 2:
+            raise ValueError("a line is 'prefix origin-AS'")
+        prefix = parse_prefix(words[0])
+        known = by_version[prefix.version]
+        if not known:
+            left_out += 1
+            return None
+        return f"{prefix} {known[zlib.crc32(words[1].encode()) % len(known)]} {port}"
+
+    lines = list(dict.fromkeys(parse_lines(_text(path, name), name, one)))
+    if not lines:
+        raise InputError(f"{name}: no prefix is of the next hops' IP version")
+    return lines, left_out
+
+
+def _text(path: Path, name: str) -> str:
+    """The text of a file that may be compressed."""
+    if path.suffix != ".gz":
+        return read_text(path, name)
+    try:
+        with gzip.open(path) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise InputError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB, unpacked")
+        return data.decode("utf-8")
+    except FileNotFoundError:
+        return read_text(path, name)  # which tells the nearest name
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: byte {error.start}: is not UTF-8 text") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{name}: cannot be unpacked: {error}") from None

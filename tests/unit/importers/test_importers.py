@@ -1,0 +1,150 @@
+"""Importers: what they write loads, and what they cannot say they list."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import InputError
+from orchestrator.graph import load_graph
+from orchestrator.graph.importers import acl_graph, import_classbench, import_metron, import_rib
+from orchestrator.nfs.router import RouterConfig
+from orchestrator.nfs.values import parse_address
+
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+HOP4, HOP6 = parse_address("198.51.100.13"), parse_address("2001:db8:2::13")
+
+
+def shared(name: str) -> Path:
+    """A file of ../shared/data; skips by name without it."""
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"../shared/data/{name} is not here")
+    return path
+
+
+def loaded(graph: dict[str, Any], tmp_path: Path) -> list[str]:
+    """The types of the graph's NFs, once it has been loaded from a file."""
+    (tmp_path / "graph.json").write_text(json.dumps(graph))
+    return [nf.type for nf in load_graph(tmp_path / "graph.json").graph.nfs.values()]
+
+
+def test_classbench(tmp_path: Path) -> None:
+    file = tmp_path / "a.rules"
+    file.write_text("@10.0.0.0/8 0.0.0.0/0 0 : 65535 80 : 81 0x06/0xFF 0x1000/0x1000\n")
+    rules = import_classbench(file, "deny")
+    assert rules == [
+        {
+            "src": "10.0.0.0/8",
+            "dst_port": "80-81",
+            "protocol": "tcp",
+            "tcp_flags": "0x10/0x10",
+            "version": 4,
+            "action": "deny",
+        }
+    ]
+    assert loaded(acl_graph("g", rules), tmp_path) == ["acl"]
+    file.write_text("@10.0.0.0/8 0.0.0.0/0 0 : 65535 80 - 81 0x06/0xFF\n")
+    with pytest.raises(InputError, match=r"a\.rules:1:\d+: expected a destination port range"):
+        import_classbench(file)
+
+
+def test_rib(tmp_path: Path) -> None:
+    file = tmp_path / "rib.dat.gz"
+    file.write_bytes(
+        gzip.compress(b"; a comment\n1.0.0.0/24\t15169\n1.0.4.0/24\t7\n2001::/16\t3\n")
+    )
+    lines, left_out = import_rib(file, [HOP4])
+    assert lines == ["1.0.0.0/24 198.51.100.13 outside", "1.0.4.0/24 198.51.100.13 outside"]
+    assert left_out == 1
+    assert len(import_rib(file, [HOP4, HOP6])[0]) == 3
+    file.write_bytes(gzip.compress(b"1.0.0.1/24\t1\n"))
+    with pytest.raises(InputError, match=r"rib\.dat\.gz:1: .*did you mean '1\.0\.0\.0/24'"):
+        import_rib(file, [HOP4])
+    file.write_bytes(b"no gzip")
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        import_rib(file, [HOP4])
+
+
+def test_the_shared_rib_is_a_routes_file(tmp_path: Path) -> None:
+    lines, left_out = import_rib(shared("rib/ipv6_20151101.dat.gz"), [HOP6])
+    assert (len(lines), left_out) == (27_693, 606_138)
+    (tmp_path / "routes.txt").write_text("\n".join(lines))
+    config = RouterConfig.model_validate({"routes_file": "routes.txt"}).with_files(tmp_path)
+    assert len(config.all_routes) == len(lines)
+
+
+CHAIN = "metron/metron-srv-flowdisp-add-dualport-firewall-router-napt.json"
+BALANCED = "metron/metron-srv-flowdisp-add-singleport-router-mon-lb.json"
+CLASSES = "metron/metron-net-mac-add-singleport-fw-8rules-hw-napt.json"
+
+
+def test_metron_firewall_router_napt(tmp_path: Path) -> None:
+    imported = import_metron(shared(CHAIN), HOP4, None)
+    assert loaded(imported.graph, tmp_path) == ["acl", "router", "napt"]
+    acl, router, napt = imported.graph["nfs"].values()
+    assert len(acl["config"]["rules"]) == 643
+    assert acl["config"]["rules"][0] == {"src": "34.0.0.0/10", "version": 4, "action": "permit"}
+    assert len(router["config"]["routes"]) == 3117
+    assert napt["config"] == {"addresses": ["10.0.0.2"], "ports": [1024, 65535]}
+
+
+def test_metron_load_balancer_needs_a_service(tmp_path: Path) -> None:
+    path = shared(BALANCED)
+    with pytest.raises(InputError, match="--virtual"):
+        import_metron(path, HOP4, None)
+    imported = import_metron(path, HOP4, ("tcp", "203.0.113.80", 80))
+    assert loaded(imported.graph, tmp_path) == ["router", "l4_load_balancer"]
+    assert {"from": "nf1.outside", "to": "nf2.outside"} in imported.graph["edges"]
+
+
+def test_metron_lists_what_no_nf_does() -> None:
+    with pytest.raises(InputError) as error:
+        import_metron(shared(CLASSES), None, None)
+    told = "\n".join(error.value.problems)
+    for part in (
+        "priority 3: a negation",
+        "priority 4: 'src ether' is not supported",
+        "nf2_rw1_1 (IPRewriter): writing every destination",
+        "nf2_rw1_2: a IPRewriter beside the chain",
+    ):
+        assert part in told
+
+
+def chain(tmp_path: Path, block: str, entries: list[dict[str, Any]]) -> Path:
+    """A file with a chain of one block."""
+    (tmp_path / "rules.json").write_text(json.dumps({"entries": entries}))
+    one = {"block": block, "instance": "b", "configArgs": "FILE", "configFile": "rules.json"}
+    move = {"block": "Queue", "instance": "a", "configArgs": "", "configFile": ""}
+    link = {"src": {"instance": "a", "port": 0}, "dst": {"instance": "b", "port": 0}}
+    ends = (("source", "nf1"), ("nf1", "destination"))
+    service = {
+        "name": "One",
+        "processors": [{"name": "nf1", "blocks": [move, one], "graph": [link]}],
+        "topology": {"server": [{"src": {"entity": a}, "dst": {"entity": b}} for a, b in ends]},
+    }
+    path = tmp_path / "chain.json"
+    path.write_text(json.dumps({"apps": {"m": {"add": {"serviceChains": [service]}}}}))
+    return path
+
+
+def test_metron_traffic_classes(tmp_path: Path) -> None:
+    text = "allow (src net 10.0.0.1/24 or src net 11.0.0.0/8) && dst tcp port == 80"
+    entries = [
+        {"priority": 2, "trafficClass": "deny all", "action": "deny"},
+        {"priority": 1, "trafficClass": text, "action": "allow"},
+    ]
+    graph = import_metron(chain(tmp_path, "IPFilter", entries), None, None).graph
+    assert loaded(graph, tmp_path) == ["acl"]
+    both = {"protocol": "tcp", "dst_port": "80", "version": 4, "action": "permit"}
+    assert graph["nfs"]["nf1"]["config"]["rules"] == [
+        {"src": "10.0.0.0/24", **both},
+        {"src": "11.0.0.0/8", **both},
+        {"version": 4, "action": "deny"},
+    ]
+    with pytest.raises(InputError, match="Click element RadixIPLookup is not supported"):
+        import_metron(chain(tmp_path, "RadixIPLookup", entries), None, None)

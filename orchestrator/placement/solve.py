@@ -12,7 +12,7 @@ from orchestrator.placement.conflicts import explain
 from orchestrator.placement.cpsat import Limits, Model
 from orchestrator.placement.decompose import applicable, solve_many
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES, OBJECTIVES, score
-from orchestrator.placement.problem import SERVER, Problem, Solution
+from orchestrator.placement.problem import SERVER, Problem, Solution, Stage
 
 OPTIMAL = "optimal"
 _MANY_WAYS = 100_000
@@ -69,7 +69,12 @@ def solve(
         ):
             return best
         note = "decomposed: SLOs met and cores minimised; what comes after cores was not searched"
-        return replace(found, notes=(*found.notes, note))
+        rest = tuple(
+            Stage(o, _value(problem, found, o), 0.0, "NOT_SEARCHED", 0.0)
+            for o in objectives
+            if o not in ("slo", "cores")
+        )
+        return replace(found, stages=(*found.stages, *rest), notes=(*found.notes, note))
     best = best_baseline(problem, objectives)
     built = Model(problem, objectives, soft=soft)
     if best is not None:

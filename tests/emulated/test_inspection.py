@@ -45,6 +45,10 @@ SHELL = state_directory() / "p4runtime-shell"
 """The user's own, seen before the tests have folders of their own."""
 
 
+ONE_WILL_DO = pytest.mark.parametrize("live", ["softswitch"], indirect=True, scope="module")
+"""For what does not depend on the kind of switch."""
+
+
 def run(*words: str, expect: int = 0, network: bool = True) -> tuple[str, str]:
     """`orchestrator WORDS` in this process (loading it again takes a second): what it prints."""
     out, err = io.StringIO(), io.StringIO()
@@ -111,6 +115,7 @@ def test_tables_show_what_a_ping_hit_and_where_the_rule_is(live: Live) -> None:
         )
 
 
+@ONE_WILL_DO
 def test_csv_watch_and_coverage(live: Live) -> None:
     rows = run("tables", "leaf1", "port.ports", "--csv")[0].splitlines()
     assert rows[0].startswith("switch,table,segment,match,action")
@@ -234,6 +239,7 @@ def test_captures_are_nsh_to_tshark(live: Live) -> None:
     assert [row[3] for row in shown["leaf1:h1"]] == ["8", "0"]
 
 
+@ONE_WILL_DO
 def test_metrics_and_top(live: Live) -> None:
     serving = subprocess.Popen(
         command("metrics", "--listen", "127.0.0.1:0", "--network", "insp"),
@@ -264,6 +270,7 @@ def test_metrics_and_top(live: Live) -> None:
         assert key not in text
 
 
+@ONE_WILL_DO
 def test_no_command_shows_the_sampling_keys(live: Live) -> None:
     for words in (
         ("tables", "leaf1", "trajectory_sample.manifests"),
@@ -304,6 +311,7 @@ def test_the_shell_reads_and_cannot_write(live: Live) -> None:
     assert len(run_json("tables", "leaf1", "port.ports")) == 5
 
 
+@ONE_WILL_DO
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [

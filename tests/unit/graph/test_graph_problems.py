@@ -67,8 +67,8 @@ CASES: list[tuple[Change, list[str]]] = [
     (
         setting("nfs.edge_nat.type", "natt"),
         [
-            "nfs.edge_nat.type: unknown NF type 'natt'; did you mean 'napt'? (known: acl, ids, "
-            "l4_load_balancer, napt, router, static_nat)"
+            "nfs.edge_nat.type: unknown NF type 'natt'; did you mean 'napt'? (known: acl, flow_monitor, "
+            "ids, l4_load_balancer, napt, router, stateful_firewall, static_nat)"
         ],
     ),
     (

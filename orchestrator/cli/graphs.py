@@ -41,11 +41,12 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Report every problem of a service graph at once."""
-    from orchestrator.graph import check_hosts, load_graph, load_topology
+    from orchestrator.graph import check_hosts, load_graph
+    from orchestrator.placement.topologies import resolve_topology
 
     loaded = load_graph(graph)
     if topology:
-        check_hosts(loaded.graph, load_topology(topology))
+        check_hosts(loaded.graph, resolve_topology(topology))
     found = loaded.graph
     if as_json:
         print_json({"graph": found.name, "ok": True, "warnings": list(loaded.warnings)})
@@ -72,11 +73,12 @@ def schema(
 
 def compiled(graph: Path, topology: str) -> Compiled:
     """Load and compile."""
-    from orchestrator.graph import load_graph, load_topology
+    from orchestrator.graph import load_graph
     from orchestrator.pipeline import compile_graph
+    from orchestrator.placement.topologies import resolve_topology
 
     loaded = load_graph(graph)
-    return compile_graph(loaded.graph, load_topology(topology), warnings=tuple(loaded.warnings))
+    return compile_graph(loaded.graph, resolve_topology(topology), warnings=tuple(loaded.warnings))
 
 
 def compile_command(
@@ -137,9 +139,10 @@ def compile_command(
 def verify_bundle(graph: Path, topology: str, bundle: Bundle, packets: int) -> None:
     """Compare the bundle with the unsplit graph; CompileError with the first differences."""
     from orchestrator.deployment.equivalence import compare
-    from orchestrator.graph import load_graph, load_topology
+    from orchestrator.graph import load_graph
+    from orchestrator.placement.topologies import resolve_topology
 
-    driver = compare(load_graph(graph).graph, load_topology(topology), bundle, packets)
+    driver = compare(load_graph(graph).graph, resolve_topology(topology), bundle, packets)
     if driver.differences:
         told = "\n".join(f"  {d}\n    {d.frame.hex()}" for d in driver.differences[:5])
         raise CompileError(f"{graph}: the bundle is not equivalent to the graph:\n{told}")

@@ -19,10 +19,11 @@ from orchestrator.cli.output import print_json, print_table, say, warn
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError
-from orchestrator.graph import functions_of, load_topology
+from orchestrator.graph import functions_of
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.topology import Host, IpAddress, Topology
 from orchestrator.pipeline import compile_graph, entries_by_table
+from orchestrator.placement.topologies import resolve_topology
 from orchestrator.verification.manifest import new_manifest
 from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
 
@@ -43,7 +44,7 @@ class Tally:
 
 def run_in_memory(graph: ServiceGraph, topology: str, pcap: Path | None, as_json: bool) -> None:
     """Compile, apply, send packets, print what happened."""
-    physical = load_topology(topology)
+    physical = resolve_topology(topology)
     compiled = compile_graph(graph, physical)
     bundle = compiled.bundle
     for warning in bundle.warnings:

@@ -46,12 +46,12 @@ def up(
     """Start a network in the background; leftovers of a crashed one of that name are removed."""
     from orchestrator.deployment.journal import Journal
     from orchestrator.emulation import net_up
-    from orchestrator.graph import load_topology
+    from orchestrator.placement.topologies import resolve_topology
 
     if switch not in ("auto", "bmv2", "softswitch"):
         raise InputError(f"--switch: '{switch}' is none of auto, bmv2, softswitch")
     started = time.monotonic()
-    state = net_up(load_topology(topology), switch=switch, name=name or None, progress=note)
+    state = net_up(resolve_topology(topology), switch=switch, name=name or None, progress=note)
     Journal(state.name).clear()
     if as_json:
         print_json(

@@ -289,7 +289,7 @@ class SwitchEntries:
         for i, mac in enumerate(macs):
             for value, length in hash_prefixes(bounds[i], bounds[i + 1]):
                 keys = (segment,) if not length else (segment, ("hash", Lpm(value, length)))
-                origin = f"to {target}: core {cores[i].server}.{cores[i].index}"
+                origin = f"to {target}: core {cores[i].server}.{cores[i].index + 1}"
                 yield self._to_device(keys, mac, spi, si, "dispatch.next", origin)
 
     def _partitioned(self, start: str) -> str | None:

@@ -75,6 +75,8 @@ def live(request: pytest.FixtureRequest) -> Iterator[Live]:
         folder = running.folder / "campus"
         shutil.copytree(CAMPUS_EDGE.parent, folder)
         (folder / "graph.json").write_text(json.dumps(graph))
+        routes = (folder / "routes.txt").read_text().splitlines(keepends=True)
+        (folder / "routes.txt").write_text("".join(routes[:12]))  # every command reads the journal
         orchestrator("deploy", str(folder / "graph.json"), "--network", "insp")
         running.comes_to_ping("h1", "198.51.100.13")
         yield running

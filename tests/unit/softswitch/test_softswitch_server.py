@@ -113,8 +113,9 @@ def failure(call: Any, *args: Any) -> tuple[grpc.StatusCode, str]:
 
 
 def test_highest_election_id_is_primary_and_the_next_takes_over(server: P4RuntimeServer) -> None:
-    low, high = Controller(server.address, 5), Controller(server.address, 0)
+    low = Controller(server.address, 5)
     assert low.next().arbitration.status.code == rpc_code.OK
+    high = Controller(server.address, 0)
     first = high.next().arbitration
     assert first.status.code == rpc_code.ALREADY_EXISTS
     assert first.election_id.low == 5

@@ -23,7 +23,7 @@ check: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(RUN)
 	$(VENV)/bin/lint-imports
-	$(RUN) -m pytest tests/unit tests/golden
+	$(RUN) -m pytest -n auto -m "not slow" tests/unit tests/golden
 
 bench: $(STAMP)
 	$(RUN) tests/bench/run.py $(ONLY)

@@ -127,6 +127,7 @@ def test_command_prints_json_and_plots(tmp_path: Path) -> None:
     assert all(Path(name).stat().st_size > 1000 for name in found["plots"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_results() -> None:
     script = f"""
 import os, signal, threading
@@ -150,6 +151,7 @@ if __name__ == "__main__":
     assert "kept" in result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_dask_survives_a_killed_worker() -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(

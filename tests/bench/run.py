@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ def all_figures() -> dict[str, Callable[[], Result]]:
 
 def main(wanted: list[str]) -> int:
     """Measure the wanted figures (all when none is named) one after another."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that networks are taken down
     figures = all_figures()
     unknown = [name for name in wanted if name not in figures]
     if unknown:

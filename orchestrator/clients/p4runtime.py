@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +15,7 @@ import grpc
 from finsy.proto import p4i, p4r, p4r_grpc, rpc_status
 from google.protobuf.json_format import MessageToDict
 
+from orchestrator.clients.channel import TlsFiles, open_channel
 from orchestrator.clients.p4info import Schema
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import TableEntry
@@ -26,15 +26,6 @@ BATCH = 500
 _MESSAGE_LIMIT = 64 << 20
 _ARBITRATION_SECONDS = 10.0
 _CALL_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Paths of the client's TLS material; certificate and key for mTLS."""
-
-    ca: Path
-    certificate: Path | None = None
-    key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +76,7 @@ class SwitchClient:
             ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
             ("grpc.max_metadata_size", 1 << 20),
         ]
-        if tls is None:
-            self._channel = grpc.insecure_channel(address, options)
-        else:
-            credentials = grpc.ssl_channel_credentials(
-                tls.ca.read_bytes(),
-                tls.key.read_bytes() if tls.key else None,
-                tls.certificate.read_bytes() if tls.certificate else None,
-            )
-            self._channel = grpc.secure_channel(address, credentials, options)
+        self._channel = open_channel(address, tls, options)
         self._stub = p4r_grpc.P4RuntimeStub(self._channel)
         self._election = time.time_ns() if election_id is None else election_id
         self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()

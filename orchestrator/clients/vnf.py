@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import grpc
 
-from orchestrator.clients.p4runtime import TlsFiles
+from orchestrator.clients.channel import TlsFiles, open_channel
 from orchestrator.errors import ServerError
 from orchestrator.model.entries import ChainHop, ServerChain
 from orchestrator.verification.manifest import Manifest
@@ -66,15 +66,7 @@ class WorkerClient:
     def __init__(self, name: str, address: str, *, tls: TlsFiles | None = None) -> None:
         self.name = name
         self.address = address
-        if tls is None:
-            self._channel = grpc.insecure_channel(address)
-        else:
-            credentials = grpc.ssl_channel_credentials(
-                tls.ca.read_bytes(),
-                tls.key.read_bytes() if tls.key else None,
-                tls.certificate.read_bytes() if tls.certificate else None,
-            )
-            self._channel = grpc.secure_channel(address, credentials)
+        self._channel = open_channel(address, tls)
         self._stub = vnf_pb2_grpc.VnfStub(self._channel)
 
     def __enter__(self) -> Self:

@@ -37,7 +37,7 @@ def command(*words: str, quiet: bool = False) -> str:
     if not quiet:
         print(f"\n$ orchestrator {' '.join(shown)}", flush=True)
     run = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", *words],
+        [sys.executable, "-m", "orchestrator", *words],
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -123,7 +123,7 @@ def show_traffic(state: NetworkState) -> None:
     )
     expected = json.loads(local.stdout)["sha256"]
     listener = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.cli", "samples", "-n", NETWORK, "--seconds", "15"],
+        [sys.executable, "-m", "orchestrator", "samples", "-n", NETWORK, "--seconds", "15"],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "120"},

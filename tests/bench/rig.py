@@ -54,7 +54,7 @@ Counter = Callable[[], int]
 def orchestrator(*words: str) -> str:
     """Run the command line; its standard output."""
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", *words],
+        [sys.executable, "-m", "orchestrator", *words],
         capture_output=True,
         text=True,
         check=False,

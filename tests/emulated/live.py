@@ -52,7 +52,7 @@ SWITCHES = [
 def command(*words: str) -> list[str]:
     """The command line of `orchestrator WORDS`."""
     installed = Path(sys.executable).with_name("orchestrator")
-    start = [str(installed)] if installed.exists() else [sys.executable, "-m", "orchestrator.cli"]
+    start = [str(installed)] if installed.exists() else [sys.executable, "-m", "orchestrator"]
     return [*start, *words]
 
 

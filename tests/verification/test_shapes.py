@@ -80,7 +80,13 @@ FIREWALL: dict[str, Any] = {
     },
 }
 MONITOR: dict[str, Any] = {"type": "flow_monitor", "workers": {"min": 2}}
+DNAT: dict[str, Any] = {
+    "type": "dnat",
+    "config": {"address": "198.51.100.14"},
+    "workers": {"min": 2},
+}
 SHAPES: dict[str, list[dict[str, Any]]] = {
+    "dnat": [DNAT],
     "router_before_acl": [ROUTER, ACL],
     "acl_five_times": [ACL, ACL, ACL, ACL, ACL],
     "only_ids": [{**IDS, "workers": {"min": 3}}],

@@ -30,14 +30,14 @@ def explain(problem: Problem, *, seconds_each: float = 5.0) -> Conflict:
     """The conflict of an infeasible problem; no groups when it is feasible after all."""
     built = Model(problem, (), diagnose=True)
     limits = Limits(seconds=seconds_each)
-    literals = {name: group.literal for name, group in built.groups.items()}
+    literals = {name: group.literal for name, group in built.draft.groups.items()}
 
     def solve(names: Iterable[str]) -> tuple[cp_model.CpSolverStatus, list[str]]:
-        built.model.clear_assumptions()
+        built.draft.model.clear_assumptions()
         chosen = {literals[n].index: n for n in names}
-        built.model.add_assumptions([literals[n] for n in chosen.values()])
+        built.draft.model.add_assumptions([literals[n] for n in chosen.values()])
         solver = built.solver(limits, seconds_each)
-        status = solver.solve(built.model)
+        status = solver.solve(built.draft.model)
         if status != cp_model.INFEASIBLE:
             return status, []
         core = solver.sufficient_assumptions_for_infeasibility()
@@ -74,9 +74,9 @@ def _rank(name: str) -> tuple[int, str]:
 def _sentences(built: Model, names: list[str]) -> list[str]:
     """One sentence a group; servers' free cores are told in one."""
     cores = [n for n in names if n.startswith("cores:")]
-    told = [built.groups[n].sentence() for n in names if not n.startswith("cores:")]
+    told = [built.draft.groups[n].sentence() for n in names if not n.startswith("cores:")]
     if cores:
-        words = [built.groups[n].sentence() for n in cores]
+        words = [built.draft.groups[n].sentence() for n in cores]
         if len(words) > 8:
             free = sum(int(m.group(1)) for w in words if (m := re.search(r"has (\d+)", w)))
             words = [f"{len(words)} servers have {free} free cores in all"]

@@ -1,0 +1,1 @@
+"""The exact placement model (OR-Tools CP-SAT), one concept a module."""

@@ -1,0 +1,60 @@
+"""From a solved model to a placement."""
+
+from __future__ import annotations
+
+from ortools.sat.python import cp_model
+
+from orchestrator.placement.exact.draft import KBIT, Draft
+from orchestrator.placement.measure import number_cores
+from orchestrator.placement.problem import CoreShare, Solution
+
+
+def extract(draft: Draft, solver: cp_model.CpSolver) -> Solution:
+    """The placement that a solver found; cores are numbered server by server."""
+    problem = draft.problem
+    device_of = {
+        task: device for (task, device), lit in draft.on.items() if solver.boolean_value(lit)
+    }
+    ways = tuple(
+        next(way for way, lit in choices.items() if solver.boolean_value(lit))
+        for choices in draft.hop
+    )
+    rate_of: dict[str, int] = {}
+    for chain, rate in draft.rate.items():
+        spec = problem.chains[chain]
+        if isinstance(rate, int):
+            rate_of[chain] = spec.rate
+        else:
+            found = solver.value(rate) * KBIT
+            close = spec.rate <= found < spec.rate + KBIT
+            rate_of[chain] = spec.rate if close else found
+    if problem.share_cores:
+        cores_of = _shared_cores(draft, solver, device_of)
+    else:
+        cores_of = number_cores(problem, device_of, rate_of)
+    return Solution(device_of, ways, cores_of, rate_of)
+
+
+def _shared_cores(
+    draft: Draft, solver: cp_model.CpSolver, device_of: dict[str, str]
+) -> dict[str, tuple[CoreShare, ...]]:
+    cores_of: dict[str, tuple[CoreShare, ...]] = {}
+    for pool in draft.problem.pools:
+        given: list[CoreShare] = []
+        for server in {device_of[t] for t in draft.problem.pool_tasks[pool]}:
+            device = draft.problem.devices[server]
+            used = [
+                c
+                for c in range(device.cores)
+                if (pool, server, c) in draft.uses
+                and solver.boolean_value(draft.uses[pool, server, c])
+            ]
+            loads = [solver.value(draft.share[pool, server, c]) for c in used]
+            total = sum(loads)
+            given += [
+                CoreShare(server, device.core_number(c), n / total if total else 1 / len(used))
+                for c, n in zip(used, loads, strict=True)
+                if n or not total
+            ]
+        cores_of[pool] = tuple(given)
+    return cores_of

@@ -1,0 +1,57 @@
+"""What pools need, in the words of conflicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from orchestrator.placement.exact.draft import Draft
+from orchestrator.placement.problem import SERVER, Task, pool_chains
+
+
+def need_words(draft: Draft, pool: str) -> str:
+    """`chain web needs 3 cores at 1.1 Gbit/s` and what for."""
+    problem, label = draft.problem, draft.problem.pools[pool].label
+    total = sum(problem.chains[c].rate for c in pool_chains(problem, pool)) / 1e9
+    tasks = [problem.tasks[t] for t in problem.pool_tasks[pool]]
+    must = [t for t in tasks if {problem.devices[d].kind for d in t.candidates} <= {SERVER}]
+    if not problem.servers():
+        return f"{label} needs a server"
+    fewest, most = (_fewest_cores(draft, pool, found) for found in (must, tasks))
+    if not must:
+        fewest = 0
+    words = f"{fewest} core{'s' if fewest != 1 else ''}"
+    if most > fewest:
+        words += f" ({most} with all that may run on a server)"
+    return f"{label} needs {words} at {total:.4g} Gbit/s"
+
+
+def _fewest_cores(draft: Draft, pool: str, tasks: Sequence[Task]) -> int:
+    """Cores for these tasks of a pool on the fastest server."""
+    problem = draft.problem
+    cycles = sum(
+        problem.chains[c].cycles_per_second(n, problem.chains[c].rate)
+        for t in tasks
+        for c, n in t.cycles.items()
+    )
+    budget = max(problem.budget(server.name) for server in problem.servers())
+    return max(problem.pools[pool].min_workers, math.ceil(cycles / budget - 1e-9), 1)
+
+
+def workers_words(draft: Draft, pool: str) -> str:
+    spec = draft.problem.pools[pool]
+    names = [
+        draft.problem.tasks[t].label or t
+        for t in draft.problem.pool_tasks[pool]
+        if not draft.problem.tasks[t].replicable
+    ]
+    if names:
+        return f"{spec.label}: {', '.join(dict.fromkeys(names))} cannot be replicated: 1 worker"
+    return f"{spec.label}: at most {spec.max_workers} workers" + (
+        f" ({spec.why})" if spec.why else ""
+    )
+
+
+def free_words(draft: Draft, server: str) -> str:
+    found = draft.problem.devices[server]
+    return f"{server} has {found.cores} free cores"

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 from orchestrator.errors import InputError
+from orchestrator.graph.importers.click_classes import Decision, first_match, parse_class
 from orchestrator.graph.importers.tables import chain_graph
 from orchestrator.nfs.files import parse_json, raise_problems, read_text
-from orchestrator.nfs.values import Address, address_text, parse_address, parse_prefix
+from orchestrator.nfs.values import Address, address_text, parse_address
 
 MOVING = frozenset(
     ("FromDevice", "ToDevice", "FromDPDKDevice", "ToDPDKDevice", "Queue", "Unqueue")
 ) | frozenset(("Strip", "Unstrip", "MarkIPHeader", "CheckIPHeader", "EtherEncap", "Discard"))
-MAX_TERMS = 10_000
-"""Rules that one traffic class may become."""
-_TOKEN = re.compile(r"\s*(\(|\)|&&|\|\||!|==|[^\s()!&|=]+)")
+BRANCHING = frozenset(("IPFilter", "IPClassifier", "LookupIPRouteMP"))
 _PATTERN = re.compile(r"pattern\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\d+)\s+(\d+)$")
 _MAPPER = re.compile(r"RoundRobinIPMapper\((.*)\)(?:\s*,\s*SET_AGGREGATE \w+)?$")
-
-Term = dict[str, Any]
-"""Match keys that hold together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,83 +31,6 @@ class Imported:
 
     graph: dict[str, Any]
     notes: tuple[str, ...]
-
-
-class _Class:
-    """A traffic class, `src net a && (dst net b || ip proto tcp)`, as terms of which one must hold."""
-
-    def __init__(self, text: str) -> None:
-        self._tokens = _TOKEN.findall(text)
-        self._at = 0
-        if "".join(self._tokens) != "".join(text.split()):
-            raise ValueError(f"'{text}' cannot be read")
-
-    def terms(self) -> list[Term]:
-        result = self._either()
-        if self._peek():
-            raise ValueError(f"unexpected '{self._peek()}'")
-        return result
-
-    def _peek(self) -> str:
-        return self._tokens[self._at] if self._at < len(self._tokens) else ""
-
-    def _next(self) -> str:
-        token = self._peek()
-        self._at += 1
-        return token
-
-    def _either(self) -> list[Term]:
-        result = self._both()
-        while self._peek() in ("||", "or"):
-            self._next()
-            result += self._both()
-        return result
-
-    def _both(self) -> list[Term]:
-        result = self._one()
-        while self._peek() in ("&&", "and"):
-            self._next()
-            other = self._one()
-            if len(result) * len(other) > MAX_TERMS:
-                raise ValueError(f"becomes more than {MAX_TERMS} rules")
-            result = [_joined(a, b) for a, b in product(result, other)]
-        return result
-
-    def _one(self) -> list[Term]:
-        word = self._next()
-        if word == "(":
-            result = self._either()
-            if self._next() != ")":
-                raise ValueError("a '(' is not closed")
-            return result
-        if word in ("!", "not"):
-            raise ValueError("a negation has no equivalent in an acl rule")
-        if word == "all":
-            return [{}]
-        if word == "ip" and self._peek() == "proto":
-            self._next()
-            return [{"protocol": self._next()}]
-        if word in ("src", "dst"):
-            return [self._side(word)]
-        raise ValueError(f"'{word}' is not supported")
-
-    def _side(self, side: str) -> Term:
-        word = self._next()
-        if word in ("net", "host"):
-            return {side: str(parse_prefix(self._next(), strict=False))}
-        if word in ("tcp", "udp") and self._peek() == "port":
-            self._next()
-            if self._peek() == "==":
-                self._next()
-            return {"protocol": word, f"{side}_port": self._next()}
-        raise ValueError(f"'{side} {word}' is not supported")
-
-
-def _joined(first: Term, second: Term) -> Term:
-    for key in first.keys() & second.keys():
-        if first[key] != second[key]:
-            raise ValueError(f"two conditions on {key}")
-    return {**first, **second}
 
 
 def import_metron(
@@ -160,12 +78,17 @@ class _Reader:
         self.base, self.hop, self.virtual = base, hop, virtual
         self.nfs: dict[str, dict[str, Any]] = {}
         self.turned: list[str] = []
+        self.behind: dict[str, dict[str, Any]] = {}
+        """By an NF: one that must follow it."""
+        self.branching: set[str] = set()
+        """Instances of Click elements with several outputs."""
         self.notes: list[str] = []
         self.problems: list[str] = []
 
     def processor(self, processor: dict[str, Any]) -> None:
         """Its blocks, as far as packets reach them, each once."""
         blocks = {block["instance"]: block for block in processor["blocks"]}
+        self.branching = {i for i, block in blocks.items() if block["block"] in BRANCHING}
         links: dict[str, list[tuple[int, str]]] = {}
         for link in processor["graph"]:
             source = link["src"]
@@ -182,9 +105,20 @@ class _Reader:
                 break
             at = ways[0]
         for instance, block in blocks.items():
-            self.problems.append(
-                f"{instance}: a {block['block']} beside the chain is not supported"
-            )
+            if self._is_fed(instance, links):
+                self.problems.append(
+                    f"{instance}: a {block['block']} beside the chain is not supported"
+                )
+            else:
+                self.notes.append(f"{instance}: left out, no packet reaches it")
+
+    def _is_fed(self, instance: str, links: dict[str, list[tuple[int, str]]]) -> bool:
+        """Whether packets can reach a block: only classifiers have outputs other than the first."""
+        return any(
+            target == instance and (port in (0, -1) or source in self.branching)
+            for source, ways in links.items()
+            for port, target in ways
+        )
 
     def _block(self, nf: str, block: dict[str, Any]) -> None:
         kind, instance = str(block["block"]), str(block["instance"])
@@ -202,45 +136,47 @@ class _Reader:
         name = nf if nf not in self.nfs else instance
         try:
             self.nfs[name] = readers[kind](name, block)
+            if name in self.behind:
+                self.nfs[f"{name}-dnat"] = self.behind.pop(name)
         except ValueError as error:
             self.problems.append(f"{instance} ({kind}): {error}")
 
-    def _entries(self, block: dict[str, Any]) -> list[tuple[str, list[Term], str]]:
-        """(action, terms, place) of the block's rule file, by priority."""
+    def _entries(self, block: dict[str, Any]) -> list[Decision]:
+        """The block's rule file, by priority."""
         file = str(block["configFile"])
         if block["configArgs"] != "FILE":
             raise ValueError("rules beside a file are not supported")
         raw = parse_json(read_text(self.base / file, file), file)
         entries = cast("list[dict[str, Any]]", raw["entries"])
-        result: list[tuple[str, list[Term], str]] = []
+        result: list[Decision] = []
         for entry in sorted(entries, key=lambda e: int(e["priority"])):
             text, place = str(entry["trafficClass"]), f"{file}: priority {entry['priority']}"
             text = re.sub(r"^(allow|deny)\s+", "", text)
             try:
-                result.append((str(entry["action"]), _Class(text).terms(), place))
+                action = "permit" if entry["action"] == "allow" else "deny"
+                result.append(Decision(parse_class(text), action, place))
             except ValueError as error:
                 self.problems.append(f"{place}: {error}")
         return result
 
     def _filter(self, name: str, block: dict[str, Any]) -> dict[str, Any]:
         rules = [
-            {**term, "version": 4, "action": "permit" if action == "allow" else "deny"}
-            for action, terms, _ in self._entries(block)
-            for term in terms
+            {**keys, "version": 4, "action": action}
+            for keys, action, _ in first_match(self._entries(block), "deny")
         ]
         return {"type": "acl", "config": {"rules": rules, "default": "deny"}}
 
     def _routes(self, name: str, block: dict[str, Any]) -> dict[str, Any]:
         routes: dict[str, dict[str, Any]] = {}
-        for action, terms, place in self._entries(block):
-            for term in terms:
-                if set(term) != {"dst"} or action != "allow":
-                    self.problems.append(f"{place}: a route is one destination, allowed")
+        for entry in self._entries(block):
+            for term in entry.terms:
+                if set(term.keys) != {"dst"} or term.excluded or entry.action != "permit":
+                    self.problems.append(f"{entry.place}: a route is one destination, allowed")
                     continue
-                route: dict[str, Any] = {"prefix": term["dst"]}
+                route: dict[str, Any] = {"prefix": term.keys["dst"]}
                 if self.hop is not None:
                     route["next_hop"] = address_text(self.hop)
-                routes.setdefault(term["dst"], route)
+                routes.setdefault(term.keys["dst"], route)
         self.notes.append(f"{name}: our router decrements the TTL, LookupIPRouteMP does not")
         if self.hop is None:
             self.notes.append(f"{name}: routes are connected; --next-hop gives them a next hop")
@@ -255,14 +191,27 @@ class _Reader:
         if pattern is None:
             raise ValueError(f"'{text}' is not supported, only one pattern or RoundRobinIPMapper")
         source, ports, target, target_port = pattern.groups()[:4]
-        if (target, target_port) != ("-", "-"):
-            raise ValueError(f"writing every destination ({target} {target_port}) is not supported")
-        if source == "-" or "-" not in ports or ports == "-":
+        if source == "-" or not ports.replace("-", "", 1).isdecimal():
             raise ValueError("a pattern needs a source address and a range of ports")
-        low, high = ports.split("-")
+        low, _, high = ports.partition("-")
         parse_address(source)
+        if (target, target_port) != ("-", "-"):
+            self._redirect(name, target, target_port)
         self.notes.append(f"{name}: napt keeps mappings independent of the endpoint (RFC 4787)")
-        return {"type": "napt", "config": {"addresses": [source], "ports": [int(low), int(high)]}}
+        bounds = [int(low), int(high or low)]
+        return {"type": "napt", "config": {"addresses": [source], "ports": bounds}}
+
+    def _redirect(self, name: str, target: str, port: str) -> None:
+        """A pattern that writes destinations: a dnat behind the napt."""
+        if target == "-":
+            raise ValueError(f"writing a destination port ({port}) without an address")
+        parse_address(target)
+        config: dict[str, Any] = {"address": target}
+        if port != "-":
+            if not port.isdecimal():
+                raise ValueError(f"'{port}' is no destination port")
+            config["port"] = int(port)
+        self.behind[name] = {"type": "dnat", "config": config}
 
     def _balancer(self, name: str, patterns: str) -> dict[str, Any]:
         if self.virtual is None:

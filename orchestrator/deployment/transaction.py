@@ -1,0 +1,187 @@
+"""A change of a network as data: stages of steps, each with its inverse.
+
+A `Transaction` is made by a pure function of what is deployed and what shall be (`planning.plan`), so
+whoever kept those two can make it again: a journal needs no steps, only how many stages were begun. Its stages run
+one after the other; the steps of one stage touch different devices or different things on one, and run at once.
+
+The executor (`execution.Executor`) tells a recorder before and after each stage. A step is idempotent: what
+is there already is left, what is gone already is not missed. So after a crash in stage i, either
+run stages i, i + 1, ... forward, or `inverse()` of stages i, i - 1, ..., 0: both end well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from orchestrator.model.entries import FloodGroup, ServerChain, TableEntry
+from orchestrator.model.plan import Core
+from orchestrator.verification.manifest import Manifest
+
+
+class CloneSession(NamedTuple):
+    """A clone session with one copy to a port."""
+
+    session: int
+    port: int
+
+
+Item = TableEntry | FloodGroup | CloneSession
+"""What a switch is given."""
+
+NfSpec = tuple[str, Mapping[str, Any]]
+"""An NF instance: (type, configuration)."""
+
+
+class Change(NamedTuple):
+    """One thing on a switch: added (no `before`), deleted (no `after`) or changed.
+
+    A changed table entry keeps its match and its priority, a changed group its number.
+    """
+
+    before: Item | None
+    after: Item | None
+
+    def inverse(self) -> Change:
+        """Back again."""
+        return Change(self.after, self.before)
+
+    @property
+    def item(self) -> Item:
+        """What it is about: as it will be, or else as it was."""
+        found = self.after if self.after is not None else self.before
+        assert found is not None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPipeline:
+    """Load a shipped pipeline if another or none runs; one that runs stays when this is undone."""
+
+    switch: str
+    pipeline: str
+    target: str
+    may_wipe: bool
+    """Whether another pipeline may be replaced, and its entries lost."""
+
+    def inverse(self) -> LoadPipeline | None:
+        """Nothing: P4Runtime cannot unload."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSwitch:
+    """Changes of one switch on behalf of `owner` (a graph, or the fabric).
+
+    `ordered`: each change is a Write of its own, since P4Runtime may reorder updates within one.
+    """
+
+    switch: str
+    owner: str
+    changes: tuple[Change, ...]
+    ordered: bool = False
+
+    def inverse(self) -> WriteSwitch:
+        """Every change back, the last first."""
+        back = tuple(change.inverse() for change in reversed(self.changes))
+        return WriteSwitch(self.switch, self.owner, back, self.ordered)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureWorker:
+    """NF instances of a graph on a worker, by name, and which of its packets are sampled."""
+
+    core: Core
+    graph: str
+    before: Mapping[str, NfSpec]
+    after: Mapping[str, NfSpec]
+    manifest_before: Manifest | None
+    manifest_after: Manifest | None
+
+    def inverse(self) -> ConfigureWorker:
+        """The instances as they were; state of those that were created anew is gone."""
+        return ConfigureWorker(
+            self.core,
+            self.graph,
+            self.after,
+            self.before,
+            self.manifest_after,
+            self.manifest_before,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChainWorker:
+    """Service chains of a graph on a worker: those of `before` go, those of `after` come.
+
+    Chains are told apart by (SPI, SI); one in both is left alone.
+    """
+
+    core: Core
+    graph: str
+    before: tuple[ServerChain, ...]
+    after: tuple[ServerChain, ...]
+
+    def inverse(self) -> ChainWorker:
+        """The chains as they were."""
+        return ChainWorker(self.core, self.graph, self.after, self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Wait until no packet hits these entries any more, by (switch, entries), bounded.
+
+    `back` are those to wait for when the transaction is undone.
+    """
+
+    entries: tuple[tuple[str, tuple[TableEntry, ...]], ...]
+    back: tuple[tuple[str, tuple[TableEntry, ...]], ...] = ()
+
+    def inverse(self) -> Drain:
+        """Wait for the others."""
+        return Drain(self.back, self.entries)
+
+
+Step = LoadPipeline | WriteSwitch | ConfigureWorker | ChainWorker | Drain
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Steps that may run at once; `title` says what they do together."""
+
+    title: str
+    steps: tuple[Step, ...]
+
+    def inverse(self) -> Stage:
+        """The inverse of each."""
+        back = tuple(step.inverse() for step in reversed(self.steps))
+        return Stage(f"undo: {self.title}", tuple(step for step in back if step is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A change of a network on behalf of one graph. Empty: nothing would change."""
+
+    graph: str
+    stages: tuple[Stage, ...]
+
+    def inverse(self) -> Transaction:
+        """Everything back, the last stage first."""
+        return Transaction(self.graph, tuple(stage.inverse() for stage in reversed(self.stages)))
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """Switches that it needs a session with."""
+        found: dict[str, None] = {}
+        for step in self.steps:
+            if isinstance(step, LoadPipeline | WriteSwitch):
+                found[step.switch] = None
+            elif isinstance(step, Drain):
+                found.update(dict.fromkeys(name for name, _ in (*step.entries, *step.back)))
+        return tuple(found)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps, in order."""
+        return tuple(step for stage in self.stages for step in stage.steps)

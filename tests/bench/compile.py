@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def big_graph(folder: Path) -> Path:
     def port(node: str, side: str) -> str:
         return node if node in ends else f"{node}.{side}"
 
-    pairs = list(zip(chain, chain[1:], strict=False))
+    pairs = list(pairwise(chain))
     there = [{"from": port(a, "outside"), "to": port(b, "inside")} for a, b in pairs]
     back = [{"from": port(b, "inside"), "to": port(a, "outside")} for a, b in pairs]
     graph = {

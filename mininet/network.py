@@ -115,8 +115,8 @@ class SwitchProcess(Switch):
 
     target: str
 
-    def __init__(self, name, device_id, mtu, context, **params):
-        self.mtu, self.device_id, self.context = mtu, device_id, context
+    def __init__(self, name, device_id, mtu, context, tls, **params):
+        self.mtu, self.device_id, self.context, self.tls = mtu, device_id, context, tls
         self.child = None
         super().__init__(name, dpid=f"{device_id:x}", **params)
 
@@ -144,6 +144,7 @@ class Bmv2Switch(SwitchProcess):
             port,
             folder=self.context.folder,
             spare_port=self.context.ports.spare(),
+            tls=self.tls,
         )
         self.child = self.context.spawn(self.name, argv, port)
 
@@ -155,7 +156,7 @@ class SoftSwitch(SwitchProcess):
     target = "softswitch"
 
     def start(self, controllers):
-        argv = commands.softswitch_argv(self.name, self.device_id, self.interfaces())
+        argv = commands.softswitch_argv(self.name, self.device_id, self.interfaces(), self.tls)
         self.child = self.context.spawn(self.name, argv)
 
     def address(self) -> str:
@@ -177,6 +178,7 @@ class LiveTopo(Topo):
                 device_id=node.id,
                 mtu=INSIDE_MTU,
                 context=context,
+                tls=node.tls,
             )
         for node in topology.hosts.values():
             settings = setup.HOST_SETTINGS
@@ -295,7 +297,8 @@ class Supervisor:
         name, interface = worker_name(server, core), worker_interface(core)
         api = f"unix:{self.folder / f'{name}.sock'}"
         samples = self.folder / f"{name}.samples"
-        argv = commands.worker_argv(name, interface, api, samples)
+        tls = self.state.topology.servers[server].tls
+        argv = commands.worker_argv(name, interface, api, samples, tls)
         child = self.spawn(name, commands.in_namespace(self.net[server].pid, argv))
         return WorkerState(
             name=name,

@@ -85,6 +85,12 @@ class DeploymentError(OrchestratorError):
     exit_code = 8
 
 
+class OwnerError(OrchestratorError):
+    """A change of what belongs to another tenant. Exit code 9."""
+
+    exit_code = 9
+
+
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
     """`unknown NF type 'natt'; did you mean 'napt'? (known: acl, ...)`."""
     near = get_close_matches(name, known, n=1)

@@ -55,6 +55,14 @@ def shell(
 
     target = target_of(switch, network, address, device_id)
     client = target.client
+    if write and target.live is not None:
+        target.live.access.check_owner(
+            {
+                name: deployed.bundle.owner
+                for name, deployed in target.live.journal.deployed().items()
+                if switch in deployed.bundle.switches
+            }
+        )
     if write and not as_json:
         typer.confirm(
             f"--write pushes any other controller of {switch} aside, and what you change there is "
@@ -67,7 +75,7 @@ def shell(
             note(f"{switch}: no pipeline is loaded, so the shell knows no tables")
     python = shell_environment(note)
     election = writer_election_id() if write else READER_ELECTION_ID
-    argv = shell_argv(python, client.address, client.device_id, election)
+    argv = shell_argv(python, client.address, client.device_id, election, client.tls)
     if as_json:
         print_json({"switch": switch, "command": argv, "writes": write})
         return

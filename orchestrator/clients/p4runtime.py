@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import grpc
 from finsy.proto import p4i, p4r, p4r_grpc, rpc_status
 from google.protobuf.json_format import MessageToDict
 
-from orchestrator.clients.channel import TlsFiles, open_channel
+from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
 from orchestrator.clients.p4info import Schema
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import TableEntry
@@ -76,6 +76,7 @@ class SwitchClient:
             ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
             ("grpc.max_metadata_size", 1 << 20),
         ]
+        self.tls = tls
         self._channel = open_channel(address, tls, options)
         self._stub = p4r_grpc.P4RuntimeStub(self._channel)
         self._election = time.time_ns() if election_id is None else election_id
@@ -84,6 +85,7 @@ class SwitchClient:
         self._primary = threading.Event()
         self._answered = threading.Event()
         self._failure = ""
+        self._unreachable = False
 
     def reading(self) -> Self:
         """This session, before it is opened, as one that only reads."""
@@ -130,9 +132,8 @@ class SwitchClient:
         self._requests.put(request)
         stream = self._stub.StreamChannel(iter(self._requests.get, None))
         threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
-        if not self._answered.wait(_ARBITRATION_SECONDS):
-            self.close()
-            raise SwitchError(f"{self.name}: no answer from {self.address}; is the switch running?")
+        if not self._answered.wait(_ARBITRATION_SECONDS) or self._unreachable:
+            self._give_up()
         if not self._primary.is_set() and not self._backup_will_do:
             failure = self._failure or "another controller is primary"  # closing writes its own
             self.close()
@@ -140,13 +141,29 @@ class SwitchClient:
 
     def _reach(self) -> None:
         """Wait until the switch is connected: without a stream nothing else would say so."""
-        try:
-            grpc.channel_ready_future(self._channel).result(timeout=self.connect_seconds)
-        except grpc.FutureTimeoutError:
-            self.close()
-            raise SwitchError(
-                f"{self.name}: no answer from {self.address}; is the switch running?"
-            ) from None
+        settled = threading.Event()
+        ready = threading.Event()
+
+        def follow(state: grpc.ChannelConnectivity) -> None:
+            if state is grpc.ChannelConnectivity.READY:
+                ready.set()
+            if state in (
+                grpc.ChannelConnectivity.READY,
+                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+            ):
+                settled.set()
+
+        self._channel.subscribe(follow, try_to_connect=True)
+        settled.wait(self.connect_seconds)
+        if not ready.is_set():
+            self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        """SwitchError that says why there is no connection."""
+        failure = self._failure
+        self.close()
+        told = connection_problem(self.address, self.tls) or failure
+        raise SwitchError(f"{self.name}: {told or f'no answer from {self.address}'}")
 
     def close(self) -> None:
         """Give up being primary and close the connection."""
@@ -169,6 +186,7 @@ class SwitchClient:
                     self._packets.put(response.packet)
         except grpc.RpcError as error:
             self._failure = f"{self.address}: {error.details()}"  # type: ignore[attr-defined]
+            self._unreachable = error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
             self._primary.clear()
             self._answered.set()
 

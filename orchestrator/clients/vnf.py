@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import grpc
 
-from orchestrator.clients.channel import TlsFiles, open_channel
+from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
 from orchestrator.errors import ServerError
 from orchestrator.model.entries import ChainHop, ServerChain
 from orchestrator.verification.manifest import Manifest
@@ -19,10 +19,18 @@ _CALL_SECONDS = 20.0
 
 
 def configure_request(
-    graph: str, nfs: Mapping[str, tuple[str, Mapping[str, Any]]], manifest: Manifest | None
+    graph: str,
+    nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
+    manifest: Manifest | None,
+    remove: Sequence[str] = (),
+    remove_manifest: bool = False,
 ) -> vnf_pb2.ConfigureRequest:
-    """The message that creates a graph's NF instances on a worker."""
-    request = vnf_pb2.ConfigureRequest(graph=graph)
+    """The message that creates NF instances of a graph on a worker and removes others."""
+    request = vnf_pb2.ConfigureRequest(
+        graph=graph,
+        remove=[f"{graph}/{name}" for name in remove],
+        remove_manifest=remove_manifest,
+    )
     for name, (kind, config) in nfs.items():
         request.nfs.add(name=f"{graph}/{name}", type=kind, config_json=json.dumps(config))
     if manifest is not None:
@@ -66,6 +74,7 @@ class WorkerClient:
     def __init__(self, name: str, address: str, *, tls: TlsFiles | None = None) -> None:
         self.name = name
         self.address = address
+        self._tls = tls
         self._channel = open_channel(address, tls)
         self._stub = vnf_pb2_grpc.VnfStub(self._channel)
 
@@ -85,13 +94,23 @@ class WorkerClient:
         graph: str,
         nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
         manifest: Manifest | None,
+        *,
+        remove: Sequence[str] = (),
+        remove_manifest: bool = False,
     ) -> None:
-        """Create the graph's NF instances."""
-        self._call(self._stub.configure, configure_request(graph, nfs, manifest))
+        """Create NF instances of a graph, remove others with their state and their chains."""
+        request = configure_request(graph, nfs, manifest, remove, remove_manifest)
+        self._call(self._stub.configure, request)
 
     def service_chain(self, graph: str, chain: ServerChain) -> None:
         """Chain NFs: told to the first one, which tells the rest."""
         self._call(self._stub.serviceChain, chain_request(graph, chain))
+
+    def remove_chain(self, graph: str, chain: ServerChain) -> None:
+        """Forget a chain's (SPI, SI): serviceChainUpdate with no hops."""
+        request = chain_request(graph, chain)
+        del request.next[:]
+        self._call(self._stub.serviceChainUpdate, request, may_be_missing=True)
 
     def remove_graph(self, graph: str) -> None:
         """Remove all that a graph has on the worker."""
@@ -110,9 +129,14 @@ class WorkerClient:
         answer = self._call(self._stub.readSamples, vnf_pb2.ReadSamplesRequest(cursor=cursor))
         return list(answer.samples), answer.cursor
 
-    def _call(self, method: Any, request: Any) -> Any:
+    def _call(self, method: Any, request: Any, *, may_be_missing: bool = False) -> Any:
         try:
             return method(request, timeout=_CALL_SECONDS)
         except grpc.RpcError as error:
-            code = error.code().name  # type: ignore[attr-defined]
-            raise ServerError(f"{self.name}: {code}: {error.details()}") from error  # type: ignore[attr-defined]
+            code = error.code()  # type: ignore[attr-defined]
+            if may_be_missing and code is grpc.StatusCode.NOT_FOUND:
+                return None
+            told = error.details()  # type: ignore[attr-defined]
+            if code is grpc.StatusCode.UNAVAILABLE:
+                told = connection_problem(self.address, self._tls) or told
+            raise ServerError(f"{self.name}: {code.name}: {told}") from error

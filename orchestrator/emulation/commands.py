@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.emulation.state import Target
 from orchestrator.errors import EnvironmentMissing, InputError
-from orchestrator.model.topology import Topology
+from orchestrator.model.topology import Tls, Topology
 
 BMV2 = "simple_switch_grpc"
 CPU_PORT = 510
@@ -49,7 +50,13 @@ def resolve_targets(topology: Topology, switch: str) -> dict[str, Target]:
 
 
 def bmv2_argv(
-    device_id: int, interfaces: Mapping[int, str], grpc_port: int, *, folder: Path, spare_port: int
+    device_id: int,
+    interfaces: Mapping[int, str],
+    grpc_port: int,
+    *,
+    folder: Path,
+    spare_port: int,
+    tls: Tls | None = None,
 ) -> list[str]:
     """BMv2 without a program; its builds with Thrift or nanomsg would share fixed addresses."""
     options = bmv2_options()
@@ -61,6 +68,11 @@ def bmv2_argv(
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
     argv += ["--", "--grpc-server-addr", f"127.0.0.1:{grpc_port}", "--cpu-port", str(CPU_PORT)]
+    if tls is not None and tls.device_certificate:
+        argv += ["--grpc-server-ssl", "--grpc-server-cert", tls.device_certificate]
+        argv += ["--grpc-server-key", tls.device_key]
+        if tls.mutual:
+            argv += ["--grpc-server-cacert", tls.ca, "--grpc-server-with-client-auth"]
     return argv
 
 
@@ -71,19 +83,60 @@ def bmv2_options() -> str:
     return shown.stdout + shown.stderr
 
 
-def softswitch_argv(name: str, device_id: int, interfaces: Mapping[int, str]) -> list[str]:
+def tls_argv(tls: Tls | None) -> list[str]:
+    """A softswitch's or worker's options for TLS; client certificates are asked for with `mutual`."""
+    if tls is None or not tls.device_certificate:
+        return []
+    argv = ["--tls-cert", tls.device_certificate, "--tls-key", tls.device_key]
+    return [*argv, "--tls-ca", tls.ca] if tls.mutual else argv
+
+
+def check_tls(topology: Topology, targets: Mapping[str, Target]) -> None:
+    """InputError with all files that devices need, by what the topology says, and do not have."""
+    problems: dict[str, None] = {}
+    for device in (*topology.switches.values(), *topology.servers.values()):
+        tls = device.tls
+        if tls is None or not (tls.required or tls.device_certificate):
+            continue
+        if not tls.device_certificate:
+            problems[
+                f"{device.name}: the topology requires TLS, but names no certificate for it "
+                "(tls.device_certificate, tls.device_key)"
+            ] = None
+        if tls.mutual and not tls.ca:
+            problems[f"{device.name}: mutual TLS needs the CA of client certificates (tls.ca)"] = (
+                None
+            )
+        for path in filter(None, (tls.device_certificate, tls.device_key, tls.ca)):
+            if not os.access(path, os.R_OK):
+                problems[
+                    f"TLS file {path}: {'not readable' if Path(path).exists() else 'not there'}"
+                ] = None
+        if targets.get(device.name) == "bmv2" and "--grpc-server-ssl" not in bmv2_options():
+            problems[
+                f"{device.name}: {BMV2} is built without TLS here; --switch softswitch speaks it"
+            ] = None
+    if problems:
+        raise InputError(list(problems))
+
+
+def softswitch_argv(
+    name: str, device_id: int, interfaces: Mapping[int, str], tls: Tls | None = None
+) -> list[str]:
     """The softswitch on a port that the kernel chooses."""
     argv = [sys.executable, "-m", "orchestrator.softswitch", "--device-id", str(device_id)]
     argv += ["--name", name, "--grpc-addr", "127.0.0.1:0", "--cpu-port", str(CPU_PORT)]
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
-    return argv
+    return [*argv, *tls_argv(tls)]
 
 
-def worker_argv(name: str, interface: str, api: str, samples: Path) -> list[str]:
+def worker_argv(
+    name: str, interface: str, api: str, samples: Path, tls: Tls | None = None
+) -> list[str]:
     """A server worker; to be run inside the server's namespace."""
     argv = [sys.executable, "-m", "servernf.runtime", "--name", name, "--interface", interface]
-    return [*argv, "--api", api, "--samples", str(samples)]
+    return [*argv, "--api", api, "--samples", str(samples), *tls_argv(tls)]
 
 
 def in_namespace(pid: int, argv: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import cast
 
 from orchestrator import errors
 from orchestrator.emulation.children import log_end
-from orchestrator.emulation.commands import resolve_targets
+from orchestrator.emulation.commands import check_tls, resolve_targets
 from orchestrator.emulation.environment import require_emulation, require_root
 from orchestrator.emulation.marker import VARIABLE, is_marked, marked_ids, namespace_of
 from orchestrator.emulation.naming import (
@@ -62,7 +62,7 @@ def net_up(
     """
     name = check_network_name(name or topology.name)
     require_emulation()
-    resolve_targets(topology, switch)
+    check_tls(topology, resolve_targets(topology, switch))
     folder = run_dir(name)
     _check_sockets(topology, folder)
     wires(topology, "0000")  # Interface names and links are checked before anything is changed.

@@ -11,6 +11,7 @@ from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 
 from orchestrator.errors import InputError, unknown
 from orchestrator.graph.schema import FileModel
+from orchestrator.graph.tls import TlsSetting, merged, unpaired
 from orchestrator.graph.units import Bytes, Microseconds, Name, Rate
 from orchestrator.model.topology import (
     Host,
@@ -20,6 +21,7 @@ from orchestrator.model.topology import (
     Server,
     SmartNic,
     Switch,
+    Tls,
     Topology,
 )
 from orchestrator.nfs.files import explain, located, parse_json, read_text
@@ -72,6 +74,7 @@ class SwitchFile(FileModel):
     target: Literal["auto", "bmv2", "softswitch", "tofino"] = "auto"
     pipeline: str = "edge"
     table_sizes: dict[str, Count] = Field(default_factory=dict[str, int])
+    tls: TlsSetting | None = None
 
 
 class ServerFile(FileModel):
@@ -81,6 +84,7 @@ class ServerFile(FileModel):
     reserved_cores: Count = 1
     cycles_per_second: Annotated[float, Field(gt=0, le=1e12)] = 1.7e9
     memory: Bytes = 16 << 30
+    tls: TlsSetting | None = None
 
 
 class SmartNicFile(FileModel):
@@ -112,9 +116,10 @@ class LinkFile(FileModel):
 
 
 class TopologyFile(FileModel):
-    """The physical network."""
+    """The physical network; `tls` holds for every switch and server that says nothing else."""
 
     name: Name
+    tls: TlsSetting | None = None
     trees: Annotated[int, Field(ge=1, le=16, strict=True)] = 1
     switches: Annotated[dict[Name, SwitchFile], Field(min_length=1)]
     servers: dict[Name, ServerFile] = Field(default_factory=dict[str, ServerFile])
@@ -142,13 +147,14 @@ def load_topology(path_or_name: str | Path) -> Topology:
         parsed = TopologyFile.model_validate(raw)
     except ValidationError as error:
         raise InputError([located(name, t) for t in explain(error, TopologyFile)]) from None
-    return _Loader(name, parsed).load()
+    return _Loader(name, parsed, path.parent).load()
 
 
 class _Loader:
-    def __init__(self, name: str, file: TopologyFile) -> None:
+    def __init__(self, name: str, file: TopologyFile, folder: Path) -> None:
         self.name = name
         self.file = file
+        self.folder = folder
         self.problems: list[str] = []
 
     def problem(self, path: str, text: str) -> None:
@@ -164,18 +170,25 @@ class _Loader:
             if server.reserved_cores >= server.cores:
                 text = f"all {server.cores} cores are reserved: none is left for workers"
                 self.problem(f"servers.{name}.reserved_cores", text)
+        tls = self._tls()
         if self.problems:
             raise InputError(self.problems)
         ids = {name: i for i, name in enumerate((*file.switches, *file.servers), 1)}
         return Topology(
             name=file.name,
             switches={
-                n: Switch(n, ids[n], s.target, s.pipeline, s.table_sizes)
+                n: Switch(n, ids[n], s.target, s.pipeline, s.table_sizes, tls[n])
                 for n, s in file.switches.items()
             },
             servers={
                 n: Server(
-                    n, ids[n], s.cores, s.reserved_cores, round(s.cycles_per_second), s.memory
+                    n,
+                    ids[n],
+                    s.cores,
+                    s.reserved_cores,
+                    round(s.cycles_per_second),
+                    s.memory,
+                    tls[n],
                 )
                 for n, s in file.servers.items()
             },
@@ -185,6 +198,19 @@ class _Loader:
             trees=file.trees,
             source=self.name,
         )
+
+    def _tls(self) -> dict[str, Tls | None]:
+        """The settings of every switch and server; a problem of the network's own is told once."""
+        found: dict[str, Tls | None] = {}
+        problems: dict[str, str] = {}
+        for kind in ("switches", "servers"):
+            for name, device in getattr(self.file, kind).items():
+                found[name] = tls = merged(self.file.tls, device.tls, self.folder)
+                where = "tls" if device.tls is None else f"{kind}.{name}.tls"
+                problems |= {f"{where}.{key}": text for key, text in (unpaired(tls) if tls else ())}
+        for where, text in problems.items():
+            self.problem(where, text)
+        return found
 
     def _names(self) -> None:
         seen: dict[str, str] = {}

@@ -10,6 +10,25 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS towards a device: PEM files by absolute path, empty where the topology names none.
+
+    `ca` signed both sides' certificates; `certificate` and `key` are what the controller shows to a
+    device that asks (`mutual`), `device_certificate` and `device_key` what `net up` gives to the
+    device. `device_name` is what the device's certificate is for where that is not its address.
+    """
+
+    required: bool = True
+    mutual: bool = True
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    device_certificate: str = ""
+    device_key: str = ""
+    device_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Switch:
     """A programmable switch. `id` is 1..65535 and unique among devices; `table_sizes` overrides the
     pipeline's sizes by table name (entries)."""
@@ -19,6 +38,7 @@ class Switch:
     target: str
     pipeline: str
     table_sizes: dict[str, int]
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +51,7 @@ class Server:
     reserved_cores: int
     cycles_per_second: int
     memory_bytes: int
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)

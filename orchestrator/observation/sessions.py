@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.deployment.access import Access
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import InputError, SwitchError
 from orchestrator.observation.rows import Row
 
 
 def at_address(name: str, address: str, device_id: int) -> SwitchClient:
-    """A reading session with any P4Runtime switch."""
+    """A reading session with any P4Runtime switch; over TLS when a CA is given."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit():
         raise InputError(f"--address '{address}': HOST:PORT is expected, as 127.0.0.1:9559")
-    return SwitchClient(name, address, device_id, primary=False)
+    tls = Access.from_environment().own_files()
+    return SwitchClient(name, address, device_id, tls=tls, primary=False)
 
 
 def reader(network: LiveNetwork, switch: str) -> SwitchClient:

@@ -15,8 +15,9 @@ import venv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from orchestrator.clients.channel import TlsFiles
 from orchestrator.deployment.journal import state_directory
-from orchestrator.errors import EnvironmentMissing
+from orchestrator.errors import EnvironmentMissing, InputError
 
 REQUIREMENT = "p4runtime-shell==0.0.6"
 READER_ELECTION_ID = 1
@@ -59,14 +60,24 @@ def shell_environment(note: Callable[[str], None]) -> Path:
     return python
 
 
-def shell_argv(python: Path, address: str, device_id: int, election_id: int) -> list[str]:
+def shell_argv(
+    python: Path, address: str, device_id: int, election_id: int, tls: TlsFiles | None = None
+) -> list[str]:
     """The command line of the shell."""
+    if tls is not None and tls.name:
+        raise InputError(
+            "p4runtime-shell compares a certificate with the address only: tls.device_name "
+            f"('{tls.name}') does not go with it"
+        )
     return [
         str(python),
         *("-m", "p4runtime_sh"),
         *("--grpc-addr", address),
         *("--device-id", str(device_id)),
         *("--election-id", f"{election_id >> 64},{election_id & (1 << 64) - 1}"),
+        *(("--ssl", "--cacert", str(tls.ca)) if tls else ()),
+        *(("--cert", str(tls.certificate)) if tls and tls.certificate else ()),
+        *(("--private-key", str(tls.key)) if tls and tls.key else ()),
     ]
 
 

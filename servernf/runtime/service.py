@@ -269,6 +269,9 @@ class RemoteWorker:
     def __init__(self, address: str, tls: Tls | None = None) -> None:
         self._address = address
         self._tls = tls
+        # gRPC would compare a certificate with the path of a Unix socket.
+        local = address.startswith("unix:")
+        self._named = [("grpc.ssl_target_name_override", "localhost")] if local else []
 
     def service_chain(
         self, nf: str, scope: Scope, hops: Sequence[Hop], *, update: bool = False
@@ -278,10 +281,10 @@ class RemoteWorker:
         request.scope.spi, request.scope.si = scope.spi, scope.si
         request.scope.in_port, request.scope.out_port = scope.in_port, scope.out_port
         request.next.extend(_hop_message(hop) for hop in hops)
-        if self._tls is None or self._address.startswith("unix:"):
+        if self._tls is None:
             channel = grpc.insecure_channel(self._address)
         else:
-            channel = grpc.secure_channel(self._address, self._tls.client())
+            channel = grpc.secure_channel(self._address, self._tls.client(), self._named)
         try:
             stub = vnf_pb2_grpc.VnfStub(channel)
             call = stub.serviceChainUpdate if update else stub.serviceChain
@@ -306,15 +309,15 @@ def serve(
 ) -> tuple[grpc.Server, VnfService, str]:
     """Start serving; the server, its service and the address (with the port that was bound).
 
-    `address` is `unix:/path.sock` (protected by the file's permissions) or `HOST:PORT`. The worker
-    calls others with the same credentials.
+    `address` is `unix:/path.sock` (without TLS protected by the file's permissions; with it, the name
+    to be certified is localhost) or `HOST:PORT`. The worker calls others with the same credentials.
     """
     service = VnfService(worker, place)
     # A chain that crosses workers and comes back needs several calls at once.
     server = grpc.server(ThreadPoolExecutor(max_workers=16), options=_OPTIONS)
     vnf_pb2_grpc.add_VnfServicer_to_server(service, server)
     try:
-        if tls is None or address.startswith("unix:"):
+        if tls is None:
             port = server.add_insecure_port(address)
         else:
             port = server.add_secure_port(address, tls.server())

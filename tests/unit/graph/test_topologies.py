@@ -144,7 +144,7 @@ CASES: list[tuple[tuple[str, Any], list[str]]] = [
         ("switches.s1.targt", "bmv2"),
         [
             "switches.s1: unknown key 'targt'; did you mean 'target'? (known: pipeline, table_sizes, "
-            "target)"
+            "target, tls)"
         ],
     ),
 ]

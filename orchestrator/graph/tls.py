@@ -1,0 +1,63 @@
+"""The `tls` of a topology and of its devices: files by path, a device's own words first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from orchestrator.graph.schema import FileModel
+from orchestrator.model.topology import Tls
+
+_FILES = ("ca", "certificate", "key", "device_certificate", "device_key")
+
+
+class TlsFile(FileModel):
+    """TLS towards devices; `"required"` alone leaves the files to the controller's environment."""
+
+    required: bool = True
+    mutual: bool = True
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    device_certificate: str = ""
+    device_key: str = ""
+    device_name: str = ""
+
+
+def _shorthand(value: object) -> object:
+    if isinstance(value, str) and value != "required":
+        raise ValueError(f"'{value}' is neither \"required\" nor an object")
+    return {} if value == "required" else value
+
+
+TlsSetting = Annotated[
+    TlsFile,
+    BeforeValidator(_shorthand, json_schema_input_type=TlsFile | Literal["required"]),
+]
+
+
+def merged(network: TlsFile | None, device: TlsFile | None, folder: Path) -> Tls | None:
+    """What holds for a device; relative paths are relative to the topology's folder."""
+    if network is None and device is None:
+        return None
+    values = {
+        name: getattr(file, name)
+        for file in (network, device)
+        if file is not None
+        for name in file.model_fields_set
+    }
+    for name in _FILES:
+        if given := values.get(name):
+            values[name] = str((folder / given).absolute())
+    return Tls(**values)
+
+
+def unpaired(tls: Tls) -> Iterator[tuple[str, str]]:
+    """(key, problem) of each certificate without its key, and the other way round."""
+    for pair in (("certificate", "key"), ("device_certificate", "device_key")):
+        given = [name for name in pair if getattr(tls, name)]
+        if len(given) == 1:
+            yield given[0], f"{pair[0]} and {pair[1]} belong together"

@@ -1,0 +1,77 @@
+"""A network whose topology requires mutual TLS, driven by the command line: real processes, real sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from certificates import Authority
+from live import CAMPUS_EDGE, NEEDS_EMULATION, ROOT, orchestrator, orchestrator_json, own_folders
+
+pytestmark = NEEDS_EMULATION
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the certificates of a running network `secured`."""
+    folder = tmp_path_factory.mktemp("tls")
+    ours = Authority(folder)
+    ours.issue("device")
+    ours.issue("controller")
+    ours.issue("alice")
+    Authority(folder / "theirs").issue("controller")
+    topology = json.loads((ROOT / "topologies" / "leaf-spine.json").read_text())
+    topology["name"] = "secured"
+    topology["tls"] = {
+        "ca": "ca.pem",
+        "certificate": "controller.pem",
+        "key": "controller.key",
+        "device_certificate": "device.pem",
+        "device_key": "device.key",
+    }
+    (folder / "secured.json").write_text(json.dumps(topology))
+    with own_folders():
+        orchestrator("net", "up", str(folder / "secured.json"), "--switch", "softswitch")
+        try:
+            yield folder
+        finally:
+            orchestrator("net", "down", "secured")
+
+
+def test_all_commands_go_over_tls(site: Path) -> None:
+    orchestrator("deploy", str(CAMPUS_EDGE), "-n", "secured")
+    assert orchestrator_json("status", "-n", "secured")["graphs"][0]["owner"] == "campus"
+    assert not [
+        m
+        for m in orchestrator_json("status", "-n", "secured")["workers"].values()
+        if "unreachable" in m
+    ]
+    orchestrator("tables", "all", "--diff", "-n", "secured")
+    stranger = [
+        *("--tls-certificate", str(site / "theirs" / "controller.pem")),
+        *("--tls-key", str(site / "theirs" / "controller.key")),
+    ]
+    refused = orchestrator("tables", "leaf1", "-n", "secured", *stranger, expect=6)
+    assert "leaf1: 127.0.0.1:" in refused.stderr
+    assert "refuses the client certificate" in refused.stderr
+    wrong = str(site / "theirs" / "ca.pem")
+    refused = orchestrator("tables", "leaf1", "-n", "secured", "--tls-ca", wrong, expect=6)
+    assert "its certificate is not valid for" in refused.stderr
+
+
+def test_another_owner_changes_nothing(site: Path) -> None:
+    alice = ["--tls-certificate", str(site / "alice.pem"), "--tls-key", str(site / "alice.key")]
+    for who in (["--owner", "bob"], alice):
+        for command in (
+            ["undeploy", "campus_edge"],
+            ["deploy", str(CAMPUS_EDGE), "--replace"],
+            ["shell", "leaf1", "--write", "--json"],
+        ):
+            refused = orchestrator(*command, "-n", "secured", *who, expect=9)
+            you = "bob" if "bob" in who else "alice"
+            assert f"campus_edge belongs to campus; you are {you}" in refused.stderr
+    orchestrator("tables", "all", "--diff", "-n", "secured")
+    orchestrator("undeploy", "campus_edge", "-n", "secured", "--owner", "campus")
+    assert orchestrator_json("status", "-n", "secured")["graphs"] == []

@@ -15,7 +15,7 @@ _ANY_PORT = (0, 0xFFFF)
 class Headers:
     """What a condition can ask of a packet; hashable, so that answers can be cached.
 
-    `ports` is empty and `tcp_flags` -1 where the packet has none.
+    `ports` and `icmp` (type, code) are empty and `tcp_flags` -1 where the packet has none.
     """
 
     ether_type: int
@@ -26,12 +26,14 @@ class Headers:
     ports: tuple[int, int] | tuple[()]
     tcp_flags: int
     later_fragment: bool
+    icmp: tuple[int, int] | tuple[()]
 
     @classmethod
     def of(cls, packet: PacketView) -> Headers:
         """The headers of a packet."""
         has_ports = packet.source_port >= 0
         tcp = has_ports and packet.protocol == TCP
+        icmp = packet.protocol == (ICMP if packet.version == 4 else ICMPV6) and packet.l4 > 0
         return cls(
             packet.ether_type,
             packet.version,
@@ -41,6 +43,7 @@ class Headers:
             (packet.source_port, packet.destination_port) if has_ports else (),
             packet.data[packet.l4 + 13] if tcp else -1,
             packet.later_fragment,
+            (packet.data[packet.l4], packet.data[packet.l4 + 1]) if icmp else (),
         )
 
 
@@ -57,6 +60,8 @@ class Condition:
     destination_port: tuple[int, int] | None
     tcp_flags: tuple[int, int] | None
     later_fragment: bool | None
+    icmp_type: int | None
+    icmp_code: int | None
 
     @classmethod
     def read(cls, fields: Fields) -> Condition:
@@ -71,6 +76,8 @@ class Condition:
             fields.port_range("dst_port"),
             _tcp_flags(fields),
             fields.boolean("later_fragment"),
+            _icmp(fields, "icmp_type"),
+            _icmp(fields, "icmp_code"),
         )
 
     def mirrored(self) -> Condition:
@@ -85,6 +92,8 @@ class Condition:
             self.source_port,
             self.tcp_flags,
             self.later_fragment,
+            self.icmp_type,
+            self.icmp_code,
         )
 
     def holds(self, headers: Headers) -> bool:
@@ -106,6 +115,9 @@ class Condition:
                 low, high = wanted or _ANY_PORT
                 if not low <= port <= high:
                     return False
+        for wanted, at in ((self.icmp_type, 0), (self.icmp_code, 1)):
+            if wanted is not None and (not headers.icmp or headers.icmp[at] != wanted):
+                return False
         if self.tcp_flags is not None:
             value, mask = self.tcp_flags
             if headers.tcp_flags < 0 or headers.tcp_flags & mask != value:
@@ -137,6 +149,10 @@ def _protocol(fields: Fields) -> int | None:
         name = fields.choice("protocol", tuple(_PROTOCOLS))
         return _PROTOCOLS[name]
     return fields.integer("protocol", 0, 255)
+
+
+def _icmp(fields: Fields, key: str) -> int | None:
+    return fields.integer(key, 0, 255) if fields.has(key) else None
 
 
 def _number(value: object, limit: int) -> int | None:

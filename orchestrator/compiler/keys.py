@@ -17,7 +17,7 @@ from orchestrator.wire.addresses import GATEWAY_MAC
 
 HASH_BITS = 16
 """Width of the hash that spreads traffic classes over cores."""
-_L4_PORTS, _L4_LATER_FRAGMENT = 1, 2  # shared/metadata.p4
+_L4_PORTS, _L4_LATER_FRAGMENT, _L4_ICMP = 1, 2, 4  # shared/metadata.p4
 _TCP = 6
 
 
@@ -38,6 +38,8 @@ def match_keys(match: Match, version: int) -> Iterator[tuple[str, Key]]:
     ports = match.src_port is not None or match.dst_port is not None
     if ports:
         yield "l4", Ternary(_L4_PORTS, 3)
+    elif match.icmp_type is not None or match.icmp_code is not None:
+        yield "l4", Ternary(_L4_ICMP, _L4_ICMP)
     elif match.later_fragment is not None:
         yield "l4", Ternary(_L4_LATER_FRAGMENT if match.later_fragment else 0, _L4_LATER_FRAGMENT)
     elif match.tcp_flags is not None:
@@ -45,6 +47,10 @@ def match_keys(match: Match, version: int) -> Iterator[tuple[str, Key]]:
     for name, ports_range in (("src_port", match.src_port), ("dst_port", match.dst_port)):
         if ports_range is not None and (ports_range.low, ports_range.high) != (0, 65535):
             yield name, Between(ports_range.low, ports_range.high)
+    # ICMP's type and code are where the ports of TCP and UDP are
+    for name, value in (("src_port", match.icmp_type), ("dst_port", match.icmp_code)):
+        if value is not None:
+            yield name, Between(value, value)
     if match.tcp_flags is not None and match.tcp_flags[1]:
         yield "tcp_flags", Ternary(match.tcp_flags[0] & match.tcp_flags[1], match.tcp_flags[1])
 

@@ -46,7 +46,8 @@ class Match:
 
     `version` 4 or 6 asks for IP; `ether_type` is the type behind VLAN tags. Ports are those of
     TCP and UDP in an unfragmented packet or a first fragment; `later_fragment` asks for a fragment
-    offset above 0 (or, False, for its absence). `tcp_flags` is (value, mask).
+    offset above 0 (or, False, for its absence). `tcp_flags` is (value, mask). `icmp_type` and
+    `icmp_code` are those of ICMP in IPv4 and of ICMPv6 in IPv6, again not in later fragments.
     """
 
     ether_type: int | None = None
@@ -58,6 +59,8 @@ class Match:
     dst_port: PortRange | None = None
     tcp_flags: tuple[int, int] | None = None
     later_fragment: bool | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
 
     def __str__(self) -> str:
         words: list[str] = []
@@ -65,7 +68,7 @@ class Match:
             words.append(f"type {self.ether_type:#06x}")
         if self.version is not None and self.src is None and self.dst is None:
             words.append(f"ipv{self.version}")
-        for name in ("src", "dst", "protocol", "src_port", "dst_port"):
+        for name in ("src", "dst", "protocol", "src_port", "dst_port", "icmp_type", "icmp_code"):
             value = getattr(self, name)
             if value is not None:
                 words.append(f"{name} {value}")

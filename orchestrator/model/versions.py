@@ -21,18 +21,30 @@ def versions_of(match: Match) -> frozenset[int]:
     for prefix in (match.src, match.dst):
         if prefix is not None:
             versions &= {prefix.version}
-    l4 = (match.protocol, match.src_port, match.dst_port, match.tcp_flags, match.later_fragment)
-    if any(condition is not None for condition in l4):
+    if _asks_l4(match):
         versions &= _IP
     return versions
+
+
+def _asks_l4(match: Match) -> bool:
+    """Whether it asks for something that only IP packets have, besides addresses."""
+    conditions = (
+        match.protocol,
+        match.src_port,
+        match.dst_port,
+        match.tcp_flags,
+        match.later_fragment,
+        match.icmp_type,
+        match.icmp_code,
+    )
+    return any(condition is not None for condition in conditions)
 
 
 def asks_only_version(match: Match) -> bool:
     """Whether every packet of the kinds that it can match does match."""
     prefixes = all(p is None or p.length == 0 for p in (match.src, match.dst))
-    l4 = (match.protocol, match.src_port, match.dst_port, match.tcp_flags, match.later_fragment)
     ether_type = match.ether_type is None or match.ether_type in _BY_ETHER_TYPE
-    return prefixes and ether_type and all(condition is None for condition in l4)
+    return prefixes and ether_type and not _asks_l4(match)
 
 
 def narrow(element: Element | None, versions: frozenset[int]) -> dict[str, frozenset[int]]:
@@ -55,4 +67,6 @@ def narrow(element: Element | None, versions: frozenset[int]) -> dict[str, froze
         for route in program.routes:
             result[route.output] |= versions & {route.prefix.version}
         return result
+    if program.restarts:
+        return dict.fromkeys(element.outputs, ALL_VERSIONS)
     return dict.fromkeys(element.outputs, versions)

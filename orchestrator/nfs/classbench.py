@@ -1,7 +1,8 @@
 """ClassBench filter sets: `@src dst low : high low : high protocol/mask [flags/mask]`, one rule a line.
 
-(Taylor and Turner, ClassBench, INFOCOM 2005.) Addresses are IPv4. The 16 bits of the last column are
-the TCP flags in the upper byte: 0x1000/0x1000 asks for ACK, 0x0000/0x0200 for no SYN.
+(Taylor and Turner, ClassBench, INFOCOM 2005.) Addresses are IPv4. The 16 bits of the last column are, for
+TCP, its flags in the upper byte: 0x1000/0x1000 asks for ACK, 0x0000/0x0200 for no SYN; for ICMP, type and
+code: 0x0800/0xff00 asks for echo requests.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _PORTS = re.compile(r"(\d+)\s*:\s*(\d+)(?=\s|$)")
 _BYTE_MASK = re.compile(r"0x([0-9a-fA-F]{1,2})/0x([0-9a-fA-F]{1,2})(?=\s|$)")
 _WORD_MASK = re.compile(r"0x([0-9a-fA-F]{1,4})/0x([0-9a-fA-F]{1,4})(?=\s|$)")
 _PREFIX = re.compile(r"\S+")
+_ICMP = 1
 _BLANK = re.compile(r"\s*")
 _COLUMNS = (
     ("source prefix", _PREFIX, "10.0.0.0/8"),
@@ -64,18 +66,26 @@ def parse_rule(line: str) -> Match | None:
     protocol, mask = int(match[1], 16), int(match[2], 16)
     if mask not in (0, 0xFF):
         raise _At(column, f"protocol mask {mask:#04x}: only 0xFF and 0x00 can be matched")
-    flags = None
+    flags = icmp_type = icmp_code = None
     if len(found) == 6:
         column, match = found[5]
         value, flag_mask = int(match[1], 16), int(match[2], 16)
+        if mask and protocol == _ICMP:
+            if any(byte not in (0, 0xFF) for byte in (flag_mask >> 8, flag_mask & 0xFF)):
+                raise _At(
+                    column,
+                    f"flags mask {flag_mask:#06x}: of ICMP only the whole type (0xff00), the whole "
+                    "code (0x00ff) or both can be matched",
+                )
+            icmp_type = value >> 8 if flag_mask >> 8 else None
+            icmp_code = value & 0xFF if flag_mask & 0xFF else None
+            flag_mask = 0
         if flag_mask & 0xFF:
             raise _At(
                 column, f"flags mask {flag_mask:#06x}: only TCP flags (0xff00) can be matched"
             )
-        if flag_mask and mask and protocol == 1:
-            raise _At(column, "a condition on ICMP's type and code is not supported")
         if flag_mask and mask and protocol != 6:
-            raise _At(column, f"flags of protocol {protocol}: only TCP has flags")
+            raise _At(column, f"flags of protocol {protocol}: only TCP (and ICMP) have them")
         if flag_mask:
             flags = (value & flag_mask) >> 8, flag_mask >> 8
     return Match(
@@ -86,6 +96,8 @@ def parse_rule(line: str) -> Match | None:
         src_port=src_port,
         dst_port=dst_port,
         tcp_flags=flags,
+        icmp_type=icmp_type,
+        icmp_code=icmp_code,
     )
 
 

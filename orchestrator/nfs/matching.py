@@ -12,6 +12,7 @@ from orchestrator.model.packet import Packet
 from orchestrator.nfs.values import (
     EtherTypeField,
     FlagsField,
+    IcmpField,
     PortsField,
     PrefixField,
     ProtocolField,
@@ -31,6 +32,8 @@ class MatchFields(BaseModel):
     dst_port: PortsField | None = None
     tcp_flags: FlagsField | None = None
     later_fragment: StrictBool | None = None
+    icmp_type: IcmpField | None = None
+    icmp_code: IcmpField | None = None
     ether_type: EtherTypeField | None = None
     version: Literal[4, 6] | None = None
 
@@ -46,6 +49,8 @@ class MatchFields(BaseModel):
             dst_port=self.dst_port,
             tcp_flags=self.tcp_flags,
             later_fragment=self.later_fragment,
+            icmp_type=self.icmp_type,
+            icmp_code=self.icmp_code,
         )
 
     @model_validator(mode="after")
@@ -76,6 +81,8 @@ class Headers(NamedTuple):
     dst_port: int | None
     tcp_flags: int | None
     later_fragment: bool
+    icmp_type: int | None
+    icmp_code: int | None
 
     @classmethod
     def of(cls, packet: Packet) -> Headers:
@@ -91,6 +98,8 @@ class Headers(NamedTuple):
             packet.dst_port,
             packet.tcp_flags,
             packet.later_fragment,
+            packet.icmp_type,
+            packet.icmp_code,
         )
 
 
@@ -120,6 +129,10 @@ def meets(match: Match, headers: Headers) -> bool:
         value, mask = match.tcp_flags
         if headers.tcp_flags is None or headers.tcp_flags & mask != value:
             return False
+    if match.icmp_type is not None and headers.icmp_type != match.icmp_type:
+        return False
+    if match.icmp_code is not None and headers.icmp_code != match.icmp_code:
+        return False
     if match.later_fragment is None:
         return True
     return headers.version != 0 and headers.later_fragment == match.later_fragment
@@ -150,4 +163,6 @@ def mirrored(match: Match) -> Match:
         dst_port=match.src_port,
         tcp_flags=match.tcp_flags,
         later_fragment=match.later_fragment,
+        icmp_type=match.icmp_type,
+        icmp_code=match.icmp_code,
     )

@@ -107,6 +107,13 @@ def parse_flags(value: object) -> tuple[int, int]:
     raise ValueError(f"{value!r} is not 'value/mask' of TCP flags, like '0x02/0x12'")
 
 
+def parse_icmp(value: object) -> int:
+    """An ICMP or ICMPv6 type or code."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    return _integer(value, 255, "an ICMP type or code")
+
+
 def parse_ether_type(value: object) -> int:
     """`0x0806` or a number."""
     if isinstance(value, str):
@@ -141,7 +148,7 @@ def match_json(match: Match) -> dict[str, Any]:
         result["protocol"] = protocol_text(match.protocol)
     if match.tcp_flags is not None:
         result["tcp_flags"] = "{:#04x}/{:#04x}".format(*match.tcp_flags)
-    for key in ("version", "later_fragment"):
+    for key in ("version", "later_fragment", "icmp_type", "icmp_code"):
         value = getattr(match, key)
         if value is not None:
             result[key] = value
@@ -156,18 +163,26 @@ def impossible(match: Match) -> str | None:
     if match.ether_type is not None:
         by_type = {0x0800: 4, 0x86DD: 6}
         versions.add(by_type.get(match.ether_type, 0))
-    l4 = (match.protocol, match.src_port, match.dst_port, match.tcp_flags, match.later_fragment)
-    if 0 in versions and (len(versions) > 1 or any(value is not None for value in l4)):
+    ports = match.src_port is not None or match.dst_port is not None
+    icmp = match.icmp_type is not None or match.icmp_code is not None
+    flags, protocol = match.tcp_flags is not None, match.protocol
+    l4 = ports or icmp or flags or protocol is not None or match.later_fragment is not None
+    if 0 in versions and (len(versions) > 1 or l4):
         return f"EtherType {match.ether_type:#06x} is not IP, but the other keys ask for IP"
     if len(versions) > 1:
         return "it asks for IPv4 and IPv6 at once"
-    ports = match.src_port is not None or match.dst_port is not None
-    if ports and match.protocol not in (None, 6, 17):
-        return f"protocol {protocol_text(match.protocol or 0)} has no ports"
-    if match.tcp_flags is not None and match.protocol not in (None, 6):
-        return f"protocol {protocol_text(match.protocol or 0)} has no TCP flags"
-    if match.later_fragment and (ports or match.tcp_flags is not None):
-        return "a later fragment has neither ports nor TCP flags"
+    if ports and protocol not in (None, 6, 17):
+        return f"protocol {protocol_text(protocol or 0)} has no ports"
+    if flags and protocol not in (None, 6):
+        return f"protocol {protocol_text(protocol or 0)} has no TCP flags"
+    if icmp and protocol not in (None, 1, 58):
+        return f"protocol {protocol_text(protocol or 0)} has no ICMP type and code"
+    if icmp and (ports or flags):
+        return "ICMP has neither ports nor TCP flags"
+    if icmp and protocol is not None and versions - {4 if protocol == 1 else 6}:
+        return "ICMP is IPv4's and ICMPv6 is IPv6's"
+    if match.later_fragment and (ports or flags or icmp):
+        return "a later fragment has no ports, no TCP flags, no ICMP type and code"
     return None
 
 
@@ -229,6 +244,11 @@ FlagsField = Annotated[
     PlainValidator(parse_flags),
     PlainSerializer(lambda v: "{:#04x}/{:#04x}".format(*v)),
     _text_schema("^(0x)?[0-9a-fA-F]+/(0x)?[0-9a-fA-F]+$", "0x02/0x12"),
+]
+IcmpField = Annotated[
+    int,
+    PlainValidator(parse_icmp),
+    _number_or_text(255, "^[0-9]+$", "8"),
 ]
 EtherTypeField = Annotated[
     int,

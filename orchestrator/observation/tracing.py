@@ -79,14 +79,16 @@ def label_of(frame: bytes) -> int:
         position = int.from_bytes(packet.payload[:8], "big")
     elif packet.is_icmp:
         position = int.from_bytes(data[at.l4 + 4 : at.l4 + 8], "big")
-    ports = (packet.src_port or 0, packet.dst_port or 0) if packet.has_ports else (0, 0)
+    l4 = (packet.src_port or 0, packet.dst_port or 0)
+    if packet.is_icmp:
+        l4 = (packet.icmp_type or 0, packet.icmp_code or 0)
     return zlib.crc32(
         _LABEL.pack(
             packet.src.to_bytes(16, "big"),
             packet.dst.to_bytes(16, "big"),
             packet.ether_type,
             packet.protocol or 0,
-            *ports,
+            *l4,
             length_and_id,
             position,
         )

@@ -34,6 +34,7 @@ class Fields:
     src_port: int = 40000
     dst_port: int = 80
     flags: int = SYN
+    icmp: tuple[int, int] | None = None
     ttl: int = 64
     offset: int = 0
     more: bool = False
@@ -51,8 +52,8 @@ class Fields:
         elif self.protocol == UDP:
             l4 = frames.udp(self.src_port, self.dst_port, self.data)
         elif self.protocol in (ICMP, ICMPV6):
-            kind = 8 if self.protocol == ICMP else 128
-            l4 = frames.icmp(kind, 0, struct.pack("!HH", self.src_port, 1) + self.data)
+            kind, code = self.icmp or (8 if self.protocol == ICMP else 128, 0)
+            l4 = frames.icmp(kind, code, struct.pack("!HH", self.src_port, 1) + self.data)
         else:
             l4 = self.data
         if not self.offset:
@@ -165,6 +166,7 @@ class _Partial:
     src_port: int | None = None
     dst_port: int | None = None
     flags: int | None = None
+    icmp: tuple[int, int] | None = None
     later: bool = False
 
 
@@ -203,6 +205,12 @@ def match_corners(match: Match) -> Iterator[_Partial]:
         protocol = TCP
     elif protocol is None and (match.src_port or match.dst_port):
         protocol = UDP
+    icmp = None
+    if match.icmp_type is not None or match.icmp_code is not None:
+        if protocol is None:
+            protocol = ICMPV6 if version == 6 else ICMP
+        version = 6 if protocol == ICMPV6 else 4
+        icmp = match.icmp_type or 0, match.icmp_code or 0
     base = _Partial(
         version=version,
         src=match.src.value if match.src else None,
@@ -211,6 +219,7 @@ def match_corners(match: Match) -> Iterator[_Partial]:
         src_port=match.src_port.low if match.src_port else None,
         dst_port=match.dst_port.low if match.dst_port else None,
         flags=match.tcp_flags[0] if match.tcp_flags else None,
+        icmp=icmp,
         later=bool(match.later_fragment),
     )
     yield base
@@ -228,7 +237,12 @@ def match_corners(match: Match) -> Iterator[_Partial]:
         value, mask = match.tcp_flags
         yield replace(base, flags=value | ~mask & 0xFF)
         yield from (replace(base, flags=value ^ 1 << bit) for bit in range(8) if mask >> bit & 1)
-    if match.src_port is not None or match.dst_port is not None or match.tcp_flags is not None:
+    if icmp is not None:
+        kind, code = icmp
+        yield from (replace(base, icmp=(k, code)) for k in (kind - 1, kind + 1) if 0 <= k <= 255)
+        yield from (replace(base, icmp=(kind, c)) for c in (code - 1, code + 1) if 0 <= c <= 255)
+    l4 = (match.src_port, match.dst_port, match.tcp_flags, icmp)
+    if any(condition is not None for condition in l4):
         yield replace(base, later=True)
 
 
@@ -246,7 +260,15 @@ def _range_corners(ports: PortRange) -> list[int]:
 def intersection(a: Match, b: Match) -> Match | None:
     """What both match; None when nothing does (or when flags make it hard to say)."""
     fields: dict[str, object] = {}
-    for name in ("ether_type", "version", "protocol", "tcp_flags", "later_fragment"):
+    for name in (
+        "ether_type",
+        "version",
+        "protocol",
+        "tcp_flags",
+        "later_fragment",
+        "icmp_type",
+        "icmp_code",
+    ):
         first, second = getattr(a, name), getattr(b, name)
         if first is not None and second is not None and first != second:
             return None
@@ -292,6 +314,7 @@ def _complete(
         src_port=rng.randrange(65536) if partial.src_port is None else partial.src_port,
         dst_port=rng.choice(ports) if partial.dst_port is None else partial.dst_port,
         flags=SYN if partial.flags is None else partial.flags,
+        icmp=partial.icmp,
         offset=1480 if partial.later else 0,
         ident=rng.randrange(65536),
     )

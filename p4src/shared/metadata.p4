@@ -8,9 +8,11 @@ typedef bit<24> segment_id_t;
 typedef bit<10> graph_id_t;
 
 // What the L4 part of a packet offers to a match: a later fragment has no ports, not port 0.
-const bit<2> L4_NONE = 0;
-const bit<2> L4_PORTS = 1;
-const bit<2> L4_LATER_FRAGMENT = 2;
+// ICMP (and ICMPv6) has its type and code where the ports are.
+const bit<3> L4_NONE = 0;
+const bit<3> L4_PORTS = 1;
+const bit<3> L4_LATER_FRAGMENT = 2;
+const bit<3> L4_ICMP = 4;
 
 const bit<2> NEXT_NONE = 0;     // no block has decided: dropped
 const bit<2> NEXT_TAGGED = 1;   // with a tag, to its outer destination
@@ -53,9 +55,9 @@ struct metadata_t {
 
     bit<16> ether_type;         // behind VLAN tags
     bit<8> protocol;            // 0 for non-IP packets
-    bit<2> l4;
-    bit<16> l4_src;
-    bit<16> l4_dst;
+    bit<3> l4;
+    bit<16> l4_src;             // or ICMP type
+    bit<16> l4_dst;             // or ICMP code
     bit<8> tcp_flags;
 
     // The flow that owns this packet: its own addresses, or for an ICMP error

@@ -161,6 +161,9 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_icmp {
         packet.extract(hdr.icmp);
+        meta.l4 = L4_ICMP;
+        meta.l4_src = (bit<16>)hdr.icmp.type;
+        meta.l4_dst = (bit<16>)hdr.icmp.code;
         meta.flow_dst_port = hdr.icmp.identifier;
         transition select(hdr.icmp.type) {
             0: parse_icmp_echo;
@@ -206,6 +209,9 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_icmpv6 {
         packet.extract(hdr.icmp);
+        meta.l4 = L4_ICMP;
+        meta.l4_src = (bit<16>)hdr.icmp.type;
+        meta.l4_dst = (bit<16>)hdr.icmp.code;
         transition select(hdr.icmp.type) {
             1 .. 4: parse_quoted_ipv6;
             128: parse_icmp_echo6;

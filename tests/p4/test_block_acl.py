@@ -10,7 +10,7 @@ import random
 import pytest
 from edge_switch import EdgeSwitch, ether, forwarding, ip_number, segment
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
+from scapy.layers.inet6 import ICMPv6Unknown, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Dot1Q
 from scapy.packet import Packet, Raw
 
@@ -151,6 +151,18 @@ class TestFragments:
         switch.add("acl.ipv4", {"segment": at, "l4": HAS_PORTS}, "deny", {}, 2)
         assert passes(switch, packet() / ICMP())
         assert not passes(switch, packet() / TCP())
+
+    def test_icmp_type_and_code_are_where_ports_are(self) -> None:
+        switch, at = forwarding()
+        keys = {"segment": at, "l4": Ternary(4, 4), "src_port": Between(8, 8)}
+        for table in ("acl.ipv4", "acl.ipv6"):
+            switch.add(table, {**keys, "dst_port": Between(2, 2)}, "deny", {}, 2)  # type: ignore[dict-item]
+        assert not passes(switch, packet() / ICMP(type=8, code=2))
+        assert passes(switch, packet() / ICMP(type=8, code=1))
+        assert passes(switch, packet() / UDP(sport=8, dport=2))
+        assert passes(switch, packet(frag=9, proto=1) / Raw(b"\x08\x02" * 8))
+        assert passes(switch, IPv6() / ICMPv6Unknown(type=8, code=1))
+        assert not passes(switch, IPv6() / ICMPv6Unknown(type=8, code=2, msgbody=b"1234"))
 
     def test_flags_are_a_first_fragments_only(self) -> None:
         switch, at = forwarding()

@@ -41,6 +41,8 @@ match_st = st.builds(
     dst_port=st.none() | ranges,
     tcp_flags=st.sampled_from([None, (2, 2), (0, 2), (0x10, 0x12)]),
     later_fragment=st.sampled_from([None, True, False]),
+    icmp_type=st.sampled_from([None, None, 0, 8]),
+    icmp_code=st.sampled_from([None, None, 0, 3]),
 )
 fields = st.builds(
     Fields,
@@ -52,6 +54,7 @@ fields = st.builds(
     dst_port=st.integers(0, 5),
     flags=st.sampled_from([2, 0x12, 0x10]),
     offset=st.sampled_from([0, 0, 8]),
+    icmp=st.sampled_from([(0, 0), (8, 0), (8, 3), (13, 0)]),
 )
 
 
@@ -62,6 +65,7 @@ def inside(prefix: Prefix, address: int) -> bool:
 @given(match_st, fields)
 def test_a_match_is_the_conjunction_of_its_conditions(match: Match, packet: Fields) -> None:
     has_ports = packet.protocol in (6, 17) and packet.offset == 0
+    icmp = packet.icmp if packet.protocol == 1 and packet.offset == 0 else None
     conditions = [
         match.ether_type in (None, 0x0800),
         match.version in (None, 4),
@@ -79,6 +83,8 @@ def test_a_match_is_the_conjunction_of_its_conditions(match: Match, packet: Fiel
             and packet.flags & match.tcp_flags[1] == match.tcp_flags[0]
         ),
         match.later_fragment in (None, packet.offset > 0),
+        match.icmp_type is None or (icmp is not None and icmp[0] == match.icmp_type),
+        match.icmp_code is None or (icmp is not None and icmp[1] == match.icmp_code),
     ]
     assert matches(match, Packet.parse(packet.frame(SENDER))) == all(conditions)
 
@@ -121,6 +127,15 @@ def test_a_rule() -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "asked"),
+    [("0x0d00/0xff00", (13, None)), ("0x0301/0xffff", (3, 1)), ("0x0004/0x00ff", (None, 4))],
+)
+def test_a_rule_on_icmp(column: str, asked: tuple[int | None, int | None]) -> None:
+    match = parse_rule(f"@0.0.0.0/0\t0.0.0.0/0\t0 : 65535\t0 : 65535\t0x01/0xFF\t{column}")
+    assert match == Match(version=4, protocol=1, icmp_type=asked[0], icmp_code=asked[1])
+
+
+@pytest.mark.parametrize(
     ("line", "column", "text"),
     [
         ("10.0.0.0/8", 1, "begins with '@'"),
@@ -130,7 +145,8 @@ def test_a_rule() -> None:
         ("@0.0.0.0/0 0.0.0.0/0 0 : 1 9 : 1 0x06/0xFF", 28, "not a range of ports"),
         ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 6", 34, "expected a protocol/mask"),
         ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 0x06/0x0F", 34, "protocol mask"),
-        ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 0x01/0xFF 0x0300/0xff00", 44, "ICMP's type"),
+        ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 0x01/0xFF 0x0300/0xf000", 44, "the whole type"),
+        ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 0x11/0xFF 0x0300/0xff00", 44, "flags of protocol 17"),
         ("@0.0.0.0/0 0.0.0.0/0 0 : 1 0 : 1 0x06/0xFF 0x0000/0x0000 x", 58, "unexpected 'x'"),
     ],
 )
@@ -138,6 +154,17 @@ def test_bad_lines_say_where(line: str, column: int, text: str) -> None:
     with pytest.raises(ValueError, match=text) as caught:
         parse_rule(line)
     assert getattr(caught.value, "column", None) == column
+
+
+@pytest.mark.skipif(not CLASSBENCH.is_dir(), reason=f"no data in {CLASSBENCH}")
+@pytest.mark.parametrize(
+    ("name", "rules", "on_icmp"),
+    [("acl1_1k", 942, 0), ("fw1_1k", 857, 28), ("ipc1_1k", 974, 12)],
+)
+def test_real_files_load(name: str, rules: int, on_icmp: int) -> None:
+    config = AclConfig(rules_file=f"{name}.rules").with_files(CLASSBENCH)
+    assert len(config.all_rules) == rules
+    assert sum(match.icmp_type is not None for match, _, _ in config.all_rules) == on_icmp
 
 
 @pytest.mark.skipif(not CLASSBENCH.is_dir(), reason=f"no data in {CLASSBENCH}")

@@ -138,14 +138,18 @@ def compile_command(
 
 def verify_bundle(graph: Path, topology: str, bundle: Bundle, packets: int) -> None:
     """Compare the bundle with the unsplit graph; CompileError with the first differences."""
-    from orchestrator.deployment.equivalence import compare
+    from orchestrator.deployment.equivalence import compare, smallest
     from orchestrator.graph import load_graph
     from orchestrator.placement.topologies import resolve_topology
 
-    driver = compare(load_graph(graph).graph, resolve_topology(topology), bundle, packets)
+    loaded, network = load_graph(graph).graph, resolve_topology(topology)
+    driver = compare(loaded, network, bundle, packets)
     if driver.differences:
         told = "\n".join(f"  {d}\n    {d.frame.hex()}" for d in driver.differences[:5])
-        raise CompileError(f"{graph}: the bundle is not equivalent to the graph:\n{told}")
+        note(f"{len(driver.differences)} differences; looking for the fewest packets and rules")
+        minimal = smallest(loaded, network, driver)
+        shown = f"\nat its smallest:\n{minimal}" if minimal is not None else ""
+        raise CompileError(f"{graph}: the bundle is not equivalent to the graph:\n{told}{shown}")
     note(
         f"verified: {driver.packets} packets, {driver.delivered} delivered, no difference between "
         "the bundle and the unsplit graph"

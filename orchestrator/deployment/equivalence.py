@@ -5,17 +5,11 @@ The reference interpreter runs the original graph NF by NF; the bundle runs on a
 
 from __future__ import annotations
 
-from orchestrator.deployment.apply import apply_bundle
-from orchestrator.deployment.memory import MemoryNetwork
+from orchestrator.deployment.minimise import Minimal, Pair, minimise
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Topology
-from orchestrator.oracle import Comparator, Driver, ReferenceNetwork, campaign
-from orchestrator.verification.manifest import new_manifest
-
-STEP_US = 500
-"""Virtual time between two packets."""
+from orchestrator.oracle import Driver, campaign
 
 
 def compare(
@@ -25,21 +19,20 @@ def compare(
 
     The driver's `differences` are empty when the bundle is equivalent as the graph's NFs define it.
     """
-    reference = ReferenceNetwork(graph, topology)
-    network = MemoryNetwork(topology)
-    apply_bundle(bundle, network, new_manifest(bundle.graph_id, 0.05), first=True)
-
-    def expected(host: str, frame: bytes) -> list[tuple[str, bytes]]:
-        reference.now_us += STEP_US
-        return list(reference.send(host, frame))
-
-    def actual(host: str, frame: bytes) -> list[tuple[str, bytes]]:
-        network.advance(STEP_US)
-        delivered = network.send(host, frame)
-        if reference.for_network(host, Packet.parse(frame)):
-            return []  # the network's own answer, which the reference leaves out
-        return [(delivery.host, delivery.frame) for delivery in delivered]
-
-    driver = Driver([expected, actual], Comparator(graph, topology), seed=seed)
+    pair = Pair(graph, topology, bundle)
+    driver = Driver([pair.expected, pair.actual], pair.comparator, seed=seed)
     driver.run(campaign(graph, topology, seed), packets)
     return driver
+
+
+def smallest(graph: ServiceGraph, topology: Topology, driver: Driver) -> Minimal | None:
+    """The driver's first difference with the fewest packets and rules that show it."""
+    from orchestrator.pipeline import compile_graph
+
+    first = driver.differences[0]
+    return minimise(
+        graph,
+        topology,
+        driver.sent[: first.number],
+        lambda tried: compile_graph(tried, topology).bundle,
+    )

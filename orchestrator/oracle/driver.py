@@ -67,6 +67,8 @@ class Driver:
     delivered: int = 0
     uncompared: int = 0
     """Packets whose outcome depends on a choice that cannot be known (`Comparator.translated`)."""
+    sent: list[Delivery] = field(default_factory=list[Delivery])
+    """Every (host, frame) as the reference was sent it, in order."""
     differences: list[Difference] = field(default_factory=list[Difference])
 
     def run(self, scenarios: Iterable[Scenario], packets: int, stop_after: int = 20) -> None:
@@ -102,6 +104,7 @@ class Driver:
         if sends[0] is None:
             return False
         self.packets += 1
+        self.sent.append(sends[0])
         results: list[list[Delivery]] = []
         compared: list[list[Delivery]] = []
         for system, send in zip(self.systems, sends, strict=True):

@@ -13,7 +13,7 @@ from orchestrator.errors import InputError
 if TYPE_CHECKING:
     from orchestrator.clients.p4runtime import SwitchClient
     from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.observation.words import Ports
+    from orchestrator.clients.words import Ports
 
 Address = Annotated[
     str,

@@ -168,7 +168,7 @@ def _view(
     from rich.console import Group
 
     from orchestrator.observation.rows import sort_rows
-    from orchestrator.observation.words import action_words, key_words, segment_of
+    from orchestrator.clients.words import action_words, key_words, segment_of
 
     parts: list[object] = []
     rated = any(row.rate is not None for row in rows)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from finsy.proto import p4i, p4r
 from google.protobuf import text_format
 
+from orchestrator.clients import encoding
 from orchestrator.errors import SwitchError, unknown
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
@@ -24,11 +26,10 @@ CONTROL_PREFIXES = ("ingress.", "egress.")
 _SEPARATOR = "|"
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     id: int
-    bits: int
     kind: str
+    bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Schema:
             short(a.preamble.name): _Action(
                 a.preamble.id,
                 short(a.preamble.name),
-                {p.name: _Field(p.id, p.bitwidth, "param") for p in a.params},
+                {p.name: _Field(p.id, "param", p.bitwidth) for p in a.params},
                 {p.id: p.name for p in a.params},
             )
             for a in p4info.actions
@@ -77,7 +78,7 @@ class Schema:
         self.tables: dict[str, Table] = {}
         for t in p4info.tables:
             keys = {
-                f.name: _Field(f.id, f.bitwidth, p4i.MatchField.MatchType.Name(f.match_type))
+                f.name: _Field(f.id, p4i.MatchField.MatchType.Name(f.match_type), f.bitwidth)
                 for f in t.match_fields
             }
             self.tables[short(t.preamble.name)] = Table(
@@ -101,24 +102,35 @@ class Schema:
             raise SwitchError(unknown("table", name, tuple(self.tables)))
         return self.tables[name]
 
-    def encode(self, entry: TableEntry, graph: str) -> p4r.TableEntry:
-        """The P4Runtime message of an entry, its origin in `metadata`."""
+    def has_table(self, ident: int) -> bool:
+        """Whether the pipeline has a table with this id."""
+        return ident in self._table_by_id
+
+    def identified(self, entry: TableEntry, graph: str) -> tuple[bytes, bytes]:
+        """(identity, serialised Entity) of an entry, its graph and origin in `metadata`.
+
+        Equal entries give equal bytes; see `clients.identity` for what a switch returns.
+        """
         table = self.table(entry.table)
-        message = p4r.TableEntry(table_id=table.id)
-        if table.needs_priority:
-            message.priority = entry.priority
-        for name, key in entry.keys:
-            field = table.keys[name]
-            match = message.match.add(field_id=field.id)
-            _encode_key(match, field, key)
+        fields = table.keys
+        matches = [
+            ((field := fields[name]).id, encoding.match_part(*field, key))
+            for name, key in entry.keys
+        ]
+        matches.sort()
         action = self.actions[entry.action]
-        message.action.action.action_id = action.id
-        for name, value in entry.params:
-            message.action.action.params.add(
-                param_id=action.params[name].id, value=canonical(value)
-            )
-        message.metadata = f"{graph}{_SEPARATOR}{entry.origin}".encode()
-        return message
+        params = action.params
+        return encoding.identified(
+            table.id,
+            [part for _, part in matches],
+            encoding.action_part(action.id, tuple([(params[n].id, v) for n, v in entry.params])),
+            entry.priority if table.needs_priority else 0,
+            f"{graph}{_SEPARATOR}{entry.origin}".encode(),
+        )
+
+    def encode(self, entry: TableEntry, graph: str) -> p4r.TableEntry:
+        """The P4Runtime message of an entry."""
+        return p4r.Entity.FromString(self.identified(entry, graph)[1]).table_entry
 
     def decode(self, message: p4r.TableEntry) -> tuple[str, TableEntry]:
         """(graph, entry) of a message that a switch returned; graph empty when it is not ours."""
@@ -185,32 +197,6 @@ def _indirect(action: p4r.TableAction) -> str:
     if kind == "action_profile_group_id":
         return f"group {action.action_profile_group_id}"
     return "action set" if kind == "action_profile_action_set" else "?"
-
-
-def canonical(value: int) -> bytes:
-    """The shortest big-endian bytes of a value (P4Runtime, 8.4)."""
-    return value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big")
-
-
-def _encode_key(match: p4r.FieldMatch, field: _Field, key: Key) -> None:
-    if isinstance(key, Exact):
-        if field.kind == "TERNARY":
-            match.ternary.value = canonical(key.value)
-            match.ternary.mask = canonical((1 << field.bits) - 1)
-        elif field.kind == "LPM":
-            match.lpm.value = canonical(key.value)
-            match.lpm.prefix_len = field.bits
-        else:
-            match.exact.value = canonical(key.value)
-    elif isinstance(key, Lpm):
-        match.lpm.value = canonical(key.value)
-        match.lpm.prefix_len = key.length
-    elif isinstance(key, Ternary):
-        match.ternary.value = canonical(key.value)
-        match.ternary.mask = canonical(key.mask)
-    else:
-        match.range.low = canonical(key.low)
-        match.range.high = canonical(key.high)
 
 
 def _decode_key(match: p4r.FieldMatch) -> Key:

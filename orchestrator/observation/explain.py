@@ -9,18 +9,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orchestrator.clients.p4info import Schema, short
-from orchestrator.model.entries import Between, Exact, Key, Lpm, Ternary
-from orchestrator.observation.frames import changes, frame_text
-from orchestrator.observation.rows import split_origin
-from orchestrator.observation.snapshot import Snapshot, replica, secret_tables
-from orchestrator.observation.words import (
+from orchestrator.clients.words import (
     NO_PORTS,
     Ports,
     call_words,
     key_text,
     port_text,
+    split_origin,
     value_text,
 )
+from orchestrator.model.entries import Between, Exact, Key, Lpm, Ternary
+from orchestrator.observation.frames import changes, frame_text
+from orchestrator.observation.snapshot import Snapshot, replica, secret_tables
 from orchestrator.resources import shipped
 from orchestrator.softswitch import trace
 from orchestrator.softswitch.switch import SoftSwitch

@@ -8,10 +8,10 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.packet import Malformed, Packet, internet_checksum, layout_of
 from orchestrator.model.topology import Host, IpAddress, Topology
-from orchestrator.observation.words import PROTOCOLS
 from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_mac
 from orchestrator.wire.nsh import decode, graph_of
 

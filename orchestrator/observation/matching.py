@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.clients.p4info import Schema, Table
+from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
-from orchestrator.observation.words import PROTOCOLS
 from orchestrator.wire.addresses import parse_mac
 
 _MOST_VALUES = 1 << 16

@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
+from orchestrator.clients.words import (
+    NO_PORTS,
+    Ports,
+    action_words,
+    key_texts,
+    segment_of,
+    split_origin,
+)
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.entries import TableEntry
 from orchestrator.observation.matching import Wanted, matches
-from orchestrator.observation.words import NO_PORTS, Ports, action_words, key_texts, segment_of
-
-NO_NF = frozenset({"path"})
-"""Heads of origins (`path: ...`) that are no NF's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +47,6 @@ class Row:
     def packets(self) -> int:
         """Packets that hit it; 0 where the table does not count."""
         return self.installed.packets or 0
-
-
-def split_origin(origin: str) -> tuple[str, str]:
-    """`edge_acl: access.json:14` as (NF, rule)."""
-    head, colon, rest = origin.partition(": ")
-    if not colon or " " in head or head in NO_NF:
-        return "", origin
-    return head, rest
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from finsy.proto import p4i, p4r
 
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.clients.words import SECRETS
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.deployment.apply import CPU_PORT, SAMPLE_SESSION
 from orchestrator.errors import InputError, SwitchError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import SwitchProgram, TableEntry
-from orchestrator.observation.words import SECRETS
 from orchestrator.resources import shipped
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact

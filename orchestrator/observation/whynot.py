@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.clients.p4info import Schema
+from orchestrator.clients.words import segment_words, split_origin
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, TableEntry
 from orchestrator.observation.explain import TABLE, Step, Visit
 from orchestrator.observation.journey import Arrival, Journey, NetworkModel, WorkerVisit
-from orchestrator.observation.rows import split_origin
 from orchestrator.observation.snapshot import Snapshot
-from orchestrator.observation.words import segment_words
 from orchestrator.wire.addresses import DEVICE_PREFIX_BITS
 
 Place = tuple[str, ...]

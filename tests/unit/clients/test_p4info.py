@@ -8,9 +8,9 @@ import pytest
 from finsy.proto import p4i, p4r
 from networks import campus, compiled
 
+from orchestrator.clients.encoding import canonical
 from orchestrator.clients.p4info import (
     Schema,
-    canonical,
     clone_session_update,
     flood_update,
     short,

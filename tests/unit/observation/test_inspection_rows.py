@@ -8,6 +8,7 @@ import pytest
 from inspection_support import CAMPUS, MANIFEST, campus, deployed_network
 
 from orchestrator.clients.p4runtime import InstalledEntry
+from orchestrator.clients.words import split_origin
 from orchestrator.deployment.journal import Deployed
 from orchestrator.errors import InputError
 from orchestrator.nfs.files import item_lines
@@ -18,7 +19,6 @@ from orchestrator.observation.rows import (
     difference_json,
     row_json,
     sort_rows,
-    split_origin,
 )
 from orchestrator.observation.views import should_be
 

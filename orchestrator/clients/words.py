@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from orchestrator.clients.p4info import Table
+from finsy.proto import p4r
+
+from orchestrator.clients.p4info import Schema, Table
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry
 from orchestrator.wire.addresses import mac_text
 
@@ -19,8 +22,79 @@ Ports = Mapping[int, str]
 
 NO_PORTS: Ports = {}
 
+NO_NF = frozenset({"path"})
+"""Heads of origins (`path: ...`) that are no NF's."""
+
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 _L4 = {0: "no ports", 1: "has ports", 2: "later fragment"}
+
+
+@dataclass(frozen=True, slots=True)
+class EntityWords:
+    """An entity in words; `rule` is what it is for where it comes from no NF."""
+
+    table: str
+    match: str
+    priority: int
+    action: str
+    graph: str
+    nf: str
+    rule: str
+
+    def __str__(self) -> str:
+        """`acl.ipv4 [dst 10.0.0.0/8] -> acl.deny (graph campus, NF fw, access.json:14)`."""
+        priority = f" priority {self.priority}" if self.priority else ""
+        nf = f"NF {self.nf}" if self.nf else ""
+        graph = f"graph {self.graph}" if self.graph else ""
+        origin = ", ".join(part for part in (graph, nf, self.rule) if part)
+        match = f" [{self.match}]" if self.match else ""
+        action = f" -> {self.action}" if self.action else ""
+        return f"{self.table}{match}{priority}{action}" + (f" ({origin})" if origin else "")
+
+
+def entity_words(
+    schema: Schema, entity: p4r.Entity | bytes, ports: Ports = NO_PORTS
+) -> EntityWords:
+    """What an entity is, by the names of a pipeline; secrets never."""
+    if isinstance(entity, bytes):
+        entity = p4r.Entity.FromString(entity)
+    kind = entity.WhichOneof("entity")
+    if kind == "table_entry" and schema.has_table(entity.table_entry.table_id):
+        graph, entry = schema.decode(entity.table_entry)
+        nf, rule = split_origin(entry.origin)
+        table = schema.table(entry.table)
+        segment = segment_of(entry)
+        match = key_words(table, entry, ports)
+        match = f"segment {segment}, {match}" if segment else match
+        action = action_words(entry, ports) if entity.table_entry.HasField("action") else ""
+        if entity.table_entry.is_default_action:
+            match = "default action"
+        return EntityWords(entry.table, match, entry.priority, action, graph, nf, rule)
+    replication = entity.packet_replication_engine_entry
+    if kind == "packet_replication_engine_entry":
+        group = replication.multicast_group_entry
+        if group.multicast_group_id:
+            name, copies = f"multicast group {group.multicast_group_id}", group.replicas
+        else:
+            session = replication.clone_session_entry
+            name, copies = f"clone session {session.session_id}", session.replicas
+        return EntityWords(name, "", 0, _copies(copies, ports), "", "", "")
+    what = " ".join(str(entity).split())
+    return EntityWords(kind or "empty entity", what, 0, "", "", "", "")
+
+
+def _copies(replicas: Iterable[p4r.Replica], ports: Ports) -> str:
+    # BMv2 knows only the older of the two ways to name a port.
+    numbers = [r.egress_port for r in replicas]  # pyright: ignore[reportDeprecated]
+    return "copies to " + ", ".join(port_text(n, ports) for n in numbers) if numbers else ""
+
+
+def split_origin(origin: str) -> tuple[str, str]:
+    """`edge_acl: access.json:14` as (NF, rule)."""
+    head, colon, rest = origin.partition(": ")
+    if not colon or " " in head or head in NO_NF:
+        return "", origin
+    return head, rest
 
 
 def key_texts(table: Table, entry: TableEntry, ports: Ports = NO_PORTS) -> dict[str, str]:
@@ -48,7 +122,7 @@ def segment_of(entry: TableEntry) -> str:
 
 def segment_words(segment: int) -> str:
     """`1.3`: segment 3 of graph 1."""
-    return f"{segment >> 14}.{segment & 0xFFF}"
+    return f"{segment >> 14}.{segment & 0x3FFF}"
 
 
 def action_words(entry: TableEntry, ports: Ports = NO_PORTS) -> str:

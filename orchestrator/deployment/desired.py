@@ -1,0 +1,107 @@
+"""The state that bundles ask of a switch, and the one that a switch is in, in the same form.
+
+A state maps an entity's identity (table, match and priority; group; session) to the entity, both
+serialised: comparing half a million entries is comparing bytes. Order is the order of writing:
+what an entity refers to stands before it, and what admits packets comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from finsy.proto import p4r
+
+from orchestrator.clients.identity import identify
+from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
+from orchestrator.compiler.fabric_program import OWNER
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import SwitchProgram, TableEntry
+from orchestrator.verification.manifest import Manifest, manifest_entries
+
+CPU_PORT = 510
+SAMPLE_SESSION = 100  # arch/v1model.p4
+
+State = dict[bytes, bytes]
+"""Entities by identity, in the order in which they are to be written."""
+
+_NOTHING = SwitchProgram((), (), ())
+
+
+class Placed(Protocol):
+    """A graph on a network, as the journal keeps it."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """What was compiled."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Its sampling secret."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A graph that is to be placed."""
+
+    bundle: Bundle
+    manifest: Manifest | None
+
+
+def desired(schema: Schema, placed: Iterable[Placed], switch: str) -> State:
+    """All that graphs ask of a switch, with the fabric's entries once; nothing without graphs."""
+    state: State = {}
+    graphs = [p for p in placed if switch in p.bundle.pipeline_of]
+    if not graphs:
+        return state
+    _add(state, clone_session_update(SAMPLE_SESSION, CPU_PORT, p4r.Update.INSERT).entity)
+    for found in graphs:
+        for flood in found.bundle.switches.get(switch, _NOTHING).floods:
+            _add(state, flood_update(flood, p4r.Update.INSERT).entity)
+    for graph, entry in desired_entries(graphs, switch):
+        identity, entity = schema.identified(entry, graph)
+        state[identity] = entity
+    return state
+
+
+def desired_entries(placed: Iterable[Placed], switch: str) -> Iterator[tuple[str, TableEntry]]:
+    """(graph, entry) of a switch's table entries; those that admit packets are last."""
+    graphs = [p for p in placed if switch in p.bundle.pipeline_of]
+    for found in graphs[:1]:
+        for entry in found.bundle.fabric.get(switch, _NOTHING).entries:
+            yield OWNER, entry
+    for found in graphs:
+        if found.manifest is not None:
+            for entry in manifest_entries(found.manifest):
+                yield found.bundle.graph, entry
+        for entry in found.bundle.switches.get(switch, _NOTHING).entries:
+            yield found.bundle.graph, entry
+    for found in graphs:
+        for entry in found.bundle.switches.get(switch, _NOTHING).activation:
+            yield found.bundle.graph, entry
+
+
+def present(entities: Iterable[p4r.Entity], expected: Mapping[bytes, bytes] | None = None) -> State:
+    """The state that a switch returned. `expected` only makes it faster and smaller.
+
+    Entities that are byte for byte as expected are not looked into, and share its bytes.
+    """
+    known = {entity: identity for identity, entity in (expected or {}).items()}
+    state: State = {}
+    for entity in entities:
+        data = entity.SerializeToString(deterministic=True)
+        identity = known.get(data)
+        if identity is None or expected is None:
+            identity, data = identify(entity)
+        else:
+            data = expected[identity]
+        state[identity] = data
+    return state
+
+
+def _add(state: State, entity: p4r.Entity) -> None:
+    identity, data = identify(entity)
+    state[identity] = data

@@ -1,0 +1,126 @@
+"""`orchestrator bundle`: what a compiled bundle holds, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from orchestrator.cli.graphs import print_entries
+from orchestrator.cli.output import Json, print_json, print_table, say
+from orchestrator.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from orchestrator.model.bundle import Bundle
+
+bundle_app = typer.Typer(help="Look into compiled bundles.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="A bundle (compile -o).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.add_typer(bundle_app, name="bundle")
+
+
+@bundle_app.command(
+    "show", epilog="Example: orchestrator bundle show campus.bundle --entries leaf1 | less"
+)
+def show(
+    file: File,
+    entries: Annotated[
+        str, typer.Option("--entries", metavar="SWITCH", help="Every entry of a switch, in words.")
+    ] = "",
+    workers: Annotated[
+        bool, typer.Option("--workers", help="The NF configs and chains of the workers.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """What a bundle would put where: the manifest, the plan, and on demand entries with provenance.
+
+    Reading checks the digests of all parts.
+    """
+    from orchestrator.observation.views import read_bundle
+
+    bundle = read_bundle(file)
+    if entries and entries not in bundle.switches:
+        raise InputError(f"{file}: {unknown('switch', entries, tuple(bundle.switches))}")
+    rows = list(_rows(bundle, entries)) if entries else []
+    if as_json:
+        print_json(_document(bundle, rows, workers))
+        return
+    if entries:
+        for row in rows:
+            say(escape(row["words"]))
+        return
+    rate = f", sampling rate {bundle.sampling_rate}" if bundle.sampling_rate else ""
+    owner = f"owner {bundle.owner}" if bundle.owner else "no owner"
+    say(f"{bundle.graph}: graph id {bundle.graph_id}, {owner}, topology {bundle.topology}{rate}")
+    pipelines = ((s, *pipeline) for s, pipeline in bundle.pipeline_of.items())
+    print_table("Pipelines", ("switch", "pipeline", "target"), pipelines)
+    print_entries(_counts(bundle))
+    print_table(
+        "Workers",
+        ("server", "core#", "NFs", "chains#"),
+        ((w.server, w.core + 1, ", ".join(w.nfs), len(w.chains)) for w in bundle.workers),
+    )
+    if workers:
+        print_json([asdict(worker) for worker in bundle.workers])
+    print_table(
+        "The cut",
+        ("element", "runs on", "block", "entries#", "why"),
+        ((s.unit, s.device, s.slot or "NF", s.entries or "", s.why) for s in bundle.stories),
+    )
+
+
+def _counts(bundle: Bundle) -> dict[str, dict[str, int]]:
+    from orchestrator.pipeline import entries_by_table
+
+    return {switch: dict(tables) for switch, tables in entries_by_table(bundle).items()}
+
+
+def _rows(bundle: Bundle, switch: str) -> Iterator[dict[str, Any]]:
+    """The graph's entries of a switch: table, keys, action, origin, and all of it in words."""
+    from orchestrator.clients.p4info import Schema
+    from orchestrator.clients.words import action_words, key_texts, key_words, split_origin
+    from orchestrator.targets.shipped import artifact
+
+    schema = Schema(artifact(*bundle.pipeline_of[switch]).p4info())
+    program = bundle.switches[switch]
+    for entry in (*program.entries, *program.activation):
+        table = schema.table(entry.table)
+        nf, rule = split_origin(entry.origin)
+        action = action_words(entry)
+        origin = ", ".join(part for part in (nf, rule) if part)
+        yield {
+            "table": entry.table,
+            "match": key_texts(table, entry),
+            "priority": entry.priority,
+            "action": action,
+            "nf": nf,
+            "rule": rule,
+            "words": f"{entry.table} [{key_words(table, entry)}] -> {action} ({origin})",
+        }
+
+
+def _document(bundle: Bundle, rows: list[dict[str, Any]], workers: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "graph": bundle.graph,
+        "graph_id": bundle.graph_id,
+        "owner": bundle.owner,
+        "topology": bundle.topology,
+        "sampling_rate": bundle.sampling_rate,
+        "pipelines": {s: {"pipeline": p, "target": t} for s, (p, t) in bundle.pipeline_of.items()},
+        "entries": _counts(bundle),
+        "workers": [
+            asdict(w) if workers else {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)}
+            for w in bundle.workers
+        ],
+        "stories": [asdict(story) for story in bundle.stories],
+        "warnings": list(bundle.warnings),
+    }
+    return document | ({"rows": rows} if rows else {})

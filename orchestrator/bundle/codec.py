@@ -17,6 +17,7 @@ from typing import Any
 
 from finsy.proto import p4r
 
+from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError
 from orchestrator.model.bundle import Bundle, Story
@@ -29,7 +30,8 @@ from orchestrator.model.entries import (
     TableEntry,
     WorkerProgram,
 )
-from orchestrator.model.plan import Core, Hop, Plan
+from orchestrator.model.match import Prefix
+from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
 from orchestrator.targets.shipped import artifact
 
 FORMAT = 1
@@ -144,10 +146,10 @@ def _batch(
     bundle: Bundle,
     floods: Iterable[FloodGroup] = (),
 ) -> bytes:
-    request = p4r.WriteRequest()
-    request.updates.extend(schema.updates(entries, bundle.graph, p4r.Update.INSERT))
-    request.updates.extend(flood_update(flood, p4r.Update.INSERT) for flood in floods)
-    return request.SerializeToString(deterministic=True)
+    """A serialised WriteRequest that has only updates."""
+    updates = [*schema.updates(entries, bundle.graph, p4r.Update.INSERT)]
+    updates += [RawUpdate.of(flood_update(flood, p4r.Update.INSERT)) for flood in floods]
+    return b"".join([update.part() for update in updates])
 
 
 def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:
@@ -187,6 +189,7 @@ def _plan(item: dict[str, Any]) -> Plan:
     return Plan(
         switch_of=item["switch_of"],
         cores_of=tuple(tuple(Core(**core) for core in cores) for cores in item["cores_of"]),
+        dispatch=tuple(tuple(_class_map(m) for m in maps) for maps in item["dispatch"]),
         tree_of={(source, target): tree for source, target, tree in item["tree_of"]},
         hops=tuple(Hop(**hop) for hop in item["hops"]),
         latency_us=item["latency_us"],
@@ -195,6 +198,18 @@ def _plan(item: dict[str, Any]) -> Plan:
         objective=item["objective"],
         notes=tuple(item["notes"]),
     )
+
+
+def _class_map(item: dict[str, Any]) -> ClassMap:
+    return ClassMap(
+        tuple(item["traffics"]),
+        tuple(Region(_prefix(r["inside"]), _prefix(r["outside"])) for r in item["regions"]),
+        tuple(Slice(Core(**s["core"]), s["low"], s["high"]) for s in item["slices"]),
+    )
+
+
+def _prefix(item: dict[str, Any] | None) -> Prefix | None:
+    return None if item is None else Prefix(**item)
 
 
 def _json(value: Any) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.compiler.keys import HASH_BITS, hash_prefixes, match_keys, neighbor_entry
+from orchestrator.compiler.dispatch_entries import dispatch_entries
+from orchestrator.compiler.keys import match_keys, neighbor_entry
 from orchestrator.compiler.layout import EXIT_PREFIX, Layout, Step, main_way
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.errors import CompileError
@@ -37,16 +38,18 @@ class SwitchEntries:
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
         self.classes = 0
+        self.class_segments = 0
 
     def _segment(self, step: Step) -> int:
         """The 24-bit segment id: graph, epoch, number."""
-        if step.segment >= 1 << _SEGMENT_BITS:
+        if step.segment >= (1 << _SEGMENT_BITS) - self.class_segments:
             raise CompileError(f"{self.wiring.graph.name}: more than 4,095 segments on one switch")
         return self.wiring.graph_id << 14 | self.wiring.epoch << _SEGMENT_BITS | step.segment
 
     def program(self, switch: str, layout: Layout) -> SwitchProgram:
         entries: list[TableEntry] = []
         floods: list[FloodGroup] = []
+        self.class_segments = 0
         for name in layout.entered:
             spi, si = self.wiring.paths[switch, name]
             entries.append(
@@ -220,8 +223,21 @@ class SwitchEntries:
             mac = device_mac(self.wiring.fabric.device_id(device), tree=tree)
             yield self._to_device((segment,), mac, spi, si, "dispatch.next", f"to {target}")
             return
-        cores = self.wiring.plan.cores_of[self.wiring.group_of[target]]
-        yield from self._spread(segment, target, cores, tree, spi, si)
+
+        def to_core(
+            keys: tuple[tuple[str, Key], ...], mac: int, table: str, origin: str, priority: int
+        ) -> TableEntry:
+            return self._to_device(keys, mac, spi, si, table, origin, priority)
+
+        yield from dispatch_entries(
+            self.wiring, segment, target, tree, to_core, self._class_segment
+        )
+
+    def _class_segment(self) -> int:
+        """A segment id for a class of packets at dispatch: from the top, steps count from below."""
+        self.class_segments += 1
+        number = (1 << _SEGMENT_BITS) - self.class_segments
+        return self.wiring.graph_id << 14 | self.wiring.epoch << _SEGMENT_BITS | number
 
     def _tree(self, step: Step, layout: Layout) -> int:
         """The tree chosen for one of the arcs that this exit stands for."""
@@ -251,61 +267,6 @@ class SwitchEntries:
             priority,
             origin,
         )
-
-    def _spread(
-        self,
-        segment: tuple[str, Key],
-        target: str,
-        cores: tuple[Core, ...],
-        tree: int,
-        spi: int,
-        si: int,
-    ) -> Iterator[TableEntry]:
-        group = self.wiring.cuts.groups[self.wiring.group_of[target]]
-        from_outside = self.wiring.units[target].port == "outside"
-        by_source = (group.spread == "inside_address") != from_outside
-        pool = self._partitioned(target)
-        if group.spread == "pair":
-            action = "dispatch.by_pair"
-        elif pool is not None:
-            action = "dispatch.by_owner"
-        else:
-            action = "dispatch.by_source" if by_source else "dispatch.by_destination"
-        yield TableEntry("dispatch.spread", (segment,), action, (), 0, f"to {target}")
-        macs = [
-            device_mac(self.wiring.fabric.device_id(core.server), core=core.index + 1, tree=tree)
-            for core in cores
-        ]
-        shares = self.wiring.functions[pool].shares(len(cores)) if pool is not None else None
-        for mac, share in zip(macs, shares or (), strict=False):
-            for address in share.addresses:
-                keys: tuple[tuple[str, Key], ...] = (segment, ("address", Exact(address)))
-                if (share.low, share.high) != (0, 65535):
-                    ports = ("port", Between(share.low, share.high))
-                    keys = (*keys, ("has_port", Ternary(1, 1)), ports)
-                origin = f"{pool}: owner of {mac_text(mac)}"
-                yield self._to_device(keys, mac, spi, si, "dispatch.owner", origin, 1)
-        bounds = [i * (1 << HASH_BITS) // len(macs) for i in range(len(macs) + 1)]
-        for i, mac in enumerate(macs):
-            for value, length in hash_prefixes(bounds[i], bounds[i + 1]):
-                keys = (segment,) if not length else (segment, ("hash", Lpm(value, length)))
-                origin = f"to {target}: core {cores[i].server}.{cores[i].index + 1}"
-                yield self._to_device(keys, mac, spi, si, "dispatch.next", origin)
-
-    def _partitioned(self, start: str) -> str | None:
-        """The first NF ahead in this group whose pool address the packets still show."""
-        todo, seen = [start], set[str]()
-        while todo:
-            name = todo.pop(0)
-            if name in seen or name not in self.wiring.group_of:
-                continue
-            seen.add(name)
-            unit = self.wiring.units[name]
-            key = self.wiring.functions[unit.nf].state_key
-            if key is not None and unit.port in key.partitioned:
-                return unit.nf
-            todo.extend(arc.target for arc in self.wiring.cuts.successors(name))
-        return None
 
     def _delivery(self, switch: str, step: Step, floods: list[FloodGroup]) -> Iterator[TableEntry]:
         assert step.unit is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.model.match import Prefix
+
 
 @dataclass(frozen=True, slots=True)
 class Core:
@@ -11,6 +13,44 @@ class Core:
 
     server: str
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Flows by their addresses, as the NFs that own their state name them; None asks nothing."""
+
+    inside: Prefix | None
+    outside: Prefix | None
+
+    def __str__(self) -> str:
+        words = [
+            f"{side} {prefix}"
+            for side, prefix in (("inside", self.inside), ("outside", self.outside))
+            if prefix is not None
+        ]
+        return ", ".join(words) or "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Hash values low..high-1 of 0..65535 belong to a core."""
+
+    core: Core
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMap:
+    """Who owns the packets of a traffic class: its slices cover all hash values.
+
+    Without `regions` it is everything that is in no other class's regions; of several regions that a
+    packet is in, the one that fixes most bits counts. `traffics` are the graph's that it is part of.
+    """
+
+    traffics: tuple[str, ...]
+    regions: tuple[Region, ...]
+    slices: tuple[Slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +65,8 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`switch_of[unit]`; `cores_of[group index]`; `tree_of[(arc source unit or entry, target unit)]`.
+    """`switch_of[unit]`; `cores_of[group index]`; `tree_of[(arc source unit or entry, target unit)]`;
+    `dispatch[group index]`: traffic class -> cores, the class of all others last.
 
     `latency_us` per traffic is the estimate that the SLO was checked against; `core_load` is the
     share of its cycles that each core spends. `status` is the solver's word, `notes` are said by
@@ -34,6 +75,7 @@ class Plan:
 
     switch_of: dict[str, str]
     cores_of: tuple[tuple[Core, ...], ...]
+    dispatch: tuple[tuple[ClassMap, ...], ...]
     tree_of: dict[tuple[str, str], int]
     hops: tuple[Hop, ...]
     latency_us: dict[str, int]

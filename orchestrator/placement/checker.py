@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from orchestrator.placement.problem import Problem, Solution
+from orchestrator.placement.problem import CoreShare, Pool, Problem, Solution, TrafficClass
 
 _TOLERANCE = 1e-6
 """Relative; rates are whole bit/s and shares of cores are floats."""
+
+_HASH_VALUES = 65536
+"""The dispatch hash has 16 bits."""
 
 
 def check(problem: Problem, solution: Solution, *, soft: bool = False) -> tuple[str, ...]:
@@ -131,9 +135,12 @@ class _Check:
     def _cores(self) -> None:
         busy: dict[tuple[str, int], Fraction] = defaultdict(Fraction)
         owners: dict[tuple[str, int], set[str]] = defaultdict(set)
+        grain: dict[tuple[str, int], float] = defaultdict(float)
+        """What one value of the hash carries: a class cannot be divided finer."""
         for pool in self.problem.pools.values():
             tasks = [t for t in self.problem.tasks.values() if t.pool == pool.name]
             load: dict[str, float] = defaultdict(float)
+            by_chain: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
             single: set[str] = set()
             for task in tasks:
                 server = self.solution.device_of[task.id]
@@ -146,6 +153,7 @@ class _Check:
                     spec = self.problem.chains[chain]
                     packets = self.solution.rate_of[chain] / (8 * spec.packet_bytes)
                     load[server] += packets * cycles
+                    by_chain[server][chain] += packets * cycles
             given = self.solution.cores_of.get(pool.name, ())
             for server in {c.server for c in given} - set(load):
                 self.found.append(f"{pool.label} has cores on {server} but no task there")
@@ -162,8 +170,10 @@ class _Check:
                     self.found.append(f"{pool.label} has {len(mine)} workers, more than {most}")
                 if abs(sum(c.share for c in mine) - 1) > _TOLERANCE:
                     self.found.append(f"{pool.label}: the shares of its cores are not all its load")
+                self._classes(pool, mine, by_chain[server])
                 for core in mine:
                     busy[server, core.core] += Fraction(core.share * cycles)
+                    grain[server, core.core] += cycles / _HASH_VALUES
                     owners[server, core.core].add(pool.name)
         for (server, core), cycles in busy.items():
             device = self.problem.devices[server]
@@ -171,13 +181,54 @@ class _Check:
             if core not in free:
                 self.found.append(f"core {core} of {server} is not free")
             budget = device.cycles_per_second * self.problem.load_limit
-            if cycles > budget * (1 + _TOLERANCE):
+            if cycles > budget * (1 + _TOLERANCE) + grain[server, core]:
                 self.found.append(
                     f"core {core} of {server}: {float(cycles) / 1e9:.4g} Gcycles/s, "
                     f"{budget / 1e9:.4g} may be planned"
                 )
             if len(owners[server, core]) > 1 and not self.problem.share_cores:
                 self.found.append(f"core {core} of {server} is given to two pools")
+
+    def _classes(self, pool: Pool, cores: Sequence[CoreShare], cycles: Mapping[str, float]) -> None:
+        """Every packet of every class has one owner, and the shares are what the slices carry."""
+        classes = pool.classes or tuple(
+            TrafficClass(c, {c: 1.0})
+            for c in dict.fromkeys(
+                c for t in self.problem.tasks.values() if t.pool == pool.name for c in t.cycles
+            )
+        )
+        total = sum(cycles.values())
+        if not classes or not total:
+            return
+        parts: dict[str, float] = defaultdict(float)
+        carried: dict[int, float] = defaultdict(float)
+        for index, spec in enumerate(classes):
+            load = sum(cycles.get(chain, 0.0) * part for chain, part in spec.chains.items())
+            for chain, part in spec.chains.items():
+                parts[chain] += part
+            owned = sorted(
+                (s.low, s.high, core.core)
+                for core in cores
+                for s in core.slices
+                if s.index == index
+            )
+            reached = 0
+            for low, high, core in owned:
+                if low != reached or high <= low:
+                    break
+                reached = high
+                carried[core] += load * (high - low) / _HASH_VALUES
+            if reached != _HASH_VALUES:
+                self.found.append(f"{pool.label}: class {spec.name} has no single owner everywhere")
+        for chain in cycles:
+            if abs(parts[chain] - 1) > _TOLERANCE:
+                self.found.append(f"{pool.label}: {parts[chain]:g} of {chain} is in classes")
+        for core in cores:
+            if abs(carried[core.core] / total - core.share) > _TOLERANCE + 2 / _HASH_VALUES:
+                self.found.append(
+                    f"core {core.core} of {core.server} owns {carried[core.core] / total:.4g} of "
+                    f"{pool.label}, not {core.share:.4g}"
+                )
 
     def _links(self) -> None:
         load: dict[tuple[str, str], int] = defaultdict(int)

@@ -11,6 +11,7 @@ from orchestrator.errors import InfeasibleError, InputError
 from orchestrator.model.cuts import SERVER as SERVER_UNIT
 from orchestrator.model.cuts import Cuts, Unit
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.placement.classes import class_words, state_classes
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import (
     MEMORY,
@@ -22,6 +23,7 @@ from orchestrator.placement.problem import (
     Pool,
     Problem,
     Task,
+    TrafficClass,
 )
 from orchestrator.placement.resources import (
     SCALE_OUT_LOAD,
@@ -160,7 +162,7 @@ class _Builder:
     def _add(self, part: Part) -> None:
         wants = demands(part.graph, part.cuts)
         self._chains(part, wants)
-        pool_of = self._pools(part)
+        pool_of = self._pools(part, wants)
         for unit in part.cuts.units.values():
             self._task(part, unit, wants, pool_of.get(unit.id, ""))
         for entry in part.cuts.entries:
@@ -168,6 +170,8 @@ class _Builder:
         for arc in part.cuts.arcs:
             self.arcs.setdefault((part.prefix + arc.source, part.prefix + arc.target), {})
         for want in wants:
+            if not want.units:  # every packet is dropped on the way: no chain
+                continue
             chain = part.prefix + want.traffic.name
             for switch, first in want.entries:
                 self.arcs[f"@{switch}", part.prefix + first][chain] = None
@@ -217,7 +221,7 @@ class _Builder:
             self.fabric.attachments[h].link.latency_us for h in graph.endpoints[endpoint].hosts
         )
 
-    def _pools(self, part: Part) -> dict[str, str]:
+    def _pools(self, part: Part, wants: Sequence[Demand]) -> dict[str, str]:
         pool_of: dict[str, str] = {}
         for index, group in enumerate(part.cuts.groups):
             nfs = [part.graph.nfs[n] for n in group.nfs]
@@ -230,6 +234,13 @@ class _Builder:
                 1 if group.spread == "one" else most,
                 one_server=True,
                 why=group.why if group.spread == "one" else "max_workers",
+                classes=tuple(
+                    TrafficClass(
+                        f"{part.prefix}{class_words(found)}",
+                        {part.prefix + traffic: n for traffic, n in found.traffics.items()},
+                    )
+                    for found in state_classes(part.functions, part.cuts, group, wants)
+                ),
             )
             pool_of.update(dict.fromkeys(group.units, name))
             if not self.topology.servers:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator.placement.dispatch import class_loads, deal
 from orchestrator.placement.problem import (
     SERVER,
     SWITCH,
@@ -80,15 +81,23 @@ def chain_latency_us(problem: Problem, solution: Solution, chain: str) -> float:
     return problem.chains[chain].base_latency_us + last / 1000
 
 
+def chain_cycles(
+    problem: Problem, tasks: Iterable[str], rate_of: Mapping[str, int]
+) -> dict[str, float]:
+    """Cycles/s that tasks cost a server at these rates (bit/s), by chain."""
+    cycles: dict[str, float] = {}
+    for task in tasks:
+        for chain, n in problem.tasks[task].cycles.items():
+            spent = problem.chains[chain].cycles_per_second(n, rate_of[chain])
+            cycles[chain] = cycles.get(chain, 0.0) + spent
+    return cycles
+
+
 def cores_needed(
     problem: Problem, pool: str, server: str, tasks: Iterable[str], rate_of: Mapping[str, int]
 ) -> int:
     """Worker cores that tasks of one pool need on a server at these rates (bit/s)."""
-    cycles = sum(
-        problem.chains[chain].cycles_per_second(n, rate_of[chain])
-        for task in tasks
-        for chain, n in problem.tasks[task].cycles.items()
-    )
+    cycles = sum(chain_cycles(problem, tasks, rate_of).values())
     wanted = math.ceil(cycles / problem.budget(server) - 1e-9)
     return max(wanted, problem.pools[pool].min_workers, 1)
 
@@ -96,7 +105,7 @@ def cores_needed(
 def number_cores(
     problem: Problem, device_of: Mapping[str, str], rate_of: Mapping[str, int]
 ) -> dict[str, tuple[CoreShare, ...]]:
-    """Concrete cores for pools that have theirs to themselves, in order, with equal shares."""
+    """Concrete cores for pools that have theirs to themselves, in order, with the classes dealt."""
     given: dict[str, int] = {}
     cores_of: dict[str, tuple[CoreShare, ...]] = {}
     for pool in problem.pools:
@@ -109,7 +118,12 @@ def number_cores(
             count = cores_needed(problem, pool, server, tasks, rate_of)
             start = given.get(server, 0)
             number = problem.devices[server].core_number
-            mine += [CoreShare(server, number(start + i), 1 / count) for i in range(count)]
+            cycles = chain_cycles(problem, tasks, rate_of)
+            dealt = deal(class_loads(problem, pool, cycles), count, problem.budget(server))
+            mine += [
+                CoreShare(server, number(start + i), own.share, own.slices)
+                for i, own in enumerate(dealt)
+            ]
             given[server] = start + count
         cores_of[pool] = tuple(mine)
     return cores_of

@@ -13,13 +13,14 @@ from orchestrator.compiler.cuts import Functions
 from orchestrator.errors import InfeasibleError
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.plan import Core, Hop, Plan
+from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Slice
+from orchestrator.placement.classes import state_classes
 from orchestrator.placement.compiled import Part, Rules, check_offers, problem_of
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES, chain_latency_us, cores_used
 from orchestrator.placement.problem import Problem, Solution
-from orchestrator.placement.resources import Network
+from orchestrator.placement.resources import Network, demands
 from orchestrator.placement.solve import OPTIMAL, solve
 
 _NEAREST = 6
@@ -118,6 +119,9 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
     return Plan(
         switch_of=switch_of,
         cores_of=cores_of,
+        dispatch=tuple(
+            tuple(_class_maps(part, problem, solution, i)) for i in range(len(cuts.groups))
+        ),
         tree_of=tree_of,
         hops=tuple(sorted(hops, key=lambda h: (h.source, h.target, h.tree, h.rate))),
         latency_us={
@@ -130,6 +134,23 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
         objective=cores_used(solution),
         notes=tuple(_notes(part, solution)),
     )
+
+
+def _class_maps(part: Part, problem: Problem, solution: Solution, group: int) -> Iterable[ClassMap]:
+    """Who owns the classes of a group."""
+    cores = solution.cores_of[f"{part.prefix}group{group}"]
+    wants = demands(part.graph, part.cuts)
+    classes = state_classes(part.functions, part.cuts, part.cuts.groups[group], wants)
+    for index, found in enumerate(classes):
+        slices = [
+            Slice(Core(c.server, c.core), s.low, s.high)
+            for c in cores
+            for s in c.slices
+            if s.index == index
+        ]
+        if slices:
+            slices.sort(key=lambda s: s.low)
+            yield ClassMap(tuple(sorted(found.traffics)), found.regions, tuple(slices))
 
 
 def core_load(problem: Problem, solution: Solution) -> dict[str, float]:

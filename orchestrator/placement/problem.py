@@ -85,8 +85,22 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficClass:
+    """Packets that a switch can tell from those of other classes when it dispatches them to cores.
+
+    `chains` says which part (0..1) of each chain's packets belongs to it. State never crosses
+    classes, so each may have cores of its own.
+    """
+
+    name: str
+    chains: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
-    """Tasks that share worker cores. With `one_server`, all of them run on the same server."""
+    """Tasks that share worker cores. With `one_server`, all of them run on the same server.
+
+    `classes` is how its packets may be told apart; empty: by chain."""
 
     name: str
     label: str
@@ -95,6 +109,7 @@ class Pool:
     one_server: bool = False
     why: str = ""
     """Why `max_workers` is what it is."""
+    classes: tuple[TrafficClass, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +149,11 @@ class Problem:
     def budget(self, server: str) -> int:
         """Cycles/s that may be planned on one core of a server."""
         return int(self.devices[server].cycles_per_second * self.load_limit)
+
+    def classes(self, pool: str) -> tuple[TrafficClass, ...]:
+        """The traffic classes by which a pool's packets may be dispatched."""
+        found = self.pools[pool].classes
+        return found or tuple(TrafficClass(c, {c: 1.0}) for c in pool_chains(self, pool))
 
     def place_of(self, device: str) -> str:
         """The topology's node where a device is: a SmartNIC's server, else itself."""
@@ -211,12 +231,23 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassSlice:
+    """Packets of a pool's class (its index) whose hash is in low..high-1 of 0..65535."""
+
+    index: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
 class CoreShare:
-    """A worker core (its number on the server) and the share of the pool's load that it gets."""
+    """A worker core (its number on the server), what it owns of each class of the pool, and the
+    share that this is of the pool's load on the server."""
 
     server: str
     core: int
     share: float
+    slices: tuple[ClassSlice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

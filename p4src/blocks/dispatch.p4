@@ -1,5 +1,6 @@
 // dispatch: after the last block of a segment, the device that executes the next one. For a server
 // it is the core that owns the packet's traffic class, named by its MAC (no software queue: Metron).
+// A class is a region of the flow's addresses, subdivided by their hash; most segments have one class.
 // Reads: meta.segment, flow_*. Writes: meta.next*.
 // Effect on the packet: none; writing the tag is flowtag's work.
 // SPDX-License-Identifier: Apache-2.0
@@ -9,9 +10,12 @@
 control dispatch_block(inout metadata_t meta) {
     DIRECT_COUNTER(spread_counter);
     DIRECT_COUNTER(owner_counter);
+    DIRECT_COUNTER(classes_counter);
     DIRECT_COUNTER(next_counter);
     bit<1> owned = 0;
+    bit<1> classed = 0;
     bit<128> chosen = 0;
+    segment_id_t class_segment = meta.segment; // whose slices of the hash count
 
     action by_source() {
         chosen = meta.flow_src;
@@ -32,6 +36,31 @@ control dispatch_block(inout metadata_t meta) {
         chosen = meta.flow_dst;
     }
 
+    // Several classes: each has slices of its own.
+    action by_class() {
+        classed = 1;
+    }
+
+    action by_owner_or_class() {
+        owned = 1;
+        classed = 1;
+    }
+
+    action class_by_source(segment_id_t segment) {
+        class_segment = segment;
+        chosen = meta.flow_src;
+    }
+
+    action class_by_destination(segment_id_t segment) {
+        class_segment = segment;
+        chosen = meta.flow_dst;
+    }
+
+    action class_by_pair(segment_id_t segment) {
+        class_segment = segment;
+        chosen = meta.flow_src ^ meta.flow_dst;
+    }
+
     action to_device(mac_addr_t mac, bit<24> spi, bit<8> si, bit<16> traffic_class) {
         meta.next_mac = mac;
         meta.next_spi = spi;
@@ -49,6 +78,8 @@ control dispatch_block(inout metadata_t meta) {
             by_destination;
             by_pair;
             by_owner;
+            by_class;
+            by_owner_or_class;
             @defaultonly NoAction;
         }
         size = 4096;
@@ -73,10 +104,28 @@ control dispatch_block(inout metadata_t meta) {
         counters = owner_counter;
     }
 
-    // A traffic class is a prefix of the hash: splitting it in half is one bit more.
-    table next {
+    // Classes by the addresses of the flow; the one of all others asks for none.
+    table classes {
         key = {
             meta.segment : exact @name("segment");
+            meta.flow_src : ternary @name("src");
+            meta.flow_dst : ternary @name("dst");
+        }
+        actions = {
+            class_by_source;
+            class_by_destination;
+            class_by_pair;
+            @defaultonly NoAction;
+        }
+        size = 1024;
+        const default_action = NoAction();
+        counters = classes_counter;
+    }
+
+    // A slice of a class is made of prefixes of the hash: splitting one in half is one bit more.
+    table next {
+        key = {
+            class_segment : exact @name("segment");
             meta.flow_hash : lpm @name("hash");
         }
         actions = {
@@ -94,6 +143,9 @@ control dispatch_block(inout metadata_t meta) {
             owner.apply();
         }
         if (meta.next == NEXT_NONE) {
+            if (classed == 1) {
+                classes.apply();
+            }
             HASH_CRC16(meta.flow_hash, { chosen });
             next.apply();
         }

@@ -194,6 +194,83 @@ class TestOwners:
         assert owner(switch, udp(OUTSIDE, whole, dport=1)) == 20
 
 
+class TestClasses:
+    """Regions of addresses, each with slices of its own."""
+
+    WEB, REST = segment(4094), segment(4095)
+
+    def classed(self, how: str, field: str, region: dict[str, Key | int]) -> EdgeSwitch:
+        """A region on core 1, all others on cores 2 and 3 by halves of the hash."""
+        switch = EdgeSwitch()
+        switch.classify(AT)
+        switch.add("dispatch.spread", {"segment": AT}, how)
+        for keys, number, rank in ((region, self.WEB, 9), ({}, self.REST, 1)):
+            switch.add(
+                "dispatch.classes",
+                {"segment": AT, **keys},
+                f"class_by_{field}",
+                {"segment": number},
+                rank,
+            )
+        halves: list[dict[str, Key | int]] = [{"hash": Lpm(0, 1)}, {"hash": Lpm(1 << 15, 1)}]
+        for at, keys, number in (
+            (self.WEB, {}, 1),
+            (self.REST, halves[0], 2),
+            (self.REST, halves[1], 3),
+        ):
+            params = {"mac": core(number), "spi": 7, "si": 255, "traffic_class": number}
+            switch.add("dispatch.next", {"segment": at, **keys}, "to_device", params)
+        switch.add("fabric.devices", {"device": Lpm(core(0), 32)}, "forward", {"port": FABRIC_PORT})
+        return switch
+
+    @staticmethod
+    def prefix(text: str) -> Ternary:
+        """A prefix over the 128 bits of a flow address."""
+        net = ipaddress.ip_network(text)
+        host_bits = net.max_prefixlen - net.prefixlen
+        return Ternary(int(net.network_address), (1 << 128) - (1 << host_bits))
+
+    @pytest.mark.parametrize("field", ["source", "destination", "pair"])
+    def test_a_region_has_its_own_cores(self, field: str) -> None:
+        switch = self.classed("by_class", field, {"src": self.prefix("10.1.0.0/16")})
+        met = set()
+        for last in range(1, 40):
+            assert owner(switch, udp(f"10.1.{last}.7", OUTSIDE)) == 1
+            src, dst = f"10.2.{last}.7", f"198.51.100.{last}"
+            a, b = ip_number(src), ip_number(dst)
+            chosen = {"source": a, "destination": b, "pair": a ^ b}[field]
+            expected = 2 + (crc16(chosen.to_bytes(16, "big")) >> 15)
+            assert owner(switch, udp(src, dst)) == expected
+            met.add(expected)
+        assert met == {2, 3}
+
+    def test_the_way_back_and_errors_meet_their_region(self) -> None:
+        switch = self.classed("by_class", "pair", {"dst": self.prefix("10.1.0.0/16")})
+        assert owner(switch, udp(OUTSIDE, INSIDE)) != 1
+        inside = "10.1.2.3"
+        assert owner(switch, udp(OUTSIDE, inside)) == 1
+        cause = IPerror(src=inside, dst=OUTSIDE) / UDPerror(sport=53, dport=1000)
+        # The router that complains is in no region; what it quotes is.
+        assert owner(switch, IP(src="192.0.2.254", dst=inside) / ICMP(type=11) / cause) == 1
+        later = IP(src=OUTSIDE, dst=inside, frag=7, proto=17) / Raw(b"x" * 16)
+        assert owner(switch, later) == 1
+
+    def test_ipv6_regions(self) -> None:
+        switch = self.classed("by_class", "source", {"src": self.prefix("2001:db8:1::/48")})
+        assert owner(switch, udp("2001:db8:1::5", "2001:db8:2::1")) == 1
+        assert owner(switch, udp("2001:db8:3::5", "2001:db8:2::1")) != 1
+
+    def test_owners_come_before_classes(self) -> None:
+        region = {"dst": self.prefix("2001:db8:1::/48")}
+        switch = self.classed("by_owner_or_class", "destination", region)
+        keys: dict[str, Key | int] = {"segment": AT, "address": ip_number(POOL)}
+        params = {"mac": core(20), "spi": 7, "si": 255, "traffic_class": 9}
+        switch.add("dispatch.owner", keys, "to_device", params, 1)
+        assert owner(switch, udp(OUTSIDE, POOL)) == 20
+        assert owner(switch, udp("2001:db8:9::1", "2001:db8:1::7")) == 1
+        assert owner(switch, udp("2001:db8:9::1", "2001:db8:7::7")) in (2, 3)
+
+
 def test_nothing_to_dispatch_is_delivered() -> None:
     switch = EdgeSwitch()
     switch.classify(AT)

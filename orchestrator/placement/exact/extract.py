@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ortools.sat.python import cp_model
 
+from orchestrator.placement.dispatch import proportional
 from orchestrator.placement.exact.draft import KBIT, Draft
 from orchestrator.placement.measure import number_cores
 from orchestrator.placement.problem import CoreShare, Solution
@@ -49,12 +50,17 @@ def _shared_cores(
                 if (pool, server, c) in draft.uses
                 and solver.boolean_value(draft.uses[pool, server, c])
             ]
+            if not used:
+                continue
             loads = [solver.value(draft.share[pool, server, c]) for c in used]
+            if not any(loads):
+                loads = [1] * len(used)
             total = sum(loads)
+            slices = proportional(len(draft.problem.classes(pool)), loads)
             given += [
-                CoreShare(server, device.core_number(c), n / total if total else 1 / len(used))
-                for c, n in zip(used, loads, strict=True)
-                if n or not total
+                CoreShare(server, device.core_number(c), n / total, own)
+                for c, n, own in zip(used, loads, slices, strict=True)
+                if n
             ]
         cores_of[pool] = tuple(given)
     return cores_of

@@ -1,0 +1,109 @@
+"""Entries by which a switch finds the core that owns a packet: classes, owners, slices of the hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from orchestrator.compiler.keys import HASH_BITS, hash_prefixes
+from orchestrator.compiler.wiring import Wiring
+from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
+from orchestrator.model.match import Prefix
+from orchestrator.model.plan import ClassMap, Core, Region, Slice
+from orchestrator.placement.classes import partitioned, specificity
+from orchestrator.wire.addresses import device_mac, mac_text
+
+_ADDRESS_BITS = 128
+_BASE_PRIORITY = 1
+
+ToCore = Callable[[tuple[tuple[str, Key], ...], int, str, str, int], TableEntry]
+"""(keys, the core's MAC, table, origin, priority) -> the entry that sends packets there."""
+
+
+def dispatch_entries(
+    wiring: Wiring,
+    segment: tuple[str, Key],
+    target: str,
+    tree: int,
+    to_core: ToCore,
+    new_segment: Callable[[], int],
+) -> Iterator[TableEntry]:
+    """From a segment of a switch to the cores of the group that starts with `target`.
+
+    A group with several classes has a segment for the slices of each (`new_segment`).
+    """
+    index = wiring.group_of[target]
+    group, cores = wiring.cuts.groups[index], wiring.plan.cores_of[index]
+    from_outside = wiring.units[target].port == "outside"
+    pool: str | None = None
+    if group.spread == "pair":
+        field = "pair"
+    elif (pool := partitioned(wiring.functions, wiring.cuts, group, target)) is not None or (
+        group.spread == "inside_address"
+    ) == from_outside:
+        field = "destination"
+    else:
+        field = "source"
+
+    def mac_of(core: Core) -> int:
+        return device_mac(wiring.fabric.device_id(core.server), core=core.index + 1, tree=tree)
+
+    def slices(at: tuple[str, Key], owned: Sequence[Slice]) -> Iterator[TableEntry]:
+        for own in owned:
+            for value, length in hash_prefixes(own.low, own.high):
+                keys = (at,) if not length else (at, ("hash", Lpm(value, length)))
+                origin = f"to {target}: core {own.core.server}.{own.core.index + 1}"
+                yield to_core(keys, mac_of(own.core), "dispatch.next", origin, 0)
+
+    maps = wiring.plan.dispatch[index]
+    if len(cores) == 1:
+        maps = (ClassMap((), (), (Slice(cores[0], 0, 1 << HASH_BITS),)),)
+    how = f"by_{field}" if pool is None else "by_owner"
+    if len(maps) > 1:
+        how = "by_class" if pool is None else "by_owner_or_class"
+    yield TableEntry("dispatch.spread", (segment,), f"dispatch.{how}", (), 0, f"to {target}")
+    if pool is not None:
+        yield from _owners(wiring, segment, pool, [mac_of(core) for core in cores], to_core)
+    if len(maps) == 1:
+        yield from slices(segment, maps[0].slices)
+        return
+    for found in maps:
+        number = new_segment()
+        for region in found.regions or (Region(None, None),):
+            yield TableEntry(
+                "dispatch.classes",
+                (segment, *_region_keys(region, from_outside)),
+                f"dispatch.class_by_{field}",
+                (("segment", number),),
+                _BASE_PRIORITY + specificity(region),
+                f"to {target}: {' + '.join(found.traffics) or 'all others'}",
+            )
+        yield from slices(("segment", Exact(number)), found.slices)
+
+
+def _owners(
+    wiring: Wiring, segment: tuple[str, Key], pool: str, macs: Sequence[int], to_core: ToCore
+) -> Iterator[TableEntry]:
+    """Shares of a pool's addresses and ports, each with its core."""
+    for mac, share in zip(macs, wiring.functions[pool].shares(len(macs)) or (), strict=False):
+        for address in share.addresses:
+            keys: tuple[tuple[str, Key], ...] = (segment, ("address", Exact(address)))
+            if (share.low, share.high) != (0, 65535):
+                ports = ("port", Between(share.low, share.high))
+                keys = (*keys, ("has_port", Ternary(1, 1)), ports)
+            yield to_core(keys, mac, "dispatch.owner", f"{pool}: owner of {mac_text(mac)}", 1)
+
+
+def _region_keys(region: Region, from_outside: bool) -> Iterator[tuple[str, Key]]:
+    """A region in the direction of the packets."""
+    src, dst = region.inside, region.outside
+    if from_outside:
+        src, dst = dst, src
+    for name, prefix in (("src", src), ("dst", dst)):
+        if prefix is not None:
+            yield name, _wide(prefix)
+
+
+def _wide(prefix: Prefix) -> Ternary:
+    """A prefix over the 128 bits that hold an address of either version."""
+    host_bits = prefix.bits - prefix.length
+    return Ternary(prefix.value, (1 << _ADDRESS_BITS) - (1 << host_bits))

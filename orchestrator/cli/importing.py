@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.output import note, say, warn
+from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.errors import InputError
 
 import_app = typer.Typer(help="Turn files of other projects into ours.", no_args_is_help=True)
@@ -29,6 +29,14 @@ def _write(path: Path, text: str) -> None:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
+def _done(output: Path, summary: str, as_json: bool, **found: object) -> None:
+    """Say what was written."""
+    if as_json:
+        print_json({"output": str(output), **found})
+    else:
+        say(f"{output}: {summary}")
+
+
 @import_app.command(
     "classbench", epilog="Example: orchestrator import classbench acl1.rules -o rules.json"
 )
@@ -37,6 +45,7 @@ def classbench(
     output: Output,
     graph: Annotated[bool, typer.Option("--graph", help="Write a graph with one acl.")] = False,
     deny: Annotated[bool, typer.Option("--deny", help="The rules deny.")] = False,
+    as_json: Json = False,
 ) -> None:
     """A ClassBench filter set as a list of acl rules, or as a whole graph."""
     from orchestrator.graph.importers import acl_graph, import_classbench
@@ -44,7 +53,7 @@ def classbench(
     rules = import_classbench(file, "deny" if deny else "permit")
     found = acl_graph("classbench", rules) if graph else rules
     _write(output, json.dumps(found, indent=1) + "\n")
-    say(f"{output}: {len(rules)} rules")
+    _done(output, f"{len(rules)} rules", as_json, rules=len(rules))
 
 
 @import_app.command(
@@ -57,6 +66,7 @@ def rib(
     next_hop: Annotated[
         list[str], typer.Option("--next-hop", help="May be given again; origin ASes are spread.")
     ],
+    as_json: Json = False,
 ) -> None:
     """A table of prefixes and origin ASes as a router's routes_file."""
     from orchestrator.graph.importers import import_rib
@@ -70,7 +80,7 @@ def rib(
     _write(output, "\n".join(lines) + "\n")
     if left_out:
         warn(f"{left_out} prefixes are left out: no next hop is of their IP version")
-    say(f"{output}: {len(lines)} routes")
+    _done(output, f"{len(lines)} routes", as_json, routes=len(lines), left_out=left_out)
 
 
 @import_app.command("metron", epilog="Example: orchestrator import metron chain.json -o graph.json")
@@ -81,6 +91,7 @@ def metron(
     virtual: Annotated[
         str, typer.Option("--virtual", help="tcp:ADDRESS:PORT that a load balancer serves.")
     ] = "",
+    as_json: Json = False,
 ) -> None:
     """A Metron service chain (Click blocks, rule files beside it) as a graph."""
     from orchestrator.graph.importers import import_metron
@@ -101,4 +112,7 @@ def metron(
     _write(output, json.dumps(imported.graph, indent=1) + "\n")
     for line in imported.notes:
         note(line)
-    say(f"{output}: {imported.graph['name']}, {len(imported.graph['nfs'])} NFs")
+    name, nfs = imported.graph["name"], imported.graph["nfs"]
+    types = {nf: item["type"] for nf, item in nfs.items()}
+    summary = f"{name}, {len(nfs)} NFs"
+    _done(output, summary, as_json, graph=name, nfs=types, notes=list(imported.notes))

@@ -43,6 +43,15 @@ class CompileError(OrchestratorError):
     exit_code = 3
 
 
+class TooManyClasses(CompileError):
+    """Two NFs whose rules make more traffic classes than the limit; `nfs` are their names."""
+
+    def __init__(self, message: str, nfs: tuple[str, str], classes: int) -> None:
+        self.nfs = nfs
+        self.classes = classes
+        super().__init__(message)
+
+
 class DoesNotFit(CompileError):
     """An element that no block of its switch holds beside what is there; a server can run its NF."""
 
@@ -69,6 +78,14 @@ class SwitchError(OrchestratorError):
     exit_code = 6
 
 
+class WriteRefused(SwitchError):
+    """Updates that a switch refused: the text says which, of which rule, and why."""
+
+
+class MastershipLost(SwitchError):
+    """Another controller is a switch's primary now: this one writes nothing any more."""
+
+
 class UnsupportedFeature(SwitchError):
     """A P4 program that uses what the softswitch does not implement, by name."""
 
@@ -89,6 +106,16 @@ class OwnerError(OrchestratorError):
     """A change of what belongs to another tenant. Exit code 9."""
 
     exit_code = 9
+
+
+class StoreError(OrchestratorError):
+    """The store of journal and leadership does not answer, or another controller leads. Exit code 10."""
+
+    exit_code = 10
+
+
+class LeadershipLost(StoreError):
+    """Another controller may have taken over: nothing more may be changed."""
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:

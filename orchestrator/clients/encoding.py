@@ -20,6 +20,7 @@ _ENTRY_TABLE_ID = b"\x08"
 _ENTRY_MATCH = b"\x12"
 _ENTRY_ACTION = b"\x1a"
 _ENTRY_PRIORITY = b"\x20"
+_ENTRY_METER = b"\x32"
 _ENTRY_METADATA = b"\x5a"
 _TABLE_ACTION_ACTION = b"\x0a"
 _ACTION_ID = b"\x08"
@@ -104,7 +105,12 @@ def action_part(action: int, params: tuple[tuple[int, int], ...]) -> bytes:
 
 
 def identified(
-    table: int, matches: Iterable[bytes], action: bytes, priority: int, metadata: bytes
+    table: int,
+    matches: Iterable[bytes],
+    action: bytes,
+    priority: int,
+    metadata: bytes,
+    meter: bytes = b"",
 ) -> tuple[bytes, bytes]:
     """(identity, Entity) of a table entry made of such parts; matches in order of their ids.
 
@@ -112,7 +118,8 @@ def identified(
     """
     asked = _ENTRY_TABLE_ID + varint(table) + b"".join(matches)
     ranked = _ENTRY_PRIORITY + varint(priority) if priority else b""
-    kept = _part(_ENTRY_METADATA, metadata) if metadata else b""
+    kept = _part(_ENTRY_METER, meter) if meter else b""
+    kept += _part(_ENTRY_METADATA, metadata) if metadata else b""
     return asked + ranked, _part(_ENTITY_TABLE_ENTRY, asked + action + ranked + kept)
 
 

@@ -10,6 +10,7 @@ from finsy.proto import p4i, p4r
 from google.protobuf import text_format
 
 from orchestrator.clients import encoding
+from orchestrator.clients.encoding import RawUpdate
 from orchestrator.errors import SwitchError, unknown
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
@@ -18,6 +19,7 @@ from orchestrator.model.entries import (
     FloodGroup,
     Key,
     Lpm,
+    Meter,
     TableEntry,
     Ternary,
 )
@@ -42,7 +44,10 @@ class _Action:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the pipeline: `size` in entries; `keys` in order of the P4 program."""
+    """A table of the pipeline: `size` in entries; `keys` in order of the P4 program.
+
+    `metered`: each entry has a meter, which a read must ask for.
+    """
 
     id: int
     name: str
@@ -50,6 +55,7 @@ class Table:
     keys: dict[str, _Field]
     actions: tuple[str, ...]
     needs_priority: bool
+    metered: bool = False
 
 
 def short(name: str) -> str:
@@ -76,6 +82,7 @@ class Schema:
         }
         self._action_by_id = {action.id: action for action in self.actions.values()}
         self.tables: dict[str, Table] = {}
+        metered = {meter.direct_table_id for meter in p4info.direct_meters}
         for t in p4info.tables:
             keys = {
                 f.name: _Field(f.id, p4i.MatchField.MatchType.Name(f.match_type), f.bitwidth)
@@ -88,6 +95,7 @@ class Schema:
                 keys,
                 tuple(self._action_by_id[ref.id].name for ref in t.action_refs),
                 any(f.kind in ("TERNARY", "RANGE", "OPTIONAL") for f in keys.values()),
+                t.preamble.id in metered,
             )
         self._table_by_id = {table.id: table for table in self.tables.values()}
 
@@ -102,9 +110,14 @@ class Schema:
             raise SwitchError(unknown("table", name, tuple(self.tables)))
         return self.tables[name]
 
-    def has_table(self, ident: int) -> bool:
-        """Whether the pipeline has a table with this id."""
-        return ident in self._table_by_id
+    def table_by_id(self, ident: int) -> Table | None:
+        """A table by its id; None when the pipeline has none such."""
+        return self._table_by_id.get(ident)
+
+    def action_by_id(self, ident: int) -> str:
+        """An action's name by its id; empty when the pipeline has none such."""
+        action = self._action_by_id.get(ident)
+        return action.name if action else ""
 
     def identified(self, entry: TableEntry, graph: str) -> tuple[bytes, bytes]:
         """(identity, serialised Entity) of an entry, its graph and origin in `metadata`.
@@ -126,6 +139,7 @@ class Schema:
             encoding.action_part(action.id, tuple([(params[n].id, v) for n, v in entry.params])),
             entry.priority if table.needs_priority else 0,
             f"{graph}{_SEPARATOR}{entry.origin}".encode(),
+            _meter_bytes(entry.meter) if entry.meter else b"",
         )
 
     def encode(self, entry: TableEntry, graph: str) -> p4r.TableEntry:
@@ -142,7 +156,7 @@ class Schema:
             keys.append((name, _decode_key(match)))
         action = self._action_by_id.get(message.action.action.action_id)
         params = tuple(
-            (action.by_id[p.param_id] if action else "?", int.from_bytes(p.value, "big"))
+            (action.by_id.get(p.param_id, "?") if action else "?", int.from_bytes(p.value, "big"))
             for p in message.action.action.params
         )
         graph, _, origin = message.metadata.decode(errors="replace").partition(_SEPARATOR)
@@ -153,15 +167,27 @@ class Schema:
             params,
             message.priority,
             origin,
+            _meter(message.meter_config) if message.HasField("meter_config") else None,
         )
         return graph, entry
 
     def updates(
         self, entries: Iterable[TableEntry], graph: str, kind: p4r.Update.Type.ValueType
-    ) -> Iterator[p4r.Update]:
+    ) -> Iterator[RawUpdate]:
         """Updates of one kind (INSERT, MODIFY, DELETE) for entries."""
         for entry in entries:
-            yield p4r.Update(type=kind, entity=p4r.Entity(table_entry=self.encode(entry, graph)))
+            yield RawUpdate(kind, self.identified(entry, graph)[1])
+
+
+def _meter_bytes(meter: Meter) -> bytes:
+    config = p4r.MeterConfig(
+        cir=meter.rate, cburst=meter.burst, pir=meter.peak_rate, pburst=meter.peak_burst
+    )
+    return config.SerializeToString(deterministic=True)
+
+
+def _meter(config: p4r.MeterConfig) -> Meter:
+    return Meter(config.cir, config.cburst, config.pir, config.pburst)
 
 
 def flood_update(flood: FloodGroup, kind: p4r.Update.Type.ValueType) -> p4r.Update:
@@ -180,9 +206,10 @@ def flood_update(flood: FloodGroup, kind: p4r.Update.Type.ValueType) -> p4r.Upda
 
 
 def clone_session_update(session: int, port: int, kind: p4r.Update.Type.ValueType) -> p4r.Update:
-    """Update of a clone session with one copy to a port."""
+    """Update of a clone session with two copies to a port: a sample and a mirror's (arch/v1model.p4)."""
     clone = p4r.CloneSessionEntry(session_id=session)
-    clone.replicas.add(egress_port=port, instance=1)
+    for instance in (1, 2):
+        clone.replicas.add(egress_port=port, instance=instance)
     entity = p4r.Entity(
         packet_replication_engine_entry=p4r.PacketReplicationEngineEntry(clone_session_entry=clone)
     )

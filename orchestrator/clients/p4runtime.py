@@ -5,25 +5,24 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from types import TracebackType
 from typing import NoReturn, Self
 
 import grpc
-from finsy.proto import p4i, p4r, p4r_grpc, rpc_status
-from google.protobuf.json_format import MessageToDict
+from finsy.proto import p4i, p4r, p4r_grpc
 
 from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
+from orchestrator.clients.encoding import RawUpdate
+from orchestrator.clients.failures import Inquiry, words_of
 from orchestrator.clients.p4info import Schema
-from orchestrator.errors import SwitchError
+from orchestrator.clients.writing import BATCH, MOST_DETAILS, Answer, Refusal, write_all
+from orchestrator.errors import MastershipLost, SwitchError, WriteRefused
 from orchestrator.model.entries import TableEntry
 
-BATCH = 500
-"""Updates per Write: BMv2 takes most per second at 500 to 1,000, and error details must fit."""
-
-_MESSAGE_LIMIT = 64 << 20
+_MESSAGE_LIMIT = 512 << 20
+"""BMv2 answers a Read with one message: about 100 bytes an entry."""
 _ARBITRATION_SECONDS = 10.0
 _CALL_SECONDS = 60.0
 
@@ -49,10 +48,12 @@ class PacketIn:
 class SwitchClient:
     """Primary controller of one switch while the context is open.
 
-    Each client takes an election id from the clock, so the one that came last is the primary and ids of
-    crashed runs never clash. With `primary=False` it only reads: it takes no part in the election, so
-    whoever is primary stays it. A low `election_id` is for those who would rather fail than push
-    another controller aside.
+    `election_id` (128 bits) is the leader's, from its term; without one it comes from the clock, below
+    every leader's, so the one that came last is the primary and ids of crashed runs never clash. A
+    session that was primary once and is not any more never writes again, even if the switch would let
+    it. With `primary=False` it only reads: it takes no part in the election, so whoever is primary
+    stays it. A low `election_id` is for those who would rather fail than push another controller
+    aside. `may_write` is asked before every batch and raises what forbids it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class SwitchClient:
         tls: TlsFiles | None = None,
         primary: bool = True,
         election_id: int | None = None,
+        may_write: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.address = address
@@ -74,11 +76,14 @@ class SwitchClient:
         self.schema: Schema | None = None
         options = [
             ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
-            ("grpc.max_metadata_size", 1 << 20),
+            ("grpc.max_metadata_size", MOST_DETAILS),
         ]
         self.tls = tls
         self._channel = open_channel(address, tls, options)
         self._stub = p4r_grpc.P4RuntimeStub(self._channel)
+        self._raw_write = self._channel.unary_unary(
+            "/p4.v1.P4Runtime/Write", response_deserializer=p4r.WriteResponse.FromString
+        )
         self._election = time.time_ns() if election_id is None else election_id
         self._requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
         self._packets: queue.SimpleQueue[p4r.PacketIn] = queue.SimpleQueue()
@@ -86,6 +91,8 @@ class SwitchClient:
         self._answered = threading.Event()
         self._failure = ""
         self._unreachable = False
+        self._deposed = False
+        self._leads = may_write
 
     def reading(self) -> Self:
         """This session, before it is opened, as one that only reads."""
@@ -127,8 +134,7 @@ class SwitchClient:
             return
         request = p4r.StreamMessageRequest()
         request.arbitration.device_id = self.device_id
-        request.arbitration.election_id.high = 0
-        request.arbitration.election_id.low = self._election
+        request.arbitration.election_id.CopyFrom(self._election_id())
         self._requests.put(request)
         stream = self._stub.StreamChannel(iter(self._requests.get, None))
         threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
@@ -178,6 +184,7 @@ class SwitchClient:
                     if response.arbitration.status.code == grpc.StatusCode.OK.value[0]:
                         self._primary.set()
                     else:
+                        self._deposed = self._deposed or self._primary.is_set()
                         self._primary.clear()
                         told = response.arbitration.status.message
                         self._failure = f"another controller is primary (the switch says: {told})"
@@ -187,8 +194,12 @@ class SwitchClient:
         except grpc.RpcError as error:
             self._failure = f"{self.address}: {error.details()}"  # type: ignore[attr-defined]
             self._unreachable = error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+            self._deposed = self._deposed or self._primary.is_set()
             self._primary.clear()
             self._answered.set()
+
+    def _election_id(self) -> p4r.Uint128:
+        return p4r.Uint128(high=self._election >> 64, low=self._election & ((1 << 64) - 1))
 
     def _packet_in(self, packet: p4r.PacketIn) -> PacketIn:
         names: dict[int, str] = {}
@@ -246,13 +257,15 @@ class SwitchClient:
             device_id=self.device_id,
             action=p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT,
         )
-        request.election_id.low = self._election
+        request.election_id.CopyFrom(self._election_id())
         request.config.p4info.CopyFrom(p4info)
         request.config.p4_device_config = device_config
         request.config.cookie.cookie = cookie
         try:
             self._stub.SetForwardingPipelineConfig(request, timeout=_CALL_SECONDS)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:  # type: ignore[attr-defined]
+                raise self._lost() from error
             raise self._translate(error, "loading the pipeline") from error
         self.use(p4info)
 
@@ -260,30 +273,69 @@ class SwitchClient:
 
     def write(
         self,
-        updates: Iterable[p4r.Update],
+        updates: Iterable[RawUpdate | p4r.Update],
         *,
         batch: int = BATCH,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Write all updates in batches; SwitchError names the first that failed. Returns how many."""
+        """Write all updates in batches, several in flight; how many. A batch of 1 keeps the order.
+
+        WriteRefused says in words which updates failed and why; those after them were not tried.
+        """
         self._may_write()
-        rest = iter(updates)
-        written = 0
-        while chunk := list(islice(rest, batch)):
-            request = p4r.WriteRequest(device_id=self.device_id, updates=chunk)
-            request.election_id.low = self._election
-            try:
-                self._stub.Write(request, timeout=_CALL_SECONDS)
-            except grpc.RpcError as error:
-                raise self._translate(error, "writing", chunk) from error
-            written += len(chunk)
-            if progress is not None:
-                progress(len(chunk))
-        return written
+        taken, refused = self._send(updates, batch, progress)
+        if refused and refused[0].error.code() is grpc.StatusCode.PERMISSION_DENIED:  # type: ignore[attr-defined]
+            raise self._lost() from refused[0].error
+        if refused:
+            inquiry = Inquiry(
+                self.schema, self.read_entities, lambda few: self._send(few, len(few))[1]
+            )
+            failures = inquiry.failures(refused)
+            if not failures:
+                raise self._translate(
+                    refused[0].error,
+                    f"writing {len(refused[0].updates)} updates (which one failed is not told; if "
+                    "any, one that inserts what was there before, or deletes what was not)",
+                ) from refused[0].error
+            text = f"{self.name}: {words_of(failures, self.schema)}"
+            raise WriteRefused(text) from refused[0].error
+        return taken
+
+    def _send(
+        self,
+        updates: Iterable[RawUpdate | p4r.Update],
+        batch: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[int, list[Refusal]]:
+        head = p4r.WriteRequest(device_id=self.device_id)
+        head.election_id.CopyFrom(self._election_id())
+        start = head.SerializeToString()
+
+        def send(parts: bytes) -> Answer:
+            self._may_write()
+            return self._raw_write.future(start + parts, timeout=_CALL_SECONDS)
+
+        return write_all(
+            send,
+            updates,
+            batch=batch,
+            progress=progress,
+        )
 
     def _may_write(self) -> None:
         if self.reads_only:
             raise SwitchError(f"{self.name}: this session was opened for reading only")
+        if self._deposed or not self._primary.is_set():
+            raise self._lost()
+        if self._leads is not None:
+            self._leads()
+
+    def _lost(self) -> MastershipLost:
+        self._deposed = True
+        return MastershipLost(
+            f"{self.name}: this controller is not primary any more, so it writes nothing: "
+            f"{self._failure or 'another one is'}"
+        )
 
     def read_entities(self, *wanted: p4r.Entity) -> Iterator[p4r.Entity]:
         """What the given entities select, as P4Runtime's wildcards say."""
@@ -303,6 +355,8 @@ class SwitchClient:
             wanted = request.entities.add().table_entry
             wanted.table_id = self.schema.table(name).id
             wanted.counter_data.SetInParent()
+            if self.schema.table(name).metered:
+                wanted.meter_config.SetInParent()
             try:
                 for response in self._stub.Read(request, timeout=_CALL_SECONDS):
                     for entity in response.entities:
@@ -335,46 +389,6 @@ class SwitchClient:
 
     # -- errors --------------------------------------------------------------------------------
 
-    def _translate(
-        self, error: grpc.RpcError, doing: str, updates: Sequence[p4r.Update] = ()
-    ) -> SwitchError:
-        """What failed, in words: per-update details decoded to table, match and origin."""
-        details = _details(error)
-        for index, detail in enumerate(details):
-            if detail.canonical_code and index < len(updates):
-                code = grpc_code_name(detail.canonical_code)
-                told = detail.message or "no reason given"
-                return SwitchError(
-                    f"{self.name}: {doing} {self._describe(updates[index])}: {code}: {told}"
-                )
+    def _translate(self, error: grpc.RpcError, doing: str) -> SwitchError:
         code = error.code().name  # type: ignore[attr-defined]
         return SwitchError(f"{self.name}: {doing}: {code}: {error.details()}")  # type: ignore[attr-defined]
-
-    def _describe(self, update: p4r.Update) -> str:
-        kind = p4r.Update.Type.Name(update.type).lower()
-        if self.schema is None or update.entity.WhichOneof("entity") != "table_entry":
-            return f"({kind} {MessageToDict(update.entity)})"
-        graph, entry = self.schema.decode(update.entity.table_entry)
-        keys = ", ".join(f"{name}={key}" for name, key in entry.keys)
-        return f"({kind} {entry.table} [{keys}] {entry.action}, graph {graph}, {entry.origin})"
-
-
-def grpc_code_name(code: int) -> str:
-    """`ALREADY_EXISTS` for 6."""
-    for status in grpc.StatusCode:
-        if status.value[0] == code:
-            return status.name
-    return str(code)
-
-
-def _details(error: grpc.RpcError) -> list[p4r.Error]:
-    for key, value in error.trailing_metadata() or ():  # type: ignore[attr-defined]
-        if key == "grpc-status-details-bin":
-            status = rpc_status.Status.FromString(value)
-            unpacked: list[p4r.Error] = []
-            for detail in status.details:
-                item = p4r.Error()
-                if detail.Unpack(item):
-                    unpacked.append(item)
-            return unpacked
-    return []

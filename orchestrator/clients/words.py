@@ -59,7 +59,7 @@ def entity_words(
     if isinstance(entity, bytes):
         entity = p4r.Entity.FromString(entity)
     kind = entity.WhichOneof("entity")
-    if kind == "table_entry" and schema.has_table(entity.table_entry.table_id):
+    if kind == "table_entry" and schema.table_by_id(entity.table_entry.table_id):
         graph, entry = schema.decode(entity.table_entry)
         nf, rule = split_origin(entry.origin)
         table = schema.table(entry.table)
@@ -79,8 +79,9 @@ def entity_words(
             session = replication.clone_session_entry
             name, copies = f"clone session {session.session_id}", session.replicas
         return EntityWords(name, "", 0, _copies(copies, ports), "", "", "")
-    what = " ".join(str(entity).split())
-    return EntityWords(kind or "empty entity", what, 0, "", "", "", "")
+    if kind == "table_entry":
+        return EntityWords(f"table {entity.table_entry.table_id}", "", 0, "", "", "", "")
+    return EntityWords(kind or "nothing", " ".join(str(entity).split()), 0, "", "", "", "")
 
 
 def _copies(replicas: Iterable[p4r.Replica], ports: Ports) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from finsy.proto import p4i, p4r
 
+from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
 from orchestrator.model.entries import ServerChain
@@ -31,16 +32,20 @@ class SwitchDriver(Protocol):
 
     def write(
         self,
-        updates: Iterable[p4r.Update],
+        updates: Iterable[RawUpdate | p4r.Update],
         *,
         batch: int = 500,
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Write updates; SwitchError at the first failure."""
+        """Write updates; SwitchError when some fail. A batch of 1 keeps the order."""
         ...
 
     def entries(self, table: str = "") -> Iterator[InstalledEntry]:
         """Installed entries."""
+        ...
+
+    def read_entities(self, *wanted: p4r.Entity) -> Iterator[p4r.Entity]:
+        """What the given entities select, as P4Runtime's wildcards say."""
         ...
 
 
@@ -52,12 +57,19 @@ class WorkerDriver(Protocol):
         graph: str,
         nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
         manifest: Manifest | None,
+        *,
+        remove: Sequence[str] = (),
+        remove_manifest: bool = False,
     ) -> None:
-        """Create the graph's NF instances."""
+        """Create NF instances of a graph, remove others with their state and their chains."""
         ...
 
     def service_chain(self, graph: str, chain: ServerChain) -> None:
         """Chain NFs: told to the first one, which tells the rest."""
+        ...
+
+    def remove_chain(self, graph: str, chain: ServerChain) -> None:
+        """Forget a chain's (SPI, SI); nothing when it is not there."""
         ...
 
     def remove_graph(self, graph: str) -> None:
@@ -76,4 +88,8 @@ class NetworkDriver(Protocol):
 
     def worker(self, core: Core) -> AbstractContextManager[WorkerDriver]:
         """A session with a worker."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Let packets move for so long."""
         ...

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from finsy.proto import p4i, p4r
 
+from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
 from orchestrator.deployment.apply import CPU_PORT
@@ -25,6 +26,7 @@ from orchestrator.verification.manifest import Manifest
 from orchestrator.wire.addresses import device_mac
 from servernf.runtime import tables
 from servernf.runtime.chain import ExitHop, NfHop, Scope
+from servernf.runtime.errors import NotFound
 from servernf.runtime.worker import NfSpec, Worker
 
 _MOST_HOPS = 10_000
@@ -51,13 +53,13 @@ class MemorySwitch:
 
     def write(
         self,
-        updates: Iterable[p4r.Update],
+        updates: Iterable[RawUpdate | p4r.Update],
         *,
         batch: int = 500,
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """Write updates in batches."""
-        rest = iter(updates)
+        rest = (u.message() if isinstance(u, RawUpdate) else u for u in updates)
         written = 0
         while chunk := list(islice(rest, batch)):
             self.soft.write(chunk)
@@ -65,6 +67,10 @@ class MemorySwitch:
             if progress is not None:
                 progress(len(chunk))
         return written
+
+    def read_entities(self, *wanted: p4r.Entity) -> Iterator[p4r.Entity]:
+        """What the given entities select."""
+        return self.soft.read(*wanted)
 
     def entries(self, table: str = "") -> Iterator[InstalledEntry]:
         """Installed entries with counters."""
@@ -74,6 +80,8 @@ class MemorySwitch:
             wanted = p4r.Entity()
             wanted.table_entry.table_id = self.schema.table(name).id
             wanted.table_entry.counter_data.SetInParent()
+            if self.schema.table(name).metered:
+                wanted.table_entry.meter_config.SetInParent()
             for entity in self.soft.read(wanted):
                 graph, entry = self.schema.decode(entity.table_entry)
                 data = entity.table_entry.counter_data
@@ -91,15 +99,25 @@ class MemoryWorker:
         graph: str,
         nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
         manifest: Manifest | None,
+        *,
+        remove: Sequence[str] = (),
+        remove_manifest: bool = False,
     ) -> None:
-        """Create the graph's NF instances."""
+        """Create NF instances of a graph, remove others with their state and their chains."""
         secret = manifest and tables.Manifest(manifest.key0, manifest.key1, manifest.threshold)
         specs = [NfSpec(f"{graph}/{name}", kind, config) for name, (kind, config) in nfs.items()]
-        self.worker.configure(graph, specs, manifest=secret)
+        self.worker.configure(
+            graph,
+            specs,
+            remove=[f"{graph}/{name}" for name in remove],
+            manifest=secret,
+            remove_manifest=remove_manifest,
+        )
 
     def service_chain(self, graph: str, chain: ServerChain) -> None:
         """Chain NFs: told to the first one."""
-        first, *rest = chain.hops
+        nf, scope = self._start(graph, chain)
+        rest = chain.hops[1:]
         outputs = (*chain.outputs, "")
         hops = [
             NfHop(f"{graph}/{hop.nf}", hop.port, out_port=output)
@@ -107,8 +125,19 @@ class MemoryWorker:
             else ExitHop(hop.mac, hop.spi, hop.si)
             for hop, output in zip(rest, outputs[1:], strict=False)
         ]
-        scope = Scope(chain.spi, chain.si, first.port, outputs[0])
-        self.worker.service_chain(f"{graph}/{first.nf}", scope, hops)
+        self.worker.service_chain(nf, scope, hops)
+
+    def remove_chain(self, graph: str, chain: ServerChain) -> None:
+        """Forget a chain's (SPI, SI); nothing when it is not there."""
+        nf, scope = self._start(graph, chain)
+        with suppress(NotFound):
+            self.worker.service_chain(nf, scope, (), update=True)
+
+    @staticmethod
+    def _start(graph: str, chain: ServerChain) -> tuple[str, Scope]:
+        first = chain.hops[0]
+        output = chain.outputs[0] if chain.outputs else ""
+        return f"{graph}/{first.nf}", Scope(chain.spi, chain.si, first.port, output)
 
     def remove_graph(self, graph: str) -> None:
         """Remove all that a graph has here."""
@@ -155,6 +184,10 @@ class MemoryNetwork:
     def worker(self, core: Core) -> AbstractContextManager[MemoryWorker]:
         """The worker; there is no session to open."""
         return nullcontext(self.workers[core])
+
+    def pause(self, seconds: float) -> None:
+        """Let packets move: none is ever under way between two calls, so only time passes."""
+        self.advance(round(seconds * 1e6))
 
     def advance(self, us: int) -> None:
         """Let time pass."""

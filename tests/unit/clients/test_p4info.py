@@ -114,7 +114,7 @@ def test_an_unknown_table_suggests_the_nearest(schema: Schema) -> None:
 
 def test_updates_are_of_one_kind(schema: Schema) -> None:
     made = list(schema.updates([ACL, ROUTE], "g", p4r.Update.DELETE))
-    assert [u.type for u in made] == [p4r.Update.DELETE] * 2
+    assert [u.kind for u in made] == [p4r.Update.DELETE] * 2
 
 
 def test_flood_groups_and_clone_sessions() -> None:

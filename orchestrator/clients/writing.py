@@ -1,0 +1,102 @@
+"""Bulk writes: requests made of serialised parts, several in flight.
+
+A switch takes one Write after another, so what is won is that the next one is encoded and travels
+meanwhile. A batch follows another without waiting only if both hold nothing but inserts of table
+entries, or both nothing but deletes: no order between those can matter.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import grpc
+from finsy.proto import p4r
+
+from orchestrator.clients.encoding import RawUpdate
+
+BATCH = 500
+"""Updates per Write: BMv2 takes most per second at 500 to 1,000, and error details must fit."""
+
+IN_FLIGHT = 4
+
+MOST_DETAILS = 1 << 20
+"""Bytes of error details that a client of ours accepts: 2 KiB for each update of a batch."""
+
+_TABLE_ENTRY = 0x12  # the tag that an Entity with a table entry starts with
+
+
+class Refusal(NamedTuple):
+    """A Write that failed, in whole or in part."""
+
+    error: grpc.RpcError
+    updates: Sequence[RawUpdate]
+
+
+class Answer(Protocol):
+    """A Write in flight."""
+
+    def result(self) -> p4r.WriteResponse:
+        """Wait for it; grpc.RpcError when it failed."""
+        ...
+
+
+def write_all(
+    send: Callable[[bytes], Answer],
+    updates: Iterable[RawUpdate | p4r.Update],
+    *,
+    batch: int = BATCH,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[int, list[Refusal]]:
+    """Send all updates until one fails; (how many were taken in whole batches, what was refused).
+
+    `send` starts a Write, given the serialised `updates` field of its request. A batch of 1 keeps the
+    order of the updates, whatever they are.
+    """
+    rest = (u if isinstance(u, RawUpdate) else RawUpdate.of(u) for u in updates)
+    flying: deque[tuple[Answer, list[RawUpdate]]] = deque()
+    refused: list[Refusal] = []
+    taken = 0
+    before = 0
+    most = 1 if batch == 1 else IN_FLIGHT
+
+    def land() -> None:
+        nonlocal taken
+        answer, chunk = flying.popleft()
+        try:
+            answer.result()
+        except grpc.RpcError as error:
+            refused.append(Refusal(error, chunk))
+            return
+        taken += len(chunk)
+        if progress is not None:
+            progress(len(chunk))
+
+    try:
+        while not refused and (chunk := list(islice(rest, batch))):
+            kind = _only_kind(chunk)
+            while flying and (kind != before or not kind or len(flying) >= most):
+                land()
+            if not refused:
+                flying.append((send(b"".join([update.part() for update in chunk])), chunk))
+                before = kind
+        while flying:
+            land()
+    except BaseException:
+        for answer, _ in flying:  # whoever undoes this must know that nothing comes after it
+            with suppress(grpc.RpcError):
+                answer.result()
+        raise
+    return taken, refused
+
+
+def _only_kind(chunk: Sequence[RawUpdate]) -> int:
+    """INSERT or DELETE if there is nothing else, of table entries only; otherwise 0."""
+    kind = chunk[0].kind
+    if kind == p4r.Update.MODIFY:
+        return 0
+    alike = all(u.kind == kind and u.entity[0] == _TABLE_ENTRY for u in chunk)
+    return kind if alike else 0

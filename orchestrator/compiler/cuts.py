@@ -16,7 +16,7 @@ from typing import Any
 import networkx as nx
 
 from orchestrator.model.cuts import SERVER, SWITCH, Arc, Cuts, Entry, Group, Unit
-from orchestrator.model.elements import DROP, Element, ElementGraph, Leave, RewriteProgram
+from orchestrator.model.elements import DROP, Element, ElementGraph, Leave
 from orchestrator.model.graph import Port, ServiceGraph
 from orchestrator.model.versions import ALL_VERSIONS, narrow
 from orchestrator.nfs.base import NetworkFunction
@@ -148,6 +148,9 @@ class _Cutter:
         )
 
     def _element(self, nf: str, port: str, element_name: str, ingress: str) -> str:
+        program = self.elements(nf, port).elements[element_name].program
+        if program.one_place:
+            ingress = ""
         name = f"{nf}.{port}.{element_name}" + (f"@{ingress}" if ingress else "")
         if name in self.units:
             return name
@@ -155,11 +158,12 @@ class _Cutter:
         element: Element = elements.elements[element_name]
         if element.stateful:
             return self._server(nf, port)
-        why = (
-            "needs no per-flow state, before the first function that does"
-            if ingress
-            else "needs no per-flow state, behind the last function that does"
-        )
+        if program.one_place:
+            why = "needs no per-flow state, but its meter is one: all its packets pass one switch"
+        elif ingress:
+            why = "needs no per-flow state, before the first function that does"
+        else:
+            why = "needs no per-flow state, behind the last function that does"
         self.units[name] = Unit(name, SWITCH, nf, port, element, "", ingress, ALL_VERSIONS, why)
         for output in element.outputs:
             if output == DROP:
@@ -228,7 +232,7 @@ class _Cutter:
                 return "one", f"{name} ({function.type}) cannot be replicated"
             if function.state_key is None:
                 if any(
-                    isinstance(element.program, RewriteProgram)
+                    element.program.rewrites_addresses
                     for port in function.ports
                     for element in self.elements(name, port).elements.values()
                 ):

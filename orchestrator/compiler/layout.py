@@ -13,10 +13,16 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from orchestrator.errors import DoesNotFit
+from orchestrator.errors import CompileError, DoesNotFit
 from orchestrator.model.cuts import Arc, Unit
-from orchestrator.model.elements import FilterProgram, RewriteProgram
-from orchestrator.targets.pipeline import Pipeline, Slot, block_of, footprint
+from orchestrator.model.elements import COPY, FilterProgram
+from orchestrator.targets.pipeline import (
+    GATED_BLOCKS,
+    GATED_SEGMENT,
+    Pipeline,
+    Slot,
+    footprint,
+)
 
 EXIT_PREFIX = "->"
 
@@ -107,8 +113,8 @@ def lay_out(
     free.subtract(taken or {})
     recirculated = _assign_slots(switch, pipeline, free, steps, tagged, exit_to)
     from_hosts = {name if name in here else EXIT_PREFIX + name for name in first}
-    recirculated += _separate_rewrites(steps, tagged, from_hosts, exit_to)
-    _number_segments(steps, {*tagged, *from_hosts})
+    recirculated += _separate_straight(steps, tagged, from_hosts, exit_to)
+    _number_segments(switch, steps, {*tagged, *from_hosts})
     return Layout(switch, steps, tuple(tagged), tuple(recirculated))
 
 
@@ -137,7 +143,7 @@ def _assign_slots(
             continue
         assert step.unit is not None
         assert step.unit.element is not None
-        block = block_of(step.unit.element.program)
+        block = step.unit.element.program.block
         need = {table: count for (_, table), count in footprint(step.unit).items()}
         options = [
             i
@@ -153,12 +159,12 @@ def _assign_slots(
                 step.unit.nf,
             )
         before = [p for p in steps.values() if name in p.next.values()]
-        earliest = max((p.position + 1 for p in before), default=0)
+        earliest = max((_behind(p, name) for p in before), default=0)
         fitting = [i for i in options if i >= earliest]
         if not fitting:
             fitting = options
             for source in before:
-                if source.position < fitting[0]:
+                if _behind(source, name) <= fitting[0]:
                     continue
                 recirculated.append((source.name, name))
                 tagged[name] = None
@@ -172,13 +178,27 @@ def _assign_slots(
     return recirculated
 
 
-def _separate_rewrites(
+def _behind(source: Step, name: str) -> int:
+    """The first position at which a follower of a step may be."""
+    outputs = [output for output, following in source.next.items() if following == name]
+    anew = all(_begins_anew(source, output) for output in outputs)
+    return 0 if anew else source.position + 1
+
+
+def _begins_anew(step: Step, output: str) -> bool:
+    """Whether packets that leave by this output pass the pipeline from its beginning."""
+    if step.unit is None or step.unit.element is None:
+        return False
+    return output == COPY or step.unit.element.program.restarts
+
+
+def _separate_straight(
     steps: dict[str, Step],
     tagged: dict[str, None],
     from_hosts: set[str],
     exit_to: Callable[[str], str],
 ) -> list[tuple[str, str]]:
-    """A rewrite cannot go to a segment, so its follower must be in its own.
+    """A program that cannot go to a segment has its follower in its own.
 
     A follower that others reach, too, is copied when it is an exit or a delivery, which cost next to
     nothing; an element is recirculated to, so that its entries are there once.
@@ -188,10 +208,10 @@ def _separate_rewrites(
     for step in list(steps.values()):
         if step.unit is None or step.unit.element is None:
             continue
-        if not isinstance(step.unit.element.program, RewriteProgram):
+        if step.unit.element.program.branches:
             continue
         for output, follower in list(step.next.items()):
-            if not _shared(follower, step, steps, doors):
+            if output == COPY or not _shared(follower, step, steps, doors):
                 continue
             if steps[follower].slot is not None:
                 recirculated.append((step.name, follower))
@@ -214,7 +234,7 @@ def _shared(follower: str, step: Step, steps: dict[str, Step], doors: set[str]) 
     return follower in doors or next(others, None) is not None
 
 
-def _number_segments(steps: dict[str, Step], doors: set[str]) -> None:
+def _number_segments(switch: str, steps: dict[str, Step], doors: set[str]) -> None:
     """A step stays in its predecessor's segment if it is that one's main way and has no other.
 
     `doors` are the steps at which frames enter, from hosts or by a tag.
@@ -229,6 +249,12 @@ def _number_segments(steps: dict[str, Step], doors: set[str]) -> None:
         else:
             count += 1
             step.segment = count
+    if count >= GATED_SEGMENT:
+        raise CompileError(f"{switch}: more than {GATED_SEGMENT - 1} segments")
+    gated = {s.segment for s in steps.values() if s.slot and s.slot.block in GATED_BLOCKS}
+    for step in steps.values():
+        if step.segment in gated:
+            step.segment |= GATED_SEGMENT
 
 
 def main_way(step: Step) -> str | None:
@@ -241,6 +267,5 @@ def main_way(step: Step) -> str | None:
         counts = {output: outputs.count(output) for output in step.next}
         best = max(counts, key=lambda output: counts[output], default=None)
         return step.next[best] if best is not None else None
-    if isinstance(program, RewriteProgram):
-        return next(iter(step.next.values()), None)
-    return next(iter(step.next.values()), None)
+    ways = (name for output, name in step.next.items() if not _begins_anew(step, output))
+    return next(ways, None)

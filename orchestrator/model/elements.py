@@ -7,11 +7,29 @@ program that a switch can execute; a stateful element is executed by the NF's se
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from orchestrator.model.match import Match, Prefix
 
 DROP = "drop"
 """The output of an element that ends a packet's life."""
+COPY = "copy"
+"""The output of an element by which a copy leaves, beside the packet itself."""
+
+
+class Program:
+    """What an element does. The class attributes are what the compiler asks of a kind of program."""
+
+    __slots__ = ()
+    block: ClassVar[str] = ""
+    """The block of a pipeline that executes it; empty: no switch does."""
+    branches: ClassVar[bool] = False
+    """Whether its entries name the segment that follows; else packets stay in theirs."""
+    restarts: ClassVar[bool] = False
+    """Whether it makes another packet of it, which must be parsed anew before anything follows."""
+    rewrites_addresses: ClassVar[bool] = False
+    one_place: ClassVar[bool] = False
+    """Whether a switch keeps something for it (a meter), so that all packets must pass one switch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +42,26 @@ class FilterRule:
 
 
 @dataclass(frozen=True, slots=True)
-class FilterProgram:
+class FilterProgram(Program):
     """Ordered rules over headers (access list, prefilter, virtual address, owner check)."""
 
+    block: ClassVar[str] = "acl"
+    branches: ClassVar[bool] = True
     rules: tuple[FilterRule, ...]
     default: str
+    default_rule: str = "default"
+    """The default's name in provenance."""
 
 
 @dataclass(frozen=True, slots=True)
-class RewriteProgram:
+class RewriteProgram(Program):
     """One-to-one replacement of addresses; `field` is 'src' or 'dst'. Others pass unchanged.
 
     `pairs`: (version, old address, new address) as integers. One output.
     """
 
+    block: ClassVar[str] = "rewrite"
+    rewrites_addresses: ClassVar[bool] = True
     field: str
     pairs: tuple[tuple[int, int, int], ...]
 
@@ -53,20 +77,127 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class RouteProgram:
+class RouteProgram(Program):
     """Longest-prefix match on the destination; decrements TTL; no route, non-IP or TTL <= 1: drop."""
 
+    block: ClassVar[str] = "route"
+    branches: ClassVar[bool] = True
     routes: tuple[Route, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class StatefulProgram:
+class DscpProgram(Program):
+    """Sets the DSCP (RFC 2474) of IP packets, 0 to 63; ECN stays. Others pass unchanged."""
+
+    block: ClassVar[str] = "mark"
+    dscp: int
+
+
+@dataclass(frozen=True, slots=True)
+class TtlProgram(Program):
+    """Asks that TTL or hop limit be `low` to `high`: else drops, or with `clamp` sets the bound."""
+
+    block: ClassVar[str] = "mark"
+    low: int
+    high: int
+    clamp: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VlanPushProgram(Program):
+    """Adds an outermost VLAN tag (802.1Q); a frame that has two already is dropped."""
+
+    block: ClassVar[str] = "vlan"
+    ether_type: int
+    pcp: int
+    vid: int
+
+
+@dataclass(frozen=True, slots=True)
+class VlanPopProgram(Program):
+    """Takes the outermost VLAN tag off if its VID is `vid` (None: any); more than two tags: drop.
+
+    Other frames pass unchanged, or are dropped with `strict`.
+    """
+
+    block: ClassVar[str] = "vlan"
+    vid: int | None
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HashProgram(Program):
+    """Rewrites the destination to `buckets[CRC-32 of the flow mod their number]` (IP `version` only).
+
+    The flow is (source, destination), with `by_ports` and where there are ports in an unfragmented
+    packet also (source port, destination port, protocol); an ICMP error's is that of what it quotes.
+    """
+
+    block: ClassVar[str] = "hash_lb"
+    rewrites_addresses: ClassVar[bool] = True
+    version: int
+    by_ports: bool
+    buckets: tuple[int, ...]
+
+
+PASS = "pass"
+"""A verdict of a meter, beside DROP and a DSCP."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterProgram(Program):
+    """Two rates, three colours (RFC 2698), colour-blind: bytes/s and bytes of whole frames.
+
+    `yellow` and `red` say what becomes of such packets: PASS, DROP, or the DSCP they get.
+    """
+
+    block: ClassVar[str] = "policer"
+    one_place: ClassVar[bool] = True
+    rate: int
+    burst: int
+    peak_rate: int
+    peak_burst: int
+    yellow: str | int
+    red: str | int
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorProgram(Program):
+    """Lets packets pass and gives a copy of each to output COPY; the other output is the first."""
+
+    block: ClassVar[str] = "mirror"
+
+
+@dataclass(frozen=True, slots=True)
+class EncapProgram(Program):
+    """Puts the frame into VXLAN (RFC 7348) from IPv4 `source` to `destination`."""
+
+    block: ClassVar[str] = "tunnel"
+    branches: ClassVar[bool] = True
+    restarts: ClassVar[bool] = True
+    rewrites_addresses: ClassVar[bool] = True
+    source: int
+    destination: int
+    vni: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecapProgram(Program):
+    """Takes the frame out of VXLAN packets of `vni` to IPv4 `address`; drops all others."""
+
+    block: ClassVar[str] = "tunnel"
+    branches: ClassVar[bool] = True
+    restarts: ClassVar[bool] = True
+    rewrites_addresses: ClassVar[bool] = True
+    address: int
+    vni: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatefulProgram(Program):
     """Per-flow state: only a server runs it, and it runs the whole NF from this port on."""
 
     reason: str
-
-
-Program = FilterProgram | RewriteProgram | RouteProgram | StatefulProgram
 
 
 @dataclass(frozen=True, slots=True)

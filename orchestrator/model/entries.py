@@ -37,6 +37,15 @@ class Between(NamedTuple):
 Key = Exact | Lpm | Ternary | Between
 
 
+class Meter(NamedTuple):
+    """Bytes a second and bytes: a direct meter of two rates (RFC 2698)."""
+
+    rate: int
+    burst: int
+    peak_rate: int
+    peak_burst: int
+
+
 class TableEntry(NamedTuple):
     """One entry: keys left out match anything; `origin` is 'NF: rule', kept as P4Runtime metadata.
 
@@ -49,6 +58,7 @@ class TableEntry(NamedTuple):
     params: tuple[tuple[str, int], ...]
     priority: int
     origin: str
+    meter: Meter | None = None
 
 
 FIRST_REMOTE_COPY = 1000
@@ -69,7 +79,7 @@ class FloodGroup(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SwitchProgram:
-    """Everything that one graph puts on one switch. `activation` entries admit packets: they go last."""
+    """Everything that one graph puts on one switch. `activation` puts it in force: it goes last."""
 
     entries: tuple[TableEntry, ...]
     activation: tuple[TableEntry, ...]

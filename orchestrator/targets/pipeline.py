@@ -6,11 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from orchestrator.model.cuts import Unit
-from orchestrator.model.elements import FilterProgram, Program, RewriteProgram, RouteProgram
-from orchestrator.model.versions import versions_of
-
-ACL, REWRITE, ROUTE = "acl", "rewrite", "route"
-VERSION_TABLE = {4: "ipv4", 6: "ipv6", 0: "other"}
+from orchestrator.targets.footprints import entries_needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +35,30 @@ class Pipeline:
 
 
 EDGE_SLOTS = (
-    Slot("acl", ACL),
-    Slot("steer", ACL),
-    Slot("split", ACL),
-    Slot("rewrite", REWRITE),
-    Slot("route", ROUTE),
+    Slot("acl", "acl"),
+    Slot("steer", "acl"),
+    Slot("mirror", "mirror"),
+    Slot("policer", "policer"),
+    Slot("mark", "mark"),
+    Slot("hash_lb", "hash_lb"),
+    Slot("untag", "vlan"),
+    Slot("split", "acl"),
+    Slot("rewrite", "rewrite"),
+    Slot("route", "route"),
+    Slot("tag", "vlan"),
+    Slot("tunnel", "tunnel"),
 )
+"""The blocks between steer and split look at the packet as the filters before them left it; a copy is
+made of what arrived, so nothing may change it before `mirror`."""
 
-
-def block_of(program: Program) -> str:
-    """The block that executes a stateless program."""
-    if isinstance(program, FilterProgram):
-        return ACL
-    return REWRITE if isinstance(program, RewriteProgram) else ROUTE
+GATED_BLOCKS = frozenset({"mirror", "policer", "mark", "hash_lb", "vlan", "tunnel"})
+"""Blocks that only packets of a segment with GATED_SEGMENT come to: the others pay nothing for them."""
+GATED_SEGMENT = 1 << 13
+"""The bit of a segment's number (shared/metadata.p4)."""
 
 
 def footprint(unit: Unit) -> Counter[tuple[str, str]]:
     """Entries that a switch unit needs, by (block, table): an upper bound that lowering keeps."""
-    need: Counter[tuple[str, str]] = Counter()
     if unit.element is None:
-        return need
-    program = unit.element.program
-    if isinstance(program, FilterProgram):
-        for version in unit.versions:
-            need[ACL, VERSION_TABLE[version]] += 1  # the default
-        for rule in program.rules:
-            for version in versions_of(rule.match) & unit.versions:
-                need[ACL, VERSION_TABLE[version]] += 1
-    elif isinstance(program, RewriteProgram):
-        for version, _, _ in program.pairs:
-            if version in unit.versions:
-                need[REWRITE, f"{program.field}_ipv{version}"] += 1
-    elif isinstance(program, RouteProgram):
-        need[ROUTE, "segments_routed"] += 1
-        for route in program.routes:
-            if route.prefix.version in unit.versions:
-                need[ROUTE, VERSION_TABLE[route.prefix.version]] += 1
-    return need
+        return Counter()
+    return entries_needed(unit.element.program, unit.versions)

@@ -7,12 +7,17 @@
 #include <v1model.p4>
 
 #define DIRECT_COUNTER(name) direct_counter(CounterType.packets_and_bytes) name
+#define DIRECT_METER(name, colour_t) direct_meter<colour_t>(MeterType.bytes) name
 // The fields are a list expression, whose commas the preprocessor would take for its own.
 #define HASH_CRC16(result, ...) hash(result, HashAlgorithm.crc16, (bit<32>)0, __VA_ARGS__, (bit<32>)65536)
 #define HASH_CRC32(result, ...) hash(result, HashAlgorithm.crc32, (bit<64>)0, __VA_ARGS__, (bit<64>)4294967296)
+#define HASH_CRC32_MOD(result, modulus, ...) hash(result, HashAlgorithm.crc32, (bit<32>)0, __VA_ARGS__, (bit<32>)modulus)
 
 const bit<9> CPU_PORT = 510;
 const bit<9> RECIRCULATE_PORT = 509;
-const bit<32> SAMPLE_SESSION = 100;
+// The clone session has two replicas, both for the CPU's port: a sample for the controller and a mirror's
+// copy, which egress recirculates. The one that was not asked for is dropped there.
+const bit<32> CLONE_SESSION = 100;
+const bit<16> COPY_REPLICA = 2;
 
 #endif

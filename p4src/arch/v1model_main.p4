@@ -44,7 +44,9 @@ control v1model_arrival(inout headers_t hdr, inout metadata_t meta,
         if (standard_metadata.instance_type != INSTANCE_RECIRCULATED) {
             meta.arrival_port = standard_metadata.ingress_port;
         }
-        meta.arrival_us = standard_metadata.ingress_global_timestamp;
+        if (meta.resume == 0) {
+            meta.arrival_us = standard_metadata.ingress_global_timestamp;
+        }
         if (standard_metadata.parser_error != error.NoError) {
             malformed.count(0);
             meta.drop = 1;
@@ -55,11 +57,13 @@ control v1model_arrival(inout headers_t hdr, inout metadata_t meta,
 control v1model_departure(inout headers_t hdr, inout metadata_t meta,
                           inout standard_metadata_t standard_metadata) {
     apply {
-        if (meta.sampled == 1) {
-            clone_preserving_field_list(CloneType.I2E, SAMPLE_SESSION, SAMPLE_FIELDS);
+        if (meta.sampled == 1 || meta.copy_to != 0) {
+            clone_preserving_field_list(CloneType.I2E, CLONE_SESSION, CLONE_FIELDS);
         }
         if (meta.drop == 1) {
             mark_to_drop(standard_metadata);
+        } else if (meta.resume != 0) {
+            standard_metadata.egress_spec = standard_metadata.ingress_port;
         } else if (meta.answered == 1) {
             standard_metadata.egress_spec = standard_metadata.ingress_port;
         } else if (meta.next == NEXT_FLOOD) {
@@ -80,7 +84,17 @@ control egress(inout headers_t hdr, inout metadata_t meta,
     flood_block() flood;
 
     apply {
-        if (standard_metadata.instance_type == INSTANCE_INGRESS_CLONE) {
+        if (standard_metadata.instance_type == INSTANCE_INGRESS_CLONE
+            && standard_metadata.egress_rid == COPY_REPLICA) {
+            meta.resume = meta.copy_to;
+            if (meta.resume == 0) {
+                mark_to_drop(standard_metadata);
+            } else {
+                recirculate_preserving_field_list(RESUME_FIELDS);
+            }
+        } else if (standard_metadata.instance_type == INSTANCE_INGRESS_CLONE && meta.sampled == 0) {
+            mark_to_drop(standard_metadata);
+        } else if (standard_metadata.instance_type == INSTANCE_INGRESS_CLONE) {
             hdr.packet_in.setValid();
             hdr.packet_in.ingress_port = meta.arrival_port;
             hdr.packet_in._pad = 0;
@@ -89,6 +103,8 @@ control egress(inout headers_t hdr, inout metadata_t meta,
             hdr.packet_in.spi = meta.spi;
             hdr.packet_in.si = meta.si;
             hdr.packet_in.timestamp_us = meta.arrival_us;
+        } else if (meta.resume != 0) {
+            recirculate_preserving_field_list(RESUME_FIELDS);
         } else if (meta.recirculate == 1) {
             recirculate_preserving_field_list(RECIRCULATE_FIELDS);
         } else if (meta.next == NEXT_FLOOD) {

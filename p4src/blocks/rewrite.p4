@@ -10,10 +10,7 @@ control rewrite_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(dst_ipv4_counter);
     DIRECT_COUNTER(src_ipv6_counter);
     DIRECT_COUNTER(dst_ipv6_counter);
-    checksum_update() update_ip;
-    checksum_update() update_tcp;
-    checksum_update() update_udp;
-    checksum_update() update_icmpv6;
+    address_checksums() update;
     bit<32> delta = 0;
 
     action set_src_ipv4(ipv4_addr_t address) {
@@ -105,19 +102,7 @@ control rewrite_block(inout headers_t hdr, inout metadata_t meta) {
             dst_ipv6.apply();
         }
         if (delta != 0) {
-            if (hdr.ipv4.isValid()) {
-                update_ip.apply(hdr.ipv4.hdr_checksum, delta);
-            }
-            if (hdr.tcp.isValid()) {
-                update_tcp.apply(hdr.tcp.checksum, delta);
-            } else if (hdr.udp.isValid() && hdr.udp.checksum != 0) {
-                update_udp.apply(hdr.udp.checksum, delta);
-                if (hdr.udp.checksum == 0) {
-                    hdr.udp.checksum = 0xffff;  // RFC 768: 0 means none
-                }
-            } else if (hdr.icmp.isValid() && hdr.ipv6.isValid()) {
-                update_icmpv6.apply(hdr.icmp.checksum, delta);
-            }
+            update.apply(hdr, delta);
         }
     }
 }

@@ -1,5 +1,6 @@
 // edge: the shipped pipeline for v1model. It instantiates the blocks in order, nothing else.
-// Capability, in order: acl, steer, split (all three acl blocks), rewrite, route.
+// Capability, in order: acl (with a tree), steer (acl blocks), mirror, policer, mark, hash_lb, untag (vlan), split (acl),
+// rewrite, route, tag (vlan), tunnel. Those between steer and split and behind route are for gated segments.
 // SPDX-License-Identifier: Apache-2.0
 #include "../arch/v1model.p4"
 #include "../shared/headers.p4"
@@ -10,6 +11,13 @@
 #include "../blocks/neighbor.p4"
 #include "../blocks/classify.p4"
 #include "../blocks/acl.p4"
+#include "../blocks/tree.p4"
+#include "../blocks/mirror.p4"
+#include "../blocks/policer.p4"
+#include "../blocks/mark.p4"
+#include "../blocks/hash_lb.p4"
+#include "../blocks/vlan.p4"
+#include "../blocks/tunnel.p4"
 #include "../blocks/rewrite.p4"
 #include "../blocks/route.p4"
 #include "../blocks/dispatch.p4"
@@ -29,8 +37,17 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     trajectory_label_block() trajectory_label;
     trajectory_sample_block() trajectory_sample;
     acl_block(16384, 8192, 1024) acl;
+    @name("acl.tree")
+    tree_block(16384, 131072, 131072, 65536, 65536) tree;
     acl_block(4096, 4096, 1024) steer;
     acl_block(4096, 4096, 1024) split;
+    mirror_block() mirror;
+    policer_block() policer;
+    mark_block() mark;
+    hash_lb_block() hash_lb;
+    vlan_block() untag;
+    vlan_block() tag;
+    tunnel_block() tunnel;
     rewrite_block() rewrite;
     route_block(1048576, 262144, 1024) route;
     dispatch_block() dispatch;
@@ -50,30 +67,52 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         if (meta.drop == 0 && standard_metadata.instance_type != INSTANCE_RECIRCULATED) {
             port.apply(meta);
         }
-        if (meta.drop == 0) {
-            if (meta.host_facing == 0) {
-                if (hdr.nsh.isValid()) {
-                    flowtag_arrival.apply(hdr, meta);
+        if (meta.resume != 0) {
+            meta.segment = meta.resume;
+            meta.resume = 0;
+            if (meta.host_facing == 1 && hdr.nsh.isValid()) {
+                meta.drop = 1;      // a tag that came in a tunnel is forged, too
+            }
+        } else {
+            if (meta.drop == 0) {
+                if (meta.host_facing == 0) {
+                    if (hdr.nsh.isValid()) {
+                        flowtag_arrival.apply(hdr, meta);
+                    } else {
+                        meta.drop = 1;
+                    }
+                } else if (hdr.nsh.isValid()) {
+                    meta.drop = 1;      // a host must not forge a tag
                 } else {
-                    meta.drop = 1;
-                }
-            } else if (hdr.nsh.isValid()) {
-                meta.drop = 1;      // a host must not forge a tag
-            } else {
-                neighbor.apply(hdr, meta);
-                if (meta.answered == 0) {
-                    classify.apply(hdr, meta);
-                    trajectory_label.apply(hdr, meta);
+                    neighbor.apply(hdr, meta);
+                    if (meta.answered == 0) {
+                        classify.apply(hdr, meta);
+                        trajectory_label.apply(hdr, meta);
+                    }
                 }
             }
-        }
-        if (meta.drop == 0 && meta.answered == 0) {
-            trajectory_sample.apply(meta);
+            if (meta.drop == 0 && meta.answered == 0) {
+                trajectory_sample.apply(meta);
+            }
         }
         if (meta.drop == 0 && meta.segment != 0) {
             acl.apply(hdr, meta);
+            if (meta.tree == 1) {
+                tree.apply(hdr, meta);
+            }
             if (meta.drop == 0) {
                 steer.apply(hdr, meta);
+            }
+            if (meta.drop == 0 && meta.segment[13:13] == 1) {
+                mirror.apply(meta);
+                policer.apply(hdr, meta);
+                if (meta.drop == 0) {
+                    mark.apply(hdr, meta);
+                }
+                if (meta.drop == 0) {
+                    hash_lb.apply(hdr, meta);
+                    untag.apply(hdr, meta);
+                }
             }
             if (meta.drop == 0) {
                 split.apply(hdr, meta);
@@ -82,14 +121,20 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
                 rewrite.apply(hdr, meta);
                 route.apply(hdr, meta);
             }
-            if (meta.drop == 0) {
-                dispatch.apply(meta);
+            if (meta.drop == 0 && meta.segment[13:13] == 1) {
+                tag.apply(hdr, meta);
+                if (meta.drop == 0) {
+                    tunnel.apply(hdr, meta, (bit<16>)standard_metadata.packet_length);
+                }
             }
-            if (meta.drop == 0 && meta.next == NEXT_NONE) {
-                deliver.apply(hdr, meta);
+            if (meta.drop == 0 && meta.resume == 0) {
+                dispatch.apply(meta);
+                if (meta.next == NEXT_NONE) {
+                    deliver.apply(hdr, meta);
+                }
             }
         }
-        if (meta.drop == 0 && meta.answered == 0) {
+        if (meta.drop == 0 && meta.answered == 0 && meta.resume == 0) {
             flowtag_departure.apply(hdr, meta);
             if (meta.next == NEXT_TAGGED) {
                 fabric.apply(hdr, meta);

@@ -19,4 +19,44 @@ control checksum_update(inout bit<16> checksum, in bit<32> delta) {
     }
 }
 
+// What covers an address that has changed by `delta`: the IPv4 header's checksum and L4's.
+control address_checksums(inout headers_t hdr, in bit<32> delta) {
+    checksum_update() update_ip;
+    checksum_update() update_tcp;
+    checksum_update() update_udp;
+    checksum_update() update_icmpv6;
+
+    apply {
+        if (hdr.ipv4.isValid()) {
+            update_ip.apply(hdr.ipv4.hdr_checksum, delta);
+        }
+        if (hdr.tcp.isValid()) {
+            update_tcp.apply(hdr.tcp.checksum, delta);
+        } else if (hdr.udp.isValid() && hdr.udp.checksum != 0) {
+            update_udp.apply(hdr.udp.checksum, delta);
+            if (hdr.udp.checksum == 0) {
+                hdr.udp.checksum = 0xffff;  // RFC 768: 0 means none
+            }
+        } else if (hdr.icmp.isValid() && hdr.ipv6.isValid()) {
+            update_icmpv6.apply(hdr.icmp.checksum, delta);
+        }
+    }
+}
+
+// The upper six bits of what was the type of service, or IPv6's traffic class.
+control dscp_update(inout headers_t hdr, in bit<6> dscp) {
+    checksum_update() update_ip;
+
+    apply {
+        if (hdr.ipv4.isValid()) {
+            bit<8> old_byte = hdr.ipv4.diffserv;
+            bit<8> new_byte = dscp ++ old_byte[1:0];
+            hdr.ipv4.diffserv = new_byte;
+            update_ip.apply(hdr.ipv4.hdr_checksum, 0xffff - (bit<32>)old_byte + (bit<32>)new_byte);
+        } else if (hdr.ipv6.isValid()) {
+            hdr.ipv6.traffic_class = dscp ++ hdr.ipv6.traffic_class[1:0];
+        }
+    }
+}
+
 #endif

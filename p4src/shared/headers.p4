@@ -21,6 +21,9 @@ const bit<8> PROTO_UDP = 17;
 const bit<8> PROTO_IPV6_FRAGMENT = 44;
 const bit<8> PROTO_ICMPV6 = 58;
 
+const bit<16> PORT_VXLAN = 4789;
+const bit<8> VXLAN_HAS_VNI = 0x08;
+
 // Sent to the controller in front of a sampled packet.
 @controller_header("packet_in")
 header packet_in_t {
@@ -175,11 +178,23 @@ header payload_t {
     bit<64> bytes;
 }
 
+// RFC 7348, 5.
+header vxlan_t {
+    bit<8> flags;
+    bit<24> reserved1;
+    bit<24> vni;
+    bit<8> reserved2;
+}
+
 struct headers_t {
     packet_in_t packet_in;
     packet_out_t packet_out;
     ethernet_t outer;
     nsh_t nsh;
+    ethernet_t tunnel_ethernet;     // these four are only ever pushed: what arrives in them is
+    ipv4_t tunnel_ipv4;             // parsed as ethernet, ipv4, udp and payload
+    udp_t tunnel_udp;
+    vxlan_t vxlan;
     ethernet_t ethernet;
     vlan_t vlan_outer;
     vlan_t vlan_inner;

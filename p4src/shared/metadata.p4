@@ -3,7 +3,8 @@
 #ifndef SHARED_METADATA_P4
 #define SHARED_METADATA_P4
 
-// graph (10 bits) | epoch (2) | index (12): unique among all graphs on a switch.
+// graph (10 bits) | gated (1) | index (13): unique among all graphs on a switch. Only packets of a gated
+// segment come to the blocks that most segments have no use for.
 typedef bit<24> segment_id_t;
 typedef bit<10> graph_id_t;
 
@@ -19,30 +20,39 @@ const bit<2> NEXT_TAGGED = 1;   // with a tag, to its outer destination
 const bit<2> NEXT_PORT = 2;     // popped, out of meta.egress_port
 const bit<2> NEXT_FLOOD = 3;    // to meta.flood_group; the flood block sees to the copies' tags
 
-// Field lists: what a clone for the controller and what a recirculated frame keep.
-const bit<8> SAMPLE_FIELDS = 1;
+// Field lists: what a clone (for the controller, or a mirror's) and what a recirculated frame keep.
+const bit<8> CLONE_FIELDS = 1;
 const bit<8> RECIRCULATE_FIELDS = 2;
+const bit<8> RESUME_FIELDS = 3;     // of a frame that enters its next segment in a pass of its own
 
 struct metadata_t {
-    @field_list(SAMPLE_FIELDS)
+    @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<32> label;
-    @field_list(SAMPLE_FIELDS)
+    @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<24> spi;
-    @field_list(SAMPLE_FIELDS)
+    @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<8> si;
-    @field_list(SAMPLE_FIELDS, RECIRCULATE_FIELDS)
+    @field_list(CLONE_FIELDS, RECIRCULATE_FIELDS, RESUME_FIELDS)
     port_id_t arrival_port;
-    @field_list(SAMPLE_FIELDS)
+    @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<48> arrival_us;
 
     segment_id_t segment;       // 0: none
+    @field_list(CLONE_FIELDS, RESUME_FIELDS)
     graph_id_t graph;
-    @field_list(RECIRCULATE_FIELDS)
+    @field_list(CLONE_FIELDS, RECIRCULATE_FIELDS, RESUME_FIELDS)
     bit<16> switch_id;
+    @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<1> host_facing;
+    @field_list(CLONE_FIELDS)
+    segment_id_t copy_to;       // where a copy of what arrived enters; 0: no copy
+    @field_list(RESUME_FIELDS)
+    segment_id_t resume;        // where the next pass begins; 0: there is none
+    bit<16> grown;              // bytes more than arrived, by VLAN tags
     bit<1> drop;
     bit<1> answered;            // an ARP or ND reply goes back out of its port
     bit<1> nd_answer;           // ... whose ICMPv6 checksum the deparser must compute
+    @field_list(CLONE_FIELDS)
     bit<1> sampled;
     bit<2> next;
     port_id_t egress_port;
@@ -59,6 +69,13 @@ struct metadata_t {
     bit<16> l4_src;             // or ICMP type
     bit<16> l4_dst;             // or ICMP code
     bit<8> tcp_flags;
+
+    // From an acl block to its tree: whether it hands over, and its own verdict, which holds unless the
+    // tree's rule comes before the weighed rules from this number on.
+    bit<1> tree;
+    bit<16> tree_weighed;
+    bit<1> tree_drop;
+    segment_id_t tree_segment;
 
     // The flow that owns this packet: its own addresses, or for an ICMP error
     // those of the packet that it quotes, turned round.

@@ -1,0 +1,78 @@
+"""What each kind of program costs in a switch: entries by block and table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import singledispatch
+
+from orchestrator.model.elements import (
+    DecapProgram,
+    DscpProgram,
+    EncapProgram,
+    FilterProgram,
+    HashProgram,
+    MeterProgram,
+    MirrorProgram,
+    Program,
+    RewriteProgram,
+    RouteProgram,
+    TtlProgram,
+    VlanPopProgram,
+    VlanPushProgram,
+)
+from orchestrator.model.versions import versions_of
+
+VERSION_TABLE = {4: "ipv4", 6: "ipv6", 0: "other"}
+BY_SEGMENT = "segments"
+"""The table of a block in which a segment has one entry."""
+
+
+@singledispatch
+def entries_needed(program: Program, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+    """Entries by (block, table) for packets of some kinds: an upper bound that lowering keeps."""
+    raise TypeError(f"{type(program).__name__} runs on no switch")
+
+
+@entries_needed.register
+def _filter(program: FilterProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+    need = Counter({(program.block, VERSION_TABLE[v]): 1 for v in versions})  # the defaults
+    for rule in program.rules:
+        for version in versions_of(rule.match) & versions:
+            need[program.block, VERSION_TABLE[version]] += 1
+    return need
+
+
+@entries_needed.register
+def _rewrite(program: RewriteProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+    return Counter(
+        (program.block, f"{program.field}_ipv{version}")
+        for version, _, _ in program.pairs
+        if version in versions
+    )
+
+
+@entries_needed.register
+def _route(program: RouteProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+    need = Counter({(program.block, "segments_routed"): 1})
+    for route in program.routes:
+        if route.prefix.version in versions:
+            need[program.block, VERSION_TABLE[route.prefix.version]] += 1
+    return need
+
+
+@entries_needed.register
+def _hash(program: HashProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+    buckets = (program.block, f"buckets_ipv{program.version}")
+    return Counter({(program.block, BY_SEGMENT): 1, buckets: len(program.buckets)})
+
+
+@entries_needed.register(DscpProgram)
+@entries_needed.register(TtlProgram)
+@entries_needed.register(VlanPushProgram)
+@entries_needed.register(VlanPopProgram)
+@entries_needed.register(MeterProgram)
+@entries_needed.register(MirrorProgram)
+@entries_needed.register(EncapProgram)
+@entries_needed.register(DecapProgram)
+def _one_entry(program: Program, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+    return Counter({(program.block, BY_SEGMENT): 1})

@@ -1,0 +1,89 @@
+// tunnel: puts a frame into VXLAN (RFC 7348) or takes one out; what follows sees it in a pass of its own.
+// Reads: meta.segment, flow_*, l4*, meta.grown; outer addresses and VNI. Writes: headers, meta.resume, meta.drop.
+// Effect on the packet: Ethernet, IPv4, UDP and VXLAN headers in front of the frame, or without them;
+// what is not VXLAN of the asked VNI and address is dropped.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BLOCKS_TUNNEL_P4
+#define BLOCKS_TUNNEL_P4
+
+control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arrived_length) {
+    DIRECT_COUNTER(segments_counter);
+    checksum_update() update_ip;
+    bit<1> wraps = 0;
+    bit<1> unwraps = 0;
+    ipv4_addr_t address = 0;
+    bit<24> the_vni = 0;
+    bit<16> hash_value = 0;
+
+    action encap(mac_addr_t mac, ipv4_addr_t src, ipv4_addr_t dst, bit<16> checksum, bit<24> vni,
+                 segment_id_t segment) {
+        wraps = 1;
+        hdr.tunnel_ethernet.setValid();
+        hdr.tunnel_ethernet = { mac, mac, ETHERTYPE_IPV4 };
+        hdr.tunnel_ipv4.setValid();
+        hdr.tunnel_ipv4 = { 4, 5, 0, 0, 0, 0, 1, 0, 0, 64, PROTO_UDP, checksum, src, dst };
+        hdr.tunnel_udp.setValid();
+        hdr.tunnel_udp = { 0, PORT_VXLAN, 0, 0 };   // no checksum: RFC 7348, 5
+        hdr.vxlan.setValid();
+        hdr.vxlan = { VXLAN_HAS_VNI, 0, vni, 0 };
+        meta.resume = segment;
+    }
+
+    action decap(ipv4_addr_t dst, bit<24> vni, segment_id_t segment) {
+        unwraps = 1;
+        address = dst;
+        the_vni = vni;
+        meta.resume = segment;
+    }
+
+    action refuse() {
+        meta.drop = 1;
+    }
+
+    table segments {
+        key = {
+            meta.segment : exact @name("segment");
+        }
+        actions = {
+            encap;
+            decap;
+            refuse;
+            @defaultonly NoAction;
+        }
+        size = 1024;
+        const default_action = NoAction();
+        counters = segments_counter;
+    }
+
+    apply {
+        segments.apply();
+        if (wraps == 1) {
+            bit<16> length = arrived_length + meta.grown + 36;      // IPv4, UDP and VXLAN headers
+            if (hdr.nsh.isValid()) {
+                length = length - 38;
+            }
+            hdr.tunnel_ipv4.total_len = length;
+            hdr.tunnel_udp.length = length - 20;
+            update_ip.apply(hdr.tunnel_ipv4.hdr_checksum, (bit<32>)length);
+            // The flow's hash, in the dynamic range: RFC 7348, 5.
+            HASH_CRC16(hash_value, { meta.flow_src, meta.flow_dst });
+            hdr.tunnel_udp.src_port = 2w3 ++ hash_value[13:0];
+        } else if (unwraps == 1) {
+            if (hdr.ipv4.isValid() && hdr.payload.isValid() && hdr.ipv4.dst_addr == address
+                && hdr.ipv4.more_fragments == 0 && hdr.udp.dst_port == PORT_VXLAN
+                && hdr.payload.bytes[59:59] == 1 && hdr.payload.bytes[31:8] == the_vni) {
+                hdr.ethernet.setInvalid();
+                hdr.vlan_outer.setInvalid();
+                hdr.vlan_inner.setInvalid();
+                hdr.ipv4.setInvalid();
+                hdr.ipv4_options.setInvalid();
+                hdr.udp.setInvalid();
+                hdr.payload.setInvalid();
+            } else {
+                meta.drop = 1;
+            }
+        }
+    }
+}
+
+#endif

@@ -42,11 +42,10 @@ def lower(
     pipelines: Mapping[str, Pipeline],
     *,
     graph_id: int,
-    epoch: int = 0,
     taken: Mapping[str, Counter[str]] | None = None,
 ) -> Lowered:
     """Entries and chains of a placed graph, beside the entries that are `taken` by switch and table."""
-    wiring = Wiring(graph, functions, cuts, plan, fabric, pipelines, graph_id, epoch, taken or {})
+    wiring = Wiring(graph, functions, cuts, plan, fabric, pipelines, graph_id, taken or {})
     entries = SwitchEntries(wiring)
     programs = {name: entries.program(name, layout) for name, layout in wiring.layouts.items()}
     return Lowered(programs, tuple(worker_programs(wiring)), wiring.layouts, wiring.paths)

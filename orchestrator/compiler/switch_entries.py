@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import orchestrator.compiler.tree_entries  # noqa: F401  (registers how trees are lowered)
+from orchestrator.compiler.admission import admission_entries, epoch_entry
 from orchestrator.compiler.dispatch_entries import dispatch_entries
-from orchestrator.compiler.keys import match_keys, neighbor_entry
-from orchestrator.compiler.layout import EXIT_PREFIX, Layout, Step, main_way
+from orchestrator.compiler.keys import neighbor_entry
+from orchestrator.compiler.layout import Layout, Step
+from orchestrator.compiler.program_entries import Site, program_entries
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.errors import CompileError
-from orchestrator.model.elements import DROP, FilterProgram, RewriteProgram, RouteProgram
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
-    Between,
     Exact,
     FloodGroup,
     Key,
-    Lpm,
     SwitchProgram,
     TableEntry,
-    Ternary,
 )
-from orchestrator.model.plan import Core
 from orchestrator.model.topology import Host
-from orchestrator.model.versions import versions_of
-from orchestrator.targets.pipeline import VERSION_TABLE
-from orchestrator.wire.addresses import GATEWAY_MAC, device_mac, mac_text
+from orchestrator.wire.addresses import GATEWAY_MAC, device_mac
 
-_BASE_PRIORITY = 1
 _FLOOD_BITS = 6
-_SEGMENT_BITS = 12
+_SEGMENT_BITS = 14
 
 
 class SwitchEntries:
@@ -41,10 +36,10 @@ class SwitchEntries:
         self.class_segments = 0
 
     def _segment(self, step: Step) -> int:
-        """The 24-bit segment id: graph, epoch, number."""
+        """The 24-bit segment id: graph and number."""
         if step.segment >= (1 << _SEGMENT_BITS) - self.class_segments:
-            raise CompileError(f"{self.wiring.graph.name}: more than 4,095 segments on one switch")
-        return self.wiring.graph_id << 14 | self.wiring.epoch << _SEGMENT_BITS | step.segment
+            raise CompileError(f"{self.wiring.graph.name}: more than 16,383 segments on one switch")
+        return self.wiring.graph_id << _SEGMENT_BITS | step.segment
 
     def program(self, switch: str, layout: Layout) -> SwitchProgram:
         entries: list[TableEntry] = []
@@ -70,147 +65,18 @@ class SwitchEntries:
             else:
                 entries.extend(self._element(layout, step))
         entries.extend(self._owned_addresses(switch))
-        return SwitchProgram(tuple(entries), tuple(self._activation(switch, layout)), tuple(floods))
-
-    def _activation(self, switch: str, layout: Layout) -> Iterator[TableEntry]:
-        """Which frames of a host-facing port enter the graph."""
-        for entry in self.wiring.cuts.entries:
-            if entry.switch != switch:
-                continue
-            here = entry.target in layout.steps
-            first = layout.steps[entry.target if here else EXIT_PREFIX + entry.target]
-            params = (("segment", self._segment(first)), ("graph", self.wiring.graph_id))
-            ports = [
-                self.wiring.fabric.attachments[host].port
-                for host in self.wiring.graph.endpoints[entry.endpoint].hosts
-                if self.wiring.fabric.attachments[host].switch == switch
-            ]
-            wanted = [t for t in self.wiring.graph.traffic if t.ingress == entry.endpoint]
-            for rank, traffic in enumerate(wanted):
-                for version in sorted(versions_of(traffic.match)):
-                    for port in ports:
-                        yield TableEntry(
-                            f"classify.{VERSION_TABLE[version]}",
-                            (("ingress_port", Exact(port)), *match_keys(traffic.match, version)),
-                            "classify.enter",
-                            params,
-                            len(wanted) - rank + _BASE_PRIORITY,
-                            f"traffic {traffic.name}",
-                        )
-
-    def _go(self, layout: Layout, step: Step, output: str) -> int | None:
-        """Segment behind an output; None when nothing is connected there."""
-        following = step.next.get(output)
-        return None if following is None else self._segment(layout.steps[following])
+        admission = tuple(admission_entries(self.wiring, layout, self._segment))
+        activation = (epoch_entry(self.wiring.graph_id, 0),) if admission else ()
+        return SwitchProgram((*entries, *admission), activation, tuple(floods))
 
     def _element(self, layout: Layout, step: Step) -> Iterator[TableEntry]:
         assert step.unit is not None
         assert step.unit.element is not None
         assert step.slot is not None
-        unit, program = step.unit, step.unit.element.program
-        segment = ("segment", Exact(self._segment(step)))
-        instance = step.slot.instance
-        if isinstance(program, FilterProgram):
-            yield from self._filter(layout, step, program, segment, instance)
-        elif isinstance(program, RewriteProgram):
-            for version, old, new in program.pairs:
-                if version in unit.versions:
-                    yield TableEntry(
-                        f"{instance}.{program.field}_ipv{version}",
-                        (segment, (program.field, Exact(old))),
-                        f"{instance}.set_{program.field}_ipv{version}",
-                        (("address", new),),
-                        0,
-                        f"{unit.nf}: pair",
-                    )
-        elif isinstance(program, RouteProgram):
-            yield from self._routes(layout, step, program, segment, instance)
-
-    def _filter(
-        self,
-        layout: Layout,
-        step: Step,
-        program: FilterProgram,
-        segment: tuple[str, Key],
-        instance: str,
-    ) -> Iterator[TableEntry]:
-        assert step.unit is not None
-        unit = step.unit
-        stay = main_way(step)
-
-        def action(output: str) -> tuple[str, tuple[tuple[str, int], ...]]:
-            following = None if output == DROP else step.next.get(output)
-            if following is None:
-                return f"{instance}.deny", ()
-            if following == stay and layout.steps[following].segment == step.segment:
-                return f"{instance}.permit", ()
-            return f"{instance}.go_to", (("segment", self._segment(layout.steps[following])),)
-
-        actions = {output: action(output) for output in (*unit.element.outputs, DROP)}  # type: ignore[union-attr]
-        count = len(program.rules)
-        for rank, rule in enumerate(program.rules):
-            name, params = actions[rule.output]
-            for version in sorted(versions_of(rule.match) & unit.versions):
-                yield TableEntry(
-                    f"{instance}.{VERSION_TABLE[version]}",
-                    (segment, *match_keys(rule.match, version)),
-                    name,
-                    params,
-                    count - rank + _BASE_PRIORITY,
-                    f"{unit.nf}: {rule.rule}",
-                )
-        name, params = actions[program.default]
-        for version in sorted(unit.versions):
-            yield TableEntry(
-                f"{instance}.{VERSION_TABLE[version]}",
-                (segment,),
-                name,
-                params,
-                _BASE_PRIORITY,
-                f"{unit.nf}: default",
-            )
-
-    def _routes(
-        self,
-        layout: Layout,
-        step: Step,
-        program: RouteProgram,
-        segment: tuple[str, Key],
-        instance: str,
-    ) -> Iterator[TableEntry]:
-        assert step.unit is not None
-        unit = step.unit
-        yield TableEntry(
-            f"{instance}.segments_routed", (segment,), f"{instance}.route_here", (), 0, unit.nf
-        )
-        for route in program.routes:
-            prefix = route.prefix
-            if prefix.version not in unit.versions:
-                continue
-            go = None if route.output == DROP else self._go(layout, step, route.output)
-            keys: tuple[tuple[str, Key], ...] = (segment,)
-            if prefix.length:
-                keys = (segment, ("dst", Lpm(prefix.value, prefix.length)))
-            params: tuple[tuple[str, int], ...]
-            if go is None:
-                action, params = "unreachable", ()
-            elif route.next_hop is None:
-                action, params = "connected", (("segment", go),)
-            else:
-                host = self.wiring.hosts.get(route.next_hop)
-                if host is None:  # nobody's address; `graph check` warns
-                    action, params = "unreachable", ()
-                else:
-                    action = "next_hop"
-                    params = (("mac", host.mac), ("gateway_mac", GATEWAY_MAC), ("segment", go))
-            yield TableEntry(
-                f"{instance}.{VERSION_TABLE[prefix.version]}",
-                keys,
-                f"{instance}.{action}",
-                params,
-                0,
-                f"{unit.nf}: {route.rule}",
-            )
+        following = {o: self._segment(layout.steps[name]) for o, name in step.next.items()}
+        segment, hosts = self._segment(step), self.wiring.hosts
+        site = Site(step.unit, step.slot.instance, segment, following, hosts)
+        yield from program_entries(step.unit.element.program, site)
 
     def _exit(self, switch: str, layout: Layout, step: Step) -> Iterator[TableEntry]:
         """Dispatch to the device of another unit: a switch, or the core that owns the class."""
@@ -237,7 +103,7 @@ class SwitchEntries:
         """A segment id for a class of packets at dispatch: from the top, steps count from below."""
         self.class_segments += 1
         number = (1 << _SEGMENT_BITS) - self.class_segments
-        return self.wiring.graph_id << 14 | self.wiring.epoch << _SEGMENT_BITS | number
+        return self.wiring.graph_id << _SEGMENT_BITS | number
 
     def _tree(self, step: Step, layout: Layout) -> int:
         """The tree chosen for one of the arcs that this exit stands for."""
@@ -396,6 +262,7 @@ class SwitchEntries:
                 for nf, function in self.wiring.functions.items():
                     for port, version, address in function.owned_addresses():
                         if (nf, port) in entered and (version, address) not in own:
+                            own.add((version, address))  # several NFs may own it
                             yield neighbor_entry(at.port, version, address, nf)
 
     def _entered_ports(self, endpoint: str) -> set[tuple[str, str]]:

@@ -36,13 +36,12 @@ class Wiring:
         fabric: Fabric,
         pipelines: Mapping[str, Pipeline],
         graph_id: int,
-        epoch: int,
         taken: Mapping[str, Counter[str]],
     ) -> None:
         self.graph, self.functions, self.cuts, self.plan = graph, functions, cuts, plan
         self.fabric, self.pipelines = fabric, pipelines
         self.topology = fabric.topology
-        self.graph_id, self.epoch = graph_id, epoch
+        self.graph_id = graph_id
         self.group_of = {u: g for g, group in enumerate(cuts.groups) for u in group.units}
         self.units = dict(cuts.units)
         self.arcs = list(cuts.arcs)
@@ -162,7 +161,7 @@ class Wiring:
                 path[node] = count
                 count += 1
         return {
-            node: (service_path(self.graph_id, path[node], self.epoch), _FIRST_SI - depth[node])
+            node: (service_path(self.graph_id, path[node]), _FIRST_SI - depth[node])
             for node in path
         }
 

@@ -15,7 +15,7 @@ from finsy.proto import p4i, p4r
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
-from orchestrator.deployment.apply import CPU_PORT
+from orchestrator.deployment.desired import CPU_PORT
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core

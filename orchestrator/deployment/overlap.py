@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from orchestrator.compiler.admission import ADMISSION_TABLES
 from orchestrator.errors import DeploymentError
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import Between, Exact, Key, TableEntry, Ternary
+from orchestrator.model.entries import Between, Exact, Key, SwitchProgram, TableEntry, Ternary
 
 
 def check_overlap(bundle: Bundle, deployed: Mapping[str, Bundle]) -> None:
@@ -17,7 +18,7 @@ def check_overlap(bundle: Bundle, deployed: Mapping[str, Bundle]) -> None:
             theirs = other.switches.get(switch)
             if theirs is None:
                 continue
-            for mine, its in _pairs(program.activation, theirs.activation):
+            for mine, its in _pairs(_admitting(program), _admitting(theirs)):
                 port = dict(mine.keys)["ingress_port"]
                 assert isinstance(port, Exact)
                 problems[
@@ -29,6 +30,10 @@ def check_overlap(bundle: Bundle, deployed: Mapping[str, Bundle]) -> None:
         raise DeploymentError(
             f"{bundle.graph}: {listed}; give their matches something that tells them apart"
         )
+
+
+def _admitting(program: SwitchProgram) -> tuple[TableEntry, ...]:
+    return tuple(entry for entry in program.entries if entry.table in ADMISSION_TABLES)
 
 
 def _pairs(

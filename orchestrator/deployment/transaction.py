@@ -1,12 +1,14 @@
 """A change of a network as data: stages of steps, each with its inverse.
 
-A `Transaction` is made by a pure function of what is deployed and what shall be (`planning.plan`), so
-whoever kept those two can make it again: a journal needs no steps, only how many stages were begun. Its stages run
-one after the other; the steps of one stage touch different devices or different things on one, and run at once.
+A `Transaction` is made by a pure function of what is deployed and what shall be (`planning`), so
+whoever kept those two can make it again: a journal needs no steps, only how many stages were begun.
+Its stages run one after the other; steps of one stage are independent of each other and run at
+once, those of one device in their order.
 
-The executor (`execution.Executor`) tells a recorder before and after each stage. A step is idempotent: what
-is there already is left, what is gone already is not missed. So after a crash in stage i, either
-run stages i, i + 1, ... forward, or `inverse()` of stages i, i - 1, ..., 0: both end well.
+The executor (`execution.Executor`) tells a recorder before and after each stage. A step is
+idempotent when run `careful`: what is there already is left, what is gone already is not missed. So
+after a crash in stage i, run stages i, i + 1, ... forward, or the inverse of stages i, i - 1, ...,
+0: both end well.
 """
 
 from __future__ import annotations

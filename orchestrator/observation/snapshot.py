@@ -17,7 +17,7 @@ from orchestrator.clients.p4info import Schema, clone_session_update, flood_upda
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.words import SECRETS
 from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.deployment.apply import CPU_PORT, SAMPLE_SESSION
+from orchestrator.deployment.desired import CPU_PORT, SAMPLE_SESSION
 from orchestrator.errors import InputError, SwitchError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import SwitchProgram, TableEntry

@@ -1,6 +1,9 @@
 // classify: at a host-facing port, which graph and which of its first segments a frame enters.
-// Reads: meta.arrival_port and the fields of a match. Writes: meta.segment, meta.graph, meta.drop.
+// Reads: meta.arrival_port and the fields of a match. Writes: meta.segment, meta.graph, meta.spi, meta.drop.
 // Effect on the packet: none; a frame that no graph asked for is dropped.
+// In three steps, so that a graph is updated by ONE entry: `ipv4`, `ipv6` and `other` say which graph asks
+// for the frame, in its old version or its new one; `epoch` which version of the graph is in force at this
+// switch; and `first_*` by what segment that version begins for the frame (none: it does not ask for it).
 // SPDX-License-Identifier: Apache-2.0
 #ifndef BLOCKS_CLASSIFY_P4
 #define BLOCKS_CLASSIFY_P4
@@ -9,11 +12,24 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(ipv4_counter);
     DIRECT_COUNTER(ipv6_counter);
     DIRECT_COUNTER(other_counter);
+    DIRECT_COUNTER(epoch_counter);
+    DIRECT_COUNTER(first_ipv4_counter);
+    DIRECT_COUNTER(first_ipv6_counter);
+    DIRECT_COUNTER(first_other_counter);
 
-    action enter(segment_id_t segment, graph_id_t graph) {
-        meta.segment = segment;
+    bit<2> version = 0;
+
+    action admit(graph_id_t graph) {
         meta.graph = graph;
         meta.spi = graph ++ (bit<14>)0;
+    }
+
+    action run(bit<2> epoch) {
+        version = epoch;
+    }
+
+    action enter(segment_id_t segment) {
+        meta.segment = segment;
     }
 
     action refuse() {
@@ -32,7 +48,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.tcp_flags : ternary @name("tcp_flags");
         }
         actions = {
-            enter;
+            admit;
             @defaultonly refuse;
         }
         size = 1024;
@@ -52,7 +68,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.tcp_flags : ternary @name("tcp_flags");
         }
         actions = {
-            enter;
+            admit;
             @defaultonly refuse;
         }
         size = 1024;
@@ -66,12 +82,85 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.ether_type : ternary @name("ether_type");
         }
         actions = {
-            enter;
+            admit;
             @defaultonly refuse;
         }
         size = 512;
         const default_action = refuse();
         counters = other_counter;
+    }
+
+    table epoch {
+        key = {
+            meta.graph : exact @name("graph");
+        }
+        actions = {
+            run;
+            @defaultonly refuse;
+        }
+        size = 1024;
+        const default_action = refuse();
+        counters = epoch_counter;
+    }
+
+    table first_ipv4 {
+        key = {
+            meta.graph : exact @name("graph");
+            version : exact @name("epoch");
+            meta.arrival_port : exact @name("ingress_port");
+            hdr.ipv4.src_addr : ternary @name("src");
+            hdr.ipv4.dst_addr : ternary @name("dst");
+            meta.protocol : ternary @name("protocol");
+            meta.l4 : ternary @name("l4");
+            meta.l4_src : range @name("src_port");
+            meta.l4_dst : range @name("dst_port");
+            meta.tcp_flags : ternary @name("tcp_flags");
+        }
+        actions = {
+            enter;
+            @defaultonly refuse;
+        }
+        size = 1024;
+        const default_action = refuse();
+        counters = first_ipv4_counter;
+    }
+
+    table first_ipv6 {
+        key = {
+            meta.graph : exact @name("graph");
+            version : exact @name("epoch");
+            meta.arrival_port : exact @name("ingress_port");
+            hdr.ipv6.src_addr : ternary @name("src");
+            hdr.ipv6.dst_addr : ternary @name("dst");
+            meta.protocol : ternary @name("protocol");
+            meta.l4 : ternary @name("l4");
+            meta.l4_src : range @name("src_port");
+            meta.l4_dst : range @name("dst_port");
+            meta.tcp_flags : ternary @name("tcp_flags");
+        }
+        actions = {
+            enter;
+            @defaultonly refuse;
+        }
+        size = 1024;
+        const default_action = refuse();
+        counters = first_ipv6_counter;
+    }
+
+    table first_other {
+        key = {
+            meta.graph : exact @name("graph");
+            version : exact @name("epoch");
+            meta.arrival_port : exact @name("ingress_port");
+            meta.ether_type : ternary @name("ether_type");
+        }
+        actions = {
+            enter;
+            @defaultonly refuse;
+        }
+        size = 512;
+        const default_action = refuse();
+        counters = first_other_counter;
     }
 
     apply {
@@ -81,6 +170,18 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             ipv6.apply();
         } else {
             other.apply();
+        }
+        if (meta.drop == 0) {
+            epoch.apply();
+        }
+        if (meta.drop == 0) {
+            if (hdr.ipv4.isValid()) {
+                first_ipv4.apply();
+            } else if (hdr.ipv6.isValid()) {
+                first_ipv6.apply();
+            } else {
+                first_other.apply();
+            }
         }
     }
 }

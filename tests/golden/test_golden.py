@@ -89,7 +89,7 @@ def plan_json(result: Compiled) -> dict[str, Any]:
 def number(name: str, bits: int, value: int) -> str:
     """Addresses as addresses: this does not use observation's words, so that those may improve."""
     if name == "segment":
-        return f"{value >> 14}.{value & 0xFFF}"
+        return f"{value >> 14}.{value & 0x3FFF}"
     if bits == 32 and name not in ("key0", "key1", "below"):
         return str(ipaddress.IPv4Address(value))
     if bits == 48:

@@ -59,6 +59,7 @@ class EdgeSwitch:
         self.schema = shipped().schema
         self.soft.load(shipped().program, self.schema.p4info)
         self.now_ns = START_US * 1000
+        self.admitted: set[object] = set()
         for port in (HOST_PORT, OTHER_HOST_PORT):
             self.add("port.ports", {"ingress_port": port}, "host_facing", {"switch_id": SWITCH_ID})
         for port in (FABRIC_PORT, OTHER_FABRIC_PORT):
@@ -77,8 +78,10 @@ class EdgeSwitch:
         action: str,
         params: Mapping[str, int] | None = None,
         priority: int = 0,
+        *,
+        modify: bool = False,
     ) -> None:
-        """Insert an entry; an integer key is an exact one; the action is the table's block's."""
+        """Insert (or modify) an entry; an integer key is an exact one; the action is the table's block's."""
         block = table.split(".")[0]
         entry = TableEntry(
             table,
@@ -90,7 +93,7 @@ class EdgeSwitch:
         )
         self.write(
             p4r.Update(
-                type=p4r.Update.INSERT,
+                type=p4r.Update.MODIFY if modify else p4r.Update.INSERT,
                 entity=p4r.Entity(table_entry=self.schema.encode(entry, "test")),
             )
         )
@@ -100,14 +103,31 @@ class EdgeSwitch:
 
     def classify(self, to: int, *, graph: int = GRAPH, port: int = HOST_PORT) -> None:
         """All that enters a host's port goes to a segment."""
+        if graph not in self.admitted:
+            self.admitted.add(graph)
+            self.add("classify.epoch", {"graph": graph}, "run", {"epoch": 0})
         for table in ("ipv4", "ipv6", "other"):
-            self.add(
-                f"classify.{table}",
-                {"ingress_port": port},
-                "enter",
-                {"segment": to, "graph": graph},
-                1,
-            )
+            self.enter(table, to, graph=graph, port=port)
+
+    def enter(
+        self,
+        table: str,
+        to: int,
+        keys: Mapping[str, Key | int] | None = None,
+        *,
+        priority: int = 1,
+        epoch: int = 0,
+        graph: int = GRAPH,
+        port: int = HOST_PORT,
+    ) -> None:
+        """What matches at a host's port enters the graph, and in this epoch goes to a segment."""
+        match = {"ingress_port": port, **(keys or {})}
+        admitted = (frozenset(match.items()), table, graph)
+        if admitted not in self.admitted:
+            self.admitted.add(admitted)
+            self.add(f"classify.{table}", match, "admit", {"graph": graph}, 1)
+        version = {"graph": graph, "epoch": epoch}
+        self.add(f"classify.first_{table}", {**version, **match}, "enter", {"segment": to}, priority)
 
     def deliver_all(self, at: int, port: int = OTHER_HOST_PORT, *, mac: str = GATEWAY) -> None:
         """A segment's frames for a MAC leave by a port as they are."""

@@ -18,14 +18,10 @@ def classifier() -> EdgeSwitch:
     for at, port in PORTS.items():
         switch.deliver_all(at, port)
 
+    switch.add("classify.epoch", {"graph": GRAPH}, "run", {"epoch": 0})
+
     def enter(table: str, to: int, priority: int, **keys: Ternary | Between) -> None:
-        switch.add(
-            f"classify.{table}",
-            {"ingress_port": HOST_PORT, **keys},
-            "enter",
-            {"segment": to, "graph": GRAPH},
-            priority,
-        )
+        switch.enter(table, to, keys, priority=priority)
 
     inside = Ternary(ip_number("10.0.1.0"), 0xFFFFFF00)
     tcp, ports = Ternary(6, 255), Ternary(1, 3)
@@ -77,3 +73,25 @@ def test_the_tag_names_the_graph() -> None:
     (sample,) = switch.soft.packet_ins
     values = {m.metadata_id: int.from_bytes(m.value, "big") for m in sample.metadata}
     assert GRAPH << 14 in values.values()
+
+
+def test_one_entry_puts_another_version_in_force() -> None:
+    switch = EdgeSwitch()
+    for at, port in PORTS.items():
+        switch.deliver_all(at, port)
+    switch.add("classify.epoch", {"graph": GRAPH}, "run", {"epoch": 2})
+    old, new = IP(dst="8.8.8.8") / TCP(dport=80), IP(dst="8.8.8.8") / TCP(dport=81)
+    switch.enter("ipv4", WEB, {"dst_port": Between(80, 80)}, epoch=2)
+    switch.enter("ipv4", REST, {"dst_port": Between(81, 81)}, epoch=3)
+    assert [left(switch, old), left(switch, new)] == [[11], []], "admitted, but by the other version"
+    switch.add("classify.epoch", {"graph": GRAPH}, "run", {"epoch": 3}, modify=True)
+    assert [left(switch, old), left(switch, new)] == [[], [12]]
+
+
+def test_a_graph_without_a_version_in_force_takes_nothing() -> None:
+    switch = EdgeSwitch()
+    switch.deliver_all(REST, 12)
+    switch.enter("ipv4", REST)
+    assert left(switch, IP(dst="8.8.8.8") / TCP()) == []
+    switch.add("classify.epoch", {"graph": GRAPH}, "run", {"epoch": 0})
+    assert left(switch, IP(dst="8.8.8.8") / TCP()) == [12]

@@ -355,10 +355,15 @@ def edge_setup(info: p4i.P4Info) -> list[p4r.Update]:
     add("ingress.port.ports", "ingress.port.host_facing", (1,), ingress_port=3)
     arp = ("ingress.neighbor.arp", "ingress.neighbor.answer_arp", (0x020000000077,))
     add(*arp, ingress_port=1, target=(0x0A000001, 32))
-    add("ingress.classify.ipv4", "ingress.classify.enter", (5, 3), 1000, ingress_port=1)
-    enter7 = ("ingress.classify.ipv4", "ingress.classify.enter", (7, 3), 1001)
-    add(*enter7, ingress_port=3, dst_port=(80, 90))
-    add("ingress.classify.other", "ingress.classify.enter", (5, 3), 1000, ingress_port=1)
+    classify = "ingress.classify"
+    for table, port in (("ipv4", 1), ("ipv4", 3), ("other", 1)):
+        add(f"{classify}.{table}", f"{classify}.admit", (3,), 1000, ingress_port=port)
+    add(f"{classify}.epoch", f"{classify}.run", (2,), graph=3)
+    version = {"graph": 3, "epoch": 2}
+    enter = f"{classify}.enter"
+    add(f"{classify}.first_ipv4", enter, (5,), 1000, **version, ingress_port=1)
+    add(f"{classify}.first_ipv4", enter, (7,), 1001, **version, ingress_port=3, dst_port=(80, 90))
+    add(f"{classify}.first_other", enter, (5,), 1000, **version, ingress_port=1)
     watch = ("ingress.trajectory_sample.manifests", "ingress.trajectory_sample.watch")
     add(*watch, (1, 2, 1 << 30), graph=3)
     add("ingress.acl.ipv4", "ingress.acl.deny", (), 1009, segment=5, dst_port=(81, 85))

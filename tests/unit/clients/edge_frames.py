@@ -22,8 +22,19 @@ def sampling(graph: int = 5) -> list[TableEntry]:
         TableEntry(
             "classify.ipv4",
             (("ingress_port", Exact(HOST_PORT)),),
+            "classify.admit",
+            (("graph", graph),),
+            1,
+            "all",
+        ),
+        TableEntry(
+            "classify.epoch", (("graph", Exact(graph)),), "classify.run", (("epoch", 0),), 0, "all"
+        ),
+        TableEntry(
+            "classify.first_ipv4",
+            (("graph", Exact(graph)), ("epoch", Exact(0)), ("ingress_port", Exact(HOST_PORT))),
             "classify.enter",
-            (("segment", graph << 14 | 1), ("graph", graph)),
+            (("segment", graph << 14 | 1),),
             1,
             "all",
         ),

@@ -29,6 +29,7 @@ from networks import (
     topology,
 )
 
+from orchestrator.compiler.admission import ADMISSION_TABLES, EPOCH_TABLE, FIRST_TABLES
 from orchestrator.compiler.keys import match_keys
 from orchestrator.compiler.lowering import footprint_of
 from orchestrator.model.entries import Between, Exact, Lpm, TableEntry, Ternary
@@ -358,32 +359,44 @@ class TestMatchKeys:
         assert dict(match_keys(match, version)) == keys
 
 
-class TestActivation:
-    def admitted(self, *traffic: Any) -> list[TableEntry]:
+class TestAdmission:
+    """Every frame that some traffic asks for is admitted, and finds its first segment."""
+
+    def entries(self, table: str, *traffic: Any) -> list[TableEntry]:
         graph = make_graph({"a": permits()}, one_way("inside", "a", "outside"), traffic=traffic)
-        return list(compiled(graph).lowered.switches["leaf1"].activation)
+        program = compiled(graph).lowered.switches["leaf1"]
+        return [e for e in program.entries if e.table.startswith(f"classify.{table}")]
 
     def test_every_port_of_the_endpoint_and_every_kind(self) -> None:
-        entries = self.admitted(demand())
-        assert Counter(e.table for e in entries) == {
-            "classify.ipv4": 2,
-            "classify.ipv6": 2,
-            "classify.other": 2,
-        }
+        entries = self.entries("", demand())
+        tables = [*FIRST_TABLES, *ADMISSION_TABLES]
+        assert Counter(e.table for e in entries) == dict.fromkeys(tables, 2)
 
     def test_only_what_some_traffic_asks_for(self) -> None:
-        (one, other) = self.admitted(demand(match=Match(version=4, protocol=6)))
-        assert one.table == other.table == "classify.ipv4"
-        assert dict(one.keys)["protocol"] == Ternary(6, 255)
-        assert dict(one.keys)["ingress_port"] != dict(other.keys)["ingress_port"]
+        web = demand(match=Match(version=4, protocol=6))
+        for table in ("ipv4", "first_"):
+            (one, other) = self.entries(table, web)
+            assert dict(one.keys)["protocol"] == Ternary(6, 255)
+            assert dict(one.keys)["ingress_port"] != dict(other.keys)["ingress_port"]
 
     def test_the_first_traffic_wins(self) -> None:
-        entries = self.admitted(
+        entries = self.entries(
+            "first_",
             demand(name="one", match=Match(version=4, protocol=6)),
             demand(name="two", match=Match(version=4)),
         )
         by_name = {e.origin: e.priority for e in entries}
         assert by_name["traffic one"] > by_name["traffic two"] > 0
+
+    def test_two_traffics_with_one_match_are_admitted_once(self) -> None:
+        entries = self.entries("ipv4", demand(name="one"), demand(name="two"))
+        assert len(entries) == 2
+
+    def test_one_entry_puts_it_in_force(self) -> None:
+        graph = make_graph({"a": permits()}, one_way("inside", "a", "outside"))
+        programs = compiled(graph).lowered.switches
+        assert [e.table for e in programs["leaf1"].activation] == [EPOCH_TABLE]
+        assert all(not p.activation for name, p in programs.items() if name != "leaf1")
 
 
 def test_rules_keep_their_order_as_priorities() -> None:

@@ -1,0 +1,402 @@
+"""Run a transaction on a network; what fails is undone, in reverse order."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Protocol
+
+from finsy.proto import p4r
+
+from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
+from orchestrator.compiler.admission import EPOCH_TABLE
+from orchestrator.deployment.drivers import NetworkDriver, SwitchDriver
+from orchestrator.deployment.transaction import (
+    ChainWorker,
+    Change,
+    CloneSession,
+    ConfigureWorker,
+    Drain,
+    Item,
+    LoadPipeline,
+    Stage,
+    Step,
+    Transaction,
+    WriteSwitch,
+)
+from orchestrator.errors import DeploymentError, OrchestratorError, ServerError, SwitchError
+from orchestrator.model.entries import TableEntry
+from orchestrator.targets.shipped import artifact
+
+Progress = Callable[[str, int], None]
+"""(switch, entries written since the last call)."""
+
+QUIET_S = 0.2
+"""Packets are taken to have drained when none came for so long ..."""
+MOST_QUIET_S = 5.0
+"""... or after so long, whatever comes."""
+_THREADS = 16
+_KIND = p4r.Update
+
+
+class Recorder(Protocol):
+    """Who is told how far a transaction is: a write-ahead journal."""
+
+    def begin(self, stage: int) -> None:
+        """Stage `stage` is about to run (or, when undone, to be undone)."""
+        ...
+
+    def end(self, stage: int) -> None:
+        """It has run to its end."""
+        ...
+
+
+class NoRecorder:
+    """Nobody is told."""
+
+    def begin(self, stage: int) -> None:
+        """Nothing."""
+
+    def end(self, stage: int) -> None:
+        """Nothing."""
+
+
+@dataclass(slots=True)
+class Executed:
+    """What was done: entries written per switch, seconds per stage; `amiss` what did not answer."""
+
+    entries: Counter[str] = field(default_factory=Counter[str])
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    amiss: list[str] = field(default_factory=list[str])
+
+
+class Executor:
+    """Runs transactions on one network.
+
+    `careful`: look before each write at what is there, as a run that follows a crash must.
+    `forgiving`: workers that do not answer and switches without a pipeline have nothing to remove.
+    """
+
+    def __init__(
+        self,
+        network: NetworkDriver,
+        *,
+        progress: Progress | None = None,
+        recorder: Recorder | None = None,
+        careful: bool = False,
+        forgiving: bool = False,
+    ) -> None:
+        self.network = network
+        self.progress = progress
+        self.recorder = recorder or NoRecorder()
+        self.careful, self.forgiving = careful, forgiving
+        self._switches: dict[str, SwitchDriver] = {}
+        self.done = Executed()
+
+    def run(self, transaction: Transaction, *, first: int = 0) -> Executed:
+        """Run from stage `first` on; DeploymentError says what failed, after all has been undone."""
+        with ExitStack() as sessions:
+            self._open(sessions, transaction)
+            if not self.careful:
+                self._compare(transaction)
+            reached = first
+            try:
+                for reached, stage in enumerate(transaction.stages[first:], first):
+                    self.recorder.begin(reached)
+                    started = time.monotonic()
+                    self._run(stage)
+                    spent = self.done.seconds.get(stage.title, 0.0)
+                    self.done.seconds[stage.title] = spent + time.monotonic() - started
+                    self.recorder.end(reached)
+                return self.done
+            except BaseException as error:
+                if self.forgiving:
+                    raise
+                failures = self._undo(transaction, reached)
+                if not isinstance(error, OrchestratorError):
+                    raise
+                raise DeploymentError(
+                    f"{transaction.graph}: {error}; "
+                    + (
+                        f"undoing failed too: {'; '.join(failures)}"
+                        if failures
+                        else "the network is as it was before"
+                    )
+                ) from error
+
+    def undo(self, transaction: Transaction, reached: int) -> tuple[str, ...]:
+        """Undo stages `reached`, ..., 0; what could not be undone."""
+        with ExitStack() as sessions:
+            self._open(sessions, transaction)
+            return tuple(self._undo(transaction, reached))
+
+    # -- stages --------------------------------------------------------------------------------
+
+    def _open(self, sessions: ExitStack, transaction: Transaction) -> None:
+        self._switches = {
+            name: sessions.enter_context(self.network.switch(name)) for name in transaction.switches
+        }
+
+    def _compare(self, transaction: Transaction) -> None:
+        """DeploymentError, and nothing done, when another version is in force than is to be replaced."""
+        seen: set[str] = set()
+        for step in transaction.steps:
+            if not isinstance(step, WriteSwitch) or step.switch in seen:
+                continue
+            for change in step.changes:
+                if isinstance(change.item, TableEntry) and change.item.table == EPOCH_TABLE:
+                    seen.add(step.switch)
+                    self._compare_epoch(transaction.graph, step.switch, change)
+
+    def _compare_epoch(self, graph: str, switch: str, change: Change) -> None:
+        driver = self._switches[switch]
+        if driver.pipeline_cookie() is None:
+            return  # whether one may be loaded is the transaction's affair
+        assert driver.schema is not None
+        if EPOCH_TABLE not in driver.schema.tables:
+            return
+        wanted = identity(driver.schema, _table_entry(change.item))
+        found = [
+            installed.entry
+            for installed in driver.entries(EPOCH_TABLE)
+            if identity(driver.schema, installed.entry) == wanted
+        ]
+        there = _epoch(found[0] if found else None)
+        expected = _epoch(change.before)
+        if there != expected:
+            raise DeploymentError(
+                f"{graph}: {switch} has version {there} of it in force, and not {expected}, as the "
+                "journal says; nothing was changed (`orchestrator reconcile` repairs switches)"
+            )
+
+    def _run(self, stage: Stage) -> None:
+        devices = [tuple(steps) for _, steps in groupby(sorted(stage.steps, key=_device), _device)]
+
+        def run(steps: tuple[Step, ...]) -> None:
+            for step in steps:
+                self._step(step)
+
+        if len(devices) == 1:
+            run(devices[0])
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(run, devices))
+
+    def _undo(self, transaction: Transaction, reached: int) -> list[str]:
+        failures: list[str] = []
+        careful, self.careful = self.careful, True
+        self.progress = None
+        for index in range(reached, -1, -1):
+            with suppress(Exception):  # a journal that fails must not keep the network broken
+                self.recorder.begin(index)
+            for step in transaction.stages[index].inverse().steps:
+                try:
+                    self._step(step)
+                except Exception as error:  # the steps before it must still be undone
+                    failures.append(str(error) or type(error).__name__)
+        self.careful = careful
+        return failures
+
+    def _step(self, step: Step) -> None:
+        match step:
+            case LoadPipeline():
+                self._load(step)
+            case WriteSwitch():
+                self._write(step)
+            case Drain():
+                self._drain(step)
+            case ConfigureWorker() | ChainWorker():
+                try:
+                    self._worker(step)
+                except ServerError as error:
+                    if not self.forgiving:
+                        raise
+                    self.done.amiss.append(str(error))
+
+    # -- workers -------------------------------------------------------------------------------
+
+    def _worker(self, step: ConfigureWorker | ChainWorker) -> None:
+        with self.network.worker(step.core) as worker:
+            if isinstance(step, ChainWorker):
+                for chain in step.before:
+                    if chain not in step.after:
+                        worker.remove_chain(step.graph, chain)
+                for chain in step.after:
+                    if self.careful or chain not in step.before:
+                        worker.service_chain(step.graph, chain)
+                return
+            if not step.after:
+                worker.remove_graph(step.graph)
+                return
+            made = {n: s for n, s in step.after.items() if self.careful or step.before.get(n) != s}
+            gone = [name for name in step.before if name not in step.after]
+            new = step.manifest_after
+            if new == step.manifest_before and not self.careful:
+                new = None
+            drop = step.manifest_after is None and step.manifest_before is not None
+            if made or gone or new is not None or drop:
+                worker.configure(step.graph, made, new, remove=gone, remove_manifest=drop)
+
+    # -- switches ------------------------------------------------------------------------------
+
+    def _load(self, step: LoadPipeline) -> None:
+        driver = self._switches[step.switch]
+        pipeline = artifact(step.pipeline, step.target)
+        running = driver.pipeline_cookie()
+        if running == pipeline.cookie:
+            return
+        if not step.may_wipe:
+            lost = "no pipeline (has it restarted?)" if running is None else "another pipeline"
+            raise SwitchError(
+                f"{step.switch}: runs {lost}; loading {pipeline.name} would wipe the entries of the "
+                "graphs that are deployed: undeploy them first"
+            )
+        driver.set_pipeline(pipeline.p4info(), pipeline.device_config, pipeline.cookie)
+
+    def _write(self, step: WriteSwitch) -> None:
+        driver = self._switches[step.switch]
+        schema = driver.schema
+        if schema is None:
+            if driver.pipeline_cookie() is None:
+                if self.forgiving:
+                    return  # it has restarted: there is nothing to remove
+                raise SwitchError(f"{step.switch}: runs no pipeline (has it restarted?)")
+            schema = driver.schema
+        assert schema is not None
+        changes: Iterable[Change] = step.changes
+        if self.careful:
+            changes = list(needed(driver, schema, step))
+            replicas = [c for c in changes if not isinstance(c.item, TableEntry)]
+            for change in replicas:
+                _replicate_carefully(driver, change)
+            changes = [c for c in changes if isinstance(c.item, TableEntry)]
+        updates = (update_of(schema, change, step.owner) for change in changes)
+
+        def report(count: int) -> None:
+            if self.progress is not None:
+                self.progress(step.switch, count)
+
+        driver.write(updates, progress=report, **({"batch": 1} if step.ordered else {}))
+        self.done.entries[step.switch] += sum(
+            isinstance(change.after, TableEntry) for change in changes
+        )
+
+    def _drain(self, step: Drain) -> None:
+        """Until the entries' counters stand still; no counters: for as long as that takes."""
+        watched = [(name, entries) for name, entries in step.entries if entries]
+        if not step.entries:
+            return
+        last, quiet, waited = self._packets(watched), 0.0, 0.0
+        pause = QUIET_S / 4
+        while quiet < QUIET_S and waited < MOST_QUIET_S:
+            self.network.pause(pause)
+            waited += pause
+            now = self._packets(watched)
+            quiet = quiet + pause if now == last else 0.0
+            last = now
+
+    def _packets(self, watched: Sequence[tuple[str, tuple[TableEntry, ...]]]) -> int:
+        """Packets that hit the entries so far; what a switch that is gone says counts as quiet."""
+        total = 0
+        for name, entries in watched:
+            driver = self._switches[name]
+            with suppress(SwitchError):
+                if driver.schema is None and driver.pipeline_cookie() is None:
+                    continue
+                assert driver.schema is not None
+                mine = {identity(driver.schema, entry) for entry in entries}
+                for table in {entry.table for entry in entries}:
+                    total += sum(
+                        found.packets or 0
+                        for found in driver.entries(table)
+                        if identity(driver.schema, found.entry) in mine
+                    )
+        return total
+
+
+def _table_entry(item: Item) -> TableEntry:
+    assert isinstance(item, TableEntry)
+    return item
+
+
+def _epoch(item: Item | None) -> str:
+    return "none" if item is None else str(dict(_table_entry(item).params)["epoch"])
+
+
+def _device(step: Step) -> str:
+    if isinstance(step, LoadPipeline | WriteSwitch):
+        return step.switch
+    if isinstance(step, ConfigureWorker | ChainWorker):
+        return f"{step.core.server}.{step.core.index}"
+    return ""
+
+
+def identity(schema: Schema, entry: TableEntry) -> bytes:
+    """What tells an entry from the others of a switch (P4Runtime, 9.1): table, priority, match."""
+    return schema.identified(entry, "")[0]
+
+
+def update_of(schema: Schema, change: Change, owner: str) -> p4r.Update:
+    """The P4Runtime update that makes a change."""
+    if change.before is None:
+        return _update(schema, change.item, owner, _KIND.INSERT)
+    kind = _KIND.DELETE if change.after is None else _KIND.MODIFY
+    return _update(schema, change.item, owner, kind)
+
+
+def _update(schema: Schema, item: Item, owner: str, kind: p4r.Update.Type.ValueType) -> p4r.Update:
+    if isinstance(item, TableEntry):
+        return p4r.Update(type=kind, entity=p4r.Entity(table_entry=schema.encode(item, owner)))
+    if isinstance(item, CloneSession):
+        return clone_session_update(item.session, item.port, kind)
+    return flood_update(item, kind)
+
+
+def needed(driver: SwitchDriver, schema: Schema, step: WriteSwitch) -> Iterator[Change]:
+    """The changes of a step that the switch still needs, given what it has from this owner.
+
+    Groups and sessions cannot be read everywhere: their changes are all kept.
+    """
+    tables = {c.item.table for c in step.changes if isinstance(c.item, TableEntry)}
+    present = {
+        identity(schema, found.entry): found
+        for table in sorted(tables)
+        for found in driver.entries(table)
+    }
+    for change in step.changes:
+        if not isinstance(change.item, TableEntry):
+            yield change
+            continue
+        found = present.get(identity(schema, change.item))
+        if found is None:
+            if change.after is not None:
+                yield Change(None, change.after)
+        elif change.after is None:
+            if found.graph == step.owner:
+                yield Change(change.item, None)
+        elif found.graph != step.owner:
+            yield Change(None, change.after)  # the switch will say whose it is
+        elif not _acts_alike(found.entry, change.item):
+            yield Change(found.entry, change.after)
+
+
+def _acts_alike(one: TableEntry, other: TableEntry) -> bool:
+    return one.action == other.action and sorted(one.params) == sorted(other.params)
+
+
+def _replicate_carefully(driver: SwitchDriver, change: Change) -> None:
+    """A group or session is made as it shall be, or is gone, whatever was there."""
+    assert driver.schema is not None
+    if change.after is None:
+        with suppress(SwitchError):
+            driver.write([_update(driver.schema, change.item, "", _KIND.DELETE)])
+        return
+    try:
+        driver.write([_update(driver.schema, change.after, "", _KIND.INSERT)])
+    except SwitchError:
+        driver.write([_update(driver.schema, change.after, "", _KIND.MODIFY)])

@@ -1,0 +1,344 @@
+"""From what is deployed to what shall be: the transaction, made of two bundles and nothing else.
+
+Make before break: server configurations and entries of the new version first, then one entry per
+ingress switch puts it in force (or entries change in place), then, once the old version's packets
+have drained, what only that one had goes. `compiler.sharing` has numbered the new version so that
+the two coexist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from orchestrator.compiler.fabric_program import OWNER
+from orchestrator.compiler.nodes import GROUP, SEGMENT, Node, owner
+from orchestrator.deployment.desired import CPU_PORT, SAMPLE_SESSION
+from orchestrator.deployment.transaction import (
+    ChainWorker,
+    Change,
+    CloneSession,
+    ConfigureWorker,
+    Drain,
+    LoadPipeline,
+    NfSpec,
+    Stage,
+    Step,
+    Transaction,
+    WriteSwitch,
+)
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import Lpm, SwitchProgram, TableEntry, WorkerProgram
+from orchestrator.model.plan import Core
+from orchestrator.verification.manifest import Manifest, manifest_entries
+
+CHECK = "check pipelines"
+SERVERS = "configure servers"
+ENTRIES = "write entries"
+SWITCH_OVER = "put in force"
+CLOSE, OPEN = "take out of force", "put in force again"
+DRAIN = "drain"
+OLD_ENTRIES = "delete old entries"
+OLD_SERVERS = "clear servers"
+PROVENANCE = "update provenance"
+
+_NOTHING = SwitchProgram((), (), ())
+_Identity = tuple[str, frozenset[object], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A graph as it is or shall be deployed. `alone`: the fabric's entries come and go with it."""
+
+    bundle: Bundle
+    manifest: Manifest | None
+    alone: bool = False
+
+
+def plan(old: Version | None, new: Version | None, *, interrupting: bool = False) -> Transaction:
+    """What turns the old version into the new one; None is a graph that is not deployed.
+
+    `interrupting`: break before make, for tables that do not hold both.
+    """
+    return _Planner(old, new).transaction(interrupting)
+
+
+@dataclass(slots=True)
+class _SwitchChanges:
+    """What changes on one switch, by when it may be done."""
+
+    switch: str
+    made: list[Change]
+    in_place: list[list[Change]]
+    """Each list may be written in any order, one list after the other."""
+    flips: list[Change]
+    renamed: list[Change]
+    removed: list[Change]
+    fabric_made: list[Change]
+    fabric_removed: list[Change]
+
+
+class _Planner:
+    def __init__(self, old: Version | None, new: Version | None) -> None:
+        self.old, self.new = old, new
+        known = new or old
+        assert known is not None
+        self.graph = known.bundle.graph
+        self.switches = [self._switch(name) for name in known.bundle.pipeline_of]
+        self.before = {} if old is None else _workers(old.bundle)
+        self.after = {} if new is None else _workers(new.bundle)
+
+    def transaction(self, interrupting: bool) -> Transaction:
+        stages = [
+            Stage(CHECK, tuple(self._loads())),
+            Stage(SERVERS, tuple(self._servers(arrive=True))),
+            *(self._interrupting() if interrupting else self._make_before_break()),
+            Stage(OLD_SERVERS, tuple(self._servers(arrive=False))),
+            Stage(PROVENANCE, tuple(self._writes("renamed"))),
+        ]
+        stages = [stage for stage in stages if stage.steps]
+        if [stage.title for stage in stages] == [CHECK]:
+            stages = []
+        return Transaction(self.graph, tuple(stages))
+
+    def _make_before_break(self) -> Iterator[Stage]:
+        in_force = (*self._in_place(), *self._writes("flips"))
+        made, removed = tuple(self._writes("made")), tuple(self._writes("removed"))
+        yield Stage(ENTRIES, (*self._writes("fabric_made"), *made))
+        # Only when it is undone: packets of the new version must be gone before its entries go.
+        yield Stage(DRAIN, self._drain(back=True) if in_force else ())
+        yield Stage(SWITCH_OVER, in_force)
+        yield Stage(DRAIN, self._drain(back=False) if in_force else ())
+        yield Stage(OLD_ENTRIES, (*removed, *self._writes("fabric_removed")))
+
+    def _interrupting(self) -> Iterator[Stage]:
+        """Every packet of the graph is dropped between CLOSE and OPEN."""
+        active = {
+            name: program.activation
+            for name, program in (self.old.bundle.switches if self.old else {}).items()
+        }
+        back = {
+            name: program.activation
+            for name, program in (self.new.bundle.switches if self.new else {}).items()
+        }
+        closes = [
+            WriteSwitch(name, self.graph, tuple(Change(entry, None) for entry in entries))
+            for name, entries in active.items()
+            if entries
+        ]
+        opens = [
+            WriteSwitch(name, self.graph, tuple(Change(None, entry) for entry in entries))
+            for name, entries in back.items()
+            if entries
+        ]
+        yield Stage(CLOSE, tuple(closes))
+        yield Stage(DRAIN, self._drain(back=False))
+        yield Stage(OLD_ENTRIES, tuple(self._writes("removed")))
+        yield Stage(ENTRIES, (*self._in_place(), *self._writes("made")))
+        yield Stage(DRAIN, self._drain(back=True))
+        yield Stage(OPEN, tuple(opens))
+
+    # -- switches ------------------------------------------------------------------------------
+
+    def _loads(self) -> Iterator[Step]:
+        """A first graph may load the pipeline; every other change finds the right one running."""
+        if self.new is None:
+            return
+        touched = {c.switch for c in self.switches if _any(c)}
+        for switch, (pipeline, target) in self.new.bundle.pipeline_of.items():
+            if self.new.alone and self.old is None:
+                yield LoadPipeline(switch, pipeline, target, True)
+            elif switch in touched:
+                yield LoadPipeline(switch, pipeline, target, False)
+
+    def _writes(self, what: str) -> Iterator[WriteSwitch]:
+        for found in self.switches:
+            changes = tuple(getattr(found, what))
+            if changes:
+                graph = OWNER if what.startswith("fabric") else self.graph
+                yield WriteSwitch(found.switch, graph, changes)
+
+    def _in_place(self) -> Iterator[WriteSwitch]:
+        for found in self.switches:
+            for group in found.in_place:
+                yield WriteSwitch(found.switch, self.graph, tuple(group))
+
+    def _switch(self, switch: str) -> _SwitchChanges:
+        before, after = _program(self.old, switch), _program(self.new, switch)
+        ours, theirs = _nodes(switch, after), _nodes(switch, before)
+        there = {_identity(entry): entry for entry in before.entries}
+        found = _SwitchChanges(switch, [], [], [], [], [], [], [])
+        old_floods = {flood.group: flood for flood in before.floods}
+        new_floods = {flood.group: flood for flood in after.floods}
+        found.made += [Change(None, f) for g, f in new_floods.items() if g not in old_floods]
+        patches: list[Change] = []
+        for entry in after.entries:
+            was = there.pop(_identity(entry), None)
+            if was is not None and _acts_alike(was, entry):
+                if was.origin != entry.origin:
+                    found.renamed.append(Change(was, entry))
+                continue
+            shared = (node := owner(switch, entry)) is not None and node in theirs
+            (patches if shared or was is not None else found.made).append(Change(was, entry))
+        for entry in there.values():
+            shared = (node := owner(switch, entry)) is not None and node in ours
+            (patches if shared else found.removed).append(Change(entry, None))
+        found.in_place = [list(group) for group in in_order(patches)]
+        found.removed += [Change(f, None) for g, f in old_floods.items() if g not in new_floods]
+        found.flips = _pairs(before.activation, after.activation)
+        self._manifest(found)
+        self._fabric(switch, found)
+        return found
+
+    def _manifest(self, found: _SwitchChanges) -> None:
+        """A sampling secret is loose: packets that are sampled for either are right."""
+        before = self.old.manifest if self.old else None
+        after = self.new.manifest if self.new else None
+        old = list(manifest_entries(before)) if before else []
+        new = list(manifest_entries(after)) if after else []
+        for change in _pairs(old, new):
+            (found.removed if change.after is None else found.made).append(change)
+
+    def _fabric(self, switch: str, found: _SwitchChanges) -> None:
+        session = CloneSession(SAMPLE_SESSION, CPU_PORT)
+        if self.old is None and self.new is not None and self.new.alone:
+            entries = self.new.bundle.fabric[switch].entries
+            found.fabric_made = [Change(None, item) for item in (session, *entries)]
+        if self.new is None and self.old is not None and self.old.alone:
+            entries = self.old.bundle.fabric[switch].entries
+            found.fabric_removed = [Change(item, None) for item in (*entries, session)]
+
+    def _drain(self, *, back: bool) -> tuple[Step, ...]:
+        """Entries by which packets of the version that goes enter a switch, or the graph."""
+        version = self.new if back else self.old
+        if version is None:
+            return ()
+        doors = tuple(
+            (name, tuple(e for e in program.entries if _is_door(e)))
+            for name, program in version.bundle.switches.items()
+        )
+        kept = {
+            found.switch: {
+                _identity(change.item)
+                for change in (found.made if back else found.removed)
+                if isinstance(change.item, TableEntry)
+            }
+            for found in self.switches
+        }
+        watched = tuple(
+            (name, tuple(e for e in entries if _identity(e) in kept[name]))
+            for name, entries in doors
+            if kept.get(name)
+        )
+        if not watched:
+            return ()
+        return (Drain((), watched) if back else Drain(watched, ()),)
+
+    # -- servers -------------------------------------------------------------------------------
+
+    def _servers(self, *, arrive: bool) -> Iterator[Step]:
+        """What a worker gets before the new version is in force, or loses after it."""
+        old_manifest = self.old.manifest if self.old else None
+        new_manifest = self.new.manifest if self.new else None
+        for core in sorted({*self.before, *self.after}, key=lambda c: (c.server, c.index)):
+            before, after = self.before.get(core), self.after.get(core)
+            old_nfs: Mapping[str, NfSpec] = before.nfs if before else {}
+            new_nfs: Mapping[str, NfSpec] = after.nfs if after else {}
+            old_chains = before.chains if before else ()
+            new_chains = after.chains if after else ()
+            both_nfs = {**old_nfs, **new_nfs}
+            both_chains = (*old_chains, *(c for c in new_chains if c not in old_chains))
+            was = old_manifest if old_nfs else None
+            will = new_manifest if new_nfs else None
+            if arrive:
+                middle = will if new_nfs else was
+                if both_nfs != old_nfs or middle != was:
+                    yield ConfigureWorker(core, self.graph, old_nfs, both_nfs, was, middle)
+                if both_chains != old_chains:
+                    yield ChainWorker(core, self.graph, old_chains, both_chains)
+            else:
+                middle = will if new_nfs else was
+                if both_chains != new_chains and new_nfs:
+                    yield ChainWorker(core, self.graph, both_chains, new_chains)
+                if both_nfs != new_nfs:
+                    yield ConfigureWorker(core, self.graph, both_nfs, new_nfs, middle, will)
+
+
+def in_order(changes: Iterable[Change]) -> Iterator[tuple[Change, ...]]:
+    """Changes within nodes, in the order in which every packet meets one of them at most.
+
+    Entries of a table take precedence by priority (or prefix length). Those that come are written
+    from the highest down, then those that change, then those that go are deleted from the lowest up:
+    what is behind an entry takes effect only once that entry has gone. Within a group the order is
+    free.
+    """
+
+    def precedence(change: Change) -> int:
+        item = change.item
+        assert isinstance(item, TableEntry)
+        lengths = [key.length for _, key in item.keys if isinstance(key, Lpm)]
+        return item.priority or max(lengths, default=0)
+
+    listed = list(changes)
+    comes = sorted((c for c in listed if c.before is None), key=precedence, reverse=True)
+    goes = sorted((c for c in listed if c.after is None), key=precedence)
+    stays = tuple(c for c in listed if c.before is not None and c.after is not None)
+    yield from (tuple(group) for _, group in groupby(comes, precedence))
+    if stays:
+        yield stays
+    yield from (tuple(group) for _, group in groupby(goes, precedence))
+
+
+def _program(version: Version | None, switch: str) -> SwitchProgram:
+    return version.bundle.switches.get(switch, _NOTHING) if version else _NOTHING
+
+
+def _nodes(switch: str, program: SwitchProgram) -> set[Node]:
+    """The nodes that a version has on a switch."""
+    nodes = {owner(switch, entry) for entry in program.entries}
+    nodes |= {Node(GROUP, switch, flood.group) for flood in program.floods}
+    return {node for node in nodes if node is not None}
+
+
+def _identity(entry: object) -> _Identity:
+    assert isinstance(entry, TableEntry)
+    return (entry.table, frozenset(entry.keys), entry.priority)
+
+
+def _acts_alike(one: TableEntry, other: TableEntry) -> bool:
+    return (
+        one.action == other.action
+        and dict(one.params) == dict(other.params)
+        and one.meter == other.meter
+    )
+
+
+def _pairs(old: Iterable[TableEntry], new: Iterable[TableEntry]) -> list[Change]:
+    """Changes between entries of which there are few."""
+    there = {_identity(entry): entry for entry in old}
+    changes = [Change(there.pop(_identity(entry), None), entry) for entry in new]
+    changes = [c for c in changes if c.before != c.after]
+    return [*changes, *(Change(entry, None) for entry in there.values())]
+
+
+def _is_door(entry: TableEntry) -> bool:
+    """Whether packets enter a switch by it, from a host or with a tag."""
+    node = owner("", entry)
+    return node is not None and node.kind not in (SEGMENT, GROUP)
+
+
+def _workers(bundle: Bundle) -> dict[Core, WorkerProgram]:
+    return {Core(worker.server, worker.core): worker for worker in bundle.workers}
+
+
+def _any(found: _SwitchChanges) -> bool:
+    return bool(
+        found.made
+        or found.in_place
+        or found.flips
+        or found.renamed
+        or found.removed
+        or found.fabric_made
+        or found.fabric_removed
+    )

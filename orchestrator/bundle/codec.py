@@ -51,11 +51,12 @@ def dump(bundle: Bundle) -> bytes:
             name = f"{kind}/{switch}"
             members[f"{name}.entries.bin"] = _batch(schema, program.entries, bundle, program.floods)
             members[f"{name}.activation.bin"] = _batch(schema, program.activation, bundle)
-    members["workers.json"] = _json([dataclasses.asdict(worker) for worker in bundle.workers])
+    members["workers.json"] = _json([_worker_document(worker) for worker in bundle.workers])
     members["plan.json"] = _json(
         dataclasses.asdict(bundle.plan)
         | {"tree_of": [[*pair, tree] for pair, tree in bundle.plan.tree_of.items()]}
     )
+    members["removed.json"] = _json(bundle.removed)
     members["explanation.json"] = _json([dataclasses.asdict(story) for story in bundle.stories])
     manifest = {
         "format": FORMAT,
@@ -133,6 +134,7 @@ def _bundle(members: dict[str, bytes], manifest: dict[str, Any]) -> Bundle:
         block_use=manifest["block_use"],
         stories=tuple(Story(**item) for item in json.loads(members["explanation.json"])),
         warnings=tuple(manifest["warnings"]),
+        removed=tuple((origin, why) for origin, why in json.loads(members["removed.json"])),
     )
 
 
@@ -166,6 +168,17 @@ def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple
             remote = tuple(port for instance, port in copies if instance >= FIRST_REMOTE_COPY)
             floods.append(FloodGroup(group.multicast_group_id, ports, "bundle", remote))
     return tuple(entries), tuple(floods)
+
+
+def _worker_document(worker: WorkerProgram) -> dict[str, Any]:
+    """As JSON; configs are not copied, since a router's may be half a million routes."""
+    chains = [dataclasses.asdict(chain) for chain in worker.chains]
+    return {
+        "server": worker.server,
+        "core": worker.core,
+        "nfs": {name: list(spec) for name, spec in worker.nfs.items()},
+        "chains": chains,
+    }
 
 
 def _worker(item: dict[str, Any]) -> WorkerProgram:
@@ -213,4 +226,5 @@ def _prefix(item: dict[str, Any] | None) -> Prefix | None:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+    # No indentation: Python's encoder in C knows none.
+    return (json.dumps(value, sort_keys=True) + "\n").encode()

@@ -98,6 +98,13 @@ def split_origin(origin: str) -> tuple[str, str]:
     return head, rest
 
 
+def origins_of(origin: str) -> tuple[tuple[str, str], ...]:
+    """Every (NF, rule) that an entry comes from: a merged one is `fw: rules[3] & steer: rules[1]`."""
+    if not split_origin(origin)[0]:
+        return ()
+    return tuple(split_origin(part) for part in origin.split(" & "))
+
+
 def key_texts(table: Table, entry: TableEntry, ports: Ports = NO_PORTS) -> dict[str, str]:
     """What each key asks, by name, the segment left out: `{"src": "10.0.0.0/8"}`."""
     return {

@@ -25,7 +25,8 @@ class Bundle:
     """One compiled graph.
 
     `pipeline_of[switch]` is (pipeline, target); `fabric` the entries that every graph shares;
-    `block_use[switch]['block.table']` what the graph takes of each switch's tables.
+    `block_use[switch]['block.table']` what the graph takes of each switch's tables. `removed` are rules
+    that no device is given: (`fw: rules[3]`, why).
     """
 
     graph: str
@@ -41,3 +42,4 @@ class Bundle:
     block_use: dict[str, dict[str, int]]
     stories: tuple[Story, ...]
     warnings: tuple[str, ...]
+    removed: tuple[tuple[str, str], ...] = ()

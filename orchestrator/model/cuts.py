@@ -17,7 +17,8 @@ class Unit:
     On a switch: a stateless element (`element`), or the delivery to `endpoint`'s hosts. On a server:
     a whole NF from port `port` on. `ingress` is the access switch whose packets a unit before the
     first stateful element serves; empty behind it. `versions` are the kinds of packet that can reach
-    it: 4, 6, 0 (not IP). `why` is said by `compile --explain`.
+    it: 4, 6, 0 (not IP). `why` is said by `compile --explain`. `merged` are elements whose rules this
+    one's have taken in (compiler/synthesis).
     """
 
     id: str
@@ -29,6 +30,7 @@ class Unit:
     ingress: str
     versions: frozenset[int]
     why: str
+    merged: tuple[Occurrence, ...] = ()
 
     @property
     def occurrence(self) -> Occurrence | None:
@@ -69,13 +71,32 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """A rule that no device is given, since no packet would ever meet it at `place`; `why` says so."""
+
+    place: Occurrence
+    rule: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.place.nf}: {self.rule}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Cuts:
-    """The graph as units and arcs. `unconnected` outputs drop their packets."""
+    """The graph as units and arcs. Outputs without an arc drop their packets.
+
+    `removed` and `changes` say what synthesis did to it, `passed` are elements that it left out since
+    they do nothing to any packet.
+    """
 
     units: dict[str, Unit]
     arcs: tuple[Arc, ...]
     entries: tuple[Entry, ...]
     groups: tuple[Group, ...]
+    removed: tuple[Removed, ...] = ()
+    changes: tuple[str, ...] = ()
+    passed: tuple[Occurrence, ...] = ()
 
     def successors(self, unit: str) -> tuple[Arc, ...]:
         """Arcs out of a unit, in order."""

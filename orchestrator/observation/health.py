@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from orchestrator.clients.words import origins_of
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import NetworkState
@@ -122,9 +123,12 @@ def _switch(live: LiveNetwork, state: NetworkState, name: str) -> SwitchReading:
 
 def _count(reading: SwitchReading, row: Row) -> None:
     graph = row.installed.graph
-    if row.nf:
+    nfs = [nf for nf, _ in origins_of(row.entry.origin)]
+    if nfs:
         action = row.entry.action.rpartition(".")[2]
-        _add(reading.nfs, (graph, row.nf, action), row)
+        # What a merged entry denies, the last of its rules denies: the others let it through.
+        for nf in nfs[-1:] if action == "deny" else nfs:
+            _add(reading.nfs, (graph, nf, action), row)
     elif row.rule.startswith("traffic "):
         _add(reading.traffic, (graph, row.rule.removeprefix("traffic ")), row)
 

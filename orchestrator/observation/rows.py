@@ -13,6 +13,7 @@ from orchestrator.clients.words import (
     action_words,
     key_texts,
     segment_of,
+    origins_of,
     split_origin,
 )
 from orchestrator.errors import InputError, unknown
@@ -43,6 +44,10 @@ class Row:
         """Which rule of the NF (`access.json:14`), or what the entry is for."""
         return split_origin(self.entry.origin)[1]
 
+    def comes_from(self, nf: str) -> bool:
+        """Whether a rule of this NF is in it, alone or merged with others."""
+        return any(name == nf for name, _ in origins_of(self.entry.origin))
+
     @property
     def packets(self) -> int:
         """Packets that hit it; 0 where the table does not count."""
@@ -62,7 +67,7 @@ class Filter:
     def passes(self, schema: Schema, row: Row) -> bool:
         """Whether a row is to be shown."""
         return (
-            (not self.nf or row.nf == self.nf or row.entry.origin == self.nf)
+            (not self.nf or row.entry.origin == self.nf or row.comes_from(self.nf))
             and (not self.graph or row.installed.graph == self.graph)
             and not (self.hit and not row.packets)
             and not (self.unhit and row.packets)
@@ -226,11 +231,13 @@ class RuleHits:
 
 
 def coverage(rows: Iterable[Row]) -> list[RuleHits]:
-    """Hits by rule; entries of no NF are left out."""
+    """Hits by rule; entries of no NF are left out, merged ones count for each of their rules."""
     found: dict[tuple[str, str, str], list[int]] = {}
     for row in rows:
-        if row.nf and row.installed.packets is not None:
-            sums = found.setdefault((row.installed.graph, row.nf, row.rule), [0, 0])
+        if row.installed.packets is None:
+            continue
+        for nf, rule in origins_of(row.entry.origin):
+            sums = found.setdefault((row.installed.graph, nf, rule), [0, 0])
             sums[0] += 1
             sums[1] += row.packets
     rules = [RuleHits(*key, entries, packets) for key, (entries, packets) in found.items()]

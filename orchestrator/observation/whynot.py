@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.clients.p4info import Schema
-from orchestrator.clients.words import segment_words, split_origin
+from orchestrator.clients.words import origins_of, segment_words
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, TableEntry
@@ -79,7 +79,8 @@ def _in_switch(
     for index, step in enumerate(visit.steps):
         if step.kind != TABLE:
             continue
-        if step.nf and ("nf", step.nf) in places and not ways.on_servers(step.nf):
+        met = [nf for nf, _ in origins_of(f"{step.nf}: {step.rule}") if ("nf", nf) in places]
+        if any(not ways.on_servers(nf) for nf in met):
             return Answer(goal, True, where, f"{step.table}: {step.origin} says {step.action}")
         behind = _segment_behind(visit.steps, index)
         if not behind or not step.hit:
@@ -152,13 +153,13 @@ class _Ways:
             _, entry = schema.decode(entity.table_entry)
             keys = {name: key.value for name, key in entry.keys if isinstance(key, Exact)}
             params = dict(entry.params)
-            nf, _ = split_origin(entry.origin)
             here = self._source(switch, entry, keys)
             if here is None:
                 continue
-            if nf and not entry.table.startswith(("classify", "dispatch", "deliver")):
-                self.nfs.add(nf)
-                self._edge(here, ("nf", nf))
+            if not entry.table.startswith(("classify", "dispatch", "deliver")):
+                for nf, _ in origins_of(entry.origin):
+                    self.nfs.add(nf)
+                    self._edge(here, ("nf", nf))
             if "segment" in params:
                 self._edge(here, ("segment", switch, segment_words(params["segment"])))
             if "spi" in params:

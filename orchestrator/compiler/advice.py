@@ -1,0 +1,82 @@
+"""What in a graph can never matter and is probably not meant so: told as warnings, with where."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from orchestrator.model.cuts import Cuts, Unit
+from orchestrator.model.elements import FilterProgram, FilterRule, RewriteProgram
+from orchestrator.model.graph import Port, ServiceGraph
+
+_MOST_TOLD = 5
+_POSITION = re.compile(r"(\[\d+\]|:\d+)$")
+
+
+def advice(before: Cuts, after: Cuts, graph: ServiceGraph) -> tuple[str, ...]:
+    """Warnings about what synthesis found: rules that no packet meets, edges that none takes."""
+    where = graph.source or graph.name
+    return tuple(
+        f"{where}: {text}" for text in (*_rules(before, after), *_edges(before, after, graph))
+    )
+
+
+def _rules(before: Cuts, after: Cuts) -> Iterator[str]:
+    """Rules that are gone wherever their NF has them: a mirrored rule may matter one way only."""
+    places: Counter[tuple[str, str]] = Counter()
+    meant: set[tuple[str, str]] = set()
+    for unit in before.units.values():
+        for rule, asked in _names(unit):
+            places[unit.nf, rule] += 1
+            if asked:
+                meant.add((unit.nf, rule))
+    gone = Counter((removed.place.nf, removed.rule) for removed in after.removed)
+    why = {(r.place.nf, r.rule): r.why for r in reversed(after.removed)}
+    told: dict[str, list[str]] = defaultdict(list)
+    for (nf, rule), count in gone.items():
+        if (nf, rule) in meant and count >= places[nf, rule]:
+            told[nf].append(f"nfs.{nf}: {rule} can never match: {why[nf, rule]}")
+    for nf, texts in told.items():
+        yield from texts[:_MOST_TOLD]
+        if len(texts) > _MOST_TOLD:
+            yield (
+                f"nfs.{nf}: {len(texts) - _MOST_TOLD} more rules can never match "
+                "(compile --explain --json lists all)"
+            )
+
+
+def _names(unit: Unit) -> Iterator[tuple[str, bool]]:
+    """Names of a unit's rules, and whether somebody wrote the rule (else the NF's type implies it)."""
+    program = unit.element.program if unit.element else None
+    if isinstance(program, FilterProgram):
+        yield from ((rule.rule, _written(rule)) for rule in program.rules)
+    elif isinstance(program, RewriteProgram):
+        yield from ((f"pairs[{number}]", True) for number in range(len(program.pairs)))
+
+
+def _written(rule: FilterRule) -> bool:
+    match = rule.match
+    asked = (match.src, match.dst, match.src_port, match.dst_port)
+    return bool(_POSITION.search(rule.rule)) or any(one is not None for one in asked)
+
+
+def _edges(before: Cuts, after: Cuts, graph: ServiceGraph) -> Iterator[str]:
+    """Edges into what no packet reaches any more, from what packets do reach."""
+    was, now = _reached(before), _reached(after)
+    for edge in graph.edges:
+        source = Port(edge.source.node)
+        alive = any(port.node == source.node for port in now) or not edge.source.port
+        if alive and edge.target in was and edge.target not in now:
+            yield f"edges: no packet ever goes from '{edge.source}' to '{edge.target}'"
+
+
+def _reached(cuts: Cuts) -> set[Port]:
+    """NF ports and endpoints that packets get to; what was left out for saying nothing counts, too."""
+    found = {Port(unit.endpoint) for unit in cuts.units.values() if unit.endpoint}
+    for unit in cuts.units.values():
+        if unit.nf:
+            found.add(Port(unit.nf, unit.port))
+            found |= {Port(place.nf, place.port) for place in unit.merged}
+    found |= {Port(place.nf, place.port) for place in cuts.passed}
+    return found

@@ -1,0 +1,141 @@
+"""First-match lists as header space: which rule takes which packets, and which rules take none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+from orchestrator.compiler.box_index import BoxIndex
+from orchestrator.compiler.headerspace import Box, box_of
+from orchestrator.model.elements import DROP, FilterProgram, RouteProgram
+from orchestrator.model.match import Match
+
+MOST_PIECES = 64
+"""A box is cut into at most so many pieces before the question is left open."""
+MOST_ROUTES = 4096
+"""Larger routing tables are not looked into: that would cost more than it can save."""
+_FEW = 8
+_UNDERSTOOD = {
+    *("ether_type", "version", "src", "dst", "protocol", "src_port", "dst_port", "tcp_flags"),
+    *("later_fragment", "icmp_type", "icmp_code"),
+}
+_STRANGE = tuple(field.name for field in fields(Match) if field.name not in _UNDERSTOOD)
+
+
+class Undecided(Exception):
+    """A question that would take too many pieces to answer."""
+
+
+def understood(match: Match) -> bool:
+    """Whether header space knows every condition of a match."""
+    return all(getattr(match, name) is None for name in _STRANGE)
+
+
+@dataclass(frozen=True)
+class FirstMatch:
+    """Rules in order: their boxes, outputs and names; what none takes leaves by `default`."""
+
+    boxes: tuple[Box | None, ...]
+    outputs: tuple[str, ...]
+    names: tuple[str, ...]
+    default: str
+    default_name: str = "default"
+
+    @cached_property
+    def index(self) -> BoxIndex:
+        """Made when it is first asked."""
+        return BoxIndex(self.boxes)
+
+    def split(self, box: Box) -> Iterator[tuple[Box, int]]:
+        """The pieces of a box with the rule that takes each, -1 for the default; lazily."""
+        left = [box]
+        for number in self.index.meeting(box):
+            rule = self.boxes[number]
+            assert rule is not None
+            rest: list[Box] = []
+            for piece in left:
+                hit = piece.intersect(rule)
+                if hit is None:
+                    rest.append(piece)
+                else:
+                    yield hit, number
+                    rest += piece.subtract(rule)
+            left = rest
+            if not left:
+                return
+            if len(left) > MOST_PIECES:
+                raise Undecided
+        yield from ((piece, -1) for piece in left)
+
+    def output(self, number: int) -> str:
+        """Where a rule sends what it takes."""
+        return self.default if number < 0 else self.outputs[number]
+
+    def name(self, number: int) -> str:
+        """A rule's name."""
+        return self.default_name if number < 0 else self.names[number]
+
+
+def first_match(program: FilterProgram | RouteProgram) -> FirstMatch | None:
+    """A filter's rules, or routes with the longest prefix first; None when that is not known."""
+    if isinstance(program, FilterProgram):
+        if not all(understood(rule.match) for rule in program.rules):
+            return None
+        return FirstMatch(
+            tuple(box_of(rule.match) for rule in program.rules),
+            tuple(rule.output for rule in program.rules),
+            tuple(rule.rule for rule in program.rules),
+            program.default,
+            program.default_rule,
+        )
+    if len(program.routes) > MOST_ROUTES:
+        return None
+    routes = sorted(program.routes, key=lambda route: -route.prefix.length)
+    return FirstMatch(
+        tuple(
+            box_of(Match(version=r.prefix.version, dst=r.prefix if r.prefix.length else None))
+            for r in routes
+        ),
+        tuple(route.output for route in routes),
+        tuple(route.rule for route in routes),
+        DROP,
+        "no route",
+    )
+
+
+def shadowed(rules: FirstMatch) -> dict[int, tuple[int, ...]]:
+    """Rules that never match first, with the rules before them that take their packets."""
+    found: dict[int, tuple[int, ...]] = {}
+    for number, box in enumerate(rules.boxes):
+        if box is None:
+            found[number] = ()
+            continue
+        before = [n for n in rules.index.meeting(box) if n < number]
+        covering = _covering(rules, number, box, before) if before else None
+        if covering is not None:
+            found[number] = covering
+    return found
+
+
+def _covering(
+    rules: FirstMatch, number: int, box: Box, before: Sequence[int]
+) -> tuple[int, ...] | None:
+    """The fewest rules, as far as that is easily found, that take all of a box; None: they do not."""
+    whole = rules.index.container(box, before)
+    if whole is not None:
+        return (whole,)
+    if len(before) > _FEW and rules.index.leaves_free(box, before, random.Random(number)):
+        return None
+    left, used = [box], list[int]()
+    for n in before:
+        rule = rules.boxes[n]
+        assert rule is not None
+        rest = [piece for mine in left for piece in mine.subtract(rule)]
+        if rest != left:
+            used.append(n)
+        left = rest
+        if len(left) > MOST_PIECES:
+            return None
+    return tuple(used) if not left else None

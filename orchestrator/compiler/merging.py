@@ -1,0 +1,268 @@
+"""What becomes of two stateless elements in a row: tables multiplied, rewrites composed or passed by.
+
+The cost model counts table entries: a first-match table costs BMv2 time for every entry and a Tofino
+TCAM (docs/decisions/0021), so two tables are merged only when the product, without what is shadowed in
+it, has fewer entries than both, and when some table of the pipelines holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from orchestrator.compiler.first_match import FirstMatch, first_match, shadowed
+from orchestrator.compiler.flow import Flow
+from orchestrator.compiler.headerspace import EVERYTHING, SHAPES_OF_VERSION, box_of
+from orchestrator.model.cuts import Unit
+from orchestrator.model.elements import (
+    DROP,
+    FilterProgram,
+    FilterRule,
+    RewriteProgram,
+)
+from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.versions import versions_of
+
+ValueT = TypeVar("ValueT")
+MOST_CLASSES = 10_000_000
+_DRAFT = 4
+"""A product may have so many times the entries of both before shadowed ones are taken out of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What decides. `table_entries` is the largest filter table by IP version (0: not IP).
+
+    `pass_entries`: a filter moved before a rewrite may get so many entries more, since the second pass
+    through the pipeline that it saves costs BMv2 as much as some 900 (docs/decisions/0021).
+    """
+
+    table_entries: Mapping[int, int] = field(default_factory=dict[int, int])
+    pass_entries: int = 256
+    most_classes: int = MOST_CLASSES
+    merging: bool = True
+
+
+def entries_of(program: FilterProgram, versions: frozenset[int]) -> int:
+    """Entries of a filter for packets of some kinds, the defaults included."""
+    return sum(_entries_by_version(program, versions).values())
+
+
+def _entries_by_version(program: FilterProgram, versions: frozenset[int]) -> dict[int, int]:
+    counts = dict.fromkeys(sorted(versions), 1)
+    for rule in program.rules:
+        for version in versions_of(rule.match) & versions:
+            counts[version] += 1
+    return counts
+
+
+def count_pairs(first: FirstMatch, output: str, second: FirstMatch) -> int:
+    """Traffic classes that two lists make: rules of the first that lead to the second, times theirs."""
+    boxes = [b for b, out in zip(first.boxes, first.outputs, strict=True) if out == output]
+    found = sum(second.index.count(box) + 1 for box in boxes if box is not None)
+    return found + (len(second.boxes) + 1 if first.default == output else 0)
+
+
+def merged(
+    flow: Flow, one: Unit, two: Unit, into: Sequence[str], costs: Costs
+) -> tuple[FilterProgram, dict[str, str]] | None:
+    """One program for two, and what the second's outputs are called in it; None: not worth it.
+
+    `into` are the outputs by which the first leads to the second.
+    """
+    assert one.element is not None
+    assert two.element is not None
+    first, second = one.element.program, two.element.program
+    assert isinstance(first, FilterProgram)
+    assert isinstance(second, FilterProgram)
+    if not costs.merging:
+        return None
+    limit = entries_of(first, one.versions) + entries_of(second, two.versions)
+    taken = {out for out in one.element.outputs if out not in into}
+    names = {out: f"{two.nf}.{out}" if out in taken else out for out in two.element.outputs}
+    rules: list[FilterRule] = []
+    for rule in _product(flow, one, two, first, second, frozenset(into), names):
+        rules.append(rule)
+        if len(rules) > _DRAFT * limit:
+            return None
+    default, default_rule = first.default, first.default_rule
+    if default in into:
+        default = names.get(second.default, DROP)
+        default_rule = f"{first.default_rule} & {two.nf}: {second.default_rule}"
+    program = _reduced(FilterProgram(tuple(rules), default, default_rule), one.versions)
+    counts = _entries_by_version(program, one.versions)
+    if sum(counts.values()) >= limit:
+        return None
+    if any(n > costs.table_entries.get(version, n) for version, n in counts.items()):
+        return None
+    return program, names
+
+
+def _product(
+    flow: Flow,
+    one: Unit,
+    two: Unit,
+    first: FilterProgram,
+    second: FilterProgram,
+    into: frozenset[str],
+    names: Mapping[str, str],
+) -> Iterator[FilterRule]:
+    """Every rule of the first, those that lead on with every rule of the second that they meet."""
+    others = flow.rules(second)
+    assert others is not None
+    for rule in first.rules:
+        if rule.output not in into:
+            yield rule
+            continue
+        box = box_of(rule.match)
+        if box is None:
+            continue
+        for number in others.index.meeting(box):
+            other = second.rules[number]
+            both = meet(rule.match, other.match)
+            if both is not None:
+                origin = f"{rule.rule} & {two.nf}: {other.rule}"
+                yield FilterRule(both, names.get(other.output, DROP), origin)
+                if both == rule.match:
+                    break
+        else:
+            origin = f"{rule.rule} & {two.nf}: {second.default_rule}"
+            yield FilterRule(rule.match, names.get(second.default, DROP), origin)
+    if first.default in into:
+        for other in second.rules:
+            origin = f"{first.default_rule} & {two.nf}: {other.rule}"
+            yield FilterRule(other.match, names.get(other.output, DROP), origin)
+
+
+def _reduced(program: FilterProgram, versions: frozenset[int]) -> FilterProgram:
+    """Without rules that are shadowed, each rule only for the IP versions in which it is not."""
+    alive: dict[int, set[int]] = {}
+    for version in sorted(versions):
+        whole = EVERYTHING._replace(shapes=SHAPES_OF_VERSION[version])
+        known = first_match(program)
+        assert known is not None
+        boxes = tuple(None if box is None else box.intersect(whole) for box in known.boxes)
+        gone = shadowed(replace(known, boxes=boxes))
+        for number in range(len(boxes)):
+            if number not in gone:
+                alive.setdefault(number, set()).add(version)
+    rules: list[FilterRule] = []
+    for number, rule in enumerate(program.rules):
+        left = alive.get(number)
+        if not left:
+            continue
+        if left < versions_of(rule.match) & versions and left in ({4}, {6}):
+            rule = replace(rule, match=replace(rule.match, version=min(left)))
+        rules.append(rule)
+    return replace(program, rules=tuple(rules))
+
+
+class _Apart(Exception):
+    """No packet meets both conditions."""
+
+
+def meet(a: Match, b: Match) -> Match | None:
+    """What both matches ask; None when no packet meets both."""
+    try:
+        both = Match(
+            ether_type=_same(a.ether_type, b.ether_type),
+            version=_same(a.version, b.version),
+            src=_prefix(a.src, b.src),
+            dst=_prefix(a.dst, b.dst),
+            protocol=_same(a.protocol, b.protocol),
+            src_port=_ports(a.src_port, b.src_port),
+            dst_port=_ports(a.dst_port, b.dst_port),
+            tcp_flags=_flags(a.tcp_flags, b.tcp_flags),
+            later_fragment=_same(a.later_fragment, b.later_fragment),
+            icmp_type=_same(a.icmp_type, b.icmp_type),
+            icmp_code=_same(a.icmp_code, b.icmp_code),
+        )
+    except _Apart:
+        return None
+    return both if box_of(both) is not None else None
+
+
+def _same(a: ValueT | None, b: ValueT | None) -> ValueT | None:
+    if a is None or b is None:
+        return b if a is None else a
+    if a != b:
+        raise _Apart
+    return a
+
+
+def _prefix(a: Prefix | None, b: Prefix | None) -> Prefix | None:
+    if a is None or b is None:
+        return b if a is None else a
+    wide, narrow = (a, b) if a.length <= b.length else (b, a)
+    if a.version != b.version or narrow.value & wide.mask != wide.value:
+        raise _Apart
+    return narrow
+
+
+def _ports(a: PortRange | None, b: PortRange | None) -> PortRange | None:
+    if a is None or b is None:
+        return b if a is None else a
+    low, high = max(a.low, b.low), min(a.high, b.high)
+    if low > high:
+        raise _Apart
+    return PortRange(low, high)
+
+
+def _flags(a: tuple[int, int] | None, b: tuple[int, int] | None) -> tuple[int, int] | None:
+    if a is None or b is None:
+        return b if a is None else a
+    if (a[0] ^ b[0]) & a[1] & b[1]:
+        raise _Apart
+    return (a[0] & a[1] | b[0] & b[1], a[1] | b[1])
+
+
+def composed(first: RewriteProgram, second: RewriteProgram) -> RewriteProgram:
+    """One rewrite that does what two of the same field do in a row.
+
+    A pair that comes back to its first address stays: a checksum of 0xffff is 0 after a rewrite.
+    """
+    then = {(version, old): new for version, old, new in second.pairs}
+    olds = {(version, old) for version, old, _ in first.pairs}
+    pairs = [(version, old, then.get((version, new), new)) for version, old, new in first.pairs]
+    pairs += [pair for pair in second.pairs if pair[:2] not in olds]
+    return RewriteProgram(first.field, tuple(pairs))
+
+
+def before_rewrite(
+    program: FilterProgram, rewrite: RewriteProgram, costs: Costs
+) -> FilterProgram | None:
+    """A filter for packets that are still to be rewritten; None when that takes too many entries.
+
+    For every address that will be replaced there are the rules that its new address meets, and a
+    default; the filter's own rules follow for all other packets.
+    """
+    name = rewrite.field
+    asked = [getattr(rule.match, name) for rule in program.rules]
+    if all(prefix is None or not prefix.length for prefix in asked):
+        return program
+    known = first_match(program)
+    assert known is not None
+    rules: list[FilterRule] = []
+    for version, old, new in rewrite.pairs:
+        bits = 32 if version == 4 else 128
+        at, to = Prefix(version, old, bits), Prefix(version, new, bits)
+        box = box_of(_asking(name, to))
+        assert box is not None
+        whole = False
+        for number in known.index.meeting(box):
+            rule = program.rules[number]
+            match = replace(rule.match, **{name: at})
+            rules.append(replace(rule, match=match))
+            if len(rules) > costs.pass_entries:
+                return None
+            whole = match == replace(_asking(name, at), version=rule.match.version)
+            if whole:
+                break
+        if not whole:
+            rules.append(FilterRule(_asking(name, at), program.default, program.default_rule))
+    return replace(program, rules=(*rules, *program.rules))
+
+
+def _asking(name: str, prefix: Prefix) -> Match:
+    return Match(src=prefix) if name == "src" else Match(dst=prefix)

@@ -1,0 +1,439 @@
+"""Synthesis: the stateless runs of a cut graph, with one table where several said the same.
+
+SNF's idea (Katsikas et al., PeerJ CS 2016) on first-match lists instead of a product of classes: what
+is certainly dropped later is dropped at once, rules that no packet meets go, rewrites that follow each
+other become one, filters come before rewrites and routing (their conditions translated), and adjacent
+tables become one where that is smaller than both. Nothing crosses a stateful element: a packet that is
+dropped behind it may have changed its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import networkx as nx
+
+from orchestrator.compiler.first_match import shadowed
+from orchestrator.compiler.flow import UNTOUCHED, Flow
+from orchestrator.compiler.headerspace import EVERYTHING, Box, box_of
+from orchestrator.compiler.merging import (
+    Costs,
+    before_rewrite,
+    composed,
+    count_pairs,
+    entries_of,
+    merged,
+)
+from orchestrator.errors import TooManyClasses
+from orchestrator.model.cuts import SERVER, Arc, Cuts, Group, Removed, Unit
+from orchestrator.model.elements import (
+    DROP,
+    Element,
+    FilterProgram,
+    FilterRule,
+    Occurrence,
+    Program,
+    RewriteProgram,
+    RouteProgram,
+)
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.versions import narrow, versions_of
+
+
+def synthesise(cuts: Cuts, graph: ServiceGraph, costs: Costs) -> Cuts:
+    """The same graph in fewer, smaller steps; TooManyClasses when two NFs' rules explode."""
+    return _Synthesiser(cuts, graph, costs).run()
+
+
+class _Synthesiser:
+    def __init__(self, cuts: Cuts, graph: ServiceGraph, costs: Costs) -> None:
+        self.costs = costs
+        self.units = dict(cuts.units)
+        self.arcs = {(arc.source, arc.output): arc.target for arc in cuts.arcs}
+        self.entries = list(cuts.entries)
+        self.groups = cuts.groups
+        self.traffic: dict[str, list[Box]] = {}
+        self.versions: dict[str, frozenset[int]] = {}
+        for traffic in graph.traffic:
+            box = box_of(traffic.match)
+            self.traffic.setdefault(traffic.ingress, []).extend([] if box is None else [box])
+            known = self.versions.get(traffic.ingress, frozenset())
+            self.versions[traffic.ingress] = known | versions_of(traffic.match)
+        self.flow = Flow(self.units, self.arcs, self.entries, self.traffic)
+        self.removed: list[Removed] = []
+        self.changes: list[str] = []
+        self.passed: list[Occurrence] = []
+
+    def run(self) -> Cuts:
+        for name in list(self.units):
+            self._drop_shadowed(name)
+        self._limit_classes()
+        for name in reversed(self._order()):
+            self._drop_early(name)
+        for name in self._order():
+            self._drop_unreached(name)
+        self._prune()
+        self._compose_rewrites()
+        self._filters_first()
+        self._merge_filters()
+        self._prune()
+        return Cuts(
+            self.units,
+            tuple(Arc(source, output, target) for (source, output), target in self.arcs.items()),
+            tuple(self.entries),
+            self._groups(),
+            tuple(self.removed),
+            tuple(self.changes),
+            tuple(self.passed),
+        )
+
+    # -- reading and changing the graph -------------------------------------------------------
+
+    def _order(self) -> list[str]:
+        order: nx.DiGraph[str] = nx.DiGraph()
+        order.add_nodes_from(self.units)
+        order.add_edges_from((source, target) for (source, _), target in self.arcs.items())
+        return list(nx.lexicographical_topological_sort(order))
+
+    def _program(self, name: str) -> Program | None:
+        unit = self.units[name]
+        return unit.element.program if unit.element else None
+
+    def _filter(self, name: str) -> FilterProgram | None:
+        """The unit's program if it is a filter of which everything is understood."""
+        program = self._program(name)
+        if isinstance(program, FilterProgram) and self.flow.rules(program) is not None:
+            return program
+        return None
+
+    def _outputs(self, name: str) -> dict[str, str]:
+        """Connected outputs of a unit and where they lead."""
+        return {output: target for (source, output), target in self.arcs.items() if source == name}
+
+    def _only_source(self, name: str) -> str:
+        """The unit that all packets of this one come from; empty when there are several."""
+        sources = {arc.source for arc in self.flow.before(name)}
+        return sources.pop() if len(sources) == 1 and name not in self.flow.entries else ""
+
+    def _set_program(self, name: str, program: Program, **fields: object) -> None:
+        unit = self.units[name]
+        assert unit.element is not None
+        element = replace(unit.element, program=program)
+        self.units[name] = replace(unit, element=element, **fields)  # type: ignore[arg-type]
+
+    def _redirect(self, old: str, new: str) -> None:
+        """Whatever led to a unit leads to another one."""
+        for arc in self.flow.before(old):
+            self.arcs[arc.source, arc.output] = new
+        for i, entry in enumerate(self.entries):
+            if entry.target == old:
+                self.entries[i] = replace(entry, target=new)
+        moved = self.flow.entries.pop(old, [])
+        if moved:
+            self.flow.entries.setdefault(new, []).extend(replace(e, target=new) for e in moved)
+        self.flow.changed()
+
+    # -- the steps ----------------------------------------------------------------------------
+
+    def _drop_shadowed(self, name: str) -> None:
+        program = self._filter(name)
+        if program is None:
+            return
+        rules = self.flow.rules(program)
+        assert rules is not None
+        gone = shadowed(rules)
+        for number, by in gone.items():
+            first = [program.rules[n].rule for n in by[:3]]
+            more = f" and {len(by) - 3} more" if len(by) > 3 else ""
+            why = f"shadowed by {', '.join(first)}{more}" if by else "no packet can meet it"
+            self._remove(name, program.rules[number].rule, why)
+        if gone:
+            kept = tuple(rule for n, rule in enumerate(program.rules) if n not in gone)
+            self._set_program(name, replace(program, rules=kept))
+
+    def _remove(self, name: str, rule: str, why: str) -> None:
+        place = self.units[name].occurrence
+        assert place is not None
+        self.removed.append(Removed(place, rule, why))
+
+    def _limit_classes(self) -> None:
+        """TooManyClasses when the rules of two adjacent NFs meet more often than the limit."""
+        for (source, output), target in self.arcs.items():
+            first, second = self._filter(source), self._filter(target)
+            if first is None or second is None:
+                continue
+            if (len(first.rules) + 1) * (len(second.rules) + 1) <= self.costs.most_classes:
+                continue
+            ones, others = self.flow.rules(first), self.flow.rules(second)
+            assert ones is not None
+            assert others is not None
+            count = count_pairs(ones, output, others)
+            if count > self.costs.most_classes:
+                a, b = self.units[source], self.units[target]
+                raise TooManyClasses(
+                    f"{a.nf} ({len(first.rules)} rules) and {b.nf} ({len(second.rules)} rules) make "
+                    f"{count:,} traffic classes, {count - self.costs.most_classes:,} more than the "
+                    f"limit of {self.costs.most_classes:,}; raise it (--max-classes), or make the "
+                    "rules of one narrower",
+                    (a.nf, b.nf),
+                    count,
+                )
+
+    def _drop_early(self, name: str) -> None:
+        """Rules whose packets are all dropped later drop them."""
+        program = self._filter(name)
+        if program is None:
+            return
+        able = {
+            output: self._can_drop(target, {}) for output, target in self._outputs(name).items()
+        }
+        rules: list[FilterRule] = []
+        for rule in program.rules:
+            box = box_of(rule.match)
+            if able.get(rule.output) and box is not None:
+                target = self.arcs[name, rule.output]
+                if self.flow.dropped(target, box):
+                    later = " & ".join(self.flow.blamed)
+                    origin = f"{rule.rule} & {later}" if later else rule.rule
+                    rules.append(replace(rule, output=DROP, rule=origin))
+                    continue
+            rules.append(rule)
+        default, default_rule = program.default, program.default_rule
+        if able.get(default) and self.flow.dropped(self.arcs[name, default], EVERYTHING):
+            default, default_rule = DROP, " & ".join((default_rule, *self.flow.blamed))
+        early = sum(a is not b for a, b in zip(rules, program.rules, strict=True))
+        if early or default != program.default:
+            self._set_program(name, FilterProgram(tuple(rules), default, default_rule))
+            self.changes.append(
+                f"early discard: {name} drops what {early + (default != program.default)} of its "
+                "rules let through only to be dropped later"
+            )
+
+    def _can_drop(self, name: str, known: dict[str, bool]) -> bool:
+        """Whether switches may drop anything from here on, before a server sees it."""
+        if name in known:
+            return known[name]
+        unit = self.units[name]
+        program = self._program(name)
+        if unit.kind == SERVER or program is None:
+            known[name] = False
+            return False
+        assert unit.element is not None
+        outputs = self._outputs(name)
+        drops = any(output not in outputs for output in unit.element.outputs)
+        if isinstance(program, FilterProgram):
+            drops = drops or DROP in (program.default, *(rule.output for rule in program.rules))
+        drops = drops or isinstance(program, RouteProgram)
+        known[name] = drops or any(self._can_drop(t, known) for t in outputs.values())
+        return known[name]
+
+    def _drop_unreached(self, name: str) -> None:
+        """Rules and pairs whose packets never arrive."""
+        program = self._program(name)
+        if self._all_arrive(name):
+            return
+        if (checked := self._filter(name)) is not None:
+            kept: list[FilterRule] = []
+            for rule in checked.rules:
+                box = box_of(rule.match)
+                if box is None or self.flow.arrives(name, box):
+                    kept.append(rule)
+                else:
+                    self._remove(name, rule.rule, self._why_unreached())
+            if len(kept) < len(checked.rules):
+                self._set_program(name, replace(checked, rules=tuple(kept)))
+        elif isinstance(program, RewriteProgram):
+            boxes = [self.flow.rewrite(program).origin_box(i) for i in range(len(program.pairs))]
+            reached = [self.flow.arrives(name, box) for box in boxes]
+            for number, hit in enumerate(reached):
+                if not hit:
+                    self._remove(name, f"pairs[{number}]", "no packet with this address arrives")
+            if not all(reached):
+                pairs = [p for p, hit in zip(program.pairs, reached, strict=True) if hit]
+                self._set_program(name, replace(program, pairs=tuple(pairs)))
+
+    def _all_arrive(self, name: str) -> bool:
+        """Whether packets of every kind enter the graph right here."""
+        entering = self.flow.entries.get(name, [])
+        return any(EVERYTHING in self.traffic[entry.endpoint] for entry in entering)
+
+    def _why_unreached(self) -> str:
+        if not self.flow.blamed:
+            return "no packet that it asks for arrives: no traffic of the graph brings one"
+        return f"no packet that it asks for arrives, because of {', '.join(self.flow.blamed)}"
+
+    def _prune(self) -> None:
+        """Kinds of packet anew; units and arcs that none reaches go."""
+        reached: dict[str, frozenset[int]] = dict.fromkeys(self.units, frozenset())
+        for entry in self.entries:
+            reached[entry.target] |= self.versions[entry.endpoint]
+        for name in self._order():
+            unit = self.units[name]
+            split = narrow(unit.element, reached[name])
+            for output, target in self._outputs(name).items():
+                passing = split.get(output, frozenset()) if unit.element else reached[name]
+                reached[target] |= passing
+                if not passing:
+                    del self.arcs[name, output]
+        for name, versions in reached.items():
+            if versions:
+                self.units[name] = replace(self.units[name], versions=versions)
+            else:
+                del self.units[name]
+        gone = [key for key, to in self.arcs.items() if not {key[0], to} <= self.units.keys()]
+        for key in gone:
+            del self.arcs[key]
+        self.entries[:] = [e for e in self.entries if e.target in self.units]
+        self.flow.changed()
+
+    def _compose_rewrites(self) -> None:
+        """A rewrite right behind another one of the same field becomes part of it; empty ones go.
+
+        So do filters without rules.
+        """
+        for name in self._order():
+            program = self._program(name)
+            if (checked := self._filter(name)) is not None and not checked.rules:
+                outputs = self._outputs(name)
+                if checked.default in outputs:
+                    self.passed += _places(self.units[name])
+                    self._bypass(name, {checked.default: outputs[checked.default]})
+                    self.changes.append(f"filters: {name} is left out, since it has no rule")
+                continue
+            if not isinstance(program, RewriteProgram):
+                continue
+            source = self._only_source(name)
+            first = self._program(source) if source else None
+            outputs = self._outputs(name)
+            if isinstance(first, RewriteProgram) and first.field == program.field:
+                unit, other = self.units[source], self.units[name]
+                self._set_program(
+                    source,
+                    composed(first, program),
+                    merged=(*unit.merged, *_places(other)),
+                    why=f"{unit.why}; rewrites once for {unit.nf} and {other.nf}",
+                )
+                self._bypass(name, outputs)
+                self.changes.append(f"rewrites: {source} does what {name} did behind it")
+            elif not program.pairs:
+                self.passed += _places(self.units[name])
+                self._bypass(name, outputs)
+                self.changes.append(f"rewrites: {name} is left out, since it has no pair")
+
+    def _bypass(self, name: str, outputs: Mapping[str, str]) -> None:
+        """Take a unit with one output out of the graph."""
+        following = next(iter(outputs.values()), None)
+        if following is not None:
+            self._redirect(name, following)
+        else:
+            for arc in self.flow.before(name):
+                del self.arcs[arc.source, arc.output]
+            self.entries[:] = [e for e in self.entries if e.target != name]
+        for output in outputs:
+            del self.arcs[name, output]
+        del self.units[name]
+        self.flow.changed()
+
+    def _filters_first(self) -> None:
+        """Filters before the rewrite or routing that they follow: a class in its ingress headers.
+
+        A pipeline filters before it rewrites and routes; the other order takes a second pass.
+        """
+        moved = True
+        while moved:
+            moved = any(self._filter_first(name) for name in self._order())
+
+    def _filter_first(self, name: str) -> bool:
+        program, source = self._filter(name), self._only_source(name)
+        outputs = self._outputs(name)
+        if program is None or not source or len(outputs) != 1:
+            return False
+        other = self._program(source)
+        if set(self._outputs(source).values()) != {name}:
+            return False
+        if self.units[source].ingress != self.units[name].ingress:
+            return False
+        if isinstance(other, RewriteProgram):
+            translated = before_rewrite(program, other, self.costs)
+            if translated is None:
+                return False
+        elif isinstance(other, UNTOUCHED):
+            translated = program
+        else:
+            return False
+        ((output, following),) = outputs.items()
+        was = [arc.output for arc in self.flow.before(name)]
+        versions = self.units[source].versions
+        self._redirect(source, name)
+        self.arcs[name, output] = source
+        for left in was:
+            self.arcs[source, left] = following
+        unit = self.units[name]
+        self._set_program(
+            name,
+            translated,
+            versions=versions,
+            why=f"{unit.why}; asked before {source}, in the headers that packets have there",
+        )
+        self.flow.changed()
+        self.changes.append(f"order: {name} comes before {source}")
+        return True
+
+    def _merge_filters(self) -> None:
+        """Two tables in a row become one where that has fewer entries."""
+        for name in reversed(self._order()):
+            while name in self.units and self._merge_next(name):
+                pass
+
+    def _merge_next(self, name: str) -> bool:
+        first = self._filter(name)
+        if first is None:
+            return False
+        for target in dict.fromkeys(self._outputs(name).values()):
+            second = self._filter(target)
+            one, two = self.units[name], self.units[target]
+            if second is None or self._only_source(target) != name or one.ingress != two.ingress:
+                continue
+            into = [out for out, to in self._outputs(name).items() if to == target]
+            joined = merged(self.flow, one, two, into, self.costs)
+            if joined is None:
+                continue
+            program, names = joined
+            assert one.element is not None
+            before = entries_of(first, one.versions) + entries_of(second, two.versions)
+            after = entries_of(program, one.versions)
+            told = f"{one.nf} and {two.nf} in one table: {after} entries instead of {before}"
+            outputs = [out for out in one.element.outputs if out not in into]
+            outputs += [out for out in names.values() if out not in outputs]
+            self.units[name] = replace(
+                one,
+                element=Element(one.element.name, program, tuple(outputs)),
+                why=f"{one.why}; {told}",
+                merged=(*one.merged, *_places(two)),
+            )
+            for out in into:
+                del self.arcs[name, out]
+            for out, to in self._outputs(target).items():
+                del self.arcs[target, out]
+                self.arcs[name, names[out]] = to
+            del self.units[target]
+            self.flow.changed()
+            self.changes.append(f"merged: {target} into {name}: {told}")
+            return True
+        return False
+
+    def _groups(self) -> tuple[Group, ...]:
+        """Groups without the units that no packet reaches."""
+        groups: list[Group] = []
+        for group in self.groups:
+            units = tuple(unit for unit in group.units if unit in self.units)
+            nfs = tuple(dict.fromkeys(self.units[unit].nf for unit in units))
+            if units:
+                groups.append(replace(group, nfs=nfs, units=units))
+        return tuple(groups)
+
+
+def _places(unit: Unit) -> tuple[Occurrence, ...]:
+    own = unit.occurrence
+    return (*([] if own is None else [own]), *unit.merged)

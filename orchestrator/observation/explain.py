@@ -63,7 +63,9 @@ class Step:
     @property
     def origin(self) -> str:
         """`access.json:14 of edge_acl (campus_edge)`."""
-        told = f"{self.rule} of {self.nf}" if self.nf else self.rule
+        merged = " & " in self.rule  # a rule of each of several NFs, all by name
+        told = f"{self.nf}: {self.rule}" if merged else f"{self.rule} of {self.nf}"
+        told = told if self.nf else self.rule
         return f"{told} ({self.graph})" if self.graph else told
 
 

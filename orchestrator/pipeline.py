@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from orchestrator.compiler.advice import advice
 from orchestrator.compiler.cuts import cut
 from orchestrator.compiler.fabric_program import fabric_programs
+from orchestrator.compiler.forms import decide_filters, has_tree
 from orchestrator.compiler.lowering import Lowered, footprint_of, lower
+from orchestrator.compiler.merging import MOST_CLASSES, Costs
+from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
 from orchestrator.model.bundle import Bundle, Story
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts
+from orchestrator.model.elements import FilterProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core, Plan
 from orchestrator.model.topology import Topology
+from orchestrator.placement.compiled import forced_by_pins
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used
-from orchestrator.targets.pipeline import footprint
+from orchestrator.targets.costs import filter_costs
+from orchestrator.targets.footprints import VERSION_TABLE
+from orchestrator.targets.pipeline import Pipeline, footprint
 from orchestrator.targets.shipped import capability
 
 
@@ -42,8 +50,12 @@ def compile_graph(
     used: Used | None = None,
     warnings: tuple[str, ...] = (),
     placing: Options | None = None,
+    max_classes: int = MOST_CLASSES,
 ) -> Compiled:
-    """Cut, place and lower a graph onto a topology, beside what `used` says is taken."""
+    """Cut, synthesise, place and lower a graph onto a topology, beside what `used` says is taken.
+
+    `max_classes` bounds the traffic classes that two NFs in a row may make of their rules.
+    """
     warnings = (*warnings, *check_hosts(graph, topology))
     fabric = Fabric(topology)
     functions = functions_of(graph)
@@ -51,9 +63,14 @@ def compile_graph(
     used = used or Used()
     network = Network(pipelines, used)
     access = {name: at.switch for name, at in fabric.attachments.items()}
-    forced: dict[str, str] = {}
+    forced = forced_by_pins(graph, functions, topology.servers)
+    costs = Costs(_filter_sizes(topology, pipelines, used), most_classes=max_classes)
+    forms = filter_costs(switch.target for switch in topology.switches.values())
+    plain: set[str] = set()
     while True:
-        cuts = cut(graph, functions, access, forced)
+        whole = cut(graph, functions, access, forced)
+        cuts = synthesise(whole, graph, costs)
+        cuts = decide_filters(cuts, forms, pipelines.values(), used.tables, plain)
         try:
             plan = place(graph, functions, cuts, fabric, network, options=placing)
             lowered = lower(
@@ -67,9 +84,17 @@ def compile_graph(
                 taken=used.tables,
             )
             break
-        except DoesNotFit as error:
-            forced[error.nf] = str(error)
-        except InfeasibleError as error:
+        except (DoesNotFit, InfeasibleError) as error:
+            too_big = error.nf if isinstance(error, DoesNotFit) else _too_big(cuts, error)[0]
+            if too_big not in plain and has_tree(cuts, too_big):
+                plain.add(too_big)  # its rules may fit where its tree does not
+                continue
+            if costs.merging and any(unit.merged for unit in cuts.units.values()):
+                costs = replace(costs, merging=False)  # two small tables may fit where one does not
+                continue
+            if isinstance(error, DoesNotFit):
+                forced[error.nf] = str(error)
+                continue
             name, reason = _too_big(cuts, error)
             if not name:
                 raise
@@ -87,7 +112,10 @@ def compile_graph(
         plan=plan,
         block_use=_block_use(cuts, plan),
         stories=tuple(_stories(cuts, plan, lowered)),
-        warnings=warnings,
+        warnings=(*warnings, *advice(whole, cuts, graph)),
+        removed=tuple(
+            dict.fromkeys((f"{gone.place.nf}: {gone.rule}", gone.why) for gone in cuts.removed)
+        ),
     )
     return Compiled(cuts, plan, lowered, bundle)
 
@@ -111,6 +139,22 @@ def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:
             tables.setdefault(switch, Counter()).update(footprint_of(program))
         cores.update(core for group in bundle.plan.cores_of for core in group)
     return Used(frozenset(cores), entries, rates, tables)
+
+
+def _filter_sizes(
+    topology: Topology, pipelines: Mapping[str, Pipeline], used: Used
+) -> dict[int, int]:
+    """Entries by IP version that one filter may have on every switch."""
+    sizes: dict[int, int] = {}
+    for name, pipeline in pipelines.items():
+        limits, taken = topology.switches[name].table_sizes, used.tables.get(name, Counter())
+        filters = [s.instance for s in pipeline.slots if s.block == FilterProgram.block]
+        for version, table in VERSION_TABLE.items():
+            tables = [f"{instance}.{table}" for instance in filters]
+            most = max((pipeline.table_sizes.get(t, 0) - taken[t] for t in tables), default=0)
+            most = min(most, limits.get(f"{FilterProgram.block}.{table}", most))
+            sizes[version] = min(most, sizes.get(version, most))
+    return sizes
 
 
 def _too_big(cuts: Cuts, error: InfeasibleError) -> tuple[str, str]:

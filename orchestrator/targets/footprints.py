@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import singledispatch
 
+from orchestrator.model.decision import DecidedProgram
 from orchestrator.model.elements import (
     DecapProgram,
     DscpProgram,
@@ -39,6 +40,17 @@ def _filter(program: FilterProgram, versions: frozenset[int]) -> Counter[tuple[s
     for rule in program.rules:
         for version in versions_of(rule.match) & versions:
             need[program.block, VERSION_TABLE[version]] += 1
+    return need
+
+
+@entries_needed.register
+def _decided(program: DecidedProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+    diagram = program.diagram
+    need = _filter(program, versions - {4}) if versions - {4} else Counter[tuple[str, str]]()
+    need[program.block, VERSION_TABLE[4]] = len(diagram.weighed) + 1
+    need[program.block, "tree.roots"] = 1
+    for level, size in enumerate(diagram.sizes, start=1):
+        need[program.block, f"tree.level_{level}"] = size
     return need
 
 

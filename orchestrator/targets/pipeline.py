@@ -28,7 +28,7 @@ class Pipeline:
     def capacity(self, block: str, table: str) -> int:
         """Entries that all instances of a block hold in tables of this name."""
         return sum(
-            self.table_sizes[f"{slot.instance}.{table}"]
+            self.table_sizes.get(f"{slot.instance}.{table}", 0)
             for slot in self.slots
             if slot.block == block
         )

@@ -1,7 +1,9 @@
 // acl: ordered rules over a packet's headers: permit, deny, or go to another segment.
 // It serves access lists and every branch that is a pure match (an IDS's port prefilter,
 // a virtual address, NAPT's return classification).
-// Reads: meta.segment and the fields of a match. Writes: meta.segment, meta.drop.
+// Where a tree block follows, `decide` leaves the packet to it, and `weigh` does with a verdict of its own:
+// that of the weighed rule number `rank` (from 1), which holds unless the tree knows an earlier rule.
+// Reads: meta.segment and the fields of a match. Writes: meta.segment, meta.drop, meta.tree*.
 // Effect on the packet: none but the drop. A miss permits: the compiler emits the default rule.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef BLOCKS_ACL_P4
@@ -24,6 +26,18 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
         meta.segment = segment;
     }
 
+    action decide() {
+        meta.tree = 1;
+        meta.tree_weighed = 0xffff;
+    }
+
+    action weigh(bit<16> rank, bit<1> deny, segment_id_t segment) {
+        meta.tree = 1;
+        meta.tree_weighed = rank;
+        meta.tree_drop = deny;
+        meta.tree_segment = segment;
+    }
+
     table ipv4 {
         key = {
             meta.segment : exact @name("segment");
@@ -39,6 +53,8 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
             permit;
             deny;
             go_to;
+            decide;
+            weigh;
         }
         size = ipv4_entries;
         const default_action = permit();

@@ -1,0 +1,308 @@
+"""Build a decision diagram from ordered rules.
+
+A node takes one word of the packet (model/decision.py) and splits its rules by the longest prefix:
+as HyperCuts (Singh et al., SIGCOMM 2003) and hierarchical set pruning do, but over a whole word at
+once, since LPM tables are what a switch offers. Three things bound the explosion of set pruning: a rule
+that an earlier one of the node hides is left out; nodes with the same rules left are one node (hash
+consing, as in Bryant's decision diagrams); and words that none of the rules asks for are skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.model.decision import LEVELS, WORDS, Branch, Diagram, Node
+from orchestrator.model.match import Match, PortRange
+
+Prefix = tuple[int, int]
+"""(value, length) of a 32-bit word."""
+Shape = tuple[tuple[Prefix, ...], ...]
+"""What a rule asks of each word, in the order of WORDS: one of these prefixes; nothing: anything."""
+
+SRC, DST, SERVICE, SRC_PORT, FLAGS = range(len(WORDS))
+_TCP, _UDP, _ICMP = 6, 17, 1
+_PORTS, _LATER, _ICMP_KIND = 1, 2, 4  # p4src/shared/metadata.p4
+_FLAG_ORDER = (1, 4, 2, 0, 7, 6, 5, 3)  # p4src/blocks/tree.p4
+ANYTHING: Shape = ((),) * len(WORDS)
+
+
+def shape_of(match: Match) -> Shape | None:
+    """What an IPv4 match asks of each word; None when that is no short list of prefixes."""
+    icmp = match.icmp_type is not None or match.icmp_code is not None
+    ports = match.src_port is not None or match.dst_port is not None
+    flags = match.tcp_flags is not None
+    no_prefix = match.later_fragment is False or (match.later_fragment and match.protocol is None)
+    if no_prefix and not (ports or flags or icmp):
+        return None
+    kind = _PORTS if ports or flags else _ICMP_KIND if icmp else None
+    if match.later_fragment:
+        kind = _LATER
+    protocols: tuple[int, ...] = ()
+    if match.protocol is not None:
+        protocols = (match.protocol,)
+    elif flags or icmp or ports:
+        protocols = (_TCP,) if flags else (_ICMP,) if icmp else (_TCP, _UDP)
+    low = _range(match.dst_port, match.icmp_code)
+    service = [p for protocol in protocols for p in _service(protocol, kind, low)]
+    src_port = _range(match.src_port, match.icmp_type)
+    return (
+        ((match.src.value, match.src.length),) if match.src and match.src.length else (),
+        ((match.dst.value, match.dst.length),) if match.dst and match.dst.length else (),
+        tuple(service),
+        tuple((v << 16, n) for v, n in range_prefixes(*src_port)) if src_port else (),
+        _flags(*match.tcp_flags) if match.tcp_flags else (),
+    )
+
+
+def range_prefixes(low: int, high: int, bits: int = 16) -> Iterator[Prefix]:
+    """The fewest prefixes (value, length) of a number that cover low..high."""
+    end = high + 1
+    while low < end:
+        size = low & -low or 1 << bits
+        while size > end - low:
+            size >>= 1
+        yield low, bits - size.bit_length() + 1
+        low += size
+
+
+def _range(ports: PortRange | None, value: int | None) -> tuple[int, int] | None:
+    if value is not None:
+        return value, value
+    if ports is None or (ports.low, ports.high) == (0, 65535):
+        return None
+    return ports.low, ports.high
+
+
+def _service(protocol: int, kind: int | None, ports: tuple[int, int] | None) -> Iterator[Prefix]:
+    if kind is None:
+        yield protocol << 24, 8
+    elif ports is None:
+        yield protocol << 24 | kind << 16, 16
+    else:
+        for value, length in range_prefixes(*ports):
+            yield protocol << 24 | kind << 16 | value, 16 + length
+
+
+def _flags(value: int, mask: int) -> tuple[Prefix, ...]:
+    asked = [place for place, bit in enumerate(_FLAG_ORDER) if mask >> bit & 1]
+    length = asked[-1] + 1 if asked else 0
+    wanted = [(length - 1 - place, value >> _FLAG_ORDER[place] & 1) for place in asked]
+    return tuple(
+        (word << 32 - length, length)
+        for word in range(1 << length if asked else 0)
+        if all(word >> at & 1 == bit for at, bit in wanted)
+    )
+
+
+# Which word first: each a way that pays for some rule sets and explodes for others.
+
+Choice = Callable[[Sequence[Shape], tuple[int, ...]], int]
+
+
+def in_order(*words: int) -> Choice:
+    """The first of these words that is asked for."""
+    rank = {word: i for i, word in enumerate(words)}
+    return lambda shapes, asked: min(asked, key=lambda word: rank[word])
+
+
+def fewest_pairs(shapes: Sequence[Shape], asked: tuple[int, ...]) -> int:
+    """The word that leaves the least work: rules of a branch, squared, summed."""
+
+    def work(word: int) -> int:
+        own: Counter[Prefix] = Counter(prefix for shape in shapes for prefix in shape[word])
+        wild = sum(not shape[word] for shape in shapes)
+        return sum((count + wild) ** 2 for count in own.values()) + wild * wild
+
+    return min(asked, key=lambda word: (work(word), word))
+
+
+CHOICES: tuple[Choice, ...] = (
+    in_order(DST, SRC, SERVICE, FLAGS, SRC_PORT),
+    fewest_pairs,
+    in_order(SRC, DST, SERVICE, FLAGS, SRC_PORT),
+)
+
+
+class TooLarge(Exception):
+    """A diagram would have more branches than wanted; `copies` counts nodes by rule: whom to blame."""
+
+    def __init__(self, copies: Counter[int]) -> None:
+        super().__init__()
+        self.copies = copies
+
+
+_Ref = int
+_Plan = tuple[int, tuple[Branch, ...]]
+
+
+@dataclass(slots=True)
+class Builder:
+    """Makes diagrams with one choice of words; nodes of the last ones are kept and used again.
+
+    Rules are numbered by content here (`_number`), the verdict of rule n is -1 - n.
+    """
+
+    choice: Choice
+    _numbers: dict[tuple[Shape, object], int] = field(
+        default_factory=dict[tuple[Shape, object], int]
+    )
+    _memo: dict[tuple[int, ...], _Ref] = field(default_factory=dict[tuple[int, ...], _Ref])
+    _found: dict[_Plan, int] = field(default_factory=dict[_Plan, int])
+    _plans: list[_Plan] = field(default_factory=list[_Plan])
+    _made: int = 0
+    _limit: int = 0
+
+    def build(
+        self, shapes: Sequence[Shape], contents: Sequence[object], limit: int
+    ) -> tuple[_Ref, list[int]]:
+        """(root, content number of each rule) of rules that match first; the last asks nothing.
+
+        `contents` tell apart rules of the same shape. TooLarge beyond `limit` branches.
+        """
+        if len(self._memo) > _KEPT:
+            self._forget()
+        remembering = bool(self._memo)
+        numbers = [
+            self._numbers.setdefault(item, len(self._numbers))
+            for item in zip(shapes, contents, strict=True)
+        ]
+        self._made, self._limit = 0, limit
+        try:
+            root = self._node(shapes, numbers, list(range(len(shapes))), tuple(range(len(WORDS))))
+            if root < 0 or self._size(root) <= limit:
+                return root, numbers
+        except TooLarge:
+            copies = Counter(n for key in self._memo for n in key[key.index(-1) + 1 :])
+            self._forget()
+            if not remembering:
+                raise TooLarge(Counter({i: copies[n] for i, n in enumerate(numbers)})) from None
+        self._forget()  # what it says of the copies must not depend on what it remembers
+        return self.build(shapes, contents, limit)
+
+    def _forget(self) -> None:
+        self._numbers.clear()
+        self._memo.clear()
+        self._found.clear()
+        self._plans.clear()
+
+    def _size(self, root: _Ref) -> int:
+        return sum(len(self._plans[ref][1]) for ref in _topological(self, root))
+
+    def plan(self, ref: _Ref) -> _Plan:
+        """(word, branches) of a node; their `to` are refs."""
+        return self._plans[ref]
+
+    def _node(
+        self, shapes: Sequence[Shape], numbers: list[int], rules: list[int], words: tuple[int, ...]
+    ) -> _Ref:
+        kept: list[int] = []
+        seen: set[Shape] = set()
+        for rule in rules:  # what an earlier rule hides, or a rule for everything ends
+            shape = shapes[rule]
+            rest = tuple([shape[word] for word in words])
+            if rest in seen:
+                continue
+            seen.add(rest)
+            kept.append(rule)
+            if not any(rest):
+                break
+        asked = tuple(word for word in words if any(shapes[rule][word] for rule in kept))
+        if not asked:
+            return -1 - numbers[kept[0]]
+        key = (*asked, -1, *[numbers[rule] for rule in kept])
+        found = self._memo.get(key)
+        if found is None:
+            found = self._memo[key] = self._split(shapes, numbers, kept, asked)
+        return found
+
+    def _split(
+        self, shapes: Sequence[Shape], numbers: list[int], rules: list[int], asked: tuple[int, ...]
+    ) -> _Ref:
+        word = self.choice([shapes[rule] for rule in rules], asked)
+        rest = tuple(other for other in asked if other != word)
+        own: dict[Prefix, list[int]] = {}
+        wild: list[int] = []
+        for rule in rules:
+            prefixes = shapes[rule][word]
+            if not prefixes:
+                wild.append(rule)
+            for prefix in prefixes:
+                own.setdefault(prefix, []).append(rule)
+        to = self._node(shapes, numbers, wild, rest)
+        branches = [Branch(0, 0, to)]
+        around = [(0, 0, wild, to)]
+        for value, length in sorted(own):
+            while around[-1][0] ^ value >> 32 - around[-1][1] if around[-1][1] else 0:
+                around.pop()
+            _, _, outer, outer_to = around[-1]
+            inner = sorted(own[value, length] + outer)
+            to = self._node(shapes, numbers, inner, rest)
+            if to != outer_to:
+                branches.append(Branch(value, length, to))
+            around.append((value >> 32 - length, length, inner, to))
+        plan = (word, tuple(branches))
+        ref = self._found.get(plan)
+        if ref is None:
+            ref = self._found[plan] = len(self._plans)
+            self._plans.append(plan)
+            self._made += len(branches)
+            if self._made > self._limit:
+                raise TooLarge(Counter())
+        return ref
+
+
+_KEPT = 400_000
+"""Nodes that a builder remembers, at most: of a dozen large access lists."""
+
+
+def number_nodes(
+    builder: Builder, root: _Ref, rule_of: Mapping[int, int], weighed: tuple[int, ...]
+) -> Diagram:
+    """The diagram below a root: levels by the longest way, ids by the first."""
+    order = _topological(builder, root)
+    level, name = {root: 1}, {root: 0}
+    taken = {0}
+    place = {ref: i for i, ref in enumerate(order)}
+    nodes: list[Node] = []
+    for ref in order:
+        word, branches = builder.plan(ref)
+        mine = name[ref].to_bytes(4, "big")
+        below: list[Branch] = []
+        for branch in branches:
+            to = branch.to
+            if to < 0:
+                below.append(Branch(branch.value, branch.length, -1 - rule_of[-1 - to]))
+                continue
+            level[to] = max(level.get(to, 0), level[ref] + 1)
+            if to not in name:
+                way = mine + branch.value.to_bytes(4, "big") + bytes((branch.length,))
+                found = int.from_bytes(hashlib.blake2b(way, digest_size=4).digest(), "big")
+                while found in taken:
+                    found = found + 1 & 0xFFFFFFFF
+                name[to] = found
+                taken.add(found)
+            below.append(Branch(branch.value, branch.length, place[to]))
+        nodes.append(Node(WORDS[word], level[ref], name[ref], tuple(below)))
+    sizes: Counter[int] = Counter()
+    for node in nodes:
+        sizes[node.level] += len(node.branches)
+    return Diagram(tuple(nodes), weighed, tuple(sizes[i + 1] for i in range(LEVELS)))
+
+
+def _topological(builder: Builder, root: _Ref) -> list[_Ref]:
+    """Nodes before those that they lead to."""
+    done: set[_Ref] = set()
+    order: list[_Ref] = []
+
+    def visit(ref: _Ref) -> None:  # at most as deep as there are words
+        done.add(ref)
+        for branch in reversed(builder.plan(ref)[1]):
+            if branch.to >= 0 and branch.to not in done:
+                visit(branch.to)
+        order.append(ref)
+
+    visit(root)
+    return order[::-1]

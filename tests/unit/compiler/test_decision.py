@@ -1,0 +1,265 @@
+"""Decision diagrams against a plain reading of the rules: the first that matches decides.
+
+The diagram is walked as p4src/blocks/tree.p4 does it: level by level, longest prefix in each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.compiler.decision import (
+    CHOICES,
+    Builder,
+    TooLarge,
+    number_nodes,
+    range_prefixes,
+    shape_of,
+)
+from orchestrator.compiler.forms import diagram_of
+from orchestrator.model.decision import WORDS, Diagram
+from orchestrator.model.elements import FilterProgram, FilterRule
+from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.nfs.matching import Headers, meets
+from orchestrator.targets.costs import FilterCosts
+
+ROOM = (1 << 17,) * 5
+TREES_AT_ANY_PRICE = FilterCosts(ternary_entry=1e6, tree=0, level=0, installed=0, least_gain=0)
+
+prefixes = st.builds(
+    lambda value, length: Prefix(4, value >> 32 - length << 32 - length if length else 0, length),
+    st.integers(0x0A000000, 0x0A000007),
+    st.sampled_from([0, 8, 29, 30, 31, 32]),
+)
+ports = st.builds(lambda a, b: PortRange(min(a, b), max(a, b)), *[st.integers(0, 9)] * 2)
+tcp_udp = st.builds(
+    Match,
+    src=st.none() | prefixes,
+    dst=st.none() | prefixes,
+    protocol=st.sampled_from([None, 6, 17]),
+    src_port=st.none() | ports,
+    dst_port=st.none() | ports,
+)
+others = st.builds(
+    Match,
+    src=st.none() | prefixes,
+    dst=st.none() | prefixes,
+    protocol=st.sampled_from([None, 1, 6, 47]),
+    later_fragment=st.sampled_from([None, None, True, False]),
+)
+icmp = st.builds(
+    Match,
+    src=st.none() | prefixes,
+    protocol=st.sampled_from([None, 1]),
+    icmp_type=st.sampled_from([None, 0, 8]),
+    icmp_code=st.sampled_from([0, 3]),
+)
+flags = st.builds(
+    lambda dst, mask, value: Match(dst=dst, protocol=6, tcp_flags=(value & mask, mask)),
+    st.none() | prefixes,
+    st.sampled_from([0x02, 0x12, 0x10, 0x04, 0x80, 0x08, 0xFF, 0]),
+    st.integers(0, 255),
+)
+rules = st.lists(tcp_udp | others | icmp | flags, max_size=14)
+
+
+@st.composite
+def packets(draw: st.DrawFn) -> Headers:
+    protocol = draw(st.sampled_from([6, 17, 1, 47]))
+    later = draw(st.booleans())
+    has_ports = protocol in (6, 17) and not later
+    is_icmp = protocol == 1 and not later
+    return Headers(
+        ether_type=0x0800,
+        version=4,
+        src=draw(st.integers(0x09FFFFFE, 0x0A000009)),
+        dst=draw(st.integers(0x09FFFFFE, 0x0A000009)),
+        protocol=protocol,
+        src_port=draw(st.integers(0, 10)) if has_ports else None,
+        dst_port=draw(st.integers(0, 10)) if has_ports else None,
+        tcp_flags=draw(st.integers(0, 255)) if has_ports and protocol == 6 else None,
+        later_fragment=later,
+        icmp_type=draw(st.sampled_from([0, 8, 13])) if is_icmp else None,
+        icmp_code=draw(st.sampled_from([0, 3, 4])) if is_icmp else None,
+    )
+
+
+def words_of(packet: Headers) -> dict[str, int]:
+    """The words that p4src/blocks/tree.p4 makes."""
+    kind, src, dst = 0, 0, 0
+    if packet.later_fragment:
+        kind = 2
+    elif packet.src_port is not None and packet.dst_port is not None:
+        kind, src, dst = 1, packet.src_port, packet.dst_port
+    elif packet.icmp_type is not None and packet.icmp_code is not None:
+        kind, src, dst = 4, packet.icmp_type, packet.icmp_code
+    f = packet.tcp_flags or 0
+    bits = (
+        f >> 1 & 1,
+        f >> 4 & 1,
+        f >> 2 & 1,
+        f & 1,
+        f >> 7 & 1,
+        f >> 6 & 1,
+        f >> 5 & 1,
+        f >> 3 & 1,
+    )
+    return {
+        "src": packet.src,
+        "dst": packet.dst,
+        "service": (packet.protocol or 0) << 24 | kind << 16 | dst,
+        "src_port": src << 16,
+        "flags": sum(bit << 31 - i for i, bit in enumerate(bits)),
+    }
+
+
+def walk(diagram: Diagram, packet: Headers) -> int:
+    """The number of the rule whose verdict a packet comes to."""
+    words, at = words_of(packet), 0
+    for level in range(1, len(diagram.sizes) + 1):
+        node = diagram.nodes[at]
+        if node.level != level:
+            continue
+        word = words[node.word]
+        hits = [b for b in node.branches if not b.length or (word ^ b.value) >> 32 - b.length == 0]
+        at = max(hits, key=lambda branch: branch.length).to
+        if at < 0:
+            return -1 - at
+    raise AssertionError("no verdict")
+
+
+def program_of(matches: list[Match]) -> FilterProgram:
+    outputs = ("inside", "drop", "other")
+    listed = [FilterRule(m, outputs[i % 3], f"rules[{i}]") for i, m in enumerate(matches)]
+    return FilterProgram(tuple(listed), "drop")
+
+
+def first(matches: list[Match], packet: Headers) -> int:
+    return next((i for i, match in enumerate(matches) if meets(match, packet)), len(matches))
+
+
+@settings(max_examples=300)
+@given(rules, st.lists(packets(), min_size=1, max_size=20))
+def test_a_diagram_decides_as_the_first_match_does(
+    matches: list[Match], seen: list[Headers]
+) -> None:
+    diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM)
+    assume(diagram is not None)
+    assert diagram is not None
+    for packet in seen:
+        found = walk(diagram, packet)
+        weighed = next((i for i in diagram.weighed if meets(matches[i], packet)), len(matches))
+        assert min(found, weighed) == first(matches, packet)
+
+
+@given(rules.filter(bool), packets())
+def test_every_choice_of_words_is_right(matches: list[Match], packet: Headers) -> None:
+    shapes = [(i, shape_of(match)) for i, match in enumerate([*matches, Match()])]
+    suited = {i: shape for i, shape in shapes if shape is not None}
+    kept = [
+        matches[i] if i in suited else Match(src=Prefix(6, 1, 128)) for i in range(len(matches))
+    ]
+    for choice in CHOICES:
+        builder = Builder(choice)
+        root, numbers = builder.build(list(suited.values()), list(suited), 10**6)
+        if root < 0:
+            continue
+        diagram = number_nodes(builder, root, dict(zip(numbers, suited, strict=True)), ())
+        assert walk(diagram, packet) == first(kept, packet)
+
+
+@given(rules)
+def test_a_builder_that_remembers_makes_the_same(matches: list[Match]) -> None:
+    program = program_of(matches)
+    fresh = diagram_of(program, TREES_AT_ANY_PRICE, ROOM)
+    other = program_of(
+        [replace(m, protocol=6 if m.protocol is None else m.protocol) for m in matches]
+    )
+    diagram_of(other, TREES_AT_ANY_PRICE, ROOM)
+    assert diagram_of(program, TREES_AT_ANY_PRICE, ROOM) == fresh
+
+
+@given(rules.filter(bool))
+def test_a_diagram_is_well_formed(matches: list[Match]) -> None:
+    diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM)
+    assume(diagram is not None)
+    assert diagram is not None
+    ids = [(node.level, node.id) for node in diagram.nodes]
+    assert len(set(ids)) == len(ids)
+    sizes: Counter[int] = Counter()
+    for node in diagram.nodes:
+        sizes[node.level] += len(node.branches)
+        assert node.word in WORDS
+        assert len({branch[:2] for branch in node.branches}) == len(node.branches)
+        assert min(branch.length for branch in node.branches) == 0
+        assert all(diagram.nodes[b.to].level > node.level for b in node.branches if b.to >= 0)
+    assert diagram.sizes == tuple(sizes[level] for level in range(1, 6))
+
+
+@given(st.integers(0, 65535), st.integers(0, 65535))
+def test_prefixes_cover_a_range_and_nothing_else(a: int, b: int) -> None:
+    low, high = min(a, b), max(a, b)
+    covered = [(v, v + (1 << 16 - n) - 1) for v, n in range_prefixes(low, high)]
+    assert covered[0][0] == low
+    assert covered[-1][1] == high
+    assert all(end + 1 == start for (_, end), (start, _) in zip(covered, covered[1:], strict=False))
+    assert len(covered) <= 30
+
+
+def crossed(count: int) -> list[Match]:
+    """Rules that are wild in one address each: every pair of them overlaps, and set pruning explodes."""
+    result: list[Match] = []
+    for i in range(count):
+        address = Prefix(4, 0x0A000000 + (i << 8), 24)
+        service = {"protocol": 6, "dst_port": PortRange(i, i + 1000)}
+        result.append(Match(src=address, **service) if i % 2 else Match(dst=address, **service))  # type: ignore[arg-type]
+    return result
+
+
+def test_what_explodes_is_weighed() -> None:
+    matches = crossed(400)
+    program = program_of(matches)
+    diagram = diagram_of(program, TREES_AT_ANY_PRICE, ROOM)
+    assert diagram is None or diagram.weighed
+    with pytest.raises(TooLarge):
+        Builder(CHOICES[0]).build(
+            [shape for m in (*matches, Match()) if (shape := shape_of(m))], range(401), 20_000
+        )
+
+
+def test_a_short_list_stays_ternary_and_so_does_one_without_room() -> None:
+    bmv2 = FilterCosts(ternary_entry=0.027, tree=3, level=1.2)
+    hosts = [Match(dst=Prefix(4, 0x0A000000 + i, 32)) for i in range(2000)]
+    assert diagram_of(program_of(hosts[:100]), bmv2, ROOM) is None
+    diagram = diagram_of(program_of(hosts), bmv2, ROOM)
+    assert diagram is not None
+    assert diagram.sizes == (2001, 0, 0, 0, 0)
+    mixed = diagram_of(program_of(hosts), bmv2, (1950, 0, 0, 0, 0))
+    assert mixed is not None
+    assert mixed.sizes[0] + len(mixed.weighed) == 2001
+    assert diagram_of(program_of(hosts), bmv2, (100, 0, 0, 0, 0)) is None
+
+
+def test_a_changed_rule_changes_few_nodes() -> None:
+    hosts = [
+        Match(dst=Prefix(4, 0x0A000000 + i % 60, 32), protocol=6, dst_port=PortRange(i, i))
+        for i in range(600)
+    ]
+    before = diagram_of(program_of(hosts), TREES_AT_ANY_PRICE, ROOM)
+    hosts[300] = replace(hosts[300], dst_port=PortRange(9000, 9000))
+    after = diagram_of(program_of(hosts), TREES_AT_ANY_PRICE, ROOM)
+    assert before is not None
+    assert after is not None
+
+    def branches(diagram: Diagram) -> set[tuple[object, ...]]:
+        return {
+            (n.level, n.id, b.value, b.length, diagram.nodes[b.to].id if b.to >= 0 else b.to)
+            for n in diagram.nodes
+            for b in n.branches
+        }
+
+    assert len(branches(before) ^ branches(after)) == 2

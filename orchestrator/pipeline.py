@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -51,10 +51,12 @@ def compile_graph(
     warnings: tuple[str, ...] = (),
     placing: Options | None = None,
     max_classes: int = MOST_CLASSES,
+    ternary: Collection[str] = (),
 ) -> Compiled:
     """Cut, synthesise, place and lower a graph onto a topology, beside what `used` says is taken.
 
-    `max_classes` bounds the traffic classes that two NFs in a row may make of their rules.
+    `max_classes` bounds the traffic classes that two NFs in a row may make of their rules. The filters of
+    NFs in `ternary` are not made trees, whatever they cost.
     """
     warnings = (*warnings, *check_hosts(graph, topology))
     fabric = Fabric(topology)
@@ -66,7 +68,7 @@ def compile_graph(
     forced = forced_by_pins(graph, functions, topology.servers)
     costs = Costs(_filter_sizes(topology, pipelines, used), most_classes=max_classes)
     forms = filter_costs(switch.target for switch in topology.switches.values())
-    plain: set[str] = set()
+    plain = set(ternary)
     while True:
         whole = cut(graph, functions, access, forced)
         cuts = synthesise(whole, graph, costs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from orchestrator.cli.live_case import LiveCase, live_case
 from orchestrator.cli.output import Json, errors, note, print_json, print_table, rate, say
 from orchestrator.cli.placement import (
     DEFAULT_OBJECTIVE,
@@ -76,9 +77,18 @@ def whatif(
     live: Annotated[
         str,
         typer.Option(
-            "--live", help="Start from what is deployed on this network (its topology, its plan)."
+            "--live",
+            help="Start from what is deployed on this network, at the rates that it measures.",
+            metavar="NETWORK",
         ),
     ] = "",
+    interval: Annotated[
+        float, typer.Option(help="With --live: seconds over which rates are measured.")
+    ] = 2.0,
+    planned_rates: Annotated[
+        bool,
+        typer.Option("--planned-rates", help="With --live: the graphs' rates, not measured ones."),
+    ] = False,
     strategy: Strategy = "optimal",
     objective: Objective = DEFAULT_OBJECTIVE,
     time_limit: TimeLimit = 10.0,
@@ -100,7 +110,8 @@ def whatif(
     """
     from orchestrator.placement.whatif import Settings, run_dask, run_local
 
-    case, running = _case(graphs, topology, live)
+    start = _start(graphs, topology, live, interval, measure=not planned_rates)
+    case = start.case
     if demands:
         case = _with_demands(case, demands, largest)
     scenarios = _scenarios(
@@ -115,7 +126,11 @@ def whatif(
     for scenario in scenarios:
         scenario.apply(case)  # wrong names are said at once, before anything runs
     settings = Settings(
-        strategy, objectives_of(objective), limits_of(time_limit, deterministic), running
+        strategy,
+        objectives_of(objective),
+        limits_of(time_limit, deterministic),
+        start.running,
+        start.workers,
     )
     with Progress(
         TextColumn("{task.description}"),
@@ -150,18 +165,24 @@ def whatif(
             {
                 "topology": case.topology.name,
                 "interrupted": bool(left),
+                "measured": start.measured,
                 "scenarios": [asdict(o) | {"slo_met": o.slo_met} for o in outcomes],
                 "plots": files,
             }
         )
         return
+    if start.measured:
+        told = ", ".join(f"{name} {rate(n)}" for name, n in start.measured.items())
+        say(f"measured over {interval:g} s: {told}")
     _print(outcomes)
     for name in files:
         say(f"wrote {name}")
 
 
-def _case(graphs: Sequence[Path], topology: str, live: str) -> tuple[Case, dict[str, str]]:
-    """What is examined, and where its tasks run now (empty unless live)."""
+def _start(
+    graphs: Sequence[Path], topology: str, live: str, interval: float, *, measure: bool
+) -> LiveCase:
+    """What is examined; live also where its tasks run now."""
     from orchestrator.graph import load_graph
     from orchestrator.placement.chains import is_chains_file, load_chains
     from orchestrator.placement.scenarios import Case
@@ -172,16 +193,18 @@ def _case(graphs: Sequence[Path], topology: str, live: str) -> tuple[Case, dict[
         raise InputError("whatif takes either one chains file or service graphs")
     if chains:
         loaded = load_chains(chains[0])
-        return Case((), loaded, resolve_topology(topology or loaded.topology)), {}
+        return LiveCase(Case((), loaded, resolve_topology(topology or loaded.topology)))
     found = tuple(load_graph(path).graph for path in graphs)
     names = [g.name for g in found]
     if len(set(names)) < len(names):
         raise InputError(f"whatif: graphs {', '.join(names)}: one is given twice")
     if live:
-        return _live_case(Case(found, None, resolve_topology(topology or DEFAULT_TOPOLOGY)), live)
+        if topology:
+            raise InputError("whatif --live takes the network's topology: leave --topology out")
+        return live_case(found, live, interval, measure=measure)
     case = Case(found, None, resolve_topology(topology or DEFAULT_TOPOLOGY))
     _check(case)
-    return case, {}
+    return LiveCase(case)
 
 
 def _check(case: Case) -> None:
@@ -192,27 +215,6 @@ def _check(case: Case) -> None:
     for graph in case.graphs:
         check_hosts(graph, case.topology)
         check_offers(graph, Fabric(case.topology))
-
-
-def _live_case(case: Case, live: str) -> tuple[Case, dict[str, str]]:
-    from dataclasses import replace
-
-    from orchestrator.cli.networks import find_network
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.deployment.operations import deployed_graphs
-
-    network = LiveNetwork(find_network(live))
-    case = replace(case, topology=network.topology)
-    _check(case)
-    running: dict[str, str] = {}
-    deployed = deployed_graphs(network)
-    for graph in case.graphs:
-        if graph.name not in deployed:
-            continue
-        prefix = f"{graph.name}/" if len(case.graphs) > 1 else ""
-        plan = deployed[graph.name].bundle.plan
-        running |= {prefix + unit: switch for unit, switch in plan.switch_of.items()}
-    return case, running
 
 
 def _with_demands(case: Case, text: str, largest: int) -> Case:

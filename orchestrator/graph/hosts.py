@@ -1,4 +1,4 @@
-"""Whether a service graph fits a topology: its hosts exist, its next hops are somebody's."""
+"""Whether a service graph fits a topology: hosts and pinned devices exist, next hops are somebody's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.nfs.values import Address, address_text
 
 
 def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
-    """InputError for hosts that the topology lacks; warnings of next hops that are no host's."""
+    """InputError for hosts and devices that the topology lacks; warnings of unknown next hops."""
     where = graph.source or graph.name
     problems: list[str] = []
     neighbors: set[Address] = set()
@@ -25,6 +25,13 @@ def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
             else:
                 text = unknown(f"host of topology {topology.name}", name, list(topology.hosts))
                 problems.append(f"{where}: endpoints.{endpoint.name}.hosts[{index}]: {text}")
+    devices = (*topology.switches, *topology.servers)
+    problems += [
+        f"{where}: placement.pin.{nf}: "
+        f"{unknown(f'switch or server of topology {topology.name}', device, devices)}"
+        for nf, device in graph.placement.pinned.items()
+        if device not in devices
+    ]
     if problems:
         raise InputError(problems)
     return tuple(

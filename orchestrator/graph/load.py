@@ -15,6 +15,7 @@ from orchestrator.model.graph import (
     Edge,
     Endpoint,
     NfInstance,
+    PlacementRules,
     Port,
     ServiceGraph,
     Traffic,
@@ -73,6 +74,7 @@ class _Loader:
         self._endpoints(file)
         edges = self._edges(file)
         self._traffic(file)
+        self._placement(file)
         graph = self._graph(file, edges)
         warnings: list[str] = []
         if len(self.functions) == len(file.nfs):
@@ -170,6 +172,19 @@ class _Loader:
             if item.rate == 0:
                 self.problem(f"{where}.rate", "must be above 0")
 
+    def _placement(self, file: GraphFile) -> None:
+        """Rules name NFs of the graph; what they ask together is placement's to judge."""
+        rules = file.placement
+        named = [(f"pin.{nf}", nf) for nf in rules.pin]
+        for kind, sets in (("together", rules.together), ("apart", rules.apart)):
+            for index, names in enumerate(sets):
+                named += [(f"{kind}[{index}]", nf) for nf in names]
+                if len(set(names)) < len(names):
+                    self.problem(f"placement.{kind}[{index}]", "an NF is named twice")
+        for where, nf in named:
+            if nf not in file.nfs:
+                self.problem(f"placement.{where}", unknown("NF", nf, list(file.nfs)))
+
     def _graph(self, file: GraphFile, edges: tuple[Edge, ...]) -> ServiceGraph:
         return ServiceGraph(
             name=file.name,
@@ -201,5 +216,8 @@ class _Loader:
                 for t in file.traffic
             ),
             verification=Verification(file.verification.sampling_rate),
+            placement=PlacementRules(
+                file.placement.pin, file.placement.together, file.placement.apart
+            ),
             source=self.name,
         )

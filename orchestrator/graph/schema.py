@@ -85,6 +85,17 @@ class VerificationFile(FileModel):
     sampling_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
+NfNames = Annotated[tuple[Name, ...], Field(min_length=2)]
+
+
+class PlacementFile(FileModel):
+    """What the operator asks of the placement, by NF: devices to run on, company to keep or avoid."""
+
+    pin: dict[Name, Name] = Field(default_factory=dict[str, str])
+    together: tuple[NfNames, ...] = ()
+    apart: tuple[NfNames, ...] = ()
+
+
 class GraphFile(FileModel):
     """A service graph."""
 
@@ -95,6 +106,7 @@ class GraphFile(FileModel):
     edges: tuple[EdgeFile, ...]
     traffic: Annotated[tuple[TrafficFile, ...], Field(min_length=1)]
     verification: VerificationFile = VerificationFile()
+    placement: PlacementFile = PlacementFile()
 
 
 def graph_json_schema() -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.model.match import Match
@@ -72,6 +73,17 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacementRules:
+    """What the operator asks of the placement. `pinned` is the switch or server of an NF: of those of
+    its elements that such a device runs. NFs of a tuple of `together` share a device, of `apart`
+    none."""
+
+    pinned: Mapping[str, str] = field(default_factory=dict[str, str])
+    together: tuple[tuple[str, ...], ...] = ()
+    apart: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceGraph:
     """A checked service graph. `owner` is the tenant, `source` the file that it came from."""
 
@@ -83,3 +95,4 @@ class ServiceGraph:
     traffic: tuple[Traffic, ...]
     verification: Verification
     source: str = ""
+    placement: PlacementRules = PlacementRules()

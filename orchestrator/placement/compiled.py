@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 
 from orchestrator.compiler.cuts import Functions
-from orchestrator.errors import InfeasibleError, InputError
+from orchestrator.errors import InfeasibleError, InputError, unknown
 from orchestrator.model.cuts import SERVER as SERVER_UNIT
 from orchestrator.model.cuts import Cuts, Unit
 from orchestrator.model.graph import ServiceGraph
@@ -45,15 +46,20 @@ class Part:
     prefix: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What an operator asks beside the graph, by NF name (with the graph's prefix, if any)."""
-
-    pinned: Mapping[str, str] = field(default_factory=dict[str, str])
-    apart: tuple[tuple[str, str], ...] = ()
-    together: tuple[tuple[str, str], ...] = ()
-    running: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Where tasks run now, by unit id."""
+def forced_by_pins(
+    graph: ServiceGraph, functions: Functions, servers: Container[str]
+) -> dict[str, str]:
+    """Stateless NFs that are pinned to a server, with the reason: the cut must leave them whole."""
+    return {
+        nf: f"placement.pin: {device}"
+        for nf, device in graph.placement.pinned.items()
+        if device in servers
+        and not any(
+            e.stateful
+            for port in functions[nf].ports
+            for e in functions[nf].elements(port).elements.values()
+        )
+    }
 
 
 def exit_task(endpoint: str, switch: str) -> str:
@@ -105,18 +111,20 @@ def problem_of(
     network: Network,
     *,
     everywhere: bool = False,
-    rules: Rules | None = None,
+    running: Mapping[str, str] | None = None,
     marginal: bool = False,
     nearest: int | None = None,
 ) -> Problem:
-    """The problem of placing cut graphs together.
+    """The problem of placing cut graphs together, by their own placement rules.
+
+    `running` is where tasks are now, by unit id (with the graph's prefix, if any).
 
     `everywhere`: switch units may stand on any switch, not only on those of ingress, egress and
     servers. `marginal`: chains must get their `min_rate` and may get their `rate` (else they must get
     all of it). `nearest`: only so many servers, the nearest to the graph's hosts that have free
     cores (ties by name).
     """
-    return _Builder(fabric, network, everywhere, rules or Rules(), marginal, nearest).build(parts)
+    return _Builder(fabric, network, everywhere, running or {}, marginal, nearest).build(parts)
 
 
 class _Builder:
@@ -125,12 +133,12 @@ class _Builder:
         fabric: Fabric,
         network: Network,
         everywhere: bool,
-        rules: Rules,
+        running: Mapping[str, str],
         marginal: bool,
         nearest: int | None,
     ) -> None:
         self.fabric, self.network, self.everywhere = fabric, network, everywhere
-        self.rules, self.marginal = rules, marginal
+        self.running, self.marginal = running, marginal
         self.topology = fabric.topology
         self.nearest = nearest
         self.chains: dict[str, Chain] = {}
@@ -154,7 +162,7 @@ class _Builder:
             pinned=pinned,
             apart=apart,
             together=together,
-            running=self.rules.running,
+            running=self.running,
             load_limit=SCALE_OUT_LOAD,
             switch_latency_us=SWITCH_LATENCY_US,
         )
@@ -309,30 +317,54 @@ class _Builder:
     def _rules(
         self, parts: Sequence[Part]
     ) -> tuple[dict[str, str], tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-        """An NF's rules hold for all of its tasks."""
+        """An NF's rules are about what keeps its state; without state, about all of its tasks."""
         tasks: dict[str, list[str]] = defaultdict(list)
         for part in parts:
             for unit in part.cuts.units.values():
-                if unit.nf:
-                    tasks[part.prefix + unit.nf].append(part.prefix + unit.id)
-        named = [
-            *self.rules.pinned,
-            *(n for p in (*self.rules.apart, *self.rules.together) for n in p),
-        ]
-        problems = [f"placement rule: no NF '{n}' in the graph" for n in named if n not in tasks]
-        problems += [
-            f"placement rule: no device '{d}' in {self.topology.name}"
-            for d in self.rules.pinned.values()
-            if d not in self.topology.switches and d not in self.topology.servers
-        ]
+                nfs = [unit.nf, *(o.nf for o in unit.merged)] if unit.nf else []
+                for nf in dict.fromkeys(nfs):
+                    tasks[part.prefix + nf].append(part.prefix + unit.id)
+        for nf, found in tasks.items():
+            tasks[nf] = [t for t in found if self._kind(t) == SERVER] or found
+        kinds = {
+            **dict.fromkeys(self.topology.switches, SWITCH),
+            **dict.fromkeys(self.topology.servers, SERVER),
+        }
+        pinned: dict[str, str] = {}
+        pairs: dict[str, list[tuple[str, str]]] = {"apart": [], "together": []}
+        problems: list[str] = []
+        for part in parts:
+            where, rules = part.graph.source or part.graph.name, part.graph.placement
+            for nf, device in rules.pinned.items():
+                found = [t for t in tasks[part.prefix + nf] if self._kind(t) == kinds.get(device)]
+                if device not in kinds:
+                    problems.append(
+                        f"{where}: placement.pin.{nf}: {unknown('device', device, list(kinds))}"
+                    )
+                elif not found and tasks[part.prefix + nf]:
+                    problems.append(
+                        f"{where}: placement.pin.{nf}: {device} is a switch, and only servers keep "
+                        f"the state of {nf}"
+                    )
+                pinned |= dict.fromkeys(found, device)
+            for kind, sets in (("apart", rules.apart), ("together", rules.together)):
+                for names in sets:
+                    for x, y in combinations(names, 2):
+                        found = list(product(tasks[part.prefix + x], tasks[part.prefix + y]))
+                        if kind == "together":
+                            alike = [p for p in found if self._kind(p[0]) == self._kind(p[1])]
+                            if found and not alike:
+                                problems.append(
+                                    f"{where}: placement.together: no device can run both {x} and {y}"
+                                )
+                            found = alike
+                        pairs[kind] += found
         if problems:
             raise InputError(problems)
-        pinned = {t: d for nf, d in self.rules.pinned.items() for t in tasks[nf]}
-        pairs = [
-            tuple((a, b) for x, y in rule for a in tasks[x] for b in tasks[y])
-            for rule in (self.rules.apart, self.rules.together)
-        ]
-        return pinned, pairs[0], pairs[1]
+        return pinned, tuple(pairs["apart"]), tuple(pairs["together"])
+
+    def _kind(self, task: str) -> str:
+        return SERVER if self.tasks[task].pool else SWITCH
 
 
 def check_offers(graph: ServiceGraph, fabric: Fabric) -> None:

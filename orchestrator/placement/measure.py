@@ -134,6 +134,25 @@ def cores_used(solution: Solution) -> int:
     return len({(c.server, c.core) for cores in solution.cores_of.values() for c in cores})
 
 
+def core_load(problem: Problem, solution: Solution) -> dict[str, float]:
+    """Share of its cycles that each used core spends, by 'server.index'."""
+    load: dict[str, float] = {}
+    for pool, cores in solution.cores_of.items():
+        for server in dict.fromkeys(c.server for c in cores):
+            cycles = sum(
+                problem.chains[chain].cycles_per_second(n, solution.rate_of[chain])
+                for task in problem.pool_tasks[pool]
+                if solution.device_of[task] == server
+                for chain, n in problem.tasks[task].cycles.items()
+            )
+            for core in cores:
+                if core.server == server:
+                    name = f"{server}.{core.core}"
+                    share = core.share * cycles / problem.devices[server].cycles_per_second
+                    load[name] = load.get(name, 0.0) + share
+    return load
+
+
 def bounces(problem: Problem, solution: Solution) -> int:
     """Arcs that lead from a switch to a server or back."""
     kinds = problem.devices
@@ -218,6 +237,8 @@ class Report:
     link_load: dict[str, float]
     """Share of capacity by 'near->far', the busy directions."""
     missed: dict[str, float]
+    core_load: dict[str, float]
+    """Share of its cycles that each core spends, by 'server.index'."""
 
 
 def report(problem: Problem, solution: Solution) -> Report:
@@ -236,4 +257,5 @@ def report(problem: Problem, solution: Solution) -> Report:
             if used
         },
         missed=missed(problem, solution),
+        core_load=core_load(problem, solution),
     )

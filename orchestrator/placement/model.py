@@ -15,10 +15,15 @@ from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Slice
 from orchestrator.placement.classes import state_classes
-from orchestrator.placement.compiled import Part, Rules, check_offers, problem_of
+from orchestrator.placement.compiled import Part, check_offers, problem_of
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.fabric import Fabric
-from orchestrator.placement.measure import DEFAULT_OBJECTIVES, chain_latency_us, cores_used
+from orchestrator.placement.measure import (
+    DEFAULT_OBJECTIVES,
+    chain_latency_us,
+    core_load,
+    cores_used,
+)
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.resources import Network, demands
 from orchestrator.placement.solve import OPTIMAL, solve
@@ -29,12 +34,11 @@ _MANY_SWITCHES = 40
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to place: a strategy, lexicographic objectives, limits, and what an operator asks."""
+    """How to place: a strategy, lexicographic objectives, limits."""
 
     strategy: str = OPTIMAL
     objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     limits: Limits = field(default_factory=Limits)
-    rules: Rules = field(default_factory=Rules)
 
 
 def place(
@@ -69,7 +73,6 @@ def place(
             fabric,
             network,
             everywhere=everywhere,
-            rules=chosen.rules,
             marginal=marginal,
             nearest=nearest,
         )
@@ -151,25 +154,6 @@ def _class_maps(part: Part, problem: Problem, solution: Solution, group: int) ->
         if slices:
             slices.sort(key=lambda s: s.low)
             yield ClassMap(tuple(sorted(found.traffics)), found.regions, tuple(slices))
-
-
-def core_load(problem: Problem, solution: Solution) -> dict[str, float]:
-    """Share of its cycles that each used core spends, by 'server.index'."""
-    load: dict[str, float] = {}
-    for pool, cores in solution.cores_of.items():
-        for server in dict.fromkeys(c.server for c in cores):
-            cycles = sum(
-                problem.chains[chain].cycles_per_second(n, solution.rate_of[chain])
-                for task in problem.pool_tasks[pool]
-                if solution.device_of[task] == server
-                for chain, n in problem.tasks[task].cycles.items()
-            )
-            for core in cores:
-                if core.server == server:
-                    name = f"{server}.{core.core}"
-                    share = core.share * cycles / problem.devices[server].cycles_per_second
-                    load[name] = load.get(name, 0.0) + share
-    return load
 
 
 def _notes(part: Part, solution: Solution) -> Iterable[str]:

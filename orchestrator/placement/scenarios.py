@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Link, Topology
 from orchestrator.placement.chains import ChainSpec, LoadedChains
+from orchestrator.placement.resources import Used
 from orchestrator.placement.topologies import Demand
 
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -25,12 +26,13 @@ BASE = "now"
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is examined: graphs, or chains, on a topology. `offload` False: servers do everything
-    that they can."""
+    that they can. `used` is what other graphs hold there."""
 
     graphs: tuple[ServiceGraph, ...]
     chains: LoadedChains | None
     topology: Topology
     offload: bool = True
+    used: Used = field(default_factory=Used)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,16 @@ from typing import Any
 
 from orchestrator.compiler.cuts import cut
 from orchestrator.errors import EnvironmentMissing, InfeasibleError, InputError, OrchestratorError
+from orchestrator.graph import functions_of
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
-from orchestrator.nfs.base import lookup
-from orchestrator.placement.compiled import Part, Rules, check_offers, problem_of, with_prefix
+from orchestrator.placement.compiled import (
+    Part,
+    check_offers,
+    forced_by_pins,
+    problem_of,
+    with_prefix,
+)
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES, report
@@ -30,12 +36,14 @@ from orchestrator.targets.shipped import capability
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How every scenario is placed. `running` is where tasks run now (empty: the base case's)."""
+    """How every scenario is placed. `running` is where tasks run now, `workers` on how many cores
+    pools do: the base case is then that placement (empty: the base case is placed anew)."""
 
     strategy: str = OPTIMAL
     objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     limits: Limits = field(default_factory=lambda: Limits(seconds=10.0))
     running: Mapping[str, str] = field(default_factory=dict[str, str])
+    workers: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,8 @@ class Outcome:
     latency_us: dict[str, float] = field(default_factory=dict[str, float])
     missed: dict[str, float] = field(default_factory=dict[str, float])
     moved: tuple[str, ...] = ()
+    core_load: dict[str, float] = field(default_factory=dict[str, float])
+    """Share of its cycles that each core spends, by 'server.index'."""
     busiest: tuple[tuple[str, float], ...] = ()
     """The busiest link directions, with the share of their capacity."""
     device_of: dict[str, str] = field(default_factory=dict[str, str])
@@ -76,9 +86,9 @@ def pipelines_of(topology: Topology) -> dict[str, Pipeline]:
     }
 
 
-def network_of(topology: Topology) -> Network:
-    """The topology with nothing on it."""
-    return Network(pipelines_of(topology), Used())
+def network_of(topology: Topology, used: Used | None = None) -> Network:
+    """The topology with what is used of it (nothing, if not given)."""
+    return Network(pipelines_of(topology), used or Used())
 
 
 def without_lost(graph: ServiceGraph, fabric: Fabric) -> tuple[ServiceGraph, tuple[str, ...]]:
@@ -107,7 +117,7 @@ def without_lost(graph: ServiceGraph, fabric: Fabric) -> tuple[ServiceGraph, tup
 
 
 def _cut(graph: ServiceGraph, fabric: Fabric, forced: Mapping[str, str]) -> Part:
-    functions = {n.name: lookup(n.type)(n.name, n.config) for n in graph.nfs.values()}
+    functions = functions_of(graph)
     access = {name: at.switch for name, at in fabric.attachments.items()}
     return Part(graph, functions, cut(graph, functions, access, forced))
 
@@ -126,11 +136,18 @@ def _too_big(parts: Sequence[Part], error: InfeasibleError) -> tuple[str, str]:
 
 
 def place_case(
-    case: Case, settings: Settings, running: Mapping[str, str] | None = None
+    case: Case,
+    settings: Settings,
+    running: Mapping[str, str] | None = None,
+    *,
+    held: bool = False,
 ) -> tuple[Problem, Solution, dict[str, float]]:
-    """Problem, placement (SLOs missed where they must be) and the SLOs of traffics that are cut off."""
+    """Problem, placement (SLOs missed where they must be) and the SLOs of traffics that are cut off.
+
+    `held`: nothing may leave its place, and pools keep their number of cores.
+    """
     fabric = Fabric(case.topology)
-    network = network_of(case.topology)
+    network = network_of(case.topology, case.used)
     where = dict(running if running is not None else settings.running)
     marginal = "throughput" in settings.objectives
     if case.chains is not None:
@@ -174,11 +191,16 @@ def place_case(
         else dict.fromkeys(g.nfs, "offloading is switched off in this scenario")
         for g in graphs
     }
+    for graph in graphs:
+        pinned = forced_by_pins(graph, functions_of(graph), case.topology.servers)
+        forced[graph.name] = pinned | forced[graph.name]
     while True:
         parts = [_cut(g, fabric, forced[g.name]) for g in graphs]
         if len(case.graphs) > 1:
             parts = [with_prefix(p) for p in parts]
-        problem = problem_of(parts, fabric, network, rules=Rules(running=where), marginal=marginal)
+        problem = problem_of(parts, fabric, network, running=where, marginal=marginal)
+        if held:
+            problem = _held(problem, settings)
         try:
             return problem, _hard_or_soft(problem, settings), lost_share
         except InfeasibleError as error:
@@ -189,7 +211,7 @@ def place_case(
                     fabric,
                     network,
                     everywhere=True,
-                    rules=Rules(running=where),
+                    running=where,
                     marginal=marginal,
                 )
                 return wide, _hard_or_soft(wide, settings), lost_share
@@ -199,6 +221,22 @@ def place_case(
 def nodes_known(topology: Topology) -> set[str]:
     """Hosts that exist."""
     return set(topology.hosts)
+
+
+def _held(problem: Problem, settings: Settings) -> Problem:
+    """The problem in which everything stays where it runs."""
+    places = {
+        task: device
+        for task, device in settings.running.items()
+        if task in problem.tasks and device in problem.tasks[task].candidates
+    }
+    pools = {
+        name: replace(pool, min_workers=count, max_workers=count)
+        if (count := settings.workers.get(name))
+        else pool
+        for name, pool in problem.pools.items()
+    }
+    return replace(problem, pinned={**problem.pinned, **places}, pools=pools)
 
 
 def _hard_or_soft(problem: Problem, settings: Settings) -> Solution:
@@ -241,7 +279,8 @@ def run_scenario(
                 kept, _ = without_lost(graph, fabric)
                 if kept.traffic and settings.strategy != OPTIMAL:
                     check_offers(kept, fabric)
-        problem, solution, lost = place_case(changed, settings, running)
+        held = scenario.name == BASE and bool(settings.workers)
+        problem, solution, lost = place_case(changed, settings, running, held=held)
     except InfeasibleError as error:
         spent = time.perf_counter() - started
         return Outcome(scenario.name, "INFEASIBLE", why=str(error), seconds=spent)
@@ -264,6 +303,7 @@ def run_scenario(
             for task, device in solution.device_of.items()
             if before and task in before and before[task] != device
         ),
+        core_load={core: round(share, 6) for core, share in facts.core_load.items()},
         busiest=tuple(loads[:5]),
         device_of=dict(solution.device_of),
         paths=_paths(problem, solution),

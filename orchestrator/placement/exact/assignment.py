@@ -111,7 +111,10 @@ def rules(draft: Draft) -> None:
     for a, b in draft.problem.apart:
         guard = draft.group(
             f"apart:{a},{b}",
-            lambda a=a, b=b: f"{draft.words(a)} and {draft.words(b)} must not share a device",
+            lambda a=a, b=b: (
+                f"{draft.words(a)} and {draft.words(b)} must not share a device"
+                + (", but both are in one server segment" if _same_pool(draft, a, b) else "")
+            ),
         )
         for device in draft.problem.tasks[a].candidates:
             if (a, device) in draft.on and (b, device) in draft.on:

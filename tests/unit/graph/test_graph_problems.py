@@ -75,7 +75,7 @@ CASES: list[tuple[Change, list[str]]] = [
         setting("trafic", []),
         [
             "unknown key 'trafic'; did you mean 'traffic'? (known: edges, endpoints, name, nfs, "
-            "owner, traffic, verification)"
+            "owner, placement, traffic, verification)"
         ],
     ),
     (

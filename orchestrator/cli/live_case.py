@@ -1,0 +1,99 @@
+"""What `whatif --live` starts from: the deployed placement, at the rates that switches measured."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import InputError
+from orchestrator.model.graph import ServiceGraph, Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.model.bundle import Bundle
+    from orchestrator.observation.rates import Measured
+    from orchestrator.placement.scenarios import Case
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCase:
+    """A case with where its tasks run, on how many workers its pools do, and what was measured."""
+
+    case: Case
+    running: dict[str, str] = field(default_factory=dict[str, str])
+    workers: dict[str, int] = field(default_factory=dict[str, int])
+    measured: dict[str, int] = field(default_factory=dict[str, int])
+    """bit/s by traffic (with its graph's name before it where there are several graphs)."""
+
+
+def live_case(
+    graphs: Sequence[ServiceGraph], network: str, interval_s: float, *, measure: bool = True
+) -> LiveCase:
+    """Two readings of the network, `interval_s` apart; its other graphs keep what they hold."""
+    from orchestrator.cli.networks import find_network
+    from orchestrator.observation.health import read_network
+    from orchestrator.observation.rates import measured_rates
+    from orchestrator.pipeline import used_by
+    from orchestrator.placement.scenarios import Case
+
+    if interval_s <= 0:
+        raise InputError(f"--interval {interval_s:g}: must be above 0")
+    state = find_network(network)
+    reading = read_network(state)
+    bundles = {name: found.bundle for name, found in reading.deployed.items()}
+    missing = [g.name for g in graphs if g.name not in bundles]
+    if missing:
+        known = ", ".join(bundles) or "none"
+        raise InputError(
+            f"whatif --live: {', '.join(missing)} is not deployed on {state.name} (deployed: {known})"
+        )
+    rates: dict[tuple[str, str], Measured] = {}
+    if measure:
+        time.sleep(interval_s)
+        rates = measured_rates(reading, read_network(state))
+        graphs = [_measured(graph, rates) for graph in graphs]
+    prefixes = {g.name: f"{g.name}/" if len(graphs) > 1 else "" for g in graphs}
+    running: dict[str, str] = {}
+    workers: dict[str, int] = {}
+    for name, prefix in prefixes.items():
+        _deployed(bundles[name], prefix, running, workers)
+    others = {name: bundle for name, bundle in bundles.items() if name not in prefixes}
+    case = Case(tuple(graphs), None, state.topology, used=used_by(others, state.topology))
+    return LiveCase(
+        case,
+        running,
+        workers,
+        {prefixes[g] + t: found.rate for (g, t), found in rates.items() if g in prefixes},
+    )
+
+
+def _deployed(
+    bundle: Bundle, prefix: str, running: dict[str, str], workers: dict[str, int]
+) -> None:
+    """Devices of a deployed graph's units, and worker counts of its groups."""
+    running |= {prefix + unit: switch for unit, switch in bundle.plan.switch_of.items()}
+    servers = {w.server: None for w in bundle.workers}
+    for story in bundle.stories:
+        if story.kind == "server":
+            home = next((s for s in servers if story.device.startswith(f"{s} ")), "")
+            if home:
+                running[prefix + story.unit] = home
+    for index, cores in enumerate(bundle.plan.cores_of):
+        workers[f"{prefix}group{index}"] = len(cores)
+
+
+def _measured(graph: ServiceGraph, rates: Mapping[tuple[str, str], Measured]) -> ServiceGraph:
+    """The graph with measured rates and packet sizes; an SLO asks for no more than that."""
+
+    def changed(traffic: Traffic) -> Traffic:
+        found = rates.get((graph.name, traffic.name))
+        if found is None:
+            return traffic
+        rate = max(1, found.rate)
+        least = None if traffic.min_rate is None else min(traffic.min_rate, rate)
+        size = found.packet_bytes or traffic.packet_bytes
+        return replace(traffic, rate=rate, min_rate=least, packet_bytes=size)
+
+    return replace(graph, traffic=tuple(changed(t) for t in graph.traffic))

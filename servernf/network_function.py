@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from orchestrator.errors import InputError, unknown
 from servernf.config import Fields
@@ -21,6 +21,13 @@ _registry: dict[str, type[NetworkFunction]] = {}
 _F = TypeVar("_F", bound="type[NetworkFunction]")
 
 
+class Emitted(NamedTuple):
+    """A frame that an NF sends beside the packet that it was called with."""
+
+    port: str
+    frame: bytes
+
+
 class NetworkFunction(ABC):
     """An NF instance: made from its configuration, it owns its state, and one thread calls it.
 
@@ -32,6 +39,8 @@ class NetworkFunction(ABC):
     def __init__(self, where: str, config: object) -> None:
         self.drops: dict[str, int] = {}
         self.last_drop = ""
+        self.emitted: list[Emitted] = []
+        """Sent behind the packet by the caller, who empties it."""
         fields = Fields(where, config)
         self.setup(fields)
         fields.check()

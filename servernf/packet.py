@@ -239,6 +239,24 @@ class PacketView:
         else:
             data[l3 + 7] -= 1
 
+    def set_ttl(self, ttl: int) -> None:
+        """Write the IPv4 TTL, with its checksum, or the IPv6 hop limit."""
+        data, at = self.data, self.l3 + (8 if self.version == 4 else 7)
+        if self.version == 4:
+            patch(data, self.l3 + 10, delta16(data[at] << 8, ttl << 8))
+        data[at] = self.ttl = ttl
+
+    def set_dscp(self, dscp: int) -> None:
+        """Write the DSCP of an IP packet (others have none); ECN, the two bits behind it, stays."""
+        data, l3 = self.data, self.l3
+        if self.version == 4:
+            old = data[l3 + 1]
+            data[l3 + 1] = dscp << 2 | old & 3
+            patch(data, l3 + 10, delta16(old, data[l3 + 1]))
+        elif self.version == 6:  # the traffic class lies across two bytes
+            data[l3] = 0x60 | dscp >> 2
+            data[l3 + 1] = (dscp & 3) << 6 | data[l3 + 1] & 0x3F
+
 
 def quotes_l4(data: bytearray, quoted: int) -> bool:
     """Whether an ICMP error's quoted IPv4 header announces eight bytes of TCP, UDP or ICMP."""

@@ -114,6 +114,26 @@ def parse_icmp(value: object) -> int:
     return _integer(value, 255, "an ICMP type or code")
 
 
+_DSCP_NAMES = {
+    "BE": 0,
+    "LE": 1,
+    "VA": 44,
+    "EF": 46,
+    **{f"CS{n}": 8 * n for n in range(8)},
+    **{f"AF{c}{d}": 8 * c + 2 * d for c in range(1, 5) for d in range(1, 4)},
+}
+"""RFC 2474, 2597, 3246, 5865, 8622."""
+
+
+def parse_dscp(value: object) -> int:
+    """`EF`, `AF41`, `CS6` or 0..63."""
+    if isinstance(value, str):
+        if value.upper() not in _DSCP_NAMES:
+            raise ValueError(unknown("DSCP", value, (*_DSCP_NAMES, "0..63")))
+        return _DSCP_NAMES[value.upper()]
+    return _integer(value, 63, "a DSCP")
+
+
 def parse_ether_type(value: object) -> int:
     """`0x0806` or a number."""
     if isinstance(value, str):
@@ -255,4 +275,17 @@ EtherTypeField = Annotated[
     PlainValidator(parse_ether_type),
     PlainSerializer(lambda v: f"{v:#06x}"),
     _number_or_text(65535, "^0x[0-9a-fA-F]{1,4}$", "0x0806"),
+]
+DscpField = Annotated[
+    int,
+    PlainValidator(parse_dscp),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 63},
+                {"type": "string", "enum": list(_DSCP_NAMES)},
+            ],
+            "examples": ["EF"],
+        }
+    ),
 ]

@@ -88,11 +88,12 @@ class Exit:
 class Step:
     """A compiled NF call: what to call by which port, and what follows by the port left."""
 
-    __slots__ = ("instance", "manifest", "next", "port", "process")
+    __slots__ = ("emitted", "instance", "manifest", "next", "port", "process")
 
     def __init__(self, instance: Instance, port: str, manifest: Manifest | None) -> None:
         self.instance = instance
         self.process: Process = instance.nf.process
+        self.emitted = instance.nf.emitted
         self.port = port
         self.manifest = manifest
         self.next: dict[str, Step | Exit] = {}

@@ -12,20 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from orchestrator.errors import InputError, OrchestratorError
-from servernf.network_function import create, known_types
+from servernf.network_function import Emitted, create, known_types
 from servernf.packet import PacketView
 from servernf.runtime import sampling
-from servernf.runtime.chain import (
-    Chained,
-    ChainPeer,
-    Dial,
-    Hop,
-    Plan,
-    Scope,
-    plan_chain,
-    reachable,
+from servernf.runtime.chain import Chained, ChainPeer, Dial, Hop, Scope, plan_chain
+from servernf.runtime.changes import (
+    manifest_problems,
+    name_problems,
+    port_problems,
+    with_plan,
+    without,
 )
 from servernf.runtime.errors import NotFound, Unreachable
 from servernf.runtime.shim import Sample, Shim
@@ -37,7 +36,6 @@ from servernf.runtime.tables import (
     Step,
     Tables,
     compile_steps,
-    graph_of,
 )
 
 CHAINING_PROTOCOLS = ("nsh-md1-ethernet",)
@@ -107,6 +105,7 @@ class Worker:
         self._tables = Tables()
         self._steps: dict[int, Step] = {}
         self._packet = PacketView()
+        self._second = PacketView()
         mac = core_mac.to_bytes(6, "big")
         self._mac_first, self._mac_rest = mac[0], mac[2:]
         self._base = [struct.pack("!H", ttl << 6 | 6) + _MD1_ETHERNET for ttl in range(64)]
@@ -125,6 +124,7 @@ class Worker:
         out: list[bytes] = []
         watched = _Watched(frames) if self._tables.manifests else None
         packet = self._packet
+        beside: list[tuple[Step, Emitted]] = []
         load, unpack = packet.load, _TAG.unpack_from
         first, rest, bases = self._mac_first, self._mac_rest, self._base
         self.frames_in += len(frames)
@@ -154,6 +154,7 @@ class Worker:
                 self._drop("malformed")
                 continue
             following: Step | Exit | None = None
+            watch = False
             try:
                 watch = watched is not None and watched.is_watched(index, step)
                 while True:
@@ -162,6 +163,9 @@ class Worker:
                         port = self.shim.call(step, packet, path, label, now_us)
                     else:
                         port = step.process(packet, step.port, now_us)
+                    if step.emitted:
+                        beside += [(step, emitted) for emitted in step.emitted]
+                        step.emitted.clear()
                     if port is None:
                         break
                     following = step.next.get(port)
@@ -171,18 +175,63 @@ class Worker:
             except Exception as error:  # one packet must not end the others
                 self.last_error = f"{type(error).__name__}: {error}"
                 self._drop("nf_error")
-                continue
-            if port is None:
-                continue
-            if not isinstance(following, Exit):
-                self._drop("no_next_hop")
-                continue
-            out.append(
-                b"".join(
-                    (following.ethernet, bases[ttl - 1], following.path, frame[22:38], packet.data)
-                )
-            )
+                port = None
+            if port is not None:
+                if isinstance(following, Exit):
+                    out.append(
+                        b"".join(
+                            (
+                                following.ethernet,
+                                bases[ttl - 1],
+                                following.path,
+                                frame[22:38],
+                                packet.data,
+                            )
+                        )
+                    )
+                else:
+                    self._drop("no_next_hop")
+            if beside:
+                tag = _Tagged(bases[ttl - 1], frame[22:38], path, label, watch)
+                out += self._sent_beside(beside, tag, now_us)
         self.frames_out += len(out)
+        return out
+
+    def _sent_beside(
+        self, beside: list[tuple[Step, Emitted]], tag: _Tagged, now_us: int
+    ) -> list[bytes]:
+        """Run what NFs sent beside a packet to completion, and empty the list."""
+        out: list[bytes] = []
+        packet = self._second
+        while beside:
+            step, emitted = beside.pop(0)
+            following = step.next.get(emitted.port)
+            data = emitted.frame
+            try:
+                while isinstance(following, Step):
+                    step = following
+                    if not packet.load(data):
+                        self._drop("malformed")
+                        break
+                    step.instance.packets += 1
+                    if tag.watch:
+                        port = self.shim.call(step, packet, tag.path, tag.label, now_us)
+                    else:
+                        port = step.process(packet, step.port, now_us)
+                    beside += [(step, more) for more in step.emitted]
+                    step.emitted.clear()
+                    if port is None:
+                        break
+                    following, data = step.next.get(port), bytes(packet.data)
+                else:
+                    if following is None:
+                        self._drop("no_next_hop")
+                    else:
+                        parts = (following.ethernet, tag.base, following.path, tag.context, data)
+                        out.append(b"".join(parts))
+            except Exception as error:  # one packet must not end the others
+                self.last_error = f"{type(error).__name__}: {error}"
+                self._drop("nf_error")
         return out
 
     def _drop(self, reason: str) -> None:
@@ -205,9 +254,9 @@ class Worker:
         """
         with self._lock:
             tables = self._tables
-            problems = _name_problems(graph, [spec.name for spec in nfs], "nfs")
-            problems += _name_problems(graph, remove, "remove")
-            problems += _manifest_problems(manifest)
+            problems = name_problems(graph, [spec.name for spec in nfs], "nfs")
+            problems += name_problems(graph, remove, "remove")
+            problems += manifest_problems(manifest)
             for index, name in enumerate(remove):
                 if any(spec.name == name for spec in nfs):
                     problems.append(f"remove[{index}]: '{name}' is in nfs, too")
@@ -227,7 +276,7 @@ class Worker:
                     problems += error.problems
                     continue
                 if old is not None:
-                    problems += _port_problems(tables, old, nf.ports)
+                    problems += port_problems(tables, old, nf.ports)
                 instances[spec.name] = Instance(spec.name, spec.type_name, config, nf)
                 (created if old is None else replaced).append(spec.name)
             if problems:
@@ -238,7 +287,7 @@ class Worker:
                 manifests[graph] = manifest
             elif remove_manifest:
                 manifests.pop(graph, None)
-            self._commit(_without(replace(tables, instances=instances, manifests=manifests)))
+            self._commit(without(replace(tables, instances=instances, manifests=manifests)))
         return Configured(tuple(created), tuple(replaced), tuple(unchanged), tuple(removed))
 
     def remove_graph(self, graph: str) -> tuple[str, ...]:
@@ -248,7 +297,7 @@ class Worker:
             removed = tuple(n for n, found in tables.instances.items() if found.graph == graph)
             instances = {n: i for n, i in tables.instances.items() if i.graph != graph}
             manifests = {g: m for g, m in tables.manifests.items() if g != graph}
-            self._commit(_without(replace(tables, instances=instances, manifests=manifests)))
+            self._commit(without(replace(tables, instances=instances, manifests=manifests)))
         return removed
 
     def service_chain(
@@ -270,7 +319,7 @@ class Worker:
             plan = plan_chain(before, nf, scope, hops, update=update)
             if remote is not None and out is not None:
                 plan.classifiers[remote.key] = out
-            after = _with_plan(before, plan, scope, update=update)
+            after = with_plan(before, plan, scope, update=update)
             self._commit(after)
         if update:
             self._tell_abandoned(before, after)
@@ -336,6 +385,16 @@ class Worker:
         return self.shim.read(cursor, limit)
 
 
+class _Tagged(NamedTuple):
+    """What is kept of a frame's tag for those that are sent beside it."""
+
+    base: bytes
+    context: bytes
+    path: int
+    label: int
+    watch: bool
+
+
 class _Watched:
     """Which frames of a batch are watched, found for the whole batch when first asked."""
 
@@ -356,72 +415,6 @@ class _Watched:
                 manifest.key0, manifest.key1, manifest.threshold, labels
             )
         return answers[index]
-
-
-def _name_problems(graph: str, names: Sequence[str], where: str) -> list[str]:
-    problems = [] if graph else ["graph: must not be empty"]
-    for index, name in enumerate(names):
-        if graph_of(name) != graph or name.endswith("/"):
-            problems.append(f"{where}[{index}]: '{name}' must be '{graph}/NF'")
-        elif name in names[:index]:
-            problems.append(f"{where}[{index}]: '{name}' is given twice")
-    return problems
-
-
-def _manifest_problems(manifest: Manifest | None) -> list[str]:
-    if manifest is None or 0 <= manifest.threshold <= 1 << 32:
-        return []
-    return ["manifest.threshold: must be 0 to 2^32 (the rate times 2^32)"]
-
-
-def _port_problems(tables: Tables, old: Instance, ports: Sequence[str]) -> list[str]:
-    """An instance keeps its chains when it is replaced, so it must keep the ports they use."""
-    used = {port for nf, _, port in tables.classifiers if nf == old.name}
-    used |= {to.port for to in tables.entries.values() if to.nf == old.name}
-    return [
-        f"{old.name}: port '{port}' is used by a chain and would go"
-        for port in sorted(used - set(ports))
-    ]
-
-
-def _without(tables: Tables) -> Tables:
-    """Chains that begin at, lead to or leave NFs which are no longer there go."""
-    known = tables.instances
-    return replace(
-        tables,
-        entries={path: to for path, to in tables.entries.items() if to.nf in known},
-        classifiers={
-            key: following
-            for key, following in tables.classifiers.items()
-            if key[0] in known and (isinstance(following, Out) or following.nf in known)
-        },
-    )
-
-
-def _with_plan(tables: Tables, plan: Plan, scope: Scope, *, update: bool) -> Tables:
-    path = scope.path
-    entries = dict(tables.entries)
-    classifiers = dict(tables.classifiers)
-    if plan.classifiers:
-        entries |= plan.entries
-    elif scope.in_port:
-        entries.pop(path, None)
-    classifiers.pop(plan.first, None)
-    classifiers |= plan.classifiers
-    after = replace(tables, entries=entries, classifiers=classifiers)
-    if not update or not (path in entries or scope.in_port):
-        return after
-    # What the old chain came to, and nothing of this path comes to any more, is cleared.
-    old = reachable(tables, path, plan.first[0])
-    now = reachable(after, path, entries[path].nf) if path in entries else set[str]()
-    return replace(
-        after,
-        classifiers={
-            key: following
-            for key, following in classifiers.items()
-            if key[1] != path or key[0] in now or key[0] not in old
-        },
-    )
 
 
 __all__ = ["CHAINING_PROTOCOLS", "Configured", "NfSpec", "Worker", "known_types"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from typing import Any
 
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet as ScapyPacket
 
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import SimpleEnvironment, lookup
+from orchestrator.oracle.packets import Fields
+from orchestrator.oracle.world import Station
+from servernf.network_function import create
+from servernf.packet import PacketView
 
 HOST_MAC = 0x0A_00_00_00_00_01
 
@@ -34,3 +40,70 @@ class Bench:
 
     def wait(self, seconds: float) -> None:
         self.env.now_us += round(seconds * 1_000_000)
+
+
+class Both:
+    """The reference and the workers' runtime of one NF side by side: they must do the same."""
+
+    def __init__(self, nf_type: str, **config: Any) -> None:
+        self.bench = Bench(nf_type, config)
+        self.runtime = create(nf_type, "g/nf", self.bench.function.runtime_config())
+        self.now_us = 0
+
+    def send(self, port: str, frame: ScapyPacket | bytes) -> list[tuple[str, bytes]]:
+        """What leaves for a frame that enters a port, in order."""
+        frame = bytes(frame)
+        self.bench.env.now_us = self.now_us
+        packet = Packet.parse(frame)
+        assert packet.malformed is None, packet.malformed
+        expected = [
+            (left, output.to_bytes())
+            for left, output in self.bench.reference.process(packet, port, self.bench.env)
+        ]
+        view = PacketView()
+        assert view.load(frame)
+        left = self.runtime.process(view, port, self.now_us)
+        got = [] if left is None else [(left, bytes(view.data))]
+        got += [(copy.port, copy.frame) for copy in self.runtime.emitted]
+        self.runtime.emitted.clear()
+        assert got == expected, f"{port}: {frame.hex()}"
+        return expected
+
+    def one(self, port: str, frame: ScapyPacket | bytes) -> tuple[str, Ether]:
+        """The only frame that leaves."""
+        outputs = self.send(port, frame)
+        assert len(outputs) == 1, f"{len(outputs)} frames leave"
+        return outputs[0][0], Ether(outputs[0][1])
+
+
+def ether(payload: ScapyPacket) -> Ether:
+    """A frame from a host to the gateway."""
+    return Ether(bytes(Ether(dst="06:00:00:00:00:01", src="0a:00:00:00:00:01") / payload))
+
+
+def mixed_frames(count: int, seed: int) -> Iterator[bytes]:
+    """Well-formed frames of all kinds between few addresses and ports."""
+    rng = random.Random(seed)
+    sender = Station("h1", HOST_MAC, ())
+    for _ in range(count):
+        version = rng.choice((4, 4, 6))
+        base = 0x0A000100 if version == 4 else 0x20010DB8 << 96
+        fields = Fields(
+            version=version,
+            src=base | rng.randrange(16),
+            dst=base | rng.randrange(16),
+            protocol=rng.choice((6, 6, 17, 17, 1, 58, 132)),
+            src_port=rng.randrange(1, 9),
+            dst_port=rng.randrange(1, 9),
+            flags=rng.choice((2, 16, 18)),
+            ttl=rng.choice((0, 1, 2, 63, 64, 254, 255)),
+            offset=rng.choice((0, 0, 0, 0, 0, 8)),
+            more=rng.random() < 0.2,
+            data=rng.randbytes(rng.choice((0, 9, 26, 200))),
+            options=rng.choice((b"", b"", b"\x01" * 4)),
+            vlans=rng.choice(((), (), (5,), (5, 0x6007))),
+        )
+        frame = fields.frame(sender)
+        if Packet.parse(frame).malformed is None:
+            yield frame
+    yield bytes(ether(ARP(pdst="10.0.1.1")))

@@ -237,7 +237,7 @@ def test_configuration_errors_change_nothing():
         )
     for line in (
         "nfs[0]: 'h/x' must be 'g/NF'",
-        "g/a: unknown NF type 'natt'; did you mean 'napt'? (known: acl, flow_monitor,",
+        "g/a: unknown NF type 'natt'; did you mean 'napt'? (known: acl, ",
         "g/b.addresses: must be a list, not nothing",
         "remove[0]: 'g/nat' is in nfs, too",
         "manifest.threshold: must be 0 to 2^32",

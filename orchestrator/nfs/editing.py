@@ -1,0 +1,51 @@
+"""Changes to frames that reference semantics share, beside those of `Packet.rewrite`."""
+
+from __future__ import annotations
+
+from orchestrator.model.packet import VLAN_TYPES, Packet, updated_checksum
+
+
+def set_dscp(packet: Packet, dscp: int) -> None:
+    """The upper six bits of the IPv4 TOS byte or the IPv6 traffic class (RFC 2474); ECN stays."""
+    data, l3 = packet.data, packet.layout.l3
+    old = data[l3] << 8 | data[l3 + 1]
+    if packet.version == 4:
+        new = old & 0xFF03 | dscp << 2
+        checksum = data[l3 + 10] << 8 | data[l3 + 11]
+        data[l3 + 10 : l3 + 12] = updated_checksum(checksum, [(old, new)]).to_bytes(2, "big")
+    elif packet.version == 6:
+        new = old & 0xF03F | dscp << 6
+    else:
+        return
+    data[l3 : l3 + 2] = new.to_bytes(2, "big")
+
+
+def with_vlan(packet: Packet, ether_type: int, tci: int) -> Packet | None:
+    """The packet with one outermost tag more; None when it has two already."""
+    if packet.layout.vlans == 2:
+        return None
+    tag = ether_type.to_bytes(2, "big") + tci.to_bytes(2, "big")
+    return Packet.parse(bytes(packet.data[:12]) + tag + bytes(packet.data[12:]))
+
+
+def without_vlan(packet: Packet) -> Packet | None:
+    """The packet without its outermost tag; None when it has more than two."""
+    if packet.ether_type in VLAN_TYPES:
+        return None
+    return Packet.parse(bytes(packet.data[:12]) + bytes(packet.data[16:]))
+
+
+def flow_addresses(packet: Packet) -> tuple[int, int]:
+    """Source and destination of the flow that owns a packet, (0, 0) for what is not IP.
+
+    An ICMP error belongs to the flow of the packet that it quotes, seen from the other side.
+    """
+    quoted = packet.layout.quoted
+    if not packet.version:
+        return 0, 0
+    if not quoted:
+        return packet.src, packet.dst
+    start, size = (quoted + 12, 4) if packet.version == 4 else (quoted + 8, 16)
+    source = int.from_bytes(packet.data[start : start + size], "big")
+    destination = int.from_bytes(packet.data[start + size : start + 2 * size], "big")
+    return destination, source

@@ -1,0 +1,111 @@
+"""NFs that switches can run: equal to the unsplit graph in a switch, forced to a server, and between others.
+
+Forced: the topology's switches have no room in the NF's blocks.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_equivalence import assert_equivalent
+from test_shapes import ACL, IDS, ROUTER, chain
+
+from orchestrator.graph import load_graph, load_topology
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.topology import Topology
+from orchestrator.pipeline import compile_graph
+
+DSCP: dict[str, Any] = {
+    "type": "dscp_marker",
+    "config": {
+        "rules": [
+            {"protocol": "tcp", "dst_port": "80-90", "dscp": "AF41"},
+            {"src": "10.0.1.12/32", "dscp": "EF"},
+            {"version": 6, "protocol": "udp", "dscp": 8},
+        ],
+        "reverse": "mirror",
+    },
+}
+DSCP_ALL: dict[str, Any] = {"type": "dscp_marker", "config": {"default": "CS1"}}
+TTL: dict[str, Any] = {
+    "type": "ttl_guard",
+    "config": {
+        "rules": [
+            {"protocol": "tcp", "min": 2},
+            {"protocol": "udp", "min": 3, "max": 60, "action": "clamp"},
+        ],
+        "reverse": "same",
+    },
+}
+SHAPES: dict[str, list[dict[str, Any]]] = {
+    "dscp_marker": [DSCP],
+    "dscp_marker_for_all": [DSCP_ALL],
+    "ttl_guard": [TTL],
+    "acl_dscp_marker_ids": [ACL, DSCP, IDS],
+    "dscp_marker_ttl_guard_router": [DSCP, TTL, ROUTER],
+    "router_dscp_marker": [ROUTER, DSCP_ALL],
+}
+BLOCKS = ("mirror", "policer", "mark", "hash_lb", "vlan", "tunnel")
+
+
+def without_blocks(topology: Topology) -> Topology:
+    """The topology with no room for segments in the gated blocks."""
+    sizes = {f"{block}.segments": 0 for block in BLOCKS}
+    switches = {
+        name: replace(switch, table_sizes={**switch.table_sizes, **sizes})
+        for name, switch in topology.switches.items()
+    }
+    return replace(topology, switches=switches)
+
+
+def shaped(nfs: list[dict[str, Any]], tmp_path: Path) -> ServiceGraph:
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps(chain("shape", nfs)))
+    return load_graph(file).graph
+
+
+def kinds(graph: ServiceGraph, topology: Topology) -> dict[str, set[str]]:
+    """NF type -> kinds of device that its units run on."""
+    found: dict[str, set[str]] = {}
+    for story in compile_graph(graph, topology).bundle.stories:
+        nf = story.unit.split(".")[0]
+        if nf in graph.nfs:
+            found.setdefault(graph.nfs[nf].type, set()).add(story.kind)
+    return found
+
+
+@pytest.mark.parametrize("topology", ["leaf-spine", "single"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_a_switch(shape: str, topology: str, tmp_path: Path) -> None:
+    graph, physical = shaped(SHAPES[shape], tmp_path), load_topology(topology)
+    where = kinds(graph, physical)
+    assert all(k == {"switch"} for nf, k in where.items() if nf not in ("ids", "napt")), where
+    driver = assert_equivalent(graph, physical, 1500, seed=3)
+    assert driver.delivered > 50
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forced_to_a_server(shape: str, tmp_path: Path) -> None:
+    graph, physical = shaped(SHAPES[shape], tmp_path), without_blocks(load_topology("leaf-spine"))
+    nf = shape_type(SHAPES[shape])
+    assert kinds(graph, physical)[nf] == {"server"}
+    driver = assert_equivalent(graph, physical, 1000, seed=4)
+    assert driver.delivered > 50
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_between_two_stateful_functions(shape: str, tmp_path: Path) -> None:
+    graph = shaped([IDS, *SHAPES[shape], {**IDS}], tmp_path)
+    physical = load_topology("single")
+    assert "server" in kinds(graph, physical)[shape_type(SHAPES[shape])]
+    driver = assert_equivalent(graph, physical, 800, seed=5)
+    assert driver.delivered > 50
+
+
+def shape_type(nfs: list[dict[str, Any]]) -> str:
+    """The first NF type of a shape that is not from elsewhere."""
+    return next(nf["type"] for nf in nfs if nf["type"] not in ("acl", "ids", "router"))

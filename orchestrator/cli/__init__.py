@@ -7,7 +7,17 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.cli import graphs, importing, inspection, networks, placement, whatif
+from orchestrator.cli import (
+    bundles,
+    graphs,
+    importing,
+    inspection,
+    networks,
+    placement,
+    reconcile,
+    recovery,
+    whatif,
+)
 from orchestrator.cli.access import with_access
 from orchestrator.cli.output import fail
 from orchestrator.errors import InputError, OrchestratorError
@@ -15,7 +25,8 @@ from orchestrator.observation import telemetry
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 other error, 2 wrong input, 3 no placement or no lowering, "
-    "4 the machine lacks something, 5 network, 6 switch, 7 server, 8 deployment undone, 9 another's graph, 130 Ctrl-C."
+    "4 the machine lacks something, 5 network, 6 switch, 7 server, 8 deployment undone, "
+    "9 another's graph, 10 store, 130 Ctrl-C."
 )
 
 app = typer.Typer(
@@ -27,11 +38,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 graphs.register(app)
+bundles.register(app)
 importing.register(app)
 networks.register(app)
+recovery.register(app)
 placement.register(app)
 whatif.register(app)
 inspection.register(app)
+reconcile.register(app)
 with_access(app, "network", "live")
 with_access(networks.net_app, "topology", "name")
 

@@ -93,6 +93,9 @@ class SwitchClient:
         self._unreachable = False
         self._deposed = False
         self._leads = may_write
+        self.is_broken = False
+        self.on_break: Callable[[], None] | None = None
+        """Called, in a thread of its own, when the stream ends that was open."""
 
     def reading(self) -> Self:
         """This session, before it is opened, as one that only reads."""
@@ -197,6 +200,9 @@ class SwitchClient:
             self._deposed = self._deposed or self._primary.is_set()
             self._primary.clear()
             self._answered.set()
+        self.is_broken = True
+        if self.on_break is not None:
+            self.on_break()
 
     def _election_id(self) -> p4r.Uint128:
         return p4r.Uint128(high=self._election >> 64, low=self._election & ((1 << 64) - 1))

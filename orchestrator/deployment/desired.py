@@ -84,6 +84,15 @@ def desired_entries(placed: Iterable[Placed], switch: str) -> Iterator[tuple[str
             yield found.bundle.graph, entry
 
 
+def late(schema: Schema, placed: Iterable[Placed], switch: str) -> frozenset[bytes]:
+    """The entities that put graphs in force on a switch: they are written after all others."""
+    return frozenset(
+        schema.identified(entry, found.bundle.graph)[1]
+        for found in placed
+        for entry in found.bundle.switches.get(switch, _NOTHING).activation
+    )
+
+
 def present(entities: Iterable[p4r.Entity], expected: Mapping[bytes, bytes] | None = None) -> State:
     """The state that a switch returned. `expected` only makes it faster and smaller.
 

@@ -1,0 +1,178 @@
+"""`orchestrator reconcile`: what has drifted from the journal, and its repair."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
+from orchestrator.errors import InputError, SwitchError
+
+if TYPE_CHECKING:
+    from orchestrator.clients.words import Ports
+    from orchestrator.deployment.reconcile import Drift, SwitchDrift
+    from orchestrator.model.topology import Topology
+
+_SIGNS = {"add": "+", "change": "~", "delete": "-", "foreign": "?"}
+
+_EXAMPLES = (
+    "Examples: orchestrator reconcile --dry-run --- orchestrator reconcile leaf-spine --watch "
+    "--interval 2 --- orchestrator reconcile --prune --dry-run"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command("reconcile", epilog=_EXAMPLES)(reconcile)
+
+
+def reconcile(
+    network: Annotated[
+        str, typer.Argument(help="Name of a running network; the only one if left out.")
+    ] = "",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only show what would be done; exit code 1 if anything."),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Go on until Ctrl-C; at once when a switch's stream breaks."),
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(help="With --watch: seconds between two looks.", min=0.1)
+    ] = 5.0,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Remove what belongs to no deployed graph, too."),
+    ] = False,
+    limit: Annotated[
+        int, typer.Option(help="Show at most so many changes a switch; 0: all.", min=0)
+    ] = 20,
+    as_json: Json = False,
+) -> None:
+    """Make the devices what the journal says: after a restart, or after changes behind our back.
+
+    A switch without our pipeline is loaded anew; entries, groups and sessions of deployed graphs are
+    added, changed, deleted; workers that lost their NFs and chains get them again. What belongs to
+    no deployed graph is only shown.
+    """
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.watch import inspect
+    from orchestrator.deployment.watch import reconcile as repair
+    from orchestrator.deployment.watch import watch as follow
+
+    if watch and dry_run:
+        raise InputError("--watch and --dry-run do not go together")
+    live = LiveNetwork(find_network(network))
+    if watch:
+        note(f"watching {live.name} every {interval:g} s; Ctrl-C ends it")
+        for drift in follow(live, interval, prune=prune):
+            if as_json:
+                line = {"at": time.time(), **_as_json(drift, live.topology)}
+                sys.stdout.write(json.dumps(line) + "\n")
+                sys.stdout.flush()
+            else:
+                _show(drift, live.topology, limit, "repaired")
+        return
+    started = time.monotonic()
+    drift = inspect(live, prune=prune) if dry_run else repair(live, prune=prune)
+    seconds = time.monotonic() - started
+    if as_json:
+        found = _as_json(drift, live.topology)
+        print_json({"network": live.name, "dry_run": dry_run, "seconds": seconds, **found})
+    else:
+        _show(drift, live.topology, limit, "to be repaired" if dry_run else "repaired")
+        if not drift:
+            say(f"{live.name} is as its journal says ({seconds:.2f} s)")
+    if drift.unreachable and not dry_run:
+        raise SwitchError("not reconciled: " + "; ".join(drift.unreachable))
+    if drift and dry_run:
+        raise typer.Exit(1)
+
+
+def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:
+    from orchestrator.observation.ports import port_names
+
+    for found in drift.switches:
+        if found.unreachable:
+            warn(found.unreachable)
+            continue
+        changes = list(_changes(found, port_names(topology, found.switch), limit))
+        if not changes and not found.lost:
+            continue
+        left = f", {len(found.foreign)} of others left alone" if found.foreign else ""
+        lost = f" (it ran {found.lost})" if found.lost else ""
+        print_table(
+            f"{found.switch}{lost}: {len(found.difference)} changes {done}{left}",
+            ("", "table", "match", "prio#", "action", "was", "graph", "NF", "rule"),
+            (
+                (
+                    _SIGNS[str(c["kind"])],
+                    *(c[name] for name in ("table", "match")),
+                    c["priority"] or "",
+                    *(c[name] for name in ("action", "before", "graph", "nf", "rule")),
+                )
+                for c in changes
+            ),
+        )
+    for worker in drift.workers:
+        name = f"{worker.core.server} core {worker.core.index + 1}"
+        if worker.unreachable:
+            warn(worker.unreachable)
+        elif worker:
+            print_table(f"{name}: {done}", ("change",), ((line,) for line in worker.words()))
+        for graph in worker.foreign:
+            say(f"{name}: graph {graph} is not in the journal; left alone")
+
+
+def _changes(found: SwitchDrift, ports: Ports, limit: int) -> list[dict[str, object]]:
+    from orchestrator.clients.words import entity_words
+
+    if found.schema is None:
+        return []
+    shown: list[dict[str, object]] = []
+    for change in islice(found.difference.words(found.schema, ports), limit or None):
+        before = change.before.action if change.before else ""
+        shown.append({"kind": change.kind, **asdict(change.entity), "before": before})
+    for entity in islice(found.foreign, limit or None):
+        words = entity_words(found.schema, entity, ports)
+        shown.append({"kind": "foreign", **asdict(words), "before": ""})
+    return shown
+
+
+def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
+    from orchestrator.observation.ports import port_names
+
+    return {
+        "drifted": bool(drift),
+        "switches": [
+            {
+                "switch": found.switch,
+                "lost": found.lost,
+                "unreachable": found.unreachable,
+                "added": len(found.difference.inserted),
+                "changed": len(found.difference.modified),
+                "deleted": len(found.difference.deleted),
+                "foreign": len(found.foreign),
+                "changes": _changes(found, port_names(topology, found.switch), 0),
+            }
+            for found in drift.switches
+        ],
+        "workers": [
+            {
+                "server": worker.core.server,
+                "core": worker.core.index + 1,
+                "unreachable": worker.unreachable,
+                "changes": worker.words(),
+                "foreign": worker.foreign,
+            }
+            for worker in drift.workers
+        ],
+    }

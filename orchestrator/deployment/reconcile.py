@@ -1,0 +1,272 @@
+"""Drift of a network from what its journal says, and its repair.
+
+A switch that has restarted has no pipeline, or another one than ours: all of it is loaded anew. One
+that drifted is told by comparing every entity with the wanted ones. A worker tells what it runs.
+
+Whose is an entry that nobody asked for? Ours if it says so (the graph in its metadata) or if packets of
+a deployed graph meet it (the graph in its segment, service path or group number): that is drift and is
+removed. Any other belongs to another controller: it is reported, and removed only if `prune` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from finsy.proto import p4r
+
+from orchestrator.clients.encoding import RawUpdate
+from orchestrator.clients.p4info import Schema
+from orchestrator.compiler.fabric_program import OWNER
+from orchestrator.deployment.desired import Placed, State, desired, late, present
+from orchestrator.deployment.difference import INSERT, Difference, difference
+from orchestrator.deployment.drivers import SwitchDriver
+from orchestrator.deployment.worker_drift import WorkerDrift, WorkerSession, drift_of, repair_worker
+from orchestrator.errors import OrchestratorError, SwitchError
+from orchestrator.model.entries import Exact
+from orchestrator.model.plan import Core
+from orchestrator.targets.shipped import artifact
+from orchestrator.wire.nsh import graph_of
+
+_MANY = 16
+_FLOOD_BITS = 6
+_REPLICATION = ("multicast_group_entry", "clone_session_entry")
+
+NOTHING = Difference((), (), ())
+
+
+class ReconciledNetwork(Protocol):
+    """The devices of a network."""
+
+    name: str
+
+    def switch(self, name: str) -> AbstractContextManager[SwitchDriver]:
+        """A session with a switch."""
+        ...
+
+    def worker(self, core: Core) -> AbstractContextManager[WorkerSession]:
+        """A session with a worker."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchDrift:
+    """What one switch needs; `lost` says why its pipeline must be loaded, `foreign` is left alone.
+
+    `unreachable` is why nothing else is known.
+    """
+
+    switch: str
+    schema: Schema | None
+    lost: str = ""
+    difference: Difference = NOTHING
+    foreign: tuple[bytes, ...] = ()
+    unreachable: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or len(self.difference) or self.unreachable)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What separates a network from its journal."""
+
+    switches: tuple[SwitchDrift, ...]
+    workers: tuple[WorkerDrift, ...]
+
+    def __bool__(self) -> bool:
+        return any(self.switches) or any(self.workers)
+
+    @property
+    def unreachable(self) -> tuple[str, ...]:
+        """Devices that did not answer, in words."""
+        return tuple(d.unreachable for d in (*self.switches, *self.workers) if d.unreachable)
+
+
+def find_drift(
+    network: ReconciledNetwork, deployed: Mapping[str, Placed], *, prune: bool = False
+) -> Drift:
+    """Compare every device with what the deployed graphs ask of it. Changes nothing."""
+
+    def one(switch: str) -> SwitchDrift:
+        try:
+            with network.switch(switch) as driver:
+                return _switch_drift(driver, deployed, prune)
+        except OrchestratorError as error:
+            return SwitchDrift(switch, None, unreachable=str(error))
+
+    return _everywhere(network, deployed, one, drift_of, prune)
+
+
+def repair(
+    network: ReconciledNetwork, deployed: Mapping[str, Placed], *, prune: bool = False
+) -> Drift:
+    """Find drift and repair it in the same sessions: workers first, what admits packets last.
+
+    Returns what was found and, but for what is `unreachable`, repaired.
+    """
+
+    def one(switch: str) -> SwitchDrift:
+        try:
+            with network.switch(switch) as driver:
+                found = _switch_drift(driver, deployed, prune)
+                _repair_switch(driver, found, deployed, prune)
+                return found
+        except OrchestratorError as error:
+            return SwitchDrift(switch, None, unreachable=str(error))
+
+    return _everywhere(network, deployed, one, repair_worker, prune)
+
+
+def _everywhere(
+    network: ReconciledNetwork,
+    deployed: Mapping[str, Placed],
+    switch: _SwitchWork,
+    worker: _WorkerWork,
+    prune: bool,
+) -> Drift:
+    switches = dict.fromkeys(s for p in deployed.values() for s in p.bundle.pipeline_of)
+    cores = {Core(w.server, w.core) for p in deployed.values() for w in p.bundle.workers}
+
+    def of_worker(core: Core) -> WorkerDrift:
+        try:
+            with network.worker(core) as session:
+                return worker(session, core, deployed, prune)
+        except OrchestratorError as error:
+            return WorkerDrift(core, unreachable=str(error))
+
+    with ThreadPoolExecutor(max_workers=_MANY) as pool:
+        ordered = sorted(cores, key=lambda core: (core.server, core.index))
+        workers = tuple(pool.map(of_worker, ordered))
+        return Drift(tuple(pool.map(switch, switches)), workers)
+
+
+class _SwitchWork(Protocol):
+    def __call__(self, switch: str, /) -> SwitchDrift: ...
+
+
+class _WorkerWork(Protocol):
+    def __call__(
+        self, session: WorkerSession, core: Core, deployed: Mapping[str, Placed], prune: bool, /
+    ) -> WorkerDrift: ...
+
+
+# -- switches ----------------------------------------------------------------------------------
+
+
+def _switch_drift(driver: SwitchDriver, deployed: Mapping[str, Placed], prune: bool) -> SwitchDrift:
+    shipped = artifact(*_pipeline(deployed, driver.name))
+    cookie = driver.pipeline_cookie()
+    if cookie != shipped.cookie:
+        schema = Schema(shipped.p4info())
+        wanted = desired(schema, deployed.values(), driver.name)
+        lost = "no pipeline: it has restarted" if cookie is None else "another pipeline"
+        return SwitchDrift(driver.name, schema, lost, difference(wanted, {}))
+    schema = driver.schema
+    assert schema is not None
+    wanted = desired(schema, deployed.values(), driver.name)
+    return _compared(driver, schema, wanted, deployed, prune)
+
+
+def _compared(
+    driver: SwitchDriver,
+    schema: Schema,
+    wanted: State,
+    deployed: Mapping[str, Placed],
+    prune: bool,
+) -> SwitchDrift:
+    found = difference(wanted, read_state(driver, schema, wanted))
+    ids = {placed.bundle.graph_id for placed in deployed.values()}
+    ours: list[bytes] = []
+    foreign: list[bytes] = []
+    for entity in found.deleted:
+        mine = prune or _is_ours(schema, p4r.Entity.FromString(entity), {*deployed, OWNER}, ids)
+        (ours if mine else foreign).append(entity)
+    kept = Difference(found.inserted, found.modified, tuple(ours))
+    return SwitchDrift(driver.name, schema, difference=kept, foreign=tuple(foreign))
+
+
+def _repair_switch(
+    driver: SwitchDriver, found: SwitchDrift, deployed: Mapping[str, Placed], prune: bool
+) -> None:
+    if not found:
+        return
+    changes = found.difference
+    schema = found.schema
+    assert schema is not None
+    if found.lost:
+        shipped = artifact(*_pipeline(deployed, driver.name))
+        driver.set_pipeline(shipped.p4info(), shipped.device_config, shipped.cookie)
+        # BMv2 keeps groups and sessions when a pipeline is loaded anew.
+        wanted = desired(schema, deployed.values(), driver.name)
+        changes = _compared(driver, schema, wanted, deployed, prune).difference
+    admitting = late(schema, deployed.values(), driver.name)
+    driver.write(u for u in changes.updates() if u.entity not in admitting)
+    driver.write(RawUpdate(INSERT, e) for e in changes.inserted if e in admitting)
+    driver.write(u for u in changes.updates() if u.kind != INSERT and u.entity in admitting)
+
+
+def read_state(driver: SwitchDriver, schema: Schema, wanted: State) -> State:
+    """All that a switch has of what could be wanted; groups that it does not show count as wanted."""
+    hidden: State = {}
+    entities: list[p4r.Entity] = []
+    for kind in _REPLICATION:
+        question = p4r.Entity()
+        getattr(question.packet_replication_engine_entry, kind).SetInParent()
+        try:
+            entities += driver.read_entities(question)
+        except SwitchError:
+            hidden |= {i: e for i, e in wanted.items() if _is_replication(e, kind)}
+    return hidden | present(_chain(entities, _table_entries(driver, schema)), wanted)
+
+
+def _chain(first: Iterable[p4r.Entity], rest: Iterable[p4r.Entity]) -> Iterator[p4r.Entity]:
+    yield from first
+    yield from rest
+
+
+def _table_entries(driver: SwitchDriver, schema: Schema) -> Iterator[p4r.Entity]:
+    fixed = {table.preamble.id for table in schema.p4info.tables if table.is_const_table}
+    metered = {table.id for table in schema.tables.values() if table.metered}
+    everything = p4r.Entity()
+    everything.table_entry.SetInParent()
+    apart = fixed | metered
+    for entity in driver.read_entities(everything):
+        if entity.table_entry.table_id not in apart:
+            yield entity
+    for table in sorted(metered - fixed):
+        question = p4r.Entity(table_entry=p4r.TableEntry(table_id=table))
+        question.table_entry.meter_config.SetInParent()
+        yield from driver.read_entities(question)
+
+
+def _is_replication(entity: bytes, kind: str) -> bool:
+    message = p4r.Entity.FromString(entity)
+    return message.packet_replication_engine_entry.WhichOneof("type") == kind
+
+
+def _is_ours(schema: Schema, entity: p4r.Entity, graphs: set[str], ids: set[int]) -> bool:
+    """Whether an entry that is not wanted is a deployed graph's, by its words or its numbers."""
+    if entity.WhichOneof("entity") != "table_entry":
+        group = entity.packet_replication_engine_entry.multicast_group_entry.multicast_group_id
+        return group >> _FLOOD_BITS in ids
+    graph, entry = schema.decode(entity.table_entry)
+    if graph in graphs:
+        return True
+    numbers = {name: key.value for name, key in entry.keys if isinstance(key, Exact)}
+    met = {
+        numbers.get("graph", 0),
+        graph_of(numbers.get("segment", 0)),
+        graph_of(numbers.get("spi", 0)),
+        numbers.get("group", 0) >> _FLOOD_BITS,
+    }
+    return bool(met & ids)
+
+
+def _pipeline(deployed: Mapping[str, Placed], switch: str) -> tuple[str, str]:
+    return next(
+        p.bundle.pipeline_of[switch] for p in deployed.values() if switch in p.bundle.pipeline_of
+    )

@@ -86,6 +86,10 @@ class PacketView:
             return self._load_ipv6(data, l3, size)
         return ether_type != 0x0806 or size >= l3 + 28
 
+    def replace(self, frame: bytes | bytearray) -> bool:
+        """Put another frame in this one's place; False when it is malformed."""
+        return self.load(bytes(frame))
+
     def _load_ipv4(self, data: bytearray, l3: int, size: int) -> bool:
         if size < l3 + 20:
             return False

@@ -1,4 +1,4 @@
-"""NFs that switches can run: equal to the unsplit graph in a switch, forced to a server, and between others.
+"""NFs that switches can run equal the unsplit graph: in a switch, forced to a server, between others.
 
 Forced: the topology's switches have no room in the NF's blocks.
 """
@@ -41,6 +41,10 @@ TTL: dict[str, Any] = {
         "reverse": "same",
     },
 }
+PUSH: dict[str, Any] = {"type": "vlan_push", "config": {"vid": 100, "pcp": 5}}
+SERVICE: dict[str, Any] = {"type": "vlan_push", "config": {"vid": 7, "type": "0x88a8"}}
+POP: dict[str, Any] = {"type": "vlan_pop"}
+POP_5: dict[str, Any] = {"type": "vlan_pop", "config": {"vid": 5, "others": "drop"}}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dscp_marker": [DSCP],
     "dscp_marker_for_all": [DSCP_ALL],
@@ -48,6 +52,10 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "acl_dscp_marker_ids": [ACL, DSCP, IDS],
     "dscp_marker_ttl_guard_router": [DSCP, TTL, ROUTER],
     "router_dscp_marker": [ROUTER, DSCP_ALL],
+    "vlan_push": [PUSH],
+    "vlan_push_pop": [SERVICE, DSCP_ALL, POP],
+    "vlan_pop": [POP],
+    "vlan_pop_acl_router_push": [POP_5, ACL, ROUTER, PUSH],
 }
 BLOCKS = ("mirror", "policer", "mark", "hash_lb", "vlan", "tunnel")
 

@@ -1,10 +1,14 @@
-"""Reassembly of one direction of a TCP connection; the first copy of a byte wins.
+"""Reassembly of one direction of a TCP connection (`servernf.streams` has both and all connections).
+
+The first copy of a byte wins.
 
 Positions count payload bytes from where the stream began and do not wrap; sequence numbers do
 (RFC 9293, 3.4) and are taken relative to the next byte expected.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 MAX_SEGMENTS = 64
 MAX_WAITING_BYTES = 128 << 10
@@ -17,7 +21,7 @@ class TooMuchWaiting(Exception):
 
 
 class Direction:
-    """What one side has sent. `tail` is the caller's: the last bytes it has looked at."""
+    """What one side has sent. `memory` is the caller's: what it keeps of the stream, None at first."""
 
     __slots__ = (
         "_next",
@@ -25,15 +29,15 @@ class Direction:
         "_waiting",
         "fin_at",
         "isn",
+        "memory",
         "started",
-        "tail",
         "waiting_bytes",
     )
 
     def __init__(self) -> None:
         self.started = False
         self.isn = -1
-        self.tail = b""
+        self.memory: Any = None
         self.fin_at = -1
         self.waiting_bytes = 0
         self._next = 0
@@ -43,12 +47,17 @@ class Direction:
     def start(self, seq: int) -> None:
         """The stream begins with the byte of this sequence number."""
         self.started = True
-        self.tail = b""
+        self.memory = None
         self.fin_at = -1
         self.waiting_bytes = 0
         self._next = seq & _MASK
         self._position = 0
         self._waiting = None
+
+    @property
+    def expected(self) -> int:
+        """Sequence number of the first byte that has not come."""
+        return self._next
 
     @property
     def ended(self) -> bool:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainSerializer, PrivateAttr
+from pydantic import AfterValidator, Field, PlainSerializer, PrivateAttr, StrictBool
 
 from orchestrator.errors import InputError
 from orchestrator.model.elements import (
     FLOW_FIELDS,
     CostProfile,
-    Element,
     ElementGraph,
     FilterProgram,
     FilterRule,
-    Leave,
-    StatefulProgram,
     StateKey,
 )
 from orchestrator.model.match import Match, PortRange
 from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
 from orchestrator.nfs.files import parse_list, raise_problems, read_text
 from orchestrator.nfs.ids_reference import IdsReference, Signature
+from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, port_rules
 from orchestrator.nfs.values import PROTOCOLS, PortsField
 
-OPPOSITE = {"inside": "outside", "outside": "inside"}
 ALL_PORTS = PortRange(0, 65535)
 
 
@@ -55,7 +52,10 @@ def _checked_content(text: str) -> str:
 
 
 class SignatureFields(NfConfig):
-    """A signature; without `ports` it is searched for on every port of its protocol."""
+    """A signature; without `ports` it is searched for on every port of its protocol.
+
+    `to` says whose port that is: "server" the destination's, "client" the source's (answers).
+    """
 
     id: Annotated[int, Field(ge=0, lt=1 << 32, strict=True)]
     content: Annotated[str, AfterValidator(_checked_content)]
@@ -63,12 +63,14 @@ class SignatureFields(NfConfig):
     ports: Annotated[
         tuple[PortsField, ...] | None, PlainSerializer(lambda v: v and [str(p) for p in v])
     ] = None
+    to: Literal["any", "server", "client"] = "any"
+    nocase: StrictBool = False
 
     def to_signature(self) -> Signature:
         """The same with its content as bytes."""
         ports = (ALL_PORTS,) if self.ports is None else self.ports
         content = content_bytes(self.content)
-        return Signature(self.id, content, PROTOCOLS[self.protocol], ports)
+        return Signature(self.id, content, PROTOCOLS[self.protocol], ports, self.to, self.nocase)
 
 
 class IdsConfig(NfConfig):
@@ -113,20 +115,8 @@ class Ids(NetworkFunction[IdsConfig]):
     )
 
     def elements(self, port: str) -> ElementGraph:
-        left = OPPOSITE[port]
-        prefilter = Element("prefilter", self._prefilter(), ("inspect", "pass"))
-        inspect = Element(
-            "inspect", StatefulProgram("reassembles TCP streams and searches them"), (left,)
-        )
-        return ElementGraph(
-            "prefilter",
-            {"prefilter": prefilter, "inspect": inspect},
-            {
-                ("prefilter", "inspect"): "inspect",
-                ("prefilter", "pass"): Leave(left),
-                ("inspect", left): Leave(left),
-            },
-        )
+        inspect = "inspect", "reassembles TCP streams and searches them"
+        return inspected(("prefilter", self._prefilter()), inspect, (OPPOSITE[port],))
 
     def reference(self) -> Reference:
         signatures = [s.to_signature() for s in self.config.all_signatures]
@@ -147,20 +137,6 @@ class Ids(NetworkFunction[IdsConfig]):
                 match = Match(protocol=protocol, later_fragment=False)
                 rules.append(FilterRule(match, "inspect", f"{name}, any port"))
                 continue
-            for ports in merged(p for s in signatures for p in s.ports or ()):
-                source = Match(protocol=protocol, src_port=ports)
-                target = Match(protocol=protocol, dst_port=ports)
-                rules.append(FilterRule(source, "inspect", f"{name} src_port {ports}"))
-                rules.append(FilterRule(target, "inspect", f"{name} dst_port {ports}"))
-        return FilterProgram(tuple(rules), "pass")
-
-
-def merged(ranges: Iterable[PortRange]) -> list[PortRange]:
-    """Sorted ranges, those that touch or overlap joined."""
-    result: list[PortRange] = []
-    for ports in sorted(ranges, key=lambda r: (r.low, r.high)):
-        if result and ports.low <= result[-1].high + 1:
-            result[-1] = PortRange(result[-1].low, max(result[-1].high, ports.high))
-        else:
-            result.append(ports)
-    return result
+            ranges = (p for s in signatures for p in s.ports or ())
+            rules += port_rules((name, protocol), ranges, "inspect")
+        return FilterProgram(tuple(rules), PASS)

@@ -136,8 +136,9 @@ IDSES = st.builds(
     st.integers(1, 2),
 )
 MONITORS = st.just({"type": "flow_monitor", "workers": {"min": 2}})
+DEDUPS = st.just({"type": "dedup", "config": {"window_ms": 10}, "workers": {"min": 2}})
 STATELESS = st.one_of(acls(), acls(), routers(), NATS)
-ANY = st.one_of(STATELESS, STATELESS, firewalls(), NAPTS, IDSES, MONITORS)
+ANY = st.one_of(STATELESS, STATELESS, firewalls(), NAPTS, IDSES, MONITORS, DEDUPS)
 
 
 @st.composite

@@ -51,6 +51,7 @@ IDS: dict[str, Any] = {
         "signatures": [
             {"id": 1, "content": "marker-one", "protocol": "tcp", "ports": ["80", "8000-8100"]},
             {"id": 2, "content": "marker|00|two", "protocol": "udp"},
+            {"id": 3, "content": "MARKER-o", "protocol": "tcp", "nocase": True, "to": "client"},
         ]
     },
 }
@@ -85,6 +86,7 @@ DNAT: dict[str, Any] = {
     "config": {"address": "198.51.100.14"},
     "workers": {"min": 2},
 }
+DEDUP: dict[str, Any] = {"type": "dedup", "config": {"window_ms": 20}, "workers": {"min": 2}}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dnat": [DNAT],
     "router_before_acl": [ROUTER, ACL],
@@ -101,6 +103,8 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "stateful_firewall_between": [ACL, FIREWALL, ROUTER],
     "only_flow_monitor": [MONITOR],
     "flow_monitor_between": [ACL, MONITOR, NAPT],
+    "only_dedup": [DEDUP],
+    "dedup_between": [ACL, DEDUP, NAPT],
     "router_napt": [ROUTER, NAPT, ACL],
 }
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nf_bench import Bench
+from nf_bench import Bench, Both, ether
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.packet import Raw
 
 from orchestrator.model.elements import FilterProgram
 from orchestrator.nfs.ids import content_bytes
+from orchestrator.nfs.ids_reference import IdsReference
 
 SIGNATURES = [
     {"id": 1, "content": "evil|0d 0a|words", "protocol": "tcp", "ports": ["80", "8000-8100"]},
@@ -162,3 +164,48 @@ def test_prefilter_is_by_port_and_protocol() -> None:
         for protocol, ports in ((6, "80"), (6, "8000-8100"), (6, "9000"), (17, "53"))
         for side in ("src_port", "dst_port")
     ]
+
+
+def test_case_and_whose_port_it_is() -> None:
+    told = {"id": 7, "content": "Wget/|31|", "protocol": "tcp", "ports": ["80"]}
+    bench = Bench("ids", {"signatures": [{**told, "nocase": True, "to": "server"}]})
+    assert bench.passes("outside", answer(1, b"wGeT/1")), "not what a server says"
+    assert not bench.passes("inside", segment(1, b"x wGeT/1"))
+    exact = Bench("ids", {"signatures": [{**told, "to": "client"}]})
+    assert exact.passes("inside", segment(1, b"Wget/1"))
+    assert exact.passes("outside", answer(1, b"wget/1"))
+    assert not exact.passes("outside", answer(7, b"Wget/1"))
+
+
+@pytest.mark.parametrize("action", ["drop", "alert"])
+def test_the_runtime_does_the_same(action: str) -> None:
+    signatures = [
+        {"id": 1, "content": "abca", "protocol": "tcp", "ports": ["80"], "to": "server"},
+        {"id": 2, "content": "BcA", "protocol": "tcp", "nocase": True, "to": "client"},
+        {"id": 3, "content": "cab", "protocol": "udp", "ports": ["1000"], "nocase": True},
+    ]
+    both = Both("ids", signatures=signatures, action=action)
+    rng, passed = random.Random(5), 0
+    for _ in range(4000):
+        both.now_us += rng.choice((0, 1000, 400_000_000 if rng.random() < 0.01 else 0))
+        data = bytes(rng.choice(b"aabBcCA") for _ in range(rng.randrange(4)))
+        there, seq = rng.random() < 0.5, rng.randrange(30)
+        flags = rng.choice(
+            ("A", "A", "A", "A", "S", "SA", "FA", "R") if rng.random() < 0.3 else "A"
+        )
+        if rng.random() < 0.2:
+            ports = (1000, 53) if there else (53, 1000)
+            inner: Any = UDP(sport=ports[0], dport=ports[1]) / Raw(data)
+        else:
+            ports = (rng.randrange(1000, 1004), 80)[:: 1 if there else -1]
+            inner = TCP(sport=ports[0], dport=ports[1], flags=flags, seq=seq) / Raw(data)
+        side = "inside" if there else "outside"
+        ip = (
+            IP(src="10.0.1.11", dst="198.51.100.13")
+            if there
+            else IP(src="198.51.100.13", dst="10.0.1.11")
+        )
+        passed += bool(both.send(side, ether(ip / inner)))
+    assert passed > 500
+    assert isinstance(both.bench.reference, IdsReference)
+    assert both.runtime.metrics()["alerts"] > 20

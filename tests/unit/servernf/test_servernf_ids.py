@@ -229,7 +229,7 @@ def test_ipv6():
 
 
 def test_least_recently_used_connection_goes_first(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("servernf.nfs.ids.MAX_CONNECTIONS", 2)
+    monkeypatch.setattr("servernf.streams.MAX_CONNECTIONS", 2)
     nf = ids()
     flows = [Connection(nf, port=port) for port in (8000, 8001, 8002)]
     assert flows[0].send(EVIL[:4])

@@ -1,0 +1,76 @@
+"""The two elements of NFs that look into packets: a stateless choice, and what looks into the chosen.
+
+The choice is a pure match, so a switch can make it; what it lets pass never visits a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from orchestrator.model.elements import (
+    Element,
+    ElementGraph,
+    FilterProgram,
+    FilterRule,
+    Leave,
+    StatefulProgram,
+)
+from orchestrator.model.match import Match, PortRange
+
+OPPOSITE = {"inside": "outside", "outside": "inside"}
+PASS = "pass"
+
+
+def inspected(
+    select: tuple[str, FilterProgram], inspect: tuple[str, str], left: Sequence[str]
+) -> ElementGraph:
+    """`select` (name, program) gives packets to `inspect` (name, reason) or lets them PASS.
+
+    They pass by the first port of `left`; `inspect` may use all of them.
+    """
+    (chooser, program), (inspector, reason) = select, inspect
+    elements = {
+        chooser: Element(chooser, program, (inspector, PASS)),
+        inspector: Element(inspector, StatefulProgram(reason), tuple(left)),
+    }
+    edges: dict[tuple[str, str], str | Leave] = {
+        (chooser, inspector): inspector,
+        (chooser, PASS): Leave(left[0]),
+    }
+    edges |= {(inspector, port): Leave(port) for port in left}
+    return ElementGraph(chooser, elements, edges)
+
+
+def ip_rules(output: str) -> tuple[FilterRule, ...]:
+    """Rules that all IP packets meet."""
+    return tuple(FilterRule(Match(version=v), output, f"IPv{v}") for v in (4, 6))
+
+
+def port_rules(
+    protocol: tuple[str, int], ranges: Iterable[PortRange], output: str
+) -> list[FilterRule]:
+    """Rules for the packets of a protocol (name, number) that come from or go to one of `ranges`."""
+    name, number = protocol
+    rules: list[FilterRule] = []
+    for ports in merged(ranges):
+        source = Match(protocol=number, src_port=ports)
+        target = Match(protocol=number, dst_port=ports)
+        rules.append(FilterRule(source, output, f"{name} src_port {ports}"))
+        rules.append(FilterRule(target, output, f"{name} dst_port {ports}"))
+    return rules
+
+
+def within(ranges: Iterable[PortRange], port: int | None) -> bool:
+    """Whether a port lies in one of the ranges."""
+    return port is not None and any(r.low <= port <= r.high for r in ranges)
+
+
+def merged(ranges: Iterable[PortRange]) -> list[PortRange]:
+    """Sorted ranges, those that touch or overlap joined."""
+    result: list[PortRange] = []
+    for ports in sorted(ranges, key=lambda r: (r.low, r.high)):
+        if result and ports.low <= result[-1].high + 1:
+            result[-1] = PortRange(result[-1].low, max(result[-1].high, ports.high))
+        else:
+            result.append(ports)
+    return result

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from orchestrator.compiler.advice import advice
+from orchestrator.compiler.classes import traffic_classes
 from orchestrator.compiler.cuts import cut
 from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.forms import decide_filters, has_tree
 from orchestrator.compiler.lowering import Lowered, footprint_of, lower
 from orchestrator.compiler.merging import MOST_CLASSES, Costs
+from orchestrator.compiler.story import ClassStory, Teller
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
@@ -34,12 +36,20 @@ from orchestrator.targets.shipped import capability
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Every stage's output for one graph."""
+    """Every stage's output for one graph, and what it was made from."""
 
     cuts: Cuts
     plan: Plan
     lowered: Lowered
     bundle: Bundle
+    graph: ServiceGraph
+    topology: Topology
+
+    def classes(self) -> tuple[ClassStory, ...]:
+        """The stories of all traffic classes."""
+        fabric, layouts = Fabric(self.topology), self.lowered.layouts
+        teller = Teller(self.graph, self.cuts, self.plan, layouts, self.bundle.stories, fabric)
+        return tuple(map(teller.tell, traffic_classes(self.cuts, self.graph)))
 
 
 def compile_graph(
@@ -114,12 +124,12 @@ def compile_graph(
         plan=plan,
         block_use=_block_use(cuts, plan),
         stories=tuple(_stories(cuts, plan, lowered)),
-        warnings=(*warnings, *advice(whole, cuts, graph)),
+        warnings=(*warnings, *advice(whole, cuts, graph, functions)),
         removed=tuple(
             dict.fromkeys((f"{gone.place.nf}: {gone.rule}", gone.why) for gone in cuts.removed)
         ),
     )
-    return Compiled(cuts, plan, lowered, bundle)
+    return Compiled(cuts, plan, lowered, bundle, graph, topology)
 
 
 def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:

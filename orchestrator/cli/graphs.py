@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.classes import (
+    ALL,
+    ExplainCommand,
+    chosen,
+    class_json,
+    print_classes,
+    print_story,
+)
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 from orchestrator.errors import CompileError
 
@@ -28,7 +36,11 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.add_typer(graph_app, name="graph")
     app.command(
-        "compile", epilog="Example: orchestrator compile graph.json -t leaf-spine --explain"
+        "compile",
+        cls=ExplainCommand,
+        epilog="Examples: orchestrator compile graph.json -t leaf-spine --explain --- "
+        "orchestrator compile graph.json --explain web.1 --- "
+        "orchestrator compile graph.json --plot graph.svg",
     )(compile_command)
 
 
@@ -71,14 +83,20 @@ def schema(
     print_json(topology_json_schema() if topology else graph_json_schema())
 
 
-def compiled(graph: Path, topology: str) -> Compiled:
+def compiled(graph: Path, topology: str, max_classes: int | None = None) -> Compiled:
     """Load and compile."""
+    from orchestrator.compiler.merging import MOST_CLASSES
     from orchestrator.graph import load_graph
     from orchestrator.pipeline import compile_graph
     from orchestrator.placement.topologies import resolve_topology
 
     loaded = load_graph(graph)
-    return compile_graph(loaded.graph, resolve_topology(topology), warnings=tuple(loaded.warnings))
+    return compile_graph(
+        loaded.graph,
+        resolve_topology(topology),
+        warnings=tuple(loaded.warnings),
+        max_classes=MOST_CLASSES if max_classes is None else max_classes,
+    )
 
 
 def compile_command(
@@ -88,8 +106,26 @@ def compile_command(
         Path | None, typer.Option("--output", "-o", help="Write the bundle to this file.")
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say where every element runs, and why.")
-    ] = False,
+        str,
+        typer.Option(
+            "--explain",
+            metavar="[CLASS]",
+            help="Say where every element runs, and why, and list the traffic classes; "
+            "with CLASS (or a traffic) tell its story.",
+        ),
+    ] = "",
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw the graph, coloured by device (.svg or .png)."),
+    ] = None,
+    max_classes: Annotated[
+        int | None,
+        typer.Option(
+            "--max-classes",
+            min=1,
+            help="Refuse a graph of which two NFs make more traffic classes [default: 10000000].",
+        ),
+    ] = None,
     verify: Annotated[
         int,
         typer.Option(
@@ -102,18 +138,23 @@ def compile_command(
 ) -> None:
     """Split a graph, place it on a topology, and emit the bundle."""
     from orchestrator.bundle.codec import dump
+    from orchestrator.compiler.drawing import draw_cut
     from orchestrator.pipeline import entries_by_table
 
-    result = compiled(graph, topology)
+    result = compiled(graph, topology, max_classes)
     bundle = result.bundle
+    stories = chosen(result, explain) if explain else ()
     if verify:
         verify_bundle(graph, topology, bundle, verify)
     if output is not None:
         output.write_bytes(dump(bundle))
+    if plot is not None:
+        draw_cut(result.cuts, bundle.stories, f"{bundle.graph} on {bundle.topology}", plot)
     counts = entries_by_table(bundle)
     if as_json:
         print_json(
             {
+                **({"classes": [class_json(story) for story in stories]} if explain else {}),
                 "graph": bundle.graph,
                 "topology": bundle.topology,
                 "entries": {switch: dict(tables) for switch, tables in counts.items()},
@@ -122,6 +163,8 @@ def compile_command(
                     for w in bundle.workers
                 ],
                 "stories": [asdict(story) for story in bundle.stories],
+                "synthesis": list(result.cuts.changes),
+                "removed": [{"rule": rule, "why": why} for rule, why in bundle.removed],
                 "notes": list(bundle.plan.notes),
                 "warnings": list(bundle.warnings),
             }
@@ -129,11 +172,17 @@ def compile_command(
         return
     for warning in bundle.warnings:
         warn(warning)
-    if explain:
-        print_stories(result)
-    print_entries(counts)
-    if output is not None:
-        say(f"bundle written to {output}")
+    if explain and explain != ALL:
+        for story in stories:
+            print_story(bundle.graph, story)
+    else:
+        if explain:
+            print_stories(result)
+            print_classes(result, stories)
+        print_entries(counts)
+    for file in (output, plot):
+        if file is not None:
+            say(f"{'bundle' if file is output else 'picture'} written to {file}")
 
 
 def verify_bundle(graph: Path, topology: str, bundle: Bundle, packets: int) -> None:

@@ -6,6 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from orchestrator.compiler.cuts import Functions
+from orchestrator.graph.paths import ports_left
 from orchestrator.model.cuts import Cuts, Unit
 from orchestrator.model.elements import FilterProgram, FilterRule, RewriteProgram
 from orchestrator.model.graph import Port, ServiceGraph
@@ -14,11 +16,11 @@ _MOST_TOLD = 5
 _POSITION = re.compile(r"(\[\d+\]|:\d+)$")
 
 
-def advice(before: Cuts, after: Cuts, graph: ServiceGraph) -> tuple[str, ...]:
+def advice(before: Cuts, after: Cuts, graph: ServiceGraph, functions: Functions) -> tuple[str, ...]:
     """Warnings about what synthesis found: rules that no packet meets, edges that none takes."""
     where = graph.source or graph.name
     return tuple(
-        f"{where}: {text}" for text in (*_rules(before, after), *_edges(before, after, graph))
+        f"{where}: {text}" for text in (*_rules(before, after), *_edges(after, graph, functions))
     )
 
 
@@ -61,13 +63,17 @@ def _written(rule: FilterRule) -> bool:
     return bool(_POSITION.search(rule.rule)) or any(one is not None for one in asked)
 
 
-def _edges(before: Cuts, after: Cuts, graph: ServiceGraph) -> Iterator[str]:
-    """Edges into what no packet reaches any more, from what packets do reach."""
-    was, now = _reached(before), _reached(after)
+def _edges(after: Cuts, graph: ServiceGraph, functions: Functions) -> Iterator[str]:
+    """Edges from an NF port that packets could leave by, to what no packet ever reaches."""
+    reached = _reached(after)
     for edge in graph.edges:
-        source = Port(edge.source.node)
-        alive = any(port.node == source.node for port in now) or not edge.source.port
-        if alive and edge.target in was and edge.target not in now:
+        nf = edge.source.node
+        could = nf in functions and any(
+            edge.source.port in ports_left(functions[nf], port.port)
+            for port in reached
+            if port.node == nf
+        )
+        if could and edge.target not in reached:
             yield f"edges: no packet ever goes from '{edge.source}' to '{edge.target}'"
 
 

@@ -195,6 +195,25 @@ class _Rewrite:
             (0, 0),
         )
 
+    def cut(self, box: Box) -> list[tuple[Box, Box]] | None:
+        """The pieces of a box, before and after; None when there are too many."""
+        left, found = [box], list[tuple[Box, Box]]()
+        for number, (shapes, old, new, version) in enumerate(self.pairs):
+            n, width = self.field, (1 << ADDRESS_SHIFT[version]) - 1
+            if not shapes & box.shapes or not box.low[n] <= old <= box.high[n]:
+                continue
+            asked = self.origin_box(number)
+            for piece in left:
+                hit = piece.intersect(asked)
+                if hit is not None:
+                    low = (*hit.low[:n], new, *hit.low[n + 1 :])
+                    high = (*hit.high[:n], new | width, *hit.high[n + 1 :])
+                    found.append((hit, hit._replace(low=low, high=high)))
+            left = [rest for piece in left for rest in piece.subtract(asked)]
+            if len(left) > MOST_PIECES:
+                return None
+        return [*((piece, piece) for piece in left), *found]
+
     def images(self, box: Box) -> Iterator[Box]:
         """What a box's packets become: at least that."""
         yield from self._moved(box, forward=True)

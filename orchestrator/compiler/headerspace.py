@@ -9,6 +9,7 @@ number, and every condition of a `Match` is exactly one box. docs/decisions/0020
 from __future__ import annotations
 
 import ipaddress
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -223,6 +224,26 @@ def point(packet: Mapping[str, int]) -> Box:
     return Box(packet["shape"], tuple(low), tuple(high), flags)
 
 
+def random_point(box: Box, chance: random.Random) -> Box:
+    """Packets of a box with one value of every field that rules ask for, by chance.
+
+    Where the protocol does not go with the shape there are no such packets.
+    """
+    shape = chance.choice([bit for bit in (1 << i for i in range(len(SHAPES))) if box.shapes & bit])
+    at = [chance.randint(a, b) for a, b in zip(box.low, box.high, strict=True)]
+    at[_PROTOCOL] = protocol_of(shape, at[_PROTOCOL])
+    if shape & OTHER:
+        at[_ETHER_TYPE] = box.sample()["ether_type"] if at[_ETHER_TYPE] < 0x600 else at[_ETHER_TYPE]
+    low, high = list[int](at), list[int](at)
+    for n, (name, _, having) in enumerate(FIELDS):
+        if not having & shape:
+            low[n], high[n] = 0, _HIGHEST[n]
+        elif name in ("eth_dst", "eth_src", "vlan"):
+            low[n], high[n] = box.low[n], box.high[n]
+    flags = (chance.randrange(256) & ~box.flags[1] | box.flags[0], 0xFF) if shape & _TCP else (0, 0)
+    return Box(shape, tuple(low), tuple(high), flags)
+
+
 def prefix_bounds(prefix: Prefix) -> tuple[int, int]:
     """The interval of an address field that a prefix is."""
     shift = ADDRESS_SHIFT[prefix.version]
@@ -370,10 +391,11 @@ class HeaderSet:
 
 def _address_points(field: str, pairs: Sequence[tuple[int, int, int]]) -> Iterator[tuple[Box, Box]]:
     for version, old, new in pairs:
-        yield _address(field, version, old), _address(field, version, new)
+        yield address_box(field, version, old), address_box(field, version, new)
 
 
-def _address(field: str, version: int, address: int) -> Box:
+def address_box(field: str, version: int, address: int) -> Box:
+    """All packets with an address in `field`."""
     n, bits = NUMBER[field], 32 if version == 4 else 128
     low, high = prefix_bounds(Prefix(version, address, bits))
     return Box(

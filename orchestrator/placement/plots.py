@@ -16,16 +16,16 @@ from orchestrator.model.topology import Topology
 from orchestrator.placement.scenarios import Case
 from orchestrator.placement.whatif import Outcome
 
-_FORMATS = (".svg", ".png")
+FORMATS = (".svg", ".png")
 _MOST_MAPS = 6
 _MOST_CHAINS = 12
 
 
 def draw(case: Case, outcomes: Sequence[Outcome], path: Path) -> list[Path]:
     """Write the comparison to `path`, and a map for each of the first scenarios beside it."""
-    if path.suffix not in _FORMATS:
-        raise InputError(f"--plot {path}: the name must end in {' or '.join(_FORMATS)}")
-    pyplot = _pyplot()
+    if path.suffix not in FORMATS:
+        raise InputError(f"--plot {path}: the name must end in {' or '.join(FORMATS)}")
+    pyplot = pyplot_of_matplotlib()
     files = [path]
     _compare(pyplot, outcomes, path)
     for outcome in [o for o in outcomes if o.paths][:_MOST_MAPS]:
@@ -36,7 +36,8 @@ def draw(case: Case, outcomes: Sequence[Outcome], path: Path) -> list[Path]:
     return files
 
 
-def _pyplot() -> Any:
+def pyplot_of_matplotlib() -> Any:
+    """matplotlib.pyplot, without a display; EnvironmentMissing where it is not installed."""
     try:
         matplotlib: Any = import_module("matplotlib")
         matplotlib.use("Agg")

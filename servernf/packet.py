@@ -233,6 +233,19 @@ class PacketView:
         elif protocol == ICMPV6:  # its checksum covers a pseudo-header (RFC 4443, 2.3); ICMP's not
             patch(data, l4 + 2, delta)
 
+    def flow(self) -> tuple[int, int]:
+        """Source and destination of the flow that the packet is of: for an ICMP error, that of the
+        packet which it quotes, seen from the other side. Not IP: zeros."""
+        data, l4 = self.data, self.l4
+        if self.protocol == ICMP and self.version == 4 and l4 and data[l4] in ICMP_ERRORS:
+            at, size = l4 + 20, 4
+        elif self.protocol == ICMPV6 and self.version == 6 and l4 and 1 <= data[l4] <= 4:
+            at, size = l4 + 16, 16
+        else:
+            return self.source, self.destination
+        quoted_source = int.from_bytes(data[at : at + size], "big")
+        return int.from_bytes(data[at + size : at + 2 * size], "big"), quoted_source
+
     def decrement_ttl(self) -> None:
         """One hop less (IPv4 TTL with its checksum, or IPv6 hop limit)."""
         data, l3 = self.data, self.l3

@@ -45,6 +45,17 @@ PUSH: dict[str, Any] = {"type": "vlan_push", "config": {"vid": 100, "pcp": 5}}
 SERVICE: dict[str, Any] = {"type": "vlan_push", "config": {"vid": 7, "type": "0x88a8"}}
 POP: dict[str, Any] = {"type": "vlan_pop"}
 POP_5: dict[str, Any] = {"type": "vlan_pop", "config": {"vid": 5, "others": "drop"}}
+BALANCED = [{"address": "10.0.1.11", "weight": 2}, {"address": "10.0.1.12"}]
+BALANCED_V6 = [{"address": "2001:db8:1::11"}, {"address": "2001:db8:1::12"}]
+HASH_LB: dict[str, Any] = {
+    "type": "hash_lb",
+    "config": {
+        "virtual": [
+            {"address": "203.0.113.10", "backends": BALANCED, "hash": "ports"},
+            {"address": "2001:db8:ff::10", "backends": BALANCED_V6},
+        ]
+    },
+}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dscp_marker": [DSCP],
     "dscp_marker_for_all": [DSCP_ALL],
@@ -52,6 +63,8 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "acl_dscp_marker_ids": [ACL, DSCP, IDS],
     "dscp_marker_ttl_guard_router": [DSCP, TTL, ROUTER],
     "router_dscp_marker": [ROUTER, DSCP_ALL],
+    "hash_lb": [HASH_LB],
+    "acl_hash_lb_router": [ACL, HASH_LB, ROUTER],
     "vlan_push": [PUSH],
     "vlan_push_pop": [SERVICE, DSCP_ALL, POP],
     "vlan_pop": [POP],

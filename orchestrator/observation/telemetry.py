@@ -135,6 +135,10 @@ def _tracer() -> Any:
                 BatchSpanProcessor,
             )
         except ImportError:
+            _LOGGER.warning(
+                "$OTEL_EXPORTER_OTLP_ENDPOINT is set, but nothing here can export: "
+                "pip install 'p4-offload-orchestrator[telemetry]'"
+            )
             return None
         provider = TracerProvider(resource=Resource.create({"service.name": "orchestrator"}))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -17,6 +17,12 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
         "ORCHESTRATOR_OWNER",
         "The tenant that acts; graphs of others are left alone. Left out: the network's operator.",
     ),
+    "store": (
+        "--store",
+        "ORCHESTRATOR_STORE",
+        "Where journal and leadership are: etcd://HOST:PORT[,HOST:PORT]\\[/PREFIX][?ca=FILE&"
+        "certificate=FILE&key=FILE&secret=FILE]. Left out: a file of this user's.",
+    ),
     "tls_ca": ("--tls-ca", "ORCHESTRATOR_TLS_CA", "CA of the devices' certificates (PEM file)."),
     "tls_certificate": (
         "--tls-certificate",

@@ -44,7 +44,7 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Start a network in the background; leftovers of a crashed one of that name are removed."""
-    from orchestrator.deployment.journal import Journal
+    from orchestrator.deployment.live import journal_of
     from orchestrator.emulation import net_up
     from orchestrator.placement.topologies import resolve_topology
 
@@ -52,7 +52,7 @@ def up(
         raise InputError(f"--switch: '{switch}' is none of auto, bmv2, softswitch")
     started = time.monotonic()
     state = net_up(resolve_topology(topology), switch=switch, name=name or None, progress=note)
-    Journal(state.name).clear()
+    journal_of(state.name).clear()
     if as_json:
         print_json(
             {"name": state.name, "switches": {s.name: s.target for s in state.switches.values()}}
@@ -71,13 +71,13 @@ def down(
     name: Annotated[str, typer.Argument(help="Name of the network.")] = "", as_json: Json = False
 ) -> None:
     """Stop a network and remove all that it made."""
-    from orchestrator.deployment.journal import Journal
+    from orchestrator.deployment.live import journal_of
     from orchestrator.emulation import net_down
 
     # Named, it can be removed even if another version wrote its state.
     name = name or find_network("").name
     net_down(name)
-    Journal(name).clear()
+    journal_of(name).clear()
     if as_json:
         print_json({"name": name, "down": True})
     else:
@@ -176,6 +176,7 @@ def deploy(
             replace=replace,
             warnings=tuple(loaded.warnings),
             progress=lambda _, count: bar.advance(task, count),
+            note=warn,
         )
     result, applied = done.compiled, done.applied
     delays = {
@@ -214,7 +215,7 @@ def undeploy(
     from orchestrator.deployment.operations import undeploy_graph
 
     state = find_network(network)
-    for problem in undeploy_graph(graph, LiveNetwork(state)):
+    for problem in undeploy_graph(graph, LiveNetwork(state), note=warn):
         warn(problem)
     if as_json:
         print_json({"graph": graph, "network": state.name, "deployed": False})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -69,9 +69,20 @@ def _add_hop(
 
 
 class WorkerClient:
-    """A session with one worker; ServerError carries the worker's own words."""
+    """A session with one worker; ServerError carries the worker's own words.
 
-    def __init__(self, name: str, address: str, *, tls: TlsFiles | None = None) -> None:
+    `may_change` is asked before every change and raises what forbids it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        *,
+        tls: TlsFiles | None = None,
+        may_change: Callable[[], None] | None = None,
+    ) -> None:
+        self._may_change = may_change
         self.name = name
         self.address = address
         self._tls = tls
@@ -100,21 +111,21 @@ class WorkerClient:
     ) -> None:
         """Create NF instances of a graph, remove others with their state and their chains."""
         request = configure_request(graph, nfs, manifest, remove, remove_manifest)
-        self._call(self._stub.configure, request)
+        self._change(self._stub.configure, request)
 
     def service_chain(self, graph: str, chain: ServerChain) -> None:
         """Chain NFs: told to the first one, which tells the rest."""
-        self._call(self._stub.serviceChain, chain_request(graph, chain))
+        self._change(self._stub.serviceChain, chain_request(graph, chain))
 
     def remove_chain(self, graph: str, chain: ServerChain) -> None:
         """Forget a chain's (SPI, SI): serviceChainUpdate with no hops."""
         request = chain_request(graph, chain)
         del request.next[:]
-        self._call(self._stub.serviceChainUpdate, request, may_be_missing=True)
+        self._change(self._stub.serviceChainUpdate, request, may_be_missing=True)
 
     def remove_graph(self, graph: str) -> None:
         """Remove all that a graph has on the worker."""
-        self._call(self._stub.removeGraph, vnf_pb2.RemoveGraphRequest(graph=graph))
+        self._change(self._stub.removeGraph, vnf_pb2.RemoveGraphRequest(graph=graph))
 
     def metrics(self) -> dict[str, int]:
         """Counters of the worker and its NFs, by name."""
@@ -128,6 +139,11 @@ class WorkerClient:
         """Trajectory samples of the shim from a cursor on, and the next cursor."""
         answer = self._call(self._stub.readSamples, vnf_pb2.ReadSamplesRequest(cursor=cursor))
         return list(answer.samples), answer.cursor
+
+    def _change(self, method: Any, request: Any, *, may_be_missing: bool = False) -> None:
+        if self._may_change is not None:
+            self._may_change()
+        self._call(method, request, may_be_missing=may_be_missing)
 
     def _call(self, method: Any, request: Any, *, may_be_missing: bool = False) -> Any:
         try:

@@ -26,6 +26,10 @@ class SwitchDriver(Protocol):
         """Cookie of the running pipeline, or None."""
         ...
 
+    def pipeline_config(self) -> p4r.ForwardingPipelineConfig | None:
+        """The running pipeline, its program empty where the switch keeps that to itself; or None."""
+        ...
+
     def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
         """Load a pipeline."""
         ...

@@ -13,7 +13,9 @@ from typing import Protocol
 
 from finsy.proto import p4r
 
+from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
+from orchestrator.clients.savepoint import restore, save
 from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.deployment.drivers import NetworkDriver, SwitchDriver
 from orchestrator.deployment.transaction import (
@@ -24,6 +26,7 @@ from orchestrator.deployment.transaction import (
     Drain,
     Item,
     LoadPipeline,
+    RestorePipeline,
     Stage,
     Step,
     Transaction,
@@ -55,15 +58,34 @@ class Recorder(Protocol):
         """It has run to its end."""
         ...
 
+    def replaced(self, switch: str, saved: bytes) -> None:
+        """A switch's pipeline is about to be replaced; `saved` is what `savepoint` made of it."""
+        ...
+
+    def saved(self, switch: str) -> bytes | None:
+        """What was replaced on a switch; None: nothing was."""
+        ...
+
 
 class NoRecorder:
-    """Nobody is told."""
+    """Nobody is told; replaced pipelines are kept in this process."""
+
+    def __init__(self) -> None:
+        self._saved: dict[str, bytes] = {}
 
     def begin(self, stage: int) -> None:
         """Nothing."""
 
     def end(self, stage: int) -> None:
         """Nothing."""
+
+    def replaced(self, switch: str, saved: bytes) -> None:
+        """Keep it."""
+        self._saved[switch] = saved
+
+    def saved(self, switch: str) -> bytes | None:
+        """What was kept."""
+        return self._saved.get(switch)
 
 
 @dataclass(slots=True)
@@ -97,6 +119,8 @@ class Executor:
         self.careful, self.forgiving = careful, forgiving
         self._switches: dict[str, SwitchDriver] = {}
         self.done = Executed()
+        self.undone = True
+        """Whether the network is as it was: nothing was begun, or all of it has been undone."""
 
     def run(self, transaction: Transaction, *, first: int = 0) -> Executed:
         """Run from stage `first` on; DeploymentError says what failed, after all has been undone."""
@@ -108,6 +132,7 @@ class Executor:
             try:
                 for reached, stage in enumerate(transaction.stages[first:], first):
                     self.recorder.begin(reached)
+                    self.undone = False
                     started = time.monotonic()
                     self._run(stage)
                     spent = self.done.seconds.get(stage.title, 0.0)
@@ -200,12 +225,15 @@ class Executor:
                 except Exception as error:  # the steps before it must still be undone
                     failures.append(str(error) or type(error).__name__)
         self.careful = careful
+        self.undone = not failures
         return failures
 
     def _step(self, step: Step) -> None:
         match step:
             case LoadPipeline():
                 self._load(step)
+            case RestorePipeline():
+                self._restore(step)
             case WriteSwitch():
                 self._write(step)
             case Drain():
@@ -256,7 +284,19 @@ class Executor:
                 f"{step.switch}: runs {lost}; loading {pipeline.name} would wipe the entries of the "
                 "graphs that are deployed: undeploy them first"
             )
+        if running is not None:
+            self.recorder.replaced(step.switch, save(driver))
         driver.set_pipeline(pipeline.p4info(), pipeline.device_config, pipeline.cookie)
+
+    def _restore(self, step: RestorePipeline) -> None:
+        saved = self.recorder.saved(step.switch)
+        if saved:
+            restore(self._switches[step.switch], saved)
+        elif saved is not None:
+            self.done.amiss.append(
+                f"{step.switch}: the pipeline that was replaced cannot be restored, because the "
+                "switch did not give its program"
+            )
 
     def _write(self, step: WriteSwitch) -> None:
         driver = self._switches[step.switch]
@@ -329,7 +369,7 @@ def _epoch(item: Item | None) -> str:
 
 
 def _device(step: Step) -> str:
-    if isinstance(step, LoadPipeline | WriteSwitch):
+    if isinstance(step, LoadPipeline | RestorePipeline | WriteSwitch):
         return step.switch
     if isinstance(step, ConfigureWorker | ChainWorker):
         return f"{step.core.server}.{step.core.index}"
@@ -341,7 +381,7 @@ def identity(schema: Schema, entry: TableEntry) -> bytes:
     return schema.identified(entry, "")[0]
 
 
-def update_of(schema: Schema, change: Change, owner: str) -> p4r.Update:
+def update_of(schema: Schema, change: Change, owner: str) -> RawUpdate:
     """The P4Runtime update that makes a change."""
     if change.before is None:
         return _update(schema, change.item, owner, _KIND.INSERT)
@@ -349,12 +389,12 @@ def update_of(schema: Schema, change: Change, owner: str) -> p4r.Update:
     return _update(schema, change.item, owner, kind)
 
 
-def _update(schema: Schema, item: Item, owner: str, kind: p4r.Update.Type.ValueType) -> p4r.Update:
+def _update(schema: Schema, item: Item, owner: str, kind: p4r.Update.Type.ValueType) -> RawUpdate:
     if isinstance(item, TableEntry):
-        return p4r.Update(type=kind, entity=p4r.Entity(table_entry=schema.encode(item, owner)))
+        return RawUpdate(kind, schema.identified(item, owner)[1])
     if isinstance(item, CloneSession):
-        return clone_session_update(item.session, item.port, kind)
-    return flood_update(item, kind)
+        return RawUpdate.of(clone_session_update(item.session, item.port, kind))
+    return RawUpdate.of(flood_update(item, kind))
 
 
 def needed(driver: SwitchDriver, schema: Schema, step: WriteSwitch) -> Iterator[Change]:

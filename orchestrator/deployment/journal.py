@@ -1,28 +1,38 @@
-"""What is deployed where: one SQLite file per network in the user's state directory.
+"""What is deployed on a network, and the change that is under way: a write-ahead journal in a store.
 
-The bundle and the sampling keys are kept, since undeploying needs them; the file is the user's only.
+Before a device is touched, the intent is there: which graph, and the bundle that it shall have (what it
+has is there already). The steps need not be: they are a pure function of the two (`planning.plan`). Of
+each stage it is noted that it begins and that it has ended. Whoever finds an intent (nobody leads any
+more who could finish it) makes the steps again and finishes or undoes them: see `recovery`.
+
+Bundles and sampling keys are kept, since undeploying needs them: see the stores for who can read them.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from orchestrator.bundle.codec import dump, load
+from orchestrator.deployment.store import LEAD_WAIT_S, Leadership, SqliteStore, Store
+from orchestrator.errors import StoreError
 from orchestrator.model.bundle import Bundle
 from orchestrator.verification.manifest import Manifest
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS graphs (
-    name TEXT PRIMARY KEY, graph_id INTEGER UNIQUE NOT NULL, deployed_at TEXT NOT NULL,
-    bundle BLOB NOT NULL, threshold INTEGER, key0 INTEGER, key1 INTEGER
-)
-"""
+MOST_GRAPHS = 1023
+_GRAPHS = "graphs/"
+_BUNDLE = "/bundle"
+_TRANSACTION = "transaction/"
+_INTENT = f"{_TRANSACTION}intent"
+_PROGRESS = f"{_TRANSACTION}progress"
+_NEW = f"{_TRANSACTION}new"
+_REPLACED = f"{_TRANSACTION}replaced/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,22 @@ class Deployed:
     deployed_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A change under way: `graph` shall be as `new` says, None: not be there at all.
+
+    `interrupting` is as `planning.plan` was told. `reached` is the stage that was begun last, -1 before
+    the first.
+    """
+
+    graph: str
+    new: Deployed | None
+    begun_at: str
+    controller: str
+    interrupting: bool
+    reached: int
+
+
 def state_directory() -> Path:
     """`$XDG_STATE_HOME/orchestrator` or `~/.local/state/orchestrator`, the user's only."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
@@ -42,65 +68,147 @@ def state_directory() -> Path:
     return path
 
 
+def sqlite_store(network: str) -> SqliteStore:
+    """The store of a network in the user's state directory."""
+    folder = state_directory() / "journal"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return SqliteStore(folder / f"{network}.sqlite")
+
+
 class Journal:
-    """The journal of one network."""
+    """The journal of one network: anybody reads it, its leader changes it."""
 
-    def __init__(self, network: str) -> None:
-        folder = state_directory() / "journal"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self.path = folder / f"{network}.sqlite"
-
-    @contextmanager
-    def _open(self) -> Generator[sqlite3.Connection]:
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        connection = sqlite3.connect(self.path, timeout=10)
-        try:
-            connection.execute(_SCHEMA)
-            with connection:
-                yield connection
-        finally:
-            connection.close()
+    def __init__(self, network: str, store: Store | None = None) -> None:
+        self.network = network
+        self.store = store or sqlite_store(network)
 
     def deployed(self) -> dict[str, Deployed]:
-        """All deployed graphs by name."""
-        if not self.path.exists():
-            return {}
-        with self._open() as connection:
-            rows = connection.execute(
-                "SELECT name, graph_id, deployed_at, bundle, threshold, key0, key1 "
-                "FROM graphs ORDER BY graph_id"
-            ).fetchall()
-        return {
-            name: Deployed(
-                load(blob, f"{self.path}:{name}"),
-                None if threshold is None else Manifest(graph_id, threshold, key0, key1),
-                deployed_at,
-            )
-            for name, graph_id, deployed_at, blob, threshold, key0, key1 in rows
-        }
+        """All deployed graphs by name, in order of their ids."""
+        return self._deployed(self.store.read(_GRAPHS))
+
+    def intent(self) -> Intent | None:
+        """The change under way, or that was under way when its controller ended."""
+        found = self.store.read(_TRANSACTION)
+        if _INTENT not in found:
+            return None
+        raw = _object(found[_INTENT])
+        new = None
+        if _NEW in found:
+            new = self._graph(raw["graph"], raw["new"], found[_NEW])
+        reached = int(found.get(_PROGRESS, b"-1"))
+        return Intent(
+            raw["graph"], new, raw["begun_at"], raw["controller"], raw["interrupting"], reached
+        )
 
     def free_graph_id(self) -> int:
         """The smallest id that no deployed graph has (1..1023)."""
         taken = {deployed.bundle.graph_id for deployed in self.deployed().values()}
-        return next(i for i in range(1, 1024) if i not in taken)
+        return next(i for i in range(1, MOST_GRAPHS + 1) if i not in taken)
 
-    def record(self, bundle: Bundle, manifest: Manifest | None) -> None:
-        """A graph is deployed."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        keys = (
-            (None,) * 3 if manifest is None else (manifest.threshold, manifest.key0, manifest.key1)
-        )
-        with self._open() as connection:
-            connection.execute(
-                "INSERT INTO graphs VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (bundle.graph, bundle.graph_id, now, dump(bundle), *keys),
-            )
-
-    def forget(self, graph: str) -> None:
-        """A graph is no longer deployed."""
-        with self._open() as connection:
-            connection.execute("DELETE FROM graphs WHERE name = ?", (graph,))
+    @contextmanager
+    def lead(self, wait_s: float = LEAD_WAIT_S) -> Generator[Lead]:
+        """The right to change the network, while the context is open."""
+        with self.store.lead(controller_name(), wait_s) as leadership:
+            yield Lead(self, leadership)
 
     def clear(self) -> None:
         """The network is gone, and all that was on it."""
-        self.path.unlink(missing_ok=True)
+        self.store.clear()
+
+    def _deployed(self, found: dict[str, bytes]) -> dict[str, Deployed]:
+        graphs = {
+            name: self._graph(name, _object(value), found[f"{key}{_BUNDLE}"])
+            for key, value in found.items()
+            if not key.endswith(_BUNDLE) and (name := key.removeprefix(_GRAPHS))
+        }
+        return dict(sorted(graphs.items(), key=lambda item: item[1].bundle.graph_id))
+
+    def _graph(self, name: str, raw: dict[str, Any], bundle: bytes) -> Deployed:
+        loaded = load(bundle, f"journal of {self.network}: {name}")
+        secret = raw["manifest"]
+        manifest = None if secret is None else Manifest(loaded.graph_id, *secret)
+        return Deployed(loaded, manifest, raw["deployed_at"])
+
+
+class Lead:
+    """A controller's right to change a network, and its pen (a `Recorder` of transactions)."""
+
+    def __init__(self, journal: Journal, leadership: Leadership) -> None:
+        self.journal = journal
+        self.leadership = leadership
+
+    def intend(self, graph: str, new: Deployed | None, *, interrupting: bool = False) -> None:
+        """Write ahead what is to be changed; StoreError while another change is unfinished."""
+        if (unfinished := self.journal.intent()) is not None:
+            raise StoreError(
+                f"{self.journal.network}: a change of {unfinished.graph} that {unfinished.controller} "
+                f"began at {unfinished.begun_at} is not finished: `orchestrator recover`"
+            )
+        intent: dict[str, Any] = {
+            "graph": graph,
+            "begun_at": now(),
+            "controller": controller_name(),
+            "interrupting": interrupting,
+            "new": None if new is None else _described(new),
+        }
+        put = {_INTENT: _json(intent)}
+        if new is not None:
+            put[_NEW] = dump(new.bundle)
+        self.leadership.commit(put)
+
+    def begin(self, stage: int) -> None:
+        """A stage of the intended change, or its undoing, begins."""
+        self.leadership.commit({_PROGRESS: str(stage).encode()})
+
+    def end(self, stage: int) -> None:
+        """A stage has ended: the next one begins, if there is one."""
+        self.leadership.commit({_PROGRESS: str(stage + 1).encode()})
+
+    def replaced(self, switch: str, saved: bytes) -> None:
+        """A pipeline and all that is on it are about to be replaced; kept until the change is over."""
+        self.leadership.commit({f"{_REPLACED}{switch}": saved})
+
+    def saved(self, switch: str) -> bytes | None:
+        """The pipeline that the change under way replaced on a switch."""
+        return self.journal.store.read(f"{_REPLACED}{switch}").get(f"{_REPLACED}{switch}")
+
+    def finished(self) -> None:
+        """What was intended is so."""
+        found = self.journal.store.read(_TRANSACTION)
+        intent = _object(found[_INTENT])
+        key = f"{_GRAPHS}{intent['graph']}"
+        if intent["new"] is None:
+            self.leadership.commit({}, [key, f"{key}{_BUNDLE}", *found])
+        else:
+            graph = {key: _json(intent["new"]), f"{key}{_BUNDLE}": found[_NEW]}
+            self.leadership.commit(graph, found)
+
+    def undone(self) -> None:
+        """What was before is so again."""
+        self.leadership.commit({}, self.journal.store.read(_TRANSACTION))
+
+
+def now() -> str:
+    """This moment, as journals note it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def controller_name() -> str:
+    """This controller in words that an operator can follow."""
+    return f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def _described(deployed: Deployed) -> dict[str, Any]:
+    secret = deployed.manifest
+    return {
+        "deployed_at": deployed.deployed_at,
+        "manifest": None if secret is None else [secret.threshold, secret.key0, secret.key1],
+    }
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    return json.loads(data)

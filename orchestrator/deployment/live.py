@@ -1,16 +1,33 @@
-"""A running network: switches over P4Runtime, workers over the VNF management API."""
+"""A live network's devices: switches over P4Runtime, workers over the VNF management API."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.access import Access
-from orchestrator.deployment.journal import Journal
+from orchestrator.deployment.etcd_store import EtcdStore, parse_store
+from orchestrator.deployment.journal import Journal, Lead
+from orchestrator.deployment.store import LEAD_WAIT_S, Leadership
 from orchestrator.emulation import NetworkState
 from orchestrator.errors import NetworkError, unknown
 from orchestrator.model.plan import Core
+from orchestrator.model.topology import Topology
+
+
+def _as_it_runs(state: NetworkState) -> Topology:
+    """The topology with the targets that were chosen for its switches: lowering goes by what runs."""
+    nodes = state.topology.switches
+    running = {
+        name: replace(nodes[name], target=found.target) for name, found in state.switches.items()
+    }
+    return replace(state.topology, switches=nodes | running)
 
 
 class LiveNetwork:
@@ -19,27 +36,58 @@ class LiveNetwork:
     def __init__(self, state: NetworkState, access: Access | None = None) -> None:
         self.access = Access.from_environment() if access is None else access
         self.name = state.name
-        self.topology = state.topology
-        self.journal = Journal(state.name)
+        self.topology = _as_it_runs(state)
+        self.journal = journal_of(state.name, state.run_dir, self.access)
         self._switches = state.switches
         self._workers = {Core(worker.server, worker.core): worker for worker in state.workers}
+        self._leadership: Leadership | None = None
+        self._sessions = count()
+
+    @contextmanager
+    def leading(self, wait_s: float = LEAD_WAIT_S) -> Generator[Lead]:
+        """The right to change the network: its sessions are primary for this term, and no longer."""
+        with self.journal.lead(wait_s) as lead:
+            self._leadership = lead.leadership
+            try:
+                yield lead
+            finally:
+                self._leadership = None
 
     def switch(self, name: str) -> SwitchClient:
-        """A session as the switch's primary controller."""
+        """A session as the switch's primary controller, by the term of whoever leads."""
         if name not in self._switches:
             raise NetworkError(f"{self.name}: {unknown('switch', name, tuple(self._switches))}")
         found = self._switches[name]
-        tls = self.access.tls_files(name, self.topology.switches[name].tls)
-        return SwitchClient(name, found.grpc_address, found.device_id, tls=tls)
+        leads = self._leadership
+        return SwitchClient(
+            name,
+            found.grpc_address,
+            found.device_id,
+            tls=self.access.tls_files(name, self.topology.switches[name].tls),
+            election_id=None if leads is None else leads.term << 64 | next(self._sessions),
+            may_write=None if leads is None else leads.check,
+        )
 
     def worker(self, core: Core) -> WorkerClient:
         """A session with a worker."""
         found = self._workers.get(core)
         if found is None:
             raise NetworkError(f"{self.name}: no worker on {core.server} core {core.index + 1}")
-        tls = self.access.tls_files(found.name, self.topology.servers[core.server].tls)
-        return WorkerClient(found.name, found.api, tls=tls)
+        return WorkerClient(
+            found.name,
+            found.api,
+            tls=self.access.tls_files(found.name, self.topology.servers[core.server].tls),
+            may_change=None if self._leadership is None else self._leadership.check,
+        )
 
     def pause(self, seconds: float) -> None:
-        """Let packets move for so long."""
+        """Let time pass."""
         time.sleep(seconds)
+
+
+def journal_of(network: str, run_dir: str = "", access: Access | None = None) -> Journal:
+    """The journal of a network, in the store that the user names; without `run_dir` only to clear it."""
+    address = (access or Access.from_environment()).store
+    if not address:
+        return Journal(network)
+    return Journal(network, EtcdStore(parse_store(address), network, Path(run_dir) / "store.key"))

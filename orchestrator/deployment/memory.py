@@ -40,16 +40,23 @@ class MemorySwitch:
         self.soft = SoftSwitch(device_id, CPU_PORT, clock, name=name)
         self.schema: Schema | None = None
         self._cookie: int | None = None
+        self._config: p4r.ForwardingPipelineConfig | None = None
 
     def pipeline_cookie(self) -> int | None:
         """Cookie of the loaded pipeline."""
         return self._cookie
+
+    def pipeline_config(self) -> p4r.ForwardingPipelineConfig | None:
+        """The loaded pipeline."""
+        return self._config
 
     def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
         """Load a pipeline."""
         self.soft.load(json.loads(device_config), p4info)
         self.schema = Schema(p4info)
         self._cookie = cookie
+        self._config = p4r.ForwardingPipelineConfig(p4info=p4info, p4_device_config=device_config)
+        self._config.cookie.cookie = cookie
 
     def write(
         self,

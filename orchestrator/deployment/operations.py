@@ -6,11 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.deployment.apply import Applied, Progress, apply_bundle, remove_bundle
+from orchestrator.deployment.apply import Applied, applied
+from orchestrator.deployment.execution import Progress
 from orchestrator.deployment.interrupts import held_interrupts
-from orchestrator.deployment.journal import Deployed
+from orchestrator.deployment.journal import Deployed, Lead, now
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.overlap import check_overlap
+from orchestrator.deployment.recovery import Note, carry_out, changing
 from orchestrator.errors import DeploymentError, OrchestratorError, unknown
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
@@ -36,21 +38,36 @@ def deploy_graph(
     replace: bool = False,
     warnings: tuple[str, ...] = (),
     progress: Progress | None = None,
+    note: Note | None = None,
 ) -> Done:
-    """Compile for what is free on the network and apply; the journal records it at the end.
+    """Compile for what is free on the network and put it there, or leave all as it was (Ctrl-C, too).
 
-    Ctrl-C undoes what was applied.
+    `note` hears of changes that others left unfinished.
     """
-    from orchestrator.pipeline import compile_graph, used_by  # half a second that others save
+    with changing(network, note=note) as lead:
+        return _deploy(graph, network, lead, replace, warnings, progress)
 
+
+def _deploy(
+    graph: ServiceGraph,
+    network: LiveNetwork,
+    lead: Lead,
+    replace: bool,
+    warnings: tuple[str, ...],
+    progress: Progress | None,
+) -> Done:
+    from orchestrator.pipeline import compile_graph, used_by
+
+    graph = network.access.claimed(graph)
     deployed = network.journal.deployed()
     if graph.name in deployed:
+        network.access.check_owner({graph.name: deployed[graph.name].bundle.owner})
         if not replace:
             raise DeploymentError(
                 f"{graph.name} is already deployed on {network.name}; "
                 f"undeploy it first, or say --replace"
             )
-        undeploy_graph(graph.name, network)
+        _undeploy(graph.name, network, lead)
         deployed = network.journal.deployed()
     started = time.monotonic()
     compiled = compile_graph(
@@ -71,24 +88,26 @@ def deploy_graph(
             if progress is not None:
                 progress(switch, count)
 
-        applied = apply_bundle(bundle, network, manifest, first=not deployed, progress=report)
-        network.journal.record(bundle, manifest)
-    return Done(compiled, applied, synthesis)
+        new = Deployed(bundle, manifest, now())
+        executed = carry_out(network, lead, graph.name, new, progress=report)
+    return Done(compiled, applied(executed), synthesis)
 
 
-def undeploy_graph(name: str, network: LiveNetwork) -> tuple[str, ...]:
+def undeploy_graph(name: str, network: LiveNetwork, *, note: Note | None = None) -> tuple[str, ...]:
     """Take a graph off; the last one takes the fabric's entries with it.
 
     Returns what was amiss: workers that did not answer, and so have nothing left to remove.
     """
+    with changing(network, note=note) as lead:
+        return _undeploy(name, network, lead)
+
+
+def _undeploy(name: str, network: LiveNetwork, lead: Lead) -> tuple[str, ...]:
     deployed = network.journal.deployed()
     if name not in deployed:
         raise DeploymentError(f"{network.name}: {unknown('graph', name, tuple(deployed))}")
-    found = deployed[name]
     with held_interrupts():
-        amiss = remove_bundle(found.bundle, network, found.manifest, last=len(deployed) == 1)
-        network.journal.forget(name)
-    return amiss
+        return tuple(carry_out(network, lead, name, None, forgiving=True).amiss)
 
 
 def deployed_graphs(network: LiveNetwork) -> dict[str, Deployed]:

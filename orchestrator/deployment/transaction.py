@@ -59,7 +59,8 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadPipeline:
-    """Load a shipped pipeline if another or none runs; one that runs stays when this is undone."""
+    """Load a shipped pipeline if another or none runs. P4Runtime cannot unload: without one before, it
+    stays when this is undone."""
 
     switch: str
     pipeline: str
@@ -67,9 +68,19 @@ class LoadPipeline:
     may_wipe: bool
     """Whether another pipeline may be replaced, and its entries lost."""
 
-    def inverse(self) -> LoadPipeline | None:
-        """Nothing: P4Runtime cannot unload."""
-        return None
+    def inverse(self) -> RestorePipeline | None:
+        """The pipeline that was replaced, with what was on it."""
+        return RestorePipeline(self.switch) if self.may_wipe else None
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePipeline:
+    """Load the pipeline that this transaction replaced, if it did, and write what was on it."""
+
+    switch: str
+
+    def inverse(self) -> None:
+        """Nothing: only an inverse itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +156,7 @@ class Drain:
         return Drain(self.back, self.entries)
 
 
-Step = LoadPipeline | WriteSwitch | ConfigureWorker | ChainWorker | Drain
+Step = LoadPipeline | RestorePipeline | WriteSwitch | ConfigureWorker | ChainWorker | Drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +188,7 @@ class Transaction:
         """Switches that it needs a session with."""
         found: dict[str, None] = {}
         for step in self.steps:
-            if isinstance(step, LoadPipeline | WriteSwitch):
+            if isinstance(step, LoadPipeline | RestorePipeline | WriteSwitch):
                 found[step.switch] = None
             elif isinstance(step, Drain):
                 found.update(dict.fromkeys(name for name, _ in (*step.entries, *step.back)))

@@ -1,4 +1,4 @@
-"""A network whose topology requires mutual TLS, driven by the command line: real processes, real sockets."""
+"""A network whose topology requires mutual TLS, driven by the command line: real processes."""
 
 from __future__ import annotations
 

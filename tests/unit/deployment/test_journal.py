@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from networks import compiled, make_graph, one_way, permits
 
-from orchestrator.deployment.journal import Journal, state_directory
+from orchestrator.deployment.journal import Deployed, Journal, now, state_directory
+from orchestrator.errors import StoreError
 from orchestrator.model.bundle import Bundle
 from orchestrator.verification.manifest import Manifest, new_manifest
 
@@ -25,11 +26,22 @@ def bundle(name: str, graph_id: int = 1) -> Bundle:
     return compiled(graph, "single", graph_id=graph_id).bundle
 
 
+def record(journal: Journal, bundle: Bundle, manifest: Manifest | None = None) -> None:
+    with journal.lead() as lead:
+        lead.intend(bundle.graph, Deployed(bundle, manifest, now()))
+        lead.finished()
+
+
+def forget(journal: Journal, graph: str) -> None:
+    with journal.lead() as lead:
+        lead.intend(graph, None)
+        lead.finished()
+
+
 def test_round_trip() -> None:
-    journal = Journal("net")
     manifest = Manifest(1, 1 << 31, 0xFFFFFFFF, 0)
-    journal.record(bundle("one", 1), manifest)
-    journal.record(bundle("two", 2), None)
+    record(Journal("net"), bundle("one", 1), manifest)
+    record(Journal("net"), bundle("two", 2))
     found = Journal("net").deployed()
     assert list(found) == ["one", "two"]
     assert found["one"].manifest == manifest
@@ -41,15 +53,15 @@ def test_round_trip() -> None:
 
 
 def test_networks_are_apart() -> None:
-    Journal("a").record(bundle("one"), None)
+    record(Journal("a"), bundle("one"))
     assert Journal("b").deployed() == {}
 
 
 def test_forget() -> None:
     journal = Journal("net")
-    journal.record(bundle("one", 1), None)
-    journal.record(bundle("two", 2), None)
-    journal.forget("one")
+    record(journal, bundle("one", 1))
+    record(journal, bundle("two", 2))
+    forget(journal, "one")
     assert list(journal.deployed()) == ["two"]
     journal.clear()
     assert journal.deployed() == {}
@@ -61,28 +73,76 @@ def test_graph_ids_are_reused_but_never_shared() -> None:
     assert journal.free_graph_id() == 1
     for graph_id in (1, 2, 3):
         assert journal.free_graph_id() == graph_id
-        journal.record(bundle(f"g{graph_id}", graph_id), None)
-    journal.forget("g2")
+        record(journal, bundle(f"g{graph_id}", graph_id))
+    forget(journal, "g2")
     assert journal.free_graph_id() == 2
+
+
+def test_an_intent_is_there_before_and_while_stages_run() -> None:
+    journal = Journal("net")
+    record(journal, bundle("one", 1))
+    new = Deployed(bundle("one", 1), Manifest(1, 2, 3, 4), now())
+    with journal.lead() as lead:
+        lead.intend("one", new, interrupting=True)
+        seen = [journal.intent()]
+        for stage in (0, 1):
+            lead.begin(stage)
+            seen.append(journal.intent())
+        lead.end(1)
+        lead.replaced("leaf1", b"saved")
+        seen.append(journal.intent())
+        assert lead.saved("leaf1") == b"saved"
+        assert lead.saved("leaf") is None
+        assert [intent.reached for intent in seen if intent] == [-1, 0, 1, 2]
+        first = seen[0]
+        assert first is not None
+        assert (first.graph, first.interrupting) == ("one", True)
+        assert first.new is not None
+        assert (first.new.manifest, first.new.deployed_at) == (new.manifest, new.deployed_at)
+        assert (
+            first.new.bundle.switches["switch1"].entries == new.bundle.switches["switch1"].entries
+        )
+        assert first.controller.startswith(f"process {os.getpid()} on ")
+        assert journal.deployed()["one"].manifest is None, "the old version is still the one"
+        with pytest.raises(
+            StoreError, match=r"a change of one that process \d+ .* is not finished"
+        ):
+            lead.intend("two", None)
+        lead.finished()
+        assert journal.intent() is None
+        assert lead.saved("leaf1") is None
+    assert journal.deployed()["one"].manifest == Manifest(1, 2, 3, 4)
+
+
+def test_what_is_undone_leaves_no_trace() -> None:
+    journal = Journal("net")
+    with journal.lead() as lead:
+        lead.intend("one", Deployed(bundle("one"), None, now()))
+        lead.begin(0)
+        lead.undone()
+    assert journal.deployed() == {}
+    assert journal.intent() is None
+    assert journal.store.read() == {}
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 def test_only_the_owner_can_read_it(mask: int) -> None:
     before = os.umask(mask)
     try:
-        journal = Journal("net")
-        journal.record(bundle("one"), new_manifest(1, 0.5))
+        record(Journal("net"), bundle("one"), new_manifest(1, 0.5))
     finally:
         os.umask(before)
-    assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
-    for folder in (journal.path.parent, state_directory()):
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder = state_directory() / "journal"
+    for file in folder.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for each in (folder, state_directory()):
+        assert stat.S_IMODE(each.stat().st_mode) == 0o700
 
 
 def test_reading_makes_no_file() -> None:
-    journal = Journal("net")
-    assert journal.deployed() == {}
-    assert not journal.path.exists()
+    assert Journal("net").deployed() == {}
+    assert Journal("net").intent() is None
+    assert not list((state_directory() / "journal").iterdir())
 
 
 def test_keys_are_not_shown() -> None:

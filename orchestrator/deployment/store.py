@@ -1,0 +1,182 @@
+"""Where a network's journal is kept, and who may write it: keys, values, and one leader at a time.
+
+A controller leads for a term. Terms only grow; every change of the store is made under the condition
+that its term is still the last one, so whoever was deposed changes nothing any more. A term is at least
+the seconds since 1970 when it began: a new store's terms lie above those of one that was lost, so that
+switches, which take the term as P4Runtime election id, accept the new leader.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.errors import LeadershipLost, StoreError
+
+LEAD_WAIT_S = 30.0
+"""How long a controller waits for another to finish: longer than a dead one's lease lives."""
+_POLL_S = 0.05
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS terms (only INTEGER PRIMARY KEY CHECK (only = 1), term INTEGER NOT NULL);
+"""
+
+
+class Leadership(Protocol):
+    """The right to change a network, for one term."""
+
+    @property
+    def term(self) -> int:
+        """Number of the term, above all earlier ones."""
+        ...
+
+    def check(self) -> None:
+        """LeadershipLost unless this controller surely leads now; cheap enough for every batch."""
+        ...
+
+    def commit(self, put: Mapping[str, bytes], delete: Iterable[str] = ()) -> None:
+        """Change all these keys or none; LeadershipLost when another leads."""
+        ...
+
+
+class Store(Protocol):
+    """Keys and values of one network."""
+
+    def read(self, prefix: str = "") -> dict[str, bytes]:
+        """Keys with a prefix and their values."""
+        ...
+
+    def lead(self, who: str, wait_s: float = LEAD_WAIT_S) -> AbstractContextManager[Leadership]:
+        """Lead while the context is open; StoreError names who else leads for longer than `wait_s`."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything: the network is gone."""
+        ...
+
+
+def next_term(last: int) -> int:
+    """The term after `last`."""
+    return max(last + 1, int(time.time()))
+
+
+class SqliteStore:
+    """A file of one machine (WAL). A lock that dies with its process says who leads: no time-outs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = path.with_suffix(".lock")
+
+    def read(self, prefix: str = "") -> dict[str, bytes]:
+        """Keys with a prefix and their values."""
+        if not self.path.exists():
+            return {}
+        with self._open() as connection:
+            rows = connection.execute(
+                "SELECT key, value FROM entries WHERE substr(key, 1, ?) = ? ORDER BY key",
+                (len(prefix), prefix),
+            )
+            return dict(rows.fetchall())
+
+    @contextmanager
+    def lead(self, who: str, wait_s: float = LEAD_WAIT_S) -> Generator[Leadership]:
+        """Lead while the context is open."""
+        lock = self._acquire(who, wait_s)
+        try:
+            with self._open() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                row = connection.execute("SELECT term FROM terms").fetchone()
+                term = next_term(row[0] if row else 0)
+                connection.execute("INSERT OR REPLACE INTO terms VALUES (1, ?)", (term,))
+                connection.commit()
+                yield _SqliteLeadership(connection, term)
+        finally:
+            os.close(lock)
+
+    def clear(self) -> None:
+        """Forget everything; whoever leads does so no longer."""
+        if self.path.exists():
+            with self._open() as connection, connection:
+                connection.executescript("DELETE FROM entries; UPDATE terms SET term = term + 1")
+
+    def _acquire(self, who: str, wait_s: float) -> int:
+        deadline = time.monotonic() + wait_s
+        lock = os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            while not _try_lock(lock):
+                if time.monotonic() > deadline:
+                    holder = os.pread(lock, 200, 0).decode(errors="replace") or "a controller"
+                    raise StoreError(f"{holder} is changing the network; try again when it is done")
+                time.sleep(_POLL_S)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, who.encode(), 0)
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
+
+    @contextmanager
+    def _open(self) -> Generator[sqlite3.Connection]:
+        # SQLite gives its own files beside it the same rights.
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        try:
+            # Leadership is checked by threads that write to switches; SQLite itself is serialised.
+            connection = sqlite3.connect(
+                self.path, timeout=10, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.executescript(_SCHEMA)
+                yield connection
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {error}") from error
+
+
+class _SqliteLeadership:
+    def __init__(self, connection: sqlite3.Connection, term: int) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self.term = term
+
+    def check(self) -> None:
+        """LeadershipLost when the network was cleared, or the lock file removed, meanwhile."""
+        with self._lock:
+            self._check()
+
+    def _check(self) -> None:
+        row = self._connection.execute("SELECT term FROM terms").fetchone()
+        if row is None or row[0] != self.term:
+            raise LeadershipLost("another controller has taken over: nothing more is changed")
+
+    def commit(self, put: Mapping[str, bytes], delete: Iterable[str] = ()) -> None:
+        """Change all these keys or none."""
+        connection = self._connection
+        with self._lock:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._check()
+                connection.executemany("DELETE FROM entries WHERE key = ?", [(k,) for k in delete])
+                connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", put.items())
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -33,7 +33,9 @@ IDS = {
     PATH: frozenset({"spi", "si"}),
     ROOT: frozenset({"graph", "epoch"}),
 }
-_REFERENCES = frozenset({"segment", "group", "spi", "si"})
+SEGMENT_PARAMS = ("segment", "target")
+"""Parameters of actions that name a segment of the same switch."""
+_REFERENCES = frozenset({*SEGMENT_PARAMS, "group", "spi", "si"})
 _UNIMPORTANT = "traffic_class"
 """A label in the tag, by which no table decides."""
 _DIGEST_BYTES = 16
@@ -48,13 +50,17 @@ class Node(NamedTuple):
 
 
 class Line(NamedTuple):
-    """An entry of a node without numbers: `refs` are the nodes that its parameters name."""
+    """An entry of a node without numbers: `refs` are the other nodes that its parameters name.
+
+    `stays` are the parameters that name the node itself: what follows is in the same segment.
+    """
 
     table: str
     keys: tuple[tuple[str, Key], ...]
     action: str
     params: tuple[tuple[str, int], ...]
     meter: Meter | None
+    stays: tuple[str, ...]
     refs: tuple[Node, ...]
 
 
@@ -114,7 +120,7 @@ class Nodes:
         """An entry without numbers."""
         ids = IDS[node.kind]
         keys = tuple(sorted((name, key) for name, key in entry.keys if name not in ids))
-        params = dict(entry.params)
+        named = list(references(self.place[node], dict(entry.params)))
         return Line(
             entry.table,
             keys,
@@ -127,7 +133,8 @@ class Nodes:
                 )
             ),
             entry.meter,
-            tuple(references(self.place[node], params)),
+            tuple(name for ref, names in named if ref == node for name in names),
+            tuple(ref for ref, _ in named if ref != node),
         )
 
     def hops(self, core: Core, chain: ServerChain) -> Hops:
@@ -146,7 +153,7 @@ class Nodes:
     def refs(self, node: Node) -> Iterator[Node]:
         """The nodes that a node names."""
         for entry in self.entries.get(node, ()):
-            yield from references(self.place[node], dict(entry.params))
+            yield from self.line(node, entry).refs
         for core, chain in self.chains.get(node, ()):
             yield from self.hops(core, chain).refs
 
@@ -200,14 +207,15 @@ def owner(switch: str, entry: TableEntry) -> Node | None:
     return Node(GROUP, switch, group.value) if isinstance(group, Exact) else None
 
 
-def references(switch: str, params: Mapping[str, int]) -> Iterator[Node]:
-    """The nodes that an entry's parameters name."""
-    if params.get("segment"):
-        yield Node(SEGMENT, switch, params["segment"])
+def references(switch: str, params: Mapping[str, int]) -> Iterator[tuple[Node, tuple[str, ...]]]:
+    """The nodes that an entry's parameters name, and which parameters do."""
+    for name in SEGMENT_PARAMS:
+        if params.get(name):
+            yield Node(SEGMENT, switch, params[name]), (name,)
     if params.get("group"):
-        yield Node(GROUP, switch, params["group"])
+        yield Node(GROUP, switch, params["group"]), ("group",)
     if params.get("spi"):
-        yield path_node(params["spi"], params["si"])
+        yield path_node(params["spi"], params["si"]), ("spi", "si")
 
 
 def path_node(spi: int, si: int) -> Node:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 from orchestrator.compiler.keys import match_keys
+from orchestrator.compiler.matching import STRIDE
 from orchestrator.model.cuts import Unit
 from orchestrator.model.elements import (
     COPY,
@@ -98,7 +99,7 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[TableEntry]:
         name, params = actions[rule.output]
         for version in sorted(versions_of(rule.match) & site.unit.versions):
             keys = tuple(match_keys(rule.match, version))
-            priority = count - rank + BASE_PRIORITY
+            priority = (count - rank) * STRIDE + BASE_PRIORITY
             table = VERSION_TABLE[version]
             yield site.entry(table, keys, name, rule.rule, priority=priority, **params)
     name, params = actions[program.default]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count
 
 from orchestrator.compiler.admission import EPOCHS, epoch_entry
 from orchestrator.compiler.matching import Matched, match_entries
@@ -209,8 +209,8 @@ class _Sharing:
                 self.floods[node.switch].append(flood._replace(group=fresh.number))
             for entry in self.new.entries.get(node, ()):
                 self.entries[self.new.place[node]].append(self._renamed(entry, node, fresh))
-            for core, chain in self.new.chains.get(node, ()):
-                self.chains[core].append(self._rechained(core, chain, fresh))
+            for core, found in self.new.chains.get(node, ()):
+                self.chains[core].append(self._rechained(core, found, fresh))
         return self.done[node]
 
     def _keep(self, node: Node, old: Node) -> None:
@@ -235,8 +235,8 @@ class _Sharing:
                     table not in changed or self._stays(node, old, before, after)
                 ):
                     self.entries[place].append(before._replace(origin=after.origin))
-                    ours_refs = references(place, dict(after.params))
-                    self._follow(ours_refs, references(place, dict(before.params)))
+                    ours_refs = self.new.line(node, after).refs
+                    self._follow(ours_refs, self.old.line(old, before).refs)
                 else:
                     self.entries[place].append(self._renamed(after, node, old))
 
@@ -258,8 +258,9 @@ class _Sharing:
             for key, value in entry.keys
         )
         params = dict(entry.params)
-        for ref in references(self.new.place[node], params):
-            params |= _numbers(self._emit(ref, self._continued(ref)), self.graph_id)
+        for ref, names in references(self.new.place[node], params):
+            found = name if ref == node else self._emit(ref, self._continued(ref))
+            params |= zip(names, _numbers(found, self.graph_id).values(), strict=True)
         if "traffic_class" in params:
             params["traffic_class"] = self.free.traffic_class(params["traffic_class"])
         return entry._replace(
@@ -354,7 +355,7 @@ def _instance_names(new: Nodes, old: Nodes) -> dict[tuple[Core, str], str]:
         for nf in worker.nfs:
             mine = {name: spec for name, spec in there.items() if base_name(name) == nf}
             same = [name for name, spec in mine.items() if spec == new.spec(core, nf)]
-            fresh = (n for n in (nf, *(f"{nf}~{i}" for i in count(2))) if n not in mine)
+            fresh = (n for n in chain([nf], (f"{nf}~{i}" for i in count(2))) if n not in mine)
             names[core, nf] = same[0] if same else next(fresh)
     return names
 

@@ -24,6 +24,14 @@ def delta128(old: int, new: int) -> int:
     return total
 
 
+def checksum(data: bytes | bytearray) -> int:
+    """The checksum of `data` from scratch (RFC 1071)."""
+    # 2^16 is 1 modulo 0xffff, so the number that all bytes make has the sum of its words as remainder.
+    even = data + b"\0" if len(data) & 1 else data
+    total = int.from_bytes(even, "big")
+    return 0xFFFF - (total % 0xFFFF or (0xFFFF if total else 0))
+
+
 def update(checksum: int, delta: int) -> int:
     """The checksum after a rewrite; folded once, at the end."""
     total = 0xFFFF - checksum + delta

@@ -193,6 +193,16 @@ class Fields:
         value = self.raw(key)
         return None if value is None else self.as_port_range(key, value)
 
+    def port_set(self, key: str) -> bytes:
+        """A required list of ports and ranges: 65,536 bytes, 1 for each port that is in one."""
+        chosen = bytearray(65_536)
+        for index, item in enumerate(self.items(key)):
+            found = self.as_port_range(f"{key}[{index}]", item)
+            if found is not None:
+                low, high = found
+                chosen[low : high + 1] = b"\x01" * (high - low + 1)
+        return bytes(chosen)
+
     def as_port_range(self, key: str, value: object) -> tuple[int, int] | None:
         """`value`, which stands at `key`, as an inclusive range of ports."""
         found: tuple[int, int] | None = None

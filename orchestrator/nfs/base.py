@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -42,6 +42,14 @@ ConfigT = TypeVar("ConfigT", bound=NfConfig)
 
 Output = tuple[str, Packet]
 """A packet that leaves through a port."""
+
+
+class Talk(NamedTuple):
+    """What a client says to a server's port, and what that one may say back (empty: anything)."""
+
+    port: int
+    data: bytes
+    answer: bytes = b""
 
 
 class Reference(ABC):
@@ -94,6 +102,10 @@ class NetworkFunction(ABC, Generic[ConfigT]):
     def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
         """(port, IP version, address) that the network answers ARP or ND for, on that port's side."""
         return ()
+
+    def talk(self, protocol: int, rng: random.Random) -> Talk | None:
+        """Something worth saying over TCP or UDP, for who tries the NF out; None: anything is."""
+        return None
 
     def runtime_config(self) -> Mapping[str, Any]:
         """The config that a server worker gets, as JSON values (docs/architecture.md)."""

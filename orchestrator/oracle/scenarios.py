@@ -112,13 +112,17 @@ def udp_exchange(world: World, rng: random.Random) -> Conversation:
     """Datagrams to and fro; now and then the answer is an ICMP error, or something is forbidden."""
     contents = [(c, port) for protocol, c, port in world.contents if protocol == UDP]
     marker, port = rng.choice(contents) if contents and rng.random() < 0.2 else (b"", None)
-    client = _client(world, rng, UDP, port)
+    talk = world.talk(UDP, rng) if rng.random() < 0.7 else None
+    client = _client(world, rng, UDP, port if talk is None else talk.port)
     for _ in range(rng.randrange(1, 5)):
         data = rng.randbytes(rng.choice((0, 1, 7, 8, 64, 500, 1200)))
         cut = rng.randrange(len(data) + 1)
+        reply_bytes, odd = rng.randbytes(rng.randrange(1, 600)), rng.random()
+        if talk is not None:
+            data, cut, marker, reply_bytes = talk.data, 0, b"", talk.answer or reply_bytes
+            talk = world.talk(UDP, rng)
         delivered = yield client.udp(data[:cut] + marker + data[cut:])
         marker = b""
-        reply_bytes, odd = rng.randbytes(rng.randrange(1, 600)), rng.random()
         if not delivered:
             continue
         server = Talker.answering(delivered[0], world)
@@ -177,7 +181,8 @@ def tcp_connection(world: World, rng: random.Random) -> Conversation:
     contents = [(c, port) for protocol, c, port in world.contents if protocol == TCP]
     marked = bool(contents) and rng.random() < 0.3
     marker, port = rng.choice(contents) if marked else (b"", None)
-    client = _client(world, rng, TCP, port)
+    talk = world.talk(TCP, rng) if rng.random() < 0.7 else None
+    client = _client(world, rng, TCP, port if talk is None else talk.port)
     seq, peer_seq = rng.getrandbits(32), rng.getrandbits(32)
     delivered: list[Delivery] = []
     for _ in range(2):
@@ -199,6 +204,8 @@ def tcp_connection(world: World, rng: random.Random) -> Conversation:
         request = request[:cut] + marker + request[cut:]
     else:
         response += marker
+    if talk is not None:
+        request, response = talk.data, talk.answer or response
     for talker, start, other, data in (
         (client, seq, peer_seq, request),
         (server, peer_seq, seq + len(request), response),

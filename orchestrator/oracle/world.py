@@ -16,7 +16,7 @@ from orchestrator.model.graph import Port, ServiceGraph
 from orchestrator.model.match import Prefix
 from orchestrator.model.packet import TCP, UDP
 from orchestrator.model.topology import Topology
-from orchestrator.nfs.base import NetworkFunction
+from orchestrator.nfs.base import NetworkFunction, Talk
 from orchestrator.nfs.ids import Ids, content_bytes
 from orchestrator.nfs.l4_load_balancer import L4LoadBalancer
 from orchestrator.nfs.values import PROTOCOLS, Address
@@ -138,6 +138,11 @@ class World:
             and Port(name, "outside") in self.entered[endpoint]
             for service in function.config.virtual
         )
+
+    def talk(self, protocol: int, rng: random.Random) -> Talk | None:
+        """What one of the NFs has an opinion on; None: anything is worth saying."""
+        talks = [t for f in self.functions.values() if (t := f.talk(protocol, rng)) is not None]
+        return rng.choice(talks) if talks else None
 
     def address_in(self, prefix: Prefix, rng: random.Random) -> int:
         """A random address of a prefix."""

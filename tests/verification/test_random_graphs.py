@@ -137,8 +137,22 @@ IDSES = st.builds(
 )
 MONITORS = st.just({"type": "flow_monitor", "workers": {"min": 2}})
 DEDUPS = st.just({"type": "dedup", "config": {"window_ms": 10}, "workers": {"min": 2}})
+URL_FILTERS = st.builds(
+    lambda reset, malformed, low: {
+        "type": "url_filter",
+        "config": {
+            "rules": [{"host": "*.example", "path": "/x/*", "action": "deny"}],
+            "malformed": malformed,
+            "reset": reset,
+        },
+        "workers": {"min": low},
+    },
+    st.booleans(),
+    st.sampled_from(["permit", "deny"]),
+    st.integers(1, 2),
+)
 STATELESS = st.one_of(acls(), acls(), routers(), NATS)
-ANY = st.one_of(STATELESS, STATELESS, firewalls(), NAPTS, IDSES, MONITORS, DEDUPS)
+ANY = st.one_of(STATELESS, STATELESS, firewalls(), NAPTS, IDSES, MONITORS, DEDUPS, URL_FILTERS)
 
 
 @st.composite

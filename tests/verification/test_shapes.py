@@ -87,6 +87,21 @@ DNAT: dict[str, Any] = {
     "workers": {"min": 2},
 }
 DEDUP: dict[str, Any] = {"type": "dedup", "config": {"window_ms": 20}, "workers": {"min": 2}}
+URL_RULES: list[dict[str, Any]] = [
+    {"host": "*.shop.example", "path": "/cart/*", "action": "deny"},
+    {"host": "news.example", "action": "alert"},
+    {"path": "*.exe", "action": "deny"},
+]
+URL_FILTER: dict[str, Any] = {
+    "type": "url_filter",
+    "config": {"rules": URL_RULES, "ports": ["80", "8000-8010"], "malformed": "permit"},
+    "workers": {"min": 2},
+}
+URL_FILTER_RESET: dict[str, Any] = {
+    "type": "url_filter",
+    "config": {"rules": URL_RULES, "reset": True},
+    "workers": {"min": 2},
+}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dnat": [DNAT],
     "router_before_acl": [ROUTER, ACL],
@@ -105,7 +120,17 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "flow_monitor_between": [ACL, MONITOR, NAPT],
     "only_dedup": [DEDUP],
     "dedup_between": [ACL, DEDUP, NAPT],
+    "only_url_filter": [URL_FILTER],
+    "url_filter_resets": [ACL, URL_FILTER_RESET, STATIC],
+    "url_filter_resets_through_napt": [NAPT, URL_FILTER_RESET],
     "router_napt": [ROUTER, NAPT, ACL],
+    # Classes that meet no state behind the first function that keeps some leave the server there.
+    "ids_acl_napt": [IDS, ACL, NAPT],
+    "monitor_ids_napt": [MONITOR, IDS, NAPT, ROUTER],
+    "firewall_acl_ids": [FIREWALL, ACL, IDS],
+    # What synthesis moves and merges.
+    "static_acl_static_acl": [STATIC, ACL, STATIC, ACL],
+    "router_acl_ids_acl": [ROUTER, ACL, IDS, ACL],
 }
 
 

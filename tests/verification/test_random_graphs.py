@@ -151,8 +151,19 @@ URL_FILTERS = st.builds(
     st.sampled_from(["permit", "deny"]),
     st.integers(1, 2),
 )
+DNS_GUARDS = st.builds(
+    lambda block, answers: {
+        "type": "dns_guard",
+        "config": {"block": block, "answers": answers},
+        "workers": {"min": 2},
+    },
+    st.sampled_from([[], ["ads.example"], ["example", "ok.test"]]),
+    st.sampled_from(["asked", "any"]),
+)
 STATELESS = st.one_of(acls(), acls(), routers(), NATS)
-ANY = st.one_of(STATELESS, STATELESS, firewalls(), NAPTS, IDSES, MONITORS, DEDUPS, URL_FILTERS)
+ANY = st.one_of(
+    STATELESS, STATELESS, firewalls(), NAPTS, IDSES, MONITORS, DEDUPS, URL_FILTERS, DNS_GUARDS
+)
 
 
 @st.composite

@@ -102,6 +102,11 @@ URL_FILTER_RESET: dict[str, Any] = {
     "config": {"rules": URL_RULES, "reset": True},
     "workers": {"min": 2},
 }
+DNS_GUARD: dict[str, Any] = {
+    "type": "dns_guard",
+    "config": {"block": ["ads.example"], "ports": ["53", "5300-5302"]},
+    "workers": {"min": 2},
+}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dnat": [DNAT],
     "router_before_acl": [ROUTER, ACL],
@@ -123,6 +128,8 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "only_url_filter": [URL_FILTER],
     "url_filter_resets": [ACL, URL_FILTER_RESET, STATIC],
     "url_filter_resets_through_napt": [NAPT, URL_FILTER_RESET],
+    "only_dns_guard": [DNS_GUARD],
+    "dns_guard_between": [ACL, DNS_GUARD, NAPT],
     "router_napt": [ROUTER, NAPT, ACL],
     # Classes that meet no state behind the first function that keeps some leave the server there.
     "ids_acl_napt": [IDS, ACL, NAPT],

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from orchestrator.graph.units import Microseconds, Name, Rate
 from orchestrator.nfs.base import known_types, lookup
 from orchestrator.nfs.matching import MatchFields
+from orchestrator.units import Microseconds, Name, Rate
 
 
 class FileModel(BaseModel):

@@ -12,7 +12,6 @@ from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 from orchestrator.errors import InputError, unknown
 from orchestrator.graph.schema import FileModel
 from orchestrator.graph.tls import TlsSetting, merged, unpaired
-from orchestrator.graph.units import Bytes, Microseconds, Name, Rate
 from orchestrator.model.topology import (
     Host,
     IpAddress,
@@ -26,6 +25,7 @@ from orchestrator.model.topology import (
 )
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
+from orchestrator.units import Bytes, Microseconds, Name, Rate
 from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_mac
 
 FIRST_HOST_MAC = 0x0A_00_00_00_00_00

@@ -195,9 +195,13 @@ class DecapProgram(Program):
 
 @dataclass(frozen=True, slots=True)
 class StatefulProgram(Program):
-    """Per-flow state: only a server runs it, and it runs the whole NF from this port on."""
+    """Per-flow state: only a server runs it, and it runs the whole NF from this port on.
+
+    `keeps_headers`: a packet that leaves still has everything that a match asks for as it came.
+    """
 
     reason: str
+    keeps_headers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +279,8 @@ class CostProfile:
 class Relation:
     """How the output of a runtime may differ from the reference (design, oracles 1).
 
-    `kind`: 'exact', 'consistent_mapping' (NAPT) or 'consistent_choice' (load balancer).
+    `kind`: 'exact', 'consistent_mapping' (NAPT), 'consistent_choice' (load balancer) or 'tolerance'
+    (meters).
     """
 
     kind: str

@@ -16,7 +16,6 @@ from pydantic import Field, ValidationError
 
 from orchestrator.errors import InputError, unknown
 from orchestrator.graph.schema import FileModel
-from orchestrator.graph.units import Microseconds, Rate
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.placement.compiled import devices_of
@@ -34,6 +33,7 @@ from orchestrator.placement.problem import (
     Task,
 )
 from orchestrator.placement.resources import SCALE_OUT_LOAD, SWITCH_LATENCY_US, Network
+from orchestrator.units import Microseconds, Rate
 
 Platform = Literal["switch", "smartnic", "server"]
 

@@ -56,6 +56,29 @@ HASH_LB: dict[str, Any] = {
         ]
     },
 }
+POLICER: dict[str, Any] = {
+    "type": "policer",
+    "config": {
+        "rules": [
+            {"protocol": "tcp", "rate": "400kbit/s", "burst": 3000},
+            {
+                "src": "10.0.1.12/32",
+                "rate": 200_000,
+                "burst": 2000,
+                "peak_rate": "600kbit/s",
+                "peak_burst": 4000,
+                "yellow": "AF12",
+                "red": "drop",
+            },
+            {"version": 6, "rate": "100kbit/s", "burst": 2500, "red": 1},
+        ],
+        "reverse": "mirror",
+    },
+}
+POLICER_ALL: dict[str, Any] = {
+    "type": "policer",
+    "config": {"rules": [{"rate": "1Mbit/s", "burst": 5000}], "reverse": "same"},
+}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dscp_marker": [DSCP],
     "dscp_marker_for_all": [DSCP_ALL],
@@ -63,6 +86,9 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "acl_dscp_marker_ids": [ACL, DSCP, IDS],
     "dscp_marker_ttl_guard_router": [DSCP, TTL, ROUTER],
     "router_dscp_marker": [ROUTER, DSCP_ALL],
+    "policer": [POLICER],
+    "policer_for_all": [POLICER_ALL],
+    "acl_policer_ids": [ACL, POLICER, IDS],
     "hash_lb": [HASH_LB],
     "acl_hash_lb_router": [ACL, HASH_LB, ROUTER],
     "vlan_push": [PUSH],
@@ -70,6 +96,9 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "vlan_pop": [POP],
     "vlan_pop_acl_router_push": [POP_5, ACL, ROUTER, PUSH],
 }
+TOLERANT = frozenset({"policer_for_all", "acl_policer_ids"})
+"""Frames of EtherType NSH never come to a meter (a host must not forge a tag), and behind a server a
+switch's meter counts the tag: so tokens differ a little."""
 BLOCKS = ("mirror", "policer", "mark", "hash_lb", "vlan", "tunnel")
 
 
@@ -107,6 +136,7 @@ def test_in_a_switch(shape: str, topology: str, tmp_path: Path) -> None:
     assert all(k == {"switch"} for nf, k in where.items() if nf not in ("ids", "napt")), where
     driver = assert_equivalent(graph, physical, 1500, seed=3)
     assert driver.delivered > 50
+    assert driver.uncompared == 0 or shape in TOLERANT
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -116,6 +146,7 @@ def test_forced_to_a_server(shape: str, tmp_path: Path) -> None:
     assert kinds(graph, physical)[nf] == {"server"}
     driver = assert_equivalent(graph, physical, 1000, seed=4)
     assert driver.delivered > 50
+    assert driver.uncompared == 0 or shape in TOLERANT
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -14,6 +14,7 @@ from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.forms import decide_filters, has_tree
 from orchestrator.compiler.lowering import Lowered, footprint_of, lower
 from orchestrator.compiler.merging import MOST_CLASSES, Costs
+from orchestrator.compiler.sharing import share
 from orchestrator.compiler.story import ClassStory, Teller
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import DoesNotFit, InfeasibleError
@@ -28,10 +29,14 @@ from orchestrator.placement.compiled import forced_by_pins
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used
+from orchestrator.placement.running import running_of
 from orchestrator.targets.costs import filter_costs
 from orchestrator.targets.footprints import VERSION_TABLE
 from orchestrator.targets.pipeline import Pipeline, footprint
 from orchestrator.targets.shipped import capability
+
+STAYING = Options(objectives=("slo", "moves", "cores", "latency", "hops"))
+"""How an update is placed: nothing moves that need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,12 @@ def compile_graph(
     placing: Options | None = None,
     max_classes: int = MOST_CLASSES,
     ternary: Collection[str] = (),
+    beside: Bundle | None = None,
 ) -> Compiled:
     """Cut, synthesise, place and lower a graph onto a topology, beside what `used` says is taken.
+
+    `beside` is the version that is deployed: the new one stays where that runs, as far as it can, and
+    keeps its numbers where the two are equal, so that both can be installed at once.
 
     `max_classes` bounds the traffic classes that two NFs in a row may make of their rules. The filters of
     NFs in `ternary` are not made trees, whatever they cost.
@@ -73,6 +82,9 @@ def compile_graph(
     functions = functions_of(graph)
     pipelines = {s.name: capability(s.pipeline, s.target) for s in topology.switches.values()}
     used = used or Used()
+    if beside is not None:
+        graph_id = beside.graph_id
+        placing = replace(placing or STAYING, running=running_of(beside))
     network = Network(pipelines, used)
     access = {name: at.switch for name, at in fabric.attachments.items()}
     forced = forced_by_pins(graph, functions, topology.servers)
@@ -129,6 +141,8 @@ def compile_graph(
             dict.fromkeys((f"{gone.place.nf}: {gone.rule}", gone.why) for gone in cuts.removed)
         ),
     )
+    if beside is not None:
+        bundle = share(bundle, beside)
     return Compiled(cuts, plan, lowered, bundle, graph, topology)
 
 

@@ -131,8 +131,21 @@ def find_network(name: str) -> NetworkState:
 def deploy(
     graph: GraphFile,
     network: NetworkName = "",
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Undeploy a graph of this name first.")
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say what would change; exit code 1 if anything, 0 if nothing."
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With --dry-run: every entry, too.")
+    ] = False,
+    allow_interruption: Annotated[
+        bool,
+        typer.Option(
+            "--allow-interruption",
+            help="Where a table cannot hold both versions: drop the graph's packets meanwhile.",
+        ),
     ] = False,
     traffic: Annotated[
         Path | None,
@@ -143,6 +156,9 @@ def deploy(
     as_json: Json = False,
 ) -> None:
     """Compile a graph for a running network and put it there, or on one in memory.
+
+    A graph that is deployed already is updated: only what differs is changed, every packet meets the
+    old version or the new one, and none is lost. NFs whose configuration is as it was keep their state.
 
     --network memory needs no root: the same bundle runs on switches and workers in this process, fed
     with packets made from the graph's traffic or with --pcap.
@@ -160,21 +176,35 @@ def deploy(
         return
     from rich.progress import Progress
 
+    from orchestrator.cli.changes import changes_json, print_changes
     from orchestrator.cli.output import errors  # the progress bar goes where notes go
     from orchestrator.deployment.journal import state_directory
     from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.deployment.operations import deploy_graph
+    from orchestrator.deployment.operations import deploy_graph, prepare
     from orchestrator.observation.telemetry import record_deployment
     from orchestrator.pipeline import entries_by_table
 
     state = find_network(network)
+    warnings = tuple(loaded.warnings)
+    if dry_run:
+        prepared = prepare(
+            loaded.graph,
+            LiveNetwork(state),
+            allow_interruption=allow_interruption,
+            warnings=warnings,
+        )
+        if as_json:
+            print_json({"network": state.name, **changes_json(prepared, verbose)})
+        else:
+            print_changes(prepared, state.name, verbose)
+        raise typer.Exit(1 if prepared.summary else 0)
     with Progress(console=errors, transient=True, disable=as_json) as bar:
         task = bar.add_task("installing entries", total=None)
         done = deploy_graph(
             loaded.graph,
             LiveNetwork(state),
-            replace=replace,
-            warnings=tuple(loaded.warnings),
+            allow_interruption=allow_interruption,
+            warnings=warnings,
             progress=lambda _, count: bar.advance(task, count),
             note=warn,
         )
@@ -192,17 +222,23 @@ def deploy(
             {
                 "graph": result.bundle.graph,
                 "network": state.name,
+                "updated": done.updated,
+                "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
+                "state_lost": list(done.summary.lost),
                 "entries": {switch: dict(tables) for switch, tables in counts.items()},
                 **delays,
             }
         )
         return
+    for lost in done.summary.lost:
+        warn(f"state lost: {lost}")
+    times = ", ".join(f"{name} {value:.2f}" for name, value in delays.items())
+    if done.updated:
+        say(f"{result.bundle.graph} is updated on {state.name}: {done.summary.words()}; {times}")
+        return
     print_stories(result)
     print_entries(counts)
-    say(
-        f"{result.bundle.graph} is deployed on {state.name}: {total} entries written; "
-        + ", ".join(f"{name} {value:.2f}" for name, value in delays.items())
-    )
+    say(f"{result.bundle.graph} is deployed on {state.name}: {total} entries written; {times}")
 
 
 def undeploy(

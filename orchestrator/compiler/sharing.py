@@ -160,6 +160,7 @@ class _Sharing:
         self.kept: set[Node] = set()
         self.free = _Numbers(old)
         self.names = _instance_names(new, old)
+        self.running = {Core(w.server, w.core): w.nfs for w in old.bundle.workers}
         self.alike: dict[bytes, list[Node]] = defaultdict(list)
         for node in sorted({*old.entries, *old.floods, *old.chains}):
             self.alike[old.digest(node)].append(node)
@@ -182,7 +183,12 @@ class _Sharing:
     def _workers(self) -> Iterable[WorkerProgram]:
         for worker in self.new.bundle.workers:
             core = Core(worker.server, worker.core)
-            nfs = {self.names[core, name]: spec for name, spec in worker.nfs.items()}
+            running = self.running.get(core, {})
+            nfs = {
+                # One that stays is the old one to the byte (a journal turns tuples into lists).
+                self.names[core, name]: running.get(self.names[core, name], spec)
+                for name, spec in worker.nfs.items()
+            }
             yield replace(worker, nfs=nfs, chains=tuple(self.chains[core]))
 
     def _continued(self, node: Node) -> Node | None:

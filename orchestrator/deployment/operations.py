@@ -12,7 +12,10 @@ from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.journal import Deployed, Lead, now
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.overlap import check_overlap
+from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.recovery import Note, carry_out, changing
+from orchestrator.deployment.summary import Summary, summarise, too_full
+from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, OrchestratorError, unknown
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
@@ -23,74 +26,120 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A deployment that could begin: what is there, what shall be, and what that changes."""
+
+    compiled: Compiled
+    old: Deployed | None
+    new: Deployed
+    summary: Summary
+    transaction: Transaction
+    synthesis_delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A finished deployment; `synthesis_delay_s` is the compiler's and the solver's time."""
 
     compiled: Compiled
     applied: Applied
     synthesis_delay_s: float
+    summary: Summary
+    updated: bool
+    """Whether an older version was there."""
+
+
+def prepare(
+    graph: ServiceGraph,
+    network: LiveNetwork,
+    *,
+    allow_interruption: bool = False,
+    warnings: tuple[str, ...] = (),
+) -> Prepared:
+    """Compile a graph for what is free on a network, beside its older version; nothing is changed.
+
+    `summary.full` is not empty when both versions do not fit at once: then it can only be deployed with
+    `allow_interruption`.
+    """
+    from orchestrator.pipeline import compile_graph, used_by
+
+    graph = network.access.claimed(graph)
+    deployed = network.journal.deployed()
+    old = deployed.get(graph.name)
+    if old is not None:
+        network.access.check_owner({graph.name: old.bundle.owner})
+    others = {name: d.bundle for name, d in deployed.items() if name != graph.name}
+    used = used_by(others, network.topology)
+    started = time.monotonic()
+    compiled = compile_graph(
+        graph,
+        network.topology,
+        graph_id=network.journal.free_graph_id(),
+        used=used,
+        warnings=warnings,
+        beside=None if old is None else old.bundle,
+    )
+    synthesis = time.monotonic() - started
+    bundle = compiled.bundle
+    check_overlap(bundle, others)
+    if old is not None and old.bundle.sampling_rate == bundle.sampling_rate:
+        manifest = old.manifest
+    else:
+        manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
+    new = Deployed(bundle, manifest, now())
+    full = () if old is None else too_full(old.bundle, bundle, used.tables, network.topology)
+    interrupting = bool(full) and allow_interruption
+    alone = not others
+    before = None if old is None else Version(old.bundle, old.manifest, alone)
+    after = Version(bundle, manifest, alone)
+    transaction = plan(before, after, interrupting=interrupting)
+    summary = summarise(transaction, before, after, full)
+    return Prepared(compiled, old, new, summary, transaction, synthesis)
 
 
 def deploy_graph(
     graph: ServiceGraph,
     network: LiveNetwork,
     *,
-    replace: bool = False,
+    allow_interruption: bool = False,
     warnings: tuple[str, ...] = (),
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Done:
-    """Compile for what is free on the network and put it there, or leave all as it was (Ctrl-C, too).
+    """Put a graph on a network, or update the version that is there; or leave all as it was.
 
     `note` hears of changes that others left unfinished.
     """
     with changing(network, note=note) as lead:
-        return _deploy(graph, network, lead, replace, warnings, progress)
-
-
-def _deploy(
-    graph: ServiceGraph,
-    network: LiveNetwork,
-    lead: Lead,
-    replace: bool,
-    warnings: tuple[str, ...],
-    progress: Progress | None,
-) -> Done:
-    from orchestrator.pipeline import compile_graph, used_by
-
-    graph = network.access.claimed(graph)
-    deployed = network.journal.deployed()
-    if graph.name in deployed:
-        network.access.check_owner({graph.name: deployed[graph.name].bundle.owner})
-        if not replace:
+        prepared = prepare(graph, network, allow_interruption=allow_interruption, warnings=warnings)
+        if prepared.summary.full and not allow_interruption:
             raise DeploymentError(
-                f"{graph.name} is already deployed on {network.name}; "
-                f"undeploy it first, or say --replace"
+                f"{graph.name}: {'; '.join(prepared.summary.full)}; nothing was changed "
+                "(--allow-interruption removes the old version first: the graph's packets are "
+                "dropped until the new one is in force)"
             )
-        _undeploy(graph.name, network, lead)
-        deployed = network.journal.deployed()
-    started = time.monotonic()
-    compiled = compile_graph(
-        graph,
-        network.topology,
-        graph_id=network.journal.free_graph_id(),
-        used=used_by({name: d.bundle for name, d in deployed.items()}, network.topology),
-        warnings=warnings,
+        with held_interrupts() as check:
+
+            def report(switch: str, count: int) -> None:
+                check()
+                if progress is not None:
+                    progress(switch, count)
+
+            executed = carry_out(
+                network,
+                lead,
+                graph.name,
+                prepared.new,
+                interrupting=prepared.summary.interrupts,
+                progress=report,
+            )
+    return Done(
+        prepared.compiled,
+        applied(executed),
+        prepared.synthesis_delay_s,
+        prepared.summary,
+        prepared.old is not None,
     )
-    synthesis = time.monotonic() - started
-    bundle = compiled.bundle
-    check_overlap(bundle, {name: d.bundle for name, d in deployed.items()})
-    manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
-    with held_interrupts() as check:
-
-        def report(switch: str, count: int) -> None:
-            check()
-            if progress is not None:
-                progress(switch, count)
-
-        new = Deployed(bundle, manifest, now())
-        executed = carry_out(network, lead, graph.name, new, progress=report)
-    return Done(compiled, applied(executed), synthesis)
 
 
 def undeploy_graph(name: str, network: LiveNetwork, *, note: Note | None = None) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from orchestrator.placement.measure import (
 )
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.resources import Network, demands
+from orchestrator.placement.running import Running, stay
 from orchestrator.placement.solve import OPTIMAL, solve
 
 _NEAREST = 6
@@ -34,11 +35,12 @@ _MANY_SWITCHES = 40
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to place: a strategy, lexicographic objectives, limits."""
+    """How to place: a strategy, lexicographic objectives, limits; `running` is where it is now."""
 
     strategy: str = OPTIMAL
     objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     limits: Limits = field(default_factory=Limits)
+    running: Running | None = None
 
 
 def place(
@@ -73,6 +75,7 @@ def place(
             fabric,
             network,
             everywhere=everywhere,
+            running=chosen.running and chosen.running.devices(cuts),
             marginal=marginal,
             nearest=nearest,
         )
@@ -90,7 +93,8 @@ def place(
         if nearest is not None:
             note = f"searched among the {nearest} servers that are nearest to the graph's hosts"
             solution = replace(solution, notes=(*solution.notes, note))
-        return plan_of(part, problem, solution)
+        plan = plan_of(part, problem, solution)
+        return plan if chosen.running is None else stay(plan, cuts, chosen.running)
     raise AssertionError("unreachable")
 
 

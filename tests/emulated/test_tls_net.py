@@ -66,7 +66,7 @@ def test_another_owner_changes_nothing(site: Path) -> None:
     for who in (["--owner", "bob"], alice):
         for command in (
             ["undeploy", "campus_edge"],
-            ["deploy", str(CAMPUS_EDGE), "--replace"],
+            ["deploy", str(CAMPUS_EDGE)],
             ["shell", "leaf1", "--write", "--json"],
         ):
             refused = orchestrator(*command, "-n", "secured", *who, expect=9)

@@ -1,0 +1,107 @@
+"""What a deployment would change, printed (`deploy --dry-run`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.output import print_table, say, warn
+
+if TYPE_CHECKING:
+    from orchestrator.deployment.operations import Prepared
+
+_SIGNS = {"add": "+", "change": "~", "delete": "-"}
+
+
+def changes_json(prepared: Prepared, verbose: bool) -> dict[str, object]:
+    """The plan as JSON values."""
+    from orchestrator.deployment.summary import change_words
+
+    summary = prepared.summary
+    found: dict[str, object] = {
+        "graph": summary.graph,
+        "updates": prepared.old is not None,
+        "changes": {k: v for k, v in summary.counts.items() if k != "provenance"},
+        "in_place": bool(summary) and not summary.switched_over,
+        "switched_over": list(summary.switched_over),
+        "interrupts": summary.interrupts,
+        "too_full": list(summary.full),
+        "state_lost": list(summary.lost),
+        "switches": {
+            switch: {table: asdict(changes) for table, changes in tables.items()}
+            for switch, tables in summary.switches.items()
+        },
+        "workers": {name: asdict(changes) for name, changes in summary.workers.items()},
+        "stages": [stage.title for stage in prepared.transaction.stages],
+    }
+    if verbose:
+        found["entries"] = list(change_words(prepared.transaction, prepared.new.bundle))
+    return found
+
+
+def print_changes(prepared: Prepared, network: str, verbose: bool) -> None:
+    """The plan for people."""
+    from orchestrator.deployment.summary import change_words
+
+    summary = prepared.summary
+    if not summary:
+        say(f"{summary.graph} on {network} is up to date: nothing would change")
+        return
+    if verbose:
+        print_table(
+            "Entries",
+            ("", "switch", "table", "match", "prio#", "action", "was", "rule"),
+            (
+                (
+                    _SIGNS[str(words["kind"])],
+                    *(words[name] for name in ("switch", "table", "match")),
+                    words["priority"] or "",
+                    words["action"],
+                    words["before"],
+                    ": ".join(str(words[name]) for name in ("nf", "rule") if words[name]),
+                )
+                for words in change_words(prepared.transaction, prepared.new.bundle)
+            ),
+        )
+    print_table(
+        f"Changes of {summary.graph} on {network}",
+        ("switch", "table", "add#", "change#", "delete#", "copies#", "provenance#"),
+        (
+            (switch, table, *(count or "" for count in asdict(changes).values()))
+            for switch, tables in sorted(summary.switches.items())
+            for table, changes in sorted(tables.items())
+        ),
+    )
+    if summary.workers:
+        print_table(
+            "Servers",
+            ("worker", "NFs added", "NFs removed", "paths added#", "paths removed#"),
+            (
+                (
+                    name,
+                    ", ".join(found.add),
+                    ", ".join(found.delete),
+                    found.paths_added or "",
+                    found.paths_deleted or "",
+                )
+                for name, found in sorted(summary.workers.items())
+            ),
+        )
+    for lost in summary.lost:
+        warn(f"state lost: {lost}")
+    for full in summary.full:
+        warn(full)
+    if summary.interrupts:
+        warn(
+            "the graph's packets are dropped from the old version's end until the new one is in force"
+        )
+    elif summary.full:
+        warn("deploying it is refused without --allow-interruption")
+    elif prepared.old is not None:
+        switches = ", ".join(summary.switched_over)
+        say(
+            f"one entry on each of {switches} puts it in force"
+            if switches
+            else "it changes in place: every packet meets one change at most"
+        )
+    say(f"plan: {summary.words()}")

@@ -1,0 +1,283 @@
+"""What a transaction changes, in counts and words: what `deploy --dry-run` says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+
+from orchestrator.clients.p4info import Schema
+from orchestrator.clients.words import EntityWords, entity_words
+from orchestrator.compiler.admission import EPOCH_TABLE
+from orchestrator.compiler.nodes import Nodes, base_name, owner
+from orchestrator.deployment.execution import update_of
+from orchestrator.deployment.planning import CLOSE, OPEN, Version
+from orchestrator.deployment.transaction import (
+    ChainWorker,
+    Change,
+    CloneSession,
+    ConfigureWorker,
+    Item,
+    Transaction,
+    WriteSwitch,
+)
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import FloodGroup, TableEntry
+from orchestrator.model.plan import Core
+from orchestrator.model.topology import Topology
+from orchestrator.nfs.base import lookup
+from orchestrator.targets.shipped import artifact, capability
+
+ADD, CHANGE, DELETE = "add", "change", "delete"
+
+
+@dataclass(slots=True)
+class TableChanges:
+    """Entries of a table by what becomes of them.
+
+    `copied` of those that are added and deleted say the same under another number, so that the two
+    versions can be told apart; of `provenance` only the rule that they come from has another name.
+    """
+
+    add: int = 0
+    change: int = 0
+    delete: int = 0
+    copied: int = 0
+    provenance: int = 0
+
+
+@dataclass(slots=True)
+class WorkerChanges:
+    """NF instances and service paths of a worker by what becomes of them."""
+
+    add: list[str] = field(default_factory=list[str])
+    delete: list[str] = field(default_factory=list[str])
+    paths_added: int = 0
+    paths_deleted: int = 0
+
+
+@dataclass(slots=True)
+class Summary:
+    """All that a transaction changes. `lost` says whose state goes, `full` which tables are too small
+    for both versions at once; `interrupts`: the graph's packets are dropped meanwhile."""
+
+    graph: str
+    switches: dict[str, dict[str, TableChanges]]
+    workers: dict[str, WorkerChanges]
+    lost: tuple[str, ...]
+    full: tuple[str, ...]
+    interrupts: bool
+    switched_over: tuple[str, ...]
+    """Ingress switches where one entry puts the new version in force; on the others it is in place."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Entries and instances to add, change and delete."""
+        total: Counter[str] = Counter({ADD: 0, CHANGE: 0, DELETE: 0})
+        for tables in self.switches.values():
+            for found in tables.values():
+                total.update({ADD: found.add, CHANGE: found.change, DELETE: found.delete})
+                total["provenance"] += found.provenance
+        for worker in self.workers.values():
+            total.update({ADD: len(worker.add), DELETE: len(worker.delete)})
+        return total
+
+    def words(self) -> str:
+        """`3 to add, 1 to change, 0 to delete`, or that there is nothing to do."""
+        if not self:
+            return "nothing changes"
+        counts = self.counts
+        text = ", ".join(f"{counts[kind]} to {kind}" for kind in (ADD, CHANGE, DELETE))
+        renamed = counts["provenance"]
+        return text + (f"; the provenance of {renamed} follows" if renamed else "")
+
+    def __bool__(self) -> bool:
+        return bool(self.switches or self.workers)
+
+
+def summarise(
+    transaction: Transaction,
+    old: Version | None,
+    new: Version | None,
+    full: tuple[str, ...] = (),
+) -> Summary:
+    """The summary of what `planning.plan(old, new)` made."""
+    known = new or old
+    assert known is not None
+    switches: dict[str, dict[str, TableChanges]] = {}
+    flips: dict[str, None] = {}
+    for switch, change in switch_changes(transaction):
+        tables = switches.setdefault(switch, {})
+        found = tables.setdefault(_table(change), TableChanges())
+        if _table(change) == EPOCH_TABLE:
+            flips[switch] = None
+        if change.before is None:
+            found.add += 1
+        elif change.after is None:
+            found.delete += 1
+        elif _only_provenance(change):
+            found.provenance += 1
+        else:
+            found.change += 1
+    _count_copies(transaction, old, new, switches)
+    titles = {stage.title for stage in transaction.stages}
+    return Summary(
+        known.bundle.graph,
+        switches,
+        _workers(transaction),
+        tuple(_lost(old, new)),
+        full,
+        bool({CLOSE, OPEN} <= titles),
+        tuple(flips),
+    )
+
+
+def switch_changes(transaction: Transaction) -> Iterator[tuple[str, Change]]:
+    """(switch, change) of all entries and groups; what is closed and opened again counts once."""
+    closed: dict[tuple[str, object], Change] = {}
+    for stage in transaction.stages:
+        for step in stage.steps:
+            if not isinstance(step, WriteSwitch):
+                continue
+            for change in step.changes:
+                item = change.item
+                key = (step.switch, item.keys if isinstance(item, TableEntry) else item)
+                if stage.title == CLOSE:
+                    closed[key] = change
+                elif stage.title == OPEN and key in closed:
+                    yield step.switch, Change(closed.pop(key).before, change.after)
+                else:
+                    yield step.switch, change
+    yield from ((switch, change) for (switch, _), change in closed.items())
+
+
+def change_words(transaction: Transaction, bundle: Bundle) -> Iterator[dict[str, object]]:
+    """Every change of a switch in words: kind, switch, table, match, action and where it comes from."""
+    schemas = {
+        switch: Schema(artifact(*pipeline).p4info())
+        for switch, pipeline in bundle.pipeline_of.items()
+        if switch in transaction.switches
+    }
+    for switch, change in switch_changes(transaction):
+        schema = schemas[switch]
+
+        def words(item: Item, schema: Schema = schema) -> EntityWords:
+            entity = update_of(schema, Change(None, item), bundle.graph).entity
+            return entity_words(schema, entity)
+
+        kind = ADD if change.before is None else DELETE if change.after is None else CHANGE
+        was = words(change.before).action if change.before and change.after else ""
+        yield {"kind": kind, "switch": switch, **asdict(words(change.item)), "before": was}
+
+
+def too_full(
+    old: Bundle, new: Bundle, others: Mapping[str, Counter[str]], topology: Topology
+) -> tuple[str, ...]:
+    """Tables that do not hold both versions beside what other graphs have there."""
+    problems: list[str] = []
+    for switch, program in new.switches.items():
+        before = old.switches.get(switch)
+        if before is None:
+            continue
+        both = {
+            (e.table, frozenset(e.keys), e.priority)
+            for p in (before, program)
+            for e in (*p.entries, *p.activation)
+        }
+        need = Counter(table for table, _, _ in both)
+        sizes = capability(*new.pipeline_of[switch]).table_sizes
+        sizes = {**sizes, **topology.switches[switch].table_sizes}
+        for table, count in sorted(need.items()):
+            taken = others.get(switch, Counter[str]())[table]
+            size = sizes.get(table)
+            if size is not None and count + taken > size:
+                beside = f" beside {taken} of other graphs" if taken else ""
+                problems.append(
+                    f"{switch} {table} holds {size} entries, both versions need {count}{beside}"
+                )
+    return tuple(problems)
+
+
+def _table(change: Change) -> str:
+    match change.item:
+        case TableEntry():
+            return change.item.table
+        case FloodGroup():
+            return "multicast groups"
+        case CloneSession():
+            return "clone sessions"
+
+
+def _only_provenance(change: Change) -> bool:
+    before, after = change.before, change.after
+    return (
+        isinstance(before, TableEntry)
+        and isinstance(after, TableEntry)
+        and before._replace(origin=after.origin) == after
+    )
+
+
+def _count_copies(
+    transaction: Transaction,
+    old: Version | None,
+    new: Version | None,
+    switches: dict[str, dict[str, TableChanges]],
+) -> None:
+    if old is None or new is None:
+        return
+    before, after = Nodes(old.bundle), Nodes(new.bundle)
+    gone: Counter[object] = Counter()
+    come: Counter[object] = Counter()
+    for switch, change in switch_changes(transaction):
+        entry = change.item
+        if not isinstance(entry, TableEntry) or (node := owner(switch, entry)) is None:
+            continue
+        if change.after is None:
+            gone[switch, before.line(node, entry)[:-1]] += 1
+        elif change.before is None and node in after.place:
+            come[switch, after.line(node, entry)[:-1]] += 1
+    for (switch, line), count in (gone & come).items():  # type: ignore[misc]
+        switches[switch][line[0]].copied += count
+
+
+def _workers(transaction: Transaction) -> dict[str, WorkerChanges]:
+    found: dict[str, WorkerChanges] = {}
+    for step in transaction.steps:
+        if isinstance(step, ConfigureWorker):
+            worker = found.setdefault(_name(step.core), WorkerChanges())
+            worker.add += [
+                name for name, spec in step.after.items() if step.before.get(name) != spec
+            ]
+            worker.delete += [name for name in step.before if name not in step.after]
+        elif isinstance(step, ChainWorker):
+            worker = found.setdefault(_name(step.core), WorkerChanges())
+            before = {(c.spi, c.si) for c in step.before}
+            after = {(c.spi, c.si) for c in step.after}
+            worker.paths_added += len(after - before)
+            worker.paths_deleted += len(before - after)
+    return found
+
+
+def _lost(old: Version | None, new: Version | None) -> Iterator[str]:
+    """NFs whose state does not survive, and why."""
+    if old is None or new is None:
+        return
+    now = {Core(w.server, w.core): w.nfs for w in new.bundle.workers}
+    names = {base_name(name) for nfs in now.values() for name in nfs}
+    for worker in old.bundle.workers:
+        core = Core(worker.server, worker.core)
+        for name, (kind, _) in worker.nfs.items():
+            nf = base_name(name)
+            if lookup(kind).state_key is None or name in now.get(core, {}):
+                continue
+            if nf not in names:
+                why = "it is removed"
+            elif any(base_name(other) == nf for other in now.get(core, {})):
+                why = "its configuration changes"
+            else:
+                why = "it moves to another core"
+            yield f"{nf} on {_name(core)}: {why}"
+
+
+def _name(core: Core) -> str:
+    return f"{core.server} core {core.index + 1}"

@@ -116,3 +116,46 @@ def metron(
     types = {nf: item["type"] for nf, item in nfs.items()}
     summary = f"{name}, {len(nfs)} NFs"
     _done(output, summary, as_json, graph=name, nfs=types, notes=list(imported.notes))
+
+
+@import_app.command(
+    "snort",
+    epilog="Example: orchestrator import snort local.rules --var HOME_NET=any -o signatures.json",
+)
+def snort(
+    file: Source,
+    output: Output,
+    graph: Annotated[bool, typer.Option("--graph", help="Write a graph with one ids.")] = False,
+    skip_unsupported: Annotated[
+        bool, typer.Option("--skip-unsupported", help="Leave out rules that an ids cannot say.")
+    ] = False,
+    var: Annotated[
+        list[str] | None,
+        typer.Option("--var", help="NAME=VALUE of a variable; may be given again."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Content rules of Snort or Suricata as an ids's signatures_file, or as a whole graph."""
+    from orchestrator.graph.importers import ids_graph, import_snort
+
+    variables: dict[str, str] = {}
+    for item in var or ():
+        name, equals, value = item.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"--var: '{item}' is not NAME=VALUE, like HTTP_PORTS=[80,8080]")
+        variables[name.removeprefix("$")] = value
+    found = import_snort(file, variables)
+    told = [str(item) for item in found.unsupported]
+    if told and not skip_unsupported:
+        raise InputError(
+            [*told, f"{file}: --skip-unsupported leaves these {found.skipped} rules out"]
+        )
+    if not found.signatures:
+        raise InputError([*told, f"{file}: no rule is left"])
+    for line in told:
+        warn(line)
+    signatures = found.signatures
+    _write(output, json.dumps(ids_graph(signatures) if graph else signatures, indent=1) + "\n")
+    summary = f"{len(signatures)} signatures, {found.skipped} rules left out"
+    unsupported = [item._asdict() for item in found.unsupported]
+    _done(output, summary, as_json, signatures=len(signatures), unsupported=unsupported)

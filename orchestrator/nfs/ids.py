@@ -65,12 +65,17 @@ class SignatureFields(NfConfig):
     ] = None
     to: Literal["any", "server", "client"] = "any"
     nocase: StrictBool = False
+    action: Literal["drop", "alert"] | None = None
+    """None: the ids's."""
+    msg: str | None = None
+    """What it is about, for people."""
 
-    def to_signature(self) -> Signature:
-        """The same with its content as bytes."""
+    def to_signature(self, action: str) -> Signature:
+        """The same with its content as bytes; `action` is the ids's."""
         ports = (ALL_PORTS,) if self.ports is None else self.ports
         content = content_bytes(self.content)
-        return Signature(self.id, content, PROTOCOLS[self.protocol], ports, self.to, self.nocase)
+        protocol, drops = PROTOCOLS[self.protocol], (self.action or action) == "drop"
+        return Signature(self.id, content, protocol, ports, self.to, self.nocase, drops)
 
 
 class IdsConfig(NfConfig):
@@ -116,15 +121,17 @@ class Ids(NetworkFunction[IdsConfig]):
 
     def elements(self, port: str) -> ElementGraph:
         inspect = "inspect", "reassembles TCP streams and searches them"
-        return inspected(("prefilter", self._prefilter()), inspect, (OPPOSITE[port],))
+        left = (OPPOSITE[port],)
+        return inspected(("prefilter", self._prefilter()), inspect, left, keeps_headers=True)
 
     def reference(self) -> Reference:
-        signatures = [s.to_signature() for s in self.config.all_signatures]
-        return IdsReference(signatures, drops=self.config.action == "drop")
+        config = self.config
+        return IdsReference([s.to_signature(config.action) for s in config.all_signatures])
 
     def runtime_config(self) -> Mapping[str, Any]:
         signatures = [
-            s.model_dump(mode="json", exclude_none=True) for s in self.config.all_signatures
+            s.model_dump(mode="json", exclude_none=True, exclude={"msg"})
+            for s in self.config.all_signatures
         ]
         return {"signatures": signatures, "action": self.config.action}
 

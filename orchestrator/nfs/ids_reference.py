@@ -24,6 +24,7 @@ class Signature:
     ports: tuple[PortRange, ...]
     to: str = "any"
     nocase: bool = False
+    drops: bool = True
 
     def concerns(self, protocol: int, ports: tuple[int, int]) -> bool:
         """Whether a packet's protocol and its port on that side are the signature's."""
@@ -42,11 +43,10 @@ class Signature:
 
 
 class IdsReference(Reference):
-    """One ids instance; `drops` is action 'drop', otherwise matches are only counted in `alerts`."""
+    """One ids instance; `alerts` counts all matches, also of signatures that drop."""
 
-    def __init__(self, signatures: Sequence[Signature], *, drops: bool) -> None:
+    def __init__(self, signatures: Sequence[Signature]) -> None:
         self._signatures = signatures
-        self._drops = drops
         self._keep = max((len(s.content) for s in signatures), default=1) - 1
         self._streams: Streams[bytes] = Streams(self._judge)
         self.alerts = 0
@@ -76,12 +76,13 @@ class IdsReference(Reference):
     def _found(self, packet: Packet, tail: bytes, new: bytes) -> bool:
         """Whether a match that ends in `new` must drop the packet."""
         ports = (packet.src_port or 0, packet.dst_port or 0)
-        hits = sum(
-            s.concerns(packet.protocol or 0, ports) and s.ends_in(tail, new)
+        hits = [
+            s
             for s in self._signatures
-        )
-        self.alerts += hits
-        return hits > 0 and self._drops
+            if s.concerns(packet.protocol or 0, ports) and s.ends_in(tail, new)
+        ]
+        self.alerts += len(hits)
+        return any(s.drops for s in hits)
 
     def _judge(self, packet: Packet, direction: Direction[bytes], new: bytes) -> bool:
         tail = direction.memory or b""

@@ -17,6 +17,7 @@ from servernf.packet import TCP, UDP, PacketView
 from servernf.streams import StreamFunction
 from servernf.tcp_stream import Direction
 
+_ACTIONS = ("drop", "alert")
 _PROTOCOLS = {"tcp": TCP, "udp": UDP}
 
 
@@ -33,6 +34,7 @@ class Signature:
     ports: tuple[tuple[int, int], ...]
     to: str
     nocase: bool
+    drops: bool
 
     def concerns(self, source_port: int, destination_port: int) -> bool:
         """Whether it is meant for packets between these ports."""
@@ -74,8 +76,8 @@ class Ids(StreamFunction):
     """Drops (or counts) what carries a signature."""
 
     def setup(self, config: Fields) -> None:
-        signatures = [_signature(item) for item in config.objects("signatures")]
-        self._drops = config.choice("action", ("drop", "alert"), "drop") == "drop"
+        action = config.choice("action", _ACTIONS, "drop")
+        signatures = [_signature(item, action) for item in config.objects("signatures")]
         if len({signature.number for signature in signatures}) < len(signatures):
             config.problem("signatures", "an id is given twice")
         self._tcp = _Rules([s for s in signatures if s.protocol == TCP])
@@ -114,7 +116,7 @@ class Ids(StreamFunction):
         for signature in rules.search(data, known):
             if signature.concerns(packet.source_port, packet.destination_port):
                 self.alerts[signature.number] = self.alerts.get(signature.number, 0) + 1
-                if self._drops:
+                if signature.drops:
                     return True
         return False
 
@@ -128,7 +130,7 @@ class Ids(StreamFunction):
         return ""
 
 
-def _signature(fields: Fields) -> Signature:
+def _signature(fields: Fields, action: str) -> Signature:
     protocol = _PROTOCOLS[fields.choice("protocol", tuple(_PROTOCOLS))]
     number = fields.integer("id", 0, 0xFFFF_FFFF)
     content = b""
@@ -143,8 +145,9 @@ def _signature(fields: Fields) -> Signature:
     ]
     to = fields.choice("to", ("any", "server", "client"), "any")
     nocase = fields.boolean("nocase") or False
+    drops = fields.choice("action", _ACTIONS, action) == "drop"
     fields.only_known()
-    return Signature(number, content, protocol, tuple(ports) or ((0, 0xFFFF),), to, nocase)
+    return Signature(number, content, protocol, tuple(ports) or ((0, 0xFFFF),), to, nocase, drops)
 
 
 def parse_content(text: str) -> bytes:

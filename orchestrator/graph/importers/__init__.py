@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from orchestrator.graph.importers.metron import Imported, import_metron
+from orchestrator.graph.importers.snort import SnortImport, ids_graph, import_snort
 from orchestrator.graph.importers.tables import acl_graph, import_classbench, import_rib
 
-__all__ = ["Imported", "acl_graph", "import_classbench", "import_metron", "import_rib"]
+__all__ = [
+    "Imported",
+    "SnortImport",
+    "acl_graph",
+    "ids_graph",
+    "import_classbench",
+    "import_metron",
+    "import_rib",
+    "import_snort",
+]

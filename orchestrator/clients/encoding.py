@@ -6,7 +6,7 @@ out), so equal entries are equal bytes; tests compare the two. About 4 us an ent
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -46,14 +46,15 @@ _SHARED = 1 << 14
 
 def varint(value: int) -> bytes:
     """A protobuf varint."""
-    if value < 0x80:
-        return value.to_bytes(1)
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+_LENGTHS = tuple(varint(size) for size in range(1 << 12))
 
 
 def canonical(value: int) -> bytes:
@@ -63,27 +64,15 @@ def canonical(value: int) -> bytes:
 
 def _part(tag: bytes, body: bytes) -> bytes:
     size = len(body)
-    return tag + (size.to_bytes(1) if size < 0x80 else varint(size)) + body
+    return tag + (_LENGTHS[size] if size < len(_LENGTHS) else varint(size)) + body
 
 
 def match_part(field: int, kind: str, bits: int, key: Key) -> bytes:
     """A FieldMatch of a TableEntry; `kind` and `bits` are the field's in P4Info."""
-    if isinstance(key, Lpm):
-        return _lpm(field, key.value, key.length)
-    return _shared_match(field, kind, bits, key)
-
-
-def _lpm(field: int, value: int, length: int) -> bytes:
-    inner = _part(_FIRST_BYTES, canonical(value))
-    if length:
-        inner += _PREFIX_LENGTH + varint(length)
-    return _part(_ENTRY_MATCH, _MATCH_FIELD_ID + varint(field) + _part(_MATCH_LPM, inner))
-
-
-@lru_cache(_SHARED)
-def _shared_match(field: int, kind: str, bits: int, key: Key) -> bytes:
-    if isinstance(key, Exact) and kind == "LPM":
-        return _lpm(field, key.value, bits)
+    if isinstance(key, Lpm) or (isinstance(key, Exact) and kind == "LPM"):
+        length = key.length if isinstance(key, Lpm) else bits
+        head, tail = _lpm_frame(field, len(data := canonical(key.value)), length)
+        return head + data + tail
     if isinstance(key, Exact) and kind in ("EXACT", "OPTIONAL"):
         tag = _MATCH_EXACT if kind == "EXACT" else _MATCH_OPTIONAL
         inner = _part(_FIRST_BYTES, canonical(key.value))
@@ -95,7 +84,54 @@ def _shared_match(field: int, kind: str, bits: int, key: Key) -> bytes:
 
 
 @lru_cache(_SHARED)
-def action_part(action: int, params: tuple[tuple[int, int], ...]) -> bytes:
+def _lpm_frame(field: int, size: int, length: int) -> tuple[bytes, bytes]:
+    """What stands before and behind the `size` bytes of an LPM value."""
+    tail = _PREFIX_LENGTH + varint(length) if length else b""
+    value = _part(_FIRST_BYTES, bytes(size)) + tail
+    whole = _part(_ENTRY_MATCH, _MATCH_FIELD_ID + varint(field) + _part(_MATCH_LPM, value))
+    return whole[: len(whole) - len(tail) - size], tail
+
+
+class Fields:
+    """The match fields of one table: name -> (id, kind, bits), and what they were asked lately."""
+
+    __slots__ = ("_fields", "_kept", "head", "needs_priority")
+
+    def __init__(
+        self, table: int, fields: Mapping[str, tuple[int, str, int]], needs_priority: bool
+    ) -> None:
+        self.head = _ENTRY_TABLE_ID + varint(table)
+        self.needs_priority = needs_priority
+        self._fields = fields
+        self._kept: dict[tuple[str, Key], bytes] = {}
+
+    def encode(self, keys: tuple[tuple[str, Key], ...]) -> bytes:
+        """Table and match of a TableEntry, the matches in order of their ids."""
+        fields, kept = self._fields, self._kept
+        parts = [self.head]
+        last = 0
+        for item in keys:
+            name, key = item
+            ident, kind, bits = fields[name]
+            if ident < last:
+                return self.encode(tuple(sorted(keys, key=lambda item: fields[item[0]][0])))
+            last = ident
+            if type(key) is Lpm:
+                value, length = key
+                data = value.to_bytes((value.bit_length() + 7) >> 3 or 1)
+                head, tail = _lpm_frame(ident, len(data), length)
+                parts += (head, data, tail)
+                continue
+            part = kept.get(item)
+            if part is None:
+                if len(kept) >= _SHARED:
+                    kept.clear()
+                part = kept[item] = match_part(ident, kind, bits, key)
+            parts.append(part)
+        return b"".join(parts)
+
+
+def action_part(action: int, params: Iterable[tuple[int, int]]) -> bytes:
     """The TableAction of a TableEntry; params by id."""
     body = _ACTION_ID + varint(action)
     for ident, value in params:
@@ -105,22 +141,25 @@ def action_part(action: int, params: tuple[tuple[int, int], ...]) -> bytes:
 
 
 def identified(
-    table: int,
-    matches: Iterable[bytes],
-    action: bytes,
-    priority: int,
-    metadata: bytes,
-    meter: bytes = b"",
+    asked: bytes, action: bytes, priority: int, metadata: bytes, meter: bytes = b""
 ) -> tuple[bytes, bytes]:
-    """(identity, Entity) of a table entry made of such parts; matches in order of their ids.
+    """(identity, Entity) of a table entry made of such parts.
 
     The identity is the entry without what may be modified (P4Runtime, 9.1): table, match, priority.
     """
-    asked = _ENTRY_TABLE_ID + varint(table) + b"".join(matches)
-    ranked = _ENTRY_PRIORITY + varint(priority) if priority else b""
-    kept = _part(_ENTRY_METER, meter) if meter else b""
-    kept += _part(_ENTRY_METADATA, metadata) if metadata else b""
-    return asked + ranked, _part(_ENTITY_TABLE_ENTRY, asked + action + ranked + kept)
+    identity, body = asked, asked + action
+    if priority:
+        ranked = _ENTRY_PRIORITY + varint(priority)
+        identity += ranked
+        body += ranked
+    if meter:
+        body += _part(_ENTRY_METER, meter)
+    size = len(metadata)
+    if 0 < size < len(_LENGTHS):  # almost always: no call of _part
+        body += _ENTRY_METADATA + _LENGTHS[size] + metadata
+    elif size:
+        body += _part(_ENTRY_METADATA, metadata)
+    return identity, _part(_ENTITY_TABLE_ENTRY, body)
 
 
 class RawUpdate(NamedTuple):
@@ -142,5 +181,8 @@ class RawUpdate(NamedTuple):
 
     def part(self) -> bytes:
         """As a part of a serialised WriteRequest."""
-        update = _UPDATE_TYPE + self.kind.to_bytes(1) + _part(_UPDATE_ENTITY, self.entity)
+        update = _part(_UPDATE_OF[self.kind], self.entity)
         return _part(_REQUEST_UPDATE, update)
+
+
+_UPDATE_OF = tuple(_UPDATE_TYPE + kind.to_bytes(1) + _UPDATE_ENTITY for kind in range(4))

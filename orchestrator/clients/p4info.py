@@ -26,6 +26,8 @@ from orchestrator.model.entries import (
 
 CONTROL_PREFIXES = ("ingress.", "egress.")
 _SEPARATOR = "|"
+_KEPT = 1 << 14
+"""Encoded actions that are kept: entries of one NF share most of them."""
 
 
 class _Field(NamedTuple):
@@ -98,6 +100,8 @@ class Schema:
                 t.preamble.id in metered,
             )
         self._table_by_id = {table.id: table for table in self.tables.values()}
+        self._fields: dict[str, encoding.Fields] = {}
+        self._doings: dict[tuple[str, tuple[tuple[str, int], ...]], bytes] = {}
 
     @classmethod
     def from_text(cls, text: str) -> Schema:
@@ -124,22 +128,25 @@ class Schema:
 
         Equal entries give equal bytes; see `clients.identity` for what a switch returns.
         """
-        table = self.table(entry.table)
-        fields = table.keys
-        matches = [
-            ((field := fields[name]).id, encoding.match_part(*field, key))
-            for name, key in entry.keys
-        ]
-        matches.sort()
-        action = self.actions[entry.action]
-        params = action.params
+        name, keys, action, params, priority, origin, meter = entry
+        fields = self._fields.get(name)
+        if fields is None:
+            table = self.table(name)
+            fields = encoding.Fields(table.id, table.keys, table.needs_priority)
+            self._fields[name] = fields
+        doing = self._doings.get((action, params))
+        if doing is None:
+            if len(self._doings) >= _KEPT:
+                self._doings.clear()
+            found = self.actions[action]
+            by_id = [(found.params[param].id, value) for param, value in params]
+            doing = self._doings[action, params] = encoding.action_part(found.id, by_id)
         return encoding.identified(
-            table.id,
-            [part for _, part in matches],
-            encoding.action_part(action.id, tuple([(params[n].id, v) for n, v in entry.params])),
-            entry.priority if table.needs_priority else 0,
-            f"{graph}{_SEPARATOR}{entry.origin}".encode(),
-            _meter_bytes(entry.meter) if entry.meter else b"",
+            fields.encode(keys),
+            doing,
+            priority if fields.needs_priority else 0,
+            f"{graph}{_SEPARATOR}{origin}".encode(),
+            _meter_bytes(meter) if meter else b"",
         )
 
     def encode(self, entry: TableEntry, graph: str) -> p4r.TableEntry:

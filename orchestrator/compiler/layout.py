@@ -189,7 +189,8 @@ def _begins_anew(step: Step, output: str) -> bool:
     """Whether packets that leave by this output pass the pipeline from its beginning."""
     if step.unit is None or step.unit.element is None:
         return False
-    return output == COPY or step.unit.element.program.restarts
+    program = step.unit.element.program
+    return program.restarts or (program.copies and output == COPY)
 
 
 def _separate_straight(
@@ -211,7 +212,7 @@ def _separate_straight(
         if step.unit.element.program.branches:
             continue
         for output, follower in list(step.next.items()):
-            if output == COPY or not _shared(follower, step, steps, doors):
+            if _begins_anew(step, output) or not _shared(follower, step, steps, doors):
                 continue
             if steps[follower].slot is not None:
                 recirculated.append((step.name, follower))

@@ -14,7 +14,7 @@ from orchestrator.model.match import Match, Prefix
 DROP = "drop"
 """The output of an element that ends a packet's life."""
 COPY = "copy"
-"""The output of an element by which a copy leaves, beside the packet itself."""
+"""The output by which a program that copies sends the copy, beside the packet itself."""
 
 
 class Program:
@@ -27,6 +27,8 @@ class Program:
     """Whether its entries name the segment that follows; else packets stay in theirs."""
     restarts: ClassVar[bool] = False
     """Whether it makes another packet of it, which must be parsed anew before anything follows."""
+    copies: ClassVar[bool] = False
+    """Whether a copy leaves by output COPY, to pass the pipeline from its beginning."""
     rewrites_addresses: ClassVar[bool] = False
     one_place: ClassVar[bool] = False
     """Whether a switch keeps something for it (a meter), so that all packets must pass one switch."""
@@ -166,6 +168,7 @@ class MirrorProgram(Program):
     """Lets packets pass and gives a copy of each to output COPY; the other output is the first."""
 
     block: ClassVar[str] = "mirror"
+    copies: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,16 @@ from orchestrator.model.packet import VLAN_TYPES, Packet, updated_checksum
 
 def set_dscp(packet: Packet, dscp: int) -> None:
     """The upper six bits of the IPv4 TOS byte or the IPv6 traffic class (RFC 2474); ECN stays."""
+    if not packet.version:
+        return
     data, l3 = packet.data, packet.layout.l3
     old = data[l3] << 8 | data[l3 + 1]
     if packet.version == 4:
         new = old & 0xFF03 | dscp << 2
         checksum = data[l3 + 10] << 8 | data[l3 + 11]
         data[l3 + 10 : l3 + 12] = updated_checksum(checksum, [(old, new)]).to_bytes(2, "big")
-    elif packet.version == 6:
-        new = old & 0xF03F | dscp << 6
     else:
-        return
+        new = old & 0xF03F | dscp << 6
     data[l3 : l3 + 2] = new.to_bytes(2, "big")
 
 

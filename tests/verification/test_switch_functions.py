@@ -79,6 +79,11 @@ POLICER_ALL: dict[str, Any] = {
     "type": "policer",
     "config": {"rules": [{"rate": "1Mbit/s", "burst": 5000}], "reverse": "same"},
 }
+MIRROR: dict[str, Any] = {
+    "type": "mirror",
+    "config": {"rules": [{"protocol": "udp"}, {"src": "10.0.1.12/32"}], "reverse": "mirror"},
+}
+MIRROR_ALL: dict[str, Any] = {"type": "mirror"}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dscp_marker": [DSCP],
     "dscp_marker_for_all": [DSCP_ALL],
@@ -89,6 +94,9 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "policer": [POLICER],
     "policer_for_all": [POLICER_ALL],
     "acl_policer_ids": [ACL, POLICER, IDS],
+    "mirror": [MIRROR],
+    "acl_mirror_all_ids": [ACL, MIRROR_ALL, IDS],
+    "dscp_marker_mirror_router": [DSCP_ALL, MIRROR, ROUTER],
     "hash_lb": [HASH_LB],
     "acl_hash_lb_router": [ACL, HASH_LB, ROUTER],
     "vlan_push": [PUSH],
@@ -113,8 +121,20 @@ def without_blocks(topology: Topology) -> Topology:
 
 
 def shaped(nfs: list[dict[str, Any]], tmp_path: Path) -> ServiceGraph:
+    """A chain; what mirrors copy comes to an endpoint of its own through an NF or not."""
+    graph = chain("shape", nfs)
+    mirrors = [name for name, nf in graph["nfs"].items() if nf["type"] == "mirror"]
+    if mirrors:
+        graph["endpoints"] = {
+            "inside": {"hosts": ["h1", "h2"]},
+            "outside": {"hosts": ["h3"]},
+            "watch": {"hosts": ["h4"]},
+        }
+        graph["nfs"]["seen"] = {"type": "dscp_marker", "config": {"default": "LE"}}
+        graph["edges"] += [{"from": f"{name}.mirror", "to": "seen.inside"} for name in mirrors]
+        graph["edges"] += [{"from": "seen.outside", "to": "watch"}]
     file = tmp_path / "graph.json"
-    file.write_text(json.dumps(chain("shape", nfs)))
+    file.write_text(json.dumps(graph))
     return load_graph(file).graph
 
 

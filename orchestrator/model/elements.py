@@ -282,8 +282,8 @@ class CostProfile:
 class Relation:
     """How the output of a runtime may differ from the reference (design, oracles 1).
 
-    `kind`: 'exact', 'consistent_mapping' (NAPT), 'consistent_choice' (load balancer) or 'tolerance'
-    (meters).
+    `kind`: 'exact', 'consistent_mapping' (NAPT), 'consistent_choice' (load balancer), 'tolerance'
+    (meters) or 'equal_decrypted' (encryption: `NetworkFunction.canonical` are compared).
     """
 
     kind: str

@@ -103,6 +103,10 @@ class NetworkFunction(ABC, Generic[ConfigT]):
         """(port, IP version, address) that the network answers ARP or ND for, on that port's side."""
         return ()
 
+    def canonical(self, packet: Packet) -> Packet:
+        """A packet that has left the graph, with what `relation` leaves open made the same."""
+        return packet
+
     def talk(self, protocol: int, rng: random.Random) -> Talk | None:
         """Something worth saying over TCP or UDP, for who tries the NF out; None: anything is."""
         return None

@@ -160,10 +160,16 @@ DNS_GUARDS = st.builds(
     st.sampled_from([[], ["ads.example"], ["example", "ok.test"]]),
     st.sampled_from(["asked", "any"]),
 )
-STATELESS = st.one_of(acls(), acls(), routers(), NATS)
-ANY = st.one_of(
-    STATELESS, STATELESS, firewalls(), NAPTS, IDSES, MONITORS, DEDUPS, URL_FILTERS, DNS_GUARDS
+AES = st.builds(
+    lambda kind: {
+        "type": kind,
+        "config": {"key_environment": "ORCHESTRATOR_TEST_KEY", "spi": 4097},
+    },
+    st.sampled_from(["aes_encrypt", "aes_decrypt"]),
 )
+STATELESS = st.one_of(acls(), acls(), routers(), NATS)
+STREAMS = st.one_of(IDSES, URL_FILTERS, DNS_GUARDS)
+ANY = st.one_of(STATELESS, STATELESS, firewalls(), NAPTS, MONITORS, DEDUPS, STREAMS, AES)
 
 
 @st.composite

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,10 @@ DNS_GUARD: dict[str, Any] = {
     "config": {"block": ["ads.example"], "ports": ["53", "5300-5302"]},
     "workers": {"min": 2},
 }
+os.environ.setdefault("ORCHESTRATOR_TEST_KEY", bytes(range(48)).hex())
+_KEY: dict[str, Any] = {"key_environment": "ORCHESTRATOR_TEST_KEY", "spi": 4097}
+AES_ENCRYPT: dict[str, Any] = {"type": "aes_encrypt", "config": _KEY, "workers": {"min": 2}}
+AES_DECRYPT: dict[str, Any] = {"type": "aes_decrypt", "config": _KEY}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dnat": [DNAT],
     "router_before_acl": [ROUTER, ACL],
@@ -130,6 +135,8 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "url_filter_resets_through_napt": [NAPT, URL_FILTER_RESET],
     "only_dns_guard": [DNS_GUARD],
     "dns_guard_between": [ACL, DNS_GUARD, NAPT],
+    "aes_there_and_back": [AES_ENCRYPT, AES_DECRYPT],
+    "aes_around": [NAPT, AES_ENCRYPT, ACL, ROUTER, AES_DECRYPT, STATIC],
     "router_napt": [ROUTER, NAPT, ACL],
     # Classes that meet no state behind the first function that keeps some leave the server there.
     "ids_acl_napt": [IDS, ACL, NAPT],
@@ -187,6 +194,15 @@ def shared_address(difference: Difference) -> bool:
     """
     packet = Packet.parse(difference.frame)
     return packet.later_fragment or packet.more_fragments or difference.scenario == "bent"
+
+
+def test_what_leaves_encrypted_equals_the_unsplit_graph(tmp_path: Path) -> None:
+    file = tmp_path / "graph.json"
+    raw = chain("aes_only", [ACL, AES_ENCRYPT])
+    raw["traffic"] = raw["traffic"][:1]
+    file.write_text(json.dumps(raw))
+    driver = assert_equivalent(load_graph(file).graph, load_topology("leaf-spine"), 600, seed=3)
+    assert driver.delivered > 50
 
 
 @pytest.mark.parametrize("topology", ["leaf-spine", "single"])

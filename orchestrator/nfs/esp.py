@@ -1,0 +1,207 @@
+"""What aes_encrypt and aes_decrypt share: their config and the reference semantics of ESP.
+
+ESP in transport mode (RFC 4303) with AES-CBC (RFC 3602) and HMAC-SHA-256-128 (RFC 4868), keyed by hand,
+so without replay protection (RFC 4303, 3.3.3). Keys never are in a graph: it says where they lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from pydantic import Field, model_validator
+
+from orchestrator.errors import InputError
+from orchestrator.model.elements import (
+    DROP,
+    ElementGraph,
+    FilterProgram,
+    FilterRule,
+    Relation,
+)
+from orchestrator.model.match import Match
+from orchestrator.model.packet import Packet, updated_checksum
+from orchestrator.nfs.base import Environment, NetworkFunction, NfConfig, Output, Reference
+from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, ip_rules
+
+ESP = 50
+BLOCK_BYTES = ICV_BYTES = 16
+HEADER_BYTES = 8 + BLOCK_BYTES
+KEY_BYTES = (48, 56, 64)
+"""AES-128, -192 or -256, and 32 bytes for the authentication."""
+
+
+class EspConfig(NfConfig):
+    """Where the key lies on every server, as hexadecimal text; one of the two."""
+
+    key_file: str | None = None
+    key_environment: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    spi: Annotated[int, Field(ge=256, lt=1 << 32, strict=True)]
+    mtu: Annotated[int, Field(ge=576, le=65_535, strict=True)] = 1500
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if (self.key_file is None) == (self.key_environment is None):
+            raise ValueError("give key_file or key_environment: where the key lies, not the key")
+        return self
+
+    def with_files(self, base: Path) -> Self:
+        """The path made absolute. The key is not read: it may lie on the servers only."""
+        if self.key_file is None:
+            return self
+        return self.model_copy(update={"key_file": str((base / self.key_file).resolve())})
+
+    def read_key(self) -> bytes:
+        """The key as it lies on this machine."""
+        where = f"key_file {self.key_file}" if self.key_file else f"${self.key_environment}"
+        try:
+            text = (
+                Path(self.key_file).read_text("ascii")
+                if self.key_file
+                else os.environ[self.key_environment or ""]
+            )
+            key = bytes.fromhex(text)
+        except (OSError, KeyError):
+            raise InputError(f"{where}: is not here, and the key is needed") from None
+        except ValueError:
+            raise InputError(f"{where}: the key is not hexadecimal text") from None
+        if len(key) not in KEY_BYTES:
+            sizes = ", ".join(map(str, KEY_BYTES))
+            raise InputError(f"{where}: the key has {len(key)} bytes; valid are {sizes}")
+        return key
+
+
+class EspFunction(NetworkFunction[EspConfig]):
+    """An end of protected traffic: what enters `plain_port` is encrypted, the other decrypted."""
+
+    Config = EspConfig
+    relation = Relation(
+        "equal_decrypted", "the IV is random, the sequence number each worker's own"
+    )
+    plain_port: ClassVar[str]
+
+    def elements(self, port: str) -> ElementGraph:
+        left = (OPPOSITE[port],)
+        if port == self.plain_port:
+            select = FilterProgram(ip_rules("encrypt"), PASS)
+            return inspected(("select", select), ("encrypt", "encrypts payloads"), left)
+        rules = [FilterRule(Match(version=v, protocol=ESP), "decrypt", f"ESP{v}") for v in (4, 6)]
+        rules += [FilterRule(Match(version=v), DROP, f"unprotected IPv{v}") for v in (4, 6)]
+        select = FilterProgram(tuple(rules), PASS)
+        return inspected(("select", select), ("decrypt", "decrypts payloads"), left)
+
+    def reference(self) -> Reference:
+        return EspReference(self.config, self.plain_port)
+
+    def canonical(self, packet: Packet) -> Packet:
+        esp = Esp(self.config.read_key(), self.config.spi)
+        return esp.readable(packet) or packet
+
+
+class EspReference(Reference):
+    """`sequence`: number of the last packet that was encrypted."""
+
+    def __init__(self, config: EspConfig, plain_port: str) -> None:
+        self._esp = Esp(config.read_key(), config.spi)
+        self._mtu = config.mtu
+        self._plain_port = plain_port
+        self.sequence = 0
+
+    def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
+        if not packet.version:
+            return ((OPPOSITE[port], packet),)
+        if packet.later_fragment or packet.more_fragments or packet.layout.fragment:
+            return ()
+        if port == self._plain_port:
+            made = self._encrypted(packet, env.random.randbytes(BLOCK_BYTES))
+        else:
+            made = self._esp.decrypted(packet)
+        return () if made is None or made.malformed else ((OPPOSITE[port], made),)
+
+    def _encrypted(self, packet: Packet, iv: bytes) -> Packet | None:
+        made = self._esp.encrypted(packet, self.sequence + 1 & 0xFFFF_FFFF, iv)
+        if made.layout.end - made.layout.l3 > self._mtu:
+            return None
+        self.sequence = self.sequence + 1 & 0xFFFF_FFFF
+        return made
+
+
+class Esp:
+    """A security association."""
+
+    def __init__(self, key: bytes, spi: int) -> None:
+        self._cipher_key, self._authentication_key = key[:-32], key[-32:]
+        self._spi = spi.to_bytes(4, "big")
+
+    def encrypted(self, packet: Packet, sequence: int, iv: bytes) -> Packet:
+        """The packet with its IP payload encrypted."""
+        next_header, payload = _payload(packet)
+        padding = -(len(payload) + 2) % BLOCK_BYTES
+        plain = payload + bytes(range(1, padding + 1)) + bytes((padding, next_header))
+        encryptor = Cipher(algorithms.AES(self._cipher_key), modes.CBC(iv)).encryptor()
+        esp = self._spi + sequence.to_bytes(4, "big") + iv + encryptor.update(plain)
+        return _with_payload(packet, ESP, esp + self._icv(esp))
+
+    def decrypted(self, packet: Packet) -> Packet | None:
+        """The packet as it was; None when it is not ours or was tampered with."""
+        opened = self._opened(packet)
+        if opened is None:
+            return None
+        padding, next_header = opened[-2:]
+        payload = opened[: -2 - padding]
+        if padding > len(opened) - 2 or opened[len(payload) : -2] != bytes(range(1, padding + 1)):
+            return None
+        return _with_payload(packet, next_header, payload)
+
+    def readable(self, packet: Packet) -> Packet | None:
+        """The packet with its plain text in place of the cipher text, and zeros for what may differ."""
+        opened = self._opened(packet) if packet.version else None
+        if opened is None:
+            return None
+        _, esp = _payload(packet)
+        return _with_payload(packet, ESP, esp[:4] + bytes(20) + opened + bytes(ICV_BYTES))
+
+    def _opened(self, packet: Packet) -> bytes | None:
+        """The plain text with its trailer."""
+        next_header, esp = _payload(packet)
+        size = len(esp) - HEADER_BYTES - ICV_BYTES
+        if next_header != ESP or esp[:4] != self._spi or size <= 0 or size % BLOCK_BYTES:
+            return None
+        body, icv = esp[:-ICV_BYTES], esp[-ICV_BYTES:]
+        if not hmac.compare_digest(self._icv(body), icv):
+            return None
+        iv, text = body[8:HEADER_BYTES], body[HEADER_BYTES:]
+        return Cipher(algorithms.AES(self._cipher_key), modes.CBC(iv)).decryptor().update(text)
+
+    def _icv(self, esp: bytes) -> bytes:
+        return hmac.digest(self._authentication_key, esp, hashlib.sha256)[:ICV_BYTES]
+
+
+def _payload(packet: Packet) -> tuple[int, bytes]:
+    """(next header, what follows the IPv4 header with options or the IPv6 fixed header)."""
+    at = packet.layout
+    if packet.version == 4:
+        return packet.data[at.l3 + 9], bytes(packet.data[at.l4 : at.end])
+    return packet.data[at.l3 + 6], bytes(packet.data[at.l3 + 40 : at.end])
+
+
+def _with_payload(packet: Packet, next_header: int, payload: bytes) -> Packet:
+    """The packet with another payload, without padding behind it; the IPv4 checksum is updated."""
+    at = packet.layout
+    head = bytearray(packet.data[: at.l4 if packet.version == 4 else at.l3 + 40])
+    if packet.version == 6:
+        head[at.l3 + 4 : at.l3 + 6] = len(payload).to_bytes(2, "big")
+        head[at.l3 + 6] = next_header
+        return Packet.parse(bytes(head) + payload)
+    length = len(head) - at.l3 + len(payload)
+    new = {2: length, 8: head[at.l3 + 8] << 8 | next_header}
+    words = [(int.from_bytes(head[at.l3 + o : at.l3 + o + 2], "big"), w) for o, w in new.items()]
+    checksum = int.from_bytes(head[at.l3 + 10 : at.l3 + 12], "big")
+    for offset, word in {**new, 10: updated_checksum(checksum, words)}.items():
+        head[at.l3 + offset : at.l3 + offset + 2] = word.to_bytes(2, "big")
+    return Packet.parse(bytes(head) + payload)

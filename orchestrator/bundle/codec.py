@@ -149,9 +149,12 @@ def _batch(
     floods: Iterable[FloodGroup] = (),
 ) -> bytes:
     """A serialised WriteRequest that has only updates."""
-    updates = [*schema.updates(entries, bundle.graph, p4r.Update.INSERT)]
-    updates += [RawUpdate.of(flood_update(flood, p4r.Update.INSERT)) for flood in floods]
-    return b"".join([update.part() for update in updates])
+    data = io.BytesIO()  # half a million parts in a list would cost more than what they say
+    for update in schema.updates(entries, bundle.graph, p4r.Update.INSERT):
+        data.write(update.part())
+    for flood in floods:
+        data.write(RawUpdate.of(flood_update(flood, p4r.Update.INSERT)).part())
+    return data.getvalue()
 
 
 def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:

@@ -82,7 +82,7 @@ def reconcile(
                 _show(drift, live.topology, limit, "repaired")
         return
     started = time.monotonic()
-    drift = inspect(live, prune=prune) if dry_run else repair(live, prune=prune)
+    drift = inspect(live, prune=prune) if dry_run else repair(live, prune=prune, note=note)
     seconds = time.monotonic() - started
     if as_json:
         found = _as_json(drift, live.topology)

@@ -100,6 +100,11 @@ class Schema:
                 t.preamble.id in metered,
             )
         self._table_by_id = {table.id: table for table in self.tables.values()}
+        self._key_names = {
+            table.id: {field.id: name for name, field in table.keys.items()}
+            for table in self.tables.values()
+        }
+        self._decoded: dict[bytes, tuple[str, tuple[tuple[str, int], ...]]] = {}
         self._fields: dict[str, encoding.Fields] = {}
         self._doings: dict[tuple[str, tuple[tuple[str, int], ...]], bytes] = {}
 
@@ -155,28 +160,30 @@ class Schema:
 
     def decode(self, message: p4r.TableEntry) -> tuple[str, TableEntry]:
         """(graph, entry) of a message that a switch returned; graph empty when it is not ours."""
-        table = self._table_by_id[message.table_id]
-        names = {field.id: (name, field) for name, field in table.keys.items()}
-        keys: list[tuple[str, Key]] = []
-        for match in message.match:
-            name, _ = names[match.field_id]
-            keys.append((name, _decode_key(match)))
-        action = self._action_by_id.get(message.action.action.action_id)
-        params = tuple(
-            (action.by_id.get(p.param_id, "?") if action else "?", int.from_bytes(p.value, "big"))
-            for p in message.action.action.params
-        )
+        ident = message.table_id
+        table = self._table_by_id[ident]
+        names = self._key_names[ident]
+        keys = tuple([(names[match.field_id], _decode_key(match)) for match in message.match])
+        action, params = self._decode_action(message.action)
         graph, _, origin = message.metadata.decode(errors="replace").partition(_SEPARATOR)
-        entry = TableEntry(
-            table.name,
-            tuple(keys),
-            action.name if action else _indirect(message.action),
-            params,
-            message.priority,
-            origin,
-            _meter(message.meter_config) if message.HasField("meter_config") else None,
-        )
+        meter = _meter(message.meter_config) if message.HasField("meter_config") else None
+        entry = TableEntry(table.name, keys, action, params, message.priority, origin, meter)
         return graph, entry
+
+    def _decode_action(self, message: p4r.TableAction) -> tuple[str, tuple[tuple[str, int], ...]]:
+        """Name and parameters, the same objects for equal ones: entries share most of them."""
+        data = message.SerializeToString()
+        found = self._decoded.get(data)
+        if found is None:
+            action = self._action_by_id.get(message.action.action_id)
+            params = tuple(
+                (action.by_id.get(p.param_id, "?") if action else "?", int.from_bytes(p.value))
+                for p in message.action.params
+            )
+            if len(self._decoded) >= _KEPT:
+                self._decoded.clear()
+            found = self._decoded[data] = (action.name if action else _indirect(message), params)
+        return found
 
     def updates(
         self, entries: Iterable[TableEntry], graph: str, kind: p4r.Update.Type.ValueType
@@ -234,16 +241,17 @@ def _indirect(action: p4r.TableAction) -> str:
 
 
 def _decode_key(match: p4r.FieldMatch) -> Key:
-    def number(value: bytes) -> int:
-        return int.from_bytes(value, "big")
-
     kind = match.WhichOneof("field_match_type")
+    number = int.from_bytes
+    if kind == "exact":
+        return Exact(number(match.exact.value))
     if kind == "lpm":
-        return Lpm(number(match.lpm.value), match.lpm.prefix_len)
+        lpm = match.lpm
+        return Lpm(number(lpm.value), lpm.prefix_len)
     if kind == "ternary":
-        return Ternary(number(match.ternary.value), number(match.ternary.mask))
+        ternary = match.ternary
+        return Ternary(number(ternary.value), number(ternary.mask))
     if kind == "range":
-        return Between(number(match.range.low), number(match.range.high))
-    if kind == "optional":
-        return Exact(number(match.optional.value))
-    return Exact(number(match.exact.value))
+        between = match.range
+        return Between(number(between.low), number(between.high))
+    return Exact(number(match.optional.value))

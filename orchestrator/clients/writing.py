@@ -18,13 +18,13 @@ from finsy.proto import p4r
 
 from orchestrator.clients.encoding import RawUpdate
 
-BATCH = 500
-"""Updates per Write: BMv2 takes most per second at 500 to 1,000, and error details must fit."""
+BATCH = 1000
+"""Updates per Write: BMv2 takes most per second at 1,000 to 2,000, and error details must fit."""
 
 IN_FLIGHT = 4
 
 MOST_DETAILS = 1 << 20
-"""Bytes of error details that a client of ours accepts: 2 KiB for each update of a batch."""
+"""Bytes of error details that a client of ours accepts: 1 KiB for each update of a batch."""
 
 _TABLE_ENTRY = 0x12  # the tag that an Entity with a table entry starts with
 

@@ -12,8 +12,9 @@ from orchestrator.deployment.drivers import SwitchDriver
 from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.reconcile import Drift, find_drift, repair
+from orchestrator.deployment.recovery import Note, changing
 from orchestrator.deployment.worker_drift import WorkerSession
-from orchestrator.errors import DeploymentError, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.model.plan import Core
 
 _CONNECT_S = 1.0
@@ -44,14 +45,12 @@ def inspect(network: LiveNetwork, *, prune: bool = False) -> Drift:
     return find_drift(Readers(network), network.journal.deployed(), prune=prune)
 
 
-def reconcile(network: LiveNetwork, *, prune: bool = False) -> Drift:
-    """Repair what drifted, as the network's leader; Ctrl-C waits for its end."""
-    with network.leading(), held_interrupts():
-        if (unfinished := network.journal.intent()) is not None:
-            raise DeploymentError(
-                f"{network.name}: a change of {unfinished.graph} is not finished: "
-                "`orchestrator recover` finishes or undoes it first"
-            )
+def reconcile(network: LiveNetwork, *, prune: bool = False, note: Note | None = None) -> Drift:
+    """Repair what drifted, as the network's leader; Ctrl-C waits for its end.
+
+    A change that another controller left unfinished is finished or undone first: `note` hears of it.
+    """
+    with changing(network, note=note), held_interrupts():
         return repair(network, network.journal.deployed(), prune=prune)
 
 

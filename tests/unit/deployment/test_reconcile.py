@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,9 +19,9 @@ from support import eventually
 
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
+from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.reconcile import Drift, read_state, repair
 from orchestrator.deployment.watch import Readers, inspect, reconcile, watch
-from orchestrator.errors import DeploymentError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, TableEntry
 from orchestrator.model.plan import Core
@@ -199,15 +200,20 @@ class TestSwitches:
         reconcile(network.live)
         assert not inspect(network.live)
 
-    def test_an_unfinished_change_is_finished_first(
+    def test_an_unfinished_change_is_finished_or_undone_first(
         self, network: ProcessNetwork, bundle: Bundle
     ) -> None:
+        before = entities(network)
+        changed = replace(bundle, warnings=("as if changed",))
         with network.live.leading() as lead:
-            lead.intend("other", None)
-        with pytest.raises(DeploymentError, match="a change of other is not finished"):
-            reconcile(network.live)
-        with network.live.leading() as lead:
-            lead.undone()
+            lead.intend("campus", Deployed(changed, MANIFEST, now()))
+        (line, *_) = entries_of(network, "acl.ipv4")
+        behind_our_back(network, *schema_of(network).updates([line[1]], "campus", DELETE))
+        told: list[str] = []
+        reconcile(network.live, note=told.append)
+        assert "campus" in told[0]
+        assert network.live.journal.intent() is None
+        assert entities(network) == before
 
 
 class TestWorkers:

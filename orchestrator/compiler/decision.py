@@ -10,6 +10,7 @@ consing, as in Bryant's decision diagrams); and words that none of the rules ask
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,20 +120,31 @@ def fewest_pairs(shapes: Sequence[Shape], asked: tuple[int, ...]) -> int:
     return min(asked, key=lambda word: (work(word), word))
 
 
-CHOICES: tuple[Choice, ...] = (
-    in_order(DST, SRC, SERVICE, FLAGS, SRC_PORT),
-    fewest_pairs,
-    in_order(SRC, DST, SERVICE, FLAGS, SRC_PORT),
-)
+CHOICES: tuple[Choice, ...] = (in_order(DST, SRC, SERVICE, FLAGS, SRC_PORT), fewest_pairs)
+
+
+def copies(shapes: Sequence[Shape]) -> list[int]:
+    """About how many nodes each rule would be in: pairs of address prefixes that it contains."""
+    found = [1] * len(shapes)
+    for word in (SRC, DST):
+        values = [value for value, _ in sorted({p for shape in shapes for p in shape[word]})]
+        for i, shape in enumerate(shapes):
+            inside = [
+                bisect_left(values, value + (1 << 32 - length)) - bisect_left(values, value)
+                for value, length in shape[word]
+            ]
+            found[i] *= sum(inside) if inside else len(values) + 1
+    return found
 
 
 class TooLarge(Exception):
-    """A diagram would have more branches than wanted; `copies` counts nodes by rule: whom to blame."""
+    """A diagram would have more branches, or take longer to build, than wanted."""
 
-    def __init__(self, copies: Counter[int]) -> None:
-        super().__init__()
-        self.copies = copies
 
+_KEPT = 400_000
+"""Nodes that a builder remembers, at most: of a dozen large access lists."""
+MOST_LOOKED_AT = 1_500_000
+"""Rules looked at while a diagram is built, at most, some seconds' work; acl1_10k takes 0.5 million."""
 
 _Ref = int
 _Plan = tuple[int, tuple[Branch, ...]]
@@ -153,6 +165,7 @@ class Builder:
     _found: dict[_Plan, int] = field(default_factory=dict[_Plan, int])
     _plans: list[_Plan] = field(default_factory=list[_Plan])
     _made: int = 0
+    _looked_at: int = 0
     _limit: int = 0
 
     def build(
@@ -160,27 +173,25 @@ class Builder:
     ) -> tuple[_Ref, list[int]]:
         """(root, content number of each rule) of rules that match first; the last asks nothing.
 
-        `contents` tell apart rules of the same shape. TooLarge beyond `limit` branches.
+        `contents` tell apart rules of the same shape. TooLarge beyond `limit` branches. A root below 0
+        is a verdict: the rules ask nothing.
         """
         if len(self._memo) > _KEPT:
             self._forget()
-        remembering = bool(self._memo)
         numbers = [
             self._numbers.setdefault(item, len(self._numbers))
             for item in zip(shapes, contents, strict=True)
         ]
-        self._made, self._limit = 0, limit
+        self._made = self._looked_at = 0
+        self._limit = limit
         try:
             root = self._node(shapes, numbers, list(range(len(shapes))), tuple(range(len(WORDS))))
-            if root < 0 or self._size(root) <= limit:
-                return root, numbers
         except TooLarge:
-            copies = Counter(n for key in self._memo for n in key[key.index(-1) + 1 :])
             self._forget()
-            if not remembering:
-                raise TooLarge(Counter({i: copies[n] for i, n in enumerate(numbers)})) from None
-        self._forget()  # what it says of the copies must not depend on what it remembers
-        return self.build(shapes, contents, limit)
+            raise
+        if root >= 0 and self._size(root) > limit:
+            raise TooLarge
+        return root, numbers
 
     def _forget(self) -> None:
         self._numbers.clear()
@@ -198,6 +209,9 @@ class Builder:
     def _node(
         self, shapes: Sequence[Shape], numbers: list[int], rules: list[int], words: tuple[int, ...]
     ) -> _Ref:
+        self._looked_at += len(rules)
+        if self._looked_at > MOST_LOOKED_AT:
+            raise TooLarge
         kept: list[int] = []
         seen: set[Shape] = set()
         for rule in rules:  # what an earlier rule hides, or a rule for everything ends
@@ -250,12 +264,8 @@ class Builder:
             self._plans.append(plan)
             self._made += len(branches)
             if self._made > self._limit:
-                raise TooLarge(Counter())
+                raise TooLarge
         return ref
-
-
-_KEPT = 400_000
-"""Nodes that a builder remembers, at most: of a dozen large access lists."""
 
 
 def number_nodes(

@@ -8,15 +8,18 @@ rule of tree and ternary table wins (p4src/blocks/tree.p4).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, replace
+from math import prod
 
 from orchestrator.compiler.decision import (
     ANYTHING,
     CHOICES,
+    FLAGS,
     Builder,
     Shape,
     TooLarge,
+    copies,
     number_nodes,
     shape_of,
 )
@@ -27,12 +30,10 @@ from orchestrator.model.versions import versions_of
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipeline import Pipeline
 
-BRANCHES_PER_RULE = 64
 MOST_BRANCHES = 200_000
-"""Bounds of a diagram, which bound the time to build one, too."""
-_ROUNDS = 5
-_SHARE = 0.05
-"""Rules that are weighed more after a round that was too large."""
+_MOST_COPIES = (50_000_000, 1_000_000, 250_000, 60_000)
+"""Rules are weighed, those with most copies first, until so many copies are left; in turn, until a
+diagram is small enough. acl1_10k has 16 million and needs none weighed."""
 
 _builders = tuple(Builder(choice) for choice in CHOICES)
 """They remember their nodes, so that a list with one rule changed costs little."""
@@ -103,35 +104,54 @@ def _room(pipelines: Collection[Pipeline], taken: Mapping[str, Counter[str]]) ->
 def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]) -> Diagram | None:
     """The diagram that a target runs faster than the plain rules; None when there is none."""
     rules = [i for i, rule in enumerate(program.rules) if 4 in versions_of(rule.match)]
-    plain = costs.plain(len(rules))
-    if plain - costs.decided(1, 1, 0) <= costs.least_gain:
+    if costs.ranges and costs.plain(len(rules)) <= costs.least_gain:
         return None
     shapes = {i: shape_of(program.rules[i].match) for i in rules}
-    weighed = {i for i, shape in shapes.items() if shape is None}
+    plain = costs.plain(len(rules) if costs.ranges else sum(map(_expanded, shapes.values())))
+    asked = max((sum(map(bool, shape)) for shape in shapes.values() if shape), default=0)
+    if plain - costs.decided(asked, asked, 0) <= costs.least_gain:
+        return None  # not even the smallest tree that asks for all that a rule does
     default = len(program.rules)
-    shapes[default] = ANYTHING
-    limit = min(BRANCHES_PER_RULE * len(rules), MOST_BRANCHES, sum(room))
-    for attempt in range(_ROUNDS):
-        suited = {i: s for i, s in shapes.items() if s is not None and i not in weighed}
-        copies: Counter[int] | None = None
-        for builder in _builders if not attempt else map(Builder, CHOICES):
+    suited = {i: shape for i, shape in shapes.items() if shape is not None}
+    unsuited = shapes.keys() - suited.keys()
+    limit = min(MOST_BRANCHES, sum(room))
+    tried = -1
+    for weighed in _weighings(suited):
+        if len(weighed) == tried:
+            continue
+        tried = len(weighed)
+        kept = {i: shape for i, shape in suited.items() if i not in weighed} | {default: ANYTHING}
+        for builder in _builders:
             try:
-                diagram = _built(builder, program, suited, tuple(sorted(weighed)), limit)
-            except TooLarge as error:
-                if copies is None or error.copies.total() < copies.total():
-                    copies = error.copies
+                diagram = _built(builder, program, kept, tuple(sorted(weighed | unsuited)), limit)
+            except TooLarge:
                 continue
             if diagram is None:
                 return None
             fits = all(size <= free for size, free in zip(diagram.sizes, room, strict=True))
-            cost = costs.decided(diagram.levels, diagram.entries, len(weighed))
-            return diagram if fits and plain - cost > costs.least_gain else None
-        assert copies is not None
-        numbers = list(suited)
-        share = max(1, int(_SHARE * len(rules)))
-        blamed = [numbers[i] for i, _ in copies.most_common(share + 1)]
-        weighed |= {i for i in blamed if i != default}
+            cost = costs.decided(diagram.levels, diagram.entries, len(diagram.weighed))
+            if fits:
+                return diagram if plain - cost > costs.least_gain else None
     return None
+
+
+def _weighings(shapes: Mapping[int, Shape]) -> Iterator[set[int]]:
+    """Sets of rules to be weighed, each larger than the one before."""
+    numbers = dict(zip(shapes, copies(list(shapes.values())), strict=True))
+    ordered = sorted(shapes, key=lambda i: (-numbers[i], i))
+    for most in _MOST_COPIES:
+        left, weighed = sum(numbers.values()), set[int]()
+        for rule in ordered:
+            if left <= most:
+                break
+            weighed.add(rule)
+            left -= numbers[rule]
+        yield weighed
+
+
+def _expanded(shape: Shape | None) -> int:
+    """Ternary entries of a rule where ranges are expanded into prefixes."""
+    return prod(len(prefixes) or 1 for prefixes in shape[:FLAGS]) if shape else 1
 
 
 def _built(

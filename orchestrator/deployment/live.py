@@ -58,14 +58,13 @@ class LiveNetwork:
         if name not in self._switches:
             raise NetworkError(f"{self.name}: {unknown('switch', name, tuple(self._switches))}")
         found = self._switches[name]
-        leads = self._leadership
         return SwitchClient(
             name,
             found.grpc_address,
             found.device_id,
             tls=self.access.tls_files(name, self.topology.switches[name].tls),
-            election_id=None if leads is None else leads.term << 64 | next(self._sessions),
-            may_write=None if leads is None else leads.check,
+            election_id=self._election_id(),
+            may_write=None if self._leadership is None else self._leadership.check,
         )
 
     def worker(self, core: Core) -> WorkerClient:
@@ -77,8 +76,14 @@ class LiveNetwork:
             found.name,
             found.api,
             tls=self.access.tls_files(found.name, self.topology.servers[core.server].tls),
+            election_id=self._election_id(),
             may_change=None if self._leadership is None else self._leadership.check,
         )
+
+    def _election_id(self) -> int | None:
+        """The term, and the number of the session within it: what an earlier one sent late is refused."""
+        leads = self._leadership
+        return None if leads is None else leads.term << 64 | next(self._sessions)
 
     def pause(self, seconds: float) -> None:
         """Let time pass."""

@@ -50,7 +50,8 @@ def _decided(program: DecidedProgram, versions: frozenset[int]) -> Counter[tuple
     need[program.block, VERSION_TABLE[4]] = len(diagram.weighed) + 1
     need[program.block, "tree.roots"] = 1
     for level, size in enumerate(diagram.sizes, start=1):
-        need[program.block, f"tree.level_{level}"] = size
+        if size:
+            need[program.block, f"tree.level_{level}"] = size
     return need
 
 

@@ -2,7 +2,7 @@
 // A node looks at one 32-bit word of the packet (an address; protocol and destination port; the source
 // port; TCP flags) and by its longest prefix goes on to a node of a later level, or to a verdict.
 // A packet whose node is of a later level finds nothing in this one and passes on.
-// Reads: meta.segment and the fields of a match, meta.tree_*. Writes: meta.segment, meta.drop.
+// Reads: meta.segment and the fields of a match, meta.tree_*. Writes: meta.segment, meta.drop, meta.tree.
 // Effect on the packet: none but the drop. A packet that comes to no verdict is dropped.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef BLOCKS_TREE_P4
@@ -113,6 +113,7 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
     TREE_LEVEL(level_5)
 
     apply {
+        meta.tree = 0;
         roots.apply();
         switch (level_1.apply().action_run) {
             permit: {}

@@ -66,7 +66,7 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
             hdr.tunnel_udp.length = length - 20;
             update_ip.apply(hdr.tunnel_ipv4.hdr_checksum, (bit<32>)length);
             // The flow's hash, in the dynamic range: RFC 7348, 5.
-            HASH_CRC16(hash_value, { meta.flow_src, meta.flow_dst });
+            HASH_CRC32_MOD(hash_value, 16384, { meta.flow_src, meta.flow_dst });
             hdr.tunnel_udp.src_port = 2w3 ++ hash_value[13:0];
         } else if (unwraps == 1) {
             if (hdr.ipv4.isValid() && hdr.payload.isValid() && hdr.ipv4.dst_addr == address

@@ -1,6 +1,8 @@
 // edge: the shipped pipeline for v1model. It instantiates the blocks in order, nothing else.
-// Capability, in order: acl (with a tree), steer (acl blocks), mirror, policer, mark, hash_lb, untag (vlan), split (acl),
-// rewrite, route, tag (vlan), tunnel. Those between steer and split and behind route are for gated segments.
+// Capability, in order: acl (with a tree), steer (acl blocks), mirror, policer, mark, hash_lb, untag (vlan),
+// split (acl), rewrite, route, tag (vlan), tunnel. Those between steer and split and behind route are for
+// gated segments. What is between the marks of NF blocks is put in anew by a specialised pipeline
+// (orchestrator/targets/specialised.py).
 // SPDX-License-Identifier: Apache-2.0
 #include "../arch/v1model.p4"
 #include "../shared/headers.p4"
@@ -36,6 +38,7 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     flowtag_arrival_block() flowtag_arrival;
     trajectory_label_block() trajectory_label;
     trajectory_sample_block() trajectory_sample;
+    // NF blocks: instances
     acl_block(16384, 8192, 1024) acl;
     @name("acl.tree")
     tree_block(16384, 131072, 131072, 65536, 65536) tree;
@@ -50,6 +53,7 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     tunnel_block() tunnel;
     rewrite_block() rewrite;
     route_block(1048576, 262144, 1024) route;
+    // end of NF blocks
     dispatch_block() dispatch;
     deliver_block() deliver;
     flowtag_departure_block() flowtag_departure;
@@ -96,6 +100,7 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             }
         }
         if (meta.drop == 0 && meta.segment != 0) {
+            // NF blocks: order
             acl.apply(hdr, meta);
             if (meta.tree == 1) {
                 tree.apply(hdr, meta);
@@ -127,6 +132,7 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
                     tunnel.apply(hdr, meta, (bit<16>)standard_metadata.packet_length);
                 }
             }
+            // end of NF blocks
             if (meta.drop == 0 && meta.resume == 0) {
                 dispatch.apply(meta);
                 if (meta.next == NEXT_NONE) {

@@ -161,7 +161,7 @@ class TestFragments:
         assert passes(switch, packet() / ICMP(type=8, code=1))
         assert passes(switch, packet() / UDP(sport=8, dport=2))
         assert passes(switch, packet(frag=9, proto=1) / Raw(b"\x08\x02" * 8))
-        assert passes(switch, IPv6() / ICMPv6Unknown(type=8, code=1))
+        assert passes(switch, IPv6() / ICMPv6Unknown(type=8, code=1, msgbody=b"1234"))
         assert not passes(switch, IPv6() / ICMPv6Unknown(type=8, code=2, msgbody=b"1234"))
 
     def test_flags_are_a_first_fragments_only(self) -> None:

@@ -159,7 +159,7 @@ def test_bad_lines_say_where(line: str, column: int, text: str) -> None:
 @pytest.mark.skipif(not CLASSBENCH.is_dir(), reason=f"no data in {CLASSBENCH}")
 @pytest.mark.parametrize(
     ("name", "rules", "on_icmp"),
-    [("acl1_1k", 942, 0), ("fw1_1k", 857, 28), ("ipc1_1k", 974, 12)],
+    [("acl1_1k", 942, 0), ("fw1_1k", 857, 30), ("ipc1_1k", 974, 12)],
 )
 def test_real_files_load(name: str, rules: int, on_icmp: int) -> None:
     config = AclConfig(rules_file=f"{name}.rules").with_files(CLASSBENCH)

@@ -1,0 +1,70 @@
+"""Tofino: what filters take of its match-action stages, as an estimate.
+
+A stage has 24 TCAM blocks of 512 x 44 bits and 80 SRAM blocks of 1,024 x 128 bits; there are 12
+(Intel, Open-Tofino, "Tofino Native Architecture", 2021; after RMT, Bosshart et al., SIGCOMM 2013).
+Every form runs at line rate; what counts are the stages that it takes from the other blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+STAGES = 12
+TCAM_BLOCKS, TCAM_ENTRIES, TCAM_BITS = 24, 512, 44
+SRAM_BLOCKS, SRAM_WORDS, SRAM_BITS = 80, 1024, 128
+
+ACL_KEY_BITS = 24 + 32 + 32 + 8 + 3 + 16 + 16 + 8
+"""Segment, addresses, protocol, L4 kind, ports, TCP flags (p4src/blocks/acl.p4)."""
+LEVEL_KEY_BITS = 24 + 32 + 32
+"""Segment, node, word (p4src/blocks/tree.p4)."""
+_ACTION_BITS = 64
+_PIVOT_SHARE = 32
+"""Algorithmic LPM keeps one entry of so many in TCAM and the others in SRAM (Open-Tofino, ALPM)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Blocks of memory, and stages that a chain of dependent tables takes at least."""
+
+    tcam_blocks: int
+    sram_blocks: int
+    stages: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether an empty pipeline holds it."""
+        return self.stages <= STAGES
+
+
+def ternary(entries: int, key_bits: int = ACL_KEY_BITS) -> Resources:
+    """One ternary table; its actions are in SRAM."""
+    tcam = ceil(entries / TCAM_ENTRIES) * ceil(key_bits / TCAM_BITS)
+    sram = _sram(entries, _ACTION_BITS)
+    return Resources(tcam, sram, max(ceil(tcam / TCAM_BLOCKS), ceil(sram / SRAM_BLOCKS)))
+
+
+def tree(levels: int, branches: int) -> Resources:
+    """LPM tables of which each needs the one before, the exact table of roots, and the verdict."""
+    pivots = ternary(ceil(branches / _PIVOT_SHARE), LEVEL_KEY_BITS)
+    sram = pivots.sram_blocks + _sram(branches, LEVEL_KEY_BITS + _ACTION_BITS)
+    memory = max(ceil(pivots.tcam_blocks / TCAM_BLOCKS), ceil(sram / SRAM_BLOCKS))
+    return Resources(pivots.tcam_blocks, sram, max(levels + 2, memory + 2))
+
+
+def _sram(entries: int, bits: int) -> int:
+    return ceil(ceil(entries * bits / SRAM_BITS) / SRAM_WORDS)
+
+
+@dataclass(frozen=True, slots=True)
+class TofinoCosts:
+    """Stages that a filter takes; a range costs a ternary entry for each of its prefixes."""
+
+    ranges: bool = False
+    least_gain: float = 0.5
+
+    def plain(self, entries: int) -> float:
+        return ternary(entries).stages
+
+    def decided(self, levels: int, branches: int, weighed: int) -> float:
+        return tree(levels, branches).stages + ternary(weighed + 1).stages - 1

@@ -255,11 +255,11 @@ class _Planner:
                 middle = will if new_nfs else was
                 if both_nfs != old_nfs or middle != was:
                     yield ConfigureWorker(core, self.graph, old_nfs, both_nfs, was, middle)
-                if both_chains != old_chains:
+                if len(both_chains) > len(old_chains):
                     yield ChainWorker(core, self.graph, old_chains, both_chains)
             else:
                 middle = will if new_nfs else was
-                if both_chains != new_chains and new_nfs:
+                if len(both_chains) > len(new_chains) and new_nfs:
                     yield ChainWorker(core, self.graph, both_chains, new_chains)
                 if both_nfs != new_nfs:
                     yield ConfigureWorker(core, self.graph, both_nfs, new_nfs, middle, will)

@@ -1,0 +1,65 @@
+"""Updates of a live graph under load: nothing lost, nothing astray, connections stay.
+
+Oracle: every datagram has a number, the TCP transfer a digest. The load's TCP connection and its
+UDP from outside need the state of a firewall on a server core: had it moved or been lost, they end.
+Blind spot: rates near what the switches can do (tests/bench/updates.py has 1,000 a second).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator, orchestrator_json
+from update_load import Load, write_version
+
+pytestmark = NEEDS_EMULATION
+
+UPDATES = range(1, 7)
+RATE = 250
+
+
+@pytest.fixture(scope="module", params=SWITCHES)
+def live(request: pytest.FixtureRequest) -> Iterator[Live]:
+    with network("leaf-spine", request.param, "updates") as found:
+        yield found
+
+
+def test_nothing_is_lost(live: Live) -> None:
+    graph = str(write_version(live.folder, 0))
+    assert not orchestrator_json("deploy", graph, "-n", live.name)["updated"]
+    changed = 0
+    with Load(live.state, RATE) as load:
+        for number in UPDATES:
+            write_version(live.folder, number)
+            done = orchestrator_json("deploy", graph, "-n", live.name)
+            assert done["updated"]
+            assert not any("firewall" in lost for lost in done["state_lost"]), done
+            changed += sum(done["changes"].values())
+    report = load.report
+    assert report is not None
+    assert changed > 100, "the updates were hardly any"
+    assert report.sent > len(UPDATES) * RATE, report
+    assert (report.lost, report.misrouted, report.repeated) == (0, 0, 0), report
+    assert report.tcp_intact, report
+    assert report.tcp_bytes > 100_000, report
+    instances = {name for found in live.worker_metrics().values() for name in found}
+    assert "updated/firewall.packets" in instances
+    assert not any(name.startswith("updated/firewall~") for name in instances)
+
+
+def test_a_plan_says_what_would_change(live: Live) -> None:
+    graph = str(write_version(live.folder, 0))
+    orchestrator("deploy", graph, "-n", live.name)
+    assert (
+        "nothing would change" in orchestrator("deploy", graph, "-n", live.name, "--dry-run").stdout
+    )
+    write_version(live.folder, 3)
+    planned = orchestrator("deploy", graph, "-n", live.name, "--dry-run", "--verbose", expect=1)
+    assert "leaf1" in planned.stdout
+    assert "plan:" in planned.stdout
+    still = orchestrator("deploy", graph, "-n", live.name, "--dry-run", "--json", expect=1)
+    assert '"updates": true' in still.stdout
+    write_version(live.folder, 0)
+    orchestrator("deploy", graph, "-n", live.name, "--dry-run", expect=0)
+    orchestrator("undeploy", "updated", "-n", live.name)

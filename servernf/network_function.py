@@ -26,6 +26,8 @@ class Emitted(NamedTuple):
 
     port: str
     frame: bytes
+    at_us: int = 0
+    """When it is sent, by the clock of `process`; the past: at once."""
 
 
 class NetworkFunction(ABC):

@@ -201,9 +201,26 @@ class MemoryNetwork:
         self.now_us += us
 
     def send(self, host: str, frame: bytes) -> list[Delivery]:
-        """Send a frame from a host and run the network until nothing moves."""
+        """Send a frame from a host and run the network until nothing moves.
+
+        Before it, what workers have held until now goes on.
+        """
         at = self.fabric.attachments[host]
-        moving: deque[tuple[str, int, bytes]] = deque([(at.switch, at.port, frame)])
+        held = [
+            (core.server, left)
+            for core, memory in self.workers.items()
+            if memory.worker.wait_us() == 0
+            for left in memory.worker.process(())
+        ]
+        delivered: list[Delivery] = []
+        for server, left in held:
+            nic = self.fabric.attachments[server]
+            delivered += self._run((nic.switch, nic.port, left))
+        return delivered + self._run((at.switch, at.port, frame))
+
+    def _run(self, first: tuple[str, int, bytes]) -> list[Delivery]:
+        """What hosts receive of a frame that enters a node by a port."""
+        moving: deque[tuple[str, int, bytes]] = deque([first])
         delivered: list[Delivery] = []
         for _ in range(_MOST_HOPS):
             if not moving:
@@ -219,4 +236,4 @@ class MemoryNetwork:
                     moving.append((nic.switch, nic.port, left))
             elif node:
                 delivered.append(Delivery(node, data))
-        raise SwitchError(f"a frame from {host} still moves after {_MOST_HOPS} hops: a loop")
+        raise SwitchError(f"a frame from {first[0]} still moves after {_MOST_HOPS} hops: a loop")

@@ -57,7 +57,15 @@ class Reference(ABC):
 
     @abstractmethod
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
-        """Packets that leave, in order, for a packet that entered `port`; empty: dropped."""
+        """Packets that leave, in order, for a packet that entered `port`; empty: dropped, or held."""
+
+    def due_us(self) -> int | None:
+        """When the first packet that is held leaves; None when none is held."""
+        return None
+
+    def release(self) -> Output:
+        """The packet that is due first, held no more."""
+        raise LookupError("no packet is held")
 
 
 class NetworkFunction(ABC, Generic[ConfigT]):

@@ -21,6 +21,7 @@ Delivery = tuple[str, bytes]
 """(host, frame) as the host receives it."""
 
 _SOLICITATION = 135
+_NSH = b"\x89\x4f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,26 @@ class ReferenceNetwork:
         self._env.now_us = value
 
     def send(self, host: str, frame: bytes) -> list[Delivery]:
-        """What hosts receive when `host` sends a frame; empty when nobody does.
+        """What hosts receive when `host` sends a frame, and before that of packets that NFs have held
+        until now; empty when nobody does.
 
         The network's own answers to ARP and neighbour solicitations are left out: the trace says
         'for the network'.
         """
+        return [*self._released(), *self._sent(host, frame)]
+
+    def _released(self) -> Iterator[Delivery]:
+        while True:
+            due = [
+                (at, name) for name, r in self._references.items() if (at := r.due_us()) is not None
+            ]
+            at, name = min(due, default=(self.now_us + 1, ""))
+            if at > self.now_us:
+                return
+            port, packet = self._references[name].release()
+            yield from self._travel(packet, Port(name, port))
+
+    def _sent(self, host: str, frame: bytes) -> list[Delivery]:
         self.trace = []
         endpoint = self._endpoint_of.get(host)
         if endpoint is None:
@@ -88,6 +104,8 @@ class ReferenceNetwork:
         packet = Packet.parse(frame)
         if packet.malformed is not None:
             return self._drop(host, f"malformed: {packet.malformed}")
+        if frame[12:14] == _NSH:
+            return self._drop(host, "looks tagged: a host must not forge a tag")
         if self.for_network(host, packet):
             return self._drop(host, "for the network")
         traffic = next(

@@ -27,15 +27,19 @@ def run(worker: Worker, frames: FrameSocket, wake: int) -> None:
     recorded = 0
     try:
         while True:
-            ready = poller.poll(IDLE_FLUSH_S if recorded != worker.shim.recorded else -1)
+            wait_s = IDLE_FLUSH_S if recorded != worker.shim.recorded else -1
+            held_us = worker.wait_us()
+            if held_us is not None:  # epoll rounds up to its milliseconds: never too early
+                wait_s = held_us / 1e6 if wait_s < 0 else min(wait_s, held_us / 1e6)
+            ready = poller.poll(wait_s)
             if any(fd == wake for fd, _ in ready):
                 return
-            if not ready:
+            if not ready and held_us is None:
                 worker.shim.flush()
                 recorded = worker.shim.recorded
                 continue
-            batch = frames.recv_batch()
-            if batch:
+            batch = frames.recv_batch() if ready else []
+            if batch or held_us is not None:
                 out = worker.process(batch)
                 if out:
                     frames.send_batch(out)

@@ -17,6 +17,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import IO
 
+from servernf.network_function import Emitted
 from servernf.packet import PacketView
 from servernf.runtime.tables import Step
 
@@ -75,21 +76,27 @@ class Shim:
         self, step: Step, packet: PacketView, path: int, label: int, now_us: int
     ) -> str | None:
         """Call the step's NF and record in and out (or drop)."""
-        self._record(step, packet, path, label, "in", step.port, 0, "")
+        self._record(step, packet.data, path, label, "in", step.port, 0, "")
         started = perf_counter_ns()
         port = step.process(packet, step.port, now_us)
         spent = perf_counter_ns() - started
+        if port is None and any(emitted.at_us > now_us for emitted in step.emitted):
+            return None  # held: `left` records when it leaves
         if port is None:
             reason = step.instance.nf.last_drop
-            self._record(step, packet, path, label, "drop", "", spent, reason)
+            self._record(step, packet.data, path, label, "drop", "", spent, reason)
         else:
-            self._record(step, packet, path, label, "out", port, spent, "")
+            self._record(step, packet.data, path, label, "out", port, spent, "")
         return port
+
+    def left(self, step: Step, emitted: Emitted, path: int, label: int) -> None:
+        """Record that a packet which the NF has held leaves."""
+        self._record(step, emitted.frame, path, label, "out", emitted.port, 0, "")
 
     def _record(
         self,
         step: Step,
-        packet: PacketView,
+        frame: bytes | bytearray,
         path: int,
         label: int,
         direction: str,
@@ -108,8 +115,8 @@ class Shim:
             port=port,
             timestamp_us=self._wall_clock_us(),
             spent_ns=spent_ns,
-            length=len(packet.data),
-            digest=blake2b(packet.data, digest_size=DIGEST_BYTES).digest(),
+            length=len(frame),
+            digest=blake2b(frame, digest_size=DIGEST_BYTES).digest(),
             reason=reason,
         )
         with self._lock:

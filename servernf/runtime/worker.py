@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from orchestrator.errors import InputError, OrchestratorError
@@ -104,6 +105,9 @@ class Worker:
         self._lock = threading.Lock()
         self._tables = Tables()
         self._steps: dict[int, Step] = {}
+        self._held: list[tuple[int, int, Step, Emitted, _Tagged]] = []
+        """A heap: when it is sent, number, and what is needed for that."""
+        self._held_count = 0
         self._packet = PacketView()
         self._second = PacketView()
         mac = core_mac.to_bytes(6, "big")
@@ -118,10 +122,13 @@ class Worker:
     # The data path.
 
     def process(self, frames: Sequence[bytes]) -> list[bytes]:
-        """Run a batch of tagged frames to completion; the frames to send, in order."""
+        """Run a batch of tagged frames to completion; the frames to send, in order.
+
+        Those that NFs have held until now come first, also with an empty batch.
+        """
         steps = self._steps
         now_us = self._clock()
-        out: list[bytes] = []
+        out = self._released(now_us) if self._held else []
         watched = _Watched(frames) if self._tables.manifests else None
         packet = self._packet
         beside: list[tuple[Step, Emitted]] = []
@@ -205,6 +212,10 @@ class Worker:
         packet = self._second
         while beside:
             step, emitted = beside.pop(0)
+            if emitted.at_us > now_us:
+                self._held_count += 1
+                heappush(self._held, (emitted.at_us, self._held_count, step, emitted, tag))
+                continue
             following = step.next.get(emitted.port)
             data = emitted.frame
             try:
@@ -232,6 +243,23 @@ class Worker:
             except Exception as error:  # one packet must not end the others
                 self.last_error = f"{type(error).__name__}: {error}"
                 self._drop("nf_error")
+        return out
+
+    def wait_us(self) -> int | None:
+        """How long until `process` has a frame to send that is held; None when none is."""
+        return max(0, self._held[0][0] - self._clock()) if self._held else None
+
+    def _released(self, now_us: int) -> list[bytes]:
+        """Run what was held until now to completion; what has been removed meanwhile is dropped."""
+        out: list[bytes] = []
+        while self._held and self._held[0][0] <= now_us:
+            _, _, step, emitted, tag = heappop(self._held)
+            if self._tables.instances.get(step.instance.name) is not step.instance:
+                self._drop("nf_removed")
+                continue
+            if tag.watch:
+                self.shim.left(step, emitted, tag.path, tag.label)
+            out += self._sent_beside([(step, emitted)], tag, now_us)
         return out
 
     def _drop(self, reason: str) -> None:

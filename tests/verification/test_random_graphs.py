@@ -168,8 +168,11 @@ AES = st.builds(
     st.sampled_from(["aes_encrypt", "aes_decrypt"]),
 )
 STATELESS = st.one_of(acls(), acls(), routers(), NATS)
+SHAPERS = st.just(
+    {"type": "traffic_shaper", "config": {"rate": "3Mbit/s", "burst": 3000, "queue": 9000}}
+)
 STREAMS = st.one_of(IDSES, URL_FILTERS, DNS_GUARDS)
-ANY = st.one_of(STATELESS, STATELESS, firewalls(), NAPTS, MONITORS, DEDUPS, STREAMS, AES)
+ANY = st.one_of(STATELESS, STATELESS, firewalls(), NAPTS, MONITORS, DEDUPS, STREAMS, AES, SHAPERS)
 
 
 @st.composite

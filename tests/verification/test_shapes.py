@@ -112,6 +112,10 @@ os.environ.setdefault("ORCHESTRATOR_TEST_KEY", bytes(range(48)).hex())
 _KEY: dict[str, Any] = {"key_environment": "ORCHESTRATOR_TEST_KEY", "spi": 4097}
 AES_ENCRYPT: dict[str, Any] = {"type": "aes_encrypt", "config": _KEY, "workers": {"min": 2}}
 AES_DECRYPT: dict[str, Any] = {"type": "aes_decrypt", "config": _KEY}
+SHAPER: dict[str, Any] = {
+    "type": "traffic_shaper",
+    "config": {"rate": "3Mbit/s", "burst": 3000, "queue": 9000},
+}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dnat": [DNAT],
     "router_before_acl": [ROUTER, ACL],
@@ -137,6 +141,9 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "dns_guard_between": [ACL, DNS_GUARD, NAPT],
     "aes_there_and_back": [AES_ENCRYPT, AES_DECRYPT],
     "aes_around": [NAPT, AES_ENCRYPT, ACL, ROUTER, AES_DECRYPT, STATIC],
+    "only_traffic_shaper": [SHAPER],
+    "traffic_shaper_between": [{**NAPT, "workers": {"min": 1}}, SHAPER, ACL, IDS],
+    "two_traffic_shapers": [SHAPER, ROUTER, {**SHAPER}],
     "router_napt": [ROUTER, NAPT, ACL],
     # Classes that meet no state behind the first function that keeps some leave the server there.
     "ids_acl_napt": [IDS, ACL, NAPT],

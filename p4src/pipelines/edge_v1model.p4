@@ -74,7 +74,8 @@ control ingress(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         if (meta.resume != 0) {
             meta.segment = meta.resume;
             meta.resume = 0;
-            if (meta.host_facing == 1 && hdr.nsh.isValid()) {
+            if ((meta.host_facing == 1 && hdr.nsh.isValid())
+                || hdr.ethernet.ether_type == ETHERTYPE_NSH) {
                 meta.drop = 1;      // a tag that came in a tunnel is forged, too
             }
         } else {

@@ -84,6 +84,12 @@ MIRROR: dict[str, Any] = {
     "config": {"rules": [{"protocol": "udp"}, {"src": "10.0.1.12/32"}], "reverse": "mirror"},
 }
 MIRROR_ALL: dict[str, Any] = {"type": "mirror"}
+ENDS = {"local": "203.0.113.5", "remote": "203.0.113.6"}
+ENCAP: dict[str, Any] = {"type": "vxlan_encap", "config": {"vni": 7001, **ENDS}}
+TO_HOST = {"local": "203.0.113.5", "remote": "198.51.100.13"}
+ENCAP_TO_HOST: dict[str, Any] = {"type": "vxlan_encap", "config": {"vni": 1, **TO_HOST}}
+DECAP: dict[str, Any] = {"type": "vxlan_decap", "config": {"vni": 7001, "local": "203.0.113.6"}}
+"""As part of a chain, it is passed from its outside to its inside."""
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dscp_marker": [DSCP],
     "dscp_marker_for_all": [DSCP_ALL],
@@ -97,6 +103,10 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "mirror": [MIRROR],
     "acl_mirror_all_ids": [ACL, MIRROR_ALL, IDS],
     "dscp_marker_mirror_router": [DSCP_ALL, MIRROR, ROUTER],
+    "vxlan_to_a_host": [ENCAP_TO_HOST],
+    "vxlan": [ENCAP, DECAP],
+    "vxlan_marked": [ACL, ENCAP, DSCP_ALL, DECAP, ROUTER],
+    "vlan_vxlan_ids": [PUSH, ENCAP, DECAP, POP, IDS],
     "hash_lb": [HASH_LB],
     "acl_hash_lb_router": [ACL, HASH_LB, ROUTER],
     "vlan_push": [PUSH],
@@ -104,9 +114,8 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "vlan_pop": [POP],
     "vlan_pop_acl_router_push": [POP_5, ACL, ROUTER, PUSH],
 }
-TOLERANT = frozenset({"policer_for_all", "acl_policer_ids"})
-"""Frames of EtherType NSH never come to a meter (a host must not forge a tag), and behind a server a
-switch's meter counts the tag: so tokens differ a little."""
+TOLERANT = frozenset({"acl_policer_ids"})
+"""Behind a server a switch's meter counts the tag: so tokens differ a little."""
 BLOCKS = ("mirror", "policer", "mark", "hash_lb", "vlan", "tunnel")
 
 
@@ -123,6 +132,10 @@ def without_blocks(topology: Topology) -> Topology:
 def shaped(nfs: list[dict[str, Any]], tmp_path: Path) -> ServiceGraph:
     """A chain; what mirrors copy comes to an endpoint of its own through an NF or not."""
     graph = chain("shape", nfs)
+    for name in (name for name, nf in graph["nfs"].items() if nf["type"] == "vxlan_decap"):
+        turned = {f"{name}.inside": f"{name}.outside", f"{name}.outside": f"{name}.inside"}
+        for edge in graph["edges"]:
+            edge.update({end: turned.get(edge[end], edge[end]) for end in ("from", "to")})
     mirrors = [name for name, nf in graph["nfs"].items() if nf["type"] == "mirror"]
     if mirrors:
         graph["endpoints"] = {

@@ -19,7 +19,7 @@ from orchestrator.compiler.story import ClassStory, Teller
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
-from orchestrator.model.bundle import Bundle, Story
+from orchestrator.model.bundle import Bundle, Slo, Story
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts
 from orchestrator.model.elements import FilterProgram
 from orchestrator.model.graph import ServiceGraph
@@ -140,6 +140,7 @@ def compile_graph(
         removed=tuple(
             dict.fromkeys((f"{gone.place.nf}: {gone.rule}", gone.why) for gone in cuts.removed)
         ),
+        slos={t.name: Slo(t.rate, t.min_rate, t.max_latency_us) for t in graph.traffic},
     )
     if beside is not None:
         bundle = share(bundle, beside)

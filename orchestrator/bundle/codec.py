@@ -20,7 +20,7 @@ from finsy.proto import p4r
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError
-from orchestrator.model.bundle import Bundle, Story
+from orchestrator.model.bundle import Bundle, Slo, Story
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
     ChainHop,
@@ -68,6 +68,7 @@ def dump(bundle: Bundle) -> bytes:
         "pipeline_of": bundle.pipeline_of,
         "block_use": bundle.block_use,
         "warnings": bundle.warnings,
+        "slos": {name: dataclasses.asdict(slo) for name, slo in bundle.slos.items()},
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
     out = io.BytesIO()
@@ -135,6 +136,7 @@ def _bundle(members: dict[str, bytes], manifest: dict[str, Any]) -> Bundle:
         stories=tuple(Story(**item) for item in json.loads(members["explanation.json"])),
         warnings=tuple(manifest["warnings"]),
         removed=tuple((origin, why) for origin, why in json.loads(members["removed.json"])),
+        slos={name: Slo(**item) for name, item in manifest["slos"].items()},
     )
 
 

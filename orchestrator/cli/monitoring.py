@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +18,7 @@ from orchestrator.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from orchestrator.model.plan import Core
     from orchestrator.observation.health import CoreReading, Reading
 
 _FULL = 0.8
@@ -99,10 +100,11 @@ def top(
 
     state = find_network(network)
     before: Reading | None = None
+    cursors: dict[Core, int] = {}
     done = 0
     if as_json:
         while True:
-            now = read_network(state)
+            now = read_network(state, cursors)
             sys.stdout.write(json.dumps(_top_json(state.name, now, before), default=str) + "\n")
             sys.stdout.flush()
             before, done = now, done + 1
@@ -113,44 +115,12 @@ def top(
         console=console, auto_refresh=False, screen=console.is_terminal and not count
     ) as live:
         while True:
-            now = read_network(state)
+            now = read_network(state, cursors)
             live.update(_screen(state.name, now, before), refresh=True)
             before, done = now, done + 1
             if count and done >= count:
                 return
             time.sleep(interval)
-
-
-def _traffic(now: Reading, before: Reading | None) -> list[dict[str, object]]:
-    """Each graph's traffics with what is admitted now and what was planned."""
-    sums = _sums(now)
-    earlier = _sums(before) if before is not None else {}
-    seconds = now.at - before.at if before is not None else 0.0
-    rows: list[dict[str, object]] = []
-    for found in now.deployed.values():
-        bundle = found.bundle
-        names = dict.fromkeys((*bundle.plan.latency_us, *(t for g, t in sums if g == bundle.graph)))
-        for name in names:
-            octets = sums.get((bundle.graph, name), 0)
-            grown = max(0, octets - earlier.get((bundle.graph, name), octets))
-            rows.append(
-                {
-                    "graph": bundle.graph,
-                    "owner": bundle.owner,
-                    "traffic": name,
-                    "bits_per_second": 8 * grown / seconds if seconds else None,
-                    "planned_latency_us": bundle.plan.latency_us.get(name),
-                }
-            )
-    return rows
-
-
-def _sums(reading: Reading) -> dict[tuple[str, str], int]:
-    sums: dict[tuple[str, str], int] = {}
-    for switch in reading.switches:
-        for key, (_, octets) in switch.traffic.items():
-            sums[key] = sums.get(key, 0) + octets
-    return sums
 
 
 def _frames(core: CoreReading, now: Reading, before: Reading | None) -> float | None:
@@ -184,10 +154,12 @@ def _fullest(reading: Reading) -> list[tuple[float, str, str, int, int]]:
 
 
 def _top_json(network: str, now: Reading, before: Reading | None) -> dict[str, object]:
+    from orchestrator.observation.slo import traffic_states
+
     return {
         "network": network,
         "at": now.at,
-        "traffic": _traffic(now, before),
+        "traffic": [asdict(row) for row in traffic_states(now, before)],
         "switches": [
             {
                 "name": s.name,
@@ -216,23 +188,34 @@ def _top_json(network: str, now: Reading, before: Reading | None) -> dict[str, o
     }
 
 
+_MET = {None: "", True: "met", False: "MISSED"}
+
+
+def _us(value: int | None) -> str:
+    return "" if value is None else f"{value} us"
+
+
 def _screen(network: str, now: Reading, before: Reading | None) -> Group:
     from rich.console import Group
 
+    from orchestrator.observation.slo import traffic_states
+
     clock = time.strftime("%H:%M:%S", time.localtime(now.at))
-    graphs: list[Sequence[object]] = []
-    for row in _traffic(now, before):
-        bits = row["bits_per_second"]
-        latency = row["planned_latency_us"]
-        graphs.append(
-            (
-                row["graph"],
-                row["owner"],
-                row["traffic"],
-                rate(round(bits)) if isinstance(bits, float) else "",
-                "" if latency is None else f"{latency} us",
-            )
+    graphs = [
+        (
+            row.graph,
+            row.owner,
+            row.traffic,
+            "" if row.bits_per_second is None else rate(round(row.bits_per_second)),
+            "" if row.min_rate is None else f">= {rate(row.min_rate)}",
+            _MET[row.rate_met],
+            _us(row.server_latency_us),
+            _us(row.planned_latency_us),
+            "" if row.max_latency_us is None else f"<= {row.max_latency_us} us",
+            _MET[row.latency_met],
         )
+        for row in traffic_states(now, before)
+    ]
     switches = [
         (
             s.name,
@@ -267,7 +250,10 @@ def _screen(network: str, now: Reading, before: Reading | None) -> Group:
     return Group(
         table_of(
             f"{network} at {clock}: graphs",
-            ("graph", "owner", "traffic", "admitted now#", "latency planned#"),
+            (
+                *("graph", "owner", "traffic", "admitted now#", "target#", ""),
+                *("in servers (p99)#", "latency planned#", "target#", ""),
+            ),
             graphs,
         ),
         table_of("Switches", ("switch", "target", "up", "entries#", "read in#"), switches),

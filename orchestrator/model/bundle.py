@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from orchestrator.model.entries import SwitchProgram, WorkerProgram
 from orchestrator.model.plan import Plan
@@ -21,12 +22,21 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True)
+class Slo:
+    """What a traffic will offer (bit/s) and what was promised to it; None: nothing was."""
+
+    rate: int
+    min_rate: int | None
+    max_latency_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """One compiled graph.
 
     `pipeline_of[switch]` is (pipeline, target); `fabric` the entries that every graph shares;
     `block_use[switch]['block.table']` what the graph takes of each switch's tables. `removed` are rules
-    that no device is given: (`fw: rules[3]`, why).
+    that no device is given: (`fw: rules[3]`, why). `slos` by traffic.
     """
 
     graph: str
@@ -43,3 +53,4 @@ class Bundle:
     stories: tuple[Story, ...]
     warnings: tuple[str, ...]
     removed: tuple[tuple[str, str], ...] = ()
+    slos: Mapping[str, Slo] = field(default_factory=dict[str, Slo])

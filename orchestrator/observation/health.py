@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from orchestrator.clients.vnf import WorkerClient
 from orchestrator.clients.words import origins_of
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
@@ -18,6 +19,8 @@ from orchestrator.observation.rows import Row
 from orchestrator.observation.sessions import read_rows, reader
 
 _MANY = 16
+_NEWEST = (1 << 63) - 1
+"""A cursor behind all samples that there are."""
 _K = TypeVar("_K")
 
 
@@ -48,6 +51,8 @@ class SwitchReading:
     )
     """(graph, traffic) -> (packets, bytes) admitted here."""
     seconds: float = 0.0
+    at: float = 0.0
+    """When its counters were read (the middle of that), monotonic seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class CoreReading:
     problem: str = ""
     metrics: dict[str, int] = field(default_factory=dict[str, int])
     planned: float | None = None
+    latencies_us: dict[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    """Graph -> how long each packet sampled since the reading before took in this worker."""
 
     @property
     def name(self) -> str:
@@ -77,8 +84,12 @@ class Reading:
     deployed: Mapping[str, Deployed]
 
 
-def read_network(state: NetworkState) -> Reading:
-    """Read every switch and worker in parallel; what does not answer says so."""
+def read_network(state: NetworkState, cursors: dict[Core, int] | None = None) -> Reading:
+    """Read every switch and worker in parallel; what does not answer says so.
+
+    `cursors`, kept from reading to reading, are behind the samples seen last; without them no samples
+    are read.
+    """
     live = LiveNetwork(state)
     deployed = live.journal.deployed()
     planned = {
@@ -91,7 +102,9 @@ def read_network(state: NetworkState) -> Reading:
     cores = [Core(worker.server, worker.core) for worker in state.workers]
     with ThreadPoolExecutor(max_workers=_MANY) as pool:
         switches = pool.map(lambda name: _switch(live, state, name), state.switches)
-        workers = pool.map(lambda core: _core(live, core, graphs.get(core, []), planned), cores)
+        workers = pool.map(
+            lambda core: _core(live, core, graphs.get(core, []), planned, cursors), cores
+        )
         return Reading(time.time(), tuple(switches), tuple(workers), deployed)
 
 
@@ -102,12 +115,14 @@ def _switch(live: LiveNetwork, state: NetworkState, name: str) -> SwitchReading:
         with reader(live, name) as client:
             if client.pipeline_cookie() is None and client.schema is None:
                 return SwitchReading(name, target, "no pipeline is loaded")
+            began = time.monotonic()
             rows = read_rows(client)
+            at = (began + time.monotonic()) / 2
             schema = client.schema
     except OrchestratorError as error:
         return SwitchReading(name, target, str(error))
     assert schema is not None
-    reading = SwitchReading(name, target, "", seconds=time.monotonic() - started)
+    reading = SwitchReading(name, target, "", seconds=time.monotonic() - started, at=at)
     for table in schema.tables.values():
         mine = [row for row in rows if row.entry.table == table.name]
         reading.tables[table.name] = TableUse(
@@ -129,7 +144,8 @@ def _count(reading: SwitchReading, row: Row) -> None:
         # What a merged entry denies, the last of its rules denies: the others let it through.
         for nf in nfs[-1:] if action == "deny" else nfs:
             _add(reading.nfs, (graph, nf, action), row)
-    elif row.rule.startswith("traffic "):
+    elif row.rule.startswith("traffic ") and row.entry.action == "classify.enter":
+        # Not its admission: a frame hits both, and there the traffics' order does not count.
         _add(reading.traffic, (graph, row.rule.removeprefix("traffic ")), row)
 
 
@@ -139,12 +155,39 @@ def _add(sums: dict[_K, tuple[int, int]], key: _K, row: Row) -> None:
 
 
 def _core(
-    live: LiveNetwork, core: Core, graphs: list[str], planned: Mapping[str, float]
+    live: LiveNetwork,
+    core: Core,
+    graphs: list[str],
+    planned: Mapping[str, float],
+    cursors: dict[Core, int] | None,
 ) -> CoreReading:
     load = planned.get(f"{core.server}.{core.index}")  # plans count cores from 0
     try:
         with live.worker(core) as worker:
             metrics = worker.metrics()
+            latencies = {} if cursors is None else core_latencies(worker, core, cursors)
     except OrchestratorError as error:
         return CoreReading(core.server, core.index, tuple(graphs), str(error), {}, load)
-    return CoreReading(core.server, core.index, tuple(graphs), "", metrics, load)
+    return CoreReading(core.server, core.index, tuple(graphs), "", metrics, load, latencies)
+
+
+def core_latencies(
+    worker: WorkerClient, core: Core, cursors: dict[Core, int]
+) -> dict[str, tuple[int, ...]]:
+    """From entering a worker's first NF to leaving its last one, by graph, in us."""
+    first = core not in cursors
+    samples, cursors[core] = worker.samples(cursors.get(core, _NEWEST))
+    if first:
+        return {}
+    entered: dict[tuple[str, int, int], int] = {}
+    left: dict[tuple[str, int, int], int] = {}
+    for sample in samples:
+        key = (sample.graph, sample.label, sample.spi)
+        if sample.direction == "in":
+            entered.setdefault(key, sample.timestamp_us)
+        else:
+            left[key] = sample.timestamp_us
+    found: dict[str, list[int]] = {}
+    for key in entered.keys() & left.keys():
+        found.setdefault(key[0], []).append(left[key] - entered[key])
+    return {graph: tuple(spent) for graph, spent in found.items()}

@@ -42,10 +42,10 @@ def permits(default: str = "permit", **extra: Any) -> Spec:
     return "acl", {"rules": [rule], "default": default, **extra}
 
 
-def long_acl(count: int, action: str = "deny", **extra: Any) -> Spec:
-    """An acl with as many IPv4 rules."""
+def long_acl(count: int, action: str = "deny", net: int = 192, **extra: Any) -> Spec:
+    """An acl with as many IPv4 rules, all for destinations in net.0.0.0/8."""
     rules = [
-        {"dst": f"192.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}/32", "action": action}
+        {"dst": f"{net}.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}/32", "action": action}
         for i in range(count)
     ]
     return "acl", {"rules": rules, "default": "permit", **extra}

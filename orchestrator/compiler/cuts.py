@@ -16,12 +16,22 @@ from typing import Any
 import networkx as nx
 
 from orchestrator.model.cuts import SERVER, SWITCH, Arc, Cuts, Entry, Group, Unit
-from orchestrator.model.elements import DROP, Element, ElementGraph, Leave
+from orchestrator.model.elements import (
+    DROP,
+    Element,
+    ElementGraph,
+    FilterProgram,
+    Leave,
+    RouteProgram,
+    StatefulProgram,
+)
 from orchestrator.model.graph import Port, ServiceGraph
 from orchestrator.model.versions import ALL_VERSIONS, narrow
 from orchestrator.nfs.base import NetworkFunction
 
 Functions = Mapping[str, NetworkFunction[Any]]
+_MOST_ASKED = 2
+"""So many later functions are asked for in front of a server: each is a table that packets must pass."""
 
 
 def cut(
@@ -57,6 +67,7 @@ class _Cutter:
         """Which NF port a packet can enter after another."""
         self.elements = cache(lambda nf, port: functions[nf].elements(port))
         self.needs_server = cache(self._needs_server)
+        self.entered_from = cache(self._entered_from)
 
     def run(self) -> Cuts:
         for nf, function in self.functions.items():
@@ -83,6 +94,18 @@ class _Cutter:
             entries=tuple(entries),
             groups=tuple(self._groups()),
         )
+
+    def _entered_from(self, nf: str, port: str) -> frozenset[str]:
+        """The access switches whose hosts' packets can enter an NF port."""
+        found: set[str] = set()
+        for traffic in self.graph.traffic:
+            first = self.next_port.get((traffic.ingress, ""))
+            if first is None or (first.node, first.port) not in self.ways:
+                continue
+            if nx.has_path(self.ways, (first.node, first.port), (nf, port)):
+                hosts = self.graph.endpoints[traffic.ingress].hosts
+                found.update(self.access[host] for host in hosts)
+        return frozenset(found)
 
     def _needs_server(self, nf: str, port: str) -> bool:
         """Whether anything stateful is reachable for a packet that enters this port."""
@@ -133,6 +156,124 @@ class _Cutter:
                 self._connect(name, left, self._leave(nf, left, ingress=""))
         return name
 
+    def _gate(self, nf: str, port: str, ingress: str) -> str:
+        """The unit for packets before their first stateful element: its server NF.
+
+        Classes that meet no other state behind it leave the server at once, for switches do the rest:
+        a filter in front of the server tells them by what the later NFs would ask.
+        """
+        asked = self._asked_later(nf, port)
+        if not asked:
+            return self._server(nf, port)
+        early = self._leaving_early(nf, port)
+        whole = self._server(nf, port)
+        following = early
+        for later, element, passing in reversed(asked):
+            name = f"{nf}.{port}~{later}.{element.name}@{ingress}"
+            if name not in self.units:
+                program = element.program
+                assert isinstance(program, FilterProgram)
+                rules = tuple(
+                    replace(rule, output="early" if rule.output in passing else "stay")
+                    for rule in program.rules
+                )
+                default = "early" if program.default in passing else "stay"
+                gate = Element(f"~{element.name}", FilterProgram(rules, default), ("early", "stay"))
+                why = f"tells packets that meet state behind {nf} from those that do not"
+                self.units[name] = Unit(
+                    *(name, SWITCH, later.node, later.port, gate, "", ingress, ALL_VERSIONS, why)
+                )
+                self._connect(name, "early", following)
+                self._connect(name, "stay", whole)
+            following = name
+        return following
+
+    def _asked_later(self, nf: str, port: str) -> list[tuple[Port, Element, frozenset[str]]]:
+        """The choices (NF, element, outputs that pass by state) behind an NF's state.
+
+        Empty when there is nothing to tell apart: no state behind, or the packets change on the way
+        there, or none passes by.
+        """
+        found: list[tuple[Port, Element, frozenset[str]]] = []
+        elements: ElementGraph = self.elements(nf, port)
+        states = [
+            e.program for e in elements.elements.values() if isinstance(e.program, StatefulProgram)
+        ]
+        at = self._only_way(nf, port)
+        if nf in self.forced or at is None or not all(state.keeps_headers for state in states):
+            return []
+        while at is not None and at.port and self.needs_server(at.node, at.port):
+            elements = self.elements(at.node, at.port)
+            if at.node in self.forced or self._turns_back(nf, port, at):
+                return []
+            first = elements.elements[elements.entry]
+            if any(e.stateful for e in elements.elements.values()):
+                if not isinstance(first.program, FilterProgram):
+                    return []
+                used = {first.program.default, *(rule.output for rule in first.program.rules)}
+                passing = frozenset(
+                    output
+                    for output in used
+                    if isinstance(elements.edges.get((first.name, output)), Leave)
+                )
+                if not passing:
+                    return []
+                found.append((at, first, passing))
+            elif not all(
+                isinstance(e.program, FilterProgram | RouteProgram)
+                for e in elements.elements.values()
+            ):
+                return []
+            at = self._only_way(at.node, at.port)
+        return found if at is not None and len(found) <= _MOST_ASKED else []
+
+    def _only_way(self, nf: str, port: str) -> Port | None:
+        """Where all packets go that leave an NF; None when they may go to several places."""
+        left = _ports_left(self.elements(nf, port))
+        return self.next_port.get((nf, left[0])) if len(left) == 1 else None
+
+    def _leaving_early(self, nf: str, port: str) -> str:
+        """A server NF for packets that meet no state behind it."""
+        name = f"{nf}.{port}@server~"
+        if name not in self.units:
+            elements: ElementGraph = self.elements(nf, port)
+            reasons = (e for e in elements.elements.values() if e.stateful)
+            why = "; ".join(f"{e.name}: {e.program.reason}" for e in reasons)  # type: ignore[union-attr]
+            why += "; for packets that meet no state behind it: switches do the rest"
+            self.units[name] = Unit(name, SERVER, nf, port, None, "", "", ALL_VERSIONS, why)
+            at = self._only_way(nf, port)
+            assert at is not None
+            left = _ports_left(elements)[0]
+            self._connect(name, left, self._enter_free(at))
+        return name
+
+    def _enter_free(self, at: Port) -> str | None:
+        """The unit for packets of which is known that they pass all state from here on."""
+        if not at.port or not self.needs_server(at.node, at.port):
+            return self._enter(at, "")
+        elements: ElementGraph = self.elements(at.node, at.port)
+        if any(e.stateful for e in elements.elements.values()):
+            following = self._only_way(at.node, at.port)
+            return None if following is None else self._enter_free(following)
+        return self._element_free(at.node, at.port, elements.entry)
+
+    def _element_free(self, nf: str, port: str, element_name: str) -> str:
+        name = f"{nf}.{port}.{element_name}~"
+        if name in self.units:
+            return name
+        elements: ElementGraph = self.elements(nf, port)
+        element = elements.elements[element_name]
+        why = "needs no per-flow state, and its packets meet none behind it"
+        self.units[name] = Unit(name, SWITCH, nf, port, element, "", "", ALL_VERSIONS, why)
+        for output in element.outputs:
+            step = elements.edges.get((element_name, output))
+            if isinstance(step, Leave):
+                target = self.next_port.get((nf, step.port))
+                self._connect(name, output, None if target is None else self._enter_free(target))
+            elif step is not None:
+                self._connect(name, output, self._element_free(nf, port, step))
+        return name
+
     def _turns_back(self, nf: str, port: str, target: Port) -> bool:
         """Whether packets that leave here come back to an NF from its other side (hairpinning).
 
@@ -149,7 +290,7 @@ class _Cutter:
 
     def _element(self, nf: str, port: str, element_name: str, ingress: str) -> str:
         program = self.elements(nf, port).elements[element_name].program
-        if program.one_place:
+        if program.one_place and len(self.entered_from(nf, port)) > 1:
             ingress = ""
         name = f"{nf}.{port}.{element_name}" + (f"@{ingress}" if ingress else "")
         if name in self.units:
@@ -157,8 +298,8 @@ class _Cutter:
         elements: ElementGraph = self.elements(nf, port)
         element: Element = elements.elements[element_name]
         if element.stateful:
-            return self._server(nf, port)
-        if program.one_place:
+            return self._gate(nf, port, ingress) if ingress else self._server(nf, port)
+        if program.one_place and not ingress:
             why = "needs no per-flow state, but its meter is one: all its packets pass one switch"
         elif ingress:
             why = "needs no per-flow state, before the first function that does"

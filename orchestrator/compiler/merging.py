@@ -34,6 +34,10 @@ _DRAFT = 4
 class Costs:
     """What decides. `table_entries` is the largest filter table by IP version (0: not IP).
 
+    `worth`, `least_gain`: two tables become one if that has at most this share of their entries, and so
+    many fewer. A smaller gain is not worth that a changed rule changes other NFs' entries, and may
+    change what is merged. But any gain is where more than `filter_slots` tables follow each other,
+    since that saves a pass.
     `pass_entries`: a filter moved before a rewrite may get so many entries more, since the second pass
     through the pipeline that it saves costs BMv2 as much as some 900 (docs/decisions/0021).
     """
@@ -42,6 +46,9 @@ class Costs:
     pass_entries: int = 256
     most_classes: int = MOST_CLASSES
     merging: bool = True
+    worth: float = 0.75
+    least_gain: int = 8
+    filter_slots: int = 3
 
 
 def entries_of(program: FilterProgram, versions: frozenset[int]) -> int:
@@ -65,7 +72,7 @@ def count_pairs(first: FirstMatch, output: str, second: FirstMatch) -> int:
 
 
 def merged(
-    flow: Flow, one: Unit, two: Unit, into: Sequence[str], costs: Costs
+    flow: Flow, one: Unit, two: Unit, into: Sequence[str], costs: Costs, *, any_gain: bool
 ) -> tuple[FilterProgram, dict[str, str]] | None:
     """One program for two, and what the second's outputs are called in it; None: not worth it.
 
@@ -92,7 +99,8 @@ def merged(
         default_rule = f"{first.default_rule} & {two.nf}: {second.default_rule}"
     program = _reduced(FilterProgram(tuple(rules), default, default_rule), one.versions)
     counts = _entries_by_version(program, one.versions)
-    if sum(counts.values()) >= limit:
+    most = limit - 1 if any_gain else min(costs.worth * limit, limit - costs.least_gain)
+    if sum(counts.values()) > most:
         return None
     if any(n > costs.table_entries.get(version, n) for version, n in counts.items()):
         return None

@@ -61,6 +61,11 @@ class _Synthesiser:
             known = self.versions.get(traffic.ingress, frozenset())
             self.versions[traffic.ingress] = known | versions_of(traffic.match)
         self.flow = Flow(self.units, self.arcs, self.entries, self.traffic)
+        self.without_rules = {
+            name
+            for name in self.units
+            if isinstance(program := self._program(name), FilterProgram) and not program.rules
+        }
         self.removed: list[Removed] = []
         self.changes: list[str] = []
         self.passed: list[Occurrence] = []
@@ -264,7 +269,11 @@ class _Synthesiser:
         return f"no packet that it asks for arrives, because of {', '.join(self.flow.blamed)}"
 
     def _prune(self) -> None:
-        """Kinds of packet anew; units and arcs that none reaches go."""
+        """Kinds of packet anew; units that none reaches go.
+
+        An arc that no rule takes any more stays as long as both its ends do: the shape of a graph
+        should not depend on single rules.
+        """
         reached: dict[str, frozenset[int]] = dict.fromkeys(self.units, frozenset())
         for entry in self.entries:
             reached[entry.target] |= self.versions[entry.endpoint]
@@ -274,8 +283,6 @@ class _Synthesiser:
             for output, target in self._outputs(name).items():
                 passing = split.get(output, frozenset()) if unit.element else reached[name]
                 reached[target] |= passing
-                if not passing:
-                    del self.arcs[name, output]
         for name, versions in reached.items():
             if versions:
                 self.units[name] = replace(self.units[name], versions=versions)
@@ -290,11 +297,12 @@ class _Synthesiser:
     def _compose_rewrites(self) -> None:
         """A rewrite right behind another one of the same field becomes part of it; empty ones go.
 
-        So do filters without rules.
+        So do filters that were given no rules. One whose rules are all removed stays, so that another
+        rule elsewhere does not change the shape of the graph.
         """
         for name in self._order():
             program = self._program(name)
-            if (checked := self._filter(name)) is not None and not checked.rules:
+            if (checked := self._filter(name)) is not None and name in self.without_rules:
                 outputs = self._outputs(name)
                 if checked.default in outputs:
                     self.passed += _places(self.units[name])
@@ -383,10 +391,20 @@ class _Synthesiser:
     def _merge_filters(self) -> None:
         """Two tables in a row become one where that has fewer entries."""
         for name in reversed(self._order()):
-            while name in self.units and self._merge_next(name):
+            while name in self.units and self._merge_next(name, any_gain=False):
                 pass
+        for name in self._order():
+            while name in self.units and self._row(name) > self.costs.filter_slots:
+                if not self._merge_next(name, any_gain=True):
+                    break
 
-    def _merge_next(self, name: str) -> bool:
+    def _row(self, name: str) -> int:
+        """How many tables follow each other from a unit on, at most."""
+        if self._filter(name) is None:
+            return 0
+        return 1 + max((self._row(to) for to in self._outputs(name).values()), default=0)
+
+    def _merge_next(self, name: str, *, any_gain: bool) -> bool:
         first = self._filter(name)
         if first is None:
             return False
@@ -396,7 +414,7 @@ class _Synthesiser:
             if second is None or self._only_source(target) != name or one.ingress != two.ingress:
                 continue
             into = [out for out, to in self._outputs(name).items() if to == target]
-            joined = merged(self.flow, one, two, into, self.costs)
+            joined = merged(self.flow, one, two, into, self.costs, any_gain=any_gain)
             if joined is None:
                 continue
             program, names = joined

@@ -55,7 +55,8 @@ class Dedup(NetworkFunction[DedupConfig]):
     def elements(self, port: str) -> ElementGraph:
         select = FilterProgram(ip_rules("eliminate"), PASS)
         eliminate = "eliminate", "remembers the packets of a time window"
-        return inspected(("select", select), eliminate, (OPPOSITE[port],))
+        left = (OPPOSITE[port],)
+        return inspected(("select", select), eliminate, left, keeps_headers=True)
 
     def reference(self) -> Reference:
         return DedupReference(self.config)

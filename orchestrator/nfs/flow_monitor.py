@@ -59,7 +59,11 @@ class FlowMonitor(NetworkFunction[FlowMonitorConfig]):
             "select",
             {
                 "select": Element("select", FilterProgram(rules, "pass"), ("count", "pass")),
-                "count": Element("count", StatefulProgram("keeps counts of each flow"), (left,)),
+                "count": Element(
+                    "count",
+                    StatefulProgram("keeps counts of each flow", keeps_headers=True),
+                    (left,),
+                ),
             },
             {
                 ("select", "count"): "count",

@@ -22,7 +22,11 @@ PASS = "pass"
 
 
 def inspected(
-    select: tuple[str, FilterProgram], inspect: tuple[str, str], left: Sequence[str]
+    select: tuple[str, FilterProgram],
+    inspect: tuple[str, str],
+    left: Sequence[str],
+    *,
+    keeps_headers: bool = False,
 ) -> ElementGraph:
     """`select` (name, program) gives packets to `inspect` (name, reason) or lets them PASS.
 
@@ -31,7 +35,7 @@ def inspected(
     (chooser, program), (inspector, reason) = select, inspect
     elements = {
         chooser: Element(chooser, program, (inspector, PASS)),
-        inspector: Element(inspector, StatefulProgram(reason), tuple(left)),
+        inspector: Element(inspector, StatefulProgram(reason, keeps_headers), tuple(left)),
     }
     edges: dict[tuple[str, str], str | Leave] = {
         (chooser, inspector): inspector,

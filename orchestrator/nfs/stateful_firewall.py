@@ -138,7 +138,9 @@ class StatefulFirewall(NetworkFunction[FirewallConfig]):
             {
                 "select": Element("select", select, outputs),
                 "track": Element(
-                    "track", StatefulProgram("keeps each connection's state"), (left,)
+                    "track",
+                    StatefulProgram("keeps each connection's state", keeps_headers=True),
+                    (left,),
                 ),
             },
             edges,

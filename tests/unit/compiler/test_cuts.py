@@ -54,6 +54,8 @@ def test_the_demo_is_cut_as_metron_would() -> None:
         "edge_acl.inside.rules@leaf1": SWITCH,
         "edge_ids.inside.prefilter@leaf1": SWITCH,
         "edge_ids.inside@server": SERVER,
+        "edge_ids.inside@server~": SERVER,
+        "edge_ids.inside~edge_nat.inside.select@leaf1": SWITCH,
         "edge_nat.inside.select@leaf1": SWITCH,
         "edge_nat.inside@server": SERVER,
         "edge_router.inside.routes@leaf1": SWITCH,
@@ -73,7 +75,7 @@ def test_packets_that_an_ids_need_not_see_go_round_it() -> None:
     """And those that the NAPT need not see, too: IPv6 visits no server."""
     cuts = cuts_of(campus())
     assert followers(cuts, "edge_ids.inside.prefilter@leaf1") == {
-        "inspect": "edge_ids.inside@server",
+        "inspect": "edge_ids.inside~edge_nat.inside.select@leaf1",
         "pass": "edge_nat.inside.select@leaf1",
     }
     assert followers(cuts, "edge_nat.inside.select@leaf1") == {
@@ -81,6 +83,45 @@ def test_packets_that_an_ids_need_not_see_go_round_it() -> None:
         "pass": "edge_router.inside.routes@leaf1",
     }
     assert followers(cuts, "edge_nat.inside@server") == {"outside": "edge_router.inside.routes"}
+
+
+class TestClassesOfTheirOwn:
+    """A class that meets no state behind the first function that keeps some has its own suffix."""
+
+    def test_ipv6_leaves_the_server_before_the_nat(self) -> None:
+        cuts = cuts_of(campus())
+        gate = "edge_ids.inside~edge_nat.inside.select@leaf1"
+        assert followers(cuts, gate) == {
+            "early": "edge_ids.inside@server~",
+            "stay": "edge_ids.inside@server",
+        }
+        assert followers(cuts, "edge_ids.inside@server~") == {
+            "outside": "edge_router.inside.routes"
+        }
+        assert cuts.units["edge_ids.inside@server~"].nf == "edge_ids"
+        assert {"edge_ids.inside@server", "edge_ids.inside@server~"} <= set(cuts.groups[0].units)
+
+    def test_a_stateless_function_between_is_the_switchs_for_them(self) -> None:
+        graph = make_graph(
+            {"i": ids(), "a": permits(), "n": napt()}, one_way("inside", "i", "a", "n", "outside")
+        )
+        cuts = cuts_of(graph)
+        assert followers(cuts, "i.inside@server~") == {"outside": "a.inside.rules~"}
+        assert followers(cuts, "a.inside.rules~") == {"outside": "deliver.outside"}
+        assert cuts.units["a.inside@server"].kind == SERVER, "for the others it stays there"
+
+    def test_not_where_packets_change_on_the_way(self) -> None:
+        """What a NAPT or a static NAT will have written, nobody knows in front of the server."""
+        for first, between in ((napt(), permits()), (ids(), static_nat())):
+            graph = make_graph(
+                {"s": first, "b": between, "i": ids()}, one_way("inside", "s", "b", "i", "outside")
+            )
+            assert not [name for name in cuts_of(graph).units if "~" in name]
+
+    def test_not_where_nothing_passes_by_the_later_state(self) -> None:
+        nat = ("napt", {"addresses": ["203.0.113.1"], "ipv6": "drop"})
+        graph = make_graph({"i": ids(), "n": nat}, one_way("inside", "i", "n", "outside"))
+        assert not [name for name in cuts_of(graph).units if "~" in name]
 
 
 def test_a_stateless_graph_visits_no_server() -> None:
@@ -269,7 +310,7 @@ def test_units_grow_with_elements_not_with_paths() -> None:
     """Two ways between each pair of twelve prefilters are 4,096 paths."""
     names = [f"i{i}" for i in range(12)]
     graph = make_graph(dict.fromkeys(names, ids()), one_way("inside", *names, "outside"))
-    assert len(cuts_of(graph).units) <= 2 * 2 * len(names) + 2
+    assert len(cuts_of(graph).units) <= 2 * 3 * len(names) + 2
 
 
 def test_traffic_matches_do_not_change_the_cut() -> None:

@@ -35,7 +35,8 @@ from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.nfs.matching import Headers, meets
 
 ACCESS = {"h1": "leaf1", "h2": "leaf1", "h3": "leaf2", "h4": "leaf2"}
-PLENTY = Costs({0: 1000, 4: 1000, 6: 1000})
+PLENTY = Costs({0: 1000, 4: 1000, 6: 1000}, worth=1.0, least_gain=1)
+"""Any gain counts: the cases here are small."""
 
 
 def cuts_of(graph: ServiceGraph) -> Cuts:
@@ -413,8 +414,23 @@ def test_tables_are_not_merged_where_the_product_explodes() -> None:
 
 def test_a_merged_table_must_fit_a_table() -> None:
     graph = chain(*[acl(*[deny(dst=f"10.{n}.0.{i}/32") for i in range(9)]) for n in range(2)])
-    assert len(filters(assert_same(graph, Costs({0: 99, 4: 20, 6: 99})))) == 1
-    assert len(filters(assert_same(graph, Costs({0: 99, 4: 18, 6: 99})))) == 2
+
+    def tables(entries: int) -> int:
+        costs = Costs({0: 99, 4: entries, 6: 99}, worth=1.0, least_gain=1)
+        return len(filters(assert_same(graph, costs)))
+
+    assert (tables(19), tables(18)) == (1, 2)
+
+
+def test_a_small_gain_is_not_worth_that_rules_depend_on_each_other() -> None:
+    graph = chain(acl(deny(dst_port=79)), acl(deny(dst_port=79), deny(dst_port=80)))
+    assert len(filters(assert_same(graph, Costs(PLENTY.table_entries)))) == 2
+
+
+def test_but_any_gain_is_where_it_saves_a_pass() -> None:
+    listed = [acl(deny(dst_port=79), deny(dst_port=80 + n)) for n in range(5)]
+    after = assert_same(chain(*listed), Costs(PLENTY.table_entries, filter_slots=3))
+    assert len(filters(after)) == 3
 
 
 def test_five_equal_access_lists_are_one() -> None:

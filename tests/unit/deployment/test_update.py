@@ -7,17 +7,22 @@ Blind spots: NFs whose state differs between the versions; packets in flight (te
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from networks import Spec, both_ways, demand, ids, make_graph, permits, router, static_nat
+from networks import Spec, both_ways, demand, ids, make_graph, permits, router, static_nat, topology
 from update_support import Probes, WatchedNetwork, compiled_beside, packets, update
 
+from orchestrator.compiler.nodes import SEGMENT_PARAMS
 from orchestrator.deployment.planning import Version, plan
+from orchestrator.deployment.summary import summarise, too_full
 from orchestrator.deployment.transaction import ConfigureWorker, Transaction, WriteSwitch
+from orchestrator.errors import DeploymentError, SwitchError
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match
+from orchestrator.targets.shipped import artifact
 
 
 def tcp(port: int, action: str = "deny", **more: Any) -> dict[str, Any]:
@@ -28,8 +33,9 @@ def acl(*rules: Mapping[str, Any], default: str = "permit", reverse: str = "same
     return "acl", {"rules": list(rules), "default": default, "reverse": reverse}
 
 
-def graph(nfs: Mapping[str, Spec], **options: Any) -> ServiceGraph:
-    return make_graph(nfs, both_ways("inside", *nfs, "outside"), **options)
+def graph(spelt: Any, **options: Any) -> ServiceGraph:
+    nfs, more = spelt if isinstance(spelt, tuple) else (spelt, {})
+    return make_graph(nfs, both_ways("inside", *nfs, "outside"), **more, **options)
 
 
 RULES = [tcp(22), {"protocol": "udp", "dst_port": "400-500", "action": "deny"}, tcp(443, "permit")]
@@ -41,14 +47,15 @@ NESTED = [
     {"prefix": "0.0.0.0/0"},
     {"prefix": "198.51.100.14/32", "next_hop": "198.51.100.13"},
 ]
-UPDATES: dict[str, tuple[dict[str, Spec], dict[str, Spec]]] = {
+Spelt = dict[str, Spec] | tuple[dict[str, Spec], dict[str, Any]]
+UPDATES: dict[str, tuple[Spelt, Spelt]] = {
     "a rule more": (BASE, {**BASE, "fw": acl(RULES[0], tcp(80), *RULES[1:])}),
     "a rule less": (BASE, {**BASE, "fw": acl(*RULES[1:])}),
     "a rule changed": (BASE, {**BASE, "fw": acl(tcp(22, "permit"), *RULES[1:])}),
     "rules reversed": (BASE, {**BASE, "fw": acl(*reversed([*RULES, tcp(443)]))}),
     "rules that overlap": (
-        {**BASE, "fw": acl(tcp(22), tcp(80, "permit"), default="deny")},
-        {**BASE, "fw": acl(tcp(80), {"protocol": "tcp", "action": "permit"}, default="deny")},
+        {**BASE, "fw": acl(tcp(22), tcp(81, "permit"), default="deny")},
+        {**BASE, "fw": acl(tcp(81), {"protocol": "tcp", "action": "permit"}, default="deny")},
     ),
     "the default": (BASE, {**BASE, "fw": acl(*RULES, default="deny")}),
     "two filters": (BASE, {**BASE, "fw": acl(*RULES, tcp(80)), "late": acl(tcp(8080))}),
@@ -67,6 +74,14 @@ UPDATES: dict[str, tuple[dict[str, Spec], dict[str, Spec]]] = {
     "addresses": (
         {"nat": static_nat("10.0.1.11", "203.0.113.11"), "fw": BASE["fw"]},
         {"nat": static_nat("10.0.1.11", "203.0.113.12"), "fw": acl(tcp(80))},
+    ),
+    "traffic": (
+        (BASE, {"traffic": [demand(match=Match(version=4)), demand("outside", "inside")]}),
+        (BASE, {"traffic": [demand(), demand("outside", "inside", match=Match(version=4))]}),
+    ),
+    "hosts": (
+        (BASE, {"endpoints": {"inside": ("h1",), "outside": ("h3", "h4")}}),
+        (BASE, {"endpoints": {"inside": ("h1", "h2"), "outside": ("h3",)}}),
     ),
     "a signature": (BASE, {**BASE, "guard": ids(action="alert"), "fw": acl(tcp(80))}),
 }
@@ -149,3 +164,130 @@ def test_what_changes_in_one_table_changes_in_place(name: str) -> None:
     run = Run(*(graph(nfs) for nfs in UPDATES[name]))
     assert not any(c.item.table.startswith("classify.") for c in writes(run.transaction))
     assert not any(isinstance(step, ConfigureWorker) for step in run.transaction.steps)
+
+
+def test_nothing_changes_when_nothing_has() -> None:
+    old = compiled_beside(graph(BASE), "leaf-spine", None)
+    assert update(old, compiled_beside(graph(BASE), "leaf-spine", old)).stages == ()
+
+
+def long_list(*more: Mapping[str, Any]) -> dict[str, Spec]:
+    rules = [tcp(port) for port in range(1000, 1200)]
+    return {"fw": acl(*rules[:100], *more, *rules[100:], reverse="permit")}
+
+
+def test_a_rule_in_the_middle_is_one_write_a_kind_of_packet() -> None:
+    old = compiled_beside(graph(long_list()), "leaf-spine", None)
+    new = compiled_beside(graph(long_list(tcp(80))), "leaf-spine", old)
+    made = [c for c in writes(update(old, new)) if c.before is None or c.after is None]
+    assert {c.item.origin for c in made} == {"fw: rules[100]"}
+    assert len(made) == 2, "IPv4 and IPv6"
+    other = [c for c in writes(update(old, new)) if c not in made]
+    assert all(c.before._replace(origin=c.after.origin) == c.after for c in other)
+
+
+def test_every_parameter_that_names_a_segment_is_known() -> None:
+    """A new block's action that names a segment by another name would not be renumbered."""
+    p4info = artifact("edge", "bmv2").p4info()
+    segments = {
+        p.name for a in p4info.actions for p in a.params if p.bitwidth == 24 and p.name != "spi"
+    }
+    assert segments - {"vni"} <= {*SEGMENT_PARAMS}
+
+
+class TestInterruption:
+    """Break before make, where a table does not hold both versions."""
+
+    def test_packets_meet_the_old_version_none_or_the_new(self) -> None:
+        run = Run(*(graph(nfs) for nfs in UPDATES["a filter in front"]), interrupting=True)
+        run.probes.expected.append([[] for _ in run.probes.packets])
+        run.go(0, 1, 2)
+
+    def test_full_tables_are_named(self) -> None:
+        old, new = (graph(nfs) for nfs in UPDATES["two filters"])
+        first = compiled_beside(old, "leaf-spine", None)
+        second = compiled_beside(new, "leaf-spine", first)
+        assert too_full(first, second, {}, topology()) == ()
+        small = {"leaf1": Counter({"acl.ipv4": 16384 - 6})}
+        (problem,) = [p for p in too_full(first, second, small, topology()) if "acl.ipv4" in p]
+        assert problem.startswith("leaf1 acl.ipv4 holds 16384 entries, both versions need ")
+
+
+class TestServers:
+    def test_an_unchanged_instance_stays(self) -> None:
+        """The very object: its state with it."""
+        run = Run(*(graph(nfs) for nfs in UPDATES["two filters"]))
+        before = instances(run)
+        run.go()
+        assert instances(run) == before
+
+    def test_a_changed_one_is_another_beside_it(self) -> None:
+        run = Run(*(graph(nfs) for nfs in UPDATES["a signature"]))
+        before = instances(run)
+        run.go()
+        after = instances(run)
+        assert {name for _, name in before} == {"g/guard"}
+        assert {name for _, name in after} == {"g/guard~2"}
+
+    def test_the_summary_says_whose_state_is_lost(self) -> None:
+        run = Run(*(graph(nfs) for nfs in UPDATES["a signature"]))
+        told = summarise(run.transaction, Version(run.old, None), Version(run.new, None))
+        assert all("guard" in lost and "its configuration changes" in lost for lost in told.lost)
+        assert told.lost
+        unchanged = Run(*(graph(nfs) for nfs in UPDATES["a rule more"]))
+        versions = Version(unchanged.old, None), Version(unchanged.new, None)
+        assert summarise(unchanged.transaction, *versions).lost == ()
+
+
+def instances(run: Run) -> dict[tuple[Any, str], int]:
+    return {
+        (core, name): id(instance)
+        for core, worker in run.network.memory.workers.items()
+        for name, instance in worker.worker.tables.instances.items()
+    }
+
+
+class TestFailure:
+    """A device fails in the middle: the old version is back, and was never gone."""
+
+    @pytest.mark.parametrize("name", ["a rule more", "two filters", "a signature", "no server"])
+    def test_at_every_change(self, name: str) -> None:
+        run = Run(*(graph(nfs) for nfs in UPDATES[name]))
+        before = state(run)
+        for calls in range(1000):
+            left = [calls]
+
+            def strike(left: list[int] = left) -> None:
+                left[0] -= 1
+                if left[0] == -1:
+                    raise SwitchError("injected")
+                run.probes.check(run.network, (0, 1))
+
+            run.network.after = strike
+            try:
+                run.network.run(run.transaction)
+            except DeploymentError as error:
+                assert "the network is as it was before" in str(error)
+                run.network.after = lambda: None
+                assert state(run) == before, f"change {calls}"
+                run.probes.check(run.network, [0])
+                continue
+            assert calls > 3
+            return
+        raise AssertionError("it never succeeded")
+
+
+def state(run: Run) -> Any:
+    entries = {
+        name: sorted((i.graph, *i.entry[:6]) for i in switch.entries())
+        for name, switch in run.network.memory.switches.items()
+    }
+    workers = {
+        core: (
+            sorted((n, i.config) for n, i in worker.worker.tables.instances.items()),
+            sorted(map(repr, worker.worker.tables.entries.items())),
+            sorted(map(repr, worker.worker.tables.classifiers.items())),
+        )
+        for core, worker in run.network.memory.workers.items()
+    }
+    return entries, workers

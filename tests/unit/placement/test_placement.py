@@ -132,7 +132,7 @@ class TestTooLargeForSwitches:
         assert "18001 entries of ipv4" in story.why
 
     def test_two_that_fit_a_block_only_apart(self) -> None:
-        result = compile_graph(chain(long_acl(10_000), long_acl(9_000)), topology("single"))
+        result = compile_graph(chain(long_acl(10_000), long_acl(9_000, net=193)), topology("single"))
         kinds = {s.unit.split(".")[0]: s.kind for s in result.bundle.stories}
         assert sorted((kinds["nf0"], kinds["nf1"])) == ["server", "switch"]
 
@@ -143,7 +143,7 @@ class TestTooLargeForSwitches:
         assert (kinds["nf0"], kinds["nf1"], kinds["nf2"]) == ("switch", "server", "switch")
 
     def test_two_that_fit_only_apart_go_to_two_switches(self) -> None:
-        graph = chain(long_acl(80), long_acl(80))
+        graph = chain(long_acl(80), long_acl(80, net=193))
         result = compile_graph(graph, small(LEAF_SPINE, acl_ipv4=100))
         assert not result.cuts.groups
         devices = {where(result)[f"nf{i}.inside.rules@leaf1"] for i in (0, 1)}

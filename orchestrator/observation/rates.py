@@ -26,23 +26,22 @@ def measured_rates(before: Reading, after: Reading) -> dict[tuple[str, str], Mea
     for switch in (*before.switches, *after.switches):
         if switch.problem:
             raise NetworkError(f"rates cannot be measured: {switch.name}: {switch.problem}")
-    seconds = after.at - before.at
-    if seconds <= 0:
-        raise NetworkError("rates cannot be measured: the clock did not move on")
-    first = {(s.name, key): count for s in before.switches for key, count in s.traffic.items()}
+    first = {switch.name: switch for switch in before.switches}
     packets: dict[tuple[str, str], int] = defaultdict(int)
     octets: dict[tuple[str, str], int] = defaultdict(int)
+    rate: dict[tuple[str, str], float] = defaultdict(float)
     for switch in after.switches:
+        earlier = first.get(switch.name)
+        if earlier is None or switch.at <= earlier.at:
+            raise NetworkError(f"rates cannot be measured: {switch.name} was read only once")
         for key, now in switch.traffic.items():
-            then = first.get((switch.name, key), (0, 0))
+            then = earlier.traffic.get(key, (0, 0))
             if now[0] < then[0]:
                 then = (0, 0)
             packets[key] += now[0] - then[0]
             octets[key] += now[1] - then[1]
+            rate[key] += (now[1] - then[1]) * 8 / (switch.at - earlier.at)
     return {
-        key: Measured(
-            round(octets[key] * 8 / seconds),
-            round(octets[key] / packets[key]) if packets[key] else 0,
-        )
+        key: Measured(round(rate[key]), round(octets[key] / packets[key]) if packets[key] else 0)
         for key in packets
     }

@@ -37,6 +37,8 @@ def _run(k: int, chains: int, seconds: float) -> tuple[Problem, Scaled, float]:
     found = solve_many(problem, limits=Limits(seconds, deterministic=False))
     spent = time.perf_counter() - started
     assert check(problem, found.solution) == ()
+    used = found.cores / sum(s.cores for s in problem.servers())
+    assert 0.6 <= used <= 0.8, f"{used:.0%} of the cores are used: not the instance that is meant"
     return problem, found, spent
 
 
@@ -85,7 +87,7 @@ def place_k16_1000_gap() -> Result:
 def _bound_words(found: Scaled, goal: str) -> str:
     return (
         f"{goal}; {found.cores} cores against a bound of {found.bound} "
-        f"(each chain alone: {found.trivial_bound})"
+        f"(each chain alone: {found.alone}; {found.iterations} price updates)"
     )
 
 

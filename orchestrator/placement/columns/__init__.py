@@ -1,0 +1,1 @@
+"""Placement of many chains by columns: one column is one way to run one chain."""

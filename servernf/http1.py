@@ -21,11 +21,12 @@ class NotHttp(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Host in lower case, without port; path percent-decoded, without dot segments and query."""
+    """Host in lower case, without port; path percent-decoded, without dot segments; query as sent."""
 
     method: bytes
     host: bytes
     path: bytes
+    query: bytes
 
 
 class RequestStream:
@@ -169,7 +170,7 @@ def _is_version(text: bytes) -> bool:
 
 def _request(method: bytes, target: bytes, host: bytes) -> Request:
     if method == b"CONNECT":
-        return Request(method, host_of(target), b"")
+        return Request(method, host_of(target), b"", b"")
     lower = target[:8].lower()
     for scheme in (b"http://", b"https://"):
         if lower.startswith(scheme):
@@ -179,12 +180,13 @@ def _request(method: bytes, target: bytes, host: bytes) -> Request:
             if not host:
                 raise NotHttp
             rest = rest[end:]
-            return Request(method, host, path_of(rest if rest.startswith(b"/") else b"/" + rest))
+            path, query = split_target(rest if rest.startswith(b"/") else b"/" + rest)
+            return Request(method, host, path, query)
     if target == b"*":
-        return Request(method, host_of(host), target)
+        return Request(method, host_of(host), target, b"")
     if not target.startswith(b"/"):
         raise NotHttp
-    return Request(method, host_of(host), path_of(target))
+    return Request(method, host_of(host), *split_target(target))
 
 
 def host_of(authority: bytes) -> bytes:
@@ -199,11 +201,13 @@ def host_of(authority: bytes) -> bytes:
     return host[:-1] if host.endswith(b".") else host
 
 
-def path_of(target: bytes) -> bytes:
-    """The path of an origin-form target, as a server would resolve it."""
-    for mark in (b"?", b"#"):
-        target = target.partition(mark)[0]
-    parts = unquote_to_bytes(target).split(b"/")
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """The path of an origin-form target, as a server would resolve it, and its query."""
+    fragment = target.find(b"#")
+    if fragment >= 0:
+        target = target[:fragment]
+    path, _, query = target.partition(b"?")
+    parts = unquote_to_bytes(path).split(b"/")
     kept: list[bytes] = []
     for part in parts[1:]:
         if part == b"..":
@@ -212,4 +216,4 @@ def path_of(target: bytes) -> bytes:
             kept.append(part)
     if parts[-1] in (b".", b".."):
         kept.append(b"")
-    return b"/" + b"/".join(kept)
+    return b"/" + b"/".join(kept), query

@@ -29,9 +29,11 @@ class PacketView:
     Offsets are bytes into `data`; addresses are integers. `l4` is 0 when no L4 header is parsed (a
     later fragment, an unknown protocol). `source_port` and `destination_port` are NO_PORT unless
     TCP or UDP with fragment offset 0. `end` is where the IP packet ends (padding is behind it).
+    `context` is the NF context label that comes and goes with the packet (0: none); `load` leaves it.
     """
 
     __slots__ = (
+        "context",
         "data",
         "destination",
         "destination_port",
@@ -51,6 +53,7 @@ class PacketView:
 
     def __init__(self) -> None:
         self.data = bytearray()
+        self.context = 0
         self.ether_type = self.version = self.l3 = self.l4 = self.end = 0
         self.protocol = NO_PROTOCOL
         self.source = self.destination = self.ttl = self.identification = 0

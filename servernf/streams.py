@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
+from typing import Any
 
 from servernf.network_function import NetworkFunction
 from servernf.packet import PacketView
@@ -68,14 +69,7 @@ class StreamFunction(NetworkFunction):
         flags = data[l4 + 13]
         header = data[l4 + 12] >> 4 << 2
         payload = bytes(data[l4 + header : packet.end]) if header >= 20 else b""
-        source = packet.source << 16 | packet.source_port
-        destination = packet.destination << 16 | packet.destination_port
-        ascending = source <= destination
-        key = (
-            (packet.version, source, destination)
-            if ascending
-            else (packet.version, destination, source)
-        )
+        key, ascending = _key(packet)
         begins = is_judged and not flags & _RST and bool(payload or flags & _SYN)
         connection = self._find(key, flags, now_us, begins=begins)
         if connection is None:
@@ -112,6 +106,14 @@ class StreamFunction(NetworkFunction):
         if connection.low.ended and connection.high.ended:
             self._forget(key)
         return True
+
+    def memory_of(self, packet: PacketView) -> Any:
+        """What is kept of the packet's direction; None when nothing is."""
+        key, ascending = _key(packet)
+        connection = self._connections.get(key)
+        if connection is None:
+            return None
+        return (connection.low if ascending else connection.high).memory
 
     def _take(
         self, connection: Connection, side: Direction, seq: int, payload: bytes, packet: PacketView
@@ -156,3 +158,12 @@ class StreamFunction(NetworkFunction):
 
     def _forget(self, key: Key) -> None:
         self._waiting_bytes -= self._connections.pop(key).waiting_bytes
+
+
+def _key(packet: PacketView) -> tuple[Key, bool]:
+    """The packet's connection, and whether it goes from the lower end to the higher."""
+    source = packet.source << 16 | packet.source_port
+    destination = packet.destination << 16 | packet.destination_port
+    if source <= destination:
+        return (packet.version, source, destination), True
+    return (packet.version, destination, source), False

@@ -132,12 +132,14 @@ def layout_of(frame: bytes | bytearray) -> Layout:
 class Packet:
     """A frame with its parsed layout. A malformed one keeps its bytes and says why in `malformed`."""
 
-    __slots__ = ("_at", "data", "malformed")
+    __slots__ = ("_at", "context", "data", "malformed")
 
     def __init__(self, data: bytearray, layout: Layout, malformed: str | None = None) -> None:
         self.data = data
         self._at = layout
         self.malformed = malformed
+        self.context = 0
+        """The NF context label that it carries through the network; 0: none."""
 
     @classmethod
     def parse(cls, frame: bytes) -> Packet:
@@ -153,7 +155,9 @@ class Packet:
 
     def copy(self) -> Packet:
         """An independent packet with the same bytes."""
-        return Packet(bytearray(self.data), self._at, self.malformed)
+        packet = Packet(bytearray(self.data), self._at, self.malformed)
+        packet.context = self.context
+        return packet
 
     def __repr__(self) -> str:
         return f"Packet({self.data.hex()})"

@@ -23,11 +23,12 @@ class MalformedRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """`host` in lower case without port, empty if none is told; `path` decoded, without query."""
+    """`host` in lower case without port, empty if none is told; `path` decoded; `query` as sent."""
 
     method: bytes
     host: bytes
     path: bytes
+    query: bytes = b""
 
 
 @dataclass(slots=True)
@@ -142,11 +143,11 @@ def _request_of(method: bytes, target: bytes, host: bytes) -> HttpRequest:
         if not _host(absolute[1]):
             raise MalformedRequest("no host in an absolute target")
         rest = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
-        return HttpRequest(method, _host(absolute[1]), _path(rest))
+        return HttpRequest(method, _host(absolute[1]), *_path(rest))
     if target == b"*":
         return HttpRequest(method, _host(host), b"*")
     if target.startswith(b"/"):
-        return HttpRequest(method, _host(host), _path(target))
+        return HttpRequest(method, _host(host), *_path(target))
     raise MalformedRequest("a target of no known form")
 
 
@@ -157,9 +158,9 @@ def _host(authority: bytes) -> bytes:
     return host.partition(b":")[0].lower().removesuffix(b".")
 
 
-def _path(target: bytes) -> bytes:
-    """Without query and fragment, percent-decoded once, dot segments removed (RFC 3986, 5.2.4)."""
-    path = re.split(rb"[?#]", target, maxsplit=1)[0]
+def _path(target: bytes) -> tuple[bytes, bytes]:
+    """The path percent-decoded once, dot segments removed (RFC 3986, 5.2.4); the query as it is."""
+    path, _, query = target.partition(b"#")[0].partition(b"?")
     path = re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes([int(m[1], 16)]), path)
     kept: list[bytes] = []
     segments = path.split(b"/")[1:]
@@ -170,4 +171,4 @@ def _path(target: bytes) -> bytes:
             kept.append(segment)
     if segments[-1] in (b".", b".."):
         kept.append(b"")
-    return b"/" + b"/".join(kept)
+    return b"/" + b"/".join(kept), query

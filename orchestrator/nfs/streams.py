@@ -126,8 +126,7 @@ class Streams(Generic[MemoryT]):
     def verdict(self, packet: Packet, now_us: int) -> Verdict:
         """What becomes of a TCP segment."""
         flags, seq = packet.tcp_flags or 0, packet.tcp_seq or 0
-        source = (packet.version, packet.src, packet.src_port or 0)
-        key = frozenset((source, (packet.version, packet.dst, packet.dst_port or 0)))
+        source, key = _ends(packet)
         judged = self._is_judged(packet)
         connection = self._connection(key, packet, judged, now_us)
         if connection is None:
@@ -166,6 +165,13 @@ class Streams(Generic[MemoryT]):
             del self._connections[key]
         return _PASS
 
+    def memory(self, packet: Packet) -> MemoryT | None:
+        """What is kept of the direction of a packet whose verdict has been given."""
+        source, key = _ends(packet)
+        connection = self._connections.get(key)
+        direction = connection.directions.get(source) if connection is not None else None
+        return direction.memory if direction is not None else None
+
     def _connection(
         self, key: frozenset[Endpoint], packet: Packet, judged: bool, now_us: int
     ) -> Connection[MemoryT] | None:
@@ -186,6 +192,12 @@ class Streams(Generic[MemoryT]):
         connection.used_us = now_us
         self._connections.move_to_end(key)
         return connection
+
+
+def _ends(packet: Packet) -> tuple[Endpoint, frozenset[Endpoint]]:
+    """Where it comes from, and both ends."""
+    source = (packet.version, packet.src, packet.src_port or 0)
+    return source, frozenset((source, (packet.version, packet.dst, packet.dst_port or 0)))
 
 
 def _distance(start: int, seq: int) -> int:

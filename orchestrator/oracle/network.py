@@ -141,6 +141,7 @@ class ReferenceNetwork:
             left = ", ".join(port for port, _ in outputs)
             self.trace.append(Step(str(target), f"leaves {left}" if left else "dropped"))
             for port, output in outputs:
+                output.context = output.context or packet.context
                 yield from self._travel(output, Port(target.node, port))
 
     def _deliver(self, packet: Packet, endpoint: str) -> Iterator[Delivery]:

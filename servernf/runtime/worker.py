@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from typing import NamedTuple
 
 from orchestrator.errors import InputError, OrchestratorError
-from servernf.network_function import Emitted, create, known_types
+from servernf.network_function import create, known_types
 from servernf.packet import PacketView
 from servernf.runtime import sampling
 from servernf.runtime.chain import Chained, ChainPeer, Dial, Hop, Scope, plan_chain
@@ -38,12 +37,9 @@ from servernf.runtime.tables import (
     Tables,
     compile_steps,
 )
+from servernf.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled
 
 CHAINING_PROTOCOLS = ("nsh-md1-ethernet",)
-TAG_BYTES = 38
-# Destination MAC's first octet, (tree), device and core; EtherType; base header; MD type and
-# next protocol; path; label.
-_TAG = struct.Struct("!Bx4s6xHHHI4xI")
 _MD1_ETHERNET = b"\x01\x03"
 
 
@@ -105,7 +101,7 @@ class Worker:
         self._lock = threading.Lock()
         self._tables = Tables()
         self._steps: dict[int, Step] = {}
-        self._held: list[tuple[int, int, Step, Emitted, _Tagged]] = []
+        self._held: list[tuple[int, int, Beside, Tagged]] = []
         """A heap: when it is sent, number, and what is needed for that."""
         self._held_count = 0
         self._packet = PacketView()
@@ -131,15 +127,15 @@ class Worker:
         out = self._released(now_us) if self._held else []
         watched = _Watched(frames) if self._tables.manifests else None
         packet = self._packet
-        beside: list[tuple[Step, Emitted]] = []
-        load, unpack = packet.load, _TAG.unpack_from
+        beside: list[Beside] = []
+        load, unpack = packet.load, TAG.unpack_from
         first, rest, bases = self._mac_first, self._mac_rest, self._base
         self.frames_in += len(frames)
         for index, frame in enumerate(frames):
             if len(frame) < TAG_BYTES:
                 self._drop("bad_tag")
                 continue
-            mac_first, mac_rest, ether_type, base, kind, path, label = unpack(frame)
+            mac_first, mac_rest, ether_type, base, kind, path, label, context = unpack(frame)
             # Version 0, MD type 1, length 6, Ethernet. RFC 8300, 2.2: OAM packets (O bit) are
             # discarded by who does not handle them; unassigned bits are ignored.
             if ether_type != 0x894F or base & 0xE03F != 6 or kind & 0x0FFF != 0x103:
@@ -160,6 +156,7 @@ class Worker:
             if not load(frame, TAG_BYTES):
                 self._drop("malformed")
                 continue
+            packet.context = context
             following: Step | Exit | None = None
             watch = False
             try:
@@ -171,7 +168,7 @@ class Worker:
                     else:
                         port = step.process(packet, step.port, now_us)
                     if step.emitted:
-                        beside += [(step, emitted) for emitted in step.emitted]
+                        beside += [(step, emitted, packet.context) for emitted in step.emitted]
                         step.emitted.clear()
                     if port is None:
                         break
@@ -185,36 +182,29 @@ class Worker:
                 port = None
             if port is not None:
                 if isinstance(following, Exit):
-                    out.append(
-                        b"".join(
-                            (
-                                following.ethernet,
-                                bases[ttl - 1],
-                                following.path,
-                                frame[22:38],
-                                packet.data,
-                            )
-                        )
-                    )
+                    words = frame[22:38]
+                    if packet.context != context:
+                        words = labelled(words, packet.context)
+                    parts = (following.ethernet, bases[ttl - 1], following.path, words, packet.data)
+                    out.append(b"".join(parts))
                 else:
                     self._drop("no_next_hop")
             if beside:
-                tag = _Tagged(bases[ttl - 1], frame[22:38], path, label, watch)
+                tag = Tagged(bases[ttl - 1], frame[22:38], path, label, watch)
                 out += self._sent_beside(beside, tag, now_us)
         self.frames_out += len(out)
         return out
 
-    def _sent_beside(
-        self, beside: list[tuple[Step, Emitted]], tag: _Tagged, now_us: int
-    ) -> list[bytes]:
+    def _sent_beside(self, beside: list[Beside], tag: Tagged, now_us: int) -> list[bytes]:
         """Run what NFs sent beside a packet to completion, and empty the list."""
         out: list[bytes] = []
         packet = self._second
         while beside:
-            step, emitted = beside.pop(0)
+            step, emitted, packet.context = beside.pop(0)
             if emitted.at_us > now_us:
                 self._held_count += 1
-                heappush(self._held, (emitted.at_us, self._held_count, step, emitted, tag))
+                held = step, emitted, packet.context
+                heappush(self._held, (emitted.at_us, self._held_count, held, tag))
                 continue
             following = step.next.get(emitted.port)
             data = emitted.frame
@@ -229,7 +219,7 @@ class Worker:
                         port = self.shim.call(step, packet, tag.path, tag.label, now_us)
                     else:
                         port = step.process(packet, step.port, now_us)
-                    beside += [(step, more) for more in step.emitted]
+                    beside += [(step, more, packet.context) for more in step.emitted]
                     step.emitted.clear()
                     if port is None:
                         break
@@ -238,7 +228,8 @@ class Worker:
                     if following is None:
                         self._drop("no_next_hop")
                     else:
-                        parts = (following.ethernet, tag.base, following.path, tag.context, data)
+                        words = labelled(tag.words, packet.context)
+                        parts = (following.ethernet, tag.base, following.path, words, data)
                         out.append(b"".join(parts))
             except Exception as error:  # one packet must not end the others
                 self.last_error = f"{type(error).__name__}: {error}"
@@ -253,13 +244,14 @@ class Worker:
         """Run what was held until now to completion; what has been removed meanwhile is dropped."""
         out: list[bytes] = []
         while self._held and self._held[0][0] <= now_us:
-            _, _, step, emitted, tag = heappop(self._held)
+            _, _, held, tag = heappop(self._held)
+            step, emitted, _ = held
             if self._tables.instances.get(step.instance.name) is not step.instance:
                 self._drop("nf_removed")
                 continue
             if tag.watch:
                 self.shim.left(step, emitted, tag.path, tag.label)
-            out += self._sent_beside([(step, emitted)], tag, now_us)
+            out += self._sent_beside([held], tag, now_us)
         return out
 
     def _drop(self, reason: str) -> None:
@@ -411,16 +403,6 @@ class Worker:
     def read_samples(self, cursor: int = 0, limit: int = 1000) -> tuple[list[Sample], int, int]:
         """Samples from a cursor on, the next cursor, and how many were overwritten unread."""
         return self.shim.read(cursor, limit)
-
-
-class _Tagged(NamedTuple):
-    """What is kept of a frame's tag for those that are sent beside it."""
-
-    base: bytes
-    context: bytes
-    path: int
-    label: int
-    watch: bool
 
 
 class _Watched:

@@ -116,6 +116,15 @@ SHAPER: dict[str, Any] = {
     "type": "traffic_shaper",
     "config": {"rate": "3Mbit/s", "burst": 3000, "queue": 9000},
 }
+CACHE: dict[str, Any] = {"type": "cache_observer", "config": {"ports": ["80", "8000"]}}
+NO_MISSES: dict[str, Any] = {
+    "type": "label_filter",
+    "config": {"rules": [{"label": 22, "action": "deny"}]},
+}
+NO_HITS: dict[str, Any] = {
+    "type": "label_filter",
+    "config": {"rules": [{"label": 21, "action": "deny"}]},
+}
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "dnat": [DNAT],
     "router_before_acl": [ROUTER, ACL],
@@ -144,6 +153,8 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "only_traffic_shaper": [SHAPER],
     "traffic_shaper_between": [{**NAPT, "workers": {"min": 1}}, SHAPER, ACL, IDS],
     "two_traffic_shapers": [SHAPER, ROUTER, {**SHAPER}],
+    "cache_misses_denied": [CACHE, NO_MISSES],
+    "cache_hits_denied_behind": [ACL, CACHE, STATIC, SHAPER, NO_HITS, ROUTER],
     "router_napt": [ROUTER, NAPT, ACL],
     # Classes that meet no state behind the first function that keeps some leave the server there.
     "ids_acl_napt": [IDS, ACL, NAPT],

@@ -215,8 +215,8 @@ def test_both_readers_read_the_same() -> None:
             except NotHttp:
                 ended[1] = True
             assert ended[0] == ended[1], talk.data
-        as_told = [(r.method, r.host, r.path) for r in wanted]
-        assert [(r.method, r.host, r.path) for r in got] == as_told, talk.data
+        as_told = [(r.method, r.host, r.path, r.query) for r in wanted]
+        assert [(r.method, r.host, r.path, r.query) for r in got] == as_told, talk.data
         found, malformed = found + len(got), malformed + ended[0]
     assert found > 500
     assert malformed > 500

@@ -1,0 +1,95 @@
+"""Cache observer: would a cache have had what an HTTP GET asks for? Packets carry the answer as a label.
+
+Packets of the asking direction get the label of the last request that is complete with them, so the
+segment that completes a request is the first. The cache that is thought of serves all clients.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from servernf.config import Fields
+from servernf.http1 import NotHttp, Request, RequestStream
+from servernf.network_function import OTHER, network_function
+from servernf.packet import TCP, PacketView
+from servernf.streams import StreamFunction
+from servernf.tcp_stream import Direction
+
+
+class _Memory:
+    __slots__ = ("label", "stream")
+
+    def __init__(self, stream: RequestStream) -> None:
+        self.stream: RequestStream | None = stream
+        self.label = 0
+
+
+@network_function("cache_observer")
+class CacheObserver(StreamFunction):
+    """Labels; drops only what `servernf.streams` cannot hold."""
+
+    def setup(self, config: Fields) -> None:
+        labels = config.object("labels")
+        self._hit = labels.integer("hit", 1, 0xFFFF_FFFF, 21)
+        self._miss = labels.integer("miss", 1, 0xFFFF_FFFF, 22)
+        labels.only_known()
+        self._served = config.port_set("ports")
+        self._max = config.integer("max_objects", 1, 1 << 20, 65_536)
+        self._fresh_us = config.seconds("fresh_s", 60)
+        self._limit = config.integer("max_header_bytes", 64, 65_536, 8192)
+        self._objects: OrderedDict[tuple[bytes, bytes, bytes], int] = OrderedDict()
+        """By host, path and query: until when it is fresh; the longest unused first."""
+        self._counts = {"hits": 0, "misses": 0}
+        self._now_us = 0
+
+    def metrics(self) -> dict[str, int]:
+        return {**super().metrics(), "objects": len(self._objects), **self._counts}
+
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        if packet.protocol != TCP or packet.source_port < 0:
+            return OTHER[port]
+        asks = bool(self._served[packet.destination_port])
+        if not asks and not self._served[packet.source_port]:
+            return OTHER[port]
+        self._now_us = now_us
+        if not self.passes(packet, port, now_us, is_judged=asks):
+            return None
+        memory: _Memory | None = self.memory_of(packet)
+        if memory is not None and memory.label:
+            packet.context = memory.label
+        return OTHER[port]
+
+    def judge(self, packet: PacketView, side: Direction, ready: bytes) -> str:
+        memory: _Memory | None = side.memory
+        if memory is None:
+            memory = side.memory = _Memory(RequestStream(self._limit))
+        if memory.stream is None:
+            return ""
+        requests: list[Request] = []
+        is_http = True
+        try:
+            memory.stream.add(ready, requests)
+        except NotHttp:
+            is_http = False
+        for request in requests:
+            memory.label = self._look_up(request)
+        if not is_http:
+            memory.stream, memory.label = None, 0
+        return ""
+
+    def _look_up(self, request: Request) -> int:
+        if request.method != b"GET":
+            return 0
+        key = (request.host, request.path, request.query)
+        objects = self._objects
+        until = objects.get(key, -1)
+        if until > self._now_us:
+            objects.move_to_end(key)
+            self._counts["hits"] += 1
+            return self._hit
+        if until < 0 and len(objects) == self._max:
+            objects.popitem(last=False)
+        objects[key] = self._now_us + self._fresh_us
+        objects.move_to_end(key)
+        self._counts["misses"] += 1
+        return self._miss

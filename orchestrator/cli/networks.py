@@ -174,7 +174,7 @@ def deploy(
         topology = network.partition(":")[2] or "leaf-spine"
         run_in_memory(loaded.graph, topology, traffic, as_json)
         return
-    from rich.progress import Progress
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from orchestrator.cli.changes import changes_json, print_changes
     from orchestrator.cli.output import errors  # the progress bar goes where notes go
@@ -198,13 +198,15 @@ def deploy(
         else:
             print_changes(prepared, state.name, verbose)
         raise typer.Exit(1 if prepared.summary else 0)
-    with Progress(console=errors, transient=True, disable=as_json) as bar:
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=as_json) as bar:
         task = bar.add_task("installing entries", total=None)
         done = deploy_graph(
             loaded.graph,
             LiveNetwork(state),
             allow_interruption=allow_interruption,
             warnings=warnings,
+            expected=lambda total: bar.update(task, total=total),
             progress=lambda _, count: bar.advance(task, count),
             note=warn,
         )

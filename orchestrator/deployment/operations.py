@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,12 +104,14 @@ def deploy_graph(
     *,
     allow_interruption: bool = False,
     warnings: tuple[str, ...] = (),
+    expected: Callable[[int], None] | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Done:
     """Put a graph on a network, or update the version that is there; or leave all as it was.
 
     `note` hears of changes that others left unfinished.
+    `expected` hears how many changes `progress` will come to.
     """
     with changing(network, note=note) as lead:
         prepared = prepare(graph, network, allow_interruption=allow_interruption, warnings=warnings)
@@ -118,6 +121,8 @@ def deploy_graph(
                 "(--allow-interruption removes the old version first: the graph's packets are "
                 "dropped until the new one is in force)"
             )
+        if expected is not None:
+            expected(prepared.summary.counts.total())
         with held_interrupts() as check:
 
             def report(switch: str, count: int) -> None:

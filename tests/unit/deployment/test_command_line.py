@@ -1,0 +1,122 @@
+"""`deploy` and `reconcile` as an operator runs them, against processes that `net up` might have started.
+
+Oracle: what the commands say of harm that the test has done, and what the devices hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finsy.proto import p4r
+from networks import topology
+from processes import ROOT, ProcessNetwork, processes
+
+from orchestrator.emulation.state import save_state
+
+CAMPUS = ROOT / "examples" / "campus_edge" / "graph.json"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNetwork]:
+    folder = tmp_path_factory.mktemp("cli")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_STATE_HOME", str(folder))
+    patch.setenv("XDG_RUNTIME_DIR", str(folder))
+    with processes(topology("single"), "softswitch", folder) as made:
+        made.state = replace(made.state, namespace=os.stat("/proc/self/ns/net").st_ino)
+        save_state(made.state)
+        run(made, "deploy", str(CAMPUS), "--network", made.state.name)
+        yield made
+    patch.undo()
+
+
+def run(network: ProcessNetwork, *words: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout
+
+
+def reconcile(network: ProcessNetwork, *words: str, expect: int = 0) -> Any:
+    return json.loads(
+        run(network, "reconcile", network.state.name, *words, "--json", expect=expect)
+    )
+
+
+def test_nothing_to_do_says_so(network: ProcessNetwork) -> None:
+    assert not reconcile(network, "--dry-run")["drifted"]
+    assert "is as its journal says" in run(network, "reconcile", network.state.name)
+
+
+def test_a_deleted_entry_is_shown_and_then_put_back(network: ProcessNetwork) -> None:
+    with network.live.switch("switch1") as other:
+        other.pipeline_cookie()
+        assert other.schema is not None
+        victim = next(
+            found for found in other.entries("acl.ipv4") if "access.json" in found.entry.origin
+        )
+        other.write(other.schema.updates([victim.entry], victim.graph, p4r.Update.DELETE))
+    shown = reconcile(network, "--dry-run", expect=1)
+    (change,) = shown["switches"][0]["changes"]
+    assert (change["kind"], change["table"]) == ("add", "acl.ipv4")
+    assert change["graph"] == "campus_edge"
+    assert change["rule"].startswith("access.json:")
+    assert reconcile(network, "--dry-run", expect=1)["drifted"], "--dry-run changes nothing"
+    assert reconcile(network)["switches"][0]["added"] == 1
+    assert not reconcile(network, "--dry-run")["drifted"]
+
+
+def test_a_restarted_switch_is_loaded_anew(network: ProcessNetwork) -> None:
+    network.switches["switch1"].restart()
+    table = run(network, "reconcile", network.state.name, "--dry-run", "--limit", "3", expect=1)
+    assert "no pipeline: it has restarted" in table
+    assert reconcile(network)["switches"][0]["lost"]
+    assert not reconcile(network, "--dry-run")["drifted"]
+
+
+def test_a_switch_that_is_gone_is_an_error_of_its_own(network: ProcessNetwork) -> None:
+    network.switches["switch1"].kill()
+    run(network, "reconcile", network.state.name, expect=6)
+    network.switches["switch1"].restart()
+    reconcile(network)
+
+
+def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:
+    import signal
+
+    out = (tmp_path / "out").open("w+")
+    words = ["reconcile", network.state.name, "--watch", "--interval", "3600", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", *words],
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as watcher:
+        assert watcher.stderr is not None
+        assert "watching" in watcher.stderr.readline()
+        network.switches["switch1"].restart()
+        from support import eventually
+
+        line = eventually(lambda: Path(out.name).read_text(), timeout=60, what="a repair")
+        watcher.send_signal(signal.SIGINT)
+        told = watcher.stderr.read()
+        assert watcher.wait(20) == 130
+    assert "Traceback" not in told
+    assert json.loads(line.splitlines()[-1])["switches"][0]["lost"] or len(line.splitlines()) == 1
+    out.close()

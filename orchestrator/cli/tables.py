@@ -114,7 +114,7 @@ def tables(
             return
         rows = _rows(targets, schemas, names, chosen)
     if coverage:
-        _coverage(rows, limit, as_json, as_csv)
+        _coverage(rows, _not_installed(targets[0], rows), limit, as_json, as_csv)
     elif as_json:
         _print_rows_json(targets, schemas, sort_rows(rows, sort))
     elif as_csv:
@@ -167,8 +167,8 @@ def _view(
 ) -> Group:
     from rich.console import Group
 
-    from orchestrator.observation.rows import sort_rows
     from orchestrator.clients.words import action_words, key_words, segment_of
+    from orchestrator.observation.rows import sort_rows
 
     parts: list[object] = []
     rated = any(row.rate is not None for row in rows)
@@ -331,7 +331,31 @@ def _side(value: object) -> str:
     return "{action}, {origin} ({graph})".format(**value)
 
 
-def _coverage(rows: Sequence[Row], limit: int, as_json: bool, as_csv: bool) -> None:
+def _not_installed(target: Target, rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Rules of deployed graphs that no device was given, with why; only a network's journal knows."""
+    from orchestrator.clients.words import origins_of
+
+    if target.live is None:
+        return []
+    there = {
+        (row.installed.graph, *origin) for row in rows for origin in origins_of(row.entry.origin)
+    }
+    return [
+        {"graph": graph, "nf": nf, "rule": rule, "why": why}
+        for graph, deployed in target.live.journal.deployed().items()
+        for origin, why in deployed.bundle.removed
+        for nf, rule in origins_of(origin)
+        if (graph, nf, rule) not in there
+    ]
+
+
+def _coverage(
+    rows: Sequence[Row],
+    absent: Sequence[dict[str, str]],
+    limit: int,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
     from orchestrator.observation.rows import coverage
 
     rules = coverage(rows)
@@ -347,7 +371,8 @@ def _coverage(rows: Sequence[Row], limit: int, as_json: bool, as_csv: bool) -> N
         for graph, nf in nfs
     ]
     if as_json:
-        print_json({"nfs": summary, "never_hit": [asdict(rule) for rule in never]})
+        never_hit = [asdict(rule) for rule in never]
+        print_json({"nfs": summary, "never_hit": never_hit, "not_installed": absent})
         return
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -368,3 +393,9 @@ def _coverage(rows: Sequence[Row], limit: int, as_json: bool, as_csv: bool) -> N
         ("graph", "NF", "rule"),
         ((r.graph, r.nf, r.rule) for r in never[: limit or None]),
     )
+    if absent:
+        print_table(
+            f"{len(absent)} rules that no switch was given",
+            ("graph", "NF", "rule", "why"),
+            ((a["graph"], a["nf"], a["rule"], a["why"]) for a in absent[: limit or None]),
+        )

@@ -30,6 +30,8 @@ _COMPARED = tuple(
 _SHIFTS = tuple(64 if n in (NUMBER["dst"], NUMBER["src"]) else 0 for n in _COMPARED)
 _PROTOCOL_ROW = _COMPARED.index(NUMBER["protocol"])
 _POINTS = 6
+_FEW = 16
+"""So many boxes are compared one by one, sooner than numpy is set up."""
 _TOLD_APART = (1 << 64) - 1
 _NOT_COMPARED = tuple(n for n in range(len(FIELDS)) if n not in _COMPARED)
 
@@ -72,7 +74,12 @@ class BoxIndex:
 
     def meeting(self, box: Box) -> list[int]:
         """Numbers of the boxes that have a packet in common with one, ascending."""
+        if len(self.boxes) <= _FEW:
+            few = enumerate(self.boxes)
+            return [i for i, mine in few if mine is not None and mine.intersect(box) is not None]
         found = self._candidates(box)
+        if not len(found):
+            return []
         exact = _needs_more(box)
         numbers = self._numbers[found]
         order = np.argsort(numbers)

@@ -3,7 +3,7 @@
 A packet has a *shape*, which says what headers it has (a later fragment has no ports, a frame that is
 not IP has no addresses). A box is a set of shapes and, for each field, an interval (TCP flags: value and
 mask). A box constrains a field only if all its shapes have it, so "has no ports" is never a port
-number, and every condition of a `Match` is exactly one box. docs/decisions/0020 argues for it.
+number, and every condition of a `Match` is exactly one box. docs/decisions/0030 argues for it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What becomes of two stateless elements in a row: tables multiplied, rewrites composed or passed by.
 
 The cost model counts table entries: a first-match table costs BMv2 time for every entry and a Tofino
-TCAM (docs/decisions/0021), so two tables are merged only when the product, without what is shadowed in
+TCAM (docs/decisions/0031), so two tables are merged only when the product, without what is shadowed in
 it, has fewer entries than both, and when some table of the pipelines holds it.
 """
 
@@ -27,7 +27,9 @@ from orchestrator.model.versions import versions_of
 ValueT = TypeVar("ValueT")
 MOST_CLASSES = 10_000_000
 _DRAFT = 4
-"""A product may have so many times the entries of both before shadowed ones are taken out of it."""
+"""A product may have so many times the entries of both before shadowed ones are taken out of it,"""
+_SMALL = 512
+"""if both have so few; large ones hardly shrink, and it takes long to find that out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Costs:
     change what is merged. But any gain is where more than `filter_slots` tables follow each other,
     since that saves a pass.
     `pass_entries`: a filter moved before a rewrite may get so many entries more, since the second pass
-    through the pipeline that it saves costs BMv2 as much as some 900 (docs/decisions/0021).
+    through the pipeline that it saves costs BMv2 as much as some 900 (docs/decisions/0031).
     """
 
     table_entries: Mapping[int, int] = field(default_factory=dict[int, int])
@@ -91,7 +93,7 @@ def merged(
     rules: list[FilterRule] = []
     for rule in _product(flow, one, two, first, second, frozenset(into), names):
         rules.append(rule)
-        if len(rules) > _DRAFT * limit:
+        if len(rules) > (_DRAFT * limit if limit <= _SMALL else limit):
             return None
     default, default_rule = first.default, first.default_rule
     if default in into:
@@ -117,13 +119,13 @@ def _product(
     names: Mapping[str, str],
 ) -> Iterator[FilterRule]:
     """Every rule of the first, those that lead on with every rule of the second that they meet."""
-    others = flow.rules(second)
+    ones, others = flow.rules(first), flow.rules(second)
+    assert ones is not None
     assert others is not None
-    for rule in first.rules:
+    for rule, box in zip(first.rules, ones.boxes, strict=True):
         if rule.output not in into:
             yield rule
             continue
-        box = box_of(rule.match)
         if box is None:
             continue
         for number in others.index.meeting(box):
@@ -146,10 +148,10 @@ def _product(
 def _reduced(program: FilterProgram, versions: frozenset[int]) -> FilterProgram:
     """Without rules that are shadowed, each rule only for the IP versions in which it is not."""
     alive: dict[int, set[int]] = {}
+    known = first_match(program)
+    assert known is not None
     for version in sorted(versions):
         whole = EVERYTHING._replace(shapes=SHAPES_OF_VERSION[version])
-        known = first_match(program)
-        assert known is not None
         boxes = tuple(None if box is None else box.intersect(whole) for box in known.boxes)
         gone = shadowed(replace(known, boxes=boxes))
         for number in range(len(boxes)):

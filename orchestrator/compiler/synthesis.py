@@ -193,9 +193,10 @@ class _Synthesiser:
         able = {
             output: self._can_drop(target, {}) for output, target in self._outputs(name).items()
         }
+        known = self.flow.rules(program)
+        assert known is not None
         rules: list[FilterRule] = []
-        for rule in program.rules:
-            box = box_of(rule.match)
+        for rule, box in zip(program.rules, known.boxes, strict=True):
             if able.get(rule.output) and box is not None:
                 target = self.arcs[name, rule.output]
                 if self.flow.dropped(target, box):
@@ -240,8 +241,9 @@ class _Synthesiser:
             return
         if (checked := self._filter(name)) is not None:
             kept: list[FilterRule] = []
-            for rule in checked.rules:
-                box = box_of(rule.match)
+            known = self.flow.rules(checked)
+            assert known is not None
+            for rule, box in zip(checked.rules, known.boxes, strict=True):
                 if box is None or self.flow.arrives(name, box):
                     kept.append(rule)
                 else:

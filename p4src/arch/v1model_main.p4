@@ -43,8 +43,6 @@ control v1model_arrival(inout headers_t hdr, inout metadata_t meta,
         // BMv2 forgets the ingress port of a frame that it recirculates.
         if (standard_metadata.instance_type != INSTANCE_RECIRCULATED) {
             meta.arrival_port = standard_metadata.ingress_port;
-        }
-        if (meta.resume == 0) {
             meta.arrival_us = standard_metadata.ingress_global_timestamp;
         }
         if (standard_metadata.parser_error != error.NoError) {

@@ -18,14 +18,10 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
     action encap(mac_addr_t mac, ipv4_addr_t src, ipv4_addr_t dst, bit<16> checksum, bit<24> vni,
                  segment_id_t segment) {
         wraps = 1;
-        hdr.tunnel_ethernet.setValid();
-        hdr.tunnel_ethernet = { mac, mac, ETHERTYPE_IPV4 };
-        hdr.tunnel_ipv4.setValid();
-        hdr.tunnel_ipv4 = { 4, 5, 0, 0, 0, 0, 1, 0, 0, 64, PROTO_UDP, checksum, src, dst };
-        hdr.tunnel_udp.setValid();
-        hdr.tunnel_udp = { 0, PORT_VXLAN, 0, 0 };   // no checksum: RFC 7348, 5
-        hdr.vxlan.setValid();
-        hdr.vxlan = { VXLAN_HAS_VNI, 0, vni, 0 };
+        hdr.tunnel.setValid();
+        // IPv4 (RFC 791): version 4, IHL 5; DF; TTL 64, UDP. No UDP checksum: RFC 7348, 5.
+        hdr.tunnel = { mac, mac, ETHERTYPE_IPV4, 0x45000000, 0x4000, 16w64 << 8 | 17, checksum, src, dst,
+                       0, PORT_VXLAN, 0, 0, VXLAN_HAS_VNI, vni, 0 };
         meta.resume = segment;
     }
 
@@ -62,12 +58,12 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
             if (hdr.nsh.isValid()) {
                 length = length - 38;
             }
-            hdr.tunnel_ipv4.total_len = length;
-            hdr.tunnel_udp.length = length - 20;
-            update_ip.apply(hdr.tunnel_ipv4.hdr_checksum, (bit<32>)length);
+            hdr.tunnel.ip_version_to_length = 16w0x4500 ++ length;
+            hdr.tunnel.udp_length = length - 20;
+            update_ip.apply(hdr.tunnel.ip_checksum, (bit<32>)length);
             // The flow's hash, in the dynamic range: RFC 7348, 5.
             HASH_CRC32_MOD(hash_value, 16384, { meta.flow_src, meta.flow_dst });
-            hdr.tunnel_udp.src_port = 2w3 ++ hash_value[13:0];
+            hdr.tunnel.udp_src = 2w3 ++ hash_value[13:0];
         } else if (unwraps == 1) {
             if (hdr.ipv4.isValid() && hdr.payload.isValid() && hdr.ipv4.dst_addr == address
                 && hdr.ipv4.more_fragments == 0 && hdr.udp.dst_port == PORT_VXLAN

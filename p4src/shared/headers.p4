@@ -22,7 +22,7 @@ const bit<8> PROTO_IPV6_FRAGMENT = 44;
 const bit<8> PROTO_ICMPV6 = 58;
 
 const bit<16> PORT_VXLAN = 4789;
-const bit<8> VXLAN_HAS_VNI = 0x08;
+const bit<32> VXLAN_HAS_VNI = 0x08000000;
 
 // Sent to the controller in front of a sampled packet.
 @controller_header("packet_in")
@@ -178,12 +178,25 @@ header payload_t {
     bit<64> bytes;
 }
 
-// RFC 7348, 5.
-header vxlan_t {
-    bit<8> flags;
-    bit<24> reserved1;
+// What VXLAN puts in front of a frame (RFC 7348, 5), as one header: it is only ever pushed. What arrives in a
+// tunnel is parsed as ethernet, ipv4, udp and payload.
+header tunnel_t {
+    mac_addr_t dst_addr;
+    mac_addr_t src_addr;
+    bit<16> ether_type;
+    bit<32> ip_version_to_length;
+    bit<32> ip_fragment;
+    bit<16> ip_ttl_protocol;
+    bit<16> ip_checksum;
+    ipv4_addr_t ip_src;
+    ipv4_addr_t ip_dst;
+    bit<16> udp_src;
+    bit<16> udp_dst;
+    bit<16> udp_length;
+    bit<16> udp_checksum;
+    bit<32> vxlan_flags;
     bit<24> vni;
-    bit<8> reserved2;
+    bit<8> reserved;
 }
 
 struct headers_t {
@@ -191,10 +204,7 @@ struct headers_t {
     packet_out_t packet_out;
     ethernet_t outer;
     nsh_t nsh;
-    ethernet_t tunnel_ethernet;     // these four are only ever pushed: what arrives in them is
-    ipv4_t tunnel_ipv4;             // parsed as ethernet, ipv4, udp and payload
-    udp_t tunnel_udp;
-    vxlan_t vxlan;
+    tunnel_t tunnel;
     ethernet_t ethernet;
     vlan_t vlan_outer;
     vlan_t vlan_inner;

@@ -34,7 +34,7 @@ struct metadata_t {
     bit<8> si;
     @field_list(CLONE_FIELDS, RECIRCULATE_FIELDS, RESUME_FIELDS)
     port_id_t arrival_port;
-    @field_list(CLONE_FIELDS, RESUME_FIELDS)
+    @field_list(CLONE_FIELDS, RECIRCULATE_FIELDS, RESUME_FIELDS)
     bit<48> arrival_us;
 
     segment_id_t segment;       // 0: none

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+
+import networkx as nx
 
 from orchestrator.compiler.advice import advice
 from orchestrator.compiler.classes import traffic_classes
@@ -30,9 +32,10 @@ from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.running import running_of
+from orchestrator.targets import specialised
 from orchestrator.targets.costs import filter_costs
 from orchestrator.targets.footprints import VERSION_TABLE
-from orchestrator.targets.pipeline import Pipeline, footprint
+from orchestrator.targets.pipeline import Pipeline, Slot, footprint
 from orchestrator.targets.shipped import capability
 
 STAYING = Options(objectives=("slo", "moves", "cores", "latency", "hops"))
@@ -68,19 +71,23 @@ def compile_graph(
     max_classes: int = MOST_CLASSES,
     ternary: Collection[str] = (),
     beside: Bundle | None = None,
+    pipelines: Mapping[str, Pipeline] | None = None,
 ) -> Compiled:
     """Cut, synthesise, place and lower a graph onto a topology, beside what `used` says is taken.
 
     `beside` is the version that is deployed: the new one stays where that runs, as far as it can, and
     keeps its numbers where the two are equal, so that both can be installed at once.
 
-    `max_classes` bounds the traffic classes that two NFs in a row may make of their rules. The filters of
-    NFs in `ternary` are not made trees, whatever they cost.
+    `max_classes` bounds the traffic classes that two NFs in a row may make of their rules. The filters
+    of NFs in `ternary` are not made trees, whatever they cost. `pipelines` (by switch) stand for those
+    of the topology.
     """
     warnings = (*warnings, *check_hosts(graph, topology))
     fabric = Fabric(topology)
     functions = functions_of(graph)
-    pipelines = {s.name: capability(s.pipeline, s.target) for s in topology.switches.values()}
+    pipelines = pipelines or {
+        s.name: capability(s.pipeline, s.target) for s in topology.switches.values()
+    }
     used = used or Used()
     if beside is not None:
         graph_id = beside.graph_id
@@ -88,7 +95,10 @@ def compile_graph(
     network = Network(pipelines, used)
     access = {name: at.switch for name, at in fabric.attachments.items()}
     forced = forced_by_pins(graph, functions, topology.servers)
-    costs = Costs(_filter_sizes(topology, pipelines, used), most_classes=max_classes)
+    slots = min(sum(s.block == FilterProgram.block for s in p.slots) for p in pipelines.values())
+    costs = Costs(
+        _filter_sizes(topology, pipelines, used), most_classes=max_classes, filter_slots=slots
+    )
     forms = filter_costs(switch.target for switch in topology.switches.values())
     plain = set(ternary)
     while True:
@@ -145,6 +155,69 @@ def compile_graph(
     if beside is not None:
         bundle = share(bundle, beside)
     return Compiled(cuts, plan, lowered, bundle, graph, topology)
+
+
+def compile_specialised(
+    graph: ServiceGraph,
+    topology: Topology,
+    others: Collection[Bundle] = (),
+    *,
+    graph_id: int = 1,
+    used: Used | None = None,
+    warnings: tuple[str, ...] = (),
+    max_classes: int = MOST_CLASSES,
+) -> Compiled:
+    """Compile for a pipeline made by p4c for this graph and `others`, whose entries keep their tables.
+
+    First the graph is cut as if there were room for everything, to see what blocks it needs and in what
+    order; then it is lowered into an instance for each, and these are made as large as that asks for.
+    """
+
+    def compiled_for(slots: Sequence[Slot]) -> Compiled:
+        room = specialised.roomy(slots, edge)
+        return compile_graph(
+            graph,
+            topology,
+            graph_id=graph_id,
+            used=used,
+            warnings=warnings,
+            max_classes=max_classes,
+            pipelines=dict.fromkeys(topology.switches, room),
+        )
+
+    edge = capability("edge", "bmv2")
+    kept: dict[str, Slot] = {}
+    tables: dict[str, Counter[str]] = {name: Counter() for name in topology.switches}
+    for bundle in others:
+        for switch, program in bundle.switches.items():
+            found = footprint_of(program)
+            tables[switch].update(found)
+            running = capability(*bundle.pipeline_of[switch])
+            kept |= {slot.instance: slot for slot in specialised.kept_slots(found, running)}
+    cuts = compiled_for(edge.slots).cuts
+    slots = specialised.slots_for(_wanted(cuts), tuple(kept.values()))
+    compiled = compiled_for(specialised.reserved(slots, tuple(kept.values())))
+    for switch, program in compiled.bundle.switches.items():
+        tables[switch].update(footprint_of(program))
+    need: Counter[str] = Counter()
+    for found in tables.values():
+        need |= found
+    name = specialised.build(slots, need)
+    pipeline_of = {switch.name: (name, switch.target) for switch in topology.switches.values()}
+    return replace(compiled, bundle=replace(compiled.bundle, pipeline_of=pipeline_of))
+
+
+def _wanted(cuts: Cuts) -> list[specialised.Wanted]:
+    """The blocks that switches need for a graph, in the order of its packets."""
+    order: nx.DiGraph[str] = nx.DiGraph()
+    order.add_nodes_from(cuts.units)
+    order.add_edges_from((arc.source, arc.target) for arc in cuts.arcs)
+    units = [cuts.units[name] for name in nx.lexicographical_topological_sort(order)]
+    return [
+        specialised.Wanted(unit.nf, unit.port, unit.element.program.block)
+        for unit in units
+        if unit.kind == SWITCH and unit.element is not None
+    ]
 
 
 def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:

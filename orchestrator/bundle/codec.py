@@ -32,7 +32,8 @@ from orchestrator.model.entries import (
 )
 from orchestrator.model.match import Prefix
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipeline import Slot
+from orchestrator.targets.shipped import SPECIALISED, Artifact, artifact, register, slots_of
 
 FORMAT = 1
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -45,6 +46,8 @@ def dump(bundle: Bundle) -> bytes:
         shipped = artifact(pipeline, target)
         members[f"pipelines/{shipped.name}.p4info.txtpb"] = shipped.p4info_text
         members[f"pipelines/{shipped.name}.json"] = shipped.device_config
+        slots = [[slot.instance, slot.block, slot.nf] for slot in slots_of(pipeline)]
+        members[f"pipelines/{shipped.name}.slots.json"] = _json(slots)
     for kind, programs in (("fabric", bundle.fabric), ("switches", bundle.switches)):
         for switch, program in programs.items():
             schema = _schema(bundle.pipeline_of[switch])
@@ -110,8 +113,17 @@ def _check_digests(members: dict[str, bytes], digests: dict[str, str], source: s
         raise InputError(f"{source}: {extra[0]} is not in its manifest")
 
 
+def _register(members: dict[str, bytes], pipelines: set[str]) -> None:
+    """Make specialised pipelines known that came with a bundle; the shipped ones are."""
+    for name in sorted(name for name in pipelines if name.startswith(SPECIALISED)):
+        found = (members[f"pipelines/{name}.{kind}"] for kind in ("p4info.txtpb", "json"))
+        slots = json.loads(members[f"pipelines/{name}.slots.json"])
+        register(Artifact(name, *found), tuple(Slot(*slot) for slot in slots))
+
+
 def _bundle(members: dict[str, bytes], manifest: dict[str, Any]) -> Bundle:
     pipeline_of = {switch: (p, t) for switch, (p, t) in manifest["pipeline_of"].items()}
+    _register(members, {pipeline for pipeline, _ in pipeline_of.values()})
     programs: dict[str, dict[str, SwitchProgram]] = {"fabric": {}, "switches": {}}
     for name in members:
         kind, _, rest = name.partition("/")

@@ -83,15 +83,18 @@ def schema(
     print_json(topology_json_schema() if topology else graph_json_schema())
 
 
-def compiled(graph: Path, topology: str, max_classes: int | None = None) -> Compiled:
+def compiled(
+    graph: Path, topology: str, max_classes: int | None = None, *, specialise: bool = False
+) -> Compiled:
     """Load and compile."""
     from orchestrator.compiler.merging import MOST_CLASSES
     from orchestrator.graph import load_graph
-    from orchestrator.pipeline import compile_graph
+    from orchestrator.pipeline import compile_graph, compile_specialised
     from orchestrator.placement.topologies import resolve_topology
 
     loaded = load_graph(graph)
-    return compile_graph(
+    compiler = compile_specialised if specialise else compile_graph
+    return compiler(
         loaded.graph,
         resolve_topology(topology),
         warnings=tuple(loaded.warnings),
@@ -114,6 +117,10 @@ def compile_command(
             "with CLASS (or a traffic) tell its story.",
         ),
     ] = "",
+    specialise: Annotated[
+        bool,
+        typer.Option("--specialise", help="For a pipeline that p4c makes for this graph."),
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", help="Draw the graph, coloured by device (.svg or .png)."),
@@ -141,7 +148,7 @@ def compile_command(
     from orchestrator.compiler.drawing import draw_cut
     from orchestrator.pipeline import entries_by_table
 
-    result = compiled(graph, topology, max_classes)
+    result = compiled(graph, topology, max_classes, specialise=specialise)
     bundle = result.bundle
     stories = chosen(result, explain) if explain else ()
     if verify:

@@ -147,6 +147,17 @@ def deploy(
             help="Where a table cannot hold both versions: drop the graph's packets meanwhile.",
         ),
     ] = False,
+    specialise: Annotated[
+        bool,
+        typer.Option("--specialise", help="On a pipeline that p4c makes for the network's graphs."),
+    ] = False,
+    allow_pipeline_change: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pipeline-change",
+            help="With --specialise: load it although that interrupts the graphs that are deployed.",
+        ),
+    ] = False,
     traffic: Annotated[
         Path | None,
         typer.Option(
@@ -205,6 +216,8 @@ def deploy(
             loaded.graph,
             LiveNetwork(state),
             allow_interruption=allow_interruption,
+            specialised=specialise,
+            allow_pipeline_change=allow_pipeline_change,
             warnings=warnings,
             expected=lambda total: bar.update(task, total=total),
             progress=lambda _, count: bar.advance(task, count),

@@ -149,6 +149,7 @@ def _assign_slots(
             i
             for i, slot in enumerate(pipeline.slots)
             if slot.block == block
+            and slot.nf in ("", step.unit.nf)
             and all(free[f"{slot.instance}.{table}"] >= count for table, count in need.items())
         ]
         if not options:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ class Intent:
     """A change under way: `graph` shall be as `new` says, None: not be there at all.
 
     `interrupting` is as `planning.plan` was told. `reached` is the stage that was begun last, -1 before
-    the first.
+    the first; `undoing` says that this stage, and then those before it, are being undone.
     """
 
     graph: str
@@ -58,6 +58,7 @@ class Intent:
     controller: str
     interrupting: bool
     reached: int
+    undoing: bool
 
 
 def state_directory() -> Path:
@@ -95,9 +96,15 @@ class Journal:
         new = None
         if _NEW in found:
             new = self._graph(raw["graph"], raw["new"], found[_NEW])
-        reached = int(found.get(_PROGRESS, b"-1"))
+        progress = _object(found.get(_PROGRESS, b'{"stage": -1, "undoing": false}'))
         return Intent(
-            raw["graph"], new, raw["begun_at"], raw["controller"], raw["interrupting"], reached
+            raw["graph"],
+            new,
+            raw["begun_at"],
+            raw["controller"],
+            raw["interrupting"],
+            progress["stage"],
+            progress["undoing"],
         )
 
     def free_graph_id(self) -> int:
@@ -157,12 +164,19 @@ class Lead:
         self.leadership.commit(put)
 
     def begin(self, stage: int) -> None:
-        """A stage of the intended change, or its undoing, begins."""
-        self.leadership.commit({_PROGRESS: str(stage).encode()})
+        """A stage of the intended change begins."""
+        self._progress(stage, undoing=False)
+
+    def undo(self, stage: int) -> None:
+        """A stage of the intended change is going to be undone, all after it have been."""
+        self._progress(stage, undoing=True)
 
     def end(self, stage: int) -> None:
         """A stage has ended: the next one begins, if there is one."""
-        self.leadership.commit({_PROGRESS: str(stage + 1).encode()})
+        self._progress(stage + 1, undoing=False)
+
+    def _progress(self, stage: int, *, undoing: bool) -> None:
+        self.leadership.commit({_PROGRESS: _json({"stage": stage, "undoing": undoing})})
 
     def replaced(self, switch: str, saved: bytes) -> None:
         """A pipeline and all that is on it are about to be replaced; kept until the change is over."""
@@ -182,6 +196,14 @@ class Lead:
         else:
             graph = {key: _json(intent["new"]), f"{key}{_BUNDLE}": found[_NEW]}
             self.leadership.commit(graph, found)
+
+    def rewrite(self, graphs: Mapping[str, Deployed]) -> None:
+        """Graphs are deployed as these say from now on, with no change under way."""
+        put: dict[str, bytes] = {}
+        for name, deployed in graphs.items():
+            put[f"{_GRAPHS}{name}"] = _json(_described(deployed))
+            put[f"{_GRAPHS}{name}{_BUNDLE}"] = dump(deployed.bundle)
+        self.leadership.commit(put)
 
     def undone(self) -> None:
         """What was before is so again."""

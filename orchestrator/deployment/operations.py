@@ -15,6 +15,7 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.overlap import check_overlap
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.recovery import Note, carry_out, changing
+from orchestrator.deployment.specialising import specialise, with_pipelines
 from orchestrator.deployment.summary import Summary, summarise, too_full
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, OrchestratorError, unknown
@@ -56,8 +57,11 @@ def prepare(
     *,
     allow_interruption: bool = False,
     warnings: tuple[str, ...] = (),
+    pipeline: str = "",
 ) -> Prepared:
     """Compile a graph for what is free on a network, beside its older version; nothing is changed.
+
+    `pipeline` is for all switches; without it they keep what the deployed graphs say that they run.
 
     `summary.full` is not empty when both versions do not fit at once: then it can only be deployed with
     `allow_interruption`.
@@ -70,11 +74,12 @@ def prepare(
     if old is not None:
         network.access.check_owner({graph.name: old.bundle.owner})
     others = {name: d.bundle for name, d in deployed.items() if name != graph.name}
-    used = used_by(others, network.topology)
+    topology = with_pipelines(network.topology, deployed, pipeline)
+    used = used_by(others, topology)
     started = time.monotonic()
     compiled = compile_graph(
         graph,
-        network.topology,
+        topology,
         graph_id=network.journal.free_graph_id(),
         used=used,
         warnings=warnings,
@@ -88,7 +93,7 @@ def prepare(
     else:
         manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
     new = Deployed(bundle, manifest, now())
-    full = () if old is None else too_full(old.bundle, bundle, used.tables, network.topology)
+    full = () if old is None else too_full(old.bundle, bundle, used.tables, topology)
     interrupting = bool(full) and allow_interruption
     alone = not others
     before = None if old is None else Version(old.bundle, old.manifest, alone)
@@ -103,6 +108,8 @@ def deploy_graph(
     network: LiveNetwork,
     *,
     allow_interruption: bool = False,
+    specialised: bool = False,
+    allow_pipeline_change: bool = False,
     warnings: tuple[str, ...] = (),
     expected: Callable[[int], None] | None = None,
     progress: Progress | None = None,
@@ -110,11 +117,28 @@ def deploy_graph(
 ) -> Done:
     """Put a graph on a network, or update the version that is there; or leave all as it was.
 
-    `note` hears of changes that others left unfinished.
+    `note` hears of changes that others left unfinished. `specialised`: on a pipeline that p4c makes for
+    the graphs of the network; `allow_pipeline_change`: although that interrupts those that are there.
     `expected` hears how many changes `progress` will come to.
     """
     with changing(network, note=note) as lead:
-        prepared = prepare(graph, network, allow_interruption=allow_interruption, warnings=warnings)
+        pipeline = ""
+        if specialised:
+            pipeline = specialise(
+                network.access.claimed(graph),
+                network,
+                lead,
+                allow_change=allow_pipeline_change,
+                undeploy=lambda name: _undeploy(name, network, lead),
+                note=note,
+            )
+        prepared = prepare(
+            graph,
+            network,
+            allow_interruption=allow_interruption,
+            warnings=warnings,
+            pipeline=pipeline,
+        )
         if prepared.summary.full and not allow_interruption:
             raise DeploymentError(
                 f"{graph.name}: {'; '.join(prepared.summary.full)}; nothing was changed "

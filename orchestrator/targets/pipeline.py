@@ -11,10 +11,11 @@ from orchestrator.targets.footprints import entries_needed
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One instance of a block, in pipeline order."""
+    """One instance of a block, in pipeline order; with `nf` only for that NF."""
 
     instance: str
     block: str
+    nf: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""The pipelines that come with the package: compiled by p4c, checked in, ready to load."""
+"""The pipelines that come with the package: compiled by p4c, checked in, ready to load.
+
+Those that were made for a network (targets.specialised), or came in a bundle, are known by name, too.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,11 @@ from google.protobuf import text_format
 
 from orchestrator.errors import InputError, unknown
 from orchestrator.resources import shipped
-from orchestrator.targets.pipeline import EDGE_SLOTS, Pipeline
+from orchestrator.targets.pipeline import EDGE_SLOTS, Pipeline, Slot
 
 _ARCHITECTURE = {"bmv2": "v1model", "softswitch": "v1model", "auto": "v1model"}
+SPECIALISED = "specialised"
+"""Such pipelines are called `specialised-<digest>`."""
 _SLOTS = {"edge": EDGE_SLOTS}
 
 
@@ -36,9 +41,28 @@ class Artifact:
         return text_format.Parse(self.p4info_text, p4i.P4Info())
 
 
-@cache
+_registered: dict[str, tuple[Artifact, tuple[Slot, ...]]] = {}
+
+
+def register(made: Artifact, slots: tuple[Slot, ...]) -> None:
+    """Make a pipeline known by its name, which contains a digest of it."""
+    _registered[made.name] = (made, slots)
+
+
+def slots_of(pipeline: str) -> tuple[Slot, ...]:
+    """A known pipeline's slots."""
+    return _registered[pipeline][1] if pipeline in _registered else _SLOTS[pipeline]
+
+
 def artifact(pipeline: str, target: str) -> Artifact:
-    """The shipped build of a pipeline for a target; InputError naming the valid ones."""
+    """The build of a pipeline for a target; InputError naming the valid ones."""
+    if pipeline in _registered:
+        return _registered[pipeline][0]
+    return _shipped(pipeline, target)
+
+
+@cache
+def _shipped(pipeline: str, target: str) -> Artifact:
     if target not in _ARCHITECTURE:
         raise InputError(
             f"no pipeline is shipped for {unknown('target', target, tuple(_ARCHITECTURE))}"
@@ -59,4 +83,4 @@ def capability(pipeline: str, target: str) -> Pipeline:
     """What the pipeline offers: its slots and its tables' sizes, from its P4Info."""
     info = artifact(pipeline, target).p4info()
     sizes = {table.preamble.name.split(".", 1)[1]: table.size for table in info.tables}
-    return Pipeline(pipeline, _SLOTS[pipeline], sizes)
+    return Pipeline(pipeline, slots_of(pipeline), sizes)

@@ -1,0 +1,214 @@
+"""Pipelines of a network's own: the shipped one with the NF blocks that its graphs need, in their order.
+
+An instance is named after its NF (table `edge_fw.ipv4`) and is as large as its entries, with room to
+grow. The text is the shipped pipeline's; only what stands between its marks of NF blocks is made here,
+and that is instantiations of the same blocks. p4c compiles it; what p4c says of the result is compared
+with what was planned.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.errors import CompileError, EnvironmentMissing
+from orchestrator.resources import shipped
+from orchestrator.targets.pipeline import GATED_BLOCKS, Pipeline, Slot
+from orchestrator.targets.shipped import SPECIALISED, Artifact, register
+
+COMPILER = "p4c-bm2-ss"
+MOST_ENTRIES = 1 << 20
+"""Entries that a table may have before it is known how many it needs."""
+_TIMEOUT_S = 120
+_LEAST_ENTRIES = 64
+_KEPT = "*"
+_TREE = tuple(f"tree.level_{level}" for level in range(1, 6))
+_TABLES: Mapping[str, tuple[str, ...]] = {
+    "acl": ("ipv4", "ipv6", "other"),
+    "route": ("ipv4", "ipv6", "segments_routed"),
+}
+"""Tables whose sizes are a block's parameters, in their order (p4src/blocks)."""
+_ARGUMENTS = {"mirror": "meta", "tunnel": "hdr, meta, (bit<16>)standard_metadata.packet_length"}
+_NAMES = re.compile(r"\W")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An NF's step that needs a block: `nf` and the port by which packets enter it."""
+
+    nf: str
+    port: str
+    block: str
+
+
+def slots_for(wanted: Sequence[Wanted], kept: Sequence[Slot]) -> tuple[Slot, ...]:
+    """Instances for steps in packet order, behind those that other graphs use.
+
+    An NF whose steps are all of one block and port gives its name alone; else port or block follow.
+    """
+    taken = {slot.instance for slot in kept} | _reserved()
+    slots: list[Slot] = []
+    steps = list(dict.fromkeys(wanted))
+    for step in steps:
+        same = [other for other in steps if other.nf == step.nf]
+        name = _NAMES.sub("_", step.nf)
+        if len({other.port for other in same}) > 1:
+            name += f"_{step.port}"
+        if len({other.block for other in same if other.port == step.port}) > 1:
+            name += f"_{step.block}"
+        while name in taken or not name[0].isalpha():
+            name = f"nf_{name}"
+        taken.add(name)
+        slots.append(Slot(name, step.block, step.nf))
+    # A copy is made of what arrived, and a tunnel ends the pass: see EDGE_SLOTS.
+    order = {"mirror": -1, "tunnel": 1}
+    return tuple(sorted([*kept, *slots], key=lambda slot: order.get(slot.block, 0)))
+
+
+def roomy(slots: Sequence[Slot], edge: Pipeline) -> Pipeline:
+    """A pipeline of these slots as large as tables may be: to see how much is needed."""
+    sizes = {
+        name: size
+        for name, size in edge.table_sizes.items()
+        if not any(name.startswith(f"{slot.instance}.") for slot in edge.slots)
+    }
+    instance_of = {slot.block: slot.instance for slot in edge.slots}
+    for slot in slots:
+        tables = _TABLES.get(slot.block)
+        if tables is None:
+            prefix = f"{instance_of[slot.block]}."
+            found = {
+                n.removeprefix(prefix): s
+                for n, s in edge.table_sizes.items()
+                if n.startswith(prefix)
+            }
+            sizes |= {f"{slot.instance}.{table}": size for table, size in found.items()}
+            continue
+        levels = (*_TREE, "tree.roots") if slot.block == "acl" else ()
+        sizes |= {f"{slot.instance}.{table}": MOST_ENTRIES for table in (*tables, *levels)}
+    return Pipeline(SPECIALISED, tuple(slots), sizes)
+
+
+def program_text(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
+    """The P4-16 program; `need` are entries by table."""
+    instances: list[str] = []
+    order: list[str] = []
+    for slot in slots:
+        sizes = [
+            str(_size(need.get(f"{slot.instance}.{t}", 0))) for t in _TABLES.get(slot.block, ())
+        ]
+        instances.append(f"{slot.block}_block({', '.join(sizes)}) {slot.instance};")
+        gate = " && meta.segment[13:13] == 1" if slot.block in GATED_BLOCKS else ""
+        order.append(f"if (meta.drop == 0{gate}) {{")
+        order.append(f"    {slot.instance}.apply({_ARGUMENTS.get(slot.block, 'hdr, meta')});")
+        if slot.block == "acl" and need.get(f"{slot.instance}.tree.roots"):
+            levels = [str(_size(need.get(f"{slot.instance}.{level}", 0))) for level in _TREE]
+            instances.append(f'@name("{slot.instance}.tree")')
+            instances.append(f"tree_block({', '.join(levels)}) {slot.instance}_tree;")
+            order.append("    if (meta.tree == 1) {")
+            order.append(f"        {slot.instance}_tree.apply(hdr, meta);")
+            order.append("    }")
+        order.append("}")
+    text = template()
+    for title, lines, indent in (("instances", instances, 4), ("order", order, 12)):
+        mark = f"// NF blocks: {title}\n"
+        begin = text.index(mark) + len(mark)
+        end = text.index("// end of NF blocks", begin)
+        body = "".join(f"{' ' * indent}{line}\n" for line in lines)
+        text = f"{text[:begin]}{body}{' ' * indent}{text[end:]}"
+    return text
+
+
+def build(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
+    """Compile and check a pipeline; its name, by which `targets.shipped` knows it from now on.
+
+    EnvironmentMissing without p4c, CompileError when the result is not what was planned.
+    """
+    text = program_text(slots, need)
+    found = Artifact(SPECIALISED, *_compiled(text))
+    name = f"{SPECIALISED}-{found.cookie:016x}"
+    found = Artifact(name, found.p4info_text, found.device_config)
+    sizes = {t.preamble.name.split(".", 1)[1]: t.size for t in found.p4info().tables}
+    need = {table: count for table, count in need.items() if count}
+    problems = [
+        f"table {table} should have {count} entries and "
+        + (f"has {sizes[table]}" if table in sizes else "is not there")
+        for table, count in sorted(need.items())
+        if sizes.get(table, -1) < count
+    ]
+    if problems:
+        raise CompileError([f"{name}: p4c's P4Info is not as planned: {p}" for p in problems])
+    register(found, tuple(slots))
+    return name
+
+
+def present() -> bool:
+    """Whether p4c is on PATH."""
+    return shutil.which(COMPILER) is not None
+
+
+def kept_slots(tables: Iterable[str], pipeline: Pipeline) -> tuple[Slot, ...]:
+    """The slots of a running pipeline that have entries: they are kept as they are."""
+    found = {table.split(".", 1)[0] for table in tables}
+    return tuple(slot for slot in pipeline.slots if slot.instance in found)
+
+
+def reserved(slots: Sequence[Slot], kept: Collection[Slot]) -> tuple[Slot, ...]:
+    """The slots with those that are kept for nobody else."""
+    return tuple(replace(slot, nf=_KEPT) if slot in kept else slot for slot in slots)
+
+
+def _size(need: int) -> int:
+    """A power of two with room for half as many again, so that a small change needs no new pipeline."""
+    return 1 << (max(_LEAST_ENTRIES, need + need // 2) - 1).bit_length()
+
+
+def template() -> str:
+    """The shipped pipeline's text, whose NF blocks are put in anew."""
+    return (shipped("p4src") / "pipelines" / "edge_v1model.p4").read_text()
+
+
+def _reserved() -> set[str]:
+    """Names that the shipped pipeline gives its other instances, and what it calls its parameters."""
+    text = template()
+    instances = re.findall(r"^    \w+\([^)]*\) (\w+);", text, re.MULTILINE)
+    parameters = {"hdr", "meta", "standard_metadata", "apply", "ingress"}
+    return parameters.union(instances)
+
+
+def _compiled(text: str) -> tuple[bytes, bytes]:
+    """(P4Info text, device config) of a program."""
+    compiler = shutil.which(COMPILER)
+    if compiler is None:
+        raise EnvironmentMissing(
+            f"{COMPILER} is not on PATH, so no pipeline can be specialised "
+            "(https://github.com/p4lang/p4c); without --specialise the shipped pipeline serves"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "pipelines"
+        folder.mkdir()
+        for name in ("arch", "shared", "blocks"):
+            shutil.copytree(Path(str(shipped("p4src") / name)), Path(scratch) / name)
+        (folder / "specialised_v1model.p4").write_text(text)
+        info, config = Path(scratch) / "p4info.txtpb", Path(scratch) / "raw.json"
+        command = [compiler, "--Wdisable", "--p4runtime-files", str(info), "-o", str(config)]
+        try:
+            run = subprocess.run(
+                [*command, "pipelines/specialised_v1model.p4"],
+                cwd=scratch,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise CompileError(f"{COMPILER} did not end within {_TIMEOUT_S} s") from None
+        if run.returncode:
+            said = "\n".join(run.stderr.splitlines()[:10])
+            raise CompileError(f"{COMPILER} refused the specialised pipeline: {said}")
+        return info.read_bytes(), config.read_bytes()

@@ -8,24 +8,20 @@ no secret.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from finsy.proto import p4i, p4r
 
-from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
+from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.words import SECRETS
-from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.deployment.desired import CPU_PORT, SAMPLE_SESSION
+from orchestrator.deployment.desired import CPU_PORT, Deployment, desired
 from orchestrator.errors import InputError, SwitchError, unknown
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import SwitchProgram, TableEntry
 from orchestrator.resources import shipped
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
-
-_NOTHING = SwitchProgram((), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +70,12 @@ def bundle_snapshots(bundles: Sequence[Bundle], origin: str) -> dict[str, Snapsh
     for switch, pipeline in bundles[0].pipeline_of.items():
         built = artifact(*pipeline)
         schema = Schema(built.p4info())
-        entities = [clone_session_update(SAMPLE_SESSION, CPU_PORT, p4r.Update.INSERT).entity]
-        for graph, entry in expected_entries(bundles, switch):
-            entities.append(p4r.Entity(table_entry=schema.encode(entry, graph)))
-        for bundle in bundles:
-            for flood in bundle.switches.get(switch, _NOTHING).floods:
-                entities.append(flood_update(flood, p4r.Update.INSERT).entity)
+        placed = [Deployment(bundle, None) for bundle in bundles]
+        entities = [p4r.Entity.FromString(e) for e in desired(schema, placed, switch).values()]
         found[switch] = Snapshot(
             switch, origin, built.p4info(), built.device_config, tuple(entities)
         )
     return found
-
-
-def expected_entries(bundles: Iterable[Bundle], switch: str) -> Iterator[tuple[str, TableEntry]]:
-    """(graph, entry) of all that bundles put on a switch, the fabric's entries once."""
-    fabric = True
-    for bundle in bundles:
-        if fabric:
-            fabric = False
-            for entry in bundle.fabric.get(switch, _NOTHING).entries:
-                yield OWNER, entry
-        program = bundle.switches.get(switch, _NOTHING)
-        for entry in (*program.entries, *program.activation):
-            yield bundle.graph, entry
 
 
 def replica(snapshot: Snapshot, clock: Callable[[], int] | None = None) -> SoftSwitch:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.bundle.codec import load
+from orchestrator.deployment.desired import desired_entries
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import InputError
@@ -20,23 +21,16 @@ from orchestrator.observation.sessions import reader
 from orchestrator.observation.snapshot import (
     Snapshot,
     bundle_snapshots,
-    expected_entries,
     read_snapshot,
     snapshot_of,
 )
-from orchestrator.verification.manifest import manifest_entries
 
 _MANY = 16
 
 
 def should_be(deployed: Mapping[str, Deployed], switch: str) -> list[tuple[str, TableEntry]]:
     """(graph, entry) of all that the journal says is on a switch."""
-    bundles = [d.bundle for d in deployed.values()]
-    entries = list(expected_entries(bundles, switch))
-    for found in deployed.values():
-        if found.manifest is not None and switch in found.bundle.pipeline_of:
-            entries += [(found.bundle.graph, e) for e in manifest_entries(found.manifest)]
-    return entries
+    return list(desired_entries(deployed.values(), switch))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,13 @@ from google.protobuf import text_format
 
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.deployment.apply import apply_bundle
+from orchestrator.deployment.desired import Deployment, desired_entries
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
 from orchestrator.observation.journey import NetworkModel
-from orchestrator.observation.snapshot import bundle_snapshots, expected_entries
+from orchestrator.observation.snapshot import bundle_snapshots
 from orchestrator.pipeline import compile_graph
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
@@ -89,7 +90,7 @@ def served_leaf1() -> Iterator[str]:
                     type=p4r.Update.INSERT,
                     entity=p4r.Entity(table_entry=schema.encode(entry, graph)),
                 )
-                for graph, entry in expected_entries([bundle], "leaf1")
+                for graph, entry in desired_entries([Deployment(bundle, None)], "leaf1")
             )
         yield server.address
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, unknown
 from orchestrator.graph import check_hosts, load_graph, load_topology
+from orchestrator.nfs import known_types
 
 GOOD: dict[str, Any] = {
     "name": "edge",
@@ -67,8 +68,7 @@ CASES: list[tuple[Change, list[str]]] = [
     (
         setting("nfs.edge_nat.type", "natt"),
         [
-            "nfs.edge_nat.type: unknown NF type 'natt'; did you mean 'napt'? (known: acl, flow_monitor, "
-            "ids, l4_load_balancer, napt, router, stateful_firewall, static_nat)"
+            f"nfs.edge_nat.type: {unknown('NF type', 'natt', known_types())}",
         ],
     ),
     (
@@ -102,7 +102,8 @@ CASES: list[tuple[Change, list[str]]] = [
         setting(RULE + ".port", 80),
         [
             "nfs.edge_acl.config.rules[0]: unknown key 'port'; did you mean 'src_port'? (known: "
-            "action, dst, dst_port, ether_type, later_fragment, protocol, src, src_port, tcp_flags, "
+            "action, dst, dst_port, ether_type, icmp_code, icmp_type, later_fragment, protocol, "
+            "src, src_port, tcp_flags, "
             "version)"
         ],
     ),
@@ -201,8 +202,8 @@ CASES: list[tuple[Change, list[str]]] = [
     (
         setting("traffic.0.match", {"later_fragment": True, "dst_port": 80}),
         [
-            "traffic[0].match: this can never match: a later fragment has neither ports nor TCP "
-            "flags"
+            "traffic[0].match: this can never match: a later fragment has no ports, "
+            "no TCP flags, no ICMP type and code"
         ],
     ),
     (

@@ -1,0 +1,171 @@
+"""The gated blocks on BMv2: the same entries and frames give the same frames as in the softswitch.
+
+Clones, recirculation and meters are where two implementations of v1model could part.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from edge_switch import HOST_PORT, OTHER_HOST_PORT, EdgeSwitch, ether, ip_number, segment
+from finsy.proto import p4r
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.layers.vxlan import VXLAN
+
+from orchestrator.model.entries import Exact, Meter, TableEntry
+from orchestrator.targets.shipped import artifact
+
+sys.path.append(str(Path(__file__).parent / "fuzz"))
+
+from fuzz_bmv2 import BMV2, Oracle, oracle
+
+pytestmark = [
+    pytest.mark.skipif(BMV2 is None, reason="simple_switch_grpc is not installed"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for veth interfaces"),
+]
+GATED = 1 << 13
+AT, THEN = segment(1 | GATED), segment(2 | GATED)
+VIP = "203.0.113.10"
+
+
+@pytest.fixture(scope="module")
+def bmv2() -> Generator[Oracle, None, None]:
+    with oracle() as found:
+        yield found
+
+
+class Twins(EdgeSwitch):
+    """A softswitch and a BMv2 that are given the same."""
+
+    def __init__(self, bmv2: Oracle) -> None:
+        self.bmv2 = bmv2
+        edge = artifact("edge", "bmv2")
+        bmv2.load(edge.device_config, edge.p4info())
+        super().__init__()
+        self.classify(AT)
+        self.deliver_all(AT)
+        self.deliver_all(THEN, HOST_PORT)
+
+    def write(self, update: p4r.Update) -> None:
+        super().write(update)
+        assert self.bmv2.write([update]) == [0]
+
+    def send(self, frame: Ether | bytes, port: int = HOST_PORT) -> list[tuple[int, bytes]]:
+        expected = super().send(frame, port)
+        got = self.bmv2.exchange(port, [bytes(frame)], len(expected), 0.02)
+        left = [(number, data) for number, frames in got.items() for data in frames]
+        assert Counter(left) == Counter(expected)
+        return expected
+
+
+FRAMES = [
+    ether(IP(tos=3, ttl=9, dst=VIP) / TCP(dport=80) / b"data"),
+    ether(IP(tos=0xFC, dst=VIP, options=b"\x01" * 4) / UDP(dport=80) / b"12345678"),
+    ether(Dot1Q(vlan=5, prio=3) / IPv6(tc=0x2F, hlim=200) / UDP() / b"12345678"),
+    ether(Dot1Q(vlan=6) / Dot1Q(vlan=5) / IP(dst=VIP, flags="MF") / UDP() / b"12345678"),
+    ether(Dot1Q(vlan=7) / Dot1Q(vlan=6) / Dot1Q(vlan=5) / IP() / UDP()),
+    ether(IP(dst=VIP) / ICMP(type=3) / IP(src=VIP, dst="9.9.9.9") / UDP() / b"12345678"),
+    ether(ARP(op=2)),
+]
+ENTRIES: dict[str, tuple[str, str, dict[str, int]]] = {
+    "dscp": ("mark.segments", "set_dscp", {"dscp": 46}),
+    "require ttl": ("mark.segments", "require_ttl", {"low": 10, "high": 64}),
+    "limit ttl": ("mark.segments", "limit_ttl", {"low": 10, "high": 64}),
+    "push": ("untag.segments", "push", {"ether_type": 0x88A8, "pcp": 5, "vid": 100}),
+    "push last": ("tag.segments", "push", {"ether_type": 0x8100, "pcp": 1, "vid": 1}),
+    "pop": ("tag.segments", "pop_any", {"strict": 0}),
+    "pop one": ("untag.segments", "pop", {"vid": 5, "strict": 1}),
+    "mirror": ("mirror.segments", "copy_to", {"segment": THEN}),
+}
+
+
+@pytest.mark.parametrize("what", ENTRIES)
+def test_one_entry(what: str, bmv2: Oracle) -> None:
+    table, action, params = ENTRIES[what]
+    switch = Twins(bmv2)
+    switch.add(table, {"segment": AT}, action, params)
+    assert sum(len(switch.send(frame)) for frame in FRAMES) >= 1
+
+
+@pytest.mark.parametrize("kind", ["by_addresses", "by_ports"])
+def test_hash_lb(kind: str, bmv2: Oracle) -> None:
+    switch = Twins(bmv2)
+    switch.add("hash_lb.segments", {"segment": AT}, kind)
+    for bucket in range(251):
+        for version in (4, 6):
+            table = f"hash_lb.buckets_ipv{version}"
+            keys = {"segment": AT, "bucket": bucket}
+            switch.add(table, keys, f"set_dst_ipv{version}", {"address": 0x0A000000 | bucket})
+    for number in range(10):
+        switch.send(ether(IP(src=f"10.0.0.{number}", dst=VIP) / TCP(sport=number) / b"data"))
+    for frame in FRAMES:
+        switch.send(frame)
+
+
+def test_policer(bmv2: Oracle) -> None:
+    switch = Twins(bmv2)
+    params = {"yellow": 2, "yellow_dscp": 10, "red": 1, "red_dscp": 0}
+    size = len(bytes(FRAMES[0]))
+    entry = TableEntry(
+        "policer.segments",
+        (("segment", Exact(AT)),),
+        "policer.police",
+        tuple(params.items()),
+        0,
+        "test",
+        Meter(1, 2 * size, 1, 4 * size),
+    )
+    entity = p4r.Entity(table_entry=switch.schema.encode(entry, "test"))
+    switch.write(p4r.Update(type=p4r.Update.INSERT, entity=entity))
+    left = [switch.send(FRAMES[0]) for _ in range(5)]
+    assert [Ether(sent[0][1])[IP].tos if sent else None for sent in left] == [3, 3, 43, 43, None]
+    wanted = p4r.Entity()
+    wanted.table_entry.table_id = switch.schema.table("policer.segments").id
+    wanted.table_entry.meter_config.SetInParent()
+    request = p4r.ReadRequest(device_id=1, entities=[wanted])
+    (response,) = bmv2.stub.Read(request, timeout=10)
+    (found,) = response.entities
+    assert switch.schema.decode(found.table_entry)[1].meter == entry.meter
+
+
+def test_a_mirror_with_changes_on_both_ways(bmv2: Oracle) -> None:
+    switch = Twins(bmv2)
+    switch.add("mirror.segments", {"segment": AT}, "copy_to", {"segment": THEN})
+    switch.add("mark.segments", {"segment": AT}, "set_dscp", {"dscp": 1})
+    switch.add("mark.segments", {"segment": THEN}, "set_dscp", {"dscp": 2})
+    keys = {"key0": 1, "key1": 2, "below": 0xFFFFFFFF}
+    switch.add("trajectory_sample.manifests", {"graph": 5}, "watch", keys)
+    for frame in FRAMES:
+        assert {port for port, _ in switch.send(frame)} == {HOST_PORT, OTHER_HOST_PORT}
+
+
+@pytest.mark.parametrize("pushed", [False, True])
+def test_vxlan(pushed: bool, bmv2: Oracle) -> None:
+    switch = Twins(bmv2)
+    params = {"mac": 0x060000000001, "src": 1, "dst": ip_number(VIP), "checksum": 0x1234}
+    switch.add("tunnel.segments", {"segment": AT}, "encap", {**params, "vni": 7, "segment": THEN})
+    if pushed:
+        push = {"ether_type": 0x8100, "pcp": 0, "vid": 5}
+        switch.add("tag.segments", {"segment": AT}, "push", push)
+    for frame in FRAMES[:3]:
+        ((port, outer),) = switch.send(frame)
+        assert port == HOST_PORT
+        assert Ether(outer)[VXLAN].vni == 7
+
+
+def test_vxlan_decap(bmv2: Oracle) -> None:
+    switch = Twins(bmv2)
+    params = {"dst": ip_number(VIP), "vni": 7, "segment": THEN}
+    switch.add("tunnel.segments", {"segment": AT}, "decap", params)
+    for frame in FRAMES:
+        for vni in (7, 8):
+            outer = ether(IP(dst=VIP) / UDP(dport=4789, chksum=0) / VXLAN(vni=vni, flags=8) / frame)
+            assert switch.send(outer) == ([(HOST_PORT, bytes(frame))] if vni == 7 else [])
+        switch.send(frame)

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import networkx as nx
 
-from orchestrator.compiler.advice import advice
+from orchestrator.compiler.advice import advice, not_installed
 from orchestrator.compiler.classes import traffic_classes
 from orchestrator.compiler.cuts import cut
 from orchestrator.compiler.fabric_program import fabric_programs
@@ -147,9 +147,7 @@ def compile_graph(
         block_use=_block_use(cuts, plan),
         stories=tuple(_stories(cuts, plan, lowered)),
         warnings=(*warnings, *advice(whole, cuts, graph, functions)),
-        removed=tuple(
-            dict.fromkeys((f"{gone.place.nf}: {gone.rule}", gone.why) for gone in cuts.removed)
-        ),
+        removed=tuple((f"{nf}: {rule}", why) for nf, rule, why in not_installed(whole, cuts)),
         slos={t.name: Slo(t.rate, t.min_rate, t.max_latency_us) for t in graph.traffic},
     )
     if beside is not None:

@@ -24,21 +24,25 @@ def advice(before: Cuts, after: Cuts, graph: ServiceGraph, functions: Functions)
     )
 
 
-def _rules(before: Cuts, after: Cuts) -> Iterator[str]:
-    """Rules that are gone wherever their NF has them: a mirrored rule may matter one way only."""
-    places: Counter[tuple[str, str]] = Counter()
-    meant: set[tuple[str, str]] = set()
-    for unit in before.units.values():
-        for rule, asked in _names(unit):
-            places[unit.nf, rule] += 1
-            if asked:
-                meant.add((unit.nf, rule))
+def not_installed(before: Cuts, after: Cuts) -> tuple[tuple[str, str, str], ...]:
+    """(NF, rule, why) of rules that are gone wherever their NF had them.
+
+    A mirrored rule may matter one way only, and one behind a NAT for the packets that it let pass.
+    """
+    places = Counter((unit.nf, rule) for unit in before.units.values() for rule, _ in _names(unit))
     gone = Counter((removed.place.nf, removed.rule) for removed in after.removed)
     why = {(r.place.nf, r.rule): r.why for r in reversed(after.removed)}
+    return tuple((*key, why[key]) for key, count in gone.items() if count >= places[key])
+
+
+def _rules(before: Cuts, after: Cuts) -> Iterator[str]:
+    meant = {
+        (unit.nf, rule) for unit in before.units.values() for rule, asked in _names(unit) if asked
+    }
     told: dict[str, list[str]] = defaultdict(list)
-    for (nf, rule), count in gone.items():
-        if (nf, rule) in meant and count >= places[nf, rule]:
-            told[nf].append(f"nfs.{nf}: {rule} can never match: {why[nf, rule]}")
+    for nf, rule, why in not_installed(before, after):
+        if (nf, rule) in meant:
+            told[nf].append(f"nfs.{nf}: {rule} can never match: {why}")
     for nf, texts in told.items():
         yield from texts[:_MOST_TOLD]
         if len(texts) > _MOST_TOLD:

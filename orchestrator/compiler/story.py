@@ -128,14 +128,13 @@ class Teller:
 
     def _synthesis(self, units: set[str]) -> list[str]:
         """What synthesis did to the units on the way."""
-        nfs = {self.cuts.units[unit].nf for unit in units} | {
-            place.nf for unit in units for place in self.cuts.units[unit].merged
-        }
+        met = [self.cuts.units[unit] for unit in units]
+        places = {place for unit in met for place in (unit.occurrence, *unit.merged)}
         told = [change for change in self.cuts.changes if any(unit in change for unit in units)]
-        gone = [removed for removed in self.cuts.removed if removed.place.nf in nfs - {""}]
-        told += [f"not installed: {removed}" for removed in gone[:5]]
+        gone = [removed for removed in self.cuts.removed if removed.place in places]
+        told += [f"left out of {removed.place}: {removed}" for removed in gone[:5]]
         if len(gone) > 5:
-            told.append(f"not installed: {len(gone) - 5} more rules that no packet meets")
+            told.append(f"and {len(gone) - 5} more rules that no packet meets there")
         return told
 
 

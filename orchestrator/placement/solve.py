@@ -16,6 +16,7 @@ from orchestrator.placement.problem import SERVER, Problem, Solution, Stage
 
 OPTIMAL = "optimal"
 _MANY_WAYS = 100_000
+_FAR_TOO_MANY_WAYS = 2_000_000
 STRATEGIES = (OPTIMAL, *BASELINES)
 
 
@@ -57,24 +58,17 @@ def solve(
                 f"{problem.fabric.topology.name}; --strategy optimal searches all of them"
             )
         return found
-    large = _large(problem)
+    ways = _ways(problem)
+    large = ways > _MANY_WAYS
     if large:
         _require_cores(problem)
     if large and not soft and _first(objectives) == "cores" and applicable(problem):
-        found = solve_many(problem, limits=limits or Limits()).solution
-        _require_checked(problem, found, soft=False)
-        best = best_baseline(problem, ("slo", "cores"))
-        if best is not None and score(problem, best, ("cores",)).better_than(
-            score(problem, found, ("cores",))
-        ):
-            return best
-        note = "decomposed: SLOs met and cores minimised; what comes after cores was not searched"
-        rest = tuple(
-            Stage(o, _value(problem, found, o), 0.0, "NOT_SEARCHED", 0.0)
-            for o in objectives
-            if o not in ("slo", "cores")
-        )
-        return replace(found, stages=(*found.stages, *rest), notes=(*found.notes, note))
+        try:
+            return _decomposed(problem, objectives, limits or Limits())
+        except InfeasibleError:
+            # Columns are not all placements: the exact model may find one, or say why there is none.
+            if ways > _FAR_TOO_MANY_WAYS and best_baseline(problem, objectives) is None:
+                raise
     best = best_baseline(problem, objectives)
     built = Model(problem, objectives, soft=soft)
     if best is not None:
@@ -111,6 +105,29 @@ def solve(
     )
 
 
+def _decomposed(problem: Problem, objectives: Sequence[str], limits: Limits) -> Solution:
+    """By columns: SLOs met, cores minimised; the best baseline when that has fewer."""
+    scaled = solve_many(problem, limits=limits)
+    found = scaled.solution
+    _require_checked(problem, found, soft=False)
+    notes = ["decomposed: SLOs met and cores minimised; what comes after cores was not searched"]
+    best = best_baseline(problem, ("slo", "cores"))
+    if best is not None and score(problem, best, ("cores",)).better_than(
+        score(problem, found, ("cores",))
+    ):
+        found = best
+        notes.append(f"found by {best.strategy}")
+    cores = _value(problem, found, "cores")
+    status = "OPTIMAL" if cores <= scaled.bound else "FEASIBLE"
+    stages = [Stage("cores", cores, scaled.bound, status, round(scaled.seconds, 3))]
+    stages += [
+        Stage(o, _value(problem, found, o), 0.0, "NOT_SEARCHED", 0.0)
+        for o in objectives
+        if o not in ("slo", "cores")
+    ]
+    return replace(found, stages=tuple(stages), notes=(*found.notes, *notes))
+
+
 def _require_checked(problem: Problem, found: Solution, *, soft: bool) -> None:
     violations = check(problem, found, soft=soft)
     if violations:
@@ -140,12 +157,12 @@ def _require_cores(problem: Problem) -> None:
         )
 
 
-def _large(problem: Problem) -> bool:
-    """Whether the exact model would have so many ways to choose from that it must be decomposed."""
-    ways = sum(
-        len(problem.ends(arc.source)) * len(problem.ends(arc.target)) for arc in problem.arcs
-    )
-    return ways * problem.fabric.topology.trees > _MANY_WAYS
+def _ways(problem: Problem) -> int:
+    """How many ways the exact model would have to choose from."""
+    ends = {node for arc in problem.arcs for node in (arc.source, arc.target)}
+    count = {node: len(problem.ends(node)) for node in ends}
+    pairs = sum(count[arc.source] * count[arc.target] for arc in problem.arcs)
+    return pairs * problem.fabric.topology.trees
 
 
 def _first(objectives: Sequence[str]) -> str:

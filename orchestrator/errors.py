@@ -96,6 +96,10 @@ class ServerError(OrchestratorError):
     exit_code = 7
 
 
+class ServerGone(ServerError):
+    """Nothing listens where a worker was: it has ended, and its state with it."""
+
+
 class DeploymentError(OrchestratorError):
     """A deployment that could not be finished; says what was rolled back. Exit code 8."""
 

@@ -97,6 +97,17 @@ def connection_problem(address: str, tls: TlsFiles | None) -> str:
         return _handshake_problem(plain, address, tls)
 
 
+def is_gone(address: str) -> bool:
+    """Whether nothing listens there, as the other machine itself says; no answer is none."""
+    try:
+        _connect(address).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _handshake_problem(plain: socket.socket, address: str, tls: TlsFiles) -> str:
     context = ssl.create_default_context(cafile=str(tls.ca))
     context.set_alpn_protocols(["h2"])

@@ -45,7 +45,7 @@ def save(switch: Savable) -> bytes:
     saved = p4r.ReadResponse()
     for wanted in _kinds(config.p4info):
         with suppress(SwitchError):
-            saved.entities.extend(e for e in switch.read_entities(wanted) if not _is_fixed(e))
+            saved.entities.extend(switch.read_entities(wanted))
     head = config.SerializeToString()
     return len(head).to_bytes(_LENGTH) + head + saved.SerializeToString()
 
@@ -73,11 +73,6 @@ def _made(entity: p4r.Entity) -> p4r.Update:
     return p4r.Update(type=kind, entity=entity)
 
 
-def _is_fixed(entity: p4r.Entity) -> bool:
-    """Entries that the program itself makes."""
-    return entity.HasField("table_entry") and entity.table_entry.is_const
-
-
 def _kinds(p4info: p4i.P4Info) -> Iterator[p4r.Entity]:
     """Wildcards for all that a controller writes, in the order in which one refers to another."""
     wanted = p4r.Entity()
@@ -97,6 +92,8 @@ def _kinds(p4info: p4i.P4Info) -> Iterator[p4r.Entity]:
                 action_profile_group=p4r.ActionProfileGroup(action_profile_id=profile.preamble.id)
             )
     for table in p4info.tables:
+        if table.is_const_table:
+            continue  # its program makes its entries
         for default in (True, False) if not table.const_default_action_id else (False,):
             entry = p4r.TableEntry(table_id=table.preamble.id, is_default_action=default)
             yield p4r.Entity(table_entry=entry)

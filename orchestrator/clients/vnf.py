@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import grpc
 
-from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
-from orchestrator.errors import ServerError
+from orchestrator.clients.channel import TlsFiles, connection_problem, is_gone, open_channel
+from orchestrator.errors import ServerError, ServerGone
 from orchestrator.model.entries import ChainHop, ServerChain
 from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
@@ -71,7 +71,8 @@ def _add_hop(
 class WorkerClient:
     """A session with one worker; ServerError carries the worker's own words.
 
-    `may_change` is asked before every change and raises what forbids it.
+    Changes with an `election_id` (128 bits, as to switches) are refused once the worker has seen a
+    higher one. `may_change` is asked before every change and raises what forbids it.
     """
 
     def __init__(
@@ -80,9 +81,13 @@ class WorkerClient:
         address: str,
         *,
         tls: TlsFiles | None = None,
+        election_id: int | None = None,
         may_change: Callable[[], None] | None = None,
     ) -> None:
         self._may_change = may_change
+        self._election = (
+            None if election_id is None else [("election-id-bin", election_id.to_bytes(16))]
+        )
         self.name = name
         self.address = address
         self._tls = tls
@@ -143,11 +148,18 @@ class WorkerClient:
     def _change(self, method: Any, request: Any, *, may_be_missing: bool = False) -> None:
         if self._may_change is not None:
             self._may_change()
-        self._call(method, request, may_be_missing=may_be_missing)
+        self._call(method, request, self._election, may_be_missing=may_be_missing)
 
-    def _call(self, method: Any, request: Any, *, may_be_missing: bool = False) -> Any:
+    def _call(
+        self,
+        method: Any,
+        request: Any,
+        metadata: Sequence[tuple[str, bytes]] | None = None,
+        *,
+        may_be_missing: bool = False,
+    ) -> Any:
         try:
-            return method(request, timeout=_CALL_SECONDS)
+            return method(request, timeout=_CALL_SECONDS, metadata=metadata)
         except grpc.RpcError as error:
             code = error.code()  # type: ignore[attr-defined]
             if may_be_missing and code is grpc.StatusCode.NOT_FOUND:
@@ -155,4 +167,6 @@ class WorkerClient:
             told = error.details()  # type: ignore[attr-defined]
             if code is grpc.StatusCode.UNAVAILABLE:
                 told = connection_problem(self.address, self._tls) or told
+                if is_gone(self.address):
+                    raise ServerGone(f"{self.name}: {code.name}: {told}") from error
             raise ServerError(f"{self.name}: {code.name}: {told}") from error

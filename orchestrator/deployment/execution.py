@@ -32,7 +32,13 @@ from orchestrator.deployment.transaction import (
     Transaction,
     WriteSwitch,
 )
-from orchestrator.errors import DeploymentError, OrchestratorError, ServerError, SwitchError
+from orchestrator.errors import (
+    DeploymentError,
+    OrchestratorError,
+    ServerError,
+    ServerGone,
+    SwitchError,
+)
 from orchestrator.model.entries import TableEntry
 from orchestrator.targets.shipped import artifact
 
@@ -51,7 +57,11 @@ class Recorder(Protocol):
     """Who is told how far a transaction is: a write-ahead journal."""
 
     def begin(self, stage: int) -> None:
-        """Stage `stage` is about to run (or, when undone, to be undone)."""
+        """Stage `stage` is about to run."""
+        ...
+
+    def undo(self, stage: int) -> None:
+        """Stage `stage` is about to be undone, those after it have been: no way but back now."""
         ...
 
     def end(self, stage: int) -> None:
@@ -74,6 +84,9 @@ class NoRecorder:
         self._saved: dict[str, bytes] = {}
 
     def begin(self, stage: int) -> None:
+        """Nothing."""
+
+    def undo(self, stage: int) -> None:
         """Nothing."""
 
     def end(self, stage: int) -> None:
@@ -100,7 +113,8 @@ class Executed:
 class Executor:
     """Runs transactions on one network.
 
-    `careful`: look before each write at what is there, as a run that follows a crash must.
+    `careful`: look before each write at what is there, as a run that follows a crash must; what has
+    ended or restarted lost its state, which is noted in `amiss`, and is no failure.
     `forgiving`: workers that do not answer and switches without a pipeline have nothing to remove.
     """
 
@@ -119,46 +133,48 @@ class Executor:
         self.careful, self.forgiving = careful, forgiving
         self._switches: dict[str, SwitchDriver] = {}
         self.done = Executed()
+        self._reached, self._begun = 0, False
         self.undone = True
-        """Whether the network is as it was: nothing was begun, or all of it has been undone."""
+        """Whether the network is as it was: nothing was begun, or all of it has been undone. To be made
+        false for a transaction that another executor began."""
 
     def run(self, transaction: Transaction, *, first: int = 0) -> Executed:
         """Run from stage `first` on; DeploymentError says what failed, after all has been undone."""
-        with ExitStack() as sessions:
-            self._open(sessions, transaction)
-            if not self.careful:
-                self._compare(transaction)
-            reached = first
-            try:
-                for reached, stage in enumerate(transaction.stages[first:], first):
-                    self.recorder.begin(reached)
-                    self.undone = False
-                    started = time.monotonic()
-                    self._run(stage)
-                    spent = self.done.seconds.get(stage.title, 0.0)
-                    self.done.seconds[stage.title] = spent + time.monotonic() - started
-                    self.recorder.end(reached)
-                return self.done
-            except BaseException as error:
-                if self.forgiving:
-                    raise
-                failures = self._undo(transaction, reached)
-                if not isinstance(error, OrchestratorError):
-                    raise
-                raise DeploymentError(
-                    f"{transaction.graph}: {error}; "
-                    + (
-                        f"undoing failed too: {'; '.join(failures)}"
-                        if failures
-                        else "the network is as it was before"
-                    )
-                ) from error
+        self._reached = first
+        try:
+            with ExitStack() as sessions:
+                self._open(sessions, transaction)
+                if not self.careful:
+                    self._compare(transaction)
+                self._forward(transaction, first)
+            return self.done
+        except BaseException as error:
+            if self.forgiving or not self._begun:
+                raise
+            failures = self.undo(transaction, self._reached)
+            if not isinstance(error, OrchestratorError):
+                raise
+            raise DeploymentError(
+                f"{transaction.graph}: {error}; "
+                + (
+                    f"undoing failed too: {'; '.join(failures)}"
+                    if failures
+                    else "the network is as it was before"
+                )
+            ) from error
 
     def undo(self, transaction: Transaction, reached: int) -> tuple[str, ...]:
-        """Undo stages `reached`, ..., 0; what could not be undone."""
-        with ExitStack() as sessions:
-            self._open(sessions, transaction)
-            return tuple(self._undo(transaction, reached))
+        """Undo stages `reached`, ..., 0; what could not be undone.
+
+        New sessions come with higher election ids: a change that is still on its way from an earlier
+        one, whose answer nobody waited for, is refused when it arrives.
+        """
+        try:
+            with ExitStack() as sessions:
+                self._open(sessions, transaction)
+                return tuple(self._undo(transaction, reached))
+        except OrchestratorError as error:
+            return (str(error),)
 
     # -- stages --------------------------------------------------------------------------------
 
@@ -199,6 +215,16 @@ class Executor:
                 "journal says; nothing was changed (`orchestrator reconcile` repairs switches)"
             )
 
+    def _forward(self, transaction: Transaction, first: int) -> None:
+        for self._reached, stage in enumerate(transaction.stages[first:], first):
+            self.recorder.begin(self._reached)
+            self._begun, self.undone = True, False
+            started = time.monotonic()
+            self._run(stage)
+            spent = self.done.seconds.get(stage.title, 0.0)
+            self.done.seconds[stage.title] = spent + time.monotonic() - started
+            self.recorder.end(self._reached)
+
     def _run(self, stage: Stage) -> None:
         devices = [tuple(steps) for _, steps in groupby(sorted(stage.steps, key=_device), _device)]
 
@@ -217,13 +243,18 @@ class Executor:
         careful, self.careful = self.careful, True
         self.progress = None
         for index in range(reached, -1, -1):
-            with suppress(Exception):  # a journal that fails must not keep the network broken
-                self.recorder.begin(index)
+            try:
+                self.recorder.undo(index)
+            except OrchestratorError as error:
+                failures.append(str(error))
+                break
             for step in transaction.stages[index].inverse().steps:
                 try:
                     self._step(step)
-                except Exception as error:  # the steps before it must still be undone
+                except Exception as error:  # the other devices' part must still be undone
                     failures.append(str(error) or type(error).__name__)
+            if failures:
+                break  # what came before must not go while this is in doubt
         self.careful = careful
         self.undone = not failures
         return failures
@@ -242,7 +273,8 @@ class Executor:
                 try:
                     self._worker(step)
                 except ServerError as error:
-                    if not self.forgiving:
+                    lost = self.careful and isinstance(error, ServerGone)
+                    if not self.forgiving and not lost:
                         raise
                     self.done.amiss.append(str(error))
 
@@ -305,6 +337,11 @@ class Executor:
             if driver.pipeline_cookie() is None:
                 if self.forgiving:
                     return  # it has restarted: there is nothing to remove
+                if self.careful:
+                    self.done.amiss.append(
+                        f"{step.switch}: runs no pipeline: it has restarted, and lost what was on it"
+                    )
+                    return
                 raise SwitchError(f"{step.switch}: runs no pipeline (has it restarted?)")
             schema = driver.schema
         assert schema is not None

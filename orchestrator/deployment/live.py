@@ -81,7 +81,7 @@ class LiveNetwork:
         )
 
     def _election_id(self) -> int | None:
-        """The term, and the number of the session within it: what an earlier one sent late is refused."""
+        """Term and number of the session: what an earlier session sent late is refused."""
         leads = self._leadership
         return None if leads is None else leads.term << 64 | next(self._sessions)
 

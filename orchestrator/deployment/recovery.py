@@ -106,7 +106,8 @@ def recover(network: LiveNetwork, lead: Lead) -> Recovered | None:
     deployed = network.journal.deployed()
     transaction = _transaction(deployed, intent.graph, intent.new, intent.interrupting)
     executor = Executor(network, recorder=lead, careful=True)
-    if _in_force(transaction, intent):
+    executor.undone = False
+    if _in_force(transaction, intent) and not intent.undoing:
         _run(executor, transaction, lead, intent.reached)
         return _recovered(intent, "finished", executor)
     reached = min(intent.reached, len(transaction.stages) - 1)

@@ -241,7 +241,8 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 f"atomicity {name} is not implemented (valid: CONTINUE_ON_ERROR)",
             )
         try:
-            self.switch.write(request.updates)
+            # Once more, when it is its turn: a later primary may have read the tables by then.
+            self.switch.write(request.updates, lambda: self.check_primary(request, context))
         except WriteError as e:
             status = write_status(e)
             context.set_trailing_metadata(((_STATUS_KEY, status.SerializeToString()),))
@@ -304,6 +305,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 self.saved = (request.config, pipeline)
             elif action == kind.VERIFY_AND_COMMIT:
                 self.saved = None
+                self.check_primary(request, context)  # verifying took its time
                 self.install(request.config, pipeline)
             elif action == kind.RECONCILE_AND_COMMIT:
                 self.saved = None

@@ -481,10 +481,12 @@ class SoftSwitch:
 
     # ---------------------------------------------------------------- entities
 
-    def write(self, updates: Iterable[p4r.Update]) -> None:
+    def write(
+        self, updates: Iterable[p4r.Update], admit: Callable[[], None] = lambda: None
+    ) -> None:
         """Apply updates, each on its own (CONTINUE_ON_ERROR); raises WriteError if any failed.
 
-        No packet sees a half of the batch.
+        No packet sees a half of the batch. `admit` raises if it may not be applied (any more).
         """
         store = self.entities
         errors: list[EntityError | None] = []
@@ -497,6 +499,7 @@ class SoftSwitch:
                 ready.append(None)
                 errors.append(e)
         with self.locked():
+            admit()
             if store is not self._entities:
                 raise SwitchError(f"{self.name}: the pipeline was replaced during the write")
             for i, operation in enumerate(ready):

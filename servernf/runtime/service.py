@@ -23,6 +23,8 @@ from servernf.runtime.errors import AlreadyThere, NotFound, Unreachable, Unsuppo
 from servernf.runtime.tables import Manifest, Out, ToNf
 from servernf.runtime.worker import CHAINING_PROTOCOLS, NfSpec, Worker, known_types, wall_us
 
+ELECTION_ID = "election-id-bin"
+"""gRPC metadata: 16 bytes, big-endian."""
 CALL_TIMEOUT_S = 5.0
 MIN_INTERVAL_MS = 10
 MAX_MESSAGE_BYTES = 256 << 20
@@ -65,6 +67,30 @@ class Place:
     cpu: int = -1
 
 
+def _changes(call: _Call) -> _Call:
+    """A call of a controller that says by which election id (P4Runtime, 5) it acts: the highest wins.
+
+    What a deposed controller sent late is refused; calls without an id are not judged.
+    """
+
+    @wraps(call)
+    def wrapped(self: VnfService, request: object, context: grpc.ServicerContext) -> object:
+        given = dict(context.invocation_metadata() or ()).get(ELECTION_ID)
+        if given is None:
+            return call(self, request, context)
+        with self.turn:
+            election = int.from_bytes(cast("bytes", given))
+            if election < self.elected:
+                context.abort(
+                    grpc.StatusCode.PERMISSION_DENIED,
+                    "a later controller changes this worker now",
+                )
+            self.elected = election
+            return call(self, request, context)
+
+    return wrapped  # type: ignore[return-value]
+
+
 def _answers_errors(call: _Call) -> _Call:
     """Turn a worker's exceptions into gRPC status codes."""
 
@@ -89,18 +115,23 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         self.place = place or Place()
         self._started = time.monotonic_ns()
         self.stopping = threading.Event()
+        self.elected = 0
+        self.turn = threading.Lock()
+        """Calls of controllers are made one after the other."""
 
     def getChainingProtocols(
         self, request: vnf.ChainingProtocolsRequest, context: grpc.ServicerContext
     ) -> vnf.ChainingProtocolsResponse:
         return vnf.ChainingProtocolsResponse(protocols=CHAINING_PROTOCOLS)
 
+    @_changes
     @_answers_errors
     def serviceChain(
         self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext
     ) -> vnf.ServiceChainResponse:
         return self._chain(request, update=False)
 
+    @_changes
     @_answers_errors
     def serviceChainUpdate(
         self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext
@@ -175,6 +206,7 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
             except NotFound:
                 return  # the instance has been removed
 
+    @_changes
     @_answers_errors
     def configure(
         self, request: vnf.ConfigureRequest, context: grpc.ServicerContext
@@ -201,6 +233,7 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
             removed=done.removed,
         )
 
+    @_changes
     @_answers_errors
     def removeGraph(
         self, request: vnf.RemoveGraphRequest, context: grpc.ServicerContext

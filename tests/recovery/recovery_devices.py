@@ -37,7 +37,7 @@ def _announced(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 @contextmanager
 def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iterator[NetworkState]:
-    """All devices of a topology as processes; `first` is a program that switches start with."""
+    """All devices of a topology as processes, workers in one; switches start with program `first`."""
     found = topology(where)
     processes: list[subprocess.Popen[str]] = []
 
@@ -55,25 +55,31 @@ def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iter
             )
             for name, switch in found.switches.items()
         }
-        workers = {
-            name: tuple(
-                WorkerState(
-                    name=f"{name}-core{core + 1}",
-                    server=name,
-                    core=core,
-                    mac=device_mac(server.id, core=core + 1),
-                    api=f"unix:{folder}/{name}-{core}.sock",
-                    pid=0,
-                    interface="",
-                    samples="",
-                    log="",
-                )
-                for core in range(server.cores - server.reserved_cores)
+        cores = [
+            (server, core, f"unix:{folder}/{server.name}-{core}.sock")
+            for server in found.servers.values()
+            for core in range(server.cores - server.reserved_cores)
+        ]
+        sockets = [
+            f"{server.name}-core{core + 1}={device_mac(server.id, core=core + 1)}={api}"
+            for server, core, api in cores
+        ]
+        workers = start(str(WORKERS), *sockets)
+        _announced(workers)
+        states = [
+            WorkerState(
+                name=f"{server.name}-core{core + 1}",
+                server=server.name,
+                core=core,
+                mac=device_mac(server.id, core=core + 1),
+                api=api,
+                pid=workers.pid,
+                interface="",
+                samples="",
+                log="",
             )
-            for name, server in found.servers.items()
-        }
-        sockets = [f"{w.name}={w.mac}={w.api}" for each in workers.values() for w in each]
-        _announced(start(str(WORKERS), *sockets))
+            for server, core, api in cores
+        ]
         switches = {
             name: SwitchState(
                 name=name,
@@ -96,7 +102,10 @@ def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iter
             run_dir=str(folder),
             namespace=0,
             switches=switches,
-            servers={name: ServerState(name, 0, "", each) for name, each in workers.items()},
+            servers={
+                name: ServerState(name, 0, "", tuple(w for w in states if w.server == name))
+                for name in found.servers
+            },
         )
     finally:
         for process in processes:
@@ -126,8 +135,8 @@ def through(state: NetworkState, addresses: dict[str, str]) -> NetworkState:
     )
 
 
-def read_state(network: NetworkState) -> State:
-    """What all devices have; a switch without a pipeline has nothing."""
+def read_state(network: NetworkState, *, workers: bool = True) -> State:
+    """What all devices have, or all switches; a switch without a pipeline has nothing."""
     lines: set[tuple[str, str]] = set()
     for name, switch in network.switches.items():
         with (
@@ -135,7 +144,7 @@ def read_state(network: NetworkState) -> State:
             suppress(SwitchError),  # it runs no pipeline
         ):
             lines |= {(name, _text(entity)) for entity in client.read_entities(*_everything())}
-    for worker in network.workers:
+    for worker in network.workers if workers else ():
         with WorkerClient(worker.name, worker.api) as client:
             lines |= {(worker.name, line) for line in _of_worker(client.status())}
     return frozenset(lines)

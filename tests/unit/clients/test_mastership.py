@@ -6,17 +6,21 @@ Oracle: what our own switch then holds. BMv2's arbitration is met in tests/emula
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from finsy.proto import p4r
 from support import eventually
 
 from orchestrator.clients.p4runtime import SwitchClient
-from orchestrator.errors import LeadershipLost, MastershipLost, SwitchError
+from orchestrator.clients.vnf import WorkerClient
+from orchestrator.errors import LeadershipLost, MastershipLost, ServerError, SwitchError
 from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
+from servernf.runtime.service import serve
+from servernf.runtime.worker import Worker
 
 EDGE = artifact("edge", "softswitch")
 
@@ -140,3 +144,24 @@ def test_a_broken_stream_ends_mastership(server: P4RuntimeServer) -> None:
         eventually(lambda: not client.is_primary)
         with pytest.raises(MastershipLost):
             write(client, 2)
+
+
+def test_workers_refuse_a_deposed_controller_too(tmp_path: Path) -> None:
+    server, _, address = serve(Worker("w", 1), f"unix:{tmp_path}/w.sock")
+    acl = {"acl": ("acl", {"rules": [], "default": "permit"})}
+
+    def as_of(election_id: int | None) -> WorkerClient:
+        return WorkerClient("w", address, election_id=election_id)
+
+    try:
+        with as_of(1 << 64) as deposed, as_of(2 << 64) as leader, as_of(None) as stranger:
+            deposed.configure("g", acl, None)
+            leader.remove_graph("g")
+            with pytest.raises(ServerError, match="PERMISSION_DENIED: a later controller"):
+                deposed.configure("g", acl, None)
+            assert not leader.status().nfs
+            assert not deposed.status().nfs, "reading is for all"
+            stranger.configure("g", acl, None)
+            leader.remove_graph("g")
+    finally:
+        server.stop(0).wait()

@@ -93,7 +93,12 @@ def test_an_intent_is_there_before_and_while_stages_run() -> None:
         seen.append(journal.intent())
         assert lead.saved("leaf1") == b"saved"
         assert lead.saved("leaf") is None
-        assert [intent.reached for intent in seen if intent] == [-1, 0, 1, 2]
+        lead.undo(1)
+        seen.append(journal.intent())
+        assert [(i.reached, i.undoing) for i in seen if i] == [
+            *((stage, False) for stage in (-1, 0, 1, 2)),
+            (1, True),
+        ]
         first = seen[0]
         assert first is not None
         assert (first.graph, first.interrupting) == ("one", True)

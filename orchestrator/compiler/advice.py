@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from orchestrator.compiler.cuts import Functions
 from orchestrator.graph.paths import ports_left
-from orchestrator.model.cuts import Cuts, Unit
+from orchestrator.model.cuts import Cuts, Removed, Unit
 from orchestrator.model.elements import FilterProgram, FilterRule, RewriteProgram
 from orchestrator.model.graph import Port, ServiceGraph
 
@@ -25,13 +25,18 @@ def advice(before: Cuts, after: Cuts, graph: ServiceGraph, functions: Functions)
 
 
 def not_installed(before: Cuts, after: Cuts) -> tuple[tuple[str, str, str], ...]:
-    """(NF, rule, why) of rules that are gone wherever their NF had them.
+    """(NF, rule, why) of rules that no device is given."""
+    return _everywhere(before, after.removed)
+
+
+def _everywhere(before: Cuts, rules: Sequence[Removed]) -> tuple[tuple[str, str, str], ...]:
+    """(NF, rule, why) of those that no packet meets wherever their NF has them.
 
     A mirrored rule may matter one way only, and one behind a NAT for the packets that it let pass.
     """
     places = Counter((unit.nf, rule) for unit in before.units.values() for rule, _ in _names(unit))
-    gone = Counter((removed.place.nf, removed.rule) for removed in after.removed)
-    why = {(r.place.nf, r.rule): r.why for r in reversed(after.removed)}
+    gone = Counter((removed.place.nf, removed.rule) for removed in rules)
+    why = {(r.place.nf, r.rule): r.why for r in reversed(rules)}
     return tuple((*key, why[key]) for key, count in gone.items() if count >= places[key])
 
 
@@ -40,7 +45,7 @@ def _rules(before: Cuts, after: Cuts) -> Iterator[str]:
         (unit.nf, rule) for unit in before.units.values() for rule, asked in _names(unit) if asked
     }
     told: dict[str, list[str]] = defaultdict(list)
-    for nf, rule, why in not_installed(before, after):
+    for nf, rule, why in _everywhere(before, (*after.removed, *after.unmet)):
         if (nf, rule) in meant:
             told[nf].append(f"nfs.{nf}: {rule} can never match: {why}")
     for nf, texts in told.items():

@@ -67,6 +67,7 @@ class _Synthesiser:
             if isinstance(program := self._program(name), FilterProgram) and not program.rules
         }
         self.removed: list[Removed] = []
+        self.unmet: list[Removed] = []
         self.changes: list[str] = []
         self.passed: list[Occurrence] = []
 
@@ -91,6 +92,7 @@ class _Synthesiser:
             tuple(self.removed),
             tuple(self.changes),
             tuple(self.passed),
+            tuple(self.unmet),
         )
 
     # -- reading and changing the graph -------------------------------------------------------
@@ -235,30 +237,46 @@ class _Synthesiser:
         return known[name]
 
     def _drop_unreached(self, name: str) -> None:
-        """Rules and pairs whose packets never arrive."""
+        """Rules and pairs whose packets never arrive.
+
+        If that is because of other NFs' rules they go only if it is worth it: a changed rule there
+        would change the entries here. Worth it are many, and all that lead to some place.
+        """
         program = self._program(name)
         if self._all_arrive(name):
             return
         if (checked := self._filter(name)) is not None:
-            kept: list[FilterRule] = []
             known = self.flow.rules(checked)
             assert known is not None
-            for rule, box in zip(checked.rules, known.boxes, strict=True):
-                if box is None or self.flow.arrives(name, box):
-                    kept.append(rule)
-                else:
-                    self._remove(name, rule.rule, self._why_unreached())
-            if len(kept) < len(checked.rules):
-                self._set_program(name, replace(checked, rules=tuple(kept)))
+            boxes = list(known.boxes)
+            names = [rule.rule for rule in checked.rules]
         elif isinstance(program, RewriteProgram):
             boxes = [self.flow.rewrite(program).origin_box(i) for i in range(len(program.pairs))]
-            reached = [self.flow.arrives(name, box) for box in boxes]
-            for number, hit in enumerate(reached):
-                if not hit:
-                    self._remove(name, f"pairs[{number}]", "no packet with this address arrives")
-            if not all(reached):
-                pairs = [p for p, hit in zip(program.pairs, reached, strict=True) if hit]
-                self._set_program(name, replace(program, pairs=tuple(pairs)))
+            names = [f"pairs[{number}]" for number in range(len(program.pairs))]
+        else:
+            return
+        why = {
+            number: (self._why_unreached(), bool(self.flow.blamed))
+            for number, box in enumerate(boxes)
+            if box is not None and not self.flow.arrives(name, box)
+        }
+        others = {number for number, (_, blamed) in why.items() if blamed}
+        if checked is not None and len(others) < self.costs.least_gain:
+            alive = {rule.output for n, rule in enumerate(checked.rules) if n not in why}
+            alive.add(checked.default)
+            others = {n for n in others if checked.rules[n].output in alive}
+        else:
+            others = set[int]()
+        place = self.units[name].occurrence
+        assert place is not None
+        for number, (text, _) in why.items():
+            into = self.unmet if number in others else self.removed
+            into.append(Removed(place, names[number], text))
+        left = [number for number in range(len(boxes)) if number not in why or number in others]
+        if checked is not None and len(left) < len(boxes):
+            self._set_program(name, replace(checked, rules=tuple(checked.rules[n] for n in left)))
+        elif isinstance(program, RewriteProgram) and len(left) < len(boxes):
+            self._set_program(name, replace(program, pairs=tuple(program.pairs[n] for n in left)))
 
     def _all_arrive(self, name: str) -> bool:
         """Whether packets of every kind enter the graph right here."""

@@ -87,7 +87,7 @@ class Cuts:
     """The graph as units and arcs. Outputs without an arc drop their packets.
 
     `removed` and `changes` say what synthesis did to it, `passed` are elements that it left out since
-    they do nothing to any packet.
+    they do nothing to any packet, `unmet` rules that no packet meets but that devices have all the same.
     """
 
     units: dict[str, Unit]
@@ -97,6 +97,7 @@ class Cuts:
     removed: tuple[Removed, ...] = ()
     changes: tuple[str, ...] = ()
     passed: tuple[Occurrence, ...] = ()
+    unmet: tuple[Removed, ...] = ()
 
     def successors(self, unit: str) -> tuple[Arc, ...]:
         """Arcs out of a unit, in order."""

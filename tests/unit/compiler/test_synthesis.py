@@ -286,6 +286,22 @@ def test_what_a_filter_before_drops_needs_no_rule_behind() -> None:
     assert "n0: rules[0]" in gone["n2 rules[1]"]
 
 
+def test_few_rules_that_another_nf_makes_useless_stay() -> None:
+    """A changed rule there would change the entries here; what leads nowhere else goes all the same."""
+    denied = acl(deny(protocol="tcp", dst_port=80))
+    behind = acl(deny(protocol="tcp", dst_port=80), deny(dst_port=81))
+    after = assert_same(chain(denied, behind), Costs(PLENTY.table_entries))
+    assert not after.removed
+    assert [str(one) for one in after.unmet] == [
+        "n1: rules[0]: no packet that it asks for arrives, because of n0: rules[0]"
+    ]
+    signature = {"id": 1, "content": "x", "protocol": "tcp", "ports": ["80"]}
+    inspected = ("ids", {"signatures": [signature]})
+    closed = acl(deny(protocol="tcp", dst_port=80), deny(protocol="tcp", src_port=80))
+    after = assert_same(chain(closed, inspected), Costs(PLENTY.table_entries))
+    assert not [unit for unit in after.units.values() if unit.kind == SERVER]
+
+
 # -- early discard ------------------------------------------------------------------------------
 
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field, PlainSerializer
+from pydantic import Field
 
 from orchestrator.model.elements import CostProfile, ElementGraph, FilterProgram
+from orchestrator.model.match import PortRange
 from orchestrator.model.packet import TCP, Packet
 from orchestrator.nfs.base import (
     Environment,
@@ -26,10 +27,16 @@ from orchestrator.nfs.base import (
     network_function,
 )
 from orchestrator.nfs.http_reference import HttpReader, HttpRequest, MalformedRequest
-from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, port_rules, within
+from orchestrator.nfs.inspecting import (
+    OPPOSITE,
+    PASS,
+    ServedPorts,
+    inspected,
+    port_rules,
+    within,
+)
 from orchestrator.nfs.label_filter import Label
 from orchestrator.nfs.streams import Direction, Streams
-from orchestrator.nfs.values import PortsField
 
 
 class CacheLabels(NfConfig):
@@ -42,11 +49,7 @@ class CacheLabels(NfConfig):
 class CacheObserverConfig(NfConfig):
     """The cache that is thought of: how many objects, and how long one is fresh."""
 
-    ports: Annotated[
-        tuple[PortsField, ...],
-        Field(min_length=1, validate_default=True),
-        PlainSerializer(lambda v: [str(p) for p in v]),
-    ] = (80,)  # type: ignore[assignment]  # validated as a range
+    ports: ServedPorts = (PortRange(80, 80),)
     labels: CacheLabels = CacheLabels()
     max_objects: Annotated[int, Field(ge=1, le=1 << 20, strict=True)] = 65_536
     fresh_s: Annotated[int, Field(gt=0, strict=True)] = 60

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, PlainSerializer
+from pydantic import AfterValidator, Field
 
 from orchestrator.model.elements import (
     FLOW_FIELDS,
@@ -19,6 +19,7 @@ from orchestrator.model.elements import (
     FilterProgram,
     StateKey,
 )
+from orchestrator.model.match import PortRange
 from orchestrator.model.packet import UDP, Packet
 from orchestrator.nfs.base import (
     Environment,
@@ -29,8 +30,14 @@ from orchestrator.nfs.base import (
     Talk,
     network_function,
 )
-from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, port_rules, within
-from orchestrator.nfs.values import PortsField
+from orchestrator.nfs.inspecting import (
+    OPPOSITE,
+    PASS,
+    ServedPorts,
+    inspected,
+    port_rules,
+    within,
+)
 
 HEADER_BYTES = 12
 MAX_NAME_BYTES = 255
@@ -50,11 +57,7 @@ class DnsGuardConfig(NfConfig):
     """`block`: domains, with all that is below them."""
 
     block: tuple[Annotated[str, AfterValidator(_checked_domain)], ...] = ()
-    ports: Annotated[
-        tuple[PortsField, ...],
-        Field(min_length=1, validate_default=True),
-        PlainSerializer(lambda v: [str(p) for p in v]),
-    ] = (53,)  # type: ignore[assignment]  # validated as a range
+    ports: ServedPorts = (PortRange(53, 53),)
     answers: Literal["asked", "any"] = "asked"
     max_queries: Annotated[int, Field(ge=1, le=1 << 20, strict=True)] = 65_536
     timeout_s: Annotated[int, Field(gt=0, strict=True)] = 10

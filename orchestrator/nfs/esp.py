@@ -99,8 +99,8 @@ class EspFunction(NetworkFunction[EspConfig]):
         return EspReference(self.config, self.plain_port)
 
     def canonical(self, packet: Packet) -> Packet:
-        esp = Esp(self.config.read_key(), self.config.spi)
-        return esp.readable(packet) or packet
+        opened = Esp(self.config.read_key(), self.config.spi).decrypted(packet)
+        return packet if opened is None or opened.malformed else opened
 
 
 class EspReference(Reference):
@@ -149,7 +149,7 @@ class Esp:
 
     def decrypted(self, packet: Packet) -> Packet | None:
         """The packet as it was; None when it is not ours or was tampered with."""
-        opened = self._opened(packet)
+        opened = self._opened(packet) if packet.version else None
         if opened is None:
             return None
         padding, next_header = opened[-2:]
@@ -157,14 +157,6 @@ class Esp:
         if padding > len(opened) - 2 or opened[len(payload) : -2] != bytes(range(1, padding + 1)):
             return None
         return _with_payload(packet, next_header, payload)
-
-    def readable(self, packet: Packet) -> Packet | None:
-        """The packet with its plain text in place of the cipher text, and zeros for what may differ."""
-        opened = self._opened(packet) if packet.version else None
-        if opened is None:
-            return None
-        _, esp = _payload(packet)
-        return _with_payload(packet, ESP, esp[:4] + bytes(20) + opened + bytes(ICV_BYTES))
 
     def _opened(self, packet: Packet) -> bytes | None:
         """The plain text with its trailer."""

@@ -12,15 +12,10 @@ from pydantic import Field
 from orchestrator.model.elements import (
     FLOW_FIELDS,
     CostProfile,
-    Element,
     ElementGraph,
     FilterProgram,
-    FilterRule,
-    Leave,
-    StatefulProgram,
     StateKey,
 )
-from orchestrator.model.match import Match
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import (
     Environment,
@@ -30,8 +25,7 @@ from orchestrator.nfs.base import (
     Reference,
     network_function,
 )
-
-OPPOSITE = {"inside": "outside", "outside": "inside"}
+from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, ip_rules
 
 
 class FlowMonitorConfig(NfConfig):
@@ -53,24 +47,8 @@ class FlowMonitor(NetworkFunction[FlowMonitorConfig]):
     )
 
     def elements(self, port: str) -> ElementGraph:
-        left = OPPOSITE[port]
-        rules = tuple(FilterRule(Match(version=v), "count", f"IPv{v}") for v in (4, 6))
-        return ElementGraph(
-            "select",
-            {
-                "select": Element("select", FilterProgram(rules, "pass"), ("count", "pass")),
-                "count": Element(
-                    "count",
-                    StatefulProgram("keeps counts of each flow", keeps_headers=True),
-                    (left,),
-                ),
-            },
-            {
-                ("select", "count"): "count",
-                ("select", "pass"): Leave(left),
-                ("count", left): Leave(left),
-            },
-        )
+        select = "select", FilterProgram(ip_rules("count"), PASS)
+        return inspected(select, ("count", "keeps counts of each flow"), (OPPOSITE[port],))
 
     def reference(self) -> Reference:
         return FlowMonitorReference(self.config)

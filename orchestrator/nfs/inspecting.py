@@ -6,6 +6,9 @@ The choice is a pure match, so a switch can make it; what it lets pass never vis
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from pydantic import Field, PlainSerializer
 
 from orchestrator.model.elements import (
     Element,
@@ -16,9 +19,14 @@ from orchestrator.model.elements import (
     StatefulProgram,
 )
 from orchestrator.model.match import Match, PortRange
+from orchestrator.nfs.values import PortsField
 
 OPPOSITE = {"inside": "outside", "outside": "inside"}
 PASS = "pass"
+ServedPorts = Annotated[
+    tuple[PortsField, ...], Field(min_length=1), PlainSerializer(lambda v: [str(p) for p in v])
+]
+"""Ports that servers listen on."""
 
 
 def inspected(

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainSerializer, StrictBool, model_validator
+from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from orchestrator.model.elements import (
     FLOW_FIELDS,
@@ -17,6 +17,7 @@ from orchestrator.model.elements import (
     FilterProgram,
     StateKey,
 )
+from orchestrator.model.match import PortRange
 from orchestrator.model.packet import FIN, SYN, TCP, Packet, internet_checksum
 from orchestrator.nfs.base import (
     Environment,
@@ -28,9 +29,15 @@ from orchestrator.nfs.base import (
     network_function,
 )
 from orchestrator.nfs.http_reference import HttpReader, HttpRequest, MalformedRequest
-from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, port_rules, within
+from orchestrator.nfs.inspecting import (
+    OPPOSITE,
+    PASS,
+    ServedPorts,
+    inspected,
+    port_rules,
+    within,
+)
 from orchestrator.nfs.streams import Direction, Streams
-from orchestrator.nfs.values import PortsField
 
 Action = Literal["permit", "deny", "alert"]
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9._~!$&'()+,;=%-]+|\[[0-9a-fA-F:.]+\]")
@@ -81,16 +88,10 @@ class UrlFilterConfig(NfConfig):
 
     rules: tuple[UrlRule, ...] = ()
     default: Literal["permit", "deny"] = "permit"
-    ports: Annotated[
-        tuple[PortsField, ...],
-        Field(min_length=1),
-        PlainSerializer(lambda v: [str(p) for p in v]),
-    ] = (80,)  # type: ignore[assignment]  # validated as a range
+    ports: ServedPorts = (PortRange(80, 80),)
     malformed: Literal["permit", "deny"] = "deny"
     max_header_bytes: Annotated[int, Field(ge=64, le=65_536, strict=True)] = 8192
     reset: StrictBool = False
-
-    model_config = NfConfig.model_config | {"validate_default": True}
 
     @model_validator(mode="after")
     def _decides_something(self) -> Self:

@@ -105,6 +105,7 @@ def test_reference_and_runtime_open_what_the_other_sealed(config: dict[str, Any]
         if wanted is None or sealed is None:
             continue
         opening = functions["aes_encrypt"].canonical
+        assert len(sealed) == len(wanted)
         assert opening(Packet.parse(sealed)).data == opening(Packet.parse(wanted)).data
         for made in (wanted, sealed):
             for name, port in (("aes_decrypt", "inside"), ("aes_encrypt", "outside")):

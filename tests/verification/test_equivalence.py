@@ -48,6 +48,8 @@ def assert_equivalent(
         ("web_service", "leaf-spine", 5_000),
         ("branch_office", "leaf-spine", 5_000),
         ("branch_office", "single", 2_000),
+        ("service_edge", "leaf-spine", 5_000),
+        ("service_edge", "single", 2_000),
     ],
 )
 def test_bundle_in_memory_equals_the_unsplit_graph(

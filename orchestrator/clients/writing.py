@@ -56,7 +56,11 @@ def write_all(
     `send` starts a Write, given the serialised `updates` field of its request. A batch of 1 keeps the
     order of the updates, whatever they are.
     """
-    rest = (u if isinstance(u, RawUpdate) else RawUpdate.of(u) for u in updates)
+    rest = iter(updates)
+
+    def next_chunk() -> list[RawUpdate]:
+        return [u if isinstance(u, RawUpdate) else RawUpdate.of(u) for u in islice(rest, batch)]
+
     flying: deque[tuple[Answer, list[RawUpdate]]] = deque()
     refused: list[Refusal] = []
     taken = 0
@@ -76,7 +80,7 @@ def write_all(
             progress(len(chunk))
 
     try:
-        while not refused and (chunk := list(islice(rest, batch))):
+        while not refused and (chunk := next_chunk()):
             kind = _only_kind(chunk)
             while flying and (kind != before or not kind or len(flying) >= most):
                 land()

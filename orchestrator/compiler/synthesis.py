@@ -263,7 +263,7 @@ class _Synthesiser:
         others = {number for number, (_, blamed) in why.items() if blamed}
         if checked is not None and len(others) < self.costs.least_gain:
             alive = {rule.output for n, rule in enumerate(checked.rules) if n not in why}
-            alive.add(checked.default)
+            alive |= {checked.default, DROP}
             others = {n for n in others if checked.rules[n].output in alive}
         else:
             others = set[int]()

@@ -276,7 +276,8 @@ class Executor:
                     lost = self.careful and isinstance(error, ServerGone)
                     if not self.forgiving and not lost:
                         raise
-                    self.done.amiss.append(str(error))
+                    if str(error) not in self.done.amiss:
+                        self.done.amiss.append(str(error))
 
     # -- workers -------------------------------------------------------------------------------
 
@@ -458,12 +459,14 @@ def needed(driver: SwitchDriver, schema: Schema, step: WriteSwitch) -> Iterator[
                 yield Change(change.item, None)
         elif found.graph != step.owner:
             yield Change(None, change.after)  # the switch will say whose it is
-        elif not _acts_alike(found.entry, change.item):
+        elif not _alike(found.entry, change.item):
             yield Change(found.entry, change.after)
 
 
-def _acts_alike(one: TableEntry, other: TableEntry) -> bool:
-    return one.action == other.action and sorted(one.params) == sorted(other.params)
+def _alike(one: TableEntry, other: TableEntry) -> bool:
+    """Whether two entries with one match are the same, their provenance included."""
+    ours, theirs = (one.action, one.origin), (other.action, other.origin)
+    return ours == theirs and sorted(one.params) == sorted(other.params)
 
 
 def _replicate_carefully(driver: SwitchDriver, change: Change) -> None:

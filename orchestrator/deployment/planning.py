@@ -259,7 +259,7 @@ class _Planner:
                     yield ChainWorker(core, self.graph, old_chains, both_chains)
             else:
                 middle = will if new_nfs else was
-                if len(both_chains) > len(new_chains) and new_nfs:
+                if len(both_chains) > len(new_chains):
                     yield ChainWorker(core, self.graph, both_chains, new_chains)
                 if both_nfs != new_nfs:
                     yield ConfigureWorker(core, self.graph, both_nfs, new_nfs, middle, will)

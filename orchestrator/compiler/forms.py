@@ -75,7 +75,9 @@ def _decided(unit: Unit, program: FilterProgram, diagram: Diagram) -> Unit:
     assert unit.element is not None
     same = {field.name: getattr(program, field.name) for field in fields(program)}
     decided = DecidedProgram(**same, diagram=diagram)
-    return replace(unit, element=replace(unit.element, program=decided))
+    beside = f" beside {len(diagram.weighed)} ternary rules" if diagram.weighed else ""
+    why = f"{unit.why}; a tree of {diagram.entries} branches in {diagram.levels} levels{beside}"
+    return replace(unit, element=replace(unit.element, program=decided), why=why)
 
 
 def _room(pipelines: Collection[Pipeline], taken: Mapping[str, Counter[str]]) -> tuple[int, ...]:

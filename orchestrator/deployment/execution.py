@@ -248,11 +248,15 @@ class Executor:
             except OrchestratorError as error:
                 failures.append(str(error))
                 break
+            in_doubt: set[str] = set()
             for step in transaction.stages[index].inverse().steps:
+                if _device(step) in in_doubt:
+                    continue  # its steps build on each other
                 try:
                     self._step(step)
                 except Exception as error:  # the other devices' part must still be undone
                     failures.append(str(error) or type(error).__name__)
+                    in_doubt.add(_device(step))
             if failures:
                 break  # what came before must not go while this is in doubt
         self.careful = careful

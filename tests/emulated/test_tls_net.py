@@ -8,13 +8,23 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
-from live import CAMPUS_EDGE, NEEDS_EMULATION, ROOT, orchestrator, orchestrator_json, own_folders
+from live import (
+    CAMPUS_EDGE,
+    NEEDS_EMULATION,
+    ROOT,
+    SWITCHES,
+    orchestrator,
+    orchestrator_json,
+    own_folders,
+)
 
 pytestmark = NEEDS_EMULATION
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="module", params=SWITCHES)
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """The folder of the certificates of a running network `secured`."""
     folder = tmp_path_factory.mktemp("tls")
     ours = Authority(folder)
@@ -33,7 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     }
     (folder / "secured.json").write_text(json.dumps(topology))
     with own_folders():
-        orchestrator("net", "up", str(folder / "secured.json"), "--switch", "softswitch")
+        orchestrator("net", "up", str(folder / "secured.json"), "--switch", request.param)
         try:
             yield folder
         finally:

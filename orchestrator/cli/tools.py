@@ -66,7 +66,7 @@ def shell(
     if write and not as_json:
         typer.confirm(
             f"--write pushes any other controller of {switch} aside, and what you change there is "
-            "not in the journal. Go on?",
+            "not in the journal (`reconcile` would undo it). Go on?",
             abort=True,
             err=True,
         )
@@ -74,12 +74,15 @@ def shell(
         if client.pipeline_cookie() is None and client.schema is None:
             note(f"{switch}: no pipeline is loaded, so the shell knows no tables")
     python = shell_environment(note)
-    election = writer_election_id() if write else READER_ELECTION_ID
-    argv = shell_argv(python, client.address, client.device_id, election, client.tls)
-    if as_json:
-        print_json({"switch": switch, "command": argv, "writes": write})
-        return
     with ExitStack() as stack:
+        election = writer_election_id() if write else READER_ELECTION_ID
+        if write and target.live is not None and not as_json:
+            # Nobody else changes the network meanwhile.
+            election = stack.enter_context(target.live.leading()).leadership.term << 64
+        argv = shell_argv(python, client.address, client.device_id, election, client.tls)
+        if as_json:
+            print_json({"switch": switch, "command": argv, "writes": write})
+            return
         if not write:
             guard = target_of(switch, network, address, device_id).client
             guard.reads_only = False

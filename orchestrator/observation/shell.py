@@ -10,13 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orchestrator.clients.channel import TlsFiles
 from orchestrator.deployment.journal import state_directory
+from orchestrator.deployment.store import next_term
 from orchestrator.errors import EnvironmentMissing, InputError
 
 REQUIREMENT = "p4runtime-shell==0.0.6"
@@ -94,8 +94,8 @@ def shell_variables() -> dict[str, str]:
 
 
 def writer_election_id() -> int:
-    """An election id above every earlier controller's."""
-    return time.time_ns()
+    """An election id above every earlier controller's: as high as a term that begins now."""
+    return next_term(0) << 64
 
 
 def _clean(variables: Mapping[str, str]) -> dict[str, str]:

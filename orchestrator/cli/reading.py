@@ -12,8 +12,8 @@ from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
     from orchestrator.clients.p4runtime import SwitchClient
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.clients.words import Ports
+    from orchestrator.deployment.live import LiveNetwork
 
 Address = Annotated[
     str,

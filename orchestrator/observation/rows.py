@@ -12,8 +12,8 @@ from orchestrator.clients.words import (
     Ports,
     action_words,
     key_texts,
-    segment_of,
     origins_of,
+    segment_of,
     split_origin,
 )
 from orchestrator.errors import InputError, unknown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_switch import GRAPH, HOST_PORT, EdgeSwitch, ether, ip_number, segment
+from edge_switch import GRAPH, EdgeSwitch, ether, ip_number, segment
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP

@@ -5,6 +5,8 @@ Oracle: arithmetic on the classes' loads. Blind spot: how real flows hash (test_
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from collections import Counter
 
 import pytest
@@ -22,7 +24,7 @@ def check_owners(dealt: list, classes: int) -> None:
         slices = sorted((s.low, s.high) for own in dealt for s in own if s.index == index)
         assert slices[0][0] == 0
         assert slices[-1][1] == HASH_VALUES
-        assert all(a[1] == b[0] for a, b in zip(slices, slices[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in pairwise(slices))
         assert all(low < high for low, high in slices)
 
 

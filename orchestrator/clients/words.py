@@ -26,7 +26,7 @@ NO_NF = frozenset({"path"})
 """Heads of origins (`path: ...`) that are no NF's."""
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
-_L4 = {0: "no ports", 1: "has ports", 2: "later fragment"}
+_L4 = {0: "no ports", 1: "has ports", 2: "later fragment", 4: "ICMP"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def segment_of(entry: TableEntry) -> str:
 
 def segment_words(segment: int) -> str:
     """`1.3`: segment 3 of graph 1."""
-    return f"{segment >> 14}.{segment & 0x3FFF}"
+    return f"{segment >> 14}.{segment & 0x1FFF}"  # without the bit of gated segments
 
 
 def action_words(entry: TableEntry, ports: Ports = NO_PORTS) -> str:
@@ -182,6 +182,8 @@ def value_text(name: str, bits: int, value: int) -> str:
         return str(ipaddress.IPv4Address(value))
     if bits == 48 and _is_address(plain):
         return mac_text(value)
+    if plain in ("node", "word"):  # of a decision tree
+        return f"{value:#010x}"
     if bits == 128:
         small = value < 1 << 32
         return str(ipaddress.IPv4Address(value) if small else ipaddress.IPv6Address(value))
@@ -209,8 +211,10 @@ def param_text(name: str, value: int, ports: Ports = NO_PORTS) -> str:
         return SECRET
     if name.endswith("mac"):
         return mac_text(value)
-    if name == "segment":
+    if name in ("segment", "target"):
         return segment_words(value)
+    if name == "to":
+        return f"node {value:#010x}"
     if name == "address":
         return value_text(name, 32 if value < 1 << 32 else 128, value)
     return str(value)

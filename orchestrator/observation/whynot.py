@@ -160,8 +160,9 @@ class _Ways:
                 for nf, _ in origins_of(entry.origin):
                     self.nfs.add(nf)
                     self._edge(here, ("nf", nf))
-            if "segment" in params:
-                self._edge(here, ("segment", switch, segment_words(params["segment"])))
+            for name in ("segment", "target"):
+                if name in params:
+                    self._edge(here, ("segment", switch, segment_words(params[name])))
             if "spi" in params:
                 self._edge(here, ("path", str(params["spi"]), str(params["si"])))
             if "mac" in params and "spi" in params:

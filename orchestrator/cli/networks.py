@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.graphs import GraphFile, print_entries, print_stories
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
-from orchestrator.errors import InputError, NetworkError
+from orchestrator.errors import InputError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from orchestrator.emulation import NetworkState
@@ -44,15 +44,19 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Start a network in the background; leftovers of a crashed one of that name are removed."""
-    from orchestrator.deployment.live import journal_of
-    from orchestrator.emulation import net_up
+    from orchestrator.deployment.live import new_journal
+    from orchestrator.emulation import net_down, net_up
     from orchestrator.placement.topologies import resolve_topology
 
     if switch not in ("auto", "bmv2", "softswitch"):
         raise InputError(f"--switch: '{switch}' is none of auto, bmv2, softswitch")
     started = time.monotonic()
     state = net_up(resolve_topology(topology), switch=switch, name=name or None, progress=note)
-    journal_of(state.name).clear()
+    try:
+        new_journal(state.name, state.run_dir)
+    except StoreError:
+        net_down(state.name)
+        raise
     if as_json:
         print_json(
             {"name": state.name, "switches": {s.name: s.target for s in state.switches.values()}}
@@ -73,11 +77,13 @@ def down(
     """Stop a network and remove all that it made."""
     from orchestrator.deployment.live import journal_of
     from orchestrator.emulation import net_down
+    from orchestrator.emulation.state import load_handle
 
     # Named, it can be removed even if another version wrote its state.
     name = name or find_network("").name
+    journal = journal_of(name, load_handle(name).run_dir)
     net_down(name)
-    journal_of(name).clear()
+    journal.clear()
     if as_json:
         print_json({"name": name, "down": True})
     else:

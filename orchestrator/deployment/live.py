@@ -30,6 +30,10 @@ def _as_it_runs(state: NetworkState) -> Topology:
     return replace(state.topology, switches=nodes | running)
 
 
+_STORE = "store"
+"""File in a network's folder that says where its journal is, so that no command looks elsewhere."""
+
+
 class LiveNetwork:
     """Sessions with the devices of a network that `net up` started, over TLS as its topology says."""
 
@@ -90,9 +94,24 @@ class LiveNetwork:
         time.sleep(seconds)
 
 
-def journal_of(network: str, run_dir: str = "", access: Access | None = None) -> Journal:
-    """The journal of a network, in the store that the user names; without `run_dir` only to clear it."""
-    address = (access or Access.from_environment()).store
+def journal_of(network: str, run_dir: str, access: Access | None = None) -> Journal:
+    """The journal of a network: in the store that it was started with, or that the user names."""
+    place = Path(run_dir) / _STORE
+    known = place.read_text() if place.exists() else ""
+    named = (access or Access.from_environment()).store
+    if known and named and named != known:
+        raise NetworkError(f"{network}: its journal is in {known}, not in --store {named}")
+    address = named or known
     if not address:
         return Journal(network)
     return Journal(network, EtcdStore(parse_store(address), network, Path(run_dir) / "store.key"))
+
+
+def new_journal(network: str, run_dir: str) -> Journal:
+    """The empty journal of a network that has just been started; its commands will know the store."""
+    access = Access.from_environment()
+    journal = journal_of(network, run_dir, access)
+    journal.clear()
+    if access.store:
+        (Path(run_dir) / _STORE).write_text(access.store)
+    return journal

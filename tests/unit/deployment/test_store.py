@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,8 +22,9 @@ from orchestrator.clients.channel import TlsFiles
 from orchestrator.clients.etcd import EtcdClient
 from orchestrator.deployment import etcd_store
 from orchestrator.deployment.etcd_store import EtcdPlace, EtcdStore, parse_store
+from orchestrator.deployment.live import journal_of, new_journal
 from orchestrator.deployment.store import SqliteStore, Store, next_term
-from orchestrator.errors import InputError, LeadershipLost, StoreError
+from orchestrator.errors import InputError, LeadershipLost, NetworkError, StoreError
 
 Make = Callable[[], Store]
 
@@ -249,3 +252,29 @@ def test_addresses() -> None:
         "--store: unknown option 'tls' (known: ca, certificate, key, name, secret)",
         "--store: certificate and key belong together",
     )
+
+
+@NEEDS_ETCD
+def test_a_network_knows_where_its_journal_is(
+    etcd_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_STORE", f"etcd://{etcd_address}/known")
+    with new_journal("net", str(tmp_path)).store.lead("a") as leader:
+        leader.commit({"k": b"v"})
+    monkeypatch.delenv("ORCHESTRATOR_STORE")
+    assert journal_of("net", str(tmp_path)).store.read() == {"k": b"v"}
+    monkeypatch.setenv("ORCHESTRATOR_STORE", "etcd://127.0.0.1:1")
+    with pytest.raises(
+        NetworkError, match=r"net: its journal is in etcd://.*/known, not in --store"
+    ):
+        journal_of("net", str(tmp_path))
+
+
+def test_generated_messages_are_up_to_date(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed")
+    root = Path(__file__).resolve().parents[3]
+    # A process of its own: protoc's protobuf and OR-Tools' abort each other in one.
+    argv = [sys.executable, "-m", "grpc_tools.protoc", f"-I{root}", f"--python_out={tmp_path}"]
+    subprocess.run([*argv, "orchestrator/clients/etcd.proto"], check=True)
+    made = tmp_path / "orchestrator" / "clients" / "etcd_pb2.py"
+    assert made.read_text() == (root / "orchestrator" / "clients" / "etcd_pb2.py").read_text()

@@ -25,6 +25,7 @@ from orchestrator.model.entries import (
     TableEntry,
 )
 from orchestrator.model.plan import Core
+from orchestrator.targets.pipeline import GATED_SEGMENT
 
 SEGMENT, GROUP, PATH, ROOT = "segment", "group", "path", "root"
 IDS = {
@@ -116,6 +117,10 @@ class Nodes:
         """The switch of a node; empty for paths into servers."""
         return node.switch or self.place.get(node, "")
 
+    def is_gated(self, node: Node) -> bool:
+        """Whether it is a segment whose number brings its packets to the gated blocks."""
+        return node.kind == SEGMENT and bool(node.number & GATED_SEGMENT)
+
     def line(self, node: Node, entry: TableEntry) -> Line:
         """An entry without numbers."""
         ids = IDS[node.kind]
@@ -174,7 +179,8 @@ class Nodes:
             flood = self.floods.get(node)
             # A sum does not care for the order, and half a million lines need not be sorted.
             total = sum(self._line_digests(node)) % (1 << 8 * _DIGEST_BYTES)
-            text = repr((node.kind, self.where(node), flood and (flood.ports, flood.remote), total))
+            groups = flood and (flood.ports, flood.remote)
+            text = repr((node.kind, self.where(node), self.is_gated(node), groups, total))
             self._digests[node] = _digest(text)
         return self._digests[node]
 

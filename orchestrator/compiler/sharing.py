@@ -43,6 +43,7 @@ from orchestrator.model.entries import (
 )
 from orchestrator.model.plan import Core
 from orchestrator.targets.footprints import VERSION_TABLE
+from orchestrator.targets.pipeline import GATED_SEGMENT
 
 _BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
 _VERSIONS = frozenset(VERSION_TABLE.values())
@@ -99,7 +100,7 @@ class _Pairing:
             return self.old_of.get(new) == old
         if (new.kind, self.new.where(new)) != (old.kind, self.old.where(old)):
             return False
-        if not self._same_flood(new, old):
+        if self.new.is_gated(new) != self.old.is_gated(old) or not self._same_flood(new, old):
             return False
         self.old_of[new], self.new_of[old] = old, new
         if self.new.digest(new) == self.old.digest(old):
@@ -316,7 +317,12 @@ class _Numbers:
         used, bits = self.used[node.kind, node.switch], _BITS[node.kind]
         if wanted in used:
             first = self.graph_id << bits
-            free = (n for n in range(first + 1, first + (1 << bits)) if n not in used)
+            same = GATED_SEGMENT if node.kind == SEGMENT else 0
+            free = (
+                n
+                for n in range(first + 1, first + (1 << bits))
+                if n not in used and not (n ^ wanted) & same
+            )
             found = next(free, None)
             if found is None:
                 where = f" of {node.switch}" if node.switch else ""

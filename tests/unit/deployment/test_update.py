@@ -83,6 +83,10 @@ UPDATES: dict[str, tuple[Spelt, Spelt]] = {
         (BASE, {"endpoints": {"inside": ("h1",), "outside": ("h3", "h4")}}),
         (BASE, {"endpoints": {"inside": ("h1", "h2"), "outside": ("h3",)}}),
     ),
+    "a mark": (
+        {"fw": acl(*RULES), "mark": ("dscp_marker", {"default": 10, "reverse": "same"})},
+        {"first": acl(tcp(80)), "mark": ("dscp_marker", {"default": 12, "reverse": "same"})},
+    ),
     "a signature": (BASE, {**BASE, "guard": ids(action="alert"), "fw": acl(tcp(80))}),
 }
 ALIKE = {"a signature", "routes replaced"}

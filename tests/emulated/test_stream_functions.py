@@ -38,19 +38,48 @@ NFS: dict[str, dict[str, Any]] = {
 CLIENT = """
 import json, sys, urllib.error, urllib.request
 try:
-    with urllib.request.urlopen(sys.argv[1], timeout=20) as answer:
+    with urllib.request.urlopen(sys.argv[1], timeout=int(sys.argv[2])) as answer:
         print(json.dumps({"bytes": len(answer.read())}))
 except (urllib.error.URLError, OSError) as error:
     print(json.dumps({"error": type(getattr(error, "reason", error)).__name__}))
 """
 
 
-def graph() -> dict[str, Any]:
-    """inside - shaper - urls - seal - open - outside, and back the same way."""
-    there = ["inside", *NFS, "outside"]
+OBSERVED: dict[str, dict[str, Any]] = {
+    "once": {"type": "dedup"},
+    "names": {"type": "dns_guard", "config": {"block": ["ads.example"]}},
+    "cache": {"type": "cache_observer", "config": {"ports": [str(HTTP)]}},
+    "no_hits": {"type": "label_filter", "config": {"rules": [{"label": 21, "action": "deny"}]}},
+}
+RESOLVER = """
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("", 53))
+print("ready", flush=True)
+while True:
+    query, sender = server.recvfrom(2048)
+    server.sendto(query[:2] + bytes([query[2] | 0x80]) + query[3:], sender)
+"""
+RESOLVE = """
+import socket, sys
+labels = b"".join(bytes([len(l)]) + l.encode() for l in sys.argv[2].split("."))
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(2)
+query = b"\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + labels + b"\\0\\0\\1\\0\\1"
+client.sendto(query, (sys.argv[1], 53))
+try:
+    print(len(client.recv(2048)) > 0)
+except OSError:
+    print(False)
+"""
+
+
+def graph(nfs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """inside, the NFs in their order, outside, and back the same way."""
+    there = ["inside", *nfs, "outside"]
 
     def port(node: str, side: str) -> str:
-        return f"{node}.{side}" if node in NFS else node
+        return f"{node}.{side}" if node in nfs else node
 
     edges = [{"from": port(a, "outside"), "to": port(b, "inside")} for a, b in pairwise(there)]
     edges += [{"from": port(b, "inside"), "to": port(a, "outside")} for a, b in pairwise(there)]
@@ -58,7 +87,7 @@ def graph() -> dict[str, Any]:
     return {
         "name": "streams",
         "endpoints": {name: {"hosts": hosts} for name, hosts in ends.items()},
-        "nfs": NFS,
+        "nfs": nfs,
         "edges": edges,
         "traffic": [
             {"name": a, "from": a, "to": b, "rate": "10Mbit/s"}
@@ -72,23 +101,24 @@ def streams(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("streams")
-    (folder / "graph.json").write_text(json.dumps(graph()))
+    (folder / "graph.json").write_text(json.dumps(graph(NFS)))
     (folder / "link.key").write_text(bytes(range(64)).hex())
     with network("single", request.param, f"sf-{request.param}") as live:
         orchestrator("deploy", str(folder / "graph.json"), "--network", live.name)
-        server = start_in_host(
-            live.state,
-            "h3",
-            [sys.executable, str(TRAFFIC), "serve", str(HTTP), "--bytes", str(BYTES)],
-        )
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        start(live, str(TRAFFIC), "serve", str(HTTP), "--bytes", str(BYTES))
         yield live
 
 
-def fetch(live: Live, path: str) -> dict[str, Any]:
-    url = f"http://{H3}:{HTTP}{path}"
-    done = run_in_host(live.state, "h1", [sys.executable, "-c", CLIENT, url], timeout=60)
+def start(live: Live, *words: str) -> None:
+    """A Python server on h3 that says when it is ready."""
+    server = start_in_host(live.state, "h3", [sys.executable, *words])
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+
+
+def fetch(live: Live, path: str, timeout: int = 20) -> dict[str, Any]:
+    words = [sys.executable, "-c", CLIENT, f"http://{H3}:{HTTP}{path}", str(timeout)]
+    done = run_in_host(live.state, "h1", words, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -114,3 +144,26 @@ def test_the_key_is_in_no_file_of_the_deployment(streams: Live, tmp_path: Path) 
     kept = [path for path in streams.folder.rglob("*") if path.is_file()]
     assert kept
     assert not [path for path in kept if key in path.read_bytes()]
+
+
+def test_labels_names_and_copies(tmp_path: Path) -> None:
+    """A label that one NF gives decides at a later one; a DNS server is asked through the guard."""
+    (tmp_path / "graph.json").write_text(json.dumps(graph(OBSERVED)))
+
+    def resolves(name: str) -> bool:
+        words = [sys.executable, "-c", RESOLVE, H3, name]
+        return run_in_host(live.state, "h1", words, timeout=60).stdout == "True\n"
+
+    with network("single", "softswitch", "sf-labels") as live:
+        orchestrator("deploy", str(tmp_path / "graph.json"), "--network", live.name)
+        start(live, str(TRAFFIC), "serve", str(HTTP), "--bytes", "1000")
+        start(live, "-c", RESOLVER)
+        assert fetch(live, "/page") == {"bytes": 1000}
+        assert fetch(live, "/other") == {"bytes": 1000}
+        assert fetch(live, "/page", 2)["error"] in ("TimeoutError", "timeout")
+        assert live.counted("streams/no_hits.drop.label") > 0
+        assert live.counted("streams/cache.misses") == 2
+        assert resolves("www.example")
+        assert not resolves("www.ads.example")
+        assert live.counted("streams/names.drop.blocked") == 1
+        assert live.counted("streams/once.remembered") > 0

@@ -84,6 +84,7 @@ FRAMES: dict[str, tuple[Any, int]] = {
         label_of(
             **V4,
             protocol=1,
+            ports=(8, 0),  # type and code
             length_and_id=28 << 16 | 80,
             position=bytes.fromhex("0000000012345678"),
         ),
@@ -117,6 +118,7 @@ FRAMES: dict[str, tuple[Any, int]] = {
             **V6,
             ether_type=0x86DD,
             protocol=58,
+            ports=(128, 0),
             length_and_id=8 << 16,
             position=bytes([0, 0, 0, 0, 0, 3, 0, 4]),
         ),
@@ -125,7 +127,7 @@ FRAMES: dict[str, tuple[Any, int]] = {
         IP(src="192.0.2.1", dst=V4["src"], id=83)
         / ICMP(type=11, unused=0)
         / Raw(bytes(IP(**V4) / UDP(sport=5, dport=6))),
-        label_of(V4["dst"], V4["src"], protocol=1, length_and_id=56 << 16 | 83),
+        label_of(V4["dst"], V4["src"], protocol=1, ports=(11, 0), length_and_id=56 << 16 | 83),
     ),
     "arp": (
         ARP(pdst="10.0.1.99"),

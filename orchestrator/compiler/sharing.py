@@ -159,6 +159,7 @@ class _Sharing:
         self.done: dict[Node, Node] = {}
         """New node -> the node that it is in the result."""
         self.kept: set[Node] = set()
+        self.met: set[Node] = set()
         self.free = _Numbers(old)
         self.names = _instance_names(new, old)
         self.running = {Core(w.server, w.core): w.nfs for w in old.bundle.workers}
@@ -171,6 +172,8 @@ class _Sharing:
         epochs: dict[str, int] = {}
         for switch, root in self.new.roots.items():
             epochs[switch] = self._emit(root, self._continued(root)).number
+        for node in sorted({*self.new.entries, *self.new.floods, *self.new.chains} - self.met):
+            self._emit(node, self._continued(node))  # no packet comes to it, but it was compiled
         switches = {
             name: SwitchProgram(
                 (*self.entries[name], *self.new.loose[name]),
@@ -204,6 +207,7 @@ class _Sharing:
 
     def _emit(self, node: Node, old: Node | None) -> Node:
         """Put a node and all behind it into the result; `old` is what it stays."""
+        self.met.add(node)
         if old is not None:
             if old not in self.kept:
                 self.kept.add(old)

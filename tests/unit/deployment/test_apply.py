@@ -17,6 +17,7 @@ from networks import both_ways, campus, compiled, make_graph, permits, router, t
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
+from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4runtime import InstalledEntry
 from orchestrator.deployment.apply import apply_bundle, remove_bundle
 from orchestrator.deployment.memory import MemoryNetwork, MemorySwitch
@@ -281,8 +282,9 @@ def test_admission_comes_last() -> None:
         def write(self, updates: Iterable[p4r.Update], **options: Any) -> int:
             listed = list(updates)
             for update in listed:
-                if update.entity.HasField("table_entry"):
-                    order.append(self.schema.decode(update.entity.table_entry)[1].table)
+                whole = update.message() if isinstance(update, RawUpdate) else update
+                if whole.entity.HasField("table_entry"):
+                    order.append(self.schema.decode(whole.entity.table_entry)[1].table)
             return super().write(listed, **options)
 
     network.switch = lambda name: nullcontext(

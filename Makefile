@@ -4,7 +4,7 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test check bench p4 p4-conformance fuzz setup clean
+.PHONY: demo test exhaustive lint check bench p4 p4-conformance fuzz setup clean
 
 setup: $(STAMP)
 
@@ -15,14 +15,22 @@ $(STAMP): pyproject.toml setup.sh
 demo: $(STAMP)
 	$(RUN) mininet/demo.py
 
+# What needs no network runs in parallel; switches, namespaces and controllers one after the other.
 test: $(STAMP)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto tests/unit tests/golden tests/verification
+	$(RUN) -m pytest tests/p4 tests/emulated tests/recovery tests/test_wheel.py
 
-check: $(STAMP)
+# A controller killed at every step, a hundred runs with faulty calls: half an hour.
+exhaustive: $(STAMP)
+	$(RUN) -m pytest -m exhaustive tests/recovery
+
+lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(RUN)
 	$(VENV)/bin/lint-imports
+
+check: lint
 	$(RUN) -m pytest -n auto -m "not slow" tests/unit tests/golden
 
 bench: $(STAMP)

@@ -94,7 +94,7 @@ def test_some_runs_end_old_or_new(faulty: Faulty) -> None:
     assert sum(faulty.faults.happened.values()) > FEW / 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
 def test_a_hundred_runs_end_old_or_new(faulty: Faulty) -> None:
     endings = campaign(faulty, range(1000, 1000 + MANY))

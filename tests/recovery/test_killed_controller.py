@@ -50,7 +50,7 @@ def test_some_steps(site: Site, before: str, after: str) -> None:
     assert kill(site, before, after, (2, *sorted(middle), steps - 1)) == {before, after}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("before", "after"), CHANGES, ids=NAMES)
 def test_every_step(site: Site, before: str, after: str) -> None:

@@ -192,8 +192,9 @@ def asked(flow: str, goal: str) -> tuple[bool, str, str]:
         ("web download", "h4", False, "host h3"),
         ("telnet", "edge_ids", False, "edge_acl (campus_edge) says acl.deny"),
         ("telnet", "edge_acl", True, "says acl.deny"),
-        ("udp", "edge_ids", False, "steer.ipv4: edge_ids: default & edge_nat: IPv4 udp"),
-        ("web over IPv6", "edge_nat", True, "entered by port inside"),
+        ("udp", "edge_ids", False, "default of edge_ids"),
+        ("web over IPv6", "edge_ids", True, "entered by port inside"),
+        ("web over IPv6", "edge_nat", False, "edge_nat"),
         ("unsolicited from outside", "h1", False, "edge_nat drops it"),
     ],
 )

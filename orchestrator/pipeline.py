@@ -11,7 +11,7 @@ import networkx as nx
 
 from orchestrator.compiler.advice import advice, not_installed
 from orchestrator.compiler.classes import traffic_classes
-from orchestrator.compiler.cuts import cut
+from orchestrator.compiler.cuts import Functions, cut
 from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.forms import decide_filters, has_tree
 from orchestrator.compiler.lowering import Lowered, footprint_of, lower
@@ -30,6 +30,7 @@ from orchestrator.model.topology import Topology
 from orchestrator.placement.compiled import forced_by_pins
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.model import Options, place
+from orchestrator.placement.problem import MEMORY
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.running import running_of
 from orchestrator.targets import specialised
@@ -144,7 +145,7 @@ def compile_graph(
         switches=lowered.switches,
         workers=lowered.workers,
         plan=plan,
-        block_use=_block_use(cuts, plan),
+        block_use=_block_use(functions, cuts, plan),
         stories=tuple(_stories(cuts, plan, lowered)),
         warnings=(*warnings, *advice(whole, cuts, graph, functions)),
         removed=tuple((f"{nf}: {rule}", why) for nf, rule, why in not_installed(whole, cuts)),
@@ -225,9 +226,13 @@ def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:
     entries: dict[str, Counter[tuple[str, str]]] = {}
     rates: Counter[tuple[str, str]] = Counter()
     cores: set[Core] = set()
+    memory: Counter[str] = Counter()
     for bundle in bundles.values():
         for switch, use in bundle.block_use.items():
             for name, count in use.items():
+                if name == MEMORY:
+                    memory[switch] += count
+                    continue
                 block, table = name.split(".", 1)
                 entries.setdefault(switch, Counter())[block, table] += count
         for hop in bundle.plan.hops:
@@ -236,7 +241,7 @@ def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:
         for switch, program in bundle.switches.items():
             tables.setdefault(switch, Counter()).update(footprint_of(program))
         cores.update(core for group in bundle.plan.cores_of for core in group)
-    return Used(frozenset(cores), entries, rates, tables)
+    return Used(frozenset(cores), entries, rates, tables, memory)
 
 
 def _filter_sizes(
@@ -270,12 +275,17 @@ def _too_big(cuts: Cuts, error: InfeasibleError) -> tuple[str, str]:
     return nf, f"no switch holds it: {need} entries of {table}"
 
 
-def _block_use(cuts: Cuts, plan: Plan) -> dict[str, dict[str, int]]:
+def _block_use(functions: Functions, cuts: Cuts, plan: Plan) -> dict[str, dict[str, int]]:
+    """Entries of switches by 'block.table', and the memory of servers."""
     use: dict[str, Counter[str]] = {}
     for unit, switch in plan.switch_of.items():
         for (block, table), count in footprint(cuts.units[unit]).items():
             use.setdefault(switch, Counter())[f"{block}.{table}"] += count
-    return {switch: dict(counts) for switch, counts in use.items()}
+    for group, cores in zip(cuts.groups, plan.cores_of, strict=True):
+        for core in cores:
+            taken = sum(functions[nf].memory_bytes for nf in group.nfs)
+            use.setdefault(core.server, Counter())[MEMORY] += taken
+    return {device: dict(counts) for device, counts in use.items()}
 
 
 def _stories(cuts: Cuts, plan: Plan, lowered: Lowered) -> list[Story]:

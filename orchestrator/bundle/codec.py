@@ -227,6 +227,7 @@ def _plan(item: dict[str, Any]) -> Plan:
         status=item["status"],
         objective=item["objective"],
         notes=tuple(item["notes"]),
+        slot_of=item.get("slot_of", {}),
     )
 
 

@@ -8,7 +8,7 @@ anew: tagged, recirculated, and visible in the explanation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -85,13 +85,34 @@ def lay_out(
     entered: Iterable[str],
     first: Iterable[str],
     taken: Counter[str] | None = None,
+    slot_of: Mapping[str, str] | None = None,
 ) -> Layout:
     """Layout of the units of one switch; DoesNotFit when a table is full.
 
     `arcs` are those out of these units; `entered` the units reached from other devices, `first` those
     reached from this switch's own hosts (which may be on other devices: then an exit is made);
-    `taken` the entries of other graphs by table.
+    `taken` the entries of other graphs by table. Slots are chosen for few recirculations; where that
+    ends in a dead end, units take those of `slot_of`, which placement has seen to have room.
     """
+    arcs, entered, first = tuple(arcs), tuple(entered), tuple(first)
+    try:
+        return _laid_out(switch, pipeline, units, arcs, entered, first, taken, {})
+    except DoesNotFit:
+        if not slot_of:
+            raise
+        return _laid_out(switch, pipeline, units, arcs, entered, first, taken, slot_of)
+
+
+def _laid_out(
+    switch: str,
+    pipeline: Pipeline,
+    units: Sequence[Unit],
+    arcs: Iterable[Arc],
+    entered: Iterable[str],
+    first: Iterable[str],
+    taken: Counter[str] | None,
+    slot_of: Mapping[str, str],
+) -> Layout:
     here = {unit.id: unit for unit in units}
     steps = {unit.id: Step(unit.id, unit, "") for unit in units}
     tagged = dict.fromkeys(entered)
@@ -105,13 +126,12 @@ def lay_out(
         steps[arc.source].next[arc.output] = (
             arc.target if arc.target in here else exit_to(arc.target)
         )
-    first = tuple(first)
     for target in first:
         if target not in here:
             exit_to(target)
     free = Counter(pipeline.table_sizes)
     free.subtract(taken or {})
-    recirculated = _assign_slots(switch, pipeline, free, steps, tagged, exit_to)
+    recirculated = _assign_slots(switch, pipeline, free, steps, tagged, exit_to, slot_of)
     from_hosts = {name if name in here else EXIT_PREFIX + name for name in first}
     recirculated += _separate_straight(steps, tagged, from_hosts, exit_to)
     _number_segments(switch, steps, {*tagged, *from_hosts})
@@ -132,6 +152,7 @@ def _assign_slots(
     steps: dict[str, Step],
     tagged: dict[str, None],
     exit_to: Callable[[str], str],
+    slot_of: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     """Give each unit the first slot behind its predecessors' that holds it; or recirculate to it."""
     recirculated: list[tuple[str, str]] = []
@@ -150,6 +171,7 @@ def _assign_slots(
             for i, slot in enumerate(pipeline.slots)
             if slot.block == block
             and slot.nf in ("", step.unit.nf)
+            and slot.instance == slot_of.get(name, slot.instance)
             and all(free[f"{slot.instance}.{table}"] >= count for table, count in need.items())
         ]
         if not options:

@@ -119,6 +119,7 @@ class Wiring:
                 entered[switch],
                 first[switch],
                 self.taken.get(switch),
+                self.plan.slot_of,
             )
         return layouts
 

@@ -35,7 +35,8 @@ class Bundle:
     """One compiled graph.
 
     `pipeline_of[switch]` is (pipeline, target); `fabric` the entries that every graph shares;
-    `block_use[switch]['block.table']` what the graph takes of each switch's tables. `removed` are rules
+    `block_use[device]` is what the graph takes of each switch's tables
+    ('block.table') and each server's memory ('memory_bytes'). `removed` are rules
     that no device is given: (`fw: rules[3]`, why). `slos` by traffic.
     """
 

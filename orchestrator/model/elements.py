@@ -271,11 +271,15 @@ class PoolShare:
 
 @dataclass(frozen=True, slots=True)
 class CostProfile:
-    """Cycles that one packet costs a server core, with where the figure comes from."""
+    """Cycles that one packet costs a server core, with where the figure comes from; and the memory of
+    a worker (bytes): fixed, and for each entry of its state."""
 
     cycles_per_packet: int
     cycles_per_byte: float
     source: str
+    memory_bytes: int = 1 << 20
+    """Our estimate: an NF's code, rules and small tables beside those of the worker's runtime."""
+    state_entry_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.model.match import Prefix
 
@@ -69,7 +69,8 @@ class Plan:
     `dispatch[group index]`: traffic class -> cores, the class of all others last.
 
     `latency_us` per traffic is the estimate that the SLO was checked against; `core_load` is the
-    share of its cycles that each core spends. `status` is the solver's word, `notes` are said by
+    share of its cycles that each core spends. `slot_of[unit]` is a block instance that certainly has
+    room, for the units of a block of which no instance holds them all. `status` is the solver's word, `notes` are said by
     `place` and `compile --explain`.
     """
 
@@ -83,3 +84,4 @@ class Plan:
     status: str
     objective: int
     notes: tuple[str, ...]
+    slot_of: dict[str, str] = field(default_factory=dict[str, str])

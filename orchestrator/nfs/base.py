@@ -91,6 +91,16 @@ class NetworkFunction(ABC, Generic[ConfigT]):
     def elements(self, port: str) -> ElementGraph:
         """What happens to packets that enter `port`."""
 
+    @property
+    def state_entries(self) -> int:
+        """How many entries the state of one worker may come to hold."""
+        return 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """What one worker takes at most, by its cost profile."""
+        return self.cost.memory_bytes + self.cost.state_entry_bytes * self.state_entries
+
     @abstractmethod
     def reference(self) -> Reference:
         """A fresh reference instance, with no state."""

@@ -64,8 +64,15 @@ class CacheObserver(NetworkFunction[CacheObserverConfig]):
     replicable = False
     """All clients share what is cached."""
     cost = CostProfile(
-        6994, 0.0, "our estimate: reads requests as Lemur's UrlFilter, 1500 B at 1.7 GHz"
+        6994,
+        0.0,
+        "our estimate: reads requests as Lemur's UrlFilter, 1500 B at 1.7 GHz",
+        state_entry_bytes=458,  # measured (CPython 3.11, tracemalloc); bytes behind holes not counted
     )
+
+    @property
+    def state_entries(self) -> int:
+        return 65_536  # servernf.streams.MAX_CONNECTIONS
 
     def elements(self, port: str) -> ElementGraph:
         rules = port_rules(("tcp", TCP), self.config.ports, "observe")

@@ -50,7 +50,12 @@ class Dedup(NetworkFunction[DedupConfig]):
         2.0,
         "our estimate: a lookup (Lemur's NAT, 519, twice) and a BLAKE2b hash of the packet; "
         "Lemur's DEDUP (33186) searches payloads for redundancy, which this does not",
+        state_entry_bytes=169,  # measured (CPython 3.11, tracemalloc)
     )
+
+    @property
+    def state_entries(self) -> int:
+        return 2 * self.config.max_packets  # for each direction
 
     def elements(self, port: str) -> ElementGraph:
         select = FilterProgram(ip_rules("eliminate"), PASS)

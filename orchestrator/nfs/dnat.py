@@ -52,7 +52,16 @@ class Dnat(NetworkFunction[DnatConfig]):
 
     Config = DnatConfig
     state_key = StateKey(frozenset({"inside_address"}))
-    cost = CostProfile(519, 0.0, "Lemur (CoNEXT'20), NAT, 1500 B at 1.7 GHz")
+    cost = CostProfile(
+        519,
+        0.0,
+        "Lemur (CoNEXT'20), NAT, 1500 B at 1.7 GHz",
+        state_entry_bytes=417,  # measured (CPython 3.11, tracemalloc)
+    )
+
+    @property
+    def state_entries(self) -> int:
+        return self.config.max_connections
 
     def elements(self, port: str) -> ElementGraph:
         version, address = self.config.address

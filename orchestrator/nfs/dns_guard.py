@@ -73,7 +73,12 @@ class DnsGuard(NetworkFunction[DnsGuardConfig]):
         900,
         3.0,
         "our estimate: a lookup as Lemur's NAT (519) and 3 cycles for each byte of the names",
+        state_entry_bytes=428,  # measured (CPython 3.11, tracemalloc), names of 30 bytes
     )
+
+    @property
+    def state_entries(self) -> int:
+        return self.config.max_queries
 
     def elements(self, port: str) -> ElementGraph:
         rules = port_rules(("udp", UDP), self.config.ports, "guard")

@@ -43,8 +43,15 @@ class FlowMonitor(NetworkFunction[FlowMonitorConfig]):
     Config = FlowMonitorConfig
     state_key = StateKey(frozenset(FLOW_FIELDS))
     cost = CostProfile(
-        400, 0.0, "our estimate: one flow lookup, less than Lemur's NAT (519), which also rewrites"
+        400,
+        0.0,
+        "our estimate: one flow lookup, less than Lemur's NAT (519), which also rewrites",
+        state_entry_bytes=376,  # measured (CPython 3.11, tracemalloc)
     )
+
+    @property
+    def state_entries(self) -> int:
+        return self.config.max_flows
 
     def elements(self, port: str) -> ElementGraph:
         select = "select", FilterProgram(ip_rules("count"), PASS)

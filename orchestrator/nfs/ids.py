@@ -117,7 +117,12 @@ class Ids(NetworkFunction[IdsConfig]):
         4.0,
         "our estimate: flow lookup and stream bookkeeping as Lemur's NAT and HashLB together "
         "(1083), rounded up, and 4 cycles a byte for one Aho-Corasick step",
+        state_entry_bytes=458,  # measured (CPython 3.11, tracemalloc); bytes behind holes not counted
     )
+
+    @property
+    def state_entries(self) -> int:
+        return 65_536  # servernf.streams.MAX_CONNECTIONS
 
     def elements(self, port: str) -> ElementGraph:
         inspect = "inspect", "reassembles TCP streams and searches them"

@@ -86,7 +86,17 @@ class Napt(NetworkFunction[NaptConfig]):
     Config = NaptConfig
     state_key = StateKey(frozenset({"inside_address"}), partitioned=frozenset({"outside"}))
     relation = Relation("consistent_mapping", "external address and port of each mapping")
-    cost = CostProfile(519, 0.0, "Lemur (CoNEXT'20), NAT, 1500 B at 1.7 GHz")
+    cost = CostProfile(
+        519,
+        0.0,
+        "Lemur (CoNEXT'20), NAT, 1500 B at 1.7 GHz",
+        state_entry_bytes=717,  # measured (CPython 3.11, tracemalloc)
+    )
+
+    @property
+    def state_entries(self) -> int:
+        low, high = self.config.ports
+        return 3 * len(self.config.addresses) * (high - low + 1)  # TCP, UDP, ICMP
 
     def elements(self, port: str) -> ElementGraph:
         if port == "inside":

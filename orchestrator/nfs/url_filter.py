@@ -106,7 +106,16 @@ class UrlFilter(NetworkFunction[UrlFilterConfig]):
 
     Config = UrlFilterConfig
     state_key = StateKey(frozenset(FLOW_FIELDS))
-    cost = CostProfile(6994, 0.0, "Lemur (CoNEXT'20), UrlFilter, 1500 B at 1.7 GHz")
+    cost = CostProfile(
+        6994,
+        0.0,
+        "Lemur (CoNEXT'20), UrlFilter, 1500 B at 1.7 GHz",
+        state_entry_bytes=458,  # measured (CPython 3.11, tracemalloc); bytes behind holes not counted
+    )
+
+    @property
+    def state_entries(self) -> int:
+        return 65_536  # servernf.streams.MAX_CONNECTIONS
 
     def elements(self, port: str) -> ElementGraph:
         rules = port_rules(("tcp", TCP), self.config.ports, "inspect")

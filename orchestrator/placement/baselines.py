@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from orchestrator.placement.measure import (
     chain_latency_us,
@@ -22,16 +23,19 @@ from orchestrator.placement.measure import (
     way_ns,
 )
 from orchestrator.placement.problem import (
+    MEMORY,
     SERVER,
     SMARTNIC,
     SWITCH,
     CoreShare,
     Problem,
+    Slot,
     Solution,
     Way,
     links_of,
     trees_between,
 )
+from orchestrator.placement.slots import holds, needs_of, several
 
 _KIND_RANK = {SWITCH: 0, SMARTNIC: 1, SERVER: 2}
 Rank = Callable[["_State", str, str, int], tuple[float, ...]]
@@ -61,6 +65,10 @@ class _State:
                 found[b].add(a)
         self.cores: dict[tuple[str, str], int] = {}
         self.server_cores: dict[str, int] = defaultdict(int)
+        self.server_memory_bytes: dict[str, int] = defaultdict(int)
+        self.blocks = {d.name: several(d) for d in problem.devices.values()}
+        self.slot_of: dict[tuple[str, str], str] = {}
+        self.slot_used: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
 
     def cores_at(self, pool: str, server: str, extra: str = "") -> int:
         """Cores of a pool on a server, with one task more; 0 when it has none there."""
@@ -112,6 +120,8 @@ class _State:
             free = problem.devices[device].capacity.get(resource, 0) - self.used[device, resource]
             if amount > free:
                 return None
+        if self.slots(task, device) is None:
+            return None
         if any(self.device_of.get(o, device) != device for o in self.partner[task]):
             return None
         if any(self.device_of.get(o) == device for o in self.enemy[task]):
@@ -128,6 +138,21 @@ class _State:
                 return None
             ways[index] = way
         return ways
+
+    def slots(self, task: str, device: str) -> dict[str, Slot] | None:
+        """The first instance with room of each block that a task needs; None when there is none."""
+        spec, found = self.problem.tasks[task], dict[str, Slot]()
+        for block, slots in self.blocks[device].items():
+            need = needs_of(spec, self.problem.devices[device].kind, block)
+            if not need:
+                continue
+            for slot in slots:
+                if holds(slot, spec, need, self.slot_used[device, slot.name]):
+                    found[block] = slot
+                    break
+            else:
+                return None
+        return found
 
     def _arcs(self, task: str) -> list[tuple[int, str, bool]]:
         into = [(i, self.problem.arcs[i].source, True) for i in self.into[task]]
@@ -147,17 +172,28 @@ class _State:
             return False
         if pool.max_workers is not None and count > pool.max_workers:
             return False
-        taken = self.server_cores[server] + self.added_cores(task, server)
-        return taken <= problem.devices[server].cores
+        added = self.added_cores(task, server)
+        memory = self.server_memory_bytes[server] + added * pool.worker_memory_bytes
+        if memory > problem.devices[server].capacity.get(MEMORY, 0):
+            return False
+        return self.server_cores[server] + added <= problem.devices[server].cores
 
     def put(self, task: str, device: str, ways: Mapping[int, Way]) -> None:
         """Place a task."""
         problem, found = self.problem, self.problem.tasks[task]
         kind = problem.devices[device].kind
         if kind == SERVER and found.pool:
-            self.server_cores[device] += self.added_cores(task, device)
+            added = self.added_cores(task, device)
+            self.server_cores[device] += added
+            pool = problem.pools[found.pool]
+            self.server_memory_bytes[device] += added * pool.worker_memory_bytes
             self.cores[found.pool, device] = self.cores_at(found.pool, device, task)
         self.device_of[task] = device
+        for block, slot in (self.slots(task, device) or {}).items():
+            self.slot_of[task, block] = slot.name
+            used = self.slot_used[device, slot.name]
+            for resource, amount in needs_of(found, kind, block).items():
+                used[resource] = used.get(resource, 0) + amount
         for resource, amount in found.needs.get(kind, {}).items():
             self.used[device, resource] += amount
         for index, way in ways.items():
@@ -223,10 +259,7 @@ def run_baseline(problem: Problem, strategy: str) -> Solution | None:
             state.ways[index] = way
     ways = tuple(state.ways[i] for i in range(len(problem.arcs)))
     cores = number_cores(problem, state.device_of, state.rates)
-    solution = Solution(state.device_of, ways, cores, state.rates, strategy)
-    if problem.share_cores:
-        # Baselines give every pool its own cores, which sharing allows as well.
-        pass
+    solution = Solution(state.device_of, ways, cores, state.rates, strategy, slot_of=state.slot_of)
     for chain in problem.chains.values():
         if chain.max_latency_us is not None:
             found = chain_latency_us(problem, solution, chain.name)
@@ -265,11 +298,12 @@ def fill_rates(problem: Problem, solution: Solution) -> Solution:
         for link, times in crossings[name].items():
             load[link] += times * low * 1_000_000
     cores: Mapping[str, tuple[CoreShare, ...]] = number_cores(problem, solution.device_of, rates)
-    return Solution(solution.device_of, solution.ways, cores, rates, solution.strategy)
+    return replace(solution, cores_of=cores, rate_of=rates)
 
 
 def _cores_hold(problem: Problem, solution: Solution, rates: Mapping[str, int]) -> bool:
     taken: dict[str, int] = defaultdict(int)
+    memory: dict[str, int] = defaultdict(int)
     for pool in problem.pools.values():
         for server in problem.servers():
             tasks = [
@@ -283,4 +317,9 @@ def _cores_hold(problem: Problem, solution: Solution, rates: Mapping[str, int]) 
             if count > 1 and any(not problem.tasks[t].replicable for t in tasks):
                 return False
             taken[server.name] += count
-    return all(count <= problem.devices[server].cores for server, count in taken.items())
+            memory[server.name] += count * pool.worker_memory_bytes
+    return all(
+        count <= problem.devices[server].cores
+        and memory[server] <= problem.devices[server].capacity.get(MEMORY, 0)
+        for server, count in taken.items()
+    )

@@ -132,6 +132,45 @@ class _Check:
             if amount > free:
                 self.found.append(f"{device}: {amount} of {resource} used, {free} free")
 
+        self._slots()
+        self._memory()
+
+    def _slots(self) -> None:
+        """Every task of a block lies in one instance of it on its switch, and none is too full."""
+        used: dict[tuple[str, str, str], int] = defaultdict(int)
+        for name, task in self.problem.tasks.items():
+            device = self.problem.devices[self.solution.device_of[name]]
+            for resource, amount in task.needs.get(device.kind, {}).items():
+                block = resource.split(".")[0]
+                own = {s.name: s for s in device.slots if s.block == block}
+                if not amount or len(own) < 2:
+                    continue
+                chosen = self.solution.slot_of.get((name, block), "none")
+                if chosen not in own or own[chosen].nf not in ("", task.label):
+                    self.found.append(
+                        f"{name} cannot be in {block} block {chosen} of {device.name}"
+                    )
+                    continue
+                used[device.name, chosen, resource] += amount
+        for (device, slot, resource), amount in used.items():
+            (found,) = (s for s in self.problem.devices[device].slots if s.name == slot)
+            free = found.free.get(resource, 0)
+            if amount > free:
+                self.found.append(
+                    f"{device}: {amount} of {resource} used in block {slot}, {free} free"
+                )
+
+    def _memory(self) -> None:
+        """The workers of a server fit its memory."""
+        used: dict[str, int] = defaultdict(int)
+        for pool, shares in self.solution.cores_of.items():
+            for share in shares:
+                used[share.server] += self.problem.pools[pool].worker_memory_bytes
+        for server, amount in used.items():
+            free = self.problem.devices[server].capacity.get("memory_bytes", 0)
+            if amount > free:
+                self.found.append(f"{server}: its workers take {amount} bytes, {free} are free")
+
     def _cores(self) -> None:
         busy: dict[tuple[str, int], Fraction] = defaultdict(Fraction)
         owners: dict[tuple[str, int], set[str]] = defaultdict(set)

@@ -23,6 +23,7 @@ from orchestrator.placement.problem import (
     Device,
     Pool,
     Problem,
+    Slot,
     Task,
     TrafficClass,
 )
@@ -33,7 +34,7 @@ from orchestrator.placement.resources import (
     Network,
     demands,
 )
-from orchestrator.targets.pipeline import footprint
+from orchestrator.targets.pipeline import Pipeline, footprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
             size = min(size, switch.table_sizes.get(f"{block}.{table}", size))
             used = taken[block, table] if taken else 0
             capacity[f"{block}.{table}"] = max(0, size - used)
-        devices[switch.name] = Device(switch.name, SWITCH, capacity)
+        slots = _slots(pipeline, network.used.tables.get(switch.name, Counter()))
+        devices[switch.name] = Device(switch.name, SWITCH, capacity, slots=slots)
     held: dict[str, set[int]] = defaultdict(set)
     for core in network.used.cores:
         held[core.server].add(core.index)
@@ -97,12 +99,23 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
         devices[server.name] = Device(
             server.name,
             SERVER,
-            {MEMORY: server.memory_bytes},
+            {MEMORY: max(0, server.memory_bytes - network.used.memory_bytes.get(server.name, 0))},
             len(free),
             server.cycles_per_second,
             free,
         )
     return devices
+
+
+def _slots(pipeline: Pipeline, taken: Counter[str]) -> tuple[Slot, ...]:
+    """A pipeline's block instances with what is free of each."""
+    free: dict[str, dict[str, int]] = defaultdict(dict)
+    blocks = {slot.instance: slot.block for slot in pipeline.slots}
+    for name, size in pipeline.table_sizes.items():
+        instance, _, table = name.partition(".")
+        if instance in blocks:
+            free[instance][f"{blocks[instance]}.{table}"] = max(0, size - taken[name])
+    return tuple(Slot(s.instance, s.block, free[s.instance], s.nf) for s in pipeline.slots)
 
 
 def problem_of(
@@ -249,6 +262,7 @@ class _Builder:
                     )
                     for found in state_classes(part.functions, part.cuts, group, wants)
                 ),
+                worker_memory_bytes=sum(part.functions[nf].memory_bytes for nf in group.nfs),
             )
             pool_of.update(dict.fromkeys(group.units, name))
             if not self.topology.servers:

@@ -63,7 +63,7 @@ def explain(problem: Problem, *, seconds_each: float = 5.0) -> Conflict:
     return Conflict(tuple(needed), tuple(_sentences(built, needed)), decided)
 
 
-_RANKS = ("need", "workers", "pin", "apart", "together", "latency", "reach", "devices")
+_RANKS = ("need", "workers", "memory", "pin", "apart", "together", "latency", "reach", "devices")
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ortools.sat.python import cp_model
 
 from orchestrator.placement.exact.assignment import assign, hops, rate_variables, rules
-from orchestrator.placement.exact.capacities import capacities
+from orchestrator.placement.exact.capacities import capacities, memory
 from orchestrator.placement.exact.cores import cores
 from orchestrator.placement.exact.draft import Draft
 from orchestrator.placement.exact.extract import extract
@@ -47,7 +47,8 @@ class Model:
         diagnose: bool = False,
     ) -> None:
         self.draft = Draft(problem, objectives, soft=soft, diagnose=diagnose)
-        for part in (assign, rate_variables, hops, capacities, rules, cores, links, latencies):
+        parts = (assign, rate_variables, hops, capacities, rules, cores, memory, links, latencies)
+        for part in parts:
             part(self.draft)
 
     def hint(self, solution: Solution) -> None:

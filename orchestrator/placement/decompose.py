@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from orchestrator.errors import InfeasibleError
 from orchestrator.placement.columns.choice import Choice, candidates, choose, cores_of, greedy
 from orchestrator.placement.columns.generation import generate
 from orchestrator.placement.columns.routing import route
 from orchestrator.placement.columns.space import Prices, Space
 from orchestrator.placement.cpsat import Limits
-from orchestrator.placement.problem import SERVER, SWITCH, Problem, Solution, Stage
+from orchestrator.placement.problem import MEMORY, SERVER, SWITCH, Problem, Solution, Stage
+from orchestrator.placement.slots import pack_all
 
 _MOST_FLEXIBLE = 10
 _GENERATION = 0.5
@@ -47,7 +49,10 @@ class Scaled:
 
 
 def applicable(problem: Problem) -> bool:
-    """Whether every chain is a line of its own tasks, with cores of its own."""
+    """Whether every chain is a line of its own tasks, with cores of its own, and memory never short."""
+    largest = max((p.worker_memory_bytes for p in problem.pools.values()), default=0)
+    if any(largest * s.cores > s.capacity.get(MEMORY, 0) for s in problem.servers()):
+        return False
     if problem.share_cores or problem.pinned or problem.apart or problem.together:
         return False
     seen: set[str] = set()
@@ -85,13 +90,16 @@ def solve_many(problem: Problem, *, limits: Limits | None = None, seed: int = 1)
     columns = candidates(space, known.columns, known.prices, start)
     chosen = choose(space, columns, start, limits, started)
     solution = route(space, chosen)
+    slots = pack_all(problem, solution.device_of)
+    if slots is None:
+        raise InfeasibleError(f"{problem.name}: the chosen switches' blocks do not hold it")
     cores = cores_of(chosen)
     seconds = time.perf_counter() - started
     bound = math.ceil(known.bound - 1e-6)
     status = "OPTIMAL" if cores == bound else "FEASIBLE"
     stage = Stage("cores", cores, bound, status, round(seconds, 3))
     return Scaled(
-        replace(solution, stages=(stage,)),
+        replace(solution, stages=(stage,), slot_of=slots),
         cores,
         bound,
         space.least_cores(),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import InfeasibleError
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.decompose import applicable, solve_many
-from orchestrator.placement.problem import Device, Problem, Solution, Way, links_of
+from orchestrator.placement.problem import MEMORY, Device, Problem, Solution, Way, links_of
 from orchestrator.placement.solve import solve
 
 _RELEASES = (0, 5, 20, 80)
@@ -29,6 +29,7 @@ def residual(problem: Problem, running: Solution, free: Iterable[str]) -> Proble
     """The problem of placing chains `free` beside all others, which stay as `running` has them."""
     wanted = set(free)
     used: dict[tuple[str, str], int] = defaultdict(int)
+    held: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     cores: dict[str, set[int]] = defaultdict(set)
     tasks = {}
     for arc in problem.arcs:
@@ -42,11 +43,15 @@ def residual(problem: Problem, running: Solution, free: Iterable[str]) -> Proble
         device = problem.devices[running.device_of[name]]
         for resource, amount in task.needs.get(device.kind, {}).items():
             used[device.name, resource] += amount
+            slot = running.slot_of.get((name, resource.partition(".")[0]))
+            if slot is not None:
+                held[device.name, slot][resource] += amount
     pools = {t.pool for t in tasks.values() if t.pool}
     for pool, shares in running.cores_of.items():
         if pool not in pools:
             for share in shares:
                 cores[share.server].add(share.core)
+                used[share.server, MEMORY] += problem.pools[pool].worker_memory_bytes
     taken = defaultdict(int, problem.link_taken)
     for arc, way in zip(problem.arcs, running.ways, strict=False):
         if not set(arc.chains) & wanted:
@@ -54,7 +59,7 @@ def residual(problem: Problem, running: Solution, free: Iterable[str]) -> Proble
                 taken[link] += sum(running.rate_of[c] for c in arc.chains)
     return replace(
         problem,
-        devices={d.name: _rest(d, used, cores[d.name]) for d in problem.devices.values()},
+        devices={d.name: _rest(d, used, held, cores[d.name]) for d in problem.devices.values()},
         chains={n: c for n, c in problem.chains.items() if n in wanted},
         tasks=tasks,
         pools={n: p for n, p in problem.pools.items() if n in pools},
@@ -64,12 +69,23 @@ def residual(problem: Problem, running: Solution, free: Iterable[str]) -> Proble
     )
 
 
-def _rest(device: Device, used: dict[tuple[str, str], int], cores: set[int]) -> Device:
+def _rest(
+    device: Device,
+    used: Mapping[tuple[str, str], int],
+    held: Mapping[tuple[str, str], Mapping[str, int]],
+    cores: set[int],
+) -> Device:
     free = tuple(
         device.core_number(i) for i in range(device.cores) if device.core_number(i) not in cores
     )
-    capacity = {r: n - used[device.name, r] for r, n in device.capacity.items()}
-    return replace(device, capacity=capacity, cores=len(free), core_ids=free)
+    capacity = {r: n - used.get((device.name, r), 0) for r, n in device.capacity.items()}
+    slots = tuple(
+        replace(slot, free={r: n - here.get(r, 0) for r, n in slot.free.items()})
+        if (here := held.get((device.name, slot.name)))
+        else slot
+        for slot in device.slots
+    )
+    return replace(device, capacity=capacity, cores=len(free), core_ids=free, slots=slots)
 
 
 def grow(
@@ -115,6 +131,7 @@ def _merged(problem: Problem, running: Solution, rest: Problem, found: Solution)
         {**running.cores_of, **found.cores_of},
         {**running.rate_of, **found.rate_of},
         stages=found.stages,
+        slot_of={**running.slot_of, **found.slot_of},
     )
     moved = {
         chain

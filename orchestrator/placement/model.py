@@ -27,6 +27,7 @@ from orchestrator.placement.measure import (
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.resources import Network, demands
 from orchestrator.placement.running import Running, stay
+from orchestrator.placement.slots import contended
 from orchestrator.placement.solve import OPTIMAL, solve
 
 _NEAREST = 6
@@ -140,7 +141,19 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
         status=solution.status,
         objective=cores_used(solution),
         notes=tuple(_notes(part, solution)),
+        slot_of=_contended_slots(part, problem, solution),
     )
+
+
+def _contended_slots(part: Part, problem: Problem, solution: Solution) -> dict[str, str]:
+    """The block instances of units, where lowering might run into a dead end by its own choice."""
+    found: dict[str, str] = {}
+    for device in problem.devices.values():
+        mine = [problem.tasks[t] for t, d in solution.device_of.items() if d == device.name]
+        for block, tasks in contended(device, mine).items():
+            found |= {t.id: solution.slot_of[t.id, block] for t in tasks}
+    prefix = part.prefix
+    return {t.removeprefix(prefix): s for t, s in found.items() if t.startswith(prefix)}
 
 
 def _class_maps(part: Part, problem: Problem, solution: Solution, group: int) -> Iterable[ClassMap]:

@@ -24,6 +24,17 @@ RULES = "rules"
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """An instance of a block in a switch's pipeline: free entries by resource ('acl.ipv4'). With `nf`
+    it is only for that NF."""
+
+    name: str
+    block: str
+    free: Mapping[str, int]
+    nf: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """Something that executes tasks. `capacity` is what is free, by resource: entries by table
     ('acl.ipv4'), rules of a SmartNIC, memory in bytes. `cores` are its free worker cores."""
@@ -38,6 +49,8 @@ class Device:
     """Numbers of the free worker cores; 0..cores-1 when empty."""
     nic_of: str = ""
     """The server that a SmartNIC sits in."""
+    slots: tuple[Slot, ...] = ()
+    """A switch's block instances, in pipeline order: a task must fit wholly into one of its block."""
 
     def core_number(self, index: int) -> int:
         """The number of the index-th free core."""
@@ -110,6 +123,8 @@ class Pool:
     why: str = ""
     """Why `max_workers` is what it is."""
     classes: tuple[TrafficClass, ...] = ()
+    worker_memory_bytes: int = 0
+    """What each of its workers takes of its server's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,9 +285,14 @@ class Stage:
         )
 
 
+SlotOf = Mapping[tuple[str, str], str]
+"""(task, block) -> block instance, where the task's device has several of the block."""
+
+
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A placement: device per task, way per arc (by index), cores per pool, bit/s per chain."""
+    """A placement: device per task, way per arc (by index), cores per pool, bit/s per chain, block
+    instance per task."""
 
     device_of: Mapping[str, str]
     ways: tuple[Way, ...]
@@ -281,6 +301,7 @@ class Solution:
     strategy: str = "optimal"
     stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
+    slot_of: SlotOf = field(default_factory=dict[tuple[str, str], str])
 
     @property
     def status(self) -> str:

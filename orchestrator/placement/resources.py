@@ -32,6 +32,8 @@ class Used:
     """bit/s by (from node, to node) of a link."""
     tables: Mapping[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
     """Entries by switch and table (`acl.ipv4` is that of the instance `acl`)."""
+    memory_bytes: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Of workers, by server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from orchestrator.placement.columns.shapes import (
 )
 from orchestrator.placement.measure import processing_ns, way_ns
 from orchestrator.placement.problem import SERVER, SWITCH, Problem, Way, trees_between
+from orchestrator.placement.slots import pack
 
 Row = tuple[str, str, str]
 """A resource: ('cores', server, ''), ('in' | 'out', server, ''), ('table', switch, table)."""
@@ -154,6 +155,7 @@ class Space:
                         for d in spec.candidates
                         if kinds[d] == SWITCH
                         and all(n <= self.capacity.get(("table", d, t), 0) for t, n in needs)
+                        and pack(self.problem.devices[d], (spec,)) is not None
                     )
                 key = (needs, switches)
                 if key not in known:

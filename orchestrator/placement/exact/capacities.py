@@ -1,21 +1,24 @@
-"""Table entries, SmartNIC rules and memory of a device hold what its tasks need."""
+"""Table entries, block slots, SmartNIC rules and memory of a device hold what its tasks need."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
 
-from orchestrator.placement.exact.draft import Draft, listed
-from orchestrator.placement.problem import SMARTNIC, SWITCH
+from orchestrator.placement.exact.draft import Draft, Linear, listed
+from orchestrator.placement.exact.words import memory_words
+from orchestrator.placement.problem import MEMORY, SMARTNIC, SWITCH, Device, Task
+from orchestrator.placement.slots import contended, needs_of, several
+
+_KIB = 1024
 
 
 def capacities(draft: Draft) -> None:
-    """Table entries, rules and memory of a device hold what its tasks need."""
+    """Table entries and rules of a device hold what its tasks need."""
     for device in draft.problem.devices.values():
         needs: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for task in draft.problem.tasks.values():
-            if (task.id, device.name) not in draft.on:
-                continue
+        tasks = [t for t in draft.problem.tasks.values() if (t.id, device.name) in draft.on]
+        for task in tasks:
             for resource, amount in task.needs.get(device.kind, {}).items():
                 if amount:
                     needs[resource].append((amount, task.id))
@@ -27,6 +30,49 @@ def capacities(draft: Draft) -> None:
             draft.model.add(
                 sum(amount * draft.on[task, device.name] for amount, task in terms) <= free
             ).only_enforce_if(guard)
+        for block, mine in contended(device, tasks).items():
+            _slots(draft, device, block, mine)
+
+
+def _slots(draft: Draft, device: Device, block: str, tasks: list[Task]) -> None:
+    """slot[task,device,slot]: a task lies wholly in one instance of a block."""
+    slots = several(device)[block]
+    terms: dict[tuple[str, str], list[Linear]] = defaultdict(list)
+    for task in tasks:
+        need = needs_of(task, device.kind, block)
+        literals: list[Linear] = []
+        for slot in slots:
+            if slot.nf not in ("", task.label):
+                continue
+            name = f"slot[{task.id},{device.name},{slot.name}]"
+            literal = draft.model.new_bool_var(name)
+            draft.slot[task.id, device.name, slot.name] = literal
+            literals.append(literal)
+            for resource, amount in need.items():
+                terms[slot.name, resource].append(amount * literal)
+        guard = draft.group(*_capacity_group(draft, device.kind, min(need)))
+        draft.model.add(sum(literals) == draft.on[task.id, device.name]).only_enforce_if(guard)
+    free = {slot.name: slot.free for slot in slots}
+    for (slot, resource), found in terms.items():
+        guard = draft.group(*_capacity_group(draft, device.kind, resource))
+        draft.model.add(sum(found) <= free[slot].get(resource, 0)).only_enforce_if(guard)
+
+
+def memory(draft: Draft) -> None:
+    """The workers of a server fit its memory together (KiB, rounded against them)."""
+    problem = draft.problem
+    for server in problem.servers():
+        free = server.capacity.get(MEMORY, 0)
+        terms: list[Linear] = []
+        for pool in problem.pools.values():
+            each = -(-pool.worker_memory_bytes // _KIB)
+            if each and (pool.name, server.name) in draft.workers:
+                terms.append(each * draft.workers[pool.name, server.name])
+        largest = max((p.worker_memory_bytes for p in problem.pools.values()), default=0)
+        if not terms or (not draft.diagnose and (largest + _KIB) * server.cores <= free):
+            continue
+        guard = draft.group(f"memory:{server.name}", lambda s=server: memory_words(draft, s))
+        draft.model.add(sum(terms) <= free // _KIB).only_enforce_if(guard)
 
 
 def _capacity_group(draft: Draft, kind: str, resource: str) -> tuple[str, Callable[[], str]]:
@@ -38,7 +84,7 @@ def _capacity_group(draft: Draft, kind: str, resource: str) -> tuple[str, Callab
         }
         most = max(amounts, key=lambda name: amounts[name])
         free = listed(
-            f"{d.name} {d.capacity.get(resource, 0)}"
+            f"{d.name} {_room(d, resource)}"
             for d in draft.problem.devices.values()
             if d.kind == kind
         )
@@ -50,3 +96,17 @@ def _capacity_group(draft: Draft, kind: str, resource: str) -> tuple[str, Callab
         )
 
     return (f"tables:{resource}" if kind == SWITCH else f"{kind}:{resource}"), sentence
+
+
+def _room(device: Device, resource: str) -> str:
+    """What is free of a resource: in all, and by block instance where these are several."""
+    free = device.capacity.get(resource, 0)
+    parts = [
+        (slot.name, slot.free[resource])
+        for slots in several(device).values()
+        for slot in slots
+        if resource in slot.free
+    ]
+    if len(parts) < 2 or free <= max(room for _, room in parts):
+        return str(free)
+    return f"{free} ({', '.join(f'{name} {room}' for name, room in parts)})"

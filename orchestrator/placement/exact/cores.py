@@ -28,6 +28,11 @@ def cores(draft: Draft) -> None:
                 _pool_at(draft, pool, server.name, flows)
     for server in problem.servers():
         pools = by_server[server.name]
+        for pool in pools:
+            shared = [use for (p, s, _), use in draft.uses.items() if (p, s) == (pool, server.name)]
+            draft.workers[pool, server.name] = (
+                sum(shared) if problem.share_cores else draft.cores[pool, server.name]
+            )
         if not pools:
             continue
         guard = draft.group(f"cores:{server.name}", lambda s=server: free_words(draft, s.name))

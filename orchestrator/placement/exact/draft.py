@@ -29,9 +29,11 @@ class Group:
 
 
 class Draft:
-    """Variables: on[task,device]; hop[arc][way]; cores[pool,server]; with rates to be chosen also
-    rate[chain] (kbit/s); with shared cores share, uses and core_on. With `soft`, rates and
-    latencies may miss their SLO; with `diagnose`, every constraint group has a switch."""
+    """Variables: on[task,device]; hop[arc][way]; cores[pool,server]; where the instances of a block
+    are too small for all tasks slot[task,device,slot]; with rates to be chosen also rate[chain]
+    (kbit/s); with shared cores share, uses and core_on. `workers` are processes by (pool, server).
+    With `soft`, rates and latencies may miss their SLO; with `diagnose`, every constraint group has
+    a switch."""
 
     def __init__(
         self, problem: Problem, objectives: Sequence[str], *, soft: bool, diagnose: bool
@@ -42,9 +44,11 @@ class Draft:
         self.groups: dict[str, Group] = {}
         self.free_rates = soft or "throughput" in self.objectives
         self.on: dict[tuple[str, str], cp_model.IntVar] = {}
+        self.slot: dict[tuple[str, str, str], cp_model.IntVar] = {}
         self.rate: dict[str, Linear] = {}
         self.hop: list[dict[Way, cp_model.IntVar]] = []
         self.cores: dict[tuple[str, str], Linear] = {}
+        self.workers: dict[tuple[str, str], Linear] = {}
         self.share: dict[tuple[str, str, int], cp_model.IntVar] = {}
         self.uses: dict[tuple[str, str, int], cp_model.IntVar] = {}
         self.core_on: dict[tuple[str, int], cp_model.IntVar] = {}

@@ -7,7 +7,8 @@ from ortools.sat.python import cp_model
 from orchestrator.placement.dispatch import proportional
 from orchestrator.placement.exact.draft import KBIT, Draft
 from orchestrator.placement.measure import number_cores
-from orchestrator.placement.problem import CoreShare, Solution
+from orchestrator.placement.problem import CoreShare, SlotOf, Solution
+from orchestrator.placement.slots import pack
 
 
 def extract(draft: Draft, solver: cp_model.CpSolver) -> Solution:
@@ -33,7 +34,23 @@ def extract(draft: Draft, solver: cp_model.CpSolver) -> Solution:
         cores_of = _shared_cores(draft, solver, device_of)
     else:
         cores_of = number_cores(problem, device_of, rate_of)
-    return Solution(device_of, ways, cores_of, rate_of)
+    return Solution(device_of, ways, cores_of, rate_of, slot_of=_slots(draft, solver, device_of))
+
+
+def _slots(draft: Draft, solver: cp_model.CpSolver, device_of: dict[str, str]) -> SlotOf:
+    """As chosen where blocks are short; anywhere else one instance could hold everything."""
+    problem = draft.problem
+    found: dict[tuple[str, str], str] = {}
+    for device in problem.devices.values():
+        mine = [problem.tasks[t] for t, d in device_of.items() if d == device.name]
+        blocks = {slot.name: slot.block for slot in device.slots}
+        chosen = {
+            (task, blocks[slot]): slot
+            for (task, where, slot), literal in draft.slot.items()
+            if where == device.name and solver.boolean_value(literal)
+        }
+        found |= chosen | (pack(device, mine, {block for _, block in chosen}) or {})
+    return found
 
 
 def _shared_cores(

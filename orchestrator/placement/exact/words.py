@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from orchestrator.placement.exact.draft import Draft
-from orchestrator.placement.problem import SERVER, Task, pool_chains
+from orchestrator.placement.exact.draft import Draft, listed
+from orchestrator.placement.problem import MEMORY, SERVER, Device, Task, pool_chains
+
+MIB = 1 << 20
 
 
 def need_words(draft: Draft, pool: str) -> str:
@@ -55,3 +57,15 @@ def workers_words(draft: Draft, pool: str) -> str:
 def free_words(draft: Draft, server: str) -> str:
     found = draft.problem.devices[server]
     return f"{server} has {found.cores} free cores"
+
+
+def memory_words(draft: Draft, server: Device) -> str:
+    """`server1 has 1024 MiB free; a worker of ids takes 600 MiB`."""
+    pools = [p for p in draft.problem.pools.values() if (p.name, server.name) in draft.workers]
+    pools.sort(key=lambda p: -p.worker_memory_bytes)
+    each = listed(
+        f"a worker of {p.label} takes {math.ceil(p.worker_memory_bytes / MIB)} MiB"
+        for p in pools
+        if p.worker_memory_bytes
+    )
+    return f"{server.name} has {server.capacity.get(MEMORY, 0) // MIB} MiB of memory free; {each}"

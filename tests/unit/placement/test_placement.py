@@ -129,12 +129,14 @@ class TestTooLargeForSwitches:
         result = compile_graph(chain(long_acl(18_000)), LEAF_SPINE)
         (story,) = (s for s in result.bundle.stories if s.unit.startswith("nf0"))
         assert story.kind == "server"
-        assert "18001 entries of ipv4" in story.why
+        assert "18001 entries of acl.ipv4" in story.why
 
     def test_two_that_fit_a_block_only_apart(self) -> None:
-        result = compile_graph(chain(long_acl(10_000), long_acl(9_000, net=193)), topology("single"))
+        """Together they are smaller than all filters, and only one of these holds either."""
+        graph = chain(long_acl(10_000), ids(), long_acl(9_000, net=193))  # so they are not merged
+        result = compile_graph(graph, topology("single"), ternary=("nf0", "nf2"))
         kinds = {s.unit.split(".")[0]: s.kind for s in result.bundle.stories}
-        assert sorted((kinds["nf0"], kinds["nf1"])) == ["server", "switch"]
+        assert sorted((kinds["nf0"], kinds["nf2"])) == ["server", "switch"]
 
     def test_the_others_stay_on_switches(self) -> None:
         graph = chain(permits(), long_acl(200), router())
@@ -214,10 +216,16 @@ class TestSideBySide:
     """What a deployed graph holds, the next one does not get."""
 
     @staticmethod
-    def after(deployed: Mapping[str, Bundle], graph: ServiceGraph, on: Topology) -> Compiled:
+    def after(
+        deployed: Mapping[str, Bundle],
+        graph: ServiceGraph,
+        on: Topology,
+        ternary: tuple[str, ...] = (),
+    ) -> Compiled:
         ids_taken = {bundle.graph_id for bundle in deployed.values()}
         free = next(i for i in range(1, 1024) if i not in ids_taken)
-        return compile_graph(graph, on, graph_id=free, used=used_by(deployed, on))
+        used = used_by(deployed, on)
+        return compile_graph(graph, on, graph_id=free, used=used, ternary=ternary)
 
     def blocked(self, deployed: dict[str, Bundle], graph: ServiceGraph, on: Topology) -> str | None:
         """Deploys the graph, or says why not."""
@@ -266,8 +274,9 @@ class TestSideBySide:
     def test_a_slot_that_another_graph_fills(self) -> None:
         """Both fit the filters of one switch together, though not the same filter."""
         single = topology("single")
-        first = self.after({}, replace(chain(long_acl(15_000)), name="a"), single)
-        second = self.after({"a": first.bundle}, replace(chain(long_acl(3_000)), name="b"), single)
+        graphs = [replace(chain(long_acl(n)), name=x) for x, n in (("a", 15_000), ("b", 3_000))]
+        first = self.after({}, graphs[0], single, ternary=("nf0",))
+        second = self.after({"a": first.bundle}, graphs[1], single, ternary=("nf0",))
         program = second.lowered.switches["switch1"]
         assert not second.cuts.groups
         assert {e.table for e in program.entries if e.action.endswith("deny")} == {"steer.ipv4"}

@@ -124,7 +124,7 @@ CHOICES: tuple[Choice, ...] = (in_order(DST, SRC, SERVICE, FLAGS, SRC_PORT), few
 
 
 def copies(shapes: Sequence[Shape]) -> list[int]:
-    """About how many branches each rule would be in: pairs of address prefixes in it, times its ports'."""
+    """About how many branches each rule would be in: pairs of address prefixes, times its ports'."""
     found = [max(1, len(shape[SERVICE])) * max(1, len(shape[SRC_PORT])) for shape in shapes]
     for word in (SRC, DST):
         values = [value for value, _ in sorted({p for shape in shapes for p in shape[word]})]

@@ -49,7 +49,7 @@ def _beside(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
 
 
 def _levels(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
-    """The branches. A verdict's origin is its rule; the way to it is of many rules, hence of their NF."""
+    """The branches. A verdict's origin is its rule; the way to it is of many rules, so of their NF."""
     diagram, nf = program.diagram, site.unit.nf
     verdicts = _verdicts(program, site)
     steps = [(f"{site.instance}.tree.by_{n.word}", (("to", n.id),), nf) for n in diagram.nodes]

@@ -1,8 +1,8 @@
-"""ClassBench filter sets: `@src dst low : high low : high protocol/mask [flags/mask]`, one rule a line.
+"""ClassBench filter sets: `@src dst low : high low : high protocol/mask [flags/mask]` a line.
 
-(Taylor and Turner, ClassBench, INFOCOM 2005.) Addresses are IPv4. The 16 bits of the last column are, for
-TCP, its flags in the upper byte: 0x1000/0x1000 asks for ACK, 0x0000/0x0200 for no SYN; for ICMP, type and
-code: 0x0800/0xff00 asks for echo requests.
+(Taylor and Turner, ClassBench, INFOCOM 2005.) Addresses are IPv4. The 16 bits of the last column are,
+for TCP, its flags in the upper byte: 0x1000/0x1000 asks for ACK, 0x0000/0x0200 for no SYN; for ICMP,
+type and code: 0x0800/0xff00 asks for echo requests.
 """
 
 from __future__ import annotations

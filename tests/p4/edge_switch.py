@@ -81,7 +81,7 @@ class EdgeSwitch:
         *,
         modify: bool = False,
     ) -> None:
-        """Insert (or modify) an entry; an integer key is an exact one; the action is the table's block's."""
+        """Insert (or modify) an entry; an integer key is exact; the action is the table's block's."""
         block = table.split(".")[0]
         entry = TableEntry(
             table,
@@ -127,7 +127,9 @@ class EdgeSwitch:
             self.admitted.add(admitted)
             self.add(f"classify.{table}", match, "admit", {"graph": graph}, 1)
         version = {"graph": graph, "epoch": epoch}
-        self.add(f"classify.first_{table}", {**version, **match}, "enter", {"segment": to}, priority)
+        self.add(
+            f"classify.first_{table}", {**version, **match}, "enter", {"segment": to}, priority
+        )
 
     def deliver_all(self, at: int, port: int = OTHER_HOST_PORT, *, mac: str = GATEWAY) -> None:
         """A segment's frames for a MAC leave by a port as they are."""

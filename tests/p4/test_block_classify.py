@@ -83,7 +83,9 @@ def test_one_entry_puts_another_version_in_force() -> None:
     old, new = IP(dst="8.8.8.8") / TCP(dport=80), IP(dst="8.8.8.8") / TCP(dport=81)
     switch.enter("ipv4", WEB, {"dst_port": Between(80, 80)}, epoch=2)
     switch.enter("ipv4", REST, {"dst_port": Between(81, 81)}, epoch=3)
-    assert [left(switch, old), left(switch, new)] == [[11], []], "admitted, but by the other version"
+    assert [left(switch, old), left(switch, new)] == [[11], []], (
+        "admitted, but by the other version"
+    )
     switch.add("classify.epoch", {"graph": GRAPH}, "run", {"epoch": 3}, modify=True)
     assert [left(switch, old), left(switch, new)] == [[], [12]]
 

@@ -5,9 +5,8 @@ Oracle: arithmetic on the classes' loads. Blind spot: how real flows hash (test_
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -47,9 +46,7 @@ def test_cores_are_within_ten_percent_of_the_mean(loads: list[float], cores: int
 
 
 @given(LOADS, st.integers(1, 20), st.floats(0, 0.2))
-def test_what_fits_the_budget_stays_within_it(
-    loads: list[float], cores: int, spare: float
-) -> None:
+def test_what_fits_the_budget_stays_within_it(loads: list[float], cores: int, spare: float) -> None:
     total = sum(loads)
     budget = total / cores * (1 + spare)
     load = [

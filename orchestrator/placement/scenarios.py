@@ -116,7 +116,7 @@ def change(topology: Topology, what: str) -> Topology:
         keys = ("cores", "reserved_cores", "cycles_per_second", "memory_bytes")
         if key not in keys:
             raise InputError(f"--set {what}: {unknown('key of a server', key, keys)}")
-        number = parse_rate(value)
+        number = _number(what, value)
         new = replace(server, **{key: number})
         if new.cores < 0 or new.reserved_cores > new.cores:
             raise InputError(f"--set {what}: {new.cores} cores, {new.reserved_cores} reserved")
@@ -130,7 +130,9 @@ def change(topology: Topology, what: str) -> Topology:
             switch = replace(switch, target=value)
         elif key.startswith("table_sizes."):
             table = key.removeprefix("table_sizes.")
-            switch = replace(switch, table_sizes={**switch.table_sizes, table: parse_rate(value)})
+            switch = replace(
+                switch, table_sizes={**switch.table_sizes, table: _number(what, value)}
+            )
         else:
             raise InputError(
                 f"--set {what}: {unknown('key of a switch', key, ('target', 'table_sizes.TABLE'))}"
@@ -143,8 +145,17 @@ def change(topology: Topology, what: str) -> Topology:
         raise InputError(
             f"--set {what}: {unknown('key of a link', key, ('capacity', 'latency_us'))}"
         )
-    new_link = replace(link, **{key: parse_rate(value)})
+    new_link = replace(link, **{key: _number(what, value)})
     return replace(topology, links=tuple(new_link if x is link else x for x in topology.links))
+
+
+def _number(what: str, value: str) -> int:
+    try:
+        return parse_rate(value)
+    except InputError:
+        raise InputError(
+            f"--set {what}: '{value}' is not a rate or number of 0 or more, like 8 or 40G"
+        ) from None
 
 
 def _link_or_none(topology: Topology, text: str) -> Link | None:

@@ -127,7 +127,7 @@ def with_memory(size: int):  # type: ignore[no-untyped-def]
 
 
 def chain(workers: int, name: str = "g"):  # type: ignore[no-untyped-def]
-    kind, config = ids()
+    kind, config = ids()[:2]
     nfs = {"nf0": (kind, config, {"min_workers": workers})}
     graph = make_graph(nfs, one_way("inside", "nf0", "outside"))
     return replace(graph, name=name)

@@ -325,6 +325,26 @@ def _paths(problem: Problem, solution: Solution) -> dict[str, tuple[tuple[str, .
     return {c: tuple(paths) for c, paths in found.items()}
 
 
+def unchanged(case: Case, scenario: Scenario, settings: Settings, base: Outcome) -> Outcome | None:
+    """The base case's outcome, if only servers fail that run nothing of it; else None.
+
+    Nothing is forwarded through a server, so all ways stay and what is left is the base case with
+    fewer choices: its placement still holds, and no other is better, since it was proven best among
+    more. (A switch that fails changes the trees: then there may be new ways, so it is placed anew.)
+    """
+    if not scenario.fail or scenario != Scenario(scenario.name, fail=scenario.fail):
+        return None
+    if base.status != "OPTIMAL" or not base.slo_met or settings.workers:
+        return None
+    nics = case.topology.smartnics
+    used = {nics[d].server if d in nics else d for d in base.device_of.values()}
+    for what in scenario.fail:
+        kind, _, name = what.partition(":")
+        if kind != "node" or name not in case.topology.servers or name in used:
+            return None
+    return replace(base, scenario=scenario.name, seconds=0.0)
+
+
 Progress = Callable[[Outcome], None]
 
 
@@ -342,20 +362,21 @@ def run_local(
     if progress:
         progress(base)
     running = dict(settings.running) or base.device_of
-    if not scenarios:
-        return done
-    count = min(processes or os.cpu_count() or 1, len(scenarios))
+    todo = _still_to_place(case, scenarios, settings, done, progress)
+    if not todo:
+        return _in_order(done, scenarios)
+    count = min(processes or os.cpu_count() or 1, len(todo))
     if count <= 1:
         try:
-            for scenario in scenarios:
+            for scenario in todo:
                 done.append(run_scenario(case, scenario, settings, running))
                 if progress:
                     progress(done[-1])
         except KeyboardInterrupt:
             pass
-        return done
+        return _in_order(done, scenarios)
     executor = ProcessPoolExecutor(count, initializer=_ignore_interrupts)
-    futures = [executor.submit(run_scenario, case, s, settings, running) for s in scenarios]
+    futures = [executor.submit(run_scenario, case, s, settings, running) for s in todo]
     try:
         for future in as_completed(futures):
             done.append(future.result())
@@ -366,6 +387,26 @@ def run_local(
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
     return _in_order(done, scenarios)
+
+
+def _still_to_place(
+    case: Case,
+    scenarios: Sequence[Scenario],
+    settings: Settings,
+    done: list[Outcome],
+    progress: Progress | None,
+) -> list[Scenario]:
+    """Scenarios that change the base case (`done[0]`); the outcomes of the others are added."""
+    todo: list[Scenario] = []
+    for scenario in scenarios:
+        outcome = unchanged(case, scenario, settings, done[0])
+        if outcome is None:
+            todo.append(scenario)
+            continue
+        done.append(outcome)
+        if progress:
+            progress(outcome)
+    return todo
 
 
 def _ignore_interrupts() -> None:
@@ -390,6 +431,7 @@ def run_dask(
     base = run_scenario(case, Scenario(BASE), settings)
     done = [base]
     running = dict(settings.running) or base.device_of
+    todo = _still_to_place(case, scenarios, settings, done, progress)
     try:
         client = distributed.Client(address, timeout="10s", set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
@@ -397,7 +439,7 @@ def run_dask(
     try:
         futures = [
             client.submit(run_scenario, case, s, settings, running, pure=False, retries=5)
-            for s in scenarios
+            for s in todo
         ]
         try:
             for outcome in _finished(distributed, client, futures):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from orchestrator.errors import InputError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.placement.scenarios import Case, Scenario, fail_each, sweep
 from orchestrator.placement.topologies import fat_tree, resolve_topology
-from orchestrator.placement.whatif import Settings, run_dask, run_local, run_scenario
+from orchestrator.placement.whatif import Settings, run_dask, run_local, run_scenario, unchanged
 
 ROOT = Path(__file__).parents[3]
 GRAPH = ROOT / "examples" / "campus_edge" / "graph.json"
@@ -85,6 +86,31 @@ def test_wrong_names_are_one_clear_error(changes: dict[str, object], words: str)
         Scenario("x", **changes).apply(campus())  # type: ignore[arg-type]
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_fails_unused_is_not_placed_anew() -> None:
+    """And placing it anew comes to the same."""
+    case, settings = campus(), Settings()
+    base = run_scenario(case, Scenario("now"), settings)
+    (used,) = {d for d in base.device_of.values() if d.startswith("server")}
+    (idle,) = set(case.topology.servers) - {used}
+    scenario = Scenario("idle", fail=(f"node:{idle}",))
+    found = unchanged(case, scenario, settings, base)
+    anew = run_scenario(case, scenario, settings, base.device_of)
+    assert found is not None
+    assert (found.cores, found.latency_us, found.missed) == (
+        anew.cores,
+        anew.latency_us,
+        anew.missed,
+    )
+    for fail in (f"node:{used}", "node:spine1", "link:leaf1-spine1"):
+        assert unchanged(case, Scenario("x", fail=(fail,)), settings, base) is None
+    both = replace(scenario, scale=("traffic=2x",))
+    assert unchanged(case, both, settings, base) is None
+    assert unchanged(case, scenario, settings, replace(base, status="FEASIBLE")) is None
+    outcomes = run_local(case, fail_each(case.topology, "node"), settings, processes=1)
+    assert [o.scenario for o in outcomes[1:]] == [s.name for s in fail_each(case.topology, "node")]
+    assert [o.scenario for o in outcomes if not o.seconds] == [f"fail {idle}"]
 
 
 def test_sweep_and_n_minus_1() -> None:

@@ -383,9 +383,9 @@ def run_local(
             if progress:
                 progress(done[-1])
     except KeyboardInterrupt:
-        pass
-    finally:
         executor.shutdown(wait=False, cancel_futures=True)
+    else:
+        executor.shutdown()  # without waiting, its thread and the interpreter's end race for a pipe
     return _in_order(done, scenarios)
 
 

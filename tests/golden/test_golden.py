@@ -29,7 +29,12 @@ from orchestrator.targets.shipped import artifact
 from orchestrator.wire.addresses import mac_text
 
 HERE = Path(__file__).resolve().parent
-CASES = [("campus_edge", "leaf-spine"), ("branch_office", "single"), ("web_service", "leaf-spine")]
+CASES = [
+    ("campus_edge", "leaf-spine"),
+    ("branch_office", "single"),
+    ("web_service", "leaf-spine"),
+    ("service_edge", "leaf-spine"),
+]
 LARGE, SHOWN = 24, 4
 """A table with more entries than LARGE shows its first and last SHOWN."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import orchestrator.compiler.tree_entries  # noqa: F401  (registers how trees are lowered)
+# Registers how trees are lowered.
+import orchestrator.compiler.tree_entries  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from orchestrator.compiler.admission import admission_entries, epoch_entry
 from orchestrator.compiler.dispatch_entries import dispatch_entries
 from orchestrator.compiler.keys import neighbor_entry

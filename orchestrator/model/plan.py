@@ -70,8 +70,8 @@ class Plan:
 
     `latency_us` per traffic is the estimate that the SLO was checked against; `core_load` is the
     share of its cycles that each core spends. `slot_of[unit]` is a block instance that certainly has
-    room, for the units of a block of which no instance holds them all. `status` is the solver's word, `notes` are said by
-    `place` and `compile --explain`.
+    room, for the units of a block of which no instance holds them all. `status` is the solver's word,
+    `notes` are said by `place` and `compile --explain`.
     """
 
     switch_of: dict[str, str]

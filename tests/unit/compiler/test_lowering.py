@@ -128,7 +128,8 @@ class TestEveryGraph:
     def test_the_bundle_books_what_was_lowered(self, name: str, where: str) -> None:
         """`block_use` is what later graphs are told is taken."""
         result = of(name, where)
-        booked = {s: Counter(use) for s, use in result.bundle.block_use.items() if use}
+        use_of = result.bundle.block_use
+        booked = {s: Counter(use_of[s]) for s in result.bundle.switches if use_of.get(s)}
         real = {
             switch: Counter({f"{block}.{table}": n for (block, table), n in counts.items()})
             for switch, counts in counted(result).items()

@@ -21,6 +21,9 @@ from fuzz_bmv2 import BMV2
 from fuzz_entries import EntryMaker
 
 
+_ALREADY_EXISTS = 6
+
+
 def test_programs_are_made_from_their_seed_alone() -> None:
     texts = [fuzz_program.ProgramMaker(seed).make() for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
@@ -30,7 +33,9 @@ def test_most_random_entries_are_accepted() -> None:
     for target in fuzz.shipped():
         maker = EntryMaker(target.info, random.Random(1), target.pools)
         codes = fuzz.our_codes(fuzz.fresh(target), [*target.setup, *maker.entries(10)])
-        assert codes.count(0) > len(codes) * 0.8
+        # Tables whose whole key is a segment or a graph have few different entries.
+        assert codes.count(0) > len(codes) * 0.6
+        assert codes.count(0) + codes.count(_ALREADY_EXISTS) > len(codes) * 0.9
 
 
 @pytest.mark.skipif(fuzz.P4C is None, reason="p4c-bm2-ss is not installed")

@@ -20,7 +20,6 @@ import fuzz_program
 from fuzz_bmv2 import BMV2
 from fuzz_entries import EntryMaker
 
-
 _ALREADY_EXISTS = 6
 
 

@@ -33,6 +33,7 @@ from orchestrator.placement.model import Options, place
 from orchestrator.placement.problem import MEMORY
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.running import running_of
+from orchestrator.recall import large_frozen_data, recalling
 from orchestrator.targets import specialised
 from orchestrator.targets.costs import filter_costs
 from orchestrator.targets.footprints import VERSION_TABLE
@@ -82,14 +83,44 @@ def compile_graph(
     `max_classes` bounds the traffic classes that two NFs in a row may make of their rules. The filters
     of NFs in `ternary` are not made trees, whatever they cost. `pipelines` (by switch) stand for those
     of the topology.
+
+    Within a round of a `Recall` all that an earlier version of the graph has in common with this one is
+    taken from there (`graph.load_graph` included): after a changed rule that is nearly all.
     """
+    with large_frozen_data(), recalling():
+        return _compile(
+            graph,
+            topology,
+            graph_id=graph_id,
+            used=used or Used(),
+            warnings=warnings,
+            placing=placing,
+            max_classes=max_classes,
+            plain=set(ternary),
+            beside=beside,
+            pipelines=pipelines,
+        )
+
+
+def _compile(
+    graph: ServiceGraph,
+    topology: Topology,
+    *,
+    graph_id: int,
+    used: Used,
+    warnings: tuple[str, ...],
+    placing: Options | None,
+    max_classes: int,
+    plain: set[str],
+    beside: Bundle | None,
+    pipelines: Mapping[str, Pipeline] | None,
+) -> Compiled:
     warnings = (*warnings, *check_hosts(graph, topology))
     fabric = Fabric(topology)
     functions = functions_of(graph)
     pipelines = pipelines or {
         s.name: capability(s.pipeline, s.target) for s in topology.switches.values()
     }
-    used = used or Used()
     if beside is not None:
         graph_id = beside.graph_id
         placing = replace(placing or STAYING, running=running_of(beside))
@@ -101,7 +132,6 @@ def compile_graph(
         _filter_sizes(topology, pipelines, used), most_classes=max_classes, filter_slots=slots
     )
     forms = filter_costs(switch.target for switch in topology.switches.values())
-    plain = set(ternary)
     while True:
         whole = cut(graph, functions, access, forced)
         cuts = synthesise(whole, graph, costs)

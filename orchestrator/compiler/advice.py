@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import partial
 
 from orchestrator.compiler.cuts import Functions
 from orchestrator.graph.paths import ports_left
@@ -34,18 +35,18 @@ def _everywhere(before: Cuts, rules: Sequence[Removed]) -> tuple[tuple[str, str,
 
     A mirrored rule may matter one way only, and one behind a NAT for the packets that it let pass.
     """
-    places = Counter((unit.nf, rule) for unit in before.units.values() for rule, _ in _names(unit))
     gone = Counter((removed.place.nf, removed.rule) for removed in rules)
+    places = Counter((unit.nf, rule) for unit, rule, _ in _named(before, gone))
     why = {(r.place.nf, r.rule): r.why for r in reversed(rules)}
     return tuple((*key, why[key]) for key, count in gone.items() if count >= places[key])
 
 
 def _rules(before: Cuts, after: Cuts) -> Iterator[str]:
-    meant = {
-        (unit.nf, rule) for unit in before.units.values() for rule, asked in _names(unit) if asked
-    }
     told: dict[str, list[str]] = defaultdict(list)
-    for nf, rule, why in _everywhere(before, (*after.removed, *after.unmet)):
+    found = _everywhere(before, (*after.removed, *after.unmet))
+    asked = _named(before, {(nf, rule) for nf, rule, _ in found})
+    meant = {(unit.nf, rule) for unit, rule, written in asked if written()}
+    for nf, rule, why in found:
         if (nf, rule) in meant:
             told[nf].append(f"nfs.{nf}: {rule} can never match: {why}")
     for nf, texts in told.items():
@@ -57,13 +58,21 @@ def _rules(before: Cuts, after: Cuts) -> Iterator[str]:
             )
 
 
-def _names(unit: Unit) -> Iterator[tuple[str, bool]]:
-    """Names of a unit's rules, and whether somebody wrote the rule (else the NF's type implies it)."""
-    program = unit.element.program if unit.element else None
-    if isinstance(program, FilterProgram):
-        yield from ((rule.rule, _written(rule)) for rule in program.rules)
-    elif isinstance(program, RewriteProgram):
-        yield from ((f"pairs[{number}]", True) for number in range(len(program.pairs)))
+def _named(
+    cuts: Cuts, wanted: Container[tuple[str, str]]
+) -> Iterator[tuple[Unit, str, Callable[[], bool]]]:
+    """Units that have a rule of these (NF, name), and who tells whether somebody wrote it (else the
+    NF's type implies it)."""
+    for unit in cuts.units.values():
+        program = unit.element.program if unit.element else None
+        if isinstance(program, FilterProgram):
+            for rule in program.rules:
+                if (unit.nf, rule.rule) in wanted:
+                    yield unit, rule.rule, partial(_written, rule)
+        elif isinstance(program, RewriteProgram):
+            for number in range(len(program.pairs)):
+                if (unit.nf, f"pairs[{number}]") in wanted:
+                    yield unit, f"pairs[{number}]", lambda: True
 
 
 def _written(rule: FilterRule) -> bool:

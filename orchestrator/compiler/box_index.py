@@ -8,6 +8,7 @@ is taken; these are compared on all fields at once by numpy, and exactly where 6
 from __future__ import annotations
 
 import random
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ from orchestrator.compiler.headerspace import (
     Box,
     protocol_of,
 )
+from orchestrator.recall import current
 
 Numbers = NDArray[np.int64]
 _COMPARED = tuple(
@@ -33,6 +35,11 @@ _POINTS = 6
 _FEW = 16
 """So many boxes are compared one by one, sooner than numpy is set up."""
 _TOLD_APART = (1 << 64) - 1
+_PACKED = struct.Struct("<12QH3B")
+_ROW = np.dtype(
+    [("low", "<u8", 6), ("high", "<u8", 6), ("shapes", "<u2"), ("flags", "u1", 2), ("inexact", "?")]
+)
+"""What numpy is told of a box."""
 _NOT_COMPARED = tuple(n for n in range(len(FIELDS)) if n not in _COMPARED)
 
 
@@ -65,11 +72,11 @@ class BoxIndex:
         self.boxes = boxes
         real = [(i, box) for i, box in enumerate(boxes) if box is not None]
         self._numbers = np.array([i for i, _ in real], np.int64)
-        self._shapes = np.array([box.shapes for _, box in real], np.uint16)
-        self._flags = np.array([box.flags for _, box in real], np.uint8).reshape(-1, 2)
-        self._inexact = np.array([_needs_more(box) for _, box in real], np.bool_)
-        self._low = np.array([_ends(box.low) for _, box in real], np.uint64).reshape(-1, 6)
-        self._high = np.array([_ends(box.high) for _, box in real], np.uint64).reshape(-1, 6)
+        packed = current().each(_row, (box for _, box in real), _row)
+        rows = np.frombuffer(b"".join(packed), _ROW)
+        self._shapes, self._flags, self._inexact, self._low, self._high = (
+            np.ascontiguousarray(rows[name]) for name in ("shapes", "flags", "inexact", "low", "high")
+        )
         self._levels = [_Levels(self._low[:, n], self._high[:, n]) for n in (0, 1)]
 
     def meeting(self, box: Box) -> list[int]:
@@ -158,6 +165,11 @@ class BoxIndex:
     def _meets(self, number: int, box: Box, ask: bool) -> bool:
         mine = self.boxes[number]
         return mine is not None and (not ask or mine.intersect(box) is not None)
+
+
+def _row(box: Box) -> bytes:
+    ends = (*_ends(box.low), *_ends(box.high))
+    return _PACKED.pack(*ends, box.shapes, *box.flags, _needs_more(box))
 
 
 def _ends(ends: tuple[int, ...]) -> list[int]:

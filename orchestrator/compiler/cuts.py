@@ -28,6 +28,7 @@ from orchestrator.model.elements import (
 from orchestrator.model.graph import Port, ServiceGraph
 from orchestrator.model.versions import ALL_VERSIONS, narrow
 from orchestrator.nfs.base import NetworkFunction
+from orchestrator.recall import recalled
 
 Functions = Mapping[str, NetworkFunction[Any]]
 _MOST_ASKED = 2
@@ -65,7 +66,7 @@ class _Cutter:
         self.arcs: dict[tuple[str, str], Arc] = {}
         self.ways: nx.DiGraph[tuple[str, str]] = nx.DiGraph()
         """Which NF port a packet can enter after another."""
-        self.elements = cache(lambda nf, port: functions[nf].elements(port))
+        self.elements = cache(lambda nf, port: _elements(functions[nf], port))
         self.needs_server = cache(self._needs_server)
         self.entered_from = cache(self._entered_from)
 
@@ -386,6 +387,11 @@ class _Cutter:
         if len(addresses) == 2:
             return "pair", "both addresses belong to every state key"
         return addresses.pop(), "the address that every state key shares"
+
+
+@recalled
+def _elements(function: NetworkFunction[Any], port: str) -> ElementGraph:
+    return function.elements(port)
 
 
 def _ports_left(elements: ElementGraph) -> tuple[str, ...]:

@@ -9,14 +9,18 @@ consing, as in Bryant's decision diagrams); and words that none of the rules ask
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_left
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
 
 from orchestrator.model.decision import LEVELS, WORDS, Branch, Diagram, Node
 from orchestrator.model.match import Match, PortRange
+from orchestrator.recall import current
 
 Prefix = tuple[int, int]
 """(value, length) of a 32-bit word."""
@@ -28,6 +32,8 @@ _TCP, _UDP, _ICMP = 6, 17, 1
 _PORTS, _LATER, _ICMP_KIND = 1, 2, 4  # p4src/shared/metadata.p4
 _FLAG_ORDER = (1, 4, 2, 0, 7, 6, 5, 3)  # p4src/blocks/tree.p4
 ANYTHING: Shape = ((),) * len(WORDS)
+_WAY = struct.Struct("!IIB")
+_ROW = struct.Struct("=5q")
 
 
 def shape_of(match: Match) -> Shape | None:
@@ -125,16 +131,21 @@ CHOICES: tuple[Choice, ...] = (in_order(DST, SRC, SERVICE, FLAGS, SRC_PORT), few
 
 def copies(shapes: Sequence[Shape]) -> list[int]:
     """About how many branches each rule would be in: pairs of address prefixes, times its ports'."""
-    found = [max(1, len(shape[SERVICE])) * max(1, len(shape[SRC_PORT])) for shape in shapes]
-    for word in (SRC, DST):
-        values = [value for value, _ in sorted({p for shape in shapes for p in shape[word]})]
-        for i, shape in enumerate(shapes):
-            inside = [
-                bisect_left(values, value + (1 << 32 - length)) - bisect_left(values, value)
-                for value, length in shape[word]
-            ]
-            found[i] *= sum(inside) if inside else len(values) + 1
-    return found
+    packed = b"".join(current().each(_packed, shapes, _packed))
+    found, *addresses = np.frombuffer(packed, np.int64).reshape(-1, 5).T
+    for value, length in (addresses[:2], addresses[2:]):
+        asked = np.unique(value << 6 | length) >> 6
+        values = asked[asked >= 0]
+        inside = np.searchsorted(values, value + (1 << 32 - length)) - np.searchsorted(values, value)
+        found = found * np.where(value >= 0, inside, len(values) + 1)
+    return found.tolist()
+
+
+def _packed(shape: Shape) -> bytes:
+    """Choices of ports; (value, length) of source and destination. A rule has one prefix or none."""
+    ports = prod(len(shape[word]) or 1 for word in (SERVICE, SRC_PORT))
+    src, dst = ((shape[word] or ((-1, 0),))[0] for word in (SRC, DST))
+    return _ROW.pack(ports, *src, *dst)
 
 
 class TooLarge(Exception):
@@ -148,6 +159,8 @@ MOST_LOOKED_AT = 1_500_000
 
 _Ref = int
 _Plan = tuple[int, tuple[Branch, ...]]
+_Ways = tuple[tuple[int, int, _Ref], ...]
+"""(value, length, node) of the branches that lead to nodes."""
 
 
 @dataclass(slots=True)
@@ -161,9 +174,12 @@ class Builder:
     _numbers: dict[tuple[Shape, object], int] = field(
         default_factory=dict[tuple[Shape, object], int]
     )
-    _memo: dict[tuple[int, ...], _Ref] = field(default_factory=dict[tuple[int, ...], _Ref])
+    _memo: dict[tuple[object, ...], _Ref] = field(default_factory=dict[tuple[object, ...], _Ref])
     _found: dict[_Plan, int] = field(default_factory=dict[_Plan, int])
     _plans: list[_Plan] = field(default_factory=list[_Plan])
+    _ways: list[_Ways] = field(default_factory=list[_Ways])
+    _nodes: dict[_Ref, tuple[object, Node]] = field(default_factory=dict[_Ref, tuple[object, Node]])
+    _rules: dict[int, int] = field(default_factory=dict[int, int])
     _made: int = 0
     _looked_at: int = 0
     _limit: int = 0
@@ -198,13 +214,51 @@ class Builder:
         self._memo.clear()
         self._found.clear()
         self._plans.clear()
+        self._ways.clear()
+        self._nodes.clear()
+        self._rules.clear()
 
     def _size(self, root: _Ref) -> int:
-        return sum(len(self._plans[ref][1]) for ref in _topological(self, root))
+        return sum(map(self.size, _topological(self, root)))
 
-    def plan(self, ref: _Ref) -> _Plan:
-        """(word, branches) of a node; their `to` are refs."""
-        return self._plans[ref]
+    def size(self, ref: _Ref) -> int:
+        """Branches of a node."""
+        return len(self._plans[ref][1])
+
+    def ways(self, ref: _Ref) -> _Ways:
+        """The branches that lead to nodes."""
+        return self._ways[ref]
+
+    def nodes(
+        self, refs: Sequence[_Ref], place: Mapping[_Ref, tuple[int, int]], rule_of: Mapping[int, int]
+    ) -> list[Node]:
+        """The nodes at their places (level, id); those of the last diagram again where they are equal.
+
+        `rule_of` are the numbers of the rules in their list, by number of content.
+        """
+        if any(self._rules.get(number, rule) != rule for number, rule in rule_of.items()):
+            self._nodes.clear()
+        self._rules = dict(rule_of)
+        found: list[Node] = []
+        for ref in refs:
+            at = (place[ref], *[place[to][1] for _, _, to in self._ways[ref]])
+            known = self._nodes.get(ref)
+            if known is None or known[0] != at:
+                known = self._nodes[ref] = at, self._node_at(ref, place, rule_of)
+            found.append(known[1])
+        return found
+
+    def _node_at(
+        self, ref: _Ref, place: Mapping[_Ref, tuple[int, int]], rule_of: Mapping[int, int]
+    ) -> Node:
+        word, branches = self._plans[ref]
+        below = tuple(
+            Branch(value, length, place[to][1], WORDS[self._plans[to][0]])
+            if to >= 0
+            else Branch(value, length, -1 - rule_of[-1 - to])
+            for value, length, to, _ in branches
+        )
+        return Node(WORDS[word], *place[ref], below)
 
     def _node(
         self, shapes: Sequence[Shape], numbers: list[int], rules: list[int], words: tuple[int, ...]
@@ -212,6 +266,15 @@ class Builder:
         self._looked_at += len(rules)
         if self._looked_at > MOST_LOOKED_AT:
             raise TooLarge
+        asked_before = (words, *map(numbers.__getitem__, rules))
+        known = self._memo.get(asked_before)
+        if known is None:
+            known = self._memo[asked_before] = self._reduced(shapes, numbers, rules, words)
+        return known
+
+    def _reduced(
+        self, shapes: Sequence[Shape], numbers: list[int], rules: list[int], words: tuple[int, ...]
+    ) -> _Ref:
         kept: list[int] = []
         seen: set[Shape] = set()
         for rule in rules:  # what an earlier rule hides, or a rule for everything ends
@@ -226,7 +289,7 @@ class Builder:
         asked = tuple(word for word in words if any(shapes[rule][word] for rule in kept))
         if not asked:
             return -1 - numbers[kept[0]]
-        key = (*asked, -1, *[numbers[rule] for rule in kept])
+        key = (asked, *map(numbers.__getitem__, kept))
         found = self._memo.get(key)
         if found is None:
             found = self._memo[key] = self._split(shapes, numbers, kept, asked)
@@ -262,6 +325,7 @@ class Builder:
         if ref is None:
             ref = self._found[plan] = len(self._plans)
             self._plans.append(plan)
+            self._ways.append(tuple((v, n, node) for v, n, node, _ in branches if node >= 0))
             self._made += len(branches)
             if self._made > self._limit:
                 raise TooLarge
@@ -275,30 +339,20 @@ def number_nodes(
     order = _topological(builder, root)
     level, name = {root: 1}, {root: 0}
     taken = {0}
-    place = {ref: i for i, ref in enumerate(order)}
-    nodes: list[Node] = []
+    sizes: Counter[int] = Counter()
     for ref in order:
-        word, branches = builder.plan(ref)
-        mine = name[ref].to_bytes(4, "big")
-        below: list[Branch] = []
-        for branch in branches:
-            to = branch.to
-            if to < 0:
-                below.append(Branch(branch.value, branch.length, -1 - rule_of[-1 - to]))
-                continue
-            level[to] = max(level.get(to, 0), level[ref] + 1)
+        sizes[level[ref]] += builder.size(ref)
+        mine, below = name[ref], level[ref] + 1
+        for value, length, to in builder.ways(ref):
+            if level.get(to, 0) < below:
+                level[to] = below
             if to not in name:
-                way = mine + branch.value.to_bytes(4, "big") + bytes((branch.length,))
-                found = int.from_bytes(hashlib.blake2b(way, digest_size=4).digest(), "big")
+                found = zlib.crc32(_WAY.pack(mine, value, length))
                 while found in taken:
                     found = found + 1 & 0xFFFFFFFF
                 name[to] = found
                 taken.add(found)
-            below.append(Branch(branch.value, branch.length, place[to]))
-        nodes.append(Node(WORDS[word], level[ref], name[ref], tuple(below)))
-    sizes: Counter[int] = Counter()
-    for node in nodes:
-        sizes[node.level] += len(node.branches)
+    nodes = builder.nodes(order, {ref: (level[ref], name[ref]) for ref in order}, rule_of)
     return Diagram(tuple(nodes), weighed, tuple(sizes[i + 1] for i in range(LEVELS)))
 
 
@@ -309,9 +363,9 @@ def _topological(builder: Builder, root: _Ref) -> list[_Ref]:
 
     def visit(ref: _Ref) -> None:  # at most as deep as there are words
         done.add(ref)
-        for branch in reversed(builder.plan(ref)[1]):
-            if branch.to >= 0 and branch.to not in done:
-                visit(branch.to)
+        for _, _, to in reversed(builder.ways(ref)):
+            if to not in done:
+                visit(to)
         order.append(ref)
 
     visit(root)

@@ -14,6 +14,8 @@ from orchestrator.wire.addresses import device_mac, mac_text
 
 _ADDRESS_BITS = 128
 _BASE_PRIORITY = 1
+TO_DEVICE = "dispatch.to_device"
+"""The action that names the next device; it is the one that has a traffic class."""
 
 ToCore = Callable[[tuple[tuple[str, Key], ...], int, str, str, int], TableEntry]
 """(keys, the core's MAC, table, origin, priority) -> the entry that sends packets there."""

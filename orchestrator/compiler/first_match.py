@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -11,12 +11,15 @@ from orchestrator.compiler.box_index import BoxIndex
 from orchestrator.compiler.headerspace import Box, box_of
 from orchestrator.model.elements import DROP, FilterProgram, RouteProgram
 from orchestrator.model.match import Match
+from orchestrator.recall import current, recalled
 
 MOST_PIECES = 64
 """A box is cut into at most so many pieces before the question is left open."""
 MOST_ROUTES = 4096
 """Larger routing tables are not looked into: that would cost more than it can save."""
 _FEW = 8
+_MOST_REPLACED = 64
+"""Beyond so many rules that are new or gone a list is looked at as a whole."""
 _UNDERSTOOD = {
     *("ether_type", "version", "src", "dst", "protocol", "src_port", "dst_port", "tcp_flags"),
     *("later_fragment", "icmp_type", "icmp_code"),
@@ -33,7 +36,7 @@ def understood(match: Match) -> bool:
     return all(getattr(match, name) is None for name in _STRANGE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FirstMatch:
     """Rules in order: their boxes, outputs and names; what none takes leaves by `default`."""
 
@@ -78,13 +81,15 @@ class FirstMatch:
         return self.default_name if number < 0 else self.names[number]
 
 
+@recalled
 def first_match(program: FilterProgram | RouteProgram) -> FirstMatch | None:
     """A filter's rules, or routes with the longest prefix first; None when that is not known."""
     if isinstance(program, FilterProgram):
-        if not all(understood(rule.match) for rule in program.rules):
+        matches = [rule.match for rule in program.rules]
+        if not all(current().each(understood, matches, understood)):
             return None
         return FirstMatch(
-            tuple(box_of(rule.match) for rule in program.rules),
+            tuple(current().each(box_of, (rule.match for rule in program.rules), box_of)),
             tuple(rule.output for rule in program.rules),
             tuple(rule.rule for rule in program.rules),
             program.default,
@@ -105,18 +110,68 @@ def first_match(program: FilterProgram | RouteProgram) -> FirstMatch | None:
     )
 
 
-def shadowed(rules: FirstMatch) -> dict[int, tuple[int, ...]]:
-    """Rules that never match first, with the rules before them that take their packets."""
-    found: dict[int, tuple[int, ...]] = {}
-    for number, box in enumerate(rules.boxes):
+def shadowed(rules: FirstMatch, where: Hashable = None) -> dict[int, tuple[int, ...]]:
+    """Rules that never match first, with the rules before them that take their packets.
+
+    `where` names the place of the list: what was found there in the last round still holds for rules
+    that meet none of those that are new or gone since.
+    """
+    what = (shadowed, where)
+    known = current().latest(what) if where is not None else None
+    found = _still_shadowed(*known, rules) if known is not None else None
+    if found is None:
+        found = dict(_shadowed_among(rules, range(len(rules.boxes))))
+    if where is not None:
+        current().note(what, (rules, found))
+    return found
+
+
+def _shadowed_among(
+    rules: FirstMatch, numbers: Iterable[int]
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    for number in numbers:
+        box = rules.boxes[number]
         if box is None:
-            found[number] = ()
+            yield number, ()
             continue
         before = [n for n in rules.index.meeting(box) if n < number]
         covering = _covering(rules, number, box, before) if before else None
         if covering is not None:
-            found[number] = covering
-    return found
+            yield number, covering
+
+
+def _still_shadowed(
+    old: FirstMatch, was: Mapping[int, tuple[int, ...]], rules: FirstMatch
+) -> dict[int, tuple[int, ...]] | None:
+    """`shadowed`, from what it was before one run of rules was replaced; None when that is no gain."""
+    first, behind = _common_ends(old.boxes, rules.boxes)
+    shift = len(rules.boxes) - len(old.boxes)
+    fresh = range(first, len(rules.boxes) - behind)
+    gone = old.boxes[first : len(old.boxes) - behind]
+    if len(fresh) + len(gone) > _MOST_REPLACED:
+        return None
+    asked = set(fresh)
+    for box in (*gone, *(rules.boxes[n] for n in fresh)):
+        if box is not None:
+            asked.update(n for n in rules.index.meeting(box) if n >= fresh.stop)
+
+    def moved(number: int) -> int:
+        return number if number < first else number + shift
+
+    found = {
+        moved(number): tuple(map(moved, by))
+        for number, by in was.items()
+        if not first <= number < len(old.boxes) - behind and moved(number) not in asked
+    }
+    return dict(sorted((found | dict(_shadowed_among(rules, sorted(asked)))).items()))
+
+
+def _common_ends(old: Sequence[object], new: Sequence[object]) -> tuple[int, int]:
+    """How many objects two lists share at their beginning, and how many at their end."""
+    most = min(len(old), len(new))
+    first = next((n for n in range(most) if old[n] is not new[n]), most)
+    behind = next((n for n in range(most - first) if old[-1 - n] is not new[-1 - n]), most - first)
+    return first, behind
 
 
 def _covering(

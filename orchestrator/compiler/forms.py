@@ -26,7 +26,8 @@ from orchestrator.compiler.decision import (
 from orchestrator.model.cuts import SWITCH, Cuts, Unit
 from orchestrator.model.decision import DecidedProgram, Diagram
 from orchestrator.model.elements import FilterProgram
-from orchestrator.model.versions import versions_of
+from orchestrator.model.versions import kinds
+from orchestrator.recall import current
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipeline import Pipeline
 
@@ -35,8 +36,6 @@ _MOST_COPIES = (50_000_000, 1_000_000, 250_000, 60_000)
 """Rules are weighed, those with most copies first, until so many copies are left; in turn, until a
 diagram is small enough. acl1_10k has 16 million and needs none weighed."""
 
-_builders = tuple(Builder(choice) for choice in CHOICES)
-"""They remember their nodes, so that a list with one rule changed costs little."""
 
 
 def decide_filters(
@@ -105,12 +104,14 @@ def _room(pipelines: Collection[Pipeline], taken: Mapping[str, Counter[str]]) ->
 
 def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]) -> Diagram | None:
     """The diagram that a target runs faster than the plain rules; None when there is none."""
-    rules = [i for i, rule in enumerate(program.rules) if 4 in versions_of(rule.match)]
+    rules = [i for i, (asked, _) in enumerate(kinds(program)) if 4 in asked]
     if costs.ranges and costs.plain(len(rules)) <= costs.least_gain:
         return None
-    shapes = {i: shape_of(program.rules[i].match) for i in rules}
+    recall = current()
+    found = recall.each(shape_of, (program.rules[i].match for i in rules), shape_of)
+    shapes = dict(zip(rules, found, strict=True))
     plain = costs.plain(len(rules) if costs.ranges else sum(map(_expanded, shapes.values())))
-    asked = max((sum(map(bool, shape)) for shape in shapes.values() if shape), default=0)
+    asked = max(recall.each(_asked, found, _asked), default=0)
     if plain - costs.decided(asked, asked, 0) <= costs.least_gain:
         return None  # not even the smallest tree that asks for all that a rule does
     default = len(program.rules)
@@ -123,7 +124,7 @@ def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]
             continue
         tried = len(weighed)
         kept = {i: shape for i, shape in suited.items() if i not in weighed} | {default: ANYTHING}
-        for builder in _builders:
+        for builder in _builders():
             try:
                 diagram = _built(builder, program, kept, tuple(sorted(weighed | unsuited)), limit)
             except TooLarge:
@@ -149,6 +150,20 @@ def _weighings(shapes: Mapping[int, Shape]) -> Iterator[set[int]]:
             weighed.add(rule)
             left -= numbers[rule]
         yield weighed
+
+
+def _builders() -> tuple[Builder, ...]:
+    """They remember their nodes, so that a list with one rule changed costs little."""
+    known = current().latest(_builders)
+    if known is None:
+        known = tuple(Builder(choice) for choice in CHOICES)
+        current().note(_builders, known)
+    return known
+
+
+def _asked(shape: Shape | None) -> int:
+    """How many words a rule asks of."""
+    return sum(map(bool, shape)) if shape else 0
 
 
 def _expanded(shape: Shape | None) -> int:

@@ -7,8 +7,10 @@ it, has fewer entries than both, and when some table of the pipelines holds it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TypeVar
 
 from orchestrator.compiler.first_match import FirstMatch, first_match, shadowed
@@ -21,8 +23,9 @@ from orchestrator.model.elements import (
     FilterRule,
     RewriteProgram,
 )
-from orchestrator.model.match import Match, PortRange, Prefix
-from orchestrator.model.versions import versions_of
+from orchestrator.model.match import ANY, Match, PortRange, Prefix
+from orchestrator.model.versions import kinds, versions_of
+from orchestrator.recall import Same, current
 
 ValueT = TypeVar("ValueT")
 MOST_CLASSES = 10_000_000
@@ -60,9 +63,9 @@ def entries_of(program: FilterProgram, versions: frozenset[int]) -> int:
 
 def _entries_by_version(program: FilterProgram, versions: frozenset[int]) -> dict[int, int]:
     counts = dict.fromkeys(sorted(versions), 1)
-    for rule in program.rules:
-        for version in versions_of(rule.match) & versions:
-            counts[version] += 1
+    for asked, count in Counter(asked for asked, _ in kinds(program)).items():
+        for version in asked & versions:
+            counts[version] += count
     return counts
 
 
@@ -90,11 +93,18 @@ def merged(
     limit = entries_of(first, one.versions) + entries_of(second, two.versions)
     taken = {out for out in one.element.outputs if out not in into}
     names = {out: f"{two.nf}.{out}" if out in taken else out for out in two.element.outputs}
-    rules: list[FilterRule] = []
-    for rule in _product(flow, one, two, first, second, frozenset(into), names):
-        rules.append(rule)
-        if len(rules) > (_DRAFT * limit if limit <= _SMALL else limit):
-            return None
+    most = _DRAFT * limit if limit <= _SMALL else limit
+    pairs = list(islice(_product(flow, first, second, frozenset(into)), most + 1))
+    if len(pairs) > most:
+        return None
+
+    def both(rule: FilterRule, match: Match, later: FilterRule | None) -> FilterRule:
+        if later is None:
+            return rule
+        origin = f"{rule.rule} & {two.nf}: {later.rule}"
+        return FilterRule(match, names.get(later.output, DROP), origin)
+
+    rules = [both(*pair) for pair in pairs]
     default, default_rule = first.default, first.default_rule
     if default in into:
         default = names.get(second.default, DROP)
@@ -110,39 +120,37 @@ def merged(
 
 
 def _product(
-    flow: Flow,
-    one: Unit,
-    two: Unit,
-    first: FilterProgram,
-    second: FilterProgram,
-    into: frozenset[str],
-    names: Mapping[str, str],
-) -> Iterator[FilterRule]:
+    flow: Flow, first: FilterProgram, second: FilterProgram, into: frozenset[str]
+) -> Iterator[tuple[FilterRule, Match, FilterRule | None]]:
     """Every rule of the first, those that lead on with every rule of the second that they meet."""
-    ones, others = flow.rules(first), flow.rules(second)
-    assert ones is not None
+    others = flow.rules(second)
     assert others is not None
-    for rule, box in zip(first.rules, ones.boxes, strict=True):
-        if rule.output not in into:
-            yield rule
-            continue
-        if box is None:
-            continue
-        for number in others.index.meeting(box):
-            other = second.rules[number]
-            both = meet(rule.match, other.match)
+    what = (_product, second if len(second.rules) <= _SMALL else Same(second))
+    default = FilterRule(ANY, second.default, second.default_rule)
+
+    def met(match: Match) -> list[tuple[Match, FilterRule]]:
+        box, found = box_of(match), list[tuple[Match, FilterRule]]()
+        for number in others.index.meeting(box) if box is not None else ():
+            both = meet(match, second.rules[number].match)
             if both is not None:
-                origin = f"{rule.rule} & {two.nf}: {other.rule}"
-                yield FilterRule(both, names.get(other.output, DROP), origin)
-                if both == rule.match:
+                found.append((both, second.rules[number]))
+                if both == match:
                     break
         else:
-            origin = f"{rule.rule} & {two.nf}: {second.default_rule}"
-            yield FilterRule(rule.match, names.get(second.default, DROP), origin)
+            found += [(match, default)] if box is not None else []
+        return found
+
+    asked = current().asking(what, met)
+    for rule in first.rules:
+        if rule.output not in into:
+            yield rule, rule.match, None
+            continue
+        for both, later in asked(rule.match):
+            yield rule, both, later
     if first.default in into:
+        whole = FilterRule(ANY, first.default, first.default_rule)
         for other in second.rules:
-            origin = f"{first.default_rule} & {two.nf}: {other.rule}"
-            yield FilterRule(other.match, names.get(other.output, DROP), origin)
+            yield whole, other.match, other
 
 
 def _reduced(program: FilterProgram, versions: frozenset[int]) -> FilterProgram:

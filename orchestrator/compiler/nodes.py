@@ -1,53 +1,51 @@
 """A bundle as a persistent data structure: nodes that refer to each other, without a cycle.
 
-A node is what has a number of its own: a segment or a multicast group of a switch, a service path
-(SPI, SI), and for each ingress switch the root, the first segments of its frames. Its digest says
-what packets meet from there on, whatever the numbers are: nodes of two versions with equal digests
-are interchangeable. (Merkle's trees; path copying as of Driscoll, Sarnak, Sleator, Tarjan, "Making
-data structures persistent", 1989.)
+A node is what has a number of its own: a segment or a multicast group of a switch, a node of a segment's
+decision tree, a service path (SPI, SI), and for each ingress switch the root, the first segments of its
+frames. Its digest says what packets meet from there on, whatever the numbers are: nodes of two versions
+with equal digests are interchangeable. (Merkle's trees; path copying as of Driscoll, Sarnak, Sleator,
+Tarjan, "Making data structures persistent", 1989.)
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, NamedTuple
 
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
+    Entries,
     Exact,
     FloodGroup,
     Key,
     Meter,
+    Node,
+    Part,
     ServerChain,
     TableEntry,
 )
 from orchestrator.model.plan import Core
 from orchestrator.targets.pipeline import GATED_SEGMENT
 
-SEGMENT, GROUP, PATH, ROOT = "segment", "group", "path", "root"
+SEGMENT, TREE, GROUP, PATH, ROOT = "segment", "tree", "group", "path", "root"
 IDS = {
     SEGMENT: frozenset({"segment"}),
+    TREE: frozenset({"segment", "node"}),
     GROUP: frozenset({"group"}),
     PATH: frozenset({"spi", "si"}),
     ROOT: frozenset({"graph", "epoch"}),
 }
 SEGMENT_PARAMS = ("segment", "target")
 """Parameters of actions that name a segment of the same switch."""
-_REFERENCES = frozenset({*SEGMENT_PARAMS, "group", "spi", "si"})
+TREE_PARAM = "to"
+"""The parameter that names a node of the tree of the entry's own segment."""
+_REFERENCES = frozenset({*SEGMENT_PARAMS, TREE_PARAM, "group", "spi", "si"})
 _UNIMPORTANT = "traffic_class"
 """A label in the tag, by which no table decides."""
 _DIGEST_BYTES = 16
-
-
-class Node(NamedTuple):
-    """`number`: a segment, a group, a root's epoch, or SPI and SI (`spi << 8 | si`, no `switch`)."""
-
-    kind: str
-    switch: str
-    number: int
 
 
 class Line(NamedTuple):
@@ -66,7 +64,7 @@ class Line(NamedTuple):
 
 
 class Hops(NamedTuple):
-    """A service chain without numbers: `steps` are (NF, digest of its configuration, port) or a MAC."""
+    """A service chain without numbers: `steps` are (NF, number of its configuration, port) or a MAC."""
 
     server: str
     core: int
@@ -75,43 +73,71 @@ class Hops(NamedTuple):
     refs: tuple[Node, ...]
 
 
-class Nodes:
-    """The nodes of one bundle; `loose` entries belong to none: they say the same in all versions."""
+class Specs:
+    """Types and configurations of NF instances, numbered: equal ones have one number."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self) -> None:
+        self._known: list[tuple[str, Any]] = []
+
+    def number(self, spec: tuple[str, Any]) -> int:
+        """The number of a type and configuration."""
+        for number, known in enumerate(self._known):
+            if spec is known or _same_values(spec, known):
+                return number
+        self._known.append(spec)
+        return len(self._known) - 1
+
+
+class Nodes:
+    """The nodes of one bundle; `loose` parts belong to none: they say the same in all versions."""
+
+    def __init__(self, bundle: Bundle, specs: Specs | None = None) -> None:
         self.bundle = bundle
-        self.entries: dict[Node, list[TableEntry]] = defaultdict(list)
+        self.parts: dict[Node, list[Part]] = {}
         self.floods: dict[Node, FloodGroup] = {}
         self.chains: dict[Node, list[tuple[Core, ServerChain]]] = defaultdict(list)
         self.place: dict[Node, str] = {}
         """The switch that has a node's entries."""
-        self.loose: dict[str, list[TableEntry]] = {}
+        self.loose: dict[str, list[Part]] = {}
         self.roots: dict[str, Node] = {}
+        self.known_digest: Callable[[Node], bytes | None] = lambda node: None
+        """Digests that need not be computed."""
         self._digests: dict[Node, bytes] = {}
-        self._specs: dict[tuple[Core, str], bytes] = {}
+        self._specs: dict[tuple[Core, str], int] = {}
+        specs = specs or Specs()
         for switch, program in bundle.switches.items():
-            self._add_switch(switch, program.entries)
+            self._add_switch(switch, parts_of(switch, program.entries))
             for flood in program.floods:
                 self.floods[Node(GROUP, switch, flood.group)] = flood
         for worker in bundle.workers:
             core = Core(worker.server, worker.core)
             for name, spec in worker.nfs.items():
-                text = json.dumps(spec, sort_keys=True, default=str)
-                self._specs[core, name] = blake2b(text.encode(), digest_size=16).digest()
-            for chain in worker.chains:
-                self.chains[path_node(chain.spi, chain.si)].append((core, chain))
+                self._specs[core, name] = specs.number(spec)
+            for found in worker.chains:
+                self.chains[path_node(found.spi, found.si)].append((core, found))
 
-    def _add_switch(self, switch: str, entries: tuple[TableEntry, ...]) -> None:
+    def _add_switch(self, switch: str, parts: Iterable[Part]) -> None:
         loose = self.loose[switch] = []
-        for entry in entries:
-            node = owner(switch, entry)
+        mine, place = self.parts, self.place
+        for part in parts:
+            node = part.node
             if node is None:
-                loose.append(entry)
-                continue
-            if node.kind == ROOT:
-                self.roots[switch] = node
-            self.entries[node].append(entry)
-            self.place[node] = switch
+                loose.append(part)
+            elif node in mine:
+                mine[node].append(part)
+            else:
+                mine[node] = [part]
+                place[node] = switch
+                if node.kind == ROOT:
+                    self.roots[switch] = node
+
+    def all(self) -> set[Node]:
+        """Every node."""
+        return {*self.parts, *self.floods, *self.chains}
+
+    def entries(self, node: Node) -> Iterator[TableEntry]:
+        """A node's entries, of all tables."""
+        return chain.from_iterable(part.entries for part in self.parts.get(node, ()))
 
     def where(self, node: Node) -> str:
         """The switch of a node; empty for paths into servers."""
@@ -125,7 +151,7 @@ class Nodes:
         """An entry without numbers."""
         ids = IDS[node.kind]
         keys = tuple(sorted((name, key) for name, key in entry.keys if name not in ids))
-        named = list(references(self.place[node], dict(entry.params)))
+        named = list(references(node, self.place[node], dict(entry.params)))
         return Line(
             entry.table,
             keys,
@@ -151,50 +177,96 @@ class Nodes:
         refs = tuple(path_node(hop.spi, hop.si) for hop in chain.hops if not hop.nf)
         return Hops(core.server, core.index, steps, chain.outputs, refs)
 
-    def spec(self, core: Core, name: str) -> bytes:
-        """Digest of an instance's type and configuration."""
+    def spec(self, core: Core, name: str) -> int:
+        """The number of an instance's type and configuration."""
         return self._specs[core, name]
 
-    def refs(self, node: Node) -> Iterator[Node]:
+    def refs(self, node: Node) -> set[Node]:
         """The nodes that a node names."""
-        for entry in self.entries.get(node, ()):
-            yield from self.line(node, entry).refs
-        for core, chain in self.chains.get(node, ()):
-            yield from self.hops(core, chain).refs
+        found: set[Node] = set()
+        for part in self.parts.get(node, ()):
+            found.update(part.refs)
+        for core, served in self.chains.get(node, ()):
+            found.update(self.hops(core, served).refs)
+        return found
 
-    def below(self, node: Node) -> set[Node]:
-        """All nodes that packets may come to behind a node."""
+    def below(self, node: Node, but: Container[Node] = ()) -> set[Node]:
+        """All nodes that packets may come to behind a node, except some and what only they lead to."""
         found: set[Node] = set()
         todo = list(self.refs(node))
         while todo:
             at = todo.pop()
-            if at not in found:
+            if at not in found and at not in but:
                 found.add(at)
                 todo.extend(self.refs(at))
         return found
 
+    def above(self, nodes: Iterable[Node]) -> set[Node]:
+        """Some nodes, and all from which packets may come to them."""
+        before: dict[Node, list[Node]] = defaultdict(list)
+        for parts in self.parts.values():
+            for part in parts:
+                for ref in part.refs:
+                    before[ref].append(part.node)  # type: ignore[arg-type]  # loose ones are apart
+        for node in self.chains:
+            for ref in self.refs(node):
+                before[ref].append(node)
+        found: set[Node] = set()
+        todo = list(nodes)
+        while todo:
+            at = todo.pop()
+            if at not in found:
+                found.add(at)
+                todo.extend(before.get(at, ()))
+        return found
+
     def digest(self, node: Node) -> bytes:
         """What packets meet from here on."""
-        if node not in self._digests:
+        known = self._digests.get(node) or self.known_digest(node)
+        if known is None:
             flood = self.floods.get(node)
             # A sum does not care for the order, and half a million lines need not be sorted.
             total = sum(self._line_digests(node)) % (1 << 8 * _DIGEST_BYTES)
             groups = flood and (flood.ports, flood.remote)
             text = repr((node.kind, self.where(node), self.is_gated(node), groups, total))
-            self._digests[node] = _digest(text)
-        return self._digests[node]
+            known = self._digests[node] = _digest(text)
+        return known
 
     def _line_digests(self, node: Node) -> Iterator[int]:
-        ranks = rank_of(self.entries.get(node, ()))
-        for entry in self.entries.get(node, ()):
+        entries = tuple(self.entries(node))
+        ranks = rank_of(entries)
+        for entry in entries:
             line = self.line(node, entry)
             refs = tuple(self.digest(ref) for ref in line.refs)
             rank = ranks[entry.table][entry.priority]
             yield int.from_bytes(_digest(repr((*line[:-1], refs, rank))), "big")
-        for core, chain in self.chains.get(node, ()):
-            hops = self.hops(core, chain)
+        for core, served in self.chains.get(node, ()):
+            hops = self.hops(core, served)
             refs = tuple(self.digest(ref) for ref in hops.refs)
             yield int.from_bytes(_digest(repr((*hops[:-1], refs))), "big")
+
+
+def parts_of(switch: str, entries: Sequence[TableEntry]) -> Sequence[Part]:
+    """Entries by the nodes that they belong to, in order of their first ones."""
+    if isinstance(entries, Entries):
+        return entries.parts
+    found: dict[Node | None, list[TableEntry]] = {}
+    for entry in entries:
+        found.setdefault(owner(switch, entry), []).append(entry)
+    return [part_of(switch, node, mine) for node, mine in found.items()]
+
+
+def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Part:
+    """Entries of a node as a part."""
+    mine = tuple(entries)
+    return Part(node, mine, () if node is None else named_by(node, switch, mine))
+
+
+def named_by(node: Node, switch: str, entries: Iterable[TableEntry]) -> tuple[Node, ...]:
+    """The other nodes that entries of a node name."""
+    asked = {entry.params for entry in entries}
+    found = {ref for params in asked for ref, _ in references(node, switch, dict(params))}
+    return tuple(sorted(found - {node}))
 
 
 def owner(switch: str, entry: TableEntry) -> Node | None:
@@ -202,6 +274,9 @@ def owner(switch: str, entry: TableEntry) -> Node | None:
     keys = dict(entry.keys)
     segment = keys.get("segment")
     if isinstance(segment, Exact):
+        inner = keys.get("node")
+        if isinstance(inner, Exact):
+            return tree_node(switch, segment.value, inner.value)
         return Node(SEGMENT, switch, segment.value)
     spi, si = keys.get("spi"), keys.get("si")
     if isinstance(spi, Exact) and isinstance(si, Exact):
@@ -213,11 +288,15 @@ def owner(switch: str, entry: TableEntry) -> Node | None:
     return Node(GROUP, switch, group.value) if isinstance(group, Exact) else None
 
 
-def references(switch: str, params: Mapping[str, int]) -> Iterator[tuple[Node, tuple[str, ...]]]:
-    """The nodes that an entry's parameters name, and which parameters do."""
+def references(
+    node: Node, switch: str, params: Mapping[str, int]
+) -> Iterator[tuple[Node, tuple[str, ...]]]:
+    """The nodes that the parameters of a node's entry name, and which parameters do."""
     for name in SEGMENT_PARAMS:
         if params.get(name):
             yield Node(SEGMENT, switch, params[name]), (name,)
+    if TREE_PARAM in params:
+        yield tree_node(switch, segment_of(node).number, params[TREE_PARAM]), (TREE_PARAM,)
     if params.get("group"):
         yield Node(GROUP, switch, params["group"]), ("group",)
     if params.get("spi"):
@@ -229,7 +308,17 @@ def path_node(spi: int, si: int) -> Node:
     return Node(PATH, "", spi << 8 | si)
 
 
-def rank_of(entries: list[TableEntry] | tuple[TableEntry, ...]) -> dict[str, dict[int, int]]:
+def tree_node(switch: str, segment: int, number: int) -> Node:
+    """A node of a segment's decision tree."""
+    return Node(TREE, switch, segment << 32 | number)
+
+
+def segment_of(node: Node) -> Node:
+    """The segment that a node of a tree belongs to; a segment itself."""
+    return Node(SEGMENT, node.switch, node.number >> 32) if node.kind == TREE else node
+
+
+def rank_of(entries: Iterable[TableEntry]) -> dict[str, dict[int, int]]:
     """Ranks of the priorities of each table: priorities may have gaps, ranks have none."""
     found: dict[str, set[int]] = defaultdict(set)
     for entry in entries:
@@ -243,6 +332,17 @@ def rank_of(entries: list[TableEntry] | tuple[TableEntry, ...]) -> dict[str, dic
 def base_name(instance: str) -> str:
     """The NF of an instance: `fw~2` is the instance of `fw` with its second configuration."""
     return instance.partition("~")[0]
+
+
+def _same_values(one: Any, other: Any) -> bool:
+    """Whether JSON values are equal; a journal turns tuples into lists."""
+    if one is other or one == other:
+        return True
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same_values(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same_values, one, other))
+    return False
 
 
 def _digest(text: str) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import cache, cached_property, singledispatch
+from operator import attrgetter
 
 from orchestrator.compiler.keys import match_keys
 from orchestrator.compiler.matching import STRIDE
-from orchestrator.model.cuts import Unit
+from orchestrator.compiler.nodes import SEGMENT, part_of
 from orchestrator.model.elements import (
     COPY,
     DROP,
@@ -27,29 +28,49 @@ from orchestrator.model.elements import (
     VlanPopProgram,
     VlanPushProgram,
 )
-from orchestrator.model.entries import Exact, Key, Lpm, Meter, TableEntry
+from orchestrator.model.entries import Exact, Key, Lpm, Meter, Node, Part, TableEntry
 from orchestrator.model.packet import internet_checksum
-from orchestrator.model.topology import Host
-from orchestrator.model.versions import versions_of
+from orchestrator.model.versions import kinds
+from orchestrator.recall import recalled
 from orchestrator.targets.footprints import BY_SEGMENT, VERSION_TABLE
 from orchestrator.wire.addresses import GATEWAY_MAC
 
 BASE_PRIORITY = 1
+_ROUTE_FIELDS = attrgetter("prefix", "output", "next_hop", "rule")
+_Params = tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Site:
-    """Where a unit's program is lowered: into which instance of its block, for which segment.
+    """Where an NF's program is lowered: into which instance of its block, for which segment.
 
-    `following[output]` is the segment of what follows on this switch; an output that is not there
-    drops. `hosts` are those of the graph by (IP version, address).
+    `versions` are the kinds of packet that arrive. `ways` are (output, segment of what follows on this
+    switch); an output that is not there drops. `neighbors` are ((IP version, address), MAC) of the
+    graph's hosts.
     """
 
-    unit: Unit
+    switch: str
+    nf: str
+    versions: frozenset[int]
     instance: str
     segment: int
-    following: Mapping[str, int]
-    hosts: Mapping[tuple[int, int], Host]
+    ways: tuple[tuple[str, int], ...]
+    neighbors: tuple[tuple[tuple[int, int], int], ...]
+
+    @cached_property
+    def node(self) -> Node:
+        """The segment's node."""
+        return Node(SEGMENT, self.switch, self.segment)
+
+    @cached_property
+    def following(self) -> Mapping[str, int]:
+        """Segment by output."""
+        return dict(self.ways)
+
+    @cached_property
+    def macs(self) -> Mapping[tuple[int, int], int]:
+        """MAC by (IP version, address)."""
+        return dict(self.neighbors)
 
     def entry(
         self,
@@ -68,12 +89,24 @@ class Site:
             f"{self.instance}.{action}",
             tuple(params.items()),
             priority,
-            f"{self.unit.nf}: {origin}",
+            f"{self.nf}: {origin}",
         )
 
     def only_entry(self, action: str, origin: str, **params: int) -> TableEntry:
         """The one entry that a segment has in a block which asks for nothing else."""
         return self.entry(BY_SEGMENT, (), action, origin, **params)
+
+
+@recalled
+def program_parts(program: Program, site: Site) -> Sequence[Part]:
+    """The entries of a program, by the nodes that they belong to."""
+    return node_parts(program, site)
+
+
+@singledispatch
+def node_parts(program: Program, site: Site) -> Sequence[Part]:
+    """`program_parts` of a kind of program: all belong to the segment, unless another one registers."""
+    return (part_of(site.switch, site.node, program_entries(program, site)),)
 
 
 @singledispatch
@@ -95,15 +128,15 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[TableEntry]:
     outputs = {rule.output for rule in program.rules} | {program.default}
     actions = {output: verdict(site, output) for output in outputs}
     count = len(program.rules)
-    for rank, rule in enumerate(program.rules):
+    for rank, (rule, (asked, _)) in enumerate(zip(program.rules, kinds(program), strict=True)):
         name, params = actions[rule.output]
-        for version in sorted(versions_of(rule.match) & site.unit.versions):
+        for version in sorted(asked & site.versions):
             keys = tuple(match_keys(rule.match, version))
             priority = (count - rank) * STRIDE + BASE_PRIORITY
             table = VERSION_TABLE[version]
             yield site.entry(table, keys, name, rule.rule, priority=priority, **params)
     name, params = actions[program.default]
-    for version in sorted(site.unit.versions):
+    for version in sorted(site.versions):
         table = VERSION_TABLE[version]
         yield site.entry(table, (), name, program.default_rule, priority=BASE_PRIORITY, **params)
 
@@ -111,7 +144,7 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[TableEntry]:
 @program_entries.register
 def _rewrite(program: RewriteProgram, site: Site) -> Iterator[TableEntry]:
     for version, old, new in program.pairs:
-        if version in site.unit.versions:
+        if version in site.versions:
             table = f"{program.field}_ipv{version}"
             keys = ((program.field, Exact(old)),)
             yield site.entry(table, keys, f"set_{table}", "pair", address=new)
@@ -120,24 +153,28 @@ def _rewrite(program: RewriteProgram, site: Site) -> Iterator[TableEntry]:
 @program_entries.register
 def _routes(program: RouteProgram, site: Site) -> Iterator[TableEntry]:
     segments = site.entry("segments_routed", (), "route_here", "")
-    yield segments._replace(origin=site.unit.nf)
-    for route in program.routes:
-        prefix = route.prefix
-        if prefix.version not in site.unit.versions:
-            continue
-        go = None if route.output == DROP else site.following.get(route.output)
-        keys: tuple[tuple[str, Key], ...] = ()
-        if prefix.length:
-            keys = (("dst", Lpm(prefix.value, prefix.length)),)
-        action, params = "unreachable", dict[str, int]()
-        if go is not None and route.next_hop is None:
-            action, params = "connected", {"segment": go}
-        elif go is not None and route.next_hop is not None:
-            host = site.hosts.get(route.next_hop)
-            if host is not None:  # else nobody's address; `graph check` warns
-                macs = {"mac": host.mac, "gateway_mac": GATEWAY_MAC}
-                action, params = "next_hop", {**macs, "segment": go}
-        yield site.entry(VERSION_TABLE[prefix.version], keys, action, route.rule, **params)
+    yield segments._replace(origin=site.nf)
+
+    @cache
+    def action(output: str, next_hop: tuple[int, int] | None) -> tuple[str, _Params]:
+        go = None if output == DROP else site.following.get(output)
+        if go is not None and next_hop is None:
+            return f"{site.instance}.connected", (("segment", go),)
+        mac = None if next_hop is None else site.macs.get(next_hop)
+        if go is None or mac is None:  # nobody's address; `graph check` warns
+            return f"{site.instance}.unreachable", ()
+        params = (("mac", mac), ("gateway_mac", GATEWAY_MAC), ("segment", go))
+        return f"{site.instance}.next_hop", params
+
+    tables = {v: f"{site.instance}.{VERSION_TABLE[v]}" for v in site.versions}
+    segment: tuple[str, Key] = ("segment", Exact(site.segment))
+    nf = site.nf
+    for prefix, output, next_hop, rule in map(_ROUTE_FIELDS, program.routes):
+        if prefix.version in tables:
+            length = prefix.length
+            keys = (segment, ("dst", Lpm(prefix.value, length))) if length else (segment,)
+            name, params = action(output, next_hop)
+            yield TableEntry(tables[prefix.version], keys, name, params, 0, f"{nf}: {rule}")
 
 
 @program_entries.register

@@ -6,17 +6,23 @@ the old version does not use, and one entry per ingress switch puts the new root
 
 Where it is just as safe, a node is changed in place instead, and nothing above it is touched. That is
 so when no packet meets two of the changed nodes, and each changes in one table only: written in the
-right order (`deployment.planning`), every packet then meets one of the changes at most.
+right order (`deployment.planning`), every packet then meets one of the changes at most. Where nodes of
+decision trees cannot be changed so, they may still be copied below a segment that is changed in place.
+
+Most nodes of two versions are equal, numbers and all, and so is everything below them. These are told
+first, part by part, and nothing more is asked of them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain, count
 
 from orchestrator.compiler.admission import EPOCHS, epoch_entry
+from orchestrator.compiler.dispatch_entries import TO_DEVICE
 from orchestrator.compiler.matching import Matched, match_entries
 from orchestrator.compiler.nodes import (
     GROUP,
@@ -24,18 +30,26 @@ from orchestrator.compiler.nodes import (
     PATH,
     ROOT,
     SEGMENT,
+    TREE,
     Node,
     Nodes,
+    Specs,
     base_name,
+    named_by,
+    part_of,
     path_node,
     references,
+    segment_of,
+    tree_node,
 )
 from orchestrator.errors import CompileError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     ChainHop,
+    Entries,
     Exact,
     FloodGroup,
+    Part,
     ServerChain,
     SwitchProgram,
     TableEntry,
@@ -46,26 +60,59 @@ from orchestrator.targets.footprints import VERSION_TABLE
 from orchestrator.targets.pipeline import GATED_SEGMENT
 
 _BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
+_MOST_TREE_NODES = (1 << 32) - 1
 _VERSIONS = frozenset(VERSION_TABLE.values())
 
 
 def share(new: Bundle, old: Bundle) -> Bundle:
     """The new version with the old one's numbers where the two are the same."""
-    return _Sharing(Nodes(new), Nodes(old)).bundle()
+    specs = Specs()
+    return _Sharing(Nodes(new, specs), Nodes(old, specs)).bundle()
+
+
+def _alike_throughout(new: Nodes, old: Nodes) -> set[Node]:
+    """Nodes that are the same in both versions, with all below them: entries, numbers, provenance."""
+    every = new.all()
+    return every - new.above(node for node in every if not _alike(new, old, node))
+
+
+def _alike(new: Nodes, old: Nodes, node: Node) -> bool:
+    if not _same_entries(new, old, node):
+        return False
+    if node.kind not in (GROUP, PATH):
+        return True
+    if new.floods.get(node) != old.floods.get(node):
+        return False
+    chains = new.chains.get(node)
+    return chains == old.chains.get(node) and all(
+        new.spec(core, hop.nf) == old.spec(core, hop.nf)
+        for core, found in chains or ()
+        for hop in found.hops
+        if hop.nf
+    )
+
+
+def _same_entries(new: Nodes, old: Nodes, node: Node) -> bool:
+    """To the letter, in the same order; parts that both share are not looked into."""
+    ours, theirs = new.parts.get(node), old.parts.get(node)
+    return ours == theirs or tuple(new.entries(node)) == tuple(old.entries(node))
 
 
 class _Pairing:
-    """Which old nodes the new ones continue, when changed nodes are changed in place."""
+    """Which old nodes the new ones continue, when changed nodes are changed in place.
 
-    def __init__(self, new: Nodes, old: Nodes) -> None:
-        self.new, self.old = new, old
+    Nodes of trees are among them, or else continue only what they equal.
+    """
+
+    def __init__(self, new: Nodes, old: Nodes, same: set[Node], *, trees: bool) -> None:
+        self.new, self.old, self.same, self.trees = new, old, same, trees
         self.old_of: dict[Node, Node] = {}
         self.new_of: dict[Node, Node] = {}
         self.matched: dict[Node, dict[str, Matched]] = {}
         """By new node and table."""
         self.changed: dict[Node, set[str]] = {}
         """Tables of a new node in which it differs from the old one it continues."""
-        self.in_place = self._try()
+        self.works = self._try()
 
     def _try(self) -> bool:
         for switch, root in self.new.roots.items():
@@ -90,35 +137,60 @@ class _Pairing:
         added = {r for switch, r in self.new.roots.items() if switch not in self.old.roots}
         removed = {r for switch, r in self.old.roots.items() if switch not in self.new.roots}
         return not (
-            any(self.new.below(node) & news for node in news | added)
-            or any(self.old.below(node) & olds for node in olds | removed)
+            any(self.new.below(node, self.same) & news for node in news | added)
+            or any(self.old.below(node, self.same) & olds for node in olds | removed)
         )
+
+    def altered(self) -> set[Node]:
+        """Old nodes that will not be what they were: changed in place, or above such."""
+        return self.old.above(self.old_of[node] for node in self.changed)
 
     def pair(self, new: Node, old: Node) -> bool:
         """Whether a new node can continue an old one."""
+        if new in self.same or old in self.same:
+            return new == old
         if new in self.old_of or old in self.new_of:
             return self.old_of.get(new) == old
         if (new.kind, self.new.where(new)) != (old.kind, self.old.where(old)):
             return False
         if self.new.is_gated(new) != self.old.is_gated(old) or not self._same_flood(new, old):
             return False
+        if new.kind == TREE and self.old_of.get(segment_of(new)) != segment_of(old):
+            return False
+        if new.kind == TREE and not self.trees:
+            return self._equal(new, old)
         self.old_of[new], self.new_of[old] = old, new
-        if self.new.digest(new) == self.old.digest(old):
+        if new != old and self._equal(new, old):
             return True
         if new in self.new.chains or old in self.old.chains:
             if self._pair_chains(new, old):
                 return True
             del self.old_of[new], self.new_of[old]
             return False
-        tables: dict[str, Matched] = {}
+        tables = self.matched[new] = {}
         for table, (ours, theirs) in _by_table(self.new, new, self.old, old).items():
+            if ours == theirs and self._refs_stay(new, ours):
+                tables[table] = Matched(tuple(zip(theirs, ours, strict=True)))
+                continue
             found = tables[table] = match_entries(theirs, ours, IDS[new.kind])
             # Every pair is looked at: what is behind one continues even if another has changed.
             same = [self._same(new, old, before, after) for before, after in found.pairs]
             if not all(same):
                 self.changed.setdefault(new, set()).add(table)
-        self.matched[new] = tables
         return True
+
+    def _equal(self, new: Node, old: Node) -> bool:
+        """Whether all packets meet the same from two nodes on."""
+        sizes = (sum(len(p.entries) for p in n.parts.get(at, ())) for n, at in self._both(new, old))
+        return len(set(sizes)) == 1 and self.new.digest(new) == self.old.digest(old)
+
+    def _both(self, new: Node, old: Node) -> tuple[tuple[Nodes, Node], tuple[Nodes, Node]]:
+        return (self.new, new), (self.old, old)
+
+    def _refs_stay(self, node: Node, entries: Iterable[TableEntry]) -> bool:
+        """Whether all that some entries name continues the old node of the same number."""
+        stay = [self.pair(ref, ref) for ref in named_by(node, self.new.place[node], entries)]
+        return all(stay)
 
     def _same_flood(self, new: Node, old: Node) -> bool:
         ours, theirs = self.new.floods.get(new), self.old.floods.get(old)
@@ -140,6 +212,8 @@ class _Pairing:
     ) -> bool:
         if before is None or after is None:
             return False
+        if new == old and before == after:
+            return self._refs_stay(new, (after,))
         ours, theirs = self.new.line(new, after), self.old.line(old, before)
         return (
             ours[:-1] == theirs[:-1]
@@ -151,32 +225,49 @@ class _Pairing:
 class _Sharing:
     def __init__(self, new: Nodes, old: Nodes) -> None:
         self.new, self.old = new, old
-        self.pairing = _Pairing(new, old)
+        self.same = _alike_throughout(new, old)
+        # What is the same in both needs no digest to be told from all else.
+        new.known_digest = old.known_digest = (
+            lambda node: repr(node).encode() if node in self.same else None
+        )
+        self.pairing: _Pairing | None = None
+        """None: nothing is changed in place."""
+        for trees in (True, False):
+            pairing = _Pairing(new, old, self.same, trees=trees)
+            if pairing.works:
+                self.pairing = pairing
+                break
         self.graph_id = new.bundle.graph_id
-        self.entries: dict[str, list[TableEntry]] = defaultdict(list)
+        self.parts: dict[str, list[Part]] = defaultdict(list)
         self.floods: dict[str, list[FloodGroup]] = defaultdict(list)
         self.chains: dict[Core, list[ServerChain]] = defaultdict(list)
         self.done: dict[Node, Node] = {}
         """New node -> the node that it is in the result."""
         self.kept: set[Node] = set()
-        self.met: set[Node] = set()
         self.free = _Numbers(old)
         self.names = _instance_names(new, old)
         self.running = {Core(w.server, w.core): w.nfs for w in old.bundle.workers}
-        self.alike: dict[bytes, list[Node]] = defaultdict(list)
-        for node in sorted({*old.entries, *old.floods, *old.chains}):
-            self.alike[old.digest(node)].append(node)
+
+    @cached_property
+    def equal(self) -> dict[bytes, list[Node]]:
+        """Old nodes that stay as they are, by digest."""
+        found: dict[bytes, list[Node]] = defaultdict(list)
+        altered = self.pairing.altered() if self.pairing else set[Node]()
+        for node in sorted(self.old.all() - self.same - altered):
+            found[self.old.digest(node)].append(node)
+        return found
 
     def bundle(self) -> Bundle:
         """The result."""
         epochs: dict[str, int] = {}
         for switch, root in self.new.roots.items():
             epochs[switch] = self._emit(root, self._continued(root)).number
-        for node in sorted({*self.new.entries, *self.new.floods, *self.new.chains} - self.met):
-            self._emit(node, self._continued(node))  # no packet comes to it, but it was compiled
+        for node in sorted(self.new.all() - self.done.keys()):
+            if node not in self.done:  # no packet comes to it, but it was compiled
+                self._emit(node, self._continued(node))
         switches = {
             name: SwitchProgram(
-                (*self.entries[name], *self.new.loose[name]),
+                Entries((*self.parts[name], *self.new.loose[name])),
                 (epoch_entry(self.graph_id, epochs[name]),) if name in epochs else (),
                 tuple(self.floods[name]),
             )
@@ -197,32 +288,69 @@ class _Sharing:
 
     def _continued(self, node: Node) -> Node | None:
         """The old node that a new one stays, or None."""
-        if self.pairing.in_place and node in self.pairing.old_of:
+        within = None
+        if node.kind == TREE:
+            within = self.done[segment_of(node)]
+            if within not in self.kept:
+                return None  # its segment has got another number
+        if node in self.same and within in (None, segment_of(node)):
+            return node
+        if self.pairing is not None and node in self.pairing.old_of:
             old = self.pairing.old_of[node]
             fresh_root = node.kind == ROOT and node in self.pairing.changed
             return None if fresh_root else old
-        equal = self.alike.get(self.new.digest(node), [])
+        equal = [
+            n
+            for n in self.equal.get(self.new.digest(node), [])
+            if within is None or segment_of(n) == within
+        ]
         # Of several equal ones each is used once as far as they go.
         return next((n for n in equal if n not in self.kept), equal[0] if equal else None)
 
     def _emit(self, node: Node, old: Node | None) -> Node:
         """Put a node and all behind it into the result; `old` is what it stays."""
-        self.met.add(node)
+        known = self.done.get(node)
+        if known is not None and (old is None or old == known):
+            return known
         if old is not None:
+            self.done[node] = old
             if old not in self.kept:
                 self.kept.add(old)
-                self._keep(node, old)
+                if node == old and node in self.same:
+                    self._keep_all(node)
+                else:
+                    self._keep(node, old)
             return old
-        if node not in self.done:
-            fresh = self.done[node] = self.free.take(node)
-            if node in self.new.floods:
-                flood = self.new.floods[node]
-                self.floods[node.switch].append(flood._replace(group=fresh.number))
-            for entry in self.new.entries.get(node, ()):
-                self.entries[self.new.place[node]].append(self._renamed(entry, node, fresh))
-            for core, found in self.new.chains.get(node, ()):
-                self.chains[core].append(self._rechained(core, found, fresh))
-        return self.done[node]
+        fresh = self.done[node] = self.free.take(node, self.done.get(segment_of(node)))
+        if node in self.new.floods:
+            flood = self.new.floods[node]
+            self.floods[node.switch].append(flood._replace(group=fresh.number))
+        place = self.new.place.get(node, "")
+        found = [self._renamed(entry, node, fresh) for entry in self.new.entries(node)]
+        self._add(place, fresh, found)
+        for core, served in self.new.chains.get(node, ()):
+            self.chains[core].append(self._rechained(core, served, fresh))
+        return fresh
+
+    def _add(self, place: str, node: Node, entries: Sequence[TableEntry]) -> None:
+        if entries:
+            self.parts[place].append(part_of(place, node, entries))
+
+    def _keep_all(self, node: Node) -> None:
+        """A node that is the same in both versions, and all below it."""
+        todo = [node]
+        while todo:
+            at = todo.pop()
+            self.parts[self.old.place.get(at, "")] += self.old.parts.get(at, ())
+            if at in self.old.floods:
+                self.floods[at.switch].append(self.old.floods[at])
+            for core, served in self.old.chains.get(at, ()):
+                self.chains[core].append(served)
+            for ref in self.old.refs(at):
+                self.done[ref] = ref
+                if ref not in self.kept:
+                    self.kept.add(ref)
+                    todo.append(ref)
 
     def _keep(self, node: Node, old: Node) -> None:
         """An old node, with what is changed in place."""
@@ -233,27 +361,47 @@ class _Sharing:
         for ours, theirs in chains:
             self.chains[theirs[0]].append(theirs[1])
             self._follow(self.new.hops(*ours).refs, self.old.hops(*theirs).refs)
-        changed = self.pairing.changed.get(node, set()) if self.pairing.in_place else set[str]()
+        changed, known = set[str](), dict[str, Matched]()
+        if self.pairing is not None:
+            changed = self.pairing.changed.get(node, changed)
+            known = self.pairing.matched.get(node, known)
         place = self.old.place.get(old, "")
+        if not changed and node == old and _same_entries(self.new, self.old, node):
+            self.parts[place] += self.old.parts.get(old, ())
+            refs = sorted(self.old.refs(old))
+            self._follow(refs, refs)
+            return
+        found: list[TableEntry] = []
         for table, (ours, theirs) in _by_table(self.new, node, self.old, old).items():
-            matched = self.pairing.matched.get(node, {}).get(table)
+            matched = known.get(table)
             if matched is None or matched.crowded:
                 matched = match_entries(theirs, ours, IDS[node.kind])
             for before, after in matched.pairs:
                 if after is None:
                     continue
-                if before is not None and (
+                if before == after and node == old and self._names_same(node, after):
+                    found.append(after)
+                elif before is not None and (
                     table not in changed or self._stays(node, old, before, after)
                 ):
-                    self.entries[place].append(before._replace(origin=after.origin))
+                    found.append(before._replace(origin=after.origin))
                     ours_refs = self.new.line(node, after).refs
                     self._follow(ours_refs, self.old.line(old, before).refs)
                 else:
-                    self.entries[place].append(self._renamed(after, node, old))
+                    found.append(self._renamed(after, node, old))
+        self._add(place, old, found)
 
     def _follow(self, ours: Iterable[Node], theirs: Iterable[Node]) -> None:
         for a, b in zip(ours, theirs, strict=True):
             self._emit(a, b)
+
+    def _names_same(self, node: Node, entry: TableEntry) -> bool:
+        """Whether the nodes that an entry names keep their numbers; then they are in the result."""
+        refs = named_by(node, self.new.place[node], (entry,))
+        if not all(self._continued(ref) == ref for ref in refs):
+            return False
+        self._follow(refs, refs)
+        return True
 
     def _stays(self, node: Node, old: Node, before: TableEntry, after: TableEntry) -> bool:
         ours, theirs = self.new.line(node, after), self.old.line(old, before)
@@ -269,9 +417,9 @@ class _Sharing:
             for key, value in entry.keys
         )
         params = dict(entry.params)
-        for ref, names in references(self.new.place[node], params):
+        for ref, names in references(node, self.new.place[node], params):
             found = name if ref == node else self._emit(ref, self._continued(ref))
-            params |= zip(names, _numbers(found, self.graph_id).values(), strict=True)
+            params |= zip(names, _values(found), strict=True)
         if "traffic_class" in params:
             params["traffic_class"] = self.free.traffic_class(params["traffic_class"])
         return entry._replace(
@@ -297,16 +445,33 @@ class _Numbers:
         self.graph = old.bundle.graph
         self.graph_id = old.bundle.graph_id
         self.epochs = {switch: root.number for switch, root in old.roots.items()}
-        self.used: dict[tuple[str, str], set[int]] = defaultdict(set)
-        for node in (*old.entries, *old.floods, *old.chains):
-            number = node.number >> 8 if node.kind == PATH else node.number
-            self.used[node.kind, node.switch].add(number)
+        self.old = old
         self.spis: dict[int, int] = {}
-        params = (p for entries in old.entries.values() for e in entries for p in e.params)
-        self.classes = {value for name, value in params if name == "traffic_class"}
+        self._used: dict[tuple[str, str], set[int]] = {}
 
-    def take(self, node: Node) -> Node:
-        """A name for a fresh node: its own number if that is free."""
+    @cached_property
+    def classes(self) -> set[int]:
+        """Traffic classes in use."""
+        return {
+            value
+            for node in self.old.all()
+            if node.kind == SEGMENT
+            for entry in self.old.entries(node)
+            if entry.action == TO_DEVICE
+            for name, value in entry.params
+            if name == "traffic_class"
+        }
+
+    def used(self, kind: str, switch: str) -> set[int]:
+        """Numbers of a kind that are in use."""
+        known = self._used.get((kind, switch))
+        if known is None:
+            found = (n.number for n in self.old.all() if (n.kind, n.switch) == (kind, switch))
+            known = self._used[kind, switch] = {n >> 8 if kind == PATH else n for n in found}
+        return known
+
+    def take(self, node: Node, segment: Node | None = None) -> Node:
+        """A name for a fresh node, its own number if that is free; `segment` is a tree's node's."""
         if node.kind == ROOT:
             before = self.epochs.get(node.switch)
             return node._replace(number=0 if before is None else (before + 1) % EPOCHS)
@@ -315,10 +480,18 @@ class _Numbers:
             if spi not in self.spis:
                 self.spis[spi] = self._free(node, spi)
             return node._replace(number=self.spis[spi] << 8 | si)
+        if node.kind == TREE:
+            assert segment is not None
+            used = self.used(TREE, node.switch)
+            numbers = count(node.number & _MOST_TREE_NODES)
+            found = (tree_node(node.switch, segment.number, n & _MOST_TREE_NODES) for n in numbers)
+            taken = next(n for n in found if n.number not in used)
+            used.add(taken.number)
+            return taken
         return node._replace(number=self._free(node, node.number))
 
     def _free(self, node: Node, wanted: int) -> int:
-        used, bits = self.used[node.kind, node.switch], _BITS[node.kind]
+        used, bits = self.used(node.kind, node.switch), _BITS[node.kind]
         if wanted in used:
             first = self.graph_id << bits
             same = GATED_SEGMENT if node.kind == SEGMENT else 0
@@ -346,8 +519,17 @@ class _Numbers:
         return wanted
 
 
+def _values(node: Node) -> tuple[int, ...]:
+    """What parameters that name a node are."""
+    if node.kind == PATH:
+        return node.number >> 8, node.number & 0xFF
+    return (node.number & _MOST_TREE_NODES if node.kind == TREE else node.number,)
+
+
 def _numbers(node: Node, graph_id: int) -> dict[str, int]:
-    """The keys or parameters that name a node."""
+    """The keys that name a node."""
+    if node.kind == TREE:
+        return {"segment": node.number >> 32, "node": node.number & _MOST_TREE_NODES}
     if node.kind == PATH:
         return {"spi": node.number >> 8, "si": node.number & 0xFF}
     if node.kind == ROOT:
@@ -360,7 +542,7 @@ def _instance_names(new: Nodes, old: Nodes) -> dict[tuple[Core, str], str]:
 
     Another configuration is another instance beside the old one: `fw~2` for `fw`.
     """
-    running: dict[Core, dict[str, bytes]] = {}
+    running: dict[Core, dict[str, int]] = {}
     for worker in old.bundle.workers:
         core = Core(worker.server, worker.core)
         running[core] = {name: old.spec(core, name) for name in worker.nfs}
@@ -386,8 +568,7 @@ def _by_table(
 ) -> dict[str, tuple[list[TableEntry], list[TableEntry]]]:
     """Entries of two nodes by table."""
     tables: dict[str, tuple[list[TableEntry], list[TableEntry]]] = {}
-    for entry in new.entries.get(node, ()):
-        tables.setdefault(entry.table, ([], []))[0].append(entry)
-    for entry in old.entries.get(other, ()):
-        tables.setdefault(entry.table, ([], []))[1].append(entry)
+    for side, entries in enumerate((new.entries(node), old.entries(other))):
+        for entry in entries:
+            tables.setdefault(entry.table, ([], []))[side].append(entry)
     return tables

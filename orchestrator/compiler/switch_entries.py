@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # Registers how trees are lowered.
 import orchestrator.compiler.tree_entries  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from orchestrator.compiler.admission import admission_entries, epoch_entry
-from orchestrator.compiler.dispatch_entries import dispatch_entries
+from orchestrator.compiler.dispatch_entries import TO_DEVICE, dispatch_entries
 from orchestrator.compiler.keys import neighbor_entry
 from orchestrator.compiler.layout import Layout, Step
-from orchestrator.compiler.program_entries import Site, program_entries
+from orchestrator.compiler.nodes import parts_of
+from orchestrator.compiler.program_entries import Site, program_parts
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.errors import CompileError
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
+    Entries,
     Exact,
     FloodGroup,
     Key,
+    Part,
     SwitchProgram,
     TableEntry,
 )
@@ -43,6 +46,7 @@ class SwitchEntries:
         return self.wiring.graph_id << _SEGMENT_BITS | step.segment
 
     def program(self, switch: str, layout: Layout) -> SwitchProgram:
+        parts: list[Part] = []
         entries: list[TableEntry] = []
         floods: list[FloodGroup] = []
         self.class_segments = 0
@@ -64,20 +68,29 @@ class SwitchEntries:
             elif step.delivers:
                 entries.extend(self._delivery(switch, step, floods))
             else:
-                entries.extend(self._element(layout, step))
+                parts += self._element(switch, layout, step)
         entries.extend(self._owned_addresses(switch))
         admission = tuple(admission_entries(self.wiring, layout, self._segment))
         activation = (epoch_entry(self.wiring.graph_id, 0),) if admission else ()
-        return SwitchProgram((*entries, *admission), activation, tuple(floods))
+        parts += parts_of(switch, (*entries, *admission))
+        return SwitchProgram(Entries(parts), activation, tuple(floods))
 
-    def _element(self, layout: Layout, step: Step) -> Iterator[TableEntry]:
+    def _element(self, switch: str, layout: Layout, step: Step) -> Sequence[Part]:
         assert step.unit is not None
         assert step.unit.element is not None
         assert step.slot is not None
         following = {o: self._segment(layout.steps[name]) for o, name in step.next.items()}
-        segment, hosts = self._segment(step), self.wiring.hosts
-        site = Site(step.unit, step.slot.instance, segment, following, hosts)
-        yield from program_entries(step.unit.element.program, site)
+        unit, segment = step.unit, self._segment(step)
+        site = Site(
+            switch,
+            unit.nf,
+            unit.versions,
+            step.slot.instance,
+            segment,
+            tuple(sorted(following.items())),
+            self.wiring.neighbors,
+        )
+        return program_parts(step.unit.element.program, site)
 
     def _exit(self, switch: str, layout: Layout, step: Step) -> Iterator[TableEntry]:
         """Dispatch to the device of another unit: a switch, or the core that owns the class."""
@@ -129,7 +142,7 @@ class SwitchEntries:
         return TableEntry(
             table,
             keys,
-            "dispatch.to_device",
+            TO_DEVICE,
             (("mac", mac), ("spi", spi), ("si", si), ("traffic_class", self.classes)),
             priority,
             origin,

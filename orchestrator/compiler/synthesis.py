@@ -9,12 +9,12 @@ dropped behind it may have changed its state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import networkx as nx
 
-from orchestrator.compiler.first_match import shadowed
+from orchestrator.compiler.first_match import FirstMatch, shadowed
 from orchestrator.compiler.flow import UNTOUCHED, Flow
 from orchestrator.compiler.headerspace import EVERYTHING, Box, box_of
 from orchestrator.compiler.merging import (
@@ -39,6 +39,7 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.versions import narrow, versions_of
+from orchestrator.recall import Same, current
 
 
 def synthesise(cuts: Cuts, graph: ServiceGraph, costs: Costs) -> Cuts:
@@ -149,7 +150,7 @@ class _Synthesiser:
             return
         rules = self.flow.rules(program)
         assert rules is not None
-        gone = shadowed(rules)
+        gone = shadowed(rules, name)
         for number, by in gone.items():
             first = [program.rules[n].rule for n in by[:3]]
             more = f" and {len(by) - 3} more" if len(by) > 3 else ""
@@ -198,15 +199,18 @@ class _Synthesiser:
         known = self.flow.rules(program)
         assert known is not None
         rules: list[FilterRule] = []
+        told = {
+            output: self._dropped(self.arcs[name, output], known, output)
+            for output, can_drop in able.items()
+            if can_drop
+        }
         for rule, box in zip(program.rules, known.boxes, strict=True):
-            if able.get(rule.output) and box is not None:
-                target = self.arcs[name, rule.output]
-                if self.flow.dropped(target, box):
-                    later = " & ".join(self.flow.blamed)
-                    origin = f"{rule.rule} & {later}" if later else rule.rule
-                    rules.append(replace(rule, output=DROP, rule=origin))
-                    continue
-            rules.append(rule)
+            dropped, later = next(told[rule.output]) if rule.output in told and box else (False, "")
+            if dropped:
+                origin = f"{rule.rule} & {later}" if later else rule.rule
+                rules.append(replace(rule, output=DROP, rule=origin))
+            else:
+                rules.append(rule)
         default, default_rule = program.default, program.default_rule
         if able.get(default) and self.flow.dropped(self.arcs[name, default], EVERYTHING):
             default, default_rule = DROP, " & ".join((default_rule, *self.flow.blamed))
@@ -217,6 +221,28 @@ class _Synthesiser:
                 f"early discard: {name} drops what {early + (default != program.default)} of its "
                 "rules let through only to be dropped later"
             )
+
+    def _dropped(self, unit: str, rules: FirstMatch, output: str) -> Iterator[tuple[bool, str]]:
+        """Whether all packets of each rule with an output are dropped from a unit on, and by what."""
+
+        def answer(box: Box) -> tuple[bool, str]:
+            dropped = self.flow.dropped(unit, box)
+            return dropped, " & ".join(self.flow.blamed) if dropped else ""
+
+        boxes = (b for b, out in zip(rules.boxes, rules.outputs, strict=True) if b and out == output)
+        return iter(current().each((_Synthesiser._dropped, self._all_behind(unit)), boxes, answer))
+
+    def _all_behind(self, unit: str) -> tuple[object, ...]:
+        """All that packets may meet from a unit on, before a server."""
+        found: dict[str, object] = {}
+        todo = [unit]
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                at, outputs = self.units[name], self._outputs(name)
+                found[name] = (name, at.kind, at.nf, Same(self._program(name)), *outputs.items())
+                todo += outputs.values() if at.kind != SERVER else ()
+        return tuple(found.values())
 
     def _can_drop(self, name: str, known: dict[str, bool]) -> bool:
         """Whether switches may drop anything from here on, before a server sees it."""

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from orchestrator.compiler.keys import match_keys
-from orchestrator.compiler.program_entries import BASE_PRIORITY, Site, program_entries, verdict
-from orchestrator.model.decision import DecidedProgram, Diagram
+from orchestrator.compiler.nodes import part_of, tree_node
+from orchestrator.compiler.program_entries import (
+    BASE_PRIORITY,
+    Site,
+    node_parts,
+    program_entries,
+    verdict,
+)
+from orchestrator.model.decision import DecidedProgram, Diagram, Node
 from orchestrator.model.elements import FilterProgram
-from orchestrator.model.entries import Exact, Key, Lpm, TableEntry
+from orchestrator.model.entries import Exact, Key, Lpm, Part, TableEntry
+from orchestrator.recall import current
 from orchestrator.targets.footprints import VERSION_TABLE
 
 _IPV4 = 4
 
 
-@program_entries.register
-def _decided(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
-    others = site.unit.versions - {_IPV4}
+@node_parts.register
+def _decided(program: DecidedProgram, site: Site) -> Sequence[Part]:
+    others = site.versions - {_IPV4}
+    plain: Iterator[TableEntry] = iter(())
     if others:
-        plain = program_entries.dispatch(FilterProgram)
-        yield from plain(program, replace(site, unit=replace(site.unit, versions=others)))
-    yield from _beside(program, site)
-    yield from _levels(program, site)
+        plain = program_entries.dispatch(FilterProgram)(program, replace(site, versions=others))
+    own = part_of(site.switch, site.node, (*plain, *_beside(program, site)))
+    return (own, *_levels(program, site))
 
 
 def _beside(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
@@ -42,25 +50,35 @@ def _beside(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
             segment=params.get("segment", site.segment),
         )
     last = site.entry(VERSION_TABLE[_IPV4], (), "decide", "", priority=BASE_PRIORITY)
-    yield last._replace(origin=site.unit.nf)
+    yield last._replace(origin=site.nf)
     root = program.diagram.nodes[0]
     start = site.entry("tree.roots", (), f"tree.by_{root.word}", "", to=root.id)
-    yield start._replace(origin=site.unit.nf)
+    yield start._replace(origin=site.nf)
 
 
-def _levels(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
+def _levels(program: DecidedProgram, site: Site) -> list[Part]:
     """The branches. A verdict's origin is its rule; the way to it is of many rules, so of their NF."""
-    diagram, nf = program.diagram, site.unit.nf
+    nf, by = site.nf, f"{site.instance}.tree.by_"
     verdicts = _verdicts(program, site)
-    steps = [(f"{site.instance}.tree.by_{n.word}", (("to", n.id),), nf) for n in diagram.nodes]
     segment: tuple[str, Key] = ("segment", Exact(site.segment))
-    for node in diagram.nodes:
+
+    def part(node: Node) -> Part:
         table = f"{site.instance}.tree.level_{node.level}"
         keys: tuple[tuple[str, Key], ...] = (segment, ("node", Exact(node.id)))
-        for value, length, to in node.branches:
-            action, params, origin = steps[to] if to >= 0 else verdicts[-1 - to]
-            word = (*keys, ("word", Lpm(value, length))) if length else keys
-            yield TableEntry(table, word, action, params, 0, origin)
+        entries: list[TableEntry] = []
+        for value, length, to, word in node.branches:
+            key = (*keys, ("word", Lpm(value, length))) if length else keys
+            if to < 0:
+                action, params, origin = verdicts[-1 - to]
+                entries.append(TableEntry(table, key, action, params, 0, origin))
+            else:
+                entries.append(TableEntry(table, key, by + word, (("to", to),), 0, nf))
+        return part_of(site.switch, tree_node(site.switch, site.segment, node.id), entries)
+
+    # Equal nodes are of rules with equal contents (`decision.Builder`); the default has none of its own.
+    default = (program.default, program.default_rule)
+    what = (_levels, site, program.diagram.weighed, default)
+    return current().each(what, program.diagram.nodes, part)
 
 
 def _verdicts(
@@ -78,7 +96,7 @@ def _verdicts(
         if "segment" in params:
             found.append(("target", params["segment"]))
         name = f"{site.instance}.tree.{action}"
-        result.append((name, tuple(found), f"{site.unit.nf}: {rule}"))
+        result.append((name, tuple(found), f"{site.nf}: {rule}"))
     return result
 
 

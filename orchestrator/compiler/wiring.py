@@ -23,8 +23,8 @@ _FIRST_SI = 255
 class Wiring:
     """Units with their devices, laid out; `paths` is the (SPI, SI) of every unit entered by a tag.
 
-    `hosts` are those of the graph's endpoints by (IP version, address); `taken` the entries of other
-    graphs by switch and table.
+    `hosts` are those of the graph's endpoints by (IP version, address), `neighbors` their MACs; `taken`
+    the entries of other graphs by switch and table.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Wiring:
             for host in [self.topology.hosts[name]]
             for address in host.addresses
         }
+        self.neighbors = tuple(sorted((key, host.mac) for key, host in self.hosts.items()))
         self.taken = taken
         self._add_remote_deliveries()
         self.layouts = self._layouts()

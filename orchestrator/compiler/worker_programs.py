@@ -12,36 +12,45 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 from orchestrator.nfs.base import NetworkFunction
+from orchestrator.nfs.values import address_text
+from orchestrator.recall import recalled
 from orchestrator.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
 
 def worker_programs(wiring: Wiring) -> Iterator[WorkerProgram]:
     """What every worker that the graph was given runs: NF configs with their pool shares, chains."""
-    neighbors = {
-        f"{address.ip}": mac_text(host.mac)
-        for host in {h.name: h for h in wiring.hosts.values()}.values()
-        for address in host.addresses
-    }
+    neighbors = tuple((address_text(at), mac_text(mac)) for at, mac in wiring.neighbors)
     for index, group in enumerate(wiring.cuts.groups):
         cores = wiring.plan.cores_of[index]
         chains = tuple(_chains(wiring, group.units))
         for replica, core in enumerate(cores):
-            nfs: dict[str, tuple[str, dict[str, Any]]] = {}
-            for name in group.nfs:
-                function = wiring.functions[name]
-                config = dict(function.runtime_config())
-                shares = function.shares(len(cores))
-                if shares is not None:
-                    config["share"] = function.share_config(shares[replica])
-                if function.type == "router":
-                    # A next hop that is nobody's has MAC 0: no delivery knows it, so it is dropped.
-                    nobody = dict.fromkeys(_next_hops(function), mac_text(0))
-                    config |= {
-                        "neighbors": nobody | neighbors,
-                        "gateway_mac": mac_text(GATEWAY_MAC),
-                    }
-                nfs[name] = (function.type, config)
+            nfs = {
+                name: _spec(wiring.functions[name], len(cores), replica, neighbors)
+                for name in group.nfs
+            }
             yield WorkerProgram(core.server, core.index, nfs, chains)
+
+
+@recalled
+def _spec(
+    function: NetworkFunction[Any],
+    replicas: int,
+    replica: int,
+    neighbors: tuple[tuple[str, str], ...],
+) -> tuple[str, dict[str, Any]]:
+    """Type and config of one of an NF's replicas."""
+    config = dict(function.runtime_config())
+    shares = function.shares(replicas)
+    if shares is not None:
+        config["share"] = function.share_config(shares[replica])
+    if function.type == "router":
+        # A next hop that is nobody's has MAC 0: no delivery knows it, so it is dropped.
+        hops = {route["next_hop"] for route in config["routes"] if route.get("next_hop")}
+        config |= {
+            "neighbors": dict.fromkeys(sorted(hops), mac_text(0)) | dict(neighbors),
+            "gateway_mac": mac_text(GATEWAY_MAC),
+        }
+    return function.type, config
 
 
 def _chains(wiring: Wiring, units: Iterable[str]) -> Iterator[ServerChain]:
@@ -71,9 +80,3 @@ def _walk(wiring: Wiring, name: str) -> Iterator[tuple[tuple[ChainHop, ...], tup
             tree = wiring.tree_of.get((name, arc.target), 0)
             mac = device_mac(wiring.fabric.device_id(switch), tree=tree)
             yield (me, ChainHop(mac=mac, spi=spi, si=si)), (arc.output,)
-
-
-def _next_hops(function: NetworkFunction[Any]) -> set[str]:
-    """Next hops that a router's routes name."""
-    routes = function.runtime_config()["routes"]
-    return {route["next_hop"] for route in routes if route.get("next_hop")}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.compiler.nodes import GROUP, SEGMENT, Node, owner
+from orchestrator.compiler.nodes import GROUP, PATH, ROOT, TREE, Node, owner, parts_of, segment_of
 from orchestrator.deployment.desired import CPU_PORT, SAMPLE_SESSION
 from orchestrator.deployment.transaction import (
     ChainWorker,
@@ -29,7 +29,7 @@ from orchestrator.deployment.transaction import (
     WriteSwitch,
 )
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import Lpm, SwitchProgram, TableEntry, WorkerProgram
+from orchestrator.model.entries import Lpm, Part, SwitchProgram, TableEntry, WorkerProgram
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import Manifest, manifest_entries
 
@@ -167,13 +167,14 @@ class _Planner:
     def _switch(self, switch: str) -> _SwitchChanges:
         before, after = _program(self.old, switch), _program(self.new, switch)
         ours, theirs = _nodes(switch, after), _nodes(switch, before)
-        there = {_identity(entry): entry for entry in before.entries}
+        gone, come = different_entries(switch, before, after)
+        there = {_identity(entry): entry for entry in gone}
         found = _SwitchChanges(switch, [], [], [], [], [], [], [])
         old_floods = {flood.group: flood for flood in before.floods}
         new_floods = {flood.group: flood for flood in after.floods}
         found.made += [Change(None, f) for g, f in new_floods.items() if g not in old_floods]
         patches: list[Change] = []
-        for entry in after.entries:
+        for entry in come:
             was = there.pop(_identity(entry), None)
             if was is not None and _acts_alike(was, entry):
                 if was.origin != entry.origin:
@@ -214,23 +215,14 @@ class _Planner:
         version = self.new if back else self.old
         if version is None:
             return ()
-        doors = tuple(
-            (name, tuple(e for e in program.entries if _is_door(e)))
-            for name, program in version.bundle.switches.items()
-        )
-        kept = {
-            found.switch: {
-                _identity(change.item)
-                for change in (found.made if back else found.removed)
-                if isinstance(change.item, TableEntry)
-            }
-            for found in self.switches
-        }
         watched = tuple(
-            (name, tuple(e for e in entries if _identity(e) in kept[name]))
-            for name, entries in doors
-            if kept.get(name)
+            (
+                found.switch,
+                tuple(_doors(found.switch, found.made if back else found.removed)),
+            )
+            for found in self.switches
         )
+        watched = tuple((switch, entries) for switch, entries in watched if entries)
         if not watched:
             return ()
         return (Drain((), watched) if back else Drain(watched, ()),)
@@ -296,9 +288,25 @@ def _program(version: Version | None, switch: str) -> SwitchProgram:
 
 def _nodes(switch: str, program: SwitchProgram) -> set[Node]:
     """The nodes that a version has on a switch."""
-    nodes = {owner(switch, entry) for entry in program.entries}
+    nodes = {part.node for part in parts_of(switch, program.entries)}
     nodes |= {Node(GROUP, switch, flood.group) for flood in program.floods}
     return {node for node in nodes if node is not None}
+
+
+def different_entries(
+    switch: str, before: SwitchProgram, after: SwitchProgram
+) -> tuple[Iterator[TableEntry], Iterator[TableEntry]]:
+    """Entries of parts that only the old, and that only the new version has."""
+    old, new = parts_of(switch, before.entries), parts_of(switch, after.entries)
+    there: dict[Node | None, list[Part]] = {}
+    for part in old:
+        there.setdefault(part.node, []).append(part)
+    shared = {id(part) for part in new if part in there.get(part.node, ())}
+    also = {id(other) for p in new if id(p) in shared for other in there[p.node] if other == p}
+    return (
+        (entry for part in old if id(part) not in also for entry in part.entries),
+        (entry for part in new if id(part) not in shared for entry in part.entries),
+    )
 
 
 def _identity(entry: object) -> _Identity:
@@ -322,10 +330,17 @@ def _pairs(old: Iterable[TableEntry], new: Iterable[TableEntry]) -> list[Change]
     return [*changes, *(Change(entry, None) for entry in there.values())]
 
 
-def _is_door(entry: TableEntry) -> bool:
-    """Whether packets enter a switch by it, from a host or with a tag."""
-    node = owner("", entry)
-    return node is not None and node.kind not in (SEGMENT, GROUP)
+def _doors(switch: str, changes: Iterable[Change]) -> Iterator[TableEntry]:
+    """Of entries that come or go, those by which packets get among them: first segments and paths, and
+    the nodes of a tree whose segment stays."""
+    items = [change.item for change in changes if isinstance(change.item, TableEntry)]
+    owners = [owner(switch, item) for item in items]
+    going = set(owners)
+    for item, node in zip(items, owners, strict=True):
+        if node is not None:
+            inside = node.kind == TREE and segment_of(node) not in going
+            if inside or node.kind in (ROOT, PATH):
+                yield item
 
 
 def _workers(bundle: Bundle) -> dict[Core, WorkerProgram]:

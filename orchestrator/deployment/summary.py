@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import EntityWords, entity_words
 from orchestrator.compiler.admission import EPOCH_TABLE
+from orchestrator.compiler.lowering import footprint_of
 from orchestrator.compiler.nodes import Nodes, base_name, owner
 from orchestrator.deployment.execution import update_of
-from orchestrator.deployment.planning import CLOSE, OPEN, Version
+from orchestrator.deployment.planning import CLOSE, OPEN, Version, different_entries
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
@@ -179,12 +180,14 @@ def too_full(
         before = old.switches.get(switch)
         if before is None:
             continue
-        both = {
-            (e.table, frozenset(e.keys), e.priority)
-            for p in (before, program)
-            for e in (*p.entries, *p.activation)
-        }
-        need = Counter(table for table, _, _ in both)
+        need = footprint_of(program)
+        gone, come = different_entries(switch, before, program)
+        there = {(e.table, frozenset(e.keys), e.priority) for e in (*come, *program.activation)}
+        need.update(
+            e.table
+            for e in (*gone, *before.activation)
+            if (e.table, frozenset(e.keys), e.priority) not in there
+        )
         sizes = capability(*new.pipeline_of[switch]).table_sizes
         sizes = {**sizes, **topology.switches[switch].table_sizes}
         for table, count in sorted(need.items()):

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.nfs.base import NetworkFunction, lookup
+from orchestrator.nfs.base import NetworkFunction, NfConfig, lookup
+from orchestrator.recall import recalled
 
 
 def functions_of(graph: ServiceGraph) -> dict[str, NetworkFunction[Any]]:
     """One NF object for each instance, by name, in the graph's order."""
-    return {nf.name: lookup(nf.type)(nf.name, nf.config) for nf in graph.nfs.values()}
+    return {nf.name: function_of(nf.config, nf.type, nf.name) for nf in graph.nfs.values()}
+
+
+@recalled
+def function_of(config: NfConfig, type_name: str, name: str) -> NetworkFunction[Any]:
+    """The NF object of an instance."""
+    return lookup(type_name)(name, config)

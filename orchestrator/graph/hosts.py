@@ -11,6 +11,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import NetworkFunction
 from orchestrator.nfs.values import Address, address_text
+from orchestrator.recall import recalled
 
 
 def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
@@ -42,6 +43,7 @@ def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
     )
 
 
+@recalled
 def _next_hops(function: NetworkFunction[Any]) -> set[Address]:
     programs = (e.program for e in function.elements("inside").elements.values())
     return {

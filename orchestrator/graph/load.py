@@ -9,6 +9,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from orchestrator.errors import InputError, unknown
+from orchestrator.graph.functions import function_of
 from orchestrator.graph.paths import check_paths
 from orchestrator.graph.schema import GraphFile, NfFile
 from orchestrator.model.graph import (
@@ -21,8 +22,16 @@ from orchestrator.model.graph import (
     Traffic,
     Verification,
 )
-from orchestrator.nfs.base import NetworkFunction, known_types, lookup
-from orchestrator.nfs.files import explain, located, parse_json, read_text
+from orchestrator.nfs.base import NetworkFunction, NfConfig, known_types, lookup
+from orchestrator.nfs.files import (
+    explain,
+    files_read,
+    located,
+    parse_json,
+    read_text,
+    unchanged,
+)
+from orchestrator.recall import current
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +104,25 @@ class _Loader:
             text = f"{item.type} cannot be replicated, but {item.workers.min} workers are asked for"
             self.problem(f"{where}.workers.min", text)
         try:
-            config = cls.Config.model_validate(item.config).with_files(self.base)
-            self.functions[name] = cls(name, config)
+            config = self._config(name, item)
+            self.functions[name] = function_of(config, item.type, name)
         except ValidationError as error:
             texts = explain(error, cls.Config)
             self.problems += [f"{self.name}: {where}.config{text}" for text in texts]
         except InputError as error:
             self.problems += [f"{self.name}: {where}.config: {text}" for text in error.problems]
+
+    def _config(self, name: str, item: NfFile) -> NfConfig:
+        """An NF's config with its files; that of the last reading if nothing of it has changed."""
+        recall, what = current(), ("config", str(self.base.resolve()), item.type, name)
+        if (known := recall.latest(what)) is not None:
+            raw, files, config = known
+            if raw == item.config and unchanged(files):
+                return config
+        with files_read() as files:
+            config = lookup(item.type).Config.model_validate(item.config).with_files(self.base)
+        recall.note(what, (item.config, files, config))
+        return config
 
     def _endpoints(self, file: GraphFile) -> None:
         seen: dict[str, str] = {}

@@ -19,20 +19,21 @@ flags: TCP's, those that rules ask for most in front.
 class Branch(NamedTuple):
     """For words that begin with the first `length` bits of `value` (the longest such branch wins).
 
-    `to` is a node's number in the diagram or, below 0, the verdict of rule -1 - `to`; the rule
+    `to` is the id of a node, which looks at `word`, or, below 0, the verdict of rule -1 - `to`; the rule
     behind the last one is the default.
     """
 
     value: int
     length: int
     to: int
+    word: str = ""
 
 
 class Node(NamedTuple):
     """Looks at a word in the tables of a level (from 1). `id` tells it from others of its segment.
 
     The id comes from the way by which the node is reached, so that a change of a rule does not
-    rename what it does not touch.
+    rename what it does not touch; nor does it make a new object of it (`decision.number_nodes`).
     """
 
     word: str

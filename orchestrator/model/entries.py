@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple, overload
 
 
 class Exact(NamedTuple):
@@ -77,11 +78,67 @@ class FloodGroup(NamedTuple):
     remote: tuple[int, ...] = ()
 
 
+class Node(NamedTuple):
+    """What entries belong to and refer to by a number (compiler/nodes.py).
+
+    `number`: a segment; a tree's node (`segment << 32 | id`); a multicast group; a root's epoch; SPI and
+    SI (`spi << 8 | si`, no `switch`).
+    """
+
+    kind: str
+    switch: str
+    number: int
+
+
+class Part(NamedTuple):
+    """Entries of one node (None: of none), and the other nodes that they name.
+
+    Versions of a bundle share the parts that are equal.
+    """
+
+    node: Node | None
+    entries: tuple[TableEntry, ...]
+    refs: tuple[Node, ...] = ()
+
+
+class Entries(Sequence[TableEntry]):
+    """Entries made of parts. Several parts may be of one node."""
+
+    __slots__ = ("_count", "parts")
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self.parts = tuple(parts)
+        self._count = sum(len(part.entries) for part in self.parts)
+
+    def __iter__(self) -> Iterator[TableEntry]:
+        return chain.from_iterable(part.entries for part in self.parts)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> TableEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[TableEntry, ...]: ...
+    def __getitem__(self, index: int | slice) -> TableEntry | tuple[TableEntry, ...]:
+        return tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Entries) and self.parts == other.parts:
+            return True
+        return isinstance(other, Entries | tuple) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Entries({len(self)} in {len(self.parts)} parts)"
+
+
 @dataclass(frozen=True, slots=True)
 class SwitchProgram:
     """Everything that one graph puts on one switch. `activation` puts it in force: it goes last."""
 
-    entries: tuple[TableEntry, ...]
+    entries: Sequence[TableEntry]
     activation: tuple[TableEntry, ...]
     floods: tuple[FloodGroup, ...]
 

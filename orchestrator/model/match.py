@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, inet_ntop
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Prefix:
         return ((1 << self.length) - 1) << (self.bits - self.length)
 
     def __str__(self) -> str:
-        cls = ipaddress.IPv4Address if self.version == 4 else ipaddress.IPv6Address
-        return f"{cls(self.value)}/{self.length}"
+        family, size = (AF_INET, 4) if self.version == 4 else (AF_INET6, 16)
+        return f"{inet_ntop(family, self.value.to_bytes(size))}/{self.length}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.model.elements import DROP, Element, FilterProgram, RouteProgram
 from orchestrator.model.match import Match
+from orchestrator.recall import current, recalled
 
 NOT_IP = 0
 ALL_VERSIONS = frozenset({4, 6, NOT_IP})
@@ -24,6 +25,38 @@ def versions_of(match: Match) -> frozenset[int]:
     if _asks_l4(match):
         versions &= _IP
     return versions
+
+
+def kinds(program: FilterProgram) -> list[tuple[frozenset[int], bool]]:
+    """`versions_of` and `asks_only_version` of each rule."""
+    matches = (rule.match for rule in program.rules)
+    return current().each(kinds, matches, lambda m: (versions_of(m), asks_only_version(m)))
+
+
+@recalled
+def _taken(program: FilterProgram, versions: frozenset[int]) -> dict[str, frozenset[int]]:
+    """Kinds of packet by the output that a filter's rules, or else its default, send them to."""
+    result: dict[str, frozenset[int]] = {}
+    left = versions
+    seen: set[tuple[str, frozenset[int]]] = set()
+    for rule, (asked, whole) in zip(program.rules, kinds(program), strict=True):
+        if whole or (rule.output, asked) not in seen:
+            seen.add((rule.output, asked))
+            matching = asked & left
+            result[rule.output] = result.get(rule.output, frozenset()) | matching
+            if whole:
+                left -= matching
+    result[program.default] = result.get(program.default, frozenset()) | left
+    return result
+
+
+@recalled
+def _routed(program: RouteProgram, versions: frozenset[int]) -> dict[str, frozenset[int]]:
+    """Kinds of packet by the output that routes send them to."""
+    result: dict[str, frozenset[int]] = {}
+    for output, version in {(route.output, route.prefix.version) for route in program.routes}:
+        result[output] = result.get(output, frozenset()) | (versions & {version})
+    return result
 
 
 def _asks_l4(match: Match) -> bool:
@@ -52,21 +85,10 @@ def narrow(element: Element | None, versions: frozenset[int]) -> dict[str, froze
     if element is None:
         return {}
     program = element.program
-    if isinstance(program, FilterProgram):
+    if isinstance(program, FilterProgram | RouteProgram):
         result = dict.fromkeys((*element.outputs, DROP), frozenset[int]())
-        left = versions
-        for rule in program.rules:
-            matching = versions_of(rule.match) & left
-            result[rule.output] |= matching
-            if asks_only_version(rule.match):
-                left -= matching
-        result[program.default] |= left
-        return result
-    if isinstance(program, RouteProgram):
-        result = dict.fromkeys((*element.outputs, DROP), frozenset[int]())
-        for route in program.routes:
-            result[route.output] |= versions & {route.prefix.version}
-        return result
+        taken = _taken if isinstance(program, FilterProgram) else _routed
+        return result | taken(program, versions)
     if program.restarts:
         return dict.fromkeys(element.outputs, ALL_VERSIONS)
     return dict.fromkeys(element.outputs, versions)

@@ -8,6 +8,7 @@ type and code: 0x0800/0xff00 asks for echo requests.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.nfs.values import parse_prefix
@@ -37,8 +38,12 @@ _COLUMNS = (
 )
 
 
+@lru_cache(1 << 16)
 def parse_rule(line: str) -> Match | None:
-    """The match of one line; None for an empty line or a comment; ValueError with `column`."""
+    """The match of one line; None for an empty line or a comment; ValueError with `column`.
+
+    A file that is read again, with a rule changed, gives the same objects for the other lines.
+    """
     text = line.rstrip()
     if not text or text.lstrip().startswith("#"):
         return None

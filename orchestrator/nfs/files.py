@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,13 +24,41 @@ _BETWEEN = re.compile(r"[\s,]*")
 _T = TypeVar("_T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+_files_read: ContextVar[dict[Path, bytes] | None] = ContextVar("files_read", default=None)
+
+
+@contextmanager
+def files_read() -> Generator[dict[Path, bytes]]:
+    """The digests of the files that are read in this context."""
+    found: dict[Path, bytes] = {}
+    token = _files_read.set(found)
+    try:
+        yield found
+    finally:
+        _files_read.reset(token)
+
+
+def unchanged(files: dict[Path, bytes]) -> bool:
+    """Whether files still have these digests."""
+    try:
+        return all(_digest(path.read_bytes()) == digest for path, digest in files.items())
+    except OSError:
+        return False
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
+
 
 def read_text(path: Path, name: str) -> str:
     """The file's UTF-8 text; InputError names it as the user wrote it."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes().decode("utf-8")
+        data = path.read_bytes()
+        if (found := _files_read.get()) is not None:
+            found[path] = _digest(data)
+        return data.decode("utf-8")
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
         raise InputError(f"{name}: {unknown('file', path.name, near)}") from None

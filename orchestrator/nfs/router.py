@@ -133,13 +133,14 @@ class Router(NetworkFunction[RouterConfig]):
         super().__init__(name, config)
         self._routes = config.all_routes
         self._named = tuple(dict.fromkeys(route.output for route in self._routes))
+        self._program = RouteProgram(self._routes)
 
     @property
     def ports(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(("inside", "outside", *self._named)))
 
     def elements(self, port: str) -> ElementGraph:
-        routes = Element("routes", RouteProgram(self._routes), self._named)
+        routes = Element("routes", self._program, self._named)
         edges: dict[tuple[str, str], str | Leave] = {
             ("routes", output): Leave(output) for output in self._named
         }
@@ -149,11 +150,12 @@ class Router(NetworkFunction[RouterConfig]):
         return _RouterReference(self._routes)
 
     def runtime_config(self) -> Mapping[str, Any]:
+        hops = {hop: address_text(hop) for hop in {r.next_hop for r in self._routes} if hop}
         routes: list[dict[str, Any]] = []
         for route in self._routes:
             item = {"prefix": str(route.prefix), "port": route.output}
             if route.next_hop is not None:
-                item["next_hop"] = address_text(route.next_hop)
+                item["next_hop"] = hops[route.next_hop]
             routes.append(item)
         return {"routes": routes}
 

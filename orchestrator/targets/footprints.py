@@ -21,7 +21,8 @@ from orchestrator.model.elements import (
     VlanPopProgram,
     VlanPushProgram,
 )
-from orchestrator.model.versions import versions_of
+from orchestrator.model.versions import kinds
+from orchestrator.recall import recalled
 
 VERSION_TABLE = {4: "ipv4", 6: "ipv6", 0: "other"}
 BY_SEGMENT = "segments"
@@ -35,18 +36,20 @@ def entries_needed(program: Program, versions: frozenset[int]) -> Counter[tuple[
 
 
 @entries_needed.register
+@recalled
 def _filter(program: FilterProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
     need = Counter({(program.block, VERSION_TABLE[v]): 1 for v in versions})  # the defaults
-    for rule in program.rules:
-        for version in versions_of(rule.match) & versions:
-            need[program.block, VERSION_TABLE[version]] += 1
+    for asked, count in Counter(asked for asked, _ in kinds(program)).items():
+        for version in asked & versions:
+            need[program.block, VERSION_TABLE[version]] += count
     return need
 
 
 @entries_needed.register
 def _decided(program: DecidedProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
     diagram = program.diagram
-    need = _filter(program, versions - {4}) if versions - {4} else Counter[tuple[str, str]]()
+    others = versions - {4}
+    need = Counter(_filter(program, others) if others else {})
     need[program.block, VERSION_TABLE[4]] = len(diagram.weighed) + 1
     need[program.block, "tree.roots"] = 1
     for level, size in enumerate(diagram.sizes, start=1):
@@ -65,11 +68,12 @@ def _rewrite(program: RewriteProgram, versions: frozenset[int]) -> Counter[tuple
 
 
 @entries_needed.register
+@recalled
 def _route(program: RouteProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
     need = Counter({(program.block, "segments_routed"): 1})
-    for route in program.routes:
-        if route.prefix.version in versions:
-            need[program.block, VERSION_TABLE[route.prefix.version]] += 1
+    for version, count in Counter(route.prefix.version for route in program.routes).items():
+        if version in versions:
+            need[program.block, VERSION_TABLE[version]] += count
     return need
 
 

@@ -23,7 +23,7 @@ from finsy.proto import p4i, p4r
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch import codegen, hashes
 from orchestrator.softswitch.digests import DigestQueue
-from orchestrator.softswitch.entities import EntityStore
+from orchestrator.softswitch.entities.store import EntityStore
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.meters import MeterCells
 from orchestrator.softswitch.packetmeta import ControllerHeaders

@@ -120,7 +120,7 @@ class DigestQueue(Named):
         for name in ("max_timeout_ns", "max_list_size", "ack_timeout_ns"):
             if getattr(config, name) < 0:
                 raise self.invalid(
-                    f"{name} {getattr(config, name)} is negative; 0 or more is expected",
+                    f"{name} {getattr(config, name)} is negative; 0 or more is expected"
                 )
         return self.configure, (kind, e)
 

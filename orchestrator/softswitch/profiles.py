@@ -135,7 +135,7 @@ class ProfileStore(Named):
         if (mode is ONE_SHOT and manual) or (mode is MANUAL and self.one_shots):
             used = MANUAL if manual else ONE_SHOT
             raise self.invalid(
-                f"it is programmed with {used}; {mode} cannot be mixed in before those are deleted",
+                f"it is programmed with {used}; {mode} cannot be mixed in before those are deleted"
             )
 
     def full(self, more: int) -> None:
@@ -200,12 +200,12 @@ class ProfileStore(Named):
         for m in e.members:
             if m.weight <= 0:
                 raise self.invalid(
-                    f"{what}: member {m.member_id} has weight {m.weight}; it must be 1 or more",
+                    f"{what}: member {m.member_id} has weight {m.weight}; it must be 1 or more"
                 )
             self.member(m.member_id)
             if m.member_id in out:
                 raise self.invalid(
-                    f"{what}: member {m.member_id} is given twice; use its weight instead",
+                    f"{what}: member {m.member_id} is given twice; use its weight instead"
                 )
             out[m.member_id] = (m.weight, Watch.of(m))
         total = sum(weight for weight, _ in out.values())
@@ -246,7 +246,7 @@ class ProfileStore(Named):
             )
         if e.max_size < 0 or (self.max_group_size and e.max_size > self.max_group_size):
             raise self.invalid(
-                f"group {e.group_id}: max_size {e.max_size} is not in 0..{self.max_group_size}",
+                f"group {e.group_id}: max_size {e.max_size} is not in 0..{self.max_group_size}"
             )
         wanted = self._membership(e, e.max_size or self.max_group_size)
         group = self.groups[e.group_id] = Group(e.group_id, e.max_size)
@@ -257,7 +257,7 @@ class ProfileStore(Named):
         if e.max_size and e.max_size != group.max_size:
             raise self.invalid(
                 f"group {e.group_id}: max_size is {group.max_size} since the group was made "
-                f"and cannot become {e.max_size}",
+                f"and cannot become {e.max_size}"
             )
         wanted = self._membership(e, group.max_size or self.max_group_size)
         self._set_membership(group, wanted)
@@ -284,7 +284,7 @@ class ProfileStore(Named):
         for each in actions.action_profile_actions:
             if each.weight <= 0:
                 raise self.invalid(
-                    f"an action of the set has weight {each.weight}; it must be 1 or more",
+                    f"an action of the set has weight {each.weight}; it must be 1 or more"
                 )
             total += each.weight
         if self.max_group_size and total > self.max_group_size:

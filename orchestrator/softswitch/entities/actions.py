@@ -62,7 +62,7 @@ class ActionCodec(Named):
         if kind != "action":
             raise self.invalid(
                 f"action type '{kind or 'unset'}'; the table has no action profile, set "
-                "TableAction.action",
+                "TableAction.action"
             )
         return self.decode_call(action.action, default)
 
@@ -72,7 +72,7 @@ class ActionCodec(Named):
             known = self.known.get(action.action_id)
             name = f"'{known}'" if known else f"id {action.action_id:#x}"
             raise self.invalid(
-                f"action {name} is not an action of this table (valid: {listed(self.names())})",
+                f"action {name} is not an action of this table (valid: {listed(self.names())})"
             )
         if spec.scope == p4i.ActionRef.TABLE_ONLY and default:
             raise self.error(
@@ -104,7 +104,7 @@ class ActionCodec(Named):
                 what = "is an empty byte string" if not raw else f"value {v:#x}"
                 raise self.invalid(
                     f"action '{spec.name}': parameter '{p.name}' {what}: it must fit "
-                    f"{p.width} bits (largest: {(1 << p.width) - 1:#x})",
+                    f"{p.width} bits (largest: {(1 << p.width) - 1:#x})"
                 )
             args.append(v)
         return spec.index, tuple(args)
@@ -112,7 +112,7 @@ class ActionCodec(Named):
     def bad_params(self, spec: ActionSpec, given: list[int]) -> EntityError:
         want = listed(f"{p.id} ({p.name}, {p.width} bits)" for p in spec.params)
         return self.invalid(
-            f"action '{spec.name}' got parameter ids {sorted(given)}, it takes: {want}",
+            f"action '{spec.name}' got parameter ids {sorted(given)}, it takes: {want}"
         )
 
     def encode(self, entry: Entry, out: p4r.TableAction) -> None:

@@ -109,7 +109,7 @@ class MatchCodec(Named):
                 if v & w != v:
                     raise self.invalid(
                         f"field '{f.name}': value {v:#x} has bits outside mask {w:#x}; "
-                        f"value & mask must equal value ({v & w:#x})",
+                        f"value & mask must equal value ({v & w:#x})"
                     )
                 value |= v << f.shift
                 mask |= w << f.shift
@@ -121,13 +121,13 @@ class MatchCodec(Named):
                     raise self.dont_care(f, "prefix length 0")
                 if not 0 < n <= f.width:
                     raise self.invalid(
-                        f"field '{f.name}': prefix length {n} is not in 1..{f.width}",
+                        f"field '{f.name}': prefix length {n} is not in 1..{f.width}"
                     )
                 rest = f.width - n
                 if v & ((1 << rest) - 1):
                     raise self.invalid(
                         f"field '{f.name}': value {v:#x} has bits beyond prefix length {n}; "
-                        f"the prefix is {v >> rest << rest:#x}/{n}",
+                        f"the prefix is {v >> rest << rest:#x}/{n}"
                     )
                 length = n
                 value |= v << f.shift
@@ -138,7 +138,7 @@ class MatchCodec(Named):
                 high = self.value(f, r.high, m, "high")
                 if low > high:
                     raise self.invalid(
-                        f"field '{f.name}': low {low} is above high {high}; low <= high is needed",
+                        f"field '{f.name}': low {low} is above high {high}; low <= high is needed"
                     )
                 if low == 0 and high == (1 << f.width) - 1:
                     raise self.dont_care(f, "the whole range")
@@ -172,17 +172,17 @@ class MatchCodec(Named):
             if given != want:
                 raise self.invalid(
                     f"field '{f.name}' is an {want} match, not {given or 'empty'}; "
-                    f"set FieldMatch.{want}",
+                    f"set FieldMatch.{want}"
                 )
             raise self.invalid(
                 f"field '{f.name}': {part} is an empty byte string; "
-                f"zero is b'\\x00', a {f.width}-bit value is expected",
+                f"zero is b'\\x00', a {f.width}-bit value is expected"
             )
         v = int.from_bytes(raw, "big")
         if v >> f.width:
             raise self.invalid(
                 f"field '{f.name}': {part} {v:#x} does not fit {f.width} bits "
-                f"(largest: {(1 << f.width) - 1:#x})",
+                f"(largest: {(1 << f.width) - 1:#x})"
             )
         return v
 
@@ -196,7 +196,7 @@ class MatchCodec(Named):
         absent = [f.name for f in self.fields if f.kind == "exact" and not seen & f.bit]
         return self.invalid(
             f"exact match field {listed(repr(n) for n in absent)} is missing; "
-            "only lpm, ternary, range and optional fields may be left out",
+            "only lpm, ternary, range and optional fields may be left out"
         )
 
     def priority(self, e: p4r.TableEntry) -> int:
@@ -210,18 +210,18 @@ class MatchCodec(Named):
                 )
                 raise self.invalid(
                     f"priority {priority} given, but an entry needs a priority > 0 because of "
-                    f"{kinds}; the highest number wins",
+                    f"{kinds}; the highest number wins"
                 )
         elif priority:
             raise self.invalid(
                 f"priority {priority} given, but the table has only exact and lpm fields; "
-                "leave priority at 0",
+                "leave priority at 0"
             )
         return priority
 
     def dont_care(self, f: FieldSpec, how: str) -> EntityError:
         return self.invalid(
-            f"field '{f.name}': {how} means 'any'; leave the field out of the match instead",
+            f"field '{f.name}': {how} means 'any'; leave the field out of the match instead"
         )
 
     # ---------------------------------------------------------------- encoding

@@ -57,7 +57,7 @@ class ValueSetCodec(Named):
         which = m.WhichOneof("field_match_type")
         if which != kind:
             raise self.invalid(
-                f"{name} is an {kind} match, not {which or 'empty'}; set FieldMatch.{kind}",
+                f"{name} is an {kind} match, not {which or 'empty'}; set FieldMatch.{kind}"
             )
 
         def number(raw: bytes, part: str) -> int:
@@ -65,7 +65,7 @@ class ValueSetCodec(Named):
             if not raw or value > ones:
                 shown = f"{value:#x}" if raw else "an empty byte string"
                 raise self.invalid(
-                    f"{name}: {part} {shown} does not fit {f.bitwidth} bits (largest: {ones:#x})",
+                    f"{name}: {part} {shown} does not fit {f.bitwidth} bits (largest: {ones:#x})"
                 )
             return value
 
@@ -80,9 +80,7 @@ class ValueSetCodec(Named):
         if kind == "lpm":
             length = m.lpm.prefix_len
             if not 0 <= length <= f.bitwidth:
-                raise self.invalid(
-                    f"{name}: prefix length {length} is not in 0..{f.bitwidth}",
-                )
+                raise self.invalid(f"{name}: prefix length {length} is not in 0..{f.bitwidth}")
             mask = ones >> (f.bitwidth - length) << (f.bitwidth - length)
             return "mask", number(m.lpm.value, "value") & mask, mask
         raw = m.optional.value if kind == "optional" else m.exact.value

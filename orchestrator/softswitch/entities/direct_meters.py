@@ -8,7 +8,7 @@ from orchestrator.softswitch.entities.base import MODIFY, ById, Entities, Operat
 from orchestrator.softswitch.entities.special_entries import SpecialEntries, encode_meter
 from orchestrator.softswitch.entities.table_entries import TableEntries
 from orchestrator.softswitch.meters import decode_meter_config
-from orchestrator.softswitch.tables import Rich, RichEntry, RichTernaryEntry
+from orchestrator.softswitch.tables import Rich
 
 
 class DirectMeters(Entities[p4r.DirectMeterEntry, TableEntries, Rich]):
@@ -41,7 +41,7 @@ class DirectMeters(Entities[p4r.DirectMeterEntry, TableEntries, Rich]):
         return [
             entry
             for entry in of.select(e.table_entry)
-            if isinstance(entry, (RichEntry, RichTernaryEntry)) and entry is not of.table.miss
+            if isinstance(entry, Rich) and entry is not of.table.miss
         ]
 
     def encode(self, of: TableEntries, item: Rich, e: p4r.DirectMeterEntry) -> p4r.Entity:

@@ -25,7 +25,7 @@ from orchestrator.softswitch.meters import (
 )
 from orchestrator.softswitch.profiles import MANUAL, Group, Member, ProfileStore
 from orchestrator.softswitch.program import Table
-from orchestrator.softswitch.tables import Entry, MatchTable, Rich, RichEntry, RichTernaryEntry
+from orchestrator.softswitch.tables import Entry, MatchTable, Rich
 
 if TYPE_CHECKING:
     from orchestrator.softswitch.switch import Pipeline
@@ -158,7 +158,7 @@ class SpecialEntries(TableEntries):
         entry.extra = d.extra
         if d.count is not None:
             entry.n, entry.b = d.count
-        if not isinstance(entry, (RichEntry, RichTernaryEntry)):
+        if not isinstance(entry, Rich):
             return
         if new or entry.ttl_ns != d.ttl_ns:
             entry.ts = self.pipeline.now()
@@ -180,7 +180,7 @@ class SpecialEntries(TableEntries):
     def set_meter(self, match: Any, config: MeterConfig | None) -> None:
         """The direct meter of an entry."""
         entry = self.existing(match)
-        assert isinstance(entry, (RichEntry, RichTernaryEntry))
+        assert isinstance(entry, Rich)
         self.configure_meter(entry, config)
 
     def delete(self, match: Any) -> None:
@@ -193,7 +193,7 @@ class SpecialEntries(TableEntries):
     def encode(self, entry: Entry, asked: p4r.TableEntry = PLAIN) -> p4r.Entity:
         entity = super().encode(entry, asked)
         out = entity.table_entry
-        if isinstance(entry, (RichEntry, RichTernaryEntry)):
+        if isinstance(entry, Rich):
             if asked.HasField("meter_config"):
                 encode_meter(entry, out.meter_config)
             if asked.HasField("time_since_last_hit") and entry is not self.table.miss:

@@ -12,7 +12,7 @@ from orchestrator.softswitch.entities.special_entries import SpecialEntries
 from orchestrator.softswitch.entities.table_entries import TableEntries
 from orchestrator.softswitch.entity_errors import EntityError, suggest
 from orchestrator.softswitch.profiles import ProfileStore
-from orchestrator.softswitch.tables import Entry, MatchTable, RichEntry, RichTernaryEntry
+from orchestrator.softswitch.tables import Entry, MatchTable, Rich
 
 if TYPE_CHECKING:
     from orchestrator.softswitch.switch import Pipeline
@@ -108,7 +108,7 @@ class Tables(Entities[p4r.TableEntry, TableEntries, Entry]):
             if not table.ages:
                 continue
             for entry in table.table:
-                assert isinstance(entry, (RichEntry, RichTernaryEntry))
+                assert isinstance(entry, Rich)
                 if not entry.ttl_ns or entry.told == entry.ts:
                     continue
                 if (now - entry.ts) * 1000 >= entry.ttl_ns:

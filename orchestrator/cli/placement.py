@@ -153,12 +153,12 @@ def plan_json(result: Compiled) -> dict[str, object]:
 
 
 def _place_chains(path: Path, topology: str, options: object, as_json: bool) -> None:
+    from orchestrator.placement.cases import network_of
     from orchestrator.placement.chains import load_chains
     from orchestrator.placement.measure import report
     from orchestrator.placement.model import Options
     from orchestrator.placement.solve import solve
     from orchestrator.placement.topologies import resolve_topology
-    from orchestrator.placement.whatif import network_of
 
     assert isinstance(options, Options)
     loaded = load_chains(path)

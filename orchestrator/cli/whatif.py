@@ -108,7 +108,8 @@ def whatif(
     --fail, --scale, --set and --without-offload together make one scenario; --sweep and --fail-each
     make one for each step, on top of those changes.
     """
-    from orchestrator.placement.whatif import Settings, run_dask, run_local
+    from orchestrator.placement.cases import Settings
+    from orchestrator.placement.whatif import run_dask, run_local
 
     start = _start(graphs, topology, live, interval, measure=not planned_rates)
     case = start.case

@@ -10,8 +10,8 @@ How it flows:
 - `tables`    exact, LPM and ternary lookup that does not grow with entries
 - `hashes`    BMv2's checksum and hash algorithms
 - `entities`  P4Runtime entities: checked against P4Info, applied, read back
-- `profiles`, `meters`, `valuesets`, `digests`  one kind of entity each, with its run-time part
-- `entity_errors`  what a refusal is
+- `profiles`, `meters`, `valuesets`, `digests`  what packets use of such an entity
+- `entity_errors`  what a refusal is, and who raises it
 - `trace`     a packet's steps as data
 - `packetmeta` PacketIn/PacketOut headers
 - `switch`    `SoftSwitch`, complete in memory: load, process, write, read, trace

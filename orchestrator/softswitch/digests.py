@@ -12,7 +12,7 @@ from typing import Any
 
 from finsy.proto import p4d, p4i, p4r, p4t, rpc_code
 
-from orchestrator.softswitch.entity_errors import EntityError
+from orchestrator.softswitch.entity_errors import Named
 from orchestrator.softswitch.packetmeta import canonical
 
 Sample = tuple[int, ...]
@@ -45,8 +45,10 @@ def encode_sample(
     out.bitstring = canonical(next(values))
 
 
-class DigestQueue:
+class DigestQueue(Named):
     """One digest: its configuration, the list being filled, and what is unacknowledged."""
+
+    word = "digest"
 
     def __init__(
         self,
@@ -55,8 +57,7 @@ class DigestQueue:
         clock: Callable[[], int],
         send: Callable[[p4r.DigestList], None],
     ) -> None:
-        self.id = info.preamble.id
-        self.name = info.preamble.name
+        super().__init__(info.preamble)
         self.config: p4r.DigestEntry | None = None
         self._spec = info.type_spec
         self._types = types
@@ -114,16 +115,12 @@ class DigestQueue:
 
     # ---------------------------------------------------------------- entities
 
-    def error(self, code: int, what: str) -> EntityError:
-        return EntityError(code, f"digest {self.name}: {what}")
-
     def decode(self, kind: int, e: p4r.DigestEntry) -> tuple[Callable[..., None], tuple[Any, ...]]:
         config = e.config
         for name in ("max_timeout_ns", "max_list_size", "ack_timeout_ns"):
             if getattr(config, name) < 0:
-                raise self.error(
-                    rpc_code.INVALID_ARGUMENT,
-                    f"{name} {getattr(config, name)} is negative; 0 or more is expected",
+                raise self.invalid(
+                    f"{name} {getattr(config, name)} is negative; 0 or more is expected"
                 )
         return self.configure, (kind, e)
 

@@ -1,9 +1,12 @@
-"""Errors of P4Runtime requests, and how their messages list what is valid."""
+"""Errors of P4Runtime requests: who raises them, and how they list what is valid."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from finsy.proto import p4i, rpc_code
 
 from orchestrator.errors import SwitchError
 
@@ -26,6 +29,23 @@ class WriteError(SwitchError):
         shown = "; ".join(f"update {i}: {e.message}" for i, e in failed[:3])
         more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
         super().__init__(f"{len(failed)} of {len(self.errors)} updates failed: {shown}{more}")
+
+
+class Named:
+    """An object of the P4 program that P4Runtime writes to; its errors start with its name."""
+
+    word: ClassVar[str]
+    """What it is: "table", "meter", ..."""
+
+    def __init__(self, preamble: p4i.Preamble) -> None:
+        self.id = preamble.id
+        self.name = preamble.name
+
+    def error(self, code: int, what: str) -> EntityError:
+        return EntityError(code, f"{self.word} {self.name}: {what}")
+
+    def invalid(self, what: str) -> EntityError:
+        return self.error(rpc_code.INVALID_ARGUMENT, what)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from finsy.proto import p4i, p4r, rpc_code
 
-from orchestrator.softswitch.entity_errors import EntityError, listed
+from orchestrator.softswitch.entity_errors import Named, listed
 
 Args = tuple[int, ...]
 
@@ -93,12 +93,13 @@ class Group:
 DecodeAction = Callable[[p4r.Action], tuple[int, Args]]
 
 
-class ProfileStore:
+class ProfileStore(Named):
     """P4Runtime's view of one action profile or selector."""
 
+    word = "action profile"
+
     def __init__(self, info: p4i.ActionProfile, down: set[int]) -> None:
-        self.id = info.preamble.id
-        self.name = info.preamble.name
+        super().__init__(info.preamble)
         self.size = int(info.size)
         self.max_group_size = int(info.max_group_size)
         self.with_selector = info.with_selector
@@ -108,9 +109,6 @@ class ProfileStore:
         self.one_shots: list[Group] = []
         self._next = 0
         self._free: list[int] = []
-
-    def error(self, code: int, what: str) -> EntityError:
-        return EntityError(code, f"action profile {self.name}: {what}")
 
     # ----------------------------------------------------------------- handles
 
@@ -136,9 +134,8 @@ class ProfileStore:
         manual = bool(self.members or self.groups)
         if (mode is ONE_SHOT and manual) or (mode is MANUAL and self.one_shots):
             used = MANUAL if manual else ONE_SHOT
-            raise self.error(
-                rpc_code.INVALID_ARGUMENT,
-                f"it is programmed with {used}; {mode} cannot be mixed in before those are deleted",
+            raise self.invalid(
+                f"it is programmed with {used}; {mode} cannot be mixed in before those are deleted"
             )
 
     def full(self, more: int) -> None:
@@ -202,15 +199,13 @@ class ProfileStore:
         out: dict[int, tuple[int, Watch]] = {}
         for m in e.members:
             if m.weight <= 0:
-                raise self.error(
-                    rpc_code.INVALID_ARGUMENT,
-                    f"{what}: member {m.member_id} has weight {m.weight}; it must be 1 or more",
+                raise self.invalid(
+                    f"{what}: member {m.member_id} has weight {m.weight}; it must be 1 or more"
                 )
             self.member(m.member_id)
             if m.member_id in out:
-                raise self.error(
-                    rpc_code.INVALID_ARGUMENT,
-                    f"{what}: member {m.member_id} is given twice; use its weight instead",
+                raise self.invalid(
+                    f"{what}: member {m.member_id} is given twice; use its weight instead"
                 )
             out[m.member_id] = (m.weight, Watch.of(m))
         total = sum(weight for weight, _ in out.values())
@@ -250,9 +245,8 @@ class ProfileStore:
                 f"group {e.group_id} exists; use MODIFY to change its members",
             )
         if e.max_size < 0 or (self.max_group_size and e.max_size > self.max_group_size):
-            raise self.error(
-                rpc_code.INVALID_ARGUMENT,
-                f"group {e.group_id}: max_size {e.max_size} is not in 0..{self.max_group_size}",
+            raise self.invalid(
+                f"group {e.group_id}: max_size {e.max_size} is not in 0..{self.max_group_size}"
             )
         wanted = self._membership(e, e.max_size or self.max_group_size)
         group = self.groups[e.group_id] = Group(e.group_id, e.max_size)
@@ -261,10 +255,9 @@ class ProfileStore:
     def modify_group(self, e: p4r.ActionProfileGroup) -> None:
         group = self.group(e.group_id)
         if e.max_size and e.max_size != group.max_size:
-            raise self.error(
-                rpc_code.INVALID_ARGUMENT,
+            raise self.invalid(
                 f"group {e.group_id}: max_size is {group.max_size} since the group was made "
-                f"and cannot become {e.max_size}",
+                f"and cannot become {e.max_size}"
             )
         wanted = self._membership(e, group.max_size or self.max_group_size)
         self._set_membership(group, wanted)
@@ -290,9 +283,8 @@ class ProfileStore:
         total = 0
         for each in actions.action_profile_actions:
             if each.weight <= 0:
-                raise self.error(
-                    rpc_code.INVALID_ARGUMENT,
-                    f"an action of the set has weight {each.weight}; it must be 1 or more",
+                raise self.invalid(
+                    f"an action of the set has weight {each.weight}; it must be 1 or more"
                 )
             total += each.weight
         if self.max_group_size and total > self.max_group_size:

@@ -23,7 +23,7 @@ from finsy.proto import p4i, p4r
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch import codegen, hashes
 from orchestrator.softswitch.digests import DigestQueue
-from orchestrator.softswitch.entities import EntityStore
+from orchestrator.softswitch.entities.store import EntityStore
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.meters import MeterCells
 from orchestrator.softswitch.packetmeta import ControllerHeaders
@@ -44,6 +44,8 @@ __all__ = ("Counters", "Frame", "Pipeline", "Replica", "SoftSwitch", "TraceEvent
 
 Frame = tuple[int, bytes]
 Replica = tuple[int, int]
+Again = tuple[int, bytes, int, Any]
+"""A packet that passes ingress once more: port, data, mode (codegen's), what the mode needs."""
 
 MAX_PASSES = 64
 """Passes through ingress that one received packet may cause (recirculation, resubmission)."""
@@ -406,22 +408,18 @@ class SoftSwitch:
         self._pass(pipeline.run, port, frame, out)
 
     def _pass(self, run: Callable[..., None], port: int, frame: bytes, out: list[Frame]) -> None:
-        again: list[tuple[int, bytes, int, Any]] = []
+        again: list[Again] = []
         self.counters.received += 1
         try:
             run(port, frame, codegen.NORMAL, None, out, again)
             if again:
-                passes = 1
-                while again:
-                    if passes >= MAX_PASSES:
-                        self.counters.loops_cut += 1
-                        break
-                    passes += 1
-                    at, data, mode, aux = again.pop(0)
-                    run(at, data, mode, aux, out, again)
+                self._again(run, out, again)
         except Exception as e:  # a packet must never stop the switch
-            self.counters.faults += 1
-            self.counters.last_fault = f"{type(e).__name__}: {e} (port {port}, {frame.hex()})"
+            self._fault(e, port, frame)
+
+    def _fault(self, e: Exception, port: int, frame: bytes) -> None:
+        self.counters.faults += 1
+        self.counters.last_fault = f"{type(e).__name__}: {e} (port {port}, {frame.hex()})"
 
     def process_batch(self, port: int, frames: Sequence[bytes]) -> list[Frame]:
         """`process` for many frames of one port."""
@@ -429,40 +427,27 @@ class SoftSwitch:
         pipeline = self.pipeline
         if pipeline is None:
             return out
-        run = pipeline.run
-        again: list[tuple[int, bytes, int, Any]] = []
+        run, mode = pipeline.run, codegen.NORMAL
+        again: list[Again] = []
         for frame in frames:
             try:
-                run(port, frame, 0, None, out, again)
+                run(port, frame, mode, None, out, again)
+                if again:
+                    self._again(run, out, again)
             except Exception as e:  # a packet must never stop the switch
-                self.counters.faults += 1
-                self.counters.last_fault = f"{type(e).__name__}: {e} (port {port}, {frame.hex()})"
+                self._fault(e, port, frame)
                 again.clear()
-                continue
-            if again:
-                self._again(run, out, again, frame)
         self.counters.received += len(frames)
         return self._deliver(out)
 
-    def _again(
-        self,
-        run: Callable[..., None],
-        out: list[Frame],
-        again: list[tuple[int, bytes, int, Any]],
-        frame: bytes,
-    ) -> None:
-        passes = 1
-        try:
-            while again:
-                if passes >= MAX_PASSES:
-                    self.counters.loops_cut += 1
-                    break
-                passes += 1
-                port, data, mode, aux = again.pop(0)
-                run(port, data, mode, aux, out, again)
-        except Exception as e:  # a packet must never stop the switch
-            self.counters.faults += 1
-            self.counters.last_fault = f"{type(e).__name__}: {e} ({frame.hex()})"
+    def _again(self, run: Callable[..., None], out: list[Frame], again: list[Again]) -> None:
+        """What one packet sent through ingress once more, and what that sends; empties `again`."""
+        for _ in range(1, MAX_PASSES):
+            port, data, mode, aux = again.pop(0)
+            run(port, data, mode, aux, out, again)
+            if not again:
+                return
+        self.counters.loops_cut += 1
         again.clear()
 
     def _deliver(self, out: list[Frame]) -> list[Frame]:

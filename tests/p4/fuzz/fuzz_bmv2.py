@@ -1,4 +1,4 @@
-"""BMv2 as the fuzzer's oracle: one process, programs loaded one after the other.
+"""BMv2 as an oracle: one process, programs loaded one after the other.
 
 Its ports are veth pairs (packets of several ports could not be ordered in
 pcap files), so it needs root, and frames have 14 bytes at least.
@@ -139,6 +139,7 @@ def oracle(engine: str = "bmv2") -> Generator[Oracle, None, None]:
         address = f"127.0.0.1:{_free_port()}"
         options = [a for n in PORTS for a in ("-i", f"{n}@{stem}s{n}")]
         if engine == "bmv2":
+            # Builds without Thrift do not know the option; others must not share its port.
             usage = subprocess.run([str(BMV2), "--help"], capture_output=True, text=True)
             if "--thrift-port" in usage.stdout + usage.stderr:
                 options += ["--thrift-port", str(_free_port())]

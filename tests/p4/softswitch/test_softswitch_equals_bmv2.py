@@ -8,24 +8,19 @@ from __future__ import annotations
 import os
 import random
 import select
-import shutil
-import socket
 import struct
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from finsy.proto import p4r, p4r_grpc
+from finsy.proto import p4r
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "softswitch"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
 
+from fuzz_bmv2 import BMV2, PORTS, oracle
 from softswitch_support import (
     MODIFY,
     PROGRAMS,
@@ -39,113 +34,25 @@ from softswitch_support import (
     udp_frame,
 )
 
-from orchestrator.wire.packetio import PacketSocket
-
-BMV2 = shutil.which("simple_switch_grpc")
-PORTS = (1, 2, 3, 4, 7)
-
 pytestmark = [
     pytest.mark.skipif(BMV2 is None, reason="simple_switch_grpc is not installed"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for veth interfaces"),
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Bmv2:
-    """A running BMv2 whose ports are veth pairs; `exchange` sends and collects."""
-
-    def __init__(self, name: str, sockets: dict[int, PacketSocket], address: str) -> None:
-        self.sockets = sockets
-        self.stub = p4r_grpc.P4RuntimeStub(grpc.insecure_channel(address))
-        request = p4r.SetForwardingPipelineConfigRequest(
-            device_id=1, action=p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT
-        )
-        request.config.p4info.CopyFrom(p4info(name))
-        request.config.p4_device_config = (PROGRAMS / f"{name}.json").read_bytes()
-        self.stub.SetForwardingPipelineConfig(request, wait_for_ready=True, timeout=15)
-
-    def write(self, updates: Sequence[p4r.Update]) -> None:
-        self.stub.Write(p4r.WriteRequest(device_id=1, updates=updates), timeout=10)
-
-    def exchange(self, port: int, frame: bytes, expected: int) -> dict[int, list[bytes]]:
-        """Send one frame; wait until `expected` frames are back (2 s at most)."""
-        assert self.sockets[port].send_batch([frame]) == 1
-        got: dict[int, list[bytes]] = {}
-        deadline = time.monotonic() + 2
-        count = 0
-        while count < expected and (left := deadline - time.monotonic()) > 0:
-            select.select(list(self.sockets.values()), [], [], left)
-            count += self.collect(got)
-        return got
-
-    def collect(self, got: dict[int, list[bytes]]) -> int:
-        count = 0
-        for number, sock in self.sockets.items():
-            while frames := sock.recv_batch():
-                got.setdefault(number, []).extend(frames)
-                count += len(frames)
-        return count
-
-
-@contextmanager
-def bmv2(name: str) -> Generator[Bmv2, None, None]:
-    def ip(*args: str) -> None:
-        subprocess.run(["ip", "link", *args], check=True, capture_output=True)
-
-    stem = f"sb{os.getpid() % 100000}"
-    made: list[str] = []
-    sockets: dict[int, PacketSocket] = {}
-    process: subprocess.Popen[bytes] | None = None
-    try:
-        for n in PORTS:
-            inner, outer = f"{stem}s{n}", f"{stem}h{n}"
-            ip("add", inner, "type", "veth", "peer", "name", outer)
-            made.append(inner)
-            for side in (inner, outer):
-                Path(f"/proc/sys/net/ipv6/conf/{side}/disable_ipv6").write_text("1")
-                ip("set", side, "up")
-            sockets[n] = PacketSocket(outer)
-        address = f"127.0.0.1:{free_port()}"
-        options = [a for n in PORTS for a in ("-i", f"{n}@{stem}s{n}")]
-        # Builds without Thrift do not know the option; others must not share its port.
-        usage = subprocess.run([str(BMV2), "--help"], capture_output=True, text=True)
-        if "--thrift-port" in usage.stdout + usage.stderr:
-            options += ["--thrift-port", str(free_port())]
-        options += ["--", "--grpc-server-addr", address, "--cpu-port", "510"]
-        with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(
-                [str(BMV2), "--no-p4", "--device-id", "1", *options],
-                stdout=log,
-                stderr=log,
-            )
-            yield Bmv2(name, sockets, address)
-    finally:
-        if process is not None:
-            process.terminate()
-            process.wait(10)
-        for sock in sockets.values():
-            sock.close()
-        for inner in made:
-            ip("del", inner)
-
-
 def compare(name: str, updates: Sequence[p4r.Update], frames: Sequence[tuple[int, bytes]]) -> None:
     ours = loaded(name)
     ours.write(updates)
-    with bmv2(name) as theirs:
-        theirs.write(updates)
+    with oracle() as theirs:
+        theirs.load((PROGRAMS / f"{name}.json").read_bytes(), p4info(name))
+        assert not any(theirs.write(updates))
         differences: list[str] = []
         for port, frame in frames:
             expected: dict[int, list[bytes]] = {}
             for number, out in ours.process(port, frame):
                 if number in PORTS and len(out) >= 14:
                     expected.setdefault(number, []).append(out)
-            got = theirs.exchange(port, frame, sum(map(len, expected.values())))
+            got = theirs.exchange(port, [frame], sum(map(len, expected.values())), 0)
             if got != expected:
                 differences.append(
                     f"port {port} {frame.hex()}:\n  softswitch "

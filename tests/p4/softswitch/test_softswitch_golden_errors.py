@@ -113,7 +113,6 @@ def ternary(value: int, mask: int) -> tuple[int, int]:
 
 M10 = PROFILES.member("ig.ecmp", 10, "ig.tag", 1)
 G1 = PROFILES.group("ig.ecmp", 1, (10, 1))
-AT1 = EXTERNS.entry("ig.balanced", {"hdr.op.a": 1})
 
 # name -> (program, updates; the last one is refused)
 WRITES: dict[str, tuple[str, list[p4r.Update]]] = {
@@ -330,8 +329,9 @@ WRITES: dict[str, tuple[str, list[p4r.Update]]] = {
     "one_shot_empty": (
         "externs",
         [
-            PROFILES.one_shot(
-                changed(p4r.Update(), lambda e: None),
+            changed(
+                EXTERNS.entry("ig.balanced", {"hdr.op.a": 4}),
+                lambda e: e.table_entry.action.action_profile_action_set.SetInParent(),
             )
         ],
     ),
@@ -370,10 +370,6 @@ WRITES: dict[str, tuple[str, list[p4r.Update]]] = {
     "clone_session_out_of_range": ("router", [clone_session(40000)]),
     "entity_missing": ("router", [p4r.Update(type=INSERT)]),
 }
-del WRITES["one_shot_empty"]
-_EMPTY = EXTERNS.entry("ig.balanced", {"hdr.op.a": 4})
-_EMPTY.entity.table_entry.action.action_profile_action_set.SetInParent()
-WRITES["one_shot_empty"] = ("externs", [_EMPTY])
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.graph import load_topology
+from orchestrator.placement.cases import network_of
 from orchestrator.placement.chains import load_chains
 from orchestrator.placement.checker import check
 from orchestrator.placement.measure import cores_used
 from orchestrator.placement.problem import Problem
 from orchestrator.placement.solve import solve
-from orchestrator.placement.whatif import network_of
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "lemur" / "chains.json"
 GBIT = 10**9

@@ -12,6 +12,7 @@ from bench.placement_instances import small_instance
 from orchestrator.errors import InfeasibleError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.placement.baselines import BASELINES, fill_rates, run_baseline
+from orchestrator.placement.cases import Settings, place_case
 from orchestrator.placement.chains import load_chains
 from orchestrator.placement.checker import check
 from orchestrator.placement.conflicts import explain
@@ -20,7 +21,6 @@ from orchestrator.placement.measure import score
 from orchestrator.placement.scenarios import Case
 from orchestrator.placement.solve import solve
 from orchestrator.placement.topologies import resolve_topology
-from orchestrator.placement.whatif import Settings, place_case
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SHIPPED = [*sorted(p.parent.name for p in EXAMPLES.glob("*/graph.json")), "lemur"]

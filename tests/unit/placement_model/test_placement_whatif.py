@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.errors import InputError
 from orchestrator.graph import load_graph, load_topology
+from orchestrator.placement.cases import Settings
 from orchestrator.placement.scenarios import Case, Scenario, fail_each, sweep
 from orchestrator.placement.topologies import fat_tree, resolve_topology
-from orchestrator.placement.whatif import Settings, run_dask, run_local, run_scenario, unchanged
+from orchestrator.placement.whatif import run_dask, run_local, run_scenario, unchanged
 
 ROOT = Path(__file__).parents[3]
 GRAPH = ROOT / "examples" / "campus_edge" / "graph.json"
@@ -159,7 +160,8 @@ def test_ctrl_c_keeps_finished_results() -> None:
 import os, signal, threading
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.placement.scenarios import Case, sweep
-from orchestrator.placement.whatif import Settings, run_local
+from orchestrator.placement.cases import Settings
+from orchestrator.placement.whatif import run_local
 if __name__ == "__main__":
     case = Case((load_graph({str(GRAPH)!r}).graph,), None, load_topology("leaf-spine"))
     seen = []

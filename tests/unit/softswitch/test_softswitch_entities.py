@@ -11,7 +11,7 @@ from finsy.proto import p4d, p4r, rpc_code
 from google.protobuf.message import DecodeError
 from softswitch_support import DELETE, INSERT, MODIFY, Names, clone_session, group, loaded, p4info
 
-from orchestrator.softswitch.entities import EntityError, WriteError
+from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.switch import SoftSwitch
 
 

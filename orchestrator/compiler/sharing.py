@@ -16,7 +16,7 @@ first, part by part, and nothing more is asked of them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count
@@ -44,11 +44,13 @@ from orchestrator.compiler.nodes import (
 )
 from orchestrator.errors import CompileError
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.decision import LEVELS
 from orchestrator.model.entries import (
     ChainHop,
     Entries,
     Exact,
     FloodGroup,
+    Lpm,
     Part,
     ServerChain,
     SwitchProgram,
@@ -71,7 +73,7 @@ def share(new: Bundle, old: Bundle) -> Bundle:
 
 
 def _alike_throughout(new: Nodes, old: Nodes) -> set[Node]:
-    """Nodes that are the same in both versions, with all below them: entries, numbers, provenance."""
+    """Nodes that are the same in both versions, with all below them: entries and numbers."""
     every = new.all()
     return every - new.above(node for node in every if not _alike(new, old, node))
 
@@ -93,32 +95,36 @@ def _alike(new: Nodes, old: Nodes, node: Node) -> bool:
 
 
 def _same_entries(new: Nodes, old: Nodes, node: Node) -> bool:
-    """To the letter, in the same order; parts that both share are not looked into."""
-    ours, theirs = new.parts.get(node), old.parts.get(node)
-    return ours == theirs or tuple(new.entries(node)) == tuple(old.entries(node))
+    """To the letter, in the same order, but for provenance; shared parts are not looked into."""
+    ours, theirs = new.parts.get(node, []), old.parts.get(node, [])
+    if ours == theirs:
+        return True
+    if sum(len(p.entries) for p in ours) != sum(len(p.entries) for p in theirs):
+        return False
+    return all(map(acts_alike, new.entries(node), old.entries(node)))
 
 
 class _Pairing:
     """Which old nodes the new ones continue, when changed nodes are changed in place.
 
-    Nodes of trees are among them, or else continue only what they equal.
+    Nodes of trees in `copied` are not changed in place: they continue only what they equal.
     """
 
-    def __init__(self, new: Nodes, old: Nodes, same: set[Node], *, trees: bool) -> None:
-        self.new, self.old, self.same, self.trees = new, old, same, trees
+    def __init__(self, new: Nodes, old: Nodes, same: set[Node], copied: Set[Node]) -> None:
+        self.new, self.old, self.same, self.copied = new, old, same, copied
         self.old_of: dict[Node, Node] = {}
         self.new_of: dict[Node, Node] = {}
         self.matched: dict[Node, dict[str, Matched]] = {}
         """By new node and table."""
         self.changed: dict[Node, set[str]] = {}
         """Tables of a new node in which it differs from the old one it continues."""
-        self.works = self._try()
-
-    def _try(self) -> bool:
-        for switch, root in self.new.roots.items():
-            if switch in self.old.roots:
-                self.pair(root, self.old.roots[switch])
-        return all(self._one_table(n) for n in self.changed) and self._apart()
+        self.lines: dict[Node, list[tuple[TableEntry | None, TableEntry | None]]] = {}
+        """How a changed node differs: (before, after)."""
+        for switch, root in new.roots.items():
+            if switch in old.roots:
+                self.pair(root, old.roots[switch])
+        self.clashes = self._clashes()
+        """New nodes that cannot be changed in place beside the others; none: it works."""
 
     def _one_table(self, node: Node) -> bool:
         if any(m.crowded for m in self.matched[node].values()):
@@ -129,17 +135,50 @@ class _Pairing:
         blocks = {table.rpartition(".")[0] for table in tables}
         return len(blocks) == 1 and {t.rpartition(".")[2] for t in tables} <= _VERSIONS
 
-    def _apart(self) -> bool:
-        """Whether no packet can meet two of the changed nodes."""
+    def _clashes(self) -> set[Node]:
+        """Changed nodes that change in several tables, or that packets meet behind another change."""
         news = set(self.changed)
         olds = {self.old_of[node] for node in news}
+        found = {node for node in news if not self._one_table(node)}
+        for node in news:
+            before, after = zip(*self.lines[node], strict=True)
+            found |= self._behind(self.new, node, before, after) & news
+            old = self.old_of[node]
+            found |= {self.new_of[n] for n in self._behind(self.old, old, before, after) & olds}
         # A root that comes or goes is a change, too.
-        added = {r for switch, r in self.new.roots.items() if switch not in self.old.roots}
-        removed = {r for switch, r in self.old.roots.items() if switch not in self.new.roots}
-        return not (
-            any(self.new.below(node, self.same) & news for node in news | added)
-            or any(self.old.below(node, self.same) & olds for node in olds | removed)
-        )
+        for switch in self.new.roots.keys() - self.old.roots.keys():
+            found |= self.new.below(self.new.roots[switch], self.same) & news
+        for switch in self.old.roots.keys() - self.new.roots.keys():
+            below = self.old.below(self.old.roots[switch], self.same) & olds
+            found |= {self.new_of[node] for node in below}
+        return found
+
+    def _behind(
+        self,
+        nodes: Nodes,
+        node: Node,
+        before: Iterable[TableEntry | None],
+        after: Iterable[TableEntry | None],
+    ) -> set[Node]:
+        """Nodes that packets may come to which meet what changes in a node."""
+        if node.kind != TREE:
+            return nodes.below(node, self.same)
+        # A packet meets one branch of a tree's node: the longest. So it matters where those lead
+        # that change, or that are met where one comes or goes.
+        leads = {
+            _word(entry): named_by(node, nodes.place[node], (entry,))
+            for entry in nodes.entries(node)
+        }
+        found: set[Node] = set()
+        for entry in (*before, *after):
+            value, length = _word(entry) if entry is not None else (0, -1)
+            for shorter in range(length, -1, -1):
+                met = leads.get((value >> 32 - shorter << 32 - shorter, shorter))
+                if met is not None:
+                    for ref in met:
+                        found |= {ref, *nodes.below(ref, self.same)}
+                    break
+        return found
 
     def altered(self) -> set[Node]:
         """Old nodes that will not be what they were: changed in place, or above such."""
@@ -157,7 +196,7 @@ class _Pairing:
             return False
         if new.kind == TREE and self.old_of.get(segment_of(new)) != segment_of(old):
             return False
-        if new.kind == TREE and not self.trees:
+        if new in self.copied:
             return self._equal(new, old)
         self.old_of[new], self.new_of[old] = old, new
         if new != old and self._equal(new, old):
@@ -169,14 +208,16 @@ class _Pairing:
             return False
         tables = self.matched[new] = {}
         for table, (ours, theirs) in _by_table(self.new, new, self.old, old).items():
-            if ours == theirs and self._refs_stay(new, ours):
+            alike = new == old and len(ours) == len(theirs) and all(map(acts_alike, ours, theirs))
+            if alike and self._refs_stay(new, ours):
                 tables[table] = Matched(tuple(zip(theirs, ours, strict=True)))
                 continue
             found = tables[table] = match_entries(theirs, ours, IDS[new.kind])
             # Every pair is looked at: what is behind one continues even if another has changed.
-            same = [self._same(new, old, before, after) for before, after in found.pairs]
-            if not all(same):
+            changed = [pair for pair in found.pairs if not self._same(new, old, *pair)]
+            if changed:
                 self.changed.setdefault(new, set()).add(table)
+                self.lines.setdefault(new, []).extend(changed)
         return True
 
     def _equal(self, new: Node, old: Node) -> bool:
@@ -212,7 +253,7 @@ class _Pairing:
     ) -> bool:
         if before is None or after is None:
             return False
-        if new == old and before == after:
+        if new == old and acts_alike(before, after):
             return self._refs_stay(new, (after,))
         ours, theirs = self.new.line(new, after), self.old.line(old, before)
         return (
@@ -220,6 +261,32 @@ class _Pairing:
             and len(ours.refs) == len(theirs.refs)
             and all(self.pair(a, b) for a, b in zip(ours.refs, theirs.refs, strict=True))
         )
+
+
+def _pairing(new: Nodes, old: Nodes, same: set[Node]) -> _Pairing | None:
+    """The one that changes most in place: nodes of trees that clash are copied, in the end all of them."""
+    copied: set[Node] = set()
+    trees = {node for node in new.parts.keys() - same if node.kind == TREE}
+    for _ in range(LEVELS):
+        pairing = _Pairing(new, old, same, copied)
+        if not pairing.clashes:
+            return pairing
+        if not pairing.clashes <= trees:
+            break
+        copied |= pairing.clashes
+    pairing = _Pairing(new, old, same, trees)
+    return None if pairing.clashes else pairing
+
+
+def _word(entry: TableEntry) -> tuple[int, int]:
+    """The prefix of a branch of a tree."""
+    key = dict(entry.keys).get("word")
+    return (key.value, key.length) if isinstance(key, Lpm) else (0, 0)
+
+
+def acts_alike(one: TableEntry, other: TableEntry) -> bool:
+    """Whether two entries are the same but for provenance."""
+    return one is other or (one[:5] == other[:5] and one.meter == other.meter)
 
 
 class _Sharing:
@@ -230,13 +297,8 @@ class _Sharing:
         new.known_digest = old.known_digest = (
             lambda node: repr(node).encode() if node in self.same else None
         )
-        self.pairing: _Pairing | None = None
+        self.pairing = _pairing(new, old, self.same)
         """None: nothing is changed in place."""
-        for trees in (True, False):
-            pairing = _Pairing(new, old, self.same, trees=trees)
-            if pairing.works:
-                self.pairing = pairing
-                break
         self.graph_id = new.bundle.graph_id
         self.parts: dict[str, list[Part]] = defaultdict(list)
         self.floods: dict[str, list[FloodGroup]] = defaultdict(list)
@@ -341,12 +403,12 @@ class _Sharing:
         todo = [node]
         while todo:
             at = todo.pop()
-            self.parts[self.old.place.get(at, "")] += self.old.parts.get(at, ())
-            if at in self.old.floods:
-                self.floods[at.switch].append(self.old.floods[at])
-            for core, served in self.old.chains.get(at, ()):
+            self.parts[self.new.place.get(at, "")] += self.new.parts.get(at, ())
+            if at in self.new.floods:
+                self.floods[at.switch].append(self.new.floods[at])
+            for core, served in self.new.chains.get(at, ()):
                 self.chains[core].append(served)
-            for ref in self.old.refs(at):
+            for ref in self.new.refs(at):
                 self.done[ref] = ref
                 if ref not in self.kept:
                     self.kept.add(ref)
@@ -367,8 +429,8 @@ class _Sharing:
             known = self.pairing.matched.get(node, known)
         place = self.old.place.get(old, "")
         if not changed and node == old and _same_entries(self.new, self.old, node):
-            self.parts[place] += self.old.parts.get(old, ())
-            refs = sorted(self.old.refs(old))
+            self.parts[place] += self.new.parts.get(node, ())
+            refs = sorted(self.new.refs(node))
             self._follow(refs, refs)
             return
         found: list[TableEntry] = []
@@ -379,7 +441,8 @@ class _Sharing:
             for before, after in matched.pairs:
                 if after is None:
                     continue
-                if before == after and node == old and self._names_same(node, after):
+                alike = before is not None and node == old and acts_alike(before, after)
+                if alike and self._names_same(node, after):
                     found.append(after)
                 elif before is not None and (
                     table not in changed or self._stays(node, old, before, after)

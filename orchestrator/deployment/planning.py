@@ -14,6 +14,7 @@ from itertools import groupby
 
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.compiler.nodes import GROUP, PATH, ROOT, TREE, Node, owner, parts_of, segment_of
+from orchestrator.compiler.sharing import acts_alike
 from orchestrator.deployment.desired import CPU_PORT, SAMPLE_SESSION
 from orchestrator.deployment.transaction import (
     ChainWorker,
@@ -167,12 +168,13 @@ class _Planner:
     def _switch(self, switch: str) -> _SwitchChanges:
         before, after = _program(self.old, switch), _program(self.new, switch)
         ours, theirs = _nodes(switch, after), _nodes(switch, before)
-        gone, come = different_entries(switch, before, after)
+        gone, come, renamed = different_entries(switch, before, after)
         there = {_identity(entry): entry for entry in gone}
         found = _SwitchChanges(switch, [], [], [], [], [], [], [])
         old_floods = {flood.group: flood for flood in before.floods}
         new_floods = {flood.group: flood for flood in after.floods}
         found.made += [Change(None, f) for g, f in new_floods.items() if g not in old_floods]
+        found.renamed = [Change(was, entry) for was, entry in renamed]
         patches: list[Change] = []
         for entry in come:
             was = there.pop(_identity(entry), None)
@@ -295,18 +297,31 @@ def _nodes(switch: str, program: SwitchProgram) -> set[Node]:
 
 def different_entries(
     switch: str, before: SwitchProgram, after: SwitchProgram
-) -> tuple[Iterator[TableEntry], Iterator[TableEntry]]:
-    """Entries of parts that only the old, and that only the new version has."""
-    old, new = parts_of(switch, before.entries), parts_of(switch, after.entries)
+) -> tuple[list[TableEntry], list[TableEntry], list[tuple[TableEntry, TableEntry]]]:
+    """Entries of nodes that are not the same to the letter: the old version's, the new one's, and those
+    of nodes of which only the provenance differs, as (old, new)."""
     there: dict[Node | None, list[Part]] = {}
-    for part in old:
+    for part in parts_of(switch, before.entries):
         there.setdefault(part.node, []).append(part)
-    shared = {id(part) for part in new if part in there.get(part.node, ())}
-    also = {id(other) for p in new if id(p) in shared for other in there[p.node] if other == p}
-    return (
-        (entry for part in old if id(part) not in also for entry in part.entries),
-        (entry for part in new if id(part) not in shared for entry in part.entries),
-    )
+    come: dict[Node | None, list[Part]] = {}
+    for part in parts_of(switch, after.entries):
+        come.setdefault(part.node, []).append(part)
+    gone: list[TableEntry] = []
+    new: list[TableEntry] = []
+    renamed: list[tuple[TableEntry, TableEntry]] = []
+    for node, parts in come.items():
+        was = there.pop(node, [])
+        if was == parts:
+            continue
+        ours, theirs = ([e for part in some for e in part.entries] for some in (parts, was))
+        if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
+            pairs = zip(theirs, ours, strict=True)
+            renamed += [(a, b) for a, b in pairs if a.origin != b.origin]
+        else:
+            gone += theirs
+            new += ours
+    gone += [entry for parts in there.values() for part in parts for entry in part.entries]
+    return gone, new, renamed
 
 
 def _identity(entry: object) -> _Identity:

@@ -181,7 +181,7 @@ def too_full(
         if before is None:
             continue
         need = footprint_of(program)
-        gone, come = different_entries(switch, before, program)
+        gone, come, _ = different_entries(switch, before, program)
         there = {(e.table, frozenset(e.keys), e.priority) for e in (*come, *program.activation)}
         need.update(
             e.table

@@ -24,7 +24,6 @@ SubjectT = TypeVar("SubjectT")
 P = ParamSpec("P")
 
 
-
 class Same:
     """An object by identity, for use in a question: equal to nothing but itself, whatever it holds."""
 
@@ -73,7 +72,14 @@ class Recall:
         answer: Callable[[ItemT], AnswerT],
     ) -> list[AnswerT]:
         """`answer` of every item; `what` tells the question from others."""
-        return list(map(self.asking(what, answer), items))
+        young, old, asked = self._young[what], self._old.get(what, {}), list(items)
+        ids = list(map(id, asked))
+        known = list(map((young or old).get, ids))
+        if all(known):
+            if not young:
+                young.update(zip(ids, known, strict=True))
+            return [each[1] for each in known]  # type: ignore[index]
+        return list(map(self.asking(what, answer), asked))
 
     def asking(
         self, what: Hashable, answer: Callable[[ItemT], AnswerT]

@@ -75,7 +75,8 @@ class BoxIndex:
         packed = current().each(_row, (box for _, box in real), _row)
         rows = np.frombuffer(b"".join(packed), _ROW)
         self._shapes, self._flags, self._inexact, self._low, self._high = (
-            np.ascontiguousarray(rows[name]) for name in ("shapes", "flags", "inexact", "low", "high")
+            np.ascontiguousarray(rows[name])
+            for name in ("shapes", "flags", "inexact", "low", "high")
         )
         self._levels = [_Levels(self._low[:, n], self._high[:, n]) for n in (0, 1)]
 

@@ -136,7 +136,9 @@ def copies(shapes: Sequence[Shape]) -> list[int]:
     for value, length in (addresses[:2], addresses[2:]):
         asked = np.unique(value << 6 | length) >> 6
         values = asked[asked >= 0]
-        inside = np.searchsorted(values, value + (1 << 32 - length)) - np.searchsorted(values, value)
+        inside = np.searchsorted(values, value + (1 << 32 - length)) - np.searchsorted(
+            values, value
+        )
         found = found * np.where(value >= 0, inside, len(values) + 1)
     return found.tolist()
 
@@ -160,7 +162,7 @@ MOST_LOOKED_AT = 1_500_000
 _Ref = int
 _Plan = tuple[int, tuple[Branch, ...]]
 _Ways = tuple[tuple[int, int, _Ref], ...]
-"""(value, length, node) of the branches that lead to nodes."""
+"""(value, length, node) of the first branch to each of the nodes that a node leads to."""
 
 
 @dataclass(slots=True)
@@ -226,11 +228,14 @@ class Builder:
         return len(self._plans[ref][1])
 
     def ways(self, ref: _Ref) -> _Ways:
-        """The branches that lead to nodes."""
+        """The first branch to each node."""
         return self._ways[ref]
 
     def nodes(
-        self, refs: Sequence[_Ref], place: Mapping[_Ref, tuple[int, int]], rule_of: Mapping[int, int]
+        self,
+        refs: Sequence[_Ref],
+        place: Mapping[_Ref, tuple[int, int]],
+        rule_of: Mapping[int, int],
     ) -> list[Node]:
         """The nodes at their places (level, id); those of the last diagram again where they are equal.
 
@@ -325,7 +330,8 @@ class Builder:
         if ref is None:
             ref = self._found[plan] = len(self._plans)
             self._plans.append(plan)
-            self._ways.append(tuple((v, n, node) for v, n, node, _ in branches if node >= 0))
+            first = {b.to: (b.value, b.length, b.to) for b in reversed(branches) if b.to >= 0}
+            self._ways.append(tuple(reversed(first.values())))
             self._made += len(branches)
             if self._made > self._limit:
                 raise TooLarge

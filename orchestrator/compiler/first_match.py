@@ -150,14 +150,18 @@ def _still_shadowed(
     gone = old.boxes[first : len(old.boxes) - behind]
     if len(fresh) + len(gone) > _MOST_REPLACED:
         return None
-    asked = set(fresh)
-    for box in (*gone, *(rules.boxes[n] for n in fresh)):
-        if box is not None:
-            asked.update(n for n in rules.index.meeting(box) if n >= fresh.stop)
 
     def moved(number: int) -> int:
         return number if number < first else number + shift
 
+    asked = set(fresh)
+    shadowed_before = {moved(number) for number in was}
+    for box in (rules.boxes[n] for n in fresh):
+        if box is not None:
+            asked.update(n for n in rules.index.meeting(box) if n >= fresh.stop)
+    for box in gone:  # with rules less, a rule that was not shadowed is not
+        if box is not None:
+            asked |= shadowed_before.intersection(rules.index.meeting(box))
     found = {
         moved(number): tuple(map(moved, by))
         for number, by in was.items()

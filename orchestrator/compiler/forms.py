@@ -37,7 +37,6 @@ _MOST_COPIES = (50_000_000, 1_000_000, 250_000, 60_000)
 diagram is small enough. acl1_10k has 16 million and needs none weighed."""
 
 
-
 def decide_filters(
     cuts: Cuts,
     costs: FilterCosts | None,

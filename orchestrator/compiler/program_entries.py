@@ -129,8 +129,11 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[TableEntry]:
     actions = {output: verdict(site, output) for output in outputs}
     count = len(program.rules)
     for rank, (rule, (asked, _)) in enumerate(zip(program.rules, kinds(program), strict=True)):
+        here = asked & site.versions
+        if not here:
+            continue
         name, params = actions[rule.output]
-        for version in sorted(asked & site.versions):
+        for version in sorted(here):
             keys = tuple(match_keys(rule.match, version))
             priority = (count - rank) * STRIDE + BASE_PRIORITY
             table = VERSION_TABLE[version]

@@ -104,14 +104,59 @@ def _same_entries(new: Nodes, old: Nodes, node: Node) -> bool:
     return all(map(acts_alike, new.entries(node), old.entries(node)))
 
 
+class _Equality:
+    """Which nodes of two versions packets cannot tell apart; `same` are those told apart by nothing."""
+
+    def __init__(self, new: Nodes, old: Nodes) -> None:
+        self.new, self.old = new, old
+        self.same = _alike_throughout(new, old)
+        # What is the same in both needs no digest to be told from all else.
+        new.known_digest = old.known_digest = lambda node: (
+            repr(node).encode() if node in self.same else None
+        )
+        self._known: dict[tuple[Node, Node], bool] = {}
+
+    def equal(self, new: Node, old: Node) -> bool:
+        """Whether all packets meet the same from two nodes on."""
+        if new in self.same or old in self.same:
+            return new == old
+        known = self._known.get((new, old))
+        if known is None:
+            if self.size(self.new, new) != self.size(self.old, old):
+                known = False
+            elif new.kind == TREE:
+                branches = zip(self.new.entries(new), self.old.entries(old), strict=True)
+                known = all(self._equal_branches(new, old, *pair) for pair in branches)
+            else:
+                known = self.new.digest(new) == self.old.digest(old)
+            self._known[new, old] = known
+        return known
+
+    @staticmethod
+    def size(nodes: Nodes, node: Node) -> tuple[str, str, int]:
+        """What equal nodes have in common, cheaply."""
+        count = sum(len(part.entries) for part in nodes.parts.get(node, ()))
+        return node.kind, node.switch, count
+
+    def _equal_branches(self, new: Node, old: Node, ours: TableEntry, theirs: TableEntry) -> bool:
+        """Whether branches in the same place of two nodes of trees are: cheaper than by digests."""
+        if (ours.table, ours.action, _word(ours)) != (theirs.table, theirs.action, _word(theirs)):
+            return False
+        a, b = named_by(new, new.switch, (ours,)), named_by(old, old.switch, (theirs,))
+        if not a and not b:
+            return ours.params == theirs.params
+        return len(a) == len(b) == len(ours.params) == 1 and self.equal(*a, *b)
+
+
 class _Pairing:
     """Which old nodes the new ones continue, when changed nodes are changed in place.
 
     Nodes of trees in `copied` are not changed in place: they continue only what they equal.
     """
 
-    def __init__(self, new: Nodes, old: Nodes, same: set[Node], copied: Set[Node]) -> None:
-        self.new, self.old, self.same, self.copied = new, old, same, copied
+    def __init__(self, equality: _Equality, copied: Set[Node]) -> None:
+        new, old = self.new, self.old = equality.new, equality.old
+        self.equality, self.same, self.copied = equality, equality.same, copied
         self.old_of: dict[Node, Node] = {}
         self.new_of: dict[Node, Node] = {}
         self.matched: dict[Node, dict[str, Matched]] = {}
@@ -182,7 +227,9 @@ class _Pairing:
 
     def altered(self) -> set[Node]:
         """Old nodes that will not be what they were: changed in place, or above such."""
-        return self.old.above(self.old_of[node] for node in self.changed)
+        olds = {self.old_of[node] for node in self.changed}
+        dirty = self.old.all() - self.same
+        return {n for n in dirty if n in olds or self.old.below(n, self.same) & olds}
 
     def pair(self, new: Node, old: Node) -> bool:
         """Whether a new node can continue an old one."""
@@ -197,9 +244,9 @@ class _Pairing:
         if new.kind == TREE and self.old_of.get(segment_of(new)) != segment_of(old):
             return False
         if new in self.copied:
-            return self._equal(new, old)
+            return self.equality.equal(new, old)
         self.old_of[new], self.new_of[old] = old, new
-        if new != old and self._equal(new, old):
+        if new != old and self.equality.equal(new, old):
             return True
         if new in self.new.chains or old in self.old.chains:
             if self._pair_chains(new, old):
@@ -219,14 +266,6 @@ class _Pairing:
                 self.changed.setdefault(new, set()).add(table)
                 self.lines.setdefault(new, []).extend(changed)
         return True
-
-    def _equal(self, new: Node, old: Node) -> bool:
-        """Whether all packets meet the same from two nodes on."""
-        sizes = (sum(len(p.entries) for p in n.parts.get(at, ())) for n, at in self._both(new, old))
-        return len(set(sizes)) == 1 and self.new.digest(new) == self.old.digest(old)
-
-    def _both(self, new: Node, old: Node) -> tuple[tuple[Nodes, Node], tuple[Nodes, Node]]:
-        return (self.new, new), (self.old, old)
 
     def _refs_stay(self, node: Node, entries: Iterable[TableEntry]) -> bool:
         """Whether all that some entries name continues the old node of the same number."""
@@ -263,18 +302,19 @@ class _Pairing:
         )
 
 
-def _pairing(new: Nodes, old: Nodes, same: set[Node]) -> _Pairing | None:
-    """The one that changes most in place: nodes of trees that clash are copied, in the end all of them."""
+def _pairing(equality: _Equality) -> _Pairing | None:
+    """The one that changes most in place: nodes of trees that clash are copied, in the end all."""
     copied: set[Node] = set()
-    trees = {node for node in new.parts.keys() - same if node.kind == TREE}
+    others = equality.new.parts.keys() - equality.same
+    trees = {node for node in others if node.kind == TREE}
     for _ in range(LEVELS):
-        pairing = _Pairing(new, old, same, copied)
+        pairing = _Pairing(equality, copied)
         if not pairing.clashes:
             return pairing
         if not pairing.clashes <= trees:
             break
         copied |= pairing.clashes
-    pairing = _Pairing(new, old, same, trees)
+    pairing = _Pairing(equality, trees)
     return None if pairing.clashes else pairing
 
 
@@ -292,12 +332,9 @@ def acts_alike(one: TableEntry, other: TableEntry) -> bool:
 class _Sharing:
     def __init__(self, new: Nodes, old: Nodes) -> None:
         self.new, self.old = new, old
-        self.same = _alike_throughout(new, old)
-        # What is the same in both needs no digest to be told from all else.
-        new.known_digest = old.known_digest = (
-            lambda node: repr(node).encode() if node in self.same else None
-        )
-        self.pairing = _pairing(new, old, self.same)
+        self.equality = _Equality(new, old)
+        self.same = self.equality.same
+        self.pairing = _pairing(self.equality)
         """None: nothing is changed in place."""
         self.graph_id = new.bundle.graph_id
         self.parts: dict[str, list[Part]] = defaultdict(list)
@@ -311,12 +348,14 @@ class _Sharing:
         self.running = {Core(w.server, w.core): w.nfs for w in old.bundle.workers}
 
     @cached_property
-    def equal(self) -> dict[bytes, list[Node]]:
-        """Old nodes that stay as they are, by digest."""
-        found: dict[bytes, list[Node]] = defaultdict(list)
-        altered = self.pairing.altered() if self.pairing else set[Node]()
-        for node in sorted(self.old.all() - self.same - altered):
-            found[self.old.digest(node)].append(node)
+    def staying(self) -> dict[tuple[str, str, int], list[Node]]:
+        """Old nodes that stay as they are, by kind, switch and size."""
+        found: dict[tuple[str, str, int], list[Node]] = defaultdict(list)
+        gone = self.pairing.altered() if self.pairing else set[Node]()
+        if self.pairing is not None:  # a tree has no two equal nodes, so these are taken
+            gone |= {node for node in self.pairing.new_of if node.kind == TREE}
+        for node in sorted(self.old.all() - self.same - gone):
+            found[self.equality.size(self.old, node)].append(node)
         return found
 
     def bundle(self) -> Bundle:
@@ -362,9 +401,9 @@ class _Sharing:
             fresh_root = node.kind == ROOT and node in self.pairing.changed
             return None if fresh_root else old
         equal = [
-            n
-            for n in self.equal.get(self.new.digest(node), [])
-            if within is None or segment_of(n) == within
+            old
+            for old in self.staying.get(self.equality.size(self.new, node), ())
+            if within in (None, segment_of(old)) and self.equality.equal(node, old)
         ]
         # Of several equal ones each is used once as far as they go.
         return next((n for n in equal if n not in self.kept), equal[0] if equal else None)
@@ -400,18 +439,23 @@ class _Sharing:
 
     def _keep_all(self, node: Node) -> None:
         """A node that is the same in both versions, and all below it."""
-        todo = [node]
+        todo, kept, done = [node], self.kept, self.done
         while todo:
             at = todo.pop()
-            self.parts[self.new.place.get(at, "")] += self.new.parts.get(at, ())
-            if at in self.new.floods:
+            refs: Iterable[Node] = ()
+            for part in self.new.parts.get(at, ()):
+                self.parts[self.new.place[at]].append(part)
+                refs = (*refs, *part.refs)
+            if at.kind == GROUP and at in self.new.floods:
                 self.floods[at.switch].append(self.new.floods[at])
-            for core, served in self.new.chains.get(at, ()):
-                self.chains[core].append(served)
-            for ref in self.new.refs(at):
-                self.done[ref] = ref
-                if ref not in self.kept:
-                    self.kept.add(ref)
+            if at.kind == PATH:
+                for core, served in self.new.chains.get(at, ()):
+                    self.chains[core].append(served)
+                refs = self.new.refs(at)
+            for ref in refs:
+                done[ref] = ref
+                if ref not in kept:
+                    kept.add(ref)
                     todo.append(ref)
 
     def _keep(self, node: Node, old: Node) -> None:

@@ -229,7 +229,9 @@ class _Synthesiser:
             dropped = self.flow.dropped(unit, box)
             return dropped, " & ".join(self.flow.blamed) if dropped else ""
 
-        boxes = (b for b, out in zip(rules.boxes, rules.outputs, strict=True) if b and out == output)
+        boxes = (
+            b for b, out in zip(rules.boxes, rules.outputs, strict=True) if b and out == output
+        )
         return iter(current().each((_Synthesiser._dropped, self._all_behind(unit)), boxes, answer))
 
     def _all_behind(self, unit: str) -> tuple[object, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 
 from orchestrator.compiler.keys import match_keys
 from orchestrator.compiler.nodes import part_of, tree_node
@@ -14,7 +16,7 @@ from orchestrator.compiler.program_entries import (
     program_entries,
     verdict,
 )
-from orchestrator.model.decision import DecidedProgram, Diagram, Node
+from orchestrator.model.decision import DecidedProgram, Node
 from orchestrator.model.elements import FilterProgram
 from orchestrator.model.entries import Exact, Key, Lpm, Part, TableEntry
 from orchestrator.recall import current
@@ -59,7 +61,7 @@ def _beside(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
 def _levels(program: DecidedProgram, site: Site) -> list[Part]:
     """The branches. A verdict's origin is its rule; the way to it is of many rules, so of their NF."""
     nf, by = site.nf, f"{site.instance}.tree.by_"
-    verdicts = _verdicts(program, site)
+    verdict_of = cache(_Verdicts(program, site).of)
     segment: tuple[str, Key] = ("segment", Exact(site.segment))
 
     def part(node: Node) -> Part:
@@ -69,7 +71,7 @@ def _levels(program: DecidedProgram, site: Site) -> list[Part]:
         for value, length, to, word in node.branches:
             key = (*keys, ("word", Lpm(value, length))) if length else keys
             if to < 0:
-                action, params, origin = verdicts[-1 - to]
+                action, params, origin = verdict_of(-1 - to)
                 entries.append(TableEntry(table, key, action, params, 0, origin))
             else:
                 entries.append(TableEntry(table, key, by + word, (("to", to),), 0, nf))
@@ -81,30 +83,20 @@ def _levels(program: DecidedProgram, site: Site) -> list[Part]:
     return current().each(what, program.diagram.nodes, part)
 
 
-def _verdicts(
-    program: DecidedProgram, site: Site
-) -> list[tuple[str, tuple[tuple[str, int], ...], str]]:
-    """(action, parameters, origin) of each rule's leaves, and behind them the default's."""
-    outputs = [(rule.output, rule.rule) for rule in program.rules]
-    outputs.append((program.default, program.default_rule))
-    before = _weighed_before(program.diagram, len(outputs))
-    actions = {output: verdict(site, output) for output in dict(outputs)}
-    result: list[tuple[str, tuple[tuple[str, int], ...], str]] = []
-    for (output, rule), weighed in zip(outputs, before, strict=True):
-        action, params = actions[output]
-        found = [("weighed", weighed)]
+class _Verdicts:
+    """What leaves say: the rule that a packet meets, and how many weighed rules come before it."""
+
+    def __init__(self, program: DecidedProgram, site: Site) -> None:
+        self.program, self.site = program, site
+
+    def of(self, index: int) -> tuple[str, tuple[tuple[str, int], ...], str]:
+        """(action, parameters, origin) of a rule, or behind the last of the default."""
+        program, site = self.program, self.site
+        output, name = program.default, program.default_rule
+        if index < len(program.rules):
+            output, name = program.rules[index].output, program.rules[index].rule
+        action, params = verdict(site, output)
+        found = [("weighed", bisect_left(program.diagram.weighed, index))]
         if "segment" in params:
             found.append(("target", params["segment"]))
-        name = f"{site.instance}.tree.{action}"
-        result.append((name, tuple(found), f"{site.nf}: {rule}"))
-    return result
-
-
-def _weighed_before(diagram: Diagram, rules: int) -> list[int]:
-    """How many weighed rules come before each rule."""
-    counts, at = list[int](), 0
-    for rule in range(rules):
-        counts.append(at)
-        if at < len(diagram.weighed) and diagram.weighed[at] == rule:
-            at += 1
-    return counts
+        return f"{site.instance}.tree.{action}", tuple(found), f"{site.nf}: {name}"

@@ -300,12 +300,14 @@ def different_entries(
 ) -> tuple[list[TableEntry], list[TableEntry], list[tuple[TableEntry, TableEntry]]]:
     """Entries of nodes that are not the same to the letter: the old version's, the new one's, and those
     of nodes of which only the provenance differs, as (old, new)."""
+    old, new_parts = parts_of(switch, before.entries), parts_of(switch, after.entries)
+    shared = {*map(id, old)} & {*map(id, new_parts)}
     there: dict[Node | None, list[Part]] = {}
-    for part in parts_of(switch, before.entries):
-        there.setdefault(part.node, []).append(part)
     come: dict[Node | None, list[Part]] = {}
-    for part in parts_of(switch, after.entries):
-        come.setdefault(part.node, []).append(part)
+    for parts, by_node in ((old, there), (new_parts, come)):
+        for part in parts:
+            if id(part) not in shared:
+                by_node.setdefault(part.node, []).append(part)
     gone: list[TableEntry] = []
     new: list[TableEntry] = []
     renamed: list[tuple[TableEntry, TableEntry]] = []

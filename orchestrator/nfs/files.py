@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,13 +25,24 @@ _BETWEEN = re.compile(r"[\s,]*")
 _T = TypeVar("_T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_files_read: ContextVar[dict[Path, bytes] | None] = ContextVar("files_read", default=None)
+_SETTLED_NS = 2_000_000_000
+"""A file may be changed again within the same tick of its time stamp, so a young one says nothing."""
+
+
+class FileState(NamedTuple):
+    """What tells whether a file has changed; `stat` only once it had not been written for a while."""
+
+    stat: tuple[int, ...] | None
+    digest: bytes
+
+
+_files_read: ContextVar[dict[Path, FileState] | None] = ContextVar("files_read", default=None)
 
 
 @contextmanager
-def files_read() -> Generator[dict[Path, bytes]]:
-    """The digests of the files that are read in this context."""
-    found: dict[Path, bytes] = {}
+def files_read() -> Generator[dict[Path, FileState]]:
+    """The states of the files that are read in this context."""
+    found: dict[Path, FileState] = {}
     token = _files_read.set(found)
     try:
         yield found
@@ -38,12 +50,26 @@ def files_read() -> Generator[dict[Path, bytes]]:
         _files_read.reset(token)
 
 
-def unchanged(files: dict[Path, bytes]) -> bool:
-    """Whether files still have these digests."""
+def unchanged(files: dict[Path, FileState]) -> bool:
+    """Whether files are as they were; those that are have their states brought up to date."""
     try:
-        return all(_digest(path.read_bytes()) == digest for path, digest in files.items())
+        for path, was in files.items():
+            stat = _stat(path)
+            if stat is None or stat != was.stat:
+                if _digest(path.read_bytes()) != was.digest:
+                    return False
+                files[path] = FileState(stat, was.digest)
     except OSError:
         return False
+    return True
+
+
+def _stat(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written; None while it is too young to tell."""
+    found = path.stat()
+    if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED_NS:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _digest(data: bytes) -> bytes:
@@ -55,9 +81,10 @@ def read_text(path: Path, name: str) -> str:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB")
+        found, stat = _files_read.get(), _stat(path)  # before it is read: later writes show
         data = path.read_bytes()
-        if (found := _files_read.get()) is not None:
-            found[path] = _digest(data)
+        if found is not None:
+            found[path] = FileState(stat, _digest(data))
         return data.decode("utf-8")
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []

@@ -274,10 +274,6 @@ def test_a_changed_rule_changes_few_nodes() -> None:
     assert after is not None
 
     def branches(diagram: Diagram) -> set[tuple[object, ...]]:
-        return {
-            (n.level, n.id, b.value, b.length, b.to)
-            for n in diagram.nodes
-            for b in n.branches
-        }
+        return {(n.level, n.id, b.value, b.length, b.to) for n in diagram.nodes for b in n.branches}
 
     assert len(branches(before) ^ branches(after)) == 2

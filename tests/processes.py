@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from support import eventually
 
 from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.live import LiveNetwork
+from orchestrator.emulation.commands import bmv2_argv
 from orchestrator.emulation.state import NetworkState, ServerState, SwitchState, WorkerState
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
@@ -29,13 +31,17 @@ ROOT = Path(__file__).resolve().parents[1]
 BMV2 = shutil.which("simple_switch_grpc")
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
 class SwitchProcess:
     """A softswitch or BMv2 on a port of its own, which it keeps when it is started again."""
 
     def __init__(self, kind: str, device_id: int) -> None:
         self.kind, self.device_id = kind, device_id
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
+        self.port, self.spare_port = _free_port(), _free_port()
         self.process = self._start()
 
     @property
@@ -55,9 +61,13 @@ class SwitchProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         if self.kind == "bmv2":
             assert BMV2
-            words = [BMV2, "--no-p4", "--log-level", "off", "--device-id", str(self.device_id)]
-            words += ["--", "--grpc-server-addr", self.address]
-            words += ["--cpu-port", "510"]
+            words = bmv2_argv(
+                self.device_id,
+                {},
+                self.port,
+                folder=Path(tempfile.gettempdir()),
+                spare_port=self.spare_port,
+            )
         else:
             words = [sys.executable, "-m", "orchestrator.softswitch"]
             words += ["--device-id", str(self.device_id), "--grpc-addr", self.address]

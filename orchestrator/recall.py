@@ -74,12 +74,12 @@ class Recall:
         """`answer` of every item; `what` tells the question from others."""
         young, old, asked = self._young[what], self._old.get(what, {}), list(items)
         ids = list(map(id, asked))
-        known = list(map((young or old).get, ids))
-        if all(known):
-            if not young:
-                young.update(zip(ids, known, strict=True))
-            return [each[1] for each in known]  # type: ignore[index]
-        return list(map(self.asking(what, answer), asked))
+        known = [found for found in map((young or old).get, ids) if found is not None]
+        if len(known) < len(ids):
+            return list(map(self.asking(what, answer), asked))
+        if not young:
+            young.update(zip(ids, known, strict=True))
+        return [found[1] for found in known]
 
     def asking(
         self, what: Hashable, answer: Callable[[ItemT], AnswerT]
@@ -131,7 +131,11 @@ def recalled(
         if recall is None:
             return function(subject, *args, **kwargs)
         what = (function, *args, *kwargs.items())
-        return recall.asking(what, lambda one: function(one, *args, **kwargs))(subject)
+
+        def answer(one: SubjectT) -> AnswerT:
+            return function(one, *args, **kwargs)
+
+        return recall.asking(what, answer)(subject)
 
     return asked
 

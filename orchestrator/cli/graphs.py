@@ -18,7 +18,7 @@ from orchestrator.cli.classes import (
     print_story,
 )
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
-from orchestrator.errors import CompileError
+from orchestrator.errors import CompileError, InputError
 
 if TYPE_CHECKING:
     from orchestrator.model.bundle import Bundle
@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
         cls=ExplainCommand,
         epilog="Examples: orchestrator compile graph.json -t leaf-spine --explain --- "
         "orchestrator compile graph.json --explain web.1 --- "
-        "orchestrator compile graph.json --plot graph.svg",
+        "orchestrator compile graph.json --plot graph.svg --- orchestrator compile graph.json --watch",
     )(compile_command)
 
 
@@ -141,9 +141,24 @@ def compile_command(
             help="Send so many packets through the bundle in memory and the unsplit graph, compare.",
         ),
     ] = 0,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on until Ctrl-C: compile anew whenever the graph's files change, and say what an "
+            "update would change. With --json a line a version.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Split a graph, place it on a topology, and emit the bundle."""
+    if watch:
+        if explain or plot or verify or specialise:
+            raise InputError("--watch goes with --output, --max-classes and --json only")
+        from orchestrator.cli.recompiling import follow
+
+        follow(graph, topology, output, max_classes, as_json)
+        return
     from orchestrator.bundle.codec import dump
     from orchestrator.compiler.drawing import draw_cut
     from orchestrator.pipeline import entries_by_table

@@ -118,7 +118,7 @@ def shadowed(rules: FirstMatch, where: Hashable = None) -> dict[int, tuple[int, 
     """
     what = (shadowed, where)
     known = current().latest(what) if where is not None else None
-    found = _still_shadowed(*known, rules) if known is not None else None
+    found = _still_shadowed(known[0], known[1], rules) if known is not None else None
     if found is None:
         found = dict(_shadowed_among(rules, range(len(rules.boxes))))
     if where is not None:

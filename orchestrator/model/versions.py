@@ -85,10 +85,11 @@ def narrow(element: Element | None, versions: frozenset[int]) -> dict[str, froze
     if element is None:
         return {}
     program = element.program
-    if isinstance(program, FilterProgram | RouteProgram):
-        result = dict.fromkeys((*element.outputs, DROP), frozenset[int]())
-        taken = _taken if isinstance(program, FilterProgram) else _routed
-        return result | taken(program, versions)
+    nowhere = dict.fromkeys((*element.outputs, DROP), frozenset[int]())
+    if isinstance(program, FilterProgram):
+        return nowhere | _taken(program, versions)
+    if isinstance(program, RouteProgram):
+        return nowhere | _routed(program, versions)
     if program.restarts:
         return dict.fromkeys(element.outputs, ALL_VERSIONS)
     return dict.fromkeys(element.outputs, versions)

@@ -29,6 +29,9 @@ _SETTLED_NS = 2_000_000_000
 """A file may be changed again within the same tick of its time stamp, so a young one says nothing."""
 
 
+_UNREADABLE = b""
+
+
 class FileState(NamedTuple):
     """What tells whether a file has changed; `stat` only once it had not been written for a while."""
 
@@ -41,27 +44,35 @@ _files_read: ContextVar[dict[Path, FileState] | None] = ContextVar("files_read",
 
 @contextmanager
 def files_read() -> Generator[dict[Path, FileState]]:
-    """The states of the files that are read in this context."""
+    """The states of the files that are read in this context, or were found unchanged instead."""
     found: dict[Path, FileState] = {}
     token = _files_read.set(found)
     try:
         yield found
     finally:
         _files_read.reset(token)
+        _note(found)
 
 
 def unchanged(files: dict[Path, FileState]) -> bool:
     """Whether files are as they were; those that are have their states brought up to date."""
-    try:
-        for path, was in files.items():
+    for path, was in files.items():
+        try:
             stat = _stat(path)
-            if stat is None or stat != was.stat:
-                if _digest(path.read_bytes()) != was.digest:
-                    return False
-                files[path] = FileState(stat, was.digest)
-    except OSError:
-        return False
+            same = stat is not None and stat == was.stat
+            digest = was.digest if same else _digest(path.read_bytes())
+        except OSError:
+            stat, digest = None, _UNREADABLE
+        if digest != was.digest:
+            return False
+        files[path] = FileState(stat, digest)
+    _note(files)
     return True
+
+
+def _note(files: dict[Path, FileState]) -> None:
+    if (found := _files_read.get()) is not None:
+        found.update(files)
 
 
 def _stat(path: Path) -> tuple[int, ...] | None:
@@ -81,17 +92,19 @@ def read_text(path: Path, name: str) -> str:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB")
-        found, stat = _files_read.get(), _stat(path)  # before it is read: later writes show
+        stat = _stat(path)  # before it is read: later writes show
         data = path.read_bytes()
-        if found is not None:
-            found[path] = FileState(stat, _digest(data))
+        if _files_read.get() is not None:
+            _note({path: FileState(stat, _digest(data))})
         return data.decode("utf-8")
     except FileNotFoundError:
+        _note({path: FileState(None, _UNREADABLE)})
         near = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
         raise InputError(f"{name}: {unknown('file', path.name, near)}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: byte {error.start}: is not UTF-8 text") from None
     except OSError as error:
+        _note({path: FileState(None, _UNREADABLE)})
         raise InputError(f"{name}: cannot be read: {error.strerror}") from None
 
 

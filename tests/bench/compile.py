@@ -6,7 +6,9 @@ Each runs in a process of its own, so that its peak memory is its own.
 from __future__ import annotations
 
 import json
+import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -55,6 +57,13 @@ def big_memory() -> Result:
 def metron_seconds() -> Result:
     _needs(METRON)
     return _alone("metron")
+
+
+@figure("recompile_one_rule_ms", unit="ms", goal=200)
+def recompile_milliseconds() -> Result:
+    """From a changed rule file to the finished update, in a process that has compiled before."""
+    _needs(RULES, RIB)
+    return _alone("recompile")
 
 
 def big_graph(folder: Path) -> Path:
@@ -125,6 +134,43 @@ def _big(folder: Path) -> dict[str, Any]:
     return _compiled(big_graph(folder))
 
 
+EDITS = 15
+MOST_TOUCHED = 1000
+"""One rule of acl1_10k may touch so many entries of some 600,000: its branches, and nodes beside."""
+
+
+def _recompile(folder: Path) -> dict[str, Any]:
+    """One rule after the other gets another address; the median of the times, and what was touched."""
+    from orchestrator.deployment.recompile import Recompiler
+    from orchestrator.placement.topologies import resolve_topology
+
+    compiler = Recompiler(big_graph(folder), resolve_topology("leaf-spine"))
+    first = compiler.version()
+    file, rng = folder / "acl.rules", random.Random(1)
+    rules = file.read_text().splitlines()
+    times: list[float] = []
+    touched: list[int] = []
+    for edit in range(EDITS + 1):
+        at = rng.randrange(len(rules))
+        fields = rules[at].split("\t")
+        fields[edit % 2] = ("@" if edit % 2 == 0 else "") + f"203.0.113.{edit}/32"
+        rules[at] = "\t".join(fields)
+        file.write_text("\n".join(rules) + "\n")
+        found = compiler.version()
+        if not found.summary.counts.total() or found.summary.counts.total() > MOST_TOUCHED:
+            raise RuntimeError(f"{rules[at]}: {found.summary.words()}")
+        if edit:  # the first one also finds out what the later ones share
+            times.append(1000 * found.seconds)
+            touched.append(found.summary.counts.total())
+    return {
+        "value": round(statistics.median(times), 1),
+        "worst_ms": round(max(times), 1),
+        "entries_touched": {"median": statistics.median(touched), "most": max(touched)},
+        "entries": sum(len(p.entries) for p in first.bundle.switches.values()),
+        "compared_with": {"the first compilation, ms": round(1000 * first.seconds)},
+    }
+
+
 def _metron(folder: Path) -> dict[str, Any]:
     from orchestrator.graph.importers import import_metron
     from orchestrator.nfs.values import parse_address
@@ -137,4 +183,5 @@ def _metron(folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     job, folder = sys.argv[1:]
     sys.path.insert(0, str(ROOT))
-    print(json.dumps({"big": _big, "metron": _metron}[job](Path(folder))))
+    jobs = {"big": _big, "metron": _metron, "recompile": _recompile}
+    print(json.dumps(jobs[job](Path(folder))))

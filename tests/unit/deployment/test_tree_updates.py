@@ -92,7 +92,9 @@ def packets(rng: random.Random, count: int) -> list[tuple[str, bytes]]:
     for _ in range(count):
         ip = IP(src=f"10.0.1.{rng.randrange(17)}", dst=f"198.51.100.{rng.choice([13, 14])}")
         ports = {"sport": rng.randrange(7), "dport": rng.randrange(7)}
-        l4 = TCP(flags=rng.choice(["S", "A", "SA"]), **ports) if rng.random() < 0.6 else UDP(**ports)
+        l4 = (
+            TCP(flags=rng.choice(["S", "A", "SA"]), **ports) if rng.random() < 0.6 else UDP(**ports)
+        )
         found.append(("h1", bytes(ether / ip / l4)))
     return found
 

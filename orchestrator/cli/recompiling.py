@@ -1,0 +1,68 @@
+"""`orchestrator compile --watch`: what each saved file would change."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.output import note, say, warn
+
+if TYPE_CHECKING:
+    from orchestrator.deployment.recompile import Recompiled
+
+INTERVAL_S = 0.2
+
+
+def follow(
+    graph: Path, topology: str, output: Path | None, max_classes: int | None, as_json: bool
+) -> None:
+    """Compile, and again whenever a file changes, until Ctrl-C."""
+    from orchestrator.bundle.codec import dump
+    from orchestrator.compiler.merging import MOST_CLASSES
+    from orchestrator.deployment.recompile import Recompiler
+    from orchestrator.errors import OrchestratorError
+    from orchestrator.placement.topologies import resolve_topology
+
+    compiler = Recompiler(
+        graph, resolve_topology(topology), max_classes=max_classes or MOST_CLASSES
+    )
+    note(f"watching {graph} and its files; Ctrl-C ends it")
+    for found in compiler.watch(INTERVAL_S):
+        if isinstance(found, OrchestratorError):
+            if as_json:
+                _line({"error": str(found)})
+            else:
+                warn(str(found))
+            continue
+        if output is not None:
+            output.write_bytes(dump(found.bundle))
+        if as_json:
+            _line(_document(found))
+        else:
+            for text in found.bundle.warnings:
+                warn(text)
+            say(f"{time.strftime('%H:%M:%S')} {found.summary.words()} ({found.seconds:.2f} s)")
+
+
+def _document(found: Recompiled) -> dict[str, object]:
+    summary = found.summary
+    return {
+        "graph": summary.graph,
+        "seconds": round(found.seconds, 3),
+        "changes": dict(summary.counts),
+        "switches": {
+            switch: {table: asdict(changes) for table, changes in tables.items()}
+            for switch, tables in summary.switches.items()
+        },
+        "state_lost": list(summary.lost),
+        "warnings": list(found.bundle.warnings),
+    }
+
+
+def _line(document: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps({"at": time.time(), **document}) + "\n")
+    sys.stdout.flush()

@@ -2,6 +2,8 @@
 
 Memory is bounded: 65,536 connections, 64 segments and 128 KiB waiting a direction, and 64 MiB waiting
 altogether; what would exceed it is dropped, so that nothing passes uninspected.
+
+Another configuration goes on where the streams are, and what is blocked stays blocked.
 """
 
 from __future__ import annotations
@@ -44,13 +46,32 @@ class Connection:
         self.low = self.high = Direction()
 
 
+class _Streams:
+    """All connections, and the bytes of theirs that wait."""
+
+    __slots__ = ("connections", "waiting_bytes")
+
+    def __init__(self) -> None:
+        self.connections: OrderedDict[Key, Connection] = OrderedDict()
+        self.waiting_bytes = 0
+
+
 class StreamFunction(NetworkFunction):
     """Base of NFs that judge streams: they give `judge`, and ask `passes` of every TCP segment."""
 
+    watched: bytes
+    """By TCP port, 1 where `passes` is asked of the segments from or to it."""
+
     def __init__(self, where: str, config: object) -> None:
-        self._connections: OrderedDict[Key, Connection] = OrderedDict()
-        self._waiting_bytes = 0
+        self._streams = _Streams()
         super().__init__(where, config)
+
+    def continue_from(self, before: Any) -> bool:
+        # What passes unseen would be missing for ever, should its port be watched again.
+        if int.from_bytes(before.watched) & ~int.from_bytes(self.watched):
+            return False
+        self._streams = before._streams
+        return True
 
     @abstractmethod
     def judge(self, packet: PacketView, side: Direction, ready: bytes) -> str:
@@ -61,7 +82,11 @@ class StreamFunction(NetworkFunction):
         that its receiver waits for."""
 
     def metrics(self) -> dict[str, int]:
-        return {"connections": len(self._connections), "waiting_bytes": self._waiting_bytes}
+        streams = self._streams
+        return {
+            "connections": len(streams.connections),
+            "waiting_bytes": streams.waiting_bytes,
+        }
 
     def passes(self, packet: PacketView, port: str, now_us: int, *, is_judged: bool = True) -> bool:
         """Whether a TCP segment passes. Without `is_judged` its direction is not reassembled."""
@@ -87,7 +112,7 @@ class StreamFunction(NetworkFunction):
         if flags & _SYN:
             # A repeated SYN-ACK must not make the stream forget where it is.
             if side.isn != seq:
-                self._waiting_bytes -= side.waiting_bytes
+                self._streams.waiting_bytes -= side.waiting_bytes
                 side.start(seq + 1)
                 side.isn = seq
             seq = seq + 1 & 0xFFFF_FFFF
@@ -110,7 +135,7 @@ class StreamFunction(NetworkFunction):
     def memory_of(self, packet: PacketView) -> Any:
         """What is kept of the packet's direction; None when nothing is."""
         key, ascending = _key(packet)
-        connection = self._connections.get(key)
+        connection = self._streams.connections.get(key)
         if connection is None:
             return None
         return (connection.low if ascending else connection.high).memory
@@ -121,23 +146,23 @@ class StreamFunction(NetworkFunction):
         """Add a segment to its stream and judge what is in order now."""
         before = side.waiting_bytes
         try:
-            ready = side.add(seq, payload, MAX_WAITING_BYTES - self._waiting_bytes)
+            ready = side.add(seq, payload, MAX_WAITING_BYTES - self._streams.waiting_bytes)
         except TooMuchWaiting:
             self.drop("out_of_order")
             return False
-        self._waiting_bytes += side.waiting_bytes - before
+        self._streams.waiting_bytes += side.waiting_bytes - before
         if not ready:
             return True
         reason = self.judge(packet, side, ready)
         if reason:
-            self._waiting_bytes -= connection.waiting_bytes
+            self._streams.waiting_bytes -= connection.waiting_bytes
             connection.block()
             self.drop(reason)
         return not reason
 
     def _find(self, key: Key, flags: int, now_us: int, *, begins: bool) -> Connection | None:
         """The packet's connection; a new one if it begins one, None when there is nothing to follow."""
-        connections = self._connections
+        connections = self._streams.connections
         connection = connections.get(key)
         if connection is not None and (
             connection.last_us + IDLE_US <= now_us or flags & (_SYN | _ACK | _RST) == _SYN
@@ -150,14 +175,14 @@ class StreamFunction(NetworkFunction):
             connection = connections[key] = Connection()
             if len(connections) > MAX_CONNECTIONS:
                 _, oldest = connections.popitem(last=False)
-                self._waiting_bytes -= oldest.waiting_bytes
+                self._streams.waiting_bytes -= oldest.waiting_bytes
         else:
             connections.move_to_end(key)
         connection.last_us = now_us
         return connection
 
     def _forget(self, key: Key) -> None:
-        self._waiting_bytes -= self._connections.pop(key).waiting_bytes
+        self._streams.waiting_bytes -= self._streams.connections.pop(key).waiting_bytes
 
 
 def _key(packet: PacketView) -> tuple[Key, bool]:

@@ -26,7 +26,6 @@ from orchestrator.compiler.nodes import (
     SEGMENT,
     Node,
     Nodes,
-    base_name,
     path_node,
     references,
 )
@@ -44,6 +43,7 @@ from orchestrator.model.entries import (
 from orchestrator.model.plan import Core
 from orchestrator.targets.footprints import VERSION_TABLE
 from orchestrator.targets.pipeline import GATED_SEGMENT
+from orchestrator.wire.instances import base_name
 
 _BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
 _VERSIONS = frozenset(VERSION_TABLE.values())
@@ -358,7 +358,8 @@ def _numbers(node: Node, graph_id: int) -> dict[str, int]:
 def _instance_names(new: Nodes, old: Nodes) -> dict[tuple[Core, str], str]:
     """Names of NF instances: one whose configuration is as it was stays, with its state.
 
-    Another configuration is another instance beside the old one: `fw~2` for `fw`.
+    Another configuration is another instance beside the old one: `fw~2` for `fw`, which the worker
+    has go on with the old one's state.
     """
     running: dict[Core, dict[str, bytes]] = {}
     for worker in old.bundle.workers:

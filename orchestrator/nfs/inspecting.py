@@ -19,7 +19,7 @@ from orchestrator.model.elements import (
     StatefulProgram,
 )
 from orchestrator.model.match import Match, PortRange
-from orchestrator.nfs.values import PortsField
+from orchestrator.nfs.values import PortsField, parse_ports
 
 OPPOSITE = {"inside": "outside", "outside": "inside"}
 PASS = "pass"
@@ -75,6 +75,17 @@ def port_rules(
 def within(ranges: Iterable[PortRange], port: int | None) -> bool:
     """Whether a port lies in one of the ranges."""
     return port is not None and any(r.low <= port <= r.high for r in ranges)
+
+
+def ports_left_out(before: Iterable[object], after: Iterable[object]) -> str:
+    """Ports of a config that another one inspects no more, in words; "": none."""
+    now = merged(map(parse_ports, after))
+    left_out = [
+        str(ports)
+        for ports in merged(map(parse_ports, before))
+        if not any(r.low <= ports.low and ports.high <= r.high for r in now)
+    ]
+    return f"of ports {', '.join(left_out)} not all are inspected any more" if left_out else ""
 
 
 def merged(ranges: Iterable[PortRange]) -> list[PortRange]:

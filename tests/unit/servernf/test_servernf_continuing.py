@@ -7,7 +7,7 @@ Blind spot: packets of both at once from several threads; a worker has one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
@@ -190,7 +190,9 @@ class TestStatefulFirewall:
         after = next_of(before, rules=PERMIT, timeouts_s={"udp": 10})
         call(before, udp(IN, 1, OUT, 53), "inside", SECOND)
         assert call(before, udp(OUT, 53, IN, 1), "outside", 12 * SECOND)[0] == "inside"
-        assert call(after, udp(OUT, 53, IN, 1), "outside", 22 * SECOND)[0] is None
+        assert call(after, udp(OUT, 53, IN, 1), "outside", 21 * SECOND)[0] == "inside"
+        assert call(before, udp(OUT, 53, IN, 1), "outside", 99 * SECOND)[0] == "inside"
+        assert call(after, udp(OUT, 53, IN, 1), "outside", 109 * SECOND)[0] is None
 
     def test_a_smaller_table(self) -> None:
         before = make("stateful_firewall", rules=PERMIT)
@@ -209,7 +211,9 @@ class TestStatefulFirewall:
         assert call(next_of(before, rules=PERMIT, non_ip="pass"), later, "inside")[0] == "outside"
 
 
-def mapped(nf: NetworkFunction, inside: str = IN, port: int = 1500, now_us: int = 0) -> tuple[str, int]:
+def mapped(
+    nf: NetworkFunction, inside: str = IN, port: int = 1500, now_us: int = 0
+) -> tuple[str, int]:
     """The outside address and port of an inside one."""
     left, packet = call(nf, udp(inside, port, OUT, 53), "inside", now_us)
     assert left == "outside", nf.last_drop
@@ -217,7 +221,7 @@ def mapped(nf: NetworkFunction, inside: str = IN, port: int = 1500, now_us: int 
 
 
 class TestNapt:
-    CONFIG: Config = {"addresses": [POOL], "ports": [1024, 2047]}
+    CONFIG: ClassVar[Config] = {"addresses": [POOL], "ports": [1024, 2047]}
 
     def test_mappings_stay_with_other_timeouts(self) -> None:
         before = make("napt", **self.CONFIG)
@@ -237,7 +241,7 @@ class TestNapt:
         before = make("napt", **narrow)
         mapped(before)
         after = next_of(before, **narrow, timeouts_s={"udp": 10})
-        mapped(after, "10.0.1.12", now_us=SECOND)
+        assert mapped(after, "10.0.1.12", now_us=SECOND) == (POOL, 1501)
         assert mapped(after, "10.0.1.13", 1500, 12 * SECOND) == (POOL, 1500)
         assert mapped(after, "10.0.1.14", 1500, 12 * SECOND) == (POOL, 1501)
 
@@ -250,14 +254,15 @@ class TestNapt:
 
     def test_what_is_no_longer_owned_goes(self) -> None:
         before = make("napt", **self.CONFIG)
-        mapped(before, port=1500)
+        mapped(before, "10.0.1.12", port=1500)
+        assert mapped(before, port=1500) == (POOL, 1501)
         mapped(before, port=1900)
         share = {"addresses": [POOL], "low": 1024, "high": 1599}
         after = next_of(before, **self.CONFIG, share=share)
-        assert mapped(after, port=1500) == (POOL, 1500)
+        assert mapped(after, port=1500) == (POOL, 1501)
         assert call(after, udp(OUT, 53, POOL, 1900), "outside")[0] is None
         assert 1024 <= mapped(after, port=1900)[1] <= 1599
-        assert after.metrics()["mappings"] == 2
+        assert after.metrics()["mappings"] == 3
 
     def test_there_and_back_never_gives_a_port_twice(self) -> None:
         """Pools that come and go, as in updates that are undone; old mappings still hold ports."""
@@ -274,6 +279,7 @@ class TestNapt:
         for n in range(30):
             mapped(before, f"10.0.3.{n}")
         after = next_of(before, addresses=[OUT], ports=[1024, 2047])
+        assert after.metrics()["mappings"] == 30
         for n in range(30):
             mapped(after, f"10.0.4.{n}", now_us=301 * SECOND)
         assert after.metrics()["mappings"] == 30
@@ -334,6 +340,8 @@ class TestLoadBalancer:
         assert self.chosen(after, 1000) == OUT
         back = tcp("10.0.1.11", 8080, "192.0.2.7", 1000)
         assert call(after, back, "inside")[1][IP].src == "10.0.1.11"
+        again = next_of(after, virtual=[{**WEB, "backends": BACKENDS[:1]}])
+        assert call(again, back, "inside")[1][IP].src == OUT
 
 
 def test_dnat() -> None:
@@ -349,7 +357,9 @@ def test_dnat() -> None:
 
 
 def segment(data: bytes, seq: int, *, back: bool = False) -> bytes:
-    return tcp(OUT, 80, IN, 1000, "A", data, seq) if back else tcp(IN, 1000, OUT, 80, "A", data, seq)
+    return (
+        tcp(OUT, 80, IN, 1000, "A", data, seq) if back else tcp(IN, 1000, OUT, 80, "A", data, seq)
+    )
 
 
 class TestStreams:
@@ -367,6 +377,7 @@ class TestStreams:
         after = next_of(before, signatures=[ANY_TCP, {**ANY_TCP, "id": 2, "content": "BAD"}])
         assert call(after, segment(b"LY done", 7), "inside")[0] == "outside", "it has passed"
         assert call(after, segment(b"again BAD", 14), "inside")[0] is None
+        assert call(before, segment(b"x", 23), "inside")[0] is None, "blocked for both"
 
     def test_what_is_blocked_stays_blocked(self) -> None:
         before = make("ids", signatures=[ANY_TCP])

@@ -136,7 +136,6 @@ class Ids(NetworkFunction[IdsConfig]):
 
     @classmethod
     def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-        # A stream with a hole could not be gone on with, should its port be inspected again.
         left_out = ports_left_out(_tcp_ports(before), _tcp_ports(after))
         return super().state_lost(before, after) or left_out
 

@@ -78,14 +78,14 @@ def within(ranges: Iterable[PortRange], port: int | None) -> bool:
 
 
 def ports_left_out(before: Iterable[object], after: Iterable[object]) -> str:
-    """Ports of a config that another one inspects no more, in words; "": none."""
+    """What a config's ports that another one does not inspect cost, in words; "": there are none."""
     now = merged(map(parse_ports, after))
     left_out = [
         str(ports)
         for ports in merged(map(parse_ports, before))
         if not any(r.low <= ports.low and ports.high <= r.high for r in now)
     ]
-    return f"of ports {', '.join(left_out)} not all are inspected any more" if left_out else ""
+    return f"streams of ports within {', '.join(left_out)}" if left_out else ""
 
 
 def merged(ranges: Iterable[PortRange]) -> list[PortRange]:

@@ -129,7 +129,6 @@ class UrlFilter(NetworkFunction[UrlFilterConfig]):
 
     @classmethod
     def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-        # A stream with a hole could not be gone on with, should its port be inspected again.
         left_out = ports_left_out(before["ports"], after["ports"])
         return super().state_lost(before, after) or left_out
 

@@ -203,7 +203,7 @@ class TestWhatIsLost:
                     "ids",
                     {"signatures": [{"id": 1, "content": "x", "protocol": "tcp", "ports": ["80"]}]},
                 ),
-                "changes (of ports 0-65535 not all are inspected any more)",
+                "changes (streams of ports within 0-65535)",
             ),
         ],
     )

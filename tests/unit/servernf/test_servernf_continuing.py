@@ -15,6 +15,7 @@ from servernf_support import SECOND, call, make, tcp, udp
 
 from orchestrator.nfs.base import known_types, lookup
 from servernf.network_function import NetworkFunction, create
+from servernf.streams import MAX_CONFIGURATIONS
 
 IN, OUT, POOL = "10.0.1.11", "198.51.100.13", "203.0.113.1"
 KEY = "00" * 48
@@ -57,7 +58,7 @@ CHANGES: list[tuple[str, Config, str]] = [
     ("aes_encrypt", {"key_environment": "OTHER"}, KEPT),
     ("aes_encrypt", {"key_environment": None, "key_file": "/the/key"}, KEPT),
     ("cache_observer", {"ports": ["80", "8080"]}, KEPT),
-    ("cache_observer", {"ports": ["8080"]}, LOST),
+    ("cache_observer", {"ports": ["8080"]}, PARTLY),
     ("cache_observer", {"labels": {"hit": 1, "miss": 2}}, KEPT),
     ("cache_observer", {"max_objects": 1}, KEPT),
     ("cache_observer", {"fresh_s": 1}, KEPT),
@@ -77,7 +78,7 @@ CHANGES: list[tuple[str, Config, str]] = [
     ("flow_monitor", {"idle_timeout_s": 1}, KEPT),
     ("flow_monitor", {"top": 0}, KEPT),
     ("ids", {"signatures": [ANY_TCP, {"id": 2, "content": "x", "protocol": "udp"}]}, KEPT),
-    ("ids", {"signatures": [{**ANY_TCP, "ports": ["80"]}]}, LOST),
+    ("ids", {"signatures": [{**ANY_TCP, "ports": ["80"]}]}, PARTLY),
     ("ids", {"action": "alert"}, KEPT),
     ("l4_load_balancer", {"virtual": [{**WEB, "backends": BACKENDS[:1]}]}, PARTLY),
     ("l4_load_balancer", {"virtual": [{**WEB, "port": 81, "backends": BACKENDS}]}, PARTLY),
@@ -108,7 +109,7 @@ CHANGES: list[tuple[str, Config, str]] = [
     ("url_filter", {"rules": [{"action": "deny", "host": "b"}]}, KEPT),
     ("url_filter", {"default": "deny"}, KEPT),
     ("url_filter", {"ports": ["80-84", "85-100"]}, KEPT),
-    ("url_filter", {"ports": ["80-84", "86-100"]}, LOST),
+    ("url_filter", {"ports": ["80-84", "86-100"]}, PARTLY),
     ("url_filter", {"malformed": "permit"}, KEPT),
     ("url_filter", {"max_header_bytes": 100}, KEPT),
     ("url_filter", {"reset": True}, KEPT),
@@ -386,15 +387,44 @@ class TestStreams:
         assert call(after, segment(b"x", 5), "inside")[0] is None
         assert after.last_drop == "blocked"
 
-    def test_a_port_that_is_left_out_begins_anew(self) -> None:
+    def test_a_port_that_was_left_out_begins_anew(self) -> None:
         """Else its streams would have a hole, and after 64 segments nothing would pass."""
         first = make("ids", signatures=[ANY_TCP])
-        call(first, segment(b"x", 1), "inside")
+        call(first, segment(b"EV", 1), "inside")
+        call(first, tcp(IN, 1000, OUT, 443, "A", b"EV", 1), "inside")
         second = next_of(first, signatures=[{**ANY_TCP, "ports": ["443"]}])
-        assert call(second, segment(b"x" * 1000, 2), "inside")[0] == "outside"
+        assert call(second, segment(b"x" * 1000, 3), "inside")[0] == "outside", "unseen"
         third = next_of(second, signatures=[ANY_TCP])
-        assert call(third, segment(b"EVIL", 1002), "inside")[0] is None
+        assert call(third, tcp(IN, 1000, OUT, 443, "A", b"IL", 3), "inside")[0] is None
+        assert call(third, segment(b"IL", 1003), "inside")[0] == "outside"
         assert third.metrics()["waiting_bytes"] == 0
+        assert call(third, segment(b" EVIL", 1005), "inside")[0] is None
+
+    def test_a_port_of_an_update_that_was_undone(self) -> None:
+        first = make("ids", signatures=[{**ANY_TCP, "ports": ["80"]}])
+        call(first, segment(b"EV", 1), "inside")
+        undone = next_of(first, signatures=[ANY_TCP])
+        other = tcp(IN, 1000, OUT, 443, "A", b"EV", 1)
+        call(undone, other, "inside")
+        assert call(undone, segment(b"I", 3), "inside")[0] == "outside"
+        assert call(first, segment(b"-EV", 4), "inside")[0] == "outside"
+        again = next_of(first, signatures=[ANY_TCP])
+        assert call(again, tcp(IN, 1000, OUT, 443, "A", b"IL", 1003), "inside")[0] == "outside"
+        assert again.metrics()["waiting_bytes"] == 0
+        assert call(again, segment(b"IL", 7), "inside")[0] is None
+
+    def test_only_so_many_configurations_are_remembered(self) -> None:
+        nf = make("ids", signatures=[ANY_TCP])
+        call(nf, segment(b"EV", 1), "inside")
+        call(nf, segment(b"EV", 1, back=True), "outside")
+        for number in range(40):
+            nf = next_of(nf, signatures=[ANY_TCP, {**ANY_TCP, "id": 2, "content": f"x{number}"}])
+            assert nf.metrics()["connections"] == 1
+            if number < 10:
+                assert call(nf, segment(b".", 3 + number, back=True), "outside")[0] == "inside"
+        assert len(nf._streams.watched_since) <= MAX_CONFIGURATIONS + 1  # type: ignore[attr-defined]
+        assert call(nf, segment(b"IL", 3), "inside")[0] == "outside"
+        assert call(nf, segment(b"EVIL", 5), "inside")[0] is None
 
     def test_a_request_across_the_change(self) -> None:
         web = {"ports": ["80"], "rules": [{"host": "a", "action": "permit"}]}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.constant_time import bytes_eq
@@ -36,12 +36,19 @@ class EspEnd(NetworkFunction):
         self._spi = config.integer("spi", 256, 0xFFFF_FFFF).to_bytes(4, "big")
         self._mtu = config.integer("mtu", 576, 65_535, 1500)
         key = _read_key(config)
+        self._key = key
         self._aes = algorithms.AES(key[:-_AUTHENTICATION_BYTES])
         self._mac = HMAC(key[-_AUTHENTICATION_BYTES:], SHA256())
-        self._sequence = 0
+        self._counts = {"sequence": 0}
+
+    def continue_from(self, before: Self) -> bool:
+        # A sequence number is never used twice in a security association; another one begins anew.
+        if (self._spi, self._key) == (before._spi, before._key):
+            self._counts = before._counts
+        return True
 
     def metrics(self) -> dict[str, int]:
-        return {"sequence": self._sequence}
+        return dict(self._counts)
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if not packet.version:
@@ -72,14 +79,14 @@ class EspEnd(NetworkFunction):
         return self._replace(packet, start, opened[0], opened[1], port)
 
     def _encrypted(self, payload: bytes, next_header: int) -> bytes:
-        self._sequence = self._sequence + 1 & 0xFFFF_FFFF
+        sequence = self._counts["sequence"] = self._counts["sequence"] + 1 & 0xFFFF_FFFF
         pad = -(len(payload) + 2) & 15
         iv = os.urandom(16)
         text = Cipher(self._aes, modes.CBC(iv)).encryptor()
         sealed = b"".join(
             (
                 self._spi,
-                self._sequence.to_bytes(4, "big"),
+                sequence.to_bytes(4, "big"),
                 iv,
                 text.update(payload + _PADDING[:pad] + bytes((pad, next_header))),
             )

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from orchestrator.errors import InputError, unknown
 from servernf.config import Fields
@@ -62,6 +62,14 @@ class NetworkFunction(ABC):
 
         `now_us` is a monotonic clock. The packet's bytes may be changed in place.
         """
+
+    def continue_from(self, before: Any) -> bool:
+        """Go on with the state of an instance of this class with another configuration.
+
+        They share it, since both may be called for a while, by one thread, each judging by its own
+        configuration. So nothing is copied, and `before` is not changed. False: it says nothing here.
+        """
+        return True
 
     def metrics(self) -> dict[str, int]:
         """The NF's own indicators, beside packets and drops. Called from another thread."""

@@ -7,7 +7,7 @@ Answers are cached by header values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from servernf.config import Fields
@@ -40,6 +40,11 @@ class Rules(Generic[_T]):
         self._rules = {INSIDE: rules, OUTSIDE: backward}
         self._default = {INSIDE: default, OUTSIDE: None if reverse == "pass" else default}
         self._cache: dict[tuple[str, Headers], _T | None] = {}
+
+    @property
+    def conditions(self) -> Sequence[Condition]:
+        """What the rules ask, as they are written."""
+        return [condition for condition, _ in self._rules[INSIDE]]
 
     @property
     def empty(self) -> bool:

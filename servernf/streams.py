@@ -2,6 +2,10 @@
 
 Memory is bounded: 65,536 connections, 64 segments and 128 KiB waiting a direction, and 64 MiB waiting
 altogether; what would exceed it is dropped, so that nothing passes uninspected.
+
+Another configuration goes on where the streams are, and what is blocked stays blocked. Bytes that pass
+a port while it is not watched are missing for ever, so a connection is gone on with only if all
+configurations since it was last looked up watched its ports; else it begins anew.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from servernf.tcp_stream import Direction, TooMuchWaiting
 MAX_CONNECTIONS = 65_536
 MAX_WAITING_BYTES = 64 << 20
 IDLE_US = 300_000_000
+MAX_CONFIGURATIONS = 16
+"""That are remembered; connections last looked up under an earlier one begin anew."""
 
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 Key = tuple[int, int, int]
@@ -25,9 +31,11 @@ Key = tuple[int, int, int]
 class Connection:
     """Both directions; a blocked one lets nothing pass until a new SYN."""
 
-    __slots__ = ("blocked", "high", "last_us", "low")
+    __slots__ = ("blocked", "high", "last_us", "low", "seen_by")
 
-    def __init__(self) -> None:
+    def __init__(self, seen_by: object) -> None:
+        self.seen_by = seen_by
+        """The mark of the configuration that looked it up last."""
         self.blocked = False
         self.last_us = 0
         self.low = Direction()  # from the lower (address, port) to the higher
@@ -44,13 +52,40 @@ class Connection:
         self.low = self.high = Direction()
 
 
+class _Streams:
+    """All connections, and the bytes of theirs that wait."""
+
+    __slots__ = ("connections", "waiting_bytes", "watched_since")
+
+    def __init__(self) -> None:
+        self.connections: OrderedDict[Key, Connection] = OrderedDict()
+        self.waiting_bytes = 0
+        self.watched_since: dict[object, bytes] = {}
+        """By a configuration's mark: the ports that it and all later ones watched."""
+
+
 class StreamFunction(NetworkFunction):
     """Base of NFs that judge streams: they give `judge`, and ask `passes` of every TCP segment."""
 
+    watched: bytes
+    """By TCP port, 1 where `passes` is asked of the segments from or to it."""
+
     def __init__(self, where: str, config: object) -> None:
-        self._connections: OrderedDict[Key, Connection] = OrderedDict()
-        self._waiting_bytes = 0
+        self._streams = _Streams()
+        self._mark = object()
         super().__init__(where, config)
+
+    def continue_from(self, before: Any) -> bool:
+        streams = self._streams = before._streams
+        known = {**streams.watched_since, before._mark: before.watched}
+        # That of `before` too: it may be in force again after a later one that was undone.
+        now = int.from_bytes(before.watched) & int.from_bytes(self.watched)
+        streams.watched_since = {
+            mark: (int.from_bytes(watched) & now).to_bytes(len(watched))
+            for mark, watched in list(known.items())[-MAX_CONFIGURATIONS:]
+        }
+        streams.watched_since[self._mark] = self.watched
+        return True
 
     @abstractmethod
     def judge(self, packet: PacketView, side: Direction, ready: bytes) -> str:
@@ -61,7 +96,11 @@ class StreamFunction(NetworkFunction):
         that its receiver waits for."""
 
     def metrics(self) -> dict[str, int]:
-        return {"connections": len(self._connections), "waiting_bytes": self._waiting_bytes}
+        streams = self._streams
+        return {
+            "connections": len(streams.connections),
+            "waiting_bytes": streams.waiting_bytes,
+        }
 
     def passes(self, packet: PacketView, port: str, now_us: int, *, is_judged: bool = True) -> bool:
         """Whether a TCP segment passes. Without `is_judged` its direction is not reassembled."""
@@ -87,7 +126,7 @@ class StreamFunction(NetworkFunction):
         if flags & _SYN:
             # A repeated SYN-ACK must not make the stream forget where it is.
             if side.isn != seq:
-                self._waiting_bytes -= side.waiting_bytes
+                self._streams.waiting_bytes -= side.waiting_bytes
                 side.start(seq + 1)
                 side.isn = seq
             seq = seq + 1 & 0xFFFF_FFFF
@@ -110,7 +149,7 @@ class StreamFunction(NetworkFunction):
     def memory_of(self, packet: PacketView) -> Any:
         """What is kept of the packet's direction; None when nothing is."""
         key, ascending = _key(packet)
-        connection = self._connections.get(key)
+        connection = self._streams.connections.get(key)
         if connection is None:
             return None
         return (connection.low if ascending else connection.high).memory
@@ -121,43 +160,53 @@ class StreamFunction(NetworkFunction):
         """Add a segment to its stream and judge what is in order now."""
         before = side.waiting_bytes
         try:
-            ready = side.add(seq, payload, MAX_WAITING_BYTES - self._waiting_bytes)
+            ready = side.add(seq, payload, MAX_WAITING_BYTES - self._streams.waiting_bytes)
         except TooMuchWaiting:
             self.drop("out_of_order")
             return False
-        self._waiting_bytes += side.waiting_bytes - before
+        self._streams.waiting_bytes += side.waiting_bytes - before
         if not ready:
             return True
         reason = self.judge(packet, side, ready)
         if reason:
-            self._waiting_bytes -= connection.waiting_bytes
+            self._streams.waiting_bytes -= connection.waiting_bytes
             connection.block()
             self.drop(reason)
         return not reason
 
     def _find(self, key: Key, flags: int, now_us: int, *, begins: bool) -> Connection | None:
         """The packet's connection; a new one if it begins one, None when there is nothing to follow."""
-        connections = self._connections
+        connections = self._streams.connections
         connection = connections.get(key)
         if connection is not None and (
-            connection.last_us + IDLE_US <= now_us or flags & (_SYN | _ACK | _RST) == _SYN
+            connection.last_us + IDLE_US <= now_us
+            or flags & (_SYN | _ACK | _RST) == _SYN
+            or (connection.seen_by is not self._mark and not self._is_whole(key, connection))
         ):
             self._forget(key)
             connection = None
         if connection is None:
             if not begins:
                 return None
-            connection = connections[key] = Connection()
+            connection = connections[key] = Connection(self._mark)
             if len(connections) > MAX_CONNECTIONS:
                 _, oldest = connections.popitem(last=False)
-                self._waiting_bytes -= oldest.waiting_bytes
+                self._streams.waiting_bytes -= oldest.waiting_bytes
         else:
             connections.move_to_end(key)
         connection.last_us = now_us
         return connection
 
+    def _is_whole(self, key: Key, connection: Connection) -> bool:
+        """Whether nothing of a connection that another configuration knew has passed unseen."""
+        watched = self._streams.watched_since.get(connection.seen_by)
+        if watched is None or not (watched[key[1] & 0xFFFF] or watched[key[2] & 0xFFFF]):
+            return False
+        connection.seen_by = self._mark
+        return True
+
     def _forget(self, key: Key) -> None:
-        self._waiting_bytes -= self._connections.pop(key).waiting_bytes
+        self._streams.waiting_bytes -= self._streams.connections.pop(key).waiting_bytes
 
 
 def _key(packet: PacketView) -> tuple[Key, bool]:

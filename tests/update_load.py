@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MAGIC = b"numbered"
 _NUMBER = struct.Struct("!8sIQ")
 INSIDE, OUTSIDE = "h1", "h3"
+POOL = "203.0.113.1"
 OUTWARD, INWARD = 1, 2
 INSIDE_PORT, OUTSIDE_PORT, TCP_PORT = 40_000, 5_000, 8_080
 SETTLE_S = 1.0
@@ -51,10 +52,13 @@ class Report:
 
 
 class Load:
-    """Load on a network while the context is open; `report` is there afterwards."""
+    """Load on a network while the context is open; `report` is there afterwards.
 
-    def __init__(self, state: NetworkState, rate: int) -> None:
-        self.state, self.rate = state, rate
+    `seen_as`: the address by which the outside knows the inside host, where a NAPT translates it.
+    """
+
+    def __init__(self, state: NetworkState, rate: int, seen_as: str = "") -> None:
+        self.state, self.rate, self.seen_as = state, rate, seen_as
         self.report: Report | None = None
         self._running: dict[str, subprocess.Popen[str]] = {}
 
@@ -70,7 +74,8 @@ class Load:
         self._start("fetch", INSIDE, "fetch", address[OUTSIDE], TCP_PORT)
         _favour(self.state)
         there = (OUTWARD, address[OUTSIDE], OUTSIDE_PORT, INSIDE_PORT, self.rate)
-        back = (INWARD, address[INSIDE], INSIDE_PORT, OUTSIDE_PORT, self.rate)
+        inside = self.seen_as or address[INSIDE]
+        back = (INWARD, inside, INSIDE_PORT, OUTSIDE_PORT, self.rate)
         self._start("out", INSIDE, "send", *there)
         time.sleep(0.2)  # a stateful firewall lets in what has been sent out
         self._start("in", OUTSIDE, "send", *back)
@@ -218,8 +223,8 @@ def version(number: int) -> dict[str, Any]:
     """A graph between the load's hosts, a little different for every number, as JSON.
 
     Rules come, go and change places, an NF comes and goes in the switches and one on the servers,
-    routes come and go. The load's packets pass in every version; the firewall, whose connections
-    they need, stays as it is.
+    routes come and go. The load's packets pass in every version, some only since the firewall knows
+    their connections: its rules change in every third, too.
     """
     rules = [
         {"protocol": "udp", "dst_port": 6_000 + port, "action": "deny"}
@@ -240,7 +245,10 @@ def version(number: int) -> dict[str, Any]:
         "edge": {"type": "acl", "config": {"rules": rules, "default": "permit", "reverse": "same"}},
         "firewall": {
             "type": "stateful_firewall",
-            "config": {"rules": [], "default": "permit"},
+            "config": {
+                "rules": [{"protocol": "udp", "dst_port": 9_000 + number // 3, "action": "deny"}],
+                "default": "permit",
+            },
             "workers": {"min": 2},
         },
         "routes": {"type": "router", "config": {"routes": routes}},
@@ -254,6 +262,26 @@ def version(number: int) -> dict[str, Any]:
     if shape % 5 == 2:
         nfs["monitor"] = {"type": "flow_monitor", "config": {}}
         order.insert(order.index("firewall"), "monitor")
+    return _graph(nfs, order)
+
+
+def translating(number: int) -> dict[str, Any]:
+    """A graph whose NFs both have state that the load needs, and whose configurations both change.
+
+    The NAPT keeps the load's ports, so the outside knows the inside host as POOL.
+    """
+    rules = [{"protocol": "tcp", "dst_port": TCP_PORT, "action": "deny"}] if number else []
+    nfs: dict[str, Any] = {
+        "firewall": {"type": "stateful_firewall", "config": {"rules": rules, "default": "permit"}},
+        "nat": {
+            "type": "napt",
+            "config": {"addresses": [POOL], "timeouts_s": {"udp": 300 + number}},
+        },
+    }
+    return _graph(nfs, list(nfs))
+
+
+def _graph(nfs: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
     ways = [
         "inside",
         *(f"{nf}.{side}" for nf in order for side in ("inside", "outside")),
@@ -273,10 +301,10 @@ def version(number: int) -> dict[str, Any]:
     }
 
 
-def write_version(folder: Path, number: int) -> Path:
+def write_version(folder: Path, number: int, of: Callable[[int], dict[str, Any]] = version) -> Path:
     """A version as a graph file."""
     file = folder / "graph.json"
-    file.write_text(json.dumps(version(number)))
+    file.write_text(json.dumps(of(number)))
     return file
 
 

@@ -29,6 +29,7 @@ from orchestrator.model.entries import (
 )
 from orchestrator.model.plan import Core
 from orchestrator.targets.pipeline import GATED_SEGMENT
+from orchestrator.wire.instances import base_name
 
 SEGMENT, TREE, GROUP, PATH, ROOT = "segment", "tree", "group", "path", "root"
 IDS = {
@@ -327,11 +328,6 @@ def rank_of(entries: Iterable[TableEntry]) -> dict[str, dict[int, int]]:
         table: {priority: rank for rank, priority in enumerate(sorted(some, reverse=True))}
         for table, some in found.items()
     }
-
-
-def base_name(instance: str) -> str:
-    """The NF of an instance: `fw~2` is the instance of `fw` with its second configuration."""
-    return instance.partition("~")[0]
 
 
 def _same_values(one: Any, other: Any) -> bool:

@@ -34,7 +34,6 @@ from orchestrator.compiler.nodes import (
     Node,
     Nodes,
     Specs,
-    base_name,
     named_by,
     part_of,
     path_node,
@@ -60,6 +59,7 @@ from orchestrator.model.entries import (
 from orchestrator.model.plan import Core
 from orchestrator.targets.footprints import VERSION_TABLE
 from orchestrator.targets.pipeline import GATED_SEGMENT
+from orchestrator.wire.instances import base_name
 
 _BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
 _MOST_TREE_NODES = (1 << 32) - 1
@@ -647,7 +647,8 @@ def _numbers(node: Node, graph_id: int) -> dict[str, int]:
 def _instance_names(new: Nodes, old: Nodes) -> dict[tuple[Core, str], str]:
     """Names of NF instances: one whose configuration is as it was stays, with its state.
 
-    Another configuration is another instance beside the old one: `fw~2` for `fw`.
+    Another configuration is another instance beside the old one: `fw~2` for `fw`, which the worker
+    has go on with the old one's state.
     """
     running: dict[Core, dict[str, int]] = {}
     for worker in old.bundle.workers:

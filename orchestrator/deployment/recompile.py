@@ -17,7 +17,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.files import FileState, files_read, unchanged
 from orchestrator.pipeline import compile_graph
-from orchestrator.recall import Recall
+from orchestrator.recall import Recall, large_frozen_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Recompiler:
     def version(self) -> Recompiled:
         """The graph as its files say now; on an OrchestratorError the last version stays."""
         started = time.perf_counter()
-        with self._recall.round():
+        with self._recall.round(), large_frozen_data():
             with files_read() as self.files:
                 loaded = load_graph(self.graph)
             bundle = compile_graph(

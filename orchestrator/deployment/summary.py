@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,7 +11,7 @@ from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import EntityWords, entity_words
 from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.compiler.lowering import footprint_of
-from orchestrator.compiler.nodes import Nodes, base_name, owner
+from orchestrator.compiler.nodes import Nodes, owner
 from orchestrator.deployment.execution import update_of
 from orchestrator.deployment.planning import CLOSE, OPEN, Version, different_entries
 from orchestrator.deployment.transaction import (
@@ -19,6 +20,7 @@ from orchestrator.deployment.transaction import (
     CloneSession,
     ConfigureWorker,
     Item,
+    NfSpec,
     Transaction,
     WriteSwitch,
 )
@@ -28,6 +30,7 @@ from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import lookup
 from orchestrator.targets.shipped import artifact, capability
+from orchestrator.wire.instances import base_name
 
 ADD, CHANGE, DELETE = "add", "change", "delete"
 
@@ -262,24 +265,35 @@ def _workers(transaction: Transaction) -> dict[str, WorkerChanges]:
 
 
 def _lost(old: Version | None, new: Version | None) -> Iterator[str]:
-    """NFs whose state does not survive, and why."""
+    """NFs whose state does not survive, or not all of it, and why."""
     if old is None or new is None:
         return
     now = {Core(w.server, w.core): w.nfs for w in new.bundle.workers}
     names = {base_name(name) for nfs in now.values() for name in nfs}
     for worker in old.bundle.workers:
         core = Core(worker.server, worker.core)
-        for name, (kind, _) in worker.nfs.items():
-            nf = base_name(name)
-            if lookup(kind).state_key is None or name in now.get(core, {}):
+        for name, spec in worker.nfs.items():
+            if not lookup(spec[0]).has_state() or name in now.get(core, {}):
                 continue
+            nf = base_name(name)
+            after = next((s for n, s in now.get(core, {}).items() if base_name(n) == nf), None)
+            why = _lost_on_change(spec, after) if after else ""
             if nf not in names:
                 why = "it is removed"
-            elif any(base_name(other) == nf for other in now.get(core, {})):
-                why = "its configuration changes"
-            else:
+            elif after is None:
                 why = "it moves to another core"
-            yield f"{nf} on {_name(core)}: {why}"
+            if why:
+                yield f"{nf} on {_name(core)}: {why}"
+
+
+def _lost_on_change(before: NfSpec, after: NfSpec) -> str:
+    """What another configuration on the same worker costs."""
+    if before[0] != after[0]:
+        return f"it becomes {after[0]}"
+    # A journal turns tuples into lists.
+    was, will = (json.loads(json.dumps(config)) for _, config in (before, after))
+    lost = lookup(before[0]).state_lost(was, will)
+    return lost and f"its configuration changes ({lost})"
 
 
 def _name(core: Core) -> str:

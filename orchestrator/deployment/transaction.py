@@ -113,7 +113,7 @@ class ConfigureWorker:
     manifest_after: Manifest | None
 
     def inverse(self) -> ConfigureWorker:
-        """The instances as they were; state of those that were created anew is gone."""
+        """The instances as they were; one that comes back goes on with the state of its successor."""
         return ConfigureWorker(
             self.core,
             self.graph,

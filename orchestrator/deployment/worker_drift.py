@@ -54,7 +54,8 @@ class WorkerSession(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GraphDrift:
-    """What a worker needs for one graph. NFs that are `made` lose their state."""
+    """What a worker needs for one graph. NFs that are `made` go on with the state of another
+    configuration that is there, or have none."""
 
     graph: str
     made: tuple[str, ...]

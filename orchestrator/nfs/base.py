@@ -76,6 +76,8 @@ class NetworkFunction(ABC, Generic[ConfigT]):
     state_key: ClassVar[StateKey | None] = None
     replicable: ClassVar[bool] = True
     relation: ClassVar[Relation] = Relation("exact")
+    keeps_state_when_changed: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the runtime's config that an update may change while a worker goes on with its state."""
     cost: ClassVar[CostProfile]
 
     def __init__(self, name: str, config: ConfigT) -> None:
@@ -128,6 +130,22 @@ class NetworkFunction(ABC, Generic[ConfigT]):
     def talk(self, protocol: int, rng: random.Random) -> Talk | None:
         """Something worth saying over TCP or UDP, for who tries the NF out; None: anything is."""
         return None
+
+    @classmethod
+    def has_state(cls) -> bool:
+        """Whether a worker's state of it would be missed."""
+        return cls.state_key is not None or bool(cls.keeps_state_when_changed)
+
+    @classmethod
+    def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+        """What of a worker's state an update of its runtime config costs, in words; "": nothing.
+
+        Where it is all of it, these are the keys that change.
+        """
+        if not cls.has_state():
+            return ""
+        changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+        return ", ".join(sorted(changed - cls.keeps_state_when_changed))
 
     def runtime_config(self) -> Mapping[str, Any]:
         """The config that a server worker gets, as JSON values (docs/architecture.md)."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -33,6 +33,7 @@ from orchestrator.nfs.inspecting import (
     ServedPorts,
     inspected,
     port_rules,
+    ports_left_out,
     within,
 )
 from orchestrator.nfs.label_filter import Label
@@ -63,6 +64,9 @@ class CacheObserver(NetworkFunction[CacheObserverConfig]):
     Config = CacheObserverConfig
     replicable = False
     """All clients share what is cached."""
+    keeps_state_when_changed = frozenset(
+        {"ports", "labels", "max_objects", "fresh_s", "max_header_bytes"}
+    )
     cost = CostProfile(
         6994,
         0.0,
@@ -78,6 +82,11 @@ class CacheObserver(NetworkFunction[CacheObserverConfig]):
         rules = port_rules(("tcp", TCP), self.config.ports, "observe")
         prefilter = "prefilter", FilterProgram(tuple(rules), PASS)
         return inspected(prefilter, ("observe", "remembers what was asked for"), (OPPOSITE[port],))
+
+    @classmethod
+    def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+        left_out = ports_left_out(before["ports"], after["ports"])
+        return super().state_lost(before, after) or left_out
 
     def reference(self) -> Reference:
         return CacheObserverReference(self.config)

@@ -45,6 +45,7 @@ class Dedup(NetworkFunction[DedupConfig]):
 
     Config = DedupConfig
     state_key = StateKey(frozenset(FLOW_FIELDS))
+    keeps_state_when_changed = frozenset({"window_ms", "max_packets"})
     cost = CostProfile(
         1000,
         2.0,

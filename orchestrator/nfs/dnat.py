@@ -52,6 +52,7 @@ class Dnat(NetworkFunction[DnatConfig]):
 
     Config = DnatConfig
     state_key = StateKey(frozenset({"inside_address"}))
+    keeps_state_when_changed = frozenset({"max_connections", "idle_timeout_s"})
     cost = CostProfile(
         519,
         0.0,

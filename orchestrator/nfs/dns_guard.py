@@ -69,6 +69,7 @@ class DnsGuard(NetworkFunction[DnsGuardConfig]):
 
     Config = DnsGuardConfig
     state_key = StateKey(frozenset(FLOW_FIELDS))
+    keeps_state_when_changed = frozenset({"block", "ports", "answers", "max_queries", "timeout_s"})
     cost = CostProfile(
         900,
         3.0,

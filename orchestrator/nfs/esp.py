@@ -83,6 +83,7 @@ class EspFunction(NetworkFunction[EspConfig]):
     relation = Relation(
         "equal_decrypted", "the IV is random, the sequence number each worker's own"
     )
+    keeps_state_when_changed = frozenset({"spi", "mtu", "key_file", "key_environment"})
     plain_port: ClassVar[str]
 
     def elements(self, port: str) -> ElementGraph:

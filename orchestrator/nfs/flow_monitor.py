@@ -42,6 +42,7 @@ class FlowMonitor(NetworkFunction[FlowMonitorConfig]):
 
     Config = FlowMonitorConfig
     state_key = StateKey(frozenset(FLOW_FIELDS))
+    keeps_state_when_changed = frozenset({"max_flows", "idle_timeout_s", "top"})
     cost = CostProfile(
         400,
         0.0,

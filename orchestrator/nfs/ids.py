@@ -21,7 +21,7 @@ from orchestrator.model.match import Match, PortRange
 from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
 from orchestrator.nfs.files import parse_list, raise_problems, read_text
 from orchestrator.nfs.ids_reference import IdsReference, Signature
-from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, port_rules
+from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, port_rules, ports_left_out
 from orchestrator.nfs.values import PROTOCOLS, PortsField
 
 ALL_PORTS = PortRange(0, 65535)
@@ -112,6 +112,7 @@ class Ids(NetworkFunction[IdsConfig]):
 
     Config = IdsConfig
     state_key = StateKey(frozenset(FLOW_FIELDS))
+    keeps_state_when_changed = frozenset({"signatures", "action"})
     cost = CostProfile(
         1500,
         4.0,
@@ -133,6 +134,11 @@ class Ids(NetworkFunction[IdsConfig]):
         config = self.config
         return IdsReference([s.to_signature(config.action) for s in config.all_signatures])
 
+    @classmethod
+    def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+        left_out = ports_left_out(_tcp_ports(before), _tcp_ports(after))
+        return super().state_lost(before, after) or left_out
+
     def runtime_config(self) -> Mapping[str, Any]:
         signatures = [
             s.model_dump(mode="json", exclude_none=True, exclude={"msg"})
@@ -152,3 +158,9 @@ class Ids(NetworkFunction[IdsConfig]):
             ranges = (p for s in signatures for p in s.ports or ())
             rules += port_rules((name, protocol), ranges, "inspect")
         return FilterProgram(tuple(rules), PASS)
+
+
+def _tcp_ports(config: Mapping[str, Any]) -> list[object]:
+    """The ports of a runtime config's signatures for TCP."""
+    signatures = [s for s in config["signatures"] if s["protocol"] == "tcp"]
+    return [p for s in signatures for p in s.get("ports") or (ALL_PORTS,)]

@@ -19,7 +19,7 @@ from orchestrator.model.elements import (
     StatefulProgram,
 )
 from orchestrator.model.match import Match, PortRange
-from orchestrator.nfs.values import PortsField
+from orchestrator.nfs.values import PortsField, parse_ports
 
 OPPOSITE = {"inside": "outside", "outside": "inside"}
 PASS = "pass"
@@ -75,6 +75,17 @@ def port_rules(
 def within(ranges: Iterable[PortRange], port: int | None) -> bool:
     """Whether a port lies in one of the ranges."""
     return port is not None and any(r.low <= port <= r.high for r in ranges)
+
+
+def ports_left_out(before: Iterable[object], after: Iterable[object]) -> str:
+    """What a config's ports that another one does not inspect cost, in words; "": there are none."""
+    now = merged(map(parse_ports, after))
+    left_out = [
+        str(ports)
+        for ports in merged(map(parse_ports, before))
+        if not any(r.low <= ports.low and ports.high <= r.high for r in now)
+    ]
+    return f"streams of ports within {', '.join(left_out)}" if left_out else ""
 
 
 def merged(ranges: Iterable[PortRange]) -> list[PortRange]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -93,6 +93,7 @@ class L4LoadBalancer(NetworkFunction[LoadBalancerConfig]):
     Config = LoadBalancerConfig
     state_key = StateKey(frozenset({"outside_address"}))
     relation = Relation("consistent_choice", "backend of each connection")
+    keeps_state_when_changed = frozenset({"virtual", "idle_timeout_s"})
     cost = CostProfile(
         564,
         0.0,
@@ -131,12 +132,28 @@ class L4LoadBalancer(NetworkFunction[LoadBalancerConfig]):
             },
         )
 
+    @classmethod
+    def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+        gone = _backends(before) - _backends(after)
+        lost = "connections to backends that it no longer has" if gone else ""
+        return super().state_lost(before, after) or lost
+
     def reference(self) -> Reference:
         return _BalancerReference(self.config)
 
     def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
         addresses = dict.fromkeys(service.address for service in self.config.virtual)
         return [("outside", *address) for address in addresses]
+
+
+def _backends(config: Mapping[str, Any]) -> set[tuple[object, ...]]:
+    """Service and backend, as a runtime config has them."""
+    return {
+        (*(str(end[key]) for end in (service, backend) for key in ("address", "port")), protocol)
+        for service in config["virtual"]
+        for protocol in [service["protocol"]]
+        for backend in service["backends"]
+    }
 
 
 def _endpoint_match(port: str, address: Address, protocol: str, number: int) -> Match:

@@ -86,6 +86,9 @@ class Napt(NetworkFunction[NaptConfig]):
     Config = NaptConfig
     state_key = StateKey(frozenset({"inside_address"}), partitioned=frozenset({"outside"}))
     relation = Relation("consistent_mapping", "external address and port of each mapping")
+    keeps_state_when_changed = frozenset(
+        {"addresses", "ports", "share", "filtering", "ipv6", "timeouts_s"}
+    )
     cost = CostProfile(
         519,
         0.0,
@@ -150,6 +153,17 @@ class Napt(NetworkFunction[NaptConfig]):
             )
         )
 
+    @classmethod
+    def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+        (addresses, low, high), (now, now_low, now_high) = _share(before), _share(after)
+        whole = super().state_lost(before, after)
+        lost = [whole] if whole else []
+        if not (addresses <= now and now_low <= low and high <= now_high):
+            lost.append("mappings to addresses or ports that it no longer owns")
+        if after["filtering"] not in ("endpoint_independent", before["filtering"]):
+            lost.append("whom its mappings let in, until inside sends again")
+        return "; ".join(lost)
+
     def shares(self, replicas: int) -> Sequence[PoolShare]:
         """Whole addresses while there are as many as replicas, else a port range of each address."""
         addresses = self.config.addresses
@@ -168,3 +182,10 @@ class Napt(NetworkFunction[NaptConfig]):
 
     def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
         return [("outside", 4, address) for address in self.config.addresses]
+
+
+def _share(config: Mapping[str, Any]) -> tuple[frozenset[str], int, int]:
+    """What of its pool a worker owns by its runtime config: addresses, lowest and highest port."""
+    low, high = config["ports"]
+    share = config.get("share", {"addresses": config["addresses"], "low": low, "high": high})
+    return frozenset(share["addresses"]), share["low"], share["high"]

@@ -100,6 +100,7 @@ class Policer(NetworkFunction[PolicerConfig]):
     Config = PolicerConfig
     replicable = False
     relation = Relation("tolerance", "colours may differ by one frame where a bucket is just full")
+    keeps_state_when_changed = frozenset({"rules", "reverse"})
     cost = CostProfile(
         450, 0.0, "our estimate: ACL (985) for few rules, TrafficShaper (20); Lemur (CoNEXT'20)"
     )

@@ -114,6 +114,9 @@ class StatefulFirewall(NetworkFunction[FirewallConfig]):
 
     Config = FirewallConfig
     state_key = StateKey(frozenset(FLOW_FIELDS))
+    keeps_state_when_changed = frozenset(
+        {"rules", "default", "inbound_rules", "non_ip", "max_connections", "timeouts_s"}
+    )
     cost = CostProfile(
         700,
         0.0,

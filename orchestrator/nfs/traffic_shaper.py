@@ -61,6 +61,7 @@ class TrafficShaper(NetworkFunction[TrafficShaperConfig]):
     relation = Relation(
         "tolerance", "exact in virtual time; a worker's timer is late by 1 ms and a batch at most"
     )
+    keeps_state_when_changed = frozenset({"rate", "burst", "queue"})
     cost = CostProfile(20, 0.0, "Lemur (CoNEXT'20), TrafficShaper, 1500 B at 1.7 GHz")
 
     def elements(self, port: str) -> ElementGraph:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import re
 import struct
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
@@ -35,6 +35,7 @@ from orchestrator.nfs.inspecting import (
     ServedPorts,
     inspected,
     port_rules,
+    ports_left_out,
     within,
 )
 from orchestrator.nfs.streams import Direction, Streams
@@ -106,6 +107,9 @@ class UrlFilter(NetworkFunction[UrlFilterConfig]):
 
     Config = UrlFilterConfig
     state_key = StateKey(frozenset(FLOW_FIELDS))
+    keeps_state_when_changed = frozenset(
+        {"rules", "default", "ports", "malformed", "max_header_bytes", "reset"}
+    )
     cost = CostProfile(
         6994,
         0.0,
@@ -122,6 +126,11 @@ class UrlFilter(NetworkFunction[UrlFilterConfig]):
         prefilter = "prefilter", FilterProgram(tuple(rules), PASS)
         left = (OPPOSITE[port], port) if self.config.reset else (OPPOSITE[port],)
         return inspected(prefilter, ("inspect", "reads the requests of TCP streams"), left)
+
+    @classmethod
+    def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+        left_out = ports_left_out(before["ports"], after["ports"])
+        return super().state_lost(before, after) or left_out
 
     def reference(self) -> Reference:
         return UrlFilterReference(self.config)

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.observation.health import CoreReading, Reading, SwitchReading
 from orchestrator.observation.telemetry import DELAYS, deployment_delays
+from orchestrator.wire.instances import base_name
 
 _DELAY_HELP = {
     "synthesis_delay_s": "Compiling and placing the graph",
@@ -136,8 +137,8 @@ class NetworkCollector(Collector):
                 if name.startswith("drop.")
             ],
         )
-        counts: list[tuple[tuple[str, ...], float]] = []
-        states: list[tuple[tuple[str, ...], float]] = []
+        counts: dict[tuple[str, ...], float] = {}
+        states: dict[tuple[str, ...], float] = {}
         for core in cores:
             for name, value in core.metrics.items():
                 graph, slash, rest = name.partition("/")
@@ -146,10 +147,16 @@ class NetworkCollector(Collector):
                     continue
                 counted = what in ("packets", "drops", "alerts") or what.startswith("drop.")
                 kept = counts if counted else states
-                kept.append(((*labels(core), graph, nf, what), float(value)))
+                # Its configurations, beside each other while an update drains, share their counters.
+                series = (*labels(core), graph, base_name(nf), what)
+                kept[series] = max(float(value), kept.get(series, 0.0))
         nf_labels = (*place, "graph", "nf", "what")
-        yield _counter("nf_worker_events", "Packets, drops and alerts of an NF", nf_labels, counts)
-        yield _gauge("nf_worker_state", "State of an NF: mappings, connections", nf_labels, states)
+        yield _counter(
+            "nf_worker_events", "Packets, drops and alerts of an NF", nf_labels, counts.items()
+        )
+        yield _gauge(
+            "nf_worker_state", "State of an NF: mappings, connections", nf_labels, states.items()
+        )
 
     def _graphs(self, reading: Reading) -> Iterator[Metric]:
         net = self._network

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from orchestrator.compiler.nodes import base_name
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.plan import Core, Plan
+from orchestrator.wire.instances import base_name
 
 
 @dataclass(frozen=True, slots=True)

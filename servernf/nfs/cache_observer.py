@@ -7,6 +7,7 @@ segment that completes a request is the first. The cache that is thought of serv
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Self
 
 from servernf.config import Fields
 from servernf.http1 import NotHttp, Request, RequestStream
@@ -15,13 +16,15 @@ from servernf.packet import TCP, PacketView
 from servernf.streams import StreamFunction
 from servernf.tcp_stream import Direction
 
+_NONE, _HIT, _MISS = 0, 1, 2
+
 
 class _Memory:
-    __slots__ = ("label", "stream")
+    __slots__ = ("answer", "stream")
 
     def __init__(self, stream: RequestStream) -> None:
         self.stream: RequestStream | None = stream
-        self.label = 0
+        self.answer = _NONE
 
 
 @network_function("cache_observer")
@@ -30,17 +33,22 @@ class CacheObserver(StreamFunction):
 
     def setup(self, config: Fields) -> None:
         labels = config.object("labels")
-        self._hit = labels.integer("hit", 1, 0xFFFF_FFFF, 21)
-        self._miss = labels.integer("miss", 1, 0xFFFF_FFFF, 22)
+        hit = labels.integer("hit", 1, 0xFFFF_FFFF, 21)
+        miss = labels.integer("miss", 1, 0xFFFF_FFFF, 22)
+        self._labels = {_HIT: hit, _MISS: miss}
         labels.only_known()
-        self._served = config.port_set("ports")
+        self.watched = config.port_set("ports")
         self._max = config.integer("max_objects", 1, 1 << 20, 65_536)
         self._fresh_us = config.seconds("fresh_s", 60)
         self._limit = config.integer("max_header_bytes", 64, 65_536, 8192)
         self._objects: OrderedDict[tuple[bytes, bytes, bytes], int] = OrderedDict()
-        """By host, path and query: until when it is fresh; the longest unused first."""
+        """By host, path and query: when it was cached; the longest unused first."""
         self._counts = {"hits": 0, "misses": 0}
         self._now_us = 0
+
+    def continue_from(self, before: Self) -> bool:
+        self._objects, self._counts = before._objects, before._counts
+        return super().continue_from(before)
 
     def metrics(self) -> dict[str, int]:
         return {**super().metrics(), "objects": len(self._objects), **self._counts}
@@ -48,15 +56,15 @@ class CacheObserver(StreamFunction):
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if packet.protocol != TCP or packet.source_port < 0:
             return OTHER[port]
-        asks = bool(self._served[packet.destination_port])
-        if not asks and not self._served[packet.source_port]:
+        asks = bool(self.watched[packet.destination_port])
+        if not asks and not self.watched[packet.source_port]:
             return OTHER[port]
         self._now_us = now_us
         if not self.passes(packet, port, now_us, is_judged=asks):
             return None
         memory: _Memory | None = self.memory_of(packet)
-        if memory is not None and memory.label:
-            packet.context = memory.label
+        if memory is not None and memory.answer:
+            packet.context = self._labels[memory.answer]
         return OTHER[port]
 
     def judge(self, packet: PacketView, side: Direction, ready: bytes) -> str:
@@ -65,6 +73,7 @@ class CacheObserver(StreamFunction):
             memory = side.memory = _Memory(RequestStream(self._limit))
         if memory.stream is None:
             return ""
+        memory.stream.limit = self._limit
         requests: list[Request] = []
         is_http = True
         try:
@@ -72,24 +81,24 @@ class CacheObserver(StreamFunction):
         except NotHttp:
             is_http = False
         for request in requests:
-            memory.label = self._look_up(request)
+            memory.answer = self._look_up(request)
         if not is_http:
-            memory.stream, memory.label = None, 0
+            memory.stream, memory.answer = None, _NONE
         return ""
 
     def _look_up(self, request: Request) -> int:
         if request.method != b"GET":
-            return 0
+            return _NONE
         key = (request.host, request.path, request.query)
         objects = self._objects
-        until = objects.get(key, -1)
-        if until > self._now_us:
+        cached_us = objects.get(key)
+        if cached_us is not None and self._now_us < cached_us + self._fresh_us:
             objects.move_to_end(key)
             self._counts["hits"] += 1
-            return self._hit
-        if until < 0 and len(objects) == self._max:
+            return _HIT
+        while cached_us is None and len(objects) >= self._max:
             objects.popitem(last=False)
-        objects[key] = self._now_us + self._fresh_us
+        objects[key] = self._now_us
         objects.move_to_end(key)
         self._counts["misses"] += 1
-        return self._miss
+        return _MISS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from hashlib import blake2b
+from typing import Self
 
 from servernf.config import Fields
 from servernf.network_function import INSIDE, OTHER, OUTSIDE, NetworkFunction, network_function
@@ -27,6 +28,10 @@ class Dedup(NetworkFunction):
             OUTSIDE: OrderedDict(),
         }
 
+    def continue_from(self, before: Self) -> bool:
+        self._passed = before._passed
+        return True
+
     def metrics(self) -> dict[str, int]:
         return {"remembered": sum(len(passed) for passed in self._passed.values())}
 
@@ -40,7 +45,7 @@ class Dedup(NetworkFunction):
         digest = _digest(packet)
         if digest in passed:
             return self.drop("duplicate")
-        if len(passed) == self._max:
+        while len(passed) >= self._max:
             passed.popitem(last=False)
         passed[digest] = now_us
         return OTHER[port]

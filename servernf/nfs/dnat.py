@@ -8,6 +8,7 @@ Addresses quoted in ICMP errors are left alone.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Self
 
 from servernf.config import Fields
 from servernf.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
@@ -27,6 +28,13 @@ class Dnat(NetworkFunction):
         self._idle_us = config.seconds("idle_timeout_s", 300)
         self._asked: OrderedDict[tuple[int, int, int, int], list[int]] = OrderedDict()
 
+    def continue_from(self, before: Self) -> bool:
+        target = (before._version, before._address, before._port)
+        if target != (self._version, self._address, self._port):
+            return False  # the other address knows nothing of these connections
+        self._asked = before._asked
+        return True
+
     def metrics(self) -> dict[str, int]:
         return {"connections": len(self._asked)}
 
@@ -45,7 +53,7 @@ class Dnat(NetworkFunction):
         asked = self._asked
         entry = asked.get(key)
         if entry is None:
-            if len(asked) >= self._max:
+            while len(asked) >= self._max:
                 asked.popitem(last=False)
             asked[key] = [original, port, now_us]
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
+from typing import Self
 
 from servernf.config import Fields
 from servernf.network_function import OTHER, NetworkFunction, network_function
@@ -40,6 +41,10 @@ class DnsGuard(NetworkFunction):
         self._max = config.integer("max_queries", 1, 1 << 20, 65_536)
         self._timeout_us = config.seconds("timeout_s", 10)
         self._queries: OrderedDict[_Key, tuple[bytes, int]] = OrderedDict()
+
+    def continue_from(self, before: Self) -> bool:
+        self._queries = before._queries
+        return True
 
     def metrics(self) -> dict[str, int]:
         return {"queries": len(self._queries)}
@@ -91,8 +96,9 @@ class DnsGuard(NetworkFunction):
         queries = self._queries
         if key in queries:
             queries.move_to_end(key)
-        elif len(queries) >= self._max:
-            queries.popitem(last=False)
+        else:
+            while len(queries) >= self._max:
+                queries.popitem(last=False)
         queries[key] = question, now_us
 
     def _is_asked(self, key: _Key, question: bytes, rcode: int, now_us: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from heapq import nlargest
 from ipaddress import IPv4Address, IPv6Address
+from typing import Self
 
 from servernf.config import Fields
 from servernf.network_function import INSIDE, OTHER, NetworkFunction, network_function
@@ -18,6 +19,8 @@ _Key = tuple[int, int, int, int]
 
 
 class _Flow:
+    """Also the sum of all flows."""
+
     __slots__ = ("bytes", "last_us", "packets")
 
     def __init__(self) -> None:
@@ -33,11 +36,15 @@ class FlowMonitor(NetworkFunction):
         self._idle_us = config.seconds("idle_timeout_s", 60)
         self._top = config.integer("top", 0, 1000, 10)
         self._flows: OrderedDict[_Key, _Flow] = OrderedDict()
-        self._packets = self._bytes = 0
+        self._total = _Flow()
+
+    def continue_from(self, before: Self) -> bool:
+        self._flows, self._total = before._flows, before._total
+        return True
 
     def metrics(self) -> dict[str, int]:
-        flows = list(self._flows.items())
-        result = {"flows": len(flows), "packets": self._packets, "bytes": self._bytes}
+        flows, total = list(self._flows.items()), self._total
+        result = {"flows": len(flows), "packets": total.packets, "bytes": total.bytes}
         for key, flow in nlargest(self._top, flows, key=lambda item: item[1].bytes):
             name = _name(key)
             result[f"{name}.packets"] = flow.packets
@@ -57,15 +64,15 @@ class FlowMonitor(NetworkFunction):
             flow.packets += 1
             flow.bytes += size
             flow.last_us = now_us
-            self._packets += 1
-            self._bytes += size
+            self._total.packets += 1
+            self._total.bytes += size
         return OTHER[port]
 
     def _flow(self, key: _Key, now_us: int) -> _Flow:
         flows = self._flows
         flow = flows.get(key)
         if flow is None:
-            if len(flows) >= self._max_flows:
+            while len(flows) >= self._max_flows:
                 flows.popitem(last=False)
             flow = flows[key] = _Flow()
             return flow

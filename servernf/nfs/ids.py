@@ -2,13 +2,15 @@
 
 Both directions of a connection are reassembled (first copy of a byte wins) and searched with
 Aho-Corasick. A signature split over segments is found because the last bytes searched, one less
-than the longest signature, are searched again together with the next.
+than the longest signature, are searched again together with the next. So a signature that comes with
+another configuration is found if no more of it has passed than that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from servernf.config import Fields
 from servernf.matcher import Matcher
@@ -82,7 +84,12 @@ class Ids(StreamFunction):
             config.problem("signatures", "an id is given twice")
         self._tcp = _Rules([s for s in signatures if s.protocol == TCP])
         self._udp = _Rules([s for s in signatures if s.protocol == UDP])
+        self.watched = self._tcp.watched
         self.alerts: dict[int, int] = {}
+
+    def continue_from(self, before: Self) -> bool:
+        self.alerts = before.alerts
+        return super().continue_from(before)
 
     def metrics(self) -> dict[str, int]:
         alerts = {f"alert.{number}": count for number, count in list(self.alerts.items())}
@@ -104,7 +111,7 @@ class Ids(StreamFunction):
             if end > l4 + 8 and self._matches(rules, data[l4 + 8 : end], 0, packet):
                 return self.drop("signature")
             return out
-        watched = self._tcp.watched
+        watched = self.watched
         if not (watched[source_port] or watched[packet.destination_port]):
             return out
         return out if self.passes(packet, port, now_us) else None

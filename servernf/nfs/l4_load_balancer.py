@@ -3,6 +3,8 @@
 Clients are outside, backends inside. A new connection's backend is chosen by weighted rendezvous
 hashing over the client's (address, port): when a backend comes or goes, only its own share moves,
 and a SYN that opens the same connection again comes to the same backend.
+
+Another configuration goes on with the connections whose service and backend it has, and knows no others.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from math import log
+from typing import Self
 from zlib import crc32
 
 from servernf.config import Fields
@@ -37,7 +40,9 @@ class _Connection:
     backend: Backend
     back: _Flow  # what a reply carries
     virtual: tuple[int, int]
-    expires_us: int
+    known_to: object
+    """The mark of the last configuration that was found to have its service and backend."""
+    used_us: int = 0
 
 
 @network_function("l4_load_balancer")
@@ -68,6 +73,11 @@ class L4LoadBalancer(NetworkFunction):
             self._services[key] = backends
         self._forward: OrderedDict[_Flow, _Connection] = OrderedDict()
         self._back: dict[_Flow, _Connection] = {}
+        self._mark = object()
+
+    def continue_from(self, before: Self) -> bool:
+        self._forward, self._back = before._forward, before._back
+        return True
 
     def metrics(self) -> dict[str, int]:
         return {"connections": len(self._forward)}
@@ -89,14 +99,17 @@ class L4LoadBalancer(NetworkFunction):
             return
         flow = (version, protocol, packet.source, packet.source_port, destination, port)
         connection = self._forward.get(flow)
-        if connection is not None and connection.expires_us <= now_us:
+        if connection is not None and not (
+            now_us < connection.used_us + self._idle_us
+            and (connection.known_to is self._mark or self._knows(connection))
+        ):
             self._forget(flow)
             connection = None
         if connection is None:
             connection = self._open(flow, backends)
         else:
             self._forward.move_to_end(flow)
-        connection.expires_us = now_us + self._idle_us
+        connection.used_us = now_us
         packet.set_destination(connection.backend.address, connection.backend.port)
 
     def _return(self, packet: PacketView, now_us: int) -> None:
@@ -109,16 +122,28 @@ class L4LoadBalancer(NetworkFunction):
             packet.destination_port,
         )
         connection = self._back.get(back)
-        if connection is None or connection.expires_us <= now_us:
-            return
-        connection.expires_us = now_us + self._idle_us
-        packet.set_source(*connection.virtual)
+        if (
+            connection is not None
+            and now_us < connection.used_us + self._idle_us
+            and (connection.known_to is self._mark or self._knows(connection))
+        ):
+            connection.used_us = now_us
+            packet.set_source(*connection.virtual)
+
+    def _knows(self, connection: _Connection) -> bool:
+        """Whether a connection of another configuration is one of this, too."""
+        version, protocol, address, port, *_ = connection.back
+        backends = self._services.get((version, protocol, *connection.virtual), ())
+        known = any((b.address, b.port) == (address, port) for b in backends)
+        if known:
+            connection.known_to = self._mark
+        return known
 
     def _open(self, flow: _Flow, backends: list[Backend]) -> _Connection:
         version, protocol, client, client_port, address, port = flow
         backend = choose(client, client_port, version, backends)
         back = (version, protocol, backend.address, backend.port, client, client_port)
-        connection = _Connection(backend, back, (address, port), 0)
+        connection = _Connection(backend, back, (address, port), self._mark)
         self._forward[flow] = connection
         self._back[back] = connection
         if len(self._forward) > MAX_CONNECTIONS:

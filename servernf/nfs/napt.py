@@ -9,13 +9,16 @@ Mappings expire lazily: a mapping is checked when it is looked up, and those lon
 their pool needs a port. Packets of either direction refresh a mapping, ICMP errors do not
 (RFC 5508, REQ-6). Only an echo reply is translated from outside: nobody inside could answer a
 request.
+
+Another configuration goes on with the mappings in the share that it owns; of the others it takes the
+ports back as it meets them. Timeouts count from the last packet, whichever configuration it met.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from ipaddress import IPv4Address
-from typing import TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from servernf.checksum import delta16, delta32, patch, patch_udp
 from servernf.config import Fields
@@ -41,53 +44,54 @@ _FIN, _SYN, _RST = 1, 2, 4
 # Bits of a TCP mapping's state.
 _DATA_IN, _DATA_OUT, _FIN_IN, _FIN_OUT, _CLOSED = 1, 2, 4, 8, 16
 _ESTABLISHED = _DATA_IN | _DATA_OUT
+_ESTABLISHED_TCP = 256
+"""A mapping's kind is its protocol or this; each has a timeout."""
 
 
 _Queue: TypeAlias = "OrderedDict[_Mapping, None]"
 
 
 class _Pool:
-    """Free outside ports of one address and protocol: bit n stands for port `low` + n."""
+    """Ports of one address and protocol: bit n of `taken` stands for port n."""
 
-    __slots__ = ("established", "free", "low", "transitory")
+    __slots__ = ("established", "taken", "transitory")
 
-    def __init__(self, low: int, high: int) -> None:
-        self.low = low
-        self.free = (1 << high - low + 1) - 1
+    def __init__(self) -> None:
+        self.taken = 0
         # Mappings by when they were used last. One timeout holds for each, so the first of each
         # is the first to expire. (UDP and ICMP have transitory ones only.)
         self.transitory: _Queue = OrderedDict()
         self.established: _Queue = OrderedDict()
 
-    def take(self, wanted: int) -> int:
-        """The wanted port, else the next free one upwards, wrapping; -1 when none is free."""
-        free = self.free
+    def take(self, wanted: int, share: int) -> int:
+        """The wanted port, else the next free one of `share` upwards, wrapping; -1: none is free."""
+        free = share & ~self.taken
         if not free:
             return -1
-        above = free >> wanted - self.low if wanted > self.low else 0
-        if above:
-            port = wanted + (above & -above).bit_length() - 1
-        else:
-            port = self.low + (free & -free).bit_length() - 1
-        self.free = free ^ (1 << port - self.low)
+        above = free >> wanted << wanted
+        free = above or free
+        port = (free & -free).bit_length() - 1
+        self.taken |= 1 << port
         return port
 
     def give_back(self, port: int) -> None:
-        self.free |= 1 << port - self.low
+        self.taken &= ~(1 << port)
 
 
 class _Mapping:
     __slots__ = (
-        "expires_us",
         "inside",
         "inside_port",
+        "kind",
         "outside",
         "outside_port",
         "pool",
         "protocol",
         "queue",
         "remotes",
+        "share",
         "tcp",
+        "used_us",
     )
 
     def __init__(
@@ -98,6 +102,7 @@ class _Mapping:
         outside: int,
         outside_port: int,
         pool: _Pool,
+        share: _Share,
     ) -> None:
         self.protocol = protocol
         self.inside = inside
@@ -105,11 +110,26 @@ class _Mapping:
         self.outside = outside
         self.outside_port = outside_port
         self.pool = pool
+        self.kind = protocol
         self.queue = pool.transitory
         self.queue[self] = None
-        self.expires_us = 0
+        self.share = share
+        """The last one that was found to hold it."""
+        self.used_us = 0
         self.tcp = 0
         self.remotes: dict[int, None] = {}
+
+
+class _Share(NamedTuple):
+    """What of the pool is owned; bit n of `ports` stands for port n."""
+
+    addresses: list[int]
+    low: int
+    high: int
+    ports: int
+
+    def holds(self, mapping: _Mapping) -> bool:
+        return mapping.outside in self.addresses and self.low <= mapping.outside_port <= self.high
 
 
 def _key(protocol: int, address: int, port: int) -> int:
@@ -153,21 +173,28 @@ class Napt(NetworkFunction):
             UDP: timeouts.seconds("udp", 300),
             TCP: timeouts.seconds("tcp_transitory", 240),
             ICMP: timeouts.seconds("icmp", 60),
+            _ESTABLISHED_TCP: timeouts.seconds("tcp_established", 7440),
         }
-        self._established_us = timeouts.seconds("tcp_established", 7440)
         timeouts.only_known()
-        self._addresses_owned = addresses
+        self._share = _Share(addresses, low, high, (1 << high + 1) - (1 << low))
         self._owned = frozenset(addresses)
-        self._pools = {
-            (protocol, address): _Pool(low, high)
-            for protocol in (ICMP, TCP, UDP)
-            for address in addresses
-        }
+        self._pools: dict[tuple[int, int], _Pool] = {}
+        """By protocol and address, made when first needed; also those that are owned no more."""
+        self._round: deque[_Pool] = deque()
+        """All pools, to look for what has expired in one after the other."""
         self._by_inside: dict[int, _Mapping] = {}
         self._by_outside: dict[int, _Mapping] = {}
         self._fragments: OrderedDict[tuple[str, int, int, int, int], tuple[int, int]] = (
             OrderedDict()
         )
+
+    def continue_from(self, before: Self) -> bool:
+        if self._share == before._share:
+            self._share = before._share  # what the one holds needs no look by the other
+        self._pools, self._round = before._pools, before._round
+        self._by_inside, self._by_outside = before._by_inside, before._by_outside
+        self._fragments = before._fragments
+        return True
 
     def _addresses(self, config: Fields, key: str) -> list[int]:
         found: list[int] = []
@@ -213,10 +240,12 @@ class Napt(NetworkFunction):
             number = data[l4 + 4] << 8 | data[l4 + 5]
         source = packet.source
         mapping = self._by_inside.get(source << 24 | number << 8 | protocol)
-        if mapping is None or mapping.expires_us <= now_us:
-            if mapping is not None:
-                self._remove(mapping)
-            mapping = self._create(protocol, source, number, now_us)
+        if (
+            mapping is None
+            or mapping.share is not self._share
+            or mapping.used_us + self._timeout_us[mapping.kind] <= now_us
+        ):
+            mapping = self._live(mapping, now_us) or self._create(protocol, source, number, now_us)
             if mapping is None:
                 return self.drop("no_port")
         if self._filters:
@@ -228,38 +257,55 @@ class Napt(NetworkFunction):
             self._set_icmp_id(packet, number, mapping.outside_port)
         else:
             packet.set_source(mapping.outside, mapping.outside_port)
+        mapping.used_us = now_us
         if protocol == TCP:
-            self._follow_tcp(mapping, packet, _DATA_IN, _FIN_IN, now_us)
+            _follow_tcp(mapping, packet, _DATA_IN, _FIN_IN)
         else:
             mapping.queue.move_to_end(mapping)
-            mapping.expires_us = now_us + self._timeout_us[protocol]
         return OUTSIDE
 
+    def _live(self, mapping: _Mapping | None, now_us: int) -> _Mapping | None:
+        """A mapping that was looked up, unless it is over or not of this share: then it goes."""
+        if mapping is None:
+            return None
+        if mapping.used_us + self._timeout_us[mapping.kind] <= now_us or not self._share.holds(
+            mapping
+        ):
+            self._remove(mapping)
+            return None
+        mapping.share = self._share
+        return mapping
+
     def _create(self, protocol: int, inside: int, number: int, now_us: int) -> _Mapping | None:
-        owned = self._addresses_owned
-        outside = owned[inside % len(owned)]
-        pool = self._pools[protocol, outside]
+        share = self._share
+        outside = share.addresses[inside % len(share.addresses)]
+        pool = self._pools.get((protocol, outside))
+        if pool is None:
+            pool = self._pools[protocol, outside] = _Pool()
+            self._round.append(pool)
         # A port whose mapping has run out is free ("checked when looked up").
         holder = self._by_outside.get(_key(protocol, outside, number))
-        if holder is not None and holder.expires_us <= now_us:
+        if holder is not None and holder.used_us + self._timeout_us[holder.kind] <= now_us:
             self._remove(holder)
-        self._expire(pool.transitory, now_us)
-        self._expire(pool.established, now_us)
-        port = pool.take(number)
+        self._expire(pool, now_us)
+        self._expire(self._round[0], now_us)
+        self._round.rotate()
+        port = pool.take(number, share.ports)
         if port < 0:
             return None
-        mapping = _Mapping(protocol, inside, number, outside, port, pool)
+        mapping = _Mapping(protocol, inside, number, outside, port, pool, share)
         self._by_inside[_key(protocol, inside, number)] = mapping
         self._by_outside[_key(protocol, outside, port)] = mapping
         return mapping
 
-    def _expire(self, queue: _Queue, now_us: int) -> None:
+    def _expire(self, pool: _Pool, now_us: int) -> None:
         """Remove what has expired; few at a time, so that no packet pays for all the others."""
-        for _ in range(MAX_EXPIRED_AT_ONCE):
-            mapping = next(iter(queue), None)
-            if mapping is None or mapping.expires_us > now_us:
-                return
-            self._remove(mapping)
+        for queue in (pool.transitory, pool.established):
+            for _ in range(MAX_EXPIRED_AT_ONCE):
+                mapping = next(iter(queue), None)
+                if mapping is None or mapping.used_us + self._timeout_us[mapping.kind] > now_us:
+                    break
+                self._remove(mapping)
 
     def _remove(self, mapping: _Mapping) -> None:
         del self._by_inside[_key(mapping.protocol, mapping.inside, mapping.inside_port)]
@@ -287,10 +333,14 @@ class Napt(NetworkFunction):
                 return self.drop("protocol")
             number = data[l4 + 4] << 8 | data[l4 + 5]
         mapping = self._by_outside.get(destination << 24 | number << 8 | protocol)
-        if mapping is None or mapping.expires_us <= now_us:
-            if mapping is not None:
-                self._remove(mapping)
-            return self.drop("unmapped")
+        if (
+            mapping is None
+            or mapping.share is not self._share
+            or mapping.used_us + self._timeout_us[mapping.kind] <= now_us
+        ):
+            mapping = self._live(mapping, now_us)
+            if mapping is None:
+                return self.drop("unmapped")
         if self._filters and not self._permits(mapping, packet.source, packet.source_port):
             return self.drop("filtered")
         if packet.first_fragment:
@@ -300,11 +350,11 @@ class Napt(NetworkFunction):
             self._set_icmp_id(packet, number, mapping.inside_port)
         else:
             packet.set_destination(mapping.inside, mapping.inside_port)
+        mapping.used_us = now_us
         if protocol == TCP:
-            self._follow_tcp(mapping, packet, _DATA_OUT, _FIN_OUT, now_us)
+            _follow_tcp(mapping, packet, _DATA_OUT, _FIN_OUT)
         else:
             mapping.queue.move_to_end(mapping)
-            mapping.expires_us = now_us + self._timeout_us[protocol]
         return INSIDE
 
     # Filtering (RFC 4787, section 5).
@@ -312,7 +362,8 @@ class Napt(NetworkFunction):
     def _remote(self, protocol: int, address: int, port: int) -> int:
         if self._filtering == "address_dependent" or protocol == ICMP:
             return address
-        return address << 16 | port
+        # Not to be taken for an address: another configuration may filter otherwise.
+        return 1 << 48 | address << 16 | port
 
     def _remember_remote(self, mapping: _Mapping, packet: PacketView) -> None:
         remotes = mapping.remotes
@@ -322,39 +373,6 @@ class Napt(NetworkFunction):
 
     def _permits(self, mapping: _Mapping, address: int, port: int) -> bool:
         return self._remote(mapping.protocol, address, port) in mapping.remotes
-
-    # TCP (RFC 5382, REQ-5).
-
-    def _follow_tcp(
-        self, mapping: _Mapping, packet: PacketView, data_bit: int, fin_bit: int, now_us: int
-    ) -> None:
-        flags = packet.data[packet.l4 + 13]
-        state = mapping.tcp
-        if flags & _SYN:
-            if state & _CLOSED:
-                state = 0  # the mapping serves a new connection
-        elif flags & _RST:
-            state = _CLOSED
-        else:
-            state |= data_bit
-            if flags & _FIN:
-                state |= fin_bit
-                if state & (_FIN_IN | _FIN_OUT) == _FIN_IN | _FIN_OUT:
-                    state |= _CLOSED
-        mapping.tcp = state
-        pool = mapping.pool
-        if state & (_ESTABLISHED | _CLOSED) == _ESTABLISHED:
-            queue = pool.established
-            mapping.expires_us = now_us + self._established_us
-        else:
-            queue = pool.transitory
-            mapping.expires_us = now_us + self._timeout_us[TCP]
-        if queue is mapping.queue:
-            queue.move_to_end(mapping)
-        else:
-            del mapping.queue[mapping]
-            queue[mapping] = None
-            mapping.queue = queue
 
     # Later fragments follow their first (RFC 4787, REQ-14, first fragment first).
 
@@ -430,10 +448,8 @@ class Napt(NetworkFunction):
             port_at = 4
         address = int.from_bytes(data[quoted + address_at : quoted + address_at + 4], "big")
         number = data[l4 + port_at] << 8 | data[l4 + port_at + 1]
-        mapping = table.get(_key(protocol, address, number))
-        if mapping is None or mapping.expires_us <= now_us:
-            return self.drop("unmapped")
-        return mapping
+        mapping = self._live(table.get(_key(protocol, address, number)), now_us)
+        return self.drop("unmapped") if mapping is None else mapping
 
     def _translate_quote(
         self, packet: PacketView, address_at: int, port_at: int, address: int, port: int
@@ -457,3 +473,32 @@ class Napt(NetworkFunction):
         for c, old in zip(checksums, before, strict=True):
             delta += delta16(old, data[c] << 8 | data[c + 1])
         patch(data, packet.l4 + 2, delta)
+
+
+def _follow_tcp(mapping: _Mapping, packet: PacketView, data_bit: int, fin_bit: int) -> None:
+    """RFC 5382, REQ-5."""
+    flags = packet.data[packet.l4 + 13]
+    state = mapping.tcp
+    if flags & _SYN:
+        if state & _CLOSED:
+            state = 0  # the mapping serves a new connection
+    elif flags & _RST:
+        state = _CLOSED
+    else:
+        state |= data_bit
+        if flags & _FIN:
+            state |= fin_bit
+            if state & (_FIN_IN | _FIN_OUT) == _FIN_IN | _FIN_OUT:
+                state |= _CLOSED
+    mapping.tcp = state
+    pool = mapping.pool
+    if state & (_ESTABLISHED | _CLOSED) == _ESTABLISHED:
+        queue, mapping.kind = pool.established, _ESTABLISHED_TCP
+    else:
+        queue, mapping.kind = pool.transitory, TCP
+    if queue is mapping.queue:
+        queue.move_to_end(mapping)
+    else:
+        del mapping.queue[mapping]
+        queue[mapping] = None
+        mapping.queue = queue

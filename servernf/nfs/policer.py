@@ -2,12 +2,18 @@
 
 Colour-blind; sizes are those of whole frames. The bytes of a rate are counted from time 0, so that
 no fraction is lost between packets.
+
+Another configuration goes on with the buckets of a rule that matches the same and has as many, full or
+not; the buckets of other rules start full.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Self
+
 from servernf.config import Fields
-from servernf.network_function import OTHER, NetworkFunction, network_function
+from servernf.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.packet import PacketView
 from servernf.rules import Rules
 
@@ -17,17 +23,24 @@ _MAX_BURST = (1 << 32) - 1
 _PASS, _DROP = -1, -2
 
 
+@dataclass(slots=True)
+class _Level:
+    """A meter's tokens in bytes, as they were at `last_us`, and how many frames had each colour."""
+
+    committed: int
+    peak: int
+    excess: int
+    last_us: int = 0
+    counts: list[int] = field(default_factory=lambda: [0, 0, 0])
+
+
 class Meter:
     """What a rule has promised, and its tokens in one direction. A verdict is a DSCP, pass or drop."""
 
     __slots__ = (
         "burst",
-        "committed",
-        "counts",
-        "excess",
         "excess_burst",
-        "last_us",
-        "peak",
+        "level",
         "peak_burst",
         "peak_rate",
         "rate",
@@ -51,38 +64,39 @@ class Meter:
             rule.problem("peak_rate", "is below rate")
         self.yellow = _verdict(rule, "yellow", _PASS)
         self.red = _verdict(rule, "red", _DROP)
-        self.committed = self.burst
-        self.peak = self.peak_burst or 0
-        self.excess = self.excess_burst or 0
-        self.last_us = 0
-        self.counts = [0, 0, 0]
+        self.level = _Level(self.burst, self.peak_burst or 0, self.excess_burst or 0)
 
     def verdict(self, size: int, now_us: int) -> int:
         """What becomes of a frame of `size` bytes."""
-        before, self.last_us = self.last_us, now_us
-        committed = self.committed + _whole(self.rate, before, now_us)
+        level = self.level
+        before, level.last_us = level.last_us, now_us
+        committed = level.committed + _whole(self.rate, before, now_us)
         spilt = committed - self.burst
         if spilt > 0:
             committed = self.burst
         if self.peak_burst is not None:
-            peak = self.peak + _whole(self.peak_rate, before, now_us)
-            self.peak = min(peak, self.peak_burst)
-            if self.peak < size:
+            peak = level.peak + _whole(self.peak_rate, before, now_us)
+            level.peak = min(peak, self.peak_burst)
+            if level.peak < size:
                 colour = 2
             else:
-                self.peak -= size
+                level.peak -= size
                 colour = 0 if committed >= size else 1
-        else:
-            if spilt > 0 and self.excess_burst is not None:
-                self.excess = min(self.excess + spilt, self.excess_burst)
-            colour = 0
-            if committed < size:
-                colour = 1 if self.excess_burst is not None and self.excess >= size else 2
+        elif self.excess_burst is not None:
+            level.excess = min(level.excess + max(spilt, 0), self.excess_burst)
+            colour = 0 if committed >= size else 1 if level.excess >= size else 2
             if colour == 1:
-                self.excess -= size
-        self.committed = committed - size if colour == 0 else committed
-        self.counts[colour] += 1
+                level.excess -= size
+        else:
+            colour = 0 if committed >= size else 2
+        level.committed = committed - size if colour == 0 else committed
+        level.counts[colour] += 1
         return (_PASS, self.yellow, self.red)[colour]
+
+    @property
+    def kind(self) -> tuple[bool, bool]:
+        """Which buckets it has beside the committed one."""
+        return self.peak_burst is not None, self.excess_burst is not None
 
 
 @network_function("policer")
@@ -102,6 +116,17 @@ class Policer(NetworkFunction):
         if not rules:
             config.problem("rules", "needs at least one rule")
 
+    def continue_from(self, before: Self) -> bool:
+        levels = {
+            (condition, meters[INSIDE].kind): {port: meters[port].level for port in OTHER}
+            for condition, meters in zip(before._rules.conditions, before._meters, strict=True)
+        }
+        for condition, meters in zip(self._rules.conditions, self._meters, strict=True):
+            found = levels.pop((condition, meters[INSIDE].kind), {})
+            for port, level in found.items():
+                meters[port].level = level
+        return True
+
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         meters = self._rules.choose(packet, port)
         if meters is not None:
@@ -114,7 +139,7 @@ class Policer(NetworkFunction):
 
     def metrics(self) -> dict[str, int]:
         return {
-            f"rule{index}.{port}.{colour}": meter.counts[number]
+            f"rule{index}.{port}.{colour}": meter.level.counts[number]
             for index, meters in enumerate(self._meters)
             for port, meter in meters.items()
             for number, colour in enumerate(("green", "yellow", "red"))

@@ -2,11 +2,15 @@
 
 Both sides' packets of a connection meet in one table, least recently refreshed first, so that the
 first one goes when the table is full. Connections expire lazily, when they are looked up.
+
+Another configuration goes on with the connections: rules judge what is opened from then on, timeouts
+count from the last packet, whichever configuration it met.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Self
 
 from servernf.config import Fields
 from servernf.match import Condition, Headers
@@ -47,10 +51,10 @@ _FragmentKey = tuple[int, int, int, int, int]
 
 
 class _Connection:
-    __slots__ = ("expires_us", "tcp")
+    __slots__ = ("tcp", "used_us")
 
     def __init__(self) -> None:
-        self.expires_us = 0
+        self.used_us = 0
         self.tcp = 0
 
 
@@ -75,14 +79,17 @@ class StatefulFirewall(NetworkFunction):
         timeouts.only_known()
         self._connections: OrderedDict[_Key, _Connection] = OrderedDict()
         self._fragments: OrderedDict[_FragmentKey, int] = OrderedDict()
-        self._opened = 0
-        self._evicted = 0
+        self._counts = {"opened": 0, "evicted": 0}
+
+    def continue_from(self, before: Self) -> bool:
+        self._connections, self._fragments = before._connections, before._fragments
+        self._counts = before._counts
+        return True
 
     def metrics(self) -> dict[str, int]:
         return {
             "connections": len(self._connections),
-            "opened": self._opened,
-            "evicted": self._evicted,
+            **self._counts,
             "fragments": len(self._fragments),
         }
 
@@ -139,10 +146,9 @@ class StatefulFirewall(NetworkFunction):
         if connection.tcp & _CLOSED:
             return True
         self._connections.move_to_end(key)
+        connection.used_us = now_us
         if kind == TCP:
-            self._follow_tcp(connection, flags, inside, now_us)
-        else:
-            connection.expires_us = now_us + (self._udp_us if kind == UDP else self._icmp_us)
+            _follow_tcp(connection, flags, inside)
         return True
 
     # Rules.
@@ -162,33 +168,27 @@ class StatefulFirewall(NetworkFunction):
 
     def _find(self, key: _Key, now_us: int) -> _Connection | None:
         connection = self._connections.get(key)
-        if connection is not None and connection.expires_us <= now_us:
+        if connection is None:
+            return None
+        kind = key[1]
+        if kind == TCP:
+            established = connection.tcp & (_ESTABLISHED | _CLOSED) == _ESTABLISHED
+            idle_us = self._established_us if established else self._transitory_us
+        else:
+            idle_us = self._udp_us if kind == UDP else self._icmp_us
+        if connection.used_us + idle_us <= now_us:
             del self._connections[key]
             return None
         return connection
 
     def _open(self, key: _Key, closed: _Connection | None) -> _Connection:
         connections = self._connections
-        if closed is None and len(connections) >= self._max_connections:
+        while closed is None and len(connections) >= self._max_connections:
             connections.popitem(last=False)
-            self._evicted += 1
+            self._counts["evicted"] += 1
         connection = connections[key] = _Connection()
-        self._opened += 1
+        self._counts["opened"] += 1
         return connection
-
-    def _follow_tcp(self, connection: _Connection, flags: int, inside: bool, now_us: int) -> None:
-        state = connection.tcp
-        if not flags & (_SYN | _RST):
-            state |= _DATA_INSIDE if inside else _DATA_OUTSIDE
-        if flags & _FIN:
-            state |= _FIN_INSIDE if inside else _FIN_OUTSIDE
-        if flags & _RST or state & _FINISHED == _FINISHED:
-            state |= _CLOSED
-        connection.tcp = state
-        established = state & (_ESTABLISHED | _CLOSED) == _ESTABLISHED
-        connection.expires_us = now_us + (
-            self._established_us if established else self._transitory_us
-        )
 
     # ICMP errors: they follow what they quote, and refresh nothing (RFC 5508, REQ-6).
 
@@ -211,6 +211,17 @@ class StatefulFirewall(NetworkFunction):
         fragments.move_to_end(key)
         if len(fragments) > MAX_FRAGMENTS:
             fragments.popitem(last=False)
+
+
+def _follow_tcp(connection: _Connection, flags: int, inside: bool) -> None:
+    state = connection.tcp
+    if not flags & (_SYN | _RST):
+        state |= _DATA_INSIDE if inside else _DATA_OUTSIDE
+    if flags & _FIN:
+        state |= _FIN_INSIDE if inside else _FIN_OUTSIDE
+    if flags & _RST or state & _FINISHED == _FINISHED:
+        state |= _CLOSED
+    connection.tcp = state
 
 
 def _rules(config: Fields, key: str) -> list[tuple[Condition, bool]]:

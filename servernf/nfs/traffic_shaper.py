@@ -7,6 +7,7 @@ Tokens are counted in bits times 10^6: what `rate` bit/s give in a microsecond i
 from __future__ import annotations
 
 from collections import deque
+from typing import Self
 
 from servernf.config import Fields
 from servernf.network_function import (
@@ -50,11 +51,15 @@ class TrafficShaper(NetworkFunction):
         self._queue_bytes = config.integer("queue", 1514, 1 << 30, 151_400)
         self._full = self._burst * _PER_BYTE
         self._queues = {INSIDE: _Queue(self._full), OUTSIDE: _Queue(self._full)}
-        self._delayed = 0
+        self._counts = {"delayed": 0}
+
+    def continue_from(self, before: Self) -> bool:
+        self._queues, self._counts = before._queues, before._counts
+        return True
 
     def metrics(self) -> dict[str, int]:
         waiting = sum(queue.bytes for queue in self._queues.values())
-        return {"waiting_bytes": waiting, "delayed": self._delayed}
+        return {"waiting_bytes": waiting, **self._counts}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         queue, size = self._queues[port], len(packet.data)
@@ -77,7 +82,7 @@ class TrafficShaper(NetworkFunction):
                 return self.drop("queue_full")
             queue.bytes += size
             queue.leaving.append((at_us, size))
-            self._delayed += 1
+            self._counts["delayed"] += 1
             self.emitted.append(Emitted(OTHER[port], bytes(packet.data), at_us))
         queue.tokens, queue.last_us = tokens, at_us
         return None if at_us > now_us else OTHER[port]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from servernf.config import Fields
 from servernf.http1 import NotHttp, Request, RequestStream
@@ -39,8 +40,12 @@ class UrlFilter(StreamFunction):
         self._denies_malformed = config.choice("malformed", ("permit", "deny"), "deny") == "deny"
         self._limit = config.integer("max_header_bytes", 64, 65_536, 8192)
         self._reset = config.boolean("reset") or False
-        self._served = config.port_set("ports")
+        self.watched = config.port_set("ports")
         self._counts = dict.fromkeys(("requests", "denied", "alerts", "malformed"), 0)
+
+    def continue_from(self, before: Self) -> bool:
+        self._counts = before._counts
+        return super().continue_from(before)
 
     def metrics(self) -> dict[str, int]:
         return {**super().metrics(), **self._counts}
@@ -48,8 +53,8 @@ class UrlFilter(StreamFunction):
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if packet.protocol != TCP or packet.source_port < 0:
             return OTHER[port]
-        asks = bool(self._served[packet.destination_port])
-        if not asks and not self._served[packet.source_port]:
+        asks = bool(self.watched[packet.destination_port])
+        if not asks and not self.watched[packet.source_port]:
             return OTHER[port]
         return OTHER[port] if self.passes(packet, port, now_us, is_judged=asks) else None
 
@@ -59,6 +64,7 @@ class UrlFilter(StreamFunction):
             return ""
         if stream is None:
             stream = side.memory = RequestStream(self._limit)
+        stream.limit = self._limit
         requests: list[Request] = []
         malformed = False
         try:

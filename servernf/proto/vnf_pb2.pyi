@@ -234,16 +234,18 @@ class Manifest(_message.Message):
     def __init__(self, key0: _Optional[int] = ..., key1: _Optional[int] = ..., threshold: _Optional[int] = ...) -> None: ...
 
 class ConfigureResponse(_message.Message):
-    __slots__ = ("created", "replaced", "unchanged", "removed")
+    __slots__ = ("created", "replaced", "unchanged", "removed", "continued")
     CREATED_FIELD_NUMBER: _ClassVar[int]
     REPLACED_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
+    CONTINUED_FIELD_NUMBER: _ClassVar[int]
     created: _containers.RepeatedScalarFieldContainer[str]
     replaced: _containers.RepeatedScalarFieldContainer[str]
     unchanged: _containers.RepeatedScalarFieldContainer[str]
     removed: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, created: _Optional[_Iterable[str]] = ..., replaced: _Optional[_Iterable[str]] = ..., unchanged: _Optional[_Iterable[str]] = ..., removed: _Optional[_Iterable[str]] = ...) -> None: ...
+    continued: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, created: _Optional[_Iterable[str]] = ..., replaced: _Optional[_Iterable[str]] = ..., unchanged: _Optional[_Iterable[str]] = ..., removed: _Optional[_Iterable[str]] = ..., continued: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RemoveGraphRequest(_message.Message):
     __slots__ = ("graph",)

@@ -168,7 +168,10 @@ class VnfServicer:
 
     def configure(self, request, context):
         """Create, replace or remove NF instances of one graph, and set its verification manifest.
-        An instance whose type and configuration stay the same keeps its state.
+        An instance whose type and configuration stay the same keeps its state. "GRAPH/NF", "GRAPH/NF~2"
+        and so on are one NF with several configurations: a new one, of the same type, shares the
+        state of the one that is there, where that means something under its configuration, and its
+        counters. So does an instance that is replaced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

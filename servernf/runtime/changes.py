@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from orchestrator.wire.instances import base_name
 from servernf.runtime.chain import Plan, Scope, reachable
 from servernf.runtime.tables import Instance, Manifest, Out, Tables, graph_of
 
@@ -35,6 +36,16 @@ def port_problems(tables: Tables, old: Instance, ports: Sequence[str]) -> list[s
         f"{old.name}: port '{port}' is used by a chain and would go"
         for port in sorted(used - set(ports))
     ]
+
+
+def followed(instance: Instance, others: Iterable[Instance]) -> Instance | None:
+    """The instance that a new one is the next configuration of: the latest of the same NF and type.
+
+    Told by names alone, so it holds for an update, its undoing and their repetition alike.
+    """
+    same = (instance.type_name, base_name(instance.name))
+    found = [other for other in others if (other.type_name, base_name(other.name)) == same]
+    return found[-1] if found else None
 
 
 def without(tables: Tables) -> Tables:

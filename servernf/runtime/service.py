@@ -231,6 +231,7 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
             replaced=done.replaced,
             unchanged=done.unchanged,
             removed=done.removed,
+            continued=done.continued,
         )
 
     @_changes
@@ -259,7 +260,7 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
                 name=name,
                 type=instance.type_name,
                 config_digest=blake2b(instance.config.encode(), digest_size=16).hexdigest(),
-                packets=instance.packets,
+                packets=instance.tally.packets,
                 drops=sum(list(instance.nf.drops.values())),
             )
         for path, entry in sorted(tables.entries.items()):

@@ -11,10 +11,19 @@ from servernf.packet import PacketView
 Process = Callable[[PacketView, str, int], str | None]
 
 
-class Instance:
-    """An NF instance. Only `packets` and the NF's own state ever change."""
+class Tally:
+    """How many packets an NF has been called with: instances that follow each other share it."""
 
-    __slots__ = ("config", "graph", "name", "nf", "packets", "type_name")
+    __slots__ = ("packets",)
+
+    def __init__(self) -> None:
+        self.packets = 0
+
+
+class Instance:
+    """An NF instance. Only the tally and the NF's own state ever change."""
+
+    __slots__ = ("config", "graph", "name", "nf", "tally", "type_name")
 
     def __init__(self, name: str, type_name: str, config: str, nf: NetworkFunction) -> None:
         self.name = name
@@ -23,7 +32,13 @@ class Instance:
         self.config = config
         """Canonical JSON: equal text, equal configuration."""
         self.nf = nf
-        self.packets = 0
+        self.tally = Tally()
+
+    def follow(self, before: Instance) -> bool:
+        """Be the next configuration of another instance: counters go on; whether its state does."""
+        self.tally = before.tally
+        self.nf.drops = before.nf.drops
+        return self.nf.continue_from(before.nf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +103,11 @@ class Exit:
 class Step:
     """A compiled NF call: what to call by which port, and what follows by the port left."""
 
-    __slots__ = ("emitted", "instance", "manifest", "next", "port", "process")
+    __slots__ = ("emitted", "instance", "manifest", "next", "port", "process", "tally")
 
     def __init__(self, instance: Instance, port: str, manifest: Manifest | None) -> None:
         self.instance = instance
+        self.tally = instance.tally
         self.process: Process = instance.nf.process
         self.emitted = instance.nf.emitted
         self.port = port

@@ -20,6 +20,7 @@ from servernf.packet import PacketView
 from servernf.runtime import sampling
 from servernf.runtime.chain import Chained, ChainPeer, Dial, Hop, Scope, plan_chain
 from servernf.runtime.changes import (
+    followed,
     manifest_problems,
     name_problems,
     port_problems,
@@ -60,6 +61,8 @@ class Configured:
     replaced: tuple[str, ...]
     unchanged: tuple[str, ...]
     removed: tuple[str, ...]
+    continued: tuple[str, ...]
+    """Of those created or replaced: the ones that go on with an earlier instance's state."""
 
 
 def monotonic_us() -> int:
@@ -162,7 +165,7 @@ class Worker:
             try:
                 watch = watched is not None and watched.is_watched(index, step)
                 while True:
-                    step.instance.packets += 1
+                    step.tally.packets += 1
                     if watch:
                         port = self.shim.call(step, packet, path, label, now_us)
                     else:
@@ -214,7 +217,7 @@ class Worker:
                     if not packet.load(data):
                         self._drop("malformed")
                         break
-                    step.instance.packets += 1
+                    step.tally.packets += 1
                     if tag.watch:
                         port = self.shim.call(step, packet, tag.path, tag.label, now_us)
                     else:
@@ -270,7 +273,8 @@ class Worker:
     ) -> Configured:
         """Create or replace `nfs` of a graph, remove others, set its manifest; all or nothing.
 
-        An instance whose type and configuration are the same stays, with its state.
+        An instance whose type and configuration are the same stays, with its state; a new one
+        of an NF of which another is here goes on with that one's as far as it can.
         """
         with self._lock:
             tables = self._tables
@@ -301,6 +305,13 @@ class Worker:
                 (created if old is None else replaced).append(spec.name)
             if problems:
                 raise InputError(problems)
+            there = dict(tables.instances)
+            continued: list[str] = []
+            for name in (*created, *replaced):
+                before = followed(instances[name], there.values())
+                if before is not None and instances[name].follow(before):
+                    continued.append(name)
+                there[name] = instances[name]
             removed = [name for name in remove if instances.pop(name, None) is not None]
             manifests = dict(tables.manifests)
             if manifest is not None:
@@ -308,7 +319,7 @@ class Worker:
             elif remove_manifest:
                 manifests.pop(graph, None)
             self._commit(without(replace(tables, instances=instances, manifests=manifests)))
-        return Configured(tuple(created), tuple(replaced), tuple(unchanged), tuple(removed))
+        return Configured(*map(tuple, (created, replaced, unchanged, removed, continued)))
 
     def remove_graph(self, graph: str) -> tuple[str, ...]:
         """Remove a graph's instances with their state, its chains and its manifest."""
@@ -393,7 +404,7 @@ class Worker:
             found |= {f"drop.{reason}": n for reason, n in list(self.drops.items())}
         for name in [nf] if nf else list(instances):
             instance = instances[name]
-            found[f"{name}.packets"] = instance.packets
+            found[f"{name}.packets"] = instance.tally.packets
             drops = list(instance.nf.drops.items())
             found[f"{name}.drops"] = sum(count for _, count in drops)
             found |= {f"{name}.drop.{reason}": count for reason, count in drops}

@@ -1,7 +1,8 @@
 """Updates of a live graph under load: nothing lost, nothing astray, connections stay.
 
 Oracle: every datagram has a number, the TCP transfer a digest. The load's TCP connection and its
-UDP from outside need the state of a firewall on a server core: had it moved or been lost, they end.
+UDP from outside need the state of a firewall on a server core, and in one graph that of a NAPT, too:
+had it moved or been lost, they end. The configurations of both change meanwhile.
 Blind spot: rates near what the switches can do (tests/bench/updates.py has 1,000 a second).
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator, orchestrator_json
-from update_load import Load, write_version
+from update_load import POOL, Load, translating, write_version
 
 pytestmark = NEEDS_EMULATION
 
@@ -43,9 +44,33 @@ def test_nothing_is_lost(live: Live) -> None:
     assert (report.lost, report.misrouted, report.repeated) == (0, 0, 0), report
     assert report.tcp_intact, report
     assert report.tcp_bytes > 100_000, report
-    instances = {name for found in live.worker_metrics().values() for name in found}
-    assert "updated/firewall.packets" in instances
-    assert not any(name.startswith("updated/firewall~") for name in instances)
+    counted = max(
+        value
+        for found in live.worker_metrics().values()
+        for name, value in found.items()
+        if name.startswith("updated/firewall") and name.endswith(".packets")
+    )
+    assert counted > report.sent / 2, "a changed firewall goes on with its counters"
+    orchestrator("undeploy", "updated", "-n", live.name)
+
+
+def test_state_outlives_other_configurations(live: Live) -> None:
+    """The last rules deny the very transfer, had it not begun before them."""
+    graph = str(write_version(live.folder, 0, translating))
+    orchestrator("deploy", graph, "-n", live.name)
+    with Load(live.state, RATE, POOL) as load:
+        for number in (1, 2, 3):
+            write_version(live.folder, number, translating)
+            done = orchestrator_json("deploy", graph, "-n", live.name)
+            assert done["updated"]
+            assert done["state_lost"] == []
+    report = load.report
+    assert report is not None
+    assert report.sent > 3 * RATE, report
+    assert (report.lost, report.misrouted, report.repeated) == (0, 0, 0), report
+    assert report.tcp_intact, report
+    assert report.tcp_bytes > 100_000, report
+    orchestrator("undeploy", "updated", "-n", live.name)
 
 
 def test_a_plan_says_what_would_change(live: Live) -> None:

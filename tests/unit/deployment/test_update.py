@@ -234,9 +234,9 @@ class TestServers:
         assert {name for _, name in after} == {"g/guard~2"}
 
     def test_the_summary_says_whose_state_is_lost(self) -> None:
-        run = Run(*(graph(nfs) for nfs in UPDATES["a signature"]))
+        run = Run(*(graph(nfs) for nfs in UPDATES["no server"]))
         told = summarise(run.transaction, Version(run.old, None), Version(run.new, None))
-        assert all("guard" in lost and "its configuration changes" in lost for lost in told.lost)
+        assert all("guard" in lost and "it is removed" in lost for lost in told.lost)
         assert told.lost
         unchanged = Run(*(graph(nfs) for nfs in UPDATES["a rule more"]))
         versions = Version(unchanged.old, None), Version(unchanged.new, None)

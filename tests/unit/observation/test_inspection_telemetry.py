@@ -40,7 +40,13 @@ def reading() -> Reading:
         0,
         ("campus_edge",),
         "",
-        {"frames_in": 9, "drop.nsh_ttl": 2, "campus_edge/edge_nat.mappings": 4},
+        {
+            "frames_in": 9,
+            "drop.nsh_ttl": 2,
+            "campus_edge/edge_nat.mappings": 4,
+            "campus_edge/edge_nat.packets": 70,
+            "campus_edge/edge_nat~2.packets": 71,
+        },
         0.25,
     )
     dead = SwitchReading("leaf2", "bmv2", "no answer")
@@ -68,6 +74,11 @@ def test_the_exposition_is_prometheus_and_has_the_series(tmp_path: Path) -> None
     assert value("table_entries", switch="leaf1", table="acl.ipv4") == 3
     assert value("core_received_frames_total", server="server1", core="1") == 9
     assert value("core_dropped_frames_total", server="server1", core="1", reason="nsh_ttl") == 2
+    nat = {"server": "server1", "core": "1", "graph": "campus_edge", "nf": "edge_nat"}
+    assert value("nf_worker_events_total", **nat, what="packets") == 71, "one NF, one series"
+    assert not any(
+        labels["nf"] == "edge_nat~2" for _, key in values if "nf" in (labels := dict(key))
+    )
     assert value("global_reconfiguration_delay_seconds", graph="campus_edge") == 1.75
     assert value("synthesis_delay_seconds", graph="campus_edge") == 0.5
     for key in (MANIFEST.key0, MANIFEST.key1):

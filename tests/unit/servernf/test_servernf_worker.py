@@ -523,3 +523,118 @@ def test_an_nf_sees_no_tag_and_cannot_tell_what_is_watched(monkeypatch: pytest.M
         made.process([tagged(MAC, FRAME, label=99)])
     assert seen[0] == seen[1]
     assert seen[0][0] == FRAME
+
+
+class TestNextConfiguration:
+    """What an update makes of a worker: instances of one NF beside each other, then one goes."""
+
+    PATHS = (("g/nat", 5), ("g/nat~2", 6))
+
+    @staticmethod
+    def nat(name: str, udp_s: int = 300, **more: object) -> NfSpec:
+        config = {"addresses": ["203.0.113.1"], "timeouts_s": {"udp": udp_s}, **more}
+        return NfSpec(name, "napt", config)
+
+    def updating(self) -> Worker:
+        """Within an update: `nat~2` has come and `nat` still is there."""
+        made = Worker("w1", MAC, Clock())
+        made.configure("g", [self.nat("g/nat")])
+        self.chain(made, "g/nat", 5)
+        assert self.port(made, 5, "10.0.0.1") == 4000
+        done = made.configure("g", [self.nat("g/nat~2", 30)])
+        assert (done.created, done.continued) == (("g/nat~2",), ("g/nat~2",))
+        self.chain(made, "g/nat~2", 6)
+        return made
+
+    @staticmethod
+    def chain(made: Worker, nf: str, spi: int) -> None:
+        made.service_chain(nf, Scope(spi, 254, "inside"), [ExitHop(NEXT, 7, 253)])
+
+    @staticmethod
+    def port(made: Worker, spi: int, inside: str) -> int:
+        """The outside port of a datagram of an inside address that comes by a path."""
+        frame = tagged(MAC, udp(inside, 4000, "198.51.100.9", 53), spi)
+        return Ether(one(made, frame)[1])[UDP].sport
+
+    def test_both_have_one_state_and_one_count(self) -> None:
+        made = self.updating()
+        assert self.port(made, 6, "10.0.0.2") == 4001, "4000 is taken in the old one"
+        assert self.port(made, 5, "10.0.0.2") == 4001
+        assert self.port(made, 6, "10.0.0.1") == 4000
+        metrics = made.metrics()
+        assert metrics["g/nat.packets"] == metrics["g/nat~2.packets"] == 4
+        made.configure("g", remove=["g/nat"])
+        assert self.port(made, 6, "10.0.0.2") == 4001
+        assert made.metrics("g/nat~2")["g/nat~2.packets"] == 5
+
+    def test_undone(self) -> None:
+        made = self.updating()
+        assert self.port(made, 6, "10.0.0.2") == 4001
+        made.configure("g", remove=["g/nat~2"])
+        assert self.port(made, 5, "10.0.0.2") == 4001
+        assert made.metrics()["g/nat.mappings"] == 2
+
+    def test_undone_when_the_old_one_had_gone(self) -> None:
+        made = self.updating()
+        made.configure("g", remove=["g/nat"])
+        assert made.configure("g", [self.nat("g/nat")]).continued == ("g/nat",)
+        self.chain(made, "g/nat", 5)
+        assert self.port(made, 5, "10.0.0.2") == 4001
+
+    def test_repeated(self) -> None:
+        """Recovery runs a step again: nothing is made anew."""
+        made = self.updating()
+        done = made.configure("g", [self.nat("g/nat"), self.nat("g/nat~2", 30)])
+        assert (done.unchanged, done.continued) == (("g/nat", "g/nat~2"), ())
+        assert self.port(made, 6, "10.0.0.1") == 4000
+
+    def test_repeated_on_a_worker_that_has_restarted(self) -> None:
+        """Both are made anew and drain beside each other, so they share from the start."""
+        made = Worker("w1", MAC, Clock())
+        both = [self.nat("g/nat"), self.nat("g/nat~2", 30)]
+        assert made.configure("g", both).continued == ("g/nat~2",)
+        for nf, spi in self.PATHS:
+            self.chain(made, nf, spi)
+        assert self.port(made, 5, "10.0.0.1") == 4000
+        assert self.port(made, 6, "10.0.0.2") == 4001
+
+    def test_many_in_a_row(self) -> None:
+        made = self.updating()
+        made.configure("g", remove=["g/nat"])
+        running = "g/nat~2"
+        for count, name in enumerate(("g/nat", "g/nat~2", "g/nat", "g/nat~2")):
+            made.configure("g", [self.nat(name, 31 + count)])
+            self.chain(made, name, 10 + count)
+            made.configure("g", remove=[running])
+            running = name
+            assert self.port(made, 10 + count, "10.0.0.1") == 4000
+            assert self.port(made, 10 + count, f"10.0.1.{count}") == 4001 + count
+        assert set(made.tables.instances) == {"g/nat~2"}
+        assert made.metrics()["g/nat~2.packets"] == 9
+
+    def test_replaced_under_its_name(self) -> None:
+        made = self.updating()
+        done = made.configure("g", [self.nat("g/nat", 40)], remove=["g/nat~2"])
+        assert (done.replaced, done.continued) == (("g/nat",), ("g/nat",))
+        assert self.port(made, 5, "10.0.0.1") == 4000
+
+    def test_what_it_is_not(self) -> None:
+        """Another NF, another graph's, another type, or one whose state says nothing here."""
+        made = self.updating()
+        dnat = NfSpec("g/dnat", "dnat", {"address": "10.0.0.1"})
+        done = made.configure(
+            "g", [self.nat("g/nat2"), NfSpec("g/nat~3", "dnat", dnat.config), dnat]
+        )
+        assert done.continued == ()
+        assert made.configure("h", [self.nat("h/nat")]).continued == ()
+        moved = NfSpec("g/dnat~2", "dnat", {"address": "10.0.0.2"})
+        made.tables.instances["g/dnat"].tally.packets = 7
+        assert made.configure("g", [moved]).continued == ()
+        assert made.metrics()["g/dnat~2.packets"] == 7, "counters go on all the same"
+
+    def test_a_call_that_fails_changes_nothing(self) -> None:
+        made = self.updating()
+        with pytest.raises(InputError):
+            made.configure("g", [self.nat("g/nat~3"), NfSpec("g/x", "napt", {})])
+        assert set(made.tables.instances) == {"g/nat", "g/nat~2"}
+        assert self.port(made, 5, "10.0.0.1") == 4000

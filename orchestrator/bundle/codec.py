@@ -12,12 +12,12 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from finsy.proto import p4r
 
-from orchestrator.clients.encoding import RawUpdate
+from orchestrator.clients.encoding import Inserts, RawUpdate
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError
 from orchestrator.model.bundle import Bundle, Slo, Story
@@ -39,8 +39,17 @@ FORMAT = 1
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def dump(bundle: Bundle) -> bytes:
-    """The bundle as a zip file."""
+def serialised(bundle: Bundle) -> dict[str, Inserts]:
+    """The entries of a graph by switch, in the binary form in which a bundle has them."""
+    return {
+        switch: _schema(bundle.pipeline_of[switch]).inserts(program.entries, bundle.graph)
+        for switch, program in bundle.switches.items()
+    }
+
+
+def dump(bundle: Bundle, entries: Mapping[str, Inserts] | None = None) -> bytes:
+    """The bundle as a zip file; `entries` are what `serialised` made of it, if that is known."""
+    entries = serialised(bundle) if entries is None else entries
     members: dict[str, bytes] = {}
     for pipeline, target in sorted(set(bundle.pipeline_of.values())):
         shipped = artifact(pipeline, target)
@@ -52,8 +61,15 @@ def dump(bundle: Bundle) -> bytes:
         for switch, program in programs.items():
             schema = _schema(bundle.pipeline_of[switch])
             name = f"{kind}/{switch}"
-            members[f"{name}.entries.bin"] = _batch(schema, program.entries, bundle, program.floods)
-            members[f"{name}.activation.bin"] = _batch(schema, program.activation, bundle)
+            inserts = (
+                schema.inserts(program.entries, bundle.graph)
+                if kind == "fabric"
+                else entries[switch]
+            )
+            floods = [RawUpdate.of(flood_update(f, p4r.Update.INSERT)) for f in program.floods]
+            members[f"{name}.entries.bin"] = b"".join((inserts.data, *(f.part() for f in floods)))
+            activation = schema.inserts(program.activation, bundle.graph)
+            members[f"{name}.activation.bin"] = bytes(activation.data)
     members["workers.json"] = _json([_worker_document(worker) for worker in bundle.workers])
     members["plan.json"] = _json(
         dataclasses.asdict(bundle.plan)
@@ -154,21 +170,6 @@ def _bundle(members: dict[str, bytes], manifest: dict[str, Any]) -> Bundle:
 
 def _schema(pipeline: tuple[str, str]) -> Schema:
     return Schema(artifact(*pipeline).p4info())
-
-
-def _batch(
-    schema: Schema,
-    entries: Iterable[TableEntry],
-    bundle: Bundle,
-    floods: Iterable[FloodGroup] = (),
-) -> bytes:
-    """A serialised WriteRequest that has only updates."""
-    data = io.BytesIO()  # half a million parts in a list would cost more than what they say
-    for update in schema.updates(entries, bundle.graph, p4r.Update.INSERT):
-        data.write(update.part())
-    for flood in floods:
-        data.write(RawUpdate.of(flood_update(flood, p4r.Update.INSERT)).part())
-    return data.getvalue()
 
 
 def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:

@@ -45,7 +45,8 @@ from orchestrator.model.plan import Core
 from orchestrator.targets.footprints import VERSION_TABLE
 from orchestrator.targets.pipeline import GATED_SEGMENT
 
-_BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
+BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
+"""Bits of a node's number below the graph id."""
 _VERSIONS = frozenset(VERSION_TABLE.values())
 
 
@@ -318,7 +319,7 @@ class _Numbers:
         return node._replace(number=self._free(node, node.number))
 
     def _free(self, node: Node, wanted: int) -> int:
-        used, bits = self.used[node.kind, node.switch], _BITS[node.kind]
+        used, bits = self.used[node.kind, node.switch], BITS[node.kind]
         if wanted in used:
             first = self.graph_id << bits
             same = GATED_SEGMENT if node.kind == SEGMENT else 0

@@ -64,8 +64,9 @@ class Packed:
 
 def serialised(bundle: Bundle) -> dict[str, Inserts]:
     """The entries of a graph by switch, in the binary form in which a bundle has them."""
+    schema_of = _schemas(bundle)
     return {
-        switch: _schema(bundle.pipeline_of[switch]).inserts(program.entries, bundle.graph)
+        switch: schema_of[switch].inserts(program.entries, bundle.graph)
         for switch, program in bundle.switches.items()
     }
 
@@ -85,9 +86,10 @@ def dump(
         members[f"pipelines/{shipped.name}.json"] = shipped.device_config
         slots = [[slot.instance, slot.block, slot.nf] for slot in slots_of(pipeline)]
         members[f"pipelines/{shipped.name}.slots.json"] = _json(slots)
+    schema_of = _schemas(bundle)
     for kind, programs in (("fabric", bundle.fabric), ("switches", bundle.switches)):
         for switch, program in programs.items():
-            schema = _schema(bundle.pipeline_of[switch])
+            schema = schema_of[switch]
             name = f"{kind}/{switch}"
             inserts = (
                 schema.inserts(program.entries, bundle.graph)
@@ -152,6 +154,9 @@ def load(data: bytes, source: str) -> Bundle:
     return unpack(data, source).bundle
 
 
+_NO_BUNDLE = (LookupError, ValueError, TypeError, AttributeError, DecodeError, ParseError)
+
+
 def unpack(data: bytes, source: str) -> Packed:
     """All that a zip file says; InputError when it is damaged or of another format."""
     members = _members(data, source)
@@ -172,9 +177,6 @@ def unpack(data: bytes, source: str) -> Packed:
         )
     except _NO_BUNDLE as error:
         raise InputError(f"{source}: not a bundle ({type(error).__name__}: {error})") from error
-
-
-_NO_BUNDLE = (LookupError, ValueError, TypeError, AttributeError, DecodeError, ParseError)
 
 
 def _members(data: bytes, source: str) -> dict[str, bytes]:
@@ -267,8 +269,10 @@ def _bundle(
     )
 
 
-def _schema(pipeline: tuple[str, str]) -> Schema:
-    return Schema(artifact(*pipeline).p4info())
+def _schemas(bundle: Bundle) -> dict[str, Schema]:
+    """The schema of each switch, one for all of a pipeline: P4Info takes long to parse."""
+    pipelines = {p: Schema(artifact(*p).p4info()) for p in set(bundle.pipeline_of.values())}
+    return {switch: pipelines[pipeline] for switch, pipeline in bundle.pipeline_of.items()}
 
 
 def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:

@@ -39,6 +39,7 @@ from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
 from orchestrator.model.topology import Topology
 from orchestrator.targets.pipeline import Slot
 from orchestrator.targets.shipped import SPECIALISED, Artifact, artifact, register, slots_of
+from orchestrator.units import Name
 
 FORMAT = 1
 MAGIC = b"PK"
@@ -46,6 +47,8 @@ MAGIC = b"PK"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _TOPOLOGY = "topology.json"
 _TOPOLOGIES = TypeAdapter(Topology)
+_NAMES = TypeAdapter[str](Name)
+_GRAPH_IDS = range(1, 1 << 10)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -250,8 +253,10 @@ def _bundle(
             programs[kind][switch] = SwitchProgram(entries, activation, floods)
     if missing := pipeline_of.keys() ^ programs["fabric"].keys():
         raise ValueError(f"{min(missing)} has no pipeline or no entries of the fabric")
+    if manifest["graph_id"] not in _GRAPH_IDS:
+        raise ValueError(f"graph id {manifest['graph_id']} is none of 1 to {_GRAPH_IDS[-1]}")
     return Bundle(
-        graph=manifest["graph"],
+        graph=_NAMES.validate_python(manifest["graph"]),
         owner=manifest["owner"],
         graph_id=manifest["graph_id"],
         topology=manifest["topology"],

@@ -207,6 +207,8 @@ def resealed(data: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
         (_manifest(pipeline_of={"leaf1": ["odd", "bmv2"]}), "some.bundle: unknown pipeline 'odd'"),
         (_manifest(pipeline_of={"leaf1": ["specialised-1", "bmv2"]}), "not a bundle"),
         (_manifest(pipeline_of=7), "not a bundle"),
+        (_manifest(graph="../other"), "not a bundle"),
+        (_manifest(graph_id=1024), "graph id 1024 is none of 1 to 1023"),
     ],
 )
 def test_one_that_is_wrong_with_right_digests_is_refused_too(

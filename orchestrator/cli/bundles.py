@@ -44,9 +44,9 @@ def show(
 
     Reading checks the digests of all parts.
     """
-    from orchestrator.observation.views import read_bundle
+    from orchestrator.bundle.codec import read
 
-    bundle = read_bundle(file)
+    bundle = read(file).bundle
     if entries and entries not in bundle.switches:
         raise InputError(f"{file}: {unknown('switch', entries, tuple(bundle.switches))}")
     rows = list(_rows(bundle, entries)) if entries else []

@@ -75,7 +75,7 @@ def explain(
     ] = None,
     topology: Annotated[
         str,
-        typer.Option("--topology", "-t", help="With --bundle: its topology, if not a shipped one."),
+        typer.Option("--topology", "-t", help="With --bundle: another topology than its own."),
     ] = "",
     network: NetworkName = "",
     address: Address = "",

@@ -169,7 +169,7 @@ def compile_command(
     if verify:
         verify_bundle(graph, topology, bundle, verify)
     if output is not None:
-        output.write_bytes(dump(bundle))
+        output.write_bytes(dump(bundle, topology=result.topology))
     if plot is not None:
         draw_cut(result.cuts, bundle.stories, f"{bundle.graph} on {bundle.topology}", plot)
     counts = entries_by_table(bundle)
@@ -199,7 +199,7 @@ def compile_command(
             print_story(bundle.graph, story)
     else:
         if explain:
-            print_stories(result)
+            print_stories(bundle)
             print_classes(result, stories)
         print_entries(counts)
     for file in (output, plot):
@@ -227,14 +227,14 @@ def verify_bundle(graph: Path, topology: str, bundle: Bundle, packets: int) -> N
     )
 
 
-def print_stories(result: Compiled) -> None:
+def print_stories(bundle: Bundle) -> None:
     """The cut: which element runs where, and why."""
     print_table(
-        f"The cut of {result.bundle.graph}",
+        f"The cut of {bundle.graph}",
         ("element", "runs on", "block", "entries#", "why"),
-        ((s.unit, s.device, s.slot or "NF", s.entries or "", s.why) for s in result.bundle.stories),
+        ((s.unit, s.device, s.slot or "NF", s.entries or "", s.why) for s in bundle.stories),
     )
-    for line in result.bundle.plan.notes:
+    for line in bundle.plan.notes:
         say(line)
 
 

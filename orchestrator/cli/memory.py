@@ -14,12 +14,17 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import PcapReader
 
+from orchestrator.bundle.codec import Packed
 from orchestrator.cli.graphs import print_entries, print_stories
 from orchestrator.cli.output import print_json, print_table, say, warn
+from orchestrator.compiler.admission import ADMISSION_TABLES
 from orchestrator.deployment.apply import apply_bundle
+from orchestrator.deployment.fitting import for_network
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError
 from orchestrator.graph import functions_of
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import Exact
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.topology import Host, IpAddress, Topology
 from orchestrator.pipeline import compile_graph, entries_by_table
@@ -42,30 +47,48 @@ class Tally:
     answers_delivered: int = 0
 
 
-def run_in_memory(graph: ServiceGraph, topology: str, pcap: Path | None, as_json: bool) -> None:
-    """Compile, apply, send packets, print what happened."""
-    physical = resolve_topology(topology)
-    compiled = compile_graph(graph, physical)
-    bundle = compiled.bundle
-    for warning in bundle.warnings:
-        warn(warning)
+def run_in_memory(
+    source: ServiceGraph | Packed, topology: str, pcap: Path | None, as_json: bool
+) -> None:
+    """Compile, apply, send packets, print what happened.
+
+    Without a `topology` a bundle runs on its own, a graph on leaf-spine.
+    """
+    if isinstance(source, Packed):
+        if pcap is None:
+            raise InputError(
+                f"{source.source}: --network memory: a bundle holds no packets to send: give some with "
+                "--pcap, or deploy graph.json, whose traffic says them"
+            )
+        physical = source.topology if source.topology and not topology else None
+        physical = physical or resolve_topology(topology or "leaf-spine")
+        bundle = for_network(source, physical)
+    else:
+        physical = resolve_topology(topology or "leaf-spine")
+        bundle = compile_graph(source, physical).bundle
+        for warning in bundle.warnings:
+            warn(warning)
     network = MemoryNetwork(physical)
     manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
     apply_bundle(bundle, network, manifest, first=True)
-    if pcap is not None:
-        tallies = {f"{pcap}": _replay(graph, network, pcap)}
+    if isinstance(source, Packed):
+        assert pcap is not None
+        tallies = {f"{pcap}": _replay(_first_host(bundle, network), network, pcap)}
+    elif pcap is not None:
+        host = source.endpoints[source.traffic[0].ingress].hosts[0]
+        tallies = {f"{pcap}": _replay(host, network, pcap)}
     else:
-        tallies = {t.name: _exchange(graph, physical, network, t) for t in graph.traffic}
+        tallies = {t.name: _exchange(source, physical, network, t) for t in source.traffic}
     hits = Counter[tuple[str, str]]()
     for name, switch in network.switches.items():
         for installed in switch.entries():
-            if installed.packets and installed.graph == graph.name:
+            if installed.packets and installed.graph == bundle.graph:
                 hits[name, installed.entry.table] += installed.packets
     counts = entries_by_table(bundle)
     if as_json:
         print_json(
             {
-                "graph": graph.name,
+                "graph": bundle.graph,
                 "network": "memory",
                 "entries": {switch: dict(tables) for switch, tables in counts.items()},
                 "traffic": {
@@ -81,7 +104,7 @@ def run_in_memory(graph: ServiceGraph, topology: str, pcap: Path | None, as_json
             }
         )
         return
-    print_stories(compiled)
+    print_stories(bundle)
     print_entries(counts)
     print_table(
         "Packets on the network in memory",
@@ -96,12 +119,28 @@ def run_in_memory(graph: ServiceGraph, topology: str, pcap: Path | None, as_json
         ("switch", "table", "packets#"),
         ((switch, table, n) for (switch, table), n in sorted(hits.items())),
     )
-    say(f"{graph.name} ran in memory on {physical.name}; nothing is left of it")
+    say(f"{bundle.graph} ran in memory on {physical.name}; nothing is left of it")
 
 
-def _replay(graph: ServiceGraph, network: MemoryNetwork, pcap: Path) -> Tally:
-    """Send a capture's frames from the first traffic's first host."""
-    host = graph.endpoints[graph.traffic[0].ingress].hosts[0]
+def _first_host(bundle: Bundle, network: MemoryNetwork) -> str:
+    """The first host, by name, whose frames the graph admits."""
+    admitted = {
+        (switch, key.value)
+        for switch, program in bundle.switches.items()
+        for entry in program.entries
+        if entry.table in ADMISSION_TABLES
+        for name, key in entry.keys
+        if name == "ingress_port" and isinstance(key, Exact)
+    }
+    places = network.fabric.attachments.items()
+    hosts = [name for name, at in places if (at.switch, at.port) in admitted]
+    if not hosts:
+        raise InputError(f"{bundle.graph}: the bundle admits no host's frames")
+    return min(hosts)
+
+
+def _replay(host: str, network: MemoryNetwork, pcap: Path) -> Tally:
+    """Send a capture's frames from a host."""
     tally = Tally()
     try:
         with PcapReader(str(pcap)) as reader:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.graphs import GraphFile, print_entries, print_stories
+from orchestrator.cli.graphs import print_entries, print_stories
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 from orchestrator.errors import InputError, NetworkError, StoreError
 
 if TYPE_CHECKING:
+    from orchestrator.bundle.codec import Packed
     from orchestrator.emulation import NetworkState
+    from orchestrator.model.graph import ServiceGraph
 
 NetworkName = Annotated[
     str,
@@ -27,9 +29,12 @@ net_app = typer.Typer(help="Run a topology as a live network (Mininet).", no_arg
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.add_typer(net_app, name="net")
-    app.command("deploy", epilog="Example: orchestrator deploy examples/campus_edge/graph.json")(
-        deploy
-    )
+    app.command(
+        "deploy",
+        epilog="Examples: orchestrator deploy examples/campus_edge/graph.json --- "
+        "orchestrator compile graph.json -t leaf-spine -o my.bundle, then, without graph.json and its "
+        "files: orchestrator deploy my.bundle --dry-run",
+    )(deploy)
     app.command("undeploy", epilog="Example: orchestrator undeploy campus_edge")(undeploy)
     app.command("status", epilog="Example: orchestrator status --json")(status)
 
@@ -135,7 +140,10 @@ def find_network(name: str) -> NetworkState:
 
 
 def deploy(
-    graph: GraphFile,
+    graph: Annotated[
+        Path,
+        typer.Argument(help="The service graph (graph.json), or a compiled bundle (compile -o)."),
+    ],
     network: NetworkName = "",
     dry_run: Annotated[
         bool,
@@ -167,12 +175,17 @@ def deploy(
     traffic: Annotated[
         Path | None,
         typer.Option(
-            "--pcap", help="With --network memory: packets to send (from the first host)."
+            "--pcap",
+            help="With --network memory: packets to send from the first host (of a bundle: by name); "
+            "a bundle needs it.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a graph for a running network and put it there, or on one in memory.
+
+    A bundle (compile -o) is deployed as it was compiled, and needs no other file: the network must be
+    the one it was compiled for, with all that it takes still free.
 
     A graph that is deployed already is updated: only what differs is changed, every packet meets the
     old version or the new one, and none is lost. NFs whose configuration is as it was keep their state.
@@ -180,16 +193,20 @@ def deploy(
     --network memory needs no root: the same bundle runs on switches and workers in this process, fed
     with packets made from the graph's traffic or with --pcap.
     """
-    from orchestrator.graph import load_graph
+    from orchestrator.bundle.codec import Packed
 
-    loaded = load_graph(graph)
-    for warning in loaded.warnings:
+    source, warnings = _to_deploy(graph)
+    if specialise and isinstance(source, Packed):
+        raise InputError(
+            f"{graph}: --specialise: a bundle brings the pipeline that it was compiled for "
+            "(compile --specialise), only graph.json can be given another one"
+        )
+    for warning in warnings:
         warn(warning)
     if network == "memory" or network.startswith("memory:"):
         from orchestrator.cli.memory import run_in_memory
 
-        topology = network.partition(":")[2] or "leaf-spine"
-        run_in_memory(loaded.graph, topology, traffic, as_json)
+        run_in_memory(source, network.partition(":")[2], traffic, as_json)
         return
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -202,10 +219,9 @@ def deploy(
     from orchestrator.pipeline import entries_by_table
 
     state = find_network(network)
-    warnings = tuple(loaded.warnings)
     if dry_run:
         prepared = prepare(
-            loaded.graph,
+            source,
             LiveNetwork(state),
             allow_interruption=allow_interruption,
             warnings=warnings,
@@ -219,7 +235,7 @@ def deploy(
     with Progress(*columns, console=errors, transient=True, disable=as_json) as bar:
         task = bar.add_task("installing entries", total=None)
         done = deploy_graph(
-            loaded.graph,
+            source,
             LiveNetwork(state),
             allow_interruption=allow_interruption,
             specialised=specialise,
@@ -229,19 +245,19 @@ def deploy(
             progress=lambda _, count: bar.advance(task, count),
             note=warn,
         )
-    result, applied = done.compiled, done.applied
+    bundle, applied = done.bundle, done.applied
     delays = {
         "synthesis_delay_s": round(done.synthesis_delay_s, 3),
         "offloading_installation_delay_s": round(applied.installation_delay_s, 3),
         "launch_delay_s": round(applied.launch_delay_s, 3),
     }
     total = sum(applied.entries.values())
-    record_deployment(state_directory(), state.name, result.bundle.graph, delays, total)
-    counts = entries_by_table(result.bundle)
+    record_deployment(state_directory(), state.name, bundle.graph, delays, total)
+    counts = entries_by_table(bundle)
     if as_json:
         print_json(
             {
-                "graph": result.bundle.graph,
+                "graph": bundle.graph,
                 "network": state.name,
                 "updated": done.updated,
                 "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
@@ -255,11 +271,23 @@ def deploy(
         warn(f"state lost: {lost}")
     times = ", ".join(f"{name} {value:.2f}" for name, value in delays.items())
     if done.updated:
-        say(f"{result.bundle.graph} is updated on {state.name}: {done.summary.words()}; {times}")
+        say(f"{bundle.graph} is updated on {state.name}: {done.summary.words()}; {times}")
         return
-    print_stories(result)
+    print_stories(bundle)
     print_entries(counts)
-    say(f"{result.bundle.graph} is deployed on {state.name}: {total} entries written; {times}")
+    say(f"{bundle.graph} is deployed on {state.name}: {total} entries written; {times}")
+
+
+def _to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
+    """What a file holds, told by its content, and its warnings."""
+    from orchestrator.bundle.codec import is_bundle, read
+    from orchestrator.graph import load_graph
+
+    if is_bundle(file):
+        packed = read(file)
+        return packed, packed.bundle.warnings
+    loaded = load_graph(file)
+    return loaded.graph, tuple(loaded.warnings)
 
 
 def undeploy(

@@ -6,13 +6,14 @@ out), so equal entries are equal bytes; tests compare the two. About 4 us an ent
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from finsy.proto import p4r
 
-from orchestrator.model.entries import Between, Exact, Key, Lpm
+from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry
 
 # Tags (field number << 3 | wire type) of p4.v1's messages.
 _ENTITY_TABLE_ENTRY = b"\x12"
@@ -183,6 +184,51 @@ class RawUpdate(NamedTuple):
         """As a part of a serialised WriteRequest."""
         update = _part(_UPDATE_OF[self.kind], self.entity)
         return _part(_REQUEST_UPDATE, update)
+
+
+class Inserts:
+    """Inserts of `entries`, serialised one behind the other: the `updates` of WriteRequests."""
+
+    __slots__ = ("_ends", "data", "entries")
+
+    def __init__(self, entries: Sequence[TableEntry], entities: Iterable[bytes]) -> None:
+        data, ends = bytearray(), array("Q")
+        for entity in entities:
+            data += RawUpdate(p4r.Update.INSERT, entity).part()
+            ends.append(len(data))
+        self.entries = tuple(entries)
+        self.data = data
+        self._ends = ends
+
+    def bytes_of(self, first: int, last: int) -> memoryview:
+        """Those from `first` to before `last`."""
+        start = self._ends[first - 1] if first else 0
+        return memoryview(self.data)[start : self._ends[last - 1]]
+
+
+class Run(NamedTuple):
+    """Inserts in a row, from `first` to before `last`: written as they are."""
+
+    inserts: Inserts
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def split(self, most: int) -> Iterator[Run]:
+        """The same in runs of so many at most."""
+        for first in range(self.first, self.last, most):
+            yield Run(self.inserts, first, min(first + most, self.last))
+
+    def part(self) -> memoryview:
+        """As a part of a serialised WriteRequest."""
+        return self.inserts.bytes_of(self.first, self.last)
+
+    def updates(self) -> list[RawUpdate]:
+        """One by one."""
+        request = p4r.WriteRequest.FromString(bytes(self.part()))
+        return [RawUpdate.of(update) for update in request.updates]
 
 
 _UPDATE_OF = tuple(_UPDATE_TYPE + kind.to_bytes(1) + _UPDATE_ENTITY for kind in range(4))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from finsy.proto import p4i, p4r
 from google.protobuf import text_format
 
 from orchestrator.clients import encoding
-from orchestrator.clients.encoding import RawUpdate
+from orchestrator.clients.encoding import Inserts, RawUpdate
 from orchestrator.errors import SwitchError, unknown
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
@@ -191,6 +191,10 @@ class Schema:
         """Updates of one kind (INSERT, MODIFY, DELETE) for entries."""
         for entry in entries:
             yield RawUpdate(kind, self.identified(entry, graph)[1])
+
+    def inserts(self, entries: Sequence[TableEntry], graph: str) -> Inserts:
+        """Inserts of entries, all serialised."""
+        return Inserts(entries, (self.identified(entry, graph)[1] for entry in entries))
 
 
 def _meter_bytes(meter: Meter) -> bytes:

@@ -14,10 +14,9 @@ import grpc
 from finsy.proto import p4i, p4r, p4r_grpc
 
 from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
-from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.failures import Inquiry, words_of
 from orchestrator.clients.p4info import Schema
-from orchestrator.clients.writing import BATCH, MOST_DETAILS, Answer, Refusal, write_all
+from orchestrator.clients.writing import BATCH, MOST_DETAILS, Answer, Refusal, Writable, write_all
 from orchestrator.errors import MastershipLost, SwitchError, WriteRefused
 from orchestrator.model.entries import TableEntry
 
@@ -279,7 +278,7 @@ class SwitchClient:
 
     def write(
         self,
-        updates: Iterable[RawUpdate | p4r.Update],
+        updates: Iterable[Writable],
         *,
         batch: int = BATCH,
         progress: Callable[[int], None] | None = None,
@@ -309,7 +308,7 @@ class SwitchClient:
 
     def _send(
         self,
-        updates: Iterable[RawUpdate | p4r.Update],
+        updates: Iterable[Writable],
         batch: int,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[int, list[Refusal]]:
@@ -317,7 +316,7 @@ class SwitchClient:
         head.election_id.CopyFrom(self._election_id())
         start = head.SerializeToString()
 
-        def send(parts: bytes) -> Answer:
+        def send(parts: bytes | memoryview) -> Answer:
             self._may_write()
             return self._raw_write.future(start + parts, timeout=_CALL_SECONDS)
 

@@ -2,21 +2,24 @@
 
 A switch takes one Write after another, so what is won is that the next one is encoded and travels
 meanwhile. A batch follows another without waiting only if both hold nothing but inserts of table
-entries, or both nothing but deletes: no order between those can matter.
+entries, or both nothing but deletes: no order between those can matter. Inserts that were serialised
+before (`Run`) are only cut into batches.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import grpc
 from finsy.proto import p4r
 
-from orchestrator.clients.encoding import RawUpdate
+from orchestrator.clients.encoding import RawUpdate, Run
+
+Writable = RawUpdate | p4r.Update | Run
+"""An update of a Write, or many."""
 
 BATCH = 1000
 """Updates per Write: BMv2 takes most per second at 1,000 to 2,000, and error details must fit."""
@@ -45,8 +48,8 @@ class Answer(Protocol):
 
 
 def write_all(
-    send: Callable[[bytes], Answer],
-    updates: Iterable[RawUpdate | p4r.Update],
+    send: Callable[[bytes | memoryview], Answer],
+    updates: Iterable[Writable],
     *,
     batch: int = BATCH,
     progress: Callable[[int], None] | None = None,
@@ -56,12 +59,7 @@ def write_all(
     `send` starts a Write, given the serialised `updates` field of its request. A batch of 1 keeps the
     order of the updates, whatever they are.
     """
-    rest = iter(updates)
-
-    def next_chunk() -> list[RawUpdate]:
-        return [u if isinstance(u, RawUpdate) else RawUpdate.of(u) for u in islice(rest, batch)]
-
-    flying: deque[tuple[Answer, list[RawUpdate]]] = deque()
+    flying: deque[tuple[Answer, _Batch]] = deque()
     refused: list[Refusal] = []
     taken = 0
     before = 0
@@ -73,20 +71,21 @@ def write_all(
         try:
             answer.result()
         except grpc.RpcError as error:
-            refused.append(Refusal(error, chunk))
+            refused.append(Refusal(error, chunk.updates() if isinstance(chunk, Run) else chunk))
             return
         taken += len(chunk)
         if progress is not None:
             progress(len(chunk))
 
     try:
-        while not refused and (chunk := next_chunk()):
+        for chunk in _batches(updates, batch):
             kind = _only_kind(chunk)
             while flying and (kind != before or not kind or len(flying) >= most):
                 land()
-            if not refused:
-                flying.append((send(b"".join([update.part() for update in chunk])), chunk))
-                before = kind
+            if refused:
+                break
+            flying.append((send(_part(chunk)), chunk))
+            before = kind
         while flying:
             land()
     except BaseException:
@@ -97,8 +96,37 @@ def write_all(
     return taken, refused
 
 
-def _only_kind(chunk: Sequence[RawUpdate]) -> int:
+_Batch = list[RawUpdate] | Run
+
+
+def _batches(updates: Iterable[Writable], most: int) -> Iterator[_Batch]:
+    """Updates of one Write each."""
+    chunk: list[RawUpdate] = []
+    for update in updates:
+        if isinstance(update, Run):
+            if chunk:
+                yield chunk
+                chunk = []
+            yield from update.split(most)
+            continue
+        chunk.append(update if isinstance(update, RawUpdate) else RawUpdate.of(update))
+        if len(chunk) == most:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _part(chunk: _Batch) -> bytes | memoryview:
+    if isinstance(chunk, Run):
+        return chunk.part()
+    return b"".join([update.part() for update in chunk])
+
+
+def _only_kind(chunk: _Batch) -> int:
     """INSERT or DELETE if there is nothing else, of table entries only; otherwise 0."""
+    if isinstance(chunk, Run):
+        return p4r.Update.INSERT
     kind = chunk[0].kind
     if kind == p4r.Update.MODIFY:
         return 0

@@ -61,7 +61,8 @@ from orchestrator.targets.footprints import VERSION_TABLE
 from orchestrator.targets.pipeline import GATED_SEGMENT
 from orchestrator.wire.instances import base_name
 
-_BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
+BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
+"""Bits of a node's number below the graph id."""
 _MOST_TREE_NODES = (1 << 32) - 1
 _VERSIONS = frozenset(VERSION_TABLE.values())
 
@@ -598,7 +599,7 @@ class _Numbers:
         return node._replace(number=self._free(node, node.number))
 
     def _free(self, node: Node, wanted: int) -> int:
-        used, bits = self.used(node.kind, node.switch), _BITS[node.kind]
+        used, bits = self.used(node.kind, node.switch), BITS[node.kind]
         if wanted in used:
             first = self.graph_id << bits
             same = GATED_SEGMENT if node.kind == SEGMENT else 0

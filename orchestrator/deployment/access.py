@@ -9,14 +9,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from orchestrator.clients.channel import TlsFiles
 from orchestrator.errors import InputError, NetworkError, OwnerError
+from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Tls
+
+_Owned = TypeVar("_Owned", ServiceGraph, Bundle)
 
 NOBODY = "default"
 """The owner of a graph that names none."""
@@ -96,7 +100,7 @@ class Access:
             told = ", ".join(f"{graph} belongs to {owner}" for graph, owner in others.items())
             raise OwnerError(f"{told}; you are {self.owner}")
 
-    def claimed(self, graph: ServiceGraph) -> ServiceGraph:
+    def claimed(self, graph: _Owned) -> _Owned:
         """The graph in this tenant's name, if it says no other."""
         if not self.owner or graph.owner != NOBODY:
             return graph

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from finsy.proto import p4i, p4r
 
-from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
+from orchestrator.clients.writing import Writable
 from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import Manifest
@@ -36,7 +36,7 @@ class SwitchDriver(Protocol):
 
     def write(
         self,
-        updates: Iterable[RawUpdate | p4r.Update],
+        updates: Iterable[Writable],
         *,
         batch: int = 500,
         progress: Callable[[int], None] | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from finsy.proto import p4r
 
-from orchestrator.clients.encoding import RawUpdate
+from orchestrator.clients.encoding import Inserts, RawUpdate, Run
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.clients.savepoint import restore, save
 from orchestrator.compiler.admission import EPOCH_TABLE
@@ -50,6 +50,8 @@ QUIET_S = 0.2
 MOST_QUIET_S = 5.0
 """... or after so long, whatever comes."""
 _THREADS = 16
+_WORTH_LOOKING = 0.01
+"""Share of a switch's entries from which on serialised ones are looked for."""
 _KIND = p4r.Update
 
 
@@ -116,6 +118,7 @@ class Executor:
     `careful`: look before each write at what is there, as a run that follows a crash must; what has
     ended or restarted lost its state, which is noted in `amiss`, and is no failure.
     `forgiving`: workers that do not answer and switches without a pipeline have nothing to remove.
+    `ready`: by switch, entries that are to come, serialised before.
     """
 
     def __init__(
@@ -126,8 +129,10 @@ class Executor:
         recorder: Recorder | None = None,
         careful: bool = False,
         forgiving: bool = False,
+        ready: Mapping[str, Inserts] | None = None,
     ) -> None:
         self.network = network
+        self.ready = ready or {}
         self.progress = progress
         self.recorder = recorder or NoRecorder()
         self.careful, self.forgiving = careful, forgiving
@@ -357,7 +362,8 @@ class Executor:
             for change in replicas:
                 _replicate_carefully(driver, change)
             changes = [c for c in changes if isinstance(c.item, TableEntry)]
-        updates = (update_of(schema, change, step.owner) for change in changes)
+        ready = None if step.ordered else self.ready.get(step.switch)
+        updates = updates_of(schema, changes, step.owner, ready)
 
         def report(count: int) -> None:
             if self.progress is not None:
@@ -429,6 +435,38 @@ def update_of(schema: Schema, change: Change, owner: str) -> RawUpdate:
         return _update(schema, change.item, owner, _KIND.INSERT)
     kind = _KIND.DELETE if change.after is None else _KIND.MODIFY
     return _update(schema, change.item, owner, kind)
+
+
+def updates_of(
+    schema: Schema, changes: Iterable[Change], owner: str, ready: Inserts | None = None
+) -> Iterator[RawUpdate | Run]:
+    """The updates that make changes, in their order; what is `ready` is not serialised again.
+
+    It is looked for in its own order: what comes in another one is only serialised once more.
+    """
+    changes = tuple(changes)
+    if ready is None or len(changes) < len(ready.entries) * _WORTH_LOOKING:
+        yield from (update_of(schema, change, owner) for change in changes)
+        return
+    entries, end = ready.entries, len(ready.entries)
+    first = at = 0  # the run so far
+    for change in changes:
+        item = change.after if change.before is None else None
+        if at < end and item is entries[at]:
+            at += 1
+            continue
+        if first < at:
+            yield Run(ready, first, at)
+        first = at
+        if isinstance(item, TableEntry):
+            first = next((i for i in range(at, end) if entries[i] is item), end)
+            at = first + 1
+            if first < end:
+                continue
+            first = at = end
+        yield update_of(schema, change, owner)
+    if first < at:
+        yield Run(ready, first, at)
 
 
 def _update(schema: Schema, item: Item, owner: str, kind: p4r.Update.Type.ValueType) -> RawUpdate:

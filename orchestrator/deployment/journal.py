@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.bundle.codec import dump, load
+from orchestrator.clients.encoding import Inserts
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership, SqliteStore, Store
 from orchestrator.errors import StoreError
 from orchestrator.model.bundle import Bundle
@@ -144,8 +145,18 @@ class Lead:
         self.journal = journal
         self.leadership = leadership
 
-    def intend(self, graph: str, new: Deployed | None, *, interrupting: bool = False) -> None:
-        """Write ahead what is to be changed; StoreError while another change is unfinished."""
+    def intend(
+        self,
+        graph: str,
+        new: Deployed | None,
+        *,
+        interrupting: bool = False,
+        entries: Mapping[str, Inserts] | None = None,
+    ) -> None:
+        """Write ahead what is to be changed; StoreError while another change is unfinished.
+
+        `entries` are those of the new bundle in binary, if they are known.
+        """
         if (unfinished := self.journal.intent()) is not None:
             raise StoreError(
                 f"{self.journal.network}: a change of {unfinished.graph} that {unfinished.controller} "
@@ -160,7 +171,7 @@ class Lead:
         }
         put = {_INTENT: _json(intent)}
         if new is not None:
-            put[_NEW] = dump(new.bundle)
+            put[_NEW] = dump(new.bundle, entries)
         self.leadership.commit(put)
 
     def begin(self, stage: int) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 from finsy.proto import p4i, p4r
 
-from orchestrator.clients.encoding import RawUpdate
+from orchestrator.clients.encoding import Run
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
+from orchestrator.clients.writing import Writable
 from orchestrator.deployment.desired import CPU_PORT
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
@@ -60,13 +61,17 @@ class MemorySwitch:
 
     def write(
         self,
-        updates: Iterable[RawUpdate | p4r.Update],
+        updates: Iterable[Writable],
         *,
         batch: int = 500,
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """Write updates in batches."""
-        rest = (u.message() if isinstance(u, RawUpdate) else u for u in updates)
+        rest = (
+            u if isinstance(u, p4r.Update) else u.message()
+            for some in updates
+            for u in (some.updates() if isinstance(some, Run) else (some,))
+        )
         written = 0
         while chunk := list(islice(rest, batch)):
             self.soft.write(chunk)

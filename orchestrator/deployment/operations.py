@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from orchestrator.bundle.codec import Packed
 from orchestrator.deployment.apply import Applied, applied
 from orchestrator.deployment.execution import Progress
+from orchestrator.deployment.fitting import beside, for_network
 from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.journal import Deployed, Lead, now
 from orchestrator.deployment.live import LiveNetwork
@@ -19,19 +20,16 @@ from orchestrator.deployment.specialising import specialise, with_pipelines
 from orchestrator.deployment.summary import Summary, summarise, too_full
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, OrchestratorError, unknown
+from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import new_manifest
-
-if TYPE_CHECKING:
-    from orchestrator.pipeline import Compiled
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A deployment that could begin: what is there, what shall be, and what that changes."""
 
-    compiled: Compiled
     old: Deployed | None
     new: Deployed
     summary: Summary
@@ -43,7 +41,7 @@ class Prepared:
 class Done:
     """A finished deployment; `synthesis_delay_s` is the compiler's and the solver's time."""
 
-    compiled: Compiled
+    bundle: Bundle
     applied: Applied
     synthesis_delay_s: float
     summary: Summary
@@ -52,7 +50,7 @@ class Done:
 
 
 def prepare(
-    graph: ServiceGraph,
+    graph: ServiceGraph | Packed,
     network: LiveNetwork,
     *,
     allow_interruption: bool = False,
@@ -61,6 +59,8 @@ def prepare(
 ) -> Prepared:
     """Compile a graph for what is free on a network, beside its older version; nothing is changed.
 
+    A bundle is compiled already: it is checked to fit there, and numbered.
+
     `pipeline` is for all switches; without it they keep what the deployed graphs say that they run.
 
     `summary.full` is not empty when both versions do not fit at once: then it can only be deployed with
@@ -68,25 +68,29 @@ def prepare(
     """
     from orchestrator.pipeline import compile_graph, used_by
 
-    graph = network.access.claimed(graph)
+    name = _name(graph)
     deployed = network.journal.deployed()
-    old = deployed.get(graph.name)
+    old = deployed.get(name)
     if old is not None:
-        network.access.check_owner({graph.name: old.bundle.owner})
-    others = {name: d.bundle for name, d in deployed.items() if name != graph.name}
+        network.access.check_owner({name: old.bundle.owner})
+    others = {other: d.bundle for other, d in deployed.items() if other != name}
     topology = with_pipelines(network.topology, deployed, pipeline)
     used = used_by(others, topology)
+    free_id = network.journal.free_graph_id()
     started = time.monotonic()
-    compiled = compile_graph(
-        graph,
-        topology,
-        graph_id=network.journal.free_graph_id(),
-        used=used,
-        warnings=warnings,
-        beside=None if old is None else old.bundle,
-    )
+    if isinstance(graph, Packed):
+        bundle = network.access.claimed(for_network(graph, topology))
+        bundle = beside(bundle, topology, deployed, used, free_id)
+    else:
+        bundle = compile_graph(
+            network.access.claimed(graph),
+            topology,
+            graph_id=free_id,
+            used=used,
+            warnings=warnings,
+            beside=None if old is None else old.bundle,
+        ).bundle
     synthesis = time.monotonic() - started
-    bundle = compiled.bundle
     check_overlap(bundle, others)
     if old is not None and old.bundle.sampling_rate == bundle.sampling_rate:
         manifest = old.manifest
@@ -100,11 +104,15 @@ def prepare(
     after = Version(bundle, manifest, alone)
     transaction = plan(before, after, interrupting=interrupting)
     summary = summarise(transaction, before, after, full)
-    return Prepared(compiled, old, new, summary, transaction, synthesis)
+    return Prepared(old, new, summary, transaction, synthesis)
+
+
+def _name(graph: ServiceGraph | Packed) -> str:
+    return graph.bundle.graph if isinstance(graph, Packed) else graph.name
 
 
 def deploy_graph(
-    graph: ServiceGraph,
+    graph: ServiceGraph | Packed,
     network: LiveNetwork,
     *,
     allow_interruption: bool = False,
@@ -117,13 +125,14 @@ def deploy_graph(
 ) -> Done:
     """Put a graph on a network, or update the version that is there; or leave all as it was.
 
-    `note` hears of changes that others left unfinished. `specialised`: on a pipeline that p4c makes for
-    the graphs of the network; `allow_pipeline_change`: although that interrupts those that are there.
-    `expected` hears how many changes `progress` will come to.
+    A bundle brings its own pipeline, and is not `specialised`. `note` hears of changes that others left
+    unfinished. `specialised`: on a pipeline that p4c makes for the graphs of the network;
+    `allow_pipeline_change`: although that interrupts those that are there. `expected` hears how many
+    changes `progress` will come to.
     """
     with changing(network, note=note) as lead:
         pipeline = ""
-        if specialised:
+        if specialised and not isinstance(graph, Packed):
             pipeline = specialise(
                 network.access.claimed(graph),
                 network,
@@ -141,7 +150,7 @@ def deploy_graph(
         )
         if prepared.summary.full and not allow_interruption:
             raise DeploymentError(
-                f"{graph.name}: {'; '.join(prepared.summary.full)}; nothing was changed "
+                f"{_name(graph)}: {'; '.join(prepared.summary.full)}; nothing was changed "
                 "(--allow-interruption removes the old version first: the graph's packets are "
                 "dropped until the new one is in force)"
             )
@@ -157,13 +166,13 @@ def deploy_graph(
             executed = carry_out(
                 network,
                 lead,
-                graph.name,
+                _name(graph),
                 prepared.new,
                 interrupting=prepared.summary.interrupts,
                 progress=report,
             )
     return Done(
-        prepared.compiled,
+        prepared.new.bundle,
         applied(executed),
         prepared.synthesis_delay_s,
         prepared.summary,

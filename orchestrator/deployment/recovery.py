@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.bundle.codec import serialised
 from orchestrator.deployment.execution import Executed, Executor, Progress
 from orchestrator.deployment.journal import Deployed, Intent, Lead
 from orchestrator.deployment.live import LiveNetwork
@@ -73,8 +74,11 @@ def carry_out(
         if known is not None:
             network.access.check_owner({graph: known.bundle.owner})
     transaction = _transaction(deployed, graph, new, interrupting)
-    lead.intend(graph, new, interrupting=interrupting)
-    executor = Executor(network, progress=progress, recorder=lead, forgiving=forgiving)
+    entries = {} if new is None else serialised(new.bundle)  # once, for journal and switches
+    lead.intend(graph, new, interrupting=interrupting, entries=entries)
+    executor = Executor(
+        network, progress=progress, recorder=lead, forgiving=forgiving, ready=entries
+    )
     try:
         return _run(executor, transaction, lead, 0)
     except OrchestratorError as error:

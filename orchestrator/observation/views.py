@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.bundle.codec import load
+from orchestrator.bundle.codec import read
 from orchestrator.deployment.desired import desired_entries
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
@@ -66,8 +66,10 @@ def see_live(network: LiveNetwork) -> Seen:
 
 def see_bundle(path: Path, topology: str = "") -> Seen:
     """The network that a saved bundle would make."""
-    bundle = read_bundle(path)
-    physical = load_topology(topology or bundle.topology)
+    packed = read(path)
+    bundle = packed.bundle
+    known = None if topology else packed.topology
+    physical = known or load_topology(topology or bundle.topology)
     missing = set(bundle.pipeline_of) - set(physical.switches)
     if missing:
         raise InputError(
@@ -75,12 +77,3 @@ def see_bundle(path: Path, topology: str = "") -> Seen:
             "say which one the bundle was compiled for with --topology"
         )
     return Seen(physical, bundle_snapshots([bundle], str(path)), (bundle,))
-
-
-def read_bundle(path: Path) -> Bundle:
-    """A bundle from a file."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    return load(data, str(path))

@@ -65,7 +65,10 @@ def _alone(job: str) -> dict[str, Any]:
 
 @figure("deploy_write_rate_ratio", unit="ratio", goal=0.8)
 def write_rate() -> Result:
-    """Entries a second of a deployment's write phase, against a plain client's best batch size."""
+    """Entries a second of a deployment's write phase, against a plain client's best batch size.
+
+    Both have serialised or made their messages before: the deployment for its journal.
+    """
     return _alone("rate")
 
 

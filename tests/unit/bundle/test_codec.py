@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
@@ -11,9 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from networks import campus, compiled, in_memory
+from finsy.proto import p4i, p4r
+from google.protobuf import text_format
+from networks import campus, compiled, in_memory, topology
 
-from orchestrator.bundle.codec import dump, load
+from orchestrator.bundle.codec import dump, load, unpack
+from orchestrator.deployment.fitting import for_network
 from orchestrator.errors import InputError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import SwitchProgram
@@ -174,6 +178,83 @@ def test_a_file_that_was_changed_says_where(
         load(repacked(data, change), "some.bundle")
     assert str(caught.value).startswith("some.bundle: ")
     assert words in str(caught.value)
+
+
+def resealed(data: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
+    """Changed by somebody who knows the format: the digests are right."""
+
+    def seal(found: dict[str, bytes]) -> None:
+        change(found)
+        digests = {
+            n: hashlib.sha256(c).hexdigest() for n, c in found.items() if n != "manifest.json"
+        }
+        _manifest(sha256=digests)(found)
+
+    return repacked(data, seal)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set("switches/leaf1.entries.bin", b"\xff\xff"), "not a bundle"),
+        (_set("switches/leaf1.entries.bin", b"\x22\x06\x12\x04\x12\x02\x08\x07"), "not a bundle"),
+        (_set("pipelines/edge_v1model.p4info.txtpb", b"tables {"), "not a bundle"),
+        (_set("topology.json", b'{"name": 7}'), "not a bundle"),
+        (_drop("fabric/leaf1.entries.bin"), "leaf1 has no pipeline or no entries of the fabric"),
+        (_drop("pipelines/edge_v1model.json"), "not a bundle"),
+        (_set("plan.json", b"[]"), "not a bundle"),
+        (_set("workers.json", b'[{"server": 1}]'), "not a bundle"),
+        (_manifest(pipeline_of={"leaf1": ["odd", "bmv2"]}), "some.bundle: unknown pipeline 'odd'"),
+        (_manifest(pipeline_of={"leaf1": ["specialised-1", "bmv2"]}), "not a bundle"),
+        (_manifest(pipeline_of=7), "not a bundle"),
+        (_manifest(graph="../other"), "not a bundle"),
+        (_manifest(graph_id=1024), "graph id 1024 is none of 1 to 1023"),
+    ],
+)
+def test_one_that_is_wrong_with_right_digests_is_refused_too(
+    data: bytes, change: Callable[[dict[str, bytes]], None], words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        load(resealed(data, change), "some.bundle")
+    assert words in str(caught.value)
+
+
+def test_a_specialised_pipeline_must_be_the_one_of_its_name(data: bytes) -> None:
+    """Its name is a digest: no bundle can put another program in its place."""
+
+    def change(found: dict[str, bytes]) -> None:
+        for kind in ("p4info.txtpb", "json", "slots.json"):
+            found[f"pipelines/specialised-00.{kind}"] = found[f"pipelines/edge_v1model.{kind}"]
+        of = json.loads(found["manifest.json"])["pipeline_of"]
+        _manifest(pipeline_of={name: ["specialised-00", "bmv2"] for name in of})(found)
+
+    with pytest.raises(InputError, match="specialised-00 is not the pipeline of that name"):
+        load(resealed(data, change), "some.bundle")
+
+
+def test_entries_are_read_by_the_numbers_of_the_build_they_were_written_for(
+    data: bytes, bundle: Bundle
+) -> None:
+    """A later version may ship another build of the pipeline; deploying says so, reading goes on."""
+
+    def change(found: dict[str, bytes]) -> None:
+        name = "pipelines/edge_v1model.p4info.txtpb"
+        info = text_format.Parse(found[name], p4i.P4Info())
+        table = next(t for t in info.tables if t.preamble.name == "ingress.acl.ipv4")
+        old, table.preamble.id = table.preamble.id, 0x02FFFFFF
+        found[name] = text_format.MessageToString(info).encode()
+        for member in [n for n in found if n.endswith(".entries.bin")]:
+            request = p4r.WriteRequest.FromString(found[member])
+            for update in request.updates:
+                if update.entity.table_entry.table_id == old:
+                    update.entity.table_entry.table_id = 0x02FFFFFF
+            found[member] = request.SerializeToString()
+
+    packed = unpack(resealed(data, change), "old.bundle")
+    assert comparable(packed.bundle) == comparable(bundle)
+    assert packed.foreign == ("edge",)
+    with pytest.raises(InputError, match=r"old\.bundle: .*another build of pipeline edge.*anew"):
+        for_network(packed, topology("leaf-spine"))
 
 
 def test_what_is_no_zip_file_is_no_bundle() -> None:

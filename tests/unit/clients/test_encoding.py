@@ -6,7 +6,7 @@ from finsy.proto import p4i, p4r
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.clients.encoding import RawUpdate, canonical
+from orchestrator.clients.encoding import RawUpdate, Run, canonical
 from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
@@ -102,6 +102,22 @@ def test_bytes_are_those_of_protobuf(entry: TableEntry, graph: str) -> None:
         assert RawUpdate(kind, data).part() == request.SerializeToString(deterministic=True)
         assert RawUpdate(kind, data).message() == update
         assert RawUpdate.of(update) == RawUpdate(kind, data)
+
+
+@given(st.lists(entries(), min_size=1, max_size=8), st.data())
+def test_runs_of_inserts_are_what_one_by_one_gives(
+    made: list[TableEntry], data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, len(made) - 1))
+    last = data.draw(st.integers(first + 1, len(made)))
+    run = Run(SCHEMA.inserts(made, "g"), first, last)
+    alone = list(SCHEMA.updates(made[first:last], "g", p4r.Update.INSERT))
+    assert run.updates() == alone
+    assert run.part() == b"".join(update.part() for update in alone)
+    most = data.draw(st.integers(1, 9))
+    parts = list(run.split(most))
+    assert [len(part) for part in parts[:-1]] == [most] * (len(parts) - 1)
+    assert [update for part in parts for update in part.updates()] == alone
 
 
 @given(entries(), st.randoms(use_true_random=False))

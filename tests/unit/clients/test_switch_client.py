@@ -13,9 +13,10 @@ from edge_frames import FRAME, HOST_PORT, sampling
 from finsy.proto import p4r
 from support import eventually
 
+from orchestrator.clients.encoding import Run
 from orchestrator.clients.p4info import clone_session_update
 from orchestrator.clients.p4runtime import SwitchClient
-from orchestrator.errors import SwitchError
+from orchestrator.errors import SwitchError, WriteRefused
 from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
@@ -101,6 +102,19 @@ class TestEntries:
         client.write(updates, batch=3, progress=told.append)
         assert told == [3, 3, 1]
 
+    def test_serialised_ones_among_others(self, client: SwitchClient) -> None:
+        """In batches of their own, cut to size, in order."""
+        assert client.schema is not None
+        ready = client.schema.inserts([port_entry(port) for port in range(1, 8)], "campus")
+        told: list[int] = []
+        session = clone_session_update(100, 510, p4r.Update.INSERT)
+        alone = list(client.schema.updates([port_entry(9)], "campus", p4r.Update.INSERT))
+        updates = [session, Run(ready, 0, 5), Run(ready, 6, 7), *alone]
+        assert client.write(updates, batch=3, progress=told.append) == 8
+        assert told == [1, 3, 2, 1, 1]
+        ports = sorted(key.value for i in client.entries() for _, key in i.entry.keys)  # type: ignore[union-attr]
+        assert ports == [1, 2, 3, 4, 5, 7, 9]
+
 
 class TestErrors:
     """Not UNKNOWN: which entry of which table, of which graph, from which rule, and why."""
@@ -116,6 +130,13 @@ class TestErrors:
         assert "link to h3" not in text
         left = sorted(i.entry.keys[0][1].value for i in client.entries("port.ports"))  # type: ignore[union-attr]
         assert left == [3, 4, 5], "the others of the batch are installed"
+
+    def test_a_doubled_entry_in_serialised_ones(self, client: SwitchClient) -> None:
+        assert client.schema is not None
+        insert(client, port_entry(4))
+        ready = client.schema.inserts([port_entry(port) for port in range(8)], "campus")
+        with pytest.raises(WriteRefused, match=r"\[ingress_port 4\].*link to h4.*ALREADY_EXISTS"):
+            client.write([Run(ready, 2, 6)])
 
     def test_an_entry_that_is_not_there(self, client: SwitchClient) -> None:
         assert client.schema is not None

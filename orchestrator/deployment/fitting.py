@@ -1,0 +1,200 @@
+"""A compiled bundle as it can be deployed on a network now, with its targets, beside other graphs.
+
+Its placement was made when it was compiled. So the network must be the one it was made for, and what it
+takes must still be free; both are checked before anything is changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from itertools import chain, pairwise
+from typing import Any
+
+from orchestrator.bundle.codec import Packed
+from orchestrator.compiler.lowering import footprint_of
+from orchestrator.compiler.renumbering import renumbered
+from orchestrator.compiler.sharing import share
+from orchestrator.deployment.journal import Deployed
+from orchestrator.errors import DeploymentError, InfeasibleError, InputError
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.plan import Core
+from orchestrator.model.topology import Topology
+from orchestrator.placement.fabric import Fabric
+from orchestrator.placement.problem import MEMORY
+from orchestrator.placement.resources import Used
+from orchestrator.targets.shipped import artifact, capability
+
+_SHOWN = 5
+_OWN = frozenset({"tls", "target", "pipeline"})
+"""What may differ from the topology that a bundle was compiled for; what runs says the pipelines."""
+
+
+def for_network(packed: Packed, topology: Topology) -> Bundle:
+    """The bundle with the targets of this network; InputError when it was compiled for another one."""
+    bundle, source = packed.bundle, packed.source
+    if packed.foreign:
+        raise InputError(
+            f"{source}: was compiled with another build of pipeline {', '.join(packed.foreign)} than "
+            "this version ships: compile graph.json anew"
+        )
+    if packed.topology is None:
+        raise InputError(
+            f"{source}: does not say which topology it was compiled for: write it with `compile -o`"
+        )
+    problems = [*_differences(packed.topology, topology), *_strangers(bundle, topology)]
+    if problems:
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise InputError(
+            f"{source}: was compiled for another network than {topology.name}: "
+            f"{'; '.join(problems[:_SHOWN])}{more}; compile graph.json with -t for this one"
+        )
+    pipeline_of = {
+        name: (pipeline, topology.switches[name].target)
+        for name, (pipeline, _) in bundle.pipeline_of.items()
+    }
+    return replace(bundle, pipeline_of=pipeline_of)
+
+
+def beside(
+    bundle: Bundle, topology: Topology, deployed: Mapping[str, Deployed], used: Used, free_id: int
+) -> Bundle:
+    """The bundle with numbers that fit what is deployed, where all that it takes is free.
+
+    DeploymentError when another pipeline runs, InfeasibleError that names what is taken. `used` and
+    `free_id` are what graphs other than this one hold, and an id that none has.
+    """
+    _check_pipelines(bundle, deployed)
+    old = deployed.get(bundle.graph)
+    others = {name: d.bundle for name, d in deployed.items() if name != bundle.graph}
+    problems = list(_collisions(bundle, topology, others, used))
+    if problems:
+        raise InfeasibleError(
+            f"{bundle.graph}: the bundle's placement does not fit beside "
+            f"{', '.join(others) or 'nothing'}: {'; '.join(problems[:_SHOWN])}; nothing was changed "
+            "(deploying graph.json places it anew)"
+        )
+    taken = {other.graph_id for other in others.values()}
+    if old is not None:
+        return share(renumbered(bundle, old.bundle.graph_id), old.bundle)
+    return renumbered(bundle, free_id if bundle.graph_id in taken else bundle.graph_id)
+
+
+def _differences(made_for: Topology, here: Topology) -> Iterator[str]:
+    """What the two topologies do not agree on."""
+    for kind in ("switches", "servers", "smartnics", "hosts"):
+        ours: dict[str, Any] = getattr(here, kind)
+        theirs: dict[str, Any] = getattr(made_for, kind)
+        for name in sorted(ours.keys() | theirs.keys()):
+            yield from _compare(name, theirs.get(name), ours.get(name))
+    ends = [
+        {(link.a, link.a_port, link.b, link.b_port): link for link in topology.links}
+        for topology in (made_for, here)
+    ]
+    for key in sorted(ends[0].keys() | ends[1].keys()):
+        a, a_port, b, b_port = key
+        name = f"link {a} port {a_port} - {b} port {b_port}"
+        yield from _compare(name, ends[0].get(key), ends[1].get(key))
+    if made_for.trees != here.trees:
+        yield f"trees is {here.trees} and was {made_for.trees}"
+
+
+def _compare(name: str, was: Any, now: Any) -> Iterator[str]:
+    if was is None or now is None:
+        yield f"{name} is {'new' if was is None else 'missing'}"
+        return
+    for field in fields(was):
+        before, after = getattr(was, field.name), getattr(now, field.name)
+        if field.name not in _OWN and before != after:
+            yield f"{name}'s {field.name} is {after} and was {before}"
+
+
+def _strangers(bundle: Bundle, topology: Topology) -> Iterator[str]:
+    """Devices of the bundle that the network lacks."""
+    for name in sorted({*bundle.pipeline_of, *bundle.switches} ^ topology.switches.keys()):
+        yield f"{name} is a switch of only one of them"
+    for core in sorted(_cores(bundle), key=lambda core: (core.server, core.index)):
+        server = topology.servers.get(core.server)
+        if server is None or not 0 <= core.index < server.cores - server.reserved_cores:
+            yield f"there is no worker on {_named(core)}"
+
+
+def _check_pipelines(bundle: Bundle, deployed: Mapping[str, Deployed]) -> None:
+    running = {s: p for d in deployed.values() for s, p in d.bundle.pipeline_of.items()}
+    other = {
+        switch: running[switch][0]
+        for switch, pipeline in bundle.pipeline_of.items()
+        if switch in running and artifact(*running[switch]).cookie != artifact(*pipeline).cookie
+    }
+    if other:
+        wanted = ", ".join(sorted({bundle.pipeline_of[switch][0] for switch in other}))
+        raise DeploymentError(
+            f"{bundle.graph}: {', '.join(sorted(other))} run pipeline "
+            f"{', '.join(sorted(set(other.values())))} for {', '.join(deployed)}, and the bundle is for "
+            f"{wanted}; nothing was changed (undeploy them first, or deploy graph.json)"
+        )
+
+
+def _collisions(
+    bundle: Bundle, topology: Topology, others: Mapping[str, Bundle], used: Used
+) -> Iterator[str]:
+    """What the bundle takes and others have."""
+    holders = {core: name for name, other in others.items() for core in _cores(other)}
+    for core in sorted(_cores(bundle), key=lambda core: (core.server, core.index)):
+        if core in holders:
+            yield f"{_named(core)} belongs to {holders[core]}"
+    for name, server in topology.servers.items():
+        need = bundle.block_use.get(name, {}).get(MEMORY, 0)
+        free = server.memory_bytes - used.memory_bytes.get(name, 0)
+        if need > free:
+            yield f"{name} has {max(0, free):,} bytes of memory left, {need:,} are needed"
+    for name, program in bundle.switches.items():
+        taken = used.tables.get(name, Counter[str]())
+        yield from _full(name, bundle.pipeline_of[name], topology, footprint_of(program), taken)
+    yield from _crowded_links(bundle, Fabric(topology), used)
+
+
+def _full(
+    switch: str,
+    pipeline: tuple[str, str],
+    topology: Topology,
+    need: Counter[str],
+    taken: Counter[str],
+) -> Iterator[str]:
+    offer, limits = capability(*pipeline), topology.switches[switch].table_sizes
+    block_of = {slot.instance: slot.block for slot in offer.slots}
+    sizes, needs, takens = dict(offer.table_sizes), Counter(need), Counter(taken)
+    for counts in (needs, takens):
+        blocks: Counter[str] = Counter()  # a topology's limits are of all instances of a block
+        for table, count in counts.items():
+            instance, _, rest = table.partition(".")
+            blocks[f"all {block_of.get(instance, instance)}.{rest}"] += count
+        counts.update(blocks)
+    sizes |= {f"all {table}": size for table, size in limits.items()}
+    for table, count in sorted(needs.items()):
+        if table in sizes and count + takens[table] > sizes[table]:
+            yield (
+                f"{switch} {table} holds {sizes[table]} entries, {takens[table]} of them are taken and "
+                f"{count} needed"
+            )
+
+
+def _crowded_links(bundle: Bundle, fabric: Fabric, used: Used) -> Iterator[str]:
+    rates: Counter[tuple[str, str]] = Counter()
+    for hop in bundle.plan.hops:
+        for link in pairwise(fabric.path(hop.source, hop.target, hop.tree)):
+            rates[link] += hop.rate
+    for (a, b), rate in sorted(rates.items()):
+        free = fabric.link(a, b).capacity - used.link_rate.get((a, b), 0)
+        if rate > free:
+            yield f"link {a} -> {b} has {free / 1e9:g} Gbit/s left, {rate / 1e9:g} are needed"
+
+
+def _cores(bundle: Bundle) -> set[Core]:
+    workers = (Core(worker.server, worker.core) for worker in bundle.workers)
+    return {*workers, *chain.from_iterable(bundle.plan.cores_of)}
+
+
+def _named(core: Core) -> str:
+    return f"{core.server} core {core.index + 1}"

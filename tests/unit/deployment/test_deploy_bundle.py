@@ -1,0 +1,272 @@
+"""`deploy BUNDLE` as an operator runs it, where graph.json and its files are gone.
+
+Oracle: the same graph deployed from graph.json onto the same switch and workers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from networks import topology
+from processes import ROOT, ProcessNetwork, processes
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.utils import wrpcap
+
+from orchestrator.emulation.state import save_state
+from orchestrator.targets import specialised
+from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+
+CAMPUS = ROOT / "examples" / "campus_edge"
+SECRETS = "trajectory_sample.manifests"
+"""Every deployment makes its own."""
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNetwork]:
+    folder = tmp_path_factory.mktemp("cli")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_STATE_HOME", str(folder))
+    patch.setenv("XDG_RUNTIME_DIR", str(folder))
+    with processes(topology("single"), "softswitch", folder) as made:
+        made.state = replace(made.state, namespace=os.stat("/proc/self/ns/net").st_ino)
+        save_state(made.state)
+        yield made
+    patch.undo()
+
+
+def orchestrator(*words: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def deploy(network: ProcessNetwork, what: Path, *words: str, expect: int = 0) -> Any:
+    """The JSON that `deploy` prints, or its words on standard error."""
+    place = ("--network", network.state.name)
+    done = orchestrator("deploy", str(what), *place, "--json", *words, expect=expect)
+    return json.loads(done.stdout) if done.stdout else done.stderr
+
+
+def undeploy(network: ProcessNetwork, graph: str) -> None:
+    orchestrator("undeploy", graph, "--network", network.state.name)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The campus as a bundle under a name that says nothing, after its sources have gone."""
+    folder = tmp_path_factory.mktemp("campus")
+    source = shutil.copytree(CAMPUS, folder / "source")
+    file = folder / "campus.json"
+    orchestrator("compile", str(source / "graph.json"), "-t", "single", "-o", str(file))
+    shutil.rmtree(source)
+    return file
+
+
+def on_devices(network: ProcessNetwork) -> set[Any]:
+    """Entries of the switch, NFs and service paths of the workers."""
+    with network.live.switch("switch1") as switch:
+        switch.pipeline_cookie()
+        found: set[Any] = {
+            (i.graph, i.entry.table, frozenset(i.entry.keys), i.entry.priority, i.entry.action,
+             frozenset(i.entry.params), i.entry.origin, i.entry.meter)
+            for i in (switch.entries() if switch.schema else ())
+            if i.entry.table != SECRETS
+        }  # fmt: skip
+    for core in network.workers:
+        with network.live.worker(core) as worker:
+            status = worker.status()
+        found |= {(core, nf.name, nf.type, nf.config_digest) for nf in status.nfs}
+        found |= {(core, p.SerializeToString(deterministic=True)) for p in status.paths}
+    return found
+
+
+def test_it_puts_there_what_its_graph_does(network: ProcessNetwork, compiled: Path) -> None:
+    deploy(network, CAMPUS / "graph.json")
+    expected = on_devices(network)
+    undeploy(network, "campus_edge")
+    told = deploy(network, compiled)
+    assert (told["graph"], told["updated"]) == ("campus_edge", False)
+    assert on_devices(network) == expected
+    again = deploy(network, compiled, "--dry-run")
+    assert not any(again["changes"].values())
+    assert again["updates"]
+    undeploy(network, "campus_edge")
+
+
+def test_it_updates_its_graph_and_is_updated_by_it(
+    network: ProcessNetwork, compiled: Path, tmp_path: Path
+) -> None:
+    source = shutil.copytree(CAMPUS, tmp_path / "source")
+    access = json.loads((source / "access.json").read_text())
+    del access[-1]
+    (source / "access.json").write_text(json.dumps(access))
+    deploy(network, source / "graph.json")
+    told = deploy(network, compiled, "--dry-run", expect=1)
+    assert told["updates"]
+    assert told["changes"]["add"] in (1, 2), "a rule of IPv4, IPv6 or both comes, in place"
+    assert deploy(network, compiled)["state_lost"] == []
+    assert deploy(network, compiled)["changes"] == {"add": 0, "change": 0, "delete": 0}
+    assert not any(deploy(network, CAMPUS / "graph.json", "--dry-run")["changes"].values())
+    undeploy(network, "campus_edge")
+
+
+def test_a_number_that_is_taken(network: ProcessNetwork, compiled: Path, tmp_path: Path) -> None:
+    """Both were compiled with the same number; the second one gets another."""
+    graph = {
+        "name": "back",
+        "endpoints": {"left": {"hosts": ["h3"]}, "right": {"hosts": ["h4"]}},
+        "nfs": {"fw": {"type": "acl", "config": {"rules": [], "default": "permit"}}},
+        "edges": [{"from": "left", "to": "fw.inside"}, {"from": "fw.outside", "to": "right"}],
+        "traffic": [
+            {
+                "name": "t",
+                "from": "left",
+                "to": "right",
+                "rate": "1Mbit/s",
+                "match": {"ether_type": "0x88cc"},
+            }
+        ],
+    }
+    file, bundle = tmp_path / "graph.json", tmp_path / "b"
+    file.write_text(json.dumps(graph))
+    orchestrator("compile", str(file), "-t", "single", "-o", str(bundle))
+    deploy(network, compiled)
+    alone = on_devices(network)
+    deploy(network, bundle)
+    both = on_devices(network)
+    assert alone < both
+    ids = {d.bundle.graph: d.bundle.graph_id for d in network.live.journal.deployed().values()}
+    assert ids == {"campus_edge": 1, "back": 2}
+    undeploy(network, "back")
+    deploy(network, file)
+    assert on_devices(network) == both
+    undeploy(network, "campus_edge")
+    undeploy(network, "back")
+
+
+def test_another_tenants_graph_stays(network: ProcessNetwork, compiled: Path) -> None:
+    deploy(network, compiled)
+    before = on_devices(network)
+    place = ("--network", network.state.name)
+    done = orchestrator("deploy", str(compiled), *place, "--owner", "eve", expect=9)
+    assert "campus_edge belongs to campus; you are eve" in done.stderr
+    assert on_devices(network) == before
+    undeploy(network, "campus_edge")
+
+
+def newer(data: Path, made: Path) -> None:
+    """The same with a format of the future."""
+    with zipfile.ZipFile(data) as old, zipfile.ZipFile(made, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "manifest.json":
+                content = json.dumps({**json.loads(content), "format": 99}).encode()
+            new.writestr(name, content)
+
+
+def truncated(data: Path, made: Path) -> None:
+    made.write_bytes(data.read_bytes()[:-1000])
+
+
+def altered(data: Path, made: Path) -> None:
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    made.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [(truncated, "not a bundle"), (altered, "not a bundle"), (newer, "bundle format 99; this")],
+)
+def test_a_damaged_one_changes_nothing(
+    network: ProcessNetwork, compiled: Path, tmp_path: Path, harm: Any, told: str
+) -> None:
+    before = on_devices(network)
+    file = tmp_path / "harmed"
+    harm(compiled, file)
+    assert f"{file}: {told}" in " ".join(deploy(network, file, expect=2).split())
+    assert on_devices(network) == before
+    assert network.live.journal.intent() is None
+
+
+def test_for_another_network(network: ProcessNetwork, tmp_path: Path) -> None:
+    file = tmp_path / "bundle"
+    orchestrator("compile", str(CAMPUS / "graph.json"), "-t", "leaf-spine", "-o", str(file))
+    words = " ".join(deploy(network, file, expect=2).split())
+    assert "was compiled for another network than single" in words
+    assert "leaf1 is missing" in words
+
+
+def test_in_memory_on_its_own_topology(compiled: Path, tmp_path: Path) -> None:
+    frame = (
+        Ether(src="0a:00:00:00:00:01", dst=mac_text(GATEWAY_MAC))
+        / IP(src="10.0.1.11", dst="198.51.100.13")
+        / UDP(sport=20_000, dport=53)
+    )
+    wrpcap(str(tmp_path / "one.pcap"), [frame])
+    words = ("deploy", str(compiled), "--network", "memory")
+    done = orchestrator(*words, "--pcap", str(tmp_path / "one.pcap"), "--json")
+    ((_, tally),) = json.loads(done.stdout)["traffic"].items()
+    assert (tally["sent"], tally["delivered"]) == (1, 1)
+    assert "give some with --pcap" in orchestrator(*words, expect=2).stderr
+
+
+def test_it_brings_a_pipeline_that_p4c_made_for_it(
+    network: ProcessNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is deployed, there is no p4c."""
+    if not specialised.present():
+        pytest.skip(f"{specialised.COMPILER} is not on PATH")
+    file = tmp_path / "bundle"
+    words = ("compile", str(CAMPUS / "graph.json"), "-t", "single", "--specialise")
+    orchestrator(*words, "-o", str(file))
+    deploy(network, CAMPUS / "graph.json", "--specialise")
+    expected = on_devices(network)
+    assert any(entry[1] == "edge_acl.ipv4" for entry in expected if len(entry) > 4)
+    undeploy(network, "campus_edge")
+    monkeypatch.setenv("PATH", "/nowhere")
+    deploy(network, file)
+    assert on_devices(network) == expected
+    undeploy(network, "campus_edge")
+
+
+def test_on_another_pipeline_than_the_one_that_runs(
+    network: ProcessNetwork, compiled: Path, tmp_path: Path
+) -> None:
+    if not specialised.present():
+        pytest.skip(f"{specialised.COMPILER} is not on PATH")
+    file = tmp_path / "bundle"
+    words = ("compile", str(CAMPUS / "graph.json"), "-t", "single", "--specialise")
+    orchestrator(*words, "-o", str(file))
+    deploy(network, compiled)
+    before = on_devices(network)
+    told = " ".join(deploy(network, file, expect=8).split())
+    assert "switch1 run pipeline edge for campus_edge, and the bundle is for specialised-" in told
+    assert on_devices(network) == before
+    undeploy(network, "campus_edge")
+
+
+def test_a_pipeline_of_its_own_is_asked_for_when_compiling(
+    network: ProcessNetwork, compiled: Path
+) -> None:
+    told = deploy(network, compiled, "--specialise", expect=2)
+    assert "compile --specialise" in told

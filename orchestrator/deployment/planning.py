@@ -308,22 +308,23 @@ def different_entries(
         for part in parts:
             if id(part) not in shared:
                 by_node.setdefault(part.node, []).append(part)
-    gone: list[TableEntry] = []
-    new: list[TableEntry] = []
     renamed: list[tuple[TableEntry, TableEntry]] = []
-    for node, parts in come.items():
-        was = there.pop(node, [])
-        if was == parts:
-            continue
-        ours, theirs = ([e for part in some for e in part.entries] for some in (parts, was))
+    alike: set[Node | None] = set()
+    for node in come.keys() & there.keys():
+        ours, theirs = ([e for part in some[node] for e in part.entries] for some in (come, there))
         if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
+            alike.add(node)
             pairs = zip(theirs, ours, strict=True)
             renamed += [(a, b) for a, b in pairs if a.origin != b.origin]
-        else:
-            gone += theirs
-            new += ours
-    gone += [entry for parts in there.values() for part in parts for entry in part.entries]
+    gone, new = (  # in the order of their version
+        [e for p in parts if p.node in by_node and p.node not in alike for e in _own(p, shared)]
+        for parts, by_node in ((old, there), (new_parts, come))
+    )
     return gone, new, renamed
+
+
+def _own(part: Part, shared: set[int]) -> tuple[TableEntry, ...]:
+    return () if id(part) in shared else part.entries
 
 
 def _identity(entry: object) -> _Identity:

@@ -173,14 +173,16 @@ class Builder:
     """
 
     choice: Choice
-    _numbers: dict[tuple[Shape, object], int] = field(
-        default_factory=dict[tuple[Shape, object], int]
-    )
+    _kinds: dict[Shape, int] = field(default_factory=dict[Shape, int])
+    _numbers: dict[tuple[int, object], int] = field(default_factory=dict[tuple[int, object], int])
     _memo: dict[tuple[object, ...], _Ref] = field(default_factory=dict[tuple[object, ...], _Ref])
     _found: dict[_Plan, int] = field(default_factory=dict[_Plan, int])
     _plans: list[_Plan] = field(default_factory=list[_Plan])
     _ways: list[_Ways] = field(default_factory=list[_Ways])
-    _nodes: dict[_Ref, tuple[object, Node]] = field(default_factory=dict[_Ref, tuple[object, Node]])
+    _shapes: dict[int, tuple[Shape, int]] = field(default_factory=dict[int, tuple[Shape, int]])
+    _order: tuple[_Ref, list[_Ref]] = (-1, [])
+    _places: dict[_Ref, tuple[int, int]] = field(default_factory=dict[_Ref, tuple[int, int]])
+    _nodes: dict[_Ref, Node] = field(default_factory=dict[_Ref, Node])
     _rules: dict[int, int] = field(default_factory=dict[int, int])
     _made: int = 0
     _looked_at: int = 0
@@ -196,9 +198,10 @@ class Builder:
         """
         if len(self._memo) > _KEPT:
             self._forget()
+        kinds = self._shape_numbers(shapes)
         numbers = [
             self._numbers.setdefault(item, len(self._numbers))
-            for item in zip(shapes, contents, strict=True)
+            for item in zip(kinds, contents, strict=True)
         ]
         self._made = self._looked_at = 0
         self._limit = limit
@@ -211,7 +214,22 @@ class Builder:
             raise TooLarge
         return root, numbers
 
+    def _shape_numbers(self, shapes: Sequence[Shape]) -> list[int]:
+        """Equal shapes have one number; to look them up by value is slow, so objects are known, too."""
+        found: list[int] = []
+        known = self._shapes
+        for shape in shapes:
+            entry = known.get(id(shape))
+            if entry is None:
+                entry = known[id(shape)] = (shape, self._kinds.setdefault(shape, len(self._kinds)))
+            found.append(entry[1])
+        return found
+
     def _forget(self) -> None:
+        self._kinds.clear()
+        self._shapes.clear()
+        self._order = (-1, [])
+        self._places.clear()
         self._numbers.clear()
         self._memo.clear()
         self._found.clear()
@@ -221,7 +239,13 @@ class Builder:
         self._rules.clear()
 
     def _size(self, root: _Ref) -> int:
-        return sum(map(self.size, _topological(self, root)))
+        return sum(map(self.size, self.order(root)))
+
+    def order(self, root: _Ref) -> list[_Ref]:
+        """Nodes below and with a root, before those that they lead to."""
+        if self._order[0] != root:
+            self._order = root, _topological(self, root)
+        return self._order[1]
 
     def size(self, ref: _Ref) -> int:
         """Branches of a node."""
@@ -234,24 +258,24 @@ class Builder:
     def nodes(
         self,
         refs: Sequence[_Ref],
-        place: Mapping[_Ref, tuple[int, int]],
+        place: dict[_Ref, tuple[int, int]],
         rule_of: Mapping[int, int],
     ) -> list[Node]:
         """The nodes at their places (level, id); those of the last diagram again where they are equal.
 
         `rule_of` are the numbers of the rules in their list, by number of content.
         """
-        if any(self._rules.get(number, rule) != rule for number, rule in rule_of.items()):
+        if any(number in self._rules for number, _ in rule_of.items() - self._rules.items()):
             self._nodes.clear()
-        self._rules = dict(rule_of)
-        found: list[Node] = []
+            self._rules.clear()
+        self._rules.update(rule_of)
+        moved = {ref for ref, _ in place.items() - self._places.items()}
+        self._places = place
+        known, ways = self._nodes, self._ways
         for ref in refs:
-            at = (place[ref], *[place[to][1] for _, _, to in self._ways[ref]])
-            known = self._nodes.get(ref)
-            if known is None or known[0] != at:
-                known = self._nodes[ref] = at, self._node_at(ref, place, rule_of)
-            found.append(known[1])
-        return found
+            if ref in moved or ref not in known or any(to in moved for _, _, to in ways[ref]):
+                known[ref] = self._node_at(ref, place, rule_of)
+        return [known[ref] for ref in refs]
 
     def _node_at(
         self, ref: _Ref, place: Mapping[_Ref, tuple[int, int]], rule_of: Mapping[int, int]
@@ -342,7 +366,7 @@ def number_nodes(
     builder: Builder, root: _Ref, rule_of: Mapping[int, int], weighed: tuple[int, ...]
 ) -> Diagram:
     """The diagram below a root: levels by the longest way, ids by the first."""
-    order = _topological(builder, root)
+    order = builder.order(root)
     level, name = {root: 1}, {root: 0}
     taken = {0}
     sizes: Counter[int] = Counter()

@@ -26,6 +26,7 @@ from orchestrator.compiler.decision import (
 from orchestrator.model.cuts import SWITCH, Cuts, Unit
 from orchestrator.model.decision import DecidedProgram, Diagram
 from orchestrator.model.elements import FilterProgram
+from orchestrator.model.match import Match
 from orchestrator.model.versions import kinds
 from orchestrator.recall import current
 from orchestrator.targets.costs import FilterCosts
@@ -106,11 +107,11 @@ def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]
     rules = [i for i, (asked, _) in enumerate(kinds(program)) if 4 in asked]
     if costs.ranges and costs.plain(len(rules)) <= costs.least_gain:
         return None
-    recall = current()
-    found = recall.each(shape_of, (program.rules[i].match for i in rules), shape_of)
-    shapes = dict(zip(rules, found, strict=True))
+    matches = (program.rules[i].match for i in rules)
+    found = current().each(_shape, matches, _shape)
+    shapes = dict(zip(rules, (shape for shape, _ in found), strict=True))
     plain = costs.plain(len(rules) if costs.ranges else sum(map(_expanded, shapes.values())))
-    asked = max(recall.each(_asked, found, _asked), default=0)
+    asked = max((asked for _, asked in found), default=0)
     if plain - costs.decided(asked, asked, 0) <= costs.least_gain:
         return None  # not even the smallest tree that asks for all that a rule does
     default = len(program.rules)
@@ -140,9 +141,11 @@ def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]
 def _weighings(shapes: Mapping[int, Shape]) -> Iterator[set[int]]:
     """Sets of rules to be weighed, each larger than the one before."""
     numbers = dict(zip(shapes, copies(list(shapes.values())), strict=True))
-    ordered = sorted(shapes, key=lambda i: (-numbers[i], i))
+    total, ordered = sum(numbers.values()), list[int]()
     for most in _MOST_COPIES:
-        left, weighed = sum(numbers.values()), set[int]()
+        left, weighed = total, set[int]()
+        if left > most and not ordered:
+            ordered = sorted(shapes, key=lambda i: (-numbers[i], i))
         for rule in ordered:
             if left <= most:
                 break
@@ -160,9 +163,10 @@ def _builders() -> tuple[Builder, ...]:
     return known
 
 
-def _asked(shape: Shape | None) -> int:
-    """How many words a rule asks of."""
-    return sum(map(bool, shape)) if shape else 0
+def _shape(match: Match) -> tuple[Shape | None, int]:
+    """A rule's shape, and how many words it asks of."""
+    shape = shape_of(match)
+    return shape, sum(map(bool, shape)) if shape else 0
 
 
 def _expanded(shape: Shape | None) -> int:

@@ -364,9 +364,10 @@ class _Sharing:
         epochs: dict[str, int] = {}
         for switch, root in self.new.roots.items():
             epochs[switch] = self._emit(root, self._continued(root)).number
-        for node in sorted(self.new.all() - self.done.keys()):
+        for node in sorted(self.new.all() - self.same - self.done.keys()):
             if node not in self.done:  # no packet comes to it, but it was compiled
                 self._emit(node, self._continued(node))
+        self._keep_same()
         switches = {
             name: SwitchProgram(
                 Entries((*self.parts[name], *self.new.loose[name])),
@@ -418,9 +419,7 @@ class _Sharing:
             self.done[node] = old
             if old not in self.kept:
                 self.kept.add(old)
-                if node == old and node in self.same:
-                    self._keep_all(node)
-                else:
+                if node != old or node not in self.same:  # what is the same is put in at the end
                     self._keep(node, old)
             return old
         fresh = self.done[node] = self.free.take(node, self.done.get(segment_of(node)))
@@ -438,26 +437,19 @@ class _Sharing:
         if entries:
             self.parts[place].append(part_of(place, node, entries))
 
-    def _keep_all(self, node: Node) -> None:
-        """A node that is the same in both versions, and all below it."""
-        todo, kept, done = [node], self.kept, self.done
-        while todo:
-            at = todo.pop()
-            refs: Iterable[Node] = ()
-            for part in self.new.parts.get(at, ()):
-                self.parts[self.new.place[at]].append(part)
-                refs = (*refs, *part.refs)
-            if at.kind == GROUP and at in self.new.floods:
-                self.floods[at.switch].append(self.new.floods[at])
-            if at.kind == PATH:
-                for core, served in self.new.chains.get(at, ()):
+    def _keep_same(self) -> None:
+        """The nodes that are the same in both versions, unless their segment has got another number."""
+        copied = {node for node, other in self.done.items() if node != other}
+        for node, parts in self.new.parts.items():
+            if node in self.same and (node.kind != TREE or segment_of(node) not in copied):
+                self.parts[self.new.place[node]] += parts
+        for node, flood in self.new.floods.items():
+            if node in self.same:
+                self.floods[node.switch].append(flood)
+        for node, chains in self.new.chains.items():
+            if node in self.same:
+                for core, served in chains:
                     self.chains[core].append(served)
-                refs = self.new.refs(at)
-            for ref in refs:
-                done[ref] = ref
-                if ref not in kept:
-                    kept.add(ref)
-                    todo.append(ref)
 
     def _keep(self, node: Node, old: Node) -> None:
         """An old node, with what is changed in place."""

@@ -27,6 +27,7 @@ def versions_of(match: Match) -> frozenset[int]:
     return versions
 
 
+@recalled
 def kinds(program: FilterProgram) -> list[tuple[frozenset[int], bool]]:
     """`versions_of` and `asks_only_version` of each rule."""
     matches = (rule.match for rule in program.rules)

@@ -11,6 +11,8 @@ import random
 import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from operator import le
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,32 @@ _ROW = np.dtype(
 )
 """What numpy is told of a box."""
 _NOT_COMPARED = tuple(n for n in range(len(FIELDS)) if n not in _COMPARED)
+
+
+class Point(NamedTuple):
+    """A packet, as far as numpy compares: shape, compared fields, TCP flags."""
+
+    shape: int
+    fields: tuple[int, ...]
+    flags: int
+
+    def may_be_in(self, box: Box) -> bool:
+        """Whether it is in a box, as far as that is told."""
+        value, mask = box.flags
+        return bool(
+            self.shape & box.shapes
+            and not (self.flags ^ value) & mask
+            and all(map(le, _ends(box.low), self.fields))
+            and all(map(le, self.fields, _ends(box.high)))
+        )
+
+
+def corner(box: Box) -> Point:
+    """A packet of a box."""
+    shape = box.shapes & -box.shapes
+    fields = _ends(box.low)
+    fields[_PROTOCOL_ROW] = protocol_of(shape, fields[_PROTOCOL_ROW])
+    return Point(shape, tuple(fields), box.flags[0])
 
 
 class _Levels:
@@ -120,8 +148,8 @@ class BoxIndex:
                 return number
         return None
 
-    def leaves_free(self, box: Box, numbers: Sequence[int], rng: random.Random) -> bool:
-        """Whether some packet of a box, of a few chosen by chance, is surely in none of the numbered."""
+    def free_point(self, box: Box, numbers: Sequence[int], rng: random.Random) -> Point | None:
+        """A packet of a box that is surely in none of the numbered, among a few chosen by chance."""
         rows = np.searchsorted(self._numbers, numbers)
         low, high, shapes, flags = (
             column[rows] for column in (self._low, self._high, self._shapes, self._flags)
@@ -138,8 +166,8 @@ class BoxIndex:
             covers &= (low <= packet).all(axis=1) & (high >= packet).all(axis=1)
             covers &= ((flags[:, 0] ^ np.uint8(byte)) & flags[:, 1]) == 0
             if not covers.any():
-                return True
-        return False
+                return Point(shape, tuple(at), byte)
+        return None
 
     def _candidates(self, box: Box) -> Numbers:
         """Rows that meet a box as far as 64 bits tell."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from orchestrator.compiler.box_index import BoxIndex
+from orchestrator.compiler.box_index import BoxIndex, Point, corner
 from orchestrator.compiler.headerspace import Box, box_of
 from orchestrator.model.elements import DROP, FilterProgram, RouteProgram
 from orchestrator.model.match import Match
@@ -110,6 +110,15 @@ def first_match(program: FilterProgram | RouteProgram) -> FirstMatch | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Shadows:
+    """`by`: rules that never match first, and those before them that take their packets. `free`: of
+    others a packet that none before takes, where one was found."""
+
+    by: dict[int, tuple[int, ...]]
+    free: dict[int, Point]
+
+
 def shadowed(rules: FirstMatch, where: Hashable = None) -> dict[int, tuple[int, ...]]:
     """Rules that never match first, with the rules before them that take their packets.
 
@@ -120,54 +129,58 @@ def shadowed(rules: FirstMatch, where: Hashable = None) -> dict[int, tuple[int, 
     known = current().latest(what) if where is not None else None
     found = _still_shadowed(known[0], known[1], rules) if known is not None else None
     if found is None:
-        found = dict(_shadowed_among(rules, range(len(rules.boxes))))
+        found = _shadows(rules, range(len(rules.boxes)))
     if where is not None:
         current().note(what, (rules, found))
-    return found
+    return found.by
 
 
-def _shadowed_among(
-    rules: FirstMatch, numbers: Iterable[int]
-) -> Iterator[tuple[int, tuple[int, ...]]]:
+def _shadows(rules: FirstMatch, numbers: Iterable[int]) -> Shadows:
+    found = Shadows({}, {})
     for number in numbers:
         box = rules.boxes[number]
         if box is None:
-            yield number, ()
+            found.by[number] = ()
             continue
         before = [n for n in rules.index.meeting(box) if n < number]
-        covering = _covering(rules, number, box, before) if before else None
-        if covering is not None:
-            yield number, covering
+        covering = _covering(rules, number, box, before)
+        if isinstance(covering, Point):
+            found.free[number] = covering
+        elif covering is not None:
+            found.by[number] = covering
+    return found
 
 
-def _still_shadowed(
-    old: FirstMatch, was: Mapping[int, tuple[int, ...]], rules: FirstMatch
-) -> dict[int, tuple[int, ...]] | None:
+def _still_shadowed(old: FirstMatch, was: Shadows, rules: FirstMatch) -> Shadows | None:
     """`shadowed`, from what it was before one run of rules was replaced; None when that is no gain."""
     first, behind = _common_ends(old.boxes, rules.boxes)
     shift = len(rules.boxes) - len(old.boxes)
     fresh = range(first, len(rules.boxes) - behind)
-    gone = old.boxes[first : len(old.boxes) - behind]
+    gone = [box for box in old.boxes[first : len(old.boxes) - behind] if box is not None]
     if len(fresh) + len(gone) > _MOST_REPLACED:
         return None
+    new = [box for n in fresh if (box := rules.boxes[n]) is not None]
 
-    def moved(number: int) -> int:
-        return number if number < first else number + shift
+    def kept(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+        for number in numbers:
+            if number < first:
+                yield number, number
+            elif number >= len(old.boxes) - behind:
+                yield number, number + shift
 
+    by = {n: tuple(now for _, now in kept(was.by[at])) for at, n in kept(was.by)}
+    free = {n: was.free[at] for at, n in kept(was.free)}
     asked = set(fresh)
-    shadowed_before = {moved(number) for number in was}
-    for box in (rules.boxes[n] for n in fresh):
-        if box is not None:
-            asked.update(n for n in rules.index.meeting(box) if n >= fresh.stop)
+    for box in new:
+        for n in rules.index.meeting(box):
+            if n >= fresh.stop and (n not in free or free[n].may_be_in(box)):
+                asked.add(n)
     for box in gone:  # with rules less, a rule that was not shadowed is not
-        if box is not None:
-            asked |= shadowed_before.intersection(rules.index.meeting(box))
-    found = {
-        moved(number): tuple(map(moved, by))
-        for number, by in was.items()
-        if not first <= number < len(old.boxes) - behind and moved(number) not in asked
-    }
-    return dict(sorted((found | dict(_shadowed_among(rules, sorted(asked)))).items()))
+        asked.update(n for n in rules.index.meeting(box) if n in by)
+    again = _shadows(rules, sorted(asked))
+    by = {n: covering for n, covering in by.items() if n not in asked} | again.by
+    free = {n: point for n, point in free.items() if n not in asked} | again.free
+    return Shadows(dict(sorted(by.items())), free)
 
 
 def _common_ends(old: Sequence[object], new: Sequence[object]) -> tuple[int, int]:
@@ -180,13 +193,18 @@ def _common_ends(old: Sequence[object], new: Sequence[object]) -> tuple[int, int
 
 def _covering(
     rules: FirstMatch, number: int, box: Box, before: Sequence[int]
-) -> tuple[int, ...] | None:
-    """The fewest rules, as far as that is easily found, that take all of a box; None: they do not."""
+) -> tuple[int, ...] | Point | None:
+    """The fewest rules, as far as that is easily found, that take all of a box; or a packet that none
+    takes; None: they do not, as far as is known."""
+    if not before:
+        return corner(box)
     whole = rules.index.container(box, before)
     if whole is not None:
         return (whole,)
-    if len(before) > _FEW and rules.index.leaves_free(box, before, random.Random(number)):
-        return None
+    if len(before) > _FEW:
+        free = rules.index.free_point(box, before, random.Random(number))
+        if free is not None:
+            return free
     left, used = [box], list[int]()
     for n in before:
         rule = rules.boxes[n]
@@ -197,4 +215,4 @@ def _covering(
         left = rest
         if len(left) > MOST_PIECES:
             return None
-    return tuple(used) if not left else None
+    return tuple(used) if not left else corner(left[0])

@@ -166,6 +166,8 @@ class _Pairing:
         """Tables of a new node in which it differs from the old one it continues."""
         self.lines: dict[Node, list[tuple[TableEntry | None, TableEntry | None]]] = {}
         """How a changed node differs: (before, after)."""
+        self.settled: dict[Node, set[tuple[object, ...]]] = {}
+        """By new node: what `matched` leaves out, since nothing of it changes."""
         for switch, root in new.roots.items():
             if switch in old.roots:
                 self.pair(root, old.roots[switch])
@@ -255,7 +257,9 @@ class _Pairing:
             del self.old_of[new], self.new_of[old]
             return False
         tables = self.matched[new] = {}
-        for table, (ours, theirs) in _by_table(self.new, new, self.old, old).items():
+        settled = self.settled[new] = self._settled(new) if new == old else set()
+        by_table = _by_table(self.new, new, self.old, old, settled)
+        for table, (ours, theirs) in by_table.items():
             alike = new == old and len(ours) == len(theirs) and all(map(acts_alike, ours, theirs))
             if alike and self._refs_stay(new, ours):
                 tables[table] = Matched(tuple(zip(theirs, ours, strict=True)))
@@ -267,6 +271,21 @@ class _Pairing:
                 self.changed.setdefault(new, set()).add(table)
                 self.lines.setdefault(new, []).extend(changed)
         return True
+
+    def _settled(self, node: Node) -> set[tuple[object, ...]]:
+        """Entries that are the same in both versions (but for provenance), as are all that they name.
+
+        Of tables with priorities none: what the others come to depends on those around them.
+        """
+        place = self.new.place.get(node, "")
+        old = {e[:5]: e for e in self.old.entries(node) if not e.priority}
+        return {
+            entry[:5]
+            for entry in self.new.entries(node)
+            if (was := old.get(entry[:5])) is not None
+            and acts_alike(entry, was)
+            and all(ref in self.same for ref in named_by(node, place, (entry,)))
+        }
 
     def _refs_stay(self, node: Node, entries: Iterable[TableEntry]) -> bool:
         """Whether all that some entries name continues the old node of the same number."""
@@ -460,18 +479,20 @@ class _Sharing:
         for ours, theirs in chains:
             self.chains[theirs[0]].append(theirs[1])
             self._follow(self.new.hops(*ours).refs, self.old.hops(*theirs).refs)
-        changed, known = set[str](), dict[str, Matched]()
+        changed, known, settled = set[str](), dict[str, Matched](), set[tuple[object, ...]]()
         if self.pairing is not None:
             changed = self.pairing.changed.get(node, changed)
             known = self.pairing.matched.get(node, known)
+            settled = self.pairing.settled.get(node, settled)
         place = self.old.place.get(old, "")
         if not changed and node == old and _same_entries(self.new, self.old, node):
             self.parts[place] += self.new.parts.get(node, ())
             refs = sorted(self.new.refs(node))
             self._follow(refs, refs)
             return
-        found: list[TableEntry] = []
-        for table, (ours, theirs) in _by_table(self.new, node, self.old, old).items():
+        found = [entry for entry in self.new.entries(node) if entry[:5] in settled]
+        by_table = _by_table(self.new, node, self.old, old, settled)
+        for table, (ours, theirs) in by_table.items():
             matched = known.get(table)
             if matched is None or matched.crowded:
                 matched = match_entries(theirs, ours, IDS[node.kind])
@@ -665,11 +686,12 @@ def _sorted_chains(nodes: Nodes, node: Node) -> list[tuple[Core, ServerChain]]:
 
 
 def _by_table(
-    new: Nodes, node: Node, old: Nodes, other: Node
+    new: Nodes, node: Node, old: Nodes, other: Node, settled: Set[tuple[object, ...]]
 ) -> dict[str, tuple[list[TableEntry], list[TableEntry]]]:
-    """Entries of two nodes by table."""
+    """Entries of two nodes by table, without those that are settled."""
     tables: dict[str, tuple[list[TableEntry], list[TableEntry]]] = {}
     for side, entries in enumerate((new.entries(node), old.entries(other))):
         for entry in entries:
-            tables.setdefault(entry.table, ([], []))[side].append(entry)
+            if entry[:5] not in settled:
+                tables.setdefault(entry.table, ([], []))[side].append(entry)
     return tables

@@ -266,8 +266,12 @@ def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Pa
 def named_by(node: Node, switch: str, entries: Iterable[TableEntry]) -> tuple[Node, ...]:
     """The other nodes that entries of a node name."""
     asked = {entry.params for entry in entries}
-    found = {ref for params in asked for ref, _ in references(node, switch, dict(params))}
-    return tuple(sorted(found - {node}))
+    return tuple(sorted({ref for p in asked for ref in named_by_params(node, switch, p)}))
+
+
+def named_by_params(node: Node, switch: str, params: tuple[tuple[str, int], ...]) -> set[Node]:
+    """The other nodes that the parameters of a node's entry name."""
+    return {ref for ref, _ in references(node, switch, dict(params))} - {node}
 
 
 def owner(switch: str, entry: TableEntry) -> Node | None:

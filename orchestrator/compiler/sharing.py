@@ -31,10 +31,12 @@ from orchestrator.compiler.nodes import (
     ROOT,
     SEGMENT,
     TREE,
+    TREE_PARAM,
     Node,
     Nodes,
     Specs,
     named_by,
+    named_by_params,
     part_of,
     path_node,
     references,
@@ -64,6 +66,7 @@ from orchestrator.wire.instances import base_name
 BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
 """Bits of a node's number below the graph id."""
 _MOST_TREE_NODES = (1 << 32) - 1
+_NOWHERE = object()
 _VERSIONS = frozenset(VERSION_TABLE.values())
 
 
@@ -231,8 +234,14 @@ class _Pairing:
     def altered(self) -> set[Node]:
         """Old nodes that will not be what they were: changed in place, or above such."""
         olds = {self.old_of[node] for node in self.changed}
-        dirty = self.old.all() - self.same
-        return {n for n in dirty if n in olds or self.old.below(n, self.same) & olds}
+        known: dict[Node, bool] = dict.fromkeys(self.same, False) | dict.fromkeys(olds, True)
+
+        def alters(node: Node) -> bool:
+            if node not in known:
+                known[node] = any(map(alters, self.old.refs(node)))
+            return known[node]
+
+        return {node for node in self.old.all() if alters(node)}
 
     def pair(self, new: Node, old: Node) -> bool:
         """Whether a new node can continue an old one."""
@@ -277,15 +286,17 @@ class _Pairing:
 
         Of tables with priorities none: what the others come to depends on those around them.
         """
-        place = self.new.place.get(node, "")
-        old = {e[:5]: e for e in self.old.entries(node) if not e.priority}
-        return {
-            entry[:5]
-            for entry in self.new.entries(node)
-            if (was := old.get(entry[:5])) is not None
-            and acts_alike(entry, was)
-            and all(ref in self.same for ref in named_by(node, place, (entry,)))
-        }
+        old = {e[:5]: e.meter for e in self.old.entries(node) if not e.priority}
+        entries = [e for e in self.new.entries(node) if old.get(e[:5], _NOWHERE) == e.meter]
+        moved = self.new.refs(node) - self.same
+        if moved and node.kind == TREE:
+            gone = {((TREE_PARAM, ref.number & _MOST_TREE_NODES),) for ref in moved}
+            gone |= {p for p in {e.params for e in entries} if len(p) > 1}  # verdicts that go on
+        else:
+            place = self.new.place.get(node, "")
+            asked = {entry.params for entry in entries} if moved else ()
+            gone = {p for p in asked if moved.intersection(named_by_params(node, place, p))}
+        return {entry[:5] for entry in entries if entry.params not in gone}
 
     def _refs_stay(self, node: Node, entries: Iterable[TableEntry]) -> bool:
         """Whether all that some entries name continues the old node of the same number."""

@@ -5,7 +5,8 @@ value is known again by identity: to compare half a million routes costs more th
 them. Nothing in here changes a result, and without a `Recall` every question is answered anew.
 
 An answer is kept as long as each round (a compilation) asks for it again: two generations, of which the
-older one goes when a round ends, as in a copying collector.
+older one goes when a round ends, as in a copying collector. Answers about long lists would be copied too
+often; of them a list goes when no round asks for it, and single ones when half of its answers are idle.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Recall:
     def __init__(self) -> None:
         self._young: dict[Hashable, _Table] = defaultdict(dict)
         self._old: dict[Hashable, _Table] = {}
+        self._lists: dict[Hashable, _Table] = {}
+        self._asked: dict[Hashable, list[list[int]]] = defaultdict(list)
         self._latest: dict[Hashable, Any] = {}
         self._open = 0
 
@@ -64,6 +67,17 @@ class Recall:
             self._open -= 1
             if not self._open:
                 self._old, self._young = self._young, defaultdict(dict)
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Of the answers about lists, keep those that this round asked for, and some idle ones."""
+        kept: dict[Hashable, _Table] = {}
+        for what, asked in self._asked.items():
+            table = kept[what] = self._lists[what]
+            if len(table) > 2 * sum(map(len, asked)):
+                kept[what] = {key: table[key] for ids in asked for key in ids}
+        self._lists = kept
+        self._asked.clear()
 
     def each(
         self,
@@ -72,13 +86,15 @@ class Recall:
         answer: Callable[[ItemT], AnswerT],
     ) -> list[AnswerT]:
         """`answer` of every item; `what` tells the question from others."""
-        young, old, asked = self._young[what], self._old.get(what, {}), list(items)
+        asked, table = list(items), self._lists.setdefault(what, {})
         ids = list(map(id, asked))
-        known = [found for found in map((young or old).get, ids) if found is not None]
+        self._asked[what].append(ids)
+        known = [found for found in map(table.get, ids) if found is not None]
         if len(known) < len(ids):
-            return list(map(self.asking(what, answer), asked))
-        if not young:
-            young.update(zip(ids, known, strict=True))
+            for key, item in zip(ids, asked, strict=True):
+                if key not in table:
+                    table[key] = item, answer(item)
+            known = [table[key] for key in ids]
         return [found[1] for found in known]
 
     def asking(

@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
 
 import numpy as np
@@ -176,6 +177,11 @@ class Builder:
     _kinds: dict[Shape, int] = field(default_factory=dict[Shape, int])
     _numbers: dict[tuple[int, object], int] = field(default_factory=dict[tuple[int, object], int])
     _memo: dict[tuple[object, ...], _Ref] = field(default_factory=dict[tuple[object, ...], _Ref])
+    _lists: dict[tuple[object, ...], int] = field(default_factory=dict[tuple[object, ...], int])
+    _below: dict[tuple[int, tuple[int, ...]], _Ref] = field(
+        default_factory=dict[tuple[int, tuple[int, ...]], _Ref]
+    )
+    """Nodes by the lists that their rules come from, so that equal ones need not be joined."""
     _found: dict[_Plan, int] = field(default_factory=dict[_Plan, int])
     _plans: list[_Plan] = field(default_factory=list[_Plan])
     _ways: list[_Ways] = field(default_factory=list[_Ways])
@@ -196,7 +202,7 @@ class Builder:
         `contents` tell apart rules of the same shape. TooLarge beyond `limit` branches. A root below 0
         is a verdict: the rules ask nothing.
         """
-        if len(self._memo) > _KEPT:
+        if len(self._memo) + len(self._below) > _KEPT:
             self._forget()
         kinds = self._shape_numbers(shapes)
         numbers = [
@@ -232,6 +238,8 @@ class Builder:
         self._places.clear()
         self._numbers.clear()
         self._memo.clear()
+        self._lists.clear()
+        self._below.clear()
         self._found.clear()
         self._plans.clear()
         self._ways.clear()
@@ -271,11 +279,13 @@ class Builder:
         self._rules.update(rule_of)
         moved = {ref for ref, _ in place.items() - self._places.items()}
         self._places = place
-        known, ways = self._nodes, self._ways
-        for ref in refs:
-            if ref in moved or ref not in known or any(to in moved for _, _, to in ways[ref]):
-                known[ref] = self._node_at(ref, place, rule_of)
-        return [known[ref] for ref in refs]
+        known = self._nodes
+        anew = moved | (place.keys() - known.keys())
+        if moved:
+            anew |= {ref for ref in refs for _, _, to in self._ways[ref] if to in moved}
+        for ref in anew:
+            known[ref] = self._node_at(ref, place, rule_of)
+        return list(map(known.__getitem__, refs))
 
     def _node_at(
         self, ref: _Ref, place: Mapping[_Ref, tuple[int, int]], rule_of: Mapping[int, int]
@@ -306,9 +316,10 @@ class Builder:
     ) -> _Ref:
         kept: list[int] = []
         seen: set[Shape] = set()
+        whole = len(words) == len(WORDS)
         for rule in rules:  # what an earlier rule hides, or a rule for everything ends
             shape = shapes[rule]
-            rest = tuple([shape[word] for word in words])
+            rest = shape if whole else tuple([shape[word] for word in words])
             if rest in seen:
                 continue
             seen.add(rest)
@@ -337,18 +348,31 @@ class Builder:
                 wild.append(rule)
             for prefix in prefixes:
                 own.setdefault(prefix, []).append(rule)
-        to = self._node(shapes, numbers, wild, rest)
+
+        def below(outer: int, lists: tuple[list[int], ...]) -> tuple[int, _Ref]:
+            """(number of the rules in some lists, their node), given the number of all but the last."""
+            last = lists[-1]
+            key = (outer, tuple(last), *map(numbers.__getitem__, last))
+            ident = self._lists.setdefault(key, len(self._lists))
+            to = self._below.get((ident, rest))
+            if to is None:
+                inner = sorted(chain.from_iterable(lists))
+                to = self._below[ident, rest] = self._node(shapes, numbers, inner, rest)
+            return ident, to
+
+        ident, to = below(-1, (wild,))
         branches = [Branch(0, 0, to)]
-        around = [(0, 0, wild, to)]
+        around: list[tuple[int, int, tuple[list[int], ...], int, _Ref]]
+        around = [(0, 0, (wild,), ident, to)]
         for value, length in sorted(own):
             while around[-1][0] ^ value >> 32 - around[-1][1] if around[-1][1] else 0:
                 around.pop()
-            _, _, outer, outer_to = around[-1]
-            inner = sorted(own[value, length] + outer)
-            to = self._node(shapes, numbers, inner, rest)
+            _, _, outer, outer_ident, outer_to = around[-1]
+            lists = (*outer, own[value, length])
+            ident, to = below(outer_ident, lists)
             if to != outer_to:
                 branches.append(Branch(value, length, to))
-            around.append((value >> 32 - length, length, inner, to))
+            around.append((value >> 32 - length, length, lists, ident, to))
         plan = (word, tuple(branches))
         ref = self._found.get(plan)
         if ref is None:

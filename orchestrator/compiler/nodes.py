@@ -9,7 +9,7 @@ Tarjan, "Making data structures persistent", 1989.)
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import chain
@@ -28,6 +28,7 @@ from orchestrator.model.entries import (
     TableEntry,
 )
 from orchestrator.model.plan import Core
+from orchestrator.recall import current
 from orchestrator.targets.pipeline import GATED_SEGMENT
 from orchestrator.wire.instances import base_name
 
@@ -87,6 +88,38 @@ class Specs:
                 return number
         self._known.append(spec)
         return len(self._known) - 1
+
+
+class Sources:
+    """Which nodes name a node, brought up to date from the parts of one version to those of another."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, Part] = {}
+        self._before: dict[Node, Counter[Node]] = defaultdict(Counter)
+
+    def of(self, node: Node) -> Iterable[Node]:
+        """The nodes of which some entry names a node."""
+        return self._before.get(node, ())
+
+    def follow(self, parts: Iterable[Part]) -> None:
+        """Forget what is not among these parts, and add what is new."""
+        now = {id(part): part for part in parts}
+        for key in self._parts.keys() - now.keys():
+            part = self._parts[key]
+            for ref in part.refs:
+                self._count(ref, part.node, -1)
+        for key in now.keys() - self._parts.keys():
+            part = now[key]
+            for ref in part.refs:
+                self._count(ref, part.node, 1)
+        self._parts = now
+
+    def _count(self, ref: Node, node: Node | None, by: int) -> None:
+        if node is not None:
+            counts = self._before[ref]
+            counts[node] += by
+            if not counts[node]:
+                del counts[node]
 
 
 class Nodes:
@@ -204,21 +237,22 @@ class Nodes:
 
     def above(self, nodes: Iterable[Node]) -> set[Node]:
         """Some nodes, and all from which packets may come to them."""
-        before: dict[Node, list[Node]] = defaultdict(list)
-        for parts in self.parts.values():
-            for part in parts:
-                for ref in part.refs:
-                    before[ref].append(part.node)  # type: ignore[arg-type]  # loose ones are apart
+        recall, what = current(), (Nodes.above, self.bundle.graph)
+        sources: Sources = recall.latest(what) or Sources()
+        sources.follow(part for parts in self.parts.values() for part in parts)
+        recall.note(what, sources)
+        chains: dict[Node, list[Node]] = defaultdict(list)
         for node in self.chains:
             for ref in self.refs(node):
-                before[ref].append(node)
+                chains[ref].append(node)
         found: set[Node] = set()
         todo = list(nodes)
         while todo:
             at = todo.pop()
             if at not in found:
                 found.add(at)
-                todo.extend(before.get(at, ()))
+                todo.extend(sources.of(at))
+                todo.extend(chains.get(at, ()))
         return found
 
     def digest(self, node: Node) -> bytes:

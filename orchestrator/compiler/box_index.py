@@ -108,6 +108,21 @@ class BoxIndex:
         )
         self._levels = [_Levels(self._low[:, n], self._high[:, n]) for n in (0, 1)]
 
+    def only(self, numbers: Sequence[int], boxes: Sequence[Box | None]) -> BoxIndex:
+        """The index of some of the boxes, in order: `boxes` are those with these numbers."""
+        found = BoxIndex(())
+        place = np.full(len(self.boxes), -1, np.int64)
+        place[numbers] = np.arange(len(numbers))
+        numbered = place[self._numbers]
+        rows = numbered >= 0
+        found.boxes, found._numbers = boxes, numbered[rows]
+        found._shapes, found._flags, found._inexact, found._low, found._high = (
+            column[rows]
+            for column in (self._shapes, self._flags, self._inexact, self._low, self._high)
+        )
+        found._levels = [_Levels(found._low[:, n], found._high[:, n]) for n in (0, 1)]
+        return found
+
     def meeting(self, box: Box) -> list[int]:
         """Numbers of the boxes that have a packet in common with one, ascending."""
         if len(self.boxes) <= _FEW:

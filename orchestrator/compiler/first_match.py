@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -50,6 +50,17 @@ class FirstMatch:
     def index(self) -> BoxIndex:
         """Made when it is first asked."""
         return BoxIndex(self.boxes)
+
+    def without(self, gone: Container[int]) -> FirstMatch:
+        """The same without some rules."""
+        left = [number for number in range(len(self.boxes)) if number not in gone]
+        boxes, outputs, names = (
+            tuple(some[number] for number in left)
+            for some in (self.boxes, self.outputs, self.names)
+        )
+        found = FirstMatch(boxes, outputs, names, self.default, self.default_name)  # type: ignore[arg-type]
+        found.__dict__["index"] = self.index.only(left, found.boxes)
+        return found
 
     def split(self, box: Box) -> Iterator[tuple[Box, int]]:
         """The pieces of a box with the rule that takes each, -1 for the default; lazily."""
@@ -169,7 +180,7 @@ def _still_shadowed(old: FirstMatch, was: Shadows, rules: FirstMatch) -> Shadows
                 yield number, number + shift
 
     by = {n: tuple(now for _, now in kept(was.by[at])) for at, n in kept(was.by)}
-    free = {n: was.free[at] for at, n in kept(was.free)}
+    free = dict(was.free) if not shift else {n: was.free[at] for at, n in kept(was.free)}
     asked = set(fresh)
     for box in new:
         for n in rules.index.meeting(box):
@@ -179,8 +190,9 @@ def _still_shadowed(old: FirstMatch, was: Shadows, rules: FirstMatch) -> Shadows
         asked.update(n for n in rules.index.meeting(box) if n in by)
     again = _shadows(rules, sorted(asked))
     by = {n: covering for n, covering in by.items() if n not in asked} | again.by
-    free = {n: point for n, point in free.items() if n not in asked} | again.free
-    return Shadows(dict(sorted(by.items())), free)
+    for n in asked:
+        free.pop(n, None)
+    return Shadows(dict(sorted(by.items())), free | again.free)
 
 
 def _common_ends(old: Sequence[object], new: Sequence[object]) -> tuple[int, int]:

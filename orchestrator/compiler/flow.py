@@ -77,6 +77,10 @@ class Flow:
             known = self._lists[id(program)] = (program, first_match(program))
         return known[1]
 
+    def know(self, program: Program, rules: FirstMatch) -> None:
+        """Be told what `rules` would find out."""
+        self._lists[id(program)] = (program, rules)
+
     def rewrite(self, program: RewriteProgram) -> _Rewrite:
         """A rewrite by its addresses."""
         known = self._images.get(id(program))

@@ -109,21 +109,22 @@ def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]
         return None
     matches = (program.rules[i].match for i in rules)
     found = current().each(_shape, matches, _shape)
-    shapes = dict(zip(rules, (shape for shape, _ in found), strict=True))
-    plain = costs.plain(len(rules) if costs.ranges else sum(map(_expanded, shapes.values())))
+    plain = costs.plain(len(rules) if costs.ranges else sum(_expanded(s) for s, _ in found))
     asked = max((asked for _, asked in found), default=0)
     if plain - costs.decided(asked, asked, 0) <= costs.least_gain:
         return None  # not even the smallest tree that asks for all that a rule does
     default = len(program.rules)
-    suited = {i: shape for i, shape in shapes.items() if shape is not None}
-    unsuited = shapes.keys() - suited.keys()
+    suited = {i: s for i, (s, _) in zip(rules, found, strict=True) if s is not None}
+    unsuited = set(rules) - suited.keys() if len(suited) < len(rules) else set[int]()
     limit = min(MOST_BRANCHES, sum(room))
     tried = -1
     for weighed in _weighings(suited):
         if len(weighed) == tried:
             continue
         tried = len(weighed)
-        kept = {i: shape for i, shape in suited.items() if i not in weighed} | {default: ANYTHING}
+        kept = {**suited, default: ANYTHING}
+        for rule in weighed:
+            del kept[rule]
         for builder in _builders():
             try:
                 diagram = _built(builder, program, kept, tuple(sorted(weighed | unsuited)), limit)
@@ -183,9 +184,9 @@ def _built(
 ) -> Diagram | None:
     """The diagram of the rules in `shapes`; None when they ask nothing of a packet."""
     rules = list(shapes)
+    default = len(program.rules)
     contents = [
-        (program.rules[i].output, program.rules[i].rule) if i < len(program.rules) else None
-        for i in rules
+        None if i == default else (program.rules[i].output, program.rules[i].rule) for i in rules
     ]
     root, numbers = builder.build(list(shapes.values()), contents, limit)
     if root < 0:

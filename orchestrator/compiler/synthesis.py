@@ -158,7 +158,9 @@ class _Synthesiser:
             self._remove(name, program.rules[number].rule, why)
         if gone:
             kept = tuple(rule for n, rule in enumerate(program.rules) if n not in gone)
-            self._set_program(name, replace(program, rules=kept))
+            left = replace(program, rules=kept)
+            self._set_program(name, left)
+            self.flow.know(left, rules.without(gone))
 
     def _remove(self, name: str, rule: str, why: str) -> None:
         place = self.units[name].occurrence

@@ -128,12 +128,13 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[TableEntry]:
     outputs = {rule.output for rule in program.rules} | {program.default}
     actions = {output: verdict(site, output) for output in outputs}
     count = len(program.rules)
-    for rank, (rule, (asked, _)) in enumerate(zip(program.rules, kinds(program), strict=True)):
-        here = asked & site.versions
-        if not here:
-            continue
+    here = {
+        asked: sorted(asked & site.versions) for asked in {asked for asked, _ in kinds(program)}
+    }
+    pairs = zip(program.rules, kinds(program), strict=True) if any(here.values()) else ()
+    for rank, (rule, (asked, _)) in enumerate(pairs):
         name, params = actions[rule.output]
-        for version in sorted(here):
+        for version in here[asked]:
             keys = tuple(match_keys(rule.match, version))
             priority = (count - rank) * STRIDE + BASE_PRIORITY
             table = VERSION_TABLE[version]

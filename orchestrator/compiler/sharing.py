@@ -78,8 +78,11 @@ def share(new: Bundle, old: Bundle) -> Bundle:
 
 def _alike_throughout(new: Nodes, old: Nodes) -> set[Node]:
     """Nodes that are the same in both versions, with all below them: entries and numbers."""
-    every = new.all()
-    return every - new.above(node for node in every if not _alike(new, old, node))
+    there, every = old.parts, new.all()
+    # Most nodes have the very parts of the other version: only the others are looked into.
+    doubtful = {node for node, parts in new.parts.items() if there.get(node) != parts}
+    doubtful |= {node for node in every if node.kind in (GROUP, PATH)}
+    return every - new.above(node for node in doubtful if not _alike(new, old, node))
 
 
 def _alike(new: Nodes, old: Nodes, node: Node) -> bool:

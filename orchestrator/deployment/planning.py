@@ -300,14 +300,14 @@ def different_entries(
 ) -> tuple[list[TableEntry], list[TableEntry], list[tuple[TableEntry, TableEntry]]]:
     """Entries of nodes that are not the same to the letter: the old version's, the new one's, and those
     of nodes of which only the provenance differs, as (old, new)."""
-    old, new_parts = parts_of(switch, before.entries), parts_of(switch, after.entries)
-    shared = {*map(id, old)} & {*map(id, new_parts)}
+    both = parts_of(switch, before.entries), parts_of(switch, after.entries)
+    shared = {*map(id, both[0])} & {*map(id, both[1])}
+    old, new_parts = ([part for part in parts if id(part) not in shared] for parts in both)
     there: dict[Node | None, list[Part]] = {}
     come: dict[Node | None, list[Part]] = {}
     for parts, by_node in ((old, there), (new_parts, come)):
         for part in parts:
-            if id(part) not in shared:
-                by_node.setdefault(part.node, []).append(part)
+            by_node.setdefault(part.node, []).append(part)
     renamed: list[tuple[TableEntry, TableEntry]] = []
     alike: set[Node | None] = set()
     for node in come.keys() & there.keys():
@@ -317,14 +317,10 @@ def different_entries(
             pairs = zip(theirs, ours, strict=True)
             renamed += [(a, b) for a, b in pairs if a.origin != b.origin]
     gone, new = (  # in the order of their version
-        [e for p in parts if p.node in by_node and p.node not in alike for e in _own(p, shared)]
-        for parts, by_node in ((old, there), (new_parts, come))
+        [e for part in parts if part.node not in alike for e in part.entries]
+        for parts in (old, new_parts)
     )
     return gone, new, renamed
-
-
-def _own(part: Part, shared: set[int]) -> tuple[TableEntry, ...]:
-    return () if id(part) in shared else part.entries
 
 
 def _identity(entry: object) -> _Identity:

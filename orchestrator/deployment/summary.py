@@ -231,6 +231,9 @@ def _count_copies(
 ) -> None:
     if old is None or new is None:
         return
+    changes = [change for _, change in switch_changes(transaction)]
+    if all(c.after for c in changes) or all(c.before for c in changes):
+        return
     before, after = Nodes(old.bundle), Nodes(new.bundle)
     gone: Counter[object] = Counter()
     come: Counter[object] = Counter()

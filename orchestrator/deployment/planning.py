@@ -14,7 +14,7 @@ from itertools import groupby
 
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.compiler.nodes import GROUP, PATH, ROOT, TREE, Node, owner, parts_of, segment_of
-from orchestrator.compiler.sharing import acts_alike
+from orchestrator.compiler.pairing import acts_alike
 from orchestrator.deployment.desired import CPU_PORT, SAMPLE_SESSION
 from orchestrator.deployment.transaction import (
     ChainWorker,

@@ -194,3 +194,38 @@ def test_provenance_alone_is_no_other_node() -> None:
     renamed = [(a, b) for a, b in pairs if (a, b) not in told]
     assert len(told) <= 4
     assert len(renamed) > 290
+
+
+def test_what_lies_behind_a_change_is_copied() -> None:
+    """A rule that hid another goes, and that other one changes: in between, nothing may be denied.
+
+    Packets of the branch that goes come to the node of the other rule, so only one of the two may be
+    changed in place.
+    """
+    hiding = {"dst": "198.51.100.13/32", "src": "10.0.0.0/8", "dst_port": 80}
+    ballast = [
+        {"dst": f"198.51.100.{13 + i}/32", "src": f"10.0.1.{5 + i}/32", "protocol": "udp"}
+        for i in range(2)
+    ]
+
+    def rules(hidden_port: int, *more: Rule) -> list[Rule]:
+        hidden = {"dst_port": 80, "src_port": hidden_port, "action": "deny"}
+        denied = [{**rule, "dst_port": 1, "action": "deny"} for rule in ballast]
+        return [{"protocol": "tcp", **r} for r in (*more, *denied, hidden)]
+
+    before, after = rules(5, {**hiding, "action": "permit"}), rules(6)
+    old = compiled_beside(graph(before), WHERE, None)
+    new = compiled_beside(graph(after), WHERE, old)
+    network = WatchedNetwork(WHERE)
+    network.run(plan(None, Version(old, None, True)))
+    ether = Ether(src=mac_text(topology(WHERE).hosts["h1"].mac), dst=mac_text(GATEWAY_MAC))
+    sent = [
+        ("h1", bytes(ether / IP(src="10.0.1.11", dst=dst) / TCP(sport=port, dport=80)))
+        for dst in ("198.51.100.13", "198.51.100.14")
+        for port in (4, 5, 6)
+    ]
+    probes = Probes(WHERE, (graph(before), graph(after)), sent)
+    network.after = lambda: probes.check(network, (0, 1))
+    network.run(update(old, new))
+    network.after = lambda: None
+    probes.check(network, [1])

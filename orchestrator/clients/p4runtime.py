@@ -22,6 +22,7 @@ from orchestrator.model.entries import TableEntry
 
 _MESSAGE_LIMIT = 512 << 20
 """BMv2 answers a Read with one message: about 100 bytes an entry."""
+_NOBODY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _ARBITRATION_SECONDS = 10.0
 _CALL_SECONDS = 60.0
 
@@ -148,23 +149,16 @@ class SwitchClient:
             raise SwitchError(f"{self.name}: {failure}")
 
     def _reach(self) -> None:
-        """Wait until the switch is connected: without a stream nothing else would say so."""
-        settled = threading.Event()
-        ready = threading.Event()
+        """Ask for something small: without a stream nothing else would say that nobody is there.
 
-        def follow(state: grpc.ChannelConnectivity) -> None:
-            if state is grpc.ChannelConnectivity.READY:
-                ready.set()
-            if state in (
-                grpc.ChannelConnectivity.READY,
-                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
-            ):
-                settled.set()
-
-        self._channel.subscribe(follow, try_to_connect=True)
-        settled.wait(self.connect_seconds)
-        if not ready.is_set():
-            self._give_up()
+        Any answer will do. (Watching the channel's connectivity instead leaves a traceback of gRPC's
+        thread when the channel is closed meanwhile.)
+        """
+        try:
+            self._stub.Capabilities(p4r.CapabilitiesRequest(), timeout=self.connect_seconds)
+        except grpc.RpcError as error:
+            if error.code() in _NOBODY:  # type: ignore[attr-defined]
+                self._give_up()
 
     def _give_up(self) -> NoReturn:
         """SwitchError that says why there is no connection."""

@@ -235,7 +235,7 @@ class _EtcdLeadership:
     def commit(self, put: Mapping[str, bytes], delete: Iterable[str] = ()) -> None:
         """Change all these keys or none."""
         self.check()
-        version = f"{self.term:012d}-{next(self._versions):08d}"
+        version = f"{self.term:016d}-{next(self._versions):08d}"
         operations = [
             o for name, value in put.items() for o in self._store.put(name, value, version)
         ]

@@ -2,8 +2,9 @@
 
 A controller leads for a term. Terms only grow; every change of the store is made under the condition
 that its term is still the last one, so whoever was deposed changes nothing any more. A term is at least
-the seconds since 1970 when it began: a new store's terms lie above those of one that was lost, so that
-switches, which take the term as P4Runtime election id, accept the new leader.
+the microseconds since 1970 when it began, and lasts longer than one: a new store's terms lie above those
+of one that was lost, however fast those came, so that devices, which take the term as P4Runtime
+election id, accept the new leader.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Store(Protocol):
 
 def next_term(last: int) -> int:
     """The term after `last`."""
-    return max(last + 1, int(time.time()))
+    return max(last + 1, time.time_ns() // 1000)
 
 
 class SqliteStore:

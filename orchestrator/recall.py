@@ -7,6 +7,8 @@ them. Nothing in here changes a result, and without a `Recall` every question is
 An answer is kept as long as each round (a compilation) asks for it again: two generations, of which the
 older one goes when a round ends, as in a copying collector. Answers about long lists would be copied too
 often; of them a list goes when no round asks for it, and single ones when half of its answers are idle.
+A list is laid beside the one that was asked about in its place in the last round: only where the two
+hold different objects is anything looked up.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from collections.abc import Callable, Generator, Hashable, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
+from itertools import chain
 from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from orchestrator.alignment import unlike
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
@@ -42,6 +47,8 @@ class Same:
 
 _Table = dict[int, tuple[Any, Any]]
 """id -> (object, answer): the object is kept, so its id is nobody else's."""
+_Asked = tuple[list[Any], list[Any]]
+"""A list and its answers."""
 
 
 class Recall:
@@ -51,7 +58,8 @@ class Recall:
         self._young: dict[Hashable, _Table] = defaultdict(dict)
         self._old: dict[Hashable, _Table] = {}
         self._lists: dict[Hashable, _Table] = {}
-        self._asked: dict[Hashable, list[list[int]]] = defaultdict(list)
+        self._asked: dict[Hashable, list[_Asked]] = defaultdict(list)
+        self._before: dict[Hashable, list[_Asked]] = {}
         self._latest: dict[Hashable, Any] = {}
         self._open = 0
 
@@ -74,10 +82,11 @@ class Recall:
         kept: dict[Hashable, _Table] = {}
         for what, asked in self._asked.items():
             table = kept[what] = self._lists[what]
-            if len(table) > 2 * sum(map(len, asked)):
-                kept[what] = {key: table[key] for ids in asked for key in ids}
+            if len(table) > 2 * sum(len(items) for items, _ in asked):
+                pairs = (zip(*one, strict=True) for one in asked)
+                kept[what] = {id(item): (item, found) for item, found in chain.from_iterable(pairs)}
         self._lists = kept
-        self._asked.clear()
+        self._before, self._asked = self._asked, defaultdict(list)
 
     def each(
         self,
@@ -87,15 +96,16 @@ class Recall:
     ) -> list[AnswerT]:
         """`answer` of every item; `what` tells the question from others."""
         asked, table = list(items), self._lists.setdefault(what, {})
-        ids = list(map(id, asked))
-        self._asked[what].append(ids)
-        known = [found for found in map(table.get, ids) if found is not None]
-        if len(known) < len(ids):
-            for key, item in zip(ids, asked, strict=True):
-                if key not in table:
-                    table[key] = item, answer(item)
-            known = [table[key] for key in ids]
-        return [found[1] for found in known]
+        place, before = len(self._asked[what]), self._before.get(what, ())
+        known, unknown = _laid_beside(before[place] if place < len(before) else ([], []), asked)
+        for at in unknown:
+            item = asked[at]
+            entry = table.get(id(item))
+            if entry is None:
+                entry = table[id(item)] = item, answer(item)
+            known[at] = entry[1]
+        self._asked[what].append((asked, known))
+        return list(known)
 
     def asking(
         self, what: Hashable, answer: Callable[[ItemT], AnswerT]
@@ -119,6 +129,20 @@ class Recall:
     def note(self, what: Hashable, value: object) -> None:
         """Keep a value until another one is noted under its name."""
         self._latest[what] = value
+
+
+def _laid_beside(before: _Asked, asked: list[Any]) -> tuple[list[Any], list[int]]:
+    """Answers to a list by those of an earlier one, and where they are still to be found."""
+    items, answers = before
+    known: list[Any] = []
+    unknown: list[int] = []
+    at = 0
+    for gone, come in unlike(items, asked):
+        known += answers[at : gone.start]
+        known += [None] * (come.stop - come.start)
+        unknown += range(come.start, come.stop)
+        at = gone.stop
+    return known + answers[at:], unknown
 
 
 _current: ContextVar[Recall | None] = ContextVar("recall", default=None)

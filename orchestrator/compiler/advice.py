@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 from orchestrator.compiler.cuts import Functions
@@ -59,15 +59,16 @@ def _rules(before: Cuts, after: Cuts) -> Iterator[str]:
 
 
 def _named(
-    cuts: Cuts, wanted: Container[tuple[str, str]]
+    cuts: Cuts, wanted: Collection[tuple[str, str]]
 ) -> Iterator[tuple[Unit, str, Callable[[], bool]]]:
     """Units that have a rule of these (NF, name), and who tells whether somebody wrote it (else the
     NF's type implies it)."""
     for unit in cuts.units.values():
         program = unit.element.program if unit.element else None
         if isinstance(program, FilterProgram):
-            for rule in program.rules:
-                if (unit.nf, rule.rule) in wanted:
+            names = {rule for nf, rule in wanted if nf == unit.nf}
+            for rule in program.rules if names else ():
+                if rule.rule in names:
                     yield unit, rule.rule, partial(_written, rule)
         elif isinstance(program, RewriteProgram):
             for number in range(len(program.pairs)):

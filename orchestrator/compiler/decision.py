@@ -10,16 +10,17 @@ consing, as in Bryant's decision diagrams); and words that none of the rules ask
 from __future__ import annotations
 
 import struct
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from math import prod
 
 import numpy as np
 
-from orchestrator.model.decision import LEVELS, WORDS, Branch, Diagram, Node
+from orchestrator.alignment import differing
+from orchestrator.compiler.numbering import Numbering, Plan
+from orchestrator.model.decision import WORDS, Branch
 from orchestrator.model.match import Match, PortRange
 from orchestrator.recall import current
 
@@ -33,7 +34,6 @@ _TCP, _UDP, _ICMP = 6, 17, 1
 _PORTS, _LATER, _ICMP_KIND = 1, 2, 4  # p4src/shared/metadata.p4
 _FLAG_ORDER = (1, 4, 2, 0, 7, 6, 5, 3)  # p4src/blocks/tree.p4
 ANYTHING: Shape = ((),) * len(WORDS)
-_WAY = struct.Struct("!IIB")
 _ROW = struct.Struct("=5q")
 
 
@@ -161,19 +161,28 @@ MOST_LOOKED_AT = 1_500_000
 """Rules looked at while a diagram is built, at most, some seconds' work; acl1_10k takes 0.5 million."""
 
 _Ref = int
-_Plan = tuple[int, tuple[Branch, ...]]
-_Ways = tuple[tuple[int, int, _Ref], ...]
-"""(value, length, node) of the first branch to each of the nodes that a node leads to."""
+
+
+@dataclass(slots=True)
+class _Listed:
+    """A list of rules, and the numbers of their shapes and of shape and content."""
+
+    shapes: list[Shape] = field(default_factory=list[Shape])
+    contents: list[object] = field(default_factory=list[object])
+    kinds: list[int] = field(default_factory=list[int])
+    numbers: list[int] = field(default_factory=list[int])
 
 
 @dataclass(slots=True)
 class Builder:
     """Makes diagrams with one choice of words; nodes of the last ones are kept and used again.
 
-    Rules are numbered by content here (`_number`), the verdict of rule n is -1 - n.
+    Rules are numbered by content here, the verdict of rule n is -1 - n.
     """
 
     choice: Choice
+    numbering: Numbering = field(default_factory=Numbering)
+    _listed: _Listed = field(default_factory=_Listed)
     _kinds: dict[Shape, int] = field(default_factory=dict[Shape, int])
     _numbers: dict[tuple[int, object], int] = field(default_factory=dict[tuple[int, object], int])
     _memo: dict[tuple[object, ...], _Ref] = field(default_factory=dict[tuple[object, ...], _Ref])
@@ -182,20 +191,14 @@ class Builder:
         default_factory=dict[tuple[int, tuple[int, ...]], _Ref]
     )
     """Nodes by the lists that their rules come from, so that equal ones need not be joined."""
-    _found: dict[_Plan, int] = field(default_factory=dict[_Plan, int])
-    _plans: list[_Plan] = field(default_factory=list[_Plan])
-    _ways: list[_Ways] = field(default_factory=list[_Ways])
+    _found: dict[Plan, _Ref] = field(default_factory=dict[Plan, _Ref])
     _shapes: dict[int, tuple[Shape, int]] = field(default_factory=dict[int, tuple[Shape, int]])
-    _order: tuple[_Ref, list[_Ref]] = (-1, [])
-    _places: dict[_Ref, tuple[int, int]] = field(default_factory=dict[_Ref, tuple[int, int]])
-    _nodes: dict[_Ref, Node] = field(default_factory=dict[_Ref, Node])
-    _rules: dict[int, int] = field(default_factory=dict[int, int])
     _made: int = 0
     _looked_at: int = 0
     _limit: int = 0
 
     def build(
-        self, shapes: Sequence[Shape], contents: Sequence[object], limit: int
+        self, shapes: list[Shape], contents: list[object], limit: int
     ) -> tuple[_Ref, list[int]]:
         """(root, content number of each rule) of rules that match first; the last asks nothing.
 
@@ -204,100 +207,54 @@ class Builder:
         """
         if len(self._memo) + len(self._below) > _KEPT:
             self._forget()
-        kinds = self._shape_numbers(shapes)
-        numbers = [
-            self._numbers.setdefault(item, len(self._numbers))
-            for item in zip(kinds, contents, strict=True)
-        ]
-        self._made = self._looked_at = 0
-        self._limit = limit
+        listed = self._listed = self._numbered(shapes, contents)
+        # Of rules of one shape the first counts, and none behind one for everything.
+        behind = range(len(shapes) - 1, -1, -1)
+        first = dict(zip(reversed(listed.kinds), behind, strict=True))
+        last = first[self._kinds[ANYTHING]]
+        kept = sorted(at for at in first.values() if at <= last)
+        self._made, self._looked_at, self._limit = 0, len(shapes), limit
         try:
-            root = self._node(shapes, numbers, list(range(len(shapes))), tuple(range(len(WORDS))))
+            root = self._of(shapes, listed.numbers, kept, tuple(range(len(WORDS))))
         except TooLarge:
             self._forget()
             raise
-        if root >= 0 and self._size(root) > limit:
+        if root >= 0 and self.numbering.size(root) > limit:
             raise TooLarge
-        return root, numbers
+        return root, listed.numbers
 
-    def _shape_numbers(self, shapes: Sequence[Shape]) -> list[int]:
-        """Equal shapes have one number; to look them up by value is slow, so objects are known, too."""
-        found: list[int] = []
-        known = self._shapes
-        for shape in shapes:
-            entry = known.get(id(shape))
-            if entry is None:
-                entry = known[id(shape)] = (shape, self._kinds.setdefault(shape, len(self._kinds)))
-            found.append(entry[1])
+    def _numbered(self, shapes: list[Shape], contents: list[object]) -> _Listed:
+        """Most rules are where they were in the last list."""
+        before = self._listed
+        found = _Listed(shapes, contents, [0] * len(shapes), [0] * len(shapes))
+        places: Iterable[int] = range(len(shapes))
+        if len(before.shapes) == len(shapes):
+            found.kinds, found.numbers = list(before.kinds), list(before.numbers)
+            places = {*differing(before.shapes, shapes), *differing(before.contents, contents)}
+        for at in places:
+            kind = found.kinds[at] = self._kind(shapes[at])
+            content = kind, contents[at]
+            found.numbers[at] = self._numbers.setdefault(content, len(self._numbers))
         return found
 
+    def _kind(self, shape: Shape) -> int:
+        """Equal shapes have one number; to look them up by value is slow, so objects are known, too."""
+        known = self._shapes.get(id(shape))
+        if known is None:
+            kind = self._kinds.setdefault(shape, len(self._kinds))
+            known = self._shapes[id(shape)] = shape, kind
+        return known[1]
+
     def _forget(self) -> None:
+        self.numbering = Numbering()
+        self._listed = _Listed()
         self._kinds.clear()
         self._shapes.clear()
-        self._order = (-1, [])
-        self._places.clear()
         self._numbers.clear()
         self._memo.clear()
         self._lists.clear()
         self._below.clear()
         self._found.clear()
-        self._plans.clear()
-        self._ways.clear()
-        self._nodes.clear()
-        self._rules.clear()
-
-    def _size(self, root: _Ref) -> int:
-        return sum(map(self.size, self.order(root)))
-
-    def order(self, root: _Ref) -> list[_Ref]:
-        """Nodes below and with a root, before those that they lead to."""
-        if self._order[0] != root:
-            self._order = root, _topological(self, root)
-        return self._order[1]
-
-    def size(self, ref: _Ref) -> int:
-        """Branches of a node."""
-        return len(self._plans[ref][1])
-
-    def ways(self, ref: _Ref) -> _Ways:
-        """The first branch to each node."""
-        return self._ways[ref]
-
-    def nodes(
-        self,
-        refs: Sequence[_Ref],
-        place: dict[_Ref, tuple[int, int]],
-        rule_of: Mapping[int, int],
-    ) -> list[Node]:
-        """The nodes at their places (level, id); those of the last diagram again where they are equal.
-
-        `rule_of` are the numbers of the rules in their list, by number of content.
-        """
-        if any(number in self._rules for number, _ in rule_of.items() - self._rules.items()):
-            self._nodes.clear()
-            self._rules.clear()
-        self._rules.update(rule_of)
-        moved = {ref for ref, _ in place.items() - self._places.items()}
-        self._places = place
-        known = self._nodes
-        anew = moved | (place.keys() - known.keys())
-        if moved:
-            anew |= {ref for ref in refs for _, _, to in self._ways[ref] if to in moved}
-        for ref in anew:
-            known[ref] = self._node_at(ref, place, rule_of)
-        return list(map(known.__getitem__, refs))
-
-    def _node_at(
-        self, ref: _Ref, place: Mapping[_Ref, tuple[int, int]], rule_of: Mapping[int, int]
-    ) -> Node:
-        word, branches = self._plans[ref]
-        below = tuple(
-            Branch(value, length, place[to][1], WORDS[self._plans[to][0]])
-            if to >= 0
-            else Branch(value, length, -1 - rule_of[-1 - to])
-            for value, length, to, _ in branches
-        )
-        return Node(WORDS[word], *place[ref], below)
 
     def _node(
         self, shapes: Sequence[Shape], numbers: list[int], rules: list[int], words: tuple[int, ...]
@@ -316,23 +273,28 @@ class Builder:
     ) -> _Ref:
         kept: list[int] = []
         seen: set[Shape] = set()
-        whole = len(words) == len(WORDS)
         for rule in rules:  # what an earlier rule hides, or a rule for everything ends
             shape = shapes[rule]
-            rest = shape if whole else tuple([shape[word] for word in words])
+            rest = tuple([shape[word] for word in words])
             if rest in seen:
                 continue
             seen.add(rest)
             kept.append(rule)
             if not any(rest):
                 break
-        asked = tuple(word for word in words if any(shapes[rule][word] for rule in kept))
+        return self._of(shapes, numbers, kept, words)
+
+    def _of(
+        self, shapes: Sequence[Shape], numbers: list[int], rules: list[int], words: tuple[int, ...]
+    ) -> _Ref:
+        """The node of rules of which none hides another one."""
+        asked = tuple(word for word in words if any(shapes[rule][word] for rule in rules))
         if not asked:
-            return -1 - numbers[kept[0]]
-        key = (asked, *map(numbers.__getitem__, kept))
+            return -1 - numbers[rules[0]]
+        key = (asked, *map(numbers.__getitem__, rules))
         found = self._memo.get(key)
         if found is None:
-            found = self._memo[key] = self._split(shapes, numbers, kept, asked)
+            found = self._memo[key] = self._split(shapes, numbers, rules, asked)
         return found
 
     def _split(
@@ -376,51 +338,8 @@ class Builder:
         plan = (word, tuple(branches))
         ref = self._found.get(plan)
         if ref is None:
-            ref = self._found[plan] = len(self._plans)
-            self._plans.append(plan)
-            first = {b.to: (b.value, b.length, b.to) for b in reversed(branches) if b.to >= 0}
-            self._ways.append(tuple(reversed(first.values())))
+            ref = self._found[plan] = self.numbering.add(plan)
             self._made += len(branches)
             if self._made > self._limit:
                 raise TooLarge
         return ref
-
-
-def number_nodes(
-    builder: Builder, root: _Ref, rule_of: Mapping[int, int], weighed: tuple[int, ...]
-) -> Diagram:
-    """The diagram below a root: levels by the longest way, ids by the first."""
-    order = builder.order(root)
-    level, name = {root: 1}, {root: 0}
-    taken = {0}
-    sizes: Counter[int] = Counter()
-    for ref in order:
-        sizes[level[ref]] += builder.size(ref)
-        mine, below = name[ref], level[ref] + 1
-        for value, length, to in builder.ways(ref):
-            if level.get(to, 0) < below:
-                level[to] = below
-            if to not in name:
-                found = zlib.crc32(_WAY.pack(mine, value, length))
-                while found in taken:
-                    found = found + 1 & 0xFFFFFFFF
-                name[to] = found
-                taken.add(found)
-    nodes = builder.nodes(order, {ref: (level[ref], name[ref]) for ref in order}, rule_of)
-    return Diagram(tuple(nodes), weighed, tuple(sizes[i + 1] for i in range(LEVELS)))
-
-
-def _topological(builder: Builder, root: _Ref) -> list[_Ref]:
-    """Nodes before those that they lead to."""
-    done: set[_Ref] = set()
-    order: list[_Ref] = []
-
-    def visit(ref: _Ref) -> None:  # at most as deep as there are words
-        done.add(ref)
-        for _, _, to in reversed(builder.ways(ref)):
-            if to not in done:
-                visit(to)
-        order.append(ref)
-
-    visit(root)
-    return order[::-1]

@@ -7,10 +7,12 @@ from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
+from orchestrator.alignment import common_ends
 from orchestrator.compiler.box_index import BoxIndex, Point, corner
 from orchestrator.compiler.headerspace import Box, box_of
 from orchestrator.model.elements import DROP, FilterProgram, RouteProgram
 from orchestrator.model.match import Match
+from orchestrator.model.versions import matches
 from orchestrator.recall import current, recalled
 
 MOST_PIECES = 64
@@ -24,6 +26,7 @@ _UNDERSTOOD = {
     *("ether_type", "version", "src", "dst", "protocol", "src_port", "dst_port", "tcp_flags"),
     *("later_fragment", "icmp_type", "icmp_code"),
 }
+_UNKNOWN = "unknown"
 _STRANGE = tuple(field.name for field in fields(Match) if field.name not in _UNDERSTOOD)
 
 
@@ -34,6 +37,11 @@ class Undecided(Exception):
 def understood(match: Match) -> bool:
     """Whether header space knows every condition of a match."""
     return all(getattr(match, name) is None for name in _STRANGE)
+
+
+def _box_of(match: Match) -> Box | str | None:
+    """The packets of a match (None: there are none), or that header space does not know them."""
+    return box_of(match) if understood(match) else _UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +104,13 @@ class FirstMatch:
 def first_match(program: FilterProgram | RouteProgram) -> FirstMatch | None:
     """A filter's rules, or routes with the longest prefix first; None when that is not known."""
     if isinstance(program, FilterProgram):
-        matches = [rule.match for rule in program.rules]
-        if not all(current().each(understood, matches, understood)):
+        boxes = current().each(first_match, matches(program), _box_of)
+        if _UNKNOWN in boxes:
             return None
         return FirstMatch(
-            tuple(current().each(box_of, (rule.match for rule in program.rules), box_of)),
-            tuple(rule.output for rule in program.rules),
-            tuple(rule.rule for rule in program.rules),
+            tuple(boxes),  # type: ignore[arg-type]
+            tuple([rule.output for rule in program.rules]),
+            tuple([rule.rule for rule in program.rules]),
             program.default,
             program.default_rule,
         )
@@ -164,7 +172,7 @@ def _shadows(rules: FirstMatch, numbers: Iterable[int]) -> Shadows:
 
 def _still_shadowed(old: FirstMatch, was: Shadows, rules: FirstMatch) -> Shadows | None:
     """`shadowed`, from what it was before one run of rules was replaced; None when that is no gain."""
-    first, behind = _common_ends(old.boxes, rules.boxes)
+    first, behind = common_ends(old.boxes, rules.boxes)
     shift = len(rules.boxes) - len(old.boxes)
     fresh = range(first, len(rules.boxes) - behind)
     gone = [box for box in old.boxes[first : len(old.boxes) - behind] if box is not None]
@@ -193,14 +201,6 @@ def _still_shadowed(old: FirstMatch, was: Shadows, rules: FirstMatch) -> Shadows
     for n in asked:
         free.pop(n, None)
     return Shadows(dict(sorted(by.items())), free | again.free)
-
-
-def _common_ends(old: Sequence[object], new: Sequence[object]) -> tuple[int, int]:
-    """How many objects two lists share at their beginning, and how many at their end."""
-    most = min(len(old), len(new))
-    first = next((n for n in range(most) if old[n] is not new[n]), most)
-    behind = next((n for n in range(most - first) if old[-1 - n] is not new[-1 - n]), most - first)
-    return first, behind
 
 
 def _covering(

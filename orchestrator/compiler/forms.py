@@ -8,9 +8,10 @@ rule of tree and ternary table wins (p4src/blocks/tree.p4).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from math import prod
+from operator import itemgetter
 
 from orchestrator.compiler.decision import (
     ANYTHING,
@@ -20,14 +21,13 @@ from orchestrator.compiler.decision import (
     Shape,
     TooLarge,
     copies,
-    number_nodes,
     shape_of,
 )
 from orchestrator.model.cuts import SWITCH, Cuts, Unit
 from orchestrator.model.decision import DecidedProgram, Diagram
-from orchestrator.model.elements import FilterProgram
+from orchestrator.model.elements import FilterProgram, FilterRule
 from orchestrator.model.match import Match
-from orchestrator.model.versions import kinds
+from orchestrator.model.versions import kinds, matches
 from orchestrator.recall import current
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipeline import Pipeline
@@ -107,27 +107,28 @@ def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]
     rules = [i for i, (asked, _) in enumerate(kinds(program)) if 4 in asked]
     if costs.ranges and costs.plain(len(rules)) <= costs.least_gain:
         return None
-    matches = (program.rules[i].match for i in rules)
-    found = current().each(_shape, matches, _shape)
+    asked_for = matches(program)
+    if len(rules) < len(asked_for):
+        asked_for = [asked_for[i] for i in rules]
+    found = current().each(_shape, asked_for, _shape)
     plain = costs.plain(len(rules) if costs.ranges else sum(_expanded(s) for s, _ in found))
-    asked = max((asked for _, asked in found), default=0)
+    asked = max(map(itemgetter(1), found), default=0)
     if plain - costs.decided(asked, asked, 0) <= costs.least_gain:
         return None  # not even the smallest tree that asks for all that a rule does
-    default = len(program.rules)
-    suited = {i: s for i, (s, _) in zip(rules, found, strict=True) if s is not None}
-    unsuited = set(rules) - suited.keys() if len(suited) < len(rules) else set[int]()
+    suited = [(i, shape) for i, (shape, _) in zip(rules, found, strict=True) if shape is not None]
+    unsuited = set(rules).difference(i for i, _ in suited) if len(suited) < len(rules) else ()
     limit = min(MOST_BRANCHES, sum(room))
     tried = -1
     for weighed in _weighings(suited):
         if len(weighed) == tried:
             continue
         tried = len(weighed)
-        kept = {**suited, default: ANYTHING}
-        for rule in weighed:
-            del kept[rule]
+        kept = [rule for rule in suited if rule[0] not in weighed] if weighed else suited
         for builder in _builders():
             try:
-                diagram = _built(builder, program, kept, tuple(sorted(weighed | unsuited)), limit)
+                diagram = _built(
+                    builder, program, kept, tuple(sorted(weighed.union(unsuited))), limit
+                )
             except TooLarge:
                 continue
             if diagram is None:
@@ -139,19 +140,23 @@ def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]
     return None
 
 
-def _weighings(shapes: Mapping[int, Shape]) -> Iterator[set[int]]:
+_Shaped = tuple[int, Shape]
+"""A rule, by its number in the list, and its shape."""
+
+
+def _weighings(rules: Sequence[_Shaped]) -> Iterator[set[int]]:
     """Sets of rules to be weighed, each larger than the one before."""
-    numbers = dict(zip(shapes, copies(list(shapes.values())), strict=True))
-    total, ordered = sum(numbers.values()), list[int]()
+    numbers = copies([shape for _, shape in rules])
+    total, ordered = sum(numbers), list[tuple[int, int]]()
     for most in _MOST_COPIES:
         left, weighed = total, set[int]()
         if left > most and not ordered:
-            ordered = sorted(shapes, key=lambda i: (-numbers[i], i))
-        for rule in ordered:
+            ordered = sorted((-n, i) for n, (i, _) in zip(numbers, rules, strict=True))
+        for copied, rule in ordered:
             if left <= most:
                 break
             weighed.add(rule)
-            left -= numbers[rule]
+            left += copied
         yield weighed
 
 
@@ -175,20 +180,24 @@ def _expanded(shape: Shape | None) -> int:
     return prod(len(prefixes) or 1 for prefixes in shape[:FLAGS]) if shape else 1
 
 
+def _content(rule: FilterRule) -> object:
+    """What tells apart rules of one shape."""
+    return rule.output, rule.rule
+
+
 def _built(
     builder: Builder,
     program: FilterProgram,
-    shapes: Mapping[int, Shape],
+    shaped: Sequence[_Shaped],
     weighed: tuple[int, ...],
     limit: int,
 ) -> Diagram | None:
-    """The diagram of the rules in `shapes`; None when they ask nothing of a packet."""
-    rules = list(shapes)
+    """The diagram of some rules and the default; None when they ask nothing of a packet."""
+    places = [i for i, _ in shaped]
+    shapes = [shape for _, shape in shaped]
+    contents = current().each(_content, [program.rules[i] for i in places], _content)
     default = len(program.rules)
-    contents = [
-        None if i == default else (program.rules[i].output, program.rules[i].rule) for i in rules
-    ]
-    root, numbers = builder.build(list(shapes.values()), contents, limit)
+    root, numbers = builder.build([*shapes, ANYTHING], [*contents, None], limit)
     if root < 0:
         return None
-    return number_nodes(builder, root, dict(zip(numbers, rules, strict=True)), weighed)
+    return builder.numbering.diagram(root, numbers, [*places, default], weighed)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TypeVar
 
 from orchestrator.compiler.first_match import FirstMatch, first_match, shadowed
@@ -31,6 +30,8 @@ ValueT = TypeVar("ValueT")
 MOST_CLASSES = 10_000_000
 _DRAFT = 4
 """A product may have so many times the entries of both before shadowed ones are taken out of it,"""
+_AT_ONCE = 1024
+"""So many rules are multiplied before it is asked whether that is worth it."""
 _SMALL = 512
 """if both have so few; large ones hardly shrink, and it takes long to find that out."""
 
@@ -94,8 +95,8 @@ def merged(
     taken = {out for out in one.element.outputs if out not in into}
     names = {out: f"{two.nf}.{out}" if out in taken else out for out in two.element.outputs}
     most = _DRAFT * limit if limit <= _SMALL else limit
-    pairs = list(islice(_product(flow, first, second, frozenset(into)), most + 1))
-    if len(pairs) > most:
+    pairs = _product(flow, first, second, frozenset(into), most)
+    if pairs is None:
         return None
 
     def both(rule: FilterRule, match: Match, later: FilterRule | None) -> FilterRule:
@@ -120,9 +121,10 @@ def merged(
 
 
 def _product(
-    flow: Flow, first: FilterProgram, second: FilterProgram, into: frozenset[str]
-) -> Iterator[tuple[FilterRule, Match, FilterRule | None]]:
-    """Every rule of the first, those that lead on with every rule of the second that they meet."""
+    flow: Flow, first: FilterProgram, second: FilterProgram, into: frozenset[str], most: int
+) -> Iterator[tuple[FilterRule, Match, FilterRule | None]] | None:
+    """Every rule of the first, those that lead on with every rule of the second that they meet; None
+    when there are more than `most`."""
     others = flow.rules(second)
     assert others is not None
     what = (_product, second if len(second.rules) <= _SMALL else Same(second))
@@ -140,17 +142,29 @@ def _product(
             found += [(match, default)] if box is not None else []
         return found
 
-    asked = current().asking(what, met)
-    for rule in first.rules:
-        if rule.output not in into:
-            yield rule, rule.match, None
-            continue
-        for both, later in asked(rule.match):
-            yield rule, both, later
-    if first.default in into:
+    last = second.rules if first.default in into else ()
+    leading = [rule.match for rule in first.rules if rule.output in into]
+    left = most - len(last) - (len(first.rules) - len(leading))
+    further: list[list[tuple[Match, FilterRule]]] = []
+    for start in range(0, len(leading), _AT_ONCE):
+        further += (found := current().each(what, leading[start : start + _AT_ONCE], met))
+        left -= sum(map(len, found))
+        if left < 0:
+            break
+    if left < 0:
+        return None
+
+    def pairs() -> Iterator[tuple[FilterRule, Match, FilterRule | None]]:
+        behind = iter(further)
+        for rule in first.rules:
+            if rule.output not in into:
+                yield rule, rule.match, None
+            else:
+                yield from ((rule, both, later) for both, later in next(behind))
         whole = FilterRule(ANY, first.default, first.default_rule)
-        for other in second.rules:
-            yield whole, other.match, other
+        yield from ((whole, other.match, other) for other in last)
+
+    return pairs()
 
 
 def _reduced(program: FilterProgram, versions: frozenset[int]) -> FilterProgram:

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from itertools import chain
 from typing import Any, NamedTuple
 
+from orchestrator.alignment import unlike
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     Entries,
@@ -28,7 +29,6 @@ from orchestrator.model.entries import (
     TableEntry,
 )
 from orchestrator.model.plan import Core
-from orchestrator.recall import current
 from orchestrator.targets.pipeline import GATED_SEGMENT
 from orchestrator.wire.instances import base_name
 
@@ -91,56 +91,71 @@ class Specs:
 
 
 class Sources:
-    """Which nodes name a node, brought up to date from the parts of one version to those of another."""
+    """Which nodes name a node."""
 
     def __init__(self) -> None:
-        self._parts: dict[int, Part] = {}
         self._before: dict[Node, Counter[Node]] = defaultdict(Counter)
 
     def of(self, node: Node) -> Iterable[Node]:
         """The nodes of which some entry names a node."""
         return self._before.get(node, ())
 
-    def follow(self, parts: Iterable[Part]) -> None:
-        """Forget what is not among these parts, and add what is new."""
-        now = {id(part): part for part in parts}
-        for key in self._parts.keys() - now.keys():
-            part = self._parts[key]
-            for ref in part.refs:
-                self._count(ref, part.node, -1)
-        for key in now.keys() - self._parts.keys():
-            part = now[key]
-            for ref in part.refs:
-                self._count(ref, part.node, 1)
-        self._parts = now
+    def change(self, gone: Iterable[Part], come: Iterable[Part]) -> None:
+        """Forget what some parts name, and add what others do."""
+        was, now = _named(gone), _named(come)
+        for node in {*was, *now}:
+            before, after = was.get(node, Counter()), now.get(node, Counter())
+            for ref, count in (before - after).items():
+                counts = self._before[ref]
+                counts[node] -= count
+                if not counts[node]:
+                    del counts[node]
+            for ref, count in (after - before).items():
+                self._before[ref][node] += count
 
-    def _count(self, ref: Node, node: Node | None, by: int) -> None:
-        if node is not None:
-            counts = self._before[ref]
-            counts[node] += by
-            if not counts[node]:
-                del counts[node]
+
+def _named(parts: Iterable[Part]) -> dict[Node, Counter[Node]]:
+    """How often each node names another one."""
+    found: dict[Node, Counter[Node]] = {}
+    for part in parts:
+        if part.node is not None:
+            found.setdefault(part.node, Counter()).update(part.refs)
+    return found
 
 
 class Nodes:
-    """The nodes of one bundle; `loose` parts belong to none: they say the same in all versions."""
+    """The nodes of one bundle. Parts that belong to none say the same in all versions.
 
-    def __init__(self, bundle: Bundle, specs: Specs | None = None) -> None:
+    Made from those of another version (`like`) where parts are shared: only the others are looked at.
+    """
+
+    def __init__(
+        self, bundle: Bundle, specs: Specs | None = None, like: Nodes | None = None
+    ) -> None:
         self.bundle = bundle
-        self.parts: dict[Node, list[Part]] = {}
+        self.listed: dict[str, Sequence[Part]] = {
+            switch: parts_of(switch, program.entries) for switch, program in bundle.switches.items()
+        }
+        """All parts, by switch."""
+        self.parts: dict[Node, list[Part]] = {} if like is None else dict(like.parts)
         self.floods: dict[Node, FloodGroup] = {}
         self.chains: dict[Node, list[tuple[Core, ServerChain]]] = defaultdict(list)
-        self.place: dict[Node, str] = {}
+        self.place: dict[Node, str] = {} if like is None else dict(like.place)
         """The switch that has a node's entries."""
-        self.loose: dict[str, list[Part]] = {}
-        self.roots: dict[str, Node] = {}
+        self.roots: dict[str, Node] = {} if like is None else dict(like.roots)
         self.known_digest: Callable[[Node], bytes | None] = lambda node: None
         """Digests that need not be computed."""
         self._digests: dict[Node, bytes] = {}
         self._specs: dict[tuple[Core, str], int] = {}
+        self._sources: Sources | None = None
         specs = specs or Specs()
+        if like is None:
+            for switch, parts in self.listed.items():
+                for part in parts:
+                    self._add(switch, part)
+        else:
+            self._follow(like)
         for switch, program in bundle.switches.items():
-            self._add_switch(switch, parts_of(switch, program.entries))
             for flood in program.floods:
                 self.floods[Node(GROUP, switch, flood.group)] = flood
         for worker in bundle.workers:
@@ -150,24 +165,62 @@ class Nodes:
             for found in worker.chains:
                 self.chains[path_node(found.spi, found.si)].append((core, found))
 
-    def _add_switch(self, switch: str, parts: Iterable[Part]) -> None:
-        loose = self.loose[switch] = []
-        mine, place = self.parts, self.place
-        for part in parts:
-            node = part.node
-            if node is None:
-                loose.append(part)
-            elif node in mine:
-                mine[node].append(part)
-            else:
-                mine[node] = [part]
-                place[node] = switch
-                if node.kind == ROOT:
-                    self.roots[switch] = node
+    def _add(self, switch: str, part: Part) -> None:
+        node = part.node
+        if node is None:
+            return
+        if node in self.parts:
+            self.parts[node] = [*self.parts[node], part]
+            return
+        self.parts[node] = [part]
+        self.place[node] = switch
+        if node.kind == ROOT:
+            self.roots[switch] = node
+
+    def _remove(self, part: Part) -> None:
+        node = part.node
+        if node is None:
+            return
+        self.parts[node] = [other for other in self.parts[node] if other is not part]
+        if not self.parts[node]:
+            del self.parts[node]
+            place = self.place.pop(node)
+            if self.roots.get(place) == node:
+                del self.roots[place]
+
+    def _follow(self, like: Nodes) -> None:
+        """From another version's parts to these; its sources come along."""
+        self._sources, like._sources = like._sources, None
+        changes = [
+            (switch, *differing_parts(like.listed.get(switch, ()), self.listed.get(switch, ())))
+            for switch in {**like.listed, **self.listed}
+        ]
+        parts = [part for _, gone, come in changes for part in (*gone, *come)]
+        moved = {part.node for part in parts if part.node is not None}
+        several = {node for node in moved if len(self.parts.get(node, ())) > 1}
+        for _, gone, _ in changes:
+            for part in gone:
+                self._remove(part)
+        for switch, gone, come in changes:
+            for part in come:
+                self._add(switch, part)
+            if self._sources is not None:
+                self._sources.change(gone, come)
+        several |= {node for node in moved if len(self.parts.get(node, ())) > 1}
+        if several:  # in the order in which they are listed
+            for node in several & self.parts.keys():
+                del self.parts[node], self.place[node]
+            for switch, listed in self.listed.items():
+                for part in listed:
+                    if part.node in several:
+                        self._add(switch, part)
 
     def all(self) -> set[Node]:
         """Every node."""
         return {*self.parts, *self.floods, *self.chains}
+
+    def __contains__(self, node: object) -> bool:
+        return node in self.parts or node in self.floods or node in self.chains
 
     def entries(self, node: Node) -> Iterator[TableEntry]:
         """A node's entries, of all tables."""
@@ -183,24 +236,7 @@ class Nodes:
 
     def line(self, node: Node, entry: TableEntry) -> Line:
         """An entry without numbers."""
-        ids = IDS[node.kind]
-        keys = tuple(sorted((name, key) for name, key in entry.keys if name not in ids))
-        named = list(references(node, self.place[node], dict(entry.params)))
-        return Line(
-            entry.table,
-            keys,
-            entry.action,
-            tuple(
-                sorted(
-                    (name, value)
-                    for name, value in entry.params
-                    if name not in _REFERENCES and name != _UNIMPORTANT
-                )
-            ),
-            entry.meter,
-            tuple(name for ref, names in named if ref == node for name in names),
-            tuple(ref for ref, _ in named if ref != node),
-        )
+        return line_of(node, self.place[node], entry)
 
     def hops(self, core: Core, chain: ServerChain) -> Hops:
         """A service chain without numbers."""
@@ -237,10 +273,10 @@ class Nodes:
 
     def above(self, nodes: Iterable[Node]) -> set[Node]:
         """Some nodes, and all from which packets may come to them."""
-        recall, what = current(), (Nodes.above, self.bundle.graph)
-        sources: Sources = recall.latest(what) or Sources()
-        sources.follow(part for parts in self.parts.values() for part in parts)
-        recall.note(what, sources)
+        if self._sources is None:
+            self._sources = Sources()
+            for parts in self.listed.values():
+                self._sources.change((), parts)
         chains: dict[Node, list[Node]] = defaultdict(list)
         for node in self.chains:
             for ref in self.refs(node):
@@ -251,7 +287,7 @@ class Nodes:
             at = todo.pop()
             if at not in found:
                 found.add(at)
-                todo.extend(sources.of(at))
+                todo.extend(self._sources.of(at))
                 todo.extend(chains.get(at, ()))
         return found
 
@@ -281,6 +317,18 @@ class Nodes:
             yield int.from_bytes(_digest(repr((*hops[:-1], refs))), "big")
 
 
+def differing_parts(one: Sequence[Part], other: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    """What only one of two lists of parts has, and what only the other."""
+    ours: list[Part] = []
+    theirs: list[Part] = []
+    for gone, come in unlike(one, other):
+        ours += one[gone]
+        theirs += other[come]
+    shared = {*map(id, ours)} & {*map(id, theirs)}  # they have only moved
+    mine, yours = ([p for p in parts if id(p) not in shared] for parts in (ours, theirs))
+    return mine, yours
+
+
 def parts_of(switch: str, entries: Sequence[TableEntry]) -> Sequence[Part]:
     """Entries by the nodes that they belong to, in order of their first ones."""
     if isinstance(entries, Entries):
@@ -300,12 +348,36 @@ def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Pa
 def named_by(node: Node, switch: str, entries: Iterable[TableEntry]) -> tuple[Node, ...]:
     """The other nodes that entries of a node name."""
     asked = {entry.params for entry in entries}
+    if node.kind == TREE and all(len(p) == 1 and p[0][0] == TREE_PARAM for p in asked):
+        segment = segment_of(node).number
+        return tuple(sorted(tree_node(switch, segment, to) for ((_, to),) in asked))
     return tuple(sorted({ref for p in asked for ref in named_by_params(node, switch, p)}))
 
 
 def named_by_params(node: Node, switch: str, params: tuple[tuple[str, int], ...]) -> set[Node]:
     """The other nodes that the parameters of a node's entry name."""
     return {ref for ref, _ in references(node, switch, dict(params))} - {node}
+
+
+def line_of(node: Node, switch: str, entry: TableEntry) -> Line:
+    """An entry of a node without numbers."""
+    ids = IDS[node.kind]
+    named = list(references(node, switch, dict(entry.params)))
+    return Line(
+        entry.table,
+        tuple(sorted((name, key) for name, key in entry.keys if name not in ids)),
+        entry.action,
+        tuple(
+            sorted(
+                (name, value)
+                for name, value in entry.params
+                if name not in _REFERENCES and name != _UNIMPORTANT
+            )
+        ),
+        entry.meter,
+        tuple(name for ref, names in named if ref == node for name in names),
+        tuple(ref for ref, _ in named if ref != node),
+    )
 
 
 def owner(switch: str, entry: TableEntry) -> Node | None:

@@ -7,7 +7,8 @@ packet meets two changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Container, Iterable, Set
+from itertools import chain
 
 from orchestrator.compiler.matching import Matched, match_entries
 from orchestrator.compiler.nodes import (
@@ -19,6 +20,7 @@ from orchestrator.compiler.nodes import (
     TREE_PARAM,
     Node,
     Nodes,
+    differing_parts,
     named_by,
     named_by_params,
     segment_of,
@@ -34,13 +36,25 @@ _NOWHERE = object()
 _VERSIONS = frozenset(VERSION_TABLE.values())
 
 
-def _alike_throughout(new: Nodes, old: Nodes) -> set[Node]:
-    """Nodes that are the same in both versions, with all below them: entries and numbers."""
-    there, every = old.parts, new.all()
-    # Most nodes have the very parts of the other version: only the others are looked into.
-    doubtful = {node for node, parts in new.parts.items() if there.get(node) != parts}
-    doubtful |= {node for node in every if node.kind in (GROUP, PATH)}
-    return every - new.above(node for node in doubtful if not _alike(new, old, node))
+class _Same(Container[Node]):
+    """Nodes that are the same in both versions, with all below them: entries and numbers.
+
+    Most are, and have the very parts of the other version: only the others are looked into.
+    """
+
+    def __init__(self, new: Nodes, old: Nodes) -> None:
+        self._new = new
+        doubtful: set[Node] = {*new.floods, *old.floods, *new.chains, *old.chains}
+        for switch in {**new.listed, **old.listed}:
+            parts = differing_parts(new.listed.get(switch, ()), old.listed.get(switch, ()))
+            doubtful.update(p.node for p in chain.from_iterable(parts) if p.node is not None)
+        self.changed = new.above(n for n in doubtful if n in new and not _alike(new, old, n))
+        """The new version's nodes that are not."""
+        self.gone = {n for n in doubtful | self.changed if n in old and n not in self}
+        """The old version's."""
+
+    def __contains__(self, node: object) -> bool:
+        return node not in self.changed and node in self._new
 
 
 def _alike(new: Nodes, old: Nodes, node: Node) -> bool:
@@ -74,7 +88,7 @@ class Equality:
 
     def __init__(self, new: Nodes, old: Nodes) -> None:
         self.new, self.old = new, old
-        self.same = _alike_throughout(new, old)
+        self.same = _Same(new, old)
         # What is the same in both needs no digest to be told from all else.
         new.known_digest = old.known_digest = lambda node: (
             repr(node).encode() if node in self.same else None
@@ -177,32 +191,31 @@ class Pairing:
             return nodes.below(node, self.same)
         # A packet meets one branch of a tree's node: the longest. So it matters where those lead
         # that change, or that are met where one comes or goes.
-        leads = {
-            _word(entry): named_by(node, nodes.place[node], (entry,))
-            for entry in nodes.entries(node)
-        }
-        found: set[Node] = set()
+        asked: list[list[tuple[int, int]]] = []
         for entry in (*before, *after):
-            value, length = _word(entry) if entry is not None else (0, -1)
-            for shorter in range(length, -1, -1):
-                met = leads.get((value >> 32 - shorter << 32 - shorter, shorter))
-                if met is not None:
-                    for ref in met:
-                        found |= {ref, *nodes.below(ref, self.same)}
-                    break
+            if entry is not None:
+                value, length = _word(entry)
+                bits = range(length, -1, -1)
+                asked.append([(value >> 32 - n << 32 - n, n) for n in bits])
+        wanted = {word for words in asked for word in words}
+        leads = {_word(entry): entry for entry in nodes.entries(node) if _word(entry) in wanted}
+        met = [next((leads[word] for word in words if word in leads), None) for words in asked]
+        found: set[Node] = set()
+        for ref in named_by(node, nodes.place[node], [entry for entry in met if entry is not None]):
+            found |= {ref, *nodes.below(ref, self.same)}
         return found
 
     def altered(self) -> set[Node]:
         """Old nodes that will not be what they were: changed in place, or above such."""
         olds = {self.old_of[node] for node in self.changed}
-        known: dict[Node, bool] = dict.fromkeys(self.same, False) | dict.fromkeys(olds, True)
+        known = dict.fromkeys(olds, True)
 
         def alters(node: Node) -> bool:
             if node not in known:
-                known[node] = any(map(alters, self.old.refs(node)))
+                known[node] = node not in self.same and any(map(alters, self.old.refs(node)))
             return known[node]
 
-        return {node for node in self.old.all() if alters(node)}
+        return {node for node in self.same.gone if alters(node)}
 
     def pair(self, new: Node, old: Node) -> bool:
         """Whether a new node can continue an old one."""
@@ -249,7 +262,7 @@ class Pairing:
         """
         old = {e[:5]: e.meter for e in self.old.entries(node) if not e.priority}
         entries = [e for e in self.new.entries(node) if old.get(e[:5], _NOWHERE) == e.meter]
-        moved = self.new.refs(node) - self.same
+        moved = {ref for ref in self.new.refs(node) if ref not in self.same}
         if moved and node.kind == TREE:
             gone = {((TREE_PARAM, ref.number & MOST_TREE_NODES),) for ref in moved}
             gone |= {p for p in {e.params for e in entries} if len(p) > 1}  # verdicts that go on
@@ -297,8 +310,7 @@ class Pairing:
 def pairing_of(equality: Equality) -> Pairing | None:
     """The one that changes most in place: nodes of trees that clash are copied, in the end all."""
     copied: set[Node] = set()
-    others = equality.new.parts.keys() - equality.same
-    trees = {node for node in others if node.kind == TREE}
+    trees = {node for node in equality.same.changed if node.kind == TREE}
     for _ in range(LEVELS):
         pairing = Pairing(equality, copied)
         if not pairing.clashes:
@@ -312,7 +324,7 @@ def pairing_of(equality: Equality) -> Pairing | None:
 
 def _word(entry: TableEntry) -> tuple[int, int]:
     """The prefix of a branch of a tree."""
-    key = dict(entry.keys).get("word")
+    key = next((key for name, key in entry.keys if name == "word"), None)
     return (key.value, key.length) if isinstance(key, Lpm) else (0, 0)
 
 

@@ -16,7 +16,7 @@ first, part by part, and nothing more is asked of them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count
@@ -64,6 +64,7 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 from orchestrator.model.plan import Core
+from orchestrator.recall import current
 from orchestrator.targets.pipeline import GATED_SEGMENT
 from orchestrator.wire.instances import base_name
 
@@ -74,7 +75,11 @@ BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
 def share(new: Bundle, old: Bundle) -> Bundle:
     """The new version with the old one's numbers where the two are the same."""
     specs = Specs()
-    return _Sharing(Nodes(new, specs), Nodes(old, specs)).bundle()
+    recall, what = current(), (share, new.graph)
+    before = Nodes(old, specs, like=recall.latest(what))
+    after = Nodes(new, specs, like=before)
+    recall.note(what, after)
+    return _Sharing(after, before).bundle()
 
 
 class _Sharing:
@@ -85,7 +90,8 @@ class _Sharing:
         self.pairing = pairing_of(self.equality)
         """None: nothing is changed in place."""
         self.graph_id = new.bundle.graph_id
-        self.parts: dict[str, list[Part]] = defaultdict(list)
+        self.parts: dict[Node, list[Part]] = defaultdict(list)
+        """By new node, of those that are not the same."""
         self.floods: dict[str, list[FloodGroup]] = defaultdict(list)
         self.chains: dict[Core, list[ServerChain]] = defaultdict(list)
         self.done: dict[Node, Node] = {}
@@ -102,7 +108,7 @@ class _Sharing:
         gone = self.pairing.altered() if self.pairing else set[Node]()
         if self.pairing is not None:  # a tree has no two equal nodes, so these are taken
             gone |= {node for node in self.pairing.new_of if node.kind == TREE}
-        for node in sorted(self.old.all() - self.same - gone):
+        for node in sorted(self.same.gone - gone):
             found[self.equality.size(self.old, node)].append(node)
         return found
 
@@ -111,13 +117,13 @@ class _Sharing:
         epochs: dict[str, int] = {}
         for switch, root in self.new.roots.items():
             epochs[switch] = self._emit(root, self._continued(root)).number
-        for node in sorted(self.new.all() - self.same - self.done.keys()):
+        for node in sorted(self.same.changed - self.done.keys()):
             if node not in self.done:  # no packet comes to it, but it was compiled
                 self._emit(node, self._continued(node))
         self._keep_same()
         switches = {
             name: SwitchProgram(
-                Entries((*self.parts[name], *self.new.loose[name])),
+                Entries(self._parts(name)),
                 (epoch_entry(self.graph_id, epochs[name]),) if name in epochs else (),
                 tuple(self.floods[name]),
             )
@@ -175,21 +181,30 @@ class _Sharing:
             self.floods[node.switch].append(flood._replace(group=fresh.number))
         place = self.new.place.get(node, "")
         found = [self._renamed(entry, node, fresh) for entry in self.new.entries(node)]
-        self._add(place, fresh, found)
+        self._add(node, place, fresh, found)
         for core, served in self.new.chains.get(node, ()):
             self.chains[core].append(self._rechained(core, served, fresh))
         return fresh
 
-    def _add(self, place: str, node: Node, entries: Sequence[TableEntry]) -> None:
+    def _add(self, node: Node, place: str, name: Node, entries: Sequence[TableEntry]) -> None:
         if entries:
-            self.parts[place].append(part_of(place, node, entries))
+            self.parts[node].append(part_of(place, name, entries))
+
+    def _parts(self, switch: str) -> Iterator[Part]:
+        """In the order of the new version: most are where the next version will have them, too."""
+        copied = {node for node, other in self.done.items() if node != other}
+        others = {*self.parts, *self.same.changed}
+        if any(node.kind == SEGMENT for node in copied):
+            trees = (node for node in self.new.parts if node.kind == TREE)
+            others.update(node for node in trees if segment_of(node) in copied)
+        for part in self.new.listed[switch]:
+            if part.node is None or part.node not in others:
+                yield part
+            else:
+                yield from self.parts.pop(part.node, ())
 
     def _keep_same(self) -> None:
-        """The nodes that are the same in both versions, unless their segment has got another number."""
-        copied = {node for node, other in self.done.items() if node != other}
-        for node, parts in self.new.parts.items():
-            if node in self.same and (node.kind != TREE or segment_of(node) not in copied):
-                self.parts[self.new.place[node]] += parts
+        """Floods and chains that are the same in both versions."""
         for node, flood in self.new.floods.items():
             if node in self.same:
                 self.floods[node.switch].append(flood)
@@ -214,7 +229,7 @@ class _Sharing:
             settled = self.pairing.settled.get(node, settled)
         place = self.old.place.get(old, "")
         if not changed and node == old and same_entries(self.new, self.old, node):
-            self.parts[place] += self.new.parts.get(node, ())
+            self.parts[node] += self.new.parts.get(node, ())
             refs = sorted(self.new.refs(node))
             self._follow(refs, refs)
             return
@@ -238,7 +253,7 @@ class _Sharing:
                     self._follow(ours_refs, self.old.line(old, before).refs)
                 else:
                     found.append(self._renamed(after, node, old))
-        self._add(place, old, found)
+        self._add(node, place, old, found)
 
     def _follow(self, ours: Iterable[Node], theirs: Iterable[Node]) -> None:
         for a, b in zip(ours, theirs, strict=True):
@@ -297,6 +312,7 @@ class _Numbers:
         self.old = old
         self.spis: dict[int, int] = {}
         self._used: dict[tuple[str, str], set[int]] = {}
+        self._trees: set[Node] = set()
 
     @cached_property
     def classes(self) -> set[int]:
@@ -331,11 +347,10 @@ class _Numbers:
             return node._replace(number=self.spis[spi] << 8 | si)
         if node.kind == TREE:
             assert segment is not None
-            used = self.used(TREE, node.switch)
             numbers = count(node.number & MOST_TREE_NODES)
             found = (tree_node(node.switch, segment.number, n & MOST_TREE_NODES) for n in numbers)
-            taken = next(n for n in found if n.number not in used)
-            used.add(taken.number)
+            taken = next(n for n in found if n not in self.old and n not in self._trees)
+            self._trees.add(taken)
             return taken
         return node._replace(number=self._free(node, node.number))
 

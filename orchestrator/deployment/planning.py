@@ -8,12 +8,22 @@ the two coexist.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import groupby
 
 from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.compiler.nodes import GROUP, PATH, ROOT, TREE, Node, owner, parts_of, segment_of
+from orchestrator.compiler.nodes import (
+    GROUP,
+    PATH,
+    ROOT,
+    TREE,
+    Node,
+    differing_parts,
+    owner,
+    parts_of,
+    segment_of,
+)
 from orchestrator.compiler.pairing import acts_alike
 from orchestrator.deployment.desired import CPU_PORT, SAMPLE_SESSION
 from orchestrator.deployment.transaction import (
@@ -167,8 +177,9 @@ class _Planner:
 
     def _switch(self, switch: str) -> _SwitchChanges:
         before, after = _program(self.old, switch), _program(self.new, switch)
-        ours, theirs = _nodes(switch, after), _nodes(switch, before)
         gone, come, renamed = different_entries(switch, before, after)
+        touched = {owner(switch, entry) for entry in (*gone, *come)}
+        ours, theirs = (_nodes(switch, program, touched) for program in (after, before))
         there = {_identity(entry): entry for entry in gone}
         found = _SwitchChanges(switch, [], [], [], [], [], [], [])
         old_floods = {flood.group: flood for flood in before.floods}
@@ -288,11 +299,13 @@ def _program(version: Version | None, switch: str) -> SwitchProgram:
     return version.bundle.switches.get(switch, _NOTHING) if version else _NOTHING
 
 
-def _nodes(switch: str, program: SwitchProgram) -> set[Node]:
-    """The nodes that a version has on a switch."""
-    nodes = {part.node for part in parts_of(switch, program.entries)}
-    nodes |= {Node(GROUP, switch, flood.group) for flood in program.floods}
-    return {node for node in nodes if node is not None}
+def _nodes(switch: str, program: SwitchProgram, asked: Set[Node | None]) -> set[Node]:
+    """Those of some nodes that a version has on a switch."""
+    if not asked:
+        return set()
+    nodes = [part.node for part in parts_of(switch, program.entries)]
+    nodes += [Node(GROUP, switch, flood.group) for flood in program.floods]
+    return {node for node in nodes if node is not None and node in asked}
 
 
 def different_entries(
@@ -300,9 +313,9 @@ def different_entries(
 ) -> tuple[list[TableEntry], list[TableEntry], list[tuple[TableEntry, TableEntry]]]:
     """Entries of nodes that are not the same to the letter: the old version's, the new one's, and those
     of nodes of which only the provenance differs, as (old, new)."""
-    both = parts_of(switch, before.entries), parts_of(switch, after.entries)
-    shared = {*map(id, both[0])} & {*map(id, both[1])}
-    old, new_parts = ([part for part in parts if id(part) not in shared] for parts in both)
+    old, new_parts = differing_parts(
+        parts_of(switch, before.entries), parts_of(switch, after.entries)
+    )
     there: dict[Node | None, list[Part]] = {}
     come: dict[Node | None, list[Part]] = {}
     for parts, by_node in ((old, there), (new_parts, come)):

@@ -11,7 +11,7 @@ from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import EntityWords, entity_words
 from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.compiler.lowering import footprint_of
-from orchestrator.compiler.nodes import Nodes, owner
+from orchestrator.compiler.nodes import line_of, owner
 from orchestrator.deployment.execution import update_of
 from orchestrator.deployment.planning import CLOSE, OPEN, Version, different_entries
 from orchestrator.deployment.transaction import (
@@ -234,7 +234,6 @@ def _count_copies(
     changes = [change for _, change in switch_changes(transaction)]
     if all(c.after for c in changes) or all(c.before for c in changes):
         return
-    before, after = Nodes(old.bundle), Nodes(new.bundle)
     gone: Counter[object] = Counter()
     come: Counter[object] = Counter()
     for switch, change in switch_changes(transaction):
@@ -242,9 +241,9 @@ def _count_copies(
         if not isinstance(entry, TableEntry) or (node := owner(switch, entry)) is None:
             continue
         if change.after is None:
-            gone[switch, before.line(node, entry)[:-1]] += 1
-        elif change.before is None and node in after.place:
-            come[switch, after.line(node, entry)[:-1]] += 1
+            gone[switch, line_of(node, switch, entry)[:-1]] += 1
+        elif change.before is None:
+            come[switch, line_of(node, switch, entry)[:-1]] += 1
     for (switch, line), count in (gone & come).items():  # type: ignore[misc]
         switches[switch][line[0]].copied += count
 

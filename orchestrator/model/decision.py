@@ -32,8 +32,8 @@ class Branch(NamedTuple):
 class Node(NamedTuple):
     """Looks at a word in the tables of a level (from 1). `id` tells it from others of its segment.
 
-    The id comes from the way by which the node is reached, so that a change of a rule does not
-    rename what it does not touch; nor does it make a new object of it (`decision.number_nodes`).
+    The id comes from the ways by which the node is reached, so that a change of a rule hardly renames
+    what it does not touch; nor does it make a new object of it (compiler/numbering.py).
     """
 
     word: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from typing import Any, NamedTuple, overload
 
 
@@ -108,7 +109,7 @@ class Entries(Sequence[TableEntry]):
 
     def __init__(self, parts: Iterable[Part]) -> None:
         self.parts = tuple(parts)
-        self._count = sum(len(part.entries) for part in self.parts)
+        self._count = sum(map(len, map(attrgetter("entries"), self.parts)))
 
     def __iter__(self) -> Iterator[TableEntry]:
         return chain.from_iterable(part.entries for part in self.parts)

@@ -30,8 +30,17 @@ def versions_of(match: Match) -> frozenset[int]:
 @recalled
 def kinds(program: FilterProgram) -> list[tuple[frozenset[int], bool]]:
     """`versions_of` and `asks_only_version` of each rule."""
-    matches = (rule.match for rule in program.rules)
-    return current().each(kinds, matches, lambda m: (versions_of(m), asks_only_version(m)))
+    return current().each(kinds, matches(program), _kind)
+
+
+@recalled
+def matches(program: FilterProgram) -> list[Match]:
+    """What each rule asks for."""
+    return [rule.match for rule in program.rules]
+
+
+def _kind(match: Match) -> tuple[frozenset[int], bool]:
+    return versions_of(match), asks_only_version(match)
 
 
 @recalled
@@ -39,14 +48,13 @@ def _taken(program: FilterProgram, versions: frozenset[int]) -> dict[str, frozen
     """Kinds of packet by the output that a filter's rules, or else its default, send them to."""
     result: dict[str, frozenset[int]] = {}
     left = versions
-    seen: set[tuple[str, frozenset[int]]] = set()
-    for rule, (asked, whole) in zip(program.rules, kinds(program), strict=True):
-        if whole or (rule.output, asked) not in seen:
-            seen.add((rule.output, asked))
-            matching = asked & left
-            result[rule.output] = result.get(rule.output, frozenset()) | matching
-            if whole:
-                left -= matching
+    outputs = [rule.output for rule in program.rules]
+    # Of several alike the first decides: the later ones find less left.
+    for output, (asked, whole) in dict.fromkeys(zip(outputs, kinds(program), strict=True)):
+        matching = asked & left
+        result[output] = result.get(output, frozenset()) | matching
+        if whole:
+            left -= matching
     result[program.default] = result.get(program.default, frozenset()) | left
     return result
 

@@ -31,6 +31,7 @@ from orchestrator.nfs.base import (
 from orchestrator.nfs.files import item_lines, parse_lines, parse_list, read_text
 from orchestrator.nfs.matching import MatchFields, first_output, mirrored
 from orchestrator.nfs.values import match_json
+from orchestrator.recall import current
 
 Action = Literal["permit", "deny"]
 PlacedRule = tuple[Match, Action, str]
@@ -85,7 +86,7 @@ def read_rules(path: Path, name: str, action: Action) -> tuple[PlacedRule, ...]:
         match = classbench.parse_rule(line)
         return None if match is None else (match, action, where)
 
-    return tuple(parse_lines(text, name, one))
+    return tuple(parse_lines(text, name, one, (read_rules, action)))
 
 
 @network_function("acl")
@@ -122,14 +123,14 @@ class Acl(NetworkFunction[AclConfig]):
         if port == "outside" and config.reverse == "permit":
             return FilterProgram((), exit_port)
         turned = port == "outside" and config.reverse == "mirror"
-        rules = tuple(
-            FilterRule(
-                mirrored(match) if turned else match,
-                exit_port if action == "permit" else DROP,
-                origin,
-            )
-            for match, action, origin in config.all_rules
-        )
+
+        def filtering(placed: PlacedRule) -> FilterRule:
+            match, action, origin = placed
+            output = exit_port if action == "permit" else DROP
+            return FilterRule(mirrored(match) if turned else match, output, origin)
+
+        what = (Acl._program, port, turned)
+        rules = tuple(current().each(what, config.all_rules, filtering))
         return FilterProgram(rules, exit_port if config.default == "permit" else DROP)
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
+from operator import ne
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.alignment import differing
 from orchestrator.errors import InputError, unknown
+from orchestrator.recall import current
 
 MAX_FILE_BYTES = 256 << 20
 MAX_PROBLEMS = 20
@@ -137,22 +140,33 @@ def parse_json(text: str, name: str) -> Any:
     return value
 
 
-def parse_lines(text: str, name: str, parse: Callable[[str, str], _T | None]) -> list[_T]:
-    """`parse(line, "name:line")` for every line; None skips, ValueError collects."""
-    result: list[_T] = []
+def parse_lines(
+    text: str, name: str, parse: Callable[[str, str], _T | None], kind: Hashable = None
+) -> list[_T]:
+    """`parse(line, "name:line")` for every line; None skips, ValueError collects.
+
+    `kind` says all that `parse` depends on besides its arguments. Then lines that the last reading had
+    in the same place are not parsed again, and give the same objects.
+    """
+    lines = text.splitlines()
+    what = (parse_lines, name, kind)
+    known = current().latest(what) if kind is not None else None
+    result: list[_T | None] = [None] * len(lines)
+    places: Iterable[int] = range(len(lines))
+    if known is not None and len(known[0]) == len(lines):
+        result, places = list(known[1]), differing(known[0], lines, ne)
     problems: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        where = f"{name}:{number}"
+    for place in places:
+        where = f"{name}:{place + 1}"
         try:
-            item = parse(line, where)
+            result[place] = parse(lines[place], where)
         except ValueError as error:
             column = getattr(error, "column", None)
             problems.append(f"{where}:{column}: {error}" if column else f"{where}: {error}")
-        else:
-            if item is not None:
-                result.append(item)
     raise_problems(problems, name)
-    return result
+    if kind is not None:
+        current().note(what, (lines, result))
+    return [item for item in result if item is not None]
 
 
 def parse_list(text: str, name: str, model: type[ModelT]) -> list[ModelT]:

@@ -9,15 +9,16 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.compiler import numbering
 from orchestrator.compiler.decision import (
     CHOICES,
     Builder,
     TooLarge,
-    number_nodes,
     range_prefixes,
     shape_of,
 )
@@ -171,8 +172,23 @@ def test_every_choice_of_words_is_right(matches: list[Match], packet: Headers) -
         root, numbers = builder.build(list(suited.values()), list(suited), 10**6)
         if root < 0:
             continue
-        diagram = number_nodes(builder, root, dict(zip(numbers, suited, strict=True)), ())
+        diagram = builder.numbering.diagram(root, numbers, list(suited), ())
         assert walk(diagram, packet) == first(kept, packet)
+
+
+@given(rules, st.lists(packets(), min_size=1, max_size=9))
+def test_ids_that_are_taken_are_left(matches: list[Match], seen: list[Headers]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            numbering,
+            "_hashes",
+            lambda names, value, length: (names + np.uint64(1) & np.uint64(3)) << np.uint64(8),
+        )
+        diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM)
+    assume(diagram is not None and not diagram.weighed)
+    assert diagram is not None
+    assert len({node.id for node in diagram.nodes}) == len(diagram.nodes)
+    assert [walk(diagram, packet) for packet in seen] == [first(matches, p) for p in seen]
 
 
 @given(rules)
@@ -230,7 +246,7 @@ def test_what_explodes_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     matches = crossed(600)
     shapes = [shape for m in (*matches, Match()) if (shape := shape_of(m))]
     with pytest.raises(TooLarge):
-        Builder(CHOICES[0]).build(shapes, range(len(shapes)), 20_000)
+        Builder(CHOICES[0]).build(shapes, list(range(len(shapes))), 20_000)
     monkeypatch.setattr("orchestrator.compiler.decision.MOST_LOOKED_AT", 3_000)
     diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM)
     assert diagram is not None

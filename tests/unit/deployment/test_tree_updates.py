@@ -19,11 +19,13 @@ from update_support import Probes, WatchedNetwork, compiled_beside, update
 
 from orchestrator.bundle.codec import dump, load
 from orchestrator.compiler.nodes import TREE, Nodes, owner
+from orchestrator.compiler.sharing import share
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.transaction import Drain, Transaction, WriteSwitch
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import TableEntry
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.pipeline import compile_graph
 from orchestrator.recall import Recall
 from orchestrator.targets.costs import LookupCosts
 from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
@@ -126,7 +128,8 @@ def test_every_packet_meets_one_version(seed: int) -> None:
         probes = Probes(WHERE, (graph(before), graph(rules)), sent)
         with recall.round():
             new = compiled_beside(graph(rules), WHERE, running)
-        assert flat(new) == flat(compiled_beside(graph(rules), WHERE, running))
+        cold = compile_graph(graph(rules), topology(WHERE)).bundle
+        assert flat(new) == flat(share(cold, running))
         transaction = update(running, new)
 
         def check(probes: Probes = probes) -> None:

@@ -53,7 +53,7 @@ class Pair:
     def __init__(self, graph: ServiceGraph, topology: Topology, bundle: Bundle) -> None:
         self.reference = ReferenceNetwork(graph, topology)
         self.network = MemoryNetwork(topology)
-        self.comparator = Comparator(graph, topology)
+        self.comparator = Comparator(graph, topology, lambda: self.reference.now_us)
         apply_bundle(bundle, self.network, new_manifest(bundle.graph_id, 0.05), first=True)
 
     def expected(self, host: str, frame: bytes) -> list[Delivery]:

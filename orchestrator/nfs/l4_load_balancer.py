@@ -226,7 +226,7 @@ class _BalancerReference(Reference):
         packet.rewrite(src=connection.virtual[1], src_port=connection.virtual[2])
 
     def _live(self, connection: _Connection | None, now_us: int) -> _Connection | None:
-        if connection is None or now_us - connection.used_us > self._idle_us:
+        if connection is None or now_us - connection.used_us >= self._idle_us:
             return None
         return connection
 

@@ -202,7 +202,7 @@ class NaptReference(Reference):
 
     def _follow_fragment(self, packet: Packet, port: str, now_us: int) -> bool:
         known = self._fragments.get(_fragment_key(packet))
-        if known is None or now_us - known[1] > FRAGMENT_US:
+        if known is None or now_us - known[1] >= FRAGMENT_US:
             return False
         if port == "inside":
             packet.rewrite(src=known[0])
@@ -220,7 +220,7 @@ class NaptReference(Reference):
 
     def _live(self, mapping: _Mapping | None, now_us: int) -> _Mapping | None:
         """The mapping unless it has expired; then it is forgotten."""
-        if mapping is None or now_us - mapping.used_us <= self._timeout_us(mapping):
+        if mapping is None or now_us - mapping.used_us < self._timeout_us(mapping):
             return mapping
         del self._by_inside[mapping.protocol, mapping.inside]
         del self._by_external[mapping.protocol, mapping.external]

@@ -1,14 +1,14 @@
 """Whether two systems delivered the same, modulo what the graph's NFs may choose themselves.
 
 NAPT may choose the external port (and which address of its pool): a bijection between the reference's
-choices and the actual ones is learned from what comes out, and must hold from then on. A load balancer
-may choose any backend of the service for a connection, and must keep to it. All else is equality of
-bytes.
+choices and the actual ones is learned from what comes out, and must hold as long as the mappings do. A
+load balancer may choose any backend of the service for a connection, and must keep to it. All else is
+equality of bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.graph.functions import functions_of
@@ -39,19 +39,23 @@ class _Pool:
     addresses: frozenset[int]
     low: int
     high: int
+    timeout_us: dict[int, int]
+    """By protocol: a mapping that is not used for less time than that is still there."""
 
 
 class Comparator:
-    """Compares deliveries of the reference with those of another system, packet after packet."""
+    """Compares deliveries of the reference with those of another system, packet after packet.
 
-    def __init__(self, graph: ServiceGraph, topology: Topology) -> None:
+    `clock` tells the time of both in microseconds.
+    """
+
+    def __init__(
+        self, graph: ServiceGraph, topology: Topology, clock: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._clock = clock
         self._macs = {name: host.mac for name, host in topology.hosts.items()}
         functions = functions_of(graph).values()
-        self._pools = [
-            _Pool(frozenset(f.config.addresses), *f.config.ports)
-            for f in functions
-            if isinstance(f, Napt)
-        ]
+        self._pools = [_pool(f) for f in functions if isinstance(f, Napt)]
         self._backends: dict[tuple[int, Socket], frozenset[Socket]] = {}
         """By protocol and backend: all backends of the services that it belongs to."""
         self._fellows: dict[tuple[int, int], frozenset[tuple[int, int]]] = {}
@@ -62,9 +66,13 @@ class Comparator:
         self._opening = [f for f in functions if f.relation.kind == "equal_decrypted"]
         self._actual_of: dict[External, External] = {}
         self._expected_of: dict[External, External] = {}
+        self._seen_us: dict[External, int] = {}
+        """When a mapping of the reference was last seen in use."""
         self._fragments: dict[tuple[int, int, int, int], int] = {}
         self._sent_fragments: dict[tuple[int, int, int, int], int] = {}
         self._choices: dict[tuple[int, Socket, Socket], Socket] = {}
+        self._unlike: set[tuple[int, Socket, Socket]] = set()
+        """(protocol, client, backend): in one of the two, but not in the other, they are connected."""
         self._has_policer = any(isinstance(function, Policer) for function in functions)
         self._compared = self._off = 0
 
@@ -115,9 +123,15 @@ class Comparator:
 
         What comes from outside to a NAPT's address means the mapping that the reference has there;
         the actual system may have it elsewhere. None: no mapping is known there, so the two outcomes
-        cannot be compared (a packet may have made a mapping and been dropped behind the NAPT).
+        cannot be compared (a packet may have made a mapping and been dropped behind the NAPT). Nor can
+        they when a backend sends that only one of the two has chosen for a client.
         """
         packet = Packet.parse(frame)
+        if packet.malformed is None and packet.has_ports:
+            client = (packet.version, packet.dst, packet.dst_port or 0)
+            backend = (packet.version, packet.src, packet.src_port or 0)
+            if (packet.protocol or 0, client, backend) in self._unlike:
+                return None
         addressed = (
             packet.malformed is None
             and packet.version == 4
@@ -133,7 +147,7 @@ class Comparator:
             return None if address is None else packet.to_bytes()
         if packet.quotes_l4:
             quoted = (packet.quoted_protocol, packet.quoted_src, packet.quoted_ports[0])
-            actual = self._actual_of.get(quoted)
+            actual = self._mapping_of(quoted)
             if actual is None or packet.dst != packet.quoted_src:
                 return None
             packet.rewrite_quoted(src=actual[1], port=actual[2])
@@ -142,7 +156,7 @@ class Comparator:
         port = packet.icmp_id if packet.protocol == ICMP else packet.dst_port
         if port is None:
             return frame
-        actual = self._actual_of.get((packet.protocol or 0, packet.dst, port))
+        actual = self._mapping_of((packet.protocol or 0, packet.dst, port))
         if actual is None:
             return None
         if packet.more_fragments:
@@ -211,6 +225,10 @@ class Comparator:
         if actual[1] not in pool.addresses or not pool.low <= actual[2] <= pool.high:
             raise Differs(f"{_external_text(actual)} is not of the pool")
         known, before = self._actual_of.get(expected), self._expected_of.get(actual)
+        if known not in (None, actual) and self._is_over(expected):
+            known = self._forget(expected)
+        if before not in (None, expected) and self._is_over(before):
+            before = self._forget(before)
         if known not in (None, actual):
             raise Differs(
                 f"mapping {_external_text(expected)} of the reference was "
@@ -223,7 +241,25 @@ class Comparator:
             )
         self._actual_of[expected] = actual
         self._expected_of[actual] = expected
+        self._seen_us[expected] = self._clock()
         return actual
+
+    def _mapping_of(self, expected: External) -> External | None:
+        """The actual mapping, unless both may have been given to others since."""
+        return None if self._is_over(expected) else self._actual_of.get(expected)
+
+    def _is_over(self, expected: External) -> bool:
+        """Whether a mapping of the reference may have expired since it was seen."""
+        protocol, address, _ = expected
+        pool = next((p for p in self._pools if address in p.addresses), None)
+        seen = self._seen_us.get(expected)
+        if pool is None or seen is None:
+            return False
+        return self._clock() - seen >= pool.timeout_us.get(protocol, 0)
+
+    def _forget(self, expected: External) -> None:
+        actual = self._actual_of.pop(expected)
+        del self._expected_of[actual], self._seen_us[expected]
 
     # Load balancer
 
@@ -257,11 +293,24 @@ class Comparator:
         if not new_connection and self._choices.get(key, chosen) != chosen:
             raise Differs(f"the connection has moved to {address_text(chosen[:2])}")
         self._choices[key] = chosen
+        if chosen != backend:
+            self._unlike |= {(protocol, client, backend), (protocol, client, chosen)}
         wanted.rewrite(dst=chosen[1], dst_port=chosen[2])
         if wanted.eth_dst == self._macs[host]:
             wanted.eth_dst = self._macs[actual_host]
             return actual_host
         return host
+
+
+def _pool(napt: Napt) -> _Pool:
+    config = napt.config
+    seconds = {
+        UDP: config.timeouts_s.udp,
+        TCP: min(config.timeouts_s.tcp_transitory, config.timeouts_s.tcp_established),
+        ICMP: config.timeouts_s.icmp,
+    }
+    timeouts = {protocol: number * 1_000_000 for protocol, number in seconds.items()}
+    return _Pool(frozenset(config.addresses), *config.ports, timeouts)
 
 
 def _without_dscp(delivery: Delivery) -> Delivery:

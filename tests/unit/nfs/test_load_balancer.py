@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from nf_bench import Bench
+from nf_bench import Bench, Both, ether
 from scapy.layers.inet import IP, TCP, UDP
 
 CONFIG = {
@@ -70,6 +70,18 @@ def test_an_idle_connection_is_forgotten() -> None:
     answer = IP(src=frame[IP].dst, dst="198.51.100.13") / TCP(sport=frame[TCP].dport, dport=1000)
     _, back = bench.send("inside", answer) or ("", None)
     assert back[IP].src == frame[IP].dst
+
+
+def test_to_the_microsecond_the_runtime_forgets_when_the_reference_does() -> None:
+    one = [{**CONFIG["virtual"][0], "backends": CONFIG["virtual"][0]["backends"][:1]}]
+    for waited, known in ((9_999_999, True), (10_000_000, False)):
+        both = Both("l4_load_balancer", virtual=one, idle_timeout_s=10)
+        _, frame = both.one("outside", ether(request(1000)))
+        both.now_us += waited
+        source = {"sport": frame[TCP].dport, "dport": frame[TCP].sport}
+        answer = IP(src=frame[IP].dst, dst=frame[IP].src) / TCP(**source)
+        _, back = both.one("inside", ether(answer))
+        assert (back[IP].src == "203.0.113.80") == known
 
 
 def test_elements_and_addresses() -> None:

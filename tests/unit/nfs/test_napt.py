@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from nf_bench import Bench
+from nf_bench import Bench, Both, ether
 from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror, UDPerror
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP
@@ -93,6 +93,23 @@ def test_udp_mapping_expires() -> None:
     assert bench.passes("outside", in_udp())
     bench.wait(301)
     assert not bench.passes("outside", in_udp())
+
+
+def test_to_the_microsecond_the_runtime_forgets_when_the_reference_does() -> None:
+    """Mappings, and what later fragments follow."""
+    for waited, known in ((299_999_999, 1), (300_000_000, 0)):
+        both = Both("napt", addresses=POOL)
+        both.one("inside", ether(out_udp()))
+        both.now_us += waited
+        assert len(both.send("outside", ether(in_udp()))) == known
+    first, later = (
+        IP(src="10.0.1.11", id=7, flags=flags, frag=at) for flags, at in ((1, 0), (0, 2))
+    )
+    for waited, known in ((29_999_999, 1), (30_000_000, 0)):
+        both = Both("napt", addresses=POOL)
+        both.one("inside", ether(first / UDP(sport=5000, dport=53, len=24) / Raw(bytes(8))))
+        both.now_us += waited
+        assert len(both.send("inside", ether(later / Raw(bytes(8))))) == known
 
 
 TCP_OUT = IP(src="10.0.1.11", dst="198.51.100.13")

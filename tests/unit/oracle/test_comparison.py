@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import Ether
 
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.graph import ServiceGraph
@@ -15,6 +17,7 @@ from orchestrator.nfs.l4_load_balancer import LoadBalancerConfig
 from orchestrator.nfs.napt import NaptConfig
 from orchestrator.oracle import Comparator, Delivery, Driver, ReferenceNetwork, campaign
 from orchestrator.resources import shipped
+from orchestrator.wire.addresses import mac_text
 
 TOPOLOGY = load_topology("leaf-spine")
 
@@ -90,6 +93,46 @@ def test_a_mapping_that_changes_is_found() -> None:
     why = comparator.difference([(host, frame)], [(host, moved.to_bytes())])
     assert why is not None
     assert "of the reference was" in why
+
+
+def test_a_mapping_that_has_expired_may_be_given_to_others() -> None:
+    """ICMP's after 60 s; in one system sooner than in the other, since both chose their ports."""
+    graph = example("campus_edge")
+    now_us = 0
+    comparator = Comparator(graph, TOPOLOGY, lambda: now_us)
+
+    def echo(number: int) -> list[Delivery]:
+        request = IP(src="203.0.113.1", dst="198.51.100.13") / ICMP(type=8, id=number)
+        return [("h3", bytes(Ether() / request))]
+
+    assert comparator.equivalent(echo(1025), echo(1073))
+    now_us = 59_999_999
+    assert not comparator.equivalent(echo(1135), echo(1073)), "of 1025"
+    assert not comparator.equivalent(echo(1025), echo(1074)), "was 1073"
+    now_us = 60_000_000
+    assert comparator.equivalent(echo(1135), echo(1073))
+    assert comparator.equivalent(echo(1025), echo(1074))
+    assert not comparator.equivalent(echo(1025), echo(1073))
+
+
+def test_a_reply_of_a_backend_that_one_of_two_has_not_chosen_is_not_compared() -> None:
+    graph = example("web_service")
+    comparator = Comparator(graph, TOPOLOGY)
+
+    def at_backend(host: str, last: int) -> Delivery:
+        packet = IP(src="198.51.100.14", dst=f"10.0.1.{last}") / UDP(sport=9, dport=8443)
+        return host, bytes(Ether(dst=mac_text(TOPOLOGY.hosts[host].mac)) / packet)
+
+    def reply(last: int, to: int = 9) -> bytes:
+        return bytes(
+            Ether() / IP(src=f"10.0.1.{last}", dst="198.51.100.14") / UDP(sport=8443, dport=to)
+        )
+
+    assert comparator.translated(reply(11)) is not None
+    assert comparator.equivalent([at_backend("h1", 11)], [at_backend("h2", 12)])
+    assert comparator.translated(reply(11)) is None
+    assert comparator.translated(reply(12)) is None
+    assert comparator.translated(reply(12, to=10)) is not None, "another client"
 
 
 def test_another_choice_of_backends_is_equivalent() -> None:

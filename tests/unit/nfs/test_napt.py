@@ -103,7 +103,8 @@ def test_to_the_microsecond_the_runtime_forgets_when_the_reference_does() -> Non
         both.now_us += waited
         assert len(both.send("outside", ether(in_udp()))) == known
     first, later = (
-        IP(src="10.0.1.11", id=7, flags=flags, frag=at) for flags, at in ((1, 0), (0, 2))
+        IP(src="10.0.1.11", dst="198.51.100.13", proto=17, id=7, flags=flags, frag=at)
+        for flags, at in ((1, 0), (0, 2))
     )
     for waited, known in ((29_999_999, 1), (30_000_000, 0)):
         both = Both("napt", addresses=POOL)

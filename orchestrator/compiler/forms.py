@@ -54,7 +54,7 @@ def decide_filters(
         if unit.kind == SWITCH and unit.element is not None and unit.nf not in plain:
             program = unit.element.program
             if isinstance(program, FilterProgram) and 4 in unit.versions:
-                diagram = diagram_of(program, costs, room)
+                diagram = diagram_of(program, costs, room, name)
                 if diagram is not None:
                     units[name] = _decided(unit, program, diagram)
     return replace(cuts, units=units)
@@ -102,8 +102,13 @@ def _room(pipelines: Collection[Pipeline], taken: Mapping[str, Counter[str]]) ->
     )
 
 
-def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]) -> Diagram | None:
-    """The diagram that a target runs faster than the plain rules; None when there is none."""
+def diagram_of(
+    program: FilterProgram, costs: FilterCosts, room: tuple[int, ...], where: str = ""
+) -> Diagram | None:
+    """The diagram that a target runs faster than the plain rules; None when there is none.
+
+    `where` names the filter's place in the graph: there an earlier version's nodes are remembered.
+    """
     rules = [i for i, (asked, _) in enumerate(kinds(program)) if 4 in asked]
     if costs.ranges and costs.plain(len(rules)) <= costs.least_gain:
         return None
@@ -124,7 +129,7 @@ def diagram_of(program: FilterProgram, costs: FilterCosts, room: tuple[int, ...]
             continue
         tried = len(weighed)
         kept = [rule for rule in suited if rule[0] not in weighed] if weighed else suited
-        for builder in _builders():
+        for builder in _builders(where):
             try:
                 diagram = _built(
                     builder, program, kept, tuple(sorted(weighed.union(unsuited))), limit
@@ -160,12 +165,12 @@ def _weighings(rules: Sequence[_Shaped]) -> Iterator[set[int]]:
         yield weighed
 
 
-def _builders() -> tuple[Builder, ...]:
+def _builders(where: str) -> tuple[Builder, ...]:
     """They remember their nodes, so that a list with one rule changed costs little."""
-    known = current().latest(_builders)
+    known = current().latest((_builders, where))
     if known is None:
         known = tuple(Builder(choice) for choice in CHOICES)
-        current().note(_builders, known)
+        current().note((_builders, where), known)
     return known
 
 

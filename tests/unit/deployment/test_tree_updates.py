@@ -145,6 +145,23 @@ def test_every_packet_meets_one_version(seed: int) -> None:
         assert list(switch.entries()) == []
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_nodes_made_from_those_of_another_version_are_the_same(seed: int) -> None:
+    """Entries, places, and who names whom."""
+    rng = random.Random(seed)
+    rules = [random_rule(rng) for _ in range(24)]
+    recall = Recall()
+    last: Nodes | None = None
+    for _ in range(6):
+        with recall.round():
+            bundle = compile_graph(graph(rules), topology(WHERE)).bundle
+        made, fresh = Nodes(bundle, like=last), Nodes(bundle)
+        assert (made.parts, made.place, made.roots) == (fresh.parts, fresh.place, fresh.roots)
+        for node in fresh.all():
+            assert made.above([node]) == fresh.above([node])
+        last, rules = made, edited(rules, rng)
+
+
 def host_rules(count: int) -> list[Rule]:
     """Every port of 10 hosts has its rule: a node for each host below the root's."""
     return [

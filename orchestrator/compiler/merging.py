@@ -30,8 +30,6 @@ ValueT = TypeVar("ValueT")
 MOST_CLASSES = 10_000_000
 _DRAFT = 4
 """A product may have so many times the entries of both before shadowed ones are taken out of it,"""
-_AT_ONCE = 1024
-"""So many rules are multiplied before it is asked whether that is worth it."""
 _SMALL = 512
 """if both have so few; large ones hardly shrink, and it takes long to find that out."""
 
@@ -120,6 +118,10 @@ def merged(
     return program, names
 
 
+class _TooMany(Exception):
+    """A product is larger than it may be."""
+
+
 def _product(
     flow: Flow, first: FilterProgram, second: FilterProgram, into: frozenset[str], most: int
 ) -> Iterator[tuple[FilterRule, Match, FilterRule | None]] | None:
@@ -129,8 +131,13 @@ def _product(
     assert others is not None
     what = (_product, second if len(second.rules) <= _SMALL else Same(second))
     default = FilterRule(ANY, second.default, second.default_rule)
+    last = second.rules if first.default in into else ()
+    leading = [rule.match for rule in first.rules if rule.output in into]
+    room = most - len(last) - (len(first.rules) - len(leading))
+    left = room
 
     def met(match: Match) -> list[tuple[Match, FilterRule]]:
+        nonlocal left
         box, found = box_of(match), list[tuple[Match, FilterRule]]()
         for number in others.index.meeting(box) if box is not None else ():
             both = meet(match, second.rules[number].match)
@@ -140,18 +147,16 @@ def _product(
                     break
         else:
             found += [(match, default)] if box is not None else []
+        left -= len(found)
+        if left < 0:
+            raise _TooMany
         return found
 
-    last = second.rules if first.default in into else ()
-    leading = [rule.match for rule in first.rules if rule.output in into]
-    left = most - len(last) - (len(first.rules) - len(leading))
-    further: list[list[tuple[Match, FilterRule]]] = []
-    for start in range(0, len(leading), _AT_ONCE):
-        further += (found := current().each(what, leading[start : start + _AT_ONCE], met))
-        left -= sum(map(len, found))
-        if left < 0:
-            break
-    if left < 0:
+    try:
+        further = current().each(what, leading, met)
+    except _TooMany:
+        return None
+    if sum(map(len, further)) > room:
         return None
 
     def pairs() -> Iterator[tuple[FilterRule, Match, FilterRule | None]]:

@@ -32,6 +32,8 @@ _DRAFT = 4
 """A product may have so many times the entries of both before shadowed ones are taken out of it,"""
 _SMALL = 512
 """if both have so few; large ones hardly shrink, and it takes long to find that out."""
+_AT_ONCE = 256
+"""Of so many rules it is remembered what they meet, even if the whole product is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def merged(
     taken = {out for out in one.element.outputs if out not in into}
     names = {out: f"{two.nf}.{out}" if out in taken else out for out in two.element.outputs}
     most = _DRAFT * limit if limit <= _SMALL else limit
-    pairs = _product(flow, first, second, frozenset(into), most)
+    pairs = _product(flow, first, second, frozenset(into), most, two.id)
     if pairs is None:
         return None
 
@@ -123,21 +125,25 @@ class _TooMany(Exception):
 
 
 def _product(
-    flow: Flow, first: FilterProgram, second: FilterProgram, into: frozenset[str], most: int
+    flow: Flow,
+    first: FilterProgram,
+    second: FilterProgram,
+    into: frozenset[str],
+    most: int,
+    where: str,
 ) -> Iterator[tuple[FilterRule, Match, FilterRule | None]] | None:
     """Every rule of the first, those that lead on with every rule of the second that they meet; None
     when there are more than `most`."""
     others = flow.rules(second)
     assert others is not None
-    what = (_product, second if len(second.rules) <= _SMALL else Same(second))
+    what = (_product, Same(_known(second, where)))
     default = FilterRule(ANY, second.default, second.default_rule)
     last = second.rules if first.default in into else ()
     leading = [rule.match for rule in first.rules if rule.output in into]
-    room = most - len(last) - (len(first.rules) - len(leading))
-    left = room
+    left = room = most - len(last) - (len(first.rules) - len(leading))
 
     def met(match: Match) -> list[tuple[Match, FilterRule]]:
-        nonlocal left
+        nonlocal room
         box, found = box_of(match), list[tuple[Match, FilterRule]]()
         for number in others.index.meeting(box) if box is not None else ():
             both = meet(match, second.rules[number].match)
@@ -147,17 +153,21 @@ def _product(
                     break
         else:
             found += [(match, default)] if box is not None else []
-        left -= len(found)
-        if left < 0:
+        room -= len(found)
+        if room < 0:
             raise _TooMany
         return found
 
-    try:
-        further = current().each(what, leading, met)
-    except _TooMany:
-        return None
-    if sum(map(len, further)) > room:
-        return None
+    further: list[list[tuple[Match, FilterRule]]] = []
+    for start in range(0, len(leading), _AT_ONCE):
+        room = left
+        try:
+            further += (found := current().each(what, leading[start : start + _AT_ONCE], met))
+        except _TooMany:
+            return None
+        left -= sum(map(len, found))
+        if left < 0:
+            return None
 
     def pairs() -> Iterator[tuple[FilterRule, Match, FilterRule | None]]:
         behind = iter(further)
@@ -170,6 +180,15 @@ def _product(
         yield from ((whole, other.match, other) for other in last)
 
     return pairs()
+
+
+def _known(program: FilterProgram, where: str) -> FilterProgram:
+    """The object that the last round had there, if it was equal: questions go by identity."""
+    known = current().latest((_known, where))
+    if known != program:
+        current().note((_known, where), program)
+        return program
+    return known
 
 
 def _reduced(program: FilterProgram, versions: frozenset[int]) -> FilterProgram:

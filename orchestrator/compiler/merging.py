@@ -8,13 +8,13 @@ it, has fewer entries than both, and when some table of the pipelines holds it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from orchestrator.compiler.first_match import FirstMatch, first_match, shadowed
 from orchestrator.compiler.flow import Flow
-from orchestrator.compiler.headerspace import EVERYTHING, SHAPES_OF_VERSION, box_of
+from orchestrator.compiler.headerspace import EVERYTHING, SHAPES_OF_VERSION, Box, box_of
 from orchestrator.model.cuts import Unit
 from orchestrator.model.elements import (
     DROP,
@@ -110,7 +110,8 @@ def merged(
     if default in into:
         default = names.get(second.default, DROP)
         default_rule = f"{first.default_rule} & {two.nf}: {second.default_rule}"
-    program = _reduced(FilterProgram(tuple(rules), default, default_rule), one.versions)
+    whole = FilterProgram(tuple(rules), default, default_rule)
+    program = _reduced(whole, one.versions, (one.id, two.id))
     counts = _entries_by_version(program, one.versions)
     most = limit - 1 if any_gain else min(costs.worth * limit, limit - costs.least_gain)
     if sum(counts.values()) > most:
@@ -182,6 +183,16 @@ def _product(
     return pairs()
 
 
+def _within(version: int, boxes: Sequence[Box | None]) -> list[Box | None]:
+    """What boxes have of an IP version."""
+    whole = EVERYTHING._replace(shapes=SHAPES_OF_VERSION[version])
+
+    def part(box: Box | None) -> Box | None:
+        return None if box is None else box.intersect(whole)
+
+    return current().each((_within, version), boxes, part)
+
+
 def _known(program: FilterProgram, where: str) -> FilterProgram:
     """The object that the last round had there, if it was equal: questions go by identity."""
     known = current().latest((_known, where))
@@ -191,15 +202,14 @@ def _known(program: FilterProgram, where: str) -> FilterProgram:
     return known
 
 
-def _reduced(program: FilterProgram, versions: frozenset[int]) -> FilterProgram:
+def _reduced(program: FilterProgram, versions: frozenset[int], where: Hashable) -> FilterProgram:
     """Without rules that are shadowed, each rule only for the IP versions in which it is not."""
     alive: dict[int, set[int]] = {}
     known = first_match(program)
     assert known is not None
     for version in sorted(versions):
-        whole = EVERYTHING._replace(shapes=SHAPES_OF_VERSION[version])
-        boxes = tuple(None if box is None else box.intersect(whole) for box in known.boxes)
-        gone = shadowed(replace(known, boxes=boxes))
+        boxes = tuple(_within(version, known.boxes))
+        gone = shadowed(replace(known, boxes=boxes), (where, version))
         for number in range(len(boxes)):
             if number not in gone:
                 alive.setdefault(number, set()).add(version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, StrictBool, model_validator
@@ -39,7 +40,7 @@ class MatchFields(BaseModel):
 
     def to_match(self) -> Match:
         """The same as plain data."""
-        return Match(
+        match = Match(
             ether_type=self.ether_type,
             version=self.version,
             src=self.src,
@@ -52,6 +53,7 @@ class MatchFields(BaseModel):
             icmp_type=self.icmp_type,
             icmp_code=self.icmp_code,
         )
+        return the_one(match)
 
     @model_validator(mode="after")
     def _can_match(self) -> Self:
@@ -153,7 +155,7 @@ def first_output(program: FilterProgram, packet: Packet) -> tuple[str, str]:
 
 def mirrored(match: Match) -> Match:
     """The match of the opposite direction: source and destination swapped."""
-    return Match(
+    match_back = Match(
         ether_type=match.ether_type,
         version=match.version,
         src=match.dst,
@@ -166,3 +168,10 @@ def mirrored(match: Match) -> Match:
         icmp_type=match.icmp_type,
         icmp_code=match.icmp_code,
     )
+    return the_one(match_back)
+
+
+@lru_cache(1 << 16)
+def the_one(match: Match) -> Match:
+    """One object for equal matches: rules that are read again are known again (orchestrator.recall)."""
+    return match

@@ -24,6 +24,7 @@ from orchestrator.model.graph import (
 )
 from orchestrator.nfs.base import NetworkFunction, NfConfig, known_types, lookup
 from orchestrator.nfs.files import (
+    bounded,
     explain,
     files_read,
     located,
@@ -107,8 +108,8 @@ class _Loader:
             config = self._config(name, item)
             self.functions[name] = function_of(config, item.type, name)
         except ValidationError as error:
-            texts = explain(error, cls.Config)
-            self.problems += [f"{self.name}: {where}.config{text}" for text in texts]
+            texts = [f"{self.name}: {where}.config{text}" for text in explain(error, cls.Config)]
+            self.problems += bounded(texts, f"{self.name}: {where}.config")
         except InputError as error:
             self.problems += [f"{self.name}: {where}.config: {text}" for text in error.problems]
 

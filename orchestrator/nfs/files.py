@@ -204,11 +204,16 @@ def item_lines(text: str) -> list[int]:
 
 def raise_problems(problems: list[str], name: str) -> None:
     """Raise them, a bounded number of them, if there are any."""
-    if len(problems) > MAX_PROBLEMS:
-        more = len(problems) - MAX_PROBLEMS
-        problems = [*problems[:MAX_PROBLEMS], f"{name}: and {more} more problems like these"]
     if problems:
-        raise InputError(problems)
+        raise InputError(bounded(problems, name))
+
+
+def bounded(problems: list[str], name: str) -> list[str]:
+    """The first problems, and how many more there are."""
+    more = len(problems) - MAX_PROBLEMS
+    if more <= 0:
+        return problems
+    return [*problems[:MAX_PROBLEMS], f"{name}: and {more} more problems like these"]
 
 
 def located(name: str, problem: str) -> str:

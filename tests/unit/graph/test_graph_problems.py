@@ -450,3 +450,15 @@ def test_hosts_and_next_hops_against_a_topology(folder: Path) -> None:
         "graph.json: endpoints.outside.hosts[0]: unknown host of topology leaf-spine 'h33'; did you "
         "mean 'h3'? (known: h1, h2, h3, h4)",
     )
+
+
+def test_many_problems_of_one_config_are_counted(tmp_path: Path) -> None:
+    graph = copy.deepcopy(GOOD)
+    graph["nfs"]["edge_acl"]["config"]["rules"] = [{"action": "allow"}] * 5000
+    path = tmp_path / "g.json"
+    path.write_text(json.dumps(graph))
+    with pytest.raises(InputError) as error:
+        load_graph(path)
+    assert len(error.value.problems) == 21
+    last = f"{path}: nfs.edge_acl.config: and 4980 more problems like these"
+    assert error.value.problems[-1] == last

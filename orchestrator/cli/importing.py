@@ -50,10 +50,12 @@ def classbench(
     """A ClassBench filter set as a list of acl rules, or as a whole graph."""
     from orchestrator.graph.importers import acl_graph, import_classbench
 
-    rules = import_classbench(file, "deny" if deny else "permit")
+    rules, left_out = import_classbench(file, "deny" if deny else "permit")
     found = acl_graph("classbench", rules) if graph else rules
     _write(output, json.dumps(found, indent=1) + "\n")
-    _done(output, f"{len(rules)} rules", as_json, rules=len(rules))
+    if left_out:
+        warn(f"{len(left_out)} rules are left out, no packet can match them, like {left_out[0]}")
+    _done(output, f"{len(rules)} rules", as_json, rules=len(rules), left_out=left_out)
 
 
 @import_app.command(

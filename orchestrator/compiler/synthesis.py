@@ -39,6 +39,7 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.versions import narrow, versions_of
+from orchestrator.nfs.values import impossible
 from orchestrator.recall import Same, current
 
 
@@ -154,8 +155,11 @@ class _Synthesiser:
         for number, by in gone.items():
             first = [program.rules[n].rule for n in by[:3]]
             more = f" and {len(by) - 3} more" if len(by) > 3 else ""
-            why = f"shadowed by {', '.join(first)}{more}" if by else "no packet can meet it"
-            self._remove(name, program.rules[number].rule, why)
+            rule = program.rules[number]
+            why = f"shadowed by {', '.join(first)}{more}"
+            if not by:
+                why = impossible(rule.match) or "no packet can meet it"
+            self._remove(name, rule.rule, why)
         if gone:
             kept = tuple(rule for n, rule in enumerate(program.rules) if n not in gone)
             left = replace(program, rules=kept)

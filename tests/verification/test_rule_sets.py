@@ -46,7 +46,7 @@ def check(raw: dict[str, Any], tmp_path: Path) -> int:
 @pytest.mark.parametrize("name", RULE_SETS)
 @pytest.mark.parametrize("action", ["permit", "deny"])
 def test_rule_set(name: str, action: str, tmp_path: Path) -> None:
-    raw = acl_graph("rules", import_classbench(data(f"classbench/{name}.rules"), action))
+    raw = acl_graph("rules", import_classbench(data(f"classbench/{name}.rules"), action)[0])
     raw["nfs"]["acl"]["config"] |= {"default": "deny" if action == "permit" else "permit"}
     assert check(raw, tmp_path) >= PACKETS
 

@@ -50,7 +50,8 @@ def import_metron(
         for processor in _in_order(chain):
             reader.processor(processor)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(f"{name}: is no file with one Metron service chain: {error!r}") from None
+        why = f"{error} is missing" if isinstance(error, KeyError) else repr(error)
+        raise InputError(f"{name}: is no file with one Metron service chain: {why}") from None
     raise_problems([f"{name}: {problem}" for problem in reader.problems], name)
     if not reader.nfs:
         raise InputError(f"{name}: has no block that is a network function")
@@ -146,7 +147,7 @@ class _Reader:
         file = str(block["configFile"])
         if block["configArgs"] != "FILE":
             raise ValueError("rules beside a file are not supported")
-        raw = parse_json(read_text(self.base / file, file), file)
+        raw = parse_json(read_text(self._path(file), file), file)
         entries = cast("list[dict[str, Any]]", raw["entries"])
         result: list[Decision] = []
         for entry in sorted(entries, key=lambda e: int(e["priority"])):
@@ -158,6 +159,11 @@ class _Reader:
             except ValueError as error:
                 self.problems.append(f"{place}: {error}")
         return result
+
+    def _path(self, file: str) -> Path:
+        """Where a rule file is: its place may be another machine's, then it is beside the chain."""
+        path, beside = self.base / file, self.base / Path(file).name
+        return beside if not path.exists() and beside.exists() else path
 
     def _filter(self, name: str, block: dict[str, Any]) -> dict[str, Any]:
         rules = [

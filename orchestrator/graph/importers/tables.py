@@ -1,4 +1,4 @@
-"""ClassBench filter sets as acl rules, and `prefix <tab> origin AS` tables as routes."""
+"""ClassBench filter sets as acl rules, and tables of prefixes and origin ASes as routes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,41 @@ from typing import Any
 from orchestrator.errors import InputError
 from orchestrator.nfs import classbench
 from orchestrator.nfs.files import MAX_FILE_BYTES, parse_lines, read_text
-from orchestrator.nfs.values import Address, address_text, match_json, parse_prefix
+from orchestrator.nfs.values import (
+    Address,
+    address_text,
+    impossible,
+    match_json,
+    parse_prefix,
+)
 
 HOSTS = {"inside": ("h1", "h2"), "outside": ("h3", "h4")}
 """Endpoints of an imported graph: hosts that every shipped topology has."""
 
 
-def import_classbench(path: Path, action: str = "permit") -> list[dict[str, Any]]:
-    """The rules of a ClassBench file as a list for acl's `rules` or `rules_file`."""
+def import_classbench(path: Path, action: str = "permit") -> tuple[list[dict[str, Any]], list[str]]:
+    """The rules of a ClassBench file for acl's `rules` or `rules_file`, and those left out, with why.
+
+    The protocols of some of ClassBench's seeds (fw2, fw4) are numbers that stand for others: rules of
+    ICMP or IGMP with ports, which no packet can match and which an acl does not take.
+    """
+    left_out: list[str] = []
 
     def one(line: str, where: str) -> dict[str, Any] | None:
         match = classbench.parse_rule(line)
-        return None if match is None else {**match_json(match), "action": action}
+        if match is None:
+            return None
+        if (why := impossible(match)) is not None:
+            left_out.append(f"{where}: {why}")
+            return None
+        return {**match_json(match), "action": action}
 
     name = str(path)
     rules = parse_lines(read_text(path, name), name, one)
     if not rules:
-        raise InputError(f"{name}: has no rules")
-    return rules
+        more = f" that a packet can match ({left_out[0]})" if left_out else ""
+        raise InputError(f"{name}: has no rules{more}")
+    return rules, left_out
 
 
 def chain_graph(
@@ -70,7 +87,8 @@ def acl_graph(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
 def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> tuple[list[str], int]:
     """Lines of a routes file, and how many prefixes were left out: of a version without a next hop.
 
-    All prefixes of an origin AS go to one next hop, chosen by CRC-32 of the AS.
+    A line is `prefix AS`, as of pyasn, or `address length AS`, as of CAIDA's pfx2as. All prefixes of an
+    origin AS go to one next hop, chosen by CRC-32 of the AS.
     """
     name = str(path)
     by_version = {v: [address_text(h) for h in hops if h[0] == v] for v in (4, 6)}
@@ -78,17 +96,17 @@ def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> tu
 
     def one(line: str, where: str) -> str | None:
         nonlocal left_out
-        if not line.strip() or line.startswith(";"):
+        if not line.strip() or line.startswith((";", "#")):
             return None
-        words = line.split()
-        if len(words) != 2:
-            raise ValueError("a line is 'prefix origin-AS'")
-        prefix = parse_prefix(words[0])
+        *words, origin = line.split()
+        if len(words) not in (1, 2):
+            raise ValueError("a line is 'prefix origin-AS' or 'address length origin-AS'")
+        prefix = parse_prefix("/".join(words))
         known = by_version[prefix.version]
         if not known:
             left_out += 1
             return None
-        return f"{prefix} {known[zlib.crc32(words[1].encode()) % len(known)]} {port}"
+        return f"{prefix} {known[zlib.crc32(origin.encode()) % len(known)]} {port}"
 
     lines = list(dict.fromkeys(parse_lines(_text(path, name), name, one)))
     if not lines:

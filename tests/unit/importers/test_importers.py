@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from orchestrator.cli import app
 from orchestrator.deployment.equivalence import compare
 from orchestrator.errors import InputError
 from orchestrator.graph import load_graph, load_topology
@@ -39,7 +41,8 @@ def loaded(graph: dict[str, Any], tmp_path: Path) -> list[str]:
 def test_classbench(tmp_path: Path) -> None:
     file = tmp_path / "a.rules"
     file.write_text("@10.0.0.0/8 0.0.0.0/0 0 : 65535 80 : 81 0x06/0xFF 0x1000/0x1000\n")
-    rules = import_classbench(file, "deny")
+    rules, left_out = import_classbench(file, "deny")
+    assert not left_out
     assert rules == [
         {
             "src": "10.0.0.0/8",
@@ -56,6 +59,31 @@ def test_classbench(tmp_path: Path) -> None:
         import_classbench(file)
 
 
+def test_classbench_rules_that_no_packet_can_match(tmp_path: Path) -> None:
+    file = tmp_path / "fw2.rules"
+    rule = "@10.0.0.0/8\t0.0.0.0/0\t0 : 65535\t{ports}\t{protocol}/0xFF\n"
+    impossible = rule.format(ports="80 : 80", protocol="0x01")
+    file.write_text(impossible + rule.format(ports="0 : 65535", protocol="0x02"))
+    rules, left_out = import_classbench(file)
+    assert left_out == [f"{file}:1: protocol icmp has no ports"]
+    assert [item["protocol"] for item in rules] == [2]
+    assert loaded(acl_graph("g", rules), tmp_path) == ["acl"]
+    output = tmp_path / "rules.json"
+    done = CliRunner().invoke(app, ["import", "classbench", str(file), "-o", str(output)])
+    assert "1 rules are left out" in done.output
+    assert f"{file}:1" in done.output.replace("\n", "")
+    assert len(json.loads(output.read_text())) == 1
+    graph = acl_graph("g", [])
+    graph["nfs"]["acl"]["config"] = {"rules_file": file.name}
+    (tmp_path / "graph.json").write_text(json.dumps(graph))
+    found = compile_graph(load_graph(tmp_path / "graph.json").graph, load_topology("single"))
+    (warning,) = found.bundle.warnings
+    assert warning.endswith("nfs.acl: fw2.rules:1 can never match: protocol icmp has no ports")
+    file.write_text(impossible)
+    with pytest.raises(InputError, match="has no rules that a packet can match"):
+        import_classbench(file)
+
+
 def test_rib(tmp_path: Path) -> None:
     file = tmp_path / "rib.dat.gz"
     file.write_bytes(
@@ -65,6 +93,11 @@ def test_rib(tmp_path: Path) -> None:
     assert lines == ["1.0.0.0/24 198.51.100.13 outside", "1.0.4.0/24 198.51.100.13 outside"]
     assert left_out == 1
     assert len(import_rib(file, [HOP4, HOP6])[0]) == 3
+    file.write_bytes(gzip.compress(b"# a comment\n1.0.0.0\t24\t15169\n1.0.4.0\t24\t7_8,9\n"))
+    assert import_rib(file, [HOP4]) == (lines, 0)
+    file.write_bytes(gzip.compress(b"15169\n"))
+    with pytest.raises(InputError, match=r"gz:1: a line is 'prefix origin-AS' or 'address length"):
+        import_rib(file, [HOP4])
     file.write_bytes(gzip.compress(b"1.0.0.1/24\t1\n"))
     with pytest.raises(InputError, match=r"rib\.dat\.gz:1: .*did you mean '1\.0\.0\.0/24'"):
         import_rib(file, [HOP4])
@@ -143,10 +176,12 @@ def test_metron_lists_what_no_nf_does(tmp_path: Path) -> None:
         import_metron(chain(tmp_path, "IPFilter", entries[:1]), None, None)
 
 
-def chain(tmp_path: Path, block: str, entries: list[dict[str, Any]]) -> Path:
+def chain(
+    tmp_path: Path, block: str, entries: list[dict[str, Any]], file: str = "rules.json"
+) -> Path:
     """A file with a chain of one block."""
     (tmp_path / "rules.json").write_text(json.dumps({"entries": entries}))
-    one = {"block": block, "instance": "b", "configArgs": "FILE", "configFile": "rules.json"}
+    one = {"block": block, "instance": "b", "configArgs": "FILE", "configFile": file}
     move = {"block": "Queue", "instance": "a", "configArgs": "", "configFile": ""}
     link = {"src": {"instance": "a", "port": 0}, "dst": {"instance": "b", "port": 0}}
     ends = (("source", "nf1"), ("nf1", "destination"))
@@ -158,6 +193,18 @@ def chain(tmp_path: Path, block: str, entries: list[dict[str, Any]]) -> Path:
     path = tmp_path / "chain.json"
     path.write_text(json.dumps({"apps": {"m": {"add": {"serviceChains": [service]}}}}))
     return path
+
+
+def test_metron_rule_files_of_another_machine_are_beside_the_chain(tmp_path: Path) -> None:
+    entries = [{"priority": 1, "trafficClass": "src net 10.0.0.0/8", "action": "allow"}]
+    path = chain(tmp_path, "IPFilter", entries, "/home/someone/apps/rules.json")
+    assert loaded(import_metron(path, None, None).graph, tmp_path) == ["acl"]
+    path = chain(tmp_path, "IPFilter", entries, "/home/someone/apps/others.json")
+    with pytest.raises(InputError, match=r"/home/someone/apps/others\.json: unknown file"):
+        import_metron(path, None, None)
+    path.write_text(json.dumps({"apps": {"m": {"remove": {}}}}))
+    with pytest.raises(InputError, match="no file with one Metron service chain: 'add' is missing"):
+        import_metron(path, None, None)
 
 
 def test_metron_traffic_classes(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from math import prod
 from operator import itemgetter
+from zlib import crc32
 
 from orchestrator.compiler.decision import (
     ANYTHING,
@@ -36,6 +37,10 @@ MOST_BRANCHES = 200_000
 _MOST_COPIES = (50_000_000, 1_000_000, 250_000, 60_000)
 """Rules are weighed, those with most copies first, until so many copies are left; in turn, until a
 diagram is small enough. acl1_10k has 16 million and needs none weighed."""
+
+_LEAST_SHARE = 0.25
+"""A mix is left for no less of a plain table's costs: it is dear to change, since every branch says how
+many weighed rules come before its verdict."""
 
 
 def decide_filters(
@@ -128,6 +133,10 @@ def diagram_of(
         if len(weighed) == tried:
             continue
         tried = len(weighed)
+        beside = tried + len(unsuited)
+        least_gain = max(costs.least_gain, plain * _LEAST_SHARE if beside else 0)
+        if plain - costs.decided(1, 1, beside) <= least_gain:
+            return None  # nor does any with still more rules weighed
         kept = [rule for rule in suited if rule[0] not in weighed] if weighed else suited
         for builder in _builders(where):
             try:
@@ -141,7 +150,7 @@ def diagram_of(
             fits = all(size <= free for size, free in zip(diagram.sizes, room, strict=True))
             cost = costs.decided(diagram.levels, diagram.entries, len(diagram.weighed))
             if fits:
-                return diagram if plain - cost > costs.least_gain else None
+                return diagram if plain - cost > least_gain else None
     return None
 
 
@@ -150,19 +159,29 @@ _Shaped = tuple[int, Shape]
 
 
 def _weighings(rules: Sequence[_Shaped]) -> Iterator[set[int]]:
-    """Sets of rules to be weighed, each larger than the one before."""
-    numbers = copies([shape for _, shape in rules])
-    total, ordered = sum(numbers), list[tuple[int, int]]()
+    """Sets of rules to be weighed, each larger than the one before.
+
+    Classes of rules with about as many copies are weighed as a whole: else a rule that comes or goes
+    would have others weighed or not, and with their number change every branch of the tree.
+    """
+    shapes = [shape for _, shape in rules]
+    numbers = copies(shapes)
+    left = sum(numbers)
+    if left <= _MOST_COPIES[-1]:
+        yield set()
+        return
+    parts = current().each(_part, shapes, _part)
+    classes = [(n.bit_length(), part) for n, part in zip(numbers, parts, strict=True)]
+    held: Counter[tuple[int, int]] = Counter()
+    for which, number in zip(classes, numbers, strict=True):
+        held[which] += number
+    waiting, weighed = sorted(held), set[tuple[int, int]]()
     for most in _MOST_COPIES:
-        left, weighed = total, set[int]()
-        if left > most and not ordered:
-            ordered = sorted((-n, i) for n, (i, _) in zip(numbers, rules, strict=True))
-        for copied, rule in ordered:
-            if left <= most:
-                break
-            weighed.add(rule)
-            left += copied
-        yield weighed
+        while left > most:
+            next_one = waiting.pop()
+            weighed.add(next_one)
+            left -= held[next_one]
+        yield {i for which, (i, _) in zip(classes, rules, strict=True) if which in weighed}
 
 
 def _builders(where: str) -> tuple[Builder, ...]:
@@ -178,6 +197,11 @@ def _shape(match: Match) -> tuple[Shape | None, int]:
     """A rule's shape, and how many words it asks of."""
     shape = shape_of(match)
     return shape, sum(map(bool, shape)) if shape else 0
+
+
+def _part(shape: Shape) -> int:
+    """One of 16 parts of the rules with about as many copies, by what a rule asks and nothing else."""
+    return crc32(repr(shape).encode()) & 15
 
 
 def _expanded(shape: Shape | None) -> int:

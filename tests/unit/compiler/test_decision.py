@@ -269,6 +269,34 @@ def test_what_explodes_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert min(walk(diagram, packet), weighed) == first(matches, packet)
 
 
+def test_a_rule_that_comes_leaves_the_weighed_ones_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestrator.compiler.decision.MOST_LOOKED_AT", 3_000)
+    matches = crossed(600)
+
+    def weighed(some: list[Match]) -> set[Match]:
+        diagram = diagram_of(program_of(some), TREES_AT_ANY_PRICE, ROOM)
+        assert diagram is not None
+        return {some[i] for i in diagram.weighed}
+
+    before = weighed(matches)
+    for i in range(1, 11):
+        pair = {"src": Prefix(4, 0x0A000000 + i, 32), "dst": Prefix(4, 0x0B000000 + i, 32)}
+        matches.insert(50 * i, Match(**pair, protocol=17))
+        assert weighed(matches) == before
+
+
+def test_a_mix_must_be_much_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = replace(BMV2, ternary_entry=1.0)  # the tree itself costs nothing in comparison
+    monkeypatch.setattr("orchestrator.compiler.forms._MOST_COPIES", (60_000,))
+    diagram = diagram_of(program_of(crossed(600)), costs, ROOM)
+    assert diagram is not None
+    assert len(diagram.weighed) < 450
+    monkeypatch.setattr("orchestrator.compiler.forms._MOST_COPIES", (20_000,))
+    assert diagram_of(program_of(crossed(600)), costs, ROOM) is None
+
+
 def test_a_short_list_stays_ternary_and_so_does_one_without_room() -> None:
     hosts = [Match(dst=Prefix(4, 0x0A000000 + i, 32)) for i in range(2000)]
     assert diagram_of(program_of(hosts[:100]), BMV2, ROOM) is None

@@ -282,8 +282,8 @@ def test_a_rule_that_comes_leaves_the_weighed_ones_as_they_are(
 
     before = weighed(matches)
     for i in range(1, 11):
-        pair = {"src": Prefix(4, 0x0A000000 + i, 32), "dst": Prefix(4, 0x0B000000 + i, 32)}
-        matches.insert(50 * i, Match(**pair, protocol=17))
+        src, dst = Prefix(4, 0x0A000000 + i, 32), Prefix(4, 0x0B000000 + i, 32)
+        matches.insert(50 * i, Match(src=src, dst=dst, protocol=17))
         assert weighed(matches) == before
 
 

@@ -129,7 +129,7 @@ def diagram_of(
     unsuited = set(rules).difference(i for i, _ in suited) if len(suited) < len(rules) else ()
     limit = min(MOST_BRANCHES, sum(room))
     tried = -1
-    for weighed in _weighings(suited):
+    for attempt, weighed in enumerate(_weighings(suited)):
         if len(weighed) == tried:
             continue
         tried = len(weighed)
@@ -138,7 +138,7 @@ def diagram_of(
         if plain - costs.decided(1, 1, beside) <= least_gain:
             return None  # nor does any with still more rules weighed
         kept = [rule for rule in suited if rule[0] not in weighed] if weighed else suited
-        for builder in _builders(where):
+        for builder in _builders(where, attempt):
             try:
                 diagram = _built(
                     builder, program, kept, tuple(sorted(weighed.union(unsuited))), limit
@@ -184,12 +184,16 @@ def _weighings(rules: Sequence[_Shaped]) -> Iterator[set[int]]:
         yield {i for which, (i, _) in zip(classes, rules, strict=True) if which in weighed}
 
 
-def _builders(where: str) -> tuple[Builder, ...]:
-    """They remember their nodes, so that a list with one rule changed costs little."""
-    known = current().latest((_builders, where))
+def _builders(where: str, attempt: int) -> tuple[Builder, ...]:
+    """They remember their nodes, so that a list with one rule changed costs little.
+
+    Each attempt has its own: what is too large is forgotten, and must not take the next one's along.
+    """
+    what = (_builders, where, attempt)
+    known = current().latest(what)
     if known is None:
         known = tuple(Builder(choice) for choice in CHOICES)
-        current().note((_builders, where), known)
+        current().note(what, known)
     return known
 
 

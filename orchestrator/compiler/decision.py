@@ -152,7 +152,11 @@ def _packed(shape: Shape) -> bytes:
 
 
 class TooLarge(Exception):
-    """A diagram would have more branches, or take longer to build, than wanted."""
+    """A diagram would have more branches than wanted."""
+
+
+class TakesTooLong(TooLarge):
+    """It would take longer to build than wanted."""
 
 
 _KEPT = 400_000
@@ -193,7 +197,10 @@ class Builder:
     """Nodes by the lists that their rules come from, so that equal ones need not be joined."""
     _found: dict[Plan, _Ref] = field(default_factory=dict[Plan, _Ref])
     _shapes: dict[int, tuple[Shape, int]] = field(default_factory=dict[int, tuple[Shape, int]])
-    _made: int = 0
+    _was_too_large: bool = False
+    _reached: set[_Ref] = field(default_factory=set[_Ref])
+    """Where the last diagram was too large: the nodes of this one, so far."""
+    _branches: int = 0
     _looked_at: int = 0
     _limit: int = 0
 
@@ -213,14 +220,19 @@ class Builder:
         first = dict(zip(reversed(listed.kinds), behind, strict=True))
         last = first[self._kinds[ANYTHING]]
         kept = sorted(at for at in first.values() if at <= last)
-        self._made, self._looked_at, self._limit = 0, len(shapes), limit
+        self._branches, self._looked_at, self._limit = 0, len(shapes), limit
+        self._reached.clear()
         try:
             root = self._of(shapes, listed.numbers, kept, tuple(range(len(WORDS))))
-        except TooLarge:
+            if root >= 0 and self.numbering.size(root) > limit:
+                raise TooLarge
+        except TakesTooLong:
             self._forget()
             raise
-        if root >= 0 and self.numbering.size(root) > limit:
-            raise TooLarge
+        except TooLarge:
+            self._was_too_large = True
+            raise
+        self._was_too_large = False
         return root, listed.numbers
 
     def _numbered(self, shapes: list[Shape], contents: list[object]) -> _Listed:
@@ -246,6 +258,7 @@ class Builder:
         return known[1]
 
     def _forget(self) -> None:
+        self._was_too_large = False
         self.numbering = Numbering()
         self._listed = _Listed()
         self._kinds.clear()
@@ -261,7 +274,7 @@ class Builder:
     ) -> _Ref:
         self._looked_at += len(rules)
         if self._looked_at > MOST_LOOKED_AT:
-            raise TooLarge
+            raise TakesTooLong
         asked_before = (words, *map(numbers.__getitem__, rules))
         known = self._memo.get(asked_before)
         if known is None:
@@ -320,6 +333,8 @@ class Builder:
             if to is None:
                 inner = sorted(chain.from_iterable(lists))
                 to = self._below[ident, rest] = self._node(shapes, numbers, inner, rest)
+            if self._was_too_large:
+                self._reach(to)
             return ident, to
 
         ident, to = below(-1, (wild,))
@@ -339,7 +354,25 @@ class Builder:
         ref = self._found.get(plan)
         if ref is None:
             ref = self._found[plan] = self.numbering.add(plan)
-            self._made += len(branches)
-            if self._made > self._limit:
-                raise TooLarge
+            if not self._was_too_large:
+                self._count(len(branches))
         return ref
+
+    def _reach(self, ref: _Ref) -> None:
+        """Count the branches of a node and of those below it, each once.
+
+        Where the last diagram was too large most of this one's nodes are known: to count only new ones
+        would find out late, or never, that it is too large, too.
+        """
+        todo = [ref]
+        while todo:
+            at = todo.pop()
+            if at >= 0 and at not in self._reached:
+                self._reached.add(at)
+                self._count(self.numbering.branches(at))
+                todo += self.numbering.below(at)
+
+    def _count(self, branches: int) -> None:
+        self._branches += branches
+        if self._branches > self._limit:
+            raise TooLarge

@@ -7,7 +7,7 @@ a node that has another place, or leads to such a one, becomes a new object.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from operator import ne
 from typing import cast
@@ -33,8 +33,8 @@ class Numbering:
 
     def __init__(self) -> None:
         self._plans: list[Plan] = []
-        self._sizes = array("q")
-        # The first way from each node to each other one:
+        self._sizes, self._ways = array("q"), array("q")
+        # The first way from each node to each other one, and where those of each node begin:
         self._source, self._target = array("q"), array("q")
         self._value, self._length = array("q"), array("q")
         # The last diagram:
@@ -49,12 +49,22 @@ class Numbering:
         number = len(self._plans)
         self._plans.append(plan)
         self._sizes.append(len(plan[1]))
+        self._ways.append(len(self._source))
         first = {branch.to: branch for branch in reversed(plan[1]) if branch.to >= 0}
         self._source.extend([number] * len(first))
         self._target.extend(first)
         self._value.extend(branch.value for branch in first.values())
         self._length.extend(branch.length for branch in first.values())
         return number
+
+    def branches(self, number: int) -> int:
+        """How many branches a node has."""
+        return self._sizes[number]
+
+    def below(self, number: int) -> Sequence[int]:
+        """The nodes that a node leads to."""
+        behind = self._ways[number + 1] if number + 1 < len(self._ways) else len(self._target)
+        return self._target[self._ways[number] : behind]
 
     def size(self, root: int) -> int:
         """Branches of the diagram below a root."""

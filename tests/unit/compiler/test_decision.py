@@ -18,6 +18,7 @@ from orchestrator.compiler import numbering
 from orchestrator.compiler.decision import (
     CHOICES,
     Builder,
+    Shape,
     TooLarge,
     range_prefixes,
     shape_of,
@@ -201,6 +202,28 @@ def test_a_builder_that_remembers_makes_the_same(matches: list[Match]) -> None:
     with Recall().round():
         diagram_of(other, TREES_AT_ANY_PRICE, ROOM)
         assert diagram_of(program, TREES_AT_ANY_PRICE, ROOM) == fresh
+
+
+@given(st.lists(rules, min_size=2, max_size=6), st.integers(2, 40))
+def test_a_builder_that_remembers_knows_what_is_too_large(
+    versions: list[list[Match]], limit: int
+) -> None:
+    """Also where the last version was too large, and most of its nodes are known."""
+
+    def built(builder: Builder, shapes: list[Shape]) -> Diagram | int | None:
+        numbers = list(range(len(shapes)))
+        try:
+            root, found = builder.build(shapes, [*numbers], limit)
+        except TooLarge:
+            return None
+        return root if root < 0 else builder.numbering.diagram(root, found, numbers, ())
+
+    for choice in CHOICES:
+        builder = Builder(choice)
+        for matches in versions:
+            shapes = [s for m in (*matches, Match()) if (s := shape_of(m)) is not None]
+            found, fresh = built(builder, shapes), built(Builder(choice), shapes)
+            assert found == fresh or (isinstance(found, int) and isinstance(fresh, int))
 
 
 @given(rules.filter(bool))

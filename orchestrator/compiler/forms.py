@@ -167,9 +167,8 @@ def _weighings(rules: Sequence[_Shaped]) -> Iterator[set[int]]:
     shapes = [shape for _, shape in rules]
     numbers = copies(shapes)
     left = sum(numbers)
-    if left <= _MOST_COPIES[-1]:
-        yield set()
-        return
+    if left <= _MOST_COPIES[0]:
+        yield set()  # mostly the only one that is asked for
     parts = current().each(_part, shapes, _part)
     classes = [(n.bit_length(), part) for n, part in zip(numbers, parts, strict=True)]
     held: Counter[tuple[int, int]] = Counter()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import compress
 
 from orchestrator.alignment import common_ends
 from orchestrator.compiler.box_index import BoxIndex, Point, corner
@@ -59,14 +60,19 @@ class FirstMatch:
         """Made when it is first asked."""
         return BoxIndex(self.boxes)
 
-    def without(self, gone: Container[int]) -> FirstMatch:
+    def without(self, gone: Iterable[int]) -> FirstMatch:
         """The same without some rules."""
-        left = [number for number in range(len(self.boxes)) if number not in gone]
-        boxes, outputs, names = (
-            tuple(some[number] for number in left)
-            for some in (self.boxes, self.outputs, self.names)
+        stays = bytearray(b"\1" * len(self.boxes))
+        for number in gone:
+            stays[number] = 0
+        found = FirstMatch(
+            tuple(compress(self.boxes, stays)),
+            tuple(compress(self.outputs, stays)),
+            tuple(compress(self.names, stays)),
+            self.default,
+            self.default_name,
         )
-        found = FirstMatch(boxes, outputs, names, self.default, self.default_name)  # type: ignore[arg-type]
+        left = list(compress(range(len(stays)), stays))
         found.__dict__["index"] = self.index.only(left, found.boxes)
         return found
 

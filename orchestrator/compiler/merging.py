@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import TypeVar
 
 from orchestrator.compiler.first_match import FirstMatch, first_match, shadowed
@@ -64,7 +65,7 @@ def entries_of(program: FilterProgram, versions: frozenset[int]) -> int:
 
 def _entries_by_version(program: FilterProgram, versions: frozenset[int]) -> dict[int, int]:
     counts = dict.fromkeys(sorted(versions), 1)
-    for asked, count in Counter(asked for asked, _ in kinds(program)).items():
+    for asked, count in Counter(map(itemgetter(0), kinds(program))).items():
         for version in asked & versions:
             counts[version] += count
     return counts

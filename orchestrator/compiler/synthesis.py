@@ -9,11 +9,13 @@ dropped behind it may have changed its state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from operator import itemgetter
 
 import networkx as nx
 
+from orchestrator.alignment import differing
 from orchestrator.compiler.first_match import FirstMatch, shadowed
 from orchestrator.compiler.flow import UNTOUCHED, Flow
 from orchestrator.compiler.headerspace import EVERYTHING, Box, box_of
@@ -31,7 +33,6 @@ from orchestrator.model.elements import (
     DROP,
     Element,
     FilterProgram,
-    FilterRule,
     Occurrence,
     Program,
     RewriteProgram,
@@ -161,8 +162,8 @@ class _Synthesiser:
                 why = impossible(rule.match) or "no packet can meet it"
             self._remove(name, rule.rule, why)
         if gone:
-            kept = tuple(rule for n, rule in enumerate(program.rules) if n not in gone)
-            left = replace(program, rules=kept)
+            kept = [rule for n, rule in enumerate(program.rules) if n not in gone]
+            left = replace(program, rules=tuple(kept))
             self._set_program(name, left)
             self.flow.know(left, rules.without(gone))
 
@@ -204,23 +205,23 @@ class _Synthesiser:
         }
         known = self.flow.rules(program)
         assert known is not None
-        rules: list[FilterRule] = []
-        told = {
+        answers = {
             output: self._dropped(self.arcs[name, output], known, output)
             for output, can_drop in able.items()
             if can_drop
         }
-        for rule, box in zip(program.rules, known.boxes, strict=True):
+        # Mostly no rule is meant for packets that are dropped later anyway.
+        told = {o: iter(some) for o, some in answers.items() if any(map(itemgetter(0), some))}
+        rules = list(program.rules)
+        for number, (rule, box) in enumerate(zip(rules, known.boxes, strict=True) if told else ()):
             dropped, later = next(told[rule.output]) if rule.output in told and box else (False, "")
             if dropped:
                 origin = f"{rule.rule} & {later}" if later else rule.rule
-                rules.append(replace(rule, output=DROP, rule=origin))
-            else:
-                rules.append(rule)
+                rules[number] = replace(rule, output=DROP, rule=origin)
         default, default_rule = program.default, program.default_rule
         if able.get(default) and self.flow.dropped(self.arcs[name, default], EVERYTHING):
             default, default_rule = DROP, " & ".join((default_rule, *self.flow.blamed))
-        early = sum(a is not b for a, b in zip(rules, program.rules, strict=True))
+        early = len(differing(program.rules, rules))
         if early or default != program.default:
             self._set_program(name, FilterProgram(tuple(rules), default, default_rule))
             self.changes.append(
@@ -228,7 +229,7 @@ class _Synthesiser:
                 "rules let through only to be dropped later"
             )
 
-    def _dropped(self, unit: str, rules: FirstMatch, output: str) -> Iterator[tuple[bool, str]]:
+    def _dropped(self, unit: str, rules: FirstMatch, output: str) -> list[tuple[bool, str]]:
         """Whether all packets of each rule with an output are dropped from a unit on, and by what."""
 
         def answer(box: Box) -> tuple[bool, str]:
@@ -238,7 +239,7 @@ class _Synthesiser:
         boxes = (
             b for b, out in zip(rules.boxes, rules.outputs, strict=True) if b and out == output
         )
-        return iter(current().each((_Synthesiser._dropped, self._all_behind(unit)), boxes, answer))
+        return current().each((_Synthesiser._dropped, self._all_behind(unit)), boxes, answer)
 
     def _all_behind(self, unit: str) -> tuple[object, ...]:
         """All that packets may meet from a unit on, before a server."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import singledispatch
+from operator import itemgetter
 
 from orchestrator.model.decision import DecidedProgram
 from orchestrator.model.elements import (
@@ -39,7 +40,7 @@ def entries_needed(program: Program, versions: frozenset[int]) -> Counter[tuple[
 @recalled
 def _filter(program: FilterProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
     need = Counter({(program.block, VERSION_TABLE[v]): 1 for v in versions})  # the defaults
-    for asked, count in Counter(asked for asked, _ in kinds(program)).items():
+    for asked, count in Counter(map(itemgetter(0), kinds(program))).items():
         for version in asked & versions:
             need[program.block, VERSION_TABLE[version]] += count
     return need

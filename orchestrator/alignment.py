@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress, count, product
+from itertools import compress, count, islice, product
 from operator import is_not
 from typing import Any
 
@@ -15,8 +15,9 @@ def common_ends(one: Sequence[Any], other: Sequence[Any]) -> tuple[int, int]:
     """How many objects two sequences share at their beginning, and how many more at their end."""
     most = min(len(one), len(other))
     first = next(compress(count(), map(is_not, one, other)), most)
-    behind = compress(count(), map(is_not, reversed(one), reversed(other)))
-    return first, min(next(behind, most), most - first)
+    rest = most - first
+    ends = islice(map(is_not, reversed(one), reversed(other)), rest)
+    return first, next(compress(count(), ends), rest)
 
 
 def unlike(one: Sequence[Any], other: Sequence[Any]) -> Iterator[tuple[slice, slice]]:
@@ -24,15 +25,10 @@ def unlike(one: Sequence[Any], other: Sequence[Any]) -> Iterator[tuple[slice, sl
 
     Short runs are told apart, as edits leave them; from a longer one on all is one run.
     """
-    _, behind = common_ends(one, other)
+    first, behind = common_ends(one, other)
     ends = len(one) - behind, len(other) - behind
-    a = b = 0
-    while True:
-        rest = map(is_not, one[a : ends[0]], other[b : ends[1]])
-        same = next(compress(count(), rest), min(ends[0] - a, ends[1] - b))
-        a, b = a + same, b + same
-        if a == ends[0] or b == ends[1]:
-            break
+    a = b = first
+    while a < ends[0] and b < ends[1]:
         for x, y in _STEPS:
             if a + x < ends[0] and b + y < ends[1] and one[a + x] is other[b + y]:
                 yield slice(a, a + x), slice(b, b + y)
@@ -40,6 +36,9 @@ def unlike(one: Sequence[Any], other: Sequence[Any]) -> Iterator[tuple[slice, sl
                 break
         else:
             break
+        rest = map(is_not, one[a : ends[0]], other[b : ends[1]])
+        same = next(compress(count(), rest), min(ends[0] - a, ends[1] - b))
+        a, b = a + same, b + same
     if (a, b) != ends:
         yield slice(a, ends[0]), slice(b, ends[1])
 

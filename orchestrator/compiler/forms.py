@@ -186,7 +186,7 @@ def _weighings(rules: Sequence[_Shaped]) -> Iterator[set[int]]:
 def _builders(where: str, attempt: int) -> tuple[Builder, ...]:
     """They remember their nodes, so that a list with one rule changed costs little.
 
-    Each attempt has its own: what is too large is forgotten, and must not take the next one's along.
+    Each attempt has its own: its list is another one, and one may be too large where the next is not.
     """
     what = (_builders, where, attempt)
     known = current().latest(what)

@@ -7,10 +7,8 @@ it, has fewer entries than both, and when some table of the pipelines holds it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import TypeVar
 
 from orchestrator.compiler.first_match import FirstMatch, first_match, shadowed
@@ -24,8 +22,9 @@ from orchestrator.model.elements import (
     RewriteProgram,
 )
 from orchestrator.model.match import ANY, Match, PortRange, Prefix
-from orchestrator.model.versions import kinds, versions_of
+from orchestrator.model.versions import versions_of
 from orchestrator.recall import Same, current
+from orchestrator.targets.footprints import VERSION_TABLE, entries_needed
 
 ValueT = TypeVar("ValueT")
 MOST_CLASSES = 10_000_000
@@ -64,11 +63,8 @@ def entries_of(program: FilterProgram, versions: frozenset[int]) -> int:
 
 
 def _entries_by_version(program: FilterProgram, versions: frozenset[int]) -> dict[int, int]:
-    counts = dict.fromkeys(sorted(versions), 1)
-    for asked, count in Counter(map(itemgetter(0), kinds(program))).items():
-        for version in asked & versions:
-            counts[version] += count
-    return counts
+    need = entries_needed(program, versions)
+    return {version: need[program.block, VERSION_TABLE[version]] for version in sorted(versions)}
 
 
 def count_pairs(first: FirstMatch, output: str, second: FirstMatch) -> int:

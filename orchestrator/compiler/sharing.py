@@ -120,7 +120,7 @@ class _Sharing:
         for node in sorted(self.same.changed - self.done.keys()):
             if node not in self.done:  # no packet comes to it, but it was compiled
                 self._emit(node, self._continued(node))
-        self._keep_same()
+        self._keep_floods_and_chains()
         switches = {
             name: SwitchProgram(
                 Entries(self._parts(name)),
@@ -203,7 +203,7 @@ class _Sharing:
             else:
                 yield from self.parts.pop(part.node, ())
 
-    def _keep_same(self) -> None:
+    def _keep_floods_and_chains(self) -> None:
         """Floods and chains that are the same in both versions."""
         for node, flood in self.new.floods.items():
             if node in self.same:

@@ -1,0 +1,32 @@
+"""Which tags a switch takes from a server's port: those that the server's workers were told to write.
+
+Whoever gets hold of a server can so reach the graphs that it serves, and no others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from orchestrator.compiler.nodes import ORIGINS_TABLE
+from orchestrator.model.entries import Exact, TableEntry, WorkerProgram
+from orchestrator.placement.fabric import Fabric
+
+
+def origin_entries(
+    workers: Iterable[WorkerProgram], fabric: Fabric
+) -> Mapping[str, Sequence[TableEntry]]:
+    """By switch: the (SPI, SI) of every way out of the service chains, at the port of their server."""
+    found: dict[str, dict[tuple[int, int, int], TableEntry]] = defaultdict(dict)
+    for worker in workers:
+        at = fabric.attachments[worker.server]
+        for hop in (hop for chain in worker.chains for hop in chain.hops if not hop.nf):
+            found[at.switch][at.port, hop.spi, hop.si] = TableEntry(
+                ORIGINS_TABLE,
+                (("ingress_port", Exact(at.port)), ("spi", Exact(hop.spi)), ("si", Exact(hop.si))),
+                "flowtag_arrival.accept_tag",
+                (),
+                0,
+                f"from {worker.server}",
+            )
+    return {switch: tuple(entries.values()) for switch, entries in found.items()}

@@ -84,7 +84,7 @@ def _sources(
 ) -> Iterator[TableEntry]:
     """The source addresses that a host may use, and that no other will do."""
     for version in sorted(versions):
-        allowed = {prefix: f"networks of {endpoint.name}" for prefix in endpoint.prefixes}
+        allowed = dict.fromkeys(endpoint.prefixes, f"networks of {endpoint.name}")
         allowed |= {
             Prefix(a.version, int(a.ip), a.max_prefixlen): f"host {host.name}"
             for a in host.addresses

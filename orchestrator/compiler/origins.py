@@ -16,14 +16,15 @@ from orchestrator.placement.fabric import Fabric
 def origin_entries(
     workers: Iterable[WorkerProgram], fabric: Fabric
 ) -> Mapping[str, Sequence[TableEntry]]:
-    """By switch: the (SPI, SI) of every way out of the service chains, at the port of their server."""
-    found: dict[str, dict[tuple[int, int, int], TableEntry]] = defaultdict(dict)
+    """By switch: MAC, SPI and SI of every way out of the service chains, at the port of their server."""
+    found: dict[str, dict[tuple[int, ...], TableEntry]] = defaultdict(dict)
     for worker in workers:
         at = fabric.attachments[worker.server]
         for hop in (hop for chain in worker.chains for hop in chain.hops if not hop.nf):
-            found[at.switch][at.port, hop.spi, hop.si] = TableEntry(
+            tag = {"ingress_port": at.port, "mac": hop.mac, "spi": hop.spi, "si": hop.si}
+            found[at.switch][tuple(tag.values())] = TableEntry(
                 ORIGINS_TABLE,
-                (("ingress_port", Exact(at.port)), ("spi", Exact(hop.spi)), ("si", Exact(hop.si))),
+                tuple((name, Exact(value)) for name, value in tag.items()),
                 "flowtag_arrival.accept_tag",
                 (),
                 0,

@@ -208,7 +208,7 @@ class _Sharing:
 
     def _loose(self, switch: str, part: Part) -> Part:
         """Entries of no node say the same in all versions, but where they speak of service paths."""
-        found = {entry: None for entry in map(self._renamed_origin, part.entries)}
+        found = dict.fromkeys(map(self._renamed_origin, part.entries))
         return part if part.entries == tuple(found) else part_of(switch, None, found)
 
     def _renamed_origin(self, entry: TableEntry) -> TableEntry:

@@ -8,8 +8,8 @@
 #define BLOCKS_FLOWTAG_P4
 
 // A tagged frame that is addressed to this switch enters the segment of its service path.
-// Of a server's port a tag is taken only if a worker there was told to write it: whoever gets hold of a
-// server reaches the graphs that it serves, not those of others.
+// Of a server's port a tag is taken only if a worker there was told to write it, to the device that it was
+// told to send to: whoever gets hold of a server reaches the graphs that it serves, not those of others.
 control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(paths_counter);
     DIRECT_COUNTER(origins_counter);
@@ -42,6 +42,7 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
     table origins {
         key = {
             meta.arrival_port : exact @name("ingress_port");
+            hdr.outer.dst_addr : exact @name("mac");
             hdr.nsh.spi : exact @name("spi");
             hdr.nsh.si : exact @name("si");
         }

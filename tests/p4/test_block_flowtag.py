@@ -169,8 +169,9 @@ def test_a_server_writes_no_tags_but_those_of_its_workers() -> None:
     switch.add("fabric.devices", {"device": Lpm(device_mac(9), 32)}, "forward", to)
     other = {"spi": nsh.service_path(GRAPH + 1, 0), "si": SI}
     switch.add("flowtag_arrival.paths", other, "enter", {"segment": AT})
-    own = {"ingress_port": SERVER_PORT, "spi": SPI, "si": SI}
-    switch.add("flowtag_arrival.origins", own, "accept_tag")
+    for device in (SWITCH_ID, 9):
+        own = {"ingress_port": SERVER_PORT, "mac": device_mac(device), "spi": SPI, "si": SI}
+        switch.add("flowtag_arrival.origins", own, "accept_tag")
     frame = b"\xff" * 6 + FRAMES["udp"][6:]
     for device, port in ((SWITCH_ID, OTHER_HOST_PORT), (9, OTHER_FABRIC_PORT)):
         allowed = nsh.encode(tag_for(device), frame)
@@ -178,6 +179,7 @@ def test_a_server_writes_no_tags_but_those_of_its_workers() -> None:
         for fields in (other, {"si": SI - 1}, {"spi": SPI + 1}):
             forged = nsh.encode(tag_for(device, **fields), frame)
             assert switch.send(forged, SERVER_PORT) == []
+    assert switch.send(nsh.encode(tag_for(10), frame), SERVER_PORT) == [], "another device"
     foreign = nsh.encode(tag_for(**other), frame)
     assert len(switch.send(foreign, FABRIC_PORT)) == 1, "it is the port that decides"
 

@@ -382,7 +382,7 @@ def edge_setup(info: p4i.P4Info) -> list[p4r.Update]:
     add(*arrival, spi=0xC001, si=255)
     add("ingress.port.ports", "ingress.port.server_facing", (1,), ingress_port=4)
     origins = ("ingress.flowtag_arrival.origins", "ingress.flowtag_arrival.accept_tag")
-    add(*origins, ingress_port=4, spi=0xC001, si=255)
+    add(*origins, ingress_port=4, mac=0x020000010000, spi=0xC001, si=255)
     fabric = "ingress.fabric.devices"
     add(fabric, "ingress.fabric.forward", (2,), device=(0x020000010000, 40))
     add(fabric, "ingress.fabric.recirculate_here", device=(0x020000010100, 40))

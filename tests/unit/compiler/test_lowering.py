@@ -208,7 +208,7 @@ class TestEveryGraph:
         result = of(name, where)
         fabric = Fabric(topology(where))
         written = {
-            (at.switch, at.port, hop.spi, hop.si)
+            (at.switch, at.port, hop.mac, hop.spi, hop.si)
             for w in result.lowered.workers
             for at in [fabric.attachments[w.server]]
             for chain in w.chains
@@ -216,7 +216,7 @@ class TestEveryGraph:
             if not hop.nf
         }
         taken = [
-            (switch, *(dict(e.keys)[k].value for k in ("ingress_port", "spi", "si")))  # type: ignore[union-attr]
+            (switch, *(dict(e.keys)[k].value for k in ("ingress_port", "mac", "spi", "si")))  # type: ignore[union-attr]
             for switch, program in result.bundle.switches.items()
             for e in program.entries
             if e.table == "flowtag_arrival.origins"

@@ -1,8 +1,8 @@
 """Hosts that send from addresses of others, servers that write tags of other tenants.
 
-Oracle for sources: the reference interpreter, which looks at the endpoint and not at entries. For tags: a
-server in strange hands writes every tag that any table of the network knows; what reaches a host or an NF
-of a tenant that it does not serve is a leak. Blind spot: switches in strange hands.
+Oracle for sources: the reference interpreter, which looks at the endpoint and not at entries. For tags:
+a server in strange hands writes every tag that any table of the network knows; what reaches a host or an
+NF of a tenant that it does not serve is a leak. Blind spot: switches in strange hands.
 """
 
 from __future__ import annotations
@@ -72,8 +72,7 @@ def activity(network: MemoryNetwork, bundle: Bundle) -> int:
         installed.packets
         for switch in network.switches.values()
         for installed in switch.entries()
-        if dict(installed.entry.keys).get("segment") is not None
-        and installed.graph == bundle.graph
+        if dict(installed.entry.keys).get("segment") is not None and installed.graph == bundle.graph
     )
     return entries + sum(w.worker.metrics()["frames_in"] for w in workers(network, bundle))
 
@@ -102,9 +101,7 @@ def test_a_server_reaches_no_tenant_that_it_does_not_serve() -> None:
 
 
 def guarded(**inside: Any) -> ServiceGraph:
-    graph = make_graph(
-        {"late": permits()}, both_ways("inside", "late", "outside"), guarded=True
-    )
+    graph = make_graph({"late": permits()}, both_ways("inside", "late", "outside"), guarded=True)
     endpoints = {**graph.endpoints, "inside": replace(graph.endpoints["inside"], **inside)}
     return replace(graph, endpoints=endpoints)
 

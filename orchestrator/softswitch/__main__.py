@@ -98,7 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.softswitch.ports import PortLoop, link_states, open_ports
     from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
     from orchestrator.softswitch.switch import SoftSwitch
+    from orchestrator.softswitch.verifier import Verifier
 
+    # Before there are threads, sockets and keys in this process.
+    verifier = Verifier(args.drop_port, args.priority_queues)
     label = f"softswitch {args.name or args.device_id}"
     try:
         ports = open_ports(dict(args.interface))
@@ -111,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             name=args.name,
         )
         tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca) if args.tls_cert else None
-        server = P4RuntimeServer(switch, args.grpc_addr, tls)
+        server = P4RuntimeServer(switch, args.grpc_addr, tls, verifier)
         if args.pipeline:
             from finsy.proto import p4i
             from google.protobuf import text_format
@@ -120,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             server.preload(args.pipeline.read_bytes(), p4info)
     except (OrchestratorError, OSError, ValueError) as e:
         print(f"{label}: {e}", file=sys.stderr)
+        verifier.close()
         return 2
 
     loop = PortLoop(switch, ports)
@@ -145,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(json.dumps(ready), flush=True)
     loop.run()
     server.stop()
+    verifier.close()
     loop.close()
     return 0
 

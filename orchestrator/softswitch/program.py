@@ -265,6 +265,8 @@ class Program:
     union_stacks: Mapping[str, UnionStack]
     union_of: Mapping[str, Union]
     aliases: Mapping[str, tuple[str, str]]
+    lengths: Mapping[str, Json]
+    """Bits of a header type's varbit, where they follow from the fields before it (as parameters)."""
     init_state: str | None
     states: Mapping[str, ParseState]
     deparse_order: tuple[str, ...]

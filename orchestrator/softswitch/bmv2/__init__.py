@@ -39,7 +39,7 @@ from orchestrator.softswitch.bmv2.objects import (
 )
 from orchestrator.softswitch.bmv2.operands import Operands
 from orchestrator.softswitch.bmv2.parser import read_deparser, read_parser
-from orchestrator.softswitch.program import Calculation, Checksum, Program
+from orchestrator.softswitch.program import Calculation, Checksum, Param, Program
 
 __all__ = ("MAX_BITS", "MAX_CONFIG", "Json", "check_size", "decode_program", "read_program")
 
@@ -58,6 +58,7 @@ def read_program(raw: Json) -> Program:
     _check_version(root)
     objects = read_objects(root)
     _check_standard_metadata(root, objects)
+    _read_lengths(root, objects)
     actions = read_actions(root, objects)
     init_state, states = read_parser(root, objects)
     order, primitives = read_deparser(root, objects)
@@ -76,6 +77,7 @@ def read_program(raw: Json) -> Program:
         union_stacks=objects.union_stacks,
         union_of={h: u for u in objects.unions.values() for h in u.members},
         aliases=objects.aliases,
+        lengths=objects.lengths,
         init_state=init_state,
         states=states,
         deparse_order=order,
@@ -116,6 +118,20 @@ def _check_standard_metadata(root: Node, objects: Objects) -> None:
         known = objects.headers.get(header)
         if known is None or field not in known.type.by_name or not known.metadata:
             raise root.wrong(f"headers: field standard_metadata.{name} is missing")
+
+
+def _read_lengths(root: Node, objects: Objects) -> None:
+    """`length_exp`, of P4_14: its locals are the fields of the header itself."""
+    for t in root.list("header_types"):
+        length = t.get("length_exp")
+        kind = objects.types[t["name"].name()]
+        if length is None or kind.varbit is None:
+            continue
+        before = kind.fields[: kind.fields.index(kind.varbit)]
+        if any(f.signed for f in before):
+            raise length.wrong("a length that depends on signed fields is not implemented")
+        locals_ = [Param(f.name, f.width) for f in before]
+        objects.lengths[kind.name] = Operands(objects, locals_).value(length)
 
 
 def _checksums(root: Node, objects: Objects) -> list[Checksum]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from orchestrator.softswitch.bmv2.node import MAX_BITS, Node
+from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
 from orchestrator.softswitch.hashes import ALGORITHMS, STATEFUL
 from orchestrator.softswitch.program import (
     Calculation,
@@ -52,6 +52,8 @@ class Objects:
     meters: dict[str, MeterArray] = field(default_factory=dict[str, MeterArray])
     calculations: dict[str, Calculation] = field(default_factory=dict[str, Calculation])
     learn_lists: dict[int, LearnList] = field(default_factory=dict[int, LearnList])
+    lengths: dict[str, Json] = field(default_factory=dict[str, Json])
+    """P4_14: the bits of a header type's varbit, by an expression over the fields before it."""
     problems: list[str] = field(default_factory=list[str])
     """What is right but not implemented here; all of it is told at once."""
 
@@ -180,8 +182,6 @@ def _header_types(root: Node, objects: Objects) -> None:
                 raise t["max_length"].wrong(f"less than the fixed {fixed} bits")
             width = top - fixed if top else MAX_HEADER_BITS - fixed
             fields = [Field(f.name, width, False, True) if f.varbit else f for f in fields]
-        if t.get("length_exp") is not None:
-            objects.refuse(f"header_types.{name}", "P4_14 length expressions")
         add(t, "header type", objects.types, HeaderType(name, tuple(fields)))
 
 

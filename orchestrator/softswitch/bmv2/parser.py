@@ -99,6 +99,8 @@ def _extracted(node: Node, objects: Objects, *, with_length: bool) -> Json:
             raise member.unknown(f"member of {first.name}", first.names)
         header = first.members[first.names.index(member.name())]
         type_, found = objects.headers[header].type, (unions.name, member.name())
+    if type_.name in objects.lengths and not with_length:
+        return {"type": kind, "value": found}
     if (type_.varbit is not None) != with_length:
         wanted = "extract_VL" if type_.varbit else "extract"
         raise node.wrong(f"header type {type_.name} wants {wanted}")

@@ -242,6 +242,9 @@ class Emitter:
                 for v in node.values():
                     walk(v)
 
+        for header in self.p.headers.values():
+            if header.type.name in self.p.lengths:
+                touch_all(header.type)
         for node in self._nodes():
             walk(node)
         for meter in self.p.meters.values():

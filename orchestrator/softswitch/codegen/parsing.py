@@ -9,6 +9,7 @@ from orchestrator.softswitch.codegen.actions import Actions
 from orchestrator.softswitch.codegen.emitter import (
     STRUCT_CODE,
     Ex,
+    Layout,
     Unit,
     chunks_of,
     literal,
@@ -16,7 +17,9 @@ from orchestrator.softswitch.codegen.emitter import (
 )
 from orchestrator.softswitch.program import (
     Action,
+    Header,
     Json,
+    Param,
     Transition,
 )
 
@@ -175,9 +178,7 @@ class Parsing(Actions):
             self.emit(f"{self.origin(header)} = o")
             self.emit(f"o += {fixed}")
         else:
-            if length is None:
-                raise self.refuse(f"extract of varbit header {header} without length")
-            bits = self.expr(length)
+            bits = self.own_length(h, lay) if length is None else self.expr(length)
             self.emit(f"n = {bits.code}")
             with self.block(
                 "if n & 7 or n < 0:" if bits.lo is None or bits.lo < 0 else "if n & 7:"
@@ -199,6 +200,19 @@ class Parsing(Actions):
         self.emit(f"{self.changed(header)} = 0")
         self.clear_siblings(header)
         self.event("extract", quoted(header), self.origin(header), "o")
+
+    def own_length(self, h: Header, lay: Layout) -> Ex:
+        """P4_14: the varbit's bits by the header's own fields before it, so these come first."""
+        length = self.p.lengths[h.type.name]
+        self.need(literal(lay.size))
+        self.unpack(h.name, lay.units, "o")
+        params: list[Param] = []
+        for f in h.type.fields:
+            if f.varbit:
+                break
+            self.emit(f"{self.argument(len(params))} = {self.var(h.name, f.name)}")
+            params.append(Param(f.name, f.width))
+        return self.expr(length, Action(-1, "length", tuple(params), ()))
 
     def unpack(self, header: str, units: tuple[Unit, ...], at: str) -> None:
         """Decode the used units of a header at `at` with one struct call."""

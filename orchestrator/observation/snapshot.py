@@ -81,7 +81,11 @@ def bundle_snapshots(bundles: Sequence[Bundle], origin: str) -> dict[str, Snapsh
 def replica(snapshot: Snapshot, clock: Callable[[], int] | None = None) -> SoftSwitch:
     """A softswitch in this process that forwards as the snapshot says."""
     soft = SoftSwitch(1, CPU_PORT, clock or (lambda: 0), name=snapshot.switch)
-    soft.load(decode_program(snapshot.device_config), snapshot.p4info)
+    try:
+        soft.load(decode_program(snapshot.device_config), snapshot.p4info)
+    except SwitchError as e:
+        told = " ".join(str(e).split())
+        raise SwitchError(f"{snapshot.switch}: the program of {snapshot.origin}: {told}") from e
     fixed = {t.preamble.id for t in snapshot.p4info.tables if t.is_const_table}
     updates = [
         p4r.Update(

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from orchestrator.wire.privileges import confine, drop, user_number
+
 
 def interface(text: str) -> tuple[int, str]:
     number, at, name = text.partition("@")
@@ -76,6 +78,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="CA of client certificates (PEM); turns mutual TLS on",
     )
+    p.add_argument(
+        "--user",
+        type=user_number,
+        metavar="UID",
+        help="become this user (a number), without capabilities, once sockets and files are open",
+    )
     p.add_argument("--pipeline", type=Path, metavar="FILE", help="BMv2 JSON to load at start")
     p.add_argument("--p4info", type=Path, metavar="FILE", help="its P4Info (text format)")
     return p
@@ -101,7 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.softswitch.verifier import Verifier
 
     # Before there are threads, sockets and keys in this process.
-    verifier = Verifier(args.drop_port, args.priority_queues)
+    verifier = Verifier(args.drop_port, args.priority_queues, args.user)
+    if args.user is not None:
+        confine()
     label = f"softswitch {args.name or args.device_id}"
     try:
         ports = open_ports(dict(args.interface))
@@ -121,6 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             p4info = text_format.Parse(args.p4info.read_text(), p4i.P4Info())
             server.preload(args.pipeline.read_bytes(), p4info)
+        if args.user is not None:
+            drop(args.user)
     except (OrchestratorError, OSError, ValueError) as e:
         print(f"{label}: {e}", file=sys.stderr)
         verifier.close()

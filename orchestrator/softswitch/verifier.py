@@ -21,6 +21,7 @@ from finsy.proto import p4r
 
 from orchestrator.errors import OrchestratorError, SwitchError
 from orchestrator.softswitch.switch import SoftSwitch
+from orchestrator.wire.privileges import confine, drop
 
 MAX_CPU_S = 30
 """Processor seconds for one program; a pipeline of ours takes less than one."""
@@ -34,13 +35,13 @@ _HEAD = struct.Struct(">Q")
 class Verifier:
     """To be made before there are other threads; `check` may be called by any."""
 
-    def __init__(self, drop_port: int, queues: int) -> None:
+    def __init__(self, drop_port: int, queues: int, user: int | None = None) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
             self._socket.close()
-            _serve(theirs, drop_port, queues)
+            _serve(theirs, drop_port, queues, user)
         theirs.close()
 
     def check(self, config: p4r.ForwardingPipelineConfig) -> None:
@@ -77,11 +78,14 @@ def _receive(sock: socket.socket) -> bytes:
     return exactly(_HEAD.unpack(exactly(_HEAD.size))[0])
 
 
-def _serve(sock: socket.socket, drop_port: int, queues: int) -> NoReturn:
+def _serve(sock: socket.socket, drop_port: int, queues: int, user: int | None) -> NoReturn:
     """One configuration after the other, until the switch is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the switch ends it
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
+        if user is not None:
+            confine()
+            drop(user)
         while True:
             data = _receive(sock)
             answer = _limited(data, drop_port, queues)

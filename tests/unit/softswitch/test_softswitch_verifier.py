@@ -82,5 +82,5 @@ def test_a_deep_program_is_an_answer(verifier: Verifier) -> None:
     for _ in range(250):
         value = operation("+", value, number(1))
     raw["actions"][0]["primitives"].append(call("assign", field("scalars", "x"), value))
-    with pytest.raises(SwitchError, match="nested|deeply"):
+    with pytest.raises(SwitchError, match=r"nested|deeply"):
         verifier.check(config(raw))

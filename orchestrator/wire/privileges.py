@@ -16,6 +16,7 @@ import encodings.ascii
 import encodings.idna
 import encodings.latin_1
 import os
+import threading
 import traceback  # what a later exception would load
 from collections.abc import Collection
 from contextlib import suppress
@@ -58,9 +59,9 @@ def confine() -> None:
 
 
 def drop(user: int, keep: Collection[int] = ()) -> None:
-    """Become user and group `user`, with no capabilities but `keep`, and nobody's to look into.
+    """Become user and group `user`, with no capabilities but this thread's `keep`, nobody's to look into.
 
-    All threads change (setresuid(3)); EnvironmentMissing if one kept anything.
+    All threads change (setresuid(3)); EnvironmentMissing if one has anything else.
     """
     if os.geteuid() != 0:
         raise InputError(f"--user {user}: only root can become another user")
@@ -95,16 +96,16 @@ def _set_capabilities(keep: Collection[int]) -> None:
 
 def _check(user: int, kept: int) -> None:
     """Every thread is what it should be now."""
-    wanted = {"Uid": [str(user)] * 4, "Gid": [str(user)] * 4, "Groups": []}
-    wanted |= {name: [f"{kept:016x}"] for name in ("CapPrm", "CapEff")}
-    wanted["NoNewPrivs"] = ["1"]
+    wanted = {"Uid": [str(user)] * 4, "Gid": [str(user)] * 4, "Groups": [], "NoNewPrivs": ["1"]}
+    this = str(threading.get_native_id())
     for task in Path("/proc/self/task").iterdir():
         try:
             lines = (task / "status").read_text().splitlines()
         except FileNotFoundError:
             continue  # a thread that has ended
         found = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
-        for name, value in wanted.items():
+        capabilities = [f"{kept if task.name == this else 0:016x}"]
+        for name, value in {**wanted, "CapPrm": capabilities, "CapEff": capabilities}.items():
             if found.get(name, value) != value:
                 raise EnvironmentMissing(
                     f"--user {user}: thread {task.name} has {name} {' '.join(found[name])}"

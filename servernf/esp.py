@@ -142,8 +142,13 @@ def _read_key(config: Fields) -> bytes:
             key = read_key_file(path)
         except OSError as error:
             config.problem("key_file", f"{path} cannot be read: {error.strerror}")
+            return bytes(KEY_BYTES[0])
         except ValueError:
-            config.problem("key_file", f"{path} holds no key in hexadecimal text")
+            sizes = ", ".join(map(str, KEY_BYTES))
+            config.problem(
+                "key_file", f"{path} holds no key: {sizes} bytes (AES, then HMAC) in hexadecimal"
+            )
+            return bytes(KEY_BYTES[0])
     else:
         name = config.text("key_environment")
         try:

@@ -19,7 +19,7 @@ CPU_PORT = 510
 
 
 _FIRST_USER, _USERS = 60_706, 478
-"""Numbers that neither users nor services have: systemd's list of ranges (UIDS-GIDS) leaves them free."""
+"""Numbers that neither users nor services have: systemd's ranges (UIDS-GIDS) leave them free."""
 
 
 def resolve_targets(topology: Topology, switch: str) -> dict[str, Target]:

@@ -59,7 +59,7 @@ def confine() -> None:
 
 
 def drop(user: int, keep: Collection[int] = ()) -> None:
-    """Become user and group `user`, with no capabilities but this thread's `keep`, nobody's to look into.
+    """Become user and group `user`, without capabilities but this thread's `keep`; not dumpable.
 
     All threads change (setresuid(3)); EnvironmentMissing if one has anything else.
     """

@@ -72,10 +72,11 @@ def _run(options: argparse.Namespace) -> int:
             os.sched_setaffinity(0, {options.cpu})
         except OSError as error:
             raise InputError(f"--cpu {options.cpu}: {error.strerror}") from None
+    user: int | None = options.user
     opener = None
-    if options.user is not None:
+    if user is not None:
         # Before there are threads: they inherit it.
-        opener = Opener(options.user, KEY_BYTES)
+        opener = Opener(user, KEY_BYTES)
         confine()
     mac = interface_mac(options.interface)
     # The signal wakes the loop through a socket, so that none is missed between two polls.
@@ -101,9 +102,9 @@ def _run(options: argparse.Namespace) -> int:
         known_types()
         place = Place(interface=options.interface, cpu=options.cpu)
         server, service, api = serve(worker, options.api, tls, place=place)
-        if opener is not None:
+        if opener is not None and user is not None:
             use(opener.read)
-            drop(options.user)
+            drop(user)
         gc.collect()
         gc.freeze()  # what is there by now stays: the collector need not look at it again
         gc.set_threshold(50_000, 20, 20)

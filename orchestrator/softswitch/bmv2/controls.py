@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.errors import UnsupportedFeature
 from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
 from orchestrator.softswitch.bmv2.objects import (
     VALID,
@@ -182,9 +183,11 @@ class Controls:
             header, field_ = resolve(target, "header", self.objects.headers).name, VALID
             name = header if label is None else label.name()
         else:
-            first = target.items(2)[0]
+            first = target if isinstance(target.value, dict) else target.items(2)[0]
             if isinstance(first.value, dict):
-                raise first.wrong("a header picked at run time as key is not implemented")
+                raise UnsupportedFeature(
+                    f"BMv2 JSON: {where}: a header picked at run time as key is not implemented"
+                )
             self.objects.value_field(target)
             header, field_ = self.objects.field(target)
             name = f"{header}.{field_}" if label is None else label.name()
@@ -260,7 +263,11 @@ class Controls:
             raise node.wrong(
                 f"action {action.name} has {len(action.params)} parameters, not {len(data)}"
             )
-        args = [d.hexadecimal(p.width) for d, p in zip(data, action.params, strict=True)]
+        # A negative argument is the bits that it has in the parameter.
+        args = [
+            d.hexadecimal(p.width, signed=True) & ((1 << p.width) - 1)
+            for d, p in zip(data, action.params, strict=True)
+        ]
         return action, tuple(args)
 
     def _entry(self, e: Node, keys: tuple[Key, ...], actions: tuple[Action, ...]) -> ConstEntry:

@@ -151,9 +151,10 @@ class Node:
         return value
 
     def flag(self) -> bool:
-        if type(self.value) is not bool:
+        """true or false; p4c also writes 0 for false."""
+        if type(self.value) not in (bool, int) or self.value not in (0, 1):
             raise self.expected("true or false")
-        return self.value
+        return bool(self.value)
 
     def name(self) -> str:
         """A name of the program: printable, so that it can be told and quoted anywhere."""

@@ -332,7 +332,7 @@ def read_inputs(node: Node, objects: Objects) -> tuple[dict[str, object], ...]:
             out.append({"type": kind, "value": (header, name)})
         elif kind == "hexstr":
             bits = item["bitwidth"].integer(1, MAX_BITS)
-            value = item["value"].hexadecimal(bits)
+            value = item["value"].hexadecimal(bits, signed=True) & ((1 << bits) - 1)
             out.append({"type": kind, "value": value, "bitwidth": bits})
         elif kind == "header":
             header = resolve(item["value"], "header", objects.headers)

@@ -126,6 +126,8 @@ class Operands:
                 f"BMv2 JSON: {node.path}: expressions of more than {MAX_DEPTH} nested "
                 "operations are not implemented"
             )
+        if node.get("type") is None and node.get("op") is not None:
+            return self._operation(node, depth + 1)
         while node["type"].value == "expression" and node["value"].get("op") is None:
             node = node["value"]
         kind = node["type"].name()
@@ -147,8 +149,10 @@ class Operands:
     def _read_field(self, node: Node, depth: int) -> _Checked:
         first, second = node.items(2)
         if isinstance(first.value, str):
-            self.objects.value_field(node)
-            return _Checked({"type": "field", "value": self.objects.field(node)}, _VALUE)
+            header, name = self.objects.field(node)
+            known = self.objects.headers[header].type.by_name.get(name)
+            kind = _VARBIT if known is not None and known.varbit else _VALUE
+            return _Checked({"type": "field", "value": (header, name)}, kind)
         # A field of a header that is picked at run time.
         header = self._of(first, _HEADER, depth + 1)
         name = second.name()
@@ -263,7 +267,7 @@ class Operands:
 
     def _equality(self, node: Node, op: str, depth: int) -> _Checked:
         left = self._expression(node["left"], depth)
-        if left.kind not in (_VALUE, _HEADER, _UNION):
+        if left.kind not in (_VALUE, _HEADER, _UNION, _VARBIT):
             raise node["left"].wrong(f"a {left.kind} is not compared")
         right = self._of(node["right"], left.kind, depth)
         if left.kind == _UNION and left.types != right.types:

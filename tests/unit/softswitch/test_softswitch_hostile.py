@@ -229,7 +229,7 @@ def test_names_that_are_alike_once_mangled_are_different_things() -> None:
         action(0, "one", count("c.x", 0), count("c x", 2), write("r.x", 1)),
         action(1, "two", count("c_x", 1), write("r_x", 2), send_to(3)),
     ]
-    keyed = {"key": [{"match_type": "exact", "target": ["h", "kind"], "mask": None}]}
+    keyed: Json = {"key": [{"match_type": "exact", "target": ["h", "kind"], "mask": None}]}
     first = table(0, "acl.ipv4", "acl_ipv4", calls={0: "one"}, **keyed)
     raw["pipelines"][0] = pipeline(
         0, "ingress", first, table(1, "acl_ipv4", calls={1: "two"}, **keyed)

@@ -146,7 +146,7 @@ class Bmv2Switch(SwitchProcess):
             spare_port=self.context.ports.spare(),
             tls=self.tls,
         )
-        self.child = self.context.spawn(self.name, argv, port)
+        self.child = self.context.spawn(self.name, commands.with_raw_sockets_only(argv), port)
 
     def address(self) -> str:
         return f"127.0.0.1:{self.child.port}"
@@ -157,6 +157,7 @@ class SoftSwitch(SwitchProcess):
 
     def start(self, controllers):
         argv = commands.softswitch_argv(self.name, self.device_id, self.interfaces(), self.tls)
+        argv += commands.user_argv(self.context.state.id)
         self.child = self.context.spawn(self.name, argv)
 
     def address(self) -> str:
@@ -299,6 +300,7 @@ class Supervisor:
         samples = self.folder / f"{name}.samples"
         tls = self.state.topology.servers[server].tls
         argv = commands.worker_argv(name, interface, api, samples, tls)
+        argv += commands.user_argv(self.state.id)
         child = self.spawn(name, commands.in_namespace(self.net[server].pid, argv))
         return WorkerState(
             name=name,

@@ -90,6 +90,10 @@ class UnsupportedFeature(SwitchError):
     """A P4 program that uses what the softswitch does not implement, by name."""
 
 
+class MalformedProgram(SwitchError):
+    """A P4 program's JSON with a wrong or missing value: where, and what would be valid."""
+
+
 class ServerError(OrchestratorError):
     """A server worker that refuses or cannot do what it was asked. Exit code 7."""
 

@@ -8,7 +8,6 @@ prints it.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import ClassVar, Self
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -18,12 +17,13 @@ from cryptography.hazmat.primitives.hmac import HMAC
 
 from servernf.checksum import delta16, update
 from servernf.config import Fields
+from servernf.keys import read_key_file
 from servernf.network_function import OTHER, NetworkFunction
 from servernf.packet import IPV6_FRAGMENT, PacketView
 
 _ESP = 50
 _AUTHENTICATION_BYTES = 32
-_KEY_BYTES = (16 + 32, 24 + 32, 32 + 32)
+KEY_BYTES = (16 + 32, 24 + 32, 32 + 32)
 _PADDING = bytes(range(1, 16))
 
 
@@ -139,19 +139,24 @@ def _read_key(config: Fields) -> bytes:
     elif config.has("key_file"):
         path = config.text("key_file")
         try:
-            key = bytes.fromhex(Path(path).read_text("ascii"))
+            key = read_key_file(path)
         except OSError as error:
             config.problem("key_file", f"{path} cannot be read: {error.strerror}")
+            return bytes(KEY_BYTES[0])
         except ValueError:
-            config.problem("key_file", f"{path} is not hexadecimal text")
+            sizes = ", ".join(map(str, KEY_BYTES))
+            config.problem(
+                "key_file", f"{path} holds no key: {sizes} bytes (AES, then HMAC) in hexadecimal"
+            )
+            return bytes(KEY_BYTES[0])
     else:
         name = config.text("key_environment")
         try:
             key = bytes.fromhex(os.environ.get(name, ""))
         except ValueError:
             config.problem("key_environment", f"${name} is not hexadecimal text")
-    if len(key) not in _KEY_BYTES:
-        sizes = ", ".join(map(str, _KEY_BYTES))
+    if len(key) not in KEY_BYTES:
+        sizes = ", ".join(map(str, KEY_BYTES))
         config.problem("", f"the key has {len(key)} bytes; valid are {sizes} (AES, then HMAC)")
-        return bytes(_KEY_BYTES[0])
+        return bytes(KEY_BYTES[0])
     return key

@@ -18,6 +18,10 @@ BMV2 = "simple_switch_grpc"
 CPU_PORT = 510
 
 
+_FIRST_USER, _USERS = 60_706, 478
+"""Numbers that neither users nor services have: systemd's ranges (UIDS-GIDS) leave them free."""
+
+
 def resolve_targets(topology: Topology, switch: str) -> dict[str, Target]:
     """What each switch runs as: `switch`, or with `auto` what the topology names.
 
@@ -142,3 +146,16 @@ def worker_argv(
 def in_namespace(pid: int, argv: list[str]) -> list[str]:
     """A command in the network namespace (and view of /sys) that process `pid` keeps."""
     return ["mnexec", "-a", str(pid), *argv]
+
+
+def user_argv(network_id: str) -> list[str]:
+    """The option by which a network's softswitches and workers stop being root once they listen."""
+    return ["--user", str(_FIRST_USER + int(network_id, 16) % _USERS)]
+
+
+def with_raw_sockets_only(argv: list[str]) -> list[str]:
+    """A command that keeps CAP_NET_RAW of root's capabilities: BMv2 gives up nothing itself."""
+    if not shutil.which("setpriv"):
+        return argv
+    bounds = ["--bounding-set", "-all,+net_raw", "--inh-caps", "-all", "--ambient-caps", "-all"]
+    return ["setpriv", "--no-new-privs", *bounds, *argv]

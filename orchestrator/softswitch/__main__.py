@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from orchestrator.wire.privileges import confine, drop, user_number
+
 
 def interface(text: str) -> tuple[int, str]:
     number, at, name = text.partition("@")
@@ -76,6 +78,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="CA of client certificates (PEM); turns mutual TLS on",
     )
+    p.add_argument(
+        "--user",
+        type=user_number,
+        metavar="UID",
+        help="become this user (a number), without capabilities, once sockets and files are open",
+    )
     p.add_argument("--pipeline", type=Path, metavar="FILE", help="BMv2 JSON to load at start")
     p.add_argument("--p4info", type=Path, metavar="FILE", help="its P4Info (text format)")
     return p
@@ -98,7 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.softswitch.ports import PortLoop, link_states, open_ports
     from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
     from orchestrator.softswitch.switch import SoftSwitch
+    from orchestrator.softswitch.verifier import Verifier
 
+    # Before there are threads, sockets and keys in this process.
+    verifier = Verifier(args.drop_port, args.priority_queues, args.user)
+    if args.user is not None:
+        confine()
     label = f"softswitch {args.name or args.device_id}"
     try:
         ports = open_ports(dict(args.interface))
@@ -111,15 +124,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             name=args.name,
         )
         tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca) if args.tls_cert else None
-        server = P4RuntimeServer(switch, args.grpc_addr, tls)
+        server = P4RuntimeServer(switch, args.grpc_addr, tls, verifier)
         if args.pipeline:
             from finsy.proto import p4i
             from google.protobuf import text_format
 
             p4info = text_format.Parse(args.p4info.read_text(), p4i.P4Info())
             server.preload(args.pipeline.read_bytes(), p4info)
+        if args.user is not None:
+            drop(args.user)
     except (OrchestratorError, OSError, ValueError) as e:
         print(f"{label}: {e}", file=sys.stderr)
+        verifier.close()
         return 2
 
     loop = PortLoop(switch, ports)
@@ -145,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(json.dumps(ready), flush=True)
     loop.run()
     server.stop()
+    verifier.close()
     loop.close()
     return 0
 

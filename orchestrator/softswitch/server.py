@@ -7,7 +7,6 @@ switch's lock is held only while a decoded batch is applied.
 from __future__ import annotations
 
 import itertools
-import json
 import queue
 import threading
 from collections.abc import Iterator
@@ -21,8 +20,10 @@ from finsy.proto import p4i, p4r, p4r_grpc, rpc_code, rpc_status
 from google.protobuf import any_pb2
 
 from orchestrator.errors import OrchestratorError, SwitchError
+from orchestrator.softswitch.bmv2 import MAX_CONFIG, check_size
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.switch import Pipeline, SoftSwitch
+from orchestrator.softswitch.verifier import Verifier
 
 API_VERSION = "1.4.0"
 MAX_CONNECTIONS = 16
@@ -32,7 +33,9 @@ MAX_QUEUED = 8192
 """Stream messages queued for one controller; more (it does not read) are dropped."""
 READ_CHUNK = 1000
 """Entities in one ReadResponse: 500,000 entries must not be one message."""
-MESSAGE_LIMIT = 256 << 20
+REQUEST_LIMIT = MAX_CONFIG + (16 << 20)
+"""Bytes of a request: a program and its P4Info; writes come in batches far smaller."""
+RESPONSE_LIMIT = 256 << 20
 DETAILS_LIMIT = 6000
 """Bytes of error details below which every gRPC client accepts them."""
 
@@ -188,8 +191,9 @@ class Arbiter:
 class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     """The P4Runtime service of one device."""
 
-    def __init__(self, switch: SoftSwitch) -> None:
+    def __init__(self, switch: SoftSwitch, verifier: Verifier | None = None) -> None:
         self.switch = switch
+        self.verifier = verifier
         self.arbiter = Arbiter(switch.device_id)
         self.config: p4r.ForwardingPipelineConfig | None = None
         self.saved: tuple[p4r.ForwardingPipelineConfig, Pipeline] | None = None
@@ -288,6 +292,10 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"role '{request.role}' cannot set the pipeline; only the default role can",
             )
+        if action == kind.VERIFY:
+            # Nothing changes, so nobody waits for it.
+            self.verify(request.config, context)
+            return p4r.SetForwardingPipelineConfigResponse()
         with self.config_lock:
             if action == kind.COMMIT:
                 if self.saved is None:
@@ -300,7 +308,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 self.saved = None
                 self.install(config, pipeline)
                 return p4r.SetForwardingPipelineConfigResponse()
-            pipeline = self.verify(request.config, context)
+            pipeline = self.prepare(request.config, context)
             if action == kind.VERIFY_AND_SAVE:
                 self.saved = (request.config, pipeline)
             elif action == kind.VERIFY_AND_COMMIT:
@@ -316,30 +324,24 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 self.remember(request.config)
         return p4r.SetForwardingPipelineConfigResponse()
 
-    def verify(
+    def verify(self, config: p4r.ForwardingPipelineConfig, context: grpc.ServicerContext) -> None:
+        """Whether a configuration would be taken; in a process of its own where there is one."""
+        if self.verifier is None:
+            self.prepare(config, context)
+            return
+        try:
+            check_size(config.p4_device_config)
+            self.verifier.check(config)
+        except SwitchError as e:
+            _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(e)[:DETAILS_LIMIT])
+
+    def prepare(
         self, config: p4r.ForwardingPipelineConfig, context: grpc.ServicerContext
     ) -> Pipeline:
         try:
-            program = json.loads(config.p4_device_config)
-        except ValueError as e:
-            _refuse(
-                context,
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"p4_device_config is not JSON of p4c-bm2-ss: {e}",
-            )
-        try:
-            pipeline = self.switch.build(program)
-            # Only to see that the two belong together; installing makes its own.
-            self.switch.entity_store(pipeline, config.p4info)
-            return pipeline
+            return self.switch.prepare(config)
         except OrchestratorError as e:
-            _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(e))
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as e:
-            _refuse(
-                context,
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"p4_device_config is malformed BMv2 JSON: {type(e).__name__}: {e}",
-            )
+            _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(e)[:DETAILS_LIMIT])
 
     def install(self, config: p4r.ForwardingPipelineConfig, pipeline: Pipeline) -> None:
         self.switch.install(pipeline, config.p4info)
@@ -481,15 +483,21 @@ def write_status(e: WriteError) -> rpc_status.Status:
 class P4RuntimeServer:
     """A listening gRPC server; `address` has the real port when 0 was asked for."""
 
-    def __init__(self, switch: SoftSwitch, address: str, tls: TlsFiles | None = None) -> None:
-        self.service = P4RuntimeService(switch)
+    def __init__(
+        self,
+        switch: SoftSwitch,
+        address: str,
+        tls: TlsFiles | None = None,
+        verifier: Verifier | None = None,
+    ) -> None:
+        self.service = P4RuntimeService(switch, verifier)
         self._stopped = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="p4runtime-tick", daemon=True)
         self.server = grpc.server(
             ThreadPoolExecutor(max_workers=2 * MAX_CONNECTIONS, thread_name_prefix="p4runtime"),
             options=(
-                ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-                ("grpc.max_send_message_length", MESSAGE_LIMIT),
+                ("grpc.max_receive_message_length", REQUEST_LIMIT),
+                ("grpc.max_send_message_length", RESPONSE_LIMIT),
                 # Two switches on one address is a mistake to report, not to share.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_metadata_size", 1 << 20),
@@ -541,8 +549,4 @@ class P4RuntimeServer:
     def preload(self, program: bytes, p4info: p4i.P4Info) -> None:
         """Install a pipeline at start, as if a controller had committed it."""
         config = p4r.ForwardingPipelineConfig(p4info=p4info, p4_device_config=program)
-        try:
-            pipeline = self.service.switch.build(json.loads(program))
-        except ValueError as e:
-            raise SwitchError(f"pipeline is not JSON of p4c-bm2-ss: {e}") from e
-        self.service.install(config, pipeline)
+        self.service.install(config, self.service.switch.prepare(config))

@@ -21,8 +21,12 @@ from pathlib import Path
 from orchestrator.errors import EnvironmentMissing, InputError, OrchestratorError
 from orchestrator.wire.addresses import mac_text
 from orchestrator.wire.packetio import PacketSocket
+from orchestrator.wire.privileges import confine, drop, user_number
+from servernf.esp import KEY_BYTES
+from servernf.keys import use
 from servernf.network_function import known_types
 from servernf.runtime.loop import run
+from servernf.runtime.opener import Opener
 from servernf.runtime.service import Place, Tls, serve
 from servernf.runtime.worker import Worker
 
@@ -51,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-key", type=Path, help="its PEM key")
     parser.add_argument("--tls-ca", type=Path, help="PEM certificates that clients are signed by")
     parser.add_argument("--cpu", type=int, default=-1, help="CPU to run on (default: any)")
+    parser.add_argument(
+        "--user",
+        type=user_number,
+        metavar="UID",
+        help="become this user (a number), without capabilities, once sockets and files are open",
+    )
     parser.add_argument("--samples", type=Path, help="write samples to this file, too")
     return parser
 
@@ -62,6 +72,12 @@ def _run(options: argparse.Namespace) -> int:
             os.sched_setaffinity(0, {options.cpu})
         except OSError as error:
             raise InputError(f"--cpu {options.cpu}: {error.strerror}") from None
+    user: int | None = options.user
+    opener = None
+    if user is not None:
+        # Before there are threads: they inherit it.
+        opener = Opener(user, KEY_BYTES)
+        confine()
     mac = interface_mac(options.interface)
     # The signal wakes the loop through a socket, so that none is missed between two polls.
     wake, waker = socket.socketpair()
@@ -86,6 +102,9 @@ def _run(options: argparse.Namespace) -> int:
         known_types()
         place = Place(interface=options.interface, cpu=options.cpu)
         server, service, api = serve(worker, options.api, tls, place=place)
+        if opener is not None and user is not None:
+            use(opener.read)
+            drop(user)
         gc.collect()
         gc.freeze()  # what is there by now stays: the collector need not look at it again
         gc.set_threshold(50_000, 20, 20)
@@ -105,6 +124,8 @@ def _run(options: argparse.Namespace) -> int:
             service.stopping.set()
             server.stop(grace=0.5).wait()
             worker.shim.close()
+            if opener is not None:
+                opener.close()
     return 0
 
 

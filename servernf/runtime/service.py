@@ -114,6 +114,7 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         self._worker = worker
         self.place = place or Place()
         self._started = time.monotonic_ns()
+        self._version = _version()
         self.stopping = threading.Event()
         self.elected = 0
         self.turn = threading.Lock()
@@ -246,7 +247,7 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         worker, tables, place = self._worker, self._worker.tables, self.place
         status = vnf.Status(
             name=worker.name,
-            version=_version(),
+            version=self._version,
             mac=worker.core_mac,
             api=place.api,
             interface=place.interface,

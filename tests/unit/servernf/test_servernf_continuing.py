@@ -120,7 +120,7 @@ CHANGES: list[tuple[str, Config, str]] = [
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", KEY)
     monkeypatch.setenv("OTHER", "11" * 48)
-    monkeypatch.setattr("pathlib.Path.read_text", lambda *_: KEY)
+    monkeypatch.setattr("servernf.keys._reader", lambda _path: bytes.fromhex(KEY))
 
 
 def runtime(kind: str, config: Config) -> dict[str, Any]:

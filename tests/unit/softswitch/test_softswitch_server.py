@@ -201,7 +201,7 @@ def test_get_config(controller: Controller) -> None:
     [
         (b"not json", "p4_device_config is not JSON of p4c-bm2-ss"),
         (b"{}", "no 'pipelines' section"),
-        (b'{"pipelines": []}', "malformed BMv2 JSON"),
+        (b'{"pipelines": []}', "headers: field standard_metadata.ingress_port is missing"),
     ],
 )
 def test_bad_config_is_invalid_argument(controller: Controller, raw: bytes, text: str) -> None:

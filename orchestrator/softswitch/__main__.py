@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+
+from orchestrator.authority import DEFAULT_WRITERS, exposure
 
 
 def interface(text: str) -> tuple[int, str]:
@@ -31,9 +34,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--grpc-addr",
-        default="127.0.0.1:9559",
-        metavar="HOST:PORT",
-        help="where P4Runtime listens; port 0 picks a free one (default 127.0.0.1:9559)",
+        required=True,
+        metavar="ADDRESS",
+        help="where P4Runtime listens: unix:PATH (who may open the socket may change everything), "
+        "or HOST:PORT (port 0 picks a free one; without client certificates that is open to all "
+        "who can connect)",
     )
     p.add_argument(
         "-i",
@@ -76,6 +81,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="CA of client certificates (PEM); turns mutual TLS on",
     )
+    p.add_argument(
+        "--writer",
+        action="append",
+        metavar="CN",
+        help="with --tls-ca: common name of a client certificate that may change the switch, others "
+        f"only read (repeatable; default: {', '.join(DEFAULT_WRITERS)})",
+    )
     p.add_argument("--pipeline", type=Path, metavar="FILE", help="BMv2 JSON to load at start")
     p.add_argument("--p4info", type=Path, metavar="FILE", help="its P4Info (text format)")
     return p
@@ -86,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = cli.parse_args(argv)
     if bool(args.tls_cert) != bool(args.tls_key) or (args.tls_ca and not args.tls_cert):
         cli.error("--tls-cert and --tls-key belong together, and --tls-ca needs both")
+    if args.writer and not args.tls_ca:
+        cli.error("--writer needs --tls-ca: only certificates tell clients apart")
     if bool(args.pipeline) != bool(args.p4info):
         cli.error("--pipeline and --p4info belong together")
     numbers = [n for n, _ in args.interface]
@@ -110,7 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             queues=args.priority_queues,
             name=args.name,
         )
-        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca) if args.tls_cert else None
+        writers = tuple(args.writer or DEFAULT_WRITERS)
+        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca, writers) if args.tls_cert else None
+        os.umask(0o077)  # nobody else's are a socket and what else is made
         server = P4RuntimeServer(switch, args.grpc_addr, tls)
         if args.pipeline:
             from finsy.proto import p4i
@@ -135,6 +151,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # again and again would cost more than it could ever free.
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
+    warning = exposure(
+        server.address, tls=tls is not None, certified=tls is not None and tls.ca is not None
+    )
+    if warning:
+        print(f"{label}: warning: {warning}", file=sys.stderr)
     ready = {
         "ready": True,
         "grpc_addr": server.address,

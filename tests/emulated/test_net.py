@@ -33,8 +33,8 @@ from orchestrator.emulation import (
     start_in_host,
 )
 from orchestrator.emulation.environment import require_emulation
-from orchestrator.emulation.marker import VARIABLE, marked, namespace_of
 from orchestrator.emulation.naming import network_of_interface
+from orchestrator.emulation.processes import namespace_of
 from orchestrator.errors import EnvironmentMissing, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
 from orchestrator.wire.addresses import device_mac, mac_text
@@ -136,7 +136,7 @@ class Traces:
                 continue
             assert mine not in environment, f"process {pid}"
             # The number of a namespace that is gone is given to the next one at once.
-            foreign = any(v.startswith(f"{VARIABLE}=".encode()) for v in environment)
+            foreign = any(v.startswith(b"XDG_RUNTIME_DIR=") for v in environment)
             assert foreign or namespace not in self.namespaces, f"process {pid}"
         assert files(self.folder) == self.files
         return True
@@ -212,7 +212,8 @@ def test_two_networks_side_by_side(traces: Traces) -> None:
 def test_killed_supervisor_is_cleaned_up(traces: Traces, then: str) -> None:
     old = up()
     traces.note(old)
-    guest = start_in_host(old, "h2", ["sleep", "1000"], stdout=subprocess.DEVNULL)
+    theirs = {**os.environ, "XDG_RUNTIME_DIR": "/somewhere/else"}
+    guest = start_in_host(old, "h2", ["sleep", "1000"], stdout=subprocess.DEVNULL, env=theirs)
     inside = namespace_of(old.hosts["h2"].pid)
     eventually(lambda: namespace_of(guest.pid) == inside)
     os.kill(old.supervisor, signal.SIGKILL)
@@ -223,7 +224,7 @@ def test_killed_supervisor_is_cleaned_up(traces: Traces, then: str) -> None:
         traces.note(new)
         assert new.id != old.id
         assert net_status("test")[0].health == "running"
-        assert not marked(old.id)
+        assert not [process for process in old.processes if process.is_alive]
     net_down("test")
 
     assert guest.wait(5) == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Who may change a device, over real gRPC: by certificate, by election id, and that streams are bounded."""
+"""Who may change a device, over real gRPC: by certificate and election id; streams are bounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 @contextmanager
-def served(tls: TlsFiles | None, address: str = "127.0.0.1:0") -> Iterator[P4RuntimeServer]:
+def served(tls: TlsFiles | None, address: str = "127.0.0.1:0") -> Generator[P4RuntimeServer]:
     server = P4RuntimeServer(SoftSwitch(1, 510, name="leaf1"), address, tls)
     server.start()
     try:
@@ -103,8 +103,7 @@ def secured(site: Site) -> Iterator[str]:
 
 def failure(call: Any, *args: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as e:
-        answer = call(*args, timeout=10)
-        next(answer)
+        next(call(*args, timeout=10))
     error: Any = e.value
     return error.code(), error.details()
 
@@ -401,7 +400,7 @@ def connects_as(uid: int, path: Path) -> str:
 
 
 @contextmanager
-def started(*options: str) -> Iterator[subprocess.Popen[str]]:
+def started(*options: str) -> Generator[subprocess.Popen[str]]:
     """A softswitch process that listens."""
     argv = [sys.executable, "-m", "orchestrator.softswitch", "--grpc-addr", *options]
     with subprocess.Popen(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import grpc
 import pytest
 from certificates import Authority
 from finsy.proto import p4r, p4r_grpc
+from other_user import NOBODY, connects_as
 from signed import signed
 from support import eventually
 
@@ -380,25 +380,6 @@ def _answers(stub: vnf_pb2_grpc.VnfStub, request: vnf_pb2.ReportMetricsRequest) 
 # ---- sockets and warnings
 
 
-def connects_as(uid: int, path: Path) -> str:
-    """Whether another user may open a socket: empty, or the exception's name."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            socket.socket(socket.AF_UNIX).connect(str(path))
-        except OSError as error:
-            os.write(writing, type(error).__name__.encode())
-        os._exit(0)
-    os.close(writing)
-    os.waitpid(child, 0)
-    with open(reading) as told:
-        return told.read()
-
-
 @contextmanager
 def started(*options: str) -> Generator[subprocess.Popen[str]]:
     """A softswitch process that listens."""
@@ -419,7 +400,7 @@ def test_another_user_cannot_open_the_socket() -> None:
     """A second uid, and a folder that everybody may enter: the socket is its maker's alone."""
     with tempfile.TemporaryDirectory(prefix="b") as name, started(f"unix:{name}/s") as process:
         os.chmod(name, 0o755)
-        assert connects_as(65534, Path(name) / "s") == "PermissionError"
+        assert connects_as(NOBODY, Path(name) / "s") == "PermissionError"
         assert connects_as(0, Path(name) / "s") == ""
         process.terminate()
         assert process.stderr

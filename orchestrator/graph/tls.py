@@ -29,7 +29,14 @@ class TlsFile(FileModel):
     device_certificate: str = ""
     device_key: str = ""
     device_name: str = ""
-    writers: Annotated[tuple[CommonName, ...], Field(min_length=1)] = ()
+    writers: Annotated[
+        tuple[CommonName, ...],
+        Field(
+            min_length=1,
+            description="Common names of the certificates that may change devices (mutual TLS); others "
+            "only read. Left out: whom `certificate` is made out to.",
+        ),
+    ] = ()
 
 
 def _shorthand(value: object) -> object:

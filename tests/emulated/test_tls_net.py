@@ -96,7 +96,17 @@ def test_who_is_no_writer_reads_only(site: Path) -> None:
         pytest.skip("BMv2 knows no writers (docs/LIMITATIONS.md)")
     assert {s.tls.writers for s in state.topology.switches.values() if s.tls} == {("controller",)}
     alice = ["--tls-certificate", str(site / "alice.pem"), "--tls-key", str(site / "alice.key")]
-    refused = orchestrator("deploy", str(CAMPUS_EDGE), "-n", "secured", *alice, expect=6)
+    hers = site / "hers.json"
+    ends = {"from": "inside", "to": "outside"}
+    graph = {
+        "name": "hers",
+        "owner": "alice",
+        "endpoints": {"inside": {"hosts": ["h1"]}, "outside": {"hosts": ["h3"]}},
+        "edges": [ends],
+        "traffic": [{"name": "all", **ends, "rate": "1Mbit/s", "packet_size": 500}],
+    }
+    hers.write_text(json.dumps(graph))
+    refused = orchestrator("deploy", str(hers), "-n", "secured", *alice, expect=6)
     assert "the certificate of 'alice' may read this device, not change it" in refused.stderr
     orchestrator("deploy", str(CAMPUS_EDGE), "-n", "secured")
     shown = orchestrator("tables", "leaf1", "trajectory_sample.manifests", "-n", "secured", *alice)

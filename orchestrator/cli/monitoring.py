@@ -38,7 +38,10 @@ def register(app: typer.Typer) -> None:
 def metrics(
     network: NetworkName = "",
     listen: Annotated[
-        str, typer.Option("--listen", help="Serve http://HOST:PORT/metrics until Ctrl-C.")
+        str,
+        typer.Option(
+            "--listen", help="Serve http://HOST:PORT/metrics until Ctrl-C (:PORT on 127.0.0.1)."
+        ),
     ] = "",
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Print the Grafana dashboard (JSON).")

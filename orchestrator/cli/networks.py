@@ -46,9 +46,18 @@ def up(
     name: Annotated[
         str, typer.Option(help="Name of the network; the topology's if left out.")
     ] = "",
+    tcp: Annotated[
+        bool,
+        typer.Option(
+            "--tcp",
+            help="Switches without TLS listen on TCP ports, which every user of this machine can "
+            "reach, and not on Unix sockets.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start a network in the background; leftovers of a crashed one of that name are removed."""
+    from orchestrator.deployment.access import Access
     from orchestrator.deployment.live import new_journal
     from orchestrator.emulation import net_down, net_up
     from orchestrator.placement.topologies import resolve_topology
@@ -56,7 +65,15 @@ def up(
     if switch not in ("auto", "bmv2", "softswitch"):
         raise InputError(f"--switch: '{switch}' is none of auto, bmv2, softswitch")
     started = time.monotonic()
-    state = net_up(resolve_topology(topology), switch=switch, name=name or None, progress=note)
+    state = net_up(
+        resolve_topology(topology),
+        switch=switch,
+        name=name or None,
+        progress=note,
+        warn=warn,
+        tcp=tcp,
+        certificate=Access.from_environment().certificate,
+    )
     try:
         new_journal(state.name, state.run_dir)
     except StoreError:

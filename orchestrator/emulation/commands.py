@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -56,7 +55,7 @@ def resolve_targets(topology: Topology, switch: str) -> dict[str, Target]:
 def bmv2_argv(
     device_id: int,
     interfaces: Mapping[int, str],
-    grpc_port: int,
+    address: str,
     *,
     folder: Path,
     spare_port: int,
@@ -71,8 +70,8 @@ def bmv2_argv(
         argv += ["--thrift-port", str(spare_port)]
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
-    argv += ["--", "--grpc-server-addr", f"127.0.0.1:{grpc_port}", "--cpu-port", str(CPU_PORT)]
-    if tls is not None and tls.device_certificate:
+    argv += ["--", "--grpc-server-addr", address, "--cpu-port", str(CPU_PORT)]
+    if tls is not None and speaks_tls(tls):
         argv += ["--grpc-server-ssl", "--grpc-server-cert", tls.device_certificate]
         argv += ["--grpc-server-key", tls.device_key]
         if tls.mutual:
@@ -87,49 +86,28 @@ def bmv2_options() -> str:
     return shown.stdout + shown.stderr
 
 
+def speaks_tls(tls: Tls | None) -> bool:
+    """Whether `net up` starts a device with TLS."""
+    return tls is not None and bool(tls.device_certificate)
+
+
 def tls_argv(tls: Tls | None) -> list[str]:
     """A softswitch's or worker's options for TLS; client certificates are asked for with `mutual`."""
-    if tls is None or not tls.device_certificate:
+    if tls is None or not speaks_tls(tls):
         return []
     argv = ["--tls-cert", tls.device_certificate, "--tls-key", tls.device_key]
-    return [*argv, "--tls-ca", tls.ca] if tls.mutual else argv
-
-
-def check_tls(topology: Topology, targets: Mapping[str, Target]) -> None:
-    """InputError with all files that devices need, by what the topology says, and do not have."""
-    problems: dict[str, None] = {}
-    for device in (*topology.switches.values(), *topology.servers.values()):
-        tls = device.tls
-        if tls is None or not (tls.required or tls.device_certificate):
-            continue
-        if not tls.device_certificate:
-            problems[
-                f"{device.name}: the topology requires TLS, but names no certificate for it "
-                "(tls.device_certificate, tls.device_key)"
-            ] = None
-        if tls.mutual and not tls.ca:
-            problems[f"{device.name}: mutual TLS needs the CA of client certificates (tls.ca)"] = (
-                None
-            )
-        for path in filter(None, (tls.device_certificate, tls.device_key, tls.ca)):
-            if not os.access(path, os.R_OK):
-                problems[
-                    f"TLS file {path}: {'not readable' if Path(path).exists() else 'not there'}"
-                ] = None
-        if targets.get(device.name) == "bmv2" and "--grpc-server-ssl" not in bmv2_options():
-            problems[
-                f"{device.name}: {BMV2} is built without TLS here; --switch softswitch speaks it"
-            ] = None
-    if problems:
-        raise InputError(list(problems))
+    if not tls.mutual:
+        return argv
+    writers = [word for name in tls.writers for word in ("--writer", name)]
+    return [*argv, "--tls-ca", tls.ca, *writers]
 
 
 def softswitch_argv(
-    name: str, device_id: int, interfaces: Mapping[int, str], tls: Tls | None = None
+    name: str, device_id: int, interfaces: Mapping[int, str], address: str, tls: Tls | None = None
 ) -> list[str]:
-    """The softswitch on a port that the kernel chooses."""
+    """The softswitch, listening at `address`."""
     argv = [sys.executable, "-m", "orchestrator.softswitch", "--device-id", str(device_id)]
-    argv += ["--name", name, "--grpc-addr", "127.0.0.1:0", "--cpu-port", str(CPU_PORT)]
+    argv += ["--name", name, "--grpc-addr", address, "--cpu-port", str(CPU_PORT)]
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
     return [*argv, *tls_argv(tls)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.emulation.marker import is_marked
 from orchestrator.emulation.state import NetworkState, list_networks, load_state
 
 Kind = Literal["supervisor", "switch", "worker", "server", "host"]
@@ -50,7 +49,7 @@ def net_status(name: str | None = None) -> list[NetworkStatus]:
 
 def _status(state: NetworkState) -> NetworkStatus:
     def component(kind: Kind, name: str, pid: int) -> Component:
-        return Component(kind, name, pid, is_marked(pid, state.id))
+        return Component(kind, name, pid, state.process(pid).is_alive)
 
     return NetworkStatus(
         state,

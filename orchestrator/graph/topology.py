@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 
 from orchestrator.errors import InputError, unknown
 from orchestrator.graph.schema import FileModel
-from orchestrator.graph.tls import TlsSetting, merged, unpaired
+from orchestrator.graph.tls import TlsSetting, merged, problems_of
 from orchestrator.model.topology import (
     Host,
     IpAddress,
@@ -207,7 +207,9 @@ class _Loader:
             for name, device in getattr(self.file, kind).items():
                 found[name] = tls = merged(self.file.tls, device.tls, self.folder)
                 where = "tls" if device.tls is None else f"{kind}.{name}.tls"
-                problems |= {f"{where}.{key}": text for key, text in (unpaired(tls) if tls else ())}
+                problems |= {
+                    f"{where}.{key}": text for key, text in (problems_of(tls) if tls else ())
+                }
         for where, text in problems.items():
             self.problem(where, text)
         return found

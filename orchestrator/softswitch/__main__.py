@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from orchestrator.authority import DEFAULT_WRITERS, exposure
 from orchestrator.wire.privileges import confine, drop, user_number
 
 
@@ -33,9 +35,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--grpc-addr",
-        default="127.0.0.1:9559",
-        metavar="HOST:PORT",
-        help="where P4Runtime listens; port 0 picks a free one (default 127.0.0.1:9559)",
+        required=True,
+        metavar="ADDRESS",
+        help="where P4Runtime listens: unix:PATH (who may open the socket may change everything), "
+        "or HOST:PORT (port 0 picks a free one; without client certificates that is open to all "
+        "who can connect)",
     )
     p.add_argument(
         "-i",
@@ -79,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
         help="CA of client certificates (PEM); turns mutual TLS on",
     )
     p.add_argument(
+        "--writer",
+        action="append",
+        metavar="CN",
+        help="with --tls-ca: common name of a client certificate that may change the switch, others "
+        f"only read (repeatable; default: {', '.join(DEFAULT_WRITERS)})",
+    )
+    p.add_argument(
         "--user",
         type=user_number,
         metavar="UID",
@@ -94,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = cli.parse_args(argv)
     if bool(args.tls_cert) != bool(args.tls_key) or (args.tls_ca and not args.tls_cert):
         cli.error("--tls-cert and --tls-key belong together, and --tls-ca needs both")
+    if args.writer and not args.tls_ca:
+        cli.error("--writer needs --tls-ca: only certificates tell clients apart")
     if bool(args.pipeline) != bool(args.p4info):
         cli.error("--pipeline and --p4info belong together")
     numbers = [n for n, _ in args.interface]
@@ -123,7 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             queues=args.priority_queues,
             name=args.name,
         )
-        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca) if args.tls_cert else None
+        writers = tuple(args.writer or DEFAULT_WRITERS)
+        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca, writers) if args.tls_cert else None
+        os.umask(0o077)  # nobody else's are a socket and what else is made
         server = P4RuntimeServer(switch, args.grpc_addr, tls, verifier)
         if args.pipeline:
             from finsy.proto import p4i
@@ -151,6 +166,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # again and again would cost more than it could ever free.
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
+    warning = exposure(
+        server.address, tls=tls is not None, certified=tls is not None and tls.ca is not None
+    )
+    if warning:
+        print(f"{label}: warning: {warning}", file=sys.stderr)
     ready = {
         "ready": True,
         "grpc_addr": server.address,

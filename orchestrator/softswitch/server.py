@@ -7,7 +7,7 @@ switch's lock is held only while a decoded batch is applied.
 from __future__ import annotations
 
 import itertools
-import queue
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,18 +19,25 @@ import grpc
 from finsy.proto import p4i, p4r, p4r_grpc, rpc_code, rpc_status
 from google.protobuf import any_pb2
 
+from orchestrator.authority import DEFAULT_WRITERS, Authority
 from orchestrator.errors import OrchestratorError, SwitchError
+from orchestrator.softswitch.arbitration import (
+    MAX_CONNECTIONS,
+    MAX_UNDECIDED,
+    Arbiter,
+    Connection,
+)
 from orchestrator.softswitch.bmv2 import MAX_CONFIG, check_size
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
+from orchestrator.softswitch.secrecy import withheld
 from orchestrator.softswitch.switch import Pipeline, SoftSwitch
 from orchestrator.softswitch.verifier import Verifier
 
 API_VERSION = "1.4.0"
-MAX_CONNECTIONS = 16
+CALL_THREADS = 16
+"""Threads beside those that streams may take."""
 TICK_S = 0.1
 """How often digests and idle timeouts are looked at; their timeouts are no finer."""
-MAX_QUEUED = 8192
-"""Stream messages queued for one controller; more (it does not read) are dropped."""
 READ_CHUNK = 1000
 """Entities in one ReadResponse: 500,000 entries must not be one message."""
 REQUEST_LIMIT = MAX_CONFIG + (16 << 20)
@@ -45,30 +52,15 @@ _STATUS_KEY = "grpc-status-details-bin"
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files of the server; with `ca`, clients must show a certificate of it."""
+    """PEM files of the server; with `ca`, clients must show a certificate of it.
+
+    `writers` are the common names of those that may change the device then; all others only read.
+    """
 
     cert: Path
     key: Path
     ca: Path | None = None
-
-
-class Connection:
-    """A controller's stream; `queue` feeds the thread that writes it, None ends it."""
-
-    __slots__ = ("election_id", "failure", "ident", "queue", "role")
-
-    _idents = itertools.count(1)
-
-    def __init__(self) -> None:
-        self.ident = next(self._idents)
-        self.election_id: int | None = None
-        self.role = ""
-        self.queue: queue.SimpleQueue[p4r.StreamMessageResponse | None] = queue.SimpleQueue()
-        self.failure: tuple[grpc.StatusCode, str] | None = None
-
-    def send(self, message: p4r.StreamMessageResponse) -> None:
-        if self.queue.qsize() < MAX_QUEUED:
-            self.queue.put(message)
+    writers: tuple[str, ...] = DEFAULT_WRITERS
 
 
 def _refuse(context: grpc.ServicerContext, code: grpc.StatusCode, message: str) -> NoReturn:
@@ -76,123 +68,17 @@ def _refuse(context: grpc.ServicerContext, code: grpc.StatusCode, message: str) 
     raise AssertionError("abort returns")
 
 
-class Arbiter:
-    """Who is primary of each role: the stream with the highest election id (P4Runtime, 5).
-
-    The empty role is the default one, with access to everything. Other roles
-    may write and read everything too, but not set the pipeline; what they
-    should leave alone is for controllers to agree on.
-    """
-
-    def __init__(self, device_id: int) -> None:
-        self.device_id = device_id
-        self.connections: list[Connection] = []
-        self.lock = threading.Lock()
-        self.dropped = 0
-
-    def of_role(self, role: str) -> list[Connection]:
-        """The role's streams, the primary first."""
-        return [c for c in self.connections if c.role == role]
-
-    def primary(self, role: str = "") -> Connection | None:
-        return next((c for c in self.connections if c.role == role), None)
-
-    def allows(self, request: Any) -> bool:
-        """May this write through? Without any stream, only requests without an election id."""
-        with self.lock:
-            primary = self.primary(request.role)
-            if primary is None:
-                # Without any stream, requests without an election id or a role pass (as PI).
-                return (
-                    not request.HasField("election_id")
-                    and not request.role
-                    and not self.connections
-                )
-            wanted = request.election_id.high << 64 | request.election_id.low
-            return primary.election_id == wanted
-
-    def arbitrate(self, connection: Connection, m: p4r.MasterArbitrationUpdate) -> None:
-        """Take a stream's election id in; tells the streams that need to know."""
-        role = m.role.name
-        election_id = m.election_id.high << 64 | m.election_id.low
-        with self.lock:
-            known = connection in self.connections
-            if known and connection.role != role:
-                raise EntityError(
-                    rpc_code.FAILED_PRECONDITION,
-                    f"this stream has role '{connection.role}' and cannot change to '{role}'; "
-                    "open another stream",
-                )
-            if known and connection.election_id == election_id:
-                self.notify(connection)
-                return
-            if any(
-                c is not connection and c.election_id == election_id for c in self.of_role(role)
-            ):
-                raise EntityError(
-                    rpc_code.INVALID_ARGUMENT,
-                    f"election id {election_id} is in use by another controller of device "
-                    f"{self.device_id}; choose another",
-                )
-            if not known and len(self.connections) >= MAX_CONNECTIONS:
-                raise EntityError(
-                    rpc_code.RESOURCE_EXHAUSTED,
-                    f"{MAX_CONNECTIONS} controllers are connected, no more are accepted",
-                )
-            was_primary = known and self.primary(role) is connection
-            if not known:
-                connection.role = role
-                self.connections.append(connection)
-            connection.election_id = election_id
-            self.connections.sort(key=lambda c: -(c.election_id or 0))
-            if (self.primary(role) is connection) != was_primary:
-                for c in self.of_role(role):
-                    self.notify(c)
-            else:
-                self.notify(connection)
-
-    def leave(self, connection: Connection) -> None:
-        with self.lock:
-            if connection not in self.connections:
-                return
-            was_primary = self.primary(connection.role) is connection
-            self.connections.remove(connection)
-            if was_primary:
-                for c in self.of_role(connection.role):
-                    self.notify(c)
-
-    def notify(self, connection: Connection) -> None:
-        primary = self.primary(connection.role)
-        assert primary is not None
-        assert primary.election_id is not None
-        update = p4r.MasterArbitrationUpdate(device_id=self.device_id)
-        if connection.role:
-            update.role.name = connection.role
-        update.election_id.high = primary.election_id >> 64
-        update.election_id.low = primary.election_id & 0xFFFFFFFFFFFFFFFF
-        if connection is primary:
-            update.status.code = rpc_code.OK
-            update.status.message = "Is primary"
-        else:
-            update.status.code = rpc_code.ALREADY_EXISTS
-            update.status.message = "Is backup"
-        connection.send(p4r.StreamMessageResponse(arbitration=update))
-
-    def to_primary(self, message: p4r.StreamMessageResponse) -> None:
-        with self.lock:
-            roles = {c.role for c in self.connections}
-            primaries = [p for role in roles if (p := self.primary(role)) is not None]
-        if not primaries:
-            self.dropped += 1
-        for primary in primaries:
-            primary.send(message)
-
-
 class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     """The P4Runtime service of one device."""
 
-    def __init__(self, switch: SoftSwitch, verifier: Verifier | None = None) -> None:
+    def __init__(
+        self,
+        switch: SoftSwitch,
+        authority: Authority | None = None,
+        verifier: Verifier | None = None,
+    ) -> None:
         self.switch = switch
+        self.authority = authority or Authority()
         self.verifier = verifier
         self.arbiter = Arbiter(switch.device_id)
         self.config: p4r.ForwardingPipelineConfig | None = None
@@ -219,9 +105,15 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 f"device {request.device_id} is not here; this is device {self.switch.device_id}",
             )
 
+    def check_writer(self, request: Any, context: grpc.ServicerContext) -> None:
+        """Refuse whoever has not the right to write, or not now."""
+        if refusal := self.authority.refusal(context):
+            _refuse(context, grpc.StatusCode.PERMISSION_DENIED, refusal)
+        self.check_primary(request, context)
+
     def check_primary(self, request: Any, context: grpc.ServicerContext) -> None:
-        if not self.arbiter.allows(request):
-            _refuse(context, grpc.StatusCode.PERMISSION_DENIED, "Not primary")
+        if refusal := self.arbiter.refusal(request):
+            _refuse(context, grpc.StatusCode.PERMISSION_DENIED, refusal)
 
     def check_config(self, context: grpc.ServicerContext) -> None:
         if self.switch.pipeline is None:
@@ -235,7 +127,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
 
     def Write(self, request: p4r.WriteRequest, context: grpc.ServicerContext) -> p4r.WriteResponse:
         self.check_device(request, context)
-        self.check_primary(request, context)
+        self.check_writer(request, context)
         self.check_config(context)
         if request.atomicity != p4r.WriteRequest.CONTINUE_ON_ERROR:
             name = p4r.WriteRequest.Atomicity.Name(request.atomicity)
@@ -262,6 +154,8 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         self.check_config(context)
         try:
             entities = self.switch.read(*request.entities)
+            if not self.authority.may_write(context) and self.config is not None:
+                entities = withheld(entities, self.config.p4info)
             while True:
                 chunk = list(itertools.islice(entities, READ_CHUNK))
                 if not chunk:
@@ -276,7 +170,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         self, request: p4r.SetForwardingPipelineConfigRequest, context: grpc.ServicerContext
     ) -> p4r.SetForwardingPipelineConfigResponse:
         self.check_device(request, context)
-        self.check_primary(request, context)
+        self.check_writer(request, context)
         kind = p4r.SetForwardingPipelineConfigRequest
         action = request.action
         if action == kind.UNSPECIFIED:
@@ -388,7 +282,8 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         request_iterator: Iterator[p4r.StreamMessageRequest],
         context: grpc.ServicerContext,
     ) -> Iterator[p4r.StreamMessageResponse]:
-        connection = Connection()
+        connection = Connection(self.authority.refusal(context))
+        self.arbiter.enter(connection)
         reader = threading.Thread(
             target=self.read_stream,
             args=(request_iterator, connection),
@@ -480,8 +375,16 @@ def write_status(e: WriteError) -> rpc_status.Status:
     return status
 
 
+def _is_served(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            return probe.connect_ex(path) == 0
+        except OSError:  # the path is too long
+            return False
+
+
 class P4RuntimeServer:
-    """A listening gRPC server; `address` has the real port when 0 was asked for."""
+    """A listening gRPC server on HOST:PORT or unix:PATH (`address`, with the real port for port 0)."""
 
     def __init__(
         self,
@@ -490,11 +393,16 @@ class P4RuntimeServer:
         tls: TlsFiles | None = None,
         verifier: Verifier | None = None,
     ) -> None:
-        self.service = P4RuntimeService(switch, verifier)
+        certified = tls is not None and tls.ca is not None
+        authority = Authority.of(tls.writers if tls else (), certified=certified)
+        self.service = P4RuntimeService(switch, authority, verifier)
         self._stopped = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="p4runtime-tick", daemon=True)
         self.server = grpc.server(
-            ThreadPoolExecutor(max_workers=2 * MAX_CONNECTIONS, thread_name_prefix="p4runtime"),
+            ThreadPoolExecutor(
+                max_workers=MAX_CONNECTIONS + MAX_UNDECIDED + CALL_THREADS,
+                thread_name_prefix="p4runtime",
+            ),
             options=(
                 ("grpc.max_receive_message_length", REQUEST_LIMIT),
                 ("grpc.max_send_message_length", RESPONSE_LIMIT),
@@ -504,18 +412,27 @@ class P4RuntimeServer:
             ),
         )
         p4r_grpc.add_P4RuntimeServicer_to_server(self.service, self.server)
-        host, _, port = address.rpartition(":")
+        self.address = self._listen(address, tls)
+
+    def _listen(self, address: str, tls: TlsFiles | None) -> str:
+        unix = address.startswith("unix:")
+        host, _, rest = address.partition(":") if unix else address.rpartition(":")
+        if not host or not rest:
+            raise SwitchError(f"cannot listen on '{address}': HOST:PORT or unix:PATH is expected")
+        if unix and _is_served(rest):
+            # gRPC would unlink the socket of a running server.
+            raise SwitchError(f"cannot listen on {address}: in use")
         try:
             if tls is None:
                 bound = self.server.add_insecure_port(address)
             else:
                 bound = self.server.add_secure_port(address, self._credentials(tls))
         except RuntimeError as e:
-            raise SwitchError(f"cannot listen on {address}: in use or not local") from e
-        if not host or not bound:
-            raise SwitchError(f"cannot listen on '{address}': HOST:PORT is expected")
-        del port
-        self.address = f"{host}:{bound}"
+            why = "no folder for it, or longer than 107 bytes" if unix else "in use or not local"
+            raise SwitchError(f"cannot listen on {address}: {why}") from e
+        if not bound:
+            raise SwitchError(f"cannot listen on '{address}': HOST:PORT or unix:PATH is expected")
+        return address if unix else f"{host}:{bound}"
 
     @staticmethod
     def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
@@ -538,6 +455,7 @@ class P4RuntimeServer:
     def _tick(self) -> None:
         while not self._stopped.wait(TICK_S):
             self.service.switch.tick()
+            self.service.arbiter.end_idle()
 
     def stop(self, grace: float = 0.5) -> None:
         """Stop listening; open streams end after `grace` seconds at most."""

@@ -254,7 +254,7 @@ class TestWorkers:
         core = self.core(network)
         program = next(w for w in bundle.workers if Core(w.server, w.core) == core)
         before = network.workers[core].worker.tables
-        with network.live.worker(core) as other:
+        with network.live.leading(), network.live.worker(core) as other:
             other.remove_chain("campus", program.chains[0])
             extra: dict[str, Any] = {"default": "permit"}
             other.configure("campus", {"extra": ("acl", extra)}, None)
@@ -277,7 +277,7 @@ class TestWorkers:
         before = network.workers[core].worker.tables
         chain = program.chains[0]
         wrong = chain.hops[-1].__class__(mac=0x020000000001, spi=chain.spi, si=1)
-        with network.live.worker(core) as other:
+        with network.live.leading(), network.live.worker(core) as other:
             other.remove_chain("campus", chain)
             bent = type(chain)(chain.spi, chain.si, (*chain.hops[:-1], wrong), chain.outputs)
             other.service_chain("campus", bent)

@@ -119,9 +119,10 @@ def test_bmv2_gets_fixed_addresses_of_its_own(
 ) -> None:
     help_text = "--thrift-port arg --notifications-addr arg" if thrift else "--nanolog arg"
     monkeypatch.setattr(commands, "bmv2_options", lambda: help_text)
-    argv = commands.bmv2_argv(3, {2: "b", 1: "a"}, 5000, folder=Path("/r"), spare_port=6000)
+    ports = {2: "b", 1: "a"}
+    argv = commands.bmv2_argv(3, ports, "unix:/r/s3.sock", folder=Path("/r"), spare_port=6000)
     assert ("--thrift-port" in argv, "ipc:///r/3.notifications" in argv) == (thrift, thrift)
     assert argv[:4] == ["simple_switch_grpc", "--no-p4", "--device-id", "3"]
     assert argv[-9:] == [
-        "-i", "1@a", "-i", "2@b", "--", "--grpc-server-addr", "127.0.0.1:5000", "--cpu-port", "510",
+        "-i", "1@a", "-i", "2@b", "--", "--grpc-server-addr", "unix:/r/s3.sock", "--cpu-port", "510",
     ]  # fmt: skip

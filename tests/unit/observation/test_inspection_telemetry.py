@@ -120,6 +120,21 @@ def test_metrics_are_served_and_a_scrape_reads_anew(tmp_path: Path) -> None:
         serve(NetworkCollector("net", read, tmp_path), "9500x")
 
 
+@pytest.mark.parametrize(
+    ("listen", "host"),
+    [(":0", "127.0.0.1"), ("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "0.0.0.0")],
+)
+def test_metrics_are_shown_elsewhere_only_when_asked_for(
+    tmp_path: Path, listen: str, host: str
+) -> None:
+    address, server = serve(NetworkCollector("net", reading, tmp_path), listen)
+    try:
+        assert server.socket.getsockname()[0] == host
+        assert address == f"{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
 def test_logs_are_json_lines_without_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,12 +149,38 @@ def test_another_device_is_not_here(server: P4RuntimeServer) -> None:
     c.close()
 
 
-def test_without_any_controller_unsigned_writes_pass(server: P4RuntimeServer) -> None:
-    stub = p4r_grpc.P4RuntimeStub(grpc.insecure_channel(server.address))
-    request = p4r.WriteRequest(device_id=1)
-    assert failure(stub.Write, request)[0] == grpc.StatusCode.FAILED_PRECONDITION
-    request.election_id.low = 1
-    assert failure(stub.Write, request)[0] == grpc.StatusCode.PERMISSION_DENIED
+def unsigned(stub: p4r_grpc.P4RuntimeStub, election_id: p4r.Uint128 | None = None) -> list[str]:
+    """What is said to every changing call, without an election id or with one that no stream has."""
+    calls: list[tuple[Any, Any]] = [(stub.Write, p4r.WriteRequest(device_id=1))]
+    for action in Config.Action.values():
+        request = Config(device_id=1, action=action)
+        request.config.p4info.CopyFrom(p4info("router"))
+        request.config.p4_device_config = (PROGRAMS / "router.json").read_bytes()
+        calls.append((stub.SetForwardingPipelineConfig, request))
+    said: list[str] = []
+    for call, request in calls:
+        if election_id is not None:
+            request.election_id.CopyFrom(election_id)
+        code, text = failure(call, request)
+        assert code == grpc.StatusCode.PERMISSION_DENIED
+        said.append(text)
+    return said
+
+
+def test_every_changing_call_needs_an_election_id(
+    server: P4RuntimeServer, switch: SoftSwitch
+) -> None:
+    """Without a stream, and beside one: PI lets the first of these through."""
+    with grpc.insecure_channel(server.address) as channel:
+        stub = p4r_grpc.P4RuntimeStub(channel)
+        assert all("has no election id" in text for text in unsigned(stub))
+        assert set(unsigned(stub, p4r.Uint128(low=1))) == {"Not primary"}
+        assert set(unsigned(stub, p4r.Uint128())) == {"Not primary"}
+        controller = Controller(server.address, 1)
+        assert controller.next().arbitration.status.code == rpc_code.OK
+        assert all("has no election id" in text for text in unsigned(stub))
+        controller.close()
+    assert switch.pipeline is None
 
 
 # ---- pipeline config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,10 +14,10 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import NetworkState
 from orchestrator.errors import OrchestratorError
 from orchestrator.model.plan import Core
+from orchestrator.observation.at_once import at_once
 from orchestrator.observation.rows import Row
 from orchestrator.observation.sessions import read_rows, reader
 
-_MANY = 16
 _NEWEST = (1 << 63) - 1
 """A cursor behind all samples that there are."""
 _K = TypeVar("_K")
@@ -100,12 +99,9 @@ def read_network(state: NetworkState, cursors: dict[Core, int] | None = None) ->
         for worker in found.bundle.workers:
             graphs.setdefault(Core(worker.server, worker.core), []).append(found.bundle.graph)
     cores = [Core(worker.server, worker.core) for worker in state.workers]
-    with ThreadPoolExecutor(max_workers=_MANY) as pool:
-        switches = pool.map(lambda name: _switch(live, state, name), state.switches)
-        workers = pool.map(
-            lambda core: _core(live, core, graphs.get(core, []), planned, cursors), cores
-        )
-        return Reading(time.time(), tuple(switches), tuple(workers), deployed)
+    switches = at_once(lambda name: _switch(live, state, name), list(state.switches))
+    workers = at_once(lambda core: _core(live, core, graphs.get(core, []), planned, cursors), cores)
+    return Reading(time.time(), tuple(switches), tuple(workers), deployed)
 
 
 def _switch(live: LiveNetwork, state: NetworkState, name: str) -> SwitchReading:

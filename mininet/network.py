@@ -296,9 +296,8 @@ class Supervisor:
     def start_worker(self, server: str, core: int) -> WorkerState:
         name, interface = worker_name(server, core), worker_interface(core)
         api = f"unix:{self.folder / f'{name}.sock'}"
-        samples = self.folder / f"{name}.samples"
         tls = self.state.topology.servers[server].tls
-        argv = commands.worker_argv(name, interface, api, samples, tls)
+        argv = commands.worker_argv(name, interface, api, tls)
         child = self.spawn(name, commands.in_namespace(self.net[server].pid, argv))
         return WorkerState(
             name=name,
@@ -308,7 +307,6 @@ class Supervisor:
             api=api,
             pid=child.pid,
             interface=interface,
-            samples=str(samples),
             log=str(child.log),
         )
 

@@ -47,7 +47,6 @@ class WorkerState:
     """gRPC target, `unix:/...`."""
     pid: int
     interface: str
-    samples: str
     log: str
 
 

@@ -49,6 +49,8 @@ class SwitchReading:
         default_factory=dict[tuple[str, str], tuple[int, int]]
     )
     """(graph, traffic) -> (packets, bytes) admitted here."""
+    drops: dict[str, int] = field(default_factory=dict[str, int])
+    """Dropped outside the pipeline (sockets, stream queues), by reason; only softswitches say."""
     seconds: float = 0.0
     at: float = 0.0
     """When its counters were read (the middle of that), monotonic seconds."""
@@ -115,10 +117,13 @@ def _switch(live: LiveNetwork, state: NetworkState, name: str) -> SwitchReading:
             rows = read_rows(client)
             at = (began + time.monotonic()) / 2
             schema = client.schema
+            drops = client.drops()
     except OrchestratorError as error:
         return SwitchReading(name, target, str(error))
     assert schema is not None
-    reading = SwitchReading(name, target, "", seconds=time.monotonic() - started, at=at)
+    reading = SwitchReading(
+        name, target, "", drops=drops, seconds=time.monotonic() - started, at=at
+    )
     for table in schema.tables.values():
         mine = [row for row in rows if row.entry.table == table.name]
         reading.tables[table.name] = TableUse(

@@ -10,7 +10,7 @@ import itertools
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ API_VERSION = "1.4.0"
 MAX_CONNECTIONS = 16
 TICK_S = 0.1
 """How often digests and idle timeouts are looked at; their timeouts are no finer."""
+DROPS = "dropped-"
+"""Trailing metadata of Capabilities: `dropped-REASON`, how much was dropped outside the pipeline."""
 MAX_QUEUED = 8192
 """Stream messages queued for one controller; more (it does not read) are dropped."""
 READ_CHUNK = 1000
@@ -63,9 +65,12 @@ class Connection:
         self.queue: queue.SimpleQueue[p4r.StreamMessageResponse | None] = queue.SimpleQueue()
         self.failure: tuple[grpc.StatusCode, str] | None = None
 
-    def send(self, message: p4r.StreamMessageResponse) -> None:
-        if self.queue.qsize() < MAX_QUEUED:
-            self.queue.put(message)
+    def send(self, message: p4r.StreamMessageResponse) -> bool:
+        """Queue a message; False when the controller does not read and it is dropped."""
+        if self.queue.qsize() >= MAX_QUEUED:
+            return False
+        self.queue.put(message)
+        return True
 
 
 def _refuse(context: grpc.ServicerContext, code: grpc.StatusCode, message: str) -> NoReturn:
@@ -86,6 +91,9 @@ class Arbiter:
         self.connections: list[Connection] = []
         self.lock = threading.Lock()
         self.dropped = 0
+        """Stream messages for no primary."""
+        self.overflowed = 0
+        """Stream messages that a primary did not read in time."""
 
     def of_role(self, role: str) -> list[Connection]:
         """The role's streams, the primary first."""
@@ -182,7 +190,8 @@ class Arbiter:
         if not primaries:
             self.dropped += 1
         for primary in primaries:
-            primary.send(message)
+            if not primary.send(message):
+                self.overflowed += 1
 
 
 class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
@@ -191,6 +200,8 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     def __init__(self, switch: SoftSwitch) -> None:
         self.switch = switch
         self.arbiter = Arbiter(switch.device_id)
+        self.port_drops: Callable[[], Mapping[str, int]] = dict
+        """What the ports' sockets have dropped, by reason."""
         self.config: p4r.ForwardingPipelineConfig | None = None
         self.saved: tuple[p4r.ForwardingPipelineConfig, Pipeline] | None = None
         self.config_lock = threading.Lock()
@@ -377,7 +388,19 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     def Capabilities(
         self, request: p4r.CapabilitiesRequest, context: grpc.ServicerContext
     ) -> p4r.CapabilitiesResponse:
+        # P4Runtime has no entity for what a device loses outside its pipeline; metadata harms nobody.
+        drops = self.drops().items()
+        context.set_trailing_metadata(
+            tuple((f"{DROPS}{reason.replace('_', '-')}", str(n)) for reason, n in drops)
+        )
         return p4r.CapabilitiesResponse(p4runtime_api_version=API_VERSION)
+
+    def drops(self) -> dict[str, int]:
+        """Frames and stream messages dropped so far beside the pipeline, by reason."""
+        found = dict(self.port_drops())
+        found["stream_without_primary"] = self.arbiter.dropped
+        found["stream_queue_full"] = self.arbiter.overflowed
+        return {reason: n for reason, n in found.items() if n}
 
     # ------------------------------------------------------------------ stream
 

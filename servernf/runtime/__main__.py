@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-key", type=Path, help="its PEM key")
     parser.add_argument("--tls-ca", type=Path, help="PEM certificates that clients are signed by")
     parser.add_argument("--cpu", type=int, default=-1, help="CPU to run on (default: any)")
-    parser.add_argument("--samples", type=Path, help="write samples to this file, too")
+    parser.add_argument(
+        "--samples", type=Path, help="write samples to this file, too (64 MiB at most)"
+    )
     return parser
 
 
@@ -84,6 +86,7 @@ def _run(options: argparse.Namespace) -> int:
         ) from None
     with frames:
         known_types()
+        worker.socket_drops = frames.drops
         place = Place(interface=options.interface, cpu=options.cpu)
         server, service, api = serve(worker, options.api, tls, place=place)
         gc.collect()

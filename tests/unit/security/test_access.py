@@ -91,7 +91,7 @@ def test_devices_get_their_certificates(tmp_path: Path) -> None:
     tls = Tls(ca="/ca", device_certificate="/cert", device_key="/key")
     options = ["--tls-cert", "/cert", "--tls-key", "/key", "--tls-ca", "/ca"]
     assert softswitch_argv("s", 1, {}, tls)[-6:] == options
-    assert worker_argv("w", "i", "unix:/x", tmp_path, tls)[-6:] == options
+    assert worker_argv("w", "i", "unix:/x", tls)[-6:] == options
     one_sided = Tls(mutual=False, device_certificate="/cert", device_key="/key")
     assert "--tls-ca" not in softswitch_argv("s", 1, {}, one_sided)
     assert not [word for word in softswitch_argv("s", 1, {}) if "tls" in word]

@@ -344,8 +344,7 @@ class Supervisor:
         node = self.state.topology.servers[server]
         name, interface = worker_name(server, core), worker_interface(core)
         api = f"unix:{self.folder / worker_socket(node.id, core)}"
-        samples = self.folder / f"{name}.samples"
-        argv = commands.worker_argv(name, interface, api, samples, node.tls)
+        argv = commands.worker_argv(name, interface, api, node.tls)
         argv += commands.user_argv(self.state.id)
         child = self.spawn(name, commands.in_namespace(self.net[server].pid, argv))
         return WorkerState(
@@ -356,7 +355,6 @@ class Supervisor:
             api=api,
             pid=child.pid,
             interface=interface,
-            samples=str(samples),
             log=str(child.log),
         )
 

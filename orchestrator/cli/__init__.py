@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -19,7 +20,7 @@ from orchestrator.cli import (
     whatif,
 )
 from orchestrator.cli.access import with_access
-from orchestrator.cli.output import fail
+from orchestrator.cli.output import INTERRUPTED, fail
 from orchestrator.errors import InputError, OrchestratorError
 from orchestrator.observation import telemetry
 
@@ -65,8 +66,9 @@ def main() -> None:
             fail(f"{told} (see --help)")
         sys.exit(InputError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is left to do at once
         fail("interrupted")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)

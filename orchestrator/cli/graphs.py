@@ -19,6 +19,7 @@ from orchestrator.cli.classes import (
 )
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 from orchestrator.errors import CompileError, InputError
+from orchestrator.files import write_whole
 
 if TYPE_CHECKING:
     from orchestrator.model.bundle import Bundle
@@ -169,7 +170,7 @@ def compile_command(
     if verify:
         verify_bundle(graph, topology, bundle, verify)
     if output is not None:
-        output.write_bytes(dump(bundle, topology=result.topology))
+        write_whole(output, dump(bundle, topology=result.topology))
     if plot is not None:
         draw_cut(result.cuts, bundle.stories, f"{bundle.graph} on {bundle.topology}", plot)
     counts = entries_by_table(bundle)

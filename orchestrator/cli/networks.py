@@ -225,6 +225,8 @@ def deploy(
 
         run_in_memory(source, network.partition(":")[2], traffic, as_json)
         return
+    if traffic is not None:
+        raise InputError(f"--pcap {traffic}: only --network memory sends packets of a capture")
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from orchestrator.cli.changes import changes_json, print_changes

@@ -14,6 +14,8 @@ from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 _PIPE_WIDTH = 160
 """Columns of tables that go to a file or another program, unless $COLUMNS says otherwise."""
 

@@ -113,12 +113,10 @@ def softswitch_argv(
     return [*argv, *tls_argv(tls)]
 
 
-def worker_argv(
-    name: str, interface: str, api: str, samples: Path, tls: Tls | None = None
-) -> list[str]:
-    """A server worker; to be run inside the server's namespace."""
+def worker_argv(name: str, interface: str, api: str, tls: Tls | None = None) -> list[str]:
+    """A server worker; to be run inside the server's namespace. Its samples are read by its API."""
     argv = [sys.executable, "-m", "servernf.runtime", "--name", name, "--interface", interface]
-    return [*argv, "--api", api, "--samples", str(samples), *tls_argv(tls)]
+    return [*argv, "--api", api, *tls_argv(tls)]
 
 
 def in_namespace(pid: int, argv: list[str]) -> list[str]:

@@ -48,7 +48,6 @@ class WorkerState:
     """gRPC target, `unix:/...`."""
     pid: int
     interface: str
-    samples: str
     log: str
 
 

@@ -84,6 +84,12 @@ class NetworkCollector(Collector):
             values = [((net, sw, table), float(getattr(use, field))) for sw, table, use in tables]
             yield _counter(name, text, labels, values)
         yield _counter(
+            "switch_dropped_frames",
+            "Frames and stream messages that a softswitch has dropped outside its pipeline",
+            ("network", "switch", "reason"),
+            [((net, s.name, reason), float(n)) for s in switches for reason, n in s.drops.items()],
+        )
+        yield _counter(
             "nf_rule_packets",
             "Packets that hit entries of an NF on a switch, by action",
             ("network", "switch", "graph", "nf", "action"),

@@ -154,6 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
     loop = PortLoop(switch, ports)
+    server.service.port_drops = loop.drops
     switch.port_states = link_states(dict(args.interface))
 
     def stop(number: int, frame: FrameType | None) -> None:

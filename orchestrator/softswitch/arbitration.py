@@ -45,9 +45,12 @@ class Connection:
         self.queue: queue.SimpleQueue[p4r.StreamMessageResponse | None] = queue.SimpleQueue()
         self.failure: tuple[grpc.StatusCode, str] | None = None
 
-    def send(self, message: p4r.StreamMessageResponse) -> None:
-        if self.queue.qsize() < MAX_QUEUED:
-            self.queue.put(message)
+    def send(self, message: p4r.StreamMessageResponse) -> bool:
+        """Queue a message; False when the controller does not read and it is dropped."""
+        if self.queue.qsize() >= MAX_QUEUED:
+            return False
+        self.queue.put(message)
+        return True
 
     def end(self, code: grpc.StatusCode, why: str) -> None:
         self.failure = (code, why)
@@ -69,6 +72,9 @@ class Arbiter:
         """Open streams without an arbitration message yet, the oldest first."""
         self.lock = threading.Lock()
         self.dropped = 0
+        """Stream messages for no primary."""
+        self.overflowed = 0
+        """Stream messages that a primary did not read in time."""
         self._clock = clock
 
     def enter(self, connection: Connection) -> None:
@@ -201,4 +207,5 @@ class Arbiter:
         if not primaries:
             self.dropped += 1
         for primary in primaries:
-            primary.send(message)
+            if not primary.send(message):
+                self.overflowed += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,8 @@ CALL_THREADS = 16
 """Threads beside those that streams may take."""
 TICK_S = 0.1
 """How often digests and idle timeouts are looked at; their timeouts are no finer."""
+DROPS = "dropped-"
+"""Trailing metadata of Capabilities: `dropped-REASON`, how much was dropped outside the pipeline."""
 READ_CHUNK = 1000
 """Entities in one ReadResponse: 500,000 entries must not be one message."""
 REQUEST_LIMIT = MAX_CONFIG + (16 << 20)
@@ -81,6 +83,8 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         self.authority = authority or Authority()
         self.verifier = verifier
         self.arbiter = Arbiter(switch.device_id)
+        self.port_drops: Callable[[], Mapping[str, int]] = dict
+        """What the ports' sockets have dropped, by reason."""
         self.config: p4r.ForwardingPipelineConfig | None = None
         self.saved: tuple[p4r.ForwardingPipelineConfig, Pipeline] | None = None
         self.config_lock = threading.Lock()
@@ -273,7 +277,19 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     def Capabilities(
         self, request: p4r.CapabilitiesRequest, context: grpc.ServicerContext
     ) -> p4r.CapabilitiesResponse:
+        # P4Runtime has no entity for what a device loses outside its pipeline; metadata harms nobody.
+        drops = self.drops().items()
+        context.set_trailing_metadata(
+            tuple((f"{DROPS}{reason.replace('_', '-')}", str(n)) for reason, n in drops)
+        )
         return p4r.CapabilitiesResponse(p4runtime_api_version=API_VERSION)
+
+    def drops(self) -> dict[str, int]:
+        """Frames and stream messages dropped so far beside the pipeline, by reason."""
+        found = dict(self.port_drops())
+        found["stream_without_primary"] = self.arbiter.dropped
+        found["stream_queue_full"] = self.arbiter.overflowed
+        return {reason: n for reason, n in found.items() if n}
 
     # ------------------------------------------------------------------ stream
 

@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="UID",
         help="become this user (a number), without capabilities, once sockets and files are open",
     )
-    parser.add_argument("--samples", type=Path, help="write samples to this file, too")
+    parser.add_argument(
+        "--samples", type=Path, help="write samples to this file, too (64 MiB at most)"
+    )
     return parser
 
 
@@ -128,6 +130,7 @@ def _run(options: argparse.Namespace) -> int:
         ) from None
     with frames:
         known_types()
+        worker.socket_drops = frames.drops
         place = Place(interface=options.interface, cpu=options.cpu)
         os.umask(0o077)  # nobody else's are a socket and what else is made
         server, service, api = serve(worker, options.api, tls, place=place, peers=options.peer)

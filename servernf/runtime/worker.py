@@ -100,6 +100,8 @@ class Worker:
         """Frames dropped by the worker itself, by reason (those of NFs are with the NFs)."""
         self.last_error = ""
         self.shim = Shim(name, wall_clock)
+        self.socket_drops: Callable[[], Mapping[str, int]] = dict
+        """What the socket of this worker has dropped, by reason."""
         self._clock = clock
         self._lock = threading.Lock()
         self._tables = Tables()
@@ -412,6 +414,9 @@ class Worker:
             found["frames_in"] = self.frames_in
             found["frames_out"] = self.frames_out
             found |= {f"drop.{reason}": n for reason, n in list(self.drops.items())}
+            found |= {f"drop.{reason}": n for reason, n in self.socket_drops().items()}
+            if self.shim.unwritten:
+                found["samples.unwritten"] = self.shim.unwritten
         for name in [nf] if nf else list(instances):
             instance = instances[name]
             found[f"{name}.packets"] = instance.tally.packets

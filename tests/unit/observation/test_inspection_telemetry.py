@@ -34,6 +34,7 @@ def reading() -> Reading:
         {"acl.ipv4": TableUse(3, 100, 70, 7000)},
         {("campus_edge", "edge_acl", "deny"): (7, 700)},
         {("campus_edge", "web"): (50, 5000)},
+        {"stream_queue_full": 5},
     )
     core = CoreReading(
         "server1",
@@ -72,6 +73,7 @@ def test_the_exposition_is_prometheus_and_has_the_series(tmp_path: Path) -> None
     assert value("switch_up", switch="leaf1", target="bmv2") == 1
     assert value("switch_up", switch="leaf2", target="bmv2") == 0
     assert value("table_entries", switch="leaf1", table="acl.ipv4") == 3
+    assert value("switch_dropped_frames_total", switch="leaf1", reason="stream_queue_full") == 5
     assert value("core_received_frames_total", server="server1", core="1") == 9
     assert value("core_dropped_frames_total", server="server1", core="1", reason="nsh_ttl") == 2
     nat = {"server": "server1", "core": "1", "graph": "campus_edge", "nf": "edge_nat"}

@@ -14,6 +14,7 @@ import pytest
 from finsy.proto import p4r, p4r_grpc, rpc_code, rpc_status
 from softswitch_support import PROGRAMS, Names, p4info, udp_frame
 
+from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
 from orchestrator.softswitch.switch import SoftSwitch
@@ -240,6 +241,25 @@ def test_bad_config_is_invalid_argument(controller: Controller, raw: bytes, text
 def test_capabilities(controller: Controller) -> None:
     response = controller.stub.Capabilities(p4r.CapabilitiesRequest())
     assert response.p4runtime_api_version == "1.4.0"
+
+
+def test_drops_outside_the_pipeline_are_told_by_capabilities(
+    server: P4RuntimeServer,
+    controller: Controller,
+    switch: SoftSwitch,
+    names: Names,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    controller.set_config()
+    controller.write(names.entry("ig.acl", {"port": 1}, "ig.to_cpu", (), 1))
+    with SwitchClient("s", server.address, 1, primary=False) as client:
+        assert client.drops() == {}
+        (stream,) = server.service.arbiter.connections
+        # Its queue is full: it does not read.
+        monkeypatch.setattr(type(stream), "send", lambda *_: False)
+        switch.process(1, udp_frame())
+        server.service.port_drops = lambda: {"receive_queue_full": 3}
+        assert client.drops() == {"stream_queue_full": 1, "receive_queue_full": 3}
 
 
 # ---- writes and reads

@@ -269,7 +269,10 @@ def deploy(
         "launch_delay_s": round(applied.launch_delay_s, 3),
     }
     total = sum(applied.entries.values())
-    record_deployment(state_directory(), state.name, bundle.graph, delays, total)
+    try:
+        record_deployment(state_directory(), state.name, bundle.graph, delays, total)
+    except OSError as error:  # it is deployed all the same
+        warn(f"the delays are not kept for `metrics`: {error.filename}: {error.strerror}")
     counts = entries_by_table(bundle)
     if as_json:
         print_json(

@@ -132,6 +132,8 @@ def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:
                 for c in changes
             ),
         )
+    for line in drift.waiting:
+        warn(f"{line} (what a removed graph may have left there is removed once it answers)")
     for worker in drift.workers:
         name = f"{worker.core.server} core {worker.core.index + 1}"
         if worker.unreachable:
@@ -175,6 +177,7 @@ def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
             }
             for found in drift.switches
         ],
+        "waiting": drift.waiting,
         "workers": [
             {
                 "server": worker.core.server,

@@ -22,7 +22,8 @@ from typing import Any
 from orchestrator.bundle.codec import dump, load
 from orchestrator.clients.encoding import Inserts
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership, SqliteStore, Store
-from orchestrator.errors import StoreError
+from orchestrator.emulation.paths import hidden_dir
+from orchestrator.errors import InputError, StoreError
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
@@ -102,16 +103,12 @@ class Owed:
 def state_directory() -> Path:
     """`$XDG_STATE_HOME/orchestrator` or `~/.local/state/orchestrator`, the user's only."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    path = Path(base) / "orchestrator"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path
+    return hidden_dir(Path(base) / "orchestrator")
 
 
 def sqlite_store(network: str) -> SqliteStore:
     """The store of a network in the user's state directory."""
-    folder = state_directory() / "journal"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return SqliteStore(folder / f"{network}.sqlite")
+    return SqliteStore(hidden_dir(state_directory() / "journal") / f"{network}.sqlite")
 
 
 class Journal:
@@ -186,14 +183,17 @@ class Journal:
 
     def _deployed(self, found: dict[str, bytes]) -> dict[str, Deployed]:
         graphs = {
-            name: self._graph(name, _object(value), found[f"{key}{_BUNDLE}"])
+            name: self._graph(name, _object(value), found.get(f"{key}{_BUNDLE}", b""))
             for key, value in found.items()
             if not key.endswith(_BUNDLE) and (name := key.removeprefix(_GRAPHS))
         }
         return dict(sorted(graphs.items(), key=lambda item: item[1].bundle.graph_id))
 
     def _graph(self, name: str, raw: dict[str, Any], bundle: bytes) -> Deployed:
-        loaded = load(bundle, f"journal of {self.network}: {name}")
+        try:
+            loaded = load(bundle, f"journal of {self.network}: {name}")
+        except InputError as error:
+            raise StoreError(str(error)) from error
         secret = raw["manifest"]
         manifest = None if secret is None else Manifest(loaded.graph_id, *secret)
         return Deployed(loaded, manifest, raw["deployed_at"])
@@ -356,4 +356,7 @@ def _json(value: dict[str, Any]) -> bytes:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    return json.loads(data)
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise StoreError(f"the journal is damaged: {error}") from error

@@ -17,7 +17,7 @@ from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership
 from orchestrator.emulation import NetworkState
 from orchestrator.emulation.status import links_down
-from orchestrator.errors import NetworkError, unknown
+from orchestrator.errors import NetworkError, StoreError, unknown
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link, Topology
 
@@ -128,5 +128,8 @@ def new_journal(network: str, run_dir: str) -> Journal:
     journal = journal_of(network, run_dir, access)
     journal.clear()
     if access.store:
-        (Path(run_dir) / _STORE).write_text(access.store)
+        try:
+            (Path(run_dir) / _STORE).write_text(access.store)
+        except OSError as error:
+            raise StoreError(f"{run_dir}/{_STORE}: {error.strerror}") from error
     return journal

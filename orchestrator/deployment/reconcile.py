@@ -84,10 +84,15 @@ class SwitchDrift:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What separates a network from its journal."""
+    """What separates a network from its journal.
+
+    `waiting` are devices, in words, that do not answer and from which only what a removed graph had is
+    to be removed: that can wait.
+    """
 
     switches: tuple[SwitchDrift, ...]
     workers: tuple[WorkerDrift, ...]
+    waiting: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any(self.switches) or any(self.workers)
@@ -202,10 +207,10 @@ def _everywhere(
     away: Away,
 ) -> Drift:
     placed = asked.deployed.values()
-    switches = {s for p in placed for s in p.bundle.pipeline_of}
-    switches |= {s for debt in asked.owed for s in debt.switches}
-    cores = {Core(w.server, w.core) for p in placed for w in p.bundle.workers}
-    cores |= {core for debt in asked.owed for core in debt.cores}
+    needed = {s for p in placed for s in p.bundle.pipeline_of}
+    busy = {Core(w.server, w.core) for p in placed for w in p.bundle.workers}
+    indebted = {s for debt in asked.owed for s in debt.switches}
+    cores = busy | {core for debt in asked.owed for core in debt.cores}
     names = {debt.graph for debt in asked.owed}
 
     def of_worker(core: Core) -> WorkerDrift:
@@ -218,8 +223,19 @@ def _everywhere(
     with ThreadPoolExecutor(max_workers=_MANY) as pool:
         ordered = sorted(cores - away.cores.keys(), key=lambda core: (core.server, core.index))
         workers = tuple(pool.map(of_worker, ordered))
-        found = [s for s in network.topology.switches if asked.prune or s in switches]
-        return Drift(tuple(pool.map(switch, (s for s in found if s not in away.switches))), workers)
+        asked_switches = (
+            s
+            for s in network.topology.switches
+            if (asked.prune or s in needed | indebted) and s not in away.switches
+        )
+        switches = tuple(pool.map(switch, asked_switches))
+    waits = [d for d in switches if d.unreachable and d.switch in indebted - needed]
+    idle = [d for d in workers if d.unreachable and d.core not in busy]
+    return Drift(
+        tuple(d for d in switches if d not in waits),
+        tuple(d for d in workers if d not in idle),
+        tuple(d.unreachable for d in (*waits, *idle)),
+    )
 
 
 class _WorkerWork(Protocol):

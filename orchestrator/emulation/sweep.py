@@ -13,7 +13,7 @@ from orchestrator.emulation.marker import kill_network, marked, namespace_of
 from orchestrator.emulation.naming import network_of_interface
 from orchestrator.emulation.paths import state_file
 from orchestrator.emulation.state import Handle, load_handle
-from orchestrator.errors import NetworkError
+from orchestrator.errors import NetworkError, StoreError
 
 
 def sweep(network: Handle) -> None:
@@ -26,7 +26,13 @@ def sweep(network: Handle) -> None:
     shutil.rmtree(network.run_dir, ignore_errors=True)
     with suppress(OSError):  # Other networks' folders are beside it.
         Path(network.run_dir).parent.rmdir()
-    state_file(network.name).unlink(missing_ok=True)
+    record = state_file(network.name)
+    try:
+        record.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{record}: {error.strerror}: the network is stopped, but its record cannot be removed"
+        ) from error
 
 
 def check_namespace(network: Handle) -> None:

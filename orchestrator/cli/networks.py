@@ -210,7 +210,7 @@ def deploy(
     """
     from orchestrator.bundle.codec import Packed
 
-    source, warnings = _to_deploy(graph)
+    source, warnings = to_deploy(graph)
     if specialise and isinstance(source, Packed):
         raise InputError(
             f"{graph}: --specialise: a bundle brings the pipeline that it was compiled for "
@@ -301,7 +301,7 @@ def deploy(
     say(f"{bundle.graph} is deployed on {state.name}: {total} entries written; {times}")
 
 
-def _to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
+def to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
     """What a file holds, told by its content, and its warnings."""
     from orchestrator.bundle.codec import is_bundle, read
     from orchestrator.graph import load_graph

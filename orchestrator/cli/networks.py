@@ -95,6 +95,23 @@ def down(
         say(f"network {name} is down")
 
 
+@net_app.command("restart", epilog="Example: orchestrator net restart server1-core1 -n leaf-spine")
+def restart_command(
+    device: Annotated[str, typer.Argument(help="A switch (leaf1) or worker (server1-core1).")],
+    network: NetworkName = "",
+    as_json: Json = False,
+) -> None:
+    """Start a switch or worker again, empty; `orchestrator reconcile` gives it what it had."""
+    from orchestrator.emulation import restart
+
+    name = find_network(network).name
+    restart(name, device)
+    if as_json:
+        print_json({"name": name, "device": device, "restarted": True})
+    else:
+        say(f"{device} runs again, empty: `orchestrator reconcile {name}` gives it what it had")
+
+
 @net_app.command("status", epilog="Example: orchestrator net status")
 def net_status_command(
     name: Annotated[str, typer.Argument(help="Name of the network; all if left out.")] = "",

@@ -33,6 +33,7 @@ from orchestrator.emulation.naming import (
 )
 from orchestrator.emulation.pins import pin
 from orchestrator.emulation.processes import process_of
+from orchestrator.emulation.restart import serve
 from orchestrator.emulation.setup import capacity_line
 from orchestrator.emulation.state import (
     Handle,
@@ -286,6 +287,7 @@ class Supervisor:
         report(progress=", ".join(_count(n, f"{kind} switch", "es") for kind, n in kinds.items()))
         self.net.start()
         workers = {name: self.start_workers(name) for name in topology.servers}
+        self.plan, self.workers = plan, workers
         if count := sum(map(len, workers.values())):
             report(progress=_count(count, "server worker"))
         children.wait_ready(self.children)
@@ -399,8 +401,26 @@ class Supervisor:
         """Sleep until a signal; say which child has ended."""
         while True:
             self.children = children.report_dead(self.children, log)
+            serve(self.folder, self.restart)
             select.select([wakeup], [], [])
             os.read(wakeup, 4096)
+
+    def restart(self, name: str) -> None:
+        """A switch or worker ends, if it lives, and starts anew where it was."""
+        old = [child for child in self.children if child.name == name]
+        children.stop(old)
+        self.children = [child for child in self.children if child not in old]
+        if name in self.state.switches:
+            self.net[name].start(None)
+        else:
+            worker = next(worker for worker in self.state.workers if worker.name == name)
+            again = self.start_worker(worker.server, worker.core)
+            mine = self.workers[worker.server]
+            self.workers[worker.server] = tuple(again if w.name == name else w for w in mine)
+        children.wait_ready(self.children[-1:])
+        self.state = self.describe(self.plan, self.workers)
+        save_state(self.state)
+        log(f"{name} was started again")
 
     def stop(self) -> None:
         """Take everything down, from whatever state; `sweep` removes what the steps before left."""

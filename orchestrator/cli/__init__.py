@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 
@@ -21,7 +22,7 @@ from orchestrator.cli import (
 )
 from orchestrator.cli.access import with_access
 from orchestrator.cli.output import INTERRUPTED, fail
-from orchestrator.errors import InputError, OrchestratorError
+from orchestrator.errors import InputError, OrchestratorError, StoreError
 from orchestrator.observation import telemetry
 
 EXIT_CODES = (
@@ -29,6 +30,9 @@ EXIT_CODES = (
     "4 the machine lacks something, 5 network, 6 switch, 7 server, 8 deployment undone, "
     "9 another's graph, 10 store, 130 Ctrl-C."
 )
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What any file may meet: a full or read-only disk."""
 
 app = typer.Typer(
     name="orchestrator",
@@ -71,4 +75,9 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        fail(f"{error.filename or 'a file'}: {error.strerror}")
+        sys.exit(StoreError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

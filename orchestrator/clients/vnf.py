@@ -91,6 +91,7 @@ class WorkerClient:
         self._election = [("election-id-bin", election.to_bytes(16))]
         self.name = name
         self.address = address
+        self.call_seconds = _CALL_SECONDS
         self._tls = tls
         self._channel = open_channel(address, tls)
         self._stub = vnf_pb2_grpc.VnfStub(self._channel)
@@ -160,7 +161,7 @@ class WorkerClient:
         may_be_missing: bool = False,
     ) -> Any:
         try:
-            return method(request, timeout=_CALL_SECONDS, metadata=metadata)
+            return method(request, timeout=self.call_seconds, metadata=metadata)
         except grpc.RpcError as error:
             code = error.code()  # type: ignore[attr-defined]
             if may_be_missing and code is grpc.StatusCode.NOT_FOUND:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
@@ -13,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from orchestrator.emulation.naming import check_network_name
 from orchestrator.emulation.paths import networks_dir, state_file
 from orchestrator.emulation.processes import Process
-from orchestrator.errors import NetworkError, unknown
+from orchestrator.errors import NetworkError, StoreError, unknown
 from orchestrator.model.topology import IpAddress, IpInterface, Topology
 
 Target = Literal["bmv2", "softswitch"]
@@ -134,10 +135,15 @@ def save_state(state: NetworkState) -> None:
     """Replace the file at once, so that readers see the old state or the new one."""
     path = state_file(state.name)
     new = path.with_suffix(f".{os.getpid()}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(_CODEC.dump_json(state, indent=1))
-    new.replace(path)
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(_CODEC.dump_json(state, indent=1))
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise StoreError(f"{path}: {error.strerror}") from error
 
 
 def load_state(name: str) -> NetworkState:

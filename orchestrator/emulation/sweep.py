@@ -14,7 +14,7 @@ from orchestrator.emulation.paths import state_file
 from orchestrator.emulation.pins import pinned, unpin
 from orchestrator.emulation.processes import kill_all, namespace_of
 from orchestrator.emulation.state import Handle, load_handle
-from orchestrator.errors import NetworkError
+from orchestrator.errors import NetworkError, StoreError
 
 
 def sweep(network: Handle) -> None:
@@ -29,7 +29,13 @@ def sweep(network: Handle) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # Other networks' folders are beside it.
         folder.parent.rmdir()
-    state_file(network.name).unlink(missing_ok=True)
+    record = state_file(network.name)
+    try:
+        record.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{record}: {error.strerror}: the network is stopped, but its record cannot be removed"
+        ) from error
 
 
 def check_namespace(network: Handle) -> None:

@@ -44,9 +44,11 @@ def show(
 
     Reading checks the digests of all parts.
     """
-    from orchestrator.bundle.codec import read
+    from orchestrator.bundle.codec import adopt, read
 
-    bundle = read(file).bundle
+    packed = read(file)
+    adopt(packed)
+    bundle = packed.bundle
     if entries and entries not in bundle.switches:
         raise InputError(f"{file}: {unknown('switch', entries, tuple(bundle.switches))}")
     rows = list(_rows(bundle, entries)) if entries else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -148,6 +149,59 @@ def load_topology(path_or_name: str | Path) -> Topology:
     except ValidationError as error:
         raise InputError([located(name, t) for t in explain(error, TopologyFile)]) from None
     return _Loader(name, parsed, path.parent).load()
+
+
+def check_topology(topology: Topology) -> None:
+    """ValueError for a topology that no file could have said (it comes from a stranger's bundle)."""
+    raw = {
+        "name": "any",
+        "trees": topology.trees,
+        "switches": {
+            name: {"target": s.target, "pipeline": s.pipeline, "table_sizes": s.table_sizes}
+            for name, s in topology.switches.items()
+        },
+        "servers": {
+            name: {
+                "cores": s.cores,
+                "reserved_cores": s.reserved_cores,
+                "cycles_per_second": s.cycles_per_second,
+                "memory": s.memory_bytes,
+            }
+            for name, s in topology.servers.items()
+        },
+        "smartnics": {
+            name: {"server": nic.server, "rules": nic.rules}
+            for name, nic in topology.smartnics.items()
+        },
+        "hosts": {
+            name: {
+                "addresses": [str(address) for address in host.addresses],
+                "gateways": [str(gateway) for gateway in host.gateways],
+                "mac": mac_text(host.mac),
+            }
+            for name, host in topology.hosts.items()
+        },
+        "links": [
+            {
+                "a": link.a,
+                "b": link.b,
+                "a_port": link.a_port or None,
+                "b_port": link.b_port or None,
+                "capacity": link.capacity,
+                "latency": link.latency_us,
+            }
+            for link in topology.links
+        ],
+    }
+    name = "topology.json"
+    try:
+        said = _Loader(name, TopologyFile.model_validate(raw), Path()).load()
+    except ValidationError as error:
+        raise ValueError(located(name, explain(error, TopologyFile)[0])) from None
+    except (InputError, OverflowError) as error:
+        raise ValueError(str(error)) from None
+    if replace(said, name=topology.name, source=topology.source) != topology:
+        raise ValueError(f"{name}: ids, ports or names are not those of a topology")
 
 
 class _Loader:

@@ -57,7 +57,8 @@ class Packed:
 
     `topology` is what it was compiled for, without TLS files; None: it came from a journal.
     `foreign` are shipped pipelines of which it carries another build than this version ships; `made`
-    those that were made for a network, by name: see `adopt`.
+    those that were made for a network, by name: see `adopt`. `signer` is the fingerprint of the key
+    that signed it, empty: nobody did; `trusted` says that this user trusts that key.
     """
 
     bundle: Bundle
@@ -67,6 +68,8 @@ class Packed:
     made: Mapping[str, tuple[Artifact, tuple[Slot, ...]]] = dataclasses.field(
         default_factory=dict[str, tuple[Artifact, tuple[Slot, ...]]]
     )
+    signer: str = ""
+    trusted: bool = False
 
 
 def serialised(bundle: Bundle) -> dict[str, Inserts]:

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from orchestrator.errors import InputError
+from orchestrator.files import read_small
 from servernf.checksum import delta16, update
 from servernf.config import Fields
 from servernf.network_function import OTHER, NetworkFunction
@@ -139,9 +141,9 @@ def _read_key(config: Fields) -> bytes:
     elif config.has("key_file"):
         path = config.text("key_file")
         try:
-            key = bytes.fromhex(Path(path).read_text("ascii"))
-        except OSError as error:
-            config.problem("key_file", f"{path} cannot be read: {error.strerror}")
+            key = bytes.fromhex(read_small(Path(path), path).decode("ascii"))
+        except InputError as error:
+            config.problem("key_file", f"{error}: the key cannot be read")
         except ValueError:
             config.problem("key_file", f"{path} is not hexadecimal text")
     else:

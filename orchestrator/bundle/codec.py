@@ -31,8 +31,8 @@ from orchestrator.bundle.documents import (
 from orchestrator.clients.encoding import Inserts, RawUpdate
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError, SwitchError
+from orchestrator.files import read_regular, read_start
 from orchestrator.graph import check_topology
-from orchestrator.inputs import read_regular, read_start
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
@@ -198,9 +198,7 @@ _Builds = Mapping[tuple[str, str], Artifact]
 _Made = Mapping[str, tuple[Artifact, tuple[Slot, ...]]]
 
 
-def _pipelines(
-    members: dict[str, bytes], manifest: Manifest, source: str
-) -> tuple[_Builds, _Made]:
+def _pipelines(members: dict[str, bytes], manifest: Manifest, source: str) -> tuple[_Builds, _Made]:
     """The builds that a bundle carries, and those of them that were made for a network."""
     found: dict[tuple[str, str], Artifact] = {}
     made: dict[str, tuple[Artifact, tuple[Slot, ...]]] = {}
@@ -242,9 +240,7 @@ def _topology(data: bytes) -> Topology:
     return found
 
 
-def _bundle(
-    members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool
-) -> Bundle:
+def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
     schemas = {pipeline: Schema(build.p4info()) for pipeline, build in builds.items()}
     programs: dict[str, dict[str, SwitchProgram]] = {"fabric": {}, "switches": {}}

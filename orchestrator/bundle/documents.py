@@ -10,7 +10,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from orchestrator.errors import InputError
 from orchestrator.model.bundle import Slo, Story
@@ -190,7 +198,7 @@ class _ChainDocument(_Document):
 
 
 def _untouched(value: Any) -> Any:
-    """A config is passed on as it is: the runtime checks it, and a router's may be half a million routes."""
+    """A config is passed on as it is: the runtime checks it, and it may be half a million routes."""
     if not isinstance(value, dict):
         raise ValueError("must be an object")
     return value

@@ -17,6 +17,7 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 
+
 def renumbered(bundle: Bundle, graph_id: int) -> Bundle:
     """What the compiler would have made with this id; the bundle itself if it has it."""
     if bundle.graph_id == graph_id:

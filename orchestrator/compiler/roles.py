@@ -1,8 +1,8 @@
 """What the numbers of an entry stand for: one table for all who ask.
 
 `compiler.renumbering` moves those that carry a graph id, `deployment.ownership` refuses a bundle whose
-numbers are not its own, `deployment.reconcile` tells by them whose an entry is. A key or parameter that is
-not here stands for nothing known, so a bundle that has one is refused (a test goes through the P4Info).
+numbers are not its own, `deployment.reconcile` tells by them whose an entry is. A key or parameter that
+is not here stands for nothing known, so a bundle that has one is refused (a test reads the P4Info).
 """
 
 from __future__ import annotations
@@ -59,7 +59,18 @@ _KEYS = {
     "ingress_port": Role.HOST_PORT,
 } | dict.fromkeys(
     (
-        *("si", "node", "word", "replica", "bucket", "hash", "target", "address", "has_port", "port"),
+        *(
+            "si",
+            "node",
+            "word",
+            "replica",
+            "bucket",
+            "hash",
+            "target",
+            "address",
+            "has_port",
+            "port",
+        ),
         *("src", "dst", "protocol", "l4", "src_port", "dst_port", "tcp_flags", "ether_type"),
     ),
     Role.VALUE,

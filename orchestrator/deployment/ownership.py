@@ -1,4 +1,4 @@
-"""A bundle from a stranger may say what a compiler would have said of a graph of the stranger's, no more.
+"""A bundle from a stranger may say what a compiler would have said of the stranger's graph, no more.
 
 Every number that carries a graph id carries the bundle's own (`compiler.roles` says which do); ports are
 those of its hosts; MACs those of switches, of its own cores and hosts; the fabric's entries are the ones
@@ -64,7 +64,14 @@ class _Ownership:
         self.fabric = Fabric(topology)
         self.programs = fabric_programs(self.fabric)
         self.hosts = tuple(chain.from_iterable(bundle.endpoints.values()))
+        self._validity: dict[tuple[str, str], Validity] = {}
         self.cores = {Core(worker.server, worker.core) for worker in bundle.workers}
+
+    def validity_of(self, pipeline: tuple[str, str]) -> Validity:
+        """One for all switches of a pipeline: P4Info takes long to parse."""
+        if pipeline not in self._validity:
+            self._validity[pipeline] = Validity(Schema(artifact(*pipeline).p4info()))
+        return self._validity[pipeline]
 
     def problems(self) -> Iterator[str]:
         """All of them; those on which others rest come alone."""
@@ -237,7 +244,7 @@ class _Switch:
         self.whole, self.switch = whole, switch
         bundle, topology = whole.bundle, whole.topology
         pipeline = bundle.pipeline_of[switch]
-        self.validity = Validity(Schema(artifact(*pipeline).p4info()))
+        self.validity = whole.validity_of(pipeline)
         slots = capability(*pipeline).slots
         self.instances = OWN_INSTANCES | {slot.instance for slot in slots}
         self.fabric_keys = {(entry.table, entry.keys) for entry in fabric.entries}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 import networkx as nx
 from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 
-from orchestrator.errors import InputError, unknown
+from orchestrator.errors import InputError, quoted, unknown
 from orchestrator.graph.schema import FileModel
 from orchestrator.graph.tls import TlsSetting, merged, unpaired
 from orchestrator.model.topology import (
@@ -27,7 +26,7 @@ from orchestrator.model.topology import (
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
 from orchestrator.units import Bytes, Microseconds, Name, Rate
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_mac
+from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_interface, parse_ip, parse_mac
 
 FIRST_HOST_MAC = 0x0A_00_00_00_00_00
 MAX_PORT = 500
@@ -37,29 +36,31 @@ MAX_PORT = 500
 def _interface(text: object) -> IpInterface:
     if isinstance(text, str) and "/" in text:
         try:
-            return ipaddress.ip_interface(text)
+            return parse_interface(text)
         except ValueError:
             pass
-    raise ValueError(f"{text!r} is not an address with its prefix length, like '10.0.1.11/24'")
+    raise ValueError(
+        f"{quoted(text)} is not an address with its prefix length, like '10.0.1.11/24'"
+    )
 
 
 def _address(text: object) -> IpAddress:
     try:
-        return ipaddress.ip_address(text if isinstance(text, str) else "")
+        return parse_ip(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not an IP address") from None
+        raise ValueError(f"{quoted(text)} is not an IP address") from None
 
 
 def _mac(text: object) -> int:
     try:
         mac = parse_mac(text if isinstance(text, str) else "")
     except ValueError:
-        raise ValueError(f"{text!r} is not a MAC address like '0a:00:00:00:00:01'") from None
+        raise ValueError(f"{quoted(text)} is not a MAC address like '0a:00:00:00:00:01'") from None
     if mac >> 40 & 1 or mac == 0:
-        raise ValueError(f"'{text}' is no host's address")
+        raise ValueError(f"{quoted(text)} is no host's address")
     if mac >> 40 == 0x02 or mac == GATEWAY_MAC:
         raise ValueError(
-            f"'{text}' belongs to the network itself (02:..., {mac_text(GATEWAY_MAC)})"
+            f"{quoted(text)} belongs to the network itself (02:..., {mac_text(GATEWAY_MAC)})"
         )
     return mac
 

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from finsy.proto import p4r
 from google.protobuf.message import DecodeError
 from google.protobuf.text_format import ParseError
 from pydantic import TypeAdapter
 
-from orchestrator.bundle import archive
+from orchestrator.bundle import archive, signing
 from orchestrator.bundle.documents import (
     Manifest,
     read_manifest,
@@ -86,8 +87,12 @@ def dump(
     entries: Mapping[str, Inserts] | None = None,
     *,
     topology: Topology | None = None,
+    key: Ed25519PrivateKey | None = None,
 ) -> bytes:
-    """The bundle as a zip file; `entries` are what `serialised` made of it, if that is known."""
+    """The bundle as a zip file; `entries` are what `serialised` made of it, if that is known.
+
+    `key` signs it.
+    """
     entries = serialised(bundle) if entries is None else entries
     members: dict[str, bytes | bytearray] = {}
     for pipeline, target in sorted(set(bundle.pipeline_of.values())):
@@ -127,7 +132,9 @@ def dump(
         "slos": {name: dataclasses.asdict(slo) for name, slo in bundle.slos.items()},
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
-    return archive.pack({_MANIFEST: _json(manifest), **members})
+    document = _json(manifest)
+    signed = {} if key is None else {signing.MEMBER: signing.signature(key, document)}
+    return archive.pack({_MANIFEST: document, **signed, **members})
 
 
 def is_bundle(path: Path) -> bool:
@@ -136,8 +143,13 @@ def is_bundle(path: Path) -> bool:
 
 
 def read(path: Path) -> Packed:
-    """A bundle from a file."""
-    return unpack(read_regular(path, str(path), archive.MAX_FILE_BYTES), str(path))
+    """A bundle from a file; InputError if keys are trusted ($ORCHESTRATOR_TRUST) and none signed it."""
+    trusted = signing.trusted_keys()
+    packed = unpack(read_regular(path, str(path), archive.MAX_FILE_BYTES), str(path))
+    if trusted and packed.signer not in trusted:
+        who = f"is signed by {packed.signer}" if packed.signer else "is not signed"
+        raise InputError(f"{path}: {who}; trusted are only {', '.join(trusted)} (--trust)")
+    return dataclasses.replace(packed, trusted=bool(trusted))
 
 
 def load(data: bytes, source: str) -> Bundle:
@@ -172,6 +184,7 @@ def _unpacked(data: bytes, source: str, *, ours: bool) -> Packed:
     members = archive.unpack(data, source)
     try:
         manifest = read_manifest(members[_MANIFEST], FORMAT, source)
+        signed = members.pop(signing.MEMBER, None)
         _check_digests(members, manifest.sha256, source)
         topology = members.get(_TOPOLOGY)
         builds, made = _pipelines(members, manifest, source)
@@ -181,6 +194,7 @@ def _unpacked(data: bytes, source: str, *, ours: bool) -> Packed:
             _foreign(builds),
             source,
             made,
+            signing.signer_of(signed, members[_MANIFEST]) if signed is not None else "",
         )
     except _NO_BUNDLE as error:
         raise InputError(f"{source}: not a bundle ({type(error).__name__}: {error})") from error

@@ -94,6 +94,7 @@ _PARAMS = {
     ),
     Role.VALUE,
 )
+_CARRYING = {name for name, role in _KEYS.items() if role in BELOW}
 _KEYS_IN_TABLE = {("flowtag_arrival.origins", "ingress_port"): Role.SERVER_PORT}
 _PARAMS_OF_VERB = {
     ("answer_arp", "mac"): Role.GATEWAY,
@@ -118,6 +119,28 @@ def graph_in(role: Role | None, number: int) -> int:
     """The graph id that a number carries; 0: none."""
     bits = BELOW.get(role) if role is not None else None
     return 0 if bits is None else number >> bits
+
+
+class Own:
+    """Tells entries whose numbers are all of one graph, or of none."""
+
+    def __init__(self, graph_id: int) -> None:
+        self._graph_id = graph_id
+        self._params: dict[tuple[str, tuple[tuple[str, int], ...]], bool] = {}
+
+    def __call__(self, entry: TableEntry) -> bool:
+        mine = self._graph_id
+        for name, key in entry.keys:
+            carries = name in _CARRYING and isinstance(key, Exact)
+            if carries and graph_in(key_role(entry.table, name), key[0]) != mine:
+                return False
+        what = (entry.action, entry.params)  # many entries share them
+        known = self._params.get(what)
+        if known is None:
+            roles = ((param_role(entry.action, name), value) for name, value in entry.params)
+            known = all(not value or graph_in(r, value) == mine for r, value in roles if r in BELOW)
+            self._params[what] = known
+        return known
 
 
 def graphs_of(entry: TableEntry) -> Iterator[int]:

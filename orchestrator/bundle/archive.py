@@ -11,6 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 
 from orchestrator.errors import InputError
 
@@ -36,7 +37,7 @@ _HEADER_BYTES = 46
 """Of a member in the central directory, besides its name."""
 
 
-def pack(members: dict[str, bytes | bytearray]) -> bytes:
+def pack(members: Mapping[str, bytes | bytearray]) -> bytes:
     """The members as a zip file: equal ones give equal bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

@@ -142,7 +142,8 @@ def build(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
         if sizes.get(table, -1) < count
     ]
     if problems:
-        raise CompileError([f"{name}: p4c's P4Info is not as planned: {p}" for p in problems])
+        told = (f"{name}: p4c's P4Info is not as planned: {problem}" for problem in problems)
+        raise CompileError("\n".join(told))
     register(found, tuple(slots))
     return name
 

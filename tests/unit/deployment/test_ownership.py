@@ -489,7 +489,7 @@ def mutated_batch(data: bytes, rng: random.Random) -> bytes:
     what = rng.randrange(5)
     if what == 0 and entry.match:
         match = rng.choice(entry.match)
-        kind = match.WhichOneof("field_match_type")
+        kind = str(match.WhichOneof("field_match_type"))
         inner = getattr(match, kind)
         field = "low" if kind == "range" else "value"
         number = int.from_bytes(getattr(inner, field)) ^ 1 << rng.randrange(24)
@@ -502,10 +502,8 @@ def mutated_batch(data: bytes, rng: random.Random) -> bytes:
         entry.priority ^= 1 << rng.randrange(8)
     elif what == 3:
         other = rng.choice(batch.updates).entity.table_entry
-        (
-            entry.table_id,
-            entry.action.CopyFrom(other.action) if rng.random() < 0.5 else other.table_id,
-        )
+        if rng.random() < 0.5:
+            entry.action.CopyFrom(other.action)
         entry.table_id = other.table_id
     else:
         entry.metadata = rng.choice(

@@ -14,6 +14,8 @@ from orchestrator.errors import InputError
 
 MAX_BYTES = 256 << 20
 """Larger files are refused: everything here reads its input whole."""
+MAX_SMALL_BYTES = 1 << 20
+"""Of certificates, keys and the like."""
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
@@ -52,6 +54,31 @@ def read_regular(path: Path, name: str, most: int = MAX_BYTES) -> bytes:
     if len(data) > most:
         raise InputError(f"{name}: is larger than {most >> 20} MiB")
     return data
+
+
+def read_small(path: Path, name: str) -> bytes:
+    """The bytes of a certificate, a key or the like; nothing is said of what else its folder holds."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            data = file.read(MAX_SMALL_BYTES + 1)
+    except _NotRegular as error:
+        raise InputError(f"{name}: is {error}; a regular file is expected") from None
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+    if len(data) > MAX_SMALL_BYTES:
+        raise InputError(f"{name}: is larger than {MAX_SMALL_BYTES >> 20} MiB")
+    return data
+
+
+def read_start(path: Path, count: int) -> bytes:
+    """The first bytes of a regular file; none of what cannot be read."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            return file.read(count)
+    except (_NotRegular, OSError, ValueError):
+        return b""
 
 
 class _NotRegular(Exception):

@@ -185,6 +185,7 @@ def _compile(
         warnings=(*warnings, *advice(whole, cuts, graph, functions)),
         removed=tuple((f"{nf}: {rule}", why) for nf, rule, why in not_installed(whole, cuts)),
         slos={t.name: Slo(t.rate, t.min_rate, t.max_latency_us) for t in graph.traffic},
+        endpoints={endpoint.name: endpoint.hosts for endpoint in graph.endpoints.values()},
     )
     if beside is not None:
         bundle = share(bundle, beside)

@@ -20,7 +20,7 @@ from orchestrator.cli import (
     recovery,
     whatif,
 )
-from orchestrator.cli.access import with_access
+from orchestrator.cli.access import with_access, with_files, with_trust
 from orchestrator.cli.output import INTERRUPTED, fail
 from orchestrator.errors import InputError, OrchestratorError, StoreError
 from orchestrator.observation import telemetry
@@ -51,6 +51,10 @@ placement.register(app)
 whatif.register(app)
 inspection.register(app)
 reconcile.register(app)
+with_files(app, "compile_command", "deploy", "place_command", "whatif")
+with_files(graphs.graph_app, "check")
+with_trust(app, "deploy")
+with_trust(bundles.bundle_app, "show")
 with_access(app, "network", "live")
 with_access(networks.net_app, "topology", "name")
 

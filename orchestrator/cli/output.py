@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.errors import visible
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 INTERRUPTED = 130
@@ -45,7 +47,7 @@ def note(message: str) -> None:
 
 def say(message: str) -> None:
     """A line of the result."""
-    console.print(message)
+    console.print(visible(message))
 
 
 def print_json(value: Any) -> None:
@@ -78,4 +80,4 @@ def rate(bits_per_second: float) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+    return visible(text).replace("[", "\\[")

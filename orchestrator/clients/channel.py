@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from orchestrator.errors import InputError
+from orchestrator.files import read_small
 
 _PROBE_SECONDS = 3.0
 _UNIX = "unix:"
@@ -189,7 +190,7 @@ def _host(address: str) -> str:
 
 def _unreadable(path: Path) -> str:
     try:
-        path.read_bytes()
-    except OSError as error:
-        return f"TLS file {path}: {error.strerror}"
+        read_small(path, f"TLS file {path}")
+    except InputError as error:
+        return str(error)
     return ""

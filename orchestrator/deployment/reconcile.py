@@ -4,9 +4,9 @@ A switch that has restarted has no pipeline, or another one than ours: all of it
 that drifted is told by comparing every entity with the wanted ones. A worker tells what it runs.
 
 Whose is an entry that nobody asked for? Ours if it says so (the graph in its metadata) or if packets of
-a deployed graph meet it (the graph in its segment, service path or group number): that is drift and is
-removed, as is what a removed graph left on a device that did not answer then (`owed`). Any other belongs
-to another controller: it is reported, and removed only if `prune` says so.
+a deployed graph meet it or are made by it (the graph in any of its numbers: `compiler.roles`): that is
+drift and is removed, as is what a removed graph left on a device that did not answer then (`owed`). Any
+other belongs to another controller: it is reported, and removed only if `prune` says so.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from finsy.proto import p4r
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
 from orchestrator.compiler.fabric_program import OWNER
+from orchestrator.compiler.roles import Role, graph_in, graphs_of
 from orchestrator.deployment.desired import (
     SAMPLE_SESSION,
     Placed,
@@ -36,14 +37,11 @@ from orchestrator.deployment.journal import Owed
 from orchestrator.deployment.worker_drift import WorkerDrift, WorkerSession, drift_of, repair_worker
 from orchestrator.errors import OrchestratorError, SwitchError
 from orchestrator.model.away import Away
-from orchestrator.model.entries import Exact
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.targets.shipped import artifact
-from orchestrator.wire.nsh import graph_of
 
 _MANY = 16
-_FLOOD_BITS = 6
 _REPLICATION = ("multicast_group_entry", "clone_session_entry")
 
 NOTHING = Difference((), (), ())
@@ -348,18 +346,9 @@ def _is_ours(schema: Schema, entity: p4r.Entity, graphs: set[str], ids: set[int]
         if replication.clone_session_entry.session_id == SAMPLE_SESSION:
             return True
         group = replication.multicast_group_entry.multicast_group_id
-        return group >> _FLOOD_BITS in ids
+        return graph_in(Role.GROUP, group) in ids
     graph, entry = schema.decode(entity.table_entry)
-    if graph in graphs:
-        return True
-    numbers = {name: key.value for name, key in entry.keys if isinstance(key, Exact)}
-    met = {
-        numbers.get("graph", 0),
-        graph_of(numbers.get("segment", 0)),
-        graph_of(numbers.get("spi", 0)),
-        numbers.get("group", 0) >> _FLOOD_BITS,
-    }
-    return bool(met & ids)
+    return graph in graphs or not ids.isdisjoint(graphs_of(entry))
 
 
 def _pipeline(deployed: Mapping[str, Placed], switch: str) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from orchestrator.errors import quoted
 from orchestrator.graph.schema import FileModel
 from orchestrator.model.topology import Tls
 
@@ -41,7 +42,7 @@ class TlsFile(FileModel):
 
 def _shorthand(value: object) -> object:
     if isinstance(value, str) and value != "required":
-        raise ValueError(f"'{value}' is neither \"required\" nor an object")
+        raise ValueError(f'{quoted(value)} is neither "required" nor an object')
     return {} if value == "required" else value
 
 

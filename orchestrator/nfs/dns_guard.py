@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
+from orchestrator.errors import quoted
 from orchestrator.model.elements import (
     FLOW_FIELDS,
     CostProfile,
@@ -48,7 +49,7 @@ def _checked_domain(text: str) -> str:
     name = text.removesuffix(".").lower()
     if not _DOMAIN.fullmatch(name) or len(name) > MAX_NAME_BYTES - 2 or "*" in name:
         raise ValueError(
-            f"'{text}' is not a domain like 'ads.example' (it blocks what is below, too)"
+            f"{quoted(text)} is not a domain like 'ads.example' (it blocks what is below, too)"
         )
     return name
 

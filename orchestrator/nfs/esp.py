@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from pydantic import Field, model_validator
 
 from orchestrator.errors import InputError
+from orchestrator.files import read_small
 from orchestrator.model.elements import (
     DROP,
     ElementGraph,
@@ -61,12 +62,12 @@ class EspConfig(NfConfig):
         where = f"key_file {self.key_file}" if self.key_file else f"${self.key_environment}"
         try:
             text = (
-                Path(self.key_file).read_text("ascii")
+                read_small(Path(self.key_file), where).decode("ascii")
                 if self.key_file
                 else os.environ[self.key_environment or ""]
             )
             key = bytes.fromhex(text)
-        except (OSError, KeyError):
+        except (InputError, KeyError):
             raise InputError(f"{where}: is not here, and the key is needed") from None
         except ValueError:
             raise InputError(f"{where}: the key is not hexadecimal text") from None

@@ -24,6 +24,7 @@ from orchestrator.model.elements import (
 from orchestrator.model.match import Match
 from orchestrator.nfs.acl import OPPOSITE, AclRule, Action, PlacedRule, read_rules
 from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
+from orchestrator.nfs.files import named_file
 from orchestrator.nfs.stateful_firewall_reference import FirewallRules, StatefulFirewallReference
 from orchestrator.nfs.values import match_json
 
@@ -77,7 +78,9 @@ class FirewallConfig(NfConfig):
     def with_files(self, base: Path) -> Self:
         result = self.model_copy()
         if self.rules_file is not None:
-            result._from_file = read_rules(base / self.rules_file, self.rules_file, "permit")
+            result._from_file = read_rules(
+                named_file(base, self.rules_file), self.rules_file, "permit"
+            )
             problems = [
                 f"{origin}: this can never match: {reason}"
                 for match, _, origin in result._from_file

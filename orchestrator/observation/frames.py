@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.clients.words import PROTOCOLS
-from orchestrator.errors import InputError, unknown
+from orchestrator.errors import InputError, quoted, unknown
 from orchestrator.model.packet import Malformed, Packet, internet_checksum, layout_of
 from orchestrator.model.topology import Host, IpAddress, Topology
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_mac
+from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_ip, parse_mac
 from orchestrator.wire.nsh import decode, graph_of
 
 SYNTAX = (
@@ -375,14 +375,14 @@ def _end(text: str) -> tuple[IpAddress, int | None]:
         if text.startswith("["):
             inside, _, rest = text[1:].partition("]")
             port = _int(rest[1:], "port", 65535) if rest.startswith(":") else None
-            return ipaddress.ip_address(inside), port
+            return parse_ip(inside), port
         if text.count(":") == 1:
             address, _, port_text = text.partition(":")
-            return ipaddress.ip_address(address), _int(port_text, "port", 65535)
-        return ipaddress.ip_address(text), None
+            return parse_ip(address), _int(port_text, "port", 65535)
+        return parse_ip(text), None
     except ValueError:
         raise InputError(
-            f"'{text}': an address is expected, as 10.0.1.11:80 or [2001:db8::1]:80"
+            f"{quoted(text)}: an address is expected, as 10.0.1.11:80 or [2001:db8::1]:80"
         ) from None
 
 
@@ -392,5 +392,5 @@ def _int(text: str, name: str, most: int) -> int:
     except ValueError:
         value = -1
     if not 0 <= value <= most:
-        raise InputError(f"{name}={text}: a number of 0..{most} is expected")
+        raise InputError(f"{name}={quoted(text)}: a number of 0..{most} is expected")
     return value

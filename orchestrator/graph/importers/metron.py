@@ -14,7 +14,7 @@ from typing import Any, cast
 from orchestrator.errors import InputError
 from orchestrator.graph.importers.click_classes import Decision, first_match, parse_class
 from orchestrator.graph.importers.tables import chain_graph
-from orchestrator.nfs.files import parse_json, raise_problems, read_text
+from orchestrator.nfs.files import named_file, parse_json, raise_problems, read_text
 from orchestrator.nfs.values import Address, address_text, parse_address
 
 MOVING = frozenset(
@@ -184,8 +184,8 @@ class _Reader:
 
     def _path(self, file: str) -> Path:
         """Where a rule file is: its place may be another machine's, then it is beside the chain."""
-        path, beside = self.base / file, self.base / Path(file).name
-        return beside if not path.exists() and beside.exists() else path
+        beside = self.base / Path(file).name
+        return beside if beside.is_file() else named_file(self.base, file)
 
     def _filter(self, name: str, block: dict[str, Any]) -> dict[str, Any]:
         rules = [

@@ -108,13 +108,12 @@ def is_intact(packet: PacketView) -> bool:
     offset lies in it. For what has ports and is no first fragment."""
     data, l3, l4, end = packet.data, packet.l3, packet.l4, packet.end
     length = end - l4
-    header = data[l4 + 12] >> 4 << 2
-    if header < 20 or header > length:
+    if not 20 <= data[l4 + 12] >> 4 << 2 <= length:
         return False
     if packet.version == 4:
         if l3 + (data[l3 + 2] << 8 | data[l3 + 3]) != end:
             return False
-        if words(data[l3:l4]) % 0xFFFF:
+        if int.from_bytes(data[l3:l4]) % 0xFFFF:
             return False
     elif l3 + 40 + (data[l3 + 4] << 8 | data[l3 + 5]) != end:
         return False

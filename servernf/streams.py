@@ -45,8 +45,8 @@ TRANSITORY_US = 300_000_000
 """Half-open, or over. Not less than PICK_UP_US: what is forgotten must not be picked up again."""
 PICK_UP_US = 300_000_000
 MAX_CONFIGURATIONS = 16
-"""That are told apart; what an earlier one looked up last counts as looked up by the eldest of them, which
-then watched no more than both."""
+"""That are told apart; what an earlier one looked up last counts as looked up by the eldest of them, and
+that one as watching no more than both."""
 
 _NO_PORTS = bytes(65_536)
 _URG = 32
@@ -110,13 +110,15 @@ class Connection(Entry):
 class _Streams:
     """All connections, and the memory that their bytes take."""
 
-    __slots__ = ("connections", "given_up", "has_seen_syn", "held_bytes", "watched_since")
+    __slots__ = ("connections", "given_up", "has_seen_syn", "held_bytes", "sides", "watched_since")
 
     def __init__(self) -> None:
         self.connections: FairTable[Connection] = FairTable(MAX_CONNECTIONS)
         self.held_bytes = 0
         self.given_up = 0
         self.has_seen_syn = False
+        self.sides: set[str] = set()
+        """The ports by which segments have entered: one where the other direction goes another way."""
         self.watched_since: dict[Mark, bytes] = {}
         """By a configuration's mark: the ports that it and all later ones watched."""
 
@@ -187,6 +189,9 @@ class StreamFunction(NetworkFunction):
         """Whether a TCP segment passes. Without `is_judged` its direction is not reassembled."""
         if self._begun_us < 0:
             self._begun_us, self._evicted_before = now_us, self._streams.connections.evicted
+        if packet.source == packet.destination and packet.source_port == packet.destination_port:
+            self.drop("unacceptable")
+            return False
         data, l4 = packet.data, packet.l4
         seq, ack, offset, flags, window = _HEADER.unpack_from(data, l4 + 4)
         key, ascending = connection_key(packet)
@@ -212,6 +217,11 @@ class StreamFunction(NetworkFunction):
         payload = bytes(data[l4 + header : packet.end])
         known = connection or Connection(self._mark)
         sender, receiver = (known.low, known.high) if ascending else (known.high, known.low)
+        if port not in self._streams.sides:
+            self._streams.sides.add(port)
+        if payload and receiver.next < 0 and self._is_unanswered(sender, flags):
+            self.drop("unanswered")
+            return False
         verdict = accept(sender, receiver, seq, ack, flags, window, options, len(payload))
         if verdict == REFUSED:
             self.drop("unacceptable")
@@ -277,6 +287,11 @@ class StreamFunction(NetworkFunction):
             return False
         connection.seen_by = self._mark
         return True
+
+    def _is_unanswered(self, sender: End, flags: int) -> bool:
+        """Whether the other side would have accepted the connection first, for all to see."""
+        answers_show = self.strict and len(self._streams.sides) > 1
+        return answers_show and sender.isn >= 0 and not flags & (SYN | RST)
 
     def _enters(
         self,
@@ -355,10 +370,11 @@ class StreamFunction(NetworkFunction):
         streams, stream = self._streams, sender.stream
         if stream is None:
             stream = sender.stream = Direction()
-            first = seq if sender.isn < 0 else sender.isn + 1 & 0xFFFF_FFFF
-            # What the receiver has already is not waited for.
-            ahead = (sender.acked - first) & 0xFFFF_FFFF
-            stream.start(sender.acked if ahead < 0x8000_0000 else first)
+            is_first = sender.isn >= 0
+            first = sender.isn + 1 & 0xFFFF_FFFF if is_first else seq
+            if 0 < (sender.acked - first & 0xFFFF_FFFF) < 0x8000_0000:
+                is_first, first = False, sender.acked  # what the receiver has is not waited for
+            stream.start(first, is_first=is_first)
         expected, cost = stream.expected, stream.cost
         slides = not self.strict or receiver.next < 0
         room = MAX_HELD_BYTES - streams.held_bytes

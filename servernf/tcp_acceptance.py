@@ -169,7 +169,10 @@ def accept(
     if sender.next < 0:
         return _first(sender, receiver, seq, ack, flags, window, length)
     # Where it lies: the last byte not too far back, none beyond the window (but a probe's).
-    ahead = (end - sender.acked + _HALF & _MASK) - _HALF
+    known = (
+        sender.next if receiver.next < 0 else sender.acked
+    )  # nobody acknowledges what goes one way
+    ahead = (end - known + _HALF & _MASK) - _HALF
     if ahead < -OLD_BYTES:
         return REFUSED
     if sender.edge < 0:

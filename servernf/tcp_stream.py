@@ -19,6 +19,7 @@ MAX_HELD_BYTES = 512 << 10
 OVERHEAD = 128
 """Bytes that a piece costs beside its own (CPython 3.11: two objects and their places)."""
 _SMALL = 2048
+_NONE_BEFORE = -(1 << 62)
 _MASK = 0xFFFF_FFFF
 _HALF = 0x8000_0000
 
@@ -44,11 +45,9 @@ class Direction:
         "_waiting",
         "_waiting_cost",
         "memory",
-        "started",
     )
 
     def __init__(self) -> None:
-        self.started = False
         self.memory: Any = None
         self._next = 0
         self._position = 0
@@ -61,10 +60,10 @@ class Direction:
         """Behind holes: position and bytes, disjoint and sorted."""
         self._waiting_cost = 0
 
-    def start(self, seq: int) -> None:
-        """The stream begins with the byte of this sequence number."""
-        self.started = True
+    def start(self, seq: int, *, is_first: bool = True) -> None:
+        """The stream begins with the byte of this sequence number; `is_first`: none was sent before."""
         self._next = seq & _MASK
+        self._acked = _NONE_BEFORE if is_first else 0
 
     @property
     def cost(self) -> int:
@@ -124,11 +123,11 @@ class Direction:
             return payload, offset
         known = min(-offset, len(payload))
         start = self._position + offset
-        if strict and max(start, self._acked) < min(self._floor, start + known):
+        at, first = self._floor, max(start, self._acked)
+        if strict and first < min(at, start + known):
             raise OtherCopy
-        at = self._floor
         for piece in self._held or ():
-            low, high = max(at, start), min(at + len(piece), start + known)
+            low, high = max(at, first), min(at + len(piece), start + known)
             if low < high and piece[low - at : high - at] != payload[low - start : high - start]:
                 raise OtherCopy
             at += len(piece)

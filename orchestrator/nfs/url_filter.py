@@ -33,6 +33,8 @@ from orchestrator.nfs.inspecting import (
     OPPOSITE,
     PASS,
     ServedPorts,
+    hides,
+    hiding_rules,
     inspected,
     port_rules,
     ports_left_out,
@@ -94,6 +96,12 @@ class UrlFilterConfig(NfConfig):
     max_header_bytes: Annotated[int, Field(ge=64, le=65_536, strict=True)] = 8192
     reset: StrictBool = False
 
+    @property
+    def denies(self) -> bool:
+        """Whether anything can be denied."""
+        actions = [self.default, self.malformed, *(rule.action for rule in self.rules)]
+        return "deny" in actions
+
     @model_validator(mode="after")
     def _decides_something(self) -> Self:
         if not self.rules and self.default == "permit":
@@ -123,6 +131,8 @@ class UrlFilter(NetworkFunction[UrlFilterConfig]):
 
     def elements(self, port: str) -> ElementGraph:
         rules = port_rules(("tcp", TCP), self.config.ports, "inspect")
+        if self.config.denies:
+            rules += hiding_rules("inspect")
         prefilter = "prefilter", FilterProgram(tuple(rules), PASS)
         left = (OPPOSITE[port], port) if self.config.reset else (OPPOSITE[port],)
         return inspected(prefilter, ("inspect", "reads the requests of TCP streams"), left)
@@ -169,7 +179,9 @@ class UrlFilterReference(Reference):
     def __init__(self, config: UrlFilterConfig) -> None:
         self.config = config
         self.alerts = 0
-        self._streams: Streams[tuple[HttpReader | None]] = Streams(self._judge, self._asks)
+        self._streams: Streams[tuple[HttpReader | None]] = Streams(
+            self._judge, self._asks, strict=config.denies
+        )
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         ports = self.config.ports
@@ -177,8 +189,9 @@ class UrlFilterReference(Reference):
             within(ports, packet.src_port) or within(ports, packet.dst_port)
         )
         if not concerned:
-            return ((OPPOSITE[port], packet),)
-        passes, blocked_at = self._streams.verdict(packet, env.now_us)
+            hidden = self.config.denies and not packet.has_ports and hides(packet, {TCP: ports})
+            return () if hidden else ((OPPOSITE[port], packet),)
+        passes, blocked_at = self._streams.verdict(packet, port, env.now_us)
         if passes:
             return ((OPPOSITE[port], packet),)
         if blocked_at is None or not self.config.reset:

@@ -37,9 +37,10 @@ def segment(seq: int, data: bytes = b"", flags: str = "A", port: int = 80) -> An
     return packet / Raw(data) if data else packet
 
 
-def answer(flags: str = "A") -> Any:
-    tcp = TCP(sport=80, dport=1000, seq=77, flags=flags)
-    return IP(src="198.51.100.13", dst="10.0.1.11") / tcp / Raw(b"HTTP/1.1 200 OK\r\n\r\n")
+def answer(flags: str = "A", ack: int = 1) -> Any:
+    tcp = TCP(sport=80, dport=1000, seq=76 + ("S" not in flags), ack=ack, flags=flags)
+    data = b"" if "S" in flags else b"HTTP/1.1 200 OK\r\n\r\n"
+    return IP(src="198.51.100.13", dst="10.0.1.11") / tcp / Raw(data)
 
 
 def passes(data: bytes, **config: Any) -> bool:
@@ -72,7 +73,7 @@ def test_rules(host: str, path: str, permitted: bool) -> None:
     assert passes(request(host, path)) == permitted
 
 
-def test_a_denied_request_blocks_its_connection_both_ways_until_a_new_syn() -> None:
+def test_a_denied_request_blocks_its_connection_both_ways_until_a_new_one() -> None:
     bench = Bench("url_filter", {"rules": RULES})
     bench.send("inside", segment(0, flags="S"))
     bench.send("outside", answer("SA"))
@@ -82,8 +83,10 @@ def test_a_denied_request_blocks_its_connection_both_ways_until_a_new_syn() -> N
     assert not bench.passes("inside", segment(1 + 20, data[20:30]))
     assert not bench.passes("inside", segment(1 + 20, data[20:30]))
     assert not bench.passes("outside", answer())
-    assert bench.passes("inside", segment(500, flags="S"))
-    assert bench.passes("inside", segment(501, request("www.example")))
+    assert bench.passes("inside", segment(90_500, flags="S"))
+    assert not bench.passes("inside", segment(90_501, request("www.example")))
+    assert bench.passes("outside", answer("SA", 90_501)), "only its answer begins anew"
+    assert bench.passes("inside", segment(90_501, request("www.example")))
 
 
 def test_pipelined_requests_and_bodies() -> None:
@@ -227,17 +230,22 @@ def test_the_runtime_does_the_same(malformed: str) -> None:
     config = {"rules": RULES, "reset": True, "malformed": malformed, "ports": ["80", "1001"]}
     both = Both("url_filter", **config)
     rng, denied = random.Random(2), 0
-    for _ in range(300):
+    there, back = IP(src="10.0.1.11", dst="198.51.100.13"), IP(src="198.51.100.13", dst="10.0.1.11")
+    for client in range(1000, 1300):
         talk = both.bench.function.talk(6, rng)
         assert talk is not None
-        data, client, seq = talk.data, rng.randrange(1000, 1004), rng.getrandbits(32)
-        pieces = [(0, "S", b"")]
+        data, seq = talk.data, rng.getrandbits(32)
+        begin = TCP(sport=client, dport=80, seq=seq, flags="S")
+        both.send("inside", ether(there / begin))
+        answered = TCP(sport=80, dport=client, seq=8, ack=(seq + 1) % 2**32, flags="SA")
+        if rng.random() < 0.95:
+            both.send("outside", ether(back / answered))
+        pieces: list[tuple[int, str, bytes]] = []
         at = 0
         while at < len(data):
             size = rng.choice((1, 10, 50, 500))
-            pieces.append(
-                (at + 1, rng.choice(("A", "A", "A", "PA", "FA", "SA")), data[at : at + size])
-            )
+            flags = rng.choice(("A",) * 30 + ("PA", "FA", "SA"))
+            pieces.append((at + 1, flags, data[at : at + size]))
             at += size if rng.random() < 0.9 else size // 2 + 1
         if rng.random() < 0.5:
             cut = rng.randrange(len(pieces))
@@ -245,12 +253,9 @@ def test_the_runtime_does_the_same(malformed: str) -> None:
         for at, flags, piece in pieces:
             both.now_us += 1000
             tcp = TCP(sport=client, dport=80, seq=(seq + at) % 2**32, ack=9, flags=flags)
-            ip = IP(src="10.0.1.11", dst="198.51.100.13")
-            denied += len(both.send("inside", ether(ip / tcp / Raw(piece)))) == 2
+            denied += len(both.send("inside", ether(there / tcp / Raw(piece)))) == 2
             if rng.random() < 0.3:
                 flags = rng.choice(("A", "FA", "R") if rng.random() < 0.2 else "A")
-                tcp = TCP(sport=80, dport=client, flags=flags)
-                both.send(
-                    "outside", ether(IP(src="198.51.100.13", dst="10.0.1.11") / tcp / Raw(b"hi"))
-                )
+                tcp = TCP(sport=80, dport=client, seq=9, ack=(seq + 1) % 2**32, flags=flags)
+                both.send("outside", ether(back / tcp))
     assert denied > 30

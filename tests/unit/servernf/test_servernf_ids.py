@@ -10,7 +10,7 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
-from servernf_support import SECOND, call, ether, make, tcp, udp
+from servernf_support import SECOND, call, ether, make, udp
 
 from orchestrator.errors import InputError
 from servernf.network_function import NetworkFunction
@@ -224,7 +224,7 @@ def test_a_fin_that_overtakes_data_waits_for_it():
 
 
 class TestForgetting:
-    """What is forgotten is not let through, where the configuration drops; with alert it is looked at."""
+    """What is forgotten does not pass where the configuration drops; with alert it is looked at."""
 
     def test_idle(self):
         for idle_s, action, passed, drops in (

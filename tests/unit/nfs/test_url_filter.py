@@ -37,8 +37,8 @@ def segment(seq: int, data: bytes = b"", flags: str = "A", port: int = 80) -> An
     return packet / Raw(data) if data else packet
 
 
-def answer(flags: str = "A", ack: int = 1) -> Any:
-    tcp = TCP(sport=80, dport=1000, seq=76 + ("S" not in flags), ack=ack, flags=flags)
+def answer(flags: str = "A", ack: int = 1, isn: int = 76) -> Any:
+    tcp = TCP(sport=80, dport=1000, seq=isn + ("S" not in flags), ack=ack, flags=flags)
     data = b"" if "S" in flags else b"HTTP/1.1 200 OK\r\n\r\n"
     return IP(src="198.51.100.13", dst="10.0.1.11") / tcp / Raw(data)
 
@@ -85,8 +85,10 @@ def test_a_denied_request_blocks_its_connection_both_ways_until_a_new_one() -> N
     assert not bench.passes("outside", answer())
     assert bench.passes("inside", segment(90_500, flags="S"))
     assert not bench.passes("inside", segment(90_501, request("www.example")))
-    assert bench.passes("outside", answer("SA", 90_501)), "only its answer begins anew"
-    assert bench.passes("inside", segment(90_501, request("www.example")))
+    assert bench.passes("outside", answer("SA", 90_501, isn=9999)), "only its answer begins anew"
+    fresh = segment(90_501, request("www.example"))
+    fresh[TCP].ack = 10_000
+    assert bench.passes("inside", fresh)
 
 
 def test_pipelined_requests_and_bodies() -> None:

@@ -68,11 +68,11 @@ class UrlRule(NfConfig):
     path: Annotated[str, AfterValidator(_checked_path)] | None = None
     action: Action
 
-    def meets(self, request: HttpRequest) -> bool:
-        """Whether a request is one that the rule is about."""
-        if self.host is not None and not _host_fits(self.host, request.host.decode("latin-1")):
+    def meets(self, host: bytes, path: bytes) -> bool:
+        """Whether a request of a host and a path is one that the rule is about."""
+        if self.host is not None and not _host_fits(self.host, host.decode("latin-1")):
             return False
-        return self.path is None or _path_fits(self.path.encode(), request.path)
+        return self.path is None or _path_fits(self.path.encode(), path)
 
 
 def _host_fits(pattern: str, host: str) -> bool:
@@ -216,10 +216,14 @@ class UrlFilterReference(Reference):
             return self.config.malformed == "deny"
 
     def _denies(self, request: HttpRequest) -> bool:
-        actions = (rule.action for rule in self.config.rules if rule.meets(request))
-        action = next(actions, self.config.default)
-        self.alerts += action == "alert"
-        return action == "deny"
+        """By the severest reading."""
+        actions = {self._action(request.host, path) for path in request.readings}
+        self.alerts += "alert" in actions and "deny" not in actions
+        return "deny" in actions
+
+    def _action(self, host: bytes, path: bytes) -> Action:
+        actions = (rule.action for rule in self.config.rules if rule.meets(host, path))
+        return next(actions, self.config.default)
 
 
 def _forward_reset(packet: Packet, seq: int) -> Packet:

@@ -98,8 +98,13 @@ class UrlFilter(StreamFunction):
             self.emitted.append(Emitted(port, reset_back(packet)))
 
     def _action(self, request: Request) -> str:
+        """The severest of what is to be done with the paths that servers may read."""
+        found = {self._action_of(request.host, path) for path in request.readings()}
+        return "deny" if "deny" in found else "alert" if "alert" in found else "permit"
+
+    def _action_of(self, host: bytes, path: bytes) -> str:
         for rule in self._rules:
-            if rule.host(request.host) and rule.path(request.path):
+            if rule.host(host) and rule.path(path):
                 return rule.action
         return self._default
 

@@ -31,6 +31,9 @@ def request(host: str, path: str = "/", extra: str = "") -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{extra}\r\n".encode()
 
 
+CHUNKED = request("a", extra="Transfer-Encoding: chunked\r\n")
+
+
 def segment(seq: int, data: bytes = b"", flags: str = "A", port: int = 80) -> Any:
     tcp = TCP(sport=1000, dport=port, seq=seq, ack=77, flags=flags)
     packet = IP(src="10.0.1.11", dst="198.51.100.13") / tcp
@@ -118,6 +121,37 @@ def test_pipelined_requests_and_bodies() -> None:
         request("a", extra="X: y\rHost: b\r\n"),
         request("a", extra=f"X: {'y' * 8192}\r\n"),
         b"GET / HTTP/2.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",  # no Host
+        b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",  # LF alone
+        b"GET / HTTP/1.1\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        request("a", extra="Content-Length: 3\r\nContent-Length: 3\r\n"),
+        request("a", extra="Content-Length: 3, 3\r\n"),
+        request("a", extra="Transfer-Encoding: chunked, chunked\r\n"),
+        request("a", extra="Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n"),
+        request("a", extra="Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"),
+        request("a", extra="Transfer-Encoding: xchunked\r\n"),
+        request("a", extra="Transfer-Encoding: , chunked\r\n"),
+        request("a", extra="X: a\0b\r\n"),
+        request("a", extra="X\0: b\r\n"),
+        request("a@b"),
+        request("a, b"),
+        request("a/b"),
+        request("%61"),
+        request("a", "/x#y"),
+        request("a", "/x%00.html"),
+        request("a", "/x%0d%0ay"),
+        request("a", "/100%"),
+        request("a", "/%u0061"),
+        CHUNKED + b"2\nab\r\n0\r\n\r\n",
+        CHUNKED + b"2;\nab\r\n0\r\n\r\n",
+        CHUNKED + b"2;a\rb\r\nab\r\n0\r\n\r\n",
+        CHUNKED + b"2\r\nab\n0\r\n\r\n",
+        CHUNKED + b"2 \r\nab\r\n0\r\n\r\n",
+        CHUNKED + b"0x2\r\nab\r\n0\r\n\r\n",
+        CHUNKED + b"+2\r\nab\r\n0\r\n\r\n",
+        CHUNKED + b"0\r\nno field\r\n\r\n",
+        CHUNKED + b"0\r\nX: y\n\r\n",
         b"GET  / HTTP/1.1\r\n\r\n",
         b"GET relative HTTP/1.1\r\n\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n",
@@ -129,6 +163,52 @@ def test_what_can_be_read_in_two_ways_is_malformed(data: bytes) -> None:
     assert bench.passes("inside", segment(1, data))
     later = segment(1 + len(data), request("x.ads.example"))
     assert bench.passes("inside", later), "it is looked at no more"
+
+
+PATHS = {
+    "/admin": False,
+    "/admin/x": False,
+    "//admin/x": False,
+    "///admin/x": False,
+    "/a//../admin/x": False,
+    "/a/..\\admin/x": False,
+    "\\admin": False,
+    "/a\\..\\admin": False,
+    "/%2fadmin": False,
+    "/a%2f..%2fadmin": False,
+    "/a/%2e%2e/admin": False,
+    "/a/..%5cadmin": False,
+    "/%61dmin": False,
+    "/%2561dmin": False,
+    "/a/%252e%252e/admin": False,
+    "/admin;x=1/y": False,
+    "/a;x/..;y/admin": False,
+    "/admin/x%2f../../y": False,  # of a server that takes %2f for no separator
+    "/./admin/.": False,
+    "/public/a;b//c%20d%2525": True,
+    "/adm": True,
+    "/b?x=//admin": True,
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_is_judged_as_any_server_may_read_it(path: str) -> None:
+    both = Both("url_filter", rules=[{"path": "/admin*", "action": "deny"}])
+    tcp = TCP(sport=1000, dport=80, seq=1, ack=77, flags="A")
+    target = path if path.startswith("/") else "http://a.example" + path
+    frame = ether(IP(src="10.0.1.11", dst="198.51.100.13") / tcp / Raw(request("a", target)))
+    assert bool(both.send("inside", frame)) == PATHS[path]
+
+
+def test_every_reading_must_be_permitted() -> None:
+    rules = [{"path": "/public/*", "action": "permit"}]
+    both = Both("url_filter", rules=rules, default="deny")
+    for number, (path, passes) in enumerate(
+        {"/public/a//b": True, "/public//../a": False, "/public/..;/a": False}.items()
+    ):
+        tcp = TCP(sport=1000 + number, dport=80, seq=1, ack=77, flags="A")
+        frame = ether(IP(src="10.0.1.11", dst="10.0.1.12") / tcp / Raw(request("a", path)))
+        assert bool(both.send("inside", frame)) == passes, path
 
 
 def test_other_ports_and_protocols_pass() -> None:
@@ -201,7 +281,7 @@ def test_both_readers_read_the_same() -> None:
         for _ in range(rng.choice((0, 0, 1, 2))):
             at = rng.randrange(len(data))
             data[at : at + rng.randrange(3)] = rng.choice(
-                (b"\r", b"\n", b" ", b"%2f", b":", b"", b"\r\n")
+                (b"\r", b"\n", b" ", b"%2f", b":", b"", b"\r\n", b";", b"//", b"%25", b"\\", b"..")
             )
         reader, stream = HttpReader(80), RequestStream(80)
         wanted: list[HttpRequest] = []
@@ -222,6 +302,7 @@ def test_both_readers_read_the_same() -> None:
             assert ended[0] == ended[1], talk.data
         as_told = [(r.method, r.host, r.path, r.query) for r in wanted]
         assert [(r.method, r.host, r.path, r.query) for r in got] == as_told, talk.data
+        assert [r.readings() for r in got] == [r.readings for r in wanted], talk.data
         found, malformed = found + len(got), malformed + ended[0]
     assert found > 500
     assert malformed > 500

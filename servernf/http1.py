@@ -6,13 +6,21 @@ not see (request smuggling, RFC 9112, 11.2), so what can be read in two ways is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from urllib.parse import unquote_to_bytes
 
 _TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_HEX = frozenset(b"0123456789abcdefABCDEF")
 _CONTROL = frozenset(range(32)) - {9} | {127}
+_HOST = re.compile(rb"([A-Za-z0-9._~!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_CODINGS = frozenset((b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"))
+_NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_SEPARATOR = re.compile(rb"(%2[Ff]|%5[Cc]|%25)")
+_PARAMETERS = re.compile(rb";[^/]*")
+_SLASHES = re.compile(rb"/+")
 
 
 class NotHttp(Exception):
@@ -21,12 +29,20 @@ class NotHttp(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Host in lower case, without port; path percent-decoded, without dot segments; query as sent."""
+    """Host in lower case, without port; path percent-decoded, without dot segments; query as sent.
+
+    `raw` is the path as sent.
+    """
 
     method: bytes
     host: bytes
     path: bytes
     query: bytes
+    raw: bytes = b""
+
+    def readings(self) -> set[bytes]:
+        """The paths that servers may take it for, `path` among them (architecture.md, url_filter)."""
+        return {self.path} | (_readings(self.raw) if _ODD.search(self.raw) else set())
 
 
 class RequestStream:
@@ -74,7 +90,9 @@ class RequestStream:
             raise NotHttp
 
     def _take(self, raw: bytes) -> Request | None:
-        line = raw[:-1] if raw.endswith(b"\r") else raw
+        if not raw.endswith(b"\r"):
+            raise NotHttp  # a server may end a line at LF (RFC 9112, 2.2) or go on to CRLF
+        line = raw[:-1]
         if self._next == self._header and not self._lines and not line:
             return None  # RFC 9112, 2.2: empty lines before a request are ignored
         self._size += len(raw) + 1
@@ -95,13 +113,10 @@ class RequestStream:
 
     def _chunk_size(self, line: bytes) -> None:
         self._size = 0
-        digits, semicolon, extension = line.partition(b";")
-        digits = digits.rstrip(b" \t")
-        if not 0 < len(digits) <= 8 or not _HEX.issuperset(digits):
+        size = _CHUNK.fullmatch(line)
+        if size is None:
             raise NotHttp
-        if semicolon and not _CONTROL.isdisjoint(extension):
-            raise NotHttp
-        self._skip = int(digits, 16)
+        self._skip = int(size[1], 16)
         self._next = self._chunk_end if self._skip else self._trailer
 
     def _chunk_end(self, line: bytes) -> None:
@@ -111,45 +126,57 @@ class RequestStream:
         self._next = self._chunk_size
 
     def _trailer(self, line: bytes) -> None:
-        if not line:
-            self._size = 0
-            self._next = self._header
+        if line:
+            _field(line)
+            return
+        self._size = 0
+        self._next = self._header
 
     def _message(self, lines: list[bytes]) -> Request:
-        method, target, _ = lines[0].split(b" ")
+        method, target, version = lines[0].split(b" ")
         host: bytes | None = None
         length: bytes | None = None
         coding: bytes | None = None
         for line in lines[1:]:
-            name, colon, value = line.partition(b":")
-            value = value.strip(b" \t")
-            if not (colon and name and _TCHAR.issuperset(name) and _CONTROL.isdisjoint(value)):
-                raise NotHttp
-            name = name.lower()
+            name, value = _field(line)
             if name == b"host":
-                if host is not None or b" " in value or b"\t" in value:
+                if host is not None or not _HOST.fullmatch(value):
                     raise NotHttp
                 host = value
             elif name == b"content-length":
-                if length not in (None, value):
+                if length is not None:
                     raise NotHttp
                 length = value
             elif name == b"transfer-encoding":
+                if coding is not None:
+                    raise NotHttp
                 coding = value
+        old = version == b"HTTP/1.0"
+        if (host is None and not old) or (coding is not None and old):
+            raise NotHttp  # RFC 9112, 3.2 and 6.1
         self._body(length, coding)
         return _request(method, target, host or b"")
 
     def _body(self, length: bytes | None, coding: bytes | None) -> None:
         if coding is not None:
-            # Only a final "chunked" tells where a request ends (RFC 9112, 6.3).
-            final = coding[coding.rfind(b",") + 1 :].strip(b" \t").lower()
-            if length is not None or final != b"chunked":
+            # Only a final "chunked" tells where a request ends (RFC 9112, 6.3), and it comes once (7.1).
+            *others, final = (part.strip(b" \t").lower() for part in coding.split(b","))
+            if length is not None or final != b"chunked" or not _CODINGS.issuperset(others):
                 raise NotHttp
             self._next = self._chunk_size
         elif length is not None:
             if not length.isdigit() or len(length) > 18:
                 raise NotHttp
             self._skip = int(length)
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """Name in lower case and value of a field line."""
+    name, colon, value = line.partition(b":")
+    value = value.strip(b" \t")
+    if not (colon and name and _TCHAR.issuperset(name) and _CONTROL.isdisjoint(value)):
+        raise NotHttp
+    return name.lower(), value
 
 
 def _check_start(line: bytes) -> None:
@@ -160,7 +187,7 @@ def _check_start(line: bytes) -> None:
     method, target, _ = parts
     if not method or not _TCHAR.issuperset(method):
         raise NotHttp
-    if not target or any(byte < 32 or byte == 127 for byte in target):
+    if not target or b"#" in target or any(byte < 32 or byte == 127 for byte in target):
         raise NotHttp
 
 
@@ -175,18 +202,19 @@ def _request(method: bytes, target: bytes, host: bytes) -> Request:
     for scheme in (b"http://", b"https://"):
         if lower.startswith(scheme):
             rest = target[len(scheme) :]
-            end = min((i for i in map(rest.find, (b"/", b"?", b"#")) if i >= 0), default=len(rest))
-            host = host_of(rest[:end])
-            if not host:
+            end = min((i for i in map(rest.find, (b"/", b"?")) if i >= 0), default=len(rest))
+            authority = rest[:end]
+            host = host_of(authority)
+            name = authority[authority.rfind(b"@") + 1 :]
+            if not host or b"\\" in authority or not _HOST.fullmatch(name):
                 raise NotHttp
             rest = rest[end:]
-            path, query = split_target(rest if rest.startswith(b"/") else b"/" + rest)
-            return Request(method, host, path, query)
+            return _with_path(method, host, rest if rest.startswith(b"/") else b"/" + rest)
     if target == b"*":
         return Request(method, host_of(host), target, b"")
     if not target.startswith(b"/"):
         raise NotHttp
-    return Request(method, host_of(host), *split_target(target))
+    return _with_path(method, host_of(host), target)
 
 
 def host_of(authority: bytes) -> bytes:
@@ -201,13 +229,46 @@ def host_of(authority: bytes) -> bytes:
     return host[:-1] if host.endswith(b".") else host
 
 
-def split_target(target: bytes) -> tuple[bytes, bytes]:
-    """The path of an origin-form target, as a server would resolve it, and its query."""
-    fragment = target.find(b"#")
-    if fragment >= 0:
-        target = target[:fragment]
-    path, _, query = target.partition(b"?")
-    parts = unquote_to_bytes(path).split(b"/")
+def _with_path(method: bytes, host: bytes, target: bytes) -> Request:
+    """A request with a target in origin-form."""
+    raw, _, query = target.partition(b"?")
+    decoded = unquote_to_bytes(raw)
+    # A NUL ends a path for some servers; what is no escape is anything.
+    if _NO_ESCAPE.search(raw) or any(byte < 32 or byte == 127 for byte in decoded):
+        raise NotHttp
+    return Request(method, host, _without_dots(decoded), query, raw)
+
+
+_ODD = re.compile(rb"%|\\|;|//")
+
+
+def _readings(raw: bytes) -> set[bytes]:
+    """All that a path may become; each of the choices is some server's."""
+    found: set[bytes] = set()
+    for late, twice, folds, cuts, merges in product((False, True), repeat=5):
+        path = unquote_to_bytes(b"".join(_except_separators(raw)) if late else raw)
+        if twice:
+            path = unquote_to_bytes(path)
+        if folds:
+            path = path.replace(b"\\", b"/")
+        if cuts:
+            path = _PARAMETERS.sub(b"", path)
+        if merges:
+            path = _SLASHES.sub(b"/", path)
+        path = _without_dots(path)
+        found.add(unquote_to_bytes(path) if late else path)
+    return found
+
+
+def _except_separators(raw: bytes) -> list[bytes]:
+    """So encoded that decoding leaves %2f, %5c and %25 as they are."""
+    parts = _SEPARATOR.split(raw)
+    return [b"%25" + part[1:] if index % 2 else part for index, part in enumerate(parts)]
+
+
+def _without_dots(path: bytes) -> bytes:
+    """Without dot segments (RFC 3986, 5.2.4)."""
+    parts = path.split(b"/")
     kept: list[bytes] = []
     for part in parts[1:]:
         if part == b"..":
@@ -216,4 +277,4 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
             kept.append(part)
     if parts[-1] in (b".", b".."):
         kept.append(b"")
-    return b"/" + b"/".join(kept), query
+    return b"/" + b"/".join(kept)

@@ -17,7 +17,7 @@ ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST = 0, 8
 ICMP_ERRORS = frozenset((3, 11, 12))
 
 _WITH_PORTS = frozenset((TCP, UDP))
-_VLAN_TYPES = (0x8100, 0x88A8)
+VLAN_TYPES = (0x8100, 0x88A8)
 _IPV4 = struct.Struct("!BxHHHBBxxII")
 _IPV6 = struct.Struct("!BxxxHBB16s16s")
 _PORTS = struct.Struct("!HH")
@@ -70,7 +70,7 @@ class PacketView:
             return False
         ether_type = data[12] << 8 | data[13]
         l3 = 14
-        while ether_type in _VLAN_TYPES and l3 < 22:
+        while ether_type in VLAN_TYPES and l3 < 22:
             if size < l3 + 4:
                 return False
             ether_type = data[l3 + 2] << 8 | data[l3 + 3]

@@ -121,13 +121,13 @@ class CacheObserverReference(Reference):
         self.config = config
         self.cached: OrderedDict[Object, int] = OrderedDict()
         self._now_us = 0
-        self._streams: Streams[_Asking] = Streams(self._read, self._asks)
+        self._streams: Streams[_Asking] = Streams(self._read, self._asks, strict=False)
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         ports, passes = self.config.ports, True
         if packet.is_tcp and (within(ports, packet.src_port) or within(ports, packet.dst_port)):
             self._now_us = env.now_us
-            passes = self._streams.verdict(packet, env.now_us).passes
+            passes = self._streams.verdict(packet, port, env.now_us).passes
             asking = self._streams.memory(packet) if passes else None
             if asking is not None and asking.label:
                 packet.context = asking.label

@@ -21,7 +21,14 @@ from orchestrator.model.match import Match, PortRange
 from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
 from orchestrator.nfs.files import named_file, parse_list, raise_problems, read_text
 from orchestrator.nfs.ids_reference import IdsReference, Signature
-from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, port_rules, ports_left_out
+from orchestrator.nfs.inspecting import (
+    OPPOSITE,
+    PASS,
+    hiding_rules,
+    inspected,
+    port_rules,
+    ports_left_out,
+)
 from orchestrator.nfs.values import PROTOCOLS, PortsField
 
 ALL_PORTS = PortRange(0, 65535)
@@ -157,6 +164,8 @@ class Ids(NetworkFunction[IdsConfig]):
                 continue
             ranges = (p for s in signatures for p in s.ports or ())
             rules += port_rules((name, protocol), ranges, "inspect")
+        if any(s.to_signature(self.config.action).drops for s in self.config.all_signatures):
+            rules += hiding_rules("inspect")
         return FilterProgram(tuple(rules), PASS)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from orchestrator.model.match import PortRange
 from orchestrator.model.packet import TCP, UDP, Packet
 from orchestrator.nfs.base import Environment, Output, Reference
+from orchestrator.nfs.inspecting import hides
 from orchestrator.nfs.streams import Direction, Streams
 
 
@@ -48,7 +49,12 @@ class IdsReference(Reference):
     def __init__(self, signatures: Sequence[Signature]) -> None:
         self._signatures = signatures
         self._keep = max((len(s.content) for s in signatures), default=1) - 1
-        self._streams: Streams[bytes] = Streams(self._judge)
+        self._strict = any(s.drops for s in signatures)
+        self._streams: Streams[bytes] = Streams(self._judge, strict=self._strict)
+        self._watched = {
+            protocol: [r for s in signatures if s.protocol == protocol for r in s.ports]
+            for protocol in {s.protocol for s in signatures}
+        }
         self.alerts = 0
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
@@ -56,10 +62,27 @@ class IdsReference(Reference):
         passes = True
         if packet.has_ports and self._listens(packet):
             if packet.protocol == UDP:
-                passes = not self._found(packet, b"", packet.payload)
+                passes = self._datagram_passes(packet)
             elif packet.protocol == TCP:
-                passes = self._streams.verdict(packet, env.now_us).passes
+                passes = self._streams.verdict(packet, port, env.now_us).passes
+        elif not packet.has_ports and self._strict:
+            passes = not hides(packet, self._watched)
         return ((left, packet),) if passes else ()
+
+    def _datagram_passes(self, packet: Packet) -> bool:
+        """What the receiver's UDP takes is searched."""
+        payload = packet.payload
+        if packet.more_fragments:
+            if self._strict:
+                return False
+        else:
+            at = packet.layout.l4 + 4
+            length = int.from_bytes(packet.data[at : at + 2], "big")
+            if not (packet.version == 6 and length == 0):
+                if not 8 <= length <= 8 + len(payload):
+                    return False
+                payload = payload[: length - 8]
+        return not self._found(packet, b"", payload)
 
     def _listens(self, packet: Packet) -> bool:
         """Whether one of its ports, on either side, is that of a signature."""

@@ -5,7 +5,7 @@ The choice is a pure match, so a switch can make it; what it lets pass never vis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field, PlainSerializer
@@ -19,10 +19,14 @@ from orchestrator.model.elements import (
     StatefulProgram,
 )
 from orchestrator.model.match import Match, PortRange
+from orchestrator.model.packet import IPV6_FRAGMENT, VLAN_TYPES, Packet
 from orchestrator.nfs.values import PortsField, parse_ports
 
 OPPOSITE = {"inside": "outside", "outside": "inside"}
 PASS = "pass"
+EXTENSION_HEADERS = frozenset({0, 43, IPV6_FRAGMENT, 60})
+"""Behind these an IPv6 host reads on (RFC 8200, 4)."""
+MAX_HEADERS = 16
 ServedPorts = Annotated[
     tuple[PortsField, ...], Field(min_length=1), PlainSerializer(lambda v: [str(p) for p in v])
 ]
@@ -70,6 +74,42 @@ def port_rules(
         rules.append(FilterRule(source, output, f"{name} src_port {ports}"))
         rules.append(FilterRule(target, output, f"{name} dst_port {ports}"))
     return rules
+
+
+def hiding_rules(output: str) -> list[FilterRule]:
+    """Rules for the packets that may have ports behind what no device here parses."""
+    rules = [
+        FilterRule(Match(version=6, protocol=header), output, f"IPv6 extension header {header}")
+        for header in sorted(EXTENSION_HEADERS)
+    ]
+    tags = [FilterRule(Match(ether_type=t), output, "a third tag") for t in sorted(VLAN_TYPES)]
+    return rules + tags
+
+
+def hides(packet: Packet, watched: Mapping[int, Sequence[PortRange]]) -> bool:
+    """Whether a receiver may find ports that are watched (by protocol) in a packet that has none here.
+
+    docs/architecture.md, "TCP streams". What cannot be read may be anything.
+    """
+    if packet.ether_type in VLAN_TYPES:
+        return True
+    if packet.version != 6 or packet.later_fragment:
+        return False
+    data, at, header = packet.data, packet.layout.l4, packet.protocol
+    for _ in range(MAX_HEADERS):
+        if header is not None and header in watched:
+            ports = [int.from_bytes(data[i : i + 2], "big") for i in (at, at + 2)]
+            is_cut = at + 4 > packet.layout.end
+            return is_cut or any(within(watched[header], port) for port in ports)
+        if header not in EXTENSION_HEADERS:
+            return False
+        if at + 8 > packet.layout.end:
+            return True
+        if header == IPV6_FRAGMENT and int.from_bytes(data[at + 2 : at + 4], "big") >> 3:
+            return False
+        size = 8 if header == IPV6_FRAGMENT else 8 * (data[at + 1] + 1)
+        header, at = data[at], at + size
+    return True
 
 
 def within(ranges: Iterable[PortRange], port: int | None) -> bool:

@@ -34,6 +34,8 @@ from orchestrator.nfs.inspecting import (
     OPPOSITE,
     PASS,
     ServedPorts,
+    hides,
+    hiding_rules,
     inspected,
     port_rules,
     ports_left_out,
@@ -68,11 +70,11 @@ class UrlRule(NfConfig):
     path: Annotated[str, AfterValidator(_checked_path)] | None = None
     action: Action
 
-    def meets(self, request: HttpRequest) -> bool:
-        """Whether a request is one that the rule is about."""
-        if self.host is not None and not _host_fits(self.host, request.host.decode("latin-1")):
+    def meets(self, host: bytes, path: bytes) -> bool:
+        """Whether a request of a host and a path is one that the rule is about."""
+        if self.host is not None and not _host_fits(self.host, host.decode("latin-1")):
             return False
-        return self.path is None or _path_fits(self.path.encode(), request.path)
+        return self.path is None or _path_fits(self.path.encode(), path)
 
 
 def _host_fits(pattern: str, host: str) -> bool:
@@ -95,6 +97,12 @@ class UrlFilterConfig(NfConfig):
     malformed: Literal["permit", "deny"] = "deny"
     max_header_bytes: Annotated[int, Field(ge=64, le=65_536, strict=True)] = 8192
     reset: StrictBool = False
+
+    @property
+    def denies(self) -> bool:
+        """Whether anything can be denied."""
+        actions = [self.default, self.malformed, *(rule.action for rule in self.rules)]
+        return "deny" in actions
 
     @model_validator(mode="after")
     def _decides_something(self) -> Self:
@@ -125,6 +133,8 @@ class UrlFilter(NetworkFunction[UrlFilterConfig]):
 
     def elements(self, port: str) -> ElementGraph:
         rules = port_rules(("tcp", TCP), self.config.ports, "inspect")
+        if self.config.denies:
+            rules += hiding_rules("inspect")
         prefilter = "prefilter", FilterProgram(tuple(rules), PASS)
         left = (OPPOSITE[port], port) if self.config.reset else (OPPOSITE[port],)
         return inspected(prefilter, ("inspect", "reads the requests of TCP streams"), left)
@@ -171,7 +181,9 @@ class UrlFilterReference(Reference):
     def __init__(self, config: UrlFilterConfig) -> None:
         self.config = config
         self.alerts = 0
-        self._streams: Streams[tuple[HttpReader | None]] = Streams(self._judge, self._asks)
+        self._streams: Streams[tuple[HttpReader | None]] = Streams(
+            self._judge, self._asks, strict=config.denies
+        )
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         ports = self.config.ports
@@ -179,8 +191,9 @@ class UrlFilterReference(Reference):
             within(ports, packet.src_port) or within(ports, packet.dst_port)
         )
         if not concerned:
-            return ((OPPOSITE[port], packet),)
-        passes, blocked_at = self._streams.verdict(packet, env.now_us)
+            hidden = self.config.denies and not packet.has_ports and hides(packet, {TCP: ports})
+            return () if hidden else ((OPPOSITE[port], packet),)
+        passes, blocked_at = self._streams.verdict(packet, port, env.now_us)
         if passes:
             return ((OPPOSITE[port], packet),)
         if blocked_at is None or not self.config.reset:
@@ -205,10 +218,14 @@ class UrlFilterReference(Reference):
             return self.config.malformed == "deny"
 
     def _denies(self, request: HttpRequest) -> bool:
-        actions = (rule.action for rule in self.config.rules if rule.meets(request))
-        action = next(actions, self.config.default)
-        self.alerts += action == "alert"
-        return action == "deny"
+        """By the severest reading."""
+        actions = {self._action(request.host, path) for path in request.readings}
+        self.alerts += "alert" in actions and "deny" not in actions
+        return "deny" in actions
+
+    def _action(self, host: bytes, path: bytes) -> Action:
+        actions = (rule.action for rule in self.config.rules if rule.meets(host, path))
+        return next(actions, self.config.default)
 
 
 def _forward_reset(packet: Packet, seq: int) -> Packet:

@@ -29,7 +29,9 @@ class _Memory:
 
 @network_function("cache_observer")
 class CacheObserver(StreamFunction):
-    """Labels; drops only what `servernf.streams` cannot hold."""
+    """Labels; drops only what no receiver takes."""
+
+    strict = False
 
     def setup(self, config: Fields) -> None:
         labels = config.object("labels")
@@ -67,10 +69,10 @@ class CacheObserver(StreamFunction):
             packet.context = self._labels[memory.answer]
         return OTHER[port]
 
-    def judge(self, packet: PacketView, side: Direction, ready: bytes) -> str:
-        memory: _Memory | None = side.memory
+    def judge(self, packet: PacketView, stream: Direction, ready: bytes) -> str:
+        memory: _Memory | None = stream.memory
         if memory is None:
-            memory = side.memory = _Memory(RequestStream(self._limit))
+            memory = stream.memory = _Memory(RequestStream(self._limit))
         if memory.stream is None:
             return ""
         memory.stream.limit = self._limit

@@ -1,9 +1,9 @@
 """Intrusion detection: content signatures over the reassembled TCP stream and over UDP payloads.
 
-Both directions of a connection are reassembled (first copy of a byte wins) and searched with
-Aho-Corasick. A signature split over segments is found because the last bytes searched, one less
-than the longest signature, are searched again together with the next. So a signature that comes with
-another configuration is found if no more of it has passed than that.
+Both directions of a connection are reassembled (`servernf.streams`) and searched with Aho-Corasick. A
+signature split over segments is found because the last bytes searched, one less than the longest
+signature, are searched again together with the next. So a signature that comes with another
+configuration is found if no more of it has passed than that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from servernf.config import Fields
+from servernf.hidden import hides
 from servernf.matcher import Matcher
 from servernf.network_function import INSIDE, OUTSIDE, network_function
 from servernf.packet import TCP, UDP, PacketView
@@ -85,6 +86,12 @@ class Ids(StreamFunction):
         self._tcp = _Rules([s for s in signatures if s.protocol == TCP])
         self._udp = _Rules([s for s in signatures if s.protocol == UDP])
         self.watched = self._tcp.watched
+        self.strict = any(signature.drops for signature in signatures)
+        self._watched = {
+            protocol: rules.watched
+            for protocol, rules in ((TCP, self._tcp), (UDP, self._udp))
+            if 1 in rules.watched
+        }
         self.alerts: dict[int, int] = {}
 
     def continue_from(self, before: Self) -> bool:
@@ -98,23 +105,38 @@ class Ids(StreamFunction):
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         out = OUTSIDE if port == INSIDE else INSIDE
         source_port = packet.source_port
-        if source_port < 0:
-            return out  # no ports: another protocol or a later fragment
+        if source_port < 0:  # another protocol or a later fragment
+            if self.strict and hides(packet, self._watched):
+                return self.drop("hidden")
+            return out
         if packet.protocol == UDP:
             rules = self._udp
             if not (rules.watched[source_port] or rules.watched[packet.destination_port]):
                 return out
-            data, l4 = packet.data, packet.l4
-            end = l4 + (data[l4 + 4] << 8 | data[l4 + 5])
-            if end > packet.end:
-                end = packet.end
-            if end > l4 + 8 and self._matches(rules, data[l4 + 8 : end], 0, packet):
-                return self.drop("signature")
-            return out
+            return out if self._datagram_passes(rules, packet) else None
         watched = self.watched
         if not (watched[source_port] or watched[packet.destination_port]):
             return out
         return out if self.passes(packet, port, now_us) else None
+
+    def _datagram_passes(self, rules: _Rules, packet: PacketView) -> bool:
+        data, l4, end = packet.data, packet.l4, packet.end
+        if packet.first_fragment:
+            if self.strict:
+                self.drop("fragment")
+                return False
+        else:
+            length = data[l4 + 4] << 8 | data[l4 + 5]
+            # Of IPv6 a length of 0 is a jumbogram's, and Linux takes it anywhere (RFC 2675, 4).
+            if length or packet.version == 4:
+                if not 8 <= length <= end - l4:
+                    self.drop("udp_length")
+                    return False
+                end = l4 + length
+        if end > l4 + 8 and self._matches(rules, data[l4 + 8 : end], 0, packet):
+            self.drop("signature")
+            return False
+        return True
 
     def _matches(
         self, rules: _Rules, data: bytes | bytearray, known: int, packet: PacketView
@@ -127,13 +149,13 @@ class Ids(StreamFunction):
                     return True
         return False
 
-    def judge(self, packet: PacketView, side: Direction, ready: bytes) -> str:
+    def judge(self, packet: PacketView, stream: Direction, ready: bytes) -> str:
         rules = self._tcp
-        tail: bytes = side.memory or b""
+        tail: bytes = stream.memory or b""
         text = tail + ready if tail else ready
         if self._matches(rules, text, len(tail), packet):
             return "signature"
-        side.memory = text[-rules.tail :] if rules.tail else b""
+        stream.memory = text[-rules.tail :] if rules.tail else b""
         return ""
 
 

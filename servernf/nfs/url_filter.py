@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from servernf.config import Fields
+from servernf.hidden import hides
 from servernf.http1 import NotHttp, Request, RequestStream
 from servernf.network_function import OTHER, Emitted, network_function
 from servernf.packet import TCP, PacketView
@@ -41,6 +42,11 @@ class UrlFilter(StreamFunction):
         self._limit = config.integer("max_header_bytes", 64, 65_536, 8192)
         self._reset = config.boolean("reset") or False
         self.watched = config.port_set("ports")
+        self.strict = (
+            self._denies_malformed
+            or self._default == "deny"
+            or any(rule.action == "deny" for rule in self._rules)
+        )
         self._counts = dict.fromkeys(("requests", "denied", "alerts", "malformed"), 0)
 
     def continue_from(self, before: Self) -> bool:
@@ -52,23 +58,25 @@ class UrlFilter(StreamFunction):
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if packet.protocol != TCP or packet.source_port < 0:
+            if self.strict and hides(packet, {TCP: self.watched}):
+                return self.drop("hidden")
             return OTHER[port]
         asks = bool(self.watched[packet.destination_port])
         if not asks and not self.watched[packet.source_port]:
             return OTHER[port]
         return OTHER[port] if self.passes(packet, port, now_us, is_judged=asks) else None
 
-    def judge(self, packet: PacketView, side: Direction, ready: bytes) -> str:
-        stream = side.memory
-        if stream is _NOT_READ:
+    def judge(self, packet: PacketView, stream: Direction, ready: bytes) -> str:
+        reader = stream.memory
+        if reader is _NOT_READ:
             return ""
-        if stream is None:
-            stream = side.memory = RequestStream(self._limit)
-        stream.limit = self._limit
+        if reader is None:
+            reader = stream.memory = RequestStream(self._limit)
+        reader.limit = self._limit
         requests: list[Request] = []
         malformed = False
         try:
-            stream.add(ready, requests)
+            reader.add(ready, requests)
         except NotHttp:
             malformed = True
         for request in requests:
@@ -81,7 +89,7 @@ class UrlFilter(StreamFunction):
         if not malformed:
             return ""
         self._counts["malformed"] += 1
-        side.memory = _NOT_READ
+        stream.memory = _NOT_READ
         return "malformed_http" if self._denies_malformed else ""
 
     def on_block(self, packet: PacketView, port: str, expected: int) -> None:
@@ -90,8 +98,13 @@ class UrlFilter(StreamFunction):
             self.emitted.append(Emitted(port, reset_back(packet)))
 
     def _action(self, request: Request) -> str:
+        """The severest of what is to be done with the paths that servers may read."""
+        found = {self._action_of(request.host, path) for path in request.readings()}
+        return "deny" if "deny" in found else "alert" if "alert" in found else "permit"
+
+    def _action_of(self, host: bytes, path: bytes) -> str:
         for rule in self._rules:
-            if rule.host(request.host) and rule.path(request.path):
+            if rule.host(host) and rule.path(path):
                 return rule.action
         return self._default
 

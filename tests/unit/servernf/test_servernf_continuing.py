@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
-from servernf_support import SECOND, call, make, tcp, udp
+from servernf_support import SECOND, call, ether, make, tcp, udp
 
 from orchestrator.nfs.base import known_types, lookup
 from servernf.network_function import NetworkFunction, create
@@ -397,8 +397,27 @@ class TestStreams:
         third = next_of(second, signatures=[ANY_TCP])
         assert call(third, tcp(IN, 1000, OUT, 443, "A", b"IL", 3), "inside")[0] is None
         assert call(third, segment(b"IL", 1003), "inside")[0] == "outside"
-        assert third.metrics()["waiting_bytes"] == 0
         assert call(third, segment(b" EVIL", 1005), "inside")[0] is None
+
+    def test_a_port_that_is_new_is_picked_up(self) -> None:
+        first = make("ids", signatures=[{**ANY_TCP, "ports": ["80"]}])
+        call(first, segment(b"x", 1), "inside", 0)
+        second = next_of(first, signatures=[ANY_TCP])
+        late = 1000 * SECOND
+        assert call(second, tcp(IN, 1000, OUT, 443, "A", b"x", 1), "inside", late)[0] == "outside"
+        assert call(second, tcp(IN, 1001, OUT, 80, "A", b"x", 1), "inside", late)[0] is None
+        late += 300 * SECOND
+        assert call(second, tcp(IN, 1001, OUT, 443, "A", b"x", 1), "inside", late)[0] is None
+        assert second.drops == {"unknown": 2}
+
+    def test_what_was_given_up_is_unknown_to_a_configuration_that_drops(self) -> None:
+        lenient = make("ids", signatures=[ANY_TCP], action="alert")
+        call(lenient, segment(b"x", 1), "inside")
+        call(lenient, ether(IP(src=IN, dst=OUT, flags="MF") / TCP(sport=1000, dport=80)), "inside")
+        assert lenient.metrics()["given_up"] == 1
+        strict = next_of(lenient, signatures=[ANY_TCP])
+        assert call(strict, segment(b"x", 2), "inside")[0] is None
+        assert strict.last_drop == "unknown"
 
     def test_a_port_of_an_update_that_was_undone(self) -> None:
         first = make("ids", signatures=[{**ANY_TCP, "ports": ["80"]}])
@@ -410,10 +429,9 @@ class TestStreams:
         assert call(first, segment(b"-EV", 4), "inside")[0] == "outside"
         again = next_of(first, signatures=[ANY_TCP])
         assert call(again, tcp(IN, 1000, OUT, 443, "A", b"IL", 1003), "inside")[0] == "outside"
-        assert again.metrics()["waiting_bytes"] == 0
         assert call(again, segment(b"IL", 7), "inside")[0] is None
 
-    def test_only_so_many_configurations_are_remembered(self) -> None:
+    def test_only_so_many_configurations_are_told_apart(self) -> None:
         nf = make("ids", signatures=[ANY_TCP])
         call(nf, segment(b"EV", 1), "inside")
         call(nf, segment(b"EV", 1, back=True), "outside")
@@ -423,8 +441,8 @@ class TestStreams:
             if number < 10:
                 assert call(nf, segment(b".", 3 + number, back=True), "outside")[0] == "inside"
         assert len(nf._streams.watched_since) <= MAX_CONFIGURATIONS + 1  # type: ignore[attr-defined]
-        assert call(nf, segment(b"IL", 3), "inside")[0] == "outside"
-        assert call(nf, segment(b"EVIL", 5), "inside")[0] is None
+        assert call(nf, segment(b"IL", 3), "inside")[0] is None, "all of them watched it"
+        assert nf.last_drop == "signature"
 
     def test_a_request_across_the_change(self) -> None:
         web = {"ports": ["80"], "rules": [{"host": "a", "action": "permit"}]}

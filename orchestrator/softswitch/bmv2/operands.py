@@ -127,7 +127,7 @@ class Operands:
                 "operations are not implemented"
             )
         if node.get("type") is None and node.get("op") is not None:
-            return self._operation(node, depth + 1)
+            return self._read_expression(node, depth)
         while node["type"].value == "expression" and node["value"].get("op") is None:
             node = node["value"]
         kind = node["type"].name()

@@ -357,7 +357,8 @@ class Emitter:
     def var(self, header: str, field: str) -> str:
         """The local of a field, or of a header's validity."""
         if field == "$valid$":
-            return self.names.of("valid", header)
+            # Metadata is always there, as in BMv2.
+            return "1" if self.p.headers[header].metadata else self.names.of("valid", header)
         return self.names.of("f", header, field)
 
     def origin(self, header: str) -> str:

@@ -371,6 +371,8 @@ class Expressions(Emitter):
             self.emit(" = ".join(others) + " = 0")
 
     def remove_header(self, header: str) -> None:
+        if self.p.headers[header].metadata:
+            return
         v = self.var(header, "$valid$")
         if self.track_length:
             with self.block(f"if {v}:"):

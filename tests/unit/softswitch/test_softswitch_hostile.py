@@ -159,6 +159,70 @@ def test_what_is_missing_is_told_with_its_place(path: Path) -> None:
     assert raw == shipped(path)
 
 
+@pytest.mark.parametrize("path", SHIPPED[:3], ids=lambda p: p.stem)
+def test_parts_in_each_others_places_are_programs_or_refused(path: Path) -> None:
+    """Whole parts of a program where others belong: right values of the wrong kind."""
+    rng = random.Random(14)
+    text = path.read_text()
+    built = refused = 0
+    for _ in range(60):
+        raw = json.loads(text)
+        spots = parts(raw)
+        (node, key), (other, at) = rng.choice(spots), rng.choice(spots)
+        node[key] = copy.deepcopy(other[at])
+        switch = SoftSwitch()
+        try:
+            switch.load(raw, p4i.P4Info())
+        except (MalformedProgram, UnsupportedFeature):
+            refused += 1
+            continue
+        built += 1
+        switch.trace(1, bytes(80))
+        assert not switch.counters.faults, switch.counters.last_fault
+    assert refused > 20
+    assert built > 0
+
+
+def parts(node: Json) -> list[tuple[Json, Any]]:
+    """(container, key) of everything but what no reader looks at."""
+    keys: Any = range(len(node)) if isinstance(node, list) else list(node)
+    found: list[tuple[Json, Any]] = []
+    for key in keys:
+        if key in ("source_info", "program"):
+            continue
+        found.append((node, key))
+        if isinstance(node[key], (list, dict)):
+            found += parts(node[key])
+    return found
+
+
+PAYLOAD = "0''''\nraise SystemExit('ran')\n''''"
+
+
+def in_parser(op: str, *parameters: Json) -> Json:
+    raw = small()
+    state = raw["parsers"][0]["parse_states"][0]
+    state["parser_ops"].append({"op": op, "parameters": list(parameters)})
+    return raw
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        in_parser("shift", PAYLOAD),
+        {**small(), "errors": [["PacketTooShort", PAYLOAD]]},
+        {**small(), "field_lists": [{"id": PAYLOAD, "name": "f", "elements": []}]},
+        {**small(), "learn_lists": [{"id": PAYLOAD, "name": "l", "elements": []}]},
+        {**small(), "actions": [action(PAYLOAD, "forward", send_to(2))]},  # pyright: ignore[reportArgumentType]
+        {**small(), "actions": [action(0, f"x{PAYLOAD}", send_to(2))]},
+    ],
+    ids=["shift", "error", "field list", "learn list", "action id", "action name"],
+)
+def test_what_once_ran_is_refused(raw: Json) -> None:
+    with pytest.raises(MalformedProgram, match=r"is not an? "):
+        SoftSwitch().build(raw)
+
+
 def renamed(node: Json, old: str, new: str) -> Json:
     if isinstance(node, dict):
         return {(new if k == old else k): renamed(v, old, new) for k, v in node.items()}

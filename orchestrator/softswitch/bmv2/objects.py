@@ -194,8 +194,6 @@ def _headers(root: Node, objects: Objects) -> dict[int, str]:
         metadata = h.get("metadata")
         kind = resolve(h["header_type"], "header type", objects.types)
         header = Header(name, kind, metadata is not None and metadata.flag(), i)
-        if header.metadata and kind.varbit is not None:
-            raise h.wrong("metadata with a varbit field")
         add(h, "header", objects.headers, header)
     return by_id
 

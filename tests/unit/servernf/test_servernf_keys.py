@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +40,7 @@ Read = Callable[[str], bytes]
 
 
 @contextmanager
-def opened() -> Iterator[Read]:
+def opened() -> Generator[Read]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     words = [sys.executable, "-c", WORKER, str(USER)]

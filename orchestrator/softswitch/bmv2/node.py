@@ -125,8 +125,8 @@ class Node:
             yield key, Node(value, self, key)
 
     def items(self, count: int | None = None, most: int = MAX_ITEMS) -> list[Node]:
-        """Items of a list, exactly `count` of them if that is given."""
-        value: Json = self.value
+        """Items of a list, exactly `count` of them if that is given; p4c may write none as `{}`."""
+        value: Json = [] if self.value == {} else self.value
         if not isinstance(value, list):
             raise self.expected("a list")
         if count is not None and len(value) != count:  # pyright: ignore[reportUnknownArgumentType]

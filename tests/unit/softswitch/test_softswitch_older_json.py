@@ -528,3 +528,9 @@ def test_externs_of_others_are_still_refused_by_name() -> None:
     raw["extern_instances"] = [{"name": "e", "id": 0, "type": "police", "attribute_values": []}]
     with pytest.raises(UnsupportedFeature, match=re.escape("extern_instances.e: extern 'police'")):
         run(raw)
+
+
+def test_a_list_of_nothing_may_be_an_empty_object() -> None:
+    text = {"type": "string", "value": "here"}
+    raw = with_primitives(call("log_msg", text, {"type": "parameters_vector", "value": {}}))
+    assert run(raw) == [(2, frame(1, 2, 3))]

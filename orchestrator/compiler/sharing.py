@@ -214,8 +214,10 @@ class _Sharing:
     def _renamed_origin(self, entry: TableEntry) -> TableEntry:
         if entry.table != ORIGINS_TABLE:
             return entry
-        spi, si = (key.value for name, key in entry.keys if name in IDS[PATH])
-        node = path_node(spi, si)
+        spi, si = (key for name, key in entry.keys if name in IDS[PATH])
+        assert isinstance(spi, Exact)
+        assert isinstance(si, Exact)
+        node = path_node(spi.value, si.value)
         numbers = _numbers(self.done.get(node, node), self.graph_id)
         keys = ((n, Exact(numbers[n]) if n in numbers else key) for n, key in entry.keys)
         return entry._replace(keys=tuple(keys))

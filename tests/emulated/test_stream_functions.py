@@ -167,3 +167,105 @@ def test_labels_names_and_copies(tmp_path: Path) -> None:
         assert not resolves("www.ads.example")
         assert live.counted("streams/names.drop.blocked") == 1
         assert live.counted("streams/once.remembered") > 0
+
+
+IDS: dict[str, dict[str, Any]] = {
+    "ids": {
+        "type": "ids",
+        "config": {
+            "signatures": [
+                {"id": 1, "content": "EVIL", "protocol": "tcp"},
+                {"id": 2, "content": "EVIL", "protocol": "udp"},
+            ]
+        },
+    }
+}
+ECHO = """
+import socket, threading
+server = socket.create_server(("", 80))
+datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+datagrams.bind(("::", 5353))
+def echo():
+    while True:
+        data, sender = datagrams.recvfrom(2048)
+        datagrams.sendto(data, sender)
+def answer(connection):
+    while connection.recv(2048):
+        connection.send(b"!")
+threading.Thread(target=echo, daemon=True).start()
+print("ready", flush=True)
+while True:
+    threading.Thread(target=answer, args=server.accept()[:1], daemon=True).start()
+"""
+FORGER = """
+import json, socket, struct, sys
+from scapy.all import IP, TCP, Ether, Raw
+H1, H3 = "10.0.1.11", sys.argv[1]
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+wire.bind(("eth0", 0))
+wire.settimeout(10)
+FORGED = {
+    "harmless": [],
+    "nothing": [],
+    "a reset out of the window": [dict(flags="R", seq=900_000_000)],
+    "a SYN in the window": [dict(flags="S", seq=-1)],
+    "an old FIN": [dict(flags="FA", seq=-600)],
+    "a FIN with a wrong checksum": [dict(flags="FA", seq=0, chksum=0x1234)],
+    "a SYN-ACK": [dict(flags="SA", seq=-1)],
+}
+read = {}
+for number, (name, forged) in enumerate(FORGED.items()):
+    port = 42_000 + number
+    client = socket.socket()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.bind((H1, port))
+    client.settimeout(10)
+    client.connect((H3, 80))
+    client.send(b"xxEV")
+    while True:
+        seen = Ether(wire.recv(2048))
+        if TCP in seen and seen[TCP].sport == port and bytes(seen[TCP].payload)[:4] == b"xxEV":
+            break
+    assert client.recv(1) == b"!"
+    for fields in forged:
+        seq = seen[TCP].seq + 4 + fields.pop("seq") & 0xFFFF_FFFF
+        tcp = TCP(sport=port, dport=80, seq=seq, ack=seen[TCP].ack, window=500, **fields)
+        wire.send(bytes(Ether(src=seen.src, dst=seen.dst) / IP(src=H1, dst=H3) / tcp))
+    client.send(b"fine" if name == "harmless" else b"ILyy")
+    client.settimeout(10 if name == "harmless" else 1)
+    try:
+        read[name] = client.recv(1) == b"!"
+    except OSError:
+        read[name] = False
+source, target = "2001:db8:1::11", "2001:db8:2::13"
+for name, data in (("a jumbogram that is none, harmless", b"harmless"), ("a jumbogram", b"is EVIL!")):
+    raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 17)
+    raw.settimeout(10 if "harmless" in name else 1)
+    words = socket.inet_pton(10, source) + socket.inet_pton(10, target)
+    words += struct.pack("!IIHHHH", 8 + len(data), 17, 5, 5353, 0, 0) + data
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    raw.sendto(struct.pack("!HHHH", 5, 5353, 0, ~total & 0xFFFF) + data, (target, 0))
+    try:
+        read[name] = raw.recv(2048)[8:] == data
+    except OSError:
+        read[name] = False
+print(json.dumps(read))
+"""
+
+
+def test_what_a_kernel_ignores_does_not_switch_inspection_off(tmp_path: Path) -> None:
+    """Linux answers what it has read: nothing but the harmless."""
+    (tmp_path / "graph.json").write_text(json.dumps(graph(IDS)))
+    with network("leaf-spine", "softswitch", "sf-evasion") as live:
+        orchestrator("deploy", str(tmp_path / "graph.json"), "--network", live.name)
+        start(live, "-c", ECHO)
+        done = run_in_host(live.state, "h1", [sys.executable, "-c", FORGER, H3], timeout=120)
+        assert done.returncode == 0, done.stderr
+        read = json.loads(done.stdout)
+        assert [name for name, was_read in read.items() if was_read] == [
+            "harmless",
+            "a jumbogram that is none, harmless",
+        ]
+        assert live.counted("streams/ids.alerts") == len(read) - 2

@@ -52,8 +52,7 @@ def graph(live: Live) -> str:
                         ("in", "watch.inside"),
                         ("watch.outside", "route.inside"),
                         ("route.outside", "out"),
-                        ("out", "route.outside"),
-                        ("route.inside", "watch.outside"),
+                        ("out", "watch.outside"),
                         ("watch.inside", "in"),
                     )
                 ],

@@ -47,18 +47,20 @@ def graph(live: Live) -> str:
                     },
                 },
                 "edges": [
-                    ["in", "watch.inside"],
-                    ["watch.outside", "route.inside"],
-                    ["route.outside", "out"],
-                    ["out", "route.outside"],
-                    ["route.inside", "watch.outside"],
-                    ["watch.inside", "in"],
+                    {"from": a, "to": b}
+                    for a, b in (
+                        ("in", "watch.inside"),
+                        ("watch.outside", "route.inside"),
+                        ("route.outside", "out"),
+                        ("out", "watch.outside"),
+                        ("watch.inside", "in"),
+                    )
                 ],
                 "traffic": [
                     {
                         "name": name,
-                        "ingress": a,
-                        "egress": b,
+                        "from": a,
+                        "to": b,
                         "rate": "100 Mbit/s",
                         "packet_size": 800,
                     }

@@ -1,7 +1,7 @@
 """The reference of TCP acceptance: which segments the receiver would take, as far as can be known.
 
 By the letter of docs/architecture.md, "TCP acceptance" (RFC 9293, 3.10.7.4; RFC 5961; RFC 7323).
-Sequence numbers are compared as distances (RFC 9293, 3.4): there is no order among more than 2^31 of them.
+Sequence numbers are compared as distances (RFC 9293, 3.4): more than 2^31 of them have no order.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import struct
 
 from servernf.packet import PacketView
 
-
 _IPV4_ENDS, _IPV6_ENDS = struct.Struct("4s4s"), struct.Struct("16s16s")
 _PORTS = struct.Struct("2s2s")
 _BYTES = [bytes((number,)) for number in range(256)]
@@ -31,9 +30,9 @@ def ends(packet: PacketView) -> tuple[bytes, bytes]:
 
 
 def flow_key(packet: PacketView, *, inside: bool) -> bytes:
-    """Of both directions of a flow: protocol, inside end, outside end; `inside`: where the packet entered.
+    """Of both directions of a flow: protocol, inside end, outside end. Its length tells the IP version.
 
-    Its length tells the IP version.
+    `inside`: whether the packet entered there.
     """
     source, destination = ends(packet)
     protocol = _BYTES[packet.protocol]

@@ -56,6 +56,7 @@ class NaptConfig(NfConfig):
     filtering: Literal[
         "endpoint_independent", "address_dependent", "address_and_port_dependent"
     ] = "endpoint_independent"
+    max_mappings_per_address: Annotated[int, Field(ge=1, le=65_535, strict=True)] | None = None
     ipv6: Literal["pass", "drop"] = "pass"
     timeouts_s: NaptTimeouts = NaptTimeouts()
 
@@ -87,7 +88,15 @@ class Napt(NetworkFunction[NaptConfig]):
     state_key = StateKey(frozenset({"inside_address"}), partitioned=frozenset({"outside"}))
     relation = Relation("consistent_mapping", "external address and port of each mapping")
     keeps_state_when_changed = frozenset(
-        {"addresses", "ports", "share", "filtering", "ipv6", "timeouts_s"}
+        {
+            "addresses",
+            "ports",
+            "share",
+            "filtering",
+            "max_mappings_per_address",
+            "ipv6",
+            "timeouts_s",
+        }
     )
     cost = CostProfile(
         519,
@@ -145,6 +154,7 @@ class Napt(NetworkFunction[NaptConfig]):
                 addresses=config.addresses,
                 ports=PortRange(*config.ports),
                 filtering=config.filtering,
+                max_mappings=config.max_mappings_per_address,
                 ipv6_passes=config.ipv6 == "pass",
                 udp_us=times.udp * 1_000_000,
                 tcp_established_us=times.tcp_established * 1_000_000,
@@ -152,6 +162,9 @@ class Napt(NetworkFunction[NaptConfig]):
                 icmp_us=times.icmp * 1_000_000,
             )
         )
+
+    def runtime_config(self) -> Mapping[str, Any]:
+        return self.config.model_dump(mode="json", exclude_none=True)
 
     @classmethod
     def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -30,6 +30,8 @@ class NaptRules:
     addresses: tuple[int, ...]
     ports: PortRange
     filtering: str
+    max_mappings: int | None
+    """Of one protocol and inside address; None: by the number of ports."""
     ipv6_passes: bool
     udp_us: int
     tcp_established_us: int
@@ -71,6 +73,7 @@ class NaptReference(Reference):
 
     def __init__(self, rules: NaptRules) -> None:
         self.rules = rules
+        self._limit = rules.max_mappings or fair_limit(rules.ports.high - rules.ports.low + 1)
         self._by_inside: dict[tuple[int, Peer], _Mapping] = {}
         self._by_external: dict[tuple[int, Peer], _Mapping] = {}
         # (source, destination, id, protocol) of a first fragment -> (the new address, when)
@@ -119,10 +122,20 @@ class NaptReference(Reference):
         return True
 
     def _mapping(self, protocol: int, inside: Peer, now_us: int) -> _Mapping | None:
-        """The mapping of an inside endpoint, made when there is none; None: no port is free."""
+        """The mapping of an inside endpoint, made when there is none.
+
+        None: no port is free, or the inside address has as many as it may (RFC 6888, REQ-4).
+        """
         found = self._live(self._by_inside.get((protocol, inside)), now_us)
         if found is not None:
             return found
+        own = [
+            m
+            for m in self._by_inside.values()
+            if (m.protocol, m.inside[0]) == (protocol, inside[0])
+        ]
+        if sum(self._live(mapping, now_us) is not None for mapping in own) >= self._limit:
+            return None
         pool = self.rules.addresses
         address = pool[inside[0] % len(pool)]
         low, high = self.rules.ports.low, self.rules.ports.high
@@ -233,6 +246,14 @@ class NaptReference(Reference):
             return self.rules.icmp_us
         rules = self.rules
         return rules.tcp_established_us if mapping.established else rules.tcp_transitory_us
+
+
+def fair_limit(ports: int) -> int:
+    """Mappings that an inside address may have when nothing is said: a sixteenth of the ports.
+
+    Where there are few, 64 of them or half.
+    """
+    return max(1, min(64, ports // 2), ports // 16)
 
 
 def _fragment_key(packet: Packet) -> tuple[int, int, int, int]:

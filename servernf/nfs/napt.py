@@ -78,8 +78,23 @@ class _Pool:
         self.taken &= ~(1 << port)
 
 
+class _Host:
+    """The mappings of one protocol that an inside address has; queues as a pool's."""
+
+    __slots__ = ("established", "transitory")
+
+    def __init__(self) -> None:
+        self.transitory: _Queue = OrderedDict()
+        self.established: _Queue = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.transitory) + len(self.established)
+
+
 class _Mapping:
     __slots__ = (
+        "host",
+        "host_queue",
         "inside",
         "inside_port",
         "kind",
@@ -102,6 +117,7 @@ class _Mapping:
         outside: int,
         outside_port: int,
         pool: _Pool,
+        host: _Host,
         share: _Share,
     ) -> None:
         self.protocol = protocol
@@ -113,11 +129,28 @@ class _Mapping:
         self.kind = protocol
         self.queue = pool.transitory
         self.queue[self] = None
+        self.host = host
+        self.host_queue = host.transitory
+        self.host_queue[self] = None
         self.share = share
         """The last one that was found to hold it."""
         self.used_us = 0
         self.tcp = 0
         self.remotes: dict[int, None] = {}
+
+    def refresh(self) -> None:
+        """It will be the last of its kind to expire."""
+        self.queue.move_to_end(self)
+        self.host_queue.move_to_end(self)
+
+    def move(self, kind: int) -> None:
+        """As `refresh`, and another timeout holds from now on."""
+        self.kind = kind
+        del self.queue[self], self.host_queue[self]
+        established = kind == _ESTABLISHED_TCP
+        self.queue = self.pool.established if established else self.pool.transitory
+        self.host_queue = self.host.established if established else self.host.transitory
+        self.queue[self] = self.host_queue[self] = None
 
 
 class _Share(NamedTuple):
@@ -167,6 +200,9 @@ class Napt(NetworkFunction):
             "endpoint_independent",
         )
         self._filters = self._filtering != "endpoint_independent"
+        self._limit = config.integer(
+            "max_mappings_per_address", 1, 0xFFFF, _fair_limit(high - low + 1)
+        )
         self._ipv6_passes = config.choice("ipv6", ("pass", "drop"), "pass") == "pass"
         timeouts = config.object("timeouts_s")
         self._timeout_us = {
@@ -182,6 +218,8 @@ class Napt(NetworkFunction):
         """By protocol and address, made when first needed; also those that are owned no more."""
         self._round: deque[_Pool] = deque()
         """All pools, to look for what has expired in one after the other."""
+        self._hosts: dict[tuple[int, int], _Host] = {}
+        """By protocol and inside address, while they have mappings."""
         self._by_inside: dict[int, _Mapping] = {}
         self._by_outside: dict[int, _Mapping] = {}
         self._fragments: OrderedDict[tuple[str, int, int, int, int], tuple[int, int]] = (
@@ -192,6 +230,7 @@ class Napt(NetworkFunction):
         if self._share == before._share:
             self._share = before._share  # what the one holds needs no look by the other
         self._pools, self._round = before._pools, before._round
+        self._hosts = before._hosts
         self._by_inside, self._by_outside = before._by_inside, before._by_outside
         self._fragments = before._fragments
         return True
@@ -247,7 +286,7 @@ class Napt(NetworkFunction):
         ):
             mapping = self._live(mapping, now_us) or self._create(protocol, source, number, now_us)
             if mapping is None:
-                return self.drop("no_port")
+                return DROP
         if self._filters:
             self._remember_remote(mapping, packet)
         if packet.first_fragment:
@@ -261,7 +300,7 @@ class Napt(NetworkFunction):
         if protocol == TCP:
             _follow_tcp(mapping, packet, _DATA_IN, _FIN_IN)
         else:
-            mapping.queue.move_to_end(mapping)
+            mapping.refresh()
         return OUTSIDE
 
     def _live(self, mapping: _Mapping | None, now_us: int) -> _Mapping | None:
@@ -277,7 +316,15 @@ class Napt(NetworkFunction):
         return mapping
 
     def _create(self, protocol: int, inside: int, number: int, now_us: int) -> _Mapping | None:
+        """A new mapping; None (and counted) when the address has too many or no port is free."""
         share = self._share
+        host = self._hosts.get((protocol, inside))
+        if host is None:
+            host = _Host()
+        elif len(host) >= self._limit:
+            self._expire(host, now_us)
+            if len(host) >= self._limit:
+                return self.drop("too_many_mappings")
         outside = share.addresses[inside % len(share.addresses)]
         pool = self._pools.get((protocol, outside))
         if pool is None:
@@ -292,15 +339,16 @@ class Napt(NetworkFunction):
         self._round.rotate()
         port = pool.take(number, share.ports)
         if port < 0:
-            return None
-        mapping = _Mapping(protocol, inside, number, outside, port, pool, share)
+            return self.drop("no_port")
+        mapping = _Mapping(protocol, inside, number, outside, port, pool, host, share)
+        self._hosts[protocol, inside] = host
         self._by_inside[_key(protocol, inside, number)] = mapping
         self._by_outside[_key(protocol, outside, port)] = mapping
         return mapping
 
-    def _expire(self, pool: _Pool, now_us: int) -> None:
+    def _expire(self, of: _Pool | _Host, now_us: int) -> None:
         """Remove what has expired; few at a time, so that no packet pays for all the others."""
-        for queue in (pool.transitory, pool.established):
+        for queue in (of.transitory, of.established):
             for _ in range(MAX_EXPIRED_AT_ONCE):
                 mapping = next(iter(queue), None)
                 if mapping is None or mapping.used_us + self._timeout_us[mapping.kind] > now_us:
@@ -311,6 +359,9 @@ class Napt(NetworkFunction):
         del self._by_inside[_key(mapping.protocol, mapping.inside, mapping.inside_port)]
         del self._by_outside[_key(mapping.protocol, mapping.outside, mapping.outside_port)]
         del mapping.queue[mapping]
+        del mapping.host_queue[mapping]
+        if not len(mapping.host):
+            del self._hosts[mapping.protocol, mapping.inside]
         mapping.pool.give_back(mapping.outside_port)
 
     # From outside to inside.
@@ -354,7 +405,7 @@ class Napt(NetworkFunction):
         if protocol == TCP:
             _follow_tcp(mapping, packet, _DATA_OUT, _FIN_OUT)
         else:
-            mapping.queue.move_to_end(mapping)
+            mapping.refresh()
         return INSIDE
 
     # Filtering (RFC 4787, section 5).
@@ -491,14 +542,16 @@ def _follow_tcp(mapping: _Mapping, packet: PacketView, data_bit: int, fin_bit: i
             if state & (_FIN_IN | _FIN_OUT) == _FIN_IN | _FIN_OUT:
                 state |= _CLOSED
     mapping.tcp = state
-    pool = mapping.pool
-    if state & (_ESTABLISHED | _CLOSED) == _ESTABLISHED:
-        queue, mapping.kind = pool.established, _ESTABLISHED_TCP
+    kind = _ESTABLISHED_TCP if state & (_ESTABLISHED | _CLOSED) == _ESTABLISHED else TCP
+    if kind == mapping.kind:
+        mapping.refresh()
     else:
-        queue, mapping.kind = pool.transitory, TCP
-    if queue is mapping.queue:
-        queue.move_to_end(mapping)
-    else:
-        del mapping.queue[mapping]
-        queue[mapping] = None
-        mapping.queue = queue
+        mapping.move(kind)
+
+
+def _fair_limit(ports: int) -> int:
+    """How many of so many ports an inside address may have (RFC 6888, REQ-4).
+
+    A sixteenth; of small pools 64 or a half, so that one host is never all.
+    """
+    return max(ports // 16, min(64, ports // 2), 1)

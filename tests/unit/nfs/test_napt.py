@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from nf_bench import Bench, Both, ether
+from pydantic import ValidationError
 from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror, UDPerror
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP
@@ -14,6 +15,7 @@ from scapy.packet import Raw
 
 from orchestrator.model.elements import PoolShare
 from orchestrator.nfs.napt import Napt, NaptConfig
+from orchestrator.nfs.napt_reference import fair_limit
 
 POOL = ["203.0.113.1", "203.0.113.2"]  # 10.0.1.11 is number 11 mod 2 = 1: the second
 
@@ -234,3 +236,31 @@ def test_shares() -> None:
     assert (thirds[0].low, thirds[-1].high) == (1024, 65535)
     for left, right in pairwise(thirds):
         assert right.low == left.high + 1
+
+
+def test_no_address_takes_all_ports() -> None:
+    """RFC 6888 REQ-4."""
+    both = Both("napt", addresses=[POOL[0]], ports=[1024, 1039])
+    known = [
+        len(both.send("inside", ether(IP(src="10.0.1.11") / UDP(sport=port) / Raw(bytes(8)))))
+        for port in range(1, 17)
+    ]
+    assert known == [1] * 8 + [0] * 8
+    assert both.runtime.drops == {"too_many_mappings": 8}
+    assert both.send("inside", ether(IP(src="10.0.1.12") / UDP(sport=1) / Raw(bytes(8))))
+    assert both.send("inside", ether(IP(src="10.0.1.11") / TCP(sport=1, flags="S")))
+    assert both.send("inside", ether(IP(src="10.0.1.11") / UDP(sport=3) / Raw(bytes(8))))
+    both.now_us += 300_000_000
+    assert both.send("inside", ether(IP(src="10.0.1.11") / UDP(sport=99) / Raw(bytes(8))))
+
+
+def test_how_many_mappings_an_address_may_have_is_configurable() -> None:
+    both = Both("napt", addresses=[POOL[0]], max_mappings_per_address=2)
+    for port, known in ((1, 1), (2, 1), (3, 0)):
+        frame = ether(IP(src="10.0.1.11") / UDP(sport=port) / Raw(bytes(8)))
+        assert len(both.send("inside", frame)) == known
+    with pytest.raises(ValidationError, match="max_mappings_per_address"):
+        NaptConfig.model_validate({"addresses": POOL, "max_mappings_per_address": 0})
+    assert fair_limit(64_512) == 4032
+    assert fair_limit(1000) == 64
+    assert fair_limit(1) == 1

@@ -103,6 +103,13 @@ def is_open(one: Side, other: Side) -> bool:
     return not (one.isn >= 0 and other.next < 0) and not (other.isn >= 0 and one.next < 0)
 
 
+def is_established(one: Side, other: Side) -> bool:
+    """Whether both have sent, SYNs of theirs are acknowledged, and it is not over (RFC 5382, 4)."""
+    if one.next < 0 or other.next < 0 or one.acked == one.isn or other.acked == other.isn:
+        return False
+    return not is_over(one, other)
+
+
 def is_intact(packet: PacketView) -> bool:
     """Whether a TCP packet is whole and its checksums are right (those of IPv4 and TCP), and its data
     offset lies in it. For what has ports and is no first fragment."""

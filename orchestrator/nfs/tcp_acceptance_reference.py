@@ -6,16 +6,28 @@ Sequence numbers are compared as distances (RFC 9293, 3.4): more than 2^31 of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple, Self
 
 from orchestrator.model.packet import ACK, FIN, RST, SYN, TCP, Packet, internet_checksum
 
-OLDEST_DUPLICATE = 65_535
-"""How far behind what is acknowledged a segment may end."""
+OLD_BYTES = 65_535
+LARGEST_WINDOW = 1 << 30
 MAX_SCALE = 14
-"""RFC 7323, 2.3; assumed where the SYNs have not been seen."""
 _HALF, _ALL = 1 << 31, (1 << 32) - 1
+
+
+class Verdict(Enum):
+    """What becomes of a segment; what is refused is dropped."""
+
+    REFUSED = auto()
+    PASSES = auto()
+    """It counts for nothing, its payload neither."""
+    ACCEPTED = auto()
+    BEGINS = auto()
+    """Accepted, and all that was known is of an earlier connection."""
+    RESET = auto()
 
 
 def distance(start: int, seq: int) -> int:
@@ -28,7 +40,7 @@ def _later(known: int | None, seq: int) -> int:
 
 
 class Segment(NamedTuple):
-    """What a segment says. `end` is behind its last byte or flag, `scale` the option of a SYN."""
+    """What a segment says. `end` is the sequence number plus the payload's length; `scale` a SYN's."""
 
     flags: int
     seq: int
@@ -47,16 +59,20 @@ class Segment(NamedTuple):
         if not at.l4 + 20 <= behind <= at.end:
             return None
         seq, ack = packet.tcp_seq or 0, packet.tcp_ack or 0
-        length = at.end - behind + bool(flags & SYN) + bool(flags & FIN)
+        length = at.end - behind
         window = int.from_bytes(data[at.l4 + 14 : at.l4 + 16], "big")
         scale = _scale(bytes(data[at.l4 + 20 : behind])) if flags & SYN else None
         return cls(flags, seq, seq + length & _ALL, ack, window, scale)
 
 
 def _is_intact(packet: Packet) -> bool:
-    """Whether the IPv4 header's checksum and TCP's, over the pseudo header, are right."""
+    """Whether nothing is cut off, and the IPv4 header's checksum and TCP's are right."""
     at, data = packet.layout, packet.data
     size = 4 if packet.version == 4 else 16
+    start, length_at = (at.l3, 2) if packet.version == 4 else (at.l3 + 40, 4)
+    length = int.from_bytes(data[at.l3 + length_at : at.l3 + length_at + 2], "big")
+    if start + length != at.end:
+        return False
     if packet.version == 4:
         header = bytes(data[at.l3 : at.l3 + (data[at.l3] & 15) * 4])
         if internet_checksum(header):
@@ -90,169 +106,222 @@ def _scale(options: bytes) -> int | None:
 
 @dataclass(slots=True)
 class Side:
-    """What is known of what one side has sent, and of what the other has said about it."""
+    """What is known of a sender; `edge` and `acked` by what its receiver has said. None is unknown."""
 
-    syn: Segment | None = None
-    """The SYN that this life of the connection began with."""
+    isn: int | None = None
     next: int | None = None
     acked: int | None = None
     edge: int | None = None
-    window: int = 0
-    """The largest that it has advertised."""
+    scale: int | None = None
+    largest: int = 0
     fin: int | None = None
     candidate: Segment | None = None
-    """A SYN on a living connection, until the other side answers it."""
+    has_reset: bool = False
+
+    @classmethod
+    def starting(cls, syn: Segment) -> Self:
+        """A side that starts by a SYN."""
+        return cls(syn.seq, syn.end + 1 & _ALL, syn.seq, None, syn.scale, syn.window)
+
+    def acknowledges_syn(self, ack: int) -> bool:
+        """Whether it is of what this side has sent since its SYN, the SYN included."""
+        if self.isn is None or self.next is None:
+            return False
+        return 0 < (ack - self.isn & _ALL) <= (self.next - self.isn & _ALL)
 
 
-@dataclass(slots=True)
 class TcpConnection:
-    """Both sides by name; `lives` counts how often it has begun anew."""
+    """Both sides, by names that the caller gives."""
 
-    sides: dict[object, Side] = field(default_factory=dict[object, Side])
-    reset_by: object = None
-    """The side that has sent an RST, unless it has sent anything else since: then it was no reset."""
-    reset_for_sure: bool = False
-    """As far as can be known: nothing that it had sent was unacknowledged."""
-    lives: int = 0
+    def __init__(self, one: object, other: object) -> None:
+        self._one, self._other = one, other
+        self.sides = {one: Side(), other: Side()}
 
     @property
-    def over(self) -> bool:
-        """Whether a SYN begins it anew at once."""
-        known = any(side.next is not None for side in self.sides.values())
-        return not known or self.finished or (self.reset_by is not None and self.reset_for_sure)
+    def is_half_open(self) -> bool:
+        """Whether a SYN waits for its first answer."""
+        one, other = self.sides.values()
+        return any(x.isn is not None and y.next is None for x, y in ((one, other), (other, one)))
 
     @property
-    def established(self) -> bool:
-        """Each side has acknowledged something of the other, and none has ended it."""
-        both = len(self.sides) == 2 and all(s.acked is not None for s in self.sides.values())
-        return both and self.reset_by is None and not self.finished
+    def is_over(self) -> bool:
+        """Both sides have sent FIN, or one a reset."""
+        sides = self.sides.values()
+        return all(side.fin is not None for side in sides) or any(s.has_reset for s in sides)
 
     @property
-    def finished(self) -> bool:
-        """A FIN has come from both sides."""
-        return len(self.sides) == 2 and all(s.fin is not None for s in self.sides.values())
+    def is_established(self) -> bool:
+        """Both sides have sent, SYNs of theirs are acknowledged, and it is not over."""
+        heard = all(side.acked != side.isn for side in self.sides.values())
+        known = all(side.next is not None for side in self.sides.values())
+        return heard and known and not self.is_over
 
-    def accepts(self, packet: Packet, sender: object, receiver: object) -> bool:
-        """Whether the receiver would take it; if so, what it says is known from now on."""
+    def judge(self, packet: Packet, sender: object) -> Verdict:
+        """What its receiver makes of a TCP packet, and so what is known from now on."""
         segment = Segment.of(packet)
         if segment is None:
-            return False
-        if not self.sides:
-            self.sides = {sender: Side(), receiver: Side()}
-        ours, theirs = self.sides[sender], self.sides[receiver]
+            return Verdict.REFUSED
+        x, y = self.sides[sender], self.sides[self._peer(sender)]
         kind = segment.flags & (SYN | RST | FIN | ACK)
-        if kind & SYN and kind & (RST | FIN):
-            return False
+        contradicts = kind & SYN and kind & (RST | FIN)
+        if contradicts or not kind & (ACK | SYN | RST):
+            return Verdict.REFUSED
         if kind & RST:
-            return self._reset(segment, sender, ours, theirs)
+            return _reset(segment, x, y)
         if kind == SYN:
-            self._open(segment, sender, receiver)
-            return True
-        if not kind & ACK:
-            return False
-        taken = (
-            self._answer(segment, sender, receiver)
-            if kind & SYN
-            else self._continue(segment, ours, theirs)
-        )
-        if taken and self.reset_by == sender:
-            self.reset_by = None  # who goes on has not given up
-        return taken
+            return self._syn(segment, sender)
+        if kind & SYN:
+            return self._syn_ack(segment, sender)
+        return _first(segment, x, y) if x.next is None else _further(segment, x, y)
 
-    def _open(self, segment: Segment, sender: object, receiver: object) -> None:
-        """A SYN without ACK."""
-        ours = self.sides[sender]
-        if self.over:
-            self._begin(segment, sender, receiver)
-        elif ours.syn is None or ours.syn.seq != segment.seq:
-            ours.candidate = segment
+    def _peer(self, side: object) -> object:
+        return self._other if side == self._one else self._one
 
-    def _begin(self, syn: Segment, sender: object, receiver: object) -> None:
-        ours = Side(syn=syn, next=syn.end, window=syn.window)
-        self.sides = {sender: ours, receiver: Side()}
-        self.reset_by = None
-        self.lives += 1
+    def _start(self, syn: Segment, sender: object) -> None:
+        """`sender` starts by its SYN."""
+        side, peer = Side.starting(syn), self.sides[self._peer(sender)]
+        if peer.isn is not None and peer.largest:
+            side.edge = syn.seq + 1 + peer.largest & _ALL
+        self.sides[sender] = side
 
-    def _answer(self, segment: Segment, sender: object, receiver: object) -> bool:
-        """A SYN with ACK: of the SYN that began it, or of a candidate, which then begins it anew."""
-        theirs = self.sides[receiver]
-        candidate = theirs.candidate
-        if candidate is not None and segment.ack == candidate.seq + 1 & _ALL:
-            self._begin(candidate, receiver, sender)
-        ours, theirs = self.sides[sender], self.sides[receiver]
-        if theirs.syn is None or theirs.next is None:
-            return False
-        if ours.syn is None:
-            if (
-                not 0
-                < distance(theirs.syn.seq, segment.ack)
-                <= distance(theirs.syn.seq, theirs.next)
-            ):
-                return False
-            ours.syn = segment
-        elif ours.syn.seq != segment.seq or not self._acknowledges(segment, ours, theirs):
-            return False
-        self._learn(segment, ours, theirs)
-        return True
+    def _syn(self, syn: Segment, sender: object) -> Verdict:
+        x, y = self.sides[sender], self.sides[self._peer(sender)]
+        if syn.seq == x.isn and y.next is None:
+            x.next = _later(x.next, syn.end + 1 & _ALL)
+            return Verdict.ACCEPTED
+        if y.next is None and (x.next is None or x.isn is not None):
+            self.sides[self._peer(sender)] = Side()
+            self._start(syn, sender)
+            return Verdict.BEGINS
+        if x.next is None and y.isn is not None:
+            self._start(syn, sender)
+            return Verdict.ACCEPTED
+        if syn.end != syn.seq:
+            return Verdict.REFUSED
+        if syn.seq != x.isn:
+            x.candidate = syn
+        return Verdict.PASSES
 
-    def _continue(self, segment: Segment, ours: Side, theirs: Side) -> bool:
-        """A segment with ACK and without SYN and RST."""
-        if ours.next is None and theirs.syn is not None:
-            return False  # a SYN is answered by a SYN
-        if theirs.next is None and ours.syn is not None:
-            return False  # acknowledges what nobody has sent
-        if ours.edge is not None and distance(ours.edge, segment.end) > 1:
-            return False
-        if ours.acked is not None and distance(ours.acked, segment.end) < -OLDEST_DUPLICATE:
-            return False
-        if not self._acknowledges(segment, ours, theirs):
-            return False
-        self._learn(segment, ours, theirs)
-        if ours.fin is not None and ours.next != ours.fin:
-            ours.fin = None  # it was not the end
-        if segment.flags & FIN and segment.end == ours.next:
-            ours.fin = segment.end
-        return True
-
-    def _acknowledges(self, segment: Segment, ours: Side, theirs: Side) -> bool:
-        """RFC 5961, 5.2: neither what has not been sent nor what is long known."""
-        if theirs.acked is None:
-            # Picked up in mid-stream, it may know of more than has been seen since.
-            return theirs.syn is None or (
-                theirs.next is not None and distance(theirs.next, segment.ack) <= 0
-            )
-        assert theirs.next is not None
-        if distance(theirs.next, segment.ack) > 0:
-            return False
-        return distance(theirs.acked, segment.ack) >= -ours.window
-
-    def _learn(self, segment: Segment, ours: Side, theirs: Side) -> None:
-        """Take over what an accepted segment says."""
-        scale = 0
-        if not segment.flags & SYN:
-            scale = MAX_SCALE
-            if ours.syn is not None and theirs.syn is not None:
-                scale = 0 if None in (ours.syn.scale, theirs.syn.scale) else ours.syn.scale or 0
-        window = segment.window << scale
-        ours.window = max(ours.window, window)
-        ours.next = _later(ours.next, segment.end)
-        theirs.next = _later(theirs.next, segment.ack)
-        theirs.acked = _later(theirs.acked, segment.ack)
-        theirs.edge = _later(theirs.edge, segment.ack + window & _ALL)
-
-    def _reset(self, segment: Segment, sender: object, ours: Side, theirs: Side) -> bool:
-        """RFC 5961, 3.2; the answer to a SYN is told by what it acknowledges (RFC 9293, 3.10.7.3)."""
-        if ours.next is None:
-            if theirs.syn is None or theirs.next is None or not segment.flags & ACK:
-                return False
-            ahead = distance(theirs.syn.seq, segment.ack)
-            if not 0 < ahead <= distance(theirs.syn.seq, theirs.next):
-                return False
-            self.reset_for_sure = True
+    def _syn_ack(self, segment: Segment, sender: object) -> Verdict:
+        x, y = self.sides[sender], self.sides[self._peer(sender)]
+        candidate = y.candidate
+        if x.next is None and y.isn is not None:
+            if not y.acknowledges_syn(segment.ack):
+                return Verdict.REFUSED
+            verdict = Verdict.ACCEPTED
+        elif (
+            candidate is not None
+            and segment.ack == candidate.seq + 1 & _ALL
+            and segment.seq != x.isn
+        ):
+            self.sides[sender] = Side()
+            self._start(candidate._replace(window=0), self._peer(sender))
+            verdict = Verdict.BEGINS
+        elif x.next is None and y.next is None:
+            segment = segment._replace(scale=segment.scale or 0)
+            verdict = Verdict.BEGINS
         else:
-            first = ours.next if ours.acked is None else ours.acked
-            if not distance(first, segment.seq) >= 0 >= distance(ours.next, segment.seq):
-                return False
-            self.reset_for_sure = segment.seq == ours.next
-        self.reset_by = sender
-        return True
+            return self._repeated_syn_ack(segment, x, y)
+        self._start(segment, sender)
+        x, y = self.sides[sender], self.sides[self._peer(sender)]
+        if y.isn is not None:
+            _agree(x, y)
+        y.acked, y.edge = segment.ack, segment.ack + segment.window & _ALL
+        return verdict
+
+    def _repeated_syn_ack(self, segment: Segment, x: Side, y: Side) -> Verdict:
+        known = y.isn is None or y.acknowledges_syn(segment.ack)
+        if segment.seq != x.isn or segment.end != segment.seq or not known:
+            return Verdict.REFUSED
+        y.acked = _later(y.acked, segment.ack)
+        if y.edge is None:
+            _agree(x, y)
+            y.edge = segment.ack + segment.window & _ALL
+        return Verdict.PASSES
+
+
+def _agree(x: Side, y: Side) -> None:
+    """Windows are scaled if both SYNs say so (RFC 7323, 1.3)."""
+    if x.scale is None or y.scale is None:
+        x.scale = y.scale = 0
+
+
+def _reset(segment: Segment, x: Side, y: Side) -> Verdict:
+    if x.next is not None:
+        assert x.acked is not None
+        if (segment.seq - x.acked & _ALL) > (x.next - x.acked & _ALL):
+            opening = y.next is None and x.isn is not None
+            return Verdict.PASSES if opening else Verdict.REFUSED
+    elif y.isn is None:
+        return Verdict.PASSES
+    elif not segment.flags & ACK or not y.acknowledges_syn(segment.ack):
+        return Verdict.REFUSED
+    x.has_reset = True
+    return Verdict.RESET
+
+
+def _first(segment: Segment, x: Side, y: Side) -> Verdict:
+    """The first segment of a side, without SYN."""
+    if y.isn is not None:
+        carries = segment.end != segment.seq or segment.flags & FIN
+        return Verdict.REFUSED if carries else Verdict.PASSES
+    if x.acked is not None:
+        ahead = distance(x.acked, segment.end)
+        if not -OLD_BYTES <= ahead <= LARGEST_WINDOW:
+            return Verdict.REFUSED
+        if ahead < 0:
+            return Verdict.PASSES
+    if y.next is not None and distance(y.next, segment.ack) > 0:
+        return Verdict.REFUSED
+    x.acked = segment.seq if x.acked is None else x.acked
+    x.next = segment.end
+    _take_fin(segment, x)
+    y.acked = _later(y.acked, segment.ack)
+    return Verdict.ACCEPTED
+
+
+def _further(segment: Segment, x: Side, y: Side) -> Verdict:
+    assert x.acked is not None
+    if not (_lies_well(segment, x) and _acknowledges_well(segment, x, y)):
+        return Verdict.REFUSED
+    if segment.end != segment.seq:
+        x.next = _later(x.next, segment.end)
+    if x.fin is None:
+        _take_fin(segment, x)
+    if distance(x.acked, segment.end) >= 0:
+        y.acked = _later(y.acked, segment.ack)
+        if x.scale is not None:
+            window = segment.window << x.scale
+            x.largest = max(x.largest, window)
+            y.edge = _later(y.edge, segment.ack + window & _ALL)
+    return Verdict.ACCEPTED
+
+
+def _take_fin(segment: Segment, x: Side) -> None:
+    if segment.flags & FIN:
+        x.fin, x.next = segment.end, segment.end + 1 & _ALL
+
+
+def _lies_well(segment: Segment, x: Side) -> bool:
+    """Whether it is neither long acknowledged, nor beyond the window, nor beyond the end."""
+    assert x.acked is not None
+    assert x.next is not None
+    end = segment.end
+    if distance(x.acked, end) < -OLD_BYTES:
+        return False
+    limit = x.acked + LARGEST_WINDOW if x.edge is None else x.edge + 1
+    if distance(limit & _ALL, end) > 0:
+        return False
+    fin = segment.flags & FIN
+    if x.fin is None:
+        return not (fin and distance(x.next, end) < 0)
+    last = x.fin if end != segment.seq else x.fin + 1
+    return distance(last & _ALL, end) <= 0 and not (fin and end != x.fin)
+
+
+def _acknowledges_well(segment: Segment, x: Side, y: Side) -> bool:
+    """RFC 5961, 5.2: neither what has not been sent nor what is long known."""
+    if y.next is not None and distance(y.next, segment.ack) > 0:
+        return False
+    oldest = LARGEST_WINDOW if x.scale is None else x.largest
+    return y.acked is None or distance(y.acked, segment.ack) >= -oldest

@@ -57,7 +57,7 @@ class FirewallTimeouts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     udp: Seconds = 60
-    tcp_established: Seconds = 3600
+    tcp_established: Seconds = 7440
     tcp_transitory: Seconds = 60
     icmp: Seconds = 30
 

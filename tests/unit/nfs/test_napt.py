@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +14,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror, UDPerror
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP
 from scapy.packet import Raw
+from tcp_talk import Sent, TcpTalk
 
 from orchestrator.model.elements import PoolShare
 from orchestrator.nfs.napt import Napt, NaptConfig
@@ -119,35 +122,57 @@ TCP_OUT = IP(src="10.0.1.11", dst="198.51.100.13")
 TCP_IN = IP(src="198.51.100.13", dst=POOL[1])
 
 
-def tcp_exchange(bench: Bench, *steps: tuple[str, str]) -> None:
-    for port, flags in steps:
-        packet = (
-            TCP_OUT / TCP(sport=5000, dport=80, flags=flags)
-            if port == "inside"
-            else TCP_IN / TCP(sport=80, dport=5000, flags=flags)
-        )
-        assert bench.passes(port, packet)
-
-
-HANDSHAKE = (("inside", "S"), ("outside", "SA"), ("inside", "A"))
+def web(**numbers: int) -> TcpTalk:
+    ways = ("10.0.1.11", 5000, "198.51.100.13", 80), ("198.51.100.13", 80, POOL[1], 5000)
+    return TcpTalk(*ways, **numbers)
 
 
 @pytest.mark.parametrize(
     ("steps", "established"),
     [
-        (HANDSHAKE, False),
-        ((*HANDSHAKE, ("outside", "A")), True),
-        ((*HANDSHAKE, ("outside", "A"), ("outside", "R")), False),
-        ((*HANDSHAKE, ("outside", "A"), ("inside", "FA")), True),
-        ((*HANDSHAKE, ("outside", "A"), ("inside", "FA"), ("outside", "FA")), False),
+        ((("inside", "S"),), False),
+        ((("inside", "S"), ("outside", "SA")), False),
+        ((("inside", "S"), ("outside", "SA"), ("inside", "A")), True),
+        ((("inside", "S"), ("outside", "SA"), ("inside", "A"), ("outside", "RA")), False),
+        ((("inside", "S"), ("outside", "SA"), ("inside", "A"), ("inside", "FA")), True),
+        (
+            (
+                ("inside", "S"),
+                ("outside", "SA"),
+                ("inside", "A"),
+                ("inside", "FA"),
+                ("outside", "FA"),
+            ),
+            False,
+        ),
     ],
 )
 def test_tcp_timers(steps: tuple[tuple[str, str], ...], established: bool) -> None:
     """RFC 5382 REQ-5."""
-    bench = napt()
-    tcp_exchange(bench, *steps)
-    bench.wait(241)
-    assert bench.passes("outside", TCP_IN / TCP(sport=80, dport=5000, flags="A")) == established
+    both, talk = Both("napt", addresses=POOL), web()
+    for port, flags in steps:
+        assert both.send(port, ether(talk.segment(port, flags)))
+    both.now_us += 241_000_000
+    assert bool(both.send("outside", ether(talk.outside("A")))) == established
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lives_of_connections(seed: int) -> None:
+    """Whole connections and what strangers make up, in the reference and the workers' runtime."""
+    rng = random.Random(seed)
+    both = Both("napt", addresses=POOL, timeouts_s={"tcp_established": 600})
+    counts = {0: 0, 1: 0}
+    lives: list[Iterator[Sent]] = []
+    for _ in range(1500):
+        if len(lives) < 4:
+            lives.append(web(client=rng.getrandbits(32), server=2**32 - 20).life(rng))
+        sent = next(life := rng.choice(lives), None)
+        if sent is None:
+            lives.remove(life)
+            continue
+        counts[len(both.send(sent[0], ether(sent[1])))] += 1
+        both.now_us += rng.choice((0, 0, 0, 1_000_000, 100_000_000, 300_000_000))
+    assert min(counts.values()) > 150, counts
 
 
 def test_echo_identifiers_are_translated() -> None:

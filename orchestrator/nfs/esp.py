@@ -119,13 +119,14 @@ class EspFunction(NetworkFunction[EspConfig]):
 
 
 class EspReference(Reference):
-    """`sequence`: number of the last packet that was encrypted. Its IVs tell nothing of the sender."""
+    """`sequence`: number of the last packet that was encrypted."""
 
     def __init__(self, config: EspConfig, plain_port: str) -> None:
         self._esp = Esp(config.read_key(), config.spi)
         self._mtu = config.mtu
         self._plain_port = plain_port
         self.sequence = 0
+        self._sender = 0
         self._size = config.replay_window
         self._came: dict[int | None, list[int]] = {}
         """The sequence numbers that have come, by sender, the one longest unheard in front."""
@@ -137,15 +138,16 @@ class EspReference(Reference):
         if packet.later_fragment or packet.more_fragments or packet.layout.fragment:
             return ()
         if port == self._plain_port:
-            made = self._encrypted(packet, env.random.randbytes(BLOCK_BYTES))
+            self._sender = self._sender or env.random.randrange(1, 1 << 61)
+            made = self._encrypted(packet)
         else:
             made = self._esp.decrypted(packet) if self._is_new(packet) else None
         return () if made is None or made.malformed else ((OPPOSITE[port], made),)
 
-    def _encrypted(self, packet: Packet, iv: bytes) -> Packet | None:
+    def _encrypted(self, packet: Packet) -> Packet | None:
         if self.sequence == LAST_SEQUENCE:  # RFC 4303, 3.3.3
             return None
-        made = self._esp.encrypted(packet, self.sequence + 1, iv)
+        made = self._esp.encrypted(packet, self._sender, self.sequence + 1)
         if made.layout.end - made.layout.l3 > self._mtu:
             return None
         self.sequence += 1
@@ -182,8 +184,10 @@ class Esp:
         self._cipher_key, self._authentication_key = key[:-32], key[-32:]
         self._spi = spi.to_bytes(4, "big")
 
-    def encrypted(self, packet: Packet, sequence: int, iv: bytes) -> Packet:
-        """The packet with its IP payload encrypted."""
+    def encrypted(self, packet: Packet, sender: int, sequence: int) -> Packet:
+        """The packet with its IP payload encrypted; the IV is an encrypted nonce."""
+        nonce = bytes(4) + sender.to_bytes(8, "big") + sequence.to_bytes(4, "big")
+        iv = Cipher(algorithms.AES(self._cipher_key), modes.ECB()).encryptor().update(nonce)
         next_header, payload = _payload(packet)
         padding = -(len(payload) + 2) % BLOCK_BYTES
         plain = payload + bytes(range(1, padding + 1)) + bytes((padding, next_header))

@@ -24,18 +24,18 @@ def delta128(old: int, new: int) -> int:
     return total
 
 
-_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (6144, 3072, 1536))
+_FOLDS = tuple((bits, (1 << bits) - 1) for bits in (6144, 3072))
 
 
 def words(data: bytes | bytearray) -> int:
     """A number that is the sum of the 16-bit words of `data` modulo 0xffff, and 0 only if they are."""
     # 2^16 is 1 modulo 0xffff, so the number that all bytes make is such a sum, and so are its parts
     # added up: three cheap additions make the division a short one.
-    total = int.from_bytes(data, "big")
+    total = int.from_bytes(data)
     if len(data) & 1:
         total <<= 8
-    for bits, mask in _FOLDS:
-        if total > mask:
+    if len(data) > 384:
+        for bits, mask in _FOLDS:
             total = (total >> bits) + (total & mask)
     return total
 

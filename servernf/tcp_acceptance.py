@@ -115,13 +115,12 @@ def is_intact(packet: PacketView) -> bool:
     offset lies in it. For what has ports and is no first fragment."""
     data, l3, l4, end = packet.data, packet.l3, packet.l4, packet.end
     length = end - l4
-    header = data[l4 + 12] >> 4 << 2
-    if header < 20 or header > length:
+    if not 20 <= data[l4 + 12] >> 4 << 2 <= length:
         return False
     if packet.version == 4:
         if l3 + (data[l3 + 2] << 8 | data[l3 + 3]) != end:
             return False
-        if words(data[l3:l4]) % 0xFFFF:
+        if int.from_bytes(data[l3:l4]) % 0xFFFF:
             return False
     elif l3 + 40 + (data[l3 + 4] << 8 | data[l3 + 5]) != end:
         return False
@@ -170,7 +169,10 @@ def accept(
     if sender.next < 0:
         return _first(sender, receiver, seq, ack, flags, window, length)
     # Where it lies: the last byte not too far back, none beyond the window (but a probe's).
-    ahead = (end - sender.acked + _HALF & _MASK) - _HALF
+    known = (
+        sender.next if receiver.next < 0 else sender.acked
+    )  # nobody acknowledges what goes one way
+    ahead = (end - known + _HALF & _MASK) - _HALF
     if ahead < -OLD_BYTES:
         return REFUSED
     if sender.edge < 0:

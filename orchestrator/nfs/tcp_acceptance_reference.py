@@ -281,14 +281,15 @@ def _first(segment: Segment, x: Side, y: Side) -> Verdict:
 
 
 def _further(segment: Segment, x: Side, y: Side) -> Verdict:
-    assert x.acked is not None
-    if not (_lies_well(segment, x) and _acknowledges_well(segment, x, y)):
+    known = x.next if y.next is None else x.acked
+    assert known is not None
+    if not (_lies_well(segment, x, known) and _acknowledges_well(segment, x, y)):
         return Verdict.REFUSED
     if segment.end != segment.seq:
         x.next = _later(x.next, segment.end)
     if x.fin is None:
         _take_fin(segment, x)
-    if distance(x.acked, segment.end) >= 0:
+    if distance(known, segment.end) >= 0:
         y.acked = _later(y.acked, segment.ack)
         if x.scale is not None:
             window = segment.window << x.scale
@@ -302,14 +303,13 @@ def _take_fin(segment: Segment, x: Side) -> None:
         x.fin, x.next = segment.end, segment.end + 1 & _ALL
 
 
-def _lies_well(segment: Segment, x: Side) -> bool:
-    """Whether it is neither long acknowledged, nor beyond the window, nor beyond the end."""
-    assert x.acked is not None
+def _lies_well(segment: Segment, x: Side, known: int) -> bool:
+    """Whether it is neither long behind what is known, nor beyond the window, nor beyond the end."""
     assert x.next is not None
     end = segment.end
-    if distance(x.acked, end) < -OLD_BYTES:
+    if distance(known, end) < -OLD_BYTES:
         return False
-    limit = x.acked + LARGEST_WINDOW if x.edge is None else x.edge + 1
+    limit = known + LARGEST_WINDOW if x.edge is None else x.edge + 1
     if distance(limit & _ALL, end) > 0:
         return False
     fin = segment.flags & FIN

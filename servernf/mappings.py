@@ -60,6 +60,10 @@ class Pool:
         self.taken &= ~(1 << port)
 
 
+_NONE: Queue = OrderedDict()
+"""Stands for the established mappings of a host that never had any."""
+
+
 class Host:
     """The mappings of one protocol that an inside address has; queues as a pool's."""
 
@@ -67,7 +71,7 @@ class Host:
 
     def __init__(self) -> None:
         self.transitory: Queue = OrderedDict()
-        self.established: Queue = OrderedDict()
+        self.established = _NONE
 
     def __len__(self) -> int:
         return len(self.transitory) + len(self.established)
@@ -156,6 +160,8 @@ class Mapping:
         self.kind = kind
         del self.queue[self], self.host_queue[self]
         established = kind == ESTABLISHED_TCP
+        if established and self.host.established is _NONE:
+            self.host.established = OrderedDict()
         self.queue = self.pool.established if established else self.pool.transitory
         self.host_queue = self.host.established if established else self.host.transitory
         self.queue[self] = self.host_queue[self] = None

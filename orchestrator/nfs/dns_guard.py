@@ -74,7 +74,7 @@ class DnsGuard(NetworkFunction[DnsGuardConfig]):
         900,
         3.0,
         "our estimate: a lookup as Lemur's NAT (519) and 3 cycles for each byte of the names",
-        state_entry_bytes=797,  # measured (CPython 3.11, tracemalloc), each its own source, names of 30 bytes
+        state_entry_bytes=797,  # measured (CPython 3.11, tracemalloc), own sources, names of 30 bytes
     )
 
     @property

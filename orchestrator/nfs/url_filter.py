@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
@@ -224,7 +224,9 @@ class UrlFilterReference(Reference):
         return "deny" in actions
 
     def _action(self, host: bytes, path: bytes) -> Action:
-        actions = (rule.action for rule in self.config.rules if rule.meets(host, path))
+        actions: Iterator[Action] = (
+            rule.action for rule in self.config.rules if rule.meets(host, path)
+        )
         return next(actions, self.config.default)
 
 

@@ -222,8 +222,10 @@ class UrlFilterReference(Reference):
         return "deny" in actions
 
     def _action(self, host: bytes, path: bytes) -> Action:
-        actions = (rule.action for rule in self.config.rules if rule.meets(host, path))
-        return next(actions, self.config.default)
+        for rule in self.config.rules:
+            if rule.meets(host, path):
+                return rule.action
+        return self.config.default
 
 
 def _forward_reset(packet: Packet, seq: int) -> Packet:

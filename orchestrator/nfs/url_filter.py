@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
-from orchestrator.errors import quoted
 from orchestrator.model.elements import (
     FLOW_FIELDS,
     CostProfile,
@@ -49,7 +48,7 @@ _HOST = re.compile(r"(\*\.)?[A-Za-z0-9._~!$&'()+,;=%-]+|\[[0-9a-fA-F:.]+\]")
 
 def _checked_host(text: str) -> str:
     if not _HOST.fullmatch(text):
-        raise ValueError(f"{quoted(text)} is not a host like 'www.example.com' or '*.example.com'")
+        raise ValueError(f"'{text}' is not a host like 'www.example.com' or '*.example.com'")
     return text.lower().removesuffix(".")
 
 
@@ -57,8 +56,7 @@ def _checked_path(text: str) -> str:
     inner = text.removeprefix("*").removesuffix("*")
     if "*" in inner or not text.startswith(("/", "*")) or set(text) & set("?# "):
         raise ValueError(
-            f"{quoted(text)} is not a path like '/login', '/admin/*', '*.exe' or '*/setup*' "
-            "(without query)"
+            f"'{text}' is not a path like '/login', '/admin/*', '*.exe' or '*/setup*' (without query)"
         )
     return text
 
@@ -224,10 +222,10 @@ class UrlFilterReference(Reference):
         return "deny" in actions
 
     def _action(self, host: bytes, path: bytes) -> Action:
-        actions: Iterator[Action] = (
-            rule.action for rule in self.config.rules if rule.meets(host, path)
-        )
-        return next(actions, self.config.default)
+        for rule in self.config.rules:
+            if rule.meets(host, path):
+                return rule.action
+        return self.config.default
 
 
 def _forward_reset(packet: Packet, seq: int) -> Packet:

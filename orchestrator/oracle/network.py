@@ -122,11 +122,10 @@ class ReferenceNetwork:
     def _may_send(self, host: str, packet: Packet) -> bool:
         """The source guard of the host's endpoint."""
         endpoint = self.graph.endpoints[self._endpoint_of[host]]
-        own = self._host_of_address.get((packet.version, packet.src)) == host
         return (
             not packet.version
             or not endpoint.source_guard
-            or own
+            or self._host_of_address.get((packet.version, packet.src)) == host
             or any(contains(prefix, packet.version, packet.src) for prefix in endpoint.prefixes)
         )
 

@@ -515,7 +515,7 @@ def mutated_batch(data: bytes, rng: random.Random) -> bytes:
 def foreign_numbers(network: MemoryNetwork, bundle: Bundle) -> list[str]:
     """Numbers on the switches that are not the graph's, found without the roles of the compiler."""
     widths = {"segment": 14, "target": 14, "spi": 14, "group": 6, "graph": 0}
-    ports = {1, 3}
+    ports, servers = {1, 3}, {5}
     found: list[str] = []
     for switch in network.switches.values():
         for installed in switch.entries():
@@ -533,7 +533,7 @@ def foreign_numbers(network: MemoryNetwork, bundle: Bundle) -> list[str]:
                 for name, value in (*keys, *entry.params)
                 if name in ("ingress_port", "port")
                 and not entry.table.startswith(("neighbor.", "dispatch."))
-                and value not in ports
+                and value not in (servers if entry.table.endswith(".origins") else ports)
             ]
     return found
 

@@ -4,13 +4,20 @@ PYTHON ?= python3
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test exhaustive lint check bench p4 p4-conformance fuzz setup clean
+.PHONY: demo test exhaustive lint check bench p4 p4-conformance fuzz setup lock clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml setup.sh
+$(STAMP): pyproject.toml requirements.lock setup.sh
 	./setup.sh $(VENV) $(PYTHON)
 	touch $@
+
+# New versions of what we use: make lock UPGRADE=--upgrade (or UPGRADE="--upgrade-package scapy"); needs uv
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+	--no-emit-index-url --no-annotate --no-header $(UPGRADE)
+lock:
+	$(LOCK) --all-extras -o requirements.lock pyproject.toml
+	echo p4runtime-shell==0.0.6 | $(LOCK) -o orchestrator/observation/p4runtime_shell.lock -
 
 demo: $(STAMP)
 	$(RUN) mininet/demo.py

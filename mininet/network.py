@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,15 @@ from typing import Any
 
 from orchestrator.emulation import children, commands, setup
 from orchestrator.emulation.environment import mininet_folder
-from orchestrator.emulation.naming import worker_interface, worker_name
+from orchestrator.emulation.naming import (
+    switch_socket,
+    worker_interface,
+    worker_name,
+    worker_socket,
+)
+from orchestrator.emulation.pins import pin
+from orchestrator.emulation.processes import process_of
+from orchestrator.emulation.restart import serve
 from orchestrator.emulation.setup import capacity_line
 from orchestrator.emulation.state import (
     Handle,
@@ -100,11 +109,15 @@ def _endpoint(key, name, mac, node) -> list[str]:
 class NamespaceHost(Host):
     """A host or server: a namespace with its kernel settings, kept by a shell."""
 
-    def __init__(self, name, mtu, settings, **params):
+    def __init__(self, name, mtu, settings, context, *, hides="", **params):
         super().__init__(name, **params)
         self.mtu = mtu
+        context.keep_namespace(name, self.pid)
         # Before it has interfaces, so that they start with these settings.
         self.cmd(" ; ".join(f"echo {v} > /proc/sys/{key}" for key, v in settings.items()))
+        if hides:
+            # Its mounts are its own: the sockets of switches and workers are not in its view.
+            self.cmd(f"mount -t tmpfs -o ro,mode=000 none {shlex.quote(hides)}")
 
     def config(self, **_):
         return {}
@@ -137,26 +150,31 @@ class Bmv2Switch(SwitchProcess):
     target = "bmv2"
 
     def start(self, controllers):
-        port = self.context.ports.hold()
+        address = self.context.address(self)
         argv = commands.bmv2_argv(
             self.device_id,
             self.interfaces(),
-            port,
+            address,
             folder=self.context.folder,
             spare_port=self.context.ports.spare(),
             tls=self.tls,
         )
-        self.child = self.context.spawn(self.name, argv, port)
+        argv = commands.with_raw_sockets_only(argv)
+        self.child = self.context.spawn(self.name, argv, address)
 
     def address(self) -> str:
-        return f"127.0.0.1:{self.child.port}"
+        return self.child.address
 
 
 class SoftSwitch(SwitchProcess):
     target = "softswitch"
 
     def start(self, controllers):
-        argv = commands.softswitch_argv(self.name, self.device_id, self.interfaces(), self.tls)
+        address = self.context.address(self)
+        argv = commands.softswitch_argv(
+            self.name, self.device_id, self.interfaces(), address, self.tls
+        )
+        argv += commands.user_argv(self.context.state.id)
         self.child = self.context.spawn(self.name, argv)
 
     def address(self) -> str:
@@ -181,11 +199,22 @@ class LiveTopo(Topo):
                 tls=node.tls,
             )
         for node in topology.hosts.values():
-            settings = setup.HOST_SETTINGS
-            self.addHost(node.name, cls=NamespaceHost, mtu=HOST_MTU, settings=settings)
+            self.addHost(
+                node.name,
+                cls=NamespaceHost,
+                mtu=HOST_MTU,
+                settings=setup.HOST_SETTINGS,
+                context=context,
+                hides=str(context.folder.parent),
+            )
         for node in topology.servers.values():
-            settings = setup.SERVER_SETTINGS
-            self.addHost(node.name, cls=NamespaceHost, mtu=INSIDE_MTU, settings=settings)
+            self.addHost(
+                node.name,
+                cls=NamespaceHost,
+                mtu=INSIDE_MTU,
+                settings=setup.SERVER_SETTINGS,
+                context=context,
+            )
         for a, b in (wire.ends for wire in plan):
             macs = {f"addr{n}": mac_text(e.mac) for n, e in ((1, a), (2, b)) if e.mac is not None}
             self.addLink(
@@ -203,7 +232,7 @@ class Supervisor:
     """Builds, keeps and removes one network."""
 
     def __init__(self, state: NetworkState, options: argparse.Namespace) -> None:
-        self.state = replace(state, supervisor=os.getpid())
+        self.state = replace(state, supervisor=os.getpid(), processes=(process_of(os.getpid()),))
         self.options = options
         self.folder = Path(state.run_dir)
         self.ports = children.Ports()
@@ -211,11 +240,30 @@ class Supervisor:
         self.net: Any = None
         self.stopping = False
 
-    def spawn(self, name: str, argv: list[str], port: int = 0) -> children.Child:
+    def spawn(self, name: str, argv: list[str], address: str = "") -> children.Child:
         log = self.folder / f"{name}.log"
-        child = children.spawn(name, argv, log, env=os.environ, port=port)
+        child = children.spawn(name, argv, log, env=os.environ, address=address)
         self.children.append(child)
+        self.record(child.pid)
         return child
+
+    def record(self, pid: int) -> None:
+        """Write down a process as soon as it is there: after a crash it is known to be ours."""
+        self.state = replace(self.state, processes=(*self.state.processes, process_of(pid)))
+        save_state(self.state)
+
+    def keep_namespace(self, name: str, pid: int) -> None:
+        """A namespace has been made: it is ours until `sweep` lets go of it."""
+        pin(pid, self.folder, name)
+        self.record(pid)
+
+    def address(self, switch: SwitchProcess) -> str:
+        """Where a switch is to listen: a socket in a folder of ours alone, if not on TCP."""
+        if not self.options.tcp and not commands.speaks_tls(switch.tls):
+            return f"unix:{self.folder / switch_socket(switch.device_id)}"
+        if switch.target == "bmv2":
+            return f"127.0.0.1:{self.ports.hold()}"
+        return "127.0.0.1:0"
 
     def start(self) -> None:
         state, topology = self.state, self.state.topology
@@ -239,6 +287,7 @@ class Supervisor:
         report(progress=", ".join(_count(n, f"{kind} switch", "es") for kind, n in kinds.items()))
         self.net.start()
         workers = {name: self.start_workers(name) for name in topology.servers}
+        self.plan, self.workers = plan, workers
         if count := sum(map(len, workers.values())):
             report(progress=_count(count, "server worker"))
         children.wait_ready(self.children)
@@ -294,21 +343,20 @@ class Supervisor:
         return tuple(self.start_worker(server, core) for core in setup.worker_cores(node))
 
     def start_worker(self, server: str, core: int) -> WorkerState:
+        node = self.state.topology.servers[server]
         name, interface = worker_name(server, core), worker_interface(core)
-        api = f"unix:{self.folder / f'{name}.sock'}"
-        samples = self.folder / f"{name}.samples"
-        tls = self.state.topology.servers[server].tls
-        argv = commands.worker_argv(name, interface, api, samples, tls)
+        api = f"unix:{self.folder / worker_socket(node.id, core)}"
+        argv = commands.worker_argv(name, interface, api, node.tls)
+        argv += commands.user_argv(self.state.id)
         child = self.spawn(name, commands.in_namespace(self.net[server].pid, argv))
         return WorkerState(
             name=name,
             server=server,
             core=core,
-            mac=device_mac(self.state.topology.servers[server].id, core=core + 1),
+            mac=device_mac(node.id, core=core + 1),
             api=api,
             pid=child.pid,
             interface=interface,
-            samples=str(samples),
             log=str(child.log),
         )
 
@@ -353,8 +401,26 @@ class Supervisor:
         """Sleep until a signal; say which child has ended."""
         while True:
             self.children = children.report_dead(self.children, log)
+            serve(self.folder, self.restart)
             select.select([wakeup], [], [])
             os.read(wakeup, 4096)
+
+    def restart(self, name: str) -> None:
+        """A switch or worker ends, if it lives, and starts anew where it was."""
+        old = [child for child in self.children if child.name == name]
+        children.stop(old)
+        self.children = [child for child in self.children if child not in old]
+        if name in self.state.switches:
+            self.net[name].start(None)
+        else:
+            worker = next(worker for worker in self.state.workers if worker.name == name)
+            again = self.start_worker(worker.server, worker.core)
+            mine = self.workers[worker.server]
+            self.workers[worker.server] = tuple(again if w.name == name else w for w in mine)
+        children.wait_ready(self.children[-1:])
+        self.state = self.describe(self.plan, self.workers)
+        save_state(self.state)
+        log(f"{name} was started again")
 
     def stop(self) -> None:
         """Take everything down, from whatever state; `sweep` removes what the steps before left."""
@@ -366,7 +432,7 @@ class Supervisor:
         except Exception as e:
             log(f"while stopping: {e}")
         s = self.state
-        sweep(Handle(s.name, s.id, s.run_dir, s.supervisor, s.namespace))
+        sweep(Handle(s.name, s.id, s.run_dir, s.supervisor, s.namespace, s.processes))
 
 
 def _count(number: int, what: str, plural: str = "s") -> str:
@@ -418,6 +484,7 @@ def main() -> int:
     parser.add_argument("--switch", choices=("auto", *SWITCHES), required=True)
     parser.add_argument("--no-workers", dest="workers", action="store_false")
     parser.add_argument("--limit-links", action="store_true")
+    parser.add_argument("--tcp", action="store_true")
     options = parser.parse_args()
     if os.fork():
         # The caller waits for this process only; the supervisor belongs to init.

@@ -21,6 +21,7 @@ from orchestrator.compiler.story import ClassStory, Teller
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
+from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle, Slo, Story
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts
 from orchestrator.model.elements import FilterProgram
@@ -74,6 +75,7 @@ def compile_graph(
     ternary: Collection[str] = (),
     beside: Bundle | None = None,
     pipelines: Mapping[str, Pipeline] | None = None,
+    away: Away | None = None,
 ) -> Compiled:
     """Cut, synthesise, place and lower a graph onto a topology, beside what `used` says is taken.
 
@@ -82,7 +84,7 @@ def compile_graph(
 
     `max_classes` bounds the traffic classes that two NFs in a row may make of their rules. The filters
     of NFs in `ternary` are not made trees, whatever they cost. `pipelines` (by switch) stand for those
-    of the topology.
+    of the topology. What is `away` is left out of placement; the graph must have no host behind it.
 
     Within a round of a `Recall` all that an earlier version of the graph has in common with this one is
     taken from there (`graph.load_graph` included): after a changed rule that is nearly all.
@@ -99,6 +101,7 @@ def compile_graph(
             plain=set(ternary),
             beside=beside,
             pipelines=pipelines,
+            away=away or Away(),
         )
 
 
@@ -114,9 +117,11 @@ def _compile(
     plain: set[str],
     beside: Bundle | None,
     pipelines: Mapping[str, Pipeline] | None,
+    away: Away,
 ) -> Compiled:
     warnings = (*warnings, *check_hosts(graph, topology))
-    fabric = Fabric(topology)
+    fabric = Fabric(topology, away)
+    used = replace(used, cores=used.cores | away.cores.keys())
     functions = functions_of(graph)
     pipelines = pipelines or {
         s.name: capability(s.pipeline, s.target) for s in topology.switches.values()
@@ -171,7 +176,7 @@ def _compile(
         topology=topology.name,
         sampling_rate=graph.verification.sampling_rate,
         pipeline_of={s.name: (s.pipeline, s.target) for s in topology.switches.values()},
-        fabric=fabric_programs(fabric),
+        fabric=fabric_programs(Fabric(topology) if away else fabric),
         switches=lowered.switches,
         workers=lowered.workers,
         plan=plan,
@@ -180,6 +185,7 @@ def _compile(
         warnings=(*warnings, *advice(whole, cuts, graph, functions)),
         removed=tuple((f"{nf}: {rule}", why) for nf, rule, why in not_installed(whole, cuts)),
         slos={t.name: Slo(t.rate, t.min_rate, t.max_latency_us) for t in graph.traffic},
+        endpoints={endpoint.name: endpoint.hosts for endpoint in graph.endpoints.values()},
     )
     if beside is not None:
         bundle = share(bundle, beside)
@@ -195,6 +201,7 @@ def compile_specialised(
     used: Used | None = None,
     warnings: tuple[str, ...] = (),
     max_classes: int = MOST_CLASSES,
+    away: Away | None = None,
 ) -> Compiled:
     """Compile for a pipeline made by p4c for this graph and `others`, whose entries keep their tables.
 
@@ -212,6 +219,7 @@ def compile_specialised(
             warnings=warnings,
             max_classes=max_classes,
             pipelines=dict.fromkeys(topology.switches, room),
+            away=away,
         )
 
     edge = capability("edge", "bmv2")

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
+from orchestrator.errors import MOST_QUOTED, quoted, shortened
+
 RATES = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9, "Tbit/s": 10**12}
 TIMES = {"us": 1, "ms": 10**3, "s": 10**6}
 SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -24,18 +26,20 @@ def parse_quantity(value: object, units: Mapping[str, int], example: str) -> int
     if isinstance(value, str):
         match = _QUANTITY.fullmatch(value.strip())
         if match is None:
-            raise ValueError(f"'{value}' is not a quantity like '{example}'")
+            raise ValueError(f"{quoted(value)} is not a quantity like '{example}'")
         factors = {name.lower(): factor for name, factor in units.items()}
         unit = match[2].lower()
         if unit and unit not in factors:
-            raise ValueError(f"'{value}': unknown unit '{match[2]}' (known: {', '.join(units)})")
+            raise ValueError(
+                f"{quoted(value)}: unknown unit {quoted(match[2])} (known: {', '.join(units)})"
+            )
         factor, number = factors.get(unit, 1), float(match[1])
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise ValueError(f"{value!r} is not a quantity like '{example}'")
+        raise ValueError(f"{quoted(value)} is not a quantity like '{example}'")
     if number < 0:
-        raise ValueError(f"{value} is negative")
+        raise ValueError(f"{shortened(str(value), MOST_QUOTED)} is negative")
     if number * factor > LARGEST:
-        raise ValueError(f"{value} is too large")
+        raise ValueError(f"{shortened(str(value), MOST_QUOTED)} is too large")
     return round(number * factor)
 
 
@@ -43,7 +47,7 @@ def parse_name(text: str) -> str:
     """Names become those of tables, files and interfaces."""
     if not _NAME.fullmatch(text) or len(text) > 64:
         raise ValueError(
-            f"'{text}' is not a name: lower-case letters, digits, '_' and '-', "
+            f"{quoted(text)} is not a name: lower-case letters, digits, '_' and '-', "
             "beginning with a letter, at most 64"
         )
     return text

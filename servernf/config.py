@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from orchestrator.errors import InputError, unknown
-from orchestrator.wire.addresses import parse_mac
+from orchestrator.wire.addresses import parse_ip, parse_mac, parse_network
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -152,7 +152,7 @@ class Fields:
         """`value`, which stands at `key`, as an address."""
         try:
             if isinstance(value, str):
-                return ipaddress.ip_address(value)
+                return parse_ip(value)
         except ValueError:
             pass
         self.problem(key, f"must be an IP address, not {value!r}")
@@ -165,7 +165,7 @@ class Fields:
             return None
         try:
             if isinstance(value, str):
-                return ipaddress.ip_network(value)
+                return parse_network(value)
         except ValueError as error:
             self.problem(key, f"'{value}' is no prefix: {error}")
             return None

@@ -1,14 +1,18 @@
 """An end of ESP in transport mode (RFC 4303): AES-CBC (RFC 3602), then HMAC-SHA-256-128 (RFC 4868).
 
-Keyed by hand and without replay protection. Fragments cannot be protected (RFC 4303, 3.3.4) and are
-dropped; so is what would exceed the MTU. The key is read from where the configuration says, and nothing
-prints it.
+Keyed by hand. Fragments cannot be protected (RFC 4303, 3.3.4) and are dropped; so is what would exceed
+the MTU. The key is read from where the configuration says, and nothing prints it.
+
+Several workers may send by one association, and one that starts anew numbers from 1 again, so a
+receiver has a replay window (RFC 4303, 3.4.3) for each sender: the IV, an encrypted nonce (NIST SP
+800-38A, C), says which one it is. Senders whose IVs say nothing (others' are random) share a window.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import time
+from collections import OrderedDict
 from typing import ClassVar, Self
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -18,13 +22,69 @@ from cryptography.hazmat.primitives.hmac import HMAC
 
 from servernf.checksum import delta16, update
 from servernf.config import Fields
+from servernf.keys import read_key_file
 from servernf.network_function import OTHER, NetworkFunction
 from servernf.packet import IPV6_FRAGMENT, PacketView
 
 _ESP = 50
 _AUTHENTICATION_BYTES = 32
-_KEY_BYTES = (16 + 32, 24 + 32, 32 + 32)
+KEY_BYTES = (16 + 32, 24 + 32, 32 + 32)
 _PADDING = bytes(range(1, 16))
+_LAST_SEQUENCE = 0xFFFF_FFFF
+_MIN_WINDOW, _MAX_WINDOW = 32, 4096
+_MAX_SENDERS = 64
+_UNKNOWN = -1
+"""The sender of packets whose IV says nothing."""
+
+
+class Window:
+    """Which of the latest sequence numbers have come (RFC 4303, A2)."""
+
+    __slots__ = ("_highest", "_seen")
+
+    def __init__(self) -> None:
+        self._highest = 0
+        self._seen = 0
+        """Bit n: the number n below the highest."""
+
+    def takes(self, sequence: int, size: int) -> bool:
+        """Whether a number is new and not too old; then it has come."""
+        behind = self._highest - sequence
+        if behind < 0:
+            self._highest = sequence
+            self._seen = (self._seen << min(-behind, size) | 1) & ((1 << size) - 1)
+            return True
+        if behind >= size or not sequence or self._seen >> behind & 1:
+            return False
+        self._seen |= 1 << behind
+        return True
+
+
+class _Association:
+    """What a key and an SPI have been used for."""
+
+    __slots__ = ("forgotten", "sender", "sequence", "windows")
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.sender = (time.time_ns() // 1000 << 10) + int.from_bytes(os.urandom(2), "big") % 1024
+        """Later ones have higher numbers; below 2^64."""
+        self.windows: OrderedDict[int, Window] = OrderedDict()
+        """By sender, the one longest unheard in front."""
+        self.forgotten = 0
+        """The latest sender whose window is kept no more."""
+
+    def takes(self, sender: int, sequence: int, size: int) -> bool:
+        """Whether a packet that is authentic is new."""
+        window = self.windows.get(sender)
+        if window is None:
+            if 0 <= sender <= self.forgotten:
+                return False
+            window = self.windows[sender] = Window()
+            while len(self.windows) > _MAX_SENDERS:
+                self.forgotten = max(self.forgotten, self.windows.popitem(last=False)[0])
+        self.windows.move_to_end(sender)
+        return window.takes(sequence, size)
 
 
 class EspEnd(NetworkFunction):
@@ -39,16 +99,20 @@ class EspEnd(NetworkFunction):
         self._key = key
         self._aes = algorithms.AES(key[:-_AUTHENTICATION_BYTES])
         self._mac = HMAC(key[-_AUTHENTICATION_BYTES:], SHA256())
-        self._counts = {"sequence": 0}
+        self._window = config.integer("replay_window", 0, _MAX_WINDOW, 64)
+        if 0 < self._window < _MIN_WINDOW:
+            config.problem("replay_window", f"must be 0 (off) or from {_MIN_WINDOW} on")
+        self._association = _Association()
 
     def continue_from(self, before: Self) -> bool:
         # A sequence number is never used twice in a security association; another one begins anew.
         if (self._spi, self._key) == (before._spi, before._key):
-            self._counts = before._counts
+            self._association = before._association
         return True
 
     def metrics(self) -> dict[str, int]:
-        return dict(self._counts)
+        association = self._association
+        return {"sequence": association.sequence, "senders": len(association.windows)}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if not packet.version:
@@ -70,18 +134,24 @@ class EspEnd(NetworkFunction):
             size = ((len(payload) + 2 + 15) & ~15) + 40
             if start - l3 + size > self._mtu:
                 return self.drop("too_big")
+            if self._association.sequence == _LAST_SEQUENCE:
+                return self.drop("sequence_exhausted")  # RFC 4303, 3.3.3: another key is needed
             return self._replace(packet, start, _ESP, self._encrypted(payload, next_header), port)
         if next_header != _ESP:
             return self.drop("not_protected")
         opened = self._opened(payload)
         if opened is None:
             return self.drop("not_authentic")
+        if self._window and not self._is_new(payload):
+            return self.drop("replayed")
         return self._replace(packet, start, opened[0], opened[1], port)
 
     def _encrypted(self, payload: bytes, next_header: int) -> bytes:
-        sequence = self._counts["sequence"] = self._counts["sequence"] + 1 & 0xFFFF_FFFF
+        association = self._association
+        sequence = association.sequence = association.sequence + 1
         pad = -(len(payload) + 2) & 15
-        iv = os.urandom(16)
+        nonce = bytes(4) + association.sender.to_bytes(8, "big") + sequence.to_bytes(4, "big")
+        iv = Cipher(self._aes, modes.ECB()).encryptor().update(nonce)
         text = Cipher(self._aes, modes.CBC(iv)).encryptor()
         sealed = b"".join(
             (
@@ -109,6 +179,15 @@ class EspEnd(NetworkFunction):
         if end < 0 or plain[end:-2] != bytes(range(1, pad + 1)):
             return None
         return next_header, plain[:end]
+
+    def _is_new(self, sealed: bytes) -> bool:
+        """Whether an authentic packet has not come before, as far as the window tells."""
+        sequence = sealed[4:8]
+        nonce = Cipher(self._aes, modes.ECB()).decryptor().update(sealed[8:24])
+        told = nonce[:4] == bytes(4) and nonce[12:] == sequence
+        sender = int.from_bytes(nonce[4:12], "big") if told else _UNKNOWN
+        number = int.from_bytes(sequence, "big")
+        return self._association.takes(sender, number, self._window)
 
     def _replace(
         self, packet: PacketView, start: int, next_header: int, payload: bytes, port: str
@@ -139,19 +218,24 @@ def _read_key(config: Fields) -> bytes:
     elif config.has("key_file"):
         path = config.text("key_file")
         try:
-            key = bytes.fromhex(Path(path).read_text("ascii"))
+            key = read_key_file(path)
         except OSError as error:
             config.problem("key_file", f"{path} cannot be read: {error.strerror}")
+            return bytes(KEY_BYTES[0])
         except ValueError:
-            config.problem("key_file", f"{path} is not hexadecimal text")
+            sizes = ", ".join(map(str, KEY_BYTES))
+            config.problem(
+                "key_file", f"{path} holds no key: {sizes} bytes (AES, then HMAC) in hexadecimal"
+            )
+            return bytes(KEY_BYTES[0])
     else:
         name = config.text("key_environment")
         try:
             key = bytes.fromhex(os.environ.get(name, ""))
         except ValueError:
             config.problem("key_environment", f"${name} is not hexadecimal text")
-    if len(key) not in _KEY_BYTES:
-        sizes = ", ".join(map(str, _KEY_BYTES))
+    if len(key) not in KEY_BYTES:
+        sizes = ", ".join(map(str, KEY_BYTES))
         config.problem("", f"the key has {len(key)} bytes; valid are {sizes} (AES, then HMAC)")
-        return bytes(_KEY_BYTES[0])
+        return bytes(KEY_BYTES[0])
     return key

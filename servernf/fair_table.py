@@ -30,6 +30,10 @@ class Entry:
         return self.queue is self.share.established
 
 
+_NONE: OrderedDict[Entry, None] = OrderedDict()
+"""Stands for the established entries of a source that never had any: most floods have none."""
+
+
 class Share:
     """The entries of one source, least recently refreshed first."""
 
@@ -38,7 +42,7 @@ class Share:
     def __init__(self, source: bytes) -> None:
         self.source = source
         self.transitory: OrderedDict[Entry, None] = OrderedDict()
-        self.established: OrderedDict[Entry, None] = OrderedDict()
+        self.established = _NONE
 
 
 class _Ranking:
@@ -111,6 +115,8 @@ class FairTable(Generic[E]):
     def establish(self, entry: E, established: bool = True) -> None:
         """Make it safe from others' floods, or no longer."""
         share = entry.share
+        if established and share.established is _NONE:
+            share.established = OrderedDict()
         queue = share.established if established else share.transitory
         if queue is not entry.queue:
             self._leave(entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from servernf.config import Fields
+from servernf.flow_keys import keyed_hash
 from servernf.packet import ICMP, ICMPV6, TCP, UDP, PacketView
 
 _PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
@@ -27,6 +28,11 @@ class Headers:
     tcp_flags: int
     later_fragment: bool
     icmp: tuple[int, int] | tuple[()]
+
+    def __hash__(self) -> int:
+        return keyed_hash(
+            self.source, self.destination, self.protocol, self.tcp_flags, *self.ports, *self.icmp
+        )
 
     @classmethod
     def of(cls, packet: PacketView) -> Headers:

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 def _name(common_name: str) -> x509.Name:
@@ -28,12 +28,17 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(self._sign(self._name, self._key.public_key(), is_ca=True))
 
-    def issue(self, common_name: str, *names: str) -> tuple[Path, Path]:
-        """(certificate, key) for a name; valid for `names`, or else for localhost and 127.0.0.1."""
+    def issue(self, common_name: str, *names: str, server_only: bool = False) -> tuple[Path, Path]:
+        """(certificate, key) for a name; valid for `names`, or else for localhost and 127.0.0.1.
+
+        `server_only`: with the extended key usage serverAuth, else with none.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self.folder / f"{common_name}.pem"
         private = self.folder / f"{common_name}.key"
-        certificate.write_bytes(self._sign(_name(common_name), key.public_key(), names=names))
+        certificate.write_bytes(
+            self._sign(_name(common_name), key.public_key(), names=names, server_only=server_only)
+        )
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, private
 
@@ -44,6 +49,7 @@ class Authority:
         *,
         names: tuple[str, ...] = (),
         is_ca: bool = False,
+        server_only: bool = False,
     ) -> bytes:
         now = datetime.now(UTC)
         valid_for: list[x509.GeneralName] = [x509.DNSName(name) for name in names] or [
@@ -67,4 +73,7 @@ class Authority:
         )
         if not is_ca:
             builder = builder.add_extension(x509.SubjectAlternativeName(valid_for), critical=False)
+        if server_only:
+            usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+            builder = builder.add_extension(usage, critical=False)
         return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)

@@ -94,8 +94,12 @@ def make_graph(
     endpoints: Mapping[str, Sequence[str]] = ENDPOINTS,
     traffic: Sequence[Traffic] | None = None,
     sampling_rate: float = 0.0,
+    guarded: bool = False,
 ) -> ServiceGraph:
-    """A graph; `edges` are 'node.port node.port'; all traffic from every connected endpoint."""
+    """A graph; `edges` are 'node.port node.port'; all traffic from every connected endpoint.
+
+    Hosts send from any address unless `guarded`: rules ask for sources that no host has.
+    """
     instances: dict[str, NfInstance] = {}
     for nf, (kind, config, *rest) in nfs.items():
         workers = rest[0] if rest else {}
@@ -112,7 +116,7 @@ def make_graph(
     return ServiceGraph(
         name,
         "test",
-        {e: Endpoint(e, tuple(hosts)) for e, hosts in endpoints.items()},
+        {e: Endpoint(e, tuple(hosts), source_guard=guarded) for e, hosts in endpoints.items()},
         instances,
         made,
         tuple(traffic),

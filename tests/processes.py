@@ -64,7 +64,7 @@ class SwitchProcess:
             words = bmv2_argv(
                 self.device_id,
                 {},
-                self.port,
+                self.address,
                 folder=Path(tempfile.gettempdir()),
                 spare_port=self.spare_port,
             )

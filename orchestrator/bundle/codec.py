@@ -8,47 +8,48 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from finsy.proto import p4r
 from google.protobuf.message import DecodeError
 from google.protobuf.text_format import ParseError
 from pydantic import TypeAdapter
 
+from orchestrator.bundle import archive, signing
+from orchestrator.bundle.documents import (
+    Manifest,
+    read_manifest,
+    read_plan,
+    read_removed,
+    read_slots,
+    read_stories,
+    read_workers,
+)
 from orchestrator.clients.encoding import Inserts, RawUpdate
 from orchestrator.clients.p4info import Schema, flood_update
-from orchestrator.errors import InputError
-from orchestrator.model.bundle import Bundle, Slo, Story
+from orchestrator.errors import InputError, SwitchError
+from orchestrator.files import read_regular, read_start
+from orchestrator.graph import check_topology
+from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
-    ChainHop,
     FloodGroup,
-    ServerChain,
     SwitchProgram,
     TableEntry,
     WorkerProgram,
 )
-from orchestrator.model.match import Prefix
-from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
 from orchestrator.model.topology import Topology
 from orchestrator.targets.pipeline import Slot
 from orchestrator.targets.shipped import SPECIALISED, Artifact, artifact, register, slots_of
-from orchestrator.units import Name
 
 FORMAT = 1
-MAGIC = b"PK"
-"""What every bundle begins with, and no graph does."""
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+_MANIFEST = "manifest.json"
 _TOPOLOGY = "topology.json"
 _TOPOLOGIES = TypeAdapter(Topology)
-_NAMES = TypeAdapter[str](Name)
-_GRAPH_IDS = range(1, 1 << 10)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,13 +57,20 @@ class Packed:
     """A bundle, and what else its file says.
 
     `topology` is what it was compiled for, without TLS files; None: it came from a journal.
-    `foreign` are shipped pipelines of which it carries another build than this version ships.
+    `foreign` are shipped pipelines of which it carries another build than this version ships; `made`
+    those that were made for a network, by name: see `adopt`. `signer` is the fingerprint of the key
+    that signed it, empty: nobody did; `trusted` says that this user trusts that key.
     """
 
     bundle: Bundle
     topology: Topology | None
     foreign: tuple[str, ...]
     source: str
+    made: Mapping[str, tuple[Artifact, tuple[Slot, ...]]] = dataclasses.field(
+        default_factory=dict[str, tuple[Artifact, tuple[Slot, ...]]]
+    )
+    signer: str = ""
+    trusted: bool = False
 
 
 def serialised(bundle: Bundle) -> dict[str, Inserts]:
@@ -79,8 +87,12 @@ def dump(
     entries: Mapping[str, Inserts] | None = None,
     *,
     topology: Topology | None = None,
+    key: Ed25519PrivateKey | None = None,
 ) -> bytes:
-    """The bundle as a zip file; `entries` are what `serialised` made of it, if that is known."""
+    """The bundle as a zip file; `entries` are what `serialised` made of it, if that is known.
+
+    `key` signs it.
+    """
     entries = serialised(bundle) if entries is None else entries
     members: dict[str, bytes | bytearray] = {}
     for pipeline, target in sorted(set(bundle.pipeline_of.values())):
@@ -92,19 +104,11 @@ def dump(
     schema_of = _schemas(bundle)
     for kind, programs in (("fabric", bundle.fabric), ("switches", bundle.switches)):
         for switch, program in programs.items():
-            schema = schema_of[switch]
             name = f"{kind}/{switch}"
-            inserts = (
-                schema.inserts(program.entries, bundle.graph)
-                if kind == "fabric"
-                else entries[switch]
-            )
-            floods = [RawUpdate.of(flood_update(f, p4r.Update.INSERT)) for f in program.floods]
-            batch = members[f"{name}.entries.bin"] = inserts.data
-            if floods:
-                members[f"{name}.entries.bin"] = batch + b"".join(f.part() for f in floods)
-            activation = schema.inserts(program.activation, bundle.graph)
-            members[f"{name}.activation.bin"] = activation.data
+            inserts = entries[switch] if kind == "switches" else None
+            batch, activation = _batches(schema_of[switch], program, bundle.graph, inserts)
+            members[f"{name}.entries.bin"] = batch
+            members[f"{name}.activation.bin"] = activation
     members["workers.json"] = _json([_worker_document(worker) for worker in bundle.workers])
     members["plan.json"] = _json(
         dataclasses.asdict(bundle.plan)
@@ -122,89 +126,97 @@ def dump(
         "topology": bundle.topology,
         "sampling_rate": bundle.sampling_rate,
         "pipeline_of": bundle.pipeline_of,
+        "endpoints": bundle.endpoints,
         "block_use": bundle.block_use,
         "warnings": bundle.warnings,
         "slos": {name: dataclasses.asdict(slo) for name, slo in bundle.slos.items()},
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, data in {"manifest.json": _json(manifest), **members}.items():
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
-    return out.getvalue()
+    document = _json(manifest)
+    signed = {} if key is None else {signing.MEMBER: signing.signature(key, document)}
+    return archive.pack({_MANIFEST: document, **signed, **members})
 
 
 def is_bundle(path: Path) -> bool:
     """Whether a file is a bundle, whole or not, by its content; one that cannot be read is not."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
+    return read_start(path, len(archive.MAGIC)) == archive.MAGIC
 
 
 def read(path: Path) -> Packed:
-    """A bundle from a file."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    return unpack(data, str(path))
+    """A bundle from a file; InputError if keys are trusted ($ORCHESTRATOR_TRUST) and none signed it."""
+    trusted = signing.trusted_keys()
+    packed = unpack(read_regular(path, str(path), archive.MAX_FILE_BYTES), str(path))
+    if trusted and packed.signer not in trusted:
+        who = f"is signed by {packed.signer}" if packed.signer else "is not signed"
+        raise InputError(f"{path}: {who}; trusted are only {', '.join(trusted)} (--trust)")
+    return dataclasses.replace(packed, trusted=bool(trusted))
 
 
 def load(data: bytes, source: str) -> Bundle:
-    """The bundle of a zip file; InputError when it is damaged or of another format."""
-    return unpack(data, source).bundle
-
-
-_NO_BUNDLE = (LookupError, ValueError, TypeError, AttributeError, DecodeError, ParseError)
+    """The bundle of a zip file that this user's journal keeps; InputError when it is damaged."""
+    packed = _unpacked(data, source, ours=True)
+    adopt(packed)
+    return packed.bundle
 
 
 def unpack(data: bytes, source: str) -> Packed:
-    """All that a zip file says; InputError when it is damaged or of another format."""
-    members = _members(data, source)
+    """All that a stranger's zip file says; InputError when it is damaged or of another format.
+
+    Its update batches are what this version would write for what it reads in them, byte for byte: so
+    nothing is in them that is not in `bundle` (default entries, other kinds of updates, odd encodings).
+    """
+    return _unpacked(data, source, ours=False)
+
+
+def adopt(packed: Packed) -> None:
+    """Make the pipelines that a bundle brings known by name: whoever looks at it, or trusts it."""
+    for build, slots in packed.made.values():
+        register(build, slots)
+
+
+_NO_BUNDLE = (
+    *(LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError),
+    *(DecodeError, ParseError, SwitchError),
+)
+
+
+def _unpacked(data: bytes, source: str, *, ours: bool) -> Packed:
+    members = archive.unpack(data, source)
     try:
-        manifest = json.loads(members["manifest.json"])
-        if manifest.get("format") != FORMAT:
-            raise InputError(
-                f"{source}: bundle format {manifest.get('format')}; this version reads {FORMAT}"
-            )
-        _check_digests(members, manifest["sha256"], source)
+        manifest = read_manifest(members[_MANIFEST], FORMAT, source)
+        signed = members.pop(signing.MEMBER, None)
+        _check_digests(members, manifest.sha256, source)
         topology = members.get(_TOPOLOGY)
-        pipelines = _pipelines(members, manifest, source)
+        builds, made = _pipelines(members, manifest, source)
         return Packed(
-            _bundle(members, manifest, pipelines),
-            None if topology is None else _TOPOLOGIES.validate_json(topology),
-            _foreign(pipelines),
+            _bundle(members, manifest, builds, ours),
+            None if topology is None else _topology(topology),
+            _foreign(builds),
             source,
+            made,
+            signing.signer_of(signed, members[_MANIFEST]) if signed is not None else "",
         )
     except _NO_BUNDLE as error:
         raise InputError(f"{source}: not a bundle ({type(error).__name__}: {error})") from error
-
-
-def _members(data: bytes, source: str) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    # A damaged archive may also seem to be encrypted, of another method, or to end early.
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise InputError(f"{source}: not a bundle ({error})") from error
 
 
 def _check_digests(members: dict[str, bytes], digests: dict[str, str], source: str) -> None:
     for name, digest in digests.items():
         if hashlib.sha256(members.get(name, b"")).hexdigest() != digest:
             raise InputError(f"{source}: {name} is damaged (its digest is not the manifest's)")
-    if extra := sorted(members.keys() - digests.keys() - {"manifest.json"}):
+    if extra := sorted(members.keys() - digests.keys() - {_MANIFEST}):
         raise InputError(f"{source}: {extra[0]} is not in its manifest")
 
 
-def _pipelines(
-    members: dict[str, bytes], manifest: dict[str, Any], source: str
-) -> dict[tuple[str, str], Artifact]:
-    """The builds that a bundle carries; specialised ones are known by name from now on."""
+_Builds = Mapping[tuple[str, str], Artifact]
+_Made = Mapping[str, tuple[Artifact, tuple[Slot, ...]]]
+
+
+def _pipelines(members: dict[str, bytes], manifest: Manifest, source: str) -> tuple[_Builds, _Made]:
+    """The builds that a bundle carries, and those of them that were made for a network."""
     found: dict[tuple[str, str], Artifact] = {}
-    for pipeline, target in sorted({(p, t) for p, t in manifest["pipeline_of"].values()}):
+    made: dict[str, tuple[Artifact, tuple[Slot, ...]]] = {}
+    for pipeline, target in sorted(set(manifest.pipeline_of.values())):
         special = pipeline.startswith(SPECIALISED)
         try:
             name = pipeline if special else artifact(pipeline, target).name
@@ -216,14 +228,15 @@ def _pipelines(
         if special:
             if name != f"{SPECIALISED}-{build.cookie:016x}":
                 raise ValueError(f"{name} is not the pipeline of that name")
-            slots = json.loads(members[f"pipelines/{name}.slots.json"])
-            register(build, tuple(Slot(*slot) for slot in slots))
+            slots = f"pipelines/{name}.slots.json"
+            made[name] = build, read_slots(members[slots], slots)
         found[pipeline, target] = build
-    return found
+    return found, made
 
 
-def _foreign(pipelines: Mapping[tuple[str, str], Artifact]) -> tuple[str, ...]:
-    other = (p for p, build in pipelines.items() if artifact(*p).cookie != build.cookie)
+def _foreign(pipelines: _Builds) -> tuple[str, ...]:
+    shipped = {p: build for p, build in pipelines.items() if not p[0].startswith(SPECIALISED)}
+    other = (p for p, build in shipped.items() if artifact(*p).cookie != build.cookie)
     return tuple(sorted({pipeline for pipeline, _ in other}))
 
 
@@ -234,44 +247,64 @@ def _public(topology: Topology) -> Topology:
     return dataclasses.replace(topology, switches=switches, servers=servers, source="")
 
 
-def _bundle(
-    members: dict[str, bytes],
-    manifest: dict[str, Any],
-    pipelines: Mapping[tuple[str, str], Artifact],
-) -> Bundle:
-    pipeline_of = {switch: (p, t) for switch, (p, t) in manifest["pipeline_of"].items()}
+def _topology(data: bytes) -> Topology:
+    """What a topology file could say: ids, names, ports and links are those of a network."""
+    found = _TOPOLOGIES.validate_json(data)
+    check_topology(found)
+    return found
+
+
+def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
-    schemas = {pipeline: Schema(build.p4info()) for pipeline, build in pipelines.items()}
+    schemas = {pipeline: Schema(build.p4info()) for pipeline, build in builds.items()}
     programs: dict[str, dict[str, SwitchProgram]] = {"fabric": {}, "switches": {}}
     for name in members:
         kind, _, rest = name.partition("/")
         switch, dot, _ = rest.partition(".entries.bin")
-        if kind in programs and dot:
-            schema = schemas[pipeline_of[switch]]
-            entries, floods = _unbatch(schema, members[name])
-            activation, _ = _unbatch(schema, members[f"{kind}/{switch}.activation.bin"])
-            programs[kind][switch] = SwitchProgram(entries, activation, floods)
-    if missing := pipeline_of.keys() ^ programs["fabric"].keys():
+        if kind not in programs or not dot:
+            continue
+        schema = schemas[manifest.pipeline_of[switch]]
+        late = f"{kind}/{switch}.activation.bin"
+        entries, floods = _unbatch(schema, members[name])
+        activation, _ = _unbatch(schema, members[late])
+        programs[kind][switch] = program = SwitchProgram(entries, activation, floods)
+        if not ours:
+            written = _batches(schema, program, manifest.graph)
+            for member, data in zip((name, late), written, strict=True):
+                if members[member] != data:
+                    raise ValueError(f"{member} holds more than entries that a compiler writes")
+    if missing := manifest.pipeline_of.keys() ^ programs["fabric"].keys():
         raise ValueError(f"{min(missing)} has no pipeline or no entries of the fabric")
-    if manifest["graph_id"] not in _GRAPH_IDS:
-        raise ValueError(f"graph id {manifest['graph_id']} is none of 1 to {_GRAPH_IDS[-1]}")
     return Bundle(
-        graph=_NAMES.validate_python(manifest["graph"]),
-        owner=manifest["owner"],
-        graph_id=manifest["graph_id"],
-        topology=manifest["topology"],
-        sampling_rate=manifest["sampling_rate"],
-        pipeline_of=pipeline_of,
+        graph=manifest.graph,
+        owner=manifest.owner,
+        graph_id=manifest.graph_id,
+        topology=manifest.topology,
+        sampling_rate=manifest.sampling_rate,
+        pipeline_of=manifest.pipeline_of,
         fabric=programs["fabric"],
         switches=programs["switches"],
-        workers=tuple(_worker(item) for item in json.loads(members["workers.json"])),
-        plan=_plan(json.loads(members["plan.json"])),
-        block_use=manifest["block_use"],
-        stories=tuple(Story(**item) for item in json.loads(members["explanation.json"])),
-        warnings=tuple(manifest["warnings"]),
-        removed=tuple((origin, why) for origin, why in json.loads(members["removed.json"])),
-        slos={name: Slo(**item) for name, item in manifest["slos"].items()},
+        workers=read_workers(members["workers.json"]),
+        plan=read_plan(members["plan.json"]),
+        block_use=manifest.block_use,
+        stories=read_stories(members["explanation.json"]),
+        warnings=manifest.warnings,
+        endpoints=manifest.endpoints,
+        removed=read_removed(members["removed.json"]),
+        slos=manifest.slo_of(),
     )
+
+
+def _batches(
+    schema: Schema, program: SwitchProgram, graph: str, inserts: Inserts | None = None
+) -> tuple[bytes | bytearray, bytes | bytearray]:
+    """Entries with groups, and what puts them in force, as members of a bundle."""
+    inserts = schema.inserts(program.entries, graph) if inserts is None else inserts
+    floods = [RawUpdate.of(flood_update(f, p4r.Update.INSERT)) for f in program.floods]
+    batch = inserts.data
+    if floods:
+        batch = batch + b"".join(f.part() for f in floods)
+    return batch, schema.inserts(program.activation, graph).data
 
 
 def _schemas(bundle: Bundle) -> dict[str, Schema]:
@@ -305,51 +338,6 @@ def _worker_document(worker: WorkerProgram) -> dict[str, Any]:
         "nfs": {name: list(spec) for name, spec in worker.nfs.items()},
         "chains": chains,
     }
-
-
-def _worker(item: dict[str, Any]) -> WorkerProgram:
-    return WorkerProgram(
-        item["server"],
-        item["core"],
-        {name: (kind, config) for name, (kind, config) in item["nfs"].items()},
-        tuple(
-            ServerChain(
-                chain["spi"],
-                chain["si"],
-                tuple(ChainHop(**hop) for hop in chain["hops"]),
-                tuple(chain["outputs"]),
-            )
-            for chain in item["chains"]
-        ),
-    )
-
-
-def _plan(item: dict[str, Any]) -> Plan:
-    return Plan(
-        switch_of=item["switch_of"],
-        cores_of=tuple(tuple(Core(**core) for core in cores) for cores in item["cores_of"]),
-        dispatch=tuple(tuple(_class_map(m) for m in maps) for maps in item["dispatch"]),
-        tree_of={(source, target): tree for source, target, tree in item["tree_of"]},
-        hops=tuple(Hop(**hop) for hop in item["hops"]),
-        latency_us=item["latency_us"],
-        core_load=item["core_load"],
-        status=item["status"],
-        objective=item["objective"],
-        notes=tuple(item["notes"]),
-        slot_of=item.get("slot_of", {}),
-    )
-
-
-def _class_map(item: dict[str, Any]) -> ClassMap:
-    return ClassMap(
-        tuple(item["traffics"]),
-        tuple(Region(_prefix(r["inside"]), _prefix(r["outside"])) for r in item["regions"]),
-        tuple(Slice(Core(**s["core"]), s["low"], s["high"]) for s in item["slices"]),
-    )
-
-
-def _prefix(item: dict[str, Any] | None) -> Prefix | None:
-    return None if item is None else Prefix(**item)
 
 
 def _json(value: Any) -> bytes:

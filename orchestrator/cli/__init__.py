@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
 
 import typer
@@ -18,9 +20,9 @@ from orchestrator.cli import (
     recovery,
     whatif,
 )
-from orchestrator.cli.access import with_access
-from orchestrator.cli.output import fail
-from orchestrator.errors import InputError, OrchestratorError
+from orchestrator.cli.access import with_access, with_files, with_trust
+from orchestrator.cli.output import INTERRUPTED, fail
+from orchestrator.errors import InputError, OrchestratorError, StoreError
 from orchestrator.observation import telemetry
 
 EXIT_CODES = (
@@ -28,6 +30,9 @@ EXIT_CODES = (
     "4 the machine lacks something, 5 network, 6 switch, 7 server, 8 deployment undone, "
     "9 another's graph, 10 store, 130 Ctrl-C."
 )
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What any file may meet: a full or read-only disk."""
 
 app = typer.Typer(
     name="orchestrator",
@@ -46,6 +51,10 @@ placement.register(app)
 whatif.register(app)
 inspection.register(app)
 reconcile.register(app)
+with_files(app, "compile_command", "deploy", "place_command", "whatif")
+with_files(graphs.graph_app, "check")
+with_trust(app, "deploy")
+with_trust(bundles.bundle_app, "show")
 with_access(app, "network", "live")
 with_access(networks.net_app, "topology", "name")
 
@@ -65,8 +74,14 @@ def main() -> None:
             fail(f"{told} (see --help)")
         sys.exit(InputError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what is left to do at once
         fail("interrupted")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        fail(f"{error.filename or 'a file'}: {error.strerror}")
+        sys.exit(StoreError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,17 +1,19 @@
-"""Options that every command on a network has: in whose name, with which certificates."""
+"""Options that several commands share: in whose name, with which certificates, from which files."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-_PANEL = "Access"
-_OPTIONS: dict[str, tuple[str, str, str]] = {
+_Options = dict[str, tuple[str, str, str]]
+"""By parameter: the option, the environment variable that it becomes, and its help."""
+
+_ACCESS: _Options = {
     "owner": (
         "--owner",
         "ORCHESTRATOR_OWNER",
@@ -31,20 +33,51 @@ _OPTIONS: dict[str, tuple[str, str, str]] = {
     ),
     "tls_key": ("--tls-key", "ORCHESTRATOR_TLS_KEY", "Its private key (PEM file)."),
 }
+_FILES: _Options = {
+    "allow_files": (
+        "--allow-files",
+        "ORCHESTRATOR_ALLOW_FILES",
+        "Folders (as in $PATH) outside of the graph's own in which files that it names may be, too; "
+        "/ is anywhere.",
+    ),
+}
+_TRUST: _Options = {
+    "trust": (
+        "--trust",
+        "ORCHESTRATOR_TRUST",
+        "Files (as in $PATH) with Ed25519 public keys (PEM): only bundles that one of them signed.",
+    ),
+}
 
 
 def with_access(app: typer.Typer, *marks: str) -> None:
     """Give the options to the commands of `app` that have one of the parameters `marks`."""
     for command in app.registered_commands:
         if command.callback is not None and set(marks) & set(_parameters(command.callback)):
-            command.callback = _extended(command.callback)
+            command.callback = _extended(command.callback, _ACCESS, "Access")
+
+
+def with_files(app: typer.Typer, *names: str) -> None:
+    """Give the option to commands that read a graph's files, by the names of their functions."""
+    _give(app, names, _FILES)
+
+
+def with_trust(app: typer.Typer, *names: str) -> None:
+    """Give the option to commands that take a bundle, by the names of their functions."""
+    _give(app, names, _TRUST)
+
+
+def _give(app: typer.Typer, names: Collection[str], options: _Options) -> None:
+    for command in app.registered_commands:
+        if command.callback is not None and command.callback.__name__ in names:
+            command.callback = _extended(command.callback, options, "Input")
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(function).parameters)
 
 
-def _extended(function: Callable[..., Any]) -> Callable[..., Any]:
+def _extended(function: Callable[..., Any], options: _Options, panel: str) -> Callable[..., Any]:
     """The command with the options added, which become environment variables for all below."""
     added = [
         inspect.Parameter(
@@ -53,15 +86,15 @@ def _extended(function: Callable[..., Any]) -> Callable[..., Any]:
             default="",
             annotation=Annotated[
                 str,
-                typer.Option(flag, envvar=variable, help=told, rich_help_panel=_PANEL),
+                typer.Option(flag, envvar=variable, help=told, rich_help_panel=panel),
             ],
         )
-        for name, (flag, variable, told) in _OPTIONS.items()
+        for name, (flag, variable, told) in options.items()
     ]
 
     @wraps(function)
     def command(**given: Any) -> Any:
-        for name, (_, variable, _) in _OPTIONS.items():
+        for name, (_, variable, _) in options.items():
             if value := given.pop(name):
                 os.environ[variable] = value
         return function(**given)

@@ -15,6 +15,7 @@ from orchestrator.cli.output import Json, print_json, print_table, say
 from orchestrator.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from orchestrator.bundle.codec import Packed
     from orchestrator.model.bundle import Bundle
 
 bundle_app = typer.Typer(help="Look into compiled bundles.", no_args_is_help=True)
@@ -44,14 +45,16 @@ def show(
 
     Reading checks the digests of all parts.
     """
-    from orchestrator.bundle.codec import read
+    from orchestrator.bundle.codec import adopt, read
 
-    bundle = read(file).bundle
+    packed = read(file)
+    adopt(packed)
+    bundle = packed.bundle
     if entries and entries not in bundle.switches:
         raise InputError(f"{file}: {unknown('switch', entries, tuple(bundle.switches))}")
     rows = list(_rows(bundle, entries)) if entries else []
     if as_json:
-        print_json(_document(bundle, rows, workers))
+        print_json(_document(packed, rows, workers))
         return
     if entries:
         for row in rows:
@@ -59,7 +62,11 @@ def show(
         return
     rate = f", sampling rate {bundle.sampling_rate}" if bundle.sampling_rate else ""
     owner = f"owner {bundle.owner}" if bundle.owner else "no owner"
-    say(f"{bundle.graph}: graph id {bundle.graph_id}, {owner}, topology {bundle.topology}{rate}")
+    about = f"{bundle.graph}: graph id {bundle.graph_id}, {owner}, topology {bundle.topology}{rate}"
+    say(escape(about))
+    say(_signed(packed))
+    hosts = ((name, ", ".join(names)) for name, names in bundle.endpoints.items())
+    print_table("Endpoints", ("endpoint", "hosts"), hosts)
     pipelines = ((s, *pipeline) for s, pipeline in bundle.pipeline_of.items())
     print_table("Pipelines", ("switch", "pipeline", "target"), pipelines)
     print_entries(_counts(bundle))
@@ -107,8 +114,18 @@ def _rows(bundle: Bundle, switch: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _document(bundle: Bundle, rows: list[dict[str, Any]], workers: bool) -> dict[str, Any]:
+def _signed(packed: Packed) -> str:
+    if not packed.signer:
+        return "nobody signed it"
+    return f"signed by {packed.signer}" + (", who is trusted" if packed.trusted else "")
+
+
+def _document(packed: Packed, rows: list[dict[str, Any]], workers: bool) -> dict[str, Any]:
+    bundle = packed.bundle
     document: dict[str, Any] = {
+        "signer": packed.signer,
+        "trusted": packed.trusted,
+        "endpoints": dict(bundle.endpoints),
         "graph": bundle.graph,
         "graph_id": bundle.graph_id,
         "owner": bundle.owner,

@@ -10,9 +10,10 @@ import typer
 from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.cli.reading import Address, DeviceId
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from orchestrator.observation.captures import Header
     from orchestrator.observation.explain import Step, Visit
     from orchestrator.observation.journey import Journey, NetworkModel
     from orchestrator.observation.views import Seen
@@ -92,11 +93,19 @@ def explain(
     program) or of a saved bundle; the answer is the same. No packet is sent, nothing is changed.
     Workers of the copy start without flows.
     """
-    if bool(packet) + bool(pcap) + bool(source or target) != 1:
-        raise InputError("say which packet: --packet TEXT, --pcap FILE, or --from HOST --to HOST")
+    _check_which(packet, pcap, source, target)
     if address:
         _at_address(
-            switch or "switch", address, device_id, packet, pcap, count, port, as_json, verbose
+            switch or "switch",
+            address,
+            device_id,
+            packet,
+            pcap,
+            count,
+            source,
+            port,
+            as_json,
+            verbose,
         )
         return
     seen = _see(
@@ -124,6 +133,21 @@ def explain(
             _print_answer(answer)
 
 
+def _check_which(packet: str, pcap: Path | None, source: str, target: str) -> None:
+    """One packet is said; --from goes with each of the ways to say it."""
+    given = [
+        name for name, value in (("--packet", packet), ("--pcap", pcap), ("--to", target)) if value
+    ]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} each say the packet: give one of them")
+    if not given and source:
+        raise InputError(
+            f"--from {source}: say which packet: --to HOST, --packet TEXT or --pcap FILE"
+        )
+    if not given:
+        raise InputError("say which packet: --packet TEXT, --pcap FILE, or --from HOST --to HOST")
+
+
 def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: bool) -> Seen:
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.observation.sessions import reader
@@ -142,15 +166,28 @@ def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: b
 def _frames(
     model: NetworkModel, packet: str, pcap: Path | None, count: int, source: str, target: str
 ) -> list[bytes]:
-    from orchestrator.observation.frames import between_hosts, parse_packet, read_pcap
+    from orchestrator.observation.frames import between_hosts, header_of, parse_packet
 
+    hosts = model.topology.hosts
+    if source and source not in hosts:
+        raise InputError(f"--from: {unknown('host', source, tuple(hosts))}")
     if packet:
         return [parse_packet(packet)]
     if pcap is not None:
-        return read_pcap(pcap, count)
+        return _captured(pcap, count, header_of(model.topology, hosts.get(source)))
     if not source or not target:
         raise InputError("--from HOST and --to HOST go together")
     return [between_hosts(model.topology, source, target)]
+
+
+def _captured(pcap: Path, count: int, header: Header) -> list[bytes]:
+    from orchestrator.observation.captures import Capture
+
+    capture = Capture(pcap, header)
+    frames = capture.first(count)
+    if warning := capture.warning():
+        warn(warning)
+    return frames
 
 
 def _sender_of(model: NetworkModel, frame: bytes) -> str:
@@ -177,20 +214,26 @@ def _at_address(
     packet: str,
     pcap: Path | None,
     count: int,
+    source: str,
     port: int,
     as_json: bool,
     verbose: bool,
 ) -> None:
     from orchestrator.observation.explain import Explainer
-    from orchestrator.observation.frames import parse_packet, read_pcap
+    from orchestrator.observation.frames import header_of, parse_packet
     from orchestrator.observation.sessions import at_address
     from orchestrator.observation.snapshot import read_snapshot
 
-    if not packet and pcap is None:
-        raise InputError("--from and --to need a network's topology: with --address say --packet")
+    if source or (not packet and pcap is None):
+        raise InputError(
+            "--from and --to need a network's topology: with --address say --packet or --pcap "
+            "and --port"
+        )
     with at_address(switch, address, device_id) as client:
         explainer = Explainer(read_snapshot(client))
-    frames = [parse_packet(packet)] if packet else read_pcap(pcap, count) if pcap else []
+    frames = [parse_packet(packet)] if packet else []
+    if pcap is not None:
+        frames = _captured(pcap, count, header_of())
     _print_visits([explainer.explain(port, frame) for frame in frames], as_json, verbose)
 
 

@@ -19,6 +19,7 @@ from orchestrator.cli.classes import (
 )
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 from orchestrator.errors import CompileError, InputError
+from orchestrator.files import write_whole
 
 if TYPE_CHECKING:
     from orchestrator.model.bundle import Bundle
@@ -117,6 +118,10 @@ def compile_command(
             "with CLASS (or a traffic) tell its story.",
         ),
     ] = "",
+    sign: Annotated[
+        Path | None,
+        typer.Option("--sign", metavar="KEY", help="With --output: sign it (Ed25519, PEM file)."),
+    ] = None,
     specialise: Annotated[
         bool,
         typer.Option("--specialise", help="For a pipeline that p4c makes for this graph."),
@@ -153,23 +158,27 @@ def compile_command(
 ) -> None:
     """Split a graph, place it on a topology, and emit the bundle."""
     if watch:
-        if explain or plot or verify or specialise:
+        if explain or plot or verify or specialise or sign:
             raise InputError("--watch goes with --output, --max-classes and --json only")
         from orchestrator.cli.recompiling import follow
 
         follow(graph, topology, output, max_classes, as_json)
         return
     from orchestrator.bundle.codec import dump
+    from orchestrator.bundle.signing import signing_key
     from orchestrator.compiler.drawing import draw_cut
     from orchestrator.pipeline import entries_by_table
 
+    if sign is not None and output is None:
+        raise InputError("--sign goes with --output: it signs the bundle that is written")
+    key = None if sign is None else signing_key(sign)
     result = compiled(graph, topology, max_classes, specialise=specialise)
     bundle = result.bundle
     stories = chosen(result, explain) if explain else ()
     if verify:
         verify_bundle(graph, topology, bundle, verify)
     if output is not None:
-        output.write_bytes(dump(bundle, topology=result.topology))
+        write_whole(output, dump(bundle, topology=result.topology, key=key))
     if plot is not None:
         draw_cut(result.cuts, bundle.stories, f"{bundle.graph} on {bundle.topology}", plot)
     counts = entries_by_table(bundle)

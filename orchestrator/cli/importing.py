@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.errors import InputError
+from orchestrator.files import write_whole
 
 import_app = typer.Typer(help="Turn files of other projects into ours.", no_args_is_help=True)
 
@@ -22,11 +24,32 @@ def register(app: typer.Typer) -> None:
     app.add_typer(import_app, name="import")
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+def _write(path: Path, text: str, read_back: Callable[[Path], object]) -> None:
+    """Write a file that its own reader takes, or none: what is not read back leaves the old one."""
+
+    def check(new: Path) -> None:
+        try:
+            read_back(new)
+        except InputError as error:
+            problems = [text.replace(str(new), str(path)) for text in error.problems]
+            problems = [text.replace(new.name, path.name) for text in problems]
+            raise InputError([*problems, f"{path}: is not written: it would be refused"]) from None
+
+    write_whole(path, text.encode(), check)
+
+
+def _load_graph(path: Path) -> object:
+    from orchestrator.graph import load_graph
+
+    return load_graph(path)
+
+
+def _load_config(kind: str, key: str) -> Callable[[Path], object]:
+    """Reads a file as the NF does whose config has it under the key."""
+    from orchestrator.nfs.base import lookup
+
+    config = lookup(kind).Config
+    return lambda path: config.model_validate({key: path.name}).with_files(path.parent)
 
 
 def _done(output: Path, summary: str, as_json: bool, **found: object) -> None:
@@ -52,7 +75,8 @@ def classbench(
 
     rules, left_out = import_classbench(file, "deny" if deny else "permit")
     found = acl_graph("classbench", rules) if graph else rules
-    _write(output, json.dumps(found, indent=1) + "\n")
+    read_back = _load_graph if graph else _load_config("acl", "rules_file")
+    _write(output, json.dumps(found, indent=1) + "\n", read_back)
     if left_out:
         warn(f"{len(left_out)} rules are left out, no packet can match them, like {left_out[0]}")
     _done(output, f"{len(rules)} rules", as_json, rules=len(rules), left_out=left_out)
@@ -78,11 +102,23 @@ def rib(
         hops = [parse_address(text) for text in next_hop]
     except ValueError as error:
         raise InputError(f"--next-hop: {error}") from None
-    lines, left_out = import_rib(file, hops)
-    _write(output, "\n".join(lines) + "\n")
-    if left_out:
-        warn(f"{left_out} prefixes are left out: no next hop is of their IP version")
-    _done(output, f"{len(lines)} routes", as_json, routes=len(lines), left_out=left_out)
+    if output.suffix == ".json":
+        raise InputError(f"--output {output}: routes are written as lines, so .json would mislead")
+    found = import_rib(file, hops)
+    _write(output, "\n".join(found.lines) + "\n", _load_config("router", "routes_file"))
+    if found.left_out:
+        warn(f"{found.left_out} prefixes are left out: no next hop is of their IP version")
+    if found.again:
+        text = f"{len(found.again)} times a prefix has another origin, and the first counts"
+        warn(f"{text}, like {found.again[0]}")
+    _done(
+        output,
+        f"{len(found.lines)} routes",
+        as_json,
+        routes=len(found.lines),
+        left_out=found.left_out,
+        again=found.again,
+    )
 
 
 @import_app.command("metron", epilog="Example: orchestrator import metron chain.json -o graph.json")
@@ -111,7 +147,7 @@ def metron(
     except ValueError as error:
         raise InputError(f"--next-hop or --virtual: {error}") from None
     imported = import_metron(file, hop, service)
-    _write(output, json.dumps(imported.graph, indent=1) + "\n")
+    _write(output, json.dumps(imported.graph, indent=1) + "\n", _load_graph)
     for line in imported.notes:
         note(line)
     name, nfs = imported.graph["name"], imported.graph["nfs"]
@@ -129,7 +165,7 @@ def snort(
     output: Output,
     graph: Annotated[bool, typer.Option("--graph", help="Write a graph with one ids.")] = False,
     skip_unsupported: Annotated[
-        bool, typer.Option("--skip-unsupported", help="Leave out rules that an ids cannot say.")
+        bool, typer.Option("--skip-unsupported", help="Leave out what an ids cannot say.")
     ] = False,
     var: Annotated[
         list[str] | None,
@@ -150,14 +186,23 @@ def snort(
     told = [str(item) for item in found.unsupported]
     if told and not skip_unsupported:
         raise InputError(
-            [*told, f"{file}: --skip-unsupported leaves these {found.skipped} rules out"]
+            [*told, f"{file}: --skip-unsupported leaves these {found.skipped} rules or lines out"]
         )
     if not found.signatures:
         raise InputError([*told, f"{file}: no rule is left"])
-    for line in told:
+    for line in (*told, *found.replaced):
         warn(line)
     signatures = found.signatures
-    _write(output, json.dumps(ids_graph(signatures) if graph else signatures, indent=1) + "\n")
-    summary = f"{len(signatures)} signatures, {found.skipped} rules left out"
+    written = ids_graph(signatures) if graph else signatures
+    read_back = _load_graph if graph else _load_config("ids", "signatures_file")
+    _write(output, json.dumps(written, indent=1) + "\n", read_back)
+    summary = f"{len(signatures)} signatures, {found.skipped} rules or lines left out"
     unsupported = [item._asdict() for item in found.unsupported]
-    _done(output, summary, as_json, signatures=len(signatures), unsupported=unsupported)
+    _done(
+        output,
+        summary,
+        as_json,
+        signatures=len(signatures),
+        unsupported=unsupported,
+        replaced=found.replaced,
+    )

@@ -12,7 +12,6 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from scapy.utils import PcapReader
 
 from orchestrator.bundle.codec import Packed
 from orchestrator.cli.graphs import print_entries, print_stories
@@ -27,6 +26,8 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.topology import Host, IpAddress, Topology
+from orchestrator.observation.captures import Capture
+from orchestrator.observation.frames import header_of
 from orchestrator.pipeline import compile_graph, entries_by_table
 from orchestrator.placement.topologies import resolve_topology
 from orchestrator.verification.manifest import new_manifest
@@ -141,15 +142,14 @@ def _first_host(bundle: Bundle, network: MemoryNetwork) -> str:
 
 def _replay(host: str, network: MemoryNetwork, pcap: Path) -> Tally:
     """Send a capture's frames from a host."""
-    tally = Tally()
-    try:
-        with PcapReader(str(pcap)) as reader:
-            for packet in reader:
-                tally.sent += 1
-                tally.delivered += len(network.send(host, bytes(packet)))
-                network.advance(_STEP_US)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"--pcap {pcap}: {error}") from error
+    topology = network.topology
+    tally, capture = Tally(), Capture(pcap, header_of(topology, topology.hosts[host]))
+    for frame in capture.frames():
+        tally.sent += 1
+        tally.delivered += len(network.send(host, frame))
+        network.advance(_STEP_US)
+    if warning := capture.warning():
+        warn(warning)
     return tally
 
 

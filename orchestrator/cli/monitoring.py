@@ -38,7 +38,10 @@ def register(app: typer.Typer) -> None:
 def metrics(
     network: NetworkName = "",
     listen: Annotated[
-        str, typer.Option("--listen", help="Serve http://HOST:PORT/metrics until Ctrl-C.")
+        str,
+        typer.Option(
+            "--listen", help="Serve http://HOST:PORT/metrics until Ctrl-C (:PORT on 127.0.0.1)."
+        ),
     ] = "",
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Print the Grafana dashboard (JSON).")
@@ -166,6 +169,7 @@ def _top_json(network: str, now: Reading, before: Reading | None) -> dict[str, o
                 "target": s.target,
                 "problem": s.problem,
                 "entries": sum(use.entries for use in s.tables.values()),
+                "drops": s.drops,
             }
             for s in now.switches
         ],
@@ -222,6 +226,7 @@ def _screen(network: str, now: Reading, before: Reading | None) -> Group:
             s.target,
             f"NO: {s.problem}" if s.problem else "yes",
             sum(use.entries for use in s.tables.values()),
+            sum(s.drops.values()) or "",
             f"{s.seconds * 1000:.0f} ms",
         )
         for s in now.switches
@@ -256,7 +261,9 @@ def _screen(network: str, now: Reading, before: Reading | None) -> Group:
             ),
             graphs,
         ),
-        table_of("Switches", ("switch", "target", "up", "entries#", "read in#"), switches),
+        table_of(
+            "Switches", ("switch", "target", "up", "entries#", "drops#", "read in#"), switches
+        ),
         table_of("Fullest tables", ("switch", "table", "entries#", "share#", ""), tables),
         table_of(
             "Server cores",

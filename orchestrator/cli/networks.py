@@ -15,7 +15,7 @@ from orchestrator.errors import InputError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from orchestrator.bundle.codec import Packed
-    from orchestrator.emulation import NetworkState
+    from orchestrator.emulation import NetworkState, NetworkStatus
     from orchestrator.model.graph import ServiceGraph
 
 NetworkName = Annotated[
@@ -46,9 +46,18 @@ def up(
     name: Annotated[
         str, typer.Option(help="Name of the network; the topology's if left out.")
     ] = "",
+    tcp: Annotated[
+        bool,
+        typer.Option(
+            "--tcp",
+            help="Switches without TLS listen on TCP ports, which every user of this machine can "
+            "reach, and not on Unix sockets.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start a network in the background; leftovers of a crashed one of that name are removed."""
+    from orchestrator.deployment.access import Access
     from orchestrator.deployment.live import new_journal
     from orchestrator.emulation import net_down, net_up
     from orchestrator.placement.topologies import resolve_topology
@@ -56,7 +65,15 @@ def up(
     if switch not in ("auto", "bmv2", "softswitch"):
         raise InputError(f"--switch: '{switch}' is none of auto, bmv2, softswitch")
     started = time.monotonic()
-    state = net_up(resolve_topology(topology), switch=switch, name=name or None, progress=note)
+    state = net_up(
+        resolve_topology(topology),
+        switch=switch,
+        name=name or None,
+        progress=note,
+        warn=warn,
+        tcp=tcp,
+        certificate=Access.from_environment().certificate,
+    )
     try:
         new_journal(state.name, state.run_dir)
     except StoreError:
@@ -95,15 +112,33 @@ def down(
         say(f"network {name} is down")
 
 
+@net_app.command("restart", epilog="Example: orchestrator net restart server1-core1 -n leaf-spine")
+def restart_command(
+    device: Annotated[str, typer.Argument(help="A switch (leaf1) or worker (server1-core1).")],
+    network: NetworkName = "",
+    as_json: Json = False,
+) -> None:
+    """Start a switch or worker again, empty; `orchestrator reconcile` gives it what it had."""
+    from orchestrator.emulation import restart
+
+    name = find_network(network).name
+    restart(name, device)
+    if as_json:
+        print_json({"name": name, "device": device, "restarted": True})
+    else:
+        say(f"{device} runs again, empty: `orchestrator reconcile {name}` gives it what it had")
+
+
 @net_app.command("status", epilog="Example: orchestrator net status")
 def net_status_command(
     name: Annotated[str, typer.Argument(help="Name of the network; all if left out.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Show the networks that run, and whether their processes live."""
+    """Show the networks that run, whether their processes live and answer, and links that are down."""
     from orchestrator.emulation import net_status
 
     found = net_status(name or None)
+    silent = {status.state.name: _silent(status) for status in found}
     if as_json:
         print_json(
             [
@@ -111,6 +146,8 @@ def net_status_command(
                     "name": status.state.name,
                     "health": status.health,
                     "components": [asdict(component) for component in status.components],
+                    "links_down": status.links_down,
+                    "silent": silent[status.state.name],
                 }
                 for status in found
             ]
@@ -122,8 +159,20 @@ def net_status_command(
             ("kind", "name", "pid#", "alive"),
             ((c.kind, c.name, c.pid, "yes" if c.alive else "NO") for c in status.components),
         )
+        for line in (*status.links_down, *silent[status.state.name]):
+            warn(line)
     if not found:
         say("no network is running")
+
+
+def _silent(status: NetworkStatus) -> tuple[str, ...]:
+    """Switches and workers that do not answer, whether their processes live or not."""
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.presence import look
+
+    if status.health in ("starting", "crashed"):
+        return ()
+    return tuple(look(LiveNetwork(status.state)).silent.words())
 
 
 def find_network(name: str) -> NetworkState:
@@ -195,7 +244,7 @@ def deploy(
     """
     from orchestrator.bundle.codec import Packed
 
-    source, warnings = _to_deploy(graph)
+    source, warnings = to_deploy(graph)
     if specialise and isinstance(source, Packed):
         raise InputError(
             f"{graph}: --specialise: a bundle brings the pipeline that it was compiled for "
@@ -208,6 +257,8 @@ def deploy(
 
         run_in_memory(source, network.partition(":")[2], traffic, as_json)
         return
+    if traffic is not None:
+        raise InputError(f"--pcap {traffic}: only --network memory sends packets of a capture")
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from orchestrator.cli.changes import changes_json, print_changes
@@ -226,6 +277,8 @@ def deploy(
             allow_interruption=allow_interruption,
             warnings=warnings,
         )
+        for line in (*prepared.presence.away.words(), *prepared.moves()):
+            warn(line)
         if as_json:
             print_json({"network": state.name, **changes_json(prepared, verbose)})
         else:
@@ -252,7 +305,10 @@ def deploy(
         "launch_delay_s": round(applied.launch_delay_s, 3),
     }
     total = sum(applied.entries.values())
-    record_deployment(state_directory(), state.name, bundle.graph, delays, total)
+    try:
+        record_deployment(state_directory(), state.name, bundle.graph, delays, total)
+    except OSError as error:  # it is deployed all the same
+        warn(f"the delays are not kept for `metrics`: {error.filename}: {error.strerror}")
     counts = entries_by_table(bundle)
     if as_json:
         print_json(
@@ -262,11 +318,14 @@ def deploy(
                 "updated": done.updated,
                 "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
                 "state_lost": list(done.summary.lost),
+                "moved": list(done.moves),
                 "entries": {switch: dict(tables) for switch, tables in counts.items()},
                 **delays,
             }
         )
         return
+    for moved in done.moves:
+        warn(moved)
     for lost in done.summary.lost:
         warn(f"state lost: {lost}")
     times = ", ".join(f"{name} {value:.2f}" for name, value in delays.items())
@@ -278,7 +337,7 @@ def deploy(
     say(f"{bundle.graph} is deployed on {state.name}: {total} entries written; {times}")
 
 
-def _to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
+def to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
     """What a file holds, told by its content, and its warnings."""
     from orchestrator.bundle.codec import is_bundle, read
     from orchestrator.graph import load_graph
@@ -295,7 +354,10 @@ def undeploy(
     network: NetworkName = "",
     as_json: Json = False,
 ) -> None:
-    """Take a graph off its network: every switch and server is as it was before it."""
+    """Take a graph off its network: every switch and server is as it was before it.
+
+    A device that does not answer is cleaned by `reconcile` when it does again.
+    """
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import undeploy_graph
 
@@ -311,11 +373,15 @@ def undeploy(
 def status(network: NetworkName = "", as_json: Json = False) -> None:
     """Show the deployed graphs, and the counters of their workers."""
     from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.deployment.operations import deployed_graphs, worker_metrics
+    from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
+    from orchestrator.deployment.presence import check_known, look
 
     state = find_network(network)
     live = LiveNetwork(state)
     deployed = deployed_graphs(live)
+    presence = look(live)
+    lacking = shortcomings(live, deployed, presence)
+    unfinished, owed = live.journal.intent(), live.journal.owed()
     metrics = worker_metrics(live, deployed)
     if as_json:
         print_json(
@@ -331,9 +397,25 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
                     for d in deployed.values()
                 ],
                 "workers": metrics,
+                "lacking": lacking,
+                "unfinished": unfinished and unfinished.graph,
+                "owed": [{"graph": debt.graph, "devices": debt.devices} for debt in owed],
             }
         )
+        check_known(live, presence, deployed)
         return
+    for line in (*lacking, *presence.away.hosts.values()):
+        warn(line)
+    if unfinished is not None:
+        warn(
+            f"a change of {unfinished.graph} that {unfinished.controller} began at "
+            f"{unfinished.begun_at} is under way, or was left unfinished (`orchestrator recover`)"
+        )
+    for debt in owed:
+        warn(
+            f"{', '.join(debt.devices)} may still have what {debt.graph} had there: "
+            f"`orchestrator reconcile {live.name}` removes it"
+        )
     print_table(
         f"Graphs on {state.name}",
         ("graph", "owner", "id#", "deployed at", "worker cores#"),
@@ -357,3 +439,4 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
             for name, value in sorted(values.items())
         ),
     )
+    check_known(live, presence, deployed)

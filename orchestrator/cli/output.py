@@ -12,8 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.errors import visible
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 _PIPE_WIDTH = 160
 """Columns of tables that go to a file or another program, unless $COLUMNS says otherwise."""
 
@@ -43,7 +47,7 @@ def note(message: str) -> None:
 
 def say(message: str) -> None:
     """A line of the result."""
-    console.print(message)
+    console.print(visible(message))
 
 
 def print_json(value: Any) -> None:
@@ -76,4 +80,4 @@ def rate(bits_per_second: float) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+    return visible(text).replace("[", "\\[")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Address = Annotated[
     str,
-    typer.Option("--address", help="HOST:PORT of any P4Runtime switch, deployed by us or not."),
+    typer.Option("--address", help="HOST:PORT or unix:PATH of any P4Runtime switch, ours or not."),
 ]
 DeviceId = Annotated[int, typer.Option("--device-id", help="With --address: its device id.")]
 

@@ -25,6 +25,7 @@ def follow(
     from orchestrator.compiler.merging import MOST_CLASSES
     from orchestrator.deployment.recompile import Recompiler
     from orchestrator.errors import OrchestratorError
+    from orchestrator.files import write_whole
     from orchestrator.placement.topologies import resolve_topology
 
     compiler = Recompiler(
@@ -39,7 +40,7 @@ def follow(
                 warn(str(found))
             continue
         if output is not None:
-            output.write_bytes(dump(found.bundle))
+            write_whole(output, dump(found.bundle))
         if as_json:
             _line(_document(found))
         else:

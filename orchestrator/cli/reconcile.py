@@ -13,7 +13,7 @@ import typer
 
 from orchestrator.cli.networks import find_network
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
-from orchestrator.errors import InputError, SwitchError
+from orchestrator.errors import DeploymentError, InputError, SwitchError
 
 if TYPE_CHECKING:
     from orchestrator.clients.words import Ports
@@ -64,6 +64,8 @@ def reconcile(
     no deployed graph is only shown.
     """
     from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.operations import shortcomings
+    from orchestrator.deployment.presence import check_known, look
     from orchestrator.deployment.watch import inspect
     from orchestrator.deployment.watch import reconcile as repair
     from orchestrator.deployment.watch import watch as follow
@@ -83,17 +85,25 @@ def reconcile(
         return
     started = time.monotonic()
     drift = inspect(live, prune=prune) if dry_run else repair(live, prune=prune, note=note)
+    presence, deployed = look(live), live.journal.deployed()
+    lacking = shortcomings(live, deployed, presence)
     seconds = time.monotonic() - started
     if as_json:
-        found = _as_json(drift, live.topology)
+        found = {**_as_json(drift, live.topology), "lacking": lacking}
         print_json({"network": live.name, "dry_run": dry_run, "seconds": seconds, **found})
     else:
         _show(drift, live.topology, limit, "to be repaired" if dry_run else "repaired")
-        if not drift:
-            say(f"{live.name} is as its journal says ({seconds:.2f} s)")
+    check_known(live, presence, deployed)
+    if not as_json and not drift and not lacking:
+        say(f"{live.name} is as its journal says ({seconds:.2f} s)")
     if drift.unreachable and not dry_run:
         raise SwitchError("not reconciled: " + "; ".join(drift.unreachable))
-    if drift and dry_run:
+    if lacking and not dry_run:
+        raise DeploymentError("; ".join(lacking))
+    if not as_json:
+        for line in (*lacking, *presence.away.hosts.values()):
+            warn(line)
+    if (drift or lacking) and dry_run:
         raise typer.Exit(1)
 
 
@@ -122,6 +132,8 @@ def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:
                 for c in changes
             ),
         )
+    for line in drift.waiting:
+        warn(f"{line} (what a removed graph may have left there is removed once it answers)")
     for worker in drift.workers:
         name = f"{worker.core.server} core {worker.core.index + 1}"
         if worker.unreachable:
@@ -165,6 +177,7 @@ def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
             }
             for found in drift.switches
         ],
+        "waiting": drift.waiting,
         "workers": [
             {
                 "server": worker.core.server,

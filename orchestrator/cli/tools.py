@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.networks import NetworkName, find_network
-from orchestrator.cli.output import Json, note, print_json, say
+from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.cli.reading import Address, DeviceId, target_of
 from orchestrator.errors import InputError
 
@@ -133,12 +133,15 @@ def capture(
             seconds=seconds,
             ready=lambda: note(f"capturing at {told}"),
         )
+    if result.missed:
+        warn(f"{result.missed} frames are missing: they came faster than they could be written")
     if as_json:
         print_json(
             {
                 "file": str(output),
                 "frames": result.frames,
                 "bytes": result.bytes,
+                "missed": result.missed,
                 "places": result.by_place,
             }
         )

@@ -11,7 +11,16 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.cli.live_case import LiveCase, live_case
-from orchestrator.cli.output import Json, errors, note, print_json, print_table, rate, say
+from orchestrator.cli.output import (
+    INTERRUPTED,
+    Json,
+    errors,
+    note,
+    print_json,
+    print_table,
+    rate,
+    say,
+)
 from orchestrator.cli.placement import (
     DEFAULT_OBJECTIVE,
     DEFAULT_TOPOLOGY,
@@ -155,7 +164,9 @@ def whatif(
             )
     left = len(scenarios) + 1 - len(outcomes)
     if left:
-        note(f"interrupted: {left} scenarios were not finished; the others are shown")
+        note(
+            f"interrupted: {len(outcomes)} of {len(scenarios) + 1} scenarios are finished and shown"
+        )
     files: list[str] = []
     if plot is not None:
         from orchestrator.placement.plots import draw
@@ -171,6 +182,8 @@ def whatif(
                 "plots": files,
             }
         )
+        if left:
+            raise typer.Exit(INTERRUPTED)
         return
     if start.measured:
         told = ", ".join(f"{name} {rate(n)}" for name, n in start.measured.items())
@@ -178,6 +191,8 @@ def whatif(
     _print(outcomes)
     for name in files:
         say(f"wrote {name}")
+    if left:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _start(

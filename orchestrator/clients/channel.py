@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from orchestrator.errors import InputError
+from orchestrator.files import read_small
 
 _PROBE_SECONDS = 3.0
 _UNIX = "unix:"
@@ -56,6 +59,20 @@ class TlsFiles:
                     "no certificate and its unencrypted private key (PEM)"
                 )
         return problems
+
+
+def common_name(certificate: Path) -> str:
+    """The subject's CN of a PEM certificate."""
+    try:
+        subject = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
+    except OSError as error:
+        raise InputError(f"TLS file {certificate}: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"TLS file {certificate}: holds no certificate (PEM)") from None
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if not names:
+        raise InputError(f"TLS file {certificate}: its subject has no CN, so it names no owner")
+    return str(names[0].value)
 
 
 def open_channel(
@@ -173,7 +190,7 @@ def _host(address: str) -> str:
 
 def _unreadable(path: Path) -> str:
     try:
-        path.read_bytes()
-    except OSError as error:
-        return f"TLS file {path}: {error.strerror}"
+        read_small(path, f"TLS file {path}")
+    except InputError as error:
+        return str(error)
     return ""

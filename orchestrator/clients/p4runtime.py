@@ -22,6 +22,7 @@ from orchestrator.model.entries import TableEntry
 
 _MESSAGE_LIMIT = 512 << 20
 """BMv2 answers a Read with one message: about 100 bytes an entry."""
+_DROPS = "dropped-"
 _NOBODY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _ARBITRATION_SECONDS = 10.0
 _CALL_SECONDS = 60.0
@@ -217,6 +218,20 @@ class SwitchClient:
     def use(self, p4info: p4i.P4Info) -> None:
         """Speak the names of this P4Info."""
         self.schema = Schema(p4info)
+
+    def drops(self) -> dict[str, int]:
+        """What a softswitch has dropped outside its pipeline, by reason; others do not say."""
+        try:
+            _, call = self._stub.Capabilities.with_call(
+                p4r.CapabilitiesRequest(), timeout=self.connect_seconds
+            )
+        except grpc.RpcError:
+            return {}  # a switch need not have this call
+        return {
+            str(key).removeprefix(_DROPS).replace("-", "_"): int(value)
+            for key, value in call.trailing_metadata() or ()
+            if str(key).startswith(_DROPS)
+        }
 
     def pipeline_cookie(self) -> int | None:
         """Cookie of the running pipeline, None when there is none. Also loads its P4Info."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -71,8 +72,9 @@ def _add_hop(
 class WorkerClient:
     """A session with one worker; ServerError carries the worker's own words.
 
-    Changes with an `election_id` (128 bits, as to switches) are refused once the worker has seen a
-    higher one. `may_change` is asked before every change and raises what forbids it.
+    Changes are refused once the worker has seen a higher `election_id` (128 bits, as to switches);
+    without one it comes from the clock, below every leader's. `may_change` is asked before every
+    change and raises what forbids it.
     """
 
     def __init__(
@@ -85,11 +87,11 @@ class WorkerClient:
         may_change: Callable[[], None] | None = None,
     ) -> None:
         self._may_change = may_change
-        self._election = (
-            None if election_id is None else [("election-id-bin", election_id.to_bytes(16))]
-        )
+        election = time.time_ns() if election_id is None else election_id
+        self._election = [("election-id-bin", election.to_bytes(16))]
         self.name = name
         self.address = address
+        self.call_seconds = _CALL_SECONDS
         self._tls = tls
         self._channel = open_channel(address, tls)
         self._stub = vnf_pb2_grpc.VnfStub(self._channel)
@@ -159,7 +161,7 @@ class WorkerClient:
         may_be_missing: bool = False,
     ) -> Any:
         try:
-            return method(request, timeout=_CALL_SECONDS, metadata=metadata)
+            return method(request, timeout=self.call_seconds, metadata=metadata)
         except grpc.RpcError as error:
             code = error.code()  # type: ignore[attr-defined]
             if may_be_missing and code is grpc.StatusCode.NOT_FOUND:

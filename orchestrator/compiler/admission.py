@@ -1,24 +1,29 @@
 """Which frames of a host-facing port enter a graph, and where (block `classify`).
 
-Three steps, so that ONE entry a switch puts a version of a graph in force: admission (port and match
--> graph), the epoch (graph -> number of the version in force), and that version's first segments.
-A frame that is admitted for the sake of another version finds no first segment and is dropped.
+Four steps, so that ONE entry a switch puts a version of a graph in force: admission (port and match
+-> graph), the epoch (graph -> number of the version in force), the source addresses that the version
+takes from the port's host, and its first segments. A frame that is admitted for the sake of another
+version finds no first segment and is dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.compiler.keys import match_keys
 from orchestrator.compiler.layout import EXIT_PREFIX, Layout, Step
 from orchestrator.compiler.wiring import Wiring
-from orchestrator.model.entries import Exact, Key, TableEntry
+from orchestrator.model.entries import Exact, Key, Lpm, TableEntry
+from orchestrator.model.graph import Endpoint
+from orchestrator.model.match import Prefix
+from orchestrator.model.topology import Host
 from orchestrator.model.versions import versions_of
 from orchestrator.targets.footprints import VERSION_TABLE
 
 ADMISSION_TABLES = frozenset(f"classify.{name}" for name in VERSION_TABLE.values())
 EPOCH_TABLE = "classify.epoch"
 FIRST_TABLES = frozenset(f"classify.first_{name}" for name in VERSION_TABLE.values())
+SOURCE_TABLES = frozenset(f"classify.sources_{VERSION_TABLE[version]}" for version in (4, 6))
 EPOCHS = 4
 _PRIORITY = 1
 
@@ -37,11 +42,13 @@ def admission_entries(
             continue
         here = entry.target in layout.steps
         first = segment_of(layout.steps[entry.target if here else EXIT_PREFIX + entry.target])
-        ports = [
-            wiring.fabric.attachments[host].port
-            for host in wiring.graph.endpoints[entry.endpoint].hosts
+        endpoint = wiring.graph.endpoints[entry.endpoint]
+        port_of = {
+            host: wiring.fabric.attachments[host].port
+            for host in endpoint.hosts
             if wiring.fabric.attachments[host].switch == layout.switch
-        ]
+        }
+        ports = tuple(port_of.values())
         wanted = [t for t in wiring.graph.traffic if t.ingress == entry.endpoint]
         for rank, traffic in enumerate(wanted):
             for version in sorted(versions_of(traffic.match)):
@@ -66,6 +73,38 @@ def admission_entries(
                         len(wanted) - rank + _PRIORITY,
                         origin,
                     )
+        asked = {v for traffic in wanted for v in versions_of(traffic.match)}
+        for host, port in port_of.items():
+            keys = (graph, ("epoch", Exact(0)), ("ingress_port", Exact(port)))
+            yield from _sources(endpoint, wiring.topology.hosts[host], keys, asked - {0})
+
+
+def _sources(
+    endpoint: Endpoint, host: Host, keys: tuple[tuple[str, Key], ...], versions: Iterable[int]
+) -> Iterator[TableEntry]:
+    """The source addresses that a host may use, and that no other will do."""
+    for version in sorted(versions):
+        allowed = dict.fromkeys(endpoint.prefixes, f"networks of {endpoint.name}")
+        allowed |= {
+            Prefix(a.version, int(a.ip), a.max_prefixlen): f"host {host.name}"
+            for a in host.addresses
+        }
+        anything = Prefix(version, 0, 0)
+        if not endpoint.source_guard:
+            allowed = {anything: f"{endpoint.name} has no source guard"}
+        for prefix, origin in allowed.items():
+            if prefix.version == version:
+                yield _source(prefix, keys, "allow", origin)
+        if anything not in allowed:
+            yield _source(anything, keys, "refuse", f"source guard: no address of host {host.name}")
+
+
+def _source(
+    prefix: Prefix, keys: tuple[tuple[str, Key], ...], action: str, origin: str
+) -> TableEntry:
+    source = (("src", Lpm(prefix.value, prefix.length)),) if prefix.length else ()
+    table = f"classify.sources_{VERSION_TABLE[prefix.version]}"
+    return TableEntry(table, (*keys, *source), f"classify.{action}", (), 0, origin)
 
 
 def epoch_entry(graph_id: int, epoch: int) -> TableEntry:

@@ -28,7 +28,11 @@ def _entries(fabric: Fabric, switch: str) -> Iterator[TableEntry]:
     for link in topology.links:
         for near, port, far in ((link.a, link.a_port, link.b), (link.b, link.b_port, link.a)):
             if near == switch:
-                side = "host_facing" if far in topology.hosts else "fabric_facing"
+                side = "fabric_facing"
+                if far in topology.hosts:
+                    side = "host_facing"
+                elif far in topology.servers:
+                    side = "server_facing"
                 yield TableEntry(
                     "port.ports",
                     (("ingress_port", Exact(port)),),

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.compiler.cuts import Functions
 from orchestrator.compiler.layout import Layout
+from orchestrator.compiler.nodes import part_of, parts_of
+from orchestrator.compiler.origins import origin_entries
 from orchestrator.compiler.switch_entries import SwitchEntries
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.compiler.worker_programs import worker_programs
 from orchestrator.model.cuts import Cuts
-from orchestrator.model.entries import (
-    SwitchProgram,
-    WorkerProgram,
-)
+from orchestrator.model.entries import Entries, SwitchProgram, WorkerProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.placement.fabric import Fabric
@@ -48,7 +47,12 @@ def lower(
     wiring = Wiring(graph, functions, cuts, plan, fabric, pipelines, graph_id, taken or {})
     entries = SwitchEntries(wiring)
     programs = {name: entries.program(name, layout) for name, layout in wiring.layouts.items()}
-    return Lowered(programs, tuple(worker_programs(wiring)), wiring.layouts, wiring.paths)
+    workers = tuple(worker_programs(wiring))
+    for switch, origins in origin_entries(workers, fabric).items():
+        program = programs.get(switch, SwitchProgram((), (), ()))
+        parts = (*parts_of(switch, program.entries), part_of(switch, None, origins))
+        programs[switch] = replace(program, entries=Entries(parts))
+    return Lowered(programs, workers, wiring.layouts, wiring.paths)
 
 
 def footprint_of(program: SwitchProgram) -> Counter[str]:

@@ -40,6 +40,8 @@ IDS = {
     PATH: frozenset({"spi", "si"}),
     ROOT: frozenset({"graph", "epoch"}),
 }
+ORIGINS_TABLE = "flowtag_arrival.origins"
+"""Its entries say where a path's frames may come from, so they are no part of the path's own node."""
 SEGMENT_PARAMS = ("segment", "target")
 """Parameters of actions that name a segment of the same switch."""
 TREE_PARAM = "to"
@@ -390,7 +392,7 @@ def owner(switch: str, entry: TableEntry) -> Node | None:
             return tree_node(switch, segment.value, inner.value)
         return Node(SEGMENT, switch, segment.value)
     spi, si = keys.get("spi"), keys.get("si")
-    if isinstance(spi, Exact) and isinstance(si, Exact):
+    if entry.table != ORIGINS_TABLE and isinstance(spi, Exact) and isinstance(si, Exact):
         return path_node(spi.value, si.value)
     epoch = keys.get("epoch")
     if isinstance(epoch, Exact):

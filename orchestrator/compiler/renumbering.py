@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.compiler.admission import epoch_entry
-from orchestrator.compiler.nodes import GROUP, PATH, SEGMENT, SEGMENT_PARAMS
-from orchestrator.compiler.sharing import BITS
+from orchestrator.compiler.roles import BELOW, Role, key_role, param_role
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     ChainHop,
@@ -17,14 +16,6 @@ from orchestrator.model.entries import (
     TableEntry,
     WorkerProgram,
 )
-
-_BITS_OF = {
-    "graph": 0,
-    **dict.fromkeys(SEGMENT_PARAMS, BITS[SEGMENT]),
-    "group": BITS[GROUP],
-    "spi": BITS[PATH],
-}
-"""Keys and parameters that hold a graph id, and how many bits of something else are below it."""
 
 
 def renumbered(bundle: Bundle, graph_id: int) -> Bundle:
@@ -52,13 +43,16 @@ class _Renumbering:
             epoch_entry(graph_id, dict(entry.params)["epoch"]) for entry in program.activation
         )
         floods = tuple(
-            flood._replace(group=self._number("group", flood.group)) for flood in program.floods
+            flood._replace(group=self._number(Role.GROUP, flood.group)) for flood in program.floods
         )
         return SwitchProgram(entries, activation, floods)
 
     def entry(self, entry: TableEntry) -> TableEntry:
-        keys = tuple((name, self._key(name, key)) for name, key in entry.keys)
-        params = tuple((name, self._number(name, value)) for name, value in entry.params)
+        keys = tuple((name, self._key(entry.table, name, key)) for name, key in entry.keys)
+        params = tuple(
+            (name, self._number(param_role(entry.action, name), value))
+            for name, value in entry.params
+        )
         return entry._replace(keys=keys, params=params)
 
     def worker(self, worker: WorkerProgram) -> WorkerProgram:
@@ -66,15 +60,17 @@ class _Renumbering:
 
     def _chain(self, chain: ServerChain) -> ServerChain:
         hops = tuple(map(self._hop, chain.hops))
-        return replace(chain, spi=self._number("spi", chain.spi), hops=hops)
+        return replace(chain, spi=self._number(Role.PATH, chain.spi), hops=hops)
 
     def _hop(self, hop: ChainHop) -> ChainHop:
-        return replace(hop, spi=self._number("spi", hop.spi))
+        return replace(hop, spi=self._number(Role.PATH, hop.spi))
 
-    def _key(self, name: str, key: Key) -> Key:
-        return Exact(self._number(name, key.value)) if isinstance(key, Exact) else key
+    def _key(self, table: str, name: str, key: Key) -> Key:
+        if not isinstance(key, Exact):
+            return key
+        return Exact(self._number(key_role(table, name), key.value))
 
-    def _number(self, name: str, value: int) -> int:
+    def _number(self, role: Role | None, value: int) -> int:
         """0 names nothing."""
-        bits = _BITS_OF.get(name)
+        bits = None if role is None else BELOW.get(role)
         return value if bits is None or not value else value + (self.by << bits)

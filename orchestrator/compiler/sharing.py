@@ -27,6 +27,7 @@ from orchestrator.compiler.matching import Matched, match_entries
 from orchestrator.compiler.nodes import (
     GROUP,
     IDS,
+    ORIGINS_TABLE,
     PATH,
     ROOT,
     SEGMENT,
@@ -198,10 +199,28 @@ class _Sharing:
             trees = (node for node in self.new.parts if node.kind == TREE)
             others.update(node for node in trees if segment_of(node) in copied)
         for part in self.new.listed[switch]:
-            if part.node is None or part.node not in others:
+            if part.node is None:
+                yield self._loose(switch, part)
+            elif part.node not in others:
                 yield part
             else:
                 yield from self.parts.pop(part.node, ())
+
+    def _loose(self, switch: str, part: Part) -> Part:
+        """Entries of no node say the same in all versions, but where they speak of service paths."""
+        found = dict.fromkeys(map(self._renamed_origin, part.entries))
+        return part if part.entries == tuple(found) else part_of(switch, None, found)
+
+    def _renamed_origin(self, entry: TableEntry) -> TableEntry:
+        if entry.table != ORIGINS_TABLE:
+            return entry
+        spi, si = (key for name, key in entry.keys if name in IDS[PATH])
+        assert isinstance(spi, Exact)
+        assert isinstance(si, Exact)
+        node = path_node(spi.value, si.value)
+        numbers = _numbers(self.done.get(node, node), self.graph_id)
+        keys = ((n, Exact(numbers[n]) if n in numbers else key) for n, key in entry.keys)
+        return entry._replace(keys=tuple(keys))
 
     def _keep_floods_and_chains(self) -> None:
         """Floods and chains that are the same in both versions."""

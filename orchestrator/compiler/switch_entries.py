@@ -165,7 +165,7 @@ class SwitchEntries:
             elif ">" in unit.id:
                 continue
             else:
-                where = self._remote_delivery(unit.endpoint, at.switch)
+                where = self._remote_delivery(switch, unit.endpoint, at.switch)
                 plain, rewritten = "to_switch", "host_at_switch"
             yield TableEntry(
                 "deliver.mac",
@@ -205,7 +205,7 @@ class SwitchEntries:
                 "flood.copies",
                 (("group", Exact(group)), ("replica", Exact(copy))),
                 "flood.to_switch",
-                self._remote_delivery(endpoint, name),
+                self._remote_delivery(switch, endpoint, name),
                 0,
                 origin,
             )
@@ -219,15 +219,19 @@ class SwitchEntries:
         )
 
     def _way(self, switch: str, target: str) -> int:
-        """The port towards another switch, on tree 0."""
-        return self.wiring.fabric.neighbors[switch][
-            self.wiring.fabric.next_switch(switch, target, 0)
-        ][0]
+        """The port towards another switch, on the first tree."""
+        fabric = self.wiring.fabric
+        tree = fabric.first_tree(switch, target)
+        return fabric.neighbors[switch][fabric.next_switch(switch, target, tree)][0]
 
-    def _remote_delivery(self, endpoint: str, switch: str) -> tuple[tuple[str, int], ...]:
+    def _remote_delivery(
+        self, here: str, endpoint: str, switch: str
+    ) -> tuple[tuple[str, int], ...]:
         """Parameters that send a frame on to the delivery at the hosts' own switch."""
+        fabric = self.wiring.fabric
         spi, si = self.wiring.paths[switch, f"deliver.{endpoint}>{switch}"]
-        return (("mac", device_mac(self.wiring.fabric.device_id(switch))), ("spi", spi), ("si", si))
+        mac = device_mac(fabric.device_id(switch), tree=fabric.first_tree(here, switch))
+        return (("mac", mac), ("spi", spi), ("si", si))
 
     def _flood_group(
         self,

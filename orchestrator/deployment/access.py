@@ -11,10 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
-from orchestrator.clients.channel import TlsFiles
+from orchestrator.clients.channel import TlsFiles, common_name
 from orchestrator.errors import InputError, NetworkError, OwnerError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
@@ -105,17 +102,3 @@ class Access:
         if not self.owner or graph.owner != NOBODY:
             return graph
         return replace(graph, owner=self.owner)
-
-
-def common_name(certificate: Path) -> str:
-    """The subject's CN of a PEM certificate."""
-    try:
-        subject = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
-    except OSError as error:
-        raise InputError(f"TLS file {certificate}: {error.strerror}") from None
-    except ValueError:
-        raise InputError(f"TLS file {certificate}: holds no certificate (PEM)") from None
-    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if not names:
-        raise InputError(f"TLS file {certificate}: its subject has no CN, so it names no owner")
-    return str(names[0].value)

@@ -16,6 +16,7 @@ from finsy.proto import p4r
 from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.compiler.fabric_program import OWNER
+from orchestrator.compiler.roles import Own
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import SwitchProgram, TableEntry
 from orchestrator.verification.manifest import Manifest, manifest_entries
@@ -77,8 +78,10 @@ def desired_entries(placed: Iterable[Placed], switch: str) -> Iterator[tuple[str
         if found.manifest is not None:
             for entry in manifest_entries(found.manifest):
                 yield found.bundle.graph, entry
+        own = Own(found.bundle.graph_id)
         for entry in found.bundle.switches.get(switch, _NOTHING).entries:
-            yield found.bundle.graph, entry
+            if own(entry):  # a journal of before bundles were checked may hold others
+                yield found.bundle.graph, entry
     for found in graphs:
         for entry in found.bundle.switches.get(switch, _NOTHING).activation:
             yield found.bundle.graph, entry

@@ -193,16 +193,34 @@ class EtcdStore:
     def _key(self) -> AESGCM:
         if self._cipher is None:
             try:
-                with suppress(FileExistsError):
-                    descriptor = os.open(self._secret, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-                    with open(descriptor, "wb") as file:
-                        file.write(AESGCM.generate_key(256))
+                if not self._secret.exists():
+                    _new_secret(self._secret)
                 self._cipher = AESGCM(self._secret.read_bytes())
             except OSError as error:
                 raise StoreError(f"{self._secret}: {error.strerror}") from error
             except ValueError:
-                raise StoreError(f"{self._secret}: 32 bytes are expected") from None
+                raise StoreError(
+                    f"{self._secret}: the key is damaged: 32 bytes are expected, it has "
+                    f"{self._secret.stat().st_size}. Put back the copy of another controller; if "
+                    "nothing is in the store yet, remove it, and a new key is made"
+                ) from None
         return self._cipher
+
+
+def _new_secret(path: Path) -> None:
+    """A key is there whole or not at all; the first controller's stays."""
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(AESGCM.generate_key(256))
+            file.flush()
+            os.fsync(descriptor)
+        with suppress(FileExistsError):
+            os.link(new, path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 class _EtcdLeadership:

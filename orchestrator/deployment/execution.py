@@ -39,6 +39,7 @@ from orchestrator.errors import (
     ServerGone,
     SwitchError,
 )
+from orchestrator.model.away import Away
 from orchestrator.model.entries import TableEntry
 from orchestrator.targets.shipped import artifact
 
@@ -119,6 +120,8 @@ class Executor:
     ended or restarted lost its state, which is noted in `amiss`, and is no failure.
     `forgiving`: workers that do not answer and switches without a pipeline have nothing to remove.
     `ready`: by switch, entries that are to come, serialised before.
+    `away`: devices that are asked for nothing, neither forward nor back: `reconcile` makes them what the
+    journal says once they answer.
     """
 
     def __init__(
@@ -130,8 +133,10 @@ class Executor:
         careful: bool = False,
         forgiving: bool = False,
         ready: Mapping[str, Inserts] | None = None,
+        away: Away | None = None,
     ) -> None:
         self.network = network
+        self.away = away or Away()
         self.ready = ready or {}
         self.progress = progress
         self.recorder = recorder or NoRecorder()
@@ -185,14 +190,16 @@ class Executor:
 
     def _open(self, sessions: ExitStack, transaction: Transaction) -> None:
         self._switches = {
-            name: sessions.enter_context(self.network.switch(name)) for name in transaction.switches
+            name: sessions.enter_context(self.network.switch(name))
+            for name in transaction.switches
+            if name not in self.away.switches
         }
 
     def _compare(self, transaction: Transaction) -> None:
         """DeploymentError, and nothing done, when another version is in force than is to be replaced."""
         seen: set[str] = set()
         for step in transaction.steps:
-            if not isinstance(step, WriteSwitch) or step.switch in seen:
+            if not isinstance(step, WriteSwitch) or step.switch in seen | self.away.switches.keys():
                 continue
             for change in step.changes:
                 if isinstance(change.item, TableEntry) and change.item.table == EPOCH_TABLE:
@@ -269,6 +276,8 @@ class Executor:
         return failures
 
     def _step(self, step: Step) -> None:
+        if self._is_away(step):
+            return
         match step:
             case LoadPipeline():
                 self._load(step)
@@ -287,6 +296,11 @@ class Executor:
                         raise
                     if str(error) not in self.done.amiss:
                         self.done.amiss.append(str(error))
+
+    def _is_away(self, step: Step) -> bool:
+        if isinstance(step, LoadPipeline | RestorePipeline | WriteSwitch):
+            return step.switch in self.away.switches
+        return isinstance(step, ConfigureWorker | ChainWorker) and step.core in self.away.cores
 
     # -- workers -------------------------------------------------------------------------------
 
@@ -392,6 +406,8 @@ class Executor:
         """Packets that hit the entries so far; what a switch that is gone says counts as quiet."""
         total = 0
         for name, entries in watched:
+            if name in self.away.switches:
+                continue
             driver = self._switches[name]
             with suppress(SwitchError):
                 if driver.schema is None and driver.pipeline_cookie() is None:

@@ -12,21 +12,30 @@ from dataclasses import fields, replace
 from itertools import chain, pairwise
 from typing import Any
 
-from orchestrator.bundle.codec import Packed
+from orchestrator.bundle.codec import Packed, adopt
 from orchestrator.compiler.lowering import footprint_of
 from orchestrator.compiler.renumbering import renumbered
 from orchestrator.compiler.sharing import share
 from orchestrator.deployment.journal import Deployed
-from orchestrator.errors import DeploymentError, InfeasibleError, InputError
+from orchestrator.deployment.ownership import check_ownership
+from orchestrator.errors import (
+    CompileError,
+    DeploymentError,
+    EnvironmentMissing,
+    InfeasibleError,
+    InputError,
+)
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import MEMORY
 from orchestrator.placement.resources import Used
-from orchestrator.targets.shipped import artifact, capability
+from orchestrator.targets import specialised
+from orchestrator.targets.shipped import artifact, capability, is_known
 
 _SHOWN = 5
+_SIGN = "a bundle signed by somebody trusted (compile --sign, deploy --trust) is taken as it is"
 _OWN = frozenset({"tls", "target", "pipeline"})
 """What may differ from the topology that a bundle was compiled for; what runs says the pipelines."""
 
@@ -43,6 +52,7 @@ def for_network(packed: Packed, topology: Topology) -> Bundle:
         raise InputError(
             f"{source}: does not say which topology it was compiled for: write it with `compile -o`"
         )
+    _check_pipelines_made(packed)
     problems = [*_differences(packed.topology, topology), *_strangers(bundle, topology)]
     if problems:
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -54,7 +64,9 @@ def for_network(packed: Packed, topology: Topology) -> Bundle:
         name: (pipeline, topology.switches[name].target)
         for name, (pipeline, _) in bundle.pipeline_of.items()
     }
-    return replace(bundle, pipeline_of=pipeline_of)
+    bundle = replace(bundle, pipeline_of=pipeline_of)
+    check_ownership(bundle, topology, source)
+    return bundle
 
 
 def beside(
@@ -79,6 +91,29 @@ def beside(
     if old is not None:
         return share(renumbered(bundle, old.bundle.graph_id), old.bundle)
     return renumbered(bundle, free_id if bundle.graph_id in taken else bundle.graph_id)
+
+
+def _check_pipelines_made(packed: Packed) -> None:
+    """A pipeline that a bundle brings decides over every packet of a switch, so it must be one of ours.
+
+    It is when it runs here already, when p4c makes it again, or when somebody who is trusted signed it.
+    """
+    for name, (made, slots) in packed.made.items():
+        if packed.trusted or is_known(made, slots):
+            continue
+        try:
+            ours = specialised.rebuilt(made, slots)
+        except EnvironmentMissing as error:
+            why = f"brings pipeline {name}, which does not run here and cannot be made again"
+            raise InputError(f"{packed.source}: {why}: {error}; or {_SIGN}") from error
+        except (CompileError, ValueError):
+            ours = False
+        if not ours:
+            raise InputError(
+                f"{packed.source}: brings pipeline {name}, which is not what "
+                f"{specialised.COMPILER} makes of the shipped one here; {_SIGN}"
+            )
+    adopt(packed)
 
 
 def _differences(made_for: Topology, here: Topology) -> Iterator[str]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ from typing import Any
 from orchestrator.bundle.codec import dump, load
 from orchestrator.clients.encoding import Inserts
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership, SqliteStore, Store
-from orchestrator.errors import StoreError
+from orchestrator.emulation.paths import hidden_dir
+from orchestrator.errors import InputError, StoreError
+from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import Manifest
 
 MOST_GRAPHS = 1023
@@ -34,6 +37,7 @@ _INTENT = f"{_TRANSACTION}intent"
 _PROGRESS = f"{_TRANSACTION}progress"
 _NEW = f"{_TRANSACTION}new"
 _REPLACED = f"{_TRANSACTION}replaced/"
+_OWED = "owed/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,9 @@ class Deployed:
 class Intent:
     """A change under way: `graph` shall be as `new` says, None: not be there at all.
 
-    `interrupting` is as `planning.plan` was told. `reached` is the stage that was begun last, -1 before
-    the first; `undoing` says that this stage, and then those before it, are being undone.
+    `interrupting` is as `planning.plan` was told, `away` as the executor was. `reached` is the stage
+    that was begun last, -1 before the first; `undoing` says that this stage, and then those before it,
+    are being undone.
     """
 
     graph: str
@@ -60,21 +65,50 @@ class Intent:
     interrupting: bool
     reached: int
     undoing: bool
+    away: Away = field(default_factory=Away)
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What a graph had on devices that did not answer when it was taken off them: it may still be there.
+
+    Its id is given to no other graph until all of them have been cleaned.
+    """
+
+    graph: str
+    graph_id: int
+    switches: tuple[str, ...]
+    cores: tuple[Core, ...]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """In words."""
+        return (*self.switches, *(f"{c.server} core {c.index + 1}" for c in self.cores))
+
+    def joined(self, other: Owed) -> Owed:
+        """Both of one graph."""
+        switches = dict.fromkeys((*self.switches, *other.switches))
+        cores = dict.fromkeys((*self.cores, *other.cores))
+        return replace(self, graph=other.graph, switches=tuple(switches), cores=tuple(cores))
+
+    def without(self, switches: Collection[str], cores: Collection[Core]) -> Owed:
+        """What is still owed when these have been cleaned."""
+        return replace(
+            self,
+            switches=tuple(s for s in self.switches if s not in switches),
+            cores=tuple(c for c in self.cores if c not in cores),
+        )
 
 
 def state_directory() -> Path:
     """`$XDG_STATE_HOME/orchestrator` or `~/.local/state/orchestrator`, the user's only."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    path = Path(base) / "orchestrator"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path
+    return hidden_dir(Path(base) / "orchestrator")
 
 
 def sqlite_store(network: str) -> SqliteStore:
     """The store of a network in the user's state directory."""
-    folder = state_directory() / "journal"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return SqliteStore(folder / f"{network}.sqlite")
+    return SqliteStore(hidden_dir(state_directory() / "journal") / f"{network}.sqlite")
 
 
 class Journal:
@@ -106,11 +140,35 @@ class Journal:
             raw["interrupting"],
             progress["stage"],
             progress["undoing"],
+            _away(raw.get("away")),
         )
 
-    def free_graph_id(self) -> int:
-        """The smallest id that no deployed graph has (1..1023)."""
-        taken = {deployed.bundle.graph_id for deployed in self.deployed().values()}
+    def owed(self) -> tuple[Owed, ...]:
+        """What removed graphs may still have on devices that did not answer."""
+        found = (_object(value) for _, value in sorted(self.store.read(_OWED).items()))
+        return tuple(
+            Owed(
+                raw["graph"],
+                raw["graph_id"],
+                tuple(raw["switches"]),
+                tuple(Core(server, index) for server, index in raw["cores"]),
+            )
+            for raw in found
+        )
+
+    def known_ids(self, deployed: Mapping[str, Deployed] | None = None) -> set[int]:
+        """Ids of graphs that may be on devices: deployed (if those are known), owed, being changed."""
+        graphs = self.deployed() if deployed is None else deployed
+        known = {found.bundle.graph_id for found in graphs.values()}
+        known |= {owed.graph_id for owed in self.owed()}
+        intent = self.intent()
+        if intent is not None and intent.new is not None:
+            known.add(intent.new.bundle.graph_id)
+        return known
+
+    def free_graph_id(self, deployed: Mapping[str, Deployed] | None = None) -> int:
+        """The smallest id (1..1023) of no graph that may be on devices, as `known_ids` says."""
+        taken = self.known_ids(deployed)
         return next(i for i in range(1, MOST_GRAPHS + 1) if i not in taken)
 
     @contextmanager
@@ -125,14 +183,17 @@ class Journal:
 
     def _deployed(self, found: dict[str, bytes]) -> dict[str, Deployed]:
         graphs = {
-            name: self._graph(name, _object(value), found[f"{key}{_BUNDLE}"])
+            name: self._graph(name, _object(value), found.get(f"{key}{_BUNDLE}", b""))
             for key, value in found.items()
             if not key.endswith(_BUNDLE) and (name := key.removeprefix(_GRAPHS))
         }
         return dict(sorted(graphs.items(), key=lambda item: item[1].bundle.graph_id))
 
     def _graph(self, name: str, raw: dict[str, Any], bundle: bytes) -> Deployed:
-        loaded = load(bundle, f"journal of {self.network}: {name}")
+        try:
+            loaded = load(bundle, f"journal of {self.network}: {name}")
+        except InputError as error:
+            raise StoreError(str(error)) from error
         secret = raw["manifest"]
         manifest = None if secret is None else Manifest(loaded.graph_id, *secret)
         return Deployed(loaded, manifest, raw["deployed_at"])
@@ -152,6 +213,7 @@ class Lead:
         *,
         interrupting: bool = False,
         entries: Mapping[str, Inserts] | None = None,
+        away: Away | None = None,
     ) -> None:
         """Write ahead what is to be changed; StoreError while another change is unfinished.
 
@@ -169,6 +231,11 @@ class Lead:
             "interrupting": interrupting,
             "new": None if new is None else _described(new),
         }
+        if away:
+            intent["away"] = {
+                "switches": dict(away.switches),
+                "cores": [[c.server, c.index, why] for c, why in away.cores.items()],
+            }
         put = {_INTENT: _json(intent)}
         if new is not None:
             put[_NEW] = dump(new.bundle, entries)
@@ -202,11 +269,27 @@ class Lead:
         found = self.journal.store.read(_TRANSACTION)
         intent = _object(found[_INTENT])
         key = f"{_GRAPHS}{intent['graph']}"
+        put = self._owing(intent["graph"], _away(intent.get("away")), gone=intent["new"] is None)
         if intent["new"] is None:
-            self.leadership.commit({}, [key, f"{key}{_BUNDLE}", *found])
+            self.leadership.commit(put, [key, f"{key}{_BUNDLE}", *found])
         else:
             graph = {key: _json(intent["new"]), f"{key}{_BUNDLE}": found[_NEW]}
-            self.leadership.commit(graph, found)
+            self.leadership.commit(put | graph, found)
+
+    def _owing(self, graph: str, away: Away, *, gone: bool) -> dict[str, bytes]:
+        """What a change leaves on devices that are away: the old version's NFs, and if the graph is gone
+        its entries (as long as it is there, every switch is compared with it)."""
+        old = self.journal.deployed().get(graph) if away else None
+        if old is None:
+            return {}
+        bundle = old.bundle
+        switches = tuple(s for s in bundle.pipeline_of if gone and s in away.switches)
+        cores = (Core(worker.server, worker.core) for worker in bundle.workers)
+        left = tuple(core for core in cores if core in away.cores)
+        debt = Owed(graph, bundle.graph_id, switches, left)
+        before = (d for d in self.journal.owed() if d.graph_id == bundle.graph_id)
+        debt = next(before, debt).joined(debt)
+        return {_owed_key(debt): _owed_value(debt)} if debt.devices else {}
 
     def rewrite(self, graphs: Mapping[str, Deployed]) -> None:
         """Graphs are deployed as these say from now on, with no change under way."""
@@ -215,6 +298,13 @@ class Lead:
             put[f"{_GRAPHS}{name}"] = _json(_described(deployed))
             put[f"{_GRAPHS}{name}{_BUNDLE}"] = dump(deployed.bundle)
         self.leadership.commit(put)
+
+    def paid(self, owed: Owed, left: Owed) -> None:
+        """Devices of a removed graph have been cleaned: this is left."""
+        if left.devices:
+            self.leadership.commit({_owed_key(owed): _owed_value(left)})
+        else:
+            self.leadership.commit({}, [_owed_key(owed)])
 
     def undone(self) -> None:
         """What was before is so again."""
@@ -239,9 +329,34 @@ def _described(deployed: Deployed) -> dict[str, Any]:
     }
 
 
+def _away(raw: dict[str, Any] | None) -> Away:
+    if not raw:
+        return Away()
+    cores = {Core(server, index): why for server, index, why in raw["cores"]}
+    return Away(raw["switches"], cores)
+
+
+def _owed_key(owed: Owed) -> str:
+    return f"{_OWED}{owed.graph_id}"
+
+
+def _owed_value(owed: Owed) -> bytes:
+    return _json(
+        {
+            "graph": owed.graph,
+            "graph_id": owed.graph_id,
+            "switches": owed.switches,
+            "cores": [[core.server, core.index] for core in owed.cores],
+        }
+    )
+
+
 def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode()
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    return json.loads(data)
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise StoreError(f"the journal is damaged: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -16,9 +16,10 @@ from orchestrator.deployment.etcd_store import EtcdStore, parse_store
 from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership
 from orchestrator.emulation import NetworkState
-from orchestrator.errors import NetworkError, unknown
+from orchestrator.emulation.status import links_down
+from orchestrator.errors import NetworkError, StoreError, unknown
 from orchestrator.model.plan import Core
-from orchestrator.model.topology import Topology
+from orchestrator.model.topology import Link, Topology
 
 
 def _as_it_runs(state: NetworkState) -> Topology:
@@ -42,6 +43,7 @@ class LiveNetwork:
         self.name = state.name
         self.topology = _as_it_runs(state)
         self.journal = journal_of(state.name, state.run_dir, self.access)
+        self._state = state
         self._switches = state.switches
         self._workers = {Core(worker.server, worker.core): worker for worker in state.workers}
         self._leadership: Leadership | None = None
@@ -84,6 +86,19 @@ class LiveNetwork:
             may_change=None if self._leadership is None else self._leadership.check,
         )
 
+    @property
+    def cores(self) -> tuple[Core, ...]:
+        """Cores that run a worker."""
+        return tuple(self._workers)
+
+    def worker_name(self, core: Core) -> str:
+        """What the worker on a core calls itself."""
+        return self._workers[core].name
+
+    def links_down(self) -> Mapping[Link, str]:
+        """Links that are down, with what is known of it; those of which nothing is known are not."""
+        return links_down(self._state)
+
     def _election_id(self) -> int | None:
         """Term and number of the session: what an earlier session sent late is refused."""
         leads = self._leadership
@@ -113,5 +128,8 @@ def new_journal(network: str, run_dir: str) -> Journal:
     journal = journal_of(network, run_dir, access)
     journal.clear()
     if access.store:
-        (Path(run_dir) / _STORE).write_text(access.store)
+        try:
+            (Path(run_dir) / _STORE).write_text(access.store)
+        except OSError as error:
+            raise StoreError(f"{run_dir}/{_STORE}: {error.strerror}") from error
     return journal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -22,6 +21,7 @@ from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.placement.fabric import Fabric
+from orchestrator.softswitch.bmv2 import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.verification.manifest import Manifest
 from orchestrator.wire.addresses import device_mac
@@ -53,7 +53,7 @@ class MemorySwitch:
 
     def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
         """Load a pipeline."""
-        self.soft.load(json.loads(device_config), p4info)
+        self.soft.load(decode_program(device_config), p4info)
         self.schema = Schema(p4info)
         self._cookie = cookie
         self._config = p4r.ForwardingPipelineConfig(p4info=p4info, p4_device_config=device_config)

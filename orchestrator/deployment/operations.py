@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.bundle.codec import Packed
 from orchestrator.deployment.apply import Applied, applied
+from orchestrator.deployment.around import advice, check_bundle, compile_around, moves
 from orchestrator.deployment.execution import Progress
 from orchestrator.deployment.fitting import beside, for_network
 from orchestrator.deployment.interrupts import held_interrupts
@@ -15,11 +16,14 @@ from orchestrator.deployment.journal import Deployed, Lead, now
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.overlap import check_overlap
 from orchestrator.deployment.planning import Version, plan
+from orchestrator.deployment.presence import Presence, Readers, check_known, look, needed
+from orchestrator.deployment.reconcile import find_drift
 from orchestrator.deployment.recovery import Note, carry_out, changing
 from orchestrator.deployment.specialising import specialise, with_pipelines
 from orchestrator.deployment.summary import Summary, summarise, too_full
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, OrchestratorError, unknown
+from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
@@ -28,13 +32,23 @@ from orchestrator.verification.manifest import new_manifest
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A deployment that could begin: what is there, what shall be, and what that changes."""
+    """A deployment that could begin: what is there, what shall be, and what that changes.
+
+    `presence` is what was seen: what is away is left out of placement, what is silent left as it is.
+    """
 
     old: Deployed | None
     new: Deployed
     summary: Summary
     transaction: Transaction
     synthesis_delay_s: float
+    presence: Presence
+
+    def moves(self) -> tuple[str, ...]:
+        """What leaves devices that are away, in words."""
+        if self.old is None:
+            return ()
+        return tuple(moves(self.old.bundle, self.new.bundle, self.presence.away))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,8 @@ class Done:
     summary: Summary
     updated: bool
     """Whether an older version was there."""
+    moves: tuple[str, ...] = ()
+    """What left devices that do not answer or are cut off."""
 
 
 def prepare(
@@ -56,10 +72,15 @@ def prepare(
     allow_interruption: bool = False,
     warnings: tuple[str, ...] = (),
     pipeline: str = "",
+    presence: Presence | None = None,
 ) -> Prepared:
     """Compile a graph for what is free on a network, beside its older version; nothing is changed.
 
     A bundle is compiled already: it is checked to fit there, and numbered.
+
+    All devices are looked at (`presence`, if that was done already): what does not answer is left out
+    where others do, else DeploymentError names it; so it does devices that do not have what the journal
+    says. StoreError when they have graphs that it does not know.
 
     `pipeline` is for all switches; without it they keep what the deployed graphs say that they run.
 
@@ -73,23 +94,35 @@ def prepare(
     old = deployed.get(name)
     if old is not None:
         network.access.check_owner({name: old.bundle.owner})
+    presence = presence or look(network)
+    check_known(network, presence, deployed)
+    if old is not None:
+        _check_amiss(network, name, list(presence.amiss(old)))
+    away = presence.away
     others = {other: d.bundle for other, d in deployed.items() if other != name}
     topology = with_pipelines(network.topology, deployed, pipeline)
     used = used_by(others, topology)
-    free_id = network.journal.free_graph_id()
+    free_id = network.journal.free_graph_id(deployed)
     started = time.monotonic()
     if isinstance(graph, Packed):
         bundle = network.access.claimed(for_network(graph, topology))
         bundle = beside(bundle, topology, deployed, used, free_id)
+        check_bundle(bundle, topology, away, network.name)
     else:
-        bundle = compile_graph(
-            network.access.claimed(graph),
-            topology,
-            graph_id=free_id,
-            used=used,
-            warnings=warnings,
-            beside=None if old is None else old.bundle,
-        ).bundle
+
+        def compiled(kept: ServiceGraph, left_out: Away) -> Bundle:
+            return compile_graph(
+                kept,
+                topology,
+                graph_id=free_id,
+                used=used,
+                warnings=warnings,
+                beside=None if old is None else old.bundle,
+                away=left_out,
+            ).bundle
+
+        claimed = network.access.claimed(graph)
+        bundle = compile_around(claimed, topology, away, network.name, compiled)
     synthesis = time.monotonic() - started
     check_overlap(bundle, others)
     if old is not None and old.bundle.sampling_rate == bundle.sampling_rate:
@@ -104,7 +137,19 @@ def prepare(
     after = Version(bundle, manifest, alone)
     transaction = plan(before, after, interrupting=interrupting)
     summary = summarise(transaction, before, after, full)
-    return Prepared(old, new, summary, transaction, synthesis)
+    if old is not None and not transaction.stages:
+        drift = find_drift(Readers(network), {name: old}, away=away)
+        _check_amiss(network, name, [*drift.words(), *drift.unreachable])
+    return Prepared(old, new, summary, transaction, synthesis, presence)
+
+
+def _check_amiss(network: LiveNetwork, graph: str, amiss: list[str]) -> None:
+    """DeploymentError when devices do not have what the journal says of a graph."""
+    if amiss:
+        raise DeploymentError(
+            f"{graph}: not as the journal of {network.name} says: {'; '.join(amiss)}; nothing was "
+            f"changed (`orchestrator reconcile {network.name}` repairs it)"
+        )
 
 
 def _name(graph: ServiceGraph | Packed) -> str:
@@ -131,12 +176,17 @@ def deploy_graph(
     changes `progress` will come to.
     """
     with changing(network, note=note) as lead:
+        presence = look(network)
+        for line in presence.away.words():
+            if note is not None:
+                note(line)
         pipeline = ""
         if specialised and not isinstance(graph, Packed):
             pipeline = specialise(
                 network.access.claimed(graph),
                 network,
                 lead,
+                presence.away,
                 allow_change=allow_pipeline_change,
                 undeploy=lambda name: _undeploy(name, network, lead),
                 note=note,
@@ -147,6 +197,7 @@ def deploy_graph(
             allow_interruption=allow_interruption,
             warnings=warnings,
             pipeline=pipeline,
+            presence=presence if not pipeline else None,
         )
         if prepared.summary.full and not allow_interruption:
             raise DeploymentError(
@@ -170,6 +221,7 @@ def deploy_graph(
                 prepared.new,
                 interrupting=prepared.summary.interrupts,
                 progress=report,
+                away=prepared.presence.silent,
             )
     return Done(
         prepared.new.bundle,
@@ -177,13 +229,15 @@ def deploy_graph(
         prepared.synthesis_delay_s,
         prepared.summary,
         prepared.old is not None,
+        prepared.moves(),
     )
 
 
 def undeploy_graph(name: str, network: LiveNetwork, *, note: Note | None = None) -> tuple[str, ...]:
     """Take a graph off; the last one takes the fabric's entries with it.
 
-    Returns what was amiss: workers that did not answer, and so have nothing left to remove.
+    Returns what was amiss: devices that did not answer. What they may still have of it is owed: the
+    journal remembers it, and `reconcile` removes it when they answer.
     """
     with changing(network, note=note) as lead:
         return _undeploy(name, network, lead)
@@ -191,10 +245,39 @@ def undeploy_graph(name: str, network: LiveNetwork, *, note: Note | None = None)
 
 def _undeploy(name: str, network: LiveNetwork, lead: Lead) -> tuple[str, ...]:
     deployed = network.journal.deployed()
+    presence = look(network)
     if name not in deployed:
+        check_known(network, presence, deployed)
         raise DeploymentError(f"{network.name}: {unknown('graph', name, tuple(deployed))}")
+    silent = _silent(deployed[name].bundle, presence.silent)
     with held_interrupts():
-        return tuple(carry_out(network, lead, name, None, forgiving=True).amiss)
+        done = carry_out(network, lead, name, None, forgiving=True, away=silent)
+    later = f"what {name} may have there is removed by `orchestrator reconcile {network.name}`"
+    return (*(f"{why}; {later} once it answers" for why in silent.words()), *done.amiss)
+
+
+def _silent(bundle: Bundle, silent: Away) -> Away:
+    """Devices of a graph that do not answer."""
+    cores = {Core(worker.server, worker.core) for worker in bundle.workers}
+    return Away(
+        {s: why for s, why in silent.switches.items() if s in bundle.pipeline_of},
+        {core: why for core, why in silent.cores.items() if core in cores},
+    )
+
+
+def shortcomings(
+    network: LiveNetwork, deployed: Mapping[str, Deployed], presence: Presence
+) -> tuple[str, ...]:
+    """What deployed graphs need and do not have: a line for each device or link that is away."""
+    found: dict[str, None] = {}
+    for name, graph in deployed.items():
+        lacking = needed(graph.bundle, network.topology, presence.away)
+        for why in lacking.words():
+            found[
+                f"{why}; {name} needs it: `orchestrator deploy` of its graph moves it elsewhere, or "
+                f"{advice(lacking, network.name)}"
+            ] = None
+    return tuple(found)
 
 
 def deployed_graphs(network: LiveNetwork) -> dict[str, Deployed]:

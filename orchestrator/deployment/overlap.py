@@ -1,4 +1,4 @@
-"""Whether two graphs would claim the same frames at a port: neither may disturb the other."""
+"""Whether two graphs would claim the same frames at a port, or answer for the same address there."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from orchestrator.errors import DeploymentError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Between, Exact, Key, SwitchProgram, TableEntry, Ternary
 
+_ANSWERS = frozenset({"neighbor.arp", "neighbor.nd"})
+
 
 def check_overlap(bundle: Bundle, deployed: Mapping[str, Bundle]) -> None:
-    """DeploymentError when a frame could enter the graph and one that is deployed already."""
+    """DeploymentError when a frame could enter the graph and one that is deployed already, or when both
+    answer for an address at a port (one entry cannot be two graphs')."""
     problems: dict[str, None] = {}
     for name, other in deployed.items():
         for switch, program in bundle.switches.items():
@@ -25,6 +28,13 @@ def check_overlap(bundle: Bundle, deployed: Mapping[str, Bundle]) -> None:
                     f"{mine.origin} and {its.origin} of {name} ask for the same frames at "
                     f"{switch} port {port.value}"
                 ] = None
+            answered = {entry.keys: entry for entry in _answers(theirs)}
+            for mine in _answers(program):
+                if (its := answered.get(mine.keys)) is not None:
+                    problems[
+                        f"{mine.origin} and {its.origin} of {name} own the same address at {switch} "
+                        f"port {dict(mine.keys)['ingress_port'][0]}"
+                    ] = None
     if problems:
         listed = "; ".join(list(problems)[:5])
         raise DeploymentError(
@@ -34,6 +44,10 @@ def check_overlap(bundle: Bundle, deployed: Mapping[str, Bundle]) -> None:
 
 def _admitting(program: SwitchProgram) -> tuple[TableEntry, ...]:
     return tuple(entry for entry in program.entries if entry.table in ADMISSION_TABLES)
+
+
+def _answers(program: SwitchProgram) -> tuple[TableEntry, ...]:
+    return tuple(entry for entry in program.entries if entry.table in _ANSWERS)
 
 
 def _pairs(

@@ -4,13 +4,14 @@ A switch that has restarted has no pipeline, or another one than ours: all of it
 that drifted is told by comparing every entity with the wanted ones. A worker tells what it runs.
 
 Whose is an entry that nobody asked for? Ours if it says so (the graph in its metadata) or if packets of
-a deployed graph meet it (the graph in its segment, service path or group number): that is drift and is
-removed. Any other belongs to another controller: it is reported, and removed only if `prune` says so.
+a deployed graph meet it or are made by it (the graph in any of its numbers: `compiler.roles`): that is
+drift and is removed, as is what a removed graph left on a device that did not answer then (`owed`). Any
+other belongs to another controller: it is reported, and removed only if `prune` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,18 +22,26 @@ from finsy.proto import p4r
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
 from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.deployment.desired import Placed, State, desired, late, present
+from orchestrator.compiler.roles import Role, graph_in, graphs_of
+from orchestrator.deployment.desired import (
+    SAMPLE_SESSION,
+    Placed,
+    State,
+    desired,
+    late,
+    present,
+)
 from orchestrator.deployment.difference import INSERT, Difference, difference
 from orchestrator.deployment.drivers import SwitchDriver
+from orchestrator.deployment.journal import Owed
 from orchestrator.deployment.worker_drift import WorkerDrift, WorkerSession, drift_of, repair_worker
 from orchestrator.errors import OrchestratorError, SwitchError
-from orchestrator.model.entries import Exact
+from orchestrator.model.away import Away
 from orchestrator.model.plan import Core
+from orchestrator.model.topology import Topology
 from orchestrator.targets.shipped import artifact
-from orchestrator.wire.nsh import graph_of
 
 _MANY = 16
-_FLOOD_BITS = 6
 _REPLICATION = ("multicast_group_entry", "clone_session_entry")
 
 NOTHING = Difference((), (), ())
@@ -42,6 +51,7 @@ class ReconciledNetwork(Protocol):
     """The devices of a network."""
 
     name: str
+    topology: Topology
 
     def switch(self, name: str) -> AbstractContextManager[SwitchDriver]:
         """A session with a switch."""
@@ -72,10 +82,15 @@ class SwitchDrift:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What separates a network from its journal."""
+    """What separates a network from its journal.
+
+    `waiting` are devices, in words, that do not answer and from which only what a removed graph had is
+    to be removed: that can wait.
+    """
 
     switches: tuple[SwitchDrift, ...]
     workers: tuple[WorkerDrift, ...]
+    waiting: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any(self.switches) or any(self.workers)
@@ -85,124 +100,200 @@ class Drift:
         """Devices that did not answer, in words."""
         return tuple(d.unreachable for d in (*self.switches, *self.workers) if d.unreachable)
 
+    def words(self) -> tuple[str, ...]:
+        """A line for each device that answered and needs something."""
+        return (
+            *(
+                f"{d.switch} runs {d.lost}"
+                if d.lost
+                else f"{d.switch} needs {len(d.difference)} changes"
+                for d in self.switches
+                if d and not d.unreachable
+            ),
+            *(
+                f"{d.core.server} core {d.core.index + 1} must {'; '.join(d.words())}"
+                for d in self.workers
+                if d and not d.unreachable
+            ),
+        )
+
+    @property
+    def reached_switches(self) -> frozenset[str]:
+        """Switches that answered."""
+        return frozenset(found.switch for found in self.switches if not found.unreachable)
+
+    @property
+    def reached_cores(self) -> frozenset[Core]:
+        """Cores whose workers answered."""
+        return frozenset(found.core for found in self.workers if not found.unreachable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What devices should have: all of `deployed`, nothing of `owed`; `prune`: nothing else either."""
+
+    deployed: Mapping[str, Placed]
+    owed: Collection[Owed]
+    prune: bool
+
+    @property
+    def names(self) -> set[str]:
+        """Whose entries are ours, by their metadata."""
+        return {*self.deployed, OWNER, *(debt.graph for debt in self.owed)}
+
+    @property
+    def ids(self) -> set[int]:
+        """Whose entries are ours, by numbers in them."""
+        placed = {found.bundle.graph_id for found in self.deployed.values()}
+        return placed | {debt.graph_id for debt in self.owed}
+
 
 def find_drift(
-    network: ReconciledNetwork, deployed: Mapping[str, Placed], *, prune: bool = False
+    network: ReconciledNetwork,
+    deployed: Mapping[str, Placed],
+    *,
+    prune: bool = False,
+    owed: Collection[Owed] = (),
+    away: Away | None = None,
 ) -> Drift:
-    """Compare every device with what the deployed graphs ask of it. Changes nothing."""
+    """Compare every device with what the deployed graphs ask of it. Changes nothing.
+
+    Devices that are `away` are not asked.
+    """
+    asked = _Asked(deployed, owed, prune)
 
     def one(switch: str) -> SwitchDrift:
         try:
             with network.switch(switch) as driver:
-                return _switch_drift(driver, deployed, prune)
+                return _switch_drift(driver, asked)
         except OrchestratorError as error:
             return SwitchDrift(switch, None, unreachable=str(error))
 
-    return _everywhere(network, deployed, one, drift_of, prune)
+    return _everywhere(network, asked, one, drift_of, away or Away())
 
 
 def repair(
-    network: ReconciledNetwork, deployed: Mapping[str, Placed], *, prune: bool = False
+    network: ReconciledNetwork,
+    deployed: Mapping[str, Placed],
+    *,
+    prune: bool = False,
+    owed: Collection[Owed] = (),
 ) -> Drift:
     """Find drift and repair it in the same sessions: workers first, what admits packets last.
 
     Returns what was found and, but for what is `unreachable`, repaired.
     """
+    asked = _Asked(deployed, owed, prune)
 
     def one(switch: str) -> SwitchDrift:
         try:
             with network.switch(switch) as driver:
-                found = _switch_drift(driver, deployed, prune)
-                _repair_switch(driver, found, deployed, prune)
+                found = _switch_drift(driver, asked)
+                _repair_switch(driver, found, asked)
                 return found
         except OrchestratorError as error:
             return SwitchDrift(switch, None, unreachable=str(error))
 
-    return _everywhere(network, deployed, one, repair_worker, prune)
+    return _everywhere(network, asked, one, repair_worker, Away())
 
 
 def _everywhere(
     network: ReconciledNetwork,
-    deployed: Mapping[str, Placed],
-    switch: _SwitchWork,
+    asked: _Asked,
+    switch: Callable[[str], SwitchDrift],
     worker: _WorkerWork,
-    prune: bool,
+    away: Away,
 ) -> Drift:
-    switches = dict.fromkeys(s for p in deployed.values() for s in p.bundle.pipeline_of)
-    cores = {Core(w.server, w.core) for p in deployed.values() for w in p.bundle.workers}
+    placed = asked.deployed.values()
+    needed = {s for p in placed for s in p.bundle.pipeline_of}
+    busy = {Core(w.server, w.core) for p in placed for w in p.bundle.workers}
+    indebted = {s for debt in asked.owed for s in debt.switches}
+    cores = busy | {core for debt in asked.owed for core in debt.cores}
+    names = {debt.graph for debt in asked.owed}
 
     def of_worker(core: Core) -> WorkerDrift:
         try:
             with network.worker(core) as session:
-                return worker(session, core, deployed, prune)
+                return worker(session, core, asked.deployed, asked.prune, names)
         except OrchestratorError as error:
             return WorkerDrift(core, unreachable=str(error))
 
     with ThreadPoolExecutor(max_workers=_MANY) as pool:
-        ordered = sorted(cores, key=lambda core: (core.server, core.index))
+        ordered = sorted(cores - away.cores.keys(), key=lambda core: (core.server, core.index))
         workers = tuple(pool.map(of_worker, ordered))
-        return Drift(tuple(pool.map(switch, switches)), workers)
-
-
-class _SwitchWork(Protocol):
-    def __call__(self, switch: str, /) -> SwitchDrift: ...
+        asked_switches = (
+            s
+            for s in network.topology.switches
+            if (asked.prune or s in needed | indebted) and s not in away.switches
+        )
+        switches = tuple(pool.map(switch, asked_switches))
+    waits = [d for d in switches if d.unreachable and d.switch in indebted - needed]
+    idle = [d for d in workers if d.unreachable and d.core not in busy]
+    return Drift(
+        tuple(d for d in switches if d not in waits),
+        tuple(d for d in workers if d not in idle),
+        tuple(d.unreachable for d in (*waits, *idle)),
+    )
 
 
 class _WorkerWork(Protocol):
     def __call__(
-        self, session: WorkerSession, core: Core, deployed: Mapping[str, Placed], prune: bool, /
+        self,
+        session: WorkerSession,
+        core: Core,
+        deployed: Mapping[str, Placed],
+        prune: bool,
+        owed: Collection[str],
+        /,
     ) -> WorkerDrift: ...
 
 
 # -- switches ----------------------------------------------------------------------------------
 
 
-def _switch_drift(driver: SwitchDriver, deployed: Mapping[str, Placed], prune: bool) -> SwitchDrift:
-    shipped = artifact(*_pipeline(deployed, driver.name))
+def _switch_drift(driver: SwitchDriver, asked: _Asked) -> SwitchDrift:
+    pipeline = _pipeline(asked.deployed, driver.name)
     cookie = driver.pipeline_cookie()
-    if cookie != shipped.cookie:
+    if pipeline is not None and cookie != (shipped := artifact(*pipeline)).cookie:
         schema = Schema(shipped.p4info())
-        wanted = desired(schema, deployed.values(), driver.name)
+        wanted = desired(schema, asked.deployed.values(), driver.name)
         lost = "no pipeline: it has restarted" if cookie is None else "another pipeline"
         return SwitchDrift(driver.name, schema, lost, difference(wanted, {}))
+    if cookie is None and driver.schema is None:
+        return SwitchDrift(driver.name, None)  # no graph is to be there, and nothing is
     schema = driver.schema
     assert schema is not None
-    wanted = desired(schema, deployed.values(), driver.name)
-    return _compared(driver, schema, wanted, deployed, prune)
+    wanted = desired(schema, asked.deployed.values(), driver.name)
+    return _compared(driver, schema, wanted, asked)
 
 
-def _compared(
-    driver: SwitchDriver,
-    schema: Schema,
-    wanted: State,
-    deployed: Mapping[str, Placed],
-    prune: bool,
-) -> SwitchDrift:
+def _compared(driver: SwitchDriver, schema: Schema, wanted: State, asked: _Asked) -> SwitchDrift:
     found = difference(wanted, read_state(driver, schema, wanted))
-    ids = {placed.bundle.graph_id for placed in deployed.values()}
+    names, ids = asked.names, asked.ids
     ours: list[bytes] = []
     foreign: list[bytes] = []
     for entity in found.deleted:
-        mine = prune or _is_ours(schema, p4r.Entity.FromString(entity), {*deployed, OWNER}, ids)
+        mine = asked.prune or _is_ours(schema, p4r.Entity.FromString(entity), names, ids)
         (ours if mine else foreign).append(entity)
     kept = Difference(found.inserted, found.modified, tuple(ours))
     return SwitchDrift(driver.name, schema, difference=kept, foreign=tuple(foreign))
 
 
-def _repair_switch(
-    driver: SwitchDriver, found: SwitchDrift, deployed: Mapping[str, Placed], prune: bool
-) -> None:
+def _repair_switch(driver: SwitchDriver, found: SwitchDrift, asked: _Asked) -> None:
     if not found:
         return
     changes = found.difference
     schema = found.schema
     assert schema is not None
+    deployed = asked.deployed
     if found.lost:
-        shipped = artifact(*_pipeline(deployed, driver.name))
+        pipeline = _pipeline(deployed, driver.name)
+        assert pipeline is not None
+        shipped = artifact(*pipeline)
         driver.set_pipeline(shipped.p4info(), shipped.device_config, shipped.cookie)
         # BMv2 keeps groups and sessions when a pipeline is loaded anew.
         wanted = desired(schema, deployed.values(), driver.name)
-        changes = _compared(driver, schema, wanted, deployed, prune).difference
+        changes = _compared(driver, schema, wanted, asked).difference
     admitting = late(schema, deployed.values(), driver.name)
     driver.write(u for u in changes.updates() if u.entity not in admitting)
     driver.write(RawUpdate(INSERT, e) for e in changes.inserted if e in admitting)
@@ -251,22 +342,16 @@ def _is_replication(entity: bytes, kind: str) -> bool:
 def _is_ours(schema: Schema, entity: p4r.Entity, graphs: set[str], ids: set[int]) -> bool:
     """Whether an entry that is not wanted is a deployed graph's, by its words or its numbers."""
     if entity.WhichOneof("entity") != "table_entry":
-        group = entity.packet_replication_engine_entry.multicast_group_entry.multicast_group_id
-        return group >> _FLOOD_BITS in ids
+        replication = entity.packet_replication_engine_entry
+        if replication.clone_session_entry.session_id == SAMPLE_SESSION:
+            return True
+        group = replication.multicast_group_entry.multicast_group_id
+        return graph_in(Role.GROUP, group) in ids
     graph, entry = schema.decode(entity.table_entry)
-    if graph in graphs:
-        return True
-    numbers = {name: key.value for name, key in entry.keys if isinstance(key, Exact)}
-    met = {
-        numbers.get("graph", 0),
-        graph_of(numbers.get("segment", 0)),
-        graph_of(numbers.get("spi", 0)),
-        numbers.get("group", 0) >> _FLOOD_BITS,
-    }
-    return bool(met & ids)
+    return graph in graphs or not ids.isdisjoint(graphs_of(entry))
 
 
-def _pipeline(deployed: Mapping[str, Placed], switch: str) -> tuple[str, str]:
-    return next(
-        p.bundle.pipeline_of[switch] for p in deployed.values() if switch in p.bundle.pipeline_of
-    )
+def _pipeline(deployed: Mapping[str, Placed], switch: str) -> tuple[str, str] | None:
+    """The pipeline that deployed graphs ask of a switch; None: they ask nothing of it."""
+    named = (p.bundle.pipeline_of for p in deployed.values() if switch in p.bundle.pipeline_of)
+    return next((pipelines[switch] for pipelines in named), None)

@@ -25,6 +25,7 @@ from orchestrator.deployment.planning import OPEN, SWITCH_OVER, Version, plan
 from orchestrator.deployment.store import LEAD_WAIT_S
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, OrchestratorError
+from orchestrator.model.away import Away
 
 Note = Callable[[str], None]
 
@@ -67,17 +68,21 @@ def carry_out(
     interrupting: bool = False,
     forgiving: bool = False,
     progress: Progress | None = None,
+    away: Away | None = None,
 ) -> Executed:
-    """Make a graph what `new` says (None: not there), or leave it as it was: DeploymentError."""
+    """Make a graph what `new` says (None: not there), or leave it as it was: DeploymentError.
+
+    Devices that are `away` are left as they are; what a removed graph has there is owed.
+    """
     deployed = network.journal.deployed()
     for known in (deployed.get(graph), new):
         if known is not None:
             network.access.check_owner({graph: known.bundle.owner})
     transaction = _transaction(deployed, graph, new, interrupting)
     entries = {} if new is None else serialised(new.bundle)  # once, for journal and switches
-    lead.intend(graph, new, interrupting=interrupting, entries=entries)
+    lead.intend(graph, new, interrupting=interrupting, entries=entries, away=away)
     executor = Executor(
-        network, progress=progress, recorder=lead, forgiving=forgiving, ready=entries
+        network, progress=progress, recorder=lead, forgiving=forgiving, ready=entries, away=away
     )
     try:
         return _run(executor, transaction, lead, 0)
@@ -109,7 +114,7 @@ def recover(network: LiveNetwork, lead: Lead) -> Recovered | None:
         return None
     deployed = network.journal.deployed()
     transaction = _transaction(deployed, intent.graph, intent.new, intent.interrupting)
-    executor = Executor(network, recorder=lead, careful=True)
+    executor = Executor(network, recorder=lead, careful=True, away=intent.away)
     executor.undone = False
     if _in_force(transaction, intent) and not intent.undoing:
         _run(executor, transaction, lead, intent.reached)

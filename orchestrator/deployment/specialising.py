@@ -14,6 +14,7 @@ from orchestrator.deployment.journal import Deployed, Lead
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.reconcile import repair
 from orchestrator.errors import DeploymentError
+from orchestrator.model.away import Away
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 
@@ -34,6 +35,7 @@ def specialise(
     graph: ServiceGraph,
     network: LiveNetwork,
     lead: Lead,
+    away: Away,
     *,
     allow_change: bool,
     undeploy: Callable[[str], object],
@@ -55,6 +57,7 @@ def specialise(
         tuple(bundles.values()),
         graph_id=network.journal.free_graph_id(),
         used=used_by(bundles, network.topology),
+        away=away,
     )
     pipeline_of = compiled.bundle.pipeline_of
     ((pipeline, _),) = set(pipeline_of.values())

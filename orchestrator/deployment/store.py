@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,21 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS terms (only INTEGER PRIMARY KEY CHECK (only = 1), term INTEGER NOT NULL);
 """
+
+
+_DAMAGED = (
+    " (the journal is damaged: put a copy back, or move it away; then `orchestrator recover "
+    "--adopt FILE` takes graphs in again as they are on the devices, `--forget` removes them there)"
+)
+_HELP = {
+    "not a database": _DAMAGED,
+    "malformed": _DAMAGED,
+    "full": " (nothing was noted; make room and try again)",
+    "readonly": " (the journal's folder and files must be writable)",
+    "unable to open": " (the journal's folder and files must be writable)",
+    "locked": " (another program holds it; try again)",
+}
+"""What helps, by a part of SQLite's words."""
 
 
 class Leadership(Protocol):
@@ -76,10 +91,22 @@ class SqliteStore:
         self._lock = path.with_suffix(".lock")
 
     def read(self, prefix: str = "") -> dict[str, bytes]:
-        """Keys with a prefix and their values."""
-        if not self.path.exists():
-            return {}
-        with self._open() as connection:
+        """Keys with a prefix and their values; none of a file that is missing or empty."""
+        with _told(self.path):
+            if not self.path.exists() or not self.path.stat().st_size:
+                return {}
+            try:
+                return self._read(prefix, "mode=ro")
+            except sqlite3.OperationalError:
+                # Where nothing can be written, a file whose log has been merged is read as it is.
+                if os.access(self.path.parent, os.W_OK) or _has_log(self.path):
+                    raise
+                return self._read(prefix, "immutable=1")
+
+    def _read(self, prefix: str, how: str) -> dict[str, bytes]:
+        with closing(_connect(self.path, how)) as connection:
+            if not _is_journal(connection, self.path):
+                return {}
             rows = connection.execute(
                 "SELECT key, value FROM entries WHERE substr(key, 1, ?) = ? ORDER BY key",
                 (len(prefix), prefix),
@@ -91,67 +118,123 @@ class SqliteStore:
         """Lead while the context is open."""
         lock = self._acquire(who, wait_s)
         try:
-            with self._open() as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                row = connection.execute("SELECT term FROM terms").fetchone()
-                term = next_term(row[0] if row else 0)
-                connection.execute("INSERT OR REPLACE INTO terms VALUES (1, ?)", (term,))
-                connection.commit()
-                yield _SqliteLeadership(connection, term)
+            with closing(self._open()) as connection:
+                with _told(self.path):
+                    connection.execute("BEGIN IMMEDIATE")
+                    row = connection.execute("SELECT term FROM terms").fetchone()
+                    term = next_term(row[0] if row else 0)
+                    connection.execute("INSERT OR REPLACE INTO terms VALUES (1, ?)", (term,))
+                    connection.commit()
+                yield _SqliteLeadership(connection, term, self.path)
         finally:
             os.close(lock)
 
     def clear(self) -> None:
         """Forget everything; whoever leads does so no longer."""
-        if self.path.exists():
-            with self._open() as connection, connection:
+        if not self.path.exists():
+            return
+        try:
+            with closing(self._open()) as connection, _told(self.path):
                 connection.executescript("DELETE FROM entries; UPDATE terms SET term = term + 1")
+        except StoreError as error:
+            cause = error.__cause__
+            if not isinstance(cause, sqlite3.DatabaseError) or isinstance(
+                cause, sqlite3.OperationalError
+            ):
+                raise
+            for end in ("", "-wal", "-shm"):  # damaged: there is nothing in it to be kept
+                self.path.with_name(f"{self.path.name}{end}").unlink(missing_ok=True)
 
     def _acquire(self, who: str, wait_s: float) -> int:
         deadline = time.monotonic() + wait_s
-        lock = os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600)
+        with _told(self._lock):
+            lock = os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             while not _try_lock(lock):
                 if time.monotonic() > deadline:
                     holder = os.pread(lock, 200, 0).decode(errors="replace") or "a controller"
                     raise StoreError(f"{holder} is changing the network; try again when it is done")
                 time.sleep(_POLL_S)
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, who.encode(), 0)
+            with suppress(
+                OSError
+            ):  # only words for those who wait: a full disk has no room for them
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, who.encode(), 0)
         except BaseException:
             os.close(lock)
             raise
         return lock
 
-    @contextmanager
-    def _open(self) -> Generator[sqlite3.Connection]:
-        # SQLite gives its own files beside it the same rights.
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        try:
+    def _open(self) -> sqlite3.Connection:
+        with _told(self.path):
+            # SQLite gives its own files beside it the same rights. A file that is there is not opened:
+            # closing it would drop the locks (POSIX's, per process) of this process's connections, and
+            # the next one to close in another process would take the log away under them.
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             # Leadership is checked by threads that write to switches; SQLite itself is serialised.
-            connection = sqlite3.connect(
-                self.path, timeout=10, isolation_level=None, check_same_thread=False
-            )
+            connection = _connect(self.path, "mode=rw")
             try:
+                _is_journal(connection, self.path)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(_SCHEMA)
-                yield connection
-            finally:
+            except BaseException:
                 connection.close()
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}") from error
+                raise
+            return connection
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}",
+        uri=True,
+        timeout=10,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _is_journal(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether our tables are there, False: none are; StoreError when it is somebody else's file."""
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    if tables and not {"entries", "terms"} <= tables:
+        raise StoreError(
+            f"{path}: a database, but no journal (its tables: {', '.join(sorted(tables)[:5])}): move it "
+            "away"
+        )
+    return bool(tables)
+
+
+def _has_log(path: Path) -> bool:
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+@contextmanager
+def _told(path: Path) -> Generator[None]:
+    """Errors of the file or its folder as StoreError, with what helps."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise  # our own fault, not the file's
+    except sqlite3.Error as error:
+        text = str(error)
+        helps = next((then for part, then in _HELP.items() if part in text), "")
+        raise StoreError(f"{path}: {text}{helps}") from error
+    except OSError as error:
+        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
 
 
 class _SqliteLeadership:
-    def __init__(self, connection: sqlite3.Connection, term: int) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, term: int, path: Path) -> None:
+        self._connection, self._path = connection, path
         self._lock = threading.Lock()
         self.term = term
 
     def check(self) -> None:
         """LeadershipLost when the network was cleared, or the lock file removed, meanwhile."""
-        with self._lock:
+        with self._lock, _told(self._path):
             self._check()
 
     def _check(self) -> None:
@@ -162,7 +245,7 @@ class _SqliteLeadership:
     def commit(self, put: Mapping[str, bytes], delete: Iterable[str] = ()) -> None:
         """Change all these keys or none."""
         connection = self._connection
-        with self._lock:
+        with self._lock, _told(self._path):
             connection.execute("BEGIN IMMEDIATE")
             try:
                 self._check()

@@ -5,44 +5,25 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack, suppress
 
 from orchestrator.clients.p4runtime import SwitchClient
-from orchestrator.deployment.drivers import SwitchDriver
 from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.presence import Readers
 from orchestrator.deployment.reconcile import Drift, find_drift, repair
 from orchestrator.deployment.recovery import Note, changing
-from orchestrator.deployment.worker_drift import WorkerSession
 from orchestrator.errors import OrchestratorError
-from orchestrator.model.plan import Core
 
 _CONNECT_S = 1.0
 _RETRY_S = 0.5
 """How soon a switch that does not answer is asked again."""
 
 
-class Readers:
-    """A live network by sessions that only read: whoever is primary stays it."""
-
-    def __init__(self, network: LiveNetwork) -> None:
-        self.name = network.name
-        self._network = network
-
-    def switch(self, name: str) -> AbstractContextManager[SwitchDriver]:
-        """A reading session with a switch."""
-        session = self._network.switch(name).reading()
-        session.connect_seconds = _CONNECT_S
-        return session
-
-    def worker(self, core: Core) -> AbstractContextManager[WorkerSession]:
-        """A session with a worker."""
-        return self._network.worker(core)
-
-
 def inspect(network: LiveNetwork, *, prune: bool = False) -> Drift:
     """What `reconcile` would do; changes nothing and pushes nobody aside."""
-    return find_drift(Readers(network), network.journal.deployed(), prune=prune)
+    journal = network.journal
+    return find_drift(Readers(network), journal.deployed(), prune=prune, owed=journal.owed())
 
 
 def reconcile(network: LiveNetwork, *, prune: bool = False, note: Note | None = None) -> Drift:
@@ -50,8 +31,14 @@ def reconcile(network: LiveNetwork, *, prune: bool = False, note: Note | None = 
 
     A change that another controller left unfinished is finished or undone first: `note` hears of it.
     """
-    with changing(network, note=note), held_interrupts():
-        return repair(network, network.journal.deployed(), prune=prune)
+    with changing(network, note=note) as lead, held_interrupts():
+        owed = network.journal.owed()
+        drift = repair(network, network.journal.deployed(), prune=prune, owed=owed)
+        for debt in owed:
+            left = debt.without(drift.reached_switches, drift.reached_cores)
+            if left != debt:
+                lead.paid(debt, left)
+        return drift
 
 
 def watch(network: LiveNetwork, interval_s: float, *, prune: bool = False) -> Iterator[Drift]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -99,25 +99,44 @@ class WorkerDrift:
 
 
 def drift_of(
-    session: WorkerSession, core: Core, deployed: Mapping[str, Placed], prune: bool
+    session: WorkerSession,
+    core: Core,
+    deployed: Mapping[str, Placed],
+    prune: bool,
+    owed: Collection[str] = (),
 ) -> WorkerDrift:
-    """Compare a worker with what the deployed graphs ask of it."""
-    status = session.status()
+    """Compare a worker with what the deployed graphs ask of it; graphs in `owed` are to be removed."""
+    return compared(session.status(), core, deployed, prune, owed)
+
+
+def compared(
+    status: vnf_pb2.Status,
+    core: Core,
+    deployed: Mapping[str, Placed],
+    prune: bool,
+    owed: Collection[str] = (),
+) -> WorkerDrift:
+    """Compare what a worker says that it runs with what the deployed graphs ask of it."""
     found = _Running.of(status)
     graphs = [
         drift
         for name, placed in deployed.items()
         if (drift := _graph_drift(name, _program(placed, core), placed.manifest, found))
     ]
-    unknown = tuple(sorted({g for g, _ in found.nfs} - deployed.keys()))
-    return WorkerDrift(core, tuple(graphs), () if prune else unknown, unknown if prune else ())
+    unknown = sorted({g for g, _ in found.nfs} - deployed.keys())
+    left = tuple(graph for graph in unknown if not prune and graph not in owed)
+    return WorkerDrift(core, tuple(graphs), left, tuple(g for g in unknown if g not in left))
 
 
 def repair_worker(
-    session: WorkerSession, core: Core, deployed: Mapping[str, Placed], prune: bool
+    session: WorkerSession,
+    core: Core,
+    deployed: Mapping[str, Placed],
+    prune: bool,
+    owed: Collection[str] = (),
 ) -> WorkerDrift:
     """Find drift and repair it; instances that are right keep their state."""
-    found = drift_of(session, core, deployed, prune)
+    found = drift_of(session, core, deployed, prune, owed)
     for graph in found.pruned:
         session.remove_graph(graph)
     for drift in found.graphs:

@@ -7,6 +7,7 @@ everything else reads the state file that it wrote.
 from orchestrator.emulation.control import net_down, net_up
 from orchestrator.emulation.doctor import Check, machine_report
 from orchestrator.emulation.hosts import host_argv, run_in_host, start_in_host
+from orchestrator.emulation.restart import restart
 from orchestrator.emulation.state import (
     HostState,
     NetworkState,
@@ -34,6 +35,7 @@ __all__ = [
     "net_down",
     "net_status",
     "net_up",
+    "restart",
     "run_in_host",
     "start_in_host",
 ]

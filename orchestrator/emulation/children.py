@@ -23,12 +23,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(slots=True)
 class Child:
-    """A started process. Without `port` it announces itself by a JSON line on its output."""
+    """A started process. Without `address` it announces itself by a JSON line on its output."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
-    port: int = 0
+    address: str = ""
     ready: Mapping[str, object] | None = None
 
     @property
@@ -37,7 +37,7 @@ class Child:
 
 
 def spawn(
-    name: str, argv: Sequence[str], log: Path, *, env: Mapping[str, str], port: int = 0
+    name: str, argv: Sequence[str], log: Path, *, env: Mapping[str, str], address: str = ""
 ) -> Child:
     """Start a process that dies with this one, even when this one is killed.
 
@@ -52,7 +52,7 @@ def spawn(
             env=dict(env),
             preexec_fn=_die_with_parent,
         )
-    return Child(name, process, log, port)
+    return Child(name, process, log, address)
 
 
 def wait_ready(children: Sequence[Child], *, timeout: float | None = None) -> None:
@@ -134,8 +134,8 @@ def log_end(log: Path, lines: int = 6) -> str:
 
 
 def _answer(child: Child) -> Mapping[str, object] | None:
-    if child.port:
-        return {} if _listens(child.port) else None
+    if child.address:
+        return {} if _listens(child.address) else None
     for line in child.log.read_bytes().splitlines():
         try:
             answer = json.loads(line)
@@ -146,9 +146,13 @@ def _answer(child: Child) -> Mapping[str, object] | None:
     return None
 
 
-def _listens(port: int) -> bool:
+def _listens(address: str) -> bool:
+    if path := address.partition("unix:")[2]:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(path) == 0
+    host, _, port = address.rpartition(":")
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, int(port))) == 0
 
 
 def _die_with_parent() -> None:

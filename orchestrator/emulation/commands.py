@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,10 @@ from orchestrator.model.topology import Tls, Topology
 
 BMV2 = "simple_switch_grpc"
 CPU_PORT = 510
+
+
+_FIRST_USER, _USERS = 60_706, 478
+"""Numbers that neither users nor services have: systemd's ranges (UIDS-GIDS) leave them free."""
 
 
 def resolve_targets(topology: Topology, switch: str) -> dict[str, Target]:
@@ -52,7 +55,7 @@ def resolve_targets(topology: Topology, switch: str) -> dict[str, Target]:
 def bmv2_argv(
     device_id: int,
     interfaces: Mapping[int, str],
-    grpc_port: int,
+    address: str,
     *,
     folder: Path,
     spare_port: int,
@@ -67,8 +70,8 @@ def bmv2_argv(
         argv += ["--thrift-port", str(spare_port)]
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
-    argv += ["--", "--grpc-server-addr", f"127.0.0.1:{grpc_port}", "--cpu-port", str(CPU_PORT)]
-    if tls is not None and tls.device_certificate:
+    argv += ["--", "--grpc-server-addr", address, "--cpu-port", str(CPU_PORT)]
+    if tls is not None and speaks_tls(tls):
         argv += ["--grpc-server-ssl", "--grpc-server-cert", tls.device_certificate]
         argv += ["--grpc-server-key", tls.device_key]
         if tls.mutual:
@@ -83,62 +86,52 @@ def bmv2_options() -> str:
     return shown.stdout + shown.stderr
 
 
+def speaks_tls(tls: Tls | None) -> bool:
+    """Whether `net up` starts a device with TLS."""
+    return tls is not None and bool(tls.device_certificate)
+
+
 def tls_argv(tls: Tls | None) -> list[str]:
     """A softswitch's or worker's options for TLS; client certificates are asked for with `mutual`."""
-    if tls is None or not tls.device_certificate:
+    if tls is None or not speaks_tls(tls):
         return []
     argv = ["--tls-cert", tls.device_certificate, "--tls-key", tls.device_key]
-    return [*argv, "--tls-ca", tls.ca] if tls.mutual else argv
-
-
-def check_tls(topology: Topology, targets: Mapping[str, Target]) -> None:
-    """InputError with all files that devices need, by what the topology says, and do not have."""
-    problems: dict[str, None] = {}
-    for device in (*topology.switches.values(), *topology.servers.values()):
-        tls = device.tls
-        if tls is None or not (tls.required or tls.device_certificate):
-            continue
-        if not tls.device_certificate:
-            problems[
-                f"{device.name}: the topology requires TLS, but names no certificate for it "
-                "(tls.device_certificate, tls.device_key)"
-            ] = None
-        if tls.mutual and not tls.ca:
-            problems[f"{device.name}: mutual TLS needs the CA of client certificates (tls.ca)"] = (
-                None
-            )
-        for path in filter(None, (tls.device_certificate, tls.device_key, tls.ca)):
-            if not os.access(path, os.R_OK):
-                problems[
-                    f"TLS file {path}: {'not readable' if Path(path).exists() else 'not there'}"
-                ] = None
-        if targets.get(device.name) == "bmv2" and "--grpc-server-ssl" not in bmv2_options():
-            problems[
-                f"{device.name}: {BMV2} is built without TLS here; --switch softswitch speaks it"
-            ] = None
-    if problems:
-        raise InputError(list(problems))
+    if not tls.mutual:
+        return argv
+    writers = [word for name in tls.writers for word in ("--writer", name)]
+    return [*argv, "--tls-ca", tls.ca, *writers]
 
 
 def softswitch_argv(
-    name: str, device_id: int, interfaces: Mapping[int, str], tls: Tls | None = None
+    name: str, device_id: int, interfaces: Mapping[int, str], address: str, tls: Tls | None = None
 ) -> list[str]:
-    """The softswitch on a port that the kernel chooses."""
+    """The softswitch, listening at `address`."""
     argv = [sys.executable, "-m", "orchestrator.softswitch", "--device-id", str(device_id)]
-    argv += ["--name", name, "--grpc-addr", "127.0.0.1:0", "--cpu-port", str(CPU_PORT)]
+    argv += ["--name", name, "--grpc-addr", address, "--cpu-port", str(CPU_PORT)]
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
     return [*argv, *tls_argv(tls)]
 
 
-def worker_argv(
-    name: str, interface: str, api: str, samples: Path, tls: Tls | None = None
-) -> list[str]:
-    """A server worker; to be run inside the server's namespace."""
+def worker_argv(name: str, interface: str, api: str, tls: Tls | None = None) -> list[str]:
+    """A server worker; to be run inside the server's namespace. Its samples are read by its API."""
     argv = [sys.executable, "-m", "servernf.runtime", "--name", name, "--interface", interface]
-    return [*argv, "--api", api, "--samples", str(samples), *tls_argv(tls)]
+    return [*argv, "--api", api, *tls_argv(tls)]
 
 
 def in_namespace(pid: int, argv: list[str]) -> list[str]:
     """A command in the network namespace (and view of /sys) that process `pid` keeps."""
     return ["mnexec", "-a", str(pid), *argv]
+
+
+def user_argv(network_id: str) -> list[str]:
+    """The option by which a network's softswitches and workers stop being root once they listen."""
+    return ["--user", str(_FIRST_USER + int(network_id, 16) % _USERS)]
+
+
+def with_raw_sockets_only(argv: list[str]) -> list[str]:
+    """A command that keeps CAP_NET_RAW of root's capabilities: BMv2 gives up nothing itself."""
+    if not shutil.which("setpriv"):
+        return argv
+    bounds = ["--bounding-set", "-all,+net_raw", "--inh-caps", "-all", "--ambient-caps", "-all"]
+    return ["setpriv", "--no-new-privs", *bounds, *argv]

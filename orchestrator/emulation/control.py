@@ -16,16 +16,17 @@ from typing import cast
 
 from orchestrator import errors
 from orchestrator.emulation.children import log_end
-from orchestrator.emulation.commands import check_tls, resolve_targets
+from orchestrator.emulation.commands import resolve_targets
 from orchestrator.emulation.environment import require_emulation, require_root
-from orchestrator.emulation.marker import VARIABLE, is_marked, marked_ids, namespace_of
 from orchestrator.emulation.naming import (
     check_network_name,
     network_of_interface,
     new_network_id,
-    worker_name,
+    switch_socket,
+    worker_socket,
 )
 from orchestrator.emulation.paths import networks_dir, private_dir, run_dir
+from orchestrator.emulation.processes import namespace_of
 from orchestrator.emulation.setup import worker_cores
 from orchestrator.emulation.state import (
     Handle,
@@ -36,6 +37,7 @@ from orchestrator.emulation.state import (
     save_state,
 )
 from orchestrator.emulation.sweep import check_namespace, sweep
+from orchestrator.emulation.tls import check_tls, exposures, with_writers
 from orchestrator.emulation.wiring import wires
 from orchestrator.model.topology import Topology
 from orchestrator.resources import shipped
@@ -51,18 +53,28 @@ def net_up(
     switch: str = "auto",
     name: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
+    warn: Callable[[str], None] = lambda line: None,
     workers: bool = True,
     limit_links: bool = False,
+    tcp: bool = False,
+    certificate: str = "",
 ) -> NetworkState:
     """Start a topology as a live network and return once every switch and worker listens.
 
     Leftovers of a crashed network of the same name are removed first. On any failure, Ctrl-C
     included, everything that was started is removed again. `workers=False` starts none (tests);
-    `limit_links` applies the links' capacities (their latencies are not emulated).
+    `limit_links` applies the links' capacities (their latencies are not emulated). Switches without
+    TLS listen on Unix sockets that only this user reaches; with `tcp`, on ports that every user of the
+    machine does. `certificate` is of whoever starts the network: it may write where neither
+    `tls.writers` nor `tls.certificate` says who does. `warn` is told what others may do.
     """
     name = check_network_name(name or topology.name)
     require_emulation()
-    check_tls(topology, resolve_targets(topology, switch))
+    targets = resolve_targets(topology, switch)
+    check_tls(topology, targets)
+    topology = with_writers(topology, certificate)
+    for warning in exposures(topology, targets, tcp=tcp):
+        warn(warning)
     folder = run_dir(name)
     _check_sockets(topology, folder)
     wires(topology, "0000")  # Interface names and links are checked before anything is changed.
@@ -85,6 +97,7 @@ def net_up(
         options = ["--switch", switch]
         options += [] if workers else ["--no-workers"]
         options += ["--limit-links"] if limit_links else []
+        options += ["--tcp"] if tcp else []
         _supervise(state, options, progress)
         return load_state(name)
     except BaseException:
@@ -107,7 +120,7 @@ def _supervise(state: NetworkState, options: list[str], progress: Callable[[str]
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=_environment(state.id),
+            env=_environment(),
             start_new_session=True,
             text=True,
         )
@@ -130,10 +143,10 @@ def _follow(line: str, progress: Callable[[str], None]) -> bool:
     return "ready" in report
 
 
-def _environment(network_id: str) -> dict[str, str]:
-    """The supervisor's environment, inherited by all its processes: it marks them as ours."""
+def _environment() -> dict[str, str]:
+    """The supervisor's environment, inherited by all its processes."""
     root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, VARIABLE: network_id}
+    environment = dict(os.environ)
     if not root.endswith("-packages"):
         # Run from a checkout that is not installed.
         known = os.environ.get("PYTHONPATH")
@@ -145,7 +158,7 @@ def _make_room(name: str, progress: Callable[[str], None]) -> None:
     if name not in list_networks():
         return
     old = load_handle(name)
-    if is_marked(old.supervisor, old.id):
+    if old.is_up():
         raise errors.NetworkError(
             f"network '{name}' is up already; `orchestrator net down {name}` stops it, "
             "another --name starts a second one beside it"
@@ -157,12 +170,13 @@ def _make_room(name: str, progress: Callable[[str], None]) -> None:
 def _stop(network: Handle) -> None:
     """Ask the supervisor, then remove whatever is left."""
     check_namespace(network)
-    if is_marked(network.supervisor, network.id):
+    if network.is_up():
         os.kill(network.supervisor, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_TIMEOUT
-        while is_marked(network.supervisor, network.id) and time.monotonic() < deadline:
+        while network.is_up() and time.monotonic() < deadline:
             time.sleep(0.02)
-    sweep(network)
+    # What it started since is recorded, too.
+    sweep(_latest(network))
 
 
 def _latest(handle: Handle) -> Handle:
@@ -182,7 +196,7 @@ def _taken_ids() -> set[str]:
             recorded.add(load_handle(name).id)
         except errors.NetworkError:
             continue
-    return {*marked_ids(), *recorded, *(i for i in here if i)}
+    return {*recorded, *(i for i in here if i)}
 
 
 @contextmanager
@@ -197,11 +211,15 @@ def _registry_lock() -> Generator[None]:
 
 
 def _check_sockets(topology: Topology, folder: Path) -> None:
-    for server in topology.servers.values():
-        for core in worker_cores(server):
-            path = f"{folder}/{worker_name(server.name, core)}.sock"
-            if len(path.encode()) > _MAX_SOCKET_PATH:
-                raise errors.InputError(
-                    f"socket path '{path}' is longer than {_MAX_SOCKET_PATH} bytes: "
-                    "use a shorter network or server name"
-                )
+    names = [switch_socket(switch.id) for switch in topology.switches.values()]
+    names += [
+        worker_socket(server.id, core)
+        for server in topology.servers.values()
+        for core in worker_cores(server)
+    ]
+    path = f"{folder}/{max(names, key=len, default='')}"
+    if len(path.encode()) > _MAX_SOCKET_PATH:
+        raise errors.InputError(
+            f"socket path '{path}' is longer than {_MAX_SOCKET_PATH} bytes: "
+            "use a shorter --name, or a shorter $XDG_RUNTIME_DIR"
+        )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 
 from orchestrator.emulation.commands import in_namespace
 from orchestrator.emulation.environment import require_root
-from orchestrator.emulation.marker import VARIABLE, is_marked
 from orchestrator.emulation.state import NetworkState
 from orchestrator.errors import NetworkError, unknown
 
@@ -20,7 +18,7 @@ def host_argv(state: NetworkState, host: str, argv: Sequence[str]) -> list[str]:
     if host not in places:
         raise NetworkError(f"network '{state.name}': {unknown('host', host, sorted(places))}")
     pid = places[host].pid
-    if not is_marked(pid, state.id):
+    if not state.process(pid).is_alive:
         raise NetworkError(f"host '{host}' of network '{state.name}' is not up any more")
     return in_namespace(pid, list(argv))
 
@@ -44,7 +42,7 @@ def run_in_host(
         stdin=subprocess.DEVNULL if input is None else None,
         capture_output=True,
         text=True,
-        env=_marked_environment(state, env),
+        env=env,
     )
 
 
@@ -64,9 +62,5 @@ def start_in_host(
         stdout=stdout,
         stderr=stderr,
         text=True,
-        env=_marked_environment(state, env),
+        env=env,
     )
-
-
-def _marked_environment(state: NetworkState, env: Mapping[str, str] | None) -> dict[str, str]:
-    return {**(os.environ if env is None else env), VARIABLE: state.id}

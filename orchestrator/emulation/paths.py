@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.errors import NetworkError
+from orchestrator.errors import NetworkError, StoreError
 
 
 def networks_dir() -> Path:
     """`$XDG_STATE_HOME/orchestrator/networks`, made when missing."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return private_dir(Path(state) / "orchestrator" / "networks")
+    return private_dir(hidden_dir(Path(state) / "orchestrator") / "networks")
 
 
 def state_file(name: str) -> Path:
@@ -31,12 +32,22 @@ def run_dir(name: str) -> Path:
 
 def private_dir(path: Path) -> Path:
     """Make a folder (0700) and see that nobody else owns it, as could be under /tmp."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
+    found = hidden_dir(path).lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise NetworkError(f"{path} is not a folder of user {os.geteuid()}: remove it")
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        path.chmod(0o700)
+    return path
+
+
+def hidden_dir(path: Path) -> Path:
+    """Make a folder, or make it one that only its owner looks into (0700), if that is this user."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o700:
+        with suppress(OSError):  # read-only: nobody puts anything there
+            path.chmod(0o700)
     return path
 
 

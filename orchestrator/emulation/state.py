@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
@@ -12,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.emulation.naming import check_network_name
 from orchestrator.emulation.paths import networks_dir, state_file
-from orchestrator.errors import NetworkError, unknown
+from orchestrator.emulation.processes import Process
+from orchestrator.errors import NetworkError, StoreError, unknown
 from orchestrator.model.topology import IpAddress, IpInterface, Topology
 
 Target = Literal["bmv2", "softswitch"]
@@ -26,7 +28,7 @@ class SwitchState:
     target: Target
     device_id: int
     grpc_address: str
-    """`127.0.0.1:PORT`."""
+    """`unix:PATH`, or with TLS (or where TCP was asked for) `127.0.0.1:PORT`."""
     pid: int
     cpu_port: int
     interfaces: dict[int, str]
@@ -47,7 +49,6 @@ class WorkerState:
     """gRPC target, `unix:/...`."""
     pid: int
     interface: str
-    samples: str
     log: str
 
 
@@ -79,7 +80,7 @@ class NetworkState:
 
     name: str
     id: str
-    """Four hex digits; part of every interface's name and of every process's environment."""
+    """Four hex digits; part of every interface's name."""
     phase: Literal["starting", "running"]
     topology: Topology
     """The whole topology with ids and ports filled in (its file may be gone or changed)."""
@@ -92,6 +93,13 @@ class NetworkState:
     switches: dict[str, SwitchState] = field(default_factory=dict[str, SwitchState])
     servers: dict[str, ServerState] = field(default_factory=dict[str, ServerState])
     hosts: dict[str, HostState] = field(default_factory=dict[str, HostState])
+    processes: tuple[Process, ...] = ()
+    """All that the supervisor started, and itself: what may be killed with the network."""
+
+    def process(self, pid: int) -> Process:
+        """The process of the network that was started with a pid, nobody's if there is none."""
+        found = (p for p in reversed(self.processes) if p.pid == pid)
+        return next(found, Process(pid, ""))
 
     @property
     def workers(self) -> tuple[WorkerState, ...]:
@@ -113,6 +121,11 @@ class Handle:
     run_dir: str
     supervisor: int
     namespace: int
+    processes: tuple[Process, ...] = ()
+
+    def is_up(self) -> bool:
+        """Whether its supervisor runs."""
+        return any(p.pid == self.supervisor and p.is_alive for p in self.processes)
 
 
 _CODEC = TypeAdapter(NetworkState)
@@ -122,10 +135,15 @@ def save_state(state: NetworkState) -> None:
     """Replace the file at once, so that readers see the old state or the new one."""
     path = state_file(state.name)
     new = path.with_suffix(f".{os.getpid()}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(_CODEC.dump_json(state, indent=1))
-    new.replace(path)
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(_CODEC.dump_json(state, indent=1))
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise StoreError(f"{path}: {error.strerror}") from error
 
 
 def load_state(name: str) -> NetworkState:
@@ -145,12 +163,14 @@ def load_handle(name: str) -> Handle:
     path = _existing(name)
     try:
         raw = cast("dict[str, object]", json.loads(path.read_bytes()))
+        processes = cast("list[dict[str, str]]", raw.get("processes", []))
         return Handle(
             name,
             str(raw["id"]),
             str(raw["run_dir"]),
             int(str(raw["supervisor"])),
             int(str(raw["namespace"])),
+            tuple(Process(int(p["pid"]), str(p["started"])) for p in processes),
         )
     except (ValueError, KeyError, TypeError) as e:
         raise NetworkError(f"{path} is damaged; remove it, then `net down` the others") from e

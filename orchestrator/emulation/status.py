@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from orchestrator.emulation.marker import is_marked
+from orchestrator.emulation.processes import namespace_of
 from orchestrator.emulation.state import NetworkState, list_networks, load_state
+from orchestrator.model.topology import Link
 
 Kind = Literal["supervisor", "switch", "worker", "server", "host"]
 
@@ -27,15 +30,18 @@ class NetworkStatus:
 
     state: NetworkState
     components: tuple[Component, ...]
+    links_down: tuple[str, ...] = ()
+    """In words."""
 
     @property
     def health(self) -> Literal["starting", "running", "degraded", "crashed"]:
-        """`degraded`: a switch, worker or namespace has ended; `crashed`: the supervisor has."""
+        """`degraded`: a switch, worker or namespace has ended, or a link is down; `crashed`: the
+        supervisor has ended."""
         if not all(c.alive for c in self.components if c.kind == "supervisor"):
             return "crashed"
         if self.state.phase == "starting":
             return "starting"
-        return "degraded" if self.dead else "running"
+        return "degraded" if self.dead or self.links_down else "running"
 
     @property
     def dead(self) -> tuple[Component, ...]:
@@ -50,7 +56,7 @@ def net_status(name: str | None = None) -> list[NetworkStatus]:
 
 def _status(state: NetworkState) -> NetworkStatus:
     def component(kind: Kind, name: str, pid: int) -> Component:
-        return Component(kind, name, pid, is_marked(pid, state.id))
+        return Component(kind, name, pid, state.process(pid).is_alive)
 
     return NetworkStatus(
         state,
@@ -61,4 +67,38 @@ def _status(state: NetworkState) -> NetworkStatus:
             *(component("worker", w.name, w.pid) for w in state.workers),
             *(component("host", h.name, h.pid) for h in state.hosts.values()),
         ),
+        tuple(links_down(state).values()),
     )
+
+
+_UP = ("up", "unknown")
+"""Operational states (RFC 2863, ifOperStatus) of an interface that carries frames, in Linux's words."""
+
+
+def links_down(state: NetworkState) -> dict[Link, str]:
+    """Links with an end that carries nothing, and which: the kernel tells a switch's ends.
+
+    The other end's fall shows there, too. In another network namespace than the network's nothing is
+    known.
+    """
+    if state.namespace != namespace_of(os.getpid()):
+        return {}
+    down: dict[Link, str] = {}
+    for link in state.topology.links:
+        for node, port in ((link.a, link.a_port), (link.b, link.b_port)):
+            interface = (
+                state.switches[node].interfaces.get(port) if node in state.switches else None
+            )
+            if interface and (found := _operational(interface)) not in _UP:
+                down[link] = (
+                    f"link {link.a}-{link.b} is down ({node} port {port}, {interface}: {found})"
+                )
+                break
+    return down
+
+
+def _operational(interface: str) -> str:
+    try:
+        return (Path("/sys/class/net") / interface / "operstate").read_text().strip()
+    except OSError:
+        return "gone"

@@ -9,29 +9,40 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.emulation.marker import kill_network, marked, namespace_of
 from orchestrator.emulation.naming import network_of_interface
 from orchestrator.emulation.paths import state_file
+from orchestrator.emulation.pins import pinned, unpin
+from orchestrator.emulation.processes import kill_all, namespace_of
 from orchestrator.emulation.state import Handle, load_handle
-from orchestrator.errors import NetworkError
+from orchestrator.errors import NetworkError, StoreError
 
 
 def sweep(network: Handle) -> None:
     """Processes first (they hold namespaces and ports), then interfaces, then files."""
     check_namespace(network)
-    kill_network(network.id)
+    folder = Path(network.run_dir)
+    kill_all(network.processes, pinned(folder))
     delete_interfaces(network.id)
     if not _recorded(network):
         return  # Swept by somebody else, and its name may belong to a new network by now.
-    shutil.rmtree(network.run_dir, ignore_errors=True)
+    unpin(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # Other networks' folders are beside it.
-        Path(network.run_dir).parent.rmdir()
-    state_file(network.name).unlink(missing_ok=True)
+        folder.parent.rmdir()
+    record = state_file(network.name)
+    try:
+        record.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{record}: {error.strerror}: the network is stopped, but its record cannot be removed"
+        ) from error
 
 
 def check_namespace(network: Handle) -> None:
     """Refuse to sweep from another network namespace: its switches would look like guests."""
-    if network.namespace != namespace_of(os.getpid()) and marked(network.id):
+    if network.namespace != namespace_of(os.getpid()) and any(
+        process.is_alive for process in network.processes
+    ):
         raise NetworkError(
             f"network '{network.name}' was started in another network namespace "
             "(a container?): stop it from there"

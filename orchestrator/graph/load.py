@@ -211,7 +211,10 @@ class _Loader:
         return ServiceGraph(
             name=file.name,
             owner=file.owner,
-            endpoints={name: Endpoint(name, e.hosts) for name, e in file.endpoints.items()},
+            endpoints={
+                name: Endpoint(name, e.hosts, e.prefixes, e.source_guard)
+                for name, e in file.endpoints.items()
+            },
             nfs={
                 name: NfInstance(
                     name,

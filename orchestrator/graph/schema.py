@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orchestrator.nfs.base import known_types, lookup
 from orchestrator.nfs.matching import MatchFields
+from orchestrator.nfs.values import PrefixField
 from orchestrator.units import Microseconds, Name, Rate
 
 
@@ -18,9 +19,15 @@ class FileModel(BaseModel):
 
 
 class EndpointFile(FileModel):
-    """Hosts of the topology where packets enter and leave."""
+    """Hosts of the topology where packets enter and leave.
+
+    Access switches drop what a host sends from another's address, unless `prefixes` (networks behind
+    the hosts) hold it or `source_guard` is false.
+    """
 
     hosts: Annotated[tuple[Name, ...], Field(min_length=1)]
+    prefixes: tuple[PrefixField, ...] = ()
+    source_guard: Annotated[bool, Field(strict=True)] = True
 
 
 class WorkersFile(FileModel):

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
+from orchestrator.errors import quoted
 from orchestrator.graph.schema import FileModel
 from orchestrator.model.topology import Tls
 
 _FILES = ("ca", "certificate", "key", "device_certificate", "device_key")
+
+
+CommonName = Annotated[str, Field(min_length=1, max_length=64)]
+"""RFC 5280, ub-common-name."""
 
 
 class TlsFile(FileModel):
@@ -25,11 +30,19 @@ class TlsFile(FileModel):
     device_certificate: str = ""
     device_key: str = ""
     device_name: str = ""
+    writers: Annotated[
+        tuple[CommonName, ...],
+        Field(
+            min_length=1,
+            description="Common names of the certificates that may change devices (mutual TLS); others "
+            "only read. Left out: whom `certificate` is made out to.",
+        ),
+    ] = ()
 
 
 def _shorthand(value: object) -> object:
     if isinstance(value, str) and value != "required":
-        raise ValueError(f"'{value}' is neither \"required\" nor an object")
+        raise ValueError(f'{quoted(value)} is neither "required" nor an object')
     return {} if value == "required" else value
 
 
@@ -55,8 +68,13 @@ def merged(network: TlsFile | None, device: TlsFile | None, folder: Path) -> Tls
     return Tls(**values)
 
 
-def unpaired(tls: Tls) -> Iterator[tuple[str, str]]:
-    """(key, problem) of each certificate without its key, and the other way round."""
+def problems_of(tls: Tls) -> Iterator[tuple[str, str]]:
+    """(key, problem): a certificate without its key or the other way round, writers not told apart."""
+    if tls.writers and not tls.mutual:
+        yield (
+            "writers",
+            "without mutual TLS devices see no certificates: whoever connects may write",
+        )
     for pair in (("certificate", "key"), ("device_certificate", "device_key")):
         given = [name for name in pair if getattr(tls, name)]
         if len(given) == 1:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import networkx as nx
 from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 
-from orchestrator.errors import InputError, unknown
+from orchestrator.errors import InputError, quoted, unknown
 from orchestrator.graph.schema import FileModel
-from orchestrator.graph.tls import TlsSetting, merged, unpaired
+from orchestrator.graph.tls import TlsSetting, merged, problems_of
 from orchestrator.model.topology import (
     Host,
     IpAddress,
@@ -26,7 +26,7 @@ from orchestrator.model.topology import (
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
 from orchestrator.units import Bytes, Microseconds, Name, Rate
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_mac
+from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_interface, parse_ip, parse_mac
 
 FIRST_HOST_MAC = 0x0A_00_00_00_00_00
 MAX_PORT = 500
@@ -36,29 +36,31 @@ MAX_PORT = 500
 def _interface(text: object) -> IpInterface:
     if isinstance(text, str) and "/" in text:
         try:
-            return ipaddress.ip_interface(text)
+            return parse_interface(text)
         except ValueError:
             pass
-    raise ValueError(f"{text!r} is not an address with its prefix length, like '10.0.1.11/24'")
+    raise ValueError(
+        f"{quoted(text)} is not an address with its prefix length, like '10.0.1.11/24'"
+    )
 
 
 def _address(text: object) -> IpAddress:
     try:
-        return ipaddress.ip_address(text if isinstance(text, str) else "")
+        return parse_ip(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not an IP address") from None
+        raise ValueError(f"{quoted(text)} is not an IP address") from None
 
 
 def _mac(text: object) -> int:
     try:
         mac = parse_mac(text if isinstance(text, str) else "")
     except ValueError:
-        raise ValueError(f"{text!r} is not a MAC address like '0a:00:00:00:00:01'") from None
+        raise ValueError(f"{quoted(text)} is not a MAC address like '0a:00:00:00:00:01'") from None
     if mac >> 40 & 1 or mac == 0:
-        raise ValueError(f"'{text}' is no host's address")
+        raise ValueError(f"{quoted(text)} is no host's address")
     if mac >> 40 == 0x02 or mac == GATEWAY_MAC:
         raise ValueError(
-            f"'{text}' belongs to the network itself (02:..., {mac_text(GATEWAY_MAC)})"
+            f"{quoted(text)} belongs to the network itself (02:..., {mac_text(GATEWAY_MAC)})"
         )
     return mac
 
@@ -150,6 +152,59 @@ def load_topology(path_or_name: str | Path) -> Topology:
     return _Loader(name, parsed, path.parent).load()
 
 
+def check_topology(topology: Topology) -> None:
+    """ValueError for a topology that no file could have said (it comes from a stranger's bundle)."""
+    raw = {
+        "name": "any",
+        "trees": topology.trees,
+        "switches": {
+            name: {"target": s.target, "pipeline": s.pipeline, "table_sizes": s.table_sizes}
+            for name, s in topology.switches.items()
+        },
+        "servers": {
+            name: {
+                "cores": s.cores,
+                "reserved_cores": s.reserved_cores,
+                "cycles_per_second": s.cycles_per_second,
+                "memory": s.memory_bytes,
+            }
+            for name, s in topology.servers.items()
+        },
+        "smartnics": {
+            name: {"server": nic.server, "rules": nic.rules}
+            for name, nic in topology.smartnics.items()
+        },
+        "hosts": {
+            name: {
+                "addresses": [str(address) for address in host.addresses],
+                "gateways": [str(gateway) for gateway in host.gateways],
+                "mac": mac_text(host.mac),
+            }
+            for name, host in topology.hosts.items()
+        },
+        "links": [
+            {
+                "a": link.a,
+                "b": link.b,
+                "a_port": link.a_port or None,
+                "b_port": link.b_port or None,
+                "capacity": link.capacity,
+                "latency": link.latency_us,
+            }
+            for link in topology.links
+        ],
+    }
+    name = "topology.json"
+    try:
+        said = _Loader(name, TopologyFile.model_validate(raw), Path()).load()
+    except ValidationError as error:
+        raise ValueError(located(name, explain(error, TopologyFile)[0])) from None
+    except (InputError, OverflowError) as error:
+        raise ValueError(str(error)) from None
+    if replace(said, name=topology.name, source=topology.source) != topology:
+        raise ValueError(f"{name}: ids, ports or names are not those of a topology")
+
+
 class _Loader:
     def __init__(self, name: str, file: TopologyFile, folder: Path) -> None:
         self.name = name
@@ -207,7 +262,9 @@ class _Loader:
             for name, device in getattr(self.file, kind).items():
                 found[name] = tls = merged(self.file.tls, device.tls, self.folder)
                 where = "tls" if device.tls is None else f"{kind}.{name}.tls"
-                problems |= {f"{where}.{key}": text for key, text in (unpaired(tls) if tls else ())}
+                problems |= {
+                    f"{where}.{key}": text for key, text in (problems_of(tls) if tls else ())
+                }
         for where, text in problems.items():
             self.problem(where, text)
         return found

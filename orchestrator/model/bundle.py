@@ -37,7 +37,7 @@ class Bundle:
     `pipeline_of[switch]` is (pipeline, target); `fabric` the entries that every graph shares;
     `block_use[device]` is what the graph takes of each switch's tables
     ('block.table') and each server's memory ('memory_bytes'). `removed` are rules
-    that no device is given: (`fw: rules[3]`, why). `slos` by traffic.
+    that no device is given: (`fw: rules[3]`, why). `slos` by traffic, hosts of `endpoints` by name.
     """
 
     graph: str
@@ -55,3 +55,4 @@ class Bundle:
     warnings: tuple[str, ...]
     removed: tuple[tuple[str, str], ...] = ()
     slos: Mapping[str, Slo] = field(default_factory=dict[str, Slo])
+    endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])

@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.model.match import Match
+from orchestrator.model.match import Match, Prefix
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where packets enter and leave the graph: a set of the topology's hosts."""
+    """Where packets enter and leave the graph: a set of the topology's hosts.
+
+    With `source_guard` a host may send from its own addresses and those of `prefixes` only (BCP 38).
+    """
 
     name: str
     hosts: tuple[str, ...]
+    prefixes: tuple[Prefix, ...] = ()
+    source_guard: bool = True
 
 
 @dataclass(frozen=True, slots=True)

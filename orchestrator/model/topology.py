@@ -16,6 +16,8 @@ class Tls:
     `ca` signed both sides' certificates; `certificate` and `key` are what the controller shows to a
     device that asks (`mutual`), `device_certificate` and `device_key` what `net up` gives to the
     device. `device_name` is what the device's certificate is for where that is not its address.
+    `writers` are the common names of the certificates that may change the device (`mutual`); empty:
+    only the one of `certificate`, or of the certificate of whoever starts the network.
     """
 
     required: bool = True
@@ -26,6 +28,7 @@ class Tls:
     device_certificate: str = ""
     device_key: str = ""
     device_name: str = ""
+    writers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

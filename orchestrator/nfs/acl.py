@@ -28,7 +28,7 @@ from orchestrator.nfs.base import (
     Reference,
     network_function,
 )
-from orchestrator.nfs.files import item_lines, parse_lines, parse_list, read_text
+from orchestrator.nfs.files import item_lines, named_file, parse_lines, parse_list, read_text
 from orchestrator.nfs.matching import MatchFields, first_output, mirrored
 from orchestrator.nfs.values import match_json
 from orchestrator.recall import current
@@ -60,7 +60,9 @@ class AclConfig(NfConfig):
         if self.rules_file is None:
             return self
         result = self.model_copy()
-        result._from_file = read_rules(base / self.rules_file, self.rules_file, self.file_action)
+        result._from_file = read_rules(
+            named_file(base, self.rules_file), self.rules_file, self.file_action
+        )
         return result
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from orchestrator.errors import quoted
 from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.nfs.values import parse_prefix
 
@@ -117,7 +118,7 @@ def _prefix(column: int, text: str) -> Prefix:
     except ValueError as error:
         raise _At(column, str(error)) from None
     if prefix.version != 4:
-        raise _At(column, f"'{text}': ClassBench rules are IPv4")
+        raise _At(column, f"{quoted(text)}: ClassBench rules are IPv4")
     return prefix
 
 

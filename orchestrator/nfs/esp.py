@@ -1,7 +1,7 @@
 """What aes_encrypt and aes_decrypt share: their config and the reference semantics of ESP.
 
-ESP in transport mode (RFC 4303) with AES-CBC (RFC 3602) and HMAC-SHA-256-128 (RFC 4868), keyed by hand,
-so without replay protection (RFC 4303, 3.3.3). Keys never are in a graph: it says where they lie.
+ESP in transport mode (RFC 4303) with AES-CBC (RFC 3602) and HMAC-SHA-256-128 (RFC 4868), keyed by hand.
+Keys never are in a graph: it says where they lie.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from orchestrator.errors import InputError
+from orchestrator.files import read_small
 from orchestrator.model.elements import (
     DROP,
     ElementGraph,
@@ -34,6 +35,9 @@ BLOCK_BYTES = ICV_BYTES = 16
 HEADER_BYTES = 8 + BLOCK_BYTES
 KEY_BYTES = (48, 56, 64)
 """AES-128, -192 or -256, and 32 bytes for the authentication."""
+MIN_REPLAY_WINDOW, MAX_REPLAY_WINDOW = 32, 4096
+MAX_SENDERS = 64
+LAST_SEQUENCE = (1 << 32) - 1
 
 
 class EspConfig(NfConfig):
@@ -43,6 +47,17 @@ class EspConfig(NfConfig):
     key_environment: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     spi: Annotated[int, Field(ge=256, lt=1 << 32, strict=True)]
     mtu: Annotated[int, Field(ge=576, le=65_535, strict=True)] = 1500
+    replay_window: Annotated[int, Field(ge=0, le=MAX_REPLAY_WINDOW, strict=True)] = 64
+
+    @field_validator("replay_window")
+    @classmethod
+    def _wide_enough(cls, size: int) -> int:
+        if 0 < size < MIN_REPLAY_WINDOW:
+            raise ValueError(
+                f"a replay window has {MIN_REPLAY_WINDOW} to {MAX_REPLAY_WINDOW} numbers (RFC 4303, "
+                f"3.4.3), or 0: none; not {size}"
+            )
+        return size
 
     @model_validator(mode="after")
     def _one_key(self) -> Self:
@@ -61,12 +76,12 @@ class EspConfig(NfConfig):
         where = f"key_file {self.key_file}" if self.key_file else f"${self.key_environment}"
         try:
             text = (
-                Path(self.key_file).read_text("ascii")
+                read_small(Path(self.key_file), where).decode("ascii")
                 if self.key_file
                 else os.environ[self.key_environment or ""]
             )
             key = bytes.fromhex(text)
-        except (OSError, KeyError):
+        except (InputError, KeyError):
             raise InputError(f"{where}: is not here, and the key is needed") from None
         except ValueError:
             raise InputError(f"{where}: the key is not hexadecimal text") from None
@@ -80,10 +95,10 @@ class EspFunction(NetworkFunction[EspConfig]):
     """An end of protected traffic: what enters `plain_port` is encrypted, the other decrypted."""
 
     Config = EspConfig
-    relation = Relation(
-        "equal_decrypted", "the IV is random, the sequence number each worker's own"
+    relation = Relation("equal_decrypted", "IV and sequence number are each worker's own")
+    keeps_state_when_changed = frozenset(
+        {"spi", "mtu", "key_file", "key_environment", "replay_window"}
     )
-    keeps_state_when_changed = frozenset({"spi", "mtu", "key_file", "key_environment"})
     plain_port: ClassVar[str]
 
     def elements(self, port: str) -> ElementGraph:
@@ -112,6 +127,11 @@ class EspReference(Reference):
         self._mtu = config.mtu
         self._plain_port = plain_port
         self.sequence = 0
+        self._sender = 0
+        self._size = config.replay_window
+        self._came: dict[int | None, list[int]] = {}
+        """The sequence numbers that have come, by sender, the one longest unheard in front."""
+        self._latest_forgotten = 0
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         if not packet.version:
@@ -119,17 +139,43 @@ class EspReference(Reference):
         if packet.later_fragment or packet.more_fragments or packet.layout.fragment:
             return ()
         if port == self._plain_port:
-            made = self._encrypted(packet, env.random.randbytes(BLOCK_BYTES))
+            self._sender = self._sender or env.random.randrange(1, 1 << 61)
+            made = self._encrypted(packet)
         else:
-            made = self._esp.decrypted(packet)
+            made = self._esp.decrypted(packet) if self._is_new(packet) else None
         return () if made is None or made.malformed else ((OPPOSITE[port], made),)
 
-    def _encrypted(self, packet: Packet, iv: bytes) -> Packet | None:
-        made = self._esp.encrypted(packet, self.sequence + 1 & 0xFFFF_FFFF, iv)
+    def _encrypted(self, packet: Packet) -> Packet | None:
+        if self.sequence == LAST_SEQUENCE:  # RFC 4303, 3.3.3
+            return None
+        made = self._esp.encrypted(packet, self._sender, self.sequence + 1)
         if made.layout.end - made.layout.l3 > self._mtu:
             return None
-        self.sequence = self.sequence + 1 & 0xFFFF_FFFF
+        self.sequence += 1
         return made
+
+    def _is_new(self, packet: Packet) -> bool:
+        """RFC 4303, 3.4.3: authentic, not seen before and not behind the sender's window."""
+        found = self._esp.sender_and_sequence(packet)
+        if found is None or self._size == 0:
+            return found is not None
+        sender, number = found
+        came = self._came.pop(sender, None)
+        if came is None:
+            if sender is not None and sender <= self._latest_forgotten:
+                return False
+            came = []
+        self._came[sender] = came
+        if len(self._came) > MAX_SENDERS:
+            gone = next(iter(self._came))
+            del self._came[gone]
+            self._latest_forgotten = max(self._latest_forgotten, -1 if gone is None else gone)
+        highest = max(came, default=0)
+        if number in came or number == 0 or number <= highest - self._size:
+            return False
+        came.append(number)
+        came[:] = [n for n in came if n > max(came) - self._size]
+        return True
 
 
 class Esp:
@@ -139,8 +185,10 @@ class Esp:
         self._cipher_key, self._authentication_key = key[:-32], key[-32:]
         self._spi = spi.to_bytes(4, "big")
 
-    def encrypted(self, packet: Packet, sequence: int, iv: bytes) -> Packet:
-        """The packet with its IP payload encrypted."""
+    def encrypted(self, packet: Packet, sender: int, sequence: int) -> Packet:
+        """The packet with its IP payload encrypted; the IV is an encrypted nonce."""
+        nonce = bytes(4) + sender.to_bytes(8, "big") + sequence.to_bytes(4, "big")
+        iv = Cipher(algorithms.AES(self._cipher_key), modes.ECB()).encryptor().update(nonce)
         next_header, payload = _payload(packet)
         padding = -(len(payload) + 2) % BLOCK_BYTES
         plain = payload + bytes(range(1, padding + 1)) + bytes((padding, next_header))
@@ -158,6 +206,21 @@ class Esp:
         if padding > len(opened) - 2 or opened[len(payload) : -2] != bytes(range(1, padding + 1)):
             return None
         return _with_payload(packet, next_header, payload)
+
+    def sender_and_sequence(self, packet: Packet) -> tuple[int | None, int] | None:
+        """Whose packet it is, if its IV is an encrypted nonce that tells, and its number.
+
+        None when it is not authentic.
+        """
+        if not packet.version or self._opened(packet) is None:
+            return None
+        _, esp = _payload(packet)
+        decryptor = Cipher(algorithms.AES(self._cipher_key), modes.ECB()).decryptor()
+        nonce = decryptor.update(esp[8:HEADER_BYTES])
+        number = int.from_bytes(esp[4:8], "big")
+        if int.from_bytes(nonce[:4], "big") or int.from_bytes(nonce[12:], "big") != number:
+            return None, number
+        return int.from_bytes(nonce[4:12], "big"), number
 
     def _opened(self, packet: Packet) -> bytes | None:
         """The plain text with its trailer."""

@@ -43,6 +43,10 @@ class FairTable(Generic[KeyT, ValueT]):
         held = self._held.get(key)
         return None if held is None else held.value
 
+    def items(self) -> list[tuple[KeyT, ValueT]]:
+        """Keys and values, the longest not refreshed first."""
+        return [(key, held.value) for key, held in self._held.items()]
+
     def add(self, key: KeyT, value: ValueT, source: Source) -> bool:
         """Hold a new key, transitory; whether there was room. Others may have gone for it."""
         self._held[key] = _Held(value, source)

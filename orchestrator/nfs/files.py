@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import time
 from collections.abc import Callable, Generator, Hashable, Iterable
@@ -16,10 +18,12 @@ from typing import Any, NamedTuple, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.alignment import differing
-from orchestrator.errors import InputError, unknown
+from orchestrator.errors import MOST_QUOTED, InputError, quoted, shortened, unknown, visible
+from orchestrator.files import MAX_BYTES, read_regular
 from orchestrator.recall import current
 
-MAX_FILE_BYTES = 256 << 20
+MAX_FILE_BYTES = MAX_BYTES
+ALLOW_FILES = "ORCHESTRATOR_ALLOW_FILES"
 MAX_PROBLEMS = 20
 """Problems told of one file; of the others only their number."""
 
@@ -63,8 +67,8 @@ def unchanged(files: dict[Path, FileState]) -> bool:
         try:
             stat = _stat(path)
             same = stat is not None and stat == was.stat
-            digest = was.digest if same else _digest(path.read_bytes())
-        except OSError:
+            digest = was.digest if same else _digest(read_regular(path, "", MAX_FILE_BYTES))
+        except (OSError, ValueError, InputError):
             stat, digest = None, _UNREADABLE
         if digest != was.digest:
             return False
@@ -90,25 +94,49 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
+def named_file(base: Path, name: str) -> Path:
+    """The file that a config names, relative to its graph's folder `base`; InputError outside of it.
+
+    Who compiles may read more than who wrote the graph. What $ORCHESTRATOR_ALLOW_FILES lists (folders,
+    as in $PATH) is allowed, too; symbolic links count as where they lead to.
+    """
+    try:
+        path = (base / name).resolve()
+        folders = [base.resolve(), *(Path(f).resolve() for f in _allowed() if f)]
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{quoted(name)} is no path of a file: {error}") from None
+    if not any(path.is_relative_to(folder) for folder in folders):
+        raise InputError(
+            f"{quoted(name)} is outside of the graph's folder: put it there, or allow its folder with "
+            f"--allow-files (${ALLOW_FILES})"
+        )
+    return path
+
+
+def _allowed() -> list[str]:
+    return os.environ.get(ALLOW_FILES, "").split(os.pathsep)
+
+
 def read_text(path: Path, name: str) -> str:
     """The file's UTF-8 text; InputError names it as the user wrote it."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB")
         stat = _stat(path)  # before it is read: later writes show
-        data = path.read_bytes()
-        if _files_read.get() is not None:
-            _note({path: FileState(stat, _digest(data))})
-        return data.decode("utf-8")
-    except FileNotFoundError:
+    except (OSError, ValueError):
+        stat = None  # reading tells why
+    try:
+        data = read_regular(path, name, MAX_FILE_BYTES)
+    except InputError:
         _note({path: FileState(None, _UNREADABLE)})
-        near = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
-        raise InputError(f"{name}: {unknown('file', path.name, near)}") from None
+        if path.parent.is_dir() and not os.path.lexists(path):
+            near = sorted(p.name for p in path.parent.glob("*"))
+            raise InputError(f"{name}: {unknown('file', path.name, near)}") from None
+        raise
+    if _files_read.get() is not None:
+        _note({path: FileState(stat, _digest(data))})
+    try:
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: byte {error.start}: is not UTF-8 text") from None
-    except OSError as error:
-        _note({path: FileState(None, _UNREADABLE)})
-        raise InputError(f"{name}: cannot be read: {error.strerror}") from None
 
 
 def parse_json(text: str, name: str) -> Any:
@@ -119,7 +147,7 @@ def parse_json(text: str, name: str) -> Any:
         result: dict[str, Any] = {}
         for key, value in items:
             if key in result:
-                doubles.append(f"{name}: the key '{key}' is given twice in one object")
+                doubles.append(f"{name}: the key {quoted(key)} is given twice in one object")
             result[key] = value
         return result
 
@@ -127,16 +155,20 @@ def parse_json(text: str, name: str) -> Any:
         doubles.append(f"{name}: {text} is not JSON")
         return 0
 
+    def finite(text: str) -> float:
+        value = float(text)
+        return value if math.isfinite(value) else constant(shortened(text, MOST_QUOTED))
+
+    hooks: dict[str, Any] = {"parse_constant": constant, "parse_float": finite}
     try:
-        value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        value = json.loads(text, object_pairs_hook=pairs, **hooks)
     except json.JSONDecodeError as error:
         raise InputError(f"{name}:{error.lineno}:{error.colno}: {error.msg}") from None
     except RecursionError:
         raise InputError(f"{name}: is nested too deeply") from None
     except ValueError as error:  # an integer of more than 4,300 digits
         raise InputError(f"{name}: {error}") from None
-    if doubles:
-        raise InputError(doubles)
+    raise_problems(doubles, name)
     return value
 
 
@@ -246,7 +278,7 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{path_text(location[:-1])}: {text}"
     where = path_text(location)
     if kind == "missing":
-        return f"{path_text(location[:-1])}: the key '{location[-1]}' is missing"
+        return f"{path_text(location[:-1])}: the key {quoted(location[-1])} is missing"
     if kind == "literal_error":
         choices = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         return f"{where}: {unknown('value', str(value), choices)}"
@@ -274,9 +306,15 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _part_text(part: str) -> str:
+    return shortened(visible(part).replace("\n", "\\n"), MOST_QUOTED)
+
+
 def path_text(location: tuple[int | str, ...]) -> str:
     """`('rules', 3, 'src')` as `.rules[3].src`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f".{_part_text(part)}" for part in location
+    )
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

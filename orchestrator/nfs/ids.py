@@ -19,7 +19,7 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.match import Match, PortRange
 from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
-from orchestrator.nfs.files import parse_list, raise_problems, read_text
+from orchestrator.nfs.files import named_file, parse_list, raise_problems, read_text
 from orchestrator.nfs.ids_reference import IdsReference, Signature
 from orchestrator.nfs.inspecting import (
     OPPOSITE,
@@ -98,7 +98,7 @@ class IdsConfig(NfConfig):
         name = self.signatures_file
         if name is not None:
             result._from_file = tuple(
-                parse_list(read_text(base / name, name), name, SignatureFields)
+                parse_list(read_text(named_file(base, name), name), name, SignatureFields)
             )
         ids = [signature.id for signature in result.all_signatures]
         doubles = dict.fromkeys(i for i in ids if ids.count(i) > 1)

@@ -6,17 +6,19 @@ RFC 5508 (ICMP queries and errors). No hairpinning (RFC 4787 REQ-9): the archite
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 from orchestrator.model.match import PortRange
-from orchestrator.model.packet import FIN, ICMP, ICMP_ERRORS, RST, SYN, TCP, UDP, Packet
+from orchestrator.model.packet import ICMP, ICMP_ERRORS, TCP, UDP, Packet
 from orchestrator.nfs.base import Environment, Output, Reference
+from orchestrator.nfs.fair_table_reference import FairTable, source_of
+from orchestrator.nfs.tcp_acceptance_reference import TcpConnection, Verdict
 
 FRAGMENT_US = 30_000_000
 MAX_FRAGMENTS = 4096
+MAX_SESSIONS, MAX_SESSIONS_OF_MAPPING = 65_536, 4096
 ECHO_REPLY, ECHO_REQUEST = 0, 8
 
 Peer = tuple[int, int]
@@ -30,6 +32,8 @@ class NaptRules:
     addresses: tuple[int, ...]
     ports: PortRange
     filtering: str
+    max_mappings: int | None
+    """Of one protocol and inside address; None: by the number of ports."""
     ipv6_passes: bool
     udp_us: int
     tcp_established_us: int
@@ -46,24 +50,8 @@ class _Mapping:
     external: Peer
     used_us: int = 0
     peers: set[Peer] = field(default_factory=set[Peer])
-    data_from: set[str] = field(default_factory=set[str])
-    """Sides that have sent a TCP packet without SYN or RST since the last start."""
-    fin_from: set[str] = field(default_factory=set[str])
-
-    def observe_tcp(self, side: str, flags: int) -> None:
-        """RFC 5382, 4 and REQ-5: follow the connection as far as the timers need it."""
-        if flags & RST or (flags & SYN and len(self.fin_from) == 2):
-            self.data_from.clear()
-            self.fin_from.clear()
-        if not flags & (SYN | RST):
-            self.data_from.add(side)
-        if flags & FIN:
-            self.fin_from.add(side)
-
-    @property
-    def established(self) -> bool:
-        """Data has come from both sides, and not yet FINs."""
-        return len(self.data_from) == 2 and len(self.fin_from) < 2
+    remotes: list[Peer] = field(default_factory=list[Peer])
+    """Whose TCP connections are followed, the first to begin in front."""
 
 
 class NaptReference(Reference):
@@ -71,10 +59,13 @@ class NaptReference(Reference):
 
     def __init__(self, rules: NaptRules) -> None:
         self.rules = rules
+        self._limit = rules.max_mappings or fair_limit(rules.ports.high - rules.ports.low + 1)
         self._by_inside: dict[tuple[int, Peer], _Mapping] = {}
         self._by_external: dict[tuple[int, Peer], _Mapping] = {}
-        # (source, destination, id, protocol) of a first fragment -> (the new address, when)
-        self._fragments: OrderedDict[tuple[int, int, int, int], tuple[int, int]] = OrderedDict()
+        self._sessions = FairTable[tuple[Peer, Peer], TcpConnection](MAX_SESSIONS)
+        """TCP connections that are followed, by inside and remote end."""
+        self._fragments = FairTable[tuple[object, ...], list[int]](MAX_FRAGMENTS)
+        """The new address of later fragments and when the first has come, by what they share."""
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         left = "outside" if port == "inside" else "inside"
@@ -87,7 +78,7 @@ class NaptReference(Reference):
         if packet.later_fragment:
             passes = self._follow_fragment(packet, port, env.now_us)
         else:
-            key = _fragment_key(packet)
+            key, inside = _fragment_key(packet, port), packet.src
             if packet.protocol == ICMP and packet.icmp_type in ICMP_ERRORS:
                 passes = self._error(packet, port, env.now_us)
             elif port == "inside":
@@ -95,7 +86,9 @@ class NaptReference(Reference):
             else:
                 passes = self._inbound(packet, env.now_us)
             if passes and packet.more_fragments:
-                self._remember_fragment(key, packet, port, env.now_us)
+                new = packet.src if port == "inside" else packet.dst
+                owner = inside if port == "inside" else new
+                self._remember_fragment(key, new, owner, env.now_us)
         return ((left, packet),) if passes else ()
 
     # From inside
@@ -106,11 +99,17 @@ class NaptReference(Reference):
             return False
         own = packet.icmp_id if protocol == ICMP else packet.src_port
         peer = (packet.dst, 0 if protocol == ICMP else packet.dst_port or 0)
-        mapping = self._mapping(protocol, (packet.src, own or 0), now_us)
+        inside = (packet.src, own or 0)
+        known = self._live(self._by_inside.get((protocol, inside)), now_us)
+        verdict, session = self._judge(packet, known, inside, peer, "inside")
+        if verdict == Verdict.REFUSED:
+            return False
+        mapping = known or self._mapping(protocol, inside, now_us)
         if mapping is None:
             return False
         mapping.peers.add(peer)
-        self._use(mapping, packet, "inside", now_us)
+        mapping.used_us = now_us
+        self._settle(mapping, session, verdict, peer, "inside")
         address, port = mapping.external
         if protocol == ICMP:
             packet.rewrite(src=address, icmp_id=port)
@@ -119,10 +118,17 @@ class NaptReference(Reference):
         return True
 
     def _mapping(self, protocol: int, inside: Peer, now_us: int) -> _Mapping | None:
-        """The mapping of an inside endpoint, made when there is none; None: no port is free."""
-        found = self._live(self._by_inside.get((protocol, inside)), now_us)
-        if found is not None:
-            return found
+        """A new mapping of an inside endpoint.
+
+        None: no port is free, or the inside address has as many as it may (RFC 6888, REQ-4).
+        """
+        own = [
+            m
+            for m in self._by_inside.values()
+            if (m.protocol, m.inside[0]) == (protocol, inside[0])
+        ]
+        if sum(self._live(mapping, now_us) is not None for mapping in own) >= self._limit:
+            return None
         pool = self.rules.addresses
         address = pool[inside[0] % len(pool)]
         low, high = self.rules.ports.low, self.rules.ports.high
@@ -147,7 +153,13 @@ class NaptReference(Reference):
         mapping = self._live(self._by_external.get((protocol, (packet.dst, own or 0))), now_us)
         if mapping is None or not self._admits(mapping, peer):
             return False
-        self._use(mapping, packet, "outside", now_us)
+        verdict, session = self._judge(packet, mapping, mapping.inside, peer, "outside")
+        if verdict == Verdict.REFUSED:
+            return False
+        self._settle(mapping, session, verdict, peer, "outside")
+        first_of_tcp = packet.is_tcp and packet.more_fragments
+        if verdict in (Verdict.ACCEPTED, Verdict.BEGINS) and not first_of_tcp:
+            mapping.used_us = now_us
         address, port = mapping.inside
         if protocol == ICMP:
             packet.rewrite(dst=address, icmp_id=port)
@@ -193,15 +205,17 @@ class NaptReference(Reference):
     # Fragments
 
     def _remember_fragment(
-        self, key: tuple[int, int, int, int], packet: Packet, port: str, now_us: int
+        self, key: tuple[object, ...], new: int, owner: int, now_us: int
     ) -> None:
-        self._fragments.pop(key, None)
-        self._fragments[key] = (packet.src if port == "inside" else packet.dst, now_us)
-        if len(self._fragments) > MAX_FRAGMENTS:
-            self._fragments.popitem(last=False)
+        known = self._fragments.get(key)
+        if known is None:
+            self._fragments.add(key, [new, now_us], source_of(4, owner))
+        else:
+            known[:] = new, now_us
+            self._fragments.refresh(key)
 
     def _follow_fragment(self, packet: Packet, port: str, now_us: int) -> bool:
-        known = self._fragments.get(_fragment_key(packet))
+        known = self._fragments.get(_fragment_key(packet, port))
         if known is None or now_us - known[1] >= FRAGMENT_US:
             return False
         if port == "inside":
@@ -210,18 +224,54 @@ class NaptReference(Reference):
             packet.rewrite(dst=known[0])
         return True
 
-    # Time
+    # TCP connections (RFC 5382, 4 and REQ-5)
 
-    def _use(self, mapping: _Mapping, packet: Packet, side: str, now_us: int) -> None:
-        """Both directions refresh (RFC 4787 REQ-6)."""
-        mapping.used_us = now_us
-        if packet.tcp_flags is not None:
-            mapping.observe_tcp(side, packet.tcp_flags)
+    def _judge(
+        self, packet: Packet, mapping: _Mapping | None, inside: Peer, remote: Peer, side: str
+    ) -> tuple[Verdict, TcpConnection | None]:
+        """What the receiver makes of a packet; with the connection of a whole segment."""
+        if not packet.is_tcp or packet.more_fragments:
+            return Verdict.ACCEPTED, None
+        session = self._sessions.get((inside, remote)) if mapping is not None else None
+        if session is None:
+            session = TcpConnection("inside", "outside")
+        return session.judge(packet, side), session
+
+    def _settle(
+        self,
+        mapping: _Mapping,
+        session: TcpConnection | None,
+        verdict: Verdict,
+        remote: Peer,
+        side: str,
+    ) -> None:
+        if session is None:
+            return
+        key = mapping.inside, remote
+        if self._sessions.get(key) is session:
+            self._sessions.refresh(key)
+            self._sessions.establish(key, session.is_established)
+        elif verdict in (Verdict.ACCEPTED, Verdict.BEGINS):
+            followed = self._followed(mapping)
+            if len(followed) >= MAX_SESSIONS_OF_MAPPING:
+                if side == "outside":
+                    return
+                self._sessions.remove((mapping.inside, followed[0]))
+            mapping.remotes = [*self._followed(mapping), remote]
+            self._sessions.add(key, session, source_of(4, mapping.inside[0]))
+
+    def _followed(self, mapping: _Mapping) -> list[Peer]:
+        """The remotes whose connections have not had to go for others."""
+        return [r for r in mapping.remotes if self._sessions.get((mapping.inside, r)) is not None]
+
+    # Time
 
     def _live(self, mapping: _Mapping | None, now_us: int) -> _Mapping | None:
         """The mapping unless it has expired; then it is forgotten."""
         if mapping is None or now_us - mapping.used_us < self._timeout_us(mapping):
             return mapping
+        for remote in self._followed(mapping):
+            self._sessions.remove((mapping.inside, remote))
         del self._by_inside[mapping.protocol, mapping.inside]
         del self._by_external[mapping.protocol, mapping.external]
         return None
@@ -232,8 +282,18 @@ class NaptReference(Reference):
         if mapping.protocol == ICMP:
             return self.rules.icmp_us
         rules = self.rules
-        return rules.tcp_established_us if mapping.established else rules.tcp_transitory_us
+        sessions = [self._sessions.get((mapping.inside, r)) for r in self._followed(mapping)]
+        established = any(s is not None and s.is_established for s in sessions)
+        return rules.tcp_established_us if established else rules.tcp_transitory_us
 
 
-def _fragment_key(packet: Packet) -> tuple[int, int, int, int]:
-    return packet.src, packet.dst, packet.identification or 0, packet.protocol or 0
+def fair_limit(ports: int) -> int:
+    """Mappings that an inside address may have when nothing is said: a sixteenth of the ports.
+
+    Where there are few, 64 of them or half.
+    """
+    return max(1, min(64, ports // 2), ports // 16)
+
+
+def _fragment_key(packet: Packet, port: str) -> tuple[object, ...]:
+    return port, packet.src, packet.dst, packet.identification, packet.protocol

@@ -27,7 +27,14 @@ from orchestrator.nfs.base import (
     Reference,
     network_function,
 )
-from orchestrator.nfs.files import item_lines, parse_lines, parse_list, raise_problems, read_text
+from orchestrator.nfs.files import (
+    item_lines,
+    named_file,
+    parse_lines,
+    parse_list,
+    raise_problems,
+    read_text,
+)
 from orchestrator.nfs.values import (
     Address,
     AddressField,
@@ -68,7 +75,7 @@ class RouterConfig(NfConfig):
     def with_files(self, base: Path) -> Self:
         result = self.model_copy()
         if self.routes_file is not None:
-            result._from_file = _read_routes(base / self.routes_file, self.routes_file)
+            result._from_file = _read_routes(named_file(base, self.routes_file), self.routes_file)
         first: dict[Prefix, str] = {}
         doubles: list[str] = []
         for route in result.all_routes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator.model.match import Match
@@ -21,7 +20,9 @@ from orchestrator.model.packet import (
     Packet,
 )
 from orchestrator.nfs.base import Environment, Output, Reference
+from orchestrator.nfs.fair_table_reference import FairTable, source_of
 from orchestrator.nfs.matching import Headers, meets
+from orchestrator.nfs.tcp_acceptance_reference import Segment, TcpConnection, Verdict
 
 FRAGMENT_US = 30_000_000
 MAX_FRAGMENTS = 4096
@@ -71,24 +72,12 @@ class Flow(NamedTuple):
 
 @dataclass(slots=True)
 class _Connection:
+    tcp: TcpConnection | None = None
     used_us: int = 0
-    data_from: set[str] = field(default_factory=set[str])
-    """Sides that have sent a TCP packet without SYN and RST."""
-    fin_from: set[str] = field(default_factory=set[str])
-    closed: bool = False
-
-    def observe(self, side: str, flags: int) -> None:
-        """Follow TCP as far as the timers need it."""
-        if not flags & (SYN | RST):
-            self.data_from.add(side)
-        if flags & FIN:
-            self.fin_from.add(side)
-        if flags & RST or len(self.fin_from) == 2:
-            self.closed = True
 
     @property
     def established(self) -> bool:
-        return len(self.data_from) == 2 and not self.closed
+        return self.tcp is not None and self.tcp.is_established
 
 
 class StatefulFirewallReference(Reference):
@@ -96,16 +85,16 @@ class StatefulFirewallReference(Reference):
 
     def __init__(self, rules: FirewallRules) -> None:
         self.rules = rules
-        # Least recently refreshed first.
-        self._connections: OrderedDict[Flow, _Connection] = OrderedDict()
-        self._fragments: OrderedDict[tuple[object, ...], int] = OrderedDict()
+        self._connections = FairTable[Flow, _Connection](rules.max_connections)
+        self._fragments = FairTable[tuple[object, ...], list[int]](MAX_FRAGMENTS)
+        """When a first fragment passed, by what its later ones share."""
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         if packet.version == 0:
             passes = self.rules.non_ip_passes
         elif packet.later_fragment:
             remembered = self._fragments.get(_fragment_key(packet, port))
-            passes = remembered is not None and env.now_us - remembered < FRAGMENT_US
+            passes = remembered is not None and env.now_us - remembered[0] < FRAGMENT_US
         else:
             passes = self._judge(packet, port, env.now_us)
             if passes and packet.more_fragments:
@@ -122,22 +111,45 @@ class StatefulFirewallReference(Reference):
         if flow is None:
             return self._permits(packet, side)
         connection = self._live(flow, now_us)
-        opens = _opens(packet)
-        if connection is not None and connection.closed and opens:
-            connection = None
+        if packet.is_tcp:
+            return self._judge_tcp(packet, side, flow, connection, now_us)
         if connection is None:
-            if not opens or not self._permits(packet, side):
+            answers = packet.is_icmp and packet.icmp_type == ECHO_REPLIES[packet.version]
+            if answers or not self._permits(packet, side):
                 return False
             connection = _Connection()
-            self._connections.pop(flow, None)
-            self._connections[flow] = connection
-        if not connection.closed:
+            if not self._connections.add(flow, connection, source_of(flow.version, flow.inside[0])):
+                return False
+        connection.used_us = now_us
+        self._connections.refresh(flow)
+        return True
+
+    def _judge_tcp(
+        self, packet: Packet, side: str, flow: Flow, connection: _Connection | None, now_us: int
+    ) -> bool:
+        if packet.more_fragments:
+            return connection is not None
+        tcp = connection.tcp if connection is not None else None
+        opens = (packet.tcp_flags or 0) & (SYN | ACK | FIN | RST) == SYN
+        if opens and not (tcp is not None and tcp.is_half_open):
+            if Segment.of(packet) is None or not self._permits(packet, side):
+                return False
+        elif tcp is None:
+            return False
+        if tcp is None:
+            tcp = TcpConnection("inside", "outside")
+        was_over = tcp.is_over
+        verdict = tcp.judge(packet, side)
+        if verdict == Verdict.REFUSED:
+            return False
+        if connection is None:
+            connection = _Connection(tcp, now_us)
+            return self._connections.add(flow, connection, source_of(flow.version, flow.inside[0]))
+        counts = verdict in (Verdict.ACCEPTED, Verdict.BEGINS)
+        if counts or (opens if was_over else verdict == Verdict.RESET):
             connection.used_us = now_us
-            self._connections.move_to_end(flow)
-            if packet.tcp_flags is not None:
-                connection.observe(side, packet.tcp_flags)
-        if len(self._connections) > self.rules.max_connections:
-            self._connections.popitem(last=False)
+            self._connections.refresh(flow)
+        self._connections.establish(flow, tcp.is_established)
         return True
 
     def _permits(self, packet: Packet, side: str) -> bool:
@@ -155,7 +167,7 @@ class StatefulFirewallReference(Reference):
             return None
         if now_us - connection.used_us < self._timeout_us(flow, connection):
             return connection
-        del self._connections[flow]
+        self._connections.remove(flow)
         return None
 
     def _timeout_us(self, flow: Flow, connection: _Connection) -> int:
@@ -168,21 +180,17 @@ class StatefulFirewallReference(Reference):
 
     def _remember_fragment(self, packet: Packet, side: str, now_us: int) -> None:
         key = _fragment_key(packet, side)
-        self._fragments.pop(key, None)
-        self._fragments[key] = now_us
-        if len(self._fragments) > MAX_FRAGMENTS:
-            self._fragments.popitem(last=False)
+        known = self._fragments.get(key)
+        if known is None:
+            inside = packet.src if side == "inside" else packet.dst
+            self._fragments.add(key, [now_us], source_of(packet.version, inside))
+        else:
+            known[0] = now_us
+            self._fragments.refresh(key)
 
 
 def _fragment_key(packet: Packet, side: str) -> tuple[object, ...]:
     return side, packet.version, packet.src, packet.dst, packet.identification, packet.protocol
-
-
-def _opens(packet: Packet) -> bool:
-    """Whether it may begin a connection."""
-    if packet.tcp_flags is not None:
-        return packet.tcp_flags & (SYN | ACK | FIN | RST) == SYN
-    return packet.icmp_type != ECHO_REPLIES[packet.version] if packet.is_icmp else True
 
 
 def _flow(packet: Packet, side: str) -> Flow | None:

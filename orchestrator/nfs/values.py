@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from orchestrator.errors import unknown
+from orchestrator.errors import quoted, unknown
 from orchestrator.model.match import Match, PortRange, Prefix
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
@@ -25,12 +25,12 @@ Address = tuple[int, int]
 def parse_address(text: object) -> Address:
     """`10.0.0.1` or `2001:db8::1` as (version, number)."""
     if not isinstance(text, str):
-        raise ValueError(f"{text!r} is not an IP address in quotes")
+        raise ValueError(f"{quoted(text)} is not an IP address in quotes")
     version, family = (6, AF_INET6) if ":" in text else (4, AF_INET)
     try:
         return version, int.from_bytes(inet_pton(family, text), "big")
     except (OSError, ValueError):
-        raise ValueError(f"'{text}' is not an IP address") from None
+        raise ValueError(f"{quoted(text)} is not an IP address") from None
 
 
 def address_text(address: Address) -> str:
@@ -46,22 +46,26 @@ def parse_prefix(text: object, *, strict: bool = True) -> Prefix:
     if isinstance(text, Prefix):
         return text
     if not isinstance(text, str):
-        raise ValueError(f"{text!r} is not a prefix in quotes, like '10.0.0.0/8'")
+        raise ValueError(f"{quoted(text)} is not a prefix in quotes, like '10.0.0.0/8'")
     head, slash, tail = text.partition("/")
     try:
         version, value = parse_address(head)
     except ValueError:
-        raise ValueError(f"'{text}' is not a prefix (like 10.0.0.0/8 or 2001:db8::/32)") from None
+        raise ValueError(
+            f"{quoted(text)} is not a prefix (like 10.0.0.0/8 or 2001:db8::/32)"
+        ) from None
     bits = 32 if version == 4 else 128
     if not slash:
         return Prefix(version, value, bits)
     if not (tail.isascii() and tail.isdigit() and int(tail) <= bits):
-        raise ValueError(f"'{text}': the prefix length must be 0 to {bits}")
+        raise ValueError(f"{quoted(text)}: the prefix length must be 0 to {bits}")
     length = int(tail)
     masked = value >> (bits - length) << (bits - length)
     if strict and masked != value:
         meant = address_text((version, masked))
-        raise ValueError(f"'{text}' has bits behind its length; did you mean '{meant}/{length}'?")
+        raise ValueError(
+            f"{quoted(text)} has bits behind its length; did you mean '{meant}/{length}'?"
+        )
     return Prefix(version, masked, length)
 
 
@@ -69,15 +73,16 @@ def parse_ports(text: object) -> PortRange:
     """`80`, "80" or "8000-8100"."""
     if isinstance(text, PortRange):
         return text
-    low, dash, high = str(text).replace(" ", "").partition("-")
+    written = str(text)
+    low, dash, high = written.replace(" ", "").partition("-")
     numbers = (low, high) if dash else (low, low)
     if isinstance(text, bool) or not all(n.isascii() and n.isdigit() for n in numbers):
-        raise ValueError(f"{text!r} is not a port or a range of ports like '8000-8100'")
+        raise ValueError(f"{quoted(text)} is not a port or a range of ports like '8000-8100'")
     result = PortRange(int(numbers[0]), int(numbers[1]))
     if result.high > 65535:
-        raise ValueError(f"'{text}': ports end at 65535")
+        raise ValueError(f"{quoted(written)}: ports end at 65535")
     if result.low > result.high:
-        raise ValueError(f"'{text}': the range is empty; did you mean '{high}-{low}'?")
+        raise ValueError(f"{quoted(written)}: the range is empty; did you mean '{high}-{low}'?")
     return result
 
 
@@ -102,9 +107,11 @@ def parse_flags(value: object) -> tuple[int, int]:
             flags = mask = -1
         if slash and 0 <= flags <= 255 and 0 <= mask <= 255:
             if flags & ~mask:
-                raise ValueError(f"'{value}' can never match: the value has bits outside the mask")
+                raise ValueError(
+                    f"{quoted(value)} can never match: the value has bits outside the mask"
+                )
             return flags, mask
-    raise ValueError(f"{value!r} is not 'value/mask' of TCP flags, like '0x02/0x12'")
+    raise ValueError(f"{quoted(value)} is not 'value/mask' of TCP flags, like '0x02/0x12'")
 
 
 def parse_icmp(value: object) -> int:
@@ -140,13 +147,13 @@ def parse_ether_type(value: object) -> int:
         try:
             value = int(value, 16 if value.lower().startswith("0x") else 10)
         except ValueError:
-            raise ValueError(f"'{value}' is not an EtherType like '0x0806'") from None
+            raise ValueError(f"{quoted(value)} is not an EtherType like '0x0806'") from None
     return _integer(value, 0xFFFF, "an EtherType")
 
 
 def _integer(value: object, highest: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= highest:
-        raise ValueError(f"{value!r} is not {what} (0..{highest})")
+        raise ValueError(f"{quoted(value)} is not {what} (0..{highest})")
     return value
 
 
@@ -225,7 +232,7 @@ def _number_or_text(highest: int, pattern: str, example: str) -> WithJsonSchema:
 def _parse_ipv4(text: object) -> int:
     version, number = parse_address(text)
     if version != 4:
-        raise ValueError(f"'{text}' is not an IPv4 address")
+        raise ValueError(f"{quoted(text)} is not an IPv4 address")
     return number
 
 

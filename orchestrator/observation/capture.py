@@ -31,6 +31,7 @@ from orchestrator.wire.packetio import (
     SOL_PACKET,
     TP_STATUS_VLAN_TPID_VALID,
     TP_STATUS_VLAN_VALID,
+    overflowed,
 )
 
 _CLONE_NEWNET = 0x40000000
@@ -60,6 +61,8 @@ class Captured:
 
     frames: int = 0
     bytes: int = 0
+    missed: int = 0
+    """Frames that the kernel's queue had no room for."""
     by_place: dict[str, int] = field(default_factory=dict[str, int])
 
 
@@ -158,6 +161,7 @@ def capture(
         pass
     finally:
         for port in sockets:
+            result.missed += overflowed(port)
             port.close()
     return result
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from orchestrator.clients.p4info import Schema, short
 from orchestrator.clients.words import (
@@ -23,6 +21,7 @@ from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.snapshot import Snapshot, replica, secret_tables
 from orchestrator.resources import shipped
 from orchestrator.softswitch import trace
+from orchestrator.softswitch.program import Program
 from orchestrator.softswitch.switch import SoftSwitch
 
 PARSER, TABLE, EFFECT, OUTCOME = "parser", "table", "effect", "outcome"
@@ -113,7 +112,8 @@ class Explainer:
         self.schema: Schema = snapshot.schema
         self.ports = ports
         self.soft: SoftSwitch = replica(snapshot)
-        self._widths = _widths(snapshot.device_config)
+        assert self.soft.pipeline is not None
+        self._widths = _widths(self.soft.pipeline.program)
         secret = secret_tables(snapshot.p4info)
         self.secret = {t.preamble.name for t in snapshot.p4info.tables if t.preamble.id in secret}
         """Tables with sampling keys: they are empty here, so a lookup would say nothing true."""
@@ -425,13 +425,11 @@ def visit_json(visit: Visit) -> dict[str, object]:
     }
 
 
-def _widths(device_config: bytes) -> dict[str, int]:
+def _widths(program: Program) -> dict[str, int]:
     """Width in bits of every field by `header.field`."""
-    program: Mapping[str, Any] = json.loads(device_config)
-    types = {t["name"]: t for t in program.get("header_types", ())}
-    found: dict[str, int] = {}
-    for header in program.get("headers", ()):
-        for name, width, *_ in types[header["header_type"]]["fields"]:
-            if isinstance(width, int):
-                found[f"{header['name']}.{name}"] = width
-    return found
+    return {
+        f"{header.name}.{field.name}": field.width
+        for header in program.headers.values()
+        for field in header.type.fields
+        if not field.varbit
+    }

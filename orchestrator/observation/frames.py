@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestrator.clients.words import PROTOCOLS
-from orchestrator.errors import InputError, unknown
+from orchestrator.errors import InputError, quoted, unknown
 from orchestrator.model.packet import Malformed, Packet, internet_checksum, layout_of
 from orchestrator.model.topology import Host, IpAddress, Topology
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_mac
+from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_ip, parse_mac
 from orchestrator.wire.nsh import decode, graph_of
 
 SYNTAX = (
@@ -20,6 +20,7 @@ SYNTAX = (
     "id=, vlan=, payload=, smac=, dmac="
 )
 _SOURCE_PORT = 40_000
+_SOURCE_MAC = 0x0A0000000001
 _HEX = re.compile(r"(0x)?([0-9a-fA-F]{2}[\s:]?){14,}")
 _DEFAULT_PORT = {"tcp": 80, "udp": 5000}
 _OPTIONS = ("ttl", "flags", "id", "vlan", "payload", "smac", "dmac")
@@ -165,7 +166,7 @@ def parse_packet(text: str) -> bytes:
         target,
         source_port=source_port,
         target_port=target_port,
-        source_mac=options.get("smac", mac_text(0x0A0000000001)),
+        source_mac=options.get("smac", mac_text(_SOURCE_MAC)),
         target_mac=options.get("dmac", mac_text(GATEWAY_MAC)),
         ttl=_int(options.get("ttl", "64"), "ttl", 255),
         identification=_int(options.get("id", "1"), "id", 0xFFFF),
@@ -327,24 +328,36 @@ def answer_to(frame: bytes) -> bytes | None:
     return _framed(macs, source, target, packet.protocol or 0, l4)
 
 
-def read_pcap(path: Path, limit: int) -> list[bytes]:
-    """The first frames of a capture."""
-    from scapy.utils import PcapReader  # only here: loading scapy takes a second
+def header_of(
+    topology: Topology | None = None, sender: Host | None = None
+) -> Callable[[int, bytes], bytes]:
+    """The Ethernet header that a host sends a packet with, by its EtherType and bytes.
 
-    frames: list[bytes] = []
-    try:
-        with PcapReader(str(path)) as reader:
-            for packet in reader:
-                frames.append(bytes(packet))
-                if len(frames) >= limit:
-                    break
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"--pcap {path}: {error}") from error
-    except Exception as error:  # scapy's own, of no common class
-        raise InputError(f"--pcap {path}: not a capture ({error})") from error
-    if not frames:
-        raise InputError(f"--pcap {path}: there is no packet in it")
-    return frames
+    Without `sender` the host of the topology that has the source address sends it.
+    """
+    hosts = () if topology is None else tuple(topology.hosts.values())
+    by_address = {a.ip: host for host in hosts for a in host.addresses}
+
+    def header(ether_type: int, packet: bytes) -> bytes:
+        ends = _ends(ether_type, packet)
+        host = sender or (by_address.get(ends[0]) if ends else None)
+        source = _SOURCE_MAC if host is None else host.mac
+        target = GATEWAY_MAC
+        if topology is not None and host is not None and ends:
+            target = next_hop_mac(topology, host, ends[1])
+        macs = target.to_bytes(6, "big") + source.to_bytes(6, "big")
+        return macs + ether_type.to_bytes(2, "big")
+
+    return header
+
+
+def _ends(ether_type: int, packet: bytes) -> tuple[IpAddress, IpAddress] | None:
+    """Source and destination of an IP packet."""
+    if ether_type == 0x0800 and len(packet) >= 20:
+        return ipaddress.IPv4Address(packet[12:16]), ipaddress.IPv4Address(packet[16:20])
+    if ether_type == 0x86DD and len(packet) >= 40:
+        return ipaddress.IPv6Address(packet[8:24]), ipaddress.IPv6Address(packet[24:40])
+    return None
 
 
 def _common(one: Host, other: Host, version: int) -> tuple[IpAddress, IpAddress] | None:
@@ -362,14 +375,14 @@ def _end(text: str) -> tuple[IpAddress, int | None]:
         if text.startswith("["):
             inside, _, rest = text[1:].partition("]")
             port = _int(rest[1:], "port", 65535) if rest.startswith(":") else None
-            return ipaddress.ip_address(inside), port
+            return parse_ip(inside), port
         if text.count(":") == 1:
             address, _, port_text = text.partition(":")
-            return ipaddress.ip_address(address), _int(port_text, "port", 65535)
-        return ipaddress.ip_address(text), None
+            return parse_ip(address), _int(port_text, "port", 65535)
+        return parse_ip(text), None
     except ValueError:
         raise InputError(
-            f"'{text}': an address is expected, as 10.0.1.11:80 or [2001:db8::1]:80"
+            f"{quoted(text)}: an address is expected, as 10.0.1.11:80 or [2001:db8::1]:80"
         ) from None
 
 
@@ -379,5 +392,5 @@ def _int(text: str, name: str, most: int) -> int:
     except ValueError:
         value = -1
     if not 0 <= value <= most:
-        raise InputError(f"{name}={text}: a number of 0..{most} is expected")
+        raise InputError(f"{name}={quoted(text)}: a number of 0..{most} is expected")
     return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,10 +14,10 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import NetworkState
 from orchestrator.errors import OrchestratorError
 from orchestrator.model.plan import Core
+from orchestrator.observation.at_once import at_once
 from orchestrator.observation.rows import Row
 from orchestrator.observation.sessions import read_rows, reader
 
-_MANY = 16
 _NEWEST = (1 << 63) - 1
 """A cursor behind all samples that there are."""
 _K = TypeVar("_K")
@@ -50,6 +49,8 @@ class SwitchReading:
         default_factory=dict[tuple[str, str], tuple[int, int]]
     )
     """(graph, traffic) -> (packets, bytes) admitted here."""
+    drops: dict[str, int] = field(default_factory=dict[str, int])
+    """Dropped outside the pipeline (sockets, stream queues), by reason; only softswitches say."""
     seconds: float = 0.0
     at: float = 0.0
     """When its counters were read (the middle of that), monotonic seconds."""
@@ -100,12 +101,9 @@ def read_network(state: NetworkState, cursors: dict[Core, int] | None = None) ->
         for worker in found.bundle.workers:
             graphs.setdefault(Core(worker.server, worker.core), []).append(found.bundle.graph)
     cores = [Core(worker.server, worker.core) for worker in state.workers]
-    with ThreadPoolExecutor(max_workers=_MANY) as pool:
-        switches = pool.map(lambda name: _switch(live, state, name), state.switches)
-        workers = pool.map(
-            lambda core: _core(live, core, graphs.get(core, []), planned, cursors), cores
-        )
-        return Reading(time.time(), tuple(switches), tuple(workers), deployed)
+    switches = at_once(lambda name: _switch(live, state, name), list(state.switches))
+    workers = at_once(lambda core: _core(live, core, graphs.get(core, []), planned, cursors), cores)
+    return Reading(time.time(), tuple(switches), tuple(workers), deployed)
 
 
 def _switch(live: LiveNetwork, state: NetworkState, name: str) -> SwitchReading:
@@ -119,10 +117,13 @@ def _switch(live: LiveNetwork, state: NetworkState, name: str) -> SwitchReading:
             rows = read_rows(client)
             at = (began + time.monotonic()) / 2
             schema = client.schema
+            drops = client.drops()
     except OrchestratorError as error:
         return SwitchReading(name, target, str(error))
     assert schema is not None
-    reading = SwitchReading(name, target, "", seconds=time.monotonic() - started, at=at)
+    reading = SwitchReading(
+        name, target, "", drops=drops, seconds=time.monotonic() - started, at=at
+    )
     for table in schema.tables.values():
         mine = [row for row in rows if row.entry.table == table.name]
         reading.tables[table.name] = TableUse(

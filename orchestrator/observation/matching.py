@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from orchestrator.clients.p4info import Schema, Table
 from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
-from orchestrator.wire.addresses import parse_mac
+from orchestrator.wire.addresses import parse_mac, parse_network
 
 _MOST_VALUES = 1 << 16
 
@@ -146,7 +145,7 @@ def _question(wanted: Wanted, bits: int) -> Key | None:
 
 def _address(text: str, bits: int) -> Key | None:
     try:
-        network = ipaddress.ip_network(text, strict=False)
+        network = parse_network(text, strict=False)
     except ValueError:
         return None
     if network.version == 4 and bits == 128:

@@ -18,6 +18,8 @@ from orchestrator.observation.health import CoreReading, Reading, SwitchReading
 from orchestrator.observation.telemetry import DELAYS, deployment_delays
 from orchestrator.wire.instances import base_name
 
+LOOPBACK = "127.0.0.1"
+
 _DELAY_HELP = {
     "synthesis_delay_s": "Compiling and placing the graph",
     "launch_delay_s": "Configuring and chaining the NFs of the servers",
@@ -81,6 +83,12 @@ class NetworkCollector(Collector):
         ):
             values = [((net, sw, table), float(getattr(use, field))) for sw, table, use in tables]
             yield _counter(name, text, labels, values)
+        yield _counter(
+            "switch_dropped_frames",
+            "Frames and stream messages that a softswitch has dropped outside its pipeline",
+            ("network", "switch", "reason"),
+            [((net, s.name, reason), float(n)) for s in switches for reason, n in s.drops.items()],
+        )
         yield _counter(
             "nf_rule_packets",
             "Packets that hit entries of an NF on a switch, by action",
@@ -230,14 +238,14 @@ def exposition(collector: Collector) -> str:
 
 def serve(collector: Collector, listen: str) -> tuple[str, WSGIServer]:
     """Serve `/metrics` in the background; the address with the real port, and the server."""
-    host, colon, port = listen.rpartition(":")
+    given, colon, port = listen.rpartition(":")
+    host = given or LOOPBACK  # to be seen from elsewhere is asked for: 0.0.0.0:9500
     if not colon or not port.isdigit() or int(port) > 65535:
         raise InputError(f"--listen '{listen}': HOST:PORT is expected, as 127.0.0.1:9500 or :9500")
     registry = CollectorRegistry()
     registry.register(collector)
     try:
-        server, _ = start_http_server(int(port), host or "0.0.0.0", registry=registry)
+        server, _ = start_http_server(int(port), host.strip("[]"), registry=registry)
     except OSError as error:
         raise NetworkError(f"--listen {listen}: {error.strerror}") from error
-    shown = host or "0.0.0.0"
-    return f"{shown}:{server.server_port}", server
+    return f"{host}:{server.server_port}", server

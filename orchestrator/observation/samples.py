@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
+from orchestrator.observation.at_once import at_once
 from orchestrator.wire.nsh import decode, graph_of
 
 _LINGER_S = 0.5
@@ -124,5 +124,5 @@ def _worker_points(worker: WorkerClient, cursor: int) -> tuple[list[Point], int]
 
 def open_all(stack: ExitStack, sessions: list[SwitchClient] | list[WorkerClient]) -> None:
     """Open many sessions at once."""
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(stack.enter_context, sessions))
+    for _ in at_once(stack.enter_context, sessions):
+        pass

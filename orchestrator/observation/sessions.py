@@ -11,9 +11,13 @@ from orchestrator.observation.rows import Row
 
 def at_address(name: str, address: str, device_id: int) -> SwitchClient:
     """A reading session with any P4Runtime switch; over TLS when a CA is given."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit():
-        raise InputError(f"--address '{address}': HOST:PORT is expected, as 127.0.0.1:9559")
+    host, _, port = address.rpartition(":")
+    if not address.removeprefix("unix:") or not (
+        address.startswith("unix:") or (host and port.isdigit())
+    ):
+        raise InputError(
+            f"--address '{address}': HOST:PORT or unix:PATH is expected, as 127.0.0.1:9559"
+        )
     tls = Access.from_environment().own_files()
     return SwitchClient(name, address, device_id, tls=tls, primary=False)
 

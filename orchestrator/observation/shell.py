@@ -24,8 +24,11 @@ READER_ELECTION_ID = 1
 GUARD_ELECTION_ID = 2
 """A guard session with this id makes sure that a reading shell, with a lower one, is a backup."""
 
+LOCK = Path(__file__).with_name("p4runtime_shell.lock")
+"""All that its environment consists of, with hashes; docs/testing.md says how it is renewed."""
 _READY = ".ready"
 _INSTALL_SECONDS = 600
+_INSTALL = ("install", "--quiet", "--require-hashes", "--only-binary", ":all:", "-r")
 
 
 def shell_environment(note: Callable[[str], None]) -> Path:
@@ -33,14 +36,15 @@ def shell_environment(note: Callable[[str], None]) -> Path:
     folder = state_directory() / "p4runtime-shell"
     python = folder / "bin" / "python"
     ready = folder / _READY
-    if ready.exists() and ready.read_text() == REQUIREMENT and python.exists():
+    wanted = LOCK.read_text()
+    if ready.exists() and ready.read_text() == wanted and python.exists():
         return python
     note(f"making the environment of {REQUIREMENT} in {folder} (once; takes a minute)")
     shutil.rmtree(folder, ignore_errors=True)
     try:
         venv.create(folder, with_pip=True)
         done = subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", REQUIREMENT],
+            [python, "-m", "pip", *_INSTALL, str(LOCK)],
             capture_output=True,
             text=True,
             timeout=_INSTALL_SECONDS,
@@ -56,7 +60,7 @@ def shell_environment(note: Callable[[str], None]) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
         raise EnvironmentMissing(f"pip install {REQUIREMENT}: {last[0]}")
-    ready.write_text(REQUIREMENT)
+    ready.write_text(wanted)
     return python
 
 

@@ -7,7 +7,6 @@ no secret.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from orchestrator.deployment.desired import CPU_PORT, Deployment, desired
 from orchestrator.errors import InputError, SwitchError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.resources import shipped
+from orchestrator.softswitch.bmv2 import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
 
@@ -81,7 +81,11 @@ def bundle_snapshots(bundles: Sequence[Bundle], origin: str) -> dict[str, Snapsh
 def replica(snapshot: Snapshot, clock: Callable[[], int] | None = None) -> SoftSwitch:
     """A softswitch in this process that forwards as the snapshot says."""
     soft = SoftSwitch(1, CPU_PORT, clock or (lambda: 0), name=snapshot.switch)
-    soft.load(json.loads(snapshot.device_config), snapshot.p4info)
+    try:
+        soft.load(decode_program(snapshot.device_config), snapshot.p4info)
+    except SwitchError as e:
+        told = " ".join(str(e).split())
+        raise SwitchError(f"{snapshot.switch}: the program of {snapshot.origin}: {told}") from e
     fixed = {t.preamble.id for t in snapshot.p4info.tables if t.is_const_table}
     updates = [
         p4r.Update(

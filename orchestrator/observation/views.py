@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.bundle.codec import read
+from orchestrator.bundle.codec import adopt, read
 from orchestrator.deployment.desired import desired_entries
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
@@ -16,6 +15,7 @@ from orchestrator.graph import load_topology
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import TableEntry
 from orchestrator.model.topology import Topology
+from orchestrator.observation.at_once import at_once
 from orchestrator.observation.journey import NetworkModel
 from orchestrator.observation.sessions import reader
 from orchestrator.observation.snapshot import (
@@ -24,8 +24,6 @@ from orchestrator.observation.snapshot import (
     read_snapshot,
     snapshot_of,
 )
-
-_MANY = 16
 
 
 def should_be(deployed: Mapping[str, Deployed], switch: str) -> list[tuple[str, TableEntry]]:
@@ -58,8 +56,7 @@ def see_live(network: LiveNetwork) -> Seen:
             return read_snapshot(client)
 
     names = list(network.topology.switches)
-    with ThreadPoolExecutor(max_workers=_MANY) as pool:
-        snapshots = dict(zip(names, pool.map(one, names), strict=True))
+    snapshots = dict(zip(names, at_once(one, names), strict=True))
     bundles = tuple(d.bundle for d in network.journal.deployed().values())
     return Seen(network.topology, snapshots, bundles)
 
@@ -67,6 +64,7 @@ def see_live(network: LiveNetwork) -> Seen:
 def see_bundle(path: Path, topology: str = "") -> Seen:
     """The network that a saved bundle would make."""
     packed = read(path)
+    adopt(packed)
     bundle = packed.bundle
     known = None if topology else packed.topology
     physical = known or load_topology(topology or bundle.topology)

@@ -14,7 +14,7 @@ from orchestrator.model.graph import Port, ServiceGraph
 from orchestrator.model.packet import ETHERTYPE_ARP, Packet
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import SimpleEnvironment
-from orchestrator.nfs.matching import matches
+from orchestrator.nfs.matching import contains, matches
 from orchestrator.wire.addresses import GATEWAY_MAC
 
 Delivery = tuple[str, bytes]
@@ -114,8 +114,21 @@ class ReferenceNetwork:
         )
         if traffic is None:
             return self._drop(host, "no traffic of the graph asks for it")
+        if not self._may_send(host, packet):
+            return self._drop(host, "sends from an address that is not its own")
         self.trace.append(Step(host, f"traffic {traffic.name}"))
         return list(self._travel(packet, Port(endpoint)))
+
+    def _may_send(self, host: str, packet: Packet) -> bool:
+        """The source guard of the host's endpoint."""
+        endpoint = self.graph.endpoints[self._endpoint_of[host]]
+        own = self._host_of_address.get((packet.version, packet.src)) == host
+        return (
+            not packet.version
+            or not endpoint.source_guard
+            or own
+            or any(contains(prefix, packet.version, packet.src) for prefix in endpoint.prefixes)
+        )
 
     def for_network(self, host: str, packet: Packet) -> bool:
         """Whether it is an ARP request or neighbour solicitation for an address of the network."""

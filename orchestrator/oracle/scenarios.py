@@ -177,7 +177,10 @@ def fragmented(world: World, rng: random.Random) -> Conversation:
 
 
 def tcp_connection(world: World, rng: random.Random) -> Conversation:
-    """Handshake, data both ways with segmentation, reordering, retransmission, then FIN or RST."""
+    """Handshake, data both ways with segmentation, reordering, retransmission, then FIN or RST.
+
+    Now and then somebody who knows the ends, but not the numbers, joins in.
+    """
     contents = [(c, port) for protocol, c, port in world.contents if protocol == TCP]
     marked = bool(contents) and rng.random() < 0.3
     marker, port = rng.choice(contents) if marked else (b"", None)
@@ -211,17 +214,31 @@ def tcp_connection(world: World, rng: random.Random) -> Conversation:
         (server, peer_seq, seq + len(request), response),
     ):
         for offset, piece in _segments(data, rng):
+            if rng.random() < 0.05:
+                yield _forged(rng.choice((client, server)), start + offset, rng)
             yield talker.tcp(ACK | PSH, start + offset, other, piece)
         listener, heard = (server, start) if talker is client else (client, start)
         yield listener.tcp(ACK, other, heard + len(data))
     seq, peer_seq = seq + len(request), peer_seq + len(response)
     if rng.random() < 0.2:
-        yield rng.choice((client, server)).tcp(RST, seq, peer_seq)
+        ends = (client, seq, peer_seq), (server, peer_seq, seq)
+        talker, own, other = rng.choice(ends)
+        yield talker.tcp(RST, own, other)
         return
     yield client.tcp(FIN | ACK, seq, peer_seq)
     yield server.tcp(ACK, peer_seq, seq + 1)
     yield server.tcp(FIN | ACK, peer_seq, seq + 1)
     yield client.tcp(ACK, seq + 1, peer_seq + 1)
+
+
+def _forged(talker: Talker, near: int, rng: random.Random) -> Delivery:
+    """A segment that changes a connection, if it is believed."""
+    flags = rng.choice((RST, RST | ACK, SYN, SYN | ACK, FIN | ACK, ACK))
+    seq = near + rng.choice((0, 1, 5000, -100_000, 1 << 31))
+    host, frame = talker.tcp(flags, seq, rng.getrandbits(32), rng.randbytes(rng.choice((0, 9))))
+    if rng.random() < 0.3:
+        frame = frame[:-1] + bytes((frame[-1] ^ 1,))
+    return host, frame
 
 
 def _segments(data: bytes, rng: random.Random) -> list[tuple[int, bytes]]:

@@ -296,14 +296,15 @@ class _Builder:
 
     def _switches(self, part: Part, unit: Unit, wants: Sequence[Demand]) -> tuple[str, ...]:
         """Where a switch unit may stand: ingress, servers' switches, egress; or everywhere."""
+        away = self.fabric.away.switches
         if self.everywhere:
-            return tuple(self.topology.switches)
+            return tuple(s for s in self.topology.switches if s not in away)
         near = [self.fabric.access(s) for s in self._servers(part)] if part.cuts.groups else []
         egress = {w.traffic.egress for w in wants if unit.id in w.units}
         hosts = [s for e in sorted(egress) for s in self._host_switches(part.graph, e)]
         own = [unit.ingress] if unit.ingress else []
-        found = tuple(dict.fromkeys([*own, *near, *hosts]))
-        return found or tuple(self.topology.switches)
+        found = tuple(s for s in dict.fromkeys([*own, *near, *hosts]) if s not in away)
+        return found or tuple(s for s in self.topology.switches if s not in away)
 
     def _servers(self, part: Part) -> tuple[str, ...]:
         """Servers that a graph's NFs may run on: all that are linked, or the nearest."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ortools.sat.python import cp_model
 
+from orchestrator.placement import interruptible
 from orchestrator.placement.cpsat import Limits, Model
 from orchestrator.placement.problem import Problem
 
@@ -37,7 +38,7 @@ def explain(problem: Problem, *, seconds_each: float = 5.0) -> Conflict:
         chosen = {literals[n].index: n for n in names}
         built.draft.model.add_assumptions([literals[n] for n in chosen.values()])
         solver = built.solver(limits, seconds_each)
-        status = solver.solve(built.draft.model)
+        status = interruptible.solve(solver, built.draft.model)
         if status != cp_model.INFEASIBLE:
             return status, []
         core = solver.sufficient_assumptions_for_infeasibility()

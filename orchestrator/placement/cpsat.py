@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ortools.sat.python import cp_model
 
+from orchestrator.placement import interruptible
 from orchestrator.placement.exact.assignment import assign, hops, rate_variables, rules
 from orchestrator.placement.exact.capacities import capacities, memory
 from orchestrator.placement.exact.cores import cores
@@ -95,7 +96,7 @@ class Model:
             share = left / 2 if position + 1 < len(objectives) else left
             solver = self.solver(limits, max(share, 0.05))
             started = time.perf_counter()
-            status = solver.solve(self.draft.model)
+            status = interruptible.solve(solver, self.draft.model)
             spent = time.perf_counter() - started
             left -= solver.deterministic_time if limits.deterministic else spent
             word = solver.status_name(status)

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from orchestrator.errors import InputError
+from orchestrator.model.away import Away
 from orchestrator.model.topology import Link, Topology
 
 
@@ -24,10 +25,14 @@ class Fabric:
 
     A tree is a shortest-path tree towards the device; where several neighbours are equally near, tree
     t takes the t-th of them (in name order), so trees differ where the topology offers a choice.
+
+    What is `away` changes no tree (all graphs share them): ways over it are not offered, and what is
+    attached to a switch that is away is not there.
     """
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Topology, away: Away | None = None) -> None:
         self.topology = topology
+        self.away = away or Away()
         self.attachments: dict[str, Attachment] = {}
         self.neighbors: dict[str, dict[str, tuple[int, Link]]] = {s: {} for s in topology.switches}
         for link in topology.links:
@@ -39,6 +44,9 @@ class Fabric:
                     self.neighbors[near].setdefault(far, (port, link))
                 else:
                     self.attachments.setdefault(far, Attachment(near, port, link))
+        self.attachments = {
+            name: at for name, at in self.attachments.items() if at.switch not in self.away.switches
+        }
         self._distance = {name: self._distances(name) for name in topology.switches}
         self._choices: dict[tuple[str, str], tuple[tuple[str, ...], bool]] = {}
         self._paths: dict[tuple[str, str, int], tuple[str, ...]] = {}
@@ -74,7 +82,9 @@ class Fabric:
         for node in (a, b):
             if node not in self.neighbors and node not in self.attachments:
                 return False
-        return self.access(b) in self._distance[self.access(a)]
+        if self.access(b) not in self._distance[self.access(a)]:
+            return False
+        return not self.away or bool(self.distinct_trees(a, b))
 
     def path(self, source: str, target: str, tree: int) -> tuple[str, ...]:
         """Devices from `source` to `target` (switch or server), both included."""
@@ -84,9 +94,9 @@ class Fabric:
         return self._paths[key]
 
     def _path(self, source: str, target: str, tree: int) -> tuple[str, ...]:
-        if not self.connected(source, target):
-            raise InputError(f"{self.topology.name}: no path from {source} to {target}")
         start, end = self.access(source), self.access(target)
+        if end not in self._distance[start]:
+            raise InputError(f"{self.topology.name}: no path from {source} to {target}")
         switches = [start]
         while switches[-1] != end:
             switches.append(self.next_switch(switches[-1], end, tree))
@@ -103,13 +113,28 @@ class Fabric:
         return self.attachments[b if a in self.neighbors else a].link
 
     def distinct_trees(self, source: str, target: str) -> tuple[int, ...]:
-        """One tree for each different path between two devices."""
+        """One tree for each different path between two devices that can be used."""
         if (source, target) not in self._trees:
             seen: dict[tuple[str, ...], int] = {}
             for tree in range(self.topology.trees):
-                seen.setdefault(self.path(source, target, tree), tree)
+                path = self.path(source, target, tree)
+                if self.usable(path):
+                    seen.setdefault(path, tree)
             self._trees[source, target] = tuple(seen.values())
         return self._trees[source, target]
+
+    def first_tree(self, source: str, target: str) -> int:
+        """The tree for what no plan chooses one for."""
+        return next(iter(self.distinct_trees(source, target)), 0)
+
+    def usable(self, path: tuple[str, ...]) -> bool:
+        """Whether nothing of a path is away."""
+        if not self.away:
+            return True
+        if not self.away.switches.keys().isdisjoint(path):
+            return False
+        links = (self.link(a, b) for a, b in itertools.pairwise(path))
+        return self.away.links.keys().isdisjoint(links)
 
     def latency_us(self, path: tuple[str, ...]) -> int:
         """Propagation along a path."""

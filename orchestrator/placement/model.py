@@ -95,7 +95,9 @@ def place(
             note = f"searched among the {nearest} servers that are nearest to the graph's hosts"
             solution = replace(solution, notes=(*solution.notes, note))
         plan = plan_of(part, problem, solution)
-        return plan if chosen.running is None else stay(plan, cuts, chosen.running)
+        if chosen.running is None:
+            return plan
+        return stay(plan, cuts, chosen.running, network.used.cores)
     raise AssertionError("unreachable")
 
 

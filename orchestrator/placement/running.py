@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from orchestrator.model.bundle import Bundle
@@ -42,13 +42,16 @@ def running_of(bundle: Bundle) -> Running:
     return Running(bundle.plan.switch_of, cores_of)
 
 
-def stay(plan: Plan, cuts: Cuts, running: Running) -> Plan:
-    """The plan with the cores of a server exchanged so that NFs keep theirs (cores are alike)."""
+def stay(plan: Plan, cuts: Cuts, running: Running, taken: Collection[Core] = ()) -> Plan:
+    """The plan with the cores of a server exchanged so that NFs keep theirs (cores are alike).
+
+    Those that are `taken` cannot be kept: another graph has them, or they do not answer.
+    """
     wanted: dict[Core, Core] = {}
     for group, cores in zip(cuts.groups, plan.cores_of, strict=True):
         now = next((running.cores_of[nf] for nf in group.nfs if nf in running.cores_of), ())
         for core, old in zip(cores, now, strict=False):
-            if core.server == old.server and old not in wanted.values():
+            if core.server == old.server and old not in (*wanted.values(), *taken):
                 wanted.setdefault(core, old)
     used = list(dict.fromkeys(core for cores in plan.cores_of for core in cores))
     free = [core for core in used if core not in wanted.values()]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +16,7 @@ from orchestrator.placement.cases import Settings, place_case, without_lost
 from orchestrator.placement.compiled import check_offers
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.measure import report
+from orchestrator.placement.parallel import in_processes
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.scenarios import BASE, Case, Scenario
 from orchestrator.placement.solve import OPTIMAL
@@ -142,7 +143,10 @@ def run_local(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> list[Outcome]:
-    """The base case, then every scenario on the local cores; Ctrl-C keeps what is finished."""
+    """The base case, then every scenario on the local cores; Ctrl-C keeps what is finished.
+
+    What is not finished then is not computed: running processes are killed, queued work is not begun.
+    """
     base = run_scenario(case, Scenario(BASE), settings)
     done = [base]
     if progress:
@@ -152,26 +156,16 @@ def run_local(
     if not todo:
         return _in_order(done, scenarios)
     count = min(processes or os.cpu_count() or 1, len(todo))
-    if count <= 1:
-        try:
-            for scenario in todo:
-                done.append(run_scenario(case, scenario, settings, running))
-                if progress:
-                    progress(done[-1])
-        except KeyboardInterrupt:
-            pass
-        return _in_order(done, scenarios)
-    executor = ProcessPoolExecutor(count, initializer=_ignore_interrupts)
-    futures = [executor.submit(run_scenario, case, s, settings, running) for s in todo]
+    work = partial(run_scenario, case, settings=settings, running=running)
+    results = in_processes(work, todo, count) if count > 1 else (work(s) for s in todo)
     try:
-        for future in as_completed(futures):
-            done.append(future.result())
-            if progress:
-                progress(done[-1])
+        with closing(results):
+            for outcome in results:
+                done.append(outcome)
+                if progress:
+                    progress(outcome)
     except KeyboardInterrupt:
-        executor.shutdown(wait=False, cancel_futures=True)
-    else:
-        executor.shutdown()  # without waiting, its thread and the interpreter's end race for a pipe
+        pass
     return _in_order(done, scenarios)
 
 
@@ -193,10 +187,6 @@ def _still_to_place(
         if progress:
             progress(outcome)
     return todo
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run_dask(
@@ -222,18 +212,17 @@ def run_dask(
         client = distributed.Client(address, timeout="10s", set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError(f"--dask {address}: no scheduler answers there ({error})") from error
+    futures: list[Any] = []
     try:
-        futures = [
-            client.submit(run_scenario, case, s, settings, running, pure=False, retries=5)
-            for s in todo
-        ]
-        try:
-            for outcome in _finished(distributed, client, futures):
-                done.append(outcome)
-                if progress:
-                    progress(outcome)
-        except KeyboardInterrupt:
-            client.cancel(futures)
+        for scenario in todo:
+            arguments = case, scenario, settings, running
+            futures.append(client.submit(run_scenario, *arguments, pure=False, retries=5))
+        for outcome in _finished(distributed, client, futures):
+            done.append(outcome)
+            if progress:
+                progress(outcome)
+    except KeyboardInterrupt:
+        client.cancel(futures)  # what a worker has begun it finishes, for nobody
     finally:
         client.close()
     return _in_order(done, scenarios)

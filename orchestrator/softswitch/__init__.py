@@ -2,10 +2,11 @@
 
 How it flows:
 
-    BMv2 JSON --program--> Program --codegen--> Python source --> run(port, frame, ...)
+    BMv2 JSON --bmv2--> Program --codegen--> Python source --> run(port, frame, ...)
     P4Runtime --server--> entities --> tables <---- probed by ----'
 
-- `program`   typed view of p4c's JSON; refuses what is not implemented, by name
+- `bmv2`      reads p4c's JSON, believes nothing in it, and refuses what is not implemented, by name
+- `program`   what it reads: the program as frozen dataclasses
 - `codegen`   one generated function a program: parser to deparser, fields are locals
 - `tables`    exact, LPM and ternary lookup that does not grow with entries
 - `hashes`    BMv2's checksum and hash algorithms
@@ -16,6 +17,7 @@ How it flows:
 - `packetmeta` PacketIn/PacketOut headers
 - `switch`    `SoftSwitch`, complete in memory: load, process, write, read, trace
 - `server`    P4Runtime over gRPC
+- `verifier`  VERIFY in a process of its own, with limits
 - `ports`     network interfaces and the packet loop
 - `__main__`  the switch as a process
 """

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+
+from orchestrator.authority import DEFAULT_WRITERS, exposure
+from orchestrator.wire.privileges import confine, drop, user_number
 
 
 def interface(text: str) -> tuple[int, str]:
@@ -31,9 +35,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--grpc-addr",
-        default="127.0.0.1:9559",
-        metavar="HOST:PORT",
-        help="where P4Runtime listens; port 0 picks a free one (default 127.0.0.1:9559)",
+        required=True,
+        metavar="ADDRESS",
+        help="where P4Runtime listens: unix:PATH (who may open the socket may change everything), "
+        "or HOST:PORT (port 0 picks a free one; without client certificates that is open to all "
+        "who can connect)",
     )
     p.add_argument(
         "-i",
@@ -76,6 +82,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="CA of client certificates (PEM); turns mutual TLS on",
     )
+    p.add_argument(
+        "--writer",
+        action="append",
+        metavar="CN",
+        help="with --tls-ca: common name of a client certificate that may change the switch, others "
+        f"only read (repeatable; default: {', '.join(DEFAULT_WRITERS)})",
+    )
+    p.add_argument(
+        "--user",
+        type=user_number,
+        metavar="UID",
+        help="become this user (a number), without capabilities, once sockets and files are open",
+    )
     p.add_argument("--pipeline", type=Path, metavar="FILE", help="BMv2 JSON to load at start")
     p.add_argument("--p4info", type=Path, metavar="FILE", help="its P4Info (text format)")
     return p
@@ -86,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = cli.parse_args(argv)
     if bool(args.tls_cert) != bool(args.tls_key) or (args.tls_ca and not args.tls_cert):
         cli.error("--tls-cert and --tls-key belong together, and --tls-ca needs both")
+    if args.writer and not args.tls_ca:
+        cli.error("--writer needs --tls-ca: only certificates tell clients apart")
     if bool(args.pipeline) != bool(args.p4info):
         cli.error("--pipeline and --p4info belong together")
     numbers = [n for n, _ in args.interface]
@@ -98,7 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from orchestrator.softswitch.ports import PortLoop, link_states, open_ports
     from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
     from orchestrator.softswitch.switch import SoftSwitch
+    from orchestrator.softswitch.verifier import Verifier
 
+    # Before there are threads, sockets and keys in this process.
+    verifier = Verifier(args.drop_port, args.priority_queues, args.user)
+    if args.user is not None:
+        confine()
     label = f"softswitch {args.name or args.device_id}"
     try:
         ports = open_ports(dict(args.interface))
@@ -110,19 +136,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             queues=args.priority_queues,
             name=args.name,
         )
-        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca) if args.tls_cert else None
-        server = P4RuntimeServer(switch, args.grpc_addr, tls)
+        writers = tuple(args.writer or DEFAULT_WRITERS)
+        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca, writers) if args.tls_cert else None
+        os.umask(0o077)  # nobody else's are a socket and what else is made
+        server = P4RuntimeServer(switch, args.grpc_addr, tls, verifier)
         if args.pipeline:
             from finsy.proto import p4i
             from google.protobuf import text_format
 
             p4info = text_format.Parse(args.p4info.read_text(), p4i.P4Info())
             server.preload(args.pipeline.read_bytes(), p4info)
+        if args.user is not None:
+            drop(args.user)
     except (OrchestratorError, OSError, ValueError) as e:
         print(f"{label}: {e}", file=sys.stderr)
+        verifier.close()
         return 2
 
     loop = PortLoop(switch, ports)
+    server.service.port_drops = loop.drops
     switch.port_states = link_states(dict(args.interface))
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -135,6 +167,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # again and again would cost more than it could ever free.
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
+    warning = exposure(
+        server.address, tls=tls is not None, certified=tls is not None and tls.ca is not None
+    )
+    if warning:
+        print(f"{label}: warning: {warning}", file=sys.stderr)
     ready = {
         "ready": True,
         "grpc_addr": server.address,
@@ -145,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(json.dumps(ready), flush=True)
     loop.run()
     server.stop()
+    verifier.close()
     loop.close()
     return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
@@ -116,6 +117,13 @@ class PortLoop:
                 sock.send_batch(frames)
             except OSError:
                 sock.dropped += len(frames)
+
+    def drops(self) -> dict[str, int]:
+        """Frames that sockets have dropped, and those for ports that are not there; by reason."""
+        found = Counter({"unknown_port": self.unknown_port} if self.unknown_port else {})
+        for sock in self.ports.values():
+            found.update(sock.drops())
+        return dict(found)
 
     def close(self) -> None:
         self.switch.transmit = None

@@ -7,10 +7,9 @@ switch's lock is held only while a decoded batch is applied.
 from __future__ import annotations
 
 import itertools
-import json
-import queue
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +19,32 @@ import grpc
 from finsy.proto import p4i, p4r, p4r_grpc, rpc_code, rpc_status
 from google.protobuf import any_pb2
 
+from orchestrator.authority import DEFAULT_WRITERS, Authority
 from orchestrator.errors import OrchestratorError, SwitchError
+from orchestrator.softswitch.arbitration import (
+    MAX_CONNECTIONS,
+    MAX_UNDECIDED,
+    Arbiter,
+    Connection,
+)
+from orchestrator.softswitch.bmv2 import MAX_CONFIG, check_size
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
+from orchestrator.softswitch.secrecy import withheld
 from orchestrator.softswitch.switch import Pipeline, SoftSwitch
+from orchestrator.softswitch.verifier import Verifier
 
 API_VERSION = "1.4.0"
-MAX_CONNECTIONS = 16
+CALL_THREADS = 16
+"""Threads beside those that streams may take."""
 TICK_S = 0.1
 """How often digests and idle timeouts are looked at; their timeouts are no finer."""
-MAX_QUEUED = 8192
-"""Stream messages queued for one controller; more (it does not read) are dropped."""
+DROPS = "dropped-"
+"""Trailing metadata of Capabilities: `dropped-REASON`, how much was dropped outside the pipeline."""
 READ_CHUNK = 1000
 """Entities in one ReadResponse: 500,000 entries must not be one message."""
-MESSAGE_LIMIT = 256 << 20
+REQUEST_LIMIT = MAX_CONFIG + (16 << 20)
+"""Bytes of a request: a program and its P4Info; writes come in batches far smaller."""
+RESPONSE_LIMIT = 256 << 20
 DETAILS_LIMIT = 6000
 """Bytes of error details below which every gRPC client accepts them."""
 
@@ -42,30 +54,15 @@ _STATUS_KEY = "grpc-status-details-bin"
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files of the server; with `ca`, clients must show a certificate of it."""
+    """PEM files of the server; with `ca`, clients must show a certificate of it.
+
+    `writers` are the common names of those that may change the device then; all others only read.
+    """
 
     cert: Path
     key: Path
     ca: Path | None = None
-
-
-class Connection:
-    """A controller's stream; `queue` feeds the thread that writes it, None ends it."""
-
-    __slots__ = ("election_id", "failure", "ident", "queue", "role")
-
-    _idents = itertools.count(1)
-
-    def __init__(self) -> None:
-        self.ident = next(self._idents)
-        self.election_id: int | None = None
-        self.role = ""
-        self.queue: queue.SimpleQueue[p4r.StreamMessageResponse | None] = queue.SimpleQueue()
-        self.failure: tuple[grpc.StatusCode, str] | None = None
-
-    def send(self, message: p4r.StreamMessageResponse) -> None:
-        if self.queue.qsize() < MAX_QUEUED:
-            self.queue.put(message)
+    writers: tuple[str, ...] = DEFAULT_WRITERS
 
 
 def _refuse(context: grpc.ServicerContext, code: grpc.StatusCode, message: str) -> NoReturn:
@@ -73,124 +70,21 @@ def _refuse(context: grpc.ServicerContext, code: grpc.StatusCode, message: str) 
     raise AssertionError("abort returns")
 
 
-class Arbiter:
-    """Who is primary of each role: the stream with the highest election id (P4Runtime, 5).
-
-    The empty role is the default one, with access to everything. Other roles
-    may write and read everything too, but not set the pipeline; what they
-    should leave alone is for controllers to agree on.
-    """
-
-    def __init__(self, device_id: int) -> None:
-        self.device_id = device_id
-        self.connections: list[Connection] = []
-        self.lock = threading.Lock()
-        self.dropped = 0
-
-    def of_role(self, role: str) -> list[Connection]:
-        """The role's streams, the primary first."""
-        return [c for c in self.connections if c.role == role]
-
-    def primary(self, role: str = "") -> Connection | None:
-        return next((c for c in self.connections if c.role == role), None)
-
-    def allows(self, request: Any) -> bool:
-        """May this write through? Without any stream, only requests without an election id."""
-        with self.lock:
-            primary = self.primary(request.role)
-            if primary is None:
-                # Without any stream, requests without an election id or a role pass (as PI).
-                return (
-                    not request.HasField("election_id")
-                    and not request.role
-                    and not self.connections
-                )
-            wanted = request.election_id.high << 64 | request.election_id.low
-            return primary.election_id == wanted
-
-    def arbitrate(self, connection: Connection, m: p4r.MasterArbitrationUpdate) -> None:
-        """Take a stream's election id in; tells the streams that need to know."""
-        role = m.role.name
-        election_id = m.election_id.high << 64 | m.election_id.low
-        with self.lock:
-            known = connection in self.connections
-            if known and connection.role != role:
-                raise EntityError(
-                    rpc_code.FAILED_PRECONDITION,
-                    f"this stream has role '{connection.role}' and cannot change to '{role}'; "
-                    "open another stream",
-                )
-            if known and connection.election_id == election_id:
-                self.notify(connection)
-                return
-            if any(
-                c is not connection and c.election_id == election_id for c in self.of_role(role)
-            ):
-                raise EntityError(
-                    rpc_code.INVALID_ARGUMENT,
-                    f"election id {election_id} is in use by another controller of device "
-                    f"{self.device_id}; choose another",
-                )
-            if not known and len(self.connections) >= MAX_CONNECTIONS:
-                raise EntityError(
-                    rpc_code.RESOURCE_EXHAUSTED,
-                    f"{MAX_CONNECTIONS} controllers are connected, no more are accepted",
-                )
-            was_primary = known and self.primary(role) is connection
-            if not known:
-                connection.role = role
-                self.connections.append(connection)
-            connection.election_id = election_id
-            self.connections.sort(key=lambda c: -(c.election_id or 0))
-            if (self.primary(role) is connection) != was_primary:
-                for c in self.of_role(role):
-                    self.notify(c)
-            else:
-                self.notify(connection)
-
-    def leave(self, connection: Connection) -> None:
-        with self.lock:
-            if connection not in self.connections:
-                return
-            was_primary = self.primary(connection.role) is connection
-            self.connections.remove(connection)
-            if was_primary:
-                for c in self.of_role(connection.role):
-                    self.notify(c)
-
-    def notify(self, connection: Connection) -> None:
-        primary = self.primary(connection.role)
-        assert primary is not None
-        assert primary.election_id is not None
-        update = p4r.MasterArbitrationUpdate(device_id=self.device_id)
-        if connection.role:
-            update.role.name = connection.role
-        update.election_id.high = primary.election_id >> 64
-        update.election_id.low = primary.election_id & 0xFFFFFFFFFFFFFFFF
-        if connection is primary:
-            update.status.code = rpc_code.OK
-            update.status.message = "Is primary"
-        else:
-            update.status.code = rpc_code.ALREADY_EXISTS
-            update.status.message = "Is backup"
-        connection.send(p4r.StreamMessageResponse(arbitration=update))
-
-    def to_primary(self, message: p4r.StreamMessageResponse) -> None:
-        with self.lock:
-            roles = {c.role for c in self.connections}
-            primaries = [p for role in roles if (p := self.primary(role)) is not None]
-        if not primaries:
-            self.dropped += 1
-        for primary in primaries:
-            primary.send(message)
-
-
 class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     """The P4Runtime service of one device."""
 
-    def __init__(self, switch: SoftSwitch) -> None:
+    def __init__(
+        self,
+        switch: SoftSwitch,
+        authority: Authority | None = None,
+        verifier: Verifier | None = None,
+    ) -> None:
         self.switch = switch
+        self.authority = authority or Authority()
+        self.verifier = verifier
         self.arbiter = Arbiter(switch.device_id)
+        self.port_drops: Callable[[], Mapping[str, int]] = dict
+        """What the ports' sockets have dropped, by reason."""
         self.config: p4r.ForwardingPipelineConfig | None = None
         self.saved: tuple[p4r.ForwardingPipelineConfig, Pipeline] | None = None
         self.config_lock = threading.Lock()
@@ -215,9 +109,15 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 f"device {request.device_id} is not here; this is device {self.switch.device_id}",
             )
 
+    def check_writer(self, request: Any, context: grpc.ServicerContext) -> None:
+        """Refuse whoever has not the right to write, or not now."""
+        if refusal := self.authority.refusal(context):
+            _refuse(context, grpc.StatusCode.PERMISSION_DENIED, refusal)
+        self.check_primary(request, context)
+
     def check_primary(self, request: Any, context: grpc.ServicerContext) -> None:
-        if not self.arbiter.allows(request):
-            _refuse(context, grpc.StatusCode.PERMISSION_DENIED, "Not primary")
+        if refusal := self.arbiter.refusal(request):
+            _refuse(context, grpc.StatusCode.PERMISSION_DENIED, refusal)
 
     def check_config(self, context: grpc.ServicerContext) -> None:
         if self.switch.pipeline is None:
@@ -231,7 +131,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
 
     def Write(self, request: p4r.WriteRequest, context: grpc.ServicerContext) -> p4r.WriteResponse:
         self.check_device(request, context)
-        self.check_primary(request, context)
+        self.check_writer(request, context)
         self.check_config(context)
         if request.atomicity != p4r.WriteRequest.CONTINUE_ON_ERROR:
             name = p4r.WriteRequest.Atomicity.Name(request.atomicity)
@@ -258,6 +158,8 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         self.check_config(context)
         try:
             entities = self.switch.read(*request.entities)
+            if not self.authority.may_write(context) and self.config is not None:
+                entities = withheld(entities, self.config.p4info)
             while True:
                 chunk = list(itertools.islice(entities, READ_CHUNK))
                 if not chunk:
@@ -272,7 +174,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         self, request: p4r.SetForwardingPipelineConfigRequest, context: grpc.ServicerContext
     ) -> p4r.SetForwardingPipelineConfigResponse:
         self.check_device(request, context)
-        self.check_primary(request, context)
+        self.check_writer(request, context)
         kind = p4r.SetForwardingPipelineConfigRequest
         action = request.action
         if action == kind.UNSPECIFIED:
@@ -288,6 +190,10 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"role '{request.role}' cannot set the pipeline; only the default role can",
             )
+        if action == kind.VERIFY:
+            # Nothing changes, so nobody waits for it.
+            self.verify(request.config, context)
+            return p4r.SetForwardingPipelineConfigResponse()
         with self.config_lock:
             if action == kind.COMMIT:
                 if self.saved is None:
@@ -300,7 +206,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 self.saved = None
                 self.install(config, pipeline)
                 return p4r.SetForwardingPipelineConfigResponse()
-            pipeline = self.verify(request.config, context)
+            pipeline = self.prepare(request.config, context)
             if action == kind.VERIFY_AND_SAVE:
                 self.saved = (request.config, pipeline)
             elif action == kind.VERIFY_AND_COMMIT:
@@ -316,30 +222,24 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
                 self.remember(request.config)
         return p4r.SetForwardingPipelineConfigResponse()
 
-    def verify(
+    def verify(self, config: p4r.ForwardingPipelineConfig, context: grpc.ServicerContext) -> None:
+        """Whether a configuration would be taken; in a process of its own where there is one."""
+        if self.verifier is None:
+            self.prepare(config, context)
+            return
+        try:
+            check_size(config.p4_device_config)
+            self.verifier.check(config)
+        except SwitchError as e:
+            _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(e)[:DETAILS_LIMIT])
+
+    def prepare(
         self, config: p4r.ForwardingPipelineConfig, context: grpc.ServicerContext
     ) -> Pipeline:
         try:
-            program = json.loads(config.p4_device_config)
-        except ValueError as e:
-            _refuse(
-                context,
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"p4_device_config is not JSON of p4c-bm2-ss: {e}",
-            )
-        try:
-            pipeline = self.switch.build(program)
-            # Only to see that the two belong together; installing makes its own.
-            self.switch.entity_store(pipeline, config.p4info)
-            return pipeline
+            return self.switch.prepare(config)
         except OrchestratorError as e:
-            _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(e))
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as e:
-            _refuse(
-                context,
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"p4_device_config is malformed BMv2 JSON: {type(e).__name__}: {e}",
-            )
+            _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(e)[:DETAILS_LIMIT])
 
     def install(self, config: p4r.ForwardingPipelineConfig, pipeline: Pipeline) -> None:
         self.switch.install(pipeline, config.p4info)
@@ -377,7 +277,19 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     def Capabilities(
         self, request: p4r.CapabilitiesRequest, context: grpc.ServicerContext
     ) -> p4r.CapabilitiesResponse:
+        # P4Runtime has no entity for what a device loses outside its pipeline; metadata harms nobody.
+        drops = self.drops().items()
+        context.set_trailing_metadata(
+            tuple((f"{DROPS}{reason.replace('_', '-')}", str(n)) for reason, n in drops)
+        )
         return p4r.CapabilitiesResponse(p4runtime_api_version=API_VERSION)
+
+    def drops(self) -> dict[str, int]:
+        """Frames and stream messages dropped so far beside the pipeline, by reason."""
+        found = dict(self.port_drops())
+        found["stream_without_primary"] = self.arbiter.dropped
+        found["stream_queue_full"] = self.arbiter.overflowed
+        return {reason: n for reason, n in found.items() if n}
 
     # ------------------------------------------------------------------ stream
 
@@ -386,7 +298,8 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         request_iterator: Iterator[p4r.StreamMessageRequest],
         context: grpc.ServicerContext,
     ) -> Iterator[p4r.StreamMessageResponse]:
-        connection = Connection()
+        connection = Connection(self.authority.refusal(context))
+        self.arbiter.enter(connection)
         reader = threading.Thread(
             target=self.read_stream,
             args=(request_iterator, connection),
@@ -478,36 +391,64 @@ def write_status(e: WriteError) -> rpc_status.Status:
     return status
 
 
-class P4RuntimeServer:
-    """A listening gRPC server; `address` has the real port when 0 was asked for."""
+def _is_served(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            return probe.connect_ex(path) == 0
+        except OSError:  # the path is too long
+            return False
 
-    def __init__(self, switch: SoftSwitch, address: str, tls: TlsFiles | None = None) -> None:
-        self.service = P4RuntimeService(switch)
+
+class P4RuntimeServer:
+    """A listening gRPC server on HOST:PORT or unix:PATH (`address`, with the real port for port 0)."""
+
+    def __init__(
+        self,
+        switch: SoftSwitch,
+        address: str,
+        tls: TlsFiles | None = None,
+        verifier: Verifier | None = None,
+    ) -> None:
+        certified = tls is not None and tls.ca is not None
+        authority = Authority.of(tls.writers if tls else (), certified=certified)
+        self.service = P4RuntimeService(switch, authority, verifier)
         self._stopped = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="p4runtime-tick", daemon=True)
         self.server = grpc.server(
-            ThreadPoolExecutor(max_workers=2 * MAX_CONNECTIONS, thread_name_prefix="p4runtime"),
+            ThreadPoolExecutor(
+                max_workers=MAX_CONNECTIONS + MAX_UNDECIDED + CALL_THREADS,
+                thread_name_prefix="p4runtime",
+            ),
             options=(
-                ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-                ("grpc.max_send_message_length", MESSAGE_LIMIT),
+                ("grpc.max_receive_message_length", REQUEST_LIMIT),
+                ("grpc.max_send_message_length", RESPONSE_LIMIT),
                 # Two switches on one address is a mistake to report, not to share.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_metadata_size", 1 << 20),
             ),
         )
         p4r_grpc.add_P4RuntimeServicer_to_server(self.service, self.server)
-        host, _, port = address.rpartition(":")
+        self.address = self._listen(address, tls)
+
+    def _listen(self, address: str, tls: TlsFiles | None) -> str:
+        unix = address.startswith("unix:")
+        host, _, rest = address.partition(":") if unix else address.rpartition(":")
+        if not host or not rest:
+            raise SwitchError(f"cannot listen on '{address}': HOST:PORT or unix:PATH is expected")
+        if unix and _is_served(rest):
+            # gRPC would unlink the socket of a running server.
+            raise SwitchError(f"cannot listen on {address}: in use")
         try:
             if tls is None:
                 bound = self.server.add_insecure_port(address)
             else:
                 bound = self.server.add_secure_port(address, self._credentials(tls))
         except RuntimeError as e:
-            raise SwitchError(f"cannot listen on {address}: in use or not local") from e
-        if not host or not bound:
-            raise SwitchError(f"cannot listen on '{address}': HOST:PORT is expected")
-        del port
-        self.address = f"{host}:{bound}"
+            why = "no folder for it, or longer than 107 bytes" if unix else "in use or not local"
+            raise SwitchError(f"cannot listen on {address}: {why}") from e
+        if not bound:
+            raise SwitchError(f"cannot listen on '{address}': HOST:PORT or unix:PATH is expected")
+        return address if unix else f"{host}:{bound}"
 
     @staticmethod
     def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
@@ -530,6 +471,7 @@ class P4RuntimeServer:
     def _tick(self) -> None:
         while not self._stopped.wait(TICK_S):
             self.service.switch.tick()
+            self.service.arbiter.end_idle()
 
     def stop(self, grace: float = 0.5) -> None:
         """Stop listening; open streams end after `grace` seconds at most."""
@@ -541,8 +483,4 @@ class P4RuntimeServer:
     def preload(self, program: bytes, p4info: p4i.P4Info) -> None:
         """Install a pipeline at start, as if a controller had committed it."""
         config = p4r.ForwardingPipelineConfig(p4info=p4info, p4_device_config=program)
-        try:
-            pipeline = self.service.switch.build(json.loads(program))
-        except ValueError as e:
-            raise SwitchError(f"pipeline is not JSON of p4c-bm2-ss: {e}") from e
-        self.service.install(config, pipeline)
+        self.service.install(config, self.service.switch.prepare(config))

@@ -20,15 +20,16 @@ from typing import Any
 
 from finsy.proto import p4i, p4r
 
-from orchestrator.errors import SwitchError
+from orchestrator.errors import SwitchError, UnsupportedFeature
 from orchestrator.softswitch import codegen, hashes
+from orchestrator.softswitch.bmv2 import decode_program, read_program
 from orchestrator.softswitch.digests import DigestQueue
 from orchestrator.softswitch.entities.store import EntityStore
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.meters import MeterCells
 from orchestrator.softswitch.packetmeta import ControllerHeaders
 from orchestrator.softswitch.profiles import NO_MEMBER
-from orchestrator.softswitch.program import Json, Program, Table, read_program
+from orchestrator.softswitch.program import Json, Program, Table
 from orchestrator.softswitch.tables import MatchTable, make_table
 from orchestrator.softswitch.trace import (
     SOURCES,
@@ -109,7 +110,7 @@ class Pipeline:
         for register in program.registers.values():
             self.registers[register.name] = [0] * register.size
         self._stateful = {
-            f"hash_{codegen.ident(c.name)}": hashes.STATEFUL[c.algo]()
+            c.name: hashes.STATEFUL[c.algo]()
             for c in program.calculations.values()
             if c.algo in hashes.STATEFUL
         }
@@ -146,30 +147,41 @@ class Pipeline:
             "T": trace,
             "learn": self.learn,
             "log_msg": self.log,
-            **self._stateful,
         }
-        for name, cells in self.meters.items():
-            scope[f"execute_{codegen.ident(name)}"] = cells.execute
-        for name, members in self.value_sets.items():
-            scope[f"contains_{codegen.ident(name)}"] = members.contains
-            scope[f"contains_masked_{codegen.ident(name)}"] = members.contains_masked
-        for name, function in hashes.ALGORITHMS.items():
-            scope[f"hash_{name}"] = function
-        for name, fmt in generated.structs.items():
-            compiled = struct.Struct(fmt)
-            scope[name] = compiled.pack if name.startswith("pack") else compiled.unpack_from
-        for name, table in self.tables.items():
-            ident = codegen.ident(name)
-            scope[f"probe_{ident}"] = table.probe
-            scope[f"search_{ident}"] = table.search
-            scope[f"miss_{ident}"] = table.miss
-        for name, (packets, octets) in self.counters.items():
-            scope[f"packets_{codegen.ident(name)}"] = packets
-            scope[f"bytes_{codegen.ident(name)}"] = octets
-        for name, cells in self.registers.items():
-            scope[f"register_{codegen.ident(name)}"] = cells
+        for identifier, (kind, name) in generated.outside.items():
+            scope[identifier] = self._outside(kind, name)
         exec(compile(generated.source, "<softswitch pipeline>", "exec"), scope)  # noqa: S102
         return scope["run"]
+
+    def _outside(self, kind: str, name: str) -> Any:
+        """What a global of the generated code is: see `codegen.Generated.outside`."""
+        match kind:
+            case "probe":
+                return self.tables[name].probe
+            case "search":
+                return self.tables[name].search
+            case "miss":
+                return self.tables[name].miss
+            case "packets":
+                return self.counters[name][0]
+            case "bytes":
+                return self.counters[name][1]
+            case "register":
+                return self.registers[name]
+            case "execute":
+                return self.meters[name].execute
+            case "contains":
+                return self.value_sets[name].contains
+            case "contains_masked":
+                return self.value_sets[name].contains_masked
+            case "hash":
+                return hashes.ALGORITHMS[name]
+            case "stateful":
+                return self._stateful[name]
+            case "pack":
+                return struct.Struct(name).pack
+            case _:
+                return struct.Struct(name).unpack_from
 
     def learn(self, list_id: int, sample: tuple[int, ...]) -> None:
         """A packet's digest; without P4Info's word on it there is nobody to send it to."""
@@ -298,15 +310,29 @@ class SoftSwitch:
         return (self.clock() - self.start) // 1000
 
     def build(self, bmv2_json: Json) -> Pipeline:
-        """Compile without installing; raises UnsupportedFeature or SwitchError."""
-        return Pipeline(
-            read_program(bmv2_json),
-            self.now,
-            self.drop_port,
-            queues=self.queues,
-            clock=self.clock,
-            send_digest=lambda message: self.on_digest(message),
-        )
+        """Compile without installing; raises MalformedProgram, UnsupportedFeature or SwitchError."""
+        try:
+            return Pipeline(
+                read_program(bmv2_json),
+                self.now,
+                self.drop_port,
+                queues=self.queues,
+                clock=self.clock,
+                send_digest=lambda message: self.on_digest(message),
+            )
+        except (RecursionError, MemoryError, SyntaxError, OverflowError) as e:
+            # What CPython's own compiler or this machine cannot hold.
+            raise UnsupportedFeature(
+                f"BMv2 JSON: so large or so deeply nested a program is not implemented "
+                f"({type(e).__name__})"
+            ) from e
+
+    def prepare(self, config: p4r.ForwardingPipelineConfig) -> Pipeline:
+        """Compile a configuration of anybody's; raises SwitchError in all that is wrong with it."""
+        pipeline = self.build(decode_program(config.p4_device_config))
+        # Only to see that the two belong together; installing makes its own.
+        self.entity_store(pipeline, config.p4info)
+        return pipeline
 
     def load(self, bmv2_json: Json, p4info: p4i.P4Info) -> None:
         """Install a program; all tables, groups and counters start empty."""

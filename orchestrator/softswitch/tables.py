@@ -114,6 +114,7 @@ class MatchTable:
         self.rich = rich
         self.miss: Entry = RichEntry(0, ()) if rich else Entry(0, ())
         self.memo: dict[Any, Entry] = {}
+        self._hashes: set[int] = set()
         shift = 0
         shifts: list[int] = []
         for key in reversed(self.keys):
@@ -128,6 +129,24 @@ class MatchTable:
 
     def search(self, key: Any) -> Entry:
         return self.miss
+
+    def remember(self, key: Any, found: Entry) -> None:
+        """What a look-up has found, for the next one.
+
+        Hashes of integers and their tuples have no secret, so packets can be made whose keys all
+        have one. Only the first of these is remembered; the others are as slow as any new key.
+        """
+        if len(self.memo) >= MEMO_MAX:
+            self.forget()
+        mark = hash(key)
+        if mark not in self._hashes:
+            self._hashes.add(mark)
+            self.memo[key] = found
+
+    def forget(self) -> None:
+        """What look-ups have found."""
+        self.memo.clear()
+        self._hashes.clear()
 
     def pack(self, key: Any) -> int:
         """The packed integer of a lookup key (scalar or tuple)."""
@@ -159,7 +178,7 @@ class MatchTable:
 
     def commit(self) -> None:
         """Make writes visible: called once a batch, before packets run again."""
-        self.memo.clear()
+        self.forget()
 
 
 class KeylessTable(MatchTable):
@@ -229,10 +248,7 @@ class LpmTable(MatchTable):
             if entry is not None:
                 found = entry
                 break
-        memo = self.memo
-        if len(memo) >= MEMO_MAX:
-            memo.clear()
-        memo[key] = found
+        self.remember(key, found)
         return found
 
     def find(self, match: tuple[int, int]) -> Entry | None:
@@ -266,7 +282,7 @@ class LpmTable(MatchTable):
         self.stale = True
 
     def commit(self) -> None:
-        self.memo.clear()
+        self.forget()
         if self.stale:
             self.stale = False
             self.order = [
@@ -335,10 +351,7 @@ class TernaryTable(MatchTable):
                     seq = entry.seq
                     break
                 entry = entry.next
-        memo = self.memo
-        if len(memo) >= MEMO_MAX:
-            memo.clear()
-        memo[key] = found
+        self.remember(key, found)
         return found
 
     def full_mask(self, mask: int, value: int, ranges: Ranges) -> tuple[int, int]:
@@ -439,7 +452,7 @@ class TernaryTable(MatchTable):
         self.stale = True
 
     def commit(self) -> None:
-        self.memo.clear()
+        self.forget()
         if self.stale:
             self.stale = False
             groups = sorted(self.groups.values(), key=lambda g: -g.best)

@@ -364,9 +364,9 @@ class Recorder:
         self._errors = {code: name for name, code in program.errors.items()}
         self._lists = program.field_lists
         self._conditions = {
-            c["name"]: c.get("source_info", {}).get("source_fragment", "")
-            for p in program.raw["pipelines"]
-            for c in p["conditionals"]
+            c.name: c.source
+            for p in (program.ingress, program.egress)
+            for c in p.conditionals.values()
         }
 
     def __call__(self, kind: str, *parts: Any) -> None:

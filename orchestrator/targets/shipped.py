@@ -49,6 +49,11 @@ def register(made: Artifact, slots: tuple[Slot, ...]) -> None:
     _registered[made.name] = (made, slots)
 
 
+def is_known(made: Artifact, slots: tuple[Slot, ...]) -> bool:
+    """Whether this very pipeline is known by its name already."""
+    return _registered.get(made.name) == (made, slots)
+
+
 def slots_of(pipeline: str) -> tuple[Slot, ...]:
     """A known pipeline's slots."""
     return _registered[pipeline][1] if pipeline in _registered else _SLOTS[pipeline]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from orchestrator.errors import CompileError, EnvironmentMissing
 from orchestrator.resources import shipped
-from orchestrator.targets.pipeline import GATED_BLOCKS, Pipeline, Slot
+from orchestrator.targets.pipeline import EDGE_SLOTS, GATED_BLOCKS, Pipeline, Slot
 from orchestrator.targets.shipped import SPECIALISED, Artifact, register
 
 COMPILER = "p4c-bm2-ss"
@@ -142,9 +142,24 @@ def build(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
         if sizes.get(table, -1) < count
     ]
     if problems:
-        raise CompileError([f"{name}: p4c's P4Info is not as planned: {p}" for p in problems])
+        told = (f"{name}: p4c's P4Info is not as planned: {problem}" for problem in problems)
+        raise CompileError("\n".join(told))
     register(found, tuple(slots))
     return name
+
+
+def rebuilt(made: Artifact, slots: Sequence[Slot]) -> bool:
+    """Whether p4c makes this very pipeline of the shipped text and these slots: it then is ours.
+
+    EnvironmentMissing without p4c. Sizes are those of the P4Info; another release of p4c may differ.
+    """
+    sizes = {t.preamble.name.split(".", 1)[1]: t.size for t in made.p4info().tables}
+    known = all(slot.block in _blocks() for slot in slots)
+    if not known or len({slot.instance for slot in slots}) < len(slots):
+        return False
+    need = {table: size // 2 for table, size in sizes.items()}  # `_size` makes the size of it again
+    text = program_text(slots, need)
+    return _compiled(text) == (made.p4info_text, made.device_config)
 
 
 def present() -> bool:
@@ -161,6 +176,11 @@ def kept_slots(tables: Iterable[str], pipeline: Pipeline) -> tuple[Slot, ...]:
 def reserved(slots: Sequence[Slot], kept: Collection[Slot]) -> tuple[Slot, ...]:
     """The slots with those that are kept for nobody else."""
     return tuple(replace(slot, nf=_KEPT) if slot in kept else slot for slot in slots)
+
+
+def _blocks() -> set[str]:
+    """The blocks of the shipped pipeline's NFs."""
+    return {slot.block for slot in EDGE_SLOTS}
 
 
 def _size(need: int) -> int:

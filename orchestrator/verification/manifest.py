@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.model.entries import Exact, TableEntry
 
+MANIFESTS = "trajectory_sample.manifests"
 _SPACE = 1 << 32
 
 
@@ -35,7 +36,7 @@ def new_manifest(graph_id: int, sampling_rate: float) -> Manifest | None:
 def manifest_entries(manifest: Manifest) -> Iterator[TableEntry]:
     """What every switch needs to decide for itself whether a label is watched."""
     yield TableEntry(
-        "trajectory_sample.manifests",
+        MANIFESTS,
         (("graph", Exact(manifest.graph_id)),),
         "trajectory_sample.watch",
         (("key0", manifest.key0), ("key1", manifest.key1), ("below", manifest.threshold)),

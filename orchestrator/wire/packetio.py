@@ -18,12 +18,15 @@ import ctypes
 import errno
 import os
 import socket
+import sys
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 
 ETH_P_ALL = 0x0003
 SOL_PACKET = 263
 PACKET_ADD_MEMBERSHIP = 1
+PACKET_STATISTICS = 6
 PACKET_AUXDATA = 8
 PACKET_IGNORE_OUTGOING = 23
 PACKET_MR_PROMISC = 1
@@ -75,6 +78,18 @@ _recvmmsg.argtypes = (
 _sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 
 
+def overflowed(port: socket.socket) -> int:
+    """Frames that an AF_PACKET socket's queue had no room for since this was last asked.
+
+    tp_drops of struct tpacket_stats (packet(7), PACKET_STATISTICS).
+    """
+    try:
+        statistics = port.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
+    except OSError:  # closed meanwhile
+        return 0
+    return int.from_bytes(statistics[4:8], sys.byteorder)
+
+
 class PacketSocket:
     """A raw socket bound to one interface.
 
@@ -98,7 +113,10 @@ class PacketSocket:
         self.sent = 0
         self.received = 0
         self.dropped = 0
+        """Frames that the kernel did not take for sending: the device's queue was full, no link."""
         self.truncated = 0
+        self._overflowed = 0
+        self._statistics = threading.Lock()
         index = socket.if_nametoindex(ifname)
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
@@ -275,6 +293,17 @@ class PacketSocket:
                 continue
             raise OSError(code, f"{self.ifname}: sendmmsg: {os.strerror(code)}")
         return taken
+
+    def drops(self) -> dict[str, int]:
+        """Frames dropped so far, by reason; any thread may ask."""
+        with self._statistics:  # reading them sets the kernel's to 0
+            self._overflowed += overflowed(self._socket)
+        found = {
+            "receive_queue_full": self._overflowed,
+            "send_queue_full": self.dropped,
+            "too_long": self.truncated,
+        }
+        return {reason: count for reason, count in found.items() if count}
 
     def clear_error(self) -> int:
         """Read and clear the socket's pending error (errno, 0 if none)."""

@@ -1,9 +1,11 @@
 // classify: at a host-facing port, which graph and which of its first segments a frame enters.
 // Reads: meta.arrival_port and the fields of a match. Writes: meta.segment, meta.graph, meta.spi, meta.drop.
 // Effect on the packet: none; a frame that no graph asked for is dropped.
-// In three steps, so that a graph is updated by ONE entry: `ipv4`, `ipv6` and `other` say which graph asks
+// In four steps, so that a graph is updated by ONE entry: `ipv4`, `ipv6` and `other` say which graph asks
 // for the frame, in its old version or its new one; `epoch` which version of the graph is in force at this
-// switch; and `first_*` by what segment that version begins for the frame (none: it does not ask for it).
+// switch; `sources_*` whether the port's host may use the source address (RFC 2827; the longest prefix says
+// it, so that what is refused has an entry and is counted); and `first_*` by what segment that version
+// begins for the frame (none: it does not ask for it).
 // SPDX-License-Identifier: Apache-2.0
 #ifndef BLOCKS_CLASSIFY_P4
 #define BLOCKS_CLASSIFY_P4
@@ -13,6 +15,8 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(ipv6_counter);
     DIRECT_COUNTER(other_counter);
     DIRECT_COUNTER(epoch_counter);
+    DIRECT_COUNTER(sources_ipv4_counter);
+    DIRECT_COUNTER(sources_ipv6_counter);
     DIRECT_COUNTER(first_ipv4_counter);
     DIRECT_COUNTER(first_ipv6_counter);
     DIRECT_COUNTER(first_other_counter);
@@ -26,6 +30,9 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     action run(bit<2> epoch) {
         version = epoch;
+    }
+
+    action allow() {
     }
 
     action enter(segment_id_t segment) {
@@ -103,6 +110,38 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
         counters = epoch_counter;
     }
 
+    table sources_ipv4 {
+        key = {
+            meta.graph : exact @name("graph");
+            version : exact @name("epoch");
+            meta.arrival_port : exact @name("ingress_port");
+            hdr.ipv4.src_addr : lpm @name("src");
+        }
+        actions = {
+            allow;
+            refuse;
+        }
+        size = 1024;
+        const default_action = refuse();
+        counters = sources_ipv4_counter;
+    }
+
+    table sources_ipv6 {
+        key = {
+            meta.graph : exact @name("graph");
+            version : exact @name("epoch");
+            meta.arrival_port : exact @name("ingress_port");
+            hdr.ipv6.src_addr : lpm @name("src");
+        }
+        actions = {
+            allow;
+            refuse;
+        }
+        size = 1024;
+        const default_action = refuse();
+        counters = sources_ipv6_counter;
+    }
+
     table first_ipv4 {
         key = {
             meta.graph : exact @name("graph");
@@ -173,6 +212,13 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
         }
         if (meta.drop == 0) {
             epoch.apply();
+        }
+        if (meta.drop == 0) {
+            if (hdr.ipv4.isValid()) {
+                sources_ipv4.apply();
+            } else if (hdr.ipv6.isValid()) {
+                sources_ipv6.apply();
+            }
         }
         if (meta.drop == 0) {
             if (hdr.ipv4.isValid()) {

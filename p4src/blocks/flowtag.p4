@@ -1,14 +1,21 @@
 // flowtag: the NSH tag (RFC 8300, MD type 1, next protocol Ethernet): who a tagged frame is for,
 // pushing it at the ingress switch, popping it at the last device.
-// Reads: meta.next, label, arrival_us, switch_id. Writes: hdr.outer, hdr.nsh, meta.segment, meta.graph.
+// Reads: meta.next, label, arrival_us, arrival_port, server_facing, switch_id. Writes: hdr.outer, hdr.nsh,
+// meta.segment, meta.graph, meta.drop.
 // Effect on the packet: 38 bytes in front of the original frame, which is never touched.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef BLOCKS_FLOWTAG_P4
 #define BLOCKS_FLOWTAG_P4
 
 // A tagged frame that is addressed to this switch enters the segment of its service path.
+// Of a server's port a tag is taken only if a worker there was told to write it, to the device that it was
+// told to send to: whoever gets hold of a server reaches the graphs that it serves, not those of others.
 control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(paths_counter);
+    DIRECT_COUNTER(origins_counter);
+
+    action accept_tag() {
+    }
 
     action enter(segment_id_t segment) {
         meta.segment = segment;
@@ -32,15 +39,34 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
         counters = paths_counter;
     }
 
+    table origins {
+        key = {
+            meta.arrival_port : exact @name("ingress_port");
+            hdr.outer.dst_addr : exact @name("mac");
+            hdr.nsh.spi : exact @name("spi");
+            hdr.nsh.si : exact @name("si");
+        }
+        actions = {
+            accept_tag;
+            @defaultonly refuse;
+        }
+        size = 4096;
+        const default_action = refuse();
+        counters = origins_counter;
+    }
+
     apply {
         meta.label = hdr.nsh.label;
         meta.spi = hdr.nsh.spi;
         meta.si = hdr.nsh.si;
         meta.graph = hdr.nsh.spi[23:14];
+        if (meta.server_facing == 1) {
+            origins.apply();
+        }
         // RFC 8300, 2.2: decrement, and drop at zero.
         if (hdr.nsh.ttl <= 1) {
             meta.drop = 1;
-        } else {
+        } else if (meta.drop == 0) {
             hdr.nsh.ttl = hdr.nsh.ttl - 1;
             if (hdr.outer.dst_addr[31:16] == meta.switch_id) {
                 paths.apply();

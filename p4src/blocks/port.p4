@@ -1,5 +1,5 @@
 // port: what stands behind the ingress port, and who this switch is.
-// Reads: meta.arrival_port. Writes: meta.host_facing, meta.switch_id.
+// Reads: meta.arrival_port. Writes: meta.host_facing, meta.server_facing, meta.switch_id.
 // Effect on the packet: none.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef BLOCKS_PORT_P4
@@ -10,6 +10,11 @@ control port_block(inout metadata_t meta) {
 
     action host_facing(bit<16> switch_id) {
         meta.host_facing = 1;
+        meta.switch_id = switch_id;
+    }
+
+    action server_facing(bit<16> switch_id) {
+        meta.server_facing = 1;
         meta.switch_id = switch_id;
     }
 
@@ -27,6 +32,7 @@ control port_block(inout metadata_t meta) {
         }
         actions = {
             host_facing;
+            server_facing;
             fabric_facing;
             @defaultonly refuse;
         }

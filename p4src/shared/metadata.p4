@@ -44,6 +44,7 @@ struct metadata_t {
     bit<16> switch_id;
     @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<1> host_facing;
+    bit<1> server_facing;       // of this pass: a frame that is recirculated was looked at before
     @field_list(CLONE_FIELDS)
     segment_id_t copy_to;       // where a copy of what arrived enters; 0: no copy
     @field_list(RESUME_FIELDS)

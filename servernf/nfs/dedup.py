@@ -2,18 +2,47 @@
 
 Equal are IP packets whose bytes agree but for DSCP, ECN, TTL (hop limit) and the IPv4 header checksum.
 TCP segments without payload always pass: equal ACKs mean something to a sender (RFC 5681, 3.2).
-A packet is remembered by a 16-byte digest; the window counts from the copy that passed.
+A packet is remembered by a 16-byte digest; the window counts from the copy that passed. Senders share
+the memory.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from hashlib import blake2b
 from typing import Self
 
 from servernf.config import Fields
+from servernf.fair_table import Entry, FairTable
+from servernf.flow_keys import ends, host_of
 from servernf.network_function import INSIDE, OTHER, OUTSIDE, NetworkFunction, network_function
 from servernf.packet import TCP, PacketView
+
+
+class _Passed(Entry):
+    __slots__ = ("passed_us",)
+
+    def __init__(self, passed_us: int) -> None:
+        self.passed_us = passed_us
+
+
+class _Memory:
+    """The packets of one direction."""
+
+    __slots__ = ("by_time", "packets")
+
+    def __init__(self, size: int) -> None:
+        self.packets = FairTable[_Passed](size)
+        self.by_time: deque[_Passed] = deque()
+        """Also those that had to go for others."""
+
+    def forget(self, until_us: int) -> None:
+        """What has passed until then."""
+        by_time, packets = self.by_time, self.packets
+        while by_time and by_time[0].passed_us <= until_us:
+            passed = by_time.popleft()
+            if packets.get(passed.key) is passed:
+                packets.remove(passed)
 
 
 @network_function("dedup")
@@ -23,31 +52,28 @@ class Dedup(NetworkFunction):
     def setup(self, config: Fields) -> None:
         self._window_us = config.integer("window_ms", 1, 60_000, 50) * 1000
         self._max = config.integer("max_packets", 1, 1 << 20, 65_536)
-        self._passed: dict[str, OrderedDict[bytes, int]] = {
-            INSIDE: OrderedDict(),
-            OUTSIDE: OrderedDict(),
-        }
+        self._passed = {INSIDE: _Memory(self._max), OUTSIDE: _Memory(self._max)}
 
     def continue_from(self, before: Self) -> bool:
         self._passed = before._passed
         return True
 
     def metrics(self) -> dict[str, int]:
-        return {"remembered": sum(len(passed) for passed in self._passed.values())}
+        return {"remembered": sum(len(m.packets) for m in self._passed.values())}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if not packet.version or _is_bare_tcp(packet):
             return OTHER[port]
-        passed = self._passed[port]
-        # Entries stand in the order of their time: what is over lies in front.
-        while passed and next(iter(passed.values())) + self._window_us <= now_us:
-            passed.popitem(last=False)
+        memory = self._passed[port]
+        memory.forget(now_us - self._window_us)
+        packets = memory.packets
         digest = _digest(packet)
-        if digest in passed:
+        if packets.get(digest) is not None:
             return self.drop("duplicate")
-        while len(passed) >= self._max:
-            passed.popitem(last=False)
-        passed[digest] = now_us
+        passed = _Passed(now_us)
+        packets.size = self._max
+        packets.add(digest, passed, host_of(ends(packet)[0]))
+        memory.by_time.append(passed)
         return OTHER[port]
 
 

@@ -2,17 +2,29 @@
 
 A connection is the protocol, the inside's address and port, and the outside's port as rewritten; without
 ports both are 0. Two original destinations of one connection share an entry, the last one counts.
-Addresses quoted in ICMP errors are left alone.
+Addresses quoted in ICMP errors are left alone. Inside addresses share the table; a connection on which
+inside has sent again after an answer is safe from others' floods.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Self
 
 from servernf.config import Fields
+from servernf.fair_table import Entry, FairTable
+from servernf.flow_keys import ends, host_of
 from servernf.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.packet import NO_PORT, PacketView
+
+
+class _Asked(Entry):
+    """The destination that inside asked for."""
+
+    __slots__ = ("address", "answered", "port", "used_us")
+
+    def __init__(self) -> None:
+        self.address = self.port = self.used_us = 0
+        self.answered = False
 
 
 @network_function("dnat")
@@ -26,7 +38,8 @@ class Dnat(NetworkFunction):
         self._port = config.integer("port", 0, 0xFFFF) if config.has("port") else NO_PORT
         self._max = config.integer("max_connections", 1, 1 << 20, 65_536)
         self._idle_us = config.seconds("idle_timeout_s", 300)
-        self._asked: OrderedDict[tuple[int, int, int, int], list[int]] = OrderedDict()
+        self._asked = FairTable[_Asked](self._max)
+        """By protocol, inside end and outside's port as rewritten."""
 
     def continue_from(self, before: Self) -> bool:
         target = (before._version, before._address, before._port)
@@ -49,33 +62,31 @@ class Dnat(NetworkFunction):
     def _redirect(self, packet: PacketView, now_us: int) -> None:
         original, port = packet.destination, packet.destination_port
         target = self._port if port >= 0 and self._port >= 0 else port
-        key = (packet.protocol, packet.source, max(packet.source_port, 0), max(target, 0))
+        inside, _ = ends(packet)
+        key = b"%c%b%b" % (packet.protocol, inside, max(target, 0).to_bytes(2, "big"))
         asked = self._asked
         entry = asked.get(key)
         if entry is None:
-            while len(asked) >= self._max:
-                asked.popitem(last=False)
-            asked[key] = [original, port, now_us]
+            entry = _Asked()
+            asked.size = self._max
+            asked.add(key, entry, host_of(inside))
         else:
-            entry[:] = original, port, now_us
-            asked.move_to_end(key)
+            asked.refresh(entry)
+            if entry.answered:
+                asked.establish(entry)
+        entry.address, entry.port, entry.used_us = original, port, now_us
         packet.set_destination(self._address, target)
 
     def _restore(self, packet: PacketView, now_us: int) -> None:
-        key = (
-            packet.protocol,
-            packet.destination,
-            max(packet.destination_port, 0),
-            max(packet.source_port, 0),
-        )
-        entry = self._asked.get(key)
+        outside, inside = ends(packet)
+        entry = self._asked.get(b"%c%b%b" % (packet.protocol, inside, outside[-2:]))
         if entry is None:
             return
-        if entry[2] + self._idle_us <= now_us:
-            del self._asked[key]
+        if entry.used_us + self._idle_us <= now_us:
+            self._asked.remove(entry)
             return
-        entry[2] = now_us
-        self._asked.move_to_end(key)
+        entry.used_us, entry.answered = now_us, True
+        self._asked.refresh(entry)
         # A packet without ports may share its entry with port 0: it has none to write.
         has_ports = packet.source_port >= 0
-        packet.set_source(entry[0], max(entry[1], 0) if has_ports else NO_PORT)
+        packet.set_source(entry.address, max(entry.port, 0) if has_ports else NO_PORT)

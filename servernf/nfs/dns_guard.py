@@ -1,26 +1,35 @@
 """DNS guard: from and to DNS servers only well-formed, permitted and asked for DNS passes over UDP.
 
 An answer is asked for if its sockets, transaction id and question are those of a query that passed
-(RFC 5452, 9.1) less than the timeout ago; it answers once. Case does not matter (RFC 4343).
+(RFC 5452, 9.1) less than the timeout ago; it answers once. Case does not matter (RFC 4343). Those who
+ask share the table of queries.
 """
 
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
 from typing import Self
 
 from servernf.config import Fields
+from servernf.fair_table import Entry, FairTable
+from servernf.flow_keys import ends, host_of
 from servernf.network_function import OTHER, NetworkFunction, network_function
 from servernf.packet import UDP, PacketView
 
 _HEADER = struct.Struct("!6H")
 _RESPONSE, _OPCODE = 0x8000, 0x7800
-_Key = tuple[int, int, int, int]
 
 
 class _Malformed(Exception):
     pass
+
+
+class _Query(Entry):
+    __slots__ = ("asked_us", "question")
+
+    def __init__(self, question: bytes, asked_us: int) -> None:
+        self.question = question
+        self.asked_us = asked_us
 
 
 @network_function("dns_guard")
@@ -40,7 +49,8 @@ class DnsGuard(NetworkFunction):
         self._checks_answers = config.choice("answers", ("asked", "any"), "asked") == "asked"
         self._max = config.integer("max_queries", 1, 1 << 20, 65_536)
         self._timeout_us = config.seconds("timeout_s", 10)
-        self._queries: OrderedDict[_Key, tuple[bytes, int]] = OrderedDict()
+        self._queries = FairTable[_Query](self._max)
+        """By client's end, server's end and id."""
 
     def continue_from(self, before: Self) -> bool:
         self._queries = before._queries
@@ -64,14 +74,12 @@ class DnsGuard(NetworkFunction):
             name, question = _parse(message, is_whole=not packet.first_fragment)
         except _Malformed:
             return self.drop("malformed")
-        here = packet.source << 16 | source
-        there = packet.destination << 16 | destination
-        number = message[0] << 8 | message[1]
+        here, there = ends(packet)
         if message[2] & 0x80:
             if not self._served[source]:
                 return self.drop("malformed")
             if self._checks_answers:
-                key = (packet.version, there, here, number)
+                key = there + here + message[:2]
                 if not self._is_asked(key, question, message[3] & 15, now_us):
                     return self.drop("not_asked")
             return OTHER[port]
@@ -80,7 +88,7 @@ class DnsGuard(NetworkFunction):
         if self._is_blocked(name):
             return self.drop("blocked")
         if self._checks_answers:
-            self._remember((packet.version, here, there, number), question, now_us)
+            self._remember(here, there + message[:2], question, now_us)
         return OTHER[port]
 
     def _is_blocked(self, name: list[bytes]) -> bool:
@@ -92,23 +100,24 @@ class DnsGuard(NetworkFunction):
                 return True
         return False
 
-    def _remember(self, key: _Key, question: bytes, now_us: int) -> None:
+    def _remember(self, client: bytes, of: bytes, question: bytes, now_us: int) -> None:
         queries = self._queries
-        if key in queries:
-            queries.move_to_end(key)
+        query = queries.get(client + of)
+        if query is None:
+            queries.size = self._max
+            queries.add(client + of, _Query(question, now_us), host_of(client))
         else:
-            while len(queries) >= self._max:
-                queries.popitem(last=False)
-        queries[key] = question, now_us
+            queries.refresh(query)
+            query.question, query.asked_us = question, now_us
 
-    def _is_asked(self, key: _Key, question: bytes, rcode: int, now_us: int) -> bool:
+    def _is_asked(self, key: bytes, question: bytes, rcode: int, now_us: int) -> bool:
         known = self._queries.get(key)
-        if known is None or known[1] + self._timeout_us <= now_us:
+        if known is None or known.asked_us + self._timeout_us <= now_us:
             return False
         # A server that could not read the question need not repeat it.
-        if (question and question != known[0]) or not (question or rcode):
+        if (question and question != known.question) or not (question or rcode):
             return False
-        del self._queries[key]
+        self._queries.remove(known)
         return True
 
 

@@ -1,24 +1,22 @@
 """Flow monitor: packets and bytes of every flow, both directions together; all packets pass.
 
-Flows stand in the order of their last packet, so the first is the first to go when the table is full.
+Inside addresses share the table: when it is full, a flow of the address with most of them goes.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from heapq import nlargest
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
 from servernf.config import Fields
+from servernf.fair_table import Entry, FairTable
+from servernf.flow_keys import flow_key, host_of
 from servernf.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.packet import PacketView
 
-_Key = tuple[int, int, int, int]
-"""Version, protocol, inside and outside (address and port as one number)."""
 
-
-class _Flow:
+class _Flow(Entry):
     """Also the sum of all flows."""
 
     __slots__ = ("bytes", "last_us", "packets")
@@ -35,7 +33,7 @@ class FlowMonitor(NetworkFunction):
         self._max_flows = config.integer("max_flows", 1, 1 << 20, 65_536)
         self._idle_us = config.seconds("idle_timeout_s", 60)
         self._top = config.integer("top", 0, 1000, 10)
-        self._flows: OrderedDict[_Key, _Flow] = OrderedDict()
+        self._flows = FairTable[_Flow](self._max_flows)
         self._total = _Flow()
 
     def continue_from(self, before: Self) -> bool:
@@ -43,7 +41,7 @@ class FlowMonitor(NetworkFunction):
         return True
 
     def metrics(self) -> dict[str, int]:
-        flows, total = list(self._flows.items()), self._total
+        flows, total = self._flows.items(), self._total
         result = {"flows": len(flows), "packets": total.packets, "bytes": total.bytes}
         for key, flow in nlargest(self._top, flows, key=lambda item: item[1].bytes):
             name = _name(key)
@@ -54,13 +52,7 @@ class FlowMonitor(NetworkFunction):
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if packet.version:
             size = len(packet.data)
-            source, destination = packet.source << 16, packet.destination << 16
-            if packet.source_port >= 0:
-                source |= packet.source_port
-                destination |= packet.destination_port
-            if port != INSIDE:
-                source, destination = destination, source
-            flow = self._flow((packet.version, packet.protocol, source, destination), now_us)
+            flow = self._flow(flow_key(packet, inside=port == INSIDE), now_us)
             flow.packets += 1
             flow.bytes += size
             flow.last_us = now_us
@@ -68,22 +60,25 @@ class FlowMonitor(NetworkFunction):
             self._total.bytes += size
         return OTHER[port]
 
-    def _flow(self, key: _Key, now_us: int) -> _Flow:
+    def _flow(self, key: bytes, now_us: int) -> _Flow:
         flows = self._flows
         flow = flows.get(key)
         if flow is None:
-            while len(flows) >= self._max_flows:
-                flows.popitem(last=False)
-            flow = flows[key] = _Flow()
+            flow = _Flow()
+            flows.size = self._max_flows
+            flows.add(key, flow, host_of(key[1:]))
             return flow
-        flows.move_to_end(key)
+        flows.refresh(flow)
         if flow.last_us + self._idle_us <= now_us:
-            flow = flows[key] = _Flow()
+            flow.packets = flow.bytes = 0
         return flow
 
 
-def _name(key: _Key) -> str:
-    version, protocol, inside, outside = key
-    address = IPv4Address if version == 4 else IPv6Address
-    ends = "-".join(f"{address(end >> 16)}.{end & 0xFFFF}" for end in (inside, outside))
-    return f"flow.{protocol}.{ends}"
+def _name(key: bytes) -> str:
+    size = len(key) // 2
+    address = IPv4Address if size == 6 else IPv6Address
+    inside, outside = key[1 : size + 1], key[size + 1 :]
+    ends = "-".join(
+        f"{address(end[:-2])}.{int.from_bytes(end[-2:], 'big')}" for end in (inside, outside)
+    )
+    return f"flow.{key[0]}.{ends}"

@@ -4,25 +4,27 @@ Clients are outside, backends inside. A new connection's backend is chosen by we
 hashing over the client's (address, port): when a backend comes or goes, only its own share moves,
 and a SYN that opens the same connection again comes to the same backend.
 
+Clients share the table; a connection whose client has sent again after an answer is safe from others'
+floods.
+
 Another configuration goes on with the connections whose service and backend it has, and knows no others.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from math import log
 from typing import Self
 from zlib import crc32
 
 from servernf.config import Fields
+from servernf.fair_table import Entry, FairTable
+from servernf.flow_keys import ends, flow_key, host_of
 from servernf.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.packet import TCP, UDP, PacketView
 
 MAX_CONNECTIONS = 262_144
 _PROTOCOLS = {"tcp": TCP, "udp": UDP}
-_Flow = tuple[int, int, int, int, int, int]
-"""(version, protocol, source address, source port, destination address, destination port)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,20 @@ class Backend:
     seed: int
 
 
-@dataclass(slots=True)
-class _Connection:
-    backend: Backend
-    back: _Flow  # what a reply carries
-    virtual: tuple[int, int]
-    known_to: object
-    """The mark of the last configuration that was found to have its service and backend."""
-    used_us: int = 0
+class _Connection(Entry):
+    __slots__ = ("answered", "back", "backend", "known_to", "service", "used_us")
+
+    def __init__(
+        self, backend: Backend, back: bytes, service: tuple[int, int, int, int], known_to: object
+    ) -> None:
+        self.backend = backend
+        self.back = back
+        """The key of what a reply carries."""
+        self.service = service
+        self.known_to = known_to
+        """The mark of the last configuration that was found to have its service and backend."""
+        self.used_us = 0
+        self.answered = False
 
 
 @network_function("l4_load_balancer")
@@ -71,8 +79,8 @@ class L4LoadBalancer(NetworkFunction):
             if key in self._services:
                 item.problem("", f"{address} port {port} is in an earlier virtual service")
             self._services[key] = backends
-        self._forward: OrderedDict[_Flow, _Connection] = OrderedDict()
-        self._back: dict[_Flow, _Connection] = {}
+        self._forward = FairTable[_Connection](MAX_CONNECTIONS)
+        self._back: dict[bytes, _Connection] = {}
         self._mark = object()
 
     def continue_from(self, before: Self) -> bool:
@@ -94,64 +102,67 @@ class L4LoadBalancer(NetworkFunction):
     def _balance(self, packet: PacketView, now_us: int) -> None:
         version, protocol = packet.version, packet.protocol
         destination, port = packet.destination, packet.destination_port
-        backends = self._services.get((version, protocol, destination, port))
+        service = (version, protocol, destination, port)
+        backends = self._services.get(service)
         if backends is None:
             return
-        flow = (version, protocol, packet.source, packet.source_port, destination, port)
-        connection = self._forward.get(flow)
+        key = flow_key(packet, inside=False)
+        connection = self._forward.get(key)
         if connection is not None and not (
             now_us < connection.used_us + self._idle_us
             and (connection.known_to is self._mark or self._knows(connection))
         ):
-            self._forget(flow)
+            self._forward.remove(connection)
+            self._forget_back(connection)
             connection = None
         if connection is None:
-            connection = self._open(flow, backends)
+            connection = self._open(packet, key, service, backends)
         else:
-            self._forward.move_to_end(flow)
+            self._forward.refresh(connection)
+            if connection.answered:
+                self._forward.establish(connection)
         connection.used_us = now_us
         packet.set_destination(connection.backend.address, connection.backend.port)
 
     def _return(self, packet: PacketView, now_us: int) -> None:
-        back = (
-            packet.version,
-            packet.protocol,
-            packet.source,
-            packet.source_port,
-            packet.destination,
-            packet.destination_port,
-        )
-        connection = self._back.get(back)
+        connection = self._back.get(flow_key(packet, inside=True))
         if (
             connection is not None
             and now_us < connection.used_us + self._idle_us
             and (connection.known_to is self._mark or self._knows(connection))
         ):
-            connection.used_us = now_us
-            packet.set_source(*connection.virtual)
+            connection.used_us, connection.answered = now_us, True
+            self._forward.refresh(connection)
+            packet.set_source(*connection.service[2:])
 
     def _knows(self, connection: _Connection) -> bool:
         """Whether a connection of another configuration is one of this, too."""
-        version, protocol, address, port, *_ = connection.back
-        backends = self._services.get((version, protocol, *connection.virtual), ())
-        known = any((b.address, b.port) == (address, port) for b in backends)
+        wanted = connection.backend.address, connection.backend.port
+        backends = self._services.get(connection.service, ())
+        known = any((b.address, b.port) == wanted for b in backends)
         if known:
             connection.known_to = self._mark
         return known
 
-    def _open(self, flow: _Flow, backends: list[Backend]) -> _Connection:
-        version, protocol, client, client_port, address, port = flow
-        backend = choose(client, client_port, version, backends)
-        back = (version, protocol, backend.address, backend.port, client, client_port)
-        connection = _Connection(backend, back, (address, port), self._mark)
-        self._forward[flow] = connection
+    def _open(
+        self,
+        packet: PacketView,
+        key: bytes,
+        service: tuple[int, int, int, int],
+        backends: list[Backend],
+    ) -> _Connection:
+        version, protocol, *_ = service
+        client, _ = ends(packet)
+        backend = choose(packet.source, packet.source_port, version, backends)
+        address = backend.address.to_bytes(4 if version == 4 else 16, "big")
+        back = b"%c%b%b%b" % (protocol, address, backend.port.to_bytes(2, "big"), client)
+        connection = _Connection(backend, back, service, self._mark)
         self._back[back] = connection
-        if len(self._forward) > MAX_CONNECTIONS:
-            self._forget(next(iter(self._forward)))
+        for gone in self._forward.add(key, connection, host_of(client)):
+            self._forget_back(gone)
         return connection
 
-    def _forget(self, flow: _Flow) -> None:
-        connection = self._forward.pop(flow)
+    def _forget_back(self, connection: _Connection) -> None:
         # Another virtual service may have taken the same backend for the same client since.
         if self._back.get(connection.back) is connection:
             del self._back[connection.back]

@@ -5,10 +5,14 @@ whoever it talks to (RFC 4787, REQ-1); an inside address always has the same poo
 A worker owns a *share* of the pool, so return traffic comes back to it without any state in the
 switches.
 
-Mappings expire lazily: a mapping is checked when it is looked up, and those longest unused when
-their pool needs a port. Packets of either direction refresh a mapping, ICMP errors do not
-(RFC 5508, REQ-6). Only an echo reply is translated from outside: nobody inside could answer a
-request.
+A mapping may serve several TCP connections. Each is followed by the segments that its receiver accepts
+(`servernf.tcp_acceptance`); what it would ignore is dropped and changes nothing. While one of them is
+established, so is the mapping.
+
+An inside address may have a share of the ports only (RFC 6888, REQ-4). Mappings expire lazily: a mapping
+is checked when it is looked up, and those longest unused when their pool needs a port. Packets of either
+direction refresh a mapping, ICMP errors do not (RFC 5508, REQ-6). Only an echo reply is translated from
+outside: nobody inside could answer a request.
 
 Another configuration goes on with the mappings in the share that it owns; of the others it takes the
 ports back as it meets them. Timeouts count from the last packet, whichever configuration it met.
@@ -16,12 +20,15 @@ ports back as it meets them. Timeouts count from the last packet, whichever conf
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from ipaddress import IPv4Address
-from typing import NamedTuple, Self, TypeAlias
+from typing import Self
 
 from servernf.checksum import delta16, delta32, patch, patch_udp
 from servernf.config import Fields
+from servernf.fair_table import Entry, FairTable
+from servernf.flow_keys import fragment_key
+from servernf.mappings import ESTABLISHED_TCP, Host, Mapping, Pool, Sessions, Share, fair_limit
 from servernf.network_function import DROP, INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.packet import (
     ICMP,
@@ -33,6 +40,7 @@ from servernf.packet import (
     PacketView,
     quotes_l4,
 )
+from servernf.tcp_acceptance import ACCEPTED, BEGINS, REFUSED, is_intact
 
 FRAGMENT_TIMEOUT_US = 30_000_000
 MAX_FRAGMENTS = 4096
@@ -40,96 +48,14 @@ MAX_EXPIRED_AT_ONCE = 8
 MAX_REMOTES = 4096
 """Remote endpoints that one mapping remembers for filtering; the oldest is forgotten first."""
 
-_FIN, _SYN, _RST = 1, 2, 4
-# Bits of a TCP mapping's state.
-_DATA_IN, _DATA_OUT, _FIN_IN, _FIN_OUT, _CLOSED = 1, 2, 4, 8, 16
-_ESTABLISHED = _DATA_IN | _DATA_OUT
-_ESTABLISHED_TCP = 256
-"""A mapping's kind is its protocol or this; each has a timeout."""
 
+class _Fragment(Entry):
+    """What becomes of the later fragments of a datagram."""
 
-_Queue: TypeAlias = "OrderedDict[_Mapping, None]"
-
-
-class _Pool:
-    """Ports of one address and protocol: bit n of `taken` stands for port n."""
-
-    __slots__ = ("established", "taken", "transitory")
+    __slots__ = ("address", "expires_us")
 
     def __init__(self) -> None:
-        self.taken = 0
-        # Mappings by when they were used last. One timeout holds for each, so the first of each
-        # is the first to expire. (UDP and ICMP have transitory ones only.)
-        self.transitory: _Queue = OrderedDict()
-        self.established: _Queue = OrderedDict()
-
-    def take(self, wanted: int, share: int) -> int:
-        """The wanted port, else the next free one of `share` upwards, wrapping; -1: none is free."""
-        free = share & ~self.taken
-        if not free:
-            return -1
-        above = free >> wanted << wanted
-        free = above or free
-        port = (free & -free).bit_length() - 1
-        self.taken |= 1 << port
-        return port
-
-    def give_back(self, port: int) -> None:
-        self.taken &= ~(1 << port)
-
-
-class _Mapping:
-    __slots__ = (
-        "inside",
-        "inside_port",
-        "kind",
-        "outside",
-        "outside_port",
-        "pool",
-        "protocol",
-        "queue",
-        "remotes",
-        "share",
-        "tcp",
-        "used_us",
-    )
-
-    def __init__(
-        self,
-        protocol: int,
-        inside: int,
-        inside_port: int,
-        outside: int,
-        outside_port: int,
-        pool: _Pool,
-        share: _Share,
-    ) -> None:
-        self.protocol = protocol
-        self.inside = inside
-        self.inside_port = inside_port
-        self.outside = outside
-        self.outside_port = outside_port
-        self.pool = pool
-        self.kind = protocol
-        self.queue = pool.transitory
-        self.queue[self] = None
-        self.share = share
-        """The last one that was found to hold it."""
-        self.used_us = 0
-        self.tcp = 0
-        self.remotes: dict[int, None] = {}
-
-
-class _Share(NamedTuple):
-    """What of the pool is owned; bit n of `ports` stands for port n."""
-
-    addresses: list[int]
-    low: int
-    high: int
-    ports: int
-
-    def holds(self, mapping: _Mapping) -> bool:
-        return mapping.outside in self.addresses and self.low <= mapping.outside_port <= self.high
+        self.address = self.expires_us = 0
 
 
 def _key(protocol: int, address: int, port: int) -> int:
@@ -167,33 +93,38 @@ class Napt(NetworkFunction):
             "endpoint_independent",
         )
         self._filters = self._filtering != "endpoint_independent"
+        self._limit = config.integer(
+            "max_mappings_per_address", 1, 0xFFFF, fair_limit(high - low + 1)
+        )
         self._ipv6_passes = config.choice("ipv6", ("pass", "drop"), "pass") == "pass"
         timeouts = config.object("timeouts_s")
         self._timeout_us = {
             UDP: timeouts.seconds("udp", 300),
             TCP: timeouts.seconds("tcp_transitory", 240),
             ICMP: timeouts.seconds("icmp", 60),
-            _ESTABLISHED_TCP: timeouts.seconds("tcp_established", 7440),
+            ESTABLISHED_TCP: timeouts.seconds("tcp_established", 7440),
         }
         timeouts.only_known()
-        self._share = _Share(addresses, low, high, (1 << high + 1) - (1 << low))
+        self._share = Share(addresses, low, high, (1 << high + 1) - (1 << low))
         self._owned = frozenset(addresses)
-        self._pools: dict[tuple[int, int], _Pool] = {}
+        self._pools: dict[tuple[int, int], Pool] = {}
         """By protocol and address, made when first needed; also those that are owned no more."""
-        self._round: deque[_Pool] = deque()
+        self._round: deque[Pool] = deque()
         """All pools, to look for what has expired in one after the other."""
-        self._by_inside: dict[int, _Mapping] = {}
-        self._by_outside: dict[int, _Mapping] = {}
-        self._fragments: OrderedDict[tuple[str, int, int, int, int], tuple[int, int]] = (
-            OrderedDict()
-        )
+        self._hosts: dict[tuple[int, int], Host] = {}
+        """By protocol and inside address, while they have mappings."""
+        self._by_inside: dict[int, Mapping] = {}
+        self._by_outside: dict[int, Mapping] = {}
+        self._sessions = Sessions()
+        self._fragments = FairTable[_Fragment](MAX_FRAGMENTS)
 
     def continue_from(self, before: Self) -> bool:
         if self._share == before._share:
             self._share = before._share  # what the one holds needs no look by the other
         self._pools, self._round = before._pools, before._round
+        self._hosts = before._hosts
         self._by_inside, self._by_outside = before._by_inside, before._by_outside
-        self._fragments = before._fragments
+        self._sessions, self._fragments = before._sessions, before._fragments
         return True
 
     def _addresses(self, config: Fields, key: str) -> list[int]:
@@ -211,7 +142,11 @@ class Napt(NetworkFunction):
         return found
 
     def metrics(self) -> dict[str, int]:
-        return {"mappings": len(self._by_inside), "fragments": len(self._fragments)}
+        return {
+            "mappings": len(self._by_inside),
+            "sessions": len(self._sessions),
+            "fragments": len(self._fragments),
+        }
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if packet.version != 4:
@@ -238,6 +173,9 @@ class Napt(NetworkFunction):
             if data[l4] != ICMP_ECHO_REQUEST:
                 return self.drop("protocol")
             number = data[l4 + 4] << 8 | data[l4 + 5]
+        follows = protocol == TCP and not packet.first_fragment
+        if follows and not is_intact(packet):
+            return self.drop("unacceptable")
         source = packet.source
         mapping = self._by_inside.get(source << 24 | number << 8 | protocol)
         if (
@@ -245,26 +183,32 @@ class Napt(NetworkFunction):
             or mapping.share is not self._share
             or mapping.used_us + self._timeout_us[mapping.kind] <= now_us
         ):
-            mapping = self._live(mapping, now_us) or self._create(protocol, source, number, now_us)
+            mapping = self._live(mapping, now_us)
+        session, verdict = None, ACCEPTED
+        if follows:
+            session, verdict = self._sessions.judge(mapping, packet, INSIDE)
+            if verdict == REFUSED:
+                return self.drop("unacceptable")
+        if mapping is None:
+            mapping = self._create(protocol, source, number, now_us)
             if mapping is None:
-                return self.drop("no_port")
+                return DROP
+        if session is not None:
+            self._sessions.settle(mapping, session, verdict, packet, INSIDE)
         if self._filters:
             self._remember_remote(mapping, packet)
         if packet.first_fragment:
-            self._remember_fragment(packet, INSIDE, mapping.outside, now_us)
+            self._remember_fragment(packet, mapping, INSIDE, mapping.outside, now_us)
         if protocol == ICMP:
             packet.set_source(mapping.outside)
             self._set_icmp_id(packet, number, mapping.outside_port)
         else:
             packet.set_source(mapping.outside, mapping.outside_port)
         mapping.used_us = now_us
-        if protocol == TCP:
-            _follow_tcp(mapping, packet, _DATA_IN, _FIN_IN)
-        else:
-            mapping.queue.move_to_end(mapping)
+        mapping.refresh()
         return OUTSIDE
 
-    def _live(self, mapping: _Mapping | None, now_us: int) -> _Mapping | None:
+    def _live(self, mapping: Mapping | None, now_us: int) -> Mapping | None:
         """A mapping that was looked up, unless it is over or not of this share: then it goes."""
         if mapping is None:
             return None
@@ -276,12 +220,20 @@ class Napt(NetworkFunction):
         mapping.share = self._share
         return mapping
 
-    def _create(self, protocol: int, inside: int, number: int, now_us: int) -> _Mapping | None:
+    def _create(self, protocol: int, inside: int, number: int, now_us: int) -> Mapping | None:
+        """A new mapping; None (and counted) when the address has too many or no port is free."""
         share = self._share
+        host = self._hosts.get((protocol, inside))
+        if host is None:
+            host = Host()
+        elif len(host) >= self._limit:
+            self._expire(host, now_us)
+            if len(host) >= self._limit:
+                return self.drop("too_many_mappings")
         outside = share.addresses[inside % len(share.addresses)]
         pool = self._pools.get((protocol, outside))
         if pool is None:
-            pool = self._pools[protocol, outside] = _Pool()
+            pool = self._pools[protocol, outside] = Pool()
             self._round.append(pool)
         # A port whose mapping has run out is free ("checked when looked up").
         holder = self._by_outside.get(_key(protocol, outside, number))
@@ -292,25 +244,30 @@ class Napt(NetworkFunction):
         self._round.rotate()
         port = pool.take(number, share.ports)
         if port < 0:
-            return None
-        mapping = _Mapping(protocol, inside, number, outside, port, pool, share)
+            return self.drop("no_port")
+        mapping = Mapping(protocol, inside, number, outside, port, pool, host, share)
+        self._hosts[protocol, inside] = host
         self._by_inside[_key(protocol, inside, number)] = mapping
         self._by_outside[_key(protocol, outside, port)] = mapping
         return mapping
 
-    def _expire(self, pool: _Pool, now_us: int) -> None:
+    def _expire(self, of: Pool | Host, now_us: int) -> None:
         """Remove what has expired; few at a time, so that no packet pays for all the others."""
-        for queue in (pool.transitory, pool.established):
+        for queue in (of.transitory, of.established):
             for _ in range(MAX_EXPIRED_AT_ONCE):
                 mapping = next(iter(queue), None)
                 if mapping is None or mapping.used_us + self._timeout_us[mapping.kind] > now_us:
                     break
                 self._remove(mapping)
 
-    def _remove(self, mapping: _Mapping) -> None:
+    def _remove(self, mapping: Mapping) -> None:
         del self._by_inside[_key(mapping.protocol, mapping.inside, mapping.inside_port)]
         del self._by_outside[_key(mapping.protocol, mapping.outside, mapping.outside_port)]
         del mapping.queue[mapping]
+        del mapping.host_queue[mapping]
+        self._sessions.end_of(mapping)
+        if not len(mapping.host):
+            del self._hosts[mapping.protocol, mapping.inside]
         mapping.pool.give_back(mapping.outside_port)
 
     # From outside to inside.
@@ -343,18 +300,27 @@ class Napt(NetworkFunction):
                 return self.drop("unmapped")
         if self._filters and not self._permits(mapping, packet.source, packet.source_port):
             return self.drop("filtered")
+        refreshes = True
+        if protocol == TCP:
+            refreshes = not packet.first_fragment
+            if refreshes:
+                if not is_intact(packet):
+                    return self.drop("unacceptable")
+                session, verdict = self._sessions.judge(mapping, packet, OUTSIDE)
+                if verdict == REFUSED:
+                    return self.drop("unacceptable")
+                self._sessions.settle(mapping, session, verdict, packet, OUTSIDE)
+                refreshes = verdict in (ACCEPTED, BEGINS)
         if packet.first_fragment:
-            self._remember_fragment(packet, OUTSIDE, mapping.inside, now_us)
+            self._remember_fragment(packet, mapping, OUTSIDE, mapping.inside, now_us)
         if protocol == ICMP:
             packet.set_destination(mapping.inside)
             self._set_icmp_id(packet, number, mapping.inside_port)
         else:
             packet.set_destination(mapping.inside, mapping.inside_port)
-        mapping.used_us = now_us
-        if protocol == TCP:
-            _follow_tcp(mapping, packet, _DATA_OUT, _FIN_OUT)
-        else:
-            mapping.queue.move_to_end(mapping)
+        if refreshes:
+            mapping.used_us = now_us
+            mapping.refresh()
         return INSIDE
 
     # Filtering (RFC 4787, section 5).
@@ -365,34 +331,38 @@ class Napt(NetworkFunction):
         # Not to be taken for an address: another configuration may filter otherwise.
         return 1 << 48 | address << 16 | port
 
-    def _remember_remote(self, mapping: _Mapping, packet: PacketView) -> None:
+    def _remember_remote(self, mapping: Mapping, packet: PacketView) -> None:
         remotes = mapping.remotes
         remotes[self._remote(mapping.protocol, packet.destination, packet.destination_port)] = None
         if len(remotes) > MAX_REMOTES:
             del remotes[next(iter(remotes))]
 
-    def _permits(self, mapping: _Mapping, address: int, port: int) -> bool:
+    def _permits(self, mapping: Mapping, address: int, port: int) -> bool:
         return self._remote(mapping.protocol, address, port) in mapping.remotes
 
     # Later fragments follow their first (RFC 4787, REQ-14, first fragment first).
 
-    def _remember_fragment(self, packet: PacketView, port: str, address: int, now_us: int) -> None:
-        key = (port, packet.source, packet.destination, packet.identification, packet.protocol)
-        fragments = self._fragments
-        fragments[key] = (address, now_us + FRAGMENT_TIMEOUT_US)
-        fragments.move_to_end(key)
-        if len(fragments) > MAX_FRAGMENTS:
-            fragments.popitem(last=False)
+    def _remember_fragment(
+        self, packet: PacketView, mapping: Mapping, port: str, address: int, now_us: int
+    ) -> None:
+        key = fragment_key(packet, port)
+        fragment = self._fragments.get(key)
+        if fragment is None:
+            fragment = _Fragment()
+            self._fragments.add(key, fragment, mapping.inside.to_bytes(4, "big"))
+        else:
+            self._fragments.refresh(fragment)
+        fragment.address = address
+        fragment.expires_us = now_us + FRAGMENT_TIMEOUT_US
 
     def _follow(self, packet: PacketView, port: str, now_us: int) -> str | None:
-        key = (port, packet.source, packet.destination, packet.identification, packet.protocol)
-        found = self._fragments.get(key)
-        if found is None or found[1] <= now_us:
+        found = self._fragments.get(fragment_key(packet, port))
+        if found is None or found.expires_us <= now_us:
             return self.drop("fragment")
         if port == INSIDE:
-            packet.set_source(found[0])
+            packet.set_source(found.address)
             return OUTSIDE
-        packet.set_destination(found[0])
+        packet.set_destination(found.address)
         return INSIDE
 
     # ICMP (RFC 5508, REQ-4 and REQ-5: an error follows the packet that it quotes).
@@ -431,11 +401,11 @@ class Napt(NetworkFunction):
     def _quoted(
         self,
         packet: PacketView,
-        table: dict[int, _Mapping],
+        table: dict[int, Mapping],
         address_at: int,
         port_at: int,
         now_us: int,
-    ) -> _Mapping | None:
+    ) -> Mapping | None:
         """The mapping of the quoted packet; None (and counted) when there is none."""
         data, quoted = packet.data, packet.l4 + 8
         if not quotes_l4(data, quoted):
@@ -473,32 +443,3 @@ class Napt(NetworkFunction):
         for c, old in zip(checksums, before, strict=True):
             delta += delta16(old, data[c] << 8 | data[c + 1])
         patch(data, packet.l4 + 2, delta)
-
-
-def _follow_tcp(mapping: _Mapping, packet: PacketView, data_bit: int, fin_bit: int) -> None:
-    """RFC 5382, REQ-5."""
-    flags = packet.data[packet.l4 + 13]
-    state = mapping.tcp
-    if flags & _SYN:
-        if state & _CLOSED:
-            state = 0  # the mapping serves a new connection
-    elif flags & _RST:
-        state = _CLOSED
-    else:
-        state |= data_bit
-        if flags & _FIN:
-            state |= fin_bit
-            if state & (_FIN_IN | _FIN_OUT) == _FIN_IN | _FIN_OUT:
-                state |= _CLOSED
-    mapping.tcp = state
-    pool = mapping.pool
-    if state & (_ESTABLISHED | _CLOSED) == _ESTABLISHED:
-        queue, mapping.kind = pool.established, _ESTABLISHED_TCP
-    else:
-        queue, mapping.kind = pool.transitory, TCP
-    if queue is mapping.queue:
-        queue.move_to_end(mapping)
-    else:
-        del mapping.queue[mapping]
-        queue[mapping] = None
-        mapping.queue = queue

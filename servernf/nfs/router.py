@@ -60,18 +60,19 @@ class Router(NetworkFunction):
             ]
             for (version, found), bits in zip(tables.items(), (32, 128), strict=True)
         }
-        self._cache: dict[tuple[int, int], Route | None] = {}
+        self._cache: dict[bytes, Route | None] = {}
+        """By destination."""
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         version = packet.version
         if not version:
             return self.drop("not_ip")
-        key = (version, packet.destination)
+        key = packet.destination.to_bytes(4 if version == 4 else 16, "big")
         cache = self._cache
         if key in cache:
             route = cache[key]
         else:
-            route = self._look_up(*key)
+            route = self._look_up(version, packet.destination)
             if len(cache) >= MAX_CACHED:
                 cache.clear()
             cache[key] = route

@@ -1,7 +1,9 @@
 """Stateful firewall: rules say who may open a connection, what belongs to one passes.
 
-Both sides' packets of a connection meet in one table, least recently refreshed first, so that the
-first one goes when the table is full. Connections expire lazily, when they are looked up.
+Both sides' packets of a connection meet in one table. Inside addresses share it: when it is full, a
+connection goes that is not established TCP, of the address with most of them. Connections expire
+lazily, when they are looked up. TCP segments that the receiver would ignore change nothing and are
+dropped (`servernf.tcp_acceptance`).
 
 Another configuration goes on with the connections: rules judge what is opened from then on, timeouts
 count from the last packet, whichever configuration it met.
@@ -9,10 +11,11 @@ count from the last packet, whichever configuration it met.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Self
 
 from servernf.config import Fields
+from servernf.fair_table import Entry, FairTable
+from servernf.flow_keys import ends, flow_key, fragment_key, host_of
 from servernf.match import Condition, Headers
 from servernf.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.packet import (
@@ -21,41 +24,61 @@ from servernf.packet import (
     ICMP_ECHO_REQUEST,
     ICMP_ERRORS,
     ICMPV6,
-    IPV6_FRAGMENT,
     TCP,
     UDP,
     PacketView,
     quotes_l4,
 )
+from servernf.tcp_acceptance import (
+    ACCEPTED,
+    ACK,
+    BEGINS,
+    FIN,
+    REFUSED,
+    RESET,
+    RST,
+    SYN,
+    Side,
+    accept_packet,
+    is_established,
+    is_intact,
+    is_open,
+    is_over,
+)
 
 FRAGMENT_TIMEOUT_US = 30_000_000
 MAX_FRAGMENTS = 4096
 
-_FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
-# Bits of a TCP connection's state.
-_DATA_INSIDE, _DATA_OUTSIDE, _FIN_INSIDE, _FIN_OUTSIDE, _CLOSED = 1, 2, 4, 8, 16
-_ESTABLISHED = _DATA_INSIDE | _DATA_OUTSIDE
-_FINISHED = _FIN_INSIDE | _FIN_OUTSIDE
 _ECHO = {
     4: (ICMP, ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY),
     6: (ICMPV6, 128, 129),
 }
 _ERRORS = {4: ICMP_ERRORS, 6: frozenset((1, 2, 3, 4))}
 _ACTIONS = ("deny", "permit")
-
-_Key = tuple[int, int, int, int]
-"""Version, kind, inside and outside (address and port as one number). The kind is the protocol, or of
-an echo 256 when inside asks and 257 when outside does."""
-_FragmentKey = tuple[int, int, int, int, int]
-"""Side and version, protocol, source, destination, identification."""
+_ESTABLISHED_TCP = 256
+"""A connection's kind is TCP, this, UDP, or ICMP for all echoes; each has a timeout."""
 
 
-class _Connection:
-    __slots__ = ("tcp", "used_us")
+_NO_SIDE = Side()
+"""Of what is not TCP."""
+
+
+class _Connection(Entry):
+    __slots__ = ("inside", "kind", "outside", "used_us")
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+        self.used_us = 0
+        self.inside = self.outside = _NO_SIDE
+        if kind == TCP:
+            self.inside, self.outside = Side(), Side()
+
+
+class _Fragment(Entry):
+    __slots__ = ("expires_us",)
 
     def __init__(self) -> None:
-        self.used_us = 0
-        self.tcp = 0
+        self.expires_us = 0
 
 
 @network_function("stateful_firewall")
@@ -72,14 +95,16 @@ class StatefulFirewall(NetworkFunction):
         self._non_ip_passes = config.choice("non_ip", ("drop", "pass"), "drop") == "pass"
         self._max_connections = config.integer("max_connections", 1, 1 << 20, 65_536)
         timeouts = config.object("timeouts_s")
-        self._udp_us = timeouts.seconds("udp", 60)
-        self._established_us = timeouts.seconds("tcp_established", 3600)
-        self._transitory_us = timeouts.seconds("tcp_transitory", 60)
-        self._icmp_us = timeouts.seconds("icmp", 30)
+        self._timeout_us = {
+            UDP: timeouts.seconds("udp", 60),
+            _ESTABLISHED_TCP: timeouts.seconds("tcp_established", 7440),
+            TCP: timeouts.seconds("tcp_transitory", 60),
+            ICMP: timeouts.seconds("icmp", 30),
+        }
         timeouts.only_known()
-        self._connections: OrderedDict[_Key, _Connection] = OrderedDict()
-        self._fragments: OrderedDict[_FragmentKey, int] = OrderedDict()
-        self._counts = {"opened": 0, "evicted": 0}
+        self._connections = FairTable[_Connection](self._max_connections)
+        self._fragments = FairTable[_Fragment](MAX_FRAGMENTS)
+        self._counts = {"opened": 0}
 
     def continue_from(self, before: Self) -> bool:
         self._connections, self._fragments = before._connections, before._fragments
@@ -90,6 +115,7 @@ class StatefulFirewall(NetworkFunction):
         return {
             "connections": len(self._connections),
             **self._counts,
+            "evicted": self._connections.evicted,
             "fragments": len(self._fragments),
         }
 
@@ -98,25 +124,22 @@ class StatefulFirewall(NetworkFunction):
             return OTHER[port] if self._non_ip_passes else self.drop("not_ip")
         inside = port == INSIDE
         if packet.later_fragment:
-            expires_us = self._fragments.get(_fragment_key(packet, inside), 0)
-            return OTHER[port] if now_us < expires_us else self.drop("fragment")
+            known = self._fragments.get(fragment_key(packet, port))
+            passes = known is not None and now_us < known.expires_us
+            return OTHER[port] if passes else self.drop("fragment")
         if not self._passes(packet, inside, now_us):
             return None
         if packet.first_fragment:
-            self._remember_fragment(packet, inside, now_us)
+            self._remember_fragment(packet, port, now_us)
         return OTHER[port]
 
     def _passes(self, packet: PacketView, inside: bool, now_us: int) -> bool:
         """Whether it passes; what does not is counted."""
-        flags = 0
         if packet.source_port >= 0:
-            kind = packet.protocol
-            source_port, destination_port = packet.source_port, packet.destination_port
-            if kind == TCP:
-                flags = packet.data[packet.l4 + 13]
-                opens = flags & (_SYN | _ACK | _FIN | _RST) == _SYN
-            else:
-                opens = True
+            key = flow_key(packet, inside=inside)
+            if packet.protocol == TCP:
+                return self._tcp_passes(packet, key, inside, now_us)
+            kind, opens = UDP, True
         else:
             protocol, request, reply = _ECHO[packet.version]
             message = packet.data[packet.l4] if packet.protocol == protocol else -1
@@ -124,31 +147,59 @@ class StatefulFirewall(NetworkFunction):
                 return self._error_passes(packet, inside, now_us)
             if message not in (request, reply):
                 return self._permits(packet, inside)
-            opens = message == request
-            kind = 256 if inside == opens else 257
-            l4 = packet.l4
-            source_port = destination_port = packet.data[l4 + 4] << 8 | packet.data[l4 + 5]
-        source = packet.source << 16 | source_port
-        destination = packet.destination << 16 | destination_port
-        key: _Key = (
-            (packet.version, kind, source, destination)
-            if inside
-            else (packet.version, kind, destination, source)
-        )
+            kind, opens = ICMP, message == request
+            key = _echo_key(packet, inside, inside == opens)
         connection = self._find(key, now_us)
-        if connection is None or (opens and connection.tcp & _CLOSED):
+        if connection is None:
             if not opens:
                 self.drop("no_connection")
                 return False
             if not self._permits(packet, inside):
                 return False
-            connection = self._open(key, connection)
-        if connection.tcp & _CLOSED:
-            return True
-        self._connections.move_to_end(key)
+            return self._open(key, _Connection(kind), now_us)
+        self._connections.refresh(connection)
         connection.used_us = now_us
-        if kind == TCP:
-            _follow_tcp(connection, flags, inside)
+        return True
+
+    # TCP.
+
+    def _tcp_passes(self, packet: PacketView, key: bytes, inside: bool, now_us: int) -> bool:
+        connection = self._find(key, now_us)
+        if packet.first_fragment:  # whether it is intact is known to the receiver only
+            if connection is None:
+                self.drop("no_connection")
+            return connection is not None
+        if not is_intact(packet):
+            self.drop("unacceptable")
+            return False
+        flags = packet.data[packet.l4 + 13] & (FIN | SYN | RST | ACK)
+        if flags == SYN and (connection is None or is_open(connection.inside, connection.outside)):
+            if not self._permits(packet, inside):
+                return False
+        elif connection is None:
+            self.drop("no_connection")
+            return False
+        is_new = connection is None
+        if connection is None:
+            connection = _Connection(TCP)
+        one, other = connection.inside, connection.outside
+        if not inside:
+            one, other = other, one
+        was_over = is_over(one, other)
+        verdict = accept_packet(one, other, packet)
+        if verdict == REFUSED:
+            self.drop("unacceptable")
+            return False
+        if is_new:
+            return self._open(key, connection, now_us)
+        counts = verdict in (ACCEPTED, BEGINS)
+        if counts or (was_over and flags == SYN) or (verdict == RESET and not was_over):
+            connection.used_us = now_us
+            self._connections.refresh(connection)
+        if flags != ACK or connection.kind == TCP:
+            established = is_established(one, other)
+            connection.kind = _ESTABLISHED_TCP if established else TCP
+            self._connections.establish(connection, established)
         return True
 
     # Rules.
@@ -166,29 +217,26 @@ class StatefulFirewall(NetworkFunction):
 
     # Connections.
 
-    def _find(self, key: _Key, now_us: int) -> _Connection | None:
+    def _find(self, key: bytes, now_us: int) -> _Connection | None:
         connection = self._connections.get(key)
         if connection is None:
             return None
-        kind = key[1]
-        if kind == TCP:
-            established = connection.tcp & (_ESTABLISHED | _CLOSED) == _ESTABLISHED
-            idle_us = self._established_us if established else self._transitory_us
-        else:
-            idle_us = self._udp_us if kind == UDP else self._icmp_us
-        if connection.used_us + idle_us <= now_us:
-            del self._connections[key]
+        if connection.used_us + self._timeout_us[connection.kind] <= now_us:
+            self._connections.remove(connection)
             return None
         return connection
 
-    def _open(self, key: _Key, closed: _Connection | None) -> _Connection:
+    def _open(self, key: bytes, connection: _Connection, now_us: int) -> bool:
+        """Enter what is new; whether there is room."""
         connections = self._connections
-        while closed is None and len(connections) >= self._max_connections:
-            connections.popitem(last=False)
-            self._counts["evicted"] += 1
-        connection = connections[key] = _Connection()
+        connection.used_us = now_us
+        connections.size = self._max_connections
         self._counts["opened"] += 1
-        return connection
+        gone = connections.add(key, connection, host_of(key[1 : len(key) // 2 + 1]))
+        if connection in gone:
+            self.drop("no_room")
+            return False
+        return True
 
     # ICMP errors: they follow what they quote, and refresh nothing (RFC 5508, REQ-6).
 
@@ -204,24 +252,15 @@ class StatefulFirewall(NetworkFunction):
 
     # Fragments.
 
-    def _remember_fragment(self, packet: PacketView, inside: bool, now_us: int) -> None:
-        key = _fragment_key(packet, inside)
-        fragments = self._fragments
-        fragments[key] = now_us + FRAGMENT_TIMEOUT_US
-        fragments.move_to_end(key)
-        if len(fragments) > MAX_FRAGMENTS:
-            fragments.popitem(last=False)
-
-
-def _follow_tcp(connection: _Connection, flags: int, inside: bool) -> None:
-    state = connection.tcp
-    if not flags & (_SYN | _RST):
-        state |= _DATA_INSIDE if inside else _DATA_OUTSIDE
-    if flags & _FIN:
-        state |= _FIN_INSIDE if inside else _FIN_OUTSIDE
-    if flags & _RST or state & _FINISHED == _FINISHED:
-        state |= _CLOSED
-    connection.tcp = state
+    def _remember_fragment(self, packet: PacketView, port: str, now_us: int) -> None:
+        key = fragment_key(packet, port)
+        fragment = self._fragments.get(key)
+        if fragment is None:
+            fragment = _Fragment()
+            self._fragments.add(key, fragment, host_of(ends(packet)[port != INSIDE]))
+        else:
+            self._fragments.refresh(fragment)
+        fragment.expires_us = now_us + FRAGMENT_TIMEOUT_US
 
 
 def _rules(config: Fields, key: str) -> list[tuple[Condition, bool]]:
@@ -233,17 +272,22 @@ def _rules(config: Fields, key: str) -> list[tuple[Condition, bool]]:
     return rules
 
 
-def _fragment_key(packet: PacketView, inside: bool) -> _FragmentKey:
-    identification = packet.identification
-    if packet.version == 6:
-        at = packet.l3 + 44  # in the fragment header, which stands directly behind the IPv6 header
-        assert packet.data[packet.l3 + 6] == IPV6_FRAGMENT
-        identification = int.from_bytes(packet.data[at : at + 4], "big")
-    side = packet.version << 1 | inside
-    return side, packet.protocol, packet.source, packet.destination, identification
+def _echo_key(packet: PacketView, inside: bool, inside_asks: bool) -> bytes:
+    """As `flow_key`, the identifier for both ports, and who asks."""
+    source, destination = ends(packet)
+    number = bytes(packet.data[packet.l4 + 4 : packet.l4 + 6])
+    return _of_echo(packet.protocol, source[:-2], destination[:-2], number, inside, inside_asks)
 
 
-def _quoted_key(packet: PacketView, inside: bool) -> _Key | None:
+def _of_echo(
+    protocol: int, source: bytes, destination: bytes, number: bytes, inside: bool, inside_asks: bool
+) -> bytes:
+    if not inside:
+        source, destination = destination, source
+    return b"%c%b%b%b%b%c" % (protocol, source, number, destination, number, inside_asks)
+
+
+def _quoted_key(packet: PacketView, inside: bool) -> bytes | None:
     """The connection of the quoted packet, which the error's receiver has sent."""
     data, version = packet.data, packet.version
     quoted = packet.l4 + 8
@@ -255,23 +299,19 @@ def _quoted_key(packet: PacketView, inside: bool) -> _Key | None:
         protocol, at, size, l4 = data[quoted + 6], quoted + 8, 16, quoted + 40
     if len(data) < l4 + 8:
         return None
-    source = int.from_bytes(data[at : at + size], "big")
-    destination = int.from_bytes(data[at + size : at + 2 * size], "big")
-    if source != packet.destination:
+    source = bytes(data[at : at + size])
+    destination = bytes(data[at + size : at + 2 * size])
+    if int.from_bytes(source, "big") != packet.destination:
         return None
     own, request, reply = _ECHO[version]
     if protocol in (TCP, UDP):
-        kind = protocol
-        source_port = data[l4] << 8 | data[l4 + 1]
-        destination_port = data[l4 + 2] << 8 | data[l4 + 3]
-    elif protocol == own and data[l4] in (request, reply):
-        # The error has entered by one side, so what it quotes had entered by the other.
-        kind = 257 if inside == (data[l4] == request) else 256
-        source_port = destination_port = data[l4 + 4] << 8 | data[l4 + 5]
-    else:
+        source += data[l4 : l4 + 2]
+        destination += data[l4 + 2 : l4 + 4]
+        if inside:  # the error has entered there, so what it quotes had entered by the other side
+            source, destination = destination, source
+        return b"%c%b%b" % (protocol, source, destination)
+    if protocol != own or data[l4] not in (request, reply):
         return None
-    source = source << 16 | source_port
-    destination = destination << 16 | destination_port
-    if inside:
-        return version, kind, destination, source
-    return version, kind, source, destination
+    inside_asks = inside != (data[l4] == request)
+    number = bytes(data[l4 + 4 : l4 + 6])
+    return _of_echo(protocol, source, destination, number, not inside, inside_asks)

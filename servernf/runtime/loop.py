@@ -43,5 +43,6 @@ def run(worker: Worker, frames: FrameSocket, wake: int) -> None:
                 out = worker.process(batch)
                 if out:
                     frames.send_batch(out)
+                worker.shim.settle()
     finally:
         poller.close()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import wraps
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 from typing import Any, TypeVar, cast
 
 import grpc
 
+from orchestrator.authority import DEFAULT_WRITERS, Authority, caller
 from orchestrator.errors import InputError
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
@@ -24,10 +26,17 @@ from servernf.runtime.tables import Manifest, Out, ToNf
 from servernf.runtime.worker import CHAINING_PROTOCOLS, NfSpec, Worker, known_types, wall_us
 
 ELECTION_ID = "election-id-bin"
-"""gRPC metadata: 16 bytes, big-endian."""
+"""gRPC metadata of a changing call: 16 bytes, big-endian."""
+CHAIN_FROM = "chain-from"
+"""gRPC metadata of a chaining call that a worker passes on: that worker's name."""
+ELECTION_BYTES = 16
+THREADS = 16
+MAX_REPORTS = THREADS // 2
+"""Streams of reportMetrics at a time: the other threads are for calls that end."""
 CALL_TIMEOUT_S = 5.0
 MIN_INTERVAL_MS = 10
 MAX_MESSAGE_BYTES = 256 << 20
+_UNIX = "unix:"
 _OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -41,11 +50,21 @@ _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM contents. With `ca`, the other side must show a certificate that it signed."""
+    """PEM contents. With `ca`, the other side must show a certificate that it signed.
+
+    Then `writers` are the common names of those that may change the worker; `peer_names` those of
+    other workers, which may only pass chains on; everybody else only reads.
+    """
 
     cert: bytes
     key: bytes
     ca: bytes | None = None
+    writers: tuple[str, ...] = DEFAULT_WRITERS
+    peer_names: tuple[str, ...] = ()
+
+    def authority(self) -> Authority:
+        """Who may change the worker."""
+        return Authority.of(self.writers, certified=self.ca is not None)
 
     def server(self) -> grpc.ServerCredentials:
         """Credentials to listen with."""
@@ -67,28 +86,90 @@ class Place:
     cpu: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The workers that a chain may go on to: those named at start, not whom a message names.
+
+    The sockets beside a worker's own are of the same network: who may make one there is trusted.
+    """
+
+    addresses: frozenset[str]
+    folder: PurePath | None
+
+    @classmethod
+    def of(cls, api: str, addresses: Collection[str]) -> Peers:
+        """The peers of the worker at `api`."""
+        return cls(frozenset(addresses), _socket(api).parent if api.startswith(_UNIX) else None)
+
+    def check(self, address: str) -> None:
+        """InputError when a worker is none of them."""
+        if address in self.addresses:
+            return
+        if self.folder is not None and address.startswith(_UNIX):
+            path = _socket(address)
+            if path.parent == self.folder and path.name != "..":
+                return
+        known = sorted(self.addresses)
+        if self.folder is not None:
+            known.append(f"sockets in {self.folder}")
+        raise InputError(
+            f"next.worker: '{address}' is no peer of this worker (known: {', '.join(known) or 'none'})"
+        )
+
+
+def _socket(address: str) -> PurePath:
+    return PurePath(address.removeprefix(_UNIX))
+
+
 def _changes(call: _Call) -> _Call:
     """A call of a controller that says by which election id (P4Runtime, 5) it acts: the highest wins.
 
-    What a deposed controller sent late is refused; calls without an id are not judged.
+    What a deposed controller sent late is refused, and so is what says no election id.
     """
 
     @wraps(call)
     def wrapped(self: VnfService, request: object, context: grpc.ServicerContext) -> object:
-        given = dict(context.invocation_metadata() or ()).get(ELECTION_ID)
-        if given is None:
-            return call(self, request, context)
+        if refusal := self.authority.refusal(context):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+        election = _election(context)
         with self.turn:
-            election = int.from_bytes(cast("bytes", given))
-            if election < self.elected:
-                context.abort(
-                    grpc.StatusCode.PERMISSION_DENIED,
-                    "a later controller changes this worker now",
-                )
-            self.elected = election
+            self.elect(election, context)
             return call(self, request, context)
 
     return wrapped  # type: ignore[return-value]
+
+
+def _chains(call: _Call) -> _Call:
+    """A changing call that another worker may pass on, too, for the controller that called it.
+
+    That is a part of the controller's call, so it waits for no turn: the chain may come back here.
+    """
+    by_controller = _changes(call)
+
+    @wraps(call)
+    def wrapped(self: VnfService, request: object, context: grpc.ServicerContext) -> object:
+        metadata = dict(context.invocation_metadata() or ())
+        if CHAIN_FROM not in metadata:
+            return by_controller(self, request, context)
+        refusal = self.authority.refusal(context)
+        if refusal and caller(context) not in self.peer_names:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+        self.elect(_election(context), context)
+        return call(self, request, context)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _election(context: grpc.ServicerContext) -> int:
+    """The election id that a changing call must say."""
+    given = dict(context.invocation_metadata() or ()).get(ELECTION_ID, b"")
+    if len(given) != ELECTION_BYTES:
+        context.abort(
+            grpc.StatusCode.PERMISSION_DENIED,
+            f"a changing call says its election id: {ELECTION_BYTES} bytes of metadata "
+            f"'{ELECTION_ID}', not {len(given)}",
+        )
+    return int.from_bytes(cast("bytes", given))
 
 
 def _answers_errors(call: _Call) -> _Call:
@@ -110,42 +191,75 @@ def _answers_errors(call: _Call) -> _Call:
 class VnfService(vnf_pb2_grpc.VnfServicer):
     """The calls of `vnf.proto` on one worker."""
 
-    def __init__(self, worker: Worker, place: Place | None = None) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        place: Place | None = None,
+        tls: Tls | None = None,
+        peers: Collection[str] = (),
+    ) -> None:
         self._worker = worker
         self.place = place or Place()
+        self.tls = tls
+        self.authority = tls.authority() if tls else Authority()
+        self.peer_names = frozenset(tls.peer_names if tls else ())
+        self.peers = Peers.of(self.place.api, peers)
         self._started = time.monotonic_ns()
+        self._version = _version()
         self.stopping = threading.Event()
         self.elected = 0
+        self._electing = threading.Lock()
         self.turn = threading.Lock()
         """Calls of controllers are made one after the other."""
+        self._reports = threading.BoundedSemaphore(MAX_REPORTS)
+
+    def elect(self, election: int, context: grpc.ServicerContext) -> None:
+        """Refuse an election id that is below one that has been seen."""
+        with self._electing:
+            if election >= self.elected:
+                self.elected = election
+                return
+        context.abort(
+            grpc.StatusCode.PERMISSION_DENIED, "a later controller changes this worker now"
+        )
 
     def getChainingProtocols(
         self, request: vnf.ChainingProtocolsRequest, context: grpc.ServicerContext
     ) -> vnf.ChainingProtocolsResponse:
         return vnf.ChainingProtocolsResponse(protocols=CHAINING_PROTOCOLS)
 
-    @_changes
+    @_chains
     @_answers_errors
     def serviceChain(
         self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext
     ) -> vnf.ServiceChainResponse:
-        return self._chain(request, update=False)
+        return self._chain(request, context, update=False)
 
-    @_changes
+    @_chains
     @_answers_errors
     def serviceChainUpdate(
         self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext
     ) -> vnf.ServiceChainResponse:
-        return self._chain(request, update=True)
+        return self._chain(request, context, update=True)
 
-    def _chain(self, request: vnf.ServiceChainRequest, *, update: bool) -> vnf.ServiceChainResponse:
+    def _chain(
+        self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext, *, update: bool
+    ) -> vnf.ServiceChainResponse:
         if request.scope.HasField("flow_space") and request.scope.flow_space.ByteSize():
             raise Unsupported(
                 "scope.flow_space: a flow space narrower than (SPI, SI) is not told apart here;"
                 " give each traffic class a path of its own in the switch"
             )
         hops = [_hop(hop, index) for index, hop in enumerate(request.next)]
-        chained = self._worker.service_chain(request.nf, _scope(request.scope), hops, update=update)
+        election = _election(context)
+
+        def dial(address: str) -> RemoteWorker:
+            self.peers.check(address)
+            return RemoteWorker(address, self.tls, self._worker.name, election)
+
+        chained = self._worker.service_chain(
+            request.nf, _scope(request.scope), hops, update=update, dial=dial
+        )
         return vnf.ServiceChainResponse(mac=chained.mac, nfs=chained.nfs)
 
     @_answers_errors
@@ -194,9 +308,25 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
             self._worker.metrics(request.nf)
         except NotFound as error:
             context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        if not self._reports.acquire(blocking=False):
+            context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{MAX_REPORTS} streams of metrics are open, no more are accepted",
+            )
+        try:
+            yield from self._reported(request, context, by_time)
+        finally:
+            self._reports.release()
+
+    def _reported(
+        self, request: vnf.ReportMetricsRequest, context: grpc.ServicerContext, by_time: bool
+    ) -> Iterator[vnf.Metrics]:
         pause = request.milliseconds / 1000 if by_time else MIN_INTERVAL_MS / 1000
         reported = self._worker.frames_in
-        while context.is_active() and not self.stopping.wait(pause):
+        gone = threading.Event()
+        if not context.add_callback(gone.set):
+            return
+        while not gone.wait(pause) and not self.stopping.is_set():
             if not by_time:
                 if self._worker.frames_in - reported < request.packets:
                     continue
@@ -246,7 +376,7 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         worker, tables, place = self._worker, self._worker.tables, self.place
         status = vnf.Status(
             name=worker.name,
-            version=_version(),
+            version=self._version,
             mac=worker.core_mac,
             api=place.api,
             interface=place.interface,
@@ -275,6 +405,9 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
     def readSamples(
         self, request: vnf.ReadSamplesRequest, context: grpc.ServicerContext
     ) -> vnf.ReadSamplesResponse:
+        # Which packets are watched is as secret as the keys that decide it.
+        if refusal := self.authority.refusal(context):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
         found, cursor, lost = self._worker.read_samples(request.cursor, request.limit or 1000)
         samples = [
             vnf.Sample(
@@ -300,9 +433,13 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
 class RemoteWorker:
     """Another worker, called over gRPC (a `ChainPeer`)."""
 
-    def __init__(self, address: str, tls: Tls | None = None) -> None:
+    def __init__(self, address: str, tls: Tls | None, caller: str, election: int) -> None:
         self._address = address
         self._tls = tls
+        self._metadata = (
+            (CHAIN_FROM, caller),
+            (ELECTION_ID, election.to_bytes(ELECTION_BYTES)),
+        )
         # gRPC would compare a certificate with the path of a Unix socket.
         local = address.startswith("unix:")
         self._named = [("grpc.ssl_target_name_override", "localhost")] if local else []
@@ -322,7 +459,7 @@ class RemoteWorker:
         try:
             stub = vnf_pb2_grpc.VnfStub(channel)
             call = stub.serviceChainUpdate if update else stub.serviceChain
-            answer = call(request, timeout=CALL_TIMEOUT_S)
+            answer = call(request, timeout=CALL_TIMEOUT_S, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._translated(error) from None
         finally:
@@ -339,17 +476,24 @@ class RemoteWorker:
 
 
 def serve(
-    worker: Worker, address: str, tls: Tls | None = None, *, place: Place | None = None
+    worker: Worker,
+    address: str,
+    tls: Tls | None = None,
+    *,
+    place: Place | None = None,
+    peers: Collection[str] = (),
 ) -> tuple[grpc.Server, VnfService, str]:
     """Start serving; the server, its service and the address (with the port that was bound).
 
-    `address` is `unix:/path.sock` (without TLS protected by the file's permissions; with it, the name
-    to be certified is localhost) or `HOST:PORT`. The worker calls others with the same credentials.
+    `address` is `unix:/path.sock` (without TLS protected by the permissions of its folder; with it,
+    the name to be certified is localhost) or `HOST:PORT`. The worker calls its peers with the same
+    credentials: those at the addresses `peers`, and those with sockets beside its own.
     """
-    service = VnfService(worker, place)
-    # A chain that crosses workers and comes back needs several calls at once.
-    server = grpc.server(ThreadPoolExecutor(max_workers=16), options=_OPTIONS)
-    vnf_pb2_grpc.add_VnfServicer_to_server(service, server)
+    server = grpc.server(
+        # A chain that crosses workers and comes back needs several calls at once.
+        ThreadPoolExecutor(max_workers=THREADS),
+        options=_OPTIONS,
+    )
     try:
         if tls is None:
             port = server.add_insecure_port(address)
@@ -358,15 +502,11 @@ def serve(
     except RuntimeError as error:
         raise InputError(f"--api {address}: {error}") from None
     bound = address
-    if not address.startswith("unix:"):
+    if not address.startswith(_UNIX):
         bound = f"{address.rpartition(':')[0]}:{port}"
-    found = service.place
-    service.place = Place(bound, found.interface, found.cpu)
-
-    def dial(peer: str) -> RemoteWorker:
-        return RemoteWorker(peer, tls)
-
-    worker.dial = dial
+    found = place or Place()
+    service = VnfService(worker, Place(bound, found.interface, found.cpu), tls, peers)
+    vnf_pb2_grpc.add_VnfServicer_to_server(service, server)
     server.start()
     return server, service, bound
 

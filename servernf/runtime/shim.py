@@ -1,7 +1,8 @@
 """The shim around every NF (vNFO, 4.2): what goes in and what comes out of it, of watched packets.
 
-The NF is called in the same way whether its packet is watched or not. Samples lie in a bounded
-ring; a reader holds a cursor and learns how many it has missed.
+The NF is called in the same way whether its packet is watched or not. What is noted on the packet's
+way is time and a copy; digests are made behind it, so that no time stamp contains the shim's own work.
+Samples lie in a bounded ring; a reader holds a cursor and learns how many it has missed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from servernf.packet import PacketView
 from servernf.runtime.tables import Step
 
 RING = 65_536
+PENDING = 256
+"""Observations that wait for their digest at most; then it is made on the packets' way after all."""
+FILE_BYTES = 64 << 20
+"""A samples file ends there; what is not written is counted."""
 DIGEST_BYTES = 16
 
 
@@ -45,6 +50,10 @@ class Sample:
     reason: str = ""
 
 
+_Seen = tuple[Step, int, int, str, str, int, int, str, bytes]
+"""Step, path, label, direction, port, time, time spent, reason, frame."""
+
+
 class Shim:
     """Calls NFs on watched packets and keeps the samples."""
 
@@ -54,20 +63,27 @@ class Shim:
         self._ring: deque[Sample] = deque(maxlen=ring)
         self.recorded = 0
         """How many samples there have been."""
+        self._pending: deque[_Seen] = deque()
         self._lock = threading.Lock()
         self._file: IO[str] | None = None
+        self._file_left = 0
+        self.unwritten = 0
+        """Samples that the file had no room for."""
 
-    def write_to(self, path: Path) -> None:
-        """Write every sample to a file, too, one JSON object a line."""
+    def write_to(self, path: Path, most: int = FILE_BYTES) -> None:
+        """Write samples to a file, too, one JSON object a line, until it has so many bytes."""
         self._file = path.open("a", encoding="utf-8")
+        self._file_left = most - path.stat().st_size
 
     def flush(self) -> None:
         """Hand what was written to the system."""
+        self.settle()
         if self._file is not None:
             self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
+        self.settle()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -76,7 +92,7 @@ class Shim:
         self, step: Step, packet: PacketView, path: int, label: int, now_us: int
     ) -> str | None:
         """Call the step's NF and record in and out (or drop)."""
-        self._record(step, packet.data, path, label, "in", step.port, 0, "")
+        self._see(step, packet.data, path, label, "in", step.port, 0, "")
         started = perf_counter_ns()
         port = step.process(packet, step.port, now_us)
         spent = perf_counter_ns() - started
@@ -84,16 +100,16 @@ class Shim:
             return None  # held: `left` records when it leaves
         if port is None:
             reason = step.instance.nf.last_drop
-            self._record(step, packet.data, path, label, "drop", "", spent, reason)
+            self._see(step, packet.data, path, label, "drop", "", spent, reason)
         else:
-            self._record(step, packet.data, path, label, "out", port, spent, "")
+            self._see(step, packet.data, path, label, "out", port, spent, "")
         return port
 
     def left(self, step: Step, emitted: Emitted, path: int, label: int) -> None:
         """Record that a packet which the NF has held leaves."""
-        self._record(step, emitted.frame, path, label, "out", emitted.port, 0, "")
+        self._see(step, emitted.frame, path, label, "out", emitted.port, 0, "")
 
-    def _record(
+    def _see(
         self,
         step: Step,
         frame: bytes | bytearray,
@@ -104,7 +120,27 @@ class Shim:
         spent_ns: int,
         reason: str,
     ) -> None:
-        sample = Sample(
+        at_us = self._wall_clock_us()
+        seen = step, path, label, direction, port, at_us, spent_ns, reason, bytes(frame)
+        self._pending.append(seen)
+        if len(self._pending) >= PENDING:
+            self.settle()
+
+    def settle(self) -> None:
+        """Make samples of what was seen; called when the packets are gone, and before a reading."""
+        if not self._pending:
+            return
+        with self._lock:
+            while self._pending:
+                sample = self._sample(self._pending.popleft())
+                self._ring.append(sample)
+                self.recorded += 1
+                if self._file is not None:
+                    self._write(self._file, sample)
+
+    def _sample(self, seen: _Seen) -> Sample:
+        step, path, label, direction, port, at_us, spent_ns, reason, frame = seen
+        return Sample(
             graph=step.instance.graph,
             nf=step.instance.name,
             worker=self._worker,
@@ -113,21 +149,25 @@ class Shim:
             si=path & 0xFF,
             direction=direction,
             port=port,
-            timestamp_us=self._wall_clock_us(),
+            timestamp_us=at_us,
             spent_ns=spent_ns,
             length=len(frame),
             digest=blake2b(frame, digest_size=DIGEST_BYTES).digest(),
             reason=reason,
         )
-        with self._lock:
-            self._ring.append(sample)
-            self.recorded += 1
-        if self._file is not None:
-            line = asdict(sample) | {"digest": sample.digest.hex()}
-            self._file.write(json.dumps(line) + "\n")
+
+    def _write(self, file: IO[str], sample: Sample) -> None:
+        line = json.dumps(asdict(sample) | {"digest": sample.digest.hex()}) + "\n"
+        self._file_left -= len(line)
+        if self._file_left < 0:
+            self._file_left = 0  # nor does a shorter one go behind the gap
+            self.unwritten += 1
+        else:
+            file.write(line)
 
     def read(self, cursor: int = 0, limit: int = 1000) -> tuple[list[Sample], int, int]:
         """Samples from a cursor on, the cursor for the next call, and how many were lost."""
+        self.settle()
         with self._lock:
             oldest = self.recorded - len(self._ring)
             start = min(max(cursor, oldest), self.recorded)

@@ -100,6 +100,8 @@ class Worker:
         """Frames dropped by the worker itself, by reason (those of NFs are with the NFs)."""
         self.last_error = ""
         self.shim = Shim(name, wall_clock)
+        self.socket_drops: Callable[[], Mapping[str, int]] = dict
+        """What the socket of this worker has dropped, by reason."""
         self._clock = clock
         self._lock = threading.Lock()
         self._tables = Tables()
@@ -332,16 +334,26 @@ class Worker:
         return removed
 
     def service_chain(
-        self, nf: str, scope: Scope, hops: Sequence[Hop], *, update: bool = False
+        self,
+        nf: str,
+        scope: Scope,
+        hops: Sequence[Hop],
+        *,
+        update: bool = False,
+        dial: Dial | None = None,
     ) -> Chained:
-        """serviceChain and serviceChainUpdate of the paper, called at `nf` (see `chain`)."""
+        """serviceChain and serviceChainUpdate of the paper, called at `nf` (see `chain`).
+
+        `dial` reaches other workers for this call, in the place of the worker's own.
+        """
+        dial = dial or self.dial
         plan = plan_chain(self._tables, nf, scope, hops, update=update)
         nfs = [f"{self.name}:{name}" for name in plan.nfs]
         remote = plan.remote
         out: Out | None = None
         if remote is not None:
             # No lock is held here: the chain may come back to this worker.
-            far = self.dial(remote.hop.worker)
+            far = dial(remote.hop.worker)
             answer = self._call_far(far, remote.hop.name, remote.scope, remote.rest, update=update)
             out = remote.out(answer.mac)
             nfs += answer.nfs
@@ -353,7 +365,7 @@ class Worker:
             after = with_plan(before, plan, scope, update=update)
             self._commit(after)
         if update:
-            self._tell_abandoned(before, after)
+            self._tell_abandoned(before, after, dial)
         return Chained(self.core_mac, tuple(nfs))
 
     @staticmethod
@@ -368,7 +380,7 @@ class Worker:
             # The updated chain comes to this NF for the first time.
             return far.service_chain(nf, scope, rest)
 
-    def _tell_abandoned(self, before: Tables, after: Tables) -> None:
+    def _tell_abandoned(self, before: Tables, after: Tables, dial: Dial) -> None:
         """Remove what an update leaves behind on other workers."""
         still = {
             (out.peer, out.spi, out.si)
@@ -381,7 +393,7 @@ class Worker:
             peer = out.peer
             try:
                 scope = Scope(out.spi, out.si, peer.port, peer.out_port)
-                self.dial(peer.worker).service_chain(peer.nf, scope, (), update=True)
+                dial(peer.worker).service_chain(peer.nf, scope, (), update=True)
             except OrchestratorError as error:
                 # Nothing leads there any more, so what stays behind there does no harm.
                 self.last_error = f"removing the old chain at {peer.nf}: {error}"
@@ -402,6 +414,9 @@ class Worker:
             found["frames_in"] = self.frames_in
             found["frames_out"] = self.frames_out
             found |= {f"drop.{reason}": n for reason, n in list(self.drops.items())}
+            found |= {f"drop.{reason}": n for reason, n in self.socket_drops().items()}
+            if self.shim.unwritten:
+                found["samples.unwritten"] = self.shim.unwritten
         for name in [nf] if nf else list(instances):
             instance = instances[name]
             found[f"{name}.packets"] = instance.tally.packets

@@ -23,7 +23,7 @@ from finsy.proto import p4r
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "p4" / "fuzz"))
 
-from fuzz_bmv2 import BMV2, Oracle, oracle
+from fuzz_bmv2 import BMV2, PRIMARY, Oracle, oracle
 
 from orchestrator.clients.p4info import Schema
 from orchestrator.graph import load_graph, load_topology
@@ -141,7 +141,7 @@ def write(switch: Oracle, updates: Sequence[p4r.Update]) -> float:
     """Write entries, 500 a request; entries a second."""
     start = time.monotonic()
     for at in range(0, len(updates), 500):
-        request = p4r.WriteRequest(device_id=1, updates=updates[at : at + 500])
+        request = p4r.WriteRequest(device_id=1, election_id=PRIMARY, updates=updates[at : at + 500])
         switch.stub.Write(request, timeout=60)
     return len(updates) / (time.monotonic() - start)
 

@@ -173,18 +173,19 @@ def sender(
     state: NetworkState, place: str, interface: str, frames: Iterable[bytes]
 ) -> Generator[Callable[[float, float], int]]:
     """A generator on its CPU; `send(rate, seconds)` returns how many frames it sent."""
-    file = Path(state.run_dir) / "frames.hex"
-    file.write_text("\n".join(frame.hex() for frame in frames))
-    words = [str(GENERATOR), "send", interface, str(cpus()[0]), str(file)]
-    with _started(state, place, words) as process:
+    with tempfile.NamedTemporaryFile("w", suffix=".hex") as file:  # hosts do not see run_dir
+        file.write("\n".join(frame.hex() for frame in frames))
+        file.flush()
+        words = [str(GENERATOR), "send", interface, str(cpus()[0]), file.name]
+        with _started(state, place, words) as process:
 
-        def send(rate: float, seconds: float) -> int:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            print(rate, seconds, file=process.stdin, flush=True)
-            return int(json.loads(process.stdout.readline())["sent"])
+            def send(rate: float, seconds: float) -> int:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                print(rate, seconds, file=process.stdin, flush=True)
+                return int(json.loads(process.stdout.readline())["sent"])
 
-        yield send
+            yield send
 
 
 @contextmanager

@@ -32,7 +32,6 @@ from support import eventually
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import list_networks, load_state
-from orchestrator.emulation.marker import marked
 from orchestrator.emulation.state import load_handle
 from orchestrator.emulation.sweep import interfaces
 from orchestrator.errors import NetworkError
@@ -43,10 +42,21 @@ INTERRUPTED = (130, -signal.SIGINT)
 """A shell says 130 for both; Python ends itself by the signal when it came during an import."""
 
 
+def left_behind(folder: Path) -> list[str]:
+    """The command lines of processes that were started with this test's folders."""
+    mine = f"XDG_RUNTIME_DIR={folder}".encode()
+    found: list[str] = []
+    for pid in set(filter(str.isdigit, os.listdir("/proc"))) - {str(os.getpid())}:
+        with suppress(OSError):
+            if mine in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(Path(f"/proc/{pid}/cmdline").read_text())
+    return found
+
+
 def gone(network_id: str, folder: Path) -> bool:
     """No process, no interface, no file of a network; for `eventually`."""
     assert list_networks() == []
-    assert marked(network_id) == set()
+    assert left_behind(folder) == []
     assert interfaces(network_id) == []
     assert [path for path in folder.rglob("*") if not path.is_dir()] == []
     return True

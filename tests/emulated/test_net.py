@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from other_user import NOBODY, connects_as
 from support import eventually
 
 from orchestrator.emulation import (
@@ -33,8 +34,8 @@ from orchestrator.emulation import (
     start_in_host,
 )
 from orchestrator.emulation.environment import require_emulation
-from orchestrator.emulation.marker import VARIABLE, marked, namespace_of
 from orchestrator.emulation.naming import network_of_interface
+from orchestrator.emulation.processes import namespace_of
 from orchestrator.errors import EnvironmentMissing, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
 from orchestrator.wire.addresses import device_mac, mac_text
@@ -136,7 +137,7 @@ class Traces:
                 continue
             assert mine not in environment, f"process {pid}"
             # The number of a namespace that is gone is given to the next one at once.
-            foreign = any(v.startswith(f"{VARIABLE}=".encode()) for v in environment)
+            foreign = any(v.startswith(b"XDG_RUNTIME_DIR=") for v in environment)
             assert foreign or namespace not in self.namespaces, f"process {pid}"
         assert files(self.folder) == self.files
         return True
@@ -212,7 +213,8 @@ def test_two_networks_side_by_side(traces: Traces) -> None:
 def test_killed_supervisor_is_cleaned_up(traces: Traces, then: str) -> None:
     old = up()
     traces.note(old)
-    guest = start_in_host(old, "h2", ["sleep", "1000"], stdout=subprocess.DEVNULL)
+    theirs = {**os.environ, "XDG_RUNTIME_DIR": "/somewhere/else"}
+    guest = start_in_host(old, "h2", ["sleep", "1000"], stdout=subprocess.DEVNULL, env=theirs)
     inside = namespace_of(old.hosts["h2"].pid)
     eventually(lambda: namespace_of(guest.pid) == inside)
     os.kill(old.supervisor, signal.SIGKILL)
@@ -223,10 +225,65 @@ def test_killed_supervisor_is_cleaned_up(traces: Traces, then: str) -> None:
         traces.note(new)
         assert new.id != old.id
         assert net_status("test")[0].health == "running"
-        assert not marked(old.id)
+        assert not [process for process in old.processes if process.is_alive]
     net_down("test")
 
     assert guest.wait(5) == -signal.SIGKILL
+    eventually(traces.gone)
+
+
+@pytest.mark.parametrize("switch", TARGETS)
+def test_nobody_else_reaches_switches_and_workers(folder: Path, switch: str) -> None:
+    """Another user of the machine, and a host of the network, even its root."""
+    state = up(switch=switch, workers=True)
+    addresses = [s.grpc_address for s in state.switches.values()]
+    addresses += [w.api for w in state.workers]
+    assert len(addresses) == 4
+    listening = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout
+    pids = [s.pid for s in state.switches.values()] if switch == "softswitch" else []
+    assert not [pid for pid in (*pids, *(w.pid for w in state.workers)) if f"={pid}," in listening]
+    connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    for path in (address.removeprefix("unix:") for address in addresses):
+        assert connects_as(NOBODY, path) == "PermissionError"
+        assert connects_as(0, path) == ""
+        inside = run_in_host(state, "h1", [sys.executable, "-c", connect, path])
+        assert "FileNotFoundError" in inside.stderr
+
+
+def test_tcp_only_when_asked_for(folder: Path) -> None:
+    said: list[str] = []
+    state = net_up(topology(), switch="softswitch", workers=False, tcp=True, warn=said.append)
+    assert all(s.grpc_address.startswith("127.0.0.1:") for s in state.switches.values())
+    assert said == ["a, b: TCP without TLS, so every user of this machine can change them"]
+
+
+@pytest.mark.parametrize("then", ["up", "down"])
+def test_a_forged_mark_or_name_has_nobody_killed(traces: Traces, then: str) -> None:
+    """A process that claims to be the network's, has its pids, or interfaces of its name."""
+    state = up()
+    traces.note(state)
+    claims = {**os.environ, "ORCHESTRATOR_NETWORK": state.id, "XDG_RUNTIME_DIR": "/elsewhere"}
+    inside = (
+        f"ip link add o{state.id}s1p1 type veth peer name o{state.id}s1p2 && "
+        "echo up && exec sleep 1000"
+    )
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", inside], env=claims, stdout=subprocess.PIPE
+    ) as foreign:
+        assert foreign.stdout
+        assert foreign.stdout.readline() == b"up\n"
+        os.kill(state.supervisor, signal.SIGKILL)
+        eventually(lambda: net_status("test")[0].health == "crashed")
+        file = traces.folder / "state/orchestrator/networks/test.json"
+        raw = json.loads(file.read_text())
+        raw["processes"].append({"pid": foreign.pid, "started": raw["processes"][0]["started"]})
+        raw["supervisor"] = raw["hosts"]["h1"]["pid"] = foreign.pid
+        file.write_text(json.dumps(raw))
+        if then == "up":
+            traces.note(up())
+        net_down("test")
+        assert foreign.poll() is None
+        foreign.kill()
     eventually(traces.gone)
 
 

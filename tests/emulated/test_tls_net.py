@@ -18,6 +18,8 @@ from live import (
     own_folders,
 )
 
+from orchestrator.emulation import load_state
+
 pytestmark = NEEDS_EMULATION
 
 
@@ -85,3 +87,29 @@ def test_another_owner_changes_nothing(site: Path) -> None:
     orchestrator("tables", "all", "--diff", "-n", "secured")
     orchestrator("undeploy", "campus_edge", "-n", "secured", "--owner", "campus")
     assert orchestrator_json("status", "-n", "secured")["graphs"] == []
+
+
+def test_who_is_no_writer_reads_only(site: Path) -> None:
+    """alice's certificate is of the network's CA, but not the controller's: devices say no, not we."""
+    state = load_state("secured")
+    if {s.target for s in state.switches.values()} == {"bmv2"}:
+        pytest.skip("BMv2 knows no writers (docs/LIMITATIONS.md)")
+    assert {s.tls.writers for s in state.topology.switches.values() if s.tls} == {("controller",)}
+    alice = ["--tls-certificate", str(site / "alice.pem"), "--tls-key", str(site / "alice.key")]
+    hers = site / "hers.json"
+    ends = {"from": "inside", "to": "outside"}
+    graph = {
+        "name": "hers",
+        "owner": "alice",
+        "endpoints": {"inside": {"hosts": ["h1"]}, "outside": {"hosts": ["h3"]}},
+        "edges": [ends],
+        "traffic": [{"name": "all", **ends, "rate": "1Mbit/s", "packet_size": 500}],
+    }
+    hers.write_text(json.dumps(graph))
+    refused = orchestrator("deploy", str(hers), "-n", "secured", *alice, expect=6)
+    assert "the certificate of 'alice' may read this device, not change it" in refused.stderr
+    orchestrator("deploy", str(CAMPUS_EDGE), "-n", "secured")
+    shown = orchestrator("tables", "leaf1", "trajectory_sample.manifests", "-n", "secured", *alice)
+    assert "(secret)" in shown.stdout
+    orchestrator("metrics", "-n", "secured", *alice)
+    orchestrator("undeploy", "campus_edge", "-n", "secured")

@@ -25,6 +25,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
+from signed import signed
 from support import eventually
 
 from orchestrator.wire import nsh
@@ -133,7 +134,7 @@ def start(server: Server, index: int, folder: Path, log: IO[str]) -> Process:
         process.kill()
         process.wait(5)
         pytest.fail(f"worker {interface} did not start, see {log.name}")
-    stub = vnf_pb2_grpc.VnfStub(grpc.insecure_channel(api))
+    stub = vnf_pb2_grpc.VnfStub(signed(grpc.insecure_channel(api)))
     worker = Process(f"server1-{interface}", mac, 100 + index, process, stub, json.loads(line))
     server.workers.append(worker)
     return worker

@@ -1,6 +1,6 @@
 """The shipped pipeline in a softswitch, block by block: entries by name, frames in, frames out.
 
-Ports 1 and 2 face hosts, 8 and 9 the fabric; nothing else is installed, so that a test's
+Ports 1 and 2 face hosts, 7 a server, 8 and 9 the fabric; nothing else is installed, so that a test's
 own entries are all that its block has.
 """
 
@@ -25,7 +25,14 @@ from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
 from orchestrator.wire.addresses import DEVICE_PREFIX_BITS, GATEWAY_MAC, device_mac, mac_text
 
-HOST_PORT, OTHER_HOST_PORT, FABRIC_PORT, OTHER_FABRIC_PORT = 1, 2, 8, 9
+HOST_PORT, OTHER_HOST_PORT, SERVER_PORT, FABRIC_PORT, OTHER_FABRIC_PORT = 1, 2, 7, 8, 9
+SIDES = {
+    HOST_PORT: "host_facing",
+    OTHER_HOST_PORT: "host_facing",
+    SERVER_PORT: "server_facing",
+    FABRIC_PORT: "fabric_facing",
+    OTHER_FABRIC_PORT: "fabric_facing",
+}
 SWITCH_ID = 7
 GRAPH = 5
 HOST_MAC, PEER_MAC = "0a:00:00:00:00:01", "0a:00:00:00:00:02"
@@ -60,12 +67,8 @@ class EdgeSwitch:
         self.soft.load(shipped().program, self.schema.p4info)
         self.now_ns = START_US * 1000
         self.admitted: set[object] = set()
-        for port in (HOST_PORT, OTHER_HOST_PORT):
-            self.add("port.ports", {"ingress_port": port}, "host_facing", {"switch_id": SWITCH_ID})
-        for port in (FABRIC_PORT, OTHER_FABRIC_PORT):
-            self.add(
-                "port.ports", {"ingress_port": port}, "fabric_facing", {"switch_id": SWITCH_ID}
-            )
+        for port, side in SIDES.items():
+            self.add("port.ports", {"ingress_port": port}, side, {"switch_id": SWITCH_ID})
         self.write(clone_session_update(100, 510, p4r.Update.INSERT))
 
     def write(self, update: p4r.Update) -> None:
@@ -119,14 +122,22 @@ class EdgeSwitch:
         epoch: int = 0,
         graph: int = GRAPH,
         port: int = HOST_PORT,
+        guarded: bool = False,
     ) -> None:
-        """What matches at a host's port enters the graph, and in this epoch goes to a segment."""
+        """What matches at a host's port enters the graph, and in this epoch goes to a segment.
+
+        From any source address, unless `guarded`.
+        """
         match = {"ingress_port": port, **(keys or {})}
         admitted = (frozenset(match.items()), table, graph)
         if admitted not in self.admitted:
             self.admitted.add(admitted)
             self.add(f"classify.{table}", match, "admit", {"graph": graph}, 1)
         version = {"graph": graph, "epoch": epoch}
+        open_to_all = (table, graph, epoch, port)
+        if table != "other" and not guarded and open_to_all not in self.admitted:
+            self.admitted.add(open_to_all)
+            self.add(f"classify.sources_{table}", {**version, "ingress_port": port}, "allow")
         self.add(
             f"classify.first_{table}", {**version, **match}, "enter", {"segment": to}, priority
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from edge_switch import GRAPH, EdgeSwitch, ether, ip_number, segment
+from edge_switch import GRAPH, HOST_PORT, EdgeSwitch, ether, ip_number, segment
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP
 
-from orchestrator.model.entries import Between, Ternary
+from orchestrator.model.entries import Between, Lpm, Ternary
 
 WEB, REST, SIX, ARPS = (segment(n) for n in (1, 2, 3, 4))
 PORTS = {WEB: 11, REST: 12, SIX: 13, ARPS: 14}
@@ -97,3 +97,50 @@ def test_a_graph_without_a_version_in_force_takes_nothing() -> None:
     assert left(switch, IP(dst="8.8.8.8") / TCP()) == []
     switch.add("classify.epoch", {"graph": GRAPH}, "run", {"epoch": 0})
     assert left(switch, IP(dst="8.8.8.8") / TCP()) == [12]
+
+
+def guarded(table: str, own: str, bits: int) -> EdgeSwitch:
+    """The host's own address is allowed, all others have an entry that refuses them."""
+    switch = EdgeSwitch()
+    switch.deliver_all(REST, 12)
+    switch.add("classify.epoch", {"graph": GRAPH}, "run", {"epoch": 0})
+    switch.enter(table, REST, guarded=True)
+    at = {"graph": GRAPH, "epoch": 0, "ingress_port": HOST_PORT}
+    switch.add(f"classify.sources_{table}", {**at, "src": Lpm(ip_number(own), bits)}, "allow")
+    switch.add(f"classify.sources_{table}", at, "refuse")
+    return switch
+
+
+def test_a_host_cannot_send_from_anothers_address() -> None:
+    switch = guarded("ipv4", "10.0.1.9", 32)
+    assert left(switch, IP(src="10.0.1.9", dst="8.8.8.8") / UDP()) == [12]
+    for source in ("10.0.1.8", "8.8.8.8", "0.0.0.0", "127.0.0.1", "255.255.255.255"):
+        assert left(switch, IP(src=source, dst="8.8.8.8") / UDP()) == [], source
+    later = IP(src="10.0.1.8", dst="8.8.8.8", proto=6, frag=100) / bytes(TCP(dport=80))
+    assert left(switch, later) == []
+    assert switch.hits("classify.sources_ipv4") == 7, "what is refused is counted"
+
+
+def test_the_same_for_ipv6() -> None:
+    switch = guarded("ipv6", "2001:db8::9", 128)
+    assert left(switch, IPv6(src="2001:db8::9", dst="2001:db8:2::1") / UDP()) == [12]
+    for source in ("2001:db8::8", "fe80::9", "::", "::1"):
+        assert left(switch, IPv6(src=source, dst="2001:db8:2::1") / UDP()) == [], source
+
+
+def test_another_version_may_allow_other_sources() -> None:
+    switch = guarded("ipv4", "10.0.1.9", 32)
+    switch.enter("ipv4", WEB, epoch=1)
+    switch.deliver_all(WEB, 11)
+    spoofed = IP(src="10.0.1.8", dst="8.8.8.8") / UDP()
+    assert left(switch, spoofed) == []
+    switch.add("classify.epoch", {"graph": GRAPH}, "run", {"epoch": 1}, modify=True)
+    assert left(switch, spoofed) == [11]
+
+
+def test_without_an_entry_no_source_is_allowed() -> None:
+    switch = EdgeSwitch()
+    switch.deliver_all(REST, 12)
+    switch.add("classify.epoch", {"graph": GRAPH}, "run", {"epoch": 0})
+    switch.enter("ipv4", REST, guarded=True)
+    assert left(switch, IP(src="10.0.1.9", dst="8.8.8.8") / UDP()) == []

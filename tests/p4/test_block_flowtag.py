@@ -10,6 +10,7 @@ from edge_switch import (
     GRAPH,
     OTHER_FABRIC_PORT,
     OTHER_HOST_PORT,
+    SERVER_PORT,
     SWITCH_ID,
     EdgeSwitch,
     ether,
@@ -159,3 +160,31 @@ def test_other_nsh_is_malformed(offset: int, value: int) -> None:
     sent[offset] = value
     assert nsh.decode(bytes(sent)) is None
     assert receiving().send(bytes(sent), FABRIC_PORT) == []
+
+
+def test_a_server_writes_no_tags_but_those_of_its_workers() -> None:
+    """Whatever the frame is addressed to: this switch, another device, or one behind it."""
+    switch = receiving()
+    to = {"port": OTHER_FABRIC_PORT}
+    switch.add("fabric.devices", {"device": Lpm(device_mac(9), 32)}, "forward", to)
+    other = {"spi": nsh.service_path(GRAPH + 1, 0), "si": SI}
+    switch.add("flowtag_arrival.paths", other, "enter", {"segment": AT})
+    for device in (SWITCH_ID, 9):
+        own = {"ingress_port": SERVER_PORT, "mac": device_mac(device), "spi": SPI, "si": SI}
+        switch.add("flowtag_arrival.origins", own, "accept_tag")
+    frame = b"\xff" * 6 + FRAMES["udp"][6:]
+    for device, port in ((SWITCH_ID, OTHER_HOST_PORT), (9, OTHER_FABRIC_PORT)):
+        allowed = nsh.encode(tag_for(device), frame)
+        assert [p for p, _ in switch.send(allowed, SERVER_PORT)] == [port]
+        for fields in (other, {"si": SI - 1}, {"spi": SPI + 1}):
+            forged = nsh.encode(tag_for(device, **fields), frame)
+            assert switch.send(forged, SERVER_PORT) == []
+    assert switch.send(nsh.encode(tag_for(10), frame), SERVER_PORT) == [], "another device"
+    foreign = nsh.encode(tag_for(**other), frame)
+    assert len(switch.send(foreign, FABRIC_PORT)) == 1, "it is the port that decides"
+
+
+def test_a_server_sends_nothing_without_a_tag() -> None:
+    switch = receiving()
+    switch.classify(AT, port=SERVER_PORT)
+    assert switch.send(b"\xff" * 6 + FRAMES["udp"][6:], SERVER_PORT) == []

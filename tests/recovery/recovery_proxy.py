@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from signed import ELECTION_ID
 
 _CODES = (
     grpc.StatusCode.UNAVAILABLE,
@@ -92,7 +93,9 @@ class Proxy(grpc.GenericRpcHandler):
         def call(request: bytes, context: grpc.ServicerContext) -> bytes:
             kind, chance = self._fate(context)
             try:
-                answer = upstream(request, timeout=context.time_remaining())
+                answer = upstream(
+                    request, timeout=context.time_remaining(), metadata=_election(context)
+                )
             except grpc.RpcError as error:
                 self._pass_on(error, context)
             if kind == "lost":
@@ -179,3 +182,8 @@ class Proxy(grpc.GenericRpcHandler):
         assert isinstance(error, grpc.Call)
         context.set_trailing_metadata(error.trailing_metadata() or ())
         context.abort(error.code(), error.details())
+
+
+def _election(context: grpc.ServicerContext) -> list[tuple[str, str | bytes]]:
+    """The election id that a changing call to a worker says."""
+    return [(key, value) for key, value in context.invocation_metadata() if key == ELECTION_ID]

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from importlib.abc import MetaPathFinder
 
 import pytest
 
+INTERRUPTED = """
+import signal, sys
+from importlib.abc import MetaPathFinder
+class CtrlC(MetaPathFinder):
+    def find_spec(self, fullname, path, target=None):
+        if fullname == "orchestrator.cli.output":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, CtrlC())
+signal.signal(signal.SIGINT, {before})
+sys.argv = ["orchestrator", "--help"]
 from orchestrator.__main__ import main
+main()
+"""
 
 
-class _CtrlC(MetaPathFinder):
-    """Ctrl-C while the commands are being imported."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        if fullname == "orchestrator.cli":
-            raise KeyboardInterrupt
-
-
-def test_interrupted_while_importing_says_so_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delitem(sys.modules, "orchestrator.cli", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [_CtrlC(), *sys.meta_path])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 130
-    assert capsys.readouterr().err == "orchestrator: interrupted\n"
+@pytest.mark.parametrize(
+    ("before", "code", "told"),
+    [
+        ("signal.default_int_handler", 130, "orchestrator: interrupted\n"),
+        ("signal.SIG_IGN", 0, ""),  # as under nohup
+    ],
+)
+def test_interrupted_while_importing(before: str, code: int, told: str) -> None:
+    script = INTERRUPTED.replace("{before}", before)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, told)

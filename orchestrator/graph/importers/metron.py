@@ -14,7 +14,7 @@ from typing import Any, cast
 from orchestrator.errors import InputError
 from orchestrator.graph.importers.click_classes import Decision, first_match, parse_class
 from orchestrator.graph.importers.tables import chain_graph
-from orchestrator.nfs.files import parse_json, raise_problems, read_text
+from orchestrator.nfs.files import named_file, parse_json, raise_problems, read_text
 from orchestrator.nfs.values import Address, address_text, parse_address
 
 MOVING = frozenset(
@@ -83,6 +83,8 @@ class _Reader:
         """By an NF: one that must follow it."""
         self.branching: set[str] = set()
         """Instances of Click elements with several outputs."""
+        self.leaving: dict[str, set[int]] = {}
+        """By such an instance: the outputs that go on in the chain; -1 is all of them."""
         self.notes: list[str] = []
         self.problems: list[str] = []
 
@@ -98,20 +100,32 @@ class _Reader:
             )
         targets = {target for ways in links.values() for _, target in ways}
         (at,) = [instance for instance in links if instance not in targets]
+        discards = {i for i, block in blocks.items() if block["block"] == "Discard"}
         while True:
-            block = blocks.pop(at)
-            self._block(processor["name"], block)
-            ways = [target for port, target in links.get(at, []) if port in (0, -1)]
-            if len(set(ways)) != 1 or ways[0] not in blocks:
+            ways = [(p, target) for p, target in links.get(at, []) if target not in discards]
+            # Without any link the chain ends in this element, and what it allows leaves.
+            following = self._following(at, ways)
+            self.leaving[at] = {p for p, t in ways if t == following} if links.get(at) else {-1}
+            self._block(processor["name"], blocks.pop(at))
+            if following not in blocks:
                 break
-            at = ways[0]
+            at = following
         for instance, block in blocks.items():
+            if instance in discards:
+                continue
             if self._is_fed(instance, links):
                 self.problems.append(
                     f"{instance}: a {block['block']} beside the chain is not supported"
                 )
             else:
                 self.notes.append(f"{instance}: left out, no packet reaches it")
+
+    def _following(self, instance: str, ways: list[tuple[int, str]]) -> str:
+        """The next block: behind the first output, or of a classifier behind the only ones linked."""
+        targets = {target for port, target in ways if port in (0, -1)}
+        if not targets and instance in self.branching:
+            targets = {target for _, target in ways}
+        return targets.pop() if len(targets) == 1 else ""
 
     def _is_fed(self, instance: str, links: dict[str, list[tuple[int, str]]]) -> bool:
         """Whether packets can reach a block: only classifiers have outputs other than the first."""
@@ -154,16 +168,24 @@ class _Reader:
             text, place = str(entry["trafficClass"]), f"{file}: priority {entry['priority']}"
             text = re.sub(r"^(allow|deny)\s+", "", text)
             try:
-                action = "permit" if entry["action"] == "allow" else "deny"
+                goes_on = self._goes_on(str(block["instance"]), entry)
+                action = "permit" if entry["action"] == "allow" and goes_on else "deny"
                 result.append(Decision(parse_class(text), action, place))
             except ValueError as error:
                 self.problems.append(f"{place}: {error}")
         return result
 
+    def _goes_on(self, instance: str, entry: dict[str, Any]) -> bool:
+        """Whether the output of a rule is linked; Click drops what leaves by any other."""
+        output = entry.get("outputPort", 0)
+        if type(output) is not int or output < 0:
+            raise ValueError(f"outputPort {output!r} is no number of an output")
+        return bool({output, -1} & self.leaving[instance])
+
     def _path(self, file: str) -> Path:
         """Where a rule file is: its place may be another machine's, then it is beside the chain."""
-        path, beside = self.base / file, self.base / Path(file).name
-        return beside if not path.exists() and beside.exists() else path
+        beside = self.base / Path(file).name
+        return beside if beside.is_file() else named_file(self.base, file)
 
     def _filter(self, name: str, block: dict[str, Any]) -> dict[str, Any]:
         rules = [
@@ -177,7 +199,8 @@ class _Reader:
         for entry in self._entries(block):
             for term in entry.terms:
                 if set(term.keys) != {"dst"} or term.excluded or entry.action != "permit":
-                    self.problems.append(f"{entry.place}: a route is one destination, allowed")
+                    text = "a route is one destination, allowed, by an output that is linked"
+                    self.problems.append(f"{entry.place}: {text}")
                     continue
                 route: dict[str, Any] = {"prefix": term.keys["dst"]}
                 if self.hop is not None:

@@ -1,20 +1,26 @@
 """Snort 2/3 and Suricata rules as signatures of an ids: the subset that means the same there.
 
-A rule that asks for more than an ids can say is told with its place and keyword, never bent.
+A rule that asks for more than an ids can say, and a line that is no rule, is told with its place and
+keyword, never bent.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from orchestrator.errors import InputError
+from orchestrator.files import read_regular
+from orchestrator.graph.importers.snort_text import Statement, shown, statements
 from orchestrator.graph.importers.tables import chain_graph
 from orchestrator.model.match import PortRange
-from orchestrator.nfs.files import raise_problems, read_text
+from orchestrator.nfs.files import explain
+from orchestrator.nfs.ids import SignatureFields
 from orchestrator.nfs.inspecting import merged
 
 ACTIONS = ("alert", "drop")
@@ -22,6 +28,7 @@ PROTOCOLS = {"tcp": "tcp", "tcp-stream": "tcp", "udp": "udp"}
 INFORMATION = frozenset(
     (
         "msg",
+        "rem",
         "rev",
         "classtype",
         "priority",
@@ -41,15 +48,17 @@ _FLOWS = {
     "from_server": "client",
 }
 """Whose port a signature names for packets of this direction: the destination's or the source's."""
-_VARIABLE = re.compile(r"(?:var|ipvar|portvar)\s+(\w+)\s+(\S+)")
-_HEADER = re.compile(r"(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(->|<>)\s+(\S+)\s+(\S+)\s*")
+_ARROWS = ("->", "<>")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_VARIABLE = re.compile(r"\$\(?(\w+)\)?")
 _PIECE = re.compile(r"\\(.)|\|([^|]*)\||([^\\|]+)")
 _LAST_PORT = 65_535
+_LONGEST_LIST, _DEEPEST_LIST = 100_000, 20
 
 
 class Unsupported(NamedTuple):
-    """What an ids cannot say of a rule."""
+    """What of a rule an ids cannot say, or what of a file is no rule."""
 
     where: str
     keyword: str
@@ -61,46 +70,68 @@ class Unsupported(NamedTuple):
 
 @dataclass(slots=True)
 class SnortImport:
-    """Signatures for ids's `signatures`; rules of `unsupported` are not among them."""
+    """Signatures for ids's `signatures`; rules of `unsupported` are not among them.
+
+    Nor are those that `replaced` tells: another revision of the rule is in the file.
+    """
 
     signatures: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     unsupported: list[Unsupported] = field(default_factory=list[Unsupported])
+    replaced: list[str] = field(default_factory=list[str])
 
     @property
     def skipped(self) -> int:
-        """How many rules are not among the signatures."""
+        """How many rules and lines are not among the signatures."""
         return len({item.where for item in self.unsupported})
 
 
 def import_snort(path: Path, variables: Mapping[str, str]) -> SnortImport:
     """Read a rule file; `variables` ($HOME_NET, ...) go before those that the file defines.
 
-    Lines that are no rules raise InputError, all of them told with line and column.
+    Of a rule (gid, sid) that is there in several revisions the newest counts.
     """
     name, result = str(path), SnortImport()
-    known, problems, sids = dict(variables), list[str](), dict[int, str]()
-    for number, text in _logical_lines(read_text(path, name)):
-        where = f"{name}:{number}"
-        variable = _VARIABLE.fullmatch(text)
-        if variable:
-            known.setdefault(variable[1], variable[2])
+    data = read_regular(path, name)
+    if data.startswith(_UTF16):
+        raise InputError(f"{name}: is UTF-16 text; UTF-8 is expected")
+    known, rules, sids = dict(variables), dict[tuple[int, int], _Rule](), dict[int, _Rule]()
+    for statement in statements(data):
+        where = f"{name}:{statement.line}"
+        if statement.variable is not None:
+            known.setdefault(*statement.variable)
             continue
         try:
-            rule = _Rule(text, where, known)
+            _newest(rules, _Rule(statement, where, known), result)
         except _NoRule as error:
-            problems.append(f"{where}:{error.column}: {error}")
-            continue
-        if rule.sid in sids:
-            problems.append(f"{where}: sid {rule.sid} is given at {sids[rule.sid]} already")
-        sids[rule.sid] = where
+            result.unsupported.append(Unsupported(where, error.what, str(error)))
+    for rule in rules.values():
+        result.unsupported += rule.unsupported
         if rule.unsupported:
-            result.unsupported += rule.unsupported
-        else:
-            result.signatures.append(rule.signature)
-    raise_problems(problems, name)
-    if not sids:
+            continue
+        if (other := sids.setdefault(rule.sid, rule)) is not rule:
+            why = f"{other.where} has sid {rule.sid} too (gid {other.gid}), and an ids knows no gid"
+            result.unsupported.append(Unsupported(rule.where, f"gid {rule.gid}", why))
+            continue
+        result.signatures.append(rule.signature)
+    if not rules and not result.unsupported:
         raise InputError(f"{name}: has no rules")
+    result.unsupported.sort(key=lambda item: int(item.where.rpartition(":")[2]))
     return result
+
+
+def _newest(rules: dict[tuple[int, int], _Rule], rule: _Rule, result: SnortImport) -> None:
+    """Keep the newer of a rule and the one that is known; equal revisions are a mistake."""
+    other = rules.setdefault((rule.gid, rule.sid), rule)
+    if other is rule:
+        return
+    if rule.revision == other.revision:
+        raise _NoRule(f"sid {rule.sid}", f"is given at {other.where} already, in the same revision")
+    old, new = sorted((rule, other), key=lambda r: r.revision)
+    rules[rule.gid, rule.sid] = new
+    result.replaced.append(
+        f"{old.where}: sid {rule.sid}: revision {new.revision} at {new.where} goes before "
+        f"revision {old.revision}"
+    )
 
 
 def ids_graph(signatures: list[dict[str, Any]]) -> dict[str, Any]:
@@ -116,57 +147,54 @@ def ids_graph(signatures: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class _NoRule(ValueError):
-    """A line that cannot be read, and the column (from 1) where."""
+    """What cannot be read, and why."""
 
-    def __init__(self, column: int, text: str) -> None:
-        super().__init__(text)
-        self.column = column
-
-
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """(number of the first line, text) without comments; a backslash at the end joins lines."""
-    begun, joined = 0, ""
-    for number, line in enumerate(text.splitlines(), 1):
-        begun = begun or number
-        if line.endswith("\\"):
-            joined += line[:-1] + " "
-            continue
-        whole = (joined + line).strip()
-        if whole and not whole.startswith("#"):
-            yield begun, whole
-        begun, joined = 0, ""
-    if joined.strip():
-        yield begun, joined.strip()
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(why)
+        self.what = what
 
 
 class _Rule:
     """One rule as a signature, or why it is none."""
 
-    def __init__(self, text: str, where: str, variables: Mapping[str, str]) -> None:
-        self._where = where
+    def __init__(self, statement: Statement, where: str, variables: Mapping[str, str]) -> None:
+        if statement.problem is not None:
+            raise _NoRule(*statement.problem)
+        self.where = where
         self._variables = variables
         self.unsupported: list[Unsupported] = []
-        self.sid = -1
+        self.sid, self.gid, self.revision = -1, 1, 0
         self._contents: list[tuple[bytes, bool]] = []
         self._flow: set[str] = set()
         self._message = ""
-        header = _HEADER.match(text)
-        if header is None:
-            raise _NoRule(1, "is no 'ACTION PROTOCOL FROM PORTS -> TO PORTS (OPTIONS)'")
-        if text[header.end() : header.end() + 1] != "(" or not text.endswith(")"):
-            raise _NoRule(header.end() + 1, "the options must be in parentheses")
-        for column, key, value in _options(text, header.end() + 1, len(text) - 1):
-            self._option(column, key, value)
+        for key, value in statement.options:
+            self._option(key, value)
         if self.sid < 0:
-            raise _NoRule(header.end() + 1, "has no sid")
-        action, protocol, source, source_ports, arrow, target, target_ports = header.groups()
+            raise _NoRule(shown(" ".join(statement.header)), "has no sid")
+        self.signature: dict[str, Any] = {"id": self.sid}
+        self._header(statement.header)
+        if not self.unsupported:
+            self._check()
+
+    def _header(self, words: tuple[str, ...]) -> None:
+        if len(words) != 7 or words[4] not in (*_ARROWS, "=>"):
+            if len(words) > 2:
+                raise _NoRule(
+                    shown(" ".join(words)), "is no 'ACTION PROTOCOL FROM PORTS -> TO PORTS'"
+                )
+            self._cannot(
+                " ".join(words), "a rule of a service or file, without ports, is not in an ids"
+            )
+            return
+        action, protocol, source, source_ports, arrow, target, target_ports = words
         if action not in ACTIONS:
             self._cannot(action, f"an ids can do: {', '.join(ACTIONS)}")
         if protocol not in PROTOCOLS:
             self._cannot(protocol, "an ids knows tcp and udp")
+        if arrow not in _ARROWS:
+            self._cannot(arrow, "request and answer in one rule are not in an ids")
         for address in (source, target):
             self._address(address)
-        self.signature: dict[str, Any] = {"id": self.sid}
         if self._message:
             self.signature["msg"] = self._message
         self.signature |= {
@@ -176,35 +204,47 @@ class _Rule:
             **self._ports(source_ports, arrow == "->", target_ports),
         }
 
-    def _cannot(self, keyword: str, why: str) -> None:
-        self.unsupported.append(Unsupported(self._where, keyword, why))
+    def _check(self) -> None:
+        """What an ids would refuse is told now."""
+        try:
+            SignatureFields.model_validate(self.signature)
+        except ValidationError as error:
+            for problem in explain(error, SignatureFields):
+                what, _, why = problem.lstrip(".").partition(": ")
+                self._cannot(what, why)
 
-    def _option(self, column: int, key: str, value: str) -> None:
+    def _cannot(self, keyword: str, why: str) -> None:
+        self.unsupported.append(Unsupported(self.where, shown(keyword), why))
+
+    def _option(self, key: str, value: str) -> None:
         if key == "sid":
-            if not value.isdecimal() or int(value) >= 1 << 32:
-                raise _NoRule(column, f"'{value}' is no sid")
-            self.sid = int(value)
+            self.sid = _number(key, value)
+        elif key == "gid":
+            self.gid = _number(key, value)
+        elif key == "rev":
+            self.revision = _number(key, value)
         elif key == "content":
-            self._read_content(column, value)
-        elif key == "nocase" and self._contents:
+            self._read_content(value)
+        elif key == "nocase" and self._contents and not value:
             self._contents[-1] = self._contents[-1][0], True
         elif key == "flow":
             self._flow |= {word.strip() for word in value.split(",")}
         elif key == "msg":
-            self._message = re.sub(r"\\(.)", r"\1", value.strip('"'))
+            text = re.sub(r"\\(.)", r"\1", value.removeprefix('"').removesuffix('"'))
+            self._message = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         elif key not in INFORMATION:
             self._cannot(key, f"not in an ids (known: {SUPPORTED})")
 
-    def _read_content(self, column: int, value: str) -> None:
+    def _read_content(self, value: str) -> None:
         quoted = _QUOTED.search(value)
         if quoted is None:
-            raise _NoRule(column, "content must be in quotes")
+            raise _NoRule(shown(f"content:{value}"), "must be in quotes")
         if value.lstrip().startswith("!"):
             self._cannot("content", "a negated one is not in an ids")
         try:
             content = _content_bytes(quoted[1])
         except ValueError as error:
-            raise _NoRule(column, f"content: {error}") from None
+            raise _NoRule("content", str(error)) from None
         nocase = False
         for word in filter(None, (w.strip() for w in value[quoted.end() :].split(","))):
             name = word.split()[0]  # Snort 3: content:"x",nocase,depth 3;
@@ -214,23 +254,29 @@ class _Rule:
         self._contents.append((content, nocase))
 
     def _address(self, text: str) -> None:
-        resolved = self._resolved(text)
-        if resolved is not None and resolved != "any":
+        try:
+            items = _list_items(self._resolved(text))
+        except ValueError as error:
+            self._cannot(text, str(error))
+            return
+        if "any" not in items or any(item.startswith("!") for item in items):
             self._cannot(
                 text, "addresses: an ids inspects what the graph's traffic sends to it (any)"
             )
 
-    def _resolved(self, text: str) -> str | None:
-        """The text, or what the variable stands for that it is."""
+    def _resolved(self, text: str) -> str:
+        """The text with what its variables stand for."""
         for _ in range(len(self._variables) + 1):
-            if not text.startswith("$"):
-                return text
-            if text[1:] not in self._variables:
-                self._cannot(text, f"is not defined: give --var {text[1:]}=any (or ports)")
-                return None
-            text = self._variables[text[1:]]
-        self._cannot(text, "is defined by itself")
-        return None
+            names = _VARIABLE.findall(text)
+            if not names:
+                return text.replace(" ", "")
+            for name in names:
+                if name not in self._variables:
+                    raise ValueError(f"${name} is not defined: give --var {name}=any (or ports)")
+            text = _VARIABLE.sub(lambda found: self._variables[found[1]], text)
+            if len(text) > _LONGEST_LIST:
+                break
+        raise ValueError("is defined by itself, or too long")
 
     def _content(self) -> dict[str, Any]:
         if len(self._contents) != 1:
@@ -244,11 +290,8 @@ class _Rule:
         """`ports` and `to`: an ids looks at the port of one side."""
         sides: dict[str, list[PortRange]] = {}
         for side, text in (("client", source), ("server", target)):
-            resolved = self._resolved(text)
-            if resolved is None:
-                return {}
             try:
-                ports = _port_ranges(resolved)
+                ports = _port_ranges(self._resolved(text))
             except ValueError as error:
                 self._cannot(text, str(error))
                 return {}
@@ -269,32 +312,17 @@ class _Rule:
         asked = {_FLOWS[word] for word in self._flow if word in _FLOWS}
         if asked and (asked != {side} or not one_way):
             self._cannot(
-                "flow", f"{', '.join(sorted(self._flow))}: only the side that has the ports"
+                "flow", f"{shown(', '.join(sorted(self._flow)))}: only the side that has the ports"
             )
         known = {"established", "only_stream", *_FLOWS}
         for word in sorted(self._flow - known):
-            self._cannot("flow", f"{word} is not in an ids")
+            self._cannot("flow", f"{shown(word)} is not in an ids")
 
 
-def _options(text: str, at: int, end: int) -> Iterator[tuple[int, str, str]]:
-    """(column, keyword, value) of `key:value; key; ...`; a semicolon in quotes ends nothing."""
-    start, quoted = at, False
-    while at < end:
-        if text[at] == "\\":
-            at += 2
-            continue
-        quoted ^= text[at] == '"'
-        if text[at] == ";" and not quoted:
-            key, _, value = text[start:at].partition(":")
-            if not key.strip():
-                raise _NoRule(start + 1, "an option is empty")
-            yield start + 1, key.strip(), value.strip()
-            start = at + 1
-        at += 1
-    if quoted:
-        raise _NoRule(start + 1, "a quote is not closed")
-    if text[start:end].strip():
-        raise _NoRule(start + 1, "the last option does not end with ';'")
+def _number(key: str, value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", value) or int(value) >= 1 << 32:
+        raise _NoRule(shown(f"{key}:{value}"), f"is no {key}")
+    return int(value)
 
 
 def _content_bytes(text: str) -> bytes:
@@ -307,7 +335,7 @@ def _content_bytes(text: str) -> bytes:
         at = piece.end()
         escaped, hexadecimal, plain = piece.groups()
         if hexadecimal is None:
-            result += (escaped or plain).encode()
+            result += (escaped or plain).encode("utf-8", "surrogateescape")
             continue
         try:
             result += bytes.fromhex(hexadecimal)
@@ -331,22 +359,39 @@ def _port_ranges(text: str) -> list[PortRange]:
     """`any`, `80`, `1024:`, `:80`, `!80`, `[80,8000:8100]`; in a list all that is not negated."""
     negated = text.startswith("!")
     inner = text.removeprefix("!")
-    if inner.startswith("[") and inner.endswith("]"):
-        items = [item.strip() for item in inner[1:-1].split(",")]
-    else:
-        items = [inner]
-    wanted = [_port_range(item) for item in items if not item.startswith("!")]
-    unwanted = [_port_range(item[1:]) for item in items if item.startswith("!")]
-    ranges = merged(wanted or [PortRange(0, _LAST_PORT)])
-    for hole in unwanted:
-        ranges = _without(ranges, hole)
+    listed = inner.startswith("[")
+    ranges = _list_ranges(_list_items(inner)) if listed else [_port_range(inner)]
     if negated:
-        holes, ranges = ranges, [PortRange(0, _LAST_PORT)]
-        for hole in holes:
-            ranges = _without(ranges, hole)
+        ranges = _without_all([PortRange(0, _LAST_PORT)], ranges)
     if not ranges:
         raise ValueError("no port is left")
     return ranges
+
+
+def _list_ranges(items: Sequence[str]) -> list[PortRange]:
+    wanted = [r for item in items if not item.startswith("!") for r in _port_ranges(item)]
+    unwanted = [r for item in items if item.startswith("!") for r in _port_ranges(item[1:])]
+    return _without_all(merged(wanted or [PortRange(0, _LAST_PORT)]), unwanted)
+
+
+def _list_items(text: str) -> list[str]:
+    """The items of `[a,!b,[c,d]]`, a list in it as one item; what is no list is its only item."""
+    if not text.startswith("["):
+        return [text]
+    if not text.endswith("]"):
+        raise ValueError("a list is not closed")
+    items, depth = [""], 0
+    for piece in re.findall(r"[\[\],]|[^\[\],]+", text[1:-1]):
+        depth += {"[": 1, "]": -1}.get(piece, 0)
+        if not 0 <= depth <= _DEEPEST_LIST:
+            raise ValueError("a list is closed twice, or nested too deeply")
+        if piece == "," and not depth:
+            items.append("")
+        else:
+            items[-1] += piece
+    if depth or not all(items):
+        raise ValueError("a list has an empty item, or is not closed")
+    return [inner for item in items for inner in (_list_items(item) if item[0] == "[" else [item])]
 
 
 def _port_range(text: str) -> PortRange:
@@ -357,6 +402,12 @@ def _port_range(text: str) -> PortRange:
     if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) <= _LAST_PORT):
         raise ValueError("is no port, range or list of them, like [80,8000:8100]")
     return PortRange(int(first), int(last))
+
+
+def _without_all(ranges: list[PortRange], holes: Sequence[PortRange]) -> list[PortRange]:
+    for hole in holes:
+        ranges = _without(ranges, hole)
+    return ranges
 
 
 def _without(ranges: list[PortRange], hole: PortRange) -> list[PortRange]:

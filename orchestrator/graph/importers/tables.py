@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
+import re
 import zlib
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.errors import InputError
+from orchestrator.files import MAX_BYTES, read_regular
+from orchestrator.model.match import Prefix
 from orchestrator.nfs import classbench
-from orchestrator.nfs.files import MAX_FILE_BYTES, parse_lines, read_text
+from orchestrator.nfs.files import parse_lines, read_text
 from orchestrator.nfs.values import (
     Address,
     address_text,
@@ -20,6 +24,8 @@ from orchestrator.nfs.values import (
     parse_prefix,
 )
 
+_ORIGIN = re.compile(r"(?:AS)?\d+(?:\.\d+)?(?:[_,]\d+(?:\.\d+)?)*|\{\d+(?:,\d+)*\}")
+"""An AS, in RFC 5396's asplain or asdot; several of a prefix (`_`), or a set of them (`,`)."""
 HOSTS = {"inside": ("h1", "h2"), "outside": ("h3", "h4")}
 """Endpoints of an imported graph: hosts that every shipped topology has."""
 
@@ -84,48 +90,75 @@ def acl_graph(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
     return graph
 
 
-def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> tuple[list[str], int]:
-    """Lines of a routes file, and how many prefixes were left out: of a version without a next hop.
+class Routes(NamedTuple):
+    """Lines of a routes file, how many prefixes have no next hop, and where one has another origin."""
 
-    A line is `prefix AS`, as of pyasn, or `address length AS`, as of CAIDA's pfx2as. All prefixes of an
-    origin AS go to one next hop, chosen by CRC-32 of the AS.
+    lines: list[str]
+    left_out: int
+    again: list[str]
+
+
+def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> Routes:
+    """The routes of a table of prefixes and origin ASes.
+
+    A line is `prefix AS`, as of pyasn, `address length AS`, as of CAIDA's pfx2as, or an entry of
+    `bgpdump -m`. All prefixes of an origin AS go to one next hop, chosen by CRC-32 of the AS. Of several
+    origins of a prefix (RFC 1930, section 7, discourages them) the first counts.
     """
     name = str(path)
     by_version = {v: [address_text(h) for h in hops if h[0] == v] for v in (4, 6)}
-    left_out = 0
+    left_out, again = 0, list[str]()
+    origins: dict[Prefix, str] = {}
 
     def one(line: str, where: str) -> str | None:
         nonlocal left_out
         if not line.strip() or line.startswith((";", "#")):
             return None
-        *words, origin = line.split()
-        if len(words) not in (1, 2):
-            raise ValueError("a line is 'prefix origin-AS' or 'address length origin-AS'")
-        prefix = parse_prefix("/".join(words))
+        text, origin = _prefix_and_origin(line)
+        prefix = parse_prefix(text)
         known = by_version[prefix.version]
         if not known:
             left_out += 1
             return None
+        first = origins.setdefault(prefix, origin)
+        if first is not origin:
+            if first != origin:
+                again.append(f"{prefix} at {where}: {origin}, not {first}")
+            return None
         return f"{prefix} {known[zlib.crc32(origin.encode()) % len(known)]} {port}"
 
-    lines = list(dict.fromkeys(parse_lines(_text(path, name), name, one)))
+    lines = parse_lines(_text(path, name), name, one)
     if not lines:
         raise InputError(f"{name}: no prefix is of the next hops' IP version")
-    return lines, left_out
+    return Routes(lines, left_out, again)
+
+
+def _prefix_and_origin(line: str) -> tuple[str, str]:
+    if line.startswith("TABLE_DUMP"):
+        # TABLE_DUMP2|time|B|peer|peer's AS|prefix|path|...
+        fields = line.split("|")
+        if len(fields) > 6 and fields[2] == "B" and fields[6].strip():
+            return fields[5], fields[6].split()[-1].strip("{}").replace(",", "_")
+        raise ValueError("an entry of bgpdump -m is 'TABLE_DUMP2|time|B|peer|AS|prefix|path|...'")
+    *words, origin = line.split()
+    if len(words) not in (1, 2) or not _ORIGIN.fullmatch(origin):
+        raise ValueError(
+            "a line is 'prefix origin-AS' (pyasn), 'address length origin-AS' (CAIDA's pfx2as) "
+            "or an entry of bgpdump -m"
+        )
+    return "/".join(words), origin
 
 
 def _text(path: Path, name: str) -> str:
     """The text of a file that may be compressed."""
-    if path.suffix != ".gz":
-        return read_text(path, name)
+    data = read_regular(path, name)
     try:
-        with gzip.open(path) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise InputError(f"{name}: is larger than {MAX_FILE_BYTES >> 20} MiB, unpacked")
+        if path.suffix == ".gz":
+            with gzip.open(io.BytesIO(data)) as file:
+                data = file.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise InputError(f"{name}: is larger than {MAX_BYTES >> 20} MiB, unpacked")
         return data.decode("utf-8")
-    except FileNotFoundError:
-        return read_text(path, name)  # which tells the nearest name
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: byte {error.start}: is not UTF-8 text") from None
     except (OSError, EOFError, zlib.error) as error:

@@ -12,6 +12,7 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from orchestrator.errors import InfeasibleError
+from orchestrator.placement import interruptible
 from orchestrator.placement.columns.shapes import FAR, Shape
 from orchestrator.placement.columns.space import Column, Prices, Row, Space
 from orchestrator.placement.cpsat import Limits
@@ -137,7 +138,7 @@ def choose(
         solver.parameters.num_workers = limits.workers
         solver.parameters.max_time_in_seconds = max(left * 0.85, 1.0)
     solver.parameters.relative_gap_limit = 0.0
-    status = solver.solve(model)
+    status = interruptible.solve(solver, model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         if start is None:
             raise InfeasibleError(

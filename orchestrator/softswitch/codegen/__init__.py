@@ -33,7 +33,7 @@ from orchestrator.softswitch.codegen.emitter import (
     REPLICATION,
     RESUBMIT,
     Generated,
-    ident,
+    literal,
 )
 from orchestrator.softswitch.codegen.function import Compiler
 from orchestrator.softswitch.program import Program
@@ -45,9 +45,10 @@ __all__ = (
     "RECIRCULATE",
     "REPLICATION",
     "RESUBMIT",
+    "Compiler",
     "Generated",
     "generate",
-    "ident",
+    "literal",
 )
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from orchestrator.softswitch.codegen.calculations import Calculations
 from orchestrator.softswitch.codegen.emitter import (
     Ex,
-    ident,
     literal,
+    quoted,
 )
 from orchestrator.softswitch.program import (
     Action,
@@ -41,26 +41,26 @@ class Actions(Calculations):
         starts = {0}
         for i, prim in enumerate(prims):
             if prim["op"] in ("_jump", "_jump_if_zero"):
-                starts |= {i + 1, self.const(prim["parameters"][-1]["value"])}
+                starts |= {i + 1, prim["parameters"][-1]["value"]}
         order = sorted(n for n in starts if n < len(prims))
         self.emit("pc = steps = 0")
-        with self.block(f"while pc < {len(prims)}:"):
+        with self.block(f"while pc < {literal(len(prims))}:"):
             self.emit("steps += 1")
             with self.block(f"if steps > {_MAX_JUMPS}:"):
-                self.emit(f"raise RuntimeError('endless loop in action {action.name}')")
+                self.emit(f"raise RuntimeError({quoted(f'endless loop in action {action.name}')})")
             for n, start in enumerate(order):
                 end = order[n + 1] if n + 1 < len(order) else len(prims)
-                with self.block(f"{'if' if n == 0 else 'elif'} pc == {start}:"):
+                with self.block(f"{'if' if n == 0 else 'elif'} pc == {literal(start)}:"):
                     for prim in prims[start : end - 1]:
                         self.primitive(prim, action)
                     last = prims[end - 1]
-                    target = str(end)
+                    target = literal(end)
                     if last["op"] == "_jump":
-                        target = str(self.const(last["parameters"][0]["value"]))
+                        target = literal(last["parameters"][0]["value"])
                     elif last["op"] == "_jump_if_zero":
                         cond = self.expr(last["parameters"][0], action).code
-                        zero = self.const(last["parameters"][1]["value"])
-                        target = f"{end} if {cond} else {zero}"
+                        zero = literal(last["parameters"][1]["value"])
+                        target = f"{literal(end)} if {cond} else {zero}"
                     else:
                         self.primitive(last, action)
                     self.emit(f"pc = {target}")
@@ -71,7 +71,7 @@ class Actions(Calculations):
         while i < end:
             prim = prims[i]
             if prim["op"] == "_jump":
-                target = self.const(prim["parameters"][0]["value"])
+                target = prim["parameters"][0]["value"]
                 if target != end:
                     raise _IrregularJump
                 return
@@ -80,13 +80,13 @@ class Actions(Calculations):
                 i += 1
                 continue
             cond = self.expr(prim["parameters"][0], action).code
-            target = self.const(prim["parameters"][1]["value"])
+            target = prim["parameters"][1]["value"]
             if not i < target <= end:
                 raise _IrregularJump
             last = prims[target - 1]
             stop = target
             if last["op"] == "_jump" and target - 1 > i:
-                stop = self.const(last["parameters"][0]["value"])
+                stop = last["parameters"][0]["value"]
                 if not target <= stop <= end:
                     raise _IrregularJump
             with self.block(f"if {cond}:"):
@@ -114,6 +114,16 @@ class Actions(Calculations):
         """Store into a field, or into a field of a header picked at run time."""
         if dst["type"] == "field" and isinstance(dst["value"][0], str):
             self.store(dst["value"][0], dst["value"][1], ex)
+            return
+        if dst["type"] == "register":
+            self.write_register(dst["value"][0], self.expr(dst["value"][1], action), ex)
+            return
+        if dst["type"] == "stack_field":
+            stack, field = dst["value"]
+            self.emit(f"x = {ex.code}")
+            last = Ex(f"{self.count(stack)} - 1", None, None)
+            elements = self.p.stacks[stack].elements
+            self.each(last, elements, lambda name: self.store(name, field, Ex("x", ex.lo, ex.hi)))
             return
         if dst["type"] == "field":
             node, field = dst["value"]
@@ -144,7 +154,7 @@ class Actions(Calculations):
             return
         self.emit(f"{index} = {at.code}")
         for i, name in enumerate(names):
-            with self.block(f"{'if' if i == 0 else 'elif'} {index} == {i}:"):
+            with self.block(f"{'if' if i == 0 else 'elif'} {index} == {literal(i)}:"):
                 body(name)
 
     def do_assign_VL(self, params: list[Json], action: Action) -> None:
@@ -163,7 +173,7 @@ class Actions(Calculations):
 
     def do_assign_header_stack(self, params: list[Json], action: Action) -> None:
         dst, src = self.p.stacks[params[0]["value"]], self.p.stacks[params[1]["value"]]
-        self.emit(f"{ident(dst.name)}_n = {ident(src.name)}_n")
+        self.emit(f"{self.count(dst.name)} = {self.count(src.name)}")
         for d, s in zip(dst.elements, src.elements, strict=True):
             self.copy_header(d, s)
 
@@ -186,7 +196,7 @@ class Actions(Calculations):
     def do_assign_union_stack(self, params: list[Json], action: Action) -> None:
         dst = self.p.union_stacks[params[0]["value"]]
         src = self.p.union_stacks[params[1]["value"]]
-        self.emit(f"{ident(dst.name)}_n = {ident(src.name)}_n")
+        self.emit(f"{self.count(dst.name)} = {self.count(src.name)}")
         for d, s in zip(dst.elements, src.elements, strict=True):
             for to, name in zip(d.members, s.members, strict=True):
                 self.copy_header(to, name)
@@ -201,7 +211,8 @@ class Actions(Calculations):
 
     def do_mark_to_drop(self, params: list[Json], action: Action) -> None:
         self.emit(f"{self.sm('egress_spec')} = {self.drop_port}")
-        self.emit(f"{self.sm('mcast_grp')} = 0")
+        if self.has_meta("mcast_grp"):
+            self.emit(f"{self.sm('mcast_grp')} = 0")
         self.event("mark_to_drop")
 
     do_drop = do_mark_to_drop
@@ -216,12 +227,12 @@ class Actions(Calculations):
     def do_log_msg(self, params: list[Json], action: Action) -> None:
         text: str = params[0]["value"]
         values = [self.expr(v, action).code for v in params[1]["value"]]
-        self.emit(f"log_msg({text!r}, ({''.join(v + ', ' for v in values)}))")
-        self.event("log", repr(text), f"({''.join(v + ', ' for v in values)})")
+        self.emit(f"log_msg({quoted(text)}, ({''.join(v + ', ' for v in values)}))")
+        self.event("log", quoted(text), f"({''.join(v + ', ' for v in values)})")
 
     def do_assert(self, params: list[Json], action: Action) -> None:
         with self.block(f"if not {self.expr(params[0], action).code}:"):
-            self.emit(f"raise AssertionError({action.name!r})")
+            self.emit(f"raise AssertionError({quoted(action.name)})")
 
     do_assume = do_assert
 
@@ -235,12 +246,12 @@ class Actions(Calculations):
             elements = [(e,) for e in self.p.stacks[name].elements]
         else:
             elements = [u.members for u in self.p.union_stacks[name].elements]
-        n, size = f"{ident(name)}_n", len(elements)
+        n, size = self.count(name), len(elements)
         names = [[v for h in e for v in self.header_locals(self.p.headers[h])] for e in elements]
         if push:
-            self.emit(f"{n} = min({size}, {n} + {count})")
+            self.emit(f"{n} = min({literal(size)}, {n} + {literal(count)})")
         else:
-            self.emit(f"{n} = max(0, {n} - {count})")
+            self.emit(f"{n} = max(0, {n} - {literal(count)})")
         count = min(count, size)
         if push:
             moves = [(i, i - count) for i in range(size - 1, count - 1, -1)]
@@ -261,13 +272,13 @@ class Actions(Calculations):
             for i in gone:
                 for header in elements[i]:
                     self.emit(f"{self.var(header, '$valid$')} = 0")
-        self.event("push" if push else "pop", repr(name), str(count))
+        self.event("push" if push else "pop", quoted(name), literal(count))
 
     def do_push(self, params: list[Json], action: Action) -> None:
-        self.shift_stack(params[0]["value"], self.const(params[1]["value"]), True)
+        self.shift_stack(params[0]["value"], params[1]["value"], True)
 
     def do_pop(self, params: list[Json], action: Action) -> None:
-        self.shift_stack(params[0]["value"], self.const(params[1]["value"]), False)
+        self.shift_stack(params[0]["value"], params[1]["value"], False)
 
     def do_clone_ingress_pkt_to_egress(self, params: list[Json], action: Action) -> None:
         self.emit(f"clone = {self.expr(params[0], action).code} & 32767")
@@ -286,7 +297,7 @@ class Actions(Calculations):
         size = self.expr(params[3], action)
         self.calculate(params[2]["value"], "h")
         if size.lo is not None and size.lo == size.hi:
-            ex = Ex(f"h % {size.lo or 1}", 0, max(0, (size.lo or 1) - 1))
+            ex = Ex(f"h % {literal(size.lo or 1)}", 0, max(0, (size.lo or 1) - 1))
         else:
             ex = Ex(f"h % ({size.code} or 1)", 0, size.hi)
         if (base.lo, base.hi) != (0, 0):
@@ -307,48 +318,52 @@ class Actions(Calculations):
     def do_execute_meter(self, params: list[Json], action: Action) -> None:
         meter = self.p.meters[params[0]["value"]]
         with self.guarded_index(self.expr(params[1], action), meter.size) as i:
-            self.emit(f"x = execute_{ident(meter.name)}({i}, L)")
+            self.emit(f"x = {self.out('execute', meter.name)}({i}, L)")
             self.assign(params[2], Ex("x", 0, 2), action)
-            self.event("meter", repr(meter.name), i, "x")
+            self.event("meter", quoted(meter.name), i, "x")
 
     def do_count(self, params: list[Json], action: Action) -> None:
         counter = self.p.counters[params[0]["value"]]
-        name = ident(counter.name)
+        packets, octets = self.out("packets", counter.name), self.out("bytes", counter.name)
         index = self.expr(params[1], action)
         code = self.guarded_index(index, counter.size)
         with code as i:
-            self.emit(f"packets_{name}[{i}] += 1")
-            self.emit(f"bytes_{name}[{i}] += L")
-            self.event("count", repr(counter.name), i, f"packets_{name}[{i}]", f"bytes_{name}[{i}]")
+            self.emit(f"{packets}[{i}] += 1")
+            self.emit(f"{octets}[{i}] += L")
+            self.event("count", quoted(counter.name), i, f"{packets}[{i}]", f"{octets}[{i}]")
 
     @contextmanager
     def guarded_index(self, index: Ex, size: int) -> Generator[str, None, None]:
         """Index that is out of bounds: nothing happens, as in BMv2."""
-        if index.hi is not None and index.hi < size and (index.lo or 0) >= 0:
+        positive = index.lo is not None and index.lo >= 0
+        if positive and index.hi is not None and index.hi < size:
             yield index.code
             return
         self.emit(f"n = {index.code}")
-        with self.block(f"if n < {size}:"):
+        with self.block(f"if {'' if positive else '0 <= '}n < {literal(size)}:"):
             yield "n"
 
     def do_register_read(self, params: list[Json], action: Action) -> None:
         register = self.p.registers[params[1]["value"]]
         with self.guarded_index(self.expr(params[2], action), register.size) as i:
-            ex = Ex(f"register_{ident(register.name)}[{i}]", 0, (1 << register.width) - 1)
-            self.event("register", repr(register.name), i, ex.code, "False")
+            ex = Ex(f"{self.out('register', register.name)}[{i}]", 0, (1 << register.width) - 1)
+            self.event("register", quoted(register.name), i, ex.code, "False")
             self.assign(params[0], ex, action)
 
     def do_register_write(self, params: list[Json], action: Action) -> None:
-        register = self.p.registers[params[0]["value"]]
-        ex = self.expr(params[2], action)
+        index, value = self.expr(params[1], action), self.expr(params[2], action)
+        self.write_register(params[0]["value"], index, value)
+
+    def write_register(self, name: str, index: Ex, ex: Ex) -> None:
+        register = self.p.registers[name]
         top = (1 << register.width) - 1
         code = ex.code
         if not (ex.lo is not None and ex.lo >= 0 and ex.hi is not None and ex.hi <= top):
             code = f"{code} & {literal(top)}"
-        with self.guarded_index(self.expr(params[1], action), register.size) as i:
-            self.emit(f"register_{ident(register.name)}[{i}] = {code}")
-            cell = f"register_{ident(register.name)}[{i}]"
-            self.event("register", repr(register.name), i, cell, "True")
+        with self.guarded_index(index, register.size) as i:
+            cell = f"{self.out('register', name)}[{i}]"
+            self.emit(f"{cell} = {code}")
+            self.event("register", quoted(name), i, cell, "True")
 
     def do_truncate(self, params: list[Json], action: Action) -> None:
         self.emit(f"trunc = min(trunc, {self.expr(params[0], action).code})")

@@ -6,8 +6,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from orchestrator.softswitch.codegen.emitter import (
-    ident,
     literal,
+    quoted,
 )
 from orchestrator.softswitch.codegen.expressions import Expressions
 from orchestrator.softswitch.hashes import STATEFUL
@@ -30,7 +30,7 @@ class Calculations(Expressions):
             elif kind == "header":
                 fields = [(value, f) for f in self.p.headers[value].type.fields]
             elif kind == "hexstr":
-                out.append(("", str(int(value, 16)), item["bitwidth"], ""))
+                out.append(("", literal(value), item["bitwidth"], ""))
                 continue
             elif kind == "payload":
                 continue
@@ -74,10 +74,11 @@ class Calculations(Expressions):
         else:
             self.slow_calculation(calc, parts, payload, result)
 
-    @staticmethod
-    def hash_name(calc: Calculation) -> str:
+    def hash_name(self, calc: Calculation) -> str:
         """Global of the hash; an algorithm with state has one for each calculation."""
-        return f"hash_{ident(calc.name)}" if calc.algo in STATEFUL else f"hash_{calc.algo}"
+        if calc.algo in STATEFUL:
+            return self.out("stateful", calc.name)
+        return self.out("hash", calc.algo)
 
     def fast_calculation(
         self, calc: Calculation, fixed: list[tuple[str, int]], payload: bool, result: str
@@ -92,14 +93,14 @@ class Calculations(Expressions):
                 at -= width
                 shift = at % 16
                 if code != "0":
-                    terms.append(f"({code} << {shift})" if shift else code)
+                    terms.append(f"({code} << {literal(shift)})" if shift else code)
             if payload:
                 terms.append("int.from_bytes(data[o:] + b'\\0' * (L - o & 1), 'big')")
             self.emit(f"n = {' + '.join(terms) or '0'}")
             self.emit(f"{result} = 65535 - (n % 65535 or (65535 if n else 0))")
             return
         code = self.join_bits(fixed)
-        body = f"({code}).to_bytes({(bits + pad) // 8}, 'big')"
+        body = f"({code}).to_bytes({literal((bits + pad) // 8)}, 'big')"
         if payload:
             body += " + data[o:]"
         self.emit(f"{result} = {self.hash_name(calc)}({body})")
@@ -114,7 +115,7 @@ class Calculations(Expressions):
         for code, width in fixed:
             at -= width
             if code != "0":
-                terms.append(f"({code} << {at})" if at else code)
+                terms.append(f"({code} << {literal(at)})" if at else code)
         return " | ".join(terms) or "0"
 
     def slow_calculation(
@@ -126,7 +127,7 @@ class Calculations(Expressions):
             value = (
                 f"(int.from_bytes({varbit}, 'big'), len({varbit}) * 8)"
                 if varbit
-                else f"({code}, {width})"
+                else f"({code}, {literal(width)})"
             )
             cond = self.var(owner, "$valid$") if owner else "True"
             items.append(f"({cond}, *{value})")
@@ -143,7 +144,7 @@ class Calculations(Expressions):
                 with self.block(f"if h != {self.var(c.header, c.field)}:"):
                     if self.has_meta("checksum_error"):
                         self.emit(f"{self.sm('checksum_error')} = 1")
-                    self.event("checksum", repr(c.name), "h", "True")
+                    self.event("checksum", quoted(c.name), "h", "True")
 
     def update_checksums(self) -> None:
         for c in (c for c in self.p.checksums if c.update):
@@ -152,7 +153,7 @@ class Calculations(Expressions):
                 target = self.var(c.header, c.field)
                 with self.block(f"if {target} != h:"):
                     self.emit(f"{target} = h")
-                    self.event("checksum", repr(c.name), "h", "False")
+                    self.event("checksum", quoted(c.name), "h", "False")
                     self.dirty(c.header)
 
     @contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -14,7 +13,6 @@ from orchestrator.softswitch.program import (
     HeaderType,
     Json,
     Program,
-    Union,
 )
 
 # Where a packet comes from: `mode` of the generated function, equal to BMv2's
@@ -23,6 +21,12 @@ NORMAL, RESUBMIT, RECIRCULATE, INGRESS_CLONE = 0, 6, 4, 1
 EGRESS_CLONE, REPLICATION = 2, 5
 
 _ALWAYS = ("ingress_port", "egress_spec", "egress_port", "instance_type", "mcast_grp", "egress_rid")
+_OWNERS = {
+    **dict.fromkeys(("mcast_grp", "egress_rid", "priority"), "intrinsic_metadata"),
+    **dict.fromkeys(("ingress_global_timestamp", "egress_global_timestamp"), "intrinsic_metadata"),
+    "enq_timestamp": "queueing_metadata",
+}
+"""Where simple_switch looks for its fields, if not in standard_metadata."""
 
 
 @dataclass(slots=True)
@@ -38,7 +42,7 @@ class Ex:
 class Unit:
     """A run of whole bytes in a header: an opaque run or the fields inside it.
 
-    `parts` = (local suffix, width in bits) highest first; empty means opaque.
+    `parts` = (field name, width in bits) highest first; empty means opaque.
     """
 
     offset: int
@@ -48,13 +52,12 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a header type is decoded: fixed bytes before and after a varbit."""
+    """How a header type is decoded: fixed bytes before and after a varbit (its field's name)."""
 
     size: int
     units: tuple[Unit, ...]
     tail: tuple[Unit, ...]
     varbit: str | None
-    names: Mapping[str, str]
 
     @property
     def opaque(self) -> bool:
@@ -63,14 +66,37 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Source of the function and what its globals must hold."""
+    """Source of the function and what its globals must hold.
+
+    `outside` maps a global's identifier to what it is: a kind (`probe`, `miss`,
+    `packets`, `hash`, `pack`, ...) and the P4 name of the thing it is of.
+    """
 
     source: str
-    structs: Mapping[str, str]
+    outside: Mapping[str, tuple[str, str]]
 
 
-def ident(name: str) -> str:
-    return re.sub(r"\W", "_", name)
+class Names:
+    """Identifiers of the generated code: numbers, so that no text of a program is in them.
+
+    Different things have different ones (`acl.ipv4` and `acl_ipv4`), and none of
+    them is one of the generator's own, which have no `__`.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[str, ...], str] = {}
+
+    def of(self, stem: str, *names: str) -> str:
+        """The identifier of one thing: what it is, and its P4 names."""
+        key = (stem, *names)
+        found = self._of.get(key)
+        if found is None:
+            found = self._of[key] = f"{stem}__{len(self._of)}"
+        return found
+
+
+MAX_SOURCE = 32 << 20
+"""Characters of generated code; a program of ours takes two million, with all steps told four."""
 
 
 def chunks_of(size: int) -> list[int]:
@@ -87,7 +113,17 @@ STRUCT_CODE = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 def literal(n: int) -> str:
-    return hex(n) if n > 9 else str(n)
+    """A number of the program in the code; nothing but an `int` gets there."""
+    if type(n) is not int:
+        raise TypeError(f"{type(n).__name__} where an int belongs")
+    return hex(n) if n > 9 or n < -9 else str(n)
+
+
+def quoted(text: str) -> str:
+    """Text of the program in the code: a string constant, in ASCII and on one line."""
+    if type(text) is not str:
+        raise TypeError(f"{type(text).__name__} where a str belongs")
+    return ascii(text)
 
 
 def least(a: int | None, b: int | None) -> int | None:
@@ -109,16 +145,17 @@ class Emitter:
         self.lines: list[str] = []
         self.depth = 0
         self.tmp = 0
-        self.structs: dict[str, str] = {}
+        self.names = Names()
+        self.outside: dict[str, tuple[str, str]] = {}
         self.where = ""
+        self.size = 0
         self.used = self._used_fields()
         self.layouts = {
             h.type.name: self._layout(h.type) for h in program.headers.values() if not h.metadata
         }
-        self.prefix = self._prefixes()
         self.ops = self._primitive_ops()
         self.emitted = 0
-        self.track_length = ("standard_metadata", "packet_length") in self.used_meta
+        self.track_length = self.has_meta("packet_length")
 
     # ---------------------------------------------------------------- analysis
 
@@ -137,6 +174,20 @@ class Emitter:
                     reachable.add(op["parameters"][0]["op"])
         return reachable
 
+    def _nodes(self) -> Iterator[Json]:
+        """All expressions and primitives of the program."""
+        p = self.p
+        for state in p.states.values():
+            yield from (state.ops, state.key)
+        yield p.deparse_primitives
+        for action in p.actions:
+            yield action.primitives
+        for pipe in (p.ingress, p.egress):
+            yield from (c.expression for c in pipe.conditionals.values())
+        yield from (c.inputs for c in p.calculations.values())
+        yield from (c.condition for c in p.checksums)
+        yield from (d.elements for d in p.learn_lists.values())
+
     def _used_fields(self) -> dict[str, set[str]]:
         """Header type -> names of the fields that any part of the program touches."""
         used: dict[str, set[str]] = {t: set() for t in ()}
@@ -154,7 +205,7 @@ class Emitter:
             used.setdefault(type_.name, set()).update(f.name for f in type_.fields)
 
         def walk(node: Json) -> None:
-            if isinstance(node, list):
+            if isinstance(node, (list, tuple)):
                 for item in cast("list[Json]", node):
                     walk(item)
             elif isinstance(node, dict):
@@ -166,10 +217,8 @@ class Emitter:
                     if isinstance(value[0], str):
                         touch(value[0], value[1])
                 elif kind == "union_stack_field":
-                    index = 0
                     for union in self.p.union_stacks[value[0]].elements:
-                        index = self.member_index(union, value[1])
-                        touch(union.members[index], value[2])
+                        touch(union.members[union.names.index(value[1])], value[2])
                 elif kind in ("header_union", "header_union_stack"):
                     unions = (
                         self.p.union_stacks[value].elements
@@ -193,16 +242,11 @@ class Emitter:
                 for v in node.values():
                     walk(v)
 
-        for section in (
-            "parsers",
-            "deparsers",
-            "actions",
-            "pipelines",
-            "calculations",
-            "checksums",
-            "learn_lists",
-        ):
-            walk(self.p.raw.get(section))
+        for header in self.p.headers.values():
+            if header.type.name in self.p.lengths:
+                touch_all(header.type)
+        for node in self._nodes():
+            walk(node)
         for meter in self.p.meters.values():
             if meter.target is not None:
                 touch(*meter.target)
@@ -218,23 +262,10 @@ class Emitter:
             for item in calc.inputs:
                 if item["type"] == "header":
                     touch_all(self.p.headers[item["value"]].type)
-        if "standard_metadata" in self.p.headers:
-            names = {f.name for f in self.p.headers["standard_metadata"].type.fields}
-            for name in _ALWAYS:
-                if name in names:
-                    touch("standard_metadata", name)
+        for name in _ALWAYS:
+            if (found := self._intrinsic(name)) is not None:
+                touch(*found)
         return used
-
-    @staticmethod
-    def member_index(union: Union, member: str) -> int:
-        """Which header of a union is called `member` inside it."""
-        for i, header in enumerate(union.members):
-            if header.rpartition(".")[2] == member:
-                return i
-        raise UnsupportedFeature(
-            f"BMv2 JSON: header union {union.name} has no member '{member}' "
-            f"({', '.join(union.members)})"
-        )
 
     def _layout(self, type_: HeaderType) -> Layout:
         used = self.used.get(type_.name, set())
@@ -243,21 +274,20 @@ class Emitter:
         varbit: str | None = None
         for f in type_.fields:
             if f.varbit:
-                varbit = ident(f.name)
+                varbit = f.name
             else:
                 (after if varbit else before).append((f.name, f.width))
-        names = {f.name: ident(f.name) for f in type_.fields}
         if sum(w for _, w in before) % 8 or sum(w for _, w in after) % 8:
             raise UnsupportedFeature(
                 f"header_types.{type_.name}: a header must be whole bytes around its varbit"
             )
-        units, size = self._units(before, used, names, 0)
-        tail, total = self._units(after, used, names, size)
-        return Layout(total, units, tail, varbit, names)
+        units, size = self._units(before, used, 0)
+        tail, total = self._units(after, used, size)
+        return Layout(total, units, tail, varbit)
 
     @staticmethod
     def _units(
-        fields: list[tuple[str, int]], used: set[str], names: Mapping[str, str], start: int
+        fields: list[tuple[str, int]], used: set[str], start: int
     ) -> tuple[tuple[Unit, ...], int]:
         """Group fields into minimal whole-byte units; merge neighbouring opaque ones."""
         units: list[Unit] = []
@@ -271,7 +301,7 @@ class Emitter:
                 continue
             size = bits // 8
             if any(n in used for n, _ in group):
-                units.append(Unit(offset, size, tuple((names[n], w) for n, w in group)))
+                units.append(Unit(offset, size, tuple(group)))
             elif units and not units[-1].parts:
                 last = units.pop()
                 units.append(Unit(last.offset, last.size + size, ()))
@@ -281,25 +311,18 @@ class Emitter:
             group, bits = [], 0
         return tuple(units), offset
 
-    def _prefixes(self) -> dict[str, str]:
-        """Header name -> unique prefix of its locals."""
-        out: dict[str, str] = {}
-        taken: set[str] = set()
-        for name in self.p.headers:
-            prefix = ident(name)
-            if prefix == "standard_metadata":
-                prefix = "sm"
-            elif prefix == "scalars":
-                prefix = "m"
-            while prefix in taken:
-                prefix += "_"
-            taken.add(prefix)
-            out[name] = prefix
-        return out
-
     # ---------------------------------------------------------------- emission
 
     def emit(self, line: str) -> None:
+        """One line of code: what is no line, or is one too many, ends the generation."""
+        if not line.isascii() or not line.isprintable():
+            raise ValueError("generated code with a character that is no code's")
+        self.size += self.depth + len(line) + 1
+        if self.size > MAX_SOURCE:
+            raise UnsupportedFeature(
+                f"BMv2 JSON: {self.where or 'the program'}: so much code ({MAX_SOURCE >> 20} MiB) "
+                "is not implemented"
+            )
         self.lines.append(" " * self.depth + line)
 
     @contextmanager
@@ -314,16 +337,17 @@ class Emitter:
 
     def event(self, kind: str, *parts: str) -> None:
         if self.trace:
-            self.emit(f"T({kind!r}{''.join(', ' + p for p in parts)})")
+            self.emit(f"T({quoted(kind)}{''.join(', ' + p for p in parts)})")
 
     def fresh(self, stem: str) -> str:
         self.tmp += 1
         return f"{stem}{self.tmp}"
 
-    def struct(self, fmt: str, method: str) -> str:
-        name = f"{method}_{ident(fmt)}"
-        self.structs[name] = fmt
-        return name
+    def out(self, kind: str, name: str) -> str:
+        """A global: what a thing outside, known by its kind and P4 name, gives the code."""
+        found = self.names.of(kind, name)
+        self.outside[found] = (kind, name)
+        return found
 
     def refuse(self, what: str) -> UnsupportedFeature:
         return UnsupportedFeature(f"BMv2 JSON: {self.where}: {what} is not implemented")
@@ -331,8 +355,28 @@ class Emitter:
     # ------------------------------------------------------------------ locals
 
     def var(self, header: str, field: str) -> str:
-        prefix = self.prefix[header]
-        return f"{prefix}_v" if field == "$valid$" else f"{prefix}__{ident(field)}"
+        """The local of a field, or of a header's validity."""
+        if field == "$valid$":
+            # Metadata is always there, as in BMv2.
+            return "1" if self.p.headers[header].metadata else self.names.of("valid", header)
+        return self.names.of("f", header, field)
+
+    def origin(self, header: str) -> str:
+        """The local with the offset at which a header was extracted, -1: it was not."""
+        return self.names.of("at", header)
+
+    def changed(self, header: str) -> str:
+        """The local that is 1 when a header's bytes are no longer those that came in."""
+        return self.names.of("dirty", header)
+
+    @staticmethod
+    def argument(index: int) -> str:
+        """The local with an action's parameter."""
+        return f"p{int(index)}"
+
+    def count(self, stack: str) -> str:
+        """The local with the number of elements that a stack has."""
+        return self.names.of("count", stack)
 
     def width(self, header: str, field: str) -> int:
         return 1 if field == "$valid$" else self.p.field(header, field).width
@@ -340,16 +384,15 @@ class Emitter:
     def header_locals(self, h: Header) -> list[str]:
         """Locals of a packet header: validity, origin offset, dirty flag, fields."""
         lay = self.layouts[h.type.name]
-        prefix = self.prefix[h.name]
-        out = [f"{prefix}_v", f"{prefix}_o", f"{prefix}_d"]
+        out = [self.var(h.name, "$valid$"), self.origin(h.name), self.changed(h.name)]
         for unit in (*lay.units, *lay.tail):
-            out += [f"{prefix}__{name}" for name, _ in unit.parts]
+            out += [self.var(h.name, name) for name, _ in unit.parts]
         if lay.varbit:
-            out.append(f"{prefix}__{lay.varbit}")
+            out.append(self.var(h.name, lay.varbit))
         return out
 
     def stack_counts(self) -> list[str]:
-        return [f"{ident(s)}_n" for s in (*self.p.stacks, *self.p.union_stacks)]
+        return [self.count(s) for s in (*self.p.stacks, *self.p.union_stacks)]
 
     def siblings(self, header: str) -> list[str]:
         """Validity locals that turn 0 when this header turns valid: its union's others."""
@@ -382,11 +425,28 @@ class Emitter:
                 ]
         return out
 
+    def _intrinsic(self, field: str) -> tuple[str, str] | None:
+        """A field that the switch itself uses: by alias (p4c) or in P4_14's own headers."""
+        for owner in (_OWNERS.get(field, "standard_metadata"), "standard_metadata"):
+            header, name = self.p.aliases.get(f"{owner}.{field}", (owner, field))
+            known = self.p.headers.get(header)
+            if known is not None and known.metadata and name in known.type.by_name:
+                return header, name
+        return None
+
     def has_meta(self, field: str) -> bool:
-        return ("standard_metadata", field) in self.used_meta
+        return self._intrinsic(field) in self.used_meta
 
     def sm(self, field: str) -> str:
-        return self.var("standard_metadata", field)
+        """The local of a field that the switch itself uses."""
+        found = self._intrinsic(field)
+        assert found is not None
+        return self.var(*found)
+
+    def sm_width(self, field: str) -> int:
+        found = self._intrinsic(field)
+        assert found is not None
+        return self.width(*found)
 
     def assign_zero(self, names: list[str]) -> None:
         # One chained assignment a line: a constant and a store for each name.

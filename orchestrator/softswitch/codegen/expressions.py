@@ -7,10 +7,10 @@ import re
 from orchestrator.softswitch.codegen.emitter import (
     Emitter,
     Ex,
-    ident,
     least,
     literal,
     most,
+    quoted,
 )
 from orchestrator.softswitch.program import (
     Action,
@@ -25,9 +25,6 @@ _HEADER_OPS = ("dereference_header_stack", "dereference_stack", "access_union_he
 
 class Expressions(Emitter):
     """Reading: type-value objects of the JSON to Python expressions."""
-
-    def const(self, text: str) -> int:
-        return int(text, 16)
 
     def bounds_of(self, header: str, field: str) -> tuple[int, int]:
         if field == "$valid$":
@@ -45,8 +42,7 @@ class Expressions(Emitter):
                 return self.operation(value, action)
             return self.expr(value, action)
         if kind == "hexstr":
-            n = self.const(value)
-            return Ex(str(n), n, n)
+            return Ex(literal(value) if value >= 0 else f"({literal(value)})", value, value)
         if kind == "bool":
             return Ex("1" if value else "0", int(value), int(value))
         if kind == "field" and not isinstance(value[0], str):
@@ -57,23 +53,33 @@ class Expressions(Emitter):
         if kind in ("local", "runtime_data"):
             assert action is not None
             index: int = value
-            return Ex(f"p{index}", 0, (1 << action.params[index].width) - 1)
+            return Ex(self.argument(index), 0, (1 << action.params[index].width) - 1)
+        if kind == "register":
+            return self.register_cell(value[0], self.expr(value[1], action))
         if kind == "stack_field":
             return self.last_field(value[0], value[1])
         if kind == "union_stack_field":
             unions = self.p.union_stacks[value[0]].elements
-            at = self.member_index(unions[0], value[1])
+            at = unions[0].names.index(value[1])
             return self.last_of(value[0], tuple(u.members[at] for u in unions), value[2])
         raise self.refuse(f"expression of type '{kind}'")
+
+    def register_cell(self, name: str, index: Ex) -> Ex:
+        """A register read in an expression; 0 beyond its end."""
+        register = self.p.registers[name]
+        cell = f"{self.out('register', name)}[{index.code}]"
+        if index.hi is None or index.hi >= register.size or index.lo is None or index.lo < 0:
+            cell = f"({cell} if 0 <= {index.code} < {literal(register.size)} else 0)"
+        return Ex(cell, 0, (1 << register.width) - 1)
 
     def last_field(self, stack_name: str, field: str) -> Ex:
         return self.last_of(stack_name, self.p.stacks[stack_name].elements, field)
 
     def last_of(self, stack_name: str, elements: tuple[str, ...], field: str) -> Ex:
-        n = f"{ident(stack_name)}_n"
+        n = self.count(stack_name)
         code = self.var(elements[0], field)
         for i, element in enumerate(elements[1:], 2):
-            code = f"({self.var(element, field)} if {n} == {i} else {code})"
+            code = f"({self.var(element, field)} if {n} == {literal(i)} else {code})"
         lo, hi = self.bounds_of(elements[0], field)
         return Ex(code, lo, hi)
 
@@ -91,12 +97,12 @@ class Expressions(Emitter):
             field = self.p.headers[names[0]].type.fields[offset].name
             return self.chosen_field(node["left"], field, action)
         if op in ("last_stack_index", "size_stack"):
-            name = (node.get("right") or node.get("left"))["value"]
+            name: str = node["right"]["value"]
             stack = self.p.stacks.get(name) or self.p.union_stacks[name]
             depth = len(stack.elements)
             if op == "size_stack":
-                return Ex(f"{ident(name)}_n", 0, depth)
-            return Ex(f"({ident(name)}_n - 1)", -1, depth - 1)
+                return Ex(self.count(name), 0, depth)
+            return Ex(f"({self.count(name)} - 1)", -1, depth - 1)
         if op in ("==", "!="):
             side = self.unwrapped(node["left"])
             if side.get("type") == "header" or side.get("op") in _HEADER_OPS:
@@ -119,6 +125,8 @@ class Expressions(Emitter):
             lo = None if right.hi is None else -right.hi - 1
             hi = None if right.lo is None else -right.lo - 1
             return Ex(f"(~{right.code})", lo, hi)
+        if op == "+" and node["left"] is None:
+            return right
         if op == "-" and node["left"] is None:
             lo = None if right.hi is None else -right.hi
             hi = None if right.lo is None else -right.lo
@@ -170,20 +178,21 @@ class Expressions(Emitter):
                 return Ex(f"({a} {op} {b})", 0, (1 << max(lhi, rhi).bit_length()) - 1)
             return Ex(f"({a} {op} {b})", None, None)
         if op == "<<":
-            if right.hi is None or right.hi > _MAX_SHIFT:
+            if right.lo is None or right.lo < 0 or right.hi is None or right.hi > _MAX_SHIFT:
                 # A shift beyond every field's width leaves nothing after the mask.
                 return Ex(
-                    f"({a} << {b} if {b} < {_MAX_SHIFT} else 0)", 0 if positive else None, None
+                    f"({a} << {b} if 0 <= {b} < {_MAX_SHIFT} else 0)", 0 if positive else None, None
                 )
             if known and llo >= 0:
                 return Ex(f"({a} << {b})", llo << rlo, lhi << rhi)
             return Ex(f"({a} << {b})", None, None)
         if op == ">>":
-            if known and llo >= 0:
+            if known and llo >= 0 and rlo >= 0:
                 return Ex(f"({a} >> {b})", llo >> rhi if rhi < _MAX_SHIFT else 0, lhi >> rlo)
             return Ex(f"({a} >> {b})", left.lo if llo < 0 else 0, left.hi)
         if op in ("two_comp_mod", "usat_cast", "sat_cast"):
-            return self.cast(op, left, int(b))
+            assert right.lo is not None
+            return self.cast(op, left, right.lo)
         raise self.refuse(f"operator '{op}'")
 
     @staticmethod
@@ -217,9 +226,10 @@ class Expressions(Emitter):
         if x.lo is not None and x.hi is not None and lo <= x.lo and x.hi <= hi:
             return x
         if op == "two_comp_mod":
-            half = 1 << (width - 1)
-            return Ex(f"(({x.code} + {half} & {literal((1 << width) - 1)}) - {half})", lo, hi)
-        return Ex(f"min(max({x.code}, {lo}), {hi})", lo, hi)
+            half = literal(1 << (width - 1))
+            ones = literal((1 << width) - 1)
+            return Ex(f"(({x.code} + {half} & {ones}) - {half})", lo, hi)
+        return Ex(f"min(max({x.code}, {literal(lo)}), {literal(hi)})", lo, hi)
 
     @staticmethod
     def unwrapped(node: Json) -> Json:
@@ -259,7 +269,7 @@ class Expressions(Emitter):
             return codes[0]
         code = "0"
         for i, each in reversed(list(enumerate(codes))):
-            code = f"({each} if {at.code} == {i} else {code})"
+            code = f"({each} if {at.code} == {literal(i)} else {code})"
         return code
 
     def chosen_field(self, node: Json, field: str, action: Action | None) -> Ex:
@@ -311,34 +321,34 @@ class Expressions(Emitter):
         if ex.lo is not None and ex.lo >= 0 and ex.hi is not None and ex.hi <= top:
             return ex.code
         if ex.lo is not None and ex.lo == ex.hi:
-            return str(ex.lo & top)
+            return literal(ex.lo & top)
         return f"{ex.code} & {literal(top)}"
 
     # ------------------------------------------------------------------ fields
 
     def dirty(self, header: str) -> None:
         if not self.p.headers[header].metadata:
-            self.emit(f"{self.prefix[header]}_d = 1")
+            self.emit(f"{self.changed(header)} = 1")
 
     def store(self, header: str, field: str, ex: Ex) -> None:
         self.emit(f"{self.var(header, field)} = {self.fit(ex, header, field)}")
         self.dirty(header)
         if self.trace:
-            self.event("set", repr(f"{header}.{field}"), self.var(header, field))
+            self.event("set", quoted(f"{header}.{field}"), self.var(header, field))
 
     def size_code(self, header: str) -> str:
         lay = self.layouts[self.p.headers[header].type.name]
         if lay.varbit:
-            return f"({lay.size} + len({self.prefix[header]}__{lay.varbit}))"
-        return str(lay.size)
+            return f"({literal(lay.size)} + len({self.var(header, lay.varbit)}))"
+        return literal(lay.size)
 
     def init_header(self, h: Header, reset_valid: bool) -> None:
         lay = self.layouts[h.type.name]
         names = self.header_locals(h)
-        varbit = f"{self.prefix[h.name]}__{lay.varbit}" if lay.varbit else None
-        zero = [n for n in names if n != varbit and n != f"{self.prefix[h.name]}_o"]
+        varbit = self.var(h.name, lay.varbit) if lay.varbit else None
+        zero = [n for n in names if n != varbit and n != self.origin(h.name)]
         self.assign_zero(zero if reset_valid else zero[1:])
-        self.emit(f"{self.prefix[h.name]}_o = -1")
+        self.emit(f"{self.origin(h.name)} = -1")
         if varbit:
             self.emit(f"{varbit} = b''")
 
@@ -349,11 +359,11 @@ class Expressions(Emitter):
             return
         with self.block(f"if not {v}:"):
             self.init_header(h, reset_valid=False)
-            self.emit(f"{v} = {self.prefix[header]}_d = 1")
+            self.emit(f"{v} = {self.changed(header)} = 1")
             self.clear_siblings(header)
             if self.track_length:
                 self.emit(f"plen_reg += {self.size_code(header)}")
-            self.event("valid", repr(header))
+            self.event("valid", quoted(header))
 
     def clear_siblings(self, header: str) -> None:
         others = self.siblings(header)
@@ -361,12 +371,14 @@ class Expressions(Emitter):
             self.emit(" = ".join(others) + " = 0")
 
     def remove_header(self, header: str) -> None:
+        if self.p.headers[header].metadata:
+            return
         v = self.var(header, "$valid$")
         if self.track_length:
             with self.block(f"if {v}:"):
                 self.emit(f"plen_reg -= {self.size_code(header)}")
         self.emit(f"{v} = 0")
-        self.event("invalid", repr(header))
+        self.event("invalid", quoted(header))
 
     def copy_header(self, dst: str, src: str) -> None:
         d, s = self.p.headers[dst], self.p.headers[src]
@@ -380,4 +392,4 @@ class Expressions(Emitter):
             self.clear_siblings(dst)
         with self.block("else:"):
             self.emit(f"{self.var(dst, '$valid$')} = 0")
-        self.event("copy", repr(dst), repr(src), self.var(src, "$valid$"))
+        self.event("copy", quoted(dst), quoted(src), self.var(src, "$valid$"))

@@ -14,8 +14,8 @@ from orchestrator.softswitch.codegen.emitter import (
     Generated,
     Unit,
     chunks_of,
-    ident,
     literal,
+    quoted,
 )
 from orchestrator.softswitch.codegen.pipelines import Pipelines
 from orchestrator.softswitch.program import (
@@ -32,14 +32,14 @@ class Compiler(Pipelines):
         self.emit(f"{result} = ()")
         for i, elements in self.p.field_lists.items():
             if elements:
-                with self.block(f"if {var} == {i}:"):
+                with self.block(f"if {var} == {literal(i)}:"):
                     values = ", ".join(self.var(h, f) for h, f in elements)
                     self.emit(f"{result} = ({values},)")
 
     def field_list_restore(self, var: str, values: str) -> None:
         for i, elements in self.p.field_lists.items():
             if elements:
-                with self.block(f"if {var} == {i}:"):
+                with self.block(f"if {var} == {literal(i)}:"):
                     self.emit(", ".join(self.var(h, f) for h, f in elements) + f", = {values}")
 
     def generate(self) -> Generated:
@@ -66,20 +66,20 @@ class Compiler(Pipelines):
                 self.ingress(clones)
             with self.block("while True:"):
                 self.egress(clones)
-        return Generated("\n".join(self.lines) + "\n", dict(self.structs))
+        return Generated("\n".join(self.lines) + "\n", dict(self.outside))
 
     def initial_values(self) -> list[str]:
         """`name=value` of metadata and headers: no header is there, everything is 0."""
         names = list(self.meta_locals())
         values: list[str] = []
         for h in self.packet_headers():
-            lay, prefix = self.layouts[h.type.name], self.prefix[h.name]
+            lay, origin = self.layouts[h.type.name], self.origin(h.name)
             for n in self.header_locals(h):
-                if lay.varbit and n == f"{prefix}__{lay.varbit}":
+                if lay.varbit and n == self.var(h.name, lay.varbit):
                     values.append(f"{n}=b''")
-                elif n != f"{prefix}_o":
+                elif n != origin:
                     names.append(n)
-            values.append(f"{prefix}_o=-1")
+            values.append(f"{origin}=-1")
         names += self.stack_counts()
         return [f"{name}=0" for name in names] + values
 
@@ -129,12 +129,16 @@ class Compiler(Pipelines):
         self.emit(f"todo = [(p_, r_, state) for p_, r_ in {copies}]")
         with self.block("if not todo:"):
             self.emit("return")
-        self.emit(f"{self.sm('egress_port')}, {self.sm('egress_rid')}, state = todo.pop(0)")
+        self.emit(f"{self.sm('egress_port')}, {self.replica()}, state = todo.pop(0)")
+
+    def replica(self) -> str:
+        """Where the number of a copy goes; P4_14 programs need not have a field for it."""
+        return self.sm("egress_rid") if self.has_meta("egress_rid") else "r_"
 
     def ingress(self, clones: bool) -> None:
         self.event("pipeline", "'ingress'", self.sm("ingress_port"), "mode", "0")
         self.pipeline(self.p.ingress)
-        spec, group = self.sm("egress_spec"), self.sm("mcast_grp")
+        spec = self.sm("egress_spec")
         if clones:
             with self.block("if clone >= 0:"):
                 self.emit("copies = clone_sessions.get(clone)")
@@ -154,6 +158,17 @@ class Compiler(Pipelines):
                 self.event("resubmit", "resub", "values")
                 self.emit(f"again.append((port, data, {RESUBMIT}, (resub, values)))")
                 self.emit("return")
+        if self.has_meta("mcast_grp"):
+            self.multicast(self.sm("mcast_grp"))
+        keyword = "elif" if self.has_meta("mcast_grp") else "if"
+        with self.block(f"{keyword} {spec} == {literal(self.drop_port)}:"):
+            self.event("drop", "'ingress'")
+            self.emit("return")
+        with self.block("else:"):
+            self.emit(f"{self.sm('instance_type')} = 0")
+            self.emit(f"{self.sm('egress_port')} = {spec}")
+
+    def multicast(self, group: str) -> None:
         with self.block(f"if {group}:"):
             self.emit(f"copies = groups.get({group}, ())")
             self.event("multicast", group, "copies")
@@ -163,12 +178,6 @@ class Compiler(Pipelines):
             if "truncate" in self.ops:
                 self.emit("trunc = 1 << 30")
             self.replicate("copies")
-        with self.block(f"elif {spec} == {self.drop_port}:"):
-            self.event("drop", "'ingress'")
-            self.emit("return")
-        with self.block("else:"):
-            self.emit(f"{self.sm('instance_type')} = 0")
-            self.emit(f"{self.sm('egress_port')} = {spec}")
 
     def egress(self, clones: bool) -> None:
         spec = self.sm("egress_spec")
@@ -177,19 +186,19 @@ class Compiler(Pipelines):
             "'egress'",
             self.sm("egress_port"),
             self.sm("instance_type"),
-            self.sm("egress_rid"),
+            self.sm("egress_rid") if self.has_meta("egress_rid") else "0",
         )
         if self.has_meta("egress_global_timestamp"):
             self.emit(f"{self.sm('egress_global_timestamp')} = now()")
-        width = self.width("standard_metadata", "egress_spec")
-        self.emit(f"{spec} = {(self.drop_port + 1) & ((1 << width) - 1)}")
+        width = self.sm_width("egress_spec")
+        self.emit(f"{spec} = {literal((self.drop_port + 1) & ((1 << width) - 1))}")
         if self.track_length:
             self.emit(f"{self.sm('packet_length')} = plen_reg")
         if self.has_meta("enq_timestamp"):
             # No packet waits here: it leaves its queue as it enters.
             self.emit(f"{self.sm('enq_timestamp')} = now() & 0xffffffff")
         if self.has_meta("priority"):
-            with self.block(f"if {self.sm('priority')} >= {self.queues}:"):
+            with self.block(f"if {self.sm('priority')} >= {literal(self.queues)}:"):
                 self.event("drop", "'queue'")
             with self.block("else:"):
                 self.egress_body(clones, spec)
@@ -201,7 +210,8 @@ class Compiler(Pipelines):
         self.emit("p_, r_, state = todo.pop(0)")
         self.emit(f"{state}, = state")
         self.emit(f"{self.sm('egress_port')} = p_")
-        self.emit(f"{self.sm('egress_rid')} = r_")
+        if self.has_meta("egress_rid"):
+            self.emit(f"{self.sm('egress_rid')} = r_")
         if "recirculate" in self.ops:
             self.emit("recirc = 0")
         if "truncate" in self.ops:
@@ -212,7 +222,7 @@ class Compiler(Pipelines):
         if clones:
             with self.block("if clone >= 0:"):
                 self.egress_clone()
-        with self.block(f"if {spec} == {self.drop_port}:"):
+        with self.block(f"if {spec} == {literal(self.drop_port)}:"):
             self.event("drop", "'egress'")
         with self.block("else:"):
             self.deparse()
@@ -229,10 +239,10 @@ class Compiler(Pipelines):
                         if f.signed:
                             code = f"{code} & {literal((1 << f.width) - 1)}"
                     values.append(code)
-                with self.block(f"if digest == {i}:"):
+                with self.block(f"if digest == {literal(i)}:"):
                     self.emit(f"values = ({''.join(v + ', ' for v in values)})")
-                    self.emit(f"learn({i}, values)")
-                    self.event("digest", repr(learn.name), "values")
+                    self.emit(f"learn({literal(i)}, values)")
+                    self.event("digest", quoted(learn.name), "values")
 
     def egress_clone(self) -> None:
         """A clone of the packet as it leaves egress: headers stay, metadata is reset."""
@@ -286,53 +296,50 @@ class Compiler(Pipelines):
         """Bytes of a header when valid: the received ones if nothing changed them."""
         h = self.p.headers[name]
         lay = self.layouts[h.type.name]
-        prefix = self.prefix[name]
-        length = str(lay.size)
+        origin, length = self.origin(name), self.size_code(name)
+        clean = f"data[{origin}:{origin} + {length}]"
+        packed = self.pack_units(h, lay.units, origin)
         if lay.varbit:
-            length = f"{lay.size} + len({prefix}__{lay.varbit})"
-        clean = f"data[{prefix}_o:{prefix}_o + {length}]"
-        packed = self.pack_units(h, lay.units, f"{prefix}_o")
-        if lay.varbit:
-            packed += f" + {prefix}__{lay.varbit}"
+            varbit = self.var(name, lay.varbit)
+            packed += f" + {varbit}"
             if lay.tail:
-                packed += " + " + self.pack_units(
-                    h, lay.tail, f"{prefix}_o + len({prefix}__{lay.varbit})"
-                )
-        return f"(({packed} if {prefix}_d else {clean}) if {prefix}_v else b'')"
+                packed += " + " + self.pack_units(h, lay.tail, f"{origin} + len({varbit})")
+        valid = self.var(name, "$valid$")
+        return f"(({packed} if {self.changed(name)} else {clean}) if {valid} else b'')"
 
     def pack_units(self, h: Header, units: tuple[Unit, ...], base: str) -> str:
         if not units:
             return "b''"
-        prefix = self.prefix[h.name]
-        signed = {ident(f.name) for f in h.type.fields if f.signed}
+        origin = self.origin(h.name)
+        signed = {f.name for f in h.type.fields if f.signed}
         fmt = ">"
         values: list[str] = []
         for u in units:
             if not u.parts:
                 fmt += f"{u.size}s"
-                at = f"{base} + {u.offset}" if u.offset else base
-                values.append(f"data[{at}:{at} + {u.size}] if {prefix}_o >= 0 else b''")
+                at = f"{base} + {literal(u.offset)}" if u.offset else base
+                values.append(f"data[{at}:{at} + {literal(u.size)}] if {origin} >= 0 else b''")
                 continue
             terms: list[str] = []
             shift = u.size * 8
             for name, width in u.parts:
                 shift -= width
-                code = f"{prefix}__{name}"
+                code = self.var(h.name, name)
                 if name in signed:
                     code = f"({code} & {literal((1 << width) - 1)})"
-                terms.append(f"{code} << {shift}" if shift else code)
+                terms.append(f"{code} << {literal(shift)}" if shift else code)
             value = " | ".join(terms)
             chunks = chunks_of(u.size)
             if len(chunks) > 2:
                 fmt += f"{u.size}s"
-                values.append(f"({value}).to_bytes({u.size}, 'big')")
+                values.append(f"({value}).to_bytes({literal(u.size)}, 'big')")
             elif len(chunks) == 2:
                 fmt += STRUCT_CODE[chunks[0]] + STRUCT_CODE[chunks[1]]
                 low = chunks[1] * 8
-                values.append(f"({value}) >> {low}")
+                values.append(f"({value}) >> {literal(low)}")
                 values.append(f"({value}) & {literal((1 << low) - 1)}")
             else:
                 fmt += STRUCT_CODE[chunks[0]]
                 values.append(value)
         struct.calcsize(fmt)
-        return f"{self.struct(fmt, 'pack')}({', '.join(values)})"
+        return f"{self.out('pack', fmt)}({', '.join(values)})"

@@ -9,14 +9,17 @@ from orchestrator.softswitch.codegen.actions import Actions
 from orchestrator.softswitch.codegen.emitter import (
     STRUCT_CODE,
     Ex,
+    Layout,
     Unit,
     chunks_of,
-    ident,
     literal,
+    quoted,
 )
 from orchestrator.softswitch.program import (
     Action,
+    Header,
     Json,
+    Param,
     Transition,
 )
 
@@ -33,11 +36,11 @@ class Parsing(Actions):
         number = {name: i + 1 for i, name in enumerate(order)}
         if back:
             self.emit("rounds = 0")
-        self.emit(f"s = {number[self.p.init_state]}")
+        self.emit(f"s = {literal(number[self.p.init_state])}")
         with self.block("while True:"):
             for i, name in enumerate(order):
                 # The first state is always entered first unless a loop leads back to it.
-                head = "if True:" if i == 0 and not back else f"if s == {i + 1}:"
+                head = "if True:" if i == 0 and not back else f"if s == {literal(i + 1)}:"
                 with self.block(head):
                     self.state(name, number)
             if not back:
@@ -50,30 +53,30 @@ class Parsing(Actions):
     def state_order(self) -> tuple[list[str], bool]:
         """Reverse postorder of the reachable states; True if a loop exists."""
         done: list[str] = []
-        state: dict[str, int] = {}
+        entered: dict[str, bool] = {}  # False: not left yet
         back = False
-
-        def visit(name: str) -> None:
-            nonlocal back
-            state[name] = 1
-            for t in self.p.states[name].transitions:
-                nxt = t.next_state
-                if nxt is None:
-                    continue
-                if state.get(nxt) == 1:
-                    back = True
-                elif nxt not in state:
-                    visit(nxt)
-            state[name] = 2
-            done.append(name)
-
         assert self.p.init_state is not None
-        visit(self.p.init_state)
+        way = [self.p.init_state]
+        while way:
+            name = way[-1]
+            if name not in entered:
+                entered[name] = False
+                nexts = [t.next_state for t in self.p.states[name].transitions]
+                back = back or any(entered.get(n) is False for n in nexts if n is not None)
+                # Reversed: the first transition's state is visited first, as it is by a packet.
+                for t in reversed(self.p.states[name].transitions):
+                    if t.next_state is not None and t.next_state not in entered:
+                        way.append(t.next_state)
+                continue
+            way.pop()
+            if not entered[name]:
+                entered[name] = True
+                done.append(name)
         return done[::-1], back
 
     def error(self, name: str) -> None:
-        self.emit(f"perr = {self.p.errors.get(name, 0)}")
-        self.event("parser_error", repr(name))
+        self.emit(f"perr = {literal(self.p.errors.get(name, 0))}")
+        self.event("parser_error", quoted(name))
         self.emit("break")
 
     def need(self, size: str) -> None:
@@ -83,7 +86,7 @@ class Parsing(Actions):
     def state(self, name: str, number: Mapping[str, int]) -> None:
         st = self.p.states[name]
         self.where = f"parser state {name}"
-        self.event("state", repr(name))
+        self.event("state", quoted(name))
         for op in st.ops:
             self.parser_op(op)
         self.transition(st.key, st.transitions, number)
@@ -109,16 +112,18 @@ class Parsing(Actions):
                 self.event("parser_error", code)
                 self.emit("break")
         elif kind == "shift":
-            self.need(str(params[0]))
-            self.emit(f"o += {params[0]}")
+            self.need(literal(params[0]))
+            self.emit(f"o += {literal(params[0])}")
         elif kind == "advance":
             bits = self.expr(params[0])
-            if bits.lo is not None and bits.lo == bits.hi and bits.lo % 8 == 0:
-                self.need(str(bits.lo // 8))
-                self.emit(f"o += {bits.lo // 8}")
+            if bits.lo is not None and bits.lo == bits.hi and bits.lo % 8 == 0 and bits.lo >= 0:
+                self.need(literal(bits.lo // 8))
+                self.emit(f"o += {literal(bits.lo // 8)}")
                 return
             self.emit(f"n = {bits.code}")
-            with self.block("if n & 7:"):
+            with self.block(
+                "if n & 7 or n < 0:" if bits.lo is None or bits.lo < 0 else "if n & 7:"
+            ):
                 self.error("ParserInvalidArgument")
             self.need("(n >> 3)")
             self.emit("o += n >> 3")
@@ -127,16 +132,18 @@ class Parsing(Actions):
         else:
             raise self.refuse(f"parser operation '{kind}'")
 
-    def lookahead(self, value: list[int]) -> Ex:
+    def lookahead(self, value: tuple[int, int]) -> Ex:
         offset, width = value
         first, last = offset // 8, (offset + width + 7) // 8
-        self.need(str(last))
+        self.need(literal(last))
         size = last - first
-        at = f"o + {first}" if first else "o"
-        code = f"data[{at}]" if size == 1 else f"int.from_bytes(data[{at}:o + {last}], 'big')"
+        at = f"o + {literal(first)}" if first else "o"
+        code = (
+            f"data[{at}]" if size == 1 else f"int.from_bytes(data[{at}:o + {literal(last)}], 'big')"
+        )
         spare = last * 8 - offset - width
         if spare:
-            code = f"({code} >> {spare})"
+            code = f"({code} >> {literal(spare)})"
         if first * 8 != offset:
             code = f"({code} & {literal((1 << width) - 1)})"
         return Ex(code, 0, (1 << width) - 1)
@@ -148,14 +155,14 @@ class Parsing(Actions):
         if target["type"] == "union_stack":
             stack, member = target["value"]
             unions = self.p.union_stacks[stack].elements
-            at = self.member_index(unions[0], member)
+            at = unions[0].names.index(member)
             elements = tuple(u.members[at] for u in unions)
         else:
             stack = target["value"]
             elements = self.p.stacks[stack].elements
-        n = f"{ident(stack)}_n"
+        n = self.count(stack)
         for i, element in enumerate(elements):
-            with self.block(f"{'if' if i == 0 else 'elif'} {n} == {i}:"):
+            with self.block(f"{'if' if i == 0 else 'elif'} {n} == {literal(i)}:"):
                 self.extract_into(element, length)
         with self.block("else:"):
             self.error("StackOutOfBounds")
@@ -164,35 +171,48 @@ class Parsing(Actions):
     def extract_into(self, header: str, length: Json | None) -> None:
         h = self.p.headers[header]
         lay = self.layouts[h.type.name]
-        prefix = self.prefix[header]
-        fixed = lay.size
+        fixed = literal(lay.size)
         if lay.varbit is None:
-            self.need(str(fixed))
+            self.need(fixed)
             self.unpack(header, lay.units, "o")
-            self.emit(f"{prefix}_o = o")
+            self.emit(f"{self.origin(header)} = o")
             self.emit(f"o += {fixed}")
         else:
-            if length is None:
-                raise self.refuse(f"extract of varbit header {header} without length")
-            self.emit(f"n = {self.expr(length).code}")
-            with self.block("if n & 7:"):
+            bits = self.own_length(h, lay) if length is None else self.expr(length)
+            self.emit(f"n = {bits.code}")
+            with self.block(
+                "if n & 7 or n < 0:" if bits.lo is None or bits.lo < 0 else "if n & 7:"
+            ):
                 self.error("ParserInvalidArgument")
             self.emit("n >>= 3")
             self.need(f"{fixed} + n")
             varbit = h.type.varbit
             assert varbit is not None
-            with self.block(f"if n > {varbit.width // 8}:"):
+            with self.block(f"if n > {literal(varbit.width // 8)}:"):
                 self.error("HeaderTooShort")
-            head = sum(u.size for u in lay.units)
+            head = literal(sum(u.size for u in lay.units))
             self.unpack(header, lay.units, "o")
-            self.emit(f"{prefix}__{lay.varbit} = data[o + {head}:o + {head} + n]")
+            self.emit(f"{self.var(header, lay.varbit)} = data[o + {head}:o + {head} + n]")
             self.unpack(header, lay.tail, "o + n")
-            self.emit(f"{prefix}_o = o")
+            self.emit(f"{self.origin(header)} = o")
             self.emit(f"o += {fixed} + n")
-        self.emit(f"{prefix}_v = 1")
-        self.emit(f"{prefix}_d = 0")
+        self.emit(f"{self.var(header, '$valid$')} = 1")
+        self.emit(f"{self.changed(header)} = 0")
         self.clear_siblings(header)
-        self.event("extract", repr(header), f"{prefix}_o", "o")
+        self.event("extract", quoted(header), self.origin(header), "o")
+
+    def own_length(self, h: Header, lay: Layout) -> Ex:
+        """P4_14: the varbit's bits by the header's own fields before it, so these come first."""
+        length = self.p.lengths[h.type.name]
+        self.need(literal(lay.size))
+        self.unpack(h.name, lay.units, "o")
+        params: list[Param] = []
+        for f in h.type.fields:
+            if f.varbit:
+                break
+            self.emit(f"{self.argument(len(params))} = {self.var(h.name, f.name)}")
+            params.append(Param(f.name, f.width))
+        return self.expr(length, Action(-1, "length", tuple(params), ()))
 
     def unpack(self, header: str, units: tuple[Unit, ...], at: str) -> None:
         """Decode the used units of a header at `at` with one struct call."""
@@ -201,8 +221,7 @@ class Parsing(Actions):
         fmt = ">"
         targets: list[str] = []
         post: list[str] = []
-        prefix = self.prefix[header]
-        signed = {ident(f.name): f.width for f in self.p.headers[header].type.fields if f.signed}
+        signed = {f.name for f in self.p.headers[header].type.fields if f.signed}
         last = max(i for i, u in enumerate(units) if u.parts)
         skip = 0
         for i, u in enumerate(units[: last + 1]):
@@ -222,13 +241,15 @@ class Parsing(Actions):
                 names = [self.fresh("c") for _ in chunks]
                 fmt += "".join(STRUCT_CODE[c] for c in chunks)
                 if len(chunks) == 1 and len(u.parts) == 1:
-                    names = [f"{prefix}__{u.parts[0][0]}"]
+                    names = [self.var(header, u.parts[0][0])]
                 targets += names
                 value = (
-                    names[0] if len(names) == 1 else f"{names[0]} << {chunks[1] * 8} | {names[1]}"
+                    names[0]
+                    if len(names) == 1
+                    else f"{names[0]} << {literal(chunks[1] * 8)} | {names[1]}"
                 )
             if len(u.parts) == 1:
-                local = f"{prefix}__{u.parts[0][0]}"
+                local = self.var(header, u.parts[0][0])
                 if value != local:
                     post.append(f"{local} = {value}")
             else:
@@ -239,21 +260,21 @@ class Parsing(Actions):
                 shift = u.size * 8
                 for name, width in u.parts:
                     shift -= width
-                    code = value if not shift else f"{value} >> {shift}"
+                    code = value if not shift else f"{value} >> {literal(shift)}"
                     if shift + width != u.size * 8:
                         code += f" & {literal((1 << width) - 1)}"
-                    post.append(f"{prefix}__{name} = {code}")
+                    post.append(f"{self.var(header, name)} = {code}")
             for name, width in u.parts:
                 if name in signed:
-                    half = 1 << (width - 1)
-                    local = f"{prefix}__{name}"
+                    half = literal(1 << (width - 1))
+                    local = self.var(header, name)
                     post.append(f"{local} = ({local} ^ {half}) - {half}")
         if skip:
-            at = f"{at} + {skip}"
+            at = f"{at} + {literal(skip)}"
         if len(targets) == 1 and fmt in (">B",):
             self.emit(f"{targets[0]} = data[{at}]")
         else:
-            self.emit(f"{', '.join(targets)}, = {self.struct(fmt, 'unpack_from')}(data, {at})")
+            self.emit(f"{', '.join(targets)}, = {self.out('unpack_from', fmt)}(data, {at})")
         for line in post:
             self.emit(line)
 
@@ -264,7 +285,7 @@ class Parsing(Actions):
         number: Mapping[str, int],
     ) -> None:
         def go(name: str | None) -> None:
-            self.emit("break" if name is None else f"s = {number[name]}")
+            self.emit("break" if name is None else f"s = {literal(number[name])}")
 
         default: str | None = None
         cases: list[tuple[str, str | None]] = []
@@ -283,7 +304,7 @@ class Parsing(Actions):
                 elif k["type"] == "union_stack_field":
                     stack, member, field = k["value"]
                     union = self.p.union_stacks[stack].elements[0]
-                    header = union.members[self.member_index(union, member)]
+                    header = union.members[union.names.index(member)]
                     parts.append((self.expr(k).code, self.width(header, field)))
                 elif k["type"] == "field":
                     parts.append((self.expr(k).code, self.width(*k["value"])))
@@ -322,13 +343,13 @@ class Parsing(Actions):
         codes = [code for code, _ in parts]
         key = codes[0] if len(codes) == 1 else f"({', '.join(codes)})"
         if mask is None:
-            return f"contains_{ident(name)}({key})"
+            return f"{self.out('contains', name)}({key})"
         masks: list[str] = []
         for _, width in reversed(parts):
-            masks.append(str(mask & ((1 << width) - 1)))
+            masks.append(literal(mask & ((1 << width) - 1)))
             mask >>= (width + 7) // 8 * 8
         inner = ", ".join(reversed(masks))
-        return f"contains_masked_{ident(name)}({key}, ({inner},))"
+        return f"{self.out('contains_masked', name)}({key}, ({inner},))"
 
     def case(self, parts: list[tuple[str, int]], value: int, mask: int | None) -> str:
         """Condition of one select case; keys are byte-padded field by field."""
@@ -341,7 +362,7 @@ class Parsing(Actions):
             m = ones if mask is None else mask >> shift & ones
             shift += size
             if m == ones:
-                tests.append(f"{code} == {v}")
+                tests.append(f"{code} == {literal(v)}")
             elif m:
-                tests.append(f"{code} & {literal(m)} == {v & m}")
+                tests.append(f"{code} & {literal(m)} == {literal(v & m)}")
         return " and ".join(reversed(tests)) or "True"

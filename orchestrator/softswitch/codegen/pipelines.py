@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from orchestrator.softswitch.codegen.emitter import (
     Ex,
-    ident,
     literal,
+    quoted,
 )
 from orchestrator.softswitch.codegen.parsing import Parsing
 from orchestrator.softswitch.program import (
@@ -15,12 +15,14 @@ from orchestrator.softswitch.program import (
 )
 
 _MAX_STEPS = 100_000
+_MAX_BLOCKS = 70
+"""Nested blocks around a node: CPython indents 100 times, and an action has some of its own."""
 _NOWHERE = "\0"
 """A join that no node is: every way out of a node is followed."""
 
 
 class _IrregularGraph(Exception):
-    """A control graph that nested ifs do not express: a loop."""
+    """A control graph that nested ifs do not express: a loop, or branches nested too deep."""
 
 
 class Pipelines(Parsing):
@@ -64,14 +66,14 @@ class Pipelines(Parsing):
         pipe = self.pipe
         names = [*pipe.tables, *pipe.conditionals, *pipe.calls]
         self.numbers = {name: i for i, name in enumerate(names, 1)}
-        self.emit(f"at = {self.numbers[init]}")
+        self.emit(f"at = {literal(self.numbers[init])}")
         self.emit("steps = 0")
         with self.block("while at:"):
             self.emit("steps += 1")
             with self.block(f"if steps > {_MAX_STEPS}:"):
-                self.emit(f"raise RuntimeError('endless loop in pipeline {pipe.name}')")
+                self.emit(f"raise RuntimeError({quoted(f'endless loop in pipeline {pipe.name}')})")
             for name, number in self.numbers.items():
-                with self.block(f"{'if' if number == 1 else 'elif'} at == {number}:"):
+                with self.block(f"{'if' if number == 1 else 'elif'} at == {literal(number)}:"):
                     self.emit("at = 0")
                     self.node(name, _NOWHERE)
 
@@ -94,41 +96,49 @@ class Pipelines(Parsing):
 
     def immediate_postdominators(self, pipe: Pipeline) -> dict[str, str | None]:
         """Node -> the first node that every way from it passes (None: the end)."""
-        order: list[str] = []
-        seen: set[str] = set()
-
-        def visit(name: str) -> None:
-            seen.add(name)
-            for nxt in self.successors(pipe, name):
-                if nxt is not None and nxt not in seen:
-                    visit(nxt)
-            order.append(name)
-
         assert pipe.init is not None
-        visit(pipe.init)
-        doms: dict[str, list[str]] = {}
+        order: list[str] = []
+        left: dict[str, bool] = {}
+        way = [pipe.init]
+        while way:
+            name = way[-1]
+            if name not in left:
+                left[name] = False
+                way += [n for n in self.successors(pipe, name) if n is not None and n not in left]
+                continue
+            way.pop()
+            if not left[name]:
+                left[name] = True
+                order.append(name)
+        doms: dict[str, str | None] = {}
+        depth: dict[str | None, int] = {None: 0}
         # Successors come before a node in postorder; the graph is acyclic.
         for name in order:
-            paths: list[list[str]] = []
-            for nxt in self.successors(pipe, name):
-                if nxt is None:
-                    paths.append([])
-                else:
-                    if nxt not in doms:
-                        raise _IrregularGraph
-                    paths.append([nxt, *doms[nxt]])
-            common = [n for n in paths[0] if all(n in p for p in paths[1:])]
-            doms[name] = common
-        return {name: (d[0] if d else None) for name, d in doms.items()}
+            nexts = self.successors(pipe, name)
+            if any(n not in depth for n in nexts):
+                raise _IrregularGraph
+            at = nexts[0]
+            for other in nexts[1:]:
+                # Up from the deeper one, until the two ways meet (Cooper, Harvey, Kennedy).
+                while at != other:
+                    if depth[at] < depth[other]:
+                        at, other = other, at
+                    assert at is not None
+                    at = doms[at]
+            doms[name] = at
+            depth[name] = depth[at] + 1
+        return doms
 
     def nodes(self, name: str | None, stop: str | None) -> None:
         """Emit the nodes from `name` up to `stop`, nesting only real branches."""
         if self.numbers:
             if name is not None:
-                self.emit(f"at = {self.numbers[name]}")
+                self.emit(f"at = {literal(self.numbers[name])}")
             return
         while name is not None and name != stop:
             self.emitted += 1
+            if self.depth > _MAX_BLOCKS:
+                raise _IrregularGraph
             if self.emitted > 20 * (len(self.pipe.tables) + len(self.pipe.conditionals)) + 200:
                 raise _IrregularGraph
             join = self.postdom[name]
@@ -140,7 +150,7 @@ class Pipelines(Parsing):
             self.conditional(name, join)
         elif name in self.pipe.calls:
             call = self.pipe.calls[name]
-            self.event("action", repr(call.action.name), "()")
+            self.event("action", quoted(call.action.name), "()")
             self.primitives(call.action.primitives, call.action)
             if not self.leave(call.action):
                 self.nodes(call.next, join)
@@ -153,7 +163,7 @@ class Pipelines(Parsing):
         cond = self.expr(c.expression).code
         if self.trace:
             self.emit(f"x = {cond}")
-            self.event("condition", repr(name), "bool(x)")
+            self.event("condition", quoted(name), "bool(x)")
             cond = "x"
         if c.true_next == join and c.false_next == join:
             return
@@ -202,15 +212,20 @@ class Pipelines(Parsing):
 
     def table(self, table: Table, join: str | None) -> None:
         self.where = f"table {table.name}"
-        name = ident(table.name)
+        miss = self.out("miss", table.name)
         if self.hidden(table):
             index = table.action_index(table.default_action)
             action = table.actions[index]
             if action.params:
-                args = ", ".join(str(a) for a in table.default_args)
-                self.emit(", ".join(f"p{i}" for i in range(len(action.params))) + f", = {args},")
-            self.event("table", repr(table.name), "None", "None")
-            self.event("action", repr(action.name), repr(table.default_args))
+                args = ", ".join(literal(a) for a in table.default_args)
+                names = ", ".join(map(self.argument, range(len(action.params))))
+                self.emit(f"{names}, = {args},")
+            self.event("table", quoted(table.name), "None", "None")
+            self.event(
+                "action",
+                quoted(action.name),
+                f"({''.join(literal(a) + ', ' for a in table.default_args)})",
+            )
             self.primitives(action.primitives, action)
             if not self.leave(action):
                 self.nodes(self.next_of(table, action, False), join)
@@ -218,23 +233,23 @@ class Pipelines(Parsing):
         if table.keys:
             self.emit(f"k = {self.key_code(table)}")
             if self.is_exact(table):
-                self.emit(f"e = probe_{name}(k, miss_{name})")
+                self.emit(f"e = {self.out('probe', table.name)}(k, {miss})")
             else:
-                self.emit(f"e = probe_{name}(k)")
+                self.emit(f"e = {self.out('probe', table.name)}(k)")
                 with self.block("if e is None:"):
-                    self.emit(f"e = search_{name}(k)")
+                    self.emit(f"e = {self.out('search', table.name)}(k)")
         else:
-            self.emit(f"e = miss_{name}")
+            self.emit(f"e = {miss}")
         if table.with_counters:
             self.emit("e.n += 1")
             self.emit("e.b += L")
         key = "k" if table.keys else "None"
-        self.event("table", repr(table.name), key, f"None if e is miss_{name} else e")
+        self.event("table", quoted(table.name), key, f"None if e is {miss} else e")
         by_hit = "__HIT__" in table.next_tables or "__MISS__" in table.next_tables
         if table.ages:
             self.emit("e.ts = now()")
         if table.meter is not None:
-            self.direct_meter(table, name)
+            self.direct_meter(table, miss)
         live = [
             (i, a)
             for i, a in enumerate(table.actions)
@@ -242,7 +257,7 @@ class Pipelines(Parsing):
         ]
         if by_hit:
             # The action may reuse `e`; the branch needs it afterwards.
-            self.emit(f"hit = e is not miss_{name}")
+            self.emit(f"hit = e is not {miss}")
         if table.profile is not None:
             self.profile_member(table)
         always = len(table.actions) == 1 and table.profile is None
@@ -256,7 +271,7 @@ class Pipelines(Parsing):
                     self.action(table, action, join, by_hit)
                     continue
                 number = i if table.profile is None else self.profile_index(table, action)
-                with self.block(f"{keyword} a == {number}:"):
+                with self.block(f"{keyword} a == {literal(number)}:"):
                     self.action(table, action, join, by_hit)
                 keyword = "elif"
             if none_next:
@@ -276,15 +291,15 @@ class Pipelines(Parsing):
                 with self.block("if not hit:"):
                     self.nodes(miss, join)
 
-    def direct_meter(self, table: Table, name: str) -> None:
+    def direct_meter(self, table: Table, miss: str) -> None:
         """The hit entry's color, before the action runs; a miss leaves the field alone."""
         assert table.meter is not None
         target = self.p.meters[table.meter].target
         assert target is not None
-        with self.block(f"if e is not miss_{name}:"):
+        with self.block(f"if e is not {miss}:"):
             self.emit("x = e.meter.execute(L) if e.meter is not None else 0")
             self.store(*target, Ex("x", 0, 2))
-            self.event("meter", repr(table.meter), "None", "x")
+            self.event("meter", quoted(table.meter), "None", "x")
 
     def profile_member(self, table: Table) -> None:
         """From the entry to the member whose action runs; a group's is picked by hash."""
@@ -294,9 +309,9 @@ class Pipelines(Parsing):
         if selector is not None:
             with self.block("if e.is_group:"):
                 self.calculate(selector, "h")
-                self.event("group", repr(table.profile), "e", "h")
+                self.event("group", quoted(table.profile), "e", "h")
                 self.emit("e = e.pick(h)")
-        self.event("member", repr(table.profile), "e")
+        self.event("member", quoted(table.profile), "e")
 
     def profile_index(self, table: Table, action: Action) -> int:
         """Number of an action among those of all tables that share a profile."""
@@ -314,9 +329,9 @@ class Pipelines(Parsing):
 
     def action(self, table: Table, action: Action, join: str | None, by_hit: bool) -> None:
         if action.params:
-            names = ", ".join(f"p{i}" for i in range(len(action.params)))
+            names = ", ".join(map(self.argument, range(len(action.params))))
             self.emit(f"{names}, = e.args")
-        self.event("action", repr(action.name), "e.args")
+        self.event("action", quoted(action.name), "e.args")
         self.primitives(action.primitives, action)
         if not self.leave(action) and not by_hit:
             self.nodes(self.next_of(table, action, True), join)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from finsy.proto import p4i, p4r, rpc_code
 
+from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entity_errors import EntityError, Named, listed
 from orchestrator.softswitch.packetmeta import canonical
 from orchestrator.softswitch.program import Table
@@ -48,6 +49,11 @@ class ActionCodec(Named):
                 continue
             ident = known.preamble.id
             params = tuple(ParamSpec(p.id, p.name, p.bitwidth) for p in known.params)
+            if [p.width for p in params] != [p.width for p in action.params]:
+                raise SwitchError(
+                    f"P4Info: action {action.name} has parameters of {[p.width for p in params]} "
+                    f"bits, in the BMv2 JSON of {[p.width for p in action.params]}"
+                )
             spec = ActionSpec(ident, action.name, index, params, scopes.get(ident, 0))
             self.by_index[index] = spec
             if ident in scopes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finsy.proto import p4i, p4r, rpc_code
 
 from orchestrator.errors import SwitchError
+from orchestrator.softswitch.bmv2 import MAX_BITS
 from orchestrator.softswitch.entities.action_profiles import Groups, Members
 from orchestrator.softswitch.entities.base import DELETE, INSERT, MODIFY, ById, Entities, Operation
 from orchestrator.softswitch.entities.counters import Counters
@@ -30,6 +31,7 @@ class EntityStore:
     """Raises SwitchError when P4Info is not that of the pipeline's program."""
 
     def __init__(self, pipeline: Pipeline, p4info: p4i.P4Info) -> None:
+        _check_widths(p4info)
         problems: list[str] = []
         self.profiles = ById(
             "action profile",
@@ -147,3 +149,20 @@ class EntityStore:
         for entity in asked:
             for found in self.read(entity):
                 yield p4r.Update(type=kind, entity=found)
+
+
+def _check_widths(p4info: p4i.P4Info) -> None:
+    """P4Info comes with the program, from whom that comes: no width in it is believed either."""
+    groups = [
+        ("controller header", h.preamble.name, h.metadata)
+        for h in p4info.controller_packet_metadata
+    ]
+    groups += [("action", a.preamble.name, a.params) for a in p4info.actions]
+    groups += [("value set", v.preamble.name, v.match) for v in p4info.value_sets]
+    for kind, name, fields in groups:
+        for field in fields:
+            if not 1 <= field.bitwidth <= MAX_BITS:
+                raise SwitchError(
+                    f"P4Info: {kind} {name}: width {field.bitwidth} of '{field.name}' is out of "
+                    f"range (1 to {MAX_BITS})"
+                )

@@ -25,7 +25,7 @@ import grpc
 from conformance_stf import Command, Expect, Packet, Step, StfError, Translator
 from finsy.proto import p4i, p4r, p4r_grpc
 
-from orchestrator.errors import SwitchError, UnsupportedFeature
+from orchestrator.errors import MalformedProgram, SwitchError, UnsupportedFeature
 from orchestrator.softswitch.switch import SoftSwitch
 
 BMV2 = shutil.which("simple_switch_grpc")
@@ -54,7 +54,7 @@ def run_softswitch(program: Compiled, steps: Sequence[Step], deadline: float) ->
     switch = SoftSwitch()
     try:
         switch.load(program.json, program.p4info)
-    except UnsupportedFeature as e:
+    except (MalformedProgram, UnsupportedFeature) as e:
         raise Refused(" ".join(str(e).split())) from e
     translator = Translator(program.p4info)
     out: Outputs = {}

@@ -361,6 +361,10 @@ def edge_setup(info: p4i.P4Info) -> list[p4r.Update]:
     add(f"{classify}.epoch", f"{classify}.run", (2,), graph=3)
     version = {"graph": 3, "epoch": 2}
     enter = f"{classify}.enter"
+    for port in (1, 3):
+        add(f"{classify}.sources_ipv4", f"{classify}.allow", **version, ingress_port=port)
+    spoofed = (f"{classify}.sources_ipv4", f"{classify}.refuse")
+    add(*spoofed, **version, ingress_port=3, src=(0x0A000000, 10))
     add(f"{classify}.first_ipv4", enter, (5,), 1000, **version, ingress_port=1)
     add(f"{classify}.first_ipv4", enter, (7,), 1001, **version, ingress_port=3, dst_port=(80, 90))
     add(f"{classify}.first_other", enter, (5,), 1000, **version, ingress_port=1)
@@ -376,6 +380,9 @@ def edge_setup(info: p4i.P4Info) -> list[p4r.Update]:
     add("ingress.deliver.mac", "ingress.deliver.to_port", (4,), segment=7, dst=0x020000000001)
     arrival = ("ingress.flowtag_arrival.paths", "ingress.flowtag_arrival.enter", (8,))
     add(*arrival, spi=0xC001, si=255)
+    add("ingress.port.ports", "ingress.port.server_facing", (1,), ingress_port=4)
+    origins = ("ingress.flowtag_arrival.origins", "ingress.flowtag_arrival.accept_tag")
+    add(*origins, ingress_port=4, mac=0x020000010000, spi=0xC001, si=255)
     fabric = "ingress.fabric.devices"
     add(fabric, "ingress.fabric.forward", (2,), device=(0x020000010000, 40))
     add(fabric, "ingress.fabric.recirculate_here", device=(0x020000010100, 40))

@@ -7,15 +7,17 @@ pcap files), so it needs root, and frames have 14 bytes at least.
 from __future__ import annotations
 
 import os
+import queue
 import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from orchestrator.wire.packetio import PacketSocket
 
 BMV2 = shutil.which("simple_switch_grpc")
 PORTS = (1, 2, 3, 4, 7)
+PRIMARY = p4r.Uint128(low=1)
 Outputs = dict[int, list[bytes]]
 
 
@@ -37,6 +40,24 @@ class Oracle:
         self.channel = grpc.insecure_channel(address)
         self.stub = p4r_grpc.P4RuntimeStub(self.channel)
         self.replication: list[p4r.Update] = []
+        # The softswitch takes changes of a primary only.
+        self.requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
+        arbitration = p4r.MasterArbitrationUpdate(device_id=1, election_id=PRIMARY)
+        self.requests.put(p4r.StreamMessageRequest(arbitration=arbitration))
+        stream = self.stub.StreamChannel(iter(self.requests.get, None), wait_for_ready=True)
+        self.is_primary = threading.Event()
+        threading.Thread(target=self._drain, args=(stream,), daemon=True).start()
+
+    def _drain(self, stream: Iterator[p4r.StreamMessageResponse]) -> None:
+        """Read what the switch sends up, so that it never waits for us."""
+        with suppress(grpc.RpcError):
+            for message in stream:
+                if message.HasField("arbitration"):
+                    self.is_primary.set()
+
+    def close(self) -> None:
+        self.requests.put(None)
+        self.channel.close()
 
     def load(self, raw: bytes, info: p4i.P4Info) -> None:
         """Commit a program; all entries are gone.
@@ -46,10 +67,13 @@ class Oracle:
         """
         for update in self.replication:
             undo = p4r.Update(type=p4r.Update.DELETE, entity=update.entity)
-            self.stub.Write(p4r.WriteRequest(device_id=1, updates=[undo]), timeout=10)
+            self._write(undo)
         self.replication = []
+        assert self.is_primary.wait(20), "the switch does not answer"
         request = p4r.SetForwardingPipelineConfigRequest(
-            device_id=1, action=p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT
+            device_id=1,
+            election_id=PRIMARY,
+            action=p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT,
         )
         request.config.p4info.CopyFrom(info)
         request.config.p4_device_config = raw
@@ -58,12 +82,16 @@ class Oracle:
         select.select([], [], [], 0.05)
         self.collect({})
 
+    def _write(self, update: p4r.Update) -> None:
+        request = p4r.WriteRequest(device_id=1, election_id=PRIMARY, updates=[update])
+        self.stub.Write(request, timeout=10)
+
     def write(self, updates: Sequence[p4r.Update]) -> list[int]:
         """Codes of the updates, 0 for applied."""
         codes: list[int] = []
         for update in updates:
             try:
-                self.stub.Write(p4r.WriteRequest(device_id=1, updates=[update]), timeout=10)
+                self._write(update)
                 codes.append(0)
                 if update.entity.WhichOneof("entity") == "packet_replication_engine_entry":
                     self.replication.append(update)
@@ -155,7 +183,7 @@ def oracle(engine: str = "bmv2") -> Generator[Oracle, None, None]:
             try:
                 yield found
             finally:
-                found.channel.close()
+                found.close()
     finally:
         if process is not None:
             process.terminate()

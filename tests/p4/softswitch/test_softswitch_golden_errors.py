@@ -7,6 +7,7 @@ Oracle: review of golden_errors/*.txt (status, offender, valid choices). Rewrite
 from __future__ import annotations
 
 import os
+import queue
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -372,13 +373,33 @@ WRITES: dict[str, tuple[str, list[p4r.Update]]] = {
 }
 
 
+PRIMARY = p4r.Uint128(low=1)
+
+
+def signed(request: Any) -> Any:
+    """A changing call as the primary makes it, if it says no election id itself."""
+    if isinstance(request, p4r.ReadRequest) or request.HasField("election_id"):
+        return request
+    sent = type(request)()
+    sent.CopyFrom(request)
+    sent.election_id.CopyFrom(PRIMARY)
+    return sent
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[SoftSwitch, p4r_grpc.P4RuntimeStub]]:
     switch = SoftSwitch(1)
     server = P4RuntimeServer(switch, "127.0.0.1:0")
     server.start()
     channel = grpc.insecure_channel(server.address)
-    yield switch, p4r_grpc.P4RuntimeStub(channel)
+    stub = p4r_grpc.P4RuntimeStub(channel)
+    requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
+    stream: Any = stub.StreamChannel(iter(requests.get, None))
+    arbitration = p4r.MasterArbitrationUpdate(device_id=1, election_id=PRIMARY)
+    requests.put(p4r.StreamMessageRequest(arbitration=arbitration))
+    assert next(stream).arbitration.status.message == "Is primary"
+    yield switch, stub
+    requests.put(None)
     channel.close()
     server.stop()
 
@@ -420,7 +441,7 @@ def test_write_refusals(name: str, served: tuple[SoftSwitch, Any]) -> None:
     switch.write(updates[:-1])
     request = p4r.WriteRequest(device_id=1, updates=updates[-1:])
     with pytest.raises(grpc.RpcError) as e:
-        stub.Write(request, timeout=10)
+        stub.Write(signed(request), timeout=10)
     check(name, told(request, e.value))
 
 
@@ -430,6 +451,7 @@ REQUESTS: dict[str, tuple[str, Any]] = {
         "Write",
         p4r.WriteRequest(device_id=1, election_id=p4r.Uint128(low=3)),
     ),
+    "rpc_write_without_election_id": ("Write", p4r.WriteRequest(device_id=1)),
     "rpc_write_unknown_role": ("Write", p4r.WriteRequest(device_id=1, role="guest")),
     "rpc_write_rollback": (
         "Write",
@@ -498,10 +520,8 @@ def test_rpc_refusals(name: str, served: tuple[SoftSwitch, Any]) -> None:
     switch, stub = served
     load(switch, "router")
     method, request = REQUESTS[name]
-    sent = request
+    sent = request if name == "rpc_write_without_election_id" else signed(request)
     if name == "rpc_config_other_p4info":
-        sent = type(request)()
-        sent.CopyFrom(request)
         sent.config.p4_device_config = (PROGRAMS / "features.json").read_bytes()
         sent.config.p4info.CopyFrom(p4info("router"))
     call = getattr(stub, method)

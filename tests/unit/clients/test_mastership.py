@@ -161,7 +161,8 @@ def test_workers_refuse_a_deposed_controller_too(tmp_path: Path) -> None:
                 deposed.configure("g", acl, None)
             assert not leader.status().nfs
             assert not deposed.status().nfs, "reading is for all"
-            stranger.configure("g", acl, None)
+            with pytest.raises(ServerError, match="PERMISSION_DENIED: a later controller"):
+                stranger.configure("g", acl, None)  # its id comes from the clock
             leader.remove_graph("g")
     finally:
         server.stop(0).wait()

@@ -29,7 +29,12 @@ from networks import (
     topology,
 )
 
-from orchestrator.compiler.admission import ADMISSION_TABLES, EPOCH_TABLE, FIRST_TABLES
+from orchestrator.compiler.admission import (
+    ADMISSION_TABLES,
+    EPOCH_TABLE,
+    FIRST_TABLES,
+    SOURCE_TABLES,
+)
 from orchestrator.compiler.keys import match_keys
 from orchestrator.compiler.lowering import footprint_of
 from orchestrator.model.entries import Between, Exact, Lpm, TableEntry, Ternary
@@ -37,6 +42,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.model.plan import Core
 from orchestrator.pipeline import Compiled, compile_graph
+from orchestrator.placement.fabric import Fabric
 from orchestrator.targets.pipeline import footprint
 from orchestrator.targets.shipped import capability
 from orchestrator.wire.addresses import GATEWAY_MAC, device_mac
@@ -195,6 +201,27 @@ class TestEveryGraph:
             assert (target, Exact(params["spi"]), Exact(params["si"])) in known
         entered = {k for k in known if isinstance(k[0], str)}
         assert len(entered) == sum(len(lay.entered) for lay in result.lowered.layouts.values())
+
+    def test_a_server_may_write_the_tags_of_its_chains_and_no_others(
+        self, name: str, where: str
+    ) -> None:
+        result = of(name, where)
+        fabric = Fabric(topology(where))
+        written = {
+            (at.switch, at.port, hop.mac, hop.spi, hop.si)
+            for w in result.lowered.workers
+            for at in [fabric.attachments[w.server]]
+            for chain in w.chains
+            for hop in chain.hops
+            if not hop.nf
+        }
+        taken = [
+            (switch, *(dict(e.keys)[k].value for k in ("ingress_port", "mac", "spi", "si")))  # type: ignore[union-attr]
+            for switch, program in result.bundle.switches.items()
+            for e in program.entries
+            if e.table == "flowtag_arrival.origins"
+        ]
+        assert Counter(taken) == Counter(written)
 
     def test_segments_are_the_graphs_own(self, name: str, where: str) -> None:
         result = compiled(GRAPHS[name], where, graph_id=77)
@@ -370,7 +397,7 @@ class TestAdmission:
 
     def test_every_port_of_the_endpoint_and_every_kind(self) -> None:
         entries = self.entries("", demand())
-        tables = [*FIRST_TABLES, *ADMISSION_TABLES]
+        tables = [*FIRST_TABLES, *ADMISSION_TABLES, *SOURCE_TABLES]
         assert Counter(e.table for e in entries) == dict.fromkeys(tables, 2)
 
     def test_only_what_some_traffic_asks_for(self) -> None:
@@ -392,6 +419,40 @@ class TestAdmission:
     def test_two_traffics_with_one_match_are_admitted_once(self) -> None:
         entries = self.entries("ipv4", demand(name="one"), demand(name="two"))
         assert len(entries) == 2
+
+    def test_a_host_sends_from_its_own_addresses_and_its_endpoints_networks(self) -> None:
+        sources = self.sources(prefixes=(Prefix(4, 0xC0A80000, 16), Prefix(6, 0xFC << 120, 7)))
+        host = topology("leaf-spine").hosts["h1"]
+        own = {a.version: Lpm(int(a.ip), a.max_prefixlen) for a in host.addresses}
+        assert sources == {
+            ("sources_ipv4", own[4]): "allow",
+            ("sources_ipv4", Lpm(0xC0A80000, 16)): "allow",
+            ("sources_ipv4", None): "refuse",
+            ("sources_ipv6", own[6]): "allow",
+            ("sources_ipv6", Lpm(0xFC << 120, 7)): "allow",
+            ("sources_ipv6", None): "refuse",
+        }
+
+    def test_an_endpoint_may_be_the_internet_or_go_unguarded(self) -> None:
+        everything = self.sources(prefixes=(Prefix(4, 0, 0),))
+        assert everything["sources_ipv4", None] == "allow"
+        assert everything["sources_ipv6", None] == "refuse"
+        assert self.sources(source_guard=False) == {
+            ("sources_ipv4", None): "allow",
+            ("sources_ipv6", None): "allow",
+        }
+
+    def sources(self, **endpoint: Any) -> dict[tuple[str, Any], str]:
+        """Actions by table and prefix, at the port of h1."""
+        graph = make_graph({"a": permits()}, one_way("inside", "a", "outside"), guarded=True)
+        inside = replace(graph.endpoints["inside"], **endpoint)
+        graph = replace(graph, endpoints={**graph.endpoints, "inside": inside})
+        port = Exact(Fabric(topology("leaf-spine")).attachments["h1"].port)
+        return {
+            (e.table.split(".")[1], dict(e.keys).get("src")): e.action.split(".")[1]
+            for e in compiled(graph).lowered.switches["leaf1"].entries
+            if e.table in SOURCE_TABLES and dict(e.keys)["ingress_port"] == port
+        }
 
     def test_one_entry_puts_it_in_force(self) -> None:
         graph = make_graph({"a": permits()}, one_way("inside", "a", "outside"))

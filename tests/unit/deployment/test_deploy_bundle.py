@@ -17,13 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from networks import topology
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from networks import demand, make_graph, one_way, permits, topology
 from processes import ROOT, ProcessNetwork, processes
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 
+from orchestrator.bundle.codec import dump
 from orchestrator.emulation.state import save_state
+from orchestrator.model.entries import Exact, TableEntry
+from orchestrator.model.match import Match
+from orchestrator.pipeline import compile_graph
 from orchestrator.targets import specialised
 from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
 
@@ -163,6 +174,76 @@ def test_a_number_that_is_taken(network: ProcessNetwork, compiled: Path, tmp_pat
     undeploy(network, "back")
 
 
+def keys(folder: Path) -> tuple[Path, Path]:
+    """A private key and its public one, as PEM files."""
+    key = Ed25519PrivateKey.generate()
+    private, public = folder / "key.pem", folder / "public.pem"
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    private.write_bytes(key.private_bytes(*form))
+    public.write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    return private, public
+
+
+def test_a_bundle_writes_nothing_into_anothers_segments(
+    network: ProcessNetwork, compiled: Path, tmp_path: Path
+) -> None:
+    """Denies for all segments of the campus, in a bundle with right digests of another tenant's."""
+    deploy(network, compiled)
+    before = on_devices(network)
+    (theirs,) = network.live.journal.deployed().values()
+    (program,) = theirs.bundle.switches.values()
+    segments = {
+        key.value
+        for entry in program.entries
+        for name, key in entry.keys
+        if name == "segment" and isinstance(key, Exact)
+    }
+    graph = make_graph(
+        {"fw": permits()},
+        one_way("left", "fw", "right"),
+        name="mallory",
+        endpoints={"left": ("h3",), "right": ("h4",)},
+        traffic=[demand("left", "right", match=Match(ether_type=0x88CC), rate=1000)],
+    )
+    here = topology("single")
+    mine = compile_graph(graph, here, graph_id=2).bundle
+    denies = tuple(
+        TableEntry("acl.ipv4", (("segment", Exact(s)),), "acl.deny", (), 60_000, "fw: rules[0]")
+        for s in sorted(segments)
+    )
+    (own,) = mine.switches.values()
+    harmful = replace(mine, switches={"switch1": replace(own, entries=(*own.entries, *denies))})
+    for name, bundle in (("mine", mine), ("harmful", harmful)):
+        (tmp_path / name).write_bytes(dump(bundle, topology=here))
+    for words in ((), ("--dry-run",)):
+        told = " ".join(deploy(network, tmp_path / "harmful", *words, expect=2).split())
+        assert (
+            f"key segment is {min(segments)}, of graph 1; valid for this bundle's graph 2" in told
+        )
+    assert on_devices(network) == before
+    assert network.live.journal.intent() is None
+    deploy(network, tmp_path / "mine")
+    undeploy(network, "mallory")
+    assert on_devices(network) == before
+    undeploy(network, "campus_edge")
+
+
+def test_only_what_a_trusted_key_signed(
+    network: ProcessNetwork, compiled: Path, tmp_path: Path
+) -> None:
+    key, public = keys(tmp_path)
+    words = ("compile", str(CAMPUS / "graph.json"), "-t", "single", "-o", str(tmp_path / "signed"))
+    orchestrator(*words, "--sign", str(key))
+    trust = ("--trust", str(public))
+    assert "is not signed; trusted are only SHA256:" in " ".join(
+        deploy(network, compiled, *trust, expect=2).split()
+    )
+    deploy(network, tmp_path / "signed", *trust)
+    undeploy(network, "campus_edge")
+
+
 def test_another_tenants_graph_stays(network: ProcessNetwork, compiled: Path) -> None:
     deploy(network, compiled)
     before = on_devices(network)
@@ -237,14 +318,18 @@ def test_it_brings_a_pipeline_that_p4c_made_for_it(
     if not specialised.present():
         pytest.skip(f"{specialised.COMPILER} is not on PATH")
     file = tmp_path / "bundle"
+    key, public = keys(tmp_path)
     words = ("compile", str(CAMPUS / "graph.json"), "-t", "single", "--specialise")
-    orchestrator(*words, "-o", str(file))
+    orchestrator(*words, "-o", str(file), "--sign", str(key))
     deploy(network, CAMPUS / "graph.json", "--specialise")
     expected = on_devices(network)
     assert any(entry[1] == "edge_acl.ipv4" for entry in expected if len(entry) > 4)
     undeploy(network, "campus_edge")
+    deploy(network, file)  # p4c makes it again, and it is the same
+    undeploy(network, "campus_edge")
     monkeypatch.setenv("PATH", "/nowhere")
-    deploy(network, file)
+    assert "is not on PATH" in deploy(network, file, expect=2)
+    deploy(network, file, "--trust", str(public))
     assert on_devices(network) == expected
     undeploy(network, "campus_edge")
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from networks import both_ways, demand, make_graph, napt
 
 from orchestrator.deployment.overlap import check_overlap
 from orchestrator.errors import DeploymentError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.match import Match
 from orchestrator.pipeline import compile_graph
 
 
@@ -68,3 +70,24 @@ def test_overlapping_graphs_are_refused_by_name(tmp_path: Path, match: dict[str,
     ):
         check_overlap(second, {"first": first})
     check_overlap(dataclasses.replace(second, switches={}), {"first": first})
+
+
+def test_an_address_has_one_owner_at_a_port() -> None:
+    """Two graphs of h1 (other matches) that both translate to 203.0.113.1, asked for by h3."""
+
+    def graph(name: str, graph_id: int, ether_type: int) -> Bundle:
+        there = demand("inside", "outside", name="there", match=Match(ether_type=ether_type))
+        back = demand("outside", "inside", name="back", match=Match(ether_type=ether_type))
+        found = make_graph(
+            {"nat": napt(["203.0.113.1"])},
+            both_ways("inside", "nat", "outside"),
+            name=name,
+            traffic=(there, back),
+        )
+        return compile_graph(found, load_topology("single"), graph_id=graph_id).bundle
+
+    first, second = graph("first", 1, 0x88CC), graph("second", 2, 0x88CD)
+    with pytest.raises(
+        DeploymentError, match=r"nat: address and nat: address of first own the same"
+    ):
+        check_overlap(second, {"first": first})

@@ -23,7 +23,7 @@ from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.reconcile import Drift, read_state, repair
 from orchestrator.deployment.watch import Readers, inspect, reconcile, watch
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import Exact, FloodGroup, Lpm, TableEntry
+from orchestrator.model.entries import Exact, FloodGroup, Lpm, SwitchProgram, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.targets.shipped import artifact
 from orchestrator.verification.manifest import Manifest
@@ -118,6 +118,46 @@ class TestSwitches:
             other.set_pipeline(built.p4info(), built.device_config, 4711)
         (switch,) = inspect(network.live).switches
         assert switch.lost == "another pipeline"
+        reconcile(network.live)
+        assert entities(network) == before
+
+    def test_an_entry_of_others_that_leads_into_a_graph(self, network: ProcessNetwork) -> None:
+        """Its keys are another graph's; what it does is done to the campus."""
+        schema, before = schema_of(network), entities(network)
+        keys = (("spi", Exact(77 << 14)), ("si", Exact(255)))
+        into = TableEntry(
+            "flowtag_arrival.paths",
+            keys,
+            "flowtag_arrival.enter",
+            (("segment", 1 << 14 | 1),),
+            0,
+            "x",
+        )
+        behind_our_back(network, *schema.updates([into], "stranger", INSERT))
+        assert [line.split()[0] for line in found_words(inspect(network.live))] == ["delete"]
+        reconcile(network.live)
+        assert entities(network) == before
+
+    def test_what_a_journal_of_old_asks_for_in_anothers_segments(
+        self, network: ProcessNetwork, bundle: Bundle
+    ) -> None:
+        """Such a bundle was deployed before bundles were checked: its entries are drift now."""
+        schema, before = schema_of(network), entities(network)
+        deny = TableEntry(
+            "acl.ipv4", (("segment", Exact(1 << 14 | 1)),), "acl.deny", (), 60_000, "fw: rules[0]"
+        )
+        harmful = replace(
+            bundle,
+            graph="mallory",
+            graph_id=2,
+            switches={SWITCH: SwitchProgram((deny,), (), ())},
+            workers=(),
+        )
+        network.live.journal.clear()
+        network.record(bundle, MANIFEST)
+        network.record(harmful, None)
+        behind_our_back(network, *schema.updates([deny], "mallory", INSERT))
+        assert [line.split()[0] for line in found_words(inspect(network.live))] == ["delete"]
         reconcile(network.live)
         assert entities(network) == before
 
@@ -254,7 +294,7 @@ class TestWorkers:
         core = self.core(network)
         program = next(w for w in bundle.workers if Core(w.server, w.core) == core)
         before = network.workers[core].worker.tables
-        with network.live.worker(core) as other:
+        with network.live.leading(), network.live.worker(core) as other:
             other.remove_chain("campus", program.chains[0])
             extra: dict[str, Any] = {"default": "permit"}
             other.configure("campus", {"extra": ("acl", extra)}, None)
@@ -277,7 +317,7 @@ class TestWorkers:
         before = network.workers[core].worker.tables
         chain = program.chains[0]
         wrong = chain.hops[-1].__class__(mac=0x020000000001, spi=chain.spi, si=1)
-        with network.live.worker(core) as other:
+        with network.live.leading(), network.live.worker(core) as other:
             other.remove_chain("campus", chain)
             bent = type(chain)(chain.spi, chain.si, (*chain.hops[:-1], wrong), chain.outputs)
             other.service_chain("campus", bent)

@@ -76,13 +76,13 @@ class Site:
 
 def opened(site: Site, port: int = 22) -> None:
     assert site.out(TCP(sport=4000, dport=port, flags="S"))
-    assert site.back(TCP(sport=port, dport=4000, flags="SA"))
+    assert site.back(TCP(sport=port, dport=4000, flags="SA", ack=1))
 
 
 def is_open(site: Site, port: int = 22) -> bool:
     return bool(
-        site.back(TCP(sport=port, dport=4000, flags="A"))
-        and site.out(TCP(sport=4000, dport=port, flags="A"))
+        site.back(TCP(sport=port, dport=4000, flags="A", seq=1, ack=1))
+        and site.out(TCP(sport=4000, dport=port, flags="A", seq=1, ack=1))
     )
 
 

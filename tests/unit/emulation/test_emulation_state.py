@@ -50,7 +50,6 @@ def state() -> NetworkState:
         api="unix:/run/x.sock",
         pid=12,
         interface="core1",
-        samples="/run/x.samples",
         log="/run/x.log",
     )
     switch = SwitchState("s1", "bmv2", 1, "127.0.0.1:5", 11, 510, {1: "o3fa2s1p1"}, "/run/s1.log")

@@ -119,9 +119,26 @@ def test_bmv2_gets_fixed_addresses_of_its_own(
 ) -> None:
     help_text = "--thrift-port arg --notifications-addr arg" if thrift else "--nanolog arg"
     monkeypatch.setattr(commands, "bmv2_options", lambda: help_text)
-    argv = commands.bmv2_argv(3, {2: "b", 1: "a"}, 5000, folder=Path("/r"), spare_port=6000)
+    ports = {2: "b", 1: "a"}
+    argv = commands.bmv2_argv(3, ports, "unix:/r/s3.sock", folder=Path("/r"), spare_port=6000)
     assert ("--thrift-port" in argv, "ipc:///r/3.notifications" in argv) == (thrift, thrift)
     assert argv[:4] == ["simple_switch_grpc", "--no-p4", "--device-id", "3"]
     assert argv[-9:] == [
-        "-i", "1@a", "-i", "2@b", "--", "--grpc-server-addr", "127.0.0.1:5000", "--cpu-port", "510",
+        "-i", "1@a", "-i", "2@b", "--", "--grpc-server-addr", "unix:/r/s3.sock", "--cpu-port", "510",
     ]  # fmt: skip
+
+
+def test_a_networks_processes_become_one_user_who_is_nobody_else() -> None:
+    users = {commands.user_argv(i)[1] for i in ("0000", "ffff", "3fa2")}
+    assert all(60_706 <= int(user) < 61_184 for user in users)
+    assert commands.user_argv("3fa2") == commands.user_argv("3fa2")
+
+
+def test_bmv2_keeps_one_capability_where_setpriv_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/setpriv")
+    argv = commands.with_raw_sockets_only(["simple_switch_grpc", "--x"])
+    assert argv[0] == "setpriv"
+    assert argv[-2:] == ["simple_switch_grpc", "--x"]
+    assert argv[argv.index("--bounding-set") + 1] == "-all,+net_raw"
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    assert commands.with_raw_sockets_only(["a"]) == ["a"]

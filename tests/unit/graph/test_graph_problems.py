@@ -88,7 +88,7 @@ CASES: list[tuple[Change, list[str]]] = [
         setting("nfs.edge_nat.config.address", "x"),
         [
             "nfs.edge_nat.config: unknown key 'address'; did you mean 'addresses'? (known: "
-            "addresses, filtering, ipv6, ports, timeouts_s)"
+            "addresses, filtering, ipv6, max_mappings_per_address, ports, timeouts_s)"
         ],
     ),
     (

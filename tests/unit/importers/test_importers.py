@@ -89,14 +89,16 @@ def test_rib(tmp_path: Path) -> None:
     file.write_bytes(
         gzip.compress(b"; a comment\n1.0.0.0/24\t15169\n1.0.4.0/24\t7\n2001::/16\t3\n")
     )
-    lines, left_out = import_rib(file, [HOP4])
+    lines, left_out, _ = import_rib(file, [HOP4])
     assert lines == ["1.0.0.0/24 198.51.100.13 outside", "1.0.4.0/24 198.51.100.13 outside"]
     assert left_out == 1
     assert len(import_rib(file, [HOP4, HOP6])[0]) == 3
     file.write_bytes(gzip.compress(b"# a comment\n1.0.0.0\t24\t15169\n1.0.4.0\t24\t7_8,9\n"))
-    assert import_rib(file, [HOP4]) == (lines, 0)
+    assert import_rib(file, [HOP4]) == (lines, 0, [])
     file.write_bytes(gzip.compress(b"15169\n"))
-    with pytest.raises(InputError, match=r"gz:1: a line is 'prefix origin-AS' or 'address length"):
+    with pytest.raises(
+        InputError, match=r"gz:1: a line is 'prefix origin-AS' \(pyasn\), 'address length"
+    ):
         import_rib(file, [HOP4])
     file.write_bytes(gzip.compress(b"1.0.0.1/24\t1\n"))
     with pytest.raises(InputError, match=r"rib\.dat\.gz:1: .*did you mean '1\.0\.0\.0/24'"):
@@ -107,11 +109,70 @@ def test_rib(tmp_path: Path) -> None:
 
 
 def test_the_shared_rib_is_a_routes_file(tmp_path: Path) -> None:
-    lines, left_out = import_rib(shared("rib/ipv6_20151101.dat.gz"), [HOP6])
+    lines, left_out, _ = import_rib(shared("rib/ipv6_20151101.dat.gz"), [HOP6])
     assert (len(lines), left_out) == (27_693, 606_138)
     (tmp_path / "routes.txt").write_text("\n".join(lines))
     config = RouterConfig.model_validate({"routes_file": "routes.txt"}).with_files(tmp_path)
     assert len(config.all_routes) == len(lines)
+
+
+def test_rib_with_several_origins_gives_one_route(tmp_path: Path) -> None:
+    file, output = tmp_path / "moas.dat", tmp_path / "routes.txt"
+    file.write_text("203.0.113.0/24 64500\n198.51.100.0/24 7\n203.0.113.0/24 64505\n")
+    arguments = ["import", "rib", str(file), "-o", str(output)]
+    arguments += ["--next-hop", "198.51.100.13", "--next-hop", "198.51.100.14", "--json"]
+    told = json.loads(CliRunner().invoke(app, arguments).stdout)
+    assert told["again"] == [f"203.0.113.0/24 at {file}:3: 64505, not 64500"]
+    first, _, _ = import_rib(file, [HOP4])
+    assert len(first) == told["routes"] == len(output.read_text().splitlines()) == 2
+    config = RouterConfig.model_validate({"routes_file": output.name}).with_files(tmp_path)
+    assert len(config.all_routes) == 2
+
+
+def test_rib_of_bgpdump(tmp_path: Path) -> None:
+    file = tmp_path / "dump"
+    entry = "TABLE_DUMP2|0|B|198.51.100.9|64500|203.0.113.0/24|64500 {origin}|IGP|198.51.100.9|0|0"
+    file.write_text("\n".join(entry.format(origin=o) for o in ("64510", "64510", "{64511,64512}")))
+    found = import_rib(file, [HOP4])
+    assert found.lines == ["203.0.113.0/24 198.51.100.13 outside"]
+    assert found.again == [f"203.0.113.0/24 at {file}:3: 64511_64512, not 64510"]
+    for text in ("TABLE_DUMP2|0|W|1|2|203.0.113.0/24", '{"0.0.0.0/0":[]}', "10.0.0.0/8 192.0.2.1"):
+        file.write_text(text)
+        with pytest.raises(InputError, match="bgpdump -m"):
+            import_rib(file, [HOP4])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "more"),
+    [
+        ("rib", "203.0.113.0/24 64500", ("--next-hop", "198.51.100.13")),
+        ("classbench", "@10.0.0.0/8 0.0.0.0/0 0 : 65535 80 : 81 0x06/0xFF", ()),
+        ("classbench", "@10.0.0.0/8 0.0.0.0/0 0 : 65535 80 : 81 0x06/0xFF", ("--graph",)),
+        ("snort", 'alert tcp any any -> any 80 (content:"a"; sid:1;)', ()),
+        ("snort", 'alert tcp any any -> any 80 (content:"a"; sid:1;)', ("--graph",)),
+    ],
+)
+def test_what_its_reader_would_refuse_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, text: str, more: tuple[str, ...]
+) -> None:
+    source, output = tmp_path / "source", tmp_path / "out.txt"
+    source.write_text(text)
+    arguments = ["import", kind, str(source), "-o", str(output), *more]
+
+    def refuse(path: Path, name: str) -> str:
+        assert path != source
+        raise InputError(f"{name}:1: is refused")
+
+    if kind == "rib":  # which reads its source in the same way
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    output.write_text("old")
+    for module in ("nfs.acl", "nfs.ids", "nfs.router", "graph.load"):
+        monkeypatch.setattr(f"orchestrator.{module}.read_text", refuse)
+    found = CliRunner().invoke(app, arguments).exception
+    assert isinstance(found, InputError)
+    assert "out.txt:1: is refused" in found.problems[0]
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.txt", "source"]
 
 
 CHAIN = "metron/metron-srv-flowdisp-add-dualport-firewall-router-napt.json"
@@ -195,12 +256,51 @@ def chain(
     return path
 
 
+def test_metron_outputs_that_are_not_linked_drop(tmp_path: Path) -> None:
+    entries: list[dict[str, Any]] = [
+        {
+            "trafficClass": f"ip proto {name}",
+            "outputPort": output,
+            "priority": rank,
+            "action": "allow",
+        }
+        for rank, (name, output) in enumerate((("tcp", 0), ("udp", 1), ("icmp", 2)))
+    ]
+
+    def actions(*links: tuple[int, str]) -> list[str]:
+        path = chain(tmp_path, "IPClassifier", entries)
+        raw = json.loads(path.read_text())
+        (processor,) = raw["apps"]["m"]["add"]["serviceChains"][0]["processors"]
+        for name, kind in (("t", "ToDevice"), ("d", "Discard")):
+            block = {"block": kind, "instance": name, "configArgs": "", "configFile": ""}
+            processor["blocks"].append(block)
+        processor["graph"] += [
+            {"src": {"instance": "b", "port": port}, "dst": {"instance": target, "port": 0}}
+            for port, target in links
+        ]
+        path.write_text(json.dumps(raw))
+        graph = import_metron(path, None, None).graph
+        assert loaded(graph, tmp_path) == ["acl"]
+        return [rule["action"] for rule in graph["nfs"]["nf1"]["config"]["rules"]]
+
+    assert actions((0, "t")) == ["permit", "deny", "deny"]
+    assert actions((0, "t"), (2, "t")) == ["permit", "deny", "permit"]
+    assert actions((1, "t")) == ["deny", "permit", "deny"]
+    assert actions((0, "t"), (1, "d")) == ["permit", "deny", "deny"]
+    assert actions((-1, "t")) == ["permit"] * 3
+    entries[1]["outputPort"] = "one"
+    with pytest.raises(InputError, match="priority 1: outputPort 'one' is no number"):
+        actions((0, "t"))
+
+
 def test_metron_rule_files_of_another_machine_are_beside_the_chain(tmp_path: Path) -> None:
     entries = [{"priority": 1, "trafficClass": "src net 10.0.0.0/8", "action": "allow"}]
     path = chain(tmp_path, "IPFilter", entries, "/home/someone/apps/rules.json")
     assert loaded(import_metron(path, None, None).graph, tmp_path) == ["acl"]
     path = chain(tmp_path, "IPFilter", entries, "/home/someone/apps/others.json")
-    with pytest.raises(InputError, match=r"/home/someone/apps/others\.json: unknown file"):
+    with pytest.raises(
+        InputError, match=r"'/home/someone/apps/others\.json' is outside of the graph's folder"
+    ):
         import_metron(path, None, None)
     path.write_text(json.dumps({"apps": {"m": {"remove": {}}}}))
     with pytest.raises(InputError, match="no file with one Metron service chain: 'add' is missing"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,9 @@ def test_the_common_subset(tmp_path: Path) -> None:
         ('alert tcp any any -> any 80 (content:"a"; flow:to_client; sid:1;)', "flow"),
         ('alert tcp any any -> any any (content:"a"; flow:to_server; sid:1;)', "flow"),
         ('alert tcp any any -> any 80 (content:"a"; flow:stateless; sid:1;)', "flow"),
+        ('alert tcp any any => any 80 (content:"a"; sid:1;)', "=>"),
+        ('alert tcp [$HOME,any] any -> any 80 (content:"a"; sid:1;)', "[$HOME,any]"),
+        ('alert tcp [any,!10.0.0.0/8] any -> any 80 (content:"a"; sid:1;)', "[any,!10.0.0.0/8]"),
         ('alert tcp any any -> any 80 (http.uri; content:"a"; sid:1;)', "http.uri"),
         ('alert tcp any any -> any 80 (content:"a"; nocas; sid:1;)', "nocas"),
     ],
@@ -92,32 +96,139 @@ def test_what_an_ids_cannot_say_is_told(tmp_path: Path, rule: str, keyword: str)
     assert found.unsupported[0].where.endswith("local.rules:2")
 
 
+OTHER = 'alert tcp any any -> any 80 (content:"other"; sid:99;)'
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("alert tcp any any 80", "local.rules:1:1: is no 'ACTION"),
-        ('alert tcp any any -> any 80 content:"a"', "local.rules:1:29: the options"),
-        ('alert tcp any any -> any 80 (content:"a; sid:1;)', "1:30: a quote is not closed"),
-        ('alert tcp any any -> any 80 (content:"a"; sid:1)', "1:42: the last option does not"),
-        (
-            'alert tcp any any -> any 80 (content:"|0|"; sid:1;)',
-            r"1:30: content: '\|0\|' is not hex",
-        ),
+        ("alert tcp any any 80", "alert tcp any any 80: is no 'ACTION"),
+        ("alert", "alert: is no 'ACTION"),
+        ("include other.rules", "include other.rules: is no 'ACTION"),
+        ('\x00\udcff("', "an option is expected"),
+        ('alert tcp any any -> any 80 content:"a"', "is no 'ACTION"),
+        ('alert tcp any any 80 (content:"a"; sid:1;)', "alert tcp any any 80: is no 'ACTION"),
+        ('alert tcp any any -> any 80 (content:"a; sid:1;)', "content: a quote is not closed"),
+        ('alert tcp any any -> any 80 (\nmsg:"a;\ncontent:"b";\nsid:1;\n)', "msg: a quote is not"),
+        ('alert tcp any any -> any 80 (content:"a"; sid:1)', "sid:1): the option does not end"),
+        ('alert tcp any any -> any 80 (content:"a"; sid:1;', "(: the parenthesis of the options"),
+        ('alert tcp any any -> any 80 (content:"|0|"; sid:1;)', "content: '|0|' is not hex"),
         ('alert tcp any any -> any 80 (content:"a|0d"; sid:1;)', "not closed"),
         ('alert tcp any any -> any 80 (content:""; sid:1;)', "content: is empty"),
-        ("alert tcp any any -> any 80 (content:a; sid:1;)", "must be in quotes"),
-        ('alert tcp any any -> any 80 (content:"a"; sid:x;)', "'x' is no sid"),
-        ('alert tcp any any -> any 80 (content:"a";)', "has no sid"),
-        ('alert tcp any any -> any 80 (content:"a"; ; sid:1;)', "an option is empty"),
-        ('alert tcp any any -> any 80 (content:"a"; sid:1;)\n' * 2, "sid 1 is given at .*rules:1"),
-        ("# nothing\n", "has no rules"),
+        ("alert tcp any any -> any 80 (content:a; sid:1;)", "content:a: must be in quotes"),
+        ('alert tcp any any -> any 80 (content:"a"; sid:x;)', "sid:x: is no sid"),
+        ('alert tcp any any -> any 80 (content:"a"; sid:1; rev:-1;)', "rev:-1: is no rev"),
+        ('alert tcp any any -> any 80 (content:"a"; gid:$; sid:1;)', "gid:$: is no gid"),
+        ('alert tcp any any -> any 80 (content:"a";)', "any 80: has no sid"),
+        ('alert tcp any any -> any 80 (content:"a"; ; sid:1;)', "an option is expected"),
+        ('alert http ( content:"a"; sid:1; )', "alert http: a rule of a service or file"),
+        ('file_id ( msg:"a"; sid:1; )', "file_id: a rule of a service or file"),
+        ('alert tcp any any -> any [80 (content:"a"; sid:1;)', "a list is not closed"),
+        (f'alert tcp any any -> any {"[" * 99}80{"]" * 99} (content:"a"; sid:1;)', "too deeply"),
+        (f"{OTHER} {OTHER}", "stands behind the rule"),
     ],
 )
-def test_broken_lines_are_told_with_line_and_column(
+def test_what_cannot_be_read_is_told_and_takes_no_other_line_with_it(
     tmp_path: Path, text: str, problem: str
 ) -> None:
-    with pytest.raises(InputError, match=problem):
-        read(tmp_path, text)
+    file = tmp_path / "local.rules"
+    file.write_text(f"# odd\n{text}\n{OTHER}\n", errors="surrogateescape")
+    found = import_snort(file, {})
+    assert [signature["id"] for signature in found.signatures] == [99]
+    (item,) = found.unsupported
+    assert item.where == f"{file}:2"
+    assert problem in str(item)
+
+
+def test_unclosed_comments_are_told(tmp_path: Path) -> None:
+    for mark in ("/* x", "#begin"):
+        found = read(tmp_path, f"{OTHER}\n{mark}\n{OTHER}\n")
+        assert [item.where[-2:] for item in found.unsupported] == [":2"]
+        assert "a comment is not closed" in found.unsupported[0].why
+    with pytest.raises(InputError, match="has no rules"):
+        read(tmp_path, "# nothing\n")
+
+
+LAYOUTS = {
+    "several lines": 'alert tcp any any -> any 80\n(\n  msg:"m";\n  content:"a";\n  sid:1;\n)\n',
+    "header over lines": 'alert tcp\n any any\n -> any [80,\n 80] (content:"a"; msg:"m"; sid:1;)',
+    "backslashes": 'alert tcp any any -> any 80 (msg:"m"; \\ \n content:"a"; \\\r\n sid:1;)\r\n',
+    "carriage returns": '# x\ralert tcp any any -> any 80 (msg:"m"; content:"a"; sid:1;)\r# y',
+    "byte order mark": '\ufeffalert tcp any any -> any 80 (msg:"m"; content:"a"; sid:1;)',
+    "C comment": '/* a\n b */ alert tcp any any -> any 80 (msg:"m"; content:"a"; sid:1;) /* c\n */',
+    "begin and end": '#begin\nno rule\n#end\nalert tcp any any -> any 80 (msg:"m"; content:"a"; sid:1;)',
+    "remark": 'alert tcp any any -> any 80 (msg:"m"; content:"a"; sid:1;) # "remark (\\\n',
+    "remarks inside": 'alert tcp any any -> any 80 # (\n( # )\nmsg:"m"; /* ; */ '
+    'content:"a";\n#"\nsid:1;)',
+    "remark with backslash": '# C:\\\nalert tcp any any -> any 80 (msg:"m"; content:"a"; sid:1;)',
+    "disabled rule": '#alert tcp any any -> any 1 (\\\n content:"x"; sid:2;)\n'
+    'alert tcp any any -> any 80 (msg:"m"; content:"a"; sid:1;)',
+    "parenthesis in an option": "alert tcp any any -> any 80 "
+    '(msg:"m"; content:"a"; reference:url,a/b_(c); sid:1;)',
+    "blanks in a list": 'alert tcp [ any ] any -> any [ 80, 80 ] (msg:"m"; content:"a"; sid:1;)',
+    "variables": "var A [any, any]\nportvar P [80]\n"
+    'alert tcp $A any -> [$A] [$(P),!81] (msg:"m"; content:"a"; sid:1;)',
+}
+
+
+@pytest.mark.parametrize("text", LAYOUTS.values(), ids=LAYOUTS)
+def test_layouts_of_the_same_rule(tmp_path: Path, text: str) -> None:
+    (tmp_path / "local.rules").write_bytes(text.encode())
+    found = import_snort(tmp_path / "local.rules", {})
+    assert found.unsupported == []
+    expected = {"protocol": "tcp", "action": "alert", "content": "a", "ports": ["80"]}
+    assert found.signatures == [{"id": 1, "msg": "m", **expected, "to": "server"}]
+
+
+@pytest.mark.parametrize(
+    ("option", "content"),
+    [
+        (rb'content:"x\;y\"z\\\:"', b'x;y"z\\:'),
+        (b'content:"a#b;c) \'"', b"a#b;c) '"),
+        (b'content:"caf\xe9"', b"caf\xe9"),
+        (b'content:"a b\\\n c"', b"a b c"),
+        (b'content:"' + b"ab" * 100_000 + b'"', b"ab" * 100_000),
+        (b'content:"a\x00\xc2\x85b"', b"a\x00\xc2\x85b"),
+    ],
+)
+def test_contents_keep_their_bytes(tmp_path: Path, option: bytes, content: bytes) -> None:
+    (tmp_path / "a.rules").write_bytes(b"alert tcp any any -> any 80 (%s; sid:1;)" % option)
+    (signature,) = import_snort(tmp_path / "a.rules", {}).signatures
+    assert content_bytes(signature["content"]) == content
+
+
+@pytest.mark.parametrize("pattern", ["""/^["']?post/Ri""", '/a"/', """/["',]x/"""])
+def test_quotes_in_a_pattern(tmp_path: Path, pattern: str) -> None:
+    rule = f'alert tcp any any -> any 80 (content:"a"; pcre:"{pattern}"; sid:1;)'
+    assert [item.keyword for item in read(tmp_path, rule).unsupported] == ["pcre"]
+
+
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [
+        ("[80,[8000:8002,!8001],!81]", ["80", "8000", "8002"]),
+        ("![80,[81,82]]", ["0-79", "83-65535"]),
+        ("[$WEB,8443]", ["80-81", "8443"]),
+        ("[!$WEB]", ["0-79", "82-65535"]),
+    ],
+)
+def test_lists_of_ports(tmp_path: Path, ports: str, expected: list[str]) -> None:
+    rule = f'alert tcp any any -> any {ports} (content:"a"; sid:1;)'
+    (signature,) = read(tmp_path, rule, WEB="[80,81]").signatures
+    assert signature["ports"] == expected
+
+
+def test_newer_revisions_and_other_generators(tmp_path: Path) -> None:
+    rule = 'alert tcp any any -> any 80 (content:"{}"; {} sid:1; rev:{};)\n'
+    text = rule.format("old", "", 1) + rule.format("new", "gid:1;", 3) + rule.format("mid", "", 2)
+    found = read(tmp_path, text + rule.format("other", "gid:3;", 9) + rule.format("twice", "", 3))
+    assert [(s["id"], s["content"]) for s in found.signatures] == [(1, "new")]
+    assert len(found.replaced) == 2
+    assert ["gid 3" in str(found.unsupported[0]), found.unsupported[1].keyword] == [True, "sid 1"]
+    # A newer revision that an ids cannot say: the older one is out of date all the same.
+    found = read(tmp_path, rule.format("old", "", 1) + rule.format("new", "depth:3;", 2))
+    assert found.signatures == []
+    assert [item.keyword for item in found.unsupported] == ["depth"]
 
 
 def command(*arguments: str) -> Any:
@@ -137,3 +248,17 @@ def test_the_command_refuses_or_leaves_out_and_writes_a_graph_that_loads(tmp_pat
     assert (told["signatures"], [u["keyword"] for u in told["unsupported"]]) == (5, ["pcre"])
     assert list(load_graph(output).graph.nfs) == ["ids"]
     assert command(*given[:3], "--var", "x").exception is not None
+
+
+def test_files_that_hold_no_rules(tmp_path: Path) -> None:
+    (tmp_path / "utf16.rules").write_bytes(OTHER.encode("utf-16"))
+    os.mkfifo(tmp_path / "pipe.rules")
+    for name, problem in (
+        (".", "is a directory"),
+        ("pipe.rules", "is a named pipe"),
+        ("/dev/zero", "is a device"),
+        ("utf16.rules", "is UTF-16"),
+        ("utf61.rules", "did you mean 'utf16.rules'"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            import_snort(tmp_path / name, {})

@@ -17,6 +17,8 @@ from scapy.packet import Raw
 from orchestrator.errors import InputError
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import SimpleEnvironment, lookup
+from orchestrator.nfs.esp import EspReference
+from servernf.esp import EspEnd
 from servernf.network_function import NetworkFunction, create
 from servernf.packet import PacketView
 
@@ -134,6 +136,66 @@ def test_tampered_foreign_and_unprotected_packets_are_dropped(config: dict[str, 
     assert Both("aes_decrypt", **{**config, "spi": SPI + 1}).send("inside", good) == []
 
 
+def sealed_by(nf: NetworkFunction, count: int) -> list[bytes]:
+    frame = bytes(ether(IP(src="10.0.0.1", dst="10.0.0.2") / UDP() / Raw(b"x" * 40)))
+    found = [run(nf, "inside", frame) for _ in range(count)]
+    assert all(found)
+    return [sealed for sealed in found if sealed is not None]
+
+
+def test_a_packet_passes_once_and_not_when_it_is_old(config: dict[str, Any]) -> None:
+    packets = sealed_by(create("aes_encrypt", "g/nf", config), 200)
+    both = Both("aes_decrypt", **config)
+    order = [*range(50), *range(99, 49, -1), 199, 135, 136, 150, 137]
+    passed = [n for n in order for _ in range(2) if both.send("inside", packets[n])]
+    assert passed == [n for n in order if n != 135], "63 below the highest is in the window of 64"
+    assert both.runtime.drops["replayed"] == len(order) + 1
+    unprotected = Both("aes_decrypt", **config, replay_window=0)
+    assert all(unprotected.send("inside", packets[n]) for n in (199, 0, 0))
+
+
+def test_senders_have_windows_of_their_own(config: dict[str, Any]) -> None:
+    """Several workers encrypt, and one that starts anew begins at 1 with the same key."""
+    both = Both("aes_decrypt", **config)
+    workers = [create("aes_encrypt", "g/nf", config) for _ in range(3)]
+    streams = [sealed_by(worker, 100) for worker in workers]
+    streams.append(sealed_by(create("aes_encrypt", "g/nf", config), 100))
+    for turn in zip(*streams, strict=True):
+        assert all(both.send("inside", frame) for frame in turn)
+    assert not any(both.send("inside", frame) for stream in streams for frame in stream)
+
+
+def test_a_sender_that_is_forgotten_stays_unwelcome(config: dict[str, Any]) -> None:
+    both = Both("aes_decrypt", **config)
+    first = create("aes_encrypt", "g/nf", config)
+    [frame, later] = sealed_by(first, 2)
+    assert both.send("inside", frame)
+    for _ in range(64):
+        assert both.send("inside", sealed_by(create("aes_encrypt", "g/nf", config), 1)[0])
+    assert not both.send("inside", frame)
+    assert not both.send("inside", later)
+
+
+def test_it_stops_before_sequence_numbers_repeat(config: dict[str, Any]) -> None:
+    """RFC 4303, 3.3.3."""
+    nf = create("aes_encrypt", "g/nf", config)
+    assert isinstance(nf, EspEnd)
+    nf._association.sequence = 2**32 - 3
+    numbers = [Ether(frame)[ESP].seq for frame in sealed_by(nf, 2)]
+    assert numbers == [2**32 - 2, 2**32 - 1]
+    frame = bytes(ether(IP() / UDP()))
+    assert run(nf, "inside", frame) is None
+    assert nf.drops == {"sequence_exhausted": 1}
+    bench = Bench("aes_encrypt", config)
+    assert isinstance(bench.reference, EspReference)
+    bench.reference.sequence = 2**32 - 2
+    assert bench.passes("inside", IP() / UDP())
+    assert not bench.passes("inside", IP() / UDP())
+    again = create("aes_encrypt", "g/nf", {**config, "spi": SPI + 1})
+    again.continue_from(nf)
+    assert run(again, "inside", frame) is not None, "another association begins anew"
+
+
 def test_fragments_and_what_is_too_large_are_dropped(config: dict[str, Any]) -> None:
     both = Both("aes_encrypt", **config, mtu=600)
     for part in (
@@ -158,6 +220,8 @@ def test_fragments_and_what_is_too_large_are_dropped(config: dict[str, Any]) -> 
         {"key": "00"},
         {"spi": 255},
         {"mtu": 100},
+        {"replay_window": 31},
+        {"replay_window": 5000},
     ],
 )
 def test_bad_configs(config: dict[str, Any], wrong: dict[str, Any]) -> None:

@@ -36,7 +36,9 @@ def test_both_directions_count_for_one_flow() -> None:
     assert bench.passes("outside", answer())
     assert counts(bench) == {1000: (2, 160)}
     assert isinstance(bench.reference, FlowMonitorReference)
-    assert set(bench.reference.flows) == {Flow(4, 17, (INSIDE, 1000), (OUTSIDE, 53))}
+    assert {f for f, _ in bench.reference.flows.items()} == {
+        Flow(4, 17, (INSIDE, 1000), (OUTSIDE, 53))
+    }
     assert bench.passes("inside", ARP())
     assert bench.passes("inside", IP(src=IN, dst=OUT, proto=17, frag=4) / Raw(bytes(8)))
     assert set(counts(bench)) == {1000, 0}

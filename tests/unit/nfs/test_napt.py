@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from nf_bench import Bench, Both, ether
+from pydantic import ValidationError
 from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror, UDPerror
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP
 from scapy.packet import Raw
+from tcp_talk import Sent, TcpTalk
 
 from orchestrator.model.elements import PoolShare
 from orchestrator.nfs.napt import Napt, NaptConfig
+from orchestrator.nfs.napt_reference import fair_limit
 
 POOL = ["203.0.113.1", "203.0.113.2"]  # 10.0.1.11 is number 11 mod 2 = 1: the second
 
@@ -117,35 +122,57 @@ TCP_OUT = IP(src="10.0.1.11", dst="198.51.100.13")
 TCP_IN = IP(src="198.51.100.13", dst=POOL[1])
 
 
-def tcp_exchange(bench: Bench, *steps: tuple[str, str]) -> None:
-    for port, flags in steps:
-        packet = (
-            TCP_OUT / TCP(sport=5000, dport=80, flags=flags)
-            if port == "inside"
-            else TCP_IN / TCP(sport=80, dport=5000, flags=flags)
-        )
-        assert bench.passes(port, packet)
-
-
-HANDSHAKE = (("inside", "S"), ("outside", "SA"), ("inside", "A"))
+def web(**numbers: int) -> TcpTalk:
+    ways = ("10.0.1.11", 5000, "198.51.100.13", 80), ("198.51.100.13", 80, POOL[1], 5000)
+    return TcpTalk(*ways, **numbers)
 
 
 @pytest.mark.parametrize(
     ("steps", "established"),
     [
-        (HANDSHAKE, False),
-        ((*HANDSHAKE, ("outside", "A")), True),
-        ((*HANDSHAKE, ("outside", "A"), ("outside", "R")), False),
-        ((*HANDSHAKE, ("outside", "A"), ("inside", "FA")), True),
-        ((*HANDSHAKE, ("outside", "A"), ("inside", "FA"), ("outside", "FA")), False),
+        ((("inside", "S"),), False),
+        ((("inside", "S"), ("outside", "SA")), False),
+        ((("inside", "S"), ("outside", "SA"), ("inside", "A")), True),
+        ((("inside", "S"), ("outside", "SA"), ("inside", "A"), ("outside", "RA")), False),
+        ((("inside", "S"), ("outside", "SA"), ("inside", "A"), ("inside", "FA")), True),
+        (
+            (
+                ("inside", "S"),
+                ("outside", "SA"),
+                ("inside", "A"),
+                ("inside", "FA"),
+                ("outside", "FA"),
+            ),
+            False,
+        ),
     ],
 )
 def test_tcp_timers(steps: tuple[tuple[str, str], ...], established: bool) -> None:
     """RFC 5382 REQ-5."""
-    bench = napt()
-    tcp_exchange(bench, *steps)
-    bench.wait(241)
-    assert bench.passes("outside", TCP_IN / TCP(sport=80, dport=5000, flags="A")) == established
+    both, talk = Both("napt", addresses=POOL), web()
+    for port, flags in steps:
+        assert both.send(port, ether(talk.segment(port, flags)))
+    both.now_us += 241_000_000
+    assert bool(both.send("outside", ether(talk.outside("A")))) == established
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lives_of_connections(seed: int) -> None:
+    """Whole connections and what strangers make up, in the reference and the workers' runtime."""
+    rng = random.Random(seed)
+    both = Both("napt", addresses=POOL, timeouts_s={"tcp_established": 600})
+    counts = {0: 0, 1: 0}
+    lives: list[Iterator[Sent]] = []
+    for _ in range(1500):
+        if len(lives) < 4:
+            lives.append(web(client=rng.getrandbits(32), server=2**32 - 20).life(rng))
+        sent = next(life := rng.choice(lives), None)
+        if sent is None:
+            lives.remove(life)
+            continue
+        counts[len(both.send(sent[0], ether(sent[1])))] += 1
+        both.now_us += rng.choice((0, 0, 0, 1_000_000, 100_000_000, 300_000_000))
+    assert min(counts.values()) > 150, counts
 
 
 def test_echo_identifiers_are_translated() -> None:
@@ -234,3 +261,31 @@ def test_shares() -> None:
     assert (thirds[0].low, thirds[-1].high) == (1024, 65535)
     for left, right in pairwise(thirds):
         assert right.low == left.high + 1
+
+
+def test_no_address_takes_all_ports() -> None:
+    """RFC 6888 REQ-4."""
+    both = Both("napt", addresses=[POOL[0]], ports=[1024, 1039])
+    known = [
+        len(both.send("inside", ether(IP(src="10.0.1.11") / UDP(sport=port) / Raw(bytes(8)))))
+        for port in range(1, 17)
+    ]
+    assert known == [1] * 8 + [0] * 8
+    assert both.runtime.drops == {"too_many_mappings": 8}
+    assert both.send("inside", ether(IP(src="10.0.1.12") / UDP(sport=1) / Raw(bytes(8))))
+    assert both.send("inside", ether(IP(src="10.0.1.11") / TCP(sport=1, flags="S")))
+    assert both.send("inside", ether(IP(src="10.0.1.11") / UDP(sport=3) / Raw(bytes(8))))
+    both.now_us += 300_000_000
+    assert both.send("inside", ether(IP(src="10.0.1.11") / UDP(sport=99) / Raw(bytes(8))))
+
+
+def test_how_many_mappings_an_address_may_have_is_configurable() -> None:
+    both = Both("napt", addresses=[POOL[0]], max_mappings_per_address=2)
+    for port, known in ((1, 1), (2, 1), (3, 0)):
+        frame = ether(IP(src="10.0.1.11") / UDP(sport=port) / Raw(bytes(8)))
+        assert len(both.send("inside", frame)) == known
+    with pytest.raises(ValidationError, match="max_mappings_per_address"):
+        NaptConfig.model_validate({"addresses": POOL, "max_mappings_per_address": 0})
+    assert fair_limit(64_512) == 4032
+    assert fair_limit(1000) == 64
+    assert fair_limit(1) == 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nf_bench import Bench
+from nf_bench import Bench, Both, ether
 from pydantic import ValidationError
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import (
     ICMPv6EchoReply,
     ICMPv6EchoRequest,
@@ -18,6 +20,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP
 from scapy.packet import Raw
+from tcp_talk import Sent, TcpTalk
 
 from orchestrator.errors import InputError
 from orchestrator.model.elements import FilterProgram
@@ -31,12 +34,21 @@ def firewall(**config: Any) -> Bench:
     return Bench("stateful_firewall", {"rules": [{"action": "permit"}], **config})
 
 
+def numbers(flags: str) -> dict[str, int]:
+    """Those of a connection that begins at 0."""
+    return {"flags": flags, "seq": "S" not in flags, "ack": "A" in flags}
+
+
 def there(flags: str = "A", sport: int = 1000) -> Any:
-    return IP(src=IN, dst=OUT) / TCP(sport=sport, dport=80, flags=flags)
+    return IP(src=IN, dst=OUT) / TCP(sport=sport, dport=80, **numbers(flags))
 
 
 def back(flags: str = "A", sport: int = 1000) -> Any:
-    return IP(src=OUT, dst=IN) / TCP(sport=80, dport=sport, flags=flags)
+    return IP(src=OUT, dst=IN) / TCP(sport=80, dport=sport, **numbers(flags))
+
+
+def talk(**isn: int) -> TcpTalk:
+    return TcpTalk((IN, 1000, OUT, 80), (OUT, 80, IN, 1000), **isn)
 
 
 def query(sport: int = 1000, **ip: Any) -> Any:
@@ -76,7 +88,8 @@ def test_rules_judge_what_is_new() -> None:
     assert not bench.passes("inside", query())
     shell = IP(src=OUT, dst=IN) / TCP(sport=5, dport=22, flags="S")
     assert bench.passes("outside", shell)
-    assert bench.passes("inside", IP(src=IN, dst=OUT) / TCP(sport=22, dport=5, flags="SA"))
+    reply = TCP(sport=22, dport=5, flags="SA", ack=1)
+    assert bench.passes("inside", IP(src=IN, dst=OUT) / reply)
     assert not bench.passes("outside", back("S", 9)), "default 'permit' is not for the outside"
 
 
@@ -85,7 +98,6 @@ def test_only_a_syn_opens_tcp(flags: str) -> None:
     bench = firewall()
     assert not bench.passes("inside", there(flags))
     assert bench.passes("inside", there("S"))
-    assert bench.passes("inside", there(flags))
 
 
 def test_tcp_times() -> None:
@@ -94,29 +106,129 @@ def test_tcp_times() -> None:
     bench.wait(59.9)
     assert bench.passes("outside", back("SA"))
     bench.wait(60)
-    assert not bench.passes("inside", there()), "transitory until both sides have sent"
-    connect(bench)
-    bench.wait(3599)
-    assert bench.passes("inside", there())
-    bench.wait(3600)
-    assert not bench.passes("outside", back())
+    assert not bench.passes("inside", there()), "transitory until both SYNs are acknowledged"
+    for port, packet in talk().handshake():
+        assert bench.passes(port, packet)
+    bench.wait(7439)
+    connection = talk(client=1001, server=5001)
+    assert bench.passes("outside", connection.outside())
+    bench.wait(7440)
+    assert not bench.passes("outside", connection.outside())
 
 
 def test_a_closed_connection_passes_for_a_while_and_is_opened_by_the_rules_only() -> None:
-    bench = firewall()
-    connect(bench)
-    assert bench.passes("inside", there("FA"))
+    bench, tcp = firewall(), talk()
+    for port, packet in tcp.handshake():
+        assert bench.passes(port, packet)
+    assert bench.passes("inside", tcp.inside("FA"))
     bench.wait(3000)
-    assert bench.passes("outside", back("FA")), "half closed is established"
+    assert bench.passes("outside", tcp.outside("FA")), "half closed is established"
     bench.wait(40)
-    assert bench.passes("inside", there()), "the last acknowledgement"
-    assert not bench.passes("outside", back("S")), "no rule lets the outside open it anew"
-    bench.wait(20)
-    assert not bench.passes("inside", there()), "nothing refreshes what is closed"
-    connect(bench)
-    assert bench.passes("outside", back("R"))
-    assert bench.passes("inside", there("S"))
-    assert bench.passes("outside", back("S")), "a new connection, not closed"
+    assert bench.passes("inside", tcp.inside()), "the last acknowledgement"
+    assert not bench.passes("outside", talk().outside("S")), "no rule lets the outside open anew"
+    bench.wait(59)
+    assert not bench.passes("outside", tcp.outside("R", seq=0)), "what is ignored"
+    bench.wait(1)
+    assert not bench.passes("inside", tcp.inside())
+
+
+def test_a_connection_is_opened_anew_when_the_other_side_answers() -> None:
+    bench, tcp = firewall(), talk()
+    for port, packet in tcp.handshake():
+        bench.passes(port, packet)
+    again = talk(client=700_000, server=9)
+    assert bench.passes("inside", again.inside("S")), "answered by a challenge"
+    assert bench.passes("inside", tcp.inside("PA", b"data")), "so the old one goes on"
+    assert bench.passes("outside", again.outside("SA"))
+    assert bench.passes("inside", again.inside())
+    assert not bench.passes("outside", tcp.outside("PA", b"data"))
+    assert not bench.passes("outside", talk(server=7).outside("S")), "no rule lets it in"
+
+
+def test_a_forged_reset_does_not_cut_a_living_connection() -> None:
+    bench, tcp = firewall(), talk()
+    for port, packet in tcp.handshake():
+        bench.passes(port, packet)
+    assert not bench.passes("outside", tcp.outside("R", seq=0))
+    wrong = tcp.outside("R")
+    wrong[TCP].chksum = 1
+    assert not bench.passes("outside", wrong)
+    bench.wait(7000)
+    assert bench.passes("inside", tcp.inside("PA", b"still here"))
+    assert bench.passes("outside", tcp.outside("RA"))
+    bench.wait(59)
+    assert bench.passes("inside", tcp.inside()), "transitory, but who goes on has not been cut"
+    bench.wait(59)
+    assert bench.passes("outside", tcp.outside())
+    bench.wait(60)
+    assert not bench.passes("outside", tcp.outside())
+
+
+def test_a_first_fragment_of_tcp_changes_nothing() -> None:
+    bench, tcp = firewall(), talk()
+    opening = talk().inside("S", bytes(64))
+    assert not bench.passes("inside", fragment(opening, 32)[0])
+    for port, packet in tcp.handshake():
+        bench.passes(port, packet)
+    bench.wait(7000)
+    for piece in fragment(tcp.inside("PA", bytes(64)), 32):
+        assert bench.passes("inside", piece)
+    bench.wait(440)
+    assert not bench.passes("inside", tcp.inside()), "they refresh nothing"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("ends", [(IN, OUT), (IN6, OUT6)])
+def test_lives_of_connections(seed: int, ends: tuple[str, str]) -> None:
+    """Whole connections and what strangers make up, in the reference and the workers' runtime."""
+    rng = random.Random(seed)
+    both = Both(
+        "stateful_firewall",
+        rules=[{"action": "permit"}],
+        inbound_rules=[{"action": "permit", "dst_port": 1001}],
+        max_connections=3,
+        timeouts_s={"tcp_established": 600},
+    )
+    counts = {0: 0, 1: 0}
+    lives: list[Iterator[Sent]] = []
+    for _ in range(1500):
+        if len(lives) < 5:
+            port = rng.randrange(1000, 1004)
+            ways = (ends[0], port, ends[1], 80), (ends[1], 80, ends[0], port)
+            isn = {"client": rng.getrandbits(32), "server": 2**32 - 20}
+            lives.append(TcpTalk(*ways, **isn).life(rng))
+        sent = next(life := rng.choice(lives), None)
+        if sent is None:
+            lives.remove(life)
+            continue
+        counts[len(both.send(sent[0], ether(sent[1])))] += 1
+        both.now_us += rng.choice((0, 0, 0, 1_000_000, 30_000_000, 90_000_000))
+    assert min(counts.values()) > 150, counts
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_flood_leaves_the_others_their_connections(version: int) -> None:
+    """Sources count by address, in IPv6 by their /64."""
+    server, hosts = (OUT, "10.0.2.{}") if version == 4 else (OUT6, "2001:db8:9::{:x}")
+    client = IN if version == 4 else IN6
+    both = Both("stateful_firewall", rules=[{"action": "permit"}], max_connections=20)
+    tcp = TcpTalk((client, 1000, server, 80), (server, 80, client, 1000))
+    for port, packet in tcp.handshake():
+        assert both.send(port, ether(packet))
+    quiet = (
+        (IP if version == 4 else IPv6)(src=client, dst=server) / UDP(sport=7, dport=7) / bytes(8)
+    )
+    both.send("inside", ether(quiet))
+    for number in range(1, 200):
+        flooder = hosts.format(1 if version == 4 else number)
+        flow = TcpTalk((flooder, number, server, 80), (server, 80, flooder, number))
+        kinds = flow.handshake() if number % 2 else iter([("inside", flow.inside("S"))])
+        for port, packet in kinds:
+            both.send(port, ether(packet))
+    assert both.runtime.metrics()["connections"] == 20
+    both.now_us += 59_000_000
+    assert both.send("inside", ether(tcp.inside("PA", b"data")))
+    assert both.send("outside", ether(tcp.outside("A")))
 
 
 def test_udp_and_icmp_times() -> None:

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 import pytest
+from finsy.proto import p4i
 from inspection_support import (
     CAMPUS,
     MANIFEST,
@@ -226,6 +227,23 @@ def test_a_switch_with_a_foreign_program_is_explained() -> None:
     visit = explainer.explain(1, parse_packet("tcp 10.0.1.11:1 > 198.51.100.13:80"))
     assert [s.table for s in visit.steps if s.table][:1] == ["ig.vlan_edit"]
     assert visit.steps[0].text.startswith("parsed ")
+
+
+@pytest.mark.parametrize("origin", ["127.0.0.1:9559", "evil.bundle"])
+def test_a_program_that_is_no_data_is_told_in_one_line(origin: str) -> None:
+    """What a switch or a bundle gives as its program is a stranger's."""
+    info = p4i.P4Info()
+    payload = "0''''\nraise SystemExit('ran')\n'''"
+    for section, item in (("errors", ["x", payload]), ("field_lists", {"id": payload})):
+        raw = json.loads(the_model().snapshots["leaf1"].device_config)
+        raw[section].append(item)
+        snapshot = Snapshot("leaf1", origin, info, json.dumps(raw).encode(), ())
+        with pytest.raises(SwitchError) as e:
+            Explainer(snapshot)
+        told = str(e.value)
+        assert told.startswith(f"leaf1: the program of {origin}: BMv2 JSON: {section}[")
+        assert "\n" not in told
+        assert "is not an integer" in told
 
 
 def test_a_switch_without_a_pipeline_says_so() -> None:

@@ -5,6 +5,8 @@ Oracle: a controller that can (or cannot) still write.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from finsy.proto import p4r
 from inspection_support import PROGRAMS, foreign, served, served_leaf1
@@ -15,6 +17,7 @@ from orchestrator.errors import InputError, SwitchError
 from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.observation.sessions import at_address, read_rows
 from orchestrator.observation.shell import GUARD_ELECTION_ID, READER_ELECTION_ID, shell_argv
+from orchestrator.softswitch.server import P4RuntimeServer
 
 PORT = TableEntry(
     "port.ports", (("ingress_port", Exact(77)),), "port.host_facing", (("switch_id", 1),), 0, "t"
@@ -52,8 +55,24 @@ def test_no_switch_at_an_address_is_said_in_words() -> None:
     client.connect_seconds = 0.3
     with pytest.raises(SwitchError, match=r"gone: no answer from 127\.0\.0\.1:1"):
         client.open()
-    with pytest.raises(InputError, match="HOST:PORT"):
-        at_address("s", "nowhere", 1)
+    for wrong in ("nowhere", "unix:", ":9559", "127.0.0.1:"):
+        with pytest.raises(InputError, match="HOST:PORT or unix:PATH"):
+            at_address("s", wrong, 1)
+
+
+def test_a_switch_on_a_socket_is_read(tmp_path: Path) -> None:
+    soft, info = foreign("externs")
+    server = P4RuntimeServer(soft, f"unix:{tmp_path}/s.sock")
+    server.preload((PROGRAMS / "externs.json").read_bytes(), info)
+    server.start()
+    try:
+        with at_address("s", server.address, 7) as client:
+            assert read_rows(client) == []
+        told = r"^s: no answer from unix:/.*/t\.sock \(No such file or directory\)"
+        with pytest.raises(SwitchError, match=told):
+            at_address("s", f"unix:{tmp_path}/t.sock", 7).open()
+    finally:
+        server.stop(0)
 
 
 def test_a_wrong_device_id_is_said_in_words() -> None:
@@ -92,8 +111,6 @@ def test_action_profiles_of_foreign_switches_are_shown() -> None:
 
 
 def test_the_shell_never_gets_a_pipeline() -> None:
-    from pathlib import Path
-
     argv = shell_argv(Path("/venv/python"), "127.0.0.1:9559", 2, READER_ELECTION_ID)
     assert "--config" not in argv
     assert argv[argv.index("--election-id") + 1] == "0,1"

@@ -34,6 +34,7 @@ def reading() -> Reading:
         {"acl.ipv4": TableUse(3, 100, 70, 7000)},
         {("campus_edge", "edge_acl", "deny"): (7, 700)},
         {("campus_edge", "web"): (50, 5000)},
+        {"stream_queue_full": 5},
     )
     core = CoreReading(
         "server1",
@@ -72,6 +73,7 @@ def test_the_exposition_is_prometheus_and_has_the_series(tmp_path: Path) -> None
     assert value("switch_up", switch="leaf1", target="bmv2") == 1
     assert value("switch_up", switch="leaf2", target="bmv2") == 0
     assert value("table_entries", switch="leaf1", table="acl.ipv4") == 3
+    assert value("switch_dropped_frames_total", switch="leaf1", reason="stream_queue_full") == 5
     assert value("core_received_frames_total", server="server1", core="1") == 9
     assert value("core_dropped_frames_total", server="server1", core="1", reason="nsh_ttl") == 2
     nat = {"server": "server1", "core": "1", "graph": "campus_edge", "nf": "edge_nat"}
@@ -118,6 +120,21 @@ def test_metrics_are_served_and_a_scrape_reads_anew(tmp_path: Path) -> None:
     assert len(calls) == 2
     with pytest.raises(InputError, match="HOST:PORT"):
         serve(NetworkCollector("net", read, tmp_path), "9500x")
+
+
+@pytest.mark.parametrize(
+    ("listen", "host"),
+    [(":0", "127.0.0.1"), ("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "0.0.0.0")],
+)
+def test_metrics_are_shown_elsewhere_only_when_asked_for(
+    tmp_path: Path, listen: str, host: str
+) -> None:
+    address, server = serve(NetworkCollector("net", reading, tmp_path), listen)
+    try:
+        assert server.socket.getsockname()[0] == host
+        assert address == f"{host}:{server.server_port}"
+    finally:
+        server.shutdown()
 
 
 def test_logs_are_json_lines_without_secrets(

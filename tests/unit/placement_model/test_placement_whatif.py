@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ortools.sat.python import cp_model
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, OrchestratorError
 from orchestrator.graph import load_graph, load_topology
+from orchestrator.placement import interruptible
+from orchestrator.placement import whatif as whatif_module
 from orchestrator.placement.cases import Settings
+from orchestrator.placement.parallel import in_processes
 from orchestrator.placement.scenarios import Case, Scenario, fail_each, sweep
 from orchestrator.placement.topologies import fat_tree, resolve_topology
-from orchestrator.placement.whatif import run_dask, run_local, run_scenario, unchanged
+from orchestrator.placement.whatif import Outcome, run_dask, run_local, run_scenario, unchanged
 
 ROOT = Path(__file__).parents[3]
 GRAPH = ROOT / "examples" / "campus_edge" / "graph.json"
@@ -154,29 +159,97 @@ def test_command_prints_json_and_plots(tmp_path: Path) -> None:
     assert all(Path(name).stat().st_size > 1000 for name in found["plots"])
 
 
-@pytest.mark.slow
-def test_ctrl_c_keeps_finished_results() -> None:
-    script = f"""
-import os, signal, threading
-from orchestrator.graph import load_graph, load_topology
-from orchestrator.placement.scenarios import Case, sweep
-from orchestrator.placement.cases import Settings
-from orchestrator.placement.whatif import run_local
-if __name__ == "__main__":
-    case = Case((load_graph({str(GRAPH)!r}).graph,), None, load_topology("leaf-spine"))
-    seen = []
-    def progress(outcome):
-        seen.append(outcome)
-        if len(seen) == 4:
+class Stub:
+    """Scenarios that do nothing: the first is done at once, the others wait for what never comes."""
+
+    def __init__(self) -> None:
+        self.begun: Any = multiprocessing.Value("i", 0)
+        self.waiting: Any = multiprocessing.Semaphore(0)
+        self.never: Any = multiprocessing.Event()
+
+    def __call__(self, case: Case, scenario: Scenario, *_: object, **__: object) -> Outcome:
+        if scenario.name not in ("now", "0"):
+            with self.begun:
+                self.begun.value += 1
+            self.waiting.release()
+            self.never.wait()
+        return Outcome(scenario.name, "FEASIBLE")
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="a stub is not inherited")
+def test_ctrl_c_keeps_finished_results_and_ends_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = Stub()
+    monkeypatch.setattr(whatif_module, "run_scenario", stub)
+
+    def progress(outcome: Outcome) -> None:
+        if outcome.scenario == "0":
+            stub.waiting.acquire()  # another one runs
+            raise KeyboardInterrupt
+
+    scenarios = [Scenario(str(number)) for number in range(50)]
+    case = Case((), None, load_topology("single"))
+    before = multiprocessing.active_children()
+    done = run_local(case, scenarios, Settings(), processes=2, progress=progress)
+    assert [outcome.scenario for outcome in done] == ["now", "0"]
+    assert multiprocessing.active_children() == before
+    assert stub.begun.value <= 2  # one of each process, and nothing of the queue
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="a stub is not inherited")
+def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(number: int) -> int:
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 3:
+            raise InputError("three")
+        return -number
+
+    assert sorted(in_processes(work, [0, 1, 4, 5], 3)) == [-5, -4, -1, 0]
+    with pytest.raises(OrchestratorError, match=r"ended by signal 9 \(SIGKILL\)"):
+        list(in_processes(work, [2], 1))
+    with pytest.raises(InputError, match="three"):
+        list(in_processes(work, [3, 1], 2))
+
+
+def test_an_interrupted_command_shows_what_is_done_and_returns_130(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stub(case: Case, scenario: Scenario, *_: object, **__: object) -> Outcome:
+        if scenario.total_rate == 3 * 10**9:
+            raise KeyboardInterrupt
+        return Outcome(scenario.name, "FEASIBLE")
+
+    monkeypatch.setattr(whatif_module, "run_scenario", stub)
+    words = ["whatif", str(GRAPH), "--sweep", "rate=1G..4G:4", "--processes", "1"]
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert result.exit_code == 130
+    found = json.loads(result.stdout)
+    assert found["interrupted"]
+    assert len(found["scenarios"]) == 3
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 130
+    assert "interrupted: 3 of 5 scenarios are finished" in result.output
+
+
+def test_ctrl_c_stops_a_search() -> None:
+    class Solver:
+        """Finds nothing until it is told to stop; Ctrl-C comes while it searches."""
+
+        def __init__(self) -> None:
+            self.stopped = threading.Event()
+
+        def solve(self, _: object) -> cp_model.CpSolverStatus:
             os.kill(os.getpid(), signal.SIGINT)
-    done = run_local(case, sweep("rate=1M..4G:400"), Settings(), processes=2, progress=progress)
-    assert 4 <= len(done) < 401, len(done)
-    print("kept", len(done))
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert "kept" in result.stdout, result.stderr
+            self.stopped.wait()
+            return cp_model.UNKNOWN
+
+        def stop_search(self) -> None:
+            self.stopped.set()
+
+    solver: Any = Solver()
+    with pytest.raises(KeyboardInterrupt):
+        interruptible.solve(solver, cp_model.CpModel())
+    assert solver.stopped.is_set()
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from certificates import Authority
 
 from orchestrator.clients.channel import TlsFiles
 from orchestrator.deployment.access import Access
-from orchestrator.emulation.commands import check_tls, softswitch_argv, worker_argv
+from orchestrator.emulation.commands import softswitch_argv, worker_argv
+from orchestrator.emulation.tls import check_tls, exposures, with_writers
 from orchestrator.errors import InputError, NetworkError, OwnerError
 from orchestrator.graph.topology import load_topology
 from orchestrator.model.graph import ServiceGraph, Verification
@@ -88,13 +89,14 @@ def test_files_of_ones_own_come_first() -> None:
 
 
 def test_devices_get_their_certificates(tmp_path: Path) -> None:
-    tls = Tls(ca="/ca", device_certificate="/cert", device_key="/key")
+    tls = Tls(ca="/ca", device_certificate="/cert", device_key="/key", writers=("me", "alice"))
     options = ["--tls-cert", "/cert", "--tls-key", "/key", "--tls-ca", "/ca"]
-    assert softswitch_argv("s", 1, {}, tls)[-6:] == options
-    assert worker_argv("w", "i", "unix:/x", tmp_path, tls)[-6:] == options
+    options += ["--writer", "me", "--writer", "alice"]
+    assert softswitch_argv("s", 1, {}, "unix:/x", tls)[-10:] == options
+    assert worker_argv("w", "i", "unix:/x", tls)[-10:] == options
     one_sided = Tls(mutual=False, device_certificate="/cert", device_key="/key")
-    assert "--tls-ca" not in softswitch_argv("s", 1, {}, one_sided)
-    assert not [word for word in softswitch_argv("s", 1, {}) if "tls" in word]
+    assert "--tls-ca" not in softswitch_argv("s", 1, {}, "unix:/x", one_sided)
+    assert not [word for word in softswitch_argv("s", 1, {}, "unix:/x") if "tls" in word]
 
 
 def test_net_up_names_what_devices_lack(tmp_path: Path) -> None:
@@ -115,6 +117,60 @@ def test_net_up_names_what_devices_lack(tmp_path: Path) -> None:
         )
     ]
     check_tls(single(tmp_path, {"required": False}), {})
+
+
+def test_who_may_write_devices(tmp_path: Path) -> None:
+    """The topology says it; if not, its own controller does, or who starts the network."""
+    authority = Authority(tmp_path)
+    for name in ("me", "device", "ops"):
+        authority.issue(name)
+
+    def writers(tls: dict[str, Any], certificate: str = "") -> tuple[tuple[str, ...], ...]:
+        found = with_writers(single(tmp_path, tls), certificate)
+        devices = (found.switches["switch1"], found.servers["server1"])
+        return tuple(d.tls.writers for d in devices if d.tls)
+
+    ops = str(tmp_path / "ops.pem")
+    without = {key: name for key, name in FILES.items() if key not in ("certificate", "key")}
+    assert writers(FILES, ops) == (("me",), ("me",))
+    assert writers(without, ops) == (("ops",), ("ops",))
+    assert writers({**FILES, "writers": ["a", "b"]}, ops) == (("a", "b"), ("a", "b"))
+    assert writers({**FILES, "mutual": False}) == ((), ())
+    assert with_writers(single(tmp_path), ops) == single(tmp_path)
+    with pytest.raises(InputError, match="switch1: with mutual TLS nobody could change it"):
+        writers(without)
+    with pytest.raises(InputError, match="made out to 'device', who may write"):
+        writers({**FILES, "writers": ["device"]})
+    with pytest.raises(InputError, match=r"tls\.writers: without mutual TLS"):
+        single(tmp_path, {**FILES, "mutual": False, "writers": ["a"]})
+    for wrong in ([], [""], ["x" * 65], "me", [1]):
+        with pytest.raises(InputError, match=r"tls\.writers"):
+            single(tmp_path, {**FILES, "writers": wrong})
+
+
+@pytest.mark.parametrize(
+    ("tls", "target", "tcp", "told"),
+    [
+        (None, "softswitch", False, []),
+        (None, "softswitch", True, ["switch1: TCP without TLS"]),
+        (FILES, "softswitch", True, []),
+        ({**FILES, "mutual": False}, "softswitch", False, ["switch1, server1: TLS without client"]),
+        (FILES, "bmv2", False, ["BMv2 knows no writers", "built with Thrift"]),
+        (None, "bmv2", False, ["built with Thrift"]),
+    ],
+)
+def test_net_up_says_what_others_may_do(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: Any,
+    target: Any,
+    tcp: bool,
+    told: list[str],
+) -> None:
+    monkeypatch.setattr("orchestrator.emulation.tls.bmv2_options", lambda: "--thrift-port arg")
+    said = exposures(single(tmp_path, tls), {"switch1": target}, tcp=tcp)
+    assert len(said) == len(told)
+    assert all(text in line for text, line in zip(told, said, strict=True))
 
 
 def test_who_one_is(tmp_path: Path) -> None:

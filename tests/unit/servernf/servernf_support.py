@@ -26,9 +26,16 @@ def udp(src: str, sport: int, dst: str, dport: int, data: bytes = b"x" * 8, **ip
 
 
 def tcp(
-    src: str, sport: int, dst: str, dport: int, flags: str = "A", data: bytes = b"", seq: int = 0
+    src: str,
+    sport: int,
+    dst: str,
+    dport: int,
+    flags: str = "A",
+    data: bytes = b"",
+    seq: int = 0,
+    ack: int = 0,
 ) -> bytes:
-    segment = TCP(sport=sport, dport=dport, flags=flags, seq=seq & 0xFFFFFFFF)
+    segment = TCP(sport=sport, dport=dport, flags=flags, seq=seq & 0xFFFFFFFF, ack=ack)
     return ether(IP(src=src, dst=dst) / segment / Raw(data))
 
 

@@ -41,6 +41,7 @@ BASE: dict[str, Config] = {
         "ports": [1024, 2047],
         "share": SHARE,
         "filtering": "address_dependent",
+        "max_mappings_per_address": 100,
     },
     "policer": {"rules": [{"protocol": "tcp", "rate": 8000, "burst": 1000}]},
     "stateful_firewall": {"rules": PERMIT},
@@ -51,10 +52,12 @@ KEPT, PARTLY, LOST = "kept", "partly", "lost"
 CHANGES: list[tuple[str, Config, str]] = [
     ("aes_decrypt", {"spi": 257}, KEPT),
     ("aes_decrypt", {"mtu": 1400}, KEPT),
+    ("aes_decrypt", {"replay_window": 0}, KEPT),
     ("aes_decrypt", {"key_environment": "OTHER"}, KEPT),
     ("aes_decrypt", {"key_environment": None, "key_file": "/the/key"}, KEPT),
     ("aes_encrypt", {"spi": 257}, KEPT),
     ("aes_encrypt", {"mtu": 1400}, KEPT),
+    ("aes_encrypt", {"replay_window": 128}, KEPT),
     ("aes_encrypt", {"key_environment": "OTHER"}, KEPT),
     ("aes_encrypt", {"key_environment": None, "key_file": "/the/key"}, KEPT),
     ("cache_observer", {"ports": ["80", "8080"]}, KEPT),
@@ -93,6 +96,7 @@ CHANGES: list[tuple[str, Config, str]] = [
     ("napt", {"share": {**SHARE, "low": 1025}}, PARTLY),
     ("napt", {"filtering": "address_and_port_dependent"}, PARTLY),
     ("napt", {"filtering": "endpoint_independent"}, KEPT),
+    ("napt", {"max_mappings_per_address": 1}, KEPT),
     ("napt", {"ipv6": "drop"}, KEPT),
     ("napt", {"timeouts_s": {"udp": 1}}, KEPT),
     ("policer", {"rules": [{"protocol": "tcp", "rate": 80, "burst": 100}]}, KEPT),
@@ -120,7 +124,7 @@ CHANGES: list[tuple[str, Config, str]] = [
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", KEY)
     monkeypatch.setenv("OTHER", "11" * 48)
-    monkeypatch.setattr("pathlib.Path.read_text", lambda *_: KEY)
+    monkeypatch.setattr("servernf.keys._reader", lambda _path: bytes.fromhex(KEY))
 
 
 def runtime(kind: str, config: Config) -> dict[str, Any]:
@@ -173,7 +177,8 @@ class TestStatefulFirewall:
         assert call(before, tcp(IN, 1000, OUT, 22, "S"), "inside")[0] == "outside"
         deny = {"protocol": "tcp", "dst_port": 22, "action": "deny"}
         after = next_of(before, rules=[deny, *PERMIT])
-        assert call(after, tcp(OUT, 22, IN, 1000, "SA"), "outside")[0] == "inside"
+        answer = tcp(OUT, 22, IN, 1000, "SA", ack=1)
+        assert call(after, answer, "outside")[0] == "inside"
         assert call(after, tcp(IN, 1001, OUT, 22, "S"), "inside")[0] is None
         assert after.last_drop == "denied"
         assert after.metrics() == before.metrics(), "counters and table are one"
@@ -182,8 +187,8 @@ class TestStatefulFirewall:
         before = make("stateful_firewall", rules=PERMIT)
         after = next_of(before, default="permit")
         call(after, tcp(IN, 1000, OUT, 80, "S"), "inside")
-        assert call(before, tcp(OUT, 80, IN, 1000, "SA"), "outside")[0] == "inside"
-        call(before, tcp(OUT, 80, IN, 1000, "R"), "outside")
+        assert call(before, tcp(OUT, 80, IN, 1000, "SA", ack=1), "outside")[0] == "inside"
+        call(before, tcp(OUT, 80, IN, 1000, "R", seq=1), "outside")
         assert call(after, tcp(OUT, 80, IN, 1000, "S"), "outside")[0] is None, "closed"
 
     def test_each_judges_by_its_own_timeouts(self) -> None:
@@ -571,6 +576,6 @@ def test_sequence_numbers_go_on_within_an_association() -> None:
     after = next_of(before, **config, mtu=1400)
     call(after, udp(IN, 1, OUT, 53), "inside")
     call(before, udp(IN, 1, OUT, 53), "inside")
-    assert after.metrics() == {"sequence": 3}
-    assert next_of(before, **{**config, "spi": 257}).metrics() == {"sequence": 0}
-    assert next_of(before, **{**config, "key_environment": "OTHER"}).metrics() == {"sequence": 0}
+    assert after.metrics()["sequence"] == 3
+    assert next_of(before, **{**config, "spi": 257}).metrics()["sequence"] == 0
+    assert next_of(before, **{**config, "key_environment": "OTHER"}).metrics()["sequence"] == 0

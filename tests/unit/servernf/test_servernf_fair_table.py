@@ -11,6 +11,7 @@ from servernf_support import ether
 from orchestrator.nfs import fair_table_reference as reference
 from servernf.fair_table import Entry, FairTable
 from servernf.flow_keys import connection_key, flow_key, fragment_key, host_of
+from servernf.match import Headers
 from servernf.packet import PacketView
 
 MODULUS = (1 << 61) - 1
@@ -97,3 +98,8 @@ def test_keys_that_collide_as_integers_do_not() -> None:
         assert len(set(map(hash, keys))) == 200
     hosts = {host_of(flow_key(view, inside=True)[1:]) for view in views}
     assert len(hosts) < 30, "some eight of them lie in each /64"
+
+
+def test_cached_answers_do_not_collide_either() -> None:
+    views = colliding(200)
+    assert len({hash(Headers.of(view)) for view in views}) == 200

@@ -55,7 +55,7 @@ def test_it_counts_as_the_reference_does() -> None:
         port = rng.choice(("inside", "outside"))
         reference.process(Packet.parse(frame), port, env)
         call(nf, frame, port, env.now_us)
-        counted = sorted((c.packets, c.bytes) for c in reference.flows.values())
+        counted = sorted((c.packets, c.bytes) for _, c in reference.flows.items())
         metrics = nf.metrics()
         told = [k[: -len(".packets")] for k in metrics if k.endswith(".packets")]
         assert sorted((metrics[f"{k}.packets"], metrics[f"{k}.bytes"]) for k in told) == counted

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from servernf_support import tagged, udp
+from signed import signed
 
 from servernf.proto import generate, vnf_pb2, vnf_pb2_grpc
 from servernf.runtime.service import Tls, serve
@@ -27,7 +28,7 @@ class Node:
         self.worker = Worker(name, mac)
         self.server, self.service, self.address = serve(self.worker, address)
         self.channel = grpc.insecure_channel(self.address)
-        self.stub = vnf_pb2_grpc.VnfStub(self.channel)
+        self.stub = vnf_pb2_grpc.VnfStub(signed(self.channel))
 
     def close(self) -> None:
         self.service.stopping.set()
@@ -117,10 +118,11 @@ def test_errors_name_place_and_remedy(nodes: list[Node]):
         f"{nodes[1].address}: nf: unknown NF instance 'g/nut'; did you mean 'g/nat'? (known: g/nat)"
     )
     request = chain(nodes)
-    request.next[1].nf.worker = "unix:/nowhere.sock"
+    nowhere = nodes[0].address.replace("w0", "nowhere")
+    request.next[1].nf.worker = nowhere
     code, text = status_of(stub.serviceChain, request)
     assert code == grpc.StatusCode.UNAVAILABLE
-    assert text.startswith("worker unix:/nowhere.sock does not answer")
+    assert text.startswith(f"worker {nowhere} does not answer")
     request = chain(nodes)
     request.next[2].exit.spi = 0
     code, text = status_of(stub.serviceChain, request)

@@ -10,6 +10,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP
 from scapy.packet import Raw
 from servernf_support import SECOND, assert_checksums, call, echo, ether, make, tcp, udp
+from tcp_talk import TcpTalk
 
 from orchestrator.errors import InputError
 from servernf.network_function import NetworkFunction
@@ -21,6 +22,10 @@ OUT = "203.0.113.2"  # 10.0.0.7 is odd
 
 def napt(**config: object) -> NetworkFunction:
     return make("napt", **({"addresses": POOL} | config))
+
+
+def web() -> TcpTalk:
+    return TcpTalk((IN, 4000, REMOTE, 80), (REMOTE, 80, OUT, 4000))
 
 
 def test_mapping_is_endpoint_independent_and_keeps_the_port():
@@ -76,9 +81,8 @@ def test_full_pool_sees_a_timeout_that_became_shorter():
     nf = napt(share={"addresses": [OUT], "low": 1024, "high": 1024})
     call(nf, tcp("10.0.0.1", 1024, REMOTE, 80, "A"), "inside", 0)
     call(nf, tcp(REMOTE, 80, OUT, 1024, "A"), "outside", 0)  # established: 7440 s
-    assert call(nf, tcp("10.0.0.2", 1, REMOTE, 80, "S"), "inside", SECOND)[0] is None
-    call(nf, tcp(REMOTE, 80, OUT, 1024, "R"), "outside", SECOND)  # transitory: 240 s
-    assert call(nf, tcp("10.0.0.2", 1, REMOTE, 80, "S"), "inside", 240 * SECOND)[0] is None
+    assert call(nf, tcp("10.0.0.2", 1, REMOTE, 80, "S"), "inside", 241 * SECOND)[0] is None
+    call(nf, tcp(REMOTE, 80, OUT, 1024, "R"), "outside", 241 * SECOND)  # transitory: 240 s
     assert call(nf, tcp("10.0.0.2", 1, REMOTE, 80, "S"), "inside", 242 * SECOND)[0] == "outside"
 
 
@@ -92,30 +96,65 @@ def test_expired_mapping_is_unmapped_and_its_port_free():
 
 
 def test_tcp_timeouts_follow_the_connection():
-    nf = napt()
-    reply = tcp(REMOTE, 80, OUT, 4000, "A")
-    call(nf, tcp(IN, 4000, REMOTE, 80, "S"), "inside", 0)
-    call(nf, tcp(REMOTE, 80, OUT, 4000, "SA"), "outside", 0)
-    call(nf, tcp(IN, 4000, REMOTE, 80, "A"), "inside", 0)
-    # Only one side has sent without SYN: still transitory.
-    assert call(nf, reply, "outside", 241 * SECOND)[0] is None
-    call(nf, tcp(IN, 4000, REMOTE, 80, "A"), "inside", 250 * SECOND)
-    call(nf, reply, "outside", 250 * SECOND)
-    assert call(nf, reply, "outside", 7000 * SECOND)[0] == "inside"
-    call(nf, tcp(IN, 4000, REMOTE, 80, "FA"), "inside", 7001 * SECOND)
-    assert call(nf, reply, "outside", 7300 * SECOND)[0] == "inside"
-    call(nf, tcp(REMOTE, 80, OUT, 4000, "FA"), "outside", 7301 * SECOND)
-    assert call(nf, reply, "outside", 7542 * SECOND)[0] is None
+    nf, talk = napt(), web()
+    for port, packet in talk.handshake():
+        assert call(nf, ether(packet), port)[0]
+    assert call(nf, ether(talk.outside()), "outside", 7439 * SECOND)[0] == "inside"
+    call(nf, ether(talk.inside("FA")), "inside", 7440 * SECOND)
+    assert call(nf, ether(talk.outside()), "outside", 14_000 * SECOND)[0] == "inside"
+    call(nf, ether(talk.outside("FA")), "outside", 14_001 * SECOND)
+    assert call(nf, ether(talk.inside()), "inside", 14_001 * SECOND)[0] == "outside"
+    assert call(nf, ether(talk.outside()), "outside", 14_241 * SECOND)[0] is None
+
+
+@pytest.mark.parametrize("flags", ["R", "RA", "S", "SA", "FA", "A"])
+@pytest.mark.parametrize("port", ["inside", "outside"])
+def test_what_the_receiver_ignores_changes_nothing(flags: str, port: str):
+    nf, talk = napt(), web()
+    for side, packet in talk.handshake():
+        call(nf, ether(packet), side)
+    forged = talk.segment(port, flags, seq=talk.next[port] - 100_000)
+    left, _ = call(nf, ether(forged), port, 239 * SECOND)
+    assert (left is None) == (flags != "S"), "a SYN is answered by a challenge (RFC 5961, 4)"
+    wrong = talk.segment(port, "RA")
+    wrong[TCP].chksum = 1
+    assert call(nf, ether(wrong), port, 239 * SECOND)[0] is None
+    assert call(nf, ether(talk.outside()), "outside", 7439 * SECOND)[0] == "inside"
 
 
 def test_a_mapping_serves_the_next_connection():
     nf = napt()
-    for start in (0, 1000 * SECOND):
-        call(nf, tcp(IN, 4000, REMOTE, 80, "S"), "inside", start)
-        call(nf, tcp(IN, 4000, REMOTE, 80, "A"), "inside", start)
-        call(nf, tcp(REMOTE, 80, OUT, 4000, "A"), "outside", start)
+    for start, number in ((0, 1000), (1000 * SECOND, 77)):
+        talk = TcpTalk((IN, 4000, REMOTE, 80), (REMOTE, 80, OUT, 4000), client=number)
+        for port, packet in talk.handshake():
+            assert call(nf, ether(packet), port, start)[0]
         late = start + 900 * SECOND
-        assert call(nf, tcp(REMOTE, 80, OUT, 4000, "R"), "outside", late)[0] == "inside"
+        assert call(nf, ether(talk.outside("RA")), "outside", late)[0] == "inside"
+
+
+def test_one_of_two_connections_keeps_the_mapping():
+    nf, talk = napt(), web()
+    other = TcpTalk((IN, 4000, "192.0.2.1", 80), ("192.0.2.1", 80, OUT, 4000))
+    for one in (talk, other):
+        for port, packet in one.handshake():
+            call(nf, ether(packet), port)
+    assert nf.metrics()["sessions"] == 2
+    call(nf, ether(other.outside("RA")), "outside", SECOND)
+    assert call(nf, ether(talk.outside()), "outside", 7000 * SECOND)[0] == "inside"
+    call(nf, ether(talk.outside("RA")), "outside", 7001 * SECOND)
+    assert call(nf, ether(talk.inside()), "inside", 7300 * SECOND)[1][IP].src == OUT
+    assert nf.metrics()["sessions"] == 1, "the mapping was over, and so were they"
+
+
+def test_strangers_do_not_take_the_room_for_connections(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("servernf.mappings.MAX_SESSIONS_OF_MAPPING", 8)
+    nf, talk = napt(), web()
+    for port, packet in talk.handshake():
+        call(nf, ether(packet), port)
+    for port in range(1, 100):
+        assert call(nf, tcp("192.0.2.66", port, OUT, 4000, "S"), "outside")[0] == "inside"
+    assert nf.metrics()["sessions"] == 8
+    assert call(nf, ether(talk.outside()), "outside", 7000 * SECOND)[0] == "inside"
 
 
 def test_udp_checksum_zero_stays_and_a_computed_zero_is_ffff():

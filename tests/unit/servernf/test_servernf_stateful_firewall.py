@@ -38,7 +38,7 @@ def test_a_connection_from_inside() -> None:
     assert call(nf, tcp(OUT, 80, IN, 1000, "S"), "outside")[0] is None
     assert nf.last_drop == "denied"
     assert call(nf, tcp(IN, 1000, OUT, 80, "S"), "inside")[0] == "outside"
-    frame = tcp(OUT, 80, IN, 1000, "SA")
+    frame = tcp(OUT, 80, IN, 1000, "SA", ack=1)
     left, packet = call(nf, frame, "outside")
     assert left == "inside"
     assert bytes(packet) == frame, "unchanged"

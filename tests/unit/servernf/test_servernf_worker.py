@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from hashlib import blake2b
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -16,8 +18,10 @@ from orchestrator.wire import nsh, prf
 from servernf.network_function import NetworkFunction
 from servernf.packet import PacketView
 from servernf.runtime import sampling
+from servernf.runtime import shim as shim_module
 from servernf.runtime.chain import ExitHop, NfHop, Scope
 from servernf.runtime.errors import AlreadyThere, NotFound, Unreachable
+from servernf.runtime.shim import PENDING, Shim
 from servernf.runtime.tables import Manifest
 from servernf.runtime.worker import NfSpec, Worker
 
@@ -500,6 +504,53 @@ def test_ring_is_bounded_and_says_what_was_lost():
     assert (len(samples), cursor, lost) == (4, 14, 10)
     samples, cursor, lost = made.read_samples(cursor, 100)
     assert (len(samples), cursor, lost) == (6, 20, 0)
+
+
+def test_time_stamps_hold_no_digests(monkeypatch: pytest.MonkeyPatch):
+    clock = [1000]
+    digested: list[int] = []
+
+    def slow(frame: bytes, digest_size: int) -> object:
+        clock[0] += 1_000_000
+        digested.append(len(frame))
+        return blake2b(frame, digest_size=digest_size)
+
+    monkeypatch.setattr(shim_module, "blake2b", slow)
+    made = worker(Manifest(1, 2, 1 << 32))
+    made.shim = Shim("w1", lambda: clock[0])
+    for _ in range(2):  # through both NFs of the chain, in a batch of two
+        made.process([tagged(MAC, FRAME, label=1), tagged(MAC, FRAME, label=2)])
+    assert digested == []
+    samples, _, _ = made.read_samples()
+    assert [len(samples), len(digested)] == [16, 16]
+    assert {s.timestamp_us for s in samples} == {1000}
+
+
+def test_what_waits_for_its_digest_is_bounded():
+    made = worker(Manifest(1, 2, 1 << 32))
+    made.process([tagged(MAC, FRAME)] * 1000)
+    assert made.shim.recorded > 4000 - PENDING
+    assert len(made.read_samples(0, 10_000)[0]) == 4000
+
+
+def test_a_samples_file_is_bounded_and_says_what_it_lacks(tmp_path: Path):
+    made = worker(Manifest(1, 2, 1 << 32))
+    made.shim.write_to(tmp_path / "samples", 1000)
+    assert "samples.unwritten" not in made.metrics()
+    made.process([tagged(MAC, FRAME)] * 5)
+    made.shim.close()
+    written = [json.loads(line) for line in (tmp_path / "samples").read_text().splitlines()]
+    assert (tmp_path / "samples").stat().st_size <= 1000
+    assert written[0]["digest"] == blake2b(FRAME, digest_size=16).hexdigest()
+    assert made.metrics()["samples.unwritten"] == 20 - len(written)
+
+
+def test_drops_of_the_socket_are_among_the_workers():
+    made = worker()
+    made.socket_drops = lambda: {"receive_queue_full": 7}
+    made.process([b"short"])
+    found = made.metrics()
+    assert (found["drop.receive_queue_full"], found["drop.bad_tag"]) == (7, 1)
 
 
 def test_keys_are_in_no_text():

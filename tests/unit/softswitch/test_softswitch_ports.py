@@ -83,6 +83,23 @@ def test_vlan_tag_taken_by_the_kernel_is_put_back(veths: Callable[[], tuple[str,
 
 
 @needs_root
+def test_frames_that_the_kernels_queue_has_no_room_for_are_counted(
+    veths: Callable[[], tuple[str, str]],
+) -> None:
+    a, b = veths()
+    with PacketSocket(a) as left, PacketSocket(b, rcvbuf=4096) as right:
+        assert right.drops() == {}
+        sent = left.send_batch([bytes(1000)] * 200)
+        received = len(receive(right, 1))
+        while more := right.recv_batch():
+            received += len(more)
+        assert right.drops() == {"receive_queue_full": sent - received}
+        assert right.drops() == {"receive_queue_full": sent - received}, "the kernel's are cleared"
+        left.send_batch([b"short"])
+        assert left.drops() == {"send_queue_full": 1}
+
+
+@needs_root
 def test_unsendable_frames_are_counted_not_fatal(veths: Callable[[], tuple[str, str]]) -> None:
     a, b = veths()
     with PacketSocket(a) as left, PacketSocket(b) as right:

@@ -14,6 +14,7 @@ import pytest
 from finsy.proto import p4r, p4r_grpc, rpc_code, rpc_status
 from softswitch_support import PROGRAMS, Names, p4info, udp_frame
 
+from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
 from orchestrator.softswitch.switch import SoftSwitch
@@ -149,12 +150,38 @@ def test_another_device_is_not_here(server: P4RuntimeServer) -> None:
     c.close()
 
 
-def test_without_any_controller_unsigned_writes_pass(server: P4RuntimeServer) -> None:
-    stub = p4r_grpc.P4RuntimeStub(grpc.insecure_channel(server.address))
-    request = p4r.WriteRequest(device_id=1)
-    assert failure(stub.Write, request)[0] == grpc.StatusCode.FAILED_PRECONDITION
-    request.election_id.low = 1
-    assert failure(stub.Write, request)[0] == grpc.StatusCode.PERMISSION_DENIED
+def unsigned(stub: p4r_grpc.P4RuntimeStub, election_id: p4r.Uint128 | None = None) -> list[str]:
+    """What is said to every changing call, without an election id or with one that no stream has."""
+    calls: list[tuple[Any, Any]] = [(stub.Write, p4r.WriteRequest(device_id=1))]
+    for action in Config.Action.values():
+        request = Config(device_id=1, action=action)
+        request.config.p4info.CopyFrom(p4info("router"))
+        request.config.p4_device_config = (PROGRAMS / "router.json").read_bytes()
+        calls.append((stub.SetForwardingPipelineConfig, request))
+    said: list[str] = []
+    for call, request in calls:
+        if election_id is not None:
+            request.election_id.CopyFrom(election_id)
+        code, text = failure(call, request)
+        assert code == grpc.StatusCode.PERMISSION_DENIED
+        said.append(text)
+    return said
+
+
+def test_every_changing_call_needs_an_election_id(
+    server: P4RuntimeServer, switch: SoftSwitch
+) -> None:
+    """Without a stream, and beside one: PI lets the first of these through."""
+    with grpc.insecure_channel(server.address) as channel:
+        stub = p4r_grpc.P4RuntimeStub(channel)
+        assert all("has no election id" in text for text in unsigned(stub))
+        assert set(unsigned(stub, p4r.Uint128(low=1))) == {"Not primary"}
+        assert set(unsigned(stub, p4r.Uint128())) == {"Not primary"}
+        controller = Controller(server.address, 1)
+        assert controller.next().arbitration.status.code == rpc_code.OK
+        assert all("has no election id" in text for text in unsigned(stub))
+        controller.close()
+    assert switch.pipeline is None
 
 
 # ---- pipeline config
@@ -201,7 +228,7 @@ def test_get_config(controller: Controller) -> None:
     [
         (b"not json", "p4_device_config is not JSON of p4c-bm2-ss"),
         (b"{}", "no 'pipelines' section"),
-        (b'{"pipelines": []}', "malformed BMv2 JSON"),
+        (b'{"pipelines": []}', "headers: field standard_metadata.ingress_port is missing"),
     ],
 )
 def test_bad_config_is_invalid_argument(controller: Controller, raw: bytes, text: str) -> None:
@@ -214,6 +241,25 @@ def test_bad_config_is_invalid_argument(controller: Controller, raw: bytes, text
 def test_capabilities(controller: Controller) -> None:
     response = controller.stub.Capabilities(p4r.CapabilitiesRequest())
     assert response.p4runtime_api_version == "1.4.0"
+
+
+def test_drops_outside_the_pipeline_are_told_by_capabilities(
+    server: P4RuntimeServer,
+    controller: Controller,
+    switch: SoftSwitch,
+    names: Names,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    controller.set_config()
+    controller.write(names.entry("ig.acl", {"port": 1}, "ig.to_cpu", (), 1))
+    with SwitchClient("s", server.address, 1, primary=False) as client:
+        assert client.drops() == {}
+        (stream,) = server.service.arbiter.connections
+        # Its queue is full: it does not read.
+        monkeypatch.setattr(type(stream), "send", lambda *_: False)
+        switch.process(1, udp_frame())
+        server.service.port_drops = lambda: {"receive_queue_full": 3}
+        assert client.drops() == {"stream_queue_full": 1, "receive_queue_full": 3}
 
 
 # ---- writes and reads

@@ -350,7 +350,9 @@ def test_refuses_by_name_and_place() -> None:
 def test_refuses_an_unknown_operator() -> None:
     raw: Any = copy.deepcopy(program("router"))
     raw["pipelines"][0]["conditionals"][3]["expression"]["value"]["op"] = "<=>"
-    with pytest.raises(UnsupportedFeature, match=r"node_12: operator '<=>'"):
+    with pytest.raises(
+        UnsupportedFeature, match=r"conditionals\[3\].expression.value: operator '<=>'"
+    ):
         SoftSwitch().load(raw, p4info("router"))
 
 

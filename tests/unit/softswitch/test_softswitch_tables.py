@@ -170,6 +170,20 @@ def test_memo_is_bounded_and_forgets_on_commit() -> None:
     for i in range(MEMO_MAX + 10):
         table.search(i)
     assert len(table.memo) <= MEMO_MAX
+
+
+def test_keys_with_one_hash_do_not_fill_the_memo() -> None:
+    """Whoever sends packets may know CPython's hash of integers: modulo 2^61 - 1."""
+    table = LpmTable("t", [key("dst", "lpm", 128)], 10)
+    first = 0x20010DB8 << 96
+    keys = [first + number * ((1 << 61) - 1) for number in range(500)]
+    assert len(set(map(hash, keys))) == 1
+    for one in (*keys, 7):
+        assert table.search(one) is table.miss
+    assert set(table.memo) == {first, 7}
+    table.commit()
+    table.search(keys[1])
+    assert set(table.memo) == {keys[1]}
     assert table.search(5) is table.miss
     entry = table.make(0, ())
     table.add((0, 8), entry)

@@ -1,0 +1,103 @@
+"""A graph compiled around what of a network is away, or the reason why that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from orchestrator.deployment.presence import core_name, needed
+from orchestrator.emulation.naming import worker_name
+from orchestrator.errors import CompileError, DeploymentError, InfeasibleError, InputError
+from orchestrator.model.away import Away
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.topology import Topology
+from orchestrator.placement.fabric import Fabric
+from orchestrator.placement.running import running_of
+
+
+def compile_around(
+    graph: ServiceGraph,
+    topology: Topology,
+    away: Away,
+    network: str,
+    compiled: Callable[[ServiceGraph, Away], Bundle],
+) -> Bundle:
+    """What `compiled` makes of the graph without what is away.
+
+    DeploymentError that names it when the graph could be placed with it, but not without; else
+    whatever error the graph has anyhow.
+    """
+    if not away:
+        return compiled(graph, away)
+    kept = reachable(graph, topology, away, network)
+    try:
+        return compiled(kept, away)
+    except (InfeasibleError, CompileError, InputError) as error:
+        compiled(graph, Away())
+        raise DeploymentError(
+            f"{graph.name}: cannot be placed without what does not answer or is down: "
+            f"{'; '.join(away.words())}; without it: {error}; nothing was changed "
+            f"({advice(away, network)})"
+        ) from error
+
+
+def reachable(graph: ServiceGraph, topology: Topology, away: Away, network: str) -> ServiceGraph:
+    """The graph without hosts behind switches that are away; those with a link that is down stay in it.
+
+    DeploymentError when no host of an endpoint is left.
+    """
+    attached, at = Fabric(topology).attachments, Fabric(topology, away).attachments
+    for endpoint in graph.endpoints.values():
+        if endpoint.hosts and all(h in away.hosts or h not in at for h in endpoint.hosts):
+            behind = (attached[h].switch for h in endpoint.hosts if h in attached)
+            why = [away.hosts[h] for h in endpoint.hosts if h in away.hosts]
+            why += [away.switches[s] for s in dict.fromkeys(behind) if s in away.switches]
+            raise DeploymentError(
+                f"{graph.name}: no host of endpoint {endpoint.name} can be reached: "
+                f"{'; '.join(why)}; nothing was changed ({advice(away, network)})"
+            )
+    endpoints = {
+        name: replace(e, hosts=tuple(h for h in e.hosts if h in at))
+        for name, e in graph.endpoints.items()
+    }
+    return replace(graph, endpoints=endpoints)
+
+
+def check_bundle(bundle: Bundle, topology: Topology, away: Away, network: str) -> None:
+    """DeploymentError when a bundle, whose placement is fixed, needs what is away."""
+    missing = needed(bundle, topology, away)
+    if missing:
+        raise DeploymentError(
+            f"{bundle.graph}: the bundle's placement needs what does not answer or is down: "
+            f"{'; '.join(missing.words())}; nothing was changed (deploying graph.json places it anew; "
+            f"or {advice(missing, network)})"
+        )
+
+
+def moves(old: Bundle, new: Bundle, away: Away) -> Iterator[str]:
+    """What leaves devices that are away, in words."""
+    before, after = running_of(old), running_of(new)
+    for nf, cores in before.cores_of.items():
+        if not away.cores.keys().isdisjoint(cores) and nf in after.cores_of:
+            here, there = (
+                ", ".join(map(core_name, found)) for found in (cores, after.cores_of[nf])
+            )
+            yield f"{nf} moves from {here} to {there}"
+    for unit, switch in before.switch_of.items():
+        if switch in away.switches and unit in after.switch_of:
+            yield f"{unit} moves from {switch} to {after.switch_of[unit]}"
+
+
+def advice(away: Away, network: str) -> str:
+    """What to do about it."""
+    devices = [*away.switches, *(worker_name(core.server, core.index) for core in away.cores)]
+    told: list[str] = []
+    if devices:
+        told.append(
+            f"`orchestrator net restart {devices[0]} -n {network}` starts a device again, and then "
+            f"`orchestrator reconcile {network}` gives it what it had"
+        )
+    if away.links or away.hosts:
+        told.append("links are to be brought up again")
+    return "; ".join(told)

@@ -1,0 +1,253 @@
+"""What answers in a network: every device is asked, and says what it has in force.
+
+Success is said of a network only after this look. It tells what is to be left out (`Away`), graphs that
+are in force although no journal knows them (`Stray`), and whether devices that answer still have what
+the journal says, as far as that is cheap: the pipeline, the epoch in force, what a worker runs. Every
+entry is compared only by `reconcile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
+
+from orchestrator.compiler.admission import EPOCH_TABLE
+from orchestrator.deployment.desired import Placed
+from orchestrator.deployment.drivers import SwitchDriver
+from orchestrator.deployment.journal import Deployed
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.worker_drift import WorkerSession, compared
+from orchestrator.errors import ServerError, StoreError, SwitchError
+from orchestrator.model.away import Away
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import Exact
+from orchestrator.model.plan import Core
+from orchestrator.model.topology import Link, Topology
+from orchestrator.placement.fabric import Fabric
+from orchestrator.targets.shipped import artifact
+from servernf.proto import vnf_pb2
+
+_MANY = 16
+LOOK_S = 5.0
+"""A device that says nothing for so long does not answer: a busy one must not be taken for dead."""
+
+
+class Readers:
+    """A live network by sessions that only read: whoever is primary stays it."""
+
+    def __init__(self, network: LiveNetwork, wait_s: float = LOOK_S) -> None:
+        self.name = network.name
+        self.topology = network.topology
+        self._network = network
+        self._wait_s = wait_s
+
+    def switch(self, name: str) -> AbstractContextManager[SwitchDriver]:
+        """A reading session with a switch."""
+        session = self._network.switch(name).reading()
+        session.connect_seconds = self._wait_s
+        return session
+
+    def worker(self, core: Core) -> AbstractContextManager[WorkerSession]:
+        """A session with a worker."""
+        session = self._network.worker(core)
+        session.call_seconds = self._wait_s
+        return session
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchSeen:
+    """A switch that answered: its pipeline (None: it has none), and (graph, epoch) by graph id."""
+
+    cookie: int | None
+    epochs: Mapping[int, tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A graph that is in force on switches although the journal does not know it."""
+
+    graph: str
+    graph_id: int
+    switches: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.graph or 'a graph'} (id {self.graph_id}) on {', '.join(self.switches)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What was seen of a network.
+
+    `silent` are devices that do not answer; `away` is all that cannot be used: those, links that are
+    down, and what is behind them.
+    """
+
+    silent: Away
+    away: Away
+    switches: Mapping[str, SwitchSeen]
+    workers: Mapping[Core, vnf_pb2.Status]
+
+    def strays(self, known: Collection[int]) -> tuple[Stray, ...]:
+        """Graphs in force whose ids are not among those that the journal knows."""
+        found: dict[int, dict[str, str]] = {}
+        for switch, seen in self.switches.items():
+            for graph_id, (graph, _) in seen.epochs.items():
+                if graph_id not in known:
+                    found.setdefault(graph_id, {})[switch] = graph
+        return tuple(
+            Stray(next(iter(names.values())), graph_id, tuple(names))
+            for graph_id, names in sorted(found.items())
+        )
+
+    def amiss(self, placed: Placed) -> Iterator[str]:
+        """Why devices that answer do not have a graph in force as the journal says; none: they do."""
+        bundle = placed.bundle
+        for switch, (pipeline, target) in bundle.pipeline_of.items():
+            seen = self.switches.get(switch)
+            if seen is None:
+                continue
+            if seen.cookie != artifact(pipeline, target).cookie:
+                other = "another pipeline" if seen.cookie else "no pipeline (it has restarted)"
+                yield f"{switch} runs {other}"
+                continue
+            wanted = _epoch_of(bundle, switch)
+            there = seen.epochs[bundle.graph_id][1] if bundle.graph_id in seen.epochs else None
+            if there != wanted:
+                yield (
+                    f"{switch} has version {_version(there)} of {bundle.graph} in force, and not "
+                    f"{_version(wanted)}"
+                )
+        for worker in bundle.workers:
+            core = Core(worker.server, worker.core)
+            status = self.workers.get(core)
+            if status is not None:
+                drift = compared(status, core, {bundle.graph: placed}, prune=False)
+                words = list(drift.words())
+                if words:
+                    more = f" and {len(words) - 1} more" if len(words) > 1 else ""
+                    yield f"{core_name(core)} must {words[0]}{more}"
+
+
+def look(network: LiveNetwork) -> Presence:
+    """Ask every device of a network, side by side. Changes nothing and pushes nobody aside."""
+    readers = Readers(network)
+    cores = network.cores
+
+    def one_switch(name: str) -> SwitchSeen | str:
+        try:
+            with readers.switch(name) as driver:
+                return _switch_seen(driver)
+        except SwitchError as error:
+            return str(error)
+
+    def one_worker(core: Core) -> vnf_pb2.Status | str:
+        try:
+            with readers.worker(core) as session:
+                status = session.status()
+        except ServerError as error:
+            return str(error)
+        expected = network.worker_name(core)
+        if status.name != expected:
+            return f"{expected}: {status.name or 'something else'} answers in its place"
+        return status
+
+    names = tuple(network.topology.switches)
+    with ThreadPoolExecutor(max_workers=_MANY) as pool:
+        workers = dict(zip(cores, pool.map(one_worker, cores), strict=True))
+        switches = dict(zip(names, pool.map(one_switch, names), strict=True))
+    dead_switches = {name: found for name, found in switches.items() if isinstance(found, str)}
+    dead_cores = {core: found for core, found in workers.items() if isinstance(found, str)}
+    return Presence(
+        Away(dead_switches, dead_cores),
+        _away(network.topology, dead_switches, dead_cores, network.links_down()),
+        {name: found for name, found in switches.items() if isinstance(found, SwitchSeen)},
+        {core: s for core, s in workers.items() if isinstance(s, vnf_pb2.Status)},
+    )
+
+
+def _switch_seen(driver: SwitchDriver) -> SwitchSeen:
+    cookie = driver.pipeline_cookie()
+    if cookie is None or driver.schema is None or EPOCH_TABLE not in driver.schema.tables:
+        return SwitchSeen(cookie, {})
+    epochs: dict[int, tuple[str, int]] = {}
+    for found in driver.entries(EPOCH_TABLE):
+        key = dict(found.entry.keys).get("graph")
+        if isinstance(key, Exact):
+            epochs[key.value] = (found.graph, dict(found.entry.params).get("epoch", 0))
+    return SwitchSeen(cookie, epochs)
+
+
+def _away(
+    topology: Topology,
+    switches: Mapping[str, str],
+    cores: Mapping[Core, str],
+    down: Mapping[Link, str],
+) -> Away:
+    """Links by what they mean: a host's cuts only that off, a server's all of its cores."""
+    attached = {at.link: node for node, at in Fabric(topology).attachments.items()}
+    hosts: dict[str, str] = {}
+    links: dict[Link, str] = {}
+    lost = dict(cores)
+    for link, why in down.items():
+        node = attached.get(link)
+        if node in topology.hosts:
+            hosts[node] = f"{why}: host {node} cannot be reached"
+            continue
+        links[link] = why
+        if node is not None:
+            server = topology.servers[node]
+            for index in range(server.cores - server.reserved_cores):
+                lost.setdefault(Core(node, index), f"{core_name(Core(node, index))}: {why}")
+    return Away(switches, lost, links, hosts)
+
+
+def check_known(
+    network: LiveNetwork, presence: Presence, deployed: Mapping[str, Deployed] | None = None
+) -> None:
+    """StoreError when graphs are in force that the journal does not know: it has been lost."""
+    strays = presence.strays(network.journal.known_ids(deployed))
+    if strays:
+        raise StoreError(
+            f"{network.name}: devices have in force what the journal does not know: "
+            f"{'; '.join(map(str, strays))}. The journal was lost, emptied, or is an old copy. "
+            f"`orchestrator recover -n {network.name} --adopt FILE` takes a graph (graph.json or its "
+            "bundle) into the journal as it is on the devices; `--forget --yes` removes what is not in "
+            "the journal from them"
+        )
+
+
+def needed(bundle: Bundle, topology: Topology, away: Away) -> Away:
+    """What a deployed graph needs of that which is away: devices with its entries or NFs, its ways.
+
+    Hosts come and go: that one is unplugged is told, but nothing that a network lacks.
+    """
+    cores = {Core(worker.server, worker.core) for worker in bundle.workers}
+    with_entries = {name for name, program in bundle.switches.items() if program.entries}
+    fabric = Fabric(topology)
+    used = [fabric.path(hop.source, hop.target, hop.tree) for hop in bundle.plan.hops]
+    crossed = {node for path in used for node in path}
+    links = {fabric.link(a, b) for path in used for a, b in pairwise(path)}
+    return Away(
+        {s: why for s, why in away.switches.items() if s in with_entries | crossed},
+        {core: why for core, why in away.cores.items() if core in cores},
+        {link: why for link, why in away.links.items() if link in links},
+    )
+
+
+def core_name(core: Core) -> str:
+    """A core as people count."""
+    return f"{core.server} core {core.index + 1}"
+
+
+def _epoch_of(bundle: Bundle, switch: str) -> int | None:
+    program = bundle.switches.get(switch)
+    if program is None or not program.activation:
+        return None
+    return dict(program.activation[0].params)["epoch"]
+
+
+def _version(epoch: int | None) -> str:
+    return "none" if epoch is None else str(epoch)

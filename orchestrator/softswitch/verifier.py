@@ -1,0 +1,128 @@
+"""Programs are verified in a process of their own: a stranger's costs the switch nothing.
+
+To decode and compile JSON holds the interpreter, so packets would wait; and what
+is bounded in size is not therefore quick. A process that was forked while
+there was one thread waits for configurations; for each it forks a child with
+limits on time and memory, whose only word is the error, or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import struct
+import threading
+from typing import NoReturn
+
+from finsy.proto import p4r
+
+from orchestrator.errors import OrchestratorError, SwitchError
+from orchestrator.softswitch.switch import SoftSwitch
+from orchestrator.wire.privileges import confine, drop
+
+MAX_CPU_S = 30
+"""Processor seconds for one program; a pipeline of ours takes less than one."""
+MAX_MEMORY = 1 << 30
+"""Bytes of data for one program."""
+MAX_ANSWER = 65_536
+
+_HEAD = struct.Struct(">Q")
+
+
+class Verifier:
+    """To be made before there are other threads; `check` may be called by any."""
+
+    def __init__(self, drop_port: int, queues: int, user: int | None = None) -> None:
+        self._lock = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._socket.close()
+            _serve(theirs, drop_port, queues, user)
+        theirs.close()
+
+    def check(self, config: p4r.ForwardingPipelineConfig) -> None:
+        """Raises SwitchError with what is wrong with a configuration."""
+        data = config.SerializeToString()
+        with self._lock:
+            try:
+                self._socket.sendall(_HEAD.pack(len(data)) + data)
+                answer = _receive(self._socket)
+            except OSError as e:
+                raise SwitchError(f"the verifying process is gone: {e}") from e
+        if answer:
+            raise SwitchError(answer.decode())
+
+    def close(self) -> None:
+        """End the process; a check that is running ends with it."""
+        self._socket.close()
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
+def _receive(sock: socket.socket) -> bytes:
+    def exactly(count: int) -> bytes:
+        parts: list[bytes] = []
+        while count:
+            part = sock.recv(min(count, 1 << 20))
+            if not part:
+                raise ConnectionError("connection closed")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    return exactly(_HEAD.unpack(exactly(_HEAD.size))[0])
+
+
+def _serve(sock: socket.socket, drop_port: int, queues: int, user: int | None) -> NoReturn:
+    """One configuration after the other, until the switch is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the switch ends it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        if user is not None:
+            confine()
+            drop(user)
+        while True:
+            data = _receive(sock)
+            answer = _limited(data, drop_port, queues)
+            sock.sendall(_HEAD.pack(len(answer)) + answer)
+    except BaseException:
+        os._exit(0)
+
+
+def _limited(data: bytes, drop_port: int, queues: int) -> bytes:
+    """The error of one configuration, found in a child with limits."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
+            resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            os.write(writer, _error(data, drop_port, queues)[:MAX_ANSWER])
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answers:
+        answer = answers.read()
+    _, status = os.waitpid(pid, 0)
+    if status:
+        return (
+            f"BMv2 JSON: to verify it takes more than {MAX_CPU_S} s or {MAX_MEMORY >> 20} MiB"
+        ).encode()
+    return answer
+
+
+def _error(data: bytes, drop_port: int, queues: int) -> bytes:
+    config = p4r.ForwardingPipelineConfig.FromString(data)
+    try:
+        SoftSwitch(drop_port=drop_port, queues=queues).prepare(config)
+    except OrchestratorError as e:
+        return str(e).encode()
+    return b""

@@ -296,7 +296,7 @@ def test_few_rules_that_another_nf_makes_useless_stay() -> None:
         "n1: rules[0]: no packet that it asks for arrives, because of n0: rules[0]"
     ]
     signature = {"id": 1, "content": "x", "protocol": "tcp", "ports": ["80"]}
-    inspected = ("ids", {"signatures": [signature]})
+    inspected = ("ids", {"signatures": [signature], "action": "alert"})
     closed = acl(deny(protocol="tcp", dst_port=80), deny(protocol="tcp", src_port=80))
     after = assert_same(chain(closed, inspected), Costs(PLENTY.table_entries))
     assert not [unit for unit in after.units.values() if unit.kind == SERVER]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
+from orchestrator.errors import quoted
 from orchestrator.model.elements import (
     FLOW_FIELDS,
     CostProfile,
@@ -48,7 +49,7 @@ _HOST = re.compile(r"(\*\.)?[A-Za-z0-9._~!$&'()+,;=%-]+|\[[0-9a-fA-F:.]+\]")
 
 def _checked_host(text: str) -> str:
     if not _HOST.fullmatch(text):
-        raise ValueError(f"'{text}' is not a host like 'www.example.com' or '*.example.com'")
+        raise ValueError(f"{quoted(text)} is not a host like 'www.example.com' or '*.example.com'")
     return text.lower().removesuffix(".")
 
 
@@ -56,7 +57,8 @@ def _checked_path(text: str) -> str:
     inner = text.removeprefix("*").removesuffix("*")
     if "*" in inner or not text.startswith(("/", "*")) or set(text) & set("?# "):
         raise ValueError(
-            f"'{text}' is not a path like '/login', '/admin/*', '*.exe' or '*/setup*' (without query)"
+            f"{quoted(text)} is not a path like '/login', '/admin/*', '*.exe' or '*/setup*' "
+            "(without query)"
         )
     return text
 

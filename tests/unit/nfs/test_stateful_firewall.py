@@ -34,7 +34,7 @@ def firewall(**config: Any) -> Bench:
     return Bench("stateful_firewall", {"rules": [{"action": "permit"}], **config})
 
 
-def numbers(flags: str) -> dict[str, int]:
+def numbers(flags: str) -> dict[str, Any]:
     """Those of a connection that begins at 0."""
     return {"flags": flags, "seq": "S" not in flags, "ack": "A" in flags}
 

@@ -14,11 +14,13 @@ from servernf.tcp_acceptance import (
     ACK,
     BEGINS,
     FIN,
+    REFUSED,
     RST,
     SYN,
     Side,
     accept_packet,
     is_established,
+    is_intact,
 )
 
 MAX_SESSIONS = 65_536
@@ -189,13 +191,15 @@ class Sessions:
         return len(self._table)
 
     def judge(self, mapping: Mapping | None, packet: PacketView, port: str) -> tuple[Session, int]:
-        """The connection (perhaps a new one) of an intact segment that is not translated yet, and
-        what its receiver makes of it."""
+        """The connection (perhaps a new one) of a segment that is not translated yet, and what its
+        receiver makes of it."""
         source, destination = ends(packet)
         remote = destination if port == INSIDE else source
         session = None if mapping is None else mapping.sessions.get(remote)
         if session is None:
             session = Session(remote)
+        if not is_intact(packet):
+            return session, REFUSED
         if port == INSIDE:
             return session, accept_packet(session.inside, session.outside, packet)
         return session, accept_packet(session.outside, session.inside, packet)

@@ -16,7 +16,7 @@ from servernf.checksum import words
 from servernf.packet import TCP, PacketView
 
 REFUSED = 0
-"""The receiver would ignore it: drop it. Nothing has changed."""
+"""The receiver would ignore it. Nothing has changed."""
 PASSES = 1
 """Of no account: an end answers it or ignores it. Its payload, if any, is that of a reset."""
 ACCEPTED = 2
@@ -194,6 +194,10 @@ def accept(
     newly = (ack - acked + _HALF & _MASK) - _HALF if acked >= 0 else 0
     if newly < 0 and newly < (-sender.largest if sender.scale >= 0 else -MAX_AHEAD):
         return REFUSED
+    if sender.was_reset:
+        sender.was_reset = False  # it goes on: its reset was not its own, or has not arrived
+    if 0 <= acked == receiver.isn:
+        receiver.acked = acked + 1 & _MASK  # who sends without SYN has had the other's
     if length and is_new:
         sender.next = end
     if flags & FIN and sender.fin < 0:
@@ -265,6 +269,8 @@ def _syn_ack(
     sender: Side, receiver: Side, seq: int, ack: int, window: int, scale: int, length: int
 ) -> int:
     if sender.next < 0 and receiver.isn >= 0:
+        if ack == receiver.isn:
+            ack = ack + 1 & _MASK  # test tools often do not count the SYN
         if not _lies_within(receiver.isn, ack, receiver.next):
             return REFUSED
         _begin_answering(sender, receiver, seq, window, scale, length)

@@ -102,14 +102,14 @@ class NaptReference(Reference):
         inside = (packet.src, own or 0)
         known = self._live(self._by_inside.get((protocol, inside)), now_us)
         verdict, session = self._judge(packet, known, inside, peer, "inside")
-        if verdict == Verdict.REFUSED:
-            return False
-        mapping = known or self._mapping(protocol, inside, now_us)
+        counts = verdict != Verdict.REFUSED
+        mapping = known or (self._mapping(protocol, inside, now_us) if counts else None)
         if mapping is None:
             return False
-        mapping.peers.add(peer)
-        mapping.used_us = now_us
-        self._settle(mapping, session, verdict, peer, "inside")
+        if counts:
+            mapping.peers.add(peer)
+            mapping.used_us = now_us
+            self._settle(mapping, session, verdict, peer, "inside")
         address, port = mapping.external
         if protocol == ICMP:
             packet.rewrite(src=address, icmp_id=port)
@@ -154,9 +154,8 @@ class NaptReference(Reference):
         if mapping is None or not self._admits(mapping, peer):
             return False
         verdict, session = self._judge(packet, mapping, mapping.inside, peer, "outside")
-        if verdict == Verdict.REFUSED:
-            return False
-        self._settle(mapping, session, verdict, peer, "outside")
+        if verdict != Verdict.REFUSED:
+            self._settle(mapping, session, verdict, peer, "outside")
         first_of_tcp = packet.is_tcp and packet.more_fragments
         if verdict in (Verdict.ACCEPTED, Verdict.BEGINS) and not first_of_tcp:
             mapping.used_us = now_us

@@ -127,12 +127,12 @@ class StatefulFirewallReference(Reference):
     def _judge_tcp(
         self, packet: Packet, side: str, flow: Flow, connection: _Connection | None, now_us: int
     ) -> bool:
-        if packet.more_fragments:
+        if packet.more_fragments or Segment.of(packet) is None:
             return connection is not None
         tcp = connection.tcp if connection is not None else None
         opens = (packet.tcp_flags or 0) & (SYN | ACK | FIN | RST) == SYN
         if opens and not (tcp is not None and tcp.is_half_open):
-            if Segment.of(packet) is None or not self._permits(packet, side):
+            if not self._permits(packet, side):
                 return False
         elif tcp is None:
             return False
@@ -141,7 +141,7 @@ class StatefulFirewallReference(Reference):
         was_over = tcp.is_over
         verdict = tcp.judge(packet, side)
         if verdict == Verdict.REFUSED:
-            return False
+            return True
         if connection is None:
             connection = _Connection(tcp, now_us)
             return self._connections.add(flow, connection, source_of(flow.version, flow.inside[0]))

@@ -19,7 +19,7 @@ _HALF, _ALL = 1 << 31, (1 << 32) - 1
 
 
 class Verdict(Enum):
-    """What becomes of a segment; what is refused is dropped."""
+    """What becomes of a segment."""
 
     REFUSED = auto()
     PASSES = auto()
@@ -206,6 +206,8 @@ class TcpConnection:
         x, y = self.sides[sender], self.sides[self._peer(sender)]
         candidate = y.candidate
         if x.next is None and y.isn is not None:
+            if segment.ack == y.isn:
+                segment = segment._replace(ack=y.isn + 1 & _ALL)
             if not y.acknowledges_syn(segment.ack):
                 return Verdict.REFUSED
             verdict = Verdict.ACCEPTED
@@ -285,6 +287,9 @@ def _further(segment: Segment, x: Side, y: Side) -> Verdict:
     assert known is not None
     if not (_lies_well(segment, x, known) and _acknowledges_well(segment, x, y)):
         return Verdict.REFUSED
+    x.has_reset = False
+    if y.isn is not None and y.acked == y.isn:
+        y.acked = y.isn + 1 & _ALL
     if segment.end != segment.seq:
         x.next = _later(x.next, segment.end)
     if x.fin is None:

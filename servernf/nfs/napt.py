@@ -6,7 +6,7 @@ A worker owns a *share* of the pool, so return traffic comes back to it without 
 switches.
 
 A mapping may serve several TCP connections. Each is followed by the segments that its receiver accepts
-(`servernf.tcp_acceptance`); what it would ignore is dropped and changes nothing. While one of them is
+(`servernf.tcp_acceptance`); what it would ignore passes and changes nothing. While one of them is
 established, so is the mapping.
 
 An inside address may have a share of the ports only (RFC 6888, REQ-4). Mappings expire lazily: a mapping
@@ -40,7 +40,7 @@ from servernf.packet import (
     PacketView,
     quotes_l4,
 )
-from servernf.tcp_acceptance import ACCEPTED, BEGINS, REFUSED, is_intact
+from servernf.tcp_acceptance import ACCEPTED, BEGINS, REFUSED
 
 FRAGMENT_TIMEOUT_US = 30_000_000
 MAX_FRAGMENTS = 4096
@@ -174,8 +174,6 @@ class Napt(NetworkFunction):
                 return self.drop("protocol")
             number = data[l4 + 4] << 8 | data[l4 + 5]
         follows = protocol == TCP and not packet.first_fragment
-        if follows and not is_intact(packet):
-            return self.drop("unacceptable")
         source = packet.source
         mapping = self._by_inside.get(source << 24 | number << 8 | protocol)
         if (
@@ -188,7 +186,10 @@ class Napt(NetworkFunction):
         if follows:
             session, verdict = self._sessions.judge(mapping, packet, INSIDE)
             if verdict == REFUSED:
-                return self.drop("unacceptable")
+                if mapping is None:
+                    return self.drop("unacceptable")
+                packet.set_source(mapping.outside, mapping.outside_port)
+                return OUTSIDE
         if mapping is None:
             mapping = self._create(protocol, source, number, now_us)
             if mapping is None:
@@ -304,12 +305,9 @@ class Napt(NetworkFunction):
         if protocol == TCP:
             refreshes = not packet.first_fragment
             if refreshes:
-                if not is_intact(packet):
-                    return self.drop("unacceptable")
                 session, verdict = self._sessions.judge(mapping, packet, OUTSIDE)
-                if verdict == REFUSED:
-                    return self.drop("unacceptable")
-                self._sessions.settle(mapping, session, verdict, packet, OUTSIDE)
+                if verdict != REFUSED:
+                    self._sessions.settle(mapping, session, verdict, packet, OUTSIDE)
                 refreshes = verdict in (ACCEPTED, BEGINS)
         if packet.first_fragment:
             self._remember_fragment(packet, mapping, OUTSIDE, mapping.inside, now_us)

@@ -165,13 +165,11 @@ class StatefulFirewall(NetworkFunction):
 
     def _tcp_passes(self, packet: PacketView, key: bytes, inside: bool, now_us: int) -> bool:
         connection = self._find(key, now_us)
-        if packet.first_fragment:  # whether it is intact is known to the receiver only
+        # Whether a fragmented one is intact is known to the receiver only.
+        if packet.first_fragment or not is_intact(packet):
             if connection is None:
                 self.drop("no_connection")
             return connection is not None
-        if not is_intact(packet):
-            self.drop("unacceptable")
-            return False
         flags = packet.data[packet.l4 + 13] & (FIN | SYN | RST | ACK)
         if flags == SYN and (connection is None or is_open(connection.inside, connection.outside)):
             if not self._permits(packet, inside):
@@ -188,8 +186,7 @@ class StatefulFirewall(NetworkFunction):
         was_over = is_over(one, other)
         verdict = accept_packet(one, other, packet)
         if verdict == REFUSED:
-            self.drop("unacceptable")
-            return False
+            return True  # the receiver ignores it, too
         if is_new:
             return self._open(key, connection, now_us)
         counts = verdict in (ACCEPTED, BEGINS)

@@ -172,7 +172,7 @@ def test_lives_of_connections(seed: int) -> None:
             continue
         counts[len(both.send(sent[0], ether(sent[1])))] += 1
         both.now_us += rng.choice((0, 0, 0, 1_000_000, 100_000_000, 300_000_000))
-    assert min(counts.values()) > 150, counts
+    assert min(counts.values()) > 60, counts
 
 
 def test_echo_identifiers_are_translated() -> None:

@@ -122,7 +122,7 @@ class ProcessNetwork:
                 name, mac = f"{server.name}-core{index + 1}", device_mac(server.id, core=index + 1)
                 api = f"unix:{folder}/{name}.sock"
                 self.workers[Core(server.name, index)] = WorkerServer(name, mac, api)
-                states.append(WorkerState(name, server.name, index, mac, api, 0, "", "", ""))
+                states.append(WorkerState(name, server.name, index, mac, api, 0, "", ""))
             servers[server.name] = ServerState(server.name, 0, "", tuple(states))
         target = "bmv2" if kind == "bmv2" else "softswitch"
         self.state = NetworkState(

@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import threading
+from pathlib import Path
 from typing import NoReturn
 
 from finsy.proto import p4r
@@ -26,7 +27,7 @@ from orchestrator.wire.privileges import confine, drop
 MAX_CPU_S = 30
 """Processor seconds for one program; a pipeline of ours takes less than one."""
 MAX_MEMORY = 1 << 30
-"""Bytes of data for one program."""
+"""Bytes of data for one program, beside what the verifying process has."""
 MAX_ANSWER = 65_536
 
 _HEAD = struct.Struct(">Q")
@@ -102,7 +103,8 @@ def _limited(data: bytes, drop_port: int, queues: int) -> bytes:
         status = 1
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
-            resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+            most = _data_bytes() + MAX_MEMORY
+            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             os.write(writer, _error(data, drop_port, queues)[:MAX_ANSWER])
             status = 0
@@ -117,6 +119,12 @@ def _limited(data: bytes, drop_port: int, queues: int) -> bytes:
             f"BMv2 JSON: to verify it takes more than {MAX_CPU_S} s or {MAX_MEMORY >> 20} MiB"
         ).encode()
     return answer
+
+
+def _data_bytes() -> int:
+    """What this process has of what RLIMIT_DATA counts (proc(5), statm)."""
+    pages = Path("/proc/self/statm").read_text().split()[5]
+    return int(pages) * resource.getpagesize()
 
 
 def _error(data: bytes, drop_port: int, queues: int) -> bytes:

@@ -75,7 +75,6 @@ def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iter
                 api=api,
                 pid=workers.pid,
                 interface="",
-                samples="",
                 log="",
             )
             for server, core, api in cores

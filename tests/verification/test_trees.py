@@ -32,7 +32,10 @@ def graph_of(folder: Path, config: dict[str, Any]) -> ServiceGraph:
     ]
     graph = {
         "name": "trees",
-        "endpoints": {"inside": {"hosts": ["h1", "h2"]}, "outside": {"hosts": ["h3", "h4"]}},
+        "endpoints": {  # the lists ask for sources of everywhere
+            "inside": {"hosts": ["h1", "h2"], "source_guard": False},
+            "outside": {"hosts": ["h3", "h4"], "source_guard": False},
+        },
         "nfs": {
             "list": {"type": "acl", "config": config},
             "hop": {"type": "router", "config": {"routes": routes}},

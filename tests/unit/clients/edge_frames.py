@@ -31,6 +31,14 @@ def sampling(graph: int = 5) -> list[TableEntry]:
             "classify.epoch", (("graph", Exact(graph)),), "classify.run", (("epoch", 0),), 0, "all"
         ),
         TableEntry(
+            "classify.sources_ipv4",
+            (("graph", Exact(graph)), ("epoch", Exact(0)), ("ingress_port", Exact(HOST_PORT))),
+            "classify.allow",
+            (),
+            0,
+            "all",
+        ),
+        TableEntry(
             "classify.first_ipv4",
             (("graph", Exact(graph)), ("epoch", Exact(0)), ("ingress_port", Exact(HOST_PORT))),
             "classify.enter",

@@ -134,22 +134,22 @@ def chain(workers: int, name: str = "g"):  # type: ignore[no-untyped-def]
 
 
 def test_workers_must_fit_their_servers_memory() -> None:
-    """An IDS takes some 30 MiB for each worker: 65,536 connections."""
-    assert compile_graph(chain(3), with_memory(100 * MIB)).plan.cores_of
+    """An IDS takes some 141 MiB for each worker: 65,536 connections, 64 MiB of bytes held."""
+    assert compile_graph(chain(3), with_memory(430 * MIB)).plan.cores_of
     with pytest.raises(InfeasibleError) as caught:
-        compile_graph(chain(3), with_memory(80 * MIB))
+        compile_graph(chain(3), with_memory(200 * MIB))
     text = str(caught.value)
-    assert "has 80 MiB of memory free; a worker of nf0 takes 30 MiB" in text
+    assert "has 200 MiB of memory free; a worker of nf0 takes 141 MiB" in text
     assert "memory:server1" in caught.value.blocking
 
 
 def test_other_graphs_hold_memory() -> None:
-    on = with_memory(100 * MIB)
+    on = with_memory(400 * MIB)
     first = compile_graph(chain(1, "a"), on)
     server = first.plan.cores_of[0][0].server
     used = used_by({"a": first.bundle}, on)
-    assert 29 * MIB < used.memory_bytes[server] < 31 * MIB
-    left = {n: replace(s, memory_bytes=40 * MIB) for n, s in on.servers.items()}
+    assert 140 * MIB < used.memory_bytes[server] < 142 * MIB
+    left = {n: replace(s, memory_bytes=150 * MIB) for n, s in on.servers.items()}
     second = compile_graph(chain(1, "b"), replace(on, servers=left), graph_id=2, used=used)
     assert second.plan.cores_of[0][0].server != server
 

@@ -121,8 +121,8 @@ def test_errors_name_place_and_remedy(nodes: list[Node]):
     nowhere = nodes[0].address.replace("w0", "nowhere")
     request.next[1].nf.worker = nowhere
     code, text = status_of(stub.serviceChain, request)
-    assert code == grpc.StatusCode.UNAVAILABLE
-    assert text.startswith(f"worker {nowhere} does not answer")
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert nowhere in text, "only known peers are dialled"
     request = chain(nodes)
     request.next[2].exit.spi = 0
     code, text = status_of(stub.serviceChain, request)

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
-from finsy.proto import p4r, p4r_grpc
+from finsy.proto import p4r
+from softswitch_client import Controller
 from softswitch_support import PROGRAMS, Names, p4info, udp_frame
 
 from orchestrator.errors import SwitchError
@@ -150,7 +150,7 @@ def test_bad_arguments_exit_2(
     arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as e:
-        main(arguments)
+        main(["--grpc-addr", "127.0.0.1:0", *arguments])
     assert e.value.code == 2
     assert text in capsys.readouterr().err
 
@@ -186,10 +186,11 @@ def test_process_forwards_and_counts(veths: Callable[[], tuple[str, str]]) -> No
     )  # fmt: skip
     try:
         names = Names(p4info("router"))
-        with grpc.insecure_channel(address) as channel:
-            stub = p4r_grpc.P4RuntimeStub(channel)
+        controller = Controller(address, 1)
+        with controller.channel:
+            controller.next()
             update = names.entry("ig.ipv4_lpm", {"dst": (0x0A000000, 8)}, "ig.route", (2, 5))
-            stub.Write(p4r.WriteRequest(device_id=1, updates=[update]), timeout=10)
+            controller.write(update)
             with PacketSocket(a_host) as sender, PacketSocket(b_host) as receiver:
                 frames = [udp_frame(sport=i, vlan=7) for i in range(200)]
                 assert sender.send_batch(frames) == 200
@@ -199,8 +200,7 @@ def test_process_forwards_and_counts(veths: Callable[[], tuple[str, str]]) -> No
             counter = p4r.CounterEntry(
                 counter_id=p4info("router").counters[0].preamble.id, index=p4r.Index(index=1)
             )
-            request = p4r.ReadRequest(device_id=1, entities=[p4r.Entity(counter_entry=counter)])
-            (response,) = stub.Read(request, timeout=10)
+            (response,) = controller.read(p4r.Entity(counter_entry=counter))
             assert response.entities[0].counter_entry.data.packet_count == 200
         subprocess.run(["ip", "link", "del", b], check=False)
         assert process.poll() is None

@@ -20,19 +20,21 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, quoted
 from orchestrator.model.bundle import Slo, Story
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
 from orchestrator.model.match import Prefix
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
 from orchestrator.nfs.files import explain, located
 from orchestrator.targets.pipeline import Slot
-from orchestrator.units import LARGEST, Name
+from orchestrator.units import LARGEST, Name, parse_name
+from orchestrator.wire.instances import base_name
 
 GRAPH_IDS = range(1, 1 << 10)
 _MOST_CORES = 1024
 _MOST_TREES = 16
 _ADDRESS_BITS = 128
+_MOST_DIGITS = 10
 
 Text = Annotated[str, Field(max_length=1 << 14)]
 Label = Annotated[str, Field(max_length=256)]
@@ -50,6 +52,20 @@ def _graph_id(value: int) -> int:
     if value not in GRAPH_IDS:
         raise ValueError(f"graph id {value} is none of {GRAPH_IDS[0]} to {GRAPH_IDS[-1]}")
     return value
+
+
+def _instance_name(text: str) -> str:
+    """An NF's name, with the number of its configuration behind it from the second one on."""
+    name = parse_name(base_name(text))
+    number = text.removeprefix(name)
+    if number and not (
+        number[1:].isascii() and number[1:].isdigit() and len(number) <= _MOST_DIGITS
+    ):
+        raise ValueError(f"{quoted(text)} is no NF instance like '{name}' or '{name}~2'")
+    return text
+
+
+InstanceName = Annotated[str, AfterValidator(_instance_name)]
 
 
 class SloDocument(_Document):
@@ -209,7 +225,7 @@ class WorkerDocument(_Document):
 
     server: Name
     core: Annotated[int, Field(ge=0, lt=_MOST_CORES, strict=True)]
-    nfs: dict[Name, tuple[Label, Annotated[Any, BeforeValidator(_untouched)]]]
+    nfs: dict[InstanceName, tuple[Label, Annotated[Any, BeforeValidator(_untouched)]]]
     chains: tuple[_ChainDocument, ...]
 
     def program(self) -> WorkerProgram:

@@ -76,6 +76,18 @@ def test_round_trip(bundle: Bundle, data: bytes) -> None:
     assert comparable(load(data, "x")) == comparable(bundle)
 
 
+def test_a_second_configuration_of_an_nf_is_no_strange_name(bundle: Bundle) -> None:
+    """As journals have it while an NF goes on with another configuration."""
+    (worker, *others) = bundle.workers
+    nfs = {f"{name}~2": spec for name, spec in worker.nfs.items()}
+    chains = tuple(
+        replace(c, hops=tuple(replace(h, nf=h.nf and f"{h.nf}~2") for h in c.hops))
+        for c in worker.chains
+    )
+    again = replace(bundle, workers=(replace(worker, nfs=nfs, chains=chains), *others))
+    assert comparable(load(dump(again), "x")) == comparable(again)
+
+
 def test_a_loaded_bundle_is_dumped_to_the_same_bytes(data: bytes) -> None:
     assert dump(load(data, "x")) == data
 

@@ -29,7 +29,7 @@ test: $(STAMP)
 
 # A controller killed at every step, a hundred runs with faulty calls: half an hour.
 exhaustive: $(STAMP)
-	$(RUN) -m pytest -m exhaustive tests/recovery
+	$(RUN) -m pytest -m exhaustive tests/recovery tests/unit/softswitch
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -141,6 +141,22 @@ def test_no_leaf_becomes_code(path: Path) -> None:
     assert raw == shipped(path)
 
 
+@pytest.mark.exhaustive
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_no_leaf_at_all_becomes_code(path: Path) -> None:
+    """Every leaf of the small programs, one of each shape of ours; every text in each."""
+    raw = shipped(path)
+    large = len(path.read_bytes()) > 200_000
+    found = one_of_each_shape(raw, random.Random(7)) if large else list(places(raw))
+    for _, node, key in found:
+        was = node[key]
+        for text in TEXTS:
+            node[key] = text
+            try_program(raw)
+        node[key] = was
+
+
 @pytest.mark.parametrize("path", SHIPPED[:3], ids=lambda p: p.stem)
 def test_what_is_missing_is_told_with_its_place(path: Path) -> None:
     rng = random.Random(12)

@@ -128,7 +128,6 @@ def show_traffic(state: NetworkState) -> None:
         text=True,
         env={**os.environ, "COLUMNS": "120"},
     )
-    time.sleep(1.0)  # the listener becomes primary before the traffic starts
     got = traffic(state, "h1", "get", f"http://{OUTSIDE}:{HTTP}/")
     megabytes = got["bytes"] / 1e6
     claim(
@@ -160,6 +159,8 @@ def show_traffic(state: NetworkState) -> None:
         ", ".join(f"{count} alert by the IDS on {worker}" for worker, count in drops.items()),
     )
     command("tables", "leaf1", "acl.ipv4", "-n", NETWORK, "--hit")
+    while listener.poll() is None:  # it may have begun to listen after the traffic on a busy machine
+        traffic(state, "h1", "get", f"http://{OUTSIDE}:{HTTP}/")
     output, _ = listener.communicate(timeout=60)
     print("\n$ orchestrator samples\n" + output, end="", flush=True)
     claim("a sampled packet's trajectory was seen hop by hop", "Trajectory of label" in output)

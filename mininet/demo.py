@@ -159,7 +159,9 @@ def show_traffic(state: NetworkState) -> None:
         ", ".join(f"{count} alert by the IDS on {worker}" for worker, count in drops.items()),
     )
     command("tables", "leaf1", "acl.ipv4", "-n", NETWORK, "--hit")
-    while listener.poll() is None:  # it may have begun to listen after the traffic on a busy machine
+    while (
+        listener.poll() is None
+    ):  # it may have begun to listen after the traffic on a busy machine
         traffic(state, "h1", "get", f"http://{OUTSIDE}:{HTTP}/")
     output, _ = listener.communicate(timeout=60)
     print("\n$ orchestrator samples\n" + output, end="", flush=True)

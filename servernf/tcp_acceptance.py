@@ -268,9 +268,9 @@ def _syn(sender: Side, receiver: Side, seq: int, window: int, scale: int, length
 def _syn_ack(
     sender: Side, receiver: Side, seq: int, ack: int, window: int, scale: int, length: int
 ) -> int:
+    if ack == receiver.isn:
+        ack = ack + 1 & _MASK  # test tools often do not count the SYN
     if sender.next < 0 and receiver.isn >= 0:
-        if ack == receiver.isn:
-            ack = ack + 1 & _MASK  # test tools often do not count the SYN
         if not _lies_within(receiver.isn, ack, receiver.next):
             return REFUSED
         _begin_answering(sender, receiver, seq, window, scale, length)

@@ -143,7 +143,8 @@ def test_deploy_in_memory(installed: Installed) -> None:
     graph = installed.example("campus_edge")
     told = json.loads(installed("orchestrator", "deploy", graph, "--network", "memory", "--json"))
     web = told["traffic"]["web"]
-    assert web["sent"] == web["delivered"] == web["answered"] == web["answers_delivered"] > 0
+    assert web["sent"] == web["delivered"] > web["answered"], "pool addresses are no host's"
+    assert web["answered"] == web["answers_delivered"] > 0
     unsolicited = told["traffic"]["return"]
     assert unsolicited["sent"] > unsolicited["delivered"] == 0
 

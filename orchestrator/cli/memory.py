@@ -175,7 +175,7 @@ def _exchange(
                 tally.sent += 1
                 for delivery in network.send(source, bytes(packet)):
                     tally.delivered += 1
-                    answer = _answer(Ether(delivery.frame))
+                    answer = _answer(Ether(delivery.frame), topology.hosts[delivery.host])
                     if answer is not None:
                         tally.answered += 1
                         back = network.send(delivery.host, bytes(answer))
@@ -206,15 +206,16 @@ def _port(traffic: Traffic, protocol: str) -> int:
     return wanted.low if wanted is not None else _DEFAULT_PORTS[protocol]
 
 
-def _answer(packet: Packet) -> Packet | None:
-    """What a host would answer: to the sender of what it received."""
+def _answer(packet: Packet, host: Host) -> Packet | None:
+    """What a host would answer to what it received, if that is for an address of its own."""
     frame = Ether(src=packet.dst, dst=packet.src)
     ip = packet.getlayer(IP) or packet.getlayer(IPv6)
-    if ip is None:
+    if ip is None or ip_address(ip.dst) not in {address.ip for address in host.addresses}:
         return None
     head = frame / type(ip)(src=ip.dst, dst=ip.src)
     if TCP in packet:
-        return head / TCP(sport=packet[TCP].dport, dport=packet[TCP].sport, flags="SA")
+        tcp = packet[TCP]
+        return head / TCP(sport=tcp.dport, dport=tcp.sport, flags="SA", ack=tcp.seq + 1)
     if UDP in packet:
         return head / UDP(sport=packet[UDP].dport, dport=packet[UDP].sport) / b"hello back"
     if ICMP in packet and packet[ICMP].type == 8:

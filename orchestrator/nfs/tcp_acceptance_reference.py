@@ -205,9 +205,9 @@ class TcpConnection:
     def _syn_ack(self, segment: Segment, sender: object) -> Verdict:
         x, y = self.sides[sender], self.sides[self._peer(sender)]
         candidate = y.candidate
+        if segment.ack == y.isn:
+            segment = segment._replace(ack=segment.ack + 1 & _ALL)
         if x.next is None and y.isn is not None:
-            if segment.ack == y.isn:
-                segment = segment._replace(ack=y.isn + 1 & _ALL)
             if not y.acknowledges_syn(segment.ack):
                 return Verdict.REFUSED
             verdict = Verdict.ACCEPTED

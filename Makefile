@@ -24,8 +24,8 @@ demo: $(STAMP)
 
 # What needs no network runs in parallel; switches, namespaces and controllers one after the other.
 test: $(STAMP)
-	$(RUN) -m pytest -n auto tests/unit tests/golden tests/verification
-	$(RUN) -m pytest tests/p4 tests/emulated tests/recovery tests/test_wheel.py
+	$(RUN) -m pytest -n auto tests/unit tests/golden tests/verification tests/p4
+	$(RUN) -m pytest tests/emulated tests/recovery tests/test_wheel.py
 
 # A controller killed at every step, a hundred runs with faulty calls: half an hour.
 exhaustive: $(STAMP)

@@ -118,11 +118,16 @@ def test_errors_name_place_and_remedy(nodes: list[Node]):
         f"{nodes[1].address}: nf: unknown NF instance 'g/nut'; did you mean 'g/nat'? (known: g/nat)"
     )
     request = chain(nodes)
-    nowhere = nodes[0].address.replace("w0", "nowhere")
+    nowhere = f"{nodes[0].address.rpartition('/')[0]}/nowhere.sock"
     request.next[1].nf.worker = nowhere
     code, text = status_of(stub.serviceChain, request)
+    assert code == grpc.StatusCode.UNAVAILABLE
+    assert text.startswith(f"worker {nowhere} does not answer")
+    request = chain(nodes)
+    request.next[1].nf.worker = "unix:/elsewhere/w.sock"
+    code, text = status_of(stub.serviceChain, request)
     assert code == grpc.StatusCode.INVALID_ARGUMENT
-    assert nowhere in text, "only known peers are dialled"
+    assert "/elsewhere/w.sock" in text, "only known peers are dialled"
     request = chain(nodes)
     request.next[2].exit.spi = 0
     code, text = status_of(stub.serviceChain, request)

@@ -24,6 +24,7 @@ from orchestrator.graph import check_hosts, functions_of
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle, Slo, Story
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts
+from orchestrator.model.devices import devices_of
 from orchestrator.model.elements import FilterProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core, Plan
@@ -175,9 +176,9 @@ def _compile(
         graph_id=graph_id,
         topology=topology.name,
         sampling_rate=graph.verification.sampling_rate,
-        pipeline_of={s.name: (s.pipeline, s.target) for s in topology.switches.values()},
+        devices=devices_of(topology),
         fabric=fabric_programs(Fabric(topology) if away else fabric),
-        switches=lowered.switches,
+        programs=lowered.programs,
         workers=lowered.workers,
         plan=plan,
         block_use=_block_use(functions, cuts, plan),
@@ -226,7 +227,7 @@ def compile_specialised(
     kept: dict[str, Slot] = {}
     tables: dict[str, Counter[str]] = {name: Counter() for name in topology.switches}
     for bundle in others:
-        for switch, program in bundle.switches.items():
+        for switch, program in bundle.programs.items():
             found = footprint_of(program)
             tables[switch].update(found)
             running = capability(*bundle.pipeline_of[switch])
@@ -234,14 +235,17 @@ def compile_specialised(
     cuts = compiled_for(edge.slots).cuts
     slots = specialised.slots_for(_wanted(cuts), tuple(kept.values()))
     compiled = compiled_for(specialised.reserved(slots, tuple(kept.values())))
-    for switch, program in compiled.bundle.switches.items():
+    for switch, program in compiled.bundle.programs.items():
         tables[switch].update(footprint_of(program))
     need: Counter[str] = Counter()
     for found in tables.values():
         need |= found
     name = specialised.build(slots, need)
-    pipeline_of = {switch.name: (name, switch.target) for switch in topology.switches.values()}
-    return replace(compiled, bundle=replace(compiled.bundle, pipeline_of=pipeline_of))
+    devices = {
+        device.name: replace(device, pipeline=name) if device.has_pipeline else device
+        for device in compiled.bundle.devices.values()
+    }
+    return replace(compiled, bundle=replace(compiled.bundle, devices=devices))
 
 
 def _wanted(cuts: Cuts) -> list[specialised.Wanted]:
@@ -276,7 +280,7 @@ def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:
         for hop in bundle.plan.hops:
             for link in pairwise(fabric.path(hop.source, hop.target, hop.tree)):
                 rates[link] += hop.rate
-        for switch, program in bundle.switches.items():
+        for switch, program in bundle.programs.items():
             tables.setdefault(switch, Counter()).update(footprint_of(program))
         cores.update(core for group in bundle.plan.cores_of for core in group)
     return Used(frozenset(cores), entries, rates, tables, memory)
@@ -316,7 +320,7 @@ def _too_big(cuts: Cuts, error: InfeasibleError) -> tuple[str, str]:
 def _block_use(functions: Functions, cuts: Cuts, plan: Plan) -> dict[str, dict[str, int]]:
     """Entries of switches by 'block.table', and the memory of servers."""
     use: dict[str, Counter[str]] = {}
-    for unit, switch in plan.switch_of.items():
+    for unit, switch in plan.device_of.items():
         for (block, table), count in footprint(cuts.units[unit]).items():
             use.setdefault(switch, Counter())[f"{block}.{table}"] += count
     for group, cores in zip(cuts.groups, plan.cores_of, strict=True):
@@ -336,7 +340,7 @@ def _stories(cuts: Cuts, plan: Plan, lowered: Lowered) -> list[Story]:
             where = ", ".join(f"{core.server} core {core.index + 1}" for core in cores)
             stories.append(Story(unit.id, SERVER, where, "", 0, unit.why))
             continue
-        switch = plan.switch_of[unit.id]
+        switch = plan.device_of[unit.id]
         step = lowered.layouts[switch].steps[unit.id]
         why = unit.why
         if any(target == unit.id for _, target in lowered.layouts[switch].recirculated):
@@ -348,4 +352,4 @@ def _stories(cuts: Cuts, plan: Plan, lowered: Lowered) -> list[Story]:
 
 def entries_by_table(bundle: Bundle) -> dict[str, Counter[str]]:
     """Entries per switch and table that the graph installs."""
-    return {name: footprint_of(program) for name, program in bundle.switches.items()}
+    return {name: footprint_of(program) for name, program in bundle.programs.items()}

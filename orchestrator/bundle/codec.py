@@ -38,7 +38,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
     FloodGroup,
-    SwitchProgram,
+    PipelineProgram,
     TableEntry,
     WorkerProgram,
 )
@@ -46,7 +46,7 @@ from orchestrator.model.topology import Topology
 from orchestrator.targets.pipeline import Slot
 from orchestrator.targets.shipped import SPECIALISED, Artifact, artifact, register, slots_of
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
 _TOPOLOGY = "topology.json"
 _TOPOLOGIES = TypeAdapter(Topology)
@@ -78,7 +78,7 @@ def serialised(bundle: Bundle) -> dict[str, Inserts]:
     schema_of = _schemas(bundle)
     return {
         switch: schema_of[switch].inserts(program.entries, bundle.graph)
-        for switch, program in bundle.switches.items()
+        for switch, program in bundle.programs.items()
     }
 
 
@@ -102,10 +102,10 @@ def dump(
         slots = [[slot.instance, slot.block, slot.nf] for slot in slots_of(pipeline)]
         members[f"pipelines/{shipped.name}.slots.json"] = _json(slots)
     schema_of = _schemas(bundle)
-    for kind, programs in (("fabric", bundle.fabric), ("switches", bundle.switches)):
+    for kind, programs in (("fabric", bundle.fabric), ("programs", bundle.programs)):
         for switch, program in programs.items():
             name = f"{kind}/{switch}"
-            inserts = entries[switch] if kind == "switches" else None
+            inserts = entries[switch] if kind == "programs" else None
             batch, activation = _batches(schema_of[switch], program, bundle.graph, inserts)
             members[f"{name}.entries.bin"] = batch
             members[f"{name}.activation.bin"] = activation
@@ -125,7 +125,7 @@ def dump(
         "graph_id": bundle.graph_id,
         "topology": bundle.topology,
         "sampling_rate": bundle.sampling_rate,
-        "pipeline_of": bundle.pipeline_of,
+        "devices": [dataclasses.asdict(device) for device in bundle.devices.values()],
         "endpoints": bundle.endpoints,
         "block_use": bundle.block_use,
         "warnings": bundle.warnings,
@@ -257,7 +257,7 @@ def _topology(data: bytes) -> Topology:
 def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
     schemas = {pipeline: Schema(build.p4info()) for pipeline, build in builds.items()}
-    programs: dict[str, dict[str, SwitchProgram]] = {"fabric": {}, "switches": {}}
+    programs: dict[str, dict[str, PipelineProgram]] = {"fabric": {}, "programs": {}}
     for name in members:
         kind, _, rest = name.partition("/")
         switch, dot, _ = rest.partition(".entries.bin")
@@ -267,7 +267,7 @@ def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours
         late = f"{kind}/{switch}.activation.bin"
         entries, floods = _unbatch(schema, members[name])
         activation, _ = _unbatch(schema, members[late])
-        programs[kind][switch] = program = SwitchProgram(entries, activation, floods)
+        programs[kind][switch] = program = PipelineProgram(entries, activation, floods)
         if not ours:
             written = _batches(schema, program, manifest.graph)
             for member, data in zip((name, late), written, strict=True):
@@ -281,9 +281,9 @@ def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours
         graph_id=manifest.graph_id,
         topology=manifest.topology,
         sampling_rate=manifest.sampling_rate,
-        pipeline_of=manifest.pipeline_of,
+        devices={device.name: device for device in manifest.known()},
         fabric=programs["fabric"],
-        switches=programs["switches"],
+        programs=programs["programs"],
         workers=read_workers(members["workers.json"]),
         plan=read_plan(members["plan.json"]),
         block_use=manifest.block_use,
@@ -296,7 +296,7 @@ def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours
 
 
 def _batches(
-    schema: Schema, program: SwitchProgram, graph: str, inserts: Inserts | None = None
+    schema: Schema, program: PipelineProgram, graph: str, inserts: Inserts | None = None
 ) -> tuple[bytes | bytearray, bytes | bytearray]:
     """Entries with groups, and what puts them in force, as members of a bundle."""
     inserts = schema.inserts(program.entries, graph) if inserts is None else inserts

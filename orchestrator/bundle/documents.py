@@ -22,6 +22,7 @@ from pydantic import (
 
 from orchestrator.errors import InputError, quoted
 from orchestrator.model.bundle import Slo, Story
+from orchestrator.model.devices import Device, Kind
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
 from orchestrator.model.match import Prefix
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
@@ -76,8 +77,28 @@ class SloDocument(_Document):
     max_latency_us: Amount | None
 
 
+class DeviceDocument(_Document):
+    """`model.devices.Device`."""
+
+    name: Name
+    kind: Kind
+    target: Label
+    pipeline: Label
+    runtime: Label
+
+    @model_validator(mode="after")
+    def _as_its_kind(self) -> Self:
+        has_pipeline = bool(self.target and self.pipeline)
+        if self.device().has_pipeline != has_pipeline or has_pipeline == bool(self.runtime):
+            raise ValueError("a switch or NIC has a target and a pipeline, a server has a runtime")
+        return self
+
+    def device(self) -> Device:
+        return Device(self.name, self.kind, self.target, self.pipeline, self.runtime)
+
+
 class Manifest(_Document):
-    """`manifest.json`; `endpoints` are absent from bundles of before they were written."""
+    """`manifest.json`."""
 
     format: int
     graph: Name
@@ -85,12 +106,27 @@ class Manifest(_Document):
     graph_id: Annotated[int, Field(strict=True), AfterValidator(_graph_id)]
     topology: Label
     sampling_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-    pipeline_of: dict[Name, tuple[Label, Label]]
-    endpoints: dict[Name, tuple[Name, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
+    devices: tuple[DeviceDocument, ...]
+    endpoints: dict[Name, tuple[Name, ...]]
     block_use: dict[Name, dict[Label, Amount]]
     warnings: tuple[Text, ...]
     slos: dict[Name, SloDocument]
     sha256: dict[Label, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> Self:
+        if len({device.name for device in self.devices}) != len(self.devices):
+            raise ValueError("two devices have one name")
+        return self
+
+    @property
+    def pipeline_of(self) -> dict[str, tuple[str, str]]:
+        """(pipeline, target) of each device that has one."""
+        return {d.name: (d.pipeline, d.target) for d in self.known() if d.has_pipeline}
+
+    def known(self) -> tuple[Device, ...]:
+        """The devices."""
+        return tuple(device.device() for device in self.devices)
 
     def slo_of(self) -> dict[str, Slo]:
         """By traffic."""
@@ -165,7 +201,7 @@ class _HopDocument(_Document):
 class PlanDocument(_Document):
     """`plan.json`."""
 
-    switch_of: dict[Label, Name]
+    device_of: dict[Label, Name]
     cores_of: tuple[tuple[_CoreDocument, ...], ...]
     dispatch: tuple[tuple[_ClassDocument, ...], ...]
     tree_of: tuple[tuple[Label, Label, Tree], ...]
@@ -180,7 +216,7 @@ class PlanDocument(_Document):
     def plan(self) -> Plan:
         """What it says."""
         return Plan(
-            switch_of=self.switch_of,
+            device_of=self.device_of,
             cores_of=tuple(tuple(core.core() for core in cores) for cores in self.cores_of),
             dispatch=tuple(tuple(item.class_map() for item in maps) for maps in self.dispatch),
             tree_of={(source, target): tree for source, target, tree in self.tree_of},

@@ -50,8 +50,8 @@ def show(
     packed = read(file)
     adopt(packed)
     bundle = packed.bundle
-    if entries and entries not in bundle.switches:
-        raise InputError(f"{file}: {unknown('switch', entries, tuple(bundle.switches))}")
+    if entries and entries not in bundle.programs:
+        raise InputError(f"{file}: {unknown('switch', entries, tuple(bundle.programs))}")
     rows = list(_rows(bundle, entries)) if entries else []
     if as_json:
         print_json(_document(packed, rows, workers))
@@ -67,8 +67,8 @@ def show(
     say(_signed(packed))
     hosts = ((name, ", ".join(names)) for name, names in bundle.endpoints.items())
     print_table("Endpoints", ("endpoint", "hosts"), hosts)
-    pipelines = ((s, *pipeline) for s, pipeline in bundle.pipeline_of.items())
-    print_table("Pipelines", ("switch", "pipeline", "target"), pipelines)
+    devices = ((d.name, d.kind, d.target or d.runtime, d.pipeline) for d in bundle.devices.values())
+    print_table("Devices", ("device", "kind", "target or runtime", "pipeline"), devices)
     print_entries(_counts(bundle))
     print_table(
         "Workers",
@@ -97,7 +97,7 @@ def _rows(bundle: Bundle, switch: str) -> Iterator[dict[str, Any]]:
     from orchestrator.targets.shipped import artifact
 
     schema = Schema(artifact(*bundle.pipeline_of[switch]).p4info())
-    program = bundle.switches[switch]
+    program = bundle.programs[switch]
     for entry in (*program.entries, *program.activation):
         table = schema.table(entry.table)
         nf, rule = split_origin(entry.origin)
@@ -131,7 +131,7 @@ def _document(packed: Packed, rows: list[dict[str, Any]], workers: bool) -> dict
         "owner": bundle.owner,
         "topology": bundle.topology,
         "sampling_rate": bundle.sampling_rate,
-        "pipelines": {s: {"pipeline": p, "target": t} for s, (p, t) in bundle.pipeline_of.items()},
+        "devices": [asdict(device) for device in bundle.devices.values()],
         "entries": _counts(bundle),
         "workers": [
             asdict(w) if workers else {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)}

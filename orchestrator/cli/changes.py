@@ -27,9 +27,9 @@ def changes_json(prepared: Prepared, verbose: bool) -> dict[str, object]:
         "interrupts": summary.interrupts,
         "too_full": list(summary.full),
         "state_lost": list(summary.lost),
-        "switches": {
-            switch: {table: asdict(changes) for table, changes in tables.items()}
-            for switch, tables in summary.switches.items()
+        "devices": {
+            device: {table: asdict(changes) for table, changes in tables.items()}
+            for device, tables in summary.devices.items()
         },
         "workers": {name: asdict(changes) for name, changes in summary.workers.items()},
         "stages": [stage.title for stage in prepared.transaction.stages],
@@ -50,11 +50,11 @@ def print_changes(prepared: Prepared, network: str, verbose: bool) -> None:
     if verbose:
         print_table(
             "Entries",
-            ("", "switch", "table", "match", "prio#", "action", "was", "rule"),
+            ("", "device", "table", "match", "prio#", "action", "was", "rule"),
             (
                 (
                     _SIGNS[str(words["kind"])],
-                    *(words[name] for name in ("switch", "table", "match")),
+                    *(words[name] for name in ("device", "table", "match")),
                     words["priority"] or "",
                     words["action"],
                     words["before"],
@@ -65,10 +65,10 @@ def print_changes(prepared: Prepared, network: str, verbose: bool) -> None:
         )
     print_table(
         f"Changes of {summary.graph} on {network}",
-        ("switch", "table", "add#", "change#", "delete#", "copies#", "provenance#"),
+        ("device", "table", "add#", "change#", "delete#", "copies#", "provenance#"),
         (
-            (switch, table, *(count or "" for count in asdict(changes).values()))
-            for switch, tables in sorted(summary.switches.items())
+            (device, table, *(count or "" for count in asdict(changes).values()))
+            for device, tables in sorted(summary.devices.items())
             for table, changes in sorted(tables.items())
         ),
     )

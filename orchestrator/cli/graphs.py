@@ -254,4 +254,4 @@ def print_entries(counts: Mapping[str, Mapping[str, int]]) -> None:
         for switch, tables in counts.items()
         for table, count in sorted(tables.items())
     ]
-    print_table("Entries of the graph", ("switch", "table", "entries#"), rows)
+    print_table("Entries of the graph", ("device", "table", "entries#"), rows)

@@ -73,7 +73,7 @@ def _deployed(
     bundle: Bundle, prefix: str, running: dict[str, str], workers: dict[str, int]
 ) -> None:
     """Devices of a deployed graph's units, and worker counts of its groups."""
-    running |= {prefix + unit: switch for unit, switch in bundle.plan.switch_of.items()}
+    running |= {prefix + unit: switch for unit, switch in bundle.plan.device_of.items()}
     servers = {w.server: None for w in bundle.workers}
     for story in bundle.stories:
         if story.kind == "server":

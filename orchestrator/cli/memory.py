@@ -117,7 +117,7 @@ def run_in_memory(
     )
     print_table(
         "Entries that packets hit",
-        ("switch", "table", "packets#"),
+        ("device", "table", "packets#"),
         ((switch, table, n) for (switch, table), n in sorted(hits.items())),
     )
     say(f"{bundle.graph} ran in memory on {physical.name}; nothing is left of it")
@@ -127,7 +127,7 @@ def _first_host(bundle: Bundle, network: MemoryNetwork) -> str:
     """The first host, by name, whose frames the graph admits."""
     admitted = {
         (switch, key.value)
-        for switch, program in bundle.switches.items()
+        for switch, program in bundle.programs.items()
         for entry in program.entries
         if entry.table in ADMISSION_TABLES
         for name, key in entry.keys

@@ -149,7 +149,7 @@ def _fullest(reading: Reading) -> list[tuple[float, str, str, int, int]]:
     """(share, switch, table, entries, size), the fullest first."""
     found = [
         (use.entries / use.size, switch.name, table, use.entries, use.size)
-        for switch in reading.switches
+        for switch in reading.devices
         for table, use in switch.tables.items()
         if use.size and use.entries
     ]
@@ -163,19 +163,20 @@ def _top_json(network: str, now: Reading, before: Reading | None) -> dict[str, o
         "network": network,
         "at": now.at,
         "traffic": [asdict(row) for row in traffic_states(now, before)],
-        "switches": [
+        "devices": [
             {
                 "name": s.name,
+                "kind": s.kind,
                 "target": s.target,
                 "problem": s.problem,
                 "entries": sum(use.entries for use in s.tables.values()),
                 "drops": s.drops,
             }
-            for s in now.switches
+            for s in now.devices
         ],
         "tables": [
-            {"switch": switch, "table": table, "entries": entries, "size": size, "share": share}
-            for share, switch, table, entries, size in _fullest(now)
+            {"device": device, "table": table, "entries": entries, "size": size, "share": share}
+            for share, device, table, entries, size in _fullest(now)
         ],
         "cores": [
             {
@@ -223,13 +224,14 @@ def _screen(network: str, now: Reading, before: Reading | None) -> Group:
     switches = [
         (
             s.name,
+            s.kind,
             s.target,
             f"NO: {s.problem}" if s.problem else "yes",
             sum(use.entries for use in s.tables.values()),
             sum(s.drops.values()) or "",
             f"{s.seconds * 1000:.0f} ms",
         )
-        for s in now.switches
+        for s in now.devices
     ]
     tables = [
         (
@@ -262,9 +264,11 @@ def _screen(network: str, now: Reading, before: Reading | None) -> Group:
             graphs,
         ),
         table_of(
-            "Switches", ("switch", "target", "up", "entries#", "drops#", "read in#"), switches
+            "Devices",
+            ("device", "kind", "target", "up", "entries#", "drops#", "read in#"),
+            switches,
         ),
-        table_of("Fullest tables", ("switch", "table", "entries#", "share#", ""), tables),
+        table_of("Fullest tables", ("device", "table", "entries#", "share#", ""), tables),
         table_of(
             "Server cores",
             ("core", "graphs", "up", "planned load#", "frames/s#", "drops#"),

@@ -143,7 +143,7 @@ def plan_json(result: Compiled) -> dict[str, object]:
         "graph": result.bundle.graph,
         "topology": result.bundle.topology,
         "status": plan.status,
-        "switch_of": plan.switch_of,
+        "device_of": plan.device_of,
         "cores_of": [[f"{c.server}.{c.index + 1}" for c in cores] for cores in plan.cores_of],
         "hops": [asdict(hop) for hop in plan.hops],
         "latency_us": plan.latency_us,

@@ -55,9 +55,9 @@ def _document(found: Recompiled) -> dict[str, object]:
         "graph": summary.graph,
         "seconds": round(found.seconds, 3),
         "changes": dict(summary.counts),
-        "switches": {
-            switch: {table: asdict(changes) for table, changes in tables.items()}
-            for switch, tables in summary.switches.items()
+        "devices": {
+            device: {table: asdict(changes) for table, changes in tables.items()}
+            for device, tables in summary.devices.items()
         },
         "state_lost": list(summary.lost),
         "warnings": list(found.bundle.warnings),

@@ -17,7 +17,7 @@ from orchestrator.errors import DeploymentError, InputError, SwitchError
 
 if TYPE_CHECKING:
     from orchestrator.clients.words import Ports
-    from orchestrator.deployment.reconcile import Drift, SwitchDrift
+    from orchestrator.deployment.reconcile import DeviceDrift, Drift
     from orchestrator.model.topology import Topology
 
 _SIGNS = {"add": "+", "change": "~", "delete": "-", "foreign": "?"}
@@ -110,17 +110,17 @@ def reconcile(
 def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:
     from orchestrator.observation.ports import port_names
 
-    for found in drift.switches:
+    for found in drift.devices:
         if found.unreachable:
             warn(found.unreachable)
             continue
-        changes = list(_changes(found, port_names(topology, found.switch), limit))
+        changes = list(_changes(found, port_names(topology, found.device), limit))
         if not changes and not found.lost:
             continue
         left = f", {len(found.foreign)} of others left alone" if found.foreign else ""
         lost = f" (it ran {found.lost})" if found.lost else ""
         print_table(
-            f"{found.switch}{lost}: {len(found.difference)} changes {done}{left}",
+            f"{found.device}{lost}: {len(found.difference)} changes {done}{left}",
             ("", "table", "match", "prio#", "action", "was", "graph", "NF", "rule"),
             (
                 (
@@ -144,7 +144,7 @@ def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:
             say(f"{name}: graph {graph} is not in the journal; left alone")
 
 
-def _changes(found: SwitchDrift, ports: Ports, limit: int) -> list[dict[str, object]]:
+def _changes(found: DeviceDrift, ports: Ports, limit: int) -> list[dict[str, object]]:
     from orchestrator.clients.words import entity_words
 
     if found.schema is None:
@@ -164,18 +164,18 @@ def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
 
     return {
         "drifted": bool(drift),
-        "switches": [
+        "devices": [
             {
-                "switch": found.switch,
+                "device": found.device,
                 "lost": found.lost,
                 "unreachable": found.unreachable,
                 "added": len(found.difference.inserted),
                 "changed": len(found.difference.modified),
                 "deleted": len(found.difference.deleted),
                 "foreign": len(found.foreign),
-                "changes": _changes(found, port_names(topology, found.switch), 0),
+                "changes": _changes(found, port_names(topology, found.device), 0),
             }
-            for found in drift.switches
+            for found in drift.devices
         ],
         "waiting": drift.waiting,
         "workers": [

@@ -175,7 +175,7 @@ def _view(
     for target in targets:
         schema = schemas[target.name]
         for name in names:
-            here = [r for r in rows if r.switch == target.name and r.entry.table == name]
+            here = [r for r in rows if r.device == target.name and r.entry.table == name]
             if (not here and not empty_too) or name not in schema.tables:
                 continue
             shown = sort_rows(here, sort)[: limit or None]
@@ -218,12 +218,12 @@ def _rows_json(
     from orchestrator.observation.rows import row_json
 
     ports = {target.name: target.ports for target in targets}
-    return [row_json(schemas[row.switch], row, ports[row.switch]) for row in rows]
+    return [row_json(schemas[row.device], row, ports[row.device]) for row in rows]
 
 
 def _print_csv(targets: Sequence[Target], schemas: dict[str, Schema], rows: Iterable[Row]) -> None:
     columns = (
-        *("switch", "table", "segment", "match", "action", "priority"),
+        *("device", "table", "segment", "match", "action", "priority"),
         *("graph", "nf", "rule", "packets", "bytes"),
     )
     writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -258,7 +258,7 @@ def _watch(
         now = time.monotonic()
         rated: list[Row] = []
         for target in targets:
-            mine = [row for row in rows if row.switch == target.name]
+            mine = [row for row in rows if row.device == target.name]
             rated += with_rates(mine, before.get(target.name, {}), now - read_at)
             before[target.name] = counts(mine)
         read_at = now
@@ -298,7 +298,7 @@ def _diff(
         rows = read_rows(target.client, sorted(names & schema.tables.keys()))
         there = [(row.installed.graph, row.entry) for row in rows]
         found += [
-            {"switch": target.name, **difference_json(schema, item)}
+            {"device": target.name, **difference_json(schema, item)}
             for item in compare(schema, wanted, there)
         ]
     if as_json:
@@ -307,11 +307,11 @@ def _diff(
         signs = {"missing": "-", "extra": "+", "changed": "~"}
         print_table(
             f"{len(found)} differences from the journal (graphs: {', '.join(deployed) or 'none'})",
-            ("", "switch", "table", "match", "prio#", "should be", "is"),
+            ("", "device", "table", "match", "prio#", "should be", "is"),
             (
                 (
                     signs[str(item["kind"])],
-                    item["switch"],
+                    item["device"],
                     item["table"],
                     item["match"],
                     item["priority"] or "",

@@ -60,7 +60,7 @@ def shell(
             {
                 name: deployed.bundle.owner
                 for name, deployed in target.live.journal.deployed().items()
-                if switch in deployed.bundle.switches
+                if switch in deployed.bundle.programs
             }
         )
     if write and not as_json:
@@ -81,7 +81,7 @@ def shell(
             election = stack.enter_context(target.live.leading()).leadership.term << 64
         argv = shell_argv(python, client.address, client.device_id, election, client.tls)
         if as_json:
-            print_json({"switch": switch, "command": argv, "writes": write})
+            print_json({"device": switch, "command": argv, "writes": write})
             return
         if not write:
             guard = target_of(switch, network, address, device_id).client

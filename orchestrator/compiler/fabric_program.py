@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.compiler.keys import neighbor_entry
-from orchestrator.model.entries import Exact, Lpm, SwitchProgram, TableEntry
+from orchestrator.model.entries import Exact, Lpm, PipelineProgram, TableEntry
 from orchestrator.placement.fabric import Fabric
 from orchestrator.wire.addresses import DEVICE_PREFIX_BITS, device_mac
 
@@ -13,10 +13,10 @@ OWNER = "fabric"
 """The name that stands for a graph in these entries' provenance."""
 
 
-def fabric_programs(fabric: Fabric) -> dict[str, SwitchProgram]:
+def fabric_programs(fabric: Fabric) -> dict[str, PipelineProgram]:
     """Entries by switch, from the topology alone: they do not grow with graphs or chains."""
     return {
-        switch: SwitchProgram(tuple(_entries(fabric, switch)), (), ())
+        switch: PipelineProgram(tuple(_entries(fabric, switch)), (), ())
         for switch in fabric.topology.switches
     }
 

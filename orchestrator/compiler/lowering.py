@@ -14,7 +14,7 @@ from orchestrator.compiler.switch_entries import SwitchEntries
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.compiler.worker_programs import worker_programs
 from orchestrator.model.cuts import Cuts
-from orchestrator.model.entries import Entries, SwitchProgram, WorkerProgram
+from orchestrator.model.entries import Entries, PipelineProgram, WorkerProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.placement.fabric import Fabric
@@ -25,7 +25,7 @@ from orchestrator.targets.pipeline import Pipeline
 class Lowered:
     """What one graph puts on each switch and worker; `layouts` and `paths` are for explanations."""
 
-    switches: dict[str, SwitchProgram]
+    programs: dict[str, PipelineProgram]
     workers: tuple[WorkerProgram, ...]
     layouts: dict[str, Layout]
     paths: dict[tuple[str, str], tuple[int, int]]
@@ -49,12 +49,12 @@ def lower(
     programs = {name: entries.program(name, layout) for name, layout in wiring.layouts.items()}
     workers = tuple(worker_programs(wiring))
     for switch, origins in origin_entries(workers, fabric).items():
-        program = programs.get(switch, SwitchProgram((), (), ()))
+        program = programs.get(switch, PipelineProgram((), (), ()))
         parts = (*parts_of(switch, program.entries), part_of(switch, None, origins))
         programs[switch] = replace(program, entries=Entries(parts))
     return Lowered(programs, workers, wiring.layouts, wiring.paths)
 
 
-def footprint_of(program: SwitchProgram) -> Counter[str]:
+def footprint_of(program: PipelineProgram) -> Counter[str]:
     """Entries per table that a lowered program really has."""
     return Counter(entry.table for entry in (*program.entries, *program.activation))

@@ -136,7 +136,7 @@ class Nodes:
     ) -> None:
         self.bundle = bundle
         self.listed: dict[str, Sequence[Part]] = {
-            switch: parts_of(switch, program.entries) for switch, program in bundle.switches.items()
+            switch: parts_of(switch, program.entries) for switch, program in bundle.programs.items()
         }
         """All parts, by switch."""
         self.parts: dict[Node, list[Part]] = {} if like is None else dict(like.parts)
@@ -157,7 +157,7 @@ class Nodes:
                     self._add(switch, part)
         else:
             self._follow(like)
-        for switch, program in bundle.switches.items():
+        for switch, program in bundle.programs.items():
             for flood in program.floods:
                 self.floods[Node(GROUP, switch, flood.group)] = flood
         for worker in bundle.workers:

@@ -11,8 +11,8 @@ from orchestrator.model.entries import (
     ChainHop,
     Exact,
     Key,
+    PipelineProgram,
     ServerChain,
-    SwitchProgram,
     TableEntry,
     WorkerProgram,
 )
@@ -26,8 +26,8 @@ def renumbered(bundle: Bundle, graph_id: int) -> Bundle:
     return replace(
         bundle,
         graph_id=graph_id,
-        switches={
-            name: moved.program(program, graph_id) for name, program in bundle.switches.items()
+        programs={
+            name: moved.program(program, graph_id) for name, program in bundle.programs.items()
         },
         workers=tuple(map(moved.worker, bundle.workers)),
     )
@@ -37,7 +37,7 @@ class _Renumbering:
     def __init__(self, by: int) -> None:
         self.by = by
 
-    def program(self, program: SwitchProgram, graph_id: int) -> SwitchProgram:
+    def program(self, program: PipelineProgram, graph_id: int) -> PipelineProgram:
         entries = tuple(map(self.entry, program.entries))
         activation = tuple(
             epoch_entry(graph_id, dict(entry.params)["epoch"]) for entry in program.activation
@@ -45,7 +45,7 @@ class _Renumbering:
         floods = tuple(
             flood._replace(group=self._number(Role.GROUP, flood.group)) for flood in program.floods
         )
-        return SwitchProgram(entries, activation, floods)
+        return PipelineProgram(entries, activation, floods)
 
     def entry(self, entry: TableEntry) -> TableEntry:
         keys = tuple((name, self._key(entry.table, name, key)) for name, key in entry.keys)

@@ -59,8 +59,8 @@ from orchestrator.model.entries import (
     Exact,
     FloodGroup,
     Part,
+    PipelineProgram,
     ServerChain,
-    SwitchProgram,
     TableEntry,
     WorkerProgram,
 )
@@ -122,15 +122,15 @@ class _Sharing:
             if node not in self.done:  # no packet comes to it, but it was compiled
                 self._emit(node, self._continued(node))
         self._keep_floods_and_chains()
-        switches = {
-            name: SwitchProgram(
+        programs = {
+            name: PipelineProgram(
                 Entries(self._parts(name)),
                 (epoch_entry(self.graph_id, epochs[name]),) if name in epochs else (),
                 tuple(self.floods[name]),
             )
-            for name in self.new.bundle.switches
+            for name in self.new.bundle.programs
         }
-        return replace(self.new.bundle, switches=switches, workers=tuple(self._workers()))
+        return replace(self.new.bundle, programs=programs, workers=tuple(self._workers()))
 
     def _workers(self) -> Iterable[WorkerProgram]:
         for worker in self.new.bundle.workers:

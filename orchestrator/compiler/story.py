@@ -121,8 +121,8 @@ class Teller:
 
     def _node(self, unit: str) -> str:
         """The switch, or the server of the first core that its group has."""
-        if unit in self.plan.switch_of:
-            return self.plan.switch_of[unit]
+        if unit in self.plan.device_of:
+            return self.plan.device_of[unit]
         group = next(i for i, g in enumerate(self.cuts.groups) if unit in g.units)
         return self.plan.cores_of[group][0].server
 

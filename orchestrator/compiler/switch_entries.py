@@ -21,7 +21,7 @@ from orchestrator.model.entries import (
     FloodGroup,
     Key,
     Part,
-    SwitchProgram,
+    PipelineProgram,
     TableEntry,
 )
 from orchestrator.model.topology import Host
@@ -45,7 +45,7 @@ class SwitchEntries:
             raise CompileError(f"{self.wiring.graph.name}: more than 16,383 segments on one switch")
         return self.wiring.graph_id << _SEGMENT_BITS | step.segment
 
-    def program(self, switch: str, layout: Layout) -> SwitchProgram:
+    def program(self, switch: str, layout: Layout) -> PipelineProgram:
         parts: list[Part] = []
         entries: list[TableEntry] = []
         floods: list[FloodGroup] = []
@@ -73,7 +73,7 @@ class SwitchEntries:
         admission = tuple(admission_entries(self.wiring, layout, self._segment))
         activation = (epoch_entry(self.wiring.graph_id, 0),) if admission else ()
         parts += parts_of(switch, (*entries, *admission))
-        return SwitchProgram(Entries(parts), activation, tuple(floods))
+        return PipelineProgram(Entries(parts), activation, tuple(floods))
 
     def _element(self, switch: str, layout: Layout, step: Step) -> Sequence[Part]:
         assert step.unit is not None

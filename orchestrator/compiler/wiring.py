@@ -45,7 +45,7 @@ class Wiring:
         self.group_of = {u: g for g, group in enumerate(cuts.groups) for u in group.units}
         self.units = dict(cuts.units)
         self.arcs = list(cuts.arcs)
-        self.switch_of = dict(plan.switch_of)
+        self.device_of = dict(plan.device_of)
         self.tree_of = dict(plan.tree_of)
         self.hosts = {
             (address.version, int(address.ip)): host
@@ -65,7 +65,7 @@ class Wiring:
         for unit in list(self.units.values()):
             if unit.element is not None or unit.kind != SWITCH:
                 continue
-            here = self.switch_of[unit.id]
+            here = self.device_of[unit.id]
             for switch in dict.fromkeys(self.host_switches(unit.endpoint)):
                 if switch == here:
                     continue
@@ -82,7 +82,7 @@ class Wiring:
                         unit.versions,
                         "the hosts' own switch takes the tag off",
                     )
-                    self.switch_of[remote] = switch
+                    self.device_of[remote] = switch
                 self.tree_of.setdefault((unit.id, remote), 0)
 
     def host_switches(self, endpoint: str) -> Iterator[str]:
@@ -91,7 +91,7 @@ class Wiring:
 
     def device(self, unit: str) -> str:
         """A key of the device that executes a unit: a switch's name, or the server group's."""
-        return f"group{self.group_of[unit]}" if unit in self.group_of else self.switch_of[unit]
+        return f"group{self.group_of[unit]}" if unit in self.group_of else self.device_of[unit]
 
     def _layouts(self) -> dict[str, Layout]:
         layouts: dict[str, Layout] = {}
@@ -104,11 +104,11 @@ class Wiring:
             first[entry.switch][entry.target] = None
             if self.device(entry.target) != entry.switch:
                 entered[self.device(entry.target)][entry.target] = None
-        for name, switch in self.switch_of.items():
+        for name, switch in self.device_of.items():
             if ">" in name:
                 entered[switch][name] = None
         for switch in self.topology.switches:
-            units = [self.units[u] for u, at in self.switch_of.items() if at == switch]
+            units = [self.units[u] for u, at in self.device_of.items() if at == switch]
             if not units and not first[switch]:
                 continue
             ids = {unit.id for unit in units}
@@ -145,7 +145,7 @@ class Wiring:
             if unit.kind == SERVER:
                 door = (self.device(unit.id), unit.id)
                 for target in self._server_exits(unit.id):
-                    order.add_edge(door, (self.switch_of[target], target))
+                    order.add_edge(door, (self.device_of[target], target))
         depth: dict[Any, int] = {}
         path: dict[Any, int] = {}
         passed: set[Any] = set()

@@ -75,7 +75,7 @@ def _walk(wiring: Wiring, name: str) -> Iterator[tuple[tuple[ChainHop, ...], tup
             for hops, outputs in _walk(wiring, arc.target):
                 yield (me, *hops), (arc.output, *outputs)
         else:
-            switch = wiring.switch_of[arc.target]
+            switch = wiring.device_of[arc.target]
             spi, si = wiring.paths[switch, arc.target]
             tree = wiring.tree_of.get((name, arc.target), 0)
             mac = device_mac(wiring.fabric.device_id(switch), tree=tree)

@@ -72,9 +72,9 @@ def _bundle(
 
 def _manifest(network: LiveNetwork, stray: Stray) -> Manifest | None:
     """The sampling secret that a switch has for a graph."""
-    with Readers(network).switch(stray.switches[0]) as driver:
+    with Readers(network).device(stray.devices[0]) as driver:
         if driver.pipeline_cookie() is None:
-            raise SwitchError(f"{stray.switches[0]}: runs no pipeline (has it restarted?)")
+            raise SwitchError(f"{stray.devices[0]}: runs no pipeline (has it restarted?)")
         for found in driver.entries(MANIFESTS):
             if dict(found.entry.keys).get("graph") == Exact(stray.graph_id):
                 secret = dict(found.entry.params)

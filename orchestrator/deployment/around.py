@@ -52,7 +52,7 @@ def reachable(graph: ServiceGraph, topology: Topology, away: Away, network: str)
         if endpoint.hosts and all(h in away.hosts or h not in at for h in endpoint.hosts):
             behind = (attached[h].switch for h in endpoint.hosts if h in attached)
             why = [away.hosts[h] for h in endpoint.hosts if h in away.hosts]
-            why += [away.switches[s] for s in dict.fromkeys(behind) if s in away.switches]
+            why += [away.devices[s] for s in dict.fromkeys(behind) if s in away.devices]
             raise DeploymentError(
                 f"{graph.name}: no host of endpoint {endpoint.name} can be reached: "
                 f"{'; '.join(why)}; nothing was changed ({advice(away, network)})"
@@ -84,14 +84,14 @@ def moves(old: Bundle, new: Bundle, away: Away) -> Iterator[str]:
                 ", ".join(map(core_name, found)) for found in (cores, after.cores_of[nf])
             )
             yield f"{nf} moves from {here} to {there}"
-    for unit, switch in before.switch_of.items():
-        if switch in away.switches and unit in after.switch_of:
-            yield f"{unit} moves from {switch} to {after.switch_of[unit]}"
+    for unit, switch in before.device_of.items():
+        if switch in away.devices and unit in after.device_of:
+            yield f"{unit} moves from {switch} to {after.device_of[unit]}"
 
 
 def advice(away: Away, network: str) -> str:
     """What to do about it."""
-    devices = [*away.switches, *(worker_name(core.server, core.index) for core in away.cores)]
+    devices = [*away.devices, *(worker_name(core.server, core.index) for core in away.cores)]
     told: list[str] = []
     if devices:
         told.append(

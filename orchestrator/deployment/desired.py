@@ -18,7 +18,7 @@ from orchestrator.clients.p4info import Schema, clone_session_update, flood_upda
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.compiler.roles import Own
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import SwitchProgram, TableEntry
+from orchestrator.model.entries import PipelineProgram, TableEntry
 from orchestrator.verification.manifest import Manifest, manifest_entries
 
 CPU_PORT = 510
@@ -27,7 +27,7 @@ SAMPLE_SESSION = 100  # arch/v1model.p4
 State = dict[bytes, bytes]
 """Entities by identity, in the order in which they are to be written."""
 
-_NOTHING = SwitchProgram((), (), ())
+_NOTHING = PipelineProgram((), (), ())
 
 
 class Placed(Protocol):
@@ -52,47 +52,47 @@ class Deployment:
     manifest: Manifest | None
 
 
-def desired(schema: Schema, placed: Iterable[Placed], switch: str) -> State:
+def desired(schema: Schema, placed: Iterable[Placed], device: str) -> State:
     """All that graphs ask of a switch, with the fabric's entries once; nothing without graphs."""
     state: State = {}
-    graphs = [p for p in placed if switch in p.bundle.pipeline_of]
+    graphs = [p for p in placed if device in p.bundle.pipeline_of]
     if not graphs:
         return state
     _add(state, clone_session_update(SAMPLE_SESSION, CPU_PORT, p4r.Update.INSERT).entity)
     for found in graphs:
-        for flood in found.bundle.switches.get(switch, _NOTHING).floods:
+        for flood in found.bundle.programs.get(device, _NOTHING).floods:
             _add(state, flood_update(flood, p4r.Update.INSERT).entity)
-    for graph, entry in desired_entries(graphs, switch):
+    for graph, entry in desired_entries(graphs, device):
         identity, entity = schema.identified(entry, graph)
         state[identity] = entity
     return state
 
 
-def desired_entries(placed: Iterable[Placed], switch: str) -> Iterator[tuple[str, TableEntry]]:
+def desired_entries(placed: Iterable[Placed], device: str) -> Iterator[tuple[str, TableEntry]]:
     """(graph, entry) of a switch's table entries; those that admit packets are last."""
-    graphs = [p for p in placed if switch in p.bundle.pipeline_of]
+    graphs = [p for p in placed if device in p.bundle.pipeline_of]
     for found in graphs[:1]:
-        for entry in found.bundle.fabric.get(switch, _NOTHING).entries:
+        for entry in found.bundle.fabric.get(device, _NOTHING).entries:
             yield OWNER, entry
     for found in graphs:
         if found.manifest is not None:
             for entry in manifest_entries(found.manifest):
                 yield found.bundle.graph, entry
         own = Own(found.bundle.graph_id)
-        for entry in found.bundle.switches.get(switch, _NOTHING).entries:
+        for entry in found.bundle.programs.get(device, _NOTHING).entries:
             if own(entry):  # a journal of before bundles were checked may hold others
                 yield found.bundle.graph, entry
     for found in graphs:
-        for entry in found.bundle.switches.get(switch, _NOTHING).activation:
+        for entry in found.bundle.programs.get(device, _NOTHING).activation:
             yield found.bundle.graph, entry
 
 
-def late(schema: Schema, placed: Iterable[Placed], switch: str) -> frozenset[bytes]:
+def late(schema: Schema, placed: Iterable[Placed], device: str) -> frozenset[bytes]:
     """The entities that put graphs in force on a switch: they are written after all others."""
     return frozenset(
         schema.identified(entry, found.bundle.graph)[1]
         for found in placed
-        for entry in found.bundle.switches.get(switch, _NOTHING).activation
+        for entry in found.bundle.programs.get(device, _NOTHING).activation
     )
 
 

@@ -16,8 +16,8 @@ from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import Manifest
 
 
-class SwitchDriver(Protocol):
-    """A switch that speaks P4Runtime."""
+class PipelineDriver(Protocol):
+    """A device with a pipeline, reached over P4Runtime: a switch or a NIC."""
 
     name: str
     schema: Schema | None
@@ -86,8 +86,8 @@ class NetworkDriver(Protocol):
 
     name: str
 
-    def switch(self, name: str) -> AbstractContextManager[SwitchDriver]:
-        """A controller's session with a switch."""
+    def device(self, name: str) -> AbstractContextManager[PipelineDriver]:
+        """A controller's session with a device that has a pipeline."""
         ...
 
     def worker(self, core: Core) -> AbstractContextManager[WorkerDriver]:

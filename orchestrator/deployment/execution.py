@@ -17,7 +17,7 @@ from orchestrator.clients.encoding import Inserts, RawUpdate, Run
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.clients.savepoint import restore, save
 from orchestrator.compiler.admission import EPOCH_TABLE
-from orchestrator.deployment.drivers import NetworkDriver, SwitchDriver
+from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
@@ -30,7 +30,7 @@ from orchestrator.deployment.transaction import (
     Stage,
     Step,
     Transaction,
-    WriteSwitch,
+    WriteEntries,
 )
 from orchestrator.errors import (
     DeploymentError,
@@ -44,7 +44,7 @@ from orchestrator.model.entries import TableEntry
 from orchestrator.targets.shipped import artifact
 
 Progress = Callable[[str, int], None]
-"""(switch, entries written since the last call)."""
+"""(device, entries written since the last call)."""
 
 QUIET_S = 0.2
 """Packets are taken to have drained when none came for so long ..."""
@@ -52,7 +52,7 @@ MOST_QUIET_S = 5.0
 """... or after so long, whatever comes."""
 _THREADS = 16
 _WORTH_LOOKING = 0.01
-"""Share of a switch's entries from which on serialised ones are looked for."""
+"""Share of a device's entries from which on serialised ones are looked for."""
 _KIND = p4r.Update
 
 
@@ -71,12 +71,12 @@ class Recorder(Protocol):
         """It has run to its end."""
         ...
 
-    def replaced(self, switch: str, saved: bytes) -> None:
-        """A switch's pipeline is about to be replaced; `saved` is what `savepoint` made of it."""
+    def replaced(self, device: str, saved: bytes) -> None:
+        """A device's pipeline is about to be replaced; `saved` is what `savepoint` made of it."""
         ...
 
-    def saved(self, switch: str) -> bytes | None:
-        """What was replaced on a switch; None: nothing was."""
+    def saved(self, device: str) -> bytes | None:
+        """What was replaced on a device; None: nothing was."""
         ...
 
 
@@ -95,18 +95,18 @@ class NoRecorder:
     def end(self, stage: int) -> None:
         """Nothing."""
 
-    def replaced(self, switch: str, saved: bytes) -> None:
+    def replaced(self, device: str, saved: bytes) -> None:
         """Keep it."""
-        self._saved[switch] = saved
+        self._saved[device] = saved
 
-    def saved(self, switch: str) -> bytes | None:
+    def saved(self, device: str) -> bytes | None:
         """What was kept."""
-        return self._saved.get(switch)
+        return self._saved.get(device)
 
 
 @dataclass(slots=True)
 class Executed:
-    """What was done: entries written per switch, seconds per stage; `amiss` what did not answer."""
+    """What was done: entries written per device, seconds per stage; `amiss` what did not answer."""
 
     entries: Counter[str] = field(default_factory=Counter[str])
     seconds: dict[str, float] = field(default_factory=dict[str, float])
@@ -119,7 +119,7 @@ class Executor:
     `careful`: look before each write at what is there, as a run that follows a crash must; what has
     ended or restarted lost its state, which is noted in `amiss`, and is no failure.
     `forgiving`: workers that do not answer and switches without a pipeline have nothing to remove.
-    `ready`: by switch, entries that are to come, serialised before.
+    `ready`: by device, entries that are to come, serialised before.
     `away`: devices that are asked for nothing, neither forward nor back: `reconcile` makes them what the
     journal says once they answer.
     """
@@ -141,7 +141,7 @@ class Executor:
         self.progress = progress
         self.recorder = recorder or NoRecorder()
         self.careful, self.forgiving = careful, forgiving
-        self._switches: dict[str, SwitchDriver] = {}
+        self._devices: dict[str, PipelineDriver] = {}
         self.done = Executed()
         self._reached, self._begun = 0, False
         self.undone = True
@@ -189,25 +189,25 @@ class Executor:
     # -- stages --------------------------------------------------------------------------------
 
     def _open(self, sessions: ExitStack, transaction: Transaction) -> None:
-        self._switches = {
-            name: sessions.enter_context(self.network.switch(name))
-            for name in transaction.switches
-            if name not in self.away.switches
+        self._devices = {
+            name: sessions.enter_context(self.network.device(name))
+            for name in transaction.devices
+            if name not in self.away.devices
         }
 
     def _compare(self, transaction: Transaction) -> None:
         """DeploymentError, and nothing done, when another version is in force than is to be replaced."""
         seen: set[str] = set()
         for step in transaction.steps:
-            if not isinstance(step, WriteSwitch) or step.switch in seen | self.away.switches.keys():
+            if not isinstance(step, WriteEntries) or step.device in seen | self.away.devices.keys():
                 continue
             for change in step.changes:
                 if isinstance(change.item, TableEntry) and change.item.table == EPOCH_TABLE:
-                    seen.add(step.switch)
-                    self._compare_epoch(transaction.graph, step.switch, change)
+                    seen.add(step.device)
+                    self._compare_epoch(transaction.graph, step.device, change)
 
-    def _compare_epoch(self, graph: str, switch: str, change: Change) -> None:
-        driver = self._switches[switch]
+    def _compare_epoch(self, graph: str, device: str, change: Change) -> None:
+        driver = self._devices[device]
         if driver.pipeline_cookie() is None:
             return  # whether one may be loaded is the transaction's affair
         assert driver.schema is not None
@@ -223,7 +223,7 @@ class Executor:
         expected = _epoch(change.before)
         if there != expected:
             raise DeploymentError(
-                f"{graph}: {switch} has version {there} of it in force, and not {expected}, as the "
+                f"{graph}: {device} has version {there} of it in force, and not {expected}, as the "
                 "journal says; nothing was changed (`orchestrator reconcile` repairs switches)"
             )
 
@@ -283,7 +283,7 @@ class Executor:
                 self._load(step)
             case RestorePipeline():
                 self._restore(step)
-            case WriteSwitch():
+            case WriteEntries():
                 self._write(step)
             case Drain():
                 self._drain(step)
@@ -298,8 +298,8 @@ class Executor:
                         self.done.amiss.append(str(error))
 
     def _is_away(self, step: Step) -> bool:
-        if isinstance(step, LoadPipeline | RestorePipeline | WriteSwitch):
-            return step.switch in self.away.switches
+        if isinstance(step, LoadPipeline | RestorePipeline | WriteEntries):
+            return step.device in self.away.devices
         return isinstance(step, ConfigureWorker | ChainWorker) and step.core in self.away.cores
 
     # -- workers -------------------------------------------------------------------------------
@@ -326,10 +326,10 @@ class Executor:
             if made or gone or new is not None or drop:
                 worker.configure(step.graph, made, new, remove=gone, remove_manifest=drop)
 
-    # -- switches ------------------------------------------------------------------------------
+    # -- pipelines ------------------------------------------------------------------------------
 
     def _load(self, step: LoadPipeline) -> None:
-        driver = self._switches[step.switch]
+        driver = self._devices[step.device]
         pipeline = artifact(step.pipeline, step.target)
         running = driver.pipeline_cookie()
         if running == pipeline.cookie:
@@ -337,25 +337,25 @@ class Executor:
         if not step.may_wipe:
             lost = "no pipeline (has it restarted?)" if running is None else "another pipeline"
             raise SwitchError(
-                f"{step.switch}: runs {lost}; loading {pipeline.name} would wipe the entries of the "
+                f"{step.device}: runs {lost}; loading {pipeline.name} would wipe the entries of the "
                 "graphs that are deployed: undeploy them first"
             )
         if running is not None:
-            self.recorder.replaced(step.switch, save(driver))
+            self.recorder.replaced(step.device, save(driver))
         driver.set_pipeline(pipeline.p4info(), pipeline.device_config, pipeline.cookie)
 
     def _restore(self, step: RestorePipeline) -> None:
-        saved = self.recorder.saved(step.switch)
+        saved = self.recorder.saved(step.device)
         if saved:
-            restore(self._switches[step.switch], saved)
+            restore(self._devices[step.device], saved)
         elif saved is not None:
             self.done.amiss.append(
-                f"{step.switch}: the pipeline that was replaced cannot be restored, because the "
+                f"{step.device}: the pipeline that was replaced cannot be restored, because the "
                 "switch did not give its program"
             )
 
-    def _write(self, step: WriteSwitch) -> None:
-        driver = self._switches[step.switch]
+    def _write(self, step: WriteEntries) -> None:
+        driver = self._devices[step.device]
         schema = driver.schema
         if schema is None:
             if driver.pipeline_cookie() is None:
@@ -363,10 +363,10 @@ class Executor:
                     return  # it has restarted: there is nothing to remove
                 if self.careful:
                     self.done.amiss.append(
-                        f"{step.switch}: runs no pipeline: it has restarted, and lost what was on it"
+                        f"{step.device}: runs no pipeline: it has restarted, and lost what was on it"
                     )
                     return
-                raise SwitchError(f"{step.switch}: runs no pipeline (has it restarted?)")
+                raise SwitchError(f"{step.device}: runs no pipeline (has it restarted?)")
             schema = driver.schema
         assert schema is not None
         changes: Iterable[Change] = step.changes
@@ -376,15 +376,15 @@ class Executor:
             for change in replicas:
                 _replicate_carefully(driver, change)
             changes = [c for c in changes if isinstance(c.item, TableEntry)]
-        ready = None if step.ordered else self.ready.get(step.switch)
+        ready = None if step.ordered else self.ready.get(step.device)
         updates = updates_of(schema, changes, step.owner, ready)
 
         def report(count: int) -> None:
             if self.progress is not None:
-                self.progress(step.switch, count)
+                self.progress(step.device, count)
 
         driver.write(updates, progress=report, **({"batch": 1} if step.ordered else {}))
-        self.done.entries[step.switch] += sum(
+        self.done.entries[step.device] += sum(
             isinstance(change.after, TableEntry) for change in changes
         )
 
@@ -406,9 +406,9 @@ class Executor:
         """Packets that hit the entries so far; what a switch that is gone says counts as quiet."""
         total = 0
         for name, entries in watched:
-            if name in self.away.switches:
+            if name in self.away.devices:
                 continue
-            driver = self._switches[name]
+            driver = self._devices[name]
             with suppress(SwitchError):
                 if driver.schema is None and driver.pipeline_cookie() is None:
                     continue
@@ -433,8 +433,8 @@ def _epoch(item: Item | None) -> str:
 
 
 def _device(step: Step) -> str:
-    if isinstance(step, LoadPipeline | RestorePipeline | WriteSwitch):
-        return step.switch
+    if isinstance(step, LoadPipeline | RestorePipeline | WriteEntries):
+        return step.device
     if isinstance(step, ConfigureWorker | ChainWorker):
         return f"{step.core.server}.{step.core.index}"
     return ""
@@ -493,7 +493,7 @@ def _update(schema: Schema, item: Item, owner: str, kind: p4r.Update.Type.ValueT
     return RawUpdate.of(flood_update(item, kind))
 
 
-def needed(driver: SwitchDriver, schema: Schema, step: WriteSwitch) -> Iterator[Change]:
+def needed(driver: PipelineDriver, schema: Schema, step: WriteEntries) -> Iterator[Change]:
     """The changes of a step that the switch still needs, given what it has from this owner.
 
     Groups and sessions cannot be read everywhere: their changes are all kept.
@@ -527,7 +527,7 @@ def _alike(one: TableEntry, other: TableEntry) -> bool:
     return ours == theirs and sorted(one.params) == sorted(other.params)
 
 
-def _replicate_carefully(driver: SwitchDriver, change: Change) -> None:
+def _replicate_carefully(driver: PipelineDriver, change: Change) -> None:
     """A group or session is made as it shall be, or is gone, whatever was there."""
     assert driver.schema is not None
     if change.after is None:

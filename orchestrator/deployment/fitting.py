@@ -26,6 +26,7 @@ from orchestrator.errors import (
     InputError,
 )
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.devices import Device, devices_of
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.placement.fabric import Fabric
@@ -60,11 +61,12 @@ def for_network(packed: Packed, topology: Topology) -> Bundle:
             f"{source}: was compiled for another network than {topology.name}: "
             f"{'; '.join(problems[:_SHOWN])}{more}; compile graph.json with -t for this one"
         )
-    pipeline_of = {
-        name: (pipeline, topology.switches[name].target)
-        for name, (pipeline, _) in bundle.pipeline_of.items()
+    here = devices_of(topology)
+    devices = {
+        name: replace(here[name], pipeline=device.pipeline)
+        for name, device in bundle.devices.items()
     }
-    bundle = replace(bundle, pipeline_of=pipeline_of)
+    bundle = replace(bundle, devices=devices)
     check_ownership(bundle, topology, source)
     return bundle
 
@@ -147,12 +149,21 @@ def _compare(name: str, was: Any, now: Any) -> Iterator[str]:
 
 def _strangers(bundle: Bundle, topology: Topology) -> Iterator[str]:
     """Devices of the bundle that the network lacks."""
-    for name in sorted({*bundle.pipeline_of, *bundle.switches} ^ topology.switches.keys()):
-        yield f"{name} is a switch of only one of them"
+    here = devices_of(topology)
+    for name in sorted({*bundle.devices, *bundle.programs} ^ here.keys()):
+        yield f"{name} is a device of only one of them"
+    for name in sorted(bundle.devices.keys() & here.keys()):
+        mine, its = bundle.devices[name], here[name]
+        if (mine.kind, mine.runtime) != (its.kind, its.runtime):
+            yield f"{name} is a {_kind(its)} and was a {_kind(mine)}"
     for core in sorted(_cores(bundle), key=lambda core: (core.server, core.index)):
         server = topology.servers.get(core.server)
         if server is None or not 0 <= core.index < server.cores - server.reserved_cores:
             yield f"there is no worker on {_named(core)}"
+
+
+def _kind(device: Device) -> str:
+    return f"{device.kind} ({device.runtime})" if device.runtime else device.kind
 
 
 def _check_pipelines(bundle: Bundle, deployed: Mapping[str, Deployed]) -> None:
@@ -184,7 +195,7 @@ def _collisions(
         free = server.memory_bytes - used.memory_bytes.get(name, 0)
         if need > free:
             yield f"{name} has {max(0, free):,} bytes of memory left, {need:,} are needed"
-    for name, program in bundle.switches.items():
+    for name, program in bundle.programs.items():
         taken = used.tables.get(name, Counter[str]())
         yield from _full(name, bundle.pipeline_of[name], topology, footprint_of(program), taken)
     yield from _crowded_links(bundle, Fabric(topology), used)

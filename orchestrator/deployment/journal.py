@@ -77,25 +77,25 @@ class Owed:
 
     graph: str
     graph_id: int
-    switches: tuple[str, ...]
+    devices: tuple[str, ...]
     cores: tuple[Core, ...]
 
     @property
-    def devices(self) -> tuple[str, ...]:
-        """In words."""
-        return (*self.switches, *(f"{c.server} core {c.index + 1}" for c in self.cores))
+    def places(self) -> tuple[str, ...]:
+        """Devices and cores, in words."""
+        return (*self.devices, *(f"{c.server} core {c.index + 1}" for c in self.cores))
 
     def joined(self, other: Owed) -> Owed:
         """Both of one graph."""
-        switches = dict.fromkeys((*self.switches, *other.switches))
+        devices = dict.fromkeys((*self.devices, *other.devices))
         cores = dict.fromkeys((*self.cores, *other.cores))
-        return replace(self, graph=other.graph, switches=tuple(switches), cores=tuple(cores))
+        return replace(self, graph=other.graph, devices=tuple(devices), cores=tuple(cores))
 
-    def without(self, switches: Collection[str], cores: Collection[Core]) -> Owed:
+    def without(self, devices: Collection[str], cores: Collection[Core]) -> Owed:
         """What is still owed when these have been cleaned."""
         return replace(
             self,
-            switches=tuple(s for s in self.switches if s not in switches),
+            devices=tuple(d for d in self.devices if d not in devices),
             cores=tuple(c for c in self.cores if c not in cores),
         )
 
@@ -150,7 +150,7 @@ class Journal:
             Owed(
                 raw["graph"],
                 raw["graph_id"],
-                tuple(raw["switches"]),
+                tuple(raw["devices"]),
                 tuple(Core(server, index) for server, index in raw["cores"]),
             )
             for raw in found
@@ -233,7 +233,7 @@ class Lead:
         }
         if away:
             intent["away"] = {
-                "switches": dict(away.switches),
+                "devices": dict(away.devices),
                 "cores": [[c.server, c.index, why] for c, why in away.cores.items()],
             }
         put = {_INTENT: _json(intent)}
@@ -256,13 +256,13 @@ class Lead:
     def _progress(self, stage: int, *, undoing: bool) -> None:
         self.leadership.commit({_PROGRESS: _json({"stage": stage, "undoing": undoing})})
 
-    def replaced(self, switch: str, saved: bytes) -> None:
+    def replaced(self, device: str, saved: bytes) -> None:
         """A pipeline and all that is on it are about to be replaced; kept until the change is over."""
-        self.leadership.commit({f"{_REPLACED}{switch}": saved})
+        self.leadership.commit({f"{_REPLACED}{device}": saved})
 
-    def saved(self, switch: str) -> bytes | None:
-        """The pipeline that the change under way replaced on a switch."""
-        return self.journal.store.read(f"{_REPLACED}{switch}").get(f"{_REPLACED}{switch}")
+    def saved(self, device: str) -> bytes | None:
+        """The pipeline that the change under way replaced on a device."""
+        return self.journal.store.read(f"{_REPLACED}{device}").get(f"{_REPLACED}{device}")
 
     def finished(self) -> None:
         """What was intended is so."""
@@ -283,13 +283,13 @@ class Lead:
         if old is None:
             return {}
         bundle = old.bundle
-        switches = tuple(s for s in bundle.pipeline_of if gone and s in away.switches)
+        switches = tuple(s for s in bundle.pipeline_of if gone and s in away.devices)
         cores = (Core(worker.server, worker.core) for worker in bundle.workers)
         left = tuple(core for core in cores if core in away.cores)
         debt = Owed(graph, bundle.graph_id, switches, left)
         before = (d for d in self.journal.owed() if d.graph_id == bundle.graph_id)
         debt = next(before, debt).joined(debt)
-        return {_owed_key(debt): _owed_value(debt)} if debt.devices else {}
+        return {_owed_key(debt): _owed_value(debt)} if debt.places else {}
 
     def rewrite(self, graphs: Mapping[str, Deployed]) -> None:
         """Graphs are deployed as these say from now on, with no change under way."""
@@ -301,7 +301,7 @@ class Lead:
 
     def paid(self, owed: Owed, left: Owed) -> None:
         """Devices of a removed graph have been cleaned: this is left."""
-        if left.devices:
+        if left.places:
             self.leadership.commit({_owed_key(owed): _owed_value(left)})
         else:
             self.leadership.commit({}, [_owed_key(owed)])
@@ -333,7 +333,7 @@ def _away(raw: dict[str, Any] | None) -> Away:
     if not raw:
         return Away()
     cores = {Core(server, index): why for server, index, why in raw["cores"]}
-    return Away(raw["switches"], cores)
+    return Away(raw["devices"], cores)
 
 
 def _owed_key(owed: Owed) -> str:
@@ -345,7 +345,7 @@ def _owed_value(owed: Owed) -> bytes:
         {
             "graph": owed.graph,
             "graph_id": owed.graph_id,
-            "switches": owed.switches,
+            "devices": owed.devices,
             "cores": [[core.server, core.index] for core in owed.cores],
         }
     )

@@ -59,7 +59,7 @@ class LiveNetwork:
             finally:
                 self._leadership = None
 
-    def switch(self, name: str) -> SwitchClient:
+    def device(self, name: str) -> SwitchClient:
         """A session as the switch's primary controller, by the term of whoever leads."""
         if name not in self._switches:
             raise NetworkError(f"{self.name}: {unknown('switch', name, tuple(self._switches))}")

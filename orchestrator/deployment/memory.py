@@ -189,7 +189,7 @@ class MemoryNetwork:
             self._far[link.a, link.a_port] = (link.b, link.b_port)
             self._far[link.b, link.b_port] = (link.a, link.a_port)
 
-    def switch(self, name: str) -> AbstractContextManager[MemorySwitch]:
+    def device(self, name: str) -> AbstractContextManager[MemorySwitch]:
         """The switch; there is no session to open."""
         return nullcontext(self.switches[name])
 

@@ -260,7 +260,7 @@ def _silent(bundle: Bundle, silent: Away) -> Away:
     """Devices of a graph that do not answer."""
     cores = {Core(worker.server, worker.core) for worker in bundle.workers}
     return Away(
-        {s: why for s, why in silent.switches.items() if s in bundle.pipeline_of},
+        {s: why for s, why in silent.devices.items() if s in bundle.pipeline_of},
         {core: why for core, why in silent.cores.items() if core in cores},
     )
 

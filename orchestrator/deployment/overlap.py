@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from orchestrator.compiler.admission import ADMISSION_TABLES
 from orchestrator.errors import DeploymentError
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import Between, Exact, Key, SwitchProgram, TableEntry, Ternary
+from orchestrator.model.entries import Between, Exact, Key, PipelineProgram, TableEntry, Ternary
 
 _ANSWERS = frozenset({"neighbor.arp", "neighbor.nd"})
 
@@ -17,8 +17,8 @@ def check_overlap(bundle: Bundle, deployed: Mapping[str, Bundle]) -> None:
     answer for an address at a port (one entry cannot be two graphs')."""
     problems: dict[str, None] = {}
     for name, other in deployed.items():
-        for switch, program in bundle.switches.items():
-            theirs = other.switches.get(switch)
+        for switch, program in bundle.programs.items():
+            theirs = other.programs.get(switch)
             if theirs is None:
                 continue
             for mine, its in _pairs(_admitting(program), _admitting(theirs)):
@@ -42,11 +42,11 @@ def check_overlap(bundle: Bundle, deployed: Mapping[str, Bundle]) -> None:
         )
 
 
-def _admitting(program: SwitchProgram) -> tuple[TableEntry, ...]:
+def _admitting(program: PipelineProgram) -> tuple[TableEntry, ...]:
     return tuple(entry for entry in program.entries if entry.table in ADMISSION_TABLES)
 
 
-def _answers(program: SwitchProgram) -> tuple[TableEntry, ...]:
+def _answers(program: PipelineProgram) -> tuple[TableEntry, ...]:
     return tuple(entry for entry in program.entries if entry.table in _ANSWERS)
 
 

@@ -23,8 +23,8 @@ from orchestrator.model.entries import (
     Exact,
     FloodGroup,
     Lpm,
+    PipelineProgram,
     ServerChain,
-    SwitchProgram,
     TableEntry,
     WorkerProgram,
 )
@@ -80,7 +80,7 @@ class _Ownership:
         if found:
             return
         yield from self._fabric()
-        for switch, program in self.bundle.switches.items():
+        for switch, program in self.bundle.programs.items():
             yield from _Switch(self, switch, self.programs[switch]).problems(program)
         yield from self._claims()
 
@@ -113,7 +113,7 @@ class _Ownership:
     def _fabric(self) -> Iterator[str]:
         """Of the network's own entries it may only know; they are installed with the first graph."""
         for switch, ours in self.programs.items():
-            theirs = self.bundle.fabric.get(switch, SwitchProgram((), (), ()))
+            theirs = self.bundle.fabric.get(switch, PipelineProgram((), (), ()))
             valid, given = set(ours.entries), set(theirs.entries)
             for entry in theirs.entries if given != valid else ():
                 if entry not in valid:
@@ -186,10 +186,10 @@ class _Ownership:
                 yield f"plan.json: hops: {unknown('device', name, sorted(devices))}"
             if hop.tree >= self.topology.trees:
                 yield f"plan.json: hops: tree {hop.tree}, valid are 0 to {self.topology.trees - 1}"
-        for unit, switch in plan.switch_of.items():
+        for unit, switch in plan.device_of.items():
             if switch not in self.topology.switches:
                 yield (
-                    f"plan.json: switch_of.{unit}: "
+                    f"plan.json: device_of.{unit}: "
                     f"{unknown('switch', switch, tuple(self.topology.switches))}"
                 )
 
@@ -202,7 +202,7 @@ class _Ownership:
                     yield f"manifest.json: block_use: {device} has no {name}"
                 elif name != MEMORY and "." not in name:
                     yield f"manifest.json: block_use.{device}: '{name}' is not 'block.table'"
-        for switch, program in self.bundle.switches.items():
+        for switch, program in self.bundle.programs.items():
             slots = capability(*self.bundle.pipeline_of[switch]).slots
             block_of = {slot.instance: slot.block for slot in slots}
             takes: Counter[str] = Counter()
@@ -240,7 +240,7 @@ class _Ownership:
 class _Switch:
     """What a bundle puts on one switch."""
 
-    def __init__(self, whole: _Ownership, switch: str, fabric: SwitchProgram) -> None:
+    def __init__(self, whole: _Ownership, switch: str, fabric: PipelineProgram) -> None:
         self.whole, self.switch = whole, switch
         bundle, topology = whole.bundle, whole.topology
         pipeline = bundle.pipeline_of[switch]
@@ -261,7 +261,7 @@ class _Switch:
         self.macs = whole.macs()
         self._known: dict[tuple[str, str, str, int], str] = {}
 
-    def problems(self, program: SwitchProgram) -> Iterator[str]:
+    def problems(self, program: PipelineProgram) -> Iterator[str]:
         seen: set[tuple[object, ...]] = set()
         for entry in program.entries:
             text = self._entry(entry)
@@ -329,7 +329,7 @@ class _Switch:
         listed = ", ".join(map(str, sorted(valid))) or "none"
         return f"{what} is port {value}; valid are the ports of its own hosts and servers: {listed}"
 
-    def _activation(self, program: SwitchProgram) -> Iterator[str]:
+    def _activation(self, program: PipelineProgram) -> Iterator[str]:
         for entry in program.activation:
             epoch = dict(entry.params).get("epoch", 0)
             expected = epoch_entry(self.whole.bundle.graph_id, epoch)

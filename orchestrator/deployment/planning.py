@@ -37,10 +37,10 @@ from orchestrator.deployment.transaction import (
     Stage,
     Step,
     Transaction,
-    WriteSwitch,
+    WriteEntries,
 )
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import Lpm, Part, SwitchProgram, TableEntry, WorkerProgram
+from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import Manifest, manifest_entries
 
@@ -54,7 +54,7 @@ OLD_ENTRIES = "delete old entries"
 OLD_SERVERS = "clear servers"
 PROVENANCE = "update provenance"
 
-_NOTHING = SwitchProgram((), (), ())
+_NOTHING = PipelineProgram((), (), ())
 _Identity = tuple[str, frozenset[object], int]
 
 
@@ -76,10 +76,10 @@ def plan(old: Version | None, new: Version | None, *, interrupting: bool = False
 
 
 @dataclass(slots=True)
-class _SwitchChanges:
-    """What changes on one switch, by when it may be done."""
+class _DeviceChanges:
+    """What changes on one device, by when it may be done."""
 
-    switch: str
+    device: str
     made: list[Change]
     in_place: list[list[Change]]
     """Each list may be written in any order, one list after the other."""
@@ -96,7 +96,7 @@ class _Planner:
         known = new or old
         assert known is not None
         self.graph = known.bundle.graph
-        self.switches = [self._switch(name) for name in known.bundle.pipeline_of]
+        self.devices = [self._device(name) for name in known.bundle.pipeline_of]
         self.before = {} if old is None else _workers(old.bundle)
         self.after = {} if new is None else _workers(new.bundle)
 
@@ -127,19 +127,19 @@ class _Planner:
         """Every packet of the graph is dropped between CLOSE and OPEN."""
         active = {
             name: program.activation
-            for name, program in (self.old.bundle.switches if self.old else {}).items()
+            for name, program in (self.old.bundle.programs if self.old else {}).items()
         }
         back = {
             name: program.activation
-            for name, program in (self.new.bundle.switches if self.new else {}).items()
+            for name, program in (self.new.bundle.programs if self.new else {}).items()
         }
         closes = [
-            WriteSwitch(name, self.graph, tuple(Change(entry, None) for entry in entries))
+            WriteEntries(name, self.graph, tuple(Change(entry, None) for entry in entries))
             for name, entries in active.items()
             if entries
         ]
         opens = [
-            WriteSwitch(name, self.graph, tuple(Change(None, entry) for entry in entries))
+            WriteEntries(name, self.graph, tuple(Change(None, entry) for entry in entries))
             for name, entries in back.items()
             if entries
         ]
@@ -150,38 +150,38 @@ class _Planner:
         yield Stage(DRAIN, self._drain(back=True))
         yield Stage(OPEN, tuple(opens))
 
-    # -- switches ------------------------------------------------------------------------------
+    # -- pipelines ------------------------------------------------------------------------------
 
     def _loads(self) -> Iterator[Step]:
         """A first graph may load the pipeline; every other change finds the right one running."""
         if self.new is None:
             return
-        touched = {c.switch for c in self.switches if _any(c)}
-        for switch, (pipeline, target) in self.new.bundle.pipeline_of.items():
+        touched = {c.device for c in self.devices if _any(c)}
+        for device, (pipeline, target) in self.new.bundle.pipeline_of.items():
             if self.new.alone and self.old is None:
-                yield LoadPipeline(switch, pipeline, target, True)
-            elif switch in touched:
-                yield LoadPipeline(switch, pipeline, target, False)
+                yield LoadPipeline(device, pipeline, target, True)
+            elif device in touched:
+                yield LoadPipeline(device, pipeline, target, False)
 
-    def _writes(self, what: str) -> Iterator[WriteSwitch]:
-        for found in self.switches:
+    def _writes(self, what: str) -> Iterator[WriteEntries]:
+        for found in self.devices:
             changes = tuple(getattr(found, what))
             if changes:
                 graph = OWNER if what.startswith("fabric") else self.graph
-                yield WriteSwitch(found.switch, graph, changes)
+                yield WriteEntries(found.device, graph, changes)
 
-    def _in_place(self) -> Iterator[WriteSwitch]:
-        for found in self.switches:
+    def _in_place(self) -> Iterator[WriteEntries]:
+        for found in self.devices:
             for group in found.in_place:
-                yield WriteSwitch(found.switch, self.graph, tuple(group))
+                yield WriteEntries(found.device, self.graph, tuple(group))
 
-    def _switch(self, switch: str) -> _SwitchChanges:
-        before, after = _program(self.old, switch), _program(self.new, switch)
-        gone, come, renamed = different_entries(switch, before, after)
-        touched = {owner(switch, entry) for entry in (*gone, *come)}
-        ours, theirs = (_nodes(switch, program, touched) for program in (after, before))
+    def _device(self, device: str) -> _DeviceChanges:
+        before, after = _program(self.old, device), _program(self.new, device)
+        gone, come, renamed = different_entries(device, before, after)
+        touched = {owner(device, entry) for entry in (*gone, *come)}
+        ours, theirs = (_nodes(device, program, touched) for program in (after, before))
         there = {_identity(entry): entry for entry in gone}
-        found = _SwitchChanges(switch, [], [], [], [], [], [], [])
+        found = _DeviceChanges(device, [], [], [], [], [], [], [])
         old_floods = {flood.group: flood for flood in before.floods}
         new_floods = {flood.group: flood for flood in after.floods}
         found.made += [Change(None, f) for g, f in new_floods.items() if g not in old_floods]
@@ -193,19 +193,19 @@ class _Planner:
                 if was.origin != entry.origin:
                     found.renamed.append(Change(was, entry))
                 continue
-            shared = (node := owner(switch, entry)) is not None and node in theirs
+            shared = (node := owner(device, entry)) is not None and node in theirs
             (patches if shared or was is not None else found.made).append(Change(was, entry))
         for entry in there.values():
-            shared = (node := owner(switch, entry)) is not None and node in ours
+            shared = (node := owner(device, entry)) is not None and node in ours
             (patches if shared else found.removed).append(Change(entry, None))
         found.in_place = [list(group) for group in in_order(patches)]
         found.removed += [Change(f, None) for g, f in old_floods.items() if g not in new_floods]
         found.flips = _pairs(before.activation, after.activation)
         self._manifest(found)
-        self._fabric(switch, found)
+        self._fabric(device, found)
         return found
 
-    def _manifest(self, found: _SwitchChanges) -> None:
+    def _manifest(self, found: _DeviceChanges) -> None:
         """A sampling secret is loose: packets that are sampled for either are right."""
         before = self.old.manifest if self.old else None
         after = self.new.manifest if self.new else None
@@ -214,28 +214,28 @@ class _Planner:
         for change in _pairs(old, new):
             (found.removed if change.after is None else found.made).append(change)
 
-    def _fabric(self, switch: str, found: _SwitchChanges) -> None:
+    def _fabric(self, device: str, found: _DeviceChanges) -> None:
         session = CloneSession(SAMPLE_SESSION, CPU_PORT)
         if self.old is None and self.new is not None and self.new.alone:
-            entries = self.new.bundle.fabric[switch].entries
+            entries = self.new.bundle.fabric[device].entries
             found.fabric_made = [Change(None, item) for item in (session, *entries)]
         if self.new is None and self.old is not None and self.old.alone:
-            entries = self.old.bundle.fabric[switch].entries
+            entries = self.old.bundle.fabric[device].entries
             found.fabric_removed = [Change(item, None) for item in (*entries, session)]
 
     def _drain(self, *, back: bool) -> tuple[Step, ...]:
-        """Entries by which packets of the version that goes enter a switch, or the graph."""
+        """Entries by which packets of the version that goes enter a device, or the graph."""
         version = self.new if back else self.old
         if version is None:
             return ()
         watched = tuple(
             (
-                found.switch,
-                tuple(_doors(found.switch, found.made if back else found.removed)),
+                found.device,
+                tuple(_doors(found.device, found.made if back else found.removed)),
             )
-            for found in self.switches
+            for found in self.devices
         )
-        watched = tuple((switch, entries) for switch, entries in watched if entries)
+        watched = tuple((device, entries) for device, entries in watched if entries)
         if not watched:
             return ()
         return (Drain((), watched) if back else Drain(watched, ()),)
@@ -295,26 +295,26 @@ def in_order(changes: Iterable[Change]) -> Iterator[tuple[Change, ...]]:
     yield from (tuple(group) for _, group in groupby(goes, precedence))
 
 
-def _program(version: Version | None, switch: str) -> SwitchProgram:
-    return version.bundle.switches.get(switch, _NOTHING) if version else _NOTHING
+def _program(version: Version | None, device: str) -> PipelineProgram:
+    return version.bundle.programs.get(device, _NOTHING) if version else _NOTHING
 
 
-def _nodes(switch: str, program: SwitchProgram, asked: Set[Node | None]) -> set[Node]:
-    """Those of some nodes that a version has on a switch."""
+def _nodes(device: str, program: PipelineProgram, asked: Set[Node | None]) -> set[Node]:
+    """Those of some nodes that a version has on a device."""
     if not asked:
         return set()
-    nodes = [part.node for part in parts_of(switch, program.entries)]
-    nodes += [Node(GROUP, switch, flood.group) for flood in program.floods]
+    nodes = [part.node for part in parts_of(device, program.entries)]
+    nodes += [Node(GROUP, device, flood.group) for flood in program.floods]
     return {node for node in nodes if node is not None and node in asked}
 
 
 def different_entries(
-    switch: str, before: SwitchProgram, after: SwitchProgram
+    device: str, before: PipelineProgram, after: PipelineProgram
 ) -> tuple[list[TableEntry], list[TableEntry], list[tuple[TableEntry, TableEntry]]]:
     """Entries of nodes that are not the same to the letter: the old version's, the new one's, and those
     of nodes of which only the provenance differs, as (old, new)."""
     old, new_parts = differing_parts(
-        parts_of(switch, before.entries), parts_of(switch, after.entries)
+        parts_of(device, before.entries), parts_of(device, after.entries)
     )
     there: dict[Node | None, list[Part]] = {}
     come: dict[Node | None, list[Part]] = {}
@@ -357,11 +357,11 @@ def _pairs(old: Iterable[TableEntry], new: Iterable[TableEntry]) -> list[Change]
     return [*changes, *(Change(entry, None) for entry in there.values())]
 
 
-def _doors(switch: str, changes: Iterable[Change]) -> Iterator[TableEntry]:
+def _doors(device: str, changes: Iterable[Change]) -> Iterator[TableEntry]:
     """Of entries that come or go, those by which packets get among them: first segments and paths, and
     the nodes of a tree whose segment stays."""
     items = [change.item for change in changes if isinstance(change.item, TableEntry)]
-    owners = [owner(switch, item) for item in items]
+    owners = [owner(device, item) for item in items]
     going = set(owners)
     for item, node in zip(items, owners, strict=True):
         if node is not None:
@@ -374,7 +374,7 @@ def _workers(bundle: Bundle) -> dict[Core, WorkerProgram]:
     return {Core(worker.server, worker.core): worker for worker in bundle.workers}
 
 
-def _any(found: _SwitchChanges) -> bool:
+def _any(found: _DeviceChanges) -> bool:
     return bool(
         found.made
         or found.in_place

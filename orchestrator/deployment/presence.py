@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.deployment.desired import Placed
-from orchestrator.deployment.drivers import SwitchDriver
+from orchestrator.deployment.drivers import PipelineDriver
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.worker_drift import WorkerSession, compared
@@ -44,9 +44,9 @@ class Readers:
         self._network = network
         self._wait_s = wait_s
 
-    def switch(self, name: str) -> AbstractContextManager[SwitchDriver]:
-        """A reading session with a switch."""
-        session = self._network.switch(name).reading()
+    def device(self, name: str) -> AbstractContextManager[PipelineDriver]:
+        """A reading session with a device that has a pipeline."""
+        session = self._network.device(name).reading()
         session.connect_seconds = self._wait_s
         return session
 
@@ -58,8 +58,8 @@ class Readers:
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchSeen:
-    """A switch that answered: its pipeline (None: it has none), and (graph, epoch) by graph id."""
+class DeviceSeen:
+    """What a P4Runtime device answered: its pipeline (None: it has none), (graph, epoch) by graph id."""
 
     cookie: int | None
     epochs: Mapping[int, tuple[str, int]]
@@ -67,14 +67,14 @@ class SwitchSeen:
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A graph that is in force on switches although the journal does not know it."""
+    """A graph that is in force on devices although the journal does not know it."""
 
     graph: str
     graph_id: int
-    switches: tuple[str, ...]
+    devices: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.graph or 'a graph'} (id {self.graph_id}) on {', '.join(self.switches)}"
+        return f"{self.graph or 'a graph'} (id {self.graph_id}) on {', '.join(self.devices)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,13 @@ class Presence:
 
     silent: Away
     away: Away
-    switches: Mapping[str, SwitchSeen]
+    devices: Mapping[str, DeviceSeen]
     workers: Mapping[Core, vnf_pb2.Status]
 
     def strays(self, known: Collection[int]) -> tuple[Stray, ...]:
         """Graphs in force whose ids are not among those that the journal knows."""
         found: dict[int, dict[str, str]] = {}
-        for switch, seen in self.switches.items():
+        for switch, seen in self.devices.items():
             for graph_id, (graph, _) in seen.epochs.items():
                 if graph_id not in known:
                     found.setdefault(graph_id, {})[switch] = graph
@@ -106,7 +106,7 @@ class Presence:
         """Why devices that answer do not have a graph in force as the journal says; none: they do."""
         bundle = placed.bundle
         for switch, (pipeline, target) in bundle.pipeline_of.items():
-            seen = self.switches.get(switch)
+            seen = self.devices.get(switch)
             if seen is None:
                 continue
             if seen.cookie != artifact(pipeline, target).cookie:
@@ -136,9 +136,9 @@ def look(network: LiveNetwork) -> Presence:
     readers = Readers(network)
     cores = network.cores
 
-    def one_switch(name: str) -> SwitchSeen | str:
+    def one_switch(name: str) -> DeviceSeen | str:
         try:
-            with readers.switch(name) as driver:
+            with readers.device(name) as driver:
                 return _switch_seen(driver)
         except SwitchError as error:
             return str(error)
@@ -163,26 +163,26 @@ def look(network: LiveNetwork) -> Presence:
     return Presence(
         Away(dead_switches, dead_cores),
         _away(network.topology, dead_switches, dead_cores, network.links_down()),
-        {name: found for name, found in switches.items() if isinstance(found, SwitchSeen)},
+        {name: found for name, found in switches.items() if isinstance(found, DeviceSeen)},
         {core: s for core, s in workers.items() if isinstance(s, vnf_pb2.Status)},
     )
 
 
-def _switch_seen(driver: SwitchDriver) -> SwitchSeen:
+def _switch_seen(driver: PipelineDriver) -> DeviceSeen:
     cookie = driver.pipeline_cookie()
     if cookie is None or driver.schema is None or EPOCH_TABLE not in driver.schema.tables:
-        return SwitchSeen(cookie, {})
+        return DeviceSeen(cookie, {})
     epochs: dict[int, tuple[str, int]] = {}
     for found in driver.entries(EPOCH_TABLE):
         key = dict(found.entry.keys).get("graph")
         if isinstance(key, Exact):
             epochs[key.value] = (found.graph, dict(found.entry.params).get("epoch", 0))
-    return SwitchSeen(cookie, epochs)
+    return DeviceSeen(cookie, epochs)
 
 
 def _away(
     topology: Topology,
-    switches: Mapping[str, str],
+    devices: Mapping[str, str],
     cores: Mapping[Core, str],
     down: Mapping[Link, str],
 ) -> Away:
@@ -201,7 +201,7 @@ def _away(
             server = topology.servers[node]
             for index in range(server.cores - server.reserved_cores):
                 lost.setdefault(Core(node, index), f"{core_name(Core(node, index))}: {why}")
-    return Away(switches, lost, links, hosts)
+    return Away(devices, lost, links, hosts)
 
 
 def check_known(
@@ -225,13 +225,13 @@ def needed(bundle: Bundle, topology: Topology, away: Away) -> Away:
     Hosts come and go: that one is unplugged is told, but nothing that a network lacks.
     """
     cores = {Core(worker.server, worker.core) for worker in bundle.workers}
-    with_entries = {name for name, program in bundle.switches.items() if program.entries}
+    with_entries = {name for name, program in bundle.programs.items() if program.entries}
     fabric = Fabric(topology)
     used = [fabric.path(hop.source, hop.target, hop.tree) for hop in bundle.plan.hops]
     crossed = {node for path in used for node in path}
     links = {fabric.link(a, b) for path in used for a, b in pairwise(path)}
     return Away(
-        {s: why for s, why in away.switches.items() if s in with_entries | crossed},
+        {s: why for s, why in away.devices.items() if s in with_entries | crossed},
         {core: why for core, why in away.cores.items() if core in cores},
         {link: why for link, why in away.links.items() if link in links},
     )
@@ -243,7 +243,7 @@ def core_name(core: Core) -> str:
 
 
 def _epoch_of(bundle: Bundle, switch: str) -> int | None:
-    program = bundle.switches.get(switch)
+    program = bundle.programs.get(switch)
     if program is None or not program.activation:
         return None
     return dict(program.activation[0].params)["epoch"]

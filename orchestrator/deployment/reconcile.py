@@ -32,7 +32,7 @@ from orchestrator.deployment.desired import (
     present,
 )
 from orchestrator.deployment.difference import INSERT, Difference, difference
-from orchestrator.deployment.drivers import SwitchDriver
+from orchestrator.deployment.drivers import PipelineDriver
 from orchestrator.deployment.journal import Owed
 from orchestrator.deployment.worker_drift import WorkerDrift, WorkerSession, drift_of, repair_worker
 from orchestrator.errors import OrchestratorError, SwitchError
@@ -53,7 +53,7 @@ class ReconciledNetwork(Protocol):
     name: str
     topology: Topology
 
-    def switch(self, name: str) -> AbstractContextManager[SwitchDriver]:
+    def device(self, name: str) -> AbstractContextManager[PipelineDriver]:
         """A session with a switch."""
         ...
 
@@ -63,13 +63,13 @@ class ReconciledNetwork(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchDrift:
+class DeviceDrift:
     """What one switch needs; `lost` says why its pipeline must be loaded, `foreign` is left alone.
 
     `unreachable` is why nothing else is known.
     """
 
-    switch: str
+    device: str
     schema: Schema | None
     lost: str = ""
     difference: Difference = NOTHING
@@ -88,26 +88,26 @@ class Drift:
     to be removed: that can wait.
     """
 
-    switches: tuple[SwitchDrift, ...]
+    devices: tuple[DeviceDrift, ...]
     workers: tuple[WorkerDrift, ...]
     waiting: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return any(self.switches) or any(self.workers)
+        return any(self.devices) or any(self.workers)
 
     @property
     def unreachable(self) -> tuple[str, ...]:
         """Devices that did not answer, in words."""
-        return tuple(d.unreachable for d in (*self.switches, *self.workers) if d.unreachable)
+        return tuple(d.unreachable for d in (*self.devices, *self.workers) if d.unreachable)
 
     def words(self) -> tuple[str, ...]:
         """A line for each device that answered and needs something."""
         return (
             *(
-                f"{d.switch} runs {d.lost}"
+                f"{d.device} runs {d.lost}"
                 if d.lost
-                else f"{d.switch} needs {len(d.difference)} changes"
-                for d in self.switches
+                else f"{d.device} needs {len(d.difference)} changes"
+                for d in self.devices
                 if d and not d.unreachable
             ),
             *(
@@ -118,9 +118,9 @@ class Drift:
         )
 
     @property
-    def reached_switches(self) -> frozenset[str]:
+    def reached_devices(self) -> frozenset[str]:
         """Switches that answered."""
-        return frozenset(found.switch for found in self.switches if not found.unreachable)
+        return frozenset(found.device for found in self.devices if not found.unreachable)
 
     @property
     def reached_cores(self) -> frozenset[Core]:
@@ -162,12 +162,12 @@ def find_drift(
     """
     asked = _Asked(deployed, owed, prune)
 
-    def one(switch: str) -> SwitchDrift:
+    def one(switch: str) -> DeviceDrift:
         try:
-            with network.switch(switch) as driver:
-                return _switch_drift(driver, asked)
+            with network.device(switch) as driver:
+                return _device_drift(driver, asked)
         except OrchestratorError as error:
-            return SwitchDrift(switch, None, unreachable=str(error))
+            return DeviceDrift(switch, None, unreachable=str(error))
 
     return _everywhere(network, asked, one, drift_of, away or Away())
 
@@ -185,14 +185,14 @@ def repair(
     """
     asked = _Asked(deployed, owed, prune)
 
-    def one(switch: str) -> SwitchDrift:
+    def one(switch: str) -> DeviceDrift:
         try:
-            with network.switch(switch) as driver:
-                found = _switch_drift(driver, asked)
-                _repair_switch(driver, found, asked)
+            with network.device(switch) as driver:
+                found = _device_drift(driver, asked)
+                _repair_device(driver, found, asked)
                 return found
         except OrchestratorError as error:
-            return SwitchDrift(switch, None, unreachable=str(error))
+            return DeviceDrift(switch, None, unreachable=str(error))
 
     return _everywhere(network, asked, one, repair_worker, Away())
 
@@ -200,14 +200,14 @@ def repair(
 def _everywhere(
     network: ReconciledNetwork,
     asked: _Asked,
-    switch: Callable[[str], SwitchDrift],
+    switch: Callable[[str], DeviceDrift],
     worker: _WorkerWork,
     away: Away,
 ) -> Drift:
     placed = asked.deployed.values()
     needed = {s for p in placed for s in p.bundle.pipeline_of}
     busy = {Core(w.server, w.core) for p in placed for w in p.bundle.workers}
-    indebted = {s for debt in asked.owed for s in debt.switches}
+    indebted = {s for debt in asked.owed for s in debt.devices}
     cores = busy | {core for debt in asked.owed for core in debt.cores}
     names = {debt.graph for debt in asked.owed}
 
@@ -224,10 +224,10 @@ def _everywhere(
         asked_switches = (
             s
             for s in network.topology.switches
-            if (asked.prune or s in needed | indebted) and s not in away.switches
+            if (asked.prune or s in needed | indebted) and s not in away.devices
         )
         switches = tuple(pool.map(switch, asked_switches))
-    waits = [d for d in switches if d.unreachable and d.switch in indebted - needed]
+    waits = [d for d in switches if d.unreachable and d.device in indebted - needed]
     idle = [d for d in workers if d.unreachable and d.core not in busy]
     return Drift(
         tuple(d for d in switches if d not in waits),
@@ -251,23 +251,23 @@ class _WorkerWork(Protocol):
 # -- switches ----------------------------------------------------------------------------------
 
 
-def _switch_drift(driver: SwitchDriver, asked: _Asked) -> SwitchDrift:
+def _device_drift(driver: PipelineDriver, asked: _Asked) -> DeviceDrift:
     pipeline = _pipeline(asked.deployed, driver.name)
     cookie = driver.pipeline_cookie()
     if pipeline is not None and cookie != (shipped := artifact(*pipeline)).cookie:
         schema = Schema(shipped.p4info())
         wanted = desired(schema, asked.deployed.values(), driver.name)
         lost = "no pipeline: it has restarted" if cookie is None else "another pipeline"
-        return SwitchDrift(driver.name, schema, lost, difference(wanted, {}))
+        return DeviceDrift(driver.name, schema, lost, difference(wanted, {}))
     if cookie is None and driver.schema is None:
-        return SwitchDrift(driver.name, None)  # no graph is to be there, and nothing is
+        return DeviceDrift(driver.name, None)  # no graph is to be there, and nothing is
     schema = driver.schema
     assert schema is not None
     wanted = desired(schema, asked.deployed.values(), driver.name)
     return _compared(driver, schema, wanted, asked)
 
 
-def _compared(driver: SwitchDriver, schema: Schema, wanted: State, asked: _Asked) -> SwitchDrift:
+def _compared(driver: PipelineDriver, schema: Schema, wanted: State, asked: _Asked) -> DeviceDrift:
     found = difference(wanted, read_state(driver, schema, wanted))
     names, ids = asked.names, asked.ids
     ours: list[bytes] = []
@@ -276,10 +276,10 @@ def _compared(driver: SwitchDriver, schema: Schema, wanted: State, asked: _Asked
         mine = asked.prune or _is_ours(schema, p4r.Entity.FromString(entity), names, ids)
         (ours if mine else foreign).append(entity)
     kept = Difference(found.inserted, found.modified, tuple(ours))
-    return SwitchDrift(driver.name, schema, difference=kept, foreign=tuple(foreign))
+    return DeviceDrift(driver.name, schema, difference=kept, foreign=tuple(foreign))
 
 
-def _repair_switch(driver: SwitchDriver, found: SwitchDrift, asked: _Asked) -> None:
+def _repair_device(driver: PipelineDriver, found: DeviceDrift, asked: _Asked) -> None:
     if not found:
         return
     changes = found.difference
@@ -300,7 +300,7 @@ def _repair_switch(driver: SwitchDriver, found: SwitchDrift, asked: _Asked) -> N
     driver.write(u for u in changes.updates() if u.kind != INSERT and u.entity in admitting)
 
 
-def read_state(driver: SwitchDriver, schema: Schema, wanted: State) -> State:
+def read_state(driver: PipelineDriver, schema: Schema, wanted: State) -> State:
     """All that a switch has of what could be wanted; groups that it does not show count as wanted."""
     hidden: State = {}
     entities: list[p4r.Entity] = []
@@ -319,7 +319,7 @@ def _chain(first: Iterable[p4r.Entity], rest: Iterable[p4r.Entity]) -> Iterator[
     yield from rest
 
 
-def _table_entries(driver: SwitchDriver, schema: Schema) -> Iterator[p4r.Entity]:
+def _table_entries(driver: PipelineDriver, schema: Schema) -> Iterator[p4r.Entity]:
     fixed = {table.preamble.id for table in schema.p4info.tables if table.is_const_table}
     metered = {table.id for table in schema.tables.values() if table.metered}
     everything = p4r.Entity()

@@ -77,7 +77,7 @@ def specialise(
     if graph.name in deployed:
         undeploy(graph.name)
     moved = {
-        name: replace(d, bundle=replace(d.bundle, pipeline_of=pipeline_of))
+        name: replace(d, bundle=replace(d.bundle, devices=compiled.bundle.devices))
         for name, d in others.items()
     }
     _move(network, lead, others, moved)

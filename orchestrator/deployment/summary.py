@@ -22,7 +22,7 @@ from orchestrator.deployment.transaction import (
     Item,
     NfSpec,
     Transaction,
-    WriteSwitch,
+    WriteEntries,
 )
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import FloodGroup, TableEntry
@@ -66,7 +66,7 @@ class Summary:
     for both versions at once; `interrupts`: the graph's packets are dropped meanwhile."""
 
     graph: str
-    switches: dict[str, dict[str, TableChanges]]
+    devices: dict[str, dict[str, TableChanges]]
     workers: dict[str, WorkerChanges]
     lost: tuple[str, ...]
     full: tuple[str, ...]
@@ -78,7 +78,7 @@ class Summary:
     def counts(self) -> Counter[str]:
         """Entries and instances to add, change and delete."""
         total: Counter[str] = Counter({ADD: 0, CHANGE: 0, DELETE: 0})
-        for tables in self.switches.values():
+        for tables in self.devices.values():
             for found in tables.values():
                 total.update({ADD: found.add, CHANGE: found.change, DELETE: found.delete})
                 total["provenance"] += found.provenance
@@ -96,7 +96,7 @@ class Summary:
         return text + (f"; the provenance of {renamed} follows" if renamed else "")
 
     def __bool__(self) -> bool:
-        return bool(self.switches or self.workers)
+        return bool(self.devices or self.workers)
 
 
 def summarise(
@@ -108,13 +108,13 @@ def summarise(
     """The summary of what `planning.plan(old, new)` made."""
     known = new or old
     assert known is not None
-    switches: dict[str, dict[str, TableChanges]] = {}
+    devices: dict[str, dict[str, TableChanges]] = {}
     flips: dict[str, None] = {}
-    for switch, change in switch_changes(transaction):
-        tables = switches.setdefault(switch, {})
+    for device, change in device_changes(transaction):
+        tables = devices.setdefault(device, {})
         found = tables.setdefault(_table(change), TableChanges())
         if _table(change) == EPOCH_TABLE:
-            flips[switch] = None
+            flips[device] = None
         if change.before is None:
             found.add += 1
         elif change.after is None:
@@ -123,11 +123,11 @@ def summarise(
             found.provenance += 1
         else:
             found.change += 1
-    _count_copies(transaction, old, new, switches)
+    _count_copies(transaction, old, new, devices)
     titles = {stage.title for stage in transaction.stages}
     return Summary(
         known.bundle.graph,
-        switches,
+        devices,
         _workers(transaction),
         tuple(_lost(old, new)),
         full,
@@ -136,34 +136,34 @@ def summarise(
     )
 
 
-def switch_changes(transaction: Transaction) -> Iterator[tuple[str, Change]]:
-    """(switch, change) of all entries and groups; what is closed and opened again counts once."""
+def device_changes(transaction: Transaction) -> Iterator[tuple[str, Change]]:
+    """(device, change) of all entries and groups; what is closed and opened again counts once."""
     closed: dict[tuple[str, object], Change] = {}
     for stage in transaction.stages:
         for step in stage.steps:
-            if not isinstance(step, WriteSwitch):
+            if not isinstance(step, WriteEntries):
                 continue
             for change in step.changes:
                 item = change.item
-                key = (step.switch, item.keys if isinstance(item, TableEntry) else item)
+                key = (step.device, item.keys if isinstance(item, TableEntry) else item)
                 if stage.title == CLOSE:
                     closed[key] = change
                 elif stage.title == OPEN and key in closed:
-                    yield step.switch, Change(closed.pop(key).before, change.after)
+                    yield step.device, Change(closed.pop(key).before, change.after)
                 else:
-                    yield step.switch, change
-    yield from ((switch, change) for (switch, _), change in closed.items())
+                    yield step.device, change
+    yield from ((device, change) for (device, _), change in closed.items())
 
 
 def change_words(transaction: Transaction, bundle: Bundle) -> Iterator[dict[str, object]]:
-    """Every change of a switch in words: kind, switch, table, match, action and where it comes from."""
+    """Every change of a device in words: kind, device, table, match, action and where it comes from."""
     schemas = {
-        switch: Schema(artifact(*pipeline).p4info())
-        for switch, pipeline in bundle.pipeline_of.items()
-        if switch in transaction.switches
+        device: Schema(artifact(*pipeline).p4info())
+        for device, pipeline in bundle.pipeline_of.items()
+        if device in transaction.devices
     }
-    for switch, change in switch_changes(transaction):
-        schema = schemas[switch]
+    for device, change in device_changes(transaction):
+        schema = schemas[device]
 
         def words(item: Item, schema: Schema = schema) -> EntityWords:
             entity = update_of(schema, Change(None, item), bundle.graph).entity
@@ -171,7 +171,7 @@ def change_words(transaction: Transaction, bundle: Bundle) -> Iterator[dict[str,
 
         kind = ADD if change.before is None else DELETE if change.after is None else CHANGE
         was = words(change.before).action if change.before and change.after else ""
-        yield {"kind": kind, "switch": switch, **asdict(words(change.item)), "before": was}
+        yield {"kind": kind, "device": device, **asdict(words(change.item)), "before": was}
 
 
 def too_full(
@@ -179,27 +179,27 @@ def too_full(
 ) -> tuple[str, ...]:
     """Tables that do not hold both versions beside what other graphs have there."""
     problems: list[str] = []
-    for switch, program in new.switches.items():
-        before = old.switches.get(switch)
+    for device, program in new.programs.items():
+        before = old.programs.get(device)
         if before is None:
             continue
         need = footprint_of(program)
-        gone, come, _ = different_entries(switch, before, program)
+        gone, come, _ = different_entries(device, before, program)
         there = {(e.table, frozenset(e.keys), e.priority) for e in (*come, *program.activation)}
         need.update(
             e.table
             for e in (*gone, *before.activation)
             if (e.table, frozenset(e.keys), e.priority) not in there
         )
-        sizes = capability(*new.pipeline_of[switch]).table_sizes
-        sizes = {**sizes, **topology.switches[switch].table_sizes}
+        sizes = capability(*new.pipeline_of[device]).table_sizes
+        sizes = {**sizes, **topology.switches[device].table_sizes}
         for table, count in sorted(need.items()):
-            taken = others.get(switch, Counter[str]())[table]
+            taken = others.get(device, Counter[str]())[table]
             size = sizes.get(table)
             if size is not None and count + taken > size:
                 beside = f" beside {taken} of other graphs" if taken else ""
                 problems.append(
-                    f"{switch} {table} holds {size} entries, both versions need {count}{beside}"
+                    f"{device} {table} holds {size} entries, both versions need {count}{beside}"
                 )
     return tuple(problems)
 
@@ -227,25 +227,25 @@ def _count_copies(
     transaction: Transaction,
     old: Version | None,
     new: Version | None,
-    switches: dict[str, dict[str, TableChanges]],
+    devices: dict[str, dict[str, TableChanges]],
 ) -> None:
     if old is None or new is None:
         return
-    changes = [change for _, change in switch_changes(transaction)]
+    changes = [change for _, change in device_changes(transaction)]
     if all(c.after for c in changes) or all(c.before for c in changes):
         return
     gone: Counter[object] = Counter()
     come: Counter[object] = Counter()
-    for switch, change in switch_changes(transaction):
+    for device, change in device_changes(transaction):
         entry = change.item
-        if not isinstance(entry, TableEntry) or (node := owner(switch, entry)) is None:
+        if not isinstance(entry, TableEntry) or (node := owner(device, entry)) is None:
             continue
         if change.after is None:
-            gone[switch, line_of(node, switch, entry)[:-1]] += 1
+            gone[device, line_of(node, device, entry)[:-1]] += 1
         elif change.before is None:
-            come[switch, line_of(node, switch, entry)[:-1]] += 1
-    for (switch, line), count in (gone & come).items():  # type: ignore[misc]
-        switches[switch][line[0]].copied += count
+            come[device, line_of(node, device, entry)[:-1]] += 1
+    for (device, line), count in (gone & come).items():  # type: ignore[misc]
+        devices[device][line[0]].copied += count
 
 
 def _workers(transaction: Transaction) -> dict[str, WorkerChanges]:

@@ -30,14 +30,14 @@ class CloneSession(NamedTuple):
 
 
 Item = TableEntry | FloodGroup | CloneSession
-"""What a switch is given."""
+"""What a device with a pipeline is given."""
 
 NfSpec = tuple[str, Mapping[str, Any]]
 """An NF instance: (type, configuration)."""
 
 
 class Change(NamedTuple):
-    """One thing on a switch: added (no `before`), deleted (no `after`) or changed.
+    """One thing on a device: added (no `before`), deleted (no `after`) or changed.
 
     A changed table entry keeps its match and its priority, a changed group its number.
     """
@@ -62,7 +62,7 @@ class LoadPipeline:
     """Load a shipped pipeline if another or none runs. P4Runtime cannot unload: without one before, it
     stays when this is undone."""
 
-    switch: str
+    device: str
     pipeline: str
     target: str
     may_wipe: bool
@@ -70,35 +70,35 @@ class LoadPipeline:
 
     def inverse(self) -> RestorePipeline | None:
         """The pipeline that was replaced, with what was on it."""
-        return RestorePipeline(self.switch) if self.may_wipe else None
+        return RestorePipeline(self.device) if self.may_wipe else None
 
 
 @dataclass(frozen=True, slots=True)
 class RestorePipeline:
     """Load the pipeline that this transaction replaced, if it did, and write what was on it."""
 
-    switch: str
+    device: str
 
     def inverse(self) -> None:
         """Nothing: only an inverse itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class WriteSwitch:
-    """Changes of one switch on behalf of `owner` (a graph, or the fabric).
+class WriteEntries:
+    """Changes of one device on behalf of `owner` (a graph, or the fabric).
 
     `ordered`: each change is a Write of its own, since P4Runtime may reorder updates within one.
     """
 
-    switch: str
+    device: str
     owner: str
     changes: tuple[Change, ...]
     ordered: bool = False
 
-    def inverse(self) -> WriteSwitch:
+    def inverse(self) -> WriteEntries:
         """Every change back, the last first."""
         back = tuple(change.inverse() for change in reversed(self.changes))
-        return WriteSwitch(self.switch, self.owner, back, self.ordered)
+        return WriteEntries(self.device, self.owner, back, self.ordered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class ChainWorker:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Wait until no packet hits these entries any more, by (switch, entries), bounded.
+    """Wait until no packet hits these entries any more, by (device, entries), bounded.
 
     `back` are those to wait for when the transaction is undone.
     """
@@ -156,7 +156,7 @@ class Drain:
         return Drain(self.back, self.entries)
 
 
-Step = LoadPipeline | RestorePipeline | WriteSwitch | ConfigureWorker | ChainWorker | Drain
+Step = LoadPipeline | RestorePipeline | WriteEntries | ConfigureWorker | ChainWorker | Drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +184,12 @@ class Transaction:
         return Transaction(self.graph, tuple(stage.inverse() for stage in reversed(self.stages)))
 
     @property
-    def switches(self) -> tuple[str, ...]:
-        """Switches that it needs a session with."""
+    def devices(self) -> tuple[str, ...]:
+        """Devices with a pipeline that it needs a session with."""
         found: dict[str, None] = {}
         for step in self.steps:
-            if isinstance(step, LoadPipeline | RestorePipeline | WriteSwitch):
-                found[step.switch] = None
+            if isinstance(step, LoadPipeline | RestorePipeline | WriteEntries):
+                found[step.device] = None
             elif isinstance(step, Drain):
                 found.update(dict.fromkeys(name for name, _ in (*step.entries, *step.back)))
         return tuple(found)

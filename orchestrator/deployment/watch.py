@@ -35,7 +35,7 @@ def reconcile(network: LiveNetwork, *, prune: bool = False, note: Note | None = 
         owed = network.journal.owed()
         drift = repair(network, network.journal.deployed(), prune=prune, owed=owed)
         for debt in owed:
-            left = debt.without(drift.reached_switches, drift.reached_cores)
+            left = debt.without(drift.reached_devices, drift.reached_cores)
             if left != debt:
                 lead.paid(debt, left)
         return drift
@@ -55,7 +55,7 @@ def watch(network: LiveNetwork, interval_s: float, *, prune: bool = False) -> It
             broken.clear()
             drift = inspect(network, prune=prune) if not network.journal.intent() else None
             if drift:
-                if any(d and not d.unreachable for d in (*drift.switches, *drift.workers)):
+                if any(d and not d.unreachable for d in (*drift.devices, *drift.workers)):
                     drift = reconcile(network, prune=prune)
                 if drift and drift != last:
                     yield drift
@@ -92,7 +92,7 @@ class Streams:
                 continue
             if old := self._open.pop(name, None):
                 old.close()
-            session = self._network.switch(name).standing_by(self._election_id)
+            session = self._network.device(name).standing_by(self._election_id)
             session.connect_seconds = _CONNECT_S
             session.on_break = self._broken.set
             with suppress(OrchestratorError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.model.entries import SwitchProgram, WorkerProgram
+from orchestrator.model.devices import Device
+from orchestrator.model.entries import PipelineProgram, WorkerProgram
 from orchestrator.model.plan import Plan
 
 
@@ -34,8 +35,9 @@ class Slo:
 class Bundle:
     """One compiled graph.
 
-    `pipeline_of[switch]` is (pipeline, target); `fabric` the entries that every graph shares;
-    `block_use[device]` is what the graph takes of each switch's tables
+    `devices` are all that the graph was compiled for, by name; `fabric` the entries that every graph
+    shares and `programs` the graph's own, by device with a pipeline;
+    `block_use[device]` is what the graph takes of each device's tables
     ('block.table') and each server's memory ('memory_bytes'). `removed` are rules
     that no device is given: (`fw: rules[3]`, why). `slos` by traffic, hosts of `endpoints` by name.
     """
@@ -45,9 +47,9 @@ class Bundle:
     graph_id: int
     topology: str
     sampling_rate: float
-    pipeline_of: dict[str, tuple[str, str]]
-    fabric: dict[str, SwitchProgram]
-    switches: dict[str, SwitchProgram]
+    devices: Mapping[str, Device]
+    fabric: dict[str, PipelineProgram]
+    programs: dict[str, PipelineProgram]
     workers: tuple[WorkerProgram, ...]
     plan: Plan
     block_use: dict[str, dict[str, int]]
@@ -56,3 +58,12 @@ class Bundle:
     removed: tuple[tuple[str, str], ...] = ()
     slos: Mapping[str, Slo] = field(default_factory=dict[str, Slo])
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    @property
+    def pipeline_of(self) -> dict[str, tuple[str, str]]:
+        """(pipeline, target) of each device that has one."""
+        return {
+            name: (device.pipeline, device.target)
+            for name, device in self.devices.items()
+            if device.has_pipeline
+        }

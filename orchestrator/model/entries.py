@@ -136,8 +136,9 @@ class Entries(Sequence[TableEntry]):
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchProgram:
-    """Everything that one graph puts on one switch. `activation` puts it in force: it goes last."""
+class PipelineProgram:
+    """Everything that one graph puts on one P4Runtime device. `activation` puts it in force: it goes
+    last."""
 
     entries: Sequence[TableEntry]
     activation: tuple[TableEntry, ...]

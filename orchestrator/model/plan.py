@@ -65,7 +65,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`switch_of[unit]`; `cores_of[group index]`; `tree_of[(arc source unit or entry, target unit)]`;
+    """`device_of[unit]`; `cores_of[group index]`; `tree_of[(arc source unit or entry, target unit)]`;
     `dispatch[group index]`: traffic class -> cores, the class of all others last.
 
     `latency_us` per traffic is the estimate that the SLO was checked against; `core_load` is the
@@ -74,7 +74,7 @@ class Plan:
     `notes` are said by `place` and `compile --explain`.
     """
 
-    switch_of: dict[str, str]
+    device_of: dict[str, str]
     cores_of: tuple[tuple[Core, ...], ...]
     dispatch: tuple[tuple[ClassMap, ...], ...]
     tree_of: dict[tuple[str, str], int]

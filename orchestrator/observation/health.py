@@ -13,6 +13,7 @@ from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import NetworkState
 from orchestrator.errors import OrchestratorError
+from orchestrator.model.devices import Device, Kind, devices_of
 from orchestrator.model.plan import Core
 from orchestrator.observation.at_once import at_once
 from orchestrator.observation.rows import Row
@@ -34,10 +35,11 @@ class TableUse:
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchReading:
-    """A switch now. `problem` says why it could not be read; then the rest is empty."""
+class DeviceReading:
+    """A device with a pipeline now. `problem` says why it could not be read; then the rest is empty."""
 
     name: str
+    kind: Kind
     target: str
     problem: str = ""
     tables: dict[str, TableUse] = field(default_factory=dict[str, TableUse])
@@ -80,13 +82,13 @@ class Reading:
     """A network at one time; `at` is seconds since 1970."""
 
     at: float
-    switches: tuple[SwitchReading, ...]
+    devices: tuple[DeviceReading, ...]
     cores: tuple[CoreReading, ...]
     deployed: Mapping[str, Deployed]
 
 
 def read_network(state: NetworkState, cursors: dict[Core, int] | None = None) -> Reading:
-    """Read every switch and worker in parallel; what does not answer says so.
+    """Read every device and worker in parallel; what does not answer says so.
 
     `cursors`, kept from reading to reading, are behind the samples seen last; without them no samples
     are read.
@@ -101,28 +103,29 @@ def read_network(state: NetworkState, cursors: dict[Core, int] | None = None) ->
         for worker in found.bundle.workers:
             graphs.setdefault(Core(worker.server, worker.core), []).append(found.bundle.graph)
     cores = [Core(worker.server, worker.core) for worker in state.workers]
-    switches = at_once(lambda name: _switch(live, state, name), list(state.switches))
+    pipelined = [d for d in devices_of(live.topology).values() if d.has_pipeline]
+    devices = at_once(lambda device: _device(live, device), pipelined)
     workers = at_once(lambda core: _core(live, core, graphs.get(core, []), planned, cursors), cores)
-    return Reading(time.time(), tuple(switches), tuple(workers), deployed)
+    return Reading(time.time(), tuple(devices), tuple(workers), deployed)
 
 
-def _switch(live: LiveNetwork, state: NetworkState, name: str) -> SwitchReading:
-    target = state.switches[name].target
+def _device(live: LiveNetwork, device: Device) -> DeviceReading:
+    name, kind, target = device.name, device.kind, device.target
     started = time.monotonic()
     try:
         with reader(live, name) as client:
             if client.pipeline_cookie() is None and client.schema is None:
-                return SwitchReading(name, target, "no pipeline is loaded")
+                return DeviceReading(name, kind, target, "no pipeline is loaded")
             began = time.monotonic()
             rows = read_rows(client)
             at = (began + time.monotonic()) / 2
             schema = client.schema
             drops = client.drops()
     except OrchestratorError as error:
-        return SwitchReading(name, target, str(error))
+        return DeviceReading(name, kind, target, str(error))
     assert schema is not None
-    reading = SwitchReading(
-        name, target, "", drops=drops, seconds=time.monotonic() - started, at=at
+    reading = DeviceReading(
+        name, kind, target, "", drops=drops, seconds=time.monotonic() - started, at=at
     )
     for table in schema.tables.values():
         mine = [row for row in rows if row.entry.table == table.name]
@@ -137,7 +140,7 @@ def _switch(live: LiveNetwork, state: NetworkState, name: str) -> SwitchReading:
     return reading
 
 
-def _count(reading: SwitchReading, row: Row) -> None:
+def _count(reading: DeviceReading, row: Row) -> None:
     graph = row.installed.graph
     nfs = [nf for nf, _ in origins_of(row.entry.origin)]
     if nfs:

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.errors import InputError, NetworkError
-from orchestrator.observation.health import CoreReading, Reading, SwitchReading
+from orchestrator.observation.health import CoreReading, DeviceReading, Reading
 from orchestrator.observation.telemetry import DELAYS, deployment_delays
 from orchestrator.wire.instances import base_name
 
@@ -23,7 +23,7 @@ LOOPBACK = "127.0.0.1"
 _DELAY_HELP = {
     "synthesis_delay_s": "Compiling and placing the graph",
     "launch_delay_s": "Configuring and chaining the NFs of the servers",
-    "offloading_installation_delay_s": "Installing entries on the switches",
+    "offloading_installation_delay_s": "Installing entries on the devices",
 }
 
 
@@ -48,7 +48,7 @@ class NetworkCollector(Collector):
         """All series."""
         reading, seconds = self._reading()
         yield _gauge("scrape_seconds", "Time that reading the network took", (), [((), seconds)])
-        yield from self._switches(reading.switches)
+        yield from self._devices(reading.devices)
         yield from self._cores(reading.cores)
         yield from self._graphs(reading)
 
@@ -61,16 +61,16 @@ class NetworkCollector(Collector):
                 self._last = (done, reading, done - now)
             return self._last[1], self._last[2]
 
-    def _switches(self, switches: tuple[SwitchReading, ...]) -> Iterator[Metric]:
+    def _devices(self, devices: tuple[DeviceReading, ...]) -> Iterator[Metric]:
         net = self._network
         yield _gauge(
-            "switch_up",
-            "Whether the switch answers and runs a pipeline",
-            ("network", "switch", "target"),
-            [((net, s.name, s.target), float(not s.problem)) for s in switches],
+            "device_up",
+            "Whether the device answers and runs a pipeline",
+            ("network", "device", "kind", "target"),
+            [((net, s.name, s.kind, s.target), float(not s.problem)) for s in devices],
         )
-        tables = [(s.name, name, use) for s in switches for name, use in s.tables.items()]
-        labels = ("network", "switch", "table")
+        tables = [(s.name, name, use) for s in devices for name, use in s.tables.items()]
+        labels = ("network", "device", "table")
         for name, text, field in (
             ("table_entries", "Entries in the table", "entries"),
             ("table_size", "Entries that the table holds", "size"),
@@ -84,16 +84,16 @@ class NetworkCollector(Collector):
             values = [((net, sw, table), float(getattr(use, field))) for sw, table, use in tables]
             yield _counter(name, text, labels, values)
         yield _counter(
-            "switch_dropped_frames",
+            "device_dropped_frames",
             "Frames and stream messages that a softswitch has dropped outside its pipeline",
-            ("network", "switch", "reason"),
-            [((net, s.name, reason), float(n)) for s in switches for reason, n in s.drops.items()],
+            ("network", "device", "reason"),
+            [((net, s.name, reason), float(n)) for s in devices for reason, n in s.drops.items()],
         )
         yield _counter(
             "nf_rule_packets",
-            "Packets that hit entries of an NF on a switch, by action",
-            ("network", "switch", "graph", "nf", "action"),
-            [((net, s.name, *key), float(n)) for s in switches for key, (n, _) in s.nfs.items()],
+            "Packets that hit entries of an NF on a device, by action",
+            ("network", "device", "graph", "nf", "action"),
+            [((net, s.name, *key), float(n)) for s in devices for key, (n, _) in s.nfs.items()],
         )
         for name, text, index in (
             ("traffic_packets", "Packets that a traffic of a graph admitted", 0),
@@ -102,10 +102,10 @@ class NetworkCollector(Collector):
             yield _counter(
                 name,
                 text,
-                ("network", "switch", "graph", "traffic"),
+                ("network", "device", "graph", "traffic"),
                 [
                     ((net, s.name, *key), float(sums[index]))
-                    for s in switches
+                    for s in devices
                     for key, sums in s.traffic.items()
                 ],
             )
@@ -114,7 +114,7 @@ class NetworkCollector(Collector):
         def labels(core: CoreReading) -> tuple[str, ...]:
             return (self._network, core.server, str(core.core + 1))
 
-        place = ("network", "server", "core")
+        place = ("network", "device", "core")
         yield _gauge(
             "core_up",
             "Whether the core's worker answers",

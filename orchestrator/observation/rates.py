@@ -23,14 +23,14 @@ def measured_rates(before: Reading, after: Reading) -> dict[tuple[str, str], Mea
     Counters belong to entries: a traffic that was installed anew in between counts from its start.
     NetworkError names a switch that could not be read: its traffic would be missing in the sums.
     """
-    for switch in (*before.switches, *after.switches):
+    for switch in (*before.devices, *after.devices):
         if switch.problem:
             raise NetworkError(f"rates cannot be measured: {switch.name}: {switch.problem}")
-    first = {switch.name: switch for switch in before.switches}
+    first = {switch.name: switch for switch in before.devices}
     packets: dict[tuple[str, str], int] = defaultdict(int)
     octets: dict[tuple[str, str], int] = defaultdict(int)
     rate: dict[tuple[str, str], float] = defaultdict(float)
-    for switch in after.switches:
+    for switch in after.devices:
         earlier = first.get(switch.name)
         if earlier is None or switch.at <= earlier.at:
             raise NetworkError(f"rates cannot be measured: {switch.name} was read only once")

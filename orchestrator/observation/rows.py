@@ -25,7 +25,7 @@ from orchestrator.observation.matching import Wanted, matches
 class Row:
     """An entry with its counters; `rate` is packets per second since the reading before."""
 
-    switch: str
+    device: str
     installed: InstalledEntry
     rate: float | None = None
 
@@ -109,7 +109,7 @@ def row_json(schema: Schema, row: Row, ports: Ports = NO_PORTS) -> dict[str, obj
     table = schema.table(entry.table)
     texts = key_texts(table, entry, ports)
     return {
-        "switch": row.switch,
+        "device": row.device,
         "table": entry.table,
         "segment": segment_of(entry),
         "match": ", ".join(f"{name} {text}" for name, text in texts.items()) or "any",

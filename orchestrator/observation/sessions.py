@@ -24,7 +24,7 @@ def at_address(name: str, address: str, device_id: int) -> SwitchClient:
 
 def reader(network: LiveNetwork, switch: str) -> SwitchClient:
     """A reading session with a switch of a running network."""
-    return network.switch(switch).reading()
+    return network.device(switch).reading()
 
 
 def read_rows(client: SwitchClient, tables: list[str] | None = None) -> list[Row]:

@@ -78,9 +78,9 @@ def percentile(values: Sequence[int], share: float) -> int | None:
 
 def _rates(now: Reading, before: Reading | None) -> dict[tuple[str, str], float]:
     """(graph, traffic) -> bit/s admitted; switches that do not answer count nothing."""
-    earlier = {switch.name: switch for switch in before.switches} if before is not None else {}
+    earlier = {switch.name: switch for switch in before.devices} if before is not None else {}
     rates: dict[tuple[str, str], float] = {}
-    for switch in now.switches:
+    for switch in now.devices:
         then = earlier.get(switch.name)
         for key, (_, octets) in switch.traffic.items():
             rates.setdefault(key, 0.0)

@@ -126,7 +126,7 @@ def trace_packet(
     expected = expected_points(predicted)
     label = label_of(frame)
     cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
-    switches = [live.switch(name).yielding() for name in state.switches]
+    switches = [live.device(name).yielding() for name in state.switches]
     workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
     with ExitStack() as stack:
         try:

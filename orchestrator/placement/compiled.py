@@ -296,7 +296,7 @@ class _Builder:
 
     def _switches(self, part: Part, unit: Unit, wants: Sequence[Demand]) -> tuple[str, ...]:
         """Where a switch unit may stand: ingress, servers' switches, egress; or everywhere."""
-        away = self.fabric.away.switches
+        away = self.fabric.away.devices
         if self.everywhere:
             return tuple(s for s in self.topology.switches if s not in away)
         near = [self.fabric.access(s) for s in self._servers(part)] if part.cuts.groups else []

@@ -45,7 +45,7 @@ class Fabric:
                 else:
                     self.attachments.setdefault(far, Attachment(near, port, link))
         self.attachments = {
-            name: at for name, at in self.attachments.items() if at.switch not in self.away.switches
+            name: at for name, at in self.attachments.items() if at.switch not in self.away.devices
         }
         self._distance = {name: self._distances(name) for name in topology.switches}
         self._choices: dict[tuple[str, str], tuple[tuple[str, ...], bool]] = {}
@@ -131,7 +131,7 @@ class Fabric:
         """Whether nothing of a path is away."""
         if not self.away:
             return True
-        if not self.away.switches.keys().isdisjoint(path):
+        if not self.away.devices.keys().isdisjoint(path):
             return False
         links = (self.link(a, b) for a, b in itertools.pairwise(path))
         return self.away.links.keys().isdisjoint(links)

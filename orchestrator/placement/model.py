@@ -105,7 +105,7 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
     """The plan of one graph in a solution."""
     prefix, cuts = part.prefix, part.cuts
     grouped = {u for group in cuts.groups for u in group.units}
-    switch_of = {u: solution.device_of[prefix + u] for u in cuts.units if u not in grouped}
+    device_of = {u: solution.device_of[prefix + u] for u in cuts.units if u not in grouped}
     cores_of = tuple(
         tuple(Core(c.server, c.core) for c in solution.cores_of[f"{prefix}group{i}"])
         for i in range(len(cuts.groups))
@@ -127,7 +127,7 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
             rate = sum(solution.rate_of[c] for c in arc.chains)
             hops.append(Hop(way.source, way.target, way.tree, rate))
     return Plan(
-        switch_of=switch_of,
+        device_of=device_of,
         cores_of=cores_of,
         dispatch=tuple(
             tuple(_class_maps(part, problem, solution, i)) for i in range(len(cuts.groups))

@@ -13,9 +13,9 @@ from orchestrator.wire.instances import base_name
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`switch_of` by unit; `cores_of` by NF, in the order of its replicas."""
+    """`device_of` by unit; `cores_of` by NF, in the order of its replicas."""
 
-    switch_of: Mapping[str, str]
+    device_of: Mapping[str, str]
     cores_of: Mapping[str, tuple[Core, ...]]
 
     def devices(self, cuts: Cuts) -> dict[str, str]:
@@ -26,8 +26,8 @@ class Running:
             if name in grouped:
                 if unit.nf in self.cores_of:
                     found[name] = self.cores_of[unit.nf][0].server
-            elif name in self.switch_of:
-                found[name] = self.switch_of[name]
+            elif name in self.device_of:
+                found[name] = self.device_of[name]
         return found
 
 
@@ -39,7 +39,7 @@ def running_of(bundle: Bundle) -> Running:
         for name in at[cores[0]].nfs:
             if all(name in at[core].nfs for core in cores):
                 cores_of.setdefault(base_name(name), cores)
-    return Running(bundle.plan.switch_of, cores_of)
+    return Running(bundle.plan.device_of, cores_of)
 
 
 def stay(plan: Plan, cuts: Cuts, running: Running, taken: Collection[Core] = ()) -> Plan:

@@ -124,7 +124,7 @@ def _compiled(path: Path) -> dict[str, Any]:
             name: round(b - a, 2)
             for name, a, b in zip(("load", "compile", "dump"), marks, marks[1:], strict=False)
         },
-        "entries": sum(len(p.entries) + len(p.activation) for p in bundle.switches.values()),
+        "entries": sum(len(p.entries) + len(p.activation) for p in bundle.programs.values()),
         "bundle_bytes": len(data),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
     }
@@ -166,7 +166,7 @@ def _recompile(folder: Path) -> dict[str, Any]:
         "value": round(statistics.median(times), 1),
         "worst_ms": round(max(times), 1),
         "entries_touched": {"median": statistics.median(touched), "most": max(touched)},
-        "entries": sum(len(p.entries) for p in first.bundle.switches.values()),
+        "entries": sum(len(p.entries) for p in first.bundle.programs.values()),
         "compared_with": {"the first compilation, ms": round(1000 * first.seconds)},
     }
 

@@ -123,7 +123,7 @@ def plain_rate(network: ProcessNetwork, updates: Sequence[p4r.Update], batch: in
     """Entries a second of one Write after another, all messages made before."""
 
     built = artifact("edge", "bmv2")
-    with network.live.switch(SWITCH) as client:
+    with network.live.device(SWITCH) as client:
         client.set_pipeline(built.p4info(), built.device_config, built.cookie)
         stub: p4r_grpc.P4RuntimeStub = client._stub  # type: ignore[reportPrivateUsage]
         election = client._election_id()  # type: ignore[reportPrivateUsage]
@@ -149,7 +149,7 @@ def rate(network: ProcessNetwork, folder: Path) -> dict[str, Any]:
     plain: dict[int, float] = {}
     for _ in range(RUNS):
         bundle, executed = deploy(network, folder, 50_000)
-        entries = bundle.switches[SWITCH].entries
+        entries = bundle.programs[SWITCH].entries
         ours.append(len(entries) / executed.seconds[ENTRIES])
         undeploy_graph("routes", network.live)
         updates = [u.message() for u in schema.updates(entries, "routes", p4r.Update.INSERT)]
@@ -180,9 +180,9 @@ def peak(network: ProcessNetwork, folder: Path) -> dict[str, Any]:
 def drift(network: ProcessNetwork, folder: Path) -> dict[str, Any]:
 
     bundle, _ = deploy(network, folder, 50_000)
-    entries = bundle.switches[SWITCH].entries
+    entries = bundle.programs[SWITCH].entries
     routes = [entry for entry in entries if entry.table == "route.ipv4"][::50]
-    with network.live.switch(SWITCH) as other:
+    with network.live.device(SWITCH) as other:
         other.pipeline_cookie()
         assert other.schema is not None
         wrong = [e._replace(action="route.unreachable", params=()) for e in routes[1::2]]
@@ -191,7 +191,7 @@ def drift(network: ProcessNetwork, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     found = reconcile(network.live)
     seconds = time.perf_counter() - started
-    (switch,) = found.switches
+    (switch,) = found.devices
     left = inspect(network.live)
     if len(switch.difference) != len(routes) or left:
         raise RuntimeError(f"{len(switch.difference)} changes were found, {bool(left)} are left")

@@ -95,13 +95,13 @@ def loaded(rules: Path | None, target: str, *, trees: bool = True) -> Loaded:
 
 
 def _tables(bundle: Bundle) -> set[str]:
-    return {entry.table for program in bundle.switches.values() for entry in program.entries}
+    return {entry.table for program in bundle.programs.values() for entry in program.entries}
 
 
 def _updates(bundle: Bundle) -> list[p4r.Update]:
     schema = Schema(artifact("edge", "bmv2").p4info())
-    (switch,) = bundle.switches
-    program, fabric = bundle.switches[switch], bundle.fabric[switch]
+    (switch,) = bundle.programs
+    program, fabric = bundle.programs[switch], bundle.fabric[switch]
     result: list[p4r.Update] = []
     for part in (fabric, program):
         for entry in (*part.entries, *part.activation):

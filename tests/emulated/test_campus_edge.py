@@ -515,7 +515,7 @@ def _second_graph() -> dict[str, Any]:
 
 
 def _installed(campus: Campus, switch: str) -> list[tuple[str, TableEntry]]:
-    with LiveNetwork(campus.state).switch(switch) as client:
+    with LiveNetwork(campus.state).device(switch) as client:
         assert client.pipeline_cookie() is not None
         return [(item.graph, item.entry) for item in client.entries()]
 

@@ -182,7 +182,7 @@ def test_interrupted_deploy_is_rolled_back(leaf_spine: Live) -> None:
     assert not [w.name for w in workers if _functions(leaf_spine, w.name)]
     live = LiveNetwork(leaf_spine.state)
     for name in leaf_spine.state.switches:
-        with live.switch(name) as client:
+        with live.device(name) as client:
             if client.pipeline_cookie() is not None:
                 assert list(client.entries()) == []
 

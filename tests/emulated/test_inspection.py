@@ -144,7 +144,7 @@ def test_csv_watch_and_coverage(live: Live) -> None:
 
 
 def test_reading_does_not_push_a_controller_aside(live: Live) -> None:
-    with LiveNetwork(live.state).switch("leaf1") as primary:
+    with LiveNetwork(live.state).device("leaf1") as primary:
         run_json("tables", "leaf1", "port.ports")
         run("explain", "leaf1", "--from", "h1", "--to", "h3:80")
         assert primary.is_primary
@@ -178,7 +178,7 @@ def test_the_network_does_what_explain_predicts(live: Live, target: str) -> None
 
 def test_a_deny_behind_our_back_is_a_difference_a_reason_and_a_way_not_taken(live: Live) -> None:
     assert run_json("tables", "all", "--diff")["differences"] == []
-    with LiveNetwork(live.state).switch("leaf1") as client:
+    with LiveNetwork(live.state).device("leaf1") as client:
         client.pipeline_cookie()
         assert client.schema is not None
         victim = next(
@@ -260,13 +260,13 @@ def test_metrics_and_top(live: Live) -> None:
         sample.name: sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.labels.get("switch", "leaf1") == "leaf1"
+        if sample.labels.get("device", "leaf1") == "leaf1"
     }
-    assert samples["orchestrator_switch_up"] == 1
+    assert samples["orchestrator_device_up"] == 1
     assert samples["orchestrator_global_reconfiguration_delay_seconds"] > 0
     top = run_json("top", "--count", "1")
     assert {row["traffic"] for row in top["traffic"]} >= {"web", "return"}
-    assert all(not switch["problem"] for switch in top["switches"])
+    assert all(not switch["problem"] for switch in top["devices"])
     run("top", "--count", "1")
     for key in manifest_keys(live):
         assert key not in text

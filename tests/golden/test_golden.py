@@ -22,7 +22,7 @@ from orchestrator.bundle.codec import dump
 from orchestrator.clients.p4info import Schema
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.cuts import Unit
-from orchestrator.model.entries import Between, Key, Lpm, SwitchProgram, TableEntry, Ternary
+from orchestrator.model.entries import Between, Key, Lpm, PipelineProgram, TableEntry, Ternary
 from orchestrator.pipeline import Compiled, compile_graph
 from orchestrator.resources import shipped
 from orchestrator.targets.shipped import artifact
@@ -129,7 +129,7 @@ def table_text(schema: Schema, entries: Iterable[TableEntry]) -> list[str]:
     return [*lines[:SHOWN], f"  ... {len(lines)} entries, SHA-256 {digest}", *lines[-SHOWN:]]
 
 
-def program_text(schema: Schema, title: str, program: SwitchProgram) -> list[str]:
+def program_text(schema: Schema, title: str, program: PipelineProgram) -> list[str]:
     lines = [f"== {title}"]
     for part, entries in (("", program.entries), (" (admission)", program.activation)):
         ordered = sorted(entries, key=lambda entry: entry.table)
@@ -141,7 +141,7 @@ def program_text(schema: Schema, title: str, program: SwitchProgram) -> list[str
 
 def entries_text(result: Compiled) -> str:
     lines: list[str] = []
-    for title, programs in (("fabric", result.bundle.fabric), ("graph", result.bundle.switches)):
+    for title, programs in (("fabric", result.bundle.fabric), ("graph", result.bundle.programs)):
         for switch, program in sorted(programs.items()):
             schema = Schema(artifact(*result.bundle.pipeline_of[switch]).p4info())
             lines += program_text(schema, f"{switch}: {title}", program)

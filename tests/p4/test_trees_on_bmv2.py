@@ -51,8 +51,8 @@ def test_verdicts_are_the_first_matchs(tmp_path: Path, monkeypatch: pytest.Monke
     assert tree.diagram.weighed
     pipeline = artifact("edge", "bmv2")
     schema = Schema(pipeline.p4info())
-    (name,) = compiled.bundle.switches
-    parts = compiled.bundle.fabric[name], compiled.bundle.switches[name]
+    (name,) = compiled.bundle.programs
+    parts = compiled.bundle.fabric[name], compiled.bundle.programs[name]
     updates: list[p4r.Update] = []
     for part in parts:
         for entry in (*part.entries, *part.activation):

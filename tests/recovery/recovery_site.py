@@ -60,7 +60,7 @@ class Site:
 
 def _entries(bundle: Bundle | None) -> object:
     return bundle and {
-        name: (program.entries, program.activation) for name, program in bundle.switches.items()
+        name: (program.entries, program.activation) for name, program in bundle.programs.items()
     }
 
 

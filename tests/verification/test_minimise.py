@@ -52,9 +52,9 @@ def broken(bundle: Bundle) -> Bundle:
 
     return dataclasses.replace(
         bundle,
-        switches={
+        programs={
             name: dataclasses.replace(program, entries=tuple(map(turned, program.entries)))
-            for name, program in bundle.switches.items()
+            for name, program in bundle.programs.items()
         },
     )
 

@@ -61,7 +61,7 @@ def assert_footprint(compiled: Compiled) -> None:
     """What placement counted on is what lowering put into the access lists' tables."""
     for switch, tables in entries_by_table(compiled.bundle).items():
         needed: dict[str, int] = {}
-        for unit, at in compiled.plan.switch_of.items():
+        for unit, at in compiled.plan.device_of.items():
             if at == switch:
                 for (block, table), count in footprint(compiled.cuts.units[unit]).items():
                     if block == "acl":
@@ -166,7 +166,7 @@ def test_one_changed_rule_changes_few_entries(tmp_path: Path) -> None:
             lines[5000] = f"@203.0.113.77/32\t{rest}"
         (tmp_path / "r.rules").write_text("\n".join(lines))
         compiled = compile_graph(graph_of(tmp_path, {"rules_file": "r.rules"}), topology)
-        return {e for p in compiled.bundle.switches.values() for e in p.entries}
+        return {e for p in compiled.bundle.programs.values() for e in p.entries}
 
     before, after = entries(False), entries(True)
     assert source != "@203.0.113.77/32"

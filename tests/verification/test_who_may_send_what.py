@@ -55,7 +55,7 @@ def known_paths(bundles: dict[str, Bundle]) -> set[tuple[int, int]]:
     """Every (SPI, SI) that a switch or a worker of the network knows."""
     found = {(c.spi, c.si) for b in bundles.values() for w in b.workers for c in w.chains}
     for bundle in bundles.values():
-        for program in bundle.switches.values():
+        for program in bundle.programs.values():
             for entry in program.entries:
                 keys = dict(entry.keys)
                 if entry.table == "flowtag_arrival.paths":

@@ -20,7 +20,7 @@ from orchestrator.bundle.codec import dump, load, unpack
 from orchestrator.deployment.fitting import for_network
 from orchestrator.errors import InputError
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import SwitchProgram
+from orchestrator.model.entries import PipelineProgram
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +51,17 @@ def repacked(data: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
 def comparable(bundle: Bundle) -> Bundle:
     """As JSON and P4Runtime carry it: lists for tuples in configs, a flood group without its origin."""
 
-    def program(p: SwitchProgram) -> SwitchProgram:
+    def program(p: PipelineProgram) -> PipelineProgram:
         def plain(entries: Any) -> Any:
             return tuple(e._replace(keys=tuple((n, (*k,)) for n, k in e.keys)) for e in entries)
 
         floods = tuple(flood._replace(origin="") for flood in p.floods)
-        return SwitchProgram(plain(p.entries), plain(p.activation), floods)
+        return PipelineProgram(plain(p.entries), plain(p.activation), floods)
 
     return replace(
         bundle,
         fabric={name: program(p) for name, p in bundle.fabric.items()},
-        switches={name: program(p) for name, p in bundle.switches.items()},
+        programs={name: program(p) for name, p in bundle.programs.items()},
         workers=tuple(
             replace(
                 worker,
@@ -106,7 +106,7 @@ def test_the_manifest_names_every_member(data: bytes) -> None:
     found = members(data)
     named = set(json.loads(found["manifest.json"])["sha256"])
     assert named == set(found) - {"manifest.json"}
-    for kind in ("fabric", "switches"):
+    for kind in ("fabric", "programs"):
         assert f"{kind}/leaf1.entries.bin" in named
 
 
@@ -154,6 +154,11 @@ def _drop(name: str) -> Callable[[dict[str, bytes]], None]:
     return lambda found: (found.pop(name), None)[1]
 
 
+def _leaf(pipeline: str, name: str = "leaf1", **other: str) -> dict[str, str]:
+    found = {"name": name, "kind": "switch", "target": "bmv2", "pipeline": pipeline, "runtime": ""}
+    return found | other
+
+
 def _manifest(**values: Any) -> Callable[[dict[str, bytes]], None]:
     def change(found: dict[str, bytes]) -> None:
         manifest = json.loads(found["manifest.json"])
@@ -171,7 +176,7 @@ def _manifest(**values: Any) -> Callable[[dict[str, bytes]], None]:
     ("change", "words"),
     [
         (_set("workers.json", b"[]"), "workers.json is damaged"),
-        (_set("switches/leaf1.entries.bin", b""), "switches/leaf1.entries.bin is damaged"),
+        (_set("programs/leaf1.entries.bin", b""), "programs/leaf1.entries.bin is damaged"),
         (_drop("plan.json"), "plan.json is damaged"),
         (_drop("manifest.json"), "not a bundle"),
         (_set("manifest.json", b"{"), "not a bundle"),
@@ -208,17 +213,21 @@ def resealed(data: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_set("switches/leaf1.entries.bin", b"\xff\xff"), "not a bundle"),
-        (_set("switches/leaf1.entries.bin", b"\x22\x06\x12\x04\x12\x02\x08\x07"), "not a bundle"),
+        (_set("programs/leaf1.entries.bin", b"\xff\xff"), "not a bundle"),
+        (_set("programs/leaf1.entries.bin", b"\x22\x06\x12\x04\x12\x02\x08\x07"), "not a bundle"),
         (_set("pipelines/edge_v1model.p4info.txtpb", b"tables {"), "not a bundle"),
         (_set("topology.json", b'{"name": 7}'), "not a bundle"),
         (_drop("fabric/leaf1.entries.bin"), "leaf1 has no pipeline or no entries of the fabric"),
         (_drop("pipelines/edge_v1model.json"), "not a bundle"),
         (_set("plan.json", b"[]"), "not a bundle"),
         (_set("workers.json", b'[{"server": 1}]'), "not a bundle"),
-        (_manifest(pipeline_of={"leaf1": ["odd", "bmv2"]}), "some.bundle: unknown pipeline 'odd'"),
-        (_manifest(pipeline_of={"leaf1": ["specialised-1", "bmv2"]}), "not a bundle"),
-        (_manifest(pipeline_of=7), "not a bundle"),
+        (_manifest(devices=[_leaf("odd")]), "some.bundle: unknown pipeline 'odd'"),
+        (_manifest(devices=[_leaf("specialised-1")]), "not a bundle"),
+        (_manifest(devices=7), "not a bundle"),
+        (_manifest(devices=[_leaf("edge", kind="server")]), "a server has a runtime"),
+        (_manifest(devices=[_leaf("edge", kind="oven")]), "not a bundle"),
+        (_manifest(devices=[_leaf("edge")] * 2), "two devices have one name"),
+        (_manifest(format=1), "some.bundle: bundle format 1; this version reads 2"),
         (_manifest(graph="../other"), "not a bundle"),
         (_manifest(graph_id=1024), "graph id 1024 is none of 1 to 1023"),
     ],
@@ -237,8 +246,9 @@ def test_a_specialised_pipeline_must_be_the_one_of_its_name(data: bytes) -> None
     def change(found: dict[str, bytes]) -> None:
         for kind in ("p4info.txtpb", "json", "slots.json"):
             found[f"pipelines/specialised-00.{kind}"] = found[f"pipelines/edge_v1model.{kind}"]
-        of = json.loads(found["manifest.json"])["pipeline_of"]
-        _manifest(pipeline_of={name: ["specialised-00", "bmv2"] for name in of})(found)
+        devices = json.loads(found["manifest.json"])["devices"]
+        pipelines = [_leaf("specialised-00", d["name"]) for d in devices if d["kind"] != "server"]
+        _manifest(devices=pipelines)(found)
 
     with pytest.raises(InputError, match="specialised-00 is not the pipeline of that name"):
         load(resealed(data, change), "some.bundle")

@@ -56,7 +56,7 @@ def test_round_trip(schema: Schema, entry: TableEntry) -> None:
 
 def test_every_entry_that_lowering_makes_round_trips(schema: Schema) -> None:
     result = compiled(campus())
-    programs = [*result.bundle.switches.values(), *result.bundle.fabric.values()]
+    programs = [*result.bundle.programs.values(), *result.bundle.fabric.values()]
     entries = [e for p in programs for e in (*p.entries, *p.activation)]
     entries += manifest_entries(Manifest(1, 2, 3, 0xFFFFFFFF))
     kinds = set()

@@ -176,5 +176,5 @@ def test_traffics_that_differ_by_ports_only_are_one_class() -> None:
 
 def test_one_core_needs_no_classes() -> None:
     result = compiled(graph(classes(3, 2), 1))
-    used = {e.table for p in result.lowered.switches.values() for e in p.entries}
+    used = {e.table for p in result.lowered.programs.values() for e in p.entries}
     assert "dispatch.classes" not in used

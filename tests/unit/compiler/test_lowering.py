@@ -112,7 +112,7 @@ def counted(result: Compiled) -> dict[str, Counter[tuple[str, str]]]:
     """Real entries by switch, block and table, of the blocks that footprints speak of."""
     block_of = {slot.instance: slot.block for slot in EDGE.slots}
     found: dict[str, Counter[tuple[str, str]]] = {}
-    for switch, program in result.lowered.switches.items():
+    for switch, program in result.lowered.programs.items():
         for table, count in footprint_of(program).items():
             instance, name = table.split(".")
             if instance in block_of:
@@ -125,7 +125,7 @@ class TestEveryGraph:
     def test_the_estimate_is_what_was_lowered(self, name: str, where: str) -> None:
         result = of(name, where)
         expected: dict[str, Counter[tuple[str, str]]] = {}
-        for unit, switch in result.plan.switch_of.items():
+        for unit, switch in result.plan.device_of.items():
             need = footprint(result.cuts.units[unit])
             if need:
                 expected.setdefault(switch, Counter()).update(need)
@@ -135,7 +135,7 @@ class TestEveryGraph:
         """`block_use` is what later graphs are told is taken."""
         result = of(name, where)
         use_of = result.bundle.block_use
-        booked = {s: Counter(use_of[s]) for s in result.bundle.switches if use_of.get(s)}
+        booked = {s: Counter(use_of[s]) for s in result.bundle.programs if use_of.get(s)}
         real = {
             switch: Counter({f"{block}.{table}": n for (block, table), n in counts.items()})
             for switch, counts in counted(result).items()
@@ -143,7 +143,7 @@ class TestEveryGraph:
         assert booked == real
 
     def test_entries_are_unique_as_p4runtime_sees_them(self, name: str, where: str) -> None:
-        for program in of(name, where).lowered.switches.values():
+        for program in of(name, where).lowered.programs.values():
             entries = (*program.entries, *program.activation)
             seen = Counter((e.table, frozenset(e.keys), e.priority) for e in entries)
             assert [k for k, n in seen.items() if n > 1] == []
@@ -175,7 +175,7 @@ class TestEveryGraph:
         servers = {s.id: n for n, s in topology(where).servers.items()}
         known = {
             (switch, dict(e.keys)["spi"], dict(e.keys)["si"])
-            for switch, program in result.lowered.switches.items()
+            for switch, program in result.lowered.programs.items()
             for e in program.entries
             if e.table == "flowtag_arrival.paths"
         } | {
@@ -185,7 +185,7 @@ class TestEveryGraph:
         }
         written = [
             dict(e.params)
-            for program in result.lowered.switches.values()
+            for program in result.lowered.programs.values()
             for e in program.entries
             if "spi" in dict(e.params)
         ] + [
@@ -217,7 +217,7 @@ class TestEveryGraph:
         }
         taken = [
             (switch, *(dict(e.keys)[k].value for k in ("ingress_port", "mac", "spi", "si")))  # type: ignore[union-attr]
-            for switch, program in result.bundle.switches.items()
+            for switch, program in result.bundle.programs.items()
             for e in program.entries
             if e.table == "flowtag_arrival.origins"
         ]
@@ -225,7 +225,7 @@ class TestEveryGraph:
 
     def test_segments_are_the_graphs_own(self, name: str, where: str) -> None:
         result = compiled(GRAPHS[name], where, graph_id=77)
-        for program in result.lowered.switches.values():
+        for program in result.lowered.programs.values():
             for entry in (*program.entries, *program.activation):
                 for field, value in (*entry.keys, *entry.params):
                     if field == "segment":
@@ -236,7 +236,7 @@ class TestEveryGraph:
                 assert flood.group < 1 << 16
 
     def test_hash_prefixes_cover_the_space_exactly(self, name: str, where: str) -> None:
-        for program in of(name, where).lowered.switches.values():
+        for program in of(name, where).lowered.programs.values():
             by_segment: dict[Any, list[range]] = {}
             for entry in program.entries:
                 if entry.table == "dispatch.next":
@@ -264,7 +264,7 @@ def test_cores_get_equal_parts_of_the_hash(workers: int) -> None:
     )
     result = compile_graph(graph, many)
     share: Counter[int] = Counter()
-    for program in result.lowered.switches.values():
+    for program in result.lowered.programs.values():
         for entry in program.entries:
             if entry.table == "dispatch.next" and entry.origin.startswith("to i."):
                 lpm = dict(entry.keys).get("hash", Lpm(0, 0))
@@ -286,7 +286,7 @@ class TestOwners:
         result = compiled(graph)
         found = [
             entry
-            for program in result.lowered.switches.values()
+            for program in result.lowered.programs.values()
             for entry in program.entries
             if entry.table == "dispatch.owner"
         ]
@@ -328,7 +328,7 @@ class TestOwners:
 class TestRoutes:
     def routes(self, *routes: dict[str, str]) -> dict[str, TableEntry]:
         graph = make_graph({"r": router(*routes)}, one_way("inside", "r", "outside"))
-        program = compiled(graph, "single").lowered.switches["switch1"]
+        program = compiled(graph, "single").lowered.programs["switch1"]
         return {
             e.origin.split(": ")[1]: e for e in program.entries if e.table.startswith("route.ip")
         }
@@ -392,7 +392,7 @@ class TestAdmission:
 
     def entries(self, table: str, *traffic: Any) -> list[TableEntry]:
         graph = make_graph({"a": permits()}, one_way("inside", "a", "outside"), traffic=traffic)
-        program = compiled(graph).lowered.switches["leaf1"]
+        program = compiled(graph).lowered.programs["leaf1"]
         return [e for e in program.entries if e.table.startswith(f"classify.{table}")]
 
     def test_every_port_of_the_endpoint_and_every_kind(self) -> None:
@@ -450,13 +450,13 @@ class TestAdmission:
         port = Exact(Fabric(topology("leaf-spine")).attachments["h1"].port)
         return {
             (e.table.split(".")[1], dict(e.keys).get("src")): e.action.split(".")[1]
-            for e in compiled(graph).lowered.switches["leaf1"].entries
+            for e in compiled(graph).lowered.programs["leaf1"].entries
             if e.table in SOURCE_TABLES and dict(e.keys)["ingress_port"] == port
         }
 
     def test_one_entry_puts_it_in_force(self) -> None:
         graph = make_graph({"a": permits()}, one_way("inside", "a", "outside"))
-        programs = compiled(graph).lowered.switches
+        programs = compiled(graph).lowered.programs
         assert [e.table for e in programs["leaf1"].activation] == [EPOCH_TABLE]
         assert all(not p.activation for name, p in programs.items() if name != "leaf1")
 
@@ -464,7 +464,7 @@ class TestAdmission:
 def test_rules_keep_their_order_as_priorities() -> None:
     program = compiled(
         make_graph({"a": long_acl(50)}, one_way("inside", "a", "outside")), "single"
-    ).lowered.switches["switch1"]
+    ).lowered.programs["switch1"]
     rules = [e for e in program.entries if e.table == "acl.ipv4"]
     assert [e.priority for e in rules] == sorted((e.priority for e in rules), reverse=True)
     assert rules[-1].origin == "a: default"
@@ -481,7 +481,7 @@ def test_neighbours_are_answered_where_they_can_be_asked() -> None:
             for e in program.entries
             if e.table == "neighbor.arp"
         )
-        for switch, program in result.lowered.switches.items()
+        for switch, program in result.lowered.programs.items()
     }
     pool = [0xCB007101, 0xCB007102]
     ports = sorted({port for port, _ in answered["leaf2"]})

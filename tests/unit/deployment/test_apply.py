@@ -118,7 +118,7 @@ class FaultyNetwork:
         self.fault = Fault()
         self.bundles: dict[str, Bundle] = {}
 
-    def switch(self, name: str) -> AbstractContextManager[FaultySwitch]:
+    def device(self, name: str) -> AbstractContextManager[FaultySwitch]:
         return nullcontext(FaultySwitch(self.memory.switches[name], self.fault))
 
     def worker(self, core: Core) -> AbstractContextManager[FaultyWorker]:
@@ -268,7 +268,7 @@ def test_the_result_counts_what_was_written() -> None:
     real = len(network.state()["switch1"][0])
     assert applied.entries == {"switch1": real}
     assert {switch for switch, _ in told} == {"switch1"}
-    groups_and_session = len(bundle.switches["switch1"].floods) + 1
+    groups_and_session = len(bundle.programs["switch1"].floods) + 1
     assert sum(count for _, count in told) == real + groups_and_session
 
 
@@ -287,7 +287,7 @@ def test_admission_comes_last() -> None:
                     order.append(self.schema.decode(whole.entity.table_entry)[1].table)
             return super().write(listed, **options)
 
-    network.switch = lambda name: nullcontext(
+    network.device = lambda name: nullcontext(
         Watching(network.memory.switches[name], network.fault)
     )  # type: ignore[method-assign]
     network.deploy("it", bundle)

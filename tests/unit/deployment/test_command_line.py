@@ -64,7 +64,7 @@ def test_nothing_to_do_says_so(network: ProcessNetwork) -> None:
 
 
 def test_a_deleted_entry_is_shown_and_then_put_back(network: ProcessNetwork) -> None:
-    with network.live.switch("switch1") as other:
+    with network.live.device("switch1") as other:
         other.pipeline_cookie()
         assert other.schema is not None
         victim = next(
@@ -72,12 +72,12 @@ def test_a_deleted_entry_is_shown_and_then_put_back(network: ProcessNetwork) -> 
         )
         other.write(other.schema.updates([victim.entry], victim.graph, p4r.Update.DELETE))
     shown = reconcile(network, "--dry-run", expect=1)
-    (change,) = shown["switches"][0]["changes"]
+    (change,) = shown["devices"][0]["changes"]
     assert (change["kind"], change["table"]) == ("add", "acl.ipv4")
     assert change["graph"] == "campus_edge"
     assert change["rule"].startswith("access.json:")
     assert reconcile(network, "--dry-run", expect=1)["drifted"], "--dry-run changes nothing"
-    assert reconcile(network)["switches"][0]["added"] == 1
+    assert reconcile(network)["devices"][0]["added"] == 1
     assert not reconcile(network, "--dry-run")["drifted"]
 
 
@@ -85,7 +85,7 @@ def test_a_restarted_switch_is_loaded_anew(network: ProcessNetwork) -> None:
     network.switches["switch1"].restart()
     table = run(network, "reconcile", network.state.name, "--dry-run", "--limit", "3", expect=1)
     assert "no pipeline: it has restarted" in table
-    assert reconcile(network)["switches"][0]["lost"]
+    assert reconcile(network)["devices"][0]["lost"]
     assert not reconcile(network, "--dry-run")["drifted"]
 
 
@@ -118,5 +118,5 @@ def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:
         told = watcher.stderr.read()
         assert watcher.wait(20) == 130
     assert "Traceback" not in told
-    assert json.loads(line.splitlines()[-1])["switches"][0]["lost"] or len(line.splitlines()) == 1
+    assert json.loads(line.splitlines()[-1])["devices"][0]["lost"] or len(line.splitlines()) == 1
     out.close()

@@ -94,7 +94,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def on_devices(network: ProcessNetwork) -> set[Any]:
     """Entries of the switch, NFs and service paths of the workers."""
-    with network.live.switch("switch1") as switch:
+    with network.live.device("switch1") as switch:
         switch.pipeline_cookie()
         found: set[Any] = {
             (i.graph, i.entry.table, frozenset(i.entry.keys), i.entry.priority, i.entry.action,
@@ -193,7 +193,7 @@ def test_a_bundle_writes_nothing_into_anothers_segments(
     deploy(network, compiled)
     before = on_devices(network)
     (theirs,) = network.live.journal.deployed().values()
-    (program,) = theirs.bundle.switches.values()
+    (program,) = theirs.bundle.programs.values()
     segments = {
         key.value
         for entry in program.entries
@@ -213,8 +213,8 @@ def test_a_bundle_writes_nothing_into_anothers_segments(
         TableEntry("acl.ipv4", (("segment", Exact(s)),), "acl.deny", (), 60_000, "fw: rules[0]")
         for s in sorted(segments)
     )
-    (own,) = mine.switches.values()
-    harmful = replace(mine, switches={"switch1": replace(own, entries=(*own.entries, *denies))})
+    (own,) = mine.programs.values()
+    harmful = replace(mine, programs={"switch1": replace(own, entries=(*own.entries, *denies))})
     for name, bundle in (("mine", mine), ("harmful", harmful)):
         (tmp_path / name).write_bytes(dump(bundle, topology=here))
     for words in ((), ("--dry-run",)):

@@ -83,7 +83,7 @@ class TestNetwork:
         switches = {n: replace(s, target="bmv2") for n, s in HERE.switches.items()}
         bundle = for_network(CAMPUS, replace(HERE, switches=switches))
         assert set(bundle.pipeline_of.values()) == {("edge", "bmv2")}
-        assert bundle.switches == CAMPUS.bundle.switches
+        assert bundle.programs == CAMPUS.bundle.programs
 
     @pytest.mark.parametrize("told", CHANGES)
     def test_another_one(self, told: str) -> None:
@@ -114,17 +114,17 @@ class TestBesideOthers:
         bundle = fitted(CAMPUS, other)
         assert bundle.graph_id == 9
         as_9 = compile_graph(campus(), HERE, graph_id=9).bundle
-        assert bundle.switches.keys() == as_9.switches.keys()
-        for name, program in as_9.switches.items():
-            assert bundle.switches[name].entries == program.entries
-            assert bundle.switches[name].activation == program.activation
+        assert bundle.programs.keys() == as_9.programs.keys()
+        for name, program in as_9.programs.items():
+            assert bundle.programs[name].entries == program.entries
+            assert bundle.programs[name].activation == program.activation
 
     def test_an_update_shares_what_is_equal(self) -> None:
         old = compile_graph(campus(), HERE, graph_id=4).bundle
         bundle = fitted(CAMPUS, old=unpack(dump(old), "journal").bundle)
         assert bundle.graph_id == 4
-        assert {n: set(p.entries) for n, p in bundle.switches.items()} == {
-            n: set(p.entries) for n, p in old.switches.items()
+        assert {n: set(p.entries) for n, p in bundle.programs.items()} == {
+            n: set(p.entries) for n, p in old.programs.items()
         }
 
     def test_cores_of_others(self) -> None:
@@ -165,10 +165,13 @@ class TestBesideOthers:
 
     def test_another_pipeline_runs(self) -> None:
         other = other_graph(graph_id=2)
-        file = replace(CAMPUS, bundle=replace(CAMPUS.bundle, pipeline_of=other.pipeline_of))
-        running = replace(
-            other, pipeline_of=dict.fromkeys(other.pipeline_of, (_own_pipeline(), "auto"))
-        )
+        file = replace(CAMPUS, bundle=replace(CAMPUS.bundle, devices=other.devices))
+        own = _own_pipeline()
+        devices = {
+            name: replace(device, pipeline=own) if device.has_pipeline else device
+            for name, device in other.devices.items()
+        }
+        running = replace(other, devices=devices)
         with pytest.raises(
             DeploymentError, match=r"run pipeline specialised-\w+ for other, and the bundle"
         ):

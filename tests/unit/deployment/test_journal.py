@@ -47,7 +47,7 @@ def test_round_trip() -> None:
     assert found["one"].manifest == manifest
     assert found["two"].manifest is None
     assert (
-        found["one"].bundle.switches["switch1"].entries == bundle("one").switches["switch1"].entries
+        found["one"].bundle.programs["switch1"].entries == bundle("one").programs["switch1"].entries
     )
     assert found["one"].deployed_at.endswith("+00:00")
 
@@ -105,7 +105,7 @@ def test_an_intent_is_there_before_and_while_stages_run() -> None:
         assert first.new is not None
         assert (first.new.manifest, first.new.deployed_at) == (new.manifest, new.deployed_at)
         assert (
-            first.new.bundle.switches["switch1"].entries == new.bundle.switches["switch1"].entries
+            first.new.bundle.programs["switch1"].entries == new.bundle.programs["switch1"].entries
         )
         assert first.controller.startswith(f"process {os.getpid()} on ")
         assert journal.deployed()["one"].manifest is None, "the old version is still the one"

@@ -69,7 +69,7 @@ def test_overlapping_graphs_are_refused_by_name(tmp_path: Path, match: dict[str,
         DeploymentError, match=r"second: traffic up and traffic up of first .*leaf1"
     ):
         check_overlap(second, {"first": first})
-    check_overlap(dataclasses.replace(second, switches={}), {"first": first})
+    check_overlap(dataclasses.replace(second, programs={}), {"first": first})
 
 
 def test_an_address_has_one_owner_at_a_port() -> None:

@@ -28,7 +28,7 @@ from orchestrator.deployment.fitting import for_network
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError, OrchestratorError
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import Exact, Lpm, Meter, SwitchProgram, TableEntry, Ternary
+from orchestrator.model.entries import Exact, Lpm, Meter, PipelineProgram, TableEntry, Ternary
 from orchestrator.pipeline import compile_graph
 from orchestrator.targets.shipped import artifact
 from orchestrator.verification.manifest import new_manifest
@@ -60,15 +60,15 @@ def refused(bundle: Bundle) -> str:
 
 def with_entries(change: Callable[[list[TableEntry]], Any]) -> Bundle:
     """Mallory's bundle with other entries of the switch."""
-    program = mallory().switches[SWITCH]
+    program = mallory().programs[SWITCH]
     entries = list(program.entries)
     change(entries)
     return with_program(entries=tuple(entries))
 
 
 def with_program(**changes: Any) -> Bundle:
-    program = replace(mallory().switches[SWITCH], **changes)
-    return replace(mallory(), switches={SWITCH: program})
+    program = replace(mallory().programs[SWITCH], **changes)
+    return replace(mallory(), programs={SWITCH: program})
 
 
 def first(entries: list[TableEntry], table: str) -> int:
@@ -181,7 +181,7 @@ FOREIGN: dict[str, tuple[Callable[[], Bundle], str]] = {
     ),
     "in force too early": (
         lambda: with_entries(
-            lambda entries: entries.append(mallory().switches[SWITCH].activation[0])
+            lambda entries: entries.append(mallory().programs[SWITCH].activation[0])
         ),
         "a graph has no entries in this table",
     ),
@@ -189,7 +189,7 @@ FOREIGN: dict[str, tuple[Callable[[], Bundle], str]] = {
         lambda: with_program(
             activation=tuple(
                 entry._replace(keys=(("graph", Exact(THEIRS)),))
-                for entry in mallory().switches[SWITCH].activation
+                for entry in mallory().programs[SWITCH].activation
             )
         ),
         "only graph 2 may be put in force",
@@ -255,14 +255,14 @@ FOREIGN: dict[str, tuple[Callable[[], Bundle], str]] = {
     ),
     "copies for another host": (
         lambda: with_program(
-            floods=tuple(f._replace(ports=(2,)) for f in mallory().switches[SWITCH].floods)
+            floods=tuple(f._replace(ports=(2,)) for f in mallory().programs[SWITCH].floods)
         ),
         "is port 2; valid are",
     ),
     "another graph's group": (
         lambda: with_program(
             floods=tuple(
-                f._replace(group=THEIRS << 6 | 1) for f in mallory().switches[SWITCH].floods
+                f._replace(group=THEIRS << 6 | 1) for f in mallory().programs[SWITCH].floods
             )
         ),
         "multicast group 65: its number is 65, of graph 1",
@@ -285,7 +285,8 @@ FOREIGN: dict[str, tuple[Callable[[], Bundle], str]] = {
     ),
     "a fabric without an entry": (
         lambda: replace(
-            mallory(), fabric={SWITCH: SwitchProgram(mallory().fabric[SWITCH].entries[1:], (), ())}
+            mallory(),
+            fabric={SWITCH: PipelineProgram(mallory().fabric[SWITCH].entries[1:], (), ())},
         ),
         "is missing",
     ),

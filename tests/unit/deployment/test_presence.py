@@ -63,7 +63,7 @@ def network(running: ProcessNetwork) -> Iterator[ProcessNetwork]:
         undeploy_graph(name, running.live)
     reconcile(running.live)
     running.live.journal.clear()
-    assert not any(seen.epochs for seen in look(running.live).switches.values())
+    assert not any(seen.epochs for seen in look(running.live).devices.values())
 
 
 def deployed(network: ProcessNetwork) -> Bundle:
@@ -191,12 +191,12 @@ class TestSwitches:
         assert told.startswith("leaf2: no answer")
         assert not network.live.journal.deployed()
         network.switches["leaf2"].restart()
-        assert reconcile(network.live).reached_switches == {"leaf2"}
+        assert reconcile(network.live).reached_devices == {"leaf2"}
         assert not network.live.journal.owed()
 
     def test_entries_that_are_gone_are_no_success(self, network: ProcessNetwork) -> None:
         deploy(network)
-        with network.live.switch("leaf1") as other:
+        with network.live.device("leaf1") as other:
             other.pipeline_cookie()
             assert other.schema is not None
             found = next(iter(other.entries("acl.ipv4")))
@@ -300,7 +300,7 @@ class TestLostJournal:
     def test_forgetting_leaves_other_graphs_alone(self, network: ProcessNetwork) -> None:
         deploy(network)
         ghost = epoch_entry(7, 0)
-        with network.live.switch("leaf2") as other:
+        with network.live.device("leaf2") as other:
             other.pipeline_cookie()
             assert other.schema is not None
             other.write(other.schema.updates([ghost], "ghost", p4r.Update.INSERT))
@@ -308,7 +308,7 @@ class TestLostJournal:
             undeploy_graph("ghost", network.live)
         with changing(network.live):
             drift = adoption.forget(network.live, adoption.strays(network.live))
-        assert [len(found.difference) for found in drift.switches if found] == [1]
+        assert [len(found.difference) for found in drift.devices if found] == [1]
         assert not inspect(network.live)
 
     def test_forgetting_all_leaves_nothing(self, network: ProcessNetwork) -> None:
@@ -318,6 +318,6 @@ class TestLostJournal:
             adoption.forget(network.live, adoption.strays(network.live))
         assert not adoption.strays(network.live)
         assert not any(worker.worker.tables.instances for worker in network.workers.values())
-        with network.live.switch("leaf1") as switch:
+        with network.live.device("leaf1") as switch:
             switch.pipeline_cookie()
             assert not list(switch.entries())

@@ -137,7 +137,7 @@ def test_watching_sees_every_file(folder: Path) -> None:
     (folder / "routes.txt").unlink()
     assert "routes.txt" in str(next(found))
     (folder / "routes.txt").write_text("0.0.0.0/0 198.51.100.13\n10.9.0.0/16 -\n")
-    added = next(found).summary.switches
+    added = next(found).summary.devices
     assert {table for tables in added.values() for table in tables} == {"route.ipv4"}
     graph = json.loads((folder / "graph.json").read_text())
     graph["nfs"]["fw"]["config"]["default"] = "permit"

@@ -23,7 +23,7 @@ from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.reconcile import Drift, read_state, repair
 from orchestrator.deployment.watch import Readers, inspect, reconcile, watch
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import Exact, FloodGroup, Lpm, SwitchProgram, TableEntry
+from orchestrator.model.entries import Exact, FloodGroup, Lpm, PipelineProgram, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.targets.shipped import artifact
 from orchestrator.verification.manifest import Manifest
@@ -66,33 +66,33 @@ def network(running: ProcessNetwork, bundle: Bundle) -> ProcessNetwork:
 
 
 def entities(network: ProcessNetwork) -> dict[bytes, bytes]:
-    with Readers(network.live).switch(SWITCH) as driver:
+    with Readers(network.live).device(SWITCH) as driver:
         driver.pipeline_cookie()
         assert driver.schema is not None
         return read_state(driver, driver.schema, {})
 
 
 def behind_our_back(network: ProcessNetwork, *updates: RawUpdate | p4r.Update) -> None:
-    with network.live.switch(SWITCH) as other:
+    with network.live.device(SWITCH) as other:
         other.pipeline_cookie()
         other.write(updates)
 
 
 def schema_of(network: ProcessNetwork) -> Schema:
-    with Readers(network.live).switch(SWITCH) as driver:
+    with Readers(network.live).device(SWITCH) as driver:
         driver.pipeline_cookie()
         assert driver.schema is not None
         return driver.schema
 
 
 def entries_of(network: ProcessNetwork, table: str) -> list[tuple[str, TableEntry]]:
-    with Readers(network.live).switch(SWITCH) as driver:
+    with Readers(network.live).device(SWITCH) as driver:
         driver.pipeline_cookie()
         return [(found.graph, found.entry) for found in driver.entries(table)]
 
 
 def found_words(drift: Drift) -> list[str]:
-    (switch,) = drift.switches
+    (switch,) = drift.devices
     assert switch.schema is not None
     return [f"{c.kind} {c.entity}" for c in switch.difference.words(switch.schema)]
 
@@ -102,7 +102,7 @@ class TestSwitches:
         before = entities(network)
         network.switches[SWITCH].restart()
         drift = inspect(network.live)
-        (switch,) = drift.switches
+        (switch,) = drift.devices
         assert switch.lost == "no pipeline: it has restarted"
         assert len(switch.difference.inserted) == len(before)
         assert reconcile(network.live)
@@ -111,12 +111,12 @@ class TestSwitches:
 
     def test_one_that_runs_another_pipeline(self, network: ProcessNetwork) -> None:
         before = entities(network)
-        with network.live.switch(SWITCH) as other:
+        with network.live.device(SWITCH) as other:
             config = other.pipeline_config()
             assert config is not None
             built = artifact("edge", "bmv2")
             other.set_pipeline(built.p4info(), built.device_config, 4711)
-        (switch,) = inspect(network.live).switches
+        (switch,) = inspect(network.live).devices
         assert switch.lost == "another pipeline"
         reconcile(network.live)
         assert entities(network) == before
@@ -150,7 +150,7 @@ class TestSwitches:
             bundle,
             graph="mallory",
             graph_id=2,
-            switches={SWITCH: SwitchProgram((deny,), (), ())},
+            programs={SWITCH: PipelineProgram((deny,), (), ())},
             workers=(),
         )
         network.live.journal.clear()
@@ -185,17 +185,17 @@ class TestSwitches:
 
     def test_groups_and_sessions(self, network: ProcessNetwork, bundle: Bundle) -> None:
         before = entities(network)
-        flood = bundle.switches[SWITCH].floods[0]
+        flood = bundle.programs[SWITCH].floods[0]
         behind_our_back(
             network,
             flood_update(flood._replace(ports=flood.ports[:1]), MODIFY),
             clone_session_update(100, 510, DELETE),
             flood_update(
-                FloodGroup(flood.group + 1 + len(bundle.switches[SWITCH].floods), (1,), ""), INSERT
+                FloodGroup(flood.group + 1 + len(bundle.programs[SWITCH].floods), (1,), ""), INSERT
             ),
         )
         drift = inspect(network.live)
-        (switch,) = drift.switches
+        (switch,) = drift.devices
         changes = switch.difference
         assert (len(changes.inserted), len(changes.modified), len(changes.deleted)) == (1, 1, 1)
         reconcile(network.live)
@@ -218,7 +218,7 @@ class TestSwitches:
         before = entities(network)
         drift = inspect(network.live)
         assert not drift, "nothing is to be repaired"
-        (switch,) = drift.switches
+        (switch,) = drift.devices
         assert len(switch.foreign) == len(theirs)
         reconcile(network.live)
         assert entities(network) == before
@@ -335,7 +335,7 @@ def test_watching_repairs_a_restart_at_once(network: ProcessNetwork) -> None:
     def follow() -> None:
         for drift in watch(network.live, 3600):
             found.append(drift)
-            if any(s.lost for s in drift.switches):
+            if any(s.lost for s in drift.devices):
                 return
 
     thread = threading.Thread(target=follow, daemon=True)
@@ -349,7 +349,7 @@ def test_watching_repairs_a_restart_at_once(network: ProcessNetwork) -> None:
 
 def _guarded(network: ProcessNetwork) -> bool:
     """Whether the watcher's session is the switch's primary: a lower one is only a backup."""
-    session = network.live.switch(SWITCH).standing_by(1)
+    session = network.live.device(SWITCH).standing_by(1)
     session.open()
     try:
         return not session.is_primary

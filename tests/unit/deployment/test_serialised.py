@@ -12,7 +12,7 @@ from orchestrator.clients.encoding import RawUpdate, Run
 from orchestrator.clients.p4info import Schema
 from orchestrator.deployment.execution import update_of, updates_of
 from orchestrator.deployment.planning import ENTRIES, Version, plan
-from orchestrator.deployment.transaction import Change, WriteSwitch
+from orchestrator.deployment.transaction import Change, WriteEntries
 from orchestrator.model.entries import TableEntry
 from orchestrator.targets.shipped import artifact
 from orchestrator.verification.manifest import new_manifest
@@ -23,13 +23,13 @@ SCHEMA = Schema(artifact("edge", "bmv2").p4info())
 MANIFEST = new_manifest(BUNDLE.graph_id, BUNDLE.sampling_rate)
 
 
-def step() -> WriteSwitch:
+def step() -> WriteEntries:
     """What a first deployment writes for the graph: entries, and the manifest's behind them."""
     (stage,) = (s for s in plan(None, Version(BUNDLE, MANIFEST)).stages if s.title == ENTRIES)
     (found,) = (
         s
         for s in stage.steps
-        if isinstance(s, WriteSwitch) and (s.switch, s.owner) == ("leaf1", "campus")
+        if isinstance(s, WriteEntries) and (s.device, s.owner) == ("leaf1", "campus")
     )
     return found
 

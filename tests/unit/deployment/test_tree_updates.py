@@ -21,7 +21,7 @@ from orchestrator.bundle.codec import dump, load
 from orchestrator.compiler.nodes import TREE, Nodes, owner
 from orchestrator.compiler.sharing import share
 from orchestrator.deployment.planning import Version, plan
-from orchestrator.deployment.transaction import Drain, Transaction, WriteSwitch
+from orchestrator.deployment.transaction import Drain, Transaction, WriteEntries
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import TableEntry
 from orchestrator.model.graph import ServiceGraph
@@ -103,13 +103,13 @@ def packets(rng: random.Random, count: int) -> list[tuple[str, bytes]]:
 
 def changes(transaction: Transaction) -> Iterator[tuple[TableEntry | None, TableEntry | None]]:
     for step in transaction.steps:
-        if isinstance(step, WriteSwitch):
+        if isinstance(step, WriteEntries):
             for change in step.changes:
                 yield change.before, change.after  # type: ignore[misc]
 
 
 def flat(bundle: Bundle) -> object:
-    return {n: (tuple(p.entries), p.activation) for n, p in bundle.switches.items()}
+    return {n: (tuple(p.entries), p.activation) for n, p in bundle.programs.items()}
 
 
 @pytest.mark.parametrize("seed", range(12))

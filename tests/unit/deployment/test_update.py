@@ -18,7 +18,7 @@ from update_support import Probes, WatchedNetwork, compiled_beside, packets, upd
 from orchestrator.compiler.nodes import SEGMENT_PARAMS
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.summary import summarise, too_full
-from orchestrator.deployment.transaction import ConfigureWorker, Transaction, WriteSwitch
+from orchestrator.deployment.transaction import ConfigureWorker, Transaction, WriteEntries
 from orchestrator.errors import DeploymentError, SwitchError
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match
@@ -123,7 +123,7 @@ class Run:
 
 
 def writes(transaction: Transaction) -> list[Any]:
-    return [c for s in transaction.steps if isinstance(s, WriteSwitch) for c in s.changes]
+    return [c for s in transaction.steps if isinstance(s, WriteEntries) for c in s.changes]
 
 
 @pytest.mark.parametrize("name", UPDATES)

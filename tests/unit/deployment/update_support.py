@@ -68,7 +68,7 @@ class WatchedNetwork:
         self.memory = MemoryNetwork(topology(where))
         self.after: Callable[[], None] = lambda: None
 
-    def switch(self, name: str) -> AbstractContextManager[Any]:
+    def device(self, name: str) -> AbstractContextManager[Any]:
         return nullcontext(Watched(self.memory.switches[name], lambda: self.after()))
 
     def worker(self, core: Core) -> AbstractContextManager[Any]:

@@ -27,7 +27,7 @@ def test_the_rule_of_an_entry_is_a_line_of_the_rule_file() -> None:
     lines = (CAMPUS / "access.json").read_text().splitlines()
     denies = [
         entry
-        for entry in campus().switches["leaf1"].entries
+        for entry in campus().programs["leaf1"].entries
         if entry.table == "acl.ipv4" and dict(entry.keys).get("dst_port") == (23, 23)
     ]
     assert denies
@@ -83,7 +83,7 @@ def test_secrets_are_in_no_row() -> None:
 
 
 def test_coverage_adds_up_a_rule_over_its_entries_and_switches() -> None:
-    rules = [e for e in campus().switches["leaf1"].entries if e.table == "acl.ipv4"][:2]
+    rules = [e for e in campus().programs["leaf1"].entries if e.table == "acl.ipv4"][:2]
     rows = [
         Row("leaf1", InstalledEntry("campus_edge", rules[0], 0, 0)),
         Row("leaf2", InstalledEntry("campus_edge", rules[0], 7, 70)),
@@ -94,7 +94,7 @@ def test_coverage_adds_up_a_rule_over_its_entries_and_switches() -> None:
 
 
 def test_rules_sort_by_line_and_unknown_orders_are_told() -> None:
-    rule = next(e for e in campus().switches["leaf1"].entries if e.table == "acl.ipv4")
+    rule = next(e for e in campus().programs["leaf1"].entries if e.table == "acl.ipv4")
     rows = [
         Row("leaf1", InstalledEntry("g", rule._replace(origin=f"fw: a.json:{line}"), 0, 0))
         for line in (100, 9, 20)

@@ -17,7 +17,7 @@ from orchestrator.deployment.journal import Deployed
 from orchestrator.errors import InputError
 from orchestrator.observation import telemetry
 from orchestrator.observation.frames import parse_packet
-from orchestrator.observation.health import CoreReading, Reading, SwitchReading, TableUse
+from orchestrator.observation.health import CoreReading, DeviceReading, Reading, TableUse
 from orchestrator.observation.metrics import NetworkCollector, exposition, serve
 from orchestrator.observation.pcapng import INBOUND, OUTBOUND, PcapngWriter
 from orchestrator.wire.nsh import Tag, encode
@@ -27,8 +27,9 @@ DELAYS = {"synthesis_delay_s": 0.5, "launch_delay_s": 0.25, "offloading_installa
 
 
 def reading() -> Reading:
-    leaf = SwitchReading(
+    leaf = DeviceReading(
         "leaf1",
+        "switch",
         "bmv2",
         "",
         {"acl.ipv4": TableUse(3, 100, 70, 7000)},
@@ -50,7 +51,7 @@ def reading() -> Reading:
         },
         0.25,
     )
-    dead = SwitchReading("leaf2", "bmv2", "no answer")
+    dead = DeviceReading("leaf2", "switch", "bmv2", "no answer")
     return Reading(1.0, (leaf, dead), (core,), {"c": Deployed(campus(), MANIFEST, "now")})
 
 
@@ -70,12 +71,12 @@ def test_the_exposition_is_prometheus_and_has_the_series(tmp_path: Path) -> None
     def value(name: str, **labels: str) -> float:
         return values[f"orchestrator_{name}", tuple(sorted({"network": "net", **labels}.items()))]
 
-    assert value("switch_up", switch="leaf1", target="bmv2") == 1
-    assert value("switch_up", switch="leaf2", target="bmv2") == 0
-    assert value("table_entries", switch="leaf1", table="acl.ipv4") == 3
-    assert value("switch_dropped_frames_total", switch="leaf1", reason="stream_queue_full") == 5
-    assert value("core_received_frames_total", server="server1", core="1") == 9
-    assert value("core_dropped_frames_total", server="server1", core="1", reason="nsh_ttl") == 2
+    assert value("device_up", device="leaf1", kind="switch", target="bmv2") == 1
+    assert value("device_up", device="leaf2", kind="switch", target="bmv2") == 0
+    assert value("table_entries", device="leaf1", table="acl.ipv4") == 3
+    assert value("device_dropped_frames_total", device="leaf1", reason="stream_queue_full") == 5
+    assert value("core_received_frames_total", device="server1", core="1") == 9
+    assert value("core_dropped_frames_total", device="server1", core="1", reason="nsh_ttl") == 2
     nat = {"server": "server1", "core": "1", "graph": "campus_edge", "nf": "edge_nat"}
     assert value("nf_worker_events_total", **nat, what="packets") == 71, "one NF, one series"
     assert not any(
@@ -114,7 +115,7 @@ def test_metrics_are_served_and_a_scrape_reads_anew(tmp_path: Path) -> None:
     try:
         for _ in range(2):
             with urlopen(f"http://{address}/metrics") as answer:
-                assert b"orchestrator_switch_up" in answer.read()
+                assert b"orchestrator_device_up" in answer.read()
     finally:
         server.shutdown()
     assert len(calls) == 2

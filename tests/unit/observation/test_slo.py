@@ -17,7 +17,7 @@ from orchestrator.deployment.journal import Deployed
 from orchestrator.model.bundle import Slo
 from orchestrator.model.entries import ChainHop, ServerChain
 from orchestrator.model.plan import Core
-from orchestrator.observation.health import CoreReading, Reading, SwitchReading, core_latencies
+from orchestrator.observation.health import CoreReading, DeviceReading, Reading, core_latencies
 from orchestrator.observation.slo import TrafficState, percentile, traffic_states
 from orchestrator.verification.manifest import Manifest
 from orchestrator.wire.nsh import Tag, encode
@@ -27,11 +27,11 @@ MBIT = 1_000_000
 
 def reading(octets: int, at: float, *, latencies: tuple[int, ...] = ()) -> Reading:
     """leaf1 has admitted so many bytes of `web`; leaf2 does not answer."""
-    leaf = SwitchReading(
-        "leaf1", "bmv2", traffic={("campus_edge", "web"): (octets // 100, octets)}, at=at
+    leaf = DeviceReading(
+        "leaf1", "switch", "bmv2", traffic={("campus_edge", "web"): (octets // 100, octets)}, at=at
     )
     core = CoreReading("server1", 0, ("campus_edge",), latencies_us={"campus_edge": latencies})
-    dead = SwitchReading("leaf2", "bmv2", "no answer")
+    dead = DeviceReading("leaf2", "switch", "bmv2", "no answer")
     deployed = {"campus_edge": Deployed(campus(), MANIFEST, "now")}
     return Reading(1000 + at, (leaf, dead), (core,), deployed)
 

@@ -277,7 +277,7 @@ class TestSideBySide:
         graphs = [replace(chain(long_acl(n)), name=x) for x, n in (("a", 15_000), ("b", 3_000))]
         first = self.after({}, graphs[0], single, ternary=("nf0",))
         second = self.after({"a": first.bundle}, graphs[1], single, ternary=("nf0",))
-        program = second.lowered.switches["switch1"]
+        program = second.lowered.programs["switch1"]
         assert not second.cuts.groups
         assert {e.table for e in program.entries if e.action.endswith("deny")} == {"steer.ipv4"}
 
@@ -317,7 +317,7 @@ def test_the_plan_keeps_every_tables_size() -> None:
     tight = small(LEAF_SPINE, acl_ipv4=100, route_ipv4=10)
     result = compile_graph(graph, tight)
     use: dict[str, Counter[tuple[str, str]]] = {}
-    for unit, switch in result.plan.switch_of.items():
+    for unit, switch in result.plan.device_of.items():
         use.setdefault(switch, Counter()).update(footprint(result.cuts.units[unit]))
     for counts in use.values():
         assert counts["acl", "ipv4"] <= 100

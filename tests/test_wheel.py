@@ -106,7 +106,7 @@ def test_what_is_in_it(wheel: Path) -> None:
         "orchestrator/_data/mininet/network.py",
         "orchestrator/py.typed",
         "servernf/py.typed",
-        "servernf/runtime/worker.py",
+        "servernf/python/runtime/worker.py",
     ):
         assert expected in names
     for name in names:

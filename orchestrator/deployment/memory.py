@@ -24,11 +24,11 @@ from orchestrator.placement.fabric import Fabric
 from orchestrator.softswitch.bmv2 import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.verification.manifest import Manifest
-from orchestrator.wire.addresses import device_mac
-from servernf.runtime import tables
-from servernf.runtime.chain import ExitHop, NfHop, Scope
-from servernf.runtime.errors import NotFound
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.python.runtime import tables
+from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.errors import NotFound
+from servernf.python.runtime.worker import NfSpec, Worker
+from servernf.wire.addresses import device_mac
 
 _MOST_HOPS = 10_000
 

@@ -115,7 +115,7 @@ def softswitch_argv(
 
 def worker_argv(name: str, interface: str, api: str, tls: Tls | None = None) -> list[str]:
     """A server worker; to be run inside the server's namespace. Its samples are read by its API."""
-    argv = [sys.executable, "-m", "servernf.runtime", "--name", name, "--interface", interface]
+    argv = [sys.executable, "-m", "servernf.python", "--name", name, "--interface", interface]
     return [*argv, "--api", api, *tls_argv(tls)]
 
 

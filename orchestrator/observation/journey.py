@@ -22,8 +22,8 @@ from orchestrator.observation.ports import port_names
 from orchestrator.observation.snapshot import Snapshot
 from orchestrator.placement.fabric import Attachment
 from orchestrator.verification.manifest import Manifest
-from orchestrator.wire.addresses import device_mac
-from servernf.runtime.worker import Worker
+from servernf.python.runtime.worker import Worker
+from servernf.wire.addresses import device_mac
 
 _MOST_HOPS = 200
 _EVERYTHING = 1 << 32

@@ -29,7 +29,7 @@ from orchestrator.observation.journey import Arrival, Journey, WorkerVisit
 from orchestrator.observation.ports import port_names
 from orchestrator.observation.samples import Point, collect, open_all
 from orchestrator.observation.views import see_live
-from orchestrator.wire.prf import sampled
+from servernf.wire.prf import sampled
 
 _TRIES = 60_000
 """Identifications to try: enough for sampling rates of about 0.0002 and more."""

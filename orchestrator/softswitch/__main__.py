@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from orchestrator.authority import DEFAULT_WRITERS, exposure
-from orchestrator.wire.privileges import confine, drop, user_number
+from servernf.host.authority import DEFAULT_WRITERS, exposure
+from servernf.host.privileges import confine, drop, user_number
 
 
 def interface(text: str) -> tuple[int, str]:
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.error(f"port {double[0]} is given twice")
 
     # Imported after the arguments are known to be good: --help must be quick.
-    from orchestrator.errors import OrchestratorError
+    from orchestrator.errors import ReportedError
     from orchestrator.softswitch.ports import PortLoop, link_states, open_ports
     from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
     from orchestrator.softswitch.switch import SoftSwitch
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             server.preload(args.pipeline.read_bytes(), p4info)
         if args.user is not None:
             drop(args.user)
-    except (OrchestratorError, OSError, ValueError) as e:
+    except (ReportedError, OSError, ValueError) as e:
         print(f"{label}: {e}", file=sys.stderr)
         verifier.close()
         return 2

@@ -19,8 +19,7 @@ import grpc
 from finsy.proto import p4i, p4r, p4r_grpc, rpc_code, rpc_status
 from google.protobuf import any_pb2
 
-from orchestrator.authority import DEFAULT_WRITERS, Authority
-from orchestrator.errors import OrchestratorError, SwitchError
+from orchestrator.errors import ReportedError, SwitchError
 from orchestrator.softswitch.arbitration import (
     MAX_CONNECTIONS,
     MAX_UNDECIDED,
@@ -32,6 +31,7 @@ from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.secrecy import withheld
 from orchestrator.softswitch.switch import Pipeline, SoftSwitch
 from orchestrator.softswitch.verifier import Verifier
+from servernf.host.authority import DEFAULT_WRITERS, Authority
 
 API_VERSION = "1.4.0"
 CALL_THREADS = 16
@@ -238,7 +238,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     ) -> Pipeline:
         try:
             return self.switch.prepare(config)
-        except OrchestratorError as e:
+        except ReportedError as e:
             _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(e)[:DETAILS_LIMIT])
 
     def install(self, config: p4r.ForwardingPipelineConfig, pipeline: Pipeline) -> None:

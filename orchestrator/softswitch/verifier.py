@@ -20,9 +20,9 @@ from typing import NoReturn
 
 from finsy.proto import p4r
 
-from orchestrator.errors import OrchestratorError, SwitchError
+from orchestrator.errors import ReportedError, SwitchError
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.wire.privileges import confine, drop
+from servernf.host.privileges import confine, drop
 
 MAX_CPU_S = 30
 """Processor seconds for one program; a pipeline of ours takes less than one."""
@@ -131,6 +131,6 @@ def _error(data: bytes, drop_port: int, queues: int) -> bytes:
     config = p4r.ForwardingPipelineConfig.FromString(data)
     try:
         SoftSwitch(drop_port=drop_port, queues=queues).prepare(config)
-    except OrchestratorError as e:
+    except ReportedError as e:
         return str(e).encode()
     return b""

@@ -19,8 +19,8 @@ from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
-from servernf.runtime.service import serve
-from servernf.runtime.worker import Worker
+from servernf.python.runtime.service import serve
+from servernf.python.runtime.worker import Worker
 
 EDGE = artifact("edge", "softswitch")
 

@@ -26,7 +26,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.pipeline import compile_graph, used_by
 from orchestrator.verification.manifest import new_manifest
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 MODES = ("nothing applied", "half applied", "all applied")
 

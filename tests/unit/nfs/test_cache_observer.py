@@ -14,11 +14,11 @@ from scapy.packet import Raw
 
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import lookup
-from orchestrator.wire import nsh
-from servernf.network_function import create
-from servernf.packet import PacketView
-from servernf.runtime.chain import ExitHop, NfHop, Scope
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.python.network_function import create
+from servernf.python.packet import PacketView
+from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.worker import NfSpec, Worker
+from servernf.wire import nsh
 
 HIT, MISS = 21, 22
 DENY_MISS: dict[str, Any] = {"rules": [{"label": MISS, "action": "deny"}]}

@@ -12,9 +12,9 @@ from scapy.layers.l2 import ARP
 
 from orchestrator.model.elements import COPY, MirrorProgram
 from orchestrator.nfs.mirror import Mirror, MirrorConfig
-from orchestrator.wire import nsh
-from servernf.runtime.chain import ExitHop, NfHop, Scope
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.worker import NfSpec, Worker
+from servernf.wire import nsh
 
 
 def test_copies_by_rules() -> None:

@@ -16,13 +16,13 @@ from scapy.packet import Raw
 
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import lookup
-from orchestrator.wire import nsh
-from servernf.network_function import create
-from servernf.packet import PacketView
-from servernf.runtime.chain import ExitHop, Scope
-from servernf.runtime.loop import run
-from servernf.runtime.tables import Manifest
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.python.network_function import create
+from servernf.python.packet import PacketView
+from servernf.python.runtime.chain import ExitHop, Scope
+from servernf.python.runtime.loop import run
+from servernf.python.runtime.tables import Manifest
+from servernf.python.runtime.worker import NfSpec, Worker
+from servernf.wire import nsh
 
 MAC = 0x0200_0001_0001
 # A frame of 1,000 bytes lasts a millisecond at 8 Mbit/s.

@@ -31,9 +31,9 @@ from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
 from orchestrator.verification.manifest import Manifest, manifest_entries
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
-from servernf.runtime import service
-from servernf.runtime.service import Tls, serve
-from servernf.runtime.worker import Worker
+from servernf.python.runtime import service
+from servernf.python.runtime.service import Tls, serve
+from servernf.python.runtime.worker import Worker
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 KEYS = (0x1234ABCD, 0x5678EF01, 0x0BADCAFE)

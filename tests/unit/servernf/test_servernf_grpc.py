@@ -13,8 +13,8 @@ from servernf_support import tagged, udp
 from signed import signed
 
 from servernf.proto import generate, vnf_pb2, vnf_pb2_grpc
-from servernf.runtime.service import Tls, serve
-from servernf.runtime.worker import Worker
+from servernf.python.runtime.service import Tls, serve
+from servernf.python.runtime.worker import Worker
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
 FRAME = udp("10.0.0.7", 4000, "198.51.100.9", 53)

@@ -14,16 +14,16 @@ from scapy.layers.l2 import Ether
 from servernf_support import tagged, udp
 
 from orchestrator.errors import InputError
-from orchestrator.wire import nsh, prf
-from servernf.network_function import NetworkFunction
-from servernf.packet import PacketView
-from servernf.runtime import sampling
-from servernf.runtime import shim as shim_module
-from servernf.runtime.chain import ExitHop, NfHop, Scope
-from servernf.runtime.errors import AlreadyThere, NotFound, Unreachable
-from servernf.runtime.shim import PENDING, Shim
-from servernf.runtime.tables import Manifest
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.python.network_function import NetworkFunction
+from servernf.python.packet import PacketView
+from servernf.python.runtime import sampling
+from servernf.python.runtime import shim as shim_module
+from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
+from servernf.python.runtime.shim import PENDING, Shim
+from servernf.python.runtime.tables import Manifest
+from servernf.python.runtime.worker import NfSpec, Worker
+from servernf.wire import nsh, prf
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
 NAPT = NfSpec("g/nat", "napt", {"addresses": ["203.0.113.1"]})

@@ -25,8 +25,10 @@ from servernf.python.esp import KEY_BYTES
 from servernf.python.keys import use
 from servernf.python.network_function import known_types
 from servernf.python.runtime.loop import run
+from servernf.python.runtime.messages import Place
 from servernf.python.runtime.opener import Opener
-from servernf.python.runtime.service import Place, Tls, serve
+from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 from servernf.wire.addresses import mac_text
 from servernf.wire.errors import EnvironmentMissing, InputError, ReportedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -11,6 +12,17 @@ from servernf.wire.errors import InputError, unknown
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def parsed(text: str, where: str) -> Mapping[str, object]:
+    """The JSON object that a configuration's text is (empty: {}); InputError begins with `where`."""
+    try:
+        data: object = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: no JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: must be an object, not {_kind(data)}")
+    return cast("Mapping[str, object]", data)
 
 
 class Fields:

@@ -23,16 +23,19 @@ class Tally:
 class Instance:
     """An NF instance. Only the tally and the NF's own state ever change."""
 
-    __slots__ = ("config", "graph", "name", "nf", "tally", "type_name")
+    __slots__ = ("config_json", "graph", "name", "nf", "tally", "type_name")
 
-    def __init__(self, name: str, type_name: str, config: str, nf: NetworkFunction) -> None:
+    def __init__(self, name: str, type_name: str, config_json: str, nf: NetworkFunction) -> None:
         self.name = name
         self.graph = graph_of(name)
         self.type_name = type_name
-        self.config = config
-        """Canonical JSON: equal text, equal configuration."""
+        self.config_json = config_json
         self.nf = nf
         self.tally = Tally()
+
+    def runs(self, type_name: str, config_json: str) -> bool:
+        """Whether it is this configuration that it runs: the same text."""
+        return self.type_name == type_name and self.config_json == config_json
 
     def follow(self, before: Instance) -> bool:
         """Be the next configuration of another instance: counters go on; whether its state does."""

@@ -6,7 +6,6 @@ that is replaced as a whole, so a batch sees all of a change or nothing of it.
 
 from __future__ import annotations
 
-import json
 import struct
 import threading
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
+from servernf.python.config import parsed
 from servernf.python.network_function import create, known_types
 from servernf.python.packet import PacketView
 from servernf.python.runtime import sampling
@@ -46,11 +46,11 @@ _MD1_ETHERNET = b"\x01\x03"
 
 @dataclass(frozen=True, slots=True)
 class NfSpec:
-    """An NF instance to configure: "GRAPH/NF", type, and configuration with files inlined."""
+    """An NF instance to configure: "GRAPH/NF", type, and the text of its configuration (JSON)."""
 
     name: str
     type_name: str
-    config: Mapping[str, object]
+    config_json: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,20 +290,20 @@ class Worker:
             replaced: list[str] = []
             unchanged: list[str] = []
             instances = dict(tables.instances)
-            for spec in nfs:
+            for index, spec in enumerate(nfs):
                 old = tables.instances.get(spec.name)
-                config = json.dumps(dict(spec.config), sort_keys=True)
-                if old is not None and old.type_name == spec.type_name and old.config == config:
+                if old is not None and old.runs(spec.type_name, spec.config_json):
                     unchanged.append(spec.name)
                     continue
                 try:
-                    nf = create(spec.type_name, spec.name, spec.config)
+                    config = parsed(spec.config_json, f"nfs[{index}].config_json")
+                    nf = create(spec.type_name, spec.name, config)
                 except InputError as error:
                     problems += error.problems
                     continue
                 if old is not None:
                     problems += port_problems(tables, old, nf.ports)
-                instances[spec.name] = Instance(spec.name, spec.type_name, config, nf)
+                instances[spec.name] = Instance(spec.name, spec.type_name, spec.config_json, nf)
                 (created if old is None else replaced).append(spec.name)
             if problems:
                 raise InputError(problems)

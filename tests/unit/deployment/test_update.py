@@ -293,7 +293,7 @@ def state(run: Run) -> Any:
     }
     workers = {
         core: (
-            sorted((n, i.config) for n, i in worker.worker.tables.instances.items()),
+            sorted((n, i.config_json) for n, i in worker.worker.tables.instances.items()),
             sorted(map(repr, worker.worker.tables.entries.items())),
             sorted(map(repr, worker.worker.tables.classifiers.items())),
         )

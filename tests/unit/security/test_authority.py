@@ -31,8 +31,9 @@ from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
 from orchestrator.verification.manifest import Manifest, manifest_entries
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
-from servernf.python.runtime import service
-from servernf.python.runtime.service import Tls, serve
+from servernf.python.runtime import peers, service
+from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -230,7 +231,7 @@ def test_peers_of_a_worker_pass_chains_on_and_change_nothing_else(
         with site.channel(address, "alice") as channel:
             stub = vnf_pb2_grpc.VnfStub(signed(channel, 7))
             late = vnf_pb2_grpc.VnfStub(signed(channel, 6))
-            passed_on = [(service.CHAIN_FROM, "v")]
+            passed_on = [(peers.CHAIN_FROM, "v")]
             assert failure(stub.serviceChain, CHAIN)[0] == DENIED
             with pytest.raises(grpc.RpcError, match="a later controller"):
                 late.serviceChain(CHAIN, metadata=passed_on)
@@ -259,9 +260,9 @@ def test_every_changing_call_of_a_worker_needs_an_election_id(tmp_path: Path) ->
                 assert failure(call, request)[0] == DENIED
                 for wrong in (b"", b"\1", b"\1" * 17):
                     with pytest.raises(grpc.RpcError, match="16 bytes of metadata"):
-                        call(request, metadata=[(service.ELECTION_ID, wrong)])
+                        call(request, metadata=[(peers.ELECTION_ID, wrong)])
                 with pytest.raises(grpc.RpcError, match="16 bytes of metadata"):
-                    call(request, metadata=[(service.CHAIN_FROM, "v")])
+                    call(request, metadata=[(peers.CHAIN_FROM, "v")])
             assert not stub.getStatus(vnf_pb2.StatusRequest()).nfs
     finally:
         server.stop(0).wait()

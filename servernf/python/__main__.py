@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from servernf.host.authority import DEFAULT_WRITERS, exposure
+from servernf.host.framepipe import FramePipe
 from servernf.host.packetio import PacketSocket
 from servernf.host.privileges import confine, drop, user_number
 from servernf.python.esp import KEY_BYTES
@@ -30,7 +31,7 @@ from servernf.python.runtime.opener import Opener
 from servernf.python.runtime.peers import Tls
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
-from servernf.wire.addresses import mac_text
+from servernf.wire.addresses import mac_text, parse_mac
 from servernf.wire.errors import EnvironmentMissing, InputError, ReportedError
 
 BATCH = 64
@@ -45,14 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except ReportedError as error:
-        print(f"servernf.python.runtime: {error}", file=sys.stderr)
+        print(f"servernf.python: {error}", file=sys.stderr)
         return error.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m servernf.python", description=__doc__)
     parser.add_argument("--name", required=True, help="the worker's name, e.g. server1-core1")
-    parser.add_argument("--interface", required=True, help="its (macvlan) interface")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--interface", help="its (macvlan) interface")
+    where.add_argument(
+        "--frames",
+        metavar="PATH",
+        help="a listening Unix socket (SOCK_SEQPACKET, one frame a message) instead; needs no root",
+    )
+    parser.add_argument("--mac", type=parse_mac, help="with --frames: the worker's MAC")
     parser.add_argument(
         "--api",
         required=True,
@@ -110,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
         # Before there are threads: they inherit it.
         opener = Opener(user, KEY_BYTES)
         confine()
-    mac = interface_mac(options.interface)
+    mac = _mac(options)
     # The signal wakes the loop through a socket, so that none is missed between two polls.
     wake, waker = socket.socketpair()
     waker.setblocking(False)
@@ -123,17 +131,10 @@ def _run(options: argparse.Namespace) -> int:
             worker.shim.write_to(options.samples)
         except OSError as error:
             raise InputError(f"--samples {options.samples}: {error.strerror}") from None
-    try:
-        # The macvlan interface passes on what its own MAC is the destination of.
-        frames = PacketSocket(options.interface, batch=BATCH, promiscuous=False)
-    except OSError as error:
-        raise EnvironmentMissing(
-            f"--interface {options.interface}: {error.strerror} (raw sockets need CAP_NET_RAW)"
-        ) from None
-    with frames:
+    with _frames(options) as frames:
         known_types()
         worker.socket_drops = frames.drops
-        place = Place(interface=options.interface, cpu=options.cpu)
+        place = Place(interface=options.interface or options.frames, cpu=options.cpu)
         os.umask(0o077)  # nobody else's are a socket and what else is made
         server, service, api = serve(worker, options.api, tls, place=place, peers=options.peer)
         if opener is not None and user is not None:
@@ -143,7 +144,7 @@ def _run(options: argparse.Namespace) -> int:
             api, tls=tls is not None, certified=tls is not None and tls.ca is not None
         )
         if warning:
-            print(f"servernf.python.runtime {options.name}: warning: {warning}", file=sys.stderr)
+            print(f"servernf.python {options.name}: warning: {warning}", file=sys.stderr)
         gc.collect()
         gc.freeze()  # what is there by now stays: the collector need not look at it again
         gc.set_threshold(50_000, 20, 20)
@@ -152,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
             "ready": True,
             "name": options.name,
             "api": api,
-            "interface": options.interface,
+            "interface": options.interface or options.frames,
             "mac": mac_text(mac),
             "pid": os.getpid(),
         }
@@ -166,6 +167,32 @@ def _run(options: argparse.Namespace) -> int:
             if opener is not None:
                 opener.close()
     return 0
+
+
+def _frames(options: argparse.Namespace) -> PacketSocket | FramePipe:
+    """Where frames come from and go to."""
+    if options.frames is not None:
+        try:
+            return FramePipe.connect(options.frames)
+        except OSError as error:
+            raise EnvironmentMissing(f"--frames {options.frames}: {error.strerror}") from None
+    try:
+        # The macvlan interface passes on what its own MAC is the destination of.
+        return PacketSocket(options.interface, batch=BATCH, promiscuous=False)
+    except OSError as error:
+        raise EnvironmentMissing(
+            f"--interface {options.interface}: {error.strerror} (raw sockets need CAP_NET_RAW)"
+        ) from None
+
+
+def _mac(options: argparse.Namespace) -> int:
+    if options.interface is not None:
+        if options.mac is not None:
+            raise InputError("--mac: an interface has its own")
+        return interface_mac(options.interface)
+    if options.mac is None:
+        raise InputError("--frames needs --mac")
+    return int(options.mac)
 
 
 def interface_mac(interface: str) -> int:

@@ -136,7 +136,7 @@ def read_samples(worker: Worker, request: vnf.ReadSamplesRequest) -> vnf.ReadSam
 
 def _version() -> str:
     try:
-        return version("p4-offload-orchestrator")
+        return version("servernf")
     except PackageNotFoundError:
         return "0+checkout"
 

@@ -21,7 +21,7 @@ from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.placement.fabric import Fabric
-from orchestrator.softswitch.bmv2 import decode_program
+from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.verification.manifest import Manifest
 from orchestrator.wire.addresses import device_mac

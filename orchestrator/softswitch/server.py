@@ -27,8 +27,8 @@ from orchestrator.softswitch.arbitration import (
     Arbiter,
     Connection,
 )
-from orchestrator.softswitch.bmv2 import MAX_CONFIG, check_size
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
+from orchestrator.softswitch.ir import MAX_CONFIG, check_size
 from orchestrator.softswitch.secrecy import withheld
 from orchestrator.softswitch.switch import Pipeline, SoftSwitch
 from orchestrator.softswitch.verifier import Verifier

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from orchestrator.softswitch.profiles import Group, Member
-from orchestrator.softswitch.program import Json, Program
-from orchestrator.softswitch.tables import (
+from orchestrator.softswitch.ir.program import Json, Program
+from orchestrator.softswitch.state.profiles import Group, Member
+from orchestrator.softswitch.state.tables import (
     Entry,
     ExactTable,
     KeylessTable,

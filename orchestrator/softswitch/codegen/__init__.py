@@ -36,7 +36,7 @@ from orchestrator.softswitch.codegen.emitter import (
     literal,
 )
 from orchestrator.softswitch.codegen.function import Compiler
-from orchestrator.softswitch.program import Program
+from orchestrator.softswitch.ir.program import Program
 
 __all__ = (
     "EGRESS_CLONE",

@@ -11,7 +11,7 @@ from orchestrator.softswitch.codegen.emitter import (
 )
 from orchestrator.softswitch.codegen.expressions import Expressions
 from orchestrator.softswitch.hashes import STATEFUL
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.ir.program import (
     Calculation,
     Checksum,
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.ir.program import (
     Header,
     HeaderType,
     Json,

@@ -12,7 +12,7 @@ from orchestrator.softswitch.codegen.emitter import (
     most,
     quoted,
 )
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.ir.program import (
     Action,
     Header,
     Json,

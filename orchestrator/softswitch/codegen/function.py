@@ -18,7 +18,7 @@ from orchestrator.softswitch.codegen.emitter import (
     quoted,
 )
 from orchestrator.softswitch.codegen.pipelines import Pipelines
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.ir.program import (
     Action,
     Header,
 )

@@ -15,7 +15,7 @@ from orchestrator.softswitch.codegen.emitter import (
     literal,
     quoted,
 )
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.ir.program import (
     Action,
     Header,
     Json,

@@ -8,7 +8,7 @@ from orchestrator.softswitch.codegen.emitter import (
     quoted,
 )
 from orchestrator.softswitch.codegen.parsing import Parsing
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.ir.program import (
     Action,
     Pipeline,
     Table,

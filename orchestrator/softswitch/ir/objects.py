@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
 from orchestrator.softswitch.hashes import ALGORITHMS, STATEFUL
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.program import (
     Calculation,
     CounterArray,
     Field,

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
-from orchestrator.softswitch.bmv2.objects import VALID, Objects, resolve
-from orchestrator.softswitch.program import HeaderType, Param, Union
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.objects import VALID, Objects, resolve
+from orchestrator.softswitch.ir.program import HeaderType, Param, Union
 
 MAX_DEPTH = 90
 """Nested operations of one expression. CPython reads 200 nested parentheses, an operation has two."""

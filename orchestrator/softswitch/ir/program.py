@@ -1,6 +1,6 @@
-"""A P4 program as the softswitch sees it: frozen dataclasses, every value checked by `bmv2`.
+"""A P4 program as code generators see it: frozen dataclasses, every value checked by the readers.
 
-Expressions and primitives are JSON objects in the one form that `bmv2.operands` makes.
+Expressions and primitives are JSON objects in the one form that `operands` makes.
 """
 
 from __future__ import annotations

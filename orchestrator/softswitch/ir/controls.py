@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
-from orchestrator.softswitch.bmv2.objects import (
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.objects import (
     VALID,
     Ids,
     Objects,
@@ -16,9 +16,9 @@ from orchestrator.softswitch.bmv2.objects import (
     read_inputs,
     resolve,
 )
-from orchestrator.softswitch.bmv2.operands import Operands
-from orchestrator.softswitch.bmv2.parser import check_jumps
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.ir.operands import Operands
+from orchestrator.softswitch.ir.parser import check_jumps
+from orchestrator.softswitch.ir.program import (
     Action,
     ActionCall,
     ActionProfile,

@@ -1,10 +1,11 @@
-"""p4c's BMv2 JSON read as data: every leaf is checked, nothing is believed.
+"""A P4 program as frozen data, and its reading from p4c's BMv2 JSON: nothing in that is believed.
 
     bytes --node.decode_program--> JSON --read_program--> Program
 
+- `program`   what a program is: all that a code generator needs, every value checked
 - `node`      values that know their path, and the bounds of all that is in them
 - `objects`   what is declared: header types, headers, stacks, unions, arrays, calculations
-- `operands`  expressions and primitives, rebuilt in the one form that `codegen` walks
+- `operands`  expressions and primitives, rebuilt in the one form that code generators walk
 - `parser`    parse states and deparser
 - `controls`  actions, tables, pipelines
 
@@ -19,8 +20,8 @@ Source of the format: p4lang/behavioral-model, docs/JSON_format.md.
 from __future__ import annotations
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.bmv2.controls import Controls, read_actions, read_pipelines
-from orchestrator.softswitch.bmv2.node import (
+from orchestrator.softswitch.ir.controls import Controls, read_actions, read_pipelines
+from orchestrator.softswitch.ir.node import (
     MAX_BITS,
     MAX_CONFIG,
     Json,
@@ -28,7 +29,7 @@ from orchestrator.softswitch.bmv2.node import (
     check_size,
     decode_program,
 )
-from orchestrator.softswitch.bmv2.objects import (
+from orchestrator.softswitch.ir.objects import (
     VALID,
     Ids,
     Objects,
@@ -37,9 +38,9 @@ from orchestrator.softswitch.bmv2.objects import (
     read_objects,
     resolve,
 )
-from orchestrator.softswitch.bmv2.operands import Operands
-from orchestrator.softswitch.bmv2.parser import read_deparser, read_parser
-from orchestrator.softswitch.program import Calculation, Checksum, Param, Program
+from orchestrator.softswitch.ir.operands import Operands
+from orchestrator.softswitch.ir.parser import read_deparser, read_parser
+from orchestrator.softswitch.ir.program import Calculation, Checksum, Param, Program
 
 __all__ = ("MAX_BITS", "MAX_CONFIG", "Json", "check_size", "decode_program", "read_program")
 

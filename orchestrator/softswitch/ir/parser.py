@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
-from orchestrator.softswitch.bmv2.objects import MAX_HEADER_BITS, VALID, Objects, resolve
-from orchestrator.softswitch.bmv2.operands import Operands
-from orchestrator.softswitch.program import ParseState, Transition
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.objects import MAX_HEADER_BITS, VALID, Objects, resolve
+from orchestrator.softswitch.ir.operands import Operands
+from orchestrator.softswitch.ir.program import ParseState, Transition
 
 MAX_STATES = 4096
 _OPS = ("extract", "extract_VL", "set", "verify", "shift", "advance", "primitive")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator.softswitch import codegen, hashes
+from orchestrator.softswitch.architectures import Origin
 from orchestrator.softswitch.state.pipeline import PipelineState
 from orchestrator.softswitch.trace import log_text
 
@@ -20,6 +21,8 @@ class Pipeline:
     def __init__(self, state: PipelineState, drop_port: int, queues: int = 1) -> None:
         self.state = state
         self.program = state.program
+        self.from_port = self.program.architecture.instance_types[Origin.PORT]
+        """The `mode` of a packet that comes in by a port."""
         self.drop_port = drop_port
         self.queues = queues
         self._stateful = {

@@ -19,15 +19,14 @@ from typing import Any
 from finsy.proto import p4i, p4r
 
 from orchestrator.errors import SwitchError, UnsupportedFeature
-from orchestrator.softswitch import codegen
 from orchestrator.softswitch.entities.store import EntityStore
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.ir import decode_program, read_program
 from orchestrator.softswitch.ir.program import Json
 from orchestrator.softswitch.packetmeta import ControllerHeaders
-from orchestrator.softswitch.pipeline import Pipeline
+from orchestrator.softswitch.pipeline import Pipeline, Run
 from orchestrator.softswitch.state.pipeline import PipelineState
-from orchestrator.softswitch.trace import SOURCES, Fault, Received, Recorder, TraceEvent
+from orchestrator.softswitch.trace import Fault, Recorder, TraceEvent
 
 __all__ = ("Counters", "Frame", "Pipeline", "SoftSwitch", "TraceEvent")
 
@@ -238,13 +237,13 @@ class SoftSwitch:
         pipeline = self.pipeline
         if pipeline is None:
             return
-        self._pass(pipeline.run, port, frame, out)
+        self._pass(pipeline.run, pipeline.from_port, port, frame, out)
 
-    def _pass(self, run: Callable[..., None], port: int, frame: bytes, out: list[Frame]) -> None:
+    def _pass(self, run: Run, mode: int, port: int, frame: bytes, out: list[Frame]) -> None:
         again: list[Again] = []
         self.counters.received += 1
         try:
-            run(port, frame, codegen.NORMAL, None, out, again)
+            run(port, frame, mode, None, out, again)
             if again:
                 self._again(run, out, again)
         except Exception as e:  # a packet must never stop the switch
@@ -260,7 +259,7 @@ class SoftSwitch:
         pipeline = self.pipeline
         if pipeline is None:
             return out
-        run, mode = pipeline.run, codegen.NORMAL
+        run, mode = pipeline.run, pipeline.from_port
         again: list[Again] = []
         for frame in frames:
             try:
@@ -273,7 +272,7 @@ class SoftSwitch:
         self.counters.received += len(frames)
         return self._deliver(out)
 
-    def _again(self, run: Callable[..., None], out: list[Frame], again: list[Again]) -> None:
+    def _again(self, run: Run, out: list[Frame], again: list[Again]) -> None:
         """What one packet sent through ingress once more, and what that sends; empties `again`."""
         for _ in range(1, MAX_PASSES):
             port, data, mode, aux = again.pop(0)
@@ -353,12 +352,12 @@ class SoftSwitch:
             run = self.pipeline.traced(recorder)
 
             def traced(at: int, data: bytes, mode: int, aux: Any, out: Any, again: Any) -> None:
-                recorder.events.append(Received(at, SOURCES.get(mode, str(mode)), data))
+                recorder.received(at, mode, data)
                 run(at, data, mode, aux, out, again)
 
             out: list[Frame] = []
             faults, cut = self.counters.faults, self.counters.loops_cut
-            self._pass(traced, port, frame, out)
+            self._pass(traced, self.pipeline.from_port, port, frame, out)
             if self.counters.faults > faults:
                 recorder.events.append(Fault(self.counters.last_fault))
             if self.counters.loops_cut > cut:

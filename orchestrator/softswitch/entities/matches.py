@@ -133,18 +133,9 @@ class MatchCodec(Named):
                 value |= v << f.shift
                 mask |= ((1 << n) - 1) << rest << f.shift
             elif kind == "range":
-                r = m.range
-                low = self.value(f, r.low, m, "low")
-                high = self.value(f, r.high, m, "high")
-                if low > high:
-                    raise self.invalid(
-                        f"field '{f.name}': low {low} is above high {high}; low <= high is needed"
-                    )
-                if low == 0 and high == (1 << f.width) - 1:
-                    raise self.dont_care(f, "the whole range")
                 if ranges is None:
                     ranges = list(self.any_ranges)
-                ranges[self.range_slot[f.id]] = (low, high)
+                ranges[self.range_slot[f.id]] = self.interval(f, m)
             else:
                 v = self.value(f, m.optional.value, m, "value")
                 value |= v << f.shift
@@ -164,6 +155,17 @@ class MatchCodec(Named):
             self.any_ranges if ranges is None else tuple(ranges),
             priority,
         )
+
+    def interval(self, f: FieldSpec, m: p4r.FieldMatch) -> tuple[int, int]:
+        low = self.value(f, m.range.low, m, "low")
+        high = self.value(f, m.range.high, m, "high")
+        if low > high:
+            raise self.invalid(
+                f"field '{f.name}': low {low} is above high {high}; low <= high is needed"
+            )
+        if low == 0 and high == (1 << f.width) - 1:
+            raise self.dont_care(f, "the whole range")
+        return low, high
 
     def value(self, f: FieldSpec, raw: bytes, m: p4r.FieldMatch, part: str) -> int:
         if not raw:

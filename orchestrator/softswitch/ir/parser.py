@@ -15,14 +15,14 @@ _TRANSITIONS = ("default", "hexstr", "parse_vset")
 
 
 def _chosen(root: Node, section: str, name: str) -> Node | None:
-    """Of several, simple_switch uses the one with this name; the only one may have any."""
+    """Of several, the one with the architecture's name counts; the only one may have any."""
     found = root.list(section)
     named = [n for n in found if n.get("name") is not None and n["name"].value == name]
     return (named or found or [None])[0]
 
 
 def read_parser(root: Node, objects: Objects) -> tuple[str | None, dict[str, ParseState]]:
-    parser = _chosen(root, "parsers", "parser")
+    parser = _chosen(root, "parsers", objects.architecture.parser)
     if parser is None:
         return None, {}
     nodes = parser["parse_states"].items(most=MAX_STATES)
@@ -152,7 +152,7 @@ def _transition(node: Node, bits: int, names: Mapping[str, Node], objects: Objec
 
 
 def read_deparser(root: Node, objects: Objects) -> tuple[tuple[str, ...], tuple[Json, ...]]:
-    deparser = _chosen(root, "deparsers", "deparser")
+    deparser = _chosen(root, "deparsers", objects.architecture.deparser)
     if deparser is None:
         return (), ()
     order: list[str] = []

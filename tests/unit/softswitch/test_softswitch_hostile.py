@@ -275,7 +275,7 @@ def test_a_name_that_no_line_can_tell_is_refused(text: str) -> None:
 
 
 def test_the_generator_refuses_what_is_no_line() -> None:
-    compiler = codegen.Compiler(read_program(small()), False, 511)
+    compiler = codegen.Context(read_program(small()))
     for line in ("a\nb", "a\rb", "a\x0cb", "\u2028", "é", "a\0"):
         with pytest.raises(ValueError, match="no code"):
             compiler.emit(line)

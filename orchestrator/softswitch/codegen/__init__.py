@@ -29,9 +29,10 @@ from __future__ import annotations
 
 from orchestrator.softswitch.codegen.context import Context, Generated, literal
 from orchestrator.softswitch.codegen.function import emit_function
+from orchestrator.softswitch.codegen.primitives import primitives_implemented
 from orchestrator.softswitch.ir.program import Program
 
-__all__ = ("Context", "Generated", "generate", "literal")
+__all__ = ("Context", "Generated", "generate", "literal", "primitives_implemented")
 
 
 def generate(

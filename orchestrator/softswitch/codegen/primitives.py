@@ -34,6 +34,11 @@ def _primitive(*names: str) -> Callable[[Emit], Emit]:
     return register
 
 
+def primitives_implemented() -> frozenset[str]:
+    """Names of those that there is code for; jumps are `actions`' matter."""
+    return frozenset(_EMITTERS)
+
+
 def emit_primitive(c: Context, prim: Json, action: Action) -> None:
     """One call; raises UnsupportedFeature for a primitive that is not implemented."""
     op, params = prim["op"], prim["parameters"]

@@ -107,10 +107,7 @@ class MatchCodec(Named):
                 if not w:
                     raise self.dont_care(f, "mask 0")
                 if v & w != v:
-                    raise self.invalid(
-                        f"field '{f.name}': value {v:#x} has bits outside mask {w:#x}; "
-                        f"value & mask must equal value ({v & w:#x})"
-                    )
+                    raise self.outside_mask(f, v, w)
                 value |= v << f.shift
                 mask |= w << f.shift
             elif kind == "lpm":
@@ -125,17 +122,23 @@ class MatchCodec(Named):
                     )
                 rest = f.width - n
                 if v & ((1 << rest) - 1):
-                    raise self.invalid(
-                        f"field '{f.name}': value {v:#x} has bits beyond prefix length {n}; "
-                        f"the prefix is {v >> rest << rest:#x}/{n}"
-                    )
+                    raise self.beyond_prefix(f, v, n)
                 length = n
                 value |= v << f.shift
                 mask |= ((1 << n) - 1) << rest << f.shift
             elif kind == "range":
+                r = m.range
+                low = self.value(f, r.low, m, "low")
+                high = self.value(f, r.high, m, "high")
+                if low > high:
+                    raise self.invalid(
+                        f"field '{f.name}': low {low} is above high {high}; low <= high is needed"
+                    )
+                if low == 0 and high == (1 << f.width) - 1:
+                    raise self.dont_care(f, "the whole range")
                 if ranges is None:
                     ranges = list(self.any_ranges)
-                ranges[self.range_slot[f.id]] = self.interval(f, m)
+                ranges[self.range_slot[f.id]] = (low, high)
             else:
                 v = self.value(f, m.optional.value, m, "value")
                 value |= v << f.shift
@@ -156,16 +159,18 @@ class MatchCodec(Named):
             priority,
         )
 
-    def interval(self, f: FieldSpec, m: p4r.FieldMatch) -> tuple[int, int]:
-        low = self.value(f, m.range.low, m, "low")
-        high = self.value(f, m.range.high, m, "high")
-        if low > high:
-            raise self.invalid(
-                f"field '{f.name}': low {low} is above high {high}; low <= high is needed"
-            )
-        if low == 0 and high == (1 << f.width) - 1:
-            raise self.dont_care(f, "the whole range")
-        return low, high
+    def outside_mask(self, f: FieldSpec, value: int, mask: int) -> EntityError:
+        return self.invalid(
+            f"field '{f.name}': value {value:#x} has bits outside mask {mask:#x}; "
+            f"value & mask must equal value ({value & mask:#x})"
+        )
+
+    def beyond_prefix(self, f: FieldSpec, value: int, length: int) -> EntityError:
+        rest = f.width - length
+        return self.invalid(
+            f"field '{f.name}': value {value:#x} has bits beyond prefix length {length}; "
+            f"the prefix is {value >> rest << rest:#x}/{length}"
+        )
 
     def value(self, f: FieldSpec, raw: bytes, m: p4r.FieldMatch, part: str) -> int:
         if not raw:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 DEFAULT_WRITERS = ("controller",)
 """Common names that may write where nobody says which."""
 
-DEFAULT_LISTENERS = ("collector",)
-"""Common names that may listen where nobody says which."""
-
 _UNIX = "unix:"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from orchestrator.authority import DEFAULT_LISTENERS, DEFAULT_WRITERS, exposure
+from orchestrator.authority import DEFAULT_WRITERS, exposure
 from orchestrator.wire.privileges import confine, drop, user_number
 
 
@@ -105,10 +105,10 @@ def add_tls(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--listener",
         action="append",
+        default=[],
         metavar="CN",
         help="with --tls-ca: common name of a client certificate that may hear what the switch reports, "
-        "in the role of that name, and change nothing (repeatable; default: "
-        f"{', '.join(DEFAULT_LISTENERS)})",
+        "in the P4Runtime role of that name, and change nothing (repeatable)",
     )
 
 
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tls = None
     if args.tls_cert:
         writers = tuple(args.writer or DEFAULT_WRITERS)
-        listeners = tuple(args.listener or DEFAULT_LISTENERS)
+        listeners = tuple(args.listener)
         tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca, writers, listeners)
     try:
         ports = open_ports(dict(args.interface))

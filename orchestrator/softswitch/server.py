@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 from finsy.proto import p4i, p4r, p4r_grpc
 
-from orchestrator.authority import DEFAULT_LISTENERS, DEFAULT_WRITERS, Authority
+from orchestrator.authority import DEFAULT_WRITERS, Authority
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.arbitration import MAX_CONNECTIONS, MAX_LISTENERS, MAX_UNDECIDED
 from orchestrator.softswitch.engine import Engine
@@ -38,7 +38,7 @@ class TlsFiles:
     key: Path
     ca: Path | None = None
     writers: tuple[str, ...] = DEFAULT_WRITERS
-    listeners: tuple[str, ...] = DEFAULT_LISTENERS
+    listeners: tuple[str, ...] = ()
 
 
 def _is_served(path: str) -> bool:

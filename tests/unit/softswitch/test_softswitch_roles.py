@@ -166,7 +166,9 @@ def toy() -> ToyEngine:
 
 @pytest.fixture
 def secured(folder: Path, toy: ToyEngine) -> Iterator[P4RuntimeServer]:
-    tls = TlsFiles(folder / "leaf1.pem", folder / "leaf1.key", folder / "ca.pem")
+    tls = TlsFiles(
+        folder / "leaf1.pem", folder / "leaf1.key", folder / "ca.pem", listeners=("collector",)
+    )
     made = P4RuntimeServer(toy, "127.0.0.1:0", tls)
     made.start()
     yield made

@@ -7,7 +7,7 @@ tracer ask it. Another architecture is another file beside `v1model`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -92,7 +92,7 @@ class Architecture:
     egress: Control
     behind_deparser: tuple[Step, ...]
     asked_by: Mapping[Step, frozenset[str]]
-    """The externs by which a program asks for a step; a step without is always looked at."""
+    """The externs by which a program asks for a step; the others are taken unasked."""
     instance_types: Mapping[Origin, int]
     """Where a packet comes from, as the program reads it."""
     metadata: Metadata
@@ -106,3 +106,9 @@ class Architecture:
     def controls(self) -> tuple[str, ...]:
         """Names of the controls in the order in which a packet passes them."""
         return self.ingress.name, self.egress.name
+
+    def may_take(self, step: Step, primitives: Set[str]) -> bool:
+        """Whether a program with these primitives can come to a step, wherever that is taken."""
+        if step not in (*self.ingress.after, *self.egress.after, *self.behind_deparser):
+            return False
+        return step not in self.asked_by or bool(self.asked_by[step] & primitives)

@@ -115,7 +115,7 @@ class Context:
 
     def asked(self, step: Step) -> bool:
         """Whether the program can ask for a step; if not there is no code for it."""
-        return bool(self.ops & self.p.architecture.asked_by[step])
+        return self.p.architecture.may_take(step, self.ops)
 
     def origin_number(self, origin: Origin) -> int:
         """What instance_type says of a packet from there; also the `mode` of the function."""

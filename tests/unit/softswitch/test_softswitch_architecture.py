@@ -74,6 +74,10 @@ def test_steps_are_taken_where_the_architecture_says() -> None:
     read = read_program(program("router"), dataclasses.replace(V1MODEL, ingress=ingress))
     assert "groups.get" in codegen.generate(read_program(program("router"))).source
     assert "groups.get" not in codegen.generate(read).source
+    plain = dataclasses.replace(V1MODEL, behind_deparser=(Step.SEND,))
+    for raw, architecture in ((program("features"), V1MODEL), (program("features"), plain)):
+        source = codegen.generate(read_program(raw, architecture)).source
+        assert ("if recirc:" in source) == (architecture is V1MODEL)
     egress = Control("egress", (Step.DIGEST, Step.FORWARD))
     read = read_program(program("router"), dataclasses.replace(V1MODEL, egress=egress))
     with pytest.raises(UnsupportedFeature, match="'digest' at this place of v1model"):

@@ -79,6 +79,7 @@ def test_several_listen_while_the_controller_writes(
                     listener.write([])
         # They have gone, and still nobody has pushed the controller aside.
         controller.write(names.entry("ig.acl", {"port": 2}, "ig.to_cpu", (), 1))
+        assert server.service.stream_faults == 0, "a client that goes is no fault"
     finally:
         controller.close()
 

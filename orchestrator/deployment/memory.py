@@ -22,7 +22,7 @@ from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.placement.fabric import Fabric
-from orchestrator.softswitch.bmv2 import decode_program
+from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2

@@ -110,6 +110,8 @@ def softswitch_argv(
     argv += ["--name", name, "--grpc-addr", address, "--cpu-port", str(CPU_PORT)]
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
+    listeners = tls.listeners if tls is not None and speaks_tls(tls) and tls.mutual else ()
+    argv += [word for listener in listeners for word in ("--listener", listener)]
     return [*argv, *tls_argv(tls)]
 
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import threading
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -91,8 +92,11 @@ def _serve(sock: socket.socket, drop_port: int, queues: int, user: int | None) -
             data = _receive(sock)
             answer = _limited(data, drop_port, queues)
             sock.sendall(_HEAD.pack(len(answer)) + answer)
+    except OSError:
+        os._exit(0)  # the switch is gone
     except BaseException:
-        os._exit(0)
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _limited(data: bytes, drop_port: int, queues: int) -> bytes:

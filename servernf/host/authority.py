@@ -23,14 +23,21 @@ _UNIX = "unix:"
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """`writers` may change the device, all others only read; None: clients show no certificate."""
+    """`writers` may change the device, all others only read; None: clients show no certificate.
+
+    `listeners` may also hear what the device reports to controllers (sampled packets, digests), in
+    the P4Runtime role of their own name.
+    """
 
     writers: frozenset[str] | None = None
+    listeners: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, writers: Collection[str], *, certified: bool) -> Authority:
+    def of(
+        cls, writers: Collection[str], *, certified: bool, listeners: Collection[str] = ()
+    ) -> Authority:
         """`certified`: clients must show a certificate of the device's CA."""
-        return cls(frozenset(writers) if certified else None)
+        return cls(frozenset(writers) if certified else None, frozenset(listeners))
 
     def may_write(self, context: grpc.ServicerContext) -> bool:
         """Whether the caller's certificate is a writer's."""
@@ -41,6 +48,11 @@ class Authority:
         if self.may_write(context):
             return ""
         return f"the certificate of '{caller(context)}' may read this device, not change it"
+
+    def listening_role(self, context: grpc.ServicerContext) -> str:
+        """The role in which a caller that may change nothing may listen, empty for none."""
+        name = caller(context)
+        return name if name in self.listeners else ""
 
 
 def caller(context: grpc.ServicerContext) -> str:

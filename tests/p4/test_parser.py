@@ -92,7 +92,9 @@ def switch() -> EdgeSwitch:
 def malformed(switch: EdgeSwitch) -> int:
     assert switch.soft.pipeline is not None
     (packets,) = (
-        c[0] for name, c in switch.soft.pipeline.counters.items() if name.endswith("malformed")
+        c[0]
+        for name, c in switch.soft.pipeline.state.counters.items()
+        if name.endswith("malformed")
     )
     return packets[0]
 

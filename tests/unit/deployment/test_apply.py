@@ -137,8 +137,8 @@ class FaultyNetwork:
             installed = [(i.graph, i.entry) for i in switch.entries()]
             found[name] = (
                 sorted((graph, *entry) for graph, entry in installed),
-                dict(pipeline.groups),
-                dict(pipeline.clone_sessions),
+                dict(pipeline.state.groups),
+                dict(pipeline.state.clone_sessions),
             )
         for core, worker in self.memory.workers.items():
             tables = worker.worker.tables

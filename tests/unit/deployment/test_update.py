@@ -142,7 +142,7 @@ def test_what_is_left_is_the_new_version_alone(name: str) -> None:
     for switch in run.network.memory.switches.values():
         assert list(switch.entries()) == []
         assert switch.soft.pipeline is not None
-        assert not switch.soft.pipeline.groups
+        assert not switch.soft.pipeline.state.groups
     for worker in run.network.memory.workers.values():
         tables = worker.worker.tables
         assert not tables.instances

@@ -26,6 +26,7 @@ from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import ServerError, SwitchError
 from orchestrator.softswitch import arbitration
+from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
@@ -79,7 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @contextmanager
 def served(tls: TlsFiles | None, address: str = "127.0.0.1:0") -> Generator[P4RuntimeServer]:
-    server = P4RuntimeServer(SoftSwitch(1, 510, name="leaf1"), address, tls)
+    server = P4RuntimeServer(PythonEngine(SoftSwitch(1, 510, name="leaf1")), address, tls)
     server.start()
     try:
         yield server
@@ -275,7 +276,7 @@ def test_a_chain_goes_to_known_peers_only(tmp_path: Path) -> None:
     heard: list[str] = []
     (tmp_path / "told").mkdir()
     (tmp_path / "else").mkdir()
-    stranger = P4RuntimeServer(SoftSwitch(), f"unix:{tmp_path}/else/x.sock")
+    stranger = P4RuntimeServer(PythonEngine(SoftSwitch()), f"unix:{tmp_path}/else/x.sock")
     stranger.service.Capabilities = lambda *_: heard.append("x")  # type: ignore[method-assign]
     stranger.start()
     try:
@@ -411,7 +412,7 @@ def test_another_user_cannot_open_the_socket() -> None:
 def test_a_socket_that_is_served_is_not_taken_away(tmp_path: Path) -> None:
     with served(None, f"unix:{tmp_path}/s.sock") as server:
         with pytest.raises(SwitchError, match=r"s\.sock: in use"):
-            P4RuntimeServer(SoftSwitch(), server.address)
+            P4RuntimeServer(PythonEngine(SoftSwitch()), server.address)
         with SwitchClient("leaf1", server.address, 1) as client:
             assert client.is_primary
     for wrong, told in (
@@ -421,7 +422,7 @@ def test_a_socket_that_is_served_is_not_taken_away(tmp_path: Path) -> None:
         (f"unix:{tmp_path}/nowhere/s.sock", "no folder for it"),
     ):
         with pytest.raises(SwitchError, match=told):
-            P4RuntimeServer(SoftSwitch(), wrong)
+            P4RuntimeServer(PythonEngine(SoftSwitch()), wrong)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
-"""p4c's BMv2 JSON read as data: every leaf is checked, nothing is believed.
+"""A P4 program as frozen data, and its reading from p4c's BMv2 JSON: nothing in that is believed.
 
     bytes --node.decode_program--> JSON --read_program--> Program
 
+- `program`   what a program is: all that a code generator needs, every value checked
 - `node`      values that know their path, and the bounds of all that is in them
 - `objects`   what is declared: header types, headers, stacks, unions, arrays, calculations
-- `operands`  expressions and primitives, rebuilt in the one form that `codegen` walks
+- `operands`  expressions and primitives, rebuilt in the one form that code generators walk
 - `parser`    parse states and deparser
 - `controls`  actions, tables, pipelines
+- `checksums` checksums of headers
 
-A program either runs as it would on BMv2's simple_switch or does not load:
+Which controls, metadata and externs there are is the `Architecture`'s word. A program either runs
+as it would on BMv2's simple_switch or does not load:
 what is wrong is `MalformedProgram` with its path; what is right but not
 implemented is `UnsupportedFeature`, all of it at once. Older compilers' JSON
 is read as BMv2 reads it (p4lang/behavioral-model, P4Objects.cpp).
@@ -19,8 +22,11 @@ Source of the format: p4lang/behavioral-model, docs/JSON_format.md.
 from __future__ import annotations
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.bmv2.controls import Controls, read_actions, read_pipelines
-from orchestrator.softswitch.bmv2.node import (
+from orchestrator.softswitch.architectures import Architecture
+from orchestrator.softswitch.architectures.v1model import V1MODEL
+from orchestrator.softswitch.ir.checksums import read_checksums
+from orchestrator.softswitch.ir.controls import Controls, read_actions, read_pipelines
+from orchestrator.softswitch.ir.node import (
     MAX_BITS,
     MAX_CONFIG,
     Json,
@@ -28,49 +34,39 @@ from orchestrator.softswitch.bmv2.node import (
     check_size,
     decode_program,
 )
-from orchestrator.softswitch.bmv2.objects import (
-    VALID,
-    Ids,
-    Objects,
-    add,
-    read_field_lists,
-    read_objects,
-    resolve,
-)
-from orchestrator.softswitch.bmv2.operands import Operands
-from orchestrator.softswitch.bmv2.parser import read_deparser, read_parser
-from orchestrator.softswitch.program import Calculation, Checksum, Param, Program
+from orchestrator.softswitch.ir.objects import Objects, read_field_lists, read_objects
+from orchestrator.softswitch.ir.operands import Operands
+from orchestrator.softswitch.ir.parser import read_deparser, read_parser
+from orchestrator.softswitch.ir.program import Param, Program
 
 __all__ = ("MAX_BITS", "MAX_CONFIG", "Json", "check_size", "decode_program", "read_program")
 
 NEWEST = (2, 24)
 """Version of the format; BMv2 refuses another major and a newer minor one, and so do we."""
 
-REQUIRED = ("ingress_port", "packet_length", "instance_type", "egress_spec", "egress_port")
-"""Fields of standard_metadata that simple_switch requires."""
 
-
-def read_program(raw: Json) -> Program:
-    """Read a program's JSON; raises MalformedProgram or UnsupportedFeature."""
+def read_program(raw: Json, architecture: Architecture = V1MODEL) -> Program:
+    """Read the JSON of a program for an architecture; MalformedProgram or UnsupportedFeature."""
     root = Node(raw)
     if not isinstance(raw, dict) or "pipelines" not in raw:
         raise UnsupportedFeature("BMv2 JSON: no 'pipelines' section: not p4c-bm2-ss output")
     _check_version(root)
-    objects = read_objects(root)
-    _check_standard_metadata(root, objects)
+    objects = read_objects(root, architecture)
+    _check_metadata(root, objects)
     _read_lengths(root, objects)
     actions = read_actions(root, objects)
     init_state, states = read_parser(root, objects)
     order, primitives = read_deparser(root, objects)
     controls = Controls(objects, actions)
     pipelines = read_pipelines(root, controls)
-    checksums = tuple(_checksums(root, objects))
+    checksums = tuple(read_checksums(root, objects))
     field_lists = read_field_lists(root, objects)
     if objects.problems:
         raise UnsupportedFeature(
             "BMv2 JSON uses what softswitch does not implement:\n  " + "\n  ".join(objects.problems)
         )
     return Program(
+        architecture=architecture,
         headers=objects.headers,
         stacks=objects.stacks,
         unions=objects.unions,
@@ -83,8 +79,7 @@ def read_program(raw: Json) -> Program:
         deparse_order=order,
         deparse_primitives=primitives,
         actions=tuple(actions.values()),
-        ingress=pipelines["ingress"],
-        egress=pipelines["egress"],
+        pipelines=pipelines,
         calculations=objects.calculations,
         checksums=checksums,
         counters=objects.counters,
@@ -110,14 +105,14 @@ def _check_version(root: Node) -> None:
         )
 
 
-def _check_standard_metadata(root: Node, objects: Objects) -> None:
-    for name in REQUIRED:
-        header, field = objects.aliases.get(
-            f"standard_metadata.{name}", ("standard_metadata", name)
-        )
+def _check_metadata(root: Node, objects: Objects) -> None:
+    metadata = objects.architecture.metadata
+    for name in metadata.required:
+        owner = (metadata.header, name)
+        header, field = objects.aliases.get(f"{metadata.header}.{name}", owner)
         known = objects.headers.get(header)
         if known is None or field not in known.type.by_name or not known.metadata:
-            raise root.wrong(f"headers: field standard_metadata.{name} is missing")
+            raise root.wrong(f"headers: field {metadata.header}.{name} is missing")
 
 
 def _read_lengths(root: Node, objects: Objects) -> None:
@@ -132,43 +127,3 @@ def _read_lengths(root: Node, objects: Objects) -> None:
             raise length.wrong("a length that depends on signed fields is not implemented")
         locals_ = [Param(f.name, f.width) for f in before]
         objects.lengths[kind.name] = Operands(objects, locals_).value(length)
-
-
-def _checksums(root: Node, objects: Objects) -> list[Checksum]:
-    checksums: dict[str, Checksum] = {}
-    ids = Ids("checksum")
-    for c in root.list("checksums"):
-        ids.take(c)
-        name = c["name"].name()
-        kind = c["type"].one_of(("generic", "ipv4"))
-        objects.value_field(c["target"])
-        header, field = objects.field(c["target"])
-        if field == VALID:
-            raise c["target"].wrong("validity is no checksum")
-        if kind == "ipv4":
-            calculation = _header_checksum(objects, name, header, field)
-        else:
-            calculation = resolve(c["calculation"], "calculation", objects.calculations).name
-        condition = c.get("if_cond")
-        checked = None if condition is None else Operands(objects).value(condition)
-        wanted = {
-            key: True if c.get(key) is None else c[key].flag() for key in ("verify", "update")
-        }
-        if kind == "ipv4" and checked is None:
-            # Older than conditions: a header that is not there has no checksum.
-            checked = {"type": "field", "value": (header, VALID)}
-        add(c, "checksum", checksums, Checksum(name, header, field, calculation, checked, **wanted))
-    return list(checksums.values())
-
-
-def _header_checksum(objects: Objects, checksum: str, header: str, field: str) -> str:
-    """Type `ipv4`: the Internet checksum over the whole header, its own field left out."""
-    name = f"$header${checksum}"
-    parts: list[Json] = []
-    for f in objects.headers[header].type.fields:
-        if f.name == field:
-            parts.append({"type": "hexstr", "value": 0, "bitwidth": f.width})
-        else:
-            parts.append({"type": "field", "value": (header, f.name)})
-    objects.calculations[name] = Calculation(name, "csum16", tuple(parts))
-    return name

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
-from orchestrator.softswitch.bmv2.objects import VALID, Objects, resolve
-from orchestrator.softswitch.program import HeaderType, Param, Union
+from orchestrator.softswitch.architectures import Operand
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.objects import VALID, Objects, resolve
+from orchestrator.softswitch.ir.program import HeaderType, Param, Union
 
 MAX_DEPTH = 90
 """Nested operations of one expression. CPython reads 200 nested parentheses, an operation has two."""
@@ -39,9 +40,9 @@ OPERATORS = (
 _LVALUE, _VALUE, _HEADER, _STACK, _ANY_STACK = "lvalue", "value", "header", "stack", "any stack"
 _UNION, _UNION_STACK, _VARBIT, _CONST, _TEXT = "union", "union stack", "varbit", "const", "text"
 _VALUES, _CALCULATION, _COUNTER = "values", "calculation", "counter"
-_REGISTER, _METER = "register", "meter"
+_REGISTER = "register"
 
-PRIMITIVES: Mapping[str, tuple[str, ...]] = {
+PRIMITIVES: Mapping[str, tuple[Operand, ...]] = {
     "assign": (_LVALUE, _VALUE),
     "assign_VL": (_VARBIT, _VARBIT),
     "assign_header": (_HEADER, _HEADER),
@@ -51,31 +52,14 @@ PRIMITIVES: Mapping[str, tuple[str, ...]] = {
     "add_header": (_HEADER,),
     "add_header_fast": (_HEADER,),
     "remove_header": (_HEADER,),
-    "mark_to_drop": (),
-    "drop": (),
     "exit": (),
     "no_op": (),
     "push": (_ANY_STACK, _CONST),
     "pop": (_ANY_STACK, _CONST),
-    "clone_ingress_pkt_to_egress": (_VALUE, _VALUE),
-    "clone_egress_pkt_to_egress": (_VALUE, _VALUE),
-    "recirculate": (_VALUE,),
-    "resubmit": (_VALUE,),
-    "modify_field_with_hash_based_offset": (_LVALUE, _VALUE, _CALCULATION, _VALUE),
-    "modify_field_rng_uniform": (_LVALUE, _VALUE, _VALUE),
-    "count": (_COUNTER, _VALUE),
-    "register_read": (_LVALUE, _REGISTER, _VALUE),
-    "register_write": (_REGISTER, _VALUE, _VALUE),
-    "truncate": (_VALUE,),
-    "execute_meter": (_METER, _VALUE, _LVALUE),
-    "generate_digest": (_VALUE, _VALUE),
-    "log_msg": (_TEXT, _VALUES),
-    "assert": (_VALUE,),
-    "assume": (_VALUE,),
     "_jump": (_CONST,),
     "_jump_if_zero": (_VALUE, _CONST),
 }
-"""What each primitive's parameters are."""
+"""The language's own, and what their parameters are; an architecture adds its externs."""
 
 _COPIES = ("assign_header", "assign_header_stack", "assign_union", "assign_union_stack")
 _STACKS = ("header_stack", "header_union_stack")
@@ -290,12 +274,13 @@ class Operands:
             op = _OLD_NAMES[op]
         elif op in _OLD_IN_PLACE or op in _OLD_BINARY:
             return self._arithmetic(node, op, parameters)
-        wanted = PRIMITIVES.get(op)
+        primitives = {**PRIMITIVES, **self.objects.architecture.externs}
+        wanted = primitives.get(op)
         if wanted is None:
             self.objects.refuse(
                 where,
                 f"primitive '{op}' is not implemented",
-                "implemented: " + ", ".join(sorted(PRIMITIVES)),
+                "implemented: " + ", ".join(sorted(primitives)),
             )
             return {"op": "no_op", "parameters": []}
         if op == "mark_to_drop":

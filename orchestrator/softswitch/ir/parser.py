@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
-from orchestrator.softswitch.bmv2.objects import MAX_HEADER_BITS, VALID, Objects, resolve
-from orchestrator.softswitch.bmv2.operands import Operands
-from orchestrator.softswitch.program import ParseState, Transition
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.objects import MAX_HEADER_BITS, VALID, Objects, resolve
+from orchestrator.softswitch.ir.operands import Operands
+from orchestrator.softswitch.ir.program import ParseState, Transition
 
 MAX_STATES = 4096
 _OPS = ("extract", "extract_VL", "set", "verify", "shift", "advance", "primitive")
@@ -15,14 +15,14 @@ _TRANSITIONS = ("default", "hexstr", "parse_vset")
 
 
 def _chosen(root: Node, section: str, name: str) -> Node | None:
-    """Of several, simple_switch uses the one with this name; the only one may have any."""
+    """Of several, the one with the architecture's name counts; the only one may have any."""
     found = root.list(section)
     named = [n for n in found if n.get("name") is not None and n["name"].value == name]
     return (named or found or [None])[0]
 
 
 def read_parser(root: Node, objects: Objects) -> tuple[str | None, dict[str, ParseState]]:
-    parser = _chosen(root, "parsers", "parser")
+    parser = _chosen(root, "parsers", objects.architecture.parser)
     if parser is None:
         return None, {}
     nodes = parser["parse_states"].items(most=MAX_STATES)
@@ -152,7 +152,7 @@ def _transition(node: Node, bits: int, names: Mapping[str, Node], objects: Objec
 
 
 def read_deparser(root: Node, objects: Objects) -> tuple[tuple[str, ...], tuple[Json, ...]]:
-    deparser = _chosen(root, "deparsers", "deparser")
+    deparser = _chosen(root, "deparsers", objects.architecture.deparser)
     if deparser is None:
         return (), ()
     order: list[str] = []

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
-from orchestrator.softswitch.hashes import ALGORITHMS, STATEFUL
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.architectures import Architecture
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.program import (
     Calculation,
     CounterArray,
     Field,
@@ -23,7 +23,6 @@ from orchestrator.softswitch.program import (
     ValueSet,
 )
 
-HASHES = frozenset({*ALGORITHMS, *STATEFUL})
 VALID = "$valid$"
 MAX_FIELDS = 4096
 MAX_HEADER_BITS = 1 << 19
@@ -39,6 +38,7 @@ T = TypeVar("T")
 class Objects:
     """All that was declared so far, by name; references resolve here."""
 
+    architecture: Architecture
     types: dict[str, HeaderType] = field(default_factory=dict[str, HeaderType])
     headers: dict[str, Header] = field(default_factory=dict[str, Header])
     stacks: dict[str, Stack] = field(default_factory=dict[str, Stack])
@@ -116,9 +116,9 @@ class Ids:
         return ident
 
 
-def read_objects(root: Node) -> Objects:
+def read_objects(root: Node, architecture: Architecture) -> Objects:
     """Everything that parsers, actions and pipelines refer to."""
-    objects = Objects()
+    objects = Objects(architecture)
     _header_types(root, objects)
     by_id = _headers(root, objects)
     _stacks(root, objects, by_id)
@@ -309,11 +309,12 @@ def _meters(root: Node, objects: Objects) -> None:
 
 def read_algorithm(node: Node, objects: Objects, where: str) -> str:
     algo = node["algo"].name()
-    if algo not in HASHES:
+    known = objects.architecture.algorithms
+    if algo not in known:
         objects.refuse(
             where,
             f"algorithm '{algo}' is not implemented",
-            "implemented: " + ", ".join(sorted(HASHES)),
+            "implemented: " + ", ".join(sorted(known)),
         )
     return algo
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.bmv2.node import MAX_BITS, Json, Node
-from orchestrator.softswitch.bmv2.objects import (
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.objects import (
     VALID,
     Ids,
     Objects,
@@ -16,9 +16,9 @@ from orchestrator.softswitch.bmv2.objects import (
     read_inputs,
     resolve,
 )
-from orchestrator.softswitch.bmv2.operands import Operands
-from orchestrator.softswitch.bmv2.parser import check_jumps
-from orchestrator.softswitch.program import (
+from orchestrator.softswitch.ir.operands import Operands
+from orchestrator.softswitch.ir.parser import check_jumps
+from orchestrator.softswitch.ir.program import (
     Action,
     ActionCall,
     ActionProfile,
@@ -36,7 +36,6 @@ MAX_NODES = 4096
 MAX_PRIMITIVES = 4096
 MAX_KEYS = 256
 MAX_ENTRIES = 65_536
-MATCH_KINDS = ("exact", "lpm", "ternary", "range", "optional", "valid")
 HIT, MISS = "__HIT__", "__MISS__"
 
 
@@ -175,8 +174,9 @@ class Controls:
 
     def _key(self, k: Node, where: str) -> Key:
         kind = k["match_type"].name()
-        if kind not in MATCH_KINDS:
-            self.objects.refuse(where, f"match kind '{kind}'", ", ".join(sorted(MATCH_KINDS)))
+        kinds = self.objects.architecture.match_kinds
+        if kind not in kinds:
+            self.objects.refuse(where, f"match kind '{kind}'", ", ".join(sorted(kinds)))
         target = k["target"]
         label = k.get("name")
         if kind == "valid" or isinstance(target.value, str):
@@ -272,7 +272,8 @@ class Controls:
 
     def _entry(self, e: Node, keys: tuple[Key, ...], actions: tuple[Action, ...]) -> ConstEntry:
         parts = e["match_key"].items(len(keys))
-        matches = tuple(_const_match(m, key) for m, key in zip(parts, keys, strict=True))
+        kinds = self.objects.architecture.match_kinds
+        matches = tuple(_const_match(m, key, kinds) for m, key in zip(parts, keys, strict=True))
         action, args = self._call(e["action_entry"], actions)
         priority = e.get("priority")
         return ConstEntry(matches, action.id, args, 0 if priority is None else priority.integer())
@@ -297,9 +298,9 @@ def _size(t: Node) -> int:
     return len(t["entries"].items())
 
 
-def _const_match(m: Node, key: Key) -> tuple[int, ...]:
+def _const_match(m: Node, key: Key, kinds: tuple[str, ...]) -> tuple[int, ...]:
     """(value,), (value, prefix length), (value, mask) or (low, high)."""
-    kind = m["match_type"].one_of(MATCH_KINDS)
+    kind = m["match_type"].one_of(kinds)
     if ("exact" if kind == "valid" else kind) != key.kind:
         raise m["match_type"].wrong(f"{kind} where the key is {key.kind}")
     bits = key.width
@@ -319,19 +320,21 @@ def _const_match(m: Node, key: Key) -> tuple[int, ...]:
 
 
 def read_pipelines(root: Node, controls: Controls) -> dict[str, Pipeline]:
-    """Ingress and egress."""
+    """The architecture's controls, in its order."""
     pipelines: dict[str, Pipeline] = {}
     ids = Ids("pipeline")
     for p in root["pipelines"].items(most=16):
         ids.take(p)
         add(p, "pipeline", pipelines, controls.pipeline(p))
     names: Json = sorted(pipelines)
-    if set(pipelines) != {"ingress", "egress"}:
-        controls.objects.refuse("pipelines", f"found {names}, only v1model's ingress and egress")
+    architecture = controls.objects.architecture
+    if set(pipelines) != set(architecture.controls):
+        valid = " and ".join(architecture.controls)
+        controls.objects.refuse("pipelines", f"found {names}, only {architecture.name}'s {valid}")
     seen: set[str] = set()
     for pipe in pipelines.values():
         for table in pipe.tables:
             if table in seen:
                 raise root["pipelines"].wrong(f"there are two tables {table}")
             seen.add(table)
-    return pipelines
+    return {name: pipelines[name] for name in architecture.controls if name in pipelines}

@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from orchestrator.softswitch.meters import Meter
-from orchestrator.softswitch.program import Key
+from orchestrator.softswitch.ir.program import Key
+from orchestrator.softswitch.state.meters import Meter
 
 MEMO_MAX = 16_384
 

@@ -1,6 +1,6 @@
-"""A P4 program as the softswitch sees it: frozen dataclasses, every value checked by `bmv2`.
+"""A P4 program as code generators see it: frozen dataclasses, every value checked by the readers.
 
-Expressions and primitives are JSON objects in the one form that `bmv2.operands` makes.
+Expressions and primitives are JSON objects in the one form that `operands` makes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.errors import UnsupportedFeature
+from orchestrator.softswitch.architectures import Architecture
 
 Json = Any
 
@@ -259,6 +260,7 @@ class RegisterArray:
 
 @dataclass(frozen=True, slots=True)
 class Program:
+    architecture: Architecture
     headers: Mapping[str, Header]
     stacks: Mapping[str, Stack]
     unions: Mapping[str, Union]
@@ -272,8 +274,8 @@ class Program:
     deparse_order: tuple[str, ...]
     deparse_primitives: tuple[Json, ...]
     actions: tuple[Action, ...]
-    ingress: Pipeline
-    egress: Pipeline
+    pipelines: Mapping[str, Pipeline]
+    """The architecture's controls by name, in its order."""
     calculations: Mapping[str, Calculation]
     checksums: tuple[Checksum, ...]
     counters: Mapping[str, CounterArray]
@@ -286,8 +288,8 @@ class Program:
     errors: Mapping[str, int]
 
     def tables(self) -> Iterable[Table]:
-        yield from self.ingress.tables.values()
-        yield from self.egress.tables.values()
+        for pipeline in self.pipelines.values():
+            yield from pipeline.tables.values()
 
     def profile_actions(self, profile: str) -> list[str]:
         """Names of the actions of all tables that share a profile: the numbers of members'."""

@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml requirements.lock setup.sh
+$(STAMP): pyproject.toml servernf/pyproject.toml requirements.lock setup.sh
 	./setup.sh $(VENV) $(PYTHON)
 	touch $@
 
@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml requirements.lock setup.sh
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
 	--no-emit-index-url --no-annotate --no-header $(UPGRADE)
 lock:
-	$(LOCK) --all-extras -o requirements.lock pyproject.toml
+	$(LOCK) --all-extras --no-emit-package servernf -o requirements.lock pyproject.toml
 	echo p4runtime-shell==0.0.6 | $(LOCK) -o orchestrator/observation/p4runtime_shell.lock -
 
 demo: $(STAMP)
@@ -25,7 +25,7 @@ demo: $(STAMP)
 # What needs no network runs in parallel; switches, namespaces and controllers one after the other.
 test: $(STAMP)
 	$(RUN) -m pytest -n auto tests/unit tests/golden tests/verification tests/p4
-	$(RUN) -m pytest tests/emulated tests/recovery tests/test_wheel.py
+	$(RUN) -m pytest tests/emulated tests/recovery tests/test_wheel.py tests/test_servernf_wheel.py
 
 # A controller killed at every step, a hundred runs with faulty calls: half an hour. Then every leaf of P4 programs.
 exhaustive: $(STAMP)

@@ -28,8 +28,8 @@ fi
     exit 4
 }
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-# Only what the lock says, hash by hash; then the project itself, which may bring nothing more.
+# Only what the lock says, hash by hash; then the project's two distributions, which may bring nothing more.
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --require-hashes --only-binary :all: -r requirements.lock
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --no-deps --no-build-isolation -e .
+    --no-deps --no-build-isolation -e servernf -e .

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.emulation import NetworkState, load_state, run_in_host, start_in_host
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ReportedError
 from orchestrator.resources import shipped
 
 NETWORK = "demo"
@@ -89,7 +89,7 @@ def main() -> int:
         command("place", str(EXAMPLE), "-t", "leaf-spine")
         show_traffic(state)
         command("undeploy", "campus_edge", "-n", NETWORK)
-    except (DemoFailed, OrchestratorError) as error:
+    except (DemoFailed, ReportedError) as error:
         print(f"demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -48,7 +48,7 @@ from orchestrator.emulation.state import (
 from orchestrator.emulation.sweep import sweep
 from orchestrator.emulation.wiring import HOST_MTU, INSIDE_MTU, End, Wire, ends_of, wires
 from orchestrator.errors import NetworkError
-from orchestrator.wire.addresses import device_mac, mac_text
+from servernf.wire.addresses import device_mac, mac_text
 
 
 def _import_mininet() -> None:

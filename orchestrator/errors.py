@@ -1,76 +1,55 @@
-"""The exception tree. Each class owns the exit code that the command line returns for it."""
+"""The exception tree. Each class owns the exit code that the command line returns for it.
+
+Its base, and what server workers raise, too, is of `servernf.wire.errors`; here the tree is whole.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
-MOST_QUOTED = 80
-MOST_LINE = 2000
-MOST_PROBLEMS = 200
-"""Problems that one message tells; of the others only their number."""
+from servernf.wire.errors import (
+    MOST_QUOTED,
+    EnvironmentMissing,
+    InputError,
+    ReportedError,
+    ServerError,
+    quoted,
+    readable,
+    shortened,
+    unknown,
+    visible,
+)
 
-
-def visible(text: str) -> str:
-    """Text of others for a terminal or a log: what is no printable character (but a line's end) is
-    written as an escape, so that it neither moves the cursor nor turns the text around."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )
-
-
-def shortened(text: str, most: int) -> str:
-    """Text with its middle left out where it is longer."""
-    if len(text) <= most:
-        return text
-    side = most // 2
-    return f"{text[:side]}...({len(text):,} characters)...{text[-side:]}"
-
-
-def quoted(value: object, most: int = MOST_QUOTED) -> str:
-    """`'value'` as an error quotes it: in one line, in printable characters, and not megabytes.
-
-    What is no text is written as Python would.
-    """
-    if not isinstance(value, str):
-        return visible(shortened(repr(value), most)).replace("\n", "\\n")
-    text = shortened(value, most).replace("\n", "\\n").replace("\t", "\\t")
-    return f"'{visible(text)}'"
-
-
-def readable(message: str) -> str:
-    """A message whose lines are bounded and printable, whatever was quoted in it."""
-    return "\n".join(visible(shortened(line, MOST_LINE)) for line in message.split("\n"))
-
-
-class OrchestratorError(Exception):
-    """Base of every error that a user can cause or meet. Exit code 1."""
-
-    exit_code = 1
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(readable(message))
+__all__ = (
+    "MOST_QUOTED",
+    "CompileError",
+    "DeploymentError",
+    "DoesNotFit",
+    "EnvironmentMissing",
+    "InfeasibleError",
+    "InputError",
+    "LeadershipLost",
+    "MalformedProgram",
+    "MastershipLost",
+    "NetworkError",
+    "OwnerError",
+    "ReportedError",
+    "ServerError",
+    "ServerGone",
+    "StoreError",
+    "SwitchError",
+    "TooManyClasses",
+    "UnsupportedFeature",
+    "WriteRefused",
+    "quoted",
+    "readable",
+    "shortened",
+    "unknown",
+    "visible",
+)
 
 
-class InputError(OrchestratorError):
-    """A file or option that is wrong; `problems` lists all of them at once. Exit code 2."""
-
-    exit_code = 2
-
-    def __init__(self, problems: str | Sequence[str]) -> None:
-        listed = (problems,) if isinstance(problems, str) else problems
-        self.problems: tuple[str, ...] = tuple(map(readable, listed))
-        more = len(self.problems) - MOST_PROBLEMS
-        told = [
-            *self.problems[:MOST_PROBLEMS],
-            *([f"and {more} more problems"] if more > 0 else []),
-        ]
-        super().__init__("\n".join(told))
-
-
-class InfeasibleError(OrchestratorError):
+class InfeasibleError(ReportedError):
     """No placement satisfies the constraints; `blocking` names the groups that do not go together.
 
     Exit code 3.
@@ -83,7 +62,7 @@ class InfeasibleError(OrchestratorError):
         super().__init__(message)
 
 
-class CompileError(OrchestratorError):
+class CompileError(ReportedError):
     """A graph that no device on its path can serve. Exit code 3."""
 
     exit_code = 3
@@ -106,19 +85,13 @@ class DoesNotFit(CompileError):
         super().__init__(message)
 
 
-class EnvironmentMissing(OrchestratorError):
-    """Something that the machine lacks (root, Mininet, p4c, ...). Exit code 4."""
-
-    exit_code = 4
-
-
-class NetworkError(OrchestratorError):
+class NetworkError(ReportedError):
     """A network that cannot be started, found or stopped. Exit code 5."""
 
     exit_code = 5
 
 
-class SwitchError(OrchestratorError):
+class SwitchError(ReportedError):
     """A switch that refuses or cannot do what it was asked. Exit code 6."""
 
     exit_code = 6
@@ -140,29 +113,23 @@ class MalformedProgram(SwitchError):
     """A P4 program's JSON with a wrong or missing value: where, and what would be valid."""
 
 
-class ServerError(OrchestratorError):
-    """A server worker that refuses or cannot do what it was asked. Exit code 7."""
-
-    exit_code = 7
-
-
 class ServerGone(ServerError):
     """Nothing listens where a worker was: it has ended, and its state with it."""
 
 
-class DeploymentError(OrchestratorError):
+class DeploymentError(ReportedError):
     """A deployment that could not be finished; says what was rolled back. Exit code 8."""
 
     exit_code = 8
 
 
-class OwnerError(OrchestratorError):
+class OwnerError(ReportedError):
     """A change of what belongs to another tenant. Exit code 9."""
 
     exit_code = 9
 
 
-class StoreError(OrchestratorError):
+class StoreError(ReportedError):
     """The store of journal and leadership does not answer, or another controller leads. Exit code 10."""
 
     exit_code = 10
@@ -170,11 +137,3 @@ class StoreError(OrchestratorError):
 
 class LeadershipLost(StoreError):
     """Another controller may have taken over: nothing more may be changed."""
-
-
-def unknown(what: str, name: str, known: Sequence[str]) -> str:
-    """`unknown NF type 'natt'; did you mean 'napt'? (known: acl, ...)`."""
-    near = get_close_matches(name, known, n=1) if len(name) <= MOST_QUOTED else []
-    hint = f"; did you mean {quoted(near[0])}?" if near else ""
-    listed = ", ".join(shortened(visible(k), MOST_QUOTED) for k in sorted(known)[:20]) or "none"
-    return f"unknown {what} {quoted(name)}{hint} (known: {listed})"

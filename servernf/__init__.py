@@ -1,5 +1,6 @@
-"""The server side: NFs (`nfs`), the worker that runs them (`runtime`), and its API (`proto`).
+"""The server side. It imports nothing of the orchestrator, which imports `wire`, `host` and `proto`.
 
-Written from docs/architecture.md and apart from `orchestrator.nfs`, the reference: of `orchestrator`
-only `wire` and `errors` are imported here.
+`wire` is what both sides say: tags, addresses, errors. `host` is what processes of both sides ask of
+the machine. `proto` is the VNF management API. `python` is a runtime: NFs, and the worker that runs
+them, written from docs/architecture.md and apart from the reference semantics.
 """

@@ -23,9 +23,9 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.verification.manifest import Manifest
-from orchestrator.wire.addresses import device_mac
-from servernf.runtime.service import VnfService, serve
-from servernf.runtime.worker import Worker
+from servernf.python.runtime.service import VnfService, serve
+from servernf.python.runtime.worker import Worker
+from servernf.wire.addresses import device_mac
 
 ROOT = Path(__file__).resolve().parents[1]
 BMV2 = shutil.which("simple_switch_grpc")

@@ -29,7 +29,7 @@ from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
 from orchestrator.nfs.files import explain, located
 from orchestrator.targets.pipeline import Slot
 from orchestrator.units import LARGEST, Name, parse_name
-from orchestrator.wire.instances import base_name
+from servernf.wire.instances import base_name
 
 GRAPH_IDS = range(1, 1 << 10)
 _MOST_CORES = 1024

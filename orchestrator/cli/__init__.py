@@ -22,7 +22,7 @@ from orchestrator.cli import (
 )
 from orchestrator.cli.access import with_access, with_files, with_trust
 from orchestrator.cli.output import INTERRUPTED, fail
-from orchestrator.errors import InputError, OrchestratorError, StoreError
+from orchestrator.errors import InputError, ReportedError, StoreError
 from orchestrator.observation import telemetry
 
 EXIT_CODES = (
@@ -64,7 +64,7 @@ def main() -> None:
     try:
         telemetry.start(sys.argv[1:])
         code = app(standalone_mode=False)
-    except OrchestratorError as error:
+    except ReportedError as error:
         fail(str(error))
         sys.exit(error.exit_code)
     except TyperException as error:

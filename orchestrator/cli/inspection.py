@@ -35,8 +35,9 @@ def samples(
 ) -> None:
     """Listen at every switch and worker for sampled packets and print their trajectories.
 
-    Samples go to a switch's primary controller, so this fails beside another one rather than push it
-    aside. Times are each device's own clock (switch clocks start at 0 and are not synchronised).
+    It listens beside a switch's controller and pushes nobody aside; BMv2 sends packets to its controller
+    only, so there it fails beside one. Times are each device's own clock (switch clocks start at 0 and
+    are not synchronised).
     """
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import deployed_graphs
@@ -47,7 +48,7 @@ def samples(
     deployed = deployed_graphs(live)
     cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
     names = {d.bundle.graph_id: d.bundle.graph for d in deployed.values()}
-    switches = [live.device(name).yielding() for name in live.topology.switches]
+    switches = [live.device(name).listening() for name in live.topology.switches]
     workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
 
     def whole(found: dict[int, list[Point]]) -> bool:

@@ -31,7 +31,7 @@ from orchestrator.observation.frames import header_of
 from orchestrator.pipeline import compile_graph, entries_by_table
 from orchestrator.placement.topologies import resolve_topology
 from orchestrator.verification.manifest import new_manifest
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 _SOURCE_PORT = 40_000
 _DEFAULT_PORTS = {"tcp": 80, "udp": 5000}

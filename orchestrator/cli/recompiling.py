@@ -24,7 +24,7 @@ def follow(
     from orchestrator.bundle.codec import dump
     from orchestrator.compiler.merging import MOST_CLASSES
     from orchestrator.deployment.recompile import Recompiler
-    from orchestrator.errors import OrchestratorError
+    from orchestrator.errors import ReportedError
     from orchestrator.files import write_whole
     from orchestrator.placement.topologies import resolve_topology
 
@@ -33,7 +33,7 @@ def follow(
     )
     note(f"watching {graph} and its files; Ctrl-C ends it")
     for found in compiler.watch(INTERVAL_S):
-        if isinstance(found, OrchestratorError):
+        if isinstance(found, ReportedError):
             if as_json:
                 _line({"error": str(found)})
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -53,8 +54,9 @@ class SwitchClient:
     every leader's, so the one that came last is the primary and ids of crashed runs never clash. A
     session that was primary once and is not any more never writes again, even if the switch would let
     it. With `primary=False` it only reads: it takes no part in the election, so whoever is primary
-    stays it. A low `election_id` is for those who would rather fail than push another controller
-    aside. `may_write` is asked before every batch and raises what forbids it.
+    stays it; `listening` hears packets as well. A low `election_id` is for those who would rather fail
+    than push another controller aside. `may_write` is asked before every batch and raises what forbids
+    it.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class SwitchClient:
         self.address = address
         self.device_id = device_id
         self.reads_only = not primary
+        self._role = ""
         self._backup_will_do = False
         self.connect_seconds = _ARBITRATION_SECONDS
         self.schema: Schema | None = None
@@ -101,6 +104,18 @@ class SwitchClient:
     def reading(self) -> Self:
         """This session, before it is opened, as one that only reads."""
         self.reads_only = True
+        return self
+
+    def listening(self, role: str = "") -> Self:
+        """This session, before it is opened, as one that hears packets and only reads.
+
+        It is primary of a role of its own (P4Runtime, 5), beside the controller; a certificate that may
+        only listen has one role, its common name. A switch without roles (BMv2) takes it for another
+        controller; then it listens if there is no other, and none is pushed aside.
+        """
+        self.reads_only = True
+        self._role = role or f"listener-{secrets.token_hex(4)}"
+        self._election = 1
         return self
 
     def yielding(self, election_id: int = 1) -> Self:
@@ -133,10 +148,12 @@ class SwitchClient:
 
     def open(self) -> None:
         """Become primary; SwitchError when the switch does not answer or another one stays primary."""
-        if self.reads_only:
+        if self.reads_only and not self._role:
             self._reach()
             return
         request = p4r.StreamMessageRequest()
+        if self._role:
+            request.arbitration.role.name = self._role
         request.arbitration.device_id = self.device_id
         request.arbitration.election_id.CopyFrom(self._election_id())
         self._requests.put(request)
@@ -183,8 +200,7 @@ class SwitchClient:
                     else:
                         self._deposed = self._deposed or self._primary.is_set()
                         self._primary.clear()
-                        told = response.arbitration.status.message
-                        self._failure = f"another controller is primary (the switch says: {told})"
+                        self._failure = self._why_not(response.arbitration)
                     self._answered.set()
                 elif kind == "packet":
                     self._packets.put(response.packet)
@@ -197,6 +213,13 @@ class SwitchClient:
         self.is_broken = True
         if self.on_break is not None:
             self.on_break()
+
+    def _why_not(self, arbitration: p4r.MasterArbitrationUpdate) -> str:
+        """Why this session is not primary of its role."""
+        told = f"another controller is primary (the switch says: {arbitration.status.message})"
+        if arbitration.role.name != self._role:
+            return f"{told}, and this switch knows no roles, so only that one hears packets"
+        return told
 
     def _election_id(self) -> p4r.Uint128:
         return p4r.Uint128(high=self._election >> 64, low=self._election & ((1 << 64) - 1))

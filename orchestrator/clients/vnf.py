@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -15,6 +14,7 @@ from orchestrator.errors import ServerError, ServerGone
 from orchestrator.model.entries import ChainHop, ServerChain
 from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
+from servernf.wire.configs import config_text
 
 _CALL_SECONDS = 20.0
 
@@ -33,7 +33,7 @@ def configure_request(
         remove_manifest=remove_manifest,
     )
     for name, (kind, config) in nfs.items():
-        request.nfs.add(name=f"{graph}/{name}", type=kind, config_json=json.dumps(config))
+        request.nfs.add(name=f"{graph}/{name}", type=kind, config_json=config_text(config))
     if manifest is not None:
         request.manifest.key0 = manifest.key0
         request.manifest.key1 = manifest.key1

@@ -10,7 +10,7 @@ from finsy.proto import p4r
 
 from orchestrator.clients.p4info import Schema, Table
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry
-from orchestrator.wire.addresses import mac_text
+from servernf.wire.addresses import mac_text
 
 SECRETS = frozenset({"key0", "key1"})
 """Parameters that are never shown: the keys of the sampling hash."""

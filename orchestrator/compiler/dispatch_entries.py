@@ -10,7 +10,7 @@ from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ter
 from orchestrator.model.match import Prefix
 from orchestrator.model.plan import ClassMap, Core, Region, Slice
 from orchestrator.placement.classes import partitioned, specificity
-from orchestrator.wire.addresses import device_mac, mac_text
+from servernf.wire.addresses import device_mac, mac_text
 
 _ADDRESS_BITS = 128
 _BASE_PRIORITY = 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from orchestrator.compiler.keys import neighbor_entry
 from orchestrator.model.entries import Exact, Lpm, PipelineProgram, TableEntry
 from orchestrator.placement.fabric import Fabric
-from orchestrator.wire.addresses import DEVICE_PREFIX_BITS, device_mac
+from servernf.wire.addresses import DEVICE_PREFIX_BITS, device_mac
 
 OWNER = "fabric"
 """The name that stands for a graph in these entries' provenance."""

@@ -13,7 +13,7 @@ from orchestrator.model.entries import (
     Ternary,
 )
 from orchestrator.model.match import Match
-from orchestrator.wire.addresses import GATEWAY_MAC
+from servernf.wire.addresses import GATEWAY_MAC
 
 HASH_BITS = 16
 """Width of the hash that spreads traffic classes over cores."""

@@ -30,7 +30,7 @@ from orchestrator.model.entries import (
 )
 from orchestrator.model.plan import Core
 from orchestrator.targets.pipeline import GATED_SEGMENT
-from orchestrator.wire.instances import base_name
+from servernf.wire.instances import base_name
 
 SEGMENT, TREE, GROUP, PATH, ROOT = "segment", "tree", "group", "path", "root"
 IDS = {

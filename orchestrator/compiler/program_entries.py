@@ -33,7 +33,7 @@ from orchestrator.model.packet import internet_checksum
 from orchestrator.model.versions import kinds
 from orchestrator.recall import recalled
 from orchestrator.targets.footprints import BY_SEGMENT, VERSION_TABLE
-from orchestrator.wire.addresses import GATEWAY_MAC
+from servernf.wire.addresses import GATEWAY_MAC
 
 BASE_PRIORITY = 1
 _ROUTE_FIELDS = attrgetter("prefix", "output", "next_hop", "rule")

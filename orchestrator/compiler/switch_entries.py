@@ -25,7 +25,7 @@ from orchestrator.model.entries import (
     TableEntry,
 )
 from orchestrator.model.topology import Host
-from orchestrator.wire.addresses import GATEWAY_MAC, device_mac
+from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
 _FLOOD_BITS = 6
 _SEGMENT_BITS = 14

@@ -15,7 +15,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.placement.fabric import Fabric
 from orchestrator.targets.pipeline import Pipeline
-from orchestrator.wire.nsh import service_path
+from servernf.wire.nsh import service_path
 
 _FIRST_SI = 255
 

@@ -14,7 +14,7 @@ from orchestrator.model.entries import (
 from orchestrator.nfs.base import NetworkFunction
 from orchestrator.nfs.values import address_text
 from orchestrator.recall import recalled
-from orchestrator.wire.addresses import GATEWAY_MAC, device_mac, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
 
 def worker_programs(wiring: Wiring) -> Iterator[WorkerProgram]:

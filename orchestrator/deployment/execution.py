@@ -34,7 +34,7 @@ from orchestrator.deployment.transaction import (
 )
 from orchestrator.errors import (
     DeploymentError,
-    OrchestratorError,
+    ReportedError,
     ServerError,
     ServerGone,
     SwitchError,
@@ -162,7 +162,7 @@ class Executor:
             if self.forgiving or not self._begun:
                 raise
             failures = self.undo(transaction, self._reached)
-            if not isinstance(error, OrchestratorError):
+            if not isinstance(error, ReportedError):
                 raise
             raise DeploymentError(
                 f"{transaction.graph}: {error}; "
@@ -183,7 +183,7 @@ class Executor:
             with ExitStack() as sessions:
                 self._open(sessions, transaction)
                 return tuple(self._undo(transaction, reached))
-        except OrchestratorError as error:
+        except ReportedError as error:
             return (str(error),)
 
     # -- stages --------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ class Executor:
         for index in range(reached, -1, -1):
             try:
                 self.recorder.undo(index)
-            except OrchestratorError as error:
+            except ReportedError as error:
                 failures.append(str(error))
                 break
             in_doubt: set[str] = set()

@@ -14,6 +14,7 @@ from finsy.proto import p4i, p4r
 from orchestrator.clients.encoding import Run
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
+from orchestrator.clients.vnf import chain_request, configure_request
 from orchestrator.clients.writing import Writable
 from orchestrator.deployment.desired import CPU_PORT
 from orchestrator.errors import SwitchError
@@ -21,14 +22,12 @@ from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.placement.fabric import Fabric
-from orchestrator.softswitch.bmv2 import decode_program
+from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.verification.manifest import Manifest
-from orchestrator.wire.addresses import device_mac
-from servernf.runtime import tables
-from servernf.runtime.chain import ExitHop, NfHop, Scope
-from servernf.runtime.errors import NotFound
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.proto import vnf_pb2
+from servernf.python.local import LocalWorker, NotFound
+from servernf.wire.addresses import device_mac
 
 _MOST_HOPS = 10_000
 
@@ -103,7 +102,7 @@ class MemorySwitch:
 class MemoryWorker:
     """A worker in this process, driven like one behind the VNF management API."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: LocalWorker) -> None:
         self.worker = worker
 
     def configure(
@@ -116,44 +115,35 @@ class MemoryWorker:
         remove_manifest: bool = False,
     ) -> None:
         """Create NF instances of a graph, remove others with their state and their chains."""
-        secret = manifest and tables.Manifest(manifest.key0, manifest.key1, manifest.threshold)
-        specs = [NfSpec(f"{graph}/{name}", kind, config) for name, (kind, config) in nfs.items()]
-        self.worker.configure(
-            graph,
-            specs,
-            remove=[f"{graph}/{name}" for name in remove],
-            manifest=secret,
-            remove_manifest=remove_manifest,
-        )
+        self.worker.configure(configure_request(graph, nfs, manifest, remove, remove_manifest))
 
     def service_chain(self, graph: str, chain: ServerChain) -> None:
         """Chain NFs: told to the first one."""
-        nf, scope = self._start(graph, chain)
-        rest = chain.hops[1:]
-        outputs = (*chain.outputs, "")
-        hops = [
-            NfHop(f"{graph}/{hop.nf}", hop.port, out_port=output)
-            if hop.nf
-            else ExitHop(hop.mac, hop.spi, hop.si)
-            for hop, output in zip(rest, outputs[1:], strict=False)
-        ]
-        self.worker.service_chain(nf, scope, hops)
+        self.worker.serviceChain(chain_request(graph, chain))
 
     def remove_chain(self, graph: str, chain: ServerChain) -> None:
         """Forget a chain's (SPI, SI); nothing when it is not there."""
-        nf, scope = self._start(graph, chain)
+        request = chain_request(graph, chain)
+        del request.next[:]
         with suppress(NotFound):
-            self.worker.service_chain(nf, scope, (), update=True)
-
-    @staticmethod
-    def _start(graph: str, chain: ServerChain) -> tuple[str, Scope]:
-        first = chain.hops[0]
-        output = chain.outputs[0] if chain.outputs else ""
-        return f"{graph}/{first.nf}", Scope(chain.spi, chain.si, first.port, output)
+            self.worker.serviceChainUpdate(request)
 
     def remove_graph(self, graph: str) -> None:
         """Remove all that a graph has here."""
-        self.worker.remove_graph(graph)
+        self.worker.removeGraph(vnf_pb2.RemoveGraphRequest(graph=graph))
+
+    def status(self) -> vnf_pb2.Status:
+        """What the worker runs."""
+        return self.worker.getStatus(vnf_pb2.StatusRequest())
+
+    def metrics(self) -> dict[str, int]:
+        """Counters of the worker and its NFs, by name."""
+        return dict(self.worker.queryMetrics(vnf_pb2.MetricsRequest()).metrics)
+
+    def samples(self, cursor: int) -> tuple[list[vnf_pb2.Sample], int]:
+        """Trajectory samples of the shim from a cursor on, and the next cursor."""
+        answer = self.worker.readSamples(vnf_pb2.ReadSamplesRequest(cursor=cursor))
+        return list(answer.samples), answer.cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +167,11 @@ class MemoryNetwork:
             for name, switch in topology.switches.items()
         }
         self.workers: dict[Core, MemoryWorker] = {}
-        self._by_mac: dict[int, Worker] = {}
+        self._by_mac: dict[int, LocalWorker] = {}
         for server in topology.servers.values():
             for index in range(server.cores - server.reserved_cores):
                 mac = device_mac(server.id, core=index + 1)
-                worker = Worker(f"{server.name}-core{index + 1}", mac, lambda: self.now_us)
+                worker = LocalWorker(f"{server.name}-core{index + 1}", mac, lambda: self.now_us)
                 self.workers[Core(server.name, index)] = MemoryWorker(worker)
                 self._by_mac[mac] = worker
         self._far: dict[tuple[str, int], tuple[str, int]] = {}

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.memory import MemoryNetwork
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.packet import Packet
@@ -99,7 +99,7 @@ def minimise(
             return None
         try:
             return Pair(tried, topology, compiled(tried)).first_difference(sent)
-        except OrchestratorError:
+        except ReportedError:
             return None  # leaving this out made another kind of failure
 
     # Mostly the last packet is enough; else up to the first difference of the whole run.

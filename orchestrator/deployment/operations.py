@@ -22,7 +22,7 @@ from orchestrator.deployment.recovery import Note, carry_out, changing
 from orchestrator.deployment.specialising import specialise, with_pipelines
 from orchestrator.deployment.summary import Summary, summarise, too_full
 from orchestrator.deployment.transaction import Transaction
-from orchestrator.errors import DeploymentError, OrchestratorError, unknown
+from orchestrator.errors import DeploymentError, ReportedError, unknown
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
@@ -296,6 +296,6 @@ def worker_metrics(
         try:
             with network.worker(core) as worker:
                 metrics[name] = worker.metrics()
-        except OrchestratorError:
+        except ReportedError:
             metrics[name] = {"unreachable": -1}
     return metrics

@@ -34,7 +34,7 @@ from orchestrator.nfs.base import known_types, lookup
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import MEMORY
 from orchestrator.targets.shipped import artifact, capability
-from orchestrator.wire.addresses import GATEWAY_MAC, device_mac, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
 SHOWN = 5
 _MOST_PROBLEMS = 1000

@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.compiler.merging import MOST_CLASSES
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.summary import Summary, summarise
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ReportedError
 from orchestrator.graph import load_graph
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
@@ -43,7 +43,7 @@ class Recompiler:
         self._last: Version | None = None
 
     def version(self) -> Recompiled:
-        """The graph as its files say now; on an OrchestratorError the last version stays."""
+        """The graph as its files say now; on an ReportedError the last version stays."""
         started = time.perf_counter()
         with self._recall.round(), large_frozen_data():
             with files_read() as self.files:
@@ -62,12 +62,12 @@ class Recompiler:
         gc.freeze()  # what lasts from version to version need not be walked by the cycle collector
         return Recompiled(bundle, summary, seconds)
 
-    def watch(self, interval_s: float) -> Iterator[Recompiled | OrchestratorError]:
+    def watch(self, interval_s: float) -> Iterator[Recompiled | ReportedError]:
         """The version of now, and one whenever a file changes; for ever. Errors leave the last one."""
         while True:
             try:
                 yield self.version()
-            except OrchestratorError as error:
+            except ReportedError as error:
                 yield error
             while unchanged(self.files):
                 time.sleep(interval_s)

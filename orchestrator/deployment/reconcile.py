@@ -35,7 +35,7 @@ from orchestrator.deployment.difference import INSERT, Difference, difference
 from orchestrator.deployment.drivers import PipelineDriver
 from orchestrator.deployment.journal import Owed
 from orchestrator.deployment.worker_drift import WorkerDrift, WorkerSession, drift_of, repair_worker
-from orchestrator.errors import OrchestratorError, SwitchError
+from orchestrator.errors import ReportedError, SwitchError
 from orchestrator.model.away import Away
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
@@ -166,7 +166,7 @@ def find_drift(
         try:
             with network.device(switch) as driver:
                 return _device_drift(driver, asked)
-        except OrchestratorError as error:
+        except ReportedError as error:
             return DeviceDrift(switch, None, unreachable=str(error))
 
     return _everywhere(network, asked, one, drift_of, away or Away())
@@ -191,7 +191,7 @@ def repair(
                 found = _device_drift(driver, asked)
                 _repair_device(driver, found, asked)
                 return found
-        except OrchestratorError as error:
+        except ReportedError as error:
             return DeviceDrift(switch, None, unreachable=str(error))
 
     return _everywhere(network, asked, one, repair_worker, Away())
@@ -215,7 +215,7 @@ def _everywhere(
         try:
             with network.worker(core) as session:
                 return worker(session, core, asked.deployed, asked.prune, names)
-        except OrchestratorError as error:
+        except ReportedError as error:
             return WorkerDrift(core, unreachable=str(error))
 
     with ThreadPoolExecutor(max_workers=_MANY) as pool:

@@ -24,7 +24,7 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.planning import OPEN, SWITCH_OVER, Version, plan
 from orchestrator.deployment.store import LEAD_WAIT_S
 from orchestrator.deployment.transaction import Transaction
-from orchestrator.errors import DeploymentError, OrchestratorError
+from orchestrator.errors import DeploymentError, ReportedError
 from orchestrator.model.away import Away
 
 Note = Callable[[str], None]
@@ -86,19 +86,19 @@ def carry_out(
     )
     try:
         return _run(executor, transaction, lead, 0)
-    except OrchestratorError as error:
+    except ReportedError as error:
         if executor.undone:
             raise
         return _second_try(network, lead, executor, error)
 
 
 def _second_try(
-    network: LiveNetwork, lead: Lead, executor: Executor, error: OrchestratorError
+    network: LiveNetwork, lead: Lead, executor: Executor, error: ReportedError
 ) -> Executed:
     """With new sessions: what cut a call short may be over."""
     try:
         recovered = recover(network, lead)
-    except OrchestratorError as again:
+    except ReportedError as again:
         raise DeploymentError(f"{error}; and then: {again}") from error
     if recovered is not None and recovered.outcome == "finished":
         return executor.done

@@ -30,7 +30,7 @@ from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import lookup
 from orchestrator.targets.shipped import artifact, capability
-from orchestrator.wire.instances import base_name
+from servernf.wire.instances import base_name
 
 ADD, CHANGE, DELETE = "add", "change", "delete"
 

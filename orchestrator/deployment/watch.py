@@ -13,7 +13,7 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.presence import Readers
 from orchestrator.deployment.reconcile import Drift, find_drift, repair
 from orchestrator.deployment.recovery import Note, changing
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ReportedError
 
 _CONNECT_S = 1.0
 _RETRY_S = 0.5
@@ -95,6 +95,6 @@ class Streams:
             session = self._network.device(name).standing_by(self._election_id)
             session.connect_seconds = _CONNECT_S
             session.on_break = self._broken.set
-            with suppress(OrchestratorError):
+            with suppress(ReportedError):
                 session.open()
                 self._open[name] = session

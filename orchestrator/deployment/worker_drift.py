@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Protocol
 
 from orchestrator.deployment.desired import Placed
@@ -13,6 +11,7 @@ from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2
+from servernf.wire.configs import config_digest, config_text
 
 _OTHER_PORT = {"inside": "outside", "outside": "inside"}
 
@@ -189,7 +188,9 @@ def _graph_drift(
     nfs = program.nfs if program else {}
     running = {name: spec for (g, name), spec in found.nfs.items() if g == graph}
     made = tuple(
-        n for n, spec in nfs.items() if running.get(n) != (spec[0], config_digest(spec[1]))
+        n
+        for n, spec in nfs.items()
+        if running.get(n) != (spec[0], config_digest(config_text(spec[1])))
     )
     removed = tuple(sorted(running.keys() - nfs.keys()))
     mine: dict[int, dict[Classifier, tuple[object, ...]]] = {}
@@ -238,12 +239,6 @@ def _chains_at(path: int, there: Mapping[Classifier, tuple[object, ...]]) -> Ite
             ports = [key[2] for key in there if key[0] == nf and key[2]] or [""]
             for port in ports:
                 yield ServerChain(path >> 8, path & 0xFF, (ChainHop(name, str(where[1])),), (port,))
-
-
-def config_digest(config: Mapping[str, Any]) -> str:
-    """As a worker tells it (vnf.proto, NfStatus)."""
-    text = json.dumps(json.loads(json.dumps(dict(config))), sort_keys=True)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _program(placed: Placed, core: Core) -> WorkerProgram | None:

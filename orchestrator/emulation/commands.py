@@ -110,12 +110,14 @@ def softswitch_argv(
     argv += ["--name", name, "--grpc-addr", address, "--cpu-port", str(CPU_PORT)]
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
+    listeners = tls.listeners if tls is not None and speaks_tls(tls) and tls.mutual else ()
+    argv += [word for listener in listeners for word in ("--listener", listener)]
     return [*argv, *tls_argv(tls)]
 
 
 def worker_argv(name: str, interface: str, api: str, tls: Tls | None = None) -> list[str]:
     """A server worker; to be run inside the server's namespace. Its samples are read by its API."""
-    argv = [sys.executable, "-m", "servernf.runtime", "--name", name, "--interface", interface]
+    argv = [sys.executable, "-m", "servernf.python", "--name", name, "--interface", interface]
     return [*argv, "--api", api, *tls_argv(tls)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from orchestrator.emulation.naming import worker_interface
 from orchestrator.emulation.wiring import INSIDE_MTU, End
 from orchestrator.model.topology import Host, Server
-from orchestrator.wire.addresses import device_mac, mac_text
+from servernf.wire.addresses import device_mac, mac_text
 
 # A checksum that is left to hardware is never computed on a veth, and segments larger than the
 # MTU are never cut: switches and workers would see both (ping works, TCP does not).

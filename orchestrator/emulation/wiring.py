@@ -9,7 +9,7 @@ from itertools import chain
 from orchestrator.emulation.naming import switch_interface
 from orchestrator.errors import NetworkError
 from orchestrator.model.topology import Link, Topology
-from orchestrator.wire.addresses import device_mac
+from servernf.wire.addresses import device_mac
 
 HOST_MTU = 1500
 INSIDE_MTU = 1600

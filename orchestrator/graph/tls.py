@@ -38,6 +38,13 @@ class TlsFile(FileModel):
             "only read. Left out: whom `certificate` is made out to.",
         ),
     ] = ()
+    listeners: Annotated[
+        tuple[CommonName, ...],
+        Field(
+            description="Common names of the certificates that may hear sampled packets and digests of "
+            "switches (mutual TLS), each in the P4Runtime role of its name, and change nothing.",
+        ),
+    ] = ()
 
 
 def _shorthand(value: object) -> object:
@@ -74,6 +81,11 @@ def problems_of(tls: Tls) -> Iterator[tuple[str, str]]:
         yield (
             "writers",
             "without mutual TLS devices see no certificates: whoever connects may write",
+        )
+    if tls.listeners and not tls.mutual:
+        yield (
+            "listeners",
+            "without mutual TLS devices see no certificates: whoever connects may listen",
         )
     for pair in (("certificate", "key"), ("device_certificate", "device_key")):
         given = [name for name in pair if getattr(tls, name)]

@@ -26,7 +26,7 @@ from orchestrator.model.topology import (
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
 from orchestrator.units import Bytes, Microseconds, Name, Rate
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_interface, parse_ip, parse_mac
+from servernf.wire.addresses import GATEWAY_MAC, mac_text, parse_interface, parse_ip, parse_mac
 
 FIRST_HOST_MAC = 0x0A_00_00_00_00_00
 MAX_PORT = 500

@@ -17,7 +17,8 @@ class Tls:
     device that asks (`mutual`), `device_certificate` and `device_key` what `net up` gives to the
     device. `device_name` is what the device's certificate is for where that is not its address.
     `writers` are the common names of the certificates that may change the device (`mutual`); empty:
-    only the one of `certificate`, or of the certificate of whoever starts the network.
+    only the one of `certificate`, or of the certificate of whoever starts the network. `listeners`
+    are those of certificates that may hear what switches report, and change nothing.
     """
 
     required: bool = True
@@ -29,6 +30,7 @@ class Tls:
     device_key: str = ""
     device_name: str = ""
     writers: tuple[str, ...] = ()
+    listeners: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

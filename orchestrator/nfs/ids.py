@@ -130,7 +130,7 @@ class Ids(NetworkFunction[IdsConfig]):
 
     @property
     def state_entries(self) -> int:
-        return 65_536  # servernf.streams.MAX_CONNECTIONS
+        return 65_536  # servernf.python.streams.MAX_CONNECTIONS
 
     def elements(self, port: str) -> ElementGraph:
         inspect = "inspect", "reassembles TCP streams and searches them"

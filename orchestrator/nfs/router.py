@@ -43,7 +43,7 @@ from orchestrator.nfs.values import (
     parse_address,
     parse_prefix,
 )
-from orchestrator.wire.addresses import GATEWAY_MAC
+from servernf.wire.addresses import GATEWAY_MAC
 
 PORT_NAME = r"^[a-z][a-z0-9_-]*$"
 

@@ -129,7 +129,7 @@ class UrlFilter(NetworkFunction[UrlFilterConfig]):
 
     @property
     def state_entries(self) -> int:
-        return 65_536  # servernf.streams.MAX_CONNECTIONS
+        return 65_536  # servernf.python.streams.MAX_CONNECTIONS
 
     def elements(self, port: str) -> ElementGraph:
         rules = port_rules(("tcp", TCP), self.config.ports, "inspect")

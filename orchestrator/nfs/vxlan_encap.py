@@ -27,7 +27,7 @@ from orchestrator.nfs.base import (
 )
 from orchestrator.nfs.editing import flow_addresses
 from orchestrator.nfs.values import Ipv4Field, address_text
-from orchestrator.wire.addresses import GATEWAY_MAC
+from servernf.wire.addresses import GATEWAY_MAC
 
 Vni = Annotated[int, Field(ge=0, le=(1 << 24) - 1, strict=True)]
 VXLAN_PORT = 4789

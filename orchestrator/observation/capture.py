@@ -22,8 +22,7 @@ from orchestrator.errors import EnvironmentMissing, InputError, NetworkError, un
 from orchestrator.model.bundle import Bundle
 from orchestrator.observation.pcapng import INBOUND, OUTBOUND, PcapngWriter
 from orchestrator.observation.ports import port_names
-from orchestrator.wire.nsh import decode
-from orchestrator.wire.packetio import (
+from servernf.host.packetio import (
     ETH_P_ALL,
     PACKET_ADD_MEMBERSHIP,
     PACKET_AUXDATA,
@@ -33,6 +32,7 @@ from orchestrator.wire.packetio import (
     TP_STATUS_VLAN_VALID,
     overflowed,
 )
+from servernf.wire.nsh import decode
 
 _CLONE_NEWNET = 0x40000000
 _OUTGOING = 4

@@ -21,7 +21,7 @@ from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.snapshot import Snapshot, replica, secret_tables
 from orchestrator.resources import shipped
 from orchestrator.softswitch import trace
-from orchestrator.softswitch.program import Program
+from orchestrator.softswitch.ir.program import Program
 from orchestrator.softswitch.switch import SoftSwitch
 
 PARSER, TABLE, EFFECT, OUTCOME = "parser", "table", "effect", "outcome"

@@ -12,8 +12,8 @@ from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, quoted, unknown
 from orchestrator.model.packet import Malformed, Packet, internet_checksum, layout_of
 from orchestrator.model.topology import Host, IpAddress, Topology
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text, parse_ip, parse_mac
-from orchestrator.wire.nsh import decode, graph_of
+from servernf.wire.addresses import GATEWAY_MAC, mac_text, parse_ip, parse_mac
+from servernf.wire.nsh import decode, graph_of
 
 SYNTAX = (
     "a frame in hex, or 'tcp 10.0.1.11:40000 > 198.51.100.13:80' and then any of ttl=, flags=, "

@@ -12,7 +12,7 @@ from orchestrator.clients.words import origins_of
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import NetworkState
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ReportedError
 from orchestrator.model.devices import Device, Kind, devices_of
 from orchestrator.model.plan import Core
 from orchestrator.observation.at_once import at_once
@@ -121,7 +121,7 @@ def _device(live: LiveNetwork, device: Device) -> DeviceReading:
             at = (began + time.monotonic()) / 2
             schema = client.schema
             drops = client.drops()
-    except OrchestratorError as error:
+    except ReportedError as error:
         return DeviceReading(name, kind, target, str(error))
     assert schema is not None
     reading = DeviceReading(
@@ -170,7 +170,7 @@ def _core(
         with live.worker(core) as worker:
             metrics = worker.metrics()
             latencies = {} if cursors is None else core_latencies(worker, core, cursors)
-    except OrchestratorError as error:
+    except ReportedError as error:
         return CoreReading(core.server, core.index, tuple(graphs), str(error), {}, load)
     return CoreReading(core.server, core.index, tuple(graphs), "", metrics, load, latencies)
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.deployment.memory import MemoryNetwork
+from orchestrator.deployment.memory import MemoryNetwork, MemoryWorker
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
@@ -22,8 +22,7 @@ from orchestrator.observation.ports import port_names
 from orchestrator.observation.snapshot import Snapshot
 from orchestrator.placement.fabric import Attachment
 from orchestrator.verification.manifest import Manifest
-from orchestrator.wire.addresses import device_mac
-from servernf.runtime.worker import Worker
+from servernf.wire.addresses import device_mac
 
 _MOST_HOPS = 200
 _EVERYTHING = 1 << 32
@@ -119,6 +118,8 @@ class NetworkModel:
         self.ports = {name: port_names(topology, name) for name in topology.switches}
         self._explainers: dict[str, Explainer] = {}
         self._network = MemoryNetwork(topology)
+        self._cursors = dict.fromkeys(self._network.workers, 0)
+        """How far each worker's samples have been read."""
         self._far: dict[tuple[str, int], tuple[str, int]] = {}
         for link in topology.links:
             self._far[link.a, link.a_port] = (link.b, link.b_port)
@@ -185,22 +186,22 @@ class NetworkModel:
         if core is None or core.server != server:
             verdict = "dropped: no core has the frame's outer MAC"
             return WorkerVisit(server, -1, frame, (), (), verdict, True)
-        worker = self._network.workers[core].worker
-        cursor, drops = worker.shim.recorded, dict(worker.drops)
-        out = worker.process([frame])
-        samples, _, _ = worker.shim.read(cursor)
+        memory = self._network.workers[core]
+        drops = memory.metrics()
+        out = memory.worker.process([frame])
+        samples, self._cursors[core] = memory.samples(self._cursors[core])
         calls: list[NfCall] = []
         for before, after in zip(samples[::2], samples[1::2], strict=False):
             nf = before.nf.removeprefix(f"{before.graph}/")
             calls.append(NfCall(before.graph, nf, before.port, after.port, after.reason))
         at = self._network.fabric.attachments[server]
         sent = tuple(Sent(0, at.switch, data) for data in out)
-        verdict = _worker_verdict(worker, frame, calls, sent, drops)
+        verdict = _worker_verdict(memory, frame, calls, sent, drops)
         return WorkerVisit(server, core.index, frame, tuple(calls), sent, verdict, not sent)
 
 
 def _worker_verdict(
-    worker: Worker,
+    memory: MemoryWorker,
     frame: bytes,
     calls: Sequence[NfCall],
     sent: Sequence[Sent],
@@ -211,9 +212,13 @@ def _worker_verdict(
         return f"sent on with {'; '.join(told)}" if told else "sent on unchanged"
     if calls and not calls[-1].left:
         return f"dropped: {calls[-1].nf} drops it ({calls[-1].reason or 'no reason given'})"
-    grown = [name for name, count in worker.drops.items() if count > drops_before.get(name, 0)]
+    grown = [
+        name.removeprefix("drop.")
+        for name, count in memory.metrics().items()
+        if name.startswith("drop.") and count > drops_before.get(name, 0)
+    ]
     if "nf_error" in grown:
-        return f"dropped: an NF failed ({worker.last_error})"
+        return f"dropped: an NF failed ({memory.worker.last_error})"
     if "unknown_path" in grown:
         return "dropped: no chain of this worker has the frame's SPI and SI"
     return f"dropped: {', '.join(grown) or 'no reason given'}"

@@ -9,7 +9,7 @@ from orchestrator.clients.p4info import Schema, Table
 from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
-from orchestrator.wire.addresses import parse_mac, parse_network
+from servernf.wire.addresses import parse_mac, parse_network
 
 _MOST_VALUES = 1 << 16
 

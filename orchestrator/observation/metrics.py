@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.observation.health import CoreReading, DeviceReading, Reading
 from orchestrator.observation.telemetry import DELAYS, deployment_delays
-from orchestrator.wire.instances import base_name
+from servernf.wire.instances import base_name
 
 LOOPBACK = "127.0.0.1"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.observation.at_once import at_once
-from orchestrator.wire.nsh import decode, graph_of
+from servernf.wire.nsh import decode, graph_of
 
 _LINGER_S = 0.5
 

@@ -19,7 +19,7 @@ from orchestrator.deployment.desired import CPU_PORT, Deployment, desired
 from orchestrator.errors import InputError, SwitchError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.resources import shipped
-from orchestrator.softswitch.bmv2 import decode_program
+from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
 

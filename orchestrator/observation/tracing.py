@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import NetworkState
-from orchestrator.errors import InputError, NetworkError, SwitchError
+from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.packet import Packet
 from orchestrator.model.plan import Core
 from orchestrator.observation.capture import Place, open_place, received
@@ -29,7 +29,7 @@ from orchestrator.observation.journey import Arrival, Journey, WorkerVisit
 from orchestrator.observation.ports import port_names
 from orchestrator.observation.samples import Point, collect, open_all
 from orchestrator.observation.views import see_live
-from orchestrator.wire.prf import sampled
+from servernf.wire.prf import sampled
 
 _TRIES = 60_000
 """Identifications to try: enough for sampling rates of about 0.0002 and more."""
@@ -126,15 +126,10 @@ def trace_packet(
     expected = expected_points(predicted)
     label = label_of(frame)
     cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
-    switches = [live.device(name).yielding() for name in state.switches]
+    switches = [live.device(name).listening() for name in state.switches]
     workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
     with ExitStack() as stack:
-        try:
-            open_all(stack, switches)
-        except SwitchError as error:
-            raise SwitchError(
-                f"{error}: samples go to a switch's primary controller, so trace cannot run beside one"
-            ) from error
+        open_all(stack, switches)
         open_all(stack, workers)
         for switch in switches:
             switch.pipeline_cookie()

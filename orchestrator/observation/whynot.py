@@ -19,7 +19,7 @@ from orchestrator.model.entries import Exact, Lpm, TableEntry
 from orchestrator.observation.explain import TABLE, Step, Visit
 from orchestrator.observation.journey import Arrival, Journey, NetworkModel, WorkerVisit
 from orchestrator.observation.snapshot import Snapshot
-from orchestrator.wire.addresses import DEVICE_PREFIX_BITS
+from servernf.wire.addresses import DEVICE_PREFIX_BITS
 
 Place = tuple[str, ...]
 """("segment", switch, number), ("path", SPI, SI), ("nf", name), ("port", switch, number)."""

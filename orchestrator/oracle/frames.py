@@ -15,7 +15,7 @@ from orchestrator.model.packet import (
     Packet,
     internet_checksum,
 )
-from orchestrator.wire.addresses import GATEWAY_MAC
+from servernf.wire.addresses import GATEWAY_MAC
 
 _CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
 

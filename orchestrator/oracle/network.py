@@ -15,7 +15,7 @@ from orchestrator.model.packet import ETHERTYPE_ARP, Packet
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import SimpleEnvironment
 from orchestrator.nfs.matching import contains, matches
-from orchestrator.wire.addresses import GATEWAY_MAC
+from servernf.wire.addresses import GATEWAY_MAC
 
 Delivery = tuple[str, bytes]
 """(host, frame) as the host receives it."""

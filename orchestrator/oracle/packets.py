@@ -16,7 +16,7 @@ from orchestrator.nfs.values import impossible
 from orchestrator.oracle import frames
 from orchestrator.oracle.driver import Conversation, Scenario
 from orchestrator.oracle.world import Station, World
-from orchestrator.wire.addresses import BROADCAST_MAC, GATEWAY_MAC
+from servernf.wire.addresses import BROADCAST_MAC, GATEWAY_MAC
 
 TTLS = (64, 64, 64, 255, 2, 1, 0)
 FLAGS = (0x02, 0x10, 0x18, 0x12, 0x11, 0x04, 0x14, 0x00, 0x03, 0x29, 0x3F, 0xFF)

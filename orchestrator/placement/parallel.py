@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ReportedError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,7 +24,7 @@ def in_processes(
 ) -> Generator[Result]:
     """Results as they come; closing the generator, Ctrl-C or an error kills what is still running.
 
-    An exception of `work` is raised here. OrchestratorError when a process dies, as by lack of memory.
+    An exception of `work` is raised here. ReportedError when a process dies, as by lack of memory.
     """
     workers: dict[Connection, BaseProcess] = {}
     left = list(reversed(items))
@@ -88,7 +88,7 @@ def _received(connection: Connection, process: BaseProcess) -> Any:
         process.join()
         how = process.exitcode or 0
         text = f"signal {-how} ({signal.Signals(-how).name})" if how < 0 else f"exit code {how}"
-        raise OrchestratorError(f"a process that computes scenarios ended by {text}") from None
+        raise ReportedError(f"a process that computes scenarios ended by {text}") from None
     if not done:
         raise value
     return value

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.plan import Core, Plan
-from orchestrator.wire.instances import base_name
+from servernf.wire.instances import base_name
 
 
 @dataclass(frozen=True, slots=True)

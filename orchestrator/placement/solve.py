@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.errors import InfeasibleError, InputError, OrchestratorError, unknown
+from orchestrator.errors import InfeasibleError, InputError, ReportedError, unknown
 from orchestrator.placement.baselines import BASELINES, fill_rates, run_baseline
 from orchestrator.placement.checker import check
 from orchestrator.placement.conflicts import explain
@@ -20,7 +20,7 @@ _FAR_TOO_MANY_WAYS = 2_000_000
 STRATEGIES = (OPTIMAL, *BASELINES)
 
 
-class CheckError(OrchestratorError):
+class CheckError(ReportedError):
     """A placement that breaks a constraint: a bug of ours, caught before anything is lowered."""
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from orchestrator.errors import EnvironmentMissing, InfeasibleError, InputError, OrchestratorError
+from orchestrator.errors import EnvironmentMissing, InfeasibleError, InputError, ReportedError
 from orchestrator.placement.cases import Settings, place_case, without_lost
 from orchestrator.placement.compiled import check_offers
 from orchestrator.placement.fabric import Fabric
@@ -71,7 +71,7 @@ def run_scenario(
     except InfeasibleError as error:
         spent = time.perf_counter() - started
         return Outcome(scenario.name, "INFEASIBLE", why=str(error), seconds=spent)
-    except OrchestratorError as error:
+    except ReportedError as error:
         spent = time.perf_counter() - started
         return Outcome(scenario.name, "ERROR", why=str(error), seconds=spent)
     facts = report(problem, solution)

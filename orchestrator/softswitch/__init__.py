@@ -1,23 +1,30 @@
-"""softswitch: a v1model switch in Python, programmed like BMv2.
+"""softswitch: a P4Runtime server over an engine that executes packets; the engine in Python.
 
 How it flows:
 
-    BMv2 JSON --bmv2--> Program --codegen--> Python source --> run(port, frame, ...)
-    P4Runtime --server--> entities --> tables <---- probed by ----'
+    BMv2 JSON --ir--> Program --codegen--> Python source --pipeline--> run(port, frame, ...)
+    P4Runtime --server--> Engine ..... --entities--> state <------ probed by -----'
 
-- `bmv2`      reads p4c's JSON, believes nothing in it, and refuses what is not implemented, by name
-- `program`   what it reads: the program as frozen dataclasses
-- `codegen`   one generated function a program: parser to deparser, fields are locals
-- `tables`    exact, LPM and ternary lookup that does not grow with entries
-- `hashes`    BMv2's checksum and hash algorithms
-- `entities`  P4Runtime entities: checked against P4Info, applied, read back
-- `profiles`, `meters`, `valuesets`, `digests`  what packets use of such an entity
+What any engine has in common:
+
+- `server`, `service`, `arbitration`, `secrecy`  P4Runtime: who may, who is primary, what is told
+- `engine`    the protocol between the server and what executes packets
 - `entity_errors`  what a refusal is, and who raises it
+- `ir`        a program as frozen data, read from p4c's JSON; believes nothing in it
+- `architectures`  what an architecture adds to P4: v1model as a value
+
+The Python engine:
+
+- `codegen`   one generated function a program: parser to deparser, fields are locals
+- `hashes`    BMv2's checksum and hash algorithms
+- `state`     run-time state: tables that do not grow slow with entries, meters, profiles, digests
+- `entities`  P4Runtime entities: checked against P4Info, applied to the state, read back
+- `pipeline`  state and compiled code of one program
 - `trace`     a packet's steps as data
 - `packetmeta` PacketIn/PacketOut headers
 - `switch`    `SoftSwitch`, complete in memory: load, process, write, read, trace
-- `server`    P4Runtime over gRPC
 - `verifier`  VERIFY in a process of its own, with limits
 - `ports`     network interfaces and the packet loop
+- `python_engine`  a `SoftSwitch` behind the protocol
 - `__main__`  the switch as a process
 """

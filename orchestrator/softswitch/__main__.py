@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from orchestrator.authority import DEFAULT_WRITERS, exposure
-from orchestrator.wire.privileges import confine, drop, user_number
+from servernf.host.authority import DEFAULT_WRITERS, exposure
+from servernf.host.privileges import confine, drop, user_number
 
 
 def interface(text: str) -> tuple[int, str]:
@@ -72,6 +72,19 @@ def parser() -> argparse.ArgumentParser:
         help="queues a port; packets of standard_metadata.priority N and up are dropped (default 1)",
     )
     p.add_argument("--name", default="", help="name for messages")
+    add_tls(p)
+    p.add_argument(
+        "--user",
+        type=user_number,
+        metavar="UID",
+        help="become this user (a number), without capabilities, once sockets and files are open",
+    )
+    p.add_argument("--pipeline", type=Path, metavar="FILE", help="BMv2 JSON to load at start")
+    p.add_argument("--p4info", type=Path, metavar="FILE", help="its P4Info (text format)")
+    return p
+
+
+def add_tls(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--tls-cert", type=Path, metavar="FILE", help="server certificate (PEM); turns TLS on"
     )
@@ -90,33 +103,40 @@ def parser() -> argparse.ArgumentParser:
         f"only read (repeatable; default: {', '.join(DEFAULT_WRITERS)})",
     )
     p.add_argument(
-        "--user",
-        type=user_number,
-        metavar="UID",
-        help="become this user (a number), without capabilities, once sockets and files are open",
+        "--listener",
+        action="append",
+        default=[],
+        metavar="CN",
+        help="with --tls-ca: common name of a client certificate that may hear what the switch reports, "
+        "in the P4Runtime role of that name, and change nothing (repeatable)",
     )
-    p.add_argument("--pipeline", type=Path, metavar="FILE", help="BMv2 JSON to load at start")
-    p.add_argument("--p4info", type=Path, metavar="FILE", help="its P4Info (text format)")
-    return p
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments that fit each other; ends the process with a word on those that do not."""
     cli = parser()
     args = cli.parse_args(argv)
     if bool(args.tls_cert) != bool(args.tls_key) or (args.tls_ca and not args.tls_cert):
         cli.error("--tls-cert and --tls-key belong together, and --tls-ca needs both")
-    if args.writer and not args.tls_ca:
-        cli.error("--writer needs --tls-ca: only certificates tell clients apart")
+    for option in ("writer", "listener"):
+        if getattr(args, option) and not args.tls_ca:
+            cli.error(f"--{option} needs --tls-ca: only certificates tell clients apart")
     if bool(args.pipeline) != bool(args.p4info):
         cli.error("--pipeline and --p4info belong together")
     numbers = [n for n, _ in args.interface]
     double = sorted({n for n in numbers if numbers.count(n) > 1})
     if double:
         cli.error(f"port {double[0]} is given twice")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = read_arguments(argv)
 
     # Imported after the arguments are known to be good: --help must be quick.
-    from orchestrator.errors import OrchestratorError
+    from orchestrator.errors import ReportedError
     from orchestrator.softswitch.ports import PortLoop, link_states, open_ports
+    from orchestrator.softswitch.python_engine import PythonEngine
     from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
     from orchestrator.softswitch.switch import SoftSwitch
     from orchestrator.softswitch.verifier import Verifier
@@ -126,6 +146,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.user is not None:
         confine()
     label = f"softswitch {args.name or args.device_id}"
+    tls = None
+    if args.tls_cert:
+        writers = tuple(args.writer or DEFAULT_WRITERS)
+        listeners = tuple(args.listener)
+        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca, writers, listeners)
     try:
         ports = open_ports(dict(args.interface))
         switch = SoftSwitch(
@@ -136,10 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             queues=args.priority_queues,
             name=args.name,
         )
-        writers = tuple(args.writer or DEFAULT_WRITERS)
-        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca, writers) if args.tls_cert else None
+        loop = PortLoop(switch, ports)
         os.umask(0o077)  # nobody else's are a socket and what else is made
-        server = P4RuntimeServer(switch, args.grpc_addr, tls, verifier)
+        server = P4RuntimeServer(PythonEngine(switch, verifier, loop.drops), args.grpc_addr, tls)
         if args.pipeline:
             from finsy.proto import p4i
             from google.protobuf import text_format
@@ -148,13 +172,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             server.preload(args.pipeline.read_bytes(), p4info)
         if args.user is not None:
             drop(args.user)
-    except (OrchestratorError, OSError, ValueError) as e:
+    except (ReportedError, OSError, ValueError) as e:
         print(f"{label}: {e}", file=sys.stderr)
         verifier.close()
         return 2
-
-    loop = PortLoop(switch, ports)
-    server.service.port_drops = loop.drops
     switch.port_states = link_states(dict(args.interface))
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -167,24 +188,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     # again and again would cost more than it could ever free.
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
-    warning = exposure(
-        server.address, tls=tls is not None, certified=tls is not None and tls.ca is not None
+    certified = tls is not None and tls.ca is not None
+    announce(
+        args, server.address, exposure(server.address, tls=tls is not None, certified=certified)
     )
-    if warning:
-        print(f"{label}: warning: {warning}", file=sys.stderr)
-    ready = {
-        "ready": True,
-        "grpc_addr": server.address,
-        "device_id": args.device_id,
-        "name": args.name,
-        "ports": {str(n): name for n, name in args.interface},
-    }
-    print(json.dumps(ready), flush=True)
     loop.run()
     server.stop()
     verifier.close()
     loop.close()
     return 0
+
+
+def announce(args: argparse.Namespace, address: str, warning: str) -> None:
+    """Say on standard output that the switch listens, and on standard error who may change it."""
+    if warning:
+        print(f"softswitch {args.name or args.device_id}: warning: {warning}", file=sys.stderr)
+    ready = {
+        "ready": True,
+        "grpc_addr": address,
+        "device_id": args.device_id,
+        "name": args.name,
+        "ports": {str(n): name for n, name in args.interface},
+    }
+    print(json.dumps(ready), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ from finsy.proto import p4r, rpc_code
 from orchestrator.softswitch.entity_errors import EntityError
 
 MAX_CONNECTIONS = 16
+"""Streams of clients that may change the device: those that may not take no place of theirs."""
+MAX_LISTENERS = 8
+"""Streams beside those of clients whose certificate only lets them listen."""
 MAX_UNDECIDED = 8
 UNDECIDED_S = 5.0
 """How long a stream may be open without a first arbitration message."""
@@ -31,14 +34,25 @@ MAX_QUEUED = 8192
 class Connection:
     """A controller's stream; `queue` feeds the thread that writes it, None ends it."""
 
-    __slots__ = ("election_id", "failure", "ident", "opened", "queue", "refusal", "role")
+    __slots__ = (
+        "election_id",
+        "failure",
+        "ident",
+        "listens_as",
+        "opened",
+        "queue",
+        "refusal",
+        "role",
+    )
 
     _idents = itertools.count(1)
 
-    def __init__(self, refusal: str = "") -> None:
+    def __init__(self, refusal: str = "", listens_as: str = "") -> None:
         self.ident = next(self._idents)
         self.refusal = refusal
-        """Why this client may not become primary, empty if it may."""
+        """Why this client may change nothing, empty if it may."""
+        self.listens_as = listens_as
+        """The one role in which it may listen all the same, empty if in none."""
         self.opened = 0.0
         self.election_id: int | None = None
         self.role = ""
@@ -60,9 +74,11 @@ class Connection:
 class Arbiter:
     """Who is primary of each role: the stream with the highest election id (P4Runtime, 5).
 
-    The empty role is the default one, with access to everything. Other roles
-    may write and read everything too, but not set the pipeline; what they
-    should leave alone is for controllers to agree on.
+    The empty role is the default one, with access to everything. Other roles have no configuration
+    (5.3: that is full access), so they may write and read everything too, but not set the pipeline;
+    what they should leave alone is for controllers to agree on. A client that may change nothing
+    takes the one role that it may listen in, or none. Each role's primary hears packets, digests
+    and idle timeouts.
     """
 
     def __init__(self, device_id: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -127,9 +143,18 @@ class Arbiter:
 
     def arbitrate(self, connection: Connection, m: p4r.MasterArbitrationUpdate) -> None:
         """Take a stream's election id in; tells the streams that need to know."""
-        if connection.refusal:
-            raise EntityError(rpc_code.PERMISSION_DENIED, connection.refusal)
         role = m.role.name
+        if connection.refusal and (not role or role != connection.listens_as):
+            where = f"; it may listen in role '{connection.listens_as}'" * bool(
+                connection.listens_as
+            )
+            raise EntityError(rpc_code.PERMISSION_DENIED, connection.refusal + where)
+        if m.role.HasField("config"):
+            raise EntityError(
+                rpc_code.INVALID_ARGUMENT,
+                f"role '{role}': no kind of role configuration is known here (valid: none, which "
+                "is full access)",
+            )
         election_id = m.election_id.high << 64 | m.election_id.low
         with self.lock:
             known = connection in self.connections
@@ -152,11 +177,8 @@ class Arbiter:
                     f"election id {election_id} is in use by another controller of device "
                     f"{self.device_id}; choose another",
                 )
-            if not known and len(self.connections) >= MAX_CONNECTIONS:
-                raise EntityError(
-                    rpc_code.RESOURCE_EXHAUSTED,
-                    f"{MAX_CONNECTIONS} controllers are connected, no more are accepted",
-                )
+            if not known:
+                self._check_room(connection)
             was_primary = known and self.primary(role) is connection
             if not known:
                 self.undecided.remove(connection)
@@ -169,6 +191,14 @@ class Arbiter:
                     self.notify(c)
             else:
                 self.notify(connection)
+
+    def _check_room(self, connection: Connection) -> None:
+        listens = bool(connection.refusal)
+        most, who = (MAX_LISTENERS, "listeners") if listens else (MAX_CONNECTIONS, "controllers")
+        if sum(bool(c.refusal) == listens for c in self.connections) >= most:
+            raise EntityError(
+                rpc_code.RESOURCE_EXHAUSTED, f"{most} {who} are connected, no more are accepted"
+            )
 
     def leave(self, connection: Connection) -> None:
         """A stream has ended."""
@@ -200,7 +230,8 @@ class Arbiter:
             update.status.message = "Is backup"
         connection.send(p4r.StreamMessageResponse(arbitration=update))
 
-    def to_primary(self, message: p4r.StreamMessageResponse) -> None:
+    def to_primaries(self, message: p4r.StreamMessageResponse) -> None:
+        """To the primary of every role; counted as dropped if there is none."""
         with self.lock:
             roles = {c.role for c in self.connections}
             primaries = [p for role in roles if (p := self.primary(role)) is not None]

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.switch import Frame, SoftSwitch
-from orchestrator.wire.packetio import PacketSocket
+from servernf.host.packetio import PacketSocket
 
 BATCH = 64
 

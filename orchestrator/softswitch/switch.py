@@ -1,15 +1,13 @@
 """The switch itself: a loaded program, its state, and packets in and out.
 
 `SoftSwitch` is complete without gRPC and without ports: tests, the in-memory
-network and `explain` use it directly. `server` puts P4Runtime over it, `ports`
-network interfaces. Whoever shares one between threads takes `locked()` around
+network and `explain` use it directly. `engine` puts it behind the P4Runtime server, `ports`
+on network interfaces. Whoever shares one between threads takes `locked()` around
 a batch of packets or writes; the two sides alternate fairly.
 """
 
 from __future__ import annotations
 
-import random
-import struct
 import threading
 import time
 from collections import deque
@@ -21,38 +19,23 @@ from typing import Any
 from finsy.proto import p4i, p4r
 
 from orchestrator.errors import SwitchError, UnsupportedFeature
-from orchestrator.softswitch import codegen, hashes
-from orchestrator.softswitch.bmv2 import decode_program, read_program
-from orchestrator.softswitch.digests import DigestQueue
 from orchestrator.softswitch.entities.store import EntityStore
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
-from orchestrator.softswitch.meters import MeterCells
+from orchestrator.softswitch.ir import decode_program, read_program
+from orchestrator.softswitch.ir.program import Json
 from orchestrator.softswitch.packetmeta import ControllerHeaders
-from orchestrator.softswitch.profiles import NO_MEMBER
-from orchestrator.softswitch.program import Json, Program, Table
-from orchestrator.softswitch.tables import MatchTable, make_table
-from orchestrator.softswitch.trace import (
-    SOURCES,
-    Fault,
-    Received,
-    Recorder,
-    TraceEvent,
-    log_text,
-)
-from orchestrator.softswitch.valuesets import ValueSet
+from orchestrator.softswitch.pipeline import Pipeline, Run
+from orchestrator.softswitch.state.pipeline import PipelineState
+from orchestrator.softswitch.trace import Fault, Recorder, TraceEvent
 
-__all__ = ("Counters", "Frame", "Pipeline", "Replica", "SoftSwitch", "TraceEvent")
+__all__ = ("Counters", "Frame", "Pipeline", "SoftSwitch", "TraceEvent")
 
 Frame = tuple[int, bytes]
-Replica = tuple[int, int]
 Again = tuple[int, bytes, int, Any]
 """A packet that passes ingress once more: port, data, mode (codegen's), what the mode needs."""
 
 MAX_PASSES = 64
 """Passes through ingress that one received packet may cause (recirculation, resubmission)."""
-
-MAX_MESSAGES = 1000
-"""Texts of log_msg that are kept; older ones are forgotten."""
 
 MAX_PACKET_INS = 65_536
 """Packet-ins kept when nobody takes them (`on_packet_in`); older ones are forgotten."""
@@ -67,185 +50,6 @@ class Counters:
     loops_cut: int = 0
     faults: int = 0
     last_fault: str = ""
-
-
-class Pipeline:
-    """A compiled program with its tables, counters and registers."""
-
-    def __init__(
-        self,
-        program: Program,
-        now: Callable[[], int],
-        drop_port: int,
-        *,
-        queues: int = 1,
-        clock: Callable[[], int] = time.monotonic_ns,
-        send_digest: Callable[[p4r.DigestList], None] | None = None,
-    ) -> None:
-        self.program = program
-        self.drop_port = drop_port
-        self.queues = queues
-        self.now = now
-        self.clock = clock
-        self.send_digest = send_digest or _ignore
-        self.ports_down: set[int] = set()
-        self.digest_queues: dict[int, DigestQueue] = {}
-        self.messages: deque[str] = deque(maxlen=MAX_MESSAGES)
-        self.meters = {
-            m.name: MeterCells(m.size, m.packets, now)
-            for m in program.meters.values()
-            if m.table is None
-        }
-        self.value_sets = {name: ValueSet() for name in program.value_sets}
-        self.tables: dict[str, MatchTable] = {}
-        self.counters: dict[str, tuple[list[int], list[int]]] = {}
-        self.registers: dict[str, list[int]] = {}
-        self.groups: dict[int, tuple[Replica, ...]] = {}
-        self.clone_sessions: dict[int, tuple[Replica, ...]] = {}
-        self.random = random.Random(0)
-        for table in program.tables():
-            self.tables[table.name] = self._table(table)
-        for counter in program.counters.values():
-            self.counters[counter.name] = ([0] * counter.size, [0] * counter.size)
-        for register in program.registers.values():
-            self.registers[register.name] = [0] * register.size
-        self._stateful = {
-            c.name: hashes.STATEFUL[c.algo]()
-            for c in program.calculations.values()
-            if c.algo in hashes.STATEFUL
-        }
-        self.generated = codegen.generate(program, drop_port=drop_port, queues=queues)
-        self.run = self._compile(self.generated, None)
-        self._traced: Callable[..., None] | None = None
-        self._sink: Callable[..., None] = _ignore
-
-    @staticmethod
-    def _table(t: Table) -> MatchTable:
-        table = make_table(t.name, t.keys, t.size, t.rich)
-        if t.profile is not None:
-            table.miss.a, table.miss.args = -1, NO_MEMBER
-        elif t.default_action >= 0:
-            table.miss.a = t.action_index(t.default_action)
-            table.miss.args = t.default_args
-        highest = max((e.priority for e in t.entries), default=0)
-        for const in t.entries:
-            entry = table.make(t.action_index(const.action_id), const.args)
-            # BMv2: the lowest number wins; P4Runtime and the tables here: the highest.
-            table.add(const_match(table, const.matches, highest - const.priority + 1), entry)
-        table.commit()
-        return table
-
-    def _compile(
-        self, generated: codegen.Generated, trace: Callable[..., None] | None
-    ) -> Callable[..., None]:
-        scope: dict[str, Any] = {
-            "now": self.now,
-            "groups": self.groups,
-            "clone_sessions": self.clone_sessions,
-            "randint": self.random.randint,
-            "gather": gather,
-            "T": trace,
-            "learn": self.learn,
-            "log_msg": self.log,
-        }
-        for identifier, (kind, name) in generated.outside.items():
-            scope[identifier] = self._outside(kind, name)
-        exec(compile(generated.source, "<softswitch pipeline>", "exec"), scope)  # noqa: S102
-        return scope["run"]
-
-    def _outside(self, kind: str, name: str) -> Any:
-        """What a global of the generated code is: see `codegen.Generated.outside`."""
-        match kind:
-            case "probe":
-                return self.tables[name].probe
-            case "search":
-                return self.tables[name].search
-            case "miss":
-                return self.tables[name].miss
-            case "packets":
-                return self.counters[name][0]
-            case "bytes":
-                return self.counters[name][1]
-            case "register":
-                return self.registers[name]
-            case "execute":
-                return self.meters[name].execute
-            case "contains":
-                return self.value_sets[name].contains
-            case "contains_masked":
-                return self.value_sets[name].contains_masked
-            case "hash":
-                return hashes.ALGORITHMS[name]
-            case "stateful":
-                return self._stateful[name]
-            case "pack":
-                return struct.Struct(name).pack
-            case _:
-                return struct.Struct(name).unpack_from
-
-    def learn(self, list_id: int, sample: tuple[int, ...]) -> None:
-        """A packet's digest; without P4Info's word on it there is nobody to send it to."""
-        queue = self.digest_queues.get(list_id)
-        if queue is not None:
-            queue.learn(sample)
-
-    def log(self, text: str, values: tuple[int, ...]) -> None:
-        """log_msg: kept, newest last, for whoever looks."""
-        self.messages.append(log_text(text, values))
-
-    def traced(self, trace: Callable[..., None]) -> Callable[..., None]:
-        """`run` with a call of `trace(kind, ...)` at every step; same tables and state."""
-        if self._traced is None:
-            generated = codegen.generate(
-                self.program, trace=True, drop_port=self.drop_port, queues=self.queues
-            )
-            self._traced = self._compile(generated, lambda *step: self._sink(*step))
-        self._sink = trace
-        return self._traced
-
-
-def _ignore(*step: Any) -> None:
-    return
-
-
-def const_match(table: MatchTable, matches: Sequence[tuple[int, ...]], priority: int) -> Any:
-    """The table's own form of a `const entries` match."""
-    value = mask = 0
-    ranges: list[tuple[int, int]] = []
-    length = 0
-    values: list[int] = []
-    for key, shift, match in zip(table.keys, table.shifts, matches, strict=True):
-        ones = (1 << key.width) - 1
-        if key.kind == "range":
-            ranges.append((match[0], match[1]))
-            continue
-        if key.kind == "lpm":
-            length = match[1]
-            m = ones >> (key.width - length) << (key.width - length) if length else 0
-        elif key.kind in ("ternary", "optional"):
-            m = match[1] & ones
-        else:
-            m = ones
-        values.append(match[0])
-        value |= (match[0] & m) << shift
-        mask |= m << shift
-    kinds = {k.kind for k in table.keys}
-    if kinds & {"ternary", "range", "optional"}:
-        return value, mask, tuple(ranges), priority
-    if "lpm" in kinds:
-        return value, length
-    return values[0] if len(values) == 1 else tuple(values)
-
-
-def gather(items: Sequence[tuple[Any, int, int]], tail: bytes) -> bytes:
-    """Bytes of calculation inputs (valid?, value, bits), padded on the right, plus payload."""
-    number = bits = 0
-    for valid, value, width in items:
-        if valid:
-            number = number << width | value
-            bits += width
-    pad = -bits % 8
-    return (number << pad).to_bytes((bits + pad) // 8, "big") + tail
 
 
 class SoftSwitch:
@@ -312,14 +116,13 @@ class SoftSwitch:
     def build(self, bmv2_json: Json) -> Pipeline:
         """Compile without installing; raises MalformedProgram, UnsupportedFeature or SwitchError."""
         try:
-            return Pipeline(
+            state = PipelineState(
                 read_program(bmv2_json),
                 self.now,
-                self.drop_port,
-                queues=self.queues,
                 clock=self.clock,
                 send_digest=lambda message: self.on_digest(message),
             )
+            return Pipeline(state, self.drop_port, self.queues)
         except (RecursionError, MemoryError, SyntaxError, OverflowError) as e:
             # What CPython's own compiler or this machine cannot hold.
             raise UnsupportedFeature(
@@ -341,7 +144,7 @@ class SoftSwitch:
     @staticmethod
     def entity_store(pipeline: Pipeline, p4info: p4i.P4Info) -> EntityStore:
         """Entities for a pipeline; raises SwitchError if P4Info is another program's."""
-        return EntityStore(pipeline, p4info)
+        return EntityStore(pipeline.state, p4info)
 
     def install(self, pipeline: Pipeline, p4info: p4i.P4Info) -> None:
         store = self.entity_store(pipeline, p4info)
@@ -381,10 +184,13 @@ class SoftSwitch:
     def set_port_up(self, port: int, up: bool) -> None:
         """Tell selectors a port's state: members that watch a port that is down are not picked."""
         pipeline, store = self.pipeline, self._entities
-        if pipeline is None or store is None or (port not in pipeline.ports_down) == up:
+        if pipeline is None or store is None:
+            return
+        down = pipeline.state.ports_down
+        if (port not in down) == up:
             return
         with self.locked():
-            (pipeline.ports_down.discard if up else pipeline.ports_down.add)(port)
+            (down.discard if up else down.add)(port)
             for profile in store.profiles.values():
                 profile.port_changed()
 
@@ -431,13 +237,13 @@ class SoftSwitch:
         pipeline = self.pipeline
         if pipeline is None:
             return
-        self._pass(pipeline.run, port, frame, out)
+        self._pass(pipeline.run, pipeline.from_port, port, frame, out)
 
-    def _pass(self, run: Callable[..., None], port: int, frame: bytes, out: list[Frame]) -> None:
+    def _pass(self, run: Run, mode: int, port: int, frame: bytes, out: list[Frame]) -> None:
         again: list[Again] = []
         self.counters.received += 1
         try:
-            run(port, frame, codegen.NORMAL, None, out, again)
+            run(port, frame, mode, None, out, again)
             if again:
                 self._again(run, out, again)
         except Exception as e:  # a packet must never stop the switch
@@ -453,7 +259,7 @@ class SoftSwitch:
         pipeline = self.pipeline
         if pipeline is None:
             return out
-        run, mode = pipeline.run, codegen.NORMAL
+        run, mode = pipeline.run, pipeline.from_port
         again: list[Again] = []
         for frame in frames:
             try:
@@ -466,7 +272,7 @@ class SoftSwitch:
         self.counters.received += len(frames)
         return self._deliver(out)
 
-    def _again(self, run: Callable[..., None], out: list[Frame], again: list[Again]) -> None:
+    def _again(self, run: Run, out: list[Frame], again: list[Again]) -> None:
         """What one packet sent through ingress once more, and what that sends; empties `again`."""
         for _ in range(1, MAX_PASSES):
             port, data, mode, aux = again.pop(0)
@@ -542,16 +348,16 @@ class SoftSwitch:
         if self.pipeline is None:
             raise SwitchError(f"{self.name}: no pipeline is loaded, nothing to trace")
         with self.locked():
-            recorder = Recorder(self.pipeline.program, self.pipeline.tables)
+            recorder = Recorder(self.pipeline.program, self.pipeline.state.tables)
             run = self.pipeline.traced(recorder)
 
             def traced(at: int, data: bytes, mode: int, aux: Any, out: Any, again: Any) -> None:
-                recorder.events.append(Received(at, SOURCES.get(mode, str(mode)), data))
+                recorder.received(at, mode, data)
                 run(at, data, mode, aux, out, again)
 
             out: list[Frame] = []
             faults, cut = self.counters.faults, self.counters.loops_cut
-            self._pass(traced, port, frame, out)
+            self._pass(traced, self.pipeline.from_port, port, frame, out)
             if self.counters.faults > faults:
                 recorder.events.append(Fault(self.counters.last_fault))
             if self.counters.loops_cut > cut:

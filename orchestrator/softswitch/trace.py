@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from orchestrator.softswitch.profiles import Group, Member
-from orchestrator.softswitch.program import Json, Program
-from orchestrator.softswitch.tables import (
+from orchestrator.softswitch.ir.program import Json, Program
+from orchestrator.softswitch.state.profiles import Group, Member
+from orchestrator.softswitch.state.tables import (
     Entry,
     ExactTable,
     KeylessTable,
@@ -22,16 +22,6 @@ from orchestrator.softswitch.tables import (
     MatchTable,
     TernaryEntry,
 )
-
-SOURCES = {
-    0: "port",
-    1: "ingress clone",
-    2: "egress clone",
-    4: "recirculation",
-    5: "multicast",
-    6: "resubmission",
-}
-"""Where a packet comes from, by v1model's instance_type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,18 +353,25 @@ class Recorder:
         self._params = {a.name: a.params for t in program.tables() for a in t.actions}
         self._errors = {code: name for name, code in program.errors.items()}
         self._lists = program.field_lists
+        origins = program.architecture.instance_types.items()
+        self._origins = {number: origin.value for origin, number in origins}
         self._conditions = {
-            c.name: c.source
-            for p in (program.ingress, program.egress)
-            for c in p.conditionals.values()
+            c.name: c.source for p in program.pipelines.values() for c in p.conditionals.values()
         }
 
     def __call__(self, kind: str, *parts: Any) -> None:
         make = _MAKERS.get(kind)
         self.events.append(getattr(self, f"_{kind}")(*parts) if make is None else make(*parts))
 
+    def received(self, port: int, source: int, frame: bytes) -> None:
+        """A pass begins; `source` is an instance type."""
+        self.events.append(Received(port, self._origin(source), frame))
+
+    def _origin(self, source: int) -> str:
+        return self._origins.get(source, str(source))
+
     def _pipeline(self, name: str, port: int, source: int, replica: int) -> TraceEvent:
-        return Entered(name, port, SOURCES.get(source, str(source)), replica)
+        return Entered(name, port, self._origin(source), replica)
 
     def _parser_error(self, error: str | int) -> TraceEvent:
         return ParserError(error if isinstance(error, str) else self._errors.get(error, str(error)))

@@ -15,14 +15,15 @@ import signal
 import socket
 import struct
 import threading
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
 from finsy.proto import p4r
 
-from orchestrator.errors import OrchestratorError, SwitchError
+from orchestrator.errors import ReportedError, SwitchError
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.wire.privileges import confine, drop
+from servernf.host.privileges import confine, drop
 
 MAX_CPU_S = 30
 """Processor seconds for one program; a pipeline of ours takes less than one."""
@@ -91,8 +92,11 @@ def _serve(sock: socket.socket, drop_port: int, queues: int, user: int | None) -
             data = _receive(sock)
             answer = _limited(data, drop_port, queues)
             sock.sendall(_HEAD.pack(len(answer)) + answer)
+    except OSError:
+        os._exit(0)  # the switch is gone
     except BaseException:
-        os._exit(0)
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _limited(data: bytes, drop_port: int, queues: int) -> bytes:
@@ -131,6 +135,6 @@ def _error(data: bytes, drop_port: int, queues: int) -> bytes:
     config = p4r.ForwardingPipelineConfig.FromString(data)
     try:
         SoftSwitch(drop_port=drop_port, queues=queues).prepare(config)
-    except OrchestratorError as e:
+    except ReportedError as e:
         return str(e).encode()
     return b""

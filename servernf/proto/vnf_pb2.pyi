@@ -202,26 +202,14 @@ class ConfigureRequest(_message.Message):
     def __init__(self, graph: _Optional[str] = ..., nfs: _Optional[_Iterable[_Union[NfConfig, _Mapping]]] = ..., remove: _Optional[_Iterable[str]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., remove_manifest: _Optional[bool] = ...) -> None: ...
 
 class NfConfig(_message.Message):
-    __slots__ = ("name", "type", "config_json", "share")
+    __slots__ = ("name", "type", "config_json")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
-    SHARE_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: str
     config_json: str
-    share: PoolShare
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., config_json: _Optional[str] = ..., share: _Optional[_Union[PoolShare, _Mapping]] = ...) -> None: ...
-
-class PoolShare(_message.Message):
-    __slots__ = ("addresses", "low", "high")
-    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
-    LOW_FIELD_NUMBER: _ClassVar[int]
-    HIGH_FIELD_NUMBER: _ClassVar[int]
-    addresses: _containers.RepeatedScalarFieldContainer[str]
-    low: int
-    high: int
-    def __init__(self, addresses: _Optional[_Iterable[str]] = ..., low: _Optional[int] = ..., high: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., config_json: _Optional[str] = ...) -> None: ...
 
 class Manifest(_message.Message):
     __slots__ = ("key0", "key1", "threshold")

@@ -15,7 +15,7 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from orchestrator.wire.packetio import PacketSocket
+from servernf.host.packetio import PacketSocket
 
 BURST = 16
 

@@ -34,8 +34,8 @@ from orchestrator.emulation import (
     net_down,
 )
 from orchestrator.emulation.environment import require_emulation
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire import nsh
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATOR = Path(__file__).with_name("generator.py")

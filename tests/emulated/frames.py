@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
-from orchestrator.wire.packetio import PacketSocket
+from servernf.host.packetio import PacketSocket
 
 BURST = 16
 

@@ -49,9 +49,9 @@ from orchestrator.model.entries import TableEntry
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import lookup
 from orchestrator.nfs.matching import first_output
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
-from orchestrator.wire.packetio import PacketSocket
+from servernf.host.packetio import PacketSocket
+from servernf.wire import nsh
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 pytestmark = NEEDS_EMULATION
 

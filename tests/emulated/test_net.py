@@ -38,7 +38,7 @@ from orchestrator.emulation.naming import network_of_interface
 from orchestrator.emulation.processes import namespace_of
 from orchestrator.errors import EnvironmentMissing, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
-from orchestrator.wire.addresses import device_mac, mac_text
+from servernf.wire.addresses import device_mac, mac_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/emulated")]

@@ -28,10 +28,10 @@ from scapy.packet import Raw
 from signed import signed
 from support import eventually
 
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import device_mac, mac_text
-from orchestrator.wire.packetio import PacketSocket
+from servernf.host.packetio import PacketSocket
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
+from servernf.wire import nsh
+from servernf.wire.addresses import device_mac, mac_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SWITCH = device_mac(9)
@@ -125,7 +125,7 @@ def start(server: Server, index: int, folder: Path, log: IO[str]) -> Process:
         "--api": api,
         "--samples": f"{folder}/{interface}.jsonl",
     }
-    command = ["ip", "netns", "exec", server.namespace, sys.executable, "-m", "servernf.runtime"]
+    command = ["ip", "netns", "exec", server.namespace, sys.executable, "-m", "servernf.python"]
     command += [word for option in options.items() for word in option]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
@@ -323,7 +323,7 @@ def test_ten_thousand_malformed_frames(server: Server):
 def test_what_cannot_start_says_why(arguments: list[str], code: int, text: str, tmp_path: Path):
     filled = [argument.format(tmp_path) for argument in arguments]
     done = subprocess.run(
-        [sys.executable, "-m", "servernf.runtime", "--name", "w", *filled],
+        [sys.executable, "-m", "servernf.python", "--name", "w", *filled],
         cwd=ROOT,
         capture_output=True,
         text=True,

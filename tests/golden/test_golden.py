@@ -26,7 +26,7 @@ from orchestrator.model.entries import Between, Key, Lpm, PipelineProgram, Table
 from orchestrator.pipeline import Compiled, compile_graph
 from orchestrator.resources import shipped
 from orchestrator.targets.shipped import artifact
-from orchestrator.wire.addresses import mac_text
+from servernf.wire.addresses import mac_text
 
 HERE = Path(__file__).resolve().parent
 CASES = [

@@ -23,7 +23,7 @@ from orchestrator.clients.p4info import Schema, clone_session_update, flood_upda
 from orchestrator.model.entries import Exact, FloodGroup, Key, Lpm, TableEntry
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
-from orchestrator.wire.addresses import DEVICE_PREFIX_BITS, GATEWAY_MAC, device_mac, mac_text
+from servernf.wire.addresses import DEVICE_PREFIX_BITS, GATEWAY_MAC, device_mac, mac_text
 
 HOST_PORT, OTHER_HOST_PORT, SERVER_PORT, FABRIC_PORT, OTHER_FABRIC_PORT = 1, 2, 7, 8, 9
 SIDES = {

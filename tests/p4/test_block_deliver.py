@@ -19,8 +19,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP
 
 from orchestrator.model.entries import Lpm
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import GATEWAY_MAC, device_mac
+from servernf.wire import nsh
+from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
 AT = segment(1)
 REMOTE_MAC = "0a:00:00:00:00:03"

@@ -16,8 +16,8 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 from scapy.packet import Packet, Raw
 
 from orchestrator.model.entries import Between, Key, Lpm, Ternary
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import device_mac
+from servernf.wire import nsh
+from servernf.wire.addresses import device_mac
 
 AT = segment(1)
 INSIDE, OUTSIDE, POOL = "10.0.1.11", "198.51.100.13", "203.0.113.1"

@@ -16,8 +16,8 @@ from edge_switch import (
 from scapy.layers.inet import IP, UDP
 
 from orchestrator.model.entries import Lpm
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import device_mac
+from servernf.wire import nsh
+from servernf.wire.addresses import device_mac
 
 FRAME = bytes(ether(IP(src="10.0.0.1", dst="10.0.0.2", ttl=9) / UDP(sport=1, dport=2)))
 

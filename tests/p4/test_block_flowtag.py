@@ -1,4 +1,4 @@
-"""flowtag: the NSH tag, byte for byte. Oracle: `orchestrator.wire.nsh`, written apart from P4."""
+"""flowtag: the NSH tag, byte for byte. Oracle: `servernf.wire.nsh`, written apart from P4."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
 from orchestrator.model.entries import Lpm
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import device_mac
+from servernf.wire import nsh
+from servernf.wire.addresses import device_mac
 
 AT = segment(1)
 SPI, SI = nsh.service_path(GRAPH, 3), 254

@@ -14,7 +14,7 @@ from edge_switch import (
 )
 from scapy.layers.inet import IP, UDP
 
-from orchestrator.wire import nsh
+from servernf.wire import nsh
 
 GATED = 1 << 13
 MAIN, COPIED = segment(1 | GATED), segment(2 | GATED)

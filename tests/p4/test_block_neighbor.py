@@ -19,7 +19,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from orchestrator.model.entries import Lpm
-from orchestrator.wire.addresses import GATEWAY_MAC
+from servernf.wire.addresses import GATEWAY_MAC
 
 HOST, ASKED = "10.0.1.11", "10.0.1.1"
 HOST6, ASKED6 = "2001:db8:1::11", "2001:db8:1::1"

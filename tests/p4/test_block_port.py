@@ -17,8 +17,8 @@ from edge_switch import (
 )
 from scapy.layers.inet import IP, UDP
 
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import device_mac
+from servernf.wire import nsh
+from servernf.wire.addresses import device_mac
 
 
 def frame() -> bytes:

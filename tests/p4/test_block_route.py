@@ -22,7 +22,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 from orchestrator.model.entries import Key, Lpm
-from orchestrator.wire.addresses import GATEWAY_MAC
+from servernf.wire.addresses import GATEWAY_MAC
 
 AT = segment(1)
 VIA, DIRECT = segment(2), segment(3)

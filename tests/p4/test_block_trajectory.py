@@ -20,8 +20,8 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from orchestrator.model.entries import Lpm
-from orchestrator.wire import nsh, prf
-from orchestrator.wire.addresses import device_mac
+from servernf.wire import nsh, prf
+from servernf.wire.addresses import device_mac
 
 KEY0, KEY1 = 0x01234567, 0x89ABCDEF
 

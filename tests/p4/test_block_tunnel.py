@@ -19,7 +19,7 @@ from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
 from orchestrator.model.packet import internet_checksum
-from orchestrator.wire import nsh
+from servernf.wire import nsh
 
 GATED = 1 << 13
 FIRST, THEN = segment(1 | GATED), segment(2 | GATED)

@@ -32,8 +32,8 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from orchestrator.model.entries import Between, Ternary
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import device_mac
+from servernf.wire import nsh
+from servernf.wire.addresses import device_mac
 
 V4 = {"src": "10.0.1.11", "dst": "198.51.100.13"}
 V6 = {"src": "2001:db8:1::11", "dst": "2001:db8:2::13"}
@@ -92,7 +92,9 @@ def switch() -> EdgeSwitch:
 def malformed(switch: EdgeSwitch) -> int:
     assert switch.soft.pipeline is not None
     (packets,) = (
-        c[0] for name, c in switch.soft.pipeline.counters.items() if name.endswith("malformed")
+        c[0]
+        for name, c in switch.soft.pipeline.state.counters.items()
+        if name.endswith("malformed")
     )
     return packets[0]
 

@@ -22,8 +22,8 @@ from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.emulation.state import NetworkState, ServerState, SwitchState, WorkerState
 from orchestrator.errors import SwitchError
-from orchestrator.wire.addresses import device_mac
 from servernf.proto import vnf_pb2
+from servernf.wire.addresses import device_mac
 
 WORKERS = Path(__file__).with_name("recovery_workers.py")
 State = frozenset[tuple[str, str]]

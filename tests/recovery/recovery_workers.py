@@ -6,8 +6,8 @@ import json
 import signal
 import sys
 
-from servernf.runtime.service import serve
-from servernf.runtime.worker import Worker
+from servernf.python.runtime.service import serve
+from servernf.python.runtime.worker import Worker
 
 
 def main(places: list[str]) -> None:

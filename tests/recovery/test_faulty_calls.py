@@ -18,7 +18,7 @@ from recovery_proxy import Faults, Proxy
 from recovery_site import Site
 
 from orchestrator.deployment.journal import Journal
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ReportedError
 
 FEW, MANY = 10, 100
 
@@ -62,7 +62,7 @@ def one_run(faulty: Faulty, seed: int, before: str) -> tuple[str, str]:
     said = "done"
     try:
         do(faulty.job(after))
-    except OrchestratorError as error:
+    except ReportedError as error:
         said = "failed"
         told = f"seed {seed}: {before or 'nothing'} -> {after or 'nothing'}: {error}"
     else:

@@ -31,7 +31,11 @@ def locked(path: Path) -> dict[str, list[Requirement]]:
 
 def test_the_lock_has_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"]]
+    server_side = tomllib.loads((ROOT / "servernf" / "pyproject.toml").read_text())["project"]
+    own = f"servernf=={server_side['version']}"
+    assert own in project["dependencies"], "the two are released together"
+    assert project["version"] == server_side["version"]
+    asked = [a for a in (*project["dependencies"], *server_side["dependencies"]) if a != own]
     for extra in project["optional-dependencies"].values():
         asked += extra
     known = locked(WHOLE)
@@ -60,4 +64,4 @@ def test_locks_name_no_index(path: Path) -> None:
 def test_setup_installs_the_lock() -> None:
     text = (ROOT / "setup.sh").read_text()
     assert "--require-hashes --only-binary :all: -r requirements.lock" in text
-    assert "--no-deps --no-build-isolation -e ." in text
+    assert "--no-deps --no-build-isolation -e servernf -e ." in text

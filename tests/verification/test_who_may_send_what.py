@@ -23,8 +23,8 @@ from orchestrator.model.graph import PlacementRules, ServiceGraph
 from orchestrator.model.match import Prefix
 from orchestrator.oracle import ReferenceNetwork
 from orchestrator.pipeline import compile_graph
-from orchestrator.wire import nsh
-from orchestrator.wire.addresses import GATEWAY_MAC, device_mac, mac_text
+from servernf.wire import nsh
+from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
 WHERE = topology("leaf-spine")
 TENANTS = {"alice": ("server1", ["h1"], ["h3"]), "bob": ("server2", ["h2"], ["h4"])}

@@ -10,7 +10,7 @@ as the bytes that came in.
 
     run(port, data, mode, aux, out, again)
 
-`mode` says where a packet comes from (see the constants); `out` collects
+`mode` says where a packet comes from (the architecture's instance type); `out` collects
 (port, frame); `again` collects (port, data, mode, aux) that must pass ingress
 once more. With trace=True the same generator adds calls of `T(event, ...)`;
 without it not a byte of the code differs for them.
@@ -19,37 +19,20 @@ Behaviour follows BMv2's simple_switch (parser.cpp, simple_switch.cpp), also
 where it is odd: metadata of a recirculated packet or a clone is zero except
 its field list, ingress clones are parsed again from the bytes received.
 
-Modules, each a layer over the one before: `emitter`, `expressions`,
-`calculations`, `actions`, `parsing`, `pipelines`, `function`.
+Each part of a program is a module of functions over a `Context`, which has the program, the lines
+so far and the names of locals: `layout` and `context` (what is decoded, how it is called),
+`expressions`, `calculations`, `primitives`, `actions`, `parsing`, `controls`, `deparsing`, then
+`traffic` (what the architecture looks at between and behind these) and `function`, the whole.
 """
 
 from __future__ import annotations
 
-from orchestrator.softswitch.codegen.emitter import (
-    EGRESS_CLONE,
-    INGRESS_CLONE,
-    NORMAL,
-    RECIRCULATE,
-    REPLICATION,
-    RESUBMIT,
-    Generated,
-    literal,
-)
-from orchestrator.softswitch.codegen.function import Compiler
-from orchestrator.softswitch.program import Program
+from orchestrator.softswitch.codegen.context import Context, Generated, literal
+from orchestrator.softswitch.codegen.function import emit_function
+from orchestrator.softswitch.codegen.primitives import primitives_implemented
+from orchestrator.softswitch.ir.program import Program
 
-__all__ = (
-    "EGRESS_CLONE",
-    "INGRESS_CLONE",
-    "NORMAL",
-    "RECIRCULATE",
-    "REPLICATION",
-    "RESUBMIT",
-    "Compiler",
-    "Generated",
-    "generate",
-    "literal",
-)
+__all__ = ("Context", "Generated", "generate", "literal", "primitives_implemented")
 
 
 def generate(
@@ -60,4 +43,4 @@ def generate(
     `queues` is the number of priority queues a port: a packet of a higher
     `standard_metadata.priority` is dropped, as by simple_switch.
     """
-    return Compiler(program, trace, drop_port, queues).generate()
+    return emit_function(Context(program, trace=trace, drop_port=drop_port, queues=queues))

@@ -9,7 +9,7 @@ from finsy.proto import p4r
 from orchestrator.softswitch.entities.base import DELETE, INSERT, ById, Entities, Operation
 from orchestrator.softswitch.entities.special_entries import SpecialEntries
 from orchestrator.softswitch.entity_errors import listed
-from orchestrator.softswitch.profiles import Group, Member, ProfileStore
+from orchestrator.softswitch.state.profiles import Group, Member, ProfileStore
 
 
 class Members(Entities[p4r.ActionProfileMember, ProfileStore, Member]):

@@ -9,9 +9,9 @@ from finsy.proto import p4i, p4r, rpc_code
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entity_errors import EntityError, Named, listed
+from orchestrator.softswitch.ir.program import Table
 from orchestrator.softswitch.packetmeta import canonical
-from orchestrator.softswitch.program import Table
-from orchestrator.softswitch.tables import Entry
+from orchestrator.softswitch.state.tables import Entry
 
 Call = tuple[int, tuple[int, ...]]
 """(index among the table's actions, arguments)"""

@@ -1,26 +1,22 @@
-"""Digests: their configuration as an entity; `softswitch.digests` has the queue itself."""
+"""Digests: their configuration as an entity; `state.digests` has the queue itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from finsy.proto import p4i, p4r, rpc_code
 
-from orchestrator.softswitch.digests import DigestQueue
 from orchestrator.softswitch.entities.base import ById, Entities, Operation, in_program
-
-if TYPE_CHECKING:
-    from orchestrator.softswitch.switch import Pipeline
+from orchestrator.softswitch.state.digests import DigestQueue
+from orchestrator.softswitch.state.pipeline import PipelineState
 
 
 class Digests(Entities[p4r.DigestEntry, DigestQueue, p4r.DigestEntry]):
-    def __init__(self, p4info: p4i.P4Info, pipeline: Pipeline, problems: list[str]) -> None:
-        learns = {d.name: d.id for d in pipeline.program.learn_lists.values()}
+    def __init__(self, p4info: p4i.P4Info, state: PipelineState, problems: list[str]) -> None:
+        learns = {d.name: d.id for d in state.program.learn_lists.values()}
         self.by_id: ById[DigestQueue] = ById("digest", (), rpc_code.NOT_FOUND)
         for info, list_id in in_program("digest", p4info.digests, learns, problems):
-            queue = DigestQueue(info, p4info.type_info, pipeline.clock, pipeline.send_digest)
+            queue = DigestQueue(info, p4info.type_info, state.clock, state.send_digest)
             self.by_id[queue.id] = queue
-            pipeline.digest_queues[list_id] = queue
+            state.digest_queues[list_id] = queue
 
     def decode(self, kind: int, e: p4r.DigestEntry) -> Operation:
         return self.by_id[e.digest_id].decode(kind, e)

@@ -9,7 +9,7 @@ from finsy.proto import p4r
 from orchestrator.softswitch.entities.base import DELETE, INSERT, ById, Entities, Operation
 from orchestrator.softswitch.entities.counters import decode_count
 from orchestrator.softswitch.entities.table_entries import TableEntries
-from orchestrator.softswitch.tables import Entry
+from orchestrator.softswitch.state.tables import Entry
 
 
 class DirectCounters(Entities[p4r.DirectCounterEntry, TableEntries, Entry]):

@@ -7,8 +7,8 @@ from finsy.proto import p4r
 from orchestrator.softswitch.entities.base import MODIFY, ById, Entities, Operation
 from orchestrator.softswitch.entities.special_entries import SpecialEntries, encode_meter
 from orchestrator.softswitch.entities.table_entries import TableEntries
-from orchestrator.softswitch.meters import decode_meter_config
-from orchestrator.softswitch.tables import Rich
+from orchestrator.softswitch.state.meters import decode_meter_config
+from orchestrator.softswitch.state.tables import Rich
 
 
 class DirectMeters(Entities[p4r.DirectMeterEntry, TableEntries, Rich]):

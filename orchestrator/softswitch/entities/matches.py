@@ -9,9 +9,9 @@ from finsy.proto import p4i, p4r
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entity_errors import EntityError, Named, listed
+from orchestrator.softswitch.ir.program import Table
 from orchestrator.softswitch.packetmeta import canonical
-from orchestrator.softswitch.program import Table
-from orchestrator.softswitch.tables import (
+from orchestrator.softswitch.state.tables import (
     Entry,
     ExactTable,
     LpmTable,
@@ -107,10 +107,7 @@ class MatchCodec(Named):
                 if not w:
                     raise self.dont_care(f, "mask 0")
                 if v & w != v:
-                    raise self.invalid(
-                        f"field '{f.name}': value {v:#x} has bits outside mask {w:#x}; "
-                        f"value & mask must equal value ({v & w:#x})"
-                    )
+                    raise self.outside_mask(f, v, w)
                 value |= v << f.shift
                 mask |= w << f.shift
             elif kind == "lpm":
@@ -125,10 +122,7 @@ class MatchCodec(Named):
                     )
                 rest = f.width - n
                 if v & ((1 << rest) - 1):
-                    raise self.invalid(
-                        f"field '{f.name}': value {v:#x} has bits beyond prefix length {n}; "
-                        f"the prefix is {v >> rest << rest:#x}/{n}"
-                    )
+                    raise self.beyond_prefix(f, v, n)
                 length = n
                 value |= v << f.shift
                 mask |= ((1 << n) - 1) << rest << f.shift
@@ -163,6 +157,19 @@ class MatchCodec(Named):
             mask | self.exact_mask,
             self.any_ranges if ranges is None else tuple(ranges),
             priority,
+        )
+
+    def outside_mask(self, f: FieldSpec, value: int, mask: int) -> EntityError:
+        return self.invalid(
+            f"field '{f.name}': value {value:#x} has bits outside mask {mask:#x}; "
+            f"value & mask must equal value ({value & mask:#x})"
+        )
+
+    def beyond_prefix(self, f: FieldSpec, value: int, length: int) -> EntityError:
+        rest = f.width - length
+        return self.invalid(
+            f"field '{f.name}': value {value:#x} has bits beyond prefix length {length}; "
+            f"the prefix is {value >> rest << rest:#x}/{length}"
         )
 
     def value(self, f: FieldSpec, raw: bytes, m: p4r.FieldMatch, part: str) -> int:

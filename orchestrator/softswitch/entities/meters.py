@@ -8,7 +8,7 @@ from finsy.proto import p4i, p4r
 
 from orchestrator.softswitch.entities.arrays import Array, Arrays
 from orchestrator.softswitch.entities.base import MODIFY, ById, Operation, in_program
-from orchestrator.softswitch.meters import (
+from orchestrator.softswitch.state.meters import (
     MeterCells,
     MeterConfig,
     decode_meter_config,

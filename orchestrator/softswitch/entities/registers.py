@@ -8,8 +8,8 @@ from finsy.proto import p4d, p4i, p4r
 
 from orchestrator.softswitch.entities.arrays import Array, Arrays
 from orchestrator.softswitch.entities.base import MODIFY, ById, Operation, in_program
+from orchestrator.softswitch.ir.program import Program
 from orchestrator.softswitch.packetmeta import canonical
-from orchestrator.softswitch.program import Program
 
 
 class RegisterArray(Array):

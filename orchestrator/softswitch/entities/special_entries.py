@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finsy.proto import p4i, p4r, rpc_code
 
@@ -17,18 +17,16 @@ from orchestrator.softswitch.entities.table_entries import (
     provenance,
 )
 from orchestrator.softswitch.entity_errors import EntityError
-from orchestrator.softswitch.meters import (
+from orchestrator.softswitch.ir.program import Table
+from orchestrator.softswitch.state.meters import (
     Meter,
     MeterConfig,
     decode_meter_config,
     encode_meter_config,
 )
-from orchestrator.softswitch.profiles import MANUAL, Group, Member, ProfileStore
-from orchestrator.softswitch.program import Table
-from orchestrator.softswitch.tables import Entry, MatchTable, Rich
-
-if TYPE_CHECKING:
-    from orchestrator.softswitch.switch import Pipeline
+from orchestrator.softswitch.state.pipeline import PipelineState
+from orchestrator.softswitch.state.profiles import MANUAL, Group, Member, ProfileStore
+from orchestrator.softswitch.state.tables import Entry, MatchTable, Rich
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,12 @@ class SpecialEntries(TableEntries):
         table: MatchTable,
         touched: set[MatchTable],
         profile: ProfileStore | None,
-        pipeline: Pipeline,
+        state: PipelineState,
     ) -> None:
         super().__init__(info, p4info, program, table, touched, profile)
-        actions = pipeline.program.profile_actions(program.profile) if program.profile else ()
+        actions = state.program.profile_actions(program.profile) if program.profile else ()
         self.numbers = {name: i for i, name in enumerate(actions)}  # as generated code does
-        self.pipeline = pipeline
+        self.state = state
 
     # ---------------------------------------------------------------- decoding
 
@@ -161,7 +159,7 @@ class SpecialEntries(TableEntries):
         if not isinstance(entry, Rich):
             return
         if new or entry.ttl_ns != d.ttl_ns:
-            entry.ts = self.pipeline.now()
+            entry.ts = self.state.now()
         entry.ttl_ns = d.ttl_ns
         if d.meter is not None:
             self.configure_meter(entry, d.meter[0])
@@ -173,8 +171,8 @@ class SpecialEntries(TableEntries):
         if entry.meter is None:
             name = self.program.meter
             assert name is not None
-            packets = self.pipeline.program.meters[name].packets
-            entry.meter = Meter(packets, self.pipeline.now)
+            packets = self.state.program.meters[name].packets
+            entry.meter = Meter(packets, self.state.now)
         entry.meter.configure(config)
 
     def set_meter(self, match: Any, config: MeterConfig | None) -> None:
@@ -197,7 +195,7 @@ class SpecialEntries(TableEntries):
             if asked.HasField("meter_config"):
                 encode_meter(entry, out.meter_config)
             if asked.HasField("time_since_last_hit") and entry is not self.table.miss:
-                idle = (self.pipeline.now() - entry.ts) * 1000
+                idle = (self.state.now() - entry.ts) * 1000
                 out.time_since_last_hit.elapsed_ns = idle
         return entity
 

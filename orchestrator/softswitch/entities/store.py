@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finsy.proto import p4i, p4r, rpc_code
 
 from orchestrator.errors import SwitchError
-from orchestrator.softswitch.bmv2 import MAX_BITS
 from orchestrator.softswitch.entities.action_profiles import Groups, Members
 from orchestrator.softswitch.entities.base import DELETE, INSERT, MODIFY, ById, Entities, Operation
 from orchestrator.softswitch.entities.counters import Counters
@@ -21,29 +20,28 @@ from orchestrator.softswitch.entities.replication import Replication
 from orchestrator.softswitch.entities.tables import Tables
 from orchestrator.softswitch.entities.value_sets import ValueSets
 from orchestrator.softswitch.entity_errors import EntityError
-from orchestrator.softswitch.profiles import ProfileStore
-
-if TYPE_CHECKING:
-    from orchestrator.softswitch.switch import Pipeline
+from orchestrator.softswitch.ir import MAX_BITS
+from orchestrator.softswitch.state.pipeline import PipelineState
+from orchestrator.softswitch.state.profiles import ProfileStore
 
 
 class EntityStore:
     """Raises SwitchError when P4Info is not that of the pipeline's program."""
 
-    def __init__(self, pipeline: Pipeline, p4info: p4i.P4Info) -> None:
+    def __init__(self, state: PipelineState, p4info: p4i.P4Info) -> None:
         _check_widths(p4info)
         problems: list[str] = []
         self.profiles = ById(
             "action profile",
-            (ProfileStore(info, pipeline.ports_down) for info in p4info.action_profiles),
+            (ProfileStore(info, state.ports_down) for info in p4info.action_profiles),
         )
-        self.tables = Tables(p4info, pipeline, self.profiles, problems)
-        self.meters = Meters(p4info, pipeline.meters, problems)
-        self.value_sets = ValueSets(p4info, pipeline.value_sets, problems)
-        digests = Digests(p4info, pipeline, problems)
+        self.tables = Tables(p4info, state, self.profiles, problems)
+        self.meters = Meters(p4info, state.meters, problems)
+        self.value_sets = ValueSets(p4info, state.value_sets, problems)
+        digests = Digests(p4info, state, problems)
         self.digests = digests.by_id
-        counters = Counters(p4info, pipeline.counters, problems)
-        self.registers = Registers(p4info, pipeline.registers, pipeline.program, problems)
+        counters = Counters(p4info, state.counters, problems)
+        self.registers = Registers(p4info, state.registers, state.program, problems)
         known = bool(self.tables.by_id)
         if problems and not (known and all(p.startswith("table ") for p in problems)):
             raise SwitchError(
@@ -59,9 +57,7 @@ class EntityStore:
             "register_entry": self.registers,
             "action_profile_member": Members(self.profiles, self.tables.users()),
             "action_profile_group": Groups(self.profiles),
-            "packet_replication_engine_entry": Replication(
-                pipeline.groups, pipeline.clone_sessions
-            ),
+            "packet_replication_engine_entry": Replication(state.groups, state.clone_sessions),
             "value_set_entry": self.value_sets,
             "digest_entry": digests,
         }

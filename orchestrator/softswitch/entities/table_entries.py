@@ -11,9 +11,9 @@ from orchestrator.softswitch.entities.base import DELETE, INSERT, MODIFY, Operat
 from orchestrator.softswitch.entities.counters import Count, decode_count, encode_count
 from orchestrator.softswitch.entities.matches import MatchCodec
 from orchestrator.softswitch.entity_errors import Named, listed
-from orchestrator.softswitch.profiles import ProfileStore
-from orchestrator.softswitch.program import Table
-from orchestrator.softswitch.tables import Entry, MatchTable
+from orchestrator.softswitch.ir.program import Table
+from orchestrator.softswitch.state.profiles import ProfileStore
+from orchestrator.softswitch.state.tables import Entry, MatchTable
 
 Provenance = tuple[bytes, int, int]
 """What a controller attached to an entry: metadata, its older form, idle timeout."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from finsy.proto import p4i, p4r, rpc_code
 
@@ -11,11 +10,9 @@ from orchestrator.softswitch.entities.base import ById, Entities, Operation
 from orchestrator.softswitch.entities.special_entries import SpecialEntries
 from orchestrator.softswitch.entities.table_entries import TableEntries
 from orchestrator.softswitch.entity_errors import EntityError, suggest
-from orchestrator.softswitch.profiles import ProfileStore
-from orchestrator.softswitch.tables import Entry, MatchTable, Rich
-
-if TYPE_CHECKING:
-    from orchestrator.softswitch.switch import Pipeline
+from orchestrator.softswitch.state.pipeline import PipelineState
+from orchestrator.softswitch.state.profiles import ProfileStore
+from orchestrator.softswitch.state.tables import Entry, MatchTable, Rich
 
 
 class TablesById(ById[TableEntries]):
@@ -38,13 +35,13 @@ class Tables(Entities[p4r.TableEntry, TableEntries, Entry]):
     def __init__(
         self,
         p4info: p4i.P4Info,
-        pipeline: Pipeline,
+        state: PipelineState,
         profiles: ById[ProfileStore],
         problems: list[str],
     ) -> None:
         self.by_id = TablesById()
         self.touched: set[MatchTable] = set()
-        programs = {t.name: t for t in pipeline.program.tables()}
+        programs = {t.name: t for t in state.program.tables()}
         profile_of = {p.name: p for p in profiles.values()}
         for info in p4info.tables:
             name = info.preamble.name
@@ -55,10 +52,10 @@ class Tables(Entities[p4r.TableEntry, TableEntries, Entry]):
                     problems.append(f"table {name} is not in the BMv2 JSON{close}")
                 continue
             program = programs[name]
-            about = (info, p4info, program, pipeline.tables[name], self.touched)
+            about = (info, p4info, program, state.tables[name], self.touched)
             if program.rich or program.profile is not None:
                 profile = profile_of.get(program.profile or "")
-                self.by_id[info.preamble.id] = SpecialEntries(*about, profile, pipeline)
+                self.by_id[info.preamble.id] = SpecialEntries(*about, profile, state)
             else:
                 self.by_id[info.preamble.id] = TableEntries(*about)
         problems.extend(

@@ -8,7 +8,7 @@ from finsy.proto import p4i, p4r, rpc_code
 
 from orchestrator.softswitch.entities.base import MODIFY, ById, Entities, Operation, in_program
 from orchestrator.softswitch.entity_errors import Named, listed
-from orchestrator.softswitch.valuesets import Test, ValueSet
+from orchestrator.softswitch.state.value_sets import Test, ValueSet
 
 
 class ValueSetCodec(Named):

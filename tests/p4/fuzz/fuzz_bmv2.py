@@ -24,7 +24,7 @@ from typing import Any
 import grpc
 from finsy.proto import p4i, p4r, p4r_grpc
 
-from orchestrator.wire.packetio import PacketSocket
+from servernf.host.packetio import PacketSocket
 
 BMV2 = shutil.which("simple_switch_grpc")
 PORTS = (1, 2, 3, 4, 7)

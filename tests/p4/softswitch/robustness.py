@@ -30,7 +30,7 @@ from finsy.proto import p4i, p4r  # noqa: E402
 from fuzz_entries import EntryMaker, replication  # noqa: E402
 from google.protobuf.message import DecodeError  # noqa: E402
 
-from orchestrator.errors import OrchestratorError  # noqa: E402
+from orchestrator.errors import ReportedError  # noqa: E402
 from orchestrator.softswitch.switch import SoftSwitch  # noqa: E402
 
 PROGRAMS = ("router", "features", "externs")
@@ -139,14 +139,14 @@ def messages(count: int, rng: random.Random) -> dict[str, Any]:
         try:
             switch.write([message])
             applied += 1
-        except OrchestratorError:
+        except ReportedError:
             refused += 1
         except Exception as e:
             crashes.add(f"write: {type(e).__name__}: {e}: {bytes(raw).hex()}")
         try:
             for _ in switch.read(message.entity):
                 pass
-        except OrchestratorError:
+        except ReportedError:
             pass
         except Exception as e:
             crashes.add(f"read: {type(e).__name__}: {e}: {bytes(raw).hex()}")

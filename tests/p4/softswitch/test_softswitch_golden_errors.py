@@ -33,6 +33,7 @@ from softswitch_support import (
     p4info,
 )
 
+from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
 
@@ -389,7 +390,7 @@ def signed(request: Any) -> Any:
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[SoftSwitch, p4r_grpc.P4RuntimeStub]]:
     switch = SoftSwitch(1)
-    server = P4RuntimeServer(switch, "127.0.0.1:0")
+    server = P4RuntimeServer(PythonEngine(switch), "127.0.0.1:0")
     server.start()
     channel = grpc.insecure_channel(server.address)
     stub = p4r_grpc.P4RuntimeStub(channel)

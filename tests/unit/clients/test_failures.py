@@ -23,7 +23,8 @@ from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.errors import SwitchError, WriteRefused
 from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.softswitch.entity_errors import WriteError
-from orchestrator.softswitch.server import P4RuntimeService
+from orchestrator.softswitch.python_engine import PythonEngine
+from orchestrator.softswitch.service import P4RuntimeService
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
 
@@ -47,7 +48,7 @@ class Terse(P4RuntimeService):
         """As BMv2: every update is tried, the refused ones are UNKNOWN."""
         self.batches.append(len(request.updates))
         try:
-            self.switch.write(request.updates)
+            self.engine.write(request.updates, lambda: None)
         except WriteError as error:
             refused = [e is not None for e in error.errors]
             if self.most_updates and sum(refused) > self.most_updates:
@@ -71,7 +72,7 @@ def _status(refused: Sequence[bool]) -> bytes:
 
 @pytest.fixture
 def service() -> Terse:
-    made = Terse(SoftSwitch(3, name="leaf1"))
+    made = Terse(PythonEngine(SoftSwitch(3, name="leaf1")))
     made.batches = []
     return made
 

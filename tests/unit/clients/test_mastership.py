@@ -16,18 +16,19 @@ from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import LeadershipLost, MastershipLost, ServerError, SwitchError
 from orchestrator.model.entries import Exact, TableEntry
+from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
-from servernf.runtime.service import serve
-from servernf.runtime.worker import Worker
+from servernf.python.runtime.service import serve
+from servernf.python.runtime.worker import Worker
 
 EDGE = artifact("edge", "softswitch")
 
 
 @pytest.fixture
 def server() -> Iterator[P4RuntimeServer]:
-    made = P4RuntimeServer(SoftSwitch(3, name="leaf1"), "127.0.0.1:0")
+    made = P4RuntimeServer(PythonEngine(SoftSwitch(3, name="leaf1")), "127.0.0.1:0")
     made.start()
     with SwitchClient("leaf1", made.address, 3) as client:
         client.set_pipeline(EDGE.p4info(), EDGE.device_config, EDGE.cookie)

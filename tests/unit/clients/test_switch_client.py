@@ -18,6 +18,7 @@ from orchestrator.clients.p4info import clone_session_update
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.errors import SwitchError, WriteRefused
 from orchestrator.model.entries import Exact, TableEntry
+from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
@@ -26,8 +27,13 @@ EDGE = artifact("edge", "softswitch")
 
 
 @pytest.fixture
-def server() -> Iterator[P4RuntimeServer]:
-    made = P4RuntimeServer(SoftSwitch(3, name="leaf1"), "127.0.0.1:0")
+def switch() -> SoftSwitch:
+    return SoftSwitch(3, name="leaf1")
+
+
+@pytest.fixture
+def server(switch: SoftSwitch) -> Iterator[P4RuntimeServer]:
+    made = P4RuntimeServer(PythonEngine(switch), "127.0.0.1:0")
     made.start()
     yield made
     made.stop(0)
@@ -82,15 +88,13 @@ class TestPipeline:
 
 
 class TestEntries:
-    def test_written_and_read_with_counters(
-        self, client: SwitchClient, server: P4RuntimeServer
-    ) -> None:
+    def test_written_and_read_with_counters(self, client: SwitchClient, switch: SoftSwitch) -> None:
         assert insert(client, *(port_entry(port) for port in range(1, 8)), batch=3) == 7
         found = {i.entry.keys[0][1]: i for i in client.entries("port.ports")}
         assert len(found) == 7
         assert {i.graph for i in found.values()} == {"campus"}
         assert found[Exact(1)].packets == 0
-        server.service.switch.process(1, FRAME)
+        switch.process(1, FRAME)
         (one,) = (i for i in client.entries() if i.entry == port_entry(1))
         assert (one.packets, one.bytes) == (1, len(FRAME))
 
@@ -213,10 +217,10 @@ class TestArbitration:
                 second.open()
 
 
-def test_packets_come_up_with_names(server: P4RuntimeServer, client: SwitchClient) -> None:
+def test_packets_come_up_with_names(switch: SoftSwitch, client: SwitchClient) -> None:
     insert(client, port_entry(HOST_PORT), *sampling())
     client.write([clone_session_update(100, 510, p4r.Update.INSERT)])
-    server.service.switch.process(HOST_PORT, FRAME)
+    switch.process(HOST_PORT, FRAME)
     packet = eventually(lambda: client.packet_in(0.1), timeout=10, what="a packet-in")
     assert packet.metadata["ingress_port"] == HOST_PORT
     assert packet.metadata["reason"] == 1

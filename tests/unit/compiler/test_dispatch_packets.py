@@ -19,7 +19,7 @@ from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.match import Match, Prefix
 from orchestrator.model.plan import Core
 from orchestrator.pipeline import Compiled
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 HOSTS = topology("leaf-spine").hosts
 OUTSIDE = str(HOSTS["h3"].addresses[0].ip)

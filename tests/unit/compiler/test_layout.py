@@ -33,7 +33,7 @@ from orchestrator.model.cuts import SWITCH, Arc, Unit
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.versions import ALL_VERSIONS
 from orchestrator.targets.shipped import capability
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 EDGE = capability("edge", "softswitch")
 

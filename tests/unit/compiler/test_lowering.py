@@ -45,7 +45,7 @@ from orchestrator.pipeline import Compiled, compile_graph
 from orchestrator.placement.fabric import Fabric
 from orchestrator.targets.pipeline import footprint
 from orchestrator.targets.shipped import capability
-from orchestrator.wire.addresses import GATEWAY_MAC, device_mac
+from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
 EDGE = capability("edge", "softswitch")
 

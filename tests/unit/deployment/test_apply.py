@@ -26,7 +26,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.pipeline import compile_graph, used_by
 from orchestrator.verification.manifest import new_manifest
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 MODES = ("nothing applied", "half applied", "all applied")
 
@@ -137,8 +137,8 @@ class FaultyNetwork:
             installed = [(i.graph, i.entry) for i in switch.entries()]
             found[name] = (
                 sorted((graph, *entry) for graph, entry in installed),
-                dict(pipeline.groups),
-                dict(pipeline.clone_sessions),
+                dict(pipeline.state.groups),
+                dict(pipeline.state.clone_sessions),
             )
         for core, worker in self.memory.workers.items():
             tables = worker.worker.tables

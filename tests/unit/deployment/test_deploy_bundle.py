@@ -36,7 +36,7 @@ from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.model.match import Match
 from orchestrator.pipeline import compile_graph
 from orchestrator.targets import specialised
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 CAMPUS = ROOT / "examples" / "campus_edge"
 SECRETS = "trajectory_sample.manifests"

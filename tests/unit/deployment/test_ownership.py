@@ -26,7 +26,7 @@ from orchestrator.compiler.roles import OWN_INSTANCES, key_role, param_role
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.fitting import for_network
 from orchestrator.deployment.memory import MemoryNetwork
-from orchestrator.errors import InputError, OrchestratorError
+from orchestrator.errors import InputError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, Meter, PipelineProgram, TableEntry, Ternary
 from orchestrator.pipeline import compile_graph
@@ -560,7 +560,7 @@ def test_a_mutated_bundle_is_refused_or_its_own(seed: int) -> None:
             network = MemoryNetwork(HERE)
             manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
             apply_bundle(bundle, network, manifest, first=True)
-        except OrchestratorError as error:
+        except ReportedError as error:
             refusals.append(str(error))
             continue
         deployed += 1

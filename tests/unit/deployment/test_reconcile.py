@@ -274,8 +274,8 @@ class TestWorkers:
         assert after.entries == before.entries
         assert after.classifiers == before.classifiers
         assert after.manifests.keys() == before.manifests.keys()
-        assert {n: i.config for n, i in after.instances.items()} == {
-            n: i.config for n, i in before.instances.items()
+        assert {n: i.config_json for n, i in after.instances.items()} == {
+            n: i.config_json for n, i in before.instances.items()
         }
 
     def test_the_others_keep_their_state(self, network: ProcessNetwork) -> None:

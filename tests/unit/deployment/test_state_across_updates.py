@@ -22,7 +22,7 @@ from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, SwitchError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 WHERE = "leaf-spine"
 IN, OUT, POOL = "10.0.1.11", "198.51.100.13", "203.0.113.1"

@@ -28,7 +28,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.pipeline import compile_graph
 from orchestrator.recall import Recall
 from orchestrator.targets.costs import LookupCosts
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 WHERE = "leaf-spine"
 AT_ANY_PRICE = LookupCosts(1e6, tree=0, level=0, branch=0, least_gain=0)

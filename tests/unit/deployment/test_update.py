@@ -142,7 +142,7 @@ def test_what_is_left_is_the_new_version_alone(name: str) -> None:
     for switch in run.network.memory.switches.values():
         assert list(switch.entries()) == []
         assert switch.soft.pipeline is not None
-        assert not switch.soft.pipeline.groups
+        assert not switch.soft.pipeline.state.groups
     for worker in run.network.memory.workers.values():
         tables = worker.worker.tables
         assert not tables.instances
@@ -293,7 +293,7 @@ def state(run: Run) -> Any:
     }
     workers = {
         core: (
-            sorted((n, i.config) for n, i in worker.worker.tables.instances.items()),
+            sorted((n, i.config_json) for n, i in worker.worker.tables.instances.items()),
             sorted(map(repr, worker.worker.tables.entries.items())),
             sorted(map(repr, worker.worker.tables.classifiers.items())),
         )

@@ -22,7 +22,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
 from orchestrator.oracle import ReferenceNetwork
 from orchestrator.pipeline import compile_graph
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 Deliveries = list[tuple[str, bytes]]
 

@@ -12,7 +12,7 @@ from orchestrator.emulation import commands, setup
 from orchestrator.emulation.wiring import End, ends_of, wires
 from orchestrator.errors import EnvironmentMissing, InputError, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
-from orchestrator.wire.addresses import device_mac
+from servernf.wire.addresses import device_mac
 
 HOST = Host(
     "h1",

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import InputError, OrchestratorError, quoted, readable
+from orchestrator.errors import InputError, ReportedError, quoted, readable
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.nfs.files import ALLOW_FILES
 from orchestrator.nfs.values import parse_address, parse_prefix
 from orchestrator.observation.matching import parse_mac
 from orchestrator.resources import shipped_topologies
-from orchestrator.wire.addresses import parse_interface, parse_ip, parse_network
+from servernf.wire.addresses import parse_interface, parse_ip, parse_network
 
 SECRET = "password=s3cr3t"
 
@@ -126,7 +126,7 @@ def test_megabytes_are_not_echoed(tmp_path: Path) -> None:
 
 
 def test_errors_are_for_terminals() -> None:
-    assert str(OrchestratorError("a\x1b[31mb\r\u202ec\nd")) == "a\\x1b[31mb\\r\\u202ec\nd"
+    assert str(ReportedError("a\x1b[31mb\r\u202ec\nd")) == "a\\x1b[31mb\\r\\u202ec\nd"
     assert quoted("a\nb\x07") == "'a\\nb\\x07'"
     assert quoted(7) == "7"
     assert len(quoted("x" * 10_000)) < 120

@@ -13,8 +13,8 @@ from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import SimpleEnvironment, lookup
 from orchestrator.oracle.packets import Fields
 from orchestrator.oracle.world import Station
-from servernf.network_function import create
-from servernf.packet import PacketView
+from servernf.python.network_function import create
+from servernf.python.packet import PacketView
 
 HOST_MAC = 0x0A_00_00_00_00_01
 

@@ -18,9 +18,9 @@ from orchestrator.errors import InputError
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import SimpleEnvironment, lookup
 from orchestrator.nfs.esp import EspReference
-from servernf.esp import EspEnd
-from servernf.network_function import NetworkFunction, create
-from servernf.packet import PacketView
+from servernf.python.esp import EspEnd
+from servernf.python.network_function import NetworkFunction, create
+from servernf.python.packet import PacketView
 
 KEY = bytes(range(64))
 SPI = 0x1001

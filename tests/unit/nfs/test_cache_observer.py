@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 from nf_bench import Bench, Both, ether
+from nf_specs import spec
 from pydantic import ValidationError
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.packet import Raw
 
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import lookup
-from orchestrator.wire import nsh
-from servernf.network_function import create
-from servernf.packet import PacketView
-from servernf.runtime.chain import ExitHop, NfHop, Scope
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.python.network_function import create
+from servernf.python.packet import PacketView
+from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.worker import Worker
+from servernf.wire import nsh
 
 HIT, MISS = 21, 22
 DENY_MISS: dict[str, Any] = {"rules": [{"label": MISS, "action": "deny"}]}
@@ -157,8 +158,8 @@ def tagged(frame: Any, mac: int = MAC, label: int = 0) -> bytes:
 def test_the_label_travels_in_the_tag_from_worker_to_worker() -> None:
     observer, filtering = Worker("a", MAC, lambda: 0), Worker("b", MAC, lambda: 0)
     cache = lookup("cache_observer").Config.model_validate({}).model_dump(mode="json")
-    observer.configure("g", [NfSpec("g/cache", "cache_observer", cache)])
-    filtering.configure("g", [NfSpec("g/filter", "label_filter", DENY_MISS)])
+    observer.configure("g", [spec("g/cache", "cache_observer", cache)])
+    filtering.configure("g", [spec("g/filter", "label_filter", DENY_MISS)])
     chained(observer, ["cache"])
     chained(filtering, ["filter"])
     (sent,) = observer.process([tagged(segment(get("/a")))])
@@ -182,9 +183,9 @@ def test_the_label_stays_with_what_is_held() -> None:
     cache = lookup("cache_observer").Config.model_validate({}).model_dump(mode="json")
     shaper = {"rate": 1_000_000, "burst": 1514, "queue": 9000}
     specs = [
-        NfSpec("g/cache", "cache_observer", cache),
-        NfSpec("g/shaper", "traffic_shaper", shaper),
-        NfSpec("g/filter", "label_filter", {"rules": [{"label": HIT, "action": "deny"}]}),
+        spec("g/cache", "cache_observer", cache),
+        spec("g/shaper", "traffic_shaper", shaper),
+        spec("g/filter", "label_filter", {"rules": [{"label": HIT, "action": "deny"}]}),
     ]
     worker.configure("g", specs)
     chained(worker, ["cache", "shaper", "filter"])

@@ -15,8 +15,8 @@ from scapy.packet import Raw
 
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import SimpleEnvironment, lookup
-from servernf.network_function import create
-from servernf.packet import PacketView
+from servernf.python.network_function import create
+from servernf.python.packet import PacketView
 
 IN, ASKED, SENT = "10.0.1.11", "198.51.100.13", "192.0.2.5"
 CONFIG: dict[str, Any] = {"address": SENT}

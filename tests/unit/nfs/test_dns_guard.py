@@ -15,7 +15,7 @@ from scapy.packet import Raw
 
 from orchestrator.nfs.base import lookup
 from orchestrator.nfs.dns_guard import MalformedMessage, read_message
-from servernf.nfs.dns_guard import _Malformed, _parse  # pyright: ignore[reportPrivateUsage]
+from servernf.python.nfs.dns_guard import _Malformed, _parse  # pyright: ignore[reportPrivateUsage]
 
 CLIENT, SERVER = "10.0.1.11", "198.51.100.13"
 

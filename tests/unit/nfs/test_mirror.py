@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 from nf_bench import Both, ether, mixed_frames
+from nf_specs import spec
 from pydantic import ValidationError
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import ARP
 
 from orchestrator.model.elements import COPY, MirrorProgram
 from orchestrator.nfs.mirror import Mirror, MirrorConfig
-from orchestrator.wire import nsh
-from servernf.runtime.chain import ExitHop, NfHop, Scope
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.worker import Worker
+from servernf.wire import nsh
 
 
 def test_copies_by_rules() -> None:
@@ -47,8 +48,8 @@ def test_a_worker_runs_the_copy_through_its_own_chain() -> None:
     worker = Worker("w", mac)
     marking = {"rules": [], "default": 1, "reverse": "pass"}
     specs = [
-        NfSpec("g/m", "mirror", {"rules": [{}], "reverse": "pass"}),
-        NfSpec("g/seen", "dscp_marker", marking),
+        spec("g/m", "mirror", {"rules": [{}], "reverse": "pass"}),
+        spec("g/seen", "dscp_marker", marking),
     ]
     worker.configure("g", specs)
     worker.service_chain("g/m", Scope(5, 254, "inside", "outside"), [ExitHop(out_mac, 5, 253)])

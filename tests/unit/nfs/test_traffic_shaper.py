@@ -10,19 +10,20 @@ from typing import Any
 
 import pytest
 from nf_bench import Bench, ether
+from nf_specs import spec
 from pydantic import ValidationError
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import lookup
-from orchestrator.wire import nsh
-from servernf.network_function import create
-from servernf.packet import PacketView
-from servernf.runtime.chain import ExitHop, Scope
-from servernf.runtime.loop import run
-from servernf.runtime.tables import Manifest
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.python.network_function import create
+from servernf.python.packet import PacketView
+from servernf.python.runtime.chain import ExitHop, Scope
+from servernf.python.runtime.loop import run
+from servernf.python.runtime.tables import Manifest
+from servernf.python.runtime.worker import Worker
+from servernf.wire import nsh
 
 MAC = 0x0200_0001_0001
 # A frame of 1,000 bytes lasts a millisecond at 8 Mbit/s.
@@ -121,7 +122,7 @@ def shaping_worker(clock: Any, *, watched: bool = False) -> Worker:
     worker = Worker("w", MAC, clock, wall_clock=lambda: 1) if clock else Worker("w", MAC)
     config = lookup("traffic_shaper").Config.model_validate(CONFIG).model_dump(mode="json")
     manifest = Manifest(1, 2, 1 << 32) if watched else None
-    worker.configure("g", [NfSpec("g/s", "traffic_shaper", config)], manifest=manifest)
+    worker.configure("g", [spec("g/s", "traffic_shaper", config)], manifest=manifest)
     worker.service_chain("g/s", Scope(5, 254, "inside"), [ExitHop(0x0200_0009_0000, 5, 253)])
     return worker
 

@@ -16,7 +16,7 @@ from scapy.packet import Raw
 from orchestrator.nfs.base import lookup
 from orchestrator.nfs.http_reference import HttpReader, HttpRequest, MalformedRequest
 from orchestrator.nfs.url_filter import UrlFilter, UrlFilterConfig
-from servernf.http1 import NotHttp, Request, RequestStream
+from servernf.python.http1 import NotHttp, Request, RequestStream
 
 RULES: list[dict[str, Any]] = [
     {"host": "intranet.example", "path": "/public/*", "action": "permit"},

@@ -21,6 +21,7 @@ from orchestrator.model.topology import Topology
 from orchestrator.observation.journey import NetworkModel
 from orchestrator.observation.snapshot import bundle_snapshots
 from orchestrator.pipeline import compile_graph
+from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
@@ -66,7 +67,7 @@ def deployed_network() -> MemoryNetwork:
 @contextmanager
 def served(soft: SoftSwitch) -> Iterator[P4RuntimeServer]:
     """A P4Runtime server over a switch."""
-    server = P4RuntimeServer(soft, "127.0.0.1:0")
+    server = P4RuntimeServer(PythonEngine(soft), "127.0.0.1:0")
     server.start()
     try:
         yield server

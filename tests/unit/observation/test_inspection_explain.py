@@ -34,7 +34,7 @@ from orchestrator.observation.journey import Journey, NetworkModel, journey_json
 from orchestrator.observation.ports import port_names
 from orchestrator.observation.snapshot import Snapshot, bundle_snapshots, read_snapshot
 from orchestrator.observation.whynot import why_not
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 EXPECTED = json.loads((CAMPUS / "expected.json").read_text())
 FLOWS = {flow["name"]: flow for flow in EXPECTED["flows"]}

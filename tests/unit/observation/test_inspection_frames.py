@@ -14,7 +14,7 @@ from orchestrator.observation.frames import (
     frame_text,
     parse_packet,
 )
-from orchestrator.wire.nsh import Tag, encode
+from servernf.wire.nsh import Tag, encode
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from orchestrator.errors import InputError, SwitchError
 from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.observation.sessions import at_address, read_rows
 from orchestrator.observation.shell import GUARD_ELECTION_ID, READER_ELECTION_ID, shell_argv
+from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 
 PORT = TableEntry(
@@ -40,7 +41,7 @@ def test_a_yielding_session_fails_beside_a_controller_and_a_guard_stands_by() ->
     with served_leaf1() as address:
         with SwitchClient("leaf1", address, 1) as primary:
             with pytest.raises(SwitchError):
-                SwitchClient("leaf1", address, 1).yielding().open()
+                SwitchClient("leaf1", address, 1).listening().open()
             with SwitchClient("leaf1", address, 1).standing_by(GUARD_ELECTION_ID) as guard:
                 assert primary.is_primary
                 assert not guard.is_primary
@@ -62,7 +63,7 @@ def test_no_switch_at_an_address_is_said_in_words() -> None:
 
 def test_a_switch_on_a_socket_is_read(tmp_path: Path) -> None:
     soft, info = foreign("externs")
-    server = P4RuntimeServer(soft, f"unix:{tmp_path}/s.sock")
+    server = P4RuntimeServer(PythonEngine(soft), f"unix:{tmp_path}/s.sock")
     server.preload((PROGRAMS / "externs.json").read_bytes(), info)
     server.start()
     try:

@@ -20,7 +20,7 @@ from orchestrator.observation.frames import parse_packet
 from orchestrator.observation.health import CoreReading, DeviceReading, Reading, TableUse
 from orchestrator.observation.metrics import NetworkCollector, exposition, serve
 from orchestrator.observation.pcapng import INBOUND, OUTBOUND, PcapngWriter
-from orchestrator.wire.nsh import Tag, encode
+from servernf.wire.nsh import Tag, encode
 
 NEEDS_TSHARK = pytest.mark.skipif(not shutil.which("tshark"), reason="tshark: not installed")
 DELAYS = {"synthesis_delay_s": 0.5, "launch_delay_s": 0.25, "offloading_installation_delay_s": 1.0}

@@ -24,8 +24,8 @@ from orchestrator.observation.tracing import (
     label_of,
     reported,
 )
-from orchestrator.wire.nsh import decode
-from orchestrator.wire.prf import sampled
+from servernf.wire.nsh import decode
+from servernf.wire.prf import sampled
 
 
 @pytest.mark.parametrize(

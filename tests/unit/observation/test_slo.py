@@ -20,7 +20,7 @@ from orchestrator.model.plan import Core
 from orchestrator.observation.health import CoreReading, DeviceReading, Reading, core_latencies
 from orchestrator.observation.slo import TrafficState, percentile, traffic_states
 from orchestrator.verification.manifest import Manifest
-from orchestrator.wire.nsh import Tag, encode
+from servernf.wire.nsh import Tag, encode
 
 MBIT = 1_000_000
 

@@ -17,7 +17,7 @@ from orchestrator.nfs.l4_load_balancer import LoadBalancerConfig
 from orchestrator.nfs.napt import NaptConfig
 from orchestrator.oracle import Comparator, Delivery, Driver, ReferenceNetwork, campaign
 from orchestrator.resources import shipped
-from orchestrator.wire.addresses import mac_text
+from servernf.wire.addresses import mac_text
 
 TOPOLOGY = load_topology("leaf-spine")
 

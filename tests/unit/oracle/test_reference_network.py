@@ -13,7 +13,7 @@ from orchestrator.model.packet import ACK, ICMP, PSH, SYN, TCP, UDP, Packet
 from orchestrator.nfs.values import parse_address
 from orchestrator.oracle import ReferenceNetwork, frames
 from orchestrator.resources import shipped
-from orchestrator.wire.addresses import BROADCAST_MAC, GATEWAY_MAC
+from servernf.wire.addresses import BROADCAST_MAC, GATEWAY_MAC
 
 TOPOLOGY = load_topology("leaf-spine")
 EXPECTED: dict[str, Any] = json.loads(

@@ -31,13 +31,13 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from orchestrator.deployment.apply import apply_bundle
-from orchestrator.errors import InfeasibleError, OrchestratorError
+from orchestrator.errors import InfeasibleError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 from orchestrator.pipeline import Compiled, compile_graph, used_by
 from orchestrator.targets.pipeline import footprint
-from orchestrator.wire.addresses import GATEWAY_MAC, mac_text
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 LEAF_SPINE = topology("leaf-spine")
 
@@ -333,5 +333,5 @@ def test_every_failure_is_a_users_error() -> None:
         chain(long_acl(40_000), traffic=[demand(rate=10**12)]),
     ]
     for graph in awkward:
-        with pytest.raises(OrchestratorError):
+        with pytest.raises(ReportedError):
             compile_graph(graph, LEAF_SPINE)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from networks import ids, long_acl, make_graph, napt, one_way, permits, router, topology
 
-from orchestrator.errors import InfeasibleError, InputError, OrchestratorError
+from orchestrator.errors import InfeasibleError, InputError, ReportedError
 from orchestrator.graph import load_graph
 from orchestrator.model.graph import PlacementRules, ServiceGraph
 from orchestrator.pipeline import Compiled, compile_graph
@@ -106,5 +106,5 @@ def test_the_file_says_all_that_is_wrong(tmp_path: Path) -> None:
     assert load_graph(file).graph.placement.pinned == {"edge_acl": "leaf2"}
     raw["placement"] = {"pni": {}}
     file.write_text(json.dumps(raw))
-    with pytest.raises(OrchestratorError, match="pni"):
+    with pytest.raises(ReportedError, match="pni"):
         load_graph(file)

@@ -17,7 +17,7 @@ from ortools.sat.python import cp_model
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.errors import InputError, OrchestratorError
+from orchestrator.errors import InputError, ReportedError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.placement import interruptible
 from orchestrator.placement import whatif as whatif_module
@@ -205,7 +205,7 @@ def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         return -number
 
     assert sorted(in_processes(work, [0, 1, 4, 5], 3)) == [-5, -4, -1, 0]
-    with pytest.raises(OrchestratorError, match=r"ended by signal 9 \(SIGKILL\)"):
+    with pytest.raises(ReportedError, match=r"ended by signal 9 \(SIGKILL\)"):
         list(in_processes(work, [2], 1))
     with pytest.raises(InputError, match="three"):
         list(in_processes(work, [3, 1], 2))

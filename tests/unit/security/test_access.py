@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,8 @@ def test_devices_get_their_certificates(tmp_path: Path) -> None:
     options += ["--writer", "me", "--writer", "alice"]
     assert softswitch_argv("s", 1, {}, "unix:/x", tls)[-10:] == options
     assert worker_argv("w", "i", "unix:/x", tls)[-10:] == options
+    heard = softswitch_argv("s", 1, {}, "unix:/x", replace(tls, listeners=("collector",)))
+    assert heard[heard.index("--listener") + 1] == "collector"
     one_sided = Tls(mutual=False, device_certificate="/cert", device_key="/key")
     assert "--tls-ca" not in softswitch_argv("s", 1, {}, "unix:/x", one_sided)
     assert not [word for word in softswitch_argv("s", 1, {}, "unix:/x") if "tls" in word]
@@ -143,6 +146,8 @@ def test_who_may_write_devices(tmp_path: Path) -> None:
         writers({**FILES, "writers": ["device"]})
     with pytest.raises(InputError, match=r"tls\.writers: without mutual TLS"):
         single(tmp_path, {**FILES, "mutual": False, "writers": ["a"]})
+    with pytest.raises(InputError, match=r"tls\.listeners: without mutual TLS"):
+        single(tmp_path, {**FILES, "mutual": False, "listeners": ["a"]})
     for wrong in ([], [""], ["x" * 65], "me", [1]):
         with pytest.raises(InputError, match=r"tls\.writers"):
             single(tmp_path, {**FILES, "writers": wrong})

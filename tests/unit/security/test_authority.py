@@ -26,14 +26,16 @@ from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import ServerError, SwitchError
 from orchestrator.softswitch import arbitration
+from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.shipped import artifact
 from orchestrator.verification.manifest import Manifest, manifest_entries
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
-from servernf.runtime import service
-from servernf.runtime.service import Tls, serve
-from servernf.runtime.worker import Worker
+from servernf.python.runtime import peers, service
+from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.service import serve
+from servernf.python.runtime.worker import Worker
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 KEYS = (0x1234ABCD, 0x5678EF01, 0x0BADCAFE)
@@ -78,7 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @contextmanager
 def served(tls: TlsFiles | None, address: str = "127.0.0.1:0") -> Generator[P4RuntimeServer]:
-    server = P4RuntimeServer(SoftSwitch(1, 510, name="leaf1"), address, tls)
+    server = P4RuntimeServer(PythonEngine(SoftSwitch(1, 510, name="leaf1")), address, tls)
     server.start()
     try:
         yield server
@@ -230,7 +232,7 @@ def test_peers_of_a_worker_pass_chains_on_and_change_nothing_else(
         with site.channel(address, "alice") as channel:
             stub = vnf_pb2_grpc.VnfStub(signed(channel, 7))
             late = vnf_pb2_grpc.VnfStub(signed(channel, 6))
-            passed_on = [(service.CHAIN_FROM, "v")]
+            passed_on = [(peers.CHAIN_FROM, "v")]
             assert failure(stub.serviceChain, CHAIN)[0] == DENIED
             with pytest.raises(grpc.RpcError, match="a later controller"):
                 late.serviceChain(CHAIN, metadata=passed_on)
@@ -259,9 +261,9 @@ def test_every_changing_call_of_a_worker_needs_an_election_id(tmp_path: Path) ->
                 assert failure(call, request)[0] == DENIED
                 for wrong in (b"", b"\1", b"\1" * 17):
                     with pytest.raises(grpc.RpcError, match="16 bytes of metadata"):
-                        call(request, metadata=[(service.ELECTION_ID, wrong)])
+                        call(request, metadata=[(peers.ELECTION_ID, wrong)])
                 with pytest.raises(grpc.RpcError, match="16 bytes of metadata"):
-                    call(request, metadata=[(service.CHAIN_FROM, "v")])
+                    call(request, metadata=[(peers.CHAIN_FROM, "v")])
             assert not stub.getStatus(vnf_pb2.StatusRequest()).nfs
     finally:
         server.stop(0).wait()
@@ -274,7 +276,7 @@ def test_a_chain_goes_to_known_peers_only(tmp_path: Path) -> None:
     heard: list[str] = []
     (tmp_path / "told").mkdir()
     (tmp_path / "else").mkdir()
-    stranger = P4RuntimeServer(SoftSwitch(), f"unix:{tmp_path}/else/x.sock")
+    stranger = P4RuntimeServer(PythonEngine(SoftSwitch()), f"unix:{tmp_path}/else/x.sock")
     stranger.service.Capabilities = lambda *_: heard.append("x")  # type: ignore[method-assign]
     stranger.start()
     try:
@@ -410,7 +412,7 @@ def test_another_user_cannot_open_the_socket() -> None:
 def test_a_socket_that_is_served_is_not_taken_away(tmp_path: Path) -> None:
     with served(None, f"unix:{tmp_path}/s.sock") as server:
         with pytest.raises(SwitchError, match=r"s\.sock: in use"):
-            P4RuntimeServer(SoftSwitch(), server.address)
+            P4RuntimeServer(PythonEngine(SoftSwitch()), server.address)
         with SwitchClient("leaf1", server.address, 1) as client:
             assert client.is_primary
     for wrong, told in (
@@ -420,7 +422,7 @@ def test_a_socket_that_is_served_is_not_taken_away(tmp_path: Path) -> None:
         (f"unix:{tmp_path}/nowhere/s.sock", "no folder for it"),
     ):
         with pytest.raises(SwitchError, match=told):
-            P4RuntimeServer(SoftSwitch(), wrong)
+            P4RuntimeServer(PythonEngine(SoftSwitch()), wrong)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from orchestrator.clients.channel import TlsFiles
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import InputError, ServerError, SwitchError
-from servernf.runtime.service import Tls, serve
-from servernf.runtime.worker import Worker
+from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.service import serve
+from servernf.python.runtime.worker import Worker
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from orchestrator.wire import nsh
-from servernf.network_function import NetworkFunction, create
-from servernf.packet import PacketView
+from servernf.python.network_function import NetworkFunction, create
+from servernf.python.packet import PacketView
+from servernf.wire import nsh
 
 SRC_MAC, DST_MAC = "06:00:00:00:00:10", "06:00:00:00:00:01"
 SECOND = 1_000_000

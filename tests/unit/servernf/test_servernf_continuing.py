@@ -14,8 +14,8 @@ from scapy.layers.inet import IP, TCP, UDP
 from servernf_support import SECOND, call, ether, make, tcp, udp
 
 from orchestrator.nfs.base import known_types, lookup
-from servernf.network_function import NetworkFunction, create
-from servernf.streams import MAX_CONFIGURATIONS
+from servernf.python.network_function import NetworkFunction, create
+from servernf.python.streams import MAX_CONFIGURATIONS
 
 IN, OUT, POOL = "10.0.1.11", "198.51.100.13", "203.0.113.1"
 KEY = "00" * 48
@@ -124,7 +124,7 @@ CHANGES: list[tuple[str, Config, str]] = [
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", KEY)
     monkeypatch.setenv("OTHER", "11" * 48)
-    monkeypatch.setattr("servernf.keys._reader", lambda _path: bytes.fromhex(KEY))
+    monkeypatch.setattr("servernf.python.keys._reader", lambda _path: bytes.fromhex(KEY))
 
 
 def runtime(kind: str, config: Config) -> dict[str, Any]:
@@ -478,7 +478,7 @@ class TestStreams:
 
     @staticmethod
     def label(nf: NetworkFunction, frame: bytes, now_us: int) -> int:
-        from servernf.packet import PacketView
+        from servernf.python.packet import PacketView
 
         view = PacketView()
         assert view.load(frame)

@@ -9,10 +9,10 @@ from scapy.layers.inet6 import IPv6
 from servernf_support import ether
 
 from orchestrator.nfs import fair_table_reference as reference
-from servernf.fair_table import Entry, FairTable
-from servernf.flow_keys import connection_key, flow_key, fragment_key, host_of
-from servernf.match import Headers
-from servernf.packet import PacketView
+from servernf.python.fair_table import Entry, FairTable
+from servernf.python.flow_keys import connection_key, flow_key, fragment_key, host_of
+from servernf.python.match import Headers
+from servernf.python.packet import PacketView
 
 MODULUS = (1 << 61) - 1
 """Of CPython's hash of integers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 import grpc
@@ -12,9 +13,12 @@ import pytest
 from servernf_support import tagged, udp
 from signed import signed
 
+from orchestrator.clients.vnf import configure_request
 from servernf.proto import generate, vnf_pb2, vnf_pb2_grpc
-from servernf.runtime.service import Tls, serve
-from servernf.runtime.worker import Worker
+from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.service import serve
+from servernf.python.runtime.worker import Worker
+from servernf.wire.configs import config_digest, config_text
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
 FRAME = udp("10.0.0.7", 4000, "198.51.100.9", 53)
@@ -59,9 +63,8 @@ def configured(nodes: list[Node]) -> None:
             manifest=vnf_pb2.Manifest(key0=1, key1=2, threshold=1 << 32),
         )
     )
-    nat = config("g/nat", "napt", addresses=["203.0.113.1"])
-    nat.share.addresses.append("203.0.113.1")
-    nat.share.low, nat.share.high = 2000, 2999
+    share = {"addresses": ["203.0.113.1"], "low": 2000, "high": 2999}
+    nat = config("g/nat", "napt", addresses=["203.0.113.1"], share=share)
     nodes[1].stub.configure(vnf_pb2.ConfigureRequest(graph="g", nfs=[nat]))
 
 
@@ -262,3 +265,32 @@ def test_tls_asks_for_certificates(tmp_path: Path):
             )
     finally:
         server.stop(0).wait()
+
+
+class TestConfigDigest:
+    """As vnf.proto defines it: of the bytes that came, so that any runtime can tell it."""
+
+    def digest(self, node: Node) -> str:
+        (nf,) = node.stub.getStatus(vnf_pb2.StatusRequest()).nfs
+        return nf.config_digest
+
+    def test_is_of_the_bytes_received(self, nodes: list[Node]) -> None:
+        text = '{ "default" :"permit","rules":[]}'
+        sent = vnf_pb2.NfConfig(name="g/acl", type="acl", config_json=text)
+        nodes[0].stub.configure(vnf_pb2.ConfigureRequest(graph="g", nfs=[sent]))
+        wanted = blake2b(text.encode(), digest_size=16).hexdigest()
+        assert self.digest(nodes[0]) == wanted
+        again = nodes[0].stub.configure(vnf_pb2.ConfigureRequest(graph="g", nfs=[sent]))
+        assert (list(again.unchanged), self.digest(nodes[0])) == (["g/acl"], wanted)
+        sent.config_json = '{"rules":[],"default":"permit"}'
+        other = nodes[0].stub.configure(vnf_pb2.ConfigureRequest(graph="g", nfs=[sent]))
+        assert list(other.replaced) == ["g/acl"]
+        assert (
+            self.digest(nodes[0]) == blake2b(sent.config_json.encode(), digest_size=16).hexdigest()
+        )
+
+    def test_a_controller_knows_it_before_it_sends(self, nodes: list[Node]) -> None:
+        config = {"rules": [{"dst_port": 80, "action": "deny"}], "default": "permit"}
+        request = configure_request("g", {"acl": ("acl", config)}, None)
+        nodes[0].stub.configure(request)
+        assert self.digest(nodes[0]) == config_digest(config_text(dict(reversed(config.items()))))

@@ -13,9 +13,9 @@ from scapy.packet import Raw
 from servernf_support import SECOND, call, ether, make, udp
 
 from orchestrator.errors import InputError
-from servernf.network_function import NetworkFunction
-from servernf.nfs.ids import parse_content
-from servernf.tcp_stream import OVERHEAD, Direction, NoRoom, OtherCopy
+from servernf.python.network_function import NetworkFunction
+from servernf.python.nfs.ids import parse_content
+from servernf.python.tcp_stream import OVERHEAD, Direction, NoRoom, OtherCopy
 
 CLIENT, SERVER = "10.0.0.7", "198.51.100.9"
 EVIL = b"EVIL\r\nBYTES"
@@ -262,7 +262,7 @@ class TestForgetting:
     def test_a_flood_of_syns_takes_no_connection_of_others_or_that_was_answered(
         self, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr("servernf.streams.MAX_CONNECTIONS", 5)
+        monkeypatch.setattr("servernf.python.streams.MAX_CONNECTIONS", 5)
         nf = ids()
         flow = Connection(nf).open()
         assert flow.send(EVIL[:4])
@@ -276,7 +276,7 @@ class TestForgetting:
         assert nf.drops == {"signature": 2, "blocked": 1}
 
     def test_nothing_is_picked_up_once_something_was_evicted(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("servernf.streams.MAX_CONNECTIONS", 2)
+        monkeypatch.setattr("servernf.python.streams.MAX_CONNECTIONS", 2)
         nf = ids()
         for sport in (4000, 4001, 4002):
             assert Connection(nf, sport=sport).send(at=-1, flags="S")
@@ -318,7 +318,7 @@ def test_a_stream_that_nobody_acknowledges_is_bounded():
 
 
 def test_all_streams_together_are_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("servernf.streams.MAX_HELD_BYTES", 20_000)
+    monkeypatch.setattr("servernf.python.streams.MAX_HELD_BYTES", 20_000)
     nf = ids()
     flows = [Connection(nf, sport=sport).open() for sport in (4000, 4001)]
     assert flows[0].send(b"y" * 9000, at=1)

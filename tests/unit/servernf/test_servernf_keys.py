@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from servernf.esp import KEY_BYTES
-from servernf.keys import from_file, read_key_file
+from servernf.python.esp import KEY_BYTES
+from servernf.python.keys import from_file, read_key_file
 
 KEY = bytes(range(64))
 USER = 60_999
 WORKER = """
 import json, sys
-from servernf.esp import KEY_BYTES
-from servernf.runtime.opener import Opener
+from servernf.python.esp import KEY_BYTES
+from servernf.python.runtime.opener import Opener
 opener = Opener(int(sys.argv[1]), KEY_BYTES)
 for line in sys.stdin:
     try:

@@ -13,7 +13,7 @@ from servernf_support import SECOND, assert_checksums, call, echo, ether, make, 
 from tcp_talk import TcpTalk
 
 from orchestrator.errors import InputError
-from servernf.network_function import NetworkFunction
+from servernf.python.network_function import NetworkFunction
 
 POOL = ["203.0.113.1", "203.0.113.2"]
 IN, REMOTE = "10.0.0.7", "198.51.100.9"
@@ -146,7 +146,7 @@ def test_one_of_two_connections_keeps_the_mapping():
 
 
 def test_strangers_do_not_take_the_room_for_connections(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("servernf.mappings.MAX_SESSIONS_OF_MAPPING", 8)
+    monkeypatch.setattr("servernf.python.mappings.MAX_SESSIONS_OF_MAPPING", 8)
     nf, talk = napt(), web()
     for port, packet in talk.handshake():
         call(nf, ether(packet), port)
@@ -270,7 +270,7 @@ def test_later_fragments_follow_their_first():
 
 
 def test_fragment_table_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("servernf.nfs.napt.MAX_FRAGMENTS", 64)
+    monkeypatch.setattr("servernf.python.nfs.napt.MAX_FRAGMENTS", 64)
     nf = napt()
     body = bytes(UDP(sport=4000, dport=53, chksum=1) / Raw(b"x" * 24))
     for number in range(65):

@@ -12,7 +12,7 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q
 from scapy.packet import Raw
 from servernf_support import ether
 
-from servernf.packet import NO_PORT, PacketView
+from servernf.python.packet import NO_PORT, PacketView
 
 LONG = Raw(b"\0" * 64)
 QUOTE = IP(src="1.1.1.1", dst="2.2.2.2")

@@ -21,8 +21,8 @@ from servernf_support import SECOND, call, echo, ether, make, tcp, udp
 from orchestrator.errors import InputError
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import SimpleEnvironment, lookup
-from servernf.network_function import NetworkFunction
-from servernf.packet import PacketView
+from servernf.python.network_function import NetworkFunction
+from servernf.python.packet import PacketView
 
 IN, OUT = "10.0.1.11", "198.51.100.13"
 

@@ -24,7 +24,7 @@ from servernf_support import (
 )
 
 from orchestrator.errors import InputError
-from servernf.network_function import NetworkFunction
+from servernf.python.network_function import NetworkFunction
 
 A, B = "10.0.0.7", "198.51.100.9"
 
@@ -348,7 +348,7 @@ class TestLoadBalancer:
         assert call(nf, reply, "inside", 28 * SECOND)[1][IP].src == "10.1.0.1"
 
     def test_two_services_with_one_backend(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("servernf.nfs.l4_load_balancer.MAX_CONNECTIONS", 2)
+        monkeypatch.setattr("servernf.python.nfs.l4_load_balancer.MAX_CONNECTIONS", 2)
         service = {
             "address": self.VIP,
             "protocol": "tcp",
@@ -368,7 +368,7 @@ class TestLoadBalancer:
         assert call(nf, reply, "inside")[1][TCP].sport == 81
 
     def test_connections_are_bounded(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("servernf.nfs.l4_load_balancer.MAX_CONNECTIONS", 10)
+        monkeypatch.setattr("servernf.python.nfs.l4_load_balancer.MAX_CONNECTIONS", 10)
         nf = self.balancer({"10.1.0.1": 1})
         for number in range(30):
             self.backend(nf, number)

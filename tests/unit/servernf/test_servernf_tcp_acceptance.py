@@ -11,8 +11,8 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Raw
 from servernf_support import ether
 
-from servernf.packet import PacketView
-from servernf.tcp_acceptance import (
+from servernf.python.packet import PacketView
+from servernf.python.tcp_acceptance import (
     ACCEPTED,
     BEGINS,
     NEVER,

@@ -14,8 +14,8 @@ from servernf_support import ether
 
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.tcp_acceptance_reference import TcpConnection, Verdict
-from servernf import tcp_acceptance
-from servernf.packet import PacketView
+from servernf.python import tcp_acceptance
+from servernf.python.packet import PacketView
 
 ENDS = {4: ("10.0.0.1", "10.0.0.2"), 6: ("2001:db8::1", "2001:db8::2")}
 NAMES = {

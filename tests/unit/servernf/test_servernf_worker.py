@@ -9,25 +9,26 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pytest
+from nf_specs import spec
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from servernf_support import tagged, udp
 
 from orchestrator.errors import InputError
-from orchestrator.wire import nsh, prf
-from servernf.network_function import NetworkFunction
-from servernf.packet import PacketView
-from servernf.runtime import sampling
-from servernf.runtime import shim as shim_module
-from servernf.runtime.chain import ExitHop, NfHop, Scope
-from servernf.runtime.errors import AlreadyThere, NotFound, Unreachable
-from servernf.runtime.shim import PENDING, Shim
-from servernf.runtime.tables import Manifest
-from servernf.runtime.worker import NfSpec, Worker
+from servernf.python.network_function import NetworkFunction
+from servernf.python.packet import PacketView
+from servernf.python.runtime import sampling
+from servernf.python.runtime import shim as shim_module
+from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
+from servernf.python.runtime.shim import PENDING, Shim
+from servernf.python.runtime.tables import Manifest
+from servernf.python.runtime.worker import NfSpec, Worker
+from servernf.wire import nsh, prf
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
-NAPT = NfSpec("g/nat", "napt", {"addresses": ["203.0.113.1"]})
-IDS = NfSpec("g/ids", "ids", {"signatures": [{"id": 1, "content": "EVIL", "protocol": "udp"}]})
+NAPT = spec("g/nat", "napt", {"addresses": ["203.0.113.1"]})
+IDS = spec("g/ids", "ids", {"signatures": [{"id": 1, "content": "EVIL", "protocol": "udp"}]})
 FRAME = udp("10.0.0.7", 4000, "198.51.100.9", 53)
 SCOPE = Scope(5, 254, "inside")
 HOPS = (NfHop("g/nat", "inside"), ExitHop(NEXT, 6, 253))
@@ -127,7 +128,7 @@ def test_nf_drop_is_counted_at_the_nf():
 def test_no_next_hop():
     made = Worker("w1", MAC)
     router = {"routes": [{"prefix": "0.0.0.0/0", "port": "dmz"}, {"prefix": "10.0.0.0/8"}]}
-    made.configure("g", [NfSpec("g/r", "router", router)])
+    made.configure("g", [spec("g/r", "router", router)])
     made.service_chain("g/r", SCOPE, [ExitHop(NEXT, 6, 253)])
     assert made.process([tagged(MAC, FRAME)]) == []
     assert made.drops == {"no_next_hop": 1}
@@ -177,9 +178,9 @@ def test_ten_thousand_malformed_frames():
 def test_random_packets_of_every_kind_never_fail_an_nf():
     made = Worker("w1", MAC)
     specs: list[NfSpec] = [
-        NfSpec("g/acl", "acl", {"rules": [{"dst_port": 5, "action": "deny"}], "default": "permit"}),
-        NfSpec("g/sn", "static_nat", {"pairs": [{"inside": "10.0.0.1", "outside": "9.9.9.9"}]}),
-        NfSpec("g/r", "router", {"routes": [{"prefix": "0.0.0.0/0"}, {"prefix": "::/0"}]}),
+        spec("g/acl", "acl", {"rules": [{"dst_port": 5, "action": "deny"}], "default": "permit"}),
+        spec("g/sn", "static_nat", {"pairs": [{"inside": "10.0.0.1", "outside": "9.9.9.9"}]}),
+        spec("g/r", "router", {"routes": [{"prefix": "0.0.0.0/0"}, {"prefix": "::/0"}]}),
         IDS,
         NAPT,
     ]
@@ -218,7 +219,7 @@ def test_random_packets_of_every_kind_never_fail_an_nf():
 def test_same_configuration_keeps_state():
     made = worker()
     one(made, tagged(MAC, FRAME))
-    done = made.configure("g", [NAPT, NfSpec("g/ids", "ids", {"signatures": []})])
+    done = made.configure("g", [NAPT, spec("g/ids", "ids", {"signatures": []})])
     assert (done.unchanged, done.replaced) == (("g/nat",), ("g/ids",))
     assert made.metrics()["g/nat.mappings"] == 1
     assert one(made, tagged(MAC, FRAME))[0].si == 253  # the chain stays
@@ -231,10 +232,10 @@ def test_configuration_errors_change_nothing():
         made.configure(
             "g",
             [
-                NfSpec("h/x", "acl", {"default": "permit"}),
-                NfSpec("g/a", "natt", {}),
-                NfSpec("g/b", "napt", {}),
-                NfSpec("g/nat", "acl", {"default": "permit"}),
+                spec("h/x", "acl", {"default": "permit"}),
+                spec("g/a", "natt", {}),
+                spec("g/b", "napt", {}),
+                spec("g/nat", "acl", {"default": "permit"}),
             ],
             remove=["g/nat"],
             manifest=Manifest(1, 2, 1 << 33),
@@ -252,15 +253,15 @@ def test_configuration_errors_change_nothing():
 
 def test_replacing_an_nf_must_keep_the_ports_in_use():
     made = Worker("w", MAC)
-    made.configure("g", [NfSpec("g/r", "router", {"routes": [{"prefix": "::/0", "port": "dmz"}]})])
+    made.configure("g", [spec("g/r", "router", {"routes": [{"prefix": "::/0", "port": "dmz"}]})])
     made.service_chain("g/r", Scope(5, 9, "inside", "dmz"), [ExitHop(NEXT, 6, 1)])
     with pytest.raises(InputError, match="g/r: port 'dmz' is used by a chain and would go"):
-        made.configure("g", [NfSpec("g/r", "router", {"routes": []})])
+        made.configure("g", [spec("g/r", "router", {"routes": []})])
 
 
 def test_remove_graph_leaves_others_alone():
     made = worker()
-    made.configure("h", [NfSpec("h/nat", "napt", {"addresses": ["192.0.2.1"]})])
+    made.configure("h", [spec("h/nat", "napt", {"addresses": ["192.0.2.1"]})])
     made.service_chain("h/nat", Scope(9, 9, "inside"), [ExitHop(NEXT, 9, 8)])
     assert made.remove_graph("g") == ("g/ids", "g/nat")
     assert made.remove_graph("g") == ()
@@ -368,7 +369,7 @@ def test_update_with_an_empty_list_removes_the_chain():
 def test_a_branch_may_be_updated_before_its_main_chain_is_there():
     made = worker()
     router = {"routes": [{"prefix": "0.0.0.0/0", "port": "dmz"}]}
-    made.configure("g", [NfSpec("g/r", "router", router)])
+    made.configure("g", [spec("g/r", "router", router)])
     branch = Scope(5, 9, "", "dmz")
     made.service_chain("g/r", branch, [NfHop("g/nat", "inside"), HOPS[1]])
     made.service_chain("g/r", branch, [NfHop("g/ids", "inside"), HOPS[1]], update=True)
@@ -379,7 +380,7 @@ def test_a_branch_may_be_updated_before_its_main_chain_is_there():
 def test_update_keeps_branches():
     made = worker()
     router = {"routes": [{"prefix": "198.51.100.0/24", "port": "dmz"}, {"prefix": "0.0.0.0/0"}]}
-    made.configure("g", [NfSpec("g/r", "router", router)])
+    made.configure("g", [spec("g/r", "router", router)])
     made.service_chain("g/r", Scope(5, 9, "", "dmz"), [NfHop("g/nat", "inside"), HOPS[1]])
     made.service_chain("g/r", Scope(5, 9, "inside"), [ExitHop(NEXT, 7, 1)])
     made.service_chain("g/r", Scope(5, 9, "inside"), [ExitHop(NEXT, 7, 2)], update=True)
@@ -427,7 +428,7 @@ def test_error_on_a_further_worker_changes_nothing_here():
 
 def test_chain_that_comes_back_to_a_worker():
     first, second = pair()
-    first.configure("g", [NfSpec("g/acl", "acl", {"default": "permit"})])
+    first.configure("g", [spec("g/acl", "acl", {"default": "permit"})])
     hops = [
         NfHop("g/nat", "inside", "w2"),
         NfHop("g/acl", "inside", "w1", dst_mac=MAC | 3 << 32, spi=7, si=100),
@@ -584,7 +585,7 @@ class TestNextConfiguration:
     @staticmethod
     def nat(name: str, udp_s: int = 300, **more: object) -> NfSpec:
         config = {"addresses": ["203.0.113.1"], "timeouts_s": {"udp": udp_s}, **more}
-        return NfSpec(name, "napt", config)
+        return spec(name, "napt", config)
 
     def updating(self) -> Worker:
         """Within an update: `nat~2` has come and `nat` still is there."""
@@ -672,13 +673,13 @@ class TestNextConfiguration:
     def test_what_it_is_not(self) -> None:
         """Another NF, another graph's, another type, or one whose state says nothing here."""
         made = self.updating()
-        dnat = NfSpec("g/dnat", "dnat", {"address": "10.0.0.1"})
+        dnat = spec("g/dnat", "dnat", {"address": "10.0.0.1"})
         done = made.configure(
-            "g", [self.nat("g/nat2"), NfSpec("g/nat~3", "dnat", dnat.config), dnat]
+            "g", [self.nat("g/nat2"), NfSpec("g/nat~3", "dnat", dnat.config_json), dnat]
         )
         assert done.continued == ()
         assert made.configure("h", [self.nat("h/nat")]).continued == ()
-        moved = NfSpec("g/dnat~2", "dnat", {"address": "10.0.0.2"})
+        moved = spec("g/dnat~2", "dnat", {"address": "10.0.0.2"})
         made.tables.instances["g/dnat"].tally.packets = 7
         assert made.configure("g", [moved]).continued == ()
         assert made.metrics()["g/dnat~2.packets"] == 7, "counters go on all the same"
@@ -686,6 +687,6 @@ class TestNextConfiguration:
     def test_a_call_that_fails_changes_nothing(self) -> None:
         made = self.updating()
         with pytest.raises(InputError):
-            made.configure("g", [self.nat("g/nat~3"), NfSpec("g/x", "napt", {})])
+            made.configure("g", [self.nat("g/nat~3"), spec("g/x", "napt", {})])
         assert set(made.tables.instances) == {"g/nat", "g/nat~2"}
         assert self.port(made, 5, "10.0.0.1") == 4000

@@ -406,7 +406,7 @@ def test_replication_entities(switch: SoftSwitch) -> None:
     switch.write([group(3, kind=DELETE), clone_session(4, kind=DELETE)])
     assert list(switch.read(ask)) == []
     assert switch.pipeline is not None
-    assert not switch.pipeline.groups
+    assert not switch.pipeline.state.groups
 
 
 def test_load_empties_everything(switch: SoftSwitch, names: Names) -> None:

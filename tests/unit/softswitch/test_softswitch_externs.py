@@ -16,7 +16,7 @@ from softswitch_support import DELETE, INSERT, MODIFY, Names, Profiles, p4info, 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entity_errors import WriteError
 from orchestrator.softswitch.hashes import ALGORITHMS, STATEFUL, xxh64
-from orchestrator.softswitch.meters import Meter, MeterConfig
+from orchestrator.softswitch.state.meters import Meter, MeterConfig
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.softswitch.trace import Digest, GroupPick, MemberRun, Metered, StackShift
 
@@ -334,7 +334,7 @@ def test_saturating_arithmetic(switch: SoftSwitch) -> None:
 def test_random_log_and_assert(switch: SoftSwitch) -> None:
     assert {result(switch, frame(18))[1] for _ in range(300)} == set(range(10, 21))
     assert switch.pipeline is not None
-    assert switch.pipeline.messages[-1].startswith("a is 0 and b 1")
+    assert switch.pipeline.state.messages[-1].startswith("a is 0 and b 1")
 
 
 def test_xxh64_vectors() -> None:

@@ -35,7 +35,7 @@ from softswitch_support import PROGRAMS
 
 from orchestrator.errors import MalformedProgram, UnsupportedFeature
 from orchestrator.softswitch import codegen
-from orchestrator.softswitch.bmv2 import decode_program, read_program
+from orchestrator.softswitch.ir import decode_program, read_program
 from orchestrator.softswitch.switch import SoftSwitch
 
 Json = Any
@@ -275,7 +275,7 @@ def test_a_name_that_no_line_can_tell_is_refused(text: str) -> None:
 
 
 def test_the_generator_refuses_what_is_no_line() -> None:
-    compiler = codegen.Compiler(read_program(small()), False, 511)
+    compiler = codegen.Context(read_program(small()))
     for line in ("a\nb", "a\rb", "a\x0cb", "\u2028", "é", "a\0"):
         with pytest.raises(ValueError, match="no code"):
             compiler.emit(line)
@@ -318,11 +318,11 @@ def test_names_that_are_alike_once_mangled_are_different_things() -> None:
     switch.load(raw, p4i.P4Info())
     assert switch.process(1, frame(7)) == [(3, frame(7))]
     assert switch.pipeline is not None
-    counters = {n: packets for n, (packets, _) in switch.pipeline.counters.items()}
+    counters = {n: packets for n, (packets, _) in switch.pipeline.state.counters.items()}
     assert counters == {"c.x": [1, 0, 0, 0], "c_x": [0, 1, 0, 0], "c x": [0, 0, 1, 0]}
-    registers = {n: cells[0] for n, cells in switch.pipeline.registers.items()}
+    registers = {n: cells[0] for n, cells in switch.pipeline.state.registers.items()}
     assert registers == {"r.x": 1, "r_x": 2}
-    assert switch.pipeline.tables["acl.ipv4"] is not switch.pipeline.tables["acl_ipv4"]
+    assert switch.pipeline.state.tables["acl.ipv4"] is not switch.pipeline.state.tables["acl_ipv4"]
 
 
 def test_headers_fields_and_tables_do_not_take_each_others_names() -> None:

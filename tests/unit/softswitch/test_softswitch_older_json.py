@@ -399,7 +399,7 @@ def test_arrays_may_leave_out_that_they_are_indirect() -> None:
     switch.load(raw, p4i.P4Info())
     switch.process(1, frame())
     assert switch.pipeline is not None
-    assert switch.pipeline.counters["c"][0] == [0, 1]
+    assert switch.pipeline.state.counters["c"][0] == [0, 1]
 
 
 # ---- checksums

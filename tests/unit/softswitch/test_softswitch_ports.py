@@ -22,7 +22,7 @@ from softswitch_support import PROGRAMS, Names, p4info, udp_frame
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.__main__ import main
 from orchestrator.softswitch.ports import open_ports
-from orchestrator.wire.packetio import PacketSocket
+from servernf.host.packetio import PacketSocket
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for veth interfaces")
 
@@ -118,7 +118,7 @@ def test_unsendable_frames_are_counted_not_fatal(veths: Callable[[], tuple[str, 
 
 def test_packetio_imports_nothing_of_the_softswitch() -> None:
     code = (
-        "import sys, orchestrator.wire.packetio; "
+        "import sys, servernf.host.packetio; "
         "print([m for m in sys.modules if 'softswitch' in m or 'grpc' in m])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

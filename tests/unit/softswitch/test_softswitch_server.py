@@ -17,6 +17,7 @@ from softswitch_support import PROGRAMS, Names, p4info, udp_frame
 
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.errors import SwitchError
+from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
 from orchestrator.softswitch.switch import SoftSwitch
 
@@ -28,7 +29,7 @@ def switch() -> SoftSwitch:
 
 @pytest.fixture
 def server(switch: SoftSwitch) -> Iterator[P4RuntimeServer]:
-    server = P4RuntimeServer(switch, "127.0.0.1:0")
+    server = P4RuntimeServer(PythonEngine(switch), "127.0.0.1:0")
     server.start()
     yield server
     server.stop(0)
@@ -206,7 +207,7 @@ def test_drops_outside_the_pipeline_are_told_by_capabilities(
         # Its queue is full: it does not read.
         monkeypatch.setattr(type(stream), "send", lambda *_: False)
         switch.process(1, udp_frame())
-        server.service.port_drops = lambda: {"receive_queue_full": 3}
+        monkeypatch.setattr(server.service.engine, "port_drops", lambda: {"receive_queue_full": 3})
         assert client.drops() == {"stream_queue_full": 1, "receive_queue_full": 3}
 
 
@@ -314,7 +315,7 @@ def test_packet_out_leaves_by_its_port(controller: Controller, switch: SoftSwitc
 
 def test_a_used_address_is_one_clear_error(server: P4RuntimeServer) -> None:
     with pytest.raises(SwitchError, match=f"cannot listen on {server.address}"):
-        P4RuntimeServer(SoftSwitch(), server.address)
+        P4RuntimeServer(PythonEngine(SoftSwitch()), server.address)
 
 
 def certificates(folder: Path) -> dict[str, Path]:
@@ -338,7 +339,7 @@ def certificates(folder: Path) -> dict[str, Path]:
 def test_mutual_tls(tmp_path: Path) -> None:
     files = certificates(tmp_path)
     tls = TlsFiles(files["server.pem"], files["server.key"], files["ca.pem"])
-    server = P4RuntimeServer(SoftSwitch(), "127.0.0.1:0", tls)
+    server = P4RuntimeServer(PythonEngine(SoftSwitch()), "127.0.0.1:0", tls)
     server.start()
     ca = files["ca.pem"].read_bytes()
     with_certificate = grpc.ssl_channel_credentials(
@@ -363,4 +364,4 @@ def test_mutual_tls(tmp_path: Path) -> None:
 def test_missing_tls_file_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "none.pem"
     with pytest.raises(SwitchError, match=r"none\.pem"):
-        P4RuntimeServer(SoftSwitch(), "127.0.0.1:0", TlsFiles(missing, missing))
+        P4RuntimeServer(PythonEngine(SoftSwitch()), "127.0.0.1:0", TlsFiles(missing, missing))

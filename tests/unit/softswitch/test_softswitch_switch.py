@@ -209,7 +209,7 @@ def test_registers_persist_and_out_of_bounds_do_nothing(features: SoftSwitch) ->
     assert op_result(features.process(1, op_frame(10, 1, 5))[0][1])[2] == 5
     assert op_result(features.process(1, op_frame(10, 9, 5))[0][1])[2] == 0
     assert features.pipeline is not None
-    assert features.pipeline.registers["ig.cells"] == [0, 10, 0, 0]
+    assert features.pipeline.state.registers["ig.cells"] == [0, 10, 0, 0]
 
 
 def test_truncate_and_packet_length(features: SoftSwitch) -> None:

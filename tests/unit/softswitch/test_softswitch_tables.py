@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.softswitch.program import Key
-from orchestrator.softswitch.tables import (
+from orchestrator.softswitch.ir.program import Key
+from orchestrator.softswitch.state.tables import (
     MEMO_MAX,
     Entry,
     ExactTable,

@@ -1,0 +1,1 @@
+"""Run-time state of a loaded program: what entities change and packets use."""

@@ -1,1 +1,0 @@
-"""What both the orchestrator and the server NFs say on the wire: the shared vocabulary."""

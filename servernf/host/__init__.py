@@ -1,0 +1,1 @@
+"""What processes that handle strangers' packets ask of the machine: sockets, privileges, authority."""

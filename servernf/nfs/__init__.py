@@ -1,1 +1,0 @@
-"""The NFs, one a file; each registers itself (`servernf.network_function`)."""

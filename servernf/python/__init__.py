@@ -1,0 +1,1 @@
+"""The Python runtime: NFs, one a file, and the worker that runs them (`python -m servernf.python`)."""

@@ -1,0 +1,64 @@
+"""A worker within this process, called by the messages of `vnf.proto`: no socket, no thread.
+
+Errors are those of the runtime (`InputError`, `ServerError`), with what a status of gRPC would tell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from servernf.proto import vnf_pb2 as vnf
+from servernf.python.runtime import messages
+from servernf.python.runtime.errors import NotFound
+from servernf.python.runtime.tables import Tables
+from servernf.python.runtime.worker import Worker
+
+__all__ = ("LocalWorker", "NotFound")
+
+
+class LocalWorker:
+    """The calls by their names in `vnf.proto`, and frames; `clock` tells microseconds."""
+
+    def __init__(self, name: str, mac: int, clock: Callable[[], int]) -> None:
+        self._worker = Worker(name, mac, clock)
+        self._started = time.monotonic_ns()
+
+    def configure(self, request: vnf.ConfigureRequest) -> vnf.ConfigureResponse:
+        return messages.configure(self._worker, request)
+
+    def serviceChain(self, request: vnf.ServiceChainRequest) -> vnf.ServiceChainResponse:
+        return messages.service_chain(self._worker, request, update=False)
+
+    def serviceChainUpdate(self, request: vnf.ServiceChainRequest) -> vnf.ServiceChainResponse:
+        return messages.service_chain(self._worker, request, update=True)
+
+    def removeGraph(self, request: vnf.RemoveGraphRequest) -> vnf.RemoveGraphResponse:
+        return messages.remove_graph(self._worker, request)
+
+    def queryMetrics(self, request: vnf.MetricsRequest) -> vnf.Metrics:
+        return messages.metrics(self._worker, request)
+
+    def getStatus(self, request: vnf.StatusRequest) -> vnf.Status:
+        return messages.status(self._worker, messages.Place(), self._started)
+
+    def readSamples(self, request: vnf.ReadSamplesRequest) -> vnf.ReadSamplesResponse:
+        return messages.read_samples(self._worker, request)
+
+    def process(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Frames that the worker sends for those that come (`Worker.process`)."""
+        return self._worker.process(frames)
+
+    def wait_us(self) -> int | None:
+        """How long until `process` has a frame to send that is held; None when none is."""
+        return self._worker.wait_us()
+
+    @property
+    def tables(self) -> Tables:
+        """The configuration as it is now."""
+        return self._worker.tables
+
+    @property
+    def last_error(self) -> str:
+        """What the last NF that failed said."""
+        return self._worker.last_error

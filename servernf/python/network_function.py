@@ -1,0 +1,110 @@
+"""What an NF is to the runtime, and the registry that NF files enter themselves into."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from servernf.python.config import Fields
+from servernf.python.packet import PacketView
+from servernf.wire.errors import InputError, unknown
+
+INSIDE, OUTSIDE = "inside", "outside"
+OTHER = {INSIDE: OUTSIDE, OUTSIDE: INSIDE}
+DROP = None
+"""What `process` answers instead of a port."""
+
+_registry: dict[str, type[NetworkFunction]] = {}
+_F = TypeVar("_F", bound="type[NetworkFunction]")
+
+
+class Emitted(NamedTuple):
+    """A frame that an NF sends beside the packet that it was called with."""
+
+    port: str
+    frame: bytes
+    at_us: int = 0
+    """When it is sent, by the clock of `process`; the past: at once."""
+
+
+class NetworkFunction(ABC):
+    """An NF instance: made from its configuration, it owns its state, and one thread calls it.
+
+    A subclass reads its configuration in `setup`; problems are raised together (InputError).
+    """
+
+    type_name: ClassVar[str] = ""
+
+    def __init__(self, where: str, config: object) -> None:
+        self.drops: dict[str, int] = {}
+        self.last_drop = ""
+        self.emitted: list[Emitted] = []
+        """Sent behind the packet by the caller, who empties it."""
+        fields = Fields(where, config)
+        self.setup(fields)
+        fields.check()
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """Names of its ports."""
+        return (INSIDE, OUTSIDE)
+
+    @abstractmethod
+    def setup(self, config: Fields) -> None:
+        """Read the configuration; `Fields` collects what is wrong with it."""
+
+    @abstractmethod
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        """Handle a packet that entered `port`; the port it leaves, or DROP.
+
+        `now_us` is a monotonic clock. The packet's bytes may be changed in place.
+        """
+
+    def continue_from(self, before: Any) -> bool:
+        """Go on with the state of an instance of this class with another configuration.
+
+        They share it, since both may be called for a while, by one thread, each judging by its own
+        configuration. So nothing is copied, and `before` is not changed. False: it says nothing here.
+        """
+        return True
+
+    def metrics(self) -> dict[str, int]:
+        """The NF's own indicators, beside packets and drops. Called from another thread."""
+        return {}
+
+    def drop(self, reason: str) -> None:
+        """Count a drop and answer DROP."""
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+        self.last_drop = reason
+
+
+def network_function(type_name: str) -> Callable[[_F], _F]:
+    """Register a class as the NF of this type; a duplicate name raises."""
+
+    def register(cls: _F) -> _F:
+        if type_name in _registry:
+            raise ValueError(f"two NFs are named '{type_name}'")
+        cls.type_name = type_name
+        _registry[type_name] = cls
+        return cls
+
+    return register
+
+
+def known_types() -> list[str]:
+    """Names of all NF types; imports every file of `servernf.python.nfs`."""
+    package = import_module("servernf.python.nfs")
+    for module in iter_modules(package.__path__):
+        import_module(f"{package.__name__}.{module.name}")
+    return sorted(_registry)
+
+
+def create(type_name: str, where: str, config: object) -> NetworkFunction:
+    """An instance of a type; InputError names all problems, each beginning with `where`."""
+    known = known_types()
+    if type_name not in _registry:
+        raise InputError(f"{where}: {unknown('NF type', type_name, known)}")
+    return _registry[type_name](where, config)

@@ -1,0 +1,57 @@
+"""Access control list: the first rule that holds decides; no state.
+
+Rules are written for packets that go from inside to outside; `reverse` says what holds for the
+others: no rules ("permit"), the rules with source and destination exchanged ("mirror"), or as they
+are ("same"). Decisions are cached by header values.
+"""
+
+from __future__ import annotations
+
+from servernf.python.config import Fields
+from servernf.python.match import Condition, Headers
+from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
+from servernf.python.packet import PacketView
+
+MAX_CACHED = 65_536
+_ACTIONS = ("permit", "deny")
+
+
+@network_function("acl")
+class Acl(NetworkFunction):
+    """Permits or drops."""
+
+    def setup(self, config: Fields) -> None:
+        rules: list[tuple[Condition, bool]] = []
+        for item in config.objects("rules", required=False):
+            permits = item.choice("action", _ACTIONS) == "permit"
+            rules.append((Condition.read(item), permits))
+            item.only_known()
+        default = config.choice("default", _ACTIONS) == "permit"
+        reverse = config.choice("reverse", ("permit", "mirror", "same"), "permit")
+        self._default = {INSIDE: default, OUTSIDE: default or reverse == "permit"}
+        backward: list[tuple[Condition, bool]] = []
+        if reverse == "mirror":
+            backward = [(condition.mirrored(), permits) for condition, permits in rules]
+        elif reverse == "same":
+            backward = rules
+        self._rules = {INSIDE: rules, OUTSIDE: backward}
+        self._cache: dict[tuple[str, Headers], bool] = {}
+
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        headers = Headers.of(packet)
+        cache = self._cache
+        permits = cache.get((port, headers))
+        if permits is None:
+            permits = self._decide(port, headers)
+            if len(cache) >= MAX_CACHED:
+                cache.clear()
+            cache[port, headers] = permits
+        if not permits:
+            return self.drop("denied")
+        return OUTSIDE if port == INSIDE else INSIDE
+
+    def _decide(self, port: str, headers: Headers) -> bool:
+        for condition, permits in self._rules[port]:
+            if condition.holds(headers):
+                return permits
+        return self._default[port]

@@ -1,0 +1,180 @@
+"""DNS guard: from and to DNS servers only well-formed, permitted and asked for DNS passes over UDP.
+
+An answer is asked for if its sockets, transaction id and question are those of a query that passed
+(RFC 5452, 9.1) less than the timeout ago; it answers once. Case does not matter (RFC 4343). Those who
+ask share the table of queries.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Self
+
+from servernf.python.config import Fields
+from servernf.python.fair_table import Entry, FairTable
+from servernf.python.flow_keys import ends, host_of
+from servernf.python.network_function import OTHER, NetworkFunction, network_function
+from servernf.python.packet import UDP, PacketView
+
+_HEADER = struct.Struct("!6H")
+_RESPONSE, _OPCODE = 0x8000, 0x7800
+
+
+class _Malformed(Exception):
+    pass
+
+
+class _Query(Entry):
+    __slots__ = ("asked_us", "question")
+
+    def __init__(self, question: bytes, asked_us: int) -> None:
+        self.question = question
+        self.asked_us = asked_us
+
+
+@network_function("dns_guard")
+class DnsGuard(NetworkFunction):
+    """Drops what is malformed, blocked or not asked for."""
+
+    def setup(self, config: Fields) -> None:
+        self._served = config.port_set("ports")
+        self._blocked: set[bytes] = set()
+        for index, item in enumerate(config.items("block", required=False)):
+            if isinstance(item, str) and item and not item.startswith("."):
+                self._blocked.add(item.lower().removesuffix(".").encode())
+            else:
+                config.problem(
+                    f"block[{index}]", f"must be a domain like ads.example, not {item!r}"
+                )
+        self._checks_answers = config.choice("answers", ("asked", "any"), "asked") == "asked"
+        self._max = config.integer("max_queries", 1, 1 << 20, 65_536)
+        self._timeout_us = config.seconds("timeout_s", 10)
+        self._queries = FairTable[_Query](self._max)
+        """By client's end, server's end and id."""
+
+    def continue_from(self, before: Self) -> bool:
+        self._queries = before._queries
+        return True
+
+    def metrics(self) -> dict[str, int]:
+        return {"queries": len(self._queries)}
+
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        source, destination = packet.source_port, packet.destination_port
+        if packet.protocol != UDP or source < 0:
+            return OTHER[port]
+        if not (self._served[source] or self._served[destination]):
+            return OTHER[port]
+        data, l4 = packet.data, packet.l4
+        end = l4 + (data[l4 + 4] << 8 | data[l4 + 5])
+        if end < l4 + 20 or (end > packet.end and not packet.first_fragment):
+            return self.drop("malformed")
+        message = bytes(data[l4 + 8 : min(end, packet.end)])
+        try:
+            name, question = _parse(message, is_whole=not packet.first_fragment)
+        except _Malformed:
+            return self.drop("malformed")
+        here, there = ends(packet)
+        if message[2] & 0x80:
+            if not self._served[source]:
+                return self.drop("malformed")
+            if self._checks_answers:
+                key = there + here + message[:2]
+                if not self._is_asked(key, question, message[3] & 15, now_us):
+                    return self.drop("not_asked")
+            return OTHER[port]
+        if not self._served[destination]:
+            return self.drop("malformed")
+        if self._is_blocked(name):
+            return self.drop("blocked")
+        if self._checks_answers:
+            self._remember(here, there + message[:2], question, now_us)
+        return OTHER[port]
+
+    def _is_blocked(self, name: list[bytes]) -> bool:
+        blocked, tail = self._blocked, b""
+        for label in reversed(name):
+            # A dot within a label is no separator.
+            tail = label.replace(b".", b"\\.") + (b"." + tail if tail else b"")
+            if tail in blocked:
+                return True
+        return False
+
+    def _remember(self, client: bytes, of: bytes, question: bytes, now_us: int) -> None:
+        queries = self._queries
+        query = queries.get(client + of)
+        if query is None:
+            queries.size = self._max
+            queries.add(client + of, _Query(question, now_us), host_of(client))
+        else:
+            queries.refresh(query)
+            query.question, query.asked_us = question, now_us
+
+    def _is_asked(self, key: bytes, question: bytes, rcode: int, now_us: int) -> bool:
+        known = self._queries.get(key)
+        if known is None or known.asked_us + self._timeout_us <= now_us:
+            return False
+        # A server that could not read the question need not repeat it.
+        if (question and question != known.question) or not (question or rcode):
+            return False
+        self._queries.remove(known)
+        return True
+
+
+def _parse(message: bytes, *, is_whole: bool) -> tuple[list[bytes], bytes]:
+    """Labels of the question's name in lower case, and the whole question; empty without one."""
+    if len(message) < 12:
+        raise _Malformed
+    _, flags, questions, answers, authorities, additional = _HEADER.unpack_from(message)
+    if flags & _OPCODE or questions > 1:
+        raise _Malformed
+    if not flags & _RESPONSE and (questions != 1 or answers or authorities or not is_whole):
+        raise _Malformed
+    at = 12
+    name: list[bytes] = []
+    question = b""
+    if questions:
+        at = _walk(message, at, name)
+        fixed = message[at : at + 4]
+        if len(fixed) < 4:
+            raise _Malformed
+        at += 4
+        question = b"".join(bytes((len(label),)) + label for label in name) + b"\0" + fixed
+    if not is_whole:
+        return name, question
+    size = len(message)
+    for _ in range(answers + authorities + additional):
+        at = _walk(message, at, None)
+        if at + 10 > size:
+            raise _Malformed
+        at += 10 + (message[at + 8] << 8 | message[at + 9])
+    if at != size:
+        raise _Malformed
+    return name, question
+
+
+def _walk(message: bytes, at: int, labels: list[bytes] | None) -> int:
+    """Read a name into `labels`; the offset behind it."""
+    behind = 0
+    floor = at  # where this run of labels began: a pointer must lead to before it
+    room = 255 - 1
+    try:
+        while length := message[at]:
+            if length < 64:
+                room -= length + 1
+                if room < 0 or at + length >= len(message):
+                    raise _Malformed
+                if labels is not None:
+                    labels.append(message[at + 1 : at + 1 + length].lower())
+                at += length + 1
+                continue
+            if length < 0xC0:
+                raise _Malformed
+            target = (length & 0x3F) << 8 | message[at + 1]
+            behind = behind or at + 2
+            if not 12 <= target < floor:
+                raise _Malformed
+            at = floor = target
+    except IndexError:
+        raise _Malformed from None
+    return behind or at + 1

@@ -1,0 +1,84 @@
+"""Flow monitor: packets and bytes of every flow, both directions together; all packets pass.
+
+Inside addresses share the table: when it is full, a flow of the address with most of them goes.
+"""
+
+from __future__ import annotations
+
+from heapq import nlargest
+from ipaddress import IPv4Address, IPv6Address
+from typing import Self
+
+from servernf.python.config import Fields
+from servernf.python.fair_table import Entry, FairTable
+from servernf.python.flow_keys import flow_key, host_of
+from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
+from servernf.python.packet import PacketView
+
+
+class _Flow(Entry):
+    """Also the sum of all flows."""
+
+    __slots__ = ("bytes", "last_us", "packets")
+
+    def __init__(self) -> None:
+        self.packets = self.bytes = self.last_us = 0
+
+
+@network_function("flow_monitor")
+class FlowMonitor(NetworkFunction):
+    """Counts."""
+
+    def setup(self, config: Fields) -> None:
+        self._max_flows = config.integer("max_flows", 1, 1 << 20, 65_536)
+        self._idle_us = config.seconds("idle_timeout_s", 60)
+        self._top = config.integer("top", 0, 1000, 10)
+        self._flows = FairTable[_Flow](self._max_flows)
+        self._total = _Flow()
+
+    def continue_from(self, before: Self) -> bool:
+        self._flows, self._total = before._flows, before._total
+        return True
+
+    def metrics(self) -> dict[str, int]:
+        flows, total = self._flows.items(), self._total
+        result = {"flows": len(flows), "packets": total.packets, "bytes": total.bytes}
+        for key, flow in nlargest(self._top, flows, key=lambda item: item[1].bytes):
+            name = _name(key)
+            result[f"{name}.packets"] = flow.packets
+            result[f"{name}.bytes"] = flow.bytes
+        return result
+
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        if packet.version:
+            size = len(packet.data)
+            flow = self._flow(flow_key(packet, inside=port == INSIDE), now_us)
+            flow.packets += 1
+            flow.bytes += size
+            flow.last_us = now_us
+            self._total.packets += 1
+            self._total.bytes += size
+        return OTHER[port]
+
+    def _flow(self, key: bytes, now_us: int) -> _Flow:
+        flows = self._flows
+        flow = flows.get(key)
+        if flow is None:
+            flow = _Flow()
+            flows.size = self._max_flows
+            flows.add(key, flow, host_of(key[1:]))
+            return flow
+        flows.refresh(flow)
+        if flow.last_us + self._idle_us <= now_us:
+            flow.packets = flow.bytes = 0
+        return flow
+
+
+def _name(key: bytes) -> str:
+    size = len(key) // 2
+    address = IPv4Address if size == 6 else IPv6Address
+    inside, outside = key[1 : size + 1], key[size + 1 :]
+    ends = "-".join(
+        f"{address(end[:-2])}.{int.from_bytes(end[-2:], 'big')}" for end in (inside, outside)
+    )
+    return f"flow.{key[0]}.{ends}"

@@ -1,0 +1,88 @@
+"""Hash load balancer: 251 buckets, each a backend; a flow's CRC-32 chooses one. No state is kept.
+
+Fragments, and everything with `hash: addresses`, are hashed by addresses only, so that all fragments of
+a datagram and the ICMP errors about a flow come to its backend.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from servernf.python.config import Address, Fields
+from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
+from servernf.python.packet import TCP, UDP, PacketView
+
+BUCKETS = 251
+
+
+@network_function("hash_lb")
+class HashLb(NetworkFunction):
+    """Clients are outside; what is neither to a virtual address nor from a backend passes."""
+
+    def setup(self, config: Fields) -> None:
+        self._services: dict[tuple[int, int], tuple[bool, list[int]]] = {}
+        self._virtual_of: dict[tuple[int, int], int] = {}
+        for item in config.objects("virtual"):
+            virtual = item.address("address")
+            by_ports = item.choice("hash", ("addresses", "ports"), "addresses") == "ports"
+            backends: list[tuple[Address, int]] = []
+            for found in item.objects("backends"):
+                address, weight = found.address("address"), found.integer("weight", 1, 100, 1)
+                found.only_known()
+                if address is None or virtual is None:
+                    continue
+                key = address.version, int(address)
+                if address.version != virtual.version:
+                    found.problem(
+                        "address", f"{address} is not of the virtual address's IP version"
+                    )
+                elif key in self._virtual_of:
+                    found.problem("address", f"{address} is an earlier backend")
+                self._virtual_of[key] = int(virtual)
+                backends.append((address, weight))
+            item.only_known()
+            if not 0 < len(backends) <= BUCKETS:
+                item.problem("backends", f"must be 1 to {BUCKETS}")
+            elif virtual is not None:
+                key = virtual.version, int(virtual)
+                if key in self._services:
+                    item.problem("address", f"{virtual} is an earlier virtual address")
+                self._services[key] = by_ports, fill(backends)
+
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        if port == INSIDE:
+            virtual = self._virtual_of.get((packet.version, packet.source))
+            if virtual is not None:
+                packet.set_source(virtual)
+            return OUTSIDE
+        service = self._services.get((packet.version, packet.destination))
+        if service is not None:
+            by_ports, buckets = service
+            key = b"".join(address.to_bytes(16, "big") for address in packet.flow())
+            if by_ports and packet.source_port >= 0 and not packet.first_fragment:
+                assert packet.protocol in (TCP, UDP)
+                key += packet.data[packet.l4 : packet.l4 + 4] + bytes((packet.protocol,))
+            packet.set_destination(buckets[crc32(key) % BUCKETS])
+        return INSIDE
+
+
+def fill(backends: list[tuple[Address, int]]) -> list[int]:
+    """Maglev's table: in turn, each backend takes the next bucket of its own order that is free."""
+    table = [-1] * BUCKETS
+    orders = [_order(address) for address, _ in backends]
+    free = BUCKETS
+    while free:
+        for order, (address, weight) in zip(orders, backends, strict=True):
+            for _ in range(min(weight, free)):
+                while table[bucket := order.pop()] >= 0:
+                    pass
+                table[bucket] = int(address)
+                free -= 1
+    return table
+
+
+def _order(address: Address) -> list[int]:
+    """The buckets as a backend prefers them, the best last."""
+    start = crc32(address.packed) % BUCKETS
+    step = 1 + crc32(address.packed + b"skip") % (BUCKETS - 1)
+    return [(start + turn * step) % BUCKETS for turn in reversed(range(BUCKETS))]

@@ -1,0 +1,198 @@
+"""Intrusion detection: content signatures over the reassembled TCP stream and over UDP payloads.
+
+Both directions of a connection are reassembled (`streams`) and searched with Aho-Corasick. A
+signature split over segments is found because the last bytes searched, one less than the longest
+signature, are searched again together with the next. So a signature that comes with another
+configuration is found if no more of it has passed than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from servernf.python.config import Fields
+from servernf.python.hidden import hides
+from servernf.python.matcher import Matcher
+from servernf.python.network_function import INSIDE, OUTSIDE, network_function
+from servernf.python.packet import TCP, UDP, PacketView
+from servernf.python.streams import StreamFunction
+from servernf.python.tcp_stream import Direction
+
+_ACTIONS = ("drop", "alert")
+_PROTOCOLS = {"tcp": TCP, "udp": UDP}
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Bytes to look for; `ports` are inclusive ranges, of which one must hold either port.
+
+    With `to` "server" it must hold the destination's, with "client" the source's.
+    """
+
+    number: int
+    content: bytes
+    protocol: int
+    ports: tuple[tuple[int, int], ...]
+    to: str
+    nocase: bool
+    drops: bool
+
+    def concerns(self, source_port: int, destination_port: int) -> bool:
+        """Whether it is meant for packets between these ports."""
+        return any(
+            (low <= source_port <= high and self.to != "server")
+            or (low <= destination_port <= high and self.to != "client")
+            for low, high in self.ports
+        )
+
+
+class _Rules:
+    """The signatures of one protocol."""
+
+    def __init__(self, signatures: list[Signature]) -> None:
+        # The first are searched in the text as it is, the others in lower case.
+        self._exact = [s for s in signatures if not s.nocase]
+        self._folded = [s for s in signatures if s.nocase]
+        self._matcher = Matcher([s.content for s in self._exact])
+        self._folded_matcher = Matcher([s.content.lower() for s in self._folded])
+        longest = max(self._matcher.longest, self._folded_matcher.longest)
+        self.tail = max(0, longest - 1)
+        watched = bytearray(65_536)
+        for signature in signatures:
+            for low, high in signature.ports:
+                watched[low : high + 1] = b"\x01" * (high - low + 1)
+        self.watched = bytes(watched)
+
+    def search(self, data: bytes | bytearray, known: int) -> Iterator[Signature]:
+        """What is found in `data`, its last byte behind the first `known` ones."""
+        for number in self._matcher.search(data, known):
+            yield self._exact[number]
+        if self._folded:
+            for number in self._folded_matcher.search(data.lower(), known):
+                yield self._folded[number]
+
+
+@network_function("ids")
+class Ids(StreamFunction):
+    """Drops (or counts) what carries a signature."""
+
+    def setup(self, config: Fields) -> None:
+        action = config.choice("action", _ACTIONS, "drop")
+        signatures = [_signature(item, action) for item in config.objects("signatures")]
+        if len({signature.number for signature in signatures}) < len(signatures):
+            config.problem("signatures", "an id is given twice")
+        self._tcp = _Rules([s for s in signatures if s.protocol == TCP])
+        self._udp = _Rules([s for s in signatures if s.protocol == UDP])
+        self.watched = self._tcp.watched
+        self.strict = any(signature.drops for signature in signatures)
+        self._watched = {
+            protocol: rules.watched
+            for protocol, rules in ((TCP, self._tcp), (UDP, self._udp))
+            if 1 in rules.watched
+        }
+        self.alerts: dict[int, int] = {}
+
+    def continue_from(self, before: Self) -> bool:
+        self.alerts = before.alerts
+        return super().continue_from(before)
+
+    def metrics(self) -> dict[str, int]:
+        alerts = {f"alert.{number}": count for number, count in list(self.alerts.items())}
+        return {**super().metrics(), "alerts": sum(alerts.values()), **alerts}
+
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        out = OUTSIDE if port == INSIDE else INSIDE
+        source_port = packet.source_port
+        if source_port < 0:  # another protocol or a later fragment
+            if self.strict and hides(packet, self._watched):
+                return self.drop("hidden")
+            return out
+        if packet.protocol == UDP:
+            rules = self._udp
+            if not (rules.watched[source_port] or rules.watched[packet.destination_port]):
+                return out
+            return out if self._datagram_passes(rules, packet) else None
+        watched = self.watched
+        if not (watched[source_port] or watched[packet.destination_port]):
+            return out
+        return out if self.passes(packet, port, now_us) else None
+
+    def _datagram_passes(self, rules: _Rules, packet: PacketView) -> bool:
+        data, l4, end = packet.data, packet.l4, packet.end
+        if packet.first_fragment:
+            if self.strict:
+                self.drop("fragment")
+                return False
+        else:
+            length = data[l4 + 4] << 8 | data[l4 + 5]
+            # Of IPv6 a length of 0 is a jumbogram's, and Linux takes it anywhere (RFC 2675, 4).
+            if length or packet.version == 4:
+                if not 8 <= length <= end - l4:
+                    self.drop("udp_length")
+                    return False
+                end = l4 + length
+        if end > l4 + 8 and self._matches(rules, data[l4 + 8 : end], 0, packet):
+            self.drop("signature")
+            return False
+        return True
+
+    def _matches(
+        self, rules: _Rules, data: bytes | bytearray, known: int, packet: PacketView
+    ) -> bool:
+        """Search `data` behind its first `known` bytes; whether the packet must be dropped."""
+        for signature in rules.search(data, known):
+            if signature.concerns(packet.source_port, packet.destination_port):
+                self.alerts[signature.number] = self.alerts.get(signature.number, 0) + 1
+                if signature.drops:
+                    return True
+        return False
+
+    def judge(self, packet: PacketView, stream: Direction, ready: bytes) -> str:
+        rules = self._tcp
+        tail: bytes = stream.memory or b""
+        text = tail + ready if tail else ready
+        if self._matches(rules, text, len(tail), packet):
+            return "signature"
+        stream.memory = text[-rules.tail :] if rules.tail else b""
+        return ""
+
+
+def _signature(fields: Fields, action: str) -> Signature:
+    protocol = _PROTOCOLS[fields.choice("protocol", tuple(_PROTOCOLS))]
+    number = fields.integer("id", 0, 0xFFFF_FFFF)
+    content = b""
+    try:
+        content = parse_content(fields.text("content"))
+    except ValueError as error:
+        fields.problem("content", str(error))
+    ports = [
+        found
+        for index, item in enumerate(fields.items("ports", required=False))
+        if (found := fields.as_port_range(f"ports[{index}]", item)) is not None
+    ]
+    to = fields.choice("to", ("any", "server", "client"), "any")
+    nocase = fields.boolean("nocase") or False
+    drops = fields.choice("action", _ACTIONS, action) == "drop"
+    fields.only_known()
+    return Signature(number, content, protocol, tuple(ports) or ((0, 0xFFFF),), to, nocase, drops)
+
+
+def parse_content(text: str) -> bytes:
+    """`GET |0d 0a|` as bytes: what stands between bars is hexadecimal."""
+    parts = text.split("|")
+    if len(parts) % 2 == 0:
+        raise ValueError(f"{text!r}: a '|' is not closed")
+    content = b""
+    for index, part in enumerate(parts):
+        if index % 2:
+            try:
+                content += bytes.fromhex(part)
+            except ValueError:
+                raise ValueError(f"{text!r}: '|{part}|' is not hexadecimal") from None
+        else:
+            content += part.encode()
+    if not content:
+        raise ValueError(f"{text!r} holds no byte")
+    return content

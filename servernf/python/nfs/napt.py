@@ -1,0 +1,457 @@
+"""Network address and port translation (RFC 4787, 5382, 5508): endpoint-independent mapping.
+
+An inside (protocol, address, port or ICMP id) has one mapping to an outside (address, port),
+whoever it talks to (RFC 4787, REQ-1); an inside address always has the same pool address (REQ-2).
+A worker owns a *share* of the pool, so return traffic comes back to it without any state in the
+switches.
+
+A mapping may serve several TCP connections. Each is followed by the segments that its receiver accepts
+(`servernf.python.tcp_acceptance`); what it would ignore passes and changes nothing. While one of them is
+established, so is the mapping.
+
+An inside address may have a share of the ports only (RFC 6888, REQ-4). Mappings expire lazily: a mapping
+is checked when it is looked up, and those longest unused when their pool needs a port. Packets of either
+direction refresh a mapping, ICMP errors do not (RFC 5508, REQ-6). Only an echo reply is translated from
+outside: nobody inside could answer a request.
+
+Another configuration goes on with the mappings in the share that it owns; of the others it takes the
+ports back as it meets them. Timeouts count from the last packet, whichever configuration it met.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from ipaddress import IPv4Address
+from typing import Self
+
+from servernf.python.checksum import delta16, delta32, patch, patch_udp
+from servernf.python.config import Fields
+from servernf.python.fair_table import Entry, FairTable
+from servernf.python.flow_keys import fragment_key
+from servernf.python.mappings import (
+    ESTABLISHED_TCP,
+    Host,
+    Mapping,
+    Pool,
+    Sessions,
+    Share,
+    fair_limit,
+)
+from servernf.python.network_function import (
+    DROP,
+    INSIDE,
+    OUTSIDE,
+    NetworkFunction,
+    network_function,
+)
+from servernf.python.packet import (
+    ICMP,
+    ICMP_ECHO_REPLY,
+    ICMP_ECHO_REQUEST,
+    ICMP_ERRORS,
+    TCP,
+    UDP,
+    PacketView,
+    quotes_l4,
+)
+from servernf.python.tcp_acceptance import ACCEPTED, BEGINS, REFUSED
+
+FRAGMENT_TIMEOUT_US = 30_000_000
+MAX_FRAGMENTS = 4096
+MAX_EXPIRED_AT_ONCE = 8
+MAX_REMOTES = 4096
+"""Remote endpoints that one mapping remembers for filtering; the oldest is forgotten first."""
+
+
+class _Fragment(Entry):
+    """What becomes of the later fragments of a datagram."""
+
+    __slots__ = ("address", "expires_us")
+
+    def __init__(self) -> None:
+        self.address = self.expires_us = 0
+
+
+def _key(protocol: int, address: int, port: int) -> int:
+    return address << 24 | port << 8 | protocol
+
+
+@network_function("napt")
+class Napt(NetworkFunction):
+    """NAPT44; IPv6 passes or is dropped."""
+
+    def setup(self, config: Fields) -> None:
+        addresses = self._addresses(config, "addresses")
+        ports = config.items("ports", required=False) or [1024, 65535]
+        low, high = (ports[0], ports[1]) if len(ports) == 2 else (None, None)
+        if not (isinstance(low, int) and isinstance(high, int) and 1 <= low <= high <= 0xFFFF):
+            config.problem("ports", f"must be [low, high], 1 to 65535, not {ports!r}")
+            low, high = 1, 1
+        if config.has("share"):
+            share = config.object("share")
+            pool = frozenset(addresses)
+            addresses = self._addresses(share, "addresses")
+            for address in addresses:
+                if address not in pool:
+                    share.problem("addresses", f"{IPv4Address(address)} is not in the pool")
+            bounds = low, high
+            low = share.integer("low", *bounds)
+            high = share.integer("high", *bounds)
+            if low > high:
+                share.problem("low", f"{low} is above high, {high}")
+                high = low
+            share.only_known()
+        self._filtering = config.choice(
+            "filtering",
+            ("endpoint_independent", "address_dependent", "address_and_port_dependent"),
+            "endpoint_independent",
+        )
+        self._filters = self._filtering != "endpoint_independent"
+        self._limit = config.integer(
+            "max_mappings_per_address", 1, 0xFFFF, fair_limit(high - low + 1)
+        )
+        self._ipv6_passes = config.choice("ipv6", ("pass", "drop"), "pass") == "pass"
+        timeouts = config.object("timeouts_s")
+        self._timeout_us = {
+            UDP: timeouts.seconds("udp", 300),
+            TCP: timeouts.seconds("tcp_transitory", 240),
+            ICMP: timeouts.seconds("icmp", 60),
+            ESTABLISHED_TCP: timeouts.seconds("tcp_established", 7440),
+        }
+        timeouts.only_known()
+        self._share = Share(addresses, low, high, (1 << high + 1) - (1 << low))
+        self._owned = frozenset(addresses)
+        self._pools: dict[tuple[int, int], Pool] = {}
+        """By protocol and address, made when first needed; also those that are owned no more."""
+        self._round: deque[Pool] = deque()
+        """All pools, to look for what has expired in one after the other."""
+        self._hosts: dict[tuple[int, int], Host] = {}
+        """By protocol and inside address, while they have mappings."""
+        self._by_inside: dict[int, Mapping] = {}
+        self._by_outside: dict[int, Mapping] = {}
+        self._sessions = Sessions()
+        self._fragments = FairTable[_Fragment](MAX_FRAGMENTS)
+
+    def continue_from(self, before: Self) -> bool:
+        if self._share == before._share:
+            self._share = before._share  # what the one holds needs no look by the other
+        self._pools, self._round = before._pools, before._round
+        self._hosts = before._hosts
+        self._by_inside, self._by_outside = before._by_inside, before._by_outside
+        self._sessions, self._fragments = before._sessions, before._fragments
+        return True
+
+    def _addresses(self, config: Fields, key: str) -> list[int]:
+        found: list[int] = []
+        for index, item in enumerate(config.items(key)):
+            address = config.as_address(f"{key}[{index}]", item)
+            if isinstance(address, IPv4Address):
+                found.append(int(address))
+            elif address is not None:
+                config.problem(f"{key}[{index}]", f"must be IPv4, not {address}")
+        if config.has(key) and not found:
+            config.problem(key, "needs at least one IPv4 address")
+        if len(set(found)) < len(found):
+            config.problem(key, "an address is given twice")
+        return found
+
+    def metrics(self) -> dict[str, int]:
+        return {
+            "mappings": len(self._by_inside),
+            "sessions": len(self._sessions),
+            "fragments": len(self._fragments),
+        }
+
+    def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        if packet.version != 4:
+            if packet.version == 6 and self._ipv6_passes:
+                return OUTSIDE if port == INSIDE else INSIDE
+            return self.drop("ipv6" if packet.version == 6 else "not_ip")
+        if port == INSIDE:
+            return self._from_inside(packet, now_us)
+        return self._from_outside(packet, now_us)
+
+    # From inside to outside.
+
+    def _from_inside(self, packet: PacketView, now_us: int) -> str | None:
+        protocol = packet.protocol
+        number = packet.source_port
+        if number < 0:
+            if packet.later_fragment:
+                return self._follow(packet, INSIDE, now_us)
+            if protocol != ICMP:
+                return self.drop("protocol")
+            data, l4 = packet.data, packet.l4
+            if data[l4] in ICMP_ERRORS:
+                return self._error_from_inside(packet, now_us)
+            if data[l4] != ICMP_ECHO_REQUEST:
+                return self.drop("protocol")
+            number = data[l4 + 4] << 8 | data[l4 + 5]
+        follows = protocol == TCP and not packet.first_fragment
+        source = packet.source
+        mapping = self._by_inside.get(source << 24 | number << 8 | protocol)
+        if (
+            mapping is None
+            or mapping.share is not self._share
+            or mapping.used_us + self._timeout_us[mapping.kind] <= now_us
+        ):
+            mapping = self._live(mapping, now_us)
+        session, verdict = None, ACCEPTED
+        if follows:
+            session, verdict = self._sessions.judge(mapping, packet, INSIDE)
+            if verdict == REFUSED:
+                if mapping is None:
+                    return self.drop("unacceptable")
+                packet.set_source(mapping.outside, mapping.outside_port)
+                return OUTSIDE
+        if mapping is None:
+            mapping = self._create(protocol, source, number, now_us)
+            if mapping is None:
+                return DROP
+        if session is not None:
+            self._sessions.settle(mapping, session, verdict, packet, INSIDE)
+        if self._filters:
+            self._remember_remote(mapping, packet)
+        if packet.first_fragment:
+            self._remember_fragment(packet, mapping, INSIDE, mapping.outside, now_us)
+        if protocol == ICMP:
+            packet.set_source(mapping.outside)
+            self._set_icmp_id(packet, number, mapping.outside_port)
+        else:
+            packet.set_source(mapping.outside, mapping.outside_port)
+        mapping.used_us = now_us
+        mapping.refresh()
+        return OUTSIDE
+
+    def _live(self, mapping: Mapping | None, now_us: int) -> Mapping | None:
+        """A mapping that was looked up, unless it is over or not of this share: then it goes."""
+        if mapping is None:
+            return None
+        if mapping.used_us + self._timeout_us[mapping.kind] <= now_us or not self._share.holds(
+            mapping
+        ):
+            self._remove(mapping)
+            return None
+        mapping.share = self._share
+        return mapping
+
+    def _create(self, protocol: int, inside: int, number: int, now_us: int) -> Mapping | None:
+        """A new mapping; None (and counted) when the address has too many or no port is free."""
+        share = self._share
+        host = self._hosts.get((protocol, inside))
+        if host is None:
+            host = Host()
+        elif len(host) >= self._limit:
+            self._expire(host, now_us)
+            if len(host) >= self._limit:
+                return self.drop("too_many_mappings")
+        outside = share.addresses[inside % len(share.addresses)]
+        pool = self._pools.get((protocol, outside))
+        if pool is None:
+            pool = self._pools[protocol, outside] = Pool()
+            self._round.append(pool)
+        # A port whose mapping has run out is free ("checked when looked up").
+        holder = self._by_outside.get(_key(protocol, outside, number))
+        if holder is not None and holder.used_us + self._timeout_us[holder.kind] <= now_us:
+            self._remove(holder)
+        self._expire(pool, now_us)
+        self._expire(self._round[0], now_us)
+        self._round.rotate()
+        port = pool.take(number, share.ports)
+        if port < 0:
+            return self.drop("no_port")
+        mapping = Mapping(protocol, inside, number, outside, port, pool, host, share)
+        self._hosts[protocol, inside] = host
+        self._by_inside[_key(protocol, inside, number)] = mapping
+        self._by_outside[_key(protocol, outside, port)] = mapping
+        return mapping
+
+    def _expire(self, of: Pool | Host, now_us: int) -> None:
+        """Remove what has expired; few at a time, so that no packet pays for all the others."""
+        for queue in (of.transitory, of.established):
+            for _ in range(MAX_EXPIRED_AT_ONCE):
+                mapping = next(iter(queue), None)
+                if mapping is None or mapping.used_us + self._timeout_us[mapping.kind] > now_us:
+                    break
+                self._remove(mapping)
+
+    def _remove(self, mapping: Mapping) -> None:
+        del self._by_inside[_key(mapping.protocol, mapping.inside, mapping.inside_port)]
+        del self._by_outside[_key(mapping.protocol, mapping.outside, mapping.outside_port)]
+        del mapping.queue[mapping]
+        del mapping.host_queue[mapping]
+        self._sessions.end_of(mapping)
+        if not len(mapping.host):
+            del self._hosts[mapping.protocol, mapping.inside]
+        mapping.pool.give_back(mapping.outside_port)
+
+    # From outside to inside.
+
+    def _from_outside(self, packet: PacketView, now_us: int) -> str | None:
+        destination = packet.destination
+        if destination not in self._owned:
+            return self.drop("not_in_pool")
+        protocol = packet.protocol
+        number = packet.destination_port
+        if number < 0:
+            if packet.later_fragment:
+                return self._follow(packet, OUTSIDE, now_us)
+            if protocol != ICMP:
+                return self.drop("protocol")
+            data, l4 = packet.data, packet.l4
+            if data[l4] in ICMP_ERRORS:
+                return self._error_from_outside(packet, now_us)
+            if data[l4] != ICMP_ECHO_REPLY:
+                return self.drop("protocol")
+            number = data[l4 + 4] << 8 | data[l4 + 5]
+        mapping = self._by_outside.get(destination << 24 | number << 8 | protocol)
+        if (
+            mapping is None
+            or mapping.share is not self._share
+            or mapping.used_us + self._timeout_us[mapping.kind] <= now_us
+        ):
+            mapping = self._live(mapping, now_us)
+            if mapping is None:
+                return self.drop("unmapped")
+        if self._filters and not self._permits(mapping, packet.source, packet.source_port):
+            return self.drop("filtered")
+        refreshes = True
+        if protocol == TCP:
+            refreshes = not packet.first_fragment
+            if refreshes:
+                session, verdict = self._sessions.judge(mapping, packet, OUTSIDE)
+                if verdict != REFUSED:
+                    self._sessions.settle(mapping, session, verdict, packet, OUTSIDE)
+                refreshes = verdict in (ACCEPTED, BEGINS)
+        if packet.first_fragment:
+            self._remember_fragment(packet, mapping, OUTSIDE, mapping.inside, now_us)
+        if protocol == ICMP:
+            packet.set_destination(mapping.inside)
+            self._set_icmp_id(packet, number, mapping.inside_port)
+        else:
+            packet.set_destination(mapping.inside, mapping.inside_port)
+        if refreshes:
+            mapping.used_us = now_us
+            mapping.refresh()
+        return INSIDE
+
+    # Filtering (RFC 4787, section 5).
+
+    def _remote(self, protocol: int, address: int, port: int) -> int:
+        if self._filtering == "address_dependent" or protocol == ICMP:
+            return address
+        # Not to be taken for an address: another configuration may filter otherwise.
+        return 1 << 48 | address << 16 | port
+
+    def _remember_remote(self, mapping: Mapping, packet: PacketView) -> None:
+        remotes = mapping.remotes
+        remotes[self._remote(mapping.protocol, packet.destination, packet.destination_port)] = None
+        if len(remotes) > MAX_REMOTES:
+            del remotes[next(iter(remotes))]
+
+    def _permits(self, mapping: Mapping, address: int, port: int) -> bool:
+        return self._remote(mapping.protocol, address, port) in mapping.remotes
+
+    # Later fragments follow their first (RFC 4787, REQ-14, first fragment first).
+
+    def _remember_fragment(
+        self, packet: PacketView, mapping: Mapping, port: str, address: int, now_us: int
+    ) -> None:
+        key = fragment_key(packet, port)
+        fragment = self._fragments.get(key)
+        if fragment is None:
+            fragment = _Fragment()
+            self._fragments.add(key, fragment, mapping.inside.to_bytes(4, "big"))
+        else:
+            self._fragments.refresh(fragment)
+        fragment.address = address
+        fragment.expires_us = now_us + FRAGMENT_TIMEOUT_US
+
+    def _follow(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        found = self._fragments.get(fragment_key(packet, port))
+        if found is None or found.expires_us <= now_us:
+            return self.drop("fragment")
+        if port == INSIDE:
+            packet.set_source(found.address)
+            return OUTSIDE
+        packet.set_destination(found.address)
+        return INSIDE
+
+    # ICMP (RFC 5508, REQ-4 and REQ-5: an error follows the packet that it quotes).
+
+    def _set_icmp_id(self, packet: PacketView, old: int, new: int) -> None:
+        data, l4 = packet.data, packet.l4
+        data[l4 + 4 : l4 + 6] = new.to_bytes(2, "big")
+        patch(data, l4 + 2, delta16(old, new))
+
+    def _error_from_inside(self, packet: PacketView, now_us: int) -> str | None:
+        """The quoted packet went to an inside host: its destination is the mapping's inside."""
+        found = self._quoted(packet, self._by_inside, 16, 2, now_us)
+        if found is None:
+            return DROP
+        self._translate_quote(packet, 16, 2, found.outside, found.outside_port)
+        packet.set_source(found.outside)
+        return OUTSIDE
+
+    def _error_from_outside(self, packet: PacketView, now_us: int) -> str | None:
+        """The quoted packet came from an inside host: its source is the mapping's outside."""
+        found = self._quoted(packet, self._by_outside, 12, 0, now_us)
+        if found is None:
+            return DROP
+        if found.outside != packet.destination:
+            return self.drop("unmapped")
+        if self._filters:
+            data, quoted = packet.data, packet.l4 + 8
+            remote = int.from_bytes(data[quoted + 16 : quoted + 20], "big")
+            port = data[quoted + 22] << 8 | data[quoted + 23]
+            if not self._permits(found, remote, port):
+                return self.drop("filtered")
+        self._translate_quote(packet, 12, 0, found.inside, found.inside_port)
+        packet.set_destination(found.inside)
+        return INSIDE
+
+    def _quoted(
+        self,
+        packet: PacketView,
+        table: dict[int, Mapping],
+        address_at: int,
+        port_at: int,
+        now_us: int,
+    ) -> Mapping | None:
+        """The mapping of the quoted packet; None (and counted) when there is none."""
+        data, quoted = packet.data, packet.l4 + 8
+        if not quotes_l4(data, quoted):
+            return self.drop("quote")
+        protocol = data[quoted + 9]
+        l4 = quoted + 20
+        if protocol == ICMP:
+            if data[l4] not in (ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY):
+                return self.drop("quote")
+            port_at = 4
+        address = int.from_bytes(data[quoted + address_at : quoted + address_at + 4], "big")
+        number = data[l4 + port_at] << 8 | data[l4 + port_at + 1]
+        mapping = self._live(table.get(_key(protocol, address, number)), now_us)
+        return self.drop("unmapped") if mapping is None else mapping
+
+    def _translate_quote(
+        self, packet: PacketView, address_at: int, port_at: int, address: int, port: int
+    ) -> None:
+        data, quoted = packet.data, packet.l4 + 8
+        l4 = quoted + 20
+        protocol = data[quoted + 9]
+        at = quoted + address_at
+        port_at = l4 + (4 if protocol == ICMP else port_at)
+        checksums = [quoted + 10, *([l4 + 6] if protocol == UDP else [])]
+        before = [data[c] << 8 | data[c + 1] for c in checksums]
+        addresses = delta32(int.from_bytes(data[at : at + 4], "big"), address)
+        ports = delta16(data[port_at] << 8 | data[port_at + 1], port)
+        data[at : at + 4] = address.to_bytes(4, "big")
+        data[port_at : port_at + 2] = port.to_bytes(2, "big")
+        patch(data, quoted + 10, addresses)
+        if protocol == UDP:
+            patch_udp(data, l4 + 6, addresses + ports)
+        # The error's own checksum covers all that changed in the quote, checksums included.
+        delta = addresses + ports
+        for c, old in zip(checksums, before, strict=True):
+            delta += delta16(old, data[c] << 8 | data[c + 1])
+        patch(data, packet.l4 + 2, delta)

@@ -1,0 +1,21 @@
+"""What a worker answers besides InputError (a request that is wrong in itself)."""
+
+from __future__ import annotations
+
+from servernf.wire.errors import ServerError
+
+
+class NotFound(ServerError):
+    """An NF instance or a chain that is not there."""
+
+
+class AlreadyThere(ServerError):
+    """A chain that would have to be changed by serviceChainUpdate."""
+
+
+class Unsupported(ServerError):
+    """What this version does not do."""
+
+
+class Unreachable(ServerError):
+    """A further worker of the chain that does not answer."""

@@ -1,0 +1,142 @@
+"""Other workers that a chain goes on to: which they may be, and calling them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import grpc
+
+from servernf.host.authority import DEFAULT_WRITERS, Authority
+from servernf.proto import vnf_pb2 as vnf
+from servernf.proto import vnf_pb2_grpc
+from servernf.python.runtime.chain import Chained, Hop, Scope
+from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable, Unsupported
+from servernf.python.runtime.messages import hop_message
+from servernf.wire.errors import InputError
+
+ELECTION_ID = "election-id-bin"
+"""gRPC metadata of a changing call: 16 bytes, big-endian."""
+CHAIN_FROM = "chain-from"
+"""gRPC metadata of a chaining call that a worker passes on: that worker's name."""
+ELECTION_BYTES = 16
+CALL_TIMEOUT_S = 5.0
+UNIX = "unix:"
+CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+    (AlreadyThere, grpc.StatusCode.ALREADY_EXISTS),
+    (Unsupported, grpc.StatusCode.UNIMPLEMENTED),
+    (Unreachable, grpc.StatusCode.UNAVAILABLE),
+)
+"""What is told of a worker's errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM contents. With `ca`, the other side must show a certificate that it signed.
+
+    Then `writers` are the common names of those that may change the worker; `peer_names` those of
+    other workers, which may only pass chains on; everybody else only reads.
+    """
+
+    cert: bytes
+    key: bytes
+    ca: bytes | None = None
+    writers: tuple[str, ...] = DEFAULT_WRITERS
+    peer_names: tuple[str, ...] = ()
+
+    def authority(self) -> Authority:
+        """Who may change the worker."""
+        return Authority.of(self.writers, certified=self.ca is not None)
+
+    def server(self) -> grpc.ServerCredentials:
+        """Credentials to listen with."""
+        return grpc.ssl_server_credentials(
+            [(self.key, self.cert)], self.ca, require_client_auth=self.ca is not None
+        )
+
+    def client(self) -> grpc.ChannelCredentials:
+        """Credentials to call other workers with."""
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.cert)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The workers that a chain may go on to: those named at start, not whom a message names.
+
+    The sockets beside a worker's own are of the same network: who may make one there is trusted.
+    """
+
+    addresses: frozenset[str]
+    folder: PurePath | None
+
+    @classmethod
+    def of(cls, api: str, addresses: Collection[str]) -> Peers:
+        """The peers of the worker at `api`."""
+        return cls(frozenset(addresses), _socket(api).parent if api.startswith(UNIX) else None)
+
+    def check(self, address: str) -> None:
+        """InputError when a worker is none of them."""
+        if address in self.addresses:
+            return
+        if self.folder is not None and address.startswith(UNIX):
+            path = _socket(address)
+            if path.parent == self.folder and path.name != "..":
+                return
+        known = sorted(self.addresses)
+        if self.folder is not None:
+            known.append(f"sockets in {self.folder}")
+        raise InputError(
+            f"next.worker: '{address}' is no peer of this worker (known: {', '.join(known) or 'none'})"
+        )
+
+
+def _socket(address: str) -> PurePath:
+    return PurePath(address.removeprefix(UNIX))
+
+
+class RemoteWorker:
+    """Another worker, called over gRPC (a `ChainPeer`)."""
+
+    def __init__(self, address: str, tls: Tls | None, caller: str, election: int) -> None:
+        self._address = address
+        self._tls = tls
+        self._metadata = (
+            (CHAIN_FROM, caller),
+            (ELECTION_ID, election.to_bytes(ELECTION_BYTES)),
+        )
+        # gRPC would compare a certificate with the path of a Unix socket.
+        local = address.startswith("unix:")
+        self._named = [("grpc.ssl_target_name_override", "localhost")] if local else []
+
+    def service_chain(
+        self, nf: str, scope: Scope, hops: Sequence[Hop], *, update: bool = False
+    ) -> Chained:
+        """serviceChain, or serviceChainUpdate, at an NF there."""
+        request = vnf.ServiceChainRequest(nf=nf)
+        request.scope.spi, request.scope.si = scope.spi, scope.si
+        request.scope.in_port, request.scope.out_port = scope.in_port, scope.out_port
+        request.next.extend(hop_message(hop) for hop in hops)
+        if self._tls is None:
+            channel = grpc.insecure_channel(self._address)
+        else:
+            channel = grpc.secure_channel(self._address, self._tls.client(), self._named)
+        try:
+            stub = vnf_pb2_grpc.VnfStub(channel)
+            call = stub.serviceChainUpdate if update else stub.serviceChain
+            answer = call(request, timeout=CALL_TIMEOUT_S, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._translated(error) from None
+        finally:
+            channel.close()
+        return Chained(answer.mac, tuple(answer.nfs))
+
+    def _translated(self, error: grpc.RpcError) -> Exception:
+        code: object = error.code() if isinstance(error, grpc.Call) else None
+        text = str(error.details()) if isinstance(error, grpc.Call) else str(error)
+        for kind, known in CODES:
+            if code is known and kind is not Unreachable:
+                return kind("\n".join(f"{self._address}: {line}" for line in text.splitlines()))
+        return Unreachable(f"worker {self._address} does not answer: {text}")

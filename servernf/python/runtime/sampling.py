@@ -1,0 +1,63 @@
+"""Which labels of a batch are watched: HalfSipHash-2-4 (`servernf.wire.prf`) over many at once.
+
+A Python integer is used as a vector of 64-bit lanes, one 32-bit word in each, so that one operation
+works on a whole batch: about 0.4 us a label instead of 6.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+
+class Lanes:
+    """The PRF for batches of `count` labels."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._ones = int.from_bytes(b"\x00\x00\x00\x00\x00\x00\x00\x01" * count, "big")
+        self._mask = self._ones * 0xFFFF_FFFF
+        self._pack = struct.Struct(f">{count}Q")
+
+    def prf(self, key0: int, key1: int, labels: Sequence[int]) -> tuple[int, ...]:
+        """HalfSipHash-2-4 of every label."""
+        ones = self._ones
+        word = int.from_bytes(self._pack.pack(*labels), "big")
+        v = (key0 * ones, key1 * ones, (key0 ^ 0x6C796765) * ones, (key1 ^ 0x74656462) * ones)
+        for message in (word, (4 << 24) * ones):
+            v = self._round(*self._round(v[0], v[1], v[2], v[3] ^ message))
+            v = (v[0] ^ message, v[1], v[2], v[3])
+        v = (v[0], v[1], v[2] ^ 0xFF * ones, v[3])
+        for _ in range(4):
+            v = self._round(*v)
+        return self._pack.unpack((v[1] ^ v[3]).to_bytes(8 * self.count, "big"))
+
+    def _round(self, v0: int, v1: int, v2: int, v3: int) -> tuple[int, int, int, int]:
+        # Every lane is masked to 32 bits before it is shifted left, so none runs into the next;
+        # what a right shift brings in from the lane above lies in the upper half and is masked off.
+        mask = self._mask
+        v0 = v0 + v1 & mask
+        v1 = (v1 << 5 | v1 >> 27) & mask ^ v0
+        v0 = (v0 << 16 | v0 >> 16) & mask
+        v2 = v2 + v3 & mask
+        v3 = (v3 << 8 | v3 >> 24) & mask ^ v2
+        v0 = v0 + v3 & mask
+        v3 = (v3 << 7 | v3 >> 25) & mask ^ v0
+        v2 = v2 + v1 & mask
+        v1 = (v1 << 13 | v1 >> 19) & mask ^ v2
+        v2 = (v2 << 16 | v2 >> 16) & mask
+        return v0, v1, v2, v3
+
+
+_lanes: dict[int, Lanes] = {}
+
+
+def watched(key0: int, key1: int, threshold: int, labels: Sequence[int]) -> list[bool]:
+    """For every label whether it is sampled, as `prf.sampled` says."""
+    count = len(labels)
+    lanes = _lanes.get(count)
+    if lanes is None:
+        lanes = _lanes[count] = Lanes(count)
+        if len(_lanes) > 256:
+            _lanes.clear()
+    return [value < threshold for value in lanes.prf(key0, key1, labels)]

@@ -1,0 +1,309 @@
+"""The gRPC face of a `Worker`: who may call, one after the other, and what errors are told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import grpc
+
+from servernf.host.authority import Authority, caller
+from servernf.proto import vnf_pb2 as vnf
+from servernf.proto import vnf_pb2_grpc
+from servernf.python.runtime import messages
+from servernf.python.runtime.errors import NotFound, Unsupported
+from servernf.python.runtime.messages import Place
+from servernf.python.runtime.peers import (
+    CHAIN_FROM,
+    CODES,
+    ELECTION_BYTES,
+    ELECTION_ID,
+    UNIX,
+    Peers,
+    RemoteWorker,
+    Tls,
+)
+from servernf.python.runtime.worker import CHAINING_PROTOCOLS, Worker
+from servernf.wire.errors import InputError
+
+THREADS = 16
+MAX_REPORTS = THREADS // 2
+"""Streams of reportMetrics at a time: the other threads are for calls that end."""
+MIN_INTERVAL_MS = 10
+MAX_MESSAGE_BYTES = 256 << 20
+_OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+
+def _changes(call: _Call) -> _Call:
+    """A call of a controller that says by which election id (P4Runtime, 5) it acts: the highest wins.
+
+    What a deposed controller sent late is refused, and so is what says no election id.
+    """
+
+    @wraps(call)
+    def wrapped(self: VnfService, request: object, context: grpc.ServicerContext) -> object:
+        if refusal := self.authority.refusal(context):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+        election = _election(context)
+        with self.turn:
+            self.elect(election, context)
+            return call(self, request, context)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _chains(call: _Call) -> _Call:
+    """A changing call that another worker may pass on, too, for the controller that called it.
+
+    That is a part of the controller's call, so it waits for no turn: the chain may come back here.
+    """
+    by_controller = _changes(call)
+
+    @wraps(call)
+    def wrapped(self: VnfService, request: object, context: grpc.ServicerContext) -> object:
+        metadata = dict(context.invocation_metadata() or ())
+        if CHAIN_FROM not in metadata:
+            return by_controller(self, request, context)
+        refusal = self.authority.refusal(context)
+        if refusal and caller(context) not in self.peer_names:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+        self.elect(_election(context), context)
+        return call(self, request, context)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _election(context: grpc.ServicerContext) -> int:
+    """The election id that a changing call must say."""
+    given = dict(context.invocation_metadata() or ()).get(ELECTION_ID, b"")
+    if len(given) != ELECTION_BYTES:
+        context.abort(
+            grpc.StatusCode.PERMISSION_DENIED,
+            f"a changing call says its election id: {ELECTION_BYTES} bytes of metadata "
+            f"'{ELECTION_ID}', not {len(given)}",
+        )
+    return int.from_bytes(cast("bytes", given))
+
+
+def _answers_errors(call: _Call) -> _Call:
+    """Turn a worker's exceptions into gRPC status codes."""
+
+    @wraps(call)
+    def wrapped(self: object, request: object, context: grpc.ServicerContext) -> object:
+        try:
+            return call(self, request, context)
+        except Exception as error:
+            for kind, code in CODES:
+                if isinstance(error, kind):
+                    context.abort(code, str(error))
+            raise
+
+    return wrapped  # type: ignore[return-value]
+
+
+class VnfService(vnf_pb2_grpc.VnfServicer):
+    """The calls of `vnf.proto` on one worker."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        place: Place | None = None,
+        tls: Tls | None = None,
+        peers: Collection[str] = (),
+    ) -> None:
+        self._worker = worker
+        self.place = place or Place()
+        self.tls = tls
+        self.authority = tls.authority() if tls else Authority()
+        self.peer_names = frozenset(tls.peer_names if tls else ())
+        self.peers = Peers.of(self.place.api, peers)
+        self._started = time.monotonic_ns()
+        self.stopping = threading.Event()
+        self.elected = 0
+        self._electing = threading.Lock()
+        self.turn = threading.Lock()
+        """Calls of controllers are made one after the other."""
+        self._reports = threading.BoundedSemaphore(MAX_REPORTS)
+
+    def elect(self, election: int, context: grpc.ServicerContext) -> None:
+        """Refuse an election id that is below one that has been seen."""
+        with self._electing:
+            if election >= self.elected:
+                self.elected = election
+                return
+        context.abort(
+            grpc.StatusCode.PERMISSION_DENIED, "a later controller changes this worker now"
+        )
+
+    def getChainingProtocols(
+        self, request: vnf.ChainingProtocolsRequest, context: grpc.ServicerContext
+    ) -> vnf.ChainingProtocolsResponse:
+        return vnf.ChainingProtocolsResponse(protocols=CHAINING_PROTOCOLS)
+
+    @_chains
+    @_answers_errors
+    def serviceChain(
+        self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext
+    ) -> vnf.ServiceChainResponse:
+        return self._chain(request, context, update=False)
+
+    @_chains
+    @_answers_errors
+    def serviceChainUpdate(
+        self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext
+    ) -> vnf.ServiceChainResponse:
+        return self._chain(request, context, update=True)
+
+    def _chain(
+        self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext, *, update: bool
+    ) -> vnf.ServiceChainResponse:
+        election = _election(context)
+
+        def dial(address: str) -> RemoteWorker:
+            self.peers.check(address)
+            return RemoteWorker(address, self.tls, self._worker.name, election)
+
+        return messages.service_chain(self._worker, request, update=update, dial=dial)
+
+    @_answers_errors
+    def transfer(
+        self, request: vnf.StateRequest, context: grpc.ServicerContext
+    ) -> vnf.StateResponse:
+        raise _unsupported("transfer", "state stays with the worker that owns the traffic class")
+
+    @_answers_errors
+    def replicate(
+        self, request: vnf.StateRequest, context: grpc.ServicerContext
+    ) -> vnf.StateResponse:
+        raise _unsupported("replicate", "no NF has a standby")
+
+    @_answers_errors
+    def getVariants(
+        self, request: vnf.VariantsRequest, context: grpc.ServicerContext
+    ) -> vnf.VariantsResponse:
+        raise _unsupported("getVariants", "there are no variants of transfer and replicate")
+
+    @_answers_errors
+    def markLastInTransit(
+        self, request: vnf.MarkLastInTransitRequest, context: grpc.ServicerContext
+    ) -> vnf.MarkLastInTransitResponse:
+        raise _unsupported("markLastInTransit", "no state is transferred")
+
+    @_answers_errors
+    def queryMetrics(
+        self, request: vnf.MetricsRequest, context: grpc.ServicerContext
+    ) -> vnf.Metrics:
+        return messages.metrics(self._worker, request)
+
+    def reportMetrics(
+        self, request: vnf.ReportMetricsRequest, context: grpc.ServicerContext
+    ) -> Iterator[vnf.Metrics]:
+        by_time = request.milliseconds >= MIN_INTERVAL_MS
+        if not by_time and not request.packets:
+            context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"interval: give milliseconds ({MIN_INTERVAL_MS} or more) or packets (1 or more)",
+            )
+        try:
+            self._worker.metrics(request.nf)
+        except NotFound as error:
+            context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        if not self._reports.acquire(blocking=False):
+            context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{MAX_REPORTS} streams of metrics are open, no more are accepted",
+            )
+        try:
+            yield from self._reported(request, context, by_time)
+        finally:
+            self._reports.release()
+
+    def _reported(
+        self, request: vnf.ReportMetricsRequest, context: grpc.ServicerContext, by_time: bool
+    ) -> Iterator[vnf.Metrics]:
+        pause = request.milliseconds / 1000 if by_time else MIN_INTERVAL_MS / 1000
+        reported = self._worker.frames_in
+        gone = threading.Event()
+        if not context.add_callback(gone.set):
+            return
+        while not gone.wait(pause) and not self.stopping.is_set():
+            if not by_time:
+                if self._worker.frames_in - reported < request.packets:
+                    continue
+                reported += request.packets
+            try:
+                yield messages.metrics(self._worker, vnf.MetricsRequest(nf=request.nf))
+            except NotFound:
+                return  # the instance has been removed
+
+    @_changes
+    @_answers_errors
+    def configure(
+        self, request: vnf.ConfigureRequest, context: grpc.ServicerContext
+    ) -> vnf.ConfigureResponse:
+        return messages.configure(self._worker, request)
+
+    @_changes
+    @_answers_errors
+    def removeGraph(
+        self, request: vnf.RemoveGraphRequest, context: grpc.ServicerContext
+    ) -> vnf.RemoveGraphResponse:
+        return messages.remove_graph(self._worker, request)
+
+    @_answers_errors
+    def getStatus(self, request: vnf.StatusRequest, context: grpc.ServicerContext) -> vnf.Status:
+        return messages.status(self._worker, self.place, self._started)
+
+    @_answers_errors
+    def readSamples(
+        self, request: vnf.ReadSamplesRequest, context: grpc.ServicerContext
+    ) -> vnf.ReadSamplesResponse:
+        # Which packets are watched is as secret as the keys that decide it.
+        if refusal := self.authority.refusal(context):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+        return messages.read_samples(self._worker, request)
+
+
+def serve(
+    worker: Worker,
+    address: str,
+    tls: Tls | None = None,
+    *,
+    place: Place | None = None,
+    peers: Collection[str] = (),
+) -> tuple[grpc.Server, VnfService, str]:
+    """Start serving; the server, its service and the address (with the port that was bound).
+
+    `address` is `unix:/path.sock` (without TLS protected by the permissions of its folder; with it,
+    the name to be certified is localhost) or `HOST:PORT`. The worker calls its peers with the same
+    credentials: those at the addresses `peers`, and those with sockets beside its own.
+    """
+    server = grpc.server(
+        # A chain that crosses workers and comes back needs several calls at once.
+        ThreadPoolExecutor(max_workers=THREADS),
+        options=_OPTIONS,
+    )
+    try:
+        if tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, tls.server())
+    except RuntimeError as error:
+        raise InputError(f"--api {address}: {error}") from None
+    bound = address
+    if not address.startswith(UNIX):
+        bound = f"{address.rpartition(':')[0]}:{port}"
+    found = place or Place()
+    service = VnfService(worker, Place(bound, found.interface, found.cpu), tls, peers)
+    vnf_pb2_grpc.add_VnfServicer_to_server(service, server)
+    server.start()
+    return server, service, bound
+
+
+def _unsupported(call: str, reason: str) -> Unsupported:
+    return Unsupported(f"{call} is not implemented by this worker: {reason}")

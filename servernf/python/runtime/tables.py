@@ -1,0 +1,148 @@
+"""A worker's configuration: immutable tables, swapped as a whole between two batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from servernf.python.network_function import NetworkFunction
+from servernf.python.packet import PacketView
+
+Process = Callable[[PacketView, str, int], str | None]
+
+
+class Tally:
+    """How many packets an NF has been called with: instances that follow each other share it."""
+
+    __slots__ = ("packets",)
+
+    def __init__(self) -> None:
+        self.packets = 0
+
+
+class Instance:
+    """An NF instance. Only the tally and the NF's own state ever change."""
+
+    __slots__ = ("config_json", "graph", "name", "nf", "tally", "type_name")
+
+    def __init__(self, name: str, type_name: str, config_json: str, nf: NetworkFunction) -> None:
+        self.name = name
+        self.graph = graph_of(name)
+        self.type_name = type_name
+        self.config_json = config_json
+        self.nf = nf
+        self.tally = Tally()
+
+    def runs(self, type_name: str, config_json: str) -> bool:
+        """Whether it is this configuration that it runs: the same text."""
+        return self.type_name == type_name and self.config_json == config_json
+
+    def follow(self, before: Instance) -> bool:
+        """Be the next configuration of another instance: counters go on; whether its state does."""
+        self.tally = before.tally
+        self.nf.drops = before.nf.drops
+        return self.nf.continue_from(before.nf)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Which labels of a graph are sampled: PRF(key0, key1, label) < threshold."""
+
+    key0: int = field(repr=False)
+    key1: int = field(repr=False)
+    threshold: int = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToNf:
+    """Next hop: an NF of this worker and the port that is entered."""
+
+    nf: str
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """Next hop: out of the worker. `peer` says which NF, when it is one of another worker."""
+
+    dst_mac: int
+    spi: int
+    si: int
+    peer: Peer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """An NF of another worker: the worker's API address, and where the NF is entered."""
+
+    worker: str
+    nf: str
+    port: str
+    out_port: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A *path* is spi << 8 | si. Classifiers: (NF, path, port left) -> next hop."""
+
+    instances: Mapping[str, Instance] = field(default_factory=dict[str, Instance])
+    manifests: Mapping[str, Manifest] = field(default_factory=dict[str, Manifest])
+    entries: Mapping[int, ToNf] = field(default_factory=dict[int, ToNf])
+    classifiers: Mapping[tuple[str, int, str], ToNf | Out] = field(
+        default_factory=dict[tuple[str, int, str], ToNf | Out]
+    )
+
+
+class Exit:
+    """A compiled next hop out of the worker: the bytes that it puts into the tag."""
+
+    __slots__ = ("ethernet", "path")
+
+    def __init__(self, out: Out, core_mac: int) -> None:
+        self.ethernet = out.dst_mac.to_bytes(6, "big") + core_mac.to_bytes(6, "big") + b"\x89\x4f"
+        self.path = (out.spi << 8 | out.si).to_bytes(4, "big")
+
+
+class Step:
+    """A compiled NF call: what to call by which port, and what follows by the port left."""
+
+    __slots__ = ("emitted", "instance", "manifest", "next", "port", "process", "tally")
+
+    def __init__(self, instance: Instance, port: str, manifest: Manifest | None) -> None:
+        self.instance = instance
+        self.tally = instance.tally
+        self.process: Process = instance.nf.process
+        self.emitted = instance.nf.emitted
+        self.port = port
+        self.manifest = manifest
+        self.next: dict[str, Step | Exit] = {}
+
+
+def compile_steps(tables: Tables, core_mac: int) -> dict[int, Step]:
+    """The first step of every path, linked to those that follow."""
+    known: dict[tuple[int, str, str], Step] = {}
+
+    def step(path: int, target: ToNf) -> Step:
+        key = (path, target.nf, target.port)
+        if key not in known:
+            instance = tables.instances[target.nf]
+            known[key] = made = Step(instance, target.port, tables.manifests.get(instance.graph))
+            for port in instance.nf.ports:
+                following = tables.classifiers.get((target.nf, path, port))
+                if isinstance(following, ToNf):
+                    made.next[port] = step(path, following)
+                elif following is not None:
+                    made.next[port] = Exit(following, core_mac)
+        return known[key]
+
+    return {path: step(path, target) for path, target in tables.entries.items()}
+
+
+def graph_of(name: str) -> str:
+    """The graph of an instance name, "GRAPH/NF"."""
+    return name.rpartition("/")[0]
+
+
+def path_text(path: int) -> str:
+    """`SPI 4097, SI 254`."""
+    return f"SPI {path >> 8}, SI {path & 0xFF}"

@@ -1,0 +1,33 @@
+"""What a worker reads of a frame's tag, and keeps of it for frames that NFs send beside or later."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from servernf.python.network_function import Emitted
+from servernf.python.runtime.tables import Step
+
+TAG_BYTES = 38
+TAG = struct.Struct("!Bx4s6xHHHI4xII")
+"""Destination MAC's first octet, (tree), device and core; EtherType; base header; MD type and next
+protocol; path; trajectory label; NF context label."""
+
+
+class Tagged(NamedTuple):
+    """What is kept of a frame's tag: `base` is the base header to send, `words` the context words."""
+
+    base: bytes
+    words: bytes
+    path: int
+    label: int
+    watch: bool
+
+
+Beside = tuple[Step, Emitted, int]
+"""Who has sent a frame beside the packet, the frame, and its NF context label."""
+
+
+def labelled(words: bytes, context: int) -> bytes:
+    """The four context words with another NF context label."""
+    return b"".join((words[:8], context.to_bytes(4, "big"), words[12:]))

@@ -1,0 +1,456 @@
+"""A worker without sockets: frames in, frames out, and the calls that configure it.
+
+One thread calls `process`; any thread may call the rest. Configuration is an immutable `Tables`
+that is replaced as a whole, so a batch sees all of a change or nothing of it.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+
+from servernf.python.config import parsed
+from servernf.python.network_function import create, known_types
+from servernf.python.packet import PacketView
+from servernf.python.runtime import sampling
+from servernf.python.runtime.chain import Chained, ChainPeer, Dial, Hop, Scope, plan_chain
+from servernf.python.runtime.changes import (
+    followed,
+    manifest_problems,
+    name_problems,
+    port_problems,
+    with_plan,
+    without,
+)
+from servernf.python.runtime.errors import NotFound, Unreachable
+from servernf.python.runtime.shim import Sample, Shim
+from servernf.python.runtime.tables import (
+    Exit,
+    Instance,
+    Manifest,
+    Out,
+    Step,
+    Tables,
+    compile_steps,
+)
+from servernf.python.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled
+from servernf.wire.errors import InputError, ReportedError
+
+CHAINING_PROTOCOLS = ("nsh-md1-ethernet",)
+_MD1_ETHERNET = b"\x01\x03"
+
+
+@dataclass(frozen=True, slots=True)
+class NfSpec:
+    """An NF instance to configure: "GRAPH/NF", type, and the text of its configuration (JSON)."""
+
+    name: str
+    type_name: str
+    config_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """Names of instances, by what became of them."""
+
+    created: tuple[str, ...]
+    replaced: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+    continued: tuple[str, ...]
+    """Of those created or replaced: the ones that go on with an earlier instance's state."""
+
+
+def monotonic_us() -> int:
+    """The default clock of the data path."""
+    return time.monotonic_ns() // 1000
+
+
+def wall_us() -> int:
+    """The default clock of samples."""
+    return time.time_ns() // 1000
+
+
+def _nobody(address: str) -> ChainPeer:
+    raise Unreachable(f"worker {address}: this worker has no way to call others")
+
+
+class Worker:
+    """A server core's NFs. `core_mac` is its MAC; `dial` reaches other workers for chaining."""
+
+    def __init__(
+        self,
+        name: str,
+        core_mac: int,
+        clock: Callable[[], int] = monotonic_us,
+        *,
+        wall_clock: Callable[[], int] = wall_us,
+        dial: Dial = _nobody,
+    ) -> None:
+        self.name = name
+        self.core_mac = core_mac
+        self.dial = dial
+        self.frames_in = 0
+        self.frames_out = 0
+        self.drops: dict[str, int] = {}
+        """Frames dropped by the worker itself, by reason (those of NFs are with the NFs)."""
+        self.last_error = ""
+        self.shim = Shim(name, wall_clock)
+        self.socket_drops: Callable[[], Mapping[str, int]] = dict
+        """What the socket of this worker has dropped, by reason."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tables = Tables()
+        self._steps: dict[int, Step] = {}
+        self._held: list[tuple[int, int, Beside, Tagged]] = []
+        """A heap: when it is sent, number, and what is needed for that."""
+        self._held_count = 0
+        self._packet = PacketView()
+        self._second = PacketView()
+        mac = core_mac.to_bytes(6, "big")
+        self._mac_first, self._mac_rest = mac[0], mac[2:]
+        self._base = [struct.pack("!H", ttl << 6 | 6) + _MD1_ETHERNET for ttl in range(64)]
+
+    @property
+    def tables(self) -> Tables:
+        """The configuration as it is now."""
+        return self._tables
+
+    # The data path.
+
+    def process(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Run a batch of tagged frames to completion; the frames to send, in order.
+
+        Those that NFs have held until now come first, also with an empty batch.
+        """
+        steps = self._steps
+        now_us = self._clock()
+        out = self._released(now_us) if self._held else []
+        watched = _Watched(frames) if self._tables.manifests else None
+        packet = self._packet
+        beside: list[Beside] = []
+        load, unpack = packet.load, TAG.unpack_from
+        first, rest, bases = self._mac_first, self._mac_rest, self._base
+        self.frames_in += len(frames)
+        for index, frame in enumerate(frames):
+            if len(frame) < TAG_BYTES:
+                self._drop("bad_tag")
+                continue
+            mac_first, mac_rest, ether_type, base, kind, path, label, context = unpack(frame)
+            # Version 0, MD type 1, length 6, Ethernet. RFC 8300, 2.2: OAM packets (O bit) are
+            # discarded by who does not handle them; unassigned bits are ignored.
+            if ether_type != 0x894F or base & 0xE03F != 6 or kind & 0x0FFF != 0x103:
+                self._drop("bad_tag")
+                continue
+            # A MAC's second octet is the tree by which the fabric brought the frame.
+            if mac_rest != rest or mac_first != first:
+                self._drop("not_mine")
+                continue
+            ttl = base >> 6 & 0x3F
+            if ttl <= 1:
+                self._drop("nsh_ttl")
+                continue
+            step = steps.get(path)
+            if step is None:
+                self._drop("unknown_path")
+                continue
+            if not load(frame, TAG_BYTES):
+                self._drop("malformed")
+                continue
+            packet.context = context
+            following: Step | Exit | None = None
+            watch = False
+            try:
+                watch = watched is not None and watched.is_watched(index, step)
+                while True:
+                    step.tally.packets += 1
+                    if watch:
+                        port = self.shim.call(step, packet, path, label, now_us)
+                    else:
+                        port = step.process(packet, step.port, now_us)
+                    if step.emitted:
+                        beside += [(step, emitted, packet.context) for emitted in step.emitted]
+                        step.emitted.clear()
+                    if port is None:
+                        break
+                    following = step.next.get(port)
+                    if not isinstance(following, Step):
+                        break
+                    step = following
+            except Exception as error:  # one packet must not end the others
+                self.last_error = f"{type(error).__name__}: {error}"
+                self._drop("nf_error")
+                port = None
+            if port is not None:
+                if isinstance(following, Exit):
+                    words = frame[22:38]
+                    if packet.context != context:
+                        words = labelled(words, packet.context)
+                    parts = (following.ethernet, bases[ttl - 1], following.path, words, packet.data)
+                    out.append(b"".join(parts))
+                else:
+                    self._drop("no_next_hop")
+            if beside:
+                tag = Tagged(bases[ttl - 1], frame[22:38], path, label, watch)
+                out += self._sent_beside(beside, tag, now_us)
+        self.frames_out += len(out)
+        return out
+
+    def _sent_beside(self, beside: list[Beside], tag: Tagged, now_us: int) -> list[bytes]:
+        """Run what NFs sent beside a packet to completion, and empty the list."""
+        out: list[bytes] = []
+        packet = self._second
+        while beside:
+            step, emitted, packet.context = beside.pop(0)
+            if emitted.at_us > now_us:
+                self._held_count += 1
+                held = step, emitted, packet.context
+                heappush(self._held, (emitted.at_us, self._held_count, held, tag))
+                continue
+            following = step.next.get(emitted.port)
+            data = emitted.frame
+            try:
+                while isinstance(following, Step):
+                    step = following
+                    if not packet.load(data):
+                        self._drop("malformed")
+                        break
+                    step.tally.packets += 1
+                    if tag.watch:
+                        port = self.shim.call(step, packet, tag.path, tag.label, now_us)
+                    else:
+                        port = step.process(packet, step.port, now_us)
+                    beside += [(step, more, packet.context) for more in step.emitted]
+                    step.emitted.clear()
+                    if port is None:
+                        break
+                    following, data = step.next.get(port), bytes(packet.data)
+                else:
+                    if following is None:
+                        self._drop("no_next_hop")
+                    else:
+                        words = labelled(tag.words, packet.context)
+                        parts = (following.ethernet, tag.base, following.path, words, data)
+                        out.append(b"".join(parts))
+            except Exception as error:  # one packet must not end the others
+                self.last_error = f"{type(error).__name__}: {error}"
+                self._drop("nf_error")
+        return out
+
+    def wait_us(self) -> int | None:
+        """How long until `process` has a frame to send that is held; None when none is."""
+        return max(0, self._held[0][0] - self._clock()) if self._held else None
+
+    def _released(self, now_us: int) -> list[bytes]:
+        """Run what was held until now to completion; what has been removed meanwhile is dropped."""
+        out: list[bytes] = []
+        while self._held and self._held[0][0] <= now_us:
+            _, _, held, tag = heappop(self._held)
+            step, emitted, _ = held
+            if self._tables.instances.get(step.instance.name) is not step.instance:
+                self._drop("nf_removed")
+                continue
+            if tag.watch:
+                self.shim.left(step, emitted, tag.path, tag.label)
+            out += self._sent_beside([held], tag, now_us)
+        return out
+
+    def _drop(self, reason: str) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+
+    # Configuration.
+
+    def configure(
+        self,
+        graph: str,
+        nfs: Sequence[NfSpec] = (),
+        *,
+        remove: Sequence[str] = (),
+        manifest: Manifest | None = None,
+        remove_manifest: bool = False,
+    ) -> Configured:
+        """Create or replace `nfs` of a graph, remove others, set its manifest; all or nothing.
+
+        An instance whose type and configuration are the same stays, with its state; a new one
+        of an NF of which another is here goes on with that one's as far as it can.
+        """
+        with self._lock:
+            tables = self._tables
+            problems = name_problems(graph, [spec.name for spec in nfs], "nfs")
+            problems += name_problems(graph, remove, "remove")
+            problems += manifest_problems(manifest)
+            for index, name in enumerate(remove):
+                if any(spec.name == name for spec in nfs):
+                    problems.append(f"remove[{index}]: '{name}' is in nfs, too")
+            created: list[str] = []
+            replaced: list[str] = []
+            unchanged: list[str] = []
+            instances = dict(tables.instances)
+            for index, spec in enumerate(nfs):
+                old = tables.instances.get(spec.name)
+                if old is not None and old.runs(spec.type_name, spec.config_json):
+                    unchanged.append(spec.name)
+                    continue
+                try:
+                    config = parsed(spec.config_json, f"nfs[{index}].config_json")
+                    nf = create(spec.type_name, spec.name, config)
+                except InputError as error:
+                    problems += error.problems
+                    continue
+                if old is not None:
+                    problems += port_problems(tables, old, nf.ports)
+                instances[spec.name] = Instance(spec.name, spec.type_name, spec.config_json, nf)
+                (created if old is None else replaced).append(spec.name)
+            if problems:
+                raise InputError(problems)
+            there = dict(tables.instances)
+            continued: list[str] = []
+            for name in (*created, *replaced):
+                before = followed(instances[name], there.values())
+                if before is not None and instances[name].follow(before):
+                    continued.append(name)
+                there[name] = instances[name]
+            removed = [name for name in remove if instances.pop(name, None) is not None]
+            manifests = dict(tables.manifests)
+            if manifest is not None:
+                manifests[graph] = manifest
+            elif remove_manifest:
+                manifests.pop(graph, None)
+            self._commit(without(replace(tables, instances=instances, manifests=manifests)))
+        return Configured(*map(tuple, (created, replaced, unchanged, removed, continued)))
+
+    def remove_graph(self, graph: str) -> tuple[str, ...]:
+        """Remove a graph's instances with their state, its chains and its manifest."""
+        with self._lock:
+            tables = self._tables
+            removed = tuple(n for n, found in tables.instances.items() if found.graph == graph)
+            instances = {n: i for n, i in tables.instances.items() if i.graph != graph}
+            manifests = {g: m for g, m in tables.manifests.items() if g != graph}
+            self._commit(without(replace(tables, instances=instances, manifests=manifests)))
+        return removed
+
+    def service_chain(
+        self,
+        nf: str,
+        scope: Scope,
+        hops: Sequence[Hop],
+        *,
+        update: bool = False,
+        dial: Dial | None = None,
+    ) -> Chained:
+        """serviceChain and serviceChainUpdate of the paper, called at `nf` (see `chain`).
+
+        `dial` reaches other workers for this call, in the place of the worker's own.
+        """
+        dial = dial or self.dial
+        plan = plan_chain(self._tables, nf, scope, hops, update=update)
+        nfs = [f"{self.name}:{name}" for name in plan.nfs]
+        remote = plan.remote
+        out: Out | None = None
+        if remote is not None:
+            # No lock is held here: the chain may come back to this worker.
+            far = dial(remote.hop.worker)
+            answer = self._call_far(far, remote.hop.name, remote.scope, remote.rest, update=update)
+            out = remote.out(answer.mac)
+            nfs += answer.nfs
+        with self._lock:
+            before = self._tables
+            plan = plan_chain(before, nf, scope, hops, update=update)
+            if remote is not None and out is not None:
+                plan.classifiers[remote.key] = out
+            after = with_plan(before, plan, scope, update=update)
+            self._commit(after)
+        if update:
+            self._tell_abandoned(before, after, dial)
+        return Chained(self.core_mac, tuple(nfs))
+
+    @staticmethod
+    def _call_far(
+        far: ChainPeer, nf: str, scope: Scope, rest: Sequence[Hop], *, update: bool
+    ) -> Chained:
+        try:
+            return far.service_chain(nf, scope, rest, update=update)
+        except NotFound:
+            if not update:
+                raise
+            # The updated chain comes to this NF for the first time.
+            return far.service_chain(nf, scope, rest)
+
+    def _tell_abandoned(self, before: Tables, after: Tables, dial: Dial) -> None:
+        """Remove what an update leaves behind on other workers."""
+        still = {
+            (out.peer, out.spi, out.si)
+            for out in after.classifiers.values()
+            if isinstance(out, Out) and out.peer is not None
+        }
+        for out in before.classifiers.values():
+            if not isinstance(out, Out) or out.peer is None or (out.peer, out.spi, out.si) in still:
+                continue
+            peer = out.peer
+            try:
+                scope = Scope(out.spi, out.si, peer.port, peer.out_port)
+                dial(peer.worker).service_chain(peer.nf, scope, (), update=True)
+            except ReportedError as error:
+                # Nothing leads there any more, so what stays behind there does no harm.
+                self.last_error = f"removing the old chain at {peer.nf}: {error}"
+
+    def _commit(self, tables: Tables) -> None:
+        self._steps = compile_steps(tables, self.core_mac)
+        self._tables = tables
+
+    # Observation.
+
+    def metrics(self, nf: str = "") -> dict[str, int]:
+        """Counters of one instance, or of the worker and all its instances."""
+        instances = self._tables.instances
+        if nf and nf not in instances:
+            raise NotFound(f"nf: no NF instance '{nf}' (known: {', '.join(sorted(instances))})")
+        found: dict[str, int] = {}
+        if not nf:
+            found["frames_in"] = self.frames_in
+            found["frames_out"] = self.frames_out
+            found |= {f"drop.{reason}": n for reason, n in list(self.drops.items())}
+            found |= {f"drop.{reason}": n for reason, n in self.socket_drops().items()}
+            if self.shim.unwritten:
+                found["samples.unwritten"] = self.shim.unwritten
+        for name in [nf] if nf else list(instances):
+            instance = instances[name]
+            found[f"{name}.packets"] = instance.tally.packets
+            drops = list(instance.nf.drops.items())
+            found[f"{name}.drops"] = sum(count for _, count in drops)
+            found |= {f"{name}.drop.{reason}": count for reason, count in drops}
+            found |= {f"{name}.{key}": count for key, count in instance.nf.metrics().items()}
+        return found
+
+    def read_samples(self, cursor: int = 0, limit: int = 1000) -> tuple[list[Sample], int, int]:
+        """Samples from a cursor on, the next cursor, and how many were overwritten unread."""
+        return self.shim.read(cursor, limit)
+
+
+class _Watched:
+    """Which frames of a batch are watched, found for the whole batch when first asked."""
+
+    __slots__ = ("_answers", "_frames")
+
+    def __init__(self, frames: Sequence[bytes]) -> None:
+        self._frames = frames
+        self._answers: dict[int, list[bool]] = {}
+
+    def is_watched(self, index: int, step: Step) -> bool:
+        manifest = step.manifest
+        if manifest is None or not manifest.threshold:
+            return False
+        answers = self._answers.get(id(manifest))
+        if answers is None:
+            labels = [int.from_bytes(frame[26:30], "big") for frame in self._frames]
+            answers = self._answers[id(manifest)] = sampling.watched(
+                manifest.key0, manifest.key1, manifest.threshold, labels
+            )
+        return answers[index]
+
+
+__all__ = ["CHAINING_PROTOCOLS", "Configured", "NfSpec", "Worker", "known_types"]

@@ -1,0 +1,1 @@
+"""What both the orchestrator and the runtimes say: the shared vocabulary."""

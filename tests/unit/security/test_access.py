@@ -93,7 +93,7 @@ def test_devices_get_their_certificates(tmp_path: Path) -> None:
     options = ["--tls-cert", "/cert", "--tls-key", "/key", "--tls-ca", "/ca"]
     options += ["--writer", "me", "--writer", "alice"]
     assert softswitch_argv("s", 1, {}, "unix:/x", tls)[-10:] == options
-    assert worker_argv("w", "i", "unix:/x", tls)[-10:] == options
+    assert worker_argv("w", "i", "unix:/x", tls, runtime="python")[-10:] == options
     one_sided = Tls(mutual=False, device_certificate="/cert", device_key="/key")
     assert "--tls-ca" not in softswitch_argv("s", 1, {}, "unix:/x", one_sided)
     assert not [word for word in softswitch_argv("s", 1, {}, "unix:/x") if "tls" in word]

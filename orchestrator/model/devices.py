@@ -40,6 +40,6 @@ def devices_of(topology: Topology) -> dict[str, Device]:
         for switch in topology.switches.values()
     )
     servers = (
-        Device(server.name, SERVER, runtime="python") for server in topology.servers.values()
+        Device(server.name, SERVER, runtime=server.runtime) for server in topology.servers.values()
     )
     return {device.name: device for device in (*switches, *servers)}

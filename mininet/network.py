@@ -28,7 +28,6 @@ from orchestrator.emulation.environment import mininet_folder
 from orchestrator.emulation.naming import (
     switch_socket,
     worker_interface,
-    worker_name,
     worker_socket,
 )
 from orchestrator.emulation.pins import pin
@@ -48,6 +47,7 @@ from orchestrator.emulation.state import (
 from orchestrator.emulation.sweep import sweep
 from orchestrator.emulation.wiring import HOST_MTU, INSIDE_MTU, End, Wire, ends_of, wires
 from orchestrator.errors import NetworkError
+from orchestrator.network.names import worker_name
 from servernf.wire.addresses import device_mac, mac_text
 
 

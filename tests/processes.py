@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import grpc
@@ -18,10 +19,11 @@ from support import eventually
 from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation.commands import bmv2_argv
-from orchestrator.emulation.state import NetworkState, ServerState, SwitchState, WorkerState
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
+from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
+from orchestrator.network.names import worker_name
 from orchestrator.verification.manifest import Manifest
 from servernf.python.runtime.service import VnfService, serve
 from servernf.python.runtime.worker import Worker
@@ -110,36 +112,25 @@ class WorkerServer:
 
 
 class ProcessNetwork:
-    """The processes of a topology, and what `net up` would have noted of them."""
+    """The processes of a topology, which nobody started as a network, and their inventory."""
 
     def __init__(self, topology: Topology, kind: str, folder: Path) -> None:
         self.switches = {n: SwitchProcess(kind, s.id) for n, s in topology.switches.items()}
         self.workers: dict[Core, WorkerServer] = {}
-        servers: dict[str, ServerState] = {}
         for server in topology.servers.values():
-            states: list[WorkerState] = []
             for index in range(server.cores - server.reserved_cores):
-                name, mac = f"{server.name}-core{index + 1}", device_mac(server.id, core=index + 1)
-                api = f"unix:{folder}/{name}.sock"
-                self.workers[Core(server.name, index)] = WorkerServer(name, mac, api)
-                states.append(WorkerState(name, server.name, index, mac, api, 0, "", ""))
-            servers[server.name] = ServerState(server.name, 0, "", tuple(states))
-        target = "bmv2" if kind == "bmv2" else "softswitch"
-        self.state = NetworkState(
-            name=folder.name,
-            id="0000",
-            phase="running",
-            topology=topology,
-            created=0.0,
-            run_dir=str(folder),
-            namespace=0,
-            switches={
-                name: SwitchState(name, target, s.device_id, s.address, 0, 510, {}, "")
-                for name, s in self.switches.items()
-            },
-            servers=servers,
+                core = Core(server.name, index)
+                name, mac = worker_name(*astuple(core)), device_mac(server.id, core=index + 1)
+                self.workers[core] = WorkerServer(name, mac, f"unix:{folder}/{name}.sock")
+        nodes = {n: replace(s, target=kind) for n, s in topology.switches.items()}
+        self.inventory = Inventory(
+            folder.name,
+            replace(topology, switches=nodes),
+            {n: PipelineAddress(s.address, s.device_id) for n, s in self.switches.items()},
+            tuple(WorkerAddress(w.name, core, w.address) for core, w in self.workers.items()),
+            str(folder),
         )
-        self.live = LiveNetwork(self.state)
+        self.live = LiveNetwork(self.inventory)
 
     def record(self, bundle: Bundle, manifest: Manifest | None) -> None:
         """Note in the journal that a graph is deployed, and touch no device."""

@@ -149,14 +149,13 @@ def _check_which(packet: str, pcap: Path | None, source: str, target: str) -> No
 
 
 def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: bool) -> Seen:
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.observation.sessions import reader
     from orchestrator.observation.snapshot import read_snapshot
     from orchestrator.observation.views import Seen, see_bundle, see_live
 
     if bundle is not None:
         return see_bundle(bundle, topology)
-    live = LiveNetwork(find_network(network))
+    live = find_network(network)
     if whole:
         return see_live(live)
     with reader(live, switch) as client:

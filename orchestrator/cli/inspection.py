@@ -39,12 +39,11 @@ def samples(
     only, so there it fails beside one. Times are each device's own clock (switch clocks start at 0 and
     are not synchronised).
     """
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import deployed_graphs
     from orchestrator.model.plan import Core
     from orchestrator.observation.samples import Point, collect, open_all
 
-    live = LiveNetwork(find_network(network))
+    live = find_network(network)
     deployed = deployed_graphs(live)
     cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
     names = {d.bundle.graph_id: d.bundle.graph for d in deployed.values()}

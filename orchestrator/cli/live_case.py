@@ -40,19 +40,19 @@ def live_case(
 
     if interval_s <= 0:
         raise InputError(f"--interval {interval_s:g}: must be above 0")
-    state = find_network(network)
-    reading = read_network(state)
+    live = find_network(network)
+    reading = read_network(live)
     bundles = {name: found.bundle for name, found in reading.deployed.items()}
     missing = [g.name for g in graphs if g.name not in bundles]
     if missing:
         known = ", ".join(bundles) or "none"
         raise InputError(
-            f"whatif --live: {', '.join(missing)} is not deployed on {state.name} (deployed: {known})"
+            f"whatif --live: {', '.join(missing)} is not deployed on {live.name} (deployed: {known})"
         )
     rates: dict[tuple[str, str], Measured] = {}
     if measure:
         time.sleep(interval_s)
-        rates = measured_rates(reading, read_network(state))
+        rates = measured_rates(reading, read_network(live))
         graphs = [_measured(graph, rates) for graph in graphs]
     prefixes = {g.name: f"{g.name}/" if len(graphs) > 1 else "" for g in graphs}
     running: dict[str, str] = {}
@@ -60,7 +60,7 @@ def live_case(
     for name, prefix in prefixes.items():
         _deployed(bundles[name], prefix, running, workers)
     others = {name: bundle for name, bundle in bundles.items() if name not in prefixes}
-    case = Case(tuple(graphs), None, state.topology, used=used_by(others, state.topology))
+    case = Case(tuple(graphs), None, live.topology, used=used_by(others, live.topology))
     return LiveCase(
         case,
         running,

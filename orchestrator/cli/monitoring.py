@@ -61,8 +61,8 @@ def metrics(
     from orchestrator.observation.health import read_network
     from orchestrator.observation.metrics import NetworkCollector, exposition, serve
 
-    state = find_network(network)
-    collector = NetworkCollector(state.name, lambda: read_network(state), state_directory())
+    live = find_network(network)
+    collector = NetworkCollector(live.name, lambda: read_network(live), state_directory())
     if not listen:
         if as_json:
             print_json(
@@ -78,7 +78,7 @@ def metrics(
     if as_json:
         raise InputError("--json does not go with --listen")
     address, server = serve(collector, listen)
-    note(f"serving http://{address}/metrics of network {state.name}; Ctrl-C ends it")
+    note(f"serving http://{address}/metrics of network {live.name}; Ctrl-C ends it")
     try:
         threading.Event().wait()
     finally:
@@ -101,14 +101,14 @@ def top(
 
     from orchestrator.observation.health import read_network
 
-    state = find_network(network)
+    live = find_network(network)
     before: Reading | None = None
     cursors: dict[Core, int] = {}
     done = 0
     if as_json:
         while True:
-            now = read_network(state, cursors)
-            sys.stdout.write(json.dumps(_top_json(state.name, now, before), default=str) + "\n")
+            now = read_network(live, cursors)
+            sys.stdout.write(json.dumps(_top_json(live.name, now, before), default=str) + "\n")
             sys.stdout.flush()
             before, done = now, done + 1
             if count and done >= count:
@@ -116,10 +116,10 @@ def top(
             time.sleep(interval)
     with Live(
         console=console, auto_refresh=False, screen=console.is_terminal and not count
-    ) as live:
+    ) as screen:
         while True:
-            now = read_network(state, cursors)
-            live.update(_screen(state.name, now, before), refresh=True)
+            now = read_network(live, cursors)
+            screen.update(_screen(live.name, now, before), refresh=True)
             before, done = now, done + 1
             if count and done >= count:
                 return

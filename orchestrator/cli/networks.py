@@ -15,7 +15,8 @@ from orchestrator.errors import InputError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from orchestrator.bundle.codec import Packed
-    from orchestrator.emulation import NetworkState, NetworkStatus
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.emulation import NetworkStatus
     from orchestrator.model.graph import ServiceGraph
 
 NetworkName = Annotated[
@@ -169,23 +170,27 @@ def _silent(status: NetworkStatus) -> tuple[str, ...]:
     """Switches and workers that do not answer, whether their processes live or not."""
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.presence import look
+    from orchestrator.emulation.facilities import EmulatedFacilities, inventory_of
 
     if status.health in ("starting", "crashed"):
         return ()
-    return tuple(look(LiveNetwork(status.state)).silent.words())
+    network = LiveNetwork(inventory_of(status.state), facilities=EmulatedFacilities(status.state))
+    return tuple(look(network).silent.words())
 
 
-def find_network(name: str) -> NetworkState:
-    """The named network, or the only one."""
-    from orchestrator.emulation import list_networks, load_state
+def find_network(name: str) -> LiveNetwork:
+    """The named network, or the only one that there is."""
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.emulation.facilities import facilities_of
+    from orchestrator.network.inventory import list_inventories, load_inventory
 
-    if name:
-        return load_state(name)
-    names = list_networks()
-    if len(names) != 1:
-        running = ", ".join(names) or "none"
-        raise NetworkError(f"say which network with --network NAME (running: {running})")
-    return load_state(names[0])
+    if not name:
+        names = list_inventories()
+        if len(names) != 1:
+            running = ", ".join(names) or "none"
+            raise NetworkError(f"say which network with --network NAME (running: {running})")
+        name = names[0]
+    return LiveNetwork(load_inventory(name), facilities=facilities_of(name))
 
 
 def deploy(
@@ -264,32 +269,31 @@ def deploy(
     from orchestrator.cli.changes import changes_json, print_changes
     from orchestrator.cli.output import errors  # the progress bar goes where notes go
     from orchestrator.deployment.journal import state_directory
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import deploy_graph, prepare
     from orchestrator.observation.telemetry import record_deployment
     from orchestrator.pipeline import entries_by_table
 
-    state = find_network(network)
+    live = find_network(network)
     if dry_run:
         prepared = prepare(
             source,
-            LiveNetwork(state),
+            live,
             allow_interruption=allow_interruption,
             warnings=warnings,
         )
         for line in (*prepared.presence.away.words(), *prepared.moves()):
             warn(line)
         if as_json:
-            print_json({"network": state.name, **changes_json(prepared, verbose)})
+            print_json({"network": live.name, **changes_json(prepared, verbose)})
         else:
-            print_changes(prepared, state.name, verbose)
+            print_changes(prepared, live.name, verbose)
         raise typer.Exit(1 if prepared.summary else 0)
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True, disable=as_json) as bar:
         task = bar.add_task("installing entries", total=None)
         done = deploy_graph(
             source,
-            LiveNetwork(state),
+            live,
             allow_interruption=allow_interruption,
             specialised=specialise,
             allow_pipeline_change=allow_pipeline_change,
@@ -306,7 +310,7 @@ def deploy(
     }
     total = sum(applied.entries.values())
     try:
-        record_deployment(state_directory(), state.name, bundle.graph, delays, total)
+        record_deployment(state_directory(), live.name, bundle.graph, delays, total)
     except OSError as error:  # it is deployed all the same
         warn(f"the delays are not kept for `metrics`: {error.filename}: {error.strerror}")
     counts = entries_by_table(bundle)
@@ -314,7 +318,7 @@ def deploy(
         print_json(
             {
                 "graph": bundle.graph,
-                "network": state.name,
+                "network": live.name,
                 "updated": done.updated,
                 "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
                 "state_lost": list(done.summary.lost),
@@ -330,11 +334,11 @@ def deploy(
         warn(f"state lost: {lost}")
     times = ", ".join(f"{name} {value:.2f}" for name, value in delays.items())
     if done.updated:
-        say(f"{bundle.graph} is updated on {state.name}: {done.summary.words()}; {times}")
+        say(f"{bundle.graph} is updated on {live.name}: {done.summary.words()}; {times}")
         return
     print_stories(bundle)
     print_entries(counts)
-    say(f"{bundle.graph} is deployed on {state.name}: {total} entries written; {times}")
+    say(f"{bundle.graph} is deployed on {live.name}: {total} entries written; {times}")
 
 
 def to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
@@ -358,26 +362,23 @@ def undeploy(
 
     A device that does not answer is cleaned by `reconcile` when it does again.
     """
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import undeploy_graph
 
-    state = find_network(network)
-    for problem in undeploy_graph(graph, LiveNetwork(state), note=warn):
+    live = find_network(network)
+    for problem in undeploy_graph(graph, live, note=warn):
         warn(problem)
     if as_json:
-        print_json({"graph": graph, "network": state.name, "deployed": False})
+        print_json({"graph": graph, "network": live.name, "deployed": False})
     else:
-        say(f"{graph} is no longer deployed on {state.name}")
+        say(f"{graph} is no longer deployed on {live.name}")
 
 
 def status(network: NetworkName = "", as_json: Json = False) -> None:
     """Show the deployed graphs, and the counters of their workers."""
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
     from orchestrator.deployment.presence import check_known, look
 
-    state = find_network(network)
-    live = LiveNetwork(state)
+    live = find_network(network)
     deployed = deployed_graphs(live)
     presence = look(live)
     lacking = shortcomings(live, deployed, presence)
@@ -386,7 +387,7 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
     if as_json:
         print_json(
             {
-                "network": state.name,
+                "network": live.name,
                 "graphs": [
                     {
                         "name": d.bundle.graph,
@@ -417,7 +418,7 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
             f"`orchestrator reconcile {live.name}` removes it"
         )
     print_table(
-        f"Graphs on {state.name}",
+        f"Graphs on {live.name}",
         ("graph", "owner", "id#", "deployed at", "worker cores#"),
         (
             (

@@ -34,13 +34,12 @@ class Target:
 
 def target_of(switch: str, network: str, address: str, device_id: int) -> Target:
     """The switch that the options name."""
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.observation.ports import port_names
     from orchestrator.observation.sessions import at_address, reader
 
     if address:
         return Target(switch, at_address(switch, address, device_id), {}, None)
-    live = LiveNetwork(find_network(network))
+    live = find_network(network)
     return Target(switch, reader(live, switch), port_names(live.topology, switch), live)
 
 

@@ -63,7 +63,6 @@ def reconcile(
     added, changed, deleted; workers that lost their NFs and chains get them again. What belongs to
     no deployed graph is only shown.
     """
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import shortcomings
     from orchestrator.deployment.presence import check_known, look
     from orchestrator.deployment.watch import inspect
@@ -72,7 +71,7 @@ def reconcile(
 
     if watch and dry_run:
         raise InputError("--watch and --dry-run do not go together")
-    live = LiveNetwork(find_network(network))
+    live = find_network(network)
     if watch:
         note(f"watching {live.name} every {interval:g} s; Ctrl-C ends it")
         for drift in follow(live, interval, prune=prune):

@@ -54,7 +54,6 @@ def recover(
     into it and changes no device, --forget removes them from the devices.
     """
     from orchestrator.deployment import recovery
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import shortcomings
     from orchestrator.deployment.presence import check_known, look
 
@@ -62,7 +61,7 @@ def recover(
         raise InputError("--adopt and --forget do not go together: adopt first, forget the rest")
     if yes and not forget:
         raise InputError("--yes belongs to --forget")
-    live = LiveNetwork(find_network(network))
+    live = find_network(network)
     if adopt is not None:
         _adopt(live, adopt, as_json)
         return

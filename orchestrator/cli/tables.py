@@ -130,8 +130,8 @@ def _targets(switch: str, network: str, address: str, device_id: int) -> list[Ta
         return [target_of(switch, network, address, device_id)]
     from orchestrator.cli.networks import find_network
 
-    state = find_network(network)
-    return [target_of(name, state.name, "", 0) for name in state.topology.switches]
+    live = find_network(network)
+    return [target_of(name, live.name, "", 0) for name in live.topology.switches]
 
 
 def _schema(target: Target) -> Schema:

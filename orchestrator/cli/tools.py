@@ -109,7 +109,6 @@ def capture(
     SWITCH alone takes all its ports, SERVER alone all its cores. In front of an NF, the frames on
     the service paths that lead through it.
     """
-    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.observation.capture import capture as run
     from orchestrator.observation.capture import places
     from orchestrator.observation.pcapng import PcapngWriter
@@ -117,9 +116,9 @@ def capture(
     to_stdout = str(output) == "-"
     if to_stdout and (as_json or sys.stdout.isatty()):
         raise InputError("say where to: --output FILE (or pipe it: ... -o - | wireshark -k -i -)")
-    state = find_network(network)
-    deployed = LiveNetwork(state).journal.deployed() if where.partition(":")[2] else {}
-    found = places(state, {name: d.bundle for name, d in deployed.items()}, where)
+    live = find_network(network)
+    deployed = live.journal.deployed() if where.partition(":")[2] else {}
+    found = places(live, {name: d.bundle for name, d in deployed.items()}, where)
     told = ", ".join(place.description for place in found)
     with ExitStack() as stack:
         try:

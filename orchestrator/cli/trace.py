@@ -35,12 +35,12 @@ def trace(
     from orchestrator.observation.frames import between_hosts
     from orchestrator.observation.tracing import trace_packet
 
-    state = find_network(network)
+    live = find_network(network)
 
     def make(identification: int) -> bytes:
-        return between_hosts(state.topology, source, target, identification=identification)
+        return between_hosts(live.topology, source, target, identification=identification)
 
-    traced = trace_packet(state, source, make, seconds)
+    traced = trace_packet(live, source, make, seconds)
     if as_json:
         print_json(_json(traced))
     else:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from orchestrator.deployment.presence import core_name, needed
-from orchestrator.emulation.naming import worker_name
 from orchestrator.errors import CompileError, DeploymentError, InfeasibleError, InputError
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
+from orchestrator.network.names import worker_name
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.running import running_of
 

@@ -22,11 +22,11 @@ from typing import Any
 from orchestrator.bundle.codec import dump, load
 from orchestrator.clients.encoding import Inserts
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership, SqliteStore, Store
-from orchestrator.emulation.paths import hidden_dir
 from orchestrator.errors import InputError, StoreError
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
+from orchestrator.network.folders import hidden_dir
 from orchestrator.verification.manifest import Manifest
 
 MOST_GRAPHS = 1023

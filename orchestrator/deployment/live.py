@@ -1,11 +1,10 @@
-"""A live network's devices: switches over P4Runtime, workers over the VNF management API."""
+"""The devices of an inventory, live: over P4Runtime, or (workers) the VNF management API."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -15,39 +14,46 @@ from orchestrator.deployment.access import Access
 from orchestrator.deployment.etcd_store import EtcdStore, parse_store
 from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership
-from orchestrator.emulation import NetworkState
-from orchestrator.emulation.status import links_down
-from orchestrator.errors import NetworkError, StoreError, unknown
+from orchestrator.errors import EnvironmentMissing, NetworkError, StoreError, unknown
 from orchestrator.model.plan import Core
-from orchestrator.model.topology import Link, Topology
-
-
-def _as_it_runs(state: NetworkState) -> Topology:
-    """The topology with the targets that were chosen for its switches: lowering goes by what runs."""
-    nodes = state.topology.switches
-    running = {
-        name: replace(nodes[name], target=found.target) for name, found in state.switches.items()
-    }
-    return replace(state.topology, switches=nodes | running)
-
+from orchestrator.model.topology import Link
+from orchestrator.network.facilities import Facilities
+from orchestrator.network.inventory import Inventory
 
 _STORE = "store"
 """File in a network's folder that says where its journal is, so that no command looks elsewhere."""
 
 
 class LiveNetwork:
-    """Sessions with the devices of a network that `net up` started, over TLS as its topology says."""
+    """Sessions with the devices of an inventory, over TLS as its topology says.
 
-    def __init__(self, state: NetworkState, access: Access | None = None) -> None:
+    `facilities` are the interfaces of a network that runs on this machine, None elsewhere.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        access: Access | None = None,
+        facilities: Facilities | None = None,
+    ) -> None:
         self.access = Access.from_environment() if access is None else access
-        self.name = state.name
-        self.topology = _as_it_runs(state)
-        self.journal = journal_of(state.name, state.run_dir, self.access)
-        self._state = state
-        self._switches = state.switches
-        self._workers = {Core(worker.server, worker.core): worker for worker in state.workers}
+        self.name = inventory.name
+        self.topology = inventory.topology
+        self.inventory = inventory
+        self.journal = journal_of(inventory.name, inventory.folder, self.access)
+        self._facilities = facilities
+        self._workers = inventory.cores
         self._leadership: Leadership | None = None
         self._sessions = count()
+
+    def facilities(self, what: str) -> Facilities:
+        """The network's interfaces, for `what` needs them; EnvironmentMissing when it has none."""
+        if self._facilities is None:
+            raise EnvironmentMissing(
+                f"{self.name}: {what} needs the interfaces of its devices, which only a network "
+                "that `orchestrator net up` started on this machine has"
+            )
+        return self._facilities
 
     @contextmanager
     def leading(self, wait_s: float = LEAD_WAIT_S) -> Generator[Lead]:
@@ -60,13 +66,15 @@ class LiveNetwork:
                 self._leadership = None
 
     def device(self, name: str) -> SwitchClient:
-        """A session as the switch's primary controller, by the term of whoever leads."""
-        if name not in self._switches:
-            raise NetworkError(f"{self.name}: {unknown('switch', name, tuple(self._switches))}")
-        found = self._switches[name]
+        """A session as the primary controller of a device with a pipeline, by the term of whoever
+        leads."""
+        known = self.inventory.pipelines
+        if name not in known:
+            raise NetworkError(f"{self.name}: {unknown('switch', name, tuple(known))}")
+        found = known[name]
         return SwitchClient(
             name,
-            found.grpc_address,
+            found.address,
             found.device_id,
             tls=self.access.tls_files(name, self.topology.switches[name].tls),
             election_id=self._election_id(),
@@ -80,7 +88,7 @@ class LiveNetwork:
             raise NetworkError(f"{self.name}: no worker on {core.server} core {core.index + 1}")
         return WorkerClient(
             found.name,
-            found.api,
+            found.address,
             tls=self.access.tls_files(found.name, self.topology.servers[core.server].tls),
             election_id=self._election_id(),
             may_change=None if self._leadership is None else self._leadership.check,
@@ -97,7 +105,7 @@ class LiveNetwork:
 
     def links_down(self) -> Mapping[Link, str]:
         """Links that are down, with what is known of it; those of which nothing is known are not."""
-        return links_down(self._state)
+        return {} if self._facilities is None else self._facilities.links_down()
 
     def _election_id(self) -> int | None:
         """Term and number of the session: what an earlier session sent late is refused."""

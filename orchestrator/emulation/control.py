@@ -18,14 +18,13 @@ from orchestrator import errors
 from orchestrator.emulation.children import log_end
 from orchestrator.emulation.commands import resolve_targets
 from orchestrator.emulation.environment import require_emulation, require_root
+from orchestrator.emulation.facilities import inventory_of
 from orchestrator.emulation.naming import (
-    check_network_name,
     network_of_interface,
     new_network_id,
     switch_socket,
     worker_socket,
 )
-from orchestrator.emulation.paths import networks_dir, private_dir, run_dir
 from orchestrator.emulation.processes import namespace_of
 from orchestrator.emulation.setup import worker_cores
 from orchestrator.emulation.state import (
@@ -40,6 +39,9 @@ from orchestrator.emulation.sweep import check_namespace, sweep
 from orchestrator.emulation.tls import check_tls, exposures, with_writers
 from orchestrator.emulation.wiring import wires
 from orchestrator.model.topology import Topology
+from orchestrator.network.folders import networks_dir, private_dir, run_dir
+from orchestrator.network.inventory import save_inventory
+from orchestrator.network.names import check_network_name
 from orchestrator.resources import shipped
 
 _STOP_TIMEOUT = 15.0
@@ -99,7 +101,9 @@ def net_up(
         options += ["--limit-links"] if limit_links else []
         options += ["--tcp"] if tcp else []
         _supervise(state, options, progress)
-        return load_state(name)
+        running = load_state(name)
+        save_inventory(inventory_of(running))
+        return running
     except BaseException:
         _stop(_latest(handle))
         raise

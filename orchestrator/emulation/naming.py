@@ -6,23 +6,12 @@ import re
 import secrets
 from collections.abc import Collection
 
-from orchestrator.errors import InputError, NetworkError
+from orchestrator.errors import NetworkError
 
 MAX_INTERFACE = 15
 """IFNAMSIZ without the terminating zero."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _INTERFACE = re.compile(r"o([0-9a-f]{4})s[0-9]+p[0-9]+")
-
-
-def check_network_name(name: str) -> str:
-    """The name itself; it becomes a file's and a folder's name, so it is checked first."""
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"network name '{name}': 1 to 40 letters, digits, '.', '_' or '-' are expected, "
-            "the first a letter or digit"
-        )
-    return name
 
 
 def new_network_id(taken: Collection[str]) -> str:
@@ -46,11 +35,6 @@ def network_of_interface(interface: str) -> str | None:
     """The network id that an interface's name carries, None for interfaces that are not ours."""
     match = _INTERFACE.fullmatch(interface)
     return match.group(1) if match else None
-
-
-def worker_name(server: str, core: int) -> str:
-    """`server1-core1` is the worker of the server's core 0 (cores in MACs count from 1)."""
-    return f"{server}-{worker_interface(core)}"
 
 
 def switch_socket(device_id: int) -> str:

@@ -11,11 +11,11 @@ from typing import Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.emulation.naming import check_network_name
-from orchestrator.emulation.paths import networks_dir, state_file
 from orchestrator.emulation.processes import Process
 from orchestrator.errors import NetworkError, StoreError, unknown
 from orchestrator.model.topology import IpAddress, IpInterface, Topology
+from orchestrator.network.folders import networks_dir, state_file
+from orchestrator.network.names import check_network_name
 
 Target = Literal["bmv2", "softswitch"]
 

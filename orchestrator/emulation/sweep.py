@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.emulation.naming import network_of_interface
-from orchestrator.emulation.paths import state_file
 from orchestrator.emulation.pins import pinned, unpin
 from orchestrator.emulation.processes import kill_all, namespace_of
 from orchestrator.emulation.state import Handle, load_handle
 from orchestrator.errors import NetworkError, StoreError
+from orchestrator.network.folders import state_file
+from orchestrator.network.inventory import forget_inventory
 
 
 def sweep(network: Handle) -> None:
@@ -31,6 +32,7 @@ def sweep(network: Handle) -> None:
         folder.parent.rmdir()
     record = state_file(network.name)
     try:
+        forget_inventory(network.name)
         record.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(

@@ -17,9 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.emulation import NetworkState
+from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import EnvironmentMissing, InputError, NetworkError, unknown
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.plan import Core
+from orchestrator.network.facilities import Interface
 from orchestrator.observation.pcapng import INBOUND, OUTBOUND, PcapngWriter
 from orchestrator.observation.ports import port_names
 from servernf.host.packetio import (
@@ -44,14 +46,10 @@ _AUXDATA = struct.Struct("=IIIHHHH")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to capture: an interface, in the namespace of process `pid` (0: this one).
+    """Where to capture; `paths` limits it to tagged frames on these (SPI, SI), None takes all."""
 
-    `paths` limits it to tagged frames on these (SPI, SI); None takes all.
-    """
-
-    interface: str
+    interface: Interface
     description: str
-    pid: int = 0
     paths: frozenset[tuple[int, int]] | None = None
 
 
@@ -66,20 +64,26 @@ class Captured:
     by_place: dict[str, int] = field(default_factory=dict[str, int])
 
 
-def places(state: NetworkState, bundles: Mapping[str, Bundle], text: str) -> list[Place]:
-    """`leaf1:3`, `leaf1:h1`, `leaf1` (all its ports), `server1:edge_nat`, `server1`."""
+def places(live: LiveNetwork, bundles: Mapping[str, Bundle], text: str) -> list[Place]:
+    """`leaf1:3`, `leaf1:h1`, `leaf1` (all its ports), `server1:edge_nat`, `server1`.
+
+    EnvironmentMissing where the network's interfaces are not on this machine.
+    """
     device, _, what = text.partition(":")
-    if device in state.switches:
-        return _switch_places(state, device, what)
-    if device in state.servers:
-        return _server_places(state, bundles, device, what)
-    known = (*state.switches, *state.servers)
-    raise InputError(f"{unknown('switch or server', device, known)}; SWITCH:PORT or SERVER:NF")
+    known = live.inventory.devices
+    if device not in known:
+        raise InputError(f"{unknown('device', device, tuple(known))}; SWITCH:PORT or SERVER:NF")
+    facilities = live.facilities("capturing")
+    if known[device].has_pipeline:
+        return _port_places(
+            facilities.ports(device), port_names(live.topology, device), device, what
+        )
+    return _server_places(live, facilities.cores(device), bundles, device, what)
 
 
-def _switch_places(state: NetworkState, switch: str, what: str) -> list[Place]:
-    interfaces = state.switches[switch].interfaces
-    names = port_names(state.topology, switch)
+def _port_places(
+    interfaces: Mapping[int, Interface], names: Mapping[int, str], device: str, what: str
+) -> list[Place]:
     chosen = [
         port
         for port in sorted(interfaces)
@@ -87,19 +91,23 @@ def _switch_places(state: NetworkState, switch: str, what: str) -> list[Place]:
     ]
     if not chosen:
         known = [*(str(p) for p in sorted(interfaces)), *names.values()]
-        raise InputError(f"{switch}: {unknown('port', what, known)}")
+        raise InputError(f"{device}: {unknown('port', what, known)}")
     return [
-        Place(interfaces[port], f"{switch} port {port} ({names.get(port, 'nothing')})")
+        Place(interfaces[port], f"{device} port {port} ({names.get(port, 'nothing')})")
         for port in chosen
     ]
 
 
 def _server_places(
-    state: NetworkState, bundles: Mapping[str, Bundle], server: str, nf: str
+    live: LiveNetwork,
+    interfaces: Mapping[int, Interface],
+    bundles: Mapping[str, Bundle],
+    server: str,
+    nf: str,
 ) -> list[Place]:
-    found = state.servers[server]
+    name_of = {index: live.worker_name(Core(server, index)) for index in interfaces}
     if not nf:
-        return [Place(w.interface, f"{w.name}", found.pid) for w in found.workers]
+        return [Place(interfaces[index], name) for index, name in name_of.items()]
     graph, slash, name = nf.rpartition("/")
     known: list[str] = []
     chosen: list[Place] = []
@@ -115,10 +123,9 @@ def _server_places(
                 if any(hop.nf == name for hop in chain.hops):
                     paths.add((chain.spi, chain.si))
                     paths |= {(hop.spi, hop.si) for hop in chain.hops if not hop.nf}
-            for worker in found.workers:
-                if worker.core == program.core and paths:
-                    told = f"{worker.name}, frames of {bundle.graph}/{name}"
-                    chosen.append(Place(worker.interface, told, found.pid, frozenset(paths)))
+            if program.core in interfaces and paths:
+                told = f"{name_of[program.core]}, frames of {bundle.graph}/{name}"
+                chosen.append(Place(interfaces[program.core], told, frozenset(paths)))
     if not chosen:
         raise InputError(f"{server}: {unknown('NF', nf, sorted(set(known)))}")
     return chosen
@@ -137,8 +144,8 @@ def capture(
     sockets: dict[socket.socket, tuple[Place, int]] = {}
     try:
         for place in where:
-            number = writer.interface(place.interface, place.description)
-            sockets[open_place(place)] = (place, number)
+            number = writer.interface(place.interface.name, place.description)
+            sockets[open_interface(place.interface)] = (place, number)
         ready()
         deadline = time.monotonic() + seconds if seconds else float("inf")
         while time.monotonic() < deadline:
@@ -195,18 +202,18 @@ def received(port: socket.socket) -> Iterator[tuple[int, bytes, bool]]:
         yield at, frame, address[2] == _OUTGOING
 
 
-def open_place(place: Place) -> socket.socket:
-    """A socket on the place's interface, opened in its namespace."""
-    if not place.pid:
-        return _open_here(place.interface)
+def open_interface(interface: Interface) -> socket.socket:
+    """A socket on an interface, opened in its namespace."""
+    if not interface.pid:
+        return _open_here(interface.name)
     opened: list[socket.socket] = []
     failed: list[Exception] = []
 
     def enter() -> None:
         # A namespace belongs to a thread: this one enters, opens, and ends.
         try:
-            _enter(place.pid)
-            opened.append(_open_here(place.interface))
+            _enter(interface.pid)
+            opened.append(_open_here(interface.name))
         except Exception as error:
             failed.append(error)
 

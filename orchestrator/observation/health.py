@@ -11,7 +11,6 @@ from orchestrator.clients.vnf import WorkerClient
 from orchestrator.clients.words import origins_of
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
-from orchestrator.emulation import NetworkState
 from orchestrator.errors import ReportedError
 from orchestrator.model.devices import Device, Kind, devices_of
 from orchestrator.model.plan import Core
@@ -87,13 +86,12 @@ class Reading:
     deployed: Mapping[str, Deployed]
 
 
-def read_network(state: NetworkState, cursors: dict[Core, int] | None = None) -> Reading:
+def read_network(live: LiveNetwork, cursors: dict[Core, int] | None = None) -> Reading:
     """Read every device and worker in parallel; what does not answer says so.
 
     `cursors`, kept from reading to reading, are behind the samples seen last; without them no samples
     are read.
     """
-    live = LiveNetwork(state)
     deployed = live.journal.deployed()
     planned = {
         core: share for d in deployed.values() for core, share in d.bundle.plan.core_load.items()
@@ -102,7 +100,7 @@ def read_network(state: NetworkState, cursors: dict[Core, int] | None = None) ->
     for found in deployed.values():
         for worker in found.bundle.workers:
             graphs.setdefault(Core(worker.server, worker.core), []).append(found.bundle.graph)
-    cores = [Core(worker.server, worker.core) for worker in state.workers]
+    cores = list(live.cores)
     pipelined = [d for d in devices_of(live.topology).values() if d.has_pipeline]
     devices = at_once(lambda device: _device(live, device), pipelined)
     workers = at_once(lambda core: _core(live, core, graphs.get(core, []), planned, cursors), cores)

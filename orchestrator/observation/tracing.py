@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
-from orchestrator.emulation import NetworkState
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.packet import Packet
 from orchestrator.model.plan import Core
-from orchestrator.observation.capture import Place, open_place, received
+from orchestrator.network.facilities import Facilities, Interface
+from orchestrator.observation.capture import open_interface, received
 from orchestrator.observation.explain import Visit
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.journey import Arrival, Journey, WorkerVisit
@@ -114,10 +114,10 @@ def choose(make: Callable[[int], bytes], deployed: Deployed) -> bytes:
 
 
 def trace_packet(
-    state: NetworkState, sender: str, make: Callable[[int], bytes], seconds: float
+    live: LiveNetwork, sender: str, make: Callable[[int], bytes], seconds: float
 ) -> Traced:
     """Predict, send, listen, compare. `make(n)` gives the packet with identification n."""
-    live = LiveNetwork(state)
+    facilities = live.facilities("tracing a packet of its own")
     deployed = live.journal.deployed()
     model = see_live(live).model()
     graph = _graph_of(model.enter(sender, make(1)), deployed)
@@ -126,14 +126,14 @@ def trace_packet(
     expected = expected_points(predicted)
     label = label_of(frame)
     cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
-    switches = [live.device(name).listening() for name in state.switches]
+    switches = [live.device(name).listening() for name in live.inventory.pipelines]
     workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
     with ExitStack() as stack:
         open_all(stack, switches)
         open_all(stack, workers)
         for switch in switches:
             switch.pipeline_cookie()
-        ports = _host_ports(state, stack)
+        ports = _host_ports(live, facilities, stack)
         complete = 0.0
 
         def enough(found: dict[int, list[Point]]) -> bool:
@@ -144,7 +144,7 @@ def trace_packet(
             return time.monotonic() - complete > _SETTLE_S
 
         def begin() -> None:
-            _send(state, stack, sender, frame)
+            _send(facilities.host(sender), stack, sender, frame)
 
         points = collect(switches, workers, seconds=seconds, enough=enough, begin=begin)
         delivered = tuple(_delivered(ports, frame, predicted))
@@ -219,20 +219,21 @@ def _graph_of(visit: Visit, deployed: dict[str, Deployed]) -> str:
     )
 
 
-def _host_ports(state: NetworkState, stack: ExitStack) -> dict[str, socket.socket]:
+def _host_ports(
+    live: LiveNetwork, facilities: Facilities, stack: ExitStack
+) -> dict[str, socket.socket]:
     """A listening socket in front of every host."""
     found: dict[str, socket.socket] = {}
-    for switch, running in state.switches.items():
-        for port, behind in port_names(state.topology, switch).items():
-            if behind in state.hosts:
-                place = Place(running.interfaces[port], f"{switch} port {port}")
-                found[behind] = stack.enter_context(open_place(place))
+    for device in live.inventory.pipelines:
+        interfaces = facilities.ports(device)
+        for port, behind in port_names(live.topology, device).items():
+            if behind in live.topology.hosts:
+                found[behind] = stack.enter_context(open_interface(interfaces[port]))
     return found
 
 
-def _send(state: NetworkState, stack: ExitStack, sender: str, frame: bytes) -> None:
-    host = state.hosts[sender]
-    port = stack.enter_context(open_place(Place(host.interface, sender, host.pid)))
+def _send(host: Interface, stack: ExitStack, sender: str, frame: bytes) -> None:
+    port = stack.enter_context(open_interface(host))
     try:
         port.send(frame)
     except OSError as error:

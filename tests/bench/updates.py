@@ -16,6 +16,7 @@ from update_load import Load, write_version
 
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deploy_graph
+from orchestrator.emulation.facilities import inventory_of
 from orchestrator.graph import load_graph
 
 UPDATES = 50
@@ -38,7 +39,7 @@ def bmv2() -> Result:
 def measure(switch: str, updates: int = UPDATES, rate: int = RATE) -> Result:
     """The load, first without updates for as long as they take, then with them."""
     with rig.network(switch, deploy=False) as state:
-        network = LiveNetwork(state)
+        network = LiveNetwork(inventory_of(state))
         folder = Path(state.run_dir)
         deploy_graph(load_graph(write_version(folder, 0)).graph, network)
         spent: list[float] = []

@@ -18,8 +18,10 @@ import pytest
 from support import eventually
 
 from orchestrator.clients.vnf import WorkerClient
+from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import NetworkState, list_networks, load_state, net_down, run_in_host
 from orchestrator.emulation.environment import require_emulation
+from orchestrator.emulation.facilities import inventory_of
 from orchestrator.errors import EnvironmentMissing, ServerError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +100,11 @@ class Live:
     name: str
     state: NetworkState
     folder: Path
+
+    @property
+    def network(self) -> LiveNetwork:
+        """Sessions with its devices."""
+        return LiveNetwork(inventory_of(self.state))
 
     def traffic(self, host: str, *words: str) -> dict[str, Any]:
         """What `mininet/traffic.py WORDS` says inside a host."""

@@ -41,7 +41,6 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from support import eventually
 
 from orchestrator.clients.vnf import WorkerClient
-from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import net_status, run_in_host, start_in_host
 from orchestrator.graph import load_graph
 from orchestrator.model.elements import DROP, FilterProgram
@@ -515,7 +514,7 @@ def _second_graph() -> dict[str, Any]:
 
 
 def _installed(campus: Campus, switch: str) -> list[tuple[str, TableEntry]]:
-    with LiveNetwork(campus.state).device(switch) as client:
+    with campus.network.device(switch) as client:
         assert client.pipeline_cookie() is not None
         return [(item.graph, item.entry) for item in client.entries()]
 

@@ -30,7 +30,6 @@ from live import (
 from support import eventually
 
 from orchestrator.clients.vnf import WorkerClient
-from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import list_networks, load_state
 from orchestrator.emulation.state import load_handle
 from orchestrator.emulation.sweep import interfaces
@@ -180,7 +179,7 @@ def test_interrupted_deploy_is_rolled_back(leaf_spine: Live) -> None:
     assert "Traceback" not in said
     assert orchestrator_json("status", "--network", leaf_spine.name)["graphs"] == []
     assert not [w.name for w in workers if _functions(leaf_spine, w.name)]
-    live = LiveNetwork(leaf_spine.state)
+    live = leaf_spine.network
     for name in leaf_spine.state.switches:
         with live.device(name) as client:
             if client.pipeline_cookie() is not None:

@@ -32,7 +32,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.cli import main
 from orchestrator.deployment.journal import state_directory
-from orchestrator.deployment.live import LiveNetwork
 from orchestrator.observation.frames import between_hosts
 from orchestrator.observation.journey import journey_json
 from orchestrator.observation.shell import REQUIREMENT
@@ -83,7 +82,7 @@ def live(request: pytest.FixtureRequest) -> Iterator[Live]:
 
 
 def manifest_keys(live: Live) -> list[str]:
-    found = LiveNetwork(live.state).journal.deployed()["campus_edge"].manifest
+    found = live.network.journal.deployed()["campus_edge"].manifest
     assert found is not None
     return [str(found.key0), str(found.key1)]
 
@@ -144,7 +143,7 @@ def test_csv_watch_and_coverage(live: Live) -> None:
 
 
 def test_reading_does_not_push_a_controller_aside(live: Live) -> None:
-    with LiveNetwork(live.state).device("leaf1") as primary:
+    with live.network.device("leaf1") as primary:
         run_json("tables", "leaf1", "port.ports")
         run("explain", "leaf1", "--from", "h1", "--to", "h3:80")
         assert primary.is_primary
@@ -162,7 +161,7 @@ def test_reading_does_not_push_a_controller_aside(live: Live) -> None:
 def test_an_explanation_is_the_same_live_and_from_the_bundle(live: Live) -> None:
     saved = live.folder / "campus.bundle"
     run("compile", str(live.folder / "campus" / "graph.json"), "-o", str(saved), network=False)
-    running, offline = see_live(LiveNetwork(live.state)), see_bundle(saved)
+    running, offline = see_live(live.network), see_bundle(saved)
     models = [running.model(), offline.model()]
     for target in ("h3:80", "h3:23", "h4:53/udp", "h3/icmp", "h3:9999/6udp"):
         frame = between_hosts(live.state.topology, "h1", target)
@@ -183,7 +182,7 @@ def test_the_network_does_what_explain_predicts(live: Live, target: str) -> None
 
 def test_a_deny_behind_our_back_is_a_difference_a_reason_and_a_way_not_taken(live: Live) -> None:
     assert run_json("tables", "all", "--diff")["differences"] == []
-    with LiveNetwork(live.state).device("leaf1") as client:
+    with live.network.device("leaf1") as client:
         client.pipeline_cookie()
         assert client.schema is not None
         victim = next(
@@ -211,7 +210,7 @@ def test_a_deny_behind_our_back_is_a_difference_a_reason_and_a_way_not_taken(liv
 def test_captures_are_nsh_to_tshark(live: Live) -> None:
     nat = next(
         worker.server
-        for worker in LiveNetwork(live.state).journal.deployed()["campus_edge"].bundle.workers
+        for worker in live.network.journal.deployed()["campus_edge"].bundle.workers
         if "edge_nat" in worker.nfs
     )
     shown: dict[str, list[list[str]]] = {}

@@ -28,8 +28,8 @@ from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.recovery import Recovered, carry_out, changing, recover
 from orchestrator.deployment.store import _SqliteLeadership
-from orchestrator.emulation.state import NetworkState
 from orchestrator.model.bundle import Bundle
+from orchestrator.network.inventory import Inventory
 from orchestrator.verification.manifest import Manifest
 
 MANIFEST = Manifest(1, 1 << 30, 0x01234567, 0x89ABCDEF)
@@ -43,19 +43,19 @@ _context.set_forkserver_preload([__name__])
 class Job:
     """What a controller is to do: make `graph` that bundle (None: gone), or without graph: recover."""
 
-    state: NetworkState
+    inventory: Inventory
     graph: str = ""
     new: bytes | None = None
     store: str = ""
 
     @classmethod
-    def change(cls, state: NetworkState, graph: str, new: Bundle | None, store: str = "") -> Job:
-        return cls(state, graph, None if new is None else dump(new), store)
+    def change(cls, inventory: Inventory, graph: str, new: Bundle | None, store: str = "") -> Job:
+        return cls(inventory, graph, None if new is None else dump(new), store)
 
 
 def do(job: Job) -> Recovered | None:
     """Do it in this process."""
-    network = LiveNetwork(job.state, Access(store=job.store))
+    network = LiveNetwork(job.inventory, Access(store=job.store))
     if not job.graph:
         with network.leading() as lead:
             return recover(network, lead)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ from networks import topology
 
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
-from orchestrator.emulation.state import NetworkState, ServerState, SwitchState, WorkerState
 from orchestrator.errors import SwitchError
+from orchestrator.model.plan import Core
+from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
+from orchestrator.network.names import worker_name
 from servernf.proto import vnf_pb2
 from servernf.wire.addresses import device_mac
 
@@ -35,8 +36,17 @@ def _announced(process: subprocess.Popen[str]) -> dict[str, Any]:
     return json.loads(process.stdout.readline())
 
 
+@dataclass(frozen=True)
+class Devices:
+    """Running devices, and which processes they are: all workers are one."""
+
+    inventory: Inventory
+    pids: dict[str, int]
+    workers: int
+
+
 @contextmanager
-def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iterator[NetworkState]:
+def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iterator[Devices]:
     """All devices of a topology as processes, workers in one; switches start with program `first`."""
     found = topology(where)
     processes: list[subprocess.Popen[str]] = []
@@ -66,46 +76,22 @@ def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iter
         ]
         workers = start(str(WORKERS), *sockets)
         _announced(workers)
-        states = [
-            WorkerState(
-                name=f"{server.name}-core{core + 1}",
-                server=server.name,
-                core=core,
-                mac=device_mac(server.id, core=core + 1),
-                api=api,
-                pid=workers.pid,
-                interface="",
-                log="",
-            )
-            for server, core, api in cores
-        ]
-        switches = {
-            name: SwitchState(
-                name=name,
-                target="softswitch",
-                device_id=found.switches[name].id,
-                grpc_address=_announced(process)["grpc_addr"],
-                pid=process.pid,
-                cpu_port=510,
-                interfaces={},
-                log="",
-            )
+        reached = {
+            name: PipelineAddress(_announced(process)["grpc_addr"], found.switches[name].id)
             for name, process in started.items()
         }
-        yield NetworkState(
-            name="devices",
-            id="0000",
-            phase="running",
-            topology=found,
-            created=time.time(),
-            run_dir=str(folder),
-            namespace=0,
-            switches=switches,
-            servers={
-                name: ServerState(name, 0, "", tuple(w for w in states if w.server == name))
-                for name in found.servers
-            },
+        inventory = Inventory(
+            "devices",
+            found,
+            reached,
+            tuple(
+                WorkerAddress(worker_name(server.name, core), Core(server.name, core), api)
+                for server, core, api in cores
+            ),
+            str(folder),
         )
+        pids = {name: process.pid for name, process in started.items()}
+        yield Devices(inventory, pids, workers.pid)
     finally:
         for process in processes:
             process.terminate()
@@ -113,38 +99,32 @@ def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iter
             process.wait()
 
 
-def through(state: NetworkState, addresses: dict[str, str]) -> NetworkState:
+def through(inventory: Inventory, addresses: dict[str, str]) -> Inventory:
     """The same network, some devices of which are reached at other addresses."""
     return replace(
-        state,
-        switches={
-            name: replace(switch, grpc_address=addresses.get(name, switch.grpc_address))
-            for name, switch in state.switches.items()
+        inventory,
+        pipelines={
+            name: replace(device, address=addresses.get(name, device.address))
+            for name, device in inventory.pipelines.items()
         },
-        servers={
-            name: replace(
-                server,
-                workers=tuple(
-                    replace(worker, api=addresses.get(worker.name, worker.api))
-                    for worker in server.workers
-                ),
-            )
-            for name, server in state.servers.items()
-        },
+        workers=tuple(
+            replace(worker, address=addresses.get(worker.name, worker.address))
+            for worker in inventory.workers
+        ),
     )
 
 
-def read_state(network: NetworkState, *, workers: bool = True) -> State:
+def read_state(network: Inventory, *, workers: bool = True) -> State:
     """What all devices have, or all switches; a switch without a pipeline has nothing."""
     lines: set[tuple[str, str]] = set()
-    for name, switch in network.switches.items():
+    for name, switch in network.pipelines.items():
         with (
-            SwitchClient(name, switch.grpc_address, switch.device_id, primary=False) as client,
+            SwitchClient(name, switch.address, switch.device_id, primary=False) as client,
             suppress(SwitchError),  # it runs no pipeline
         ):
             lines |= {(name, _text(entity)) for entity in client.read_entities(*_everything())}
     for worker in network.workers if workers else ():
-        with WorkerClient(worker.name, worker.api) as client:
+        with WorkerClient(worker.name, worker.address) as client:
             lines |= {(worker.name, line) for line in _of_worker(client.status())}
     return frozenset(lines)
 

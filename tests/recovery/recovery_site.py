@@ -14,9 +14,9 @@ from recovery_devices import State, devices, read_state
 
 from orchestrator.compiler.sharing import share
 from orchestrator.deployment.journal import Journal
-from orchestrator.emulation.state import NetworkState
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.network.inventory import Inventory
 from orchestrator.pipeline import compile_graph
 
 
@@ -24,7 +24,7 @@ from orchestrator.pipeline import compile_graph
 class Site:
     """Devices, versions of a graph, and what devices have with each; "": not deployed."""
 
-    network: NetworkState
+    network: Inventory
     versions: dict[str, Bundle | None]
     states: dict[str, State]
 
@@ -92,7 +92,8 @@ def changed_campus() -> ServiceGraph:
 def recovery_site(folder: Path) -> Iterator[Site]:
     """Real devices, with nothing deployed; what each version looks like there has been seen."""
     os.environ["XDG_STATE_HOME"] = state_home(folder)
-    with devices(folder) as network:
+    with devices(folder) as started:
+        network = started.inventory
         old = compile_graph(campus(), topology()).bundle
         new = share(compile_graph(changed_campus(), topology()).bundle, old)
         versions = {"": None, "old": old, "new": new}

@@ -33,7 +33,7 @@ class Faulty:
     through: Job
 
     def job(self, version: str) -> Job:
-        return replace(self.site.job(version), state=self.through.state)
+        return replace(self.site.job(version), inventory=self.through.inventory)
 
     def set(self, seed: int, share: float) -> None:
         self.faults.seed, self.faults.share = seed, share
@@ -45,11 +45,11 @@ class Faulty:
 def faulty(site: Site) -> Iterator[Faulty]:
     faults = Faults()
     network = site.network
-    upstreams = {name: switch.grpc_address for name, switch in network.switches.items()}
-    upstreams |= {worker.name: worker.api for worker in network.workers}
+    upstreams = {name: device.address for name, device in network.pipelines.items()}
+    upstreams |= {worker.name: worker.address for worker in network.workers}
     proxies = {name: Proxy(name, upstream, faults) for name, upstream in upstreams.items()}
-    state = through(network, {name: proxy.address for name, proxy in proxies.items()})
-    yield Faulty(site, faults, tuple(proxies.values()), Job(state))
+    inventory = through(network, {name: proxy.address for name, proxy in proxies.items()})
+    yield Faulty(site, faults, tuple(proxies.values()), Job(inventory))
     for proxy in proxies.values():
         proxy.close()
 

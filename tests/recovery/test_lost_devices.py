@@ -17,10 +17,10 @@ from recovery_devices import devices, read_state
 from orchestrator.clients.p4info import clone_session_update, flood_update
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.deployment.journal import Journal
-from orchestrator.emulation.state import NetworkState
 from orchestrator.errors import DeploymentError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, TableEntry
+from orchestrator.network.inventory import Inventory
 from orchestrator.pipeline import compile_graph
 
 ROUTER = Path(__file__).resolve().parents[1] / "p4" / "softswitch" / "router"
@@ -43,22 +43,22 @@ def end(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
-def switch_state(network: NetworkState) -> set[str]:
+def switch_state(network: Inventory) -> set[str]:
     return {text for device, text in read_state(network, workers=False)}
 
 
-def pipeline(network: NetworkState) -> bytes:
-    (switch,) = network.switches.values()
-    with SwitchClient("s", switch.grpc_address, switch.device_id, primary=False) as client:
+def pipeline(network: Inventory) -> bytes:
+    (switch,) = network.pipelines.values()
+    with SwitchClient("s", switch.address, switch.device_id, primary=False) as client:
         config = client.pipeline_config()
         assert config is not None
         return config.p4_device_config
 
 
-def fill(network: NetworkState) -> None:
+def fill(network: Inventory) -> None:
     """Entries of another controller's program, and what they refer to."""
-    (switch,) = network.switches.values()
-    with SwitchClient("s", switch.grpc_address, switch.device_id) as client:
+    (switch,) = network.pipelines.values()
+    with SwitchClient("s", switch.address, switch.device_id) as client:
         client.pipeline_cookie()
         assert client.schema is not None
         entries = [
@@ -73,14 +73,15 @@ def fill(network: NetworkState) -> None:
         client.write(client.schema.updates(entries, "other", insert))
 
 
-def nothing_left(network: NetworkState) -> bool:
+def nothing_left(network: Inventory) -> bool:
     journal = Journal(network.name)
     return journal.intent() is None and not journal.deployed()
 
 
 def test_a_server_that_is_down_undoes_a_deployment(tmp_path: Path) -> None:
-    with devices(tmp_path, "single") as network:
-        end(network.workers[0].pid)
+    with devices(tmp_path, "single") as started:
+        network = started.inventory
+        end(started.workers)
         with pytest.raises(DeploymentError, match=r"no answer from unix:.* network is as it was"):
             do(Job.change(network, "g", bundle()))
         assert nothing_left(network)
@@ -88,13 +89,14 @@ def test_a_server_that_is_down_undoes_a_deployment(tmp_path: Path) -> None:
 
 
 def test_a_server_that_ends_does_not_keep_recovery_up(tmp_path: Path) -> None:
-    with devices(tmp_path, "single") as network:
+    with devices(tmp_path, "single") as started:
+        network = started.inventory
         job = Job.change(network, "g", bundle())
         steps = run(job)
         do(Job.change(network, "g", None))
         assert steps is not None
         assert run(job, kill_at=steps * 2 // 3) is None
-        end(network.workers[0].pid)
+        end(started.workers)
         recovered = do(Job(network))
         assert recovered is not None
         assert recovered.outcome == "undone"
@@ -104,17 +106,18 @@ def test_a_server_that_ends_does_not_keep_recovery_up(tmp_path: Path) -> None:
 
 
 def test_a_switch_that_restarts_empty_does_not_keep_recovery_up(tmp_path: Path) -> None:
-    with devices(tmp_path, "single") as network:
+    with devices(tmp_path, "single") as started:
+        network = started.inventory
         job = Job.change(network, "g", bundle())
         steps = run(job)
         do(Job.change(network, "g", None))
         assert steps is not None
         assert run(job, kill_at=steps * 2 // 3) is None
-        (switch,) = network.switches.values()
-        end(switch.pid)
+        (switch,) = network.pipelines.values()
+        end(*started.pids.values())
         with pytest.raises(DeploymentError, match=r"cannot be undone yet: .* no answer from 127"):
             do(Job(network))
-        argv = [sys.executable, "-m", "orchestrator.softswitch", "--grpc-addr", switch.grpc_address]
+        argv = [sys.executable, "-m", "orchestrator.softswitch", "--grpc-addr", switch.address]
         options = ["--device-id", str(switch.device_id)]
         with subprocess.Popen([*argv, *options], stdout=subprocess.PIPE) as again:
             assert again.stdout is not None
@@ -128,7 +131,8 @@ def test_a_switch_that_restarts_empty_does_not_keep_recovery_up(tmp_path: Path) 
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_replaced_pipeline_comes_back_with_what_was_on_it(tmp_path: Path, killed: bool) -> None:
-    with devices(tmp_path, "single", first=str(ROUTER)) as network:
+    with devices(tmp_path, "single", first=str(ROUTER)) as started:
+        network = started.inventory
         fill(network)
         before, program = switch_state(network), pipeline(network)
         assert len(before) >= 4
@@ -140,7 +144,7 @@ def test_a_replaced_pipeline_comes_back_with_what_was_on_it(tmp_path: Path, kill
             assert not switch_state(network)
             do(Job(network))
         else:
-            end(network.workers[0].pid)
+            end(started.workers)
             with pytest.raises(DeploymentError, match="the network is as it was before"):
                 do(job)
         assert pipeline(network) == program

@@ -28,14 +28,14 @@ def refused(data: bytes) -> str:
 
 
 def test_round_trip() -> None:
-    members = {"manifest.json": b"{}", "switches/leaf1.entries.bin": b"\0" * 1000}
+    members = {"manifest.json": b"{}", "programs/leaf1.entries.bin": b"\0" * 1000}
     assert archive.unpack(archive.pack(members), "x") == members
     assert archive.pack(members) == archive.pack(dict(members))
 
 
 def test_a_bomb_is_not_unpacked() -> None:
     """100 MB from 100 kB; the sizes that it admits to are looked at, so nothing is unpacked."""
-    data = packed({f"switches/s{i}.entries.bin": bytes(10 << 20) for i in range(10)})
+    data = packed({f"programs/s{i}.entries.bin": bytes(10 << 20) for i in range(10)})
     assert len(data) < 200_000
     assert "104,857,600 bytes unpacked" in refused(data)
 
@@ -54,7 +54,7 @@ def test_one_that_lies_about_its_size() -> None:
     [
         "../etc/passwd",
         "/etc/passwd",
-        "switches/../x",
+        "programs/../x",
         "a" * 500,
         "x\x1b[2J",
         "A",

@@ -185,7 +185,7 @@ def _manifest(**values: Any) -> Callable[[dict[str, bytes]], None]:
         (_manifest(format=None), "bundle format None"),
         (_manifest(sha256=None), "not a bundle"),
         (_manifest(graph_id=None), "not a bundle"),
-        (_set("switches/evil.entries.bin", b""), "not in its manifest"),
+        (_set("programs/evil.entries.bin", b""), "not in its manifest"),
     ],
 )
 def test_a_file_that_was_changed_says_where(

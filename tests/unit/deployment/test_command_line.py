@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from finsy.proto import p4r
 from networks import topology
 from processes import ROOT, ProcessNetwork, processes
 
-from orchestrator.emulation.state import save_state
+from orchestrator.network.inventory import save_inventory
 
 CAMPUS = ROOT / "examples" / "campus_edge" / "graph.json"
 
@@ -31,9 +30,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNetwork
     patch.setenv("XDG_STATE_HOME", str(folder))
     patch.setenv("XDG_RUNTIME_DIR", str(folder))
     with processes(topology("single"), "softswitch", folder) as made:
-        made.state = replace(made.state, namespace=os.stat("/proc/self/ns/net").st_ino)
-        save_state(made.state)
-        run(made, "deploy", str(CAMPUS), "--network", made.state.name)
+        save_inventory(made.inventory)
+        run(made, "deploy", str(CAMPUS), "--network", made.live.name)
         yield made
     patch.undo()
 
@@ -53,14 +51,12 @@ def run(network: ProcessNetwork, *words: str, expect: int = 0) -> str:
 
 
 def reconcile(network: ProcessNetwork, *words: str, expect: int = 0) -> Any:
-    return json.loads(
-        run(network, "reconcile", network.state.name, *words, "--json", expect=expect)
-    )
+    return json.loads(run(network, "reconcile", network.live.name, *words, "--json", expect=expect))
 
 
 def test_nothing_to_do_says_so(network: ProcessNetwork) -> None:
     assert not reconcile(network, "--dry-run")["drifted"]
-    assert "is as its journal says" in run(network, "reconcile", network.state.name)
+    assert "is as its journal says" in run(network, "reconcile", network.live.name)
 
 
 def test_a_deleted_entry_is_shown_and_then_put_back(network: ProcessNetwork) -> None:
@@ -83,7 +79,7 @@ def test_a_deleted_entry_is_shown_and_then_put_back(network: ProcessNetwork) -> 
 
 def test_a_restarted_switch_is_loaded_anew(network: ProcessNetwork) -> None:
     network.switches["switch1"].restart()
-    table = run(network, "reconcile", network.state.name, "--dry-run", "--limit", "3", expect=1)
+    table = run(network, "reconcile", network.live.name, "--dry-run", "--limit", "3", expect=1)
     assert "no pipeline: it has restarted" in table
     assert reconcile(network)["devices"][0]["lost"]
     assert not reconcile(network, "--dry-run")["drifted"]
@@ -91,7 +87,7 @@ def test_a_restarted_switch_is_loaded_anew(network: ProcessNetwork) -> None:
 
 def test_a_switch_that_is_gone_is_an_error_of_its_own(network: ProcessNetwork) -> None:
     network.switches["switch1"].kill()
-    run(network, "reconcile", network.state.name, expect=6)
+    run(network, "reconcile", network.live.name, expect=6)
     network.switches["switch1"].restart()
     reconcile(network)
 
@@ -100,7 +96,7 @@ def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:
     import signal
 
     out = (tmp_path / "out").open("w+")
-    words = ["reconcile", network.state.name, "--watch", "--interval", "3600", "--json"]
+    words = ["reconcile", network.live.name, "--watch", "--interval", "3600", "--json"]
     with subprocess.Popen(
         [sys.executable, "-m", "orchestrator", *words],
         stdout=out,

@@ -31,9 +31,9 @@ from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 
 from orchestrator.bundle.codec import dump
-from orchestrator.emulation.state import save_state
 from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.model.match import Match
+from orchestrator.network.inventory import save_inventory
 from orchestrator.pipeline import compile_graph
 from orchestrator.targets import specialised
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
@@ -50,8 +50,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNetwork
     patch.setenv("XDG_STATE_HOME", str(folder))
     patch.setenv("XDG_RUNTIME_DIR", str(folder))
     with processes(topology("single"), "softswitch", folder) as made:
-        made.state = replace(made.state, namespace=os.stat("/proc/self/ns/net").st_ino)
-        save_state(made.state)
+        save_inventory(made.inventory)
         yield made
     patch.undo()
 
@@ -72,13 +71,13 @@ def orchestrator(*words: str, expect: int = 0) -> subprocess.CompletedProcess[st
 
 def deploy(network: ProcessNetwork, what: Path, *words: str, expect: int = 0) -> Any:
     """The JSON that `deploy` prints, or its words on standard error."""
-    place = ("--network", network.state.name)
+    place = ("--network", network.live.name)
     done = orchestrator("deploy", str(what), *place, "--json", *words, expect=expect)
     return json.loads(done.stdout) if done.stdout else done.stderr
 
 
 def undeploy(network: ProcessNetwork, graph: str) -> None:
-    orchestrator("undeploy", graph, "--network", network.state.name)
+    orchestrator("undeploy", graph, "--network", network.live.name)
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +246,7 @@ def test_only_what_a_trusted_key_signed(
 def test_another_tenants_graph_stays(network: ProcessNetwork, compiled: Path) -> None:
     deploy(network, compiled)
     before = on_devices(network)
-    place = ("--network", network.state.name)
+    place = ("--network", network.live.name)
     done = orchestrator("deploy", str(compiled), *place, "--owner", "eve", expect=9)
     assert "campus_edge belongs to campus; you are eve" in done.stderr
     assert on_devices(network) == before

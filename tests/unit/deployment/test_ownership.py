@@ -392,7 +392,7 @@ def test_batches_hold_inserts_only(kind: str) -> None:
     """What an entry does not say is not lost on the way: the bytes are compared."""
 
     def change(members: dict[str, bytes]) -> None:
-        name = f"switches/{SWITCH}.entries.bin"
+        name = f"programs/{SWITCH}.entries.bin"
         batch = p4r.WriteRequest.FromString(members[name])
         update = batch.updates[0]
         if kind in ("delete", "modify"):

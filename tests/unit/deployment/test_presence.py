@@ -117,8 +117,8 @@ class TestWorkers:
     ) -> None:
         deploy(network)
         (dead,) = cores(deployed(network))
-        api = network.state.servers[dead.server].workers[dead.index].api
-        unreachable = replace(network.live._workers[dead], api=f"{api}.nowhere")
+        worker = network.live.inventory.cores[dead]
+        unreachable = replace(worker, address=f"{worker.address}.nowhere")
         with monkeypatch.context() as patch:
             patch.setitem(network.live._workers, dead, unreachable)
             told = undeploy_graph("campus", network.live)

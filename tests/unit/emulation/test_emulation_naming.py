@@ -6,14 +6,13 @@ import pytest
 
 from orchestrator.emulation.naming import (
     MAX_INTERFACE,
-    check_network_name,
     network_of_interface,
     new_network_id,
     switch_interface,
     worker_interface,
-    worker_name,
 )
 from orchestrator.errors import InputError, NetworkError
+from orchestrator.network.names import check_network_name, worker_name
 
 
 @pytest.mark.parametrize("name", ["leaf-spine", "a", "9.lab_2", "x" * 40])

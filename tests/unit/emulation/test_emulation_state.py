@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.emulation.paths import networks_dir, run_dir, state_file
 from orchestrator.emulation.state import (
     HostState,
     NetworkState,
@@ -26,6 +25,7 @@ from orchestrator.emulation.state import (
 from orchestrator.emulation.status import net_status
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.topology import Host, Link, Server, SmartNic, Switch, Topology
+from orchestrator.network.folders import networks_dir, run_dir, state_file
 
 ADDRESSES = (ipaddress.ip_interface("10.0.0.2/24"), ipaddress.ip_interface("fd00::2/64"))
 GATEWAYS = (ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("fd00::1"))

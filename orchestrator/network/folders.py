@@ -17,6 +17,11 @@ def networks_dir() -> Path:
     return private_dir(hidden_dir(Path(state) / "orchestrator") / "networks")
 
 
+def inventories_dir() -> Path:
+    """`$XDG_STATE_HOME/orchestrator/inventories`, made when missing."""
+    return private_dir(networks_dir().with_name("inventories"))
+
+
 def state_file(name: str) -> Path:
     return networks_dir() / f"{name}.json"
 

@@ -1,0 +1,65 @@
+"""What a network in namespaces of this machine says of itself to those who did not start it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from orchestrator.emulation.state import NetworkState, list_networks, load_state
+from orchestrator.emulation.status import links_down
+from orchestrator.model.plan import Core
+from orchestrator.model.topology import Link
+from orchestrator.network.facilities import Facilities, Interface
+from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
+
+
+def inventory_of(state: NetworkState) -> Inventory:
+    """The inventory of a started network: with the targets that were chosen for its switches."""
+    nodes = state.topology.switches
+    running = {
+        name: replace(nodes[name], target=found.target) for name, found in state.switches.items()
+    }
+    return Inventory(
+        state.name,
+        replace(state.topology, switches=nodes | running),
+        {
+            name: PipelineAddress(found.grpc_address, found.device_id)
+            for name, found in state.switches.items()
+        },
+        tuple(
+            WorkerAddress(worker.name, Core(worker.server, worker.core), worker.api)
+            for worker in state.workers
+        ),
+        state.run_dir,
+    )
+
+
+def facilities_of(network: str) -> Facilities | None:
+    """The facilities of a network, None for one that `net up` did not start."""
+    return EmulatedFacilities(load_state(network)) if network in list_networks() else None
+
+
+class EmulatedFacilities:
+    """The interfaces of a network in namespaces."""
+
+    def __init__(self, state: NetworkState) -> None:
+        self._state = state
+
+    def ports(self, device: str) -> Mapping[int, Interface]:
+        """Interfaces behind the ports of a switch, in the root namespace."""
+        interfaces = self._state.switches[device].interfaces
+        return {port: Interface(name) for port, name in interfaces.items()}
+
+    def cores(self, server: str) -> Mapping[int, Interface]:
+        """The workers' interfaces in their server's namespace."""
+        found = self._state.servers[server]
+        return {worker.core: Interface(worker.interface, found.pid) for worker in found.workers}
+
+    def host(self, name: str) -> Interface:
+        """A host's interface in its namespace."""
+        found = self._state.hosts[name]
+        return Interface(found.interface, found.pid)
+
+    def links_down(self) -> Mapping[Link, str]:
+        """What the kernel says of the ends of links."""
+        return links_down(self._state)

@@ -1,0 +1,173 @@
+"""The inventory of a network: which devices it has and how each is reached.
+
+`net up` writes it for a network that it started. All that deploys to a network or looks at it knows its
+devices from here only: not who started them, nor where their processes run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.errors import InputError, NetworkError, StoreError, unknown
+from orchestrator.files import read_regular
+from orchestrator.model.devices import Device, devices_of
+from orchestrator.model.plan import Core
+from orchestrator.model.topology import Topology
+from orchestrator.network.folders import inventories_dir
+from orchestrator.network.names import check_network_name
+
+FORMAT = 1
+_LARGEST = 64 << 20
+"""Bytes of an inventory's file: a thousand switches take about one MB."""
+_ADDRESS = re.compile(r"unix:/\S+|[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineAddress:
+    """How a device with a pipeline is reached: a gRPC target, and its P4Runtime device id."""
+
+    address: str
+    """`unix:/PATH`, `HOST:PORT` or `[IPv6]:PORT`."""
+    device_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAddress:
+    """How the worker on a core is reached: the gRPC target of its management API."""
+
+    name: str
+    core: Core
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """A network's devices.
+
+    `topology` says what each is as it runs: its target or runtime, pipeline, id, ports, and TLS.
+    `pipelines` has the address of every device with a pipeline, `workers` those of all workers.
+    `folder` is where the network's commands on this machine keep what they share.
+    """
+
+    name: str
+    topology: Topology
+    pipelines: Mapping[str, PipelineAddress]
+    workers: tuple[WorkerAddress, ...]
+    folder: str
+
+    @property
+    def devices(self) -> Mapping[str, Device]:
+        """All devices by name."""
+        return devices_of(self.topology)
+
+    @property
+    def cores(self) -> Mapping[Core, WorkerAddress]:
+        """The workers by core."""
+        return {worker.core: worker for worker in self.workers}
+
+
+class _Document(BaseModel):
+    """An inventory's file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1]
+    name: str
+    topology: Topology
+    pipelines: dict[str, PipelineAddress]
+    workers: tuple[WorkerAddress, ...]
+    folder: Annotated[str, Field(pattern="^/")]
+
+
+def list_inventories() -> list[str]:
+    """The names of all networks that have one."""
+    return sorted(path.stem for path in inventories_dir().glob("*.json"))
+
+
+def save_inventory(inventory: Inventory) -> None:
+    """Replace a network's inventory at once, so that readers see the old one or the new one."""
+    path = _path(inventory.name)
+    new = path.with_suffix(f".{os.getpid()}.new")
+    document = _Document(
+        format=FORMAT,
+        name=inventory.name,
+        topology=inventory.topology,
+        pipelines=dict(inventory.pipelines),
+        workers=inventory.workers,
+        folder=inventory.folder,
+    )
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as file:
+            file.write(document.model_dump_json(indent=1))
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise StoreError(f"{path}: {error.strerror}") from error
+
+
+def forget_inventory(name: str) -> None:
+    """Remove a network's inventory; nothing when there is none."""
+    _path(name).unlink(missing_ok=True)
+
+
+def load_inventory(name: str) -> Inventory:
+    """The inventory of a network; NetworkError with the known names when there is none."""
+    path = _path(name)
+    if not path.exists():
+        raise NetworkError(f"{unknown('network', name, list_inventories())}; `orchestrator net up`")
+    return read_inventory(path)
+
+
+def read_inventory(path: Path) -> Inventory:
+    """The inventory in a file; InputError says what is wrong with it, and where."""
+    try:
+        found = _Document.model_validate_json(read_regular(path, str(path), _LARGEST))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InputError(f"{path}: {where}: {first['msg']} (format {FORMAT} is read)") from error
+    inventory = Inventory(found.name, found.topology, found.pipelines, found.workers, found.folder)
+    problems = list(_problems(inventory))
+    if problems:
+        raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
+    return inventory
+
+
+def _path(name: str) -> Path:
+    return inventories_dir() / f"{check_network_name(name)}.json"
+
+
+def _problems(inventory: Inventory) -> Iterator[str]:
+    """What a file can get wrong though each value is of its type."""
+    devices = inventory.devices
+    with_pipeline = [name for name, device in devices.items() if device.has_pipeline]
+    for name in inventory.pipelines:
+        if name not in with_pipeline:
+            yield f"pipelines: {unknown('device with a pipeline', name, with_pipeline)}"
+    for name in with_pipeline:
+        if name not in inventory.pipelines:
+            yield f"pipelines: no address of {name}"
+    servers = inventory.topology.servers
+    for number, worker in enumerate(inventory.workers):
+        server = servers.get(worker.core.server)
+        if server is None:
+            yield f"workers.{number}: {unknown('server', worker.core.server, tuple(servers))}"
+        elif not 0 <= worker.core.index < server.cores:
+            yield f"workers.{number}: {server.name} has cores 0..{server.cores - 1}"
+    if len({worker.core for worker in inventory.workers}) != len(inventory.workers):
+        yield "workers: two of them have one core"
+    addresses = {name: found.address for name, found in inventory.pipelines.items()}
+    addresses |= {worker.name: worker.address for worker in inventory.workers}
+    for name, address in addresses.items():
+        if not _ADDRESS.fullmatch(address):
+            yield f"{name}: address '{address}' is none of unix:/PATH, HOST:PORT, [IPv6]:PORT"

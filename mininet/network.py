@@ -346,7 +346,7 @@ class Supervisor:
         node = self.state.topology.servers[server]
         name, interface = worker_name(server, core), worker_interface(core)
         api = f"unix:{self.folder / worker_socket(node.id, core)}"
-        argv = commands.worker_argv(name, interface, api, node.tls)
+        argv = commands.worker_argv(name, interface, api, node.tls, runtime=node.runtime)
         argv += commands.user_argv(self.state.id)
         child = self.spawn(name, commands.in_namespace(self.net[server].pid, argv))
         return WorkerState(

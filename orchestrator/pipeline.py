@@ -35,6 +35,7 @@ from orchestrator.placement.problem import MEMORY
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.running import running_of
 from orchestrator.recall import large_frozen_data, recalling
+from orchestrator.runtimes import runtime
 from orchestrator.targets import specialised
 from orchestrator.targets.costs import filter_costs
 from orchestrator.targets.footprints import VERSION_TABLE
@@ -180,7 +181,7 @@ def _compile(
         switches=lowered.switches,
         workers=lowered.workers,
         plan=plan,
-        block_use=_block_use(functions, cuts, plan),
+        block_use=_block_use(functions, cuts, plan, topology),
         stories=tuple(_stories(cuts, plan, lowered)),
         warnings=(*warnings, *advice(whole, cuts, graph, functions)),
         removed=tuple((f"{nf}: {rule}", why) for nf, rule, why in not_installed(whole, cuts)),
@@ -313,7 +314,9 @@ def _too_big(cuts: Cuts, error: InfeasibleError) -> tuple[str, str]:
     return nf, f"no switch holds it: {need} entries of {table}"
 
 
-def _block_use(functions: Functions, cuts: Cuts, plan: Plan) -> dict[str, dict[str, int]]:
+def _block_use(
+    functions: Functions, cuts: Cuts, plan: Plan, topology: Topology
+) -> dict[str, dict[str, int]]:
     """Entries of switches by 'block.table', and the memory of servers."""
     use: dict[str, Counter[str]] = {}
     for unit, switch in plan.switch_of.items():
@@ -321,7 +324,8 @@ def _block_use(functions: Functions, cuts: Cuts, plan: Plan) -> dict[str, dict[s
             use.setdefault(switch, Counter())[f"{block}.{table}"] += count
     for group, cores in zip(cuts.groups, plan.cores_of, strict=True):
         for core in cores:
-            taken = sum(functions[nf].memory_bytes for nf in group.nfs)
+            there = runtime(topology.servers[core.server].runtime)
+            taken = sum(there.memory_bytes(functions[nf]) for nf in group.nfs)
             use.setdefault(core.server, Counter())[MEMORY] += taken
     return {device: dict(counts) for device, counts in use.items()}
 

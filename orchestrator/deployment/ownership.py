@@ -33,6 +33,7 @@ from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import known_types, lookup
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import MEMORY
+from orchestrator.runtimes import runtime
 from orchestrator.targets.shipped import artifact, capability
 from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
@@ -139,9 +140,11 @@ class _Ownership:
         }
         for worker in self.bundle.workers:
             where = f"worker {worker.server} core {worker.core + 1}"
+            server = self.topology.servers.get(worker.server)
+            types = runtime(server.runtime).nf_types if server else known_types()
             for name, (kind, _) in worker.nfs.items():
-                if kind not in known_types():
-                    yield f"{where}: {name}: {unknown('NF type', kind, known_types())}"
+                if kind not in types:
+                    yield f"{where}: {name}: {unknown('NF type', kind, types)}"
             doors: set[tuple[int, int, tuple[str, ...]]] = set()
             for served in worker.chains:
                 door = (served.spi, served.si, served.outputs)
@@ -213,8 +216,10 @@ class _Ownership:
             yield from self._claim(switch, takes)
         memory: Counter[str] = Counter()
         for worker in self.bundle.workers:
+            there = runtime(self.topology.servers[worker.server].runtime)
             for kind, _ in worker.nfs.values():
-                memory[worker.server] += lookup(kind).cost.memory_bytes
+                cost = there.cost(lookup(kind))
+                memory[worker.server] += cost.memory_bytes if cost else 0
         for server, least in memory.items():
             yield from self._claim(server, Counter({MEMORY: least}))
 

@@ -115,9 +115,11 @@ def softswitch_argv(
     return [*argv, *tls_argv(tls)]
 
 
-def worker_argv(name: str, interface: str, api: str, tls: Tls | None = None) -> list[str]:
+def worker_argv(
+    name: str, interface: str, api: str, tls: Tls | None = None, *, runtime: str
+) -> list[str]:
     """A server worker; to be run inside the server's namespace. Its samples are read by its API."""
-    argv = [sys.executable, "-m", "servernf.python", "--name", name, "--interface", interface]
+    argv = [sys.executable, "-m", f"servernf.{runtime}", "--name", name, "--interface", interface]
     return [*argv, "--api", api, *tls_argv(tls)]
 
 

@@ -25,6 +25,7 @@ from orchestrator.model.topology import (
 )
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
+from orchestrator.runtimes import DEFAULT, runtime
 from orchestrator.units import Bytes, Microseconds, Name, Rate
 from servernf.wire.addresses import GATEWAY_MAC, mac_text, parse_interface, parse_ip, parse_mac
 
@@ -79,13 +80,20 @@ class SwitchFile(FileModel):
     tls: TlsSetting | None = None
 
 
+def _runtime(name: object) -> str:
+    if not isinstance(name, str):
+        raise ValueError("must be the name of a runtime")
+    return runtime(name).name
+
+
 class ServerFile(FileModel):
-    """`reserved_cores` of `cores` run no worker."""
+    """`reserved_cores` of `cores` run no worker; the others, one of `runtime` each."""
 
     cores: Annotated[int, Field(ge=1, le=1024, strict=True)] = 4
     reserved_cores: Count = 1
     cycles_per_second: Annotated[float, Field(gt=0, le=1e12)] = 1.7e9
     memory: Bytes = 16 << 30
+    runtime: Annotated[str, PlainValidator(_runtime), _TEXT] = DEFAULT
     tls: TlsSetting | None = None
 
 
@@ -167,6 +175,7 @@ def check_topology(topology: Topology) -> None:
                 "reserved_cores": s.reserved_cores,
                 "cycles_per_second": s.cycles_per_second,
                 "memory": s.memory_bytes,
+                "runtime": s.runtime,
             }
             for name, s in topology.servers.items()
         },
@@ -244,6 +253,7 @@ class _Loader:
                     round(s.cycles_per_second),
                     s.memory,
                     tls[n],
+                    s.runtime,
                 )
                 for n, s in file.servers.items()
             },

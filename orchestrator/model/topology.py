@@ -48,7 +48,8 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server: worker cores, cycles/s of each, memory. `reserved_cores` run no worker."""
+    """A server: worker cores, cycles/s of each, memory. `reserved_cores` run no worker; on the others,
+    workers of `runtime` execute NFs (orchestrator/runtimes)."""
 
     name: str
     id: int
@@ -57,6 +58,7 @@ class Server:
     cycles_per_second: int
     memory_bytes: int
     tls: Tls | None = None
+    runtime: str = "python"
 
 
 @dataclass(frozen=True, slots=True)

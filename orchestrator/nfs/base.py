@@ -79,6 +79,7 @@ class NetworkFunction(ABC, Generic[ConfigT]):
     keeps_state_when_changed: ClassVar[frozenset[str]] = frozenset()
     """Keys of the runtime's config that an update may change while a worker goes on with its state."""
     cost: ClassVar[CostProfile]
+    """On the Python runtime; others know their own (orchestrator/runtimes)."""
 
     def __init__(self, name: str, config: ConfigT) -> None:
         self.name = name
@@ -97,11 +98,6 @@ class NetworkFunction(ABC, Generic[ConfigT]):
     def state_entries(self) -> int:
         """How many entries the state of one worker may come to hold."""
         return 0
-
-    @property
-    def memory_bytes(self) -> int:
-        """What one worker takes at most, by its cost profile."""
-        return self.cost.memory_bytes + self.cost.state_entry_bytes * self.state_entries
 
     @abstractmethod
     def reference(self) -> Reference:

@@ -188,7 +188,7 @@ class _Check:
                 load[server] += 0.0
                 if not task.replicable:
                     single.add(server)
-                for chain, cycles in task.cycles.items():
+                for chain, cycles in task.cycles_on(self.problem.devices[server]).items():
                     spec = self.problem.chains[chain]
                     packets = self.solution.rate_of[chain] / (8 * spec.packet_bytes)
                     load[server] += packets * cycles
@@ -320,7 +320,7 @@ class _Check:
         device = self.problem.devices[self.solution.device_of[node]]
         if device.kind != "server":
             return 0.0
-        cycles = self.problem.tasks[node].cycles.get(chain, 0.0)
+        cycles = self.problem.tasks[node].cycles_on(device).get(chain, 0.0)
         return cycles * 1e6 / device.cycles_per_second
 
     def _way_us(self, index: int) -> float:

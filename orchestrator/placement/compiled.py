@@ -11,6 +11,7 @@ from orchestrator.compiler.cuts import Functions
 from orchestrator.errors import InfeasibleError, InputError, unknown
 from orchestrator.model.cuts import SERVER as SERVER_UNIT
 from orchestrator.model.cuts import Cuts, Unit
+from orchestrator.model.elements import CostProfile
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.placement.classes import class_words, state_classes
 from orchestrator.placement.fabric import Fabric
@@ -34,6 +35,7 @@ from orchestrator.placement.resources import (
     Network,
     demands,
 )
+from orchestrator.runtimes import Runtime, runtime
 from orchestrator.targets.pipeline import Pipeline, footprint
 
 
@@ -103,6 +105,7 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
             len(free),
             server.cycles_per_second,
             free,
+            runtime=server.runtime,
         )
     return devices
 
@@ -154,6 +157,9 @@ class _Builder:
         self.running, self.marginal = running, marginal
         self.topology = fabric.topology
         self.nearest = nearest
+        self._nfs_of: dict[str, tuple[str, ...]] = {}
+        """The NFs of the group that a pool is for."""
+        self._servers_of: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
         self.chains: dict[str, Chain] = {}
         self.tasks: dict[str, Task] = {}
         self.pools: dict[str, Pool] = {}
@@ -262,28 +268,33 @@ class _Builder:
                     )
                     for found in state_classes(part.functions, part.cuts, group, wants)
                 ),
-                worker_memory_bytes=sum(part.functions[nf].memory_bytes for nf in group.nfs),
+                worker_memory_bytes=max(
+                    sum(found.memory_bytes(part.functions[nf]) for nf in group.nfs)
+                    for found in self._runtimes(part, group.nfs)
+                ),
             )
             pool_of.update(dict.fromkeys(group.units, name))
-            if not self.topology.servers:
-                raise InfeasibleError(
-                    f"{part.graph.name}: {', '.join(group.nfs)} must run on a server, and "
-                    f"{self.topology.name} has none"
-                )
+            self._nfs_of[name] = group.nfs
         return pool_of
 
     def _task(self, part: Part, unit: Unit, wants: Sequence[Demand], pool: str) -> None:
         name = part.prefix + unit.id
         if unit.kind == SERVER_UNIT:
-            cost = part.functions[unit.nf].cost
-            cycles = {
-                part.prefix + w.traffic.name: cost.cycles_per_packet
-                + cost.cycles_per_byte * w.traffic.packet_bytes
-                for w in wants
-                if unit.id in w.units
+            nfs = self._nfs_of[pool]
+            by = {
+                found.name: self._cycles(part, unit, wants, found.cost_of(part.functions[unit.nf]))
+                for found in self._runtimes(part, nfs)
             }
-            servers = self._servers(part)
-            self.tasks[name] = Task(name, servers, pool, {}, cycles, label=unit.nf)
+            first, *others = by.values()
+            self.tasks[name] = Task(
+                name,
+                self._servers(part, nfs),
+                pool,
+                {},
+                first,
+                label=unit.nf,
+                cycles_by=by if others else {},
+            )
             return
         need = {f"{b}.{t}": n for (b, t), n in footprint(unit).items() if n}
         self.tasks[name] = Task(
@@ -294,21 +305,66 @@ class _Builder:
             prefer=unit.ingress,
         )
 
+    @staticmethod
+    def _cycles(
+        part: Part, unit: Unit, wants: Sequence[Demand], cost: CostProfile
+    ) -> dict[str, float]:
+        return {
+            part.prefix + w.traffic.name: cost.cycles_per_packet
+            + cost.cycles_per_byte * w.traffic.packet_bytes
+            for w in wants
+            if unit.id in w.units
+        }
+
+    def _runtimes(self, part: Part, nfs: Sequence[str]) -> list[Runtime]:
+        """Runtimes of this network's servers that have all of a group's NFs; one at least."""
+        there = dict.fromkeys(s.runtime for s in self.topology.servers.values())
+        if not there:
+            raise InfeasibleError(
+                f"{part.graph.name}: {', '.join(nfs)} must run on a server, and "
+                f"{self.topology.name} has none"
+            )
+        types = {part.functions[nf].type for nf in nfs}
+        found = [
+            known
+            for known in map(runtime, there)
+            if all(known.cost(type(part.functions[nf])) is not None for nf in nfs)
+        ]
+        if not found:
+            have = "; ".join(f"{n} has {', '.join(runtime(n).nf_types)}" for n in there)
+            raise InfeasibleError(
+                f"{part.graph.name}: {', '.join(nfs)} must run on a server, and no server of "
+                f"{self.topology.name} has a runtime with {', '.join(sorted(types))} ({have})"
+            )
+        return found
+
     def _switches(self, part: Part, unit: Unit, wants: Sequence[Demand]) -> tuple[str, ...]:
         """Where a switch unit may stand: ingress, servers' switches, egress; or everywhere."""
         away = self.fabric.away.switches
         if self.everywhere:
             return tuple(s for s in self.topology.switches if s not in away)
-        near = [self.fabric.access(s) for s in self._servers(part)] if part.cuts.groups else []
+        hosts_of = [self._servers(part, group.nfs) for group in part.cuts.groups]
+        near = [self.fabric.access(s) for servers in hosts_of for s in servers]
         egress = {w.traffic.egress for w in wants if unit.id in w.units}
         hosts = [s for e in sorted(egress) for s in self._host_switches(part.graph, e)]
         own = [unit.ingress] if unit.ingress else []
         found = tuple(s for s in dict.fromkeys([*own, *near, *hosts]) if s not in away)
         return found or tuple(s for s in self.topology.switches if s not in away)
 
-    def _servers(self, part: Part) -> tuple[str, ...]:
-        """Servers that a graph's NFs may run on: all that are linked, or the nearest."""
-        linked = tuple(s for s in self.topology.servers if s in self.fabric.attachments)
+    def _servers(self, part: Part, nfs: tuple[str, ...]) -> tuple[str, ...]:
+        """Servers that a group's NFs may run on: all that are linked and have them, or the nearest."""
+        known = self._servers_of.get((part.prefix, nfs))
+        if known is None:
+            known = self._servers_of[part.prefix, nfs] = self._candidates(part, nfs)
+        return known
+
+    def _candidates(self, part: Part, nfs: tuple[str, ...]) -> tuple[str, ...]:
+        able = {found.name for found in self._runtimes(part, nfs)}
+        linked = tuple(
+            name
+            for name, server in self.topology.servers.items()
+            if name in self.fabric.attachments and server.runtime in able
+        )
         if self.nearest is None or len(linked) <= self.nearest:
             return linked
         held = Counter(core.server for core in self.network.used.cores)

@@ -75,7 +75,7 @@ def applicable(problem: Problem) -> bool:
             kinds = {problem.devices[d].kind for d in problem.tasks[arc.target].candidates}
             if not kinds & {SWITCH, SERVER}:
                 return False
-    servers = {s.cycles_per_second for s in problem.servers()}
+    servers = {(s.cycles_per_second, s.runtime) for s in problem.servers()}
     return len(servers) == 1 and len(seen) == len(problem.tasks)
 
 

@@ -50,7 +50,7 @@ def way_ns(problem: Problem, way: Way) -> int:
 def processing_ns(problem: Problem, task: str, device: str, chain: str) -> int:
     """Time that a packet of a chain spends in a task's server code, ns; switches' is in the ways."""
     found = problem.devices[device]
-    cycles = problem.tasks[task].cycles.get(chain, 0.0)
+    cycles = problem.tasks[task].cycles_on(found).get(chain, 0.0)
     if found.kind != SERVER or not cycles:
         return 0
     return math.ceil(cycles * 1e9 / found.cycles_per_second)
@@ -82,12 +82,12 @@ def chain_latency_us(problem: Problem, solution: Solution, chain: str) -> float:
 
 
 def chain_cycles(
-    problem: Problem, tasks: Iterable[str], rate_of: Mapping[str, int]
+    problem: Problem, server: str, tasks: Iterable[str], rate_of: Mapping[str, int]
 ) -> dict[str, float]:
     """Cycles/s that tasks cost a server at these rates (bit/s), by chain."""
     cycles: dict[str, float] = {}
     for task in tasks:
-        for chain, n in problem.tasks[task].cycles.items():
+        for chain, n in problem.tasks[task].cycles_on(problem.devices[server]).items():
             spent = problem.chains[chain].cycles_per_second(n, rate_of[chain])
             cycles[chain] = cycles.get(chain, 0.0) + spent
     return cycles
@@ -97,7 +97,7 @@ def cores_needed(
     problem: Problem, pool: str, server: str, tasks: Iterable[str], rate_of: Mapping[str, int]
 ) -> int:
     """Worker cores that tasks of one pool need on a server at these rates (bit/s)."""
-    cycles = sum(chain_cycles(problem, tasks, rate_of).values())
+    cycles = sum(chain_cycles(problem, server, tasks, rate_of).values())
     wanted = math.ceil(cycles / problem.budget(server) - 1e-9)
     return max(wanted, problem.pools[pool].min_workers, 1)
 
@@ -118,7 +118,7 @@ def number_cores(
             count = cores_needed(problem, pool, server, tasks, rate_of)
             start = given.get(server, 0)
             number = problem.devices[server].core_number
-            cycles = chain_cycles(problem, tasks, rate_of)
+            cycles = chain_cycles(problem, server, tasks, rate_of)
             dealt = deal(class_loads(problem, pool, cycles), count, problem.budget(server))
             mine += [
                 CoreShare(server, number(start + i), own.share, own.slices)
@@ -143,7 +143,7 @@ def core_load(problem: Problem, solution: Solution) -> dict[str, float]:
                 problem.chains[chain].cycles_per_second(n, solution.rate_of[chain])
                 for task in problem.pool_tasks[pool]
                 if solution.device_of[task] == server
-                for chain, n in problem.tasks[task].cycles.items()
+                for chain, n in problem.tasks[task].cycles_on(problem.devices[server]).items()
             )
             for core in cores:
                 if core.server == server:

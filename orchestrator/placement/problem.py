@@ -49,6 +49,8 @@ class Device:
     """Numbers of the free worker cores; 0..cores-1 when empty."""
     nic_of: str = ""
     """The server that a SmartNIC sits in."""
+    runtime: str = ""
+    """What executes tasks on a server's cores: their cycles depend on it."""
     slots: tuple[Slot, ...] = ()
     """A switch's block instances, in pipeline order: a task must fit wholly into one of its block."""
 
@@ -81,8 +83,9 @@ class Chain:
 class Task:
     """An indivisible step. It may run on `candidates`; there it needs `needs[kind of device]`.
 
-    `cycles[chain]` is cycles per packet on a server core. Tasks of a `pool` that run on one server
-    share that pool's worker cores there.
+    `cycles[chain]` is cycles per packet on a server core, `cycles_by[runtime]` those on servers of
+    that runtime where they differ (of the same chains). Tasks of a `pool` that run on one server share
+    that pool's worker cores there.
     """
 
     id: str
@@ -95,6 +98,13 @@ class Task:
     """How sentences call it (the NF's name)."""
     prefer: str = ""
     """A tie goes to this device."""
+    cycles_by: Mapping[str, Mapping[str, float]] = field(
+        default_factory=dict[str, Mapping[str, float]]
+    )
+
+    def cycles_on(self, server: Device) -> Mapping[str, float]:
+        """Cycles per packet on a server's cores, by chain."""
+        return self.cycles_by.get(server.runtime, self.cycles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +134,7 @@ class Pool:
     """Why `max_workers` is what it is."""
     classes: tuple[TrafficClass, ...] = ()
     worker_memory_bytes: int = 0
-    """What each of its workers takes of its server's memory."""
+    """What each of its workers takes of its server's memory, at most."""
 
 
 @dataclass(frozen=True, slots=True)

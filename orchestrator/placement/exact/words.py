@@ -31,13 +31,16 @@ def need_words(draft: Draft, pool: str) -> str:
 def _fewest_cores(draft: Draft, pool: str, tasks: Sequence[Task]) -> int:
     """Cores for these tasks of a pool on the fastest server."""
     problem = draft.problem
-    cycles = sum(
-        problem.chains[c].cycles_per_second(n, problem.chains[c].rate)
-        for t in tasks
-        for c, n in t.cycles.items()
-    )
-    budget = max(problem.budget(server.name) for server in problem.servers())
-    return max(problem.pools[pool].min_workers, math.ceil(cycles / budget - 1e-9), 1)
+    loads = [
+        sum(
+            problem.chains[c].cycles_per_second(n, problem.chains[c].rate)
+            for t in tasks
+            for c, n in t.cycles_on(server).items()
+        )
+        / problem.budget(server.name)
+        for server in problem.servers()
+    ]
+    return max(problem.pools[pool].min_workers, math.ceil(min(loads) - 1e-9), 1)
 
 
 def workers_words(draft: Draft, pool: str) -> str:

@@ -94,7 +94,7 @@ def test_devices_get_their_certificates(tmp_path: Path) -> None:
     options = ["--tls-cert", "/cert", "--tls-key", "/key", "--tls-ca", "/ca"]
     options += ["--writer", "me", "--writer", "alice"]
     assert softswitch_argv("s", 1, {}, "unix:/x", tls)[-10:] == options
-    assert worker_argv("w", "i", "unix:/x", tls)[-10:] == options
+    assert worker_argv("w", "i", "unix:/x", tls, runtime="python")[-10:] == options
     heard = softswitch_argv("s", 1, {}, "unix:/x", replace(tls, listeners=("collector",)))
     assert heard[heard.index("--listener") + 1] == "collector"
     one_sided = Tls(mutual=False, device_certificate="/cert", device_key="/key")

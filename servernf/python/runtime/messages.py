@@ -26,6 +26,7 @@ class Place:
     api: str = ""
     interface: str = ""
     cpu: int = -1
+    version: str = ""
 
 
 def configure(worker: Worker, request: vnf.ConfigureRequest) -> vnf.ConfigureResponse:
@@ -86,7 +87,7 @@ def status(worker: Worker, place: Place, started_ns: int) -> vnf.Status:
     tables = worker.tables
     told = vnf.Status(
         name=worker.name,
-        version=_version(),
+        version=place.version,
         mac=worker.core_mac,
         api=place.api,
         interface=place.interface,
@@ -134,7 +135,8 @@ def read_samples(worker: Worker, request: vnf.ReadSamplesRequest) -> vnf.ReadSam
     return vnf.ReadSamplesResponse(samples=samples, cursor=cursor, lost=lost)
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """This distribution's version; to be asked before privileges go, since it reads files."""
     try:
         return version("servernf")
     except PackageNotFoundError:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -16,7 +17,7 @@ from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
 from servernf.python.runtime import messages
 from servernf.python.runtime.errors import NotFound, Unsupported
-from servernf.python.runtime.messages import Place
+from servernf.python.runtime.messages import Place, installed_version
 from servernf.python.runtime.peers import (
     CHAIN_FROM,
     CODES,
@@ -117,7 +118,7 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         peers: Collection[str] = (),
     ) -> None:
         self._worker = worker
-        self.place = place or Place()
+        self.place = replace(place or Place(), version=installed_version())
         self.tls = tls
         self.authority = tls.authority() if tls else Authority()
         self.peer_names = frozenset(tls.peer_names if tls else ())

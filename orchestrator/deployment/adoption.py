@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from orchestrator.bundle.codec import Packed
 from orchestrator.compiler.renumbering import renumbered
+from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.fitting import for_network
 from orchestrator.deployment.journal import Deployed, Lead, Owed, now
-from orchestrator.deployment.live import LiveNetwork
-from orchestrator.deployment.presence import Presence, Readers, Stray, look
+from orchestrator.deployment.presence import LOOK_S, Presence, Stray, look
 from orchestrator.deployment.reconcile import Drift, find_drift, repair
 from orchestrator.deployment.specialising import with_pipelines
 from orchestrator.errors import DeploymentError, SwitchError
@@ -21,7 +21,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.verification.manifest import MANIFESTS, Manifest
 
 
-def adopt(source: ServiceGraph | Packed, network: LiveNetwork, lead: Lead) -> Deployed:
+def adopt(source: ServiceGraph | Packed, network: ManagedNetwork, lead: Lead) -> Deployed:
     """Take a graph that devices have in force into the journal; no device is changed.
 
     DeploymentError, and nothing noted, when they have none of that name, or another version of it.
@@ -39,7 +39,7 @@ def adopt(source: ServiceGraph | Packed, network: LiveNetwork, lead: Lead) -> De
     network.access.check_owner({name: bundle.owner})
     manifest = _manifest(network, stray) if bundle.sampling_rate else None
     graph = Deployed(bundle, manifest, now())
-    drift = find_drift(Readers(network), {name: graph}, away=presence.silent)
+    drift = find_drift(network.reading(LOOK_S), {name: graph}, away=presence.silent)
     if drift.words():
         raise DeploymentError(
             f"{name}: what is in force on {network.name} is not what the file compiles to: "
@@ -52,7 +52,7 @@ def adopt(source: ServiceGraph | Packed, network: LiveNetwork, lead: Lead) -> De
 
 def _bundle(
     source: ServiceGraph | Packed,
-    network: LiveNetwork,
+    network: ManagedNetwork,
     deployed: dict[str, Deployed],
     stray: Stray,
 ) -> Bundle:
@@ -70,9 +70,9 @@ def _bundle(
     ).bundle
 
 
-def _manifest(network: LiveNetwork, stray: Stray) -> Manifest | None:
+def _manifest(network: ManagedNetwork, stray: Stray) -> Manifest | None:
     """The sampling secret that a switch has for a graph."""
-    with Readers(network).device(stray.devices[0]) as driver:
+    with network.reading(LOOK_S).device(stray.devices[0]) as driver:
         if driver.pipeline_cookie() is None:
             raise SwitchError(f"{stray.devices[0]}: runs no pipeline (has it restarted?)")
         for found in driver.entries(MANIFESTS):
@@ -82,16 +82,16 @@ def _manifest(network: LiveNetwork, stray: Stray) -> Manifest | None:
     return None
 
 
-def strays(network: LiveNetwork) -> tuple[Stray, ...]:
+def strays(network: ManagedNetwork) -> tuple[Stray, ...]:
     """Graphs in force that the journal does not know."""
     return _strays(network, look(network))
 
 
-def _strays(network: LiveNetwork, presence: Presence) -> tuple[Stray, ...]:
+def _strays(network: ManagedNetwork, presence: Presence) -> tuple[Stray, ...]:
     return presence.strays(network.journal.known_ids())
 
 
-def forget(network: LiveNetwork, found: tuple[Stray, ...]) -> Drift:
+def forget(network: ManagedNetwork, found: tuple[Stray, ...]) -> Drift:
     """Remove graphs that the journal does not know from all devices; those it knows stay as they are.
 
     Devices that do not answer are in the result's `waiting` or `unreachable`: they must be cleaned by

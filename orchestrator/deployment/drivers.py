@@ -11,9 +11,14 @@ from finsy.proto import p4i, p4r
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
 from orchestrator.clients.writing import Writable
+from orchestrator.deployment.access import Access
+from orchestrator.deployment.journal import Journal, Lead
+from orchestrator.deployment.store import LEAD_WAIT_S
 from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
+from orchestrator.model.topology import Link, Topology
 from orchestrator.verification.manifest import Manifest
+from servernf.proto import vnf_pb2
 
 
 class PipelineDriver(Protocol):
@@ -80,11 +85,21 @@ class WorkerDriver(Protocol):
         """Remove all that a graph has here; nothing when there is nothing."""
         ...
 
+    def status(self) -> vnf_pb2.Status:
+        """What the worker runs."""
+        ...
+
+    def metrics(self) -> dict[str, int]:
+        """Its counters by name (queryMetrics)."""
+        ...
+
 
 class NetworkDriver(Protocol):
     """The devices of one network, live or in memory."""
 
     name: str
+    topology: Topology
+    """Every device as it runs."""
 
     def device(self, name: str) -> AbstractContextManager[PipelineDriver]:
         """A controller's session with a device that has a pipeline."""
@@ -96,4 +111,33 @@ class NetworkDriver(Protocol):
 
     def pause(self, seconds: float) -> None:
         """Let packets move for so long."""
+        ...
+
+
+class ManagedNetwork(NetworkDriver, Protocol):
+    """A network whose graphs a journal knows, and that one at a time changes."""
+
+    access: Access
+    journal: Journal
+
+    @property
+    def cores(self) -> tuple[Core, ...]:
+        """Cores that run a worker."""
+        ...
+
+    def worker_name(self, core: Core) -> str:
+        """What the worker on a core calls itself."""
+        ...
+
+    def links_down(self) -> Mapping[Link, str]:
+        """Links that are down, with what is known of it; those of which nothing is known are not."""
+        ...
+
+    def leading(self, wait_s: float = LEAD_WAIT_S) -> AbstractContextManager[Lead]:
+        """The right to change the network."""
+        ...
+
+    def reading(self, wait_s: float) -> NetworkDriver:
+        """The same devices by sessions that only read: whoever is primary stays it. A device that
+        says nothing for `wait_s` does not answer."""
         ...

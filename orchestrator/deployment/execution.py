@@ -15,9 +15,9 @@ from finsy.proto import p4r
 
 from orchestrator.clients.encoding import Inserts, RawUpdate, Run
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
-from orchestrator.clients.savepoint import restore, save
 from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver
+from orchestrator.deployment.savepoint import restore, save
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,

@@ -94,6 +94,10 @@ class LiveNetwork:
             may_change=None if self._leadership is None else self._leadership.check,
         )
 
+    def reading(self, wait_s: float) -> Readers:
+        """The same devices by sessions that only read; who says nothing for `wait_s` does not answer."""
+        return Readers(self, wait_s)
+
     @property
     def cores(self) -> tuple[Core, ...]:
         """Cores that run a worker."""
@@ -115,6 +119,32 @@ class LiveNetwork:
     def pause(self, seconds: float) -> None:
         """Let time pass."""
         time.sleep(seconds)
+
+
+class Readers:
+    """A network by sessions that only read: whoever is primary stays it."""
+
+    def __init__(self, network: LiveNetwork, wait_s: float) -> None:
+        self.name = network.name
+        self.topology = network.topology
+        self._network = network
+        self._wait_s = wait_s
+
+    def device(self, name: str) -> SwitchClient:
+        """A reading session with a device that has a pipeline."""
+        session = self._network.device(name).reading()
+        session.connect_seconds = self._wait_s
+        return session
+
+    def worker(self, core: Core) -> WorkerClient:
+        """A session with a worker."""
+        session = self._network.worker(core)
+        session.call_seconds = self._wait_s
+        return session
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        self._network.pause(seconds)
 
 
 def journal_of(network: str, run_dir: str, access: Access | None = None) -> Journal:

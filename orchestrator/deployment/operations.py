@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from orchestrator.bundle.codec import Packed
 from orchestrator.deployment.apply import Applied, applied
 from orchestrator.deployment.around import advice, check_bundle, compile_around, moves
+from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.execution import Progress
 from orchestrator.deployment.fitting import beside, for_network
 from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.journal import Deployed, Lead, now
-from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.overlap import check_overlap
 from orchestrator.deployment.planning import Version, plan
-from orchestrator.deployment.presence import Presence, Readers, check_known, look, needed
+from orchestrator.deployment.presence import LOOK_S, Presence, check_known, look, needed
 from orchestrator.deployment.reconcile import find_drift
 from orchestrator.deployment.recovery import Note, carry_out, changing
 from orchestrator.deployment.specialising import specialise, with_pipelines
@@ -67,7 +67,7 @@ class Done:
 
 def prepare(
     graph: ServiceGraph | Packed,
-    network: LiveNetwork,
+    network: ManagedNetwork,
     *,
     allow_interruption: bool = False,
     warnings: tuple[str, ...] = (),
@@ -138,12 +138,12 @@ def prepare(
     transaction = plan(before, after, interrupting=interrupting)
     summary = summarise(transaction, before, after, full)
     if old is not None and not transaction.stages:
-        drift = find_drift(Readers(network), {name: old}, away=away)
+        drift = find_drift(network.reading(LOOK_S), {name: old}, away=away)
         _check_amiss(network, name, [*drift.words(), *drift.unreachable])
     return Prepared(old, new, summary, transaction, synthesis, presence)
 
 
-def _check_amiss(network: LiveNetwork, graph: str, amiss: list[str]) -> None:
+def _check_amiss(network: ManagedNetwork, graph: str, amiss: list[str]) -> None:
     """DeploymentError when devices do not have what the journal says of a graph."""
     if amiss:
         raise DeploymentError(
@@ -158,7 +158,7 @@ def _name(graph: ServiceGraph | Packed) -> str:
 
 def deploy_graph(
     graph: ServiceGraph | Packed,
-    network: LiveNetwork,
+    network: ManagedNetwork,
     *,
     allow_interruption: bool = False,
     specialised: bool = False,
@@ -233,7 +233,9 @@ def deploy_graph(
     )
 
 
-def undeploy_graph(name: str, network: LiveNetwork, *, note: Note | None = None) -> tuple[str, ...]:
+def undeploy_graph(
+    name: str, network: ManagedNetwork, *, note: Note | None = None
+) -> tuple[str, ...]:
     """Take a graph off; the last one takes the fabric's entries with it.
 
     Returns what was amiss: devices that did not answer. What they may still have of it is owed: the
@@ -243,7 +245,7 @@ def undeploy_graph(name: str, network: LiveNetwork, *, note: Note | None = None)
         return _undeploy(name, network, lead)
 
 
-def _undeploy(name: str, network: LiveNetwork, lead: Lead) -> tuple[str, ...]:
+def _undeploy(name: str, network: ManagedNetwork, lead: Lead) -> tuple[str, ...]:
     deployed = network.journal.deployed()
     presence = look(network)
     if name not in deployed:
@@ -266,7 +268,7 @@ def _silent(bundle: Bundle, silent: Away) -> Away:
 
 
 def shortcomings(
-    network: LiveNetwork, deployed: Mapping[str, Deployed], presence: Presence
+    network: ManagedNetwork, deployed: Mapping[str, Deployed], presence: Presence
 ) -> tuple[str, ...]:
     """What deployed graphs need and do not have: a line for each device or link that is away."""
     found: dict[str, None] = {}
@@ -280,13 +282,13 @@ def shortcomings(
     return tuple(found)
 
 
-def deployed_graphs(network: LiveNetwork) -> dict[str, Deployed]:
+def deployed_graphs(network: ManagedNetwork) -> dict[str, Deployed]:
     """Graphs that the journal says are deployed."""
     return network.journal.deployed()
 
 
 def worker_metrics(
-    network: LiveNetwork, deployed: dict[str, Deployed]
+    network: ManagedNetwork, deployed: dict[str, Deployed]
 ) -> dict[str, dict[str, int]]:
     """queryMetrics of every worker that runs a deployed graph; a dead one says so with -1."""
     cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}

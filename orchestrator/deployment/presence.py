@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
 from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.deployment.desired import Placed
-from orchestrator.deployment.drivers import PipelineDriver
+from orchestrator.deployment.drivers import ManagedNetwork, PipelineDriver
 from orchestrator.deployment.journal import Deployed
-from orchestrator.deployment.live import LiveNetwork
-from orchestrator.deployment.worker_drift import WorkerSession, compared
+from orchestrator.deployment.worker_drift import compared
 from orchestrator.errors import ServerError, StoreError, SwitchError
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
@@ -33,28 +31,6 @@ from servernf.proto import vnf_pb2
 _MANY = 16
 LOOK_S = 5.0
 """A device that says nothing for so long does not answer: a busy one must not be taken for dead."""
-
-
-class Readers:
-    """A live network by sessions that only read: whoever is primary stays it."""
-
-    def __init__(self, network: LiveNetwork, wait_s: float = LOOK_S) -> None:
-        self.name = network.name
-        self.topology = network.topology
-        self._network = network
-        self._wait_s = wait_s
-
-    def device(self, name: str) -> AbstractContextManager[PipelineDriver]:
-        """A reading session with a device that has a pipeline."""
-        session = self._network.device(name).reading()
-        session.connect_seconds = self._wait_s
-        return session
-
-    def worker(self, core: Core) -> AbstractContextManager[WorkerSession]:
-        """A session with a worker."""
-        session = self._network.worker(core)
-        session.call_seconds = self._wait_s
-        return session
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +107,9 @@ class Presence:
                     yield f"{core_name(core)} must {words[0]}{more}"
 
 
-def look(network: LiveNetwork) -> Presence:
+def look(network: ManagedNetwork) -> Presence:
     """Ask every device of a network, side by side. Changes nothing and pushes nobody aside."""
-    readers = Readers(network)
+    readers = network.reading(LOOK_S)
     cores = network.cores
 
     def one_switch(name: str) -> DeviceSeen | str:
@@ -205,7 +181,7 @@ def _away(
 
 
 def check_known(
-    network: LiveNetwork, presence: Presence, deployed: Mapping[str, Deployed] | None = None
+    network: ManagedNetwork, presence: Presence, deployed: Mapping[str, Deployed] | None = None
 ) -> None:
     """StoreError when graphs are in force that the journal does not know: it has been lost."""
     strays = presence.strays(network.journal.known_ids(deployed))

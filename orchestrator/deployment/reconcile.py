@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,34 +31,18 @@ from orchestrator.deployment.desired import (
     present,
 )
 from orchestrator.deployment.difference import INSERT, Difference, difference
-from orchestrator.deployment.drivers import PipelineDriver
+from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver, WorkerDriver
 from orchestrator.deployment.journal import Owed
-from orchestrator.deployment.worker_drift import WorkerDrift, WorkerSession, drift_of, repair_worker
+from orchestrator.deployment.worker_drift import WorkerDrift, drift_of, repair_worker
 from orchestrator.errors import ReportedError, SwitchError
 from orchestrator.model.away import Away
 from orchestrator.model.plan import Core
-from orchestrator.model.topology import Topology
 from orchestrator.targets.shipped import artifact
 
 _MANY = 16
 _REPLICATION = ("multicast_group_entry", "clone_session_entry")
 
 NOTHING = Difference((), (), ())
-
-
-class ReconciledNetwork(Protocol):
-    """The devices of a network."""
-
-    name: str
-    topology: Topology
-
-    def device(self, name: str) -> AbstractContextManager[PipelineDriver]:
-        """A session with a switch."""
-        ...
-
-    def worker(self, core: Core) -> AbstractContextManager[WorkerSession]:
-        """A session with a worker."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +132,7 @@ class _Asked:
 
 
 def find_drift(
-    network: ReconciledNetwork,
+    network: NetworkDriver,
     deployed: Mapping[str, Placed],
     *,
     prune: bool = False,
@@ -173,7 +156,7 @@ def find_drift(
 
 
 def repair(
-    network: ReconciledNetwork,
+    network: NetworkDriver,
     deployed: Mapping[str, Placed],
     *,
     prune: bool = False,
@@ -198,7 +181,7 @@ def repair(
 
 
 def _everywhere(
-    network: ReconciledNetwork,
+    network: NetworkDriver,
     asked: _Asked,
     switch: Callable[[str], DeviceDrift],
     worker: _WorkerWork,
@@ -239,7 +222,7 @@ def _everywhere(
 class _WorkerWork(Protocol):
     def __call__(
         self,
-        session: WorkerSession,
+        session: WorkerDriver,
         core: Core,
         deployed: Mapping[str, Placed],
         prune: bool,

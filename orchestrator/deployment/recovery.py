@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.bundle.codec import serialised
+from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.execution import Executed, Executor, Progress
 from orchestrator.deployment.journal import Deployed, Intent, Lead
-from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.planning import OPEN, SWITCH_OVER, Version, plan
 from orchestrator.deployment.store import LEAD_WAIT_S
 from orchestrator.deployment.transaction import Transaction
@@ -49,7 +49,7 @@ class Recovered:
 
 @contextmanager
 def changing(
-    network: LiveNetwork, *, wait_s: float = LEAD_WAIT_S, note: Note | None = None
+    network: ManagedNetwork, *, wait_s: float = LEAD_WAIT_S, note: Note | None = None
 ) -> Generator[Lead]:
     """Lead, with nothing left unfinished by others; `note` hears of what was."""
     with network.leading(wait_s) as lead:
@@ -60,7 +60,7 @@ def changing(
 
 
 def carry_out(
-    network: LiveNetwork,
+    network: ManagedNetwork,
     lead: Lead,
     graph: str,
     new: Deployed | None,
@@ -93,7 +93,7 @@ def carry_out(
 
 
 def _second_try(
-    network: LiveNetwork, lead: Lead, executor: Executor, error: ReportedError
+    network: ManagedNetwork, lead: Lead, executor: Executor, error: ReportedError
 ) -> Executed:
     """With new sessions: what cut a call short may be over."""
     try:
@@ -107,7 +107,7 @@ def _second_try(
     ) from error
 
 
-def recover(network: LiveNetwork, lead: Lead) -> Recovered | None:
+def recover(network: ManagedNetwork, lead: Lead) -> Recovered | None:
     """Finish or undo what another controller, or this one, left unfinished; None: there was nothing."""
     intent = network.journal.intent()
     if intent is None:

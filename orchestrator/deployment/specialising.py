@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.journal import Deployed, Lead
-from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.reconcile import repair
 from orchestrator.errors import DeploymentError
 from orchestrator.model.away import Away
@@ -33,7 +33,7 @@ def with_pipelines(
 
 def specialise(
     graph: ServiceGraph,
-    network: LiveNetwork,
+    network: ManagedNetwork,
     lead: Lead,
     away: Away,
     *,
@@ -85,7 +85,7 @@ def specialise(
 
 
 def _move(
-    network: LiveNetwork,
+    network: ManagedNetwork,
     lead: Lead,
     before: Mapping[str, Deployed],
     after: Mapping[str, Deployed],

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.live import LiveNetwork
-from orchestrator.deployment.presence import Readers
 from orchestrator.deployment.reconcile import Drift, find_drift, repair
 from orchestrator.deployment.recovery import Note, changing
 from orchestrator.errors import ReportedError
@@ -20,13 +20,13 @@ _RETRY_S = 0.5
 """How soon a switch that does not answer is asked again."""
 
 
-def inspect(network: LiveNetwork, *, prune: bool = False) -> Drift:
+def inspect(network: ManagedNetwork, *, prune: bool = False) -> Drift:
     """What `reconcile` would do; changes nothing and pushes nobody aside."""
     journal = network.journal
-    return find_drift(Readers(network), journal.deployed(), prune=prune, owed=journal.owed())
+    return find_drift(network.reading(LOOK_S), journal.deployed(), prune=prune, owed=journal.owed())
 
 
-def reconcile(network: LiveNetwork, *, prune: bool = False, note: Note | None = None) -> Drift:
+def reconcile(network: ManagedNetwork, *, prune: bool = False, note: Note | None = None) -> Drift:
     """Repair what drifted, as the network's leader; Ctrl-C waits for its end.
 
     A change that another controller left unfinished is finished or undone first: `note` hears of it.
@@ -85,7 +85,7 @@ class Streams:
 
     def keep_open(self) -> None:
         """Open those that are not open; a switch that does not answer is asked again next time."""
-        for name in self._network.topology.switches:
+        for name in self._network.inventory.pipelines:
             if name in self._open and not self._open[name].is_broken:
                 while self._open[name].packet_in(0):
                     pass  # with no other controller, samples come to this one

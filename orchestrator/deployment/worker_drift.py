@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from orchestrator.deployment.desired import Placed
+from orchestrator.deployment.drivers import WorkerDriver
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import Manifest
@@ -17,38 +17,6 @@ _OTHER_PORT = {"inside": "outside", "outside": "inside"}
 
 Classifier = tuple[str, int, str]
 """(NF instance, SPI << 8 | SI, port left); an empty port: where packets with that tag enter."""
-
-
-class WorkerSession(Protocol):
-    """A worker that speaks the VNF management API."""
-
-    def status(self) -> vnf_pb2.Status:
-        """What the worker runs."""
-        ...
-
-    def configure(
-        self,
-        graph: str,
-        nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
-        manifest: Manifest | None,
-        *,
-        remove: Sequence[str] = (),
-        remove_manifest: bool = False,
-    ) -> None:
-        """Create NF instances, remove others."""
-        ...
-
-    def service_chain(self, graph: str, chain: ServerChain) -> None:
-        """Chain NFs."""
-        ...
-
-    def remove_chain(self, graph: str, chain: ServerChain) -> None:
-        """Forget a chain."""
-        ...
-
-    def remove_graph(self, graph: str) -> None:
-        """Remove all that a graph has here."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +66,7 @@ class WorkerDrift:
 
 
 def drift_of(
-    session: WorkerSession,
+    session: WorkerDriver,
     core: Core,
     deployed: Mapping[str, Placed],
     prune: bool,
@@ -128,7 +96,7 @@ def compared(
 
 
 def repair_worker(
-    session: WorkerSession,
+    session: WorkerDriver,
     core: Core,
     deployed: Mapping[str, Placed],
     prune: bool,

@@ -21,7 +21,7 @@ from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.reconcile import Drift, read_state, repair
-from orchestrator.deployment.watch import Readers, inspect, reconcile, watch
+from orchestrator.deployment.watch import inspect, reconcile, watch
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, PipelineProgram, TableEntry
 from orchestrator.model.plan import Core
@@ -66,7 +66,7 @@ def network(running: ProcessNetwork, bundle: Bundle) -> ProcessNetwork:
 
 
 def entities(network: ProcessNetwork) -> dict[bytes, bytes]:
-    with Readers(network.live).device(SWITCH) as driver:
+    with network.live.reading(5.0).device(SWITCH) as driver:
         driver.pipeline_cookie()
         assert driver.schema is not None
         return read_state(driver, driver.schema, {})
@@ -79,14 +79,14 @@ def behind_our_back(network: ProcessNetwork, *updates: RawUpdate | p4r.Update) -
 
 
 def schema_of(network: ProcessNetwork) -> Schema:
-    with Readers(network.live).device(SWITCH) as driver:
+    with network.live.reading(5.0).device(SWITCH) as driver:
         driver.pipeline_cookie()
         assert driver.schema is not None
         return driver.schema
 
 
 def entries_of(network: ProcessNetwork, table: str) -> list[tuple[str, TableEntry]]:
-    with Readers(network.live).device(SWITCH) as driver:
+    with network.live.reading(5.0).device(SWITCH) as driver:
         driver.pipeline_cookie()
         return [(found.graph, found.entry) for found in driver.entries(table)]
 

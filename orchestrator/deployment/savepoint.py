@@ -6,64 +6,44 @@ are left out where a switch cannot list them (BMv2, which keeps them when a pipe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Protocol
 
 from finsy.proto import p4i, p4r
 
+from orchestrator.deployment.drivers import PipelineDriver
 from orchestrator.errors import SwitchError
 
 _LENGTH = 8
 
 
-class Savable(Protocol):
-    """As much of a switch's driver as is needed."""
-
-    def pipeline_config(self) -> p4r.ForwardingPipelineConfig | None:
-        """The running pipeline, None when there is none."""
-        ...
-
-    def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
-        """Load a pipeline."""
-        ...
-
-    def read_entities(self, *wanted: p4r.Entity) -> Iterator[p4r.Entity]:
-        """What the given entities select."""
-        ...
-
-    def write(self, updates: Iterable[p4r.Update]) -> int:
-        """Write updates."""
-        ...
-
-
-def save(switch: Savable) -> bytes:
+def save(device: PipelineDriver) -> bytes:
     """The running pipeline and its entities; empty when the switch runs none or does not give it."""
-    config = switch.pipeline_config()
+    config = device.pipeline_config()
     if config is None or not config.p4_device_config:
         return b""
     saved = p4r.ReadResponse()
     for wanted in _kinds(config.p4info):
         with suppress(SwitchError):
-            saved.entities.extend(switch.read_entities(wanted))
+            saved.entities.extend(device.read_entities(wanted))
     head = config.SerializeToString()
     return len(head).to_bytes(_LENGTH) + head + saved.SerializeToString()
 
 
-def restore(switch: Savable, saved: bytes) -> None:
+def restore(device: PipelineDriver, saved: bytes) -> None:
     """Load a saved pipeline and write what was on it."""
     end = _LENGTH + int.from_bytes(saved[:_LENGTH])
     config = p4r.ForwardingPipelineConfig.FromString(saved[_LENGTH:end])
     entities = p4r.ReadResponse.FromString(saved[end:]).entities
-    switch.set_pipeline(config.p4info, config.p4_device_config, config.cookie.cookie)
+    device.set_pipeline(config.p4info, config.p4_device_config, config.cookie.cookie)
     replicated = [e for e in entities if e.HasField("packet_replication_engine_entry")]
     for entity in replicated:
         with suppress(SwitchError):  # only a switch that keeps them beyond its pipeline has them
-            switch.write([p4r.Update(type=p4r.Update.DELETE, entity=entity)])
-    switch.write([_made(entity) for entity in replicated])
+            device.write([p4r.Update(type=p4r.Update.DELETE, entity=entity)])
+    device.write([_made(entity) for entity in replicated])
     # Members before groups before entries, each kind in a Write of its own: one may be reordered.
     for kind in ("action_profile_member", "action_profile_group", "table_entry"):
-        switch.write([_made(entity) for entity in entities if entity.HasField(kind)])
+        device.write([_made(entity) for entity in entities if entity.HasField(kind)])
 
 
 def _made(entity: p4r.Entity) -> p4r.Update:

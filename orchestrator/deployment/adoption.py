@@ -11,7 +11,7 @@ from orchestrator.compiler.renumbering import renumbered
 from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.fitting import for_network
 from orchestrator.deployment.journal import Deployed, Lead, Owed, now
-from orchestrator.deployment.presence import LOOK_S, Presence, Stray, look
+from orchestrator.deployment.presence import Presence, Stray, look
 from orchestrator.deployment.reconcile import Drift, find_drift, repair
 from orchestrator.deployment.specialising import with_pipelines
 from orchestrator.errors import DeploymentError, SwitchError
@@ -39,7 +39,7 @@ def adopt(source: ServiceGraph | Packed, network: ManagedNetwork, lead: Lead) ->
     network.access.check_owner({name: bundle.owner})
     manifest = _manifest(network, stray) if bundle.sampling_rate else None
     graph = Deployed(bundle, manifest, now())
-    drift = find_drift(network.reading(LOOK_S), {name: graph}, away=presence.silent)
+    drift = find_drift(network.reading(), {name: graph}, away=presence.silent)
     if drift.words():
         raise DeploymentError(
             f"{name}: what is in force on {network.name} is not what the file compiles to: "
@@ -72,7 +72,7 @@ def _bundle(
 
 def _manifest(network: ManagedNetwork, stray: Stray) -> Manifest | None:
     """The sampling secret that a switch has for a graph."""
-    with network.reading(LOOK_S).device(stray.devices[0]) as driver:
+    with network.reading().device(stray.devices[0]) as driver:
         if driver.pipeline_cookie() is None:
             raise SwitchError(f"{stray.devices[0]}: runs no pipeline (has it restarted?)")
         for found in driver.entries(MANIFESTS):

@@ -20,6 +20,9 @@ from orchestrator.model.topology import Link, Topology
 from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2
 
+LOOK_S = 5.0
+"""A device that says nothing for so long does not answer: a busy one must not be taken for dead."""
+
 
 class PipelineDriver(Protocol):
     """A device with a pipeline, reached over P4Runtime: a switch or a NIC."""
@@ -137,7 +140,7 @@ class ManagedNetwork(NetworkDriver, Protocol):
         """The right to change the network."""
         ...
 
-    def reading(self, wait_s: float) -> NetworkDriver:
+    def reading(self, wait_s: float = LOOK_S) -> NetworkDriver:
         """The same devices by sessions that only read: whoever is primary stays it. A device that
         says nothing for `wait_s` does not answer."""
         ...

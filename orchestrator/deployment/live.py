@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.access import Access
+from orchestrator.deployment.drivers import LOOK_S
 from orchestrator.deployment.etcd_store import EtcdStore, parse_store
 from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership
@@ -94,7 +95,7 @@ class LiveNetwork:
             may_change=None if self._leadership is None else self._leadership.check,
         )
 
-    def reading(self, wait_s: float) -> Readers:
+    def reading(self, wait_s: float = LOOK_S) -> Readers:
         """The same devices by sessions that only read; who says nothing for `wait_s` does not answer."""
         return Readers(self, wait_s)
 

@@ -16,7 +16,7 @@ from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.journal import Deployed, Lead, now
 from orchestrator.deployment.overlap import check_overlap
 from orchestrator.deployment.planning import Version, plan
-from orchestrator.deployment.presence import LOOK_S, Presence, check_known, look, needed
+from orchestrator.deployment.presence import Presence, check_known, look, needed
 from orchestrator.deployment.reconcile import find_drift
 from orchestrator.deployment.recovery import Note, carry_out, changing
 from orchestrator.deployment.specialising import specialise, with_pipelines
@@ -138,7 +138,7 @@ def prepare(
     transaction = plan(before, after, interrupting=interrupting)
     summary = summarise(transaction, before, after, full)
     if old is not None and not transaction.stages:
-        drift = find_drift(network.reading(LOOK_S), {name: old}, away=away)
+        drift = find_drift(network.reading(), {name: old}, away=away)
         _check_amiss(network, name, [*drift.words(), *drift.unreachable])
     return Prepared(old, new, summary, transaction, synthesis, presence)
 

@@ -29,8 +29,6 @@ from orchestrator.targets.shipped import artifact
 from servernf.proto import vnf_pb2
 
 _MANY = 16
-LOOK_S = 5.0
-"""A device that says nothing for so long does not answer: a busy one must not be taken for dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ class Presence:
 
 def look(network: ManagedNetwork) -> Presence:
     """Ask every device of a network, side by side. Changes nothing and pushes nobody aside."""
-    readers = network.reading(LOOK_S)
+    readers = network.reading()
     cores = network.cores
 
     def one_switch(name: str) -> DeviceSeen | str:

@@ -23,7 +23,7 @@ _RETRY_S = 0.5
 def inspect(network: ManagedNetwork, *, prune: bool = False) -> Drift:
     """What `reconcile` would do; changes nothing and pushes nobody aside."""
     journal = network.journal
-    return find_drift(network.reading(LOOK_S), journal.deployed(), prune=prune, owed=journal.owed())
+    return find_drift(network.reading(), journal.deployed(), prune=prune, owed=journal.owed())
 
 
 def reconcile(network: ManagedNetwork, *, prune: bool = False, note: Note | None = None) -> Drift:

@@ -66,7 +66,7 @@ def network(running: ProcessNetwork, bundle: Bundle) -> ProcessNetwork:
 
 
 def entities(network: ProcessNetwork) -> dict[bytes, bytes]:
-    with network.live.reading(5.0).device(SWITCH) as driver:
+    with network.live.reading().device(SWITCH) as driver:
         driver.pipeline_cookie()
         assert driver.schema is not None
         return read_state(driver, driver.schema, {})
@@ -79,14 +79,14 @@ def behind_our_back(network: ProcessNetwork, *updates: RawUpdate | p4r.Update) -
 
 
 def schema_of(network: ProcessNetwork) -> Schema:
-    with network.live.reading(5.0).device(SWITCH) as driver:
+    with network.live.reading().device(SWITCH) as driver:
         driver.pipeline_cookie()
         assert driver.schema is not None
         return driver.schema
 
 
 def entries_of(network: ProcessNetwork, table: str) -> list[tuple[str, TableEntry]]:
-    with network.live.reading(5.0).device(SWITCH) as driver:
+    with network.live.reading().device(SWITCH) as driver:
         driver.pipeline_cookie()
         return [(found.graph, found.entry) for found in driver.entries(table)]
 

@@ -22,6 +22,7 @@ from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
 from orchestrator.model.away import Away
+from orchestrator.model.builds import Slot
 from orchestrator.model.bundle import Bundle, Slo, Story
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts
 from orchestrator.model.elements import FilterProgram
@@ -36,9 +37,9 @@ from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.running import running_of
 from orchestrator.recall import large_frozen_data, recalling
 from orchestrator.targets import specialised
+from orchestrator.targets.block import VERSION_TABLE
 from orchestrator.targets.costs import filter_costs
-from orchestrator.targets.footprints import VERSION_TABLE
-from orchestrator.targets.pipeline import Pipeline, Slot, footprint
+from orchestrator.targets.pipeline import Pipeline, footprint
 from orchestrator.targets.shipped import capability
 
 STAYING = Options(objectives=("slo", "moves", "cores", "latency", "hops"))

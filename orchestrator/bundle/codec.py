@@ -34,6 +34,7 @@ from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError, SwitchError
 from orchestrator.files import read_regular, read_start
 from orchestrator.graph import check_topology
+from orchestrator.model.builds import Slot
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
@@ -43,7 +44,6 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 from orchestrator.model.topology import Topology
-from orchestrator.targets.pipeline import Slot
 from orchestrator.targets.shipped import SPECIALISED, Artifact, artifact, register, slots_of
 
 FORMAT = 1

@@ -24,7 +24,8 @@ from orchestrator.model.elements import (
 from orchestrator.model.match import ANY, Match, PortRange, Prefix
 from orchestrator.model.versions import versions_of
 from orchestrator.recall import Same, current
-from orchestrator.targets.footprints import VERSION_TABLE, entries_needed
+from orchestrator.targets.block import VERSION_TABLE
+from orchestrator.targets.footprints import entries_needed
 
 ValueT = TypeVar("ValueT")
 MOST_CLASSES = 10_000_000

@@ -24,10 +24,7 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.versions import kinds
 from orchestrator.recall import recalled
-
-VERSION_TABLE = {4: "ipv4", 6: "ipv6", 0: "other"}
-BY_SEGMENT = "segments"
-"""The table of a block in which a segment has one entry."""
+from orchestrator.targets.block import BY_SEGMENT, TREE_LEVELS, TREE_ROOTS, VERSION_TABLE
 
 
 @singledispatch
@@ -52,10 +49,10 @@ def _decided(program: DecidedProgram, versions: frozenset[int]) -> Counter[tuple
     others = versions - {4}
     need = Counter(_filter(program, others) if others else {})
     need[program.block, VERSION_TABLE[4]] = len(diagram.weighed) + 1
-    need[program.block, "tree.roots"] = 1
-    for level, size in enumerate(diagram.sizes, start=1):
+    need[program.block, TREE_ROOTS] = 1
+    for level, size in zip(TREE_LEVELS, diagram.sizes, strict=True):
         if size:
-            need[program.block, f"tree.level_{level}"] = size
+            need[program.block, level] = size
     return need
 
 

@@ -13,8 +13,10 @@ from finsy.proto import p4i
 from google.protobuf import text_format
 
 from orchestrator.errors import InputError, unknown
+from orchestrator.model.builds import Slot
 from orchestrator.resources import shipped
-from orchestrator.targets.pipeline import EDGE_SLOTS, Pipeline, Slot
+from orchestrator.targets.edge import EDGE_SLOTS
+from orchestrator.targets.pipeline import Pipeline
 
 _ARCHITECTURE = {"bmv2": "v1model", "softswitch": "v1model", "auto": "v1model"}
 SPECIALISED = "specialised"

@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import CompileError, EnvironmentMissing
+from orchestrator.model.builds import Slot
 from orchestrator.resources import shipped
-from orchestrator.targets.pipeline import EDGE_SLOTS, GATED_BLOCKS, Pipeline, Slot
+from orchestrator.targets.block import BLOCKS, filled, nf_blocks
+from orchestrator.targets.pipeline import Pipeline
 from orchestrator.targets.shipped import SPECIALISED, Artifact, register
 
 COMPILER = "p4c-bm2-ss"
@@ -27,13 +29,6 @@ MOST_ENTRIES = 1 << 20
 _TIMEOUT_S = 120
 _LEAST_ENTRIES = 64
 _KEPT = "*"
-_TREE = tuple(f"tree.level_{level}" for level in range(1, 6))
-_TABLES: Mapping[str, tuple[str, ...]] = {
-    "acl": ("ipv4", "ipv6", "other"),
-    "route": ("ipv4", "ipv6", "segments_routed"),
-}
-"""Tables whose sizes are a block's parameters, in their order (p4src/blocks)."""
-_ARGUMENTS = {"mirror": "meta", "tunnel": "hdr, meta, (bit<16>)standard_metadata.packet_length"}
 _NAMES = re.compile(r"\W")
 
 
@@ -65,9 +60,7 @@ def slots_for(wanted: Sequence[Wanted], kept: Sequence[Slot]) -> tuple[Slot, ...
             name = f"nf_{name}"
         taken.add(name)
         slots.append(Slot(name, step.block, step.nf))
-    # A copy is made of what arrived, and a tunnel ends the pass: see EDGE_SLOTS.
-    order = {"mirror": -1, "tunnel": 1}
-    return tuple(sorted([*kept, *slots], key=lambda slot: order.get(slot.block, 0)))
+    return tuple(sorted([*kept, *slots], key=lambda slot: BLOCKS[slot.block].rank))
 
 
 def roomy(slots: Sequence[Slot], edge: Pipeline) -> Pipeline:
@@ -79,49 +72,32 @@ def roomy(slots: Sequence[Slot], edge: Pipeline) -> Pipeline:
     }
     instance_of = {slot.block: slot.instance for slot in edge.slots}
     for slot in slots:
-        tables = _TABLES.get(slot.block)
-        if tables is None:
-            prefix = f"{instance_of[slot.block]}."
-            found = {
-                n.removeprefix(prefix): s
-                for n, s in edge.table_sizes.items()
-                if n.startswith(prefix)
-            }
-            sizes |= {f"{slot.instance}.{table}": size for table, size in found.items()}
-            continue
-        levels = (*_TREE, "tree.roots") if slot.block == "acl" else ()
-        sizes |= {f"{slot.instance}.{table}": MOST_ENTRIES for table in (*tables, *levels)}
+        block = BLOCKS[slot.block]
+        tables = block.sized
+        if block.helper is not None:
+            tables = (*tables, *block.helper.sized, block.helper.needed_for)
+        prefix = f"{instance_of[slot.block]}."
+        found = {
+            name.removeprefix(prefix): size
+            for name, size in edge.table_sizes.items()
+            if name.startswith(prefix)
+        }
+        found |= dict.fromkeys(tables, MOST_ENTRIES)
+        sizes |= {f"{slot.instance}.{table}": size for table, size in found.items()}
     return Pipeline(SPECIALISED, tuple(slots), sizes)
 
 
 def program_text(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
     """The P4-16 program; `need` are entries by table."""
-    instances: list[str] = []
-    order: list[str] = []
+    sizes: dict[str, int] = {}
     for slot in slots:
-        sizes = [
-            str(_size(need.get(f"{slot.instance}.{t}", 0))) for t in _TABLES.get(slot.block, ())
-        ]
-        instances.append(f"{slot.block}_block({', '.join(sizes)}) {slot.instance};")
-        gate = " && meta.segment[13:13] == 1" if slot.block in GATED_BLOCKS else ""
-        order.append(f"if (meta.drop == 0{gate}) {{")
-        order.append(f"    {slot.instance}.apply({_ARGUMENTS.get(slot.block, 'hdr, meta')});")
-        if slot.block == "acl" and need.get(f"{slot.instance}.tree.roots"):
-            levels = [str(_size(need.get(f"{slot.instance}.{level}", 0))) for level in _TREE]
-            instances.append(f'@name("{slot.instance}.tree")')
-            instances.append(f"tree_block({', '.join(levels)}) {slot.instance}_tree;")
-            order.append("    if (meta.tree == 1) {")
-            order.append(f"        {slot.instance}_tree.apply(hdr, meta);")
-            order.append("    }")
-        order.append("}")
-    text = template()
-    for title, lines, indent in (("instances", instances, 4), ("order", order, 12)):
-        mark = f"// NF blocks: {title}\n"
-        begin = text.index(mark) + len(mark)
-        end = text.index("// end of NF blocks", begin)
-        body = "".join(f"{' ' * indent}{line}\n" for line in lines)
-        text = f"{text[:begin]}{body}{' ' * indent}{text[end:]}"
-    return text
+        block = BLOCKS[slot.block]
+        sized = block.sized
+        if block.helper is not None and need.get(f"{slot.instance}.{block.helper.needed_for}"):
+            sized = (*sized, *block.helper.sized, block.helper.needed_for)
+        names = [f"{slot.instance}.{table}" for table in sized]
+        sizes |= {name: _size(need.get(name, 0)) for name in names}
+    return filled(template(), nf_blocks(slots, sizes))
 
 
 def build(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
@@ -154,7 +130,7 @@ def rebuilt(made: Artifact, slots: Sequence[Slot]) -> bool:
     EnvironmentMissing without p4c. Sizes are those of the P4Info; another release of p4c may differ.
     """
     sizes = {t.preamble.name.split(".", 1)[1]: t.size for t in made.p4info().tables}
-    known = all(slot.block in _blocks() for slot in slots)
+    known = all(slot.block in BLOCKS for slot in slots)
     if not known or len({slot.instance for slot in slots}) < len(slots):
         return False
     need = {table: size // 2 for table, size in sizes.items()}  # `_size` makes the size of it again
@@ -178,11 +154,6 @@ def reserved(slots: Sequence[Slot], kept: Collection[Slot]) -> tuple[Slot, ...]:
     return tuple(replace(slot, nf=_KEPT) if slot in kept else slot for slot in slots)
 
 
-def _blocks() -> set[str]:
-    """The blocks of the shipped pipeline's NFs."""
-    return {slot.block for slot in EDGE_SLOTS}
-
-
 def _size(need: int) -> int:
     """A power of two with room for half as many again, so that a small change needs no new pipeline."""
     return 1 << (max(_LEAST_ENTRIES, need + need // 2) - 1).bit_length()
@@ -190,7 +161,7 @@ def _size(need: int) -> int:
 
 def template() -> str:
     """The shipped pipeline's text, whose NF blocks are put in anew."""
-    return (shipped("p4src") / "pipelines" / "edge_v1model.p4").read_text()
+    return (shipped("p4src") / "pipelines" / "edge.p4").read_text()
 
 
 def _reserved() -> set[str]:
@@ -214,7 +185,9 @@ def _compiled(text: str) -> tuple[bytes, bytes]:
         folder.mkdir()
         for name in ("arch", "shared", "blocks"):
             shutil.copytree(Path(str(shipped("p4src") / name)), Path(scratch) / name)
-        (folder / "specialised_v1model.p4").write_text(text)
+        main = (shipped("p4src") / "pipelines" / "edge_v1model.p4").read_text()
+        (folder / "edge.p4").write_text(text)
+        (folder / "specialised_v1model.p4").write_text(main)
         info, config = Path(scratch) / "p4info.txtpb", Path(scratch) / "raw.json"
         command = [compiler, "--Wdisable", "--p4runtime-files", str(info), "-o", str(config)]
         try:

@@ -7,8 +7,9 @@ import re
 import pytest
 
 from orchestrator.errors import CompileError, EnvironmentMissing
+from orchestrator.model.builds import Slot
 from orchestrator.targets import specialised
-from orchestrator.targets.pipeline import EDGE_SLOTS, Slot
+from orchestrator.targets.edge import EDGE_SLOTS
 from orchestrator.targets.shipped import artifact, capability
 from orchestrator.targets.specialised import Wanted
 
@@ -56,14 +57,14 @@ def test_the_text_is_the_shipped_one_but_for_instances_and_their_order() -> None
     parts = re.split(r"// NF blocks: \w+\n|// end of NF blocks", text)
     shipped = re.split(r"// NF blocks: \w+\n|// end of NF blocks", specialised.template())
     assert [p.strip() for p in parts[::2]] == [p.strip() for p in shipped[::2]]
-    instances = [line.strip() for line in parts[1].splitlines() if line.strip()]
+    instances = [line.strip() for line in parts[3].splitlines() if line.strip()]
     assert instances == [
         "acl_block(256, 64, 64) edge_fw;",
         '@name("edge_fw.tree")',
         "tree_block(8192, 64, 64, 64, 64) edge_fw_tree;",
         "route_block(8192, 64, 64) border;",
     ]
-    assert re.findall(r"(\w+)\.apply", parts[3]) == ["edge_fw", "edge_fw_tree", "border"]
+    assert re.findall(r"(\w+)\.apply", parts[5]) == ["edge_fw", "edge_fw_tree", "border"]
 
 
 def test_without_p4c_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from orchestrator.model.versions import kinds, matches
 from orchestrator.recall import current
 from orchestrator.targets.block import TREE_LEVELS
 from orchestrator.targets.costs import FilterCosts
-from orchestrator.targets.pipeline import Pipeline
+from orchestrator.targets.pipelines import Pipeline
 
 MOST_BRANCHES = 200_000
 _MOST_COPIES = (50_000_000, 1_000_000, 250_000, 60_000)

@@ -18,7 +18,7 @@ from orchestrator.model.builds import Slot
 from orchestrator.model.cuts import Arc, Unit
 from orchestrator.model.elements import COPY, FilterProgram
 from orchestrator.targets.block import GATED_SEGMENT, gated
-from orchestrator.targets.pipeline import Pipeline, footprint
+from orchestrator.targets.pipelines import Pipeline, footprint
 
 EXIT_PREFIX = "->"
 
@@ -161,7 +161,7 @@ def _assign_slots(
         assert step.unit is not None
         assert step.unit.element is not None
         block = step.unit.element.program.block
-        need = {table: count for (_, table), count in footprint(step.unit).items()}
+        need = {table: count for (_, table), count in footprint(step.unit, [pipeline]).items()}
         options = [
             i
             for i, slot in enumerate(pipeline.slots)

@@ -25,11 +25,10 @@ from orchestrator.compiler.nodes import (
     segment_of,
 )
 from orchestrator.compiler.pairing import acts_alike
-from orchestrator.deployment.desired import CPU_PORT, SAMPLE_SESSION
+from orchestrator.deployment.desired import sample_session
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
-    CloneSession,
     ConfigureWorker,
     Drain,
     LoadPipeline,
@@ -42,6 +41,7 @@ from orchestrator.deployment.transaction import (
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, Part, SwitchProgram, TableEntry, WorkerProgram
 from orchestrator.model.plan import Core
+from orchestrator.targets.pipelines import build_for
 from orchestrator.verification.manifest import Manifest, manifest_entries
 
 CHECK = "check pipelines"
@@ -157,11 +157,12 @@ class _Planner:
         if self.new is None:
             return
         touched = {c.switch for c in self.switches if _any(c)}
-        for switch, (pipeline, target) in self.new.bundle.pipeline_of.items():
+        for switch in self.new.bundle.pipeline_of:
+            build = build_for(self.new.bundle, switch)
             if self.new.alone and self.old is None:
-                yield LoadPipeline(switch, pipeline, target, True)
+                yield LoadPipeline(switch, build, True)
             elif switch in touched:
-                yield LoadPipeline(switch, pipeline, target, False)
+                yield LoadPipeline(switch, build, False)
 
     def _writes(self, what: str) -> Iterator[WriteSwitch]:
         for found in self.switches:
@@ -215,11 +216,12 @@ class _Planner:
             (found.removed if change.after is None else found.made).append(change)
 
     def _fabric(self, switch: str, found: _SwitchChanges) -> None:
-        session = CloneSession(SAMPLE_SESSION, CPU_PORT)
         if self.old is None and self.new is not None and self.new.alone:
+            session = sample_session(self.new.bundle, switch)
             entries = self.new.bundle.fabric[switch].entries
             found.fabric_made = [Change(None, item) for item in (session, *entries)]
         if self.new is None and self.old is not None and self.old.alone:
+            session = sample_session(self.old.bundle, switch)
             entries = self.old.bundle.fabric[switch].entries
             found.fabric_removed = [Change(item, None) for item in (*entries, session)]
 

@@ -17,15 +17,13 @@ from orchestrator.emulation.processes import Process
 from orchestrator.errors import NetworkError, StoreError, unknown
 from orchestrator.model.topology import IpAddress, IpInterface, Topology
 
-Target = Literal["bmv2", "softswitch"]
-
 
 @dataclass(frozen=True, slots=True)
 class SwitchState:
     """A running switch process and how it is reached."""
 
     name: str
-    target: Target
+    target: str
     device_id: int
     grpc_address: str
     """`unix:PATH`, or with TLS (or where TCP was asked for) `127.0.0.1:PORT`."""

@@ -34,7 +34,7 @@ from orchestrator.placement.resources import (
     Network,
     demands,
 )
-from orchestrator.targets.pipeline import Pipeline, footprint
+from orchestrator.targets.pipelines import Pipeline, footprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +285,11 @@ class _Builder:
             servers = self._servers(part)
             self.tasks[name] = Task(name, servers, pool, {}, cycles, label=unit.nf)
             return
-        need = {f"{b}.{t}": n for (b, t), n in footprint(unit).items() if n}
+        need = {
+            f"{b}.{t}": n
+            for (b, t), n in footprint(unit, self.network.pipelines.values()).items()
+            if n
+        }
         self.tasks[name] = Task(
             name,
             self._switches(part, unit, wants),

@@ -9,24 +9,18 @@ with what was planned.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from orchestrator.errors import CompileError, EnvironmentMissing
-from orchestrator.model.builds import Slot
+from orchestrator.errors import CompileError
+from orchestrator.model.builds import Build, Slot
 from orchestrator.resources import shipped
 from orchestrator.targets.block import BLOCKS, filled, nf_blocks
-from orchestrator.targets.pipeline import Pipeline
-from orchestrator.targets.shipped import SPECIALISED, Artifact, register
+from orchestrator.targets.pipelines import SPECIALISED, Pipeline, sizes_of
+from orchestrator.targets.target import Target
 
-COMPILER = "p4c-bm2-ss"
 MOST_ENTRIES = 1 << 20
 """Entries that a table may have before it is known how many it needs."""
-_TIMEOUT_S = 120
 _LEAST_ENTRIES = 64
 _KEPT = "*"
 _NAMES = re.compile(r"\W")
@@ -84,7 +78,7 @@ def roomy(slots: Sequence[Slot], edge: Pipeline) -> Pipeline:
         }
         found |= dict.fromkeys(tables, MOST_ENTRIES)
         sizes |= {f"{slot.instance}.{table}": size for table, size in found.items()}
-    return Pipeline(SPECIALISED, tuple(slots), sizes)
+    return Pipeline(SPECIALISED, tuple(slots), sizes, edge.target)
 
 
 def program_text(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
@@ -100,16 +94,15 @@ def program_text(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
     return filled(template(), nf_blocks(slots, sizes))
 
 
-def build(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
-    """Compile and check a pipeline; its name, by which `targets.shipped` knows it from now on.
+def build(slots: Sequence[Slot], need: Mapping[str, int], target: Target) -> Build:
+    """Compile and check a pipeline; its name contains a digest of it.
 
     EnvironmentMissing without p4c, CompileError when the result is not what was planned.
     """
     text = program_text(slots, need)
-    found = Artifact(SPECIALISED, *_compiled(text))
+    found = Build(SPECIALISED, *_compiled(text, target), tuple(slots))
     name = f"{SPECIALISED}-{found.cookie:016x}"
-    found = Artifact(name, found.p4info_text, found.device_config)
-    sizes = {t.preamble.name.split(".", 1)[1]: t.size for t in found.p4info().tables}
+    sizes = sizes_of(found)
     need = {table: count for table, count in need.items() if count}
     problems = [
         f"table {table} should have {count} entries and "
@@ -120,27 +113,21 @@ def build(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
     if problems:
         told = (f"{name}: p4c's P4Info is not as planned: {problem}" for problem in problems)
         raise CompileError("\n".join(told))
-    register(found, tuple(slots))
-    return name
+    return replace(found, name=name)
 
 
-def rebuilt(made: Artifact, slots: Sequence[Slot]) -> bool:
-    """Whether p4c makes this very pipeline of the shipped text and these slots: it then is ours.
+def rebuilt(made: Build, target: Target) -> bool:
+    """Whether p4c makes this very pipeline of the shipped text and its slots: it then is ours.
 
     EnvironmentMissing without p4c. Sizes are those of the P4Info; another release of p4c may differ.
     """
-    sizes = {t.preamble.name.split(".", 1)[1]: t.size for t in made.p4info().tables}
+    sizes, slots = sizes_of(made), made.slots
     known = all(slot.block in BLOCKS for slot in slots)
     if not known or len({slot.instance for slot in slots}) < len(slots):
         return False
     need = {table: size // 2 for table, size in sizes.items()}  # `_size` makes the size of it again
     text = program_text(slots, need)
-    return _compiled(text) == (made.p4info_text, made.device_config)
-
-
-def present() -> bool:
-    """Whether p4c is on PATH."""
-    return shutil.which(COMPILER) is not None
+    return _compiled(text, target) == (made.p4info_text, made.device_config)
 
 
 def kept_slots(tables: Iterable[str], pipeline: Pipeline) -> tuple[Slot, ...]:
@@ -172,36 +159,9 @@ def _reserved() -> set[str]:
     return parameters.union(instances)
 
 
-def _compiled(text: str) -> tuple[bytes, bytes]:
+def _compiled(text: str, target: Target) -> tuple[bytes, bytes]:
     """(P4Info text, device config) of a program."""
-    compiler = shutil.which(COMPILER)
-    if compiler is None:
-        raise EnvironmentMissing(
-            f"{COMPILER} is not on PATH, so no pipeline can be specialised "
-            "(https://github.com/p4lang/p4c); without --specialise the shipped pipeline serves"
-        )
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "pipelines"
-        folder.mkdir()
-        for name in ("arch", "shared", "blocks"):
-            shutil.copytree(Path(str(shipped("p4src") / name)), Path(scratch) / name)
-        main = (shipped("p4src") / "pipelines" / "edge_v1model.p4").read_text()
-        (folder / "edge.p4").write_text(text)
-        (folder / "specialised_v1model.p4").write_text(main)
-        info, config = Path(scratch) / "p4info.txtpb", Path(scratch) / "raw.json"
-        command = [compiler, "--Wdisable", "--p4runtime-files", str(info), "-o", str(config)]
-        try:
-            run = subprocess.run(
-                [*command, "pipelines/specialised_v1model.p4"],
-                cwd=scratch,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_TIMEOUT_S,
-            )
-        except subprocess.TimeoutExpired:
-            raise CompileError(f"{COMPILER} did not end within {_TIMEOUT_S} s") from None
-        if run.returncode:
-            said = "\n".join(run.stderr.splitlines()[:10])
-            raise CompileError(f"{COMPILER} refused the specialised pipeline: {said}")
-        return info.read_bytes(), config.read_bytes()
+    main = f"pipelines/{SPECIALISED}_{target.architecture}.p4"
+    shipped_main = shipped("p4src") / "pipelines" / f"edge_{target.architecture}.p4"
+    made = target.compile({"pipelines/edge.p4": text, main: shipped_main.read_text()})
+    return made.p4info, made.device_config

@@ -18,7 +18,7 @@ from orchestrator.model.decision import LEVELS
 from orchestrator.resources import shipped
 from orchestrator.targets.block import BLOCKS, TREE_LEVELS, Block, filled, nf_blocks
 from orchestrator.targets.edge import edge_text
-from orchestrator.targets.shipped import capability
+from orchestrator.targets.pipelines import SHIPPED
 
 P4SRC = shipped("p4src")
 EDGE = P4SRC / "pipelines" / "edge.p4"
@@ -75,7 +75,7 @@ def test_a_descriptor_is_its_source_s(block: Block) -> None:
 
 def test_a_tree_has_a_table_for_each_level() -> None:
     assert len(TREE_LEVELS) == LEVELS
-    sizes = capability("edge", "bmv2").table_sizes
+    sizes = SHIPPED.capability("edge", "bmv2").table_sizes
     assert [f"acl.{level}" for level in TREE_LEVELS if f"acl.{level}" not in sizes] == []
 
 

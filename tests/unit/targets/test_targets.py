@@ -34,7 +34,7 @@ LEAF_SPINE = load_topology("leaf-spine")
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
+    monkeypatch.setattr(registry, "_registry", dict(vars(registry)["_registry"]))
 
     @target("toy")
     class Toy(V1Model):

@@ -48,6 +48,7 @@ from orchestrator.emulation.sweep import sweep
 from orchestrator.emulation.wiring import HOST_MTU, INSIDE_MTU, End, Wire, ends_of, wires
 from orchestrator.errors import NetworkError
 from orchestrator.network.names import worker_name
+from orchestrator.targets import lookup
 from servernf.wire.addresses import device_mac, mac_text
 
 
@@ -126,9 +127,12 @@ class NamespaceHost(Host):
 class SwitchProcess(Switch):
     """A switch in the root namespace: a process, no shell. Subclasses start it."""
 
-    target: str
+    engine: str
+    chooses_port = True
+    """Whether it takes a TCP port that is free and tells which."""
 
-    def __init__(self, name, device_id, mtu, context, tls, **params):
+    def __init__(self, name, target, device_id, mtu, context, tls, **params):
+        self.target, self.cpu_port = target, lookup(target).ports.cpu
         self.mtu, self.device_id, self.context, self.tls = mtu, device_id, context, tls
         self.child = None
         super().__init__(name, dpid=f"{device_id:x}", **params)
@@ -147,7 +151,8 @@ class SwitchProcess(Switch):
 
 
 class Bmv2Switch(SwitchProcess):
-    target = "bmv2"
+    engine = commands.BMV2
+    chooses_port = False
 
     def start(self, controllers):
         address = self.context.address(self)
@@ -155,6 +160,7 @@ class Bmv2Switch(SwitchProcess):
             self.device_id,
             self.interfaces(),
             address,
+            cpu_port=self.cpu_port,
             folder=self.context.folder,
             spare_port=self.context.ports.spare(),
             tls=self.tls,
@@ -167,12 +173,17 @@ class Bmv2Switch(SwitchProcess):
 
 
 class SoftSwitch(SwitchProcess):
-    target = "softswitch"
+    engine = commands.SOFTSWITCH
 
     def start(self, controllers):
         address = self.context.address(self)
         argv = commands.softswitch_argv(
-            self.name, self.device_id, self.interfaces(), address, self.tls
+            self.name,
+            self.device_id,
+            self.interfaces(),
+            address,
+            cpu_port=self.cpu_port,
+            tls=self.tls,
         )
         argv += commands.user_argv(self.context.state.id)
         self.child = self.context.spawn(self.name, argv)
@@ -181,7 +192,8 @@ class SoftSwitch(SwitchProcess):
         return str(self.child.ready["grpc_addr"])
 
 
-SWITCHES = {cls.target: cls for cls in (Bmv2Switch, SoftSwitch)}
+SWITCHES = {cls.engine: cls for cls in (Bmv2Switch, SoftSwitch)}
+"""By the engine of the target that they run (orchestrator/targets)."""
 
 
 class LiveTopo(Topo):
@@ -192,7 +204,8 @@ class LiveTopo(Topo):
         for node in topology.switches.values():
             self.addSwitch(
                 node.name,
-                cls=SWITCHES[targets[node.name]],
+                cls=SWITCHES[commands.engine_of(targets[node.name]).name],
+                target=targets[node.name],
                 device_id=node.id,
                 mtu=INSIDE_MTU,
                 context=context,
@@ -261,7 +274,7 @@ class Supervisor:
         """Where a switch is to listen: a socket in a folder of ours alone, if not on TCP."""
         if not self.options.tcp and not commands.speaks_tls(switch.tls):
             return f"unix:{self.folder / switch_socket(switch.device_id)}"
-        if switch.target == "bmv2":
+        if not switch.chooses_port:
             return f"127.0.0.1:{self.ports.hold()}"
         return "127.0.0.1:0"
 
@@ -379,7 +392,7 @@ class Supervisor:
                     device_id=node.device_id,
                     grpc_address=node.address(),
                     pid=node.child.pid,
-                    cpu_port=commands.CPU_PORT,
+                    cpu_port=node.cpu_port,
                     interfaces=node.interfaces(),
                     log=str(node.child.log),
                 )

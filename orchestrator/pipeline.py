@@ -19,9 +19,10 @@ from orchestrator.compiler.merging import MOST_CLASSES, Costs
 from orchestrator.compiler.sharing import share
 from orchestrator.compiler.story import ClassStory, Teller
 from orchestrator.compiler.synthesis import synthesise
-from orchestrator.errors import DoesNotFit, InfeasibleError
+from orchestrator.errors import CompileError, DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
 from orchestrator.model.away import Away
+from orchestrator.model.builds import Slot
 from orchestrator.model.bundle import Bundle, Slo, Story
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts
 from orchestrator.model.devices import devices_of
@@ -37,11 +38,11 @@ from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.running import running_of
 from orchestrator.recall import large_frozen_data, recalling
 from orchestrator.runtimes import runtime
-from orchestrator.targets import specialised
-from orchestrator.targets.costs import filter_costs
-from orchestrator.targets.footprints import VERSION_TABLE
-from orchestrator.targets.pipeline import Pipeline, Slot, footprint
-from orchestrator.targets.shipped import capability
+from orchestrator.targets import Target, lookup, specialised
+from orchestrator.targets.block import VERSION_TABLE
+from orchestrator.targets.edge import EDGE
+from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, capability_for, footprint
+from orchestrator.targets.target import filter_costs
 
 STAYING = Options(objectives=("slo", "moves", "cores", "latency", "hops"))
 """How an update is placed: nothing moves that need not."""
@@ -78,6 +79,7 @@ def compile_graph(
     beside: Bundle | None = None,
     pipelines: Mapping[str, Pipeline] | None = None,
     away: Away | None = None,
+    builds: Pipelines = SHIPPED,
 ) -> Compiled:
     """Cut, synthesise, place and lower a graph onto a topology, beside what `used` says is taken.
 
@@ -86,7 +88,8 @@ def compile_graph(
 
     `max_classes` bounds the traffic classes that two NFs in a row may make of their rules. The filters
     of NFs in `ternary` are not made trees, whatever they cost. `pipelines` (by switch) stand for those
-    of the topology. What is `away` is left out of placement; the graph must have no host behind it.
+    of the topology, whose builds are in `builds`. What is `away` is left out of placement; the graph
+    must have no host behind it.
 
     Within a round of a `Recall` all that an earlier version of the graph has in common with this one is
     taken from there (`graph.load_graph` included): after a changed rule that is nearly all.
@@ -104,6 +107,7 @@ def compile_graph(
             beside=beside,
             pipelines=pipelines,
             away=away or Away(),
+            builds=builds,
         )
 
 
@@ -120,13 +124,14 @@ def _compile(
     beside: Bundle | None,
     pipelines: Mapping[str, Pipeline] | None,
     away: Away,
+    builds: Pipelines,
 ) -> Compiled:
     warnings = (*warnings, *check_hosts(graph, topology))
     fabric = Fabric(topology, away)
     used = replace(used, cores=used.cores | away.cores.keys())
     functions = functions_of(graph)
     pipelines = pipelines or {
-        s.name: capability(s.pipeline, s.target) for s in topology.switches.values()
+        s.name: builds.capability(s.pipeline, s.target) for s in topology.switches.values()
     }
     if beside is not None:
         graph_id = beside.graph_id
@@ -136,7 +141,10 @@ def _compile(
     forced = forced_by_pins(graph, functions, topology.servers)
     slots = min(sum(s.block == FilterProgram.block for s in p.slots) for p in pipelines.values())
     costs = Costs(
-        _filter_sizes(topology, pipelines, used), most_classes=max_classes, filter_slots=slots
+        _filter_sizes(topology, pipelines, used),
+        most_classes=max_classes,
+        filter_slots=slots,
+        ranges=all(p.target.ranges for p in pipelines.values()),
     )
     forms = filter_costs(switch.target for switch in topology.switches.values())
     while True:
@@ -157,7 +165,9 @@ def _compile(
             )
             break
         except (DoesNotFit, InfeasibleError) as error:
-            too_big = error.nf if isinstance(error, DoesNotFit) else _too_big(cuts, error)[0]
+            too_big = (
+                error.nf if isinstance(error, DoesNotFit) else _too_big(cuts, pipelines, error)[0]
+            )
             if too_big not in plain and has_tree(cuts, too_big):
                 plain.add(too_big)  # its rules may fit where its tree does not
                 continue
@@ -167,7 +177,7 @@ def _compile(
             if isinstance(error, DoesNotFit):
                 forced[error.nf] = str(error)
                 continue
-            name, reason = _too_big(cuts, error)
+            name, reason = _too_big(cuts, pipelines, error)
             if not name:
                 raise
             forced[name] = reason
@@ -182,12 +192,13 @@ def _compile(
         programs=lowered.programs,
         workers=lowered.workers,
         plan=plan,
-        block_use=_block_use(functions, cuts, plan, topology),
-        stories=tuple(_stories(cuts, plan, lowered)),
+        block_use=_block_use(functions, cuts, plan, topology, pipelines),
+        stories=tuple(_stories(cuts, plan, lowered, pipelines)),
         warnings=(*warnings, *advice(whole, cuts, graph, functions)),
         removed=tuple((f"{nf}: {rule}", why) for nf, rule, why in not_installed(whole, cuts)),
         slos={t.name: Slo(t.rate, t.min_rate, t.max_latency_us) for t in graph.traffic},
         endpoints={endpoint.name: endpoint.hosts for endpoint in graph.endpoints.values()},
+        builds=builds.needed(s.pipeline for s in topology.switches.values()),
     )
     if beside is not None:
         bundle = share(bundle, beside)
@@ -224,14 +235,15 @@ def compile_specialised(
             away=away,
         )
 
-    edge = capability("edge", "bmv2")
+    target = _compiling(topology)
+    edge = SHIPPED.capability(EDGE, target.name)
     kept: dict[str, Slot] = {}
     tables: dict[str, Counter[str]] = {name: Counter() for name in topology.switches}
     for bundle in others:
         for switch, program in bundle.programs.items():
             found = footprint_of(program)
             tables[switch].update(found)
-            running = capability(*bundle.pipeline_of[switch])
+            running = capability_for(bundle, switch)
             kept |= {slot.instance: slot for slot in specialised.kept_slots(found, running)}
     cuts = compiled_for(edge.slots).cuts
     slots = specialised.slots_for(_wanted(cuts), tuple(kept.values()))
@@ -241,12 +253,26 @@ def compile_specialised(
     need: Counter[str] = Counter()
     for found in tables.values():
         need |= found
-    name = specialised.build(slots, need)
+    made = specialised.build(slots, need, target)
     devices = {
-        device.name: replace(device, pipeline=name) if device.has_pipeline else device
+        device.name: replace(device, pipeline=made.name) if device.has_pipeline else device
         for device in compiled.bundle.devices.values()
     }
-    return replace(compiled, bundle=replace(compiled.bundle, devices=devices))
+    bundle = replace(compiled.bundle, devices=devices, builds=(made,))
+    return replace(compiled, bundle=bundle)
+
+
+def _compiling(topology: Topology) -> Target:
+    """The target for which a pipeline of all switches is compiled; CompileError without one."""
+    targets = {switch.target: lookup(switch.target) for switch in topology.switches.values()}
+    if len({target.architecture for target in targets.values()}) != 1 or not all(
+        target.compiler() for target in targets.values()
+    ):
+        raise CompileError(
+            f"{topology.name}: no compiler makes one pipeline for all of its switches "
+            f"({', '.join(sorted(targets))})"
+        )
+    return next(iter(targets.values()))
 
 
 def _wanted(cuts: Cuts) -> list[specialised.Wanted]:
@@ -303,13 +329,15 @@ def _filter_sizes(
     return sizes
 
 
-def _too_big(cuts: Cuts, error: InfeasibleError) -> tuple[str, str]:
+def _too_big(
+    cuts: Cuts, pipelines: Mapping[str, Pipeline], error: InfeasibleError
+) -> tuple[str, str]:
     """The NF of the largest element in a table that overflowed, to be run on a server instead."""
     full = [name.removeprefix("tables:") for name in error.blocking if name.startswith("tables:")]
     sizes = {
         (need, unit.nf, f"{block}.{table}")
         for unit in cuts.units.values()
-        for (block, table), need in footprint(unit).items()
+        for (block, table), need in footprint(unit, pipelines.values()).items()
         if f"{block}.{table}" in full
     }
     if not sizes:
@@ -319,13 +347,17 @@ def _too_big(cuts: Cuts, error: InfeasibleError) -> tuple[str, str]:
 
 
 def _block_use(
-    functions: Functions, cuts: Cuts, plan: Plan, topology: Topology
+    functions: Functions,
+    cuts: Cuts,
+    plan: Plan,
+    topology: Topology,
+    pipelines: Mapping[str, Pipeline],
 ) -> dict[str, dict[str, int]]:
-    """Entries of switches by 'block.table', and the memory of servers."""
+    """Entries of devices by 'block.table', and the memory of servers."""
     use: dict[str, Counter[str]] = {}
-    for unit, switch in plan.device_of.items():
-        for (block, table), count in footprint(cuts.units[unit]).items():
-            use.setdefault(switch, Counter())[f"{block}.{table}"] += count
+    for unit, device in plan.device_of.items():
+        for (block, table), count in footprint(cuts.units[unit], [pipelines[device]]).items():
+            use.setdefault(device, Counter())[f"{block}.{table}"] += count
     for group, cores in zip(cuts.groups, plan.cores_of, strict=True):
         for core in cores:
             there = runtime(topology.servers[core.server].runtime)
@@ -334,7 +366,9 @@ def _block_use(
     return {device: dict(counts) for device, counts in use.items()}
 
 
-def _stories(cuts: Cuts, plan: Plan, lowered: Lowered) -> list[Story]:
+def _stories(
+    cuts: Cuts, plan: Plan, lowered: Lowered, pipelines: Mapping[str, Pipeline]
+) -> list[Story]:
     """One line for each unit, in the order of the graph."""
     stories: list[Story] = []
     group_of = {u: i for i, group in enumerate(cuts.groups) for u in group.units}
@@ -350,7 +384,8 @@ def _stories(cuts: Cuts, plan: Plan, lowered: Lowered) -> list[Story]:
         if any(target == unit.id for _, target in lowered.layouts[switch].recirculated):
             why += "; recirculated, since one pass cannot serve it behind what it follows"
         slot = step.slot.instance if step.slot else "deliver"
-        stories.append(Story(unit.id, SWITCH, switch, slot, sum(footprint(unit).values()), why))
+        count = footprint(unit, [pipelines[switch]]).total()
+        stories.append(Story(unit.id, SWITCH, switch, slot, count, why))
     return stories
 
 

@@ -1,7 +1,8 @@
 """Compile every pipeline with p4c into `build/`: BMv2 JSON, P4Info text, and what they came from.
 
-Run by `make p4`. `build/build.json` holds p4c's version and the digest of all sources;
-a test fails when the sources have changed since or, where p4c is on PATH, a fresh build differs.
+Run by `make p4`. First the NF blocks of `pipelines/edge.p4` are written anew from their descriptors
+(orchestrator/targets/block.py, edge.py). `build/build.json` holds p4c's version and the digest of all
+sources; a test fails when they have changed since or, where p4c is on PATH, a fresh build differs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from orchestrator.targets.block import filled
+from orchestrator.targets.edge import edge_text
+
 HERE = Path(__file__).resolve().parent
+EDGE = HERE / "pipelines" / "edge.p4"
 COMPILER = "p4c-bm2-ss"
 
 
@@ -73,6 +78,7 @@ def main() -> int:
     if shutil.which(COMPILER) is None:
         print(f"{COMPILER} is not on PATH: install p4c (p4lang)", file=sys.stderr)
         return 4
+    EDGE.write_text(filled(EDGE.read_text(), edge_text()))
     build(arguments.output)
     return 0
 

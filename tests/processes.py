@@ -67,6 +67,7 @@ class SwitchProcess:
                 self.device_id,
                 {},
                 self.address,
+                cpu_port=510,
                 folder=Path(tempfile.gettempdir()),
                 spare_port=self.spare_port,
             )

@@ -34,6 +34,7 @@ from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError, SwitchError
 from orchestrator.files import read_regular, read_start
 from orchestrator.graph import check_topology
+from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
@@ -43,8 +44,8 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 from orchestrator.model.topology import Topology
-from orchestrator.targets.pipeline import Slot
-from orchestrator.targets.shipped import SPECIALISED, Artifact, artifact, register, slots_of
+from orchestrator.targets import lookup
+from orchestrator.targets.pipelines import SHIPPED, SPECIALISED, Pipelines, build_for, p4info
 
 FORMAT = 2
 _MANIFEST = "manifest.json"
@@ -57,18 +58,15 @@ class Packed:
     """A bundle, and what else its file says.
 
     `topology` is what it was compiled for, without TLS files; None: it came from a journal.
-    `foreign` are shipped pipelines of which it carries another build than this version ships; `made`
-    those that were made for a network, by name: see `adopt`. `signer` is the fingerprint of the key
-    that signed it, empty: nobody did; `trusted` says that this user trusts that key.
+    `foreign` are shipped pipelines of which it carries another build than this version ships. `signer`
+    is the fingerprint of the key that signed it, empty: nobody did; `trusted` says that this user trusts
+    that key.
     """
 
     bundle: Bundle
     topology: Topology | None
     foreign: tuple[str, ...]
     source: str
-    made: Mapping[str, tuple[Artifact, tuple[Slot, ...]]] = dataclasses.field(
-        default_factory=dict[str, tuple[Artifact, tuple[Slot, ...]]]
-    )
     signer: str = ""
     trusted: bool = False
 
@@ -95,12 +93,13 @@ def dump(
     """
     entries = serialised(bundle) if entries is None else entries
     members: dict[str, bytes | bytearray] = {}
+    pipelines = Pipelines.of(bundle.builds)
     for pipeline, target in sorted(set(bundle.pipeline_of.values())):
-        shipped = artifact(pipeline, target)
-        members[f"pipelines/{shipped.name}.p4info.txtpb"] = shipped.p4info_text
-        members[f"pipelines/{shipped.name}.json"] = shipped.device_config
-        slots = [[slot.instance, slot.block, slot.nf] for slot in slots_of(pipeline)]
-        members[f"pipelines/{shipped.name}.slots.json"] = _json(slots)
+        build = pipelines.build(pipeline, target)
+        members[f"pipelines/{build.name}.p4info.txtpb"] = build.p4info_text
+        members[f"pipelines/{build.name}{lookup(target).suffix}"] = build.device_config
+        slots = [[slot.instance, slot.block, slot.nf] for slot in build.slots]
+        members[f"pipelines/{build.name}.slots.json"] = _json(slots)
     schema_of = _schemas(bundle)
     for kind, programs in (("fabric", bundle.fabric), ("programs", bundle.programs)):
         for switch, program in programs.items():
@@ -154,9 +153,7 @@ def read(path: Path) -> Packed:
 
 def load(data: bytes, source: str) -> Bundle:
     """The bundle of a zip file that this user's journal keeps; InputError when it is damaged."""
-    packed = _unpacked(data, source, ours=True)
-    adopt(packed)
-    return packed.bundle
+    return _unpacked(data, source, ours=True).bundle
 
 
 def unpack(data: bytes, source: str) -> Packed:
@@ -166,12 +163,6 @@ def unpack(data: bytes, source: str) -> Packed:
     nothing is in them that is not in `bundle` (default entries, other kinds of updates, odd encodings).
     """
     return _unpacked(data, source, ours=False)
-
-
-def adopt(packed: Packed) -> None:
-    """Make the pipelines that a bundle brings known by name: whoever looks at it, or trusts it."""
-    for build, slots in packed.made.values():
-        register(build, slots)
 
 
 _NO_BUNDLE = (
@@ -187,13 +178,12 @@ def _unpacked(data: bytes, source: str, *, ours: bool) -> Packed:
         signed = members.pop(signing.MEMBER, None)
         _check_digests(members, manifest.sha256, source)
         topology = members.get(_TOPOLOGY)
-        builds, made = _pipelines(members, manifest, source)
+        builds = _pipelines(members, manifest, source)
         return Packed(
             _bundle(members, manifest, builds, ours),
             None if topology is None else _topology(topology),
             _foreign(builds),
             source,
-            made,
             signing.signer_of(signed, members[_MANIFEST]) if signed is not None else "",
         )
     except _NO_BUNDLE as error:
@@ -208,35 +198,33 @@ def _check_digests(members: dict[str, bytes], digests: dict[str, str], source: s
         raise InputError(f"{source}: {extra[0]} is not in its manifest")
 
 
-_Builds = Mapping[tuple[str, str], Artifact]
-_Made = Mapping[str, tuple[Artifact, tuple[Slot, ...]]]
+_Builds = Mapping[tuple[str, str], Build]
 
 
-def _pipelines(members: dict[str, bytes], manifest: Manifest, source: str) -> tuple[_Builds, _Made]:
-    """The builds that a bundle carries, and those of them that were made for a network."""
-    found: dict[tuple[str, str], Artifact] = {}
-    made: dict[str, tuple[Artifact, tuple[Slot, ...]]] = {}
+def _pipelines(members: dict[str, bytes], manifest: Manifest, source: str) -> _Builds:
+    """The builds that a bundle carries."""
+    found: dict[tuple[str, str], Build] = {}
     for pipeline, target in sorted(set(manifest.pipeline_of.values())):
         special = pipeline.startswith(SPECIALISED)
         try:
-            name = pipeline if special else artifact(pipeline, target).name
+            name = pipeline if special else SHIPPED.build(pipeline, target).name
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
-        build = Artifact(
-            name, *(members[f"pipelines/{name}.{kind}"] for kind in ("p4info.txtpb", "json"))
+        slots = f"pipelines/{name}.slots.json"
+        found[pipeline, target] = build = Build(
+            name,
+            members[f"pipelines/{name}.p4info.txtpb"],
+            members[f"pipelines/{name}{lookup(target).suffix}"],
+            read_slots(members[slots], slots) if special else (),
         )
-        if special:
-            if name != f"{SPECIALISED}-{build.cookie:016x}":
-                raise ValueError(f"{name} is not the pipeline of that name")
-            slots = f"pipelines/{name}.slots.json"
-            made[name] = build, read_slots(members[slots], slots)
-        found[pipeline, target] = build
-    return found, made
+        if special and name != f"{SPECIALISED}-{build.cookie:016x}":
+            raise ValueError(f"{name} is not the pipeline of that name")
+    return found
 
 
 def _foreign(pipelines: _Builds) -> tuple[str, ...]:
     shipped = {p: build for p, build in pipelines.items() if not p[0].startswith(SPECIALISED)}
-    other = (p for p, build in shipped.items() if artifact(*p).cookie != build.cookie)
+    other = (p for p, build in shipped.items() if SHIPPED.build(*p).cookie != build.cookie)
     return tuple(sorted({pipeline for pipeline, _ in other}))
 
 
@@ -256,7 +244,7 @@ def _topology(data: bytes) -> Topology:
 
 def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
-    schemas = {pipeline: Schema(build.p4info()) for pipeline, build in builds.items()}
+    schemas = {pipeline: Schema(p4info(build)) for pipeline, build in builds.items()}
     programs: dict[str, dict[str, PipelineProgram]] = {"fabric": {}, "programs": {}}
     for name in members:
         kind, _, rest = name.partition("/")
@@ -292,6 +280,9 @@ def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours
         endpoints=manifest.endpoints,
         removed=read_removed(members["removed.json"]),
         slos=manifest.slo_of(),
+        builds=tuple(
+            {p: build for (p, _), build in builds.items() if p.startswith(SPECIALISED)}.values()
+        ),
     )
 
 
@@ -309,8 +300,9 @@ def _batches(
 
 def _schemas(bundle: Bundle) -> dict[str, Schema]:
     """The schema of each switch, one for all of a pipeline: P4Info takes long to parse."""
-    pipelines = {p: Schema(artifact(*p).p4info()) for p in set(bundle.pipeline_of.values())}
-    return {switch: pipelines[pipeline] for switch, pipeline in bundle.pipeline_of.items()}
+    builds = {switch: build_for(bundle, switch) for switch in bundle.pipeline_of}
+    schemas = {build: Schema(p4info(build)) for build in set(builds.values())}
+    return {switch: schemas[build] for switch, build in builds.items()}
 
 
 def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:

@@ -21,13 +21,13 @@ from pydantic import (
 )
 
 from orchestrator.errors import InputError, quoted
+from orchestrator.model.builds import Slot
 from orchestrator.model.bundle import Slo, Story
 from orchestrator.model.devices import Device, Kind
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
 from orchestrator.model.match import Prefix
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
 from orchestrator.nfs.files import explain, located
-from orchestrator.targets.pipeline import Slot
 from orchestrator.units import LARGEST, Name, parse_name
 from servernf.wire.instances import base_name
 

@@ -45,10 +45,9 @@ def show(
 
     Reading checks the digests of all parts.
     """
-    from orchestrator.bundle.codec import adopt, read
+    from orchestrator.bundle.codec import read
 
     packed = read(file)
-    adopt(packed)
     bundle = packed.bundle
     if entries and entries not in bundle.programs:
         raise InputError(f"{file}: {unknown('switch', entries, tuple(bundle.programs))}")
@@ -94,9 +93,9 @@ def _rows(bundle: Bundle, switch: str) -> Iterator[dict[str, Any]]:
     """The graph's entries of a switch: table, keys, action, origin, and all of it in words."""
     from orchestrator.clients.p4info import Schema
     from orchestrator.clients.words import action_words, key_texts, key_words, split_origin
-    from orchestrator.targets.shipped import artifact
+    from orchestrator.targets.pipelines import build_for, p4info
 
-    schema = Schema(artifact(*bundle.pipeline_of[switch]).p4info())
+    schema = Schema(p4info(build_for(bundle, switch)))
     program = bundle.programs[switch]
     for entry in (*program.entries, *program.activation):
         table = schema.table(entry.table)

@@ -61,10 +61,13 @@ def up(
     from orchestrator.deployment.access import Access
     from orchestrator.deployment.live import new_journal
     from orchestrator.emulation import net_down, net_up
+    from orchestrator.emulation.commands import emulated
     from orchestrator.placement.topologies import resolve_topology
+    from orchestrator.targets import AUTO
 
-    if switch not in ("auto", "bmv2", "softswitch"):
-        raise InputError(f"--switch: '{switch}' is none of auto, bmv2, softswitch")
+    ways = (AUTO, *emulated())
+    if switch not in ways:
+        raise InputError(f"--switch: '{switch}' is none of {', '.join(ways)}")
     started = time.monotonic()
     state = net_up(
         resolve_topology(topology),

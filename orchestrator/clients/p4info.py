@@ -223,10 +223,12 @@ def flood_update(flood: FloodGroup, kind: p4r.Update.Type.ValueType) -> p4r.Upda
     return p4r.Update(type=kind, entity=entity)
 
 
-def clone_session_update(session: int, port: int, kind: p4r.Update.Type.ValueType) -> p4r.Update:
-    """Update of a clone session with two copies to a port: a sample and a mirror's (arch/v1model.p4)."""
+def clone_session_update(
+    session: int, port: int, copies: Iterable[int], kind: p4r.Update.Type.ValueType
+) -> p4r.Update:
+    """Update of a clone session with copies of these numbers to a port."""
     clone = p4r.CloneSessionEntry(session_id=session)
-    for instance in (1, 2):
+    for instance in copies:
         clone.replicas.add(egress_port=port, instance=instance)
     entity = p4r.Entity(
         packet_replication_engine_entry=p4r.PacketReplicationEngineEntry(clone_session_entry=clone)

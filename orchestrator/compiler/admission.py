@@ -18,7 +18,7 @@ from orchestrator.model.graph import Endpoint
 from orchestrator.model.match import Prefix
 from orchestrator.model.topology import Host
 from orchestrator.model.versions import versions_of
-from orchestrator.targets.footprints import VERSION_TABLE
+from orchestrator.targets.block import VERSION_TABLE
 
 ADMISSION_TABLES = frozenset(f"classify.{name}" for name in VERSION_TABLE.values())
 EPOCH_TABLE = "classify.epoch"

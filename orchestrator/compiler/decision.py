@@ -21,7 +21,7 @@ import numpy as np
 from orchestrator.alignment import differing
 from orchestrator.compiler.numbering import Numbering, Plan
 from orchestrator.model.decision import WORDS, Branch
-from orchestrator.model.match import Match, PortRange
+from orchestrator.model.match import Match, PortRange, range_prefixes
 from orchestrator.recall import current
 
 Prefix = tuple[int, int]
@@ -63,17 +63,6 @@ def shape_of(match: Match) -> Shape | None:
         tuple((v << 16, n) for v, n in range_prefixes(*src_port)) if src_port else (),
         _flags(*match.tcp_flags) if match.tcp_flags else (),
     )
-
-
-def range_prefixes(low: int, high: int, bits: int = 16) -> Iterator[Prefix]:
-    """The fewest prefixes (value, length) of a number that cover low..high."""
-    end = high + 1
-    while low < end:
-        size = low & -low or 1 << bits
-        while size > end - low:
-            size >>= 1
-        yield low, bits - size.bit_length() + 1
-        low += size
 
 
 def _range(ports: PortRange | None, value: int | None) -> tuple[int, int] | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from orchestrator.compiler.keys import HASH_BITS, hash_prefixes
+from orchestrator.compiler.keys import HASH_BITS
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
-from orchestrator.model.match import Prefix
+from orchestrator.model.match import Prefix, range_prefixes
 from orchestrator.model.plan import ClassMap, Core, Region, Slice
 from orchestrator.placement.classes import partitioned, specificity
 from servernf.wire.addresses import device_mac, mac_text
@@ -51,7 +51,7 @@ def dispatch_entries(
 
     def slices(at: tuple[str, Key], owned: Sequence[Slice]) -> Iterator[TableEntry]:
         for own in owned:
-            for value, length in hash_prefixes(own.low, own.high):
+            for value, length in range_prefixes(own.low, own.high - 1, HASH_BITS):
                 keys = (at,) if not length else (at, ("hash", Lpm(value, length)))
                 origin = f"to {target}: core {own.core.server}.{own.core.index + 1}"
                 yield to_core(keys, mac_of(own.core), "dispatch.next", origin, 0)

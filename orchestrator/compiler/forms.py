@@ -30,8 +30,9 @@ from orchestrator.model.elements import FilterProgram, FilterRule
 from orchestrator.model.match import Match
 from orchestrator.model.versions import kinds, matches
 from orchestrator.recall import current
+from orchestrator.targets.block import TREE_LEVELS
 from orchestrator.targets.costs import FilterCosts
-from orchestrator.targets.pipeline import Pipeline
+from orchestrator.targets.pipelines import Pipeline
 
 MOST_BRANCHES = 200_000
 _MOST_COPIES = (50_000_000, 1_000_000, 250_000, 60_000)
@@ -95,7 +96,7 @@ def _room(pipelines: Collection[Pipeline], taken: Mapping[str, Counter[str]]) ->
                 (
                     pipeline.table_sizes.get(table, 0) - held[table]
                     for slot in pipeline.slots
-                    for table in (f"{slot.instance}.tree.level_{level}",)
+                    for table in (f"{slot.instance}.{level}",)
                 ),
                 default=0,
             )
@@ -103,7 +104,7 @@ def _room(pipelines: Collection[Pipeline], taken: Mapping[str, Counter[str]]) ->
         )
         if pipelines
         else 0
-        for level in range(1, 6)
+        for level in TREE_LEVELS
     )
 
 

@@ -68,13 +68,3 @@ def neighbor_entry(port: int, version: int, address: int, origin: str) -> TableE
         0,
         f"{origin}: address",
     )
-
-
-def hash_prefixes(low: int, high: int) -> Iterator[tuple[int, int]]:
-    """(value, length) prefixes of a 16-bit hash that cover low..high-1."""
-    while low < high:
-        size = low & -low or 1 << HASH_BITS
-        while size > high - low:
-            size >>= 1
-        yield low, HASH_BITS - size.bit_length() + 1
-        low += size

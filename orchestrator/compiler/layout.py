@@ -14,15 +14,11 @@ from dataclasses import dataclass, field
 import networkx as nx
 
 from orchestrator.errors import CompileError, DoesNotFit
+from orchestrator.model.builds import Slot
 from orchestrator.model.cuts import Arc, Unit
 from orchestrator.model.elements import COPY, FilterProgram
-from orchestrator.targets.pipeline import (
-    GATED_BLOCKS,
-    GATED_SEGMENT,
-    Pipeline,
-    Slot,
-    footprint,
-)
+from orchestrator.targets.block import GATED_SEGMENT, gated
+from orchestrator.targets.pipelines import Pipeline, footprint
 
 EXIT_PREFIX = "->"
 
@@ -165,7 +161,7 @@ def _assign_slots(
         assert step.unit is not None
         assert step.unit.element is not None
         block = step.unit.element.program.block
-        need = {table: count for (_, table), count in footprint(step.unit).items()}
+        need = {table: count for (_, table), count in footprint(step.unit, [pipeline]).items()}
         options = [
             i
             for i, slot in enumerate(pipeline.slots)
@@ -275,9 +271,9 @@ def _number_segments(switch: str, steps: dict[str, Step], doors: set[str]) -> No
             step.segment = count
     if count >= GATED_SEGMENT:
         raise CompileError(f"{switch}: more than {GATED_SEGMENT - 1} segments")
-    gated = {s.segment for s in steps.values() if s.slot and s.slot.block in GATED_BLOCKS}
+    behind_gate = {s.segment for s in steps.values() if s.slot and gated(s.slot.block)}
     for step in steps.values():
-        if step.segment in gated:
+        if step.segment in behind_gate:
             step.segment |= GATED_SEGMENT
 
 

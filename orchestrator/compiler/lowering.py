@@ -10,6 +10,7 @@ from orchestrator.compiler.cuts import Functions
 from orchestrator.compiler.layout import Layout
 from orchestrator.compiler.nodes import part_of, parts_of
 from orchestrator.compiler.origins import origin_entries
+from orchestrator.compiler.ranges import without_ranges
 from orchestrator.compiler.switch_entries import SwitchEntries
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.compiler.worker_programs import worker_programs
@@ -18,7 +19,7 @@ from orchestrator.model.entries import Entries, PipelineProgram, WorkerProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.placement.fabric import Fabric
-from orchestrator.targets.pipeline import Pipeline
+from orchestrator.targets.pipelines import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,9 @@ def lower(
         program = programs.get(switch, PipelineProgram((), (), ()))
         parts = (*parts_of(switch, program.entries), part_of(switch, None, origins))
         programs[switch] = replace(program, entries=Entries(parts))
+    for name, program in programs.items():
+        if not pipelines[name].target.ranges:
+            programs[name] = without_ranges(name, program)
     return Lowered(programs, workers, wiring.layouts, wiring.paths)
 
 

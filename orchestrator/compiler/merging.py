@@ -24,7 +24,8 @@ from orchestrator.model.elements import (
 from orchestrator.model.match import ANY, Match, PortRange, Prefix
 from orchestrator.model.versions import versions_of
 from orchestrator.recall import Same, current
-from orchestrator.targets.footprints import VERSION_TABLE, entries_needed
+from orchestrator.targets.block import VERSION_TABLE
+from orchestrator.targets.footprints import entries_needed
 
 ValueT = TypeVar("ValueT")
 MOST_CLASSES = 10_000_000
@@ -55,6 +56,7 @@ class Costs:
     worth: float = 0.75
     least_gain: int = 8
     filter_slots: int = 3
+    ranges: bool = True
 
 
 def entries_of(program: FilterProgram, versions: frozenset[int]) -> int:
@@ -62,8 +64,10 @@ def entries_of(program: FilterProgram, versions: frozenset[int]) -> int:
     return sum(_entries_by_version(program, versions).values())
 
 
-def _entries_by_version(program: FilterProgram, versions: frozenset[int]) -> dict[int, int]:
-    need = entries_needed(program, versions)
+def _entries_by_version(
+    program: FilterProgram, versions: frozenset[int], ranges: bool = True
+) -> dict[int, int]:
+    need = entries_needed(program, versions, ranges)
     return {version: need[program.block, VERSION_TABLE[version]] for version in sorted(versions)}
 
 
@@ -113,7 +117,8 @@ def merged(
     most = limit - 1 if any_gain else min(costs.worth * limit, limit - costs.least_gain)
     if sum(counts.values()) > most:
         return None
-    if any(n > costs.table_entries.get(version, n) for version, n in counts.items()):
+    held = counts if costs.ranges else _entries_by_version(program, one.versions, ranges=False)
+    if any(n > costs.table_entries.get(version, n) for version, n in held.items()):
         return None
     return program, names
 

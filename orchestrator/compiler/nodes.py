@@ -29,7 +29,7 @@ from orchestrator.model.entries import (
     TableEntry,
 )
 from orchestrator.model.plan import Core
-from orchestrator.targets.pipeline import GATED_SEGMENT
+from orchestrator.targets.block import GATED_SEGMENT
 from servernf.wire.instances import base_name
 
 SEGMENT, TREE, GROUP, PATH, ROOT = "segment", "tree", "group", "path", "root"

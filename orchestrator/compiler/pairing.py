@@ -28,7 +28,7 @@ from orchestrator.compiler.nodes import (
 from orchestrator.model.decision import LEVELS
 from orchestrator.model.entries import Lpm, ServerChain, TableEntry
 from orchestrator.model.plan import Core
-from orchestrator.targets.footprints import VERSION_TABLE
+from orchestrator.targets.block import VERSION_TABLE
 
 MOST_TREE_NODES = (1 << 32) - 1
 """The largest id of a tree's node, below the number of its segment."""

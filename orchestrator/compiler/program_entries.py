@@ -32,7 +32,7 @@ from orchestrator.model.entries import Exact, Key, Lpm, Meter, Node, Part, Table
 from orchestrator.model.packet import internet_checksum
 from orchestrator.model.versions import kinds
 from orchestrator.recall import recalled
-from orchestrator.targets.footprints import BY_SEGMENT, VERSION_TABLE
+from orchestrator.targets.block import BY_SEGMENT, VERSION_TABLE
 from servernf.wire.addresses import GATEWAY_MAC
 
 BASE_PRIORITY = 1

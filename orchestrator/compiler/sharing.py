@@ -66,7 +66,7 @@ from orchestrator.model.entries import (
 )
 from orchestrator.model.plan import Core
 from orchestrator.recall import current
-from orchestrator.targets.pipeline import GATED_SEGMENT
+from orchestrator.targets.block import GATED_SEGMENT
 from servernf.wire.instances import base_name
 
 BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}

@@ -20,7 +20,7 @@ from orchestrator.model.decision import DecidedProgram, Node
 from orchestrator.model.elements import FilterProgram
 from orchestrator.model.entries import Exact, Key, Lpm, Part, TableEntry
 from orchestrator.recall import current
-from orchestrator.targets.footprints import VERSION_TABLE
+from orchestrator.targets.block import TREE_LEVELS, TREE_ROOTS, VERSION_TABLE
 
 _IPV4 = 4
 
@@ -54,7 +54,7 @@ def _beside(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
     last = site.entry(VERSION_TABLE[_IPV4], (), "decide", "", priority=BASE_PRIORITY)
     yield last._replace(origin=site.nf)
     root = program.diagram.nodes[0]
-    start = site.entry("tree.roots", (), f"tree.by_{root.word}", "", to=root.id)
+    start = site.entry(TREE_ROOTS, (), f"tree.by_{root.word}", "", to=root.id)
     yield start._replace(origin=site.nf)
 
 
@@ -65,7 +65,7 @@ def _levels(program: DecidedProgram, site: Site) -> list[Part]:
     segment: tuple[str, Key] = ("segment", Exact(site.segment))
 
     def part(node: Node) -> Part:
-        table = f"{site.instance}.tree.level_{node.level}"
+        table = f"{site.instance}.{TREE_LEVELS[node.level - 1]}"
         keys: tuple[tuple[str, Key], ...] = (segment, ("node", Exact(node.id)))
         entries: list[TableEntry] = []
         for value, length, to, word in node.branches:

@@ -14,7 +14,7 @@ from orchestrator.model.cuts import SERVER, SWITCH, Cuts, Unit
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.placement.fabric import Fabric
-from orchestrator.targets.pipeline import Pipeline
+from orchestrator.targets.pipelines import Pipeline
 from servernf.wire.nsh import service_path
 
 _FIRST_SI = 255

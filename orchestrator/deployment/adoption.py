@@ -13,11 +13,12 @@ from orchestrator.deployment.fitting import for_network
 from orchestrator.deployment.journal import Deployed, Lead, Owed, now
 from orchestrator.deployment.presence import Presence, Stray, look
 from orchestrator.deployment.reconcile import Drift, find_drift, repair
-from orchestrator.deployment.specialising import with_pipelines
+from orchestrator.deployment.specialising import builds_of, with_pipelines
 from orchestrator.errors import DeploymentError, SwitchError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.targets.pipelines import Pipelines
 from orchestrator.verification.manifest import MANIFESTS, Manifest
 
 
@@ -58,15 +59,16 @@ def _bundle(
 ) -> Bundle:
     from orchestrator.pipeline import compile_graph, used_by
 
-    topology = with_pipelines(network.topology, deployed)
+    topology, made = with_pipelines(network.topology, deployed), builds_of(deployed)
     if isinstance(source, Packed):
-        bundle = network.access.claimed(for_network(source, topology))
+        bundle = network.access.claimed(for_network(source, topology, made))
         return renumbered(bundle, stray.graph_id)
     return compile_graph(
         network.access.claimed(source),
         topology,
         graph_id=stray.graph_id,
         used=used_by({name: d.bundle for name, d in deployed.items()}, topology),
+        builds=Pipelines.of(made),
     ).bundle
 
 

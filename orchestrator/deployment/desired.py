@@ -17,12 +17,11 @@ from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.compiler.roles import Own
+from orchestrator.deployment.transaction import CloneSession
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import PipelineProgram, TableEntry
+from orchestrator.targets.pipelines import target_for
 from orchestrator.verification.manifest import Manifest, manifest_entries
-
-CPU_PORT = 510
-SAMPLE_SESSION = 100  # arch/v1model.p4
 
 State = dict[bytes, bytes]
 """Entities by identity, in the order in which they are to be written."""
@@ -58,7 +57,8 @@ def desired(schema: Schema, placed: Iterable[Placed], device: str) -> State:
     graphs = [p for p in placed if device in p.bundle.pipeline_of]
     if not graphs:
         return state
-    _add(state, clone_session_update(SAMPLE_SESSION, CPU_PORT, p4r.Update.INSERT).entity)
+    session = sample_session(graphs[0].bundle, device)
+    _add(state, clone_session_update(*session, p4r.Update.INSERT).entity)
     for found in graphs:
         for flood in found.bundle.programs.get(device, _NOTHING).floods:
             _add(state, flood_update(flood, p4r.Update.INSERT).entity)
@@ -66,6 +66,12 @@ def desired(schema: Schema, placed: Iterable[Placed], device: str) -> State:
         identity, entity = schema.identified(entry, graph)
         state[identity] = entity
     return state
+
+
+def sample_session(bundle: Bundle, device: str) -> CloneSession:
+    """By which samples and copies leave a device, as its target has it."""
+    target = target_for(bundle, device)
+    return CloneSession(target.cloning.session, target.ports.cpu, target.cloning.copies)
 
 
 def desired_entries(placed: Iterable[Placed], device: str) -> Iterator[tuple[str, TableEntry]]:

@@ -41,7 +41,7 @@ from orchestrator.errors import (
 )
 from orchestrator.model.away import Away
 from orchestrator.model.entries import TableEntry
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import p4info
 
 Progress = Callable[[str, int], None]
 """(device, entries written since the last call)."""
@@ -330,7 +330,7 @@ class Executor:
 
     def _load(self, step: LoadPipeline) -> None:
         driver = self._devices[step.device]
-        pipeline = artifact(step.pipeline, step.target)
+        pipeline = step.build
         running = driver.pipeline_cookie()
         if running == pipeline.cookie:
             return
@@ -342,7 +342,7 @@ class Executor:
             )
         if running is not None:
             self.recorder.replaced(step.device, save(driver))
-        driver.set_pipeline(pipeline.p4info(), pipeline.device_config, pipeline.cookie)
+        driver.set_pipeline(p4info(pipeline), pipeline.device_config, pipeline.cookie)
 
     def _restore(self, step: RestorePipeline) -> None:
         saved = self.recorder.saved(step.device)
@@ -489,7 +489,7 @@ def _update(schema: Schema, item: Item, owner: str, kind: p4r.Update.Type.ValueT
     if isinstance(item, TableEntry):
         return RawUpdate(kind, schema.identified(item, owner)[1])
     if isinstance(item, CloneSession):
-        return RawUpdate.of(clone_session_update(item.session, item.port, kind))
+        return RawUpdate.of(clone_session_update(*item, kind))
     return RawUpdate.of(flood_update(item, kind))
 
 

@@ -7,12 +7,12 @@ takes must still be free; both are checked before anything is changed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import chain, pairwise
 from typing import Any
 
-from orchestrator.bundle.codec import Packed, adopt
+from orchestrator.bundle.codec import Packed
 from orchestrator.compiler.lowering import footprint_of
 from orchestrator.compiler.renumbering import renumbered
 from orchestrator.compiler.sharing import share
@@ -25,6 +25,7 @@ from orchestrator.errors import (
     InfeasibleError,
     InputError,
 )
+from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.devices import Device, devices_of
 from orchestrator.model.plan import Core
@@ -32,8 +33,8 @@ from orchestrator.model.topology import Topology
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import MEMORY
 from orchestrator.placement.resources import Used
-from orchestrator.targets import specialised
-from orchestrator.targets.shipped import artifact, capability, is_known
+from orchestrator.targets import lookup, specialised
+from orchestrator.targets.pipelines import Pipeline, build_for, capability_for
 
 _SHOWN = 5
 _SIGN = "a bundle signed by somebody trusted (compile --sign, deploy --trust) is taken as it is"
@@ -41,8 +42,11 @@ _OWN = frozenset({"tls", "target", "pipeline"})
 """What may differ from the topology that a bundle was compiled for; what runs says the pipelines."""
 
 
-def for_network(packed: Packed, topology: Topology) -> Bundle:
-    """The bundle with the targets of this network; InputError when it was compiled for another one."""
+def for_network(packed: Packed, topology: Topology, known: Collection[Build] = ()) -> Bundle:
+    """The bundle with the targets of this network; InputError when it was compiled for another one.
+
+    `known` are pipelines that run there.
+    """
     bundle, source = packed.bundle, packed.source
     if packed.foreign:
         raise InputError(
@@ -53,7 +57,7 @@ def for_network(packed: Packed, topology: Topology) -> Bundle:
         raise InputError(
             f"{source}: does not say which topology it was compiled for: write it with `compile -o`"
         )
-    _check_pipelines_made(packed)
+    _check_pipelines_made(packed, known)
     problems = [*_differences(packed.topology, topology), *_strangers(bundle, topology)]
     if problems:
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -95,16 +99,18 @@ def beside(
     return renumbered(bundle, free_id if bundle.graph_id in taken else bundle.graph_id)
 
 
-def _check_pipelines_made(packed: Packed) -> None:
+def _check_pipelines_made(packed: Packed, known: Collection[Build]) -> None:
     """A pipeline that a bundle brings decides over every packet of a switch, so it must be one of ours.
 
     It is when it runs here already, when p4c makes it again, or when somebody who is trusted signed it.
     """
-    for name, (made, slots) in packed.made.items():
-        if packed.trusted or is_known(made, slots):
+    targets = dict(packed.bundle.pipeline_of.values())
+    for made in packed.bundle.builds:
+        if packed.trusted or made in known:
             continue
+        name, target = made.name, lookup(targets[made.name])
         try:
-            ours = specialised.rebuilt(made, slots)
+            ours = specialised.rebuilt(made, target)
         except EnvironmentMissing as error:
             why = f"brings pipeline {name}, which does not run here and cannot be made again"
             raise InputError(f"{packed.source}: {why}: {error}; or {_SIGN}") from error
@@ -113,9 +119,8 @@ def _check_pipelines_made(packed: Packed) -> None:
         if not ours:
             raise InputError(
                 f"{packed.source}: brings pipeline {name}, which is not what "
-                f"{specialised.COMPILER} makes of the shipped one here; {_SIGN}"
+                f"{target.compiler()} makes of the shipped one here; {_SIGN}"
             )
-    adopt(packed)
 
 
 def _differences(made_for: Topology, here: Topology) -> Iterator[str]:
@@ -167,11 +172,12 @@ def _kind(device: Device) -> str:
 
 
 def _check_pipelines(bundle: Bundle, deployed: Mapping[str, Deployed]) -> None:
-    running = {s: p for d in deployed.values() for s, p in d.bundle.pipeline_of.items()}
+    running = {s: d.bundle for d in deployed.values() for s in d.bundle.pipeline_of}
     other = {
-        switch: running[switch][0]
-        for switch, pipeline in bundle.pipeline_of.items()
-        if switch in running and artifact(*running[switch]).cookie != artifact(*pipeline).cookie
+        switch: running[switch].pipeline_of[switch][0]
+        for switch in bundle.pipeline_of
+        if switch in running
+        and build_for(running[switch], switch).cookie != build_for(bundle, switch).cookie
     }
     if other:
         wanted = ", ".join(sorted({bundle.pipeline_of[switch][0] for switch in other}))
@@ -197,18 +203,19 @@ def _collisions(
             yield f"{name} has {max(0, free):,} bytes of memory left, {need:,} are needed"
     for name, program in bundle.programs.items():
         taken = used.tables.get(name, Counter[str]())
-        yield from _full(name, bundle.pipeline_of[name], topology, footprint_of(program), taken)
+        offer = capability_for(bundle, name)
+        yield from _full(name, offer, topology, footprint_of(program), taken)
     yield from _crowded_links(bundle, Fabric(topology), used)
 
 
 def _full(
     switch: str,
-    pipeline: tuple[str, str],
+    offer: Pipeline,
     topology: Topology,
     need: Counter[str],
     taken: Counter[str],
 ) -> Iterator[str]:
-    offer, limits = capability(*pipeline), topology.switches[switch].table_sizes
+    limits = topology.switches[switch].table_sizes
     block_of = {slot.instance: slot.block for slot in offer.slots}
     sizes, needs, takens = dict(offer.table_sizes), Counter(need), Counter(taken)
     for counts in (needs, takens):

@@ -16,7 +16,6 @@ from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
 from orchestrator.clients.vnf import chain_request, configure_request
 from orchestrator.clients.writing import Writable
-from orchestrator.deployment.desired import CPU_PORT
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
@@ -24,6 +23,7 @@ from orchestrator.model.topology import Topology
 from orchestrator.placement.fabric import Fabric
 from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
+from orchestrator.targets.v1model import V1Model
 from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2
 from servernf.python.local import LocalWorker, NotFound
@@ -37,7 +37,7 @@ class MemorySwitch:
 
     def __init__(self, name: str, device_id: int, clock: Callable[[], int]) -> None:
         self.name = name
-        self.soft = SoftSwitch(device_id, CPU_PORT, clock, name=name)
+        self.soft = SoftSwitch(device_id, V1Model.ports.cpu, clock, name=name)
         self.schema: Schema | None = None
         self._cookie: int | None = None
         self._config: p4r.ForwardingPipelineConfig | None = None

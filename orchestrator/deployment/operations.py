@@ -19,14 +19,16 @@ from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.presence import Presence, check_known, look, needed
 from orchestrator.deployment.reconcile import find_drift
 from orchestrator.deployment.recovery import Note, carry_out, changing
-from orchestrator.deployment.specialising import specialise, with_pipelines
+from orchestrator.deployment.specialising import builds_of, specialise, with_pipelines
 from orchestrator.deployment.summary import Summary, summarise, too_full
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, ReportedError, unknown
 from orchestrator.model.away import Away
+from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
+from orchestrator.targets.pipelines import Pipelines
 from orchestrator.verification.manifest import new_manifest
 
 
@@ -71,7 +73,7 @@ def prepare(
     *,
     allow_interruption: bool = False,
     warnings: tuple[str, ...] = (),
-    pipeline: str = "",
+    pipeline: Build | None = None,
     presence: Presence | None = None,
 ) -> Prepared:
     """Compile a graph for what is free on a network, beside its older version; nothing is changed.
@@ -100,12 +102,13 @@ def prepare(
         _check_amiss(network, name, list(presence.amiss(old)))
     away = presence.away
     others = {other: d.bundle for other, d in deployed.items() if other != name}
-    topology = with_pipelines(network.topology, deployed, pipeline)
+    topology = with_pipelines(network.topology, deployed, "" if pipeline is None else pipeline.name)
+    made = [*builds_of(deployed), *([] if pipeline is None else [pipeline])]
     used = used_by(others, topology)
     free_id = network.journal.free_graph_id(deployed)
     started = time.monotonic()
     if isinstance(graph, Packed):
-        bundle = network.access.claimed(for_network(graph, topology))
+        bundle = network.access.claimed(for_network(graph, topology, made))
         bundle = beside(bundle, topology, deployed, used, free_id)
         check_bundle(bundle, topology, away, network.name)
     else:
@@ -119,6 +122,7 @@ def prepare(
                 warnings=warnings,
                 beside=None if old is None else old.bundle,
                 away=left_out,
+                builds=Pipelines.of(made),
             ).bundle
 
         claimed = network.access.claimed(graph)
@@ -180,7 +184,7 @@ def deploy_graph(
         for line in presence.away.words():
             if note is not None:
                 note(line)
-        pipeline = ""
+        pipeline = None
         if specialised and not isinstance(graph, Packed):
             pipeline = specialise(
                 network.access.claimed(graph),
@@ -197,7 +201,7 @@ def deploy_graph(
             allow_interruption=allow_interruption,
             warnings=warnings,
             pipeline=pipeline,
-            presence=presence if not pipeline else None,
+            presence=presence if pipeline is None else None,
         )
         if prepared.summary.full and not allow_interruption:
             raise DeploymentError(

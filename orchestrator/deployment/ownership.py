@@ -18,6 +18,7 @@ from orchestrator.compiler.admission import EPOCH_TABLE, epoch_entry
 from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.roles import BELOW, OWN_INSTANCES, Role, graph_in, key_role, param_role
 from orchestrator.errors import InputError, unknown
+from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     Exact,
@@ -34,7 +35,7 @@ from orchestrator.nfs.base import known_types, lookup
 from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import MEMORY
 from orchestrator.runtimes import runtime
-from orchestrator.targets.shipped import artifact, capability
+from orchestrator.targets.pipelines import build_for, capability_for, p4info
 from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
 SHOWN = 5
@@ -65,14 +66,15 @@ class _Ownership:
         self.fabric = Fabric(topology)
         self.programs = fabric_programs(self.fabric)
         self.hosts = tuple(chain.from_iterable(bundle.endpoints.values()))
-        self._validity: dict[tuple[str, str], Validity] = {}
+        self._validity: dict[Build, Validity] = {}
         self.cores = {Core(worker.server, worker.core) for worker in bundle.workers}
 
-    def validity_of(self, pipeline: tuple[str, str]) -> Validity:
+    def validity_of(self, switch: str) -> Validity:
         """One for all switches of a pipeline: P4Info takes long to parse."""
-        if pipeline not in self._validity:
-            self._validity[pipeline] = Validity(Schema(artifact(*pipeline).p4info()))
-        return self._validity[pipeline]
+        build = build_for(self.bundle, switch)
+        if build not in self._validity:
+            self._validity[build] = Validity(Schema(p4info(build)))
+        return self._validity[build]
 
     def problems(self) -> Iterator[str]:
         """All of them; those on which others rest come alone."""
@@ -206,7 +208,7 @@ class _Ownership:
                 elif name != MEMORY and "." not in name:
                     yield f"manifest.json: block_use.{device}: '{name}' is not 'block.table'"
         for switch, program in self.bundle.programs.items():
-            slots = capability(*self.bundle.pipeline_of[switch]).slots
+            slots = capability_for(self.bundle, switch).slots
             block_of = {slot.instance: slot.block for slot in slots}
             takes: Counter[str] = Counter()
             for entry in program.entries:
@@ -248,9 +250,8 @@ class _Switch:
     def __init__(self, whole: _Ownership, switch: str, fabric: PipelineProgram) -> None:
         self.whole, self.switch = whole, switch
         bundle, topology = whole.bundle, whole.topology
-        pipeline = bundle.pipeline_of[switch]
-        self.validity = whole.validity_of(pipeline)
-        slots = capability(*pipeline).slots
+        self.validity = whole.validity_of(switch)
+        slots = capability_for(bundle, switch).slots
         self.instances = OWN_INSTANCES | {slot.instance for slot in slots}
         self.fabric_keys = {(entry.table, entry.keys) for entry in fabric.entries}
         at = whole.fabric.attachments

@@ -25,11 +25,10 @@ from orchestrator.compiler.nodes import (
     segment_of,
 )
 from orchestrator.compiler.pairing import acts_alike
-from orchestrator.deployment.desired import CPU_PORT, SAMPLE_SESSION
+from orchestrator.deployment.desired import sample_session
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
-    CloneSession,
     ConfigureWorker,
     Drain,
     LoadPipeline,
@@ -42,6 +41,7 @@ from orchestrator.deployment.transaction import (
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
 from orchestrator.model.plan import Core
+from orchestrator.targets.pipelines import build_for
 from orchestrator.verification.manifest import Manifest, manifest_entries
 
 CHECK = "check pipelines"
@@ -157,11 +157,12 @@ class _Planner:
         if self.new is None:
             return
         touched = {c.device for c in self.devices if _any(c)}
-        for device, (pipeline, target) in self.new.bundle.pipeline_of.items():
+        for device in self.new.bundle.pipeline_of:
+            build = build_for(self.new.bundle, device)
             if self.new.alone and self.old is None:
-                yield LoadPipeline(device, pipeline, target, True)
+                yield LoadPipeline(device, build, True)
             elif device in touched:
-                yield LoadPipeline(device, pipeline, target, False)
+                yield LoadPipeline(device, build, False)
 
     def _writes(self, what: str) -> Iterator[WriteEntries]:
         for found in self.devices:
@@ -215,11 +216,12 @@ class _Planner:
             (found.removed if change.after is None else found.made).append(change)
 
     def _fabric(self, device: str, found: _DeviceChanges) -> None:
-        session = CloneSession(SAMPLE_SESSION, CPU_PORT)
         if self.old is None and self.new is not None and self.new.alone:
+            session = sample_session(self.new.bundle, device)
             entries = self.new.bundle.fabric[device].entries
             found.fabric_made = [Change(None, item) for item in (session, *entries)]
         if self.new is None and self.old is not None and self.old.alone:
+            session = sample_session(self.old.bundle, device)
             entries = self.old.bundle.fabric[device].entries
             found.fabric_removed = [Change(item, None) for item in (*entries, session)]
 

@@ -25,7 +25,7 @@ from orchestrator.model.entries import Exact
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link, Topology
 from orchestrator.placement.fabric import Fabric
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import build_for
 from servernf.proto import vnf_pb2
 
 _MANY = 16
@@ -79,11 +79,11 @@ class Presence:
     def amiss(self, placed: Placed) -> Iterator[str]:
         """Why devices that answer do not have a graph in force as the journal says; none: they do."""
         bundle = placed.bundle
-        for switch, (pipeline, target) in bundle.pipeline_of.items():
+        for switch in bundle.pipeline_of:
             seen = self.devices.get(switch)
             if seen is None:
                 continue
-            if seen.cookie != artifact(pipeline, target).cookie:
+            if seen.cookie != build_for(bundle, switch).cookie:
                 other = "another pipeline" if seen.cookie else "no pipeline (it has restarted)"
                 yield f"{switch} runs {other}"
                 continue

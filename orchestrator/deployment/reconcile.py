@@ -23,7 +23,6 @@ from orchestrator.clients.p4info import Schema
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.compiler.roles import Role, graph_in, graphs_of
 from orchestrator.deployment.desired import (
-    SAMPLE_SESSION,
     Placed,
     State,
     desired,
@@ -36,10 +35,14 @@ from orchestrator.deployment.journal import Owed
 from orchestrator.deployment.worker_drift import WorkerDrift, drift_of, repair_worker
 from orchestrator.errors import ReportedError, SwitchError
 from orchestrator.model.away import Away
+from orchestrator.model.builds import Build
 from orchestrator.model.plan import Core
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets import known_targets, lookup
+from orchestrator.targets.pipelines import build_for, p4info
 
 _MANY = 16
+_SESSIONS = frozenset(lookup(name).cloning.session for name in known_targets())
+"""Clone sessions that are the orchestrator's, on whichever target."""
 _REPLICATION = ("multicast_group_entry", "clone_session_entry")
 
 NOTHING = Difference((), (), ())
@@ -237,8 +240,8 @@ class _WorkerWork(Protocol):
 def _device_drift(driver: PipelineDriver, asked: _Asked) -> DeviceDrift:
     pipeline = _pipeline(asked.deployed, driver.name)
     cookie = driver.pipeline_cookie()
-    if pipeline is not None and cookie != (shipped := artifact(*pipeline)).cookie:
-        schema = Schema(shipped.p4info())
+    if pipeline is not None and cookie != pipeline.cookie:
+        schema = Schema(p4info(pipeline))
         wanted = desired(schema, asked.deployed.values(), driver.name)
         lost = "no pipeline: it has restarted" if cookie is None else "another pipeline"
         return DeviceDrift(driver.name, schema, lost, difference(wanted, {}))
@@ -272,8 +275,7 @@ def _repair_device(driver: PipelineDriver, found: DeviceDrift, asked: _Asked) ->
     if found.lost:
         pipeline = _pipeline(deployed, driver.name)
         assert pipeline is not None
-        shipped = artifact(*pipeline)
-        driver.set_pipeline(shipped.p4info(), shipped.device_config, shipped.cookie)
+        driver.set_pipeline(p4info(pipeline), pipeline.device_config, pipeline.cookie)
         # BMv2 keeps groups and sessions when a pipeline is loaded anew.
         wanted = desired(schema, deployed.values(), driver.name)
         changes = _compared(driver, schema, wanted, asked).difference
@@ -326,7 +328,7 @@ def _is_ours(schema: Schema, entity: p4r.Entity, graphs: set[str], ids: set[int]
     """Whether an entry that is not wanted is a deployed graph's, by its words or its numbers."""
     if entity.WhichOneof("entity") != "table_entry":
         replication = entity.packet_replication_engine_entry
-        if replication.clone_session_entry.session_id == SAMPLE_SESSION:
+        if replication.clone_session_entry.session_id in _SESSIONS:
             return True
         group = replication.multicast_group_entry.multicast_group_id
         return graph_in(Role.GROUP, group) in ids
@@ -334,7 +336,7 @@ def _is_ours(schema: Schema, entity: p4r.Entity, graphs: set[str], ids: set[int]
     return graph in graphs or not ids.isdisjoint(graphs_of(entry))
 
 
-def _pipeline(deployed: Mapping[str, Placed], switch: str) -> tuple[str, str] | None:
+def _pipeline(deployed: Mapping[str, Placed], switch: str) -> Build | None:
     """The pipeline that deployed graphs ask of a switch; None: they ask nothing of it."""
-    named = (p.bundle.pipeline_of for p in deployed.values() if switch in p.bundle.pipeline_of)
-    return next((pipelines[switch] for pipelines in named), None)
+    bundles = (p.bundle for p in deployed.values() if switch in p.bundle.pipeline_of)
+    return next((build_for(bundle, switch) for bundle in bundles), None)

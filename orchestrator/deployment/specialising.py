@@ -15,6 +15,7 @@ from orchestrator.deployment.journal import Deployed, Lead
 from orchestrator.deployment.reconcile import repair
 from orchestrator.errors import DeploymentError
 from orchestrator.model.away import Away
+from orchestrator.model.builds import Build
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 
@@ -31,6 +32,11 @@ def with_pipelines(
     return replace(topology, switches=switches)
 
 
+def builds_of(deployed: Mapping[str, Deployed]) -> tuple[Build, ...]:
+    """The pipelines made for a network that graphs run on."""
+    return tuple(dict.fromkeys(b for d in deployed.values() for b in d.bundle.builds))
+
+
 def specialise(
     graph: ServiceGraph,
     network: ManagedNetwork,
@@ -40,10 +46,10 @@ def specialise(
     allow_change: bool,
     undeploy: Callable[[str], object],
     note: Callable[[str], None] | None = None,
-) -> str:
+) -> Build:
     """Make the pipeline that a graph and those beside it need, and load it where graphs are deployed.
 
-    Returns its name. DeploymentError, and nothing changed, when that would interrupt graphs and is not
+    DeploymentError, and nothing changed, when that would interrupt graphs and is not
     allowed. An older version of the graph itself is removed before.
     """
     from orchestrator.pipeline import compile_specialised, used_by
@@ -60,12 +66,12 @@ def specialise(
         away=away,
     )
     pipeline_of = compiled.bundle.pipeline_of
-    ((pipeline, _),) = set(pipeline_of.values())
+    (pipeline,) = compiled.bundle.builds
     if all(d.bundle.pipeline_of == pipeline_of for d in deployed.values()):
         return pipeline
     told = (
-        f"{graph.name}: switches {', '.join(pipeline_of)} get pipeline {pipeline}, which interrupts "
-        f"{', '.join(sorted(deployed))}"
+        f"{graph.name}: switches {', '.join(pipeline_of)} get pipeline {pipeline.name}, which "
+        f"interrupts {', '.join(sorted(deployed))}"
     )
     if not allow_change:
         raise DeploymentError(
@@ -77,7 +83,9 @@ def specialise(
     if graph.name in deployed:
         undeploy(graph.name)
     moved = {
-        name: replace(d, bundle=replace(d.bundle, devices=compiled.bundle.devices))
+        name: replace(
+            d, bundle=replace(d.bundle, devices=compiled.bundle.devices, builds=(pipeline,))
+        )
         for name, d in others.items()
     }
     _move(network, lead, others, moved)

@@ -29,7 +29,7 @@ from orchestrator.model.entries import FloodGroup, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import lookup
-from orchestrator.targets.shipped import artifact, capability
+from orchestrator.targets.pipelines import build_for, capability_for, p4info
 from servernf.wire.instances import base_name
 
 ADD, CHANGE, DELETE = "add", "change", "delete"
@@ -158,8 +158,8 @@ def device_changes(transaction: Transaction) -> Iterator[tuple[str, Change]]:
 def change_words(transaction: Transaction, bundle: Bundle) -> Iterator[dict[str, object]]:
     """Every change of a device in words: kind, device, table, match, action and where it comes from."""
     schemas = {
-        device: Schema(artifact(*pipeline).p4info())
-        for device, pipeline in bundle.pipeline_of.items()
+        device: Schema(p4info(build_for(bundle, device)))
+        for device in bundle.pipeline_of
         if device in transaction.devices
     }
     for device, change in device_changes(transaction):
@@ -191,7 +191,7 @@ def too_full(
             for e in (*gone, *before.activation)
             if (e.table, frozenset(e.keys), e.priority) not in there
         )
-        sizes = capability(*new.pipeline_of[device]).table_sizes
+        sizes = capability_for(new, device).table_sizes
         sizes = {**sizes, **topology.switches[device].table_sizes}
         for table, count in sorted(need.items()):
             taken = others.get(device, Counter[str]())[table]

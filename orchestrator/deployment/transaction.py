@@ -17,16 +17,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from orchestrator.model.builds import Build
 from orchestrator.model.entries import FloodGroup, ServerChain, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import Manifest
 
 
 class CloneSession(NamedTuple):
-    """A clone session with one copy to a port."""
+    """A clone session with copies of these numbers to a port."""
 
     session: int
     port: int
+    copies: tuple[int, ...]
 
 
 Item = TableEntry | FloodGroup | CloneSession
@@ -59,12 +61,11 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadPipeline:
-    """Load a shipped pipeline if another or none runs. P4Runtime cannot unload: without one before, it
+    """Load a pipeline if another or none runs. P4Runtime cannot unload: without one before, it
     stays when this is undone."""
 
     device: str
-    pipeline: str
-    target: str
+    build: Build
     may_wipe: bool
     """Whether another pipeline may be replaced, and its entries lost."""
 

@@ -9,47 +9,67 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from orchestrator.emulation.state import Target
 from orchestrator.errors import EnvironmentMissing, InputError
 from orchestrator.model.topology import Tls, Topology
+from orchestrator.targets import AUTO, Target, automatic, known_targets, lookup
+from orchestrator.targets.target import Engine
 
 BMV2 = "simple_switch_grpc"
-CPU_PORT = 510
-
+SOFTSWITCH = "softswitch"
+"""Engines of targets, as `net up` starts them."""
 
 _FIRST_USER, _USERS = 60_706, 478
 """Numbers that neither users nor services have: systemd's ranges (UIDS-GIDS) leave them free."""
 
 
-def resolve_targets(topology: Topology, switch: str) -> dict[str, Target]:
-    """What each switch runs as: `switch`, or with `auto` what the topology names.
+def resolve_targets(topology: Topology, switch: str) -> dict[str, str]:
+    """The target that each switch runs as: `switch`, or with `auto` what the topology names.
 
-    Where both say `auto` that is BMv2 if it is on PATH, else the softswitch.
+    Where both say `auto` it is the first of those that take part in it and are installed here.
     """
-    present = shutil.which(BMV2) is not None
-    chosen: dict[str, Target] = {}
+    chosen: dict[str, str] = {}
     problems: list[str] = []
     for node in topology.switches.values():
-        match node.target if switch == "auto" else switch:
-            case "auto":
-                chosen[node.name] = "bmv2" if present else "softswitch"
-            case "softswitch":
-                chosen[node.name] = "softswitch"
-            case "bmv2":
-                chosen[node.name] = "bmv2"
-            case other:
-                problems.append(
-                    f"switch '{node.name}': target '{other}' cannot be emulated; "
-                    "--switch bmv2 or --switch softswitch runs it all the same"
-                )
+        wanted = node.target if switch == AUTO else switch
+        target = _installed() if wanted == AUTO else lookup(wanted)
+        chosen[node.name] = target.name
+        if target.engine is None:
+            ways = " or ".join(f"--switch {name}" for name in emulated())
+            problems.append(
+                f"switch '{node.name}': target '{wanted}' cannot be emulated; "
+                f"{ways} runs it all the same"
+            )
     if problems:
         raise InputError(problems)
-    if "bmv2" in chosen.values() and not present:
-        raise EnvironmentMissing(
-            f"{BMV2} is not on PATH; install BMv2 (https://github.com/p4lang/behavioral-model), "
-            "or use --switch softswitch"
-        )
+    for target in map(lookup, sorted(set(chosen.values()))):
+        if not _is_installed(target):
+            engine = engine_of(target.name)
+            raise EnvironmentMissing(
+                f"{engine.executable} is not on PATH; install {engine.title} ({engine.homepage}), "
+                f"or use --switch {_installed().name}"
+            )
     return chosen
+
+
+def emulated() -> tuple[str, ...]:
+    """Names of the targets that can be emulated, whether installed or not."""
+    return tuple(name for name in known_targets() if lookup(name).engine is not None)
+
+
+def engine_of(target: str) -> Engine:
+    """What runs an emulated target."""
+    engine = lookup(target).engine
+    assert engine is not None, f"{target} is not emulated"
+    return engine
+
+
+def _installed() -> Target:
+    return next(target for target in automatic() if _is_installed(target))
+
+
+def _is_installed(target: Target) -> bool:
+    executable = engine_of(target.name).executable
+    return not executable or shutil.which(executable) is not None
 
 
 def bmv2_argv(
@@ -57,6 +77,7 @@ def bmv2_argv(
     interfaces: Mapping[int, str],
     address: str,
     *,
+    cpu_port: int,
     folder: Path,
     spare_port: int,
     tls: Tls | None = None,
@@ -70,7 +91,7 @@ def bmv2_argv(
         argv += ["--thrift-port", str(spare_port)]
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
-    argv += ["--", "--grpc-server-addr", address, "--cpu-port", str(CPU_PORT)]
+    argv += ["--", "--grpc-server-addr", address, "--cpu-port", str(cpu_port)]
     if tls is not None and speaks_tls(tls):
         argv += ["--grpc-server-ssl", "--grpc-server-cert", tls.device_certificate]
         argv += ["--grpc-server-key", tls.device_key]
@@ -103,11 +124,17 @@ def tls_argv(tls: Tls | None) -> list[str]:
 
 
 def softswitch_argv(
-    name: str, device_id: int, interfaces: Mapping[int, str], address: str, tls: Tls | None = None
+    name: str,
+    device_id: int,
+    interfaces: Mapping[int, str],
+    address: str,
+    *,
+    cpu_port: int,
+    tls: Tls | None = None,
 ) -> list[str]:
     """The softswitch, listening at `address`."""
     argv = [sys.executable, "-m", "orchestrator.softswitch", "--device-id", str(device_id)]
-    argv += ["--name", name, "--grpc-addr", address, "--cpu-port", str(CPU_PORT)]
+    argv += ["--name", name, "--grpc-addr", address, "--cpu-port", str(cpu_port)]
     for port, interface in sorted(interfaces.items()):
         argv += ["-i", f"{port}@{interface}"]
     listeners = tls.listeners if tls is not None and speaks_tls(tls) and tls.mutual else ()

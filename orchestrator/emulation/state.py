@@ -17,15 +17,13 @@ from orchestrator.model.topology import IpAddress, IpInterface, Topology
 from orchestrator.network.folders import networks_dir, state_file
 from orchestrator.network.names import check_network_name
 
-Target = Literal["bmv2", "softswitch"]
-
 
 @dataclass(frozen=True, slots=True)
 class SwitchState:
     """A running switch process and how it is reached."""
 
     name: str
-    target: Target
+    target: str
     device_id: int
     grpc_address: str
     """`unix:PATH`, or with TLS (or where TCP was asked for) `127.0.0.1:PORT`."""

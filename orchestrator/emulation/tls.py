@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.clients.channel import common_name
-from orchestrator.emulation.commands import BMV2, bmv2_options, speaks_tls
-from orchestrator.emulation.state import Target
+from orchestrator.emulation.commands import BMV2, bmv2_options, engine_of, speaks_tls
 from orchestrator.errors import InputError
 from orchestrator.model.topology import Server, Switch, Tls, Topology
 
@@ -45,7 +44,7 @@ def with_writers(topology: Topology, certificate: str) -> Topology:
     )
 
 
-def check_tls(topology: Topology, targets: Mapping[str, Target]) -> None:
+def check_tls(topology: Topology, targets: Mapping[str, str]) -> None:
     """InputError with all files that devices need, by what the topology says, and do not have."""
     problems = dict.fromkeys(
         problem
@@ -57,7 +56,7 @@ def check_tls(topology: Topology, targets: Mapping[str, Target]) -> None:
         raise InputError(list(problems))
 
 
-def exposures(topology: Topology, targets: Mapping[str, Target], *, tcp: bool) -> list[str]:
+def exposures(topology: Topology, targets: Mapping[str, str], *, tcp: bool) -> list[str]:
     """What others than the writers could do in the network as it will be started, in words."""
     found: list[str] = []
     plain = [s.name for s in topology.switches.values() if not speaks_tls(s.tls)]
@@ -74,8 +73,13 @@ def exposures(topology: Topology, targets: Mapping[str, Target], *, tcp: bool) -
             f"{', '.join(open_)}: TLS without client certificates, so whoever reaches them can "
             "change them"
         )
-    bmv2 = [s for s in topology.switches.values() if targets.get(s.name) == "bmv2"]
-    knows_none = [s.name for s in bmv2 if s.tls is not None and speaks_tls(s.tls) and s.tls.mutual]
+    bmv2 = [s for s in topology.switches.values() if _is_bmv2(targets.get(s.name))]
+    knows_none = [
+        s.name
+        for s in topology.switches.values()
+        if (target := targets.get(s.name)) and not engine_of(target).knows_writers
+        if s.tls is not None and speaks_tls(s.tls) and s.tls.mutual
+    ]
     if knows_none:
         found.append(
             f"{', '.join(knows_none)}: BMv2 knows no writers, so every certificate that tls.ca "
@@ -89,7 +93,7 @@ def exposures(topology: Topology, targets: Mapping[str, Target], *, tcp: bool) -
     return found
 
 
-def _problems(device: Switch | Server, tls: Tls, target: Target | None) -> Iterator[str]:
+def _problems(device: Switch | Server, tls: Tls, target: str | None) -> Iterator[str]:
     if not speaks_tls(tls):
         yield (
             f"{device.name}: the topology requires TLS, but names no certificate for it "
@@ -100,5 +104,9 @@ def _problems(device: Switch | Server, tls: Tls, target: Target | None) -> Itera
     for path in filter(None, (tls.device_certificate, tls.device_key, tls.ca)):
         if not os.access(path, os.R_OK):
             yield f"TLS file {path}: {'not readable' if Path(path).exists() else 'not there'}"
-    if target == "bmv2" and "--grpc-server-ssl" not in bmv2_options():
+    if _is_bmv2(target) and "--grpc-server-ssl" not in bmv2_options():
         yield f"{device.name}: {BMV2} is built without TLS here; --switch softswitch speaks it"
+
+
+def _is_bmv2(target: str | None) -> bool:
+    return target is not None and engine_of(target).name == BMV2

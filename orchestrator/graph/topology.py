@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import networkx as nx
-from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, WithJsonSchema
 
 from orchestrator.errors import InputError, quoted, unknown
 from orchestrator.graph.schema import FileModel
@@ -26,6 +26,7 @@ from orchestrator.model.topology import (
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
 from orchestrator.runtimes import DEFAULT, runtime
+from orchestrator.targets import AUTO, choices
 from orchestrator.units import Bytes, Microseconds, Name, Rate
 from servernf.wire.addresses import GATEWAY_MAC, mac_text, parse_interface, parse_ip, parse_mac
 
@@ -71,10 +72,16 @@ PortNumber = Annotated[int, Field(ge=1, le=MAX_PORT, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 
 
+def _target(name: str) -> str:
+    if name not in choices():
+        raise ValueError(unknown("value", name, choices()))
+    return name
+
+
 class SwitchFile(FileModel):
     """`target` auto takes BMv2 where it is installed, else the softswitch."""
 
-    target: Literal["auto", "bmv2", "softswitch", "tofino"] = "auto"
+    target: Annotated[str, AfterValidator(_target)] = AUTO
     pipeline: str = "edge"
     table_sizes: dict[str, Count] = Field(default_factory=dict[str, int])
     tls: TlsSetting | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.model.builds import Build
 from orchestrator.model.devices import Device
 from orchestrator.model.entries import PipelineProgram, WorkerProgram
 from orchestrator.model.plan import Plan
@@ -40,6 +41,7 @@ class Bundle:
     `block_use[device]` is what the graph takes of each device's tables
     ('block.table') and each server's memory ('memory_bytes'). `removed` are rules
     that no device is given: (`fw: rules[3]`, why). `slos` by traffic, hosts of `endpoints` by name.
+    `builds` are the pipelines in `pipeline_of` that were made for a network: no package ships them.
     """
 
     graph: str
@@ -58,6 +60,7 @@ class Bundle:
     removed: tuple[tuple[str, str], ...] = ()
     slos: Mapping[str, Slo] = field(default_factory=dict[str, Slo])
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    builds: tuple[Build, ...] = ()
 
     @property
     def pipeline_of(self) -> dict[str, tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop
 
@@ -80,3 +81,16 @@ class Match:
 
 
 ANY = Match()
+
+PORT_BITS = 16
+
+
+def range_prefixes(low: int, high: int, bits: int = PORT_BITS) -> Iterator[tuple[int, int]]:
+    """The fewest prefixes (value, length) of a number that cover low..high."""
+    end = high + 1
+    while low < end:
+        size = low & -low or 1 << bits
+        while size > end - low:
+            size >>= 1
+        yield low, bits - size.bit_length() + 1
+        low += size

@@ -15,13 +15,14 @@ from finsy.proto import p4i, p4r
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.words import SECRETS
-from orchestrator.deployment.desired import CPU_PORT, Deployment, desired
+from orchestrator.deployment.desired import Deployment, desired
 from orchestrator.errors import InputError, SwitchError, unknown
 from orchestrator.model.bundle import Bundle
-from orchestrator.resources import shipped
 from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets import known_targets, lookup
+from orchestrator.targets.pipelines import build_for, p4info, shipped_builds
+from orchestrator.targets.v1model import V1Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +68,20 @@ def read_snapshot(client: SwitchClient) -> Snapshot:
 def bundle_snapshots(bundles: Sequence[Bundle], origin: str) -> dict[str, Snapshot]:
     """The switches that bundles would make, by name; the graphs must share their topology."""
     found: dict[str, Snapshot] = {}
-    for switch, pipeline in bundles[0].pipeline_of.items():
-        built = artifact(*pipeline)
-        schema = Schema(built.p4info())
+    for switch in bundles[0].pipeline_of:
+        built = build_for(bundles[0], switch)
+        schema = Schema(p4info(built))
         placed = [Deployment(bundle, None) for bundle in bundles]
         entities = [p4r.Entity.FromString(e) for e in desired(schema, placed, switch).values()]
         found[switch] = Snapshot(
-            switch, origin, built.p4info(), built.device_config, tuple(entities)
+            switch, origin, p4info(built), built.device_config, tuple(entities)
         )
     return found
 
 
 def replica(snapshot: Snapshot, clock: Callable[[], int] | None = None) -> SoftSwitch:
     """A softswitch in this process that forwards as the snapshot says."""
-    soft = SoftSwitch(1, CPU_PORT, clock or (lambda: 0), name=snapshot.switch)
+    soft = SoftSwitch(1, V1Model.ports.cpu, clock or (lambda: 0), name=snapshot.switch)
     try:
         soft.load(decode_program(snapshot.device_config), snapshot.p4info)
     except SwitchError as e:
@@ -141,15 +142,14 @@ def secret_tables(p4info: p4i.P4Info) -> set[int]:
 
 
 def _shipped_config(cookie: int) -> bytes:
-    """The program of the shipped pipeline with this cookie; empty when it is none of them."""
-    for path in (shipped("p4src") / "build").glob("*.p4info.txtpb"):
-        name = path.name.removesuffix(".p4info.txtpb")
-        for target in ("bmv2",):
-            pipeline = name.rpartition("_")[0]
-            try:
-                built = artifact(pipeline, target)
-            except InputError:
-                continue
+    """The program of the shipped pipeline with this cookie, as the softswitch reads it; empty when it is
+    none of them."""
+    for name in known_targets():
+        target = lookup(name)
+        if not target.suffix:
+            continue
+        twins = shipped_builds(target.explained_by)
+        for built, twin in zip(shipped_builds(target.architecture), twins, strict=True):
             if built.cookie == cookie:
-                return built.device_config
+                return twin.device_config
     return b""

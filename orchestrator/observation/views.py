@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.bundle.codec import adopt, read
+from orchestrator.bundle.codec import read
 from orchestrator.deployment.desired import desired_entries
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
@@ -64,7 +64,6 @@ def see_live(network: LiveNetwork) -> Seen:
 def see_bundle(path: Path, topology: str = "") -> Seen:
     """The network that a saved bundle would make."""
     packed = read(path)
-    adopt(packed)
     bundle = packed.bundle
     known = None if topology else packed.topology
     physical = known or load_topology(topology or bundle.topology)

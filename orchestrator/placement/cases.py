@@ -20,8 +20,7 @@ from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.scenarios import Case
 from orchestrator.placement.solve import OPTIMAL, solve
-from orchestrator.targets.pipeline import Pipeline, footprint
-from orchestrator.targets.shipped import capability
+from orchestrator.targets.pipelines import SHIPPED, Pipeline, footprint
 
 Placed = tuple[Problem, Solution, dict[str, float]]
 """Problem, placement (SLOs missed where they must be) and the SLOs of traffics that are cut off."""
@@ -40,12 +39,8 @@ class Settings:
 
 
 def pipelines_of(topology: Topology) -> dict[str, Pipeline]:
-    """What each switch's pipeline offers. For a Tofino, the shipped table sizes are assumed: no TNA
-    build is resource-checked here."""
-    return {
-        s.name: capability(s.pipeline, "auto" if s.target == "tofino" else s.target)
-        for s in topology.switches.values()
-    }
+    """What each switch's pipeline offers, or is assumed to (`Target.assumed`)."""
+    return {s.name: SHIPPED.planned(s.pipeline, s.target) for s in topology.switches.values()}
 
 
 def network_of(topology: Topology, used: Used | None = None) -> Network:
@@ -155,7 +150,7 @@ def _place_graphs(case: Case, settings: Settings, running: Mapping[str, str], he
         try:
             return problem, _hard_or_soft(problem, settings), lost_share
         except InfeasibleError as error:
-            name, nf = _too_big(parts, error)
+            name, nf = _too_big(parts, pipelines_of(case.topology), error)
             if not name or nf in forced[name]:
                 wide = problem_of_parts(parts, everywhere=True)
                 return wide, _hard_or_soft(wide, settings), lost_share
@@ -176,14 +171,16 @@ def _cut(graph: ServiceGraph, fabric: Fabric, forced: Mapping[str, str]) -> Part
     return Part(graph, functions, cut(graph, functions, access, forced))
 
 
-def _too_big(parts: Sequence[Part], error: InfeasibleError) -> tuple[str, str]:
+def _too_big(
+    parts: Sequence[Part], pipelines: Mapping[str, Pipeline], error: InfeasibleError
+) -> tuple[str, str]:
     """(graph, NF) of the largest element in a table that no switch holds."""
     full = {b.removeprefix("tables:") for b in error.blocking if b.startswith("tables:")}
     sizes = [
         (need, part.graph.name, unit.nf)
         for part in parts
         for unit in part.cuts.units.values()
-        for (block, table), need in footprint(unit).items()
+        for (block, table), need in footprint(unit, pipelines.values()).items()
         if f"{block}.{table}" in full
     ]
     return max(sizes)[1:] if sizes else ("", "")

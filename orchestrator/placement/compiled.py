@@ -36,7 +36,7 @@ from orchestrator.placement.resources import (
     demands,
 )
 from orchestrator.runtimes import Runtime, runtime
-from orchestrator.targets.pipeline import Pipeline, footprint
+from orchestrator.targets.pipelines import Pipeline, footprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +296,11 @@ class _Builder:
                 cycles_by=by if others else {},
             )
             return
-        need = {f"{b}.{t}": n for (b, t), n in footprint(unit).items() if n}
+        need = {
+            f"{b}.{t}": n
+            for (b, t), n in footprint(unit, self.network.pipelines.values()).items()
+            if n
+        }
         self.tasks[name] = Task(
             name,
             self._switches(part, unit, wants),

@@ -11,7 +11,7 @@ import networkx as nx
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.plan import Core
-from orchestrator.targets.pipeline import Pipeline
+from orchestrator.targets.pipelines import Pipeline
 
 SCALE_OUT_LOAD = 0.75
 """A core is planned to at most this share of its cycles (Metron's scale-out threshold)."""

@@ -17,6 +17,7 @@ from orchestrator.model.topology import Link, Topology
 from orchestrator.placement.chains import ChainSpec, LoadedChains
 from orchestrator.placement.resources import Used
 from orchestrator.placement.topologies import Demand
+from orchestrator.targets import choices
 
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _RATE = re.compile(r"(-?\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:bit/s|bps)?")
@@ -124,7 +125,7 @@ def change(topology: Topology, what: str) -> Topology:
     if node in topology.switches:
         switch = topology.switches[node]
         if key == "target":
-            targets = ("auto", "bmv2", "softswitch", "tofino")
+            targets = choices()
             if value not in targets:
                 raise InputError(f"--set {what}: {unknown('target', value, targets)}")
             switch = replace(switch, target=value)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import singledispatch
+from math import prod
 from operator import itemgetter
 
 from orchestrator.model.decision import DecidedProgram
@@ -22,45 +24,74 @@ from orchestrator.model.elements import (
     VlanPopProgram,
     VlanPushProgram,
 )
+from orchestrator.model.match import Match, range_prefixes
 from orchestrator.model.versions import kinds
 from orchestrator.recall import recalled
-
-VERSION_TABLE = {4: "ipv4", 6: "ipv6", 0: "other"}
-BY_SEGMENT = "segments"
-"""The table of a block in which a segment has one entry."""
+from orchestrator.targets.block import BY_SEGMENT, TREE_LEVELS, TREE_ROOTS, VERSION_TABLE
 
 
 @singledispatch
-def entries_needed(program: Program, versions: frozenset[int]) -> Counter[tuple[str, str]]:
-    """Entries by (block, table) for packets of some kinds: an upper bound that lowering keeps."""
+def entries_needed(
+    program: Program, versions: frozenset[int], ranges: bool = True
+) -> Counter[tuple[str, str]]:
+    """Entries by (block, table) for packets of some kinds: an upper bound that lowering keeps.
+
+    Without `ranges` a rule has an entry for each prefix of its ranges (compiler/ranges.py).
+    """
     raise TypeError(f"{type(program).__name__} runs on no switch")
 
 
 @entries_needed.register
 @recalled
-def _filter(program: FilterProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+def _filter(
+    program: FilterProgram, versions: frozenset[int], ranges: bool = True
+) -> Counter[tuple[str, str]]:
     need = Counter({(program.block, VERSION_TABLE[v]): 1 for v in versions})  # the defaults
-    for asked, count in Counter(map(itemgetter(0), kinds(program))).items():
-        for version in asked & versions:
+    asked = map(itemgetter(0), kinds(program))
+    counts = Counter(asked) if ranges else _prefixes(program, asked)
+    for found, count in counts.items():
+        for version in found & versions:
             need[program.block, VERSION_TABLE[version]] += count
     return need
 
 
+def _prefixes(program: FilterProgram, asked: Iterable[frozenset[int]]) -> Counter[frozenset[int]]:
+    counts: Counter[frozenset[int]] = Counter()
+    for rule, found in zip(program.rules, asked, strict=True):
+        counts[found] += prefixes_of(rule.match)
+    return counts
+
+
+def prefixes_of(match: Match) -> int:
+    """Entries of a rule where ranges are written as prefixes."""
+    return prod(
+        sum(1 for _ in range_prefixes(ports.low, ports.high))
+        for ports in (match.src_port, match.dst_port)
+        if ports is not None
+    )
+
+
 @entries_needed.register
-def _decided(program: DecidedProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+def _decided(
+    program: DecidedProgram, versions: frozenset[int], ranges: bool = True
+) -> Counter[tuple[str, str]]:
     diagram = program.diagram
     others = versions - {4}
-    need = Counter(_filter(program, others) if others else {})
-    need[program.block, VERSION_TABLE[4]] = len(diagram.weighed) + 1
-    need[program.block, "tree.roots"] = 1
-    for level, size in enumerate(diagram.sizes, start=1):
+    need = Counter(_filter(program, others, ranges) if others else {})
+    weighed = diagram.weighed
+    beside = len(weighed) if ranges else sum(prefixes_of(program.rules[i].match) for i in weighed)
+    need[program.block, VERSION_TABLE[4]] = beside + 1
+    need[program.block, TREE_ROOTS] = 1
+    for level, size in zip(TREE_LEVELS, diagram.sizes, strict=True):
         if size:
-            need[program.block, f"tree.level_{level}"] = size
+            need[program.block, level] = size
     return need
 
 
 @entries_needed.register
-def _rewrite(program: RewriteProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+def _rewrite(
+    program: RewriteProgram, versions: frozenset[int], ranges: bool = True
+) -> Counter[tuple[str, str]]:
     return Counter(
         (program.block, f"{program.field}_ipv{version}")
         for version, _, _ in program.pairs
@@ -70,7 +101,9 @@ def _rewrite(program: RewriteProgram, versions: frozenset[int]) -> Counter[tuple
 
 @entries_needed.register
 @recalled
-def _route(program: RouteProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+def _route(
+    program: RouteProgram, versions: frozenset[int], ranges: bool = True
+) -> Counter[tuple[str, str]]:
     need = Counter({(program.block, "segments_routed"): 1})
     for version, count in Counter(route.prefix.version for route in program.routes).items():
         if version in versions:
@@ -79,7 +112,9 @@ def _route(program: RouteProgram, versions: frozenset[int]) -> Counter[tuple[str
 
 
 @entries_needed.register
-def _hash(program: HashProgram, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+def _hash(
+    program: HashProgram, versions: frozenset[int], ranges: bool = True
+) -> Counter[tuple[str, str]]:
     buckets = (program.block, f"buckets_ipv{program.version}")
     return Counter({(program.block, BY_SEGMENT): 1, buckets: len(program.buckets)})
 
@@ -92,5 +127,7 @@ def _hash(program: HashProgram, versions: frozenset[int]) -> Counter[tuple[str, 
 @entries_needed.register(MirrorProgram)
 @entries_needed.register(EncapProgram)
 @entries_needed.register(DecapProgram)
-def _one_entry(program: Program, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+def _one_entry(
+    program: Program, versions: frozenset[int], ranges: bool = True
+) -> Counter[tuple[str, str]]:
     return Counter({(program.block, BY_SEGMENT): 1})

@@ -9,31 +9,20 @@ with what was planned.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from orchestrator.errors import CompileError, EnvironmentMissing
+from orchestrator.errors import CompileError
+from orchestrator.model.builds import Build, Slot
 from orchestrator.resources import shipped
-from orchestrator.targets.pipeline import EDGE_SLOTS, GATED_BLOCKS, Pipeline, Slot
-from orchestrator.targets.shipped import SPECIALISED, Artifact, register
+from orchestrator.targets.block import BLOCKS, filled, nf_blocks
+from orchestrator.targets.pipelines import SPECIALISED, Pipeline, sizes_of
+from orchestrator.targets.target import Target
 
-COMPILER = "p4c-bm2-ss"
 MOST_ENTRIES = 1 << 20
 """Entries that a table may have before it is known how many it needs."""
-_TIMEOUT_S = 120
 _LEAST_ENTRIES = 64
 _KEPT = "*"
-_TREE = tuple(f"tree.level_{level}" for level in range(1, 6))
-_TABLES: Mapping[str, tuple[str, ...]] = {
-    "acl": ("ipv4", "ipv6", "other"),
-    "route": ("ipv4", "ipv6", "segments_routed"),
-}
-"""Tables whose sizes are a block's parameters, in their order (p4src/blocks)."""
-_ARGUMENTS = {"mirror": "meta", "tunnel": "hdr, meta, (bit<16>)standard_metadata.packet_length"}
 _NAMES = re.compile(r"\W")
 
 
@@ -65,9 +54,7 @@ def slots_for(wanted: Sequence[Wanted], kept: Sequence[Slot]) -> tuple[Slot, ...
             name = f"nf_{name}"
         taken.add(name)
         slots.append(Slot(name, step.block, step.nf))
-    # A copy is made of what arrived, and a tunnel ends the pass: see EDGE_SLOTS.
-    order = {"mirror": -1, "tunnel": 1}
-    return tuple(sorted([*kept, *slots], key=lambda slot: order.get(slot.block, 0)))
+    return tuple(sorted([*kept, *slots], key=lambda slot: BLOCKS[slot.block].rank))
 
 
 def roomy(slots: Sequence[Slot], edge: Pipeline) -> Pipeline:
@@ -79,61 +66,43 @@ def roomy(slots: Sequence[Slot], edge: Pipeline) -> Pipeline:
     }
     instance_of = {slot.block: slot.instance for slot in edge.slots}
     for slot in slots:
-        tables = _TABLES.get(slot.block)
-        if tables is None:
-            prefix = f"{instance_of[slot.block]}."
-            found = {
-                n.removeprefix(prefix): s
-                for n, s in edge.table_sizes.items()
-                if n.startswith(prefix)
-            }
-            sizes |= {f"{slot.instance}.{table}": size for table, size in found.items()}
-            continue
-        levels = (*_TREE, "tree.roots") if slot.block == "acl" else ()
-        sizes |= {f"{slot.instance}.{table}": MOST_ENTRIES for table in (*tables, *levels)}
-    return Pipeline(SPECIALISED, tuple(slots), sizes)
+        block = BLOCKS[slot.block]
+        tables = block.sized
+        if block.helper is not None:
+            tables = (*tables, *block.helper.sized, block.helper.needed_for)
+        prefix = f"{instance_of[slot.block]}."
+        found = {
+            name.removeprefix(prefix): size
+            for name, size in edge.table_sizes.items()
+            if name.startswith(prefix)
+        }
+        found |= dict.fromkeys(tables, MOST_ENTRIES)
+        sizes |= {f"{slot.instance}.{table}": size for table, size in found.items()}
+    return Pipeline(SPECIALISED, tuple(slots), sizes, edge.target)
 
 
 def program_text(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
     """The P4-16 program; `need` are entries by table."""
-    instances: list[str] = []
-    order: list[str] = []
+    sizes: dict[str, int] = {}
     for slot in slots:
-        sizes = [
-            str(_size(need.get(f"{slot.instance}.{t}", 0))) for t in _TABLES.get(slot.block, ())
-        ]
-        instances.append(f"{slot.block}_block({', '.join(sizes)}) {slot.instance};")
-        gate = " && meta.segment[13:13] == 1" if slot.block in GATED_BLOCKS else ""
-        order.append(f"if (meta.drop == 0{gate}) {{")
-        order.append(f"    {slot.instance}.apply({_ARGUMENTS.get(slot.block, 'hdr, meta')});")
-        if slot.block == "acl" and need.get(f"{slot.instance}.tree.roots"):
-            levels = [str(_size(need.get(f"{slot.instance}.{level}", 0))) for level in _TREE]
-            instances.append(f'@name("{slot.instance}.tree")')
-            instances.append(f"tree_block({', '.join(levels)}) {slot.instance}_tree;")
-            order.append("    if (meta.tree == 1) {")
-            order.append(f"        {slot.instance}_tree.apply(hdr, meta);")
-            order.append("    }")
-        order.append("}")
-    text = template()
-    for title, lines, indent in (("instances", instances, 4), ("order", order, 12)):
-        mark = f"// NF blocks: {title}\n"
-        begin = text.index(mark) + len(mark)
-        end = text.index("// end of NF blocks", begin)
-        body = "".join(f"{' ' * indent}{line}\n" for line in lines)
-        text = f"{text[:begin]}{body}{' ' * indent}{text[end:]}"
-    return text
+        block = BLOCKS[slot.block]
+        sized = block.sized
+        if block.helper is not None and need.get(f"{slot.instance}.{block.helper.needed_for}"):
+            sized = (*sized, *block.helper.sized, block.helper.needed_for)
+        names = [f"{slot.instance}.{table}" for table in sized]
+        sizes |= {name: _size(need.get(name, 0)) for name in names}
+    return filled(template(), nf_blocks(slots, sizes))
 
 
-def build(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
-    """Compile and check a pipeline; its name, by which `targets.shipped` knows it from now on.
+def build(slots: Sequence[Slot], need: Mapping[str, int], target: Target) -> Build:
+    """Compile and check a pipeline; its name contains a digest of it.
 
     EnvironmentMissing without p4c, CompileError when the result is not what was planned.
     """
     text = program_text(slots, need)
-    found = Artifact(SPECIALISED, *_compiled(text))
+    found = Build(SPECIALISED, *_compiled(text, target), tuple(slots))
     name = f"{SPECIALISED}-{found.cookie:016x}"
-    found = Artifact(name, found.p4info_text, found.device_config)
-    sizes = {t.preamble.name.split(".", 1)[1]: t.size for t in found.p4info().tables}
+    sizes = sizes_of(found)
     need = {table: count for table, count in need.items() if count}
     problems = [
         f"table {table} should have {count} entries and "
@@ -144,27 +113,21 @@ def build(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
     if problems:
         told = (f"{name}: p4c's P4Info is not as planned: {problem}" for problem in problems)
         raise CompileError("\n".join(told))
-    register(found, tuple(slots))
-    return name
+    return replace(found, name=name)
 
 
-def rebuilt(made: Artifact, slots: Sequence[Slot]) -> bool:
-    """Whether p4c makes this very pipeline of the shipped text and these slots: it then is ours.
+def rebuilt(made: Build, target: Target) -> bool:
+    """Whether p4c makes this very pipeline of the shipped text and its slots: it then is ours.
 
     EnvironmentMissing without p4c. Sizes are those of the P4Info; another release of p4c may differ.
     """
-    sizes = {t.preamble.name.split(".", 1)[1]: t.size for t in made.p4info().tables}
-    known = all(slot.block in _blocks() for slot in slots)
+    sizes, slots = sizes_of(made), made.slots
+    known = all(slot.block in BLOCKS for slot in slots)
     if not known or len({slot.instance for slot in slots}) < len(slots):
         return False
     need = {table: size // 2 for table, size in sizes.items()}  # `_size` makes the size of it again
     text = program_text(slots, need)
-    return _compiled(text) == (made.p4info_text, made.device_config)
-
-
-def present() -> bool:
-    """Whether p4c is on PATH."""
-    return shutil.which(COMPILER) is not None
+    return _compiled(text, target) == (made.p4info_text, made.device_config)
 
 
 def kept_slots(tables: Iterable[str], pipeline: Pipeline) -> tuple[Slot, ...]:
@@ -178,11 +141,6 @@ def reserved(slots: Sequence[Slot], kept: Collection[Slot]) -> tuple[Slot, ...]:
     return tuple(replace(slot, nf=_KEPT) if slot in kept else slot for slot in slots)
 
 
-def _blocks() -> set[str]:
-    """The blocks of the shipped pipeline's NFs."""
-    return {slot.block for slot in EDGE_SLOTS}
-
-
 def _size(need: int) -> int:
     """A power of two with room for half as many again, so that a small change needs no new pipeline."""
     return 1 << (max(_LEAST_ENTRIES, need + need // 2) - 1).bit_length()
@@ -190,7 +148,7 @@ def _size(need: int) -> int:
 
 def template() -> str:
     """The shipped pipeline's text, whose NF blocks are put in anew."""
-    return (shipped("p4src") / "pipelines" / "edge_v1model.p4").read_text()
+    return (shipped("p4src") / "pipelines" / "edge.p4").read_text()
 
 
 def _reserved() -> set[str]:
@@ -201,34 +159,9 @@ def _reserved() -> set[str]:
     return parameters.union(instances)
 
 
-def _compiled(text: str) -> tuple[bytes, bytes]:
+def _compiled(text: str, target: Target) -> tuple[bytes, bytes]:
     """(P4Info text, device config) of a program."""
-    compiler = shutil.which(COMPILER)
-    if compiler is None:
-        raise EnvironmentMissing(
-            f"{COMPILER} is not on PATH, so no pipeline can be specialised "
-            "(https://github.com/p4lang/p4c); without --specialise the shipped pipeline serves"
-        )
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "pipelines"
-        folder.mkdir()
-        for name in ("arch", "shared", "blocks"):
-            shutil.copytree(Path(str(shipped("p4src") / name)), Path(scratch) / name)
-        (folder / "specialised_v1model.p4").write_text(text)
-        info, config = Path(scratch) / "p4info.txtpb", Path(scratch) / "raw.json"
-        command = [compiler, "--Wdisable", "--p4runtime-files", str(info), "-o", str(config)]
-        try:
-            run = subprocess.run(
-                [*command, "pipelines/specialised_v1model.p4"],
-                cwd=scratch,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_TIMEOUT_S,
-            )
-        except subprocess.TimeoutExpired:
-            raise CompileError(f"{COMPILER} did not end within {_TIMEOUT_S} s") from None
-        if run.returncode:
-            said = "\n".join(run.stderr.splitlines()[:10])
-            raise CompileError(f"{COMPILER} refused the specialised pipeline: {said}")
-        return info.read_bytes(), config.read_bytes()
+    main = f"pipelines/{SPECIALISED}_{target.architecture}.p4"
+    shipped_main = shipped("p4src") / "pipelines" / f"edge_{target.architecture}.p4"
+    made = target.compile({"pipelines/edge.p4": text, main: shipped_main.read_text()})
+    return made.p4info, made.device_config

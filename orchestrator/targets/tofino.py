@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import ClassVar
+
+from orchestrator.targets.costs import FilterCosts
+from orchestrator.targets.target import Cloning, Ports, Target, target
 
 STAGES = 12
 TCAM_BLOCKS, TCAM_ENTRIES, TCAM_BITS = 24, 512, 44
@@ -68,3 +72,15 @@ class TofinoCosts:
 
     def decided(self, levels: int, branches: int, weighed: int) -> float:
         return tree(levels, branches).stages + ternary(weighed + 1).stages - 1
+
+
+@target("tofino")
+class Tofino(Target):
+    """It can be planned for; no TNA build is shipped yet, so v1model's table sizes are assumed."""
+
+    architecture: ClassVar[str] = "tna"
+    assumed: ClassVar[str] = "v1model"
+    # Open-Tofino: pipe 0's CPU port over Ethernet, and its first recirculation port.
+    ports: ClassVar[Ports] = Ports(cpu=64, recirculate=68)
+    cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2))
+    costs: ClassVar[FilterCosts] = TofinoCosts()

@@ -13,6 +13,15 @@
 #define HASH_CRC32(result, ...) hash(result, HashAlgorithm.crc32, (bit<64>)0, __VA_ARGS__, (bit<64>)4294967296)
 #define HASH_CRC32_MOD(result, modulus, ...) hash(result, HashAlgorithm.crc32, (bit<32>)0, __VA_ARGS__, (bit<32>)modulus)
 
+// What pipelines/edge.p4 asks of an architecture, beside the controls arch_arrival and arch_departure.
+#define ARCH_MAIN "../arch/v1model_main.p4"
+#define INGRESS_PARAMETERS inout standard_metadata_t standard_metadata
+#define INGRESS_ARGUMENTS standard_metadata
+#define RECIRCULATED (standard_metadata.instance_type == INSTANCE_RECIRCULATED)
+#define FRAME_BYTES (bit<16>)standard_metadata.packet_length
+#define SEND_TO(port) standard_metadata.egress_spec = port
+
+const bit<32> INSTANCE_RECIRCULATED = 4;
 const bit<9> CPU_PORT = 510;
 const bit<9> RECIRCULATE_PORT = 509;
 // The clone session has two replicas, both for the CPU's port: a sample for the controller and a mirror's

@@ -4,7 +4,6 @@
 #define ARCH_V1MODEL_MAIN_P4
 
 const bit<32> INSTANCE_INGRESS_CLONE = 1;
-const bit<32> INSTANCE_RECIRCULATED = 4;
 const bit<8> REASON_SAMPLE = 1;
 
 parser v1model_parser(packet_in packet, out headers_t hdr, inout metadata_t meta,
@@ -35,13 +34,13 @@ control v1model_verify_checksum(inout headers_t hdr, inout metadata_t meta) {
 }
 
 // Metadata from the architecture; a malformed frame is dropped.
-control v1model_arrival(inout headers_t hdr, inout metadata_t meta,
+control arch_arrival(inout headers_t hdr, inout metadata_t meta,
                         inout standard_metadata_t standard_metadata) {
     counter(1, CounterType.packets) malformed;
 
     apply {
         // BMv2 forgets the ingress port of a frame that it recirculates.
-        if (standard_metadata.instance_type != INSTANCE_RECIRCULATED) {
+        if (!RECIRCULATED) {
             meta.arrival_port = standard_metadata.ingress_port;
             meta.arrival_us = standard_metadata.ingress_global_timestamp;
         }
@@ -52,7 +51,7 @@ control v1model_arrival(inout headers_t hdr, inout metadata_t meta,
     }
 }
 
-control v1model_departure(inout headers_t hdr, inout metadata_t meta,
+control arch_departure(inout headers_t hdr, inout metadata_t meta,
                           inout standard_metadata_t standard_metadata) {
     apply {
         if (meta.sampled == 1 || meta.copy_to != 0) {

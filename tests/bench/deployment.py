@@ -37,7 +37,7 @@ from orchestrator.deployment.watch import inspect, reconcile  # noqa: E402
 from orchestrator.graph import load_graph  # noqa: E402
 from orchestrator.model.bundle import Bundle  # noqa: E402
 from orchestrator.pipeline import compile_graph  # noqa: E402
-from orchestrator.targets.shipped import artifact  # noqa: E402
+from orchestrator.targets.pipelines import SHIPPED, p4info  # noqa: E402
 
 SWITCH = "switch1"
 BATCHES = (100, 250, 500, 1000, 2000, 4000)
@@ -122,9 +122,9 @@ def deploy(network: ProcessNetwork, folder: Path, count: int) -> tuple[Bundle, E
 def plain_rate(network: ProcessNetwork, updates: Sequence[p4r.Update], batch: int) -> float:
     """Entries a second of one Write after another, all messages made before."""
 
-    built = artifact("edge", "bmv2")
+    built = SHIPPED.build("edge", "bmv2")
     with network.live.device(SWITCH) as client:
-        client.set_pipeline(built.p4info(), built.device_config, built.cookie)
+        client.set_pipeline(p4info(built), built.device_config, built.cookie)
         stub: p4r_grpc.P4RuntimeStub = client._stub  # type: ignore[reportPrivateUsage]
         election = client._election_id()  # type: ignore[reportPrivateUsage]
         requests = [
@@ -137,14 +137,14 @@ def plain_rate(network: ProcessNetwork, updates: Sequence[p4r.Update], batch: in
         for request in requests:
             stub.Write(request)
         seconds = time.perf_counter() - started
-        client.set_pipeline(built.p4info(), built.device_config, built.cookie)
+        client.set_pipeline(p4info(built), built.device_config, built.cookie)
         return len(updates) / seconds
 
 
 def rate(network: ProcessNetwork, folder: Path) -> dict[str, Any]:
     """Alternating, best of RUNS each."""
 
-    schema = Schema(artifact("edge", "bmv2").p4info())
+    schema = Schema(p4info(SHIPPED.build("edge", "bmv2")))
     ours: list[float] = []
     plain: dict[int, float] = {}
     for _ in range(RUNS):

@@ -32,7 +32,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.oracle.packets import Fields, match_corners
 from orchestrator.oracle.world import Station
 from orchestrator.pipeline import compile_graph
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 
 RULES = Path(__file__).resolve().parents[3] / "shared" / "data" / "classbench"
 SETS = ("acl1_10k", "acl1_1k", "fw1_1k", "ipc1_1k")
@@ -99,7 +99,7 @@ def _tables(bundle: Bundle) -> set[str]:
 
 
 def _updates(bundle: Bundle) -> list[p4r.Update]:
-    schema = Schema(artifact("edge", "bmv2").p4info())
+    schema = Schema(p4info(SHIPPED.build("edge", "bmv2")))
     (switch,) = bundle.programs
     program, fabric = bundle.programs[switch], bundle.fabric[switch]
     result: list[p4r.Update] = []
@@ -177,12 +177,12 @@ def _compared(name: str) -> dict[str, float]:
         "as_compiled_us": loaded(rules, "bmv2"),
         "ternary_us": loaded(rules, "bmv2", trees=False),
     }
-    pipeline = artifact("edge", "bmv2")
+    pipeline = SHIPPED.build("edge", "bmv2")
     result = dict.fromkeys(forms, 1e9)
     for _ in range(2):
         for form, graph in forms.items():
             with oracle() as switch:
-                switch.load(pipeline.device_config, pipeline.p4info())
+                switch.load(pipeline.device_config, p4info(pipeline))
                 write(switch, graph.updates)
                 result[form] = min(result[form], microseconds(switch, sent))
     found = {form: round(us, 1) for form, us in result.items()}

@@ -15,7 +15,7 @@ from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import Problem
 from orchestrator.placement.resources import SCALE_OUT_LOAD, Network, Used
 from orchestrator.placement.topologies import fat_tree
-from orchestrator.targets.shipped import capability
+from orchestrator.targets.pipelines import SHIPPED
 
 BOTH, ONLY_SERVER, ONLY_SWITCH = (
     frozenset({"switch", "server"}),
@@ -58,7 +58,9 @@ what offloading saves depends on who gets them: the bound is not what each chain
 
 def network_of(topology: Topology) -> Network:
     """A network on which nothing runs yet."""
-    pipelines = {s.name: capability(s.pipeline, s.target) for s in topology.switches.values()}
+    pipelines = {
+        s.name: SHIPPED.capability(s.pipeline, s.target) for s in topology.switches.values()
+    }
     return Network(pipelines, Used())
 
 

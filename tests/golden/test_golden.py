@@ -25,7 +25,7 @@ from orchestrator.model.cuts import Unit
 from orchestrator.model.entries import Between, Key, Lpm, PipelineProgram, TableEntry, Ternary
 from orchestrator.pipeline import Compiled, compile_graph
 from orchestrator.resources import shipped
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from servernf.wire.addresses import mac_text
 
 HERE = Path(__file__).resolve().parent
@@ -143,7 +143,7 @@ def entries_text(result: Compiled) -> str:
     lines: list[str] = []
     for title, programs in (("fabric", result.bundle.fabric), ("graph", result.bundle.programs)):
         for switch, program in sorted(programs.items()):
-            schema = Schema(artifact(*result.bundle.pipeline_of[switch]).p4info())
+            schema = Schema(p4info(SHIPPED.build(*result.bundle.pipeline_of[switch])))
             lines += program_text(schema, f"{switch}: {title}", program)
     return "\n".join(lines) + "\n"
 

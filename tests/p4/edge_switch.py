@@ -22,7 +22,7 @@ from scapy.packet import Packet
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.model.entries import Exact, FloodGroup, Key, Lpm, TableEntry
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from servernf.wire.addresses import DEVICE_PREFIX_BITS, GATEWAY_MAC, device_mac, mac_text
 
 HOST_PORT, OTHER_HOST_PORT, SERVER_PORT, FABRIC_PORT, OTHER_FABRIC_PORT = 1, 2, 7, 8, 9
@@ -53,8 +53,8 @@ class _Shipped:
 
 @cache
 def shipped() -> _Shipped:
-    edge = artifact("edge", "softswitch")
-    return _Shipped(json.loads(edge.device_config), Schema(edge.p4info()))
+    edge = SHIPPED.build("edge", "softswitch")
+    return _Shipped(json.loads(edge.device_config), Schema(p4info(edge)))
 
 
 class EdgeSwitch:
@@ -69,7 +69,7 @@ class EdgeSwitch:
         self.admitted: set[object] = set()
         for port, side in SIDES.items():
             self.add("port.ports", {"ingress_port": port}, side, {"switch_id": SWITCH_ID})
-        self.write(clone_session_update(100, 510, p4r.Update.INSERT))
+        self.write(clone_session_update(100, 510, (1, 2), p4r.Update.INSERT))
 
     def write(self, update: p4r.Update) -> None:
         self.soft.write([update])

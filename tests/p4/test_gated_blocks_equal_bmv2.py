@@ -20,7 +20,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 
 from orchestrator.model.entries import Exact, Meter, TableEntry
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
 
@@ -46,8 +46,8 @@ class Twins(EdgeSwitch):
 
     def __init__(self, bmv2: Oracle) -> None:
         self.bmv2 = bmv2
-        edge = artifact("edge", "bmv2")
-        bmv2.load(edge.device_config, edge.p4info())
+        edge = SHIPPED.build("edge", "bmv2")
+        bmv2.load(edge.device_config, p4info(edge))
         super().__init__()
         self.classify(AT)
         self.deliver_all(AT)

@@ -28,7 +28,7 @@ from orchestrator.nfs.matching import first_output
 from orchestrator.oracle.driver import Scenario
 from orchestrator.oracle.packets import corner_scenarios
 from orchestrator.pipeline import compile_graph
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 
 pytestmark = [
     pytest.mark.skipif(BMV2 is None, reason="BMv2: not installed"),
@@ -49,8 +49,8 @@ def test_verdicts_are_the_first_matchs(tmp_path: Path, monkeypatch: pytest.Monke
     compiled = compile_graph(graph, topology)
     (tree,) = decided(compiled)
     assert tree.diagram.weighed
-    pipeline = artifact("edge", "bmv2")
-    schema = Schema(pipeline.p4info())
+    pipeline = SHIPPED.build("edge", "bmv2")
+    schema = Schema(p4info(pipeline))
     (name,) = compiled.bundle.programs
     parts = compiled.bundle.fabric[name], compiled.bundle.programs[name]
     updates: list[p4r.Update] = []
@@ -73,7 +73,7 @@ def test_verdicts_are_the_first_matchs(tmp_path: Path, monkeypatch: pytest.Monke
     verdicts = [first_output(program, Packet.parse(f))[0] for f in frames[:1500]]  # type: ignore[arg-type]
     assert len(set(verdicts)) == 2
     with oracle() as switch:
-        switch.load(pipeline.device_config, pipeline.p4info())
+        switch.load(pipeline.device_config, p4info(pipeline))
         assert not any(switch.write(updates))
         for frame, verdict in zip(frames, verdicts, strict=False):
             wanted = int(verdict != "drop")

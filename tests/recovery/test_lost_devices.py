@@ -69,7 +69,7 @@ def fill(network: Inventory) -> None:
         ]  # fmt: skip
         insert = p4r.Update.INSERT
         client.write([flood_update(FloodGroup(9, (1, 2), "mine"), insert)])
-        client.write([clone_session_update(33, 2, insert)])
+        client.write([clone_session_update(33, 2, (1, 2), insert)])
         client.write(client.schema.updates(entries, "other", insert))
 
 

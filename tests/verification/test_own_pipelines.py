@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,10 @@ from orchestrator.deployment.equivalence import compare
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.pipeline import compile_specialised, entries_by_table
 from orchestrator.resources import shipped
-from orchestrator.targets import specialised
-from orchestrator.targets.shipped import capability
+from orchestrator.targets.pipelines import sizes_of
+from orchestrator.targets.v1model import COMPILER
 
-pytestmark = pytest.mark.skipif(
-    not specialised.present(), reason=f"{specialised.COMPILER} is not installed"
-)
+pytestmark = pytest.mark.skipif(not shutil.which(COMPILER), reason=f"{COMPILER} is not installed")
 LLDP = {
     "name": "second",
     "endpoints": {"inside": {"hosts": ["h1", "h2"]}, "outside": {"hosts": ["h3", "h4"]}},
@@ -49,9 +48,9 @@ def test_a_graph_on_its_own_pipeline_is_the_reference(example: str) -> None:
     topology = load_topology("leaf-spine")
     compiled = compile_specialised(graph, topology)
     bundle = load(dump(compiled.bundle), "bundle")
-    ((pipeline, target),) = set(bundle.pipeline_of.values())
-    assert pipeline.startswith("specialised-")
-    instances = {slot.instance for slot in capability(pipeline, target).slots}
+    (build,) = bundle.builds
+    assert build.name.startswith("specialised-")
+    instances = {slot.instance for slot in build.slots}
     assert all(any(nf in name for nf in graph.nfs) for name in instances)
     driver = compare(graph, topology, bundle, 2000)
     assert not driver.differences, "\n".join(map(str, driver.differences[:3]))
@@ -65,8 +64,7 @@ def test_the_tables_of_graphs_that_are_there_stay(tmp_path: Path) -> None:
     second = load_graph(tmp_path / "graph.json").graph
     there = compile_specialised(first, topology).bundle
     both = compile_specialised(second, topology, (there,), graph_id=2).bundle
-    ((pipeline, target),) = set(both.pipeline_of.values())
-    sizes = capability(pipeline, target).table_sizes
+    sizes = sizes_of(*both.builds)
     for bundle in (there, both):
         for tables in entries_by_table(bundle).values():
             assert all(sizes[table] >= count for table, count in tables.items())

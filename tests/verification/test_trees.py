@@ -18,10 +18,11 @@ from orchestrator.model.decision import DecidedProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.pipeline import Compiled, compile_graph, entries_by_table
 from orchestrator.targets.costs import LookupCosts
-from orchestrator.targets.pipeline import footprint
+from orchestrator.targets.pipelines import SHIPPED, footprint
 
 CLASSBENCH = Path(__file__).resolve().parents[3] / "shared" / "data" / "classbench"
 AT_ANY_PRICE = LookupCosts(1e6, tree=0, level=0, branch=0, least_gain=0)
+EDGE = SHIPPED.capability("edge", "softswitch")
 
 
 def graph_of(folder: Path, config: dict[str, Any]) -> ServiceGraph:
@@ -63,7 +64,7 @@ def assert_footprint(compiled: Compiled) -> None:
         needed: dict[str, int] = {}
         for unit, at in compiled.plan.device_of.items():
             if at == switch:
-                for (block, table), count in footprint(compiled.cuts.units[unit]).items():
+                for (block, table), count in footprint(compiled.cuts.units[unit], [EDGE]).items():
                     if block == "acl":
                         needed[f"acl.{table}"] = needed.get(f"acl.{table}", 0) + count
         assert {t: n for t, n in tables.items() if t.startswith("acl.")} == needed

@@ -26,10 +26,10 @@ from orchestrator.softswitch.entity_errors import WriteError
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.service import P4RuntimeService
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 
-EDGE = artifact("edge", "softswitch")
-SCHEMA = Schema(EDGE.p4info())
+EDGE = SHIPPED.build("edge", "softswitch")
+SCHEMA = Schema(p4info(EDGE))
 INSERT, MODIFY, DELETE = p4r.Update.INSERT, p4r.Update.MODIFY, p4r.Update.DELETE
 PORTS = SCHEMA.table("port.ports").size
 GOLDEN = Path(__file__).parent / "golden_errors"
@@ -85,7 +85,7 @@ def serving(service: P4RuntimeService) -> Generator[SwitchClient]:
     server.start()
     try:
         with SwitchClient("leaf1", f"127.0.0.1:{port}", 3) as client:
-            client.set_pipeline(EDGE.p4info(), EDGE.device_config, EDGE.cookie)
+            client.set_pipeline(p4info(EDGE), EDGE.device_config, EDGE.cookie)
             yield client
     finally:
         server.stop(0)
@@ -120,7 +120,7 @@ def wrong_table() -> RawUpdate:
 
 
 FULL = updates(INSERT, *map(port, range(PORTS)))
-SESSION = clone_session_update(100, 510, INSERT)
+SESSION = clone_session_update(100, 510, (1, 2), INSERT)
 CASES: dict[str, tuple[Sequence[RawUpdate | p4r.Update], Sequence[RawUpdate | p4r.Update]]] = {
     "doubled": (updates(INSERT, port(4)), updates(INSERT, port(3), port(4, 8), port(5))),
     "full": (FULL, updates(INSERT, port(PORTS + 1))),
@@ -136,7 +136,7 @@ CASES: dict[str, tuple[Sequence[RawUpdate | p4r.Update], Sequence[RawUpdate | p4
         ),
     ),
     "session_doubled": ([SESSION], [SESSION]),
-    "session_not_there": ([], [clone_session_update(100, 510, DELETE)]),
+    "session_not_there": ([], [clone_session_update(100, 510, (1, 2), DELETE)]),
     "many": (FULL, updates(INSERT, *(port(n, 8) for n in range(20)))),
 }
 

@@ -11,6 +11,7 @@ from test_failures import CASES, EDGE, GOLDEN, INSERT, SCHEMA
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.errors import WriteRefused
 from orchestrator.model.entries import Exact, TableEntry
+from orchestrator.targets.pipelines import p4info
 
 pytestmark = pytest.mark.skipif(not BMV2, reason="BMv2: not installed")
 
@@ -25,7 +26,7 @@ def process() -> Iterator[SwitchProcess]:
 @pytest.fixture
 def client(process: SwitchProcess) -> Iterator[SwitchClient]:
     with SwitchClient("leaf1", process.address, 3) as opened:
-        opened.set_pipeline(EDGE.p4info(), EDGE.device_config, EDGE.cookie)
+        opened.set_pipeline(p4info(EDGE), EDGE.device_config, EDGE.cookie)
         yield opened
 
 

@@ -19,11 +19,11 @@ from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 
-EDGE = artifact("edge", "softswitch")
+EDGE = SHIPPED.build("edge", "softswitch")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def server() -> Iterator[P4RuntimeServer]:
     made = P4RuntimeServer(PythonEngine(SoftSwitch(3, name="leaf1")), "127.0.0.1:0")
     made.start()
     with SwitchClient("leaf1", made.address, 3) as client:
-        client.set_pipeline(EDGE.p4info(), EDGE.device_config, EDGE.cookie)
+        client.set_pipeline(p4info(EDGE), EDGE.device_config, EDGE.cookie)
     yield made
     made.stop(0)
 
@@ -90,7 +90,7 @@ def test_a_lost_primary_never_writes_again(server: P4RuntimeServer) -> None:
         with pytest.raises(MastershipLost):
             write(deposed, 2)
         with pytest.raises(MastershipLost):
-            deposed.set_pipeline(EDGE.p4info(), EDGE.device_config, EDGE.cookie)
+            deposed.set_pipeline(p4info(EDGE), EDGE.device_config, EDGE.cookie)
     assert ports(server) == [1]
 
 
@@ -99,7 +99,7 @@ def test_the_switch_refuses_whoever_has_not_heard_of_it(server: P4RuntimeServer)
         eventually(lambda: not deposed.is_primary)
         for action in (
             lambda: write(deposed, 2),
-            lambda: deposed.set_pipeline(EDGE.p4info(), EDGE.device_config, EDGE.cookie),
+            lambda: deposed.set_pipeline(p4info(EDGE), EDGE.device_config, EDGE.cookie),
         ):
             deposed._primary.set()
             deposed._deposed = False  # as if the news were still on their way

@@ -17,13 +17,13 @@ from orchestrator.clients.p4info import (
 )
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import Between, Exact, FloodGroup, Lpm, TableEntry, Ternary
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import Manifest, manifest_entries
 
 
 @pytest.fixture(scope="module")
 def schema() -> Schema:
-    return Schema(artifact("edge", "softswitch").p4info())
+    return Schema(p4info(SHIPPED.build("edge", "softswitch")))
 
 
 ACL = TableEntry(
@@ -124,7 +124,7 @@ def test_flood_groups_and_clone_sessions() -> None:
     replicas: Any = [(r.egress_port, r.instance) for r in entry.replicas]
     assert [port for port, _ in replicas] == [3, 1, 2]
     assert len(set(replicas)) == 3, "(port, instance) must be unique"
-    session = clone_session_update(100, 510, p4r.Update.DELETE)
+    session = clone_session_update(100, 510, (1, 2), p4r.Update.DELETE)
     assert session.type == p4r.Update.DELETE
     assert session.entity.packet_replication_engine_entry.clone_session_entry.session_id == 100
 
@@ -135,6 +135,6 @@ def test_names_are_without_the_control() -> None:
 
 
 def test_from_text_and_from_message_agree(schema: Schema) -> None:
-    text = artifact("edge", "softswitch").p4info_text.decode()
+    text = SHIPPED.build("edge", "softswitch").p4info_text.decode()
     assert Schema.from_text(text).tables == schema.tables
     assert isinstance(schema.p4info, p4i.P4Info)

@@ -21,9 +21,9 @@ from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 
-EDGE = artifact("edge", "softswitch")
+EDGE = SHIPPED.build("edge", "softswitch")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def server(switch: SoftSwitch) -> Iterator[P4RuntimeServer]:
 @pytest.fixture
 def client(server: P4RuntimeServer) -> Iterator[SwitchClient]:
     with SwitchClient("leaf1", server_address(server), 3) as opened:
-        opened.set_pipeline(EDGE.p4info(), EDGE.device_config, EDGE.cookie)
+        opened.set_pipeline(p4info(EDGE), EDGE.device_config, EDGE.cookie)
         yield opened
 
 
@@ -71,7 +71,7 @@ class TestPipeline:
     def test_a_new_switch_has_none(self, server: P4RuntimeServer) -> None:
         with SwitchClient("leaf1", server_address(server), 3) as client:
             assert client.pipeline_cookie() is None
-            client.set_pipeline(EDGE.p4info(), EDGE.device_config, EDGE.cookie)
+            client.set_pipeline(p4info(EDGE), EDGE.device_config, EDGE.cookie)
             assert client.pipeline_cookie() == EDGE.cookie
 
     def test_the_cookie_brings_the_names(
@@ -84,7 +84,7 @@ class TestPipeline:
 
     def test_a_bad_config_is_told(self, client: SwitchClient) -> None:
         with pytest.raises(SwitchError, match="leaf1: loading the pipeline: INVALID_ARGUMENT"):
-            client.set_pipeline(EDGE.p4info(), b"no json", 1)
+            client.set_pipeline(p4info(EDGE), b"no json", 1)
 
 
 class TestEntries:
@@ -111,7 +111,7 @@ class TestEntries:
         assert client.schema is not None
         ready = client.schema.inserts([port_entry(port) for port in range(1, 8)], "campus")
         told: list[int] = []
-        session = clone_session_update(100, 510, p4r.Update.INSERT)
+        session = clone_session_update(100, 510, (1, 2), p4r.Update.INSERT)
         alone = list(client.schema.updates([port_entry(9)], "campus", p4r.Update.INSERT))
         updates = [session, Run(ready, 0, 5), Run(ready, 6, 7), *alone]
         assert client.write(updates, batch=3, progress=told.append) == 8
@@ -166,7 +166,7 @@ class TestErrors:
             insert(client, *extra)
 
     def test_something_else_than_a_table_entry(self, client: SwitchClient) -> None:
-        update = clone_session_update(100, 510, p4r.Update.DELETE)
+        update = clone_session_update(100, 510, (1, 2), p4r.Update.DELETE)
         with pytest.raises(SwitchError, match=r"leaf1: delete clone session 100.*NOT_FOUND"):
             client.write([update])
 
@@ -219,7 +219,7 @@ class TestArbitration:
 
 def test_packets_come_up_with_names(switch: SoftSwitch, client: SwitchClient) -> None:
     insert(client, port_entry(HOST_PORT), *sampling())
-    client.write([clone_session_update(100, 510, p4r.Update.INSERT)])
+    client.write([clone_session_update(100, 510, (1, 2), p4r.Update.INSERT)])
     switch.process(HOST_PORT, FRAME)
     packet = eventually(lambda: client.packet_in(0.1), timeout=10, what="a packet-in")
     assert packet.metadata["ingress_port"] == HOST_PORT

@@ -20,16 +20,16 @@ from orchestrator.compiler.decision import (
     Builder,
     Shape,
     TooLarge,
-    range_prefixes,
     shape_of,
 )
 from orchestrator.compiler.forms import diagram_of
 from orchestrator.model.decision import WORDS, Diagram
 from orchestrator.model.elements import FilterProgram, FilterRule
-from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.match import Match, PortRange, Prefix, range_prefixes
 from orchestrator.nfs.matching import Headers, meets
 from orchestrator.recall import Recall
-from orchestrator.targets.costs import BMV2, LookupCosts
+from orchestrator.targets.bmv2 import COSTS as BMV2
+from orchestrator.targets.costs import LookupCosts
 
 ROOM = (1 << 17,) * 5
 TREES_AT_ANY_PRICE = LookupCosts(1e6, tree=0, level=0, branch=0, least_gain=0)

@@ -32,10 +32,10 @@ from orchestrator.graph import functions_of
 from orchestrator.model.cuts import SWITCH, Arc, Unit
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.versions import ALL_VERSIONS
-from orchestrator.targets.shipped import capability
+from orchestrator.targets.pipelines import SHIPPED
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
-EDGE = capability("edge", "softswitch")
+EDGE = SHIPPED.capability("edge", "softswitch")
 
 
 def units_of(**specs: Any) -> dict[str, Unit]:

@@ -1,6 +1,6 @@
 """Lowering: the entries are those that placement counted, and every packet finds exactly one way.
 
-Oracle for footprints: `targets.pipeline.footprint`, which placement trusts, counted against the real
+Oracle for footprints: `targets.pipelines.footprint`, which placement trusts, counted against the real
 entries block by block. Blind spot: what the entries do (tests/p4, tests/verification).
 """
 
@@ -43,11 +43,10 @@ from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.model.plan import Core
 from orchestrator.pipeline import Compiled, compile_graph
 from orchestrator.placement.fabric import Fabric
-from orchestrator.targets.pipeline import footprint
-from orchestrator.targets.shipped import capability
+from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
-EDGE = capability("edge", "softswitch")
+EDGE = SHIPPED.capability("edge", "softswitch")
 
 GRAPHS: dict[str, ServiceGraph] = {
     "campus": campus(),
@@ -126,7 +125,7 @@ class TestEveryGraph:
         result = of(name, where)
         expected: dict[str, Counter[tuple[str, str]]] = {}
         for unit, switch in result.plan.device_of.items():
-            need = footprint(result.cuts.units[unit])
+            need = footprint(result.cuts.units[unit], [EDGE])
             if need:
                 expected.setdefault(switch, Counter()).update(need)
         assert counted(result) == expected

@@ -8,12 +8,12 @@ from orchestrator.clients.p4info import Schema, clone_session_update, flood_upda
 from orchestrator.deployment.desired import State, present
 from orchestrator.deployment.difference import difference
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, TableEntry
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 
-SCHEMA = Schema(artifact("edge", "softswitch").p4info())
+SCHEMA = Schema(p4info(SHIPPED.build("edge", "softswitch")))
 INSERT, MODIFY, DELETE = p4r.Update.INSERT, p4r.Update.MODIFY, p4r.Update.DELETE
 GROUP = flood_update(FloodGroup(65, (2, 3), "endpoint left", (4,)), INSERT).entity
-SESSION = clone_session_update(100, 510, INSERT).entity
+SESSION = clone_session_update(100, 510, (1, 2), INSERT).entity
 
 
 def route(number: int, rule: str = "", segment: int = 0x4002) -> TableEntry:

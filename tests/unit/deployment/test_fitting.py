@@ -16,9 +16,11 @@ from orchestrator.bundle.codec import Packed, dump, unpack
 from orchestrator.deployment.fitting import beside, for_network
 from orchestrator.deployment.journal import Deployed
 from orchestrator.errors import DeploymentError, InfeasibleError, InputError
+from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
 from orchestrator.pipeline import compile_graph, used_by
+from orchestrator.targets.pipelines import SHIPPED, SPECIALISED
 
 WHERE = "leaf-spine"
 HERE = topology(WHERE)
@@ -164,26 +166,21 @@ class TestBesideOthers:
             beside(CAMPUS.bundle, HERE, {}, used, 9)
 
     def test_another_pipeline_runs(self) -> None:
-        other = other_graph(graph_id=2)
+        other, own = other_graph(graph_id=2), _own_pipeline()
         file = replace(CAMPUS, bundle=replace(CAMPUS.bundle, devices=other.devices))
-        own = _own_pipeline()
         devices = {
-            name: replace(device, pipeline=own) if device.has_pipeline else device
+            name: replace(device, pipeline=own.name) if device.has_pipeline else device
             for name, device in other.devices.items()
         }
-        running = replace(other, devices=devices)
+        running = replace(other, devices=devices, builds=(own,))
         with pytest.raises(
             DeploymentError, match=r"run pipeline specialised-\w+ for other, and the bundle"
         ):
             fitted(file, running)
 
 
-def _own_pipeline() -> str:
-    """A pipeline of its own, known by name: the shipped one with a blank more."""
-    from orchestrator.targets.shipped import SPECIALISED, Artifact, artifact, register, slots_of
-
-    edge = artifact("edge", "bmv2")
-    made = Artifact("", edge.p4info_text + b"\n", edge.device_config)
-    name = f"{SPECIALISED}-{made.cookie:016x}"
-    register(replace(made, name=name), slots_of("edge"))
-    return name
+def _own_pipeline() -> Build:
+    """A pipeline of its own: the shipped one with a blank more."""
+    edge = SHIPPED.build("edge", "bmv2")
+    made = replace(edge, p4info_text=edge.p4info_text + b"\n")
+    return replace(made, name=f"{SPECIALISED}-{made.cookie:016x}")

@@ -30,7 +30,7 @@ from orchestrator.errors import InputError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, Meter, PipelineProgram, TableEntry, Ternary
 from orchestrator.pipeline import compile_graph
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import new_manifest
 
 MINE, THEIRS = 2, 1
@@ -413,7 +413,7 @@ def test_batches_hold_inserts_only(kind: str) -> None:
 
 def test_every_number_of_the_shipped_pipeline_is_classified() -> None:
     """A table that comes to the pipeline must say what its numbers stand for."""
-    schema = Schema(artifact("edge", "bmv2").p4info())
+    schema = Schema(p4info(SHIPPED.build("edge", "bmv2")))
     networks_own = {"port", "fabric", "trajectory_sample"}
     for table in schema.tables.values():
         instance = table.name.partition(".")[0]

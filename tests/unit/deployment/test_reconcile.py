@@ -25,7 +25,7 @@ from orchestrator.deployment.watch import inspect, reconcile, watch
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, PipelineProgram, TableEntry
 from orchestrator.model.plan import Core
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import Manifest
 
 SWITCH = "switch1"
@@ -114,8 +114,8 @@ class TestSwitches:
         with network.live.device(SWITCH) as other:
             config = other.pipeline_config()
             assert config is not None
-            built = artifact("edge", "bmv2")
-            other.set_pipeline(built.p4info(), built.device_config, 4711)
+            built = SHIPPED.build("edge", "bmv2")
+            other.set_pipeline(p4info(built), built.device_config, 4711)
         (switch,) = inspect(network.live).devices
         assert switch.lost == "another pipeline"
         reconcile(network.live)
@@ -189,7 +189,7 @@ class TestSwitches:
         behind_our_back(
             network,
             flood_update(flood._replace(ports=flood.ports[:1]), MODIFY),
-            clone_session_update(100, 510, DELETE),
+            clone_session_update(100, 510, (1, 2), DELETE),
             flood_update(
                 FloodGroup(flood.group + 1 + len(bundle.programs[SWITCH].floods), (1,), ""), INSERT
             ),

@@ -14,12 +14,12 @@ from orchestrator.deployment.execution import update_of, updates_of
 from orchestrator.deployment.planning import ENTRIES, Version, plan
 from orchestrator.deployment.transaction import Change, WriteEntries
 from orchestrator.model.entries import TableEntry
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import new_manifest
 
 BUNDLE = compiled(campus()).bundle
 READY = serialised(BUNDLE)["leaf1"]
-SCHEMA = Schema(artifact("edge", "bmv2").p4info())
+SCHEMA = Schema(p4info(SHIPPED.build("edge", "bmv2")))
 MANIFEST = new_manifest(BUNDLE.graph_id, BUNDLE.sampling_rate)
 
 

@@ -22,7 +22,7 @@ from orchestrator.deployment.transaction import ConfigureWorker, Transaction, Wr
 from orchestrator.errors import DeploymentError, SwitchError
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 
 
 def tcp(port: int, action: str = "deny", **more: Any) -> dict[str, Any]:
@@ -192,9 +192,9 @@ def test_a_rule_in_the_middle_is_one_write_a_kind_of_packet() -> None:
 
 def test_every_parameter_that_names_a_segment_is_known() -> None:
     """A new block's action that names a segment by another name would not be renumbered."""
-    p4info = artifact("edge", "bmv2").p4info()
+    info = p4info(SHIPPED.build("edge", "bmv2"))
     segments = {
-        p.name for a in p4info.actions for p in a.params if p.bitwidth == 24 and p.name != "spi"
+        p.name for a in info.actions for p in a.params if p.bitwidth == 24 and p.name != "spi"
     }
     assert segments - {"vni"} <= {*SEGMENT_PARAMS}
 

@@ -120,7 +120,9 @@ def test_bmv2_gets_fixed_addresses_of_its_own(
     help_text = "--thrift-port arg --notifications-addr arg" if thrift else "--nanolog arg"
     monkeypatch.setattr(commands, "bmv2_options", lambda: help_text)
     ports = {2: "b", 1: "a"}
-    argv = commands.bmv2_argv(3, ports, "unix:/r/s3.sock", folder=Path("/r"), spare_port=6000)
+    argv = commands.bmv2_argv(
+        3, ports, "unix:/r/s3.sock", cpu_port=510, folder=Path("/r"), spare_port=6000
+    )
     assert ("--thrift-port" in argv, "ipc:///r/3.notifications" in argv) == (thrift, thrift)
     assert argv[:4] == ["simple_switch_grpc", "--no-p4", "--device-id", "3"]
     assert argv[-9:] == [

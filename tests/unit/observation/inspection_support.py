@@ -24,7 +24,7 @@ from orchestrator.pipeline import compile_graph
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,10 +80,10 @@ def served_leaf1() -> Iterator[str]:
     """leaf1 of the campus edge, deployed by a controller over P4Runtime; its address."""
     bundle = campus()
     with served(SoftSwitch(1, 510, name="leaf1")) as server:
-        pipeline = artifact(*bundle.pipeline_of["leaf1"])
+        pipeline = SHIPPED.build(*bundle.pipeline_of["leaf1"])
         with SwitchClient("leaf1", server.address, 1) as client:
-            client.set_pipeline(pipeline.p4info(), pipeline.device_config, pipeline.cookie)
-            client.use(pipeline.p4info())
+            client.set_pipeline(p4info(pipeline), pipeline.device_config, pipeline.cookie)
+            client.use(p4info(pipeline))
             schema = client.schema
             assert schema is not None
             client.write(

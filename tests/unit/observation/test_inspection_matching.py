@@ -14,7 +14,7 @@ from orchestrator.clients.p4info import Schema
 from orchestrator.errors import InputError
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
 from orchestrator.observation.matching import matches, overlap, parse_matches
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import build_for, p4info
 
 BITS = 5
 VALUES = st.integers(0, (1 << BITS) - 1)
@@ -47,7 +47,7 @@ def test_overlap_is_a_common_value(one: Key, other: Key) -> None:
     assert overlap(one, other, BITS) is common
 
 
-SCHEMA = Schema(artifact(*campus().pipeline_of["leaf1"]).p4info())
+SCHEMA = Schema(p4info(build_for(campus(), "leaf1")))
 
 
 def rule(table: str, **asked: Key) -> TableEntry:

@@ -36,10 +36,11 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 from orchestrator.pipeline import Compiled, compile_graph, used_by
-from orchestrator.targets.pipeline import footprint
+from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 LEAF_SPINE = topology("leaf-spine")
+EDGE = SHIPPED.capability("edge", "softswitch")
 
 
 def chain(*specs: object, **options: object) -> ServiceGraph:
@@ -318,7 +319,7 @@ def test_the_plan_keeps_every_tables_size() -> None:
     result = compile_graph(graph, tight)
     use: dict[str, Counter[tuple[str, str]]] = {}
     for unit, switch in result.plan.device_of.items():
-        use.setdefault(switch, Counter()).update(footprint(result.cuts.units[unit]))
+        use.setdefault(switch, Counter()).update(footprint(result.cuts.units[unit], [EDGE]))
     for counts in use.values():
         assert counts["acl", "ipv4"] <= 100
         assert counts["route", "ipv4"] <= 10

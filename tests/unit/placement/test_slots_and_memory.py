@@ -27,11 +27,10 @@ from orchestrator.placement.problem import Problem, Task
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.slots import contended
 from orchestrator.placement.solve import solve
-from orchestrator.targets.pipeline import Pipeline, footprint
-from orchestrator.targets.shipped import capability
+from orchestrator.targets.pipelines import SHIPPED, Pipeline, footprint
 
 SINGLE = topology("single")
-EDGE = capability("edge", "softswitch")
+EDGE = SHIPPED.capability("edge", "softswitch")
 
 
 def pipeline(sizes: dict[str, int]) -> Pipeline:
@@ -58,7 +57,7 @@ def problem_of(units: dict[str, Unit], found: Pipeline, taken: Counter[str]) -> 
         name: Task(
             name,
             ("switch1",),
-            needs={SWITCH: {f"{b}.{t}": n for (b, t), n in footprint(unit).items() if n}},
+            needs={SWITCH: {f"{b}.{t}": n for (b, t), n in footprint(unit, [EDGE]).items() if n}},
             label=name,
         )
         for name, unit in units.items()
@@ -100,7 +99,7 @@ def test_placement_and_lowering_agree_on_what_fits(seed: int) -> None:
     )
     for name, step in layout.steps.items():
         if step.slot is not None:
-            used[step.slot.instance] += footprint(units[name])["acl", "ipv4"]
+            used[step.slot.instance] += footprint(units[name], [EDGE])["acl", "ipv4"]
     assert [used[s] <= n for s, n in zip(("acl", "steer", "split"), room, strict=True)] == [
         True
     ] * 3

@@ -93,13 +93,15 @@ def test_devices_get_their_certificates(tmp_path: Path) -> None:
     tls = Tls(ca="/ca", device_certificate="/cert", device_key="/key", writers=("me", "alice"))
     options = ["--tls-cert", "/cert", "--tls-key", "/key", "--tls-ca", "/ca"]
     options += ["--writer", "me", "--writer", "alice"]
-    assert softswitch_argv("s", 1, {}, "unix:/x", tls)[-10:] == options
+    assert softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510, tls=tls)[-10:] == options
     assert worker_argv("w", "i", "unix:/x", tls, runtime="python")[-10:] == options
     heard = softswitch_argv("s", 1, {}, "unix:/x", replace(tls, listeners=("collector",)))
     assert heard[heard.index("--listener") + 1] == "collector"
     one_sided = Tls(mutual=False, device_certificate="/cert", device_key="/key")
-    assert "--tls-ca" not in softswitch_argv("s", 1, {}, "unix:/x", one_sided)
-    assert not [word for word in softswitch_argv("s", 1, {}, "unix:/x") if "tls" in word]
+    assert "--tls-ca" not in softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510, tls=one_sided)
+    assert not [
+        word for word in softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510) if "tls" in word
+    ]
 
 
 def test_net_up_names_what_devices_lack(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from orchestrator.softswitch import arbitration
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.targets.shipped import artifact
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import Manifest, manifest_entries
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
 from servernf.python.runtime import peers, service
@@ -92,9 +92,9 @@ def served(tls: TlsFiles | None, address: str = "127.0.0.1:0") -> Generator[P4Ru
 def secured(site: Site) -> Iterator[str]:
     """A softswitch over mutual TLS that `controller` and `alice` may change; with sampling keys."""
     with served(site.device("controller", "alice")) as server:
-        built = artifact("edge", "bmv2")
+        built = SHIPPED.build("edge", "bmv2")
         with SwitchClient("leaf1", server.address, 1, tls=site.files("controller")) as client:
-            client.set_pipeline(built.p4info(), built.device_config, built.cookie)
+            client.set_pipeline(p4info(built), built.device_config, built.cookie)
             assert client.schema
             (entry,) = manifest_entries(Manifest(3, KEYS[2], KEYS[0], KEYS[1]))
             secret = client.schema.encode(entry, "g")

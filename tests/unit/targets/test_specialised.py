@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 
 from orchestrator.errors import CompileError, EnvironmentMissing
-from orchestrator.targets import specialised
-from orchestrator.targets.pipeline import EDGE_SLOTS, Slot
-from orchestrator.targets.shipped import artifact, capability
+from orchestrator.model.builds import Slot
+from orchestrator.targets import lookup, specialised
+from orchestrator.targets.edge import EDGE_SLOTS
+from orchestrator.targets.pipelines import SHIPPED, Pipelines
 from orchestrator.targets.specialised import Wanted
+from orchestrator.targets.v1model import COMPILER
 
-NEEDS_P4C = pytest.mark.skipif(
-    not specialised.present(), reason=f"{specialised.COMPILER} is not installed"
-)
+NEEDS_P4C = pytest.mark.skipif(not shutil.which(COMPILER), reason=f"{COMPILER} is not installed")
+BMV2 = lookup("bmv2")
 SLOTS = specialised.slots_for(
     [Wanted("edge_fw", "inside", "acl"), Wanted("border", "inside", "route")], ()
 )
@@ -56,45 +58,45 @@ def test_the_text_is_the_shipped_one_but_for_instances_and_their_order() -> None
     parts = re.split(r"// NF blocks: \w+\n|// end of NF blocks", text)
     shipped = re.split(r"// NF blocks: \w+\n|// end of NF blocks", specialised.template())
     assert [p.strip() for p in parts[::2]] == [p.strip() for p in shipped[::2]]
-    instances = [line.strip() for line in parts[1].splitlines() if line.strip()]
+    instances = [line.strip() for line in parts[3].splitlines() if line.strip()]
     assert instances == [
         "acl_block(256, 64, 64) edge_fw;",
         '@name("edge_fw.tree")',
         "tree_block(8192, 64, 64, 64, 64) edge_fw_tree;",
         "route_block(8192, 64, 64) border;",
     ]
-    assert re.findall(r"(\w+)\.apply", parts[3]) == ["edge_fw", "edge_fw_tree", "border"]
+    assert re.findall(r"(\w+)\.apply", parts[5]) == ["edge_fw", "edge_fw_tree", "border"]
 
 
 def test_without_p4c_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(EnvironmentMissing, match=r"p4c-bm2-ss is not on PATH.*shipped pipeline"):
-        specialised.build(SLOTS, NEED)
+        specialised.build(SLOTS, NEED, BMV2)
 
 
 @NEEDS_P4C
 def test_p4c_makes_what_was_planned() -> None:
-    name = specialised.build(SLOTS, NEED)
-    assert name == specialised.build(SLOTS, NEED)
-    pipeline = capability(name, "bmv2")
+    made = specialised.build(SLOTS, NEED, BMV2)
+    assert made == specialised.build(SLOTS, NEED, BMV2)
+    pipeline = Pipelines.of([made]).capability(made.name, "bmv2")
     assert pipeline.slots == SLOTS
     for table, count in NEED.items():
         assert count <= pipeline.table_sizes[table] <= max(1024, 3 * count)
     assert (
         pipeline.table_sizes["dispatch.next"]
-        == capability("edge", "bmv2").table_sizes["dispatch.next"]
+        == SHIPPED.capability("edge", "bmv2").table_sizes["dispatch.next"]
     )
-    assert artifact(name, "bmv2").name == name
+    assert specialised.rebuilt(made, BMV2)
 
 
 def test_another_result_than_planned_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    edge = artifact("edge", "bmv2")
+    edge = SHIPPED.build("edge", "bmv2")
     other = (edge.p4info_text, edge.device_config)
-    monkeypatch.setattr(specialised, "_compiled", lambda text: other)
+    monkeypatch.setattr(specialised, "_compiled", lambda text, target: other)
     with pytest.raises(CompileError, match=r"not as planned: table border\.ipv4 should have 5000"):
-        specialised.build(SLOTS, NEED)
+        specialised.build(SLOTS, NEED, BMV2)
     with pytest.raises(CompileError, match="should have 20000 entries and has 16384"):
-        specialised.build(EDGE_SLOTS, {"acl.ipv4": 20_000})
+        specialised.build(EDGE_SLOTS, {"acl.ipv4": 20_000}, BMV2)
 
 
 @NEEDS_P4C
@@ -102,4 +104,4 @@ def test_what_p4c_says_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = specialised.template().replace("apply {", "apply { nothing();", 1)
     monkeypatch.setattr(specialised, "template", lambda: broken)
     with pytest.raises(CompileError, match="refused the specialised pipeline"):
-        specialised.build(SLOTS, NEED)
+        specialised.build(SLOTS, NEED, BMV2)

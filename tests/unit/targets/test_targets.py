@@ -1,0 +1,139 @@
+"""A target is one file: a toy one, unlike all that ship, is compiled, placed and lowered for.
+
+It has no ranges, other ports and tables of its own, and nothing outside this file knows it. Blind spot:
+no device of it runs, so its entries are judged by what they say and not by what packets do.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.deployment.desired import sample_session
+from orchestrator.errors import InputError
+from orchestrator.graph import load_graph
+from orchestrator.model.entries import Between
+from orchestrator.pipeline import Compiled, compile_graph, entries_by_table
+from orchestrator.placement.cases import pipelines_of
+from orchestrator.placement.scenarios import change
+from orchestrator.placement.topologies import load_topology
+from orchestrator.resources import shipped
+from orchestrator.targets import target as registry
+from orchestrator.targets.costs import LookupCosts
+from orchestrator.targets.pipelines import footprint
+from orchestrator.targets.target import Cloning, Ports, known_targets, lookup, target
+from orchestrator.targets.v1model import V1Model
+
+ROOT = Path(__file__).resolve().parents[3]
+LEAF_SPINE = load_topology("leaf-spine")
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(registry, "_registry", dict(vars(registry)["_registry"]))
+
+    @target("toy")
+    class Toy(V1Model):
+        ports = Ports(cpu=63, recirculate=62)
+        cloning = Cloning(session=7, copies=(3, 4))
+        costs = LookupCosts(ternary_entry=0.0, tree=1.0, level=1.0, ranges=False)
+
+    return Toy.name
+
+
+def compiled(targets: dict[str, str]) -> Compiled:
+    graph = load_graph(shipped("examples") / "campus_edge" / "graph.json").graph
+    switches = {
+        name: dataclasses.replace(switch, target=targets.get(name, "bmv2"))
+        for name, switch in LEAF_SPINE.switches.items()
+    }
+    return compile_graph(graph, dataclasses.replace(LEAF_SPINE, switches=switches))
+
+
+def ranges_on(found: Compiled, switch: str) -> int:
+    program = found.bundle.programs.get(switch)
+    entries = () if program is None else program.entries
+    return sum(isinstance(key, Between) for entry in entries for _, key in entry.keys)
+
+
+def test_a_graph_is_compiled_placed_and_lowered_for_it(toy: str) -> None:
+    found = compiled(dict.fromkeys(LEAF_SPINE.switches, toy))
+    assert {t for _, t in found.bundle.pipeline_of.values()} == {toy}
+    assert any(found.plan.device_of.values())
+    assert not any(ranges_on(found, switch) for switch in LEAF_SPINE.switches)
+    assert sample_session(found.bundle, "leaf1") == (7, 63, (3, 4))
+
+
+def test_its_footprint_bounds_what_lowering_makes(toy: str) -> None:
+    plain = compiled({})
+    found = compiled(dict.fromkeys(LEAF_SPINE.switches, toy))
+    tables = entries_by_table(found.bundle)
+    more = entries_by_table(plain.bundle)
+    assert sum(t.total() for t in tables.values()) > sum(t.total() for t in more.values())
+    for switch, use in found.bundle.block_use.items():
+        filters = sum(n for table, n in use.items() if table.startswith("acl."))
+        made = sum(
+            n
+            for table, n in tables.get(switch, {}).items()
+            if table.partition(".")[0] in ("acl", "steer", "split")
+        )
+        assert made <= filters, switch
+
+
+def test_it_stands_beside_another_one_in_a_network(toy: str) -> None:
+    """The cut counts for the target that needs most; each switch is lowered as its own has it."""
+    found = compiled({"leaf1": toy})
+    assert sample_session(found.bundle, "leaf1").port == 63
+    assert sample_session(found.bundle, "leaf2").port == lookup("bmv2").ports.cpu
+    assert ranges_on(found, "leaf1") == 0
+    assert ranges_on(compiled({}), "leaf1") > 0
+    pipelines = pipelines_of(found.topology)
+    for unit in found.cuts.units.values():
+        if unit.element is not None and unit.kind == "switch":
+            both = footprint(unit, pipelines.values())
+            assert both == both | footprint(unit, [pipelines["leaf1"]])
+
+
+def test_what_names_targets_knows_it(toy: str) -> None:
+    assert change(LEAF_SPINE, "leaf1.target=toy").switches["leaf1"].target == toy
+    with pytest.raises(InputError, match="did you mean 'toy'"):
+        change(LEAF_SPINE, "leaf1.target=toi")
+
+
+def test_a_target_without_builds_is_planned_for_and_not_compiled_for() -> None:
+    with pytest.raises(InputError, match="no pipeline is shipped for unknown target 'tofino'"):
+        compiled({"leaf1": "tofino"})
+    on = change(LEAF_SPINE, "leaf1.target=tofino")
+    assert not pipelines_of(on)["leaf1"].target.ranges
+
+
+def test_a_name_is_given_once(toy: str) -> None:
+    with pytest.raises(ValueError, match="'toy' is defined twice"):
+        target("toy")(V1Model)
+
+
+def named(path: Path) -> Iterator[str]:
+    """Names of targets that a file compares, lists or assigns."""
+    names = {*known_targets()}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and node.value in names:
+            yield f"{path.relative_to(ROOT)}:{node.lineno}: {node.value!r}"
+
+
+def test_nothing_outside_the_package_knows_a_target_by_name() -> None:
+    """The softswitch's own package names itself in errors; an engine of emulation is called so, too."""
+    own = {ROOT / "orchestrator/emulation/commands.py": {"'softswitch'"}}
+    found = [
+        told
+        for folder in ("orchestrator", "mininet", "servernf", "p4src")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not path.is_relative_to(ROOT / "orchestrator/targets")
+        if not path.is_relative_to(ROOT / "orchestrator/softswitch")
+        for told in named(path)
+        if told.rpartition(" ")[2] not in own.get(path, set())
+    ]
+    assert not found

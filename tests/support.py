@@ -10,9 +10,11 @@ T = TypeVar("T")
 
 
 def eventually(
-    probe: Callable[[], T], *, timeout: float = 20.0, interval: float = 0.05, what: str = ""
+    probe: Callable[[], T], *, timeout: float = 120.0, interval: float = 0.05, what: str = ""
 ) -> T:
     """Poll until `probe` returns something true, and return that.
+
+    Only a failure takes as long as `timeout` (s): it says nothing of how quick a machine is.
 
     On failure the AssertionError shows the last value or exception. AssertionErrors and
     OSErrors raised by the probe mean "not yet".

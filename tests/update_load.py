@@ -196,7 +196,7 @@ def serve(port: str) -> dict[str, Any]:
 
 def fetch(host: str, port: str) -> dict[str, Any]:
     digest, size = hashlib.sha256(), 0
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         _ready()
         while chunk := connection.recv(65_536):
             digest.update(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from orchestrator.errors import InputError, NetworkError, StoreError
 if TYPE_CHECKING:
     from orchestrator.bundle.codec import Packed
     from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.presence import Presence
     from orchestrator.emulation import NetworkStatus
     from orchestrator.model.graph import ServiceGraph
 
@@ -376,8 +378,16 @@ def undeploy(
         say(f"{graph} is no longer deployed on {live.name}")
 
 
+def _devices(network: LiveNetwork, presence: Presence) -> Iterator[dict[str, object]]:
+    """The devices of a network; of a server that has workers, whether all of them answer."""
+    silent = {*presence.silent.devices, *(core.server for core in presence.silent.cores)}
+    for device in network.inventory.devices.values():
+        told = {key: value for key, value in asdict(device).items() if value}
+        yield {**told, "answers": device.name not in silent}
+
+
 def status(network: NetworkName = "", as_json: Json = False) -> None:
-    """Show the deployed graphs, and the counters of their workers."""
+    """Show the devices, the deployed graphs, and the counters of their workers."""
     from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
     from orchestrator.deployment.presence import check_known, look
 
@@ -387,10 +397,12 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
     lacking = shortcomings(live, deployed, presence)
     unfinished, owed = live.journal.intent(), live.journal.owed()
     metrics = worker_metrics(live, deployed)
+    devices = list(_devices(live, presence))
     if as_json:
         print_json(
             {
                 "network": live.name,
+                "devices": devices,
                 "graphs": [
                     {
                         "name": d.bundle.graph,
@@ -420,6 +432,20 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
             f"{', '.join(debt.devices)} may still have what {debt.graph} had there: "
             f"`orchestrator reconcile {live.name}` removes it"
         )
+    print_table(
+        f"Devices of {live.name}",
+        ("device", "kind", "target or runtime", "pipeline", "answers"),
+        (
+            (
+                device["name"],
+                device["kind"],
+                device.get("target", device.get("runtime", "")),
+                device.get("pipeline", ""),
+                "yes" if device["answers"] else "NO",
+            )
+            for device in devices
+        ),
+    )
     print_table(
         f"Graphs on {live.name}",
         ("graph", "owner", "id#", "deployed at", "worker cores#"),

@@ -29,8 +29,8 @@ def trace(
 ) -> None:
     """Send one real packet that all trusted points report, and compare with what `explain` predicts.
 
-    Exit code 1 when they disagree. Needs the graph's sampling rate above 0, and no other controller
-    on the switches: samples go to the primary.
+    Exit code 1 when they disagree. Needs the graph's sampling rate above 0; and on BMv2,
+    which knows no roles, no other controller beside it.
     """
     from orchestrator.observation.frames import between_hosts
     from orchestrator.observation.tracing import trace_packet

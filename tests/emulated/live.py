@@ -22,7 +22,8 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import NetworkState, list_networks, load_state, net_down, run_in_host
 from orchestrator.emulation.environment import require_emulation
 from orchestrator.emulation.facilities import inventory_of
-from orchestrator.errors import EnvironmentMissing, ServerError
+from orchestrator.emulation.state import load_handle
+from orchestrator.errors import EnvironmentMissing, NetworkError, ServerError
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAFFIC = ROOT / "mininet" / "traffic.py"
@@ -59,7 +60,7 @@ def command(*words: str) -> list[str]:
 
 
 def orchestrator(
-    *words: str, expect: int = 0, timeout: float = 90
+    *words: str, expect: int = 0, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """Run `orchestrator WORDS`; its exit code must be `expect`, and no traceback is ever shown."""
     done = subprocess.run(
@@ -78,6 +79,17 @@ def orchestrator_json(*words: str) -> Any:
     return json.loads(orchestrator(*words, "--json").stdout)
 
 
+def device_logs(most: int = 4000) -> str:
+    """The ends of the logs of all networks in this test's folders, `most` characters each."""
+    found: list[str] = []
+    for name in list_networks():
+        with suppress(NetworkError, OSError):
+            for log in sorted(Path(load_handle(name).run_dir).glob("**/*.log")):
+                if end := log.read_text(errors="replace")[-most:].strip():
+                    found.append(f"--- {name}: {log.name}\n{end}")
+    return "\n".join(found)
+
+
 @contextmanager
 def own_folders() -> Iterator[Path]:
     """State and sockets of this test alone, under a short path; every network in them is removed."""
@@ -87,6 +99,10 @@ def own_folders() -> Iterator[Path]:
         patch.setenv("XDG_RUNTIME_DIR", str(base))
         try:
             yield base
+        except BaseException:
+            # Of a network that does not come up nothing is left to look at later.
+            print(device_logs())
+            raise
         finally:
             for name in list_networks():
                 net_down(name)
@@ -109,7 +125,7 @@ class Live:
     def traffic(self, host: str, *words: str) -> dict[str, Any]:
         """What `mininet/traffic.py WORDS` says inside a host."""
         done = run_in_host(
-            self.state, host, [sys.executable, str(TRAFFIC), *words], timeout=60, check=False
+            self.state, host, [sys.executable, str(TRAFFIC), *words], timeout=240, check=False
         )
         assert done.returncode == 0, f"{host}: {words}: {done.stdout}{done.stderr}"
         return json.loads(done.stdout)
@@ -120,7 +136,7 @@ class Live:
             self.state,
             place,
             [sys.executable, str(FRAMES), *words],
-            timeout=60,
+            timeout=240,
             check=False,
             input="".join(f"{frame.hex()}\n" for frame in lines),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -137,9 +153,7 @@ class Live:
 
     def comes_to_ping(self, source: str, target: str) -> None:
         """A ping gets through, soon."""
-        eventually(
-            lambda: self.pings(source, target, 1), timeout=10, what=f"ping {source} -> {target}"
-        )
+        eventually(lambda: self.pings(source, target, 1), what=f"ping {source} -> {target}")
 
     def tables(self, switch: str, *words: str) -> list[dict[str, Any]]:
         """`orchestrator tables SWITCH WORDS --json`."""

@@ -195,7 +195,7 @@ def test_denied_flows_are_dropped_and_counted_in_the_switch(campus: Campus) -> N
         entries = campus.denied()
         return entries if sum(e["packets"] for e in entries) >= before + 37 else []
 
-    entries = eventually(all_counted, timeout=5)
+    entries = eventually(all_counted)
     assert sum(entry["packets"] for entry in entries) == before + 37
     (hit,) = (entry for entry in entries if entry["origin"].endswith(origin))
     assert hit["graph"] == GRAPH
@@ -250,11 +250,11 @@ def test_nobody_outside_may_begin(campus: Campus) -> None:
     campus.frames("h3", "send", "eth0", "100", lines=frames)
     assert not campus.pings("h3", H1, 1, wait=0.5)
     expected = unmapped + 2 * len(campus.pool)
-    eventually(lambda: campus.counted(f"{GRAPH}/edge_nat.drops") >= expected, timeout=5)
+    eventually(lambda: campus.counted(f"{GRAPH}/edge_nat.drops") >= expected)
 
     # The listener hears, if anything comes.
     run_in_host(campus.state, "h1", ["bash", "-c", f"echo me > /dev/udp/{H1}/4444"], check=True)
-    heard = listener.communicate(timeout=10)[0]
+    heard = listener.communicate(timeout=120)[0]
     assert heard.split() == [H1]
 
 
@@ -262,7 +262,7 @@ _LISTEN = """
 import socket, sys
 port = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 port.bind(("", int(sys.argv[1])))
-port.settimeout(8)
+port.settimeout(60)
 print("ready", flush=True)
 try:
     while True:
@@ -541,7 +541,7 @@ def test_killing_a_worker_leaves_the_others_flows_alone(campus: Campus) -> None:
     os.kill(victim.pid, signal.SIGKILL)
     eventually(lambda: _health(campus) == "degraded")
 
-    said = client.communicate(timeout=20)[0].split()
+    said = client.communicate(timeout=120)[0].split()
     assert said[-1] == "answered", said
     assert len(set(said[:-1])) == 1, f"the mapping changed: {said}"
     assert campus.pings("h1", H3)
@@ -551,10 +551,10 @@ def test_killing_a_worker_leaves_the_others_flows_alone(campus: Campus) -> None:
 _TALK = """
 import socket, sys, time
 host, sink, echo = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-stream = socket.create_connection((host, sink), timeout=5)
+stream = socket.create_connection((host, sink), timeout=60)
 stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-datagrams.settimeout(5)
+datagrams.settimeout(60)
 def seen():
     datagrams.sendto(b"who am I?", (host, echo))
     return datagrams.recv(100).decode()

@@ -204,7 +204,7 @@ from scapy.all import IP, TCP, Ether, Raw
 H1, H3 = "10.0.1.11", sys.argv[1]
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
 wire.bind(("eth0", 0))
-wire.settimeout(10)
+wire.settimeout(60)
 FORGED = {
     "harmless": [],
     "nothing": [],
@@ -220,7 +220,7 @@ for number, (name, forged) in enumerate(FORGED.items()):
     client = socket.socket()
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.bind((H1, port))
-    client.settimeout(10)
+    client.settimeout(60)
     client.connect((H3, 80))
     client.send(b"xxEV")
     while True:

@@ -35,7 +35,7 @@ from servernf.wire.addresses import device_mac, mac_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SWITCH = device_mac(9)
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 def _missing() -> str:

@@ -130,7 +130,7 @@ def test_policer(bmv2: Oracle) -> None:
     wanted.table_entry.table_id = switch.schema.table("policer.segments").id
     wanted.table_entry.meter_config.SetInParent()
     request = p4r.ReadRequest(device_id=1, entities=[wanted])
-    (response,) = bmv2.stub.Read(request, timeout=10)
+    (response,) = bmv2.stub.Read(request, timeout=120)
     (found,) = response.entities
     assert switch.schema.decode(found.table_entry)[1].meter == entry.meter
 

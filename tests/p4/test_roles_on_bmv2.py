@@ -27,7 +27,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     argv = [str(BMV2), "--no-p4", "--device-id", "1", "--", "--grpc-server-addr", address]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        eventually((tmp_path / "bmv2.sock").exists, timeout=20)
+        eventually((tmp_path / "bmv2.sock").exists)
         yield address
     finally:
         process.terminate()

@@ -77,14 +77,14 @@ class Oracle:
         )
         request.config.p4info.CopyFrom(info)
         request.config.p4_device_config = raw
-        self.stub.SetForwardingPipelineConfig(request, wait_for_ready=True, timeout=20)
+        self.stub.SetForwardingPipelineConfig(request, wait_for_ready=True, timeout=120)
         # What the program before still sends is not this one's.
         select.select([], [], [], 0.05)
         self.collect({})
 
     def _write(self, update: p4r.Update) -> None:
         request = p4r.WriteRequest(device_id=1, election_id=PRIMARY, updates=[update])
-        self.stub.Write(request, timeout=10)
+        self.stub.Write(request, timeout=120)
 
     def write(self, updates: Sequence[p4r.Update]) -> list[int]:
         """Codes of the updates, 0 for applied."""

@@ -221,7 +221,7 @@ def test_packets_come_up_with_names(switch: SoftSwitch, client: SwitchClient) ->
     insert(client, port_entry(HOST_PORT), *sampling())
     client.write([clone_session_update(100, 510, (1, 2), p4r.Update.INSERT)])
     switch.process(HOST_PORT, FRAME)
-    packet = eventually(lambda: client.packet_in(0.1), timeout=10, what="a packet-in")
+    packet = eventually(lambda: client.packet_in(0.1), what="a packet-in")
     assert packet.metadata["ingress_port"] == HOST_PORT
     assert packet.metadata["reason"] == 1
     assert packet.metadata["label"] > 0

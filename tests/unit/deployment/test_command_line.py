@@ -1,4 +1,4 @@
-"""`deploy` and `reconcile` as an operator runs them, against processes that `net up` might have started.
+"""Commands as an operator runs them, on devices that `net up` did not start: all is in the inventory.
 
 Oracle: what the commands say of harm that the test has done, and what the devices hold.
 """
@@ -52,6 +52,49 @@ def run(network: ProcessNetwork, *words: str, expect: int = 0) -> str:
 
 def reconcile(network: ProcessNetwork, *words: str, expect: int = 0) -> Any:
     return json.loads(run(network, "reconcile", network.live.name, *words, "--json", expect=expect))
+
+
+def test_a_foreign_network_is_seen_as_any_other(network: ProcessNetwork) -> None:
+    place = ("--network", network.live.name)
+    rows = json.loads(run(network, "tables", "switch1", *place, "--json"))
+    assert any(row["graph"] == "campus_edge" for row in rows)
+    said = run(network, "explain", *place, "--from", "h1", "--to", "h3:80")
+    assert "campus_edge" in said
+    assert 'orchestrator_device_up{device="switch1"' in run(network, "metrics", *place)
+    status = json.loads(run(network, "status", *place, "--json"))
+    devices = {device["name"]: device for device in status["devices"]}
+    assert devices["switch1"] == {
+        "name": "switch1",
+        "kind": "switch",
+        "target": "softswitch",
+        "pipeline": "edge",
+        "answers": True,
+    }
+    assert devices["server1"]["runtime"] == "python"
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("capture", "switch1:h1"), "capturing"),
+        (("trace", "--from", "h1", "--to", "h3"), "tracing"),
+    ],
+)
+def test_what_needs_interfaces_says_so(
+    network: ProcessNetwork, words: tuple[str, ...], what: str
+) -> None:
+    place = ("--network", network.live.name)
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", *words, *place],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert f"{what}" in done.stderr
+    assert "needs the interfaces of its devices" in " ".join(done.stderr.split())
 
 
 def test_nothing_to_do_says_so(network: ProcessNetwork) -> None:
@@ -109,7 +152,7 @@ def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:
         network.switches["switch1"].restart()
         from support import eventually
 
-        line = eventually(lambda: Path(out.name).read_text(), timeout=60, what="a repair")
+        line = eventually(lambda: Path(out.name).read_text(), what="a repair")
         watcher.send_signal(signal.SIGINT)
         told = watcher.stderr.read()
         assert watcher.wait(20) == 130

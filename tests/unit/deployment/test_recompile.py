@@ -166,6 +166,6 @@ def test_the_command_ends_cleanly(folder: Path) -> None:
         assert "fw.rules:1:1" in third["error"]
     assert third is not first
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in errors

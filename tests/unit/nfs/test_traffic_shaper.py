@@ -191,7 +191,7 @@ def test_the_loop_wakes_for_what_is_held() -> None:
         thread.start()
         for number in range(4):
             frames.there.send(tagged(number))
-        frames.there.settimeout(20)
+        frames.there.settimeout(60)
         received = [frames.there.recv(4096) for _ in range(4)]
         waker.send(b"x")
         thread.join(20)

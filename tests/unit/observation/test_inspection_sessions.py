@@ -46,7 +46,7 @@ def test_a_yielding_session_fails_beside_a_controller_and_a_guard_stands_by() ->
                 assert primary.is_primary
                 assert not guard.is_primary
         with SwitchClient("leaf1", address, 1).standing_by(GUARD_ELECTION_ID) as guard:
-            eventually(lambda: guard.is_primary, timeout=5)
+            eventually(lambda: guard.is_primary)
             with pytest.raises(SwitchError):
                 SwitchClient("leaf1", address, 1).yielding(READER_ELECTION_ID).open()
 

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,12 +266,10 @@ def test_dask_survives_a_killed_worker() -> None:
                 os.kill(victim, signal.SIGKILL)
 
         scenarios = sweep("rate=100M..2G:12")
-        started = time.monotonic()
         done = run_dask(
             campus(), scenarios, Settings(), cluster.scheduler_address, progress=progress
         )
         assert killed
         assert [o.scenario for o in done] == ["now", *(s.name for s in scenarios)]
-        assert time.monotonic() - started < 120
     local = run_local(campus(), scenarios[:2], Settings(), processes=1)
     assert [o.cores for o in local] == [o.cores for o in done[:3]]

@@ -105,7 +105,7 @@ def secured(site: Site) -> Iterator[str]:
 
 def failure(call: Any, *args: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as e:
-        next(call(*args, timeout=10))
+        next(call(*args, timeout=120))
     error: Any = e.value
     return error.code(), error.details()
 
@@ -322,7 +322,7 @@ def test_idle_streams_take_nobodys_place(tmp_path: Path) -> None:
         silence: queue.Queue[Any] = queue.Queue()
         streams: list[Any] = [stub.StreamChannel(iter(silence.get, None)) for _ in range(40)]
         undecided = server.service.arbiter.undecided
-        stub.Capabilities(p4r.CapabilitiesRequest(), timeout=20)
+        stub.Capabilities(p4r.CapabilitiesRequest(), timeout=120)
         for _ in range(3):
             with SwitchClient("leaf1", server.address, 1) as client:
                 assert client.is_primary
@@ -361,7 +361,7 @@ def test_streams_of_metrics_leave_threads_for_calls(tmp_path: Path) -> None:
             stub = vnf_pb2_grpc.VnfStub(channel)
             request = vnf_pb2.ReportMetricsRequest(milliseconds=4_000_000_000)
             streams: list[Any] = [stub.reportMetrics(request) for _ in range(3 * service.THREADS)]
-            stub.getStatus(vnf_pb2.StatusRequest(), timeout=20)
+            stub.getStatus(vnf_pb2.StatusRequest(), timeout=120)
             eventually(lambda: sum(s.done() for s in streams) == len(streams) - service.MAX_REPORTS)
             for stream in streams:
                 stream.cancel()
@@ -374,7 +374,7 @@ def test_streams_of_metrics_leave_threads_for_calls(tmp_path: Path) -> None:
 
 def _answers(stub: vnf_pb2_grpc.VnfStub, request: vnf_pb2.ReportMetricsRequest) -> bool:
     try:
-        return bool(next(stub.reportMetrics(request, timeout=10)).timestamp_us)
+        return bool(next(stub.reportMetrics(request, timeout=120)).timestamp_us)
     except grpc.RpcError:
         return False
 

@@ -82,7 +82,7 @@ def chain(nodes: list[Node]) -> vnf_pb2.ServiceChainRequest:
 
 def status_of(call: object, request: object) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
-        call(request, timeout=10)  # type: ignore[operator]
+        call(request, timeout=120)  # type: ignore[operator]
     error = caught.value
     assert isinstance(error, grpc.Call)
     return error.code(), error.details() or ""
@@ -214,11 +214,11 @@ def test_status_metrics_and_samples(nodes: list[Node]):
 def test_report_metrics(nodes: list[Node]):
     configured(nodes)
     stub = nodes[0].stub
-    stream = stub.reportMetrics(vnf_pb2.ReportMetricsRequest(milliseconds=20), timeout=10)
+    stream = stub.reportMetrics(vnf_pb2.ReportMetricsRequest(milliseconds=20), timeout=120)
     stamps = [next(stream).timestamp_us for _ in range(3)]
     assert stamps == sorted(set(stamps))
     stream.cancel()  # type: ignore[attr-defined]
-    stream = stub.reportMetrics(vnf_pb2.ReportMetricsRequest(packets=10), timeout=10)
+    stream = stub.reportMetrics(vnf_pb2.ReportMetricsRequest(packets=10), timeout=120)
     nodes[0].worker.process([b""] * 9)
     stub.getStatus(vnf_pb2.StatusRequest())
     with pytest.raises(grpc.RpcError) as caught:
@@ -257,7 +257,7 @@ def test_tls_asks_for_certificates(tmp_path: Path):
     try:
         with grpc.secure_channel(address, tls.client()) as channel:
             stub = vnf_pb2_grpc.VnfStub(channel)
-            assert stub.getStatus(vnf_pb2.StatusRequest(), timeout=10).api == address
+            assert stub.getStatus(vnf_pb2.StatusRequest(), timeout=120).api == address
         with grpc.secure_channel(address, grpc.ssl_channel_credentials(cert)) as channel:
             stub = vnf_pb2_grpc.VnfStub(channel)
             assert status_of(stub.getStatus, vnf_pb2.StatusRequest())[0] == (

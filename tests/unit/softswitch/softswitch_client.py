@@ -10,7 +10,7 @@ from finsy.proto import p4r, p4r_grpc
 from softswitch_support import PROGRAMS, p4info
 
 Config = p4r.SetForwardingPipelineConfigRequest
-TIMEOUT = 10
+TIMEOUT = 120
 
 
 class Controller:

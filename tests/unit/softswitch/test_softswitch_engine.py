@@ -85,7 +85,7 @@ def test_pipeline_actions_are_the_engines_two_steps(
         request = kind(device_id=9, election_id=client.id(), action=action)
         request.config.p4_device_config = program
         try:
-            client.stub.SetForwardingPipelineConfig(request, timeout=10)
+            client.stub.SetForwardingPipelineConfig(request, timeout=120)
         except grpc.RpcError as error:
             return error.code()  # type: ignore[attr-defined]
         return grpc.StatusCode.OK

@@ -92,7 +92,7 @@ def test_each_role_has_its_own_election(server: P4RuntimeServer) -> None:
         streams: list[Any] = []  # one that nobody holds is cancelled
 
         def answer(request: p4r.StreamMessageRequest) -> p4r.MasterArbitrationUpdate:
-            streams.append(stub.StreamChannel(_open(request), timeout=20))
+            streams.append(stub.StreamChannel(_open(request), timeout=120))
             return next(streams[-1]).arbitration
 
         def refusal(request: p4r.StreamMessageRequest) -> str:
@@ -111,7 +111,7 @@ def test_each_role_has_its_own_election(server: P4RuntimeServer) -> None:
         write = p4r.WriteRequest(device_id=1, role="a")
         write.election_id.low = 6
         with pytest.raises(grpc.RpcError) as error:
-            stub.Write(write, timeout=10)
+            stub.Write(write, timeout=120)
         assert error.value.code() is DENIED  # type: ignore[attr-defined]
     controller.close()
 
@@ -122,7 +122,7 @@ def test_digests_and_idle_timeouts_reach_every_roles_primary() -> None:
     server.start()
     channels = [grpc.insecure_channel(server.address) for _ in range(2)]
     streams = [
-        p4r_grpc.P4RuntimeStub(channel).StreamChannel(_open(arbitration(role, 1)), timeout=20)
+        p4r_grpc.P4RuntimeStub(channel).StreamChannel(_open(arbitration(role, 1)), timeout=120)
         for channel, role in zip(channels, ("", "collector"), strict=True)
     ]
     try:
@@ -198,7 +198,7 @@ def test_a_listeners_certificate_hears_and_changes_nothing(
     channel, calls = stub(folder, secured.address, "collector")
     requests: queue.SimpleQueue[p4r.StreamMessageRequest | None] = queue.SimpleQueue()
     with SwitchClient("s", secured.address, 1, tls=files(folder, "controller")) as controller:
-        stream = calls.StreamChannel(iter(requests.get, None), timeout=20)
+        stream = calls.StreamChannel(iter(requests.get, None), timeout=120)
         requests.put(arbitration("collector", (1 << 64) - 1))
         assert next(stream).arbitration.status.message == "Is primary"
         assert controller.is_primary
@@ -218,7 +218,7 @@ def test_a_listeners_certificate_hears_and_changes_nothing(
         write = p4r.WriteRequest(device_id=1, role="collector")
         write.election_id.low = (1 << 64) - 1
         with pytest.raises(grpc.RpcError) as error:
-            calls.Write(write, timeout=10)
+            calls.Write(write, timeout=120)
         assert error.value.code() is DENIED  # type: ignore[attr-defined]
     requests.put(None)
     channel.close()
@@ -233,7 +233,7 @@ def test_a_certificate_takes_no_other_role(
 ) -> None:
     channel, calls = stub(folder, secured.address, name)
     with pytest.raises(grpc.RpcError) as error:
-        next(calls.StreamChannel(iter([arbitration(role, 5)]), timeout=10))
+        next(calls.StreamChannel(iter([arbitration(role, 5)]), timeout=120))
     channel.close()
     told = f"the certificate of '{name}' may read this device, not change it"
     if name == "collector":
@@ -244,7 +244,7 @@ def test_a_certificate_takes_no_other_role(
 def test_listeners_take_no_controllers_place(folder: Path, secured: P4RuntimeServer) -> None:
     channel, calls = stub(folder, secured.address, "collector")
     streams = [
-        calls.StreamChannel(_open(arbitration("collector", n)), timeout=30)
+        calls.StreamChannel(_open(arbitration("collector", n)), timeout=120)
         for n in range(1, MAX_LISTENERS + 2)
     ]
     connections = secured.service.arbiter.connections

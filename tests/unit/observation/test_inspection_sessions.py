@@ -41,7 +41,7 @@ def test_a_yielding_session_fails_beside_a_controller_and_a_guard_stands_by() ->
     with served_leaf1() as address:
         with SwitchClient("leaf1", address, 1) as primary:
             with pytest.raises(SwitchError):
-                SwitchClient("leaf1", address, 1).listening().open()
+                SwitchClient("leaf1", address, 1).yielding().open()
             with SwitchClient("leaf1", address, 1).standing_by(GUARD_ELECTION_ID) as guard:
                 assert primary.is_primary
                 assert not guard.is_primary

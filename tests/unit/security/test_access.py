@@ -95,7 +95,8 @@ def test_devices_get_their_certificates(tmp_path: Path) -> None:
     options += ["--writer", "me", "--writer", "alice"]
     assert softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510, tls=tls)[-10:] == options
     assert worker_argv("w", "i", "unix:/x", tls, runtime="python")[-10:] == options
-    heard = softswitch_argv("s", 1, {}, "unix:/x", replace(tls, listeners=("collector",)))
+    listening = replace(tls, listeners=("collector",))
+    heard = softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510, tls=listening)
     assert heard[heard.index("--listener") + 1] == "collector"
     one_sided = Tls(mutual=False, device_certificate="/cert", device_key="/key")
     assert "--tls-ca" not in softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510, tls=one_sided)

@@ -25,7 +25,7 @@ demo: $(STAMP)
 # What needs no network runs in parallel; switches, namespaces and controllers one after the other.
 test: $(STAMP)
 	$(RUN) -m pytest -n auto tests/unit tests/golden tests/verification tests/p4
-	$(RUN) -m pytest tests/emulated tests/recovery tests/test_wheel.py tests/test_servernf_wheel.py
+	$(RUN) -m pytest tests/emulated tests/recovery tests/test_wheel.py tests/test_servernf_wheel.py tests/test_servernf_wheel.py
 
 # A controller killed at every step, a hundred runs with faulty calls: half an hour. Then every leaf of P4 programs.
 exhaustive: $(STAMP)

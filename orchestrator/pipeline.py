@@ -30,8 +30,8 @@ from orchestrator.model.elements import FilterProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core, Plan
 from orchestrator.model.topology import Topology
+from orchestrator.network.fabric import Fabric
 from orchestrator.placement.compiled import forced_by_pins
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.problem import MEMORY
 from orchestrator.placement.resources import Network, Used

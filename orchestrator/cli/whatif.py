@@ -225,8 +225,8 @@ def _start(
 
 def _check(case: Case) -> None:
     from orchestrator.graph import check_hosts
+    from orchestrator.network.fabric import Fabric
     from orchestrator.placement.compiled import check_offers
-    from orchestrator.placement.fabric import Fabric
 
     for graph in case.graphs:
         check_hosts(graph, case.topology)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator.compiler.keys import neighbor_entry
 from orchestrator.model.entries import Exact, Lpm, PipelineProgram, TableEntry
-from orchestrator.placement.fabric import Fabric
+from orchestrator.network.fabric import Fabric
 from servernf.wire.addresses import DEVICE_PREFIX_BITS, device_mac
 
 OWNER = "fabric"

@@ -18,7 +18,7 @@ from orchestrator.model.cuts import Cuts
 from orchestrator.model.entries import Entries, PipelineProgram, WorkerProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
-from orchestrator.placement.fabric import Fabric
+from orchestrator.network.fabric import Fabric
 from orchestrator.targets.pipelines import Pipeline
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.compiler.nodes import ORIGINS_TABLE
 from orchestrator.model.entries import Exact, TableEntry, WorkerProgram
-from orchestrator.placement.fabric import Fabric
+from orchestrator.network.fabric import Fabric
 
 
 def origin_entries(

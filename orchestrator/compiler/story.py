@@ -13,8 +13,8 @@ from orchestrator.model.bundle import Story
 from orchestrator.model.cuts import SERVER, Cuts
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
+from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.values import PROTOCOLS, address_text
-from orchestrator.placement.fabric import Fabric
 
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _FLAGS = "FSRPAUEC"

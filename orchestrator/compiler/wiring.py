@@ -13,7 +13,7 @@ from orchestrator.compiler.layout import EXIT_PREFIX, Layout, lay_out
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts, Unit
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
-from orchestrator.placement.fabric import Fabric
+from orchestrator.network.fabric import Fabric
 from orchestrator.targets.pipelines import Pipeline
 from servernf.wire.nsh import service_path
 

@@ -11,8 +11,8 @@ from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
+from orchestrator.network.fabric import Fabric
 from orchestrator.network.names import worker_name
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.running import running_of
 
 

@@ -30,7 +30,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.devices import Device, devices_of
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
-from orchestrator.placement.fabric import Fabric
+from orchestrator.network.fabric import Fabric
 from orchestrator.placement.problem import MEMORY
 from orchestrator.placement.resources import Used
 from orchestrator.targets import lookup, specialised

@@ -20,7 +20,7 @@ from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
-from orchestrator.placement.fabric import Fabric
+from orchestrator.network.fabric import Fabric
 from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.v1model import V1Model

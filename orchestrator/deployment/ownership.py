@@ -31,8 +31,8 @@ from orchestrator.model.entries import (
 )
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
+from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import known_types, lookup
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import MEMORY
 from orchestrator.runtimes import runtime
 from orchestrator.targets.pipelines import build_for, capability_for, p4info

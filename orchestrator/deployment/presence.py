@@ -24,7 +24,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link, Topology
-from orchestrator.placement.fabric import Fabric
+from orchestrator.network.fabric import Fabric
 from orchestrator.targets.pipelines import build_for
 from servernf.proto import vnf_pb2
 

@@ -16,11 +16,11 @@ from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
+from orchestrator.network.fabric import Attachment
 from orchestrator.observation.explain import Explainer, Sent, Visit, visit_json
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.ports import port_names
 from orchestrator.observation.snapshot import Snapshot
-from orchestrator.placement.fabric import Attachment
 from orchestrator.verification.manifest import Manifest
 from servernf.wire.addresses import device_mac
 

@@ -11,10 +11,10 @@ from orchestrator.errors import InfeasibleError
 from orchestrator.graph import functions_of
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
+from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import LoadedChains, NfSpec
 from orchestrator.placement.compiled import Part, forced_by_pins, problem_of, with_prefix
 from orchestrator.placement.cpsat import Limits
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.resources import Network, Used

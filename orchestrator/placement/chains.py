@@ -17,9 +17,9 @@ from pydantic import Field, ValidationError
 from orchestrator.errors import InputError, unknown
 from orchestrator.graph.schema import FileModel
 from orchestrator.model.topology import Topology
+from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.placement.compiled import devices_of
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import (
     RULES,
     SERVER,

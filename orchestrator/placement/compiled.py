@@ -13,8 +13,8 @@ from orchestrator.model.cuts import SERVER as SERVER_UNIT
 from orchestrator.model.cuts import Cuts, Unit
 from orchestrator.model.elements import CostProfile
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.network.fabric import Fabric
 from orchestrator.placement.classes import class_words, state_classes
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import (
     MEMORY,
     SERVER,

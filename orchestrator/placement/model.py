@@ -14,10 +14,10 @@ from orchestrator.errors import InfeasibleError
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Slice
+from orchestrator.network.fabric import Fabric
 from orchestrator.placement.classes import state_classes
 from orchestrator.placement.compiled import Part, check_offers, problem_of
 from orchestrator.placement.cpsat import Limits
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.measure import (
     DEFAULT_OBJECTIVES,
     chain_latency_us,

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import networkx as nx
 
-from orchestrator.placement.fabric import Fabric
+from orchestrator.network.fabric import Fabric
 
 SWITCH = "switch"
 SMARTNIC = "smartnic"

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import Any
 
 from orchestrator.errors import EnvironmentMissing, InfeasibleError, InputError, ReportedError
+from orchestrator.network.fabric import Fabric
 from orchestrator.placement.cases import Settings, place_case, without_lost
 from orchestrator.placement.compiled import check_offers
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.measure import report
 from orchestrator.placement.parallel import in_processes
 from orchestrator.placement.problem import Problem, Solution

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from orchestrator.model.topology import Link, Topology
+from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import ChainSpec, NfSpec, Policy, chains_problem
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import Problem
 from orchestrator.placement.resources import SCALE_OUT_LOAD, Network, Used
 from orchestrator.placement.topologies import fat_tree

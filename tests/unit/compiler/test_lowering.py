@@ -41,8 +41,8 @@ from orchestrator.model.entries import Between, Exact, Lpm, TableEntry, Ternary
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.model.plan import Core
+from orchestrator.network.fabric import Fabric
 from orchestrator.pipeline import Compiled, compile_graph
-from orchestrator.placement.fabric import Fabric
 from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, device_mac
 

@@ -18,11 +18,11 @@ from orchestrator.compiler.layout import lay_out
 from orchestrator.errors import InfeasibleError
 from orchestrator.graph import functions_of
 from orchestrator.model.cuts import SWITCH, Unit
+from orchestrator.network.fabric import Fabric
 from orchestrator.pipeline import compile_graph, used_by
 from orchestrator.placement.baselines import BASELINES, run_baseline
 from orchestrator.placement.checker import check
 from orchestrator.placement.compiled import devices_of
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import Problem, Task
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.slots import contended

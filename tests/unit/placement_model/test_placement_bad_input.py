@@ -16,10 +16,10 @@ from orchestrator.cli import app
 from orchestrator.errors import InputError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.topology import Topology
+from orchestrator.network.fabric import Fabric
 from orchestrator.pipeline import compile_graph
 from orchestrator.placement.chains import ChainSpec, Policy, chains_problem
 from orchestrator.placement.compiled import check_offers
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.topologies import fat_tree
 
 GRAPH = Path(__file__).parents[3] / "examples" / "campus_edge" / "graph.json"

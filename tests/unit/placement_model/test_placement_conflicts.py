@@ -8,11 +8,11 @@ import pytest
 from bench.placement_instances import CATALOGUE, network_of
 
 from orchestrator.errors import InfeasibleError, InputError
+from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import ChainSpec, NfSpec, Policy, chains_problem
 from orchestrator.placement.checker import check
 from orchestrator.placement.conflicts import explain
 from orchestrator.placement.cpsat import Limits
-from orchestrator.placement.fabric import Fabric
 from orchestrator.placement.problem import CoreShare, Problem
 from orchestrator.placement.solve import solve
 from orchestrator.placement.topologies import fat_tree

@@ -48,7 +48,7 @@ from orchestrator.emulation.sweep import sweep
 from orchestrator.emulation.wiring import HOST_MTU, INSIDE_MTU, End, Wire, ends_of, wires
 from orchestrator.errors import NetworkError
 from orchestrator.network.names import worker_name
-from orchestrator.targets import lookup
+from orchestrator.targets import AUTO, lookup
 from servernf.wire.addresses import device_mac, mac_text
 
 
@@ -494,7 +494,7 @@ def log(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
-    parser.add_argument("--switch", choices=("auto", *SWITCHES), required=True)
+    parser.add_argument("--switch", choices=(AUTO, *commands.emulated()), required=True)
     parser.add_argument("--no-workers", dest="workers", action="store_false")
     parser.add_argument("--limit-links", action="store_true")
     parser.add_argument("--tcp", action="store_true")

@@ -74,7 +74,7 @@ def activity(network: MemoryNetwork, bundle: Bundle) -> int:
         for installed in switch.entries()
         if dict(installed.entry.keys).get("segment") is not None and installed.graph == bundle.graph
     )
-    return entries + sum(w.worker.metrics()["frames_in"] for w in workers(network, bundle))
+    return entries + sum(w.metrics()["frames_in"] for w in workers(network, bundle))
 
 
 def workers(network: MemoryNetwork, bundle: Bundle) -> list[Any]:

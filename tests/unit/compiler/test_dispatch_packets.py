@@ -64,7 +64,7 @@ def met(network: MemoryNetwork, before: Counter[Core]) -> Counter[Core]:
 
 
 def seen(network: MemoryNetwork) -> Counter[Core]:
-    return Counter({core: w.worker.frames_in for core, w in network.workers.items()})
+    return Counter({core: w.metrics()["frames_in"] for core, w in network.workers.items()})
 
 
 def send(network: MemoryNetwork, host: str, packets: Iterable[bytes]) -> Counter[Core]:

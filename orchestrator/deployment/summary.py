@@ -12,7 +12,6 @@ from orchestrator.clients.words import EntityWords, entity_words
 from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.compiler.lowering import footprint_of
 from orchestrator.compiler.nodes import line_of, owner
-from orchestrator.deployment.execution import update_of
 from orchestrator.deployment.planning import CLOSE, OPEN, Version, different_entries
 from orchestrator.deployment.transaction import (
     ChainWorker,
@@ -24,6 +23,7 @@ from orchestrator.deployment.transaction import (
     Transaction,
     WriteEntries,
 )
+from orchestrator.deployment.updates import update_of
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import FloodGroup, TableEntry
 from orchestrator.model.plan import Core

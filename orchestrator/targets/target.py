@@ -40,7 +40,7 @@ class Cloning:
 class Engine:
     """A program by which `net up` runs a target.
 
-    `name` says how it is started (mininet/network.py). `executable` must be on PATH ("": comes with the
+    `name` says how it is started (mininet/nodes.py). `executable` must be on PATH ("": comes with the
     orchestrator), `homepage` is where `title` is to be had. `knows_writers`: it tells certificates
     apart, and not only whether they are signed.
     """

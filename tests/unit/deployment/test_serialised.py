@@ -10,9 +10,9 @@ from networks import campus, compiled
 from orchestrator.bundle.codec import serialised
 from orchestrator.clients.encoding import RawUpdate, Run
 from orchestrator.clients.p4info import Schema
-from orchestrator.deployment.execution import update_of, updates_of
 from orchestrator.deployment.planning import ENTRIES, Version, plan
 from orchestrator.deployment.transaction import Change, WriteEntries
+from orchestrator.deployment.updates import update_of, updates_of
 from orchestrator.model.entries import TableEntry
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import new_manifest

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nodes import LiveTopo, Mininet, PlainIntf, SwitchProcess, Veth
+from nodes import LiveTopo, Mininet, PlainIntf, SwitchProcess, Veth  # pyright: ignore[reportAttributeAccessIssue]
 
 from orchestrator.emulation import children, commands, setup
 from orchestrator.emulation.naming import (

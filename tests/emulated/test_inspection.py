@@ -119,7 +119,7 @@ def test_tables_show_what_a_ping_hit_and_where_the_rule_is(live: Live) -> None:
 @ONE_WILL_DO
 def test_csv_watch_and_coverage(live: Live) -> None:
     rows = run("tables", "leaf1", "port.ports", "--csv")[0].splitlines()
-    assert rows[0].startswith("switch,table,segment,match,action")
+    assert rows[0].startswith("device,table,segment,match,action")
     assert len(rows) == 6
     watching = subprocess.Popen(
         command(

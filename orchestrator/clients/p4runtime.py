@@ -118,11 +118,6 @@ class SwitchClient:
         self._election = 1
         return self
 
-    def yielding(self, election_id: int = 1) -> Self:
-        """This session, before it is opened, as primary only if there is no other controller."""
-        self._election = election_id
-        return self
-
     def standing_by(self, election_id: int) -> Self:
         """This session, before it is opened, as primary or as backup, whichever it comes to."""
         self._election = election_id

@@ -37,18 +37,18 @@ def test_reading_leaves_the_primary_its_place() -> None:
         primary.write(primary.schema.updates([PORT], "", p4r.Update.INSERT))
 
 
-def test_a_yielding_session_fails_beside_a_controller_and_a_guard_stands_by() -> None:
+def test_a_low_election_id_fails_beside_a_controller_and_a_guard_stands_by() -> None:
     with served_leaf1() as address:
         with SwitchClient("leaf1", address, 1) as primary:
             with pytest.raises(SwitchError):
-                SwitchClient("leaf1", address, 1).yielding().open()
+                SwitchClient("leaf1", address, 1, election_id=1).open()
             with SwitchClient("leaf1", address, 1).standing_by(GUARD_ELECTION_ID) as guard:
                 assert primary.is_primary
                 assert not guard.is_primary
         with SwitchClient("leaf1", address, 1).standing_by(GUARD_ELECTION_ID) as guard:
             eventually(lambda: guard.is_primary)
             with pytest.raises(SwitchError):
-                SwitchClient("leaf1", address, 1).yielding(READER_ELECTION_ID).open()
+                SwitchClient("leaf1", address, 1, election_id=READER_ELECTION_ID).open()
 
 
 def test_no_switch_at_an_address_is_said_in_words() -> None:

@@ -206,3 +206,25 @@ def snort(
         unsupported=unsupported,
         replaced=found.replaced,
     )
+
+
+@import_app.command(
+    "topology", epilog="Example: orchestrator import topology pod-topo/topology.json -o pod.json"
+)
+def topology(
+    file: Source,
+    output: Output,
+    name: Annotated[str, typer.Option(help="Of the topology.")] = "imported",
+    as_json: Json = False,
+) -> None:
+    """A topology of the P4 tutorials or p4-utils: switches, hosts, addresses, links and ports."""
+    from orchestrator.graph import load_topology
+    from orchestrator.graph.importers import import_topology
+
+    found = import_topology(file, name)
+    _write(output, json.dumps(found.topology, indent=1) + "\n", load_topology)
+    for line in found.notes:
+        note(line)
+    counts = {key: len(found.topology[key]) for key in ("switches", "hosts", "links")}
+    summary = ", ".join(f"{count} {key}" for key, count in counts.items())
+    _done(output, summary, as_json, notes=found.notes, **counts)

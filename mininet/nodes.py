@@ -10,9 +10,7 @@ import types
 
 from orchestrator.emulation import commands, setup
 from orchestrator.emulation.environment import mininet_folder
-from orchestrator.emulation.state import (
-    NetworkState,
-)
+from orchestrator.emulation.state import NetworkState
 from orchestrator.emulation.wiring import HOST_MTU, INSIDE_MTU, Wire
 from orchestrator.errors import NetworkError
 from orchestrator.targets import lookup

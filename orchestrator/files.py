@@ -6,11 +6,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, StoreError
 
 MAX_BYTES = 256 << 20
 """Larger files are refused: everything here reads its input whole."""
@@ -123,6 +124,23 @@ def write_whole(path: Path, data: bytes, check: Callable[[Path], None] | None = 
     except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links in a circle
         why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
         raise InputError(f"{path}: cannot be written: {why}") from None
+
+
+def replace_private(path: Path, data: bytes) -> None:
+    """Put the bytes in place of a file of ours, readable by its owner only (0600), at once.
+
+    StoreError where they cannot be written; then the old file stays.
+    """
+    new = path.with_suffix(f".{os.getpid()}.new")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink()
+        raise StoreError(f"{path}: {error.strerror}") from error
 
 
 def _mode(path: Path) -> int:

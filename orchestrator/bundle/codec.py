@@ -43,7 +43,7 @@ from orchestrator.model.entries import (
     TableEntry,
     WorkerProgram,
 )
-from orchestrator.model.topology import Topology
+from orchestrator.model.topology import Topology, public
 from orchestrator.targets import lookup
 from orchestrator.targets.pipelines import SHIPPED, SPECIALISED, Pipelines, build_for, p4info
 
@@ -116,7 +116,7 @@ def dump(
     members["removed.json"] = _json(bundle.removed)
     members["explanation.json"] = _json([dataclasses.asdict(story) for story in bundle.stories])
     if topology is not None:
-        members[_TOPOLOGY] = _TOPOLOGIES.dump_json(_public(topology))
+        members[_TOPOLOGY] = _TOPOLOGIES.dump_json(public(topology))
     manifest = {
         "format": FORMAT,
         "graph": bundle.graph,
@@ -226,13 +226,6 @@ def _foreign(pipelines: _Builds) -> tuple[str, ...]:
     shipped = {p: build for p, build in pipelines.items() if not p[0].startswith(SPECIALISED)}
     other = (p for p, build in shipped.items() if SHIPPED.build(*p).cookie != build.cookie)
     return tuple(sorted({pipeline for pipeline, _ in other}))
-
-
-def _public(topology: Topology) -> Topology:
-    """Without what is only this machine's: where files are."""
-    switches = {n: dataclasses.replace(s, tls=None) for n, s in topology.switches.items()}
-    servers = {n: dataclasses.replace(s, tls=None) for n, s in topology.servers.items()}
-    return dataclasses.replace(topology, switches=switches, servers=servers, source="")
 
 
 def _topology(data: bytes) -> Topology:

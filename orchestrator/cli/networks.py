@@ -108,7 +108,7 @@ def down(
     from orchestrator.emulation.state import load_handle
 
     # Named, it can be removed even if another version wrote its state.
-    name = name or find_network("").name
+    name = name or _started()
     journal = journal_of(name, load_handle(name).run_dir)
     net_down(name)
     journal.clear()
@@ -127,7 +127,7 @@ def restart_command(
     """Start a switch or worker again, empty; `orchestrator reconcile` gives it what it had."""
     from orchestrator.emulation import restart
 
-    name = find_network(network).name
+    name = network or _started()
     restart(name, device)
     if as_json:
         print_json({"name": name, "device": device, "restarted": True})
@@ -175,12 +175,27 @@ def _silent(status: NetworkStatus) -> tuple[str, ...]:
     """Switches and workers that do not answer, whether their processes live or not."""
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.presence import look
-    from orchestrator.emulation.facilities import EmulatedFacilities, inventory_of
+    from orchestrator.emulation.facilities import EmulatedFacilities
+    from orchestrator.emulation.state import inventory_of
 
     if status.health in ("starting", "crashed"):
         return ()
     network = LiveNetwork(inventory_of(status.state), facilities=EmulatedFacilities(status.state))
     return tuple(look(network).silent.words())
+
+
+def _started() -> str:
+    """The only network that `net up` has started, whether it came up or not."""
+    from orchestrator.emulation import list_networks
+
+    return _only(list_networks())
+
+
+def _only(names: list[str]) -> str:
+    if len(names) != 1:
+        running = ", ".join(names) or "none"
+        raise NetworkError(f"say which network with --network NAME (running: {running})")
+    return names[0]
 
 
 def find_network(name: str) -> LiveNetwork:
@@ -189,12 +204,7 @@ def find_network(name: str) -> LiveNetwork:
     from orchestrator.emulation.facilities import facilities_of
     from orchestrator.network.inventory import list_inventories, load_inventory
 
-    if not name:
-        names = list_inventories()
-        if len(names) != 1:
-            running = ", ".join(names) or "none"
-            raise NetworkError(f"say which network with --network NAME (running: {running})")
-        name = names[0]
+    name = name or _only(list_inventories())
     return LiveNetwork(load_inventory(name), facilities=facilities_of(name))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from orchestrator.compiler.classes import TrafficClass, likely
 from orchestrator.compiler.headerspace import FIELDS, HeaderSet
@@ -152,8 +151,3 @@ def words_of_packet(packet: Mapping[str, int]) -> str:
     flags = "".join(f for i, f in enumerate(_FLAGS) if packet.get("tcp_flags", 0) >> i & 1)
     told = f"{protocol} {src}:{packet['src_port']} > {dst}:{packet['dst_port']}"
     return f"{told} flags={flags}" if flags else told
-
-
-def path_words(nodes: Sequence[str]) -> str:
-    """`leaf1 > server1 > leaf1`."""
-    return " > ".join(node for node, after in pairwise((*nodes, "")) if node != after)

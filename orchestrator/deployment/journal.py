@@ -150,7 +150,7 @@ class Journal:
             Owed(
                 raw["graph"],
                 raw["graph_id"],
-                tuple(raw["devices"]),
+                tuple(_devices(raw)),
                 tuple(Core(server, index) for server, index in raw["cores"]),
             )
             for raw in found
@@ -333,7 +333,17 @@ def _away(raw: dict[str, Any] | None) -> Away:
     if not raw:
         return Away()
     cores = {Core(server, index): why for server, index, why in raw["cores"]}
-    return Away(raw["devices"], cores)
+    return Away(_devices(raw), cores)
+
+
+def _devices(raw: dict[str, Any]) -> Any:
+    """What is noted of devices; StoreError for notes of versions that knew switches only."""
+    if "devices" not in raw:
+        raise StoreError(
+            "the journal is an earlier version's: finish with that one (`recover`, `reconcile`), or "
+            "take the network down"
+        )
+    return raw["devices"]
 
 
 def _owed_key(owed: Owed) -> str:

@@ -21,6 +21,7 @@ from orchestrator.deployment.worker_drift import compared
 from orchestrator.errors import ServerError, StoreError, SwitchError
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.devices import pipelined
 from orchestrator.model.entries import Exact
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link, Topology
@@ -128,7 +129,7 @@ def look(network: ManagedNetwork) -> Presence:
             return f"{expected}: {status.name or 'something else'} answers in its place"
         return status
 
-    names = tuple(network.topology.switches)
+    names = pipelined(network.topology)
     with ThreadPoolExecutor(max_workers=_MANY) as pool:
         workers = dict(zip(cores, pool.map(one_worker, cores), strict=True))
         switches = dict(zip(names, pool.map(one_switch, names), strict=True))

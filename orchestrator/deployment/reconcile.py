@@ -36,6 +36,7 @@ from orchestrator.deployment.worker_drift import WorkerDrift, drift_of, repair_w
 from orchestrator.errors import ReportedError, SwitchError
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
+from orchestrator.model.devices import pipelined
 from orchestrator.model.plan import Core
 from orchestrator.targets import known_targets, lookup
 from orchestrator.targets.pipelines import build_for, p4info
@@ -209,7 +210,7 @@ def _everywhere(
         workers = tuple(pool.map(of_worker, ordered))
         asked_switches = (
             s
-            for s in network.topology.switches
+            for s in pipelined(network.topology)
             if (asked.prune or s in needed | indebted) and s not in away.devices
         )
         switches = tuple(pool.map(switch, asked_switches))

@@ -18,7 +18,6 @@ from orchestrator import errors
 from orchestrator.emulation.children import log_end
 from orchestrator.emulation.commands import resolve_targets
 from orchestrator.emulation.environment import require_emulation, require_root
-from orchestrator.emulation.facilities import inventory_of
 from orchestrator.emulation.naming import (
     network_of_interface,
     new_network_id,
@@ -40,7 +39,7 @@ from orchestrator.emulation.tls import check_tls, exposures, with_writers
 from orchestrator.emulation.wiring import wires
 from orchestrator.model.topology import Topology
 from orchestrator.network.folders import networks_dir, private_dir, run_dir
-from orchestrator.network.inventory import save_inventory
+from orchestrator.network.inventory import list_inventories
 from orchestrator.network.names import check_network_name
 from orchestrator.resources import shipped
 
@@ -101,9 +100,7 @@ def net_up(
         options += ["--limit-links"] if limit_links else []
         options += ["--tcp"] if tcp else []
         _supervise(state, options, progress)
-        running = load_state(name)
-        save_inventory(inventory_of(running))
-        return running
+        return load_state(name)
     except BaseException:
         _stop(_latest(handle))
         raise
@@ -160,6 +157,10 @@ def _environment() -> dict[str, str]:
 
 def _make_room(name: str, progress: Callable[[str], None]) -> None:
     if name not in list_networks():
+        if name in list_inventories():
+            raise errors.NetworkError(
+                f"'{name}' is a network that was not started here; another --name starts one beside it"
+            )
         return
     old = load_handle(name)
     if old.is_up():

@@ -3,35 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from orchestrator.emulation.state import NetworkState, list_networks, load_state
 from orchestrator.emulation.status import links_down
-from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link
 from orchestrator.network.facilities import Facilities, Interface
-from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
-
-
-def inventory_of(state: NetworkState) -> Inventory:
-    """The inventory of a started network: with the targets that were chosen for its switches."""
-    nodes = state.topology.switches
-    running = {
-        name: replace(nodes[name], target=found.target) for name, found in state.switches.items()
-    }
-    return Inventory(
-        state.name,
-        replace(state.topology, switches=nodes | running),
-        {
-            name: PipelineAddress(found.grpc_address, found.device_id)
-            for name, found in state.switches.items()
-        },
-        tuple(
-            WorkerAddress(worker.name, Core(worker.server, worker.core), worker.api)
-            for worker in state.workers
-        ),
-        state.run_dir,
-    )
 
 
 def facilities_of(network: str) -> Facilities | None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.emulation.processes import Process
-from orchestrator.errors import NetworkError, StoreError, unknown
+from orchestrator.errors import NetworkError, unknown
+from orchestrator.files import replace_private
+from orchestrator.model.plan import Core
 from orchestrator.model.topology import IpAddress, IpInterface, Topology
 from orchestrator.network.folders import networks_dir, state_file
+from orchestrator.network.inventory import (
+    Inventory,
+    PipelineAddress,
+    WorkerAddress,
+    save_inventory,
+)
 from orchestrator.network.names import check_network_name
 
 
@@ -129,19 +135,36 @@ class Handle:
 _CODEC = TypeAdapter(NetworkState)
 
 
+def inventory_of(state: NetworkState) -> Inventory:
+    """The inventory of a started network: with the targets that were chosen for its switches."""
+    nodes = state.topology.switches
+    running = {
+        name: replace(nodes[name], target=found.target) for name, found in state.switches.items()
+    }
+    return Inventory(
+        state.name,
+        replace(state.topology, switches=nodes | running),
+        {
+            name: PipelineAddress(found.grpc_address, found.device_id)
+            for name, found in state.switches.items()
+        },
+        tuple(
+            WorkerAddress(worker.name, Core(worker.server, worker.core), worker.api)
+            for worker in state.workers
+        ),
+        state.run_dir,
+    )
+
+
 def save_state(state: NetworkState) -> None:
-    """Replace the file at once, so that readers see the old state or the new one."""
-    path = state_file(state.name)
-    new = path.with_suffix(f".{os.getpid()}.new")
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(_CODEC.dump_json(state, indent=1))
-        new.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            new.unlink()
-        raise StoreError(f"{path}: {error.strerror}") from error
+    """Replace the file at once, so that readers see the old state or the new one.
+
+    Of a network that runs the inventory is written with it: a device that was started anew may be
+    reached elsewhere.
+    """
+    replace_private(state_file(state.name), _CODEC.dump_json(state, indent=1))
+    if state.phase == "running":
+        save_inventory(inventory_of(state))
 
 
 def load_state(name: str) -> NetworkState:

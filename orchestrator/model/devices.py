@@ -43,3 +43,8 @@ def devices_of(topology: Topology) -> dict[str, Device]:
         Device(server.name, SERVER, runtime=server.runtime) for server in topology.servers.values()
     )
     return {device.name: device for device in (*switches, *servers)}
+
+
+def pipelined(topology: Topology) -> tuple[str, ...]:
+    """Names of the devices that have a pipeline."""
+    return tuple(name for name, device in devices_of(topology).items() if device.has_pipeline)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -106,3 +106,10 @@ class Topology:
     trees: int
     """Number of forwarding trees towards each device (paths to choose from)."""
     source: str = ""
+
+
+def public(topology: Topology) -> Topology:
+    """Without what is only this machine's: where files are."""
+    switches = {n: replace(s, tls=None) for n, s in topology.switches.items()}
+    servers = {n: replace(s, tls=None) for n, s in topology.servers.items()}
+    return replace(topology, switches=switches, servers=servers, source="")

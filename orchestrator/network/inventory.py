@@ -6,23 +6,22 @@ devices from here only: not who started them, nor where their processes run.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.errors import InputError, NetworkError, StoreError, unknown
-from orchestrator.files import read_regular
-from orchestrator.model.devices import Device, devices_of
+from orchestrator.errors import InputError, NetworkError, unknown
+from orchestrator.files import read_regular, replace_private
+from orchestrator.model.devices import Device, devices_of, pipelined
 from orchestrator.model.plan import Core
-from orchestrator.model.topology import Topology
+from orchestrator.model.topology import Topology, public
 from orchestrator.network.folders import inventories_dir
 from orchestrator.network.names import check_network_name
+from orchestrator.targets import AUTO
 
 FORMAT = 1
 _LARGEST = 64 << 20
@@ -94,8 +93,6 @@ def list_inventories() -> list[str]:
 
 def save_inventory(inventory: Inventory) -> None:
     """Replace a network's inventory at once, so that readers see the old one or the new one."""
-    path = _path(inventory.name)
-    new = path.with_suffix(f".{os.getpid()}.new")
     document = _Document(
         format=FORMAT,
         name=inventory.name,
@@ -104,15 +101,7 @@ def save_inventory(inventory: Inventory) -> None:
         workers=inventory.workers,
         folder=inventory.folder,
     )
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(document.model_dump_json(indent=1))
-        new.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            new.unlink()
-        raise StoreError(f"{path}: {error.strerror}") from error
+    replace_private(_path(inventory.name), document.model_dump_json(indent=1).encode())
 
 
 def forget_inventory(name: str) -> None:
@@ -149,8 +138,16 @@ def _path(name: str) -> Path:
 
 def _problems(inventory: Inventory) -> Iterator[str]:
     """What a file can get wrong though each value is of its type."""
-    devices = inventory.devices
-    with_pipeline = [name for name, device in devices.items() if device.has_pipeline]
+    from orchestrator.graph import check_topology  # all NFs: those that only write need none
+
+    try:
+        check_topology(public(inventory.topology))
+    except ValueError as error:
+        yield f"topology: {error}"
+    for switch in inventory.topology.switches.values():
+        if switch.target == AUTO:
+            yield f"topology: {switch.name}: '{AUTO}' does not say which target runs"
+    with_pipeline = pipelined(inventory.topology)
     for name in inventory.pipelines:
         if name not in with_pipeline:
             yield f"pipelines: {unknown('device with a pipeline', name, with_pipeline)}"

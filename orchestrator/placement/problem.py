@@ -340,19 +340,6 @@ def trees_between(problem: Problem, source: str, target: str) -> tuple[int, ...]
     return problem.fabric.distinct_trees(a, b)
 
 
-def chain_tasks(problem: Problem, chain: str) -> tuple[str, ...]:
-    """Tasks that a chain's packets may meet, in order."""
-    found: dict[str, None] = {}
-    for index in problem.chain_arcs[chain]:
-        for node in (problem.arcs[index].source, problem.arcs[index].target):
-            if not node.startswith("@"):
-                found[node] = None
-    for task in problem.order:
-        if task in problem.tasks and chain in problem.tasks[task].cycles:
-            found.setdefault(task)
-    return tuple(found)
-
-
 def pool_chains(problem: Problem, pool: str) -> tuple[str, ...]:
     """Chains whose packets cost a pool cycles."""
     tasks: Iterable[str] = problem.pool_tasks[pool]

@@ -30,7 +30,6 @@ GBIT = 10**9
 US_PER_KM = 5
 """Light in fibre: 200,000 km/s."""
 MAX_TREES = 16
-_SCHEMES = ("fattree:", "topohub:")
 
 
 @dataclass(frozen=True, slots=True)

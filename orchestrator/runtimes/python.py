@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from orchestrator.runtimes.base import DEFAULT, Runtime, register
 
-PYTHON = register(Runtime(DEFAULT, lambda nf: nf.cost))
+register(Runtime(DEFAULT, lambda nf: nf.cost))

@@ -64,8 +64,6 @@ class Target:
     """A kind of device. Defaults are those of a target that nothing can be loaded into."""
 
     name: ClassVar[str]
-    kind: ClassVar[str] = "switch"
-    """What a device of it is in a network."""
     architecture: ClassVar[str]
     """For which its P4 is compiled: `p4src/pipelines/<pipeline>_<architecture>.p4`."""
     assumed: ClassVar[str] = ""

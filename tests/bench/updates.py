@@ -16,7 +16,7 @@ from update_load import Load, write_version
 
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deploy_graph
-from orchestrator.emulation.facilities import inventory_of
+from orchestrator.emulation.state import inventory_of
 from orchestrator.graph import load_graph
 
 UPDATES = 50

@@ -21,8 +21,7 @@ from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.emulation import NetworkState, list_networks, load_state, net_down, run_in_host
 from orchestrator.emulation.environment import require_emulation
-from orchestrator.emulation.facilities import inventory_of
-from orchestrator.emulation.state import load_handle
+from orchestrator.emulation.state import inventory_of, load_handle
 from orchestrator.errors import EnvironmentMissing, NetworkError, ServerError
 
 ROOT = Path(__file__).resolve().parents[2]

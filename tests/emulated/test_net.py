@@ -16,13 +16,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from other_user import NOBODY, connects_as
 from support import eventually
 
+from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.emulation import (
     NetworkState,
     list_networks,
@@ -30,14 +31,17 @@ from orchestrator.emulation import (
     net_down,
     net_status,
     net_up,
+    restart,
     run_in_host,
     start_in_host,
 )
 from orchestrator.emulation.environment import require_emulation
 from orchestrator.emulation.naming import network_of_interface
 from orchestrator.emulation.processes import namespace_of
+from orchestrator.emulation.state import inventory_of
 from orchestrator.errors import EnvironmentMissing, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
+from orchestrator.network.inventory import list_inventories, load_inventory, save_inventory
 from servernf.wire.addresses import device_mac, mac_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -255,6 +259,25 @@ def test_tcp_only_when_asked_for(folder: Path) -> None:
     state = net_up(topology(), switch="softswitch", workers=False, tcp=True, warn=said.append)
     assert all(s.grpc_address.startswith("127.0.0.1:") for s in state.switches.values())
     assert said == ["a, b: TCP without TLS, so every user of this machine can change them"]
+
+
+def test_what_was_started_anew_is_reached_where_it_is(folder: Path) -> None:
+    net_up(topology(), switch="softswitch", workers=False, tcp=True, name="test")
+    state = restart("test", "a")
+    address = load_inventory("test").pipelines["a"].address
+    assert address == state.switches["a"].grpc_address
+    with SwitchClient("a", address, state.switches["a"].device_id, primary=False) as client:
+        assert client.pipeline_cookie() is None
+    net_down("test")
+    assert list_inventories() == []
+
+
+def test_a_network_of_others_keeps_its_name(folder: Path) -> None:
+    inventory = replace(inventory_of(up()), name="theirs")
+    save_inventory(inventory)
+    with pytest.raises(NetworkError, match="was not started here"):
+        net_up(topology(), switch="softswitch", workers=False, name="theirs")
+    assert load_inventory("theirs") == inventory
 
 
 @pytest.mark.parametrize("then", ["up", "down"])

@@ -1,7 +1,7 @@
 """trajectory: label and sampling decision.
 
 Oracle: the label is recomputed in Python from scapy's fields; the decision is wire.prf's, whose own
-oracle is the authors' vectors (tests/unit/wire/test_prf.py).
+oracle is the authors' vectors (tests/unit/servernf/test_prf.py).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 from orchestrator.model.match import Prefix
@@ -19,6 +19,8 @@ from orchestrator.nfs.values import PROTOCOLS, parse_prefix
 
 MAX_TERMS = 10_000
 """Rules that one file may become."""
+MAX_PAIRS = 1_000_000
+"""Pairs that one `&&` may look at: most of them have no packet in common."""
 _TOKEN = re.compile(r"\s*(\(|\)|&&|\|\||!=|==|>=|<=|!|>|<|=|[^\s()!&|=<>]+)")
 _AND, _OR, _NOT = ("&&", "and"), ("||", "or"), ("!", "not")
 _COMPARISONS = ("==", "=", "!=", ">", ">=", "<", "<=")
@@ -221,10 +223,13 @@ def _sibling(value: int, low: int) -> int:
 
 def joined(first: Alternatives, second: Alternatives) -> Alternatives:
     """Terms that hold when one of each holds."""
-    if len(first) * len(second) > MAX_TERMS:
+    if len(first) * len(second) > MAX_PAIRS:
         raise ValueError(f"becomes more than {MAX_TERMS} rules")
     made = (both(a, b) for a, b in product(first, second))
-    return [term for term in made if term is not None]
+    terms = list(islice((term for term in made if term is not None), MAX_TERMS + 1))
+    if len(terms) > MAX_TERMS:
+        raise ValueError(f"becomes more than {MAX_TERMS} rules")
+    return terms
 
 
 def both(first: Term, second: Term) -> Term | None:

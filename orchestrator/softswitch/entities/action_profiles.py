@@ -1,4 +1,4 @@
-"""Action profiles' members and groups as entities; `softswitch.profiles` has the profiles."""
+"""Action profiles' members and groups as entities; `softswitch.state.profiles` has the profiles."""
 
 from __future__ import annotations
 

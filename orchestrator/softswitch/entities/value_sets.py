@@ -1,4 +1,4 @@
-"""Parser value sets as entities; `softswitch.valuesets` has what a `select` asks."""
+"""Parser value sets as entities; `softswitch.state.value_sets` has what a `select` asks."""
 
 from __future__ import annotations
 

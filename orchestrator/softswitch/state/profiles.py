@@ -10,7 +10,7 @@ members' handles in order. Members whose watch port is down are passed over.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from finsy.proto import p4i, p4r, rpc_code
@@ -88,9 +88,6 @@ class Group:
         """Recompute `live` from the handles in order and the ports that are down."""
         self.slots.sort(key=lambda s: s[0])
         self.live = [m for _, m, port in self.slots if port is None or port not in down]
-
-
-DecodeAction = Callable[[p4r.Action], tuple[int, Args]]
 
 
 class ProfileStore(Named):

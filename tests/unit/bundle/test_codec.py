@@ -22,6 +22,8 @@ from orchestrator.errors import InputError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import PipelineProgram
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:

@@ -28,6 +28,8 @@ from orchestrator.softswitch.service import P4RuntimeService
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
+pytestmark = pytest.mark.slow
+
 EDGE = SHIPPED.build("edge", "softswitch")
 SCHEMA = Schema(p4info(EDGE))
 INSERT, MODIFY, DELETE = p4r.Update.INSERT, p4r.Update.MODIFY, p4r.Update.DELETE

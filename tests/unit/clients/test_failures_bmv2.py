@@ -13,7 +13,7 @@ from orchestrator.errors import WriteRefused
 from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.targets.pipelines import p4info
 
-pytestmark = pytest.mark.skipif(not BMV2, reason="BMv2: not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not BMV2, reason="BMv2: not installed")]
 
 
 @pytest.fixture(scope="module")

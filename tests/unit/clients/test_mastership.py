@@ -23,6 +23,8 @@ from orchestrator.targets.pipelines import SHIPPED, p4info
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 
+pytestmark = pytest.mark.slow
+
 EDGE = SHIPPED.build("edge", "softswitch")
 
 

@@ -23,6 +23,8 @@ from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
+pytestmark = pytest.mark.slow
+
 EDGE = SHIPPED.build("edge", "softswitch")
 
 

@@ -31,6 +31,8 @@ from orchestrator.recall import Recall
 from orchestrator.targets.bmv2 import COSTS as BMV2
 from orchestrator.targets.costs import LookupCosts
 
+pytestmark = pytest.mark.slow
+
 ROOM = (1 << 17,) * 5
 TREES_AT_ANY_PRICE = LookupCosts(1e6, tree=0, level=0, branch=0, least_gain=0)
 

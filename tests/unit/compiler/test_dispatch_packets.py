@@ -21,6 +21,8 @@ from orchestrator.model.plan import Core
 from orchestrator.pipeline import Compiled
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
+pytestmark = pytest.mark.slow
+
 HOSTS = topology("leaf-spine").hosts
 OUTSIDE = str(HOSTS["h3"].addresses[0].ip)
 MBIT = 1_000_000

@@ -29,6 +29,8 @@ from orchestrator.nfs.matching import Headers, matches, meets
 from orchestrator.nfs.values import impossible
 from orchestrator.oracle.frames import ether_type_of, ethernet, ip, tcp, udp
 
+pytestmark = pytest.mark.slow
+
 BASE = {4: 0x0A000000, 6: 0x20010DB8 << 96}
 BITS = {4: 32, 6: 128}
 PORTS = (0, 1, 79, 80, 81, 65535)

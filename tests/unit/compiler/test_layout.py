@@ -35,6 +35,8 @@ from orchestrator.model.versions import ALL_VERSIONS
 from orchestrator.targets.pipelines import SHIPPED
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
+pytestmark = pytest.mark.slow
+
 EDGE = SHIPPED.capability("edge", "softswitch")
 
 

@@ -218,6 +218,7 @@ services = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(services, st.sampled_from((Match(), Match(version=4), Match(version=4, protocol=6))))
+@pytest.mark.slow
 def test_no_packet_of_a_random_chain_is_treated_otherwise(nfs: list[Any], wanted: Match) -> None:
     traffic = [demand("inside", "outside", match=wanted), demand("outside", "inside")]
     graph = chain(*nfs, way=both_ways, traffic=traffic)

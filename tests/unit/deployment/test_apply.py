@@ -28,6 +28,8 @@ from orchestrator.pipeline import compile_graph, used_by
 from orchestrator.verification.manifest import new_manifest
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
+pytestmark = pytest.mark.slow
+
 MODES = ("nothing applied", "half applied", "all applied")
 
 

@@ -20,6 +20,8 @@ from processes import ROOT, ProcessNetwork, processes
 
 from orchestrator.network.inventory import save_inventory
 
+pytestmark = pytest.mark.slow
+
 CAMPUS = ROOT / "examples" / "campus_edge" / "graph.json"
 
 

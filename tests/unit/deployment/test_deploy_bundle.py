@@ -38,6 +38,8 @@ from orchestrator.pipeline import compile_graph
 from orchestrator.targets.v1model import COMPILER
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
+pytestmark = pytest.mark.slow
+
 CAMPUS = ROOT / "examples" / "campus_edge"
 SECRETS = "trajectory_sample.manifests"
 """Every deployment makes its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -169,3 +170,26 @@ def test_keys_are_new_each_time() -> None:
 def test_the_rate_is_a_threshold(rate: float, threshold: int | None) -> None:
     manifest = new_manifest(1, rate)
     assert (manifest.threshold if manifest else None) == threshold
+
+
+@pytest.mark.parametrize("what", ["owed", "intent"])
+def test_notes_of_an_earlier_version_are_told(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They name switches where devices are named now."""
+    old = {"graph": "one", "graph_id": 1, "switches": ["leaf1"], "cores": []}
+    intent = {**dict.fromkeys(("begun_at", "controller", "new"), ""), "interrupting": False}
+    key, value = {
+        "owed": ("owed/1", old),
+        "intent": (
+            "transaction/intent",
+            {**intent, "graph": "one", "away": {**old, "switches": {}}},
+        ),
+    }[what]
+    journal = Journal("net")
+    held = {key: json.dumps(value).encode()}
+    monkeypatch.setattr(
+        journal.store,
+        "read",
+        lambda prefix="": {k: v for k, v in held.items() if k.startswith(prefix)},
+    )
+    with pytest.raises(StoreError, match="an earlier version's"):
+        getattr(journal, what)()

@@ -33,6 +33,8 @@ from orchestrator.pipeline import compile_graph
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import new_manifest
 
+pytestmark = pytest.mark.slow
+
 MINE, THEIRS = 2, 1
 HERE = topology("single")
 SWITCH = "switch1"

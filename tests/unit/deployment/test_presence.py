@@ -33,6 +33,8 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import PlacementRules, ServiceGraph
 from orchestrator.model.plan import Core
 
+pytestmark = pytest.mark.slow
+
 GRAPH = campus(min_workers=1)
 REASON = "link is down"
 

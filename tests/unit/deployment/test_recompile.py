@@ -20,6 +20,8 @@ from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
 from orchestrator.pipeline import compile_graph
 
+pytestmark = pytest.mark.slow
+
 RULE = "@10.0.1.{host}/32\t0.0.0.0/0\t0 : 65535\t{port} : {port}\t0x06/0xFF\t0x0000/0x0000"
 
 

@@ -28,6 +28,8 @@ from orchestrator.model.plan import Core
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import Manifest
 
+pytestmark = pytest.mark.slow
+
 SWITCH = "switch1"
 MANIFEST = Manifest(1, 1 << 30, 0xDEADBEEF, 0x0BADCAFE)
 KINDS = [

@@ -24,6 +24,8 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
+pytestmark = pytest.mark.slow
+
 WHERE = "leaf-spine"
 IN, OUT, POOL = "10.0.1.11", "198.51.100.13", "203.0.113.1"
 

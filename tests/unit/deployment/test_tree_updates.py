@@ -30,6 +30,8 @@ from orchestrator.recall import Recall
 from orchestrator.targets.costs import LookupCosts
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
+pytestmark = pytest.mark.slow
+
 WHERE = "leaf-spine"
 AT_ANY_PRICE = LookupCosts(1e6, tree=0, level=0, branch=0, least_gain=0)
 Rule = dict[str, Any]

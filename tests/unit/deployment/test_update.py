@@ -24,6 +24,8 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
+pytestmark = pytest.mark.slow
+
 
 def tcp(port: int, action: str = "deny", **more: Any) -> dict[str, Any]:
     return {"protocol": "tcp", "dst_port": port, "action": action, **more}

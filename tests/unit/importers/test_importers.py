@@ -20,6 +20,8 @@ from orchestrator.nfs.values import parse_address
 from orchestrator.pipeline import compile_graph
 from orchestrator.resources import shipped
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 HOP4, HOP6 = parse_address("198.51.100.13"), parse_address("2001:db8:2::13")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rack() -> Inventory:
+    single = topology("single")
+    switches = {n: replace(s, target="softswitch") for n, s in single.switches.items()}
     return Inventory(
         "rack",
-        topology("single"),
+        replace(single, switches=switches),
         {"switch1": PipelineAddress("[2001:db8::1]:9559", 1)},
         (WorkerAddress("server1-core1", Core("server1", 0), "server1.example:50051"),),
         "/run/rack",
@@ -88,6 +91,13 @@ SWITCH = {"address": "127.0.0.1:1", "device_id": 1}
         (_set("format", to=2), "format: Input should be 1"),
         (_set("passwords", to=[]), "passwords: Extra inputs are not permitted"),
         (_set("folder", to="here"), "folder: "),
+        (_set("topology", "switches", "switch1", "target", to="bmv3"), "topology: "),
+        (
+            _set("topology", "switches", "switch1", "target", to="auto"),
+            "topology: switch1: 'auto' does not say which target runs",
+        ),
+        (_set("topology", "servers", "server1", "runtime", to="rust"), "topology: "),
+        (_set("topology", "links", 0, "a", to="nowhere"), "topology: "),
         (_set("pipelines", "switch2", to=SWITCH), "pipelines: unknown device with a pipeline"),
         (_set("pipelines", to={}), "pipelines: no address of switch1"),
         (_set("pipelines", "switch1", "device_id", to="one"), "pipelines.switch1.device_id: "),

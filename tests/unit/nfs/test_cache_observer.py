@@ -100,6 +100,7 @@ def test_bad_configs(nf_type: str, config: dict[str, Any]) -> None:
         lookup(nf_type).Config.model_validate(config)
 
 
+@pytest.mark.slow
 def test_the_runtime_does_the_same() -> None:
     config = {"max_objects": 4, "fresh_s": 1, "ports": ["80", "1001"]}
     labels = Labels(**config)

@@ -65,6 +65,7 @@ def test_bad_configs() -> None:
             lookup("dedup").Config.model_validate(config)
 
 
+@pytest.mark.slow
 def test_the_runtime_does_the_same() -> None:
     both = Both("dedup", window_ms=5, max_packets=40)
     rng, recent, dropped = random.Random(3), list[bytes](), 0

@@ -64,6 +64,7 @@ def test_bad_configs() -> None:
 
 
 @pytest.mark.parametrize("port", [None, 8080])
+@pytest.mark.slow
 def test_the_runtime_does_the_same(port: int | None) -> None:
     config = {**CONFIG, "port": port, "max_connections": 4, "idle_timeout_s": 10}
     function = lookup("dnat")("nf", lookup("dnat").Config.model_validate(config))

@@ -158,6 +158,7 @@ def test_both_parsers_agree_on_damaged_messages() -> None:
 
 
 @pytest.mark.parametrize("answers", ["asked", "any"])
+@pytest.mark.slow
 def test_the_runtime_does_the_same(answers: str) -> None:
     both = Both(
         "dns_guard",

@@ -250,6 +250,7 @@ def test_what_hides_its_ports_does_not_pass_where_one_can_drop(number: int, acti
 
 
 @pytest.mark.parametrize("action", ["drop", "alert"])
+@pytest.mark.slow
 def test_the_runtime_does_the_same_with_datagrams(action: str) -> None:
     signatures = [
         {"id": 1, "content": "abca", "protocol": "tcp", "ports": ["80"], "to": "server"},

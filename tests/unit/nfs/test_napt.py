@@ -157,6 +157,7 @@ def test_tcp_timers(steps: tuple[tuple[str, str], ...], established: bool) -> No
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
 def test_lives_of_connections(seed: int) -> None:
     """Whole connections and what strangers make up, in the reference and the workers' runtime."""
     rng = random.Random(seed)

@@ -26,6 +26,8 @@ from orchestrator.errors import InputError
 from orchestrator.model.elements import FilterProgram
 from orchestrator.nfs.stateful_firewall import FirewallConfig
 
+pytestmark = pytest.mark.slow
+
 IN, OUT = "10.0.1.11", "198.51.100.13"
 IN6, OUT6 = "2001:db8:1::11", "2001:db8:2::13"
 
@@ -183,6 +185,7 @@ def test_a_first_fragment_of_tcp_changes_nothing() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ends", [(IN, OUT), (IN6, OUT6)])
+@pytest.mark.slow
 def test_lives_of_connections(seed: int, ends: tuple[str, str]) -> None:
     """Whole connections and what strangers make up, in the reference and the workers' runtime."""
     rng = random.Random(seed)

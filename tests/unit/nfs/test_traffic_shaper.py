@@ -95,6 +95,7 @@ def test_bad_configs(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rate", [8_000_000, 7_777_777, 999_983])
+@pytest.mark.slow
 def test_the_runtime_does_the_same(rate: int) -> None:
     timed = Timed({**CONFIG, "rate": rate, "queue": 6000})
     nf = create("traffic_shaper", "g/nf", timed.bench.function.runtime_config())

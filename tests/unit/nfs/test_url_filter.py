@@ -309,6 +309,7 @@ def test_both_readers_read_the_same() -> None:
 
 
 @pytest.mark.parametrize("malformed", ["permit", "deny"])
+@pytest.mark.slow
 def test_the_runtime_does_the_same(malformed: str) -> None:
     config = {"rules": RULES, "reset": True, "malformed": malformed, "ports": ["80", "1001"]}
     both = Both("url_filter", **config)

@@ -21,6 +21,8 @@ from orchestrator.graph import load_topology
 from orchestrator.observation.captures import Capture
 from orchestrator.observation.frames import header_of
 
+pytestmark = pytest.mark.slow
+
 V4 = bytes(IP(src="10.0.1.11", dst="198.51.100.13") / TCP(sport=40000, dport=80))
 V6 = bytes(IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP(sport=1, dport=2) / b"x")
 ETHERNET = bytes(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(V4))

@@ -36,6 +36,8 @@ from orchestrator.observation.snapshot import Snapshot, bundle_snapshots, read_s
 from orchestrator.observation.whynot import why_not
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
+pytestmark = pytest.mark.slow
+
 EXPECTED = json.loads((CAMPUS / "expected.json").read_text())
 FLOWS = {flow["name"]: flow for flow in EXPECTED["flows"]}
 

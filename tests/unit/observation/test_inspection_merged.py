@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from networks import compiled, in_memory, make_graph, one_way
 
 from orchestrator.clients.words import origins_of
 from orchestrator.observation.rows import Filter, Row, coverage
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_origin_of_several_nfs() -> None:

@@ -22,6 +22,8 @@ from orchestrator.observation.rows import (
 )
 from orchestrator.observation.views import should_be
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_rule_of_an_entry_is_a_line_of_the_rule_file() -> None:
     lines = (CAMPUS / "access.json").read_text().splitlines()

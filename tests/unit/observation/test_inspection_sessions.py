@@ -20,6 +20,8 @@ from orchestrator.observation.shell import GUARD_ELECTION_ID, READER_ELECTION_ID
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 
+pytestmark = pytest.mark.slow
+
 PORT = TableEntry(
     "port.ports", (("ingress_port", Exact(77)),), "port.host_facing", (("switch_id", 1),), 0, "t"
 )

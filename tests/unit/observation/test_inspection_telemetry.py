@@ -22,6 +22,8 @@ from orchestrator.observation.metrics import NetworkCollector, exposition, serve
 from orchestrator.observation.pcapng import INBOUND, OUTBOUND, PcapngWriter
 from servernf.wire.nsh import Tag, encode
 
+pytestmark = pytest.mark.slow
+
 NEEDS_TSHARK = pytest.mark.skipif(not shutil.which("tshark"), reason="tshark: not installed")
 DELAYS = {"synthesis_delay_s": 0.5, "launch_delay_s": 0.25, "offloading_installation_delay_s": 1.0}
 

@@ -27,6 +27,8 @@ from orchestrator.observation.tracing import (
 from servernf.wire.nsh import decode
 from servernf.wire.prf import sampled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "text",

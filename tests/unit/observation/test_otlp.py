@@ -21,6 +21,8 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="OTLP expor
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOYMENT = """
 from pathlib import Path

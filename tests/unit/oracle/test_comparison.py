@@ -19,6 +19,8 @@ from orchestrator.oracle import Comparator, Delivery, Driver, ReferenceNetwork, 
 from orchestrator.resources import shipped
 from servernf.wire.addresses import mac_text
 
+pytestmark = pytest.mark.slow
+
 TOPOLOGY = load_topology("leaf-spine")
 
 

@@ -39,6 +39,8 @@ from orchestrator.pipeline import Compiled, compile_graph, used_by
 from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
+pytestmark = pytest.mark.slow
+
 LEAF_SPINE = topology("leaf-spine")
 EDGE = SHIPPED.capability("edge", "softswitch")
 

@@ -16,6 +16,8 @@ from orchestrator.placement.decompose import applicable, solve_many
 from orchestrator.placement.increment import grow
 from orchestrator.placement.measure import cores_used
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(seconds=4)
 
 

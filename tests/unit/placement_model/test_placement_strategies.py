@@ -22,6 +22,8 @@ from orchestrator.placement.scenarios import Case
 from orchestrator.placement.solve import solve
 from orchestrator.placement.topologies import resolve_topology
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SHIPPED = [*sorted(p.parent.name for p in EXAMPLES.glob("*/graph.json")), "lemur"]
 

@@ -26,6 +26,8 @@ from orchestrator.placement.scenarios import Case, Scenario, fail_each, sweep
 from orchestrator.placement.topologies import fat_tree, resolve_topology
 from orchestrator.placement.whatif import Outcome, run_dask, run_local, run_scenario, unchanged
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 GRAPH = ROOT / "examples" / "campus_edge" / "graph.json"
 

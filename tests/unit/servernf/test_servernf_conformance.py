@@ -27,6 +27,8 @@ from servernf.conformance.device import Device, NotConforming, accept, listen
 from servernf.conformance.frames import udp
 from servernf.conformance.vectors import INSIDE, OUTSIDE, Sent, Step, Vector, judged
 
+pytestmark = pytest.mark.slow
+
 FRAME = udp("10.0.0.1", 7, "198.51.100.9", 9)
 PERMIT = {"rules": [], "default": "permit"}
 RULES = [{"protocol": "udp", "src": "10.0.0.0/25"}, {"protocol": "tcp", "dst_port": "80-100"}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import UDP, IPv6
 from scapy.layers.l2 import ARP
@@ -38,6 +39,7 @@ def test_top_flows_and_totals() -> None:
     assert nf.drops == {}
 
 
+@pytest.mark.slow
 def test_it_counts_as_the_reference_does() -> None:
     rng = random.Random(3)
     cls = lookup("flow_monitor")

@@ -15,6 +15,8 @@ from tcp_talk import TcpTalk
 from orchestrator.errors import InputError
 from servernf.python.network_function import NetworkFunction
 
+pytestmark = pytest.mark.slow
+
 POOL = ["203.0.113.1", "203.0.113.2"]
 IN, REMOTE = "10.0.0.7", "198.51.100.9"
 OUT = "203.0.113.2"  # 10.0.0.7 is odd

@@ -24,6 +24,8 @@ from orchestrator.nfs.base import SimpleEnvironment, lookup
 from servernf.python.network_function import NetworkFunction
 from servernf.python.packet import PacketView
 
+pytestmark = pytest.mark.slow
+
 IN, OUT = "10.0.1.11", "198.51.100.13"
 
 

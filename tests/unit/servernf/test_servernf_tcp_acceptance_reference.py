@@ -17,6 +17,8 @@ from orchestrator.nfs.tcp_acceptance_reference import TcpConnection, Verdict
 from servernf.python import tcp_acceptance
 from servernf.python.packet import PacketView
 
+pytestmark = pytest.mark.slow
+
 ENDS = {4: ("10.0.0.1", "10.0.0.2"), 6: ("2001:db8::1", "2001:db8::2")}
 NAMES = {
     tcp_acceptance.REFUSED: Verdict.REFUSED,

@@ -38,6 +38,8 @@ from orchestrator.softswitch import codegen
 from orchestrator.softswitch.ir import decode_program, read_program
 from orchestrator.softswitch.switch import SoftSwitch
 
+pytestmark = pytest.mark.slow
+
 Json = Any
 ROOT = PROGRAMS.parents[2]
 SHIPPED = (*sorted(PROGRAMS.glob("*.json")), ROOT / "p4src" / "build" / "edge_v1model.json")

@@ -41,11 +41,20 @@ def veths() -> Iterator[Callable[[], tuple[str, str]]]:
         for name in (a, b):
             Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
             subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        for name in (
+            a,
+            b,
+        ):  # the kernel gives the carrier's word later, and drops frames until then
+            eventually(lambda name=name: operstate(name) == "up")
         return a, b
 
     yield make
     for name in made:
         subprocess.run(["ip", "link", "del", name], check=False)
+
+
+def operstate(interface: str) -> str:
+    return Path(f"/sys/class/net/{interface}/operstate").read_text().strip()
 
 
 def receive(sock: PacketSocket, count: int) -> list[bytes]:

@@ -46,7 +46,7 @@ check: $(STAMP)
 	$(MAKE) -j2 --output-sync=target lint quick
 
 quick: $(STAMP)
-	$(RUN) -m pytest -q -n auto -m "not slow" tests/unit tests/golden
+	$(RUN) -m pytest -q -n auto -m "not slow and not exhaustive" tests/unit tests/golden
 
 bench: $(STAMP)
 	$(RUN) tests/bench/run.py $(ONLY)

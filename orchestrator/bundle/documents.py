@@ -25,13 +25,13 @@ from orchestrator.model.builds import Slot
 from orchestrator.model.bundle import Slo, Story
 from orchestrator.model.devices import Device, Kind
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
+from orchestrator.model.ids import GRAPH_IDS
 from orchestrator.model.match import Prefix
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
 from orchestrator.nfs.files import explain, located
 from orchestrator.units import LARGEST, Name, parse_name
 from servernf.wire.instances import base_name
 
-GRAPH_IDS = range(1, 1 << 10)
 _MOST_CORES = 1024
 _MOST_TREES = 16
 _ADDRESS_BITS = 128

@@ -10,6 +10,7 @@ from finsy.proto import p4r
 
 from orchestrator.clients.p4info import Schema, Table
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry
+from orchestrator.model.ids import segment_words
 from servernf.wire.addresses import mac_text
 
 SECRETS = frozenset({"key0", "key1"})
@@ -126,11 +127,6 @@ def segment_of(entry: TableEntry) -> str:
         if name == "segment" and isinstance(key, Exact):
             return segment_words(key.value)
     return ""
-
-
-def segment_words(segment: int) -> str:
-    """`1.3`: segment 3 of graph 1."""
-    return f"{segment >> 14}.{segment & 0x1FFF}"  # without the bit of gated segments
 
 
 def action_words(entry: TableEntry, ports: Ports = NO_PORTS) -> str:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 import networkx as nx
 
 from orchestrator.errors import CompileError, DoesNotFit
+from orchestrator.model import ids
 from orchestrator.model.builds import Slot
 from orchestrator.model.cuts import Arc, Unit
 from orchestrator.model.elements import COPY, FilterProgram
-from orchestrator.targets.block import GATED_SEGMENT, gated
+from orchestrator.targets.block import gated
 from orchestrator.targets.pipelines import Pipeline, footprint
 
 EXIT_PREFIX = "->"
@@ -269,12 +270,12 @@ def _number_segments(switch: str, steps: dict[str, Step], doors: set[str]) -> No
         else:
             count += 1
             step.segment = count
-    if count >= GATED_SEGMENT:
-        raise CompileError(f"{switch}: more than {GATED_SEGMENT - 1} segments")
+    if count >= ids.GATED:
+        raise CompileError(f"{switch}: more than {ids.GATED - 1:,} segments")
     behind_gate = {s.segment for s in steps.values() if s.slot and gated(s.slot.block)}
     for step in steps.values():
         if step.segment in behind_gate:
-            step.segment |= GATED_SEGMENT
+            step.segment |= ids.GATED
 
 
 def main_way(step: Step) -> str | None:

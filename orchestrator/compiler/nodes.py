@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from orchestrator.alignment import unlike
+from orchestrator.model import ids
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     Entries,
@@ -29,7 +30,6 @@ from orchestrator.model.entries import (
     TableEntry,
 )
 from orchestrator.model.plan import Core
-from orchestrator.targets.block import GATED_SEGMENT
 from servernf.wire.instances import base_name
 
 SEGMENT, TREE, GROUP, PATH, ROOT = "segment", "tree", "group", "path", "root"
@@ -234,7 +234,7 @@ class Nodes:
 
     def is_gated(self, node: Node) -> bool:
         """Whether it is a segment whose number brings its packets to the gated blocks."""
-        return node.kind == SEGMENT and bool(node.number & GATED_SEGMENT)
+        return node.kind == SEGMENT and ids.is_gated(node.number)
 
     def line(self, node: Node, entry: TableEntry) -> Line:
         """An entry without numbers."""
@@ -418,17 +418,19 @@ def references(
 
 def path_node(spi: int, si: int) -> Node:
     """The node of a service path's position."""
-    return Node(PATH, "", spi << 8 | si)
+    return Node(PATH, "", ids.Hop(spi, si).number)
 
 
 def tree_node(switch: str, segment: int, number: int) -> Node:
     """A node of a segment's decision tree."""
-    return Node(TREE, switch, segment << 32 | number)
+    return Node(TREE, switch, ids.TreeNode(segment, number).number)
 
 
 def segment_of(node: Node) -> Node:
     """The segment that a node of a tree belongs to; a segment itself."""
-    return Node(SEGMENT, node.switch, node.number >> 32) if node.kind == TREE else node
+    if node.kind != TREE:
+        return node
+    return Node(SEGMENT, node.switch, ids.tree_node(node.number).segment)
 
 
 def rank_of(entries: Iterable[TableEntry]) -> dict[str, dict[int, int]]:

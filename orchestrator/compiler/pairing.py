@@ -25,12 +25,12 @@ from orchestrator.compiler.nodes import (
     named_by_params,
     segment_of,
 )
+from orchestrator.model import ids
 from orchestrator.model.decision import LEVELS
 from orchestrator.model.entries import Lpm, ServerChain, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.targets.block import VERSION_TABLE
 
-MOST_TREE_NODES = (1 << 32) - 1
 """The largest id of a tree's node, below the number of its segment."""
 _NOWHERE = object()
 _VERSIONS = frozenset(VERSION_TABLE.values())
@@ -264,7 +264,7 @@ class Pairing:
         entries = [e for e in self.new.entries(node) if old.get(e[:5], _NOWHERE) == e.meter]
         moved = {ref for ref in self.new.refs(node) if ref not in self.same}
         if moved and node.kind == TREE:
-            gone = {((TREE_PARAM, ref.number & MOST_TREE_NODES),) for ref in moved}
+            gone = {((TREE_PARAM, ids.tree_node(ref.number).node),) for ref in moved}
             gone |= {p for p in {e.params for e in entries} if len(p) > 1}  # verdicts that go on
         else:
             place = self.new.place.get(node, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.compiler.admission import epoch_entry
-from orchestrator.compiler.roles import BELOW, Role, key_role, param_role
+from orchestrator.compiler.roles import LAYOUTS, Role, key_role, param_role
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     ChainHop,
@@ -71,6 +71,5 @@ class _Renumbering:
         return Exact(self._number(key_role(table, name), key.value))
 
     def _number(self, role: Role | None, value: int) -> int:
-        """0 names nothing."""
-        bits = None if role is None else BELOW.get(role)
-        return value if bits is None or not value else value + (self.by << bits)
+        layout = None if role is None else LAYOUTS.get(role)
+        return value if layout is None else layout.moved(value, self.by)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum, auto
 
-from orchestrator.compiler.nodes import GROUP, ORIGINS_TABLE, PATH, SEGMENT
-from orchestrator.compiler.sharing import BITS
+from orchestrator.compiler.nodes import ORIGINS_TABLE
+from orchestrator.model import ids
 from orchestrator.model.entries import Exact, TableEntry
 
 
@@ -37,13 +37,13 @@ class Role(Enum):
     """Something of packets, or a number that counts within the entry's own segment, path or group."""
 
 
-BELOW = {
-    Role.GRAPH: 0,
-    Role.SEGMENT: BITS[SEGMENT],
-    Role.GROUP: BITS[GROUP],
-    Role.PATH: BITS[PATH],
+LAYOUTS = {
+    Role.GRAPH: ids.GRAPH,
+    Role.SEGMENT: ids.SEGMENT,
+    Role.GROUP: ids.GROUP,
+    Role.PATH: ids.PATH,
 }
-"""Roles of numbers whose upper part is a graph id, and how many bits of something else are below it."""
+"""Of the numbers that say which graph they belong to, by role."""
 
 OWN_INSTANCES = frozenset(
     {"neighbor", "classify", "flowtag_arrival", "dispatch", "deliver", "flood"}
@@ -94,7 +94,7 @@ _PARAMS = {
     ),
     Role.VALUE,
 )
-_CARRYING = {name for name, role in _KEYS.items() if role in BELOW}
+_CARRYING = {name for name, role in _KEYS.items() if role in LAYOUTS}
 _KEYS_IN_TABLE = {
     (ORIGINS_TABLE, "ingress_port"): Role.SERVER_PORT,
     (ORIGINS_TABLE, "mac"): Role.DEVICE,
@@ -120,8 +120,8 @@ def param_role(action: str, name: str) -> Role | None:
 
 def graph_in(role: Role | None, number: int) -> int:
     """The graph id that a number carries; 0: none."""
-    bits = BELOW.get(role) if role is not None else None
-    return 0 if bits is None else number >> bits
+    layout = LAYOUTS.get(role) if role is not None else None
+    return 0 if layout is None else layout.graph(number)
 
 
 class Own:
@@ -141,7 +141,9 @@ class Own:
         known = self._params.get(what)
         if known is None:
             roles = ((param_role(entry.action, name), value) for name, value in entry.params)
-            known = all(not value or graph_in(r, value) == mine for r, value in roles if r in BELOW)
+            known = all(
+                not value or graph_in(r, value) == mine for r, value in roles if r in LAYOUTS
+            )
             self._params[what] = known
         return known
 

@@ -43,7 +43,6 @@ from orchestrator.compiler.nodes import (
     tree_node,
 )
 from orchestrator.compiler.pairing import (
-    MOST_TREE_NODES,
     Equality,
     acts_alike,
     by_table,
@@ -52,6 +51,7 @@ from orchestrator.compiler.pairing import (
     sorted_chains,
 )
 from orchestrator.errors import CompileError
+from orchestrator.model import ids
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     ChainHop,
@@ -66,11 +66,10 @@ from orchestrator.model.entries import (
 )
 from orchestrator.model.plan import Core
 from orchestrator.recall import current
-from orchestrator.targets.block import GATED_SEGMENT
 from servernf.wire.instances import base_name
 
-BITS = {SEGMENT: 14, GROUP: 6, PATH: 14}
-"""Bits of a node's number below the graph id."""
+LAYOUTS = {SEGMENT: ids.SEGMENT, GROUP: ids.GROUP, PATH: ids.PATH}
+"""Of the numbers of nodes, by kind."""
 
 
 def share(new: Bundle, old: Bundle) -> Bundle:
@@ -351,7 +350,9 @@ class _Numbers:
         known = self._used.get((kind, switch))
         if known is None:
             found = (n.number for n in self.old.all() if (n.kind, n.switch) == (kind, switch))
-            known = self._used[kind, switch] = {n >> 8 if kind == PATH else n for n in found}
+            known = self._used[kind, switch] = {
+                ids.hop(n).spi if kind == PATH else n for n in found
+            }
         return known
 
     def take(self, node: Node, segment: Node | None = None) -> Node:
@@ -360,27 +361,28 @@ class _Numbers:
             before = self.epochs.get(node.switch)
             return node._replace(number=0 if before is None else (before + 1) % EPOCHS)
         if node.kind == PATH:
-            spi, si = node.number >> 8, node.number & 0xFF
+            spi, si = ids.hop(node.number)
             if spi not in self.spis:
                 self.spis[spi] = self._free(node, spi)
-            return node._replace(number=self.spis[spi] << 8 | si)
+            return path_node(self.spis[spi], si)
         if node.kind == TREE:
             assert segment is not None
-            numbers = count(node.number & MOST_TREE_NODES)
-            found = (tree_node(node.switch, segment.number, n & MOST_TREE_NODES) for n in numbers)
+            numbers = count(ids.tree_node(node.number).node)
+            found = (
+                tree_node(node.switch, segment.number, n & ids.MOST_TREE_NODES) for n in numbers
+            )
             taken = next(n for n in found if n not in self.old and n not in self._trees)
             self._trees.add(taken)
             return taken
         return node._replace(number=self._free(node, node.number))
 
     def _free(self, node: Node, wanted: int) -> int:
-        used, bits = self.used(node.kind, node.switch), BITS[node.kind]
+        used, layout = self.used(node.kind, node.switch), LAYOUTS[node.kind]
         if wanted in used:
-            first = self.graph_id << bits
-            same = GATED_SEGMENT if node.kind == SEGMENT else 0
+            same = ids.GATED if node.kind == SEGMENT else 0
             free = (
                 n
-                for n in range(first + 1, first + (1 << bits))
+                for n in layout.numbers(self.graph_id)[1:]
                 if n not in used and not (n ^ wanted) & same
             )
             found = next(free, None)
@@ -388,7 +390,7 @@ class _Numbers:
                 where = f" of {node.switch}" if node.switch else ""
                 raise CompileError(
                     f"{self.graph}: no {node.kind} number{where} is left for a second version: "
-                    f"{(1 << bits) - 1} are in use"
+                    f"{layout.size - 1} are in use"
                 )
             wanted = found
         used.add(wanted)
@@ -405,16 +407,16 @@ class _Numbers:
 def _values(node: Node) -> tuple[int, ...]:
     """What parameters that name a node are."""
     if node.kind == PATH:
-        return node.number >> 8, node.number & 0xFF
-    return (node.number & MOST_TREE_NODES if node.kind == TREE else node.number,)
+        return ids.hop(node.number)
+    return (ids.tree_node(node.number).node if node.kind == TREE else node.number,)
 
 
 def _numbers(node: Node, graph_id: int) -> dict[str, int]:
     """The keys that name a node."""
     if node.kind == TREE:
-        return {"segment": node.number >> 32, "node": node.number & MOST_TREE_NODES}
+        return ids.tree_node(node.number)._asdict()
     if node.kind == PATH:
-        return {"spi": node.number >> 8, "si": node.number & 0xFF}
+        return ids.hop(node.number)._asdict()
     if node.kind == ROOT:
         return {"graph": graph_id, "epoch": node.number}
     return {node.kind: node.number}

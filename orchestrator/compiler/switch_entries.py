@@ -14,6 +14,7 @@ from orchestrator.compiler.nodes import parts_of
 from orchestrator.compiler.program_entries import Site, program_parts
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.errors import CompileError
+from orchestrator.model import ids
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
     Entries,
@@ -27,9 +28,6 @@ from orchestrator.model.entries import (
 from orchestrator.model.topology import Host
 from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
-_FLOOD_BITS = 6
-_SEGMENT_BITS = 14
-
 
 class SwitchEntries:
     """Makes the programs of a graph's switches; traffic classes are numbered through all of them."""
@@ -41,9 +39,11 @@ class SwitchEntries:
 
     def _segment(self, step: Step) -> int:
         """The 24-bit segment id: graph and number."""
-        if step.segment >= (1 << _SEGMENT_BITS) - self.class_segments:
-            raise CompileError(f"{self.wiring.graph.name}: more than 16,383 segments on one switch")
-        return self.wiring.graph_id << _SEGMENT_BITS | step.segment
+        if step.segment >= ids.SEGMENT.size - self.class_segments:
+            raise CompileError(
+                f"{self.wiring.graph.name}: more than {ids.SEGMENT.size - 1:,} segments on one switch"
+            )
+        return ids.SEGMENT.pack(self.wiring.graph_id, step.segment)
 
     def program(self, switch: str, layout: Layout) -> PipelineProgram:
         parts: list[Part] = []
@@ -116,8 +116,7 @@ class SwitchEntries:
     def _class_segment(self) -> int:
         """A segment id for a class of packets at dispatch: from the top, steps count from below."""
         self.class_segments += 1
-        number = (1 << _SEGMENT_BITS) - self.class_segments
-        return self.wiring.graph_id << _SEGMENT_BITS | number
+        return ids.SEGMENT.pack(self.wiring.graph_id, ids.SEGMENT.size - self.class_segments)
 
     def _tree(self, step: Step, layout: Layout) -> int:
         """The tree chosen for one of the arcs that this exit stands for."""
@@ -243,11 +242,11 @@ class SwitchEntries:
     ) -> int:
         """A new multicast group of the switch."""
         number = len(floods) + 1
-        if number >= 1 << _FLOOD_BITS:
+        if number >= ids.GROUP.size:
             raise CompileError(
                 f"{self.wiring.graph.name}: {switch} would need more than {len(floods)} multicast groups"
             )
-        group = self.wiring.graph_id << _FLOOD_BITS | number
+        group = ids.GROUP.pack(self.wiring.graph_id, number)
         floods.append(FloodGroup(group, ports, f"endpoint {endpoint}", remote))
         return group
 

@@ -10,12 +10,12 @@ import networkx as nx
 
 from orchestrator.compiler.cuts import Functions
 from orchestrator.compiler.layout import EXIT_PREFIX, Layout, lay_out
+from orchestrator.model import ids
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts, Unit
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.network.fabric import Fabric
 from orchestrator.targets.pipelines import Pipeline
-from servernf.wire.nsh import service_path
 
 _FIRST_SI = 255
 
@@ -163,7 +163,7 @@ class Wiring:
                 path[node] = count
                 count += 1
         return {
-            node: (service_path(self.graph_id, path[node]), _FIRST_SI - depth[node])
+            node: (ids.PATH.pack(self.graph_id, path[node]), _FIRST_SI - depth[node])
             for node in path
         }
 

@@ -25,11 +25,11 @@ from orchestrator.deployment.store import LEAD_WAIT_S, Leadership, SqliteStore, 
 from orchestrator.errors import InputError, StoreError
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.ids import GRAPH_IDS
 from orchestrator.model.plan import Core
 from orchestrator.network.folders import hidden_dir
 from orchestrator.verification.manifest import Manifest
 
-MOST_GRAPHS = 1023
 _GRAPHS = "graphs/"
 _BUNDLE = "/bundle"
 _TRANSACTION = "transaction/"
@@ -167,9 +167,12 @@ class Journal:
         return known
 
     def free_graph_id(self, deployed: Mapping[str, Deployed] | None = None) -> int:
-        """The smallest id (1..1023) of no graph that may be on devices, as `known_ids` says."""
+        """The smallest id of no graph that may be on devices, as `known_ids` says."""
         taken = self.known_ids(deployed)
-        return next(i for i in range(1, MOST_GRAPHS + 1) if i not in taken)
+        free = next((i for i in GRAPH_IDS if i not in taken), None)
+        if free is None:
+            raise InputError(f"{len(GRAPH_IDS):,} graphs are deployed: undeploy one for another")
+        return free
 
     @contextmanager
     def lead(self, wait_s: float = LEAD_WAIT_S) -> Generator[Lead]:

@@ -16,7 +16,7 @@ from orchestrator.clients.p4info import Schema
 from orchestrator.clients.validity import Validity
 from orchestrator.compiler.admission import EPOCH_TABLE, epoch_entry
 from orchestrator.compiler.fabric_program import fabric_programs
-from orchestrator.compiler.roles import BELOW, OWN_INSTANCES, Role, graph_in, key_role, param_role
+from orchestrator.compiler.roles import LAYOUTS, OWN_INSTANCES, Role, graph_in, key_role, param_role
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
@@ -236,11 +236,12 @@ class _Ownership:
 
     def foreign(self, what: str, role: Role, number: int) -> str:
         """Whose number it is, and which ones would be the bundle's own."""
-        bits, mine = BELOW[role], self.bundle.graph_id
-        valid = f"{mine << bits} to {(mine + 1 << bits) - 1}" if bits else str(mine)
+        layout, mine = LAYOUTS[role], self.bundle.graph_id
+        own = layout.numbers(mine)
+        valid = f"{own[0]} to {own[-1]}" if len(own) > 1 else str(mine)
         return (
-            f"{what} is {number}, of graph {number >> bits}; valid for this bundle's graph {mine}: "
-            f"{valid}"
+            f"{what} is {number}, of graph {layout.graph(number)}; valid for this bundle's graph "
+            f"{mine}: {valid}"
         )
 
 
@@ -318,7 +319,7 @@ class _Switch:
     def _judged(self, what: str, role: Role | None, value: int) -> str:
         if role is None:
             return f"{what}: this version does not know what it stands for"
-        if role in BELOW:
+        if role in LAYOUTS:
             mine = graph_in(role, value) == self.whole.bundle.graph_id
             return "" if mine else self.whole.foreign(what, role, value)
         if role in (Role.HOST_PORT, Role.SERVER_PORT):

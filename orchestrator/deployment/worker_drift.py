@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.deployment.desired import Placed
 from orchestrator.deployment.drivers import WorkerDriver
+from orchestrator.model import ids
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import Manifest
@@ -139,7 +140,7 @@ class _Running:
             nfs[graph, name] = (nf.type, nf.config_digest)
         classifiers: dict[Classifier, tuple[object, ...]] = {}
         for path in status.paths:
-            key = (path.nf, path.spi << 8 | path.si, path.out_port)
+            key = (path.nf, ids.Hop(path.spi, path.si).number, path.out_port)
             if not path.out_port:
                 classifiers[key] = ("enter", path.in_port)
             elif path.next.HasField("nf"):
@@ -179,7 +180,7 @@ def _graph_drift(
 
 def path_of(chain: ServerChain) -> int:
     """SPI and SI as one number."""
-    return chain.spi << 8 | chain.si
+    return ids.Hop(chain.spi, chain.si).number
 
 
 def classifiers_of(graph: str, chain: ServerChain) -> dict[Classifier, tuple[object, ...]]:
@@ -206,7 +207,7 @@ def _chains_at(path: int, there: Mapping[Classifier, tuple[object, ...]]) -> Ite
             name = nf.rpartition("/")[2]
             ports = [key[2] for key in there if key[0] == nf and key[2]] or [""]
             for port in ports:
-                yield ServerChain(path >> 8, path & 0xFF, (ChainHop(name, str(where[1])),), (port,))
+                yield ServerChain(*ids.hop(path), (ChainHop(name, str(where[1])),), (port,))
 
 
 def _program(placed: Placed, core: Core) -> WorkerProgram | None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, quoted, unknown
+from orchestrator.model import ids
 from orchestrator.model.packet import Malformed, Packet, internet_checksum, layout_of
 from orchestrator.model.topology import Host, IpAddress, Topology
 from servernf.wire.addresses import GATEWAY_MAC, mac_text, parse_ip, parse_mac
-from servernf.wire.nsh import decode, graph_of
+from servernf.wire.nsh import decode
 
 SYNTAX = (
     "a frame in hex, or 'tcp 10.0.1.11:40000 > 198.51.100.13:80' and then any of ttl=, flags=, "
@@ -55,9 +56,8 @@ def frame_text(frame: bytes) -> FrameText:
     inner = frame
     if found is not None:
         nsh, inner = found
-        tag = (
-            f"NSH SPI {nsh.spi} (graph {graph_of(nsh.spi)}) SI {nsh.si} to {mac_text(nsh.dst_mac)}"
-        )
+        graph = ids.PATH.graph(nsh.spi)
+        tag = f"NSH SPI {nsh.spi} (graph {graph}) SI {nsh.si} to {mac_text(nsh.dst_mac)}"
         fields |= {
             "outer.dst": mac_text(nsh.dst_mac),
             "nsh.spi": str(nsh.spi),

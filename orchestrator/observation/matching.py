@@ -9,6 +9,7 @@ from orchestrator.clients.p4info import Schema, Table
 from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
+from orchestrator.model.ids import parse_segment
 from servernf.wire.addresses import parse_mac, parse_network
 
 _MOST_VALUES = 1 << 16
@@ -129,10 +130,8 @@ def _question(wanted: Wanted, bits: int) -> Key | None:
         except ValueError:
             return None
     if wanted.field == "segment" and "." in text:
-        graph, _, number = text.partition(".")
-        if graph.isdigit() and number.isdigit():
-            return Exact(int(graph) << 14 | int(number))
-        return None
+        segment = parse_segment(text)
+        return None if segment is None else Exact(segment)
     named = {word: number for number, word in PROTOCOLS.items()}
     if wanted.field.endswith("protocol") and text in named:
         return Exact(named[text])

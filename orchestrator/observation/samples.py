@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
+from orchestrator.model import ids
 from orchestrator.observation.at_once import at_once
-from servernf.wire.nsh import decode, graph_of
+from servernf.wire.nsh import decode
 
 _LINGER_S = 0.5
 
@@ -83,7 +84,7 @@ def _switch_points(switch: SwitchClient) -> Iterator[Point]:
         data = packet.metadata
         yield Point(
             data["label"],
-            graph_of(data["spi"]),
+            ids.PATH.graph(data["spi"]),
             switch.name,
             f"port {data['ingress_port']}",
             data["timestamp_us"],
@@ -108,7 +109,7 @@ def _worker_points(worker: WorkerClient, cursor: int) -> tuple[list[Point], int]
     points = [
         Point(
             sample.label,
-            graph_of(sample.spi),
+            ids.PATH.graph(sample.spi),
             worker.name,
             f"{sample.nf.partition('/')[2] or sample.nf} {sample.direction}",
             sample.timestamp_us,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.clients.p4info import Schema
-from orchestrator.clients.words import origins_of, segment_words
+from orchestrator.clients.words import origins_of
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, TableEntry
@@ -85,8 +85,8 @@ def _in_switch(
         behind = _segment_behind(visit.steps, index)
         if not behind or not step.hit:
             continue
-        can = ("segment", visit.switch, segment_words(behind)) in good
-        before: Place = ("segment", visit.switch, segment_words(step.segment))
+        can = ("segment", visit.switch, str(behind)) in good
+        before: Place = ("segment", visit.switch, str(step.segment))
         if not step.segment:
             before = _entrance(visit.switch, step)
         could = before in good
@@ -162,7 +162,7 @@ class _Ways:
                     self._edge(here, ("nf", nf))
             for name in ("segment", "target"):
                 if name in params:
-                    self._edge(here, ("segment", switch, segment_words(params[name])))
+                    self._edge(here, ("segment", switch, str(params[name])))
             if "spi" in params:
                 self._edge(here, ("path", str(params["spi"]), str(params["si"])))
             if "mac" in params and "spi" in params:
@@ -183,7 +183,7 @@ class _Ways:
     @staticmethod
     def _source(switch: str, entry: TableEntry, keys: Mapping[str, int]) -> Place | None:
         if "segment" in keys:
-            return ("segment", switch, segment_words(keys["segment"]))
+            return ("segment", switch, str(keys["segment"]))
         if "spi" in keys and "si" in keys:
             return ("path", str(keys["spi"]), str(keys["si"]))
         if entry.table.startswith("classify"):

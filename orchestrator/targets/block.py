@@ -14,18 +14,17 @@ from itertools import groupby
 
 from orchestrator.model.builds import Slot
 from orchestrator.model.decision import LEVELS
+from orchestrator.model.ids import GATE_BIT
 
 VERSION_TABLE = {4: "ipv4", 6: "ipv6", 0: "other"}
 """The table of a block with one for each kind of packet, by IP version (0: not IP)."""
 BY_SEGMENT = "segments"
 """The table of a block in which a segment has one entry."""
-GATED_SEGMENT = 1 << 13
-"""The bit of a segment's number (shared/metadata.p4) with which packets come to gated blocks."""
 TREE_ROOTS = "tree.roots"
 TREE_LEVELS = tuple(f"tree.level_{level}" for level in range(1, LEVELS + 1))
 """Tables of a filter's tree, by level."""
 
-_GATE = "meta.segment[13:13] == 1"
+_GATE = f"meta.segment[{GATE_BIT}:{GATE_BIT}] == 1"
 _ALIVE = "meta.drop == 0"
 
 
@@ -35,9 +34,9 @@ class Block:
 
     `sized` are the tables whose sizes are its constructor's parameters, in their order; other tables
     have one size, which P4Info tells. `arguments` are those of its apply; what differs between
-    architectures is a macro of theirs (p4src/arch). `gated`: only packets of a segment with
-    GATED_SEGMENT come to it, the others pay nothing. `drops`: it may drop, and what it drops does not
-    reach what follows. `rank`: where it must stand among steps in packet order, lower ones first.
+    architectures is a macro of theirs (p4src/arch). `gated`: only packets of a gated
+    segment (model/ids.py) come to it, the others pay nothing. `drops`: it may drop, and what it drops
+    does not reach what follows. `rank`: where it must stand among steps in packet order, lower ones first.
     `helper`: a block of its own behind it, for packets that it hands over (`helper.when`), in a
     pipeline that needs entries in `helper.needed_for`; called `<instance>.<helper's name>`.
     """
@@ -85,7 +84,7 @@ BLOCKS: Mapping[str, Block] = {
 
 
 def gated(block: str) -> bool:
-    """Whether only packets of a segment with GATED_SEGMENT come to a block."""
+    """Whether only packets of gated segments come to a block."""
     return BLOCKS[block].gated
 
 

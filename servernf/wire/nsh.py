@@ -1,6 +1,6 @@
 """The tag: NSH (RFC 8300), MD type 1, next protocol Ethernet, behind an outer Ethernet header.
 
-38 bytes in front of the whole original frame. SPI = graph (10 bits) | path (14).
+38 bytes in front of the whole original frame.
 Context words: [0] FlowTag = traffic class (16) | NF-set bits (16), [1] trajectory label,
 [2] NF context labels, [3] ingress timestamp (us, the ingress switch's clock).
 """
@@ -84,15 +84,3 @@ def decode(data: bytes) -> tuple[Tag, bytes] | None:
         ingress_us=stamp,
     )
     return tag, data[TAG_BYTES:]
-
-
-def service_path(graph_id: int, path: int) -> int:
-    """SPI of a path of a graph."""
-    if not (0 < graph_id < 1 << 10 and 0 <= path < 1 << 14):
-        raise ValueError(f"graph {graph_id}, path {path} do not fit an SPI")
-    return graph_id << 14 | path
-
-
-def graph_of(spi: int) -> int:
-    """The graph that a service path belongs to."""
-    return spi >> 14

@@ -43,6 +43,7 @@ from support import eventually
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.emulation import net_status, run_in_host, start_in_host
 from orchestrator.graph import load_graph
+from orchestrator.model import ids
 from orchestrator.model.elements import DROP, FilterProgram
 from orchestrator.model.entries import TableEntry
 from orchestrator.model.packet import Packet
@@ -397,7 +398,7 @@ def _seeds(campus: Campus) -> list[bytes]:
     ]
     frames = [bytes(packet) for packet in packets]
     worker = campus.state.workers[0].mac
-    for spi in (nsh.service_path(1, 0), nsh.service_path(1, 2), nsh.service_path(1023, 4095)):
+    for spi in (ids.PATH.pack(1, 0), ids.PATH.pack(1, 2), ids.PATH.pack(1023, 4095)):
         tag = nsh.Tag(dst_mac=worker, src_mac=worker, spi=spi, si=254)
         frames += [nsh.encode(tag, frames[0]), nsh.encode(tag, nsh.encode(tag, frames[1]))]
     return frames

@@ -15,6 +15,7 @@ from edge_switch import (
 )
 from scapy.layers.inet import IP, UDP
 
+from orchestrator.model import ids
 from orchestrator.model.entries import Lpm
 from servernf.wire import nsh
 from servernf.wire.addresses import device_mac
@@ -71,7 +72,7 @@ def test_an_unknown_device_is_unreachable() -> None:
 def test_recirculation_enters_another_segment_of_this_switch(arrived: int) -> None:
     """First pass: route in segment 1; second: an acl, which is before the route, in segment 2."""
     switch, at = forwarding()
-    second, spi = segment(2), nsh.service_path(5, 1)
+    second, spi = segment(2), ids.PATH.pack(5, 1)
     switch.add("flowtag_arrival.paths", {"spi": 0x14000, "si": 255}, "enter", {"segment": at})
     switch.add("route.segments_routed", {"segment": at}, "route_here")
     switch.add("route.ipv4", {"segment": at}, "connected", {"segment": segment(3)})
@@ -93,7 +94,7 @@ def test_recirculation_enters_another_segment_of_this_switch(arrived: int) -> No
 def test_a_loop_ends() -> None:
     """A segment that sends to itself for ever: NSH's TTL ends it, the switch stays alive."""
     switch = EdgeSwitch()
-    at, spi = segment(1), nsh.service_path(5, 1)
+    at, spi = segment(1), ids.PATH.pack(5, 1)
     here = {"mac": device_mac(SWITCH_ID), "spi": spi, "si": 254, "traffic_class": 0}
     switch.classify(at)
     switch.add("dispatch.next", {"segment": at}, "to_device", here)

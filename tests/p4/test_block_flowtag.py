@@ -23,12 +23,13 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 
+from orchestrator.model import ids
 from orchestrator.model.entries import Lpm
 from servernf.wire import nsh
 from servernf.wire.addresses import device_mac
 
 AT = segment(1)
-SPI, SI = nsh.service_path(GRAPH, 3), 254
+SPI, SI = ids.PATH.pack(GRAPH, 3), 254
 FRAMES = {
     "udp": bytes(ether(IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1, dport=2) / Raw(b"hi"))),
     "vlan": bytes(ether(Dot1Q(vlan=9) / Dot1Q(vlan=8) / IP(dst="10.0.0.2") / UDP())),
@@ -167,7 +168,7 @@ def test_a_server_writes_no_tags_but_those_of_its_workers() -> None:
     switch = receiving()
     to = {"port": OTHER_FABRIC_PORT}
     switch.add("fabric.devices", {"device": Lpm(device_mac(9), 32)}, "forward", to)
-    other = {"spi": nsh.service_path(GRAPH + 1, 0), "si": SI}
+    other = {"spi": ids.PATH.pack(GRAPH + 1, 0), "si": SI}
     switch.add("flowtag_arrival.paths", other, "enter", {"segment": AT})
     for device in (SWITCH_ID, 9):
         own = {"ingress_port": SERVER_PORT, "mac": device_mac(device), "spi": SPI, "si": SI}

@@ -19,6 +19,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from orchestrator.model import ids
 from orchestrator.model.entries import Lpm
 from servernf.wire import nsh, prf
 from servernf.wire.addresses import device_mac
@@ -184,7 +185,7 @@ class TestSampling:
 
     @staticmethod
     def transit(label: int, graph: int = GRAPH) -> bytes:
-        spi = nsh.service_path(graph, 4)
+        spi = ids.PATH.pack(graph, 4)
         tag = nsh.Tag(device_mac(9), device_mac(3), spi, 250, label=label)
         return nsh.encode(tag, bytes(ether(b"x" * 46)))
 
@@ -221,7 +222,7 @@ class TestSampling:
             "ingress_port": FABRIC_PORT,
             "reason": 1,
             "label": 99,
-            "spi": nsh.service_path(GRAPH, 4),
+            "spi": ids.PATH.pack(GRAPH, 4),
             "si": 250,
             "timestamp_us": 6_000,
         }
@@ -241,7 +242,7 @@ class TestSampling:
         at = segment(1)
         ingress, transit = self.watching(0.3), self.watching(0.3)
         ingress.classify(at)
-        mac = {"mac": device_mac(9), "spi": nsh.service_path(GRAPH, 4), "si": 250}
+        mac = {"mac": device_mac(9), "spi": ids.PATH.pack(GRAPH, 4), "si": 250}
         ingress.add("dispatch.next", {"segment": at}, "to_device", {**mac, "traffic_class": 0})
         for number in range(80):
             frame = ether(IP(src="10.0.0.1", dst="10.0.0.2", id=number) / UDP(sport=1, dport=2))

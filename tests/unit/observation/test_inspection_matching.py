@@ -13,6 +13,7 @@ from inspection_support import campus
 from orchestrator.clients.p4info import Schema
 from orchestrator.errors import InputError
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
+from orchestrator.model.ids import GATED
 from orchestrator.observation.matching import matches, overlap, parse_matches
 from orchestrator.targets.pipelines import build_for, p4info
 
@@ -54,6 +55,10 @@ def rule(table: str, **asked: Key) -> TableEntry:
     return TableEntry(table, (("segment", Exact(1)), *asked.items()), "acl.deny", (), 1, "fw: r:1")
 
 
+def gated(entry: TableEntry) -> TableEntry:
+    return entry._replace(keys=(("segment", Exact(1 | GATED)), *entry.keys[1:]))
+
+
 @pytest.mark.parametrize(
     ("wanted", "entry", "shown"),
     [
@@ -69,6 +74,8 @@ def rule(table: str, **asked: Key) -> TableEntry:
         (["protocol=tcp", "dst_port=80"], rule("acl.ipv4", protocol=Ternary(6, 255)), True),
         (["segment=0.1"], rule("acl.ipv4"), True),
         (["segment=0.2"], rule("acl.ipv4"), False),
+        (["segment=0.1"], gated(rule("acl.ipv4")), False),
+        (["segment=0.1g"], gated(rule("acl.ipv4")), True),
         (["dst_port=23"], rule("acl.other"), False),
     ],
 )

@@ -36,7 +36,8 @@ class Block:
     have one size, which P4Info tells. `arguments` are those of its apply; what differs between
     architectures is a macro of theirs (p4src/arch). `gated`: only packets of a gated
     segment (model/ids.py) come to it, the others pay nothing. `drops`: it may drop, and what it drops
-    does not reach what follows. `rank`: where it must stand among steps in packet order, lower ones first.
+    does not reach what follows. `rank`: where it must stand among steps in packet order, lower ones
+    first.
     `helper`: a block of its own behind it, for packets that it hands over (`helper.when`), in a
     pipeline that needs entries in `helper.needed_for`; called `<instance>.<helper's name>`.
     """

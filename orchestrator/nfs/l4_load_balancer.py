@@ -23,6 +23,7 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.model.packet import Packet
+from orchestrator.nfs.backend_health_reference import HealthReference
 from orchestrator.nfs.base import (
     Environment,
     NetworkFunction,
@@ -35,6 +36,10 @@ from orchestrator.nfs.fair_table_reference import FairTable, source_of
 from orchestrator.nfs.values import PROTOCOLS, Address, AddressField, address_text
 
 PortNumber = Annotated[int, Field(ge=0, le=65535, strict=True)]
+
+_SYN, _RST = 0x02, 0x04
+_OPENS_MASK = 0x17
+"""FIN, SYN, RST, ACK."""
 
 MAX_CONNECTIONS = 262_144
 """The runtime's, too."""
@@ -72,11 +77,24 @@ class VirtualService(NfConfig):
         return self
 
 
+class HealthChecks(NfConfig):
+    """Passive checks of TCP backends, as nginx's `max_fails` and `fail_timeout`; `misses` 0: none.
+
+    A backend that lets `misses` SYNs in a row go unanswered for `timeout_s` each, or resets them, and
+    sends nothing in between, gets no new connections for `retry_s`; then one tries it.
+    """
+
+    misses: Annotated[int, Field(ge=0, le=100, strict=True)] = 3
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 2
+    retry_s: Annotated[float, Field(gt=0, le=86_400)] = 10
+
+
 class LoadBalancerConfig(NfConfig):
     """Virtual services; a connection that is idle for `idle_timeout_s` is forgotten."""
 
     virtual: Annotated[tuple[VirtualService, ...], Field(min_length=1)]
     idle_timeout_s: Annotated[int, Field(gt=0, strict=True)] = 300
+    health: HealthChecks = HealthChecks()
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -97,7 +115,7 @@ class L4LoadBalancer(NetworkFunction[LoadBalancerConfig]):
     Config = LoadBalancerConfig
     state_key = StateKey(frozenset({"outside_address"}))
     relation = Relation("consistent_choice", "backend of each connection")
-    keeps_state_when_changed = frozenset({"virtual", "idle_timeout_s"})
+    keeps_state_when_changed = frozenset({"virtual", "idle_timeout_s", "health"})
     cost = CostProfile(
         564,
         0.0,
@@ -185,6 +203,9 @@ class _Connection:
     answered: bool = False
 
 
+_ALL_UP = HealthReference(0, 0, 0)
+
+
 class _BalancerReference(Reference):
     def __init__(self, config: LoadBalancerConfig) -> None:
         self._idle_us = config.idle_timeout_s * 1_000_000
@@ -195,6 +216,11 @@ class _BalancerReference(Reference):
         """By protocol, client, virtual service; a share for each client's address."""
         self._back: dict[tuple[int, Socket, Socket], _Connection] = {}
         """By protocol, client, backend."""
+        checks = config.health
+        self._checked = checks.misses > 0
+        self._health = HealthReference(
+            checks.misses, int(checks.timeout_s * 1_000_000), int(checks.retry_s * 1_000_000)
+        )
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         if packet.has_ports:
@@ -216,13 +242,23 @@ class _BalancerReference(Reference):
         if connection is not None and self._live(connection, now_us) is None:
             self._forward.remove(key)
             connection = None
-        # A SYN alone does not move a connection: the same client and port get the same choice.
+        health = self._health if protocol == PROTOCOLS["tcp"] else _ALL_UP
+        opens = packet.tcp_flags is not None and packet.tcp_flags & _OPENS_MASK == _SYN
+        # A SYN alone does not move a connection: the same client and port get the same choice, unless
+        # the backend that has not answered them is down.
+        unanswered = connection is not None and opens and not connection.answered
+        if connection is not None and unanswered and not health.is_up(connection.backend, now_us):
+            self._forward.remove(key)
+            connection = None
         if connection is None:
-            chosen = max(backends, key=lambda backend: _score(backend, client))
-            backend = (*chosen.address, chosen.port)
+            up = [b for b in backends if health.is_up(_socket(b), now_us)]
+            chosen = max(up or backends, key=lambda backend: _score(backend, client))
+            backend = _socket(chosen)
             connection = _Connection(client, virtual, backend, now_us)
             self._forward.add(key, connection, source_of(*client[:2]))
             self._back[protocol, client, backend] = connection
+            if opens:
+                health.opened(backend, now_us)
         elif connection.answered:
             self._forward.establish(key)
         if self._forward.get(key) is not None:
@@ -237,7 +273,14 @@ class _BalancerReference(Reference):
             return
         if self._forward.get((protocol, client, connection.virtual)) is not connection:
             return
-        connection.used_us, connection.answered = now_us, True
+        connection.used_us = now_us
+        reset = packet.tcp_flags is not None and packet.tcp_flags & _RST
+        if reset and self._checked and not connection.answered:
+            self._health.refused(backend, now_us)
+        else:
+            connection.answered = True
+            if packet.tcp_flags is not None:
+                self._health.heard(backend)
         self._forward.refresh((protocol, client, connection.virtual))
         packet.rewrite(src=connection.virtual[1], src_port=connection.virtual[2])
 
@@ -245,6 +288,10 @@ class _BalancerReference(Reference):
         if connection is None or now_us - connection.used_us >= self._idle_us:
             return None
         return connection
+
+
+def _socket(backend: Backend) -> Socket:
+    return (*backend.address, backend.port)
 
 
 def _score(backend: Backend, client: Socket) -> float:

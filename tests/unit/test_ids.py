@@ -24,9 +24,7 @@ def test_a_gated_segment_is_another_one_than_that_of_its_number() -> None:
     assert ids.segment_words(plain | ids.GATED) == "1.1g"
 
 
-@pytest.mark.parametrize(
-    "text", ["1.8192", "01.1", "1.1gg", "1", "1.x", "1.-1", "1024.1", ""]
-)
+@pytest.mark.parametrize("text", ["1.8192", "01.1", "1.1gg", "1", "1.x", "1.-1", "1024.1", ""])
 def test_what_is_no_segment(text: str) -> None:
     assert ids.parse_segment(text) is None
 

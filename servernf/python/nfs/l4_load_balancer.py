@@ -7,6 +7,9 @@ and a SYN that opens the same connection again comes to the same backend.
 Clients share the table; a connection whose client has sent again after an answer is safe from others'
 floods.
 
+Backends are judged by whether they answer (`servernf/python/backend_health.py`): a connection that has
+had no answer may be opened again with another one.
+
 Another configuration goes on with the connections whose service and backend it has, and knows no others.
 """
 
@@ -17,6 +20,7 @@ from math import log
 from typing import Self
 from zlib import crc32
 
+from servernf.python.backend_health import BackendHealth, HealthChecks
 from servernf.python.config import Fields
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import ends, flow_key, host_of
@@ -25,6 +29,7 @@ from servernf.python.packet import TCP, UDP, PacketView
 
 MAX_CONNECTIONS = 262_144
 _PROTOCOLS = {"tcp": TCP, "udp": UDP}
+_FLAGS, _FIN, _SYN, _RST, _ACK = 13, 1, 2, 4, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,19 @@ class Backend:
 
 
 class _Connection(Entry):
-    __slots__ = ("answered", "back", "backend", "known_to", "service", "used_us")
+    __slots__ = ("answered", "back", "backend", "health", "known_to", "service", "used_us")
 
     def __init__(
-        self, backend: Backend, back: bytes, service: tuple[int, int, int, int], known_to: object
+        self,
+        backend: Backend,
+        health: BackendHealth | None,
+        back: bytes,
+        service: tuple[int, int, int, int],
+        known_to: object,
     ) -> None:
         self.backend = backend
+        self.health = health
+        """Of a backend that is judged."""
         self.back = back
         """The key of what a reply carries."""
         self.service = service
@@ -59,6 +71,7 @@ class L4LoadBalancer(NetworkFunction):
 
     def setup(self, config: Fields) -> None:
         self._idle_us = config.seconds("idle_timeout_s", 300)
+        self._checks = HealthChecks(config.object("health"))
         self._services: dict[tuple[int, int, int, int], list[Backend]] = {}
         for item in config.objects("virtual"):
             address = item.address("address")
@@ -82,13 +95,24 @@ class L4LoadBalancer(NetworkFunction):
         self._forward = FairTable[_Connection](MAX_CONNECTIONS)
         self._back: dict[bytes, _Connection] = {}
         self._mark = object()
+        self._health = {
+            (version, backend.address, backend.port): BackendHealth(self._checks)
+            for (version, protocol, _, _), backends in self._services.items()
+            if protocol == TCP and self._checks.misses
+            for backend in backends
+        }
+        """Of TCP's backends; UDP owes nobody an answer."""
 
     def continue_from(self, before: Self) -> bool:
         self._forward, self._back = before._forward, before._back
+        for key in self._health.keys() & before._health.keys():
+            self._health[key] = before._health[key]
+            self._health[key].judged_by(self._checks)
         return True
 
     def metrics(self) -> dict[str, int]:
-        return {"connections": len(self._forward)}
+        down = sum(health.doubtful for health in self._health.values())
+        return {"connections": len(self._forward), "backends_down": down}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if port == OUTSIDE:
@@ -112,11 +136,16 @@ class L4LoadBalancer(NetworkFunction):
             now_us < connection.used_us + self._idle_us
             and (connection.known_to is self._mark or self._knows(connection))
         ):
-            self._forward.remove(connection)
-            self._forget_back(connection)
+            self._forget(connection)
+            connection = None
+        opens = (connection is None or not connection.answered) and _opens(packet)
+        if opens and connection is not None and _is_down(connection, now_us):
+            self._forget(connection)
             connection = None
         if connection is None:
-            connection = self._open(packet, key, service, backends)
+            connection = self._open(packet, key, service, backends, now_us)
+            if opens and connection.health is not None:
+                connection.health.opened(now_us)
         else:
             self._forward.refresh(connection)
             if connection.answered:
@@ -131,9 +160,21 @@ class L4LoadBalancer(NetworkFunction):
             and now_us < connection.used_us + self._idle_us
             and (connection.known_to is self._mark or self._knows(connection))
         ):
-            connection.used_us, connection.answered = now_us, True
+            connection.used_us = now_us
+            self._answer(connection, packet, now_us)
             self._forward.refresh(connection)
             packet.set_source(*connection.service[2:])
+
+    @staticmethod
+    def _answer(connection: _Connection, packet: PacketView, now_us: int) -> None:
+        """A reset in answer to a SYN is a refusal, all else a sign of life."""
+        health = connection.health
+        if health is not None:
+            if not connection.answered and packet.data[packet.l4 + _FLAGS] & _RST:
+                health.refused(now_us)
+                return
+            health.heard()
+        connection.answered = True
 
     def _knows(self, connection: _Connection) -> bool:
         """Whether a connection of another configuration is one of this, too."""
@@ -150,22 +191,43 @@ class L4LoadBalancer(NetworkFunction):
         key: bytes,
         service: tuple[int, int, int, int],
         backends: list[Backend],
+        now_us: int,
     ) -> _Connection:
         version, protocol, *_ = service
         client, _ = ends(packet)
+        judged = self._health if protocol == TCP else {}
+        if judged:
+            up = [b for b in backends if judged[version, b.address, b.port].is_up(now_us)]
+            backends = up or backends
         backend = choose(packet.source, packet.source_port, version, backends)
+        health = judged.get((version, backend.address, backend.port))
         address = backend.address.to_bytes(4 if version == 4 else 16, "big")
         back = b"%c%b%b%b" % (protocol, address, backend.port.to_bytes(2, "big"), client)
-        connection = _Connection(backend, back, service, self._mark)
+        connection = _Connection(backend, health, back, service, self._mark)
         self._back[back] = connection
         for gone in self._forward.add(key, connection, host_of(client)):
             self._forget_back(gone)
         return connection
 
+    def _forget(self, connection: _Connection) -> None:
+        self._forward.remove(connection)
+        self._forget_back(connection)
+
     def _forget_back(self, connection: _Connection) -> None:
         # Another virtual service may have taken the same backend for the same client since.
         if self._back.get(connection.back) is connection:
             del self._back[connection.back]
+
+
+def _opens(packet: PacketView) -> bool:
+    """Whether a packet is a SYN that opens a connection."""
+    if packet.protocol != TCP:
+        return False
+    return packet.data[packet.l4 + _FLAGS] & (_FIN | _SYN | _RST | _ACK) == _SYN
+
+
+def _is_down(connection: _Connection, now_us: int) -> bool:
+    return connection.health is not None and not connection.health.is_up(now_us)
 
 
 def choose(client: int, client_port: int, version: int, backends: list[Backend]) -> Backend:

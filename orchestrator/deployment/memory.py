@@ -21,6 +21,7 @@ from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Switch, Topology
 from orchestrator.network.fabric import Fabric
+from orchestrator.network.names import worker_name
 from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets import lookup
@@ -172,7 +173,7 @@ class MemoryNetwork:
         for server in topology.servers.values():
             for index in range(server.cores - server.reserved_cores):
                 mac = device_mac(server.id, core=index + 1)
-                worker = LocalWorker(f"{server.name}-core{index + 1}", mac, lambda: self.now_us)
+                worker = LocalWorker(worker_name(server.name, index), mac, lambda: self.now_us)
                 self.workers[Core(server.name, index)] = MemoryWorker(worker)
                 self._by_mac[mac] = worker
         self._far: dict[tuple[str, int], tuple[str, int]] = {}

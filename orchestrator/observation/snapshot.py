@@ -82,7 +82,9 @@ def bundle_snapshots(bundles: Sequence[Bundle], origin: str) -> dict[str, Snapsh
 
 def replica(snapshot: Snapshot, clock: Callable[[], int] | None = None) -> SoftSwitch:
     """A softswitch in this process that forwards as the snapshot says."""
-    cpu = compiled_for(V1MODEL.name).ports.cpu  # a target of another architecture has a twin of this
+    cpu = compiled_for(
+        V1MODEL.name
+    ).ports.cpu  # a target of another architecture has a twin of this
     soft = SoftSwitch(1, cpu, clock or (lambda: 0), name=snapshot.switch)
     try:
         soft.load(decode_program(snapshot.device_config), snapshot.p4info)

@@ -14,6 +14,7 @@ from orchestrator.emulation.state import NetworkState
 from orchestrator.emulation.wiring import HOST_MTU, INSIDE_MTU, Wire
 from orchestrator.errors import NetworkError
 from orchestrator.targets import lookup
+from orchestrator.targets.engine import Launch
 from servernf.wire.addresses import mac_text
 
 
@@ -86,17 +87,19 @@ class NamespaceHost(Host):
 
 
 class SwitchProcess(Switch):
-    """A switch in the root namespace: a process, no shell. Subclasses start it."""
-
-    engine: str
-    chooses_port = True
-    """Whether it takes a TCP port that is free and tells which."""
+    """A switch in the root namespace: a process of its target's engine, no shell."""
 
     def __init__(self, name, target, device_id, mtu, context, tls, **params):
         self.target, self.cpu_port = target, lookup(target).ports.cpu
+        self.engine = commands.engine_of(target)
         self.mtu, self.device_id, self.context, self.tls = mtu, device_id, context, tls
         self.child = None
         super().__init__(name, dpid=f"{device_id:x}", **params)
+
+    @property
+    def chooses_port(self) -> bool:
+        """Whether it takes a TCP port that is free and tells which."""
+        return self.engine.announces
 
     def startShell(self, mnopts=None):
         pass
@@ -107,54 +110,29 @@ class SwitchProcess(Switch):
     def interfaces(self) -> dict[int, str]:
         return {port: i.name for port, i in sorted(self.intfs.items()) if i.name != "lo"}
 
-    def stop(self, deleteIntfs=True):
-        """The supervisor stops all processes together."""
-
-
-class Bmv2Switch(SwitchProcess):
-    engine = commands.BMV2
-    chooses_port = False
-
     def start(self, controllers):
         address = self.context.address(self)
-        argv = commands.bmv2_argv(
-            self.device_id,
-            self.interfaces(),
-            address,
-            cpu_port=self.cpu_port,
-            folder=self.context.folder,
-            spare_port=self.context.ports.spare(),
-            tls=self.tls,
-        )
-        argv = commands.with_raw_sockets_only(argv)
-        self.child = self.context.spawn(self.name, argv, address)
-
-    def address(self) -> str:
-        return self.child.address
-
-
-class SoftSwitch(SwitchProcess):
-    engine = commands.SOFTSWITCH
-
-    def start(self, controllers):
-        address = self.context.address(self)
-        argv = commands.softswitch_argv(
+        launch = Launch(
             self.name,
             self.device_id,
             self.interfaces(),
             address,
-            cpu_port=self.cpu_port,
-            tls=self.tls,
+            self.cpu_port,
+            folder=self.context.folder,
+            spare_port=self.context.ports.spare(),
+            tls=self.tls if commands.speaks_tls(self.tls) else None,
+            user=commands.user_of(self.context.state.id),
         )
-        argv += commands.user_argv(self.context.state.id)
-        self.child = self.context.spawn(self.name, argv)
+        argv = self.engine.argv(launch)
+        if not self.engine.leaves_root:
+            argv = commands.with_raw_sockets_only(argv)
+        self.child = self.context.spawn(self.name, argv, "" if self.engine.announces else address)
 
     def address(self) -> str:
-        return str(self.child.ready["grpc_addr"])
+        return self.child.address or str(self.child.ready["grpc_addr"])
 
-
-SWITCHES = {cls.engine: cls for cls in (Bmv2Switch, SoftSwitch)}
-"""By the engine of the target that they run (orchestrator/targets)."""
+    def stop(self, deleteIntfs=True):
+        """The supervisor stops all processes together."""
 
 
 class LiveTopo(Topo):
@@ -165,7 +143,7 @@ class LiveTopo(Topo):
         for node in topology.switches.values():
             self.addSwitch(
                 node.name,
-                cls=SWITCHES[commands.engine_of(targets[node.name]).name],
+                cls=SwitchProcess,
                 target=targets[node.name],
                 device_id=node.id,
                 mtu=INSIDE_MTU,

@@ -18,12 +18,13 @@ from support import eventually
 
 from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.live import LiveNetwork
-from orchestrator.emulation.commands import bmv2_argv
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
 from orchestrator.network.names import worker_name
+from orchestrator.targets.bmv2 import SimpleSwitch
+from orchestrator.targets.engine import Launch
 from orchestrator.verification.manifest import Manifest
 from servernf.python.runtime.service import VnfService, serve
 from servernf.python.runtime.worker import Worker
@@ -63,14 +64,9 @@ class SwitchProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         if self.kind == "bmv2":
             assert BMV2
-            words = bmv2_argv(
-                self.device_id,
-                {},
-                self.address,
-                cpu_port=510,
-                folder=Path(tempfile.gettempdir()),
-                spare_port=self.spare_port,
-            )
+            folder = Path(tempfile.gettempdir())
+            launch = Launch("s", self.device_id, {}, self.address, 510, folder, self.spare_port)
+            words = SimpleSwitch().argv(launch)
         else:
             words = [sys.executable, "-m", "orchestrator.softswitch"]
             words += ["--device-id", str(self.device_id), "--grpc-addr", self.address]

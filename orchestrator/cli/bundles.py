@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def show(
     file: File,
     entries: Annotated[
-        str, typer.Option("--entries", metavar="SWITCH", help="Every entry of a switch, in words.")
+        str, typer.Option("--entries", metavar="DEVICE", help="Every entry of a device, in words.")
     ] = "",
     workers: Annotated[
         bool, typer.Option("--workers", help="The NF configs and chains of the workers.")
@@ -50,7 +50,9 @@ def show(
     packed = read(file)
     bundle = packed.bundle
     if entries and entries not in bundle.programs:
-        raise InputError(f"{file}: {unknown('switch', entries, tuple(bundle.programs))}")
+        raise InputError(
+            f"{file}: {unknown('device with a pipeline', entries, tuple(bundle.programs))}"
+        )
     rows = list(_rows(bundle, entries)) if entries else []
     if as_json:
         print_json(_document(packed, rows, workers))
@@ -86,17 +88,17 @@ def show(
 def _counts(bundle: Bundle) -> dict[str, dict[str, int]]:
     from orchestrator.pipeline import entries_by_table
 
-    return {switch: dict(tables) for switch, tables in entries_by_table(bundle).items()}
+    return {device: dict(tables) for device, tables in entries_by_table(bundle).items()}
 
 
-def _rows(bundle: Bundle, switch: str) -> Iterator[dict[str, Any]]:
-    """The graph's entries of a switch: table, keys, action, origin, and all of it in words."""
+def _rows(bundle: Bundle, device: str) -> Iterator[dict[str, Any]]:
+    """The graph's entries of a device: table, keys, action, origin, and all of it in words."""
     from orchestrator.clients.p4info import Schema
     from orchestrator.clients.words import action_words, key_texts, key_words, split_origin
     from orchestrator.targets.pipelines import build_for, p4info
 
-    schema = Schema(p4info(build_for(bundle, switch)))
-    program = bundle.programs[switch]
+    schema = Schema(p4info(build_for(bundle, device)))
+    program = bundle.programs[device]
     for entry in (*program.entries, *program.activation):
         table = schema.table(entry.table)
         nf, rule = split_origin(entry.origin)

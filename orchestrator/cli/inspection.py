@@ -47,7 +47,7 @@ def samples(
     deployed = deployed_graphs(live)
     cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
     names = {d.bundle.graph_id: d.bundle.graph for d in deployed.values()}
-    switches = [live.device(name).listening() for name in live.topology.switches]
+    switches = [live.listener(name) for name in live.inventory.pipelines]
     workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
 
     def whole(found: dict[int, list[Point]]) -> bool:

@@ -45,7 +45,10 @@ def register(app: typer.Typer) -> None:
 @net_app.command("up", epilog="Example: orchestrator net up leaf-spine --switch softswitch")
 def up(
     topology: Annotated[str, typer.Argument(help="A topology file, or a shipped one's name.")],
-    switch: Annotated[str, typer.Option(help="auto, bmv2 or softswitch.")] = "auto",
+    switch: Annotated[
+        str,
+        typer.Option(help="The target that all switches run as; left out: as the topology says."),
+    ] = "",
     name: Annotated[
         str, typer.Option(help="Name of the network; the topology's if left out.")
     ] = "",
@@ -68,6 +71,7 @@ def up(
     from orchestrator.targets import AUTO
 
     ways = (AUTO, *emulated())
+    switch = switch or AUTO
     if switch not in ways:
         raise InputError(f"--switch: '{switch}' is none of {', '.join(ways)}")
     started = time.monotonic()

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.presence import core_name, needed
 from orchestrator.errors import CompileError, DeploymentError, InfeasibleError, InputError
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
-from orchestrator.network.names import worker_name
 from orchestrator.placement.running import running_of
 
 
 def compile_around(
     graph: ServiceGraph,
-    topology: Topology,
     away: Away,
-    network: str,
+    network: ManagedNetwork,
     compiled: Callable[[ServiceGraph, Away], Bundle],
 ) -> Bundle:
     """What `compiled` makes of the graph without what is away.
@@ -30,7 +28,7 @@ def compile_around(
     """
     if not away:
         return compiled(graph, away)
-    kept = reachable(graph, topology, away, network)
+    kept = reachable(graph, away, network)
     try:
         return compiled(kept, away)
     except (InfeasibleError, CompileError, InputError) as error:
@@ -42,11 +40,12 @@ def compile_around(
         ) from error
 
 
-def reachable(graph: ServiceGraph, topology: Topology, away: Away, network: str) -> ServiceGraph:
+def reachable(graph: ServiceGraph, away: Away, network: ManagedNetwork) -> ServiceGraph:
     """The graph without hosts behind switches that are away; those with a link that is down stay in it.
 
     DeploymentError when no host of an endpoint is left.
     """
+    topology = network.topology
     attached, at = Fabric(topology).attachments, Fabric(topology, away).attachments
     for endpoint in graph.endpoints.values():
         if endpoint.hosts and all(h in away.hosts or h not in at for h in endpoint.hosts):
@@ -64,9 +63,9 @@ def reachable(graph: ServiceGraph, topology: Topology, away: Away, network: str)
     return replace(graph, endpoints=endpoints)
 
 
-def check_bundle(bundle: Bundle, topology: Topology, away: Away, network: str) -> None:
+def check_bundle(bundle: Bundle, away: Away, network: ManagedNetwork) -> None:
     """DeploymentError when a bundle, whose placement is fixed, needs what is away."""
-    missing = needed(bundle, topology, away)
+    missing = needed(bundle, network.topology, away)
     if missing:
         raise DeploymentError(
             f"{bundle.graph}: the bundle's placement needs what does not answer or is down: "
@@ -89,14 +88,14 @@ def moves(old: Bundle, new: Bundle, away: Away) -> Iterator[str]:
             yield f"{unit} moves from {switch} to {after.device_of[unit]}"
 
 
-def advice(away: Away, network: str) -> str:
+def advice(away: Away, network: ManagedNetwork) -> str:
     """What to do about it."""
-    devices = [*away.devices, *(worker_name(core.server, core.index) for core in away.cores)]
+    devices = [*away.devices, *(network.worker_name(c) for c in network.cores if c in away.cores)]
     told: list[str] = []
     if devices:
         told.append(
-            f"`orchestrator net restart {devices[0]} -n {network}` starts a device again, and then "
-            f"`orchestrator reconcile {network}` gives it what it had"
+            f"`orchestrator net restart {devices[0]} -n {network.name}` starts a device again, and then "
+            f"`orchestrator reconcile {network.name}` gives it what it had"
         )
     if away.links or away.hosts:
         told.append("links are to be brought up again")

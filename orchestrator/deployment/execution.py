@@ -112,7 +112,7 @@ class Executor:
 
     `careful`: look before each write at what is there, as a run that follows a crash must; what has
     ended or restarted lost its state, which is noted in `amiss`, and is no failure.
-    `forgiving`: workers that do not answer and switches without a pipeline have nothing to remove.
+    `forgiving`: workers that do not answer and devices without a pipeline have nothing to remove.
     `ready`: by device, entries that are to come, serialised before.
     `away`: devices that are asked for nothing, neither forward nor back: `reconcile` makes them what the
     journal says once they answer.
@@ -218,7 +218,7 @@ class Executor:
         if there != expected:
             raise DeploymentError(
                 f"{graph}: {device} has version {there} of it in force, and not {expected}, as the "
-                "journal says; nothing was changed (`orchestrator reconcile` repairs switches)"
+                "journal says; nothing was changed (`orchestrator reconcile` repairs devices)"
             )
 
     def _forward(self, transaction: Transaction, first: int) -> None:
@@ -345,7 +345,7 @@ class Executor:
         elif saved is not None:
             self.done.amiss.append(
                 f"{step.device}: the pipeline that was replaced cannot be restored, because the "
-                "switch did not give its program"
+                "device did not give its program"
             )
 
     def _write(self, step: WriteEntries) -> None:
@@ -397,7 +397,7 @@ class Executor:
             last = now
 
     def _packets(self, watched: Sequence[tuple[str, tuple[TableEntry, ...]]]) -> int:
-        """Packets that hit the entries so far; what a switch that is gone says counts as quiet."""
+        """Packets that hit the entries so far; what a device that is gone says counts as quiet."""
         total = 0
         for name, entries in watched:
             if name in self.away.devices:

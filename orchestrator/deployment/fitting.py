@@ -27,7 +27,7 @@ from orchestrator.errors import (
 )
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.devices import Device, devices_of
+from orchestrator.model.devices import Device, devices_of, pipelined
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
@@ -209,13 +209,13 @@ def _collisions(
 
 
 def _full(
-    switch: str,
+    device: str,
     offer: Pipeline,
     topology: Topology,
     need: Counter[str],
     taken: Counter[str],
 ) -> Iterator[str]:
-    limits = topology.switches[switch].table_sizes
+    limits = pipelined(topology)[device].table_sizes
     block_of = {slot.instance: slot.block for slot in offer.slots}
     sizes, needs, takens = dict(offer.table_sizes), Counter(need), Counter(taken)
     for counts in (needs, takens):
@@ -228,7 +228,7 @@ def _full(
     for table, count in sorted(needs.items()):
         if table in sizes and count + takens[table] > sizes[table]:
             yield (
-                f"{switch} {table} holds {sizes[table]} entries, {takens[table]} of them are taken and "
+                f"{device} {table} holds {sizes[table]} entries, {takens[table]} of them are taken and "
                 f"{count} needed"
             )
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from orchestrator.clients.channel import TlsFiles, common_name
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.access import Access
@@ -16,6 +17,7 @@ from orchestrator.deployment.etcd_store import EtcdStore, parse_store
 from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership
 from orchestrator.errors import EnvironmentMissing, NetworkError, StoreError, unknown
+from orchestrator.model.devices import pipelined
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link
 from orchestrator.network.facilities import Facilities
@@ -71,16 +73,27 @@ class LiveNetwork:
         leads."""
         known = self.inventory.pipelines
         if name not in known:
-            raise NetworkError(f"{self.name}: {unknown('switch', name, tuple(known))}")
+            raise NetworkError(
+                f"{self.name}: {unknown('device with a pipeline', name, tuple(known))}"
+            )
         found = known[name]
         return SwitchClient(
             name,
             found.address,
             found.device_id,
-            tls=self.access.tls_files(name, self.topology.switches[name].tls),
+            tls=self._tls_of(name),
             election_id=self._election_id(),
             may_write=None if self._leadership is None else self._leadership.check,
         )
+
+    def listener(self, name: str) -> SwitchClient:
+        """A session that hears a device's packets, in the role that one's certificate may take there."""
+        tls, files = pipelined(self.topology)[name].tls, self._tls_of(name)
+        own = common_name(files.certificate) if files and files.certificate else ""
+        return self.device(name).listening(own if tls and own in tls.listeners else "")
+
+    def _tls_of(self, name: str) -> TlsFiles | None:
+        return self.access.tls_files(name, pipelined(self.topology)[name].tls)
 
     def worker(self, core: Core) -> WorkerClient:
         """A session with a worker."""

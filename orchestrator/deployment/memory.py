@@ -19,11 +19,12 @@ from orchestrator.clients.writing import Writable
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
-from orchestrator.model.topology import Topology
+from orchestrator.model.topology import Switch, Topology
 from orchestrator.network.fabric import Fabric
+from orchestrator.network.names import worker_name
 from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
-from orchestrator.targets.v1model import V1Model
+from orchestrator.targets import lookup
 from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2
 from servernf.python.local import LocalWorker, NotFound
@@ -35,9 +36,10 @@ _MOST_HOPS = 10_000
 class MemorySwitch:
     """A softswitch in this process, driven like one behind P4Runtime."""
 
-    def __init__(self, name: str, device_id: int, clock: Callable[[], int]) -> None:
-        self.name = name
-        self.soft = SoftSwitch(device_id, V1Model.ports.cpu, clock, name=name)
+    def __init__(self, switch: Switch, clock: Callable[[], int]) -> None:
+        self.name = switch.name
+        cpu = lookup(switch.target).ports.cpu
+        self.soft = SoftSwitch(switch.id, cpu, clock, name=switch.name)
         self.schema: Schema | None = None
         self._cookie: int | None = None
         self._config: p4r.ForwardingPipelineConfig | None = None
@@ -163,7 +165,7 @@ class MemoryNetwork:
         self.fabric = Fabric(topology)
         self.now_us = 0
         self.switches = {
-            name: MemorySwitch(name, switch.id, lambda: self.now_us * 1000)
+            name: MemorySwitch(switch, lambda: self.now_us * 1000)
             for name, switch in topology.switches.items()
         }
         self.workers: dict[Core, MemoryWorker] = {}
@@ -171,7 +173,7 @@ class MemoryNetwork:
         for server in topology.servers.values():
             for index in range(server.cores - server.reserved_cores):
                 mac = device_mac(server.id, core=index + 1)
-                worker = LocalWorker(f"{server.name}-core{index + 1}", mac, lambda: self.now_us)
+                worker = LocalWorker(worker_name(server.name, index), mac, lambda: self.now_us)
                 self.workers[Core(server.name, index)] = MemoryWorker(worker)
                 self._by_mac[mac] = worker
         self._far: dict[tuple[str, int], tuple[str, int]] = {}

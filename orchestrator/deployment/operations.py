@@ -110,7 +110,7 @@ def prepare(
     if isinstance(graph, Packed):
         bundle = network.access.claimed(for_network(graph, topology, made))
         bundle = beside(bundle, topology, deployed, used, free_id)
-        check_bundle(bundle, topology, away, network.name)
+        check_bundle(bundle, away, network)
     else:
 
         def compiled(kept: ServiceGraph, left_out: Away) -> Bundle:
@@ -126,7 +126,7 @@ def prepare(
             ).bundle
 
         claimed = network.access.claimed(graph)
-        bundle = compile_around(claimed, topology, away, network.name, compiled)
+        bundle = compile_around(claimed, away, network, compiled)
     synthesis = time.monotonic() - started
     check_overlap(bundle, others)
     if old is not None and old.bundle.sampling_rate == bundle.sampling_rate:
@@ -281,7 +281,7 @@ def shortcomings(
         for why in lacking.words():
             found[
                 f"{why}; {name} needs it: `orchestrator deploy` of its graph moves it elsewhere, or "
-                f"{advice(lacking, network.name)}"
+                f"{advice(lacking, network)}"
             ] = None
     return tuple(found)
 

@@ -20,6 +20,7 @@ from orchestrator.compiler.roles import LAYOUTS, OWN_INSTANCES, Role, graph_in, 
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.devices import pipelined
 from orchestrator.model.entries import (
     Exact,
     FloodGroup,
@@ -69,9 +70,9 @@ class _Ownership:
         self._validity: dict[Build, Validity] = {}
         self.cores = {Core(worker.server, worker.core) for worker in bundle.workers}
 
-    def validity_of(self, switch: str) -> Validity:
-        """One for all switches of a pipeline: P4Info takes long to parse."""
-        build = build_for(self.bundle, switch)
+    def validity_of(self, device: str) -> Validity:
+        """One for all devices of a pipeline: P4Info takes long to parse."""
+        build = build_for(self.bundle, device)
         if build not in self._validity:
             self._validity[build] = Validity(Schema(p4info(build)))
         return self._validity[build]
@@ -83,8 +84,8 @@ class _Ownership:
         if found:
             return
         yield from self._fabric()
-        for switch, program in self.bundle.programs.items():
-            yield from _Switch(self, switch, self.programs[switch]).problems(program)
+        for device, program in self.bundle.programs.items():
+            yield from _OnDevice(self, device, self.programs[device]).problems(program)
         yield from self._claims()
 
     def macs(self) -> dict[Role, dict[int, str]]:
@@ -115,20 +116,20 @@ class _Ownership:
 
     def _fabric(self) -> Iterator[str]:
         """Of the network's own entries it may only know; they are installed with the first graph."""
-        for switch, ours in self.programs.items():
-            theirs = self.bundle.fabric.get(switch, PipelineProgram((), (), ()))
+        for device, ours in self.programs.items():
+            theirs = self.bundle.fabric.get(device, PipelineProgram((), (), ()))
             valid, given = set(ours.entries), set(theirs.entries)
             for entry in theirs.entries if given != valid else ():
                 if entry not in valid:
                     yield (
-                        f"{switch}: {_named(entry)} is no entry of this network's fabric (valid is "
+                        f"{device}: {_named(entry)} is no entry of this network's fabric (valid is "
                         "what `compile -o` writes there)"
                     )
             for entry in ours.entries if given != valid else ():
                 if entry not in given:
-                    yield f"{switch}: the fabric's {_named(entry)} is missing"
+                    yield f"{device}: the fabric's {_named(entry)} is missing"
             if theirs.floods or theirs.activation or len(theirs.entries) != len(given):
-                yield f"{switch}: the fabric has each of its table entries once, and nothing else"
+                yield f"{device}: the fabric has each of its table entries once, and nothing else"
 
     # -- workers and plan ----------------------------------------------------------------------
 
@@ -191,11 +192,12 @@ class _Ownership:
                 yield f"plan.json: hops: {unknown('device', name, sorted(devices))}"
             if hop.tree >= self.topology.trees:
                 yield f"plan.json: hops: tree {hop.tree}, valid are 0 to {self.topology.trees - 1}"
-        for unit, switch in plan.device_of.items():
-            if switch not in self.topology.switches:
+        with_pipeline = pipelined(self.topology)
+        for unit, device in plan.device_of.items():
+            if device not in with_pipeline:
                 yield (
                     f"plan.json: device_of.{unit}: "
-                    f"{unknown('switch', switch, tuple(self.topology.switches))}"
+                    f"{unknown('device with a pipeline', device, tuple(with_pipeline))}"
                 )
 
     def _claims(self) -> Iterator[str]:
@@ -207,15 +209,15 @@ class _Ownership:
                     yield f"manifest.json: block_use: {device} has no {name}"
                 elif name != MEMORY and "." not in name:
                     yield f"manifest.json: block_use.{device}: '{name}' is not 'block.table'"
-        for switch, program in self.bundle.programs.items():
-            slots = capability_for(self.bundle, switch).slots
+        for device, program in self.bundle.programs.items():
+            slots = capability_for(self.bundle, device).slots
             block_of = {slot.instance: slot.block for slot in slots}
             takes: Counter[str] = Counter()
             for entry in program.entries:
                 instance, _, table = entry.table.partition(".")
                 if instance in block_of:
                     takes[f"{block_of[instance]}.{table}"] += 1
-            yield from self._claim(switch, takes)
+            yield from self._claim(device, takes)
         memory: Counter[str] = Counter()
         for worker in self.bundle.workers:
             there = runtime(self.topology.servers[worker.server].runtime)
@@ -245,26 +247,26 @@ class _Ownership:
         )
 
 
-class _Switch:
-    """What a bundle puts on one switch."""
+class _OnDevice:
+    """What a bundle puts on one device with a pipeline."""
 
-    def __init__(self, whole: _Ownership, switch: str, fabric: PipelineProgram) -> None:
-        self.whole, self.switch = whole, switch
+    def __init__(self, whole: _Ownership, device: str, fabric: PipelineProgram) -> None:
+        self.whole, self.device = whole, device
         bundle, topology = whole.bundle, whole.topology
-        self.validity = whole.validity_of(switch)
-        slots = capability_for(bundle, switch).slots
+        self.validity = whole.validity_of(device)
+        slots = capability_for(bundle, device).slots
         self.instances = OWN_INSTANCES | {slot.instance for slot in slots}
         self.fabric_keys = {(entry.table, entry.keys) for entry in fabric.entries}
         at = whole.fabric.attachments
-        self.ports = {at[h].port: h for h in whole.hosts if at[h].switch == switch}
-        servers = {core.server for core in whole.cores if at[core.server].switch == switch}
+        self.ports = {at[h].port: h for h in whole.hosts if at[h].switch == device}
+        servers = {core.server for core in whole.cores if at[core.server].switch == device}
         self.server_ports = {
             port
             for link in topology.links
             for near, port, far in ((link.a, link.a_port, link.b), (link.b, link.b_port, link.a))
-            if near == switch and far in servers
+            if near == device and far in servers
         }
-        self.ways = {port for port, _ in whole.fabric.neighbors[switch].values()}
+        self.ways = {port for port, _ in whole.fabric.neighbors[device].values()}
         self.macs = whole.macs()
         self._known: dict[tuple[str, str, str, int], str] = {}
 
@@ -277,7 +279,7 @@ class _Switch:
                 text = "is there twice"
             seen.add(identity)
             if text:
-                yield f"{self.switch}: {_named(entry)}: {text}"
+                yield f"{self.device}: {_named(entry)}: {text}"
         yield from self._activation(program)
         yield from self._floods(program.floods)
 
@@ -344,9 +346,9 @@ class _Switch:
             if not text and entry._replace(origin=expected.origin) != expected:
                 text = f"only graph {self.whole.bundle.graph_id} may be put in force"
             if text:
-                yield f"{self.switch}: {_named(entry)}: {text}"
+                yield f"{self.device}: {_named(entry)}: {text}"
         if len(program.activation) > 1:
-            yield f"{self.switch}: a graph is put in force by one entry, not {len(program.activation)}"
+            yield f"{self.device}: a graph is put in force by one entry, not {len(program.activation)}"
 
     def _floods(self, floods: Iterable[FloodGroup]) -> Iterator[str]:
         seen: set[int] = set()
@@ -355,7 +357,7 @@ class _Switch:
             ("port towards another switch", lambda flood: flood.remote, self.ways),
         )
         for flood in floods:
-            where = f"{self.switch}: multicast group {flood.group}"
+            where = f"{self.device}: multicast group {flood.group}"
             if graph_in(Role.GROUP, flood.group) != self.whole.bundle.graph_id:
                 yield f"{where}: {self.whole.foreign('its number', Role.GROUP, flood.group)}"
             if flood.group in seen:

@@ -68,10 +68,10 @@ class Presence:
     def strays(self, known: Collection[int]) -> tuple[Stray, ...]:
         """Graphs in force whose ids are not among those that the journal knows."""
         found: dict[int, dict[str, str]] = {}
-        for switch, seen in self.devices.items():
+        for device, seen in self.devices.items():
             for graph_id, (graph, _) in seen.epochs.items():
                 if graph_id not in known:
-                    found.setdefault(graph_id, {})[switch] = graph
+                    found.setdefault(graph_id, {})[device] = graph
         return tuple(
             Stray(next(iter(names.values())), graph_id, tuple(names))
             for graph_id, names in sorted(found.items())
@@ -80,19 +80,19 @@ class Presence:
     def amiss(self, placed: Placed) -> Iterator[str]:
         """Why devices that answer do not have a graph in force as the journal says; none: they do."""
         bundle = placed.bundle
-        for switch in bundle.pipeline_of:
-            seen = self.devices.get(switch)
+        for device in bundle.pipeline_of:
+            seen = self.devices.get(device)
             if seen is None:
                 continue
-            if seen.cookie != build_for(bundle, switch).cookie:
+            if seen.cookie != build_for(bundle, device).cookie:
                 other = "another pipeline" if seen.cookie else "no pipeline (it has restarted)"
-                yield f"{switch} runs {other}"
+                yield f"{device} runs {other}"
                 continue
-            wanted = _epoch_of(bundle, switch)
+            wanted = _epoch_of(bundle, device)
             there = seen.epochs[bundle.graph_id][1] if bundle.graph_id in seen.epochs else None
             if there != wanted:
                 yield (
-                    f"{switch} has version {_version(there)} of {bundle.graph} in force, and not "
+                    f"{device} has version {_version(there)} of {bundle.graph} in force, and not "
                     f"{_version(wanted)}"
                 )
         for worker in bundle.workers:
@@ -111,10 +111,10 @@ def look(network: ManagedNetwork) -> Presence:
     readers = network.reading()
     cores = network.cores
 
-    def one_switch(name: str) -> DeviceSeen | str:
+    def one_device(name: str) -> DeviceSeen | str:
         try:
             with readers.device(name) as driver:
-                return _switch_seen(driver)
+                return _device_seen(driver)
         except SwitchError as error:
             return str(error)
 
@@ -129,21 +129,21 @@ def look(network: ManagedNetwork) -> Presence:
             return f"{expected}: {status.name or 'something else'} answers in its place"
         return status
 
-    names = pipelined(network.topology)
+    names = tuple(pipelined(network.topology))
     with ThreadPoolExecutor(max_workers=_MANY) as pool:
         workers = dict(zip(cores, pool.map(one_worker, cores), strict=True))
-        switches = dict(zip(names, pool.map(one_switch, names), strict=True))
-    dead_switches = {name: found for name, found in switches.items() if isinstance(found, str)}
+        devices = dict(zip(names, pool.map(one_device, names), strict=True))
+    dead_devices = {name: found for name, found in devices.items() if isinstance(found, str)}
     dead_cores = {core: found for core, found in workers.items() if isinstance(found, str)}
     return Presence(
-        Away(dead_switches, dead_cores),
-        _away(network.topology, dead_switches, dead_cores, network.links_down()),
-        {name: found for name, found in switches.items() if isinstance(found, DeviceSeen)},
+        Away(dead_devices, dead_cores),
+        _away(network.topology, dead_devices, dead_cores, network.links_down()),
+        {name: found for name, found in devices.items() if isinstance(found, DeviceSeen)},
         {core: s for core, s in workers.items() if isinstance(s, vnf_pb2.Status)},
     )
 
 
-def _switch_seen(driver: PipelineDriver) -> DeviceSeen:
+def _device_seen(driver: PipelineDriver) -> DeviceSeen:
     cookie = driver.pipeline_cookie()
     if cookie is None or driver.schema is None or EPOCH_TABLE not in driver.schema.tables:
         return DeviceSeen(cookie, {})
@@ -206,7 +206,7 @@ def needed(bundle: Bundle, topology: Topology, away: Away) -> Away:
     crossed = {node for path in used for node in path}
     links = {fabric.link(a, b) for path in used for a, b in pairwise(path)}
     return Away(
-        {s: why for s, why in away.devices.items() if s in with_entries | crossed},
+        {name: why for name, why in away.devices.items() if name in with_entries | crossed},
         {core: why for core, why in away.cores.items() if core in cores},
         {link: why for link, why in away.links.items() if link in links},
     )
@@ -217,8 +217,8 @@ def core_name(core: Core) -> str:
     return f"{core.server} core {core.index + 1}"
 
 
-def _epoch_of(bundle: Bundle, switch: str) -> int | None:
-    program = bundle.programs.get(switch)
+def _epoch_of(bundle: Bundle, device: str) -> int | None:
+    program = bundle.programs.get(device)
     if program is None or not program.activation:
         return None
     return dict(program.activation[0].params)["epoch"]

@@ -1,6 +1,6 @@
 """Drift of a network from what its journal says, and its repair.
 
-A switch that has restarted has no pipeline, or another one than ours: all of it is loaded anew. One
+A device that has restarted has no pipeline, or another one than ours: all of it is loaded anew. One
 that drifted is told by comparing every entity with the wanted ones. A worker tells what it runs.
 
 Whose is an entry that nobody asked for? Ours if it says so (the graph in its metadata) or if packets of
@@ -51,9 +51,9 @@ NOTHING = Difference((), (), ())
 
 @dataclass(frozen=True, slots=True)
 class DeviceDrift:
-    """What one switch needs; `lost` says why its pipeline must be loaded, `foreign` is left alone.
+    """What a device with a pipeline needs; `lost` says why that must be loaded.
 
-    `unreachable` is why nothing else is known.
+    `foreign` is left alone, `unreachable` is why nothing else is known.
     """
 
     device: str
@@ -149,12 +149,12 @@ def find_drift(
     """
     asked = _Asked(deployed, owed, prune)
 
-    def one(switch: str) -> DeviceDrift:
+    def one(name: str) -> DeviceDrift:
         try:
-            with network.device(switch) as driver:
+            with network.device(name) as driver:
                 return _device_drift(driver, asked)
         except ReportedError as error:
-            return DeviceDrift(switch, None, unreachable=str(error))
+            return DeviceDrift(name, None, unreachable=str(error))
 
     return _everywhere(network, asked, one, drift_of, away or Away())
 
@@ -172,14 +172,14 @@ def repair(
     """
     asked = _Asked(deployed, owed, prune)
 
-    def one(switch: str) -> DeviceDrift:
+    def one(name: str) -> DeviceDrift:
         try:
-            with network.device(switch) as driver:
+            with network.device(name) as driver:
                 found = _device_drift(driver, asked)
                 _repair_device(driver, found, asked)
                 return found
         except ReportedError as error:
-            return DeviceDrift(switch, None, unreachable=str(error))
+            return DeviceDrift(name, None, unreachable=str(error))
 
     return _everywhere(network, asked, one, repair_worker, Away())
 
@@ -187,7 +187,7 @@ def repair(
 def _everywhere(
     network: NetworkDriver,
     asked: _Asked,
-    switch: Callable[[str], DeviceDrift],
+    device: Callable[[str], DeviceDrift],
     worker: _WorkerWork,
     away: Away,
 ) -> Drift:
@@ -208,16 +208,16 @@ def _everywhere(
     with ThreadPoolExecutor(max_workers=_MANY) as pool:
         ordered = sorted(cores - away.cores.keys(), key=lambda core: (core.server, core.index))
         workers = tuple(pool.map(of_worker, ordered))
-        asked_switches = (
+        asked_devices = (
             s
             for s in pipelined(network.topology)
             if (asked.prune or s in needed | indebted) and s not in away.devices
         )
-        switches = tuple(pool.map(switch, asked_switches))
-    waits = [d for d in switches if d.unreachable and d.device in indebted - needed]
+        devices = tuple(pool.map(device, asked_devices))
+    waits = [d for d in devices if d.unreachable and d.device in indebted - needed]
     idle = [d for d in workers if d.unreachable and d.core not in busy]
     return Drift(
-        tuple(d for d in switches if d not in waits),
+        tuple(d for d in devices if d not in waits),
         tuple(d for d in workers if d not in idle),
         tuple(d.unreachable for d in (*waits, *idle)),
     )
@@ -235,7 +235,7 @@ class _WorkerWork(Protocol):
     ) -> WorkerDrift: ...
 
 
-# -- switches ----------------------------------------------------------------------------------
+# -- devices with a pipeline -------------------------------------------------------------------
 
 
 def _device_drift(driver: PipelineDriver, asked: _Asked) -> DeviceDrift:
@@ -287,7 +287,7 @@ def _repair_device(driver: PipelineDriver, found: DeviceDrift, asked: _Asked) ->
 
 
 def read_state(driver: PipelineDriver, schema: Schema, wanted: State) -> State:
-    """All that a switch has of what could be wanted; groups that it does not show count as wanted."""
+    """All that a device has of what could be wanted; groups that it does not show count as wanted."""
     hidden: State = {}
     entities: list[p4r.Entity] = []
     for kind in _REPLICATION:
@@ -337,7 +337,7 @@ def _is_ours(schema: Schema, entity: p4r.Entity, graphs: set[str], ids: set[int]
     return graph in graphs or not ids.isdisjoint(graphs_of(entry))
 
 
-def _pipeline(deployed: Mapping[str, Placed], switch: str) -> Build | None:
-    """The pipeline that deployed graphs ask of a switch; None: they ask nothing of it."""
-    bundles = (p.bundle for p in deployed.values() if switch in p.bundle.pipeline_of)
-    return next((build_for(bundle, switch) for bundle in bundles), None)
+def _pipeline(deployed: Mapping[str, Placed], device: str) -> Build | None:
+    """The pipeline that deployed graphs ask of a device; None: they ask nothing of it."""
+    bundles = (p.bundle for p in deployed.values() if device in p.bundle.pipeline_of)
+    return next((build_for(bundle, device) for bundle in bundles), None)

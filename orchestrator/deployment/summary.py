@@ -25,6 +25,7 @@ from orchestrator.deployment.transaction import (
 )
 from orchestrator.deployment.updates import update_of
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.devices import pipelined
 from orchestrator.model.entries import FloodGroup, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
@@ -192,7 +193,7 @@ def too_full(
             if (e.table, frozenset(e.keys), e.priority) not in there
         )
         sizes = capability_for(new, device).table_sizes
-        sizes = {**sizes, **topology.switches[device].table_sizes}
+        sizes = {**sizes, **pipelined(topology)[device].table_sizes}
         for table, count in sorted(need.items()):
             taken = others.get(device, Counter[str]())[table]
             size = sizes.get(table)

@@ -42,6 +42,7 @@ from orchestrator.network.folders import networks_dir, private_dir, run_dir
 from orchestrator.network.inventory import list_inventories
 from orchestrator.network.names import check_network_name
 from orchestrator.resources import shipped
+from orchestrator.targets import AUTO
 
 _STOP_TIMEOUT = 15.0
 _MAX_SOCKET_PATH = 107
@@ -51,7 +52,7 @@ _MAX_SOCKET_PATH = 107
 def net_up(
     topology: Topology,
     *,
-    switch: str = "auto",
+    switch: str = AUTO,
     name: str | None = None,
     progress: Callable[[str], None] = lambda line: None,
     warn: Callable[[str], None] = lambda line: None,

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
-from orchestrator.emulation.commands import BMV2
+from orchestrator.emulation.commands import emulated, engine_of
 from orchestrator.emulation.environment import can_unshare, mininet_folder, mininet_version
 
 
@@ -35,11 +35,10 @@ def machine_report() -> list[Check]:
         _tool("mnexec", "hosts' namespaces", "apt-get install mininet", "-v"),
         _tool("ip", "links and addresses", "apt-get install iproute2", "-V"),
         _tool("ethtool", "hosts' offloads off (TCP)", "apt-get install ethtool", "--version"),
-        _tool(
-            BMV2,
-            "--switch bmv2 (else the softswitch)",
-            "https://github.com/p4lang/behavioral-model",
-            "--version",
+        *(
+            _tool(engine.executable, f"--switch {name}", engine.homepage, "--version")
+            for name in emulated()
+            if (engine := engine_of(name)).executable
         ),
         _tool(
             "p4c", "specialised pipelines, `make p4`", "https://github.com/p4lang/p4c", "--version"

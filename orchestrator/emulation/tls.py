@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.clients.channel import common_name
-from orchestrator.emulation.commands import BMV2, bmv2_options, engine_of, speaks_tls
+from orchestrator.emulation.commands import engine_of, speaks_tls
 from orchestrator.errors import InputError
 from orchestrator.model.topology import Server, Switch, Tls, Topology
+from orchestrator.targets.engine import Engine
 
 
 def with_writers(topology: Topology, certificate: str) -> Topology:
@@ -73,23 +74,15 @@ def exposures(topology: Topology, targets: Mapping[str, str], *, tcp: bool) -> l
             f"{', '.join(open_)}: TLS without client certificates, so whoever reaches them can "
             "change them"
         )
-    bmv2 = [s for s in topology.switches.values() if _is_bmv2(targets.get(s.name))]
-    knows_none = [
-        s.name
-        for s in topology.switches.values()
-        if (target := targets.get(s.name)) and not engine_of(target).knows_writers
-        if s.tls is not None and speaks_tls(s.tls) and s.tls.mutual
-    ]
-    if knows_none:
-        found.append(
-            f"{', '.join(knows_none)}: BMv2 knows no writers, so every certificate that tls.ca "
-            "signed can change them and read sampling keys"
-        )
-    if bmv2 and "--thrift-port" in bmv2_options():
-        found.append(
-            f"{', '.join(s.name for s in bmv2)}: this BMv2 is built with Thrift, whose port asks "
-            "nobody who he is and listens on all addresses (softswitch, or a build without, has none)"
-        )
+    for engine, devices in _by_engine(topology, targets).items():
+        mutual = [d.name for d in devices if d.tls and speaks_tls(d.tls) and d.tls.mutual]
+        if mutual and not engine.knows_writers:
+            found.append(
+                f"{', '.join(mutual)}: {engine.title} knows no writers, so every certificate that "
+                "tls.ca signed can change them and read sampling keys"
+            )
+        if exposed := engine.exposes():
+            found.append(f"{', '.join(d.name for d in devices)}: {exposed}")
     return found
 
 
@@ -104,9 +97,15 @@ def _problems(device: Switch | Server, tls: Tls, target: str | None) -> Iterator
     for path in filter(None, (tls.device_certificate, tls.device_key, tls.ca)):
         if not os.access(path, os.R_OK):
             yield f"TLS file {path}: {'not readable' if Path(path).exists() else 'not there'}"
-    if _is_bmv2(target) and "--grpc-server-ssl" not in bmv2_options():
-        yield f"{device.name}: {BMV2} is built without TLS here; --switch softswitch speaks it"
+    if target is not None and not engine_of(target).speaks_tls():
+        title = engine_of(target).title
+        yield f"{device.name}: {title} is built without TLS here; --switch softswitch speaks it"
 
 
-def _is_bmv2(target: str | None) -> bool:
-    return target is not None and engine_of(target).name == BMV2
+def _by_engine(topology: Topology, targets: Mapping[str, str]) -> dict[Engine, list[Switch]]:
+    """The switches by what will run them."""
+    found: dict[Engine, list[Switch]] = {}
+    for switch in topology.switches.values():
+        if target := targets.get(switch.name):
+            found.setdefault(engine_of(target), []).append(switch)
+    return found

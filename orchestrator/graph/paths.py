@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,8 @@ def check_paths(graph: ServiceGraph, functions: Functions) -> Found:
     order = path_graph(graph, functions)
     next_port = {edge.source: edge.target for edge in graph.edges}
     problems: list[str] = []
-    try:
+    with suppress(nx.NetworkXNoCycle):  # as it should be
         cycle = nx.find_cycle(order)
-    except nx.NetworkXNoCycle:
-        pass
-    else:
         steps = [str(step[0]) for step in (*cycle, cycle[0])]
         problems.append(f"edges: packets can go round for ever: {' -> '.join(steps)}")
 

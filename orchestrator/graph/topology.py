@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,8 @@ from orchestrator.model.topology import (
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
 from orchestrator.runtimes import DEFAULT, runtime
-from orchestrator.targets import AUTO, choices
+from orchestrator.targets import AUTO, automatic, choices
+from orchestrator.targets.edge import EDGE
 from orchestrator.units import Bytes, Microseconds, Name, Rate
 from servernf.wire.addresses import GATEWAY_MAC, mac_text, parse_interface, parse_ip, parse_mac
 
@@ -37,10 +39,8 @@ MAX_PORT = 500
 
 def _interface(text: object) -> IpInterface:
     if isinstance(text, str) and "/" in text:
-        try:
+        with suppress(ValueError):  # told below, as what is no text
             return parse_interface(text)
-        except ValueError:
-            pass
     raise ValueError(
         f"{quoted(text)} is not an address with its prefix length, like '10.0.1.11/24'"
     )
@@ -72,6 +72,12 @@ PortNumber = Annotated[int, Field(ge=1, le=MAX_PORT, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 
 
+_TARGETS = (
+    f"One of {', '.join(choices())}; {AUTO} is the first of "
+    f"{', '.join(target.name for target in automatic())} that is installed."
+)
+
+
 def _target(name: str) -> str:
     if name not in choices():
         raise ValueError(unknown("value", name, choices()))
@@ -79,10 +85,10 @@ def _target(name: str) -> str:
 
 
 class SwitchFile(FileModel):
-    """`target` auto takes BMv2 where it is installed, else the softswitch."""
+    """A programmable switch."""
 
-    target: Annotated[str, AfterValidator(_target)] = AUTO
-    pipeline: str = "edge"
+    target: Annotated[str, AfterValidator(_target), Field(description=_TARGETS)] = AUTO
+    pipeline: str = EDGE
     table_sizes: dict[str, Count] = Field(default_factory=dict[str, int])
     tls: TlsSetting | None = None
 

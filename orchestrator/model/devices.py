@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.model.topology import Topology
+from orchestrator.model.topology import Switch, Topology
 
 Kind = Literal["switch", "nic", "server"]
 SWITCH: Kind = "switch"
@@ -45,6 +46,6 @@ def devices_of(topology: Topology) -> dict[str, Device]:
     return {device.name: device for device in (*switches, *servers)}
 
 
-def pipelined(topology: Topology) -> tuple[str, ...]:
-    """Names of the devices that have a pipeline."""
-    return tuple(name for name, device in devices_of(topology).items() if device.has_pipeline)
+def pipelined(topology: Topology) -> Mapping[str, Switch]:
+    """The devices that have a pipeline, as the topology describes them, by name."""
+    return topology.switches

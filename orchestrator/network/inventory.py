@@ -150,7 +150,7 @@ def _problems(inventory: Inventory) -> Iterator[str]:
     with_pipeline = pipelined(inventory.topology)
     for name in inventory.pipelines:
         if name not in with_pipeline:
-            yield f"pipelines: {unknown('device with a pipeline', name, with_pipeline)}"
+            yield f"pipelines: {unknown('device with a pipeline', name, tuple(with_pipeline))}"
     for name in with_pipeline:
         if name not in inventory.pipelines:
             yield f"pipelines: no address of {name}"

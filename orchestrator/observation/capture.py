@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from orchestrator.deployment.live import LiveNetwork
@@ -147,30 +148,39 @@ def capture(
             number = writer.interface(place.interface.name, place.description)
             sockets[open_interface(place.interface)] = (place, number)
         ready()
-        deadline = time.monotonic() + seconds if seconds else float("inf")
-        while time.monotonic() < deadline:
-            wait = min(0.5, max(0.0, deadline - time.monotonic()))
-            readable, _, _ = select.select(list(sockets), [], [], wait)
-            for port in readable:
-                place, number = sockets[port]
-                for at, frame, outgoing in received(port):
-                    if not _wanted(place, frame):
-                        continue
-                    direction = OUTBOUND if outgoing else INBOUND
-                    writer.packet(number, at, frame, direction=direction)
-                    result.frames += 1
-                    result.bytes += len(frame)
-                    described = place.description
-                    result.by_place[described] = result.by_place.get(described, 0) + 1
-                    if count and result.frames >= count:
-                        return result
-    except KeyboardInterrupt:
-        pass
+        with suppress(KeyboardInterrupt):  # what was seen until Ctrl-C is the capture
+            _write_frames(writer, sockets, result, count, seconds)
     finally:
         for port in sockets:
             result.missed += overflowed(port)
             port.close()
     return result
+
+
+def _write_frames(
+    writer: PcapngWriter,
+    sockets: Mapping[socket.socket, tuple[Place, int]],
+    result: Captured,
+    count: int,
+    seconds: float,
+) -> None:
+    deadline = time.monotonic() + seconds if seconds else float("inf")
+    while time.monotonic() < deadline:
+        wait = min(0.5, max(0.0, deadline - time.monotonic()))
+        readable, _, _ = select.select(list(sockets), [], [], wait)
+        for port in readable:
+            place, number = sockets[port]
+            for at, frame, outgoing in received(port):
+                if not _wanted(place, frame):
+                    continue
+                direction = OUTBOUND if outgoing else INBOUND
+                writer.packet(number, at, frame, direction=direction)
+                result.frames += 1
+                result.bytes += len(frame)
+                described = place.description
+                result.by_place[described] = result.by_place.get(described, 0) + 1
+                if count and result.frames >= count:
+                    return
 
 
 def _wanted(place: Place, frame: bytes) -> bool:

@@ -18,11 +18,12 @@ from orchestrator.clients.words import SECRETS
 from orchestrator.deployment.desired import Deployment, desired
 from orchestrator.errors import InputError, SwitchError, unknown
 from orchestrator.model.bundle import Bundle
+from orchestrator.softswitch.architectures.v1model import V1MODEL
 from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets import known_targets, lookup
 from orchestrator.targets.pipelines import build_for, p4info, shipped_builds
-from orchestrator.targets.v1model import V1Model
+from orchestrator.targets.target import compiled_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,10 @@ def bundle_snapshots(bundles: Sequence[Bundle], origin: str) -> dict[str, Snapsh
 
 def replica(snapshot: Snapshot, clock: Callable[[], int] | None = None) -> SoftSwitch:
     """A softswitch in this process that forwards as the snapshot says."""
-    soft = SoftSwitch(1, V1Model.ports.cpu, clock or (lambda: 0), name=snapshot.switch)
+    cpu = compiled_for(
+        V1MODEL.name
+    ).ports.cpu  # a target of another architecture has a twin of this
+    soft = SoftSwitch(1, cpu, clock or (lambda: 0), name=snapshot.switch)
     try:
         soft.load(decode_program(snapshot.device_config), snapshot.p4info)
     except SwitchError as e:

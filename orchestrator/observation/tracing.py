@@ -123,10 +123,10 @@ def trace_packet(
     graph = _graph_of(model.enter(sender, make(1)), deployed)
     frame = choose(make, deployed[graph])
     predicted = model.send(sender, frame)
-    expected = expected_points(predicted)
+    expected = expected_points(predicted, live.worker_name)
     label = label_of(frame)
     cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
-    switches = [live.device(name).listening() for name in live.inventory.pipelines]
+    switches = [live.listener(name) for name in live.inventory.pipelines]
     workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
     with ExitStack() as stack:
         open_all(stack, switches)
@@ -153,15 +153,15 @@ def trace_packet(
     return Traced(frame, graph, label, predicted, expected, found, delivered, disagreements, notes)
 
 
-def expected_points(journey: Journey) -> tuple[Seen, ...]:
-    """Who reports a sampled packet on this journey."""
+def expected_points(journey: Journey, name_of: Callable[[Core], str]) -> tuple[Seen, ...]:
+    """Who reports a sampled packet on this journey; `name_of` says what a core's worker is called."""
     points: list[Seen] = []
     for hop in journey.hops:
         stop = hop.stop
         if isinstance(stop, Visit):
             points += [Seen(stop.switch, _path_text(spi, si)) for spi, si in stop.watched]
         elif isinstance(stop, WorkerVisit):
-            device = f"{stop.server}-core{stop.core + 1}"
+            device = name_of(Core(stop.server, stop.core))
             for call in stop.calls:
                 points.append(Seen(device, f"{call.nf} in"))
                 points.append(Seen(device, f"{call.nf} {'out' if call.left else 'drop'}"))

@@ -22,6 +22,8 @@ import networkx as nx
 from orchestrator.errors import EnvironmentMissing, InputError
 from orchestrator.graph import load_topology
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
+from orchestrator.targets import AUTO
+from orchestrator.targets.edge import EDGE
 
 CORES, RESERVED_CORES = 16, 2
 CYCLES_PER_SECOND = 1_700_000_000
@@ -95,7 +97,7 @@ def fat_tree(
     names = [*edges, *aggregations, *cores]
     sizes = table_sizes or {}
     switches = {
-        n: Switch(n, i, "auto", "edge", dict(sizes) if n in edges else {})
+        n: Switch(n, i, AUTO, EDGE, dict(sizes) if n in edges else {})
         for i, n in enumerate(names, 1)
     }
     ports = _Ports(names)
@@ -177,7 +179,7 @@ def _from_node_link(source: str, raw: dict[str, Any]) -> tuple[Topology, tuple[D
             graph.add_edge(a, b, us=max(1, round(distance * US_PER_KM)), rate=rate)
     best = max(nx.connected_components(graph), key=len)
     kept = [n for n in graph if n in best]
-    switches = {n: Switch(n, i, "auto", "edge", {}) for i, n in enumerate(kept, 1)}
+    switches = {n: Switch(n, i, AUTO, EDGE, {}) for i, n in enumerate(kept, 1)}
     ports = _Ports(kept)
     links = [
         _link(ports, a, b, round(data["rate"]) or 10 * GBIT, data["us"])

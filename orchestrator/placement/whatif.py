@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -158,14 +158,11 @@ def run_local(
     count = min(processes or os.cpu_count() or 1, len(todo))
     work = partial(run_scenario, case, settings=settings, running=running)
     results = in_processes(work, todo, count) if count > 1 else (work(s) for s in todo)
-    try:
-        with closing(results):
-            for outcome in results:
-                done.append(outcome)
-                if progress:
-                    progress(outcome)
-    except KeyboardInterrupt:
-        pass
+    with suppress(KeyboardInterrupt), closing(results):  # what is done until Ctrl-C is the answer
+        for outcome in results:
+            done.append(outcome)
+            if progress:
+                progress(outcome)
     return _in_order(done, scenarios)
 
 

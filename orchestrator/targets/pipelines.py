@@ -95,19 +95,19 @@ def shipped_builds(architecture: str) -> tuple[Build, ...]:
     return tuple(_of_architecture(name, architecture) for name in _SLOTS)
 
 
-def build_for(bundle: Bundle, switch: str) -> Build:
-    """The build that a bundle wants on a switch."""
-    return Pipelines.of(bundle.builds).build(*bundle.pipeline_of[switch])
+def build_for(bundle: Bundle, device: str) -> Build:
+    """The build that a bundle wants on a device."""
+    return Pipelines.of(bundle.builds).build(*bundle.pipeline_of[device])
 
 
-def target_for(bundle: Bundle, switch: str) -> Target:
-    """The target that a bundle was compiled for on a switch."""
-    return lookup(bundle.pipeline_of[switch][1])
+def target_for(bundle: Bundle, device: str) -> Target:
+    """The target that a bundle was compiled for on a device."""
+    return lookup(bundle.pipeline_of[device][1])
 
 
-def capability_for(bundle: Bundle, switch: str) -> Pipeline:
+def capability_for(bundle: Bundle, device: str) -> Pipeline:
     """What that one offers."""
-    return Pipelines.of(bundle.builds).capability(*bundle.pipeline_of[switch])
+    return Pipelines.of(bundle.builds).capability(*bundle.pipeline_of[device])
 
 
 @cache

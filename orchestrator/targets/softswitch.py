@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import ClassVar
 
 from orchestrator.targets.costs import FilterCosts, LookupCosts
-from orchestrator.targets.target import Engine, target
+from orchestrator.targets.engine import Engine, Launch
+from orchestrator.targets.target import target
 from orchestrator.targets.v1model import V1Model
 
 COSTS = LookupCosts(ternary_entry=0.0, tree=2.5, level=1.2)
@@ -13,10 +15,33 @@ COSTS = LookupCosts(ternary_entry=0.0, tree=2.5, level=1.2)
 costs 0.6 us a packet of a known flow (a tree: 4.8 us), 10 us one of a new flow (7 us)."""
 
 
+class OurEngine(Engine):
+    """`python -m orchestrator.softswitch`."""
+
+    title = "the softswitch"
+
+    def argv(self, launch: Launch) -> list[str]:
+        argv = [sys.executable, "-m", "orchestrator.softswitch", "--name", launch.name]
+        argv += ["--device-id", str(launch.device_id), "--cpu-port", str(launch.cpu_port)]
+        argv += ["--grpc-addr", launch.address]
+        for port, interface in sorted(launch.interfaces.items()):
+            argv += ["-i", f"{port}@{interface}"]
+        if launch.user:
+            argv += ["--user", launch.user]
+        if launch.tls is None:
+            return argv
+        argv += ["--tls-cert", launch.tls.device_certificate, "--tls-key", launch.tls.device_key]
+        if launch.tls.mutual:
+            argv += ["--tls-ca", launch.tls.ca]
+            argv += [word for name in launch.tls.writers for word in ("--writer", name)]
+            argv += [word for name in launch.tls.listeners for word in ("--listener", name)]
+        return argv
+
+
 @target("softswitch")
 class Softswitch(V1Model):
     """`auto` takes it where nothing else is installed."""
 
     costs: ClassVar[FilterCosts] = COSTS
-    engine: ClassVar[Engine | None] = Engine("softswitch", "the softswitch")
+    engine: ClassVar[Engine | None] = OurEngine()
     choice: ClassVar[int | None] = 9

@@ -14,6 +14,7 @@ from typing import ClassVar, TypeVar
 from orchestrator.errors import unknown
 from orchestrator.model.elements import Program
 from orchestrator.targets.costs import FilterCosts
+from orchestrator.targets.engine import Engine
 from orchestrator.targets.footprints import entries_needed
 
 AUTO = "auto"
@@ -25,7 +26,6 @@ class Ports:
     """Port numbers with a meaning of their own, as the architecture's P4 has them (p4src/arch)."""
 
     cpu: int
-    recirculate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +34,6 @@ class Cloning:
 
     session: int
     copies: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """A program by which `net up` runs a target.
-
-    `name` says how it is started (mininet/nodes.py). `executable` must be on PATH ("": comes with the
-    orchestrator), `homepage` is where `title` is to be had. `knows_writers`: it tells certificates
-    apart, and not only whether they are signed.
-    """
-
-    name: str
-    title: str
-    executable: str = ""
-    homepage: str = ""
-    knows_writers: bool = True
 
 
 @dataclass(frozen=True, slots=True)

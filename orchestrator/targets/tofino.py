@@ -80,7 +80,7 @@ class Tofino(Target):
 
     architecture: ClassVar[str] = "tna"
     assumed: ClassVar[str] = "v1model"
-    # Open-Tofino: pipe 0's CPU port over Ethernet, and its first recirculation port.
-    ports: ClassVar[Ports] = Ports(cpu=64, recirculate=68)
+    # Open-Tofino: pipe 0's CPU port over Ethernet.
+    ports: ClassVar[Ports] = Ports(cpu=64)
     cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2))
     costs: ClassVar[FilterCosts] = TofinoCosts()

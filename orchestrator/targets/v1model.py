@@ -23,7 +23,7 @@ class V1Model(Target):
     architecture: ClassVar[str] = "v1model"
     suffix: ClassVar[str] = ".json"
     # p4src/arch/v1model.p4
-    ports: ClassVar[Ports] = Ports(cpu=510, recirculate=509)
+    ports: ClassVar[Ports] = Ports(cpu=510)
     cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2))
 
     def compiler(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from servernf.wire.addresses import parse_ip, parse_mac, parse_network
@@ -162,11 +163,9 @@ class Fields:
 
     def as_address(self, key: str, value: object) -> Address | None:
         """`value`, which stands at `key`, as an address."""
-        try:
+        with suppress(ValueError):  # told below, as what is no text
             if isinstance(value, str):
                 return parse_ip(value)
-        except ValueError:
-            pass
         self.problem(key, f"must be an IP address, not {value!r}")
         return None
 
@@ -192,11 +191,9 @@ class Fields:
 
     def as_mac(self, key: str, value: object) -> bytes:
         """`value`, which stands at `key`, as the six octets of a MAC address."""
-        try:
+        with suppress(ValueError, OverflowError):  # told below, as what is no text
             if isinstance(value, str):
                 return parse_mac(value).to_bytes(6, "big")
-        except (ValueError, OverflowError):
-            pass
         self.problem(key, f"must be a MAC address like 02:00:00:01:00:01, not {value!r}")
         return bytes(6)
 

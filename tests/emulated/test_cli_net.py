@@ -205,4 +205,4 @@ def test_wrong_deployments(leaf_spine: Live, tmp_path: Path) -> None:
     done = orchestrator("undeploy", "campus_edg", "--network", leaf_spine.name, expect=8)
     assert "unknown graph 'campus_edg'" in done.stderr
     done = orchestrator("tables", "leaf9", "--network", leaf_spine.name, expect=5)
-    assert "unknown switch 'leaf9'; did you mean 'leaf" in done.stderr
+    assert "unknown device with a pipeline 'leaf9'; did you mean 'leaf" in done.stderr

@@ -12,6 +12,8 @@ from orchestrator.emulation import commands, setup
 from orchestrator.emulation.wiring import End, ends_of, wires
 from orchestrator.errors import EnvironmentMissing, InputError, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
+from orchestrator.targets.bmv2 import SimpleSwitch
+from orchestrator.targets.engine import Launch
 from servernf.wire.addresses import device_mac
 
 HOST = Host(
@@ -118,11 +120,9 @@ def test_bmv2_gets_fixed_addresses_of_its_own(
     monkeypatch: pytest.MonkeyPatch, thrift: bool
 ) -> None:
     help_text = "--thrift-port arg --notifications-addr arg" if thrift else "--nanolog arg"
-    monkeypatch.setattr(commands, "bmv2_options", lambda: help_text)
+    monkeypatch.setattr("orchestrator.targets.bmv2.options", lambda: help_text)
     ports = {2: "b", 1: "a"}
-    argv = commands.bmv2_argv(
-        3, ports, "unix:/r/s3.sock", cpu_port=510, folder=Path("/r"), spare_port=6000
-    )
+    argv = SimpleSwitch().argv(Launch("s3", 3, ports, "unix:/r/s3.sock", 510, Path("/r"), 6000))
     assert ("--thrift-port" in argv, "ipc:///r/3.notifications" in argv) == (thrift, thrift)
     assert argv[:4] == ["simple_switch_grpc", "--no-p4", "--device-id", "3"]
     assert argv[-9:] == [

@@ -12,12 +12,14 @@ from certificates import Authority
 
 from orchestrator.clients.channel import TlsFiles
 from orchestrator.deployment.access import Access
-from orchestrator.emulation.commands import softswitch_argv, worker_argv
+from orchestrator.emulation.commands import worker_argv
 from orchestrator.emulation.tls import check_tls, exposures, with_writers
 from orchestrator.errors import InputError, NetworkError, OwnerError
 from orchestrator.graph.topology import load_topology
 from orchestrator.model.graph import ServiceGraph, Verification
 from orchestrator.model.topology import Tls, Topology
+from orchestrator.targets.engine import Launch
+from orchestrator.targets.softswitch import OurEngine
 
 SINGLE = Path(__file__).resolve().parents[3] / "topologies" / "single.json"
 FILES = {
@@ -89,20 +91,22 @@ def test_files_of_ones_own_come_first() -> None:
     )
 
 
+def softswitch_argv(tls: Tls | None) -> list[str]:
+    return OurEngine().argv(Launch("s", 1, {}, "unix:/x", 510, Path("/r"), 0, tls))
+
+
 def test_devices_get_their_certificates(tmp_path: Path) -> None:
     tls = Tls(ca="/ca", device_certificate="/cert", device_key="/key", writers=("me", "alice"))
     options = ["--tls-cert", "/cert", "--tls-key", "/key", "--tls-ca", "/ca"]
     options += ["--writer", "me", "--writer", "alice"]
-    assert softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510, tls=tls)[-10:] == options
+    assert softswitch_argv(tls)[-10:] == options
     assert worker_argv("w", "i", "unix:/x", tls, runtime="python")[-10:] == options
     listening = replace(tls, listeners=("collector",))
-    heard = softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510, tls=listening)
+    heard = softswitch_argv(listening)
     assert heard[heard.index("--listener") + 1] == "collector"
     one_sided = Tls(mutual=False, device_certificate="/cert", device_key="/key")
-    assert "--tls-ca" not in softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510, tls=one_sided)
-    assert not [
-        word for word in softswitch_argv("s", 1, {}, "unix:/x", cpu_port=510) if "tls" in word
-    ]
+    assert "--tls-ca" not in softswitch_argv(one_sided)
+    assert not [word for word in softswitch_argv(None) if "tls" in word]
 
 
 def test_net_up_names_what_devices_lack(tmp_path: Path) -> None:
@@ -175,7 +179,7 @@ def test_net_up_says_what_others_may_do(
     tcp: bool,
     told: list[str],
 ) -> None:
-    monkeypatch.setattr("orchestrator.emulation.tls.bmv2_options", lambda: "--thrift-port arg")
+    monkeypatch.setattr("orchestrator.targets.bmv2.options", lambda: "--thrift-port arg")
     said = exposures(single(tmp_path, tls), {"switch1": target}, tcp=tcp)
     assert len(said) == len(told)
     assert all(text in line for text, line in zip(told, said, strict=True))

@@ -21,7 +21,11 @@ from toy_engine import ToyEngine
 
 from orchestrator.clients.channel import TlsFiles as ClientFiles
 from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.deployment.access import Access
+from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import SwitchError
+from orchestrator.model.topology import Switch, Tls, Topology
+from orchestrator.network.inventory import Inventory, PipelineAddress
 from orchestrator.softswitch.arbitration import MAX_CONNECTIONS, MAX_LISTENERS
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
@@ -222,6 +226,23 @@ def test_a_listeners_certificate_hears_and_changes_nothing(
         assert error.value.code() is DENIED  # type: ignore[attr-defined]
     requests.put(None)
     channel.close()
+
+
+def test_a_networks_listener_takes_the_role_of_its_certificate(
+    folder: Path, secured: P4RuntimeServer, toy: ToyEngine
+) -> None:
+    tls = Tls(ca=str(folder / "ca.pem"), listeners=("collector",))
+    leaf = Switch("leaf1", 1, "softswitch", "edge", {}, tls)
+    topology = Topology("t", {"leaf1": leaf}, {}, {}, {}, (), 1)
+    at = {"leaf1": PipelineAddress(secured.address, 1)}
+    inventory = Inventory("t", topology, at, (), str(folder))
+    own = Access(certificate=f"{folder}/collector.pem", key=f"{folder}/collector.key")
+    with LiveNetwork(inventory, own).listener("leaf1") as session:
+        assert toy.events is not None
+        toy.events.packet_in(p4r.PacketIn(payload=b"sample"))
+        heard = session.packet_in(120)
+        assert heard is not None
+        assert heard.payload == b"sample"
 
 
 @pytest.mark.parametrize(

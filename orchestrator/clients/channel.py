@@ -12,7 +12,7 @@ import grpc
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, ServerError, ServerGone
 from orchestrator.files import read_small
 
 _PROBE_SECONDS = 3.0
@@ -112,6 +112,18 @@ def connection_problem(address: str, tls: TlsFiles | None) -> str:
                 else ""
             )
         return _handshake_problem(plain, address, tls)
+
+
+def call_error(name: str, address: str, tls: TlsFiles | None, error: grpc.RpcError) -> ServerError:
+    """What a failed call to something on a server says, in its own words; ServerGone when nothing
+    listens there."""
+    code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
+    told = error.details()  # type: ignore[attr-defined]
+    if code is grpc.StatusCode.UNAVAILABLE:
+        told = connection_problem(address, tls) or told
+        if is_gone(address):
+            return ServerGone(f"{name}: {code.name}: {told}")
+    return ServerError(f"{name}: {code.name}: {told}")
 
 
 def is_gone(address: str) -> bool:

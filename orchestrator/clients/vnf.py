@@ -9,8 +9,7 @@ from typing import Any, Self
 
 import grpc
 
-from orchestrator.clients.channel import TlsFiles, connection_problem, is_gone, open_channel
-from orchestrator.errors import ServerError, ServerGone
+from orchestrator.clients.channel import TlsFiles, call_error, open_channel
 from orchestrator.model.entries import ChainHop, ServerChain
 from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
@@ -166,9 +165,4 @@ class WorkerClient:
             code = error.code()  # type: ignore[attr-defined]
             if may_be_missing and code is grpc.StatusCode.NOT_FOUND:
                 return None
-            told = error.details()  # type: ignore[attr-defined]
-            if code is grpc.StatusCode.UNAVAILABLE:
-                told = connection_problem(self.address, self._tls) or told
-                if is_gone(self.address):
-                    raise ServerGone(f"{self.name}: {code.name}: {told}") from error
-            raise ServerError(f"{self.name}: {code.name}: {told}") from error
+            raise call_error(self.name, self.address, self._tls, error) from error

@@ -1,4 +1,4 @@
-"""Generate `vnf_pb2.py`, `vnf_pb2.pyi`, `vnf_pb2_grpc.py` and its stub from `vnf.proto`.
+"""Generate `NAME_pb2.py`, `NAME_pb2.pyi`, `NAME_pb2_grpc.py` and its stub from each `NAME.proto`.
 
 Run from the project's root: `python -m servernf.proto.generate [DIRECTORY]`.
 """
@@ -9,54 +9,66 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROTO = "servernf/proto/vnf.proto"
-GENERATED = ("vnf_pb2.py", "vnf_pb2.pyi", "vnf_pb2_grpc.py", "vnf_pb2_grpc.pyi")
-_HEADER = "# Generated from vnf.proto by `python -m servernf.proto.generate`. Do not edit.\n"
+PROTOS = ("vnf", "agent")
+_SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
+GENERATED = tuple(name + suffix for name in PROTOS for suffix in _SUFFIXES)
+_FOLDER = Path("servernf", "proto")
 
 
 def generate(root: Path, out: Path) -> None:
     """Write the generated files below `out`, as `servernf/proto/...`."""
+    sources = [str(_FOLDER / f"{name}.proto") for name in PROTOS]
     # A process of its own: protoc's protobuf and OR-Tools' abort each other in one.
     command = [
         *(sys.executable, "-m", "grpc_tools.protoc", f"-I{root}"),
-        *(f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}", PROTO),
+        *(f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}", *sources),
     ]
     subprocess.run(command, check=True)
-    folder = out / "servernf" / "proto"
-    (folder / "vnf_pb2_grpc.pyi").write_text(_grpc_stub((root / PROTO).read_text()))
-    for name in GENERATED:
-        path = folder / name
-        path.write_text(_HEADER + path.read_text())
+    folder = out / _FOLDER
+    for name in PROTOS:
+        header = (
+            f"# Generated from {name}.proto by `python -m servernf.proto.generate`. Do not edit.\n"
+        )
+        stub = _grpc_stub(name, (root / _FOLDER / f"{name}.proto").read_text())
+        (folder / f"{name}_pb2_grpc.pyi").write_text(stub)
+        for path in (folder / (name + suffix) for suffix in _SUFFIXES):
+            path.write_text(header + path.read_text())
 
 
-def _grpc_stub(proto: str) -> str:
+def _grpc_stub(name: str, proto: str) -> str:
     """Types of the client and servicer classes, which protoc does not write."""
+    service, messages = name.capitalize(), f"{name}_pb2"
+    iterator = ", Iterator" if " stream " in proto else ""
     stub = [
-        "from collections.abc import Callable, Iterator",
+        f"from collections.abc import Callable{iterator}",
         "",
         "import grpc",
         "",
-        "from servernf.proto import vnf_pb2",
+        f"from servernf.proto import {messages}",
         "",
     ]
-    client = ["class VnfStub:", "    def __init__(self, channel: grpc.Channel) -> None: ..."]
-    servicer = ["class VnfServicer:"]
+    client = [
+        f"class {service}Stub:",
+        "    def __init__(self, channel: grpc.Channel) -> None: ...",
+    ]
+    servicer = [f"class {service}Servicer:"]
     for line in proto.splitlines():
         words = line.replace("(", " ").replace(")", " ").replace(";", "").split()
         if not words or words[0] != "rpc":
             continue
-        name, request, response = words[1], words[2], words[-1]
-        result = f"vnf_pb2.{response}"
+        call, request, response = words[1], words[2], words[-1]
+        result = f"{messages}.{response}"
         if "stream" in words:
             result = f"Iterator[{result}]"
-        client.append(f"    {name}: Callable[..., {result}]")
+        client.append(f"    {call}: Callable[..., {result}]")
         servicer.append(
-            f"    def {name}(\n"
-            f"        self, request: vnf_pb2.{request}, context: grpc.ServicerContext\n"
+            f"    def {call}(\n"
+            f"        self, request: {messages}.{request}, context: grpc.ServicerContext\n"
             f"    ) -> {result}: ..."
         )
     add = [
-        "def add_VnfServicer_to_server(servicer: VnfServicer, server: grpc.Server) -> None: ...",
+        f"def add_{service}Servicer_to_server("
+        f"servicer: {service}Servicer, server: grpc.Server) -> None: ...",
         "",
     ]
     return "\n".join([*stub, *client, "", *servicer, "", *add])

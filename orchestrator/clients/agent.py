@@ -1,0 +1,123 @@
+"""A client of a server's agent (servernf/proto/agent.proto), which starts and ends its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from orchestrator.clients.channel import TlsFiles, call_error, open_channel
+from orchestrator.errors import ServerError, quoted
+from servernf.proto import agent_pb2, agent_pb2_grpc
+from servernf.wire.agents import API_VERSION
+
+_CALL_SECONDS = 20.0
+_START_SECONDS = 120.0
+"""A worker's start takes a second of CPU, and a server may start all of its workers at once."""
+
+
+class AgentClient:
+    """A session with the agent of one server; ServerError carries the agent's own words.
+
+    An agent of another API version is refused at the first call. `may_change` is asked before every
+    change and raises what forbids it.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        address: str,
+        *,
+        tls: TlsFiles | None = None,
+        may_change: Callable[[], None] | None = None,
+    ) -> None:
+        self.server = server
+        self.address = address
+        self.call_seconds = _CALL_SECONDS
+        self._may_change = may_change
+        self._tls = tls
+        self._channel = open_channel(address, tls)
+        self._stub = agent_pb2_grpc.AgentStub(self._channel)
+        self._known = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._channel.close()
+
+    def describe(self) -> agent_pb2.Description:
+        """The server and its workers; ServerError also when the agent speaks another version."""
+        try:
+            found = self._stub.describe(agent_pb2.DescribeRequest(), timeout=self.call_seconds)
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        if found.api_version != API_VERSION:
+            raise ServerError(
+                f"{self.server}: its agent (servernf {quoted(found.version)}) speaks version "
+                f"{found.api_version} of the agent's API, this orchestrator version {API_VERSION}: "
+                "install the same version of both"
+            )
+        self._known = True
+        return found
+
+    def workers(self) -> list[agent_pb2.Worker]:
+        """All workers that the agent has been asked for, by core."""
+        request = agent_pb2.ListWorkersRequest()
+        return list(self._call(self._stub.listWorkers, request, self.call_seconds).workers)
+
+    def start_worker(self, spec: agent_pb2.WorkerSpec) -> agent_pb2.Worker:
+        """Start a worker and wait until its API answers; one that runs as it is to be stays."""
+        return self._change(self._stub.startWorker, spec, _START_SECONDS)
+
+    def start_workers(self, specs: Iterable[agent_pb2.WorkerSpec]) -> list[agent_pb2.Worker]:
+        """Start several at the same time; the first failure is raised when all have ended."""
+        self._before_change()
+        method: Any = self._stub.startWorker
+        started = [method.future(spec, timeout=_START_SECONDS) for spec in specs]
+        failures = [failure for each in started if (failure := each.exception())]
+        if failures:
+            raise self._error(failures[0]) from failures[0]
+        return [each.result() for each in started]
+
+    def stop_worker(self, name: str) -> None:
+        """End a worker for good; nothing when there is none of that name."""
+        self._change(self._stub.stopWorker, agent_pb2.WorkerName(name=name), self.call_seconds)
+
+    def restart_worker(self, name: str) -> agent_pb2.Worker:
+        """End a worker, if it lives, and start it anew: empty, at the same address."""
+        request = agent_pb2.WorkerName(name=name)
+        return self._change(self._stub.restartWorker, request, _START_SECONDS)
+
+    def _change(self, method: Any, request: Any, seconds: float) -> Any:
+        self._before_change()
+        return self._call(method, request, seconds)
+
+    def _before_change(self) -> None:
+        if self._may_change is not None:
+            self._may_change()
+        if not self._known:
+            self.describe()
+
+    def _call(self, method: Any, request: Any, seconds: float) -> Any:
+        if not self._known:
+            self.describe()
+        try:
+            return method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: grpc.RpcError) -> ServerError:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:  # type: ignore[attr-defined]
+            return ServerError(
+                f"{self.server}: no agent of a server answers at {self.address}, but something else "
+                "(a worker, a switch?)"
+            )
+        return call_error(f"agent of {self.server}", self.address, self._tls, error)

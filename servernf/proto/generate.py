@@ -38,7 +38,7 @@ def generate(root: Path, out: Path) -> None:
 def _grpc_stub(name: str, proto: str) -> str:
     """Types of the client and servicer classes, which protoc does not write."""
     service, messages = name.capitalize(), f"{name}_pb2"
-    iterator = ", Iterator" if " stream " in proto else ""
+    iterator = ", Iterator" if "(stream " in proto else ""
     stub = [
         f"from collections.abc import Callable{iterator}",
         "",

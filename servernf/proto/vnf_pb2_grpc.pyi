@@ -1,5 +1,5 @@
 # Generated from vnf.proto by `python -m servernf.proto.generate`. Do not edit.
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc
 

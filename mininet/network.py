@@ -30,7 +30,6 @@ from orchestrator.emulation.naming import (
     worker_socket,
 )
 from orchestrator.emulation.pins import pin
-from orchestrator.emulation.processes import process_of
 from orchestrator.emulation.restart import serve
 from orchestrator.emulation.setup import capacity_line
 from orchestrator.emulation.state import (
@@ -48,6 +47,7 @@ from orchestrator.emulation.wiring import End, Wire, ends_of, wires
 from orchestrator.errors import NetworkError
 from orchestrator.network.names import worker_name
 from orchestrator.targets import AUTO
+from servernf.host.processes import process_of
 from servernf.wire.addresses import device_mac
 
 

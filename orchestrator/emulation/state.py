@@ -9,7 +9,6 @@ from typing import Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.emulation.processes import Process
 from orchestrator.errors import NetworkError, unknown
 from orchestrator.files import replace_private
 from orchestrator.model.plan import Core
@@ -22,6 +21,7 @@ from orchestrator.network.inventory import (
     save_inventory,
 )
 from orchestrator.network.names import check_network_name
+from servernf.host.processes import Process
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ down that talks to anybody. Where all backends are down they are all taken for u
 
 from __future__ import annotations
 
-from servernf.python.config import Fields
+from servernf.wire.fields import Fields
 
 MISSES, TIMEOUT_S, RETRY_S = 3, 2, 10
 

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from servernf.python.checksum import delta16, update
-from servernf.python.config import Fields
 from servernf.python.keys import read_key_file
 from servernf.python.network_function import OTHER, NetworkFunction
 from servernf.python.packet import IPV6_FRAGMENT, PacketView
+from servernf.wire.fields import Fields
 
 _ESP = 50
 _AUTHENTICATION_BYTES = 32

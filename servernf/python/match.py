@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from servernf.python.config import Fields
 from servernf.python.flow_keys import keyed_hash
 from servernf.python.packet import ICMP, ICMPV6, TCP, UDP, PacketView
+from servernf.wire.fields import Fields
 
 _PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
 _ANY_PORT = (0, 0xFFFF)

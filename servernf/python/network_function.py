@@ -8,9 +8,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from servernf.python.config import Fields
 from servernf.python.packet import PacketView
 from servernf.wire.errors import InputError, unknown
+from servernf.wire.fields import Fields
 
 INSIDE, OUTSIDE = "inside", "outside"
 OTHER = {INSIDE: OUTSIDE, OUTSIDE: INSIDE}

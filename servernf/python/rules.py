@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from servernf.python.config import Fields
 from servernf.python.match import Condition, Headers
 from servernf.python.network_function import INSIDE, OUTSIDE
 from servernf.python.packet import PacketView
+from servernf.wire.fields import Fields
 
 MAX_CACHED = 65_536
 _T = TypeVar("_T")

@@ -7,10 +7,10 @@ are ("same"). Decisions are cached by header values.
 
 from __future__ import annotations
 
-from servernf.python.config import Fields
 from servernf.python.match import Condition, Headers
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import PacketView
+from servernf.wire.fields import Fields
 
 MAX_CACHED = 65_536
 _ACTIONS = ("permit", "deny")

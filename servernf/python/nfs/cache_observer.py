@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.http1 import NotHttp, Request, RequestStream
 from servernf.python.network_function import OTHER, network_function
 from servernf.python.packet import TCP, PacketView
 from servernf.python.streams import StreamFunction
 from servernf.python.tcp_stream import Direction
+from servernf.wire.fields import Fields
 
 _NONE, _HIT, _MISS = 0, 1, 2
 

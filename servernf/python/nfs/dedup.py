@@ -12,7 +12,6 @@ from collections import deque
 from hashlib import blake2b
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import ends, host_of
 from servernf.python.network_function import (
@@ -23,6 +22,7 @@ from servernf.python.network_function import (
     network_function,
 )
 from servernf.python.packet import TCP, PacketView
+from servernf.wire.fields import Fields
 
 
 class _Passed(Entry):

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import ends, host_of
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import NO_PORT, PacketView
+from servernf.wire.fields import Fields
 
 
 class _Asked(Entry):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import struct
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import ends, host_of
 from servernf.python.network_function import OTHER, NetworkFunction, network_function
 from servernf.python.packet import UDP, PacketView
+from servernf.wire.fields import Fields
 
 _HEADER = struct.Struct("!6H")
 _RESPONSE, _OPCODE = 0x8000, 0x7800

@@ -9,11 +9,11 @@ from heapq import nlargest
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import flow_key, host_of
 from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.python.packet import PacketView
+from servernf.wire.fields import Fields
 
 
 class _Flow(Entry):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from servernf.python.config import Address, Fields
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import TCP, UDP, PacketView
+from servernf.wire.fields import Address, Fields
 
 BUCKETS = 251
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.hidden import hides
 from servernf.python.matcher import Matcher
 from servernf.python.network_function import INSIDE, OUTSIDE, network_function
 from servernf.python.packet import TCP, UDP, PacketView
 from servernf.python.streams import StreamFunction
 from servernf.python.tcp_stream import Direction
+from servernf.wire.fields import Fields
 
 _ACTIONS = ("drop", "alert")
 _PROTOCOLS = {"tcp": TCP, "udp": UDP}

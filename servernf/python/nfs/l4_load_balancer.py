@@ -21,11 +21,11 @@ from typing import Self
 from zlib import crc32
 
 from servernf.python.backend_health import BackendHealth, HealthChecks
-from servernf.python.config import Fields
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import ends, flow_key, host_of
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import TCP, UDP, PacketView
+from servernf.wire.fields import Fields
 
 MAX_CONNECTIONS = 262_144
 _PROTOCOLS = {"tcp": TCP, "udp": UDP}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from servernf.python.config import Fields
 from servernf.python.network_function import OTHER, NetworkFunction, network_function
 from servernf.python.packet import PacketView
+from servernf.wire.fields import Fields
 
 _ACTIONS = ("permit", "deny")
 

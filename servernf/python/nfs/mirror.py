@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from servernf.python.config import Fields
 from servernf.python.network_function import (
     INSIDE,
     OTHER,
@@ -13,6 +12,7 @@ from servernf.python.network_function import (
 )
 from servernf.python.packet import PacketView
 from servernf.python.rules import Rules
+from servernf.wire.fields import Fields
 
 _MIRROR = "mirror"
 

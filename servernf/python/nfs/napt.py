@@ -25,7 +25,6 @@ from ipaddress import IPv4Address
 from typing import Self
 
 from servernf.python.checksum import delta16, delta32, patch, patch_udp
-from servernf.python.config import Fields
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import fragment_key
 from servernf.python.mappings import (
@@ -55,6 +54,7 @@ from servernf.python.packet import (
     quotes_l4,
 )
 from servernf.python.tcp_acceptance import ACCEPTED, BEGINS, REFUSED
+from servernf.wire.fields import Fields
 
 FRAGMENT_TIMEOUT_US = 30_000_000
 MAX_FRAGMENTS = 4096

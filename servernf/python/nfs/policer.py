@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.python.packet import PacketView
 from servernf.python.rules import Rules
+from servernf.wire.fields import Fields
 
 _MICRO = 1_000_000
 _MAX_RATE = 1 << 62

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from servernf.python.config import Fields
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import PacketView
+from servernf.wire.fields import Fields
 
 MAX_CACHED = 65_536
 

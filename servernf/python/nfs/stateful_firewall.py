@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import ends, flow_key, fragment_key, host_of
 from servernf.python.match import Condition, Headers
@@ -45,6 +44,7 @@ from servernf.python.tcp_acceptance import (
     is_open,
     is_over,
 )
+from servernf.wire.fields import Fields
 
 FRAGMENT_TIMEOUT_US = 30_000_000
 MAX_FRAGMENTS = 4096

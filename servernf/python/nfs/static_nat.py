@@ -5,9 +5,9 @@ Headers quoted in ICMP errors are left alone.
 
 from __future__ import annotations
 
-from servernf.python.config import Fields
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import PacketView
+from servernf.wire.fields import Fields
 
 
 @network_function("static_nat")

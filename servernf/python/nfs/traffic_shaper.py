@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.network_function import (
     INSIDE,
     OTHER,
@@ -19,6 +18,7 @@ from servernf.python.network_function import (
     network_function,
 )
 from servernf.python.packet import PacketView
+from servernf.wire.fields import Fields
 
 _PER_BYTE = 8_000_000
 

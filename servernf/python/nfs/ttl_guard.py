@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from servernf.python.config import Fields
 from servernf.python.network_function import OTHER, NetworkFunction, network_function
 from servernf.python.packet import PacketView
 from servernf.python.rules import Rules
+from servernf.wire.fields import Fields
 
 
 class Bounds(NamedTuple):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from servernf.python.config import Fields
 from servernf.python.hidden import hides
 from servernf.python.http1 import NotHttp, Request, RequestStream
 from servernf.python.network_function import OTHER, Emitted, network_function
@@ -18,6 +17,7 @@ from servernf.python.packet import TCP, PacketView
 from servernf.python.resets import reset_back, reset_onward
 from servernf.python.streams import StreamFunction
 from servernf.python.tcp_stream import Direction
+from servernf.wire.fields import Fields
 
 _ACTIONS = ("permit", "deny", "alert")
 _NOT_READ = object()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from servernf.python.config import Fields
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import PacketView
+from servernf.wire.fields import Fields
 
 _UNTAGGED_L3 = 14
 _VLAN_TYPES = (0x8100, 0x88A8)

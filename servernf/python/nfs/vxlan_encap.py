@@ -10,10 +10,10 @@ import struct
 from zlib import crc32
 
 from servernf.python.checksum import delta16, patch
-from servernf.python.config import Fields
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import UDP, PacketView
 from servernf.wire.addresses import GATEWAY_MAC
+from servernf.wire.fields import Fields
 
 _PORT = 4789
 _FIRST_PORT, _PORTS = 0xC000, 0x4000

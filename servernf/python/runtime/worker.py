@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
-from servernf.python.config import parsed
 from servernf.python.network_function import create, known_types
 from servernf.python.packet import PacketView
 from servernf.python.runtime import sampling
@@ -39,6 +38,7 @@ from servernf.python.runtime.tables import (
 )
 from servernf.python.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled
 from servernf.wire.errors import InputError, ReportedError
+from servernf.wire.fields import parsed
 
 CHAINING_PROTOCOLS = ("nsh-md1-ethernet",)
 _MD1_ETHERNET = b"\x01\x03"

@@ -13,7 +13,8 @@ import pytest
 from support import eventually
 
 from orchestrator.emulation import pins
-from orchestrator.emulation.processes import Process, kill_all, members, namespace_of, process_of
+from orchestrator.emulation.processes import kill_all, members, namespace_of
+from servernf.host.processes import Process, process_of
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces: needs root")
 

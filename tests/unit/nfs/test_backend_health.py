@@ -11,7 +11,7 @@ from scapy.layers.inet import IP, TCP, UDP
 
 from orchestrator.nfs.backend_health_reference import HealthReference
 from servernf.python.backend_health import BackendHealth, HealthChecks
-from servernf.python.config import Fields
+from servernf.wire.fields import Fields
 
 VIP, CLIENT, SECOND = "203.0.113.80", "198.51.100.13", 1_000_000
 HEALTH = {"misses": 2, "timeout_s": 2, "retry_s": 10}

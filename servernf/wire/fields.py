@@ -1,4 +1,4 @@
-"""Reading an NF's JSON configuration: every problem is collected with its place and the remedy."""
+"""Reading a JSON configuration: every problem is collected with its place and the remedy."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.network_function import known_types
@@ -133,14 +132,6 @@ def read_samples(worker: Worker, request: vnf.ReadSamplesRequest) -> vnf.ReadSam
         for s in found
     ]
     return vnf.ReadSamplesResponse(samples=samples, cursor=cursor, lost=lost)
-
-
-def installed_version() -> str:
-    """This distribution's version; to be asked before privileges go, since it reads files."""
-    try:
-        return version("servernf")
-    except PackageNotFoundError:
-        return "0+checkout"
 
 
 def _hop(hop: vnf.Hop, index: int) -> Hop:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar, cast
 import grpc
 
 from servernf.host.authority import Authority, caller
+from servernf.host.version import installed_version
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
 from servernf.python.runtime import messages
 from servernf.python.runtime.errors import NotFound, Unsupported
-from servernf.python.runtime.messages import Place, installed_version
+from servernf.python.runtime.messages import Place
 from servernf.python.runtime.peers import (
     CHAIN_FROM,
     CODES,

@@ -1,0 +1,50 @@
+"""The runtimes that a server can start: each is a program that takes the same options.
+
+To add one: its package in servernf, with a `__main__` that takes them, and a line here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from servernf.agent.config import Tls, WorkerSettings
+from servernf.agent.specs import WorkerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A worker program: it announces itself by a JSON line with `"ready": true` on its output."""
+
+    name: str
+    module: str
+
+    def argv(self, spec: WorkerSpec, settings: WorkerSettings, cpu: int | None) -> list[str]:
+        """The command line of a worker, which runs on one CPU or any."""
+        argv = [sys.executable, "-m", self.module, "--name", spec.name, "--interface", spec.device]
+        argv += ["--api", settings.api(spec.core), *_tls_argv(settings.tls)]
+        if cpu is not None:
+            argv += ["--cpu", str(cpu)]
+        if settings.user is not None:
+            argv += ["--user", str(settings.user)]
+        return argv
+
+
+_KNOWN = (Runtime("python", "servernf.python"),)
+
+
+def runtimes() -> Mapping[str, Runtime]:
+    """Those that are installed here, by name."""
+    return {each.name: each for each in _KNOWN if find_spec(each.module) is not None}
+
+
+def _tls_argv(tls: Tls | None) -> list[str]:
+    if tls is None:
+        return []
+    argv = ["--tls-cert", str(tls.certificate), "--tls-key", str(tls.key)]
+    if tls.ca is None:
+        return argv
+    writers = [word for name in tls.writers for word in ("--writer", name)]
+    return [*argv, "--tls-ca", str(tls.ca), *writers]

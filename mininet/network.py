@@ -22,13 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from nodes import LiveTopo, Mininet, PlainIntf, SwitchProcess, Veth  # pyright: ignore[reportAttributeAccessIssue]
+from servers import Servers
 
 from orchestrator.emulation import children, commands, setup
-from orchestrator.emulation.naming import (
-    switch_socket,
-    worker_interface,
-    worker_socket,
-)
+from orchestrator.emulation.naming import switch_socket
 from orchestrator.emulation.pins import pin
 from orchestrator.emulation.restart import serve
 from orchestrator.emulation.setup import capacity_line
@@ -38,17 +35,14 @@ from orchestrator.emulation.state import (
     NetworkState,
     ServerState,
     SwitchState,
-    WorkerState,
     load_state,
     save_state,
 )
 from orchestrator.emulation.sweep import sweep
 from orchestrator.emulation.wiring import End, Wire, ends_of, wires
 from orchestrator.errors import NetworkError
-from orchestrator.network.names import worker_name
 from orchestrator.targets import AUTO
 from servernf.host.processes import process_of
-from servernf.wire.addresses import device_mac
 
 
 class Stop(BaseException):
@@ -64,6 +58,7 @@ class Supervisor:
         self.folder = Path(state.run_dir)
         self.ports = children.Ports()
         self.children: list[children.Child] = []
+        self.servers = Servers(self)
         self.net: Any = None
         self.stopping = False
 
@@ -109,20 +104,25 @@ class Supervisor:
             build=False,
         )
         self.net.build()
+        self.plan = plan
+        # They import what they need while interfaces are configured.
+        servers = topology.servers if self.options.workers else {}
+        nics = {name: ends[0].interface for name in servers if (ends := ends_of(name, plan))}
+        started = self.servers.start_agents(nics)
         self.configure(plan)
         kinds = Counter(targets.values())
         report(progress=", ".join(_count(n, f"{kind} switch", "es") for kind, n in kinds.items()))
         self.net.start()
-        workers = {name: self.start_workers(name) for name in topology.servers}
-        self.plan, self.workers = plan, workers
-        if count := sum(map(len, workers.values())):
+        if count := self.servers.cores():
             report(progress=_count(count, "server worker"))
+        children.wait_ready(started)
+        self.servers.start_workers()
         children.wait_ready(self.children)
-        self.state = self.describe(plan, workers)
+        self.state = self.describe(plan)
         save_state(self.state)
 
     def configure(self, plan: tuple[Wire, ...]) -> None:
-        """Addresses, routes, workers' interfaces, offloads; all namespaces at the same time."""
+        """Addresses, routes, offloads; all namespaces at the same time."""
         net, topology = self.net, self.state.topology
         ports = [name for switch in net.switches for name in switch.interfaces().values()]
         for name in ports:
@@ -137,8 +137,7 @@ class Supervisor:
         for server in topology.servers.values():
             ends = ends_of(server.name, plan)
             names = [end.interface for end in ends]
-            names += [worker_interface(core) for core in setup.worker_cores(server) if ends]
-            jobs.append((net[server.name].pid, setup.server_lines(server, ends), names))
+            jobs.append((net[server.name].pid, setup.server_lines(ends), names))
         _together([(_inside(pid, ["ip", "-batch", "-"]), lines) for pid, lines, _ in jobs])
         _together(
             [
@@ -163,33 +162,7 @@ class Supervisor:
         """The process whose namespace holds an interface, None for the machine's own."""
         return None if end.node in self.state.topology.switches else self.net[end.node].pid
 
-    def start_workers(self, server: str) -> tuple[WorkerState, ...]:
-        node = self.state.topology.servers[server]
-        if not self.options.workers or not self.net[server].intfs:
-            return ()
-        return tuple(self.start_worker(server, core) for core in setup.worker_cores(node))
-
-    def start_worker(self, server: str, core: int) -> WorkerState:
-        node = self.state.topology.servers[server]
-        name, interface = worker_name(server, core), worker_interface(core)
-        api = f"unix:{self.folder / worker_socket(node.id, core)}"
-        argv = commands.worker_argv(name, interface, api, node.tls, runtime=node.runtime)
-        argv += commands.user_argv(self.state.id)
-        child = self.spawn(name, commands.in_namespace(self.net[server].pid, argv))
-        return WorkerState(
-            name=name,
-            server=server,
-            core=core,
-            mac=device_mac(node.id, core=core + 1),
-            api=api,
-            pid=child.pid,
-            interface=interface,
-            log=str(child.log),
-        )
-
-    def describe(
-        self, plan: tuple[Wire, ...], workers: dict[str, tuple[WorkerState, ...]]
-    ) -> NetworkState:
+    def describe(self, plan: tuple[Wire, ...]) -> NetworkState:
         net, topology = self.net, self.state.topology
 
         def nic(name: str) -> str:
@@ -213,7 +186,13 @@ class Supervisor:
                 for node in (net[name] for name in topology.switches)
             },
             servers={
-                name: ServerState(name, net[name].pid, nic(name), workers[name])
+                name: ServerState(
+                    name,
+                    net[name].pid,
+                    nic(name),
+                    self.servers.workers.get(name, ()),
+                    self.servers.agents.get(name),
+                )
                 for name in topology.servers
             },
             hosts={
@@ -234,20 +213,20 @@ class Supervisor:
 
     def restart(self, name: str) -> None:
         """A switch or worker ends, if it lives, and starts anew where it was."""
+        if name in self.state.switches:
+            self.restart_switch(name)
+        else:
+            self.servers.restart(next(w for w in self.state.workers if w.name == name))
+        self.state = self.describe(self.plan)
+        save_state(self.state)
+        log(f"{name} was started again")
+
+    def restart_switch(self, name: str) -> None:
         old = [child for child in self.children if child.name == name]
         children.stop(old)
         self.children = [child for child in self.children if child not in old]
-        if name in self.state.switches:
-            self.net[name].start(None)
-        else:
-            worker = next(worker for worker in self.state.workers if worker.name == name)
-            again = self.start_worker(worker.server, worker.core)
-            mine = self.workers[worker.server]
-            self.workers[worker.server] = tuple(again if w.name == name else w for w in mine)
+        self.net[name].start(None)
         children.wait_ready(self.children[-1:])
-        self.state = self.describe(self.plan, self.workers)
-        save_state(self.state)
-        log(f"{name} was started again")
 
     def stop(self) -> None:
         """Take everything down, from whatever state; `sweep` removes what the steps before left."""

@@ -79,13 +79,23 @@ class AgentClient:
 
     def start_workers(self, specs: Iterable[agent_pb2.WorkerSpec]) -> list[agent_pb2.Worker]:
         """Start several at the same time; the first failure is raised when all have ended."""
+        return self.starting(specs)()
+
+    def starting(
+        self, specs: Iterable[agent_pb2.WorkerSpec]
+    ) -> Callable[[], list[agent_pb2.Worker]]:
+        """As `start_workers`, which waits when what is returned is called."""
         self._before_change()
         method: Any = self._stub.startWorker
         started = [method.future(spec, timeout=_START_SECONDS) for spec in specs]
-        failures = [failure for each in started if (failure := each.exception())]
-        if failures:
-            raise self._error(failures[0]) from failures[0]
-        return [each.result() for each in started]
+
+        def wait() -> list[agent_pb2.Worker]:
+            failures = [failure for each in started if (failure := each.exception())]
+            if failures:
+                raise self._error(failures[0]) from failures[0]
+            return [each.result() for each in started]
+
+        return wait
 
     def stop_worker(self, name: str) -> None:
         """End a worker for good; nothing when there is none of that name."""

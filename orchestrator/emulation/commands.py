@@ -1,9 +1,8 @@
-"""Which targets switches run as, and the command lines of workers and of what processes may do."""
+"""Which targets switches run as, and what processes may do."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 
 from orchestrator.errors import EnvironmentMissing, InputError
 from orchestrator.model.topology import Tls, Topology
@@ -69,37 +68,13 @@ def speaks_tls(tls: Tls | None) -> bool:
     return tls is not None and bool(tls.device_certificate)
 
 
-def tls_argv(tls: Tls | None) -> list[str]:
-    """A worker's options for TLS; client certificates are asked for with `mutual`."""
-    if tls is None or not speaks_tls(tls):
-        return []
-    argv = ["--tls-cert", tls.device_certificate, "--tls-key", tls.device_key]
-    if not tls.mutual:
-        return argv
-    writers = [word for name in tls.writers for word in ("--writer", name)]
-    return [*argv, "--tls-ca", tls.ca, *writers]
-
-
-def worker_argv(
-    name: str, interface: str, api: str, tls: Tls | None = None, *, runtime: str
-) -> list[str]:
-    """A server worker; to be run inside the server's namespace. Its samples are read by its API."""
-    argv = [sys.executable, "-m", f"servernf.{runtime}", "--name", name, "--interface", interface]
-    return [*argv, "--api", api, *tls_argv(tls)]
-
-
 def in_namespace(pid: int, argv: list[str]) -> list[str]:
     """A command in the network namespace (and view of /sys) that process `pid` keeps."""
     return ["mnexec", "-a", str(pid), *argv]
 
 
-def user_argv(network_id: str) -> list[str]:
-    """The option by which a network's workers stop being root once they listen."""
-    return ["--user", user_of(network_id)]
-
-
 def user_of(network_id: str) -> str:
-    """The number of the user that a network's softswitches and workers become."""
+    """The number of the user that a network's softswitches and workers become once they listen."""
     return str(_FIRST_USER + int(network_id, 16) % _USERS)
 
 

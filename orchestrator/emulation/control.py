@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from orchestrator import errors
+from orchestrator.emulation.agents import sockets
 from orchestrator.emulation.children import log_end
 from orchestrator.emulation.commands import resolve_targets
 from orchestrator.emulation.environment import require_emulation, require_root
@@ -22,10 +23,8 @@ from orchestrator.emulation.naming import (
     network_of_interface,
     new_network_id,
     switch_socket,
-    worker_socket,
 )
 from orchestrator.emulation.processes import namespace_of
-from orchestrator.emulation.setup import worker_cores
 from orchestrator.emulation.state import (
     Handle,
     NetworkState,
@@ -217,13 +216,9 @@ def _registry_lock() -> Generator[None]:
 
 
 def _check_sockets(topology: Topology, folder: Path) -> None:
-    names = [switch_socket(switch.id) for switch in topology.switches.values()]
-    names += [
-        worker_socket(server.id, core)
-        for server in topology.servers.values()
-        for core in worker_cores(server)
-    ]
-    path = f"{folder}/{max(names, key=len, default='')}"
+    paths = [f"{folder}/{switch_socket(switch.id)}" for switch in topology.switches.values()]
+    paths += [path for server in topology.servers.values() for path in sockets(server, folder)]
+    path = max(paths, key=len, default="")
     if len(path.encode()) > _MAX_SOCKET_PATH:
         raise errors.InputError(
             f"socket path '{path}' is longer than {_MAX_SOCKET_PATH} bytes: "

@@ -40,13 +40,3 @@ def network_of_interface(interface: str) -> str | None:
 def switch_socket(device_id: int) -> str:
     """The file name of a switch's P4Runtime socket: paths of sockets have 107 bytes."""
     return f"s{device_id}.sock"
-
-
-def worker_socket(server_id: int, core: int) -> str:
-    """The file name of a worker's management socket."""
-    return f"w{server_id}.{core + 1}.sock"
-
-
-def worker_interface(core: int) -> str:
-    """The macvlan interface of a server's worker, inside the server's namespace."""
-    return f"core{core + 1}"

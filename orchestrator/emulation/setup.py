@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from orchestrator.emulation.naming import worker_interface
-from orchestrator.emulation.wiring import INSIDE_MTU, End
+from orchestrator.emulation.wiring import End
 from orchestrator.model.topology import Host, Server
-from servernf.wire.addresses import device_mac, mac_text
 
 # A checksum that is left to hardware is never computed on a veth, and segments larger than the
 # MTU are never cut: switches and workers would see both (ping works, TCP does not).
@@ -48,19 +46,9 @@ def worker_cores(server: Server) -> range:
     return range(max(server.cores - server.reserved_cores, 0))
 
 
-def server_lines(server: Server, ends: Sequence[End]) -> list[str]:
-    """`ip -batch` lines inside a server: a macvlan per worker, which dispatches by MAC exactly."""
-    lines = ["link set lo up"]
-    lines += [f"link set {end.interface} arp off up" for end in ends]
-    for core in worker_cores(server) if ends else ():
-        name = worker_interface(core)
-        mac = mac_text(device_mac(server.id, core=core + 1))
-        lines.append(
-            f"link add link {ends[0].interface} name {name} address {mac} mtu {INSIDE_MTU} "
-            "type macvlan mode private"
-        )
-        lines.append(f"link set {name} arp off up")
-    return lines
+def server_lines(ends: Sequence[End]) -> list[str]:
+    """`ip -batch` lines inside a server: its agent makes the interfaces of workers."""
+    return ["link set lo up", *(f"link set {end.interface} arp off up" for end in ends)]
 
 
 def switch_lines(interfaces: Iterable[str]) -> list[str]:

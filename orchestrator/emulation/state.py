@@ -57,13 +57,25 @@ class WorkerState:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentState:
+    """A server's agent, which started its workers."""
+
+    name: str
+    api: str
+    """gRPC target, `unix:/...`."""
+    pid: int
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServerState:
-    """A server's namespace, kept by process `pid`, and its workers."""
+    """A server's namespace, kept by process `pid`, its workers, and their agent if there are any."""
 
     name: str
     pid: int
     interface: str
     workers: tuple[WorkerState, ...]
+    agent: AgentState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,11 @@ class NetworkState:
     def workers(self) -> tuple[WorkerState, ...]:
         """The workers of all servers."""
         return tuple(w for server in self.servers.values() for w in server.workers)
+
+    @property
+    def agents(self) -> tuple[AgentState, ...]:
+        """The agents of all servers that have workers."""
+        return tuple(s.agent for s in self.servers.values() if s.agent is not None)
 
     @property
     def log(self) -> Path:

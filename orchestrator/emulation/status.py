@@ -11,7 +11,7 @@ from orchestrator.emulation.processes import namespace_of
 from orchestrator.emulation.state import NetworkState, list_networks, load_state
 from orchestrator.model.topology import Link
 
-Kind = Literal["supervisor", "switch", "worker", "server", "host"]
+Kind = Literal["supervisor", "switch", "agent", "worker", "server", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ def _status(state: NetworkState) -> NetworkStatus:
             component("supervisor", state.name, state.supervisor),
             *(component("switch", s.name, s.pid) for s in state.switches.values()),
             *(component("server", s.name, s.pid) for s in state.servers.values()),
+            *(component("agent", a.name, a.pid) for a in state.agents),
             *(component("worker", w.name, w.pid) for w in state.workers),
             *(component("host", h.name, h.pid) for h in state.hosts.values()),
         ),

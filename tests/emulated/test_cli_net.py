@@ -81,6 +81,7 @@ def test_up_status_down(folder: Path, switch: str) -> None:
         "supervisor": 1,
         "switch": 1,
         "server": 1,
+        "agent": 1,
         "worker": 3,
         "host": 4,
     }

@@ -442,7 +442,7 @@ def test_workers_answer_in_their_servers(folder: Path, switch: str) -> None:
 
 
 def test_a_worker_core_has_its_own_mac(folder: Path) -> None:
-    state = up()
+    state = up(workers=True)
     for core in (1, 2):
         shown = interface(state, "server", f"core{core}")
         assert shown["address"] == mac_text(device_mac(3, core=core))

@@ -9,7 +9,6 @@ from orchestrator.emulation.naming import (
     network_of_interface,
     new_network_id,
     switch_interface,
-    worker_interface,
 )
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.network.names import check_network_name, worker_name
@@ -53,4 +52,4 @@ def test_no_network_id_is_left() -> None:
 
 
 def test_workers_count_from_one() -> None:
-    assert (worker_name("server1", 0), worker_interface(0)) == ("server1-core1", "core1")
+    assert worker_name("server1", 0) == "server1-core1"

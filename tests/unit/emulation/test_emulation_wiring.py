@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.emulation import commands, setup
+from orchestrator.emulation import agents, commands, setup
 from orchestrator.emulation.wiring import End, ends_of, wires
 from orchestrator.errors import EnvironmentMissing, InputError, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
 from orchestrator.targets.bmv2 import SimpleSwitch
 from orchestrator.targets.engine import Launch
-from servernf.wire.addresses import device_mac
+from servernf.wire.addresses import device_mac, mac_text
 
 HOST = Host(
     "h1",
@@ -76,14 +76,16 @@ def test_a_host_without_a_link_has_lo_only() -> None:
     assert setup.host_lines(HOST, []) == ["link set lo up"]
 
 
-def test_server_lines_have_a_macvlan_for_each_core_that_is_not_reserved() -> None:
-    lines = setup.server_lines(SERVER, [End("server1", 0, "eth0", 1600, device_mac(9))])
-    added = [line for line in lines if line.startswith("link add")]
-    assert added == [
-        f"link add link eth0 name core{n} address 02:00:00:09:00:0{n} mtu 1600 "
-        "type macvlan mode private"
-        for n in (1, 2)
+def test_a_worker_for_each_core_that_is_not_reserved() -> None:
+    found = agents.worker_specs(SERVER, "eth0")
+    assert [(s.name, s.core, mac_text(s.mac), s.macvlan_on) for s in found] == [
+        (f"server1-core{n}", n - 1, f"02:00:00:09:00:0{n}", "eth0") for n in (1, 2)
     ]
+
+
+def test_a_servers_kernel_answers_nobody() -> None:
+    lines = setup.server_lines([End("server1", 0, "eth0", 1600, device_mac(9))])
+    assert lines == ["link set lo up", "link set eth0 arp off up"]
 
 
 @pytest.mark.parametrize(
@@ -131,9 +133,9 @@ def test_bmv2_gets_fixed_addresses_of_its_own(
 
 
 def test_a_networks_processes_become_one_user_who_is_nobody_else() -> None:
-    users = {commands.user_argv(i)[1] for i in ("0000", "ffff", "3fa2")}
+    users = {commands.user_of(i) for i in ("0000", "ffff", "3fa2")}
     assert all(60_706 <= int(user) < 61_184 for user in users)
-    assert commands.user_argv("3fa2") == commands.user_argv("3fa2")
+    assert commands.user_of("3fa2") == commands.user_of("3fa2")
 
 
 def test_bmv2_keeps_one_capability_where_setpriv_is(monkeypatch: pytest.MonkeyPatch) -> None:

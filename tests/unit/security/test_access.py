@@ -12,12 +12,12 @@ from certificates import Authority
 
 from orchestrator.clients.channel import TlsFiles
 from orchestrator.deployment.access import Access
-from orchestrator.emulation.commands import worker_argv
+from orchestrator.emulation.agents import agent_argv
 from orchestrator.emulation.tls import check_tls, exposures, with_writers
 from orchestrator.errors import InputError, NetworkError, OwnerError
 from orchestrator.graph.topology import load_topology
 from orchestrator.model.graph import ServiceGraph, Verification
-from orchestrator.model.topology import Tls, Topology
+from orchestrator.model.topology import Server, Tls, Topology
 from orchestrator.targets.engine import Launch
 from orchestrator.targets.softswitch import OurEngine
 
@@ -100,7 +100,10 @@ def test_devices_get_their_certificates(tmp_path: Path) -> None:
     options = ["--tls-cert", "/cert", "--tls-key", "/key", "--tls-ca", "/ca"]
     options += ["--writer", "me", "--writer", "alice"]
     assert softswitch_argv(tls)[-10:] == options
-    assert worker_argv("w", "i", "unix:/x", tls, runtime="python")[-10:] == options
+    server = Server("s", 1, 2, 0, 1, 1, tls)
+    config = json.loads(Path(agent_argv(server, tmp_path, "0000")[5]).read_text())
+    files = {"certificate": "/cert", "key": "/key", "ca": "/ca", "writers": ["me", "alice"]}
+    assert config["workers"]["tls"] == files
     listening = replace(tls, listeners=("collector",))
     heard = softswitch_argv(listening)
     assert heard[heard.index("--listener") + 1] == "collector"

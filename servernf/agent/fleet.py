@@ -39,7 +39,7 @@ class Fleet:
     def resume(self, agent: str) -> None:
         """Start what is remembered, after the interfaces that an agent killed has left are gone."""
         specs = self._memory.read()
-        interfaces.remove(interfaces.left_by(agent))
+        interfaces.remove_left_by(agent)
         with self._lock:
             self._kept = {spec.name: spec for spec in specs}
             self._keepers = {spec.name: self._keeper(spec) for spec in specs}

@@ -38,7 +38,7 @@ def make_macvlan(name: str, nic: str, mac: int, whose: str) -> None:
     if (_NET / name).exists():
         if alias(name) != whose:
             raise DoesNotStart(f"interface {name} is there already, and not this agent's")
-        remove([name])
+        _delete([name])
     # The kernel has no part in what a worker receives: it neither answers ARP nor has an address.
     lines = [
         f"link add link {nic} name {name} address {mac_text(mac)} type macvlan mode private",
@@ -47,21 +47,25 @@ def make_macvlan(name: str, nic: str, mac: int, whose: str) -> None:
     ]
     problem = _ip(lines)
     if problem:
-        if alias(name) == whose:
-            remove([name])
+        remove_macvlan(name, whose)
         raise DoesNotStart(f"macvlan {name} on {nic}: {problem}")
     _without_offloads(name)
 
 
-def remove(names: Iterable[str]) -> None:
-    """Delete interfaces; those that are gone are no problem."""
-    _ip([f"link delete dev {name}" for name in names], force=True)
+def remove_macvlan(name: str, whose: str) -> None:
+    """Delete an interface that was made for a worker; nothing when there is none, or another's."""
+    if alias(name) == whose:
+        _delete([name])
 
 
-def left_by(agent: str) -> list[str]:
-    """Interfaces that an agent of this name has made."""
+def remove_left_by(agent: str) -> None:
+    """Delete all interfaces that an agent of this name has made."""
     begin = owner(agent, "")
-    return [path.name for path in _NET.iterdir() if alias(path.name).startswith(begin)]
+    _delete(path.name for path in _NET.iterdir() if alias(path.name).startswith(begin))
+
+
+def _delete(names: Iterable[str]) -> None:
+    _ip([f"link delete dev {name}" for name in names], force=True)
 
 
 def _without_offloads(interface: str) -> None:

@@ -88,12 +88,14 @@ class Keeper:
         self._thread.join()
 
     def _run(self) -> None:
-        failures = 0
+        # A first start that fails is for whoever asked for it to repeat, so that is not done at once.
+        failures, has_run = 1, False
         while not self._ending:
             began = time.monotonic()
             reason = self._live()
-            if time.monotonic() - began > PAUSES_S[-1]:
-                failures = 0
+            lived = time.monotonic() - began
+            if self._condition.state is State.RUNNING and (lived > PAUSES_S[-1] or not has_run):
+                failures, has_run = 0, True
             with self._changed:
                 if self._ending:
                     break

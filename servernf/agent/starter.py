@@ -23,7 +23,8 @@ from servernf.agent.specs import WorkerSpec
 READY_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _MOST_LOG = 1 << 16
-_CHILD = Path(__file__).with_name("child.py")
+CHILD = Path(__file__).with_name("child.py")
+"""What becomes a worker."""
 
 
 class Starter:
@@ -54,8 +55,7 @@ class Starter:
         if _listens(api):
             raise DoesNotStart(f"{api}: something else listens there")
         if spec.macvlan_on:
-            whose = interfaces.owner(self._config.name, spec.name)
-            interfaces.make_macvlan(spec.device, spec.macvlan_on, spec.mac, whose)
+            interfaces.make_macvlan(spec.device, spec.macvlan_on, spec.mac, self._whose(spec))
         cpu = self.cpu(spec)
         cpus = self._config.workers.cpus if cpu is None else (cpu,)
         bound = self._bounds.make(spec.name, spec.memory_bytes, cpus)
@@ -65,7 +65,7 @@ class Starter:
             "groups": bound.groups,
             "data_bytes": bound.data_bytes,
         }
-        argv = [sys.executable, "-I", "-S", str(_CHILD), json.dumps(bounds)]
+        argv = [sys.executable, "-I", "-S", str(CHILD), json.dumps(bounds)]
         argv += runtime.argv(spec, self._config.workers, cpu)
         # Not a pipe, which nobody would empty while the agent is busy.
         with self.log(spec).open("wb") as log:
@@ -102,8 +102,11 @@ class Starter:
     def clean(self, spec: WorkerSpec) -> None:
         """Remove what was made for a worker that has ended; its log stays."""
         if spec.macvlan_on:
-            interfaces.remove([spec.device])
+            interfaces.remove_macvlan(spec.device, self._whose(spec))
         self._bounds.remove(spec.name)
+
+    def _whose(self, spec: WorkerSpec) -> str:
+        return interfaces.owner(self._config.name, spec.name)
 
     def _says_ready(self, spec: WorkerSpec) -> bool:
         for line in self._said(spec).splitlines():

@@ -1,0 +1,181 @@
+"""The workers of a server: started once, again when they end, remembered, and ended.
+
+The workers are real processes that sleep (tests/agents.py).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from agents import agent, configuration, ended, spec
+from support import eventually
+
+from servernf.agent.errors import AlreadyThere, DoesNotStart, NotFound
+from servernf.agent.keeper import State
+from servernf.agent.memory import Memory
+from servernf.agent.specs import WorkerSpec
+from servernf.wire.addresses import device_mac
+from servernf.wire.errors import InputError
+
+
+def test_started_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with agent(monkeypatch, configuration(tmp_path)) as found:
+        first = found.fleet.start(spec())
+        assert first.state is State.RUNNING
+        assert found.fleet.start(spec()) == first
+        assert found.fleet.workers() == [(spec(), first)]
+        assert (tmp_path / "core1.sock").is_socket()
+        found.fleet.stop(spec().name)
+        assert ended(first.pid)
+        assert found.fleet.workers() == []
+        found.fleet.stop(spec().name)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (
+            spec(memory_bytes=1 << 30),
+            "name: worker server1-core1 is there with memory_bytes 0, not",
+        ),
+        (spec(name="x"), "core: server1-core1 has core 0"),
+        (spec(1, mac=spec().mac), "mac: server1-core1 has 02:00:00:01:00:01"),
+        (spec(1, interface="vf0"), "interface: server1-core1 has interface vf0"),
+        (spec(1, interface="", macvlan_on="vf0"), "macvlan_on: server1-core1 has interface vf0"),
+    ],
+)
+def test_what_another_worker_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, other: WorkerSpec, told: str
+) -> None:
+    with agent(monkeypatch, configuration(tmp_path)) as found:
+        running = found.fleet.start(spec())
+        with pytest.raises(AlreadyThere, match=told):
+            found.fleet.start(other)
+        assert found.fleet.workers() == [(spec(), running)]
+
+
+def test_one_that_does_not_start_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with agent(monkeypatch, configuration(tmp_path)) as found:
+        found.refuse.touch()
+        with pytest.raises(
+            DoesNotStart, match="server1-core1: ended: exit code 1: its cable is not"
+        ):
+            found.fleet.start(spec())
+        with pytest.raises(DoesNotStart, match="runtime 'dpdk' is not installed here"):
+            found.fleet.start(spec(runtime="dpdk"))
+        assert found.fleet.workers() == []
+        assert found.memory.read() == []
+        found.refuse.unlink()
+        assert found.fleet.start(spec()).state is State.RUNNING
+
+
+def test_killed_and_started_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with agent(monkeypatch, configuration(tmp_path)) as found:
+        pid = found.fleet.start(spec()).pid
+        found.refuse.touch()
+        os.kill(pid, signal.SIGKILL)
+        down = eventually(
+            lambda: (
+                next(c for _, c in found.fleet.workers() if "cable" in c.reason)
+                if "cable" in found.fleet.workers()[0][1].reason
+                else None
+            )
+        )
+        assert down.state is State.RESTARTING
+        with pytest.raises(DoesNotStart, match="its cable"):
+            found.fleet.start(spec())
+        assert found.fleet.workers(), "it was there before, so it is not forgotten"
+        found.refuse.unlink()
+        again = eventually(
+            lambda: [c for _, c in found.fleet.workers() if c.state is State.RUNNING]
+        )
+        assert again[0].pid != pid
+        assert again[0].restarts > 0
+        assert again[0].reason == ""
+
+
+def test_not_started_again_where_that_is_not_wanted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with agent(monkeypatch, configuration(tmp_path), restarts=False) as found:
+        os.kill(found.fleet.start(spec()).pid, signal.SIGKILL)
+        failed = eventually(
+            lambda: [c for _, c in found.fleet.workers() if c.state is State.FAILED]
+        )
+        assert (failed[0].reason, failed[0].pid) == ("ended: SIGKILL", 0)
+        assert found.fleet.restart(spec().name)[1].state is State.RUNNING
+
+
+def test_restarted_on_demand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with agent(monkeypatch, configuration(tmp_path)) as found:
+        first = found.fleet.start(spec())
+        os.kill(first.pid, signal.SIGSTOP)  # it heeds no SIGTERM
+        told, again = found.fleet.restart(spec().name)
+        assert (told, again.state, again.restarts) == (spec(), State.RUNNING, 0)
+        assert again.pid != first.pid
+        assert ended(first.pid)
+        with pytest.raises(NotFound, match=r"unknown worker 'server1-core9'"):
+            found.fleet.restart("server1-core9")
+
+
+def test_what_ran_runs_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    with agent(monkeypatch, config) as found:
+        pids = {found.fleet.start(spec(core)).pid for core in (0, 1, 2)}
+        found.fleet.stop(spec(1).name)
+    assert all(map(ended, pids))
+    with agent(monkeypatch, config) as found:
+        running = eventually(
+            lambda: (
+                all(c.state is State.RUNNING for _, c in found.fleet.workers())
+                and found.fleet.workers()
+            )
+        )
+        assert [asked for asked, _ in running] == [spec(0), spec(2)]
+        assert not pids & {condition.pid for _, condition in running}
+
+
+def test_what_cannot_run_yet_after_a_boot_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = configuration(tmp_path)
+    with agent(monkeypatch, config) as found:
+        found.fleet.start(spec())
+        found.refuse.touch()
+    with agent(monkeypatch, config) as found:
+        eventually(lambda: "cable" in found.fleet.workers()[0][1].reason)
+        found.refuse.unlink()
+        eventually(lambda: found.fleet.workers()[0][1].state is State.RUNNING)
+
+
+def test_a_second_worker_does_not_listen_beside_a_stranger(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with agent(monkeypatch, configuration(tmp_path)) as found:
+        (tmp_path / "core2.sock").symlink_to(tmp_path / "core1.sock")
+        found.fleet.start(spec())
+        with pytest.raises(DoesNotStart, match=r"core2\.sock: something else listens there"):
+            found.fleet.start(spec(1))
+
+
+def test_what_is_remembered_is_read_strictly(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    asked = [spec(), replace(spec(1), cpu=0, memory_bytes=1 << 30, mac=device_mac(9, core=2))]
+    memory.write(asked)
+    assert memory.read() == asked
+    file = tmp_path / "workers.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    for damaged in ("", "[]", '{"format": 2}', file.read_text().replace('"core"', '"cor"')):
+        file.write_text(damaged)
+        with pytest.raises(InputError, match="moved away, the agent starts without workers"):
+            memory.read()
+    with pytest.raises(InputError, match=r"another agent runs with"):
+        Memory(tmp_path)
+    memory.close()
+    Memory(tmp_path).close()

@@ -1,4 +1,4 @@
-"""The server side's wheel works alone: installed with what it asks for, it runs a worker.
+"""The server side's wheel works alone: installed with what it asks for, its agent runs a worker.
 
 Blind spot: the versions of what it asks for are this environment's (tests/unit/test_lock.py has them).
 """
@@ -6,6 +6,7 @@ Blind spot: the versions of what it asks for are this environment's (tests/unit/
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from scapy.layers.l2 import Ether
 from signed import signed
 from wheels import ROOT, build, environment
 
-from servernf.proto import vnf_pb2, vnf_pb2_grpc
+from servernf.proto import agent_pb2, agent_pb2_grpc, vnf_pb2, vnf_pb2_grpc
 from servernf.wire import nsh
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
@@ -80,6 +81,8 @@ def test_what_is_in_it(wheel: Path) -> None:
         "servernf/py.typed",
         "servernf/python/runtime/worker.py",
         "servernf/proto/vnf.proto",
+        "servernf/proto/agent.proto",
+        "servernf/agent/servernf-agent.service",
     } < names
     assert all(name.startswith(("servernf/", "servernf-")) for name in names)
     assert not any("__pycache__" in name or "pyproject" in name for name in names)
@@ -116,6 +119,64 @@ def test_a_worker_of_it(python: Path, tmp_path: Path) -> None:
         finally:
             worker.kill()
             worker.wait(60)
+
+
+def test_its_agent_offers_the_server(python: Path, tmp_path: Path) -> None:
+    """The command that it installs; the interpreter of the unit is that of the installation."""
+    command = python.parent / "servernf"
+    done = subprocess.run(
+        [command, "agent", "--check", "--json", "--config", configured(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    told = json.loads(done.stdout)
+    assert (told["name"], told["runtimes"]) == ("server1", ["python"])
+    assert told["version"] != "0+checkout"
+    ask = "from servernf.agent.installing import *; print(unit_text(DEFAULT_CONFIG))"
+    unit = subprocess.run([python, "-I", "-c", ask], capture_output=True, text=True, check=True)
+    assert f"ExecStart={python} -m servernf agent" in unit.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make an interface")
+def test_its_agent_starts_a_worker(python: Path, tmp_path: Path) -> None:
+    nic = f"sw{os.getpid()}"
+    subprocess.run(["ip", "link", "add", nic, "type", "veth"], check=True)
+    agent = subprocess.Popen(
+        [python, "-m", "servernf", "agent", "--config", configured(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},  # nothing of the checkout
+    )
+    try:
+        subprocess.run(["ip", "link", "set", nic, "arp", "off", "up"], check=True)
+        assert agent.stdout is not None
+        api = json.loads(agent.stdout.readline())["listen"]
+        spec = agent_pb2.WorkerSpec(name="w", runtime="python", mac=MAC, macvlan_on=nic)
+        with grpc.insecure_channel(api) as channel:
+            worker = agent_pb2_grpc.AgentStub(channel).startWorker(spec, timeout=120)
+        assert worker.state == agent_pb2.WORKER_RUNNING
+        with grpc.insecure_channel(worker.api) as channel:
+            status = vnf_pb2_grpc.VnfStub(channel).getStatus(vnf_pb2.StatusRequest())
+        assert (status.name, status.mac, status.interface) == ("w", MAC, "core1")
+        agent.terminate()
+        assert agent.wait(120) == 0
+    finally:
+        agent.kill()
+        agent.wait()
+        subprocess.run(["ip", "link", "del", nic], check=True)
+
+
+def configured(folder: Path) -> Path:
+    file = folder / "agent.json"
+    workers = {"listen": f"unix:{folder}", "pin": False}
+    listen = f"unix:{folder}/agent.sock"
+    data = {"name": "server1", "listen": listen, "folder": str(folder), "workers": workers}
+    file.write_text(json.dumps(data))
+    file.chmod(0o600)
+    return file
 
 
 def through(stub: vnf_pb2_grpc.VnfStub, wire: socket.socket) -> None:

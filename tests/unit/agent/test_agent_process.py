@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from servernf.wire import nsh
 from servernf.wire.addresses import mac_text
 
 SPACE, WIRE = f"agent{os.getpid()}", f"sn{os.getpid()}"
+UNIT = Path(__file__).resolve().parents[3] / "servernf/agent/servernf-agent.service"
 SWITCH = 0x0200_0002_0000
 RUNNING = agent_pb2.WORKER_RUNNING
 
@@ -73,8 +75,8 @@ class Server:
         file.write_text(json.dumps({**data, "folder": str(self.folder)}))
         file.chmod(0o600)
 
-    def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "servernf", "agent", "--config"]
+    def start(self, *before: str) -> subprocess.Popen[str]:
+        command = [*before, sys.executable, "-m", "servernf", "agent", "--config"]
         agent = subprocess.Popen(
             ["ip", "netns", "exec", SPACE, *command, f"{self.folder}/agent.json"],
             stdout=subprocess.PIPE,
@@ -184,6 +186,26 @@ def test_a_killed_agent_leaves_no_doubles(server: Server) -> None:
         assert [(w.spec, w.api) for w in after] == [(w.spec, w.api) for w in before]
         assert not {w.pid for w in after} & {w.pid for w in before}
         through(after[0])
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv (util-linux)")
+def test_the_units_capabilities_are_enough(server: Server) -> None:
+    """As under the shipped unit: these capabilities, and nothing gained by executing."""
+    lines = UNIT.read_text().splitlines()
+    (allowed,) = (line.partition("=")[2] for line in lines if line.startswith("CapabilityB"))
+    names = [name.removeprefix("CAP_").lower() for name in allowed.split()]
+    bounds = ",".join(["-all", *(f"+{name}" for name in names)])
+    agent = server.start("setpriv", "--no-new-privs", "--bounding-set", bounds)
+    status = Path(f"/proc/{agent.pid}/status").read_text()
+    (effective,) = (line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
+    assert int(effective, 16).bit_count() == len(names)
+    with client(server) as session:
+        worker = session.start_worker(message(0))
+        through(worker)
+        session.restart_worker(worker.spec.name)
+    agent.terminate()
+    assert agent.wait(120) == 0
+    assert "core1" not in server.interfaces()
 
 
 def test_an_interface_of_ones_own(server: Server) -> None:

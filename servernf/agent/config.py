@@ -166,9 +166,30 @@ def _tls(fields: Fields) -> Tls | None:
     files = fields.object("tls")
     ca = _file(files, "ca") if files.has("ca") else None
     writers = tuple(_name(files, item) for item in files.items("writers", required=False))
+    before = len(files.problems)
     tls = Tls(_file(files, "certificate"), _file(files, "key"), ca, writers or DEFAULT_WRITERS)
+    if len(files.problems) == before:
+        _check_pem(files, tls)
     files.only_known()
     return tls
+
+
+def _check_pem(files: Fields, tls: Tls) -> None:
+    """gRPC would say no more than that it cannot listen."""
+    import ssl  # costs more than it is worth where there is no TLS
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, lambda: "")
+    except (ssl.SSLError, OSError):
+        told = f"{tls.certificate} and {tls.key}: no certificate and its unencrypted key (PEM)"
+        files.problem("certificate", told)
+    if tls.ca is None:
+        return
+    try:
+        context.load_verify_locations(tls.ca)
+    except (ssl.SSLError, OSError):
+        files.problem("ca", f"{tls.ca}: holds no CA certificate (PEM)")
 
 
 def _name(files: Fields, item: object) -> str:

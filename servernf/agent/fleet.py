@@ -35,6 +35,7 @@ class Fleet:
         self._keepers: dict[str, Keeper] = {}
         self._kept: dict[str, WorkerSpec] = {}
         """Those that have run since they were asked for: what is remembered."""
+        self._ends = False
 
     def resume(self, agent: str) -> None:
         """Start what is remembered, after the interfaces that an agent killed has left are gone."""
@@ -56,6 +57,8 @@ class Fleet:
         AlreadyThere when another one has its name or place; DoesNotStart, and it is forgotten.
         """
         with self._lock:
+            if self._ends:
+                raise DoesNotStart(f"{spec.name}: the agent ends")
             keeper = self._keepers.get(spec.name)
             if problems := list(self._conflicts(spec)):
                 raise AlreadyThere("\n".join(problems))
@@ -92,6 +95,7 @@ class Fleet:
     def end(self) -> None:
         """End all workers; they are remembered."""
         with self._lock:
+            self._ends = True
             keepers = list(self._keepers.values())
         if keepers:
             with ThreadPoolExecutor(len(keepers)) as together:

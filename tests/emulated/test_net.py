@@ -441,6 +441,18 @@ def test_workers_answer_in_their_servers(folder: Path, switch: str) -> None:
     assert [(c.kind, c.name) for c in dead] == [("worker", "server-core1")]
 
 
+def test_workers_end_with_their_agent_and_start_with_it(folder: Path) -> None:
+    state = up(workers=True, switch="softswitch")
+    (agent,) = state.agents
+    os.kill(agent.pid, signal.SIGKILL)
+    dead = {"server-agent", "server-core1", "server-core2"}
+    eventually(lambda: {c.name for c in net_status("test")[0].dead} == dead)
+    again = restart("test", "server-core2")
+    assert net_status("test")[0].health == "running"
+    assert [(w.name, w.api) for w in again.workers] == [(w.name, w.api) for w in state.workers]
+    assert not {w.pid for w in again.workers} & {w.pid for w in state.workers}
+
+
 def test_a_worker_core_has_its_own_mac(folder: Path) -> None:
     state = up(workers=True)
     for core in (1, 2):

@@ -102,6 +102,19 @@ def test_files_that_are_not_taken(tmp_path: Path) -> None:
         read_config(file)
 
 
+def test_certificates_are_looked_at(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    certificate, _ = authority.issue("server1")
+    _, key = authority.issue("server2")
+    tls = {"certificate": str(certificate), "key": str(key), "ca": str(key)}
+    with pytest.raises(InputError) as caught:
+        config_of(plain(tls=tls), "f")
+    assert caught.value.problems == (
+        f"f.tls.certificate: {certificate} and {key}: no certificate and its unencrypted key (PEM)",
+        f"f.tls.ca: {key}: holds no CA certificate (PEM)",
+    )
+
+
 @pytest.mark.parametrize("missing", ["tls", "ca", "workers"])
 def test_nobody_is_let_in_by_oversight(
     tmp_path: Path, missing: str, capsys: pytest.CaptureFixture[str]

@@ -65,8 +65,7 @@ def agent_argv(server: Server, folder: Path, network_id: str) -> list[str]:
     file = own / "agent.json"
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         json.dump(config, out, indent=1)
-    # With TLS, but no client certificates, its workers are as open as the topology says.
-    return [sys.executable, "-m", "servernf", "agent", "--config", str(file), "--insecure"]
+    return [sys.executable, "-m", "servernf", "agent", "--config", str(file)]
 
 
 def worker_specs(server: Server, nic: str) -> list[agent_pb2.WorkerSpec]:

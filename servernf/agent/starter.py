@@ -74,6 +74,7 @@ class Starter:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                cwd="/",  # whence `python -m` would import
                 start_new_session=True,
             )
 
@@ -96,7 +97,7 @@ class Starter:
         """Why a worker has ended, in words."""
         if code < 0 and self._bounds.killed(spec.name):
             return f"killed: it needed more than its {spec.memory_bytes} bytes of memory"
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        cause = _signal_name(-code) if code < 0 else f"exit code {code}"
         return f"ended: {cause}{self._log_end(spec)}"
 
     def clean(self, spec: WorkerSpec) -> None:
@@ -130,6 +131,13 @@ class Starter:
                 return log.read(_MOST_LOG)
         except OSError:
             return b""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals
+        return f"signal {number}"
 
 
 def _listens(api: str) -> bool:

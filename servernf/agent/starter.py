@@ -84,7 +84,7 @@ class Starter:
         """Until the worker says that it is ready, or false: it has ended, or is unwanted by now."""
         deadline = time.monotonic() + READY_SECONDS
         while process.poll() is None and not unwanted():
-            if self._says_ready(spec) and _listens(self._config.workers.api(spec.core)):
+            if self._says_ready(spec):
                 return True
             if time.monotonic() > deadline:
                 process.kill()

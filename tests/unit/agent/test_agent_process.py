@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 from agents import ended, message
+from certificates import Authority
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from support import eventually
 
 from orchestrator.clients.agent import AgentClient
+from orchestrator.clients.channel import TlsFiles
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import ServerError
 from orchestrator.model.entries import ChainHop, ServerChain
@@ -62,17 +64,14 @@ class Server:
     """A namespace with one link, and the agent's configuration."""
 
     folder: Path
+    api: str
     agents: list[subprocess.Popen[str]] = field(default_factory=list[subprocess.Popen[str]])
 
-    @property
-    def api(self) -> str:
-        return f"unix:{self.folder}/agent.sock"
-
-    def configure(self, **workers: object) -> None:
+    def configure(self, tls: dict[str, str] | None = None, **workers: object) -> None:
         settings = {"listen": f"unix:{self.folder}", "pin": False, **workers}
         data: dict[str, Any] = {"name": "server1", "listen": self.api, "workers": settings}
         file = self.folder / "agent.json"
-        file.write_text(json.dumps({**data, "folder": str(self.folder)}))
+        file.write_text(json.dumps({**data, "tls": tls, "folder": str(self.folder)}))
         file.chmod(0o600)
 
     def start(self, *before: str) -> subprocess.Popen[str]:
@@ -100,7 +99,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
        "peer", "name", "eth0", "mtu", "1600", "netns", SPACE)  # fmt: skip
     ip("link", "set", WIRE, "arp", "off", "up")
     ip("-n", SPACE, "link", "set", "eth0", "arp", "off", "up")
-    found = Server(tmp_path)
+    found = Server(tmp_path, f"unix:{tmp_path}/agent.sock")
     found.configure()
     try:
         yield found
@@ -206,6 +205,35 @@ def test_the_units_capabilities_are_enough(server: Server) -> None:
     agent.terminate()
     assert agent.wait(120) == 0
     assert "core1" not in server.interfaces()
+
+
+def test_over_tcp_with_certificates(server: Server, tmp_path: Path) -> None:
+    """As a controller on another machine: agent and worker know who may change them."""
+    here, there = (f"198.18.{os.getpid() % 250}.{n}" for n in (1, 2))
+    for words in (["-n", SPACE, "link", "set", "eth0", "arp", "on"], ["link", "set", WIRE, "arp", "on"],
+                  ["addr", "add", f"{here}/30", "dev", WIRE],
+                  ["-n", SPACE, "addr", "add", f"{there}/30", "dev", "eth0"]):  # fmt: skip
+        assert ip(*words).returncode == 0
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.issue("server1")
+    files = {"certificate": str(certificate), "key": str(key), "ca": str(authority.ca)}
+    server.api = f"{there}:50080"
+    server.configure(tls=files, listen=f"{there}:50100")
+    server.start()
+
+    def shown(name: str) -> TlsFiles:
+        return TlsFiles(authority.ca, *authority.issue(name), name="localhost")
+
+    with AgentClient("server1", server.api, tls=shown("controller")) as session:
+        worker = session.start_worker(message(1))
+        assert worker.api == f"{there}:50101"
+    with WorkerClient("w", worker.api, tls=shown("controller")) as session:
+        session.remove_graph("g")
+    with (
+        WorkerClient("w", worker.api, tls=shown("mallory")) as session,
+        pytest.raises(ServerError, match="'mallory' may read this device"),
+    ):
+        session.remove_graph("g")
 
 
 def test_an_interface_of_ones_own(server: Server) -> None:

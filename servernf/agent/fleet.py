@@ -33,8 +33,7 @@ class Fleet:
         self._log = log
         self._lock = threading.Lock()
         self._keepers: dict[str, Keeper] = {}
-        self._kept: dict[str, WorkerSpec] = {}
-        """Those that have run since they were asked for: what is remembered."""
+        self._remembered: list[WorkerSpec] = []
         self._ends = False
 
     def resume(self, agent: str) -> None:
@@ -42,8 +41,8 @@ class Fleet:
         specs = self._memory.read()
         interfaces.remove_left_by(agent)
         with self._lock:
-            self._kept = {spec.name: spec for spec in specs}
-            self._keepers = {spec.name: self._keeper(spec) for spec in specs}
+            self._remembered = specs
+            self._keepers = {spec.name: self._keeper(spec, has_run=True) for spec in specs}
 
     def workers(self) -> list[tuple[WorkerSpec, Condition]]:
         """All of them as they are, by core."""
@@ -70,7 +69,7 @@ class Fleet:
         try:
             if condition.state is not State.RUNNING:
                 raise DoesNotStart(f"{spec.name}: {condition.reason}")
-            self._remember(lambda kept: kept.update({spec.name: spec}))
+            self._remember()
         except ServerError:
             self._drop(keeper)
             raise
@@ -89,8 +88,8 @@ class Fleet:
         with self._lock:
             keeper = self._keepers.get(name)
         if keeper is not None:
-            self._remember(lambda kept: kept.pop(name, None))
             self._drop(keeper)
+        self._remember()
 
     def end(self) -> None:
         """End all workers; they are remembered."""
@@ -101,8 +100,9 @@ class Fleet:
             with ThreadPoolExecutor(len(keepers)) as together:
                 list(together.map(Keeper.end, keepers))
 
-    def _keeper(self, spec: WorkerSpec) -> Keeper:
-        return Keeper(spec, self._starter, restarts=self._restarts, log=self._log)
+    def _keeper(self, spec: WorkerSpec, *, has_run: bool = False) -> Keeper:
+        restarts, log = self._restarts, self._log
+        return Keeper(spec, self._starter, restarts=restarts, log=log, has_run=has_run)
 
     def _restarted(self, keeper: Keeper) -> Condition:
         keeper.restart()
@@ -117,12 +117,13 @@ class Fleet:
             if self._keepers.get(keeper.spec.name) is keeper:
                 del self._keepers[keeper.spec.name]
 
-    def _remember(self, change: Callable[[dict[str, WorkerSpec]], object]) -> None:
+    def _remember(self) -> None:
+        """Write down which workers there are that have run."""
         with self._lock:
-            kept = dict(self._kept)
-            change(kept)
-            self._memory.write(kept.values())
-            self._kept = kept
+            kept = [keeper.spec for keeper in self._keepers.values() if keeper.has_run]
+            if kept != self._remembered:
+                self._memory.write(kept)
+                self._remembered = kept
 
     def _conflicts(self, spec: WorkerSpec) -> Iterator[str]:
         """Why a worker cannot be beside those that there are."""

@@ -42,12 +42,22 @@ class Condition:
 
 
 class Keeper:
-    """Keeps one worker running until `end`. Any thread may call it."""
+    """Keeps one worker running until `end`. Any thread may call it.
+
+    `has_run`: whether the worker has been ready at least once.
+    """
 
     def __init__(
-        self, spec: WorkerSpec, starter: Starter, *, restarts: bool, log: Callable[[str], None]
+        self,
+        spec: WorkerSpec,
+        starter: Starter,
+        *,
+        restarts: bool,
+        log: Callable[[str], None],
+        has_run: bool = False,
     ) -> None:
         self.spec = spec
+        self.has_run = has_run
         self._starter = starter
         self._restarts = restarts
         self._log = log
@@ -89,13 +99,12 @@ class Keeper:
 
     def _run(self) -> None:
         # A first start that fails is for whoever asked for it to repeat, so that is not done at once.
-        failures, has_run = 1, False
+        failures = 1
         while not self._ending:
-            began = time.monotonic()
+            began, is_first = time.monotonic(), not self.has_run
             reason = self._live()
-            lived = time.monotonic() - began
-            if self._condition.state is State.RUNNING and (lived > PAUSES_S[-1] or not has_run):
-                failures, has_run = 0, True
+            if (is_first and self.has_run) or time.monotonic() - began > PAUSES_S[-1]:
+                failures = 0
             with self._changed:
                 if self._ending:
                     break
@@ -135,6 +144,7 @@ class Keeper:
         try:
             if self._starter.wait_ready(self.spec, process, self._unwanted):
                 with self._changed:
+                    self.has_run = True
                     if not self._unwanted():
                         self._become(State.RUNNING)
             code = process.wait()

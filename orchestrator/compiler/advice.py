@@ -9,7 +9,7 @@ from functools import partial
 
 from orchestrator.compiler.cuts import Functions
 from orchestrator.graph.paths import ports_left
-from orchestrator.model.cuts import Cuts, Removed, Unit
+from orchestrator.model.cuts import SERVER, Cuts, Removed, Unit
 from orchestrator.model.elements import FilterProgram, FilterRule, RewriteProgram
 from orchestrator.model.graph import Port, ServiceGraph
 
@@ -33,12 +33,22 @@ def not_installed(before: Cuts, after: Cuts) -> tuple[tuple[str, str, str], ...]
 def _everywhere(before: Cuts, rules: Sequence[Removed]) -> tuple[tuple[str, str, str], ...]:
     """(NF, rule, why) of those that no packet meets wherever their NF has them.
 
-    A mirrored rule may matter one way only, and one behind a NAT for the packets that it let pass.
+    A mirrored rule may matter one way only, and one behind a NAT for the packets that it let pass. Of
+    an NF that a server executes whole nobody knows what comes to it there.
     """
+    whole = _whole_on_servers(before)
+    rules = [r for r in rules if not (r.by_arrival and r.place.nf in whole)]
     gone = Counter((removed.place.nf, removed.rule) for removed in rules)
     places = Counter((unit.nf, rule) for unit, rule, _ in _named(before, gone))
     why = {(r.place.nf, r.rule): r.why for r in reversed(rules)}
     return tuple((*key, why[key]) for key, count in gone.items() if count >= places[key])
+
+
+def _whole_on_servers(cuts: Cuts) -> set[str]:
+    """NFs that packets come to on a server other than through their own elements in switches."""
+    entered = {entry.target for entry in cuts.entries}
+    entered |= {a.target for a in cuts.arcs if cuts.units[a.source].nf != cuts.units[a.target].nf}
+    return {unit.nf for name, unit in cuts.units.items() if unit.kind == SERVER and name in entered}
 
 
 def _rules(before: Cuts, after: Cuts) -> Iterator[str]:

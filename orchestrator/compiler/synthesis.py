@@ -306,7 +306,7 @@ class _Synthesiser:
         assert place is not None
         for number, (text, _) in why.items():
             into = self.unmet if number in others else self.removed
-            into.append(Removed(place, names[number], text))
+            into.append(Removed(place, names[number], text, by_arrival=True))
         left = [number for number in range(len(boxes)) if number not in why or number in others]
         if checked is not None and len(left) < len(boxes):
             self._set_program(name, replace(checked, rules=tuple(checked.rules[n] for n in left)))

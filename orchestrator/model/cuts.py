@@ -72,11 +72,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A rule that no device is given, since no packet would ever meet it at `place`; `why` says so."""
+    """A rule that no device is given, since no packet would ever meet it at `place`; `why` says so.
+
+    `by_arrival`: because of what arrives there, and not because of its own list.
+    """
 
     place: Occurrence
     rule: str
     why: str
+    by_arrival: bool = False
 
     def __str__(self) -> str:
         return f"{self.place.nf}: {self.rule}: {self.why}"

@@ -22,6 +22,10 @@ from orchestrator.nfs.matching import Headers
 from orchestrator.resources import shipped
 
 
+OBSERVER = "cache_observer", {"ports": ["80"], "labels": {"hit": 1, "miss": 2}}
+LABELS = "label_filter", {"rules": [{"label": 1, "action": "deny"}]}
+
+
 def classes_of(graph: ServiceGraph) -> dict[str, TrafficClass]:
     return {found.name: found for found in traffic_classes(synthesised(graph), graph)}
 
@@ -207,6 +211,16 @@ class TestAdvice:
         graph = chain(acl(deny(src="2001:db8::/32")), traffic=[demand(match=Match(version=4))])
         (told,) = self.told(graph)
         assert "rules[0] can never match: no packet that it asks for arrives" in told
+
+    def test_a_rule_that_matters_on_the_server_only_is_none(self) -> None:
+        """The second NF's filter in the switch meets only what the first one's let by."""
+        assert self.told(chain(ids(action="alert"), OBSERVER, LABELS)) == ()
+
+    def test_a_list_is_judged_by_itself_wherever_it_is(self) -> None:
+        listed = acl(deny(dst="10.0.0.0/8"), permit(dst="10.0.0.1/32"))
+        assert self.told(chain(ids(action="alert"), listed, ids(action="alert"))) == (
+            "g: nfs.n1: rules[1] can never match: shadowed by rules[0]",
+        )
 
     def test_a_rule_that_matters_in_one_direction_is_none(self) -> None:
         from networks import both_ways

@@ -15,6 +15,7 @@ import grpc
 from finsy.proto import p4i, p4r, p4r_grpc
 
 from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
+from orchestrator.clients.encoding import canonical
 from orchestrator.clients.failures import Inquiry, words_of
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.writing import BATCH, MOST_DETAILS, Answer, Refusal, Writable, write_all
@@ -24,6 +25,7 @@ from orchestrator.model.entries import TableEntry
 _MESSAGE_LIMIT = 512 << 20
 """BMv2 answers a Read with one message: about 100 bytes an entry."""
 _DROPS = "dropped-"
+_TARGET = "target"
 _NOBODY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _ARBITRATION_SECONDS = 10.0
 _CALL_SECONDS = 60.0
@@ -53,10 +55,11 @@ class SwitchClient:
     `election_id` (128 bits) is the leader's, from its term; without one it comes from the clock, below
     every leader's, so the one that came last is the primary and ids of crashed runs never clash. A
     session that was primary once and is not any more never writes again, even if the switch would let
-    it. With `primary=False` it only reads: it takes no part in the election, so whoever is primary
-    stays it; `listening` hears packets as well. A low `election_id` is for those who would rather fail
-    than push another controller aside. `may_write` is asked before every batch and raises what forbids
-    it.
+    it. `role` is the one that it is primary of (P4Runtime, 5; "": the default role, which alone loads
+    pipelines). With `primary=False` it only reads: it takes no part in the election, so whoever is
+    primary stays it; `listening` hears packets as well. A low `election_id` is for those who would
+    rather fail than push another controller aside. `may_write` is asked before every batch and raises
+    what forbids it.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class SwitchClient:
         *,
         tls: TlsFiles | None = None,
         primary: bool = True,
+        role: str = "",
         election_id: int | None = None,
         may_write: Callable[[], None] | None = None,
     ) -> None:
@@ -74,7 +78,8 @@ class SwitchClient:
         self.address = address
         self.device_id = device_id
         self.reads_only = not primary
-        self._role = ""
+        self._role = role
+        self._hears = False
         self._backup_will_do = False
         self.connect_seconds = _ARBITRATION_SECONDS
         self.schema: Schema | None = None
@@ -114,6 +119,7 @@ class SwitchClient:
         controller; then it listens if there is no other, and none is pushed aside.
         """
         self.reads_only = True
+        self._hears = True
         self._role = role or f"listener-{secrets.token_hex(4)}"
         self._election = 1
         return self
@@ -143,7 +149,7 @@ class SwitchClient:
 
     def open(self) -> None:
         """Become primary; SwitchError when the switch does not answer or another one stays primary."""
-        if self.reads_only and not self._role:
+        if self.reads_only and not self._hears:
             self._reach()
             return
         request = p4r.StreamMessageRequest()
@@ -220,16 +226,23 @@ class SwitchClient:
         return p4r.Uint128(high=self._election >> 64, low=self._election & ((1 << 64) - 1))
 
     def _packet_in(self, packet: p4r.PacketIn) -> PacketIn:
-        names: dict[int, str] = {}
-        if self.schema is not None:
-            for header in self.schema.p4info.controller_packet_metadata:
-                if header.preamble.name == "packet_in":
-                    names = {m.id: m.name for m in header.metadata}
+        names = self._metadata("packet_in")
         values = {
             names.get(m.metadata_id, str(m.metadata_id)): int.from_bytes(m.value, "big")
             for m in packet.metadata
         }
         return PacketIn(packet.payload, values)
+
+    def _metadata(self, header: str) -> dict[int, str]:
+        """Fields of a controller header of the pipeline, by number; empty where nothing is known."""
+        if self.schema is None:
+            return {}
+        return {
+            metadata.id: metadata.name
+            for found in self.schema.p4info.controller_packet_metadata
+            if found.preamble.name == header
+            for metadata in found.metadata
+        }
 
     # -- pipeline ------------------------------------------------------------------------------
 
@@ -239,17 +252,25 @@ class SwitchClient:
 
     def drops(self) -> dict[str, int]:
         """What a softswitch has dropped outside its pipeline, by reason; others do not say."""
+        return {
+            key.removeprefix(_DROPS).replace("-", "_"): int(value)
+            for key, value in self._told().items()
+            if key.startswith(_DROPS)
+        }
+
+    def target(self) -> str:
+        """The name of its target, as a softswitch tells; empty where a switch does not say."""
+        return self._told().get(_TARGET, "")
+
+    def _told(self) -> dict[str, str]:
+        """What a switch says of itself beside its capabilities: P4Runtime has no field for it."""
         try:
             _, call = self._stub.Capabilities.with_call(
                 p4r.CapabilitiesRequest(), timeout=self.connect_seconds
             )
         except grpc.RpcError:
             return {}  # a switch need not have this call
-        return {
-            str(key).removeprefix(_DROPS).replace("-", "_"): int(value)
-            for key, value in call.trailing_metadata() or ()
-            if str(key).startswith(_DROPS)
-        }
+        return {str(key): str(value) for key, value in call.trailing_metadata() or ()}
 
     def pipeline_cookie(self) -> int | None:
         """Cookie of the running pipeline, None when there is none. Also loads its P4Info."""
@@ -287,6 +308,7 @@ class SwitchClient:
         self._may_write()
         request = p4r.SetForwardingPipelineConfigRequest(
             device_id=self.device_id,
+            role=self._role,
             action=p4r.SetForwardingPipelineConfigRequest.VERIFY_AND_COMMIT,
         )
         request.election_id.CopyFrom(self._election_id())
@@ -339,7 +361,7 @@ class SwitchClient:
         batch: int,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[int, list[Refusal]]:
-        head = p4r.WriteRequest(device_id=self.device_id)
+        head = p4r.WriteRequest(device_id=self.device_id, role=self._role)
         head.election_id.CopyFrom(self._election_id())
         start = head.SerializeToString()
 
@@ -418,6 +440,16 @@ class SwitchClient:
         except queue.Empty:
             return None
         return self._packet_in(packet)
+
+    def packet_out(self, frame: bytes, egress_port: int) -> None:
+        """Have the switch send a frame out of a port. What it does not send it tells nobody."""
+        self._may_write()
+        request = p4r.StreamMessageRequest()
+        request.packet.payload = frame
+        for ident, name in self._metadata("packet_out").items():
+            value = egress_port if name == "egress_port" else 0
+            request.packet.metadata.add(metadata_id=ident, value=canonical(value))
+        self._requests.put(request)
 
     # -- errors --------------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ class LiveNetwork:
             found.address,
             found.device_id,
             tls=self._tls_of(name),
+            role=found.role,
             election_id=self._election_id(),
             may_write=None if self._leadership is None else self._leadership.check,
         )

@@ -4,7 +4,8 @@ from orchestrator.graph.functions import functions_of
 from orchestrator.graph.hosts import check_hosts
 from orchestrator.graph.load import LoadedGraph, load_graph
 from orchestrator.graph.schema import graph_json_schema
-from orchestrator.graph.topology import check_topology, load_topology, topology_json_schema
+from orchestrator.graph.topology import check_topology, load_topology
+from orchestrator.graph.topology_file import topology_json_schema
 
 __all__ = [
     "LoadedGraph",

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
 
 import networkx as nx
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import ValidationError
 
-from orchestrator.errors import InputError, quoted, unknown
-from orchestrator.graph.schema import FileModel
-from orchestrator.graph.tls import TlsSetting, merged, problems_of
+from orchestrator.errors import InputError, unknown
+from orchestrator.graph.tls import merged, problems_of
+from orchestrator.graph.topology_file import (
+    MAX_PORT,
+    HostFile,
+    SwitchFile,
+    TopologyFile,
+)
 from orchestrator.model.topology import (
     Host,
     IpAddress,
-    IpInterface,
     Link,
+    Management,
     Server,
     SmartNic,
     Switch,
@@ -26,135 +29,9 @@ from orchestrator.model.topology import (
 )
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
-from orchestrator.runtimes import DEFAULT, runtime
-from orchestrator.targets import AUTO, automatic, choices
-from orchestrator.targets.edge import EDGE
-from orchestrator.units import Bytes, Microseconds, Name, Rate
-from servernf.wire.addresses import GATEWAY_MAC, mac_text, parse_interface, parse_ip, parse_mac
+from servernf.wire.addresses import mac_text
 
 FIRST_HOST_MAC = 0x0A_00_00_00_00_00
-MAX_PORT = 500
-"""P4 ports have nine bits, of which targets reserve the highest."""
-
-
-def _interface(text: object) -> IpInterface:
-    if isinstance(text, str) and "/" in text:
-        with suppress(ValueError):  # told below, as what is no text
-            return parse_interface(text)
-    raise ValueError(
-        f"{quoted(text)} is not an address with its prefix length, like '10.0.1.11/24'"
-    )
-
-
-def _address(text: object) -> IpAddress:
-    try:
-        return parse_ip(text)
-    except ValueError:
-        raise ValueError(f"{quoted(text)} is not an IP address") from None
-
-
-def _mac(text: object) -> int:
-    try:
-        mac = parse_mac(text if isinstance(text, str) else "")
-    except ValueError:
-        raise ValueError(f"{quoted(text)} is not a MAC address like '0a:00:00:00:00:01'") from None
-    if mac >> 40 & 1 or mac == 0:
-        raise ValueError(f"{quoted(text)} is no host's address")
-    if mac >> 40 == 0x02 or mac == GATEWAY_MAC:
-        raise ValueError(
-            f"{quoted(text)} belongs to the network itself (02:..., {mac_text(GATEWAY_MAC)})"
-        )
-    return mac
-
-
-_TEXT = WithJsonSchema({"type": "string"})
-PortNumber = Annotated[int, Field(ge=1, le=MAX_PORT, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
-
-
-_TARGETS = (
-    f"One of {', '.join(choices())}; {AUTO} is the first of "
-    f"{', '.join(target.name for target in automatic())} that is installed."
-)
-
-
-def _target(name: str) -> str:
-    if name not in choices():
-        raise ValueError(unknown("value", name, choices()))
-    return name
-
-
-class SwitchFile(FileModel):
-    """A programmable switch."""
-
-    target: Annotated[str, AfterValidator(_target), Field(description=_TARGETS)] = AUTO
-    pipeline: str = EDGE
-    table_sizes: dict[str, Count] = Field(default_factory=dict[str, int])
-    tls: TlsSetting | None = None
-
-
-def _runtime(name: object) -> str:
-    if not isinstance(name, str):
-        raise ValueError("must be the name of a runtime")
-    return runtime(name).name
-
-
-class ServerFile(FileModel):
-    """`reserved_cores` of `cores` run no worker; the others, one of `runtime` each."""
-
-    cores: Annotated[int, Field(ge=1, le=1024, strict=True)] = 4
-    reserved_cores: Count = 1
-    cycles_per_second: Annotated[float, Field(gt=0, le=1e12)] = 1.7e9
-    memory: Bytes = 16 << 30
-    runtime: Annotated[str, PlainValidator(_runtime), _TEXT] = DEFAULT
-    tls: TlsSetting | None = None
-
-
-class SmartNicFile(FileModel):
-    """A SmartNIC of a server."""
-
-    server: Name
-    rules: Count = 0
-
-
-class HostFile(FileModel):
-    """An end host with one link."""
-
-    addresses: Annotated[
-        tuple[Annotated[IpInterface, PlainValidator(_interface), _TEXT], ...], Field(min_length=1)
-    ]
-    gateways: tuple[Annotated[IpAddress, PlainValidator(_address), _TEXT], ...] = ()
-    mac: Annotated[int, PlainValidator(_mac), _TEXT] | None = None
-
-
-class LinkFile(FileModel):
-    """A full-duplex link; port numbers only of switches."""
-
-    a: str
-    b: str
-    a_port: PortNumber | None = None
-    b_port: PortNumber | None = None
-    capacity: Rate = 10 * 10**9
-    latency: Microseconds = 5
-
-
-class TopologyFile(FileModel):
-    """The physical network; `tls` holds for every switch and server that says nothing else."""
-
-    name: Name
-    tls: TlsSetting | None = None
-    trees: Annotated[int, Field(ge=1, le=16, strict=True)] = 1
-    switches: Annotated[dict[Name, SwitchFile], Field(min_length=1)]
-    servers: dict[Name, ServerFile] = Field(default_factory=dict[str, ServerFile])
-    smartnics: dict[Name, SmartNicFile] = Field(default_factory=dict[str, SmartNicFile])
-    hosts: dict[Name, HostFile]
-    links: tuple[LinkFile, ...]
-
-
-def topology_json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of a topology file."""
-    schema = TopologyFile.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def load_topology(path_or_name: str | Path) -> Topology:
@@ -243,6 +120,7 @@ class _Loader:
         links = self._links()
         self._attachments()
         hosts = self._hosts()
+        self._management()
         for name, server in file.servers.items():
             if server.reserved_cores >= server.cores:
                 text = f"all {server.cores} cores are reserved: none is left for workers"
@@ -254,7 +132,9 @@ class _Loader:
         return Topology(
             name=file.name,
             switches={
-                n: Switch(n, ids[n], s.target, s.pipeline, s.table_sizes, tls[n])
+                n: Switch(
+                    n, ids[n], s.target, s.pipeline, s.table_sizes, tls[n], _of_switch(s, ids[n])
+                )
                 for n, s in file.switches.items()
             },
             servers={
@@ -267,6 +147,7 @@ class _Loader:
                     s.memory,
                     tls[n],
                     s.runtime,
+                    Management(s.address, interface=s.interface or "") if s.address else None,
                 )
                 for n, s in file.servers.items()
             },
@@ -292,6 +173,22 @@ class _Loader:
             self.problem(where, text)
         return found
 
+    def _management(self) -> None:
+        """What belongs to an address says nothing without one; a port has one name."""
+        for name, switch in self.file.switches.items():
+            for key in ("device_id", "role"):
+                if key in switch.model_fields_set and switch.address is None:
+                    self.problem(f"switches.{name}.{key}", "needs the switch's address, too")
+            named: dict[int, str] = {}
+            for port, number in switch.ports.items():
+                if number in named:
+                    text = f"port {number} is '{named[number]}' already"
+                    self.problem(f"switches.{name}.ports.{port}", text)
+                named.setdefault(number, port)
+        for name, server in self.file.servers.items():
+            if server.interface is not None and server.address is None:
+                self.problem(f"servers.{name}.interface", "needs the agent's address, too")
+
     def _names(self) -> None:
         seen: dict[str, str] = {}
         for kind in ("switches", "servers", "smartnics", "hosts"):
@@ -311,9 +208,13 @@ class _Loader:
         used: dict[tuple[str, int], int] = {}
         for index, link in enumerate(file.links):
             ends = (("a", link.a, link.a_port), ("b", link.b, link.b_port))
-            for end, node, port in ends:
-                self._link_end(f"links[{index}].{end}", node, port, nodes)
-                if port is not None and (node, port) in used:
+            for end, node, said in ends:
+                self._link_end(f"links[{index}].{end}", node, said, nodes)
+                port = self._number(node, said)
+                if isinstance(said, str) and port is None and node in file.switches:
+                    text = unknown(f"port of '{node}'", said, list(file.switches[node].ports))
+                    self.problem(f"links[{index}].{end}_port", text)
+                elif port is not None and (node, port) in used:
                     text = f"port {port} of '{node}' is already links[{used[node, port]}]'s"
                     self.problem(f"links[{index}].{end}_port", text)
                 elif port is not None:
@@ -325,7 +226,8 @@ class _Loader:
             if link.capacity == 0:
                 self.problem(f"links[{index}].capacity", "must be above 0")
 
-        def number(node: str, given: int | None, index: int) -> int:
+        def number(node: str, said: int | str | None, index: int) -> int:
+            given = self._number(node, said)
             if given is not None or node not in file.switches:
                 return given or 0
             port = next(
@@ -348,7 +250,16 @@ class _Loader:
             for index, link in enumerate(file.links)
         )
 
-    def _link_end(self, where: str, node: str, port: int | None, nodes: tuple[str, ...]) -> None:
+    def _number(self, node: str, said: int | str | None) -> int | None:
+        """A port by its number or its name; None: not said, or unknown."""
+        if isinstance(said, str):
+            switch = self.file.switches.get(node)
+            return switch.ports.get(said) if switch else None
+        return said
+
+    def _link_end(
+        self, where: str, node: str, port: int | str | None, nodes: tuple[str, ...]
+    ) -> None:
         if node not in nodes:
             self.problem(where, unknown("node", node, nodes))
         elif port is not None and node not in self.file.switches:
@@ -416,3 +327,10 @@ class _Loader:
                 known = ", ".join(map(str, subnets)) or f"no IPv{gateway.version} address"
                 text = f"{gateway} is in none of the host's subnets ({known})"
                 self.problem(f"{where}.gateways[{index}]", text)
+
+
+def _of_switch(switch: SwitchFile, number: int) -> Management | None:
+    if switch.address is None:
+        return None
+    device_id = number if switch.device_id is None else switch.device_id
+    return Management(switch.address, device_id, switch.role, dict(switch.ports))

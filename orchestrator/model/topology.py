@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -34,6 +34,22 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Management:
+    """How a device that runs already is reached, and what it calls its own: no bundle carries it.
+
+    `address` (orchestrator/model/addresses.py) is of a switch's P4Runtime server or of a server's agent.
+    Of a switch: its P4Runtime device id (64 bits), the role that its controller takes ("": the default
+    one), and its ports' numbers by name. Of a server: its NIC towards the switches ("": its only one).
+    """
+
+    address: str
+    device_id: int = 0
+    role: str = ""
+    ports: dict[str, int] = field(default_factory=dict[str, int])
+    interface: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Switch:
     """A programmable switch. `id` is 1..65535 and unique among devices; `table_sizes` overrides the
     pipeline's sizes by table name (entries)."""
@@ -44,6 +60,7 @@ class Switch:
     pipeline: str
     table_sizes: dict[str, int]
     tls: Tls | None = None
+    management: Management | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,7 @@ class Server:
     memory_bytes: int
     tls: Tls | None = None
     runtime: str = "python"
+    management: Management | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +127,7 @@ class Topology:
 
 
 def public(topology: Topology) -> Topology:
-    """Without what is only this machine's: where files are."""
-    switches = {n: replace(s, tls=None) for n, s in topology.switches.items()}
-    servers = {n: replace(s, tls=None) for n, s in topology.servers.items()}
+    """Without what is only this network's: where files are, and how devices are reached."""
+    switches = {n: replace(s, tls=None, management=None) for n, s in topology.switches.items()}
+    servers = {n: replace(s, tls=None, management=None) for n, s in topology.servers.items()}
     return replace(topology, switches=switches, servers=servers, source="")

@@ -1,21 +1,22 @@
 """The inventory of a network: which devices it has and how each is reached.
 
-`net up` writes it for a network that it started. All that deploys to a network or looks at it knows its
-devices from here only: not who started them, nor where their processes run.
+`net up` writes it for a network that it started, `net attach` for one that it has checked. All that
+deploys to a network or looks at it knows its devices from here only: not who started them, nor where
+their processes run.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orchestrator.errors import InputError, NetworkError, unknown
+from orchestrator.errors import InputError, NetworkError, quoted, unknown
 from orchestrator.files import read_regular, replace_private
+from orchestrator.model.addresses import ADDRESS_FORMS, is_address
 from orchestrator.model.devices import Device, devices_of, pipelined
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology, public
@@ -26,7 +27,6 @@ from orchestrator.targets import AUTO
 FORMAT = 1
 _LARGEST = 64 << 20
 """Bytes of an inventory's file: a thousand switches take about one MB."""
-_ADDRESS = re.compile(r"unix:/\S+|[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class PipelineAddress:
     address: str
     """`unix:/PATH`, `HOST:PORT` or `[IPv6]:PORT`."""
     device_id: int
+    role: str = ""
+    """The P4Runtime role that its controller takes; "": the default one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Inventory:
     """A network's devices.
 
     `topology` says what each is as it runs: its target or runtime, pipeline, id, ports, and TLS.
-    `pipelines` has the address of every device with a pipeline, `workers` those of all workers.
+    `pipelines` has the address of every device with a pipeline, `workers` those of all workers, `agents`
+    those of the servers' agents, where there are any (the gRPC target by the server's name).
     `folder` is where the network's commands on this machine keep what they share.
     """
 
@@ -61,6 +64,7 @@ class Inventory:
     pipelines: Mapping[str, PipelineAddress]
     workers: tuple[WorkerAddress, ...]
     folder: str
+    agents: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def devices(self) -> Mapping[str, Device]:
@@ -84,6 +88,7 @@ class _Document(BaseModel):
     pipelines: dict[str, PipelineAddress]
     workers: tuple[WorkerAddress, ...]
     folder: Annotated[str, Field(pattern="^/")]
+    agents: dict[str, str] = Field(default_factory=dict[str, str])
 
 
 def list_inventories() -> list[str]:
@@ -100,6 +105,7 @@ def save_inventory(inventory: Inventory) -> None:
         pipelines=dict(inventory.pipelines),
         workers=inventory.workers,
         folder=inventory.folder,
+        agents=dict(inventory.agents),
     )
     replace_private(_path(inventory.name), document.model_dump_json(indent=1).encode())
 
@@ -125,7 +131,9 @@ def read_inventory(path: Path) -> Inventory:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise InputError(f"{path}: {where}: {first['msg']} (format {FORMAT} is read)") from error
-    inventory = Inventory(found.name, found.topology, found.pipelines, found.workers, found.folder)
+    inventory = Inventory(
+        found.name, found.topology, found.pipelines, found.workers, found.folder, found.agents
+    )
     problems = list(_problems(inventory))
     if problems:
         raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
@@ -155,6 +163,9 @@ def _problems(inventory: Inventory) -> Iterator[str]:
         if name not in inventory.pipelines:
             yield f"pipelines: no address of {name}"
     servers = inventory.topology.servers
+    for name in inventory.agents:
+        if name not in servers:
+            yield f"agents: {unknown('server', name, tuple(servers))}"
     for number, worker in enumerate(inventory.workers):
         server = servers.get(worker.core.server)
         if server is None:
@@ -165,6 +176,7 @@ def _problems(inventory: Inventory) -> Iterator[str]:
         yield "workers: two of them have one core"
     addresses = {name: found.address for name, found in inventory.pipelines.items()}
     addresses |= {worker.name: worker.address for worker in inventory.workers}
+    addresses |= {f"agent of {server}": address for server, address in inventory.agents.items()}
     for name, address in addresses.items():
-        if not _ADDRESS.fullmatch(address):
-            yield f"{name}: address '{address}' is none of unix:/PATH, HOST:PORT, [IPv6]:PORT"
+        if not is_address(address):
+            yield f"{name}: address {quoted(address)} is none of {ADDRESS_FORMS}"

@@ -230,10 +230,14 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
     def Capabilities(
         self, request: p4r.CapabilitiesRequest, context: grpc.ServicerContext
     ) -> p4r.CapabilitiesResponse:
-        # P4Runtime has no entity for what a device loses outside its pipeline; metadata harms nobody.
+        # P4Runtime has no field for what a device is, nor for what it loses outside its pipeline;
+        # metadata harms nobody.
         drops = self.drops().items()
         context.set_trailing_metadata(
-            tuple((f"{DROPS}{reason.replace('_', '-')}", str(n)) for reason, n in drops)
+            (
+                ("target", "softswitch"),
+                *((f"{DROPS}{reason.replace('_', '-')}", str(n)) for reason, n in drops),
+            )
         )
         return p4r.CapabilitiesResponse(p4runtime_api_version=API_VERSION)
 

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.errors import InputError
 from orchestrator.graph import graph_json_schema, load_graph, load_topology, topology_json_schema
+from orchestrator.model.topology import Management, public
 from orchestrator.resources import shipped
 
 GOOD: dict[str, Any] = {
@@ -48,6 +49,41 @@ def test_what_is_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (topology.links[1].capacity, topology.links[1].latency_us) == (10**9, 1000)
 
 
+MANAGED: dict[str, Any] = {
+    **GOOD,
+    "switches": {
+        "s1": {"address": "[2001:db8::1]:9559", "device_id": 0, "ports": {"Ethernet1/4": 4}},
+        "s2": {"address": "unix:/run/s2.sock", "role": "fabric"},
+    },
+    "servers": {"v1": {"address": "v1.example:50050", "interface": "ens1"}},
+}
+
+
+def test_devices_that_run_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = copy.deepcopy(MANAGED)
+    raw["links"][2]["a_port"] = "Ethernet1/4"
+    topology = load(tmp_path, monkeypatch, raw)
+    assert topology.switches["s1"].management == Management(
+        "[2001:db8::1]:9559", 0, ports={"Ethernet1/4": 4}
+    )
+    # its place in the topology, where the file says no id
+    assert topology.switches["s2"].management == Management("unix:/run/s2.sock", 2, "fabric")
+    assert topology.servers["v1"].management == Management("v1.example:50050", interface="ens1")
+    assert topology.links[2].a_port == 4
+
+
+def test_a_bundle_does_not_say_where_devices_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    managed = public(load(tmp_path, monkeypatch, MANAGED))
+    assert "example" not in repr(managed)
+    assert [s.management for s in (*managed.switches.values(), *managed.servers.values())] == [
+        None,
+        None,
+        None,
+    ]
+
+
 CASES: list[tuple[tuple[str, Any], list[str]]] = [
     (
         ("links.0.b", "h11"),
@@ -76,7 +112,30 @@ CASES: list[tuple[tuple[str, Any], list[str]]] = [
     (("links.0.b_port", 1), ["links[0].b_port: 'h1' is no switch: it has no port numbers"]),
     (
         ("links.0.a_port", 501),
-        ["links[0].a_port: input should be less than or equal to 500, not 501"],
+        ["links[0].a_port: 501 is no port number (1 to 500), nor a port's name"],
+    ),
+    (
+        ("links.0.a_port", "eth9"),
+        ["links[0].a_port: unknown port of 's1' 'eth9' (known: none)"],
+    ),
+    (
+        ("switches.s1", {"ports": {"one": 7, "seven": 7}}),
+        ["switches.s1.ports.seven: port 7 is 'one' already"],
+    ),
+    (
+        ("switches.s1", {"address": "s1:99999"}),
+        ["switches.s1.address: 's1:99999' is none of HOST:PORT, [IPv6]:PORT, unix:/PATH"],
+    ),
+    (
+        ("switches.s1", {"device_id": 7, "role": "fabric"}),
+        [
+            "switches.s1.device_id: needs the switch's address, too",
+            "switches.s1.role: needs the switch's address, too",
+        ],
+    ),
+    (
+        ("servers.v1.interface", "eth1"),
+        ["servers.v1.interface: needs the agent's address, too"],
     ),
     (("links.3", {"a": "s2", "b": "s1"}), ["servers.v1: has no link; a server has at least one"]),
     (
@@ -143,8 +202,8 @@ CASES: list[tuple[tuple[str, Any], list[str]]] = [
     (
         ("switches.s1.targt", "bmv2"),
         [
-            "switches.s1: unknown key 'targt'; did you mean 'target'? (known: pipeline, table_sizes, "
-            "target, tls)"
+            "switches.s1: unknown key 'targt'; did you mean 'target'? (known: address, device_id, "
+            "pipeline, ports, role, table_sizes, target, tls)"
         ],
     ),
 ]

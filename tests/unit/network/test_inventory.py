@@ -42,9 +42,10 @@ def rack() -> Inventory:
     return Inventory(
         "rack",
         replace(single, switches=switches),
-        {"switch1": PipelineAddress("[2001:db8::1]:9559", 1)},
+        {"switch1": PipelineAddress("[2001:db8::1]:9559", 1, "fabric")},
         (WorkerAddress("server1-core1", Core("server1", 0), "server1.example:50051"),),
         "/run/rack",
+        {"server1": "server1.example:50050"},
     )
 
 
@@ -103,8 +104,10 @@ SWITCH = {"address": "127.0.0.1:1", "device_id": 1}
         (_set("pipelines", "switch1", "device_id", to="one"), "pipelines.switch1.device_id: "),
         (
             _set("pipelines", "switch1", "address", to="file:///etc"),
-            "switch1: address 'file:///etc' is none of unix:/PATH, HOST:PORT",
+            "switch1: address 'file:///etc' is none of HOST:PORT, ",
         ),
+        (_set("agents", "server9", to="h:1"), "agents: unknown server 'server9'"),
+        (_set("agents", "server1", to="h"), "agent of server1: address 'h' is none of"),
         (_set("workers", 0, "core", "server", to="server9"), "workers.0: unknown server"),
         (_set("workers", 0, "core", "index", to=99), "workers.0: server1 has cores 0.."),
     ],

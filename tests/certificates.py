@@ -28,16 +28,24 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(self._sign(self._name, self._key.public_key(), is_ca=True))
 
-    def issue(self, common_name: str, *names: str, server_only: bool = False) -> tuple[Path, Path]:
+    def issue(
+        self, common_name: str, *names: str, server_only: bool = False, expired: bool = False
+    ) -> tuple[Path, Path]:
         """(certificate, key) for a name; valid for `names`, or else for localhost and 127.0.0.1.
 
-        `server_only`: with the extended key usage serverAuth, else with none.
+        `server_only`: with the extended key usage serverAuth, else with none. `expired`: a day ago.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self.folder / f"{common_name}.pem"
         private = self.folder / f"{common_name}.key"
         certificate.write_bytes(
-            self._sign(_name(common_name), key.public_key(), names=names, server_only=server_only)
+            self._sign(
+                _name(common_name),
+                key.public_key(),
+                names=names,
+                server_only=server_only,
+                began=datetime.now(UTC) - timedelta(days=2 if expired else 0, hours=1),
+            )
         )
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, private
@@ -50,8 +58,9 @@ class Authority:
         names: tuple[str, ...] = (),
         is_ca: bool = False,
         server_only: bool = False,
+        began: datetime | None = None,
     ) -> bytes:
-        now = datetime.now(UTC)
+        begin = began or datetime.now(UTC) - timedelta(hours=1)
         valid_for: list[x509.GeneralName] = [x509.DNSName(name) for name in names] or [
             x509.DNSName("localhost"),
             x509.IPAddress(ip_address("127.0.0.1")),
@@ -62,8 +71,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(begin)
+            .not_valid_after(begin + timedelta(days=1))
             .add_extension(x509.BasicConstraints(is_ca, None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(

@@ -10,10 +10,12 @@ import typer
 from typer.exceptions import TyperException
 
 from orchestrator.cli import (
+    attaching,
     bundles,
     graphs,
     importing,
     inspection,
+    network_status,
     networks,
     placement,
     reconcile,
@@ -46,6 +48,8 @@ graphs.register(app)
 bundles.register(app)
 importing.register(app)
 networks.register(app)
+network_status.register(networks.net_app)
+attaching.register(networks.net_app)
 recovery.register(app)
 placement.register(app)
 whatif.register(app)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from orchestrator.bundle.codec import Packed
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.presence import Presence
-    from orchestrator.emulation import NetworkStatus
     from orchestrator.model.graph import ServiceGraph
 
 NetworkName = Annotated[
@@ -110,7 +109,13 @@ def down(
     from orchestrator.deployment.live import journal_of
     from orchestrator.emulation import net_down
     from orchestrator.emulation.state import load_handle
+    from orchestrator.network.registry import is_attached
 
+    if name and is_attached(name):
+        raise NetworkError(
+            f"'{name}' was not started here: `orchestrator net detach {name}` lets go of it, and its "
+            "traffic flows on"
+        )
     # Named, it can be removed even if another version wrote its state.
     name = name or _started()
     journal = journal_of(name, load_handle(name).run_dir)
@@ -129,63 +134,19 @@ def restart_command(
     as_json: Json = False,
 ) -> None:
     """Start a switch or worker again, empty; `orchestrator reconcile` gives it what it had."""
+    from orchestrator.attachment.restarting import restart_worker
     from orchestrator.emulation import restart
+    from orchestrator.network.registry import is_attached
 
-    name = network or _started()
-    restart(name, device)
+    name = network or _only(networks_here())
+    if is_attached(name):
+        restart_worker(name, device)
+    else:
+        restart(name, device)
     if as_json:
         print_json({"name": name, "device": device, "restarted": True})
     else:
         say(f"{device} runs again, empty: `orchestrator reconcile {name}` gives it what it had")
-
-
-@net_app.command("status", epilog="Example: orchestrator net status")
-def net_status_command(
-    name: Annotated[str, typer.Argument(help="Name of the network; all if left out.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Show the networks that run, whether their processes live and answer, and links that are down."""
-    from orchestrator.emulation import net_status
-
-    found = net_status(name or None)
-    silent = {status.state.name: _silent(status) for status in found}
-    if as_json:
-        print_json(
-            [
-                {
-                    "name": status.state.name,
-                    "health": status.health,
-                    "components": [asdict(component) for component in status.components],
-                    "links_down": status.links_down,
-                    "silent": silent[status.state.name],
-                }
-                for status in found
-            ]
-        )
-        return
-    for status in found:
-        print_table(
-            f"Network {status.state.name}: {status.health}",
-            ("kind", "name", "pid#", "alive"),
-            ((c.kind, c.name, c.pid, "yes" if c.alive else "NO") for c in status.components),
-        )
-        for line in (*status.links_down, *silent[status.state.name]):
-            warn(line)
-    if not found:
-        say("no network is running")
-
-
-def _silent(status: NetworkStatus) -> tuple[str, ...]:
-    """Switches and workers that do not answer, whether their processes live or not."""
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.deployment.presence import look
-    from orchestrator.emulation.facilities import EmulatedFacilities
-    from orchestrator.emulation.state import inventory_of
-
-    if status.health in ("starting", "crashed"):
-        return ()
-    network = LiveNetwork(inventory_of(status.state), facilities=EmulatedFacilities(status.state))
-    return tuple(look(network).silent.words())
 
 
 def _started() -> str:
@@ -200,6 +161,14 @@ def _only(names: list[str]) -> str:
         running = ", ".join(names) or "none"
         raise NetworkError(f"say which network with --network NAME (running: {running})")
     return names[0]
+
+
+def networks_here() -> list[str]:
+    """All networks that were started or attached, whether they came up or not."""
+    from orchestrator.emulation import list_networks
+    from orchestrator.network.inventory import list_inventories
+
+    return sorted({*list_networks(), *list_inventories()})
 
 
 def find_network(name: str) -> LiveNetwork:

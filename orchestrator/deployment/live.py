@@ -180,9 +180,14 @@ def new_journal(network: str, run_dir: str) -> Journal:
     access = Access.from_environment()
     journal = journal_of(network, run_dir, access)
     journal.clear()
+    remember_store(run_dir, access)
+    return journal
+
+
+def remember_store(run_dir: str, access: Access) -> None:
+    """Note in a network's folder where its journal is, if not in a file of this user's."""
     if access.store:
         try:
             (Path(run_dir) / _STORE).write_text(access.store)
         except OSError as error:
             raise StoreError(f"{run_dir}/{_STORE}: {error.strerror}") from error
-    return journal

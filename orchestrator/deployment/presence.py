@@ -114,7 +114,7 @@ def look(network: ManagedNetwork) -> Presence:
     def one_device(name: str) -> DeviceSeen | str:
         try:
             with readers.device(name) as driver:
-                return _device_seen(driver)
+                return device_seen(driver)
         except SwitchError as error:
             return str(error)
 
@@ -143,7 +143,8 @@ def look(network: ManagedNetwork) -> Presence:
     )
 
 
-def _device_seen(driver: PipelineDriver) -> DeviceSeen:
+def device_seen(driver: PipelineDriver) -> DeviceSeen:
+    """What a device has in force."""
     cookie = driver.pipeline_cookie()
     if cookie is None or driver.schema is None or EPOCH_TABLE not in driver.schema.tables:
         return DeviceSeen(cookie, {})

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -37,9 +35,10 @@ from orchestrator.emulation.sweep import check_namespace, sweep
 from orchestrator.emulation.tls import check_tls, exposures, with_writers
 from orchestrator.emulation.wiring import wires
 from orchestrator.model.topology import Topology
-from orchestrator.network.folders import networks_dir, private_dir, run_dir
+from orchestrator.network.folders import private_dir, run_dir
 from orchestrator.network.inventory import list_inventories
 from orchestrator.network.names import check_network_name
+from orchestrator.network.registry import registry_lock
 from orchestrator.resources import shipped
 from orchestrator.targets import AUTO
 
@@ -79,7 +78,7 @@ def net_up(
     folder = run_dir(name)
     _check_sockets(topology, folder)
     wires(topology, "0000")  # Interface names and links are checked before anything is changed.
-    with _registry_lock():
+    with registry_lock():
         _make_room(name, progress)
         state = NetworkState(
             name=name,
@@ -159,7 +158,8 @@ def _make_room(name: str, progress: Callable[[str], None]) -> None:
     if name not in list_networks():
         if name in list_inventories():
             raise errors.NetworkError(
-                f"'{name}' is a network that was not started here; another --name starts one beside it"
+                f"'{name}' is a network that was not started here (`orchestrator net detach {name}` "
+                "lets go of it); another --name starts one beside it"
             )
         return
     old = load_handle(name)
@@ -202,17 +202,6 @@ def _taken_ids() -> set[str]:
         except errors.NetworkError:
             continue
     return {*recorded, *(i for i in here if i)}
-
-
-@contextmanager
-def _registry_lock() -> Generator[None]:
-    """One `net up` at a time decides on names and ids; the folder itself is the lock."""
-    descriptor = os.open(networks_dir(), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _check_sockets(topology: Topology, folder: Path) -> None:

@@ -26,6 +26,11 @@ def state_file(name: str) -> Path:
     return networks_dir() / f"{name}.json"
 
 
+def attached_dir(name: str) -> Path:
+    """What the commands on an attached network share; not made here. It outlives a reboot."""
+    return private_dir(networks_dir().with_name("attached")) / name
+
+
 def run_dir(name: str) -> Path:
     """The folder of a network's sockets and logs; not made here."""
     for base in (os.environ.get("XDG_RUNTIME_DIR"), "/run", tempfile.gettempdir()):

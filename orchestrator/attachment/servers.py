@@ -1,0 +1,180 @@
+"""One server that runs already: whether its agent is the right one, and can start the workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.attachment.probes import TAGGED_MTU
+from orchestrator.clients.agent import AgentClient
+from orchestrator.deployment.access import Access
+from orchestrator.errors import InputError, NetworkError, ReportedError, quoted, unknown
+from orchestrator.model.topology import Server
+from orchestrator.network.names import worker_name
+from servernf.proto import agent_pb2
+from servernf.wire.addresses import device_mac, mac_text
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFound:
+    """A server whose agent answered.
+
+    `workers` are those that it shall run; of these, `new` (names) do not run yet. `notes` are what the
+    agent says that the server lacks.
+    """
+
+    name: str
+    workers: tuple[agent_pb2.WorkerSpec, ...] = ()
+    new: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def open_agent(server: Server, access: Access) -> AgentClient:
+    """A session with a server's agent; NetworkError where the topology does not say where it is."""
+    if server.management is None:
+        raise NetworkError(
+            f"{server.name}: the topology does not say where its agent is reached "
+            f"(servers.{server.name}.address)"
+        )
+    tls = access.tls_files(server.name, server.tls)
+    return AgentClient(server.name, server.management.address, tls=tls)
+
+
+def look_at(server: Server, access: Access, *, max_clock_offset_s: float) -> ServerFound | str:
+    """Ask a server's agent what it is; a text says why it cannot be asked. Nothing is changed."""
+    try:
+        with open_agent(server, access) as agent:
+            asked = time.time()
+            found = agent.describe()
+            answered = time.time()
+    except ReportedError as error:
+        return str(error)
+    problems = [
+        *_identity(server, found),
+        *_clock(server, found.time_us / 1e6, asked, answered, max_clock_offset_s),
+        *_cores(server, found),
+    ]
+    workers: tuple[agent_pb2.WorkerSpec, ...] = ()
+    try:
+        nic = _nic(server, found)
+        problems += _unfit(server, nic)
+        workers = tuple(_spec(server, core, nic.name) for core in range(_cores_used(server)))
+    except InputError as error:
+        problems += error.problems
+    known = {worker.spec.name: worker.spec for worker in found.workers}
+    problems += _taken(server, workers, known)
+    return ServerFound(
+        server.name,
+        workers,
+        tuple(spec.name for spec in workers if spec.name not in known),
+        tuple(f"{server.name}: {warning}" for warning in found.warnings),
+        tuple(problems),
+    )
+
+
+def _identity(server: Server, found: agent_pb2.Description) -> Iterator[str]:
+    if found.name != server.name:
+        yield (
+            f"{server.name}: the agent there is that of {quoted(found.name)}: another address, or "
+            "another name in the agent's configuration"
+        )
+    if server.runtime not in found.runtimes:
+        known = ", ".join(map(quoted, found.runtimes)) or "none"
+        yield f"{server.name}: its agent has no runtime '{server.runtime}' (it has: {known})"
+
+
+def _clock(
+    server: Server, there: float, asked: float, answered: float, most: float
+) -> Iterator[str]:
+    """Its clock was read between two readings of ours: so much, at least, is it ahead or behind."""
+    offset = max(there - answered, asked - there, 0.0)
+    if offset > most:
+        way = "ahead of" if there > answered else "behind"
+        yield (
+            f"{server.name}: its clock is {_duration(offset)} {way} this machine's (at most "
+            f"{most:g} s, --max-clock-offset): samples and certificates are dated by it"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, _ = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _cores_used(server: Server) -> int:
+    return server.cores - server.reserved_cores
+
+
+def _cores(server: Server, found: agent_pb2.Description) -> Iterator[str]:
+    if len(found.cpus) < _cores_used(server):
+        yield (
+            f"{server.name}: workers may use {len(found.cpus)} CPUs, the topology says "
+            f"{_cores_used(server)} (cores {server.cores}, reserved_cores {server.reserved_cores})"
+        )
+
+
+def _nic(server: Server, found: agent_pb2.Description) -> agent_pb2.Nic:
+    """The NIC towards the switches; InputError when it is not there, or could be several."""
+    nics = {nic.name: nic for nic in found.nics}
+    wanted = server.management.interface if server.management else ""
+    if wanted:
+        if wanted not in nics:
+            raise InputError(f"{server.name}: {unknown('interface', wanted, tuple(nics))}")
+        return nics[wanted]
+    if len(nics) != 1:
+        told = ", ".join(map(quoted, nics)) or "none"
+        raise InputError(
+            f"{server.name}: say which interface leads to the switches "
+            f"(servers.{server.name}.interface; it has: {told})"
+        )
+    return next(iter(nics.values()))
+
+
+def _unfit(server: Server, nic: agent_pb2.Nic) -> Iterator[str]:
+    if nic.mtu < TAGGED_MTU:
+        yield (
+            f"{server.name}: {quoted(nic.name)} has an MTU of {nic.mtu}, tagged frames need "
+            f"{TAGGED_MTU} or more"
+        )
+    if not nic.carrier:
+        yield f"{server.name}: {quoted(nic.name)} has no carrier"
+
+
+def _spec(server: Server, core: int, nic: str) -> agent_pb2.WorkerSpec:
+    return agent_pb2.WorkerSpec(
+        name=worker_name(server.name, core),
+        core=core,
+        runtime=server.runtime,
+        mac=device_mac(server.id, core=core + 1),
+        macvlan_on=nic,
+    )
+
+
+def _taken(
+    server: Server,
+    workers: tuple[agent_pb2.WorkerSpec, ...],
+    known: dict[str, agent_pb2.WorkerSpec],
+) -> Iterator[str]:
+    """Workers of others where ours are to be."""
+    for spec in workers:
+        for name, other in known.items():
+            if other == spec:
+                continue
+            shared = [
+                what
+                for what, same in (
+                    ("name", name == spec.name),
+                    (f"core {spec.core + 1}", other.core == spec.core),
+                    (f"MAC {mac_text(spec.mac)}", other.mac == spec.mac),
+                )
+                if same
+            ]
+            if shared:
+                yield (
+                    f"{server.name}: worker {quoted(name)} of somebody else has the {shared[0]} of "
+                    f"{spec.name}"
+                )

@@ -1,0 +1,114 @@
+"""`orchestrator net status`: networks that were started here or attached, and what of them answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.output import Json, print_json, print_table, say, warn
+
+if TYPE_CHECKING:
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.emulation import NetworkStatus
+
+Told = dict[str, object]
+
+
+def register(net: typer.Typer) -> None:
+    """Add this module's command to those on networks."""
+    net.command("status", epilog="Example: orchestrator net status")(net_status_command)
+
+
+def net_status_command(
+    name: Annotated[str, typer.Argument(help="Name of the network; all if left out.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show networks: of those started here whether their processes live and which links are down; of
+    attached ones how devices are reached. And what does not answer."""
+    from orchestrator.emulation import net_status
+    from orchestrator.network.inventory import list_inventories
+    from orchestrator.network.registry import is_attached
+
+    attached = [each for each in [name] * bool(name) or list_inventories() if is_attached(each)]
+    started = [] if name in attached else net_status(name or None)
+    if as_json:
+        print_json([*map(_started_json, started), *map(_attached_json, attached)])
+        return
+    for status in started:
+        print_table(
+            f"Network {status.state.name}: {status.health}",
+            ("kind", "name", "pid#", "alive"),
+            ((c.kind, c.name, c.pid, "yes" if c.alive else "NO") for c in status.components),
+        )
+        for line in (*status.links_down, *_silent_of_started(status)):
+            warn(line)
+    for each in attached:
+        network = _network(each)
+        silent = _silent(network)
+        print_table(f"Network {each}: attached", ("kind", "name", "address"), _rows(network))
+        for line in silent:
+            warn(line)
+    if not started and not attached:
+        say("no network is running")
+
+
+def _started_json(status: NetworkStatus) -> Told:
+    return {
+        "name": status.state.name,
+        "health": status.health,
+        "components": [asdict(component) for component in status.components],
+        "links_down": status.links_down,
+        "silent": _silent_of_started(status),
+    }
+
+
+def _attached_json(name: str) -> Told:
+    network = _network(name)
+    return {
+        "name": name,
+        "health": "attached",
+        "components": [
+            {"kind": kind, "name": device, "address": address}
+            for kind, device, address in _rows(network)
+        ],
+        "links_down": (),
+        "silent": _silent(network),
+    }
+
+
+def _network(name: str) -> LiveNetwork:
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.network.inventory import load_inventory
+
+    return LiveNetwork(load_inventory(name))
+
+
+def _rows(network: LiveNetwork) -> Iterator[tuple[str, str, str]]:
+    inventory = network.inventory
+    for device, found in inventory.pipelines.items():
+        yield inventory.devices[device].kind, device, found.address
+    for server, address in inventory.agents.items():
+        yield "agent", server, address
+    for worker in inventory.workers:
+        yield "worker", worker.name, worker.address
+
+
+def _silent(network: LiveNetwork) -> tuple[str, ...]:
+    """Switches and workers that do not answer, whether their processes live or not."""
+    from orchestrator.deployment.presence import look
+
+    return tuple(look(network).silent.words())
+
+
+def _silent_of_started(status: NetworkStatus) -> tuple[str, ...]:
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.emulation.facilities import EmulatedFacilities
+    from orchestrator.emulation.state import inventory_of
+
+    if status.health in ("starting", "crashed"):
+        return ()
+    network = LiveNetwork(inventory_of(status.state), facilities=EmulatedFacilities(status.state))
+    return _silent(network)

@@ -34,6 +34,7 @@ CASES = [
     ("branch_office", "single"),
     ("web_service", "leaf-spine"),
     ("service_edge", "leaf-spine"),
+    ("own_mininet", str(shipped("examples") / "own_mininet" / "topology.json")),
 ]
 LARGE, SHOWN = 24, 4
 """A table with more entries than LARGE shows its first and last SHOWN."""

@@ -1,0 +1,236 @@
+"""A network that a plain Mininet script started (examples/own_mininet), over TCP with mutual TLS only.
+
+Oracle: real hosts, and what the script's own processes do when nobody of ours is there.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import (
+    NEEDS_EMULATION,
+    ROOT,
+    SWITCHES,
+    TRAFFIC,
+    orchestrator,
+    orchestrator_json,
+    own_folders,
+)
+from support import eventually
+
+from orchestrator.network.inventory import list_inventories
+
+EXAMPLE = ROOT / "examples" / "own_mininet"
+H3 = "198.51.100.13"
+BYTES = 2_000_000
+pytestmark = [NEEDS_EMULATION, pytest.mark.skipif(not shutil.which("openssl"), reason="openssl")]
+
+
+@dataclass
+class Own:
+    """The script's network: `folder` has its files, `pids` keep its hosts' namespaces."""
+
+    folder: Path
+    target: str
+    pids: dict[str, int]
+
+    def inside(self, host: str, *words: str) -> subprocess.CompletedProcess[str]:
+        argv = ["mnexec", "-a", str(self.pids[host]), *words]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
+
+    def traffic(self, host: str, *words: str) -> dict[str, Any]:
+        done = self.inside(host, sys.executable, str(TRAFFIC), *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def pings(self, count: int = 2) -> bool:
+        done = self.inside("h1", "ping", "-c", str(count), "-i", "0.1", "-W", "2", H3)
+        return f" {count} received" in done.stdout
+
+    def connects(self, port: int) -> bool:
+        return bool(self.traffic("h1", "connect", H3, str(port))["connected"])
+
+    def serving(self, host: str, *words: str) -> subprocess.Popen[bytes]:
+        """A server inside a host, which listens."""
+        argv = ["mnexec", "-a", str(self.pids[host]), sys.executable, str(TRAFFIC), *words]
+        server = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        assert server.stdout is not None
+        server.stdout.readline()
+        return server
+
+    def file(self, name: str, change: Any) -> str:
+        """A file of the example, changed; its path."""
+        raw = json.loads((self.folder / name).read_text())
+        change(raw)
+        path = self.folder / f"changed_{name}"
+        path.write_text(json.dumps(raw))
+        return str(path)
+
+    def refused(self, topology: str) -> str:
+        return orchestrator("net", "attach", topology, "-n", "wrong", expect=5).stderr
+
+
+@pytest.fixture(scope="module", params=SWITCHES)
+def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    folder = tmp_path_factory.mktemp("own")
+    for name in ("topology.json", "graph.json"):
+        shutil.copy(EXAMPLE / name, folder)
+    subprocess.run(["sh", EXAMPLE / "certificates.sh", folder / "certs"], check=True)
+    words = ["--switch", request.param, "--certificates", "certs", "--python", sys.executable]
+    with own_folders(), (folder / "network.log").open("w+") as log:
+        script = subprocess.Popen(
+            ["/usr/bin/python3", EXAMPLE / "network.py", *words],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={"PATH": _PATH, "PYTHONPATH": str(ROOT)},
+        )
+        try:
+            lines = eventually(lambda: _ready(script, folder / "network.log"), what="the script")
+            pids = dict(line.split() for line in lines if len(line.split()) == 2)
+            yield Own(folder, request.param, {host: int(pid) for host, pid in pids.items()})
+        finally:
+            script.send_signal(signal.SIGINT)
+            script.wait(60)
+
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def _ready(script: subprocess.Popen[bytes], log: Path) -> list[str]:
+    lines = log.read_text().splitlines()
+    if script.poll() is not None:
+        raise RuntimeError("\n".join(lines))
+    return lines if "ready" in lines else []
+
+
+def test_the_script_knows_nothing_of_the_orchestrator() -> None:
+    tree = ast.parse((EXAMPLE / "network.py").read_text())
+    imported = {
+        alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    } | {
+        (node.module or "").partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert imported <= {*sys.stdlib_module_names, "mininet"}
+
+
+def test_what_is_wrong_is_told_and_nothing_is_kept(own: Own) -> None:
+    def swap(raw: Any) -> None:
+        raw["links"][4]["b_port"], raw["links"][5]["a_port"] = "s3-eth2", "s3-eth1"
+
+    said = own.refused(own.file("topology.json", swap))
+    assert (
+        "s2 port 2 (s2-eth2) reaches s3 port 1 (s3-eth1), the topology says s3 port 2 (s3-eth2)"
+        in said
+    )
+    subprocess.run(["ip", "link", "set", "s2-eth2", "mtu", "1500"], check=True)
+    try:
+        said = own.refused(str(own.folder / "topology.json"))
+    finally:
+        subprocess.run(["ip", "link", "set", "s2-eth2", "mtu", "1600"], check=True)
+    assert "s2 port 2 (s2-eth2) to s3 port 1 (s3-eth1): frames of 128 bytes pass" in said
+    own.inside("v1", "ip", "link", "set", "v1-eth0", "mtu", "1500")
+    try:
+        said = own.refused(str(own.folder / "topology.json"))
+    finally:
+        own.inside("v1", "ip", "link", "set", "v1-eth0", "mtu", "1600")
+    assert "v1: 'v1-eth0' has an MTU of 1500, tagged frames need 1538 or more" in said
+
+    def stranger(raw: Any) -> None:
+        raw["tls"]["device_name"] = "somebody"
+
+    said = own.refused(own.file("topology.json", stranger))
+    assert said.count("certificate is not valid for 'somebody'") == 4
+    assert list_inventories() == []
+
+
+def test_attached_it_is_a_network_like_any_other(own: Own) -> None:
+    topology, graph = str(own.folder / "topology.json"), str(own.folder / "graph.json")
+    told = orchestrator_json("net", "attach", topology)
+    assert {s["target"] for s in told["switches"].values()} == {own.target}
+    assert told["workers"] == {"v1-core1": "10.99.0.2:50100"}
+    assert told["links_probed"] == 2
+    (shown,) = orchestrator_json("net", "status")
+    assert (shown["name"], shown["health"], shown["silent"]) == ("own", "attached", [])
+
+    assert not own.pings(1)
+    orchestrator("deploy", graph, "-n", "own")
+    eventually(lambda: own.pings(1), what="ping h1 -> h3")
+    server = own.serving("h3", "serve", "8080", "--bytes", str(BYTES))
+    try:
+        got = own.traffic("h1", "get", f"http://{H3}:8080/")
+        assert got["bytes"] == BYTES
+        own.traffic("h1", "get", f"http://{H3}:8080/whoami")
+        _is_inspected(own)
+        _is_updated(own)
+        _is_let_go_and_taken_in_again(own, topology)
+        assert own.traffic("h1", "get", f"http://{H3}:8080/")["sha256"] == got["sha256"]
+    finally:
+        server.terminate()
+        server.wait()
+    orchestrator("undeploy", "office", "-n", "own")
+    assert not own.pings(1)
+    done = orchestrator_json("net", "detach", "own")
+    assert (done["in_force"], done["workers_stopped"]) == ([], ["v1-core1"])
+    assert orchestrator_json("net", "status") == []
+
+
+def _is_inspected(own: Own) -> None:
+    status = orchestrator_json("status", "-n", "own")
+    assert {d["name"]: d["answers"] for d in status["devices"]} == dict.fromkeys(
+        ("s1", "s2", "s3", "v1"), True
+    )
+    assert status["workers"]["v1.1"]["office/nat.mappings"] > 0
+    rows = orchestrator_json("tables", "s1", "acl.ipv4", "-n", "own")
+    assert any("25" in row["match"] for row in rows)
+    refused = orchestrator("explain", "--from", "h1", "--to", "h3:25", "-n", "own").stdout
+    assert "rules[0]" in refused
+    assert "own at" in orchestrator("top", "--count", "1", "-n", "own").stdout
+    assert 'orchestrator_device_up{device="s2"' in orchestrator("metrics", "-n", "own").stdout
+    lacks = orchestrator("trace", "--from", "h1", "--to", "h3", "-n", "own", expect=4).stderr
+    assert "needs the interfaces of its devices" in lacks
+
+
+def _is_updated(own: Own) -> None:
+    """The ACL lets port 25 through instead of 26."""
+    server = own.serving("h3", "sink", "25")
+    try:
+        assert not own.connects(25)
+
+        def other_port(raw: Any) -> None:
+            raw["nfs"]["guard"]["config"]["rules"][0]["dst_port"] = 26
+
+        orchestrator("deploy", own.file("graph.json", other_port), "-n", "own")
+        assert own.connects(25)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _is_let_go_and_taken_in_again(own: Own, topology: str) -> None:
+    done = orchestrator_json("net", "detach", "own")
+    assert (done["in_force"], done["workers_stopped"]) == (["office"], [])
+    assert list_inventories() == []
+    assert own.pings()
+    told = orchestrator_json("net", "attach", topology)
+    assert told["in_force"] == {"1": "office"}
+    assert (told["pipelines_loaded"], told["workers_started"]) == ([], [])
+    assert own.pings()
+    orchestrator("recover", "--adopt", str(own.folder / "changed_graph.json"), "-n", "own")
+    assert not orchestrator_json("reconcile", "own", "--dry-run")["drifted"]
+    assert own.pings()

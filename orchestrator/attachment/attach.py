@@ -6,23 +6,20 @@ switch cannot be rid of once it was needed to probe links.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.attachment import servers, switches
 from orchestrator.attachment.probes import links_between_switches
 from orchestrator.attachment.probing import probe
 from orchestrator.attachment.server_links import wrong_server_links
-from orchestrator.attachment.servers import ServerFound, open_agent
+from orchestrator.attachment.servers import ServerFound
 from orchestrator.attachment.switches import SwitchFound
+from orchestrator.attachment.workers import running
 from orchestrator.deployment.access import Access
 from orchestrator.deployment.live import LiveNetwork, remember_store
 from orchestrator.deployment.presence import look
-from orchestrator.errors import NetworkError, ServerError, quoted
-from orchestrator.model.addresses import ADDRESS_FORMS, is_address
-from orchestrator.model.plan import Core
+from orchestrator.errors import NetworkError
 from orchestrator.model.topology import Topology
 from orchestrator.network.folders import attached_dir, private_dir
 from orchestrator.network.inventory import (
@@ -33,10 +30,8 @@ from orchestrator.network.inventory import (
 )
 from orchestrator.network.registry import check_free, registry_lock
 from orchestrator.observation.at_once import at_once
-from servernf.proto import agent_pb2
 
 CLOCK_OFFSET_S = 1.0
-_THREADS = 16
 
 Note = Callable[[str], None]
 
@@ -77,38 +72,38 @@ def attach(
     note(f"looking at {len(topology.switches)} switches and {len(topology.servers)} servers")
     found, problems = _look(topology, access, options)
     there = {each.name: each for each in found if isinstance(each, SwitchFound)}
+    agents = [each for each in found if isinstance(each, ServerFound)]
     topology = _as_they_run(topology, there)
     links = links_between_switches(topology)
-    got: set[str] = set()
     if links:
         note(f"probing {len(links)} links between switches")
+    got: set[str] = set()
     problems += probe(topology, there, access, got, careful=bool(problems))
     loaded = tuple(switch for switch in topology.switches if switch in got)
     if problems:
         raise NetworkError(_refusal(name, problems, loaded))
-    agents = [each for each in found if isinstance(each, ServerFound)]
     for warning in (line for agent in agents for line in agent.notes):
         warn(warning)
-    if new := sum(len(agent.new) for agent in agents):
-        note(f"starting {new} workers")
-    with _workers(topology, agents, access) as workers:
+    new = tuple(worker for agent in agents for worker in agent.new)
+    if new:
+        note(f"starting {len(new)} workers")
+    with running(topology, agents, access) as workers:
         inventory = _inventory(topology, name, workers)
         network = LiveNetwork(inventory, access)
         problems = list(look(network).silent.words()) or list(wrong_server_links(network))
         if problems:
             raise NetworkError(_refusal(name, problems, loaded))
-        with registry_lock():
-            check_free(name)
-            private_dir(attached_dir(name))
-            remember_store(inventory.folder, access)
-            save_inventory(inventory)
-    return Attached(
-        inventory,
-        len(links),
-        loaded,
-        tuple(worker for agent in agents for worker in agent.new),
-        {number: graph for each in there.values() for number, graph in each.in_force.items()},
-    )
+        _write_down(inventory, access)
+    in_force = {number: graph for each in there.values() for number, graph in each.in_force.items()}
+    return Attached(inventory, len(links), loaded, new, in_force)
+
+
+def _write_down(inventory: Inventory, access: Access) -> None:
+    with registry_lock():
+        check_free(inventory.name)
+        private_dir(attached_dir(inventory.name))
+        remember_store(inventory.folder, access)
+        save_inventory(inventory)
 
 
 def _look(
@@ -150,50 +145,7 @@ def _refusal(name: str, problems: Sequence[str], loaded: Sequence[str]) -> str:
     )
 
 
-# -- workers ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _workers(
-    topology: Topology, agents: Sequence[ServerFound], access: Access
-) -> Generator[list[agent_pb2.Worker]]:
-    """The workers of all servers, running; those that were started here end when something fails."""
-
-    def start(agent: ServerFound) -> list[agent_pb2.Worker]:
-        with open_agent(topology.servers[agent.name], access) as session:
-            return session.start_workers(agent.workers)
-
-    try:
-        with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-            started = [worker for some in pool.map(start, agents) for worker in some]
-        yield started
-    except BaseException:
-        for agent in agents:
-            _stop(topology, agent, access)
-        raise
-
-
-def _stop(topology: Topology, agent: ServerFound, access: Access) -> None:
-    """End the workers that did not run before, as far as their agent answers."""
-    with open_agent(topology.servers[agent.name], access) as session:
-        for worker in agent.new:
-            try:
-                session.stop_worker(worker)
-            except ServerError:
-                return  # what failed is told already
-
-
-# -- inventory -------------------------------------------------------------------------------------
-
-
-def _inventory(topology: Topology, name: str, workers: Sequence[agent_pb2.Worker]) -> Inventory:
-    for worker in workers:
-        if not is_address(worker.api):
-            raise NetworkError(
-                f"{worker.spec.name}: its agent says that it is reached at {quoted(worker.api)}, which "
-                f"is none of {ADDRESS_FORMS}"
-            )
-    server_of = {device.id: device.name for device in topology.servers.values()}
+def _inventory(topology: Topology, name: str, workers: tuple[WorkerAddress, ...]) -> Inventory:
     pipelines = {
         switch.name: PipelineAddress(at.address, at.device_id, at.role)
         for switch in topology.switches.values()
@@ -204,18 +156,4 @@ def _inventory(topology: Topology, name: str, workers: Sequence[agent_pb2.Worker
         for server in topology.servers.values()
         if (at := server.management) is not None
     }
-    return Inventory(
-        name,
-        topology,
-        pipelines,
-        tuple(
-            WorkerAddress(
-                worker.spec.name,
-                Core(server_of[worker.spec.mac >> 16 & 0xFFFF], worker.spec.core),
-                worker.api,
-            )
-            for worker in workers
-        ),
-        str(attached_dir(name)),
-        agents,
-    )
+    return Inventory(name, topology, pipelines, workers, str(attached_dir(name)), agents)

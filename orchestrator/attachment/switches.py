@@ -16,7 +16,7 @@ from orchestrator.deployment.presence import device_seen
 from orchestrator.errors import NetworkError, ReportedError
 from orchestrator.model.builds import Build
 from orchestrator.model.topology import Switch
-from orchestrator.targets import AUTO, automatic
+from orchestrator.targets import AUTO, automatic, known_targets
 from orchestrator.targets.pipelines import SHIPPED
 from orchestrator.verification.manifest import MANIFESTS
 
@@ -63,11 +63,12 @@ def look_at(switch: Switch, access: Access, *, replace_pipeline: bool) -> Switch
     """Ask a switch what it is; a text says why it cannot be asked. Nothing is changed."""
     try:
         with primary_session(switch, access) as session:
-            told = session.target()
+            said = session.target()
             seen = device_seen(session)
             schema = session.schema
     except ReportedError as error:
         return str(error)
+    told = said if said in known_targets() else ""
     target = switch.target if switch.target != AUTO else told or automatic()[0].name
     runs = _runs(switch, target, seen.cookie, schema)
     problems: list[str] = []

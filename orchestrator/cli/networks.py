@@ -25,7 +25,10 @@ NetworkName = Annotated[
     typer.Option("--network", "-n", help="Name of a running network; the only one if left out."),
 ]
 
-net_app = typer.Typer(help="Run a topology as a live network (Mininet).", no_args_is_help=True)
+net_app = typer.Typer(
+    help="Networks: run a topology (Mininet), or attach one that runs already.",
+    no_args_is_help=True,
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -119,7 +119,9 @@ def load_inventory(name: str) -> Inventory:
     """The inventory of a network; NetworkError with the known names when there is none."""
     path = _path(name)
     if not path.exists():
-        raise NetworkError(f"{unknown('network', name, list_inventories())}; `orchestrator net up`")
+        raise NetworkError(
+            f"{unknown('network', name, list_inventories())}; `orchestrator net up` or `net attach`"
+        )
     return read_inventory(path)
 
 

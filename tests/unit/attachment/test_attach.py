@@ -23,11 +23,13 @@ from wired import End, Wired, wired
 
 from orchestrator.attachment.attach import Attached, Options, attach
 from orchestrator.attachment.detach import detach
+from orchestrator.attachment.sampling import Sampling
 from orchestrator.cli import app
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.deployment.access import Access
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.presence import look
+from orchestrator.deployment.transaction import CloneSession
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.graph import load_topology
 from orchestrator.network.folders import attached_dir, state_file
@@ -191,6 +193,17 @@ def test_what_is_attached_is_let_go(site: Site) -> None:
     assert site.agent.specs == {}
     assert list_inventories() == []
     assert not attached_dir("rack").exists()
+
+
+def test_what_a_killed_attach_has_left_is_removed(site: Site) -> None:
+    clone = CloneSession(100, 510, (1, 2))
+    for number, name in enumerate(NAMES, 1):
+        with SwitchClient(name, site.switches.address(name), number) as session:
+            session.pipeline_cookie()
+            Sampling(session, number, clone, (1, 2)).install()
+    site.attach()
+    for switch in site.switches.switches.values():
+        assert list(switch.read(*_EVERYTHING)) == []
 
 
 def test_names_do_not_collide(site: Site) -> None:

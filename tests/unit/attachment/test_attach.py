@@ -336,6 +336,19 @@ def test_a_pipeline_of_somebody_else(site: Site) -> None:
     assert site.attach(replace_pipelines=True).loaded == ("s2",)
 
 
+def test_our_pipeline_of_another_version_is_replaced_by_deploy(site: Site, tmp_path: Path) -> None:
+    build = SHIPPED.build("edge", "softswitch")
+    with SwitchClient("theirs", site.switches.address("s2"), 2) as theirs:
+        theirs.set_pipeline(p4info_of(build), build.device_config, build.cookie + 1)
+    assert site.attach().loaded == ()
+    (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
+    deployed = CliRunner().invoke(app, ["deploy", str(tmp_path / "graph.json"), "--json"])
+    assert deployed.exit_code == 0, deployed.exception
+    with SwitchClient("s2", site.switches.address("s2"), 2, primary=False) as reader:
+        assert reader.pipeline_cookie() == build.cookie
+    assert CliRunner().invoke(app, ["undeploy", "office"]).exit_code == 0
+
+
 def test_wrong_wires(fresh: Site) -> None:
     site = fresh
     wires = site.switches.wires

@@ -21,6 +21,9 @@ DEFAULT_USER = 60_706
 """Of workers: a number that neither users nor services have (systemd, UIDS-GIDS)."""
 UNIX = "unix:"
 _LARGEST = 1 << 20
+"""Bytes of a configuration."""
+_MOST_CORES = 1024
+"""Where workers are not pinned."""
 _TCP = re.compile(r"(?:(?P<host>[^\s:/\[\]]+)|\[(?P<ipv6>[0-9a-fA-F:.]+)\]):(?P<port>\d{1,5})")
 _ANY = ("0.0.0.0", "::")
 
@@ -64,14 +67,10 @@ class WorkerSettings:
     @property
     def most_cores(self) -> int:
         """Cores that there can be a worker on."""
-        if self.pin:
-            return len(self.cpus)
+        most = len(self.cpus) if self.pin else _MOST_CORES
         if self.listen.startswith(UNIX):
-            return _MAX_CORES
-        return min(_MAX_CORES, (1 << 16) - int(self.listen.rpartition(":")[2]))
-
-
-_MAX_CORES = 1024
+            return most
+        return min(most, (1 << 16) - int(self.listen.rpartition(":")[2]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,26 +136,31 @@ class Keeper:
             process = self._starter.start(self.spec)
         except (ReportedError, OSError) as error:
             return str(error)
+        try:
+            return self._watch(process)
+        except (ReportedError, OSError) as error:
+            return str(error)
+        finally:
+            process.kill()
+            process.wait()
+            with self._changed:
+                self._process = None
+                self._condition = replace(self._condition, pid=0)
+                self._changed.notify_all()
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> str:
+        """Until a worker's process ends: why it did."""
         with self._changed:
             self._process = process
             self._condition = replace(self._condition, pid=process.pid)
         if self._unwanted():  # since before there was a process to end
             process.kill()
-        try:
-            if self._starter.wait_ready(self.spec, process, self._unwanted):
-                with self._changed:
-                    self.has_run = True
-                    if not self._unwanted():
-                        self._become(State.RUNNING)
-            code = process.wait()
-        except ReportedError as error:
-            return str(error)
-        finally:
+        if self._starter.wait_ready(self.spec, process, self._unwanted):
             with self._changed:
-                self._process = None
-                self._condition = replace(self._condition, pid=0)
-                self._changed.notify_all()
-        return self._starter.why_ended(self.spec, code)
+                self.has_run = True
+                if not self._unwanted():
+                    self._become(State.RUNNING)
+        return self._starter.why_ended(self.spec, process.wait())
 
     def _unwanted(self) -> bool:
         return self._again or self._ending

@@ -81,14 +81,15 @@ class Starter:
     def wait_ready(
         self, spec: WorkerSpec, process: subprocess.Popen[bytes], unwanted: Callable[[], bool]
     ) -> bool:
-        """Until the worker says that it is ready, or false: it has ended, or is unwanted by now."""
+        """Until the worker says that it is ready, or false: it has ended, or is unwanted by now.
+
+        DoesNotStart when it does neither.
+        """
         deadline = time.monotonic() + READY_SECONDS
         while process.poll() is None and not unwanted():
             if self._says_ready(spec):
                 return True
             if time.monotonic() > deadline:
-                process.kill()
-                process.wait()
                 raise DoesNotStart(f"not ready after {READY_SECONDS:.0f} s{self._log_end(spec)}")
             time.sleep(_POLL_SECONDS)
         return False

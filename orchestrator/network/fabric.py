@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator.errors import InputError
 from orchestrator.model.away import Away
@@ -18,6 +19,23 @@ class Attachment:
     switch: str
     port: int
     link: Link
+
+
+class Choice(NamedTuple):
+    """The neighbours of a switch that are nearer to a target, by name; `odd`: its own distance is."""
+
+    neighbors: tuple[str, ...]
+    odd: bool
+
+    def neighbor(self, tree: int) -> str:
+        """The one on a tree.
+
+        At even distances a tree's number modulo the choices decides, at odd ones its quotient: so in
+        a fat-tree the edge's and the aggregation's choices are independent, and (k/2)^2 trees are
+        all its shortest paths.
+        """
+        count = len(self.neighbors)
+        return self.neighbors[(tree // count if self.odd else tree) % count]
 
 
 class Fabric:
@@ -47,8 +65,10 @@ class Fabric:
         self.attachments = {
             name: at for name, at in self.attachments.items() if at.switch not in self.away.devices
         }
-        self._distance = {name: self._distances(name) for name in topology.switches}
-        self._choices: dict[tuple[str, str], tuple[tuple[str, ...], bool]] = {}
+        for near, ways in self.neighbors.items():
+            self.neighbors[near] = dict(sorted(ways.items()))
+        self._part = self._parts()
+        self._choices: dict[str, dict[str, Choice]] = {}
         self._paths: dict[tuple[str, str, int], tuple[str, ...]] = {}
         self._trees: dict[tuple[str, str], tuple[int, ...]] = {}
 
@@ -63,26 +83,25 @@ class Fabric:
         return self.topology.servers[device].id
 
     def next_switch(self, at: str, target: str, tree: int) -> str:
-        """The neighbour of `at` on the tree towards switch `target`.
+        """The neighbour of `at` on the tree towards switch `target`."""
+        if target not in self._choices:
+            self._choices[target] = self.choices(target)
+        return self._choices[target][at].neighbor(tree)
 
-        At even distances a tree's number modulo the choices decides, at odd ones its quotient: so in
-        a fat-tree the edge's and the aggregation's choices are independent, and (k/2)^2 trees are
-        all its shortest paths.
-        """
-        if (at, target) not in self._choices:
-            near = self._distance[target]
-            found = sorted(n for n in self.neighbors[at] if near.get(n, -1) == near[at] - 1)
-            self._choices[at, target] = (tuple(found), near[at] % 2 == 1)
-        choices, odd = self._choices[at, target]
-        count = len(choices)
-        return choices[(tree // count if odd else tree) % count]
+    def choices(self, target: str) -> dict[str, Choice]:
+        """Of every switch with a way to switch `target`: the neighbours that are nearer to it."""
+        distance = self._distances(target)
+        return {
+            at: Choice(tuple(n for n in self.neighbors[at] if distance[n] == far - 1), far % 2 == 1)
+            for at, far in distance.items()
+        }
 
     def connected(self, a: str, b: str) -> bool:
         """Whether two nodes (switches, servers, hosts) have a way to each other."""
         for node in (a, b):
             if node not in self.neighbors and node not in self.attachments:
                 return False
-        if self.access(b) not in self._distance[self.access(a)]:
+        if self._part[self.access(a)] != self._part[self.access(b)]:
             return False
         return not self.away or bool(self.distinct_trees(a, b))
 
@@ -95,7 +114,7 @@ class Fabric:
 
     def _path(self, source: str, target: str, tree: int) -> tuple[str, ...]:
         start, end = self.access(source), self.access(target)
-        if end not in self._distance[start]:
+        if self._part[start] != self._part[end]:
             raise InputError(f"{self.topology.name}: no path from {source} to {target}")
         switches = [start]
         while switches[-1] != end:
@@ -139,6 +158,14 @@ class Fabric:
     def latency_us(self, path: tuple[str, ...]) -> int:
         """Propagation along a path."""
         return sum(self.link(a, b).latency_us for a, b in itertools.pairwise(path))
+
+    def _parts(self) -> dict[str, str]:
+        """By switch: a switch of the connected part that it is in."""
+        found: dict[str, str] = {}
+        for root in self.neighbors:
+            if root not in found:
+                found |= dict.fromkeys(self._distances(root), root)
+        return found
 
     def _distances(self, root: str) -> dict[str, int]:
         distance = {root: 0}

@@ -73,6 +73,7 @@ class _Ways:
         self.ids = [number for number, _ in self.devices]
         nothing = bytes(array("h").itemsize * len(self.ids))
         self.ways = {s: [array("h", nothing) for _ in self.trees] for s in topology.switches}
+        self.ports = {s: {n: p for n, (p, _) in fabric.neighbors[s].items()} for s in self.ways}
         behind: dict[str, list[int]] = defaultdict(list)
         for position, (_, name) in enumerate(self.devices):
             behind[fabric.access(name)].append(position)
@@ -81,12 +82,12 @@ class _Ways:
 
     def _add(self, fabric: Fabric, target: str, positions: Sequence[int]) -> None:
         """The ways to a switch and to the servers behind it: elsewhere they are the same."""
-        for switch, choice in fabric.choices(target).items():
-            ports = {far: port for far, (port, _) in fabric.neighbors[switch].items()}
-            for tree in self.trees if switch != target else ():
+        for switch, choice in fabric.choices(target):
+            ports, ways = self.ports[switch], self.ways[switch]
+            for tree in self.trees:
                 port = ports[choice.neighbor(tree)]
                 for position in positions:
-                    self.ways[switch][tree][position] = port
+                    ways[tree][position] = port
         for position in positions:
             name = self.devices[position][1]
             here = _HERE if name == target else _HERE - fabric.attachments[name].port

@@ -33,12 +33,26 @@ class _Node:
     """Keys under a prefix; `options`: values by which it takes least, none where a key has none."""
 
     options: frozenset[int]
-    halves: tuple[_Node | None, _Node | None] = (None, None)
+    halves: tuple[_Node | None, _Node | None] | None = None
 
 
 def fewest(runs: Sequence[Run], bits: int) -> list[Prefix]:
     """Prefixes of keys of so many bits, in their order; the runs are in order, too, and disjoint."""
-    return list(_chosen(_built(runs, 0, 1 << bits), Prefix(0, 0, 0), bits, None))
+    found: list[Prefix] = []
+
+    def choose(node: _Node | None, key: int, length: int, inherited: int | None) -> None:
+        if node is None:
+            return
+        if node.options and inherited not in node.options:
+            inherited = max(node.options)
+            found.append(Prefix(key, length, inherited))
+        if node.halves:
+            low, high = node.halves
+            choose(low, key, length + 1, inherited)
+            choose(high, key + (1 << bits - length - 1), length + 1, inherited)
+
+    choose(_built(runs, 0, 1 << bits), 0, 0, None)
+    return found
 
 
 def _built(runs: Sequence[Run], first: int, size: int) -> _Node | None:
@@ -54,17 +68,6 @@ def _built(runs: Sequence[Run], first: int, size: int) -> _Node | None:
     if low and high and low.options and high.options:
         options = low.options & high.options or low.options | high.options
     return _Node(options, (low, high))
-
-
-def _chosen(node: _Node | None, at: Prefix, bits: int, inherited: int | None) -> Iterator[Prefix]:
-    if node is None:
-        return
-    if node.options and inherited not in node.options:
-        inherited = max(node.options)
-        yield at._replace(value=inherited)
-    step = 1 << bits - at.length - 1 if at.length < bits else 0
-    for half, key in zip(node.halves, (at.key, at.key + step), strict=True):
-        yield from _chosen(half, Prefix(key, at.length + 1, 0), bits, inherited)
 
 
 def runs_of(keys: Sequence[int], values: Sequence[int]) -> Iterator[Run]:

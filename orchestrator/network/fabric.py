@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,7 +69,8 @@ class Fabric:
         for near, ways in self.neighbors.items():
             self.neighbors[near] = dict(sorted(ways.items()))
         self._part = self._parts()
-        self._choices: dict[str, dict[str, Choice]] = {}
+        self._distance: dict[str, dict[str, int]] = {}
+        self._choices: dict[tuple[str, str], Choice] = {}
         self._paths: dict[tuple[str, str, int], tuple[str, ...]] = {}
         self._trees: dict[tuple[str, str], tuple[int, ...]] = {}
 
@@ -84,17 +86,20 @@ class Fabric:
 
     def next_switch(self, at: str, target: str, tree: int) -> str:
         """The neighbour of `at` on the tree towards switch `target`."""
-        if target not in self._choices:
-            self._choices[target] = self.choices(target)
-        return self._choices[target][at].neighbor(tree)
+        if (at, target) not in self._choices:
+            if target not in self._distance:
+                self._distance[target] = self._distances(target)
+            self._choices[at, target] = self._choice(at, self._distance[target])
+        return self._choices[at, target].neighbor(tree)
 
-    def choices(self, target: str) -> dict[str, Choice]:
-        """Of every switch with a way to switch `target`: the neighbours that are nearer to it."""
+    def choices(self, target: str) -> Iterator[tuple[str, Choice]]:
+        """Of every other switch with a way to switch `target`; nothing of it is kept."""
         distance = self._distances(target)
-        return {
-            at: Choice(tuple(n for n in self.neighbors[at] if distance[n] == far - 1), far % 2 == 1)
-            for at, far in distance.items()
-        }
+        return ((at, self._choice(at, distance)) for at in distance if at != target)
+
+    def _choice(self, at: str, distance: Mapping[str, int]) -> Choice:
+        far = distance[at]
+        return Choice(tuple([n for n in self.neighbors[at] if distance[n] < far]), far % 2 == 1)
 
     def connected(self, a: str, b: str) -> bool:
         """Whether two nodes (switches, servers, hosts) have a way to each other."""

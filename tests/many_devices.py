@@ -11,6 +11,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -31,6 +32,7 @@ from orchestrator.softswitch.service import P4RuntimeService  # noqa: E402
 
 A_PROCESS = 250
 """Devices of one process: each stream takes two of its threads."""
+_KINDS = ("multicast_group_entry", "clone_session_entry", "")
 _CALLS = (
     *("Write", "Read", "SetForwardingPipelineConfig", "GetForwardingPipelineConfig"),
     "StreamChannel",
@@ -38,12 +40,12 @@ _CALLS = (
 
 
 class KeepingEngine:
-    """Entities by identity, serialised; the words of an engine (orchestrator/softswitch/engine.py)."""
+    """Entities by place (a table, or the kind of another entity) and identity, serialised."""
 
     def __init__(self, device_id: int) -> None:
         self.device_id = device_id
         self.configured = False
-        self.entities: dict[bytes, bytes] = {}
+        self.entities: defaultdict[int | str, dict[bytes, bytes]] = defaultdict(dict)
 
     def connect(self, events: Events) -> None:
         """There is nothing to report."""
@@ -63,32 +65,34 @@ class KeepingEngine:
 
     def write(self, updates: Iterable[p4r.Update], admit: Callable[[], None]) -> None:
         admit()
-        errors = [self._apply(update.type, *identify(update.entity)) for update in updates]
+        errors = [self._apply(update.type, update.entity) for update in updates]
         if any(errors):
             raise WriteError(errors)
 
-    def _apply(self, kind: Any, identity: bytes, entity: bytes) -> EntityError | None:
-        there = identity in self.entities
+    def _apply(self, kind: Any, entity: p4r.Entity) -> EntityError | None:
+        kept = self.entities[_place(entity)]
+        identity, data = identify(entity)
+        there = identity in kept
         if there == (kind == p4r.Update.INSERT):
             code = rpc_code.ALREADY_EXISTS if there else rpc_code.NOT_FOUND
             return EntityError(code, "it is there" if there else "it is not there")
         if kind == p4r.Update.DELETE:
-            del self.entities[identity]
+            del kept[identity]
         else:
-            self.entities[identity] = entity
+            kept[identity] = data
         return None
 
     def read(self, entities: Iterable[p4r.Entity]) -> Iterator[p4r.Entity]:
         for asked in entities:
-            kind, table = asked.WhichOneof("entity"), asked.table_entry.table_id
             if asked.table_entry.is_default_action:
                 continue
-            for kept in list(self.entities.values()):
+            places = (
+                [place]
+                if (place := _place(asked))
+                else [p for p in self.entities if p not in _KINDS]
+            )
+            for kept in [kept for p in places for kept in list(self.entities[p].values())]:
                 found = p4r.Entity.FromString(kept)
-                if found.WhichOneof("entity") != kind or table not in (0, found.table_entry.table_id):
-                    continue
-                if kind == "packet_replication_engine_entry" and not _same_kind(asked, found):
-                    continue
                 if asked.table_entry.HasField("counter_data"):
                     found.table_entry.counter_data.SetInParent()
                 yield found
@@ -106,9 +110,11 @@ class KeepingEngine:
         return {}
 
 
-def _same_kind(asked: p4r.Entity, found: p4r.Entity) -> bool:
-    asked_for, there = (e.packet_replication_engine_entry for e in (asked, found))
-    return asked_for.WhichOneof("type") == there.WhichOneof("type")
+def _place(entity: p4r.Entity) -> int | str:
+    """Table (0: all of them) or kind."""
+    if entity.HasField("table_entry"):
+        return entity.table_entry.table_id
+    return entity.packet_replication_engine_entry.WhichOneof("type") or ""
 
 
 class ManyDevices(p4r_grpc.P4RuntimeServicer):

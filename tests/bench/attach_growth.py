@@ -39,7 +39,7 @@ from orchestrator.observation.health import read_network  # noqa: E402
 SIZES = (100, 1000)
 ENTRIES = 500
 """Entries of a device in the mean, about."""
-RULES = 530
+RULES = 600
 DRIFT = 0.01
 
 

@@ -52,7 +52,7 @@ _MANIFEST = "manifest.json"
 _TOPOLOGY = "topology.json"
 _TOPOLOGIES = TypeAdapter(Topology)
 _KNOWN = 1 << 16
-"""Entries that are remembered while a bundle is read: devices with one access list share most of them."""
+"""Entries that are remembered while a bundle is read: devices with one access list share most."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -201,7 +201,6 @@ class Journal:
         manifest = None if secret is None else Manifest(loaded.graph_id, *secret)
         return Deployed(loaded, manifest, raw["deployed_at"])
 
-
     def _bundle(self, name: str, data: bytes) -> Bundle:
         """Read once as long as it stays: a command asks several times what is deployed."""
         digest, (known, loaded) = sha256(data).digest(), self._read.get(name, (b"", None))

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from orchestrator.clients.encoding import Inserts
 from orchestrator.compiler.admission import EPOCH_TABLE
@@ -48,6 +48,8 @@ QUIET_S = 0.2
 MOST_QUIET_S = 5.0
 """... or after so long, whatever comes."""
 _THREADS = 16
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Recorder(Protocol):
@@ -183,22 +185,20 @@ class Executor:
     # -- stages --------------------------------------------------------------------------------
 
     def _open(self, sessions: ExitStack, transaction: Transaction) -> None:
-        self._devices = {
-            name: sessions.enter_context(self.network.device(name))
-            for name in transaction.devices
-            if name not in self.away.devices
-        }
+        names = [name for name in transaction.devices if name not in self.away.devices]
+        opened = _at_once(lambda name: sessions.enter_context(self.network.device(name)), names)
+        self._devices = dict(zip(names, opened, strict=True))
 
     def _compare(self, transaction: Transaction) -> None:
         """DeploymentError, and nothing done, when another version is in force than is to be replaced."""
-        seen: set[str] = set()
+        expected: dict[str, Change] = {}
         for step in transaction.steps:
-            if not isinstance(step, WriteEntries) or step.device in seen | self.away.devices.keys():
+            if not isinstance(step, WriteEntries) or step.device in self.away.devices:
                 continue
             for change in step.changes:
                 if isinstance(change.item, TableEntry) and change.item.table == EPOCH_TABLE:
-                    seen.add(step.device)
-                    self._compare_epoch(transaction.graph, step.device, change)
+                    expected.setdefault(step.device, change)
+        _at_once(lambda of: self._compare_epoch(transaction.graph, *of), list(expected.items()))
 
     def _compare_epoch(self, graph: str, device: str, change: Change) -> None:
         driver = self._devices[device]
@@ -238,11 +238,7 @@ class Executor:
             for step in steps:
                 self._step(step)
 
-        if len(devices) == 1:
-            run(devices[0])
-            return
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(run, devices))
+        _at_once(run, devices)
 
     def _undo(self, transaction: Transaction, reached: int) -> list[str]:
         failures: list[str] = []
@@ -390,31 +386,41 @@ class Executor:
         last, quiet, waited = self._packets(watched), 0.0, 0.0
         pause = QUIET_S / 4
         while quiet < QUIET_S and waited < MOST_QUIET_S:
+            began = time.monotonic()
             self.network.pause(pause)
-            waited += pause
             now = self._packets(watched)
-            quiet = quiet + pause if now == last else 0.0
+            spent = max(pause, time.monotonic() - began)  # to look at many devices takes a while
+            waited += spent
+            quiet = quiet + spent if now == last else 0.0
             last = now
 
     def _packets(self, watched: Sequence[tuple[str, tuple[TableEntry, ...]]]) -> int:
         """Packets that hit the entries so far; what a device that is gone says counts as quiet."""
-        total = 0
-        for name, entries in watched:
-            if name in self.away.devices:
-                continue
-            driver = self._devices[name]
-            with suppress(SwitchError):
-                if driver.schema is None and driver.pipeline_cookie() is None:
-                    continue
-                assert driver.schema is not None
-                mine = {identity(driver.schema, entry) for entry in entries}
-                for table in {entry.table for entry in entries}:
-                    total += sum(
-                        found.packets or 0
-                        for found in driver.entries(table)
-                        if identity(driver.schema, found.entry) in mine
-                    )
-        return total
+        there = [(self._devices[n], e) for n, e in watched if n not in self.away.devices]
+        return sum(_at_once(lambda of: _hits(*of), there))
+
+
+def _hits(driver: PipelineDriver, entries: Sequence[TableEntry]) -> int:
+    with suppress(SwitchError):
+        if driver.schema is not None or driver.pipeline_cookie() is not None:
+            schema = driver.schema
+            assert schema is not None
+            mine = {identity(schema, entry) for entry in entries}
+            return sum(
+                found.packets or 0
+                for table in {entry.table for entry in entries}
+                for found in driver.entries(table)
+                if identity(schema, found.entry) in mine
+            )
+    return 0
+
+
+def _at_once(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """The results, in order, of some devices at a time; the first failure, once none is under way."""
+    if len(items) == 1:
+        return [work(items[0])]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, items))
 
 
 def _table_entry(item: Item) -> TableEntry:

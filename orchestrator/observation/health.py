@@ -127,7 +127,7 @@ def _device(live: LiveNetwork, device: Device) -> DeviceReading:
     reading = DeviceReading(
         name, kind, target, "", drops=drops, seconds=time.monotonic() - started, at=at
     )
-    sums = dict.fromkeys(schema.tables, (0, 0, 0))
+    sums: dict[str, tuple[int, int, int]] = dict.fromkeys(schema.tables, (0, 0, 0))
     for entry in counted:
         entries, packets, octets = sums[entry.table]
         sums[entry.table] = entries + 1, packets + entry.packets, octets + entry.bytes

@@ -165,22 +165,7 @@ def _compile(
             )
             break
         except (DoesNotFit, InfeasibleError) as error:
-            too_big = (
-                error.nf if isinstance(error, DoesNotFit) else _too_big(cuts, pipelines, error)[0]
-            )
-            if too_big not in plain and has_tree(cuts, too_big):
-                plain.add(too_big)  # its rules may fit where its tree does not
-                continue
-            if costs.merging and any(unit.merged for unit in cuts.units.values()):
-                costs = replace(costs, merging=False)  # two small tables may fit where one does not
-                continue
-            if isinstance(error, DoesNotFit):
-                forced[error.nf] = str(error)
-                continue
-            name, reason = _too_big(cuts, pipelines, error)
-            if not name:
-                raise
-            forced[name] = reason
+            costs = _relaxed(error, cuts, pipelines, costs, plain, forced)
     bundle = Bundle(
         graph=graph.name,
         owner=graph.owner,
@@ -327,6 +312,32 @@ def _filter_sizes(
             most = min(most, limits.get(f"{FilterProgram.block}.{table}", most))
             sizes[version] = min(most, sizes.get(version, most))
     return sizes
+
+
+def _relaxed(
+    error: DoesNotFit | InfeasibleError,
+    cuts: Cuts,
+    pipelines: Mapping[str, Pipeline],
+    costs: Costs,
+    plain: set[str],
+    forced: dict[str, str],
+) -> Costs:
+    """What to give up for another try: a tree (`plain`), merged filters (the costs), or switches for an
+    NF (`forced` onto servers, with the reason). Raises the error when nothing is left."""
+    name, reason = (
+        (error.nf, str(error))
+        if isinstance(error, DoesNotFit)
+        else _too_big(cuts, pipelines, error)
+    )
+    if name not in plain and has_tree(cuts, name):
+        plain.add(name)  # its rules may fit where its tree does not
+    elif costs.merging and any(unit.merged for unit in cuts.units.values()):
+        return replace(costs, merging=False)  # two small tables may fit where one does not
+    elif name:
+        forced[name] = reason
+    else:
+        raise error
+    return costs
 
 
 def _too_big(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ FORMAT = 2
 _MANIFEST = "manifest.json"
 _TOPOLOGY = "topology.json"
 _TOPOLOGIES = TypeAdapter(Topology)
+_KNOWN = 1 << 16
+"""Entries that are remembered while a bundle is read or written: devices with one access list share
+most of them."""
+
+
+_Known = dict[int, tuple[TableEntry, bytes]]
+"""id -> (the very entry, its entity): the entry is kept, so its id is nobody else's."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,10 +81,28 @@ class Packed:
 def serialised(bundle: Bundle) -> dict[str, Inserts]:
     """The entries of a graph by switch, in the binary form in which a bundle has them."""
     schema_of = _schemas(bundle)
+    known: dict[Schema, _Known] = {schema: {} for schema in schema_of.values()}
     return {
-        switch: schema_of[switch].inserts(program.entries, bundle.graph)
+        switch: Inserts(
+            program.entries,
+            _serialised(program.entries, bundle.graph, schema, known[schema]),
+        )
         for switch, program in bundle.programs.items()
+        for schema in (schema_of[switch],)
     }
+
+
+def _serialised(
+    entries: Iterable[TableEntry], graph: str, schema: Schema, known: _Known
+) -> Iterator[bytes]:
+    """Entities of entries; `known` has those of some that other devices have, too."""
+    for entry in entries:
+        same, entity = known.get(id(entry), (None, b""))
+        if same is None:
+            entity = schema.identified(entry, graph)[1]
+            if len(known) < _KNOWN:
+                known[id(entry)] = entry, entity
+        yield entity
 
 
 def dump(
@@ -238,6 +263,7 @@ def _topology(data: bytes) -> Topology:
 def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
     schemas = {pipeline: Schema(p4info(build)) for pipeline, build in builds.items()}
+    known: dict[tuple[str, str], dict[bytes, TableEntry]] = {name: {} for name in schemas}
     programs: dict[str, dict[str, PipelineProgram]] = {"fabric": {}, "programs": {}}
     for name in members:
         kind, _, rest = name.partition("/")
@@ -245,9 +271,10 @@ def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours
         if kind not in programs or not dot:
             continue
         schema = schemas[manifest.pipeline_of[switch]]
+        same = known[manifest.pipeline_of[switch]]
         late = f"{kind}/{switch}.activation.bin"
-        entries, floods = _unbatch(schema, members[name])
-        activation, _ = _unbatch(schema, members[late])
+        entries, floods = _unbatch(schema, members[name], same)
+        activation, _ = _unbatch(schema, members[late], same)
         programs[kind][switch] = program = PipelineProgram(entries, activation, floods)
         if not ours:
             written = _batches(schema, program, manifest.graph)
@@ -298,12 +325,22 @@ def _schemas(bundle: Bundle) -> dict[str, Schema]:
     return {switch: schemas[build] for switch, build in builds.items()}
 
 
-def _unbatch(schema: Schema, data: bytes) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:
+def _unbatch(
+    schema: Schema, data: bytes, known: dict[bytes, TableEntry]
+) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:
+    """Entries and groups of a batch; what `known` has, of devices before, is the same object here."""
     entries: list[TableEntry] = []
     floods: list[FloodGroup] = []
+    if len(known) > _KNOWN:
+        known.clear()
     for update in p4r.WriteRequest.FromString(data).updates:
         if update.entity.HasField("table_entry"):
-            entries.append(schema.decode(update.entity.table_entry)[1])
+            message = update.entity.table_entry
+            written = message.SerializeToString()
+            entry = known.get(written)
+            if entry is None:
+                entry = known[written] = schema.decode(message)[1]
+            entries.append(entry)
         else:
             group = update.entity.packet_replication_engine_entry.multicast_group_entry
             # BMv2 knows only the older of the two ways to name a port.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.crowds import All, crowd
 from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, console, note, print_json, rate, table_of
 from orchestrator.errors import InputError
@@ -89,6 +90,7 @@ def top(
     network: NetworkName = "",
     interval: Annotated[float, typer.Option(help="Seconds between readings.", min=0.2)] = 1.0,
     count: Annotated[int, typer.Option(help="Stop after so many readings; 0: Ctrl-C.", min=0)] = 0,
+    everything: All = False,
     as_json: Json = False,
 ) -> None:
     """Watch a network: graphs and their traffic, switches and full tables, server cores.
@@ -119,7 +121,7 @@ def top(
     ) as screen:
         while True:
             now = read_network(live, cursors)
-            screen.update(_screen(live.name, now, before), refresh=True)
+            screen.update(_screen(live.name, now, before, everything), refresh=True)
             before, done = now, done + 1
             if count and done >= count:
                 return
@@ -200,7 +202,7 @@ def _us(value: int | None) -> str:
     return "" if value is None else f"{value} us"
 
 
-def _screen(network: str, now: Reading, before: Reading | None) -> Group:
+def _screen(network: str, now: Reading, before: Reading | None, everything: bool) -> Group:
     from rich.console import Group
 
     from orchestrator.observation.slo import traffic_states
@@ -221,7 +223,7 @@ def _screen(network: str, now: Reading, before: Reading | None) -> Group:
         )
         for row in traffic_states(now, before)
     ]
-    switches = [
+    devices = [
         (
             s.name,
             s.kind,
@@ -254,6 +256,8 @@ def _screen(network: str, now: Reading, before: Reading | None) -> Group:
         )
         for c in now.cores
     ]
+    devices_title, devices = crowd("Devices", devices, lambda row: row[3] == "yes", everything)
+    cores_title, cores = crowd("Server cores", cores, lambda row: row[2] == "yes", everything)
     return Group(
         table_of(
             f"{network} at {clock}: graphs",
@@ -264,13 +268,13 @@ def _screen(network: str, now: Reading, before: Reading | None) -> Group:
             graphs,
         ),
         table_of(
-            "Devices",
+            devices_title,
             ("device", "kind", "target", "up", "entries#", "drops#", "read in#"),
-            switches,
+            devices,
         ),
         table_of("Fullest tables", ("device", "table", "entries#", "share#", ""), tables),
         table_of(
-            "Server cores",
+            cores_title,
             ("core", "graphs", "up", "planned load#", "frames/s#", "drops#"),
             cores,
         ),

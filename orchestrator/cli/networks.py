@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.crowds import All, crowd
 from orchestrator.cli.graphs import print_entries, print_stories
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 from orchestrator.errors import InputError, NetworkError, StoreError
@@ -372,7 +373,7 @@ def _devices(network: LiveNetwork, presence: Presence) -> Iterator[dict[str, obj
         yield {**told, "answers": device.name not in silent}
 
 
-def status(network: NetworkName = "", as_json: Json = False) -> None:
+def status(network: NetworkName = "", everything: All = False, as_json: Json = False) -> None:
     """Show the devices, the deployed graphs, and the counters of their workers."""
     from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
     from orchestrator.deployment.presence import check_known, look
@@ -418,9 +419,8 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
             f"{', '.join(debt.devices)} may still have what {debt.graph} had there: "
             f"`orchestrator reconcile {live.name}` removes it"
         )
-    print_table(
+    title, rows = crowd(
         f"Devices of {live.name}",
-        ("device", "kind", "target or runtime", "pipeline", "answers"),
         (
             (
                 device["name"],
@@ -431,7 +431,10 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
             )
             for device in devices
         ),
+        lambda row: row[-1] == "yes",
+        everything,
     )
+    print_table(title, ("device", "kind", "target or runtime", "pipeline", "answers"), rows)
     print_table(
         f"Graphs on {live.name}",
         ("graph", "owner", "id#", "deployed at", "worker cores#"),

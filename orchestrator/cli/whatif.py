@@ -35,6 +35,7 @@ from orchestrator.cli.placement import (
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
+    from orchestrator.placement.cases import Settings
     from orchestrator.placement.scenarios import Case, Scenario
     from orchestrator.placement.topologies import Demand
     from orchestrator.placement.whatif import Outcome
@@ -118,7 +119,6 @@ def whatif(
     make one for each step, on top of those changes.
     """
     from orchestrator.placement.cases import Settings
-    from orchestrator.placement.whatif import run_dask, run_local
 
     start = _start(graphs, topology, live, interval, measure=not planned_rates)
     case = start.case
@@ -142,26 +142,7 @@ def whatif(
         start.running,
         start.workers,
     )
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-    ) as bar:
-        task = bar.add_task("scenarios", total=len(scenarios) + 1)
-
-        def step(_: Outcome) -> None:
-            bar.advance(task)
-
-        if dask:
-            outcomes = run_dask(case, scenarios, settings, dask, progress=step)
-        else:
-            outcomes = run_local(
-                case, scenarios, settings, processes=processes or None, progress=step
-            )
+    outcomes = _run(case, scenarios, settings, processes, dask)
     left = len(scenarios) + 1 - len(outcomes)
     if left:
         note(
@@ -193,6 +174,31 @@ def whatif(
         say(f"wrote {name}")
     if left:
         raise typer.Exit(INTERRUPTED)
+
+
+def _run(
+    case: Case, scenarios: Sequence[Scenario], settings: Settings, processes: int, dask: str
+) -> list[Outcome]:
+    """The outcomes, with a bar as they come; fewer than scenarios after Ctrl-C."""
+    from orchestrator.placement.whatif import run_dask, run_local
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+    ) as bar:
+        task = bar.add_task("scenarios", total=len(scenarios) + 1)
+
+        def step(_: Outcome) -> None:
+            bar.advance(task)
+
+        if dask:
+            return run_dask(case, scenarios, settings, dask, progress=step)
+        return run_local(case, scenarios, settings, processes=processes or None, progress=step)
 
 
 def _start(

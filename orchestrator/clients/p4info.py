@@ -60,6 +60,17 @@ class Table:
     metered: bool = False
 
 
+class Counted(NamedTuple):
+    """What hit an entry, as its direct counter says (0 where the table has none)."""
+
+    table: str
+    graph: str
+    origin: str
+    action: str
+    packets: int
+    bytes: int
+
+
 def short(name: str) -> str:
     """`ingress.acl.ipv4` -> `acl.ipv4`, `egress.flood.copies` -> `flood.copies`."""
     for prefix in CONTROL_PREFIXES:
@@ -165,10 +176,22 @@ class Schema:
         names = self._key_names[ident]
         keys = tuple([(names[match.field_id], _decode_key(match)) for match in message.match])
         action, params = self._decode_action(message.action)
-        graph, _, origin = message.metadata.decode(errors="replace").partition(_SEPARATOR)
+        graph, origin = _provenance(message)
         meter = _meter(message.meter_config) if message.HasField("meter_config") else None
         entry = TableEntry(table.name, keys, action, params, message.priority, origin, meter)
         return graph, entry
+
+    def counted(self, message: p4r.TableEntry) -> Counted:
+        """What an entry has counted, by names; its keys are not looked into."""
+        graph, origin = _provenance(message)
+        return Counted(
+            self._table_by_id[message.table_id].name,
+            graph,
+            origin,
+            self._decode_action(message.action)[0],
+            message.counter_data.packet_count,
+            message.counter_data.byte_count,
+        )
 
     def _decode_action(self, message: p4r.TableAction) -> tuple[str, tuple[tuple[str, int], ...]]:
         """Name and parameters, the same objects for equal ones: entries share most of them."""
@@ -195,6 +218,12 @@ class Schema:
     def inserts(self, entries: Sequence[TableEntry], graph: str) -> Inserts:
         """Inserts of entries, all serialised."""
         return Inserts(entries, (self.identified(entry, graph)[1] for entry in entries))
+
+
+def _provenance(message: p4r.TableEntry) -> tuple[str, str]:
+    """(graph, origin); the graph is empty when the entry is not ours."""
+    graph, _, origin = message.metadata.decode(errors="replace").partition(_SEPARATOR)
+    return graph, origin
 
 
 def _meter_bytes(meter: Meter) -> bytes:

@@ -17,7 +17,7 @@ from finsy.proto import p4i, p4r, p4r_grpc
 from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
 from orchestrator.clients.encoding import canonical
 from orchestrator.clients.failures import Inquiry, words_of
-from orchestrator.clients.p4info import Schema
+from orchestrator.clients.p4info import Counted, Schema
 from orchestrator.clients.writing import BATCH, MOST_DETAILS, Answer, Refusal, Writable, write_all
 from orchestrator.errors import MastershipLost, SwitchError, WriteRefused
 from orchestrator.model.entries import TableEntry
@@ -399,6 +399,14 @@ class SwitchClient:
                 yield from response.entities
         except grpc.RpcError as error:
             raise self._translate(error, "reading") from error
+
+    def counted(self) -> Iterator[Counted]:
+        """What all entries have counted, in one call."""
+        assert self.schema is not None, "read or set the pipeline first"
+        everything = p4r.Entity()
+        everything.table_entry.counter_data.SetInParent()
+        for entity in self.read_entities(everything):
+            yield self.schema.counted(entity.table_entry)
 
     def entries(self, table: str = "") -> Iterator[InstalledEntry]:
         """All entries of one table or of every table, with counters."""

@@ -1,73 +1,119 @@
-"""What every switch needs before any graph: its ports, the way to every device, gateways' answers."""
+"""What every switch needs before any graph: its ports, the way to every device, gateways' answers.
+
+A device's MACs begin with tree and id (servernf/wire/addresses.py), so devices that lie the same way on
+a tree share entries, where their ids do: tables grow with a switch's ports, not with the network.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.compiler.keys import neighbor_entry
+from orchestrator.compiler.prefixes import Prefix, fewest, runs_of
 from orchestrator.model.entries import Exact, Lpm, PipelineProgram, TableEntry
+from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
-from servernf.wire.addresses import DEVICE_PREFIX_BITS, device_mac
+from servernf.wire.addresses import DEVICE_ID_BITS, DEVICE_PREFIX_BITS, device_mac
 
 OWNER = "fabric"
 """The name that stands for a graph in these entries' provenance."""
 
+_HERE = -1
+"""What a switch does with frames for itself. Else: its port towards a device, below _HERE (-1 - port)
+towards a server of its own; 0: there is no way."""
+
 
 def fabric_programs(fabric: Fabric) -> dict[str, PipelineProgram]:
     """Entries by switch, from the topology alone: they do not grow with graphs or chains."""
+    ways, around = _Ways(fabric), _around(fabric)
     return {
-        switch: PipelineProgram(tuple(_entries(fabric, switch)), (), ())
+        switch: PipelineProgram((*around[switch], *ways.entries(switch)), (), ())
         for switch in fabric.topology.switches
     }
 
 
-def _entries(fabric: Fabric, switch: str) -> Iterator[TableEntry]:
+def _around(fabric: Fabric) -> Mapping[str, Sequence[TableEntry]]:
+    """By switch: what is behind its ports, and for which gateways it answers."""
     topology = fabric.topology
-    me = topology.switches[switch].id
-    hosts = {n: at for n, at in fabric.attachments.items() if n in topology.hosts}
+    found: dict[str, list[TableEntry]] = defaultdict(list)
     for link in topology.links:
         for near, port, far in ((link.a, link.a_port, link.b), (link.b, link.b_port, link.a)):
-            if near == switch:
-                side = "fabric_facing"
-                if far in topology.hosts:
-                    side = "host_facing"
-                elif far in topology.servers:
-                    side = "server_facing"
-                yield TableEntry(
-                    "port.ports",
-                    (("ingress_port", Exact(port)),),
-                    f"port.{side}",
-                    (("switch_id", me),),
-                    0,
-                    f"link to {far}",
-                )
-    for name, at in hosts.items():
-        if at.switch == switch:
-            for gateway in topology.hosts[name].gateways:
-                yield neighbor_entry(at.port, gateway.version, int(gateway), f"gateway of {name}")
-    for device in (*topology.switches, *topology.servers):
-        if device not in topology.switches and device not in fabric.attachments:
-            continue
-        for tree in range(topology.trees):
-            mac = device_mac(fabric.device_id(device), tree=tree)
-            yield _towards(fabric, switch, device, mac, tree)
+            if near in topology.switches:
+                side = _side(topology, far)
+                me = topology.switches[near].id
+                key, param = ("ingress_port", Exact(port)), ("switch_id", me)
+                origin = f"link to {far}"
+                found[near].append(TableEntry("port.ports", (key,), side, (param,), 0, origin))
+    for name, at in fabric.attachments.items():
+        if name in topology.hosts:
+            found[at.switch] += (
+                neighbor_entry(at.port, gateway.version, int(gateway), f"gateway of {name}")
+                for gateway in topology.hosts[name].gateways
+            )
+    return found
 
 
-def _towards(fabric: Fabric, switch: str, device: str, mac: int, tree: int) -> TableEntry:
-    at = fabric.access(device)
-    params: tuple[tuple[str, int], ...]
-    if device == switch:
-        action, params = "recirculate_here", ()
-    elif at == switch:
-        action, params = "to_server", (("port", fabric.attachments[device].port),)
-    else:
-        port, _ = fabric.neighbors[switch][fabric.next_switch(switch, at, tree)]
-        action, params = "forward", (("port", port),)
-    return TableEntry(
-        "fabric.devices",
-        (("device", Lpm(mac, DEVICE_PREFIX_BITS)),),
-        f"fabric.{action}",
-        params,
-        0,
-        f"to {device}, tree {tree}",
-    )
+def _side(topology: Topology, far: str) -> str:
+    if far in topology.hosts:
+        return "port.host_facing"
+    return "port.server_facing" if far in topology.servers else "port.fabric_facing"
+
+
+class _Ways:
+    """Of every switch the way to every device on every tree."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        topology = fabric.topology
+        there = (*topology.switches, *(s for s in topology.servers if s in fabric.attachments))
+        self.trees = range(topology.trees)
+        self.devices = sorted((fabric.device_id(name), name) for name in there)
+        self.ids = [number for number, _ in self.devices]
+        nothing = bytes(array("h").itemsize * len(self.ids))
+        self.ways = {s: [array("h", nothing) for _ in self.trees] for s in topology.switches}
+        self.ports = {s: {n: p for n, (p, _) in fabric.neighbors[s].items()} for s in self.ways}
+        behind: dict[str, list[int]] = defaultdict(list)
+        for position, (_, name) in enumerate(self.devices):
+            behind[fabric.access(name)].append(position)
+        for target, positions in behind.items():
+            self._add(fabric, target, positions)
+
+    def _add(self, fabric: Fabric, target: str, positions: Sequence[int]) -> None:
+        """The ways to a switch and to the servers behind it: elsewhere they are the same."""
+        for switch, choice in fabric.choices(target):
+            ports, ways = self.ports[switch], self.ways[switch]
+            for tree in self.trees:
+                port = ports[choice.neighbor(tree)]
+                for position in positions:
+                    ways[tree][position] = port
+        for position in positions:
+            name = self.devices[position][1]
+            here = _HERE if name == target else _HERE - fabric.attachments[name].port
+            for tree in self.trees:
+                self.ways[target][tree][position] = here
+
+    def entries(self, switch: str) -> Iterator[TableEntry]:
+        for tree, ways in zip(self.trees, self.ways[switch], strict=True):
+            for prefix in fewest(list(runs_of(self.ids, ways)), DEVICE_ID_BITS):
+                action, params = _action(prefix.value)
+                mac = device_mac(prefix.key, tree=tree)
+                length = DEVICE_PREFIX_BITS - DEVICE_ID_BITS + prefix.length
+                origin = f"to {self._names(prefix)}, tree {tree}"
+                key = ("device", Lpm(mac, length))
+                yield TableEntry("fabric.devices", (key,), action, params, 0, origin)
+
+    def _names(self, prefix: Prefix) -> str:
+        first = bisect_left(self.ids, prefix.key)
+        size = 1 << DEVICE_ID_BITS - prefix.length
+        name = self.devices[first][1]
+        return name if size == 1 else f"{name} ... {self.devices[first + size - 1][1]}"
+
+
+def _action(way: int) -> tuple[str, tuple[tuple[str, int], ...]]:
+    if way == _HERE:
+        return "fabric.recirculate_here", ()
+    if way < _HERE:
+        return "fabric.to_server", (("port", _HERE - way),)
+    return "fabric.forward", (("port", way),)

@@ -154,10 +154,16 @@ def shadowed(rules: FirstMatch, where: Hashable = None) -> dict[int, tuple[int, 
     known = current().latest(what) if where is not None else None
     found = _still_shadowed(known[0], known[1], rules) if known is not None else None
     if found is None:
-        found = _shadows(rules, range(len(rules.boxes)))
+        found = _all_shadows(rules)
     if where is not None:
         current().note(what, (rules, found))
     return found.by
+
+
+@recalled
+def _all_shadows(rules: FirstMatch) -> Shadows:
+    """Once a list: an access list at a thousand ingress switches is one."""
+    return _shadows(rules, range(len(rules.boxes)))
 
 
 def _shadows(rules: FirstMatch, numbers: Iterable[int]) -> Shadows:

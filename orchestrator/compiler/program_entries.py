@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, singledispatch
 from operator import attrgetter
 
@@ -106,7 +106,13 @@ def program_parts(program: Program, site: Site) -> Sequence[Part]:
 @singledispatch
 def node_parts(program: Program, site: Site) -> Sequence[Part]:
     """`program_parts` of a kind of program: all belong to the segment, unless another one registers."""
-    return (part_of(site.switch, site.node, program_entries(program, site)),)
+    return (part_of(site.switch, site.node, _anywhere(program, replace(site, switch=""))),)
+
+
+@recalled
+def _anywhere(program: Program, site: Site) -> tuple[TableEntry, ...]:
+    """Entries say nothing of their switch: where segments have the same numbers they are the same."""
+    return tuple(program_entries(program, site))
 
 
 @singledispatch

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from orchestrator.clients.encoding import Inserts
 from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver
 from orchestrator.deployment.savepoint import restore, save
+from orchestrator.deployment.sessions import Sessions
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
@@ -48,6 +49,8 @@ QUIET_S = 0.2
 MOST_QUIET_S = 5.0
 """... or after so long, whatever comes."""
 _THREADS = 16
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Recorder(Protocol):
@@ -135,7 +138,7 @@ class Executor:
         self.progress = progress
         self.recorder = recorder or NoRecorder()
         self.careful, self.forgiving = careful, forgiving
-        self._devices: dict[str, PipelineDriver] = {}
+        self._sessions = Sessions(network)
         self.done = Executed()
         self._reached, self._begun = 0, False
         self.undone = True
@@ -146,8 +149,7 @@ class Executor:
         """Run from stage `first` on; DeploymentError says what failed, after all has been undone."""
         self._reached = first
         try:
-            with ExitStack() as sessions:
-                self._open(sessions, transaction)
+            with self._open(transaction):
                 if not self.careful:
                     self._compare(transaction)
                 self._forward(transaction, first)
@@ -174,52 +176,40 @@ class Executor:
         one, whose answer nobody waited for, is refused when it arrives.
         """
         try:
-            with ExitStack() as sessions:
-                self._open(sessions, transaction)
+            with self._open(transaction):
                 return tuple(self._undo(transaction, reached))
         except ReportedError as error:
             return (str(error),)
 
     # -- stages --------------------------------------------------------------------------------
 
-    def _open(self, sessions: ExitStack, transaction: Transaction) -> None:
-        self._devices = {
-            name: sessions.enter_context(self.network.device(name))
-            for name in transaction.devices
-            if name not in self.away.devices
-        }
+    @contextmanager
+    def _open(self, transaction: Transaction) -> Generator[None]:
+        """Sessions with all devices: every one answers before the first is changed."""
+
+        def answers(name: str) -> None:
+            with self._sessions.use(name):
+                pass
+
+        with Sessions(self.network) as self._sessions:
+            _at_once(answers, [n for n in transaction.devices if n not in self.away.devices])
+            yield
 
     def _compare(self, transaction: Transaction) -> None:
         """DeploymentError, and nothing done, when another version is in force than is to be replaced."""
-        seen: set[str] = set()
+        expected: dict[str, Change] = {}
         for step in transaction.steps:
-            if not isinstance(step, WriteEntries) or step.device in seen | self.away.devices.keys():
+            if not isinstance(step, WriteEntries) or step.device in self.away.devices:
                 continue
             for change in step.changes:
                 if isinstance(change.item, TableEntry) and change.item.table == EPOCH_TABLE:
-                    seen.add(step.device)
-                    self._compare_epoch(transaction.graph, step.device, change)
+                    expected.setdefault(step.device, change)
 
-    def _compare_epoch(self, graph: str, device: str, change: Change) -> None:
-        driver = self._devices[device]
-        if driver.pipeline_cookie() is None:
-            return  # whether one may be loaded is the transaction's affair
-        assert driver.schema is not None
-        if EPOCH_TABLE not in driver.schema.tables:
-            return
-        wanted = identity(driver.schema, _table_entry(change.item))
-        found = [
-            installed.entry
-            for installed in driver.entries(EPOCH_TABLE)
-            if identity(driver.schema, installed.entry) == wanted
-        ]
-        there = _epoch(found[0] if found else None)
-        expected = _epoch(change.before)
-        if there != expected:
-            raise DeploymentError(
-                f"{graph}: {device} has version {there} of it in force, and not {expected}, as the "
-                "journal says; nothing was changed (`orchestrator reconcile` repairs devices)"
-            )
+        def compare(of: tuple[str, Change]) -> None:
+            with self._sessions.use(of[0]) as driver:
+                _compare_epoch(transaction.graph, driver, of[1])
+
+        _at_once(compare, list(expected.items()))
 
     def _forward(self, transaction: Transaction, first: int) -> None:
         for self._reached, stage in enumerate(transaction.stages[first:], first):
@@ -238,11 +228,7 @@ class Executor:
             for step in steps:
                 self._step(step)
 
-        if len(devices) == 1:
-            run(devices[0])
-            return
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(run, devices))
+        _at_once(run, devices)
 
     def _undo(self, transaction: Transaction, reached: int) -> list[str]:
         failures: list[str] = []
@@ -274,11 +260,14 @@ class Executor:
             return
         match step:
             case LoadPipeline():
-                self._load(step)
+                with self._sessions.use(step.device) as driver:
+                    self._load(driver, step)
             case RestorePipeline():
-                self._restore(step)
+                with self._sessions.use(step.device) as driver:
+                    self._restore(driver, step)
             case WriteEntries():
-                self._write(step)
+                with self._sessions.use(step.device) as driver:
+                    self._write(driver, step)
             case Drain():
                 self._drain(step)
             case ConfigureWorker() | ChainWorker():
@@ -322,8 +311,7 @@ class Executor:
 
     # -- pipelines ------------------------------------------------------------------------------
 
-    def _load(self, step: LoadPipeline) -> None:
-        driver = self._devices[step.device]
+    def _load(self, driver: PipelineDriver, step: LoadPipeline) -> None:
         pipeline = step.build
         running = driver.pipeline_cookie()
         if running == pipeline.cookie:
@@ -338,18 +326,17 @@ class Executor:
             self.recorder.replaced(step.device, save(driver))
         driver.set_pipeline(p4info(pipeline), pipeline.device_config, pipeline.cookie)
 
-    def _restore(self, step: RestorePipeline) -> None:
+    def _restore(self, driver: PipelineDriver, step: RestorePipeline) -> None:
         saved = self.recorder.saved(step.device)
         if saved:
-            restore(self._devices[step.device], saved)
+            restore(driver, saved)
         elif saved is not None:
             self.done.amiss.append(
                 f"{step.device}: the pipeline that was replaced cannot be restored, because the "
                 "device did not give its program"
             )
 
-    def _write(self, step: WriteEntries) -> None:
-        driver = self._devices[step.device]
+    def _write(self, driver: PipelineDriver, step: WriteEntries) -> None:
         schema = driver.schema
         if schema is None:
             if driver.pipeline_cookie() is None:
@@ -390,31 +377,66 @@ class Executor:
         last, quiet, waited = self._packets(watched), 0.0, 0.0
         pause = QUIET_S / 4
         while quiet < QUIET_S and waited < MOST_QUIET_S:
+            began = time.monotonic()
             self.network.pause(pause)
-            waited += pause
             now = self._packets(watched)
-            quiet = quiet + pause if now == last else 0.0
+            spent = max(pause, time.monotonic() - began)  # to look at many devices takes a while
+            waited += spent
+            quiet = quiet + spent if now == last else 0.0
             last = now
 
     def _packets(self, watched: Sequence[tuple[str, tuple[TableEntry, ...]]]) -> int:
         """Packets that hit the entries so far; what a device that is gone says counts as quiet."""
-        total = 0
-        for name, entries in watched:
-            if name in self.away.devices:
-                continue
-            driver = self._devices[name]
-            with suppress(SwitchError):
-                if driver.schema is None and driver.pipeline_cookie() is None:
-                    continue
-                assert driver.schema is not None
-                mine = {identity(driver.schema, entry) for entry in entries}
-                for table in {entry.table for entry in entries}:
-                    total += sum(
-                        found.packets or 0
-                        for found in driver.entries(table)
-                        if identity(driver.schema, found.entry) in mine
-                    )
-        return total
+
+        def hits(of: tuple[str, tuple[TableEntry, ...]]) -> int:
+            with suppress(SwitchError), self._sessions.use(of[0]) as driver:
+                return _hits(driver, of[1])
+            return 0
+
+        return sum(_at_once(hits, [of for of in watched if of[0] not in self.away.devices]))
+
+
+def _compare_epoch(graph: str, driver: PipelineDriver, change: Change) -> None:
+    if driver.pipeline_cookie() is None:
+        return  # whether one may be loaded is the transaction's affair
+    assert driver.schema is not None
+    if EPOCH_TABLE not in driver.schema.tables:
+        return
+    wanted = identity(driver.schema, _table_entry(change.item))
+    found = [
+        installed.entry
+        for installed in driver.entries(EPOCH_TABLE)
+        if identity(driver.schema, installed.entry) == wanted
+    ]
+    there = _epoch(found[0] if found else None)
+    expected = _epoch(change.before)
+    if there != expected:
+        raise DeploymentError(
+            f"{graph}: {driver.name} has version {there} of it in force, and not {expected}, as the "
+            "journal says; nothing was changed (`orchestrator reconcile` repairs devices)"
+        )
+
+
+def _hits(driver: PipelineDriver, entries: Sequence[TableEntry]) -> int:
+    if driver.schema is None and driver.pipeline_cookie() is None:
+        return 0
+    schema = driver.schema
+    assert schema is not None
+    mine = {identity(schema, entry) for entry in entries}
+    return sum(
+        found.packets or 0
+        for table in {entry.table for entry in entries}
+        for found in driver.entries(table)
+        if identity(schema, found.entry) in mine
+    )
+
+
+def _at_once(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """The results, in order, of some devices at a time; the first failure, once none is under way."""
+    if len(items) == 1:
+        return [work(items[0])]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, items))
 
 
 def _table_entry(item: Item) -> TableEntry:

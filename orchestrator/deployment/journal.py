@@ -16,6 +16,7 @@ from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,8 @@ class Journal:
     def __init__(self, network: str, store: Store | None = None) -> None:
         self.network = network
         self.store = store or sqlite_store(network)
+        self._read: dict[str, tuple[bytes, Bundle]] = {}
+        """The bundle of each graph that was read last, with the digest of what it was read from."""
 
     def deployed(self) -> dict[str, Deployed]:
         """All deployed graphs by name, in order of their ids."""
@@ -193,13 +196,21 @@ class Journal:
         return dict(sorted(graphs.items(), key=lambda item: item[1].bundle.graph_id))
 
     def _graph(self, name: str, raw: dict[str, Any], bundle: bytes) -> Deployed:
-        try:
-            loaded = load(bundle, f"journal of {self.network}: {name}")
-        except InputError as error:
-            raise StoreError(str(error)) from error
+        loaded = self._bundle(name, bundle)
         secret = raw["manifest"]
         manifest = None if secret is None else Manifest(loaded.graph_id, *secret)
         return Deployed(loaded, manifest, raw["deployed_at"])
+
+    def _bundle(self, name: str, data: bytes) -> Bundle:
+        """Read once as long as it stays: a command asks several times what is deployed."""
+        digest, (known, loaded) = sha256(data).digest(), self._read.get(name, (b"", None))
+        if loaded is None or known != digest:
+            try:
+                loaded = load(data, f"journal of {self.network}: {name}")
+            except InputError as error:
+                raise StoreError(str(error)) from error
+            self._read[name] = digest, loaded
+        return loaded
 
 
 class Lead:

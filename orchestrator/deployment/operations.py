@@ -226,6 +226,7 @@ def deploy_graph(
                 interrupting=prepared.summary.interrupts,
                 progress=report,
                 away=prepared.presence.silent,
+                transaction=prepared.transaction,
             )
     return Done(
         prepared.new.bundle,

@@ -179,7 +179,8 @@ class _Planner:
     def _device(self, device: str) -> _DeviceChanges:
         before, after = _program(self.old, device), _program(self.new, device)
         gone, come, renamed = different_entries(device, before, after)
-        touched = {owner(device, entry) for entry in (*gone, *come)}
+        both = before.entries and after.entries
+        touched = {owner(device, entry) for entry in (*gone, *come)} if both else set[Node | None]()
         ours, theirs = (_nodes(device, program, touched) for program in (after, before))
         there = {_identity(entry): entry for entry in gone}
         found = _DeviceChanges(device, [], [], [], [], [], [], [])
@@ -189,15 +190,15 @@ class _Planner:
         found.renamed = [Change(was, entry) for was, entry in renamed]
         patches: list[Change] = []
         for entry in come:
-            was = there.pop(_identity(entry), None)
+            was = there.pop(_identity(entry), None) if there else None
             if was is not None and _acts_alike(was, entry):
                 if was.origin != entry.origin:
                     found.renamed.append(Change(was, entry))
                 continue
-            shared = (node := owner(device, entry)) is not None and node in theirs
+            shared = bool(theirs) and owner(device, entry) in theirs
             (patches if shared or was is not None else found.made).append(Change(was, entry))
         for entry in there.values():
-            shared = (node := owner(device, entry)) is not None and node in ours
+            shared = bool(ours) and owner(device, entry) in ours
             (patches if shared else found.removed).append(Change(entry, None))
         found.in_place = [list(group) for group in in_order(patches)]
         found.removed += [Change(f, None) for g, f in old_floods.items() if g not in new_floods]

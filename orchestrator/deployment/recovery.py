@@ -69,16 +69,18 @@ def carry_out(
     forgiving: bool = False,
     progress: Progress | None = None,
     away: Away | None = None,
+    transaction: Transaction | None = None,
 ) -> Executed:
     """Make a graph what `new` says (None: not there), or leave it as it was: DeploymentError.
 
-    Devices that are `away` are left as they are; what a removed graph has there is owed.
+    Devices that are `away` are left as they are; what a removed graph has there is owed. `transaction`
+    is what was planned from the same under this lead, where that was done already.
     """
     deployed = network.journal.deployed()
     for known in (deployed.get(graph), new):
         if known is not None:
             network.access.check_owner({graph: known.bundle.owner})
-    transaction = _transaction(deployed, graph, new, interrupting)
+    transaction = transaction or _transaction(deployed, graph, new, interrupting)
     entries = {} if new is None else serialised(new.bundle)  # once, for journal and switches
     lead.intend(graph, new, interrupting=interrupting, entries=entries, away=away)
     executor = Executor(

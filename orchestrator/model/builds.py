@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +28,11 @@ class Build:
     @property
     def cookie(self) -> int:
         """Tells whether a switch runs this very pipeline (P4Runtime, 7.2)."""
-        digest = hashlib.sha256(self.p4info_text + b"\0" + self.device_config).digest()
-        return int.from_bytes(digest[:8], "big")
+        return _cookie(self.p4info_text, self.device_config)
+
+
+@lru_cache(maxsize=64)
+def _cookie(p4info_text: bytes, device_config: bytes) -> int:
+    """Asked for with every device, and a program is half a megabyte."""
+    digest = hashlib.sha256(p4info_text + b"\0" + device_config).digest()
+    return int.from_bytes(digest[:8], "big")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orchestrator.errors import InputError
 from orchestrator.model.away import Away
@@ -18,6 +20,23 @@ class Attachment:
     switch: str
     port: int
     link: Link
+
+
+class Choice(NamedTuple):
+    """The neighbours of a switch that are nearer to a target, by name; `odd`: its own distance is."""
+
+    neighbors: tuple[str, ...]
+    odd: bool
+
+    def neighbor(self, tree: int) -> str:
+        """The one on a tree.
+
+        At even distances a tree's number modulo the choices decides, at odd ones its quotient: so in
+        a fat-tree the edge's and the aggregation's choices are independent, and (k/2)^2 trees are
+        all its shortest paths.
+        """
+        count = len(self.neighbors)
+        return self.neighbors[(tree // count if self.odd else tree) % count]
 
 
 class Fabric:
@@ -47,8 +66,11 @@ class Fabric:
         self.attachments = {
             name: at for name, at in self.attachments.items() if at.switch not in self.away.devices
         }
-        self._distance = {name: self._distances(name) for name in topology.switches}
-        self._choices: dict[tuple[str, str], tuple[tuple[str, ...], bool]] = {}
+        for near, ways in self.neighbors.items():
+            self.neighbors[near] = dict(sorted(ways.items()))
+        self._part = self._parts()
+        self._distance: dict[str, dict[str, int]] = {}
+        self._choices: dict[tuple[str, str], Choice] = {}
         self._paths: dict[tuple[str, str, int], tuple[str, ...]] = {}
         self._trees: dict[tuple[str, str], tuple[int, ...]] = {}
 
@@ -63,26 +85,28 @@ class Fabric:
         return self.topology.servers[device].id
 
     def next_switch(self, at: str, target: str, tree: int) -> str:
-        """The neighbour of `at` on the tree towards switch `target`.
-
-        At even distances a tree's number modulo the choices decides, at odd ones its quotient: so in
-        a fat-tree the edge's and the aggregation's choices are independent, and (k/2)^2 trees are
-        all its shortest paths.
-        """
+        """The neighbour of `at` on the tree towards switch `target`."""
         if (at, target) not in self._choices:
-            near = self._distance[target]
-            found = sorted(n for n in self.neighbors[at] if near.get(n, -1) == near[at] - 1)
-            self._choices[at, target] = (tuple(found), near[at] % 2 == 1)
-        choices, odd = self._choices[at, target]
-        count = len(choices)
-        return choices[(tree // count if odd else tree) % count]
+            if target not in self._distance:
+                self._distance[target] = self._distances(target)
+            self._choices[at, target] = self._choice(at, self._distance[target])
+        return self._choices[at, target].neighbor(tree)
+
+    def choices(self, target: str) -> Iterator[tuple[str, Choice]]:
+        """Of every other switch with a way to switch `target`; nothing of it is kept."""
+        distance = self._distances(target)
+        return ((at, self._choice(at, distance)) for at in distance if at != target)
+
+    def _choice(self, at: str, distance: Mapping[str, int]) -> Choice:
+        far = distance[at]
+        return Choice(tuple([n for n in self.neighbors[at] if distance[n] < far]), far % 2 == 1)
 
     def connected(self, a: str, b: str) -> bool:
         """Whether two nodes (switches, servers, hosts) have a way to each other."""
         for node in (a, b):
             if node not in self.neighbors and node not in self.attachments:
                 return False
-        if self.access(b) not in self._distance[self.access(a)]:
+        if self._part[self.access(a)] != self._part[self.access(b)]:
             return False
         return not self.away or bool(self.distinct_trees(a, b))
 
@@ -95,7 +119,7 @@ class Fabric:
 
     def _path(self, source: str, target: str, tree: int) -> tuple[str, ...]:
         start, end = self.access(source), self.access(target)
-        if end not in self._distance[start]:
+        if self._part[start] != self._part[end]:
             raise InputError(f"{self.topology.name}: no path from {source} to {target}")
         switches = [start]
         while switches[-1] != end:
@@ -139,6 +163,14 @@ class Fabric:
     def latency_us(self, path: tuple[str, ...]) -> int:
         """Propagation along a path."""
         return sum(self.link(a, b).latency_us for a, b in itertools.pairwise(path))
+
+    def _parts(self) -> dict[str, str]:
+        """By switch: a switch of the connected part that it is in."""
+        found: dict[str, str] = {}
+        for root in self.neighbors:
+            if root not in found:
+                found |= dict.fromkeys(self._distances(root), root)
+        return found
 
     def _distances(self, root: str) -> dict[str, int]:
         distance = {root: 0}

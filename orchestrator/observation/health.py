@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from orchestrator.clients.p4info import Counted
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.clients.words import origins_of
 from orchestrator.deployment.journal import Deployed
@@ -15,11 +16,12 @@ from orchestrator.errors import ReportedError
 from orchestrator.model.devices import Device, Kind, devices_of
 from orchestrator.model.plan import Core
 from orchestrator.observation.at_once import at_once
-from orchestrator.observation.rows import Row
-from orchestrator.observation.sessions import read_rows, reader
+from orchestrator.observation.sessions import reader
 
 _NEWEST = (1 << 63) - 1
 """A cursor behind all samples that there are."""
+_TRAFFIC = "traffic "
+"""An entry of this origin, without an NF, admits a traffic of its graph."""
 _K = TypeVar("_K")
 
 
@@ -115,7 +117,7 @@ def _device(live: LiveNetwork, device: Device) -> DeviceReading:
             if client.pipeline_cookie() is None and client.schema is None:
                 return DeviceReading(name, kind, target, "no pipeline is loaded")
             began = time.monotonic()
-            rows = read_rows(client)
+            counted = list(client.counted())
             at = (began + time.monotonic()) / 2
             schema = client.schema
             drops = client.drops()
@@ -125,35 +127,31 @@ def _device(live: LiveNetwork, device: Device) -> DeviceReading:
     reading = DeviceReading(
         name, kind, target, "", drops=drops, seconds=time.monotonic() - started, at=at
     )
-    for table in schema.tables.values():
-        mine = [row for row in rows if row.entry.table == table.name]
-        reading.tables[table.name] = TableUse(
-            len(mine),
-            table.size,
-            sum(row.packets for row in mine),
-            sum(row.installed.bytes or 0 for row in mine),
-        )
-    for row in rows:
-        _count(reading, row)
+    sums: dict[str, tuple[int, int, int]] = dict.fromkeys(schema.tables, (0, 0, 0))
+    for entry in counted:
+        entries, packets, octets = sums[entry.table]
+        sums[entry.table] = entries + 1, packets + entry.packets, octets + entry.bytes
+        _count(reading, entry)
+    for name, (entries, packets, octets) in sums.items():
+        reading.tables[name] = TableUse(entries, schema.tables[name].size, packets, octets)
     return reading
 
 
-def _count(reading: DeviceReading, row: Row) -> None:
-    graph = row.installed.graph
-    nfs = [nf for nf, _ in origins_of(row.entry.origin)]
+def _count(reading: DeviceReading, entry: Counted) -> None:
+    nfs = [nf for nf, _ in origins_of(entry.origin)]
     if nfs:
-        action = row.entry.action.rpartition(".")[2]
+        action = entry.action.rpartition(".")[2]
         # What a merged entry denies, the last of its rules denies: the others let it through.
         for nf in nfs[-1:] if action == "deny" else nfs:
-            _add(reading.nfs, (graph, nf, action), row)
-    elif row.rule.startswith("traffic ") and row.entry.action == "classify.enter":
+            _add(reading.nfs, (entry.graph, nf, action), entry)
+    elif entry.action == "classify.enter" and entry.origin.startswith(_TRAFFIC):
         # Not its admission: a frame hits both, and there the traffics' order does not count.
-        _add(reading.traffic, (graph, row.rule.removeprefix("traffic ")), row)
+        _add(reading.traffic, (entry.graph, entry.origin.removeprefix(_TRAFFIC)), entry)
 
 
-def _add(sums: dict[_K, tuple[int, int]], key: _K, row: Row) -> None:
+def _add(sums: dict[_K, tuple[int, int]], key: _K, entry: Counted) -> None:
     packets, octets = sums.get(key, (0, 0))
-    sums[key] = (packets + row.packets, octets + (row.installed.bytes or 0))
+    sums[key] = (packets + entry.packets, octets + entry.bytes)
 
 
 def _core(

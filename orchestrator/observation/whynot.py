@@ -19,7 +19,6 @@ from orchestrator.model.entries import Exact, Lpm, TableEntry
 from orchestrator.observation.explain import TABLE, Step, Visit
 from orchestrator.observation.journey import Arrival, Journey, NetworkModel, WorkerVisit
 from orchestrator.observation.snapshot import Snapshot
-from servernf.wire.addresses import DEVICE_PREFIX_BITS
 
 Place = tuple[str, ...]
 """("segment", switch, number), ("path", SPI, SI), ("nf", name), ("port", switch, number)."""
@@ -174,7 +173,7 @@ class _Ways:
     def _way(self, switch: str, mac: int) -> Iterator[tuple[str, int]]:
         """(switch, port) of every switch that the fabric takes a tagged frame through."""
         for _ in self.devices:
-            port = self.devices.get(switch, {}).get(mac >> 48 - DEVICE_PREFIX_BITS)
+            port = _longest(self.devices.get(switch, ()), mac)
             if port is None:
                 return
             yield switch, port
@@ -228,16 +227,24 @@ class _Ways:
         return found
 
 
-def _device_ports(snapshot: Snapshot) -> dict[int, int]:
-    """Port by device prefix, as the fabric's table has it."""
+def _longest(ways: Sequence[tuple[Lpm, int | None]], mac: int) -> int | None:
+    """The port towards a MAC; None when it is not forwarded."""
+    for key, port in ways:
+        if (mac ^ key.value) >> 48 - key.length == 0:
+            return port
+    return None
+
+
+def _device_ports(snapshot: Snapshot) -> list[tuple[Lpm, int | None]]:
+    """Ports by prefixes of device MACs, the longest first; None where a frame is not forwarded."""
     schema = snapshot.schema
-    found: dict[int, int] = {}
+    found: list[tuple[Lpm, int | None]] = []
     for entity in snapshot.entities:
         if not entity.HasField("table_entry"):
             continue
         _, entry = schema.decode(entity.table_entry)
         port = dict(entry.params).get("port")
         for name, key in entry.keys:
-            if name == "device" and isinstance(key, Lpm) and port is not None:
-                found[key.value >> 48 - DEVICE_PREFIX_BITS] = port
-    return found
+            if name == "device" and isinstance(key, Lpm):
+                found.append((key, port))
+    return sorted(found, key=lambda way: -way[0].length)

@@ -1,6 +1,6 @@
 """Structured MAC addresses: `02:TT:DD:DD:CC:CC`, tree, device, core (docs/architecture.md).
 
-A fabric entry matches the first 32 bits, so its number grows with devices, not with chains.
+A fabric entry matches the first 32 bits or fewer, so their number does not grow with chains.
 Core 0 is the device itself; a server's worker n has core n + 1.
 """
 
@@ -19,7 +19,9 @@ GATEWAY_MAC = 0x06_00_00_00_00_01
 """The one MAC of every gateway: locally administered, and no device's (those begin with 02)."""
 
 BROADCAST_MAC = 0xFFFF_FFFF_FFFF
+DEVICE_ID_BITS = 16
 DEVICE_PREFIX_BITS = 32
+"""Kind and tree, then the device's id."""
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 
 

@@ -402,14 +402,18 @@ def _devices(network: LiveNetwork, presence: Presence) -> Iterator[dict[str, obj
 
 def status(network: NetworkName = "", as_json: Json = False) -> None:
     """Show the devices, the deployed graphs, and the counters of their workers."""
+    from orchestrator.cli.conditions import conditions_json, device_words
     from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
     from orchestrator.deployment.presence import check_known, look
+    from orchestrator.observation.conditions import conditions_now
 
     live = find_network(network)
     deployed = deployed_graphs(live)
     presence = look(live)
+    conditions = conditions_now(live, presence.silent)
     lacking = shortcomings(live, deployed, presence)
     unfinished, owed = live.journal.intent(), live.journal.owed()
+    cordoned = live.journal.cordoned()
     metrics = worker_metrics(live, deployed)
     devices = list(_devices(live, presence))
     if as_json:
@@ -417,6 +421,7 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
             {
                 "network": live.name,
                 "devices": devices,
+                "conditions": conditions_json(conditions),
                 "graphs": [
                     {
                         "name": d.bundle.graph,
@@ -428,6 +433,7 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
                 ],
                 "workers": metrics,
                 "lacking": lacking,
+                "cordoned": cordoned,
                 "unfinished": unfinished and unfinished.graph,
                 "owed": [{"graph": debt.graph, "devices": debt.devices} for debt in owed],
             }
@@ -446,18 +452,20 @@ def status(network: NetworkName = "", as_json: Json = False) -> None:
             f"{', '.join(debt.devices)} may still have what {debt.graph} had there: "
             f"`orchestrator reconcile {live.name}` removes it"
         )
+    if cordoned:
+        say(f"cordoned: {', '.join(cordoned)}")
     print_table(
         f"Devices of {live.name}",
-        ("device", "kind", "target or runtime", "pipeline", "answers"),
+        ("device", "kind", "target or runtime", "pipeline", "state"),
         (
             (
-                device["name"],
-                device["kind"],
-                device.get("target", device.get("runtime", "")),
-                device.get("pipeline", ""),
-                "yes" if device["answers"] else "NO",
+                device.name,
+                device.kind,
+                device.target or device.runtime,
+                device.pipeline,
+                device_words(device, live.inventory, conditions),
             )
-            for device in devices
+            for device in live.inventory.devices.values()
         ),
     )
     print_table(

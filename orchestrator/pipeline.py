@@ -128,7 +128,7 @@ def _compile(
 ) -> Compiled:
     warnings = (*warnings, *check_hosts(graph, topology))
     fabric = Fabric(topology, away)
-    used = replace(used, cores=used.cores | away.cores.keys())
+    used = replace(used, cores=used.cores | away.cores.keys() | away.cordon.cores)
     functions = functions_of(graph)
     pipelines = pipelines or {
         s.name: builds.capability(s.pipeline, s.target) for s in topology.switches.values()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
-from orchestrator.errors import MOST_QUOTED, quoted, shortened
+from orchestrator.errors import MOST_QUOTED, InputError, quoted, shortened
 
 RATES = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9, "Tbit/s": 10**12}
 TIMES = {"us": 1, "ms": 10**3, "s": 10**6}
@@ -41,6 +41,18 @@ def parse_quantity(value: object, units: Mapping[str, int], example: str) -> int
     if number * factor > LARGEST:
         raise ValueError(f"{shortened(str(value), MOST_QUOTED)} is too large")
     return round(number * factor)
+
+
+def seconds(text: str, what: str, least: float, most: float) -> float:
+    """`'500ms'`, or a bare number of seconds; InputError names `what` (an option) and what is valid."""
+    try:
+        plain = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip())
+        found = float(text) if plain else parse_quantity(text, TIMES, "500ms") / TIMES["s"]
+    except ValueError as error:
+        raise InputError(f"{what}: {error}") from None
+    if not least <= found <= most:
+        raise InputError(f"{what}: '{text}' is not between {least:g} s and {most:g} s")
+    return found
 
 
 def parse_name(text: str) -> str:

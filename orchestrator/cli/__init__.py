@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from orchestrator.cli import (
     attaching,
     bundles,
+    cordoning,
     graphs,
     importing,
     inspection,
@@ -55,6 +56,7 @@ placement.register(app)
 whatif.register(app)
 inspection.register(app)
 reconcile.register(app)
+cordoning.register(app)
 with_files(app, "compile_command", "deploy", "place_command", "whatif")
 with_files(graphs.graph_app, "check")
 with_trust(app, "deploy")

@@ -33,6 +33,7 @@ def live_case(
 ) -> LiveCase:
     """Two readings of the network, `interval_s` apart; its other graphs keep what they hold."""
     from orchestrator.cli.networks import find_network
+    from orchestrator.deployment.cordoning import cordon_of
     from orchestrator.observation.health import read_network
     from orchestrator.observation.rates import measured_rates
     from orchestrator.pipeline import used_by
@@ -60,7 +61,9 @@ def live_case(
     for name, prefix in prefixes.items():
         _deployed(bundles[name], prefix, running, workers)
     others = {name: bundle for name, bundle in bundles.items() if name not in prefixes}
-    case = Case(tuple(graphs), None, live.topology, used=used_by(others, live.topology))
+    used = used_by(others, live.topology)
+    used = replace(used, cores=used.cores | cordon_of(live).cores)
+    case = Case(tuple(graphs), None, live.topology, used=used)
     return LiveCase(
         case,
         running,

@@ -63,7 +63,14 @@ def metrics(
     from orchestrator.observation.metrics import NetworkCollector, exposition, serve
 
     live = find_network(network)
-    collector = NetworkCollector(live.name, lambda: read_network(live), state_directory())
+    before: Reading | None = None
+
+    def read() -> Reading:
+        nonlocal before
+        before = read_network(live, before=before)
+        return before
+
+    collector = NetworkCollector(live.name, read, state_directory())
     if not listen:
         if as_json:
             print_json(
@@ -109,7 +116,7 @@ def top(
     done = 0
     if as_json:
         while True:
-            now = read_network(live, cursors)
+            now = read_network(live, cursors, before)
             sys.stdout.write(json.dumps(_top_json(live.name, now, before), default=str) + "\n")
             sys.stdout.flush()
             before, done = now, done + 1
@@ -120,7 +127,7 @@ def top(
         console=console, auto_refresh=False, screen=console.is_terminal and not count
     ) as screen:
         while True:
-            now = read_network(live, cursors)
+            now = read_network(live, cursors, before)
             screen.update(_screen(live.name, now, before, everything), refresh=True)
             before, done = now, done + 1
             if count and done >= count:
@@ -159,6 +166,7 @@ def _fullest(reading: Reading) -> list[tuple[float, str, str, int, int]]:
 
 
 def _top_json(network: str, now: Reading, before: Reading | None) -> dict[str, object]:
+    from orchestrator.cli.conditions import conditions_json
     from orchestrator.observation.slo import traffic_states
 
     return {
@@ -176,6 +184,7 @@ def _top_json(network: str, now: Reading, before: Reading | None) -> dict[str, o
             }
             for s in now.devices
         ],
+        "conditions": conditions_json(now.conditions),
         "tables": [
             {"device": device, "table": table, "entries": entries, "size": size, "share": share}
             for share, device, table, entries, size in _fullest(now)
@@ -205,8 +214,11 @@ def _us(value: int | None) -> str:
 def _screen(network: str, now: Reading, before: Reading | None, everything: bool) -> Group:
     from rich.console import Group
 
+    from orchestrator.cli.conditions import condition_words
+    from orchestrator.network.names import worker_name
     from orchestrator.observation.slo import traffic_states
 
+    states = {(s.kind, s.name): condition_words(c) for s, c in now.conditions.items()}
     clock = time.strftime("%H:%M:%S", time.localtime(now.at))
     graphs = [
         (
@@ -228,7 +240,7 @@ def _screen(network: str, now: Reading, before: Reading | None, everything: bool
             s.name,
             s.kind,
             s.target,
-            f"NO: {s.problem}" if s.problem else "yes",
+            s.problem if s.problem and s.answers else states.get((s.kind, s.name), ""),
             sum(use.entries for use in s.tables.values()),
             sum(s.drops.values()) or "",
             f"{s.seconds * 1000:.0f} ms",
@@ -249,15 +261,15 @@ def _screen(network: str, now: Reading, before: Reading | None, everything: bool
         (
             c.name,
             ", ".join(c.graphs),
-            f"NO: {c.problem}" if c.problem else "yes",
+            states.get(("worker", worker_name(c.server, c.core)), ""),
             "" if c.planned is None else f"{c.planned:.0%}",
             "" if (speed := _frames(c, now, before)) is None else f"{speed:.1f}",
             _drops(c) or "",
         )
         for c in now.cores
     ]
-    devices_title, devices = crowd("Devices", devices, lambda row: row[3] == "yes", everything)
-    cores_title, cores = crowd("Server cores", cores, lambda row: row[2] == "yes", everything)
+    devices_title, devices = crowd("Devices", devices, lambda row: row[3] == "up", everything)
+    cores_title, cores = crowd("Server cores", cores, lambda row: row[2] == "up", everything)
     return Group(
         table_of(
             f"{network} at {clock}: graphs",
@@ -269,13 +281,22 @@ def _screen(network: str, now: Reading, before: Reading | None, everything: bool
         ),
         table_of(
             devices_title,
-            ("device", "kind", "target", "up", "entries#", "drops#", "read in#"),
+            ("device", "kind", "target", "state", "entries#", "drops#", "read in#"),
             devices,
         ),
         table_of("Fullest tables", ("device", "table", "entries#", "share#", ""), tables),
         table_of(
             cores_title,
-            ("core", "graphs", "up", "planned load#", "frames/s#", "drops#"),
+            ("core", "graphs", "state", "planned load#", "frames/s#", "drops#"),
             cores,
+        ),
+        table_of(
+            "Links that are not up",
+            ("link", "state"),
+            (
+                (name, words)
+                for (kind, name), words in states.items()
+                if kind == "link" and words != "up"
+            ),
         ),
     )

@@ -375,14 +375,18 @@ def _devices(network: LiveNetwork, presence: Presence) -> Iterator[dict[str, obj
 
 def status(network: NetworkName = "", everything: All = False, as_json: Json = False) -> None:
     """Show the devices, the deployed graphs, and the counters of their workers."""
+    from orchestrator.cli.conditions import conditions_json, device_words
     from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
     from orchestrator.deployment.presence import check_known, look
+    from orchestrator.observation.conditions import conditions_now
 
     live = find_network(network)
     deployed = deployed_graphs(live)
     presence = look(live)
+    conditions = conditions_now(live, presence.silent)
     lacking = shortcomings(live, deployed, presence)
     unfinished, owed = live.journal.intent(), live.journal.owed()
+    cordoned = live.journal.cordoned()
     metrics = worker_metrics(live, deployed)
     devices = list(_devices(live, presence))
     if as_json:
@@ -390,6 +394,7 @@ def status(network: NetworkName = "", everything: All = False, as_json: Json = F
             {
                 "network": live.name,
                 "devices": devices,
+                "conditions": conditions_json(conditions),
                 "graphs": [
                     {
                         "name": d.bundle.graph,
@@ -401,6 +406,7 @@ def status(network: NetworkName = "", everything: All = False, as_json: Json = F
                 ],
                 "workers": metrics,
                 "lacking": lacking,
+                "cordoned": cordoned,
                 "unfinished": unfinished and unfinished.graph,
                 "owed": [{"graph": debt.graph, "devices": debt.devices} for debt in owed],
             }
@@ -419,22 +425,25 @@ def status(network: NetworkName = "", everything: All = False, as_json: Json = F
             f"{', '.join(debt.devices)} may still have what {debt.graph} had there: "
             f"`orchestrator reconcile {live.name}` removes it"
         )
+    if cordoned:
+        say(f"cordoned: {', '.join(cordoned)}")
+    well = {device["name"] for device in devices if device["answers"]}
     title, rows = crowd(
         f"Devices of {live.name}",
         (
             (
-                device["name"],
-                device["kind"],
-                device.get("target", device.get("runtime", "")),
-                device.get("pipeline", ""),
-                "yes" if device["answers"] else "NO",
+                device.name,
+                device.kind,
+                device.target or device.runtime,
+                device.pipeline,
+                device_words(device, live.inventory, conditions),
             )
-            for device in devices
+            for device in live.inventory.devices.values()
         ),
-        lambda row: row[-1] == "yes",
+        lambda row: row[0] in well,
         everything,
     )
-    print_table(title, ("device", "kind", "target or runtime", "pipeline", "answers"), rows)
+    print_table(title, ("device", "kind", "target or runtime", "pipeline", "state"), rows)
     print_table(
         f"Graphs on {live.name}",
         ("graph", "owner", "id#", "deployed at", "worker cores#"),

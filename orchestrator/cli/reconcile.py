@@ -1,4 +1,4 @@
-"""`orchestrator reconcile`: what has drifted from the journal, and its repair."""
+"""`orchestrator reconcile`: what has drifted from the journal, and its repair; once or for ever."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import units
 from orchestrator.cli.networks import find_network
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 from orchestrator.errors import DeploymentError, InputError, SwitchError
 
 if TYPE_CHECKING:
     from orchestrator.clients.words import Ports
+    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.reconcile import DeviceDrift, Drift
     from orchestrator.model.topology import Topology
+    from orchestrator.upkeep.events import Event
 
 _SIGNS = {"add": "+", "change": "~", "delete": "-", "foreign": "?"}
 
 _EXAMPLES = (
     "Examples: orchestrator reconcile --dry-run --- orchestrator reconcile leaf-spine --watch "
-    "--interval 2 --- orchestrator reconcile --prune --dry-run"
+    "--interval 500ms --json --- orchestrator reconcile --prune --dry-run"
 )
+_SHORTEST_S, _LONGEST_S = 0.1, 3600.0
 
 
 def register(app: typer.Typer) -> None:
@@ -43,11 +47,17 @@ def reconcile(
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Go on until Ctrl-C; at once when a switch's stream breaks."),
+        typer.Option(
+            "--watch", help="Go on until Ctrl-C: notice devices that die or come back, and repair."
+        ),
     ] = False,
     interval: Annotated[
-        float, typer.Option(help="With --watch: seconds between two looks.", min=0.1)
-    ] = 5.0,
+        str,
+        typer.Option(
+            help="With --watch: what has not answered for so long is down; entries are compared every "
+            "ten of them."
+        ),
+    ] = "500ms",
     prune: Annotated[
         bool,
         typer.Option("--prune", help="Remove what belongs to no deployed graph, too."),
@@ -62,25 +72,21 @@ def reconcile(
     A switch without our pipeline is loaded anew; entries, groups and sessions of deployed graphs are
     added, changed, deleted; workers that lost their NFs and chains get them again. What belongs to
     no deployed graph is only shown.
+
+    With --watch dead workers are started again where that can be done from here, and graphs are placed
+    anew around what is lost, as `whatif --live NETWORK --fail` shows; a JSON line tells each event.
     """
     from orchestrator.deployment.operations import shortcomings
     from orchestrator.deployment.presence import check_known, look
     from orchestrator.deployment.watch import inspect
     from orchestrator.deployment.watch import reconcile as repair
-    from orchestrator.deployment.watch import watch as follow
 
     if watch and dry_run:
         raise InputError("--watch and --dry-run do not go together")
+    interval_s = units.seconds(interval, "--interval", _SHORTEST_S, _LONGEST_S)
     live = find_network(network)
     if watch:
-        note(f"watching {live.name} every {interval:g} s; Ctrl-C ends it")
-        for drift in follow(live, interval, prune=prune):
-            if as_json:
-                line = {"at": time.time(), **_as_json(drift, live.topology)}
-                sys.stdout.write(json.dumps(line) + "\n")
-                sys.stdout.flush()
-            else:
-                _show(drift, live.topology, limit, "repaired")
+        _keep(live, interval_s, limit, prune=prune, as_json=as_json)
         return
     started = time.monotonic()
     drift = inspect(live, prune=prune) if dry_run else repair(live, prune=prune, note=note)
@@ -104,6 +110,44 @@ def reconcile(
             warn(line)
     if (drift or lacking) and dry_run:
         raise typer.Exit(1)
+
+
+def _keep(live: LiveNetwork, interval_s: float, limit: int, *, prune: bool, as_json: bool) -> None:
+    """Until Ctrl-C."""
+    from orchestrator.emulation.facilities import facilities_of
+    from orchestrator.observation.telemetry import log
+    from orchestrator.upkeep.events import Repaired
+    from orchestrator.upkeep.keeper import Keeper
+
+    note(
+        f"watching {live.name}; what has not answered for {interval_s:g} s is down; Ctrl-C ends it"
+    )
+    keeper = Keeper(
+        lambda: find_network(live.name), facilities_of(live.name), interval_s, prune=prune
+    )
+    for event in keeper.run():
+        topology = keeper.network.topology
+        fields = _event_json(event, topology)
+        log(
+            str(fields["event"]),
+            network=live.name,
+            **{k: fields[k] for k in fields if k != "event"},
+        )
+        if as_json:
+            sys.stdout.write(json.dumps({"at": time.time(), **fields}) + "\n")
+            sys.stdout.flush()
+        elif isinstance(event, Repaired):
+            _show(event.drift, topology, limit, "repaired")
+        else:
+            say(f"{time.strftime('%H:%M:%S')} {event}")
+
+
+def _event_json(event: Event, topology: Topology) -> dict[str, object]:
+    from orchestrator.upkeep.events import Repaired
+
+    if isinstance(event, Repaired):
+        return {"event": "repair", **_as_json(event.drift, topology)}
+    return event.fields()
 
 
 def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:

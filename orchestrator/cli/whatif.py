@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from orchestrator.cli.foresight import foresee_failures
 from orchestrator.cli.live_case import LiveCase, live_case
 from orchestrator.cli.output import (
     INTERRUPTED,
@@ -41,7 +42,12 @@ if TYPE_CHECKING:
     from orchestrator.placement.whatif import Outcome
 
 Graphs = Annotated[
-    list[Path], typer.Argument(help="Service graphs, or one chains file.", metavar="GRAPH...")
+    list[Path] | None,
+    typer.Argument(
+        help="Service graphs, or one chains file; with --live, left out: the deployed ones, as "
+        "`reconcile --watch` would repair them.",
+        metavar="[GRAPH]...",
+    ),
 ]
 
 
@@ -49,12 +55,13 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command(
         "whatif",
-        epilog="Example: orchestrator whatif graph.json -t leaf-spine --fail node:spine1",
+        epilog="Examples: orchestrator whatif graph.json -t leaf-spine --fail node:spine1 --- "
+        "orchestrator whatif --live leaf-spine --fail node:server1",
     )(whatif)
 
 
 def whatif(
-    graphs: Graphs,
+    graphs: Graphs = None,
     topology: TopologyName = "",
     fail: Annotated[
         list[str] | None, typer.Option(help="link:a-b or node:name; may be repeated.")
@@ -118,6 +125,22 @@ def whatif(
     --fail, --scale, --set and --without-offload together make one scenario; --sweep and --fail-each
     make one for each step, on top of those changes.
     """
+    if not graphs:
+        others = {
+            "--topology": topology,
+            "--scale": scale,
+            "--set": set_,
+            "--without-offload": without_offload,
+            "--sweep": sweep,
+            "--demands": demands,
+        }
+        if not live or any(others.values()):
+            given = ", ".join(name for name, value in others.items() if value) or "whatif"
+            raise InputError(
+                f"{given}: say which GRAPH (without one: --live NETWORK and --fail only)"
+            )
+        foresee_failures(live, fail or [], fail_each, as_json)
+        return
     from orchestrator.placement.cases import Settings
 
     start = _start(graphs, topology, live, interval, measure=not planned_rates)

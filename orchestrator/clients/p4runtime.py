@@ -82,6 +82,7 @@ class SwitchClient:
         self._hears = False
         self._backup_will_do = False
         self.connect_seconds = _ARBITRATION_SECONDS
+        self.config_seconds = _CALL_SECONDS
         self.schema: Schema | None = None
         options = [
             ("grpc.max_receive_message_length", _MESSAGE_LIMIT),
@@ -279,7 +280,9 @@ class SwitchClient:
             response_type=p4r.GetForwardingPipelineConfigRequest.P4INFO_AND_COOKIE,
         )
         try:
-            config = self._stub.GetForwardingPipelineConfig(request, timeout=_CALL_SECONDS).config
+            config = self._stub.GetForwardingPipelineConfig(
+                request, timeout=self.config_seconds
+            ).config
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.FAILED_PRECONDITION:  # type: ignore[attr-defined]
                 return None
@@ -293,7 +296,9 @@ class SwitchClient:
         """P4Info, device config (empty where a switch keeps it to itself) and cookie; None: none."""
         request = p4r.GetForwardingPipelineConfigRequest(device_id=self.device_id)
         try:
-            config = self._stub.GetForwardingPipelineConfig(request, timeout=_CALL_SECONDS).config
+            config = self._stub.GetForwardingPipelineConfig(
+                request, timeout=self.config_seconds
+            ).config
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.FAILED_PRECONDITION:  # type: ignore[attr-defined]
                 return None

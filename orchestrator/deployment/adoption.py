@@ -15,6 +15,7 @@ from orchestrator.deployment.presence import Presence, Stray, look
 from orchestrator.deployment.reconcile import Drift, find_drift, repair
 from orchestrator.deployment.specialising import builds_of, with_pipelines
 from orchestrator.errors import DeploymentError, SwitchError
+from orchestrator.graph.kept import dump_graph
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.graph import ServiceGraph
@@ -39,7 +40,8 @@ def adopt(source: ServiceGraph | Packed, network: ManagedNetwork, lead: Lead) ->
     bundle = _bundle(source, network, deployed, stray)
     network.access.check_owner({name: bundle.owner})
     manifest = _manifest(network, stray) if bundle.sampling_rate else None
-    graph = Deployed(bundle, manifest, now())
+    kept = b"" if isinstance(source, Packed) else dump_graph(network.access.claimed(source))
+    graph = Deployed(bundle, manifest, now(), kept)
     drift = find_drift(network.reading(), {name: graph}, away=presence.silent)
     if drift.words():
         raise DeploymentError(

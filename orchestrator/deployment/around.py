@@ -8,9 +8,10 @@ from dataclasses import replace
 from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.presence import core_name, needed
 from orchestrator.errors import CompileError, DeploymentError, InfeasibleError, InputError
-from orchestrator.model.away import Away
+from orchestrator.model.away import Away, Cordon
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.plan import Core
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.running import running_of
 
@@ -34,7 +35,7 @@ def compile_around(
     except (InfeasibleError, CompileError, InputError) as error:
         compiled(graph, Away())
         raise DeploymentError(
-            f"{graph.name}: cannot be placed without what does not answer or is down: "
+            f"{graph.name}: cannot be placed without what does not answer, is down or cordoned: "
             f"{'; '.join(away.words())}; without it: {error}; nothing was changed "
             f"({advice(away, network)})"
         ) from error
@@ -66,9 +67,12 @@ def reachable(graph: ServiceGraph, away: Away, network: ManagedNetwork) -> Servi
 def check_bundle(bundle: Bundle, away: Away, network: ManagedNetwork) -> None:
     """DeploymentError when a bundle, whose placement is fixed, needs what is away."""
     missing = needed(bundle, network.topology, away)
+    taken = away.cordon.cores & {Core(worker.server, worker.core) for worker in bundle.workers}
+    taken_switches = away.cordon.switches & set(bundle.plan.device_of.values())
+    missing = replace(missing, cordon=Cordon(taken_switches, taken))
     if missing:
         raise DeploymentError(
-            f"{bundle.graph}: the bundle's placement needs what does not answer or is down: "
+            f"{bundle.graph}: the bundle's placement needs what does not answer, is down or cordoned: "
             f"{'; '.join(missing.words())}; nothing was changed (deploying graph.json places it anew; "
             f"or {advice(missing, network)})"
         )
@@ -99,4 +103,10 @@ def advice(away: Away, network: ManagedNetwork) -> str:
         )
     if away.links or away.hosts:
         told.append("links are to be brought up again")
+    if away.cordon:
+        cores = map(network.worker_name, away.cordon.cores)
+        names = " ".join(sorted((*away.cordon.switches, *cores)))
+        told.append(
+            f"`orchestrator uncordon {names} -n {network.name}` lets placement use them again"
+        )
     return "; ".join(told)

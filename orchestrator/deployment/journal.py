@@ -5,7 +5,8 @@ has is there already). The steps need not be: they are a pure function of the tw
 each stage it is noted that it begins and that it has ended. Whoever finds an intent (nobody leads any
 more who could finish it) makes the steps again and finishes or undoes them: see `recovery`.
 
-Bundles and sampling keys are kept, since undeploying needs them: see the stores for who can read them.
+Bundles and sampling keys are kept, since undeploying needs them, and the graphs themselves, to be placed
+anew when devices die: see the stores for who can read them.
 """
 
 from __future__ import annotations
@@ -24,30 +25,42 @@ from orchestrator.bundle.codec import dump, load
 from orchestrator.clients.encoding import Inserts
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership, SqliteStore, Store
 from orchestrator.errors import InputError, StoreError
+from orchestrator.graph.kept import restored
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.ids import GRAPH_IDS
 from orchestrator.model.plan import Core
 from orchestrator.network.folders import hidden_dir
 from orchestrator.verification.manifest import Manifest
 
 _GRAPHS = "graphs/"
-_BUNDLE = "/bundle"
+_BUNDLE, _SOURCE = "/bundle", "/source"
+"""Members of a graph, beside what is noted of it."""
 _TRANSACTION = "transaction/"
 _INTENT = f"{_TRANSACTION}intent"
 _PROGRESS = f"{_TRANSACTION}progress"
-_NEW = f"{_TRANSACTION}new"
+_NEW, _NEW_SOURCE = f"{_TRANSACTION}new", f"{_TRANSACTION}source"
 _REPLACED = f"{_TRANSACTION}replaced/"
 _OWED = "owed/"
+_CORDONED = "cordoned"
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """One deployed graph."""
+    """One deployed graph.
+
+    `source` is the graph that the bundle was compiled from (`graph.kept`), empty where that is unknown.
+    """
 
     bundle: Bundle
     manifest: Manifest | None
     deployed_at: str
+    source: bytes = b""
+
+    def graph(self) -> ServiceGraph | None:
+        """What can be compiled again; None: it was deployed as a bundle."""
+        return restored(self.source, f"journal: {self.bundle.graph}") if self.source else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +146,8 @@ class Journal:
         raw = _object(found[_INTENT])
         new = None
         if _NEW in found:
-            new = self._graph(raw["graph"], raw["new"], found[_NEW])
+            source = found.get(_NEW_SOURCE, b"")
+            new = self._graph(raw["graph"], raw["new"], found[_NEW], source)
         progress = _object(found.get(_PROGRESS, b'{"stage": -1, "undoing": false}'))
         return Intent(
             raw["graph"],
@@ -158,6 +172,11 @@ class Journal:
             )
             for raw in found
         )
+
+    def cordoned(self) -> tuple[str, ...]:
+        """Names of devices and cores that placement keeps off."""
+        found = self.store.read(_CORDONED).get(_CORDONED)
+        return () if found is None else tuple(_object(found)["names"])
 
     def known_ids(self, deployed: Mapping[str, Deployed] | None = None) -> set[int]:
         """Ids of graphs that may be on devices: deployed (if those are known), owed, being changed."""
@@ -189,17 +208,22 @@ class Journal:
 
     def _deployed(self, found: dict[str, bytes]) -> dict[str, Deployed]:
         graphs = {
-            name: self._graph(name, _object(value), found.get(f"{key}{_BUNDLE}", b""))
+            name: self._graph(
+                name,
+                _object(value),
+                found.get(f"{key}{_BUNDLE}", b""),
+                found.get(f"{key}{_SOURCE}", b""),
+            )
             for key, value in found.items()
-            if not key.endswith(_BUNDLE) and (name := key.removeprefix(_GRAPHS))
+            if not key.endswith((_BUNDLE, _SOURCE)) and (name := key.removeprefix(_GRAPHS))
         }
         return dict(sorted(graphs.items(), key=lambda item: item[1].bundle.graph_id))
 
-    def _graph(self, name: str, raw: dict[str, Any], bundle: bytes) -> Deployed:
+    def _graph(self, name: str, raw: dict[str, Any], bundle: bytes, source: bytes) -> Deployed:
         loaded = self._bundle(name, bundle)
         secret = raw["manifest"]
         manifest = None if secret is None else Manifest(loaded.graph_id, *secret)
-        return Deployed(loaded, manifest, raw["deployed_at"])
+        return Deployed(loaded, manifest, raw["deployed_at"], source)
 
     def _bundle(self, name: str, data: bytes) -> Bundle:
         """Read once as long as it stays: a command asks several times what is deployed."""
@@ -253,6 +277,7 @@ class Lead:
         put = {_INTENT: _json(intent)}
         if new is not None:
             put[_NEW] = dump(new.bundle, entries)
+            put |= {_NEW_SOURCE: new.source} if new.source else {}
         self.leadership.commit(put)
 
     def begin(self, stage: int) -> None:
@@ -284,11 +309,16 @@ class Lead:
         intent = _object(found[_INTENT])
         key = f"{_GRAPHS}{intent['graph']}"
         put = self._owing(intent["graph"], _away(intent.get("away")), gone=intent["new"] is None)
+        delete = [*found]
         if intent["new"] is None:
-            self.leadership.commit(put, [key, f"{key}{_BUNDLE}", *found])
+            delete += [key, f"{key}{_BUNDLE}"]
         else:
-            graph = {key: _json(intent["new"]), f"{key}{_BUNDLE}": found[_NEW]}
-            self.leadership.commit(put | graph, found)
+            put |= {key: _json(intent["new"]), f"{key}{_BUNDLE}": found[_NEW]}
+        if _NEW_SOURCE in found:
+            put[f"{key}{_SOURCE}"] = found[_NEW_SOURCE]
+        else:
+            delete.append(f"{key}{_SOURCE}")
+        self.leadership.commit(put, delete)
 
     def _owing(self, graph: str, away: Away, *, gone: bool) -> dict[str, bytes]:
         """What a change leaves on devices that are away: the old version's NFs, and if the graph is gone
@@ -308,10 +338,15 @@ class Lead:
     def rewrite(self, graphs: Mapping[str, Deployed]) -> None:
         """Graphs are deployed as these say from now on, with no change under way."""
         put: dict[str, bytes] = {}
+        delete: list[str] = []
         for name, deployed in graphs.items():
             put[f"{_GRAPHS}{name}"] = _json(_described(deployed))
             put[f"{_GRAPHS}{name}{_BUNDLE}"] = dump(deployed.bundle)
-        self.leadership.commit(put)
+            if deployed.source:
+                put[f"{_GRAPHS}{name}{_SOURCE}"] = deployed.source
+            else:
+                delete.append(f"{_GRAPHS}{name}{_SOURCE}")
+        self.leadership.commit(put, delete)
 
     def paid(self, owed: Owed, left: Owed) -> None:
         """Devices of a removed graph have been cleaned: this is left."""
@@ -319,6 +354,10 @@ class Lead:
             self.leadership.commit({_owed_key(owed): _owed_value(left)})
         else:
             self.leadership.commit({}, [_owed_key(owed)])
+
+    def cordon(self, names: Collection[str]) -> None:
+        """These and no others are cordoned."""
+        self.leadership.commit({_CORDONED: _json({"names": sorted(names)})})
 
     def undone(self) -> None:
         """What was before is so again."""

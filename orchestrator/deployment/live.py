@@ -148,7 +148,7 @@ class Readers:
     def device(self, name: str) -> SwitchClient:
         """A reading session with a device that has a pipeline."""
         session = self._network.device(name).reading()
-        session.connect_seconds = self._wait_s
+        session.connect_seconds = session.config_seconds = self._wait_s
         return session
 
     def worker(self, core: Core) -> WorkerClient:

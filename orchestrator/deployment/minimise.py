@@ -20,6 +20,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Topology
+from orchestrator.nfs.base import FROM_FILE
 from orchestrator.oracle import Comparator, ReferenceNetwork
 from orchestrator.oracle.network import Delivery
 from orchestrator.verification.manifest import new_manifest
@@ -28,8 +29,6 @@ Compile = Callable[[ServiceGraph], Bundle]
 STEP_US = 500
 """Virtual time between two packets."""
 _MOST_ATTEMPTS = 200
-_FROM_FILE = "_from_file"
-"""Where configs keep what `with_files` read."""
 _Item = TypeVar("_Item")
 
 
@@ -146,17 +145,17 @@ def reduced(items: Sequence[_Item], fails: Callable[[Sequence[_Item]], bool]) ->
 def _lists(graph: ServiceGraph) -> Iterator[tuple[str, str]]:
     """(NF, attribute) of every list in a config: rules, routes, pairs, and what a file held."""
     for name, nf in graph.nfs.items():
-        for part in (*type(nf.config).model_fields, _FROM_FILE):
+        for part in (*type(nf.config).model_fields, FROM_FILE):
             value = getattr(nf.config, part, ())
             if value and (
-                part == _FROM_FILE or (isinstance(value, tuple) and isinstance(value[0], BaseModel))
+                part == FROM_FILE or (isinstance(value, tuple) and isinstance(value[0], BaseModel))
             ):
                 yield name, part
 
 
 def _with_list(graph: ServiceGraph, nf: str, part: str, items: Sequence[object]) -> ServiceGraph:
     instance = graph.nfs[nf]
-    if part == _FROM_FILE:
+    if part == FROM_FILE:
         config = instance.config.model_copy()
         setattr(config, part, tuple(items))
     else:

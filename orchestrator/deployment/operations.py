@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.bundle.codec import Packed
 from orchestrator.deployment.apply import Applied, applied
-from orchestrator.deployment.around import advice, check_bundle, compile_around, moves
+from orchestrator.deployment.around import advice, moves
+from orchestrator.deployment.cordoning import cordon_of
 from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.execution import Progress
-from orchestrator.deployment.fitting import beside, for_network
 from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.journal import Deployed, Lead, now
 from orchestrator.deployment.overlap import check_overlap
+from orchestrator.deployment.placing import graph_name, placed
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.presence import Presence, check_known, look, needed
 from orchestrator.deployment.reconcile import find_drift
 from orchestrator.deployment.recovery import Note, carry_out, changing
-from orchestrator.deployment.specialising import builds_of, specialise, with_pipelines
+from orchestrator.deployment.specialising import specialise
 from orchestrator.deployment.summary import Summary, summarise, too_full
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, ReportedError, unknown
+from orchestrator.graph.kept import dump_graph
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
-from orchestrator.targets.pipelines import Pipelines
 from orchestrator.verification.manifest import new_manifest
 
 
@@ -89,9 +90,9 @@ def prepare(
     `summary.full` is not empty when both versions do not fit at once: then it can only be deployed with
     `allow_interruption`.
     """
-    from orchestrator.pipeline import compile_graph, used_by
+    from orchestrator.pipeline import used_by
 
-    name = _name(graph)
+    name = graph_name(graph)
     deployed = network.journal.deployed()
     old = deployed.get(name)
     if old is not None:
@@ -100,41 +101,26 @@ def prepare(
     check_known(network, presence, deployed)
     if old is not None:
         _check_amiss(network, name, list(presence.amiss(old)))
-    away = presence.away
     others = {other: d.bundle for other, d in deployed.items() if other != name}
-    topology = with_pipelines(network.topology, deployed, "" if pipeline is None else pipeline.name)
-    made = [*builds_of(deployed), *([] if pipeline is None else [pipeline])]
-    used = used_by(others, topology)
-    free_id = network.journal.free_graph_id(deployed)
     started = time.monotonic()
-    if isinstance(graph, Packed):
-        bundle = network.access.claimed(for_network(graph, topology, made))
-        bundle = beside(bundle, topology, deployed, used, free_id)
-        check_bundle(bundle, away, network)
-    else:
-
-        def compiled(kept: ServiceGraph, left_out: Away) -> Bundle:
-            return compile_graph(
-                kept,
-                topology,
-                graph_id=free_id,
-                used=used,
-                warnings=warnings,
-                beside=None if old is None else old.bundle,
-                away=left_out,
-                builds=Pipelines.of(made),
-            ).bundle
-
-        claimed = network.access.claimed(graph)
-        bundle = compile_around(claimed, away, network, compiled)
+    bundle = placed(
+        graph, network, deployed, away=presence.away, warnings=warnings, pipeline=pipeline
+    )
     synthesis = time.monotonic() - started
     check_overlap(bundle, others)
     if old is not None and old.bundle.sampling_rate == bundle.sampling_rate:
         manifest = old.manifest
     else:
         manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
-    new = Deployed(bundle, manifest, now())
-    full = () if old is None else too_full(old.bundle, bundle, used.tables, topology)
+    source = b"" if isinstance(graph, Packed) else dump_graph(network.access.claimed(graph))
+    new = Deployed(bundle, manifest, now(), source)
+    full = (
+        ()
+        if old is None
+        else too_full(
+            old.bundle, bundle, used_by(others, network.topology).tables, network.topology
+        )
+    )
     interrupting = bool(full) and allow_interruption
     alone = not others
     before = None if old is None else Version(old.bundle, old.manifest, alone)
@@ -142,7 +128,7 @@ def prepare(
     transaction = plan(before, after, interrupting=interrupting)
     summary = summarise(transaction, before, after, full)
     if old is not None and not transaction.stages:
-        drift = find_drift(network.reading(), {name: old}, away=away)
+        drift = find_drift(network.reading(), {name: old}, away=presence.away)
         _check_amiss(network, name, [*drift.words(), *drift.unreachable])
     return Prepared(old, new, summary, transaction, synthesis, presence)
 
@@ -156,10 +142,6 @@ def _check_amiss(network: ManagedNetwork, graph: str, amiss: list[str]) -> None:
         )
 
 
-def _name(graph: ServiceGraph | Packed) -> str:
-    return graph.bundle.graph if isinstance(graph, Packed) else graph.name
-
-
 def deploy_graph(
     graph: ServiceGraph | Packed,
     network: ManagedNetwork,
@@ -171,16 +153,18 @@ def deploy_graph(
     expected: Callable[[int], None] | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
+    silent: Callable[[], Away] = Away,
 ) -> Done:
     """Put a graph on a network, or update the version that is there; or leave all as it was.
 
     A bundle brings its own pipeline, and is not `specialised`. `note` hears of changes that others left
     unfinished. `specialised`: on a pipeline that p4c makes for the graphs of the network;
     `allow_pipeline_change`: although that interrupts those that are there. `expected` hears how many
-    changes `progress` will come to.
+    changes `progress` will come to. Devices that are known to be
+    `silent` (asked when nobody else changes the network) are not waited for.
     """
     with changing(network, note=note) as lead:
-        presence = look(network)
+        presence = look(network, silent())
         for line in presence.away.words():
             if note is not None:
                 note(line)
@@ -190,7 +174,7 @@ def deploy_graph(
                 network.access.claimed(graph),
                 network,
                 lead,
-                presence.away,
+                replace(presence.away, cordon=cordon_of(network)),
                 allow_change=allow_pipeline_change,
                 undeploy=lambda name: _undeploy(name, network, lead),
                 note=note,
@@ -205,7 +189,7 @@ def deploy_graph(
         )
         if prepared.summary.full and not allow_interruption:
             raise DeploymentError(
-                f"{_name(graph)}: {'; '.join(prepared.summary.full)}; nothing was changed "
+                f"{graph_name(graph)}: {'; '.join(prepared.summary.full)}; nothing was changed "
                 "(--allow-interruption removes the old version first: the graph's packets are "
                 "dropped until the new one is in force)"
             )
@@ -221,7 +205,7 @@ def deploy_graph(
             executed = carry_out(
                 network,
                 lead,
-                _name(graph),
+                graph_name(graph),
                 prepared.new,
                 interrupting=prepared.summary.interrupts,
                 progress=report,

@@ -29,7 +29,8 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.targets.pipelines import build_for
 from servernf.proto import vnf_pb2
 
-_MANY = 16
+_MANY = 64
+"""Devices asked at once: those that do not answer must not be waited for one after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,18 @@ class Presence:
                     yield f"{core_name(core)} must {words[0]}{more}"
 
 
-def look(network: ManagedNetwork) -> Presence:
-    """Ask every device of a network, side by side. Changes nothing and pushes nobody aside."""
+def look(network: ManagedNetwork, silent: Away | None = None) -> Presence:
+    """Ask every device of a network, side by side. Changes nothing and pushes nobody aside.
+
+    Those that are known to be `silent` are not waited for.
+    """
     readers = network.reading()
     cores = network.cores
+    known = silent or Away()
 
     def one_device(name: str) -> DeviceSeen | str:
+        if name in known.devices:
+            return known.devices[name]
         try:
             with readers.device(name) as driver:
                 return device_seen(driver)
@@ -119,6 +126,8 @@ def look(network: ManagedNetwork) -> Presence:
             return str(error)
 
     def one_worker(core: Core) -> vnf_pb2.Status | str:
+        if core in known.cores:
+            return known.cores[core]
         try:
             with readers.worker(core) as session:
                 status = session.status()
@@ -137,7 +146,7 @@ def look(network: ManagedNetwork) -> Presence:
     dead_cores = {core: found for core, found in workers.items() if isinstance(found, str)}
     return Presence(
         Away(dead_devices, dead_cores),
-        _away(network.topology, dead_devices, dead_cores, network.links_down()),
+        behind(network.topology, dead_devices, dead_cores, network.links_down()),
         {name: found for name, found in devices.items() if isinstance(found, DeviceSeen)},
         {core: s for core, s in workers.items() if isinstance(s, vnf_pb2.Status)},
     )
@@ -156,13 +165,16 @@ def device_seen(driver: PipelineDriver) -> DeviceSeen:
     return DeviceSeen(cookie, epochs)
 
 
-def _away(
+def behind(
     topology: Topology,
     devices: Mapping[str, str],
     cores: Mapping[Core, str],
     down: Mapping[Link, str],
 ) -> Away:
-    """Links by what they mean: a host's cuts only that off, a server's all of its cores."""
+    """All that cannot be used when devices and cores do not answer and links are down.
+
+    A host's link cuts only that off, a server's all of its cores.
+    """
     attached = {at.link: node for node, at in Fabric(topology).attachments.items()}
     hosts: dict[str, str] = {}
     links: dict[Link, str] = {}

@@ -165,10 +165,12 @@ def repair(
     *,
     prune: bool = False,
     owed: Collection[Owed] = (),
+    away: Away | None = None,
 ) -> Drift:
     """Find drift and repair it in the same sessions: workers first, what admits packets last.
 
-    Returns what was found and, but for what is `unreachable`, repaired.
+    Returns what was found and, but for what is `unreachable`, repaired. Devices that are `away` are not
+    asked.
     """
     asked = _Asked(deployed, owed, prune)
 
@@ -181,7 +183,7 @@ def repair(
         except ReportedError as error:
             return DeviceDrift(name, None, unreachable=str(error))
 
-    return _everywhere(network, asked, one, repair_worker, Away())
+    return _everywhere(network, asked, one, repair_worker, away or Away())
 
 
 def _everywhere(

@@ -76,6 +76,7 @@ def stop(children: Sequence[Child], *, timeout: float = 3.0) -> None:
     """SIGTERM to all, then SIGKILL to those that are left."""
     for child in children:
         child.process.terminate()
+        child.process.send_signal(signal.SIGCONT)  # one that was stopped hears it only then
     deadline = time.monotonic() + timeout
     for child in children:
         try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestrator.emulation.restart import restart
 from orchestrator.emulation.state import NetworkState, list_networks, load_state
 from orchestrator.emulation.status import links_down
 from orchestrator.model.topology import Link
-from orchestrator.network.facilities import Facilities, Interface
+from orchestrator.network.facilities import Interface
 
 
-def facilities_of(network: str) -> Facilities | None:
+def facilities_of(network: str) -> EmulatedFacilities | None:
     """The facilities of a network, None for one that `net up` did not start."""
     return EmulatedFacilities(load_state(network)) if network in list_networks() else None
 
@@ -35,6 +36,10 @@ class EmulatedFacilities:
         """A host's interface in its namespace."""
         found = self._state.hosts[name]
         return Interface(found.interface, found.pid)
+
+    def restart(self, worker: str) -> None:
+        """By the network's supervisor."""
+        restart(self._state.name, worker)
 
     def links_down(self) -> Mapping[Link, str]:
         """What the kernel says of the ends of links."""

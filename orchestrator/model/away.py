@@ -10,19 +10,41 @@ from orchestrator.model.topology import Link
 
 
 @dataclass(frozen=True, slots=True)
+class Cordon:
+    """What works and is not to be used: switches and worker cores that an operator has cordoned off.
+
+    A switch carries packets only where no other way leads to what is attached to it.
+    """
+
+    switches: frozenset[str] = frozenset()
+    cores: frozenset[Core] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.switches or self.cores)
+
+    def words(self) -> Iterator[str]:
+        """A line for each, naming it."""
+        yield from (f"{switch} is cordoned" for switch in sorted(self.switches))
+        for core in sorted(self.cores, key=lambda core: (core.server, core.index)):
+            yield f"{core.server} core {core.index + 1} is cordoned"
+
+
+@dataclass(frozen=True, slots=True)
 class Away:
     """P4Runtime devices, worker cores and links that are to be left out, each with the reason in words.
 
-    `hosts` are those whose own link is down: nothing that the network does would reach them.
+    `hosts` are those whose own link is down: nothing that the network does would reach them. What is
+    cordoned is left out, too.
     """
 
     devices: Mapping[str, str] = field(default_factory=dict[str, str])
     cores: Mapping[Core, str] = field(default_factory=dict[Core, str])
     links: Mapping[Link, str] = field(default_factory=dict[Link, str])
     hosts: Mapping[str, str] = field(default_factory=dict[str, str])
+    cordon: Cordon = Cordon()
 
     def __bool__(self) -> bool:
-        return bool(self.devices or self.cores or self.links or self.hosts)
+        return bool(self.devices or self.cores or self.links or self.hosts or self.cordon)
 
     def words(self) -> Iterator[str]:
         """A line for each, naming it."""
@@ -30,3 +52,4 @@ class Away:
         yield from self.cores.values()
         yield from self.links.values()
         yield from self.hosts.values()
+        yield from self.cordon.words()

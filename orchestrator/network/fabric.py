@@ -152,10 +152,13 @@ class Fabric:
         return next(iter(self.distinct_trees(source, target)), 0)
 
     def usable(self, path: tuple[str, ...]) -> bool:
-        """Whether nothing of a path is away."""
+        """Whether nothing of a path is away, and it leads through no cordoned switch but its ends'."""
         if not self.away:
             return True
         if not self.away.devices.keys().isdisjoint(path):
+            return False
+        ends = {self.access(path[0]), self.access(path[-1])}
+        if not (self.away.cordon.switches - ends).isdisjoint(path):
             return False
         links = (self.link(a, b) for a, b in itertools.pairwise(path))
         return self.away.links.keys().isdisjoint(links)

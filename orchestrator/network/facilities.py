@@ -39,3 +39,14 @@ class Facilities(Protocol):
     def links_down(self) -> Mapping[Link, str]:
         """Links that carry nothing, with what is known of them."""
         ...
+
+
+class Restarter(Protocol):
+    """Who can start a network's workers again: whoever started them."""
+
+    def restart(self, worker: str) -> None:
+        """End a worker (`server1-core1`) if it lives, and start it anew, empty.
+
+        ReportedError when it does not start; it is then as it was.
+        """
+        ...

@@ -110,6 +110,14 @@ def save_inventory(inventory: Inventory) -> None:
     replace_private(_path(inventory.name), document.model_dump_json(indent=1).encode())
 
 
+def changed_at(name: str) -> int:
+    """When a network's inventory was written last (ns since 1970); NetworkError when there is none."""
+    try:
+        return _path(name).stat().st_mtime_ns
+    except FileNotFoundError:
+        raise NetworkError(f"{name}: the network is gone (its inventory was removed)") from None
+
+
 def forget_inventory(name: str) -> None:
     """Remove a network's inventory; nothing when there is none."""
     _path(name).unlink(missing_ok=True)

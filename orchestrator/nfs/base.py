@@ -16,6 +16,9 @@ from orchestrator.errors import unknown
 from orchestrator.model.elements import CostProfile, ElementGraph, PoolShare, Relation, StateKey
 from orchestrator.model.packet import Packet
 
+FROM_FILE = "_from_file"
+"""Where configs keep what `with_files` read."""
+
 
 class NfConfig(BaseModel):
     """Base of every NF's config: frozen, unknown keys rejected by name."""

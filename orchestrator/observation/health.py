@@ -13,9 +13,12 @@ from orchestrator.clients.words import origins_of
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import ReportedError
+from orchestrator.model.away import Away
 from orchestrator.model.devices import Device, Kind, devices_of
 from orchestrator.model.plan import Core
 from orchestrator.observation.at_once import at_once
+from orchestrator.observation.conditions import conditions_now
+from orchestrator.observation.liveness import Condition, Subject
 from orchestrator.observation.sessions import reader
 
 _NEWEST = (1 << 63) - 1
@@ -57,6 +60,7 @@ class DeviceReading:
     seconds: float = 0.0
     at: float = 0.0
     """When its counters were read (the middle of that), monotonic seconds."""
+    answers: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,16 @@ class Reading:
     devices: tuple[DeviceReading, ...]
     cores: tuple[CoreReading, ...]
     deployed: Mapping[str, Deployed]
+    conditions: Mapping[Subject, Condition] = field(default_factory=dict[Subject, Condition])
 
 
-def read_network(live: LiveNetwork, cursors: dict[Core, int] | None = None) -> Reading:
+def read_network(
+    live: LiveNetwork, cursors: dict[Core, int] | None = None, before: Reading | None = None
+) -> Reading:
     """Read every device and worker in parallel; what does not answer says so.
 
     `cursors`, kept from reading to reading, are behind the samples seen last; without them no samples
-    are read.
+    are read. `before` is the reading before this one.
     """
     deployed = live.journal.deployed()
     planned = {
@@ -106,7 +113,12 @@ def read_network(live: LiveNetwork, cursors: dict[Core, int] | None = None) -> R
     pipelined = [d for d in devices_of(live.topology).values() if d.has_pipeline]
     devices = at_once(lambda device: _device(live, device), pipelined)
     workers = at_once(lambda core: _core(live, core, graphs.get(core, []), planned, cursors), cores)
-    return Reading(time.time(), tuple(devices), tuple(workers), deployed)
+    silent = Away(
+        {d.name: d.problem for d in devices if not d.answers},
+        {Core(c.server, c.core): c.problem for c in workers if c.problem},
+    )
+    known = conditions_now(live, silent, before.conditions if before else None)
+    return Reading(time.time(), tuple(devices), tuple(workers), deployed, known)
 
 
 def _device(live: LiveNetwork, device: Device) -> DeviceReading:
@@ -122,10 +134,10 @@ def _device(live: LiveNetwork, device: Device) -> DeviceReading:
             schema = client.schema
             drops = client.drops()
     except ReportedError as error:
-        return DeviceReading(name, kind, target, str(error))
+        return DeviceReading(name, kind, target, str(error), answers=False)
     assert schema is not None
     reading = DeviceReading(
-        name, kind, target, "", drops=drops, seconds=time.monotonic() - started, at=at
+        name, kind, target, drops=drops, seconds=time.monotonic() - started, at=at
     )
     sums: dict[str, tuple[int, int, int]] = dict.fromkeys(schema.tables, (0, 0, 0))
     for entry in counted:

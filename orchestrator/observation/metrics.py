@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.observation.health import CoreReading, DeviceReading, Reading
+from orchestrator.observation.liveness import DOWN, SUSPECT, UP
 from orchestrator.observation.telemetry import DELAYS, deployment_delays
 from servernf.wire.instances import base_name
 
@@ -50,6 +51,7 @@ class NetworkCollector(Collector):
         yield _gauge("scrape_seconds", "Time that reading the network took", (), [((), seconds)])
         yield from self._devices(reading.devices)
         yield from self._cores(reading.cores)
+        yield from self._conditions(reading)
         yield from self._graphs(reading)
 
     def _reading(self) -> tuple[Reading, float]:
@@ -164,6 +166,26 @@ class NetworkCollector(Collector):
         )
         yield _gauge(
             "nf_worker_state", "State of an NF: mappings, connections", nf_labels, states.items()
+        )
+
+    def _conditions(self, reading: Reading) -> Iterator[Metric]:
+        labels = ("network", "device", "kind")
+        found = sorted(reading.conditions.items())
+        yield _gauge(
+            "condition",
+            "1 for the state that the device, worker or link is in, 0 for the others",
+            (*labels, "state"),
+            [
+                ((self._network, s.name, s.kind, state), float(known.state == state))
+                for s, known in found
+                for state in (UP, SUSPECT, DOWN)
+            ],
+        )
+        yield _gauge(
+            "condition_since_seconds",
+            "Since when it has been in that state, seconds since 1970",
+            labels,
+            [((self._network, s.name, s.kind), known.since) for s, known in found],
         )
 
     def _graphs(self, reading: Reading) -> Iterator[Metric]:

@@ -344,7 +344,7 @@ class _Builder:
 
     def _switches(self, part: Part, unit: Unit, wants: Sequence[Demand]) -> tuple[str, ...]:
         """Where a switch unit may stand: ingress, servers' switches, egress; or everywhere."""
-        away = self.fabric.away.devices
+        away = self.fabric.away.devices.keys() | self.fabric.away.cordon.switches
         if self.everywhere:
             return tuple(s for s in self.topology.switches if s not in away)
         hosts_of = [self._servers(part, group.nfs) for group in part.cuts.groups]

@@ -183,3 +183,46 @@ def network(topology: str, switch: str, name: str) -> Iterator[Live]:
         yield Live(name, load_state(name), folder)
         orchestrator("net", "down", name)
         assert list_networks() == []
+
+
+def guard_graph(folder: Path) -> str:
+    """The file of a graph: an IDS on a server between the two leaves, and a router on the way out."""
+    signature = {"id": 1, "content": "evil", "protocol": "tcp", "ports": ["80"]}
+    routes = ["10.0.1.0/24", "198.51.100.0/24"]
+    file = folder / "graph.json"
+    file.write_text(
+        json.dumps(
+            {
+                "name": "guard",
+                "endpoints": {"in": {"hosts": ["h1", "h2"]}, "out": {"hosts": ["h3", "h4"]}},
+                "nfs": {
+                    "watch": {"type": "ids", "config": {"signatures": [signature]}},
+                    "route": {
+                        "type": "router",
+                        "config": {"routes": [{"prefix": p} for p in routes]},
+                    },
+                },
+                "edges": [
+                    {"from": a, "to": b}
+                    for a, b in (
+                        ("in", "watch.inside"),
+                        ("watch.outside", "route.inside"),
+                        ("route.outside", "out"),
+                        ("out", "watch.outside"),
+                        ("watch.inside", "in"),
+                    )
+                ],
+                "traffic": [
+                    {
+                        "name": name,
+                        "from": a,
+                        "to": b,
+                        "rate": "100 Mbit/s",
+                        "packet_size": 800,
+                    }
+                    for name, a, b in (("up", "in", "out"), ("down", "out", "in"))
+                ],
+            }
+        )
+    )
+    return str(file)

@@ -5,7 +5,6 @@ Oracle: pings between hosts, exit codes, what is printed. Blind spot: BMv2.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import NEEDS_EMULATION, Live, network, orchestrator, orchestrator_json
+from live import NEEDS_EMULATION, Live, guard_graph, network, orchestrator, orchestrator_json
 from support import eventually
 
 from orchestrator.emulation import load_state
@@ -31,45 +30,7 @@ def live() -> Iterator[Live]:
 @pytest.fixture(scope="module")
 def graph(live: Live) -> str:
     """An IDS on a server between the two leaves."""
-    signature = {"id": 1, "content": "evil", "protocol": "tcp", "ports": ["80"]}
-    routes = ["10.0.1.0/24", "198.51.100.0/24"]
-    file = live.folder / "graph.json"
-    file.write_text(
-        json.dumps(
-            {
-                "name": "guard",
-                "endpoints": {"in": {"hosts": ["h1", "h2"]}, "out": {"hosts": ["h3", "h4"]}},
-                "nfs": {
-                    "watch": {"type": "ids", "config": {"signatures": [signature]}},
-                    "route": {
-                        "type": "router",
-                        "config": {"routes": [{"prefix": p} for p in routes]},
-                    },
-                },
-                "edges": [
-                    {"from": a, "to": b}
-                    for a, b in (
-                        ("in", "watch.inside"),
-                        ("watch.outside", "route.inside"),
-                        ("route.outside", "out"),
-                        ("out", "watch.outside"),
-                        ("watch.inside", "in"),
-                    )
-                ],
-                "traffic": [
-                    {
-                        "name": name,
-                        "from": a,
-                        "to": b,
-                        "rate": "100 Mbit/s",
-                        "packet_size": 800,
-                    }
-                    for name, a, b in (("up", "in", "out"), ("down", "out", "in"))
-                ],
-            }
-        )
-    )
-    return str(file)
+    return guard_graph(live.folder)
 
 
 def kill(device: str) -> None:

@@ -17,8 +17,10 @@ import pytest
 from finsy.proto import p4r
 from networks import topology
 from processes import ROOT, ProcessNetwork, processes
+from support import eventually
 
 from orchestrator.network.inventory import save_inventory
+from orchestrator.observation.conditions import recorded
 
 pytestmark = pytest.mark.slow
 
@@ -141,7 +143,7 @@ def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:
     import signal
 
     out = (tmp_path / "out").open("w+")
-    words = ["reconcile", network.live.name, "--watch", "--interval", "3600", "--json"]
+    words = ["reconcile", network.live.name, "--watch", "--interval", "200ms", "--json"]
     with subprocess.Popen(
         [sys.executable, "-m", "orchestrator", *words],
         stdout=out,
@@ -151,13 +153,17 @@ def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:
     ) as watcher:
         assert watcher.stderr is not None
         assert "watching" in watcher.stderr.readline()
+        eventually(lambda: recorded(network.inventory.folder), what="a first answer")
         network.switches["switch1"].restart()
-        from support import eventually
 
-        line = eventually(lambda: Path(out.name).read_text(), what="a repair")
+        def repair() -> Any:
+            found = [json.loads(line) for line in Path(out.name).read_text().splitlines()]
+            return next((event for event in found if event["event"] == "repair"), None)
+
+        repaired = eventually(repair, what="a repair")
         watcher.send_signal(signal.SIGINT)
         told = watcher.stderr.read()
         assert watcher.wait(20) == 130
     assert "Traceback" not in told
-    assert json.loads(line.splitlines()[-1])["devices"][0]["lost"] or len(line.splitlines()) == 1
+    assert repaired["devices"][0]["lost"]
     out.close()

@@ -12,6 +12,7 @@ from networks import compiled, make_graph, one_way, permits
 
 from orchestrator.deployment.journal import Deployed, Journal, now, state_directory
 from orchestrator.errors import StoreError
+from orchestrator.graph.kept import dump_graph
 from orchestrator.model.bundle import Bundle
 from orchestrator.verification.manifest import Manifest, new_manifest
 
@@ -67,6 +68,26 @@ def test_forget() -> None:
     journal.clear()
     assert journal.deployed() == {}
     journal.clear()
+
+
+def test_the_graph_itself_is_kept_with_its_bundle() -> None:
+    journal, graph = Journal("net"), make_graph({"a": permits()}, one_way("inside", "a", "outside"))
+    deployed = Deployed(bundle("g", 1), None, now(), dump_graph(graph))
+    with journal.lead() as lead:
+        lead.intend("g", deployed)
+        intent = journal.intent()
+        assert intent is not None
+        assert intent.new is not None
+        assert intent.new.graph() == graph
+        lead.finished()
+    assert journal.deployed()["g"].graph() == graph
+    record(journal, bundle("g", 1))  # then as a bundle, of which no graph is known
+    assert journal.deployed()["g"].graph() is None
+    with journal.lead() as lead:
+        lead.rewrite({"g": deployed})
+    assert journal.deployed()["g"].graph() == graph
+    forget(journal, "g")
+    assert journal.store.read() == {}
 
 
 def test_graph_ids_are_reused_but_never_shared() -> None:

@@ -6,7 +6,6 @@ found is exactly what was done. Blind spot: packets (tests/emulated).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,13 +14,12 @@ import pytest
 from finsy.proto import p4r
 from networks import campus, compiled, topology
 from processes import BMV2, ProcessNetwork, processes
-from support import eventually
 
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.reconcile import Drift, read_state, repair
-from orchestrator.deployment.watch import inspect, reconcile, watch
+from orchestrator.deployment.watch import inspect, reconcile
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, PipelineProgram, TableEntry
 from orchestrator.model.plan import Core
@@ -327,36 +325,6 @@ class TestWorkers:
         reconcile(network.live)
         assert network.workers[core].worker.tables.classifiers == before.classifiers
         assert network.workers[core].worker.tables.entries == before.entries
-
-
-def test_watching_repairs_a_restart_at_once(network: ProcessNetwork) -> None:
-    """The interval is an hour: what wakes it is the stream's end."""
-    before = entities(network)
-    found: list[Drift] = []
-
-    def follow() -> None:
-        for drift in watch(network.live, 3600):
-            found.append(drift)
-            if any(s.lost for s in drift.devices):
-                return
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    eventually(lambda: _guarded(network), what="the watcher's stream")
-    network.switches[SWITCH].restart()
-    thread.join(30)
-    assert not thread.is_alive()
-    assert entities(network) == before
-
-
-def _guarded(network: ProcessNetwork) -> bool:
-    """Whether the watcher's session is the switch's primary: a lower one is only a backup."""
-    session = network.live.device(SWITCH).standing_by(1)
-    session.open()
-    try:
-        return not session.is_primary
-    finally:
-        session.close()
 
 
 def test_repairing_twice_changes_nothing(network: ProcessNetwork) -> None:

@@ -18,6 +18,7 @@ from orchestrator.errors import InputError
 from orchestrator.observation import telemetry
 from orchestrator.observation.frames import parse_packet
 from orchestrator.observation.health import CoreReading, DeviceReading, Reading, TableUse
+from orchestrator.observation.liveness import DOWN, SUSPECT, UP, Condition, Subject
 from orchestrator.observation.metrics import NetworkCollector, exposition, serve
 from orchestrator.observation.pcapng import INBOUND, OUTBOUND, PcapngWriter
 from servernf.wire.nsh import Tag, encode
@@ -54,7 +55,12 @@ def reading() -> Reading:
         0.25,
     )
     dead = DeviceReading("leaf2", "switch", "bmv2", "no answer")
-    return Reading(1.0, (leaf, dead), (core,), {"c": Deployed(campus(), MANIFEST, "now")})
+    conditions = {
+        Subject("switch", "leaf2"): Condition(DOWN, 17.5, "no answer"),
+        Subject("link", "leaf1-leaf2"): Condition(UP, 2.0),
+    }
+    deployed = {"c": Deployed(campus(), MANIFEST, "now")}
+    return Reading(1.0, (leaf, dead), (core,), deployed, conditions)
 
 
 def collector(folder: Path) -> NetworkCollector:
@@ -72,6 +78,12 @@ def test_the_exposition_is_prometheus_and_has_the_series(tmp_path: Path) -> None
 
     def value(name: str, **labels: str) -> float:
         return values[f"orchestrator_{name}", tuple(sorted({"network": "net", **labels}.items()))]
+
+    dead = {"device": "leaf2", "kind": "switch"}
+    states = [value("condition", **dead, state=state) for state in (UP, SUSPECT, DOWN)]
+    assert states == [0, 0, 1]
+    assert value("condition_since_seconds", **dead) == 17.5
+    assert value("condition", device="leaf1-leaf2", kind="link", state=UP) == 1
 
     assert value("device_up", device="leaf1", kind="switch", target="bmv2") == 1
     assert value("device_up", device="leaf2", kind="switch", target="bmv2") == 0

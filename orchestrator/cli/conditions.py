@@ -1,0 +1,45 @@
+"""The conditions of devices in words and JSON, the same in `status` and `top`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.model.devices import Device
+    from orchestrator.network.inventory import Inventory
+    from orchestrator.observation.liveness import Condition, Subject
+
+
+def condition_words(condition: Condition | None) -> str:
+    """`up`, or `down since 12:30:01: why`."""
+    if condition is None:
+        return "unknown"
+    if condition.state == "up":
+        return "up"
+    since = time.strftime("%H:%M:%S", time.localtime(condition.since))
+    why = f": {condition.why}" if condition.why else ""
+    return f"{condition.state} since {since}{why}"
+
+
+def device_words(
+    device: Device, inventory: Inventory, conditions: Mapping[Subject, Condition]
+) -> str:
+    """A device's condition; of a server those of its workers."""
+    from orchestrator.observation.liveness import Subject
+    from orchestrator.observation.watcher import subject_of
+
+    if device.has_pipeline:
+        return condition_words(conditions.get(subject_of(device)))
+    mine = [w for w in inventory.workers if w.core.server == device.name]
+    found = {w.name: conditions.get(Subject("worker", w.name)) for w in mine}
+    up = sum(c is not None and c.state == "up" for c in found.values())
+    others = [f"{n} {condition_words(c)}" for n, c in found.items() if c is None or c.state != "up"]
+    return "; ".join([f"{up} of {len(mine)} workers up" if mine else "no workers", *others])
+
+
+def conditions_json(conditions: Mapping[Subject, Condition]) -> list[dict[str, object]]:
+    """One object each."""
+    return [{**asdict(s), **asdict(conditions[s])} for s in sorted(conditions)]

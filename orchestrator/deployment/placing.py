@@ -1,0 +1,72 @@
+"""Where a graph would go on a network: beside what is there, around what is away. Nothing is changed.
+
+Deploying, repairing what died and asking what a failure would mean all come here, so they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from orchestrator.bundle.codec import Packed
+from orchestrator.deployment.around import check_bundle, compile_around
+from orchestrator.deployment.cordoning import cordon_of
+from orchestrator.deployment.drivers import ManagedNetwork
+from orchestrator.deployment.fitting import beside, for_network
+from orchestrator.deployment.journal import Deployed
+from orchestrator.deployment.specialising import builds_of, with_pipelines
+from orchestrator.model.away import Away
+from orchestrator.model.builds import Build
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.targets.pipelines import Pipelines
+
+
+def graph_name(graph: ServiceGraph | Packed) -> str:
+    """The name of what is to be placed."""
+    return graph.bundle.graph if isinstance(graph, Packed) else graph.name
+
+
+def placed(
+    graph: ServiceGraph | Packed,
+    network: ManagedNetwork,
+    deployed: Mapping[str, Deployed],
+    *,
+    away: Away,
+    warnings: tuple[str, ...] = (),
+    pipeline: Build | None = None,
+) -> Bundle:
+    """The graph compiled for what is free, near its version in `deployed`; a bundle, if it fits there.
+
+    DeploymentError names what is `away` or cordoned where nothing else will do. `pipeline` is for all
+    switches; without it they keep what the deployed graphs say that they run.
+    """
+    from orchestrator.pipeline import compile_graph, used_by
+
+    away = replace(away, cordon=cordon_of(network))
+    name = graph_name(graph)
+    old = deployed.get(name)
+    others = {other: d.bundle for other, d in deployed.items() if other != name}
+    topology = with_pipelines(network.topology, deployed, "" if pipeline is None else pipeline.name)
+    made = [*builds_of(deployed), *([] if pipeline is None else [pipeline])]
+    used = used_by(others, topology)
+    free_id = network.journal.free_graph_id(deployed)
+    if isinstance(graph, Packed):
+        bundle = network.access.claimed(for_network(graph, topology, made))
+        bundle = beside(bundle, topology, deployed, used, free_id)
+        check_bundle(bundle, away, network)
+        return bundle
+
+    def compiled(kept: ServiceGraph, left_out: Away) -> Bundle:
+        return compile_graph(
+            kept,
+            topology,
+            graph_id=free_id,
+            used=used,
+            warnings=warnings,
+            beside=None if old is None else old.bundle,
+            away=left_out,
+            builds=Pipelines.of(made),
+        ).bundle
+
+    return compile_around(network.access.claimed(graph), away, network, compiled)

@@ -1,0 +1,258 @@
+"""A network kept while its devices die: real switch processes and served workers, no packets.
+
+Oracle: what was foreseen for the same failure, and what devices hold. Blind spot: packets
+(tests/emulated/test_devices_die.py).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from networks import campus, make_graph, one_way, permits, topology
+from processes import ProcessNetwork, processes
+from support import eventually
+
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.operations import deploy_graph, undeploy_graph
+from orchestrator.deployment.watch import inspect, reconcile
+from orchestrator.errors import InputError, NetworkError
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.plan import Core
+from orchestrator.network.facilities import Restarter
+from orchestrator.network.inventory import forget_inventory, load_inventory, save_inventory
+from orchestrator.observation.conditions import recorded
+from orchestrator.observation.liveness import DOWN, UP, Subject
+from orchestrator.upkeep.events import Changed, Event, PlacedAnew, Problem, Restarted
+from orchestrator.upkeep.foresight import failing, foresee
+from orchestrator.upkeep.keeper import Keeper
+
+pytestmark = pytest.mark.slow
+
+GRAPH = campus(min_workers=1)
+INTERVAL_S = 0.3
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNetwork]:
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        with processes(topology("leaf-spine"), "softswitch", folder) as network:
+            save_inventory(network.inventory)
+            yield network
+
+
+@pytest.fixture
+def network(running: ProcessNetwork) -> Iterator[ProcessNetwork]:
+    """The campus graph is deployed; what a test stopped runs again after it."""
+    deploy_graph(GRAPH, running.live)
+    yield running
+    for switch in running.switches.values():
+        switch.process.send_signal(signal.SIGCONT)
+        if switch.process.poll() is not None:
+            switch.restart()
+    for worker in running.workers.values():
+        worker.restart()
+    reconcile(running.live)
+    for name in running.live.journal.deployed():
+        undeploy_graph(name, running.live)
+    reconcile(running.live)
+
+
+class Starter:
+    """Starts the workers of a network again, or cannot."""
+
+    def __init__(self, network: ProcessNetwork, *, can: bool = True) -> None:
+        self.network, self.can = network, can
+
+    def restart(self, worker: str) -> None:
+        if not self.can:
+            raise NetworkError("its server does not answer")
+        next(w for w in self.network.workers.values() if w.name == worker).restart()
+
+
+class Kept:
+    """The events so far of a keeper that runs."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def comes(self, kind: type[Any], count: int = 1) -> Any:
+        return eventually(
+            lambda: self.of(kind)[count - 1 : count], what=f"{kind.__name__} {self.events}"
+        )[0]
+
+
+@contextmanager
+def kept(network: ProcessNetwork, restarter: Restarter | None = None) -> Generator[Kept]:
+    """Keep a network; all devices are known to be up when the block begins."""
+    name, found = network.live.name, Kept()
+    opened: Callable[[], LiveNetwork] = lambda: LiveNetwork(load_inventory(name))  # noqa: E731
+    keeper = Keeper(opened, restarter, INTERVAL_S)
+    told: list[str] = []
+
+    def keep() -> None:
+        try:
+            found.events.extend(keeper.run())
+        except NetworkError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    count = len(network.switches) + len(network.workers) + len(network.live.topology.links)
+    eventually(lambda: len(recorded(network.inventory.folder)) == count, what="first answers")
+    try:
+        yield found
+    finally:
+        forget_inventory(name)  # as `net down` does
+        thread.join(60)
+        save_inventory(network.inventory)
+    assert told == [f"{name}: the network is gone (its inventory was removed)"]
+
+
+def deployed(network: ProcessNetwork) -> Bundle:
+    return network.live.journal.deployed()["campus"].bundle
+
+
+def core_of(network: ProcessNetwork) -> Core:
+    (worker,) = deployed(network).workers
+    return Core(worker.server, worker.core)
+
+
+def foreseen(network: ProcessNetwork, *fail: str) -> Bundle:
+    names = {network.live.worker_name(core): core for core in network.live.cores}
+    away = failing(network.live.topology, names, fail)
+    return foresee(network.live, away)["campus"].bundle
+
+
+def state_of(network: ProcessNetwork, subject: Subject) -> str:
+    return recorded(network.inventory.folder)[subject].state
+
+
+def test_a_dead_worker_is_started_again_and_configured(network: ProcessNetwork) -> None:
+    before, core = deployed(network), core_of(network)
+    instances = set(network.workers[core].worker.tables.instances)
+    with kept(network, Starter(network)) as keeper:
+        network.workers[core].stop()
+        assert keeper.comes(Restarted) == Restarted(network.workers[core].name)
+        assert set(network.workers[core].worker.tables.instances) == instances
+        eventually(lambda: keeper.of(Changed)[-1].change.now.state == UP, what="the worker is up")
+        assert not keeper.of(PlacedAnew)
+        assert not keeper.of(Problem)
+    assert deployed(network) == before
+    states = [event.change.now.state for event in keeper.of(Changed)]
+    assert states == ["suspect", "down", "up"]
+
+
+def test_one_that_does_not_start_is_left_as_foreseen(network: ProcessNetwork) -> None:
+    core = core_of(network)
+    name = network.workers[core].name
+    wanted = foreseen(network, f"node:{name}")
+    with kept(network, Starter(network, can=False)) as keeper:
+        network.workers[core].stop()
+        assert keeper.comes(Restarted) == Restarted(name, "its server does not answer")
+        placed = keeper.comes(PlacedAnew)
+        assert any("edge_nat moves from" in move for move in placed.moves)
+        assert deployed(network).plan == wanted.plan
+        assert core_of(network) != core
+        assert network.live.journal.owed()
+        network.workers[core].restart()  # by hand
+        eventually(lambda: not network.live.journal.owed(), what="what is owed")
+        assert len(keeper.of(PlacedAnew)) == 1, "what is back moves nothing"
+
+
+def test_a_lost_server_is_left_as_foreseen(network: ProcessNetwork) -> None:
+    server = core_of(network).server
+    wanted = foreseen(network, f"node:{server}")
+    with kept(network, Starter(network, can=False)) as keeper:
+        for core, worker in network.workers.items():
+            if core.server == server:
+                worker.stop()
+        keeper.comes(PlacedAnew)
+        assert deployed(network).plan == wanted.plan
+        assert core_of(network).server != server
+
+
+def test_hosts_that_were_cut_off_are_taken_in_again(network: ProcessNetwork) -> None:
+    graph = make_graph(
+        {"fw": permits()},
+        one_way("inside", "fw", "outside"),
+        name="spread",
+        endpoints={"inside": ("h1", "h3"), "outside": ("h2",)},
+    )
+    undeploy_graph("campus", network.live)
+    deploy_graph(graph, network.live)
+
+    def hosts() -> tuple[str, ...]:
+        return network.live.journal.deployed()["spread"].bundle.endpoints["inside"]
+
+    with kept(network) as keeper:
+        network.switches["leaf2"].kill()
+        keeper.comes(PlacedAnew)
+        assert hosts() == ("h1",)
+        network.switches["leaf2"].restart()
+        keeper.comes(PlacedAnew, 2)
+        assert hosts() == ("h1", "h3")
+    assert not inspect(network.live)
+
+
+def test_one_that_is_silent_holds_nobody_up(network: ProcessNetwork) -> None:
+    """A switch that is stopped takes connections and says nothing: it is not asked by the repair."""
+    core = core_of(network)
+    with kept(network) as keeper:
+        network.switches["spine2"].process.send_signal(signal.SIGSTOP)
+        eventually(
+            lambda: state_of(network, Subject("switch", "spine2")) == DOWN, what="spine2 is down"
+        )
+        count = len(keeper.of(PlacedAnew))
+        network.workers[core].stop()
+        keeper.comes(PlacedAnew, count + 1)
+        assert core_of(network) != core
+        network.switches["spine2"].process.send_signal(signal.SIGCONT)
+        eventually(
+            lambda: state_of(network, Subject("switch", "spine2")) == UP, what="spine2 is up"
+        )
+
+
+def test_what_nothing_can_replace_is_told_once(network: ProcessNetwork) -> None:
+    before = deployed(network)
+    with kept(network) as keeper:
+        network.switches["leaf2"].kill()
+        problem = keeper.comes(Problem)
+        assert "no host of endpoint outside can be reached: leaf2" in problem.text
+        assert deployed(network) == before
+
+
+def test_what_a_dead_controller_left_is_finished_first(network: ProcessNetwork) -> None:
+    before, core = deployed(network), core_of(network)
+    other = network.live.journal.deployed()["campus"]
+    with network.live.journal.lead() as lead:  # which ends here, before anything was done
+        lead.intend("campus", replace(other, bundle=replace(before, sampling_rate=0.5)))
+    network.workers[core].stop()
+    with kept(network) as keeper:
+        keeper.comes(PlacedAnew)
+    assert network.live.journal.intent() is None
+    assert core_of(network) != core
+    assert deployed(network).sampling_rate == before.sampling_rate
+
+
+def test_names_of_what_fails(network: ProcessNetwork) -> None:
+    names = {network.live.worker_name(core): core for core in network.live.cores}
+    with pytest.raises(
+        InputError, match=r"node:spine3: unknown node 'spine3'; did you mean 'spine"
+    ):
+        failing(network.live.topology, names, ["node:spine3"])
+    with pytest.raises(InputError, match=r"say link:a-b or node:name"):
+        failing(network.live.topology, names, ["spine1"])
+    away = failing(network.live.topology, names, ["node:server1-core2", "link:leaf1-spine1"])
+    assert list(away.cores) == [Core("server1", 1)]
+    assert [{link.a, link.b} for link in away.links] == [{"leaf1", "spine1"}]

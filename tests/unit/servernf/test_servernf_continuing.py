@@ -91,6 +91,7 @@ CHANGES: list[tuple[str, Config, str]] = [
         KEPT,
     ),
     ("l4_load_balancer", {"idle_timeout_s": 1}, KEPT),
+    ("l4_load_balancer", {"health": {"misses": 1, "timeout_s": 2, "retry_s": 10}}, KEPT),
     ("napt", {"addresses": [POOL, OUT]}, KEPT),
     ("napt", {"ports": [1024, 4000], "share": {**SHARE, "high": 4000}}, KEPT),
     ("napt", {"share": {**SHARE, "low": 1025}}, PARTLY),

@@ -18,6 +18,8 @@ def main() -> None:
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:  # else ignored, as under nohup, or a caller's own
         signal.signal(signal.SIGINT, _end)
+    # gRPC's own log would tell on standard error that a server says goodbye.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from orchestrator.cli import main as run
 
     try:

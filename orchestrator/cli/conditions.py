@@ -40,6 +40,15 @@ def device_words(
     return "; ".join([f"{up} of {len(mine)} workers up" if mine else "no workers", *others])
 
 
+def links_amiss(conditions: Mapping[Subject, Condition]) -> list[tuple[str, str]]:
+    """Links that are not up, and their conditions in words."""
+    return [
+        (subject.name, condition_words(found))
+        for subject, found in sorted(conditions.items())
+        if subject.kind == "link" and found.state != "up"
+    ]
+
+
 def conditions_json(conditions: Mapping[Subject, Condition]) -> list[dict[str, object]]:
     """One object each."""
     return [{**asdict(s), **asdict(conditions[s])} for s in sorted(conditions)]

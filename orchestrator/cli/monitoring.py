@@ -214,11 +214,12 @@ def _us(value: int | None) -> str:
 def _screen(network: str, now: Reading, before: Reading | None, everything: bool) -> Group:
     from rich.console import Group
 
-    from orchestrator.cli.conditions import condition_words
+    from orchestrator.cli.conditions import condition_words, links_amiss
     from orchestrator.network.names import worker_name
     from orchestrator.observation.slo import traffic_states
 
     states = {(s.kind, s.name): condition_words(c) for s, c in now.conditions.items()}
+    links = links_amiss(now.conditions)
     clock = time.strftime("%H:%M:%S", time.localtime(now.at))
     graphs = [
         (
@@ -290,13 +291,5 @@ def _screen(network: str, now: Reading, before: Reading | None, everything: bool
             ("core", "graphs", "state", "planned load#", "frames/s#", "drops#"),
             cores,
         ),
-        table_of(
-            "Links that are not up",
-            ("link", "state"),
-            (
-                (name, words)
-                for (kind, name), words in states.items()
-                if kind == "link" and words != "up"
-            ),
-        ),
+        *([table_of("Links", ("link", "state"), links)] if links else []),
     )

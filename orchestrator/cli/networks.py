@@ -375,7 +375,7 @@ def _devices(network: LiveNetwork, presence: Presence) -> Iterator[dict[str, obj
 
 def status(network: NetworkName = "", everything: All = False, as_json: Json = False) -> None:
     """Show the devices, the deployed graphs, and the counters of their workers."""
-    from orchestrator.cli.conditions import conditions_json, device_words
+    from orchestrator.cli.conditions import conditions_json, device_words, links_amiss
     from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
     from orchestrator.deployment.presence import check_known, look
     from orchestrator.observation.conditions import conditions_now
@@ -408,7 +408,7 @@ def status(network: NetworkName = "", everything: All = False, as_json: Json = F
                 "lacking": lacking,
                 "cordoned": cordoned,
                 "unfinished": unfinished and unfinished.graph,
-                "owed": [{"graph": debt.graph, "devices": debt.devices} for debt in owed],
+                "owed": [{"graph": debt.graph, "devices": debt.places} for debt in owed],
             }
         )
         check_known(live, presence, deployed)
@@ -422,7 +422,7 @@ def status(network: NetworkName = "", everything: All = False, as_json: Json = F
         )
     for debt in owed:
         warn(
-            f"{', '.join(debt.devices)} may still have what {debt.graph} had there: "
+            f"{', '.join(debt.places)} may still have what {debt.graph} had there: "
             f"`orchestrator reconcile {live.name}` removes it"
         )
     if cordoned:
@@ -444,6 +444,8 @@ def status(network: NetworkName = "", everything: All = False, as_json: Json = F
         everything,
     )
     print_table(title, ("device", "kind", "target or runtime", "pipeline", "state"), rows)
+    if links := links_amiss(conditions):
+        print_table("Links", ("link", "state"), links)
     print_table(
         f"Graphs on {live.name}",
         ("graph", "owner", "id#", "deployed at", "worker cores#"),

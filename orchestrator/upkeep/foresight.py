@@ -48,7 +48,7 @@ def failing(topology: Topology, workers: Mapping[str, Core], fail: Sequence[str]
         elif name in topology.switches:
             devices[name] = why
         elif name in topology.servers:
-            dead |= {core: why for core in workers.values() if core.server == name}
+            dead |= {c: f"{w} fails" for w, c in workers.items() if c.server == name}
         elif name in workers:
             dead[workers[name]] = why
         elif name in topology.hosts:

@@ -44,6 +44,8 @@ ROUNDS = int(os.environ.get("ROUNDS", "10"))
 INTERVAL_S = 0.5
 RATE = 50
 """New flows a second, of each graph."""
+WARM_S = 5.0
+"""Until a watch that begins has compared everything and compiled each graph once."""
 CALM_S = 1.0
 """Observed before a death, and after all is well again."""
 
@@ -303,7 +305,7 @@ def watching(state: NetworkState) -> Generator[None]:
                 lambda: [c.state for c in recorded(state.run_dir).values()] == [UP] * count,
                 what="all are up",
             )
-            time.sleep(2 * INTERVAL_S + CALM_S)  # it has compared, and compiled once
+            time.sleep(WARM_S)  # it compares, and compiles once
             yield
         finally:
             process.send_signal(signal.SIGINT)

@@ -46,6 +46,16 @@ RATE = 50
 """New flows a second, of each graph."""
 WARM_S = 5.0
 """Until a watch that begins has compared everything and compiled each graph once."""
+FIREWALL = {"type": "stateful_firewall", "config": {"default": "permit"}}
+"""On a server: all packets come to its worker."""
+ACL = {
+    "type": "acl",
+    "config": {
+        "rules": [{"protocol": "tcp", "dst_port": 23, "action": "deny"}],
+        "default": "permit",
+    },
+}
+"""In a switch."""
 CALM_S = 1.0
 """Observed before a death, and after all is well again."""
 
@@ -98,8 +108,10 @@ class Bench:
     def __init__(self, state: NetworkState) -> None:
         self.state = state
         self.folder = Path(state.run_dir)
-        self.guard = self._graph("guard", ["h1"], ["h3"], "198.51.100.0/24", "10.0.1.11/32", "ids")
-        beside = self._graph("beside", ["h2"], ["h1"], "10.0.1.11/32", "10.0.1.12/32", "acl")
+        self.guard = self._graph(
+            "guard", ["h1"], ["h3"], "198.51.100.0/24", "10.0.1.11/32", FIREWALL
+        )
+        beside = self._graph("beside", ["h2"], ["h1"], "10.0.1.11/32", "10.0.1.12/32", ACL)
         for host, other in (("h1", "10.0.1.12"), ("h2", "10.0.1.11")):
             route = ["ip", "route", "add", f"{other}/32", "via", "10.0.1.1"]
             run_in_host(state, host, route, check=True)
@@ -171,12 +183,9 @@ class Bench:
     # -- what it is made of ----------------------------------------------------------------------
 
     def _graph(
-        self, name: str, inside: list[str], outside: list[str], there: str, back: str, kind: str
+        self, name: str, inside: list[str], outside: list[str], there: str, back: str, nf: Any
     ) -> Path:
         """The file of a graph with one NF between two hosts."""
-        signature = {"id": 1, "content": "evil", "protocol": "tcp", "ports": ["80"]}
-        rule = {"protocol": "tcp", "dst_port": 23, "action": "deny"}
-        config = {"ids": {"signatures": [signature]}, "acl": {"rules": [rule], "default": "permit"}}
         edges = [
             ("in", "nf.inside"),
             ("nf.outside", "out"),
@@ -189,7 +198,7 @@ class Bench:
         document = {
             "name": name,
             "endpoints": {"in": {"hosts": inside}, "out": {"hosts": outside}},
-            "nfs": {"nf": {"type": kind, "config": config[kind]}},
+            "nfs": {"nf": nf},
             "edges": [{"from": a, "to": b} for a, b in edges],
             "traffic": [
                 {"name": n, "from": a, "to": b, "match": {"dst": dst}, **rates}

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,9 +185,19 @@ def network(topology: str, switch: str, name: str) -> Iterator[Live]:
         assert list_networks() == []
 
 
-def guard_graph(folder: Path) -> str:
-    """The file of a graph: an IDS on a server between the two leaves, and a router on the way out."""
-    signature = {"id": 1, "content": "evil", "protocol": "tcp", "ports": ["80"]}
+IDS = {
+    "type": "ids",
+    "config": {
+        "signatures": [{"id": 1, "content": "evil", "protocol": "tcp", "ports": ["80"]}],
+    },
+}
+"""Of pings it sees nothing: they stay in the switches."""
+FIREWALL = {"type": "stateful_firewall", "config": {"default": "permit"}}
+"""It tracks pings, too: they come to its worker."""
+
+
+def guard_graph(folder: Path, watch: Mapping[str, Any] = IDS) -> str:
+    """The file of a graph: an NF on a server between the two leaves, and a router on the way out."""
     routes = ["10.0.1.0/24", "198.51.100.0/24"]
     file = folder / "graph.json"
     file.write_text(
@@ -196,7 +206,7 @@ def guard_graph(folder: Path) -> str:
                 "name": "guard",
                 "endpoints": {"in": {"hosts": ["h1", "h2"]}, "out": {"hosts": ["h3", "h4"]}},
                 "nfs": {
-                    "watch": {"type": "ids", "config": {"signatures": [signature]}},
+                    "watch": watch,
                     "route": {
                         "type": "router",
                         "config": {"routes": [{"prefix": p} for p in routes]},

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from live import (
+    FIREWALL,
     NEEDS_EMULATION,
     Live,
     command,
@@ -44,8 +45,8 @@ def live() -> Iterator[Live]:
 
 @pytest.fixture(autouse=True)
 def graph(live: Live) -> Iterator[None]:
-    """An IDS on a server between the two leaves; what a test has left dead runs again after it."""
-    orchestrator("deploy", guard_graph(live.folder), "-n", NAME)
+    """A firewall on a server between the leaves; what a test has left dead runs again after it."""
+    orchestrator("deploy", guard_graph(live.folder, FIREWALL), "-n", NAME)
     eventually(lambda: flows(live), what="the first packets")
     yield
     for device in dead_devices():
@@ -55,6 +56,7 @@ def graph(live: Live) -> Iterator[None]:
 
 
 def flows(live: Live) -> bool:
+    """Pings pass, by way of the worker."""
     return live.pings("h1", live.state.hosts["h3"].addresses[0].ip.exploded)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestrator.attachment.servers import open_agent
 from orchestrator.deployment.journal import sqlite_store
-from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.live import LiveNetwork, remembered_store
 from orchestrator.errors import NetworkError, ReportedError, StoreError
 from orchestrator.network.inventory import forget_inventory, load_inventory
 from orchestrator.network.names import check_network_name
@@ -71,9 +70,9 @@ def _stop_workers(network: LiveNetwork) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _forget_journal(network: LiveNetwork) -> str:
     """Empty the journal if it is a file of this user's; where it stays otherwise."""
-    place = Path(network.inventory.folder) / "store"
-    if place.exists():  # other machines may have attached the network, too
-        return place.read_text()
+    shared = remembered_store(network.inventory.folder)
+    if shared:  # other machines may have attached the network, too
+        return shared
     try:
         sqlite_store(network.name).clear()
     except StoreError as error:

@@ -2,8 +2,8 @@
 
 A probe is a tagged frame of a graph that no bundle has (id 0), to a device that no topology has (id 0).
 A switch that gets it reports it, because it is told to sample all of that graph (p4src/blocks/
-trajectory.p4), and then drops it, since no way leads to the device. So nothing but two kinds of entries
-is needed, and the frame goes one link far.
+trajectory.p4). It drops it then, since no way leads to the device; if a prefix of ways covers device 0,
+too, the TTL ends it at the next one. So nothing but two kinds of entries is needed.
 """
 
 from __future__ import annotations

@@ -164,8 +164,7 @@ class Readers:
 
 def journal_of(network: str, run_dir: str, access: Access | None = None) -> Journal:
     """The journal of a network: in the store that it was started with, or that the user names."""
-    place = Path(run_dir) / _STORE
-    known = place.read_text() if place.exists() else ""
+    known = remembered_store(run_dir)
     named = (access or Access.from_environment()).store
     if known and named and named != known:
         raise NetworkError(f"{network}: its journal is in {known}, not in --store {named}")
@@ -182,6 +181,12 @@ def new_journal(network: str, run_dir: str) -> Journal:
     journal.clear()
     remember_store(run_dir, access)
     return journal
+
+
+def remembered_store(run_dir: str) -> str:
+    """Where the journal of the network of a folder is; empty: in a file of this user's."""
+    place = Path(run_dir) / _STORE
+    return place.read_text() if place.exists() else ""
 
 
 def remember_store(run_dir: str, access: Access) -> None:

@@ -78,8 +78,9 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def startWorker(self, request, context):
-        """Answers when the worker says that its API listens. A worker that runs with this very specification stays as
-        it is. It is started again whenever it ends, and after a reboot, until stopWorker.
+        """Answers when the worker says that its API listens. A worker that runs with this very
+        specification stays as it is. It is started again whenever it ends, and after a reboot, until
+        stopWorker.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,4 +1,4 @@
-"""Start a worker of an attached network again: its server's agent does."""
+"""Start workers of an attached network again: their server's agent does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ from orchestrator.attachment.servers import open_agent
 from orchestrator.deployment.access import Access
 from orchestrator.errors import NetworkError, unknown
 from orchestrator.network.inventory import load_inventory
+
+
+class AgentRestarter:
+    """Restarts by servers' agents (`network.facilities.Restarter`)."""
+
+    def __init__(self, network: str) -> None:
+        self._network = network
+
+    def restart(self, worker: str) -> None:
+        """Ask the agent of the worker's server."""
+        restart_worker(self._network, worker)
+
+
+def restarter_of(network: str) -> AgentRestarter | None:
+    """Who restarts the workers of a network whose inventory names agents; None: nobody can."""
+    return AgentRestarter(network) if load_inventory(network).agents else None
 
 
 def restart_worker(name: str, device: str) -> None:

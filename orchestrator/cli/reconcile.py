@@ -114,6 +114,7 @@ def reconcile(
 
 def _keep(live: LiveNetwork, interval_s: float, limit: int, *, prune: bool, as_json: bool) -> None:
     """Until Ctrl-C."""
+    from orchestrator.attachment.restarting import restarter_of
     from orchestrator.emulation.facilities import facilities_of
     from orchestrator.observation.telemetry import log
     from orchestrator.upkeep.events import Repaired
@@ -122,9 +123,8 @@ def _keep(live: LiveNetwork, interval_s: float, limit: int, *, prune: bool, as_j
     note(
         f"watching {live.name}; what has not answered for {interval_s:g} s is down; Ctrl-C ends it"
     )
-    keeper = Keeper(
-        lambda: find_network(live.name), facilities_of(live.name), interval_s, prune=prune
-    )
+    restarter = facilities_of(live.name) or restarter_of(live.name)
+    keeper = Keeper(lambda: find_network(live.name), restarter, interval_s, prune=prune)
     for event in keeper.run():
         topology = keeper.network.topology
         fields = _event_json(event, topology)

@@ -12,7 +12,7 @@ import grpc
 from finsy.proto import p4r, p4r_grpc
 
 from orchestrator.clients.channel import TlsFiles, open_channel
-from servernf.proto import vnf_pb2, vnf_pb2_grpc
+from servernf.proto import agent_pb2, agent_pb2_grpc, vnf_pb2, vnf_pb2_grpc
 
 _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
@@ -58,6 +58,16 @@ class Pulse:
 
         method: _Method = lambda channel: vnf_pb2_grpc.VnfStub(channel).getStatus  # noqa: E731
         return cls(address, tls, method, vnf_pb2.StatusRequest(), check)
+
+    @classmethod
+    def of_agent(cls, address: str, tls: TlsFiles | None, name: str) -> Self:
+        """A server's agent is asked to describe itself: another one in its place is no answer."""
+
+        def check(found: agent_pb2.Description) -> str:
+            return "" if found.name == name else f"{found.name or 'something else'} answers there"
+
+        method: _Method = lambda channel: agent_pb2_grpc.AgentStub(channel).describe  # noqa: E731
+        return cls(address, tls, method, agent_pb2.DescribeRequest(), check)
 
     def ask(self, wait_s: float, told: Told) -> None:
         """Ask; `told` is called from another thread, `wait_s` later at the latest."""

@@ -1,8 +1,8 @@
 """Asks all devices of a network again and again, side by side, and keeps their conditions.
 
-Switches are asked for their capabilities, workers for their status, and links are looked at where this
-machine can; what else lives (an agent) is given as a `Pulse`. No device is waited for: one thread sends
-the questions and hears the answers.
+Switches are asked for their capabilities, workers for their status, agents what they are, and links
+are looked at where this machine can. No device is waited for: one thread sends the questions and hears
+the answers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def subject_of(device: Device) -> Subject:
 
 
 def pulses_of(network: LiveNetwork) -> dict[Subject, Pulse]:
-    """A pulse for every device with a pipeline and every worker of a network."""
+    """A pulse for every device with a pipeline, every worker and every agent of a network."""
     topology, access = network.topology, network.access
     devices = devices_of(topology)
     found: dict[Subject, Pulse] = {}
@@ -50,6 +50,9 @@ def pulses_of(network: LiveNetwork) -> dict[Subject, Pulse]:
     for worker in network.inventory.workers:
         tls = access.tls_files(worker.name, topology.servers[worker.core.server].tls)
         found[Subject("worker", worker.name)] = Pulse.of_worker(worker.address, tls, worker.name)
+    for server, address in network.inventory.agents.items():
+        tls = access.tls_files(server, topology.servers[server].tls)
+        found[Subject("agent", server)] = Pulse.of_agent(address, tls, server)
     return found
 
 

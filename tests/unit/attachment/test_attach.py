@@ -18,11 +18,13 @@ from certificates import Authority
 from fake_agents import FakeAgent, agent
 from finsy.proto import p4i, p4r
 from google.protobuf import text_format
+from support import eventually
 from typer.testing import CliRunner
 from wired import End, Wired, wired
 
 from orchestrator.attachment.attach import Attached, Options, attach
 from orchestrator.attachment.detach import detach
+from orchestrator.attachment.restarting import restarter_of
 from orchestrator.attachment.sampling import Sampling
 from orchestrator.cli import app
 from orchestrator.clients.p4runtime import SwitchClient
@@ -34,6 +36,8 @@ from orchestrator.errors import InputError, NetworkError
 from orchestrator.graph import load_topology
 from orchestrator.network.folders import attached_dir, state_file
 from orchestrator.network.inventory import list_inventories, load_inventory
+from orchestrator.observation.liveness import SUSPECT, UP, Subject
+from orchestrator.observation.watcher import Watcher
 from orchestrator.softswitch.server import TlsFiles
 from orchestrator.targets.pipelines import SHIPPED
 from orchestrator.targets.pipelines import p4info as p4info_of
@@ -242,6 +246,25 @@ def test_commands_on_networks_know_attached_ones(site: Site) -> None:
     site.agent.workers["v1-core1"].stop()
     (told,) = json.loads(CliRunner().invoke(app, ["net", "status", "--json"]).stdout)
     assert "v1-core1: UNAVAILABLE" in told["silent"][0]
+
+
+def test_a_watch_has_agents_restart_workers_and_watches_them_too(site: Site) -> None:
+    site.attach()
+    restarter = restarter_of("rack")
+    assert restarter is not None
+    restarter.restart("v1-core1")
+    assert site.agent.asked[-1] == "restart v1-core1"
+    everybody = {*(Subject("switch", name) for name in NAMES), Subject("agent", "v1")}
+    everybody |= {Subject("worker", f"v1-core{number}") for number in (1, 2)}
+    with Watcher(LiveNetwork(load_inventory("rack"), Access()), 60.0) as watcher:
+
+        def states(state: str) -> set[Subject]:
+            return {s for s, c in watcher.conditions().items() if c.state == state}
+
+        eventually(lambda: states(UP) >= everybody, what="all of them up")
+        site.agent.description.name = "v2"
+        eventually(lambda: states(SUSPECT) == {Subject("agent", "v1")}, what="another agent there")
+        assert watcher.conditions()[Subject("agent", "v1")].why == "v2 answers there"
 
 
 def test_a_graph_stays_in_force_when_it_is_let_go(site: Site, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def deal(loads: Sequence[float], cores: int, budget: float) -> list[Dealt]:
     for index in sorted(range(len(loads)), key=lambda i: (loads[i] > limit, -loads[i], i)):
         load = loads[index]
         core = min(range(cores), key=lambda c: (filled[c], c))
-        whole = filled[core] + load <= limit
+        whole = not load or filled[core] + load <= limit  # a rounded sum may exceed it
         portions = {core: 1.0} if whole else _pour(load, filled, mean)
         for at, part in portions.items():
             filled[at] += part * load

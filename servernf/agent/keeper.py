@@ -5,6 +5,7 @@ The kernel ends a worker when the thread that started it ends (child.py), so one
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 import time
@@ -176,6 +177,7 @@ class Keeper:
         if process is None:
             return
         process.terminate()
+        process.send_signal(signal.SIGCONT)  # who was stopped hears of it, too
         with self._changed:
             if not self._changed.wait_for(lambda: self._process is not process, _GRACE_S):
                 process.kill()

@@ -115,7 +115,7 @@ def test_not_started_again_where_that_is_not_wanted(
 def test_restarted_on_demand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with agent(monkeypatch, configuration(tmp_path)) as found:
         first = found.fleet.start(spec())
-        os.kill(first.pid, signal.SIGSTOP)  # it heeds no SIGTERM
+        os.kill(first.pid, signal.SIGSTOP)  # it hears of SIGTERM when it goes on
         told, again = found.fleet.restart(spec().name)
         assert (told, again.state, again.restarts) == (spec(), State.RUNNING, 0)
         assert again.pid != first.pid

@@ -21,6 +21,8 @@ from servernf.agent.specs import WorkerSpec
 from servernf.wire.addresses import device_mac
 from servernf.wire.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 
 def test_started_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with agent(monkeypatch, configuration(tmp_path)) as found:

@@ -22,6 +22,8 @@ from servernf.python.runtime.service import serve as serve_worker
 from servernf.python.runtime.worker import Worker
 from servernf.wire.addresses import device_mac
 
+pytestmark = pytest.mark.slow
+
 NICS = tuple(
     Nic(f"vf{core}", device_mac(1, core=core + 1), 1600, True, True, 10**10, "ice", 1)
     for core in range(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from finsy.proto import p4i, p4r
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,8 @@ from orchestrator.clients.encoding import RawUpdate, Run, canonical
 from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
+
+pytestmark = pytest.mark.slow
 
 KINDS = ("EXACT", "LPM", "TERNARY", "RANGE", "OPTIONAL")
 BITS = 32

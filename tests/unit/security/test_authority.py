@@ -37,6 +37,8 @@ from servernf.python.runtime.peers import Tls
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 
+pytestmark = pytest.mark.slow
+
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 KEYS = (0x1234ABCD, 0x5678EF01, 0x0BADCAFE)
 

@@ -23,6 +23,8 @@ from servernf.python.runtime.peers import Tls
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Site:

@@ -21,6 +21,8 @@ from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
 from orchestrator.softswitch.switch import SoftSwitch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def switch() -> SoftSwitch:

@@ -17,6 +17,8 @@ from orchestrator.errors import SwitchError
 from orchestrator.softswitch import verifier as module
 from orchestrator.softswitch.verifier import Verifier
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def verifier() -> Iterator[Verifier]:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from orchestrator.model import ids
 from orchestrator.model.topology import Link, Topology
 from servernf.wire.nsh import TAG_BYTES, Tag, decode, encode
 
@@ -90,7 +91,7 @@ def frame_to(mac: int, size: int) -> bytes:
 
 
 def _tagged(mac: int, inner: bytes, size: int) -> bytes:
-    tag = Tag(mac, _NOBODY, spi=PROBE_GRAPH << 14, si=1, ttl=_TTL)
+    tag = Tag(mac, _NOBODY, spi=ids.PATH.numbers(PROBE_GRAPH)[0], si=1, ttl=_TTL)
     return encode(tag, inner).ljust(size, b"\0")
 
 

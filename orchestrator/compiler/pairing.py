@@ -31,7 +31,6 @@ from orchestrator.model.entries import Lpm, ServerChain, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.targets.block import VERSION_TABLE
 
-"""The largest id of a tree's node, below the number of its segment."""
 _NOWHERE = object()
 _VERSIONS = frozenset(VERSION_TABLE.values())
 

@@ -105,6 +105,7 @@ class TreeNode(NamedTuple):
 
 
 MOST_TREE_NODES = (1 << 32) - 1
+"""The largest id of a tree's node, below the number of its segment."""
 
 
 def tree_node(number: int) -> TreeNode:

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 
 from orchestrator.clients.agent import AgentClient
 from orchestrator.emulation import agents, children, commands
-from orchestrator.emulation.setup import worker_cores
 from orchestrator.emulation.state import AgentState, WorkerState
 from orchestrator.model.topology import Server
 
@@ -24,9 +23,7 @@ class Servers:
     def start_agents(self, nics: dict[str, str]) -> list[children.Child]:
         """Start the agents of servers that have an interface, and cores for workers."""
         topology = self.context.state.topology
-        self.nics = {
-            name: nic for name, nic in nics.items() if worker_cores(topology.servers[name])
-        }
+        self.nics = {name: nic for name, nic in nics.items() if topology.servers[name].worker_cores}
         return [self.start_agent(name) for name in self.nics]
 
     def start_agent(self, name: str) -> children.Child:
@@ -41,7 +38,7 @@ class Servers:
     def cores(self) -> int:
         """How many workers there will be."""
         servers = self.context.state.topology.servers
-        return sum(len(worker_cores(servers[name])) for name in self.nics)
+        return sum(len(servers[name].worker_cores) for name in self.nics)
 
     def start_workers(self, names: list[str] | None = None) -> None:
         """Have agents (all, if not said which) start their workers, all at the same time."""

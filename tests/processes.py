@@ -115,7 +115,7 @@ class ProcessNetwork:
         self.switches = {n: SwitchProcess(kind, s.id) for n, s in topology.switches.items()}
         self.workers: dict[Core, WorkerServer] = {}
         for server in topology.servers.values():
-            for index in range(server.cores - server.reserved_cores):
+            for index in server.worker_cores:
                 core = Core(server.name, index)
                 name, mac = worker_name(*astuple(core)), device_mac(server.id, core=index + 1)
                 self.workers[core] = WorkerServer(name, mac, f"unix:{folder}/{name}.sock")

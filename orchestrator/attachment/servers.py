@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.attachment.probes import TAGGED_MTU
-from orchestrator.clients.agent import AgentClient
+from orchestrator.clients.agent import AgentClient, worker_specs
 from orchestrator.deployment.access import Access
 from orchestrator.errors import InputError, NetworkError, ReportedError, quoted, unknown
 from orchestrator.model.topology import Server
-from orchestrator.network.names import worker_name
 from servernf.proto import agent_pb2
-from servernf.wire.addresses import device_mac, mac_text
+from servernf.wire.addresses import mac_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def look_at(server: Server, access: Access, *, max_clock_offset_s: float) -> Ser
     try:
         nic = _nic(server, found)
         problems += _unfit(server, nic)
-        workers = tuple(_spec(server, core, nic.name) for core in range(_cores_used(server)))
+        workers = tuple(worker_specs(server, nic.name))
     except InputError as error:
         problems += error.problems
     known = {worker.spec.name: worker.spec for worker in found.workers}
@@ -105,15 +104,12 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _cores_used(server: Server) -> int:
-    return server.cores - server.reserved_cores
-
-
 def _cores(server: Server, found: agent_pb2.Description) -> Iterator[str]:
-    if len(found.cpus) < _cores_used(server):
+    needed = len(server.worker_cores)
+    if len(found.cpus) < needed:
         yield (
             f"{server.name}: workers may use {len(found.cpus)} CPUs, the topology says "
-            f"{_cores_used(server)} (cores {server.cores}, reserved_cores {server.reserved_cores})"
+            f"{needed} (cores {server.cores}, reserved_cores {server.reserved_cores})"
         )
 
 
@@ -142,16 +138,6 @@ def _unfit(server: Server, nic: agent_pb2.Nic) -> Iterator[str]:
         )
     if not nic.carrier:
         yield f"{server.name}: {quoted(nic.name)} has no carrier"
-
-
-def _spec(server: Server, core: int, nic: str) -> agent_pb2.WorkerSpec:
-    return agent_pb2.WorkerSpec(
-        name=worker_name(server.name, core),
-        core=core,
-        runtime=server.runtime,
-        mac=device_mac(server.id, core=core + 1),
-        macvlan_on=nic,
-    )
 
 
 def _taken(

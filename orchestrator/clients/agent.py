@@ -10,12 +10,29 @@ import grpc
 
 from orchestrator.clients.channel import TlsFiles, call_error, open_channel
 from orchestrator.errors import ServerError, quoted
+from orchestrator.model.topology import Server
+from orchestrator.network.names import worker_name
 from servernf.proto import agent_pb2, agent_pb2_grpc
+from servernf.wire.addresses import device_mac
 from servernf.wire.agents import API_VERSION
 
 _CALL_SECONDS = 20.0
 _START_SECONDS = 120.0
 """A worker's start takes a second of CPU, and a server may start all of its workers at once."""
+
+
+def worker_specs(server: Server, nic: str) -> list[agent_pb2.WorkerSpec]:
+    """The workers that a server is to have, as macvlans on one of its interfaces."""
+    return [
+        agent_pb2.WorkerSpec(
+            name=worker_name(server.name, core),
+            core=core,
+            runtime=server.runtime,
+            mac=device_mac(server.id, core=core + 1),
+            macvlan_on=nic,
+        )
+        for core in server.worker_cores
+    ]
 
 
 class AgentClient:

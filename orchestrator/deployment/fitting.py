@@ -163,7 +163,7 @@ def _strangers(bundle: Bundle, topology: Topology) -> Iterator[str]:
             yield f"{name} is a {_kind(its)} and was a {_kind(mine)}"
     for core in sorted(_cores(bundle), key=lambda core: (core.server, core.index)):
         server = topology.servers.get(core.server)
-        if server is None or not 0 <= core.index < server.cores - server.reserved_cores:
+        if server is None or core.index not in server.worker_cores:
             yield f"there is no worker on {_named(core)}"
 
 

@@ -171,7 +171,7 @@ class MemoryNetwork:
         self.workers: dict[Core, MemoryWorker] = {}
         self._by_mac: dict[int, LocalWorker] = {}
         for server in topology.servers.values():
-            for index in range(server.cores - server.reserved_cores):
+            for index in server.worker_cores:
                 mac = device_mac(server.id, core=index + 1)
                 worker = LocalWorker(worker_name(server.name, index), mac, lambda: self.now_us)
                 self.workers[Core(server.name, index)] = MemoryWorker(worker)

@@ -186,8 +186,7 @@ def behind(
             continue
         links[link] = why
         if node is not None:
-            server = topology.servers[node]
-            for index in range(server.cores - server.reserved_cores):
+            for index in topology.servers[node].worker_cores:
                 lost.setdefault(Core(node, index), f"{core_name(Core(node, index))}: {why}")
     return Away(devices, lost, links, hosts)
 

@@ -12,14 +12,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from orchestrator.clients.agent import AgentClient
+from orchestrator.clients.agent import AgentClient, worker_specs
 from orchestrator.emulation.commands import speaks_tls, user_of
-from orchestrator.emulation.setup import worker_cores
 from orchestrator.emulation.state import WorkerState
 from orchestrator.model.topology import Server, Tls
-from orchestrator.network.names import worker_name
 from servernf.proto import agent_pb2
-from servernf.wire.addresses import device_mac
 
 
 def agent_name(server: str) -> str:
@@ -41,7 +38,7 @@ def sockets(server: Server, folder: Path) -> Iterator[str]:
     """The paths of the sockets that an agent and its workers will have."""
     own = agent_folder(server, folder)
     yield f"{own}/agent.sock"
-    yield from (f"{own}/core{core + 1}.sock" for core in worker_cores(server))
+    yield from (f"{own}/core{core + 1}.sock" for core in server.worker_cores)
 
 
 def agent_argv(server: Server, folder: Path, network_id: str) -> list[str]:
@@ -66,20 +63,6 @@ def agent_argv(server: Server, folder: Path, network_id: str) -> list[str]:
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         json.dump(config, out, indent=1)
     return [sys.executable, "-m", "servernf", "agent", "--config", str(file)]
-
-
-def worker_specs(server: Server, nic: str) -> list[agent_pb2.WorkerSpec]:
-    """The workers that a server is to have, as macvlans on its interface."""
-    return [
-        agent_pb2.WorkerSpec(
-            name=worker_name(server.name, core),
-            core=core,
-            runtime=server.runtime,
-            mac=device_mac(server.id, core=core + 1),
-            macvlan_on=nic,
-        )
-        for core in worker_cores(server)
-    ]
 
 
 def starting(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from orchestrator.emulation.wiring import End
-from orchestrator.model.topology import Host, Server
+from orchestrator.model.topology import Host
 
 # A checksum that is left to hardware is never computed on a veth, and segments larger than the
 # MTU are never cut: switches and workers would see both (ping works, TCP does not).
@@ -39,11 +39,6 @@ def host_lines(host: Host, ends: Sequence[End]) -> list[str]:
             f"route add {everything} via {gateway} dev {device} metric {100 + index} onlink"
         )
     return lines
-
-
-def worker_cores(server: Server) -> range:
-    """The server's cores that run a worker, from 0."""
-    return range(max(server.cores - server.reserved_cores, 0))
 
 
 def server_lines(ends: Sequence[End]) -> list[str]:

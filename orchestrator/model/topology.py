@@ -78,6 +78,11 @@ class Server:
     runtime: str = "python"
     management: Management | None = None
 
+    @property
+    def worker_cores(self) -> range:
+        """The cores, from 0, that a worker runs on."""
+        return range(self.cores - self.reserved_cores)
+
 
 @dataclass(frozen=True, slots=True)
 class SmartNic:

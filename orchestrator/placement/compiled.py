@@ -95,9 +95,7 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
     for core in network.used.cores:
         held[core.server].add(core.index)
     for server in topology.servers.values():
-        free = tuple(
-            i for i in range(server.cores - server.reserved_cores) if i not in held[server.name]
-        )
+        free = tuple(i for i in server.worker_cores if i not in held[server.name])
         devices[server.name] = Device(
             server.name,
             SERVER,
@@ -382,11 +380,7 @@ class _Builder:
             ]
             return (sum(ways), server)
 
-        free = [
-            s
-            for s in linked
-            if held[s] < self.topology.servers[s].cores - self.topology.servers[s].reserved_cores
-        ]
+        free = [s for s in linked if held[s] < len(self.topology.servers[s].worker_cores)]
         return tuple(sorted(free, key=far)[: self.nearest]) or linked
 
     def _rules(

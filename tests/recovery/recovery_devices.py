@@ -68,7 +68,7 @@ def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iter
         cores = [
             (server, core, f"unix:{folder}/{server.name}-{core}.sock")
             for server in found.servers.values()
-            for core in range(server.cores - server.reserved_cores)
+            for core in server.worker_cores
         ]
         sockets = [
             f"{server.name}-core{core + 1}={device_mac(server.id, core=core + 1)}={api}"

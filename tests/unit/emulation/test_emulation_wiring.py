@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.emulation import agents, commands, setup
+from orchestrator.clients.agent import worker_specs
+from orchestrator.emulation import commands, setup
 from orchestrator.emulation.wiring import End, ends_of, wires
 from orchestrator.errors import EnvironmentMissing, InputError, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
@@ -77,7 +78,7 @@ def test_a_host_without_a_link_has_lo_only() -> None:
 
 
 def test_a_worker_for_each_core_that_is_not_reserved() -> None:
-    found = agents.worker_specs(SERVER, "eth0")
+    found = worker_specs(SERVER, "eth0")
     assert [(s.name, s.core, mac_text(s.mac), s.macvlan_on) for s in found] == [
         (f"server1-core{n}", n - 1, f"02:00:00:09:00:0{n}", "eth0") for n in (1, 2)
     ]

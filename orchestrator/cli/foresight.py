@@ -43,12 +43,14 @@ def foresee_failures(live: str, fail: Sequence[str], fail_each: str, as_json: bo
 
 
 def _document(found: Foreseen) -> dict[str, object]:
+    from orchestrator.network.names import worker_name
+
     plan = found.bundle.plan
     return {
         "placed": not found.why,
         "why": found.why,
         "device_of": plan.device_of,
-        "cores_of": [[f"{c.server}-core{c.index + 1}" for c in cores] for cores in plan.cores_of],
+        "cores_of": [[worker_name(c.server, c.index) for c in cores] for cores in plan.cores_of],
         "hops": [[hop.source, hop.target, hop.tree] for hop in plan.hops],
         "latency_us": plan.latency_us,
         "moves": found.moves,

@@ -78,8 +78,8 @@ def reconcile(
     """
     from orchestrator.deployment.operations import shortcomings
     from orchestrator.deployment.presence import check_known, look
-    from orchestrator.deployment.watch import inspect
-    from orchestrator.deployment.watch import reconcile as repair
+    from orchestrator.deployment.reconciling import inspect
+    from orchestrator.deployment.reconciling import reconcile as repair
 
     if watch and dry_run:
         raise InputError("--watch and --dry-run do not go together")

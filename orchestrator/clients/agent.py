@@ -38,22 +38,13 @@ def worker_specs(server: Server, nic: str) -> list[agent_pb2.WorkerSpec]:
 class AgentClient:
     """A session with the agent of one server; ServerError carries the agent's own words.
 
-    An agent of another API version is refused at the first call. `may_change` is asked before every
-    change and raises what forbids it.
+    An agent of another API version is refused at the first call.
     """
 
-    def __init__(
-        self,
-        server: str,
-        address: str,
-        *,
-        tls: TlsFiles | None = None,
-        may_change: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, server: str, address: str, *, tls: TlsFiles | None = None) -> None:
         self.server = server
         self.address = address
         self.call_seconds = _CALL_SECONDS
-        self._may_change = may_change
         self._tls = tls
         self._channel = open_channel(address, tls)
         self._stub = agent_pb2_grpc.AgentStub(self._channel)
@@ -92,7 +83,7 @@ class AgentClient:
 
     def start_worker(self, spec: agent_pb2.WorkerSpec) -> agent_pb2.Worker:
         """Start a worker and wait until its API answers; one that runs as it is to be stays."""
-        return self._change(self._stub.startWorker, spec, _START_SECONDS)
+        return self._call(self._stub.startWorker, spec, _START_SECONDS)
 
     def start_workers(self, specs: Iterable[agent_pb2.WorkerSpec]) -> list[agent_pb2.Worker]:
         """Start several at the same time; the first failure is raised when all have ended."""
@@ -102,7 +93,7 @@ class AgentClient:
         self, specs: Iterable[agent_pb2.WorkerSpec]
     ) -> Callable[[], list[agent_pb2.Worker]]:
         """As `start_workers`, which waits when what is returned is called."""
-        self._before_change()
+        self._check_version()
         method: Any = self._stub.startWorker
         started = [method.future(spec, timeout=_START_SECONDS) for spec in specs]
 
@@ -116,26 +107,19 @@ class AgentClient:
 
     def stop_worker(self, name: str) -> None:
         """End a worker for good; nothing when there is none of that name."""
-        self._change(self._stub.stopWorker, agent_pb2.WorkerName(name=name), self.call_seconds)
+        self._call(self._stub.stopWorker, agent_pb2.WorkerName(name=name), self.call_seconds)
 
     def restart_worker(self, name: str) -> agent_pb2.Worker:
         """End a worker, if it lives, and start it anew: empty, at the same address."""
         request = agent_pb2.WorkerName(name=name)
-        return self._change(self._stub.restartWorker, request, _START_SECONDS)
+        return self._call(self._stub.restartWorker, request, _START_SECONDS)
 
-    def _change(self, method: Any, request: Any, seconds: float) -> Any:
-        self._before_change()
-        return self._call(method, request, seconds)
-
-    def _before_change(self) -> None:
-        if self._may_change is not None:
-            self._may_change()
+    def _check_version(self) -> None:
         if not self._known:
             self.describe()
 
     def _call(self, method: Any, request: Any, seconds: float) -> Any:
-        if not self._known:
-            self.describe()
+        self._check_version()
         try:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:

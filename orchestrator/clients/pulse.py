@@ -52,22 +52,14 @@ class Pulse:
     @classmethod
     def of_worker(cls, address: str, tls: TlsFiles | None, name: str) -> Self:
         """A worker is asked for its status (getStatus): another one in its place is no answer."""
-
-        def check(status: vnf_pb2.Status) -> str:
-            return "" if status.name == name else f"{status.name or 'something else'} answers there"
-
         method: _Method = lambda channel: vnf_pb2_grpc.VnfStub(channel).getStatus  # noqa: E731
-        return cls(address, tls, method, vnf_pb2.StatusRequest(), check)
+        return cls(address, tls, method, vnf_pb2.StatusRequest(), _is(name))
 
     @classmethod
     def of_agent(cls, address: str, tls: TlsFiles | None, name: str) -> Self:
         """A server's agent is asked to describe itself: another one in its place is no answer."""
-
-        def check(found: agent_pb2.Description) -> str:
-            return "" if found.name == name else f"{found.name or 'something else'} answers there"
-
         method: _Method = lambda channel: agent_pb2_grpc.AgentStub(channel).describe  # noqa: E731
-        return cls(address, tls, method, agent_pb2.DescribeRequest(), check)
+        return cls(address, tls, method, agent_pb2.DescribeRequest(), _is(name))
 
     def ask(self, wait_s: float, told: Told) -> None:
         """Ask; `told` is called from another thread, `wait_s` later at the latest."""
@@ -97,3 +89,10 @@ class Pulse:
                 self._stale = True  # its connection may lead nowhere
                 return f"no answer from {self._address}"
             return f"nothing listens at {self._address}" if code in _NOBODY else ""
+
+
+def _is(name: str) -> Callable[[vnf_pb2.Status | agent_pb2.Description], str]:
+    """Whether it is the one of this name that answers; who else it is."""
+    return lambda found: (
+        "" if found.name == name else f"{found.name or 'something else'} answers there"
+    )

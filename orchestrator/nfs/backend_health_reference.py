@@ -27,7 +27,9 @@ class HealthReference:
 
     def is_up(self, backend: Hashable, now_us: int) -> bool:
         """Whether new connections may go to it."""
-        known = self._backends[backend]
+        known = self._backends.get(backend)
+        if known is None:
+            return True
         for opened_us in list(known.opened_us):
             if now_us - opened_us >= self._timeout_us and opened_us in known.opened_us:
                 known.opened_us.remove(opened_us)

@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.reconcile import Drift
-from orchestrator.deployment.watch import inspect
+from orchestrator.deployment.reconciling import inspect
 from orchestrator.errors import ReportedError
 from orchestrator.model.away import Away
 

@@ -20,8 +20,8 @@ from orchestrator.deployment.operations import deploy_graph
 from orchestrator.deployment.placing import placed
 from orchestrator.deployment.presence import needed
 from orchestrator.deployment.reconcile import Drift
+from orchestrator.deployment.reconciling import reconcile
 from orchestrator.deployment.recovery import changing
-from orchestrator.deployment.watch import reconcile
 from orchestrator.deployment.worker_drift import repair_worker
 from orchestrator.errors import ReportedError, StoreError
 from orchestrator.model.away import Away

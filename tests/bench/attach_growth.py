@@ -30,7 +30,7 @@ from pods import filtering, inventory_of, pods  # noqa: E402
 from orchestrator.deployment.live import LiveNetwork  # noqa: E402
 from orchestrator.deployment.operations import deploy_graph  # noqa: E402
 from orchestrator.deployment.presence import look  # noqa: E402
-from orchestrator.deployment.watch import inspect, reconcile  # noqa: E402
+from orchestrator.deployment.reconciling import inspect, reconcile  # noqa: E402
 from orchestrator.graph import load_graph  # noqa: E402
 from orchestrator.model.bundle import Bundle  # noqa: E402
 from orchestrator.network.inventory import load_inventory, save_inventory  # noqa: E402

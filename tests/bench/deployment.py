@@ -32,8 +32,8 @@ from orchestrator.deployment.execution import Executed  # noqa: E402
 from orchestrator.deployment.journal import Deployed, now  # noqa: E402
 from orchestrator.deployment.operations import undeploy_graph  # noqa: E402
 from orchestrator.deployment.planning import ENTRIES  # noqa: E402
+from orchestrator.deployment.reconciling import inspect, reconcile  # noqa: E402
 from orchestrator.deployment.recovery import carry_out, changing  # noqa: E402
-from orchestrator.deployment.watch import inspect, reconcile  # noqa: E402
 from orchestrator.graph import load_graph  # noqa: E402
 from orchestrator.model.bundle import Bundle  # noqa: E402
 from orchestrator.pipeline import compile_graph  # noqa: E402

@@ -17,7 +17,7 @@ from pods import filtering, inventory_of, pods
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deploy_graph, undeploy_graph
 from orchestrator.deployment.presence import look
-from orchestrator.deployment.watch import inspect, reconcile
+from orchestrator.deployment.reconciling import inspect, reconcile
 from orchestrator.graph import load_graph
 from orchestrator.network.inventory import load_inventory, save_inventory
 from orchestrator.observation.health import read_network

@@ -26,8 +26,8 @@ from orchestrator.deployment.operations import (
     undeploy_graph,
 )
 from orchestrator.deployment.presence import check_known, look, needed
+from orchestrator.deployment.reconciling import inspect, reconcile
 from orchestrator.deployment.recovery import changing
-from orchestrator.deployment.watch import inspect, reconcile
 from orchestrator.errors import DeploymentError, StoreError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import PlacementRules, ServiceGraph

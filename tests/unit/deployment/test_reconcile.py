@@ -19,7 +19,7 @@ from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.reconcile import Drift, read_state, repair
-from orchestrator.deployment.watch import inspect, reconcile
+from orchestrator.deployment.reconciling import inspect, reconcile
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, PipelineProgram, TableEntry
 from orchestrator.model.plan import Core

@@ -20,7 +20,7 @@ from support import eventually
 
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deploy_graph, undeploy_graph
-from orchestrator.deployment.watch import inspect, reconcile
+from orchestrator.deployment.reconciling import inspect, reconcile
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core

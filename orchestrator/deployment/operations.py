@@ -112,8 +112,7 @@ def prepare(
         manifest = old.manifest
     else:
         manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
-    source = b"" if isinstance(graph, Packed) else dump_graph(network.access.claimed(graph))
-    new = Deployed(bundle, manifest, now(), source)
+    new = Deployed(bundle, manifest, now())
     full = (
         ()
         if old is None
@@ -195,6 +194,7 @@ def deploy_graph(
             )
         if expected is not None:
             expected(prepared.summary.counts.total())
+        kept = b"" if isinstance(graph, Packed) else dump_graph(network.access.claimed(graph))
         with held_interrupts() as check:
 
             def report(switch: str, count: int) -> None:
@@ -206,7 +206,7 @@ def deploy_graph(
                 network,
                 lead,
                 graph_name(graph),
-                prepared.new,
+                replace(prepared.new, source=kept),
                 interrupting=prepared.summary.interrupts,
                 progress=report,
                 away=prepared.presence.silent,

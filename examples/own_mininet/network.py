@@ -154,8 +154,8 @@ def main():
     net, agent = build(arguments), None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        configure(net)  # first: BMv2 cuts frames at the MTU that an interface has when it opens it
         net.start()
-        configure(net)
         if not arguments.no_server:
             agent = start_agent(net, arguments)
         for host in net.hosts:

@@ -19,7 +19,6 @@ from orchestrator.cli.output import print_json, print_table, say, warn
 from orchestrator.compiler.admission import ADMISSION_TABLES
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.fitting import for_network
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError
 from orchestrator.graph import functions_of
 from orchestrator.model.bundle import Bundle
@@ -30,6 +29,7 @@ from orchestrator.observation.captures import Capture
 from orchestrator.observation.frames import header_of
 from orchestrator.pipeline import compile_graph, entries_by_table
 from orchestrator.placement.topologies import resolve_topology
+from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.verification.manifest import new_manifest
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.deployment.memory import MemoryNetwork, MemoryWorker
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
@@ -21,6 +20,8 @@ from orchestrator.observation.explain import Explainer, Sent, Visit, visit_json
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.ports import port_names
 from orchestrator.observation.snapshot import Snapshot
+from orchestrator.simulation.devices import MemoryWorker
+from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.verification.manifest import Manifest
 from servernf.wire.addresses import device_mac
 

@@ -16,13 +16,13 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from orchestrator.deployment.apply import apply_bundle
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.graph import PlacementRules, ServiceGraph
 from orchestrator.model.match import Prefix
 from orchestrator.oracle import ReferenceNetwork
 from orchestrator.pipeline import compile_graph
+from orchestrator.simulation.memory import MemoryNetwork
 from servernf.wire import nsh
 from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 

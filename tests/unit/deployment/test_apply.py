@@ -20,11 +20,12 @@ from scapy.layers.l2 import Ether
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4runtime import InstalledEntry
 from orchestrator.deployment.apply import apply_bundle, remove_bundle
-from orchestrator.deployment.memory import MemoryNetwork, MemorySwitch
 from orchestrator.errors import DeploymentError, ServerError, SwitchError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.pipeline import compile_graph, used_by
+from orchestrator.simulation.devices import MemorySwitch
+from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.verification.manifest import new_manifest
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 

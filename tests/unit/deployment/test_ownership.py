@@ -25,11 +25,11 @@ from orchestrator.clients.p4info import Schema
 from orchestrator.compiler.roles import OWN_INSTANCES, key_role, param_role
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.fitting import for_network
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, Meter, PipelineProgram, TableEntry, Ternary
 from orchestrator.pipeline import compile_graph
+from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import new_manifest
 

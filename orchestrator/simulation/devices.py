@@ -158,7 +158,7 @@ class MemoryServer:
         self._clock = clock
         self.workers: dict[int, LocalWorker] = {}
         """By core, from 0."""
-        self._by_mac: dict[bytes, LocalWorker] = {}
+        self._cores: dict[bytes, int] = {}
         self._holding: set[LocalWorker] = set()
         """Those that have something to send later."""
 
@@ -168,14 +168,19 @@ class MemoryServer:
         for index in server.worker_cores:
             mac = device_mac(server.id, core=index + 1)
             name = worker_name(server.name, index)
-            worker = LocalWorker(name, mac, shown_us, lambda: epoch_us + shown_us())
-            self.workers[index] = self._by_mac[mac.to_bytes(6, "big")] = worker
+            self._cores[mac.to_bytes(6, "big")] = index
+            self.workers[index] = LocalWorker(name, mac, shown_us, lambda: epoch_us + shown_us())
+
+    def core_of(self, frame: bytes) -> int | None:
+        """The core, from 0, that a frame is for; None: no worker's."""
+        return self._cores.get(frame[:6])
 
     def process(self, port: int, frame: bytes) -> Sequence[Sent]:
         """What the worker with the frame's outer MAC sends; nothing if there is none."""
-        worker = self._by_mac.get(frame[:6])
-        if worker is None:
+        core = self._cores.get(frame[:6])
+        if core is None:
             return ()
+        worker = self.workers[core]
         left = worker.process([frame])
         if worker.wait_us() is not None:
             self._holding.add(worker)

@@ -93,8 +93,8 @@ class Simulation:
     `timed`: links have their latency and capacity; else a frame is where it goes at once, and only
     `advance` and faults let time pass. A frame that causes more than `most_hops` stops is a LoopError.
 
-    `at_stops` and `at_links` hear of all that happens, `tamper` may change it, `hosts` answer; what hosts
-    receive that have no entry there is in the deliveries.
+    `at_stops` and `at_links` hear of all that happens, `tamper` may change it, `hosts` answer; what
+    others receive is in the deliveries.
     """
 
     def __init__(

@@ -14,10 +14,10 @@ from networks import both_ways, compiled, demand, ids, in_memory, make_graph, na
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
+from orchestrator.compile import Compiled
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.match import Match, Prefix
 from orchestrator.model.plan import Core
-from orchestrator.pipeline import Compiled
 from orchestrator.simulation.memory import MemoryNetwork
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 

@@ -19,11 +19,12 @@ from scapy.layers.l2 import Ether
 
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4runtime import InstalledEntry
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle, remove_bundle
 from orchestrator.errors import DeploymentError, ServerError, SwitchError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
-from orchestrator.pipeline import compile_graph, used_by
+from orchestrator.placement.resources import used_by
 from orchestrator.simulation.devices import MemorySwitch
 from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.verification.manifest import new_manifest
@@ -183,7 +184,7 @@ def second_graph(network: FaultyNetwork, where: str) -> Bundle:
         sampling_rate=0.5,
     )
     used = used_by(network.bundles, topology(where))
-    return compile_graph(graph, topology(where), graph_id=2, used=used).bundle
+    return compile_graph(CompileRequest(graph, topology(where), graph_id=2, used=used)).bundle
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a frame does on a simulated network, by hand arithmetic: when it arrives, what is lost, who is told."""
+"""A frame on a simulated network, by hand arithmetic: when it arrives, what is lost, who is told."""
 
 from __future__ import annotations
 

@@ -30,9 +30,10 @@ def net_status_command(
     attached ones how devices are reached. And what does not answer."""
     from orchestrator.emulation import net_status
     from orchestrator.network.inventory import list_inventories
-    from orchestrator.network.registry import is_attached
+    from orchestrator.network.registry import is_started
 
-    attached = [each for each in [name] * bool(name) or list_inventories() if is_attached(each)]
+    others = [each for each in [name] * bool(name) or list_inventories() if not is_started(each)]
+    attached = [each for each in others if each in list_inventories()]
     started = [] if name in attached else net_status(name or None)
     if as_json:
         print_json([*map(_started_json, started), *map(_attached_json, attached)])
@@ -48,7 +49,8 @@ def net_status_command(
     for each in attached:
         network = _network(each)
         silent = _silent(network)
-        print_table(f"Network {each}: attached", ("kind", "name", "address"), _rows(network))
+        title = f"Network {each}: {_health(network)}"
+        print_table(title, ("kind", "name", "address"), _rows(network))
         for line in silent:
             warn(line)
     if not started and not attached:
@@ -69,7 +71,7 @@ def _attached_json(name: str) -> Told:
     network = _network(name)
     return {
         "name": name,
-        "health": "attached",
+        "health": _health(network),
         "components": [
             {"kind": kind, "name": device, "address": address}
             for kind, device, address in _rows(network)
@@ -77,6 +79,10 @@ def _attached_json(name: str) -> Told:
         "links_down": (),
         "silent": _silent(network),
     }
+
+
+def _health(network: LiveNetwork) -> str:
+    return "in memory" if network.inventory.hosts else "attached"
 
 
 def _network(name: str) -> LiveNetwork:

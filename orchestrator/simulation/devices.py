@@ -155,21 +155,31 @@ class MemoryServer:
     def __init__(
         self, server: Server, now_ns: Callable[[], int], clock: Clock, epoch_us: int = 0
     ) -> None:
-        self._clock = clock
+        self._server, self._clock = server, clock
+        self._now_ns, self._epoch_us = now_ns, epoch_us
         self.workers: dict[int, LocalWorker] = {}
         """By core, from 0."""
         self._cores: dict[bytes, int] = {}
         self._holding: set[LocalWorker] = set()
         """Those that have something to send later."""
 
-        def shown_us() -> int:
-            return clock.read_ns(now_ns()) // 1000
-
         for index in server.worker_cores:
-            mac = device_mac(server.id, core=index + 1)
-            name = worker_name(server.name, index)
-            self._cores[mac.to_bytes(6, "big")] = index
-            self.workers[index] = LocalWorker(name, mac, shown_us, lambda: epoch_us + shown_us())
+            self._cores[device_mac(server.id, core=index + 1).to_bytes(6, "big")] = index
+            self.renew(index)
+
+    def renew(self, index: int) -> LocalWorker:
+        """The worker of a core is started again, empty."""
+
+        def shown_us() -> int:
+            return self._clock.read_ns(self._now_ns()) // 1000
+
+        worker = self.workers[index] = LocalWorker(
+            worker_name(self._server.name, index),
+            device_mac(self._server.id, core=index + 1),
+            shown_us,
+            lambda: self._epoch_us + shown_us(),
+        )
+        return worker
 
     def core_of(self, frame: bytes) -> int | None:
         """The core, from 0, that a frame is for; None: no worker's."""

@@ -9,7 +9,12 @@ from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.simulation.clocks import Clock
-from orchestrator.simulation.devices import MemoryServer, MemorySwitch, MemoryWorker
+from orchestrator.simulation.devices import (
+    LocalWorker,
+    MemoryServer,
+    MemorySwitch,
+    MemoryWorker,
+)
 from orchestrator.simulation.network import Simulation
 
 
@@ -31,22 +36,33 @@ class MemoryNetwork(Simulation):
         super().__init__(topology, timed=timed, seed=seed)
         self.name = "memory"
         self.fabric = Fabric(topology)
-        given = clocks or {}
-        self.switches = {
-            name: MemorySwitch(switch, self._clock_of(given.get(name)))
-            for name, switch in topology.switches.items()
-        }
-        for name, switch in self.switches.items():
-            self.add(name, switch)
+        self._clocks = dict(clocks or {})
+        self.switches: dict[str, MemorySwitch] = {}
+        for name in topology.switches:
+            self.renew_switch(name)
         self.workers: dict[Core, MemoryWorker] = {}
+        self._servers: dict[str, MemoryServer] = {}
         for name, server in topology.servers.items():
-            made = MemoryServer(server, lambda: self.now_ns, given.get(name, Clock()), epoch_us)
+            clock = self._clocks.get(name, Clock())
+            made = self._servers[name] = MemoryServer(server, lambda: self.now_ns, clock, epoch_us)
             self.add_holder(name, made)
             for index, worker in made.workers.items():
                 self.workers[Core(name, index)] = MemoryWorker(worker)
 
+    def renew_switch(self, name: str) -> None:
+        """A switch is started again, empty."""
+        clock = self._clock_of(self._clocks.get(name))
+        self.switches[name] = MemorySwitch(self.topology.switches[name], clock)
+        self.add(name, self.switches[name])
+
     def _clock_of(self, clock: Clock | None) -> Callable[[], int]:
         return (lambda: self.now_ns) if clock is None else lambda: clock.read_ns(self.now_ns)
+
+    def renew_worker(self, core: Core) -> LocalWorker:
+        """A worker is started again, empty."""
+        worker = self._servers[core.server].renew(core.index)
+        self.workers[core] = MemoryWorker(worker)
+        return worker
 
     def device(self, name: str) -> AbstractContextManager[MemorySwitch]:
         """The switch; there is no session to open."""

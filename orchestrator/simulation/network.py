@@ -161,6 +161,11 @@ class Simulation:
         self._hops_left += self._most_hops
         self._push(self.now_ns + after_us * 1000, 0, host, _SENDS, frame)
 
+    def emit(self, node: str, port: int, frame: bytes) -> None:
+        """A device sends by a port now, what nobody sent to it (a PacketOut); it moves as with `put`."""
+        self._hops_left += self._most_hops
+        self._transmit(node, port, frame, 0)
+
     def send(self, host: str, frame: bytes) -> list[Delivery]:
         """Send a frame from a host and run until nothing moves; what hosts have received since the last
         time, so what devices had held until now is in it, too."""

@@ -60,6 +60,18 @@ class LocalWorker:
         """How long until `process` has a frame to send that is held; None when none is."""
         return self._worker.wait_us()
 
+    def serve(self, address: str) -> Callable[[], None]:
+        """Answer the calls at an address (`service.serve`), too; what is returned ends that."""
+        from servernf.python.runtime.service import serve
+
+        server, service, _ = serve(self._worker, address)
+
+        def stop() -> None:
+            service.stopping.set()
+            server.stop(0).wait()
+
+        return stop
+
     @property
     def tables(self) -> Tables:
         """The configuration as it is now."""

@@ -11,7 +11,6 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import NetworkFunction
 from orchestrator.nfs.values import Address, address_text
-from orchestrator.recall import recalled
 
 
 def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
@@ -43,13 +42,7 @@ def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
     )
 
 
-@recalled
 def _next_hops(function: NetworkFunction[Any]) -> set[Address]:
     programs = (e.program for e in function.elements("inside").elements.values())
-    return {
-        route.next_hop
-        for program in programs
-        if isinstance(program, RouteProgram)
-        for route in program.routes
-        if route.next_hop is not None
-    }
+    routes = (program.routes for program in programs if isinstance(program, RouteProgram))
+    return {hop for found in routes for hop in found.next_hops}

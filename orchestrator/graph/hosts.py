@@ -9,12 +9,17 @@ from orchestrator.graph.functions import functions_of
 from orchestrator.model.elements import RouteProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
-from orchestrator.nfs.base import NetworkFunction
+from orchestrator.nfs.base import Functions, NetworkFunction
 from orchestrator.nfs.values import Address, address_text
 
 
-def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
-    """InputError for hosts and devices that the topology lacks; warnings of unknown next hops."""
+def check_hosts(
+    graph: ServiceGraph, topology: Topology, functions: Functions | None = None
+) -> tuple[str, ...]:
+    """InputError for hosts and devices that the topology lacks; warnings of unknown next hops.
+
+    `functions` are the graph's NFs, where they are known.
+    """
     where = graph.source or graph.name
     problems: list[str] = []
     neighbors: set[Address] = set()
@@ -37,7 +42,7 @@ def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
     return tuple(
         f"{where}: nfs.{function.name}: next hop {address_text(hop)} is no host's of the graph: "
         "packets for it are dropped"
-        for function in functions_of(graph).values()
+        for function in (functions or functions_of(graph)).values()
         for hop in sorted(_next_hops(function) - neighbors)
     )
 

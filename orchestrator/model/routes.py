@@ -205,7 +205,7 @@ class Routes(Sequence[Route]):
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        return f"Routes({len(self)})"
+        return repr(tuple(self))
 
 
 def _route(row: Row) -> Route:

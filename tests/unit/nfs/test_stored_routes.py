@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,13 +56,11 @@ def test_a_prefix_that_is_there_twice_is_found() -> None:
     assert not list(Routes.of(ROUTES).doubles())
 
 
-@pytest.mark.parametrize(
-    "change", [lambda d: d[:-1], lambda d: d[d.index(b"\n") + 1 :], lambda _: b"[]\n"]
-)
-def test_another_document_is_refused(change: object) -> None:
-    assert callable(change)
-    with pytest.raises((ValueError, LookupError, TypeError)):
-        Routes.from_bytes(change(Routes.of(ROUTES).to_bytes()))
+def test_another_document_is_refused() -> None:
+    whole = Routes.of(ROUTES).to_bytes()
+    for other in (b"", b"[]\n", whole[:-1], whole[whole.index(b"\n") + 1 :]):
+        with pytest.raises((ValueError, LookupError, TypeError)):
+            Routes.from_bytes(other)
 
 
 def test_a_file_that_was_read_before_is_not_parsed_again(
@@ -76,9 +75,9 @@ def test_a_file_that_was_read_before_is_not_parsed_again(
     (tmp_path / "routes.txt").write_text(TEXT.replace("10.0.0.0", "11.0.0.0"))
     assert config(tmp_path, durable).all_routes[0].prefix == Prefix(4, 11 << 24, 8)
     (tmp_path / "routes.txt").write_text(TEXT * 2)
-    with pytest.raises(InputError, match="routes.txt:5: 10.0.0.0/8 is also in routes.txt:1"):
+    with pytest.raises(InputError, match=r"routes\.txt:5: 10\.0\.0\.0/8 is also in routes\.txt:1"):
         config(tmp_path, durable)
-    with pytest.raises(InputError, match="routes.txt:5: 10.0.0.0/8 is also in routes.txt:1"):
+    with pytest.raises(InputError, match=r"routes\.txt:5: 10\.0\.0\.0/8 is also in routes\.txt:1"):
         config(tmp_path, durable)
 
 
@@ -96,9 +95,12 @@ def test_what_is_damaged_is_thrown_away(tmp_path: Path) -> None:
 
 def test_of_too_much_the_longest_unasked_goes(tmp_path: Path) -> None:
     durable = Durable(tmp_path / "memo", most_bytes=4000)
-    for name in ("a", "b", "c", "d"):
+    for second, name in enumerate("abcd"):
         durable.put(bytes(900), name)
-        assert durable.get("a") == bytes(900)
+        for file in (tmp_path / "memo").iterdir():
+            if file.stat().st_mtime > 9:
+                os.utime(file, (second, second))
+    assert durable.get("a") == bytes(900)
     durable.put(bytes(900), "e")
     assert durable.get("a") is not None
     assert durable.get("b") is None

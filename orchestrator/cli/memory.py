@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from orchestrator.bundle.codec import Packed
-from orchestrator.cli.output import note, print_table, say, warn
+from orchestrator.cli.output import note, print_table, warn
 from orchestrator.deployment.live import LiveNetwork, new_journal
 from orchestrator.errors import StoreError
 from orchestrator.model.bundle import Bundle
@@ -103,7 +103,7 @@ def send_packets(
         if warning:
             warn(warning)
     elif isinstance(source, Packed):
-        say("no packets are sent: a bundle says none (--pcap gives some)")
+        note("no packets are sent: a bundle says none (--pcap gives some)")
     else:
         tallies = {t.name: exchange(source, topology, hosts, t) for t in source.traffic}
     hosts.close()

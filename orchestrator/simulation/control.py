@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -47,7 +48,6 @@ def start(topology: Topology, name: str, *, idle_s: float = 0, seed: int = 0) ->
         if name in list_inventories() and is_in_memory(name) and not is_alive(name):
             _remove(load_inventory(name))
         check_free(name)
-        shutil.rmtree(folder, ignore_errors=True)
         private_dir(folder.parent)
         private_dir(folder)
         save_inventory(inventory)
@@ -115,7 +115,7 @@ def _run(inventory: Inventory, options: list[str]) -> None:
 
 def _inventory(topology: Topology, name: str) -> Inventory:
     """What the network will be: softswitches and workers at sockets of this user's."""
-    folder = run_dir(name)
+    folder = run_dir(f"{name}.{secrets.token_hex(3)}")  # others may have the name in another state
     switches = {n: replace(s, target=SOFTSWITCH) for n, s in public(topology).switches.items()}
     found = Inventory(
         name,

@@ -6,6 +6,7 @@ of an inventory; so whoever deploys and observes knows nothing of it. Hosts send
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -31,6 +32,10 @@ class _Engine(PythonEngine):
     def __init__(self, switch: SoftSwitch, used: Callable[[], None]) -> None:
         super().__init__(switch)
         self._used = used
+
+    def commit(self) -> None:
+        super().commit()
+        gc.collect()  # a pipeline is full of cycles: the one before would stay for long
 
     def write(self, updates: Iterable[p4r.Update], admit: Callable[[], None]) -> None:
         self._used()

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,25 +87,47 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
     for name in ("topology.json", "graph.json"):
         shutil.copy(EXAMPLE / name, folder)
     subprocess.run(["sh", EXAMPLE / "certificates.sh", folder / "certs"], check=True)
-    words = ["--switch", target, "--certificates", "certs", "--python", sys.executable]
-    with own_folders(), (folder / "network.log").open("w+") as log:
-        script = subprocess.Popen(
-            ["/usr/bin/python3", EXAMPLE / "network.py", *words],
+    with own_folders():
+        script = _start(folder, target, "--certificates", "certs")
+        try:
+            yield Own(folder, target, _hosts(script, folder))
+        finally:
+            _end(script)
+
+
+def _start(folder: Path, target: str, *words: str) -> subprocess.Popen[bytes]:
+    """The script in a folder; it ends as this process does, whatever ends that."""
+    argv = ["setpriv", "--pdeathsig", "TERM", "/usr/bin/python3", str(EXAMPLE / "network.py")]
+    argv += ["--switch", target, "--python", sys.executable, *words]
+    with (folder / "network.log").open("w") as log:
+        return subprocess.Popen(
+            argv,
             cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={"PATH": _PATH, "PYTHONPATH": str(ROOT)},
+            env=_ENV,
         )
-        try:
-            lines = eventually(lambda: _ready(script, folder / "network.log"), what="the script")
-            pids = dict(line.split() for line in lines if len(line.split()) == 2)
-            yield Own(folder, target, {host: int(pid) for host, pid in pids.items()})
-        finally:
-            script.send_signal(signal.SIGINT)
-            script.wait(60)
 
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+def _hosts(script: subprocess.Popen[bytes], folder: Path) -> dict[str, int]:
+    """Waits until the script's network is ready; a process of each host."""
+    lines = eventually(lambda: _ready(script, folder / "network.log"), what="the script")
+    return {line.split()[0]: int(line.split()[1]) for line in lines if len(line.split()) == 2}
+
+
+def _end(script: subprocess.Popen[bytes]) -> None:
+    script.send_signal(signal.SIGINT)
+    try:
+        script.wait(60)
+    finally:  # all of its processes end with it
+        script.kill()
+        script.wait()
+
+
+_ENV = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PYTHONPATH": str(ROOT),
+}
 
 
 def _ready(script: subprocess.Popen[bytes], log: Path) -> list[str]:
@@ -127,6 +150,39 @@ def test_the_script_knows_nothing_of_the_orchestrator() -> None:
         if isinstance(node, ast.ImportFrom)
     }
     assert imported <= {*sys.stdlib_module_names, "mininet"}
+
+
+def test_a_killed_one_leaves_nothing_in_the_way_of_the_next(tmp_path: Path) -> None:
+    first = _start(tmp_path, "softswitch")
+    try:
+        pids = _hosts(first, tmp_path)
+        assert list(_of_example())
+        refused = subprocess.run(
+            first.args, cwd=tmp_path, env=_ENV, capture_output=True, text=True, check=False
+        )
+        assert refused.returncode == 1
+        assert "another one of these networks runs" in refused.stderr
+        assert set(_hosts(first, tmp_path)) == pids.keys()
+    finally:
+        first.kill()
+        first.wait()
+    second = _start(tmp_path, "softswitch")
+    try:
+        assert _hosts(second, tmp_path).keys() == pids.keys()
+    finally:
+        _end(second)
+    assert not list(_of_example())
+
+
+def _of_example() -> Iterator[str]:
+    """Interfaces of the example in the root namespace, and its processes."""
+    names = [path.name for path in Path("/sys/class/net").iterdir()]
+    yield from (n for n in names if n == "v1-mgmt" or n.partition("-")[0] in ("s1", "s2", "s3"))
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = process.joinpath("cmdline").read_bytes().split(b"\0")
+            if b"127.0.0.1:50051" in words or b"mininet:v1" in words:
+                yield process.name
 
 
 def test_what_is_wrong_is_told_and_nothing_is_kept(own: Own) -> None:
@@ -188,6 +244,38 @@ def test_attached_it_is_a_network_like_any_other(own: Own) -> None:
     done = orchestrator_json("net", "detach", "own")
     assert (done["in_force"], done["workers_stopped"]) == ([], ["v1-core1"])
     assert orchestrator_json("net", "status") == []
+
+
+def test_a_worker_on_an_interface_that_is_given(own: Own) -> None:
+    """v1's end of the link to s1, a veth, instead of a macvlan on it."""
+
+    def given(raw: Any) -> None:
+        server = raw["servers"]["v1"]
+        server["interfaces"] = [server.pop("interface")]
+
+    topology = own.file("topology.json", given)
+    (mac,) = [s.split()[1] for s in _link(own, "v1", "v1-eth0") if s.startswith("link/ether")]
+    said = own.refused(topology)
+    wanted = "02:00:00:04:00:01"
+    assert f"v1: 'v1-eth0' has MAC {mac}, v1-core1 needs {wanted}" in said
+    own.inside("v1", "ip", "link", "set", "v1-eth0", "address", wanted)
+    try:
+        orchestrator("net", "attach", topology)
+        assert not any("core1" in line for line in _link(own, "v1"))
+        orchestrator("deploy", str(own.folder / "graph.json"), "-n", "own")
+        eventually(lambda: own.pings(1), what="ping h1 -> h3")
+        status = orchestrator_json("status", "-n", "own")
+        assert status["workers"]["v1.1"]["office/nat.mappings"] > 0
+        orchestrator("undeploy", "office", "-n", "own")
+        assert orchestrator_json("net", "detach", "own")["workers_stopped"] == ["v1-core1"]
+    finally:
+        own.inside("v1", "ip", "link", "set", "v1-eth0", "address", mac)
+
+
+def _link(own: Own, host: str, *device: str) -> list[str]:
+    """What `ip link show` says, a line each."""
+    shown = own.inside(host, "ip", "link", "show", *device).stdout
+    return [line.strip() for line in shown.splitlines()]
 
 
 def _is_inspected(own: Own) -> None:

@@ -42,6 +42,7 @@ from orchestrator.softswitch.server import TlsFiles
 from orchestrator.targets.pipelines import SHIPPED
 from orchestrator.targets.pipelines import p4info as p4info_of
 from servernf.proto import agent_pb2
+from servernf.wire.addresses import device_mac
 
 pytestmark = pytest.mark.slow
 
@@ -461,6 +462,32 @@ def test_a_server_that_is_less_than_the_topology_says(site: Site) -> None:
     site.raw["servers"]["v1"]["interface"] = "ens9"
     (problem,) = site.refused()
     assert problem.startswith("v1: unknown interface 'ens9'")
+
+
+def test_workers_on_interfaces_of_their_own(site: Site) -> None:
+    server, said = site.raw["servers"]["v1"], site.agent.description
+    server["interfaces"] = ["vf0", "vf1"]
+    (problem, other) = site.refused()
+    assert problem.startswith("v1: unknown interface 'vf0'")
+    assert other.startswith("v1: unknown interface 'vf1'")
+    said.nics.add(name="vf0", mtu=1500, carrier=True, mac=device_mac(4, core=1))
+    said.nics.add(name="vf1", mtu=1600, carrier=True, mac=device_mac(4, core=1))
+    mac = "02:00:00:04:00:0"
+    assert site.refused() == [
+        "v1: 'vf0' has an MTU of 1500, tagged frames need 1538 or more",
+        f"v1: 'vf1' has MAC {mac}1, v1-core2 needs {mac}2: ip link set vf1 address {mac}2",
+    ]
+    said.nics[1].mtu, said.nics[2].mac = 1600, device_mac(4, core=2)
+    sink = site.switches.sinks.pop(("s3", 2))
+    assert [problem.rpartition(", or ")[2] for problem in site.refused()] == [
+        f"servers.v1.interfaces[{n}] is not the NIC at its end" for n in (0, 1)
+    ]
+    site.switches.sinks["s3", 2] = sink
+    site.attach()
+    assert {(s.interface, s.macvlan_on) for s in site.agent.specs.values()} == {
+        ("vf0", ""),
+        ("vf1", ""),
+    }
 
 
 def test_a_core_that_is_somebody_elses(site: Site) -> None:

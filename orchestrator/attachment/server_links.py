@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from orchestrator.attachment.links import port_words
-from orchestrator.attachment.probes import SMALL, TAGGED_MTU, WHOLE, Port, frame_to
+from orchestrator.attachment.probes import TAGGED_MTU, WHOLE, Port
 from orchestrator.attachment.switches import primary_session
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
@@ -22,6 +22,7 @@ from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.network.inventory import WorkerAddress
+from orchestrator.observation.probe_frames import SMALL, frame_to
 from servernf.wire.addresses import device_mac
 
 _COUNTER = "drop.unknown_path"

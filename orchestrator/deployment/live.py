@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -30,7 +30,8 @@ _STORE = "store"
 class LiveNetwork:
     """Sessions with the devices of an inventory, over TLS as its topology says.
 
-    `facilities` are the interfaces of a network that runs on this machine, None elsewhere.
+    `facilities` are the interfaces of a network that runs on this machine, None elsewhere; there, it is
+    asked of `links_down` which links are down, and why.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class LiveNetwork:
         inventory: Inventory,
         access: Access | None = None,
         facilities: Facilities | None = None,
+        links_down: Callable[[], Mapping[Link, str]] = dict,
     ) -> None:
         self.access = Access.from_environment() if access is None else access
         self.name = inventory.name
@@ -45,6 +47,7 @@ class LiveNetwork:
         self.inventory = inventory
         self.journal = journal_of(inventory.name, inventory.folder, self.access)
         self._facilities = facilities
+        self._links_down = links_down if facilities is None else facilities.links_down
         self._workers = inventory.cores
         self._leadership: Leadership | None = None
         self._sessions = count()
@@ -124,7 +127,7 @@ class LiveNetwork:
 
     def links_down(self) -> Mapping[Link, str]:
         """Links that are down, with what is known of it; those of which nothing is known are not."""
-        return {} if self._facilities is None else self._facilities.links_down()
+        return self._links_down()
 
     def _election_id(self) -> int | None:
         """Term and number of the session: what an earlier session sent late is refused."""

@@ -75,10 +75,12 @@ class Keeper:
         interval_s: float,
         *,
         prune: bool = False,
+        probes_links: bool = False,
     ) -> None:
         self._opened = opened
         self.network = opened()
         self._interval_s, self._prune = interval_s, prune
+        self._probes_links = probes_links
         self._restarts = Restarts(restarter, _RESTART_S)
         self._comparison = Comparison()
         self._graphs: dict[str, _Known] = {}
@@ -92,7 +94,8 @@ class Keeper:
         """Keep the network; a new inventory (a device was started elsewhere) is taken up at once."""
         try:
             while True:
-                with Watcher(self.network, self._interval_s) as watcher:
+                probes = self._probes_links
+                with Watcher(self.network, self._interval_s, probes_links=probes) as watcher:
                     self._compare_at = time.monotonic() + 2 * self._interval_s  # all were asked
                     yield from self._keep(watcher)
                 self.network = self._opened()

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Three P4 switches in a row, three hosts and a server, as plain Mininet: nothing of the orchestrator.
+"""Four P4 switches in a ring, three hosts and a server, as plain Mininet: nothing of the orchestrator.
 
-    h1, h2 - s1 - s2 - s3 - h3
-             |
-             v1 (its agent starts workers)
+         v1 (its agent starts workers)
+         |
+    h1 - s1 - s2 - s3 - h3
+    h2 --+ +-- s4 --+
 
 Start it as root, wait for "ready", leave it with Ctrl-C:
 
@@ -29,8 +30,9 @@ HOSTS = {
     "h2": ("10.0.1.12/24", "0a:00:00:00:00:02", "10.0.1.1"),
     "h3": ("198.51.100.13/24", "0a:00:00:00:00:03", "198.51.100.1"),
 }
-SWITCHES = {"s1": 50051, "s2": 50052, "s3": 50053}
+SWITCHES = {"s1": 50051, "s2": 50052, "s3": 50053, "s4": 50054}
 LINKS = [("s1", "h1"), ("s1", "h2"), ("s1", "v1"), ("s1", "s2"), ("s2", "s3"), ("s3", "h3")]
+LINKS += [("s1", "s4"), ("s4", "s3")]
 MANAGEMENT = ("10.99.0.1/24", "10.99.0.2/24")  # this machine's end and v1's
 LOCK = "/run/own_mininet.lock"
 WITH_US = ["setpriv", "--pdeathsig", "KILL"]  # a process ends as this script does, killed or not

@@ -22,13 +22,18 @@ from live import (
     NEEDS_EMULATION,
     ROOT,
     TRAFFIC,
+    command,
     orchestrator,
     orchestrator_json,
     own_folders,
 )
 from support import eventually
 
-from orchestrator.network.inventory import list_inventories
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.network.fabric import Fabric
+from orchestrator.network.inventory import list_inventories, load_inventory
+from orchestrator.observation.conditions import recorded
+from orchestrator.observation.liveness import Subject
 
 EXAMPLE = ROOT / "examples" / "own_mininet"
 H3 = "198.51.100.13"
@@ -177,7 +182,9 @@ def test_a_killed_one_leaves_nothing_in_the_way_of_the_next(tmp_path: Path) -> N
 def _of_example() -> Iterator[str]:
     """Interfaces of the example in the root namespace, and its processes."""
     names = [path.name for path in Path("/sys/class/net").iterdir()]
-    yield from (n for n in names if n == "v1-mgmt" or n.partition("-")[0] in ("s1", "s2", "s3"))
+    yield from (
+        n for n in names if n == "v1-mgmt" or n.partition("-")[0] in ("s1", "s2", "s3", "s4")
+    )
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = process.joinpath("cmdline").read_bytes().split(b"\0")
@@ -211,7 +218,7 @@ def test_what_is_wrong_is_told_and_nothing_is_kept(own: Own) -> None:
         raw["tls"]["device_name"] = "somebody"
 
     said = own.refused(own.file("topology.json", stranger))
-    assert said.count("certificate is not valid for 'somebody'") == 4
+    assert said.count("certificate is not valid for 'somebody'") == 5
     assert list_inventories() == []
 
 
@@ -220,7 +227,7 @@ def test_attached_it_is_a_network_like_any_other(own: Own) -> None:
     told = orchestrator_json("net", "attach", topology)
     assert {s["target"] for s in told["switches"].values()} == {own.target}
     assert told["workers"] == {"v1-core1": "10.99.0.2:50100"}
-    assert told["links_probed"] == 2
+    assert told["links_probed"] == 4
     (shown,) = orchestrator_json("net", "status")
     assert (shown["name"], shown["health"], shown["silent"]) == ("own", "attached", [])
 
@@ -256,7 +263,7 @@ def test_a_worker_on_an_interface_that_is_given(own: Own) -> None:
     topology = own.file("topology.json", given)
     (mac,) = [s.split()[1] for s in _link(own, "v1", "v1-eth0") if s.startswith("link/ether")]
     said = own.refused(topology)
-    wanted = "02:00:00:04:00:01"
+    wanted = "02:00:00:05:00:01"
     assert f"v1: 'v1-eth0' has MAC {mac}, v1-core1 needs {wanted}" in said
     own.inside("v1", "ip", "link", "set", "v1-eth0", "address", wanted)
     try:
@@ -272,6 +279,53 @@ def test_a_worker_on_an_interface_that_is_given(own: Own) -> None:
         own.inside("v1", "ip", "link", "set", "v1-eth0", "address", mac)
 
 
+def test_a_cut_link_is_routed_around(own: Own) -> None:
+    """Nobody looks at interfaces: only frames tell that the link is cut."""
+    orchestrator("net", "attach", str(own.folder / "topology.json"))
+    orchestrator("deploy", str(own.folder / "graph.json"), "-n", "own")
+    eventually(lambda: own.pings(1), what="ping h1 -> h3")
+    used, other = _middle()
+    words = command("reconcile", "own", "--watch", "--interval", "1s", "--json")
+    log = own.folder / "watch.jsonl"
+    with log.open("w") as out:
+        watch = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        eventually(lambda: _condition(used) == "up", what="the link is known to be up")
+        subprocess.run(["ip", "link", "set", f"{used}-eth1", "down"], check=True)
+        eventually(lambda: '"event": "placement"' in log.read_text(), what="placed anew")
+        assert _condition(used) == "down"
+        assert _middle() == (other, used)
+        eventually(lambda: own.pings(1), what="ping h1 -> h3 the other way")
+        subprocess.run(["ip", "link", "set", f"{used}-eth1", "up"], check=True)
+        eventually(lambda: _condition(used) == "up", what="the link is up")
+        assert own.pings()
+    finally:
+        subprocess.run(["ip", "link", "set", f"{used}-eth1", "up"], check=True)
+        watch.send_signal(signal.SIGINT)
+        watch.wait(60)
+    orchestrator("undeploy", "office", "-n", "own")
+    orchestrator("net", "detach", "own")
+
+
+def _condition(switch: str) -> str:
+    """What the watch knows of a link from s1."""
+    found = recorded(load_inventory("own").folder).get(Subject("link", f"s1-{switch}"))
+    return found.state if found else ""
+
+
+def _middle() -> tuple[str, str]:
+    """Over which of s2 and s4 the graph goes, and the other."""
+    network = LiveNetwork(load_inventory("own"))
+    fabric, bundle = Fabric(network.topology), network.journal.deployed()["office"].bundle
+    (used,) = {
+        node
+        for hop in bundle.plan.hops
+        for node in fabric.path(hop.source, hop.target, hop.tree)
+        if node in ("s2", "s4")
+    }
+    return used, "s4" if used == "s2" else "s2"
+
+
 def _link(own: Own, host: str, *device: str) -> list[str]:
     """What `ip link show` says, a line each."""
     shown = own.inside(host, "ip", "link", "show", *device).stdout
@@ -281,7 +335,7 @@ def _link(own: Own, host: str, *device: str) -> list[str]:
 def _is_inspected(own: Own) -> None:
     status = orchestrator_json("status", "-n", "own")
     assert {d["name"]: d["answers"] for d in status["devices"]} == dict.fromkeys(
-        ("s1", "s2", "s3", "v1"), True
+        ("s1", "s2", "s3", "s4", "v1"), True
     )
     assert status["workers"]["v1.1"]["office/nat.mappings"] > 0
     rows = orchestrator_json("tables", "s1", "acl.ipv4", "-n", "own")

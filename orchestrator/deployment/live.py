@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from weakref import WeakSet
 
 from orchestrator.clients.channel import TlsFiles, common_name
 from orchestrator.clients.p4runtime import SwitchClient
@@ -16,7 +17,15 @@ from orchestrator.deployment.drivers import LOOK_S
 from orchestrator.deployment.etcd_store import EtcdStore, parse_store
 from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership
-from orchestrator.errors import EnvironmentMissing, NetworkError, StoreError, unknown
+from orchestrator.errors import (
+    EnvironmentMissing,
+    NetworkError,
+    ServerError,
+    StoreError,
+    SwitchError,
+    unknown,
+)
+from orchestrator.model.away import Away
 from orchestrator.model.devices import pipelined
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link
@@ -51,6 +60,8 @@ class LiveNetwork:
         self._workers = inventory.cores
         self._leadership: Leadership | None = None
         self._sessions = count()
+        self._dead: dict[str, str] = {}
+        self._open: WeakSet[SwitchClient | WorkerClient] = WeakSet()
 
     def facilities(self, what: str) -> Facilities:
         """The network's interfaces, for `what` needs them; EnvironmentMissing when it has none."""
@@ -79,8 +90,10 @@ class LiveNetwork:
             raise NetworkError(
                 f"{self.name}: {unknown('device with a pipeline', name, tuple(known))}"
             )
+        if name in self._dead:
+            raise SwitchError(f"{name}: {self._dead[name]}")
         found = known[name]
-        return SwitchClient(
+        session = SwitchClient(
             name,
             found.address,
             found.device_id,
@@ -89,6 +102,8 @@ class LiveNetwork:
             election_id=self._election_id(),
             may_write=None if self._leadership is None else self._leadership.check,
         )
+        self._open.add(session)
+        return session
 
     def listener(self, name: str) -> SwitchClient:
         """A session that hears a device's packets, in the role that one's certificate may take there."""
@@ -104,12 +119,36 @@ class LiveNetwork:
         found = self._workers.get(core)
         if found is None:
             raise NetworkError(f"{self.name}: no worker on {core.server} core {core.index + 1}")
-        return WorkerClient(
+        if found.name in self._dead:
+            raise ServerError(f"{found.name}: {self._dead[found.name]}")
+        session = WorkerClient(
             found.name,
             found.address,
             tls=self.access.tls_files(found.name, self.topology.servers[core.server].tls),
             election_id=self._election_id(),
             may_change=None if self._leadership is None else self._leadership.check,
+        )
+        self._open.add(session)
+        return session
+
+    def give_up(self, name: str, why: str) -> None:
+        """A device or worker is known to be dead: its sessions end, whatever they wait for, and new ones
+        are refused until it `lives`. From any thread."""
+        self._dead[name] = why
+        for session in list(self._open):
+            if session.name == name:
+                session.end(why)
+
+    def lives(self, name: str) -> None:
+        """A device or worker is not known to be dead (any more)."""
+        self._dead.pop(name, None)
+
+    def dead(self) -> Away:
+        """Devices and workers that were given up."""
+        dead = dict(self._dead)
+        return Away(
+            {n: f"{n}: {why}" for n, why in dead.items() if n in self.inventory.pipelines},
+            {c: f"{w.name}: {dead[w.name]}" for c, w in self._workers.items() if w.name in dead},
         )
 
     def reading(self, wait_s: float = LOOK_S) -> Readers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -60,17 +60,24 @@ def pulses_of(network: LiveNetwork) -> dict[Subject, Pulse]:
 class Watcher:
     """The conditions of a network's devices and links while the context is open.
 
-    `probes_links`: frames tell of links, since the interfaces of the network are not here.
+    `probes_links`: frames tell of links, since the interfaces of the network are not here. `heard` is
+    told of changes at once, in whichever thread notices them.
     Times of conditions and changes are seconds since 1970.
     """
 
     def __init__(
-        self, network: LiveNetwork, interval_s: float, *, probes_links: bool = False
+        self,
+        network: LiveNetwork,
+        interval_s: float,
+        *,
+        probes_links: bool = False,
+        heard: Callable[[Change], None] = lambda change: None,
     ) -> None:
         self.network = network
         self._pulses = pulses_of(network)
         self._links = {Subject("link", link_name(x)): x for x in network.topology.links}
         self._liveness = Liveness(interval_s)
+        self._heard = heard
         self._tick_s = interval_s / _TICKS
         self._period_s = max(interval_s / _QUESTIONS, len(self._pulses) / _MOST_PER_S)
         self._answers: SimpleQueue[tuple[Subject, str]] = SimpleQueue()
@@ -197,3 +204,5 @@ class Watcher:
         if news:
             self._news += news
             self._condition.notify_all()
+        for change in news:
+            self._heard(change)

@@ -63,12 +63,14 @@ class LiveNetwork:
         self._dead: dict[str, str] = {}
         self._open: WeakSet[SwitchClient | WorkerClient] = WeakSet()
 
-    def facilities(self, what: str) -> Facilities:
-        """The network's interfaces, for `what` needs them; EnvironmentMissing when it has none."""
+    def facilities(self, what: str, instead: str = "") -> Facilities:
+        """The network's interfaces, for `what` needs them; EnvironmentMissing when it has none, with what
+        can be done `instead`."""
         if self._facilities is None:
             raise EnvironmentMissing(
                 f"{self.name}: {what} needs the interfaces of its devices, which only a network "
                 "that `orchestrator net up` started on this machine has"
+                + (f"; {instead}" if instead else "")
             )
         return self._facilities
 

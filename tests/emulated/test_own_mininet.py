@@ -27,6 +27,7 @@ from live import (
     orchestrator_json,
     own_folders,
 )
+from scapy.utils import rdpcap
 from support import eventually
 
 from orchestrator.deployment.live import LiveNetwork
@@ -38,6 +39,12 @@ from orchestrator.observation.liveness import Subject
 EXAMPLE = ROOT / "examples" / "own_mininet"
 H3 = "198.51.100.13"
 BYTES = 2_000_000
+SEND = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as port:
+    port.bind(("h1-eth0", 0))
+    port.send(bytes.fromhex(sys.argv[1]))
+"""
 pytestmark = [NEEDS_EMULATION, pytest.mark.skipif(not shutil.which("openssl"), reason="openssl")]
 
 
@@ -89,8 +96,10 @@ class Own:
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
     target = "bmv2" if shutil.which("simple_switch_grpc") else "softswitch"
     folder = tmp_path_factory.mktemp("own")
-    for name in ("topology.json", "graph.json"):
-        shutil.copy(EXAMPLE / name, folder)
+    shutil.copy(EXAMPLE / "topology.json", folder)
+    graph = json.loads((EXAMPLE / "graph.json").read_text())
+    graph["verification"] = {"sampling_rate": 0.25}
+    (folder / "graph.json").write_text(json.dumps(graph))
     subprocess.run(["sh", EXAMPLE / "certificates.sh", folder / "certs"], check=True)
     with own_folders():
         script = _start(folder, target, "--certificates", "certs")
@@ -344,8 +353,34 @@ def _is_inspected(own: Own) -> None:
     assert "rules[0]" in refused
     assert "own at" in orchestrator("top", "--count", "1", "-n", "own").stdout
     assert 'orchestrator_device_up{device="s2"' in orchestrator("metrics", "-n", "own").stdout
-    lacks = orchestrator("trace", "--from", "h1", "--to", "h3", "-n", "own", expect=4).stderr
-    assert "needs the interfaces of its devices" in lacks
+    for words, instead in (
+        (("trace", "--from", "h1", "--to", "h3"), "; --frame FILE writes the packet instead"),
+        (("capture", "s1:h1", "-o", str(own.folder / "none.pcapng")), ""),
+    ):
+        lacks = orchestrator(*words, "-n", "own", expect=4).stderr
+        assert "needs the interfaces of its devices" in lacks
+        assert instead in lacks
+    assert not (own.folder / "none.pcapng").exists()
+    _is_traced(own)
+
+
+def _is_traced(own: Own) -> None:
+    """The host sends the packet itself; switches and the worker report it."""
+    file = own.folder / "packet.pcapng"
+    words = command("trace", "--from", "h1", "--to", "h3:80", "--frame", str(file))
+    words += ["--seconds", "60", "-n", "own", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tracing:
+        assert tracing.stderr is not None
+        assert b"listening; have h1 send" in tracing.stderr.readline()
+        (packet,) = rdpcap(str(file))
+        sent = own.inside("h1", sys.executable, "-c", SEND, bytes(packet).hex())
+        assert sent.returncode == 0, sent.stderr
+        told, problems = tracing.communicate(timeout=240)
+    assert tracing.returncode == 0, problems
+    traced = json.loads(told)
+    assert traced["agrees"]
+    assert traced["delivered"] is None
+    assert {seen["device"] for seen in traced["reported"]} >= {"s1", "s3", "v1-core1"}
 
 
 def _is_updated(own: Own) -> None:

@@ -64,8 +64,8 @@ class LiveNetwork:
         self._open: WeakSet[SwitchClient | WorkerClient] = WeakSet()
 
     def facilities(self, what: str, instead: str = "") -> Facilities:
-        """The network's interfaces, for `what` needs them; EnvironmentMissing when it has none, with what
-        can be done `instead`."""
+        """The network's interfaces, for `what` needs them; EnvironmentMissing when it has none, and what
+        can be done `instead` is told."""
         if self._facilities is None:
             raise EnvironmentMissing(
                 f"{self.name}: {what} needs the interfaces of its devices, which only a network "

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import grpc.aio
 from finsy.proto import p4i, p4r, p4r_grpc
 
 from orchestrator.clients.channel import TlsFiles, open_async_channel
@@ -134,7 +133,7 @@ class WorkerArrivals:
     """One worker of a server."""
 
     def __init__(self, address: str, tls: TlsFiles | None) -> None:
-        self._channel = open_async_channel(address, tls, _OPTIONS)
+        self._channel: Any = open_async_channel(address, tls, _OPTIONS)
         self._stub: Any = vnf_pb2_grpc.VnfStub(self._channel)
 
     async def counts(self, wait_s: float) -> Mapping[int, int]:

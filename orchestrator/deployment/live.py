@@ -34,6 +34,8 @@ from orchestrator.network.inventory import Inventory
 
 _STORE = "store"
 """File in a network's folder that says where its journal is, so that no command looks elsewhere."""
+STORE_KEY = "store.key"
+"""And the one with which the journal is sealed there, unless the store's address names another."""
 
 
 class LiveNetwork:
@@ -215,7 +217,7 @@ def journal_of(network: str, run_dir: str, access: Access | None = None) -> Jour
     address = named or known
     if not address:
         return Journal(network)
-    return Journal(network, EtcdStore(parse_store(address), network, Path(run_dir) / "store.key"))
+    return Journal(network, EtcdStore(parse_store(address), network, Path(run_dir) / STORE_KEY))
 
 
 def new_journal(network: str, run_dir: str) -> Journal:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from certificates import Authority
+from etcd import NEEDS_ETCD, etcd_process
 from fake_agents import FakeAgent, agent
 from finsy.proto import p4i, p4r
 from google.protobuf import text_format
@@ -29,6 +30,7 @@ from orchestrator.attachment.sampling import Sampling
 from orchestrator.cli import app
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.deployment.access import Access
+from orchestrator.deployment.journal import sqlite_store
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.presence import look
 from orchestrator.deployment.transaction import CloneSession
@@ -75,11 +77,12 @@ class Site:
     raw: dict[str, Any]
     notes: list[str] = field(default_factory=list[str])
 
-    def attach(self, name: str = "rack", **options: Any) -> Attached:
+    def attach(self, name: str = "rack", *, store: str = "", **options: Any) -> Attached:
         file = self.folder / "rack.json"
         file.write_text(json.dumps(self.raw))
         topology = load_topology(file)
-        return attach(topology, name, Access(), Options(**options), note=self.notes.append)
+        access = Access(store=store)
+        return attach(topology, name, access, Options(**options), note=self.notes.append)
 
     def refused(self, **options: Any) -> list[str]:
         """The problems that an attach tells; nothing of it is left."""
@@ -286,6 +289,26 @@ def test_a_graph_stays_in_force_when_it_is_let_go(site: Site, tmp_path: Path) ->
         "drifted"
     ]
     assert CliRunner().invoke(app, ["undeploy", "office"]).exit_code == 0
+
+
+@NEEDS_ETCD
+def test_its_journal_may_be_in_etcd(site: Site, tmp_path: Path) -> None:
+    """It outlives `net detach`: others may have attached the network, too."""
+    graph = tmp_path / "graph.json"
+    graph.write_text(json.dumps(GRAPH))
+    with etcd_process(tmp_path / "etcd") as address:
+        store = f"etcd://{address}/rack"
+        site.attach(store=store)
+        assert CliRunner().invoke(app, ["deploy", str(graph), "--json"]).exit_code == 0
+        assert not sqlite_store("rack").read("")
+        done = detach("rack")
+        assert (done.in_force, done.journal) == (("office",), store)
+        assert [path.name for path in attached_dir("rack").iterdir()] == ["store.key"]
+        site.attach(store=store)
+        assert set(LiveNetwork(load_inventory("rack"), Access()).journal.deployed()) == {"office"}
+        told = CliRunner().invoke(app, ["reconcile", "--dry-run", "--json"])
+        assert not json.loads(told.stdout)["drifted"]
+        assert CliRunner().invoke(app, ["undeploy", "office"]).exit_code == 0
 
 
 def test_everything_wrong_is_told_at_once(site: Site) -> None:

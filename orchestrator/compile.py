@@ -82,7 +82,8 @@ class CompileRequest:
 
     `pipelines` (by switch) stand for those of the topology, whose builds are in `builds`. `max_classes`
     bounds the traffic classes that two NFs in a row may make of their rules. `relaxations` are given up
-    from the start. `warnings` come before the compiler's own.
+    from the start. `warnings` come before the compiler's own. `functions` are the NFs, where they
+    are known.
     """
 
     graph: ServiceGraph
@@ -97,6 +98,11 @@ class CompileRequest:
     max_classes: int = MOST_CLASSES
     relaxations: tuple[Relaxation, ...] = ()
     warnings: tuple[str, ...] = ()
+    functions: Functions | None = None
+
+    def with_functions(self) -> CompileRequest:
+        """The request with its NFs, made once for all that is tried."""
+        return self if self.functions else replace(self, functions=functions_of(self.graph))
 
     def offered(self) -> Mapping[str, Pipeline]:
         """The pipeline of each switch."""
@@ -173,8 +179,9 @@ def compile_graph(request: CompileRequest) -> Compiled:
 
 
 def _compiled(request: CompileRequest) -> Compiled:
+    request = request.with_functions()
     graph, topology, beside = request.graph, request.topology, request.beside
-    warnings = (*request.warnings, *check_hosts(graph, topology))
+    warnings = (*request.warnings, *check_hosts(graph, topology, request.functions))
     fabric, pipelines, used = (
         Fabric(topology, request.away),
         request.offered(),
@@ -238,6 +245,7 @@ def feasible(
     tree, then merged tables, then switches for an NF. Its last error is raised when nothing is left.
     What is `known` is not made again.
     """
+    requests = [request.with_functions() for request in requests]
     while True:
         fronts = fronts_of(requests, fabric, known)
         try:
@@ -248,31 +256,33 @@ def feasible(
                 raise
             at, relaxation = found
             requests = [r.without(relaxation) if i == at else r for i, r in enumerate(requests)]
+            known = (*known, *fronts)
 
 
 def fronts_of(
     requests: Sequence[CompileRequest], fabric: Fabric, known: Sequence[Front] = ()
 ) -> tuple[Front, ...]:
     """The graphs before they are placed; what is `known`, for this or another request, as it is."""
-    return tuple(_front(request, _given(request, fabric), known) for request in requests)
+    return tuple(_front(request.with_functions(), fabric, known) for request in requests)
 
 
-def _front(request: CompileRequest, given: Given, known: Sequence[Front]) -> Front:
+def _front(request: CompileRequest, fabric: Fabric, known: Sequence[Front]) -> Front:
+    functions = request.functions or {}
+    given = _given(request, functions, fabric)
     for front in known:
         if front.given == given:
             return replace(front, request=request)
-    functions = functions_of(given.graph)
     whole = cut(given.graph, functions, given.access, given.forced)
     cuts = synthesise(whole, given.graph, given.costs)
     cuts = decide_filters(cuts, given.forms, given.room, given.ternary)
     return Front(request, given, functions, whole, cuts)
 
 
-def _given(request: CompileRequest, fabric: Fabric) -> Given:
+def _given(request: CompileRequest, functions: Functions, fabric: Fabric) -> Given:
     graph, topology, offered = request.graph, request.topology, request.offered()
     relaxations, taken = request.relaxations, request.used.tables
     hosts = [host for endpoint in graph.endpoints.values() for host in endpoint.hosts]
-    forced = forced_by_pins(graph, functions_of(graph), topology.servers)
+    forced = forced_by_pins(graph, functions, topology.servers)
     traffic = [replace(t, rate=0, packet_bytes=0, min_rate=None) for t in graph.traffic]
     return Given(
         replace(graph, traffic=tuple(replace(t, max_latency_us=None) for t in traffic)),

@@ -14,6 +14,7 @@ from networks import make_graph, one_way, topology
 from recovery_controller import Job, run
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
+from support import eventually
 
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.compiler.sharing import share
@@ -79,7 +80,8 @@ def test_who_comes_after_a_killed_controller_finds_one_version(inventory: Invent
         change(OLD)
         assert denied(hosts) == {OLD}
         assert change(NEW, kill_at) is None
-        assert denied(hosts) in ({OLD}, {NEW})
+        # What was on its way when it was killed may come between two packets.
+        eventually(lambda: denied(hosts) in ({OLD}, {NEW}))
         run(Job(inventory))
         assert network.journal.intent() is None
         (met,) = denied(hosts)

@@ -262,16 +262,16 @@ def _topology(data: bytes) -> Topology:
 
 def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
-    schemas = {pipeline: Schema(p4info(build)) for pipeline, build in builds.items()}
+    schemas = {pipeline: Schema.of(p4info(build)) for pipeline, build in builds.items()}
     known: dict[tuple[str, str], dict[bytes, TableEntry]] = {name: {} for name in schemas}
+    pipeline_of = manifest.pipeline_of
     programs: dict[str, dict[str, PipelineProgram]] = {"fabric": {}, "programs": {}}
     for name in members:
         kind, _, rest = name.partition("/")
         switch, dot, _ = rest.partition(".entries.bin")
         if kind not in programs or not dot:
             continue
-        schema = schemas[manifest.pipeline_of[switch]]
-        same = known[manifest.pipeline_of[switch]]
+        schema, same = schemas[pipeline_of[switch]], known[pipeline_of[switch]]
         late = f"{kind}/{switch}.activation.bin"
         entries, floods = _unbatch(schema, members[name], same)
         activation, _ = _unbatch(schema, members[late], same)
@@ -281,7 +281,7 @@ def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours
             for member, data in zip((name, late), written, strict=True):
                 if members[member] != data:
                     raise ValueError(f"{member} holds more than entries that a compiler writes")
-    if missing := manifest.pipeline_of.keys() ^ programs["fabric"].keys():
+    if missing := pipeline_of.keys() ^ programs["fabric"].keys():
         raise ValueError(f"{min(missing)} has no pipeline or no entries of the fabric")
     return Bundle(
         graph=manifest.graph,
@@ -321,7 +321,7 @@ def _batches(
 def _schemas(bundle: Bundle) -> dict[str, Schema]:
     """The schema of each switch, one for all of a pipeline: P4Info takes long to parse."""
     builds = {switch: build_for(bundle, switch) for switch in bundle.pipeline_of}
-    schemas = {build: Schema(p4info(build)) for build in set(builds.values())}
+    schemas = {build: Schema.of(p4info(build)) for build in set(builds.values())}
     return {switch: schemas[build] for switch, build in builds.items()}
 
 

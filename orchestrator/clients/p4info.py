@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from finsy.proto import p4i, p4r
@@ -26,6 +27,8 @@ from orchestrator.model.entries import (
 
 CONTROL_PREFIXES = ("ingress.", "egress.")
 _SEPARATOR = "|"
+_PIPELINES = 16
+"""Schemas that are kept: devices of one network run few pipelines."""
 _KEPT = 1 << 14
 """Encoded actions that are kept: entries of one NF share most of them."""
 
@@ -118,6 +121,11 @@ class Schema:
         self._decoded: dict[bytes, tuple[str, tuple[tuple[str, int], ...]]] = {}
         self._fields: dict[str, encoding.Fields] = {}
         self._doings: dict[tuple[str, tuple[tuple[str, int], ...]], bytes] = {}
+
+    @classmethod
+    def of(cls, p4info: p4i.P4Info) -> Schema:
+        """The one of a P4Info: devices that run the same share it, and what it knows of entries."""
+        return _shared(p4info.SerializeToString(deterministic=True))
 
     @classmethod
     def from_text(cls, text: str) -> Schema:
@@ -218,6 +226,11 @@ class Schema:
     def inserts(self, entries: Sequence[TableEntry], graph: str) -> Inserts:
         """Inserts of entries, all serialised."""
         return Inserts(entries, (self.identified(entry, graph)[1] for entry in entries))
+
+
+@lru_cache(_PIPELINES)
+def _shared(p4info: bytes) -> Schema:
+    return Schema(p4i.P4Info.FromString(p4info))
 
 
 def _provenance(message: p4r.TableEntry) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from orchestrator.bundle.codec import Packed
+from orchestrator.compiler.nodes import in_parts
 from orchestrator.deployment.apply import Applied, applied
 from orchestrator.deployment.around import advice, moves
 from orchestrator.deployment.cordoning import cordon_of
@@ -96,6 +97,7 @@ def prepare(
     deployed = network.journal.deployed()
     old = deployed.get(name)
     if old is not None:
+        old = deployed[name] = replace(old, bundle=in_parts(old.bundle))
         network.access.check_owner({name: old.bundle.owner})
     presence = presence or look(network)
     check_known(network, presence, deployed)
@@ -103,8 +105,9 @@ def prepare(
         _check_amiss(network, name, list(presence.amiss(old)))
     others = {other: d.bundle for other, d in deployed.items() if other != name}
     started = time.monotonic()
+    used = used_by(others, network.topology)
     bundle = placed(
-        graph, network, deployed, away=presence.away, warnings=warnings, pipeline=pipeline
+        graph, network, deployed, used, away=presence.away, warnings=warnings, pipeline=pipeline
     )
     synthesis = time.monotonic() - started
     check_overlap(bundle, others)
@@ -113,18 +116,13 @@ def prepare(
     else:
         manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
     new = Deployed(bundle, manifest, now())
-    full = (
-        ()
-        if old is None
-        else too_full(
-            old.bundle, bundle, used_by(others, network.topology).tables, network.topology
-        )
-    )
-    interrupting = bool(full) and allow_interruption
     alone = not others
     before = None if old is None else Version(old.bundle, old.manifest, alone)
     after = Version(bundle, manifest, alone)
-    transaction = plan(before, after, interrupting=interrupting)
+    transaction = plan(before, after)
+    full = () if old is None else too_full(transaction, bundle, used.tables, network.topology)
+    if full and allow_interruption:
+        transaction = plan(before, after, interrupting=True)
     summary = summarise(transaction, before, after, full)
     if old is not None and not transaction.stages:
         drift = find_drift(network.reading(), {name: old}, away=presence.away)

@@ -19,6 +19,7 @@ from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.placement.resources import Used
 from orchestrator.targets.pipelines import Pipelines
 
 
@@ -31,6 +32,7 @@ def placed(
     graph: ServiceGraph | Packed,
     network: ManagedNetwork,
     deployed: Mapping[str, Deployed],
+    used: Used | None = None,
     *,
     away: Away,
     warnings: tuple[str, ...] = (),
@@ -38,18 +40,19 @@ def placed(
 ) -> Bundle:
     """The graph compiled for what is free, near its version in `deployed`; a bundle, if it fits there.
 
-    DeploymentError names what is `away` or cordoned where nothing else will do. `pipeline` is for all
-    switches; without it they keep what the deployed graphs say that they run.
+    `used` is what others than it hold (`pipeline.used_by`), if that is known. DeploymentError names what
+    is `away` or cordoned where nothing else will do. `pipeline` is for all switches; without it they
+    keep what the deployed graphs say that they run.
     """
     from orchestrator.pipeline import compile_graph, used_by
 
     away = replace(away, cordon=cordon_of(network))
     name = graph_name(graph)
     old = deployed.get(name)
-    others = {other: d.bundle for other, d in deployed.items() if other != name}
     topology = with_pipelines(network.topology, deployed, "" if pipeline is None else pipeline.name)
     made = [*builds_of(deployed), *([] if pipeline is None else [pipeline])]
-    used = used_by(others, topology)
+    if used is None:
+        used = used_by({n: d.bundle for n, d in deployed.items() if n != name}, topology)
     free_id = network.journal.free_graph_id(deployed)
     if isinstance(graph, Packed):
         bundle = network.access.claimed(for_network(graph, topology, made))

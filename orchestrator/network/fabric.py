@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import or_
 from typing import NamedTuple
 
 from orchestrator.errors import InputError
@@ -92,10 +94,40 @@ class Fabric:
             self._choices[at, target] = self._choice(at, self._distance[target])
         return self._choices[at, target].neighbor(tree)
 
-    def choices(self, target: str) -> Iterator[tuple[str, Choice]]:
-        """Of every other switch with a way to switch `target`; nothing of it is kept."""
-        distance = self._distances(target)
-        return ((at, self._choice(at, distance)) for at in distance if at != target)
+    def ways(self) -> Iterator[tuple[str, Choice, list[str]]]:
+        """(switch, choice, the other switches that it has towards); those without a way are in none.
+
+        All of them at once, as sets of switches: each a number with a bit for each switch. By single
+        switches it would take as many steps as there are pairs.
+        """
+        names = tuple(self.neighbors)
+        rings = self._rings({name: 1 << bit for bit, name in enumerate(names)})
+        for at, neighbors in self.neighbors.items():
+            odd = sum(ring[at] for ring in rings[1::2])  # they are disjoint
+            groups = {(): sum(ring[at] for ring in rings[1:])}
+            for near in neighbors:
+                nearer = sum(far[at] & ring[near] for ring, far in itertools.pairwise(rings))
+                split = [((*g, near), some & nearer) for g, some in groups.items()]
+                split += [(g, some & ~nearer) for g, some in groups.items()]
+                groups = {g: some for g, some in split if some}
+            for group, some in groups.items():
+                for is_odd, targets in ((True, some & odd), (False, some & ~odd)):
+                    if targets:
+                        yield at, Choice(group, is_odd), list(_named(targets, names))
+
+    def _rings(self, bits: dict[str, int]) -> list[dict[str, int]]:
+        """For each distance, by switch: the switches that are so far away."""
+        rings, reached = [bits], dict(bits)
+        while True:
+            ring = {
+                at: functools.reduce(or_, (rings[-1][n] for n in near), 0) & ~reached[at]
+                for at, near in self.neighbors.items()
+            }
+            if not any(ring.values()):
+                return rings
+            rings.append(ring)
+            for at, some in ring.items():
+                reached[at] |= some
 
     def _choice(self, at: str, distance: Mapping[str, int]) -> Choice:
         far = distance[at]
@@ -185,3 +217,11 @@ class Fabric:
                     distance[far] = distance[near] + 1
                     queue.append(far)
         return distance
+
+
+def _named(some: int, names: Sequence[str]) -> Iterator[str]:
+    """The names whose bits are set."""
+    while some:
+        bit = some & -some
+        yield names[bit.bit_length() - 1]
+        some ^= bit

@@ -1,8 +1,8 @@
 """Many P4Runtime devices in few processes: the real server, over engines that only keep entries.
 
 `python tests/many_devices.py FIRST COUNT FOLDER` serves devices FIRST, FIRST + 1, ... each on a port of
-its own, reads who is wired to whom as a JSON line, and prints their addresses as another one. They check no
-entry against P4Info and share what is equal of their pipelines, so that a thousand of them fit beside
+its own, reads who is wired to whom as a JSON line, and prints their addresses as another one. They check
+no entry against P4Info and share what is equal of their pipelines, so that a thousand of them fit beside
 the controller. They process no packet: one that the controller sends out of a port goes to the
 controller of the device that is wired to it, as from a switch that is told to sample all.
 """

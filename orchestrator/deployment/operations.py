@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from orchestrator.bundle.codec import Packed
@@ -32,6 +33,9 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import new_manifest
+
+_MANY = 16
+"""Workers asked at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,16 +279,25 @@ def deployed_graphs(network: ManagedNetwork) -> dict[str, Deployed]:
 
 
 def worker_metrics(
-    network: ManagedNetwork, deployed: dict[str, Deployed]
+    network: ManagedNetwork, deployed: Mapping[str, Deployed], servers: Collection[str] = ()
 ) -> dict[str, dict[str, int]]:
-    """queryMetrics of every worker that runs a deployed graph; a dead one says so with -1."""
-    cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
-    metrics: dict[str, dict[str, int]] = {}
-    for core in sorted(cores, key=lambda c: (c.server, c.index)):
-        name = f"{core.server}.{core.index + 1}"
+    """queryMetrics of every worker that runs a deployed graph, side by side; a dead one says so with -1.
+
+    `servers`: only of workers of these.
+    """
+    running = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
+    cores = sorted(
+        (core for core in running if not servers or core.server in servers),
+        key=lambda core: (core.server, core.index),
+    )
+
+    def one(core: Core) -> dict[str, int]:
         try:
             with network.worker(core) as worker:
-                metrics[name] = worker.metrics()
+                return worker.metrics()
         except ReportedError:
-            metrics[name] = {"unreachable": -1}
-    return metrics
+            return {"unreachable": -1}
+
+    names = [f"{core.server}.{core.index + 1}" for core in cores]
+    with ThreadPoolExecutor(max_workers=_MANY) as pool:
+        return dict(zip(names, pool.map(one, cores), strict=True))

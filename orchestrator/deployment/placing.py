@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from orchestrator.bundle.codec import Packed
 from orchestrator.deployment.around import check_bundle, compile_around
@@ -19,8 +20,10 @@ from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.placement.resources import Used
 from orchestrator.targets.pipelines import Pipelines
+
+if TYPE_CHECKING:
+    from orchestrator.placement.resources import Used
 
 
 def graph_name(graph: ServiceGraph | Packed) -> str:
@@ -40,11 +43,12 @@ def placed(
 ) -> Bundle:
     """The graph compiled for what is free, near its version in `deployed`; a bundle, if it fits there.
 
-    `used` is what others than it hold (`pipeline.used_by`), if that is known. DeploymentError names what
-    is `away` or cordoned where nothing else will do. `pipeline` is for all switches; without it they
-    keep what the deployed graphs say that they run.
+    `used` is what others than it hold (`placement.resources.used_by`), if that is known. DeploymentError
+    names what is `away` or cordoned where nothing else will do. `pipeline` is for all switches; without
+    it they keep what the deployed graphs say that they run.
     """
-    from orchestrator.pipeline import compile_graph, used_by
+    from orchestrator.compile import CompileRequest, compile_graph
+    from orchestrator.placement.resources import used_by
 
     away = replace(away, cordon=cordon_of(network))
     name = graph_name(graph)
@@ -62,14 +66,16 @@ def placed(
 
     def compiled(kept: ServiceGraph, left_out: Away) -> Bundle:
         return compile_graph(
-            kept,
-            topology,
-            graph_id=free_id,
-            used=used,
-            warnings=warnings,
-            beside=None if old is None else old.bundle,
-            away=left_out,
-            builds=Pipelines.of(made),
+            CompileRequest(
+                kept,
+                topology,
+                graph_id=free_id,
+                used=used,
+                warnings=warnings,
+                beside=None if old is None else old.bundle,
+                away=left_out,
+                builds=Pipelines.of(made),
+            )
         ).bundle
 
     return compile_around(network.access.claimed(graph), away, network, compiled)

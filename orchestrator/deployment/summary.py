@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import EntityWords, entity_words
 from orchestrator.compiler.admission import EPOCH_TABLE
-from orchestrator.compiler.lowering import footprint_of
 from orchestrator.compiler.nodes import line_of, owner
 from orchestrator.deployment.planning import CLOSE, OPEN, Version
 from orchestrator.deployment.transaction import (
@@ -186,7 +185,7 @@ def too_full(
             going.setdefault(step.device, Counter()).update(gone)
     problems: list[str] = []
     for device, gone in going.items():
-        need = footprint_of(new.programs[device]) + gone
+        need = new.programs[device].entries_by_table() + gone
         sizes = capability_for(new, device).table_sizes
         sizes = {**sizes, **pipelined(topology)[device].table_sizes}
         for table, count in sorted(need.items()):

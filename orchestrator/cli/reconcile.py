@@ -68,7 +68,7 @@ def reconcile(
     limit: Annotated[
         int,
         typer.Option(
-            help="Show at most so many changes a switch, of many switches their numbers; 0: all.",
+            help="Show at most so many changes a switch; of many switches how many each has. 0: all.",
             min=0,
         ),
     ] = 20,
@@ -198,10 +198,11 @@ def _show_crowd(drifted: Sequence[DeviceDrift], done: str) -> None:
 def _show_devices(
     drifted: Sequence[DeviceDrift], topology: Topology, limit: int, done: str
 ) -> None:
-    from orchestrator.observation.ports import port_names
+    from orchestrator.observation.ports import ports_of_all
 
+    ports = ports_of_all(topology)
     for found in drifted:
-        changes = list(_changes(found, port_names(topology, found.device), limit))
+        changes = list(_changes(found, ports[found.device], limit))
         if not changes and not found.lost:
             continue
         left = f", {len(found.foreign)} of others left alone" if found.foreign else ""
@@ -237,8 +238,9 @@ def _changes(found: DeviceDrift, ports: Ports, limit: int) -> list[dict[str, obj
 
 
 def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
-    from orchestrator.observation.ports import port_names
+    from orchestrator.observation.ports import ports_of_all
 
+    ports = ports_of_all(topology)
     return {
         "drifted": bool(drift),
         "devices": [
@@ -250,7 +252,7 @@ def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
                 "changed": len(found.difference.modified),
                 "deleted": len(found.difference.deleted),
                 "foreign": len(found.foreign),
-                "changes": _changes(found, port_names(topology, found.device), 0),
+                "changes": _changes(found, ports[found.device], 0),
             }
             for found in drift.devices
         ],

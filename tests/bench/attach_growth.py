@@ -48,7 +48,7 @@ class Cost:
 def attach_growth() -> Result:
     """Seconds a device of 1,000 for all that is done to it, against those of a device of 100.
 
-    `without_start`: what Python's start and the imports take of every command is left out.
+    `without_start`: what the start of the command line takes of every command is left out.
     """
     start = _command("--help")
     _tell(f"a command's start: {_words(start)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,7 @@ _MANIFEST = "manifest.json"
 _TOPOLOGY = "topology.json"
 _TOPOLOGIES = TypeAdapter(Topology)
 _KNOWN = 1 << 16
-"""Entries that are remembered while a bundle is read or written: devices with one access list share
-most of them."""
-
-
-_Known = dict[int, tuple[TableEntry, bytes]]
-"""id -> (the very entry, its entity): the entry is kept, so its id is nobody else's."""
+"""Entries that are remembered while a bundle is read: devices with one access list share most."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,28 +76,10 @@ class Packed:
 def serialised(bundle: Bundle) -> dict[str, Inserts]:
     """The entries of a graph by switch, in the binary form in which a bundle has them."""
     schema_of = _schemas(bundle)
-    known: dict[Schema, _Known] = {schema: {} for schema in schema_of.values()}
     return {
-        switch: Inserts(
-            program.entries,
-            _serialised(program.entries, bundle.graph, schema, known[schema]),
-        )
+        switch: schema_of[switch].inserts(program.entries, bundle.graph)
         for switch, program in bundle.programs.items()
-        for schema in (schema_of[switch],)
     }
-
-
-def _serialised(
-    entries: Iterable[TableEntry], graph: str, schema: Schema, known: _Known
-) -> Iterator[bytes]:
-    """Entities of entries; `known` has those of some that other devices have, too."""
-    for entry in entries:
-        same, entity = known.get(id(entry), (None, b""))
-        if same is None:
-            entity = schema.identified(entry, graph)[1]
-            if len(known) < _KNOWN:
-                known[id(entry)] = entry, entity
-        yield entity
 
 
 def dump(

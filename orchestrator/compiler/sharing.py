@@ -312,9 +312,10 @@ class _Sharing:
             params |= zip(names, _values(found), strict=True)
         if "traffic_class" in params:
             params["traffic_class"] = self.free.traffic_class(params["traffic_class"])
-        return entry._replace(
+        renamed = entry._replace(
             keys=keys, params=tuple((name, params[name]) for name, _ in entry.params)
         )
+        return entry if renamed == entry else renamed  # the one that other switches have, too
 
     def _rechained(self, core: Core, chain: ServerChain, name: Node) -> ServerChain:
         hops: list[ChainHop] = []

@@ -44,6 +44,7 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 from orchestrator.model.topology import Topology, public
+from orchestrator.recall import large_frozen_data
 from orchestrator.targets import lookup
 from orchestrator.targets.pipelines import SHIPPED, SPECIALISED, Pipelines, build_for, p4info
 
@@ -155,7 +156,8 @@ def read(path: Path) -> Packed:
 
 def load(data: bytes, source: str) -> Bundle:
     """The bundle of a zip file that this user's journal keeps; InputError when it is damaged."""
-    return _unpacked(data, source, ours=True).bundle
+    with large_frozen_data():
+        return _unpacked(data, source, ours=True).bundle
 
 
 def unpack(data: bytes, source: str) -> Packed:

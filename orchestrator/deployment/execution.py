@@ -269,9 +269,10 @@ class Executor:
         if self._is_away(step):
             return
         match step:
-            case LoadPipeline() if step.device not in self._checked:
-                with self._sessions.use(step.device) as driver:
-                    self._load(driver, step)
+            case LoadPipeline():
+                if step.device not in self._checked:
+                    with self._sessions.use(step.device) as driver:
+                        self._load(driver, step)
             case RestorePipeline():
                 with self._sessions.use(step.device) as driver:
                     self._restore(driver, step)

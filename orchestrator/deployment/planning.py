@@ -43,6 +43,7 @@ from orchestrator.deployment.transaction import (
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
 from orchestrator.model.plan import Core
+from orchestrator.recall import large_frozen_data
 from orchestrator.targets.pipelines import build_for
 from orchestrator.verification.manifest import Manifest, manifest_entries
 
@@ -74,7 +75,8 @@ def plan(old: Version | None, new: Version | None, *, interrupting: bool = False
 
     `interrupting`: break before make, for tables that do not hold both.
     """
-    return _Planner(old, new).transaction(interrupting)
+    with large_frozen_data():
+        return _Planner(old, new).transaction(interrupting)
 
 
 @dataclass(slots=True)
@@ -339,9 +341,10 @@ def different_entries(
         if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
             renamed += [(a, b) for a, b in zip(theirs, ours, strict=True) if a.origin != b.origin]
             continue
-        for before, now in by_table(theirs, ours).values() if theirs and ours else [(theirs, ours)]:
-            first, behind = common_ends(before, now, by=ne)
-            gone += before[first : len(before) - behind]
+        tables = by_table(theirs, ours).values() if theirs and ours else [(theirs, ours)]
+        for was, now in tables:
+            first, behind = common_ends(was, now, by=ne)
+            gone += was[first : len(was) - behind]
             new += now[first : len(now) - behind]
     return gone, new, renamed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import or_
 from typing import NamedTuple
@@ -71,7 +71,8 @@ class Fabric:
         for near, ways in self.neighbors.items():
             self.neighbors[near] = dict(sorted(ways.items()))
         self._part = self._parts()
-        self._distance: dict[str, dict[str, int]] = {}
+        self._bits = {name: 1 << bit for bit, name in enumerate(self.neighbors)}
+        """Sets of switches are numbers with a bit for each."""
         self._choices: dict[tuple[str, str], Choice] = {}
         self._paths: dict[tuple[str, str, int], tuple[str, ...]] = {}
         self._trees: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -89,19 +90,15 @@ class Fabric:
     def next_switch(self, at: str, target: str, tree: int) -> str:
         """The neighbour of `at` on the tree towards switch `target`."""
         if (at, target) not in self._choices:
-            if target not in self._distance:
-                self._distance[target] = self._distances(target)
-            self._choices[at, target] = self._choice(at, self._distance[target])
+            self._choices[at, target] = self._choice(at, target)
         return self._choices[at, target].neighbor(tree)
 
     def ways(self) -> Iterator[tuple[str, Choice, list[str]]]:
         """(switch, choice, the other switches that it has towards); those without a way are in none.
 
-        All of them at once, as sets of switches: each a number with a bit for each switch. By single
-        switches it would take as many steps as there are pairs.
+        All of them at once, as sets: by single switches it would take as many steps as there are pairs.
         """
-        names = tuple(self.neighbors)
-        rings = self._rings({name: 1 << bit for bit, name in enumerate(names)})
+        names, rings = tuple(self.neighbors), self._rings
         for at, neighbors in self.neighbors.items():
             odd = sum(ring[at] for ring in rings[1::2])  # they are disjoint
             groups = {(): sum(ring[at] for ring in rings[1:])}
@@ -115,9 +112,10 @@ class Fabric:
                     if targets:
                         yield at, Choice(group, is_odd), list(_named(targets, names))
 
-    def _rings(self, bits: dict[str, int]) -> list[dict[str, int]]:
+    @functools.cached_property
+    def _rings(self) -> list[dict[str, int]]:
         """For each distance, by switch: the switches that are so far away."""
-        rings, reached = [bits], dict(bits)
+        rings, reached = [self._bits], dict(self._bits)
         while True:
             ring = {
                 at: functools.reduce(or_, (rings[-1][n] for n in near), 0) & ~reached[at]
@@ -129,9 +127,11 @@ class Fabric:
             for at, some in ring.items():
                 reached[at] |= some
 
-    def _choice(self, at: str, distance: Mapping[str, int]) -> Choice:
-        far = distance[at]
-        return Choice(tuple([n for n in self.neighbors[at] if distance[n] < far]), far % 2 == 1)
+    def _choice(self, at: str, target: str) -> Choice:
+        bit, rings = self._bits[target], self._rings
+        far = next(distance for distance, ring in enumerate(rings) if ring[at] & bit)
+        nearer = rings[far - 1]
+        return Choice(tuple([n for n in self.neighbors[at] if nearer[n] & bit]), far % 2 == 1)
 
     def connected(self, a: str, b: str) -> bool:
         """Whether two nodes (switches, servers, hosts) have a way to each other."""

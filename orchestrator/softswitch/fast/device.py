@@ -69,6 +69,11 @@ class Device:
             self.close()
             raise SwitchError(f"{executable}: speaks version {version} of the boundary, not {VERSION}")
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def close(self) -> None:
         """End it; more than once does no harm."""
         self._socket.close()

@@ -8,7 +8,7 @@
 
 void write_bytes(struct writer *w, const void *bytes, size_t size)
 {
-    if (w->full)
+    if (w->full || !size)
         return;
     if (w->size + size > w->room) {
         size_t room = 2 * (w->size + size) + 4096;

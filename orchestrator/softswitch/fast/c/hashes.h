@@ -51,6 +51,8 @@ static inline void put_words(struct bits *to, const u64 *words, unsigned width)
 
 static inline void put_bytes(struct bits *to, const u8 *bytes, size_t size)
 {
+    if (!size)
+        return;
     if (to->count % 8 == 0) {
         memcpy(to->bytes + to->count / 8, bytes, size);
         to->count += (unsigned)(8 * size);

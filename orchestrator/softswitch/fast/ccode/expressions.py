@@ -295,8 +295,8 @@ def _left(c: CContext, node: Json, action: Action | None, low: int | None) -> Va
     value, count = expr(c, node["left"], action, low), exact(c, node["right"], action)
     lo, hi = count.bounds or (0, 0)
     known, bounds = value.bounds, None
-    if known is not None and lo >= 0 and hi <= _MAX_SHIFT and known[0] >= 0:
-        bounds = known[0] << lo, known[1] << hi
+    if known is not None and lo >= 0 and hi <= _MAX_SHIFT:
+        bounds = known[0] << (lo if known[0] >= 0 else hi), known[1] << (hi if known[1] >= 0 else lo)
     kind, bounds = _result(bounds, low)
     _whole(c, kind, bounds, low)
     by = index_code(c, count)

@@ -12,6 +12,7 @@ from orchestrator.softswitch.fast.ccode.expressions import (
     expr,
     field,
     store,
+    wrapped,
 )
 from orchestrator.softswitch.fast.ccode.kinds import (
     U64,
@@ -210,11 +211,9 @@ def _unpack(c: CContext, header: str, units: tuple[Unit, ...], at: str) -> None:
             low, high = shift // 8, (shift + width + 7) // 8
             start = unit.size - high
             value = bits_at(f"{whole} + {start}" if start else whole, high - low, shift - 8 * low, width)
-            local = c.var(header, name)
             if name in signed:
-                store(c, header, name, value)
-            else:
-                c.emit(f"{local} = {to(value, c.kind_of_field(header, name))};")
+                value = wrapped(value, width)
+            c.emit(f"{c.var(header, name)} = {to(value, c.kind_of_field(header, name))};")
 
 
 def _transition(

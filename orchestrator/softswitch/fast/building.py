@@ -37,7 +37,9 @@ def build(program: Program, *, drop_port: int = 511, sanitized: bool = False) ->
     source = generate(program, drop_port=drop_port)
     found = compiler()
     if found is None:
-        raise SwitchError("no C compiler: `cc` is not on PATH (Debian: apt-get install gcc libc6-dev)")
+        raise SwitchError(
+            "no C compiler: `cc` is not on PATH (Debian: apt-get install gcc libc6-dev)"
+        )
     flags = (*FLAGS, *(SANITIZERS if sanitized else ()))
     folder = cache_folder()
     executable = folder / _digest(source, found, flags)
@@ -49,7 +51,9 @@ def build(program: Program, *, drop_port: int = 511, sanitized: bool = False) ->
         words = [found, *flags, "-I", str(RUNTIME), "-o", str(made), str(Path(work) / "program.c")]
         words += [str(RUNTIME / name) for name in SOURCES]
         try:
-            run = subprocess.run(words, capture_output=True, text=True, timeout=COMPILE_S, check=False)
+            run = subprocess.run(
+                words, capture_output=True, text=True, timeout=COMPILE_S, check=False
+            )
         except subprocess.TimeoutExpired:
             raise SwitchError(f"{found} takes more than {COMPILE_S} s for this program") from None
         if run.returncode:

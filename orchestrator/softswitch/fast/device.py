@@ -54,7 +54,7 @@ class Device:
         self.on_digest = on_digest
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket = ours
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         with theirs:
             self._process = subprocess.Popen(
                 [str(executable), str(theirs.fileno())],
@@ -67,7 +67,9 @@ class Device:
         (version,) = struct.unpack("=I", self.ask(Ask.HELLO))
         if version != VERSION:
             self.close()
-            raise SwitchError(f"{executable}: speaks version {version} of the boundary, not {VERSION}")
+            raise SwitchError(
+                f"{executable}: speaks version {version} of the boundary, not {VERSION}"
+            )
 
     @property
     def pid(self) -> int:
@@ -108,7 +110,9 @@ class Device:
                 else:
                     return body
         except OSError as error:
-            raise SwitchError(f"the engine's process is gone: {self._last_words() or error}") from None
+            raise SwitchError(
+                f"the engine's process is gone: {self._last_words() or error}"
+            ) from None
 
     def _read(self, size: int) -> bytes:
         parts = bytearray()
@@ -147,9 +151,7 @@ class Device:
     def registers(self, array: int, words: int) -> list[int]:
         """Each cell."""
         answer, size = self.ask(Ask.REGISTERS, struct.pack("=I", array)), 8 * words
-        return [
-            int.from_bytes(answer[i : i + size], "little") for i in range(0, len(answer), size)
-        ]
+        return [int.from_bytes(answer[i : i + size], "little") for i in range(0, len(answer), size)]
 
     def state(self) -> State:
         return State(*struct.unpack("=QQQQ", self.ask(Ask.STATE)))

@@ -1,8 +1,8 @@
 """The state of a pipeline whose packets are elsewhere: what entities change here is told there.
 
-P4Runtime's side reads and writes the same `PipelineState` as with the Python engine, so refusals, wildcards
-and texts are one. Here every change is also a record for the device (c/boundary.h), collected until
-`Changes.taken`; what packets count there is fetched before it is read here.
+P4Runtime's side reads and writes the same `PipelineState` as with the Python engine, so refusals,
+wildcards and texts are one. Here every change is also a record for the device (c/boundary.h), collected
+until `Changes.taken`; what packets count there is fetched before it is read here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from finsy.proto import p4r
 
 from orchestrator.softswitch.fast.ccode import words_of
-from orchestrator.softswitch.fast.device import Device
+from orchestrator.softswitch.fast.device import Ask, Device
 from orchestrator.softswitch.ir.program import Key, Program
 from orchestrator.softswitch.state.meters import MeterCells, MeterConfig
 from orchestrator.softswitch.state.pipeline import PipelineState, Replica
@@ -42,9 +42,7 @@ class Changes:
             t.name: [tuple((p.width + 63) // 64 for p in a.params) for a in t.actions]
             for t in program.tables()
         }
-        self.arg_words = {
-            t.name: [words_of(a.params) for a in t.actions] for t in program.tables()
-        }
+        self.arg_words = {t.name: [words_of(a.params) for a in t.actions] for t in program.tables()}
         self.handles: dict[Entry, int] = {}
         self._free: list[int] = []
         self._records = bytearray()
@@ -108,7 +106,9 @@ class Changes:
 
 
 def _rates(config: MeterConfig | None) -> tuple[int, int, int, int]:
-    return (0, 0, 0, 0) if config is None else (config.cir, config.cburst, config.pir, config.pburst)
+    return (
+        (0, 0, 0, 0) if config is None else (config.cir, config.cburst, config.pir, config.pburst)
+    )
 
 
 class _Told:
@@ -230,8 +230,6 @@ class MirroredState(PipelineState):
 
     def tell(self, device: Device) -> None:
         """Make the device as this is; no packet sees half of it."""
-        from orchestrator.softswitch.fast.device import Ask
-
         changes = self.changes
         for number, (packets, octets) in enumerate(self.cells.values()):
             for i in sorted(packets.written | octets.written):
@@ -252,7 +250,9 @@ class MirroredState(PipelineState):
             entries = [table.miss, *table]
             handles = [DEFAULT_OF | self.changes.numbers[table.name]]
             handles += [self.changes.handles[e] for e in entries[1:]]
-            for entry, (packets, octets, used) in zip(entries, device.entries(handles), strict=True):
+            for entry, (packets, octets, used) in zip(
+                entries, device.entries(handles), strict=True
+            ):
                 entry.n, entry.b = packets, octets
                 if isinstance(entry, Rich):
                     entry.ts = used
@@ -268,5 +268,3 @@ class MirroredState(PipelineState):
             words = (self.program.registers[name].width + 63) // 64
             cells[:] = device.registers(number, words)
             cells.written = set()
-
-

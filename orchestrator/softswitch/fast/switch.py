@@ -195,7 +195,9 @@ def _fetch(loaded: Loaded, entity: p4r.Entity) -> None:
     """Bring what a read asks for and packets change."""
     kind = entity.WhichOneof("entity")
     if kind in ("table_entry", "direct_counter_entry"):
-        message = entity.table_entry if kind == "table_entry" else entity.direct_counter_entry.table_entry
+        message = (
+            entity.table_entry if kind == "table_entry" else entity.direct_counter_entry.table_entry
+        )
         tables = loaded.store.tables.chosen(p4r.TableEntry(table_id=message.table_id))
         loaded.state.fetch(loaded.device, (t.table for t in tables if t.counter_id or t.ages))
     elif kind == "counter_entry":

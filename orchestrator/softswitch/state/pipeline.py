@@ -54,9 +54,7 @@ class PipelineState:
             if m.table is None
         }
         self.value_sets = {name: ValueSet() for name in program.value_sets}
-        self.tables: dict[str, MatchTable] = {
-            t.name: _table(t, tables) for t in program.tables()
-        }
+        self.tables: dict[str, MatchTable] = {t.name: _table(t, tables) for t in program.tables()}
         self.counters = {c.name: ([0] * c.size, [0] * c.size) for c in program.counters.values()}
         self.registers = {r.name: [0] * r.size for r in program.registers.values()}
         self.groups: dict[int, tuple[Replica, ...]] = {}

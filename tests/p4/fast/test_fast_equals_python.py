@@ -1,7 +1,7 @@
 """The C engine beside the Python engine: random entries and packets, and random arithmetic.
 
-Oracle: the Python engine, which BMv2 stands beside (test_fuzz). Blind spot: what both generators, which share
-the reader and the layout of headers, get wrong alike. The C code runs with sanitizers.
+Oracle: the Python engine, which BMv2 stands beside (test_fuzz). Blind spot: what both generators, which
+share the reader and the layout of headers, get wrong alike. The C code runs with sanitizers.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from finsy.proto import p4i, p4r
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "fuzz"), str(HERE.parents[1] / "unit" / "softswitch")]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "softswitch"))
 
 import bmv2_programs as by_hand
 import fast_arithmetic
@@ -87,7 +88,7 @@ def test_random_arithmetic(seed: int) -> None:
 
 
 def test_what_is_not_implemented_is_refused_by_name() -> None:
-    with FastSwitch() as fast, pytest.raises(UnsupportedFeature, match="value set p.bytes"):
+    with FastSwitch() as fast, pytest.raises(UnsupportedFeature, match=r"value set p\.bytes"):
         fast.load(program("externs"), p4info("externs"))
 
 

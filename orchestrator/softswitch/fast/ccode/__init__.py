@@ -1,9 +1,9 @@
-"""Compile a `Program` to C: one function that a packet passes, and what the runtime (`fast/c`) must know.
+"""Compile a `Program` to C: a function that a packet passes, and what the runtime (`fast/c`) must know.
 
-The generator reads the same program as `softswitch.codegen` and says the same things in another language:
+The generator reads the same program as `softswitch.codegen` and says the same in another language:
 header fields and metadata are locals of one function, parse states and nodes of controls are labels of
-it, so nothing is there twice. Numbers are exact or their low bits are (`kinds`). What does not fit without
-distortion is refused by name and place: the Python engine runs it.
+it, so nothing is there twice. Numbers are exact or their low bits are (`kinds`). What does not fit
+without distortion is refused by name and place: the Python engine runs it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checksums and hashes: sums where an Internet checksum is asked for, else the inputs' bits in a buffer."""
+"""Checksums and hashes: sums for an Internet checksum, else the inputs' bits in a buffer."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def parts_of(c: CContext, calc: Calculation) -> list[Part]:
                 out.append(Part(valid, None, f.width, c.var(header, f.name)))
             else:
                 bits = Value(
-                    to(field(c, header, f.name), kind_of_bits(f.width)), kind_of_bits(f.width), 0, (1 << f.width) - 1
+                    to(field(c, header, f.name), kind_of_bits(f.width)),
+                    kind_of_bits(f.width),
+                    0,
+                    (1 << f.width) - 1,
                 )
                 if f.signed:
                     bits = _cut(bits, f.width)
@@ -183,7 +186,9 @@ def verify_checksums(c: CContext) -> None:
     for checksum in c.p.checksums:
         if checksum.verify and c.has_meta("checksum_error"):
             with _guard(c, checksum, c.var(checksum.header, "$valid$")):
-                differs = compared("!=", _calculated(c, checksum), field(c, checksum.header, checksum.field))
+                differs = compared(
+                    "!=", _calculated(c, checksum), field(c, checksum.header, checksum.field)
+                )
                 c.emit(f"if ({differs.code}) {c.sm('checksum_error')} = 1;")
 
 

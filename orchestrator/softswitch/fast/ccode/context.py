@@ -13,8 +13,7 @@ from orchestrator.softswitch.ir.program import Program
 class CContext(Context):
     """What all parts of the generator share.
 
-    Statements stand in one function, so labels and `fresh` names are numbered. `result` is the label that
-    a part of the function leaves to, by what it is called there.
+    Statements stand in one function, so labels and `fresh` names are numbered.
     """
 
     def __init__(self, program: Program, *, drop_port: int, queues: int) -> None:
@@ -25,9 +24,6 @@ class CContext(Context):
         arrays = [m for m in program.meters.values() if m.table is None]
         self.meter_number = {m.name: i for i, m in enumerate(arrays)}
         self.digest_number = {ident: i for i, ident in enumerate(program.learn_lists)}
-        self.exits_to = ""
-        self.loops = False
-        """Whether control goes back somewhere, so that steps must be counted."""
 
     @contextmanager
     def block(self, head: str) -> Generator[None, None, None]:
@@ -46,7 +42,6 @@ class CContext(Context):
 
     def backward(self, name: str) -> None:
         """A jump that may lead to where the packet has been: bounded."""
-        self.loops = True
         self.emit("if (++steps > MAX_STEPS) goto fault;")
         self.goto(name)
 
@@ -87,5 +82,7 @@ class CContext(Context):
         types = {name: kind for kind, name in self.declarations()}
         for name in names:
             kind = types.get(name, "u64")
-            zero = "(wide){{0}}" if kind == "wide" else "(struct varbit){0}" if kind[0] == "s" else "0"
+            zero = (
+                "(wide){{0}}" if kind == "wide" else "(struct varbit){0}" if kind[0] == "s" else "0"
+            )
             self.emit(f"{name} = {zero};")

@@ -163,7 +163,9 @@ def _result(bounds: tuple[int, int] | None, low: int | None) -> tuple[Kind, tupl
 
 def _made(code: str, kind: Kind, bounds: tuple[int, int] | None) -> Value:
     lo, hi = bounds if bounds is not None else (None, None)
-    return Value(f"(({kind.name})({code}))" if kind.signed and kind is not WIDE else code, kind, lo, hi)
+    return Value(
+        f"(({kind.name})({code}))" if kind.signed and kind is not WIDE else code, kind, lo, hi
+    )
 
 
 def _unary(c: CContext, op: str, value: Value, low: int | None) -> Value:
@@ -265,7 +267,9 @@ def _and(c: CContext, node: Json, action: Action | None, low: int | None) -> Val
     for side, other in (("left", "right"), ("right", "left")):
         mask = unwrapped(node[side])
         if mask.get("type") == "hexstr" and mask["value"] >= 0:
-            return masked(expr(c, node[other], action, _least(low, mask["value"].bit_length())), mask["value"])
+            return masked(
+                expr(c, node[other], action, _least(low, mask["value"].bit_length())), mask["value"]
+            )
     left, right = expr(c, node["left"], action, low), expr(c, node["right"], action, low)
     tops = [b[1] for b in (left.bounds, right.bounds) if b is not None and b[0] >= 0]
     bounds = (0, min(tops)) if tops else _bounds("&", left.bounds, right.bounds)
@@ -296,7 +300,10 @@ def _left(c: CContext, node: Json, action: Action | None, low: int | None) -> Va
     lo, hi = count.bounds or (0, 0)
     known, bounds = value.bounds, None
     if known is not None and lo >= 0 and hi <= _MAX_SHIFT:
-        bounds = known[0] << (lo if known[0] >= 0 else hi), known[1] << (hi if known[1] >= 0 else lo)
+        bounds = (
+            known[0] << (lo if known[0] >= 0 else hi),
+            known[1] << (hi if known[1] >= 0 else lo),
+        )
     kind, bounds = _result(bounds, low)
     _whole(c, kind, bounds, low)
     by = index_code(c, count)

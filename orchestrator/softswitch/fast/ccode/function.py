@@ -72,7 +72,9 @@ def emit_program(c: CContext) -> str:
 
 
 def _struct(name: str, fields: Iterable[tuple[str, str]]) -> str:
-    return f"struct {name} {{ {' '.join(f'{kind} {field};' for kind, field in fields)} char end; }};"
+    return (
+        f"struct {name} {{ {' '.join(f'{kind} {field};' for kind, field in fields)} char end; }};"
+    )
 
 
 def _macro(name: str, statements: Iterable[str]) -> str:

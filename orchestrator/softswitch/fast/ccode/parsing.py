@@ -210,7 +210,9 @@ def _unpack(c: CContext, header: str, units: tuple[Unit, ...], at: str) -> None:
             # The bytes that the field is in, of those of its unit.
             low, high = shift // 8, (shift + width + 7) // 8
             start = unit.size - high
-            value = bits_at(f"{whole} + {start}" if start else whole, high - low, shift - 8 * low, width)
+            value = bits_at(
+                f"{whole} + {start}" if start else whole, high - low, shift - 8 * low, width
+            )
             if name in signed:
                 value = wrapped(value, width)
             c.emit(f"{c.var(header, name)} = {to(value, c.kind_of_field(header, name))};")

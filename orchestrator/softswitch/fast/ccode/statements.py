@@ -50,9 +50,7 @@ def _primitive(*names: str) -> Callable[[Emit], Emit]:
 
 def emit_primitives(c: CContext, prims: Sequence[Json], action: Action) -> None:
     """An action's body. Its parameters are locals already."""
-    targets = {
-        p["parameters"][-1]["value"] for p in prims if p["op"] in ("_jump", "_jump_if_zero")
-    }
+    targets = {p["parameters"][-1]["value"] for p in prims if p["op"] in ("_jump", "_jump_if_zero")}
     labels = {n: c.fresh("jump_") for n in sorted(targets)}
 
     def jump(at: int, target: int) -> None:

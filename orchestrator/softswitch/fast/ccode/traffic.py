@@ -32,7 +32,7 @@ def emit_egress(c: CContext) -> None:
     """Egress and all behind it for one copy."""
     control, spec = c.p.architecture.egress, c.sm("egress_spec")
     if c.has_meta("egress_global_timestamp"):
-        c.emit(f"{c.sm('egress_global_timestamp')} = d->now_us & ones({c.sm_width('egress_global_timestamp')});")
+        c.emit(f"{c.sm('egress_global_timestamp')} = d->now_us;")
     c.emit(f"{spec} = {(c.drop_port + 1) & ((1 << c.sm_width('egress_spec')) - 1)};")
     if c.track_length:
         c.emit(f"{c.sm('packet_length')} = plen_reg;")

@@ -22,6 +22,7 @@ from orchestrator.cli import (
     reconcile,
     recovery,
     starting,
+    status,
     whatif,
 )
 from orchestrator.cli.access import with_access, with_files, with_trust
@@ -50,6 +51,7 @@ graphs.register(app)
 bundles.register(app)
 importing.register(app)
 networks.register(app)
+status.register(app)
 starting.register(app)
 network_status.register(starting.net_app)
 attaching.register(starting.net_app)

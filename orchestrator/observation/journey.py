@@ -18,7 +18,7 @@ from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.observation.explain import Explainer, Sent, Visit, visit_json
 from orchestrator.observation.frames import changes, frame_text
-from orchestrator.observation.ports import port_names
+from orchestrator.observation.ports import ports_of_all
 from orchestrator.observation.snapshot import Snapshot
 from orchestrator.simulation.clocks import Clock
 from orchestrator.simulation.devices import MemoryServer, MemoryWorker
@@ -164,7 +164,7 @@ class NetworkModel:
     ) -> None:
         self.topology = topology
         self.snapshots = snapshots
-        self.ports = {name: port_names(topology, name) for name in topology.switches}
+        self.ports = ports_of_all(topology)
         self._explainers: dict[str, Explainer] = {}
         self._attachments = Fabric(topology).attachments
         self._network = network = Simulation(topology, most_hops=_MOST_HOPS)

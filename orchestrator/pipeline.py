@@ -16,11 +16,11 @@ from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.forms import decide_filters, has_tree
 from orchestrator.compiler.lowering import Lowered, footprint_of, lower
 from orchestrator.compiler.merging import MOST_CLASSES, Costs
-from orchestrator.compiler.sharing import share
 from orchestrator.compiler.story import ClassStory, Teller
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import CompileError, DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
+from orchestrator.linker.sharing import share
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Slot
 from orchestrator.model.bundle import Bundle, Slo, Story

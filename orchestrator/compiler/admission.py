@@ -20,11 +20,6 @@ from orchestrator.model.topology import Host
 from orchestrator.model.versions import versions_of
 from orchestrator.targets.block import VERSION_TABLE
 
-ADMISSION_TABLES = frozenset(f"classify.{name}" for name in VERSION_TABLE.values())
-EPOCH_TABLE = "classify.epoch"
-FIRST_TABLES = frozenset(f"classify.first_{name}" for name in VERSION_TABLE.values())
-SOURCE_TABLES = frozenset(f"classify.sources_{VERSION_TABLE[version]}" for version in (4, 6))
-EPOCHS = 4
 _PRIORITY = 1
 
 
@@ -105,15 +100,3 @@ def _source(
     source = (("src", Lpm(prefix.value, prefix.length)),) if prefix.length else ()
     table = f"classify.sources_{VERSION_TABLE[prefix.version]}"
     return TableEntry(table, (*keys, *source), f"classify.{action}", (), 0, origin)
-
-
-def epoch_entry(graph_id: int, epoch: int) -> TableEntry:
-    """The entry that puts a version in force."""
-    return TableEntry(
-        EPOCH_TABLE,
-        (("graph", Exact(graph_id)),),
-        "classify.run",
-        (("epoch", epoch),),
-        0,
-        "version in force",
-    )

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from orchestrator.compiler.cuts import Functions
 from orchestrator.compiler.layout import Layout
-from orchestrator.compiler.nodes import part_of, parts_of
 from orchestrator.compiler.origins import origin_entries
 from orchestrator.compiler.ranges import without_ranges
 from orchestrator.compiler.switch_entries import SwitchEntries
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.compiler.worker_programs import worker_programs
+from orchestrator.linker.nodes import part_of, parts_of
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.entries import Entries, PipelineProgram, WorkerProgram
 from orchestrator.model.graph import ServiceGraph

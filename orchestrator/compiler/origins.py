@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.compiler.nodes import ORIGINS_TABLE
 from orchestrator.model.entries import Exact, TableEntry, WorkerProgram
 from orchestrator.network.fabric import Fabric
+from orchestrator.targets.block import ORIGINS_TABLE
 
 
 def origin_entries(

@@ -8,8 +8,7 @@ from functools import cache, cached_property, singledispatch
 from operator import attrgetter
 
 from orchestrator.compiler.keys import match_keys
-from orchestrator.compiler.matching import STRIDE
-from orchestrator.compiler.nodes import SEGMENT, part_of
+from orchestrator.linker.nodes import part_of
 from orchestrator.model.elements import (
     COPY,
     DROP,
@@ -28,8 +27,9 @@ from orchestrator.model.elements import (
     VlanPopProgram,
     VlanPushProgram,
 )
-from orchestrator.model.entries import Exact, Key, Lpm, Meter, Node, Part, TableEntry
+from orchestrator.model.entries import PRIORITY_STRIDE, Exact, Key, Lpm, Meter, Part, TableEntry
 from orchestrator.model.packet import internet_checksum
+from orchestrator.model.refs import SEGMENT, Node
 from orchestrator.model.versions import kinds
 from orchestrator.recall import recalled
 from orchestrator.targets.block import BY_SEGMENT, VERSION_TABLE
@@ -142,7 +142,7 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[TableEntry]:
         name, params = actions[rule.output]
         for version in here[asked]:
             keys = tuple(match_keys(rule.match, version))
-            priority = (count - rank) * STRIDE + BASE_PRIORITY
+            priority = (count - rank) * PRIORITY_STRIDE + BASE_PRIORITY
             table = VERSION_TABLE[version]
             yield site.entry(table, keys, name, rule.rule, priority=priority, **params)
     name, params = actions[program.default]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
-from orchestrator.compiler.nodes import part_of, parts_of
+from orchestrator.linker.nodes import part_of, parts_of
 from orchestrator.model.entries import Between, Entries, Key, PipelineProgram, TableEntry, Ternary
 from orchestrator.model.match import PORT_BITS, range_prefixes
 

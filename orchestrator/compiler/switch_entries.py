@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 
 # Registers how trees are lowered.
 import orchestrator.compiler.tree_entries  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from orchestrator.compiler.admission import admission_entries, epoch_entry
+from orchestrator.compiler.admission import admission_entries
 from orchestrator.compiler.dispatch_entries import TO_DEVICE, dispatch_entries
 from orchestrator.compiler.keys import neighbor_entry
 from orchestrator.compiler.layout import Layout, Step
-from orchestrator.compiler.nodes import parts_of
 from orchestrator.compiler.program_entries import Site, program_parts
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.errors import CompileError
+from orchestrator.linker.epochs import epoch_entry
+from orchestrator.linker.nodes import parts_of
 from orchestrator.model import ids
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,

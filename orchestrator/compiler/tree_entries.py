@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cache
 
 from orchestrator.compiler.keys import match_keys
-from orchestrator.compiler.nodes import part_of, tree_node
 from orchestrator.compiler.program_entries import (
     BASE_PRIORITY,
     Site,
@@ -16,9 +15,11 @@ from orchestrator.compiler.program_entries import (
     program_entries,
     verdict,
 )
+from orchestrator.linker.nodes import part_of
 from orchestrator.model.decision import DecidedProgram, Node
 from orchestrator.model.elements import FilterProgram
 from orchestrator.model.entries import Exact, Key, Lpm, Part, TableEntry
+from orchestrator.model.refs import tree_node
 from orchestrator.recall import current
 from orchestrator.targets.block import TREE_LEVELS, TREE_ROOTS, VERSION_TABLE
 

@@ -12,8 +12,8 @@ from networks import campus, ids, long_acl, make_graph, napt, one_way, router, t
 from recovery_controller import Job, do, state_home
 from recovery_devices import State, devices, read_state
 
-from orchestrator.compiler.sharing import share
 from orchestrator.deployment.journal import Journal
+from orchestrator.linker.sharing import share
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.network.inventory import Inventory

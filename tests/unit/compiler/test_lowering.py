@@ -29,12 +29,6 @@ from networks import (
     topology,
 )
 
-from orchestrator.compiler.admission import (
-    ADMISSION_TABLES,
-    EPOCH_TABLE,
-    FIRST_TABLES,
-    SOURCE_TABLES,
-)
 from orchestrator.compiler.keys import match_keys
 from orchestrator.compiler.lowering import footprint_of
 from orchestrator.model.entries import Between, Exact, Lpm, TableEntry, Ternary
@@ -43,6 +37,12 @@ from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.model.plan import Core
 from orchestrator.network.fabric import Fabric
 from orchestrator.pipeline import Compiled, compile_graph
+from orchestrator.targets.block import (
+    ADMISSION_TABLES,
+    EPOCH_TABLE,
+    FIRST_TABLES,
+    SOURCE_TABLES,
+)
 from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, device_mac
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from networks import campus, compiled
 
-from orchestrator.compiler.renumbering import renumbered
 from orchestrator.graph import load_graph
+from orchestrator.linker.renumbering import renumbered
 from orchestrator.pipeline import compile_graph
 from orchestrator.placement.topologies import resolve_topology
 

@@ -20,7 +20,7 @@ from orchestrator.compiler.story import ClassStory, Teller
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import CompileError, DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
-from orchestrator.linker.sharing import share
+from orchestrator.linker.link import link
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Slot
 from orchestrator.model.bundle import Bundle, Slo, Story
@@ -160,7 +160,6 @@ def _compile(
                 plan,
                 fabric,
                 pipelines,
-                graph_id=graph_id,
                 taken=used.tables,
             )
             break
@@ -174,8 +173,8 @@ def _compile(
         sampling_rate=graph.verification.sampling_rate,
         devices=devices_of(topology),
         fabric=fabric_programs(Fabric(topology) if away else fabric),
-        programs=lowered.programs,
-        workers=lowered.workers,
+        programs={},
+        workers=(),
         plan=plan,
         block_use=_block_use(functions, cuts, plan, topology, pipelines),
         stories=tuple(_stories(cuts, plan, lowered, pipelines)),
@@ -185,8 +184,7 @@ def _compile(
         endpoints={endpoint.name: endpoint.hosts for endpoint in graph.endpoints.values()},
         builds=builds.needed(s.pipeline for s in topology.switches.values()),
     )
-    if beside is not None:
-        bundle = share(bundle, beside)
+    bundle = link(bundle, lowered.symbolic, beside)
     return Compiled(cuts, plan, lowered, bundle, graph, topology)
 
 
@@ -290,8 +288,8 @@ def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:
                 block, table = name.split(".", 1)
                 entries.setdefault(switch, Counter())[block, table] += count
         for hop in bundle.plan.hops:
-            for link in pairwise(fabric.path(hop.source, hop.target, hop.tree)):
-                rates[link] += hop.rate
+            for way in pairwise(fabric.path(hop.source, hop.target, hop.tree)):
+                rates[way] += hop.rate
         for switch, program in bundle.programs.items():
             tables.setdefault(switch, Counter()).update(footprint_of(program))
         cores.update(core for group in bundle.plan.cores_of for core in group)

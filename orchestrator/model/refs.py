@@ -54,6 +54,45 @@ LAYOUTS = {
 """Of the numbers that say which graph they belong to, by role."""
 
 
+class SegmentRef(NamedTuple):
+    """A segment of the entry's own switch. `gated`: its packets come to gated blocks."""
+
+    name: str
+    gated: bool = False
+
+
+class TreeRef(NamedTuple):
+    """A node of a segment's decision tree, by the id that its diagram gave it (model/decision.py)."""
+
+    segment: SegmentRef
+    node: int
+
+
+class GroupRef(NamedTuple):
+    """A multicast group of the entry's own switch."""
+
+    name: str
+
+
+class PathRef(NamedTuple):
+    """A position on a service path, which is named after the unit that is entered first."""
+
+    path: str
+    si: int
+
+
+class RootRef(NamedTuple):
+    """The graph, and its version: the first segments of its frames at the entry's own switch."""
+
+
+class ClassRef(NamedTuple):
+    """A traffic class of the entry's own."""
+
+
+Ref = SegmentRef | TreeRef | GroupRef | PathRef | RootRef | ClassRef
+REFS = frozenset({SegmentRef, TreeRef, GroupRef, PathRef, RootRef, ClassRef})
+
+
 class Node(NamedTuple):
     """What entries belong to and refer to, by its number: a node of a bundle (linker/nodes.py).
 

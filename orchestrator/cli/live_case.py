@@ -36,7 +36,7 @@ def live_case(
     from orchestrator.deployment.cordoning import cordon_of
     from orchestrator.observation.health import read_network
     from orchestrator.observation.rates import measured_rates
-    from orchestrator.pipeline import used_by
+    from orchestrator.placement.resources import used_by
     from orchestrator.placement.scenarios import Case
 
     if interval_s <= 0:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from orchestrator.compiler.cuts import Functions
 from orchestrator.compiler.layout import Layout
 from orchestrator.compiler.origins import origin_entries
 from orchestrator.compiler.ranges import without_ranges
@@ -14,12 +13,12 @@ from orchestrator.compiler.switch_entries import SwitchEntries
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.compiler.worker_programs import worker_programs
 from orchestrator.model.cuts import Cuts
-from orchestrator.model.entries import PipelineProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.model.refs import PathRef
 from orchestrator.model.symbolic import Symbolic, SymbolicProgram
 from orchestrator.network.fabric import Fabric
+from orchestrator.nfs.base import Functions
 from orchestrator.targets.pipelines import Pipeline
 
 
@@ -57,8 +56,3 @@ def lower(
             programs[name] = without_ranges(program)
     paths = tuple(dict.fromkeys(found.path for found in wiring.paths.values()))
     return Lowered(Symbolic(programs, workers, paths), wiring.layouts, wiring.paths)
-
-
-def footprint_of(program: PipelineProgram) -> Counter[str]:
-    """Entries per table that a program really has."""
-    return Counter(entry.table for entry in (*program.entries, *program.activation))

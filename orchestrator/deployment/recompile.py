@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.compiler.merging import MOST_CLASSES
+from orchestrator.compile import MOST_CLASSES, CompileRequest, compile_graph
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.summary import Summary, summarise
 from orchestrator.errors import ReportedError
@@ -16,7 +16,6 @@ from orchestrator.graph import load_graph
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.files import FileState, files_read, unchanged
-from orchestrator.pipeline import compile_graph
 from orchestrator.recall import Recall, large_frozen_data
 
 
@@ -49,11 +48,13 @@ class Recompiler:
             with files_read() as self.files:
                 loaded = load_graph(self.graph)
             bundle = compile_graph(
-                loaded.graph,
-                self.topology,
-                warnings=loaded.warnings,
-                max_classes=self.max_classes,
-                beside=None if self._last is None else self._last.bundle,
+                CompileRequest(
+                    loaded.graph,
+                    self.topology,
+                    warnings=loaded.warnings,
+                    max_classes=self.max_classes,
+                    beside=None if self._last is None else self._last.bundle,
+                )
             ).bundle
             new = Version(bundle, None, alone=True)
             summary = summarise(plan(self._last, new), self._last, new)

@@ -151,6 +151,9 @@ class NetworkFunction(ABC, Generic[ConfigT]):
         return self.config.model_dump(mode="json")
 
 
+Functions = Mapping[str, NetworkFunction[Any]]
+"""The NF objects of a graph, by instance."""
+
 NfClassT = TypeVar("NfClassT", bound=type[NetworkFunction[Any]])
 
 _registry: dict[str, type[NetworkFunction[Any]]] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from orchestrator.compiler.cuts import cut
-from orchestrator.errors import InfeasibleError
+from orchestrator.errors import Constraint, InfeasibleError
 from orchestrator.graph import functions_of
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
@@ -175,7 +175,7 @@ def _too_big(
     parts: Sequence[Part], pipelines: Mapping[str, Pipeline], error: InfeasibleError
 ) -> tuple[str, str]:
     """(graph, NF) of the largest element in a table that no switch holds."""
-    full = {b.removeprefix("tables:") for b in error.blocking if b.startswith("tables:")}
+    full = {n for b in error.blocking if b.kind is Constraint.TABLES for n in b.names}
     sizes = [
         (need, part.graph.name, unit.nf)
         for part in parts

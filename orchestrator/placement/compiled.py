@@ -7,13 +7,13 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
-from orchestrator.compiler.cuts import Functions
 from orchestrator.errors import InfeasibleError, InputError, unknown
 from orchestrator.model.cuts import SERVER as SERVER_UNIT
 from orchestrator.model.cuts import Cuts, Unit
 from orchestrator.model.elements import CostProfile
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.network.fabric import Fabric
+from orchestrator.nfs.base import Functions
 from orchestrator.placement.classes import class_words, state_classes
 from orchestrator.placement.problem import (
     MEMORY,

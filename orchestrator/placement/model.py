@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from orchestrator.compiler.cuts import Functions
 from orchestrator.errors import InfeasibleError
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Slice
 from orchestrator.network.fabric import Fabric
+from orchestrator.nfs.base import Functions
 from orchestrator.placement.classes import state_classes
 from orchestrator.placement.compiled import Part, check_offers, problem_of
 from orchestrator.placement.cpsat import Limits

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.errors import InfeasibleError, InputError, ReportedError, unknown
+from orchestrator.errors import (
+    Blocking,
+    Constraint,
+    InfeasibleError,
+    InputError,
+    ReportedError,
+    unknown,
+)
 from orchestrator.placement.baselines import BASELINES, fill_rates, run_baseline
 from orchestrator.placement.checker import check
 from orchestrator.placement.conflicts import explain
@@ -153,7 +160,7 @@ def _require_cores(problem: Problem) -> None:
             f"{problem.name}: no placement on {problem.fabric.topology.name}; these constraints "
             f"cannot hold together:\n  - {len(must)} chains need at least {wanted} cores, one each\n"
             f"  - {len(problem.servers())} servers have {free} free cores in all",
-            ("need", "cores"),
+            (Blocking(Constraint.NEED), Blocking(Constraint.CORES)),
         )
 
 

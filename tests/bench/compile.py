@@ -106,15 +106,15 @@ def big_graph(folder: Path) -> Path:
 def _compiled(path: Path) -> dict[str, Any]:
     """Seconds from parsing to the finished bundle, and what came out."""
     from orchestrator.bundle.codec import dump
+    from orchestrator.compile import CompileRequest, compile_graph
     from orchestrator.graph import load_graph
-    from orchestrator.pipeline import compile_graph
     from orchestrator.placement.topologies import resolve_topology
 
     topology = resolve_topology("leaf-spine")
     marks = [time.perf_counter()]
     loaded = load_graph(path)
     marks.append(time.perf_counter())
-    bundle = compile_graph(loaded.graph, topology).bundle
+    bundle = compile_graph(CompileRequest(loaded.graph, topology)).bundle
     marks.append(time.perf_counter())
     data = dump(bundle)
     marks.append(time.perf_counter())

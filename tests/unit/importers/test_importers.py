@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.equivalence import compare
 from orchestrator.errors import InputError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.graph.importers import acl_graph, import_classbench, import_metron, import_rib
 from orchestrator.nfs.router import RouterConfig
 from orchestrator.nfs.values import parse_address
-from orchestrator.pipeline import compile_graph
 from orchestrator.resources import shipped
 
 pytestmark = pytest.mark.slow
@@ -78,7 +78,9 @@ def test_classbench_rules_that_no_packet_can_match(tmp_path: Path) -> None:
     graph = acl_graph("g", [])
     graph["nfs"]["acl"]["config"] = {"rules_file": file.name}
     (tmp_path / "graph.json").write_text(json.dumps(graph))
-    found = compile_graph(load_graph(tmp_path / "graph.json").graph, load_topology("single"))
+    found = compile_graph(
+        CompileRequest(load_graph(tmp_path / "graph.json").graph, load_topology("single"))
+    )
     (warning,) = found.bundle.warnings
     assert warning.endswith("nfs.acl: fw2.rules:1 can never match: protocol icmp has no ports")
     file.write_text(impossible)
@@ -218,7 +220,7 @@ def test_metron_chains_compile(name: str, tmp_path: Path) -> None:
     (tmp_path / "graph.json").write_text(json.dumps(graph))
     loaded_graph = load_graph(tmp_path / "graph.json").graph
     topology = load_topology(shipped("topologies") / "leaf-spine.json")
-    compiled = compile_graph(loaded_graph, topology)
+    compiled = compile_graph(CompileRequest(loaded_graph, topology))
     assert compiled.bundle.workers
     driver = compare(loaded_graph, topology, compiled.bundle, 300)
     assert not driver.differences

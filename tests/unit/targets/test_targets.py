@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.deployment.desired import sample_session
 from orchestrator.errors import InputError
 from orchestrator.graph import load_graph
 from orchestrator.model.entries import Between
-from orchestrator.pipeline import Compiled, compile_graph, entries_by_table
 from orchestrator.placement.cases import pipelines_of
 from orchestrator.placement.scenarios import change
 from orchestrator.placement.topologies import load_topology
@@ -51,7 +51,7 @@ def compiled(targets: dict[str, str]) -> Compiled:
         name: dataclasses.replace(switch, target=targets.get(name, "bmv2"))
         for name, switch in LEAF_SPINE.switches.items()
     }
-    return compile_graph(graph, dataclasses.replace(LEAF_SPINE, switches=switches))
+    return compile_graph(CompileRequest(graph, dataclasses.replace(LEAF_SPINE, switches=switches)))
 
 
 def ranges_on(found: Compiled, switch: str) -> int:
@@ -71,8 +71,8 @@ def test_a_graph_is_compiled_placed_and_lowered_for_it(toy: str) -> None:
 def test_its_footprint_bounds_what_lowering_makes(toy: str) -> None:
     plain = compiled({})
     found = compiled(dict.fromkeys(LEAF_SPINE.switches, toy))
-    tables = entries_by_table(found.bundle)
-    more = entries_by_table(plain.bundle)
+    tables = found.bundle.entries_by_table()
+    more = plain.bundle.entries_by_table()
     assert sum(t.total() for t in tables.values()) > sum(t.total() for t in more.values())
     for switch, use in found.bundle.block_use.items():
         filters = sum(n for table, n in use.items() if table.startswith("acl."))

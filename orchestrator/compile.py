@@ -79,7 +79,8 @@ class CompileRequest:
 
     `pipelines` (by switch) stand for those of the topology, whose builds are in `builds`. `max_classes`
     bounds the traffic classes that two NFs in a row may make of their rules. `relaxations` are given up
-    from the start. `warnings` come before the compiler's own.
+    from the start. `warnings` come before the compiler's own. `functions` are the NFs, where they
+    are known.
     """
 
     graph: ServiceGraph
@@ -94,6 +95,11 @@ class CompileRequest:
     max_classes: int = MOST_CLASSES
     relaxations: tuple[Relaxation, ...] = ()
     warnings: tuple[str, ...] = ()
+    functions: Functions | None = None
+
+    def with_functions(self) -> CompileRequest:
+        """The request with its NFs, made once for all that is tried."""
+        return self if self.functions else replace(self, functions=functions_of(self.graph))
 
     def offered(self) -> Mapping[str, Pipeline]:
         """The pipeline of each switch."""
@@ -151,8 +157,9 @@ def compile_graph(request: CompileRequest) -> Compiled:
 
 
 def _compiled(request: CompileRequest) -> Compiled:
+    request = request.with_functions()
     graph, topology, beside = request.graph, request.topology, request.beside
-    warnings = (*request.warnings, *check_hosts(graph, topology))
+    warnings = (*request.warnings, *check_hosts(graph, topology, request.functions))
     fabric, pipelines, used = (
         Fabric(topology, request.away),
         request.offered(),
@@ -212,6 +219,7 @@ def feasible(
     Where it raises DoesNotFit or InfeasibleError, one thing is given up and it is asked again: first a
     tree, then merged tables, then switches for an NF. Its last error is raised when nothing is left.
     """
+    requests = [request.with_functions() for request in requests]
     while True:
         fronts = tuple(_front(request, fabric) for request in requests)
         try:
@@ -226,7 +234,7 @@ def feasible(
 
 def _front(request: CompileRequest, fabric: Fabric) -> Front:
     graph, topology, pipelines = request.graph, request.topology, request.offered()
-    functions, taken = functions_of(graph), request.used.tables
+    functions, taken = request.functions or {}, request.used.tables
     given = request.relaxations
     forced = forced_by_pins(graph, functions, topology.servers)
     forced |= {r.nf: r.why for r in given if isinstance(r, OnServer)}

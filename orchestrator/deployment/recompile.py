@@ -15,7 +15,7 @@ from orchestrator.errors import ReportedError
 from orchestrator.graph import load_graph
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
-from orchestrator.nfs.files import FileState, files_read, unchanged
+from orchestrator.nfs.files import FileState, Readings, unchanged
 from orchestrator.recall import Recall, large_frozen_data
 
 
@@ -36,21 +36,25 @@ class Recompiler:
 
     def __init__(self, graph: Path, topology: Topology, *, max_classes: int = MOST_CLASSES) -> None:
         self.graph, self.topology, self.max_classes = graph, topology, max_classes
-        self.files: dict[Path, FileState] = {}
-        """What the last version was read from, as it was."""
+        self._readings = Readings()
         self._recall = Recall()
         self._last: Version | None = None
+
+    @property
+    def files(self) -> dict[Path, FileState]:
+        """What the last version was read from, as it was."""
+        return self._readings.files
 
     def version(self) -> Recompiled:
         """The graph as its files say now; on an ReportedError the last version stays."""
         started = time.perf_counter()
         with self._recall.round(), large_frozen_data():
-            with files_read() as self.files:
-                loaded = load_graph(self.graph)
+            loaded = load_graph(self.graph, self._readings)
             bundle = compile_graph(
                 CompileRequest(
                     loaded.graph,
                     self.topology,
+                    functions=loaded.functions,
                     warnings=loaded.warnings,
                     max_classes=self.max_classes,
                     beside=None if self._last is None else self._last.bundle,

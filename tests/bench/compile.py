@@ -72,7 +72,7 @@ def big_graph(folder: Path) -> Path:
     from orchestrator.nfs.values import parse_address
 
     hops = [parse_address(f"198.51.100.{last}") for last in (13, 14)]
-    lines, _ = import_rib(RIB, hops)
+    lines = import_rib(RIB, hops)[0]
     (folder / "routes.txt").write_text("\n".join([*lines, "10.0.1.0/24 - inside"]) + "\n")
     (folder / "acl.rules").write_bytes(RULES.read_bytes())
     chain = ["inside", "acl", "napt", "router", "outside"]

@@ -24,6 +24,7 @@ from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.cuts import Unit
 from orchestrator.model.entries import Between, Key, Lpm, PipelineProgram, TableEntry, Ternary
+from orchestrator.model.routes import Routes
 from orchestrator.resources import shipped
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from servernf.wire.addresses import mac_text
@@ -43,7 +44,7 @@ LARGE, SHOWN = 24, 4
 def value(thing: Any) -> Any:
     if isinstance(thing, frozenset):
         return sorted(thing)
-    return str(thing)
+    return [asdict(route) for route in thing] if isinstance(thing, Routes) else str(thing)
 
 
 def unit_json(unit: Unit) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 from networks import Spec, both_ways, demand, ids, make_graph, permits, router, static_nat, topology
 from update_support import Probes, WatchedNetwork, compiled_beside, packets, update
 
+from orchestrator.bundle.codec import dump, load
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.summary import summarise, too_full
 from orchestrator.deployment.transaction import ConfigureWorker, Transaction, WriteEntries

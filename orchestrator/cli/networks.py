@@ -180,9 +180,14 @@ def find_network(name: str) -> LiveNetwork:
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.emulation.facilities import facilities_of
     from orchestrator.network.inventory import list_inventories, load_inventory
+    from orchestrator.observation.conditions import links_down
 
-    name = name or _only(list_inventories())
-    return LiveNetwork(load_inventory(name), facilities=facilities_of(name))
+    inventory = load_inventory(name or _only(list_inventories()))
+    return LiveNetwork(
+        inventory,
+        facilities=facilities_of(inventory.name),
+        links_down=lambda: links_down(inventory),
+    )
 
 
 def deploy(

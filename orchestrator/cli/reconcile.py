@@ -123,8 +123,14 @@ def _keep(live: LiveNetwork, interval_s: float, limit: int, *, prune: bool, as_j
     note(
         f"watching {live.name}; what has not answered for {interval_s:g} s is down; Ctrl-C ends it"
     )
-    restarter = facilities_of(live.name) or restarter_of(live.name)
-    keeper = Keeper(lambda: find_network(live.name), restarter, interval_s, prune=prune)
+    facilities = facilities_of(live.name)
+    keeper = Keeper(
+        lambda: find_network(live.name),
+        facilities or restarter_of(live.name),
+        interval_s,
+        prune=prune,
+        probes_links=facilities is None,
+    )
     for event in keeper.run():
         topology = keeper.network.topology
         fields = _event_json(event, topology)

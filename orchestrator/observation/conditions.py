@@ -19,6 +19,8 @@ from orchestrator.errors import InputError
 from orchestrator.files import read_regular, replace_private
 from orchestrator.model.away import Away
 from orchestrator.model.devices import devices_of
+from orchestrator.model.topology import Link
+from orchestrator.network.inventory import Inventory
 from orchestrator.observation.liveness import DOWN, UP, Condition, Subject
 from orchestrator.observation.watcher import link_name, subject_of
 
@@ -53,6 +55,16 @@ def recorded(folder: str) -> Mapping[Subject, Condition]:
         return dict(_ROWS.validate_python(document["conditions"]))
     except (InputError, ValueError, LookupError, TypeError, ValidationError):
         return {}
+
+
+def links_down(inventory: Inventory) -> Mapping[Link, str]:
+    """Links that a watcher that runs knows to be down, and why."""
+    known = recorded(inventory.folder)
+    return {
+        link: found.why
+        for link in inventory.topology.links
+        if (found := known.get(Subject("link", link_name(link)))) and found.state == DOWN
+    }
 
 
 def conditions_now(

@@ -49,7 +49,7 @@ def net_status_command(
         network = _network(each)
         silent = _silent(network)
         print_table(f"Network {each}: attached", ("kind", "name", "address"), _rows(network))
-        for line in silent:
+        for line in (*_links_down(network), *silent):
             warn(line)
     if not started and not attached:
         say("no network is running")
@@ -74,7 +74,7 @@ def _attached_json(name: str) -> Told:
             {"kind": kind, "name": device, "address": address}
             for kind, device, address in _rows(network)
         ],
-        "links_down": (),
+        "links_down": _links_down(network),
         "silent": _silent(network),
     }
 
@@ -84,6 +84,13 @@ def _network(name: str) -> LiveNetwork:
     from orchestrator.network.inventory import load_inventory
 
     return LiveNetwork(load_inventory(name))
+
+
+def _links_down(network: LiveNetwork) -> tuple[str, ...]:
+    """As a watch knows, while one runs."""
+    from orchestrator.observation.conditions import links_down
+
+    return tuple(links_down(network.inventory).values())
 
 
 def _rows(network: LiveNetwork) -> Iterator[tuple[str, str, str]]:

@@ -269,7 +269,7 @@ class SwitchClient:
 
     def use(self, p4info: p4i.P4Info) -> None:
         """Speak the names of this P4Info."""
-        self.schema = Schema(p4info)
+        self.schema = Schema.of(p4info)
 
     def drops(self) -> dict[str, int]:
         """What a softswitch has dropped outside its pipeline, by reason; others do not say."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -76,6 +76,16 @@ def conditions_now(
     """
     found = recorded(network.inventory.folder)
     return found or seen(_answers(network, silent), before or {}, time.time())
+
+
+def of_devices(
+    conditions: Mapping[Subject, Condition], inventory: Inventory, names: Collection[str]
+) -> dict[Subject, Condition]:
+    """Those of some devices, of their workers and of their links."""
+    workers = {w.name for w in inventory.workers if w.core.server in names}
+    links = {link_name(x) for x in inventory.topology.links if {x.a, x.b}.intersection(names)}
+    mine = {"link": links, "worker": workers}
+    return {s: found for s, found in conditions.items() if s.name in mine.get(s.kind, names)}
 
 
 def _answers(network: LiveNetwork, silent: Away) -> dict[Subject, str]:

@@ -12,7 +12,6 @@ from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from orchestrator.compiler.admission import ADMISSION_TABLES
 from orchestrator.errors import InputError
 from orchestrator.graph import functions_of
 from orchestrator.model.bundle import Bundle
@@ -23,6 +22,7 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.observation.captures import Capture
 from orchestrator.observation.frames import header_of
 from orchestrator.simulation.hosts import Hosts
+from orchestrator.targets.block import ADMISSION_TABLES
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 _SOURCE_PORT = 40_000

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from orchestrator.deployment.places import Places
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
@@ -164,6 +165,7 @@ class NetworkModel:
     ) -> None:
         self.topology = topology
         self.snapshots = snapshots
+        self._bundles = bundles
         self.ports = ports_of_all(topology)
         self._explainers: dict[str, Explainer] = {}
         self._attachments = Fabric(topology).attachments
@@ -193,7 +195,8 @@ class NetworkModel:
         if switch not in self._explainers:
             if switch not in self.snapshots:
                 raise InputError(unknown("switch", switch, tuple(self.snapshots)))
-            self._explainers[switch] = Explainer(self.snapshots[switch], self.ports[switch])
+            places = Places.of(self._bundles, switch)
+            self._explainers[switch] = Explainer(self.snapshots[switch], self.ports[switch], places)
         return self._explainers[switch]
 
     def enter(self, host: str, frame: bytes) -> Visit:

@@ -17,8 +17,8 @@ from scapy.layers.l2 import Ether
 from support import eventually
 
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.compiler.sharing import share
 from orchestrator.deployment.live import LiveNetwork, new_journal
+from orchestrator.linker.sharing import share
 from orchestrator.model.bundle import Bundle
 from orchestrator.network.inventory import Inventory
 from orchestrator.simulation.control import start, stop

@@ -289,6 +289,7 @@ class TestNapt:
         assert after.metrics()["mappings"] == 30
         for n in range(30):
             mapped(after, f"10.0.4.{n}", now_us=301 * SECOND)
+            after.tidy(301 * SECOND)
         assert after.metrics()["mappings"] == 30
 
     def test_tcp_keeps_its_state(self) -> None:

@@ -15,6 +15,8 @@ from servernf.python.tables import Flow
 
 FLOW = ("inside", "inside_port", "outside", "outside_port", "protocol")
 """What a `flow_key` tells."""
+FLOW_KEY_BYTES = 13, 37
+FRAGMENT_KEY_BYTES = 12, 38
 
 _IPV4_ENDS, _IPV6_ENDS = struct.Struct("4s4s"), struct.Struct("16s16s")
 _PORTS = struct.Struct("2s2s")

@@ -101,6 +101,11 @@ class NetworkFunction(ABC):
         """The NF's own indicators, beside packets and drops. Called from another thread."""
         return {}
 
+    def count(self, name: str) -> None:
+        """One more of a counter of the NF's own."""
+        counts = self.state.counts
+        counts[name] = counts.get(name, 0) + 1
+
     def drop(self, reason: str) -> None:
         """Count a drop and answer DROP."""
         self.drops[reason] = self.drops.get(reason, 0) + 1

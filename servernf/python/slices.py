@@ -58,6 +58,7 @@ class Twin:
         twin.emitted = []
         twin.drops = {}
         twin.state = State(twin)
+        twin.state.counts = dict.fromkeys(nf.state.counts, 0)
         for declared in nf.state.tables.values():
             setattr(twin, declared.attribute, watched(declared, self._watch))
         twin.bound()
@@ -73,7 +74,8 @@ class Twin:
     def _process(self, packet: PacketView, port: str, now_us: int, only: Slice | None) -> Outcome:
         nf, twin = self._nf, self._twin
         twin.drops.clear()
-        twin.state.counts.clear()
+        for name in twin.state.counts:
+            twin.state.counts[name] = 0
         self._watch.begin(nf, now_us, only)
         left = twin.process(packet, port, now_us)
         emitted = tuple(twin.emitted)
@@ -84,7 +86,7 @@ class Twin:
         for mine, more in ((nf.drops, twin.drops), (nf.state.counts, twin.state.counts)):
             for name, count in more.items():
                 mine[name] = mine.get(name, 0) + count
-        counted |= {f"count.{name}": count for name, count in twin.state.counts.items()}
+        counted |= {f"count.{name}": count for name, count in twin.state.counts.items() if count}
         frame = bytes(packet.data)
         return Outcome(left, frame, packet.context, emitted, counted, self._watch.end())
 

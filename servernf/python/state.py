@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Generic, TypeVar, cast
 
+from servernf.python.fair_table import FairTable
 from servernf.python.scope import Scope
 from servernf.python.tables import Fixed, Flow, FlowOf, Index, Table
 from servernf.wire.errors import InputError, quoted
-from servernf.wire.state import Batch, Field, Layout, Record, Value, Values, encode
+from servernf.wire.state import NEVER, Batch, Field, Layout, Record, Value, Values, encode
 
 R = TypeVar("R")
 Snapshot = dict[str, dict[bytes, bytes]]
@@ -35,6 +36,7 @@ class Kind(Generic[R]):
 
     A field's name is the path of its attribute ("inside.isn"), unless `paths` says another one.
     `flow_of` tells a record's flow and `looks_at` which of its fields; without, it is of no flow.
+    `key_sizes`: how many bytes a key that is bytes may have.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Kind(Generic[R]):
         key: Sequence[Field] = BYTES_KEY,
         key_values: Callable[[Any], Values] | None = None,
         key_of: Callable[[Values], Any] | None = None,
+        key_sizes: Collection[int] = (),
         flow_of: FlowOf | None = None,
         looks_at: Collection[str] = (),
         paths: Mapping[str, str] | None = None,
     ) -> None:
         self.layout = Layout(table, version, tuple(key), tuple(fields))
         self.make = make
+        self._key_sizes = tuple(key_sizes)
         self.flow_of = flow_of
         self.looks_at = frozenset(looks_at)
         single = len(self.layout.key) == 1
@@ -72,24 +76,32 @@ class Kind(Generic[R]):
         found = () if self._get is None else self._get(record)
         values: list[Value] = [found] if len(self._paths) == 1 else list(found)
         for index in self._ages:
-            values[index] = now_us - cast("int", values[index])
+            at_us = cast("int | None", values[index])
+            values[index] = NEVER if at_us is None else now_us - at_us
         for index in self._many_ages:
             values[index] = [now_us - at_us for at_us in cast("Iterable[int]", values[index])]
         return self.layout.pack(values)
 
     def unpack_key(self, raw: bytes) -> Any:
         """The key that was written."""
-        return self.key_of(self.layout.unpack_key(raw))
+        key = self.key_of(self.layout.unpack_key(raw))
+        if self._key_sizes and len(key) not in self._key_sizes:
+            sizes = " or ".join(map(str, self._key_sizes))
+            raise InputError(
+                f"state of {self.layout.table}: key: must have {sizes} bytes, not {len(key)}"
+            )
+        return key
 
     def unpack(self, raw: bytes, now_us: int, into: R | None = None) -> tuple[R, Values]:
         """A record (or `into`, changed) with the fields that were written, and their values."""
         record = self.make() if into is None else into
         values = list(self.layout.unpack(raw))
+        times: list[Any] = list(values)
         for index in self._ages:
-            values[index] = now_us - cast("int", values[index])
+            times[index] = None if values[index] == NEVER else now_us - cast("int", values[index])
         for index in self._many_ages:
-            values[index] = [now_us - age for age in cast("Iterable[int]", values[index])]
-        for path, value in zip(self._paths, values, strict=True):
+            times[index] = [now_us - age for age in cast("Iterable[int]", values[index])]
+        for path, value in zip(self._paths, times, strict=True):
             self.put(record, path, value)
         return record, tuple(values)
 
@@ -167,6 +179,8 @@ class State:
 
     def follow(self, before: State) -> bool:
         """Go on with the tables of another configuration; False: one of them says nothing here."""
+        for name in self.counts:
+            before.counts.setdefault(name, 0)
         self.counts = before.counts
         kept = True
         for name, mine in self.tables.items():
@@ -363,11 +377,21 @@ class State:
 
     def _all_counts(self) -> dict[str, int]:
         dropped = {f"drop.{reason}": count for reason, count in self._nf.drops.items()}
+        dropped |= {
+            f"evicted.{name}": declared.table.evicted
+            for name, declared in self.tables.items()
+            if isinstance(declared.table, FairTable)
+        }
         return dropped | {f"count.{name}": count for name, count in self.counts.items()}
 
     def _add_counts(self, more: Mapping[str, int]) -> None:
         for name, count in more.items():
             group, _, name = name.partition(".")
+            if group == "evicted" and name in self.tables:
+                table = self.tables[name].table
+                if isinstance(table, FairTable):
+                    table.evicted += count
+                continue
             into = self._nf.drops if group == "drop" else self.counts
             into[name] = into.get(name, 0) + count
 

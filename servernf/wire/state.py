@@ -14,7 +14,7 @@ in the order of the layout:
 
     u8 u16 u32 u64 i64   integers
     bool                 one byte, 0 or 1
-    age                  i64, microseconds before the moment of writing; negative: after it
+    age                  i64, microseconds before the moment of writing; negative: after it; NEVER: never
     bytes                u32 length, bytes
     list                 u32 count, and for each of them u32 length, bytes
     ages                 u32 count, and an age for each
@@ -40,6 +40,7 @@ Value: TypeAlias = "int | bool | bytes | Sequence[bytes] | Sequence[int]"
 Values: TypeAlias = tuple[Value, ...]
 _FIXED = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i64": "q", "bool": "B", "age": "q"}
 _VARIABLE = ("bytes", "list", "ages")
+NEVER: Final = (1 << 63) - 1
 _U16, _U32 = struct.Struct("!H"), struct.Struct("!I")
 _I64_BYTES = 8
 

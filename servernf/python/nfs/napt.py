@@ -26,7 +26,7 @@ from typing import Any
 
 from servernf.python.checksum import delta16, delta32, patch, patch_udp
 from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import flow_of_fragment, fragment_key
+from servernf.python.flow_keys import FRAGMENT_KEY_BYTES, flow_of_fragment, fragment_key
 from servernf.python.mappings import (
     ESTABLISHED_TCP,
     MAPPINGS,
@@ -89,6 +89,7 @@ _FRAGMENTS = EntryKind(
     "fragments",
     _Fragment,
     (Field("address", "u32"), Field("expires_us", "age")),
+    key_sizes=FRAGMENT_KEY_BYTES,
     flow_of=_fragment_flow,
     looks_at=("inside", "protocol"),
 )

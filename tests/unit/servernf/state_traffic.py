@@ -11,6 +11,7 @@ import random
 import struct
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from orchestrator.model.packet import ACK, FIN, ICMP, PSH, RST, SYN, TCP, UDP, Packet
 from orchestrator.oracle import frames
@@ -42,8 +43,12 @@ class Talker:
         packet = frames.ip(4, self.address, self.peer, self.protocol, l4, ident=ident)
         return self.port, frames.ethernet(packet, 0x0800, src=_MACS[self.port])
 
-    def tcp(self, flags: int, seq: int, ack: int = 0, data: bytes = b"", *, bent: bool = False) -> Sent:
-        segment = frames.tcp(self.number, self.peer_number, seq=seq, ack=ack, flags=flags, data=data)
+    def tcp(
+        self, flags: int, seq: int, ack: int = 0, data: bytes = b"", *, bent: bool = False
+    ) -> Sent:
+        segment = frames.tcp(
+            self.number, self.peer_number, seq=seq, ack=ack, flags=flags, data=data
+        )
         return self._frame(segment, bent=bent)
 
     def udp(self, data: bytes) -> Sent:
@@ -51,7 +56,9 @@ class Talker:
 
     def echo(self, *, reply: bool) -> Sent:
         number = self.number if not reply else self.peer_number
-        return self._frame(frames.icmp(0 if reply else 8, 0, struct.pack("!HH", number, 1) + b"ping"))
+        return self._frame(
+            frames.icmp(0 if reply else 8, 0, struct.pack("!HH", number, 1) + b"ping")
+        )
 
     def error(self, about: bytes) -> Sent:
         at = Packet.parse(about).layout
@@ -113,7 +120,7 @@ def tcp(rng: random.Random, place: Place) -> Conversation:
     for _ in range(rng.randrange(4)):
         text = rng.choice(place.texts) or rng.randbytes(rng.randrange(1, 60))
         cuts = sorted({0, len(text), *(rng.randrange(len(text) + 1) for _ in range(3))})
-        pieces = [(a, text[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+        pieces = [(a, text[a:b]) for a, b in pairwise(cuts)]
         if rng.random() < 0.3:
             rng.shuffle(pieces)
         if rng.random() < 0.2:
@@ -173,7 +180,7 @@ def fragments(rng: random.Random, place: Place) -> Conversation:
     if rng.random() < 0.3:
         rng.shuffle(pieces)
     for piece in pieces:
-        yield piece
+        _ = yield piece
 
 
 KINDS = (tcp, tcp, tcp, udp, udp, echo, fragments)
@@ -182,7 +189,9 @@ KINDS = (tcp, tcp, tcp, udp, udp, echo, fragments)
 class Traffic:
     """Several conversations at once; `left` tells what became of the frame before."""
 
-    def __init__(self, seed: int, place: Place, kinds: Sequence[Callable[..., Conversation]]) -> None:
+    def __init__(
+        self, seed: int, place: Place, kinds: Sequence[Callable[..., Conversation]]
+    ) -> None:
         self._rng = random.Random(seed)
         self.place = place
         self._kinds = kinds

@@ -56,9 +56,7 @@ class BackendHealth:
         if len(self._waiting) < self._checks.misses:
             self._waiting.append(now_us)
         if self.doubtful:
-            self._down_until_us = max(
-                self._down_until_us or 0, now_us + self._checks.timeout_us
-            )
+            self._down_until_us = max(self._down_until_us or 0, now_us + self._checks.timeout_us)
 
     def heard(self) -> None:
         """A frame came from it."""

@@ -447,7 +447,7 @@ class TestStreams:
             assert nf.metrics()["connections"] == 1
             if number < 10:
                 assert call(nf, segment(b".", 3 + number, back=True), "outside")[0] == "inside"
-        assert len(nf._streams.watched_since) <= MAX_CONFIGURATIONS + 1  # type: ignore[attr-defined]
+        assert len(nf._connections.watched_since) <= MAX_CONFIGURATIONS + 1  # type: ignore[attr-defined]
         assert call(nf, segment(b"IL", 3), "inside")[0] is None, "all of them watched it"
         assert nf.last_drop == "signature"
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import compress, count, islice, product
 from operator import is_not
-from typing import Any
+from typing import Any, TypeVar
+
+_ItemT = TypeVar("_ItemT")
+_AnswerT = TypeVar("_AnswerT")
 
 _STEPS = sorted(product(range(16), repeat=2), key=sum)[1:]
 """How far to look in both for objects that are the same again: the nearest first."""
@@ -41,6 +44,23 @@ def unlike(one: Sequence[Any], other: Sequence[Any]) -> Iterator[tuple[slice, sl
         a, b = a + same, b + same
     if (a, b) != ends:
         yield slice(a, ends[0]), slice(b, ends[1])
+
+
+def answers_beside(
+    known: tuple[Sequence[_ItemT], Sequence[_AnswerT]],
+    items: Sequence[_ItemT],
+    answer: Callable[[_ItemT], _AnswerT],
+) -> list[_AnswerT]:
+    """`answer` of every item; of objects that an earlier list has in their place, its answers."""
+    before, answers = known
+    found: list[_AnswerT] = []
+    at = 0
+    for gone, come in unlike(before, items):
+        found += answers[at : gone.start]
+        found += map(answer, items[come])
+        at = gone.stop
+    found += answers[at:]
+    return found
 
 
 def differing(

@@ -6,6 +6,8 @@ Its base, and what server workers raise, too, is of `servernf.wire.errors`; here
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 from servernf.wire.errors import (
     MOST_QUOTED,
@@ -22,7 +24,9 @@ from servernf.wire.errors import (
 
 __all__ = (
     "MOST_QUOTED",
+    "Blocking",
     "CompileError",
+    "Constraint",
     "DeploymentError",
     "DoesNotFit",
     "EnvironmentMissing",
@@ -49,15 +53,57 @@ __all__ = (
 )
 
 
+class Constraint(StrEnum):
+    """What a placement must hold, in the order in which conflicts are told. In brackets: whose."""
+
+    NEED = "need"
+    """A pool gets the cores that its load asks for (pool)."""
+    WORKERS = "workers"
+    """And no more than it may have (pool)."""
+    MEMORY = "memory"
+    """Workers fit their server's memory (server)."""
+    PIN = "pin"
+    """A task is where it is pinned (task)."""
+    APART = "apart"
+    """Two tasks share no device (both)."""
+    TOGETHER = "together"
+    """Two tasks share a device (both)."""
+    LATENCY = "latency"
+    """A chain's packets come in time (chain)."""
+    REACH = "reach"
+    """There is a way from one task to the next (both)."""
+    DEVICES = "devices"
+    """Some device can run a task (task)."""
+    CORES = "cores"
+    """A server's cores (server)."""
+    LINK = "link"
+    """A link's capacity in a direction (from, to)."""
+    RULES = "rules"
+    """Rules of SmartNICs."""
+    TABLES = "tables"
+    """Entries of switches' tables (`acl.ipv4`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """A constraint of those that do not go together, and what it is about."""
+
+    kind: Constraint
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.kind, *self.names))
+
+
 class InfeasibleError(ReportedError):
-    """No placement satisfies the constraints; `blocking` names the groups that do not go together.
+    """No placement satisfies the constraints; `blocking` are those that do not go together.
 
     Exit code 3.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, blocking: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, blocking: Sequence[Blocking] = ()) -> None:
         self.blocking = tuple(blocking)
         super().__init__(message)
 
@@ -78,10 +124,14 @@ class TooManyClasses(CompileError):
 
 
 class DoesNotFit(CompileError):
-    """An element that no block of its switch holds beside what is there; a server can run its NF."""
+    """An element that no block of its switch holds beside what is there; a server can run its NF.
 
-    def __init__(self, message: str, nf: str) -> None:
+    `graph` says whose NF it is, where several are placed together.
+    """
+
+    def __init__(self, message: str, nf: str, graph: str = "") -> None:
         self.nf = nf
+        self.graph = graph
         super().__init__(message)
 
 

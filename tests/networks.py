@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.graph import load_topology
@@ -22,7 +23,6 @@ from orchestrator.model.graph import (
 from orchestrator.model.match import ANY, Match
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import lookup
-from orchestrator.pipeline import Compiled, compile_graph
 
 ENDPOINTS = {"inside": ("h1", "h2"), "outside": ("h3", "h4")}
 CONNECTED = [{"prefix": "10.0.1.0/24"}, {"prefix": "198.51.100.0/24"}, {"prefix": "2001:db8::/32"}]
@@ -170,7 +170,7 @@ def slow(base: Topology, capacity: int) -> Topology:
 
 
 def compiled(graph: ServiceGraph, name: str = "leaf-spine", **options: Any) -> Compiled:
-    return compile_graph(graph, topology(name), **options)
+    return compile_graph(CompileRequest(graph, topology(name), **options))
 
 
 def in_memory(result: Compiled, name: str = "leaf-spine") -> MemoryNetwork:

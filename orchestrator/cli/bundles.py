@@ -86,9 +86,8 @@ def show(
 
 
 def _counts(bundle: Bundle) -> dict[str, dict[str, int]]:
-    from orchestrator.pipeline import entries_by_table
 
-    return {device: dict(tables) for device, tables in entries_by_table(bundle).items()}
+    return {device: dict(tables) for device, tables in bundle.entries_by_table().items()}
 
 
 def _rows(bundle: Bundle, device: str) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,8 @@ from orchestrator.cli.output import print_table, say
 from orchestrator.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from orchestrator.compile import Compiled
     from orchestrator.compiler.story import ClassStory
-    from orchestrator.pipeline import Compiled
 
 ALL = "all"
 """What `--explain` without a class asks for."""

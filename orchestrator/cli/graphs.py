@@ -22,8 +22,8 @@ from orchestrator.errors import CompileError, InputError
 from orchestrator.files import write_whole
 
 if TYPE_CHECKING:
+    from orchestrator.compile import Compiled
     from orchestrator.model.bundle import Bundle
-    from orchestrator.pipeline import Compiled
 
 GraphFile = Annotated[Path, typer.Argument(help="The service graph (graph.json).")]
 TopologyName = Annotated[
@@ -88,19 +88,19 @@ def compiled(
     graph: Path, topology: str, max_classes: int | None = None, *, specialise: bool = False
 ) -> Compiled:
     """Load and compile."""
-    from orchestrator.compiler.merging import MOST_CLASSES
+    from orchestrator.compile import MOST_CLASSES, CompileRequest, compile_graph
+    from orchestrator.compile_specialised import compile_specialised
     from orchestrator.graph import load_graph
-    from orchestrator.pipeline import compile_graph, compile_specialised
     from orchestrator.placement.topologies import resolve_topology
 
     loaded = load_graph(graph)
-    compiler = compile_specialised if specialise else compile_graph
-    return compiler(
+    request = CompileRequest(
         loaded.graph,
         resolve_topology(topology),
         warnings=tuple(loaded.warnings),
-        max_classes=MOST_CLASSES if max_classes is None else max_classes,
+        max_classes=max_classes or MOST_CLASSES,
     )
+    return compile_specialised(request) if specialise else compile_graph(request)
 
 
 def compile_command(
@@ -167,7 +167,6 @@ def compile_command(
     from orchestrator.bundle.codec import dump
     from orchestrator.bundle.signing import signing_key
     from orchestrator.compiler.drawing import draw_cut
-    from orchestrator.pipeline import entries_by_table
 
     if sign is not None and output is None:
         raise InputError("--sign goes with --output: it signs the bundle that is written")
@@ -181,7 +180,7 @@ def compile_command(
         write_whole(output, dump(bundle, topology=result.topology, key=key))
     if plot is not None:
         draw_cut(result.cuts, bundle.stories, f"{bundle.graph} on {bundle.topology}", plot)
-    counts = entries_by_table(bundle)
+    counts = bundle.entries_by_table()
     if as_json:
         print_json(
             {

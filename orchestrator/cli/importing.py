@@ -47,9 +47,10 @@ def _load_graph(path: Path) -> object:
 def _load_config(kind: str, key: str) -> Callable[[Path], object]:
     """Reads a file as the NF does whose config has it under the key."""
     from orchestrator.nfs.base import lookup
+    from orchestrator.nfs.files import Files
 
     config = lookup(kind).Config
-    return lambda path: config.model_validate({key: path.name}).with_files(path.parent)
+    return lambda path: config.model_validate({key: path.name}).with_files(Files(path.parent))
 
 
 def _done(output: Path, summary: str, as_json: bool, **found: object) -> None:

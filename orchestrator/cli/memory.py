@@ -16,6 +16,7 @@ from scapy.packet import Packet
 from orchestrator.bundle.codec import Packed
 from orchestrator.cli.graphs import print_entries, print_stories
 from orchestrator.cli.output import print_json, print_table, say, warn
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.compiler.admission import ADMISSION_TABLES
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.fitting import for_network
@@ -28,7 +29,6 @@ from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.topology import Host, IpAddress, Topology
 from orchestrator.observation.captures import Capture
 from orchestrator.observation.frames import header_of
-from orchestrator.pipeline import compile_graph, entries_by_table
 from orchestrator.placement.topologies import resolve_topology
 from orchestrator.verification.manifest import new_manifest
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
@@ -66,7 +66,7 @@ def run_in_memory(
         bundle = for_network(source, physical)
     else:
         physical = resolve_topology(topology or "leaf-spine")
-        bundle = compile_graph(source, physical).bundle
+        bundle = compile_graph(CompileRequest(source, physical)).bundle
         for warning in bundle.warnings:
             warn(warning)
     network = MemoryNetwork(physical)
@@ -85,7 +85,7 @@ def run_in_memory(
         for installed in switch.entries():
             if installed.packets and installed.graph == bundle.graph:
                 hits[name, installed.entry.table] += installed.packets
-    counts = entries_by_table(bundle)
+    counts = bundle.entries_by_table()
     if as_json:
         print_json(
             {

@@ -263,7 +263,6 @@ def deploy(
     from orchestrator.deployment.journal import state_directory
     from orchestrator.deployment.operations import deploy_graph, prepare
     from orchestrator.observation.telemetry import record_deployment
-    from orchestrator.pipeline import entries_by_table
 
     live = find_network(network)
     if dry_run:
@@ -305,7 +304,7 @@ def deploy(
         record_deployment(state_directory(), live.name, bundle.graph, delays, total)
     except OSError as error:  # it is deployed all the same
         warn(f"the delays are not kept for `metrics`: {error.filename}: {error.strerror}")
-    counts = entries_by_table(bundle)
+    counts = bundle.entries_by_table()
     if as_json:
         print_json(
             {

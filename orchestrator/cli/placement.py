@@ -13,7 +13,7 @@ from orchestrator.cli.output import Json, note, print_json, print_table, rate, s
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
-    from orchestrator.pipeline import Compiled
+    from orchestrator.compile import Compiled
     from orchestrator.placement.cpsat import Limits
     from orchestrator.placement.problem import Solution
 
@@ -92,8 +92,8 @@ def place_command(
     as_json: Json = False,
 ) -> None:
     """Show where a graph would run, what that costs, and how good it is known to be."""
+    from orchestrator.compile import CompileRequest, compile_graph
     from orchestrator.graph import load_graph
-    from orchestrator.pipeline import compile_graph
     from orchestrator.placement.chains import is_chains_file
     from orchestrator.placement.model import Options
     from orchestrator.placement.topologies import resolve_topology
@@ -105,10 +105,12 @@ def place_command(
         return
     loaded = load_graph(graph)
     result = compile_graph(
-        loaded.graph,
-        resolve_topology(topology or DEFAULT_TOPOLOGY),
-        warnings=tuple(loaded.warnings),
-        placing=options,
+        CompileRequest(
+            loaded.graph,
+            resolve_topology(topology or DEFAULT_TOPOLOGY),
+            warnings=tuple(loaded.warnings),
+            placing=options,
+        )
     )
     spent = time.monotonic() - started
     plan = result.plan
@@ -153,17 +155,17 @@ def plan_json(result: Compiled) -> dict[str, object]:
 
 
 def _place_chains(path: Path, topology: str, options: object, as_json: bool) -> None:
-    from orchestrator.placement.cases import network_of
     from orchestrator.placement.chains import load_chains
     from orchestrator.placement.measure import report
     from orchestrator.placement.model import Options
+    from orchestrator.placement.resources import Network
     from orchestrator.placement.solve import solve
     from orchestrator.placement.topologies import resolve_topology
 
     assert isinstance(options, Options)
     loaded = load_chains(path)
     network = resolve_topology(topology or loaded.topology)
-    problem = loaded.problem(network, network_of(network))
+    problem = loaded.problem(network, Network.planned(network))
     started = time.monotonic()
     found = solve(
         problem,

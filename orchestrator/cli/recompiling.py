@@ -22,7 +22,7 @@ def follow(
 ) -> None:
     """Compile, and again whenever a file changes, until Ctrl-C."""
     from orchestrator.bundle.codec import dump
-    from orchestrator.compiler.merging import MOST_CLASSES
+    from orchestrator.compile import MOST_CLASSES
     from orchestrator.deployment.recompile import Recompiler
     from orchestrator.errors import ReportedError
     from orchestrator.files import write_whole

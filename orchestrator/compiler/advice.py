@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
-from orchestrator.compiler.cuts import Functions
 from orchestrator.graph.paths import ports_left
 from orchestrator.model.cuts import SERVER, Cuts, Removed, Unit
 from orchestrator.model.elements import FilterProgram, FilterRule, RewriteProgram
 from orchestrator.model.graph import Port, ServiceGraph
+from orchestrator.nfs.base import Functions
 
 _MOST_TOLD = 5
 _POSITION = re.compile(r"(\[\d+\]|:\d+)$")

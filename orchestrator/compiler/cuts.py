@@ -27,10 +27,9 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.graph import Port, ServiceGraph
 from orchestrator.model.versions import ALL_VERSIONS, narrow
-from orchestrator.nfs.base import NetworkFunction
+from orchestrator.nfs.base import Functions, NetworkFunction
 from orchestrator.recall import recalled
 
-Functions = Mapping[str, NetworkFunction[Any]]
 _MOST_ASKED = 2
 """So many later functions are asked for in front of a server: each is a table that packets must pass."""
 

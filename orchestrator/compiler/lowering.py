@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from orchestrator.compiler.cuts import Functions
 from orchestrator.compiler.layout import Layout
 from orchestrator.compiler.nodes import part_of, parts_of
 from orchestrator.compiler.origins import origin_entries
@@ -19,6 +18,7 @@ from orchestrator.model.entries import Entries, PipelineProgram, WorkerProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.network.fabric import Fabric
+from orchestrator.nfs.base import Functions
 from orchestrator.targets.pipelines import Pipeline
 
 
@@ -57,8 +57,3 @@ def lower(
         if not pipelines[name].target.ranges:
             programs[name] = without_ranges(name, program)
     return Lowered(programs, workers, wiring.layouts, wiring.paths)
-
-
-def footprint_of(program: PipelineProgram) -> Counter[str]:
-    """Entries per table that a lowered program really has."""
-    return Counter(entry.table for entry in (*program.entries, *program.activation))

@@ -7,6 +7,7 @@ it, has fewer entries than both, and when some table of the pipelines holds it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -22,10 +23,12 @@ from orchestrator.model.elements import (
     RewriteProgram,
 )
 from orchestrator.model.match import ANY, Match, PortRange, Prefix
+from orchestrator.model.topology import Topology
 from orchestrator.model.versions import versions_of
 from orchestrator.recall import Same, current
 from orchestrator.targets.block import VERSION_TABLE
 from orchestrator.targets.footprints import entries_needed
+from orchestrator.targets.pipelines import Pipeline
 
 ValueT = TypeVar("ValueT")
 MOST_CLASSES = 10_000_000
@@ -57,6 +60,41 @@ class Costs:
     least_gain: int = 8
     filter_slots: int = 3
     ranges: bool = True
+
+
+def costs_on(
+    topology: Topology,
+    pipelines: Mapping[str, Pipeline],
+    taken: Mapping[str, Counter[str]],
+    *,
+    most_classes: int = MOST_CLASSES,
+    merging: bool = True,
+) -> Costs:
+    """What decides on these switches' pipelines, beside the entries that are `taken`."""
+    slots = min(sum(s.block == FilterProgram.block for s in p.slots) for p in pipelines.values())
+    return Costs(
+        _filter_sizes(topology, pipelines, taken),
+        most_classes=most_classes,
+        merging=merging,
+        filter_slots=slots,
+        ranges=all(p.target.ranges for p in pipelines.values()),
+    )
+
+
+def _filter_sizes(
+    topology: Topology, pipelines: Mapping[str, Pipeline], taken: Mapping[str, Counter[str]]
+) -> dict[int, int]:
+    """Entries by IP version that one filter may have on every switch."""
+    sizes: dict[int, int] = {}
+    for name, pipeline in pipelines.items():
+        limits, held = topology.switches[name].table_sizes, taken.get(name, Counter())
+        filters = [s.instance for s in pipeline.slots if s.block == FilterProgram.block]
+        for version, table in VERSION_TABLE.items():
+            tables = [f"{instance}.{table}" for instance in filters]
+            most = max((pipeline.table_sizes.get(t, 0) - held[t] for t in tables), default=0)
+            most = min(most, limits.get(f"{FilterProgram.block}.{table}", most))
+            sizes[version] = min(most, sizes.get(version, most))
+    return sizes
 
 
 def entries_of(program: FilterProgram, versions: frozenset[int]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, singledispatch
-from operator import attrgetter
 
 from orchestrator.compiler.keys import match_keys
 from orchestrator.compiler.matching import STRIDE
@@ -36,7 +35,6 @@ from orchestrator.targets.block import BY_SEGMENT, VERSION_TABLE
 from servernf.wire.addresses import GATEWAY_MAC
 
 BASE_PRIORITY = 1
-_ROUTE_FIELDS = attrgetter("prefix", "output", "next_hop", "rule")
 _Params = tuple[tuple[str, int], ...]
 
 
@@ -178,13 +176,12 @@ def _routes(program: RouteProgram, site: Site) -> Iterator[TableEntry]:
 
     tables = {v: f"{site.instance}.{VERSION_TABLE[v]}" for v in site.versions}
     segment: tuple[str, Key] = ("segment", Exact(site.segment))
-    nf = site.nf
-    for prefix, output, next_hop, rule in map(_ROUTE_FIELDS, program.routes):
-        if prefix.version in tables:
-            length = prefix.length
-            keys = (segment, ("dst", Lpm(prefix.value, length))) if length else (segment,)
+    for row in program.routes.rows():
+        version, value, length, output, next_hop, *_ = row
+        if version in tables:
+            keys = (segment, ("dst", Lpm(value, length))) if length else (segment,)
             name, params = action(output, next_hop)
-            yield TableEntry(tables[prefix.version], keys, name, params, 0, f"{nf}: {rule}")
+            yield TableEntry(tables[version], keys, name, params, 0, f"{site.nf}: {row.rule}")
 
 
 @program_entries.register

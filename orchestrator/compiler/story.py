@@ -9,11 +9,12 @@ from orchestrator.compiler.classes import TrafficClass, likely
 from orchestrator.compiler.headerspace import FIELDS, HeaderSet
 from orchestrator.compiler.layout import Layout
 from orchestrator.model.bundle import Story
-from orchestrator.model.cuts import SERVER, Cuts
+from orchestrator.model.cuts import SERVER, SWITCH, Cuts
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.values import PROTOCOLS, address_text
+from orchestrator.targets.pipelines import Pipeline, footprint
 
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _FLAGS = "FSRPAUEC"
@@ -51,6 +52,29 @@ class ClassStory:
     hops: int
     recirculations: int
     synthesis: tuple[str, ...]
+
+
+def unit_stories(
+    cuts: Cuts, plan: Plan, layouts: Mapping[str, Layout], pipelines: Mapping[str, Pipeline]
+) -> tuple[Story, ...]:
+    """A line for each unit, in the order of the graph."""
+    stories: list[Story] = []
+    group_of = {u: i for i, group in enumerate(cuts.groups) for u in group.units}
+    for unit in cuts.units.values():
+        if unit.kind == SERVER:
+            cores = plan.cores_of[group_of[unit.id]]
+            where = ", ".join(f"{core.server} core {core.index + 1}" for core in cores)
+            stories.append(Story(unit.id, SERVER, where, "", 0, unit.why))
+            continue
+        switch = plan.device_of[unit.id]
+        step = layouts[switch].steps[unit.id]
+        why = unit.why
+        if any(target == unit.id for _, target in layouts[switch].recirculated):
+            why += "; recirculated, since one pass cannot serve it behind what it follows"
+        slot = step.slot.instance if step.slot else "deliver"
+        count = footprint(unit, [pipelines[switch]]).total()
+        stories.append(Story(unit.id, SWITCH, switch, slot, count, why))
+    return tuple(stories)
 
 
 @dataclass(frozen=True, slots=True)

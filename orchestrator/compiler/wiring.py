@@ -8,13 +8,13 @@ from typing import Any
 
 import networkx as nx
 
-from orchestrator.compiler.cuts import Functions
 from orchestrator.compiler.layout import EXIT_PREFIX, Layout, lay_out
 from orchestrator.model import ids
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts, Unit
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.network.fabric import Fabric
+from orchestrator.nfs.base import Functions
 from orchestrator.targets.pipelines import Pipeline
 
 _FIRST_SI = 255

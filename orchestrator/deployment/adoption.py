@@ -59,18 +59,21 @@ def _bundle(
     deployed: dict[str, Deployed],
     stray: Stray,
 ) -> Bundle:
-    from orchestrator.pipeline import compile_graph, used_by
+    from orchestrator.compile import CompileRequest, compile_graph
+    from orchestrator.placement.resources import used_by
 
     topology, made = with_pipelines(network.topology, deployed), builds_of(deployed)
     if isinstance(source, Packed):
         bundle = network.access.claimed(for_network(source, topology, made))
         return renumbered(bundle, stray.graph_id)
     return compile_graph(
-        network.access.claimed(source),
-        topology,
-        graph_id=stray.graph_id,
-        used=used_by({name: d.bundle for name, d in deployed.items()}, topology),
-        builds=Pipelines.of(made),
+        CompileRequest(
+            network.access.claimed(source),
+            topology,
+            graph_id=stray.graph_id,
+            used=used_by({name: d.bundle for name, d in deployed.items()}, topology),
+            builds=Pipelines.of(made),
+        )
     ).bundle
 
 

@@ -27,12 +27,12 @@ def compare(
 
 def smallest(graph: ServiceGraph, topology: Topology, driver: Driver) -> Minimal | None:
     """The driver's first difference with the fewest packets and rules that show it."""
-    from orchestrator.pipeline import compile_graph
+    from orchestrator.compile import CompileRequest, compile_graph
 
     first = driver.differences[0]
     return minimise(
         graph,
         topology,
         driver.sent[: first.number],
-        lambda tried: compile_graph(tried, topology).bundle,
+        lambda tried: compile_graph(CompileRequest(tried, topology)).bundle,
     )

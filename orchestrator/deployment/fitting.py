@@ -13,7 +13,6 @@ from itertools import chain, pairwise
 from typing import Any
 
 from orchestrator.bundle.codec import Packed
-from orchestrator.compiler.lowering import footprint_of
 from orchestrator.compiler.renumbering import renumbered
 from orchestrator.compiler.sharing import share
 from orchestrator.deployment.journal import Deployed
@@ -204,7 +203,7 @@ def _collisions(
     for name, program in bundle.programs.items():
         taken = used.tables.get(name, Counter[str]())
         offer = capability_for(bundle, name)
-        yield from _full(name, offer, topology, footprint_of(program), taken)
+        yield from _full(name, offer, topology, program.entries_by_table(), taken)
     yield from _crowded_links(bundle, Fabric(topology), used)
 
 

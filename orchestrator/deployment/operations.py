@@ -90,7 +90,7 @@ def prepare(
     `summary.full` is not empty when both versions do not fit at once: then it can only be deployed with
     `allow_interruption`.
     """
-    from orchestrator.pipeline import used_by
+    from orchestrator.placement.resources import used_by
 
     name = graph_name(graph)
     deployed = network.journal.deployed()

@@ -41,7 +41,8 @@ def placed(
     DeploymentError names what is `away` or cordoned where nothing else will do. `pipeline` is for all
     switches; without it they keep what the deployed graphs say that they run.
     """
-    from orchestrator.pipeline import compile_graph, used_by
+    from orchestrator.compile import CompileRequest, compile_graph
+    from orchestrator.placement.resources import used_by
 
     away = replace(away, cordon=cordon_of(network))
     name = graph_name(graph)
@@ -59,14 +60,16 @@ def placed(
 
     def compiled(kept: ServiceGraph, left_out: Away) -> Bundle:
         return compile_graph(
-            kept,
-            topology,
-            graph_id=free_id,
-            used=used,
-            warnings=warnings,
-            beside=None if old is None else old.bundle,
-            away=left_out,
-            builds=Pipelines.of(made),
+            CompileRequest(
+                kept,
+                topology,
+                graph_id=free_id,
+                used=used,
+                warnings=warnings,
+                beside=None if old is None else old.bundle,
+                away=left_out,
+                builds=Pipelines.of(made),
+            )
         ).bundle
 
     return compile_around(network.access.claimed(graph), away, network, compiled)

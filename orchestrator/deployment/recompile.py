@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.compiler.merging import MOST_CLASSES
+from orchestrator.compile import MOST_CLASSES, CompileRequest, compile_graph
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.summary import Summary, summarise
 from orchestrator.errors import ReportedError
 from orchestrator.graph import load_graph
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
-from orchestrator.nfs.files import FileState, files_read, unchanged
-from orchestrator.pipeline import compile_graph
+from orchestrator.nfs.files import FileState, Readings, unchanged
 from orchestrator.recall import Recall, large_frozen_data
 
 
@@ -37,23 +36,29 @@ class Recompiler:
 
     def __init__(self, graph: Path, topology: Topology, *, max_classes: int = MOST_CLASSES) -> None:
         self.graph, self.topology, self.max_classes = graph, topology, max_classes
-        self.files: dict[Path, FileState] = {}
-        """What the last version was read from, as it was."""
+        self._readings = Readings()
         self._recall = Recall()
         self._last: Version | None = None
+
+    @property
+    def files(self) -> dict[Path, FileState]:
+        """What the last version was read from, as it was."""
+        return self._readings.files
 
     def version(self) -> Recompiled:
         """The graph as its files say now; on an ReportedError the last version stays."""
         started = time.perf_counter()
         with self._recall.round(), large_frozen_data():
-            with files_read() as self.files:
-                loaded = load_graph(self.graph)
+            loaded = load_graph(self.graph, self._readings)
             bundle = compile_graph(
-                loaded.graph,
-                self.topology,
-                warnings=loaded.warnings,
-                max_classes=self.max_classes,
-                beside=None if self._last is None else self._last.bundle,
+                CompileRequest(
+                    loaded.graph,
+                    self.topology,
+                    functions=loaded.functions,
+                    warnings=loaded.warnings,
+                    max_classes=self.max_classes,
+                    beside=None if self._last is None else self._last.bundle,
+                )
             ).bundle
             new = Version(bundle, None, alone=True)
             summary = summarise(plan(self._last, new), self._last, new)

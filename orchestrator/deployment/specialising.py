@@ -52,19 +52,21 @@ def specialise(
     DeploymentError, and nothing changed, when that would interrupt graphs and is not
     allowed. An older version of the graph itself is removed before.
     """
-    from orchestrator.pipeline import compile_specialised, used_by
+    from orchestrator.compile import CompileRequest
+    from orchestrator.compile_specialised import compile_specialised
+    from orchestrator.placement.resources import used_by
 
     deployed = network.journal.deployed()
     others = {name: d for name, d in deployed.items() if name != graph.name}
     bundles = {name: d.bundle for name, d in others.items()}
-    compiled = compile_specialised(
+    request = CompileRequest(
         graph,
         network.topology,
-        tuple(bundles.values()),
         graph_id=network.journal.free_graph_id(),
         used=used_by(bundles, network.topology),
         away=away,
     )
+    compiled = compile_specialised(request, tuple(bundles.values()))
     pipeline_of = compiled.bundle.pipeline_of
     (pipeline,) = compiled.bundle.builds
     if all(d.bundle.pipeline_of == pipeline_of for d in deployed.values()):

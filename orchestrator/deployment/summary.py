@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import EntityWords, entity_words
 from orchestrator.compiler.admission import EPOCH_TABLE
-from orchestrator.compiler.lowering import footprint_of
 from orchestrator.compiler.nodes import line_of, owner
 from orchestrator.deployment.planning import CLOSE, OPEN, Version, different_entries
 from orchestrator.deployment.transaction import (
@@ -184,7 +183,7 @@ def too_full(
         before = old.programs.get(device)
         if before is None:
             continue
-        need = footprint_of(program)
+        need = program.entries_by_table()
         gone, come, _ = different_entries(device, before, program)
         there = {(e.table, frozenset(e.keys), e.priority) for e in (*come, *program.activation)}
         need.update(

@@ -6,7 +6,6 @@ from typing import Any
 
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.nfs.base import NetworkFunction, NfConfig, lookup
-from orchestrator.recall import recalled
 
 
 def functions_of(graph: ServiceGraph) -> dict[str, NetworkFunction[Any]]:
@@ -14,7 +13,6 @@ def functions_of(graph: ServiceGraph) -> dict[str, NetworkFunction[Any]]:
     return {nf.name: function_of(nf.config, nf.type, nf.name) for nf in graph.nfs.values()}
 
 
-@recalled
 def function_of(config: NfConfig, type_name: str, name: str) -> NetworkFunction[Any]:
     """The NF object of an instance."""
     return lookup(type_name)(name, config)

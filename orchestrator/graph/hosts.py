@@ -9,13 +9,17 @@ from orchestrator.graph.functions import functions_of
 from orchestrator.model.elements import RouteProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
-from orchestrator.nfs.base import NetworkFunction
+from orchestrator.nfs.base import Functions, NetworkFunction
 from orchestrator.nfs.values import Address, address_text
-from orchestrator.recall import recalled
 
 
-def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
-    """InputError for hosts and devices that the topology lacks; warnings of unknown next hops."""
+def check_hosts(
+    graph: ServiceGraph, topology: Topology, functions: Functions | None = None
+) -> tuple[str, ...]:
+    """InputError for hosts and devices that the topology lacks; warnings of unknown next hops.
+
+    `functions` are the graph's NFs, where they are known.
+    """
     where = graph.source or graph.name
     problems: list[str] = []
     neighbors: set[Address] = set()
@@ -38,18 +42,12 @@ def check_hosts(graph: ServiceGraph, topology: Topology) -> tuple[str, ...]:
     return tuple(
         f"{where}: nfs.{function.name}: next hop {address_text(hop)} is no host's of the graph: "
         "packets for it are dropped"
-        for function in functions_of(graph).values()
+        for function in (functions or functions_of(graph)).values()
         for hop in sorted(_next_hops(function) - neighbors)
     )
 
 
-@recalled
 def _next_hops(function: NetworkFunction[Any]) -> set[Address]:
     programs = (e.program for e in function.elements("inside").elements.values())
-    return {
-        route.next_hop
-        for program in programs
-        if isinstance(program, RouteProgram)
-        for route in program.routes
-        if route.next_hop is not None
-    }
+    routes = (program.routes for program in programs if isinstance(program, RouteProgram))
+    return {hop for found in routes for hop in found.next_hops}

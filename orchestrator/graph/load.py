@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,32 +23,37 @@ from orchestrator.model.graph import (
     Traffic,
     Verification,
 )
-from orchestrator.nfs.base import NetworkFunction, NfConfig, known_types, lookup
+from orchestrator.nfs.base import NetworkFunction, known_types, lookup
 from orchestrator.nfs.files import (
+    Files,
+    Readings,
     bounded,
     explain,
-    files_read,
     located,
     parse_json,
-    read_text,
     unchanged,
 )
-from orchestrator.recall import current
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedGraph:
-    """A checked graph, and what is legal in it but probably not meant."""
+    """A checked graph, its NFs, and what is legal in it but probably not meant."""
 
     graph: ServiceGraph
+    functions: Mapping[str, NetworkFunction[Any]]
     warnings: tuple[str, ...]
 
 
-def load_graph(path: str | Path) -> LoadedGraph:
-    """The graph of a file; InputError with all its problems."""
+def load_graph(path: str | Path, readings: Readings | None = None) -> LoadedGraph:
+    """The graph of a file; InputError with all its problems.
+
+    `readings` are of the last time that it was read, and become those of this time.
+    """
     file, name = Path(path), str(path)
-    raw = parse_json(read_text(file, name), name)
-    loader = _Loader(name, file.parent)
+    files = Files(file.parent, readings)
+    files.readings.files = files.read
+    raw = parse_json(files.text_of(file, name), name)
+    loader = _Loader(name, files)
     try:
         parsed = GraphFile.model_validate(raw)
     except ValidationError as error:
@@ -58,9 +64,9 @@ def load_graph(path: str | Path) -> LoadedGraph:
 
 
 class _Loader:
-    def __init__(self, name: str, base: Path) -> None:
+    def __init__(self, name: str, files: Files) -> None:
         self.name = name
-        self.base = base
+        self.files = files
         self.problems: list[str] = []
         self.functions: dict[str, NetworkFunction[Any]] = {}
         """NFs whose type and config are right; what depends on the others' ports is not checked."""
@@ -93,7 +99,7 @@ class _Loader:
             warnings = [f"{self.name}: {warning}" for warning in found.warnings]
         if self.problems:
             raise InputError(self.problems)
-        return LoadedGraph(graph, tuple(warnings))
+        return LoadedGraph(graph, self.functions, tuple(warnings))
 
     def _function(self, name: str, item: NfFile) -> None:
         where = f"nfs.{name}"
@@ -105,25 +111,29 @@ class _Loader:
             text = f"{item.type} cannot be replicated, but {item.workers.min} workers are asked for"
             self.problem(f"{where}.workers.min", text)
         try:
-            config = self._config(name, item)
-            self.functions[name] = function_of(config, item.type, name)
+            self.functions[name] = self._read(name, item)
         except ValidationError as error:
             texts = [f"{self.name}: {where}.config{text}" for text in explain(error, cls.Config)]
             self.problems += bounded(texts, f"{self.name}: {where}.config")
         except InputError as error:
             self.problems += [f"{self.name}: {where}.config: {text}" for text in error.problems]
 
-    def _config(self, name: str, item: NfFile) -> NfConfig:
-        """An NF's config with its files; that of the last reading if nothing of it has changed."""
-        recall, what = current(), ("config", str(self.base.resolve()), item.type, name)
-        if (known := recall.latest(what)) is not None:
-            raw, files, config = known
-            if raw == item.config and unchanged(files):
-                return config
-        with files_read() as files:
-            config = lookup(item.type).Config.model_validate(item.config).with_files(self.base)
-        recall.note(what, (item.config, files, config))
-        return config
+    def _read(self, name: str, item: NfFile) -> NetworkFunction[Any]:
+        """An NF, with its files; that of the last reading if nothing of it has changed."""
+        files = Files(self.files.base, self.files.readings)
+        known, what = files.readings.functions, (files.base, item.type, name)
+        if what in known:
+            raw, read, function = known[what]
+            if raw == item.config and unchanged(read):
+                self.files.read.update(read)
+                return function
+        try:
+            config = lookup(item.type).Config.model_validate(item.config).with_files(files)
+        finally:
+            self.files.read.update(files.read)
+        function = function_of(config, item.type, name)
+        known[what] = item.config, files.read, function
+        return function
 
     def _endpoints(self, file: GraphFile) -> None:
         seen: dict[str, str] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,7 @@ import networkx as nx
 
 from orchestrator.model.elements import Leave
 from orchestrator.model.graph import Port, ServiceGraph
-from orchestrator.nfs.base import NetworkFunction
-
-Functions = Mapping[str, NetworkFunction[Any]]
+from orchestrator.nfs.base import Functions, NetworkFunction
 
 
 @dataclass(frozen=True, slots=True)

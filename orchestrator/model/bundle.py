@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -70,3 +71,7 @@ class Bundle:
             for name, device in self.devices.items()
             if device.has_pipeline
         }
+
+    def entries_by_table(self) -> dict[str, Counter[str]]:
+        """Entries per device and table that the graph installs."""
+        return {name: program.entries_by_table() for name, program in self.programs.items()}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from orchestrator.model.match import Match, Prefix
+from orchestrator.model.match import Match
+from orchestrator.model.routes import Routes
 
 DROP = "drop"
 """The output of an element that ends a packet's life."""
@@ -69,22 +70,12 @@ class RewriteProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """`next_hop` (version, address) is None for a connected route; `output` DROP is unreachable."""
-
-    prefix: Prefix
-    output: str
-    next_hop: tuple[int, int] | None
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
 class RouteProgram(Program):
     """Longest-prefix match on the destination; decrements TTL; no route, non-IP or TTL <= 1: drop."""
 
     block: ClassVar[str] = "route"
     branches: ClassVar[bool] = True
-    routes: tuple[Route, ...]
+    routes: Routes
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -143,6 +144,10 @@ class PipelineProgram:
     entries: Sequence[TableEntry]
     activation: tuple[TableEntry, ...]
     floods: tuple[FloodGroup, ...]
+
+    def entries_by_table(self) -> Counter[str]:
+        """How many entries it has in each table."""
+        return Counter(entry.table for entry in (*self.entries, *self.activation))
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,11 +59,10 @@ def _taken(program: FilterProgram, versions: frozenset[int]) -> dict[str, frozen
     return result
 
 
-@recalled
 def _routed(program: RouteProgram, versions: frozenset[int]) -> dict[str, frozenset[int]]:
     """Kinds of packet by the output that routes send them to."""
     result: dict[str, frozenset[int]] = {}
-    for output, version in {(route.output, route.prefix.version) for route in program.routes}:
+    for output, version in program.routes.kinds:
         result[output] = result.get(output, frozenset()) | (versions & {version})
     return result
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import PrivateAttr
 
@@ -28,15 +29,29 @@ from orchestrator.nfs.base import (
     Reference,
     network_function,
 )
-from orchestrator.nfs.files import item_lines, named_file, parse_lines, parse_list, read_text
+from orchestrator.nfs.files import Files, item_lines, parse_list
 from orchestrator.nfs.matching import MatchFields, first_output, mirrored
 from orchestrator.nfs.values import match_json
-from orchestrator.recall import current
 
 Action = Literal["permit", "deny"]
 PlacedRule = tuple[Match, Action, str]
 """A rule and where it was written: `access.rules:12`, `rules[3]`."""
 OPPOSITE = {"inside": "outside", "outside": "inside"}
+
+
+class _Filters(NamedTuple):
+    """A rule of a file as elements have it, by the port that packets enter."""
+
+    placed: PlacedRule
+    inside: FilterRule
+    outside: FilterRule
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What follows from rules that a file had: nothing by which two configs could differ."""
+
+    filters: tuple[_Filters, ...] = field(default=(), compare=False)
 
 
 class AclRule(MatchFields):
@@ -55,14 +70,18 @@ class AclConfig(NfConfig):
     default: Action = "deny"
     reverse: Literal["permit", "mirror", "same"] = "permit"
     _from_file: tuple[PlacedRule, ...] = PrivateAttr(default=())
+    _known: _Known = PrivateAttr(default=_Known())
+    """The same objects for lines that were read before."""
 
-    def with_files(self, base: Path) -> Self:
+    def with_files(self, files: Files) -> Self:
         if self.rules_file is None:
             return self
         result = self.model_copy()
-        result._from_file = read_rules(
-            named_file(base, self.rules_file), self.rules_file, self.file_action
-        )
+        result._from_file = read_rules(files, self.rules_file, self.file_action)
+        mirror = self.reverse == "mirror"
+        what = (_Filters, self.rules_file, self.file_action, mirror)
+        filters = files.each(what, result._from_file, partial(_filters_of, mirror))
+        result._known = _Known(tuple(filters))
         return result
 
     @property
@@ -73,22 +92,40 @@ class AclConfig(NfConfig):
         ]
         return (*inline, *self._from_file)
 
+    def filters(self, port: str) -> tuple[FilterRule, ...]:
+        """Its rules as those of the element that packets meet who enter a port."""
+        mirror = self.reverse == "mirror"
+        known = self._known.filters
+        if tuple([found.placed for found in known]) != self._from_file:  # it was given other rules
+            known = tuple(_filters_of(mirror, placed) for placed in self._from_file)
+        inline = self.all_rules[: len(self.rules)]
+        both = (*(_filters_of(mirror, placed) for placed in inline), *known)
+        return tuple([found.inside if port == "inside" else found.outside for found in both])
 
-def read_rules(path: Path, name: str, action: Action) -> tuple[PlacedRule, ...]:
+
+def _filters_of(mirror: bool, placed: PlacedRule) -> _Filters:
+    """A rule both ways; with `mirror` it asks for the opposite direction of what enters the outside."""
+    match, action, origin = placed
+    out, back = (OPPOSITE[port] if action == "permit" else DROP for port in ("inside", "outside"))
+    turned = mirrored(match) if mirror else match
+    return _Filters(placed, FilterRule(match, out, origin), FilterRule(turned, back, origin))
+
+
+def read_rules(files: Files, name: str, action: Action) -> tuple[PlacedRule, ...]:
     """The rules of a ClassBench file (each does `action`) or of a JSON list."""
-    text = read_text(path, name)
-    if path.suffix == ".json":
+    if name.endswith(".json"):
+        text = files.text(name)
         rules = parse_list(text, name, AclRule)
         places = [f"{name}:{line}" for line in item_lines(text)]
         return tuple(
             (r.to_match(), r.action, place) for r, place in zip(rules, places, strict=True)
         )
 
-    def one(line: str, where: str) -> PlacedRule | None:
+    def one(line: str, number: int) -> PlacedRule | None:
         match = classbench.parse_rule(line)
-        return None if match is None else (match, action, where)
+        return None if match is None else (match, action, f"{name}:{number}")
 
-    return tuple(parse_lines(text, name, one, (read_rules, action)))
+    return tuple(files.lines(name, one, (read_rules, action)))
 
 
 @network_function("acl")
@@ -124,16 +161,9 @@ class Acl(NetworkFunction[AclConfig]):
         exit_port = OPPOSITE[port]
         if port == "outside" and config.reverse == "permit":
             return FilterProgram((), exit_port)
-        turned = port == "outside" and config.reverse == "mirror"
-
-        def filtering(placed: PlacedRule) -> FilterRule:
-            match, action, origin = placed
-            output = exit_port if action == "permit" else DROP
-            return FilterRule(mirrored(match) if turned else match, output, origin)
-
-        what = (Acl._program, port, turned)
-        rules = tuple(current().each(what, config.all_rules, filtering))
-        return FilterProgram(rules, exit_port if config.default == "permit" else DROP)
+        return FilterProgram(
+            config.filters(port), exit_port if config.default == "permit" else DROP
+        )
 
 
 class _AclReference(Reference):

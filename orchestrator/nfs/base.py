@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from orchestrator.errors import unknown
 from orchestrator.model.elements import CostProfile, ElementGraph, PoolShare, Relation, StateKey
 from orchestrator.model.packet import Packet
+from orchestrator.nfs.files import Files
 
 FROM_FILE = "_from_file"
 """Where configs keep what `with_files` read."""
@@ -25,8 +25,8 @@ class NfConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def with_files(self, base: Path) -> Self:
-        """The config with the files read that it names, relative to `base`; InputError otherwise."""
+    def with_files(self, files: Files) -> Self:
+        """The config with the files read that it names; InputError otherwise."""
         return self
 
 
@@ -150,6 +150,9 @@ class NetworkFunction(ABC, Generic[ConfigT]):
         """The config that a server worker gets, as JSON values (docs/architecture.md)."""
         return self.config.model_dump(mode="json")
 
+
+Functions = Mapping[str, NetworkFunction[Any]]
+"""The NF objects of a graph, by instance."""
 
 NfClassT = TypeVar("NfClassT", bound=type[NetworkFunction[Any]])
 

@@ -28,6 +28,7 @@ from orchestrator.model.elements import (
 from orchestrator.model.match import Match
 from orchestrator.model.packet import Packet, updated_checksum
 from orchestrator.nfs.base import Environment, NetworkFunction, NfConfig, Output, Reference
+from orchestrator.nfs.files import Files
 from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, ip_rules
 
 ESP = 50
@@ -65,11 +66,11 @@ class EspConfig(NfConfig):
             raise ValueError("give key_file or key_environment: where the key lies, not the key")
         return self
 
-    def with_files(self, base: Path) -> Self:
+    def with_files(self, files: Files) -> Self:
         """The path made absolute. The key is not read: it may lie on the servers only."""
         if self.key_file is None:
             return self
-        return self.model_copy(update={"key_file": str((base / self.key_file).resolve())})
+        return self.model_copy(update={"key_file": str((files.base / self.key_file).resolve())})
 
     def read_key(self) -> bytes:
         """The key as it lies on this machine."""

@@ -7,20 +7,19 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Generator, Hashable, Iterable
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from operator import ne
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.alignment import differing
+from orchestrator.alignment import answers_beside, differing
+from orchestrator.durable import Durable
 from orchestrator.errors import MOST_QUOTED, InputError, quoted, shortened, unknown, visible
 from orchestrator.files import MAX_BYTES, read_regular
-from orchestrator.recall import current
 
 MAX_FILE_BYTES = MAX_BYTES
 ALLOW_FILES = "ORCHESTRATOR_ALLOW_FILES"
@@ -30,6 +29,7 @@ MAX_PROBLEMS = 20
 _BETWEEN = re.compile(r"[\s,]*")
 
 _T = TypeVar("_T")
+_ItemT = TypeVar("_ItemT")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _SETTLED_NS = 2_000_000_000
@@ -46,19 +46,114 @@ class FileState(NamedTuple):
     digest: bytes
 
 
-_files_read: ContextVar[dict[Path, FileState] | None] = ContextVar("files_read", default=None)
+class Stored(Protocol):
+    """What a file says, in a form that is quickly written and read again."""
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """What `to_bytes` wrote; ValueError, LookupError or TypeError where that is something else."""
+        ...
+
+    def to_bytes(self) -> bytes:
+        """In bytes."""
+        ...
 
 
-@contextmanager
-def files_read() -> Generator[dict[Path, FileState]]:
-    """The states of the files that are read in this context, or were found unchanged instead."""
-    found: dict[Path, FileState] = {}
-    token = _files_read.set(found)
-    try:
-        yield found
-    finally:
-        _files_read.reset(token)
-        _note(found)
+StoredT = TypeVar("StoredT", bound=Stored)
+
+
+class Readings:
+    """What whoever reads the same files again and again keeps of the last time.
+
+    Nothing in it changes what is read: only what has changed is parsed again, and for the rest there are
+    the same objects. `durable` has what was read by other processes.
+    """
+
+    def __init__(self, durable: Durable | None = None) -> None:
+        self.durable = durable
+        self.files: dict[Path, FileState] = {}
+        """The files of the last reading, as they were then."""
+        self.functions: dict[Hashable, tuple[Any, dict[Path, FileState], Any]] = {}
+        """Of each NF that was read: its JSON, its files, and what it is."""
+        self.lines: dict[Hashable, tuple[list[str], list[Any]]] = {}
+        """Of each file that was read: its lines, and what each became."""
+        self.answers: dict[Hashable, tuple[Sequence[Any], list[Any]]] = {}
+        """Of each list that was asked about: its items, and the answers."""
+
+
+class Files:
+    """The files of one graph's folder `base`, as configs name them; `read` is what was read of them."""
+
+    def __init__(self, base: Path, readings: Readings | None = None) -> None:
+        self.base = base
+        self.readings = Readings() if readings is None else readings
+        self.read: dict[Path, FileState] = {}
+
+    def text(self, name: str) -> str:
+        """A file's UTF-8 text; InputError names it as the user wrote it."""
+        return decoded(self._data(name), name)
+
+    def text_of(self, path: Path, name: str) -> str:
+        """Likewise, of a file wherever it lies."""
+        return decoded(self._data_of(path, name), name)
+
+    def lines(
+        self,
+        name: str,
+        parse: Callable[[str, int], _T | None],
+        kind: Hashable,
+    ) -> list[_T]:
+        """`parse_lines` of a file. `kind` says all that `parse` depends on besides its arguments: lines
+        that the last reading had in the same place are the same objects."""
+        what = (self.base, name, kind)
+        text = self.text(name)
+        found, self.readings.lines[what] = _parsed(text, name, parse, self.readings.lines.get(what))
+        return found
+
+    def each(
+        self, what: Hashable, items: Sequence[_ItemT], answer: Callable[[_ItemT], _T]
+    ) -> list[_T]:
+        """`answer` of every item. `what` says which items and what is asked: of objects that the last
+        reading had there, too, it is the answer of then."""
+        known = self.readings.answers.get((self.base, what), ([], []))
+        found = answers_beside(known, items, answer)
+        self.readings.answers[self.base, what] = (items, found)
+        return found
+
+    def stored(
+        self, name: str, kind: type[StoredT], parse: Callable[[str], StoredT], also: str = ""
+    ) -> StoredT:
+        """What `parse` makes of a file's text, by this process or an earlier one.
+
+        `also` says all that `parse` depends on besides its argument and the file's name.
+        """
+        data = self._data(name)
+        durable = self.readings.durable
+        question = (kind.__qualname__, also, name, data)
+        known = None if durable is None else durable.get(*question)
+        if known is not None:
+            with suppress(ValueError, LookupError, TypeError):
+                return kind.from_bytes(known)
+        found = parse(decoded(data, name))
+        if durable is not None:
+            durable.put(found.to_bytes(), *question)
+        return found
+
+    def _data(self, name: str) -> bytes:
+        return self._data_of(named_file(self.base, name), name)
+
+    def _data_of(self, path: Path, name: str) -> bytes:
+        try:
+            stat = _stat(path)  # before it is read: later writes show
+        except (OSError, ValueError):
+            stat = None  # reading tells why
+        try:
+            data = _bytes_of(path, name)
+        except InputError:
+            self.read[path] = FileState(None, _UNREADABLE)
+            raise
+        self.read[path] = FileState(stat, _digest(data))
+        return data
 
 
 def unchanged(files: dict[Path, FileState]) -> bool:
@@ -73,13 +168,7 @@ def unchanged(files: dict[Path, FileState]) -> bool:
         if digest != was.digest:
             return False
         files[path] = FileState(stat, digest)
-    _note(files)
     return True
-
-
-def _note(files: dict[Path, FileState]) -> None:
-    if (found := _files_read.get()) is not None:
-        found.update(files)
 
 
 def _stat(path: Path) -> tuple[int, ...] | None:
@@ -119,20 +208,21 @@ def _allowed() -> list[str]:
 
 def read_text(path: Path, name: str) -> str:
     """The file's UTF-8 text; InputError names it as the user wrote it."""
+    return decoded(_bytes_of(path, name), name)
+
+
+def _bytes_of(path: Path, name: str) -> bytes:
     try:
-        stat = _stat(path)  # before it is read: later writes show
-    except (OSError, ValueError):
-        stat = None  # reading tells why
-    try:
-        data = read_regular(path, name, MAX_FILE_BYTES)
+        return read_regular(path, name, MAX_FILE_BYTES)
     except InputError:
-        _note({path: FileState(None, _UNREADABLE)})
         if path.parent.is_dir() and not os.path.lexists(path):
             near = sorted(p.name for p in path.parent.glob("*"))
             raise InputError(f"{name}: {unknown('file', path.name, near)}") from None
         raise
-    if _files_read.get() is not None:
-        _note({path: FileState(stat, _digest(data))})
+
+
+def decoded(data: bytes, name: str) -> str:
+    """The text of a file's UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -172,33 +262,33 @@ def parse_json(text: str, name: str) -> Any:
     return value
 
 
-def parse_lines(
-    text: str, name: str, parse: Callable[[str, str], _T | None], kind: Hashable = None
-) -> list[_T]:
-    """`parse(line, "name:line")` for every line; None skips, ValueError collects.
+def parse_lines(text: str, name: str, parse: Callable[[str, int], _T | None]) -> list[_T]:
+    """`parse(line, its number)` for every line, from 1 on; None skips, ValueError collects."""
+    return _parsed(text, name, parse, None)[0]
 
-    `kind` says all that `parse` depends on besides its arguments. Then lines that the last reading had
-    in the same place are not parsed again, and give the same objects.
-    """
+
+_Lines = tuple[list[str], list[_T | None]]
+
+
+def _parsed(
+    text: str, name: str, parse: Callable[[str, int], _T | None], known: _Lines[_T] | None
+) -> tuple[list[_T], _Lines[_T]]:
+    """What lines become, without and with those that are skipped; `known` are those of a text before."""
     lines = text.splitlines()
-    what = (parse_lines, name, kind)
-    known = current().latest(what) if kind is not None else None
     result: list[_T | None] = [None] * len(lines)
     places: Iterable[int] = range(len(lines))
     if known is not None and len(known[0]) == len(lines):
         result, places = list(known[1]), differing(known[0], lines, ne)
     problems: list[str] = []
     for place in places:
-        where = f"{name}:{place + 1}"
         try:
-            result[place] = parse(lines[place], where)
+            result[place] = parse(lines[place], place + 1)
         except ValueError as error:
+            where = f"{name}:{place + 1}"
             column = getattr(error, "column", None)
             problems.append(f"{where}:{column}: {error}" if column else f"{where}: {error}")
     raise_problems(problems, name)
-    if kind is not None:
-        current().note(what, (lines, result))
-    return [item for item in result if item is not None]
+    return [item for item in result if item is not None], (lines, result)
 
 
 def parse_list(text: str, name: str, model: type[ModelT]) -> list[ModelT]:

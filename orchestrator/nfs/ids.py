@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainSerializer, PrivateAttr, StrictBool
@@ -19,7 +18,7 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.match import Match, PortRange
 from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
-from orchestrator.nfs.files import named_file, parse_list, raise_problems, read_text
+from orchestrator.nfs.files import Files, parse_list, raise_problems
 from orchestrator.nfs.ids_reference import IdsReference, Signature
 from orchestrator.nfs.inspecting import (
     OPPOSITE,
@@ -93,13 +92,11 @@ class IdsConfig(NfConfig):
     action: Literal["drop", "alert"] = "drop"
     _from_file: tuple[SignatureFields, ...] = PrivateAttr(default=())
 
-    def with_files(self, base: Path) -> Self:
+    def with_files(self, files: Files) -> Self:
         result = self.model_copy()
         name = self.signatures_file
         if name is not None:
-            result._from_file = tuple(
-                parse_list(read_text(named_file(base, name), name), name, SignatureFields)
-            )
+            result._from_file = tuple(parse_list(files.text(name), name, SignatureFields))
         ids = [signature.id for signature in result.all_signatures]
         doubles = dict.fromkeys(i for i in ids if ids.count(i) > 1)
         raise_problems([f"signature id {i} is given twice" for i in doubles], name or "signatures")

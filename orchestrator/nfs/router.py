@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
+from itertools import chain
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    TypeAdapter,
+    model_validator,
+)
 
 from orchestrator.errors import InputError
 from orchestrator.model.elements import (
@@ -14,11 +24,10 @@ from orchestrator.model.elements import (
     Element,
     ElementGraph,
     Leave,
-    Route,
     RouteProgram,
 )
-from orchestrator.model.match import Prefix
 from orchestrator.model.packet import Packet
+from orchestrator.model.routes import Route, Routes, Row
 from orchestrator.nfs.base import (
     Environment,
     NetworkFunction,
@@ -27,14 +36,7 @@ from orchestrator.nfs.base import (
     Reference,
     network_function,
 )
-from orchestrator.nfs.files import (
-    item_lines,
-    named_file,
-    parse_lines,
-    parse_list,
-    raise_problems,
-    read_text,
-)
+from orchestrator.nfs.files import Files, item_lines, parse_lines, parse_list, raise_problems
 from orchestrator.nfs.values import (
     Address,
     AddressField,
@@ -65,50 +67,78 @@ class RouteFields(NfConfig):
         return self
 
 
+def _restored(document: Any) -> Routes:
+    """What `_written` made of routes; a list of routes is what earlier versions wrote."""
+    if isinstance(document, Routes):
+        return document
+    if isinstance(document, str):
+        return Routes.from_bytes(zlib.decompress(b64decode(document)))
+    return Routes.of(_ROUTES.validate_python(document))
+
+
+def _written(routes: Routes) -> str:
+    return b64encode(zlib.compress(routes.to_bytes(), 1)).decode()
+
+
+_ROUTES = TypeAdapter(tuple[Route, ...])
+
+
 class RouterConfig(NfConfig):
     """Inline routes and those of the file; a prefix may be given once."""
 
     routes: tuple[RouteFields, ...] = ()
     routes_file: str | None = None
-    _from_file: tuple[Route, ...] = PrivateAttr(default=())
+    _from_file: Annotated[
+        Routes, PlainValidator(_restored), PlainSerializer(_written, when_used="json")
+    ] = PrivateAttr(default=Routes())
 
-    def with_files(self, base: Path) -> Self:
+    def with_files(self, files: Files) -> Self:
         result = self.model_copy()
         if self.routes_file is not None:
-            result._from_file = _read_routes(named_file(base, self.routes_file), self.routes_file)
-        first: dict[Prefix, str] = {}
-        doubles: list[str] = []
-        for route in result.all_routes:
-            if route.prefix in first:
-                doubles.append(f"{route.rule}: {route.prefix} is also in {first[route.prefix]}")
-            first.setdefault(route.prefix, route.rule)
+            name = self.routes_file
+            result._from_file = files.stored(name, Routes, partial(_read_routes, name))
+        routes = result.all_routes
+        doubles = [f"{r.rule}: {r.prefix} is also in {first.rule}" for r, first in routes.doubles()]
         raise_problems(doubles, self.routes_file or "routes")
-        if not first:
+        if not routes:
             raise InputError("a router without routes drops everything: give routes or routes_file")
         return result
 
     @property
-    def all_routes(self) -> tuple[Route, ...]:
+    def all_routes(self) -> Routes:
         """Inline routes, then the file's, with their origin."""
-        inline = (
-            Route(r.prefix, r.port, r.next_hop, f"routes[{i}]") for i, r in enumerate(self.routes)
-        )
-        return (*inline, *self._from_file)
+        if not self.routes:
+            return Routes.of(self._from_file)
+        inline = (_row(route, ("routes[", "]"), i) for i, route in enumerate(self.routes))
+        return Routes(chain(inline, Routes.of(self._from_file).rows()))
 
 
-def _read_routes(path: Path, name: str) -> tuple[Route, ...]:
-    text = read_text(path, name)
-    if path.suffix == ".json":
+def _row(route: RouteFields, place: tuple[str, str], number: int) -> Row:
+    prefix = route.prefix
+    return Row(
+        *(prefix.version, prefix.value, prefix.length, route.port, route.next_hop, place, number)
+    )
+
+
+def _read_routes(name: str, text: str) -> Routes:
+    place = (f"{name}:", "")
+    if name.endswith(".json"):
         routes = parse_list(text, name, RouteFields)
-        return tuple(
-            Route(r.prefix, r.port, r.next_hop, f"{name}:{line}")
-            for r, line in zip(routes, item_lines(text), strict=True)
-        )
+        return Routes(_row(r, place, n) for r, n in zip(routes, item_lines(text), strict=True))
     hops: dict[str, Address | None] = {"-": None}
-    return tuple(parse_lines(text, name, lambda line, where: _route(line, where, hops)))
+
+    def one(line: str, number: int) -> Row | None:
+        found = _route(line, hops)
+        return None if found is None else Row(*found, place, number)
+
+    return Routes(parse_lines(text, name, one))
 
 
-def _route(line: str, where: str, hops: dict[str, Address | None]) -> Route | None:
+_Fields = tuple[int, int, int, str, Address | None]
+"""Prefix, output and next hop of a route."""
+
+
+def _route(line: str, hops: dict[str, Address | None]) -> _Fields | None:
     """`prefix next_hop [port]`; `hops` remembers next hops: there are few, and many lines."""
     words = line.split()
     if not words or words[0].startswith("#"):
@@ -121,7 +151,8 @@ def _route(line: str, where: str, hops: dict[str, Address | None]) -> Route | No
     hop = hops[words[1]]
     if hop is not None and hop[0] != prefix.version:
         raise ValueError(f"prefix {prefix} and next hop {words[1]} are of different IP versions")
-    return Route(prefix, words[2] if len(words) == 3 else "outside", hop, where)
+    output = words[2] if len(words) == 3 else "outside"
+    return prefix.version, prefix.value, prefix.length, output, hop
 
 
 @network_function("router")
@@ -139,17 +170,16 @@ class Router(NetworkFunction[RouterConfig]):
     def __init__(self, name: str, config: RouterConfig) -> None:
         super().__init__(name, config)
         self._routes = config.all_routes
-        self._named = tuple(dict.fromkeys(route.output for route in self._routes))
         self._program = RouteProgram(self._routes)
 
     @property
     def ports(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(("inside", "outside", *self._named)))
+        return tuple(dict.fromkeys(("inside", "outside", *self._routes.outputs)))
 
     def elements(self, port: str) -> ElementGraph:
-        routes = Element("routes", self._program, self._named)
+        routes = Element("routes", self._program, self._routes.outputs)
         edges: dict[tuple[str, str], str | Leave] = {
-            ("routes", output): Leave(output) for output in self._named
+            ("routes", output): Leave(output) for output in self._routes.outputs
         }
         return ElementGraph("routes", {"routes": routes}, edges)
 
@@ -157,7 +187,7 @@ class Router(NetworkFunction[RouterConfig]):
         return _RouterReference(self._routes)
 
     def runtime_config(self) -> Mapping[str, Any]:
-        hops = {hop: address_text(hop) for hop in {r.next_hop for r in self._routes} if hop}
+        hops = {hop: address_text(hop) for hop in self._routes.next_hops}
         routes: list[dict[str, Any]] = []
         for route in self._routes:
             item = {"prefix": str(route.prefix), "port": route.output}
@@ -175,7 +205,7 @@ class _Level(NamedTuple):
 
 
 class _RouterReference(Reference):
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Routes) -> None:
         self._levels: dict[int, list[_Level]] = {4: [], 6: []}
         by_length: dict[tuple[int, int], _Level] = {}
         for route in routes:

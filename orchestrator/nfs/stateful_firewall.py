@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
@@ -24,7 +23,7 @@ from orchestrator.model.elements import (
 from orchestrator.model.match import Match
 from orchestrator.nfs.acl import OPPOSITE, AclRule, Action, PlacedRule, read_rules
 from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
-from orchestrator.nfs.files import named_file
+from orchestrator.nfs.files import Files
 from orchestrator.nfs.stateful_firewall_reference import FirewallRules, StatefulFirewallReference
 from orchestrator.nfs.values import match_json
 
@@ -75,12 +74,10 @@ class FirewallConfig(NfConfig):
     timeouts_s: FirewallTimeouts = FirewallTimeouts()
     _from_file: tuple[PlacedRule, ...] = PrivateAttr(default=())
 
-    def with_files(self, base: Path) -> Self:
+    def with_files(self, files: Files) -> Self:
         result = self.model_copy()
         if self.rules_file is not None:
-            result._from_file = read_rules(
-                named_file(base, self.rules_file), self.rules_file, "permit"
-            )
+            result._from_file = read_rules(files, self.rules_file, "permit")
             problems = [
                 f"{origin}: this can never match: {reason}"
                 for match, _, origin in result._from_file

@@ -186,7 +186,7 @@ def _corners(program: object, limit: int | None, rng: random.Random) -> Iterator
     elif isinstance(program, RouteProgram):
         routes = program.routes
         if limit is not None and limit < len(routes):
-            routes = tuple(rng.sample(routes, limit))
+            routes = rng.sample(routes, limit)
         for route in routes:
             for address in _prefix_corners(route.prefix):
                 yield _Partial(version=route.prefix.version, dst=address)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from orchestrator.compiler.cuts import Functions
 from orchestrator.model.cuts import Cuts, Group
 from orchestrator.model.elements import FilterProgram, RouteProgram
 from orchestrator.model.match import Prefix
 from orchestrator.model.plan import Region
+from orchestrator.nfs.base import Functions
 from orchestrator.placement.resources import Demand
 
 EVERYWHERE = Region(None, None)

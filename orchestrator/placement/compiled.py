@@ -7,13 +7,13 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
-from orchestrator.compiler.cuts import Functions
 from orchestrator.errors import InfeasibleError, InputError, unknown
 from orchestrator.model.cuts import SERVER as SERVER_UNIT
 from orchestrator.model.cuts import Cuts, Unit
 from orchestrator.model.elements import CostProfile
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.network.fabric import Fabric
+from orchestrator.nfs.base import Functions
 from orchestrator.placement.classes import class_words, state_classes
 from orchestrator.placement.problem import (
     MEMORY,
@@ -136,7 +136,7 @@ def problem_of(
     `everywhere`: switch units may stand on any switch, not only on those of ingress, egress and
     servers. `marginal`: chains must get their `min_rate` and may get their `rate` (else they must get
     all of it). `nearest`: only so many servers, the nearest to the graph's hosts that have free
-    cores (ties by name).
+    cores (ties by name), and those where it is running.
     """
     return _Builder(fabric, network, everywhere, running or {}, marginal, nearest).build(parts)
 
@@ -381,7 +381,9 @@ class _Builder:
             return (sum(ways), server)
 
         free = [s for s in linked if held[s] < len(self.topology.servers[s].worker_cores)]
-        return tuple(sorted(free, key=far)[: self.nearest]) or linked
+        near = sorted(free, key=far)[: self.nearest]
+        at = {self.running.get(part.prefix + u.id) for u in part.cuts.units.values() if u.nf in nfs}
+        return (*near, *(s for s in linked if s in at and s not in near)) or linked
 
     def _rules(
         self, parts: Sequence[Part]

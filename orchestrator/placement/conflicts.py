@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ortools.sat.python import cp_model
 
+from orchestrator.errors import Blocking, Constraint
 from orchestrator.placement import interruptible
 from orchestrator.placement.cpsat import Limits, Model
 from orchestrator.placement.problem import Problem
@@ -22,7 +23,7 @@ class Conflict:
     """Groups that cannot hold together, and their sentences. `irreducible`: every solve of the filter
     was decided within its time, so dropping any one group makes the rest feasible."""
 
-    groups: tuple[str, ...]
+    groups: tuple[Blocking, ...]
     sentences: tuple[str, ...]
     irreducible: bool
 
@@ -33,7 +34,7 @@ def explain(problem: Problem, *, seconds_each: float = 5.0) -> Conflict:
     limits = Limits(seconds=seconds_each)
     literals = {name: group.literal for name, group in built.draft.groups.items()}
 
-    def solve(names: Iterable[str]) -> tuple[cp_model.CpSolverStatus, list[str]]:
+    def solve(names: Iterable[Blocking]) -> tuple[cp_model.CpSolverStatus, list[Blocking]]:
         built.draft.model.clear_assumptions()
         chosen = {literals[n].index: n for n in names}
         built.draft.model.add_assumptions([literals[n] for n in chosen.values()])
@@ -64,18 +65,17 @@ def explain(problem: Problem, *, seconds_each: float = 5.0) -> Conflict:
     return Conflict(tuple(needed), tuple(_sentences(built, needed)), decided)
 
 
-_RANKS = ("need", "workers", "memory", "pin", "apart", "together", "latency", "reach", "devices")
+_RANKS = {kind: rank for rank, kind in enumerate(Constraint)}
 
 
-def _rank(name: str) -> tuple[int, str]:
-    kind = name.split(":", 1)[0]
-    return (_RANKS.index(kind) if kind in _RANKS else len(_RANKS), name)
+def _rank(group: Blocking) -> tuple[int, tuple[str, ...]]:
+    return _RANKS[group.kind], group.names
 
 
-def _sentences(built: Model, names: list[str]) -> list[str]:
+def _sentences(built: Model, names: list[Blocking]) -> list[str]:
     """One sentence a group; servers' free cores are told in one."""
-    cores = [n for n in names if n.startswith("cores:")]
-    told = [built.draft.groups[n].sentence() for n in names if not n.startswith("cores:")]
+    cores = [n for n in names if n.kind is Constraint.CORES]
+    told = [built.draft.groups[n].sentence() for n in names if n.kind is not Constraint.CORES]
     if cores:
         words = [built.draft.groups[n].sentence() for n in cores]
         if len(words) > 8:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import networkx as nx
 
+from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph, Traffic
-from orchestrator.model.plan import Core
-from orchestrator.targets.pipelines import Pipeline
+from orchestrator.model.plan import Core, Plan
+from orchestrator.model.topology import Topology
+from orchestrator.network.fabric import Fabric
+from orchestrator.nfs.base import Functions
+from orchestrator.placement.problem import MEMORY
+from orchestrator.runtimes import runtime
+from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, footprint
 
 SCALE_OUT_LOAD = 0.75
 """A core is planned to at most this share of its cycles (Metron's scale-out threshold)."""
@@ -75,3 +82,56 @@ class Network:
 
     pipelines: Mapping[str, Pipeline]
     used: Used
+
+    @classmethod
+    def planned(
+        cls, topology: Topology, used: Used | None = None, builds: Pipelines = SHIPPED
+    ) -> Network:
+        """A topology's, where nothing needs to be built yet (`Target.assumed`)."""
+        switches = topology.switches.values()
+        return cls({s.name: builds.planned(s.pipeline, s.target) for s in switches}, used or Used())
+
+
+def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:
+    """What deployed graphs hold of a network."""
+    fabric = Fabric(topology)
+    tables: dict[str, Counter[str]] = {}
+    entries: dict[str, Counter[tuple[str, str]]] = {}
+    rates: Counter[tuple[str, str]] = Counter()
+    cores: set[Core] = set()
+    memory: Counter[str] = Counter()
+    for bundle in bundles.values():
+        for switch, use in bundle.block_use.items():
+            for name, count in use.items():
+                if name == MEMORY:
+                    memory[switch] += count
+                    continue
+                block, table = name.split(".", 1)
+                entries.setdefault(switch, Counter())[block, table] += count
+        for hop in bundle.plan.hops:
+            for link in pairwise(fabric.path(hop.source, hop.target, hop.tree)):
+                rates[link] += hop.rate
+        for switch, program in bundle.programs.items():
+            tables.setdefault(switch, Counter()).update(program.entries_by_table())
+        cores.update(core for group in bundle.plan.cores_of for core in group)
+    return Used(frozenset(cores), entries, rates, tables, memory)
+
+
+def block_use(
+    functions: Functions,
+    cuts: Cuts,
+    plan: Plan,
+    topology: Topology,
+    pipelines: Mapping[str, Pipeline],
+) -> dict[str, dict[str, int]]:
+    """Entries of devices by 'block.table', and the memory of servers."""
+    use: dict[str, Counter[str]] = {}
+    for unit, device in plan.device_of.items():
+        for (block, table), count in footprint(cuts.units[unit], [pipelines[device]]).items():
+            use.setdefault(device, Counter())[f"{block}.{table}"] += count
+    for group, cores in zip(cuts.groups, plan.cores_of, strict=True):
+        for core in cores:
+            there = runtime(topology.servers[core.server].runtime)
+            taken = sum(there.memory_bytes(functions[nf]) for nf in group.nfs)
+            use.setdefault(core.server, Counter())[MEMORY] += taken
+    return {device: dict(counts) for device, counts in use.items()}

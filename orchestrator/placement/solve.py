@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.errors import InfeasibleError, InputError, ReportedError, unknown
+from orchestrator.errors import (
+    Blocking,
+    Constraint,
+    InfeasibleError,
+    InputError,
+    ReportedError,
+    unknown,
+)
 from orchestrator.placement.baselines import BASELINES, fill_rates, run_baseline
 from orchestrator.placement.checker import check
 from orchestrator.placement.conflicts import explain
@@ -41,11 +48,13 @@ def solve(
     strategy: str = OPTIMAL,
     limits: Limits | None = None,
     soft: bool = False,
+    explained: bool = True,
 ) -> Solution:
     """A checked placement, never worse than any baseline for `objectives` (lexicographic).
 
     `soft` lets rates and latencies miss their SLO where they cannot be met (objective 'slo' says
-    how much). InfeasibleError names the constraint groups that do not go together.
+    how much). InfeasibleError names the constraints that do not go together, unless nobody asks why
+    (`explained`): that takes longer than to see that they do not.
     """
     objectives = check_objectives(objectives)
     if strategy not in STRATEGIES:
@@ -94,8 +103,8 @@ def solve(
         raise InfeasibleError(
             f"{problem.name}: no placement found in the time given; allow more with --time-limit"
         )
-    conflict = explain(problem)
-    if not conflict.groups:
+    conflict = explain(problem) if explained else None
+    if conflict is None or not conflict.groups:
         raise InfeasibleError(f"{problem.name}: no placement found ({status})")
     word = "cannot hold together" if conflict.irreducible else "do not hold together as far as seen"
     raise InfeasibleError(
@@ -153,7 +162,7 @@ def _require_cores(problem: Problem) -> None:
             f"{problem.name}: no placement on {problem.fabric.topology.name}; these constraints "
             f"cannot hold together:\n  - {len(must)} chains need at least {wanted} cores, one each\n"
             f"  - {len(problem.servers())} servers have {free} free cores in all",
-            ("need", "cores"),
+            (Blocking(Constraint.NEED), Blocking(Constraint.CORES)),
         )
 
 

@@ -100,12 +100,11 @@ def _rewrite(
 
 
 @entries_needed.register
-@recalled
 def _route(
     program: RouteProgram, versions: frozenset[int], ranges: bool = True
 ) -> Counter[tuple[str, str]]:
     need = Counter({(program.block, "segments_routed"): 1})
-    for version, count in Counter(route.prefix.version for route in program.routes).items():
+    for version, count in program.routes.counts.items():
         if version in versions:
             need[program.block, VERSION_TABLE[version]] += count
     return need

@@ -72,7 +72,7 @@ def big_graph(folder: Path) -> Path:
     from orchestrator.nfs.values import parse_address
 
     hops = [parse_address(f"198.51.100.{last}") for last in (13, 14)]
-    lines, _ = import_rib(RIB, hops)
+    lines = import_rib(RIB, hops)[0]
     (folder / "routes.txt").write_text("\n".join([*lines, "10.0.1.0/24 - inside"]) + "\n")
     (folder / "acl.rules").write_bytes(RULES.read_bytes())
     chain = ["inside", "acl", "napt", "router", "outside"]
@@ -106,15 +106,15 @@ def big_graph(folder: Path) -> Path:
 def _compiled(path: Path) -> dict[str, Any]:
     """Seconds from parsing to the finished bundle, and what came out."""
     from orchestrator.bundle.codec import dump
+    from orchestrator.compile import CompileRequest, compile_graph
     from orchestrator.graph import load_graph
-    from orchestrator.pipeline import compile_graph
     from orchestrator.placement.topologies import resolve_topology
 
     topology = resolve_topology("leaf-spine")
     marks = [time.perf_counter()]
     loaded = load_graph(path)
     marks.append(time.perf_counter())
-    bundle = compile_graph(loaded.graph, topology).bundle
+    bundle = compile_graph(CompileRequest(loaded.graph, topology)).bundle
     marks.append(time.perf_counter())
     data = dump(bundle)
     marks.append(time.perf_counter())

@@ -112,7 +112,7 @@ def deploy_demo_seconds() -> Result:
             runs.append(round(time.monotonic() - started, 2))
             delays = json.loads(shown)
     start = _seconds([sys.executable, "-c", "pass"])
-    imports = "import orchestrator.cli, orchestrator.deployment.operations, orchestrator.pipeline"
+    imports = "import orchestrator.cli, orchestrator.deployment.operations, orchestrator.compile"
     return {
         "value": statistics.median(runs),
         "compared_with": {

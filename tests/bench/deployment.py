@@ -28,6 +28,7 @@ from networks import topology  # noqa: E402
 from processes import BMV2, ProcessNetwork, processes  # noqa: E402
 
 from orchestrator.clients.p4info import Schema  # noqa: E402
+from orchestrator.compile import CompileRequest, compile_graph  # noqa: E402
 from orchestrator.deployment.execution import Executed  # noqa: E402
 from orchestrator.deployment.journal import Deployed, now  # noqa: E402
 from orchestrator.deployment.operations import undeploy_graph  # noqa: E402
@@ -36,7 +37,6 @@ from orchestrator.deployment.reconciling import inspect, reconcile  # noqa: E402
 from orchestrator.deployment.recovery import carry_out, changing  # noqa: E402
 from orchestrator.graph import load_graph  # noqa: E402
 from orchestrator.model.bundle import Bundle  # noqa: E402
-from orchestrator.pipeline import compile_graph  # noqa: E402
 from orchestrator.targets.pipelines import SHIPPED, p4info  # noqa: E402
 
 SWITCH = "switch1"
@@ -113,7 +113,7 @@ def deploy(network: ProcessNetwork, folder: Path, count: int) -> tuple[Bundle, E
     """Load, compile and deploy a graph of so many routes, as `orchestrator deploy` does."""
 
     graph = load_graph(routes_graph(folder, count)).graph
-    bundle = compile_graph(graph, network.live.topology).bundle
+    bundle = compile_graph(CompileRequest(graph, network.live.topology)).bundle
     del graph
     with changing(network.live) as lead:
         return bundle, carry_out(network.live, lead, "routes", Deployed(bundle, None, now()))

@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "p4" / "fuzz"))
 from fuzz_bmv2 import BMV2, PRIMARY, Oracle, oracle
 
 from orchestrator.clients.p4info import Schema
+from orchestrator.compile import CompileRequest, Ternary, compile_graph
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.oracle.packets import Fields, match_corners
 from orchestrator.oracle.world import Station
-from orchestrator.pipeline import compile_graph
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
 RULES = Path(__file__).resolve().parents[3] / "shared" / "data" / "classbench"
@@ -90,7 +90,9 @@ def loaded(rules: Path | None, target: str, *, trees: bool = True) -> Loaded:
     topology = replace(topology, switches=switches)
     with tempfile.TemporaryDirectory() as folder:
         graph = graph_of(rules, Path(folder))
-        bundle = compile_graph(graph, topology, ternary=() if trees else ("list",)).bundle
+        bundle = compile_graph(
+            CompileRequest(graph, topology, relaxations=() if trees else (Ternary("list"),))
+        ).bundle
     return Loaded(_updates(bundle), any(".tree." in t for t in _tables(bundle)))
 
 

@@ -70,12 +70,13 @@ def _synthesis(name: str) -> Result:
     from orchestrator.compiler.synthesis import synthesise
     from orchestrator.graph import functions_of
     from orchestrator.nfs.acl import AclConfig
+    from orchestrator.nfs.files import Files
 
     if not (CLASSBENCH / f"{name}.rules").exists():
         raise Missing(f"{CLASSBENCH / name}.rules")
     nfs = {"acl": ("acl", {"rules_file": f"{name}.rules"}), "ids": ids(), "nat": napt()}
     graph = make_graph(nfs, both_ways("inside", "acl", "ids", "nat", "outside"))
-    config = AclConfig(rules_file=f"{name}.rules").with_files(CLASSBENCH)
+    config = AclConfig(rules_file=f"{name}.rules").with_files(Files(CLASSBENCH))
     object.__setattr__(graph.nfs["acl"], "config", config)
     cuts = cut(graph, functions_of(graph), {"h1": "l1", "h2": "l1", "h3": "l2", "h4": "l2"})
     started = time.perf_counter()

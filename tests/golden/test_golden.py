@@ -20,10 +20,11 @@ import pytest
 
 from orchestrator.bundle.codec import dump
 from orchestrator.clients.p4info import Schema
+from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.cuts import Unit
 from orchestrator.model.entries import Between, Key, Lpm, PipelineProgram, TableEntry, Ternary
-from orchestrator.pipeline import Compiled, compile_graph
+from orchestrator.model.routes import Routes
 from orchestrator.resources import shipped
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from servernf.wire.addresses import mac_text
@@ -43,7 +44,7 @@ LARGE, SHOWN = 24, 4
 def value(thing: Any) -> Any:
     if isinstance(thing, frozenset):
         return sorted(thing)
-    return str(thing)
+    return [asdict(route) for route in thing] if isinstance(thing, Routes) else str(thing)
 
 
 def unit_json(unit: Unit) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def stages(result: Compiled) -> dict[str, str]:
 def case(request: pytest.FixtureRequest) -> tuple[str, Compiled]:
     name, topology = request.param
     loaded = load_graph(shipped("examples") / name / "graph.json")
-    return name, compile_graph(loaded.graph, load_topology(topology))
+    return name, compile_graph(CompileRequest(loaded.graph, load_topology(topology)))
 
 
 def test_stages(case: tuple[str, Compiled], request: pytest.FixtureRequest) -> None:
@@ -221,5 +222,5 @@ def test_the_bundle_is_the_same_every_time(case: tuple[str, Compiled]) -> None:
     name, result = case
     topology = dict(CASES)[name]
     graph = load_graph(shipped("examples") / name / "graph.json").graph
-    again = compile_graph(graph, load_topology(topology))
+    again = compile_graph(CompileRequest(graph, load_topology(topology)))
     assert dump(again.bundle) == dump(result.bundle)

@@ -21,13 +21,13 @@ from fuzz_bmv2 import BMV2, oracle
 from test_trees import AT_ANY_PRICE, decided, graph_of, random_rules
 
 from orchestrator.clients.p4info import Schema
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.graph import functions_of, load_topology
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.acl import Acl
 from orchestrator.nfs.matching import first_output
 from orchestrator.oracle.driver import Scenario
 from orchestrator.oracle.packets import corner_scenarios
-from orchestrator.pipeline import compile_graph
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
 pytestmark = [
@@ -43,10 +43,10 @@ def _sent(scenario: Scenario) -> list[tuple[str, bytes]]:
 
 
 def test_verdicts_are_the_first_matchs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.pipeline.filter_costs", lambda targets: AT_ANY_PRICE)
+    monkeypatch.setattr("orchestrator.compile.filter_costs", lambda targets: AT_ANY_PRICE)
     topology = load_topology("single")
     graph = graph_of(tmp_path, {"rules": random_rules(3, 40), "default": "permit"})
-    compiled = compile_graph(graph, topology)
+    compiled = compile_graph(CompileRequest(graph, topology))
     (tree,) = decided(compiled)
     assert tree.diagram.weighed
     pipeline = SHIPPED.build("edge", "bmv2")

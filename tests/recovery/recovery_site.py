@@ -12,12 +12,12 @@ from networks import campus, ids, long_acl, make_graph, napt, one_way, router, t
 from recovery_controller import Job, do, state_home
 from recovery_devices import State, devices, read_state
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.compiler.sharing import share
 from orchestrator.deployment.journal import Journal
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.network.inventory import Inventory
-from orchestrator.pipeline import compile_graph
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def recovery_site(folder: Path) -> Iterator[Site]:
     os.environ["XDG_STATE_HOME"] = state_home(folder)
     with devices(folder) as started:
         network = started.inventory
-        old = compile_graph(campus(), topology()).bundle
-        new = share(compile_graph(changed_campus(), topology()).bundle, old)
+        old = compile_graph(CompileRequest(campus(), topology())).bundle
+        new = share(compile_graph(CompileRequest(changed_campus(), topology())).bundle, old)
         versions = {"": None, "old": old, "new": new}
         states = {"": read_state(network)}
         for name in ("old", "new"):

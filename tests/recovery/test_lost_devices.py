@@ -16,12 +16,12 @@ from recovery_devices import devices, read_state
 
 from orchestrator.clients.p4info import clone_session_update, flood_update
 from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.journal import Journal
 from orchestrator.errors import DeploymentError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, TableEntry
 from orchestrator.network.inventory import Inventory
-from orchestrator.pipeline import compile_graph
 
 ROUTER = Path(__file__).resolve().parents[1] / "p4" / "softswitch" / "router"
 
@@ -35,7 +35,7 @@ def bundle() -> Bundle:
     graph = make_graph(
         {"a": permits(), "ids": ids()}, one_way("inside", "a", "ids", "outside"), name="g"
     )
-    return compile_graph(graph, topology("single")).bundle
+    return compile_graph(CompileRequest(graph, topology("single"))).bundle
 
 
 def end(pid: int) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.equivalence import compare
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 from orchestrator.oracle import Difference, Driver
-from orchestrator.pipeline import compile_graph
 from orchestrator.resources import shipped
 
 
@@ -29,7 +29,7 @@ def assert_equivalent(
     forgive: Callable[[Difference], bool] = lambda _: False,
 ) -> Driver:
     """Run a campaign on both; fail with the first differences that nothing forgives, in words."""
-    bundle = compile_graph(graph, topology).bundle
+    bundle = compile_graph(CompileRequest(graph, topology)).bundle
     driver = compare(graph, topology, bundle, packets, seed=seed)
     told = [
         f"{difference}\n    {difference.frame.hex()}"

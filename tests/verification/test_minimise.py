@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.equivalence import compare
 from orchestrator.deployment.minimise import minimise, reduced
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.pipeline import compile_graph
 
 RULES = [
     {"action": "deny", "protocol": "tcp", "dst_port": "20-25"},
@@ -67,7 +67,7 @@ def test_one_packet_and_one_rule(tmp_path: Path, from_file: bool) -> None:
     graph, topology = graph_of(tmp_path, given), load_topology("leaf-spine")
 
     def compiled(tried: ServiceGraph) -> Bundle:
-        return broken(compile_graph(tried, topology).bundle)
+        return broken(compile_graph(CompileRequest(tried, topology)).bundle)
 
     driver = compare(graph, topology, compiled(graph), 3000)
     assert driver.differences
@@ -85,7 +85,9 @@ def test_one_packet_and_one_rule(tmp_path: Path, from_file: bool) -> None:
 def test_a_difference_that_does_not_show_again_is_not_made_up(tmp_path: Path) -> None:
     graph, topology = graph_of(tmp_path, {"rules": RULES}), load_topology("leaf-spine")
     frames = [("h1", bytes(64))]
-    found = minimise(graph, topology, frames, lambda g: compile_graph(g, topology).bundle)
+    found = minimise(
+        graph, topology, frames, lambda g: compile_graph(CompileRequest(g, topology)).bundle
+    )
     assert found is None
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.bundle.codec import dump, load
+from orchestrator.compile import CompileRequest
+from orchestrator.compile_specialised import compile_specialised
 from orchestrator.deployment.equivalence import compare
 from orchestrator.graph import load_graph, load_topology
-from orchestrator.pipeline import compile_specialised, entries_by_table
 from orchestrator.resources import shipped
 from orchestrator.targets.pipelines import sizes_of
 from orchestrator.targets.v1model import COMPILER
@@ -46,7 +47,7 @@ LLDP = {
 def test_a_graph_on_its_own_pipeline_is_the_reference(example: str) -> None:
     graph = load_graph(Path(shipped("examples")) / example / "graph.json").graph
     topology = load_topology("leaf-spine")
-    compiled = compile_specialised(graph, topology)
+    compiled = compile_specialised(CompileRequest(graph, topology))
     bundle = load(dump(compiled.bundle), "bundle")
     (build,) = bundle.builds
     assert build.name.startswith("specialised-")
@@ -62,13 +63,13 @@ def test_the_tables_of_graphs_that_are_there_stay(tmp_path: Path) -> None:
     first = load_graph(Path(shipped("examples")) / "campus_edge" / "graph.json").graph
     (tmp_path / "graph.json").write_text(json.dumps(LLDP))
     second = load_graph(tmp_path / "graph.json").graph
-    there = compile_specialised(first, topology).bundle
-    both = compile_specialised(second, topology, (there,), graph_id=2).bundle
+    there = compile_specialised(CompileRequest(first, topology)).bundle
+    both = compile_specialised(CompileRequest(second, topology, graph_id=2), (there,)).bundle
     sizes = sizes_of(*both.builds)
     for bundle in (there, both):
-        for tables in entries_by_table(bundle).values():
+        for tables in bundle.entries_by_table().values():
             assert all(sizes[table] >= count for table, count in tables.items())
-    used = {t.split(".")[0] for tables in entries_by_table(both).values() for t in tables}
+    used = {t.split(".")[0] for tables in both.entries_by_table().values() for t in tables}
     assert "nf_edge_acl" in used, (
         "the second graph's NF of the same name has an instance of its own"
     )

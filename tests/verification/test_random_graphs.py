@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from test_shapes import shared_address
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.equivalence import compare
 from orchestrator.errors import CompileError, InfeasibleError, InputError
 from orchestrator.graph import load_graph, load_topology
-from orchestrator.pipeline import compile_graph
 
 GRAPHS = int(os.environ.get("ORCHESTRATOR_RANDOM_GRAPHS", "25"))
 PACKETS = 250
@@ -224,7 +224,7 @@ def test_a_random_graph_equals_its_bundle(
     try:
         graph = load_graph(file).graph
         network = load_topology(topology)
-        bundle = compile_graph(graph, network).bundle
+        bundle = compile_graph(CompileRequest(graph, network)).bundle
     except (InputError, InfeasibleError, CompileError):
         assume(False)
         return

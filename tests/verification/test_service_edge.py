@@ -13,11 +13,11 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.oracle import ReferenceNetwork
-from orchestrator.pipeline import compile_graph
 from orchestrator.resources import shipped
 
 EXAMPLE = Path(shipped("examples")) / "service_edge"
@@ -39,7 +39,7 @@ def reference(topology: str) -> Send:
 def bundle(topology: str) -> Send:
     graph, physical = load_graph(EXAMPLE / "graph.json").graph, load_topology(topology)
     network = MemoryNetwork(physical)
-    apply_bundle(compile_graph(graph, physical).bundle, network, None, first=True)
+    apply_bundle(compile_graph(CompileRequest(graph, physical)).bundle, network, None, first=True)
     network.advance(LATER_US)
     return lambda frame: [(d.host, d.frame) for d in network.send("h3", frame)]
 
@@ -81,6 +81,6 @@ def test_expected(flow: dict[str, Any], system: Callable[[str], Send], topology:
 @pytest.mark.parametrize("topology", ["leaf-spine", "single"])
 def test_no_server_is_needed(topology: str) -> None:
     graph = load_graph(EXAMPLE / "graph.json").graph
-    compiled = compile_graph(graph, load_topology(topology)).bundle
+    compiled = compile_graph(CompileRequest(graph, load_topology(topology))).bundle
     assert {story.kind for story in compiled.stories} == {"switch"}
     assert compiled.workers == ()

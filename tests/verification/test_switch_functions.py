@@ -14,10 +14,10 @@ import pytest
 from test_equivalence import assert_equivalent
 from test_shapes import ACL, IDS, ROUTER, chain
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
-from orchestrator.pipeline import compile_graph
 
 DSCP: dict[str, Any] = {
     "type": "dscp_marker",
@@ -154,7 +154,7 @@ def shaped(nfs: list[dict[str, Any]], tmp_path: Path) -> ServiceGraph:
 def kinds(graph: ServiceGraph, topology: Topology) -> dict[str, set[str]]:
     """NF type -> kinds of device that its units run on."""
     found: dict[str, set[str]] = {}
-    for story in compile_graph(graph, topology).bundle.stories:
+    for story in compile_graph(CompileRequest(graph, topology)).bundle.stories:
         nf = story.unit.split(".")[0]
         if nf in graph.nfs:
             found.setdefault(graph.nfs[nf].type, set()).add(story.kind)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.deployment.equivalence import compare
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.decision import DecidedProgram
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.pipeline import Compiled, compile_graph, entries_by_table
 from orchestrator.targets.costs import LookupCosts
 from orchestrator.targets.pipelines import SHIPPED, footprint
 
@@ -60,7 +60,7 @@ def decided(compiled: Compiled) -> list[DecidedProgram]:
 
 def assert_footprint(compiled: Compiled) -> None:
     """What placement counted on is what lowering put into the access lists' tables."""
-    for switch, tables in entries_by_table(compiled.bundle).items():
+    for switch, tables in compiled.bundle.entries_by_table().items():
         needed: dict[str, int] = {}
         for unit, at in compiled.plan.device_of.items():
             if at == switch:
@@ -116,10 +116,10 @@ def random_rules(seed: int, count: int) -> list[dict[str, Any]]:
 def test_random_lists_are_the_reference(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.pipeline.filter_costs", lambda targets: AT_ANY_PRICE)
+    monkeypatch.setattr("orchestrator.compile.filter_costs", lambda targets: AT_ANY_PRICE)
     config = {"rules": random_rules(seed, 40), "default": "permit" if seed % 2 else "deny"}
     graph, topology = graph_of(tmp_path, config), load_topology("leaf-spine")
-    compiled = compile_graph(graph, topology)
+    compiled = compile_graph(CompileRequest(graph, topology))
     assert decided(compiled)
     assert_footprint(compiled)
     driver = compare(graph, topology, compiled.bundle, 1500, seed=seed)
@@ -133,11 +133,11 @@ def test_random_lists_are_the_reference(
 def test_real_lists_are_the_reference(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.pipeline.filter_costs", lambda targets: AT_ANY_PRICE)
+    monkeypatch.setattr("orchestrator.compile.filter_costs", lambda targets: AT_ANY_PRICE)
     (tmp_path / "r.rules").write_bytes((CLASSBENCH / f"{name}.rules").read_bytes())
     graph = graph_of(tmp_path, {"rules_file": "r.rules"})
     topology = load_topology("leaf-spine")
-    compiled = compile_graph(graph, topology)
+    compiled = compile_graph(CompileRequest(graph, topology))
     assert decided(compiled)
     assert_footprint(compiled)
     driver = compare(graph, topology, compiled.bundle, 3000)
@@ -150,7 +150,9 @@ def test_the_shipped_costs(tmp_path: Path) -> None:
     topology = load_topology("leaf-spine")
     for name, is_tree in (("acl1_10k", True), ("acl1_1k", False), ("fw1_1k", False)):
         (tmp_path / "r.rules").write_bytes((CLASSBENCH / f"{name}.rules").read_bytes())
-        compiled = compile_graph(graph_of(tmp_path, {"rules_file": "r.rules"}), topology)
+        compiled = compile_graph(
+            CompileRequest(graph_of(tmp_path, {"rules_file": "r.rules"}), topology)
+        )
         assert bool(decided(compiled)) == is_tree
         assert_footprint(compiled)
 
@@ -166,7 +168,9 @@ def test_one_changed_rule_changes_few_entries(tmp_path: Path) -> None:
         if changed:
             lines[5000] = f"@203.0.113.77/32\t{rest}"
         (tmp_path / "r.rules").write_text("\n".join(lines))
-        compiled = compile_graph(graph_of(tmp_path, {"rules_file": "r.rules"}), topology)
+        compiled = compile_graph(
+            CompileRequest(graph_of(tmp_path, {"rules_file": "r.rules"}), topology)
+        )
         return {e for p in compiled.bundle.programs.values() for e in p.entries}
 
     before, after = entries(False), entries(True)

@@ -15,6 +15,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.model.bundle import Bundle
@@ -22,7 +23,6 @@ from orchestrator.model.entries import Exact
 from orchestrator.model.graph import PlacementRules, ServiceGraph
 from orchestrator.model.match import Prefix
 from orchestrator.oracle import ReferenceNetwork
-from orchestrator.pipeline import compile_graph
 from servernf.wire import nsh
 from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
@@ -40,7 +40,9 @@ def tenant(name: str, number: int) -> Bundle:
         endpoints={"inside": inside, "outside": outside},
     )
     pins = PlacementRules(pinned={"guard": server})
-    return compile_graph(replace(graph, placement=pins), WHERE, graph_id=number).bundle
+    return compile_graph(
+        CompileRequest(replace(graph, placement=pins), WHERE, graph_id=number)
+    ).bundle
 
 
 def two_tenants() -> tuple[MemoryNetwork, dict[str, Bundle]]:
@@ -117,7 +119,7 @@ def from_h1(source: str, **_: Any) -> bytes:
 def delivered(graph: ServiceGraph, source: str) -> bool:
     """Whether h1 is heard, on switches as in the reference."""
     network = MemoryNetwork(WHERE)
-    apply_bundle(compile_graph(graph, WHERE).bundle, network, None, first=True)
+    apply_bundle(compile_graph(CompileRequest(graph, WHERE)).bundle, network, None, first=True)
     got = [(d.host, d.frame) for d in network.send("h1", from_h1(source))]
     assert got == ReferenceNetwork(graph, WHERE).send("h1", from_h1(source))
     return bool(got)

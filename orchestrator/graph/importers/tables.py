@@ -38,12 +38,12 @@ def import_classbench(path: Path, action: str = "permit") -> tuple[list[dict[str
     """
     left_out: list[str] = []
 
-    def one(line: str, where: str) -> dict[str, Any] | None:
+    def one(line: str, number: int) -> dict[str, Any] | None:
         match = classbench.parse_rule(line)
         if match is None:
             return None
         if (why := impossible(match)) is not None:
-            left_out.append(f"{where}: {why}")
+            left_out.append(f"{name}:{number}: {why}")
             return None
         return {**match_json(match), "action": action}
 
@@ -110,7 +110,7 @@ def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> Ro
     left_out, again = 0, list[str]()
     origins: dict[Prefix, str] = {}
 
-    def one(line: str, where: str) -> str | None:
+    def one(line: str, number: int) -> str | None:
         nonlocal left_out
         if not line.strip() or line.startswith((";", "#")):
             return None
@@ -123,7 +123,7 @@ def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> Ro
         first = origins.setdefault(prefix, origin)
         if first is not origin:
             if first != origin:
-                again.append(f"{prefix} at {where}: {origin}, not {first}")
+                again.append(f"{prefix} at {name}:{number}: {origin}, not {first}")
             return None
         return f"{prefix} {known[zlib.crc32(origin.encode()) % len(known)]} {port}"
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 
 from ortools.sat.python import cp_model
 
+from orchestrator.errors import Constraint
 from orchestrator.placement.exact.draft import KBIT, Draft
 from orchestrator.placement.problem import Way, trees_between
 
@@ -28,7 +29,8 @@ def assign(draft: Draft) -> None:
         if pool is not None and pool.one_server:
             leader[pool.name] = task.id
         guard = draft.group(
-            f"devices:{task.id}",
+            Constraint.DEVICES,
+            (task.id,),
             lambda label=task.label or task.id: f"{label}: no device can run it",
         )
         if guard and not task.candidates:
@@ -74,7 +76,8 @@ def hops(draft: Draft) -> None:
                     by_source[source].append(literal)
                     by_target[target].append(literal)
         guard = draft.group(
-            f"reach:{arc.source}->{arc.target}",
+            Constraint.REACH,
+            (arc.source, arc.target),
             lambda arc=arc: (
                 f"there is no way from {draft.words(arc.source)} to {draft.words(arc.target)}"
             ),
@@ -103,14 +106,15 @@ def rules(draft: Draft) -> None:
     """Pinning, affinity and anti-affinity."""
     for task, device in draft.problem.pinned.items():
         guard = draft.group(
-            f"pin:{task}", lambda t=task, d=device: f"{draft.words(t)} is pinned to {d}"
+            Constraint.PIN, (task,), lambda t=task, d=device: f"{draft.words(t)} is pinned to {d}"
         )
         found = draft.on.get((task, device))
         literals = [found] if found is not None else []
         draft.model.add_bool_or([*literals, *(~g for g in guard)])
     for a, b in draft.problem.apart:
         guard = draft.group(
-            f"apart:{a},{b}",
+            Constraint.APART,
+            (a, b),
             lambda a=a, b=b: (
                 f"{draft.words(a)} and {draft.words(b)} must not share a device"
                 + (", but both are in one server segment" if _same_pool(draft, a, b) else "")
@@ -123,7 +127,8 @@ def rules(draft: Draft) -> None:
                 )
     for a, b in draft.problem.together:
         guard = draft.group(
-            f"together:{a},{b}",
+            Constraint.TOGETHER,
+            (a, b),
             lambda a=a, b=b: f"{draft.words(a)} and {draft.words(b)} must share a device",
         )
         for device in {d for t, d in draft.on if t in (a, b)}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
+from orchestrator.errors import Constraint
 from orchestrator.placement.exact.draft import Draft, Linear, listed
 from orchestrator.placement.exact.words import memory_words
 from orchestrator.placement.problem import MEMORY, SMARTNIC, SWITCH, Device, Task
@@ -71,11 +72,15 @@ def memory(draft: Draft) -> None:
         largest = max((p.worker_memory_bytes for p in problem.pools.values()), default=0)
         if not terms or (not draft.diagnose and (largest + _KIB) * server.cores <= free):
             continue
-        guard = draft.group(f"memory:{server.name}", lambda s=server: memory_words(draft, s))
+        guard = draft.group(
+            Constraint.MEMORY, (server.name,), lambda s=server: memory_words(draft, s)
+        )
         draft.model.add(sum(terms) <= free // _KIB).only_enforce_if(guard)
 
 
-def _capacity_group(draft: Draft, kind: str, resource: str) -> tuple[str, Callable[[], str]]:
+def _capacity_group(
+    draft: Draft, kind: str, resource: str
+) -> tuple[Constraint, tuple[str, ...], Callable[[], str]]:
     def sentence() -> str:
         amounts = {
             t.label or t.id: t.needs.get(kind, {}).get(resource, 0)
@@ -95,7 +100,8 @@ def _capacity_group(draft: Draft, kind: str, resource: str) -> tuple[str, Callab
             f"stand there need {total}; free: {free}"
         )
 
-    return (f"tables:{resource}" if kind == SWITCH else f"{kind}:{resource}"), sentence
+    constraint = Constraint.TABLES if kind == SWITCH else Constraint.RULES
+    return constraint, (resource,), sentence
 
 
 def _room(device: Device, resource: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ortools.sat.python import cp_model
 
+from orchestrator.errors import Constraint
 from orchestrator.placement.exact.draft import KBIT, MILLI, Draft, Linear
 from orchestrator.placement.exact.words import free_words, need_words, workers_words
 
@@ -35,7 +36,9 @@ def cores(draft: Draft) -> None:
             )
         if not pools:
             continue
-        guard = draft.group(f"cores:{server.name}", lambda s=server: free_words(draft, s.name))
+        guard = draft.group(
+            Constraint.CORES, (server.name,), lambda s=server: free_words(draft, s.name)
+        )
         if problem.share_cores:
             _shared(draft, server.name, pools, guard)
         else:
@@ -72,8 +75,8 @@ def _pool_at(
     tasks = [problem.tasks[t] for t in problem.pool_tasks[pool] if (t, server) in draft.on]
     device = problem.devices[server]
     literals = {draft.on[t.id, server].index: draft.on[t.id, server] for t in tasks}
-    need = draft.group(f"need:{pool}", lambda: need_words(draft, pool))
-    limit = draft.group(f"workers:{pool}", lambda: workers_words(draft, pool))
+    need = draft.group(Constraint.NEED, (pool,), lambda: need_words(draft, pool))
+    limit = draft.group(Constraint.WORKERS, (pool,), lambda: workers_words(draft, pool))
     single = any(not t.replicable for t in tasks)
     top = _MANY_CORES if draft.diagnose else device.cores
     terms: list[Linear] = []
@@ -142,13 +145,13 @@ def _pool_shares(
     supply: list[Linear] = list(shares)
     if draft.diagnose:
         beyond = draft.model.new_int_var(0, most * _MANY_CORES, f"beyond[{pool},{server}]")
-        free = draft.group(f"cores:{server}", lambda: free_words(draft, server))
+        free = draft.group(Constraint.CORES, (server,), lambda: free_words(draft, server))
         draft.model.add(beyond == 0).only_enforce_if(free)
         supply.append(beyond)
     draft.model.add(sum(supply) >= sum(terms)).only_enforce_if(list(need))
     for literal in literals:
         draft.model.add(sum(uses) >= max(1, spec.min_workers)).only_enforce_if(literal)
-    limit = draft.group(f"workers:{pool}", lambda: workers_words(draft, pool))
+    limit = draft.group(Constraint.WORKERS, (pool,), lambda: workers_words(draft, pool))
     if spec.max_workers is not None:
         draft.model.add(sum(uses) <= spec.max_workers).only_enforce_if(limit)
     if single:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ortools.sat.python import cp_model
 
+from orchestrator.errors import Blocking, Constraint
 from orchestrator.placement.problem import SWITCH, Problem, Way
 
 Linear = cp_model.LinearExpr | int
@@ -41,7 +42,7 @@ class Draft:
         self.problem, self.objectives = problem, tuple(objectives)
         self.soft, self.diagnose = soft, diagnose
         self.model = cp_model.CpModel()
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[Blocking, Group] = {}
         self.free_rates = soft or "throughput" in self.objectives
         self.on: dict[tuple[str, str], cp_model.IntVar] = {}
         self.slot: dict[tuple[str, str, str], cp_model.IntVar] = {}
@@ -56,13 +57,16 @@ class Draft:
         self.late_ns: dict[str, cp_model.IntVar] = {}
         self.expressions: dict[str, Linear] = {}
 
-    def group(self, name: str, sentence: Callable[[], str]) -> list[cp_model.IntVar]:
+    def group(
+        self, kind: Constraint, names: tuple[str, ...], sentence: Callable[[], str]
+    ) -> list[cp_model.IntVar]:
         """What to enforce a constraint with: nothing, or the group's switch when diagnosing."""
         if not self.diagnose:
             return []
-        if name not in self.groups:
-            self.groups[name] = Group(self.model.new_bool_var(f"group[{name}]"), sentence)
-        return [self.groups[name].literal]
+        what = Blocking(kind, names)
+        if what not in self.groups:
+            self.groups[what] = Group(self.model.new_bool_var(f"group[{what}]"), sentence)
+        return [self.groups[what].literal]
 
     def most(self, chain: str) -> int:
         """The highest rate that a chain can get, kbit/s."""

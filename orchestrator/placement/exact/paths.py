@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from orchestrator.errors import Constraint
 from orchestrator.placement.exact.draft import HORIZON_NS, KBIT, Draft, Linear
 from orchestrator.placement.measure import processing_ns, way_ns
 from orchestrator.placement.problem import links_of
@@ -34,7 +35,8 @@ def links(draft: Draft) -> None:
         if worst[near, far] <= free:
             continue
         guard = draft.group(
-            f"link:{near}-{far}",
+            Constraint.LINK,
+            (near, far),
             lambda n=near, f=far, c=capacity, t=taken, w=worst[near, far]: (
                 f"link {n} -> {f}: {c / 1e9:g} Gbit/s, {t / 1e9:g} taken; "
                 f"up to {w / 1e6:.4g} Gbit/s may want to cross it"
@@ -58,7 +60,8 @@ def latencies(draft: Draft) -> None:
             draft.late_ns[chain.name] = late
             limit = limit + late
         guard = draft.group(
-            f"latency:{chain.name}",
+            Constraint.LATENCY,
+            (chain.name,),
             lambda c=chain: (
                 f"chain {c.name}: latency at most {c.max_latency_us} us"
                 f" ({c.base_latency_us} us of it on its access links)"

@@ -20,8 +20,8 @@ from networks import make_graph, one_way, permits, topology
 
 from orchestrator.bundle import signing
 from orchestrator.bundle.codec import dump, read
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.errors import InputError
-from orchestrator.pipeline import compile_graph
 
 
 def pem(key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
@@ -42,7 +42,9 @@ def file(tmp_path: Path, key: ed25519.Ed25519PrivateKey) -> Path:
     here = topology("single")
     graph = make_graph({"fw": permits()}, one_way("inside", "fw", "outside"))
     path = tmp_path / "signed.bundle"
-    path.write_bytes(dump(compile_graph(graph, here).bundle, topology=here, key=key))
+    path.write_bytes(
+        dump(compile_graph(CompileRequest(graph, here)).bundle, topology=here, key=key)
+    )
     return path
 
 

@@ -14,11 +14,11 @@ from networks import both_ways, compiled, demand, ids, in_memory, make_graph, na
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
+from orchestrator.compile import Compiled
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.match import Match, Prefix
 from orchestrator.model.plan import Core
-from orchestrator.pipeline import Compiled
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 pytestmark = pytest.mark.slow

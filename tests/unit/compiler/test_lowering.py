@@ -29,6 +29,7 @@ from networks import (
     topology,
 )
 
+from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.compiler.admission import (
     ADMISSION_TABLES,
     EPOCH_TABLE,
@@ -36,13 +37,11 @@ from orchestrator.compiler.admission import (
     SOURCE_TABLES,
 )
 from orchestrator.compiler.keys import match_keys
-from orchestrator.compiler.lowering import footprint_of
 from orchestrator.model.entries import Between, Exact, Lpm, TableEntry, Ternary
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.model.plan import Core
 from orchestrator.network.fabric import Fabric
-from orchestrator.pipeline import Compiled, compile_graph
 from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
@@ -112,7 +111,7 @@ def counted(result: Compiled) -> dict[str, Counter[tuple[str, str]]]:
     block_of = {slot.instance: slot.block for slot in EDGE.slots}
     found: dict[str, Counter[tuple[str, str]]] = {}
     for switch, program in result.lowered.programs.items():
-        for table, count in footprint_of(program).items():
+        for table, count in program.entries_by_table().items():
             instance, name = table.split(".")
             if instance in block_of:
                 found.setdefault(switch, Counter())[block_of[instance], name] += count
@@ -261,7 +260,7 @@ def test_cores_get_equal_parts_of_the_hash(workers: int) -> None:
     many = replace(
         base, servers={n: replace(s, cores=16, reserved_cores=2) for n, s in base.servers.items()}
     )
-    result = compile_graph(graph, many)
+    result = compile_graph(CompileRequest(graph, many))
     share: Counter[int] = Counter()
     for program in result.lowered.programs.values():
         for entry in program.entries:

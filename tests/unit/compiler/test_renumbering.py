@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from networks import campus, compiled
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.compiler.renumbering import renumbered
 from orchestrator.graph import load_graph
-from orchestrator.pipeline import compile_graph
 from orchestrator.placement.topologies import resolve_topology
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*/graph.json"))
@@ -18,8 +18,8 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*/graph.json"))
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
 def test_examples(file: Path) -> None:
     graph, topology = load_graph(file).graph, resolve_topology("leaf-spine")
-    as_1 = compile_graph(graph, topology, graph_id=1).bundle
-    as_700 = compile_graph(graph, topology, graph_id=700).bundle
+    as_1 = compile_graph(CompileRequest(graph, topology, graph_id=1)).bundle
+    as_700 = compile_graph(CompileRequest(graph, topology, graph_id=700)).bundle
     assert renumbered(as_1, 700) == as_700
     assert renumbered(as_700, 1) == as_1
     assert as_1.programs != as_700.programs

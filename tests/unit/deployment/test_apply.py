@@ -19,12 +19,13 @@ from scapy.layers.l2 import Ether
 
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4runtime import InstalledEntry
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle, remove_bundle
 from orchestrator.deployment.memory import MemoryNetwork, MemorySwitch
 from orchestrator.errors import DeploymentError, ServerError, SwitchError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
-from orchestrator.pipeline import compile_graph, used_by
+from orchestrator.placement.resources import used_by
 from orchestrator.verification.manifest import new_manifest
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
@@ -182,7 +183,7 @@ def second_graph(network: FaultyNetwork, where: str) -> Bundle:
         sampling_rate=0.5,
     )
     used = used_by(network.bundles, topology(where))
-    return compile_graph(graph, topology(where), graph_id=2, used=used).bundle
+    return compile_graph(CompileRequest(graph, topology(where), graph_id=2, used=used)).bundle
 
 
 @pytest.mark.parametrize(

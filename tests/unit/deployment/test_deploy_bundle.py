@@ -31,10 +31,10 @@ from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 
 from orchestrator.bundle.codec import dump
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.model.entries import Exact, TableEntry
 from orchestrator.model.match import Match
 from orchestrator.network.inventory import save_inventory
-from orchestrator.pipeline import compile_graph
 from orchestrator.targets.v1model import COMPILER
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
@@ -209,7 +209,7 @@ def test_a_bundle_writes_nothing_into_anothers_segments(
         traffic=[demand("left", "right", match=Match(ether_type=0x88CC), rate=1000)],
     )
     here = topology("single")
-    mine = compile_graph(graph, here, graph_id=2).bundle
+    mine = compile_graph(CompileRequest(graph, here, graph_id=2)).bundle
     denies = tuple(
         TableEntry("acl.ipv4", (("segment", Exact(s)),), "acl.deny", (), 60_000, "fw: rules[0]")
         for s in sorted(segments)

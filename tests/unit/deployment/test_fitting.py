@@ -13,13 +13,14 @@ import pytest
 from networks import campus, compiled, ids, long_acl, make_graph, one_way, router, small, topology
 
 from orchestrator.bundle.codec import Packed, dump, unpack
+from orchestrator.compile import CompileRequest, Ternary, compile_graph
 from orchestrator.deployment.fitting import beside, for_network
 from orchestrator.deployment.journal import Deployed
 from orchestrator.errors import DeploymentError, InfeasibleError, InputError
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
-from orchestrator.pipeline import compile_graph, used_by
+from orchestrator.placement.resources import used_by
 from orchestrator.targets.pipelines import SHIPPED, SPECIALISED
 
 WHERE = "leaf-spine"
@@ -51,7 +52,7 @@ def other_graph(graph_id: int = 1, **options: object) -> Bundle:
     """Another graph, on servers and on switches, whose packets are not the campus's."""
     nfs = {"watch": ids(), "routes": router()}
     graph = make_graph(nfs, one_way("inside", "watch", "routes", "outside"), name="other")
-    return compile_graph(graph, HERE, graph_id=graph_id, **options).bundle  # type: ignore[arg-type]
+    return compile_graph(CompileRequest(graph, HERE, graph_id=graph_id, **options)).bundle  # type: ignore[arg-type]
 
 
 def changed(some: dict, name: str, **what: object) -> dict:  # type: ignore[type-arg]
@@ -115,14 +116,14 @@ class TestBesideOthers:
         other = other_graph(used=used_by({"campus": CAMPUS.bundle}, HERE))
         bundle = fitted(CAMPUS, other)
         assert bundle.graph_id == 9
-        as_9 = compile_graph(campus(), HERE, graph_id=9).bundle
+        as_9 = compile_graph(CompileRequest(campus(), HERE, graph_id=9)).bundle
         assert bundle.programs.keys() == as_9.programs.keys()
         for name, program in as_9.programs.items():
             assert bundle.programs[name].entries == program.entries
             assert bundle.programs[name].activation == program.activation
 
     def test_an_update_shares_what_is_equal(self) -> None:
-        old = compile_graph(campus(), HERE, graph_id=4).bundle
+        old = compile_graph(CompileRequest(campus(), HERE, graph_id=4)).bundle
         bundle = fitted(CAMPUS, old=unpack(dump(old), "journal").bundle)
         assert bundle.graph_id == 4
         assert {n: set(p.entries) for n, p in bundle.programs.items()} == {
@@ -142,8 +143,12 @@ class TestBesideOthers:
         here = small(HERE, acl_ipv4=1500)
         mine = make_graph({"fw": long_acl(900)}, one_way("inside", "fw", "outside"), name="mine")
         other = make_graph({"fw": long_acl(800)}, one_way("inside", "fw", "outside"), name="other")
-        file = packed(compile_graph(mine, here, ternary=("fw",)).bundle, here)
-        taken = compile_graph(other, here, graph_id=2, ternary=("fw",)).bundle
+        file = packed(
+            compile_graph(CompileRequest(mine, here, relaxations=(Ternary("fw"),))).bundle, here
+        )
+        taken = compile_graph(
+            CompileRequest(other, here, graph_id=2, relaxations=(Ternary("fw"),))
+        ).bundle
         with pytest.raises(
             InfeasibleError, match=r"leaf1 all acl\.ipv4 holds 1500 entries, \d+ of them"
         ):

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from networks import both_ways, demand, make_graph, napt
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.overlap import check_overlap
 from orchestrator.errors import DeploymentError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.match import Match
-from orchestrator.pipeline import compile_graph
 
 
 def bundle(folder: Path, name: str, hosts: list[str], match: dict[str, Any]) -> Bundle:
@@ -38,7 +38,7 @@ def bundle(folder: Path, name: str, hosts: list[str], match: dict[str, Any]) -> 
     }
     file = folder / f"{name}.json"
     file.write_text(json.dumps(graph))
-    return compile_graph(load_graph(file).graph, load_topology("leaf-spine")).bundle
+    return compile_graph(CompileRequest(load_graph(file).graph, load_topology("leaf-spine"))).bundle
 
 
 WEB = {"protocol": "tcp", "dst_port": "80-90"}
@@ -84,7 +84,9 @@ def test_an_address_has_one_owner_at_a_port() -> None:
             name=name,
             traffic=(there, back),
         )
-        return compile_graph(found, load_topology("single"), graph_id=graph_id).bundle
+        return compile_graph(
+            CompileRequest(found, load_topology("single"), graph_id=graph_id)
+        ).bundle
 
     first, second = graph("first", 1, 0x88CC), graph("second", 2, 0x88CD)
     with pytest.raises(

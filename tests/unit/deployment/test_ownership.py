@@ -22,6 +22,7 @@ from networks import campus, compiled, ids, long_acl, make_graph, one_way, permi
 
 from orchestrator.bundle.codec import dump, unpack
 from orchestrator.clients.p4info import Schema
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.compiler.roles import OWN_INSTANCES, key_role, param_role
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.fitting import for_network
@@ -29,7 +30,6 @@ from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, Meter, PipelineProgram, TableEntry, Ternary
-from orchestrator.pipeline import compile_graph
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.manifest import new_manifest
 
@@ -48,7 +48,7 @@ def mallory() -> Bundle:
         name="mallory",
         endpoints={"inside": ("h1",), "outside": ("h3",)},
     )
-    return compile_graph(graph, HERE, graph_id=MINE).bundle
+    return compile_graph(CompileRequest(graph, HERE, graph_id=MINE)).bundle
 
 
 def refused(bundle: Bundle) -> str:
@@ -576,5 +576,8 @@ def test_larger_graphs_are_their_own() -> None:
     """No false alarm: trees, several cores and a switch behind others."""
     here = topology("leaf-spine")
     wall = make_graph({"fw": long_acl(300)}, one_way("inside", "fw", "outside"), name="wall")
-    for bundle in (compiled(campus()).bundle, compile_graph(wall, here, graph_id=1023).bundle):
+    for bundle in (
+        compiled(campus()).bundle,
+        compile_graph(CompileRequest(wall, here, graph_id=1023)).bundle,
+    ):
         assert for_network(unpack(dump(bundle, topology=here), "x"), here) is not None

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.recompile import Recompiled, Recompiler
 from orchestrator.errors import InputError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
-from orchestrator.pipeline import compile_graph
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,9 @@ def compiler_of(folder: Path) -> Recompiler:
 def anew(folder: Path, beside: Bundle | None) -> Bundle:
     loaded = load_graph(folder / "graph.json")
     topology = load_topology("leaf-spine")
-    return compile_graph(loaded.graph, topology, warnings=loaded.warnings, beside=beside).bundle
+    return compile_graph(
+        CompileRequest(loaded.graph, topology, warnings=loaded.warnings, beside=beside)
+    ).bundle
 
 
 def counts(found: Recompiled) -> dict[str, int]:

@@ -18,6 +18,7 @@ from scapy.layers.l2 import Ether
 from update_support import Probes, WatchedNetwork, compiled_beside, update
 
 from orchestrator.bundle.codec import dump, load
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.compiler.nodes import TREE, Nodes, owner
 from orchestrator.compiler.sharing import share
 from orchestrator.deployment.planning import Version, plan
@@ -25,7 +26,6 @@ from orchestrator.deployment.transaction import Drain, Transaction, WriteEntries
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import TableEntry
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.pipeline import compile_graph
 from orchestrator.recall import Recall
 from orchestrator.targets.costs import LookupCosts
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
@@ -39,7 +39,7 @@ Rule = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.pipeline.filter_costs", lambda targets: AT_ANY_PRICE)
+    monkeypatch.setattr("orchestrator.compile.filter_costs", lambda targets: AT_ANY_PRICE)
 
 
 def graph(rules: list[Rule]) -> ServiceGraph:
@@ -130,7 +130,7 @@ def test_every_packet_meets_one_version(seed: int) -> None:
         probes = Probes(WHERE, (graph(before), graph(rules)), sent)
         with recall.round():
             new = compiled_beside(graph(rules), WHERE, running)
-        cold = compile_graph(graph(rules), topology(WHERE)).bundle
+        cold = compile_graph(CompileRequest(graph(rules), topology(WHERE))).bundle
         assert flat(new) == flat(share(cold, running))
         transaction = update(running, new)
 
@@ -156,7 +156,7 @@ def test_nodes_made_from_those_of_another_version_are_the_same(seed: int) -> Non
     last: Nodes | None = None
     for _ in range(6):
         with recall.round():
-            bundle = compile_graph(graph(rules), topology(WHERE)).bundle
+            bundle = compile_graph(CompileRequest(graph(rules), topology(WHERE))).bundle
         made, fresh = Nodes(bundle, like=last), Nodes(bundle)
         assert (made.parts, made.place, made.roots) == (fresh.parts, fresh.place, fresh.roots)
         for node in fresh.all():

@@ -12,6 +12,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.compiler.sharing import share
 from orchestrator.deployment.execution import Executor
 from orchestrator.deployment.memory import MemoryNetwork
@@ -21,7 +22,6 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
 from orchestrator.oracle import ReferenceNetwork
-from orchestrator.pipeline import compile_graph
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 Deliveries = list[tuple[str, bytes]]
@@ -151,7 +151,7 @@ def compiled_beside(graph: ServiceGraph, where: str, old: Bundle | None) -> Bund
     """A graph compiled for a network where an older version of it is deployed."""
     known = f"{where}: {graph!r}"
     if known not in _COMPILED:
-        _COMPILED[known] = compile_graph(graph, topology(where)).bundle
+        _COMPILED[known] = compile_graph(CompileRequest(graph, topology(where))).bundle
     bundle = _COMPILED[known]
     return bundle if old is None else share(bundle, old)
 

@@ -11,13 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.equivalence import compare
 from orchestrator.errors import InputError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.graph.importers import acl_graph, import_classbench, import_metron, import_rib
+from orchestrator.nfs.files import Files
 from orchestrator.nfs.router import RouterConfig
 from orchestrator.nfs.values import parse_address
-from orchestrator.pipeline import compile_graph
 from orchestrator.resources import shipped
 
 pytestmark = pytest.mark.slow
@@ -78,7 +79,9 @@ def test_classbench_rules_that_no_packet_can_match(tmp_path: Path) -> None:
     graph = acl_graph("g", [])
     graph["nfs"]["acl"]["config"] = {"rules_file": file.name}
     (tmp_path / "graph.json").write_text(json.dumps(graph))
-    found = compile_graph(load_graph(tmp_path / "graph.json").graph, load_topology("single"))
+    found = compile_graph(
+        CompileRequest(load_graph(tmp_path / "graph.json").graph, load_topology("single"))
+    )
     (warning,) = found.bundle.warnings
     assert warning.endswith("nfs.acl: fw2.rules:1 can never match: protocol icmp has no ports")
     file.write_text(impossible)
@@ -114,7 +117,7 @@ def test_the_shared_rib_is_a_routes_file(tmp_path: Path) -> None:
     lines, left_out, _ = import_rib(shared("rib/ipv6_20151101.dat.gz"), [HOP6])
     assert (len(lines), left_out) == (27_693, 606_138)
     (tmp_path / "routes.txt").write_text("\n".join(lines))
-    config = RouterConfig.model_validate({"routes_file": "routes.txt"}).with_files(tmp_path)
+    config = RouterConfig.model_validate({"routes_file": "routes.txt"}).with_files(Files(tmp_path))
     assert len(config.all_routes) == len(lines)
 
 
@@ -127,7 +130,7 @@ def test_rib_with_several_origins_gives_one_route(tmp_path: Path) -> None:
     assert told["again"] == [f"203.0.113.0/24 at {file}:3: 64505, not 64500"]
     first, _, _ = import_rib(file, [HOP4])
     assert len(first) == told["routes"] == len(output.read_text().splitlines()) == 2
-    config = RouterConfig.model_validate({"routes_file": output.name}).with_files(tmp_path)
+    config = RouterConfig.model_validate({"routes_file": output.name}).with_files(Files(tmp_path))
     assert len(config.all_routes) == 2
 
 
@@ -161,15 +164,14 @@ def test_what_its_reader_would_refuse_is_not_written(
     source.write_text(text)
     arguments = ["import", kind, str(source), "-o", str(output), *more]
 
-    def refuse(path: Path, name: str) -> str:
+    def refuse(_: Files, path: Path, name: str) -> str:
         assert path != source
         raise InputError(f"{name}:1: is refused")
 
     if kind == "rib":  # which reads its source in the same way
         assert CliRunner().invoke(app, arguments).exit_code == 0
     output.write_text("old")
-    for module in ("nfs.acl", "nfs.ids", "nfs.router", "graph.load"):
-        monkeypatch.setattr(f"orchestrator.{module}.read_text", refuse)
+    monkeypatch.setattr("orchestrator.nfs.files.Files._data_of", refuse)
     found = CliRunner().invoke(app, arguments).exception
     assert isinstance(found, InputError)
     assert "out.txt:1: is refused" in found.problems[0]
@@ -218,7 +220,7 @@ def test_metron_chains_compile(name: str, tmp_path: Path) -> None:
     (tmp_path / "graph.json").write_text(json.dumps(graph))
     loaded_graph = load_graph(tmp_path / "graph.json").graph
     topology = load_topology(shipped("topologies") / "leaf-spine.json")
-    compiled = compile_graph(loaded_graph, topology)
+    compiled = compile_graph(CompileRequest(loaded_graph, topology))
     assert compiled.bundle.workers
     driver = compare(loaded_graph, topology, compiled.bundle, 300)
     assert not driver.differences

@@ -18,6 +18,7 @@ from orchestrator.errors import InputError
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import SimpleEnvironment, lookup
 from orchestrator.nfs.esp import EspReference
+from orchestrator.nfs.files import Files
 from servernf.python.esp import EspEnd
 from servernf.python.network_function import NetworkFunction, create
 from servernf.python.packet import PacketView
@@ -250,4 +251,4 @@ def test_a_wrong_key_is_told_and_never_shown(
 
 def test_a_relative_key_file_is_beside_the_graph_and_need_not_be_there(tmp_path: Path) -> None:
     config = lookup("aes_encrypt").Config.model_validate({"key_file": "keys/a", "spi": SPI})
-    assert config.with_files(tmp_path).model_dump()["key_file"] == str(tmp_path / "keys/a")
+    assert config.with_files(Files(tmp_path)).model_dump()["key_file"] == str(tmp_path / "keys/a")

@@ -14,6 +14,7 @@ from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.acl import AclConfig
 from orchestrator.nfs.classbench import parse_rule
+from orchestrator.nfs.files import Files
 from orchestrator.nfs.matching import MatchFields, matches, mirrored
 from orchestrator.nfs.values import impossible, match_json, parse_prefix
 from orchestrator.oracle.packets import Fields
@@ -162,7 +163,7 @@ def test_bad_lines_say_where(line: str, column: int, text: str) -> None:
     [("acl1_1k", 942, 0), ("fw1_1k", 857, 30), ("ipc1_1k", 974, 12)],
 )
 def test_real_files_load(name: str, rules: int, on_icmp: int) -> None:
-    config = AclConfig(rules_file=f"{name}.rules").with_files(CLASSBENCH)
+    config = AclConfig(rules_file=f"{name}.rules").with_files(Files(CLASSBENCH))
     assert len(config.all_rules) == rules
     assert sum(match.icmp_type is not None for match, _, _ in config.all_rules) == on_icmp
 
@@ -170,7 +171,7 @@ def test_real_files_load(name: str, rules: int, on_icmp: int) -> None:
 @pytest.mark.skipif(not CLASSBENCH.is_dir(), reason=f"no data in {CLASSBENCH}")
 def test_ten_thousand_real_rules_load_fast() -> None:
     start = time.process_time()
-    config = AclConfig(rules_file="acl1_10k.rules").with_files(CLASSBENCH)
+    config = AclConfig(rules_file="acl1_10k.rules").with_files(Files(CLASSBENCH))
     seconds = time.process_time() - start
     assert len(config.all_rules) == 9774
     assert config.all_rules[11][2] == "acl1_10k.rules:12"

@@ -24,6 +24,7 @@ from tcp_talk import Sent, TcpTalk
 
 from orchestrator.errors import InputError
 from orchestrator.model.elements import FilterProgram
+from orchestrator.nfs.files import Files
 from orchestrator.nfs.stateful_firewall import FirewallConfig
 
 pytestmark = pytest.mark.slow
@@ -358,10 +359,10 @@ def test_config(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="rules judge IP only"):
         FirewallConfig.model_validate({"rules": [{"action": "deny", "ether_type": "0x0806"}]})
     with pytest.raises(InputError, match="drops everything"):
-        FirewallConfig.model_validate({}).with_files(tmp_path)
+        FirewallConfig.model_validate({}).with_files(Files(tmp_path))
     (tmp_path / "a.rules").write_text("@10.0.0.0/8 0.0.0.0/0 0 : 65535 80 : 80 0x06/0xFF\n")
-    config = FirewallConfig.model_validate({"rules_file": "a.rules"}).with_files(tmp_path)
+    config = FirewallConfig.model_validate({"rules_file": "a.rules"}).with_files(Files(tmp_path))
     assert [origin for *_, origin in config.outbound] == ["a.rules:1"]
     (tmp_path / "b.json").write_text('[{"action": "permit", "later_fragment": true}]')
     with pytest.raises(InputError, match=r"b\.json:1: this can never match"):
-        FirewallConfig.model_validate({"rules_file": "b.json"}).with_files(tmp_path)
+        FirewallConfig.model_validate({"rules_file": "b.json"}).with_files(Files(tmp_path))

@@ -11,6 +11,7 @@ from scapy.packet import Raw
 
 from orchestrator.errors import InputError
 from orchestrator.model.elements import DROP, FilterProgram, RewriteProgram, RouteProgram
+from orchestrator.nfs.files import Files
 from orchestrator.nfs.router import RouterConfig
 
 WEB = IP(src="10.0.1.11", dst="198.51.100.13") / TCP(sport=1000, dport=80)
@@ -106,7 +107,7 @@ def test_router_route_files(tmp_path: object) -> None:
         "10.0.0.0/40 -\n10.2.0.0/16\n"
     )
     with pytest.raises(InputError) as caught:
-        RouterConfig(routes_file="routes.txt").with_files(folder)
+        RouterConfig(routes_file="routes.txt").with_files(Files(folder))
     assert caught.value.problems == (
         "routes.txt:4: prefix 2001:db8::/32 and next hop 198.51.100.13 are of different IP versions",
         "routes.txt:5: '10.0.0.0/40': the prefix length must be 0 to 32",
@@ -116,7 +117,7 @@ def test_router_route_files(tmp_path: object) -> None:
         "10.0.0.0/8 -\n10.1.0.0/16 198.51.100.13 lab\n10.0.0.0/8 -\n"
     )
     with pytest.raises(InputError, match=r"routes.txt:3: 10.0.0.0/8 is also in routes.txt:1"):
-        RouterConfig(routes_file="routes.txt").with_files(folder)
+        RouterConfig(routes_file="routes.txt").with_files(Files(folder))
 
 
 PAIRS = {"pairs": [{"inside": "10.0.1.11", "outside": "203.0.113.11"}]}

@@ -12,6 +12,7 @@ from finsy.proto import p4i, p4r
 from google.protobuf import text_format
 
 from orchestrator.clients.p4runtime import SwitchClient
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.desired import Deployment, desired_entries
 from orchestrator.deployment.memory import MemoryNetwork
@@ -20,7 +21,6 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
 from orchestrator.observation.journey import NetworkModel
 from orchestrator.observation.snapshot import bundle_snapshots
-from orchestrator.pipeline import compile_graph
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
@@ -43,7 +43,7 @@ def topology() -> Topology:
 def campus() -> Bundle:
     """The campus edge on leaf-spine."""
     graph = load_graph(CAMPUS / "graph.json").graph
-    return compile_graph(graph, topology()).bundle
+    return compile_graph(CompileRequest(graph, topology())).bundle
 
 
 def model() -> NetworkModel:

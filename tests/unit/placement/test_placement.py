@@ -30,12 +30,13 @@ from networks import (
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
+from orchestrator.compile import Compiled, CompileRequest, Relaxation, Ternary, compile_graph
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.errors import InfeasibleError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
-from orchestrator.pipeline import Compiled, compile_graph, used_by
+from orchestrator.placement.resources import used_by
 from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
@@ -52,7 +53,7 @@ def chain(*specs: object, **options: object) -> ServiceGraph:
 
 def reasons(graph: ServiceGraph, on: Topology) -> str:
     with pytest.raises(InfeasibleError) as caught:
-        compile_graph(graph, on)
+        compile_graph(CompileRequest(graph, on))
     assert caught.value.exit_code == 3
     assert graph.name in str(caught.value)
     return str(caught.value)
@@ -121,7 +122,9 @@ class TestTooLargeForSwitches:
     """It goes to a server, and the explanation says so."""
 
     def test_for_one_block(self) -> None:
-        result = compile_graph(chain(long_acl(200)), small(LEAF_SPINE, acl_ipv4=100))
+        result = compile_graph(
+            CompileRequest(chain(long_acl(200)), small(LEAF_SPINE, acl_ipv4=100))
+        )
         (story,) = (s for s in result.bundle.stories if s.unit.startswith("nf0"))
         assert story.kind == "server"
         assert "no switch holds it" in story.why
@@ -129,7 +132,7 @@ class TestTooLargeForSwitches:
 
     def test_for_every_instance_though_not_for_their_sum(self) -> None:
         """The three filters of a pipeline hold more together than any holds alone."""
-        result = compile_graph(chain(long_acl(18_000)), LEAF_SPINE)
+        result = compile_graph(CompileRequest(chain(long_acl(18_000)), LEAF_SPINE))
         (story,) = (s for s in result.bundle.stories if s.unit.startswith("nf0"))
         assert story.kind == "server"
         assert "18001 entries of acl.ipv4" in story.why
@@ -137,19 +140,21 @@ class TestTooLargeForSwitches:
     def test_two_that_fit_a_block_only_apart(self) -> None:
         """Together they are smaller than all filters, and only one of these holds either."""
         graph = chain(long_acl(10_000), ids(), long_acl(9_000, net=193))  # so they are not merged
-        result = compile_graph(graph, topology("single"), ternary=("nf0", "nf2"))
+        result = compile_graph(
+            CompileRequest(graph, topology("single"), relaxations=(Ternary("nf0"), Ternary("nf2")))
+        )
         kinds = {s.unit.split(".")[0]: s.kind for s in result.bundle.stories}
         assert sorted((kinds["nf0"], kinds["nf2"])) == ["server", "switch"]
 
     def test_the_others_stay_on_switches(self) -> None:
         graph = chain(permits(), long_acl(200), router())
-        result = compile_graph(graph, small(LEAF_SPINE, acl_ipv4=100))
+        result = compile_graph(CompileRequest(graph, small(LEAF_SPINE, acl_ipv4=100)))
         kinds = {s.unit.split(".")[0]: s.kind for s in result.bundle.stories}
         assert (kinds["nf0"], kinds["nf1"], kinds["nf2"]) == ("switch", "server", "switch")
 
     def test_two_that_fit_only_apart_go_to_two_switches(self) -> None:
         graph = chain(long_acl(80), long_acl(80, net=193))
-        result = compile_graph(graph, small(LEAF_SPINE, acl_ipv4=100))
+        result = compile_graph(CompileRequest(graph, small(LEAF_SPINE, acl_ipv4=100)))
         assert not result.cuts.groups
         devices = {where(result)[f"nf{i}.inside.rules@leaf1"] for i in (0, 1)}
         assert len(devices) == 2
@@ -157,7 +162,9 @@ class TestTooLargeForSwitches:
     def test_and_what_it_does_there_is_the_same(self) -> None:
         graph = chain(long_acl(200), permits())
         tight = small(LEAF_SPINE, acl_ipv4=100)
-        networks = [in_memory(compile_graph(graph, on)) for on in (LEAF_SPINE, tight)]
+        networks = [
+            in_memory(compile_graph(CompileRequest(graph, on))) for on in (LEAF_SPINE, tight)
+        ]
         frame = Ether(
             src=mac_text(LEAF_SPINE.hosts["h1"].mac), dst=mac_text(LEAF_SPINE.hosts["h3"].mac)
         )
@@ -208,7 +215,7 @@ class TestPlans:
         graph = campus()
         if not all(host in network.hosts for host in ("h1", "h2", "h3", "h4")):
             pytest.skip(f"{name} has other hosts")
-        plan = compile_graph(graph, network).plan
+        plan = compile_graph(CompileRequest(graph, network)).plan
         load: Counter[str] = Counter()
         for hop in plan.hops:
             load[hop.source, hop.target] += hop.rate
@@ -223,12 +230,14 @@ class TestSideBySide:
         deployed: Mapping[str, Bundle],
         graph: ServiceGraph,
         on: Topology,
-        ternary: tuple[str, ...] = (),
+        relaxations: tuple[Relaxation, ...] = (),
     ) -> Compiled:
         ids_taken = {bundle.graph_id for bundle in deployed.values()}
         free = next(i for i in range(1, 1024) if i not in ids_taken)
         used = used_by(deployed, on)
-        return compile_graph(graph, on, graph_id=free, used=used, ternary=ternary)
+        return compile_graph(
+            CompileRequest(graph, on, graph_id=free, used=used, relaxations=relaxations)
+        )
 
     def blocked(self, deployed: dict[str, Bundle], graph: ServiceGraph, on: Topology) -> str | None:
         """Deploys the graph, or says why not."""
@@ -278,8 +287,8 @@ class TestSideBySide:
         """Both fit the filters of one switch together, though not the same filter."""
         single = topology("single")
         graphs = [replace(chain(long_acl(n)), name=x) for x, n in (("a", 15_000), ("b", 3_000))]
-        first = self.after({}, graphs[0], single, ternary=("nf0",))
-        second = self.after({"a": first.bundle}, graphs[1], single, ternary=("nf0",))
+        first = self.after({}, graphs[0], single, relaxations=(Ternary("nf0"),))
+        second = self.after({"a": first.bundle}, graphs[1], single, relaxations=(Ternary("nf0"),))
         program = second.lowered.programs["switch1"]
         assert not second.cuts.groups
         assert {e.table for e in program.entries if e.action.endswith("deny")} == {"steer.ipv4"}
@@ -318,7 +327,7 @@ class TestSideBySide:
 def test_the_plan_keeps_every_tables_size() -> None:
     graph = chain(long_acl(90), permits(), router(), traffic=[demand()])
     tight = small(LEAF_SPINE, acl_ipv4=100, route_ipv4=10)
-    result = compile_graph(graph, tight)
+    result = compile_graph(CompileRequest(graph, tight))
     use: dict[str, Counter[tuple[str, str]]] = {}
     for unit, switch in result.plan.device_of.items():
         use.setdefault(switch, Counter()).update(footprint(result.cuts.units[unit], [EDGE]))
@@ -337,4 +346,4 @@ def test_every_failure_is_a_users_error() -> None:
     ]
     for graph in awkward:
         with pytest.raises(ReportedError):
-            compile_graph(graph, LEAF_SPINE)
+            compile_graph(CompileRequest(graph, LEAF_SPINE))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from networks import ids, long_acl, make_graph, napt, one_way, permits, router, topology
 
+from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.errors import InfeasibleError, InputError, ReportedError
 from orchestrator.graph import load_graph
 from orchestrator.model.graph import PlacementRules, ServiceGraph
-from orchestrator.pipeline import Compiled, compile_graph
 
 LEAF_SPINE = topology("leaf-spine")
 
@@ -31,28 +31,36 @@ def where(result: Compiled, nf: str) -> set[str]:
 
 @pytest.mark.parametrize("server", ["server1", "server2"])
 def test_a_stateful_nf_is_pinned_to_a_server(server: str) -> None:
-    result = compile_graph(chain(PlacementRules({"i": server}), i=ids()), LEAF_SPINE)
+    result = compile_graph(
+        CompileRequest(chain(PlacementRules({"i": server}), i=ids()), LEAF_SPINE)
+    )
     assert {core.server for core in result.plan.cores_of[0]} == {server}
 
 
 def test_a_stateless_nf_is_pinned_to_a_switch_or_a_server() -> None:
     for device in ("leaf2", "spine1", "server2"):
-        result = compile_graph(chain(PlacementRules({"a": device}), a=permits()), LEAF_SPINE)
+        result = compile_graph(
+            CompileRequest(chain(PlacementRules({"a": device}), a=permits()), LEAF_SPINE)
+        )
         assert where(result, "a") == {device}
 
 
 def test_apart_and_together() -> None:
     two = {"a": permits(), "r": router()}
-    apart = compile_graph(chain(PlacementRules(apart=(("a", "r"),)), **two), LEAF_SPINE)
+    apart = compile_graph(
+        CompileRequest(chain(PlacementRules(apart=(("a", "r"),)), **two), LEAF_SPINE)
+    )
     assert not where(apart, "a") & where(apart, "r")
     rules = PlacementRules({"r": "leaf2"}, together=(("a", "r"),))
-    assert where(compile_graph(chain(rules, **two), LEAF_SPINE), "a") == {"leaf2"}
+    assert where(compile_graph(CompileRequest(chain(rules, **two), LEAF_SPINE)), "a") == {"leaf2"}
 
 
 def test_rules_reach_into_merged_filters() -> None:
     """Synthesis makes one table of two filters, unless they must not share a device."""
     two = {"a": long_acl(3), "b": permits()}
-    apart = compile_graph(chain(PlacementRules(apart=(("a", "b"),)), **two), LEAF_SPINE)
+    apart = compile_graph(
+        CompileRequest(chain(PlacementRules(apart=(("a", "b"),)), **two), LEAF_SPINE)
+    )
     assert not where(apart, "a") & where(apart, "b")
     assert where(apart, "b")
 
@@ -68,7 +76,7 @@ def test_rules_reach_into_merged_filters() -> None:
 )
 def test_rules_that_no_device_can_keep(rules: PlacementRules, words: str) -> None:
     with pytest.raises(InputError) as error:
-        compile_graph(chain(rules, a=permits(), n=napt()), LEAF_SPINE)
+        compile_graph(CompileRequest(chain(rules, a=permits(), n=napt()), LEAF_SPINE))
     assert words in str(error.value)
     assert "placement." in str(error.value)
 
@@ -76,7 +84,7 @@ def test_rules_that_no_device_can_keep(rules: PlacementRules, words: str) -> Non
 def test_rules_that_contradict_are_named() -> None:
     rules = PlacementRules(apart=(("i", "n"),))
     with pytest.raises(InfeasibleError) as error:
-        compile_graph(chain(rules, i=ids(), n=napt()), LEAF_SPINE)
+        compile_graph(CompileRequest(chain(rules, i=ids(), n=napt()), LEAF_SPINE))
     assert "i and n must not share a device, but both are in one server segment" in str(error.value)
 
 

@@ -14,17 +14,17 @@ from itertools import product
 import pytest
 from networks import ids, long_acl, make_graph, one_way, topology
 
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.compiler.layout import lay_out
-from orchestrator.errors import InfeasibleError
+from orchestrator.errors import Blocking, Constraint, InfeasibleError
 from orchestrator.graph import functions_of
 from orchestrator.model.cuts import SWITCH, Unit
 from orchestrator.network.fabric import Fabric
-from orchestrator.pipeline import compile_graph, used_by
 from orchestrator.placement.baselines import BASELINES, run_baseline
 from orchestrator.placement.checker import check
 from orchestrator.placement.compiled import devices_of
 from orchestrator.placement.problem import Problem, Task
-from orchestrator.placement.resources import Network, Used
+from orchestrator.placement.resources import Network, Used, used_by
 from orchestrator.placement.slots import contended
 from orchestrator.placement.solve import solve
 from orchestrator.targets.pipelines import SHIPPED, Pipeline, footprint
@@ -134,22 +134,24 @@ def chain(workers: int, name: str = "g"):  # type: ignore[no-untyped-def]
 
 def test_workers_must_fit_their_servers_memory() -> None:
     """An IDS takes some 141 MiB for each worker: 65,536 connections, 64 MiB of bytes held."""
-    assert compile_graph(chain(3), with_memory(430 * MIB)).plan.cores_of
+    assert compile_graph(CompileRequest(chain(3), with_memory(430 * MIB))).plan.cores_of
     with pytest.raises(InfeasibleError) as caught:
-        compile_graph(chain(3), with_memory(200 * MIB))
+        compile_graph(CompileRequest(chain(3), with_memory(200 * MIB)))
     text = str(caught.value)
     assert "has 200 MiB of memory free; a worker of nf0 takes 141 MiB" in text
-    assert "memory:server1" in caught.value.blocking
+    assert Blocking(Constraint.MEMORY, ("server1",)) in caught.value.blocking
 
 
 def test_other_graphs_hold_memory() -> None:
     on = with_memory(400 * MIB)
-    first = compile_graph(chain(1, "a"), on)
+    first = compile_graph(CompileRequest(chain(1, "a"), on))
     server = first.plan.cores_of[0][0].server
     used = used_by({"a": first.bundle}, on)
     assert 140 * MIB < used.memory_bytes[server] < 142 * MIB
     left = {n: replace(s, memory_bytes=150 * MIB) for n, s in on.servers.items()}
-    second = compile_graph(chain(1, "b"), replace(on, servers=left), graph_id=2, used=used)
+    second = compile_graph(
+        CompileRequest(chain(1, "b"), replace(on, servers=left), graph_id=2, used=used)
+    )
     assert second.plan.cores_of[0][0].server != server
 
 

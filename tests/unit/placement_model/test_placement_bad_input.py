@@ -13,11 +13,11 @@ from bench.placement_instances import CATALOGUE, network_of
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.errors import InputError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
-from orchestrator.pipeline import compile_graph
 from orchestrator.placement.chains import ChainSpec, Policy, chains_problem
 from orchestrator.placement.compiled import check_offers
 from orchestrator.placement.topologies import fat_tree
@@ -65,7 +65,7 @@ def test_a_host_that_cannot_be_reached() -> None:
 def test_rates_over_what_the_access_links_carry() -> None:
     traffic = replace(CAMPUS.traffic[0], rate=10**15, min_rate=None)
     with pytest.raises(InputError) as caught:
-        compile_graph(replace(CAMPUS, traffic=(traffic,)), LEAF_SPINE)
+        compile_graph(CompileRequest(replace(CAMPUS, traffic=(traffic,)), LEAF_SPINE))
     assert all("1e+06 Gbit/s; the access links" in p for p in caught.value.problems)
     assert len(caught.value.problems) == 2, "one for each end"
 

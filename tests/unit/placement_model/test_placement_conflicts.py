@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from bench.placement_instances import CATALOGUE, network_of
 
-from orchestrator.errors import InfeasibleError, InputError
+from orchestrator.errors import Blocking, Constraint, InfeasibleError, InputError
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import ChainSpec, NfSpec, Policy, chains_problem
 from orchestrator.placement.checker import check
@@ -43,14 +43,14 @@ def refused(problem: Problem) -> InfeasibleError:
 def test_too_few_cores_is_said_in_cores() -> None:
     big = replace(WEB, rate=10_000_000_000)
     error = refused(problem_of(big, cores=2))
-    assert error.blocking == ("need:web", "cores:s-p0e0-0", "cores:s-p1e0-0")
+    assert list(map(str, error.blocking)) == ["need web", "cores s-p0e0-0", "cores s-p1e0-0"]
     assert "chain web needs 5 cores at 10 Gbit/s" in str(error)
     assert "s-p0e0-0 has 2 free cores; s-p1e0-0 has 2 free cores" in str(error)
 
 
 def test_latency_is_named() -> None:
     error = refused(problem_of(replace(WEB, max_latency_us=3)))
-    assert error.blocking == ("latency:web",)
+    assert error.blocking == (Blocking(Constraint.LATENCY, ("web",)),)
     assert "chain web: latency at most 3 us" in str(error)
 
 
@@ -66,7 +66,7 @@ def test_a_table_that_is_too_small_is_named() -> None:
         Policy(near=True),
     )
     error = refused(problem)
-    assert error.blocking == ("tables:acl.ipv4",)
+    assert error.blocking == (Blocking(Constraint.TABLES, ("acl.ipv4",)),)
     assert "needs 500 entries" in str(error)
 
 
@@ -76,7 +76,11 @@ def test_every_named_group_is_needed() -> None:
     pair = ("shaped/0.shaper", "shaped/1.dedup")
     conflict = explain(replace(problem, together=(pair,)))
     assert conflict.irreducible
-    assert conflict.groups == ("need:shaped", "workers:shaped", f"together:{pair[0]},{pair[1]}")
+    assert list(map(str, conflict.groups)) == [
+        "need shaped",
+        "workers shaped",
+        f"together {pair[0]} {pair[1]}",
+    ]
     solve(problem)  # without one of them, it can be done
 
 
@@ -89,7 +93,10 @@ def test_pinning_and_anti_affinity() -> None:
     pinned = solve(replace(problem, pinned={a: "s-p1e0-0"}, together=((a, b),)))
     assert pinned.device_of[a] == pinned.device_of[b] == "s-p1e0-0"
     clash = replace(problem, apart=((a, b),), together=((a, b),))
-    assert refused(clash).blocking == (f"apart:{a},{b}", f"together:{a},{b}")
+    assert refused(clash).blocking == (
+        Blocking(Constraint.APART, (a, b)),
+        Blocking(Constraint.TOGETHER, (a, b)),
+    )
 
 
 @pytest.mark.parametrize(

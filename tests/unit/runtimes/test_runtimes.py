@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from networks import both_ways, demand, ids, make_graph, napt, topology
 
+from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.errors import InfeasibleError, InputError
 from orchestrator.graph import load_topology
 from orchestrator.model.elements import CostProfile
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
-from orchestrator.pipeline import Compiled, compile_graph, used_by
+from orchestrator.placement.resources import used_by
 from orchestrator.runtimes import Runtime, base, register, runtime
 from orchestrator.runtimes.base import DEFAULT
 from servernf.proto import vnf_pb2
@@ -57,33 +58,35 @@ def cores(result: Compiled) -> list[str]:
 
 def test_a_group_stands_where_the_runtime_has_its_nfs() -> None:
     both = network(server1="python", server2="toy")
-    assert set(cores(compile_graph(graph("napt", "ids"), both))) == {"server1"}
-    assert set(cores(compile_graph(graph("ids"), network(server1="toy")))) == {"server2"}
+    assert set(cores(compile_graph(CompileRequest(graph("napt", "ids"), both)))) == {"server1"}
+    assert set(cores(compile_graph(CompileRequest(graph("ids"), network(server1="toy"))))) == {
+        "server2"
+    }
 
 
 def test_costs_are_those_of_the_servers_runtime() -> None:
     """4 million packets a second: two cores of Python, a part of one of the toy; or the other way."""
     fast = graph("napt", rate=4 * 10**9)
     python, toy = network(), network(server1="toy", server2="toy")
-    assert len(cores(compile_graph(fast, python))) == 2
-    assert len(cores(compile_graph(fast, toy))) == 1
-    assert cores(compile_graph(fast, network(server2="toy"))) == ["server2"]
+    assert len(cores(compile_graph(CompileRequest(fast, python)))) == 2
+    assert len(cores(compile_graph(CompileRequest(fast, toy)))) == 1
+    assert cores(compile_graph(CompileRequest(fast, network(server2="toy")))) == ["server2"]
     slow = graph("flow_monitor", rate=10**9)
-    assert len(cores(compile_graph(slow, python))) == 1
-    assert len(cores(compile_graph(slow, toy))) == 3
-    assert cores(compile_graph(slow, network(server1="toy"))) == ["server2"]
+    assert len(cores(compile_graph(CompileRequest(slow, python)))) == 1
+    assert len(cores(compile_graph(CompileRequest(slow, toy)))) == 3
+    assert cores(compile_graph(CompileRequest(slow, network(server1="toy")))) == ["server2"]
 
 
 def test_memory_is_that_of_the_servers_runtime() -> None:
     there = network(server1="toy", server2="toy")
-    made = compile_graph(graph("napt"), there)
+    made = compile_graph(CompileRequest(graph("napt"), there))
     (server,) = set(cores(made))
     assert used_by({"g": made.bundle}, there).memory_bytes[server] == 7 << 20
 
 
 def test_an_nf_that_no_runtime_has_is_refused_by_name() -> None:
     with pytest.raises(InfeasibleError) as caught:
-        compile_graph(graph("ids"), network(server1="toy", server2="toy"))
+        compile_graph(CompileRequest(graph("ids"), network(server1="toy", server2="toy")))
     assert str(caught.value) == (
         "g: ids must run on a server, and no server of leaf-spine has a runtime with ids "
         "(toy has flow_monitor, napt)"

@@ -1,0 +1,368 @@
+"""One way to compile: the stages in their order, and what is given up where they do not fit together.
+
+The only module that calls them. `deploy`, `whatif` and `compile --watch` ask `feasible`, so they agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from orchestrator.compiler.advice import advice, not_installed
+from orchestrator.compiler.classes import traffic_classes
+from orchestrator.compiler.cuts import cut
+from orchestrator.compiler.fabric_program import fabric_programs
+from orchestrator.compiler.forms import decide_filters, has_tree, tree_room
+from orchestrator.compiler.lowering import Lowered, lower
+from orchestrator.compiler.merging import MOST_CLASSES, Costs, costs_on
+from orchestrator.compiler.sharing import share
+from orchestrator.compiler.story import ClassStory, Teller, unit_stories
+from orchestrator.compiler.synthesis import synthesise
+from orchestrator.compiler.wiring import Wiring
+from orchestrator.errors import Constraint, DoesNotFit, InfeasibleError
+from orchestrator.graph import check_hosts, functions_of
+from orchestrator.model.away import Away
+from orchestrator.model.bundle import Bundle, Slo
+from orchestrator.model.cuts import Cuts
+from orchestrator.model.devices import devices_of
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.plan import Plan
+from orchestrator.model.topology import Topology
+from orchestrator.network.fabric import Fabric
+from orchestrator.nfs.base import Functions
+from orchestrator.placement.compiled import forced_by_pins
+from orchestrator.placement.model import Options, place
+from orchestrator.placement.resources import Network, Used, block_use
+from orchestrator.placement.running import running_of
+from orchestrator.recall import large_frozen_data, recalling
+from orchestrator.targets.costs import FilterCosts
+from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, footprint
+from orchestrator.targets.target import filter_costs
+
+PlacedT = TypeVar("PlacedT")
+
+STAYING = Options(objectives=("slo", "moves", "cores", "latency", "hops"))
+"""How an update is placed: nothing moves that need not."""
+_NOTHING_USED, _NOTHING_AWAY = Used(), Away()
+
+
+@dataclass(frozen=True, slots=True)
+class Ternary:
+    """An NF's rules are no tree, whatever they cost: they may fit where their tree does not."""
+
+    nf: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoMerging:
+    """Tables of NFs in a row do not become one: two small ones may fit where one does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnServer:
+    """An NF runs on a server although it needs no state; `why` is what its story says."""
+
+    nf: str
+    why: str
+
+
+Relaxation = Ternary | NoMerging | OnServer
+"""What a graph does without, so that it can be placed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompileRequest:
+    """A graph, the topology it is for, and what is there.
+
+    `beside` is the version that is deployed: the new one has its id, stays where it runs, as far as it
+    can, and keeps its numbers where the two are equal, so that both can be installed at once. `used` is
+    what other graphs hold. What is `away` is left out of placement; the graph has no host behind it.
+
+    `pipelines` (by switch) stand for those of the topology, whose builds are in `builds`. `max_classes`
+    bounds the traffic classes that two NFs in a row may make of their rules. `relaxations` are given up
+    from the start. `warnings` come before the compiler's own. `functions` are the NFs, where they
+    are known.
+    """
+
+    graph: ServiceGraph
+    topology: Topology
+    graph_id: int = 1
+    beside: Bundle | None = None
+    used: Used = _NOTHING_USED
+    away: Away = _NOTHING_AWAY
+    pipelines: Mapping[str, Pipeline] | None = None
+    builds: Pipelines = SHIPPED
+    placing: Options | None = None
+    max_classes: int = MOST_CLASSES
+    relaxations: tuple[Relaxation, ...] = ()
+    warnings: tuple[str, ...] = ()
+    functions: Functions | None = None
+
+    def with_functions(self) -> CompileRequest:
+        """The request with its NFs, made once for all that is tried."""
+        return self if self.functions else replace(self, functions=functions_of(self.graph))
+
+    def offered(self) -> Mapping[str, Pipeline]:
+        """The pipeline of each switch."""
+        return self.pipelines or {
+            s.name: self.builds.capability(s.pipeline, s.target)
+            for s in self.topology.switches.values()
+        }
+
+    def taken(self) -> Used:
+        """What cannot be had: of other graphs, away or cordoned."""
+        cores = self.used.cores | self.away.cores.keys() | self.away.cordon.cores
+        return replace(self.used, cores=cores)
+
+    def without(self, relaxation: Relaxation) -> CompileRequest:
+        """The request with one thing more given up."""
+        return replace(self, relaxations=(*self.relaxations, relaxation))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """All that a front depends on: whoever asks for the same has the same.
+
+    The graph is without its rates, latencies and packet sizes, which only placement asks for; `access`
+    is the switch of each of its hosts; `forced` are NFs on servers, with the reason; `room` is what
+    the levels of trees have free.
+    """
+
+    graph: ServiceGraph
+    access: Mapping[str, str]
+    forced: Mapping[str, str]
+    ternary: frozenset[str]
+    costs: Costs
+    forms: FilterCosts | None
+    room: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A graph before it is placed: as cut (`whole`), then with synthesised filters in their forms."""
+
+    request: CompileRequest
+    given: Given
+    functions: Functions
+    whole: Cuts
+    cuts: Cuts
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Every stage's output for one graph, and what it was made from."""
+
+    cuts: Cuts
+    plan: Plan
+    lowered: Lowered
+    bundle: Bundle
+    graph: ServiceGraph
+    topology: Topology
+
+    def classes(self) -> tuple[ClassStory, ...]:
+        """The stories of all traffic classes."""
+        fabric, layouts = Fabric(self.topology), self.lowered.layouts
+        teller = Teller(self.graph, self.cuts, self.plan, layouts, self.bundle.stories, fabric)
+        return tuple(map(teller.tell, traffic_classes(self.cuts, self.graph)))
+
+
+def compile_graph(request: CompileRequest) -> Compiled:
+    """Cut, synthesise, place and lower a graph onto a topology, and number it beside what is there.
+
+    Within a round of a `Recall` all that an earlier version of the graph has in common with this one is
+    taken from there (`graph.load_graph` included): after a changed rule that is nearly all.
+    """
+    with large_frozen_data(), recalling():
+        return _compiled(request)
+
+
+def _compiled(request: CompileRequest) -> Compiled:
+    request = request.with_functions()
+    graph, topology, beside = request.graph, request.topology, request.beside
+    warnings = (*request.warnings, *check_hosts(graph, topology, request.functions))
+    fabric, pipelines, used = (
+        Fabric(topology, request.away),
+        request.offered(),
+        request.taken(),
+    )
+    placing, graph_id = request.placing, request.graph_id
+    if beside is not None:
+        graph_id = beside.graph_id
+        placing = replace(placing or STAYING, running=running_of(beside))
+
+    def placed(fronts: Sequence[Front]) -> tuple[Plan, Lowered]:
+        (found,) = fronts
+        functions, cuts = found.functions, found.cuts
+        plan = place(graph, functions, cuts, fabric, Network(pipelines, used), options=placing)
+        return plan, lower(
+            graph,
+            functions,
+            cuts,
+            plan,
+            fabric,
+            pipelines,
+            graph_id=graph_id,
+            taken=used.tables,
+        )
+
+    (front,), (plan, lowered) = feasible([request], fabric, placed)
+    whole, cuts, functions = front.whole, front.cuts, front.functions
+    bundle = Bundle(
+        graph=graph.name,
+        owner=graph.owner,
+        graph_id=graph_id,
+        topology=topology.name,
+        sampling_rate=graph.verification.sampling_rate,
+        devices=devices_of(topology),
+        fabric=fabric_programs(Fabric(topology) if request.away else fabric),
+        programs=lowered.programs,
+        workers=lowered.workers,
+        plan=plan,
+        block_use=block_use(functions, cuts, plan, topology, pipelines),
+        stories=unit_stories(cuts, plan, lowered.layouts, pipelines),
+        warnings=(*warnings, *advice(whole, cuts, graph, functions)),
+        removed=tuple((f"{nf}: {rule}", why) for nf, rule, why in not_installed(whole, cuts)),
+        slos={t.name: Slo(t.rate, t.min_rate, t.max_latency_us) for t in graph.traffic},
+        endpoints={endpoint.name: endpoint.hosts for endpoint in graph.endpoints.values()},
+        builds=request.builds.needed(s.pipeline for s in topology.switches.values()),
+    )
+    if beside is not None:
+        bundle = share(bundle, beside)
+    return Compiled(cuts, plan, lowered, bundle, graph, topology)
+
+
+def feasible(
+    requests: Sequence[CompileRequest],
+    fabric: Fabric,
+    place: Callable[[Sequence[Front]], PlacedT],
+    known: Sequence[Front] = (),
+) -> tuple[tuple[Front, ...], PlacedT]:
+    """Graphs that are placed together, as they were placed, and what `place` made of them.
+
+    Where it raises DoesNotFit or InfeasibleError, one thing is given up and it is asked again: first a
+    tree, then merged tables, then switches for an NF. Its last error is raised when nothing is left.
+    What is `known` is not made again.
+    """
+    requests = [request.with_functions() for request in requests]
+    while True:
+        fronts = fronts_of(requests, fabric, known)
+        try:
+            return fronts, place(fronts)
+        except (DoesNotFit, InfeasibleError) as error:
+            found = relax(error, fronts)
+            if found is None:
+                raise
+            at, relaxation = found
+            requests = [r.without(relaxation) if i == at else r for i, r in enumerate(requests)]
+            known = (*known, *fronts)
+
+
+def fronts_of(
+    requests: Sequence[CompileRequest], fabric: Fabric, known: Sequence[Front] = ()
+) -> tuple[Front, ...]:
+    """The graphs before they are placed; what is `known`, for this or another request, as it is."""
+    return tuple(_front(request.with_functions(), fabric, known) for request in requests)
+
+
+def _front(request: CompileRequest, fabric: Fabric, known: Sequence[Front]) -> Front:
+    functions = request.functions or {}
+    given = _given(request, functions, fabric)
+    for front in known:
+        if front.given == given:
+            return replace(front, request=request)
+    whole = cut(given.graph, functions, given.access, given.forced)
+    cuts = synthesise(whole, given.graph, given.costs)
+    cuts = decide_filters(cuts, given.forms, given.room, given.ternary)
+    return Front(request, given, functions, whole, cuts)
+
+
+def _given(request: CompileRequest, functions: Functions, fabric: Fabric) -> Given:
+    graph, topology, offered = request.graph, request.topology, request.offered()
+    relaxations, taken = request.relaxations, request.used.tables
+    hosts = [host for endpoint in graph.endpoints.values() for host in endpoint.hosts]
+    forced = forced_by_pins(graph, functions, topology.servers)
+    traffic = [replace(t, rate=0, packet_bytes=0, min_rate=None) for t in graph.traffic]
+    return Given(
+        replace(graph, traffic=tuple(replace(t, max_latency_us=None) for t in traffic)),
+        {h: fabric.attachments[h].switch for h in hosts if h in fabric.attachments},
+        forced | {r.nf: r.why for r in relaxations if isinstance(r, OnServer)},
+        frozenset(r.nf for r in relaxations if isinstance(r, Ternary)),
+        costs_on(
+            topology,
+            offered,
+            taken,
+            most_classes=request.max_classes,
+            merging=NoMerging() not in relaxations,
+        ),
+        filter_costs(switch.target for switch in topology.switches.values()),
+        tree_room(offered.values(), taken),
+    )
+
+
+def check_room(
+    fronts: Sequence[Front], plans: Sequence[Plan], fabric: Fabric, network: Network
+) -> None:
+    """DoesNotFit when graphs that are placed together have no room in their switches' pipelines."""
+    taken = {switch: Counter(tables) for switch, tables in network.used.tables.items()}
+    for front, plan in zip(fronts, plans, strict=True):
+        graph, functions, cuts = front.request.graph, front.functions, front.cuts
+        try:
+            wiring = Wiring(graph, functions, cuts, plan, fabric, network.pipelines, 1, taken)
+        except DoesNotFit as error:
+            raise DoesNotFit(str(error), error.nf, graph.name) from error
+        for switch, layout in wiring.layouts.items():
+            held = layout.held(network.pipelines[switch])
+            taken[switch] = taken.get(switch, Counter()) + held
+
+
+def relax(
+    error: DoesNotFit | InfeasibleError, fronts: Sequence[Front]
+) -> tuple[int, Relaxation] | None:
+    """What to give up after an error, and of which of the graphs; None: nothing would help.
+
+    Each is given up once, so this comes to an end.
+    """
+    found = (
+        _without_slot(error, fronts) if isinstance(error, DoesNotFit) else _largest(error, fronts)
+    )
+    if found is not None:
+        at, nf, _ = found
+        if has_tree(fronts[at].cuts, nf):
+            return at, Ternary(nf)
+    for at, front in enumerate(fronts):
+        given = front.request.relaxations
+        merged = any(unit.merged for unit in front.cuts.units.values())
+        if merged and NoMerging() not in given and (found is None or found[0] == at):
+            return at, NoMerging()
+    if found is not None:
+        at, nf, why = found
+        given = fronts[at].request.relaxations
+        if not any(isinstance(r, OnServer) and r.nf == nf for r in given):
+            return at, OnServer(nf, why)
+    return None
+
+
+def _without_slot(error: DoesNotFit, fronts: Sequence[Front]) -> tuple[int, str, str] | None:
+    """The NF that no block of its switch holds, with its graph and why it goes to a server."""
+    for at, front in enumerate(fronts):
+        if error.graph in ("", front.request.graph.name):
+            return at, error.nf, str(error)
+    return None
+
+
+def _largest(error: InfeasibleError, fronts: Sequence[Front]) -> tuple[int, str, str] | None:
+    """The NF of the largest element in a table that overflowed, with its graph and why it moves."""
+    full = {n for b in error.blocking if b.kind is Constraint.TABLES for n in b.names}
+    sizes = [
+        (need, unit.nf, f"{block}.{table}", at)
+        for at, front in enumerate(fronts)
+        for unit in front.cuts.units.values()
+        for (block, table), need in footprint(unit, front.request.offered().values()).items()
+        if f"{block}.{table}" in full
+    ]
+    if not sizes:
+        return None
+    need, nf, table, at = max(sizes)
+    return at, nf, f"no switch holds it: {need} entries of {table}"

@@ -10,6 +10,7 @@ import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from servernf.wire.state import decode
 
 ELSEWHERE_US = 77_000_000_000_123
 """How much later another host's clock is."""
+LAYOUTS = Path(__file__).parents[2] / "golden" / "state" / "layouts.txt"
 POOL = ["203.0.113.1", "203.0.113.2"]
 
 
@@ -221,6 +223,21 @@ def test_every_nf_is_here() -> None:
     with_state = {case.nf for case in CASES}
     assert with_state | STATELESS == set(known_types())
     assert not with_state & STATELESS
+
+
+def test_what_is_written_is_as_published(request: pytest.FixtureRequest) -> None:
+    """Other runtimes read this; what changes here gets another version."""
+    lines: list[str] = []
+    for name, case in sorted({case.nf: case for case in CASES}.items()):
+        for table, layout in case.make().state.layouts.items():
+            lines.append(f"{name} {table} version {layout.version}")
+            for role, fields in (("key", layout.key), ("field", layout.fields)):
+                lines += [f"  {role} {f.name} {f.type} {f.most or ''}".rstrip() for f in fields]
+    if request.config.getoption("--rewrite-golden"):
+        LAYOUTS.write_text("\n".join(lines) + "\n")
+    assert lines == LAYOUTS.read_text().splitlines(), (
+        "if that is meant, another version of the table, and: pytest --rewrite-golden"
+    )
 
 
 def process(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 from orchestrator.model.topology import Topology, public
+from orchestrator.recall import large_frozen_data
 from orchestrator.targets import lookup
 from orchestrator.targets.pipelines import SHIPPED, SPECIALISED, Pipelines, build_for, p4info
 
@@ -52,12 +53,7 @@ _MANIFEST = "manifest.json"
 _TOPOLOGY = "topology.json"
 _TOPOLOGIES = TypeAdapter(Topology)
 _KNOWN = 1 << 16
-"""Entries that are remembered while a bundle is read or written: devices with one access list share
-most of them."""
-
-
-_Known = dict[int, tuple[TableEntry, bytes]]
-"""id -> (the very entry, its entity): the entry is kept, so its id is nobody else's."""
+"""Entries that are remembered while a bundle is read: devices with one access list share most."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,28 +77,10 @@ class Packed:
 def serialised(bundle: Bundle) -> dict[str, Inserts]:
     """The entries of a graph by switch, in the binary form in which a bundle has them."""
     schema_of = _schemas(bundle)
-    known: dict[Schema, _Known] = {schema: {} for schema in schema_of.values()}
     return {
-        switch: Inserts(
-            program.entries,
-            _serialised(program.entries, bundle.graph, schema, known[schema]),
-        )
+        switch: schema_of[switch].inserts(program.entries, bundle.graph)
         for switch, program in bundle.programs.items()
-        for schema in (schema_of[switch],)
     }
-
-
-def _serialised(
-    entries: Iterable[TableEntry], graph: str, schema: Schema, known: _Known
-) -> Iterator[bytes]:
-    """Entities of entries; `known` has those of some that other devices have, too."""
-    for entry in entries:
-        same, entity = known.get(id(entry), (None, b""))
-        if same is None:
-            entity = schema.identified(entry, graph)[1]
-            if len(known) < _KNOWN:
-                known[id(entry)] = entry, entity
-        yield entity
 
 
 def dump(
@@ -178,7 +156,8 @@ def read(path: Path) -> Packed:
 
 def load(data: bytes, source: str) -> Bundle:
     """The bundle of a zip file that this user's journal keeps; InputError when it is damaged."""
-    return _unpacked(data, source, ours=True).bundle
+    with large_frozen_data():
+        return _unpacked(data, source, ours=True).bundle
 
 
 def unpack(data: bytes, source: str) -> Packed:
@@ -262,16 +241,16 @@ def _topology(data: bytes) -> Topology:
 
 def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
-    schemas = {pipeline: Schema(p4info(build)) for pipeline, build in builds.items()}
+    schemas = {pipeline: Schema.of(p4info(build)) for pipeline, build in builds.items()}
     known: dict[tuple[str, str], dict[bytes, TableEntry]] = {name: {} for name in schemas}
+    pipeline_of = manifest.pipeline_of
     programs: dict[str, dict[str, PipelineProgram]] = {"fabric": {}, "programs": {}}
     for name in members:
         kind, _, rest = name.partition("/")
         switch, dot, _ = rest.partition(".entries.bin")
         if kind not in programs or not dot:
             continue
-        schema = schemas[manifest.pipeline_of[switch]]
-        same = known[manifest.pipeline_of[switch]]
+        schema, same = schemas[pipeline_of[switch]], known[pipeline_of[switch]]
         late = f"{kind}/{switch}.activation.bin"
         entries, floods = _unbatch(schema, members[name], same)
         activation, _ = _unbatch(schema, members[late], same)
@@ -281,7 +260,7 @@ def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours
             for member, data in zip((name, late), written, strict=True):
                 if members[member] != data:
                     raise ValueError(f"{member} holds more than entries that a compiler writes")
-    if missing := manifest.pipeline_of.keys() ^ programs["fabric"].keys():
+    if missing := pipeline_of.keys() ^ programs["fabric"].keys():
         raise ValueError(f"{min(missing)} has no pipeline or no entries of the fabric")
     return Bundle(
         graph=manifest.graph,
@@ -321,7 +300,7 @@ def _batches(
 def _schemas(bundle: Bundle) -> dict[str, Schema]:
     """The schema of each switch, one for all of a pipeline: P4Info takes long to parse."""
     builds = {switch: build_for(bundle, switch) for switch in bundle.pipeline_of}
-    schemas = {build: Schema(p4info(build)) for build in set(builds.values())}
+    schemas = {build: Schema.of(p4info(build)) for build in set(builds.values())}
     return {switch: schemas[build] for switch, build in builds.items()}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, NamedTuple
@@ -341,6 +342,17 @@ def parts_of(switch: str, entries: Sequence[TableEntry]) -> Sequence[Part]:
     return [part_of(switch, node, mine) for node, mine in found.items()]
 
 
+def in_parts(bundle: Bundle) -> Bundle:
+    """A bundle whose entries are divided once, for all that ask by node."""
+    programs = {
+        switch: program
+        if isinstance(program.entries, Entries)
+        else replace(program, entries=Entries(parts_of(switch, program.entries)))
+        for switch, program in bundle.programs.items()
+    }
+    return replace(bundle, programs=programs)
+
+
 def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Part:
     """Entries of a node as a part."""
     mine = tuple(entries)
@@ -349,7 +361,9 @@ def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Pa
 
 def named_by(node: Node, switch: str, entries: Iterable[TableEntry]) -> tuple[Node, ...]:
     """The other nodes that entries of a node name."""
-    asked = {entry.params for entry in entries}
+    asked = {entry.params for entry in entries} - {()}
+    if not asked:
+        return ()
     if node.kind == TREE and all(len(p) == 1 and p[0][0] == TREE_PARAM for p in asked):
         segment = segment_of(node).number
         return tuple(sorted(tree_node(switch, segment, to) for ((_, to),) in asked))

@@ -23,7 +23,7 @@ from itertools import chain, count
 
 from orchestrator.compiler.admission import EPOCHS, epoch_entry
 from orchestrator.compiler.dispatch_entries import TO_DEVICE
-from orchestrator.compiler.matching import Matched, match_entries
+from orchestrator.compiler.matching import Matched, acts_alike, by_table
 from orchestrator.compiler.nodes import (
     GROUP,
     IDS,
@@ -44,8 +44,6 @@ from orchestrator.compiler.nodes import (
 )
 from orchestrator.compiler.pairing import (
     Equality,
-    acts_alike,
-    by_table,
     pairing_of,
     same_entries,
     sorted_chains,
@@ -252,26 +250,36 @@ class _Sharing:
             self._follow(refs, refs)
             return
         found = [entry for entry in self.new.entries(node) if entry[:5] in settled]
-        tables_of = by_table(self.new, node, self.old, old, settled)
-        for table, (ours, theirs) in tables_of.items():
+        tables_of = by_table(self.old.entries(old), self.new.entries(node), settled)
+        for table, (theirs, ours) in tables_of.items():
             matched = known.get(table)
             if matched is None or matched.crowded:
-                matched = match_entries(theirs, ours, IDS[node.kind])
-            for before, after in matched.pairs:
-                if after is None:
-                    continue
-                alike = before is not None and node == old and acts_alike(before, after)
-                if alike and self._names_same(node, after):
-                    found.append(after)
-                elif before is not None and (
-                    table not in changed or self._stays(node, old, before, after)
-                ):
-                    found.append(before._replace(origin=after.origin))
-                    ours_refs = self.new.line(node, after).refs
-                    self._follow(ours_refs, self.old.line(old, before).refs)
-                else:
-                    found.append(self._renamed(after, node, old))
+                matched = self.equality.match(theirs, ours, IDS[node.kind])
+            kept = [after for _, after in matched.pairs]
+            for at in matched.doubtful if node == old else range(len(kept)):
+                before, after = matched.pairs[at]
+                if after is not None:
+                    kept[at] = self._kept(node, old, before, after, in_place=table in changed)
+            found += [entry for entry in kept if entry is not None]
         self._add(node, place, old, found)
+
+    def _kept(
+        self,
+        node: Node,
+        old: Node,
+        before: TableEntry | None,
+        after: TableEntry,
+        *,
+        in_place: bool,
+    ) -> TableEntry:
+        """An entry of a new node that continues an old one, as the result has it."""
+        alike = before is not None and node == old and acts_alike(before, after)
+        if alike and self._names_same(node, after):
+            return after
+        if before is not None and (not in_place or self._stays(node, old, before, after)):
+            self._follow(self.new.line(node, after).refs, self.old.line(old, before).refs)
+            return before._replace(origin=after.origin)
+        return self._renamed(after, node, old)
 
     def _follow(self, ours: Iterable[Node], theirs: Iterable[Node]) -> None:
         for a, b in zip(ours, theirs, strict=True):
@@ -304,9 +312,10 @@ class _Sharing:
             params |= zip(names, _values(found), strict=True)
         if "traffic_class" in params:
             params["traffic_class"] = self.free.traffic_class(params["traffic_class"])
-        return entry._replace(
+        renamed = entry._replace(
             keys=keys, params=tuple((name, params[name]) for name, _ in entry.params)
         )
+        return entry if renamed == entry else renamed  # the one that other switches have, too
 
     def _rechained(self, core: Core, chain: ServerChain, name: Node) -> ServerChain:
         hops: list[ChainHop] = []

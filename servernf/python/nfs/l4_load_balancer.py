@@ -142,6 +142,7 @@ def _backends(checks: HealthChecks) -> Kind[BackendHealth]:
         (
             Field("missed", "u32"),
             Field("doubtful", "bool"),
+            Field("unheard", "bool"),
             Field("down_until_us", "age"),
             Field("waiting", "ages", 100),
         ),
@@ -287,7 +288,8 @@ class L4LoadBalancer(NetworkFunction):
             if not connection.answered and packet.data[packet.l4 + _FLAGS] & _RST:
                 health.refused(now_us)
                 return
-            health.heard()
+            if health.unheard:  # nearly all frames tell nothing new
+                health.heard()
         connection.answered = True
 
     def _knows(self, connection: _Connection) -> bool:

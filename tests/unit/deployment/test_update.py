@@ -213,9 +213,10 @@ class TestInterruption:
         old, new = (graph(nfs) for nfs in UPDATES["two filters"])
         first = compiled_beside(old, "leaf-spine", None)
         second = compiled_beside(new, "leaf-spine", first)
-        assert too_full(first, second, {}, topology()) == ()
+        both = plan(Version(first, None), Version(second, None))
+        assert too_full(both, second, {}, topology()) == ()
         small = {"leaf1": Counter({"acl.ipv4": 16384 - 6})}
-        (problem,) = [p for p in too_full(first, second, small, topology()) if "acl.ipv4" in p]
+        (problem,) = [p for p in too_full(both, second, small, topology()) if "acl.ipv4" in p]
         assert problem.startswith("leaf1 acl.ipv4 holds 16384 entries, both versions need ")
 
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from orchestrator.bundle.codec import Packed
-from orchestrator.compiler.nodes import in_parts
 from orchestrator.deployment.apply import Applied, applied
 from orchestrator.deployment.around import advice, moves
 from orchestrator.deployment.cordoning import cordon_of
@@ -27,6 +26,7 @@ from orchestrator.deployment.summary import Summary, summarise, too_full
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, ReportedError, unknown
 from orchestrator.graph.kept import dump_graph
+from orchestrator.linker.nodes import in_parts
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle

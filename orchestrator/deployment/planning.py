@@ -2,7 +2,7 @@
 
 Make before break: server configurations and entries of the new version first, then one entry per
 ingress switch puts it in force (or entries change in place), then, once the old version's packets
-have drained, what only that one had goes. `compiler.sharing` has numbered the new version so that
+have drained, what only that one had goes. The linker has numbered the new version so that
 the two coexist.
 """
 
@@ -15,18 +15,6 @@ from operator import ne
 
 from orchestrator.alignment import common_ends
 from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.compiler.matching import acts_alike, by_table
-from orchestrator.compiler.nodes import (
-    GROUP,
-    PATH,
-    ROOT,
-    TREE,
-    Node,
-    differing_parts,
-    owner,
-    parts_of,
-    segment_of,
-)
 from orchestrator.deployment.desired import sample_session
 from orchestrator.deployment.transaction import (
     ChainWorker,
@@ -40,9 +28,13 @@ from orchestrator.deployment.transaction import (
     Transaction,
     WriteEntries,
 )
+from orchestrator.linker.matching import acts_alike, by_table
+from orchestrator.linker.nodes import differing_parts, owner, parts_of
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
 from orchestrator.model.plan import Core
+from orchestrator.model.provenance import told
+from orchestrator.model.refs import GROUP, PATH, ROOT, TREE, Node, segment_of
 from orchestrator.recall import large_frozen_data
 from orchestrator.targets.pipelines import build_for
 from orchestrator.verification.manifest import Manifest, manifest_entries
@@ -196,7 +188,7 @@ class _Planner:
         for entry in come:
             was = there.pop(_identity(entry), None) if there else None
             if was is not None and _acts_alike(was, entry):
-                if was.origin != entry.origin:
+                if told(was.origin) != told(entry.origin):
                     found.renamed.append(Change(was, entry))
                 continue
             shared = bool(theirs) and owner(device, entry) in theirs
@@ -339,7 +331,11 @@ def different_entries(
             [e for p in some.get(node, ()) for e in p.entries] for some in (there, come)
         )
         if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
-            renamed += [(a, b) for a, b in zip(theirs, ours, strict=True) if a.origin != b.origin]
+            renamed += [
+                (a, b)
+                for a, b in zip(theirs, ours, strict=True)
+                if a.origin != b.origin and told(a.origin) != told(b.origin)
+            ]
             continue
         tables = by_table(theirs, ours).values() if theirs and ours else [(theirs, ours)]
         for was, now in tables:

@@ -4,7 +4,7 @@ A device that has restarted has no pipeline, or another one than ours: all of it
 that drifted is told by comparing every entity with the wanted ones. A worker tells what it runs.
 
 Whose is an entry that nobody asked for? Ours if it says so (the graph in its metadata) or if packets of
-a deployed graph meet it or are made by it (the graph in any of its numbers: `compiler.roles`): that is
+a deployed graph meet it or are made by it (the graph in any of its numbers: `linker.graphs`): that is
 drift and is removed, as is what a removed graph left on a device that did not answer then (`owed`). Any
 other belongs to another controller: it is reported, and removed only if `prune` says so.
 """
@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from finsy.proto import p4r
 
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
+from orchestrator.clients.words import Placing, as_told
 from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.compiler.roles import Role, graph_in, graphs_of
 from orchestrator.deployment.desired import (
     Placed,
     State,
@@ -32,12 +32,15 @@ from orchestrator.deployment.desired import (
 from orchestrator.deployment.difference import INSERT, Difference, difference
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver, WorkerDriver
 from orchestrator.deployment.journal import Owed
+from orchestrator.deployment.places import Places, refusals_with
 from orchestrator.deployment.worker_drift import WorkerDrift, drift_of, repair_worker
 from orchestrator.errors import ReportedError, SwitchError
+from orchestrator.linker.graphs import graph_in, graphs_of
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.devices import pipelined
 from orchestrator.model.plan import Core
+from orchestrator.model.refs import Role
 from orchestrator.targets import known_targets, lookup
 from orchestrator.targets.pipelines import build_for, p4info
 
@@ -62,6 +65,8 @@ class DeviceDrift:
     difference: Difference = NOTHING
     foreign: tuple[bytes, ...] = ()
     unreachable: str = ""
+    placing: Placing = field(default=as_told, compare=False)
+    """Knows the places of rules, which devices are not told."""
 
     def __bool__(self) -> bool:
         return bool(self.lost or len(self.difference) or self.unreachable)
@@ -247,7 +252,9 @@ def _device_drift(driver: PipelineDriver, asked: _Asked) -> DeviceDrift:
         schema = Schema.of(p4info(pipeline))
         wanted = desired(schema, asked.deployed.values(), driver.name)
         lost = "no pipeline: it has restarted" if cookie is None else "another pipeline"
-        return DeviceDrift(driver.name, schema, lost, difference(wanted, {}))
+        return DeviceDrift(
+            driver.name, schema, lost, difference(wanted, {}), placing=_places(driver.name, asked)
+        )
     if cookie is None and driver.schema is None:
         return DeviceDrift(driver.name, None)  # no graph is to be there, and nothing is
     schema = driver.schema
@@ -265,7 +272,14 @@ def _compared(driver: PipelineDriver, schema: Schema, wanted: State, asked: _Ask
         mine = asked.prune or _is_ours(schema, p4r.Entity.FromString(entity), names, ids)
         (ours if mine else foreign).append(entity)
     kept = Difference(found.inserted, found.modified, tuple(ours))
-    return DeviceDrift(driver.name, schema, difference=kept, foreign=tuple(foreign))
+    placing = _places(driver.name, asked)
+    return DeviceDrift(
+        driver.name, schema, difference=kept, foreign=tuple(foreign), placing=placing
+    )
+
+
+def _places(device: str, asked: _Asked) -> Places:
+    return Places.of([placed.bundle for placed in asked.deployed.values()], device)
 
 
 def _repair_device(driver: PipelineDriver, found: DeviceDrift, asked: _Asked) -> None:
@@ -283,9 +297,10 @@ def _repair_device(driver: PipelineDriver, found: DeviceDrift, asked: _Asked) ->
         wanted = desired(schema, deployed.values(), driver.name)
         changes = _compared(driver, schema, wanted, asked).difference
     admitting = late(schema, deployed.values(), driver.name)
-    driver.write(u for u in changes.updates() if u.entity not in admitting)
-    driver.write(RawUpdate(INSERT, e) for e in changes.inserted if e in admitting)
-    driver.write(u for u in changes.updates() if u.kind != INSERT and u.entity in admitting)
+    with refusals_with(_places(driver.name, asked)):
+        driver.write(u for u in changes.updates() if u.entity not in admitting)
+        driver.write(RawUpdate(INSERT, e) for e in changes.inserted if e in admitting)
+        driver.write(u for u in changes.updates() if u.kind != INSERT and u.entity in admitting)
 
 
 def read_state(driver: PipelineDriver, schema: Schema, wanted: State) -> State:

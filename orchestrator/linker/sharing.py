@@ -1,6 +1,6 @@
 """A new version of a graph beside the one that is deployed: what is equal keeps its numbers.
 
-Nodes (`compiler.nodes`) are never changed while packets may be in them, so old and new version coexist
+Nodes (`linker.nodes`) are never changed while packets may be in them, so old and new version coexist
 and share what is equal; a changed node, and whatever refers to it up to the root, gets numbers that
 the old version does not use, and one entry per ingress switch puts the new root in force.
 
@@ -16,39 +16,21 @@ first, part by part, and nothing more is asked of them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count
 
-from orchestrator.compiler.admission import EPOCHS, epoch_entry
-from orchestrator.compiler.dispatch_entries import TO_DEVICE
-from orchestrator.compiler.matching import Matched, acts_alike, by_table
-from orchestrator.compiler.nodes import (
-    GROUP,
-    IDS,
-    ORIGINS_TABLE,
-    PATH,
-    ROOT,
-    SEGMENT,
-    TREE,
-    Node,
-    Nodes,
-    Specs,
-    named_by,
-    part_of,
-    path_node,
-    references,
-    segment_of,
-    tree_node,
-)
-from orchestrator.compiler.pairing import (
+from orchestrator.errors import CompileError
+from orchestrator.linker.epochs import EPOCHS, epoch_entry
+from orchestrator.linker.matching import Matched, acts_alike, by_table
+from orchestrator.linker.nodes import Nodes, Specs, named_by, named_by_keys, part_of, references
+from orchestrator.linker.pairing import (
     Equality,
     pairing_of,
     same_entries,
     sorted_chains,
 )
-from orchestrator.errors import CompileError
 from orchestrator.model import ids
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
@@ -63,11 +45,22 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 from orchestrator.model.plan import Core
+from orchestrator.model.refs import (
+    LAYOUTS,
+    PATH,
+    ROOT,
+    SEGMENT,
+    TREE,
+    Node,
+    Role,
+    numbers_of,
+    path_node,
+    segment_of,
+    tree_node,
+)
 from orchestrator.recall import current
+from orchestrator.targets.references import belonging, key_role, labels, param_role
 from servernf.wire.instances import base_name
-
-LAYOUTS = {SEGMENT: ids.SEGMENT, GROUP: ids.GROUP, PATH: ids.PATH}
-"""Of the numbers of nodes, by kind."""
 
 
 def share(new: Bundle, old: Bundle) -> Bundle:
@@ -205,17 +198,15 @@ class _Sharing:
 
     def _loose(self, switch: str, part: Part) -> Part:
         """Entries of no node say the same in all versions, but where they speak of service paths."""
-        found = dict.fromkeys(map(self._renamed_origin, part.entries))
+        found = dict.fromkeys(self._renamed_keys(entry, switch) for entry in part.entries)
         return part if part.entries == tuple(found) else part_of(switch, None, found)
 
-    def _renamed_origin(self, entry: TableEntry) -> TableEntry:
-        if entry.table != ORIGINS_TABLE:
+    def _renamed_keys(self, entry: TableEntry, switch: str) -> TableEntry:
+        numbers: dict[str, int] = {}
+        for node, names in named_by_keys(switch, entry):
+            numbers |= self._given(self.done.get(node, node), names, key_role, entry.table)
+        if not numbers:
             return entry
-        spi, si = (key for name, key in entry.keys if name in IDS[PATH])
-        assert isinstance(spi, Exact)
-        assert isinstance(si, Exact)
-        node = path_node(spi.value, si.value)
-        numbers = _numbers(self.done.get(node, node), self.graph_id)
         keys = ((n, Exact(numbers[n]) if n in numbers else key) for n, key in entry.keys)
         return entry._replace(keys=tuple(keys))
 
@@ -254,7 +245,7 @@ class _Sharing:
         for table, (theirs, ours) in tables_of.items():
             matched = known.get(table)
             if matched is None or matched.crowded:
-                matched = self.equality.match(theirs, ours, IDS[node.kind])
+                matched = self.equality.match(theirs, ours, belonging(table).own)
             kept = [after for _, after in matched.pairs]
             for at in matched.doubtful if node == old else range(len(kept)):
                 before, after = matched.pairs[at]
@@ -301,21 +292,30 @@ class _Sharing:
 
     def _renamed(self, entry: TableEntry, node: Node, name: Node) -> TableEntry:
         """A new entry with the numbers of the result."""
-        numbers = _numbers(name, self.graph_id)
-        keys = tuple(
-            (key, Exact(numbers[key]) if key in IDS[node.kind] else value)
-            for key, value in entry.keys
-        )
+        own = self._given(name, belonging(entry.table).own, key_role, entry.table)
+        keys = tuple((key, Exact(own[key]) if key in own else value) for key, value in entry.keys)
         params = dict(entry.params)
-        for ref, names in references(node, self.new.place[node], params):
+        for ref, names in references(node, self.new.place[node], entry.action, params):
             found = name if ref == node else self._emit(ref, self._continued(ref))
-            params |= zip(names, _values(found), strict=True)
-        if "traffic_class" in params:
-            params["traffic_class"] = self.free.traffic_class(params["traffic_class"])
+            params |= self._given(found, names, param_role, entry.action)
+        for label in labels(entry.action):
+            params[label] = self.free.traffic_class(params[label])
         renamed = entry._replace(
             keys=keys, params=tuple((name, params[name]) for name, _ in entry.params)
         )
         return entry if renamed == entry else renamed  # the one that other switches have, too
+
+    def _given(
+        self,
+        node: Node,
+        names: Iterable[str],
+        role_of: Callable[[str, str], Role | None],
+        where: str,
+    ) -> dict[str, int]:
+        """What keys of a table, or parameters of an action, hold that name a node."""
+        numbers = numbers_of(node, self.graph_id)
+        roles = ((name, role_of(where, name)) for name in names)
+        return {name: numbers[role] for name, role in roles if role is not None}
 
     def _rechained(self, core: Core, chain: ServerChain, name: Node) -> ServerChain:
         hops: list[ChainHop] = []
@@ -324,9 +324,10 @@ class _Sharing:
                 hops.append(replace(hop, nf=self.names[core, hop.nf]))
                 continue
             ref = path_node(hop.spi, hop.si)
-            numbers = _numbers(self._emit(ref, self._continued(ref)), self.graph_id)
-            hops.append(replace(hop, **numbers))
-        return replace(chain, hops=tuple(hops), **_numbers(name, self.graph_id))
+            spi, si = ids.hop(self._emit(ref, self._continued(ref)).number)
+            hops.append(replace(hop, spi=spi, si=si))
+        spi, si = ids.hop(name.number)
+        return replace(chain, spi=spi, si=si, hops=tuple(hops))
 
 
 class _Numbers:
@@ -349,9 +350,8 @@ class _Numbers:
             for node in self.old.all()
             if node.kind == SEGMENT
             for entry in self.old.entries(node)
-            if entry.action == TO_DEVICE
             for name, value in entry.params
-            if name == "traffic_class"
+            if name in labels(entry.action)
         }
 
     def used(self, kind: str, switch: str) -> set[int]:
@@ -386,7 +386,7 @@ class _Numbers:
         return node._replace(number=self._free(node, node.number))
 
     def _free(self, node: Node, wanted: int) -> int:
-        used, layout = self.used(node.kind, node.switch), LAYOUTS[node.kind]
+        used, layout = self.used(node.kind, node.switch), LAYOUTS[Role(node.kind)]
         if wanted in used:
             same = ids.GATED if node.kind == SEGMENT else 0
             free = (
@@ -411,24 +411,6 @@ class _Numbers:
             wanted = next(n for n in range(1, len(self.classes) + 2) if n not in self.classes)
         self.classes.add(wanted)
         return wanted
-
-
-def _values(node: Node) -> tuple[int, ...]:
-    """What parameters that name a node are."""
-    if node.kind == PATH:
-        return ids.hop(node.number)
-    return (ids.tree_node(node.number).node if node.kind == TREE else node.number,)
-
-
-def _numbers(node: Node, graph_id: int) -> dict[str, int]:
-    """The keys that name a node."""
-    if node.kind == TREE:
-        return ids.tree_node(node.number)._asdict()
-    if node.kind == PATH:
-        return ids.hop(node.number)._asdict()
-    if node.kind == ROOT:
-        return {"graph": graph_id, "epoch": node.number}
-    return {node.kind: node.number}
 
 
 def _instance_names(new: Nodes, old: Nodes) -> dict[tuple[Core, str], str]:

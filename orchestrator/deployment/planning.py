@@ -324,12 +324,13 @@ def different_entries(
         for part in parts:
             by_node.setdefault(part.node, []).append(part)
     renamed: list[tuple[TableEntry, TableEntry]] = []
-    gone: list[TableEntry] = []
-    new: list[TableEntry] = []
-    for node in dict.fromkeys((*there, *come)):  # in the order of their version
-        theirs, ours = (
-            [e for p in some.get(node, ()) for e in p.entries] for some in (there, come)
-        )
+    both = there.keys() & come.keys()
+    gone, new = (  # in the order of their version: so they have been serialised
+        [e for part in parts if part.node not in both for e in part.entries]
+        for parts in (old, new_parts)
+    )
+    for node in (node for node in there if node in both):
+        theirs, ours = ([e for part in some[node] for e in part.entries] for some in (there, come))
         if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
             renamed += [
                 (a, b)
@@ -337,8 +338,7 @@ def different_entries(
                 if a.origin != b.origin and told(a.origin) != told(b.origin)
             ]
             continue
-        tables = by_table(theirs, ours).values() if theirs and ours else [(theirs, ours)]
-        for was, now in tables:
+        for was, now in by_table(theirs, ours).values():
             first, behind = common_ends(was, now, by=ne)
             gone += was[first : len(was) - behind]
             new += now[first : len(now) - behind]

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ from orchestrator.bundle.documents import (
     read_stories,
     read_workers,
 )
-from orchestrator.clients.encoding import Inserts, RawUpdate
+from orchestrator.bundle.index import Index, Place
+from orchestrator.clients.encoding import Inserts, RawUpdate, inserted
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError, SwitchError
 from orchestrator.files import read_regular, read_start
@@ -38,10 +41,14 @@ from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
+    Entries,
     FloodGroup,
+    LazyEntries,
+    Part,
     PipelineProgram,
     TableEntry,
     WorkerProgram,
+    Written,
 )
 from orchestrator.model.topology import Topology, public
 from orchestrator.targets import lookup
@@ -56,8 +63,9 @@ _KNOWN = 1 << 16
 most of them."""
 
 
-_Known = dict[int, tuple[TableEntry, bytes]]
-"""id -> (the very entry, its entity): the entry is kept, so its id is nobody else's."""
+_Known = dict[int, tuple[object, bytes | bytearray]]
+"""id -> (the very entry, or all of a part, and its entity or inserts): it is kept, so its id is nobody
+else's."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,20 +90,42 @@ def serialised(bundle: Bundle) -> dict[str, Inserts]:
     """The entries of a graph by switch, in the binary form in which a bundle has them."""
     schema_of = _schemas(bundle)
     known: dict[Schema, _Known] = {schema: {} for schema in schema_of.values()}
-    return {
-        switch: Inserts(
-            program.entries,
-            _serialised(program.entries, bundle.graph, schema, known[schema]),
+    found: dict[str, Inserts] = {}
+    for switch, program in bundle.programs.items():
+        schema = schema_of[switch]
+        form = _form(schema, bundle.graph)
+        runs = (
+            _run(some, schema, bundle.graph, form, known[schema])
+            for some in _runs(program.entries)
         )
-        for switch, program in bundle.programs.items()
-        for schema in (schema_of[switch],)
-    }
+        found[switch] = Inserts(program.entries, runs)
+    return found
+
+
+def _runs(entries: Sequence[TableEntry]) -> Iterable[Sequence[TableEntry]]:
+    """Entries in parts, as far as they are made of such."""
+    return [part.entries for part in entries.parts] if isinstance(entries, Entries) else [entries]
+
+
+def _run(
+    entries: Sequence[TableEntry], schema: Schema, graph: str, form: bytes, known: _Known
+) -> bytes | bytearray | memoryview:
+    """Inserts of entries; `known` has those of some that other devices have, too."""
+    if isinstance(entries, LazyEntries):
+        written = entries.written
+        if written is not None and written.form == form:
+            return written.data
+    same, run = known.get(id(entries), (None, b""))
+    if same is None:
+        run = inserted(_serialised(entries, graph, schema, known))
+        if len(known) < _KNOWN:
+            known[id(entries)] = entries, run
+    return run
 
 
 def _serialised(
     entries: Iterable[TableEntry], graph: str, schema: Schema, known: _Known
-) -> Iterator[bytes]:
-    """Entities of entries; `known` has those of some that other devices have, too."""
+) -> Iterator[bytes | bytearray]:
     for entry in entries:
         same, entity = known.get(id(entry), (None, b""))
         if same is None:
@@ -103,6 +133,12 @@ def _serialised(
             if len(known) < _KNOWN:
                 known[id(entry)] = entry, entity
         yield entity
+
+
+def _form(schema: Schema, graph: str) -> bytes:
+    """What the bytes of an entry depend on besides the entry."""
+    info = schema.p4info.SerializeToString(deterministic=True)
+    return blake2b(graph.encode() + b"\0" + info, digest_size=16).digest()
 
 
 def dump(
@@ -176,9 +212,12 @@ def read(path: Path) -> Packed:
     return dataclasses.replace(packed, trusted=bool(trusted))
 
 
-def load(data: bytes, source: str) -> Bundle:
-    """The bundle of a zip file that this user's journal keeps; InputError when it is damaged."""
-    return _unpacked(data, source, ours=True).bundle
+def load(data: bytes, source: str, index: Index | None = None) -> Bundle:
+    """The bundle of a zip file that this user's journal keeps; InputError when it is damaged.
+
+    With its `index` the entries of its programs are made when one is asked for.
+    """
+    return _unpacked(data, source, ours=True, index=index).bundle
 
 
 def unpack(data: bytes, source: str) -> Packed:
@@ -196,7 +235,7 @@ _NO_BUNDLE = (
 )
 
 
-def _unpacked(data: bytes, source: str, *, ours: bool) -> Packed:
+def _unpacked(data: bytes, source: str, *, ours: bool, index: Index | None = None) -> Packed:
     members = archive.unpack(data, source)
     try:
         manifest = read_manifest(members[_MANIFEST], FORMAT, source)
@@ -205,7 +244,7 @@ def _unpacked(data: bytes, source: str, *, ours: bool) -> Packed:
         topology = members.get(_TOPOLOGY)
         builds = _pipelines(members, manifest, source)
         return Packed(
-            _bundle(members, manifest, builds, ours),
+            _bundle(members, manifest, builds, ours, index or {}),
             None if topology is None else _topology(topology),
             _foreign(builds),
             source,
@@ -260,7 +299,9 @@ def _topology(data: bytes) -> Topology:
     return found
 
 
-def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool) -> Bundle:
+def _bundle(
+    members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool, index: Index
+) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
     schemas = {pipeline: Schema(p4info(build)) for pipeline, build in builds.items()}
     known: dict[tuple[str, str], dict[bytes, TableEntry]] = {name: {} for name in schemas}
@@ -273,7 +314,10 @@ def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours
         schema = schemas[manifest.pipeline_of[switch]]
         same = known[manifest.pipeline_of[switch]]
         late = f"{kind}/{switch}.activation.bin"
-        entries, floods = _unbatch(schema, members[name], same)
+        if kind == "programs" and switch in index:
+            entries, floods = _unmade(schema, members[name], index[switch], manifest.graph)
+        else:
+            entries, floods = _unbatch(schema, members[name], same)
         activation, _ = _unbatch(schema, members[late], same)
         programs[kind][switch] = program = PipelineProgram(entries, activation, floods)
         if not ours:
@@ -349,6 +393,33 @@ def _unbatch(
             remote = tuple(port for instance, port in copies if instance >= FIRST_REMOTE_COPY)
             floods.append(FloodGroup(group.multicast_group_id, ports, "bundle", remote))
     return tuple(entries), tuple(floods)
+
+
+def _unmade(
+    schema: Schema, data: bytes, places: Sequence[Place], graph: str
+) -> tuple[Entries, tuple[FloodGroup, ...]]:
+    """Entries and groups of a batch, the entries as bytes; ValueError where the places are not its own."""
+    form, view, at = _form(schema, graph), memoryview(data), 0
+    parts: list[Part] = []
+
+    def write(entries: Iterable[TableEntry]) -> bytes | bytearray:
+        try:
+            return schema.inserted(entries, graph)
+        except (SwitchError, KeyError):
+            return b""  # no entries of this pipeline
+
+    def made(some: memoryview) -> tuple[TableEntry, ...]:
+        return _unbatch(schema, bytes(some), {})[0]
+
+    for place in places:
+        some = view[at : (at := at + place.size)]
+        written = Written(some, form, write)
+        entries = LazyEntries(partial(made, some), place.tables, place.key, written)
+        parts.append(Part(place.node, entries, place.refs))
+    rest, floods = _unbatch(schema, bytes(view[at:]), {})
+    if rest or at > len(data):
+        raise ValueError("the places of its entries are another bundle's")
+    return Entries(parts), floods
 
 
 def _worker_document(worker: WorkerProgram) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.forms import decide_filters, has_tree
 from orchestrator.compiler.lowering import Lowered, lower
 from orchestrator.compiler.merging import MOST_CLASSES, costs_on
-from orchestrator.compiler.sharing import share
 from orchestrator.compiler.story import ClassStory, Teller, unit_stories
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import Constraint, DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
+from orchestrator.linker.link import link
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle, Slo
 from orchestrator.model.cuts import Cuts
@@ -181,7 +181,6 @@ def _compiled(request: CompileRequest) -> Compiled:
             plan,
             fabric,
             pipelines,
-            graph_id=graph_id,
             taken=used.tables,
         )
 
@@ -195,8 +194,8 @@ def _compiled(request: CompileRequest) -> Compiled:
         sampling_rate=graph.verification.sampling_rate,
         devices=devices_of(topology),
         fabric=fabric_programs(Fabric(topology) if request.away else fabric),
-        programs=lowered.programs,
-        workers=lowered.workers,
+        programs={},
+        workers=(),
         plan=plan,
         block_use=block_use(functions, cuts, plan, topology, pipelines),
         stories=unit_stories(cuts, plan, lowered.layouts, pipelines),
@@ -206,8 +205,7 @@ def _compiled(request: CompileRequest) -> Compiled:
         endpoints={endpoint.name: endpoint.hosts for endpoint in graph.endpoints.values()},
         builds=request.builds.needed(s.pipeline for s in topology.switches.values()),
     )
-    if beside is not None:
-        bundle = share(bundle, beside)
+    bundle = link(bundle, lowered.symbolic, beside)
     return Compiled(cuts, plan, lowered, bundle, graph, topology)
 
 

@@ -10,13 +10,13 @@ from typing import Literal
 from orchestrator.attachment.sampling import PORTS
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import SwitchClient
-from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.deployment.access import Access
 from orchestrator.deployment.presence import device_seen
 from orchestrator.errors import NetworkError, ReportedError
 from orchestrator.model.builds import Build
 from orchestrator.model.topology import Switch
 from orchestrator.targets import AUTO, automatic, known_targets
+from orchestrator.targets.block import EPOCH_TABLE
 from orchestrator.targets.pipelines import SHIPPED
 from orchestrator.verification.manifest import MANIFESTS
 

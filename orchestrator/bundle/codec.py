@@ -95,8 +95,7 @@ def serialised(bundle: Bundle) -> dict[str, Inserts]:
         schema = schema_of[switch]
         form = _form(schema, bundle.graph)
         runs = (
-            _run(some, schema, bundle.graph, form, known[schema])
-            for some in _runs(program.entries)
+            _run(some, schema, bundle.graph, form, known[schema]) for some in _runs(program.entries)
         )
         found[switch] = Inserts(program.entries, runs)
     return found
@@ -398,7 +397,7 @@ def _unbatch(
 def _unmade(
     schema: Schema, data: bytes, places: Sequence[Place], graph: str
 ) -> tuple[Entries, tuple[FloodGroup, ...]]:
-    """Entries and groups of a batch, the entries as bytes; ValueError where the places are not its own."""
+    """Entries, as bytes, and groups of a batch; ValueError where the places are not its own."""
     form, view, at = _form(schema, graph), memoryview(data), 0
     parts: list[Part] = []
 

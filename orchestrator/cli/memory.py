@@ -17,7 +17,6 @@ from orchestrator.bundle.codec import Packed
 from orchestrator.cli.graphs import print_entries, print_stories
 from orchestrator.cli.output import print_json, print_table, say, warn
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.compiler.admission import ADMISSION_TABLES
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.fitting import for_network
 from orchestrator.deployment.memory import MemoryNetwork
@@ -30,6 +29,7 @@ from orchestrator.model.topology import Host, IpAddress, Topology
 from orchestrator.observation.captures import Capture
 from orchestrator.observation.frames import header_of
 from orchestrator.placement.topologies import resolve_topology
+from orchestrator.targets.block import ADMISSION_TABLES
 from orchestrator.verification.manifest import new_manifest
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 

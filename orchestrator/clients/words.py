@@ -11,6 +11,8 @@ from finsy.proto import p4r
 from orchestrator.clients.p4info import Schema, Table
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry
 from orchestrator.model.ids import segment_words
+from orchestrator.model.refs import Role
+from orchestrator.targets.references import belonging, key_role, param_role
 from servernf.wire.addresses import mac_text
 
 SECRETS = frozenset({"key0", "key1"})
@@ -109,10 +111,15 @@ def origins_of(origin: str) -> tuple[tuple[str, str], ...]:
 def key_texts(table: Table, entry: TableEntry, ports: Ports = NO_PORTS) -> dict[str, str]:
     """What each key asks, by name, the segment left out: `{"src": "10.0.0.0/8"}`."""
     return {
-        name: key_text(name, table.keys[name].bits, key, ports)
+        name: key_text(name, table.keys[name].bits, key, ports, key_role(table.name, name))
         for name, key in entry.keys
-        if name != "segment"
+        if not is_own_segment(table.name, name)
     }
+
+
+def is_own_segment(table: str, name: str) -> bool:
+    """Whether a key says whose segment the entry is: that is told apart from what it matches."""
+    return key_role(table, name) is Role.SEGMENT and name in belonging(table).names
 
 
 def key_words(table: Table, entry: TableEntry, ports: Ports = NO_PORTS) -> str:
@@ -124,7 +131,7 @@ def key_words(table: Table, entry: TableEntry, ports: Ports = NO_PORTS) -> str:
 def segment_of(entry: TableEntry) -> str:
     """The segment as `graph.number`, or nothing."""
     for name, key in entry.keys:
-        if name == "segment" and isinstance(key, Exact):
+        if is_own_segment(entry.table, name) and isinstance(key, Exact):
             return segment_words(key.value)
     return ""
 
@@ -136,18 +143,24 @@ def action_words(entry: TableEntry, ports: Ports = NO_PORTS) -> str:
 
 def call_words(action: str, params: Mapping[str, int], ports: Ports = NO_PORTS) -> str:
     """An action with its parameters in words."""
-    shown = ", ".join(f"{name} {param_text(name, v, ports)}" for name, v in params.items())
+    texts = (
+        f"{name} {param_text(name, value, ports, param_role(action, name))}"
+        for name, value in params.items()
+    )
+    shown = ", ".join(texts)
     return f"{action}({shown})" if shown else action
 
 
-def key_text(name: str, bits: int, key: Key, ports: Ports = NO_PORTS) -> str:
+def key_text(
+    name: str, bits: int, key: Key, ports: Ports = NO_PORTS, role: Role | None = None
+) -> str:
     """One key in words."""
     if isinstance(key, Exact) and name in ("ingress_port", "egress_port"):
         return port_text(key.value, ports)
     if isinstance(key, Between):
         return f"{key.low}-{key.high}" if key.low != key.high else str(key.low)
     if isinstance(key, Exact):
-        return value_text(name, bits, key.value)
+        return value_text(name, bits, key.value, role)
     if isinstance(key, Lpm):
         return f"{value_text(name, bits, key.value)}/{key.length}"
     length = key.mask.bit_count()
@@ -161,15 +174,17 @@ def key_text(name: str, bits: int, key: Key, ports: Ports = NO_PORTS) -> str:
     return f"{key.value:#x}/{key.mask:#x}"
 
 
-def value_text(name: str, bits: int, value: int) -> str:
+def value_text(name: str, bits: int, value: int, role: Role | None = None) -> str:
     """A field's value in words; a width of 0 is a P4Runtime string."""
+    if role is Role.SEGMENT:
+        return segment_words(value)
+    if role is Role.TREE_NODE:
+        return f"{value:#010x}"
     plain = name.rpartition(".")[2]
     if plain == "protocol":
         return PROTOCOLS.get(value, str(value))
     if plain in ("ether_type", "etherType"):
         return f"{value:#06x}"
-    if plain == "segment":
-        return segment_words(value)
     if bits == 0:
         return value.to_bytes((value.bit_length() + 7) // 8, "big").decode(errors="replace")
     if plain == "l4":
@@ -178,7 +193,7 @@ def value_text(name: str, bits: int, value: int) -> str:
         return str(ipaddress.IPv4Address(value))
     if bits == 48 and _is_address(plain):
         return mac_text(value)
-    if plain in ("node", "word"):  # of a decision tree
+    if plain == "word":  # that a decision tree looks at
         return f"{value:#010x}"
     if bits == 128:
         small = value < 1 << 32
@@ -199,7 +214,7 @@ def port_text(port: int, ports: Ports) -> str:
     return f"{port} ({ports[port]})" if port in ports else str(port)
 
 
-def param_text(name: str, value: int, ports: Ports = NO_PORTS) -> str:
+def param_text(name: str, value: int, ports: Ports = NO_PORTS, role: Role | None = None) -> str:
     """A parameter's value in words."""
     if name in ("port", "egress_port"):
         return port_text(value, ports)
@@ -207,9 +222,9 @@ def param_text(name: str, value: int, ports: Ports = NO_PORTS) -> str:
         return SECRET
     if name.endswith("mac"):
         return mac_text(value)
-    if name in ("segment", "target"):
+    if role is Role.SEGMENT:
         return segment_words(value)
-    if name == "to":
+    if role is Role.TREE_NODE:
         return f"node {value:#010x}"
     if name == "address":
         return value_text(name, 32 if value < 1 << 32 else 128, value)

@@ -8,40 +8,36 @@ version finds no first segment and is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from orchestrator.compiler.keys import match_keys
-from orchestrator.compiler.layout import EXIT_PREFIX, Layout, Step
+from orchestrator.compiler.layout import EXIT_PREFIX, Layout
 from orchestrator.compiler.wiring import Wiring
-from orchestrator.model.entries import Exact, Key, Lpm, TableEntry
+from orchestrator.model.entries import Exact, Key, Lpm
 from orchestrator.model.graph import Endpoint
 from orchestrator.model.match import Prefix
+from orchestrator.model.refs import Ref, RootRef
+from orchestrator.model.symbolic import SymbolicEntry
 from orchestrator.model.topology import Host
 from orchestrator.model.versions import versions_of
 from orchestrator.targets.block import VERSION_TABLE
 
-ADMISSION_TABLES = frozenset(f"classify.{name}" for name in VERSION_TABLE.values())
-EPOCH_TABLE = "classify.epoch"
-FIRST_TABLES = frozenset(f"classify.first_{name}" for name in VERSION_TABLE.values())
-SOURCE_TABLES = frozenset(f"classify.sources_{VERSION_TABLE[version]}" for version in (4, 6))
-EPOCHS = 4
 _PRIORITY = 1
+_Keys = tuple[tuple[str, Key | Ref], ...]
+_VERSION: _Keys = (("graph", RootRef()), ("epoch", RootRef()))
 
 
-def admission_entries(
-    wiring: Wiring, layout: Layout, segment_of: Callable[[Step], int]
-) -> Iterator[TableEntry]:
-    """Admission and first segments of epoch 0 at one switch.
+def admission_entries(wiring: Wiring, layout: Layout) -> Iterator[SymbolicEntry]:
+    """Admission and first segments at one switch.
 
     All that admits says the same, so its priority is always the same: other traffics come and go.
     """
     admitted: set[tuple[str, tuple[tuple[str, Key], ...]]] = set()
-    graph = ("graph", Exact(wiring.graph_id))
     for entry in wiring.cuts.entries:
         if entry.switch != layout.switch:
             continue
         here = entry.target in layout.steps
-        first = segment_of(layout.steps[entry.target if here else EXIT_PREFIX + entry.target])
+        first = layout.steps[entry.target if here else EXIT_PREFIX + entry.target].segment
         endpoint = wiring.graph.endpoints[entry.endpoint]
         port_of = {
             host: wiring.fabric.attachments[host].port
@@ -57,17 +53,17 @@ def admission_entries(
                     name, origin = VERSION_TABLE[version], f"traffic {traffic.name}"
                     if (name, keys) not in admitted:
                         admitted.add((name, keys))
-                        yield TableEntry(
+                        yield SymbolicEntry(
                             f"classify.{name}",
                             keys,
                             "classify.admit",
-                            (("graph", wiring.graph_id),),
+                            (("graph", RootRef()),),
                             _PRIORITY,
                             origin,
                         )
-                    yield TableEntry(
+                    yield SymbolicEntry(
                         f"classify.first_{name}",
-                        (graph, ("epoch", Exact(0)), *keys),
+                        (*_VERSION, *keys),
                         "classify.enter",
                         (("segment", first),),
                         len(wanted) - rank + _PRIORITY,
@@ -75,13 +71,13 @@ def admission_entries(
                     )
         asked = {v for traffic in wanted for v in versions_of(traffic.match)}
         for host, port in port_of.items():
-            keys = (graph, ("epoch", Exact(0)), ("ingress_port", Exact(port)))
-            yield from _sources(endpoint, wiring.topology.hosts[host], keys, asked - {0})
+            at_port = (*_VERSION, ("ingress_port", Exact(port)))
+            yield from _sources(endpoint, wiring.topology.hosts[host], at_port, asked - {0})
 
 
 def _sources(
-    endpoint: Endpoint, host: Host, keys: tuple[tuple[str, Key], ...], versions: Iterable[int]
-) -> Iterator[TableEntry]:
+    endpoint: Endpoint, host: Host, keys: _Keys, versions: Iterable[int]
+) -> Iterator[SymbolicEntry]:
     """The source addresses that a host may use, and that no other will do."""
     for version in sorted(versions):
         allowed = dict.fromkeys(endpoint.prefixes, f"networks of {endpoint.name}")
@@ -99,21 +95,7 @@ def _sources(
             yield _source(anything, keys, "refuse", f"source guard: no address of host {host.name}")
 
 
-def _source(
-    prefix: Prefix, keys: tuple[tuple[str, Key], ...], action: str, origin: str
-) -> TableEntry:
+def _source(prefix: Prefix, keys: _Keys, action: str, origin: str) -> SymbolicEntry:
     source = (("src", Lpm(prefix.value, prefix.length)),) if prefix.length else ()
     table = f"classify.sources_{VERSION_TABLE[prefix.version]}"
-    return TableEntry(table, (*keys, *source), f"classify.{action}", (), 0, origin)
-
-
-def epoch_entry(graph_id: int, epoch: int) -> TableEntry:
-    """The entry that puts a version in force."""
-    return TableEntry(
-        EPOCH_TABLE,
-        (("graph", Exact(graph_id)),),
-        "classify.run",
-        (("epoch", epoch),),
-        0,
-        "version in force",
-    )
+    return SymbolicEntry(table, (*keys, *source), f"classify.{action}", (), 0, origin)

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from orchestrator.compiler.keys import HASH_BITS
 from orchestrator.compiler.wiring import Wiring
-from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
+from orchestrator.model.entries import Between, Exact, Key, Lpm, Ternary
 from orchestrator.model.match import Prefix, range_prefixes
 from orchestrator.model.plan import ClassMap, Core, Region, Slice
+from orchestrator.model.refs import Ref, SegmentRef
+from orchestrator.model.symbolic import SymbolicEntry
 from orchestrator.placement.classes import partitioned, specificity
 from servernf.wire.addresses import device_mac, mac_text
 
@@ -17,18 +19,19 @@ _BASE_PRIORITY = 1
 TO_DEVICE = "dispatch.to_device"
 """The action that names the next device; it is the one that has a traffic class."""
 
-ToCore = Callable[[tuple[tuple[str, Key], ...], int, str, str, int], TableEntry]
+Keys = tuple[tuple[str, Key | Ref], ...]
+ToCore = Callable[[Keys, int, str, str, int], SymbolicEntry]
 """(keys, the core's MAC, table, origin, priority) -> the entry that sends packets there."""
 
 
 def dispatch_entries(
     wiring: Wiring,
-    segment: tuple[str, Key],
+    segment: SegmentRef,
     target: str,
     tree: int,
     to_core: ToCore,
-    new_segment: Callable[[], int],
-) -> Iterator[TableEntry]:
+    new_segment: Callable[[str], SegmentRef],
+) -> Iterator[SymbolicEntry]:
     """From a segment of a switch to the cores of the group that starts with `target`.
 
     A group with several classes has a segment for the slices of each (`new_segment`).
@@ -49,10 +52,12 @@ def dispatch_entries(
     def mac_of(core: Core) -> int:
         return device_mac(wiring.fabric.device_id(core.server), core=core.index + 1, tree=tree)
 
-    def slices(at: tuple[str, Key], owned: Sequence[Slice]) -> Iterator[TableEntry]:
+    mine = ("segment", segment)
+
+    def slices(at: SegmentRef, owned: Sequence[Slice]) -> Iterator[SymbolicEntry]:
         for own in owned:
             for value, length in range_prefixes(own.low, own.high - 1, HASH_BITS):
-                keys = (at,) if not length else (at, ("hash", Lpm(value, length)))
+                keys: Keys = (("segment", at), *((("hash", Lpm(value, length)),) if length else ()))
                 origin = f"to {target}: core {own.core.server}.{own.core.index + 1}"
                 yield to_core(keys, mac_of(own.core), "dispatch.next", origin, 0)
 
@@ -62,33 +67,33 @@ def dispatch_entries(
     how = f"by_{field}" if pool is None else "by_owner"
     if len(maps) > 1:
         how = "by_class" if pool is None else "by_owner_or_class"
-    yield TableEntry("dispatch.spread", (segment,), f"dispatch.{how}", (), 0, f"to {target}")
+    yield SymbolicEntry("dispatch.spread", (mine,), f"dispatch.{how}", (), 0, f"to {target}")
     if pool is not None:
         yield from _owners(wiring, segment, pool, [mac_of(core) for core in cores], to_core)
     if len(maps) == 1:
         yield from slices(segment, maps[0].slices)
         return
     for found in maps:
-        number = new_segment()
+        inner = new_segment(target)
         for region in found.regions or (Region(None, None),):
-            yield TableEntry(
+            yield SymbolicEntry(
                 "dispatch.classes",
-                (segment, *_region_keys(region, from_outside)),
+                (mine, *_region_keys(region, from_outside)),
                 f"dispatch.class_by_{field}",
-                (("segment", number),),
+                (("segment", inner),),
                 _BASE_PRIORITY + specificity(region),
                 f"to {target}: {' + '.join(found.traffics) or 'all others'}",
             )
-        yield from slices(("segment", Exact(number)), found.slices)
+        yield from slices(inner, found.slices)
 
 
 def _owners(
-    wiring: Wiring, segment: tuple[str, Key], pool: str, macs: Sequence[int], to_core: ToCore
-) -> Iterator[TableEntry]:
+    wiring: Wiring, segment: SegmentRef, pool: str, macs: Sequence[int], to_core: ToCore
+) -> Iterator[SymbolicEntry]:
     """Shares of a pool's addresses and ports, each with its core."""
     for mac, share in zip(macs, wiring.functions[pool].shares(len(macs)) or (), strict=False):
         for address in share.addresses:
-            keys: tuple[tuple[str, Key], ...] = (segment, ("address", Exact(address)))
+            keys: Keys = (("segment", segment), ("address", Exact(address)))
             if (share.low, share.high) != (0, 65535):
                 ports = ("port", Between(share.low, share.high))
                 keys = (*keys, ("has_port", Ternary(1, 1)), ports)

@@ -7,21 +7,25 @@ anew: tagged, recirculated, and visible in the explanation.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
 
-from orchestrator.errors import CompileError, DoesNotFit
-from orchestrator.model import ids
+from orchestrator.errors import DoesNotFit
 from orchestrator.model.builds import Slot
 from orchestrator.model.cuts import Arc, Unit
 from orchestrator.model.elements import COPY, FilterProgram
+from orchestrator.model.refs import SegmentRef
 from orchestrator.targets.block import gated
 from orchestrator.targets.pipelines import Pipeline, footprint
 
 EXIT_PREFIX = "->"
+_NOT_NAMED = SegmentRef("")
+_INGRESS = re.compile(r"@[^~]*")
+"""In a step's name. Segments go without it: the same element is the same on every switch."""
 
 
 @dataclass(slots=True)
@@ -33,7 +37,7 @@ class Step:
     target: str
     slot: Slot | None = None
     position: int = 0
-    segment: int = 0
+    segment: SegmentRef = _NOT_NAMED
     next: dict[str, str] = field(default_factory=dict[str, str])
     """Output -> name of the step that follows on this switch."""
 
@@ -50,12 +54,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`steps` by name; `entered` are the units that frames enter from elsewhere, by a tag."""
+    """`steps` by name; `entered` are the units that frames enter from elsewhere, by a tag; `segments`
+    are in the order of the pipeline."""
 
     switch: str
     steps: dict[str, Step]
     entered: tuple[str, ...]
     recirculated: tuple[tuple[str, str], ...]
+    segments: tuple[SegmentRef, ...]
 
     def exits(self, start: str) -> tuple[str, ...]:
         """Targets on other devices (or here again) that a frame entering `start` can leave for."""
@@ -131,8 +137,8 @@ def _laid_out(
     recirculated = _assign_slots(switch, pipeline, free, steps, tagged, exit_to, slot_of)
     from_hosts = {name if name in here else EXIT_PREFIX + name for name in first}
     recirculated += _separate_straight(steps, tagged, from_hosts, exit_to)
-    _number_segments(switch, steps, {*tagged, *from_hosts})
-    return Layout(switch, steps, tuple(tagged), tuple(recirculated))
+    segments = _name_segments(steps, {*tagged, *from_hosts})
+    return Layout(switch, steps, tuple(tagged), tuple(recirculated), segments)
 
 
 def _order(steps: dict[str, Step]) -> nx.DiGraph[str]:
@@ -255,27 +261,30 @@ def _shared(follower: str, step: Step, steps: dict[str, Step], doors: set[str]) 
     return follower in doors or next(others, None) is not None
 
 
-def _number_segments(switch: str, steps: dict[str, Step], doors: set[str]) -> None:
+def _name_segments(steps: dict[str, Step], doors: set[str]) -> tuple[SegmentRef, ...]:
     """A step stays in its predecessor's segment if it is that one's main way and has no other.
 
-    `doors` are the steps at which frames enter, from hosts or by a tag.
+    A segment is named after its first step. `doors` are the steps at which frames enter, from hosts or
+    by a tag. Returns all segments.
     """
     graph = _order(steps)
-    count = 0
+    runs: dict[str, list[Step]] = {}
+    run_of: dict[str, str] = {}
     for name in nx.lexicographical_topological_sort(graph):
-        step = steps[name]
         before = list(graph.predecessors(name))
         if len(before) == 1 and name not in doors and main_way(steps[before[0]]) == name:
-            step.segment = steps[before[0]].segment
+            first = run_of[before[0]]
         else:
-            count += 1
-            step.segment = count
-    if count >= ids.GATED:
-        raise CompileError(f"{switch}: more than {ids.GATED - 1:,} segments")
-    behind_gate = {s.segment for s in steps.values() if s.slot and gated(s.slot.block)}
-    for step in steps.values():
-        if step.segment in behind_gate:
-            step.segment |= ids.GATED
+            first = _INGRESS.sub("", name)
+            first = name if first in runs else first
+        run_of[name] = first
+        runs.setdefault(first, []).append(steps[name])
+    segments: list[SegmentRef] = []
+    for first, run in runs.items():
+        segments.append(SegmentRef(first, any(s.slot and gated(s.slot.block) for s in run)))
+        for step in run:
+            step.segment = segments[-1]
+    return tuple(segments)
 
 
 def main_way(step: Step) -> str | None:

@@ -8,23 +8,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.compiler.nodes import ORIGINS_TABLE
-from orchestrator.model.entries import Exact, TableEntry, WorkerProgram
+from orchestrator.model.entries import Exact
+from orchestrator.model.symbolic import SymbolicEntry, SymbolicWorker, WayOut
 from orchestrator.network.fabric import Fabric
+from orchestrator.targets.block import ORIGINS_TABLE
 
 
 def origin_entries(
-    workers: Iterable[WorkerProgram], fabric: Fabric
-) -> Mapping[str, Sequence[TableEntry]]:
+    workers: Iterable[SymbolicWorker], fabric: Fabric
+) -> Mapping[str, Sequence[SymbolicEntry]]:
     """By switch: MAC, SPI and SI of every way out of the service chains, at the port of their server."""
-    found: dict[str, dict[tuple[int, ...], TableEntry]] = defaultdict(dict)
+    found: dict[str, dict[tuple[int, WayOut], SymbolicEntry]] = defaultdict(dict)
     for worker in workers:
         at = fabric.attachments[worker.server]
-        for hop in (hop for chain in worker.chains for hop in chain.hops if not hop.nf):
-            tag = {"ingress_port": at.port, "mac": hop.mac, "spi": hop.spi, "si": hop.si}
-            found[at.switch][tuple(tag.values())] = TableEntry(
+        for out in (chain.out for chain in worker.chains if chain.out):
+            door = (("ingress_port", Exact(at.port)), ("mac", Exact(out.mac)))
+            found[at.switch][at.port, out] = SymbolicEntry(
                 ORIGINS_TABLE,
-                tuple((name, Exact(value)) for name, value in tag.items()),
+                (*door, ("spi", out.path), ("si", out.path)),
                 "flowtag_arrival.accept_tag",
                 (),
                 0,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, singledispatch
+from functools import cached_property, partial, singledispatch
+from hashlib import blake2b
 
 from orchestrator.compiler.keys import match_keys
-from orchestrator.compiler.matching import STRIDE
-from orchestrator.compiler.nodes import SEGMENT, part_of
 from orchestrator.model.elements import (
     COPY,
     DROP,
@@ -27,41 +27,45 @@ from orchestrator.model.elements import (
     VlanPopProgram,
     VlanPushProgram,
 )
-from orchestrator.model.entries import Exact, Key, Lpm, Meter, Node, Part, TableEntry
+from orchestrator.model.entries import PRIORITY_STRIDE, Exact, Key, Lpm, Meter
 from orchestrator.model.packet import internet_checksum
+from orchestrator.model.refs import Ref, SegmentRef
+from orchestrator.model.routes import NextHop
+from orchestrator.model.symbolic import Section, SymbolicEntry, SymbolicPart, Unmade
 from orchestrator.model.versions import kinds
 from orchestrator.recall import recalled
 from orchestrator.targets.block import BY_SEGMENT, VERSION_TABLE
 from servernf.wire.addresses import GATEWAY_MAC
 
 BASE_PRIORITY = 1
-_Params = tuple[tuple[str, int], ...]
+_KEY_BYTES = 16
+_Params = tuple[tuple[str, int | Ref], ...]
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where an NF's program is lowered: into which instance of its block, for which segment.
+    """Where an NF's program is lowered: into which instance of its block, for which segment, on
+    whichever switch.
 
-    `versions` are the kinds of packet that arrive. `ways` are (output, segment of what follows on this
+    `versions` are the kinds of packet that arrive. `ways` are (output, segment of what follows on the
     switch); an output that is not there drops. `neighbors` are ((IP version, address), MAC) of the
     graph's hosts.
     """
 
-    switch: str
     nf: str
     versions: frozenset[int]
     instance: str
-    segment: int
-    ways: tuple[tuple[str, int], ...]
+    segment: SegmentRef
+    ways: tuple[tuple[str, SegmentRef], ...]
     neighbors: tuple[tuple[tuple[int, int], int], ...]
 
-    @cached_property
-    def node(self) -> Node:
-        """The segment's node."""
-        return Node(SEGMENT, self.switch, self.segment)
+    @property
+    def segments(self) -> tuple[SegmentRef, ...]:
+        """All that entries may refer to, its own first."""
+        return tuple(dict.fromkeys((self.segment, *(segment for _, segment in self.ways))))
 
     @cached_property
-    def following(self) -> Mapping[str, int]:
+    def following(self) -> Mapping[str, SegmentRef]:
         """Segment by output."""
         return dict(self.ways)
 
@@ -78,48 +82,42 @@ class Site:
         origin: str,
         *,
         priority: int = 0,
-        **params: int,
-    ) -> TableEntry:
+        **params: int | Ref,
+    ) -> SymbolicEntry:
         """An entry of this segment in the instance's table."""
-        return TableEntry(
+        return SymbolicEntry(
             f"{self.instance}.{table}",
-            (("segment", Exact(self.segment)), *keys),
+            (("segment", self.segment), *keys),
             f"{self.instance}.{action}",
             tuple(params.items()),
             priority,
             f"{self.nf}: {origin}",
         )
 
-    def only_entry(self, action: str, origin: str, **params: int) -> TableEntry:
+    def only_entry(self, action: str, origin: str, **params: int | Ref) -> SymbolicEntry:
         """The one entry that a segment has in a block which asks for nothing else."""
         return self.entry(BY_SEGMENT, (), action, origin, **params)
 
 
 @recalled
-def program_parts(program: Program, site: Site) -> Sequence[Part]:
+def section(program: Program, site: Site) -> Section:
     """The entries of a program, by the nodes that they belong to."""
-    return node_parts(program, site)
+    return Section(site.segments, tuple(node_parts(program, site)))
 
 
 @singledispatch
-def node_parts(program: Program, site: Site) -> Sequence[Part]:
-    """`program_parts` of a kind of program: all belong to the segment, unless another one registers."""
-    return (part_of(site.switch, site.node, _anywhere(program, replace(site, switch=""))),)
-
-
-@recalled
-def _anywhere(program: Program, site: Site) -> tuple[TableEntry, ...]:
-    """Entries say nothing of their switch: where segments have the same numbers they are the same."""
-    return tuple(program_entries(program, site))
+def node_parts(program: Program, site: Site) -> Sequence[SymbolicPart]:
+    """The parts of a kind of program: all belong to the segment, unless another one registers."""
+    return (SymbolicPart(site.segment, tuple(program_entries(program, site))),)
 
 
 @singledispatch
-def program_entries(program: Program, site: Site) -> Iterator[TableEntry]:
+def program_entries(program: Program, site: Site) -> Iterator[SymbolicEntry]:
     """The entries that make a block execute a program for the packets of a segment."""
     raise TypeError(f"{type(program).__name__} runs on no switch")
 
 
-def verdict(site: Site, output: str) -> tuple[str, dict[str, int]]:
+def verdict(site: Site, output: str) -> tuple[str, dict[str, SegmentRef]]:
     """The action of a filter's entry whose packets leave by an output, and its parameters."""
     segment = None if output == DROP else site.following.get(output)
     if segment is None:
@@ -128,7 +126,7 @@ def verdict(site: Site, output: str) -> tuple[str, dict[str, int]]:
 
 
 @program_entries.register
-def _filter(program: FilterProgram, site: Site) -> Iterator[TableEntry]:
+def _filter(program: FilterProgram, site: Site) -> Iterator[SymbolicEntry]:
     outputs = {rule.output for rule in program.rules} | {program.default}
     actions = {output: verdict(site, output) for output in outputs}
     count = len(program.rules)
@@ -140,7 +138,7 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[TableEntry]:
         name, params = actions[rule.output]
         for version in here[asked]:
             keys = tuple(match_keys(rule.match, version))
-            priority = (count - rank) * STRIDE + BASE_PRIORITY
+            priority = (count - rank) * PRIORITY_STRIDE + BASE_PRIORITY
             table = VERSION_TABLE[version]
             yield site.entry(table, keys, name, rule.rule, priority=priority, **params)
     name, params = actions[program.default]
@@ -150,7 +148,7 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[TableEntry]:
 
 
 @program_entries.register
-def _rewrite(program: RewriteProgram, site: Site) -> Iterator[TableEntry]:
+def _rewrite(program: RewriteProgram, site: Site) -> Iterator[SymbolicEntry]:
     for version, old, new in program.pairs:
         if version in site.versions:
             table = f"{program.field}_ipv{version}"
@@ -158,46 +156,77 @@ def _rewrite(program: RewriteProgram, site: Site) -> Iterator[TableEntry]:
             yield site.entry(table, keys, f"set_{table}", "pair", address=new)
 
 
-@program_entries.register
-def _routes(program: RouteProgram, site: Site) -> Iterator[TableEntry]:
-    segments = site.entry("segments_routed", (), "route_here", "")
-    yield segments._replace(origin=site.nf)
+@node_parts.register
+def _unmade_routes(program: RouteProgram, site: Site) -> Sequence[SymbolicPart]:
+    """They are many and plain: what is asked of them before they are written needs none of them."""
+    routes, tables = program.routes, Counter({f"{site.instance}.segments_routed": 1})
+    for version, count in routes.counts.items():
+        if version in site.versions:
+            tables[f"{site.instance}.{VERSION_TABLE[version]}"] = count
+    action = _RouteActions(site)
+    doings = {action.of(out, hop) for version, out, hop in routes.ways if version in site.versions}
+    named = frozenset(v for _, params in doings for _, v in params if isinstance(v, SegmentRef))
+    told = (*replace(site, versions=frozenset()).__dict__.values(), sorted(site.versions))
+    key = blake2b(routes.digest + repr(told).encode(), digest_size=_KEY_BYTES).digest()
+    entries = Unmade(partial(program_entries, program, site), tables, named, key)
+    return (SymbolicPart(site.segment, entries),)
 
-    @cache
-    def action(output: str, next_hop: tuple[int, int] | None) -> tuple[str, _Params]:
+
+class _RouteActions:
+    """What is done with packets of a route: the same objects for routes alike."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._known: dict[tuple[str, NextHop | None], tuple[str, _Params]] = {}
+
+    def of(self, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
+        """(action, parameters)."""
+        known = self._known.get((output, next_hop))
+        if known is None:
+            known = self._known[output, next_hop] = self._made(output, next_hop)
+        return known
+
+    def _made(self, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
+        site = self._site
         go = None if output == DROP else site.following.get(output)
         if go is not None and next_hop is None:
             return f"{site.instance}.connected", (("segment", go),)
         mac = None if next_hop is None else site.macs.get(next_hop)
         if go is None or mac is None:  # nobody's address; `graph check` warns
             return f"{site.instance}.unreachable", ()
-        params = (("mac", mac), ("gateway_mac", GATEWAY_MAC), ("segment", go))
+        params: _Params = (("mac", mac), ("gateway_mac", GATEWAY_MAC), ("segment", go))
         return f"{site.instance}.next_hop", params
 
+
+@program_entries.register
+def _routes(program: RouteProgram, site: Site) -> Iterator[SymbolicEntry]:
+    segments = site.entry("segments_routed", (), "route_here", "")
+    yield segments._replace(origin=site.nf)
+    action = _RouteActions(site).of
     tables = {v: f"{site.instance}.{VERSION_TABLE[v]}" for v in site.versions}
-    segment: tuple[str, Key] = ("segment", Exact(site.segment))
+    segment = ("segment", site.segment)
     for row in program.routes.rows():
         version, value, length, output, next_hop, *_ = row
         if version in tables:
             keys = (segment, ("dst", Lpm(value, length))) if length else (segment,)
             name, params = action(output, next_hop)
-            yield TableEntry(tables[version], keys, name, params, 0, f"{site.nf}: {row.rule}")
+            yield SymbolicEntry(tables[version], keys, name, params, 0, f"{site.nf}: {row.rule}")
 
 
 @program_entries.register
-def _dscp(program: DscpProgram, site: Site) -> Iterator[TableEntry]:
+def _dscp(program: DscpProgram, site: Site) -> Iterator[SymbolicEntry]:
     yield site.only_entry("set_dscp", f"DSCP {program.dscp}", dscp=program.dscp)
 
 
 @program_entries.register
-def _ttl(program: TtlProgram, site: Site) -> Iterator[TableEntry]:
+def _ttl(program: TtlProgram, site: Site) -> Iterator[SymbolicEntry]:
     action = "limit_ttl" if program.clamp else "require_ttl"
     origin = f"TTL {program.low}-{program.high}"
     yield site.only_entry(action, origin, low=program.low, high=program.high)
 
 
 @program_entries.register
-def _vlan_push(program: VlanPushProgram, site: Site) -> Iterator[TableEntry]:
+def _vlan_push(program: VlanPushProgram, site: Site) -> Iterator[SymbolicEntry]:
     yield site.only_entry(
         "push",
         f"VLAN {program.vid}",
@@ -208,7 +237,7 @@ def _vlan_push(program: VlanPushProgram, site: Site) -> Iterator[TableEntry]:
 
 
 @program_entries.register
-def _vlan_pop(program: VlanPopProgram, site: Site) -> Iterator[TableEntry]:
+def _vlan_pop(program: VlanPopProgram, site: Site) -> Iterator[SymbolicEntry]:
     strict = int(program.strict)
     if program.vid is None:
         yield site.only_entry("pop_any", "any VLAN", strict=strict)
@@ -217,7 +246,7 @@ def _vlan_pop(program: VlanPopProgram, site: Site) -> Iterator[TableEntry]:
 
 
 @program_entries.register
-def _hash(program: HashProgram, site: Site) -> Iterator[TableEntry]:
+def _hash(program: HashProgram, site: Site) -> Iterator[SymbolicEntry]:
     action = "by_ports" if program.by_ports else "by_addresses"
     yield site.only_entry(action, f"{len(program.buckets)} buckets")
     name = f"ipv{program.version}"
@@ -232,7 +261,7 @@ _SET_DSCP = 2  # blocks/policer.p4
 
 
 @program_entries.register
-def _meter(program: MeterProgram, site: Site) -> Iterator[TableEntry]:
+def _meter(program: MeterProgram, site: Site) -> Iterator[SymbolicEntry]:
     params: dict[str, int] = {}
     for colour, verdict in (("yellow", program.yellow), ("red", program.red)):
         params[colour] = _VERDICTS[verdict] if isinstance(verdict, str) else _SET_DSCP
@@ -243,13 +272,13 @@ def _meter(program: MeterProgram, site: Site) -> Iterator[TableEntry]:
 
 
 @program_entries.register
-def _mirror(program: MirrorProgram, site: Site) -> Iterator[TableEntry]:
+def _mirror(program: MirrorProgram, site: Site) -> Iterator[SymbolicEntry]:
     if COPY in site.following:  # else nobody listens
         yield site.only_entry("copy_to", "mirror", segment=site.following[COPY])
 
 
 @program_entries.register
-def _encap(program: EncapProgram, site: Site) -> Iterator[TableEntry]:
+def _encap(program: EncapProgram, site: Site) -> Iterator[SymbolicEntry]:
     segment = next(iter(site.following.values()), None)
     if segment is None:
         yield site.only_entry("refuse", "nothing is connected")
@@ -270,7 +299,7 @@ def _encap(program: EncapProgram, site: Site) -> Iterator[TableEntry]:
 
 
 @program_entries.register
-def _decap(program: DecapProgram, site: Site) -> Iterator[TableEntry]:
+def _decap(program: DecapProgram, site: Site) -> Iterator[SymbolicEntry]:
     segment = next(iter(site.following.values()), None)
     if segment is None:
         yield site.only_entry("refuse", "nothing is connected")

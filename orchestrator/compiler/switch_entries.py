@@ -2,121 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 # Registers how trees are lowered.
 import orchestrator.compiler.tree_entries  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from orchestrator.compiler.admission import admission_entries, epoch_entry
-from orchestrator.compiler.dispatch_entries import TO_DEVICE, dispatch_entries
+from orchestrator.compiler.admission import admission_entries
+from orchestrator.compiler.dispatch_entries import TO_DEVICE, Keys, dispatch_entries
 from orchestrator.compiler.keys import neighbor_entry
 from orchestrator.compiler.layout import Layout, Step
-from orchestrator.compiler.nodes import parts_of
-from orchestrator.compiler.program_entries import Site, program_parts
+from orchestrator.compiler.program_entries import Site, section
 from orchestrator.compiler.wiring import Wiring
-from orchestrator.errors import CompileError
-from orchestrator.model import ids
-from orchestrator.model.entries import (
-    FIRST_REMOTE_COPY,
-    Entries,
-    Exact,
-    FloodGroup,
-    Key,
-    Part,
-    PipelineProgram,
-    TableEntry,
-)
+from orchestrator.model.entries import FIRST_REMOTE_COPY, Exact
+from orchestrator.model.refs import ClassRef, GroupRef, PathRef, Ref, SegmentRef
+from orchestrator.model.symbolic import Section, SymbolicEntry, SymbolicFlood, SymbolicProgram
 from orchestrator.model.topology import Host
 from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
+_Params = tuple[tuple[str, int | Ref], ...]
+
 
 class SwitchEntries:
-    """Makes the programs of a graph's switches; traffic classes are numbered through all of them."""
+    """Makes the programs of a graph's switches."""
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
-        self.classes = 0
-        self.class_segments = 0
+        self.classes: list[SegmentRef] = []
 
-    def _segment(self, step: Step) -> int:
-        """The 24-bit segment id: graph and number."""
-        if step.segment >= ids.SEGMENT.size - self.class_segments:
-            raise CompileError(
-                f"{self.wiring.graph.name}: more than {ids.SEGMENT.size - 1:,} segments on one switch"
-            )
-        return ids.SEGMENT.pack(self.wiring.graph_id, step.segment)
-
-    def program(self, switch: str, layout: Layout) -> PipelineProgram:
-        parts: list[Part] = []
-        entries: list[TableEntry] = []
-        floods: list[FloodGroup] = []
-        self.class_segments = 0
+    def program(self, switch: str, layout: Layout) -> SymbolicProgram:
+        sections: list[Section] = []
+        entries: list[SymbolicEntry] = []
+        floods: list[SymbolicFlood] = []
+        self.classes = []
         for name in layout.entered:
-            spi, si = self.wiring.paths[switch, name]
+            path = self.wiring.paths[switch, name]
             entries.append(
-                TableEntry(
+                SymbolicEntry(
                     "flowtag_arrival.paths",
-                    (("spi", Exact(spi)), ("si", Exact(si))),
+                    (("spi", path), ("si", path)),
                     "flowtag_arrival.enter",
-                    (("segment", self._segment(layout.steps[name])),),
+                    (("segment", layout.steps[name].segment),),
                     0,
                     f"path: {name}",
                 )
             )
         for step in layout.steps.values():
             if step.is_exit:
-                entries.extend(self._exit(switch, layout, step))
+                entries.extend(self._exit(layout, step))
             elif step.delivers:
                 entries.extend(self._delivery(switch, step, floods))
             else:
-                parts += self._element(switch, layout, step)
+                sections.append(self._element(layout, step))
         entries.extend(self._owned_addresses(switch))
-        admission = tuple(admission_entries(self.wiring, layout, self._segment))
-        activation = (epoch_entry(self.wiring.graph_id, 0),) if admission else ()
-        parts += parts_of(switch, (*entries, *admission))
-        return PipelineProgram(Entries(parts), activation, tuple(floods))
+        admission = tuple(admission_entries(self.wiring, layout))
+        return SymbolicProgram(
+            layout.segments,
+            tuple(self.classes),
+            tuple(sections),
+            (*entries, *admission),
+            tuple(floods),
+            bool(admission),
+        )
 
-    def _element(self, switch: str, layout: Layout, step: Step) -> Sequence[Part]:
+    def _element(self, layout: Layout, step: Step) -> Section:
         assert step.unit is not None
         assert step.unit.element is not None
         assert step.slot is not None
-        following = {o: self._segment(layout.steps[name]) for o, name in step.next.items()}
-        unit, segment = step.unit, self._segment(step)
+        following = {output: layout.steps[name].segment for output, name in step.next.items()}
+        unit = step.unit
         site = Site(
-            switch,
             unit.nf,
             unit.versions,
             step.slot.instance,
-            segment,
+            step.segment,
             tuple(sorted(following.items())),
             self.wiring.neighbors,
         )
-        return program_parts(step.unit.element.program, site)
+        return section(unit.element.program, site)
 
-    def _exit(self, switch: str, layout: Layout, step: Step) -> Iterator[TableEntry]:
+    def _exit(self, layout: Layout, step: Step) -> Iterator[SymbolicEntry]:
         """Dispatch to the device of another unit: a switch, or the core that owns the class."""
-        segment = ("segment", Exact(self._segment(step)))
         target = step.target
         device = self.wiring.device(target)
-        spi, si = self.wiring.paths[device, target]
-        tree = self._tree(step, layout)
+        path, tree = self.wiring.paths[device, target], self._tree(step, layout)
         if target not in self.wiring.group_of:
             mac = device_mac(self.wiring.fabric.device_id(device), tree=tree)
-            yield self._to_device((segment,), mac, spi, si, "dispatch.next", f"to {target}")
+            keys = (("segment", step.segment),)
+            yield _to_device(keys, mac, path, "dispatch.next", f"to {target}")
             return
 
-        def to_core(
-            keys: tuple[tuple[str, Key], ...], mac: int, table: str, origin: str, priority: int
-        ) -> TableEntry:
-            return self._to_device(keys, mac, spi, si, table, origin, priority)
+        def to_core(keys: Keys, mac: int, table: str, origin: str, priority: int) -> SymbolicEntry:
+            return _to_device(keys, mac, path, table, origin, priority)
 
         yield from dispatch_entries(
-            self.wiring, segment, target, tree, to_core, self._class_segment
+            self.wiring, step.segment, target, tree, to_core, self._class_segment
         )
 
-    def _class_segment(self) -> int:
-        """A segment id for a class of packets at dispatch: from the top, steps count from below."""
-        self.class_segments += 1
-        return ids.SEGMENT.pack(self.wiring.graph_id, ids.SEGMENT.size - self.class_segments)
+    def _class_segment(self, target: str) -> SegmentRef:
+        """A segment for a class of packets at dispatch."""
+        self.classes.append(SegmentRef(f"class {len(self.classes) + 1}: {target}"))
+        return self.classes[-1]
 
     def _tree(self, step: Step, layout: Layout) -> int:
         """The tree chosen for one of the arcs that this exit stands for."""
@@ -127,30 +111,12 @@ class SwitchEntries:
                     return found
         return self.wiring.tree_of.get((f"@{layout.switch}", step.target), 0)
 
-    def _to_device(
-        self,
-        keys: tuple[tuple[str, Key], ...],
-        mac: int,
-        spi: int,
-        si: int,
-        table: str,
-        origin: str,
-        priority: int = 0,
-    ) -> TableEntry:
-        self.classes += 1
-        return TableEntry(
-            table,
-            keys,
-            TO_DEVICE,
-            (("mac", mac), ("spi", spi), ("si", si), ("traffic_class", self.classes)),
-            priority,
-            origin,
-        )
-
-    def _delivery(self, switch: str, step: Step, floods: list[FloodGroup]) -> Iterator[TableEntry]:
+    def _delivery(
+        self, switch: str, step: Step, floods: list[SymbolicFlood]
+    ) -> Iterator[SymbolicEntry]:
         assert step.unit is not None
         unit = step.unit
-        segment = ("segment", Exact(self._segment(step)))
+        segment = ("segment", step.segment)
         endpoint = self.wiring.graph.endpoints[unit.endpoint]
         local: list[int] = []
         for name in endpoint.hosts:
@@ -159,14 +125,14 @@ class SwitchEntries:
             origin = f"host {name}"
             if at.switch == switch:
                 local.append(at.port)
-                where: tuple[tuple[str, int], ...] = (("port", at.port),)
+                where: _Params = (("port", at.port),)
                 plain, rewritten = "to_port", "host_at_port"
             elif ">" in unit.id:
                 continue
             else:
                 where = self._remote_delivery(switch, unit.endpoint, at.switch)
                 plain, rewritten = "to_switch", "host_at_switch"
-            yield TableEntry(
+            yield SymbolicEntry(
                 "deliver.mac",
                 (segment, ("dst", Exact(host.mac))),
                 f"deliver.{plain}",
@@ -174,9 +140,9 @@ class SwitchEntries:
                 0,
                 origin,
             )
-            macs = (("host_mac", host.mac), ("gateway_mac", GATEWAY_MAC))
+            macs: _Params = (("host_mac", host.mac), ("gateway_mac", GATEWAY_MAC))
             yield from self._host_addresses(host, segment, rewritten, (*macs, *where))
-        yield TableEntry(
+        yield SymbolicEntry(
             "deliver.mac",
             (segment, ("dst", Exact(GATEWAY_MAC))),
             "deliver.resolve",
@@ -187,8 +153,8 @@ class SwitchEntries:
         yield from self._flood(switch, step, tuple(local), floods)
 
     def _flood(
-        self, switch: str, step: Step, local: tuple[int, ...], floods: list[FloodGroup]
-    ) -> Iterator[TableEntry]:
+        self, switch: str, step: Step, local: tuple[int, ...], floods: list[SymbolicFlood]
+    ) -> Iterator[SymbolicEntry]:
         """Broadcast: a copy to each host here and, unless this is one, to each remote delivery."""
         assert step.unit is not None
         endpoint = step.unit.endpoint
@@ -198,19 +164,20 @@ class SwitchEntries:
         )
         remote = [name for name in others if name != switch]
         ways = tuple(self._way(switch, name) for name in remote)
-        group = self._flood_group(switch, local, ways, endpoint, floods)
+        group = GroupRef(step.name)
+        floods.append(SymbolicFlood(group, local, f"endpoint {endpoint}", ways))
         for copy, name in enumerate(remote, start=FIRST_REMOTE_COPY):
-            yield TableEntry(
+            yield SymbolicEntry(
                 "flood.copies",
-                (("group", Exact(group)), ("replica", Exact(copy))),
+                (("group", group), ("replica", Exact(copy))),
                 "flood.to_switch",
                 self._remote_delivery(switch, endpoint, name),
                 0,
                 origin,
             )
-        yield TableEntry(
+        yield SymbolicEntry(
             "deliver.floods",
-            (("segment", Exact(self._segment(step))),),
+            (("segment", step.segment),),
             "deliver.flood",
             (("group", group),),
             0,
@@ -223,42 +190,22 @@ class SwitchEntries:
         tree = fabric.first_tree(switch, target)
         return fabric.neighbors[switch][fabric.next_switch(switch, target, tree)][0]
 
-    def _remote_delivery(
-        self, here: str, endpoint: str, switch: str
-    ) -> tuple[tuple[str, int], ...]:
+    def _remote_delivery(self, here: str, endpoint: str, switch: str) -> _Params:
         """Parameters that send a frame on to the delivery at the hosts' own switch."""
         fabric = self.wiring.fabric
-        spi, si = self.wiring.paths[switch, f"deliver.{endpoint}>{switch}"]
+        path = self.wiring.paths[switch, f"deliver.{endpoint}>{switch}"]
         mac = device_mac(fabric.device_id(switch), tree=fabric.first_tree(here, switch))
-        return (("mac", mac), ("spi", spi), ("si", si))
-
-    def _flood_group(
-        self,
-        switch: str,
-        ports: tuple[int, ...],
-        remote: tuple[int, ...],
-        endpoint: str,
-        floods: list[FloodGroup],
-    ) -> int:
-        """A new multicast group of the switch."""
-        number = len(floods) + 1
-        if number >= ids.GROUP.size:
-            raise CompileError(
-                f"{self.wiring.graph.name}: {switch} would need more than {len(floods)} multicast groups"
-            )
-        group = ids.GROUP.pack(self.wiring.graph_id, number)
-        floods.append(FloodGroup(group, ports, f"endpoint {endpoint}", remote))
-        return group
+        return (("mac", mac), ("spi", path), ("si", path))
 
     def _host_addresses(
         self,
         host: Host,
-        segment: tuple[str, Key],
+        segment: tuple[str, SegmentRef],
         action: str,
-        params: tuple[tuple[str, int], ...],
-    ) -> Iterator[TableEntry]:
+        params: _Params,
+    ) -> Iterator[SymbolicEntry]:
         for address in host.addresses:
-            yield TableEntry(
+            yield SymbolicEntry(
                 f"deliver.ipv{address.version}",
                 (segment, ("dst", Exact(int(address.ip)))),
                 f"deliver.{action}",
@@ -267,7 +214,7 @@ class SwitchEntries:
                 f"host {host.name}",
             )
 
-    def _owned_addresses(self, switch: str) -> Iterator[TableEntry]:
+    def _owned_addresses(self, switch: str) -> Iterator[SymbolicEntry]:
         """ARP and ND answers for NF addresses, at the ports from which they can be asked for."""
         for endpoint in self.wiring.graph.endpoints.values():
             entered = self._entered_ports(endpoint.name)
@@ -280,7 +227,8 @@ class SwitchEntries:
                     for port, version, address in function.owned_addresses():
                         if (nf, port) in entered and (version, address) not in own:
                             own.add((version, address))  # several NFs may own it
-                            yield neighbor_entry(at.port, version, address, nf)
+                            answer = neighbor_entry(at.port, version, address, nf)
+                            yield SymbolicEntry(*answer)
 
     def _entered_ports(self, endpoint: str) -> set[tuple[str, str]]:
         """(NF, port) pairs that packets from an endpoint may enter."""
@@ -298,3 +246,10 @@ class SwitchEntries:
                 if (at.node, out) in after and out != at.port
             )
         return seen
+
+
+def _to_device(
+    keys: Keys, mac: int, path: PathRef, table: str, origin: str, priority: int = 0
+) -> SymbolicEntry:
+    tag = (("spi", path), ("si", path), ("traffic_class", ClassRef()))
+    return SymbolicEntry(table, keys, TO_DEVICE, (("mac", mac), *tag), priority, origin)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cache
 
 from orchestrator.compiler.keys import match_keys
-from orchestrator.compiler.nodes import part_of, tree_node
 from orchestrator.compiler.program_entries import (
     BASE_PRIORITY,
     Site,
@@ -18,7 +17,9 @@ from orchestrator.compiler.program_entries import (
 )
 from orchestrator.model.decision import DecidedProgram, Node
 from orchestrator.model.elements import FilterProgram
-from orchestrator.model.entries import Exact, Key, Lpm, Part, TableEntry
+from orchestrator.model.entries import Key, Lpm
+from orchestrator.model.refs import Ref, TreeRef
+from orchestrator.model.symbolic import SymbolicEntry, SymbolicPart
 from orchestrator.recall import current
 from orchestrator.targets.block import TREE_LEVELS, TREE_ROOTS, VERSION_TABLE
 
@@ -26,16 +27,16 @@ _IPV4 = 4
 
 
 @node_parts.register
-def _decided(program: DecidedProgram, site: Site) -> Sequence[Part]:
+def _decided(program: DecidedProgram, site: Site) -> Sequence[SymbolicPart]:
     others = site.versions - {_IPV4}
-    plain: Iterator[TableEntry] = iter(())
+    plain: Iterator[SymbolicEntry] = iter(())
     if others:
         plain = program_entries.dispatch(FilterProgram)(program, replace(site, versions=others))
-    own = part_of(site.switch, site.node, (*plain, *_beside(program, site)))
+    own = SymbolicPart(site.segment, (*plain, *_beside(program, site)))
     return (own, *_levels(program, site))
 
 
-def _beside(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
+def _beside(program: DecidedProgram, site: Site) -> Iterator[SymbolicEntry]:
     """The ternary table: weighed rules, and the hand-over of all other packets."""
     weighed = program.diagram.weighed
     for rank, index in enumerate(weighed, start=1):
@@ -54,28 +55,32 @@ def _beside(program: DecidedProgram, site: Site) -> Iterator[TableEntry]:
     last = site.entry(VERSION_TABLE[_IPV4], (), "decide", "", priority=BASE_PRIORITY)
     yield last._replace(origin=site.nf)
     root = program.diagram.nodes[0]
-    start = site.entry(TREE_ROOTS, (), f"tree.by_{root.word}", "", to=root.id)
+    start = site.entry(
+        TREE_ROOTS, (), f"tree.by_{root.word}", "", to=TreeRef(site.segment, root.id)
+    )
     yield start._replace(origin=site.nf)
 
 
-def _levels(program: DecidedProgram, site: Site) -> list[Part]:
+def _levels(program: DecidedProgram, site: Site) -> list[SymbolicPart]:
     """The branches. A verdict's origin is its rule; the way to it is of many rules, so of their NF."""
     nf, by = site.nf, f"{site.instance}.tree.by_"
     verdict_of = cache(_Verdicts(program, site).of)
-    segment: tuple[str, Key] = ("segment", Exact(site.segment))
+    segment = ("segment", site.segment)
 
-    def part(node: Node) -> Part:
+    def part(node: Node) -> SymbolicPart:
         table = f"{site.instance}.{TREE_LEVELS[node.level - 1]}"
-        keys: tuple[tuple[str, Key], ...] = (segment, ("node", Exact(node.id)))
-        entries: list[TableEntry] = []
+        me = TreeRef(site.segment, node.id)
+        keys: tuple[tuple[str, Key | Ref], ...] = (segment, ("node", me))
+        entries: list[SymbolicEntry] = []
         for value, length, to, word in node.branches:
             key = (*keys, ("word", Lpm(value, length))) if length else keys
             if to < 0:
                 action, params, origin = verdict_of(-1 - to)
-                entries.append(TableEntry(table, key, action, params, 0, origin))
+                entries.append(SymbolicEntry(table, key, action, params, 0, origin))
             else:
-                entries.append(TableEntry(table, key, by + word, (("to", to),), 0, nf))
-        return part_of(site.switch, tree_node(site.switch, site.segment, node.id), entries)
+                on = (("to", TreeRef(site.segment, to)),)
+                entries.append(SymbolicEntry(table, key, by + word, on, 0, nf))
+        return SymbolicPart(me, tuple(entries))
 
     # Equal nodes are of rules with equal contents (`decision.Builder`); the default has none of its own.
     default = (program.default, program.default_rule)
@@ -89,14 +94,15 @@ class _Verdicts:
     def __init__(self, program: DecidedProgram, site: Site) -> None:
         self.program, self.site = program, site
 
-    def of(self, index: int) -> tuple[str, tuple[tuple[str, int], ...], str]:
+    def of(self, index: int) -> tuple[str, tuple[tuple[str, int | Ref], ...], str]:
         """(action, parameters, origin) of a rule, or behind the last of the default."""
         program, site = self.program, self.site
         output, name = program.default, program.default_rule
         if index < len(program.rules):
             output, name = program.rules[index].output, program.rules[index].rule
         action, params = verdict(site, output)
-        found = [("weighed", bisect_left(program.diagram.weighed, index))]
+        before = bisect_left(program.diagram.weighed, index)
+        found: list[tuple[str, int | Ref]] = [("weighed", before)]
         if "segment" in params:
             found.append(("target", params["segment"]))
         return f"{site.instance}.tree.{action}", tuple(found), f"{site.nf}: {name}"

@@ -9,10 +9,10 @@ from typing import Any
 import networkx as nx
 
 from orchestrator.compiler.layout import EXIT_PREFIX, Layout, lay_out
-from orchestrator.model import ids
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts, Unit
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
+from orchestrator.model.refs import PathRef
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
 from orchestrator.targets.pipelines import Pipeline
@@ -21,7 +21,7 @@ _FIRST_SI = 255
 
 
 class Wiring:
-    """Units with their devices, laid out; `paths` is the (SPI, SI) of every unit entered by a tag.
+    """Units with their devices, laid out; `paths` are those of every unit entered by a tag.
 
     `hosts` are those of the graph's endpoints by (IP version, address), `neighbors` their MACs; `taken`
     the entries of other graphs by switch and table.
@@ -35,13 +35,11 @@ class Wiring:
         plan: Plan,
         fabric: Fabric,
         pipelines: Mapping[str, Pipeline],
-        graph_id: int,
         taken: Mapping[str, Counter[str]],
     ) -> None:
         self.graph, self.functions, self.cuts, self.plan = graph, functions, cuts, plan
         self.fabric, self.pipelines = fabric, pipelines
         self.topology = fabric.topology
-        self.graph_id = graph_id
         self.group_of = {u: g for g, group in enumerate(cuts.groups) for u in group.units}
         self.units = dict(cuts.units)
         self.arcs = list(cuts.arcs)
@@ -111,12 +109,12 @@ class Wiring:
             units = [self.units[u] for u, at in self.device_of.items() if at == switch]
             if not units and not first[switch]:
                 continue
-            ids = {unit.id for unit in units}
+            here = {unit.id for unit in units}
             layouts[switch] = lay_out(
                 switch,
                 self.pipelines[switch],
                 units,
-                [arc for arc in self.arcs if arc.source in ids],
+                [arc for arc in self.arcs if arc.source in here],
                 entered[switch],
                 first[switch],
                 self.taken.get(switch),
@@ -124,11 +122,11 @@ class Wiring:
             )
         return layouts
 
-    def _service_paths(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """(SPI, SI) of every unit that is entered by a tag.
+    def _service_paths(self) -> dict[tuple[str, str], PathRef]:
+        """The path, and the position on it, of every unit that is entered by a tag.
 
         SI falls along the way; a path is passed on to one follower of a device, the others of a branch
-        get paths of their own, so that (SPI, SI) names one unit.
+        get paths of their own, so that path and SI name one unit.
         """
         order = nx.DiGraph()
         for entry in self.cuts.entries:
@@ -147,9 +145,8 @@ class Wiring:
                 for target in self._server_exits(unit.id):
                     order.add_edge(door, (self.device_of[target], target))
         depth: dict[Any, int] = {}
-        path: dict[Any, int] = {}
+        path: dict[Any, str] = {}
         passed: set[Any] = set()
-        count = 0
         for node in nx.lexicographical_topological_sort(order, key=str):
             before = sorted(order.predecessors(node), key=str)
             depth[node] = max((depth[b] + 1 for b in before), default=0)
@@ -160,12 +157,8 @@ class Wiring:
                 passed.add(heirs[0])
                 path[node] = path[heirs[0]]
             else:
-                path[node] = count
-                count += 1
-        return {
-            node: (ids.PATH.pack(self.graph_id, path[node]), _FIRST_SI - depth[node])
-            for node in path
-        }
+                path[node] = " ".join(node)
+        return {node: PathRef(name, _FIRST_SI - depth[node]) for node, name in path.items()}
 
     def _door(self, target: str) -> tuple[str, str]:
         return (self.device(target), target)

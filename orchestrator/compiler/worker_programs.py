@@ -6,18 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from orchestrator.compiler.wiring import Wiring
-from orchestrator.model.entries import (
-    ChainHop,
-    ServerChain,
-    WorkerProgram,
-)
+from orchestrator.model.symbolic import SymbolicChain, SymbolicWorker, WayOut
 from orchestrator.nfs.base import NetworkFunction
 from orchestrator.nfs.values import address_text
 from orchestrator.recall import recalled
 from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
 
-def worker_programs(wiring: Wiring) -> Iterator[WorkerProgram]:
+def worker_programs(wiring: Wiring) -> Iterator[SymbolicWorker]:
     """What every worker that the graph was given runs: NF configs with their pool shares, chains."""
     neighbors = tuple((address_text(at), mac_text(mac)) for at, mac in wiring.neighbors)
     for index, group in enumerate(wiring.cuts.groups):
@@ -28,7 +24,7 @@ def worker_programs(wiring: Wiring) -> Iterator[WorkerProgram]:
                 name: _spec(wiring.functions[name], len(cores), replica, neighbors)
                 for name in group.nfs
             }
-            yield WorkerProgram(core.server, core.index, nfs, chains)
+            yield SymbolicWorker(core.server, core.index, nfs, chains)
 
 
 @recalled
@@ -53,30 +49,32 @@ def _spec(
     return function.type, config
 
 
-def _chains(wiring: Wiring, units: Iterable[str]) -> Iterator[ServerChain]:
+def _chains(wiring: Wiring, units: Iterable[str]) -> Iterator[SymbolicChain]:
     for name in units:
         door = (wiring.device(name), name)
         if door not in wiring.paths:
             continue
-        spi, si = wiring.paths[door]
-        for hops, outputs in _walk(wiring, name):
-            yield ServerChain(spi, si, hops, outputs)
+        for nfs, out, outputs in _walk(wiring, name):
+            yield SymbolicChain(wiring.paths[door], nfs, out, outputs)
 
 
-def _walk(wiring: Wiring, name: str) -> Iterator[tuple[tuple[ChainHop, ...], tuple[str, ...]]]:
+_Walked = tuple[tuple[tuple[str, str], ...], WayOut | None, tuple[str, ...]]
+"""(NF, port) in order, the way out, and the ports by which they are left."""
+
+
+def _walk(wiring: Wiring, name: str) -> Iterator[_Walked]:
     """Every way from an NF to where packets leave the server."""
     unit = wiring.units[name]
-    me = ChainHop(nf=unit.nf, port=unit.port)
+    me = (unit.nf, unit.port)
     following = wiring.cuts.successors(name)
     if not following:
-        yield (me,), ()
+        yield (me,), None, ()
     for arc in following:
         if arc.target in wiring.group_of:
-            for hops, outputs in _walk(wiring, arc.target):
-                yield (me, *hops), (arc.output, *outputs)
+            for nfs, out, outputs in _walk(wiring, arc.target):
+                yield (me, *nfs), out, (arc.output, *outputs)
         else:
             switch = wiring.device_of[arc.target]
-            spi, si = wiring.paths[switch, arc.target]
             tree = wiring.tree_of.get((name, arc.target), 0)
             mac = device_mac(wiring.fabric.device_id(switch), tree=tree)
-            yield (me, ChainHop(mac=mac, spi=spi, si=si)), (arc.output,)
+            yield (me,), WayOut(mac, wiring.paths[switch, arc.target]), (arc.output,)

@@ -7,7 +7,6 @@ numbered as the devices say, it must be what they have, entry by entry. Its samp
 from __future__ import annotations
 
 from orchestrator.bundle.codec import Packed
-from orchestrator.compiler.renumbering import renumbered
 from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.fitting import for_network
 from orchestrator.deployment.journal import Deployed, Lead, Owed, now
@@ -16,6 +15,7 @@ from orchestrator.deployment.reconcile import Drift, find_drift, repair
 from orchestrator.deployment.specialising import builds_of, with_pipelines
 from orchestrator.errors import DeploymentError, SwitchError
 from orchestrator.graph.kept import dump_graph
+from orchestrator.linker.renumbering import renumbered
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.graph import ServiceGraph

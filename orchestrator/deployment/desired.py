@@ -16,8 +16,8 @@ from finsy.proto import p4r
 from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.compiler.roles import Own
 from orchestrator.deployment.transaction import CloneSession
+from orchestrator.linker.graphs import Own
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import PipelineProgram, TableEntry
 from orchestrator.targets.pipelines import target_for

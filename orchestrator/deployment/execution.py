@@ -12,7 +12,6 @@ from itertools import groupby
 from typing import Protocol, TypeVar
 
 from orchestrator.clients.encoding import Inserts
-from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver
 from orchestrator.deployment.savepoint import restore, save
 from orchestrator.deployment.sessions import Sessions
@@ -39,6 +38,7 @@ from orchestrator.errors import (
 )
 from orchestrator.model.away import Away
 from orchestrator.model.entries import TableEntry
+from orchestrator.targets.block import EPOCH_TABLE
 from orchestrator.targets.pipelines import p4info
 
 Progress = Callable[[str, int], None]

@@ -13,8 +13,6 @@ from itertools import chain, pairwise
 from typing import Any
 
 from orchestrator.bundle.codec import Packed
-from orchestrator.compiler.renumbering import renumbered
-from orchestrator.compiler.sharing import share
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.ownership import check_ownership
 from orchestrator.errors import (
@@ -24,6 +22,8 @@ from orchestrator.errors import (
     InfeasibleError,
     InputError,
 )
+from orchestrator.linker.renumbering import renumbered
+from orchestrator.linker.sharing import share
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.devices import Device, devices_of, pipelined

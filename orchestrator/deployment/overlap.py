@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestrator.compiler.admission import ADMISSION_TABLES
 from orchestrator.errors import DeploymentError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Between, Exact, Key, PipelineProgram, TableEntry, Ternary
+from orchestrator.targets.block import ADMISSION_TABLES
 
 _ANSWERS = frozenset({"neighbor.arp", "neighbor.nd"})
 

@@ -1,8 +1,8 @@
 """A bundle from a stranger may say what a compiler would have said of the stranger's graph, no more.
 
-Every number that carries a graph id carries the bundle's own (`compiler.roles` says which do); ports are
-those of its hosts; MACs those of switches, of its own cores and hosts; the fabric's entries are the ones
-that we make for this network; workers, chains and the plan name what is there. So another graph's
+Every number that carries a graph id carries the bundle's own (`targets.references` says which do); ports
+are those of its hosts; MACs those of switches, of its own cores and hosts; the fabric's entries are the
+ones that we make for this network; workers, chains and the plan name what is there. So another graph's
 segments, paths and groups cannot be written, entered or left for.
 """
 
@@ -14,10 +14,10 @@ from itertools import chain
 
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.validity import Validity
-from orchestrator.compiler.admission import EPOCH_TABLE, epoch_entry
 from orchestrator.compiler.fabric_program import fabric_programs
-from orchestrator.compiler.roles import LAYOUTS, OWN_INSTANCES, Role, graph_in, key_role, param_role
 from orchestrator.errors import InputError, unknown
+from orchestrator.linker.epochs import epoch_entry
+from orchestrator.linker.graphs import graph_in
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.devices import pipelined
@@ -31,12 +31,15 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 from orchestrator.model.plan import Core
+from orchestrator.model.refs import LAYOUTS, Role
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import known_types, lookup
 from orchestrator.placement.problem import MEMORY
 from orchestrator.runtimes import runtime
+from orchestrator.targets.block import EPOCH_TABLE, OWN_INSTANCES
 from orchestrator.targets.pipelines import build_for, capability_for, p4info
+from orchestrator.targets.references import key_role, param_role
 from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
 SHOWN = 5

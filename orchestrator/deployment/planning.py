@@ -2,7 +2,7 @@
 
 Make before break: server configurations and entries of the new version first, then one entry per
 ingress switch puts it in force (or entries change in place), then, once the old version's packets
-have drained, what only that one had goes. `compiler.sharing` has numbered the new version so that
+have drained, what only that one had goes. The linker has numbered the new version so that
 the two coexist.
 """
 
@@ -13,18 +13,6 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.compiler.nodes import (
-    GROUP,
-    PATH,
-    ROOT,
-    TREE,
-    Node,
-    differing_parts,
-    owner,
-    parts_of,
-    segment_of,
-)
-from orchestrator.compiler.pairing import acts_alike
 from orchestrator.deployment.desired import sample_session
 from orchestrator.deployment.transaction import (
     ChainWorker,
@@ -38,9 +26,12 @@ from orchestrator.deployment.transaction import (
     Transaction,
     WriteEntries,
 )
+from orchestrator.linker.nodes import differing_parts, owner, parts_of
+from orchestrator.linker.pairing import acts_alike
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
 from orchestrator.model.plan import Core
+from orchestrator.model.refs import GROUP, PATH, ROOT, TREE, Node, segment_of
 from orchestrator.targets.pipelines import build_for
 from orchestrator.verification.manifest import Manifest, manifest_entries
 

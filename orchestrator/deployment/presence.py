@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
-from orchestrator.compiler.admission import EPOCH_TABLE
 from orchestrator.deployment.desired import Placed
 from orchestrator.deployment.drivers import ManagedNetwork, PipelineDriver
 from orchestrator.deployment.journal import Deployed
@@ -26,6 +25,7 @@ from orchestrator.model.entries import Exact
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link, Topology
 from orchestrator.network.fabric import Fabric
+from orchestrator.targets.block import EPOCH_TABLE
 from orchestrator.targets.pipelines import build_for
 from servernf.proto import vnf_pb2
 

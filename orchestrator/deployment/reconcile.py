@@ -4,7 +4,7 @@ A device that has restarted has no pipeline, or another one than ours: all of it
 that drifted is told by comparing every entity with the wanted ones. A worker tells what it runs.
 
 Whose is an entry that nobody asked for? Ours if it says so (the graph in its metadata) or if packets of
-a deployed graph meet it or are made by it (the graph in any of its numbers: `compiler.roles`): that is
+a deployed graph meet it or are made by it (the graph in any of its numbers: `linker.graphs`): that is
 drift and is removed, as is what a removed graph left on a device that did not answer then (`owed`). Any
 other belongs to another controller: it is reported, and removed only if `prune` says so.
 """
@@ -21,7 +21,6 @@ from finsy.proto import p4r
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
 from orchestrator.compiler.fabric_program import OWNER
-from orchestrator.compiler.roles import Role, graph_in, graphs_of
 from orchestrator.deployment.desired import (
     Placed,
     State,
@@ -34,10 +33,12 @@ from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver, Worke
 from orchestrator.deployment.journal import Owed
 from orchestrator.deployment.worker_drift import WorkerDrift, drift_of, repair_worker
 from orchestrator.errors import ReportedError, SwitchError
+from orchestrator.linker.graphs import graph_in, graphs_of
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.devices import pipelined
 from orchestrator.model.plan import Core
+from orchestrator.model.refs import Role
 from orchestrator.targets import known_targets, lookup
 from orchestrator.targets.pipelines import build_for, p4info
 

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import EntityWords, entity_words
-from orchestrator.compiler.admission import EPOCH_TABLE
-from orchestrator.compiler.nodes import line_of, owner
 from orchestrator.deployment.planning import CLOSE, OPEN, Version, different_entries
 from orchestrator.deployment.transaction import (
     ChainWorker,
@@ -23,12 +21,14 @@ from orchestrator.deployment.transaction import (
     WriteEntries,
 )
 from orchestrator.deployment.updates import update_of
+from orchestrator.linker.nodes import line_of, owner
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.devices import pipelined
 from orchestrator.model.entries import FloodGroup, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import lookup
+from orchestrator.targets.block import EPOCH_TABLE
 from orchestrator.targets.pipelines import build_for, capability_for, p4info
 from servernf.wire.instances import base_name
 

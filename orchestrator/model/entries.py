@@ -9,6 +9,8 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, overload
 
+from orchestrator.model.refs import Node
+
 
 class Exact(NamedTuple):
     """Equal to `value`."""
@@ -64,6 +66,9 @@ class TableEntry(NamedTuple):
     meter: Meter | None = None
 
 
+PRIORITY_STRIDE = 1000
+"""Distance of the priorities of two rules: room for rules between them (16,384 x 1,000 < 2^24)."""
+
 FIRST_REMOTE_COPY = 1000
 """Replica ids of copies for hosts are below."""
 
@@ -78,18 +83,6 @@ class FloodGroup(NamedTuple):
     ports: tuple[int, ...]
     origin: str
     remote: tuple[int, ...] = ()
-
-
-class Node(NamedTuple):
-    """What entries belong to and refer to by a number (compiler/nodes.py).
-
-    `number`: a segment; a tree's node (`segment << 32 | id`); a multicast group; a root's epoch; SPI and
-    SI (`spi << 8 | si`, no `switch`).
-    """
-
-    kind: str
-    switch: str
-    number: int
 
 
 class Written(NamedTuple):
@@ -154,7 +147,7 @@ class LazyEntries(Sequence[TableEntry]):
             if mine is not None and its is not None and mine.form == its.form:
                 return mine.data == its.data
         if self._made is None and self.written is not None:
-            return self.written.data == self.written.write(other)
+            return self.written.data == memoryview(self.written.write(other))
         return self.all() == tuple(other)
 
     __hash__ = None  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from orchestrator.clients.p4info import Schema, short
@@ -11,18 +11,21 @@ from orchestrator.clients.words import (
     NO_PORTS,
     Ports,
     call_words,
+    is_own_segment,
     key_text,
     port_text,
     split_origin,
     value_text,
 )
 from orchestrator.model.entries import Between, Exact, Key, Lpm, Ternary
+from orchestrator.model.refs import Role
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.snapshot import Snapshot, replica, secret_tables
 from orchestrator.resources import shipped
 from orchestrator.softswitch import trace
 from orchestrator.softswitch.ir.program import Program
 from orchestrator.softswitch.switch import SoftSwitch
+from orchestrator.targets.references import key_role
 
 PARSER, TABLE, EFFECT, OUTCOME = "parser", "table", "effect", "outcome"
 _INTERNAL = "tbl_"
@@ -146,9 +149,9 @@ class Explainer:
         bits = {name: key.bits for name, key in known.keys.items()} if known else {}
         step = Step(TABLE, "", table=table, hit=event.hit, segment=segment)
         step.keys = {
-            key.name: key_text(key.name, bits.get(key.name, 16), Exact(key.value), self.ports)
+            key.name: self._key_text(table, key.name, bits, Exact(key.value))
             for key in event.keys
-            if key.name != "segment"
+            if not is_own_segment(table, key.name)
         }
         if event.entry is not None:
             asked = {
@@ -158,9 +161,9 @@ class Explainer:
             }
             step.match = (
                 ", ".join(
-                    f"{name} {key_text(name, bits.get(name, 16), key, self.ports)}"
+                    f"{name} {self._key_text(table, name, bits, key)}"
                     for name, key in asked.items()
-                    if name != "segment"
+                    if not is_own_segment(table, name)
                 )
                 or "any"
             )
@@ -169,13 +172,17 @@ class Explainer:
             step.nf, step.rule = split_origin(origin)
         return step
 
+    def _key_text(self, table: str, name: str, bits: Mapping[str, int], key: Key) -> str:
+        return key_text(name, bits.get(name, 16), key, self.ports, key_role(table, name))
+
     def set_text(self, name: str, value: int) -> str:
         """`ipv4.ttl = 63`."""
         shown = field_name(name)
         plain = shown.rpartition(".")[2]
         if plain in ("ingress_port", "egress_port", "egress_spec"):
             return f"{shown} = {port_text(value, self.ports)}"
-        return f"{shown} = {value_text(plain, self._widths.get(name, 16), value)}"
+        role = Role.SEGMENT if shown == "meta.segment" else None
+        return f"{shown} = {value_text(plain, self._widths.get(name, 16), value, role)}"
 
 
 def statement(table: str) -> str:

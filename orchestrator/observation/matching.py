@@ -10,6 +10,8 @@ from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
 from orchestrator.model.ids import parse_segment
+from orchestrator.model.refs import Role
+from orchestrator.targets.references import key_role
 from servernf.wire.addresses import parse_mac, parse_network
 
 _MOST_VALUES = 1 << 16
@@ -38,16 +40,16 @@ def parse_matches(texts: Sequence[str], schema: Schema) -> tuple[Wanted, ...]:
         if not equals or not wanted.field or not wanted.text:
             problems.append(f"--match '{text}': FIELD=VALUE is expected, as in dst=10.0.0.5")
             continue
-        widths = {
-            table.keys[name].bits
+        asked = {
+            (table.keys[name].bits, key_role(table.name, name))
             for table in schema.tables.values()
             if (name := wanted.in_table(table)) is not None
         }
-        if not widths:
+        if not asked:
             known = {name for table in schema.tables.values() for name in table.keys}
             problems.append(f"--match: {unknown('field', wanted.field, sorted(known))}")
-        elif all(_question(wanted, bits) is None for bits in widths):
-            wide = " or ".join(str(bits) for bits in sorted(widths))
+        elif all(_question(wanted, *field) is None for field in asked):
+            wide = " or ".join(str(bits) for bits in sorted({bits for bits, _ in asked}))
             problems.append(f"--match {text}: '{wanted.text}' is no value of a {wide}-bit field")
         else:
             found.append(wanted)
@@ -64,7 +66,7 @@ def matches(table: Table, entry: TableEntry, wanted: Sequence[Wanted]) -> bool:
         if name is None:
             return False
         bits = table.keys[name].bits
-        asked = _question(condition, bits)
+        asked = _question(condition, bits, key_role(table.name, name))
         if asked is None:
             return False
         key = keys.get(name)
@@ -119,7 +121,7 @@ def _range(key: Key, bits: int) -> tuple[int, int] | None:
     return (value, value | free) if free & (free + 1) == 0 else None
 
 
-def _question(wanted: Wanted, bits: int) -> Key | None:
+def _question(wanted: Wanted, bits: int, role: Role | None) -> Key | None:
     """The text as a key of a field of this width; None when it is no value of such a one."""
     text = wanted.text
     if bits in (32, 128) and ("." in text or ":" in text):
@@ -129,7 +131,7 @@ def _question(wanted: Wanted, bits: int) -> Key | None:
             return Exact(parse_mac(text))
         except ValueError:
             return None
-    if wanted.field == "segment" and "." in text:
+    if role is Role.SEGMENT and "." in text:
         segment = parse_segment(text)
         return None if segment is None else Exact(segment)
     named = {word: number for number, word in PROTOCOLS.items()}

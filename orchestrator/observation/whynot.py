@@ -8,20 +8,23 @@ of reach, with the entry that took the frame away.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import origins_of
 from orchestrator.errors import InputError, unknown
+from orchestrator.linker.nodes import owner, references
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import Exact, Lpm, TableEntry
+from orchestrator.model.entries import Lpm, TableEntry
+from orchestrator.model.refs import PATH, SEGMENT, Node, Role, path_node, segment_of
 from orchestrator.observation.explain import TABLE, Step, Visit
 from orchestrator.observation.journey import Arrival, Journey, NetworkModel, WorkerVisit
 from orchestrator.observation.snapshot import Snapshot
+from orchestrator.targets.references import belonging, param_role
 
-Place = tuple[str, ...]
-"""("segment", switch, number), ("path", SPI, SI), ("nf", name), ("port", switch, number)."""
+Place = Node | tuple[str, ...]
+"""A segment, tree's node, group or path; ("nf", name), ("port", switch, number), ("entry", switch)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,8 @@ def _in_switch(
         behind = _segment_behind(visit.steps, index)
         if not behind or not step.hit:
             continue
-        can = ("segment", visit.switch, str(behind)) in good
-        before: Place = ("segment", visit.switch, str(step.segment))
+        can = Node(SEGMENT, visit.switch, behind) in good
+        before: Place = Node(SEGMENT, visit.switch, step.segment)
         if not step.segment:
             before = _entrance(visit.switch, step)
         could = before in good
@@ -104,8 +107,9 @@ def _in_switch(
 
 def _entrance(switch: str, step: Step) -> Place:
     """Where a frame is before it has a segment: at a host's port, or on a service path."""
-    if "spi" in step.keys and "si" in step.keys:
-        return ("path", step.keys["spi"], step.keys["si"])
+    kind, names, _ = belonging(step.table)
+    if kind == PATH and step.keys.keys() >= set(names):
+        return path_node(*(int(step.keys[name]) for name in names))
     return ("entry", switch)
 
 
@@ -131,11 +135,9 @@ class _Ways:
         for bundle in bundles:
             for worker in bundle.workers:
                 for chain in worker.chains:
-                    here: Place = ("path", str(chain.spi), str(chain.si))
+                    here: Place = path_node(chain.spi, chain.si)
                     for nf in chain.hops:
-                        following: Place = (
-                            ("nf", nf.nf) if nf.nf else ("path", str(nf.spi), str(nf.si))
-                        )
+                        following: Place = ("nf", nf.nf) if nf.nf else path_node(nf.spi, nf.si)
                         self._edge(here, following)
                         # Behind an NF a packet is still on this very chain.
                         if not nf.nf:
@@ -150,25 +152,23 @@ class _Ways:
             if not entity.HasField("table_entry"):
                 continue
             _, entry = schema.decode(entity.table_entry)
-            keys = {name: key.value for name, key in entry.keys if isinstance(key, Exact)}
-            params = dict(entry.params)
-            here = self._source(switch, entry, keys)
+            params, node = dict(entry.params), owner(switch, entry)
+            here = self._source(switch, entry, node)
             if here is None:
                 continue
             if not entry.table.startswith(("classify", "dispatch", "deliver")):
                 for nf, _ in origins_of(entry.origin):
                     self.nfs.add(nf)
                     self._edge(here, ("nf", nf))
-            for name in ("segment", "target"):
-                if name in params:
-                    self._edge(here, ("segment", switch, str(params[name])))
-            if "spi" in params:
-                self._edge(here, ("path", str(params["spi"]), str(params["si"])))
-            if "mac" in params and "spi" in params:
-                for at, port in self._way(switch, params["mac"]):
-                    self._edge(here, ("port", at, str(port)))
-            if "port" in params:
-                self._edge(here, ("port", switch, str(params["port"])))
+            for ref, _ in references(node, switch, entry.action, params) if node else ():
+                self._edge(here, segment_of(ref))
+            for name, value in params.items():
+                role = param_role(entry.action, name)
+                if role is Role.DEVICE:
+                    for at, port in self._way(switch, value):
+                        self._edge(here, ("port", at, str(port)))
+                elif role is Role.HOST_PORT:
+                    self._edge(here, ("port", switch, str(value)))
 
     def _way(self, switch: str, mac: int) -> Iterator[tuple[str, int]]:
         """(switch, port) of every switch that the fabric takes a tagged frame through."""
@@ -180,14 +180,10 @@ class _Ways:
             switch = self.model.ports[switch].get(port, "")
 
     @staticmethod
-    def _source(switch: str, entry: TableEntry, keys: Mapping[str, int]) -> Place | None:
-        if "segment" in keys:
-            return ("segment", switch, str(keys["segment"]))
-        if "spi" in keys and "si" in keys:
-            return ("path", str(keys["spi"]), str(keys["si"]))
+    def _source(switch: str, entry: TableEntry, node: Node | None) -> Place | None:
         if entry.table.startswith("classify"):
             return ("entry", switch)
-        return None
+        return None if node is None else segment_of(node)
 
     def on_servers(self, nf: str) -> bool:
         """Whether (a part of) the NF runs on servers: then a switch's part is not yet the NF."""

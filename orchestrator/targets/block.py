@@ -20,6 +20,17 @@ VERSION_TABLE = {4: "ipv4", 6: "ipv6", 0: "other"}
 """The table of a block with one for each kind of packet, by IP version (0: not IP)."""
 BY_SEGMENT = "segments"
 """The table of a block in which a segment has one entry."""
+ADMISSION_TABLES = frozenset(f"classify.{name}" for name in VERSION_TABLE.values())
+EPOCH_TABLE = "classify.epoch"
+"""By one entry a graph, which of its versions is in force."""
+FIRST_TABLES = frozenset(f"classify.first_{name}" for name in VERSION_TABLE.values())
+SOURCE_TABLES = frozenset(f"classify.sources_{VERSION_TABLE[version]}" for version in (4, 6))
+ORIGINS_TABLE = "flowtag_arrival.origins"
+"""Where a path's frames may come from."""
+OWN_INSTANCES = frozenset(
+    {"neighbor", "classify", "flowtag_arrival", "dispatch", "deliver", "flood"}
+)
+"""Instances, besides those of NF blocks, in which a graph has entries; all others are the network's."""
 TREE_ROOTS = "tree.roots"
 TREE_LEVELS = tuple(f"tree.level_{level}" for level in range(1, LEVELS + 1))
 """Tables of a filter's tree, by level."""

@@ -22,7 +22,7 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
         meta.drop = 1;
     }
 
-    action go_to(segment_id_t segment) {
+    action go_to(@refers_to("segment") segment_id_t segment) {
         meta.segment = segment;
     }
 
@@ -31,7 +31,7 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
         meta.tree_weighed = 0xffff;
     }
 
-    action weigh(bit<16> rank, bit<1> deny, segment_id_t segment) {
+    action weigh(bit<16> rank, bit<1> deny, @refers_to("segment") segment_id_t segment) {
         meta.tree = 1;
         meta.tree_weighed = rank;
         meta.tree_drop = deny;
@@ -40,7 +40,7 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
 
     table ipv4 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv4.src_addr : ternary @name("src");
             hdr.ipv4.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
@@ -63,7 +63,7 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
 
     table ipv6 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv6.src_addr : ternary @name("src");
             hdr.ipv6.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
@@ -84,7 +84,7 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
 
     table other {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             meta.ether_type : ternary @name("ether_type");
         }
         actions = {

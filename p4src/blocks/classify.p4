@@ -23,19 +23,19 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     bit<2> version = 0;
 
-    action admit(graph_id_t graph) {
+    action admit(@refers_to("graph") graph_id_t graph) {
         meta.graph = graph;
         meta.spi = graph ++ (bit<14>)0;
     }
 
-    action run(bit<2> epoch) {
+    action run(@refers_to("epoch") bit<2> epoch) {
         version = epoch;
     }
 
     action allow() {
     }
 
-    action enter(segment_id_t segment) {
+    action enter(@refers_to("segment") segment_id_t segment) {
         meta.segment = segment;
     }
 
@@ -45,7 +45,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     table ipv4 {
         key = {
-            meta.arrival_port : exact @name("ingress_port");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             hdr.ipv4.src_addr : ternary @name("src");
             hdr.ipv4.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
@@ -65,7 +65,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     table ipv6 {
         key = {
-            meta.arrival_port : exact @name("ingress_port");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             hdr.ipv6.src_addr : ternary @name("src");
             hdr.ipv6.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
@@ -85,7 +85,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     table other {
         key = {
-            meta.arrival_port : exact @name("ingress_port");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             meta.ether_type : ternary @name("ether_type");
         }
         actions = {
@@ -99,7 +99,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     table epoch {
         key = {
-            meta.graph : exact @name("graph");
+            meta.graph : exact @name("graph") @refers_to("graph");
         }
         actions = {
             run;
@@ -112,9 +112,9 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     table sources_ipv4 {
         key = {
-            meta.graph : exact @name("graph");
-            version : exact @name("epoch");
-            meta.arrival_port : exact @name("ingress_port");
+            meta.graph : exact @name("graph") @refers_to("graph");
+            version : exact @name("epoch") @belongs_to("epoch");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             hdr.ipv4.src_addr : lpm @name("src");
         }
         actions = {
@@ -128,9 +128,9 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     table sources_ipv6 {
         key = {
-            meta.graph : exact @name("graph");
-            version : exact @name("epoch");
-            meta.arrival_port : exact @name("ingress_port");
+            meta.graph : exact @name("graph") @refers_to("graph");
+            version : exact @name("epoch") @belongs_to("epoch");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             hdr.ipv6.src_addr : lpm @name("src");
         }
         actions = {
@@ -144,9 +144,9 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     table first_ipv4 {
         key = {
-            meta.graph : exact @name("graph");
-            version : exact @name("epoch");
-            meta.arrival_port : exact @name("ingress_port");
+            meta.graph : exact @name("graph") @refers_to("graph");
+            version : exact @name("epoch") @belongs_to("epoch");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             hdr.ipv4.src_addr : ternary @name("src");
             hdr.ipv4.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
@@ -166,9 +166,9 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     table first_ipv6 {
         key = {
-            meta.graph : exact @name("graph");
-            version : exact @name("epoch");
-            meta.arrival_port : exact @name("ingress_port");
+            meta.graph : exact @name("graph") @refers_to("graph");
+            version : exact @name("epoch") @belongs_to("epoch");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             hdr.ipv6.src_addr : ternary @name("src");
             hdr.ipv6.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
@@ -188,9 +188,9 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     table first_other {
         key = {
-            meta.graph : exact @name("graph");
-            version : exact @name("epoch");
-            meta.arrival_port : exact @name("ingress_port");
+            meta.graph : exact @name("graph") @refers_to("graph");
+            version : exact @name("epoch") @belongs_to("epoch");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             meta.ether_type : ternary @name("ether_type");
         }
         actions = {

@@ -12,32 +12,37 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(ipv4_counter);
     DIRECT_COUNTER(ipv6_counter);
 
-    action to_port(port_id_t port) {
+    action to_port(@refers_to("host_port") port_id_t port) {
         meta.egress_port = port;
         meta.next = NEXT_PORT;
     }
 
-    action to_switch(mac_addr_t mac, bit<24> spi, bit<8> si) {
+    action to_switch(@refers_to("device") mac_addr_t mac,
+                     @refers_to("path") bit<24> spi, @refers_to("position") bit<8> si) {
         meta.next_mac = mac;
         meta.next_spi = spi;
         meta.next_si = si;
         meta.next = NEXT_TAGGED;
     }
 
-    action flood(bit<16> group) {
+    action flood(@refers_to("group") bit<16> group) {
         meta.flood_group = group;
         meta.next = NEXT_FLOOD;
     }
 
-    action host_at_port(mac_addr_t host_mac, mac_addr_t gateway_mac, port_id_t port) {
+    action host_at_port(@refers_to("host") mac_addr_t host_mac,
+                        @refers_to("gateway") mac_addr_t gateway_mac,
+                        @refers_to("host_port") port_id_t port) {
         hdr.ethernet.dst_addr = host_mac;
         hdr.ethernet.src_addr = gateway_mac;
         meta.egress_port = port;
         meta.next = NEXT_PORT;
     }
 
-    action host_at_switch(mac_addr_t host_mac, mac_addr_t gateway_mac,
-                          mac_addr_t mac, bit<24> spi, bit<8> si) {
+    action host_at_switch(@refers_to("host") mac_addr_t host_mac,
+                          @refers_to("gateway") mac_addr_t gateway_mac,
+                          @refers_to("device") mac_addr_t mac,
+                          @refers_to("path") bit<24> spi, @refers_to("position") bit<8> si) {
         hdr.ethernet.dst_addr = host_mac;
         hdr.ethernet.src_addr = gateway_mac;
         meta.next_mac = mac;
@@ -55,7 +60,7 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
 
     table mac {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ethernet.dst_addr : exact @name("dst");
         }
         actions = {
@@ -72,7 +77,7 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
     // Broadcast and multicast: to every host of the endpoint.
     table floods {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
         }
         actions = {
             flood;
@@ -85,7 +90,7 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
 
     table ipv4 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv4.dst_addr : exact @name("dst");
         }
         actions = {
@@ -100,7 +105,7 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
 
     table ipv6 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv6.dst_addr : exact @name("dst");
         }
         actions = {

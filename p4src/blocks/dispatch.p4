@@ -46,22 +46,24 @@ control dispatch_block(inout metadata_t meta) {
         classed = 1;
     }
 
-    action class_by_source(segment_id_t segment) {
+    action class_by_source(@refers_to("segment") segment_id_t segment) {
         class_segment = segment;
         chosen = meta.flow_src;
     }
 
-    action class_by_destination(segment_id_t segment) {
+    action class_by_destination(@refers_to("segment") segment_id_t segment) {
         class_segment = segment;
         chosen = meta.flow_dst;
     }
 
-    action class_by_pair(segment_id_t segment) {
+    action class_by_pair(@refers_to("segment") segment_id_t segment) {
         class_segment = segment;
         chosen = meta.flow_src ^ meta.flow_dst;
     }
 
-    action to_device(mac_addr_t mac, bit<24> spi, bit<8> si, bit<16> traffic_class) {
+    action to_device(@refers_to("device") mac_addr_t mac,
+                     @refers_to("path") bit<24> spi, @refers_to("position") bit<8> si,
+                     @refers_to("traffic_class") bit<16> traffic_class) {
         meta.next_mac = mac;
         meta.next_spi = spi;
         meta.next_si = si;
@@ -71,7 +73,7 @@ control dispatch_block(inout metadata_t meta) {
 
     table spread {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
         }
         actions = {
             by_source;
@@ -90,7 +92,7 @@ control dispatch_block(inout metadata_t meta) {
     // Ranges of a public address's ports and ICMP identifiers, each owned by one core.
     table owner {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             meta.flow_dst : exact @name("address");
             meta.flow_has_port : ternary @name("has_port");
             meta.flow_dst_port : range @name("port");
@@ -107,7 +109,7 @@ control dispatch_block(inout metadata_t meta) {
     // Classes by the addresses of the flow; the one of all others asks for none.
     table classes {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             meta.flow_src : ternary @name("src");
             meta.flow_dst : ternary @name("dst");
         }
@@ -125,7 +127,7 @@ control dispatch_block(inout metadata_t meta) {
     // A slice of a class is made of prefixes of the hash: splitting one in half is one bit more.
     table next {
         key = {
-            class_segment : exact @name("segment");
+            class_segment : exact @name("segment") @belongs_to("segment");
             meta.flow_hash : lpm @name("hash");
         }
         actions = {

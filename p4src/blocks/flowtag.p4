@@ -17,7 +17,7 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
     action accept_tag() {
     }
 
-    action enter(segment_id_t segment) {
+    action enter(@refers_to("segment") segment_id_t segment) {
         meta.segment = segment;
     }
 
@@ -27,8 +27,8 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
 
     table paths {
         key = {
-            hdr.nsh.spi : exact @name("spi");
-            hdr.nsh.si : exact @name("si");
+            hdr.nsh.spi : exact @name("spi") @belongs_to("path");
+            hdr.nsh.si : exact @name("si") @belongs_to("position");
         }
         actions = {
             enter;
@@ -41,10 +41,10 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
 
     table origins {
         key = {
-            meta.arrival_port : exact @name("ingress_port");
-            hdr.outer.dst_addr : exact @name("mac");
-            hdr.nsh.spi : exact @name("spi");
-            hdr.nsh.si : exact @name("si");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("server_port");
+            hdr.outer.dst_addr : exact @name("mac") @refers_to("device");
+            hdr.nsh.spi : exact @name("spi") @refers_to("path");
+            hdr.nsh.si : exact @name("si") @refers_to("position");
         }
         actions = {
             accept_tag;

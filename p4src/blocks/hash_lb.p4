@@ -36,7 +36,7 @@ control hash_lb_block(inout headers_t hdr, inout metadata_t meta) {
 
     table segments {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
         }
         actions = {
             by_addresses;
@@ -50,7 +50,7 @@ control hash_lb_block(inout headers_t hdr, inout metadata_t meta) {
 
     table buckets_ipv4 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             bucket : exact @name("bucket");
         }
         actions = {
@@ -64,7 +64,7 @@ control hash_lb_block(inout headers_t hdr, inout metadata_t meta) {
 
     table buckets_ipv6 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             bucket : exact @name("bucket");
         }
         actions = {

@@ -8,13 +8,13 @@
 control mirror_block(inout metadata_t meta) {
     DIRECT_COUNTER(segments_counter);
 
-    action copy_to(segment_id_t segment) {
+    action copy_to(@refers_to("segment") segment_id_t segment) {
         meta.copy_to = segment;
     }
 
     table segments {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
         }
         actions = {
             copy_to;

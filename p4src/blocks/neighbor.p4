@@ -10,7 +10,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(arp_counter);
     DIRECT_COUNTER(nd_counter);
 
-    action answer_arp(mac_addr_t mac) {
+    action answer_arp(@refers_to("gateway") mac_addr_t mac) {
         hdr.ethernet.dst_addr = hdr.ethernet.src_addr;
         hdr.ethernet.src_addr = mac;
         hdr.arp.oper = 2;
@@ -22,7 +22,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
         meta.answered = 1;
     }
 
-    action answer_solicitation(mac_addr_t mac) {
+    action answer_solicitation(@refers_to("gateway") mac_addr_t mac) {
         hdr.ethernet.dst_addr = hdr.ethernet.src_addr;
         hdr.ethernet.src_addr = mac;
         hdr.ipv6.dst_addr = hdr.ipv6.src_addr;
@@ -40,7 +40,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
 
     table arp {
         key = {
-            meta.arrival_port : exact @name("ingress_port");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             hdr.arp.tpa : lpm @name("target");
         }
         actions = {
@@ -54,7 +54,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
 
     table nd {
         key = {
-            meta.arrival_port : exact @name("ingress_port");
+            meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             hdr.nd.target : lpm @name("target");
         }
         actions = {

@@ -39,7 +39,7 @@ control rewrite_block(inout headers_t hdr, inout metadata_t meta) {
 
     table src_ipv4 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv4.src_addr : exact @name("src");
         }
         actions = {
@@ -53,7 +53,7 @@ control rewrite_block(inout headers_t hdr, inout metadata_t meta) {
 
     table dst_ipv4 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv4.dst_addr : exact @name("dst");
         }
         actions = {
@@ -67,7 +67,7 @@ control rewrite_block(inout headers_t hdr, inout metadata_t meta) {
 
     table src_ipv6 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv6.src_addr : exact @name("src");
         }
         actions = {
@@ -81,7 +81,7 @@ control rewrite_block(inout headers_t hdr, inout metadata_t meta) {
 
     table dst_ipv6 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv6.dst_addr : exact @name("dst");
         }
         actions = {

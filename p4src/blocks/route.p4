@@ -18,13 +18,14 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
         routed = 1;
     }
 
-    action next_hop(mac_addr_t mac, mac_addr_t gateway_mac, segment_id_t segment) {
+    action next_hop(@refers_to("host") mac_addr_t mac, @refers_to("gateway") mac_addr_t gateway_mac,
+                    @refers_to("segment") segment_id_t segment) {
         hdr.ethernet.dst_addr = mac;
         hdr.ethernet.src_addr = gateway_mac;
         meta.segment = segment;
     }
 
-    action connected(segment_id_t segment) {
+    action connected(@refers_to("segment") segment_id_t segment) {
         meta.segment = segment;
     }
 
@@ -35,7 +36,7 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
     // Which segments route at all: the others pass this block by.
     table segments_routed {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
         }
         actions = {
             route_here;
@@ -48,7 +49,7 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
 
     table ipv4 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv4.dst_addr : lpm @name("dst");
         }
         actions = {
@@ -63,7 +64,7 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
 
     table ipv6 {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
             hdr.ipv6.dst_addr : lpm @name("dst");
         }
         actions = {

@@ -24,28 +24,28 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
     bit<1> denied = 1;
     segment_id_t segment = meta.segment;
 
-    action by_src(bit<32> to) {
+    action by_src(@refers_to("tree_node") bit<32> to) {
         node = to;
         word = hdr.ipv4.src_addr;
     }
 
-    action by_dst(bit<32> to) {
+    action by_dst(@refers_to("tree_node") bit<32> to) {
         node = to;
         word = hdr.ipv4.dst_addr;
     }
 
-    action by_service(bit<32> to) {
+    action by_service(@refers_to("tree_node") bit<32> to) {
         node = to;
         word = meta.protocol ++ (bit<8>)meta.l4 ++ meta.l4_dst;
     }
 
-    action by_src_port(bit<32> to) {
+    action by_src_port(@refers_to("tree_node") bit<32> to) {
         node = to;
         word = meta.l4_src ++ 16w0;
     }
 
     // The flags that rules ask for most come first: SYN, ACK, RST, FIN, then CWR, ECE, URG, PSH.
-    action by_flags(bit<32> to) {
+    action by_flags(@refers_to("tree_node") bit<32> to) {
         node = to;
         word = meta.tcp_flags[1:1] ++ meta.tcp_flags[4:4] ++ meta.tcp_flags[2:2] ++ meta.tcp_flags[0:0]
                ++ meta.tcp_flags[7:5] ++ meta.tcp_flags[3:3] ++ 24w0;
@@ -60,7 +60,7 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
         earlier = weighed;
     }
 
-    action go_to(bit<16> weighed, segment_id_t target) {
+    action go_to(bit<16> weighed, @refers_to("segment") segment_id_t target) {
         denied = 0;
         earlier = weighed;
         segment = target;
@@ -68,7 +68,7 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
 
     table roots {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
         }
         actions = {
             by_src;
@@ -86,8 +86,8 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
 #define TREE_LEVEL(level)                                                                               \
     table level {                                                                                       \
         key = {                                                                                         \
-            meta.segment : exact @name("segment");                                                      \
-            node : exact @name("node");                                                                 \
+            meta.segment : exact @name("segment") @belongs_to("segment");                               \
+            node : exact @name("node") @belongs_to("tree_node");                                        \
             word : lpm @name("word");                                                                   \
         }                                                                                               \
         actions = {                                                                                     \

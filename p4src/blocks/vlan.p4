@@ -37,7 +37,7 @@ control vlan_block(inout headers_t hdr, inout metadata_t meta) {
 
     table segments {
         key = {
-            meta.segment : exact @name("segment");
+            meta.segment : exact @name("segment") @belongs_to("segment");
         }
         actions = {
             push;

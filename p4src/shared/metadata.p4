@@ -5,6 +5,8 @@
 
 // graph (10 bits) | gated (1) | index (13): unique among all graphs on a switch. Only packets of a gated
 // segment come to the blocks that most segments have no use for.
+// What a key or parameter names is said where it stands, by @refers_to, or by @belongs_to at the key that
+// says whose the entry is. Who reads P4Info has it from there (orchestrator/targets/references.py).
 typedef bit<24> segment_id_t;
 typedef bit<10> graph_id_t;
 

@@ -167,7 +167,7 @@ def workers_json(result: Compiled) -> list[dict[str, Any]]:
             },
             "chains": [asdict(chain) for chain in worker.chains],
         }
-        for worker in result.lowered.workers
+        for worker in result.bundle.workers
     ]
 
 

@@ -13,8 +13,8 @@ from recovery_controller import Job, do, state_home
 from recovery_devices import State, devices, read_state
 
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.compiler.sharing import share
 from orchestrator.deployment.journal import Journal
+from orchestrator.linker.sharing import share
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.network.inventory import Inventory

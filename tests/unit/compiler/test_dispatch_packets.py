@@ -162,7 +162,7 @@ def test_a_napts_way_back_meets_its_core() -> None:
             (core,) = there
             share = next(
                 w.nfs["i"][1]["share"]
-                for w in result.lowered.workers
+                for w in result.bundle.workers
                 if (w.server, w.core) == (core.server, core.index)
             )
             assert share["low"] <= shown.sport <= share["high"]
@@ -178,5 +178,5 @@ def test_traffics_that_differ_by_ports_only_are_one_class() -> None:
 
 def test_one_core_needs_no_classes() -> None:
     result = compiled(graph(classes(3, 2), 1))
-    used = {e.table for p in result.lowered.programs.values() for e in p.entries}
+    used = {e.table for p in result.bundle.programs.values() for e in p.entries}
     assert "dispatch.classes" not in used

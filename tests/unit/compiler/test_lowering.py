@@ -30,18 +30,18 @@ from networks import (
 )
 
 from orchestrator.compile import Compiled, CompileRequest, compile_graph
-from orchestrator.compiler.admission import (
-    ADMISSION_TABLES,
-    EPOCH_TABLE,
-    FIRST_TABLES,
-    SOURCE_TABLES,
-)
 from orchestrator.compiler.keys import match_keys
 from orchestrator.model.entries import Between, Exact, Lpm, TableEntry, Ternary
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.model.plan import Core
 from orchestrator.network.fabric import Fabric
+from orchestrator.targets.block import (
+    ADMISSION_TABLES,
+    EPOCH_TABLE,
+    FIRST_TABLES,
+    SOURCE_TABLES,
+)
 from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
@@ -110,7 +110,7 @@ def counted(result: Compiled) -> dict[str, Counter[tuple[str, str]]]:
     """Real entries by switch, block and table, of the blocks that footprints speak of."""
     block_of = {slot.instance: slot.block for slot in EDGE.slots}
     found: dict[str, Counter[tuple[str, str]]] = {}
-    for switch, program in result.lowered.programs.items():
+    for switch, program in result.bundle.programs.items():
         for table, count in program.entries_by_table().items():
             instance, name = table.split(".")
             if instance in block_of:
@@ -141,7 +141,7 @@ class TestEveryGraph:
         assert booked == real
 
     def test_entries_are_unique_as_p4runtime_sees_them(self, name: str, where: str) -> None:
-        for program in of(name, where).lowered.programs.values():
+        for program in of(name, where).bundle.programs.values():
             entries = (*program.entries, *program.activation)
             seen = Counter((e.table, frozenset(e.keys), e.priority) for e in entries)
             assert [k for k, n in seen.items() if n > 1] == []
@@ -150,18 +150,17 @@ class TestEveryGraph:
         result = of(name, where)
         paths = result.lowered.paths
         assert len(set(paths.values())) == len(paths)
-        for (spi, si), count in Counter(paths.values()).items():
+        for path, count in Counter(paths.values()).items():
             assert count == 1
-            assert spi >> 14 == 1
-            assert 0 < si <= 255
+            assert 0 < path.si <= 255
         falls = [
-            (paths[switch, unit][1], [p[1] for (_, u), p in paths.items() if u == target])
+            (paths[switch, unit].si, [p.si for (_, u), p in paths.items() if u == target])
             for switch, layout in result.lowered.layouts.items()
             for unit in layout.entered
             for target in layout.exits(unit)
         ] + [
             (chain.si, [hop.si for hop in chain.hops if not hop.nf])
-            for worker in result.lowered.workers
+            for worker in result.bundle.workers
             for chain in worker.chains
         ]
         assert all(after and max(after) < before for before, after in falls), falls
@@ -173,22 +172,22 @@ class TestEveryGraph:
         servers = {s.id: n for n, s in topology(where).servers.items()}
         known = {
             (switch, dict(e.keys)["spi"], dict(e.keys)["si"])
-            for switch, program in result.lowered.programs.items()
+            for switch, program in result.bundle.programs.items()
             for e in program.entries
             if e.table == "flowtag_arrival.paths"
         } | {
             (Core(w.server, w.core), Exact(chain.spi), Exact(chain.si))
-            for w in result.lowered.workers
+            for w in result.bundle.workers
             for chain in w.chains
         }
         written = [
             dict(e.params)
-            for program in result.lowered.programs.values()
+            for program in result.bundle.programs.values()
             for e in program.entries
             if "spi" in dict(e.params)
         ] + [
             {"mac": hop.mac, "spi": hop.spi, "si": hop.si}
-            for w in result.lowered.workers
+            for w in result.bundle.workers
             for chain in w.chains
             for hop in chain.hops
             if not hop.nf
@@ -207,7 +206,7 @@ class TestEveryGraph:
         fabric = Fabric(topology(where))
         written = {
             (at.switch, at.port, hop.mac, hop.spi, hop.si)
-            for w in result.lowered.workers
+            for w in result.bundle.workers
             for at in [fabric.attachments[w.server]]
             for chain in w.chains
             for hop in chain.hops
@@ -223,7 +222,7 @@ class TestEveryGraph:
 
     def test_segments_are_the_graphs_own(self, name: str, where: str) -> None:
         result = compiled(GRAPHS[name], where, graph_id=77)
-        for program in result.lowered.programs.values():
+        for program in result.bundle.programs.values():
             for entry in (*program.entries, *program.activation):
                 for field, value in (*entry.keys, *entry.params):
                     if field == "segment":
@@ -234,7 +233,7 @@ class TestEveryGraph:
                 assert flood.group < 1 << 16
 
     def test_hash_prefixes_cover_the_space_exactly(self, name: str, where: str) -> None:
-        for program in of(name, where).lowered.programs.values():
+        for program in of(name, where).bundle.programs.values():
             by_segment: dict[Any, list[range]] = {}
             for entry in program.entries:
                 if entry.table == "dispatch.next":
@@ -262,7 +261,7 @@ def test_cores_get_equal_parts_of_the_hash(workers: int) -> None:
     )
     result = compile_graph(CompileRequest(graph, many))
     share: Counter[int] = Counter()
-    for program in result.lowered.programs.values():
+    for program in result.bundle.programs.values():
         for entry in program.entries:
             if entry.table == "dispatch.next" and entry.origin.startswith("to i."):
                 lpm = dict(entry.keys).get("hash", Lpm(0, 0))
@@ -284,7 +283,7 @@ class TestOwners:
         result = compiled(graph)
         found = [
             entry
-            for program in result.lowered.programs.values()
+            for program in result.bundle.programs.values()
             for entry in program.entries
             if entry.table == "dispatch.owner"
         ]
@@ -304,14 +303,14 @@ class TestOwners:
         assert all(dict(e.keys)["has_port"] == Ternary(1, 1) for e in found)
         shares = {
             (w.nfs["n"][1]["share"]["low"], w.nfs["n"][1]["share"]["high"])
-            for w in result.lowered.workers
+            for w in result.bundle.workers
         }
         assert shares == {(low, high) for low, high in ranges}, "switch and worker must agree"
 
     def test_an_owners_core_is_the_one_with_the_share(self) -> None:
         result, found = self.owners(2, ("203.0.113.1", "203.0.113.2"))
         ids_of = {s.name: s.id for s in topology().servers.values()}
-        for worker in result.lowered.workers:
+        for worker in result.bundle.workers:
             mac = device_mac(ids_of[worker.server], core=worker.core + 1)
             mine = {
                 dict(e.keys)["address"][0]
@@ -326,7 +325,7 @@ class TestOwners:
 class TestRoutes:
     def routes(self, *routes: dict[str, str]) -> dict[str, TableEntry]:
         graph = make_graph({"r": router(*routes)}, one_way("inside", "r", "outside"))
-        program = compiled(graph, "single").lowered.programs["switch1"]
+        program = compiled(graph, "single").bundle.programs["switch1"]
         return {
             e.origin.split(": ")[1]: e for e in program.entries if e.table.startswith("route.ip")
         }
@@ -390,7 +389,7 @@ class TestAdmission:
 
     def entries(self, table: str, *traffic: Any) -> list[TableEntry]:
         graph = make_graph({"a": permits()}, one_way("inside", "a", "outside"), traffic=traffic)
-        program = compiled(graph).lowered.programs["leaf1"]
+        program = compiled(graph).bundle.programs["leaf1"]
         return [e for e in program.entries if e.table.startswith(f"classify.{table}")]
 
     def test_every_port_of_the_endpoint_and_every_kind(self) -> None:
@@ -448,13 +447,13 @@ class TestAdmission:
         port = Exact(Fabric(topology("leaf-spine")).attachments["h1"].port)
         return {
             (e.table.split(".")[1], dict(e.keys).get("src")): e.action.split(".")[1]
-            for e in compiled(graph).lowered.programs["leaf1"].entries
+            for e in compiled(graph).bundle.programs["leaf1"].entries
             if e.table in SOURCE_TABLES and dict(e.keys)["ingress_port"] == port
         }
 
     def test_one_entry_puts_it_in_force(self) -> None:
         graph = make_graph({"a": permits()}, one_way("inside", "a", "outside"))
-        programs = compiled(graph).lowered.programs
+        programs = compiled(graph).bundle.programs
         assert [e.table for e in programs["leaf1"].activation] == [EPOCH_TABLE]
         assert all(not p.activation for name, p in programs.items() if name != "leaf1")
 
@@ -462,7 +461,7 @@ class TestAdmission:
 def test_rules_keep_their_order_as_priorities() -> None:
     program = compiled(
         make_graph({"a": long_acl(50)}, one_way("inside", "a", "outside")), "single"
-    ).lowered.programs["switch1"]
+    ).bundle.programs["switch1"]
     rules = [e for e in program.entries if e.table == "acl.ipv4"]
     assert [e.priority for e in rules] == sorted((e.priority for e in rules), reverse=True)
     assert rules[-1].origin == "a: default"
@@ -479,7 +478,7 @@ def test_neighbours_are_answered_where_they_can_be_asked() -> None:
             for e in program.entries
             if e.table == "neighbor.arp"
         )
-        for switch, program in result.lowered.programs.items()
+        for switch, program in result.bundle.programs.items()
     }
     pool = [0xCB007101, 0xCB007102]
     ports = sorted({port for port, _ in answered["leaf2"]})

@@ -23,14 +23,15 @@ from networks import campus, compiled, ids, long_acl, make_graph, one_way, permi
 from orchestrator.bundle.codec import dump, unpack
 from orchestrator.clients.p4info import Schema
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.compiler.roles import OWN_INSTANCES, key_role, param_role
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.fitting import for_network
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, Meter, PipelineProgram, TableEntry, Ternary
+from orchestrator.targets.block import OWN_INSTANCES
 from orchestrator.targets.pipelines import SHIPPED, p4info
+from orchestrator.targets.references import key_role, param_role
 from orchestrator.verification.manifest import new_manifest
 
 pytestmark = pytest.mark.slow

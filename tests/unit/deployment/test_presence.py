@@ -14,7 +14,6 @@ from finsy.proto import p4r
 from networks import campus, topology
 from processes import ProcessNetwork, processes
 
-from orchestrator.compiler.admission import epoch_entry
 from orchestrator.deployment import adoption
 from orchestrator.deployment.journal import sqlite_store
 from orchestrator.deployment.live import LiveNetwork
@@ -29,6 +28,7 @@ from orchestrator.deployment.presence import check_known, look, needed
 from orchestrator.deployment.reconciling import inspect, reconcile
 from orchestrator.deployment.recovery import changing
 from orchestrator.errors import DeploymentError, StoreError
+from orchestrator.linker.epochs import epoch_entry
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import PlacementRules, ServiceGraph
 from orchestrator.model.plan import Core

@@ -19,13 +19,14 @@ from update_support import Probes, WatchedNetwork, compiled_beside, update
 
 from orchestrator.bundle.codec import dump, load
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.compiler.nodes import TREE, Nodes, owner
-from orchestrator.compiler.sharing import share
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.transaction import Drain, Transaction, WriteEntries
+from orchestrator.linker.nodes import Nodes, owner
+from orchestrator.linker.sharing import share
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import TableEntry
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.refs import TREE
 from orchestrator.recall import Recall
 from orchestrator.targets.costs import LookupCosts
 from servernf.wire.addresses import GATEWAY_MAC, mac_text

@@ -15,14 +15,12 @@ import pytest
 from networks import Spec, both_ways, demand, ids, make_graph, permits, router, static_nat, topology
 from update_support import Probes, WatchedNetwork, compiled_beside, packets, update
 
-from orchestrator.compiler.nodes import SEGMENT_PARAMS
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.summary import summarise, too_full
 from orchestrator.deployment.transaction import ConfigureWorker, Transaction, WriteEntries
 from orchestrator.errors import DeploymentError, SwitchError
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Match
-from orchestrator.targets.pipelines import SHIPPED, p4info
 
 pytestmark = pytest.mark.slow
 
@@ -190,15 +188,6 @@ def test_a_rule_in_the_middle_is_one_write_a_kind_of_packet() -> None:
     assert len(made) == 2, "IPv4 and IPv6"
     other = [c for c in writes(update(old, new)) if c not in made]
     assert all(c.before._replace(origin=c.after.origin) == c.after for c in other)
-
-
-def test_every_parameter_that_names_a_segment_is_known() -> None:
-    """A new block's action that names a segment by another name would not be renumbered."""
-    info = p4info(SHIPPED.build("edge", "bmv2"))
-    segments = {
-        p.name for a in info.actions for p in a.params if p.bitwidth == 24 and p.name != "spi"
-    }
-    assert segments - {"vni"} <= {*SEGMENT_PARAMS}
 
 
 class TestInterruption:

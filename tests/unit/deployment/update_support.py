@@ -13,11 +13,11 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.compiler.sharing import share
 from orchestrator.deployment.execution import Executor
 from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.transaction import Transaction
+from orchestrator.linker.sharing import share
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core

@@ -199,7 +199,7 @@ class TestPlans:
     def test_a_group_shares_its_cores(self) -> None:
         result = compiled(campus())
         assert len(result.plan.cores_of) == 1
-        assert all(set(w.nfs) == {"edge_ids", "edge_nat"} for w in result.lowered.workers)
+        assert all(set(w.nfs) == {"edge_ids", "edge_nat"} for w in result.bundle.workers)
 
     def test_latency_is_within_the_slo(self) -> None:
         graph = chain(ids(), traffic=[demand(name="t", max_latency_us=100)])
@@ -289,7 +289,7 @@ class TestSideBySide:
         graphs = [replace(chain(long_acl(n)), name=x) for x, n in (("a", 15_000), ("b", 3_000))]
         first = self.after({}, graphs[0], single, relaxations=(Ternary("nf0"),))
         second = self.after({"a": first.bundle}, graphs[1], single, relaxations=(Ternary("nf0"),))
-        program = second.lowered.programs["switch1"]
+        program = second.bundle.programs["switch1"]
         assert not second.cuts.groups
         assert {e.table for e in program.entries if e.action.endswith("deny")} == {"steer.ipv4"}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, NamedTuple
@@ -24,31 +25,25 @@ from orchestrator.model.entries import (
     FloodGroup,
     Key,
     Meter,
-    Node,
     Part,
     ServerChain,
     TableEntry,
 )
 from orchestrator.model.plan import Core
+from orchestrator.model.refs import (
+    GROUP,
+    PATH,
+    ROOT,
+    SEGMENT,
+    TREE,
+    Node,
+    path_node,
+    segment_of,
+    tree_node,
+)
+from orchestrator.targets.references import belonging, key_mentions, labels, mentions
 from servernf.wire.instances import base_name
 
-SEGMENT, TREE, GROUP, PATH, ROOT = "segment", "tree", "group", "path", "root"
-IDS = {
-    SEGMENT: frozenset({"segment"}),
-    TREE: frozenset({"segment", "node"}),
-    GROUP: frozenset({"group"}),
-    PATH: frozenset({"spi", "si"}),
-    ROOT: frozenset({"graph", "epoch"}),
-}
-ORIGINS_TABLE = "flowtag_arrival.origins"
-"""Its entries say where a path's frames may come from, so they are no part of the path's own node."""
-SEGMENT_PARAMS = ("segment", "target")
-"""Parameters of actions that name a segment of the same switch."""
-TREE_PARAM = "to"
-"""The parameter that names a node of the tree of the entry's own segment."""
-_REFERENCES = frozenset({*SEGMENT_PARAMS, TREE_PARAM, "group", "spi", "si"})
-_UNIMPORTANT = "traffic_class"
-"""A label in the tag, by which no table decides."""
 _DIGEST_BYTES = 16
 
 
@@ -349,88 +344,72 @@ def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Pa
 
 def named_by(node: Node, switch: str, entries: Iterable[TableEntry]) -> tuple[Node, ...]:
     """The other nodes that entries of a node name."""
-    asked = {entry.params for entry in entries}
-    if node.kind == TREE and all(len(p) == 1 and p[0][0] == TREE_PARAM for p in asked):
-        segment = segment_of(node).number
-        return tuple(sorted(tree_node(switch, segment, to) for ((_, to),) in asked))
-    return tuple(sorted({ref for p in asked for ref in named_by_params(node, switch, p)}))
-
-
-def named_by_params(node: Node, switch: str, params: tuple[tuple[str, int], ...]) -> set[Node]:
-    """The other nodes that the parameters of a node's entry name."""
-    return {ref for ref, _ in references(node, switch, dict(params))} - {node}
+    found: set[Node] = set()
+    for action, params in {(entry.action, entry.params) for entry in entries}:
+        found.update(ref for ref, _ in references(node, switch, action, dict(params)))
+    found.discard(node)
+    return tuple(sorted(found))
 
 
 def line_of(node: Node, switch: str, entry: TableEntry) -> Line:
     """An entry of a node without numbers."""
-    ids = IDS[node.kind]
-    named = list(references(node, switch, dict(entry.params)))
+    own, numbers = belonging(entry.table).own, _numbered(entry.action)
+    named = list(references(node, switch, entry.action, dict(entry.params)))
     return Line(
         entry.table,
-        tuple(sorted((name, key) for name, key in entry.keys if name not in ids)),
+        tuple(sorted((name, key) for name, key in entry.keys if name not in own)),
         entry.action,
-        tuple(
-            sorted(
-                (name, value)
-                for name, value in entry.params
-                if name not in _REFERENCES and name != _UNIMPORTANT
-            )
-        ),
+        tuple(sorted((name, value) for name, value in entry.params if name not in numbers)),
         entry.meter,
         tuple(name for ref, names in named if ref == node for name in names),
         tuple(ref for ref, _ in named if ref != node),
     )
 
 
+@cache
+def _numbered(action: str) -> frozenset[str]:
+    """Parameters whose numbers the linker gives, though they may name nothing (0)."""
+    named = (name for mention in mentions(action) for name in mention.names)
+    return frozenset((*named, *labels(action)))
+
+
 def owner(switch: str, entry: TableEntry) -> Node | None:
     """The node that an entry belongs to; None for loose ones."""
+    kind, names, _ = belonging(entry.table)
+    if not kind:
+        return None
     keys = dict(entry.keys)
-    segment = keys.get("segment")
-    if isinstance(segment, Exact):
-        inner = keys.get("node")
-        if isinstance(inner, Exact):
-            return tree_node(switch, segment.value, inner.value)
-        return Node(SEGMENT, switch, segment.value)
-    spi, si = keys.get("spi"), keys.get("si")
-    if entry.table != ORIGINS_TABLE and isinstance(spi, Exact) and isinstance(si, Exact):
-        return path_node(spi.value, si.value)
-    epoch = keys.get("epoch")
-    if isinstance(epoch, Exact):
-        return Node(ROOT, switch, epoch.value)
-    group = keys.get("group")
-    return Node(GROUP, switch, group.value) if isinstance(group, Exact) else None
+    numbers = [key.value for key in map(keys.get, names) if isinstance(key, Exact)]
+    return _node(kind, switch, numbers) if len(numbers) == len(names) else None
 
 
 def references(
-    node: Node, switch: str, params: Mapping[str, int]
+    node: Node, switch: str, action: str, params: Mapping[str, int]
 ) -> Iterator[tuple[Node, tuple[str, ...]]]:
     """The nodes that the parameters of a node's entry name, and which parameters do."""
-    for name in SEGMENT_PARAMS:
-        if params.get(name):
-            yield Node(SEGMENT, switch, params[name]), (name,)
-    if TREE_PARAM in params:
-        yield tree_node(switch, segment_of(node).number, params[TREE_PARAM]), (TREE_PARAM,)
-    if params.get("group"):
-        yield Node(GROUP, switch, params["group"]), ("group",)
-    if params.get("spi"):
-        yield path_node(params["spi"], params["si"]), ("spi", "si")
+    for kind, names in mentions(action):
+        numbers = [params[name] for name in names if name in params]
+        if len(numbers) < len(names):
+            continue
+        if kind == TREE:
+            yield tree_node(switch, segment_of(node).number, *numbers), names
+        elif numbers[0]:
+            yield _node(kind, switch, numbers), names
 
 
-def path_node(spi: int, si: int) -> Node:
-    """The node of a service path's position."""
-    return Node(PATH, "", ids.Hop(spi, si).number)
+def named_by_keys(switch: str, entry: TableEntry) -> Iterator[tuple[Node, tuple[str, ...]]]:
+    """The nodes that keys of an entry name without its being theirs, and which keys do."""
+    keys = dict(entry.keys)
+    for kind, names in key_mentions(entry.table):
+        numbers = [key.value for key in map(keys.get, names) if isinstance(key, Exact)]
+        if len(numbers) == len(names):
+            yield _node(kind, switch, numbers), names
 
 
-def tree_node(switch: str, segment: int, number: int) -> Node:
-    """A node of a segment's decision tree."""
-    return Node(TREE, switch, ids.TreeNode(segment, number).number)
-
-
-def segment_of(node: Node) -> Node:
-    """The segment that a node of a tree belongs to; a segment itself."""
-    if node.kind != TREE:
-        return node
-    return Node(SEGMENT, node.switch, ids.tree_node(node.number).segment)
+def _node(kind: str, switch: str, numbers: Sequence[int]) -> Node:
+    if kind == TREE:
+        return tree_node(switch, *numbers)
+    return path_node(*numbers) if kind == PATH else Node(kind, switch, numbers[0])
 
 
 def rank_of(entries: Iterable[TableEntry]) -> dict[str, dict[int, int]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.compiler.admission import epoch_entry
-from orchestrator.compiler.roles import LAYOUTS, Role, key_role, param_role
+from orchestrator.linker.epochs import epoch_entry
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     ChainHop,
@@ -16,6 +15,8 @@ from orchestrator.model.entries import (
     TableEntry,
     WorkerProgram,
 )
+from orchestrator.model.refs import LAYOUTS, Role
+from orchestrator.targets.references import key_role, param_role
 
 
 def renumbered(bundle: Bundle, graph_id: int) -> Bundle:

@@ -10,26 +10,14 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Set
 from itertools import chain
 
-from orchestrator.compiler.matching import Matched, match_entries
-from orchestrator.compiler.nodes import (
-    GROUP,
-    IDS,
-    PATH,
-    ROOT,
-    TREE,
-    TREE_PARAM,
-    Node,
-    Nodes,
-    differing_parts,
-    named_by,
-    named_by_params,
-    segment_of,
-)
-from orchestrator.model import ids
+from orchestrator.linker.matching import Matched, match_entries
+from orchestrator.linker.nodes import Nodes, differing_parts, named_by
 from orchestrator.model.decision import LEVELS
 from orchestrator.model.entries import Lpm, ServerChain, TableEntry
 from orchestrator.model.plan import Core
+from orchestrator.model.refs import GROUP, PATH, ROOT, TREE, Node, segment_of
 from orchestrator.targets.block import VERSION_TABLE
+from orchestrator.targets.references import belonging
 
 _NOWHERE = object()
 _VERSIONS = frozenset(VERSION_TABLE.values())
@@ -246,7 +234,7 @@ class Pairing:
             if alike and self._refs_stay(new, ours):
                 tables[table] = Matched(tuple(zip(theirs, ours, strict=True)))
                 continue
-            found = tables[table] = match_entries(theirs, ours, IDS[new.kind])
+            found = tables[table] = match_entries(theirs, ours, belonging(table).own)
             # Every pair is looked at: what is behind one continues even if another has changed.
             changed = [pair for pair in found.pairs if not self._same(new, old, *pair)]
             if changed:
@@ -262,14 +250,16 @@ class Pairing:
         old = {e[:5]: e.meter for e in self.old.entries(node) if not e.priority}
         entries = [e for e in self.new.entries(node) if old.get(e[:5], _NOWHERE) == e.meter]
         moved = {ref for ref in self.new.refs(node) if ref not in self.same}
-        if moved and node.kind == TREE:
-            gone = {((TREE_PARAM, ids.tree_node(ref.number).node),) for ref in moved}
-            gone |= {p for p in {e.params for e in entries} if len(p) > 1}  # verdicts that go on
-        else:
+        if moved:
             place = self.new.place.get(node, "")
-            asked = {entry.params for entry in entries} if moved else ()
-            gone = {p for p in asked if moved.intersection(named_by_params(node, place, p))}
-        return {entry[:5] for entry in entries if entry.params not in gone}
+            asked = {(entry.action, entry.params): entry for entry in entries}
+            gone = {
+                doing
+                for doing, entry in asked.items()
+                if not moved.isdisjoint(named_by(node, place, (entry,)))
+            }
+            entries = [e for e in entries if (e.action, e.params) not in gone]
+        return {entry[:5] for entry in entries}
 
     def _refs_stay(self, node: Node, entries: Iterable[TableEntry]) -> bool:
         """Whether all that some entries name continues the old node of the same number."""

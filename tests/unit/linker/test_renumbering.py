@@ -8,8 +8,8 @@ import pytest
 from networks import campus, compiled
 
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.compiler.renumbering import renumbered
 from orchestrator.graph import load_graph
+from orchestrator.linker.renumbering import renumbered
 from orchestrator.placement.topologies import resolve_topology
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*/graph.json"))

@@ -8,9 +8,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.compiler.matching import MOST_PRIORITY, STRIDE, Matched, match_entries
 from orchestrator.deployment.planning import in_order
 from orchestrator.deployment.transaction import Change
+from orchestrator.linker.matching import MOST_PRIORITY, Matched, match_entries
+from orchestrator.model.entries import PRIORITY_STRIDE as STRIDE
 from orchestrator.model.entries import Exact, Lpm, TableEntry, Ternary
 
 PACKETS = range(8)

@@ -7,10 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.model.entries import PRIORITY_STRIDE as STRIDE
 from orchestrator.model.entries import Key, TableEntry
 
-STRIDE = 1000
-"""Distance of the priorities of two rules: room for rules between them (16,384 x 1,000 < 2^24)."""
 MOST_PRIORITY = (1 << 24) - 1
 """TNA's priorities have 24 bits."""
 

@@ -1,6 +1,6 @@
 """A new version of a graph beside the one that is deployed: what is equal keeps its numbers.
 
-Nodes (`compiler.nodes`) are never changed while packets may be in them, so old and new version coexist
+Nodes (`linker.nodes`) are never changed while packets may be in them, so old and new version coexist
 and share what is equal; a changed node, and whatever refers to it up to the root, gets numbers that
 the old version does not use, and one entry per ingress switch puts the new root in force.
 
@@ -21,28 +21,20 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count
 
-from orchestrator.compiler.admission import EPOCHS, epoch_entry
-from orchestrator.compiler.dispatch_entries import TO_DEVICE
-from orchestrator.compiler.matching import Matched, match_entries
-from orchestrator.compiler.nodes import (
-    GROUP,
-    IDS,
-    ORIGINS_TABLE,
-    PATH,
-    ROOT,
-    SEGMENT,
-    TREE,
-    Node,
+from orchestrator.errors import CompileError
+from orchestrator.linker.epochs import EPOCHS, epoch_entry
+from orchestrator.linker.matching import Matched, match_entries
+from orchestrator.linker.nodes import (
     Nodes,
     Specs,
+    differing_parts,
     named_by,
+    named_by_keys,
     part_of,
-    path_node,
+    parts_of,
     references,
-    segment_of,
-    tree_node,
 )
-from orchestrator.compiler.pairing import (
+from orchestrator.linker.pairing import (
     Equality,
     acts_alike,
     by_table,
@@ -50,7 +42,6 @@ from orchestrator.compiler.pairing import (
     same_entries,
     sorted_chains,
 )
-from orchestrator.errors import CompileError
 from orchestrator.model import ids
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
@@ -65,21 +56,60 @@ from orchestrator.model.entries import (
     WorkerProgram,
 )
 from orchestrator.model.plan import Core
+from orchestrator.model.refs import (
+    LAYOUTS,
+    PATH,
+    ROOT,
+    SEGMENT,
+    TREE,
+    Node,
+    Role,
+    numbers_of,
+    path_node,
+    segment_of,
+    tree_node,
+)
 from orchestrator.recall import current
+from orchestrator.targets.references import belonging, key_role, labels, param_role
 from servernf.wire.instances import base_name
-
-LAYOUTS = {SEGMENT: ids.SEGMENT, GROUP: ids.GROUP, PATH: ids.PATH}
-"""Of the numbers of nodes, by kind."""
 
 
 def share(new: Bundle, old: Bundle) -> Bundle:
     """The new version with the old one's numbers where the two are the same."""
+    new = _with_parts_of(old, new)
     specs = Specs()
     recall, what = current(), (share, new.graph)
     before = Nodes(old, specs, like=recall.latest(what))
     after = Nodes(new, specs, like=before)
     recall.note(what, after)
     return _Sharing(after, before).bundle()
+
+
+def _with_parts_of(old: Bundle, new: Bundle) -> Bundle:
+    """The new version with the old one's parts where they are equal, of whichever form.
+
+    So they are told apart by identity from here on: what comes from a journal need not be made.
+    """
+    programs = dict(new.programs)
+    for switch, program in programs.items():
+        before = old.programs.get(switch)
+        if before is None or not isinstance(program.entries, Entries):
+            continue
+        parts = parts_of(switch, before.entries)
+        gone, come = differing_parts(parts, program.entries.parts)
+        there: dict[tuple[Node | None, int], list[Part]] = defaultdict(list)
+        for part in gone:
+            there[part.node, len(part.entries)].append(part)
+        known = {
+            id(part): same
+            for part in come
+            for same in there.get((part.node, len(part.entries)), ())
+            if same.entries == part.entries
+        }
+        if known:
+            listed = (known.get(id(part), part) for part in program.entries.parts)
+            programs[switch] = replace(program, entries=Entries(listed))
+    return replace(new, programs=programs)
 
 
 class _Sharing:
@@ -207,17 +237,16 @@ class _Sharing:
 
     def _loose(self, switch: str, part: Part) -> Part:
         """Entries of no node say the same in all versions, but where they speak of service paths."""
-        found = dict.fromkeys(map(self._renamed_origin, part.entries))
+        found = dict.fromkeys(self._renamed_keys(entry, switch) for entry in part.entries)
         return part if part.entries == tuple(found) else part_of(switch, None, found)
 
-    def _renamed_origin(self, entry: TableEntry) -> TableEntry:
-        if entry.table != ORIGINS_TABLE:
+    def _renamed_keys(self, entry: TableEntry, switch: str) -> TableEntry:
+        numbers: dict[str, int] = {}
+        for node, names in named_by_keys(switch, entry):
+            found = numbers_of(self.done.get(node, node), self.graph_id)
+            numbers |= {name: found[key_role(entry.table, name)] for name in names}
+        if not numbers:
             return entry
-        spi, si = (key for name, key in entry.keys if name in IDS[PATH])
-        assert isinstance(spi, Exact)
-        assert isinstance(si, Exact)
-        node = path_node(spi.value, si.value)
-        numbers = _numbers(self.done.get(node, node), self.graph_id)
         keys = ((n, Exact(numbers[n]) if n in numbers else key) for n, key in entry.keys)
         return entry._replace(keys=tuple(keys))
 
@@ -256,7 +285,7 @@ class _Sharing:
         for table, (ours, theirs) in tables_of.items():
             matched = known.get(table)
             if matched is None or matched.crowded:
-                matched = match_entries(theirs, ours, IDS[node.kind])
+                matched = match_entries(theirs, ours, belonging(table).own)
             for before, after in matched.pairs:
                 if after is None:
                     continue
@@ -293,17 +322,18 @@ class _Sharing:
 
     def _renamed(self, entry: TableEntry, node: Node, name: Node) -> TableEntry:
         """A new entry with the numbers of the result."""
-        numbers = _numbers(name, self.graph_id)
+        numbers, own = numbers_of(name, self.graph_id), belonging(entry.table).own
         keys = tuple(
-            (key, Exact(numbers[key]) if key in IDS[node.kind] else value)
+            (key, Exact(numbers[key_role(entry.table, key)]) if key in own else value)
             for key, value in entry.keys
         )
         params = dict(entry.params)
-        for ref, names in references(node, self.new.place[node], params):
+        for ref, names in references(node, self.new.place[node], entry.action, params):
             found = name if ref == node else self._emit(ref, self._continued(ref))
-            params |= zip(names, _values(found), strict=True)
-        if "traffic_class" in params:
-            params["traffic_class"] = self.free.traffic_class(params["traffic_class"])
+            given = numbers_of(found, self.graph_id)
+            params |= {param: given[param_role(entry.action, param)] for param in names}
+        for label in labels(entry.action):
+            params[label] = self.free.traffic_class(params[label])
         return entry._replace(
             keys=keys, params=tuple((name, params[name]) for name, _ in entry.params)
         )
@@ -315,9 +345,10 @@ class _Sharing:
                 hops.append(replace(hop, nf=self.names[core, hop.nf]))
                 continue
             ref = path_node(hop.spi, hop.si)
-            numbers = _numbers(self._emit(ref, self._continued(ref)), self.graph_id)
-            hops.append(replace(hop, **numbers))
-        return replace(chain, hops=tuple(hops), **_numbers(name, self.graph_id))
+            spi, si = ids.hop(self._emit(ref, self._continued(ref)).number)
+            hops.append(replace(hop, spi=spi, si=si))
+        spi, si = ids.hop(name.number)
+        return replace(chain, spi=spi, si=si, hops=tuple(hops))
 
 
 class _Numbers:
@@ -340,9 +371,8 @@ class _Numbers:
             for node in self.old.all()
             if node.kind == SEGMENT
             for entry in self.old.entries(node)
-            if entry.action == TO_DEVICE
             for name, value in entry.params
-            if name == "traffic_class"
+            if name in labels(entry.action)
         }
 
     def used(self, kind: str, switch: str) -> set[int]:
@@ -377,7 +407,7 @@ class _Numbers:
         return node._replace(number=self._free(node, node.number))
 
     def _free(self, node: Node, wanted: int) -> int:
-        used, layout = self.used(node.kind, node.switch), LAYOUTS[node.kind]
+        used, layout = self.used(node.kind, node.switch), LAYOUTS[Role(node.kind)]
         if wanted in used:
             same = ids.GATED if node.kind == SEGMENT else 0
             free = (
@@ -402,24 +432,6 @@ class _Numbers:
             wanted = next(n for n in range(1, len(self.classes) + 2) if n not in self.classes)
         self.classes.add(wanted)
         return wanted
-
-
-def _values(node: Node) -> tuple[int, ...]:
-    """What parameters that name a node are."""
-    if node.kind == PATH:
-        return ids.hop(node.number)
-    return (ids.tree_node(node.number).node if node.kind == TREE else node.number,)
-
-
-def _numbers(node: Node, graph_id: int) -> dict[str, int]:
-    """The keys that name a node."""
-    if node.kind == TREE:
-        return ids.tree_node(node.number)._asdict()
-    if node.kind == PATH:
-        return ids.hop(node.number)._asdict()
-    if node.kind == ROOT:
-        return {"graph": graph_id, "epoch": node.number}
-    return {node.kind: node.number}
 
 
 def _instance_names(new: Nodes, old: Nodes) -> dict[tuple[Core, str], str]:

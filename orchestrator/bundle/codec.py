@@ -50,6 +50,7 @@ from orchestrator.model.entries import (
     WorkerProgram,
     Written,
 )
+from orchestrator.model.provenance import placed, places_of
 from orchestrator.model.topology import Topology, public
 from orchestrator.targets import lookup
 from orchestrator.targets.pipelines import SHIPPED, SPECIALISED, Pipelines, build_for, p4info
@@ -57,6 +58,8 @@ from orchestrator.targets.pipelines import SHIPPED, SPECIALISED, Pipelines, buil
 FORMAT = 2
 _MANIFEST = "manifest.json"
 _TOPOLOGY = "topology.json"
+_PLACES = ".places.txt"
+"""Places of the rules of a device's entries, a line each: what devices are not told."""
 _TOPOLOGIES = TypeAdapter(Topology)
 _KNOWN = 1 << 16
 """Entries that are remembered while a bundle is read or written: devices with one access list share
@@ -66,6 +69,9 @@ most of them."""
 _Known = dict[int, tuple[object, bytes | bytearray]]
 """id -> (the very entry, or all of a part, and its entity or inserts): it is kept, so its id is nobody
 else's."""
+
+_Whole = dict[tuple[int, str], tuple[TableEntry, TableEntry]]
+"""(id, place) -> (the very entry, the same with its place)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,6 +174,7 @@ def dump(
             batch, activation = _batches(schema_of[switch], program, bundle.graph, inserts)
             members[f"{name}.entries.bin"] = batch
             members[f"{name}.activation.bin"] = activation
+            members |= _places(f"{name}{_PLACES}", program.entries)
     members["workers.json"] = _json([_worker_document(worker) for worker in bundle.workers])
     members["plan.json"] = _json(
         dataclasses.asdict(bundle.plan)
@@ -304,6 +311,7 @@ def _bundle(
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
     schemas = {pipeline: Schema(p4info(build)) for pipeline, build in builds.items()}
     known: dict[tuple[str, str], dict[bytes, TableEntry]] = {name: {} for name in schemas}
+    whole: _Whole = {}
     programs: dict[str, dict[str, PipelineProgram]] = {"fabric": {}, "programs": {}}
     for name in members:
         kind, _, rest = name.partition("/")
@@ -318,6 +326,9 @@ def _bundle(
         else:
             entries, floods = _unbatch(schema, members[name], same)
         activation, _ = _unbatch(schema, members[late], same)
+        places = f"{kind}/{switch}{_PLACES}"
+        if places in members:
+            entries = _placed(entries, members[places].decode(), whole)
         programs[kind][switch] = program = PipelineProgram(entries, activation, floods)
         if not ours:
             written = _batches(schema, program, manifest.graph)
@@ -359,6 +370,29 @@ def _batches(
     if floods:
         batch = batch + b"".join(f.part() for f in floods)
     return batch, schema.inserts(program.activation, graph).data
+
+
+def _places(name: str, entries: Iterable[TableEntry]) -> dict[str, bytes]:
+    """The member with the places of entries, if there are any."""
+    found = [places_of(entry.origin) for entry in entries]
+    return {name: "\n".join(found).encode()} if any(found) else {}
+
+
+def _placed(entries: Sequence[TableEntry], places: str, known: _Whole) -> tuple[TableEntry, ...]:
+    """Entries with the places of their rules; what `known` has, of devices before, is the same here."""
+    found: list[TableEntry] = []
+    if len(known) > _KNOWN:
+        known.clear()
+    for entry, place in zip(entries, places.split("\n"), strict=True):
+        if not place:
+            found.append(entry)
+            continue
+        pair = known.get((id(entry), place))
+        if pair is None:
+            whole = entry._replace(origin=placed(entry.origin, place))
+            pair = known[id(entry), place] = entry, whole
+        found.append(pair[1])
+    return tuple(found)
 
 
 def _schemas(bundle: Bundle) -> dict[str, Schema]:

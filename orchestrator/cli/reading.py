@@ -12,7 +12,7 @@ from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
     from orchestrator.clients.p4runtime import SwitchClient
-    from orchestrator.clients.words import Ports
+    from orchestrator.clients.words import Placing, Ports
     from orchestrator.deployment.live import LiveNetwork
 
 Address = Annotated[
@@ -24,23 +24,28 @@ DeviceId = Annotated[int, typer.Option("--device-id", help="With --address: its 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A switch to read; `live` is None for one that is reached by its address."""
+    """A switch to read; `live` is None for one that is reached by its address. `placing` knows the
+    places of its entries' rules."""
 
     name: str
     client: SwitchClient
     ports: Ports
     live: LiveNetwork | None
+    placing: Placing
 
 
 def target_of(switch: str, network: str, address: str, device_id: int) -> Target:
     """The switch that the options name."""
+    from orchestrator.clients.words import as_told
+    from orchestrator.deployment.places import places_in
     from orchestrator.observation.ports import port_names
     from orchestrator.observation.sessions import at_address, reader
 
     if address:
-        return Target(switch, at_address(switch, address, device_id), {}, None)
+        return Target(switch, at_address(switch, address, device_id), {}, None, as_told)
     live = find_network(network)
-    return Target(switch, reader(live, switch), port_names(live.topology, switch), live)
+    ports = port_names(live.topology, switch)
+    return Target(switch, reader(live, switch), ports, live, places_in(live.journal, switch))
 
 
 def live_of(target: Target, option: str) -> LiveNetwork:

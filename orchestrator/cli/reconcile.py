@@ -193,11 +193,11 @@ def _changes(found: DeviceDrift, ports: Ports, limit: int) -> list[dict[str, obj
     if found.schema is None:
         return []
     shown: list[dict[str, object]] = []
-    for change in islice(found.difference.words(found.schema, ports), limit or None):
+    for change in islice(found.difference.words(found.schema, ports, found.placing), limit or None):
         before = change.before.action if change.before else ""
         shown.append({"kind": change.kind, **asdict(change.entity), "before": before})
     for entity in islice(found.foreign, limit or None):
-        words = entity_words(found.schema, entity, ports)
+        words = entity_words(found.schema, entity, ports, found.placing)
         shown.append({"kind": "foreign", **asdict(words), "before": ""})
     return shown
 

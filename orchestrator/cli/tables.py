@@ -151,7 +151,9 @@ def _rows(
     return [
         row
         for target in targets
-        for row in read_rows(target.client, [n for n in names if n in schemas[target.name].tables])
+        for row in read_rows(
+            target.client, [n for n in names if n in schemas[target.name].tables], target.placing
+        )
         if chosen.passes(schemas[target.name], row)
     ]
 
@@ -295,7 +297,7 @@ def _diff(
     for target in targets:
         schema = schemas[target.name]
         wanted = [e for e in should_be(deployed, target.name) if e[1].table in names]
-        rows = read_rows(target.client, sorted(names & schema.tables.keys()))
+        rows = read_rows(target.client, sorted(names & schema.tables.keys()), target.placing)
         there = [(row.installed.graph, row.entry) for row in rows]
         found += [
             {"device": target.name, **difference_json(schema, item)}

@@ -15,8 +15,9 @@ from finsy.proto import p4r, rpc_code, rpc_status
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema, Table
-from orchestrator.clients.words import entity_words
+from orchestrator.clients.words import Placing, as_told, entity_words
 from orchestrator.clients.writing import Refusal
+from orchestrator.errors import WriteRefused
 
 _SHOWN = 5
 _RETRIED = 16
@@ -138,17 +139,31 @@ def _room(used: int, size: int) -> str:
     return f"the table is not full: {used} of {size} entries"
 
 
-def words_of(failures: Sequence[Failure], schema: Schema | None) -> str:
+class Refused(WriteRefused):
+    """Updates that a switch refused; of the places of rules it says what the switch was told, none."""
+
+    def __init__(self, device: str, failures: Sequence[Failure], schema: Schema | None) -> None:
+        super().__init__(f"{device}: {words_of(failures, schema)}")
+        self._device, self._failures, self._schema = device, failures, schema
+
+    def placed(self, placing: Placing) -> WriteRefused:
+        """The same with the places of rules."""
+        return WriteRefused(f"{self._device}: {words_of(self._failures, self._schema, placing)}")
+
+
+def words_of(failures: Sequence[Failure], schema: Schema | None, placing: Placing = as_told) -> str:
     """The first ones in full, then how many more there are."""
-    shown = [_words(failure, schema) for failure in failures[:_SHOWN]]
+    shown = [_words(failure, schema, placing) for failure in failures[:_SHOWN]]
     more = len(failures) - len(shown)
     return "; ".join(shown) + (f"; and {more} more updates failed" if more else "")
 
 
-def _words(failure: Failure, schema: Schema | None) -> str:
+def _words(failure: Failure, schema: Schema | None, placing: Placing) -> str:
     kind = p4r.Update.Type.Name(p4r.Update.Type.ValueType(failure.update.kind)).lower()
     entity = p4r.Entity.FromString(failure.update.entity)
-    what = entity_words(schema, entity) if schema else " ".join(str(entity).split())
+    what = (
+        entity_words(schema, entity, placing=placing) if schema else " ".join(str(entity).split())
+    )
     return f"{kind} {what}: {code_name(failure.code)}: {failure.reason or 'no reason given'}"
 
 

@@ -23,6 +23,7 @@ from orchestrator.model.entries import (
     TableEntry,
     Ternary,
 )
+from orchestrator.model.provenance import told
 
 CONTROL_PREFIXES = ("ingress.", "egress.")
 _SEPARATOR = "|"
@@ -140,7 +141,8 @@ class Schema:
         return action.name if action else ""
 
     def identified(self, entry: TableEntry, graph: str) -> tuple[bytes, bytes]:
-        """(identity, serialised Entity) of an entry, its graph and origin in `metadata`.
+        """(identity, serialised Entity) of an entry, in `metadata` its graph and what is `told` of its
+        origin.
 
         Equal entries give equal bytes; see `clients.identity` for what a switch returns.
         """
@@ -161,7 +163,7 @@ class Schema:
             fields.encode(keys),
             doing,
             priority if fields.needs_priority else 0,
-            f"{graph}{_SEPARATOR}{origin}".encode(),
+            f"{graph}{_SEPARATOR}{told(origin)}".encode(),
             _meter_bytes(meter) if meter else b"",
         )
 
@@ -170,7 +172,10 @@ class Schema:
         return p4r.Entity.FromString(self.identified(entry, graph)[1]).table_entry
 
     def decode(self, message: p4r.TableEntry) -> tuple[str, TableEntry]:
-        """(graph, entry) of a message that a switch returned; graph empty when it is not ours."""
+        """(graph, entry) of a message that a switch returned; graph empty when it is not ours.
+
+        Its origin is as far as devices are told (model/provenance.py).
+        """
         ident = message.table_id
         table = self._table_by_id[ident]
         names = self._key_names[ident]

@@ -16,10 +16,10 @@ from finsy.proto import p4i, p4r, p4r_grpc
 
 from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
 from orchestrator.clients.encoding import canonical
-from orchestrator.clients.failures import Inquiry, words_of
+from orchestrator.clients.failures import Inquiry, Refused
 from orchestrator.clients.p4info import Counted, Schema
 from orchestrator.clients.writing import BATCH, MOST_DETAILS, Answer, Refusal, Writable, write_all
-from orchestrator.errors import MastershipLost, SwitchError, WriteRefused
+from orchestrator.errors import MastershipLost, SwitchError
 from orchestrator.model.entries import TableEntry
 
 _MESSAGE_LIMIT = 512 << 20
@@ -356,8 +356,7 @@ class SwitchClient:
                     f"writing {len(refused[0].updates)} updates (which one failed is not told; if "
                     "any, one that inserts what was there before, or deletes what was not)",
                 ) from refused[0].error
-            text = f"{self.name}: {words_of(failures, self.schema)}"
-            raise WriteRefused(text) from refused[0].error
+            raise Refused(self.name, failures, self.schema) from refused[0].error
         return taken
 
     def _send(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from finsy.proto import p4r
@@ -24,6 +24,15 @@ Ports = Mapping[int, str]
 """What is behind each port of a switch, by number."""
 
 NO_PORTS: Ports = {}
+
+Placing = Callable[[str, TableEntry], str]
+"""(graph, an entry that came from a device) -> its origin with the places of rules."""
+
+
+def as_told(graph: str, entry: TableEntry) -> str:
+    """What the device was told: no place."""
+    return entry.origin
+
 
 NO_NF = frozenset({"path"})
 """Heads of origins (`path: ...`) that are no NF's."""
@@ -56,7 +65,10 @@ class EntityWords:
 
 
 def entity_words(
-    schema: Schema, entity: p4r.Entity | bytes, ports: Ports = NO_PORTS
+    schema: Schema,
+    entity: p4r.Entity | bytes,
+    ports: Ports = NO_PORTS,
+    placing: Placing = as_told,
 ) -> EntityWords:
     """What an entity is, by the names of a pipeline; secrets never."""
     if isinstance(entity, bytes):
@@ -64,7 +76,7 @@ def entity_words(
     kind = entity.WhichOneof("entity")
     if kind == "table_entry" and schema.table_by_id(entity.table_entry.table_id):
         graph, entry = schema.decode(entity.table_entry)
-        nf, rule = split_origin(entry.origin)
+        nf, rule = split_origin(placing(graph, entry))
         table = schema.table(entry.table)
         segment = segment_of(entry)
         match = key_words(table, entry, ports)

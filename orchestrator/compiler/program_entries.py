@@ -96,7 +96,7 @@ class Site:
 
     def only_entry(self, action: str, origin: str, **params: int | Ref) -> SymbolicEntry:
         """The one entry that a segment has in a block which asks for nothing else."""
-        return self.entry(BY_SEGMENT, (), action, origin, **params)
+        return self.entry(BY_SEGMENT, (), action, origin, priority=0, **params)
 
 
 @recalled

@@ -77,7 +77,7 @@ class SwitchEntries:
             tuple(sorted(following.items())),
             self.wiring.neighbors,
         )
-        return section(unit.element.program, site)
+        return section(step.unit.element.program, site)
 
     def _exit(self, layout: Layout, step: Step) -> Iterator[SymbolicEntry]:
         """Dispatch to the device of another unit: a switch, or the core that owns the class."""

@@ -9,7 +9,7 @@ from finsy.proto import p4r
 
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
-from orchestrator.clients.words import NO_PORTS, EntityWords, Ports, entity_words
+from orchestrator.clients.words import NO_PORTS, EntityWords, Placing, Ports, as_told, entity_words
 
 INSERT, MODIFY, DELETE = p4r.Update.INSERT, p4r.Update.MODIFY, p4r.Update.DELETE
 
@@ -38,15 +38,20 @@ class Difference:
         for entity in self.deleted:
             yield RawUpdate(DELETE, entity)
 
-    def words(self, schema: Schema, ports: Ports = NO_PORTS) -> Iterator[ChangeWords]:
+    def words(
+        self, schema: Schema, ports: Ports = NO_PORTS, placing: Placing = as_told
+    ) -> Iterator[ChangeWords]:
         """The same in words, in the same order."""
+
+        def words(entity: bytes) -> EntityWords:
+            return entity_words(schema, entity, ports, placing)
+
         for entity in self.inserted:
-            yield ChangeWords("add", entity_words(schema, entity, ports), None)
+            yield ChangeWords("add", words(entity), None)
         for before, after in self.modified:
-            old = entity_words(schema, before, ports)
-            yield ChangeWords("change", entity_words(schema, after, ports), old)
+            yield ChangeWords("change", words(after), words(before))
         for entity in self.deleted:
-            yield ChangeWords("delete", entity_words(schema, entity, ports), None)
+            yield ChangeWords("delete", words(entity), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from orchestrator.clients.encoding import Inserts
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver
+from orchestrator.deployment.places import Places, refusals_with
 from orchestrator.deployment.savepoint import restore, save
 from orchestrator.deployment.sessions import Sessions
 from orchestrator.deployment.transaction import (
@@ -364,7 +365,8 @@ class Executor:
             if self.progress is not None:
                 self.progress(step.device, count)
 
-        driver.write(updates, progress=report, **({"batch": 1} if step.ordered else {}))
+        with refusals_with(Places(lambda: {step.owner: _entries_of(changes)})):
+            driver.write(updates, progress=report, **({"batch": 1} if step.ordered else {}))
         self.done.entries[step.device] += sum(
             isinstance(change.after, TableEntry) for change in changes
         )
@@ -394,6 +396,10 @@ class Executor:
             return 0
 
         return sum(_at_once(hits, [of for of in watched if of[0] not in self.away.devices]))
+
+
+def _entries_of(changes: Iterable[Change]) -> list[TableEntry]:
+    return [change.item for change in changes if isinstance(change.item, TableEntry)]
 
 
 def _compare_epoch(graph: str, driver: PipelineDriver, change: Change) -> None:

@@ -31,6 +31,7 @@ from orchestrator.linker.pairing import acts_alike
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
 from orchestrator.model.plan import Core
+from orchestrator.model.provenance import told
 from orchestrator.model.refs import GROUP, PATH, ROOT, TREE, Node, segment_of
 from orchestrator.targets.pipelines import build_for
 from orchestrator.verification.manifest import Manifest, manifest_entries
@@ -183,7 +184,7 @@ class _Planner:
         for entry in come:
             was = there.pop(_identity(entry), None) if there else None
             if was is not None and _acts_alike(was, entry):
-                if was.origin != entry.origin:
+                if told(was.origin) != told(entry.origin):
                     found.renamed.append(Change(was, entry))
                 continue
             shared = bool(theirs) and owner(device, entry) in theirs
@@ -322,7 +323,11 @@ def different_entries(
         if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
             alike.add(node)
             pairs = zip(theirs, ours, strict=True)
-            renamed += [(a, b) for a, b in pairs if a.origin != b.origin]
+            renamed += [
+                (a, b)
+                for a, b in pairs
+                if a.origin != b.origin and told(a.origin) != told(b.origin)
+            ]
     gone, new = (  # in the order of their version
         [e for part in parts if part.node not in alike for e in part.entries]
         for parts in (old, new_parts)

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from finsy.proto import p4r
 
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.p4info import Schema
+from orchestrator.clients.words import Placing, as_told
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.deployment.desired import (
     Placed,
@@ -31,6 +32,7 @@ from orchestrator.deployment.desired import (
 from orchestrator.deployment.difference import INSERT, Difference, difference
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver, WorkerDriver
 from orchestrator.deployment.journal import Owed
+from orchestrator.deployment.places import Places, refusals_with
 from orchestrator.deployment.worker_drift import WorkerDrift, drift_of, repair_worker
 from orchestrator.errors import ReportedError, SwitchError
 from orchestrator.linker.graphs import graph_in, graphs_of
@@ -63,6 +65,8 @@ class DeviceDrift:
     difference: Difference = NOTHING
     foreign: tuple[bytes, ...] = ()
     unreachable: str = ""
+    placing: Placing = field(default=as_told, compare=False)
+    """Knows the places of rules, which devices are not told."""
 
     def __bool__(self) -> bool:
         return bool(self.lost or len(self.difference) or self.unreachable)
@@ -248,7 +252,9 @@ def _device_drift(driver: PipelineDriver, asked: _Asked) -> DeviceDrift:
         schema = Schema(p4info(pipeline))
         wanted = desired(schema, asked.deployed.values(), driver.name)
         lost = "no pipeline: it has restarted" if cookie is None else "another pipeline"
-        return DeviceDrift(driver.name, schema, lost, difference(wanted, {}))
+        return DeviceDrift(
+            driver.name, schema, lost, difference(wanted, {}), placing=_places(driver.name, asked)
+        )
     if cookie is None and driver.schema is None:
         return DeviceDrift(driver.name, None)  # no graph is to be there, and nothing is
     schema = driver.schema
@@ -266,7 +272,14 @@ def _compared(driver: PipelineDriver, schema: Schema, wanted: State, asked: _Ask
         mine = asked.prune or _is_ours(schema, p4r.Entity.FromString(entity), names, ids)
         (ours if mine else foreign).append(entity)
     kept = Difference(found.inserted, found.modified, tuple(ours))
-    return DeviceDrift(driver.name, schema, difference=kept, foreign=tuple(foreign))
+    placing = _places(driver.name, asked)
+    return DeviceDrift(
+        driver.name, schema, difference=kept, foreign=tuple(foreign), placing=placing
+    )
+
+
+def _places(device: str, asked: _Asked) -> Places:
+    return Places.of([placed.bundle for placed in asked.deployed.values()], device)
 
 
 def _repair_device(driver: PipelineDriver, found: DeviceDrift, asked: _Asked) -> None:
@@ -284,9 +297,10 @@ def _repair_device(driver: PipelineDriver, found: DeviceDrift, asked: _Asked) ->
         wanted = desired(schema, deployed.values(), driver.name)
         changes = _compared(driver, schema, wanted, asked).difference
     admitting = late(schema, deployed.values(), driver.name)
-    driver.write(u for u in changes.updates() if u.entity not in admitting)
-    driver.write(RawUpdate(INSERT, e) for e in changes.inserted if e in admitting)
-    driver.write(u for u in changes.updates() if u.kind != INSERT and u.entity in admitting)
+    with refusals_with(_places(driver.name, asked)):
+        driver.write(u for u in changes.updates() if u.entity not in admitting)
+        driver.write(RawUpdate(INSERT, e) for e in changes.inserted if e in admitting)
+        driver.write(u for u in changes.updates() if u.kind != INSERT and u.entity in admitting)
 
 
 def read_state(driver: PipelineDriver, schema: Schema, wanted: State) -> State:

@@ -167,7 +167,8 @@ def change_words(transaction: Transaction, bundle: Bundle) -> Iterator[dict[str,
 
         def words(item: Item, schema: Schema = schema) -> EntityWords:
             entity = update_of(schema, Change(None, item), bundle.graph).entity
-            return entity_words(schema, entity)
+            origin = item.origin if isinstance(item, TableEntry) else ""
+            return entity_words(schema, entity, placing=lambda graph, entry: origin)
 
         kind = ADD if change.before is None else DELETE if change.after is None else CHANGE
         was = words(change.before).action if change.before and change.after else ""

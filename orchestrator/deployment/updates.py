@@ -13,6 +13,7 @@ from orchestrator.deployment.drivers import PipelineDriver
 from orchestrator.deployment.transaction import Change, CloneSession, Item, WriteEntries
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import TableEntry
+from orchestrator.model.provenance import told
 
 _WORTH_LOOKING = 0.01
 """Share of a device's entries from which on serialised ones are looked for."""
@@ -102,7 +103,7 @@ def needed(driver: PipelineDriver, schema: Schema, step: WriteEntries) -> Iterat
 
 def _alike(one: TableEntry, other: TableEntry) -> bool:
     """Whether two entries with one match are the same, their provenance included."""
-    ours, theirs = (one.action, one.origin), (other.action, other.origin)
+    ours, theirs = (one.action, told(one.origin)), (other.action, told(other.origin))
     return ours == theirs and sorted(one.params) == sorted(other.params)
 
 

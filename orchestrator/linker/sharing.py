@@ -16,7 +16,7 @@ first, part by part, and nothing more is asked of them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count
@@ -243,8 +243,7 @@ class _Sharing:
     def _renamed_keys(self, entry: TableEntry, switch: str) -> TableEntry:
         numbers: dict[str, int] = {}
         for node, names in named_by_keys(switch, entry):
-            found = numbers_of(self.done.get(node, node), self.graph_id)
-            numbers |= {name: found[key_role(entry.table, name)] for name in names}
+            numbers |= self._given(self.done.get(node, node), names, key_role, entry.table)
         if not numbers:
             return entry
         keys = ((n, Exact(numbers[n]) if n in numbers else key) for n, key in entry.keys)
@@ -322,21 +321,29 @@ class _Sharing:
 
     def _renamed(self, entry: TableEntry, node: Node, name: Node) -> TableEntry:
         """A new entry with the numbers of the result."""
-        numbers, own = numbers_of(name, self.graph_id), belonging(entry.table).own
-        keys = tuple(
-            (key, Exact(numbers[key_role(entry.table, key)]) if key in own else value)
-            for key, value in entry.keys
-        )
+        own = self._given(name, belonging(entry.table).own, key_role, entry.table)
+        keys = tuple((key, Exact(own[key]) if key in own else value) for key, value in entry.keys)
         params = dict(entry.params)
         for ref, names in references(node, self.new.place[node], entry.action, params):
             found = name if ref == node else self._emit(ref, self._continued(ref))
-            given = numbers_of(found, self.graph_id)
-            params |= {param: given[param_role(entry.action, param)] for param in names}
+            params |= self._given(found, names, param_role, entry.action)
         for label in labels(entry.action):
             params[label] = self.free.traffic_class(params[label])
         return entry._replace(
             keys=keys, params=tuple((name, params[name]) for name, _ in entry.params)
         )
+
+    def _given(
+        self,
+        node: Node,
+        names: Iterable[str],
+        role_of: Callable[[str, str], Role | None],
+        where: str,
+    ) -> dict[str, int]:
+        """What keys of a table, or parameters of an action, hold that name a node."""
+        numbers = numbers_of(node, self.graph_id)
+        roles = ((name, role_of(where, name)) for name in names)
+        return {name: numbers[role] for name, role in roles if role is not None}
 
     def _rechained(self, core: Core, chain: ServerChain, name: Node) -> ServerChain:
         hops: list[ChainHop] = []

@@ -86,14 +86,21 @@ class FloodGroup(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Entries in the binary form of a bundle, by which equal ones are told without being made.
+    """Entries in the form of a bundle, by which equal ones are told without being made: what devices are
+    given, and the places of their rules.
 
-    `form` says what the bytes depend on besides the entries; `write` gives those of any.
+    `form` says what that depends on besides the entries; `write` gives both of any.
     """
 
     data: memoryview
+    places: str
     form: bytes
-    write: Callable[[Iterable[TableEntry]], bytes | bytearray]
+    write: Callable[[Sequence[TableEntry]], tuple[bytes | bytearray, str]]
+
+    def says(self, entries: Sequence[TableEntry]) -> bool:
+        """Whether these are the entries."""
+        data, places = self.write(entries)
+        return self.places == places and self.data == memoryview(data)
 
 
 class LazyEntries(Sequence[TableEntry]):
@@ -145,9 +152,9 @@ class LazyEntries(Sequence[TableEntry]):
                 return True
             mine, its = self.written, other.written
             if mine is not None and its is not None and mine.form == its.form:
-                return mine.data == its.data
+                return mine.places == its.places and mine.data == its.data
         if self._made is None and self.written is not None:
-            return self.written.data == memoryview(self.written.write(other))
+            return self.written.says(other)
         return self.all() == tuple(other)
 
     __hash__ = None  # type: ignore[assignment]

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, field
 from orchestrator.clients.p4info import Schema, short
 from orchestrator.clients.words import (
     NO_PORTS,
+    Placing,
     Ports,
+    as_told,
     call_words,
     is_own_segment,
     key_text,
@@ -17,7 +19,7 @@ from orchestrator.clients.words import (
     split_origin,
     value_text,
 )
-from orchestrator.model.entries import Between, Exact, Key, Lpm, Ternary
+from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
 from orchestrator.model.refs import Role
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.snapshot import Snapshot, replica, secret_tables
@@ -110,8 +112,11 @@ class Visit:
 class Explainer:
     """A switch in this process that tells what it does. It keeps state between frames (registers)."""
 
-    def __init__(self, snapshot: Snapshot, ports: Ports = NO_PORTS) -> None:
-        self.snapshot = snapshot
+    def __init__(
+        self, snapshot: Snapshot, ports: Ports = NO_PORTS, placing: Placing = as_told
+    ) -> None:
+        """`placing` knows the places of rules, which switches are not told."""
+        self.snapshot, self.placing = snapshot, placing
         self.schema: Schema = snapshot.schema
         self.ports = ports
         self.soft: SoftSwitch = replica(snapshot)
@@ -169,7 +174,9 @@ class Explainer:
             )
             step.priority = event.entry.priority
             step.graph, origin = split_metadata(event.entry.metadata)
-            step.nf, step.rule = split_origin(origin)
+            keys = tuple(asked.items())
+            hit = TableEntry(table, keys, "", (), step.priority, origin)
+            step.nf, step.rule = split_origin(self.placing(step.graph, hit))
         return step
 
     def _key_text(self, table: str, name: str, bits: Mapping[str, int], key: Key) -> str:

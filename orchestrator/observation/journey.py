@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.deployment.memory import MemoryNetwork, MemoryWorker
+from orchestrator.deployment.places import Places
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
@@ -115,6 +116,7 @@ class NetworkModel:
     ) -> None:
         self.topology = topology
         self.snapshots = snapshots
+        self._bundles = bundles
         self.ports = {name: port_names(topology, name) for name in topology.switches}
         self._explainers: dict[str, Explainer] = {}
         self._network = MemoryNetwork(topology)
@@ -141,7 +143,8 @@ class NetworkModel:
         if switch not in self._explainers:
             if switch not in self.snapshots:
                 raise InputError(unknown("switch", switch, tuple(self.snapshots)))
-            self._explainers[switch] = Explainer(self.snapshots[switch], self.ports[switch])
+            places = Places.of(self._bundles, switch)
+            self._explainers[switch] = Explainer(self.snapshots[switch], self.ports[switch], places)
         return self._explainers[switch]
 
     def enter(self, host: str, frame: bytes) -> Visit:

@@ -18,6 +18,7 @@ from orchestrator.clients.words import (
 )
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.entries import TableEntry
+from orchestrator.model.provenance import told
 from orchestrator.observation.matching import Wanted, matches
 
 
@@ -173,8 +174,8 @@ def compare(
     """Differences, by table; (graph, entry) both ways."""
     want: dict[object, tuple[str, TableEntry]] = {}
     for graph, entry in expected:
-        if entry.table in schema.tables:
-            entry = schema.decode(schema.encode(entry, graph))[1]  # as a switch would answer
+        if entry.table in schema.tables:  # as a switch would answer
+            entry = schema.decode(schema.encode(entry, graph))[1]._replace(origin=entry.origin)
         want[identity(entry)] = (graph, entry)
     have = {identity(entry): (graph, entry) for graph, entry in found}
     result = [Difference("missing", want[key], None) for key in want.keys() - have.keys()]
@@ -185,7 +186,7 @@ def compare(
             ours[1].action == theirs[1].action
             and frozenset(ours[1].params) == frozenset(theirs[1].params)
             and ours[0] == theirs[0]
-            and ours[1].origin == theirs[1].origin
+            and told(ours[1].origin) == told(theirs[1].origin)
         )
         if not same:
             result.append(Difference("changed", ours, theirs))

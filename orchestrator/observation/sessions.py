@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from orchestrator.clients.p4runtime import SwitchClient
+from dataclasses import replace
+
+from orchestrator.clients.p4runtime import InstalledEntry, SwitchClient
+from orchestrator.clients.words import Placing, as_told
 from orchestrator.deployment.access import Access
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import InputError, SwitchError
@@ -27,11 +30,23 @@ def reader(network: LiveNetwork, switch: str) -> SwitchClient:
     return network.device(switch).reading()
 
 
-def read_rows(client: SwitchClient, tables: list[str] | None = None) -> list[Row]:
-    """All entries of an open session, or those of some tables; the P4Info is read first."""
+def read_rows(
+    client: SwitchClient, tables: list[str] | None = None, placing: Placing = as_told
+) -> list[Row]:
+    """All entries of an open session, or those of some tables; the P4Info is read first.
+
+    `placing` knows the places of rules, which switches are not told.
+    """
     if client.schema is None and client.pipeline_cookie() is None and client.schema is None:
         raise SwitchError(f"{client.name}: no pipeline is loaded; deploy a graph first")
     schema = client.schema
     assert schema is not None
     names = tables or list(schema.tables)
-    return [Row(client.name, item) for name in names for item in client.entries(name)]
+    return [Row(client.name, _with(item, placing)) for n in names for item in client.entries(n)]
+
+
+def _with(item: InstalledEntry, placing: Placing) -> InstalledEntry:
+    origin = placing(item.graph, item.entry)
+    if origin == item.entry.origin:
+        return item
+    return replace(item, entry=item.entry._replace(origin=origin))

@@ -31,7 +31,7 @@ from orchestrator.bundle.documents import (
     read_stories,
     read_workers,
 )
-from orchestrator.bundle.index import Index, Place
+from orchestrator.bundle.index import Index, Place, Serialised
 from orchestrator.clients.encoding import Inserts, RawUpdate, inserted
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError, SwitchError
@@ -92,22 +92,21 @@ class Packed:
     trusted: bool = False
 
 
-def serialised(bundle: Bundle) -> dict[str, Inserts]:
+def serialised(bundle: Bundle) -> dict[str, Serialised]:
     """The entries of a graph by switch, in the binary form in which a bundle has them."""
     schema_of = _schemas(bundle)
     known: dict[Schema, _Known] = {schema: {} for schema in schema_of.values()}
-    found: dict[str, Inserts] = {}
+    found: dict[str, Serialised] = {}
     for switch, program in bundle.programs.items():
         schema = schema_of[switch]
         form = _form(schema, bundle.graph)
-        runs = (
-            _run(some, schema, bundle.graph, form, known[schema]) for some in _runs(program.entries)
-        )
-        found[switch] = Inserts(program.entries, runs)
+        runs = _runs(program.entries)
+        data = (_run(some, schema, bundle.graph, form, known[schema]) for some in runs)
+        found[switch] = Serialised(program.entries, data, map(_places, runs))
     return found
 
 
-def _runs(entries: Sequence[TableEntry]) -> Iterable[Sequence[TableEntry]]:
+def _runs(entries: Sequence[TableEntry]) -> Sequence[Sequence[TableEntry]]:
     """Entries in parts, as far as they are made of such."""
     return [part.entries for part in entries.parts] if isinstance(entries, Entries) else [entries]
 
@@ -148,7 +147,7 @@ def _form(schema: Schema, graph: str) -> bytes:
 
 def dump(
     bundle: Bundle,
-    entries: Mapping[str, Inserts] | None = None,
+    entries: Mapping[str, Serialised] | None = None,
     *,
     topology: Topology | None = None,
     key: Ed25519PrivateKey | None = None,
@@ -174,7 +173,10 @@ def dump(
             batch, activation = _batches(schema_of[switch], program, bundle.graph, inserts)
             members[f"{name}.entries.bin"] = batch
             members[f"{name}.activation.bin"] = activation
-            members |= _places(f"{name}{_PLACES}", program.entries)
+            listed = map(_places, _runs(program.entries)) if inserts is None else inserts.places
+            places = "\n".join(listed).encode()
+            if places.strip():
+                members[f"{name}{_PLACES}"] = places
     members["workers.json"] = _json([_worker_document(worker) for worker in bundle.workers])
     members["plan.json"] = _json(
         dataclasses.asdict(bundle.plan)
@@ -321,14 +323,14 @@ def _bundle(
         schema = schemas[manifest.pipeline_of[switch]]
         same = known[manifest.pipeline_of[switch]]
         late = f"{kind}/{switch}.activation.bin"
+        places = members.get(f"{kind}/{switch}{_PLACES}", b"").decode()
         if kind == "programs" and switch in index:
-            entries, floods = _unmade(schema, members[name], index[switch], manifest.graph)
+            batch = members[name], places
+            entries, floods = _unmade(schema, batch, index[switch], manifest.graph)
         else:
             entries, floods = _unbatch(schema, members[name], same)
+            entries = _placed(entries, places, whole) if places else entries
         activation, _ = _unbatch(schema, members[late], same)
-        places = f"{kind}/{switch}{_PLACES}"
-        if places in members:
-            entries = _placed(entries, members[places].decode(), whole)
         programs[kind][switch] = program = PipelineProgram(entries, activation, floods)
         if not ours:
             written = _batches(schema, program, manifest.graph)
@@ -372,10 +374,11 @@ def _batches(
     return batch, schema.inserts(program.activation, graph).data
 
 
-def _places(name: str, entries: Iterable[TableEntry]) -> dict[str, bytes]:
-    """The member with the places of entries, if there are any."""
-    found = [places_of(entry.origin) for entry in entries]
-    return {name: "\n".join(found).encode()} if any(found) else {}
+def _places(entries: Sequence[TableEntry]) -> str:
+    """The places of the rules of entries, a line each."""
+    if isinstance(entries, LazyEntries) and entries.written is not None:
+        return entries.written.places
+    return "\n".join([places_of(entry.origin) for entry in entries])
 
 
 def _placed(entries: Sequence[TableEntry], places: str, known: _Whole) -> tuple[TableEntry, ...]:
@@ -429,28 +432,32 @@ def _unbatch(
 
 
 def _unmade(
-    schema: Schema, data: bytes, places: Sequence[Place], graph: str
+    schema: Schema, found: tuple[bytes, str], places: Sequence[Place], graph: str
 ) -> tuple[Entries, tuple[FloodGroup, ...]]:
     """Entries, as bytes, and groups of a batch; ValueError where the places are not its own."""
-    form, view, at = _form(schema, graph), memoryview(data), 0
+    form, view, text = _form(schema, graph), memoryview(found[0]), found[1]
     parts: list[Part] = []
 
-    def write(entries: Iterable[TableEntry]) -> bytes | bytearray:
+    def write(entries: Sequence[TableEntry]) -> tuple[bytes | bytearray, str]:
         try:
-            return schema.inserted(entries, graph)
+            return schema.inserted(entries, graph), _places(entries)
         except (SwitchError, KeyError):
-            return b""  # no entries of this pipeline
+            return b"", ""  # no entries of this pipeline
 
-    def made(some: memoryview) -> tuple[TableEntry, ...]:
-        return _unbatch(schema, bytes(some), {})[0]
+    def made(some: memoryview, lines: str) -> tuple[TableEntry, ...]:
+        entries = _unbatch(schema, bytes(some), {})[0]
+        return _placed(entries, lines, {}) if lines.strip() else entries
 
+    at = letter = 0
     for place in places:
         some = view[at : (at := at + place.size)]
-        written = Written(some, form, write)
-        entries = LazyEntries(partial(made, some), place.tables, place.key, written)
+        lines = text[letter : letter + place.letters] if text else "\n" * place.letters
+        letter += place.letters + 1
+        written = Written(some, lines, form, write)
+        entries = LazyEntries(partial(made, some, lines), place.tables, place.key, written)
         parts.append(Part(place.node, entries, place.refs))
     rest, floods = _unbatch(schema, bytes(view[at:]), {})
-    if rest or at > len(data):
+    if rest or at > len(view) or (text and letter != len(text) + 1):
         raise ValueError("the places of its entries are another bundle's")
     return Entries(parts), floods
 

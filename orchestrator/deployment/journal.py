@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.bundle.codec import dump, load, serialised
-from orchestrator.bundle.index import index_of, read_index
-from orchestrator.clients.encoding import Inserts
+from orchestrator.bundle.index import Serialised, index_of, read_index
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership, SqliteStore, Store
 from orchestrator.durable import Durable
 from orchestrator.errors import InputError, StoreError
@@ -258,7 +257,7 @@ class Journal:
     def _source(self, name: str) -> str:
         return f"journal of {self.network}: {name}"
 
-    def remember(self, data: bytes, bundle: Bundle, entries: Mapping[str, Inserts]) -> None:
+    def remember(self, data: bytes, bundle: Bundle, entries: Mapping[str, Serialised]) -> None:
         """A bundle's `entries` are in `data` as they were serialised: so it is read faster."""
         self.memo.put(index_of(bundle, entries), _PARTS, sha256(data).digest())
 
@@ -276,7 +275,7 @@ class Lead:
         new: Deployed | None,
         *,
         interrupting: bool = False,
-        entries: Mapping[str, Inserts] | None = None,
+        entries: Mapping[str, Serialised] | None = None,
         away: Away | None = None,
     ) -> None:
         """Write ahead what is to be changed; StoreError while another change is unfinished.

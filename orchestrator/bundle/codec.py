@@ -454,7 +454,8 @@ def _unmade(
         lines = text[letter : letter + place.letters] if text else "\n" * place.letters
         letter += place.letters + 1
         written = Written(some, lines, form, write)
-        entries = LazyEntries(partial(made, some, lines), place.tables, place.key, written)
+        make = partial(made, some, lines)
+        entries = LazyEntries(make, place.tables, place.key, written, ranked=place.ranked)
         parts.append(Part(place.node, entries, place.refs))
     rest, floods = _unbatch(schema, bytes(view[at:]), {})
     if rest or at > len(view) or (text and letter != len(text) + 1):

@@ -20,7 +20,7 @@ from orchestrator.model.refs import Node
 
 class Place(NamedTuple):
     """A part without its entries: how many bytes they take, how many letters the places of their rules,
-    and how many entries there are of each table."""
+    how many entries there are of each table, and whether some have priorities."""
 
     node: Node | None
     refs: tuple[Node, ...]
@@ -28,6 +28,7 @@ class Place(NamedTuple):
     letters: int
     tables: Mapping[str, int]
     key: bytes
+    ranked: bool
 
 
 Index = Mapping[str, Sequence[Place]]
@@ -73,12 +74,12 @@ def _document(part: Part, size: int, letters: int) -> list[Any]:
         refs.setdefault((ref.kind, ref.switch), []).append(ref.number)
     key = part.entries.key if isinstance(part.entries, LazyEntries) else b""
     grouped = [[*of, numbers] for of, numbers in refs.items()]
-    return [part.node, grouped, size, letters, part.tables(), key.hex()]
+    return [part.node, grouped, size, letters, part.tables(), key.hex(), part.ranked()]
 
 
 def _places(listed: Iterable[Any]) -> Iterator[Place]:
     shared: dict[tuple[tuple[str, int], ...], Mapping[str, int]] = {}
-    for node, refs, size, letters, tables, key in listed:
+    for node, refs, size, letters, tables, key, ranked in listed:
         counts = shared.setdefault(tuple(tables.items()), tables)
         yield Place(
             None if node is None else Node(*node),
@@ -87,4 +88,5 @@ def _places(listed: Iterable[Any]) -> Iterator[Place]:
             letters,
             counts,
             bytes.fromhex(key),
+            bool(ranked),
         )

@@ -269,18 +269,21 @@ class _Sharing:
             self.chains[theirs[0]].append(theirs[1])
             self._follow(self.new.hops(*ours).refs, self.old.hops(*theirs).refs)
         changed, known, settled = set[str](), dict[str, Matched](), set[tuple[object, ...]]()
+        apart: Sequence[Part] = ()
         if self.pairing is not None:
             changed = self.pairing.changed.get(node, changed)
             known = self.pairing.matched.get(node, known)
             settled = self.pairing.settled.get(node, settled)
+            apart = self.pairing.apart.get(node, apart)
         place = self.old.place.get(old, "")
         if not changed and node == old and same_entries(self.new, self.old, node):
             self.parts[node] += self.new.parts.get(node, ())
             refs = sorted(self.new.refs(node))
             self._follow(refs, refs)
             return
-        found = [entry for entry in self.new.entries(node) if entry[:5] in settled]
-        tables_of = by_table(self.new, node, self.old, old, settled)
+        self.parts[node] += apart
+        found = [entry for entry in self.new.entries(node, apart) if entry[:5] in settled]
+        tables_of = by_table(self.new, node, self.old, old, settled, apart)
         for table, (ours, theirs) in tables_of.items():
             matched = known.get(table)
             if matched is None or matched.crowded:

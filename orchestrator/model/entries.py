@@ -107,9 +107,10 @@ class LazyEntries(Sequence[TableEntry]):
     """Entries that are made once one is asked for; how many there are is known before, by table.
 
     `key` says what they follow from: those of equal keys are equal. Empty: nothing is known of that.
+    `ranked`: some have a priority.
     """
 
-    __slots__ = ("_count", "_made", "_make", "key", "tables", "written")
+    __slots__ = ("_count", "_made", "_make", "key", "ranked", "tables", "written")
 
     def __init__(
         self,
@@ -117,11 +118,13 @@ class LazyEntries(Sequence[TableEntry]):
         tables: Mapping[str, int],
         key: bytes = b"",
         written: Written | None = None,
+        *,
+        ranked: bool = False,
     ) -> None:
         self._make = make
         self._made: tuple[TableEntry, ...] | None = None
         self._count = sum(tables.values())
-        self.tables, self.key, self.written = tables, key, written
+        self.tables, self.key, self.written, self.ranked = tables, key, written, ranked
 
     def all(self) -> tuple[TableEntry, ...]:
         """Each as an object."""
@@ -178,6 +181,12 @@ class Part(NamedTuple):
         if isinstance(self.entries, LazyEntries):
             return self.entries.tables
         return Counter(map(itemgetter(0), self.entries))
+
+    def ranked(self) -> bool:
+        """Whether some entry has a priority."""
+        if isinstance(self.entries, LazyEntries):
+            return self.entries.ranked
+        return any(entry.priority for entry in self.entries)
 
 
 class Entries(Sequence[TableEntry]):

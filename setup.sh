@@ -4,7 +4,7 @@
 set -eu
 venv=$1
 python=$2
-packages="mininet ethtool iproute2 iputils-ping tcpdump python3-venv openssl"
+packages="mininet ethtool iproute2 iputils-ping tcpdump python3-venv openssl gcc libc6-dev"
 # A test of several controllers needs it; elsewhere its package would start a service unasked.
 [ -z "${CI:-}" ] || packages="$packages etcd-server"
 

@@ -136,8 +136,8 @@ class Supervisor:
             jobs.append((net[host.name].pid, setup.host_lines(host, ends), names))
         for server in topology.servers.values():
             ends = ends_of(server.name, plan)
-            names = [end.interface for end in ends]
-            jobs.append((net[server.name].pid, setup.server_lines(ends), names))
+            names = list(dict.fromkeys([*(end.interface for end in ends), *server.interfaces]))
+            jobs.append((net[server.name].pid, setup.server_lines(server, ends), names))
         _together([(_inside(pid, ["ip", "-batch", "-"]), lines) for pid, lines, _ in jobs])
         _together(
             [

@@ -14,12 +14,15 @@ _STEPS = sorted(product(range(16), repeat=2), key=sum)[1:]
 """How far to look in both for objects that are the same again: the nearest first."""
 
 
-def common_ends(one: Sequence[Any], other: Sequence[Any]) -> tuple[int, int]:
-    """How many objects two sequences share at their beginning, and how many more at their end."""
+def common_ends(
+    one: Sequence[Any], other: Sequence[Any], by: Callable[[Any, Any], bool] = is_not
+) -> tuple[int, int]:
+    """How many objects two sequences share at their beginning, and how many more at their end; which
+    ones differ `by` says."""
     most = min(len(one), len(other))
-    first = next(compress(count(), map(is_not, one, other)), most)
+    first = next(compress(count(), map(by, one, other)), most)
     rest = most - first
-    ends = islice(map(is_not, reversed(one), reversed(other)), rest)
+    ends = islice(map(by, reversed(one), reversed(other)), rest)
     return first, next(compress(count(), ends), rest)
 
 

@@ -5,6 +5,7 @@ The only module that calls them. `deploy`, `whatif` and `compile --watch` ask `f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -13,11 +14,12 @@ from orchestrator.compiler.advice import advice, not_installed
 from orchestrator.compiler.classes import traffic_classes
 from orchestrator.compiler.cuts import cut
 from orchestrator.compiler.fabric_program import fabric_programs
-from orchestrator.compiler.forms import decide_filters, has_tree
+from orchestrator.compiler.forms import decide_filters, has_tree, tree_room
 from orchestrator.compiler.lowering import Lowered, lower
-from orchestrator.compiler.merging import MOST_CLASSES, costs_on
+from orchestrator.compiler.merging import MOST_CLASSES, Costs, costs_on
 from orchestrator.compiler.story import ClassStory, Teller, unit_stories
 from orchestrator.compiler.synthesis import synthesise
+from orchestrator.compiler.wiring import Wiring
 from orchestrator.errors import Constraint, DoesNotFit, InfeasibleError
 from orchestrator.graph import check_hosts, functions_of
 from orchestrator.linker.link import link
@@ -35,6 +37,7 @@ from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used, block_use
 from orchestrator.placement.running import running_of
 from orchestrator.recall import large_frozen_data, recalling
+from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, footprint
 from orchestrator.targets.target import filter_costs
 
@@ -119,10 +122,29 @@ class CompileRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """All that a front depends on: whoever asks for the same has the same.
+
+    The graph is without its rates, latencies and packet sizes, which only placement asks for; `access`
+    is the switch of each of its hosts; `forced` are NFs on servers, with the reason; `room` is what
+    the levels of trees have free.
+    """
+
+    graph: ServiceGraph
+    access: Mapping[str, str]
+    forced: Mapping[str, str]
+    ternary: frozenset[str]
+    costs: Costs
+    forms: FilterCosts | None
+    room: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """A graph before it is placed: as cut (`whole`), then with synthesised filters in their forms."""
 
     request: CompileRequest
+    given: Given
     functions: Functions
     whole: Cuts
     cuts: Cuts
@@ -213,15 +235,17 @@ def feasible(
     requests: Sequence[CompileRequest],
     fabric: Fabric,
     place: Callable[[Sequence[Front]], PlacedT],
+    known: Sequence[Front] = (),
 ) -> tuple[tuple[Front, ...], PlacedT]:
     """Graphs that are placed together, as they were placed, and what `place` made of them.
 
     Where it raises DoesNotFit or InfeasibleError, one thing is given up and it is asked again: first a
     tree, then merged tables, then switches for an NF. Its last error is raised when nothing is left.
+    What is `known` is not made again.
     """
     requests = [request.with_functions() for request in requests]
     while True:
-        fronts = tuple(_front(request, fabric) for request in requests)
+        fronts = fronts_of(requests, fabric, known)
         try:
             return fronts, place(fronts)
         except (DoesNotFit, InfeasibleError) as error:
@@ -230,23 +254,65 @@ def feasible(
                 raise
             at, relaxation = found
             requests = [r.without(relaxation) if i == at else r for i, r in enumerate(requests)]
+            known = (*known, *fronts)
 
 
-def _front(request: CompileRequest, fabric: Fabric) -> Front:
-    graph, topology, pipelines = request.graph, request.topology, request.offered()
-    functions, taken = request.functions or {}, request.used.tables
-    given = request.relaxations
+def fronts_of(
+    requests: Sequence[CompileRequest], fabric: Fabric, known: Sequence[Front] = ()
+) -> tuple[Front, ...]:
+    """The graphs before they are placed; what is `known`, for this or another request, as it is."""
+    return tuple(_front(request.with_functions(), fabric, known) for request in requests)
+
+
+def _front(request: CompileRequest, fabric: Fabric, known: Sequence[Front]) -> Front:
+    functions = request.functions or {}
+    given = _given(request, functions, fabric)
+    for front in known:
+        if front.given == given:
+            return replace(front, request=request)
+    whole = cut(given.graph, functions, given.access, given.forced)
+    cuts = synthesise(whole, given.graph, given.costs)
+    cuts = decide_filters(cuts, given.forms, given.room, given.ternary)
+    return Front(request, given, functions, whole, cuts)
+
+
+def _given(request: CompileRequest, functions: Functions, fabric: Fabric) -> Given:
+    graph, topology, offered = request.graph, request.topology, request.offered()
+    relaxations, taken = request.relaxations, request.used.tables
+    hosts = [host for endpoint in graph.endpoints.values() for host in endpoint.hosts]
     forced = forced_by_pins(graph, functions, topology.servers)
-    forced |= {r.nf: r.why for r in given if isinstance(r, OnServer)}
-    access = {name: at.switch for name, at in fabric.attachments.items()}
-    whole = cut(graph, functions, access, forced)
-    merging = NoMerging() not in given
-    costs = costs_on(topology, pipelines, taken, most_classes=request.max_classes, merging=merging)
-    forms = filter_costs(switch.target for switch in topology.switches.values())
-    ternary = {r.nf for r in given if isinstance(r, Ternary)}
-    cuts = synthesise(whole, graph, costs)
-    cuts = decide_filters(cuts, forms, pipelines.values(), taken, ternary)
-    return Front(request, functions, whole, cuts)
+    traffic = [replace(t, rate=0, packet_bytes=0, min_rate=None) for t in graph.traffic]
+    return Given(
+        replace(graph, traffic=tuple(replace(t, max_latency_us=None) for t in traffic)),
+        {h: fabric.attachments[h].switch for h in hosts if h in fabric.attachments},
+        forced | {r.nf: r.why for r in relaxations if isinstance(r, OnServer)},
+        frozenset(r.nf for r in relaxations if isinstance(r, Ternary)),
+        costs_on(
+            topology,
+            offered,
+            taken,
+            most_classes=request.max_classes,
+            merging=NoMerging() not in relaxations,
+        ),
+        filter_costs(switch.target for switch in topology.switches.values()),
+        tree_room(offered.values(), taken),
+    )
+
+
+def check_room(
+    fronts: Sequence[Front], plans: Sequence[Plan], fabric: Fabric, network: Network
+) -> None:
+    """DoesNotFit when graphs that are placed together have no room in their switches' pipelines."""
+    taken = {switch: Counter(tables) for switch, tables in network.used.tables.items()}
+    for front, plan in zip(fronts, plans, strict=True):
+        graph, functions, cuts = front.request.graph, front.functions, front.cuts
+        try:
+            wiring = Wiring(graph, functions, cuts, plan, fabric, network.pipelines, taken)
+        except DoesNotFit as error:
+            raise DoesNotFit(str(error), error.nf, graph.name) from error
+        for switch, layout in wiring.layouts.items():
+            held = layout.held(network.pipelines[switch])
+            taken[switch] = taken.get(switch, Counter()) + held
 
 
 def relax(

@@ -1,7 +1,7 @@
 """Agents for tests: within the test's process, with workers that are real processes but no runtime.
 
 Such a worker binds its API's socket, says that it is ready, and sleeps; or it ends at once, while the
-file `refuse` is in the agent's folder.
+file `refuse` is in the agent's folder. One that starts while `deaf` is there heeds no SIGTERM.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from servernf.wire.addresses import device_mac
 _WORKER = """
 import json, os, signal, socket, sys
 path = sys.argv[1].removeprefix("unix:")
-if os.path.exists(sys.argv[2]):
+if os.path.exists(sys.argv[2] + "/refuse"):
     sys.exit("its cable is not plugged in")
+if os.path.exists(sys.argv[2] + "/deaf"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.path.exists(path):
     os.unlink(path)
 listening = socket.socket(socket.AF_UNIX)
@@ -46,12 +48,12 @@ signal.pause()
 class Sleeper:
     """A runtime whose workers sleep (`servernf.agent.runtimes.Runtime`)."""
 
-    refuse: Path
+    folder: Path
     name: str = "python"
 
     def argv(self, spec: WorkerSpec, settings: WorkerSettings, cpu: int | None) -> list[str]:
         api = settings.api(spec.core)
-        return [sys.executable, "-I", "-S", "-c", _WORKER, api, str(self.refuse)]
+        return [sys.executable, "-I", "-S", "-c", _WORKER, api, str(self.folder)]
 
 
 @dataclass
@@ -81,7 +83,7 @@ def agent(
     monkeypatch: pytest.MonkeyPatch, config: Config, *, restarts: bool = True
 ) -> Iterator[Agent]:
     """An agent that begins with what is remembered in its folder; at the end its workers end."""
-    runtime = Sleeper(config.folder / "refuse")
+    runtime = Sleeper(config.folder)
     monkeypatch.setattr(starting, "runtimes", lambda: {runtime.name: runtime})
     memory = Memory(config.folder)
     starter = Starter(config, PlainBounds())

@@ -91,7 +91,7 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
             spec=self.specs[name],
             state=agent_pb2.WORKER_RUNNING,
             api=self.workers[name].address,
-            interface=f"core{self.specs[name].core + 1}",
+            interface=self.specs[name].interface or f"core{self.specs[name].core + 1}",
         )
 
 

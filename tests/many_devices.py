@@ -1,16 +1,22 @@
-"""Many P4Runtime devices in one process: the real server, over engines that only keep entries.
+"""Many P4Runtime devices in few processes: the real server, over engines that only keep entries.
 
-`python tests/many_devices.py FIRST COUNT` serves devices FIRST, FIRST + 1, ... each on a port of its own
-and prints their addresses as one JSON line. They execute no packets, check no entry against P4Info, and
-share what is equal of their pipelines, so that a thousand of them fit beside the controller.
+`python tests/many_devices.py FIRST COUNT FOLDER` serves devices FIRST, FIRST + 1, ... each on a port of
+its own, reads who is wired to whom as a JSON line, and prints their addresses as another one. They check
+no entry against P4Info and share what is equal of their pipelines, so that a thousand of them fit beside
+the controller. They process no packet: one that the controller sends out of a port goes to the
+controller of the device that is wired to it, as from a switch that is told to sample all.
 """
 
 from __future__ import annotations
 
 import json
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from finsy.proto import p4r, p4r_grpc, rpc_code
+from finsy.proto import p4i, p4r, p4r_grpc, rpc_code
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
@@ -37,24 +43,39 @@ _CALLS = (
     *("Write", "Read", "SetForwardingPipelineConfig", "GetForwardingPipelineConfig"),
     "StreamChannel",
 )
+_ARRIVES = struct.Struct("!QH")
+"""In front of a frame between processes: the device and the port where it arrives."""
+_FRAME_BYTES = 1 << 14
+
+End = tuple[int, int]
+"""(device id, port)."""
 
 
 class KeepingEngine:
-    """Entities by place (a table, or the kind of another entity) and identity, serialised."""
+    """Entities by place (a table, or the kind of another entity) and identity, serialised.
 
-    def __init__(self, device_id: int) -> None:
+    `send` carries a frame that leaves by a port.
+    """
+
+    def __init__(self, device_id: int, send: Callable[[End, bytes], None]) -> None:
         self.device_id = device_id
         self.configured = False
         self.entities: defaultdict[int | str, dict[bytes, bytes]] = defaultdict(dict)
+        self._send = send
+        self._events: Events | None = None
+        self._egress = self._ingress = 0
+        """Ids of the ports in packets' metadata."""
 
     def connect(self, events: Events) -> None:
-        """There is nothing to report."""
+        self._events = events
 
     def verify(self, config: p4r.ForwardingPipelineConfig) -> None:
         """Any will do."""
 
     def save(self, config: p4r.ForwardingPipelineConfig) -> None:
         """The service keeps it."""
+        self._egress = _metadata_id(config.p4info, "packet_out", "egress_port")
+        self._ingress = _metadata_id(config.p4info, "packet_in", "ingress_port")
 
     def commit(self) -> None:
         self.entities.clear()
@@ -98,7 +119,17 @@ class KeepingEngine:
                 yield found
 
     def packet_out(self, packet: p4r.PacketOut) -> None:
-        """It goes nowhere."""
+        for found in packet.metadata:
+            if found.metadata_id == self._egress:
+                port = int.from_bytes(found.value, "big")
+                self._send((self.device_id, port), packet.payload)
+
+    def arrives(self, port: int, frame: bytes) -> None:
+        """A frame comes in by a port."""
+        if self._events is not None and self.configured:
+            packet = p4r.PacketIn(payload=frame)
+            packet.metadata.add(metadata_id=self._ingress, value=port.to_bytes(2, "big"))
+            self._events.packet_in(packet)
 
     def ack_digest(self, ack: p4r.DigestListAck) -> None:
         """There are none."""
@@ -117,11 +148,47 @@ def _place(entity: p4r.Entity) -> int | str:
     return entity.packet_replication_engine_entry.WhichOneof("type") or ""
 
 
+def _metadata_id(p4info: p4i.P4Info, header: str, name: str) -> int:
+    return next(
+        field.id
+        for found in p4info.controller_packet_metadata
+        if found.preamble.name == header
+        for field in found.metadata
+        if field.name == name
+    )
+
+
+class Wiring:
+    """Wires between devices, also of other processes: each has a socket in one folder."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        self._folder = folder
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(folder / str(first)))
+        self.ends: dict[End, tuple[int, End]] = {}
+        """Where a frame arrives: (the first device of that process, device and port)."""
+
+    def send(self, end: End, frame: bytes) -> None:
+        """Carry a frame; what is wired to nothing loses it."""
+        if end in self.ends:
+            process, there = self.ends[end]
+            self._socket.sendto(_ARRIVES.pack(*there) + frame, str(self._folder / str(process)))
+
+    def receive(self, services: Mapping[int, P4RuntimeService]) -> None:
+        """Hand on what arrives, for ever."""
+        while True:
+            data = self._socket.recv(_FRAME_BYTES)
+            device, port = _ARRIVES.unpack_from(data)
+            engine = services[device].engine
+            assert isinstance(engine, KeepingEngine)
+            engine.arrives(port, data[_ARRIVES.size :])
+
+
 class ManyDevices(p4r_grpc.P4RuntimeServicer):
     """The services of many devices behind one, told apart by the device id of a request."""
 
-    def __init__(self, ids: Iterable[int]) -> None:
-        self.services = {number: P4RuntimeService(KeepingEngine(number)) for number in ids}
+    def __init__(self, ids: Iterable[int], send: Callable[[End, bytes], None]) -> None:
+        self.services = {n: P4RuntimeService(KeepingEngine(n, send)) for n in ids}
         self._configs: dict[bytes, p4r.ForwardingPipelineConfig] = {}
         for service in self.services.values():
             service.remember = partial(self._remember, service)
@@ -160,13 +227,18 @@ class ManyDevices(p4r_grpc.P4RuntimeServicer):
         yield from service.StreamChannel(all_of_them(), context)
 
 
-def serve(first: int, count: int) -> None:
+def serve(first: int, count: int, folder: Path) -> None:
     """Serve until SIGTERM, or until whoever started it has gone (standard input ends)."""
     ids = range(first, first + count)
+    wiring = Wiring(folder, first)
+    wired: list[tuple[End, int, End]] = json.loads(sys.stdin.readline())
+    wiring.ends = {tuple(end): (process, tuple(there)) for end, process, there in wired}
+    devices = ManyDevices(ids, wiring.send)
+    threading.Thread(target=wiring.receive, args=(devices.services,), daemon=True).start()
     server = grpc.server(
         ThreadPoolExecutor(2 * count + 64), options=(("grpc.max_receive_message_length", 32 << 20),)
     )
-    p4r_grpc.add_P4RuntimeServicer_to_server(ManyDevices(ids), server)
+    p4r_grpc.add_P4RuntimeServicer_to_server(devices, server)
     addresses = {number: f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}" for number in ids}
     server.start()
     print(json.dumps(addresses), flush=True)
@@ -176,18 +248,28 @@ def serve(first: int, count: int) -> None:
 
 
 @contextmanager
-def many_devices(ids: range) -> Generator[dict[int, str]]:
+def many_devices(ids: range, wires: Mapping[End, End] | None = None) -> Generator[dict[int, str]]:
     """The addresses of so many devices by id, in as few processes as serve them."""
+    firsts = range(ids.start, ids.stop, A_PROCESS)
+    wired = [
+        (end, firsts[(there[0] - ids.start) // A_PROCESS], there)
+        for end, there in (wires or {}).items()
+    ]
     with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wires-"))
         started: list[subprocess.Popen[str]] = []
-        for first in range(ids.start, ids.stop, A_PROCESS):
+        for first in firsts:
             count = min(A_PROCESS, ids.stop - first)
-            words = [sys.executable, __file__, str(first), str(count)]
+            words = [sys.executable, __file__, str(first), str(count), folder]
             process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
             stack.callback(process.wait)
             stack.callback(process.kill)
+            assert process.stdin is not None
+            mine = [wire for wire in wired if wire[0][0] in range(first, first + count)]
+            process.stdin.write(json.dumps(mine) + "\n")
+            process.stdin.flush()
             started.append(process)
         addresses: dict[int, str] = {}
         for process in started:
@@ -198,4 +280,4 @@ def many_devices(ids: range) -> Generator[dict[int, str]]:
 
 
 if __name__ == "__main__":
-    serve(*map(int, sys.argv[1:]))
+    serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -1,4 +1,7 @@
-"""A network of any size as data centres have them: pods of leaves, two spines each, ten cores."""
+"""A network of any size as data centres have them: pods of leaves, two spines each, ten cores.
+
+It has no servers: what is asked of it is what P4Runtime devices cost.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,19 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.model.topology import Host, Link, Server, Switch, Topology
+from orchestrator.model.topology import Host, Link, Switch, Topology
 from orchestrator.network.inventory import Inventory, PipelineAddress
 from orchestrator.targets.edge import EDGE
+from servernf.wire.addresses import mac_text
 
 CORES, LEAVES, SPINES = 10, 8, 2
 _GBIT = 10**9
 
+Wires = dict[tuple[int, int], tuple[int, int]]
+
 
 def pods(count: int) -> Topology:
-    """So many switches (10 and a multiple of 10), a host at each leaf, one server."""
+    """So many switches (10 and a multiple of 10), a host at each leaf."""
     numbers = range((count - CORES) // (LEAVES + SPINES))
     spines = [f"p{p}s{s}" for s in range(SPINES) for p in numbers]
     leaves = [f"p{p}l{n}" for p in numbers for n in range(LEAVES)]
@@ -34,11 +40,44 @@ def pods(count: int) -> Topology:
     ]
     hosts = {f"h{n}": _host(n) for n in range(1, len(leaves) + 1)}
     links += [link(leaf, host) for leaf, host in zip(leaves, hosts, strict=True)]
-    server = Server("server1", len(names) + 1, 4, 1, 1_700_000_000, 16 << 30)
-    links.append(link(leaves[-1], server.name))
     switches = {n: Switch(n, i, "softswitch", EDGE, {}) for i, n in enumerate(names, 1)}
     name = f"pods-{count}"
-    return Topology(name, switches, {server.name: server}, {}, hosts, tuple(links), 2, name)
+    return Topology(name, switches, {}, {}, hosts, tuple(links), 2, name)
+
+
+def topology_file(topology: Topology, addresses: Mapping[int, str], folder: Path) -> Path:
+    """The file of a network whose devices answer at addresses by id, as `net attach` reads it."""
+    switches = {
+        name: {"target": switch.target, "address": addresses[switch.id], "device_id": switch.id}
+        for name, switch in topology.switches.items()
+    }
+    hosts = {
+        name: {
+            "addresses": [str(address) for address in host.addresses],
+            "gateways": [str(gateway) for gateway in host.gateways],
+            "mac": mac_text(host.mac),
+        }
+        for name, host in topology.hosts.items()
+    }
+    links = [
+        {"a": x.a, "b": x.b, "a_port": x.a_port, **({"b_port": x.b_port} if x.b_port else {})}
+        for x in topology.links
+    ]
+    document = {"name": topology.name, "trees": topology.trees, "switches": switches}
+    file = folder / "topology.json"
+    file.write_text(json.dumps({**document, "hosts": hosts, "links": links}))
+    return file
+
+
+def wires(topology: Topology) -> Wires:
+    """Where a frame arrives that leaves a device by a port: both as (device id, port)."""
+    found: Wires = {}
+    for link in topology.links:
+        if {link.a, link.b} <= topology.switches.keys():
+            a = topology.switches[link.a].id, link.a_port
+            b = topology.switches[link.b].id, link.b_port
+            found |= {a: b, b: a}
+    return found
 
 
 def _host(number: int) -> Host:
@@ -74,7 +113,7 @@ def filtering(topology: Topology, rules: int, folder: Path, *, last: int = 443) 
 
 
 def inventory_of(topology: Topology, addresses: Mapping[int, str], folder: Path) -> Inventory:
-    """The inventory of a network whose devices answer at addresses by id; its server has no worker."""
+    """The inventory of a network whose devices answer at addresses by id."""
     at = {
         name: PipelineAddress(addresses[switch.id], switch.id)
         for name, switch in topology.switches.items()

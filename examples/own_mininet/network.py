@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Three P4 switches in a row, three hosts and a server, as plain Mininet: nothing of the orchestrator.
+"""Four P4 switches in a ring, three hosts and a server, as plain Mininet: nothing of the orchestrator.
 
-    h1, h2 - s1 - s2 - s3 - h3
-             |
-             v1 (its agent starts workers)
+         v1 (its agent starts workers)
+         |
+    h1 - s1 - s2 - s3 - h3
+    h2 --+ +-- s4 --+
 
 Start it as root, wait for "ready", leave it with Ctrl-C:
 
@@ -11,6 +12,7 @@ Start it as root, wait for "ready", leave it with Ctrl-C:
 """
 
 import argparse
+import fcntl
 import json
 import os
 import signal
@@ -28,9 +30,12 @@ HOSTS = {
     "h2": ("10.0.1.12/24", "0a:00:00:00:00:02", "10.0.1.1"),
     "h3": ("198.51.100.13/24", "0a:00:00:00:00:03", "198.51.100.1"),
 }
-SWITCHES = {"s1": 50051, "s2": 50052, "s3": 50053}
+SWITCHES = {"s1": 50051, "s2": 50052, "s3": 50053, "s4": 50054}
 LINKS = [("s1", "h1"), ("s1", "h2"), ("s1", "v1"), ("s1", "s2"), ("s2", "s3"), ("s3", "h3")]
+LINKS += [("s1", "s4"), ("s4", "s3")]
 MANAGEMENT = ("10.99.0.1/24", "10.99.0.2/24")  # this machine's end and v1's
+LOCK = "/run/own_mininet.lock"
+WITH_US = ["setpriv", "--pdeathsig", "KILL"]  # a process ends as this script does, killed or not
 
 
 class P4Switch(Switch):
@@ -46,7 +51,7 @@ class P4Switch(Switch):
         interfaces = [word for n, name in ports for word in ("-i", f"{n}@{name}")]
         command = self.bmv2(interfaces) if self.kind == "bmv2" else self.softswitch(interfaces)
         with open(f"{self.name}.log", "w") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(WITH_US + command, stdout=log, stderr=subprocess.STDOUT)
 
     def bmv2(self, interfaces):
         device = str(list(SWITCHES).index(self.name) + 1)
@@ -70,9 +75,27 @@ class P4Switch(Switch):
         return command
 
     def stop(self, deleteIntfs=True):
-        self.process.terminate()
-        self.process.wait()
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
         super().stop(deleteIntfs)
+
+
+def alone():
+    """Make sure that no other one runs: what has our names was left by one that was killed."""
+    try:  # locked as long as this process lives, and no longer
+        fcntl.flock(os.open(LOCK, os.O_CREAT | os.O_WRONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another one of these networks runs ({LOCK} is locked)")
+
+
+def sweep():
+    """Delete interfaces of our names: a veth between two switches outlives whoever made it."""
+    ends = [f"{a}-eth{n}" for a in SWITCHES for n in range(1, len(LINKS) + 1)]
+    for name in [*ends, "v1-mgmt"]:
+        if os.path.exists(f"/sys/class/net/{name}"):
+            # Its peer, or a namespace that is just ending, may take it away first.
+            subprocess.run(["ip", "link", "delete", name], stderr=subprocess.DEVNULL)
 
 
 def build(arguments):
@@ -136,7 +159,7 @@ def start_agent(net, arguments):
     command = [arguments.python, "-m", "servernf.agent", "--config", "agent.json"]
     command += [] if arguments.certificates else ["--insecure"]
     with open("agent.log", "w") as log:
-        return server.popen(command, stdout=log, stderr=subprocess.STDOUT)
+        return server.popen(WITH_US + command, stdout=log, stderr=subprocess.STDOUT)
 
 
 def run(command):
@@ -151,9 +174,12 @@ def main():
     parser.add_argument("--no-server", action="store_true", help="v1 stays a namespace, no more")
     arguments = parser.parse_args()
 
-    net, agent = build(arguments), None
+    alone()
+    sweep()
+    net = agent = None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        net = build(arguments)
         configure(net)  # first: BMv2 cuts frames at the MTU that an interface has when it opens it
         net.start()
         if not arguments.no_server:
@@ -169,7 +195,9 @@ def main():
         if agent:
             agent.terminate()
             agent.wait()
-        net.stop()
+        if net:
+            net.stop()
+        sweep()
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.attachment.servers import open_agent
 from orchestrator.deployment.journal import sqlite_store
-from orchestrator.deployment.live import LiveNetwork, remembered_store
+from orchestrator.deployment.live import STORE_KEY, LiveNetwork, remembered_store
 from orchestrator.errors import NetworkError, ReportedError, StoreError
 from orchestrator.network.inventory import forget_inventory, load_inventory
 from orchestrator.network.names import check_network_name
@@ -48,7 +49,7 @@ def detach(name: str) -> Detached:
         stopped, amiss = ((), ()) if in_force else _stop_workers(network)
         forget_inventory(name)
     journal = _forget_journal(network)
-    shutil.rmtree(network.inventory.folder, ignore_errors=True)
+    _remove_files(Path(network.inventory.folder), key_too=not journal)
     return Detached(name, in_force, stopped, amiss, journal)
 
 
@@ -66,6 +67,16 @@ def _stop_workers(network: LiveNetwork) -> tuple[tuple[str, ...], tuple[str, ...
         except ReportedError as error:
             amiss.append(f"{error}; its workers may still run: {', '.join(mine)}")
     return tuple(stopped), tuple(amiss)
+
+
+def _remove_files(folder: Path, *, key_too: bool) -> None:
+    """What commands shared; the key of a journal that stays stays with it."""
+    if key_too or not (folder / STORE_KEY).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in folder.iterdir():
+        if path.name != STORE_KEY:
+            path.unlink(missing_ok=True)
 
 
 def _forget_journal(network: LiveNetwork) -> str:

@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.attachment.probes import SMALL, TAGGED_MTU, WHOLE, Port, Probe, Probes
+from orchestrator.attachment.probes import TAGGED_MTU, WHOLE, Port, Probe, Probes
 from orchestrator.attachment.sampling import Sampling
 from orchestrator.model.topology import Topology
+from orchestrator.observation.probe_frames import SMALL
 
 _THREADS = 16
 _TRIES = 4

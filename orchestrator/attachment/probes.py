@@ -9,30 +9,20 @@ too, the TTL ends it at the next one. So nothing but two kinds of entries is nee
 from __future__ import annotations
 
 import secrets
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.model import ids
 from orchestrator.model.topology import Link, Topology
-from servernf.wire.nsh import TAG_BYTES, Tag, decode, encode
+from orchestrator.observation.probe_frames import INNER, LOCAL_EXPERIMENT, NOBODY, SMALL, tagged
+from servernf.wire.nsh import TAG_BYTES, decode
 
-PROBE_GRAPH = 0
 HOST_MTU = 1500
 """What hosts may send: their frames get a tag in front."""
 TAGGED_MTU = HOST_MTU + TAG_BYTES
 """The MTU that an interface between switches and servers needs for that (outer Ethernet header not
 counted: it is as long as the inner one, which is)."""
-SMALL, WHOLE = 128, TAGGED_MTU + 14
-"""Bytes of a probe: one that every link carries, and the largest that ours must."""
-
-_NOBODY = 0x02 << 40
-"""The structured MAC of device 0."""
-_INNER = struct.Struct("!6s6sH16sI")
-_LOCAL_EXPERIMENT = 0x88B5
-"""IEEE 802, local experimental EtherType 1."""
-_TTL = 2
-"""One that a switch takes, and no second one after it."""
+WHOLE = TAGGED_MTU + 14
+"""Bytes of the largest probe: every link must carry it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +61,18 @@ class Probes:
 
     def frame(self, probe: Probe) -> bytes:
         """The frame of a probe."""
-        inner = _INNER.pack(bytes(6), bytes(6), _LOCAL_EXPERIMENT, self._nonce, probe.number)
-        return _tagged(_NOBODY, inner, probe.size)
+        inner = INNER.pack(bytes(6), bytes(6), LOCAL_EXPERIMENT, self._nonce, probe.number)
+        return tagged(NOBODY, inner, probe.size)
 
     def recognise(self, frame: bytes) -> Probe | None:
         """The probe that a frame is, with whatever tag it came; None: another frame."""
-        tagged = decode(frame)
-        if tagged is None or len(tagged[1]) < _INNER.size:
+        found = decode(frame)
+        if found is None or len(found[1]) < INNER.size:
             return None
-        _, _, ether_type, nonce, number = _INNER.unpack_from(tagged[1])
-        if ether_type != _LOCAL_EXPERIMENT or nonce != self._nonce or number >= len(self._all):
+        _, _, ether_type, nonce, number = INNER.unpack_from(found[1])
+        if ether_type != LOCAL_EXPERIMENT or nonce != self._nonce or number >= len(self._all):
             return None
         return self._all[number]
-
-
-def frame_to(mac: int, size: int) -> bytes:
-    """A frame of `size` bytes to a worker, on a service path that it has not."""
-    return _tagged(mac, _INNER.pack(bytes(6), bytes(6), _LOCAL_EXPERIMENT, bytes(16), 0), size)
-
-
-def _tagged(mac: int, inner: bytes, size: int) -> bytes:
-    tag = Tag(mac, _NOBODY, spi=ids.PATH.numbers(PROBE_GRAPH)[0], si=1, ttl=_TTL)
-    return encode(tag, inner).ljust(size, b"\0")
 
 
 def links_between_switches(topology: Topology) -> tuple[Link, ...]:

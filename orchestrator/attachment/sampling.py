@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from orchestrator.attachment.probes import PROBE_GRAPH
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.deployment.transaction import Change, CloneSession
 from orchestrator.deployment.updates import replicate_carefully, update_of
 from orchestrator.errors import SwitchError, WriteRefused
 from orchestrator.model.entries import Exact, TableEntry
+from orchestrator.observation.probe_frames import PROBE_GRAPH
 from orchestrator.verification.manifest import MANIFESTS, manifest_entries, new_manifest
 
 PORTS = "port.ports"

@@ -13,14 +13,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from orchestrator.attachment.links import port_words
-from orchestrator.attachment.probes import SMALL, TAGGED_MTU, WHOLE, Port, frame_to
+from orchestrator.attachment.probes import TAGGED_MTU, WHOLE, Port
 from orchestrator.attachment.switches import primary_session
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.live import LiveNetwork
+from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.network.inventory import WorkerAddress
+from orchestrator.observation.probe_frames import SMALL, frame_to
 from servernf.wire.addresses import device_mac
 
 _COUNTER = "drop.unknown_path"
@@ -43,6 +45,8 @@ class _Target:
     worker: WorkerAddress
     port: Port
     mac: int
+    interface: str
+    """Where the topology says it."""
     session: WorkerClient
 
     def counted(self) -> int:
@@ -70,6 +74,7 @@ def wrong_server_links(network: LiveNetwork) -> Iterator[str]:
                     worker,
                     Port(switch, attachments[worker.core.server].port),
                     device_mac(topology.servers[worker.core.server].id, core=worker.core.index + 1),
+                    _place(topology, worker.core),
                     stack.enter_context(network.worker(worker.core)),
                 )
                 for worker in workers
@@ -77,16 +82,21 @@ def wrong_server_links(network: LiveNetwork) -> Iterator[str]:
             yield from _problems(session, targets, words)
 
 
+def _place(topology: Topology, core: Core) -> str:
+    each = topology.servers[core.server].interfaces
+    return f"servers.{core.server}.{f'interfaces[{core.index}]' if each else 'interface'}"
+
+
 def _problems(
     session: SwitchClient, targets: Sequence[_Target], words: Callable[[Port], str]
 ) -> Iterator[str]:
     small, whole = _reached(session, targets, SMALL), _reached(session, targets, WHOLE)
     for target in targets:
-        name, server = target.worker.name, target.worker.core.server
+        name = target.worker.name
         if name not in small | whole:
             yield (
                 f"{words(target.port)} to {name}: no frame arrived: the link is down or leads "
-                f"elsewhere, or servers.{server}.interface is not the NIC at its end"
+                f"elsewhere, or {target.interface} is not the NIC at its end"
             )
         elif name not in whole:
             yield (

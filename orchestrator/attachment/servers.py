@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.attachment.probes import TAGGED_MTU
@@ -57,9 +57,11 @@ def look_at(server: Server, access: Access, *, max_clock_offset_s: float) -> Ser
     ]
     workers: tuple[agent_pb2.WorkerSpec, ...] = ()
     try:
-        nic = _nic(server, found)
-        problems += _unfit(server, nic)
-        workers = tuple(worker_specs(server, nic.name))
+        nics = _nics(server, found)
+        for nic in nics:
+            problems += _unfit(server, nic)
+        workers = tuple(worker_specs(server, nics[0].name))
+        problems += _wrong_macs(server, workers, nics)
     except InputError as error:
         problems += error.problems
     known = {worker.spec.name: worker.spec for worker in found.workers}
@@ -113,21 +115,42 @@ def _cores(server: Server, found: agent_pb2.Description) -> Iterator[str]:
         )
 
 
-def _nic(server: Server, found: agent_pb2.Description) -> agent_pb2.Nic:
-    """The NIC towards the switches; InputError when it is not there, or could be several."""
+def _nics(server: Server, found: agent_pb2.Description) -> list[agent_pb2.Nic]:
+    """Those of workers, or the one NIC towards the switches; InputError when one is not there, or it
+    could be several."""
     nics = {nic.name: nic for nic in found.nics}
+    if server.interfaces:
+        missing = [name for name in server.interfaces if name not in nics]
+        if missing:
+            raise InputError(
+                [f"{server.name}: {unknown('interface', name, tuple(nics))}" for name in missing]
+            )
+        return [nics[name] for name in server.interfaces]
     wanted = server.management.interface if server.management else ""
     if wanted:
         if wanted not in nics:
             raise InputError(f"{server.name}: {unknown('interface', wanted, tuple(nics))}")
-        return nics[wanted]
+        return [nics[wanted]]
     if len(nics) != 1:
         told = ", ".join(map(quoted, nics)) or "none"
         raise InputError(
             f"{server.name}: say which interface leads to the switches "
             f"(servers.{server.name}.interface; it has: {told})"
         )
-    return next(iter(nics.values()))
+    return list(nics.values())
+
+
+def _wrong_macs(
+    server: Server, workers: Sequence[agent_pb2.WorkerSpec], nics: Sequence[agent_pb2.Nic]
+) -> Iterator[str]:
+    """An interface that is given to a worker is used as it is, so it must have the worker's MAC."""
+    for worker, nic in zip(workers, nics if server.interfaces else (), strict=False):
+        if nic.mac != worker.mac:
+            mac = mac_text(worker.mac)
+            yield (
+                f"{server.name}: {quoted(nic.name)} has MAC {mac_text(nic.mac)}, {worker.name} needs "
+                f"{mac}: ip link set {nic.name} address {mac}"
+            )
 
 
 def _unfit(server: Server, nic: agent_pb2.Nic) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -32,7 +32,7 @@ from orchestrator.bundle.documents import (
     read_workers,
 )
 from orchestrator.bundle.index import Index, Place, Serialised
-from orchestrator.clients.encoding import Inserts, RawUpdate, inserted
+from orchestrator.clients.encoding import Inserts, RawUpdate
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError, SwitchError
 from orchestrator.files import read_regular, read_start
@@ -52,6 +52,7 @@ from orchestrator.model.entries import (
 )
 from orchestrator.model.provenance import placed, places_of
 from orchestrator.model.topology import Topology, public
+from orchestrator.recall import large_frozen_data
 from orchestrator.targets import lookup
 from orchestrator.targets.pipelines import SHIPPED, SPECIALISED, Pipelines, build_for, p4info
 
@@ -62,13 +63,7 @@ _PLACES = ".places.txt"
 """Places of the rules of a device's entries, a line each: what devices are not told."""
 _TOPOLOGIES = TypeAdapter(Topology)
 _KNOWN = 1 << 16
-"""Entries that are remembered while a bundle is read or written: devices with one access list share
-most of them."""
-
-
-_Known = dict[int, tuple[object, bytes | bytearray]]
-"""id -> (the very entry, or all of a part, and its entity or inserts): it is kept, so its id is nobody
-else's."""
+"""Entries that are remembered while a bundle is read: devices with one access list share most."""
 
 _Whole = dict[tuple[int, str], tuple[TableEntry, TableEntry]]
 """(id, place) -> (the very entry, the same with its place)."""
@@ -95,13 +90,11 @@ class Packed:
 def serialised(bundle: Bundle) -> dict[str, Serialised]:
     """The entries of a graph by switch, in the binary form in which a bundle has them."""
     schema_of = _schemas(bundle)
-    known: dict[Schema, _Known] = {schema: {} for schema in schema_of.values()}
     found: dict[str, Serialised] = {}
     for switch, program in bundle.programs.items():
-        schema = schema_of[switch]
+        schema, runs = schema_of[switch], _runs(program.entries)
         form = _form(schema, bundle.graph)
-        runs = _runs(program.entries)
-        data = (_run(some, schema, bundle.graph, form, known[schema]) for some in runs)
+        data = (_run(some, schema, bundle.graph, form) for some in runs)
         found[switch] = Serialised(program.entries, data, map(_places, runs))
     return found
 
@@ -112,31 +105,14 @@ def _runs(entries: Sequence[TableEntry]) -> Sequence[Sequence[TableEntry]]:
 
 
 def _run(
-    entries: Sequence[TableEntry], schema: Schema, graph: str, form: bytes, known: _Known
+    entries: Sequence[TableEntry], schema: Schema, graph: str, form: bytes
 ) -> bytes | bytearray | memoryview:
-    """Inserts of entries; `known` has those of some that other devices have, too."""
+    """Inserts of entries; they are copied where they were read in this form."""
     if isinstance(entries, LazyEntries):
         written = entries.written
         if written is not None and written.form == form:
             return written.data
-    same, run = known.get(id(entries), (None, b""))
-    if same is None:
-        run = inserted(_serialised(entries, graph, schema, known))
-        if len(known) < _KNOWN:
-            known[id(entries)] = entries, run
-    return run
-
-
-def _serialised(
-    entries: Iterable[TableEntry], graph: str, schema: Schema, known: _Known
-) -> Iterator[bytes | bytearray]:
-    for entry in entries:
-        same, entity = known.get(id(entry), (None, b""))
-        if same is None:
-            entity = schema.identified(entry, graph)[1]
-            if len(known) < _KNOWN:
-                known[id(entry)] = entry, entity
-        yield entity
+    return schema.inserted(entries, graph)
 
 
 def _form(schema: Schema, graph: str) -> bytes:
@@ -225,7 +201,8 @@ def load(data: bytes, source: str, index: Index | None = None) -> Bundle:
 
     With its `index` the entries of its programs are made when one is asked for.
     """
-    return _unpacked(data, source, ours=True, index=index).bundle
+    with large_frozen_data():
+        return _unpacked(data, source, ours=True, index=index).bundle
 
 
 def unpack(data: bytes, source: str) -> Packed:
@@ -311,17 +288,17 @@ def _bundle(
     members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool, index: Index
 ) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
-    schemas = {pipeline: Schema(p4info(build)) for pipeline, build in builds.items()}
+    schemas = {pipeline: Schema.of(p4info(build)) for pipeline, build in builds.items()}
     known: dict[tuple[str, str], dict[bytes, TableEntry]] = {name: {} for name in schemas}
     whole: _Whole = {}
+    pipeline_of = manifest.pipeline_of
     programs: dict[str, dict[str, PipelineProgram]] = {"fabric": {}, "programs": {}}
     for name in members:
         kind, _, rest = name.partition("/")
         switch, dot, _ = rest.partition(".entries.bin")
         if kind not in programs or not dot:
             continue
-        schema = schemas[manifest.pipeline_of[switch]]
-        same = known[manifest.pipeline_of[switch]]
+        schema, same = schemas[pipeline_of[switch]], known[pipeline_of[switch]]
         late = f"{kind}/{switch}.activation.bin"
         places = members.get(f"{kind}/{switch}{_PLACES}", b"").decode()
         if kind == "programs" and switch in index:
@@ -337,7 +314,7 @@ def _bundle(
             for member, data in zip((name, late), written, strict=True):
                 if members[member] != data:
                     raise ValueError(f"{member} holds more than entries that a compiler writes")
-    if missing := manifest.pipeline_of.keys() ^ programs["fabric"].keys():
+    if missing := pipeline_of.keys() ^ programs["fabric"].keys():
         raise ValueError(f"{min(missing)} has no pipeline or no entries of the fabric")
     return Bundle(
         graph=manifest.graph,
@@ -401,7 +378,7 @@ def _placed(entries: Sequence[TableEntry], places: str, known: _Whole) -> tuple[
 def _schemas(bundle: Bundle) -> dict[str, Schema]:
     """The schema of each switch, one for all of a pipeline: P4Info takes long to parse."""
     builds = {switch: build_for(bundle, switch) for switch in bundle.pipeline_of}
-    schemas = {build: Schema(p4info(build)) for build in set(builds.values())}
+    schemas = {build: Schema.of(p4info(build)) for build in set(builds.values())}
     return {switch: schemas[build] for switch, build in builds.items()}
 
 

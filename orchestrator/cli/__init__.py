@@ -21,6 +21,7 @@ from orchestrator.cli import (
     placement,
     reconcile,
     recovery,
+    status,
     whatif,
 )
 from orchestrator.cli.access import with_access, with_files, with_trust
@@ -49,6 +50,7 @@ graphs.register(app)
 bundles.register(app)
 importing.register(app)
 networks.register(app)
+status.register(app)
 network_status.register(networks.net_app)
 attaching.register(networks.net_app)
 recovery.register(app)

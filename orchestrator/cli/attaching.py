@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.crowds import names_of
 from orchestrator.cli.output import Json, note, print_json, say, warn
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _print(attached: Attached) -> None:
     inventory = attached.inventory
     targets = sorted({s.target for s in inventory.topology.switches.values()})
     if attached.loaded:
-        say(f"{', '.join(attached.loaded)}: had no pipeline of ours, so one was loaded")
+        say(f"{names_of(attached.loaded)}: had no pipeline of ours, so one was loaded")
     say(
         f"network {inventory.name} is attached: {len(inventory.pipelines)} switches "
         f"({', '.join(targets)}), {len(inventory.workers)} workers, {attached.links} links probed"

@@ -96,7 +96,7 @@ def _rows(bundle: Bundle, device: str) -> Iterator[dict[str, Any]]:
     from orchestrator.clients.words import action_words, key_texts, key_words, split_origin
     from orchestrator.targets.pipelines import build_for, p4info
 
-    schema = Schema(p4info(build_for(bundle, device)))
+    schema = Schema.of(p4info(build_for(bundle, device)))
     program = bundle.programs[device]
     for entry in (*program.entries, *program.activation):
         table = schema.table(entry.table)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.crowds import MOST, names_of
 from orchestrator.cli.output import print_table, say, warn
 
 if TYPE_CHECKING:
     from orchestrator.deployment.operations import Prepared
+    from orchestrator.deployment.summary import Summary
 
 _SIGNS = {"add": "+", "change": "~", "delete": "-"}
 
@@ -63,15 +66,7 @@ def print_changes(prepared: Prepared, network: str, verbose: bool) -> None:
                 for words in change_words(prepared.transaction, prepared.new.bundle)
             ),
         )
-    print_table(
-        f"Changes of {summary.graph} on {network}",
-        ("device", "table", "add#", "change#", "delete#", "copies#", "provenance#"),
-        (
-            (device, table, *(count or "" for count in asdict(changes).values()))
-            for device, tables in sorted(summary.devices.items())
-            for table, changes in sorted(tables.items())
-        ),
-    )
+    _print_tables(f"Changes of {summary.graph} on {network}", summary)
     if summary.workers:
         print_table(
             "Servers",
@@ -98,10 +93,33 @@ def print_changes(prepared: Prepared, network: str, verbose: bool) -> None:
     elif summary.full:
         warn("deploying it is refused without --allow-interruption")
     elif prepared.old is not None:
-        switches = ", ".join(summary.switched_over)
+        switches = names_of(summary.switched_over)
         say(
             f"one entry on each of {switches} puts it in force"
             if switches
             else "it changes in place: every packet meets one change at most"
         )
     say(f"plan: {summary.words()}")
+
+
+def _print_tables(title: str, summary: Summary) -> None:
+    """What becomes of entries, by device and table; of a crowd of devices by table."""
+    kinds = ("add#", "change#", "delete#", "copies#", "provenance#")
+    rows = [
+        (device, table, list(asdict(changes).values()))
+        for device, tables in sorted(summary.devices.items())
+        for table, changes in sorted(tables.items())
+    ]
+    if len(summary.devices) <= MOST:
+        listed = ((device, table, *(n or "" for n in counts)) for device, table, counts in rows)
+        print_table(title, ("device", "table", *kinds), listed)
+        return
+    using = Counter(table for _, table, _ in rows)
+    sums = {table: [0] * len(kinds) for table in sorted(using)}
+    for _, table, counts in rows:
+        sums[table] = [a + b for a, b in zip(sums[table], counts, strict=True)]
+    print_table(
+        f"{title}, {len(summary.devices)} devices (--json has those of each)",
+        ("table", "devices#", *kinds),
+        ((table, using[table], *(n or "" for n in found)) for table, found in sums.items()),
+    )

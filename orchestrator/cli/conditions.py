@@ -24,6 +24,24 @@ def condition_words(condition: Condition | None) -> str:
     return f"{condition.state} since {since}{why}"
 
 
+def badness(condition: Condition | None) -> int:
+    """How bad a condition is: 0 for up, most for down."""
+    return 1 if condition is None else {"up": 0, "suspect": 2, "down": 3}[condition.state]
+
+
+def device_badness(
+    device: Device, inventory: Inventory, conditions: Mapping[Subject, Condition]
+) -> int:
+    """That of a device's condition; of a server the worst of its workers'."""
+    from orchestrator.observation.liveness import Subject
+    from orchestrator.observation.watcher import subject_of
+
+    if device.has_pipeline:
+        return badness(conditions.get(subject_of(device)))
+    mine = [w.name for w in inventory.workers if w.core.server == device.name]
+    return max((badness(conditions.get(Subject("worker", name))) for name in mine), default=0)
+
+
 def device_words(
     device: Device, inventory: Inventory, conditions: Mapping[Subject, Condition]
 ) -> str:
@@ -41,12 +59,10 @@ def device_words(
 
 
 def links_amiss(conditions: Mapping[Subject, Condition]) -> list[tuple[str, str]]:
-    """Links that are not up, and their conditions in words."""
-    return [
-        (subject.name, condition_words(found))
-        for subject, found in sorted(conditions.items())
-        if subject.kind == "link" and found.state != "up"
-    ]
+    """Links that are not up, and their conditions in words; the worst first."""
+    found = [(s, c) for s, c in conditions.items() if s.kind == "link" and c.state != "up"]
+    found.sort(key=lambda pair: (-badness(pair[1]), pair[0]))
+    return [(subject.name, condition_words(condition)) for subject, condition in found]
 
 
 def conditions_json(conditions: Mapping[Subject, Condition]) -> list[dict[str, object]]:

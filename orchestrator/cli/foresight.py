@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def foresee_failures(live: str, fail: Sequence[str], fail_each: str, as_json: bool) -> None:
     """Place the deployed graphs without what fails, as a repair would, and print it."""
-    from orchestrator.placement.scenarios import fail_each as each
     from orchestrator.upkeep.foresight import failing, foresee
+    from orchestrator.whatif.scenarios import fail_each as each
 
     network = find_network(live)
     if not fail and not fail_each:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from orchestrator.model.bundle import Bundle
     from orchestrator.observation.rates import Measured
-    from orchestrator.placement.scenarios import Case
+    from orchestrator.whatif.scenarios import Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,12 @@ def live_case(
     """Two readings of the network, `interval_s` apart; its other graphs keep what they hold."""
     from orchestrator.cli.networks import find_network
     from orchestrator.deployment.cordoning import cordon_of
+    from orchestrator.deployment.specialising import builds_of, with_pipelines
     from orchestrator.observation.health import read_network
     from orchestrator.observation.rates import measured_rates
     from orchestrator.placement.resources import used_by
-    from orchestrator.placement.scenarios import Case
+    from orchestrator.targets.pipelines import Pipelines
+    from orchestrator.whatif.scenarios import Case
 
     if interval_s <= 0:
         raise InputError(f"--interval {interval_s:g}: must be above 0")
@@ -63,7 +65,9 @@ def live_case(
     others = {name: bundle for name, bundle in bundles.items() if name not in prefixes}
     used = used_by(others, live.topology)
     used = replace(used, cores=used.cores | cordon_of(live).cores)
-    case = Case(tuple(graphs), None, live.topology, used=used)
+    topology = with_pipelines(live.topology, reading.deployed)
+    made = Pipelines.of(builds_of(reading.deployed))
+    case = Case(tuple(graphs), None, topology, used=used, builds=made)
     return LiveCase(
         case,
         running,

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.crowds import All, crowd, first_lines
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.emulation import NetworkStatus
+    from orchestrator.model.away import Away
 
 Told = dict[str, object]
 
@@ -24,6 +26,7 @@ def register(net: typer.Typer) -> None:
 
 def net_status_command(
     name: Annotated[str, typer.Argument(help="Name of the network; all if left out.")] = "",
+    everything: All = False,
     as_json: Json = False,
 ) -> None:
     """Show networks: of those started here whether their processes live and which links are down; of
@@ -38,18 +41,27 @@ def net_status_command(
         print_json([*map(_started_json, started), *map(_attached_json, attached)])
         return
     for status in started:
-        print_table(
+        title, rows = crowd(
             f"Network {status.state.name}: {status.health}",
-            ("kind", "name", "pid#", "alive"),
             ((c.kind, c.name, c.pid, "yes" if c.alive else "NO") for c in status.components),
+            lambda row: row[-1] != "yes",
+            everything,
         )
-        for line in (*status.links_down, *_silent_of_started(status)):
+        print_table(title, ("kind", "name", "pid#", "alive"), rows)
+        for line in first_lines((*status.links_down, *_silent_of_started(status)), everything):
             warn(line)
     for each in attached:
         network = _network(each)
         silent = _silent(network)
-        print_table(f"Network {each}: attached", ("kind", "name", "address"), _rows(network))
-        for line in silent:
+        dead = {*silent.devices, *map(network.worker_name, silent.cores)}
+        title, rows = crowd(
+            f"Network {each}: attached",
+            _rows(network),
+            lambda row, dead=dead: row[1] in dead,
+            everything,
+        )
+        print_table(title, ("kind", "name", "address"), rows)
+        for line in first_lines(silent.words(), everything):
             warn(line)
     if not started and not attached:
         say("no network is running")
@@ -75,7 +87,7 @@ def _attached_json(name: str) -> Told:
             for kind, device, address in _rows(network)
         ],
         "links_down": (),
-        "silent": _silent(network),
+        "silent": tuple(_silent(network).words()),
     }
 
 
@@ -96,11 +108,11 @@ def _rows(network: LiveNetwork) -> Iterator[tuple[str, str, str]]:
         yield "worker", worker.name, worker.address
 
 
-def _silent(network: LiveNetwork) -> tuple[str, ...]:
+def _silent(network: LiveNetwork) -> Away:
     """Switches and workers that do not answer, whether their processes live or not."""
     from orchestrator.deployment.presence import look
 
-    return tuple(look(network).silent.words())
+    return look(network).silent
 
 
 def _silent_of_started(status: NetworkStatus) -> tuple[str, ...]:
@@ -111,4 +123,4 @@ def _silent_of_started(status: NetworkStatus) -> tuple[str, ...]:
     if status.health in ("starting", "crashed"):
         return ()
     network = LiveNetwork(inventory_of(status.state), facilities=EmulatedFacilities(status.state))
-    return _silent(network)
+    return tuple(_silent(network).words())

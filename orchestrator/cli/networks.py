@@ -1,24 +1,20 @@
-"""Commands on networks: net up/down/status, deploy, undeploy, status."""
+"""Commands on networks: net up/down, deploy, undeploy."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.crowds import All, crowd
 from orchestrator.cli.graphs import print_entries, print_stories
-from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
+from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.errors import InputError, NetworkError, StoreError
 
 if TYPE_CHECKING:
     from orchestrator.bundle.codec import Packed
     from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.deployment.presence import Presence
     from orchestrator.model.graph import ServiceGraph
 
 NetworkName = Annotated[
@@ -42,7 +38,6 @@ def register(app: typer.Typer) -> None:
         "files: orchestrator deploy my.bundle --dry-run",
     )(deploy)
     app.command("undeploy", epilog="Example: orchestrator undeploy campus_edge")(undeploy)
-    app.command("status", epilog="Example: orchestrator status --json")(status)
 
 
 @net_app.command("up", epilog="Example: orchestrator net up leaf-spine --switch softswitch")
@@ -180,9 +175,14 @@ def find_network(name: str) -> LiveNetwork:
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.emulation.facilities import facilities_of
     from orchestrator.network.inventory import list_inventories, load_inventory
+    from orchestrator.observation.conditions import links_down
 
-    name = name or _only(list_inventories())
-    return LiveNetwork(load_inventory(name), facilities=facilities_of(name))
+    inventory = load_inventory(name or _only(list_inventories()))
+    return LiveNetwork(
+        inventory,
+        facilities=facilities_of(inventory.name),
+        links_down=lambda: links_down(inventory),
+    )
 
 
 def deploy(
@@ -364,110 +364,3 @@ def undeploy(
         print_json({"graph": graph, "network": live.name, "deployed": False})
     else:
         say(f"{graph} is no longer deployed on {live.name}")
-
-
-def _devices(network: LiveNetwork, presence: Presence) -> Iterator[dict[str, object]]:
-    """The devices of a network; of a server that has workers, whether all of them answer."""
-    silent = {*presence.silent.devices, *(core.server for core in presence.silent.cores)}
-    for device in network.inventory.devices.values():
-        told = {key: value for key, value in asdict(device).items() if value}
-        yield {**told, "answers": device.name not in silent}
-
-
-def status(network: NetworkName = "", everything: All = False, as_json: Json = False) -> None:
-    """Show the devices, the deployed graphs, and the counters of their workers."""
-    from orchestrator.cli.conditions import conditions_json, device_words, links_amiss
-    from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
-    from orchestrator.deployment.presence import check_known, look
-    from orchestrator.observation.conditions import conditions_now
-
-    live = find_network(network)
-    deployed = deployed_graphs(live)
-    presence = look(live)
-    conditions = conditions_now(live, presence.silent)
-    lacking = shortcomings(live, deployed, presence)
-    unfinished, owed = live.journal.intent(), live.journal.owed()
-    cordoned = live.journal.cordoned()
-    metrics = worker_metrics(live, deployed)
-    devices = list(_devices(live, presence))
-    if as_json:
-        print_json(
-            {
-                "network": live.name,
-                "devices": devices,
-                "conditions": conditions_json(conditions),
-                "graphs": [
-                    {
-                        "name": d.bundle.graph,
-                        "owner": d.bundle.owner,
-                        "graph_id": d.bundle.graph_id,
-                        "deployed_at": d.deployed_at,
-                    }
-                    for d in deployed.values()
-                ],
-                "workers": metrics,
-                "lacking": lacking,
-                "cordoned": cordoned,
-                "unfinished": unfinished and unfinished.graph,
-                "owed": [{"graph": debt.graph, "devices": debt.places} for debt in owed],
-            }
-        )
-        check_known(live, presence, deployed)
-        return
-    for line in (*lacking, *presence.away.hosts.values()):
-        warn(line)
-    if unfinished is not None:
-        warn(
-            f"a change of {unfinished.graph} that {unfinished.controller} began at "
-            f"{unfinished.begun_at} is under way, or was left unfinished (`orchestrator recover`)"
-        )
-    for debt in owed:
-        warn(
-            f"{', '.join(debt.places)} may still have what {debt.graph} had there: "
-            f"`orchestrator reconcile {live.name}` removes it"
-        )
-    if cordoned:
-        say(f"cordoned: {', '.join(cordoned)}")
-    well = {device["name"] for device in devices if device["answers"]}
-    title, rows = crowd(
-        f"Devices of {live.name}",
-        (
-            (
-                device.name,
-                device.kind,
-                device.target or device.runtime,
-                device.pipeline,
-                device_words(device, live.inventory, conditions),
-            )
-            for device in live.inventory.devices.values()
-        ),
-        lambda row: row[0] in well,
-        everything,
-    )
-    print_table(title, ("device", "kind", "target or runtime", "pipeline", "state"), rows)
-    if links := links_amiss(conditions):
-        print_table("Links", ("link", "state"), links)
-    print_table(
-        f"Graphs on {live.name}",
-        ("graph", "owner", "id#", "deployed at", "worker cores#"),
-        (
-            (
-                d.bundle.graph,
-                d.bundle.owner,
-                d.bundle.graph_id,
-                d.deployed_at,
-                len(d.bundle.workers),
-            )
-            for d in deployed.values()
-        ),
-    )
-    print_table(
-        "Workers",
-        ("worker", "counter", "value#"),
-        (
-            (w, name, value)
-            for w, values in metrics.items()
-            for name, value in sorted(values.items())
-        ),
-    )
-    check_known(live, presence, deployed)

@@ -155,17 +155,17 @@ def plan_json(result: Compiled) -> dict[str, object]:
 
 
 def _place_chains(path: Path, topology: str, options: object, as_json: bool) -> None:
-    from orchestrator.placement.cases import network_of
     from orchestrator.placement.chains import load_chains
     from orchestrator.placement.measure import report
     from orchestrator.placement.model import Options
+    from orchestrator.placement.resources import Network
     from orchestrator.placement.solve import solve
     from orchestrator.placement.topologies import resolve_topology
 
     assert isinstance(options, Options)
     loaded = load_chains(path)
     network = resolve_topology(topology or loaded.topology)
-    problem = loaded.problem(network, network_of(network))
+    problem = loaded.problem(network, Network.planned(network))
     started = time.monotonic()
     found = solve(
         problem,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator import units
+from orchestrator.cli.crowds import MOST, first_lines, first_rows
 from orchestrator.cli.networks import find_network
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 from orchestrator.errors import DeploymentError, InputError, SwitchError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.model.topology import Topology
     from orchestrator.upkeep.events import Event
 
+_KINDS = ("inserted", "modified", "deleted")
 _SIGNS = {"add": "+", "change": "~", "delete": "-", "foreign": "?"}
 
 _EXAMPLES = (
@@ -63,7 +66,11 @@ def reconcile(
         typer.Option("--prune", help="Remove what belongs to no deployed graph, too."),
     ] = False,
     limit: Annotated[
-        int, typer.Option(help="Show at most so many changes a switch; 0: all.", min=0)
+        int,
+        typer.Option(
+            help="Show at most so many changes a switch; of many switches how many each has. 0: all.",
+            min=0,
+        ),
     ] = 20,
     as_json: Json = False,
 ) -> None:
@@ -123,8 +130,14 @@ def _keep(live: LiveNetwork, interval_s: float, limit: int, *, prune: bool, as_j
     note(
         f"watching {live.name}; what has not answered for {interval_s:g} s is down; Ctrl-C ends it"
     )
-    restarter = facilities_of(live.name) or restarter_of(live.name)
-    keeper = Keeper(lambda: find_network(live.name), restarter, interval_s, prune=prune)
+    facilities = facilities_of(live.name)
+    keeper = Keeper(
+        lambda: find_network(live.name),
+        facilities or restarter_of(live.name),
+        interval_s,
+        prune=prune,
+        probes_links=facilities is None,
+    )
     for event in keeper.run():
         topology = keeper.network.topology
         fields = _event_json(event, topology)
@@ -151,13 +164,51 @@ def _event_json(event: Event, topology: Topology) -> dict[str, object]:
 
 
 def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:
-    from orchestrator.observation.ports import port_names
+    for line in first_lines((d.unreachable for d in drift.devices if d.unreachable), limit == 0):
+        warn(line)
+    drifted = [d for d in drift.devices if not d.unreachable and (d or d.foreign)]
+    if len(drifted) > MOST and limit:
+        _show_crowd(drifted, done)
+    else:
+        _show_devices(drifted, topology, limit, done)
+    for line in drift.waiting:
+        warn(f"{line} (what a removed graph may have left there is removed once it answers)")
+    for worker in drift.workers:
+        name = f"{worker.core.server} core {worker.core.index + 1}"
+        if worker.unreachable:
+            warn(worker.unreachable)
+        elif worker:
+            print_table(f"{name}: {done}", ("change",), ((line,) for line in worker.words()))
+        for graph in worker.foreign:
+            say(f"{name}: graph {graph} is not in the journal; left alone")
 
-    for found in drift.devices:
-        if found.unreachable:
-            warn(found.unreachable)
-            continue
-        changes = list(_changes(found, port_names(topology, found.device), limit))
+
+def _show_crowd(drifted: Sequence[DeviceDrift], done: str) -> None:
+    """How much has changed on each of many devices, most first."""
+    total = sum(len(found.difference) for found in drifted)
+    rows = [
+        (
+            found.device,
+            found.lost and f"it ran {found.lost}",
+            *(len(getattr(found.difference, kind)) or "" for kind in _KINDS),
+            len(found.foreign) or "",
+        )
+        for found in sorted(drifted, key=lambda found: -len(found.difference))
+    ]
+    title = f"{len(drifted)} devices: {total} changes {done} (--limit 0 shows each)"
+    title, rows = first_rows(title, rows, everything=False)
+    columns = ("device", "", "added#", "changed#", "deleted#", "of others, left alone#")
+    print_table(title, columns, rows)
+
+
+def _show_devices(
+    drifted: Sequence[DeviceDrift], topology: Topology, limit: int, done: str
+) -> None:
+    from orchestrator.observation.ports import ports_of_all
+
+    ports = ports_of_all(topology)
+    for found in drifted:
+        changes = list(_changes(found, ports[found.device], limit))
         if not changes and not found.lost:
             continue
         left = f", {len(found.foreign)} of others left alone" if found.foreign else ""
@@ -175,16 +226,6 @@ def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:
                 for c in changes
             ),
         )
-    for line in drift.waiting:
-        warn(f"{line} (what a removed graph may have left there is removed once it answers)")
-    for worker in drift.workers:
-        name = f"{worker.core.server} core {worker.core.index + 1}"
-        if worker.unreachable:
-            warn(worker.unreachable)
-        elif worker:
-            print_table(f"{name}: {done}", ("change",), ((line,) for line in worker.words()))
-        for graph in worker.foreign:
-            say(f"{name}: graph {graph} is not in the journal; left alone")
 
 
 def _changes(found: DeviceDrift, ports: Ports, limit: int) -> list[dict[str, object]]:
@@ -203,8 +244,9 @@ def _changes(found: DeviceDrift, ports: Ports, limit: int) -> list[dict[str, obj
 
 
 def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
-    from orchestrator.observation.ports import port_names
+    from orchestrator.observation.ports import ports_of_all
 
+    ports = ports_of_all(topology)
     return {
         "drifted": bool(drift),
         "devices": [
@@ -216,7 +258,7 @@ def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
                 "changed": len(found.difference.modified),
                 "deleted": len(found.difference.deleted),
                 "foreign": len(found.foreign),
-                "changes": _changes(found, port_names(topology, found.device), 0),
+                "changes": _changes(found, ports[found.device], 0),
             }
             for found in drift.devices
         ],

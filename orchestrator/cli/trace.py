@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.networks import NetworkName, find_network
-from orchestrator.cli.output import Json, print_json, print_table, say, warn
+from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
     from orchestrator.observation.tracing import Traced
@@ -24,6 +27,13 @@ def trace(
         str, typer.Option("--to", help="h2, h2:80, h2:53/udp, h2/icmp, h2:80/6tcp, an address.")
     ],
     seconds: Annotated[float, typer.Option(help="Listen for at most so long.", min=0.1)] = 5.0,
+    frame: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the packet to this pcapng file for its host to send within --seconds, where "
+            "this machine cannot; what comes to hosts is not looked at."
+        ),
+    ] = None,
     network: NetworkName = "",
     as_json: Json = False,
 ) -> None:
@@ -32,7 +42,9 @@ def trace(
     Exit code 1 when they disagree. Needs the graph's sampling rate above 0; and on BMv2,
     which knows no roles, no other controller beside it.
     """
+    from orchestrator.files import write_whole
     from orchestrator.observation.frames import between_hosts
+    from orchestrator.observation.pcapng import OUTBOUND, PcapngWriter
     from orchestrator.observation.tracing import trace_packet
 
     live = find_network(network)
@@ -40,7 +52,16 @@ def trace(
     def make(identification: int) -> bytes:
         return between_hosts(live.topology, source, target, identification=identification)
 
-    traced = trace_packet(live, source, make, seconds)
+    def hand_over(data: bytes) -> None:
+        assert frame is not None
+        file = io.BytesIO()
+        writer = PcapngWriter(file)
+        number = writer.interface(source, "a packet to send")
+        writer.packet(number, time.time_ns(), data, direction=OUTBOUND)
+        write_whole(frame, file.getvalue())
+        note(f"listening; have {source} send {frame}, as by `tcpreplay -i INTERFACE {frame}`")
+
+    traced = trace_packet(live, source, make, seconds, hand_over if frame else None)
     if as_json:
         print_json(_json(traced))
     else:
@@ -74,9 +95,9 @@ def _json(traced: Traced) -> dict[str, object]:
             }
             for point in traced.points
         ],
-        "delivered": [
-            {"host": a.host, "frame": frame_text(a.frame).summary} for a in traced.delivered
-        ],
+        "delivered": None
+        if traced.delivered is None
+        else [{"host": a.host, "frame": frame_text(a.frame).summary} for a in traced.delivered],
         "predicted": journey_json(traced.predicted),
     }
 
@@ -105,9 +126,9 @@ def _print(traced: Traced, source: str) -> None:
     ]
     print_table("Predicted and seen", ("device", "what", "seen", "its clock"), rows)
     say(f"predicted: {_plain(traced.predicted.verdict)}")
-    for arrival in traced.delivered:
+    for arrival in traced.delivered or ():
         say(f"happened: {arrival.host} receives {_plain(frame_text(arrival.frame).summary)}")
-    if not traced.delivered:
+    if traced.delivered == ():
         say("happened: no host received it")
     for told in traced.notes:
         say(_plain(told))

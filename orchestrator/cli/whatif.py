@@ -36,10 +36,10 @@ from orchestrator.cli.placement import (
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
-    from orchestrator.placement.cases import Settings
-    from orchestrator.placement.scenarios import Case, Scenario
     from orchestrator.placement.topologies import Demand
-    from orchestrator.placement.whatif import Outcome
+    from orchestrator.whatif.cases import Settings
+    from orchestrator.whatif.run import Outcome
+    from orchestrator.whatif.scenarios import Case, Scenario
 
 Graphs = Annotated[
     list[Path] | None,
@@ -141,7 +141,7 @@ def whatif(
             )
         foresee_failures(live, fail or [], fail_each, as_json)
         return
-    from orchestrator.placement.cases import Settings
+    from orchestrator.whatif.cases import Settings
 
     start = _start(graphs, topology, live, interval, measure=not planned_rates)
     case = start.case
@@ -173,7 +173,7 @@ def whatif(
         )
     files: list[str] = []
     if plot is not None:
-        from orchestrator.placement.plots import draw
+        from orchestrator.whatif.plots import draw
 
         files = [str(path) for path in draw(case, outcomes, plot)]
     if as_json:
@@ -203,7 +203,7 @@ def _run(
     case: Case, scenarios: Sequence[Scenario], settings: Settings, processes: int, dask: str
 ) -> list[Outcome]:
     """The outcomes, with a bar as they come; fewer than scenarios after Ctrl-C."""
-    from orchestrator.placement.whatif import run_dask, run_local
+    from orchestrator.whatif.run import run_dask, run_local
 
     with Progress(
         TextColumn("{task.description}"),
@@ -230,8 +230,8 @@ def _start(
     """What is examined; live also where its tasks run now."""
     from orchestrator.graph import load_graph
     from orchestrator.placement.chains import is_chains_file, load_chains
-    from orchestrator.placement.scenarios import Case
     from orchestrator.placement.topologies import resolve_topology
+    from orchestrator.whatif.scenarios import Case
 
     chains = [path for path in graphs if is_chains_file(path)]
     if chains and (len(graphs) > 1 or live):
@@ -264,8 +264,8 @@ def _check(case: Case) -> None:
 
 def _with_demands(case: Case, text: str, largest: int) -> Case:
     from orchestrator.nfs.files import parse_json, read_text
-    from orchestrator.placement.scenarios import parse_rate, with_demands
     from orchestrator.placement.topologies import Demand, topohub
+    from orchestrator.whatif.scenarios import parse_rate, with_demands
 
     if text.startswith("topohub:"):
         matrix = topohub(text.removeprefix("topohub:"))[1]
@@ -296,7 +296,7 @@ def _scenarios(
 ) -> list[Scenario]:
     from dataclasses import replace
 
-    from orchestrator.placement.scenarios import Scenario, fail_each, sweep
+    from orchestrator.whatif.scenarios import Scenario, fail_each, sweep
 
     words = [f"fail {f.partition(':')[2]}" for f in fail] + [*scale, *changes]
     words += ["without offload"] if without_offload else []

@@ -22,17 +22,22 @@ _START_SECONDS = 120.0
 
 
 def worker_specs(server: Server, nic: str) -> list[agent_pb2.WorkerSpec]:
-    """The workers that a server is to have, as macvlans on one of its interfaces."""
-    return [
-        agent_pb2.WorkerSpec(
+    """The workers that a server is to have, on its interfaces for them, else on macvlans of `nic`."""
+
+    def one(core: int) -> agent_pb2.WorkerSpec:
+        spec = agent_pb2.WorkerSpec(
             name=worker_name(server.name, core),
             core=core,
             runtime=server.runtime,
             mac=device_mac(server.id, core=core + 1),
-            macvlan_on=nic,
         )
-        for core in server.worker_cores
-    ]
+        if server.interfaces:
+            spec.interface = server.interfaces[core]
+        else:
+            spec.macvlan_on = nic
+        return spec
+
+    return [one(core) for core in server.worker_cores]
 
 
 class AgentClient:

@@ -81,15 +81,30 @@ def open_channel(
     """A channel to `address`, over TLS when its files are given; InputError when one is no good."""
     if tls is None:
         return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, _credentials(tls), [*options, _named(address, tls)])
+
+
+def open_async_channel(
+    address: str, tls: TlsFiles | None, options: Sequence[tuple[str, int | str]] = ()
+) -> grpc.aio.Channel:
+    """As `open_channel`, for the event loop that runs."""
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options)
+    return grpc.aio.secure_channel(address, _credentials(tls), [*options, _named(address, tls)])
+
+
+def _credentials(tls: TlsFiles) -> grpc.ChannelCredentials:
     tls.check()
-    credentials = grpc.ssl_channel_credentials(
+    return grpc.ssl_channel_credentials(
         tls.ca.read_bytes(),
         tls.key.read_bytes() if tls.key else None,
         tls.certificate.read_bytes() if tls.certificate else None,
     )
-    # gRPC would compare a certificate with the path of a Unix socket.
-    named = ("grpc.ssl_target_name_override", tls.name or _host(address))
-    return grpc.secure_channel(address, credentials, [*options, named])
+
+
+def _named(address: str, tls: TlsFiles) -> tuple[str, str]:
+    """gRPC would compare a certificate with the path of a Unix socket."""
+    return "grpc.ssl_target_name_override", tls.name or _host(address)
 
 
 def connection_problem(address: str, tls: TlsFiles | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from finsy.proto import p4i, p4r
@@ -27,6 +28,8 @@ from orchestrator.model.provenance import told
 
 CONTROL_PREFIXES = ("ingress.", "egress.")
 _SEPARATOR = "|"
+_PIPELINES = 16
+"""Schemas that are kept: devices of one network run few pipelines."""
 _KEPT = 1 << 14
 """Encoded actions that are kept: entries of one NF share most of them."""
 
@@ -119,6 +122,14 @@ class Schema:
         self._decoded: dict[bytes, tuple[str, tuple[tuple[str, int], ...]]] = {}
         self._fields: dict[str, encoding.Fields] = {}
         self._doings: dict[tuple[str, tuple[tuple[str, int], ...]], bytes] = {}
+        self._identified: dict[int, tuple[TableEntry, str, tuple[bytes, bytes]]] = {}
+        """By id of the very entry, which is kept, so that its id is nobody else's: devices that have the
+        same access list share its entries."""
+
+    @classmethod
+    def of(cls, p4info: p4i.P4Info) -> Schema:
+        """The one of a P4Info: devices that run the same share it, and what it knows of entries."""
+        return _shared(p4info.SerializeToString(deterministic=True))
 
     @classmethod
     def from_text(cls, text: str) -> Schema:
@@ -146,6 +157,16 @@ class Schema:
 
         Equal entries give equal bytes; see `clients.identity` for what a switch returns.
         """
+        known = self._identified.get(id(entry))
+        if known is not None and known[1] == graph:
+            return known[2]
+        if len(self._identified) >= _KEPT:
+            self._identified.clear()
+        found = self._encoded(entry, graph)
+        self._identified[id(entry)] = entry, graph, found
+        return found
+
+    def _encoded(self, entry: TableEntry, graph: str) -> tuple[bytes, bytes]:
         name, keys, action, params, priority, origin, meter = entry
         fields = self._fields.get(name)
         if fields is None:
@@ -181,14 +202,14 @@ class Schema:
         names = self._key_names[ident]
         keys = tuple([(names[match.field_id], _decode_key(match)) for match in message.match])
         action, params = self._decode_action(message.action)
-        graph, origin = _provenance(message)
+        graph, origin = _provenance(message.metadata)
         meter = _meter(message.meter_config) if message.HasField("meter_config") else None
         entry = TableEntry(table.name, keys, action, params, message.priority, origin, meter)
         return graph, entry
 
     def counted(self, message: p4r.TableEntry) -> Counted:
         """What an entry has counted, by names; its keys are not looked into."""
-        graph, origin = _provenance(message)
+        graph, origin = _provenance(message.metadata)
         return Counted(
             self._table_by_id[message.table_id].name,
             graph,
@@ -229,9 +250,15 @@ class Schema:
         return inserted(self.identified(entry, graph)[1] for entry in entries)
 
 
-def _provenance(message: p4r.TableEntry) -> tuple[str, str]:
+@lru_cache(_PIPELINES)
+def _shared(p4info: bytes) -> Schema:
+    return Schema(p4i.P4Info.FromString(p4info))
+
+
+@lru_cache(_KEPT)
+def _provenance(metadata: bytes) -> tuple[str, str]:
     """(graph, origin); the graph is empty when the entry is not ours."""
-    graph, _, origin = message.metadata.decode(errors="replace").partition(_SEPARATOR)
+    graph, _, origin = metadata.decode(errors="replace").partition(_SEPARATOR)
     return graph, origin
 
 

@@ -9,16 +9,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import grpc
 from finsy.proto import p4i, p4r, p4r_grpc
 
+from orchestrator.clients.calls import Calls, Pending
 from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
 from orchestrator.clients.encoding import canonical
 from orchestrator.clients.failures import Inquiry, Refused
 from orchestrator.clients.p4info import Counted, Schema
-from orchestrator.clients.writing import BATCH, MOST_DETAILS, Answer, Refusal, Writable, write_all
+from orchestrator.clients.writing import BATCH, MOST_DETAILS, Refusal, Writable, write_all
 from orchestrator.errors import MastershipLost, SwitchError
 from orchestrator.model.entries import TableEntry
 
@@ -102,6 +103,8 @@ class SwitchClient:
         self._failure = ""
         self._unreachable = False
         self._deposed = False
+        self._loading = False
+        self._calls = Calls(lambda why: SwitchError(f"{name}: {why}"))
         self._leads = may_write
         self.is_broken = False
         self.on_break: Callable[[], None] | None = None
@@ -163,6 +166,7 @@ class SwitchClient:
         threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
         if not self._answered.wait(_ARBITRATION_SECONDS) or self._unreachable:
             self._give_up()
+        self._check_not_ended()
         if not self._primary.is_set() and not self._backup_will_do:
             failure = self._failure or "another controller is primary"  # closing writes its own
             self.close()
@@ -175,7 +179,9 @@ class SwitchClient:
         thread when the channel is closed meanwhile.)
         """
         try:
-            self._stub.Capabilities(p4r.CapabilitiesRequest(), timeout=self.connect_seconds)
+            method: Any = self._stub.Capabilities
+            request = p4r.CapabilitiesRequest()
+            self._calls.answer(method.future(request, timeout=self.connect_seconds))
         except grpc.RpcError as error:
             if error.code() in _NOBODY:  # type: ignore[attr-defined]
                 self._give_up()
@@ -186,6 +192,20 @@ class SwitchClient:
         self.close()
         told = connection_problem(self.address, self.tls) or failure
         raise SwitchError(f"{self.name}: {told or f'no answer from {self.address}'}")
+
+    def end(self, why: str) -> None:
+        """Another thread knows that the switch is dead: what waits for it, or would, fails at once.
+
+        While it loads a pipeline a switch may be silent for long: that is waited for.
+        """
+        if not self._loading:
+            self._calls.end(why)
+            self._answered.set()
+
+    def _check_not_ended(self) -> None:
+        if self._calls.ended:
+            self.close()
+            raise SwitchError(f"{self.name}: {self._calls.ended}")
 
     def close(self) -> None:
         """Give up being primary and close the connection."""
@@ -249,7 +269,7 @@ class SwitchClient:
 
     def use(self, p4info: p4i.P4Info) -> None:
         """Speak the names of this P4Info."""
-        self.schema = Schema(p4info)
+        self.schema = Schema.of(p4info)
 
     def drops(self) -> dict[str, int]:
         """What a softswitch has dropped outside its pipeline, by reason; others do not say."""
@@ -280,9 +300,7 @@ class SwitchClient:
             response_type=p4r.GetForwardingPipelineConfigRequest.P4INFO_AND_COOKIE,
         )
         try:
-            config = self._stub.GetForwardingPipelineConfig(
-                request, timeout=self.config_seconds
-            ).config
+            config = self._config(request)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.FAILED_PRECONDITION:  # type: ignore[attr-defined]
                 return None
@@ -296,9 +314,7 @@ class SwitchClient:
         """P4Info, device config (empty where a switch keeps it to itself) and cookie; None: none."""
         request = p4r.GetForwardingPipelineConfigRequest(device_id=self.device_id)
         try:
-            config = self._stub.GetForwardingPipelineConfig(
-                request, timeout=self.config_seconds
-            ).config
+            config = self._config(request)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.FAILED_PRECONDITION:  # type: ignore[attr-defined]
                 return None
@@ -307,6 +323,10 @@ class SwitchClient:
             return None
         self.use(config.p4info)
         return config
+
+    def _config(self, request: p4r.GetForwardingPipelineConfigRequest) -> Any:
+        method: Any = self._stub.GetForwardingPipelineConfig
+        return self._calls.answer(method.future(request, timeout=self.config_seconds)).config
 
     def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
         """Load and start a pipeline: every entry of the switch is gone after it."""
@@ -320,12 +340,15 @@ class SwitchClient:
         request.config.p4info.CopyFrom(p4info)
         request.config.p4_device_config = device_config
         request.config.cookie.cookie = cookie
+        self._loading = True
         try:
             self._stub.SetForwardingPipelineConfig(request, timeout=_CALL_SECONDS)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.PERMISSION_DENIED:  # type: ignore[attr-defined]
                 raise self._lost() from error
             raise self._translate(error, "loading the pipeline") from error
+        finally:
+            self._loading = False
         self.use(p4info)
 
     # -- entries -------------------------------------------------------------------------------
@@ -369,9 +392,11 @@ class SwitchClient:
         head.election_id.CopyFrom(self._election_id())
         start = head.SerializeToString()
 
-        def send(parts: bytes | memoryview) -> Answer:
+        def send(parts: bytes | memoryview) -> Pending[p4r.WriteResponse]:
             self._may_write()
-            return self._raw_write.future(start + parts, timeout=_CALL_SECONDS)
+            return Pending(
+                self._calls, self._raw_write.future(start + parts, timeout=_CALL_SECONDS)
+            )
 
         return write_all(
             send,
@@ -399,10 +424,13 @@ class SwitchClient:
         """What the given entities select, as P4Runtime's wildcards say."""
         request = p4r.ReadRequest(device_id=self.device_id, entities=wanted)
         try:
-            for response in self._stub.Read(request, timeout=_CALL_SECONDS):
+            for response in self._read(request):
                 yield from response.entities
         except grpc.RpcError as error:
             raise self._translate(error, "reading") from error
+
+    def _read(self, request: p4r.ReadRequest) -> Iterator[p4r.ReadResponse]:
+        return self._calls.stream(self._stub.Read(request, timeout=_CALL_SECONDS))
 
     def counted(self) -> Iterator[Counted]:
         """What all entries have counted, in one call."""
@@ -424,7 +452,7 @@ class SwitchClient:
             if self.schema.table(name).metered:
                 wanted.meter_config.SetInParent()
             try:
-                for response in self._stub.Read(request, timeout=_CALL_SECONDS):
+                for response in self._read(request):
                     for entity in response.entities:
                         yield self._installed(entity.table_entry)
             except grpc.RpcError as error:

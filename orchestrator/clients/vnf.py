@@ -9,7 +9,9 @@ from typing import Any, Self
 
 import grpc
 
+from orchestrator.clients.calls import Calls
 from orchestrator.clients.channel import TlsFiles, call_error, open_channel
+from orchestrator.errors import ServerError
 from orchestrator.model.entries import ChainHop, ServerChain
 from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
@@ -92,6 +94,7 @@ class WorkerClient:
         self.address = address
         self.call_seconds = _CALL_SECONDS
         self._tls = tls
+        self._calls = Calls(lambda why: ServerError(f"{name}: {why}"))
         self._channel = open_channel(address, tls)
         self._stub = vnf_pb2_grpc.VnfStub(self._channel)
 
@@ -105,6 +108,10 @@ class WorkerClient:
         trace: TracebackType | None,
     ) -> None:
         self._channel.close()
+
+    def end(self, why: str) -> None:
+        """Another thread knows that the worker is dead: what waits for it, or would, fails at once."""
+        self._calls.end(why)
 
     def configure(
         self,
@@ -160,7 +167,8 @@ class WorkerClient:
         may_be_missing: bool = False,
     ) -> Any:
         try:
-            return method(request, timeout=self.call_seconds, metadata=metadata)
+            future = method.future(request, timeout=self.call_seconds, metadata=metadata)
+            return self._calls.answer(future)
         except grpc.RpcError as error:
             code = error.code()  # type: ignore[attr-defined]
             if may_be_missing and code is grpc.StatusCode.NOT_FOUND:

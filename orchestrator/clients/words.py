@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from finsy.proto import p4r
 
@@ -113,6 +114,7 @@ def split_origin(origin: str) -> tuple[str, str]:
     return head, rest
 
 
+@lru_cache(1 << 14)
 def origins_of(origin: str) -> tuple[tuple[str, str], ...]:
     """Every (NF, rule) that an entry comes from: a merged one is `fw: rules[3] & steer: rules[1]`."""
     if not split_origin(origin)[0]:

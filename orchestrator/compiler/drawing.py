@@ -11,7 +11,7 @@ import networkx as nx
 from orchestrator.errors import InputError
 from orchestrator.model.bundle import Story
 from orchestrator.model.cuts import SERVER, Cuts, Unit
-from orchestrator.placement.plots import FORMATS, pyplot_of_matplotlib
+from orchestrator.pictures import FORMATS, pyplot_of_matplotlib
 
 _WIDTH, _HEIGHT = 3.4, 1.15
 """Inches that a unit takes."""

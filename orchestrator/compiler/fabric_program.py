@@ -77,22 +77,19 @@ class _Ways:
         behind: dict[str, list[int]] = defaultdict(list)
         for position, (_, name) in enumerate(self.devices):
             behind[fabric.access(name)].append(position)
-        for target, positions in behind.items():
-            self._add(fabric, target, positions)
-
-    def _add(self, fabric: Fabric, target: str, positions: Sequence[int]) -> None:
-        """The ways to a switch and to the servers behind it: elsewhere they are the same."""
-        for switch, choice in fabric.choices(target):
-            ports, ways = self.ports[switch], self.ways[switch]
+        for switch, choice, targets in fabric.ways():
+            # A switch and the servers behind it lie the same way.
+            there = [position for target in targets for position in behind[target]]
             for tree in self.trees:
-                port = ports[choice.neighbor(tree)]
-                for position in positions:
-                    ways[tree][position] = port
-        for position in positions:
-            name = self.devices[position][1]
-            here = _HERE if name == target else _HERE - fabric.attachments[name].port
-            for tree in self.trees:
-                self.ways[target][tree][position] = here
+                way, port = self.ways[switch][tree], self.ports[switch][choice.neighbor(tree)]
+                for position in there:
+                    way[position] = port
+        for switch, positions in behind.items():
+            for position in positions:
+                name = self.devices[position][1]
+                here = _HERE if name == switch else _HERE - fabric.attachments[name].port
+                for tree in self.trees:
+                    self.ways[switch][tree][position] = here
 
     def entries(self, switch: str) -> Iterator[TableEntry]:
         for tree, ways in zip(self.trees, self.ways[switch], strict=True):

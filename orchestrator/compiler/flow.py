@@ -6,7 +6,7 @@ dropped". Nothing is asked across a server, an encapsulation or a copy: what lef
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from orchestrator.compiler.first_match import MOST_PIECES, FirstMatch, Undecided, first_match
 from orchestrator.compiler.headerspace import (
@@ -33,6 +33,28 @@ UNTOUCHED = (DscpProgram, TtlProgram, RouteProgram)
 """Programs that change nothing that a match asks about."""
 _MOST_STEPS = 2000
 _IP = ALL_SHAPES & ~OTHER
+
+
+class Arcs(dict[tuple[str, str], str]):
+    """Where the outputs of units lead: target by (source, output), and by output of a source."""
+
+    def __init__(self, arcs: Iterable[Arc]) -> None:
+        super().__init__()
+        self._of: dict[str, dict[str, str]] = {}
+        for arc in arcs:
+            self[arc.source, arc.output] = arc.target
+
+    def __setitem__(self, key: tuple[str, str], target: str) -> None:
+        super().__setitem__(key, target)
+        self._of.setdefault(key[0], {})[key[1]] = target
+
+    def __delitem__(self, key: tuple[str, str]) -> None:
+        super().__delitem__(key)
+        del self._of[key[0]][key[1]]
+
+    def of(self, source: str) -> dict[str, str]:
+        """The connected outputs of a unit and where they lead."""
+        return dict(self._of.get(source, {}))
 
 
 class Flow:

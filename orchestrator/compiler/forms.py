@@ -47,12 +47,13 @@ many weighed rules come before its verdict."""
 def decide_filters(
     cuts: Cuts,
     costs: FilterCosts | None,
-    pipelines: Collection[Pipeline],
-    taken: Mapping[str, Counter[str]],
+    room: tuple[int, ...],
     plain: Collection[str] = (),
 ) -> Cuts:
-    """The cuts with filters in their best form; those of the NFs in `plain` stay as they are."""
-    room = _room(pipelines, taken)
+    """The cuts with filters in their best form; those of the NFs in `plain` stay as they are.
+
+    `room` is free of each level of a tree.
+    """
     if costs is None or not any(room):
         return cuts
     units = dict(cuts.units)
@@ -85,7 +86,9 @@ def _decided(unit: Unit, program: FilterProgram, diagram: Diagram) -> Unit:
     return replace(unit, element=replace(unit.element, program=decided), why=why)
 
 
-def _room(pipelines: Collection[Pipeline], taken: Mapping[str, Counter[str]]) -> tuple[int, ...]:
+def tree_room(
+    pipelines: Collection[Pipeline], taken: Mapping[str, Counter[str]]
+) -> tuple[int, ...]:
     """Free entries of each level of a tree, on every switch."""
     held: Counter[str] = Counter()
     for tables in taken.values():

@@ -79,6 +79,15 @@ class Layout:
             todo.extend(reversed(step.next.values()))
         return tuple(found)
 
+    def held(self, pipeline: Pipeline) -> Counter[str]:
+        """Entries that its units may need, by table (an upper bound)."""
+        held: Counter[str] = Counter()
+        for step in self.steps.values():
+            if step.unit is not None and step.slot is not None:
+                for (_, table), count in footprint(step.unit, [pipeline]).items():
+                    held[f"{step.slot.instance}.{table}"] += count
+        return held
+
 
 def lay_out(
     switch: str,

@@ -17,7 +17,7 @@ import networkx as nx
 
 from orchestrator.alignment import differing
 from orchestrator.compiler.first_match import FirstMatch, shadowed
-from orchestrator.compiler.flow import UNTOUCHED, Flow
+from orchestrator.compiler.flow import UNTOUCHED, Arcs, Flow
 from orchestrator.compiler.headerspace import EVERYTHING, Box, box_of
 from orchestrator.compiler.merging import (
     Costs,
@@ -53,7 +53,7 @@ class _Synthesiser:
     def __init__(self, cuts: Cuts, graph: ServiceGraph, costs: Costs) -> None:
         self.costs = costs
         self.units = dict(cuts.units)
-        self.arcs = {(arc.source, arc.output): arc.target for arc in cuts.arcs}
+        self.arcs = Arcs(cuts.arcs)
         self.entries = list(cuts.entries)
         self.groups = cuts.groups
         self.traffic: dict[str, list[Box]] = {}
@@ -119,7 +119,7 @@ class _Synthesiser:
 
     def _outputs(self, name: str) -> dict[str, str]:
         """Connected outputs of a unit and where they lead."""
-        return {output: target for (source, output), target in self.arcs.items() if source == name}
+        return self.arcs.of(name)
 
     def _only_source(self, name: str) -> str:
         """The unit that all packets of this one come from; empty when there are several."""

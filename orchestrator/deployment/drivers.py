@@ -14,6 +14,7 @@ from orchestrator.clients.writing import Writable
 from orchestrator.deployment.access import Access
 from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S
+from orchestrator.model.away import Away
 from orchestrator.model.entries import ServerChain
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link, Topology
@@ -134,6 +135,10 @@ class ManagedNetwork(NetworkDriver, Protocol):
 
     def links_down(self) -> Mapping[Link, str]:
         """Links that are down, with what is known of it; those of which nothing is known are not."""
+        ...
+
+    def dead(self) -> Away:
+        """Devices and workers of which whoever watches them knows that they will not answer."""
         ...
 
     def leading(self, wait_s: float = LEAD_WAIT_S) -> AbstractContextManager[Lead]:

@@ -140,6 +140,8 @@ class Executor:
         self.recorder = recorder or NoRecorder()
         self.careful, self.forgiving = careful, forgiving
         self._sessions = Sessions(network)
+        self._checked: set[str] = set()
+        """Devices that were seen to run what a step asks for, when their sessions were opened."""
         self.done = Executed()
         self._reached, self._begun = 0, False
         self.undone = True
@@ -150,9 +152,7 @@ class Executor:
         """Run from stage `first` on; DeploymentError says what failed, after all has been undone."""
         self._reached = first
         try:
-            with self._open(transaction):
-                if not self.careful:
-                    self._compare(transaction)
+            with self._open(transaction, None if self.careful else self._checks(transaction)):
                 self._forward(transaction, first)
             return self.done
         except BaseException as error:
@@ -185,32 +185,42 @@ class Executor:
     # -- stages --------------------------------------------------------------------------------
 
     @contextmanager
-    def _open(self, transaction: Transaction) -> Generator[None]:
-        """Sessions with all devices: every one answers before the first is changed."""
+    def _open(
+        self, transaction: Transaction, checks: Callable[[PipelineDriver], None] | None = None
+    ) -> Generator[None]:
+        """Sessions with all devices: each answers, and is found right, before the first is changed."""
 
         def answers(name: str) -> None:
-            with self._sessions.use(name):
-                pass
+            with self._sessions.use(name) as driver:
+                if checks is not None:
+                    checks(driver)
 
         with Sessions(self.network) as self._sessions:
             _at_once(answers, [n for n in transaction.devices if n not in self.away.devices])
             yield
 
-    def _compare(self, transaction: Transaction) -> None:
-        """DeploymentError, and nothing done, when another version is in force than is to be replaced."""
+    def _checks(self, transaction: Transaction) -> Callable[[PipelineDriver], None]:
+        """What is looked at in a device's first session, which may not be open any more when the first
+        stage begins: the version in force is that which is to be replaced (DeploymentError, and nothing
+        done), the pipeline the one that its entries are for."""
         expected: dict[str, Change] = {}
+        loads: dict[str, LoadPipeline] = {}
         for step in transaction.steps:
-            if not isinstance(step, WriteEntries) or step.device in self.away.devices:
-                continue
-            for change in step.changes:
-                if isinstance(change.item, TableEntry) and change.item.table == EPOCH_TABLE:
-                    expected.setdefault(step.device, change)
+            if isinstance(step, LoadPipeline) and not step.may_wipe:
+                loads[step.device] = step
+            elif isinstance(step, WriteEntries):
+                for change in step.changes:
+                    if isinstance(change.item, TableEntry) and change.item.table == EPOCH_TABLE:
+                        expected.setdefault(step.device, change)
 
-        def compare(of: tuple[str, Change]) -> None:
-            with self._sessions.use(of[0]) as driver:
-                _compare_epoch(transaction.graph, driver, of[1])
+        def checks(driver: PipelineDriver) -> None:
+            if driver.name in expected:
+                _compare_epoch(transaction.graph, driver, expected[driver.name])
+            if driver.name in loads:
+                self._load(driver, loads[driver.name])
+                self._checked.add(driver.name)
 
-        _at_once(compare, list(expected.items()))
+        return checks
 
     def _forward(self, transaction: Transaction, first: int) -> None:
         for self._reached, stage in enumerate(transaction.stages[first:], first):
@@ -261,8 +271,9 @@ class Executor:
             return
         match step:
             case LoadPipeline():
-                with self._sessions.use(step.device) as driver:
-                    self._load(driver, step)
+                if step.device not in self._checked:
+                    with self._sessions.use(step.device) as driver:
+                        self._load(driver, step)
             case RestorePipeline():
                 with self._sessions.use(step.device) as driver:
                     self._restore(driver, step)

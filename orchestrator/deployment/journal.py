@@ -165,7 +165,7 @@ class Journal:
             raw["interrupting"],
             progress["stage"],
             progress["undoing"],
-            _away(raw.get("away")),
+            _away(raw.get("away")).joined(_away(raw.get("died"))),
         )
 
     def owed(self) -> tuple[Owed, ...]:
@@ -295,10 +295,7 @@ class Lead:
             "new": None if new is None else _described(new),
         }
         if away:
-            intent["away"] = {
-                "devices": dict(away.devices),
-                "cores": [[c.server, c.index, why] for c, why in away.cores.items()],
-            }
+            intent["away"] = _away_value(away)
         put = {_INTENT: _json(intent)}
         if new is not None:
             entries = serialised(new.bundle) if entries is None else entries
@@ -306,6 +303,13 @@ class Lead:
             self.journal.remember(data, new.bundle, entries)
             put |= {_NEW_SOURCE: new.source} if new.source else {}
         self.leadership.commit(put)
+
+    def leave_out(self, died: Away) -> None:
+        """Devices have died while the change was under way: they may have got a part of it."""
+        intent = _object(self.journal.store.read(_INTENT)[_INTENT])
+        known = _away(intent.get("died"))
+        intent["died"] = _away_value(known.joined(died))
+        self.leadership.commit({_INTENT: _json(intent)})
 
     def begin(self, stage: int) -> None:
         """A stage of the intended change begins."""
@@ -335,7 +339,10 @@ class Lead:
         found = self.journal.store.read(_TRANSACTION)
         intent = _object(found[_INTENT])
         key = f"{_GRAPHS}{intent['graph']}"
-        put = self._owing(intent["graph"], _away(intent.get("away")), gone=intent["new"] is None)
+        away = _away(intent.get("away")).joined(_away(intent.get("died")))
+        put: dict[str, bytes] = {}
+        if away and (known := self.journal.intent()) is not None:
+            put = self._owing(self.journal.deployed().get(known.graph), known.new, away)
         delete = [*found]
         if intent["new"] is None:
             delete += [key, f"{key}{_BUNDLE}"]
@@ -347,17 +354,17 @@ class Lead:
             delete.append(f"{key}{_SOURCE}")
         self.leadership.commit(put, delete)
 
-    def _owing(self, graph: str, away: Away, *, gone: bool) -> dict[str, bytes]:
-        """What a change leaves on devices that are away: the old version's NFs, and if the graph is gone
-        its entries (as long as it is there, every switch is compared with it)."""
-        old = self.journal.deployed().get(graph) if away else None
-        if old is None:
+    def _owing(
+        self, version: Deployed | None, other: Deployed | None, away: Away
+    ) -> dict[str, bytes]:
+        """What a change leaves of a version on devices that are away: NFs where the other one has none,
+        and if there is no other its entries (else every switch is compared with that)."""
+        if version is None or not away:
             return {}
-        bundle = old.bundle
-        switches = tuple(s for s in bundle.pipeline_of if gone and s in away.devices)
-        cores = (Core(worker.server, worker.core) for worker in bundle.workers)
-        left = tuple(core for core in cores if core in away.cores)
-        debt = Owed(graph, bundle.graph_id, switches, left)
+        bundle = version.bundle
+        switches = tuple(s for s in bundle.pipeline_of if other is None and s in away.devices)
+        left = tuple(c for c in _cores(version) if c in away.cores and c not in _cores(other))
+        debt = Owed(bundle.graph, bundle.graph_id, switches, left)
         before = (d for d in self.journal.owed() if d.graph_id == bundle.graph_id)
         debt = next(before, debt).joined(debt)
         return {_owed_key(debt): _owed_value(debt)} if debt.places else {}
@@ -387,8 +394,14 @@ class Lead:
         self.leadership.commit({_CORDONED: _json({"names": sorted(names)})})
 
     def undone(self) -> None:
-        """What was before is so again."""
-        self.leadership.commit({}, self.journal.store.read(_TRANSACTION))
+        """What was before is so again, but for what devices have that died meanwhile."""
+        found = self.journal.store.read(_TRANSACTION)
+        put: dict[str, bytes] = {}
+        if died := _away(_object(found.get(_INTENT, b"{}")).get("died")):
+            known = self.journal.intent()
+            assert known is not None
+            put = self._owing(known.new, self.journal.deployed().get(known.graph), died)
+        self.leadership.commit(put, found)
 
 
 def now() -> str:
@@ -399,6 +412,11 @@ def now() -> str:
 def controller_name() -> str:
     """This controller in words that an operator can follow."""
     return f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def _cores(version: Deployed | None) -> frozenset[Core]:
+    workers = () if version is None else version.bundle.workers
+    return frozenset(Core(worker.server, worker.core) for worker in workers)
 
 
 def _described(deployed: Deployed) -> dict[str, Any]:
@@ -414,6 +432,11 @@ def _away(raw: dict[str, Any] | None) -> Away:
         return Away()
     cores = {Core(server, index): why for server, index, why in raw["cores"]}
     return Away(_devices(raw), cores)
+
+
+def _away_value(away: Away) -> dict[str, Any]:
+    cores = [[core.server, core.index, why] for core, why in away.cores.items()]
+    return {"devices": dict(away.devices), "cores": cores}
 
 
 def _devices(raw: dict[str, Any]) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from weakref import WeakSet
 
 from orchestrator.clients.channel import TlsFiles, common_name
 from orchestrator.clients.p4runtime import SwitchClient
@@ -16,7 +17,15 @@ from orchestrator.deployment.drivers import LOOK_S
 from orchestrator.deployment.etcd_store import EtcdStore, parse_store
 from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership
-from orchestrator.errors import EnvironmentMissing, NetworkError, StoreError, unknown
+from orchestrator.errors import (
+    EnvironmentMissing,
+    NetworkError,
+    ServerError,
+    StoreError,
+    SwitchError,
+    unknown,
+)
+from orchestrator.model.away import Away
 from orchestrator.model.devices import pipelined
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link
@@ -25,12 +34,15 @@ from orchestrator.network.inventory import Inventory
 
 _STORE = "store"
 """File in a network's folder that says where its journal is, so that no command looks elsewhere."""
+STORE_KEY = "store.key"
+"""And the one with which the journal is sealed there, unless the store's address names another."""
 
 
 class LiveNetwork:
     """Sessions with the devices of an inventory, over TLS as its topology says.
 
-    `facilities` are the interfaces of a network that runs on this machine, None elsewhere.
+    `facilities` are the interfaces of a network that runs on this machine, None elsewhere; there, it is
+    asked of `links_down` which links are down, and why.
     """
 
     def __init__(
@@ -38,6 +50,7 @@ class LiveNetwork:
         inventory: Inventory,
         access: Access | None = None,
         facilities: Facilities | None = None,
+        links_down: Callable[[], Mapping[Link, str]] = dict,
     ) -> None:
         self.access = Access.from_environment() if access is None else access
         self.name = inventory.name
@@ -45,16 +58,21 @@ class LiveNetwork:
         self.inventory = inventory
         self.journal = journal_of(inventory.name, inventory.folder, self.access)
         self._facilities = facilities
+        self._links_down = links_down if facilities is None else facilities.links_down
         self._workers = inventory.cores
         self._leadership: Leadership | None = None
         self._sessions = count()
+        self._dead: dict[str, str] = {}
+        self._open: WeakSet[SwitchClient | WorkerClient] = WeakSet()
 
-    def facilities(self, what: str) -> Facilities:
-        """The network's interfaces, for `what` needs them; EnvironmentMissing when it has none."""
+    def facilities(self, what: str, instead: str = "") -> Facilities:
+        """The network's interfaces, for `what` needs them; EnvironmentMissing when it has none, and what
+        can be done `instead` is told."""
         if self._facilities is None:
             raise EnvironmentMissing(
                 f"{self.name}: {what} needs the interfaces of its devices, which only a network "
                 "that `orchestrator net up` started on this machine has"
+                + (f"; {instead}" if instead else "")
             )
         return self._facilities
 
@@ -76,8 +94,10 @@ class LiveNetwork:
             raise NetworkError(
                 f"{self.name}: {unknown('device with a pipeline', name, tuple(known))}"
             )
+        if name in self._dead:
+            raise SwitchError(f"{name}: {self._dead[name]}")
         found = known[name]
-        return SwitchClient(
+        session = SwitchClient(
             name,
             found.address,
             found.device_id,
@@ -86,6 +106,8 @@ class LiveNetwork:
             election_id=self._election_id(),
             may_write=None if self._leadership is None else self._leadership.check,
         )
+        self._open.add(session)
+        return session
 
     def listener(self, name: str) -> SwitchClient:
         """A session that hears a device's packets, in the role that one's certificate may take there."""
@@ -101,12 +123,36 @@ class LiveNetwork:
         found = self._workers.get(core)
         if found is None:
             raise NetworkError(f"{self.name}: no worker on {core.server} core {core.index + 1}")
-        return WorkerClient(
+        if found.name in self._dead:
+            raise ServerError(f"{found.name}: {self._dead[found.name]}")
+        session = WorkerClient(
             found.name,
             found.address,
             tls=self.access.tls_files(found.name, self.topology.servers[core.server].tls),
             election_id=self._election_id(),
             may_change=None if self._leadership is None else self._leadership.check,
+        )
+        self._open.add(session)
+        return session
+
+    def give_up(self, name: str, why: str) -> None:
+        """A device or worker is known to be dead: its sessions end, whatever they wait for, and new ones
+        are refused until it `lives`. From any thread."""
+        self._dead[name] = why
+        for session in list(self._open):
+            if session.name == name:
+                session.end(why)
+
+    def lives(self, name: str) -> None:
+        """A device or worker is not known to be dead (any more)."""
+        self._dead.pop(name, None)
+
+    def dead(self) -> Away:
+        """Devices and workers that were given up."""
+        dead = dict(self._dead)
+        return Away(
+            {n: f"{n}: {why}" for n, why in dead.items() if n in self.inventory.pipelines},
+            {c: f"{w.name}: {dead[w.name]}" for c, w in self._workers.items() if w.name in dead},
         )
 
     def reading(self, wait_s: float = LOOK_S) -> Readers:
@@ -124,7 +170,7 @@ class LiveNetwork:
 
     def links_down(self) -> Mapping[Link, str]:
         """Links that are down, with what is known of it; those of which nothing is known are not."""
-        return {} if self._facilities is None else self._facilities.links_down()
+        return self._links_down()
 
     def _election_id(self) -> int | None:
         """Term and number of the session: what an earlier session sent late is refused."""
@@ -171,7 +217,7 @@ def journal_of(network: str, run_dir: str, access: Access | None = None) -> Jour
     address = named or known
     if not address:
         return Journal(network)
-    return Journal(network, EtcdStore(parse_store(address), network, Path(run_dir) / "store.key"))
+    return Journal(network, EtcdStore(parse_store(address), network, Path(run_dir) / STORE_KEY))
 
 
 def new_journal(network: str, run_dir: str) -> Journal:

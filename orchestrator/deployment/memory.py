@@ -55,7 +55,7 @@ class MemorySwitch:
     def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
         """Load a pipeline."""
         self.soft.load(decode_program(device_config), p4info)
-        self.schema = Schema(p4info)
+        self.schema = Schema.of(p4info)
         self._cookie = cookie
         self._config = p4r.ForwardingPipelineConfig(p4info=p4info, p4_device_config=device_config)
         self._config.cookie.cookie = cookie

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from orchestrator.bundle.codec import Packed
@@ -25,12 +26,16 @@ from orchestrator.deployment.summary import Summary, summarise, too_full
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, ReportedError, unknown
 from orchestrator.graph.kept import dump_graph
+from orchestrator.linker.nodes import in_parts
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
 from orchestrator.verification.manifest import new_manifest
+
+_MANY = 16
+"""Workers asked at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ def prepare(
     deployed = network.journal.deployed()
     old = deployed.get(name)
     if old is not None:
+        old = deployed[name] = replace(old, bundle=in_parts(old.bundle))
         network.access.check_owner({name: old.bundle.owner})
     presence = presence or look(network)
     check_known(network, presence, deployed)
@@ -103,8 +109,9 @@ def prepare(
         _check_amiss(network, name, list(presence.amiss(old)))
     others = {other: d.bundle for other, d in deployed.items() if other != name}
     started = time.monotonic()
+    used = used_by(others, network.topology)
     bundle = placed(
-        graph, network, deployed, away=presence.away, warnings=warnings, pipeline=pipeline
+        graph, network, deployed, used, away=presence.away, warnings=warnings, pipeline=pipeline
     )
     synthesis = time.monotonic() - started
     check_overlap(bundle, others)
@@ -113,18 +120,13 @@ def prepare(
     else:
         manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)
     new = Deployed(bundle, manifest, now())
-    full = (
-        ()
-        if old is None
-        else too_full(
-            old.bundle, bundle, used_by(others, network.topology).tables, network.topology
-        )
-    )
-    interrupting = bool(full) and allow_interruption
     alone = not others
     before = None if old is None else Version(old.bundle, old.manifest, alone)
     after = Version(bundle, manifest, alone)
-    transaction = plan(before, after, interrupting=interrupting)
+    transaction = plan(before, after)
+    full = () if old is None else too_full(transaction, bundle, used.tables, network.topology)
+    if full and allow_interruption:
+        transaction = plan(before, after, interrupting=True)
     summary = summarise(transaction, before, after, full)
     if old is not None and not transaction.stages:
         drift = find_drift(network.reading(), {name: old}, away=presence.away)
@@ -277,16 +279,25 @@ def deployed_graphs(network: ManagedNetwork) -> dict[str, Deployed]:
 
 
 def worker_metrics(
-    network: ManagedNetwork, deployed: dict[str, Deployed]
+    network: ManagedNetwork, deployed: Mapping[str, Deployed], servers: Collection[str] = ()
 ) -> dict[str, dict[str, int]]:
-    """queryMetrics of every worker that runs a deployed graph; a dead one says so with -1."""
-    cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
-    metrics: dict[str, dict[str, int]] = {}
-    for core in sorted(cores, key=lambda c: (c.server, c.index)):
-        name = f"{core.server}.{core.index + 1}"
+    """queryMetrics of every worker that runs a deployed graph, side by side; a dead one says so with -1.
+
+    `servers`: only of workers of these.
+    """
+    running = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
+    cores = sorted(
+        (core for core in running if not servers or core.server in servers),
+        key=lambda core: (core.server, core.index),
+    )
+
+    def one(core: Core) -> dict[str, int]:
         try:
             with network.worker(core) as worker:
-                metrics[name] = worker.metrics()
+                return worker.metrics()
         except ReportedError:
-            metrics[name] = {"unreachable": -1}
-    return metrics
+            return {"unreachable": -1}
+
+    names = [f"{core.server}.{core.index + 1}" for core in cores]
+    with ThreadPoolExecutor(max_workers=_MANY) as pool:
+        return dict(zip(names, pool.map(one, cores), strict=True))

@@ -77,7 +77,7 @@ class _Ownership:
         """One for all devices of a pipeline: P4Info takes long to parse."""
         build = build_for(self.bundle, device)
         if build not in self._validity:
-            self._validity[build] = Validity(Schema(p4info(build)))
+            self._validity[build] = Validity(Schema.of(p4info(build)))
         return self._validity[build]
 
     def problems(self) -> Iterator[str]:

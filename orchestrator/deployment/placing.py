@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from orchestrator.bundle.codec import Packed
 from orchestrator.deployment.around import check_bundle, compile_around
@@ -21,6 +22,9 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.targets.pipelines import Pipelines
 
+if TYPE_CHECKING:
+    from orchestrator.placement.resources import Used
+
 
 def graph_name(graph: ServiceGraph | Packed) -> str:
     """The name of what is to be placed."""
@@ -31,6 +35,7 @@ def placed(
     graph: ServiceGraph | Packed,
     network: ManagedNetwork,
     deployed: Mapping[str, Deployed],
+    used: Used | None = None,
     *,
     away: Away,
     warnings: tuple[str, ...] = (),
@@ -38,8 +43,9 @@ def placed(
 ) -> Bundle:
     """The graph compiled for what is free, near its version in `deployed`; a bundle, if it fits there.
 
-    DeploymentError names what is `away` or cordoned where nothing else will do. `pipeline` is for all
-    switches; without it they keep what the deployed graphs say that they run.
+    `used` is what others than it hold (`placement.resources.used_by`), if that is known. DeploymentError
+    names what is `away` or cordoned where nothing else will do. `pipeline` is for all switches; without
+    it they keep what the deployed graphs say that they run.
     """
     from orchestrator.compile import CompileRequest, compile_graph
     from orchestrator.placement.resources import used_by
@@ -47,10 +53,10 @@ def placed(
     away = replace(away, cordon=cordon_of(network))
     name = graph_name(graph)
     old = deployed.get(name)
-    others = {other: d.bundle for other, d in deployed.items() if other != name}
     topology = with_pipelines(network.topology, deployed, "" if pipeline is None else pipeline.name)
     made = [*builds_of(deployed), *([] if pipeline is None else [pipeline])]
-    used = used_by(others, topology)
+    if used is None:
+        used = used_by({n: d.bundle for n, d in deployed.items() if n != name}, topology)
     free_id = network.journal.free_graph_id(deployed)
     if isinstance(graph, Packed):
         bundle = network.access.claimed(for_network(graph, topology, made))

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import groupby
+from operator import ne
 
+from orchestrator.alignment import common_ends
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.deployment.desired import sample_session
 from orchestrator.deployment.transaction import (
@@ -26,13 +28,14 @@ from orchestrator.deployment.transaction import (
     Transaction,
     WriteEntries,
 )
+from orchestrator.linker.matching import acts_alike, by_table
 from orchestrator.linker.nodes import differing_parts, owner, parts_of
-from orchestrator.linker.pairing import acts_alike
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
 from orchestrator.model.plan import Core
 from orchestrator.model.provenance import told
 from orchestrator.model.refs import GROUP, PATH, ROOT, TREE, Node, segment_of
+from orchestrator.recall import large_frozen_data
 from orchestrator.targets.pipelines import build_for
 from orchestrator.verification.manifest import Manifest, manifest_entries
 
@@ -64,7 +67,8 @@ def plan(old: Version | None, new: Version | None, *, interrupting: bool = False
 
     `interrupting`: break before make, for tables that do not hold both.
     """
-    return _Planner(old, new).transaction(interrupting)
+    with large_frozen_data():
+        return _Planner(old, new).transaction(interrupting)
 
 
 @dataclass(slots=True)
@@ -306,8 +310,11 @@ def _nodes(device: str, program: PipelineProgram, asked: Set[Node | None]) -> se
 def different_entries(
     device: str, before: PipelineProgram, after: PipelineProgram
 ) -> tuple[list[TableEntry], list[TableEntry], list[tuple[TableEntry, TableEntry]]]:
-    """Entries of nodes that are not the same to the letter: the old version's, the new one's, and those
-    of nodes of which only the provenance differs, as (old, new)."""
+    """Entries that may not be the same to the letter: the old version's, the new one's, and those of
+    nodes of which only the provenance differs, as (old, new).
+
+    What a changed node still has in the same place of a table is left out.
+    """
     old, new_parts = differing_parts(
         parts_of(device, before.entries), parts_of(device, after.entries)
     )
@@ -317,21 +324,24 @@ def different_entries(
         for part in parts:
             by_node.setdefault(part.node, []).append(part)
     renamed: list[tuple[TableEntry, TableEntry]] = []
-    alike: set[Node | None] = set()
-    for node in come.keys() & there.keys():
-        ours, theirs = ([e for part in some[node] for e in part.entries] for some in (come, there))
+    gone: list[TableEntry] = []
+    new: list[TableEntry] = []
+    for node in dict.fromkeys((*there, *come)):  # in the order of their version
+        theirs, ours = (
+            [e for p in some.get(node, ()) for e in p.entries] for some in (there, come)
+        )
         if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
-            alike.add(node)
-            pairs = zip(theirs, ours, strict=True)
             renamed += [
                 (a, b)
-                for a, b in pairs
+                for a, b in zip(theirs, ours, strict=True)
                 if a.origin != b.origin and told(a.origin) != told(b.origin)
             ]
-    gone, new = (  # in the order of their version
-        [e for part in parts if part.node not in alike for e in part.entries]
-        for parts in (old, new_parts)
-    )
+            continue
+        tables = by_table(theirs, ours).values() if theirs and ours else [(theirs, ours)]
+        for was, now in tables:
+            first, behind = common_ends(was, now, by=ne)
+            gone += was[first : len(was) - behind]
+            new += now[first : len(now) - behind]
     return gone, new, renamed
 
 

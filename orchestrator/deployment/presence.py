@@ -110,7 +110,7 @@ class Presence:
 def look(network: ManagedNetwork, silent: Away | None = None) -> Presence:
     """Ask every device of a network, side by side. Changes nothing and pushes nobody aside.
 
-    Those that are known to be `silent` are not waited for.
+    Those that are known to be `silent` are not waited for, and its links are down.
     """
     readers = network.reading()
     cores = network.cores
@@ -146,7 +146,7 @@ def look(network: ManagedNetwork, silent: Away | None = None) -> Presence:
     dead_cores = {core: found for core, found in workers.items() if isinstance(found, str)}
     return Presence(
         Away(dead_devices, dead_cores),
-        behind(network.topology, dead_devices, dead_cores, network.links_down()),
+        behind(network.topology, dead_devices, dead_cores, {**network.links_down(), **known.links}),
         {name: found for name, found in devices.items() if isinstance(found, DeviceSeen)},
         {core: s for core, s in workers.items() if isinstance(s, vnf_pb2.Status)},
     )

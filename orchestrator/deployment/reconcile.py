@@ -249,7 +249,7 @@ def _device_drift(driver: PipelineDriver, asked: _Asked) -> DeviceDrift:
     pipeline = _pipeline(asked.deployed, driver.name)
     cookie = driver.pipeline_cookie()
     if pipeline is not None and cookie != pipeline.cookie:
-        schema = Schema(p4info(pipeline))
+        schema = Schema.of(p4info(pipeline))
         wanted = desired(schema, asked.deployed.values(), driver.name)
         lost = "no pipeline: it has restarted" if cookie is None else "another pipeline"
         return DeviceDrift(

@@ -7,7 +7,8 @@ version is in force on all switches, what is left is cleaning up. Undone: before
 
 Both run the very stages of the change again, or their inverses, from the one that was begun last; each
 step looks at what is there first, so it does not matter how far that stage had come, nor how often
-recovery itself is interrupted.
+recovery itself is interrupted. Devices that have died meanwhile, as whoever watches them knows, are left
+out from then on, and owed what the change may have left there.
 """
 
 from __future__ import annotations
@@ -116,7 +117,11 @@ def recover(network: ManagedNetwork, lead: Lead) -> Recovered | None:
         return None
     deployed = network.journal.deployed()
     transaction = _transaction(deployed, intent.graph, intent.new, intent.interrupting)
-    executor = Executor(network, recorder=lead, careful=True, away=intent.away)
+    dead = network.dead()
+    if dead.without(intent.away):
+        lead.leave_out(dead.without(intent.away))
+    away = intent.away.joined(dead)
+    executor = Executor(network, recorder=lead, careful=True, away=away)
     executor.undone = False
     if _in_force(transaction, intent) and not intent.undoing:
         _run(executor, transaction, lead, intent.reached)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import EntityWords, entity_words
-from orchestrator.deployment.planning import CLOSE, OPEN, Version, different_entries
+from orchestrator.deployment.planning import CLOSE, OPEN, Version
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
@@ -158,9 +158,7 @@ def device_changes(transaction: Transaction) -> Iterator[tuple[str, Change]]:
 def change_words(transaction: Transaction, bundle: Bundle) -> Iterator[dict[str, object]]:
     """Every change of a device in words: kind, device, table, match, action and where it comes from."""
     schemas = {
-        device: Schema(p4info(build_for(bundle, device)))
-        for device in bundle.pipeline_of
-        if device in transaction.devices
+        device: Schema.of(p4info(build_for(bundle, device))) for device in transaction.devices
     }
     for device, change in device_changes(transaction):
         schema = schemas[device]
@@ -176,22 +174,19 @@ def change_words(transaction: Transaction, bundle: Bundle) -> Iterator[dict[str,
 
 
 def too_full(
-    old: Bundle, new: Bundle, others: Mapping[str, Counter[str]], topology: Topology
+    transaction: Transaction, new: Bundle, others: Mapping[str, Counter[str]], topology: Topology
 ) -> tuple[str, ...]:
-    """Tables that do not hold both versions beside what other graphs have there."""
+    """Tables that do not hold both versions, as a transaction has them at once, beside what other graphs
+    have there."""
+    going: dict[str, Counter[str]] = {}
+    for step in transaction.steps:
+        if isinstance(step, WriteEntries) and step.owner == new.graph:
+            items = [change.item for change in step.changes if change.after is None]
+            gone = Counter(item.table for item in items if isinstance(item, TableEntry))
+            going.setdefault(step.device, Counter()).update(gone)
     problems: list[str] = []
-    for device, program in new.programs.items():
-        before = old.programs.get(device)
-        if before is None:
-            continue
-        need = program.entries_by_table()
-        gone, come, _ = different_entries(device, before, program)
-        there = {(e.table, frozenset(e.keys), e.priority) for e in (*come, *program.activation)}
-        need.update(
-            e.table
-            for e in (*gone, *before.activation)
-            if (e.table, frozenset(e.keys), e.priority) not in there
-        )
+    for device, gone in going.items():
+        need = new.programs[device].entries_by_table() + gone
         sizes = capability_for(new, device).table_sizes
         sizes = {**sizes, **pipelined(topology)[device].table_sizes}
         for table, count in sorted(need.items()):

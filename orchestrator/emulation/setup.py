@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from orchestrator.emulation.wiring import End
-from orchestrator.model.topology import Host
+from orchestrator.model.topology import Host, Server
+from servernf.wire.addresses import device_mac, mac_text
 
 # A checksum that is left to hardware is never computed on a veth, and segments larger than the
 # MTU are never cut: switches and workers would see both (ping works, TCP does not).
@@ -41,9 +42,19 @@ def host_lines(host: Host, ends: Sequence[End]) -> list[str]:
     return lines
 
 
-def server_lines(ends: Sequence[End]) -> list[str]:
-    """`ip -batch` lines inside a server: its agent makes the interfaces of workers."""
-    return ["link set lo up", *(f"link set {end.interface} arp off up" for end in ends)]
+def server_lines(server: Server, ends: Sequence[End]) -> list[str]:
+    """`ip -batch` lines inside a server. Its agent makes the interfaces of workers, but for those that
+    the topology names: they are to be there, as VFs of a NIC are."""
+    names = [end.interface for end in ends]
+    lines = ["link set lo up", *(f"link set {name} arp off up" for name in names)]
+    for core, name in enumerate(server.interfaces):
+        mac = mac_text(device_mac(server.id, core=core + 1))
+        if name in names:
+            lines.append(f"link set {name} address {mac}")
+        else:
+            made = f"link add link {names[0]} name {name} address {mac} type macvlan mode private"
+            lines += [made, f"link set {name} addrgenmode none arp off up"]
+    return lines
 
 
 def switch_lines(interfaces: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from orchestrator.graph.tls import merged, problems_of
 from orchestrator.graph.topology_file import (
     MAX_PORT,
     HostFile,
+    ServerFile,
     SwitchFile,
     TopologyFile,
 )
@@ -148,6 +149,7 @@ class _Loader:
                     tls[n],
                     s.runtime,
                     Management(s.address, interface=s.interface or "") if s.address else None,
+                    s.interfaces,
                 )
                 for n, s in file.servers.items()
             },
@@ -188,6 +190,22 @@ class _Loader:
         for name, server in self.file.servers.items():
             if server.interface is not None and server.address is None:
                 self.problem(f"servers.{name}.interface", "needs the agent's address, too")
+            if server.interfaces:
+                self._interfaces(name, server)
+
+    def _interfaces(self, name: str, server: ServerFile) -> None:
+        """One for each worker, each another one."""
+        where, workers = f"servers.{name}.interfaces", server.cores - server.reserved_cores
+        if server.interface is not None:
+            text = "workers have these; leave 'interface' out, which macvlans would be on"
+            self.problem(where, text)
+        if len(server.interfaces) != workers:
+            text = f"one for each of {workers} workers (cores - reserved_cores)"
+            self.problem(where, f"has {len(server.interfaces)}; {text}")
+        for index, interface in enumerate(server.interfaces):
+            if (first := server.interfaces.index(interface)) != index:
+                text = f"'{interface}' is that of interfaces[{first}] already"
+                self.problem(f"{where}[{index}]", text)
 
     def _names(self) -> None:
         seen: dict[str, str] = {}

@@ -124,7 +124,8 @@ class ServerFile(FileModel):
     """`reserved_cores` of `cores` run no worker; the others, one of `runtime` each.
 
     `address` is where the server's agent listens, `interface` its NIC towards the switches (which need
-    not be said where it has one only): `net attach` asks for them.
+    not be said where it has one only): `net attach` asks for them. `interfaces` are given to workers
+    instead of macvlans on that NIC: one a worker, such as VFs.
     """
 
     cores: Annotated[int, Field(ge=1, le=1024, strict=True)] = 4
@@ -135,6 +136,7 @@ class ServerFile(FileModel):
     tls: TlsSetting | None = None
     address: ManagementAddress | None = None
     interface: InterfaceName | None = None
+    interfaces: tuple[InterfaceName, ...] = ()
 
 
 class SmartNicFile(FileModel):

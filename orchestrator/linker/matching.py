@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 from orchestrator.model.entries import PRIORITY_STRIDE as STRIDE
 from orchestrator.model.entries import Key, TableEntry
@@ -14,7 +15,7 @@ MOST_PRIORITY = (1 << 24) - 1
 """TNA's priorities have 24 bits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Matched:
     """Pairs with equal matches in the same order of precedence; `after` has its final priority.
 
@@ -24,8 +25,39 @@ class Matched:
     pairs: tuple[tuple[TableEntry | None, TableEntry | None], ...]
     crowded: bool = False
 
+    @cached_property
+    def doubtful(self) -> tuple[int, ...]:
+        """Which pairs may differ within one node: not those alike whose action has no parameter, so that
+        they name no other node."""
+        return tuple(
+            at
+            for at, (before, after) in enumerate(self.pairs)
+            if before is None or after is None or after.params or not acts_alike(before, after)
+        )
+
 
 _Keys = frozenset[tuple[str, Key]]
+_Ids = tuple[int, ...]
+
+
+class Matching:
+    """`match_entries`, answered once: many switches have the very entries of one access list.
+
+    They are told by identity, so they must live as long as this.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[_Ids, _Ids, frozenset[str]], Matched] = {}
+
+    def __call__(
+        self, old: Sequence[TableEntry], new: Sequence[TableEntry], ids: frozenset[str]
+    ) -> Matched:
+        """What `match_entries` says."""
+        asked = tuple(map(id, old)), tuple(map(id, new)), ids
+        known = self._known.get(asked)
+        if known is None:
+            known = self._known[asked] = match_entries(old, new, ids)
+        return known
 
 
 def match_entries(
@@ -50,11 +82,29 @@ def match_entries(
     if priorities is None:
         return Matched((*((None, e) for e in new), *((e, None) for e in old)), crowded=True)
     paired: list[tuple[TableEntry | None, TableEntry | None]] = [
-        (kept.get(i), entry._replace(priority=priority))
+        (kept.get(i), entry if entry.priority == priority else entry._replace(priority=priority))
         for i, (entry, priority) in enumerate(zip(news, priorities, strict=True))
     ]
     stays = {id(entry) for entry in kept.values()}
     return Matched((*paired, *((entry, None) for entry in olds if id(entry) not in stays)))
+
+
+def acts_alike(one: TableEntry, other: TableEntry) -> bool:
+    """Whether two entries are the same but for provenance."""
+    return one is other or (one[:5] == other[:5] and one.meter == other.meter)
+
+
+def by_table(
+    old: Iterable[TableEntry], new: Iterable[TableEntry], but: Set[tuple[object, ...]] = frozenset()
+) -> dict[str, tuple[list[TableEntry], list[TableEntry]]]:
+    """(old, new) entries of two versions by table, in the new one's order of tables; without those of
+    `but` (their first five fields)."""
+    tables: dict[str, tuple[list[TableEntry], list[TableEntry]]] = {}
+    for side, entries in ((1, new), (0, old)):
+        for entry in entries:
+            if not but or entry[:5] not in but:
+                tables.setdefault(entry.table, ([], []))[side].append(entry)
+    return tables
 
 
 def _ordered(entries: Sequence[TableEntry]) -> list[TableEntry]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
 from itertools import chain
@@ -338,6 +339,17 @@ def parts_of(switch: str, entries: Sequence[TableEntry]) -> Sequence[Part]:
     return [part_of(switch, node, mine) for node, mine in found.items()]
 
 
+def in_parts(bundle: Bundle) -> Bundle:
+    """A bundle whose entries are divided once, for all that ask by node."""
+    programs = {
+        switch: program
+        if isinstance(program.entries, Entries)
+        else replace(program, entries=Entries(parts_of(switch, program.entries)))
+        for switch, program in bundle.programs.items()
+    }
+    return replace(bundle, programs=programs)
+
+
 def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Part:
     """Entries of a node as a part."""
     mine = tuple(entries)
@@ -346,8 +358,9 @@ def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Pa
 
 def named_by(node: Node, switch: str, entries: Iterable[TableEntry]) -> tuple[Node, ...]:
     """The other nodes that entries of a node name."""
+    asked = {(entry.action, entry.params) for entry in entries if entry.params}
     found: set[Node] = set()
-    for action, params in {(entry.action, entry.params) for entry in entries}:
+    for action, params in asked:
         found.update(ref for ref, _ in references(node, switch, action, dict(params)))
     found.discard(node)
     return tuple(sorted(found))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Set
 from itertools import chain
 
-from orchestrator.linker.matching import Matched, match_entries
+from orchestrator.linker.matching import Matched, Matching, acts_alike, by_table
 from orchestrator.linker.nodes import Nodes, differing_parts, named_by
 from orchestrator.model.decision import LEVELS
 from orchestrator.model.entries import Lpm, Part, ServerChain, TableEntry
@@ -76,6 +76,7 @@ class Equality:
     def __init__(self, new: Nodes, old: Nodes) -> None:
         self.new, self.old = new, old
         self.same = _Same(new, old)
+        self.match = Matching()
         # What is the same in both needs no digest to be told from all else.
         new.known_digest = old.known_digest = lambda node: (
             repr(node).encode() if node in self.same else None
@@ -231,15 +232,17 @@ class Pairing:
         tables = self.matched[new] = {}
         apart = self.apart[new] = self._apart(new) if new == old else []
         settled = self.settled[new] = self._settled(new, apart) if new == old else set()
-        tables_of = by_table(self.new, new, self.old, old, settled, apart)
-        for table, (ours, theirs) in tables_of.items():
+        both = self.old.entries(old, apart), self.new.entries(new, apart)
+        tables_of = by_table(*both, settled)
+        for table, (theirs, ours) in tables_of.items():
             alike = new == old and len(ours) == len(theirs) and all(map(acts_alike, ours, theirs))
             if alike and self._refs_stay(new, ours):
                 tables[table] = Matched(tuple(zip(theirs, ours, strict=True)))
                 continue
-            found = tables[table] = match_entries(theirs, ours, belonging(table).own)
+            found = tables[table] = self.equality.match(theirs, ours, belonging(table).own)
             # Every pair is looked at: what is behind one continues even if another has changed.
-            changed = [pair for pair in found.pairs if not self._same(new, old, *pair)]
+            asked = found.doubtful if new == old else range(len(found.pairs))
+            changed = [found.pairs[i] for i in asked if not self._same(new, old, *found.pairs[i])]
             if changed:
                 self.changed.setdefault(new, set()).add(table)
                 self.lines.setdefault(new, []).extend(changed)
@@ -331,28 +334,6 @@ def _word(entry: TableEntry) -> tuple[int, int]:
     return (key.value, key.length) if isinstance(key, Lpm) else (0, 0)
 
 
-def acts_alike(one: TableEntry, other: TableEntry) -> bool:
-    """Whether two entries are the same but for provenance."""
-    return one is other or (one[:5] == other[:5] and one.meter == other.meter)
-
-
 def sorted_chains(nodes: Nodes, node: Node) -> list[tuple[Core, ServerChain]]:
     """The chains of a path, in an order that does not depend on numbers."""
     return sorted(nodes.chains.get(node, ()), key=lambda chain: repr(nodes.hops(*chain)[:-1]))
-
-
-def by_table(
-    new: Nodes,
-    node: Node,
-    old: Nodes,
-    other: Node,
-    settled: Set[tuple[object, ...]],
-    apart: Collection[Part],
-) -> dict[str, tuple[list[TableEntry], list[TableEntry]]]:
-    """Entries of two nodes by table, without those that are settled or of parts that are."""
-    tables: dict[str, tuple[list[TableEntry], list[TableEntry]]] = {}
-    for side, entries in enumerate((new.entries(node, apart), old.entries(other, apart))):
-        for entry in entries:
-            if entry[:5] not in settled:
-                tables.setdefault(entry.table, ([], []))[side].append(entry)
-    return tables

@@ -23,7 +23,7 @@ from itertools import chain, count
 
 from orchestrator.errors import CompileError
 from orchestrator.linker.epochs import EPOCHS, epoch_entry
-from orchestrator.linker.matching import Matched, match_entries
+from orchestrator.linker.matching import Matched, acts_alike, by_table
 from orchestrator.linker.nodes import (
     Nodes,
     Specs,
@@ -36,8 +36,6 @@ from orchestrator.linker.nodes import (
 )
 from orchestrator.linker.pairing import (
     Equality,
-    acts_alike,
-    by_table,
     pairing_of,
     same_entries,
     sorted_chains,
@@ -283,26 +281,37 @@ class _Sharing:
             return
         self.parts[node] += apart
         found = [entry for entry in self.new.entries(node, apart) if entry[:5] in settled]
-        tables_of = by_table(self.new, node, self.old, old, settled, apart)
-        for table, (ours, theirs) in tables_of.items():
+        both = self.old.entries(old, apart), self.new.entries(node, apart)
+        tables_of = by_table(*both, settled)
+        for table, (theirs, ours) in tables_of.items():
             matched = known.get(table)
             if matched is None or matched.crowded:
-                matched = match_entries(theirs, ours, belonging(table).own)
-            for before, after in matched.pairs:
-                if after is None:
-                    continue
-                alike = before is not None and node == old and acts_alike(before, after)
-                if alike and self._names_same(node, after):
-                    found.append(after)
-                elif before is not None and (
-                    table not in changed or self._stays(node, old, before, after)
-                ):
-                    found.append(before._replace(origin=after.origin))
-                    ours_refs = self.new.line(node, after).refs
-                    self._follow(ours_refs, self.old.line(old, before).refs)
-                else:
-                    found.append(self._renamed(after, node, old))
+                matched = self.equality.match(theirs, ours, belonging(table).own)
+            kept = [after for _, after in matched.pairs]
+            for at in matched.doubtful if node == old else range(len(kept)):
+                before, after = matched.pairs[at]
+                if after is not None:
+                    kept[at] = self._kept(node, old, before, after, in_place=table in changed)
+            found += [entry for entry in kept if entry is not None]
         self._add(node, place, old, found)
+
+    def _kept(
+        self,
+        node: Node,
+        old: Node,
+        before: TableEntry | None,
+        after: TableEntry,
+        *,
+        in_place: bool,
+    ) -> TableEntry:
+        """An entry of a new node that continues an old one, as the result has it."""
+        alike = before is not None and node == old and acts_alike(before, after)
+        if alike and self._names_same(node, after):
+            return after
+        if before is not None and (not in_place or self._stays(node, old, before, after)):
+            self._follow(self.new.line(node, after).refs, self.old.line(old, before).refs)
+            return before._replace(origin=after.origin)
+        return self._renamed(after, node, old)
 
     def _follow(self, ours: Iterable[Node], theirs: Iterable[Node]) -> None:
         for a, b in zip(ours, theirs, strict=True):
@@ -332,9 +341,10 @@ class _Sharing:
             params |= self._given(found, names, param_role, entry.action)
         for label in labels(entry.action):
             params[label] = self.free.traffic_class(params[label])
-        return entry._replace(
+        renamed = entry._replace(
             keys=keys, params=tuple((name, params[name]) for name, _ in entry.params)
         )
+        return entry if renamed == entry else renamed  # the one that other switches have, too
 
     def _given(
         self,

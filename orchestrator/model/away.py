@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link
@@ -45,6 +45,19 @@ class Away:
 
     def __bool__(self) -> bool:
         return bool(self.devices or self.cores or self.links or self.hosts or self.cordon)
+
+    def joined(self, other: Away) -> Away:
+        """What is away of either, where only devices and cores are told of the other."""
+        return replace(
+            self, devices={**other.devices, **self.devices}, cores={**other.cores, **self.cores}
+        )
+
+    def without(self, known: Away) -> Away:
+        """Devices and cores that are not known to be away."""
+        return Away(
+            {name: why for name, why in self.devices.items() if name not in known.devices},
+            {core: why for core, why in self.cores.items() if core not in known.cores},
+        )
 
     def words(self) -> Iterator[str]:
         """A line for each, naming it."""

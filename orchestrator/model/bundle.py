@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from orchestrator.model.builds import Build
 from orchestrator.model.devices import Device
@@ -33,7 +34,7 @@ class Slo:
     max_latency_us: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bundle:
     """One compiled graph.
 
@@ -63,7 +64,7 @@ class Bundle:
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     builds: tuple[Build, ...] = ()
 
-    @property
+    @cached_property
     def pipeline_of(self) -> dict[str, tuple[str, str]]:
         """(pipeline, target) of each device that has one."""
         return {

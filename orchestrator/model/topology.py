@@ -66,7 +66,8 @@ class Switch:
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server: worker cores, cycles/s of each, memory. `reserved_cores` run no worker; on the others,
-    workers of `runtime` execute NFs (orchestrator/runtimes)."""
+    workers of `runtime` execute NFs (orchestrator/runtimes). `interfaces` are theirs alone, one a
+    worker (VFs); without any, each gets a macvlan. No bundle carries them."""
 
     name: str
     id: int
@@ -77,6 +78,7 @@ class Server:
     tls: Tls | None = None
     runtime: str = "python"
     management: Management | None = None
+    interfaces: tuple[str, ...] = ()
 
     @property
     def worker_cores(self) -> range:
@@ -134,5 +136,7 @@ class Topology:
 def public(topology: Topology) -> Topology:
     """Without what is only this network's: where files are, and how devices are reached."""
     switches = {n: replace(s, tls=None, management=None) for n, s in topology.switches.items()}
-    servers = {n: replace(s, tls=None, management=None) for n, s in topology.servers.items()}
+    servers = {
+        n: replace(s, tls=None, management=None, interfaces=()) for n, s in topology.servers.items()
+    }
     return replace(topology, switches=switches, servers=servers, source="")

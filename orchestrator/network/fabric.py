@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import or_
 from typing import NamedTuple
 
 from orchestrator.errors import InputError
@@ -69,7 +71,8 @@ class Fabric:
         for near, ways in self.neighbors.items():
             self.neighbors[near] = dict(sorted(ways.items()))
         self._part = self._parts()
-        self._distance: dict[str, dict[str, int]] = {}
+        self._bits = {name: 1 << bit for bit, name in enumerate(self.neighbors)}
+        """Sets of switches are numbers with a bit for each."""
         self._choices: dict[tuple[str, str], Choice] = {}
         self._paths: dict[tuple[str, str, int], tuple[str, ...]] = {}
         self._trees: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -87,19 +90,48 @@ class Fabric:
     def next_switch(self, at: str, target: str, tree: int) -> str:
         """The neighbour of `at` on the tree towards switch `target`."""
         if (at, target) not in self._choices:
-            if target not in self._distance:
-                self._distance[target] = self._distances(target)
-            self._choices[at, target] = self._choice(at, self._distance[target])
+            self._choices[at, target] = self._choice(at, target)
         return self._choices[at, target].neighbor(tree)
 
-    def choices(self, target: str) -> Iterator[tuple[str, Choice]]:
-        """Of every other switch with a way to switch `target`; nothing of it is kept."""
-        distance = self._distances(target)
-        return ((at, self._choice(at, distance)) for at in distance if at != target)
+    def ways(self) -> Iterator[tuple[str, Choice, list[str]]]:
+        """(switch, choice, the other switches that it has towards); those without a way are in none.
 
-    def _choice(self, at: str, distance: Mapping[str, int]) -> Choice:
-        far = distance[at]
-        return Choice(tuple([n for n in self.neighbors[at] if distance[n] < far]), far % 2 == 1)
+        All of them at once, as sets: by single switches it would take as many steps as there are pairs.
+        """
+        names, rings = tuple(self.neighbors), self._rings
+        for at, neighbors in self.neighbors.items():
+            odd = sum(ring[at] for ring in rings[1::2])  # they are disjoint
+            groups = {(): sum(ring[at] for ring in rings[1:])}
+            for near in neighbors:
+                nearer = sum(far[at] & ring[near] for ring, far in itertools.pairwise(rings))
+                split = [((*g, near), some & nearer) for g, some in groups.items()]
+                split += [(g, some & ~nearer) for g, some in groups.items()]
+                groups = {g: some for g, some in split if some}
+            for group, some in groups.items():
+                for is_odd, targets in ((True, some & odd), (False, some & ~odd)):
+                    if targets:
+                        yield at, Choice(group, is_odd), list(_named(targets, names))
+
+    @functools.cached_property
+    def _rings(self) -> list[dict[str, int]]:
+        """For each distance, by switch: the switches that are so far away."""
+        rings, reached = [self._bits], dict(self._bits)
+        while True:
+            ring = {
+                at: functools.reduce(or_, (rings[-1][n] for n in near), 0) & ~reached[at]
+                for at, near in self.neighbors.items()
+            }
+            if not any(ring.values()):
+                return rings
+            rings.append(ring)
+            for at, some in ring.items():
+                reached[at] |= some
+
+    def _choice(self, at: str, target: str) -> Choice:
+        bit, rings = self._bits[target], self._rings
+        far = next(distance for distance, ring in enumerate(rings) if ring[at] & bit)
+        nearer = rings[far - 1]
+        return Choice(tuple([n for n in self.neighbors[at] if nearer[n] & bit]), far % 2 == 1)
 
     def connected(self, a: str, b: str) -> bool:
         """Whether two nodes (switches, servers, hosts) have a way to each other."""
@@ -185,3 +217,11 @@ class Fabric:
                     distance[far] = distance[near] + 1
                     queue.append(far)
         return distance
+
+
+def _named(some: int, names: Sequence[str]) -> Iterator[str]:
+    """The names whose bits are set."""
+    while some:
+        bit = some & -some
+        yield names[bit.bit_length() - 1]
+        some ^= bit

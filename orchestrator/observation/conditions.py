@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,8 @@ from orchestrator.errors import InputError
 from orchestrator.files import read_regular, replace_private
 from orchestrator.model.away import Away
 from orchestrator.model.devices import devices_of
+from orchestrator.model.topology import Link
+from orchestrator.network.inventory import Inventory
 from orchestrator.observation.liveness import DOWN, UP, Condition, Subject
 from orchestrator.observation.watcher import link_name, subject_of
 
@@ -55,6 +57,16 @@ def recorded(folder: str) -> Mapping[Subject, Condition]:
         return {}
 
 
+def links_down(inventory: Inventory) -> Mapping[Link, str]:
+    """Links that a watcher that runs knows to be down, and why."""
+    known = recorded(inventory.folder)
+    return {
+        link: found.why
+        for link in inventory.topology.links
+        if (found := known.get(Subject("link", link_name(link)))) and found.state == DOWN
+    }
+
+
 def conditions_now(
     network: LiveNetwork, silent: Away, before: Mapping[Subject, Condition] | None = None
 ) -> Mapping[Subject, Condition]:
@@ -64,6 +76,16 @@ def conditions_now(
     """
     found = recorded(network.inventory.folder)
     return found or seen(_answers(network, silent), before or {}, time.time())
+
+
+def of_devices(
+    conditions: Mapping[Subject, Condition], inventory: Inventory, names: Collection[str]
+) -> dict[Subject, Condition]:
+    """Those of some devices, of their workers and of their links."""
+    workers = {w.name for w in inventory.workers if w.core.server in names}
+    links = {link_name(x) for x in inventory.topology.links if {x.a, x.b}.intersection(names)}
+    mine = {"link": links, "worker": workers}
+    return {s: found for s, found in conditions.items() if s.name in mine.get(s.kind, names)}
 
 
 def _answers(network: LiveNetwork, silent: Away) -> dict[Subject, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from orchestrator.model.away import Away
 from orchestrator.model.devices import Device, Kind, devices_of
 from orchestrator.model.plan import Core
 from orchestrator.observation.at_once import at_once
-from orchestrator.observation.conditions import conditions_now
+from orchestrator.observation.conditions import conditions_now, of_devices
 from orchestrator.observation.liveness import Condition, Subject
 from orchestrator.observation.sessions import reader
 
@@ -94,9 +94,14 @@ class Reading:
 
 
 def read_network(
-    live: LiveNetwork, cursors: dict[Core, int] | None = None, before: Reading | None = None
+    live: LiveNetwork,
+    cursors: dict[Core, int] | None = None,
+    before: Reading | None = None,
+    only: Collection[str] = (),
 ) -> Reading:
     """Read every device and worker in parallel; what does not answer says so.
+
+    `only` these devices, and these servers' workers, if any are named.
 
     `cursors`, kept from reading to reading, are behind the samples seen last; without them no samples
     are read. `before` is the reading before this one.
@@ -109,8 +114,9 @@ def read_network(
     for found in deployed.values():
         for worker in found.bundle.workers:
             graphs.setdefault(Core(worker.server, worker.core), []).append(found.bundle.graph)
-    cores = list(live.cores)
-    pipelined = [d for d in devices_of(live.topology).values() if d.has_pipeline]
+    wanted = [d for d in devices_of(live.topology).values() if not only or d.name in only]
+    cores = [core for core in live.cores if not only or core.server in only]
+    pipelined = [d for d in wanted if d.has_pipeline]
     devices = at_once(lambda device: _device(live, device), pipelined)
     workers = at_once(lambda core: _core(live, core, graphs.get(core, []), planned, cursors), cores)
     silent = Away(
@@ -118,6 +124,8 @@ def read_network(
         {Core(c.server, c.core): c.problem for c in workers if c.problem},
     )
     known = conditions_now(live, silent, before.conditions if before else None)
+    if only:
+        known = of_devices(known, live.inventory, only)
     return Reading(time.time(), tuple(devices), tuple(workers), deployed, known)
 
 

@@ -20,7 +20,7 @@ from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Attachment
 from orchestrator.observation.explain import Explainer, Sent, Visit, visit_json
 from orchestrator.observation.frames import changes, frame_text
-from orchestrator.observation.ports import port_names
+from orchestrator.observation.ports import ports_of_all
 from orchestrator.observation.snapshot import Snapshot
 from orchestrator.verification.manifest import Manifest
 from servernf.wire.addresses import device_mac
@@ -117,7 +117,7 @@ class NetworkModel:
         self.topology = topology
         self.snapshots = snapshots
         self._bundles = bundles
-        self.ports = {name: port_names(topology, name) for name in topology.switches}
+        self.ports = ports_of_all(topology)
         self._explainers: dict[str, Explainer] = {}
         self._network = MemoryNetwork(topology)
         self._cursors = dict.fromkeys(self._network.workers, 0)

@@ -112,7 +112,7 @@ class Liveness:
         """The open question was answered."""
         known = self._known[subject]
         if known.asked is not None:
-            known.learn(at - known.asked)
+            known.learn(max(0.0, at - known.asked))
         known.asked = known.unanswered = None
         known.why = ""
         return _become(subject, known, UP, at, "")
@@ -122,6 +122,11 @@ class Liveness:
         known = self._known[subject]
         known.asked, known.why = None, why
         return None if known.state == DOWN else _become(subject, known, SUSPECT, at, why)
+
+    def withdrawn(self, subject: Subject) -> None:
+        """The open question is taken back: it cannot be known now whether there was an answer."""
+        if (known := self._known.get(subject)) is not None:
+            known.asked = known.unanswered = None
 
     def passed(self, at: float) -> tuple[Change, ...]:
         """Time has passed until `at`, and all answers that came until then have been told."""
@@ -144,7 +149,8 @@ class Liveness:
                 continue
             silent = at - known.unanswered
             patience = max(self.interval_s, known.habit())
-            why = known.why or f"no answer for {silent:.1f} s"
+            nothing = "no frame has arrived" if subject.kind == "link" else "no answer"
+            why = known.why or f"{nothing} for {silent:.1f} s"
             change = None
             if silent >= patience:
                 change = _become(subject, known, DOWN, at, why)

@@ -71,7 +71,12 @@ class NetworkCollector(Collector):
             ("network", "device", "kind", "target"),
             [((net, s.name, s.kind, s.target), float(not s.problem)) for s in devices],
         )
-        tables = [(s.name, name, use) for s in devices for name, use in s.tables.items()]
+        tables = [
+            (s.name, name, use)
+            for s in devices
+            for name, use in s.tables.items()
+            if use.entries  # a thousand devices have a hundred thousand tables, few in use
+        ]
         labels = ("network", "device", "table")
         for name, text, field in (
             ("table_entries", "Entries in the table", "entries"),

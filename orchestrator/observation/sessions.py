@@ -42,10 +42,13 @@ def read_rows(
     schema = client.schema
     assert schema is not None
     names = tables or list(schema.tables)
-    return [Row(client.name, _with(item, placing)) for n in names for item in client.entries(n)]
+    return [
+        Row(client.name, with_place(item, placing)) for n in names for item in client.entries(n)
+    ]
 
 
-def _with(item: InstalledEntry, placing: Placing) -> InstalledEntry:
+def with_place(item: InstalledEntry, placing: Placing) -> InstalledEntry:
+    """The same with the place of its rule."""
     origin = placing(item.graph, item.entry)
     if origin == item.entry.origin:
         return item

@@ -39,7 +39,7 @@ class Snapshot:
     @property
     def schema(self) -> Schema:
         """The names of its pipeline."""
-        return Schema(self.p4info)
+        return Schema.of(self.p4info)
 
 
 def read_snapshot(client: SwitchClient) -> Snapshot:
@@ -71,7 +71,7 @@ def bundle_snapshots(bundles: Sequence[Bundle], origin: str) -> dict[str, Snapsh
     found: dict[str, Snapshot] = {}
     for switch in bundles[0].pipeline_of:
         built = build_for(bundles[0], switch)
-        schema = Schema(p4info(built))
+        schema = Schema.of(p4info(built))
         placed = [Deployment(bundle, None) for bundle in bundles]
         entities = [p4r.Entity.FromString(e) for e in desired(schema, placed, switch).values()]
         found[switch] = Snapshot(

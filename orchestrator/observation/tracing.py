@@ -2,7 +2,8 @@
 
 Nothing on the wire marks it: among packets that differ in their identification only, one is chosen
 whose trajectory label the graph's manifest samples. What leaves towards hosts is seen at the switch
-ports in front of them.
+ports in front of them, where their interfaces are here; where they are not, the host sends the packet
+itself, and only what trusted points report is compared.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What was predicted and what happened. `disagreements` is empty when they agree."""
+    """What was predicted and what happened. `disagreements` is empty when they agree; `delivered` None:
+    nobody looked what came to hosts."""
 
     frame: bytes
     graph: str
@@ -56,7 +58,7 @@ class Traced:
     predicted: Journey
     expected: tuple[Seen, ...]
     points: tuple[Point, ...]
-    delivered: tuple[Arrival, ...]
+    delivered: tuple[Arrival, ...] | None
     disagreements: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -114,10 +116,20 @@ def choose(make: Callable[[int], bytes], deployed: Deployed) -> bytes:
 
 
 def trace_packet(
-    live: LiveNetwork, sender: str, make: Callable[[int], bytes], seconds: float
+    live: LiveNetwork,
+    sender: str,
+    make: Callable[[int], bytes],
+    seconds: float,
+    hand_over: Callable[[bytes], None] | None = None,
 ) -> Traced:
-    """Predict, send, listen, compare. `make(n)` gives the packet with identification n."""
-    facilities = live.facilities("tracing a packet of its own")
+    """Predict, send, listen, compare. `make(n)` gives the packet with identification n.
+
+    With `hand_over` somebody else gets the packet, to send it from the host while it is listened.
+    """
+    facilities = None
+    if hand_over is None:
+        instead = "--frame FILE writes the packet instead, for its host to send"
+        facilities = live.facilities("tracing a packet of its own", instead)
     deployed = live.journal.deployed()
     model = see_live(live).model()
     graph = _graph_of(model.enter(sender, make(1)), deployed)
@@ -133,7 +145,7 @@ def trace_packet(
         open_all(stack, workers)
         for switch in switches:
             switch.pipeline_cookie()
-        ports = _host_ports(live, facilities, stack)
+        ports = {} if facilities is None else _host_ports(live, facilities, stack)
         complete = 0.0
 
         def enough(found: dict[int, list[Point]]) -> bool:
@@ -144,10 +156,13 @@ def trace_packet(
             return time.monotonic() - complete > _SETTLE_S
 
         def begin() -> None:
-            _send(facilities.host(sender), stack, sender, frame)
+            if facilities is not None:
+                _send(facilities.host(sender), stack, sender, frame)
+            elif hand_over is not None:
+                hand_over(frame)
 
         points = collect(switches, workers, seconds=seconds, enough=enough, begin=begin)
-        delivered = tuple(_delivered(ports, frame, predicted))
+        delivered = tuple(_delivered(ports, frame, predicted)) if facilities else None
     found = tuple(points.get(label, ()))
     disagreements, notes = compare(predicted, expected, found, delivered)
     return Traced(frame, graph, label, predicted, expected, found, delivered, disagreements, notes)
@@ -183,7 +198,7 @@ def compare(
     predicted: Journey,
     expected: Sequence[Seen],
     found: Sequence[Point],
-    delivered: Sequence[Arrival],
+    delivered: Sequence[Arrival] | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(disagreements, notes): what did not happen as predicted, and what an NF was free to choose."""
     want, have = Counter(expected), Counter(reported(point) for point in found)
@@ -193,6 +208,8 @@ def compare(
         for seen in (have - want).elements()
     ]
     notes: list[str] = []
+    if delivered is None:
+        return tuple(wrong), ("what came to hosts was not looked at",)
     hosts = Counter(a.host for a in predicted.deliveries)
     arrived = Counter(a.host for a in delivered)
     wrong += [f"{host} was predicted to receive it" for host in (hosts - arrived).elements()]

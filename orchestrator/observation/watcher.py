@@ -1,15 +1,15 @@
 """Asks all devices of a network again and again, side by side, and keeps their conditions.
 
-Switches are asked for their capabilities, workers for their status, agents what they are, and links
-are looked at where this machine can. No device is waited for: one thread sends the questions and hears
-the answers.
+Switches are asked for their capabilities, workers for their status, agents what they are. Links are
+looked at where this machine can, elsewhere tried by frames (`link_probes`). No device is waited for: one
+thread sends the questions and hears the answers.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -19,6 +19,7 @@ from orchestrator.clients.pulse import Pulse
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.model.devices import NIC, Device, devices_of
 from orchestrator.model.topology import Link
+from orchestrator.observation.link_probes import LinkProbes, Outcome
 from orchestrator.observation.liveness import Change, Condition, Liveness, Subject
 
 _TICKS, _QUESTIONS = 8, 4
@@ -59,14 +60,24 @@ def pulses_of(network: LiveNetwork) -> dict[Subject, Pulse]:
 class Watcher:
     """The conditions of a network's devices and links while the context is open.
 
+    `probes_links`: frames tell of links, since the interfaces of the network are not here. `heard` is
+    told of changes at once, in whichever thread notices them.
     Times of conditions and changes are seconds since 1970.
     """
 
-    def __init__(self, network: LiveNetwork, interval_s: float) -> None:
+    def __init__(
+        self,
+        network: LiveNetwork,
+        interval_s: float,
+        *,
+        probes_links: bool = False,
+        heard: Callable[[Change], None] = lambda change: None,
+    ) -> None:
         self.network = network
         self._pulses = pulses_of(network)
         self._links = {Subject("link", link_name(x)): x for x in network.topology.links}
         self._liveness = Liveness(interval_s)
+        self._heard = heard
         self._tick_s = interval_s / _TICKS
         self._period_s = max(interval_s / _QUESTIONS, len(self._pulses) / _MOST_PER_S)
         self._answers: SimpleQueue[tuple[Subject, str]] = SimpleQueue()
@@ -79,9 +90,15 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._failure: BaseException | None = None
         self._wall_s = time.time() - time.monotonic()
+        self._probes: LinkProbes | None = None
+        if probes_links:
+            period_s = self._period_s
+            self._probes = LinkProbes(network, interval_s, period_s, self._tried, self._fail)
 
     def __enter__(self) -> Self:
         self._thread.start()
+        if self._probes is not None:
+            self._probes.__enter__()
         return self
 
     def __exit__(
@@ -91,6 +108,8 @@ class Watcher:
         trace: TracebackType | None,
     ) -> None:
         self._ending.set()
+        if self._probes is not None:
+            self._probes.__exit__(kind, error, trace)
         self._thread.join()
         for pulse in self._pulses.values():
             pulse.close()
@@ -118,13 +137,17 @@ class Watcher:
     def _run(self) -> None:
         try:
             while not self._ending.is_set():
-                self._look_at_links()
+                if self._probes is None:
+                    self._look_at_links()
                 self._ask(time.monotonic())
                 self._hear(time.monotonic() + self._tick_s)
         except BaseException as failure:  # whoever waits for news raises it
-            with self._condition:
-                self._failure = failure
-                self._condition.notify_all()
+            self._fail(failure)
+
+    def _fail(self, failure: BaseException) -> None:
+        with self._condition:
+            self._failure = failure
+            self._condition.notify_all()
 
     def _ask(self, now: float) -> None:
         for subject, pulse in self._pulses.items():
@@ -164,8 +187,22 @@ class Watcher:
                 else:
                     self._tell(self._liveness.answered(subject, now))
 
+    def _tried(self, link: Link, outcome: Outcome) -> None:
+        """What `LinkProbes` says of a link."""
+        assert self._probes is not None
+        subject, now = Subject("link", link_name(link)), time.monotonic()
+        with self._condition:
+            if outcome == "asked":
+                self._liveness.asked(subject, now + self._probes.grace_s)
+            elif outcome == "answered":
+                self._tell(self._liveness.answered(subject, now))
+            else:
+                self._liveness.withdrawn(subject)
+
     def _tell(self, *changes: Change | None) -> None:
         news: Sequence[Change] = [change for change in changes if change is not None]
         if news:
             self._news += news
             self._condition.notify_all()
+        for change in news:
+            self._heard(change)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -74,18 +74,14 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
     """Switches with their free entries by 'block.table', servers with their free cores."""
     topology = fabric.topology
     devices: dict[str, Device] = {}
+    tables: dict[int, list[tuple[str, str, int]]] = {}  # of each pipeline: few are many switches'
     for switch in topology.switches.values():
         pipeline = network.pipelines[switch.name]
+        if id(pipeline) not in tables:
+            tables[id(pipeline)] = list(_tables(pipeline))
         taken = network.used.entries.get(switch.name)
         capacity: dict[str, int] = {}
-        tables = {
-            (slot.block, name.split(".", 1)[1])
-            for slot in pipeline.slots
-            for name in pipeline.table_sizes
-            if name.startswith(f"{slot.instance}.")
-        }
-        for block, table in tables:
-            size = pipeline.capacity(block, table)
+        for block, table, size in tables[id(pipeline)]:
             size = min(size, switch.table_sizes.get(f"{block}.{table}", size))
             used = taken[block, table] if taken else 0
             capacity[f"{block}.{table}"] = max(0, size - used)
@@ -106,6 +102,17 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
             runtime=server.runtime,
         )
     return devices
+
+
+def _tables(pipeline: Pipeline) -> Iterator[tuple[str, str, int]]:
+    """(block, table, entries that all of its instances hold)."""
+    found = {
+        (slot.block, name.split(".", 1)[1])
+        for slot in pipeline.slots
+        for name in pipeline.table_sizes
+        if name.startswith(f"{slot.instance}.")
+    }
+    return ((block, table, pipeline.capacity(block, table)) for block, table in found)
 
 
 def _slots(pipeline: Pipeline, taken: Counter[str]) -> tuple[Slot, ...]:
@@ -136,7 +143,7 @@ def problem_of(
     `everywhere`: switch units may stand on any switch, not only on those of ingress, egress and
     servers. `marginal`: chains must get their `min_rate` and may get their `rate` (else they must get
     all of it). `nearest`: only so many servers, the nearest to the graph's hosts that have free
-    cores (ties by name).
+    cores (ties by name), and those where it is running.
     """
     return _Builder(fabric, network, everywhere, running or {}, marginal, nearest).build(parts)
 
@@ -381,7 +388,9 @@ class _Builder:
             return (sum(ways), server)
 
         free = [s for s in linked if held[s] < len(self.topology.servers[s].worker_cores)]
-        return tuple(sorted(free, key=far)[: self.nearest]) or linked
+        near = sorted(free, key=far)[: self.nearest]
+        at = {self.running.get(part.prefix + u.id) for u in part.cuts.units.values() if u.nf in nfs}
+        return (*near, *(s for s in linked if s in at and s not in near)) or linked
 
     def _rules(
         self, parts: Sequence[Part]

@@ -6,7 +6,7 @@ in `baselines`, the independent check in `checker`, the words for failure in `co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import InfeasibleError
@@ -62,30 +62,53 @@ def place(
     """
     check_offers(graph, fabric)
     chosen = options or Options(limits=Limits(seconds=deterministic_time))
-    part = Part(graph, functions, cuts)
-    marginal = "throughput" in chosen.objectives
+    part, running = Part(graph, functions, cuts), chosen.running
+    where = {} if running is None else running.devices(cuts)
+    problem, solution = search([part], fabric, network, chosen, running=where)
+    plan = plan_of(part, problem, solution)
+    return plan if running is None else stay(plan, cuts, running, network.used.cores)
+
+
+def search(
+    parts: Sequence[Part],
+    fabric: Fabric,
+    network: Network,
+    options: Options,
+    *,
+    running: Mapping[str, str],
+    soft: bool = False,
+    changed: Callable[[Problem], Problem] | None = None,
+) -> tuple[Problem, Solution]:
+    """The problem of placing cut graphs together, and its solution; InfeasibleError says why not.
+
+    `running` is where their tasks are now. `soft` lets rates and latencies miss their SLO. `changed`
+    may ask for more than the graphs do.
+    """
     tries: list[tuple[int | None, bool]] = [(None, False), (None, True)]
-    if len(fabric.topology.servers) > _NEAREST:
+    if len(fabric.topology.servers) > _NEAREST and not soft:
         # The nearest servers first: all of a data centre would make a large model of a small one.
         tries.insert(0, (_NEAREST, False))
     if len(fabric.topology.switches) > _MANY_SWITCHES:
         tries.remove((None, True))
     for last, (nearest, everywhere) in enumerate(tries, 1 - len(tries)):
         problem = problem_of(
-            [part],
+            parts,
             fabric,
             network,
             everywhere=everywhere,
-            running=chosen.running and chosen.running.devices(cuts),
-            marginal=marginal,
+            running=running,
+            marginal="throughput" in options.objectives,
             nearest=nearest,
         )
+        problem = problem if changed is None else changed(problem)
         try:
             solution = solve(
                 problem,
-                objectives=chosen.objectives,
-                strategy=chosen.strategy,
-                limits=chosen.limits,
+                objectives=options.objectives,
+                strategy=options.strategy,
+                limits=options.limits,
+                soft=soft,
+                explained=not last,
             )
         except InfeasibleError:
             if not last:
@@ -94,10 +117,7 @@ def place(
         if nearest is not None:
             note = f"searched among the {nearest} servers that are nearest to the graph's hosts"
             solution = replace(solution, notes=(*solution.notes, note))
-        plan = plan_of(part, problem, solution)
-        if chosen.running is None:
-            return plan
-        return stay(plan, cuts, chosen.running, network.used.cores)
+        return problem, solution
     raise AssertionError("unreachable")
 
 

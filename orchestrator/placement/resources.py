@@ -18,7 +18,7 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
 from orchestrator.placement.problem import MEMORY
 from orchestrator.runtimes import runtime
-from orchestrator.targets.pipelines import Pipeline, footprint
+from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, footprint
 
 SCALE_OUT_LOAD = 0.75
 """A core is planned to at most this share of its cycles (Metron's scale-out threshold)."""
@@ -82,6 +82,14 @@ class Network:
 
     pipelines: Mapping[str, Pipeline]
     used: Used
+
+    @classmethod
+    def planned(
+        cls, topology: Topology, used: Used | None = None, builds: Pipelines = SHIPPED
+    ) -> Network:
+        """A topology's, where nothing needs to be built yet (`Target.assumed`)."""
+        switches = topology.switches.values()
+        return cls({s.name: builds.planned(s.pipeline, s.target) for s in switches}, used or Used())
 
 
 def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:

@@ -48,11 +48,13 @@ def solve(
     strategy: str = OPTIMAL,
     limits: Limits | None = None,
     soft: bool = False,
+    explained: bool = True,
 ) -> Solution:
     """A checked placement, never worse than any baseline for `objectives` (lexicographic).
 
     `soft` lets rates and latencies miss their SLO where they cannot be met (objective 'slo' says
-    how much). InfeasibleError names the constraint groups that do not go together.
+    how much). InfeasibleError names the constraints that do not go together, unless nobody asks why
+    (`explained`): that takes longer than to see that they do not.
     """
     objectives = check_objectives(objectives)
     if strategy not in STRATEGIES:
@@ -101,8 +103,8 @@ def solve(
         raise InfeasibleError(
             f"{problem.name}: no placement found in the time given; allow more with --time-limit"
         )
-    conflict = explain(problem)
-    if not conflict.groups:
+    conflict = explain(problem) if explained else None
+    if conflict is None or not conflict.groups:
         raise InfeasibleError(f"{problem.name}: no placement found ({status})")
     word = "cannot hold together" if conflict.irreducible else "do not hold together as far as seen"
     raise InfeasibleError(

@@ -15,7 +15,7 @@ from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link, Topology
-from orchestrator.placement.scenarios import find_link, nodes_of
+from orchestrator.whatif.scenarios import find_link, nodes_of
 
 
 @dataclass(frozen=True, slots=True)

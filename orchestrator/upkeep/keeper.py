@@ -32,7 +32,7 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.network.facilities import Restarter
 from orchestrator.network.inventory import changed_at
 from orchestrator.observation.conditions import RENEWED_S, forget, record
-from orchestrator.observation.liveness import UP, Change
+from orchestrator.observation.liveness import DOWN, UP, Change
 from orchestrator.observation.watcher import Watcher
 from orchestrator.recall import Recall
 from orchestrator.upkeep import outage
@@ -40,6 +40,8 @@ from orchestrator.upkeep.comparison import Comparison
 from orchestrator.upkeep.events import Changed, Event, PlacedAnew, Problem, Repaired, Restarted
 from orchestrator.upkeep.restarts import Restarts
 
+_ASKED = ("switch", "nic", "worker")
+"""Subjects that sessions of a network are with."""
 _COMPARED_EVERY = 10
 """Intervals between two comparisons of all entries with the journal, when nothing happens."""
 _RESTART_S = 10.0
@@ -75,10 +77,12 @@ class Keeper:
         interval_s: float,
         *,
         prune: bool = False,
+        probes_links: bool = False,
     ) -> None:
         self._opened = opened
         self.network = opened()
         self._interval_s, self._prune = interval_s, prune
+        self._probes_links = probes_links
         self._restarts = Restarts(restarter, _RESTART_S)
         self._comparison = Comparison()
         self._graphs: dict[str, _Known] = {}
@@ -92,12 +96,25 @@ class Keeper:
         """Keep the network; a new inventory (a device was started elsewhere) is taken up at once."""
         try:
             while True:
-                with Watcher(self.network, self._interval_s) as watcher:
+                with Watcher(
+                    self.network,
+                    self._interval_s,
+                    probes_links=self._probes_links,
+                    heard=self._heard,
+                ) as watcher:
                     self._compare_at = time.monotonic() + 2 * self._interval_s  # all were asked
                     yield from self._keep(watcher)
                 self.network = self._opened()
         finally:
             forget(self.network.inventory.folder)
+
+    def _heard(self, change: Change) -> None:
+        """Nobody waits for what is dead, and what was begun there does not wait either."""
+        subject, now = change.subject, change.now
+        if now.state == DOWN and subject.kind in _ASKED:
+            self.network.give_up(subject.name, now.why)
+        elif now.state == UP:
+            self.network.lives(subject.name)
 
     def _keep(self, watcher: Watcher) -> Iterator[Event]:
         """Until the inventory is another one."""
@@ -143,6 +160,7 @@ class Keeper:
             if down != self._down:
                 self._down, self._lost = down, outage.away(self.network.inventory, down)
             for worker, problem in ended:
+                self.network.lives(worker)
                 yield Restarted(worker, problem or self._configure(worker))
             if self.network.journal.intent() is not None:
                 self._let_others_finish()

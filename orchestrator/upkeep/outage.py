@@ -21,7 +21,7 @@ def down(conditions: Conditions) -> Conditions:
 
 
 def silent(inventory: Inventory, conditions: Conditions) -> Away:
-    """Devices and workers that are down."""
+    """Devices, workers and links that are down themselves."""
     why = {subject: found.why for subject, found in down(conditions).items()}
     return Away(
         {name: f"{name}: {why[s]}" for name in inventory.pipelines if (s := _device(name, why))},
@@ -30,20 +30,20 @@ def silent(inventory: Inventory, conditions: Conditions) -> Away:
             for core, worker in inventory.cores.items()
             if (s := Subject("worker", worker.name)) in why
         },
+        {
+            link: why[s]
+            for link in inventory.topology.links
+            if (s := Subject("link", link_name(link))) in why
+        },
     )
 
 
 def away(inventory: Inventory, conditions: Conditions) -> Away:
     """All that cannot be used: what is down, and what is behind it."""
-    found, topology = silent(inventory, conditions), inventory.topology
     if not down(conditions):
         return Away()
-    links = {
-        link: conditions[s].why
-        for link in topology.links
-        if (s := Subject("link", link_name(link))) in conditions and conditions[s].state == DOWN
-    }
-    return behind(topology, found.devices, found.cores, links)
+    found = silent(inventory, conditions)
+    return behind(inventory.topology, found.devices, found.cores, found.links)
 
 
 def lost_servers(topology: Topology, cores: Collection[Core], lost: Away) -> frozenset[str]:

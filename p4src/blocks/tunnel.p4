@@ -15,8 +15,8 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
     bit<24> the_vni = 0;
     bit<16> hash_value = 0;
 
-    action encap(@refers_to("gateway") mac_addr_t mac, ipv4_addr_t src, ipv4_addr_t dst,
-                 bit<16> checksum, bit<24> vni, @refers_to("segment") segment_id_t segment) {
+    action encap(@refers_to("gateway") mac_addr_t mac, ipv4_addr_t src, ipv4_addr_t dst, bit<16> checksum, bit<24> vni,
+                 @refers_to("segment") segment_id_t segment) {
         wraps = 1;
         hdr.tunnel.setValid();
         // IPv4 (RFC 791): version 4, IHL 5; DF; TTL 64, UDP. No UDP checksum: RFC 7348, 5.

@@ -29,7 +29,7 @@ class HealthChecks:
 class BackendHealth:
     """What is known of one backend."""
 
-    __slots__ = ("_checks", "_down_until_us", "_missed", "_waiting", "doubtful")
+    __slots__ = ("_checks", "_down_until_us", "_missed", "_waiting", "doubtful", "unheard")
 
     def __init__(self, checks: HealthChecks) -> None:
         self._checks = checks
@@ -39,6 +39,8 @@ class BackendHealth:
         self.doubtful = False
         """It has been down and not answered since: one connection at a time tries it."""
         self._down_until_us = 0
+        self.unheard = False
+        """Whether a frame from it would tell anything new: `heard` need not be called otherwise."""
 
     def judged_by(self, checks: HealthChecks) -> None:
         """Another configuration: what is known stays."""
@@ -53,6 +55,7 @@ class BackendHealth:
 
     def opened(self, now_us: int) -> None:
         """A SYN goes to it."""
+        self.unheard = True
         if len(self._waiting) < self._checks.misses:
             self._waiting.append(now_us)
         if self.doubtful:
@@ -62,7 +65,7 @@ class BackendHealth:
         """A frame came from it."""
         self._waiting.clear()
         self._missed = self._down_until_us = 0
-        self.doubtful = False
+        self.doubtful = self.unheard = False
 
     def refused(self, now_us: int) -> None:
         """It has reset a connection instead of answering its SYN."""

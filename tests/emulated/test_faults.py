@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import NEEDS_EMULATION, Live, guard_graph, network, orchestrator, orchestrator_json
+from live import (
+    FIREWALL,
+    NEEDS_EMULATION,
+    Live,
+    guard_graph,
+    network,
+    orchestrator,
+    orchestrator_json,
+)
 from support import eventually
 
 from orchestrator.emulation import load_state
@@ -29,8 +37,8 @@ def live() -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def graph(live: Live) -> str:
-    """An IDS on a server between the two leaves."""
-    return guard_graph(live.folder)
+    """A firewall on a server between the two leaves, which pings come to."""
+    return guard_graph(live.folder, FIREWALL)
 
 
 def kill(device: str) -> None:

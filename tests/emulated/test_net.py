@@ -466,6 +466,17 @@ def test_a_worker_core_has_its_own_mac(folder: Path) -> None:
     assert absent.returncode != 0, "core 3 is reserved"
 
 
+def test_a_worker_core_has_the_interface_that_the_topology_says(folder: Path) -> None:
+    base = topology()
+    server = replace(base.servers["server"], interfaces=("eth0", "vf1"))
+    state = net_up(replace(base, servers={"server": server}), switch="softswitch", workers=True)
+    assert [worker.interface for worker in state.workers] == ["eth0", "vf1"]
+    for core, name in enumerate(server.interfaces, 1):
+        shown = interface(state, "server", name)
+        assert shown["address"] == mac_text(device_mac(3, core=core))
+        assert shown["mtu"] == 1600
+
+
 def test_the_gateway_is_asked_for(folder: Path) -> None:
     """No static neighbours: ARP and neighbour solicitations leave the host, nobody answers yet."""
     state = up()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from ortools.sat.python import cp_model
 
 from orchestrator.placement.dispatch import proportional
 from orchestrator.placement.exact.draft import KBIT, Draft
 from orchestrator.placement.measure import number_cores
-from orchestrator.placement.problem import CoreShare, SlotOf, Solution
+from orchestrator.placement.problem import CoreShare, SlotOf, Solution, Task
 from orchestrator.placement.slots import pack
 
 
@@ -41,15 +43,18 @@ def _slots(draft: Draft, solver: cp_model.CpSolver, device_of: dict[str, str]) -
     """As chosen where blocks are short; anywhere else one instance could hold everything."""
     problem = draft.problem
     found: dict[tuple[str, str], str] = {}
+    placed: defaultdict[str, list[Task]] = defaultdict(list)
+    for name, device in device_of.items():
+        placed[device].append(problem.tasks[name])
+    taken: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for (task, where, slot), literal in draft.slot.items():
+        if solver.boolean_value(literal):
+            taken[where].append((task, slot))
     for device in problem.devices.values():
-        mine = [problem.tasks[t] for t, d in device_of.items() if d == device.name]
         blocks = {slot.name: slot.block for slot in device.slots}
-        chosen = {
-            (task, blocks[slot]): slot
-            for (task, where, slot), literal in draft.slot.items()
-            if where == device.name and solver.boolean_value(literal)
-        }
-        found |= chosen | (pack(device, mine, {block for _, block in chosen}) or {})
+        chosen = {(task, blocks[slot]): slot for task, slot in taken[device.name]}
+        rest = pack(device, placed[device.name], {block for _, block in chosen})
+        found |= chosen | (rest or {})
     return found
 
 

@@ -151,6 +151,7 @@ class SpecialEntries(TableEntries):
         else:
             entry.a, entry.args = d.call
         self.apply_details(entry, d, new=False)
+        self.table.changed(entry, counted=d.count is not None)
 
     def apply_details(self, entry: Entry, d: Details, new: bool) -> None:
         entry.extra = d.extra
@@ -180,6 +181,7 @@ class SpecialEntries(TableEntries):
         entry = self.existing(match)
         assert isinstance(entry, Rich)
         self.configure_meter(entry, config)
+        self.table.changed(entry)
 
     def delete(self, match: Any) -> None:
         if self.profile is not None:

@@ -193,8 +193,8 @@ class TableEntries(Named):
     ) -> None:
         self.change(self.table.miss, index, args, extra, count)
 
-    @staticmethod
     def change(
+        self,
         entry: Entry,
         index: int,
         args: tuple[int, ...],
@@ -204,6 +204,7 @@ class TableEntries(Named):
         entry.a, entry.args, entry.extra = index, args, extra
         if count is not None:
             entry.n, entry.b = count
+        self.table.changed(entry, counted=count is not None)
 
     def delete(self, match: Any) -> None:
         self.table.remove(self.existing(match))
@@ -213,6 +214,7 @@ class TableEntries(Named):
         """The direct counter of an entry; no match means the default entry."""
         entry = self.table.miss if match is None else self.existing(match)
         entry.n, entry.b = count
+        self.table.changed(entry, counted=True)
 
     # ----------------------------------------------------------------- reading
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from finsy.proto import p4r
 
-from orchestrator.softswitch.ir.program import Program, Table
+from orchestrator.softswitch.ir.program import Key, Program, Table
 from orchestrator.softswitch.state.digests import DigestQueue
 from orchestrator.softswitch.state.meters import MeterCells
 from orchestrator.softswitch.state.profiles import NO_MEMBER
@@ -39,6 +39,7 @@ class PipelineState:
         *,
         clock: Callable[[], int] = time.monotonic_ns,
         send_digest: Callable[[p4r.DigestList], None] | None = None,
+        tables: Callable[[str, Sequence[Key], int, bool], MatchTable] = make_table,
     ) -> None:
         self.program = program
         self.now = now
@@ -53,7 +54,7 @@ class PipelineState:
             if m.table is None
         }
         self.value_sets = {name: ValueSet() for name in program.value_sets}
-        self.tables: dict[str, MatchTable] = {t.name: _table(t) for t in program.tables()}
+        self.tables: dict[str, MatchTable] = {t.name: _table(t, tables) for t in program.tables()}
         self.counters = {c.name: ([0] * c.size, [0] * c.size) for c in program.counters.values()}
         self.registers = {r.name: [0] * r.size for r in program.registers.values()}
         self.groups: dict[int, tuple[Replica, ...]] = {}
@@ -71,8 +72,8 @@ def _ignore(message: p4r.DigestList) -> None:
     return
 
 
-def _table(t: Table) -> MatchTable:
-    table = make_table(t.name, t.keys, t.size, t.rich)
+def _table(t: Table, made: Callable[[str, Sequence[Key], int, bool], MatchTable]) -> MatchTable:
+    table = made(t.name, t.keys, t.size, t.rich)
     if t.profile is not None:
         table.miss.a, table.miss.args = -1, NO_MEMBER
     elif t.default_action >= 0:

@@ -170,6 +170,10 @@ class MatchTable:
     def remove(self, entry: Entry) -> None:
         raise NotImplementedError
 
+    def changed(self, entry: Entry, *, counted: bool = False) -> None:
+        """An entry, or `miss`, has another action or meter, or (`counted`) another count: for tables
+        that are a copy of one elsewhere."""
+
     def __iter__(self) -> Iterator[Entry]:
         return iter(())
 

@@ -173,7 +173,8 @@ class L4LoadBalancer(NetworkFunction):
             if not connection.answered and packet.data[packet.l4 + _FLAGS] & _RST:
                 health.refused(now_us)
                 return
-            health.heard()
+            if health.unheard:  # nearly all frames tell nothing new
+                health.heard()
         connection.answered = True
 
     def _knows(self, connection: _Connection) -> bool:

@@ -94,6 +94,7 @@ def status(worker: Worker, place: Place, started_ns: int) -> vnf.Status:
         uptime_us=(time.monotonic_ns() - started_ns) // 1000,
         sampled_graphs=sorted(tables.manifests),
         nf_types=known_types(),
+        frames_in=worker.frames_in,
     )
     for name, instance in sorted(tables.instances.items()):
         told.nfs.add(

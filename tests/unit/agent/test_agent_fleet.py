@@ -37,6 +37,21 @@ def test_started_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         found.fleet.stop(spec().name)
 
 
+def test_one_that_does_not_heed_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also when the agent itself ends: nothing stays behind that would keep the worker's place."""
+    (tmp_path / "deaf").touch()
+    with agent(monkeypatch, configuration(tmp_path)) as found:
+        first = found.fleet.start(spec())
+        os.kill(first.pid, signal.SIGTERM)
+        again = found.fleet.restart(spec().name)[1]
+        assert ended(first.pid)
+        assert again.pid not in (0, first.pid)
+        found.fleet.stop(spec().name)
+        assert ended(again.pid)
+        last = found.fleet.start(spec())
+    assert ended(last.pid)
+
+
 @pytest.mark.parametrize(
     ("other", "told"),
     [

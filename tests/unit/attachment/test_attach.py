@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from certificates import Authority
+from etcd import NEEDS_ETCD, etcd_process
 from fake_agents import FakeAgent, agent
 from finsy.proto import p4i, p4r
 from google.protobuf import text_format
@@ -29,6 +30,7 @@ from orchestrator.attachment.sampling import Sampling
 from orchestrator.cli import app
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.deployment.access import Access
+from orchestrator.deployment.journal import sqlite_store
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.presence import look
 from orchestrator.deployment.transaction import CloneSession
@@ -42,6 +44,7 @@ from orchestrator.softswitch.server import TlsFiles
 from orchestrator.targets.pipelines import SHIPPED
 from orchestrator.targets.pipelines import p4info as p4info_of
 from servernf.proto import agent_pb2
+from servernf.wire.addresses import device_mac
 
 pytestmark = pytest.mark.slow
 
@@ -74,11 +77,12 @@ class Site:
     raw: dict[str, Any]
     notes: list[str] = field(default_factory=list[str])
 
-    def attach(self, name: str = "rack", **options: Any) -> Attached:
+    def attach(self, name: str = "rack", *, store: str = "", **options: Any) -> Attached:
         file = self.folder / "rack.json"
         file.write_text(json.dumps(self.raw))
         topology = load_topology(file)
-        return attach(topology, name, Access(), Options(**options), note=self.notes.append)
+        access = Access(store=store)
+        return attach(topology, name, access, Options(**options), note=self.notes.append)
 
     def refused(self, **options: Any) -> list[str]:
         """The problems that an attach tells; nothing of it is left."""
@@ -287,6 +291,26 @@ def test_a_graph_stays_in_force_when_it_is_let_go(site: Site, tmp_path: Path) ->
     assert CliRunner().invoke(app, ["undeploy", "office"]).exit_code == 0
 
 
+@NEEDS_ETCD
+def test_its_journal_may_be_in_etcd(site: Site, tmp_path: Path) -> None:
+    """It outlives `net detach`: others may have attached the network, too."""
+    graph = tmp_path / "graph.json"
+    graph.write_text(json.dumps(GRAPH))
+    with etcd_process(tmp_path / "etcd") as address:
+        store = f"etcd://{address}/rack"
+        site.attach(store=store)
+        assert CliRunner().invoke(app, ["deploy", str(graph), "--json"]).exit_code == 0
+        assert not sqlite_store("rack").read("")
+        done = detach("rack")
+        assert (done.in_force, done.journal) == (("office",), store)
+        assert [path.name for path in attached_dir("rack").iterdir()] == ["store.key"]
+        site.attach(store=store)
+        assert set(LiveNetwork(load_inventory("rack"), Access()).journal.deployed()) == {"office"}
+        told = CliRunner().invoke(app, ["reconcile", "--dry-run", "--json"])
+        assert not json.loads(told.stdout)["drifted"]
+        assert CliRunner().invoke(app, ["undeploy", "office"]).exit_code == 0
+
+
 def test_everything_wrong_is_told_at_once(site: Site) -> None:
     site.raw["switches"]["s1"] = {}
     site.raw["switches"]["s2"]["address"] = "127.0.0.1:1"
@@ -461,6 +485,32 @@ def test_a_server_that_is_less_than_the_topology_says(site: Site) -> None:
     site.raw["servers"]["v1"]["interface"] = "ens9"
     (problem,) = site.refused()
     assert problem.startswith("v1: unknown interface 'ens9'")
+
+
+def test_workers_on_interfaces_of_their_own(site: Site) -> None:
+    server, said = site.raw["servers"]["v1"], site.agent.description
+    server["interfaces"] = ["vf0", "vf1"]
+    (problem, other) = site.refused()
+    assert problem.startswith("v1: unknown interface 'vf0'")
+    assert other.startswith("v1: unknown interface 'vf1'")
+    said.nics.add(name="vf0", mtu=1500, carrier=True, mac=device_mac(4, core=1))
+    said.nics.add(name="vf1", mtu=1600, carrier=True, mac=device_mac(4, core=1))
+    mac = "02:00:00:04:00:0"
+    assert site.refused() == [
+        "v1: 'vf0' has an MTU of 1500, tagged frames need 1538 or more",
+        f"v1: 'vf1' has MAC {mac}1, v1-core2 needs {mac}2: ip link set vf1 address {mac}2",
+    ]
+    said.nics[1].mtu, said.nics[2].mac = 1600, device_mac(4, core=2)
+    sink = site.switches.sinks.pop(("s3", 2))
+    assert [problem.rpartition(", or ")[2] for problem in site.refused()] == [
+        f"servers.v1.interfaces[{n}] is not the NIC at its end" for n in (0, 1)
+    ]
+    site.switches.sinks["s3", 2] = sink
+    site.attach()
+    assert {(s.interface, s.macvlan_on) for s in site.agent.specs.values()} == {
+        ("vf0", ""),
+        ("vf1", ""),
+    }
 
 
 def test_a_core_that_is_somebody_elses(site: Site) -> None:

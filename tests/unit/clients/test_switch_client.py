@@ -154,7 +154,7 @@ class TestErrors:
         entry = TableEntry("acl.ipv4", (("segment", Exact(1)),), "acl.deny", (), 0, "fw: rules[7]")
         with pytest.raises(
             SwitchError,
-            match=r"acl\.ipv4.*graph campus, NF fw, rules\[7\].*INVALID_ARGUMENT.*priority",
+            match=r"acl\.ipv4.*graph campus, NF fw, rules\).*INVALID_ARGUMENT.*priority",
         ):
             insert(client, entry)
 

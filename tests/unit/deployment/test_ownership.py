@@ -474,6 +474,16 @@ def mutated_json(value: Any, rng: random.Random) -> Any:
     return rng.choice(odd)
 
 
+def mutated_lines(data: bytes, rng: random.Random) -> bytes:
+    """Places of rules with one of another kind, or one more."""
+    lines = data.split(b"\n")
+    at = rng.randrange(len(lines))
+    lines[at : at + rng.randrange(2)] = [
+        rng.choice([b":7", b"[0]", b"", b"\xff", b"; a", b":1&:2"])
+    ]
+    return b"\n".join(lines)
+
+
 def mutated_batch(data: bytes, rng: random.Random) -> bytes:
     """A batch with one field of one entry changed."""
     batch = p4r.WriteRequest.FromString(data)
@@ -553,6 +563,8 @@ def test_a_mutated_bundle_is_refused_or_its_own(seed: int) -> None:
             name = rng.choice([n for n in sorted(members) if not n.startswith("pipelines/")])
             if name.endswith(".bin"):
                 members[name] = mutated_batch(members[name], rng)
+            elif name.endswith(".txt"):
+                members[name] = mutated_lines(members[name], rng)
             else:
                 value = mutated_json(json.loads(members[name]), rng)
                 members[name] = json.dumps(value).encode()

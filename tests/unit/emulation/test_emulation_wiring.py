@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,21 @@ def test_a_worker_for_each_core_that_is_not_reserved() -> None:
 
 
 def test_a_servers_kernel_answers_nobody() -> None:
-    lines = setup.server_lines([End("server1", 0, "eth0", 1600, device_mac(9))])
+    lines = setup.server_lines(SERVER, [End("server1", 0, "eth0", 1600, device_mac(9))])
     assert lines == ["link set lo up", "link set eth0 arp off up"]
+
+
+def test_interfaces_that_a_topology_gives_to_workers() -> None:
+    server = replace(SERVER, interfaces=("eth0", "vf1"))
+    assert [(s.interface, s.macvlan_on) for s in worker_specs(server, "eth0")] == [
+        ("eth0", ""),
+        ("vf1", ""),
+    ]
+    assert setup.server_lines(server, [End("server1", 0, "eth0", 1600, device_mac(9))])[2:] == [
+        "link set eth0 address 02:00:00:09:00:01",
+        "link add link eth0 name vf1 address 02:00:00:09:00:02 type macvlan mode private",
+        "link set vf1 addrgenmode none arp off up",
+    ]
 
 
 @pytest.mark.parametrize(

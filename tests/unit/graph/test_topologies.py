@@ -72,6 +72,13 @@ def test_devices_that_run_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert topology.links[2].a_port == 4
 
 
+def test_interfaces_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = {**GOOD, "servers": {"v1": {"cores": 3, "interfaces": ["vf0", "vf1"]}}}
+    topology = load(tmp_path, monkeypatch, raw)
+    assert topology.servers["v1"].interfaces == ("vf0", "vf1")
+    assert public(topology).servers["v1"].interfaces == ()
+
+
 def test_a_bundle_does_not_say_where_devices_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +143,18 @@ CASES: list[tuple[tuple[str, Any], list[str]]] = [
     (
         ("servers.v1.interface", "eth1"),
         ["servers.v1.interface: needs the agent's address, too"],
+    ),
+    (
+        ("servers.v1.interfaces", ["vf0", "vf1"]),
+        ["servers.v1.interfaces: has 2; one for each of 3 workers (cores - reserved_cores)"],
+    ),
+    (
+        ("servers.v1", {"cores": 3, "address": "v1:1", "interface": "e", "interfaces": ["f", "f"]}),
+        [
+            "servers.v1.interfaces: workers have these; leave 'interface' out, which macvlans would "
+            "be on",
+            "servers.v1.interfaces[1]: 'f' is that of interfaces[0] already",
+        ],
     ),
     (("links.3", {"a": "s2", "b": "s1"}), ["servers.v1: has no link; a server has at least one"]),
     (

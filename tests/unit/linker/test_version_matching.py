@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.deployment.planning import in_order
 from orchestrator.deployment.transaction import Change
-from orchestrator.linker.matching import MOST_PRIORITY, Matched, match_entries
+from orchestrator.linker.matching import MOST_PRIORITY, Matched, Matching, match_entries
 from orchestrator.model.entries import PRIORITY_STRIDE as STRIDE
 from orchestrator.model.entries import Exact, Lpm, TableEntry, Ternary
 
@@ -144,3 +144,29 @@ def test_no_room_is_told() -> None:
     old = rules([(n, 7, "a") for n in PACKETS], stride=1)
     new = rules([(0, 7, "a"), (0, 4, "b"), *((n, 7, "a") for n in PACKETS[1:])], stride=1)
     assert match_entries(old, new, IDS).crowded
+
+
+def test_two_that_have_the_same_list_get_the_same_answer() -> None:
+    """Switches with one access list: what changes is found out once, and made once."""
+    old = rules([(1, 7, "deny"), (2, 7, "deny"), (0, 0, "permit")])
+    new = rules([(1, 7, "deny"), (3, 7, "deny"), (0, 0, "permit")])
+    match = Matching()
+    first = match(old, new, IDS)
+    assert match(list(old), list(new), IDS) is first
+    assert first == match_entries(old, new, IDS)
+    assert match(new, old, IDS) == match_entries(new, old, IDS)
+
+
+def test_only_what_changes_or_names_another_node_is_doubtful() -> None:
+    old = rules([(1, 7, "deny"), (2, 7, "deny"), (0, 0, "permit")])
+    new = rules([(1, 7, "deny"), (3, 7, "deny"), (0, 0, "permit")])
+    new[-1] = new[-1]._replace(params=(("segment", 9),))
+    matched = match_entries(old, new, IDS)
+    named = {
+        (b and b.keys, a and a.keys) for b, a in map(matched.pairs.__getitem__, matched.doubtful)
+    }
+    assert named == {
+        (None, new[1].keys),
+        (old[1].keys, None),
+        (old[2].keys, new[2].keys),
+    }

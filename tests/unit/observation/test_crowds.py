@@ -10,7 +10,7 @@ def rows(well: int, wrong: int) -> list[tuple[str, str]]:
 
 
 def shown(well: int, wrong: int, *, everything: bool = False) -> tuple[str, int]:
-    found = crowd("Devices", rows(well, wrong), lambda row: row[-1] == "yes", everything)
+    found = crowd("Devices", rows(well, wrong), lambda row: row[-1] != "yes", everything)
     return found[0], len(found[1])
 
 
@@ -23,5 +23,5 @@ def test_of_many_only_those_that_are_not_well() -> None:
     assert shown(998, 2) == ("Devices: 998 of 1000 are well (--all lists all)", 2)
     assert shown(1000, 0) == ("Devices: 1000 of 1000 are well (--all lists all)", 0)
     title, count = shown(10, 990)
-    assert title.startswith(f"Devices: 10 of 1000 are well, the first {MOST} that are not")
+    assert title.startswith(f"Devices: 10 of 1000 are well, the worst {MOST} of those that are not")
     assert count == MOST

@@ -6,7 +6,9 @@ import pytest
 from networks import compiled, in_memory, make_graph, one_way
 
 from orchestrator.clients.words import origins_of
+from orchestrator.deployment.places import Places
 from orchestrator.observation.rows import Filter, Row, coverage
+from orchestrator.observation.sessions import with_place
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +30,9 @@ def rows() -> list[Row]:
         make_graph({"a": listed, "b": listed}, one_way("inside", "a", "b", "outside"))
     )
     assert any("in one table" in change for change in result.cuts.changes)
-    network = in_memory(result)
-    return [Row("leaf1", entry) for entry in network.switches["leaf1"].entries("acl.ipv4")]
+    installed = in_memory(result).switches["leaf1"].entries("acl.ipv4")
+    placing = Places.of([result.bundle], "leaf1")
+    return [Row("leaf1", with_place(entry, placing)) for entry in installed]
 
 
 def test_coverage_counts_a_merged_entry_for_both() -> None:

@@ -98,6 +98,8 @@ def test_agreement_and_every_kind_of_disagreement() -> None:
     assert "did not report" in wrong[0]
     wrong, _ = compare(journey, expected, [*points, points[-1]], delivered)
     assert "not predicted" in wrong[0]
+    wrong, (note,) = compare(journey, expected, points, None)
+    assert (wrong, note) == ((), "what came to hosts was not looked at")
     wrong, _ = compare(journey, expected, points, [])
     assert wrong == ("h3 was predicted to receive it",)
     wrong, _ = compare(journey, expected, points, [*delivered, Arrival("h4", make(1))])

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.graph import load_topology
-from orchestrator.placement.cases import network_of
 from orchestrator.placement.chains import load_chains
 from orchestrator.placement.checker import check
 from orchestrator.placement.measure import cores_used
 from orchestrator.placement.problem import Problem
+from orchestrator.placement.resources import Network
 from orchestrator.placement.solve import solve
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "lemur" / "chains.json"
@@ -36,7 +36,7 @@ def lemur(nic_gbit: int, *, share_cores: bool) -> Problem:
     )
     topology = replace(topology, links=links)
     policy = replace(loaded.policy, share_cores=share_cores)
-    return replace(loaded, policy=policy).problem(topology, network_of(topology))
+    return replace(loaded, policy=policy).problem(topology, Network.planned(topology))
 
 
 def test_derived_minimum() -> None:

@@ -12,15 +12,15 @@ from bench.placement_instances import small_instance
 from orchestrator.errors import InfeasibleError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.placement.baselines import BASELINES, fill_rates, run_baseline
-from orchestrator.placement.cases import Settings, place_case
 from orchestrator.placement.chains import load_chains
 from orchestrator.placement.checker import check
 from orchestrator.placement.conflicts import explain
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.measure import score
-from orchestrator.placement.scenarios import Case
 from orchestrator.placement.solve import solve
 from orchestrator.placement.topologies import resolve_topology
+from orchestrator.whatif.cases import Settings, place_case
+from orchestrator.whatif.scenarios import Case
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,7 @@ from orchestrator.deployment.desired import sample_session
 from orchestrator.errors import InputError
 from orchestrator.graph import load_graph
 from orchestrator.model.entries import Between
-from orchestrator.placement.cases import pipelines_of
-from orchestrator.placement.scenarios import change
+from orchestrator.placement.resources import Network
 from orchestrator.placement.topologies import load_topology
 from orchestrator.resources import shipped
 from orchestrator.targets import target as registry
@@ -27,6 +26,7 @@ from orchestrator.targets.costs import LookupCosts
 from orchestrator.targets.pipelines import footprint
 from orchestrator.targets.target import Cloning, Ports, known_targets, lookup, target
 from orchestrator.targets.v1model import V1Model
+from orchestrator.whatif.scenarios import change
 
 ROOT = Path(__file__).resolve().parents[3]
 LEAF_SPINE = load_topology("leaf-spine")
@@ -91,7 +91,7 @@ def test_it_stands_beside_another_one_in_a_network(toy: str) -> None:
     assert sample_session(found.bundle, "leaf2").port == lookup("bmv2").ports.cpu
     assert ranges_on(found, "leaf1") == 0
     assert ranges_on(compiled({}), "leaf1") > 0
-    pipelines = pipelines_of(found.topology)
+    pipelines = Network.planned(found.topology).pipelines
     for unit in found.cuts.units.values():
         if unit.element is not None and unit.kind == "switch":
             both = footprint(unit, pipelines.values())
@@ -108,7 +108,7 @@ def test_a_target_without_builds_is_planned_for_and_not_compiled_for() -> None:
     with pytest.raises(InputError, match="no pipeline is shipped for unknown target 'tofino'"):
         compiled({"leaf1": "tofino"})
     on = change(LEAF_SPINE, "leaf1.target=tofino")
-    assert not pipelines_of(on)["leaf1"].target.ranges
+    assert not Network.planned(on).pipelines["leaf1"].target.ranges
 
 
 def test_a_name_is_given_once(toy: str) -> None:

@@ -18,12 +18,14 @@ from networks import campus, make_graph, one_way, permits, topology
 from processes import ProcessNetwork, processes
 from support import eventually
 
+from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deploy_graph, undeploy_graph
 from orchestrator.deployment.reconciling import inspect, reconcile
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
+from orchestrator.network.fabric import Fabric
 from orchestrator.network.facilities import Restarter
 from orchestrator.network.inventory import forget_inventory, load_inventory, save_inventory
 from orchestrator.observation.conditions import recorded
@@ -221,6 +223,42 @@ def test_one_that_is_silent_holds_nobody_up(network: ProcessNetwork) -> None:
         eventually(
             lambda: state_of(network, Subject("switch", "spine2")) == UP, what="spine2 is up"
         )
+
+
+def test_one_that_dies_while_it_is_written_to_is_left_out(
+    network: ProcessNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is begun there is undone without it, and the graph placed around it, while it is silent."""
+    graph = make_graph(
+        {"fw": permits()},
+        one_way("inside", "fw", "outside"),
+        name="spread",
+        endpoints={"inside": ("h1", "h3"), "outside": ("h2",)},
+    )
+    undeploy_graph("campus", network.live)
+    deploy_graph(graph, network.live)
+    topology, bundle = network.live.topology, network.live.journal.deployed()["spread"].bundle
+    hops = [Fabric(topology).path(h.source, h.target, h.tree) for h in bundle.plan.hops]
+    (spine,) = {name for path in hops for name in path if name.startswith("spine")}
+    written, real = threading.Event(), SwitchClient.write
+
+    def write(session: SwitchClient, *updates: Any, **options: Any) -> int:
+        if session.name == "leaf2" and not written.is_set():
+            network.switches["leaf2"].process.send_signal(signal.SIGSTOP)
+            written.set()
+        return real(session, *updates, **options)
+
+    with kept(network) as keeper:
+        monkeypatch.setattr(SwitchClient, "write", write)
+        network.switches[spine].kill()
+        placed = keeper.comes(PlacedAnew)
+        assert placed.graph == "spread"
+        assert written.is_set()
+        assert network.live.journal.deployed()["spread"].bundle.endpoints["inside"] == ("h1",)
+        network.switches["leaf2"].process.send_signal(signal.SIGCONT)
+        keeper.comes(PlacedAnew, 2)
+    hosts = network.live.journal.deployed()["spread"].bundle.endpoints["inside"]
+    assert hosts == ("h1", "h3")
 
 
 def test_what_nothing_can_replace_is_told_once(network: ProcessNetwork) -> None:

@@ -45,7 +45,7 @@ def test_only_what_is_down_is_away() -> None:
     assert away.cores == {CORES[1]: "server1-core2: why"}
     assert [{link.a, link.b} for link in away.links] == [{"leaf1", "spine2"}]
     silent = outage.silent(INVENTORY, found)
-    assert (silent.devices, silent.cores, silent.links) == (away.devices, away.cores, {})
+    assert (silent.devices, silent.cores, silent.links) == (away.devices, away.cores, away.links)
 
 
 def test_nothing_down_is_nothing_away() -> None:

@@ -11,15 +11,22 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from orchestrator.errors import EnvironmentMissing, InfeasibleError, InputError, ReportedError
+from orchestrator.compile import Front
+from orchestrator.errors import (
+    DoesNotFit,
+    EnvironmentMissing,
+    InfeasibleError,
+    InputError,
+    ReportedError,
+)
 from orchestrator.network.fabric import Fabric
-from orchestrator.placement.cases import Settings, place_case, without_lost
 from orchestrator.placement.compiled import check_offers
 from orchestrator.placement.measure import report
-from orchestrator.placement.parallel import in_processes
 from orchestrator.placement.problem import Problem, Solution
-from orchestrator.placement.scenarios import BASE, Case, Scenario
 from orchestrator.placement.solve import OPTIMAL
+from orchestrator.whatif.cases import Settings, place_case, prepared, without_lost
+from orchestrator.whatif.parallel import in_processes
+from orchestrator.whatif.scenarios import BASE, Case, Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,13 @@ class Outcome:
 
 
 def run_scenario(
-    case: Case, scenario: Scenario, settings: Settings, running: Mapping[str, str] | None = None
+    case: Case,
+    scenario: Scenario,
+    settings: Settings,
+    running: Mapping[str, str] | None = None,
+    known: Sequence[Front] = (),
 ) -> Outcome:
-    """One scenario's outcome; problems of the scenario become its `why`."""
+    """One scenario's outcome; problems of the scenario become its `why`. `known`: see `prepared`."""
     started = time.perf_counter()
     try:
         changed = scenario.apply(case)
@@ -67,8 +78,8 @@ def run_scenario(
                 if kept.traffic and settings.strategy != OPTIMAL:
                     check_offers(kept, fabric)
         held = scenario.name == BASE and bool(settings.workers)
-        problem, solution, lost = place_case(changed, settings, running, held=held)
-    except InfeasibleError as error:
+        problem, solution, lost = place_case(changed, settings, running, held=held, known=known)
+    except (InfeasibleError, DoesNotFit) as error:
         spent = time.perf_counter() - started
         return Outcome(scenario.name, "INFEASIBLE", why=str(error), seconds=spent)
     except ReportedError as error:
@@ -147,7 +158,8 @@ def run_local(
 
     What is not finished then is not computed: running processes are killed, queued work is not begun.
     """
-    base = run_scenario(case, Scenario(BASE), settings)
+    known = prepared(case)
+    base = run_scenario(case, Scenario(BASE), settings, known=known)
     done = [base]
     if progress:
         progress(base)
@@ -156,7 +168,7 @@ def run_local(
     if not todo:
         return _in_order(done, scenarios)
     count = min(processes or os.cpu_count() or 1, len(todo))
-    work = partial(run_scenario, case, settings=settings, running=running)
+    work = partial(run_scenario, case, settings=settings, running=running, known=known)
     results = in_processes(work, todo, count) if count > 1 else (work(s) for s in todo)
     with suppress(KeyboardInterrupt), closing(results):  # what is done until Ctrl-C is the answer
         for outcome in results:
@@ -194,7 +206,10 @@ def run_dask(
     *,
     progress: Progress | None = None,
 ) -> list[Outcome]:
-    """The same on a Dask cluster; a scenario whose worker dies is run again by another."""
+    """The same on a Dask cluster; a scenario whose worker dies is run again by another.
+
+    Each scenario is compiled from the start there: what graphs become is larger than what makes it.
+    """
     try:
         distributed: Any = import_module("distributed")
     except ImportError as error:

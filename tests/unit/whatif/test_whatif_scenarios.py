@@ -19,12 +19,12 @@ from orchestrator.cli import app
 from orchestrator.errors import InputError, ReportedError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.placement import interruptible
-from orchestrator.placement import whatif as whatif_module
-from orchestrator.placement.cases import Settings
-from orchestrator.placement.parallel import in_processes
-from orchestrator.placement.scenarios import Case, Scenario, fail_each, sweep
 from orchestrator.placement.topologies import fat_tree, resolve_topology
-from orchestrator.placement.whatif import Outcome, run_dask, run_local, run_scenario, unchanged
+from orchestrator.whatif import run as whatif_module
+from orchestrator.whatif.cases import Settings
+from orchestrator.whatif.parallel import in_processes
+from orchestrator.whatif.run import Outcome, run_dask, run_local, run_scenario, unchanged
+from orchestrator.whatif.scenarios import Case, Scenario, fail_each, sweep
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,10 @@ from orchestrator.errors import InputError, unknown
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Link, Topology
 from orchestrator.placement.chains import ChainSpec, LoadedChains
-from orchestrator.placement.resources import Used
+from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.topologies import Demand
 from orchestrator.targets import choices
+from orchestrator.targets.pipelines import SHIPPED, Pipelines
 
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _RATE = re.compile(r"(-?\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:bit/s|bps)?")
@@ -27,13 +28,18 @@ BASE = "now"
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is examined: graphs, or chains, on a topology. `offload` False: servers do everything
-    that they can. `used` is what other graphs hold there."""
+    that they can. `used` is what other graphs hold there, `builds` its switches' pipelines."""
 
     graphs: tuple[ServiceGraph, ...]
     chains: LoadedChains | None
     topology: Topology
     offload: bool = True
     used: Used = field(default_factory=Used)
+    builds: Pipelines = SHIPPED
+
+    def network(self) -> Network:
+        """What placement may use."""
+        return Network.planned(self.topology, self.used, self.builds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 
-from orchestrator.errors import EnvironmentMissing, InputError
+from orchestrator.errors import InputError
 from orchestrator.model.topology import Topology
-from orchestrator.placement.scenarios import Case
-from orchestrator.placement.whatif import Outcome
+from orchestrator.pictures import FORMATS, pyplot_of_matplotlib
+from orchestrator.whatif.run import Outcome
+from orchestrator.whatif.scenarios import Case
 
-FORMATS = (".svg", ".png")
 _MOST_MAPS = 6
 _MOST_CHAINS = 12
 
@@ -34,18 +33,6 @@ def draw(case: Case, outcomes: Sequence[Outcome], path: Path) -> list[Path]:
         _map(pyplot, case.topology, outcome, file)
         files.append(file)
     return files
-
-
-def pyplot_of_matplotlib() -> Any:
-    """matplotlib.pyplot, without a display; EnvironmentMissing where it is not installed."""
-    try:
-        matplotlib: Any = import_module("matplotlib")
-        matplotlib.use("Agg")
-        return import_module("matplotlib.pyplot")
-    except ImportError as error:
-        raise EnvironmentMissing(
-            "matplotlib is not installed; pip install 'p4-offload-orchestrator[plots]'"
-        ) from error
 
 
 def _compare(pyplot: Any, outcomes: Sequence[Outcome], path: Path) -> None:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from orchestrator.compiler.cuts import cut
-from orchestrator.errors import Constraint, InfeasibleError
-from orchestrator.graph import functions_of
+from orchestrator.compile import (
+    CompileRequest,
+    Front,
+    OnServer,
+    check_room,
+    feasible,
+    fronts_of,
+)
+from orchestrator.errors import DoesNotFit, InfeasibleError, ReportedError
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import LoadedChains, NfSpec
-from orchestrator.placement.compiled import Part, forced_by_pins, problem_of, with_prefix
+from orchestrator.placement.compiled import Part, with_prefix
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES
+from orchestrator.placement.model import Options, plan_of, search
 from orchestrator.placement.problem import Problem, Solution
-from orchestrator.placement.resources import Network, Used
-from orchestrator.placement.scenarios import Case
 from orchestrator.placement.solve import OPTIMAL, solve
-from orchestrator.targets.pipelines import SHIPPED, Pipeline, footprint
+from orchestrator.recall import large_frozen_data, recalling
+from orchestrator.whatif.scenarios import Case
 
 Placed = tuple[Problem, Solution, dict[str, float]]
 """Problem, placement (SLOs missed where they must be) and the SLOs of traffics that are cut off."""
@@ -36,16 +42,6 @@ class Settings:
     limits: Limits = field(default_factory=lambda: Limits(seconds=10.0))
     running: Mapping[str, str] = field(default_factory=dict[str, str])
     workers: Mapping[str, int] = field(default_factory=dict[str, int])
-
-
-def pipelines_of(topology: Topology) -> dict[str, Pipeline]:
-    """What each switch's pipeline offers, or is assumed to (`Target.assumed`)."""
-    return {s.name: SHIPPED.planned(s.pipeline, s.target) for s in topology.switches.values()}
-
-
-def network_of(topology: Topology, used: Used | None = None) -> Network:
-    """The topology with what is used of it (nothing, if not given)."""
-    return Network(pipelines_of(topology), used or Used())
 
 
 def without_lost(graph: ServiceGraph, fabric: Fabric) -> tuple[ServiceGraph, tuple[str, ...]]:
@@ -79,15 +75,26 @@ def place_case(
     running: Mapping[str, str] | None = None,
     *,
     held: bool = False,
+    known: Sequence[Front] = (),
 ) -> Placed:
-    """The best placement of a case.
+    """The best placement of a case; graphs are compiled as `deploy` would compile them.
 
-    `held`: nothing may leave its place, and pools keep their number of cores.
+    `held`: nothing may leave its place, and pools keep their number of cores. `known` is what
+    `prepared` made of the case that scenarios start from.
     """
     where = dict(running if running is not None else settings.running)
     if case.chains is not None:
         return _place_chains(case, case.chains, settings, where)
-    return _place_graphs(case, settings, where, held)
+    with large_frozen_data(), recalling():
+        return _place_graphs(case, settings, where, held, known)
+
+
+def prepared(case: Case) -> tuple[Front, ...]:
+    """The case's graphs before they are placed, for scenarios that change nothing of that."""
+    fabric = Fabric(case.topology)
+    with large_frozen_data(), recalling(), suppress(ReportedError):  # said of the base case itself
+        return fronts_of(_requests(case, fabric)[0], fabric)
+    return ()
 
 
 def _place_chains(
@@ -106,7 +113,7 @@ def _place_chains(
         raise InfeasibleError(f"{loaded.name}: every chain is cut off")
     catalogue = loaded.catalogue if case.offload else _on_servers(loaded.catalogue)
     left = replace(loaded, chains=chains, catalogue=catalogue)
-    problem = left.problem(case.topology, network_of(case.topology, case.used))
+    problem = left.problem(case.topology, case.network())
     problem = replace(problem, running=running)
     return problem, _hard_or_soft(problem, settings), dict.fromkeys(lost, 1.0)
 
@@ -119,71 +126,64 @@ def _on_servers(catalogue: Mapping[str, NfSpec]) -> dict[str, NfSpec]:
     }
 
 
-def _place_graphs(case: Case, settings: Settings, running: Mapping[str, str], held: bool) -> Placed:
-    fabric = Fabric(case.topology)
-    several = len(case.graphs) > 1
-    lost_share: dict[str, float] = {}
-    graphs: list[ServiceGraph] = []
-    for graph in case.graphs:
-        kept, lost = without_lost(graph, fabric)
-        prefix = f"{graph.name}/" if several else ""
-        lost_share |= {prefix + name: 1.0 for name in lost}
-        if kept.traffic:
-            graphs.append(kept)
-    if not graphs:
+def _place_graphs(
+    case: Case,
+    settings: Settings,
+    running: Mapping[str, str],
+    held: bool,
+    known: Sequence[Front],
+) -> Placed:
+    fabric, network = Fabric(case.topology), case.network()
+    requests, lost = _requests(case, fabric)
+    if not requests:
         raise InfeasibleError("every traffic is cut off")
-    problem_of_parts = partial(
-        problem_of,
-        fabric=fabric,
-        network=network_of(case.topology, case.used),
-        running=running,
-        marginal="throughput" in settings.objectives,
-    )
-    forced = {g.name: _forced(g, case) for g in graphs}
-    while True:
-        parts = [_cut(g, fabric, forced[g.name]) for g in graphs]
-        if several:
-            parts = [with_prefix(p) for p in parts]
-        problem = problem_of_parts(parts)
-        if held:
-            problem = _held(problem, settings)
+    options = Options(settings.strategy, settings.objectives, settings.limits)
+
+    def placed(fronts: Sequence[Front], *, soft: bool = False) -> tuple[Problem, Solution]:
+        parts = [Part(f.request.graph, f.functions, f.cuts) for f in fronts]
+        if len(case.graphs) > 1:
+            parts = [with_prefix(part) for part in parts]
+        problem, solution = search(
+            parts,
+            fabric,
+            network,
+            options,
+            running=running,
+            soft=soft,
+            changed=(lambda problem: _held(problem, settings)) if held else None,
+        )
+        plans = [plan_of(part, problem, solution) for part in parts]
+        check_room(fronts, plans, fabric, network)
+        return problem, solution
+
+    try:
+        return *feasible(requests, fabric, placed, known)[1], lost
+    except (InfeasibleError, DoesNotFit) as error:
+        if settings.strategy != OPTIMAL:
+            raise
         try:
-            return problem, _hard_or_soft(problem, settings), lost_share
-        except InfeasibleError as error:
-            name, nf = _too_big(parts, pipelines_of(case.topology), error)
-            if not name or nf in forced[name]:
-                wide = problem_of_parts(parts, everywhere=True)
-                return wide, _hard_or_soft(wide, settings), lost_share
-            forced[name][nf] = "no switch holds it"
+            _, (problem, solution) = feasible(requests, fabric, partial(placed, soft=True), known)
+        except (InfeasibleError, DoesNotFit):
+            raise error from None
+        return problem, replace(solution, notes=(*solution.notes, str(error))), lost
 
 
-def _forced(graph: ServiceGraph, case: Case) -> dict[str, str]:
-    """The NFs that the case forces onto servers, with the reason."""
-    forced = forced_by_pins(graph, functions_of(graph), case.topology.servers)
-    if not case.offload:
-        forced |= dict.fromkeys(graph.nfs, "offloading is switched off in this scenario")
-    return forced
-
-
-def _cut(graph: ServiceGraph, fabric: Fabric, forced: Mapping[str, str]) -> Part:
-    functions = functions_of(graph)
-    access = {name: at.switch for name, at in fabric.attachments.items()}
-    return Part(graph, functions, cut(graph, functions, access, forced))
-
-
-def _too_big(
-    parts: Sequence[Part], pipelines: Mapping[str, Pipeline], error: InfeasibleError
-) -> tuple[str, str]:
-    """(graph, NF) of the largest element in a table that no switch holds."""
-    full = {n for b in error.blocking if b.kind is Constraint.TABLES for n in b.names}
-    sizes = [
-        (need, part.graph.name, unit.nf)
-        for part in parts
-        for unit in part.cuts.units.values()
-        for (block, table), need in footprint(unit, pipelines.values()).items()
-        if f"{block}.{table}" in full
-    ]
-    return max(sizes)[1:] if sizes else ("", "")
+def _requests(case: Case, fabric: Fabric) -> tuple[list[CompileRequest], dict[str, float]]:
+    """What is asked for of each graph that has some traffic left; the SLOs of what has not (1: all)."""
+    requests: list[CompileRequest] = []
+    lost: dict[str, float] = {}
+    pipelines = case.network().pipelines
+    for graph in case.graphs:
+        kept, gone = without_lost(graph, fabric)
+        prefix = f"{graph.name}/" if len(case.graphs) > 1 else ""
+        lost |= {prefix + name: 1.0 for name in gone}
+        request = CompileRequest(kept, case.topology, used=case.used, pipelines=pipelines)
+        if not case.offload:
+            why = "offloading is switched off in this scenario"
+            request = replace(request, relaxations=tuple(OnServer(nf, why) for nf in graph.nfs))
+        if kept.traffic:
+            requests.append(request)
+    return requests, lost
 
 
 def _held(problem: Problem, settings: Settings) -> Problem:
@@ -204,21 +204,15 @@ def _held(problem: Problem, settings: Settings) -> Problem:
 
 def _hard_or_soft(problem: Problem, settings: Settings) -> Solution:
     """All SLOs met if possible, else as much of them as can be; the first error if not even that."""
-
-    def run(soft: bool) -> Solution:
-        objectives = settings.objectives
-        if soft and "slo" not in objectives:
-            objectives = ("slo", *objectives)
-        return solve(
-            problem,
-            objectives=objectives,
-            strategy=settings.strategy,
-            limits=settings.limits,
-            soft=soft,
-        )
-
+    run = partial(
+        solve,
+        problem,
+        objectives=settings.objectives,
+        strategy=settings.strategy,
+        limits=settings.limits,
+    )
     try:
-        return run(soft=False)
+        return run()
     except InfeasibleError as error:
         if settings.strategy != OPTIMAL:
             raise

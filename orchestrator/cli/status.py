@@ -1,0 +1,213 @@
+"""`orchestrator status`: what of a network answers, what is deployed there, and what needs a look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from orchestrator.cli.crowds import MOST, All, Only, chosen, crowd, first_lines, first_rows
+from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.output import Json, print_json, print_table, say, warn
+
+if TYPE_CHECKING:
+    from orchestrator.deployment.journal import Deployed
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.presence import Presence
+    from orchestrator.model.devices import Device
+    from orchestrator.observation.liveness import Condition, Subject
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command(
+        "status",
+        epilog="Examples: orchestrator status --json --- orchestrator status --device leaf1",
+    )(status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A network now: of the wanted devices, all of them if none was asked for."""
+
+    network: LiveNetwork
+    deployed: Mapping[str, Deployed]
+    presence: Presence
+    conditions: Mapping[Subject, Condition]
+    devices: Mapping[str, Device]
+    workers: Mapping[str, Mapping[str, int]]
+    """Counters of workers that run a graph, by `server1.2`."""
+
+    @property
+    def silent(self) -> set[str]:
+        """Devices that do not answer; servers of which not all workers do."""
+        return {*self.presence.silent.devices, *(c.server for c in self.presence.silent.cores)}
+
+    def graphs(self) -> Iterator[Deployed]:
+        """Deployed graphs that these devices have something of; all of them where all are wanted."""
+        everything = len(self.devices) == len(self.network.inventory.devices)
+        for found in self.deployed.values():
+            bundle = found.bundle
+            there = {name for name, program in bundle.programs.items() if program.entries}
+            there |= {worker.server for worker in bundle.workers}
+            if everything or not there.isdisjoint(self.devices):
+                yield found
+
+
+def status(
+    network: NetworkName = "",
+    device: Only = None,
+    everything: All = False,
+    as_json: Json = False,
+) -> None:
+    """Show the devices, the deployed graphs, and the counters of their workers."""
+    from orchestrator.deployment.presence import check_known
+
+    live = find_network(network)
+    wanted = chosen(device, live.inventory.devices)
+    seen = _look(live, wanted)
+    if as_json:
+        print_json(_json(seen))
+    else:
+        _print(seen, everything=everything or bool(wanted))
+    check_known(live, seen.presence, seen.deployed)
+
+
+def _look(live: LiveNetwork, wanted: frozenset[str]) -> _Seen:
+    from orchestrator.deployment.operations import deployed_graphs, worker_metrics
+    from orchestrator.deployment.presence import look
+    from orchestrator.observation.conditions import conditions_now, of_devices
+
+    deployed = deployed_graphs(live)
+    presence = look(live)
+    conditions = conditions_now(live, presence.silent)
+    devices = live.inventory.devices
+    if wanted:
+        devices = {name: device for name, device in devices.items() if name in wanted}
+        conditions = of_devices(conditions, live.inventory, wanted)
+    workers = worker_metrics(live, deployed, wanted)
+    return _Seen(live, deployed, presence, conditions, devices, workers)
+
+
+def _json(seen: _Seen) -> dict[str, object]:
+    from orchestrator.cli.conditions import conditions_json
+    from orchestrator.deployment.operations import shortcomings
+
+    journal = seen.network.journal
+    unfinished = journal.intent()
+    return {
+        "network": seen.network.name,
+        "devices": [
+            {
+                **{key: value for key, value in asdict(device).items() if value},
+                "answers": device.name not in seen.silent,
+            }
+            for device in seen.devices.values()
+        ],
+        "conditions": conditions_json(seen.conditions),
+        "graphs": [
+            {
+                "name": d.bundle.graph,
+                "owner": d.bundle.owner,
+                "graph_id": d.bundle.graph_id,
+                "deployed_at": d.deployed_at,
+            }
+            for d in seen.graphs()
+        ],
+        "workers": seen.workers,
+        "lacking": shortcomings(seen.network, seen.deployed, seen.presence),
+        "cordoned": journal.cordoned(),
+        "unfinished": unfinished and unfinished.graph,
+        "owed": [{"graph": debt.graph, "devices": debt.places} for debt in journal.owed()],
+    }
+
+
+def _print(seen: _Seen, *, everything: bool) -> None:
+    from orchestrator.cli.conditions import device_badness, device_words, links_amiss
+
+    _warn(seen, everything)
+    inventory = seen.network.inventory
+    badness = {
+        name: device_badness(device, inventory, seen.conditions) or name in seen.silent
+        for name, device in seen.devices.items()
+    }
+    title, rows = crowd(
+        f"Devices of {inventory.name}",
+        (
+            (
+                device.name,
+                device.kind,
+                device.target or device.runtime,
+                device.pipeline,
+                device_words(device, inventory, seen.conditions),
+            )
+            for device in seen.devices.values()
+        ),
+        lambda row: badness[str(row[0])],
+        everything,
+    )
+    print_table(title, ("device", "kind", "target or runtime", "pipeline", "state"), rows)
+    if links := links_amiss(seen.conditions):
+        title, rows = first_rows("Links", links, everything)
+        print_table(title, ("link", "state"), rows)
+    graphs = [
+        (
+            d.bundle.graph,
+            d.bundle.owner,
+            d.bundle.graph_id,
+            d.deployed_at,
+            len(d.bundle.workers),
+        )
+        for d in seen.graphs()
+    ]
+    print_table(
+        f"Graphs on {inventory.name}",
+        ("graph", "owner", "id#", "deployed at", "worker cores#"),
+        graphs,
+    )
+    _print_workers(seen.workers, everything)
+
+
+def _warn(seen: _Seen, everything: bool) -> None:
+    """What is lacking, unfinished or owed."""
+    from orchestrator.deployment.operations import shortcomings
+
+    live = seen.network
+    unfinished, cordoned = live.journal.intent(), live.journal.cordoned()
+    lacking = shortcomings(live, seen.deployed, seen.presence)
+    for line in first_lines((*lacking, *seen.presence.away.hosts.values()), everything):
+        warn(line)
+    if unfinished is not None:
+        warn(
+            f"a change of {unfinished.graph} that {unfinished.controller} began at "
+            f"{unfinished.begun_at} is under way, or was left unfinished (`orchestrator recover`)"
+        )
+    for debt in live.journal.owed():
+        warn(
+            f"{', '.join(debt.places)} may still have what {debt.graph} had there: "
+            f"`orchestrator reconcile {live.name}` removes it"
+        )
+    if cordoned:
+        say(f"cordoned: {', '.join(cordoned)}")
+
+
+def _print_workers(workers: Mapping[str, Mapping[str, int]], everything: bool) -> None:
+    """Their counters; of many workers the sums, and who does not answer."""
+    title, listed = "Workers", dict(workers)
+    if not everything and len(workers) > MOST:
+        dead = {name: values for name, values in workers.items() if "unreachable" in values}
+        sums: Counter[str] = Counter()
+        for name in workers.keys() - dead.keys():
+            sums.update(workers[name])
+        title += f": {len(workers)}, summed (--all lists all, --device SERVER those of one)"
+        listed = {f"the {len(workers) - len(dead)} that answer": sums}
+        listed |= dict(list(dead.items())[:MOST])
+    rows = [
+        (name, counter, value)
+        for name, values in listed.items()
+        for counter, value in sorted(values.items())
+    ]
+    print_table(title, ("worker", "counter", "value#"), rows)

@@ -1,0 +1,1 @@
+"""The fast engine: P4 programs as C, in a process of their own behind the P4Runtime server."""

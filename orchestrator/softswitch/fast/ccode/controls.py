@@ -1,0 +1,225 @@
+"""Ingress and egress: a label a node of the graph, so that each is there once."""
+
+from __future__ import annotations
+
+from orchestrator.softswitch.codegen.controls import hidden, next_of
+from orchestrator.softswitch.fast.ccode.context import CContext
+from orchestrator.softswitch.fast.ccode.expressions import expr, field, load_words, store
+from orchestrator.softswitch.fast.ccode.kinds import (
+    U64,
+    U128,
+    WIDE,
+    Kind,
+    Value,
+    kind_of_bits,
+    literal,
+    masked_code,
+    to,
+    truth,
+)
+from orchestrator.softswitch.fast.ccode.statements import emit_primitives
+from orchestrator.softswitch.ir.program import Action, Pipeline, Table
+
+HIT, MISS = "__HIT__", "__MISS__"
+
+
+class _Graph:
+    """A control's nodes by number, in an order in which most jumps lead forward."""
+
+    def __init__(self, pipe: Pipeline) -> None:
+        self.pipe = pipe
+        self.end = f"end_of_{pipe.name}"
+        self.numbers = {
+            name: i for i, name in enumerate((*pipe.tables, *pipe.conditionals, *pipe.calls))
+        }
+        self.order = self._order()
+        self.place = {name: i for i, name in enumerate(self.order)}
+
+    def _order(self) -> list[str]:
+        done: list[str] = []
+        entered: set[str] = set()
+        way: list[tuple[str, bool]] = [(self.pipe.init, False)] if self.pipe.init else []
+        while way:
+            name, left = way.pop()
+            if left:
+                done.append(name)
+            elif name not in entered:
+                entered.add(name)
+                way.append((name, True))
+                way += [(n, False) for n in self.following(name) if n is not None]
+        return done[::-1]
+
+    def following(self, name: str) -> list[str | None]:
+        pipe = self.pipe
+        if name in pipe.conditionals:
+            node = pipe.conditionals[name]
+            return [node.true_next, node.false_next]
+        if name in pipe.calls:
+            return [pipe.calls[name].next]
+        table = pipe.tables[name]
+        return [*table.next_tables.values(), table.base_next]
+
+    def label(self, name: str) -> str:
+        return f"{self.pipe.name}_{self.numbers[name]}"
+
+
+def emit_control(c: CContext, pipe: Pipeline) -> None:
+    if pipe.init is None:
+        return
+    graph = _Graph(pipe)
+    actions = [*(a for t in pipe.tables.values() for a in t.actions)]
+    actions += [call.action for call in pipe.calls.values()]
+    if any(prim["op"] == "exit" for a in actions for prim in a.primitives):
+        c.emit("exited = false;")
+    for i, name in enumerate(graph.order):
+        c.label(graph.label(name))
+        with c.block(""):
+            _node(c, graph, i, name)
+    c.label(graph.end)
+
+
+def _go(c: CContext, graph: _Graph, here: int, name: str | None) -> None:
+    """On to the next node; no jump where it stands right behind."""
+    if name is None:
+        c.goto(graph.end)
+    elif graph.place[name] <= here:
+        c.backward(graph.label(name))
+    else:
+        c.goto(graph.label(name))
+
+
+def _node(c: CContext, graph: _Graph, here: int, name: str) -> None:
+    pipe = graph.pipe
+    if name in pipe.conditionals:
+        node = pipe.conditionals[name]
+        c.where = f"conditional {name}"
+        with c.block(f"if ({truth(expr(c, node.expression))})"):
+            _go(c, graph, here, node.true_next)
+        _go(c, graph, here, node.false_next)
+    elif name in pipe.calls:
+        call = pipe.calls[name]
+        _run(c, graph, call.action)
+        _go(c, graph, here, call.next)
+    else:
+        _table(c, graph, here, pipe.tables[name])
+
+
+def _run(c: CContext, graph: _Graph, action: Action) -> None:
+    """An action, and out of the control if it exits."""
+    emit_primitives(c, action.primitives, action)
+    if any(p["op"] == "exit" for p in action.primitives):
+        c.emit(f"if (exited) goto {graph.end};")
+
+
+def _table(c: CContext, graph: _Graph, here: int, table: Table) -> None:
+    c.where = f"table {table.name}"
+    if table.profile is not None:
+        raise c.refuse("an action profile")
+    by_hit = HIT in table.next_tables or MISS in table.next_tables
+    if hidden(table):
+        action = table.actions[table.action_index(table.default_action)]
+        with c.block(""):
+            for i, (param, value) in enumerate(zip(action.params, table.default_args, strict=True)):
+                kind = kind_of_bits(param.width)
+                c.emit(f"{kind.name} {c.argument(i)} = {literal(value, kind)};")
+                c.emit(f"(void){c.argument(i)};")
+            _run(c, graph, action)
+        _go(c, graph, here, next_of(table, action, False))
+        return
+    _lookup(c, table)
+    if by_hit:
+        c.emit(f"bool hit = e != d->tables[{c.table_number[table.name]}].miss;")
+    following = {next_of(table, a, True) for a in table.actions}
+    with c.block("switch (e->action)"):
+        for number, action in enumerate(table.actions):
+            if not action.primitives and not by_hit and len(following) == 1:
+                continue
+            with c.block(f"case {number}:"):
+                _arguments(c, action)
+                _run(c, graph, action)
+                if by_hit:
+                    c.emit("break;")
+                else:
+                    _go(c, graph, here, next_of(table, action, True))
+    if by_hit:
+        with c.block("if (hit)"):
+            _go(c, graph, here, table.next_tables.get(HIT, table.base_next))
+        _go(c, graph, here, table.next_tables.get(MISS, table.base_next))
+    elif len(following) == 1:
+        _go(c, graph, here, next(iter(following)))
+    else:
+        _go(c, graph, here, table.base_next)
+
+
+def _arguments(c: CContext, action: Action) -> None:
+    """An entry's arguments as locals."""
+    at = 0
+    for i, param in enumerate(action.params):
+        kind, words = kind_of_bits(param.width), (param.width + 63) // 64
+        c.emit(f"{kind.name} {c.argument(i)} = {load_words(kind, f'e->args + {at}', words)};")
+        c.emit(f"(void){c.argument(i)};")
+        at += words
+
+
+def _lookup(c: CContext, table: Table) -> None:
+    """Emit `e`, the entry found, and what is counted and measured with it."""
+    t = f"d->tables[{c.table_number[table.name]}]"
+    if not table.keys:
+        c.emit(f"struct entry *e = {t}.miss;")
+    else:
+        words = _key(c, table)
+        exact = all(k.kind in ("exact", "valid") for k in table.keys)
+        c.emit(f"struct entry *e = {'exact' if exact else 'memo'}_find(&{t}, key, {words});")
+    if table.with_counters:
+        c.emit("e->packets++;")
+        c.emit("e->bytes += size;")
+    if table.ages:
+        c.emit("e->used_us = d->now_us;")
+    if table.meter is not None:
+        target = c.p.meters[table.meter].target
+        assert target is not None
+        with c.block(f"if (e != {t}.miss)"):
+            color = Value("((u64)meter_execute(e->meter, d->now_us, size))", U64, 0, 2)
+            store(c, *target, color)
+
+
+def _key(c: CContext, table: Table) -> int:
+    """Emit `key`, the fields packed into words; fields of an invalid header read as 0, as in BMv2."""
+    width = sum(k.width for k in table.keys)
+    words = (width + 63) // 64
+    parts: list[list[str]] = [[] for _ in range(words)]
+    at = width
+    for i, k in enumerate(table.keys):
+        at -= k.width
+        value = field(c, k.header, k.field)
+        kind = kind_of_bits(k.width)
+        code = to(value, kind)
+        if k.mask is not None:
+            code = masked_code(code, kind, k.mask)
+        elif value.lo is None or value.lo < 0:
+            code = masked_code(code, kind, (1 << k.width) - 1)
+        if k.field != "$valid$" and not c.p.headers[k.header].metadata:
+            code = f"({c.var(k.header, '$valid$')} ? {code} : {literal(0, kind)})"
+        local = c.fresh(f"key{i}_")
+        c.emit(f"{kind.name} {local} = {code};")
+        _place(local, kind, k.width, at, parts)
+    c.emit(f"const u64 key[{words}] = {{{', '.join(' | '.join(p) or '0' for p in parts)}}};")
+    return words
+
+
+def _place(local: str, kind: Kind, width: int, at: int, parts: list[list[str]]) -> None:
+    """A field's bits among the words of a key, from bit `at` on."""
+    taken = 0
+    while taken < width:
+        word, bit = (at + taken) // 64, (at + taken) % 64
+        piece = _low_word(local, kind, taken)
+        parts[word].append(f"{piece} << {bit}" if bit else piece)
+        taken += min(64 - bit, width - taken)
+
+
+def _low_word(local: str, kind: Kind, shift: int) -> str:
+    """64 bits of a number from bit `shift` on."""
+    if kind is WIDE:
+        return f"wide_low(wide_sar({local}, {shift}))"
+    code = f"({local} >> {shift})" if shift else local
+    return f"(u64){code}" if kind is U128 else code

@@ -1,0 +1,1 @@
+"""What a failure, more traffic or other hardware would mean: scenarios, each compiled and placed."""

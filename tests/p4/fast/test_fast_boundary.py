@@ -1,0 +1,115 @@
+"""The fast engine's process: hostile messages, its end, the compiler's warnings, the cache's folder.
+
+Oracle: c/boundary.h. Blind spot: messages that a fuzzer would find only after more than these.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from finsy.proto import p4i
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "unit" / "softswitch"))
+
+import bmv2_programs as by_hand
+from softswitch_support import p4info, program
+
+from orchestrator.errors import SwitchError
+from orchestrator.softswitch.fast import building
+from orchestrator.softswitch.fast.device import Ask, Device
+from orchestrator.softswitch.fast.switch import FastSwitch
+from orchestrator.softswitch.ir import read_program
+
+pytestmark = pytest.mark.skipif(
+    building.compiler() is None, reason="no C compiler (cc) is installed"
+)
+
+
+@pytest.fixture(scope="module")
+def executable() -> Path:
+    return building.build(read_program(program("router")), sanitized=True)
+
+
+@pytest.fixture
+def device(executable: Path) -> Iterator[Device]:
+    with Device(executable) as device:
+        yield device
+
+
+def test_messages_of_strangers_are_refused_and_change_nothing(device: Device) -> None:
+    rng = random.Random(5)
+    refused = 0
+    for _ in range(3000):
+        kind = rng.choice([k for k in Ask if k is not Ask.MEASURE])
+        words = [rng.choice((0, 1, 2, 3, 9, 255, 1 << 31, rng.getrandbits(32))) for _ in range(30)]
+        payload = struct.pack("=30I", *words)[: rng.randrange(120)]
+        try:
+            device.ask(kind, payload)
+        except SwitchError as error:
+            refused += "refuses" in str(error)
+    assert refused > 1000
+    assert device.state().faults == 0  # it is still there
+
+
+def test_a_dead_process_is_an_error_that_says_so(executable: Path) -> None:
+    with Device(executable) as device:
+        os.kill(device.pid, signal.SIGKILL)
+        with pytest.raises(SwitchError, match="process is gone"):
+            device.state()
+
+
+def test_the_process_ends_with_its_parent(executable: Path) -> None:
+    device = Device(executable)
+    pid = device.pid
+    device.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_the_runtime_compiles_without_a_warning(tmp_path: Path) -> None:
+    for name in building.SOURCES:
+        words = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-c"]
+        words += [str(building.RUNTIME / name), "-o", str(tmp_path / "out.o")]
+        subprocess.run(words, check=True)
+
+
+def test_a_program_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = building.build(read_program(by_hand.small()))
+    made = first.stat().st_mtime_ns
+    assert building.build(read_program(by_hand.small())) == first
+    assert first.stat().st_mtime_ns == made
+    other = by_hand.small()
+    other["actions"][0]["primitives"] = [by_hand.send_to(3)]
+    assert building.build(read_program(other)) != first
+
+
+def test_a_cache_that_others_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    building.cache_folder().chmod(0o777)
+    with pytest.raises(SwitchError, match="others can write there"):
+        building.build(read_program(by_hand.small()))
+
+
+def test_without_a_compiler_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with FastSwitch() as fast, pytest.raises(SwitchError, match="no C compiler"):
+        fast.load(by_hand.small(), p4i.P4Info())
+
+
+def test_entries_stay_after_a_new_program_was_refused() -> None:
+    with FastSwitch() as fast:
+        fast.load(program("router"), p4info("router"))
+        with pytest.raises(SwitchError):
+            fast.load(program("router"), p4info("features"))
+        assert fast.process(1, bytes(64)) == []

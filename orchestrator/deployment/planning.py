@@ -324,12 +324,11 @@ def different_entries(
         for part in parts:
             by_node.setdefault(part.node, []).append(part)
     renamed: list[tuple[TableEntry, TableEntry]] = []
-    gone: list[TableEntry] = []
-    new: list[TableEntry] = []
-    for node in dict.fromkeys((*there, *come)):  # in the order of their version
-        theirs, ours = (
-            [e for p in some.get(node, ()) for e in p.entries] for some in (there, come)
-        )
+    # In the order of their version: so serialised ones are found at once (deployment.updates).
+    gone = [e for part in old if part.node not in come for e in part.entries]
+    new = [e for part in new_parts if part.node not in there for e in part.entries]
+    for node in (node for node in there if node in come):
+        theirs, ours = ([e for p in some[node] for e in p.entries] for some in (there, come))
         if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
             renamed += [
                 (a, b)
@@ -337,8 +336,7 @@ def different_entries(
                 if a.origin != b.origin and told(a.origin) != told(b.origin)
             ]
             continue
-        tables = by_table(theirs, ours).values() if theirs and ours else [(theirs, ours)]
-        for was, now in tables:
+        for was, now in by_table(theirs, ours).values():
             first, behind = common_ends(was, now, by=ne)
             gone += was[first : len(was) - behind]
             new += now[first : len(now) - behind]

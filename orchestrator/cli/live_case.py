@@ -64,10 +64,10 @@ def live_case(
         _deployed(bundles[name], prefix, running, workers)
     others = {name: bundle for name, bundle in bundles.items() if name not in prefixes}
     used = used_by(others, live.topology)
-    used = replace(used, cores=used.cores | cordon_of(live).cores)
     topology = with_pipelines(live.topology, reading.deployed)
     made = Pipelines.of(builds_of(reading.deployed))
-    case = Case(tuple(graphs), None, topology, used=used, builds=made)
+    cordon = cordon_of(live)
+    case = Case(tuple(graphs), None, topology, used=used, builds=made, cordon=cordon)
     return LiveCase(
         case,
         running,

@@ -61,7 +61,7 @@ def net_status_command(
             everything,
         )
         print_table(title, ("kind", "name", "address"), rows)
-        for line in first_lines(silent.words(), everything):
+        for line in first_lines([*_links_down(network), *silent.words()], everything):
             warn(line)
     if not started and not attached:
         say("no network is running")
@@ -86,7 +86,7 @@ def _attached_json(name: str) -> Told:
             {"kind": kind, "name": device, "address": address}
             for kind, device, address in _rows(network)
         ],
-        "links_down": (),
+        "links_down": _links_down(network),
         "silent": tuple(_silent(network).words()),
     }
 
@@ -96,6 +96,13 @@ def _network(name: str) -> LiveNetwork:
     from orchestrator.network.inventory import load_inventory
 
     return LiveNetwork(load_inventory(name))
+
+
+def _links_down(network: LiveNetwork) -> tuple[str, ...]:
+    """As a watch knows, while one runs."""
+    from orchestrator.observation.conditions import links_down
+
+    return tuple(links_down(network.inventory).values())
 
 
 def _rows(network: LiveNetwork) -> Iterator[tuple[str, str, str]]:

@@ -61,9 +61,9 @@ def links_down(inventory: Inventory) -> Mapping[Link, str]:
     """Links that a watcher that runs knows to be down, and why."""
     known = recorded(inventory.folder)
     return {
-        link: found.why
+        link: f"{subject}: {found.why}"
         for link in inventory.topology.links
-        if (found := known.get(Subject("link", link_name(link)))) and found.state == DOWN
+        if (found := known.get(subject := Subject("link", link_name(link)))) and found.state == DOWN
     }
 
 

@@ -31,7 +31,7 @@ def silent(inventory: Inventory, conditions: Conditions) -> Away:
             if (s := Subject("worker", worker.name)) in why
         },
         {
-            link: why[s]
+            link: f"{s}: {why[s]}"
             for link in inventory.topology.links
             if (s := Subject("link", link_name(link))) in why
         },

@@ -91,7 +91,7 @@ def place_case(
 
 def prepared(case: Case) -> tuple[Front, ...]:
     """The case's graphs before they are placed, for scenarios that change nothing of that."""
-    fabric = Fabric(case.topology)
+    fabric = case.fabric()
     with large_frozen_data(), recalling(), suppress(ReportedError):  # said of the base case itself
         return fronts_of(_requests(case, fabric)[0], fabric)
     return ()
@@ -100,7 +100,7 @@ def prepared(case: Case) -> tuple[Front, ...]:
 def _place_chains(
     case: Case, loaded: LoadedChains, settings: Settings, running: Mapping[str, str]
 ) -> Placed:
-    fabric, hosts = Fabric(case.topology), case.topology.hosts
+    fabric, hosts = case.fabric(), case.topology.hosts
     lost = [
         c.name
         for c in loaded.chains
@@ -133,7 +133,7 @@ def _place_graphs(
     held: bool,
     known: Sequence[Front],
 ) -> Placed:
-    fabric, network = Fabric(case.topology), case.network()
+    fabric, network = case.fabric(), case.network()
     requests, lost = _requests(case, fabric)
     if not requests:
         raise InfeasibleError("every traffic is cut off")
@@ -172,12 +172,14 @@ def _requests(case: Case, fabric: Fabric) -> tuple[list[CompileRequest], dict[st
     """What is asked for of each graph that has some traffic left; the SLOs of what has not (1: all)."""
     requests: list[CompileRequest] = []
     lost: dict[str, float] = {}
-    pipelines = case.network().pipelines
+    network = case.network()
     for graph in case.graphs:
         kept, gone = without_lost(graph, fabric)
         prefix = f"{graph.name}/" if len(case.graphs) > 1 else ""
         lost |= {prefix + name: 1.0 for name in gone}
-        request = CompileRequest(kept, case.topology, used=case.used, pipelines=pipelines)
+        request = CompileRequest(
+            kept, case.topology, used=network.used, pipelines=network.pipelines
+        )
         if not case.offload:
             why = "offloading is switched off in this scenario"
             request = replace(request, relaxations=tuple(OnServer(nf, why) for nf in graph.nfs))

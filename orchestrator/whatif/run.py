@@ -19,7 +19,6 @@ from orchestrator.errors import (
     InputError,
     ReportedError,
 )
-from orchestrator.network.fabric import Fabric
 from orchestrator.placement.compiled import check_offers
 from orchestrator.placement.measure import report
 from orchestrator.placement.problem import Problem, Solution
@@ -72,7 +71,7 @@ def run_scenario(
     try:
         changed = scenario.apply(case)
         if changed.chains is None:
-            fabric = Fabric(changed.topology)
+            fabric = changed.fabric()
             for graph in changed.graphs:
                 kept, _ = without_lost(graph, fabric)
                 if kept.traffic and settings.strategy != OPTIMAL:
@@ -127,8 +126,9 @@ def unchanged(case: Case, scenario: Scenario, settings: Settings, base: Outcome)
     """The base case's outcome, if only servers fail that run nothing of it; else None.
 
     Nothing is forwarded through a server, so all ways stay and what is left is the base case with
-    fewer choices: its placement still holds, and no other is better, since it was proven best among
-    more. (A switch that fails changes the trees: then there may be new ways, so it is placed anew.)
+    fewer choices: its placement still holds, and no other of those searched is better, since it was
+    proven best among more. (A switch that fails changes the trees: then there may be new ways, so it
+    is placed anew.)
     """
     if not scenario.fail or scenario != Scenario(scenario.name, fail=scenario.fail):
         return None

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle
 
 from orchestrator.errors import InputError, unknown
+from orchestrator.model.away import Away, Cordon
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Link, Topology
+from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import ChainSpec, LoadedChains
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.topologies import Demand
@@ -28,7 +30,8 @@ BASE = "now"
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is examined: graphs, or chains, on a topology. `offload` False: servers do everything
-    that they can. `used` is what other graphs hold there, `builds` its switches' pipelines."""
+    that they can. `used` is what other graphs hold there, `builds` are its switches' pipelines, and
+    what is cordoned is not to be used."""
 
     graphs: tuple[ServiceGraph, ...]
     chains: LoadedChains | None
@@ -36,10 +39,16 @@ class Case:
     offload: bool = True
     used: Used = field(default_factory=Used)
     builds: Pipelines = SHIPPED
+    cordon: Cordon = field(default_factory=Cordon)
+
+    def fabric(self) -> Fabric:
+        """The ways of the topology."""
+        return Fabric(self.topology, Away(cordon=self.cordon))
 
     def network(self) -> Network:
         """What placement may use."""
-        return Network.planned(self.topology, self.used, self.builds)
+        used = replace(self.used, cores=self.used.cores | self.cordon.cores)
+        return Network.planned(self.topology, used, self.builds)
 
 
 @dataclass(frozen=True, slots=True)

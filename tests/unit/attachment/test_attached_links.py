@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from fake_agents import FakeAgent, agent
 from support import eventually
+from typer.testing import CliRunner
 from wired import End, Wired, wired
 
 from orchestrator.attachment.attach import attach
+from orchestrator.cli import app
 from orchestrator.deployment.access import Access
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deploy_graph
@@ -166,6 +168,8 @@ def test_a_cut_link_to_a_server(site: Site) -> None:
         problem = eventually(
             lambda: [e for e in site.events if isinstance(e, Problem)], what="a problem"
         )
-        assert "leaf2-v1" in problem[0].text or "v1" in problem[0].text
+        assert "link leaf2-v1: no frame has arrived" in problem[0].text
+        (told,) = json.loads(CliRunner().invoke(app, ["net", "status", "--json"]).stdout)
+        assert [line.partition(": ")[0] for line in told["links_down"]] == ["link leaf2-v1"]
         site.switches.sinks[SERVER_PORT] = sink
         eventually(lambda: site.state("leaf2-v1") == UP, what="the link is up")

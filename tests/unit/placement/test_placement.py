@@ -30,13 +30,22 @@ from networks import (
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from orchestrator.compile import Compiled, CompileRequest, Relaxation, Ternary, compile_graph
+from orchestrator.compile import (
+    Compiled,
+    CompileRequest,
+    Relaxation,
+    Ternary,
+    compile_graph,
+    fronts_of,
+)
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.errors import InfeasibleError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
-from orchestrator.placement.resources import used_by
+from orchestrator.network.fabric import Fabric
+from orchestrator.placement.compiled import Part, problem_of
+from orchestrator.placement.resources import Network, used_by
 from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
@@ -347,3 +356,21 @@ def test_every_failure_is_a_users_error() -> None:
     for graph in awkward:
         with pytest.raises(ReportedError):
             compile_graph(CompileRequest(graph, LEAF_SPINE))
+
+
+def test_where_it_runs_is_a_candidate_however_far() -> None:
+    """Else an update of a graph that was moved away from its hosts would move it back."""
+    graph, fabric = chain(ids()), Fabric(LEAF_SPINE)
+    (front,) = fronts_of([CompileRequest(graph, LEAF_SPINE)], fabric)
+    (group,) = front.cuts.groups
+    part = Part(graph, front.functions, front.cuts)
+
+    def candidates(**running: str) -> set[str]:
+        found = {unit: server for server in running.values() for unit in group.units}
+        network = Network.planned(LEAF_SPINE)
+        problem = problem_of([part], fabric, network, nearest=1, running=found)
+        return set(problem.tasks[group.units[0]].candidates)
+
+    (near,) = candidates()
+    (far,) = set(LEAF_SPINE.servers) - {near}
+    assert candidates(now=far) == {near, far}

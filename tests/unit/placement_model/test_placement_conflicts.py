@@ -70,6 +70,13 @@ def test_a_table_that_is_too_small_is_named() -> None:
     assert "needs 500 entries" in str(error)
 
 
+def test_nothing_is_searched_for_where_nobody_asks_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.placement.solve.explain", None)
+    with pytest.raises(InfeasibleError) as error:
+        solve(problem_of(replace(WEB, max_latency_us=3)), explained=False)
+    assert error.value.blocking == ()
+
+
 def test_every_named_group_is_needed() -> None:
     shaper = replace(WEB, name="shaped", nfs=("shaper", "dedup"), rate=2_000_000_000)
     problem = problem_of(WEB, shaper)

@@ -23,8 +23,10 @@ from orchestrator.compile import (
     relax,
 )
 from orchestrator.errors import Blocking, Constraint, DoesNotFit, InfeasibleError
+from orchestrator.model.away import Away, Cordon
 from orchestrator.model.elements import FilterProgram
 from orchestrator.model.graph import PlacementRules, ServiceGraph, Traffic
+from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.model import Options
@@ -36,6 +38,7 @@ from orchestrator.whatif.scenarios import Case, Scenario
 
 SINGLE, LEAF_SPINE = topology("single"), topology("leaf-spine")
 SETTINGS = Settings()
+NO_CORDON = Cordon()
 FULL = InfeasibleError("full", [Blocking(Constraint.TABLES, ("acl.ipv4",))])
 
 
@@ -67,13 +70,13 @@ def allowed(count: int, **asked: object) -> Spec:
 MERGEABLE = chain(allowed(20, protocol="tcp"), allowed(20))
 
 
-def deployed(graph: ServiceGraph, on: Topology) -> Compiled:
+def deployed(graph: ServiceGraph, on: Topology, cordon: Cordon = NO_CORDON) -> Compiled:
     placing = Options(SETTINGS.strategy, SETTINGS.objectives, SETTINGS.limits)
-    return compile_graph(CompileRequest(graph, on, placing=placing))
+    return compile_graph(CompileRequest(graph, on, placing=placing, away=Away(cordon=cordon)))
 
 
-def foreseen(graph: ServiceGraph, on: Topology) -> Outcome:
-    return run_scenario(Case((graph,), None, on), Scenario("now"), SETTINGS)
+def foreseen(graph: ServiceGraph, on: Topology, cordon: Cordon = NO_CORDON) -> Outcome:
+    return run_scenario(Case((graph,), None, on, cordon=cordon), Scenario("now"), SETTINGS)
 
 
 def servers_of(found: Compiled) -> set[str]:
@@ -81,9 +84,9 @@ def servers_of(found: Compiled) -> set[str]:
     return {nf for group in found.cuts.groups for nf in group.nfs}
 
 
-def agreed(graph: ServiceGraph, on: Topology) -> Compiled:
+def agreed(graph: ServiceGraph, on: Topology, cordon: Cordon = NO_CORDON) -> Compiled:
     """What deploy compiles, and what what-if says stands where that does."""
-    mine, theirs = deployed(graph, on), foreseen(graph, on)
+    mine, theirs = deployed(graph, on, cordon), foreseen(graph, on, cordon)
     assert theirs.slo_met, theirs.why
     units = {unit: at for unit, at in theirs.device_of.items() if unit in mine.cuts.units}
     assert set(units) == set(mine.cuts.units)
@@ -127,6 +130,13 @@ class TestTheyAgree:
         graph = chain(long_acl(200))
         found = agreed(graph, small(SINGLE, **{"acl_ipv4": 100, "acl_tree.level_1": 1}))
         assert servers_of(found) == {"nf0"}
+
+    def test_what_is_cordoned_is_not_used(self) -> None:
+        server = agreed(campus(), LEAF_SPINE).plan.cores_of[0][0].server
+        taken = frozenset(Core(server, i) for i in range(LEAF_SPINE.servers[server].cores))
+        found = agreed(campus(), LEAF_SPINE, Cordon(frozenset({"leaf1"}), taken))
+        assert "leaf1" not in {at for unit, at in found.plan.device_of.items() if "edge" in unit}
+        assert found.plan.cores_of[0][0].server != server
 
     def test_an_slo_that_is_missed_either_way_is_missed(self) -> None:
         """Deploy refuses it; what-if says by how much, and gives nothing up for it."""

@@ -126,6 +126,11 @@ class LazyEntries(Sequence[TableEntry]):
         self._count = sum(tables.values())
         self.tables, self.key, self.written, self.ranked = tables, key, written, ranked
 
+    @property
+    def is_made(self) -> bool:
+        """Whether somebody asked for one."""
+        return self._made is not None
+
     def all(self) -> tuple[TableEntry, ...]:
         """Each as an object."""
         if self._made is None:

@@ -206,7 +206,7 @@ class Executor:
         expected: dict[str, Change] = {}
         loads: dict[str, LoadPipeline] = {}
         for step in transaction.steps:
-            if isinstance(step, LoadPipeline) and not step.may_wipe:
+            if isinstance(step, LoadPipeline):
                 loads[step.device] = step
             elif isinstance(step, WriteEntries):
                 for change in step.changes:
@@ -216,9 +216,14 @@ class Executor:
         def checks(driver: PipelineDriver) -> None:
             if driver.name in expected:
                 _compare_epoch(transaction.graph, driver, expected[driver.name])
-            if driver.name in loads:
-                self._load(driver, loads[driver.name])
-                self._checked.add(driver.name)
+            load = loads.get(driver.name)
+            if load is None:
+                return
+            if not load.may_wipe:
+                self._load(driver, load)  # which only checks then
+            elif driver.pipeline_cookie() != load.build.cookie:
+                return  # to be loaded in its stage
+            self._checked.add(driver.name)
 
         return checks
 

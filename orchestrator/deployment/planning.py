@@ -324,11 +324,13 @@ def different_entries(
         for part in parts:
             by_node.setdefault(part.node, []).append(part)
     renamed: list[tuple[TableEntry, TableEntry]] = []
-    # In the order of their version: so serialised ones are found at once (deployment.updates).
-    gone = [e for part in old if part.node not in come for e in part.entries]
-    new = [e for part in new_parts if part.node not in there for e in part.entries]
-    for node in (node for node in there if node in come):
-        theirs, ours = ([e for p in some[node] for e in p.entries] for some in (there, come))
+    both = there.keys() & come.keys()
+    gone, new = (  # in the order of their version: so they have been serialised
+        [e for part in parts if part.node not in both for e in part.entries]
+        for parts in (old, new_parts)
+    )
+    for node in (node for node in there if node in both):
+        theirs, ours = ([e for part in some[node] for e in part.entries] for some in (there, come))
         if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
             renamed += [
                 (a, b)

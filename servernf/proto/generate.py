@@ -56,14 +56,18 @@ def _grpc_stub(name: str, proto: str) -> str:
         words = line.replace("(", " ").replace(")", " ").replace(";", "").split()
         if not words or words[0] != "rpc":
             continue
-        call, request, response = words[1], words[2], words[-1]
-        result = f"{messages}.{response}"
-        if "stream" in words:
+        asks, answers = words[2 : words.index("returns")], words[words.index("returns") + 1 :]
+        call = words[1]
+        request, result = f"{messages}.{asks[-1]}", f"{messages}.{answers[-1]}"
+        if "stream" in answers:
             result = f"Iterator[{result}]"
+        named = f"request: {request}"
+        if "stream" in asks:
+            named = f"request_iterator: Iterator[{request}]"
         client.append(f"    {call}: Callable[..., {result}]")
         servicer.append(
             f"    def {call}(\n"
-            f"        self, request: {messages}.{request}, context: grpc.ServicerContext\n"
+            f"        self, {named}, context: grpc.ServicerContext\n"
             f"    ) -> {result}: ..."
         )
     add = [

@@ -115,6 +115,22 @@ class StateResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class StateBatch(_message.Message):
+    __slots__ = ("nf", "config_digest", "records")
+    NF_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    nf: str
+    config_digest: str
+    records: bytes
+    def __init__(self, nf: _Optional[str] = ..., config_digest: _Optional[str] = ..., records: _Optional[bytes] = ...) -> None: ...
+
+class PushStateResponse(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: int
+    def __init__(self, records: _Optional[int] = ...) -> None: ...
+
 class VariantsRequest(_message.Message):
     __slots__ = ("operation",)
     OPERATION_FIELD_NUMBER: _ClassVar[int]

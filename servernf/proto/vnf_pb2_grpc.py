@@ -70,6 +70,11 @@ class VnfStub:
                 request_serializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitRequest.SerializeToString,
                 response_deserializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitResponse.FromString,
                 _registered_method=True)
+        self.pushState = channel.stream_unary(
+                '/vnf.v1.Vnf/pushState',
+                request_serializer=servernf_dot_proto_dot_vnf__pb2.StateBatch.SerializeToString,
+                response_deserializer=servernf_dot_proto_dot_vnf__pb2.PushStateResponse.FromString,
+                _registered_method=True)
         self.queryMetrics = channel.unary_unary(
                 '/vnf.v1.Vnf/queryMetrics',
                 request_serializer=servernf_dot_proto_dot_vnf__pb2.MetricsRequest.SerializeToString,
@@ -128,7 +133,7 @@ class VnfServicer:
         raise NotImplementedError('Method not implemented!')
 
     def transfer(self, request, context):
-        """4.2. UNIMPLEMENTED in this version.
+        """4.2. These, and pushState, are UNIMPLEMENTED in this version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,6 +153,14 @@ class VnfServicer:
 
     def markLastInTransit(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def pushState(self, request_iterator, context):
+        """From worker to worker, for transfer and replicate: the state of one NF instance, batch by batch.
+        The receiver checks the first message before it takes another one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -234,6 +247,11 @@ def add_VnfServicer_to_server(servicer, server):
                     servicer.markLastInTransit,
                     request_deserializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitRequest.FromString,
                     response_serializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitResponse.SerializeToString,
+            ),
+            'pushState': grpc.stream_unary_rpc_method_handler(
+                    servicer.pushState,
+                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.StateBatch.FromString,
+                    response_serializer=servernf_dot_proto_dot_vnf__pb2.PushStateResponse.SerializeToString,
             ),
             'queryMetrics': grpc.unary_unary_rpc_method_handler(
                     servicer.queryMetrics,
@@ -455,6 +473,33 @@ class Vnf:
             '/vnf.v1.Vnf/markLastInTransit',
             servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitRequest.SerializeToString,
             servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def pushState(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/vnf.v1.Vnf/pushState',
+            servernf_dot_proto_dot_vnf__pb2.StateBatch.SerializeToString,
+            servernf_dot_proto_dot_vnf__pb2.PushStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

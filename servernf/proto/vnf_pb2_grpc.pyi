@@ -14,6 +14,7 @@ class VnfStub:
     replicate: Callable[..., vnf_pb2.StateResponse]
     getVariants: Callable[..., vnf_pb2.VariantsResponse]
     markLastInTransit: Callable[..., vnf_pb2.MarkLastInTransitResponse]
+    pushState: Callable[..., vnf_pb2.PushStateResponse]
     queryMetrics: Callable[..., vnf_pb2.Metrics]
     reportMetrics: Callable[..., Iterator[vnf_pb2.Metrics]]
     configure: Callable[..., vnf_pb2.ConfigureResponse]
@@ -43,6 +44,9 @@ class VnfServicer:
     def markLastInTransit(
         self, request: vnf_pb2.MarkLastInTransitRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.MarkLastInTransitResponse: ...
+    def pushState(
+        self, request_iterator: Iterator[vnf_pb2.StateBatch], context: grpc.ServicerContext
+    ) -> vnf_pb2.PushStateResponse: ...
     def queryMetrics(
         self, request: vnf_pb2.MetricsRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.Metrics: ...

@@ -38,7 +38,7 @@ class BackendHealth:
         self._missed = 0
         self.doubtful = False
         """It has been down and not answered since: one connection at a time tries it."""
-        self._down_until_us = 0
+        self._down_until_us: int | None = None
         self.unheard = False
         """Whether a frame from it would tell anything new: `heard` need not be called otherwise."""
 
@@ -51,7 +51,7 @@ class BackendHealth:
         timeout_us = self._checks.timeout_us
         while self._waiting and self._waiting[0] + timeout_us <= now_us:
             self._miss(self._waiting.pop(0) + timeout_us)
-        return now_us >= self._down_until_us
+        return self._down_until_us is None or now_us >= self._down_until_us
 
     def opened(self, now_us: int) -> None:
         """A SYN goes to it."""
@@ -59,12 +59,12 @@ class BackendHealth:
         if len(self._waiting) < self._checks.misses:
             self._waiting.append(now_us)
         if self.doubtful:
-            self._down_until_us = max(self._down_until_us, now_us + self._checks.timeout_us)
+            self._down_until_us = max(self._down_until_us or 0, now_us + self._checks.timeout_us)
 
     def heard(self) -> None:
         """A frame came from it."""
         self._waiting.clear()
-        self._missed = self._down_until_us = 0
+        self._missed, self._down_until_us = 0, None
         self.doubtful = self.unheard = False
 
     def refused(self, now_us: int) -> None:

@@ -11,9 +11,11 @@ receiver has a replay window (RFC 4303, 3.4.3) for each sender: the IV, an encry
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections import OrderedDict
-from typing import ClassVar, Self
+from hashlib import blake2b
+from typing import ClassVar
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.constant_time import bytes_eq
@@ -24,7 +26,11 @@ from servernf.python.checksum import delta16, update
 from servernf.python.keys import read_key_file
 from servernf.python.network_function import OTHER, NetworkFunction
 from servernf.python.packet import IPV6_FRAGMENT, PacketView
+from servernf.python.state import Kind
+from servernf.python.tables import Fixed
+from servernf.wire.errors import InputError
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 _ESP = 50
 _AUTHENTICATION_BYTES = 32
@@ -42,10 +48,15 @@ class Window:
 
     __slots__ = ("_highest", "_seen")
 
-    def __init__(self) -> None:
-        self._highest = 0
-        self._seen = 0
+    def __init__(self, highest: int = 0, seen: int = 0) -> None:
+        self._highest = highest
+        self._seen = seen
         """Bit n: the number n below the highest."""
+
+    def written(self) -> bytes:
+        """Highest (u32), then the seen ones."""
+        size = (self._seen.bit_length() + 7) // 8
+        return self._highest.to_bytes(4, "big") + self._seen.to_bytes(size, "big")
 
     def takes(self, sequence: int, size: int) -> bool:
         """Whether a number is new and not too old; then it has come."""
@@ -74,6 +85,21 @@ class _Association:
         self.forgotten = 0
         """The latest sender whose window is kept no more."""
 
+    @property
+    def written_windows(self) -> list[bytes]:
+        """Sender (i64), then its window; the one longest unheard in front."""
+        return [_SENDER.pack(sender) + w.written() for sender, w in self.windows.items()]
+
+    @written_windows.setter
+    def written_windows(self, written: list[bytes]) -> None:
+        self.windows = OrderedDict()
+        for raw in written:
+            if not _SENDER.size + 4 <= len(raw) <= _SENDER.size + 4 + _MAX_WINDOW // 8:
+                raise InputError(f"state of associations: a window has {len(raw)} bytes")
+            highest, seen = raw[_SENDER.size : _SENDER.size + 4], raw[_SENDER.size + 4 :]
+            window = Window(int.from_bytes(highest, "big"), int.from_bytes(seen, "big"))
+            self.windows[_SENDER.unpack_from(raw)[0]] = window
+
     def takes(self, sender: int, sequence: int, size: int) -> bool:
         """Whether a packet that is authentic is new."""
         window = self.windows.get(sender)
@@ -87,28 +113,45 @@ class _Association:
         return window.takes(sequence, size)
 
 
+_SENDER = struct.Struct("!q")
+_ASSOCIATIONS = Kind(
+    "associations",
+    _Association,
+    (
+        Field("sequence", "u32"),
+        Field("sender", "i64"),
+        Field("forgotten", "i64"),
+        Field("windows", "list", _MAX_SENDERS),
+    ),
+    key=(Field("spi", "bytes", 4), Field("key_digest", "bytes", 16)),
+    paths={"windows": "written_windows"},
+)
+
+
 class EspEnd(NetworkFunction):
     """Encrypts what enters `plain_port`, decrypts what enters the other; what is not IP passes."""
 
     plain_port: ClassVar[str]
+    _associations: Fixed[tuple[bytes, bytes], _Association]
+    """The one that there is. A sequence number is never used twice in it; another one begins anew."""
 
     def setup(self, config: Fields) -> None:
         self._spi = config.integer("spi", 256, 0xFFFF_FFFF).to_bytes(4, "big")
         self._mtu = config.integer("mtu", 576, 65_535, 1500)
         key = _read_key(config)
-        self._key = key
         self._aes = algorithms.AES(key[:-_AUTHENTICATION_BYTES])
         self._mac = HMAC(key[-_AUTHENTICATION_BYTES:], SHA256())
         self._window = config.integer("replay_window", 0, _MAX_WINDOW, 64)
         if 0 < self._window < _MIN_WINDOW:
             config.problem("replay_window", f"must be 0 (off) or from {_MIN_WINDOW} on")
-        self._association = _Association()
+        digest = blake2b(key, digest_size=16, person=b"association").digest()
+        self._name = self._spi, digest
+        self.state.declare("_associations", _ASSOCIATIONS, Fixed([(self._name, _Association())]))
 
-    def continue_from(self, before: Self) -> bool:
-        # A sequence number is never used twice in a security association; another one begins anew.
-        if (self._spi, self._key) == (before._spi, before._key):
-            self._association = before._association
-        return True
+    def bound(self) -> None:
+        association = self._associations.get(self._name)
+        assert association is not None
+        self._association = association
 
     def metrics(self) -> dict[str, int]:
         association = self._association

@@ -12,7 +12,11 @@ so many.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from collections.abc import Collection, Iterator
+from typing import TypeVar
+
+from servernf.python.tables import Table
+from servernf.wire.state import Values
 
 
 class Entry:
@@ -29,6 +33,11 @@ class Entry:
         """Whether it is safe from others' floods."""
         return self.queue is self.share.established
 
+    @property
+    def source(self) -> bytes:
+        """Whom it is counted for."""
+        return self.share.source
+
 
 _NONE: OrderedDict[Entry, None] = OrderedDict()
 """Stands for the established entries of a source that never had any: most floods have none."""
@@ -43,6 +52,12 @@ class Share:
         self.source = source
         self.transitory: OrderedDict[Entry, None] = OrderedDict()
         self.established = _NONE
+
+    def established_queue(self) -> OrderedDict[Entry, None]:
+        """`established`, for an entry to come."""
+        if self.established is _NONE:
+            self.established = OrderedDict()
+        return self.established
 
 
 class _Ranking:
@@ -71,33 +86,33 @@ class _Ranking:
     def first(self) -> Share | None:
         return next(iter(self._by_count[self._highest])) if self._highest else None
 
+    def in_order(self) -> list[Share]:
+        """Those with fewest first, and of as many the one that came to have so many first."""
+        return [share for count in sorted(self._by_count) for share in self._by_count[count]]
+
 
 E = TypeVar("E", bound=Entry)
 
 
-class FairTable(Generic[E]):
+class FairTable(Table[bytes, E]):
     """Entries by key; `size` is the bound, `evicted` how many had to go for others."""
 
     def __init__(self, size: int) -> None:
+        super().__init__()
         self.size = size
         self.evicted = 0
-        self._entries: dict[bytes, E] = {}
+        self._entries = self.records
         self._shares: dict[bytes, Share] = {}
         self._by_transitory = _Ranking()
         self._by_established = _Ranking()
-        self.get = self._entries.get
 
-    def __len__(self) -> int:
-        return len(self._entries)
+    @property
+    def room(self) -> int:
+        return self.size
 
     def add(self, key: bytes, entry: E, source: bytes) -> list[E]:
         """Enter what has a new key; those that had to go for it, perhaps itself."""
-        share = self._shares.get(source)
-        if share is None:
-            share = self._shares[source] = Share(source)
-        entry.key, entry.share = key, share
-        self._entries[key] = entry
-        self._enter(entry, share.transitory)
+        self.enter(key, entry, source)
         gone: list[E] = []
         while len(self._entries) > self.size:
             victim = self._victim(entry)
@@ -108,6 +123,18 @@ class FairTable(Generic[E]):
                 break
         return gone
 
+    def enter(self, key: bytes, entry: E, source: bytes, *, established: bool = False) -> None:
+        """As `add`, whether there is room or not."""
+        share = self._shares.get(source)
+        if share is None:
+            share = self._shares[source] = Share(source)
+        entry.key, entry.share = key, share
+        self._entries[key] = entry
+        self._enter(entry, share.established_queue() if established else share.transitory)
+        if self.index is not None:
+            self.index.enter(key, entry)
+        self.entered(entry)
+
     def refresh(self, entry: E) -> None:
         """It has been used: of its source's and kind's it will be the last to go."""
         entry.queue.move_to_end(entry)
@@ -115,9 +142,7 @@ class FairTable(Generic[E]):
     def establish(self, entry: E, established: bool = True) -> None:
         """Make it safe from others' floods, or no longer."""
         share = entry.share
-        if established and share.established is _NONE:
-            share.established = OrderedDict()
-        queue = share.established if established else share.transitory
+        queue = share.established_queue() if established else share.transitory
         if queue is not entry.queue:
             self._leave(entry)
             self._enter(entry, queue)
@@ -129,6 +154,38 @@ class FairTable(Generic[E]):
         self._leave(entry)
         if not (share.transitory or share.established):
             del self._shares[share.source]
+        if self.index is not None:
+            self.index.leave(entry.key, entry)
+        self.left(entry)
+
+    def entered(self, entry: E) -> None:
+        """Called for what has been entered; for what is derived from the entries."""
+
+    def left(self, entry: E) -> None:
+        """Called for what is there no more."""
+
+    def insert(self, key: bytes, record: E, values: Values) -> None:
+        # Whom it is counted for and whether it is established are written last (`state.entries`).
+        source, established = values[-2:]
+        assert isinstance(source, bytes)
+        self.enter(key, record, source, established=bool(established))
+
+    def discard(self, key: bytes) -> None:
+        self.remove(self._entries[key])
+
+    def in_order(self, keys: Collection[bytes] | None) -> Iterator[bytes]:
+        if keys is None:
+            for share in self._by_transitory.in_order():
+                yield from (entry.key for entry in share.transitory)
+            for share in self._by_established.in_order():
+                yield from (entry.key for entry in share.established)
+            return
+        # Of some keys only their sources are looked at, however many others there are.
+        mine = dict.fromkeys(self._entries[key].share for key in keys)
+        for queue in sorted((share.transitory for share in mine), key=len):
+            yield from (entry.key for entry in queue if entry.key in keys)
+        for queue in sorted((share.established for share in mine), key=len):
+            yield from (entry.key for entry in queue if entry.key in keys)
 
     def items(self) -> list[tuple[bytes, E]]:
         """All, in no order that means anything; may be called from another thread."""

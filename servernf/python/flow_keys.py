@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import struct
 
+from servernf.python.network_function import INSIDE
 from servernf.python.packet import PacketView
+from servernf.python.tables import Flow
+
+FLOW = ("inside", "inside_port", "outside", "outside_port", "protocol")
+"""What a `flow_key` tells."""
+FLOW_KEY_BYTES = 13, 37
+FRAGMENT_KEY_BYTES = 12, 38
 
 _IPV4_ENDS, _IPV6_ENDS = struct.Struct("4s4s"), struct.Struct("16s16s")
 _PORTS = struct.Struct("2s2s")
@@ -48,13 +55,37 @@ def connection_key(packet: PacketView) -> tuple[bytes, bool]:
 
 
 def fragment_key(packet: PacketView, port: str) -> bytes:
-    """Of all fragments of a datagram that enter `port`: addresses, protocol and identification."""
+    """Of all fragments of a datagram that enter `port`: 1 if that is inside, addresses, protocol and
+    identification."""
     data, l3 = packet.data, packet.l3
-    side, protocol = port.encode(), packet.protocol
+    side, protocol = port == INSIDE, packet.protocol
     if packet.version == 4:
-        return b"%b%b%c%b" % (side, data[l3 + 12 : l3 + 20], protocol, data[l3 + 4 : l3 + 6])
+        return b"%c%b%c%b" % (side, data[l3 + 12 : l3 + 20], protocol, data[l3 + 4 : l3 + 6])
     # The fragment header stands directly behind the IPv6 header.
-    return b"%b%b%c%b" % (side, data[l3 + 8 : l3 + 40], protocol, data[l3 + 44 : l3 + 48])
+    return b"%c%b%c%b" % (side, data[l3 + 8 : l3 + 40], protocol, data[l3 + 44 : l3 + 48])
+
+
+def flow_of_key(key: bytes) -> Flow:
+    """The flow of a `flow_key`."""
+    size = len(key) // 2
+    port = size - 1
+    return Flow(
+        key[1:port],
+        key[port] << 8 | key[port + 1],
+        key[size + 1 : size + port],
+        key[-2] << 8 | key[-1],
+        key[0],
+    )
+
+
+def flow_of_fragment(key: bytes) -> Flow:
+    """The flow of a `fragment_key`: it has no ports."""
+    size = 4 if len(key) < 32 else 16
+    source, destination = key[1 : size + 1], key[size + 1 : 2 * size + 1]
+    protocol = key[2 * size + 1]
+    if key[0]:
+        return Flow(source, -1, destination, -1, protocol)
+    return Flow(destination, -1, source, -1, protocol)
 
 
 def host_of(end: bytes) -> bytes:

@@ -7,7 +7,8 @@ not see (request smuggling, RFC 9112, 11.2), so what can be read in two ways is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from urllib.parse import unquote_to_bytes
@@ -21,6 +22,7 @@ _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SEPARATOR = re.compile(rb"(%2[Ff]|%5[Cc]|%25)")
 _PARAMETERS = re.compile(rb";[^/]*")
 _SLASHES = re.compile(rb"/+")
+_WRITTEN = struct.Struct("!BIQ")
 
 
 class NotHttp(Exception):
@@ -59,6 +61,30 @@ class RequestStream:
         """Bytes of the section (header or trailer) that is being read, complete lines only."""
         self._skip = 0
         self._next: Callable[[bytes], Request | None] = self._header
+
+    def written(self) -> list[bytes]:
+        """What it has read, as it is written: numbers, the unfinished line, complete lines."""
+        states = self._states()
+        state = next(n for n, method in enumerate(states) if method == self._next)
+        return [_WRITTEN.pack(state, self._size, self._skip), self._partial, *self._lines]
+
+    @classmethod
+    def of(cls, limit: int, written: Sequence[bytes]) -> RequestStream:
+        """What another instance has written; ValueError when that cannot be."""
+        stream = cls(limit)
+        states = stream._states()
+        if len(written) < 2 or len(written[0]) != _WRITTEN.size:
+            raise ValueError("not the state of a request stream")
+        state, stream._size, stream._skip = _WRITTEN.unpack(written[0])
+        if state >= len(states):
+            raise ValueError(f"state {state} of a request stream is not known")
+        stream._next = states[state]
+        stream._partial = written[1]
+        stream._lines = list(written[2:])
+        return stream
+
+    def _states(self) -> tuple[Callable[[bytes], Request | None], ...]:
+        return self._header, self._chunk_size, self._chunk_end, self._trailer
 
     def add(self, data: bytes, found: list[Request]) -> None:
         """Append the requests that `data` completes to `found`. Raises NotHttp behind them."""

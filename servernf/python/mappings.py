@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple, TypeAlias
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import ends
 from servernf.python.network_function import INSIDE, OUTSIDE
 from servernf.python.packet import TCP, PacketView
+from servernf.python.state import EntryKind, Kind
+from servernf.python.tables import Flow, Table
 from servernf.python.tcp_acceptance import (
     ACCEPTED,
     ACK,
@@ -21,18 +24,25 @@ from servernf.python.tcp_acceptance import (
     accept_packet,
     is_established,
     is_intact,
+    side_fields,
+    side_problem,
 )
+from servernf.python.watched import DeclaredTable, Watch, Watched
+from servernf.wire.state import Field, Values
 
 MAX_SESSIONS = 65_536
 MAX_SESSIONS_OF_MAPPING = 4096
 """TCP connections that are followed."""
+MAX_REMOTES = 4096
+"""Remote endpoints that one mapping remembers for filtering; the oldest is forgotten first."""
 
 _FLAGS = FIN | SYN | RST | ACK
 ESTABLISHED_TCP = 256
 """A mapping's kind is its protocol or this; each has a timeout."""
+_REMOTE_BYTES = 7
 
 
-Queue: TypeAlias = "OrderedDict[Mapping, None]"
+Queue: TypeAlias = "OrderedDict[NatMapping, None]"
 
 
 class Pool:
@@ -47,19 +57,14 @@ class Pool:
         self.transitory: Queue = OrderedDict()
         self.established: Queue = OrderedDict()
 
-    def take(self, wanted: int, share: int) -> int:
+    def free(self, wanted: int, share: int) -> int:
         """The wanted port, else the next free one of `share` upwards, wrapping; -1: none is free."""
         free = share & ~self.taken
         if not free:
             return -1
         above = free >> wanted << wanted
         free = above or free
-        port = (free & -free).bit_length() - 1
-        self.taken |= 1 << port
-        return port
-
-    def give_back(self, port: int) -> None:
-        self.taken &= ~(1 << port)
+        return (free & -free).bit_length() - 1
 
 
 _NONE: Queue = OrderedDict()
@@ -84,27 +89,31 @@ class Session(Entry):
 
     __slots__ = ("inside", "is_established", "mapping", "outside", "remote")
 
-    def __init__(self, remote: bytes) -> None:
+    def __init__(self, remote: bytes = b"") -> None:
         self.remote = remote
         """Its outside end: address and port."""
         self.inside = Side()
         self.outside = Side()
         self.is_established = False
-        self.mapping: Mapping | None = None
+        self.mapping: NatMapping | None = None
         """Set once it is followed."""
 
 
-class Mapping:
+class NatMapping:
+    """An inside (protocol, address, port or ICMP id) and its outside (address, port)."""
+
     __slots__ = (
         "established",
         "host",
         "host_queue",
         "inside",
         "inside_port",
+        "key",
         "kind",
         "outside",
         "outside_port",
         "pool",
+        "prefix",
         "protocol",
         "queue",
         "remotes",
@@ -112,38 +121,49 @@ class Mapping:
         "share",
         "used_us",
     )
+    pool: Pool
+    host: Host
+    queue: Queue
+    host_queue: Queue
 
     def __init__(
-        self,
-        protocol: int,
-        inside: int,
-        inside_port: int,
-        outside: int,
-        outside_port: int,
-        pool: Pool,
-        host: Host,
-        share: Share,
+        self, key: int = 0, outside: int = 0, outside_port: int = 0, share: Share | None = None
     ) -> None:
-        self.protocol = protocol
-        self.inside = inside
-        self.inside_port = inside_port
-        self.outside = outside
-        self.outside_port = outside_port
-        self.pool = pool
-        self.kind = protocol
-        self.queue = pool.transitory
-        self.queue[self] = None
-        self.host = host
-        self.host_queue = host.transitory
-        self.host_queue[self] = None
         self.share = share
         """The last one that was found to hold it."""
+        self.outside = outside
+        self.outside_port = outside_port
         self.used_us = 0
         self.sessions: dict[bytes, Session] = {}
         """Those of TCP that are followed, the one that began first in front."""
         self.established = 0
         """How many of them are."""
         self.remotes: dict[int, None] = {}
+        self.identify(key)
+
+    def identify(self, key: int) -> None:
+        """Be the mapping of an inside."""
+        self.key = key
+        self.kind = self.protocol = key & 0xFF
+        self.inside_port = key >> 8 & 0xFFFF
+        self.inside = key >> 24
+        self.prefix = (key >> 8).to_bytes(6, "big") if self.kind == TCP else b""
+        """Of its sessions' keys: inside address and port."""
+
+    @property
+    def outside_key(self) -> int:
+        """Where it is found from outside."""
+        return self.outside << 24 | self.outside_port << 8 | self.protocol
+
+    @property
+    def written_remotes(self) -> bytes:
+        """`remotes`, the one that was there first in front."""
+        return b"".join(remote.to_bytes(_REMOTE_BYTES, "big") for remote in self.remotes)
+
+    @written_remotes.setter
+    def written_remotes(self, raw: bytes) -> None:
+        at = range(0, len(raw), _REMOTE_BYTES)
+        self.remotes = {int.from_bytes(raw[i : i + _REMOTE_BYTES], "big"): None for i in at}
 
     def refresh(self) -> None:
         """It will be the last of its kind to expire."""
@@ -159,9 +179,13 @@ class Mapping:
 
     def move(self, kind: int) -> None:
         """As `refresh`, and another timeout holds from now on."""
-        self.kind = kind
         del self.queue[self], self.host_queue[self]
-        established = kind == ESTABLISHED_TCP
+        self.kind = kind
+        self.queue_up()
+
+    def queue_up(self) -> None:
+        """Stand last in the queues of its kind."""
+        established = self.kind == ESTABLISHED_TCP
         if established and self.host.established is _NONE:
             self.host.established = OrderedDict()
         self.queue = self.pool.established if established else self.pool.transitory
@@ -177,25 +201,161 @@ class Share(NamedTuple):
     high: int
     ports: int
 
-    def holds(self, mapping: Mapping) -> bool:
+    def holds(self, mapping: NatMapping) -> bool:
         return mapping.outside in self.addresses and self.low <= mapping.outside_port <= self.high
 
 
-class Sessions:
-    """The TCP connections of all mappings (RFC 5382, REQ-5); inside addresses share the room."""
+class Mappings(Table[int, NatMapping]):
+    """All mappings, by inside and by outside; what ports are taken follows from them."""
+
+    secondary = ("by_outside",)
 
     def __init__(self) -> None:
-        self._table = FairTable[Session](MAX_SESSIONS)
+        super().__init__()
+        self.by_outside: dict[int, NatMapping] = {}
+        self.pools: dict[tuple[int, int], Pool] = {}
+        """By protocol and address, made when first needed; also those that are owned no more."""
+        self.hosts: dict[tuple[int, int], Host] = {}
+        """By protocol and inside address, while they have mappings."""
+        self._unsorted: dict[int, Queue] = {}
 
-    def __len__(self) -> int:
-        return len(self._table)
+    def take(self, protocol: int, outside: int, wanted: int, ports: int) -> int:
+        """A free port of an address, of those that `ports` has; -1: none is free."""
+        pool = self.pools.get((protocol, outside))
+        if pool is None:
+            pool = self.pools[protocol, outside] = Pool()
+        return pool.free(wanted, ports)
 
-    def judge(self, mapping: Mapping | None, packet: PacketView, port: str) -> tuple[Session, int]:
+    def add(self, mapping: NatMapping) -> None:
+        """Enter one whose inside and outside are free."""
+        place = mapping.protocol, mapping.outside
+        pool = self.pools.get(place)
+        if pool is None:
+            pool = self.pools[place] = Pool()
+        host = self.hosts.get((mapping.protocol, mapping.inside))
+        if host is None:
+            host = self.hosts[mapping.protocol, mapping.inside] = Host()
+        mapping.pool, mapping.host = pool, host
+        mapping.queue_up()
+        pool.taken |= 1 << mapping.outside_port
+        self.records[mapping.key] = mapping
+        self.by_outside[mapping.outside_key] = mapping
+        if self.index is not None:
+            self.index.enter(mapping.key, mapping)
+
+    def remove(self, mapping: NatMapping) -> None:
+        """Forget one that is there; its port is free again."""
+        del self.records[mapping.key]
+        del self.by_outside[mapping.outside_key]
+        del mapping.queue[mapping]
+        del mapping.host_queue[mapping]
+        if not len(mapping.host):
+            del self.hosts[mapping.protocol, mapping.inside]
+        mapping.pool.taken &= ~(1 << mapping.outside_port)
+        if self.index is not None:
+            self.index.leave(mapping.key, mapping)
+
+    def crowds(self, host: Host) -> None:
+        """Called before a host gets no mapping because of all that it has."""
+
+    def insert(self, key: int, record: NatMapping, values: Values) -> None:
+        record.identify(key)
+        if record.established:
+            record.kind = ESTABLISHED_TCP
+        self.add(record)
+        for queue in (record.queue, record.host_queue):
+            if len(queue) > 1:
+                self._unsorted[id(queue)] = queue
+
+    def settle(self) -> None:
+        """Have every queue in the order of use again, once mappings of another instance are in."""
+        for queue in self._unsorted.values():
+            ordered = sorted(queue, key=lambda mapping: mapping.used_us)
+            queue.clear()
+            queue.update(dict.fromkeys(ordered))
+        self._unsorted.clear()
+
+    def discard(self, key: int) -> None:
+        self.remove(self.records[key])
+
+    def in_order(self, keys: Collection[int] | None) -> Iterator[int]:
+        if keys is not None:
+            yield from sorted(keys, key=lambda key: self.records[key].used_us)
+            return
+        for pool in list(self.pools.values()):
+            for queue in (pool.transitory, pool.established):
+                yield from (mapping.key for mapping in queue)
+
+    def watched(self, declared: DeclaredTable, watch: Watch) -> WatchedMappings:
+        return WatchedMappings(declared, watch)
+
+
+class WatchedMappings(Watched):
+    """Notes what the allocator has decided by."""
+
+    _table: Mappings
+
+    def take(self, protocol: int, outside: int, wanted: int, ports: int) -> int:
+        port = self._table.take(protocol, outside, wanted, ports)
+        end = ports.bit_length()
+        if port < 0:
+            run = [*range(end)]
+        else:
+            run = [*range(wanted, port)] if port >= wanted else [*range(wanted, end), *range(port)]
+        for number in run:
+            holder = self._table.by_outside.get(outside << 24 | number << 8 | protocol)
+            if ports >> number & 1 and holder is not None:
+                self.touch(holder)
+        return port
+
+    def add(self, mapping: NatMapping) -> None:
+        self._watch.note(self._declared, mapping.key, None)
+        self._table.add(mapping)
+
+    def remove(self, mapping: NatMapping) -> None:
+        self.touch(mapping)
+        self._table.remove(mapping)
+
+    def crowds(self, host: Host) -> None:
+        for mapping in (*host.transitory, *host.established):
+            self.touch(mapping)
+
+
+class SessionTable(FairTable[Session]):
+    """The TCP connections of all mappings (RFC 5382, REQ-5); inside addresses share the room."""
+
+    def __init__(self, mappings: Mappings, size: int = MAX_SESSIONS) -> None:
+        super().__init__(size)
+        self._mappings = mappings
+
+    def insert(self, key: bytes, record: Session, values: Values) -> None:
+        super().insert(key, record, values)
+        mapping = self._mappings.records[mapping_of(key)]
+        record.mapping, record.remote = mapping, key[6:]
+        mapping.sessions[record.remote] = record
+
+    def discard(self, key: bytes) -> None:
+        session = self.records[key]
+        self.remove(session)
+        forget(session)
+
+
+class Sessions:
+    """What segments do to the connections, and these to their mappings."""
+
+    def __init__(self, table: SessionTable, mappings: Mappings) -> None:
+        self._table = table
+        self._find = table.get
+        self._mappings = mappings
+
+    def judge(
+        self, mapping: NatMapping | None, packet: PacketView, port: str
+    ) -> tuple[Session, int]:
         """The connection (perhaps a new one) of a segment that is not translated yet, and what its
         receiver makes of it."""
         source, destination = ends(packet)
         remote = destination if port == INSIDE else source
-        session = None if mapping is None else mapping.sessions.get(remote)
+        session = None if mapping is None else self._find(mapping.prefix + remote)
         if session is None:
             session = Session(remote)
         if not is_intact(packet):
@@ -205,7 +365,7 @@ class Sessions:
         return session, accept_packet(session.outside, session.inside, packet)
 
     def settle(
-        self, mapping: Mapping, session: Session, verdict: int, packet: PacketView, port: str
+        self, mapping: NatMapping, session: Session, verdict: int, packet: PacketView, port: str
     ) -> None:
         """Let the mapping know of a segment that was not refused."""
         if session.mapping is None:
@@ -220,27 +380,30 @@ class Sessions:
                 self._table.establish(session, established)
                 mapping.count_established(1 if established else -1)
 
-    def end_of(self, mapping: Mapping) -> None:
+    def end_of(self, mapping: NatMapping) -> None:
         """The mapping is over."""
         for session in mapping.sessions.values():
             self._table.remove(session)
 
-    def _begin(self, mapping: Mapping, session: Session, port: str) -> None:
+    def _begin(self, mapping: NatMapping, session: Session, port: str) -> None:
         if len(mapping.sessions) >= MAX_SESSIONS_OF_MAPPING:
+            for other in mapping.sessions.values():
+                self._table.touch(other)
             if port == OUTSIDE:
                 return  # no stranger takes the room of what inside has opened
             first = next(iter(mapping.sessions.values()))
             self._table.remove(first)
-            _forget(first)
+            forget(first)
         session.mapping = mapping
         mapping.sessions[session.remote] = session
-        inside = mapping.inside.to_bytes(4, "big")
-        key = inside + mapping.inside_port.to_bytes(2, "big") + session.remote
-        for gone in self._table.add(key, session, inside):
-            _forget(gone)
+        inside = mapping.prefix[:4]
+        for gone in self._table.add(mapping.prefix + session.remote, session, inside):
+            if gone.mapping is not None:
+                self._mappings.touch(gone.mapping)
+            forget(gone)
 
 
-def _forget(session: Session) -> None:
+def forget(session: Session) -> None:
     """Its mapping goes on without one that is in the table no more."""
     mapping = session.mapping
     assert mapping is not None
@@ -249,9 +412,85 @@ def _forget(session: Session) -> None:
         mapping.count_established(-1)
 
 
+def mapping_of(session_key: bytes) -> int:
+    """The key of a session's mapping."""
+    return int.from_bytes(session_key[:6], "big") << 8 | TCP
+
+
 def fair_limit(ports: int) -> int:
     """How many of so many ports an inside address may have (RFC 6888, REQ-4).
 
     A sixteenth; of small pools 64 or a half, so that one host is never all.
     """
     return max(ports // 16, min(64, ports // 2), 1)
+
+
+# As they are written.
+
+
+def _key(values: Values) -> int:
+    protocol, inside, number = cast("tuple[int, int, int]", values)
+    return inside << 24 | number << 8 | protocol
+
+
+def _flow(key: int, _mapping: object) -> Flow:
+    return Flow((key >> 24).to_bytes(4, "big"), key >> 8 & 0xFFFF, protocol=key & 0xFF)
+
+
+def _session_flow(key: bytes, _session: object) -> Flow:
+    return Flow(key[:4], key[4] << 8 | key[5], protocol=TCP)
+
+
+_INSIDE = ("inside", "inside_port", "protocol")
+MAPPINGS = Kind(
+    "mappings",
+    NatMapping,
+    (
+        Field("outside", "u32"),
+        Field("outside_port", "u16"),
+        Field("established", "u32"),
+        Field("used_us", "age"),
+        Field("remotes", "bytes", MAX_REMOTES * _REMOTE_BYTES),
+    ),
+    key=(Field("protocol", "u8"), Field("inside", "u32"), Field("inside_port", "u16")),
+    key_values=lambda key: (key & 0xFF, key >> 24, key >> 8 & 0xFFFF),
+    key_of=_key,
+    flow_of=_flow,
+    looks_at=_INSIDE,
+    paths={"remotes": "written_remotes"},
+)
+SESSIONS = EntryKind(
+    "sessions",
+    Session,
+    (*side_fields("inside"), *side_fields("outside"), Field("is_established", "bool")),
+    flow_of=_session_flow,
+    looks_at=_INSIDE,
+)
+
+
+def mapping_problems(
+    new: Mapping[str, Any], mappings: Mappings, share: Share, *, whole: bool
+) -> Iterable[str]:
+    """Why mappings and sessions of another instance have no place beside those that are there."""
+    arriving: dict[int, NatMapping] = new[MAPPINGS.layout.table]
+    sessions: dict[bytes, Session] = new[SESSIONS.layout.table]
+    outside: set[int] = set()
+    counts = dict.fromkeys(arriving, 0)
+    for key, session in sessions.items():
+        mapping = arriving.get(mapping_of(key)) if len(key) == 12 else None
+        if mapping is None:
+            yield f"sessions {key.hex()}: no mapping of it comes along"
+        elif problem := side_problem(session.inside) or side_problem(session.outside):
+            yield f"sessions {key.hex()}: {problem}"
+        else:
+            counts[mapping_of(key)] += session.is_established
+    for key, mapping in arriving.items():
+        port = mapping.outside << 24 | mapping.outside_port << 8 | key & 0xFF
+        name = f"mappings {key:016x}: outside {mapping.outside:08x} port {mapping.outside_port}"
+        if not share.holds(mapping):
+            yield f"{name} is not in the share here"
+        elif port in mappings.by_outside or port in outside:
+            yield f"{name} is taken"
+        elif whole and counts[key] != mapping.established:
+            yield f"{name}: {mapping.established} connections established, {counts[key]} come along"
+        outside.add(port)

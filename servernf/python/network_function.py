@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from servernf.python.packet import PacketView
+from servernf.python.state import State
 from servernf.wire.errors import InputError, unknown
 from servernf.wire.fields import Fields
 
@@ -31,9 +32,10 @@ class Emitted(NamedTuple):
 
 
 class NetworkFunction(ABC):
-    """An NF instance: made from its configuration, it owns its state, and one thread calls it.
+    """An NF instance: made from its configuration, and called by one thread.
 
-    A subclass reads its configuration in `setup`; problems are raised together (InputError).
+    A subclass reads its configuration in `setup`; problems are raised together (InputError). There it
+    also declares its state, tables and counters, which are the runtime's (`servernf.python.state`).
     """
 
     type_name: ClassVar[str] = ""
@@ -43,9 +45,11 @@ class NetworkFunction(ABC):
         self.last_drop = ""
         self.emitted: list[Emitted] = []
         """Sent behind the packet by the caller, who empties it."""
+        self.state = State(self)
         fields = Fields(where, config)
         self.setup(fields)
         fields.check()
+        self.bound()
 
     @property
     def ports(self) -> tuple[str, ...]:
@@ -63,17 +67,44 @@ class NetworkFunction(ABC):
         `now_us` is a monotonic clock. The packet's bytes may be changed in place.
         """
 
+    def bound(self) -> None:  # noqa: B027
+        """Called when the tables are there, and again when others have taken their places."""
+
     def continue_from(self, before: Any) -> bool:
         """Go on with the state of an instance of this class with another configuration.
 
         They share it, since both may be called for a while, by one thread, each judging by its own
         configuration. So nothing is copied, and `before` is not changed. False: it says nothing here.
         """
+        kept = self.state.follow(before.state)
+        self.bound()
+        return kept
+
+    def goes_on(self, table: str, key: Any, record: Any) -> bool:
+        """Whether this configuration goes on with a record, which may be of an earlier one."""
         return True
+
+    def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
+        """Why records of another instance have no place here, by table and key; they may be made ready.
+
+        `whole`: what records say of each other can be asked (a slice has some of them only).
+        """
+        return ()
+
+    def has_entered(self) -> None:  # noqa: B027
+        """Called when records of another instance are there; for what is derived from them."""
+
+    def tidy(self, now_us: int) -> None:  # noqa: B027
+        """Called now and then, between packets: forget some of what is over."""
 
     def metrics(self) -> dict[str, int]:
         """The NF's own indicators, beside packets and drops. Called from another thread."""
         return {}
+
+    def count(self, name: str) -> None:
+        """One more of a counter of the NF's own."""
+        counts = self.state.counts
+        counts[name] = counts.get(name, 0) + 1
 
     def drop(self, reason: str) -> None:
         """Count a drop and answer DROP."""

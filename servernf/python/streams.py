@@ -14,12 +14,25 @@ from __future__ import annotations
 
 import struct
 from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.connections import (
+    BEGUN,
+    CONNECTIONS,
+    SEEN,
+    STREAM,
+    Begun,
+    Connection,
+    Connections,
+    End,
+    Mark,
+    Seen,
+)
 from servernf.python.flow_keys import connection_key, ends, host_of
-from servernf.python.network_function import NetworkFunction
+from servernf.python.network_function import INSIDE, NetworkFunction
 from servernf.python.packet import PacketView
+from servernf.python.tables import Fixed
 from servernf.python.tcp_acceptance import (
     ACK,
     BEGINS,
@@ -29,11 +42,9 @@ from servernf.python.tcp_acceptance import (
     RESET,
     RST,
     SYN,
-    Side,
     accept,
     is_intact,
-    is_open,
-    is_over,
+    side_problem,
 )
 from servernf.python.tcp_stream import Direction, NoRoom, OtherCopy
 
@@ -48,91 +59,9 @@ MAX_CONFIGURATIONS = 16
 """That are told apart; what an earlier one looked up last counts as looked up by the eldest of them, and
 that one as watching no more than both."""
 
-_NO_PORTS = bytes(65_536)
 _URG = 32
 _OPENING = FIN | SYN | RST | ACK
 _HEADER = struct.Struct("!IIBBH")
-
-
-class Mark:
-    """A configuration, as connections remember which one looked them up last."""
-
-    __slots__ = ("_became",)
-
-    def __init__(self) -> None:
-        self._became: Mark | None = None
-
-    def become(self, other: Mark) -> None:
-        """Not to be told apart from another one any more."""
-        self._became = other
-
-    def now(self) -> Mark:
-        """The one that it has become."""
-        mark = self
-        while mark._became is not None:
-            mark = mark._became
-        if mark is not self:
-            self._became = mark
-        return mark
-
-
-class End(Side):
-    """One end of a connection, and what is kept of the stream that it sends."""
-
-    __slots__ = ("stream",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stream: Direction | None = None
-
-
-class Connection(Entry):
-    """Both directions; a blocked one lets nothing pass, one that is `given_up` everything."""
-
-    __slots__ = ("blocked", "given_up", "high", "last_us", "low", "seen_by")
-
-    def __init__(self, seen_by: Mark) -> None:
-        self.seen_by = seen_by
-        """The mark of the configuration that looked it up last."""
-        self.blocked = self.given_up = False
-        self.last_us = 0
-        self.low = End()  # the lower (address, port)
-        self.high = End()
-
-    @property
-    def is_lasting(self) -> bool:
-        """Whether it is neither half-open nor over."""
-        if self.blocked:
-            return True
-        return is_open(self.low, self.high) and not is_over(self.low, self.high)
-
-
-class _Streams:
-    """All connections, and the memory that their bytes take."""
-
-    __slots__ = ("connections", "given_up", "has_seen_syn", "held_bytes", "sides", "watched_since")
-
-    def __init__(self) -> None:
-        self.connections: FairTable[Connection] = FairTable(MAX_CONNECTIONS)
-        self.held_bytes = 0
-        self.given_up = 0
-        self.has_seen_syn = False
-        self.sides: set[str] = set()
-        """The ports by which segments have entered: one where the other direction goes another way."""
-        self.watched_since: dict[Mark, bytes] = {}
-        """By a configuration's mark: the ports that it and all later ones watched."""
-
-    def release(self, connection: Connection) -> None:
-        """Forget the bytes of a connection."""
-        for end in (connection.low, connection.high):
-            if end.stream is not None:
-                self.held_bytes -= end.stream.cost
-                end.stream = None
-
-    def forget(self, connection: Connection) -> None:
-        """Forget all of it."""
-        self.release(connection)
-        self.connections.remove(connection)
 
 
 class StreamFunction(NetworkFunction):
@@ -143,17 +72,27 @@ class StreamFunction(NetworkFunction):
     strict: bool
     """Whether the configuration can drop."""
 
-    def __init__(self, where: str, config: object) -> None:
-        self._streams = _Streams()
+    _connections: Connections
+    _all_seen: Fixed[tuple[()], Seen]
+    _all_begun: Fixed[tuple[()], Begun]
+
+    def declare_streams(self) -> None:
+        """To be called in `setup`."""
         self._mark = Mark()
-        self._begun_us = -1
-        self._evicted_before = 0
-        self._watched_before = _NO_PORTS
-        """By TCP port, 1 where connections were known before this configuration."""
-        super().__init__(where, config)
+        self.state.declare("_connections", CONNECTIONS, Connections(MAX_CONNECTIONS))
+        self.state.declare("_all_seen", SEEN, Fixed([((), Seen())]), shared=True)
+        self.state.declare("_all_begun", BEGUN, Fixed([((), Begun())]), follows=False, shared=True)
+        self.state.counts |= {"given_up": 0}
+
+    def bound(self) -> None:
+        seen, begun = self._all_seen.get(()), self._all_begun.get(())
+        assert seen is not None
+        assert begun is not None
+        self._seen, self._begun = seen, begun
+        self._held = self._connections.held
 
     def continue_from(self, before: Any) -> bool:
-        streams = self._streams = before._streams
+        streams = before._connections
         now = int.from_bytes(self.watched)
         # That of `before` too: it may be in force again after a later one that was undone.
         known = {**streams.watched_since, before._mark: before.watched}
@@ -165,8 +104,34 @@ class StreamFunction(NetworkFunction):
         size = len(self.watched)
         streams.watched_since = {mark: ports.to_bytes(size) for mark, ports in since.items()}
         streams.watched_since[self._mark] = self.watched
-        self._watched_before = before.watched
-        return True
+        self._begun.watched_before = before.watched
+        return super().continue_from(before)
+
+    def read_memory(self, written: Sequence[bytes]) -> Any:
+        """What `Direction.memory` was, of how it was written; ValueError when that cannot be."""
+        (memory,) = written
+        return memory
+
+    def goes_on(self, table: str, key: Any, record: Any) -> bool:
+        if not isinstance(record, Connection) or record.seen_by is self._mark:
+            return True
+        return self._watched_always(key, record)
+
+    def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
+        for key, connection in new[CONNECTIONS.layout.table].items():
+            connection.seen_by = self._mark
+            problem = side_problem(connection.low) or side_problem(connection.high)
+            parts, connection.parts = connection.parts or {}, None
+            try:
+                for name, end in (("low", connection.low), ("high", connection.high)):
+                    numbers, held, waiting, memory = (parts[f"{name}.{part}"] for part in STREAM)
+                    if numbers:
+                        read = self.read_memory(memory) if memory else None
+                        end.stream = Direction.of(numbers, held, waiting, read)
+            except ValueError as error:
+                problem = problem or str(error)
+            if problem:
+                yield f"connections {key.hex()}: {problem}"
 
     @abstractmethod
     def judge(self, packet: PacketView, stream: Direction, ready: bytes) -> str:
@@ -177,18 +142,18 @@ class StreamFunction(NetworkFunction):
         that its receiver waits for."""
 
     def metrics(self) -> dict[str, int]:
-        streams = self._streams
         return {
-            "connections": len(streams.connections),
-            "held_bytes": streams.held_bytes,
-            "evicted": streams.connections.evicted,
-            "given_up": streams.given_up,
+            "connections": len(self._connections),
+            "held_bytes": self._held.bytes,
+            "evicted": self._seen.evicted,
+            "given_up": self.state.counts["given_up"],
         }
 
     def passes(self, packet: PacketView, port: str, now_us: int, *, is_judged: bool = True) -> bool:
         """Whether a TCP segment passes. Without `is_judged` its direction is not reassembled."""
-        if self._begun_us < 0:
-            self._begun_us, self._evicted_before = now_us, self._streams.connections.evicted
+        begun = self._begun
+        if not begun.has_begun:
+            begun.has_begun, begun.at_us, begun.evicted = True, now_us, self._seen.evicted
         if packet.source == packet.destination and packet.source_port == packet.destination_port:
             self.drop("unacceptable")
             return False
@@ -199,7 +164,7 @@ class StreamFunction(NetworkFunction):
         if connection is not None:
             if connection.given_up:
                 connection.last_us = now_us
-                self._streams.connections.refresh(connection)
+                self._connections.refresh(connection)
                 return True
             if connection.blocked and not flags & SYN:
                 self.drop("blocked")
@@ -215,10 +180,14 @@ class StreamFunction(NetworkFunction):
         header = offset >> 4 << 2
         options = data[l4 + 20 : l4 + header] if flags & SYN else b""
         payload = bytes(data[l4 + header : packet.end])
-        known = connection or Connection(self._mark)
+        known = connection
+        if known is None:
+            known = Connection(self._mark, low_is_inside=(port == INSIDE) == ascending)
         sender, receiver = (known.low, known.high) if ascending else (known.high, known.low)
-        if port not in self._streams.sides:
-            self._streams.sides.add(port)
+        if port == INSIDE:
+            self._seen.inside = True
+        else:
+            self._seen.outside = True
         if payload and receiver.next < 0 and self._is_unanswered(sender, flags):
             self.drop("unanswered")
             return False
@@ -237,16 +206,16 @@ class StreamFunction(NetworkFunction):
                 return self._blocked_passes(verdict, flags)
             connection.blocked = False
         elif verdict == BEGINS:
-            self._streams.release(connection)
+            self._held.release(connection)
         known.last_us = now_us
-        table = self._streams.connections
+        table = self._connections
         table.refresh(known)
         if flags & (FIN | SYN | RST) or not known.established:
             table.establish(known, known.is_lasting)
         if verdict in (PASSES, RESET):
             return True
         if receiver.stream is not None:
-            self._streams.held_bytes -= receiver.stream.acknowledge(receiver.acked)
+            self._held.bytes -= receiver.stream.acknowledge(receiver.acked)
         if not payload or not is_judged:
             return True
         if flags & SYN:
@@ -256,7 +225,7 @@ class StreamFunction(NetworkFunction):
     def memory_of(self, packet: PacketView) -> Any:
         """What is kept of the packet's direction; None when nothing is."""
         key, ascending = connection_key(packet)
-        connection = self._streams.connections.get(key)
+        connection = self._connections.get(key)
         if connection is None:
             return None
         stream = (connection.low if ascending else connection.high).stream
@@ -264,7 +233,7 @@ class StreamFunction(NetworkFunction):
 
     def _find(self, key: bytes, flags: int, now_us: int) -> Connection | None:
         """The packet's connection; None when there is none that may be gone on with."""
-        connection = self._streams.connections.get(key)
+        connection = self._connections.get(key)
         if connection is None:
             return None
         idle_us = IDLE_US if connection.established else TRANSITORY_US
@@ -274,24 +243,29 @@ class StreamFunction(NetworkFunction):
         if connection.given_up and not over:
             over = self.strict or flags & _OPENING == SYN
         if over:
-            self._streams.forget(connection)
+            self._connections.remove(connection)
             return None
         return connection
 
     def _is_whole(self, key: bytes, connection: Connection) -> bool:
         """Whether nothing of a connection that another configuration knew has passed unseen."""
-        watched = self._streams.watched_since.get(connection.seen_by.now())
+        whole = self._watched_always(key, connection)
+        if whole:
+            connection.seen_by = self._mark
+        return whole
+
+    def _watched_always(self, key: bytes, connection: Connection) -> bool:
+        mark = connection.seen_by
+        watched = None if mark is None else self._connections.watched_since.get(mark.now())
         half = len(key) // 2
         ports = (int.from_bytes(key[half - 2 : half]), int.from_bytes(key[-2:]))
-        if watched is None or not (watched[ports[0]] or watched[ports[1]]):
-            return False
-        connection.seen_by = self._mark
-        return True
+        return watched is not None and bool(watched[ports[0]] or watched[ports[1]])
 
     def _is_unanswered(self, sender: End, flags: int) -> bool:
         """Whether the other side would have accepted the connection first, for all to see."""
-        answers_show = self.strict and len(self._streams.sides) > 1
-        return answers_show and sender.isn >= 0 and not flags & (SYN | RST)
+        if not self.strict or sender.isn < 0 or flags & (SYN | RST):
+            return False
+        return self._seen.inside and self._seen.outside
 
     def _enters(
         self,
@@ -304,35 +278,33 @@ class StreamFunction(NetworkFunction):
         now_us: int,
     ) -> bool | None:
         """Hold a connection that was unknown, and None; or whether its segment passes without."""
-        streams = self._streams
         if flags & _OPENING == SYN:
-            streams.has_seen_syn = True
+            self._seen.has_syn = True
         elif not is_judged or not (payload or flags & SYN):
             return True
         elif not self._picks_up(packet, flags, now_us):
             if payload:
                 self.drop("unknown")
             return not payload
-        gone = streams.connections.add(key, connection, host_of(ends(packet)[0]))
-        for other in gone:
-            streams.release(other)
+        gone = self._connections.add(key, connection, host_of(ends(packet)[0]))
+        if gone:
+            self._seen.evicted += len(gone)
         if connection not in gone:
             return None
         if self.strict:
             self.drop("no_room")
             return False
-        streams.given_up += 1
+        self.count("given_up")
         return True
 
     def _picks_up(self, packet: PacketView, flags: int, now_us: int) -> bool:
         """Whether a connection may be older than this configuration, and not one that was forgotten."""
-        if not self.strict or (flags & SYN and not self._streams.has_seen_syn):
+        if not self.strict or (flags & SYN and not self._seen.has_syn):
             return True
-        if now_us >= self._begun_us + PICK_UP_US:
+        begun = self._begun
+        if now_us >= begun.at_us + PICK_UP_US or self._seen.evicted != begun.evicted:
             return False
-        if self._streams.connections.evicted != self._evicted_before:
-            return False
-        before = self._watched_before
+        before = begun.watched_before
         return not (before[packet.source_port] or before[packet.destination_port])
 
     def _blocked_passes(self, verdict: int, flags: int) -> bool:
@@ -352,8 +324,8 @@ class StreamFunction(NetworkFunction):
         return True
 
     def _give_up(self, connection: Connection) -> None:
-        self._streams.release(connection)
-        self._streams.given_up += 1
+        self._held.release(connection)
+        self.count("given_up")
         connection.given_up = True
 
     def _takes(
@@ -367,7 +339,7 @@ class StreamFunction(NetworkFunction):
         port: str,
     ) -> bool:
         """Add a segment to its stream and judge what is in order now; whether it passes."""
-        streams, stream = self._streams, sender.stream
+        held, stream = self._held, sender.stream
         if stream is None:
             stream = sender.stream = Direction()
             is_first = sender.isn >= 0
@@ -377,7 +349,7 @@ class StreamFunction(NetworkFunction):
             stream.start(first, is_first=is_first)
         expected, cost = stream.expected, stream.cost
         slides = not self.strict or receiver.next < 0
-        room = MAX_HELD_BYTES - streams.held_bytes
+        room = MAX_HELD_BYTES - held.bytes
         try:
             ready = stream.add(seq, payload, room, strict=self.strict, slides=slides)
         except OtherCopy:
@@ -389,13 +361,13 @@ class StreamFunction(NetworkFunction):
                 return True
             self.drop("no_room")
             return False
-        streams.held_bytes += stream.cost - cost
+        held.bytes += stream.cost - cost
         reason = self.judge(packet, stream, ready) if ready else ""
         if not reason:
             return True
-        streams.release(connection)
+        held.release(connection)
         connection.blocked = True
-        streams.connections.establish(connection)
+        self._connections.establish(connection)
         self.drop(reason)
         self.on_block(packet, port, expected)
         return False

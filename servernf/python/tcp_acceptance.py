@@ -14,6 +14,7 @@ import struct
 
 from servernf.python.checksum import words
 from servernf.python.packet import TCP, PacketView
+from servernf.wire.state import Field
 
 REFUSED = 0
 """The receiver would ignore it. Nothing has changed."""
@@ -91,6 +92,30 @@ class Side:
         """Nothing is known of it any more."""
         self.isn = self.next = self.acked = self.edge = self.fin = self.syn = NEVER
         self.scale, self.largest, self.was_reset = NEVER, 0, False
+
+
+_NUMBERS = ("isn", "next", "acked", "edge", "fin", "syn")
+_SCALES = ("scale", "syn_scale")
+
+
+def side_fields(of: str) -> tuple[Field, ...]:
+    """The fields of a side as they are written; `of`: the path of its attribute."""
+    numbers = (*_NUMBERS, *_SCALES, "largest")
+    return (
+        *(Field(f"{of}.{name}", "i64") for name in numbers),
+        Field(f"{of}.was_reset", "bool"),
+    )
+
+
+def side_problem(side: Side) -> str:
+    """What is wrong with a side that another instance has written; "": nothing."""
+    for names, most in ((_NUMBERS, _MASK), (_SCALES, MAX_SCALE)):
+        for name in names:
+            if not NEVER <= getattr(side, name) <= most:
+                return f"{name} must be {NEVER} to {most}, not {getattr(side, name)}"
+    if not 0 <= side.largest <= 0xFFFF << MAX_SCALE:
+        return f"largest must be 0 to {0xFFFF << MAX_SCALE}, not {side.largest}"
+    return ""
 
 
 def is_over(one: Side, other: Side) -> bool:

@@ -9,7 +9,9 @@ Positions count payload bytes from where the stream began and do not wrap; seque
 
 from __future__ import annotations
 
+import struct
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 MAX_SEGMENTS = 64
@@ -22,6 +24,8 @@ _SMALL = 2048
 _NONE_BEFORE = -(1 << 62)
 _MASK = 0xFFFF_FFFF
 _HALF = 0x8000_0000
+_NUMBERS = struct.Struct("!Iqq")
+_POSITION_BYTES = 8
 
 
 class NoRoom(Exception):
@@ -59,6 +63,50 @@ class Direction:
         self._waiting: list[tuple[int, bytes]] | None = None
         """Behind holes: position and bytes, disjoint and sorted."""
         self._waiting_cost = 0
+
+    def numbers(self) -> bytes:
+        """Next sequence number, position, and what is acknowledged; as it is written."""
+        return _NUMBERS.pack(self._next, self._position, self._acked)
+
+    @property
+    def held(self) -> tuple[bytes, ...]:
+        """Pieces in order, up to the next one expected."""
+        return tuple(self._held or ())
+
+    @property
+    def waiting(self) -> list[bytes]:
+        """Pieces behind holes, each behind its position."""
+        return [at.to_bytes(_POSITION_BYTES, "big") + part for at, part in self._waiting or ()]
+
+    @classmethod
+    def of(
+        cls, numbers: bytes, held: Sequence[bytes], waiting: Sequence[bytes], memory: Any
+    ) -> Direction:
+        """What another instance has written; ValueError says what cannot be."""
+        if len(numbers) != _NUMBERS.size:
+            raise ValueError(f"numbers of a stream have {_NUMBERS.size} bytes, not {len(numbers)}")
+        new = cls()
+        new.memory = memory
+        new._next, new._position, new._acked = _NUMBERS.unpack(numbers)
+        size = sum(map(len, held))
+        if new._position < size or not all(held):
+            raise ValueError(f"{size} bytes held of {new._position}")
+        new._floor = new._position - size
+        new._held = deque(held) or None
+        new._held_cost = size + OVERHEAD * len(held)
+        parts: list[tuple[int, bytes]] = []
+        end = new._position
+        for raw in waiting:
+            at, part = int.from_bytes(raw[:_POSITION_BYTES], "big"), raw[_POSITION_BYTES:]
+            if at < end + (not parts) or not part:
+                raise ValueError(f"bytes waiting at {at}, where {end} are known")
+            end = at + len(part)
+            parts.append((at, part))
+        new._waiting = parts or None
+        new._waiting_cost = sum(len(part) + OVERHEAD for _, part in parts)
+        if new._waiting_cost > MAX_WAITING_BYTES or len(parts) > MAX_SEGMENTS:
+            raise ValueError(f"{len(parts)} pieces wait, which is too much")
+        return new
 
     def start(self, seq: int, *, is_first: bool = True) -> None:
         """The stream begins with the byte of this sequence number; `is_first`: none was sent before."""

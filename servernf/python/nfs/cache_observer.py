@@ -6,15 +6,18 @@ segment that completes a request is the first. The cache that is thought of serv
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Self
+from collections.abc import Sequence
+from typing import Any
 
 from servernf.python.http1 import NotHttp, Request, RequestStream
 from servernf.python.network_function import OTHER, network_function
 from servernf.python.packet import TCP, PacketView
+from servernf.python.state import Kind
 from servernf.python.streams import StreamFunction
+from servernf.python.tables import Recent
 from servernf.python.tcp_stream import Direction
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 _NONE, _HIT, _MISS = 0, 1, 2
 
@@ -22,9 +25,32 @@ _NONE, _HIT, _MISS = 0, 1, 2
 class _Memory:
     __slots__ = ("answer", "stream")
 
-    def __init__(self, stream: RequestStream) -> None:
-        self.stream: RequestStream | None = stream
-        self.answer = _NONE
+    def __init__(self, stream: RequestStream | None, answer: int = _NONE) -> None:
+        self.stream = stream
+        self.answer = answer
+
+    def written(self) -> list[bytes]:
+        """The answer, then the stream."""
+        return [bytes((self.answer,)), *([] if self.stream is None else self.stream.written())]
+
+
+_Name = tuple[bytes, bytes, bytes]
+"""Host, path and query."""
+
+
+class _Cached:
+    __slots__ = ("at_us",)
+
+    def __init__(self, at_us: int = 0) -> None:
+        self.at_us = at_us
+
+
+_OBJECTS = Kind(
+    "objects",
+    _Cached,
+    (Field("at_us", "age"),),
+    key=tuple(Field(name, "bytes", 65_536) for name in ("host", "path", "query")),
+)
 
 
 @network_function("cache_observer")
@@ -32,8 +58,10 @@ class CacheObserver(StreamFunction):
     """Labels; drops only what no receiver takes."""
 
     strict = False
+    _objects: Recent[_Name, _Cached]
 
     def setup(self, config: Fields) -> None:
+        self.declare_streams()
         labels = config.object("labels")
         hit = labels.integer("hit", 1, 0xFFFF_FFFF, 21)
         miss = labels.integer("miss", 1, 0xFFFF_FFFF, 22)
@@ -43,17 +71,19 @@ class CacheObserver(StreamFunction):
         self._max = config.integer("max_objects", 1, 1 << 20, 65_536)
         self._fresh_us = config.seconds("fresh_s", 60)
         self._limit = config.integer("max_header_bytes", 64, 65_536, 8192)
-        self._objects: OrderedDict[tuple[bytes, bytes, bytes], int] = OrderedDict()
-        """By host, path and query: when it was cached; the longest unused first."""
-        self._counts = {"hits": 0, "misses": 0}
+        self.state.declare("_objects", _OBJECTS, Recent[_Name, _Cached](self._max))
+        self.state.counts |= {"hits": 0, "misses": 0}
         self._now_us = 0
 
-    def continue_from(self, before: Self) -> bool:
-        self._objects, self._counts = before._objects, before._counts
-        return super().continue_from(before)
-
     def metrics(self) -> dict[str, int]:
-        return {**super().metrics(), "objects": len(self._objects), **self._counts}
+        counts = {name: self.state.counts[name] for name in ("hits", "misses")}
+        return {**super().metrics(), "objects": len(self._objects), **counts}
+
+    def read_memory(self, written: Sequence[bytes]) -> Any:
+        answer, *stream = written
+        if answer not in (b"\0", b"\1", b"\2"):
+            raise ValueError(f"answer {answer!r} is not known")
+        return _Memory(RequestStream.of(self._limit, stream) if stream else None, answer[0])
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if packet.protocol != TCP or packet.source_port < 0:
@@ -93,14 +123,16 @@ class CacheObserver(StreamFunction):
             return _NONE
         key = (request.host, request.path, request.query)
         objects = self._objects
-        cached_us = objects.get(key)
-        if cached_us is not None and self._now_us < cached_us + self._fresh_us:
-            objects.move_to_end(key)
-            self._counts["hits"] += 1
+        cached = objects.get(key)
+        if cached is not None and self._now_us < cached.at_us + self._fresh_us:
+            objects.use(key)
+            self.count("hits")
             return _HIT
-        while cached_us is None and len(objects) >= self._max:
-            objects.popitem(last=False)
-        objects[key] = self._now_us
-        objects.move_to_end(key)
-        self._counts["misses"] += 1
+        if cached is None:
+            objects.size = self._max
+            objects.add(key, _Cached(self._now_us))
+        else:
+            cached.at_us = self._now_us
+            objects.use(key)
+        self.count("misses")
         return _MISS

@@ -9,11 +9,12 @@ the memory.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from typing import Self
+from typing import Any
 
 from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import ends, host_of
+from servernf.python.flow_keys import FLOW, FLOW_KEY_BYTES, flow_key, flow_of_key, host_of
 from servernf.python.network_function import (
     INSIDE,
     OTHER,
@@ -22,65 +23,104 @@ from servernf.python.network_function import (
     network_function,
 )
 from servernf.python.packet import TCP, PacketView
+from servernf.python.state import EntryKind
+from servernf.python.tables import Flow
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 
 class _Passed(Entry):
-    __slots__ = ("passed_us",)
+    __slots__ = ("flow", "passed_us")
 
-    def __init__(self, passed_us: int) -> None:
+    def __init__(self, passed_us: int = 0, flow: bytes = b"") -> None:
         self.passed_us = passed_us
+        self.flow = flow
+        """Its `flow_key`."""
 
 
-class _Memory:
+class _Memory(FairTable[_Passed]):
     """The packets of one direction."""
 
-    __slots__ = ("by_time", "packets")
-
     def __init__(self, size: int) -> None:
-        self.packets = FairTable[_Passed](size)
+        super().__init__(size)
         self.by_time: deque[_Passed] = deque()
         """Also those that had to go for others."""
 
-    def forget(self, until_us: int) -> None:
-        """What has passed until then."""
-        by_time, packets = self.by_time, self.packets
-        while by_time and by_time[0].passed_us <= until_us:
-            passed = by_time.popleft()
-            if packets.get(passed.key) is passed:
-                packets.remove(passed)
+    def entered(self, entry: _Passed) -> None:
+        self.by_time.append(entry)
+
+
+def _flow(_key: bytes, passed: _Passed) -> Flow:
+    return flow_of_key(passed.flow)
+
+
+_PASSED = {
+    port: EntryKind(
+        f"passed_{port}",
+        _Passed,
+        (Field("passed_us", "age"), Field("flow", "bytes", max(FLOW_KEY_BYTES))),
+        key_sizes=(16,),
+        flow_of=_flow,
+        looks_at=FLOW,
+    )
+    for port in (INSIDE, OUTSIDE)
+}
 
 
 @network_function("dedup")
 class Dedup(NetworkFunction):
     """Drops copies; each direction has a memory of its own."""
 
+    _passed_inside: _Memory
+    _passed_outside: _Memory
+
     def setup(self, config: Fields) -> None:
         self._window_us = config.integer("window_ms", 1, 60_000, 50) * 1000
         self._max = config.integer("max_packets", 1, 1 << 20, 65_536)
-        self._passed = {INSIDE: _Memory(self._max), OUTSIDE: _Memory(self._max)}
+        for port, kind in _PASSED.items():
+            self.state.declare(f"_passed_{port}", kind, _Memory(self._max))
 
-    def continue_from(self, before: Self) -> bool:
-        self._passed = before._passed
-        return True
+    def bound(self) -> None:
+        self._passed = {INSIDE: self._passed_inside, OUTSIDE: self._passed_outside}
+
+    def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
+        for table, records in new.items():
+            for key, passed in records.items():
+                if len(passed.flow) not in FLOW_KEY_BYTES:
+                    yield f"{table} {key.hex()}: flow must have 13 or 37 bytes"
+
+    def has_entered(self) -> None:
+        for memory in self._passed.values():
+            ordered = sorted(memory.by_time, key=lambda passed: passed.passed_us)
+            memory.by_time.clear()
+            memory.by_time.extend(ordered)
 
     def metrics(self) -> dict[str, int]:
-        return {"remembered": sum(len(m.packets) for m in self._passed.values())}
+        return {"remembered": sum(len(memory) for memory in self._passed.values())}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if not packet.version or _is_bare_tcp(packet):
             return OTHER[port]
         memory = self._passed[port]
-        memory.forget(now_us - self._window_us)
-        packets = memory.packets
+        self._forget(memory, now_us - self._window_us)
         digest = _digest(packet)
-        if packets.get(digest) is not None:
+        if memory.get(digest) is not None:
             return self.drop("duplicate")
-        passed = _Passed(now_us)
-        packets.size = self._max
-        packets.add(digest, passed, host_of(ends(packet)[0]))
-        memory.by_time.append(passed)
+        inside = port == INSIDE
+        flow = flow_key(packet, inside=inside)
+        sender = flow[1:] if inside else flow[len(flow) // 2 + 1 :]
+        memory.size = self._max
+        memory.add(digest, _Passed(now_us, flow), host_of(sender))
         return OTHER[port]
+
+    @staticmethod
+    def _forget(memory: _Memory, until_us: int) -> None:
+        """What has passed until then."""
+        by_time, there = memory.by_time, memory.records
+        while by_time and by_time[0].passed_us <= until_us:
+            passed = by_time.popleft()
+            if there.get(passed.key) is passed:
+                memory.remove(passed)
 
 
 def _is_bare_tcp(packet: PacketView) -> bool:

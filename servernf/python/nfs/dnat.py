@@ -8,13 +8,17 @@ inside has sent again after an answer is safe from others' floods.
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.flow_keys import ends, host_of
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import NO_PORT, PacketView
+from servernf.python.state import EntryKind
+from servernf.python.tables import Flow
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 
 class _Asked(Entry):
@@ -26,10 +30,42 @@ class _Asked(Entry):
         self.address = self.port = self.used_us = 0
         self.answered = False
 
+    @property
+    def written_address(self) -> bytes:
+        """In 16 bytes, whatever its version."""
+        return self.address.to_bytes(16, "big")
+
+    @written_address.setter
+    def written_address(self, raw: bytes) -> None:
+        self.address = int.from_bytes(raw, "big")
+
+
+def _flow(key: bytes, _record: object) -> Flow:
+    return Flow(key[1:-4], key[-4] << 8 | key[-3], protocol=key[0])
+
+
+_ASKED = EntryKind(
+    "asked",
+    _Asked,
+    (
+        Field("port", "i64"),
+        Field("used_us", "age"),
+        Field("answered", "bool"),
+        Field("address", "bytes", 16),
+    ),
+    key_sizes=(9, 21),
+    flow_of=_flow,
+    looks_at=("inside", "inside_port", "protocol"),
+    paths={"address": "written_address"},
+)
+
 
 @network_function("dnat")
 class Dnat(NetworkFunction):
     """From inside the destination is replaced, from outside the source restored; others pass."""
+
+    _asked: FairTable[_Asked]
+    """By protocol, inside end and outside's port as rewritten."""
 
     def setup(self, config: Fields) -> None:
         address = config.address("address")
@@ -38,15 +74,17 @@ class Dnat(NetworkFunction):
         self._port = config.integer("port", 0, 0xFFFF) if config.has("port") else NO_PORT
         self._max = config.integer("max_connections", 1, 1 << 20, 65_536)
         self._idle_us = config.seconds("idle_timeout_s", 300)
-        self._asked = FairTable[_Asked](self._max)
-        """By protocol, inside end and outside's port as rewritten."""
+        # Another address knows nothing of these connections.
+        about = self._version, self._address, self._port
+        self.state.declare("_asked", _ASKED, FairTable[_Asked](self._max), about=about)
 
-    def continue_from(self, before: Self) -> bool:
-        target = (before._version, before._address, before._port)
-        if target != (self._version, self._address, self._port):
-            return False  # the other address knows nothing of these connections
-        self._asked = before._asked
-        return True
+    def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
+        for key, asked in new[_ASKED.layout.table].items():
+            if not NO_PORT <= asked.port <= 0xFFFF:
+                yield f"asked {key.hex()}: port must be {NO_PORT} to 65535, not {asked.port}"
+            bits = 32 if len(key) == 9 else 128
+            if bits != (32 if self._version == 4 else 128) or asked.address >> bits:
+                yield f"asked {key.hex()}: is not of IPv{self._version}"
 
     def metrics(self) -> dict[str, int]:
         return {"connections": len(self._asked)}

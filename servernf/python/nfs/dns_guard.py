@@ -8,13 +8,15 @@ ask share the table of queries.
 from __future__ import annotations
 
 import struct
-from typing import Self
 
 from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import ends, host_of
-from servernf.python.network_function import OTHER, NetworkFunction, network_function
+from servernf.python.flow_keys import FLOW, ends, host_of
+from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.python.packet import UDP, PacketView
+from servernf.python.state import EntryKind
+from servernf.python.tables import Flow
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 _HEADER = struct.Struct("!6H")
 _RESPONSE, _OPCODE = 0x8000, 0x7800
@@ -25,16 +27,38 @@ class _Malformed(Exception):
 
 
 class _Query(Entry):
-    __slots__ = ("asked_us", "question")
+    __slots__ = ("asked_us", "is_inside", "question")
 
-    def __init__(self, question: bytes, asked_us: int) -> None:
+    def __init__(self, question: bytes = b"", asked_us: int = 0, is_inside: bool = True) -> None:
         self.question = question
         self.asked_us = asked_us
+        self.is_inside = is_inside
+        """Whether who asks is."""
+
+
+def _flow(key: bytes, query: _Query) -> Flow:
+    half = len(key) // 2 - 1
+    client = key[: half - 2], key[half - 2] << 8 | key[half - 1]
+    server = key[half:-4], key[-4] << 8 | key[-3]
+    return Flow(*client, *server, UDP) if query.is_inside else Flow(*server, *client, UDP)
+
+
+_QUERIES = EntryKind(
+    "queries",
+    _Query,
+    (Field("asked_us", "age"), Field("is_inside", "bool"), Field("question", "bytes", 512)),
+    key_sizes=(14, 38),
+    flow_of=_flow,
+    looks_at=FLOW,
+)
 
 
 @network_function("dns_guard")
 class DnsGuard(NetworkFunction):
     """Drops what is malformed, blocked or not asked for."""
+
+    _queries: FairTable[_Query]
+    """By client's end, server's end and id."""
 
     def setup(self, config: Fields) -> None:
         self._served = config.port_set("ports")
@@ -49,12 +73,7 @@ class DnsGuard(NetworkFunction):
         self._checks_answers = config.choice("answers", ("asked", "any"), "asked") == "asked"
         self._max = config.integer("max_queries", 1, 1 << 20, 65_536)
         self._timeout_us = config.seconds("timeout_s", 10)
-        self._queries = FairTable[_Query](self._max)
-        """By client's end, server's end and id."""
-
-    def continue_from(self, before: Self) -> bool:
-        self._queries = before._queries
-        return True
+        self.state.declare("_queries", _QUERIES, FairTable[_Query](self._max))
 
     def metrics(self) -> dict[str, int]:
         return {"queries": len(self._queries)}
@@ -88,7 +107,7 @@ class DnsGuard(NetworkFunction):
         if self._is_blocked(name):
             return self.drop("blocked")
         if self._checks_answers:
-            self._remember(here, there + message[:2], question, now_us)
+            self._remember(here, there + message[:2], _Query(question, now_us, port == INSIDE))
         return OTHER[port]
 
     def _is_blocked(self, name: list[bytes]) -> bool:
@@ -100,15 +119,15 @@ class DnsGuard(NetworkFunction):
                 return True
         return False
 
-    def _remember(self, client: bytes, of: bytes, question: bytes, now_us: int) -> None:
+    def _remember(self, client: bytes, of: bytes, new: _Query) -> None:
         queries = self._queries
         query = queries.get(client + of)
         if query is None:
             queries.size = self._max
-            queries.add(client + of, _Query(question, now_us), host_of(client))
+            queries.add(client + of, new, host_of(client))
         else:
             queries.refresh(query)
-            query.question, query.asked_us = question, now_us
+            query.question, query.asked_us = new.question, new.asked_us
 
     def _is_asked(self, key: bytes, question: bytes, rcode: int, now_us: int) -> bool:
         known = self._queries.get(key)

@@ -7,42 +7,52 @@ from __future__ import annotations
 
 from heapq import nlargest
 from ipaddress import IPv4Address, IPv6Address
-from typing import Self
 
 from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import flow_key, host_of
+from servernf.python.flow_keys import FLOW, FLOW_KEY_BYTES, flow_key, flow_of_key, host_of
 from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.python.packet import PacketView
+from servernf.python.state import EntryKind
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 
 class _Flow(Entry):
-    """Also the sum of all flows."""
-
     __slots__ = ("bytes", "last_us", "packets")
 
     def __init__(self) -> None:
         self.packets = self.bytes = self.last_us = 0
 
 
+_FLOWS = EntryKind(
+    "flows",
+    _Flow,
+    (Field("packets", "u64"), Field("bytes", "u64"), Field("last_us", "age")),
+    key_sizes=FLOW_KEY_BYTES,
+    flow_of=lambda key, _flow: flow_of_key(key),
+    looks_at=FLOW,
+)
+
+
 @network_function("flow_monitor")
 class FlowMonitor(NetworkFunction):
     """Counts."""
+
+    _flows: FairTable[_Flow]
 
     def setup(self, config: Fields) -> None:
         self._max_flows = config.integer("max_flows", 1, 1 << 20, 65_536)
         self._idle_us = config.seconds("idle_timeout_s", 60)
         self._top = config.integer("top", 0, 1000, 10)
-        self._flows = FairTable[_Flow](self._max_flows)
-        self._total = _Flow()
+        self.state.declare("_flows", _FLOWS, FairTable[_Flow](self._max_flows))
+        self.state.counts |= {"packets": 0, "bytes": 0}
 
-    def continue_from(self, before: Self) -> bool:
-        self._flows, self._total = before._flows, before._total
-        return True
+    def bound(self) -> None:
+        self._total = self.state.counts
 
     def metrics(self) -> dict[str, int]:
-        flows, total = self._flows.items(), self._total
-        result = {"flows": len(flows), "packets": total.packets, "bytes": total.bytes}
+        flows = self._flows.items()
+        result = {"flows": len(flows), **self._total}
         for key, flow in nlargest(self._top, flows, key=lambda item: item[1].bytes):
             name = _name(key)
             result[f"{name}.packets"] = flow.packets
@@ -56,8 +66,8 @@ class FlowMonitor(NetworkFunction):
             flow.packets += 1
             flow.bytes += size
             flow.last_us = now_us
-            self._total.packets += 1
-            self._total.bytes += size
+            self._total["packets"] += 1
+            self._total["bytes"] += size
         return OTHER[port]
 
     def _flow(self, key: bytes, now_us: int) -> _Flow:

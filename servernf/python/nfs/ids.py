@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 from servernf.python.hidden import hides
 from servernf.python.matcher import Matcher
@@ -79,6 +78,7 @@ class Ids(StreamFunction):
     """Drops (or counts) what carries a signature."""
 
     def setup(self, config: Fields) -> None:
+        self.declare_streams()
         action = config.choice("action", _ACTIONS, "drop")
         signatures = [_signature(item, action) for item in config.objects("signatures")]
         if len({signature.number for signature in signatures}) < len(signatures):
@@ -92,14 +92,11 @@ class Ids(StreamFunction):
             for protocol, rules in ((TCP, self._tcp), (UDP, self._udp))
             if 1 in rules.watched
         }
-        self.alerts: dict[int, int] = {}
-
-    def continue_from(self, before: Self) -> bool:
-        self.alerts = before.alerts
-        return super().continue_from(before)
 
     def metrics(self) -> dict[str, int]:
-        alerts = {f"alert.{number}": count for number, count in list(self.alerts.items())}
+        alerts = {
+            n: count for n, count in list(self.state.counts.items()) if n.startswith("alert.")
+        }
         return {**super().metrics(), "alerts": sum(alerts.values()), **alerts}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
@@ -144,7 +141,7 @@ class Ids(StreamFunction):
         """Search `data` behind its first `known` bytes; whether the packet must be dropped."""
         for signature in rules.search(data, known):
             if signature.concerns(packet.source_port, packet.destination_port):
-                self.alerts[signature.number] = self.alerts.get(signature.number, 0) + 1
+                self.count(f"alert.{signature.number}")
                 if signature.drops:
                     return True
         return False

@@ -15,17 +15,21 @@ Another configuration goes on with the connections whose service and backend it 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import log
-from typing import Self
+from typing import Any
 from zlib import crc32
 
 from servernf.python.backend_health import BackendHealth, HealthChecks
 from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import ends, flow_key, host_of
+from servernf.python.flow_keys import FLOW, FLOW_KEY_BYTES, ends, flow_key, flow_of_key, host_of
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import TCP, UDP, PacketView
+from servernf.python.state import EntryKind, Kind
+from servernf.python.tables import Fixed
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field, Values
 
 MAX_CONNECTIONS = 262_144
 _PROTOCOLS = {"tcp": TCP, "udp": UDP}
@@ -41,21 +45,26 @@ class Backend:
     weight: int
     seed: int
 
+    @property
+    def end(self) -> tuple[int, int]:
+        """Where it is."""
+        return self.address, self.port
+
+
+_NOWHERE = Backend(0, 0, 1, 0)
+
 
 class _Connection(Entry):
-    __slots__ = ("answered", "back", "backend", "health", "known_to", "service", "used_us")
+    __slots__ = ("answered", "back", "backend", "known_to", "service", "used_us")
 
     def __init__(
         self,
-        backend: Backend,
-        health: BackendHealth | None,
-        back: bytes,
-        service: tuple[int, int, int, int],
-        known_to: object,
+        backend: Backend = _NOWHERE,
+        back: bytes = b"",
+        service: tuple[int, int, int, int] = (0, 0, 0, 0),
+        known_to: object = None,
     ) -> None:
         self.backend = backend
-        self.health = health
-        """Of a backend that is judged."""
         self.back = back
         """The key of what a reply carries."""
         self.service = service
@@ -64,10 +73,97 @@ class _Connection(Entry):
         self.used_us = 0
         self.answered = False
 
+    @property
+    def written_backend(self) -> bytes:
+        """Its address and port."""
+        size = 4 if self.service[0] == 4 else 16
+        return self.backend.address.to_bytes(size, "big") + self.backend.port.to_bytes(2, "big")
+
+    @written_backend.setter
+    def written_backend(self, raw: bytes) -> None:
+        port = int.from_bytes(raw[-2:], "big")
+        self.backend = Backend(int.from_bytes(raw[:-2], "big"), port, 1, 0)
+
+    def served(self, key: bytes) -> None:
+        """Know the service and what replies carry; `key`: of the table."""
+        flow = flow_of_key(key)
+        version = 4 if len(flow.inside) == 4 else 6
+        self.service = version, flow.protocol, int.from_bytes(flow.inside, "big"), flow.inside_port
+        client = key[len(key) // 2 + 1 :]
+        self.back = b"%c%b%b" % (flow.protocol, self.written_backend, client)
+
+
+class _Connections(FairTable[_Connection]):
+    """Also by what replies carry."""
+
+    secondary = ("replies",)
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.replies: dict[bytes, _Connection] = {}
+
+    def entered(self, entry: _Connection) -> None:
+        self.replies[entry.back] = entry
+
+    def left(self, entry: _Connection) -> None:
+        # Another virtual service may have taken the same backend for the same client since.
+        if self.replies.get(entry.back) is entry:
+            del self.replies[entry.back]
+
+
+_CONNECTIONS = EntryKind(
+    "connections",
+    _Connection,
+    (Field("used_us", "age"), Field("answered", "bool"), Field("backend", "bytes", 18)),
+    key_sizes=FLOW_KEY_BYTES,
+    flow_of=lambda key, _connection: flow_of_key(key),
+    looks_at=FLOW,
+    paths={"backend": "written_backend"},
+)
+
+
+def _written_end(key: tuple[int, int, int]) -> Values:
+    version, address, port = key
+    return port, address.to_bytes(4 if version == 4 else 16, "big")
+
+
+def _end(values: Values) -> tuple[int, int, int]:
+    port, raw = values
+    assert isinstance(port, int)
+    assert isinstance(raw, bytes)
+    return 4 if len(raw) == 4 else 6, int.from_bytes(raw, "big"), port
+
+
+def _backends(checks: HealthChecks) -> Kind[BackendHealth]:
+    """What is known of backends: of use to whoever has some of their connections."""
+    return Kind(
+        "backends",
+        lambda: BackendHealth(checks),
+        (
+            Field("missed", "u32"),
+            Field("doubtful", "bool"),
+            Field("unheard", "bool"),
+            Field("down_until_us", "age"),
+            Field("waiting", "ages", 100),
+        ),
+        key=(Field("port", "u16"), Field("address", "bytes", 16)),
+        key_values=_written_end,
+        key_of=_end,
+        paths={
+            "missed": "_missed",
+            "down_until_us": "_down_until_us",
+            "waiting": "_waiting",
+        },
+    )
+
 
 @network_function("l4_load_balancer")
 class L4LoadBalancer(NetworkFunction):
     """Balances virtual services; everything else passes both ways."""
+
+    _forward: _Connections
+    _health: Fixed[tuple[int, int, int], BackendHealth]
+    """Of TCP's backends, by version, address and port; UDP owes nobody an answer."""
 
     def setup(self, config: Fields) -> None:
         self._idle_us = config.seconds("idle_timeout_s", 300)
@@ -92,26 +188,36 @@ class L4LoadBalancer(NetworkFunction):
             if key in self._services:
                 item.problem("", f"{address} port {port} is in an earlier virtual service")
             self._services[key] = backends
-        self._forward = FairTable[_Connection](MAX_CONNECTIONS)
-        self._back: dict[bytes, _Connection] = {}
         self._mark = object()
-        self._health = {
-            (version, backend.address, backend.port): BackendHealth(self._checks)
+        self.state.declare("_forward", _CONNECTIONS, _Connections(MAX_CONNECTIONS))
+        health = Fixed(
+            ((version, *backend.end), BackendHealth(self._checks))
             for (version, protocol, _, _), backends in self._services.items()
             if protocol == TCP and self._checks.misses
             for backend in backends
-        }
-        """Of TCP's backends; UDP owes nobody an answer."""
+        )
+        self.state.declare("_health", _backends(self._checks), health, shared=True)
 
-    def continue_from(self, before: Self) -> bool:
-        self._forward, self._back = before._forward, before._back
-        for key in self._health.keys() & before._health.keys():
-            self._health[key] = before._health[key]
-            self._health[key].judged_by(self._checks)
-        return True
+    def bound(self) -> None:
+        self._find_reply = self._forward.replies.get
+        for health in self._health.records.values():
+            health.judged_by(self._checks)
+
+    def goes_on(self, table: str, key: Any, record: Any) -> bool:
+        return not isinstance(record, _Connection) or self._is_served(record)
+
+    def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
+        for key, connection in new[_CONNECTIONS.layout.table].items():
+            connection.served(key)
+            if not self._knows(connection):
+                version, protocol, address, port = connection.service
+                yield (
+                    f"connections {key.hex()}: no backend {connection.written_backend.hex()} of"
+                    f" IPv{version} protocol {protocol} {address:x} port {port} here"
+                )
 
     def metrics(self) -> dict[str, int]:
-        down = sum(health.doubtful for health in self._health.values())
+        down = sum(health.doubtful for health in self._health.records.values())
         return {"connections": len(self._forward), "backends_down": down}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
@@ -136,16 +242,17 @@ class L4LoadBalancer(NetworkFunction):
             now_us < connection.used_us + self._idle_us
             and (connection.known_to is self._mark or self._knows(connection))
         ):
-            self._forget(connection)
+            self._forward.remove(connection)
             connection = None
         opens = (connection is None or not connection.answered) and _opens(packet)
-        if opens and connection is not None and _is_down(connection, now_us):
-            self._forget(connection)
+        if opens and connection is not None and self._is_down(connection, now_us):
+            self._forward.remove(connection)
             connection = None
         if connection is None:
             connection = self._open(packet, key, service, backends, now_us)
-            if opens and connection.health is not None:
-                connection.health.opened(now_us)
+            health = self._health_of(connection) if opens else None
+            if health is not None:
+                health.opened(now_us)
         else:
             self._forward.refresh(connection)
             if connection.answered:
@@ -154,7 +261,7 @@ class L4LoadBalancer(NetworkFunction):
         packet.set_destination(connection.backend.address, connection.backend.port)
 
     def _return(self, packet: PacketView, now_us: int) -> None:
-        connection = self._back.get(flow_key(packet, inside=True))
+        connection = self._find_reply(flow_key(packet, inside=True))
         if (
             connection is not None
             and now_us < connection.used_us + self._idle_us
@@ -165,10 +272,18 @@ class L4LoadBalancer(NetworkFunction):
             self._forward.refresh(connection)
             packet.set_source(*connection.service[2:])
 
-    @staticmethod
-    def _answer(connection: _Connection, packet: PacketView, now_us: int) -> None:
+    def _health_of(self, connection: _Connection) -> BackendHealth | None:
+        """That of its backend, if it is judged."""
+        version, protocol, *_ = connection.service
+        return self._health.get((version, *connection.backend.end)) if protocol == TCP else None
+
+    def _is_down(self, connection: _Connection, now_us: int) -> bool:
+        health = self._health_of(connection)
+        return health is not None and not health.is_up(now_us)
+
+    def _answer(self, connection: _Connection, packet: PacketView, now_us: int) -> None:
         """A reset in answer to a SYN is a refusal, all else a sign of life."""
-        health = connection.health
+        health = self._health_of(connection)
         if health is not None:
             if not connection.answered and packet.data[packet.l4 + _FLAGS] & _RST:
                 health.refused(now_us)
@@ -179,12 +294,14 @@ class L4LoadBalancer(NetworkFunction):
 
     def _knows(self, connection: _Connection) -> bool:
         """Whether a connection of another configuration is one of this, too."""
-        wanted = connection.backend.address, connection.backend.port
-        backends = self._services.get(connection.service, ())
-        known = any((b.address, b.port) == wanted for b in backends)
+        known = self._is_served(connection)
         if known:
             connection.known_to = self._mark
         return known
+
+    def _is_served(self, connection: _Connection) -> bool:
+        wanted = connection.backend.end
+        return any(b.end == wanted for b in self._services.get(connection.service, ()))
 
     def _open(
         self,
@@ -196,28 +313,16 @@ class L4LoadBalancer(NetworkFunction):
     ) -> _Connection:
         version, protocol, *_ = service
         client, _ = ends(packet)
-        judged = self._health if protocol == TCP else {}
-        if judged:
-            up = [b for b in backends if judged[version, b.address, b.port].is_up(now_us)]
+        if protocol == TCP and self._checks.misses:
+            health = [self._health.get((version, *b.end)) for b in backends]
+            up = [b for b, h in zip(backends, health, strict=True) if h is None or h.is_up(now_us)]
             backends = up or backends
         backend = choose(packet.source, packet.source_port, version, backends)
-        health = judged.get((version, backend.address, backend.port))
         address = backend.address.to_bytes(4 if version == 4 else 16, "big")
         back = b"%c%b%b%b" % (protocol, address, backend.port.to_bytes(2, "big"), client)
-        connection = _Connection(backend, health, back, service, self._mark)
-        self._back[back] = connection
-        for gone in self._forward.add(key, connection, host_of(client)):
-            self._forget_back(gone)
+        connection = _Connection(backend, back, service, self._mark)
+        self._forward.add(key, connection, host_of(client))
         return connection
-
-    def _forget(self, connection: _Connection) -> None:
-        self._forward.remove(connection)
-        self._forget_back(connection)
-
-    def _forget_back(self, connection: _Connection) -> None:
-        # Another virtual service may have taken the same backend for the same client since.
-        if self._back.get(connection.back) is connection:
-            del self._back[connection.back]
 
 
 def _opens(packet: PacketView) -> bool:
@@ -225,10 +330,6 @@ def _opens(packet: PacketView) -> bool:
     if packet.protocol != TCP:
         return False
     return packet.data[packet.l4 + _FLAGS] & (_FIN | _SYN | _RST | _ACK) == _SYN
-
-
-def _is_down(connection: _Connection, now_us: int) -> bool:
-    return connection.health is not None and not connection.health.is_up(now_us)
 
 
 def choose(client: int, client_port: int, version: int, backends: list[Backend]) -> Backend:

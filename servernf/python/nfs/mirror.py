@@ -27,15 +27,15 @@ class Mirror(NetworkFunction):
 
     def setup(self, config: Fields) -> None:
         self._rules = Rules(config, lambda _: True)
-        self._copies = 0
+        self.state.counts |= {"copies": 0}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if port == _MIRROR:
             return self.drop("from_mirror")
         if self._rules.choose(packet, port):
             self.emitted.append(Emitted(_MIRROR, bytes(packet.data)))
-            self._copies += 1
+            self.count("copies")
         return OTHER[port]
 
     def metrics(self) -> dict[str, int]:
-        return {"copies": self._copies}
+        return dict(self.state.counts)

@@ -20,21 +20,27 @@ ports back as it meets them. Timeouts count from the last packet, whichever conf
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
-from typing import Self
+from typing import Any
 
 from servernf.python.checksum import delta16, delta32, patch, patch_udp
 from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import fragment_key
+from servernf.python.flow_keys import FRAGMENT_KEY_BYTES, flow_of_fragment, fragment_key
 from servernf.python.mappings import (
     ESTABLISHED_TCP,
+    MAPPINGS,
+    MAX_REMOTES,
+    SESSIONS,
     Host,
-    Mapping,
+    Mappings,
+    NatMapping,
     Pool,
     Sessions,
+    SessionTable,
     Share,
     fair_limit,
+    mapping_problems,
 )
 from servernf.python.network_function import (
     DROP,
@@ -53,14 +59,15 @@ from servernf.python.packet import (
     PacketView,
     quotes_l4,
 )
+from servernf.python.state import EntryKind
+from servernf.python.tables import Flow
 from servernf.python.tcp_acceptance import ACCEPTED, BEGINS, REFUSED
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 FRAGMENT_TIMEOUT_US = 30_000_000
 MAX_FRAGMENTS = 4096
 MAX_EXPIRED_AT_ONCE = 8
-MAX_REMOTES = 4096
-"""Remote endpoints that one mapping remembers for filtering; the oldest is forgotten first."""
 
 
 class _Fragment(Entry):
@@ -72,6 +79,22 @@ class _Fragment(Entry):
         self.address = self.expires_us = 0
 
 
+def _fragment_flow(key: bytes, fragment: _Fragment) -> Flow:
+    flow = flow_of_fragment(key)
+    inside = flow.inside if key[0] else fragment.address.to_bytes(4, "big")
+    return Flow(inside, protocol=flow.protocol)
+
+
+_FRAGMENTS = EntryKind(
+    "fragments",
+    _Fragment,
+    (Field("address", "u32"), Field("expires_us", "age")),
+    key_sizes=FRAGMENT_KEY_BYTES,
+    flow_of=_fragment_flow,
+    looks_at=("inside", "protocol"),
+)
+
+
 def _key(protocol: int, address: int, port: int) -> int:
     return address << 24 | port << 8 | protocol
 
@@ -79,6 +102,10 @@ def _key(protocol: int, address: int, port: int) -> int:
 @network_function("napt")
 class Napt(NetworkFunction):
     """NAPT44; IPv6 passes or is dropped."""
+
+    _mappings: Mappings
+    _session_table: SessionTable
+    _fragments: FairTable[_Fragment]
 
     def setup(self, config: Fields) -> None:
         addresses = self._addresses(config, "addresses")
@@ -121,25 +148,39 @@ class Napt(NetworkFunction):
         timeouts.only_known()
         self._share = Share(addresses, low, high, (1 << high + 1) - (1 << low))
         self._owned = frozenset(addresses)
-        self._pools: dict[tuple[int, int], Pool] = {}
-        """By protocol and address, made when first needed; also those that are owned no more."""
-        self._round: deque[Pool] = deque()
-        """All pools, to look for what has expired in one after the other."""
-        self._hosts: dict[tuple[int, int], Host] = {}
-        """By protocol and inside address, while they have mappings."""
-        self._by_inside: dict[int, Mapping] = {}
-        self._by_outside: dict[int, Mapping] = {}
-        self._sessions = Sessions()
-        self._fragments = FairTable[_Fragment](MAX_FRAGMENTS)
+        mappings = Mappings()
+        self.state.declare("_mappings", MAPPINGS, mappings)
+        self.state.declare("_session_table", SESSIONS, SessionTable(mappings))
+        self.state.declare("_fragments", _FRAGMENTS, FairTable[_Fragment](MAX_FRAGMENTS))
 
-    def continue_from(self, before: Self) -> bool:
+    def bound(self) -> None:
+        self._find_inside = self._mappings.get
+        self._find_outside = self._mappings.by_outside.get
+        self._sessions = Sessions(self._session_table, self._mappings)
+
+    def continue_from(self, before: Any) -> bool:
         if self._share == before._share:
             self._share = before._share  # what the one holds needs no look by the other
-        self._pools, self._round = before._pools, before._round
-        self._hosts = before._hosts
-        self._by_inside, self._by_outside = before._by_inside, before._by_outside
-        self._sessions, self._fragments = before._sessions, before._fragments
-        return True
+        return super().continue_from(before)
+
+    def goes_on(self, table: str, key: Any, record: Any) -> bool:
+        mapping = self._mapping_of(table, key, record)
+        return mapping is None or self._share.holds(mapping)
+
+    def _mapping_of(self, table: str, key: Any, record: Any) -> NatMapping | None:
+        if isinstance(record, NatMapping):
+            return record
+        return record.mapping if table == SESSIONS.layout.table else None
+
+    def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
+        return mapping_problems(new, self._mappings, self._share, whole=whole)
+
+    def has_entered(self) -> None:
+        self._mappings.settle()
+
+    def tidy(self, now_us: int) -> None:
+        for pool in list(self._mappings.pools.values()):
+            self._expire(pool, now_us)
 
     def _addresses(self, config: Fields, key: str) -> list[int]:
         found: list[int] = []
@@ -157,8 +198,8 @@ class Napt(NetworkFunction):
 
     def metrics(self) -> dict[str, int]:
         return {
-            "mappings": len(self._by_inside),
-            "sessions": len(self._sessions),
+            "mappings": len(self._mappings),
+            "sessions": len(self._session_table),
             "fragments": len(self._fragments),
         }
 
@@ -189,7 +230,7 @@ class Napt(NetworkFunction):
             number = data[l4 + 4] << 8 | data[l4 + 5]
         follows = protocol == TCP and not packet.first_fragment
         source = packet.source
-        mapping = self._by_inside.get(source << 24 | number << 8 | protocol)
+        mapping = self._find_inside(source << 24 | number << 8 | protocol)
         if (
             mapping is None
             or mapping.share is not self._share
@@ -223,7 +264,7 @@ class Napt(NetworkFunction):
         mapping.refresh()
         return OUTSIDE
 
-    def _live(self, mapping: Mapping | None, now_us: int) -> Mapping | None:
+    def _live(self, mapping: NatMapping | None, now_us: int) -> NatMapping | None:
         """A mapping that was looked up, unless it is over or not of this share: then it goes."""
         if mapping is None:
             return None
@@ -235,35 +276,28 @@ class Napt(NetworkFunction):
         mapping.share = self._share
         return mapping
 
-    def _create(self, protocol: int, inside: int, number: int, now_us: int) -> Mapping | None:
+    def _create(self, protocol: int, inside: int, number: int, now_us: int) -> NatMapping | None:
         """A new mapping; None (and counted) when the address has too many or no port is free."""
-        share = self._share
-        host = self._hosts.get((protocol, inside))
-        if host is None:
-            host = Host()
-        elif len(host) >= self._limit:
+        share, mappings = self._share, self._mappings
+        host = mappings.hosts.get((protocol, inside))
+        if host is not None:
             self._expire(host, now_us)
             if len(host) >= self._limit:
+                mappings.crowds(host)
                 return self.drop("too_many_mappings")
         outside = share.addresses[inside % len(share.addresses)]
-        pool = self._pools.get((protocol, outside))
-        if pool is None:
-            pool = self._pools[protocol, outside] = Pool()
-            self._round.append(pool)
         # A port whose mapping has run out is free ("checked when looked up").
-        holder = self._by_outside.get(_key(protocol, outside, number))
+        holder = self._find_outside(_key(protocol, outside, number))
         if holder is not None and holder.used_us + self._timeout_us[holder.kind] <= now_us:
             self._remove(holder)
-        self._expire(pool, now_us)
-        self._expire(self._round[0], now_us)
-        self._round.rotate()
-        port = pool.take(number, share.ports)
+        pool = mappings.pools.get((protocol, outside))
+        if pool is not None:
+            self._expire(pool, now_us)
+        port = mappings.take(protocol, outside, number, share.ports)
         if port < 0:
             return self.drop("no_port")
-        mapping = Mapping(protocol, inside, number, outside, port, pool, host, share)
-        self._hosts[protocol, inside] = host
-        self._by_inside[_key(protocol, inside, number)] = mapping
-        self._by_outside[_key(protocol, outside, port)] = mapping
+        mapping = NatMapping(_key(protocol, inside, number), outside, port, share)
+        mappings.add(mapping)
         return mapping
 
     def _expire(self, of: Pool | Host, now_us: int) -> None:
@@ -275,15 +309,9 @@ class Napt(NetworkFunction):
                     break
                 self._remove(mapping)
 
-    def _remove(self, mapping: Mapping) -> None:
-        del self._by_inside[_key(mapping.protocol, mapping.inside, mapping.inside_port)]
-        del self._by_outside[_key(mapping.protocol, mapping.outside, mapping.outside_port)]
-        del mapping.queue[mapping]
-        del mapping.host_queue[mapping]
+    def _remove(self, mapping: NatMapping) -> None:
+        self._mappings.remove(mapping)
         self._sessions.end_of(mapping)
-        if not len(mapping.host):
-            del self._hosts[mapping.protocol, mapping.inside]
-        mapping.pool.give_back(mapping.outside_port)
 
     # From outside to inside.
 
@@ -304,7 +332,7 @@ class Napt(NetworkFunction):
             if data[l4] != ICMP_ECHO_REPLY:
                 return self.drop("protocol")
             number = data[l4 + 4] << 8 | data[l4 + 5]
-        mapping = self._by_outside.get(destination << 24 | number << 8 | protocol)
+        mapping = self._find_outside(destination << 24 | number << 8 | protocol)
         if (
             mapping is None
             or mapping.share is not self._share
@@ -343,19 +371,19 @@ class Napt(NetworkFunction):
         # Not to be taken for an address: another configuration may filter otherwise.
         return 1 << 48 | address << 16 | port
 
-    def _remember_remote(self, mapping: Mapping, packet: PacketView) -> None:
+    def _remember_remote(self, mapping: NatMapping, packet: PacketView) -> None:
         remotes = mapping.remotes
         remotes[self._remote(mapping.protocol, packet.destination, packet.destination_port)] = None
         if len(remotes) > MAX_REMOTES:
             del remotes[next(iter(remotes))]
 
-    def _permits(self, mapping: Mapping, address: int, port: int) -> bool:
+    def _permits(self, mapping: NatMapping, address: int, port: int) -> bool:
         return self._remote(mapping.protocol, address, port) in mapping.remotes
 
     # Later fragments follow their first (RFC 4787, REQ-14, first fragment first).
 
     def _remember_fragment(
-        self, packet: PacketView, mapping: Mapping, port: str, address: int, now_us: int
+        self, packet: PacketView, mapping: NatMapping, port: str, address: int, now_us: int
     ) -> None:
         key = fragment_key(packet, port)
         fragment = self._fragments.get(key)
@@ -386,7 +414,7 @@ class Napt(NetworkFunction):
 
     def _error_from_inside(self, packet: PacketView, now_us: int) -> str | None:
         """The quoted packet went to an inside host: its destination is the mapping's inside."""
-        found = self._quoted(packet, self._by_inside, 16, 2, now_us)
+        found = self._quoted(packet, self._find_inside, 16, 2, now_us)
         if found is None:
             return DROP
         self._translate_quote(packet, 16, 2, found.outside, found.outside_port)
@@ -395,7 +423,7 @@ class Napt(NetworkFunction):
 
     def _error_from_outside(self, packet: PacketView, now_us: int) -> str | None:
         """The quoted packet came from an inside host: its source is the mapping's outside."""
-        found = self._quoted(packet, self._by_outside, 12, 0, now_us)
+        found = self._quoted(packet, self._find_outside, 12, 0, now_us)
         if found is None:
             return DROP
         if found.outside != packet.destination:
@@ -413,11 +441,11 @@ class Napt(NetworkFunction):
     def _quoted(
         self,
         packet: PacketView,
-        table: dict[int, Mapping],
+        find: Callable[[int], NatMapping | None],
         address_at: int,
         port_at: int,
         now_us: int,
-    ) -> Mapping | None:
+    ) -> NatMapping | None:
         """The mapping of the quoted packet; None (and counted) when there is none."""
         data, quoted = packet.data, packet.l4 + 8
         if not quotes_l4(data, quoted):
@@ -430,7 +458,7 @@ class Napt(NetworkFunction):
             port_at = 4
         address = int.from_bytes(data[quoted + address_at : quoted + address_at + 4], "big")
         number = data[l4 + port_at] << 8 | data[l4 + port_at + 1]
-        mapping = self._live(table.get(_key(protocol, address, number)), now_us)
+        mapping = self._live(find(_key(protocol, address, number)), now_us)
         return self.drop("unmapped") if mapping is None else mapping
 
     def _translate_quote(

@@ -9,13 +9,21 @@ not; the buckets of other rules start full.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Self
+from typing import Any
 
-from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
+from servernf.python.network_function import (
+    INSIDE,
+    OTHER,
+    OUTSIDE,
+    NetworkFunction,
+    network_function,
+)
 from servernf.python.packet import PacketView
 from servernf.python.rules import Rules
+from servernf.python.state import Kind
+from servernf.python.tables import Fixed
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 _MICRO = 1_000_000
 _MAX_RATE = 1 << 62
@@ -23,24 +31,52 @@ _MAX_BURST = (1 << 32) - 1
 _PASS, _DROP = -1, -2
 
 
-@dataclass(slots=True)
 class _Level:
     """A meter's tokens in bytes, as they were at `last_us`, and how many frames had each colour."""
 
-    committed: int
-    peak: int
-    excess: int
-    last_us: int = 0
-    counts: list[int] = field(default_factory=lambda: [0, 0, 0])
+    __slots__ = (
+        "committed",
+        "excess",
+        "green",
+        "last_us",
+        "part",
+        "peak",
+        "peak_part",
+        "red",
+        "yellow",
+    )
+
+    def __init__(self, committed: int = 0, peak: int = 0, excess: int = 0) -> None:
+        self.committed = committed
+        self.peak = peak
+        self.excess = excess
+        self.last_us = 0
+        self.part = self.peak_part = 0
+        """Of a byte, in millionths: what the rates have given beside whole bytes."""
+        self.green = self.yellow = self.red = 0
+
+
+_BUCKETS = Kind(
+    "buckets",
+    _Level,
+    (
+        *(Field(name, "i64") for name in ("committed", "peak", "excess")),
+        Field("last_us", "age"),
+        *(Field(name, "u32") for name in ("part", "peak_part")),
+        *(Field(name, "u64") for name in ("green", "yellow", "red")),
+    ),
+    key=(Field("rule", "u32"), Field("inside", "bool")),
+)
+"""By the rule's number in its configuration, and whether packets enter inside."""
 
 
 class Meter:
-    """What a rule has promised, and its tokens in one direction. A verdict is a DSCP, pass or drop."""
+    """What a rule has promised. A verdict is a DSCP, pass or drop."""
 
     __slots__ = (
         "burst",
         "excess_burst",
-        "level",
+        "number",
         "peak_burst",
         "peak_rate",
         "rate",
@@ -48,7 +84,8 @@ class Meter:
         "yellow",
     )
 
-    def __init__(self, rule: Fields) -> None:
+    def __init__(self, rule: Fields, number: int) -> None:
+        self.number = number
         self.rate = rule.integer("rate", 8, _MAX_RATE) // 8
         self.burst = _burst(rule, "burst") or 0
         self.peak_rate = (
@@ -64,19 +101,22 @@ class Meter:
             rule.problem("peak_rate", "is below rate")
         self.yellow = _verdict(rule, "yellow", _PASS)
         self.red = _verdict(rule, "red", _DROP)
-        self.level = _Level(self.burst, self.peak_burst or 0, self.excess_burst or 0)
 
-    def verdict(self, size: int, now_us: int) -> int:
-        """What becomes of a frame of `size` bytes."""
-        level = self.level
-        before, level.last_us = level.last_us, now_us
-        committed = level.committed + _whole(self.rate, before, now_us)
+    def full(self) -> _Level:
+        """Buckets in which nobody has been."""
+        return _Level(self.burst, self.peak_burst or 0, self.excess_burst or 0)
+
+    def verdict(self, level: _Level, size: int, now_us: int) -> int:
+        """What becomes of a frame of `size` bytes in one direction, whose tokens `level` are."""
+        past_us, level.last_us = now_us - level.last_us, now_us
+        whole, level.part = divmod(self.rate * past_us + level.part, _MICRO)
+        committed = level.committed + whole
         spilt = committed - self.burst
         if spilt > 0:
             committed = self.burst
         if self.peak_burst is not None:
-            peak = level.peak + _whole(self.peak_rate, before, now_us)
-            level.peak = min(peak, self.peak_burst)
+            whole, level.peak_part = divmod(self.peak_rate * past_us + level.peak_part, _MICRO)
+            level.peak = min(level.peak + whole, self.peak_burst)
             if level.peak < size:
                 colour = 2
             else:
@@ -90,8 +130,14 @@ class Meter:
         else:
             colour = 0 if committed >= size else 2
         level.committed = committed - size if colour == 0 else committed
-        level.counts[colour] += 1
-        return (_PASS, self.yellow, self.red)[colour]
+        if colour == 0:
+            level.green += 1
+            return _PASS
+        if colour == 1:
+            level.yellow += 1
+            return self.yellow
+        level.red += 1
+        return self.red
 
     @property
     def kind(self) -> tuple[bool, bool]:
@@ -103,34 +149,46 @@ class Meter:
 class Policer(NetworkFunction):
     """Packets that no rule matches pass."""
 
-    def setup(self, config: Fields) -> None:
-        # A rule's meters are made twice from the same text: one for each direction.
-        rules: list[dict[str, Meter]] = []
+    _buckets: Fixed[tuple[int, bool], _Level]
 
-        def read(rule: Fields) -> dict[str, Meter]:
-            rules.append({port: Meter(rule) for port in OTHER})
-            return rules[-1]
+    def setup(self, config: Fields) -> None:
+        meters: list[Meter] = []
+
+        def read(rule: Fields) -> Meter:
+            meters.append(Meter(rule, len(meters)))
+            return meters[-1]
 
         self._rules = Rules(config, read)
-        self._meters = rules
-        if not rules:
+        self._meters = meters
+        if not meters:
             config.problem("rules", "needs at least one rule")
+        levels = [((m.number, inside), m.full()) for m in meters for inside in (True, False)]
+        self.state.declare("_buckets", _BUCKETS, Fixed(levels), follows=False)
 
-    def continue_from(self, before: Self) -> bool:
-        levels = {
-            (condition, meters[INSIDE].kind): {port: meters[port].level for port in OTHER}
-            for condition, meters in zip(before._rules.conditions, before._meters, strict=True)
+    def bound(self) -> None:
+        self._levels = {
+            port: [self._buckets.get((m.number, port == INSIDE)) or m.full() for m in self._meters]
+            for port in (INSIDE, OUTSIDE)
         }
-        for condition, meters in zip(self._rules.conditions, self._meters, strict=True):
-            found = levels.pop((condition, meters[INSIDE].kind), {})
-            for port, level in found.items():
-                meters[port].level = level
-        return True
+
+    def continue_from(self, before: Any) -> bool:
+        # Numbers of rules change; a rule is the same if it matches the same and is of the same kind.
+        numbers = {
+            (condition, meter.kind): meter.number
+            for condition, meter in zip(before._rules.conditions, before._meters, strict=True)
+        }
+        for condition, meter in zip(self._rules.conditions, self._meters, strict=True):
+            number = numbers.pop((condition, meter.kind), None)
+            for inside in (True, False) if number is not None else ():
+                level = before._buckets.records[number, inside]
+                self._buckets.records[meter.number, inside] = level
+        return super().continue_from(before)
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
-        meters = self._rules.choose(packet, port)
-        if meters is not None:
-            verdict = meters[port].verdict(len(packet.data), now_us)
+        meter = self._rules.choose(packet, port)
+        if meter is not None:
+            level = self._levels[port][meter.number]
+            verdict = meter.verdict(level, len(packet.data), now_us)
             if verdict == _DROP:
                 return self.drop("rate")
             if verdict != _PASS:
@@ -139,16 +197,12 @@ class Policer(NetworkFunction):
 
     def metrics(self) -> dict[str, int]:
         return {
-            f"rule{index}.{port}.{colour}": meter.level.counts[number]
-            for index, meters in enumerate(self._meters)
-            for port, meter in meters.items()
-            for number, colour in enumerate(("green", "yellow", "red"))
+            f"rule{number}.{port}.{colour}": getattr(level, colour)
+            for number in range(len(self._meters))
+            for port, levels in self._levels.items()
+            for level in (levels[number],)
+            for colour in ("green", "yellow", "red")
         }
-
-
-def _whole(rate: int, before_us: int, now_us: int) -> int:
-    """Bytes of a rate between two times, so that they add up without a rest."""
-    return rate * now_us // _MICRO - rate * before_us // _MICRO
 
 
 def _burst(rule: Fields, key: str) -> int | None:

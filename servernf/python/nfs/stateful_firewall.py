@@ -11,10 +11,21 @@ count from the last packet, whichever configuration it met.
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import ends, flow_key, fragment_key, host_of
+from servernf.python.flow_keys import (
+    FLOW,
+    FLOW_KEY_BYTES,
+    FRAGMENT_KEY_BYTES,
+    ends,
+    flow_key,
+    flow_of_fragment,
+    flow_of_key,
+    fragment_key,
+    host_of,
+)
 from servernf.python.match import Condition, Headers
 from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.python.packet import (
@@ -28,6 +39,8 @@ from servernf.python.packet import (
     PacketView,
     quotes_l4,
 )
+from servernf.python.state import EntryKind
+from servernf.python.tables import Flow
 from servernf.python.tcp_acceptance import (
     ACCEPTED,
     ACK,
@@ -43,8 +56,11 @@ from servernf.python.tcp_acceptance import (
     is_intact,
     is_open,
     is_over,
+    side_fields,
+    side_problem,
 )
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 FRAGMENT_TIMEOUT_US = 30_000_000
 MAX_FRAGMENTS = 4096
@@ -66,7 +82,7 @@ _NO_SIDE = Side()
 class _Connection(Entry):
     __slots__ = ("inside", "kind", "outside", "used_us")
 
-    def __init__(self, kind: int) -> None:
+    def __init__(self, kind: int = TCP) -> None:
         self.kind = kind
         self.used_us = 0
         self.inside = self.outside = _NO_SIDE
@@ -81,9 +97,43 @@ class _Fragment(Entry):
         self.expires_us = 0
 
 
+def _flow(key: bytes, _record: object) -> Flow:
+    return flow_of_key(key if len(key) % 2 else key[:-1])  # an echo's says who asks, too
+
+
+def _fragment_flow(key: bytes, _record: object) -> Flow:
+    return flow_of_fragment(key)
+
+
+_CONNECTIONS = EntryKind(
+    "connections",
+    _Connection,
+    (
+        Field("kind", "u16"),
+        Field("used_us", "age"),
+        *side_fields("inside"),
+        *side_fields("outside"),
+    ),
+    key_sizes=(*FLOW_KEY_BYTES, *(size + 1 for size in FLOW_KEY_BYTES)),
+    flow_of=_flow,
+    looks_at=FLOW,
+)
+_FRAGMENTS = EntryKind(
+    "fragments",
+    _Fragment,
+    (Field("expires_us", "age"),),
+    key_sizes=FRAGMENT_KEY_BYTES,
+    flow_of=_fragment_flow,
+    looks_at=("inside", "outside", "protocol"),
+)
+
+
 @network_function("stateful_firewall")
 class StatefulFirewall(NetworkFunction):
     """Passes what a side may open, and what belongs to it."""
+
+    _connections: FairTable[_Connection]
+    _fragments: FairTable[_Fragment]
 
     def setup(self, config: Fields) -> None:
         self._rules = {
@@ -102,19 +152,25 @@ class StatefulFirewall(NetworkFunction):
             ICMP: timeouts.seconds("icmp", 30),
         }
         timeouts.only_known()
-        self._connections = FairTable[_Connection](self._max_connections)
-        self._fragments = FairTable[_Fragment](MAX_FRAGMENTS)
-        self._counts = {"opened": 0}
+        connections = FairTable[_Connection](self._max_connections)
+        self.state.declare("_connections", _CONNECTIONS, connections)
+        self.state.declare("_fragments", _FRAGMENTS, FairTable[_Fragment](MAX_FRAGMENTS))
+        self.state.counts |= {"opened": 0}
 
-    def continue_from(self, before: Self) -> bool:
-        self._connections, self._fragments = before._connections, before._fragments
-        self._counts = before._counts
-        return True
+    def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
+        for key, connection in new[_CONNECTIONS.layout.table].items():
+            problem = side_problem(connection.inside) or side_problem(connection.outside)
+            if connection.kind not in self._timeout_us:
+                problem = f"kind must be one of {[*self._timeout_us]}, not {connection.kind}"
+            if problem:
+                yield f"connections {key.hex()}: {problem}"
+            if connection.kind in (UDP, ICMP):
+                connection.inside = connection.outside = _NO_SIDE
 
     def metrics(self) -> dict[str, int]:
         return {
             "connections": len(self._connections),
-            **self._counts,
+            **self.state.counts,
             "evicted": self._connections.evicted,
             "fragments": len(self._fragments),
         }
@@ -228,7 +284,7 @@ class StatefulFirewall(NetworkFunction):
         connections = self._connections
         connection.used_us = now_us
         connections.size = self._max_connections
-        self._counts["opened"] += 1
+        self.count("opened")
         gone = connections.add(key, connection, host_of(key[1 : len(key) // 2 + 1]))
         if connection in gone:
             self.drop("no_room")

@@ -6,8 +6,8 @@ Tokens are counted in bits times 10^6: what `rate` bit/s give in a microsecond i
 
 from __future__ import annotations
 
+import struct
 from collections import deque
-from typing import Self
 
 from servernf.python.network_function import (
     INSIDE,
@@ -18,7 +18,11 @@ from servernf.python.network_function import (
     network_function,
 )
 from servernf.python.packet import PacketView
+from servernf.python.state import Kind
+from servernf.python.tables import Fixed
+from servernf.wire.errors import InputError
 from servernf.wire.fields import Fields
+from servernf.wire.state import Field
 
 _PER_BYTE = 8_000_000
 
@@ -26,13 +30,37 @@ _PER_BYTE = 8_000_000
 class _Queue:
     __slots__ = ("bytes", "last_us", "leaving", "tokens")
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int = 0) -> None:
         self.tokens = tokens
         """At `last_us`, when the packet that came last leaves."""
         self.last_us = 0
         self.bytes = 0
         self.leaving: deque[tuple[int, int]] = deque()
         """(when, bytes) of the packets that wait."""
+
+    @property
+    def leaving_us(self) -> list[int]:
+        """When those that wait leave."""
+        return [at_us for at_us, _ in self.leaving]
+
+    @leaving_us.setter
+    def leaving_us(self, times: list[int]) -> None:
+        self.leaving = deque((at_us, 0) for at_us in times)
+
+    @property
+    def sizes(self) -> bytes:
+        """How large they are: u32 each."""
+        return struct.pack(f"!{len(self.leaving)}I", *(size for _, size in self.leaving))
+
+    @sizes.setter
+    def sizes(self, raw: bytes) -> None:
+        if len(raw) != 4 * len(self.leaving):
+            raise InputError("state of queues: as many sizes as times are valid")
+        sizes = struct.unpack(f"!{len(self.leaving)}I", raw)
+        self.leaving = deque(
+            (at_us, size) for (at_us, _), size in zip(self.leaving, sizes, strict=True)
+        )
+        self.bytes = sum(sizes)
 
     def forget(self, now_us: int) -> None:
         """What has left waits no more."""
@@ -41,25 +69,45 @@ class _Queue:
             self.bytes -= leaving.popleft()[1]
 
 
+_MOST = 1 << 20
+_QUEUES = Kind(
+    "queues",
+    _Queue,
+    (
+        Field("tokens", "i64"),
+        Field("last_us", "age"),
+        Field("leaving_us", "ages", _MOST),
+        Field("sizes", "bytes", 4 * _MOST),
+    ),
+    key=(Field("inside", "bool"),),
+)
+
+
 @network_function("traffic_shaper")
 class TrafficShaper(NetworkFunction):
     """Delays; drops what finds the queue full."""
+
+    _table: Fixed[bool, _Queue]
+    """By whether packets enter inside."""
 
     def setup(self, config: Fields) -> None:
         self._rate = config.integer("rate", 1000, 10**12)
         self._burst = config.integer("burst", 1514, 1 << 30, 15_140)
         self._queue_bytes = config.integer("queue", 1514, 1 << 30, 151_400)
         self._full = self._burst * _PER_BYTE
-        self._queues = {INSIDE: _Queue(self._full), OUTSIDE: _Queue(self._full)}
-        self._counts = {"delayed": 0}
+        queues = Fixed((inside, _Queue(self._full)) for inside in (True, False))
+        self.state.declare("_table", _QUEUES, queues)
+        self.state.counts |= {"delayed": 0}
 
-    def continue_from(self, before: Self) -> bool:
-        self._queues, self._counts = before._queues, before._counts
-        return True
+    def bound(self) -> None:
+        inside, outside = self._table.get(True), self._table.get(False)
+        assert inside is not None
+        assert outside is not None
+        self._queues = {INSIDE: inside, OUTSIDE: outside}
 
     def metrics(self) -> dict[str, int]:
         waiting = sum(queue.bytes for queue in self._queues.values())
-        return {"waiting_bytes": waiting, **self._counts}
+        return {"waiting_bytes": waiting, **self.state.counts}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         queue, size = self._queues[port], len(packet.data)
@@ -82,7 +130,7 @@ class TrafficShaper(NetworkFunction):
                 return self.drop("queue_full")
             queue.bytes += size
             queue.leaving.append((at_us, size))
-            self._counts["delayed"] += 1
+            self.count("delayed")
             self.emitted.append(Emitted(OTHER[port], bytes(packet.data), at_us))
         queue.tokens, queue.last_us = tokens, at_us
         return None if at_us > now_us else OTHER[port]

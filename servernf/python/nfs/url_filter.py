@@ -6,9 +6,9 @@ ends are told by an RST. What a server might read otherwise than the filter is m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any
 
 from servernf.python.hidden import hides
 from servernf.python.http1 import NotHttp, Request, RequestStream
@@ -20,8 +20,19 @@ from servernf.python.tcp_stream import Direction
 from servernf.wire.fields import Fields
 
 _ACTIONS = ("permit", "deny", "alert")
-_NOT_READ = object()
-"""The memory of a stream that is no HTTP and may go on."""
+
+
+class _NotRead:
+    """The memory of a stream that is no HTTP and may go on."""
+
+    @staticmethod
+    def written() -> list[bytes]:
+        """Unlike any that is read."""
+        return [b""]
+
+
+_NOT_READ = _NotRead()
+_COUNTS = ("requests", "denied", "alerts", "malformed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,7 @@ class UrlFilter(StreamFunction):
     """Blocks connections with denied requests."""
 
     def setup(self, config: Fields) -> None:
+        self.declare_streams()
         self._rules = [_rule(item) for item in config.objects("rules", required=False)]
         self._default = config.choice("default", ("permit", "deny"), "permit")
         self._denies_malformed = config.choice("malformed", ("permit", "deny"), "deny") == "deny"
@@ -47,14 +59,13 @@ class UrlFilter(StreamFunction):
             or self._default == "deny"
             or any(rule.action == "deny" for rule in self._rules)
         )
-        self._counts = dict.fromkeys(("requests", "denied", "alerts", "malformed"), 0)
-
-    def continue_from(self, before: Self) -> bool:
-        self._counts = before._counts
-        return super().continue_from(before)
+        self.state.counts |= dict.fromkeys(_COUNTS, 0)
 
     def metrics(self) -> dict[str, int]:
-        return {**super().metrics(), **self._counts}
+        return {**super().metrics(), **{name: self.state.counts[name] for name in _COUNTS}}
+
+    def read_memory(self, written: Sequence[bytes]) -> Any:
+        return _NOT_READ if len(written) == 1 else RequestStream.of(self._limit, written)
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if packet.protocol != TCP or packet.source_port < 0:
@@ -80,15 +91,16 @@ class UrlFilter(StreamFunction):
         except NotHttp:
             malformed = True
         for request in requests:
-            self._counts["requests"] += 1
+            self.count("requests")
             action = self._action(request)
             if action == "deny":
-                self._counts["denied"] += 1
+                self.count("denied")
                 return "url"
-            self._counts["alerts"] += action == "alert"
+            if action == "alert":
+                self.count("alerts")
         if not malformed:
             return ""
-        self._counts["malformed"] += 1
+        self.count("malformed")
         stream.memory = _NOT_READ
         return "malformed_http" if self._denies_malformed else ""
 

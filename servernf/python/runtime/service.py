@@ -197,6 +197,12 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         raise _unsupported("markLastInTransit", "no state is transferred")
 
     @_answers_errors
+    def pushState(
+        self, request_iterator: Iterator[vnf.StateBatch], context: grpc.ServicerContext
+    ) -> vnf.PushStateResponse:
+        raise _unsupported("pushState", "no state is transferred")
+
+    @_answers_errors
     def queryMetrics(
         self, request: vnf.MetricsRequest, context: grpc.ServicerContext
     ) -> vnf.Metrics:

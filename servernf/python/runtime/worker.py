@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from heapq import heappop, heappush
 
 from servernf.python.network_function import create, known_types
 from servernf.python.packet import PacketView
@@ -26,6 +25,8 @@ from servernf.python.runtime.changes import (
     without,
 )
 from servernf.python.runtime.errors import NotFound, Unreachable
+from servernf.python.runtime.held import HeldFrames
+from servernf.python.runtime.moving import delete_state, export_state, import_state
 from servernf.python.runtime.shim import Sample, Shim
 from servernf.python.runtime.tables import (
     Exit,
@@ -37,11 +38,15 @@ from servernf.python.runtime.tables import (
     compile_steps,
 )
 from servernf.python.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled
+from servernf.python.scope import EVERYTHING
+from servernf.python.scope import Scope as StateScope
 from servernf.wire.errors import InputError, ReportedError
 from servernf.wire.fields import parsed
 
 CHAINING_PROTOCOLS = ("nsh-md1-ethernet",)
 _MD1_ETHERNET = b"\x01\x03"
+_TIDY_US = 1_000_000
+"""How often NFs forget what is over, and no packet finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,8 @@ class Worker:
         self._lock = threading.Lock()
         self._tables = Tables()
         self._steps: dict[int, Step] = {}
-        self._held: list[tuple[int, int, Beside, Tagged]] = []
-        """A heap: when it is sent, number, and what is needed for that."""
-        self._held_count = 0
+        self._held = HeldFrames()
+        self._tidy_us = 0
         self._packet = PacketView()
         self._second = PacketView()
         mac = core_mac.to_bytes(6, "big")
@@ -129,7 +133,8 @@ class Worker:
         """
         steps = self._steps
         now_us = self._clock()
-        out = self._released(now_us) if self._held else []
+        due_us = self._held.next_us
+        out = [] if due_us is None or due_us > now_us else self._released(now_us)
         watched = _Watched(frames) if self._tables.manifests else None
         packet = self._packet
         beside: list[Beside] = []
@@ -198,6 +203,10 @@ class Worker:
                 tag = Tagged(bases[ttl - 1], frame[22:38], path, label, watch)
                 out += self._sent_beside(beside, tag, now_us)
         self.frames_out += len(out)
+        if now_us >= self._tidy_us:
+            self._tidy_us = now_us + _TIDY_US
+            for instance in self._tables.instances.values():
+                instance.nf.tidy(now_us)
         return out
 
     def _sent_beside(self, beside: list[Beside], tag: Tagged, now_us: int) -> list[bytes]:
@@ -207,9 +216,7 @@ class Worker:
         while beside:
             step, emitted, packet.context = beside.pop(0)
             if emitted.at_us > now_us:
-                self._held_count += 1
-                held = step, emitted, packet.context
-                heappush(self._held, (emitted.at_us, self._held_count, held, tag))
+                self._held.hold((step, emitted, packet.context), tag)
                 continue
             following = step.next.get(emitted.port)
             data = emitted.frame
@@ -243,13 +250,13 @@ class Worker:
 
     def wait_us(self) -> int | None:
         """How long until `process` has a frame to send that is held; None when none is."""
-        return max(0, self._held[0][0] - self._clock()) if self._held else None
+        due_us = self._held.next_us
+        return None if due_us is None else max(0, due_us - self._clock())
 
     def _released(self, now_us: int) -> list[bytes]:
         """Run what was held until now to completion; what has been removed meanwhile is dropped."""
         out: list[bytes] = []
-        while self._held and self._held[0][0] <= now_us:
-            _, _, held, tag = heappop(self._held)
+        for held, tag in self._held.due(now_us):
             step, emitted, _ = held
             if self._tables.instances.get(step.instance.name) is not step.instance:
                 self._drop("nf_removed")
@@ -261,6 +268,20 @@ class Worker:
 
     def _drop(self, reason: str) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + 1
+
+    # State: to be called by the thread of `process`, between two batches.
+
+    def export_state(self, nf: str, scope: StateScope = EVERYTHING) -> list[bytes]:
+        """An instance's state as another worker enters it (`servernf.wire.state`)."""
+        return export_state(self._instance(nf), self._held, scope, self._clock())
+
+    def import_state(self, nf: str, batches: Sequence[bytes]) -> int:
+        """Enter what another worker's instance of the same configuration had; how many records."""
+        return import_state(self._instance(nf), self._held, self._steps, batches, self._clock())
+
+    def delete_state(self, nf: str, scope: StateScope = EVERYTHING) -> int:
+        """Take state out that another worker goes on with; how many records."""
+        return delete_state(self._instance(nf), self._held, scope)
 
     # Configuration.
 
@@ -407,8 +428,8 @@ class Worker:
     def metrics(self, nf: str = "") -> dict[str, int]:
         """Counters of one instance, or of the worker and all its instances."""
         instances = self._tables.instances
-        if nf and nf not in instances:
-            raise NotFound(f"nf: no NF instance '{nf}' (known: {', '.join(sorted(instances))})")
+        if nf:
+            self._instance(nf)
         found: dict[str, int] = {}
         if not nf:
             found["frames_in"] = self.frames_in
@@ -424,7 +445,16 @@ class Worker:
             found[f"{name}.drops"] = sum(count for _, count in drops)
             found |= {f"{name}.drop.{reason}": count for reason, count in drops}
             found |= {f"{name}.{key}": count for key, count in instance.nf.metrics().items()}
+            if nf and instance.nf.state.tables:  # what is asked for one by one may take its time
+                records, size = instance.nf.state.size()
+                found |= {f"{name}.state_records": records, f"{name}.state_bytes": size}
         return found
+
+    def _instance(self, nf: str) -> Instance:
+        instances = self._tables.instances
+        if nf not in instances:
+            raise NotFound(f"nf: no NF instance '{nf}' (known: {', '.join(sorted(instances))})")
+        return instances[nf]
 
     def read_samples(self, cursor: int = 0, limit: int = 1000) -> tuple[list[Sample], int, int]:
         """Samples from a cursor on, the next cursor, and how many were overwritten unread."""

@@ -66,3 +66,16 @@ def test_nothing_is_begun_where_a_device_has_lost_its_pipeline(network: Counting
     with pytest.raises(SwitchError, match=f"{lost}: runs no pipeline"):
         network.run(transaction)
     assert not writes
+
+
+def test_a_pipeline_that_runs_already_is_not_looked_for_again(network: Counting) -> None:
+    """As on a network that was attached, or that had another graph."""
+    old = compiled_beside(filtering(80), "leaf-spine", None)
+    network.run(plan(None, Version(old, None, True)))
+    network.run(plan(Version(old, None, True), None))
+    again = plan(None, Version(old, None, True))
+    network.opened.clear()
+    network.run(again)
+    steps = [step for step in again.steps if isinstance(step, WriteEntries)]
+    writes = Counter(step.device for step in steps)
+    assert network.opened == writes + Counter(writes.keys())

@@ -20,10 +20,12 @@ from orchestrator.nfs.base import lookup
 from servernf.python.network_function import create
 from servernf.python.packet import PacketView
 from servernf.python.runtime.chain import ExitHop, Scope
+from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.loop import run
 from servernf.python.runtime.tables import Manifest
 from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
+from servernf.wire.errors import InputError
 
 MAC = 0x0200_0001_0001
 # A frame of 1,000 bytes lasts a millisecond at 8 Mbit/s.
@@ -166,6 +168,36 @@ def test_what_is_held_for_an_nf_that_is_removed_is_dropped() -> None:
     now[0] = 5000
     assert worker.process(()) == []
     assert worker.drops == {"nf_removed": 2}
+
+
+def test_what_is_held_moves_to_another_worker_and_leaves_there_when_it_is_due() -> None:
+    now = [0]
+    here, there = shaping_worker(lambda: now[0]), shaping_worker(lambda: now[0] + 10**9)
+    assert labels(here.process([tagged(n) for n in range(6)])) == [0, 1]
+    now[0] = 400
+    batches = here.export_state("g/s")
+    assert there.import_state("g/s", batches) == 2 + 3, "queues, and frames 2, 3 and 4"
+    assert here.delete_state("g/s") == 0
+    assert here.wait_us() is None
+    assert there.wait_us() == 600
+    now[0] = 2000
+    assert labels(there.process([tagged(7)])) == [2, 3]
+    now[0] = 9000
+    assert labels(there.process(())) == [4, 7]
+    assert here.process(()) == []
+
+
+def test_what_is_held_needs_its_chain() -> None:
+    now = [0]
+    here, there = shaping_worker(lambda: now[0]), shaping_worker(lambda: now[0])
+    here.process([tagged(n) for n in range(4)])
+    there.service_chain("g/s", Scope(5, 254, "inside"), (), update=True)
+    with pytest.raises(InputError, match=r"held\[0\]: no chain of SPI 5, SI 254"):
+        there.import_state("g/s", here.export_state("g/s"))
+    assert there.wait_us() is None
+    assert there.metrics("g/s")["g/s.waiting_bytes"] == 0
+    with pytest.raises(NotFound, match="g/t"):
+        there.import_state("g/t", ())
 
 
 class _Sockets:

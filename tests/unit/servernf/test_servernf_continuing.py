@@ -289,6 +289,7 @@ class TestNapt:
         assert after.metrics()["mappings"] == 30
         for n in range(30):
             mapped(after, f"10.0.4.{n}", now_us=301 * SECOND)
+            after.tidy(301 * SECOND)
         assert after.metrics()["mappings"] == 30
 
     def test_tcp_keeps_its_state(self) -> None:
@@ -446,7 +447,7 @@ class TestStreams:
             assert nf.metrics()["connections"] == 1
             if number < 10:
                 assert call(nf, segment(b".", 3 + number, back=True), "outside")[0] == "inside"
-        assert len(nf._streams.watched_since) <= MAX_CONFIGURATIONS + 1  # type: ignore[attr-defined]
+        assert len(nf._connections.watched_since) <= MAX_CONFIGURATIONS + 1  # type: ignore[attr-defined]
         assert call(nf, segment(b"IL", 3), "inside")[0] is None, "all of them watched it"
         assert nf.last_drop == "signature"
 

@@ -171,6 +171,7 @@ def test_calls_that_come_later_say_so(nodes: list[Node]):
         ("replicate", stub.replicate, vnf_pb2.StateRequest()),
         ("getVariants", stub.getVariants, vnf_pb2.VariantsRequest()),
         ("markLastInTransit", stub.markLastInTransit, vnf_pb2.MarkLastInTransitRequest()),
+        ("pushState", stub.pushState, iter((vnf_pb2.StateBatch(),))),
     ):
         code, text = status_of(call, request)
         assert code == grpc.StatusCode.UNIMPLEMENTED

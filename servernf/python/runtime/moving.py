@@ -1,0 +1,70 @@
+"""The state of an instance as another worker gets it: its tables, and the frames held for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from servernf.python.runtime.held import HELD, HeldFrames, read_held
+from servernf.python.runtime.tables import Exit, Instance, Step
+from servernf.python.scope import Scope
+from servernf.python.state import CHUNK
+from servernf.wire.errors import InputError, quoted
+from servernf.wire.state import Layout, Record, decode, encode
+
+
+def export_state(instance: Instance, held: HeldFrames, scope: Scope, now_us: int) -> list[bytes]:
+    """Batches, in the order in which to enter them."""
+    batches = instance.nf.state.export(scope, now_us)
+    records = held.records(instance.name, now_us) if scope.is_all else []
+    for at in range(0, len(records), CHUNK):
+        batches.append(encode(instance.type_name, HELD, records[at : at + CHUNK]))
+    return batches
+
+
+def import_state(
+    instance: Instance,
+    held: HeldFrames,
+    steps: Mapping[int, Step],
+    batches: Iterable[bytes],
+    now_us: int,
+) -> int:
+    """Enter batches of another worker; how many records. InputError: nothing has changed."""
+
+    def layouts(nf_type: str) -> Mapping[str, Layout]:
+        if nf_type != instance.type_name:
+            raise InputError(
+                f"state: is of {quoted(nf_type)}, and {instance.name} is {instance.type_name}"
+            )
+        return instance.nf.state.layouts | {HELD.table: HELD}
+
+    read = [decode(data, layouts) for data in batches]
+    frames: list[Record] = [r for batch in read if batch.table == HELD.table for r in batch.records]
+    found = read_held(instance.name, frames, now_us, lambda *at: step_of(steps, *at))
+    tables = [batch for batch in read if batch.table != HELD.table]
+    count = instance.nf.state.enter(tables, now_us)
+    for beside, tag in found:
+        held.hold(beside, tag)
+    return count + len(found)
+
+
+def delete_state(instance: Instance, held: HeldFrames, scope: Scope) -> int:
+    """Take the records of a scope out; how many."""
+    gone = instance.nf.state.delete(scope)
+    if scope.is_all:
+        held.forget(instance.name)
+    return gone
+
+
+def step_of(steps: Mapping[int, Step], path: int, nf: str, port: str) -> Step | None:
+    """Where packets of a path enter an instance by a port."""
+    ways: list[Step | Exit] = [steps[path]] if path in steps else []
+    seen: set[int] = set()
+    while ways:
+        step = ways.pop()
+        if isinstance(step, Exit) or id(step) in seen:
+            continue
+        seen.add(id(step))
+        if step.instance.name == nf and step.port == port:
+            return step
+        ways += step.next.values()
+    return None

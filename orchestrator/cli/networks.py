@@ -232,12 +232,14 @@ def deploy(
 def to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
     """What a file holds, told by its content, and its warnings."""
     from orchestrator.bundle.codec import is_bundle, read
+    from orchestrator.deployment.journal import memo
     from orchestrator.graph import load_graph
+    from orchestrator.nfs.files import Readings
 
     if is_bundle(file):
         packed = read(file)
         return packed, packed.bundle.warnings
-    loaded = load_graph(file)
+    loaded = load_graph(file, Readings(memo()))
     return loaded.graph, tuple(loaded.warnings)
 
 

@@ -78,6 +78,7 @@ def main() -> int:
     if os.geteuid() != 0 or shutil.which("mn") is None:
         print("Not root, or no Mininet: the same bundle runs on a network in memory instead.")
         command("deploy", str(EXAMPLE), "--network", "memory")
+        command("net", "down", "memory")
         return 0
     started = time.monotonic()
     up = False

@@ -1,7 +1,8 @@
-"""Files shipped outside the packages: in a wheel under `orchestrator/_data`, else the checkout's own."""
+"""Where the packages are, and files shipped beside them (in a wheel under `orchestrator/_data`)."""
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -20,3 +21,14 @@ def shipped(kind: str) -> Path:
 def shipped_topologies() -> dict[str, Path]:
     """Shipped topologies by name."""
     return {path.stem: path for path in sorted(shipped("topologies").glob("*.json"))}
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a process of ours that imports these packages, too, from wherever they are."""
+    environment = dict(os.environ)
+    root = str(_CHECKOUT)
+    if not root.endswith("-packages"):
+        # Run from a checkout that is not installed.
+        known = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([root, known] if known else [root])
+    return environment

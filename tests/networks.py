@@ -9,7 +9,6 @@ from typing import Any
 
 from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.graph import load_topology
 from orchestrator.model.graph import (
     Edge,
@@ -23,6 +22,7 @@ from orchestrator.model.graph import (
 from orchestrator.model.match import ANY, Match
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import lookup
+from orchestrator.simulation.memory import MemoryNetwork
 
 ENDPOINTS = {"inside": ("h1", "h2"), "outside": ("h3", "h4")}
 CONNECTED = [{"prefix": "10.0.1.0/24"}, {"prefix": "198.51.100.0/24"}, {"prefix": "2001:db8::/32"}]

@@ -123,6 +123,7 @@ def test_deploy_in_memory(installed: Installed) -> None:
     assert web["answered"] == web["answers_delivered"] > 0
     unsolicited = told["traffic"]["return"]
     assert unsolicited["sent"] > unsolicited["delivered"] == 0
+    installed("orchestrator", "net", "down", "memory")
 
 
 def test_state_is_the_users(installed: Installed) -> None:

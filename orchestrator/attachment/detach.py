@@ -12,7 +12,7 @@ from orchestrator.deployment.live import STORE_KEY, LiveNetwork, remembered_stor
 from orchestrator.errors import NetworkError, ReportedError, StoreError
 from orchestrator.network.inventory import forget_inventory, load_inventory
 from orchestrator.network.names import check_network_name
-from orchestrator.network.registry import is_started, registry_lock
+from orchestrator.network.registry import is_in_memory, is_started, registry_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def detach(name: str) -> Detached:
     Nothing is asked of switches. Workers go on while a graph is in force, since traffic must; without
     one they carry nothing, and their agents end them.
     """
-    if is_started(check_network_name(name)):
+    if is_started(check_network_name(name)) or is_in_memory(name):
         raise NetworkError(
             f"'{name}' was started here, and not attached: `orchestrator net down {name}` stops it"
         )

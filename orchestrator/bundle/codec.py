@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from orchestrator.bundle.documents import (
     read_stories,
     read_workers,
 )
+from orchestrator.bundle.index import Index, Place, Serialised
 from orchestrator.clients.encoding import Inserts, RawUpdate
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError, SwitchError
@@ -38,10 +41,14 @@ from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
+    Entries,
     FloodGroup,
+    LazyEntries,
+    Part,
     PipelineProgram,
     TableEntry,
     WorkerProgram,
+    Written,
 )
 from orchestrator.model.provenance import placed, places_of
 from orchestrator.model.topology import Topology, public
@@ -80,18 +87,43 @@ class Packed:
     trusted: bool = False
 
 
-def serialised(bundle: Bundle) -> dict[str, Inserts]:
+def serialised(bundle: Bundle) -> dict[str, Serialised]:
     """The entries of a graph by switch, in the binary form in which a bundle has them."""
     schema_of = _schemas(bundle)
-    return {
-        switch: schema_of[switch].inserts(program.entries, bundle.graph)
-        for switch, program in bundle.programs.items()
-    }
+    found: dict[str, Serialised] = {}
+    for switch, program in bundle.programs.items():
+        schema, runs = schema_of[switch], _runs(program.entries)
+        form = _form(schema, bundle.graph)
+        data = (_run(some, schema, bundle.graph, form) for some in runs)
+        found[switch] = Serialised(program.entries, data, map(_places, runs))
+    return found
+
+
+def _runs(entries: Sequence[TableEntry]) -> Sequence[Sequence[TableEntry]]:
+    """Entries in parts, as far as they are made of such."""
+    return [part.entries for part in entries.parts] if isinstance(entries, Entries) else [entries]
+
+
+def _run(
+    entries: Sequence[TableEntry], schema: Schema, graph: str, form: bytes
+) -> bytes | bytearray | memoryview:
+    """Inserts of entries; they are copied where they were read in this form."""
+    if isinstance(entries, LazyEntries):
+        written = entries.written
+        if written is not None and written.form == form:
+            return written.data
+    return schema.inserted(entries, graph)
+
+
+def _form(schema: Schema, graph: str) -> bytes:
+    """What the bytes of an entry depend on besides the entry."""
+    info = schema.p4info.SerializeToString(deterministic=True)
+    return blake2b(graph.encode() + b"\0" + info, digest_size=16).digest()
 
 
 def dump(
     bundle: Bundle,
-    entries: Mapping[str, Inserts] | None = None,
+    entries: Mapping[str, Serialised] | None = None,
     *,
     topology: Topology | None = None,
     key: Ed25519PrivateKey | None = None,
@@ -117,7 +149,10 @@ def dump(
             batch, activation = _batches(schema_of[switch], program, bundle.graph, inserts)
             members[f"{name}.entries.bin"] = batch
             members[f"{name}.activation.bin"] = activation
-            members |= _places(f"{name}{_PLACES}", program.entries)
+            listed = map(_places, _runs(program.entries)) if inserts is None else inserts.places
+            places = "\n".join(listed).encode()
+            if places.strip():
+                members[f"{name}{_PLACES}"] = places
     members["workers.json"] = _json([_worker_document(worker) for worker in bundle.workers])
     members["plan.json"] = _json(
         dataclasses.asdict(bundle.plan)
@@ -161,10 +196,13 @@ def read(path: Path) -> Packed:
     return dataclasses.replace(packed, trusted=bool(trusted))
 
 
-def load(data: bytes, source: str) -> Bundle:
-    """The bundle of a zip file that this user's journal keeps; InputError when it is damaged."""
+def load(data: bytes, source: str, index: Index | None = None) -> Bundle:
+    """The bundle of a zip file that this user's journal keeps; InputError when it is damaged.
+
+    With its `index` the entries of its programs are made when one is asked for.
+    """
     with large_frozen_data():
-        return _unpacked(data, source, ours=True).bundle
+        return _unpacked(data, source, ours=True, index=index).bundle
 
 
 def unpack(data: bytes, source: str) -> Packed:
@@ -182,7 +220,7 @@ _NO_BUNDLE = (
 )
 
 
-def _unpacked(data: bytes, source: str, *, ours: bool) -> Packed:
+def _unpacked(data: bytes, source: str, *, ours: bool, index: Index | None = None) -> Packed:
     members = archive.unpack(data, source)
     try:
         manifest = read_manifest(members[_MANIFEST], FORMAT, source)
@@ -191,7 +229,7 @@ def _unpacked(data: bytes, source: str, *, ours: bool) -> Packed:
         topology = members.get(_TOPOLOGY)
         builds = _pipelines(members, manifest, source)
         return Packed(
-            _bundle(members, manifest, builds, ours),
+            _bundle(members, manifest, builds, ours, index or {}),
             None if topology is None else _topology(topology),
             _foreign(builds),
             source,
@@ -246,7 +284,9 @@ def _topology(data: bytes) -> Topology:
     return found
 
 
-def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool) -> Bundle:
+def _bundle(
+    members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool, index: Index
+) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
     schemas = {pipeline: Schema.of(p4info(build)) for pipeline, build in builds.items()}
     known: dict[tuple[str, str], dict[bytes, TableEntry]] = {name: {} for name in schemas}
@@ -260,11 +300,14 @@ def _bundle(members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours
             continue
         schema, same = schemas[pipeline_of[switch]], known[pipeline_of[switch]]
         late = f"{kind}/{switch}.activation.bin"
-        entries, floods = _unbatch(schema, members[name], same)
+        places = members.get(f"{kind}/{switch}{_PLACES}", b"").decode()
+        if kind == "programs" and switch in index:
+            batch = members[name], places
+            entries, floods = _unmade(schema, batch, index[switch], manifest.graph)
+        else:
+            entries, floods = _unbatch(schema, members[name], same)
+            entries = _placed(entries, places, whole) if places else entries
         activation, _ = _unbatch(schema, members[late], same)
-        places = f"{kind}/{switch}{_PLACES}"
-        if places in members:
-            entries = _placed(entries, members[places].decode(), whole)
         programs[kind][switch] = program = PipelineProgram(entries, activation, floods)
         if not ours:
             written = _batches(schema, program, manifest.graph)
@@ -308,10 +351,11 @@ def _batches(
     return batch, schema.inserts(program.activation, graph).data
 
 
-def _places(name: str, entries: Iterable[TableEntry]) -> dict[str, bytes]:
-    """The member with the places of entries, if there are any."""
-    found = [places_of(entry.origin) for entry in entries]
-    return {name: "\n".join(found).encode()} if any(found) else {}
+def _places(entries: Sequence[TableEntry]) -> str:
+    """The places of the rules of entries, a line each."""
+    if isinstance(entries, LazyEntries) and entries.written is not None:
+        return entries.written.places
+    return "\n".join([places_of(entry.origin) for entry in entries])
 
 
 def _placed(entries: Sequence[TableEntry], places: str, known: _Whole) -> tuple[TableEntry, ...]:
@@ -362,6 +406,38 @@ def _unbatch(
             remote = tuple(port for instance, port in copies if instance >= FIRST_REMOTE_COPY)
             floods.append(FloodGroup(group.multicast_group_id, ports, "bundle", remote))
     return tuple(entries), tuple(floods)
+
+
+def _unmade(
+    schema: Schema, found: tuple[bytes, str], places: Sequence[Place], graph: str
+) -> tuple[Entries, tuple[FloodGroup, ...]]:
+    """Entries, as bytes, and groups of a batch; ValueError where the places are not its own."""
+    form, view, text = _form(schema, graph), memoryview(found[0]), found[1]
+    parts: list[Part] = []
+
+    def write(entries: Sequence[TableEntry]) -> tuple[bytes | bytearray, str]:
+        try:
+            return schema.inserted(entries, graph), _places(entries)
+        except (SwitchError, KeyError):
+            return b"", ""  # no entries of this pipeline
+
+    def made(some: memoryview, lines: str) -> tuple[TableEntry, ...]:
+        entries = _unbatch(schema, bytes(some), {})[0]
+        return _placed(entries, lines, {}) if lines.strip() else entries
+
+    at = letter = 0
+    for place in places:
+        some = view[at : (at := at + place.size)]
+        lines = text[letter : letter + place.letters] if text else "\n" * place.letters
+        letter += place.letters + 1
+        written = Written(some, lines, form, write)
+        make = partial(made, some, lines)
+        entries = LazyEntries(make, place.tables, place.key, written, ranked=place.ranked)
+        parts.append(Part(place.node, entries, place.refs))
+    rest, floods = _unbatch(schema, bytes(view[at:]), {})
+    if rest or at > len(view) or (text and letter != len(text) + 1):
+        raise ValueError("the places of its entries are another bundle's")
+    return Entries(parts), floods
 
 
 def _worker_document(worker: WorkerProgram) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from orchestrator.cli import (
     placement,
     reconcile,
     recovery,
+    starting,
     status,
     whatif,
 )
@@ -51,8 +52,9 @@ bundles.register(app)
 importing.register(app)
 networks.register(app)
 status.register(app)
-network_status.register(networks.net_app)
-attaching.register(networks.net_app)
+starting.register(app)
+network_status.register(starting.net_app)
+attaching.register(starting.net_app)
 recovery.register(app)
 placement.register(app)
 whatif.register(app)
@@ -64,7 +66,7 @@ with_files(graphs.graph_app, "check")
 with_trust(app, "deploy")
 with_trust(bundles.bundle_app, "show")
 with_access(app, "network", "live")
-with_access(networks.net_app, "topology", "name")
+with_access(starting.net_app, "topology", "name")
 
 
 def main() -> None:

@@ -33,9 +33,10 @@ def net_status_command(
     attached ones how devices are reached. And what does not answer."""
     from orchestrator.emulation import net_status
     from orchestrator.network.inventory import list_inventories
-    from orchestrator.network.registry import is_attached
+    from orchestrator.network.registry import is_started
 
-    attached = [each for each in [name] * bool(name) or list_inventories() if is_attached(each)]
+    others = [each for each in [name] * bool(name) or list_inventories() if not is_started(each)]
+    attached = [each for each in others if each in list_inventories()]
     started = [] if name in attached else net_status(name or None)
     if as_json:
         print_json([*map(_started_json, started), *map(_attached_json, attached)])
@@ -55,7 +56,7 @@ def net_status_command(
         silent = _silent(network)
         dead = {*silent.devices, *map(network.worker_name, silent.cores)}
         title, rows = crowd(
-            f"Network {each}: attached",
+            f"Network {each}: {_health(network)}",
             _rows(network),
             lambda row, dead=dead: row[1] in dead,
             everything,
@@ -81,7 +82,7 @@ def _attached_json(name: str) -> Told:
     network = _network(name)
     return {
         "name": name,
-        "health": "attached",
+        "health": _health(network),
         "components": [
             {"kind": kind, "name": device, "address": address}
             for kind, device, address in _rows(network)
@@ -89,6 +90,10 @@ def _attached_json(name: str) -> Told:
         "links_down": _links_down(network),
         "silent": tuple(_silent(network).words()),
     }
+
+
+def _health(network: LiveNetwork) -> str:
+    return "in memory" if network.inventory.hosts else "attached"
 
 
 def _network(name: str) -> LiveNetwork:

@@ -1,16 +1,15 @@
-"""Commands on networks: net up/down, deploy, undeploy."""
+"""Commands on a network: deploy, undeploy; and how the others find theirs."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.graphs import print_entries, print_stories
-from orchestrator.cli.output import Json, note, print_json, say, warn
-from orchestrator.errors import InputError, NetworkError, StoreError
+from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.errors import InputError, NetworkError
 
 if TYPE_CHECKING:
     from orchestrator.bundle.codec import Packed
@@ -22,15 +21,12 @@ NetworkName = Annotated[
     typer.Option("--network", "-n", help="Name of a running network; the only one if left out."),
 ]
 
-net_app = typer.Typer(
-    help="Networks: run a topology (Mininet), or attach one that runs already.",
-    no_args_is_help=True,
-)
+MEMORY = "memory"
+"""The network in memory that `deploy` starts if it does not run."""
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.add_typer(net_app, name="net")
     app.command(
         "deploy",
         epilog="Examples: orchestrator deploy examples/campus_edge/graph.json --- "
@@ -40,122 +36,17 @@ def register(app: typer.Typer) -> None:
     app.command("undeploy", epilog="Example: orchestrator undeploy campus_edge")(undeploy)
 
 
-@net_app.command("up", epilog="Example: orchestrator net up leaf-spine --switch softswitch")
-def up(
-    topology: Annotated[str, typer.Argument(help="A topology file, or a shipped one's name.")],
-    switch: Annotated[
-        str,
-        typer.Option(help="The target that all switches run as; left out: as the topology says."),
-    ] = "",
-    name: Annotated[
-        str, typer.Option(help="Name of the network; the topology's if left out.")
-    ] = "",
-    tcp: Annotated[
-        bool,
-        typer.Option(
-            "--tcp",
-            help="Switches without TLS listen on TCP ports, which every user of this machine can "
-            "reach, and not on Unix sockets.",
-        ),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Start a network in the background; leftovers of a crashed one of that name are removed."""
-    from orchestrator.deployment.access import Access
-    from orchestrator.deployment.live import new_journal
-    from orchestrator.emulation import net_down, net_up
-    from orchestrator.emulation.commands import emulated
+def name_of(asked: str) -> str:
+    """The name of the network that --network says: memory:TOPOLOGY is memory-(the topology's name)."""
+    if not asked.startswith(f"{MEMORY}:"):
+        return asked
     from orchestrator.placement.topologies import resolve_topology
-    from orchestrator.targets import AUTO
 
-    ways = (AUTO, *emulated())
-    switch = switch or AUTO
-    if switch not in ways:
-        raise InputError(f"--switch: '{switch}' is none of {', '.join(ways)}")
-    started = time.monotonic()
-    state = net_up(
-        resolve_topology(topology),
-        switch=switch,
-        name=name or None,
-        progress=note,
-        warn=warn,
-        tcp=tcp,
-        certificate=Access.from_environment().certificate,
-    )
-    try:
-        new_journal(state.name, state.run_dir)
-    except StoreError:
-        net_down(state.name)
-        raise
-    if as_json:
-        print_json(
-            {"name": state.name, "switches": {s.name: s.target for s in state.switches.values()}}
-        )
-        return
-    targets = sorted({s.target for s in state.switches.values()})
-    say(
-        f"network {state.name} is up: {len(state.switches)} switches ({', '.join(targets)}), "
-        f"{len(state.workers)} workers, {len(state.hosts)} hosts, "
-        f"in {time.monotonic() - started:.1f} s"
-    )
+    return f"{MEMORY}-{resolve_topology(asked.partition(':')[2]).name}"
 
 
-@net_app.command("down", epilog="Example: orchestrator net down leaf-spine")
-def down(
-    name: Annotated[str, typer.Argument(help="Name of the network.")] = "", as_json: Json = False
-) -> None:
-    """Stop a network and remove all that it made."""
-    from orchestrator.deployment.live import journal_of
-    from orchestrator.emulation import net_down
-    from orchestrator.emulation.state import load_handle
-    from orchestrator.network.registry import is_attached
-
-    if name and is_attached(name):
-        raise NetworkError(
-            f"'{name}' was not started here: `orchestrator net detach {name}` lets go of it, and its "
-            "traffic flows on"
-        )
-    # Named, it can be removed even if another version wrote its state.
-    name = name or _started()
-    journal = journal_of(name, load_handle(name).run_dir)
-    net_down(name)
-    journal.clear()
-    if as_json:
-        print_json({"name": name, "down": True})
-    else:
-        say(f"network {name} is down")
-
-
-@net_app.command("restart", epilog="Example: orchestrator net restart server1-core1 -n leaf-spine")
-def restart_command(
-    device: Annotated[str, typer.Argument(help="A switch (leaf1) or worker (server1-core1).")],
-    network: NetworkName = "",
-    as_json: Json = False,
-) -> None:
-    """Start a switch or worker again, empty; `orchestrator reconcile` gives it what it had."""
-    from orchestrator.attachment.restarting import restart_worker
-    from orchestrator.emulation import restart
-    from orchestrator.network.registry import is_attached
-
-    name = network or _only(networks_here())
-    if is_attached(name):
-        restart_worker(name, device)
-    else:
-        restart(name, device)
-    if as_json:
-        print_json({"name": name, "device": device, "restarted": True})
-    else:
-        say(f"{device} runs again, empty: `orchestrator reconcile {name}` gives it what it had")
-
-
-def _started() -> str:
-    """The only network that `net up` has started, whether it came up or not."""
-    from orchestrator.emulation import list_networks
-
-    return _only(list_networks())
-
-
-def _only(names: list[str]) -> str:
+def only(names: list[str]) -> str:
+    """The only one of networks' names; NetworkError if there are others, or none."""
     if len(names) != 1:
         running = ", ".join(names) or "none"
         raise NetworkError(f"say which network with --network NAME (running: {running})")
@@ -177,7 +68,7 @@ def find_network(name: str) -> LiveNetwork:
     from orchestrator.network.inventory import list_inventories, load_inventory
     from orchestrator.observation.conditions import links_down
 
-    inventory = load_inventory(name or _only(list_inventories()))
+    inventory = load_inventory(name_of(name) or only(list_inventories()))
     return LiveNetwork(
         inventory,
         facilities=facilities_of(inventory.name),
@@ -222,8 +113,7 @@ def deploy(
         Path | None,
         typer.Option(
             "--pcap",
-            help="With --network memory: packets to send from the first host (of a bundle: by name); "
-            "a bundle needs it.",
+            help="On a network in memory: packets to send from the first host (of a bundle: by name).",
         ),
     ] = None,
     as_json: Json = False,
@@ -236,8 +126,8 @@ def deploy(
     A graph that is deployed already is updated: only what differs is changed, every packet meets the
     old version or the new one, and none is lost. NFs whose configuration is as it was keep their state.
 
-    --network memory needs no root: the same bundle runs on switches and workers in this process, fed
-    with packets made from the graph's traffic or with --pcap.
+    --network memory (or memory:TOPOLOGY; else leaf-spine) needs no root: a network in memory, which is
+    started if it does not run, and is fed with packets made from the graph's traffic or with --pcap.
     """
     from orchestrator.bundle.codec import Packed
 
@@ -249,13 +139,6 @@ def deploy(
         )
     for warning in warnings:
         warn(warning)
-    if network == "memory" or network.startswith("memory:"):
-        from orchestrator.cli.memory import run_in_memory
-
-        run_in_memory(source, network.partition(":")[2], traffic, as_json)
-        return
-    if traffic is not None:
-        raise InputError(f"--pcap {traffic}: only --network memory sends packets of a capture")
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from orchestrator.cli.changes import changes_json, print_changes
@@ -264,7 +147,13 @@ def deploy(
     from orchestrator.deployment.operations import deploy_graph, prepare
     from orchestrator.observation.telemetry import record_deployment
 
+    if network == MEMORY or network.startswith(f"{MEMORY}:"):
+        from orchestrator.cli.memory import started
+
+        started(network, name_of(network), source)
     live = find_network(network)
+    if traffic is not None and not live.inventory.hosts:
+        raise InputError(f"--pcap {traffic}: only networks in memory send packets of a capture")
     if dry_run:
         prepared = prepare(
             source,
@@ -305,6 +194,11 @@ def deploy(
     except OSError as error:  # it is deployed all the same
         warn(f"the delays are not kept for `metrics`: {error.filename}: {error.strerror}")
     counts = bundle.entries_by_table()
+    packets = None
+    if live.inventory.hosts:
+        from orchestrator.cli.memory import send_packets
+
+        packets = send_packets(source, bundle, live, traffic)
     if as_json:
         print_json(
             {
@@ -316,6 +210,7 @@ def deploy(
                 "moved": list(done.moves),
                 "entries": {switch: dict(tables) for switch, tables in counts.items()},
                 **delays,
+                **(packets.json() if packets else {}),
             }
         )
         return
@@ -326,21 +221,25 @@ def deploy(
     times = ", ".join(f"{name} {value:.2f}" for name, value in delays.items())
     if done.updated:
         say(f"{bundle.graph} is updated on {live.name}: {done.summary.words()}; {times}")
-        return
-    print_stories(bundle)
-    print_entries(counts)
-    say(f"{bundle.graph} is deployed on {live.name}: {total} entries written; {times}")
+    else:
+        print_stories(bundle)
+        print_entries(counts)
+        say(f"{bundle.graph} is deployed on {live.name}: {total} entries written; {times}")
+    if packets:
+        packets.show()
 
 
 def to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
     """What a file holds, told by its content, and its warnings."""
     from orchestrator.bundle.codec import is_bundle, read
+    from orchestrator.deployment.journal import memo
     from orchestrator.graph import load_graph
+    from orchestrator.nfs.files import Readings
 
     if is_bundle(file):
         packed = read(file)
         return packed, packed.bundle.warnings
-    loaded = load_graph(file)
+    loaded = load_graph(file, Readings(memo()))
     return loaded.graph, tuple(loaded.warnings)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from finsy.proto import p4r
@@ -63,7 +63,7 @@ def canonical(value: int) -> bytes:
     return value.to_bytes((value.bit_length() + 7) // 8 or 1)
 
 
-def _part(tag: bytes, body: bytes) -> bytes:
+def _part(tag: bytes, body: bytes | bytearray) -> bytes:
     size = len(body)
     return tag + (_LENGTHS[size] if size < len(_LENGTHS) else varint(size)) + body
 
@@ -186,19 +186,46 @@ class RawUpdate(NamedTuple):
         return _part(_REQUEST_UPDATE, update)
 
 
+def inserted(entities: Iterable[bytes | bytearray]) -> bytearray:
+    """Inserts of entities, one behind the other: the `updates` of a WriteRequest."""
+    data = bytearray()
+    for entity in entities:
+        data += _part(_REQUEST_UPDATE, _part(_UPDATE_OF[p4r.Update.INSERT], entity))
+    return data
+
+
 class Inserts:
-    """Inserts of `entries`, serialised one behind the other: the `updates` of WriteRequests."""
+    """Inserts of entries as `inserted` serialises them, in runs: `sizes` are those of the runs."""
 
-    __slots__ = ("_ends", "data", "entries")
+    __slots__ = ("__dict__", "data", "entries", "sizes")
 
-    def __init__(self, entries: Sequence[TableEntry], entities: Iterable[bytes]) -> None:
-        data, ends = bytearray(), array("Q")
-        for entity in entities:
-            data += RawUpdate(p4r.Update.INSERT, entity).part()
-            ends.append(len(data))
-        self.entries = tuple(entries)
-        self.data = data
-        self._ends = ends
+    def __init__(
+        self, entries: Sequence[TableEntry], runs: Iterable[bytes | bytearray | memoryview]
+    ) -> None:
+        self.entries, self.data, self.sizes = entries, bytearray(), list[int]()
+        for run in runs:
+            self.data += run
+            self.sizes.append(len(run))
+
+    @cached_property
+    def listed(self) -> tuple[TableEntry, ...]:
+        """All entries as objects."""
+        return tuple(self.entries)
+
+    @cached_property
+    def _ends(self) -> array[int]:
+        """Where each ends: only who cuts them into batches has to know."""
+        ends, at, data = array("Q"), 0, self.data
+        while at < len(data):
+            size, shift = 0, 0
+            at += 1  # behind the tag
+            while data[at] >= 0x80:
+                size |= (data[at] & 0x7F) << shift
+                shift += 7
+                at += 1
+            at += 1 + (size | data[at] << shift)
+            ends.append(at)
+        return ends
 
     def bytes_of(self, first: int, last: int) -> memoryview:
         """Those from `first` to before `last`."""

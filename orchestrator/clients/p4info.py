@@ -11,7 +11,7 @@ from finsy.proto import p4i, p4r
 from google.protobuf import text_format
 
 from orchestrator.clients import encoding
-from orchestrator.clients.encoding import Inserts, RawUpdate
+from orchestrator.clients.encoding import Inserts, RawUpdate, inserted
 from orchestrator.errors import SwitchError, unknown
 from orchestrator.model.entries import (
     FIRST_REMOTE_COPY,
@@ -243,7 +243,11 @@ class Schema:
 
     def inserts(self, entries: Sequence[TableEntry], graph: str) -> Inserts:
         """Inserts of entries, all serialised."""
-        return Inserts(entries, (self.identified(entry, graph)[1] for entry in entries))
+        return Inserts(entries, [self.inserted(entries, graph)])
+
+    def inserted(self, entries: Iterable[TableEntry], graph: str) -> bytearray:
+        """Inserts of entries, one behind the other."""
+        return inserted(self.identified(entry, graph)[1] for entry in entries)
 
 
 @lru_cache(_PIPELINES)

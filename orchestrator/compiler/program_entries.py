@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property, singledispatch
+from dataclasses import dataclass, replace
+from functools import cached_property, partial, singledispatch
+from hashlib import blake2b
 
 from orchestrator.compiler.keys import match_keys
 from orchestrator.model.elements import (
@@ -28,13 +30,15 @@ from orchestrator.model.elements import (
 from orchestrator.model.entries import PRIORITY_STRIDE, Exact, Key, Lpm, Meter
 from orchestrator.model.packet import internet_checksum
 from orchestrator.model.refs import Ref, SegmentRef
-from orchestrator.model.symbolic import Section, SymbolicEntry, SymbolicPart
+from orchestrator.model.routes import NextHop
+from orchestrator.model.symbolic import Section, SymbolicEntry, SymbolicPart, Unmade
 from orchestrator.model.versions import kinds
 from orchestrator.recall import recalled
 from orchestrator.targets.block import BY_SEGMENT, VERSION_TABLE
 from servernf.wire.addresses import GATEWAY_MAC
 
 BASE_PRIORITY = 1
+_KEY_BYTES = 16
 _Params = tuple[tuple[str, int | Ref], ...]
 
 
@@ -152,13 +156,38 @@ def _rewrite(program: RewriteProgram, site: Site) -> Iterator[SymbolicEntry]:
             yield site.entry(table, keys, f"set_{table}", "pair", address=new)
 
 
-@program_entries.register
-def _routes(program: RouteProgram, site: Site) -> Iterator[SymbolicEntry]:
-    segments = site.entry("segments_routed", (), "route_here", "")
-    yield segments._replace(origin=site.nf)
+@node_parts.register
+def _unmade_routes(program: RouteProgram, site: Site) -> Sequence[SymbolicPart]:
+    """They are many and plain: what is asked of them before they are written needs none of them."""
+    routes, tables = program.routes, Counter({f"{site.instance}.segments_routed": 1})
+    for version, count in routes.counts.items():
+        if version in site.versions:
+            tables[f"{site.instance}.{VERSION_TABLE[version]}"] = count
+    action = _RouteActions(site)
+    doings = {action.of(out, hop) for version, out, hop in routes.ways if version in site.versions}
+    named = frozenset(v for _, params in doings for _, v in params if isinstance(v, SegmentRef))
+    told = (*replace(site, versions=frozenset()).__dict__.values(), sorted(site.versions))
+    key = blake2b(routes.digest + repr(told).encode(), digest_size=_KEY_BYTES).digest()
+    entries = Unmade(partial(program_entries, program, site), tables, named, key)
+    return (SymbolicPart(site.segment, entries),)
 
-    @cache
-    def action(output: str, next_hop: tuple[int, int] | None) -> tuple[str, _Params]:
+
+class _RouteActions:
+    """What is done with packets of a route: the same objects for routes alike."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._known: dict[tuple[str, NextHop | None], tuple[str, _Params]] = {}
+
+    def of(self, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
+        """(action, parameters)."""
+        known = self._known.get((output, next_hop))
+        if known is None:
+            known = self._known[output, next_hop] = self._made(output, next_hop)
+        return known
+
+    def _made(self, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
+        site = self._site
         go = None if output == DROP else site.following.get(output)
         if go is not None and next_hop is None:
             return f"{site.instance}.connected", (("segment", go),)
@@ -168,6 +197,12 @@ def _routes(program: RouteProgram, site: Site) -> Iterator[SymbolicEntry]:
         params: _Params = (("mac", mac), ("gateway_mac", GATEWAY_MAC), ("segment", go))
         return f"{site.instance}.next_hop", params
 
+
+@program_entries.register
+def _routes(program: RouteProgram, site: Site) -> Iterator[SymbolicEntry]:
+    segments = site.entry("segments_routed", (), "route_here", "")
+    yield segments._replace(origin=site.nf)
+    action = _RouteActions(site).of
     tables = {v: f"{site.instance}.{VERSION_TABLE[v]}" for v in site.versions}
     segment = ("segment", site.segment)
     for row in program.routes.rows():

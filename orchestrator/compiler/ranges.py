@@ -9,18 +9,22 @@ from itertools import product
 from orchestrator.model.entries import Between, Key, Ternary
 from orchestrator.model.match import PORT_BITS, range_prefixes
 from orchestrator.model.refs import Ref
-from orchestrator.model.symbolic import SymbolicEntry, SymbolicProgram
+from orchestrator.model.symbolic import SymbolicEntry, SymbolicProgram, Unmade
 
 
 def without_ranges(program: SymbolicProgram) -> SymbolicProgram:
     """The program with as many entries for each as its ranges have prefixes, of the same priority."""
     sections = tuple(
         found._replace(
-            parts=tuple(part._replace(entries=_all(part.entries)) for part in found.parts)
+            parts=tuple(part._replace(entries=_within(part.entries)) for part in found.parts)
         )
         for found in program.sections
     )
     return replace(program, sections=sections, entries=_all(program.entries))
+
+
+def _within(entries: tuple[SymbolicEntry, ...] | Unmade) -> tuple[SymbolicEntry, ...] | Unmade:
+    return entries if isinstance(entries, Unmade) else _all(entries)  # routes ask for no range
 
 
 def _all(entries: Iterable[SymbolicEntry]) -> tuple[SymbolicEntry, ...]:

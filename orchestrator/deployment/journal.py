@@ -14,16 +14,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from orchestrator.bundle.codec import dump, load
-from orchestrator.clients.encoding import Inserts
+from orchestrator.bundle.codec import dump, load, serialised
+from orchestrator.bundle.index import Serialised, index_of, read_index
 from orchestrator.deployment.store import LEAD_WAIT_S, Leadership, SqliteStore, Store
+from orchestrator.durable import Durable
 from orchestrator.errors import InputError, StoreError
 from orchestrator.graph.kept import restored
 from orchestrator.model.away import Away
@@ -44,6 +45,7 @@ _NEW, _NEW_SOURCE = f"{_TRANSACTION}new", f"{_TRANSACTION}source"
 _REPLACED = f"{_TRANSACTION}replaced/"
 _OWED = "owed/"
 _CORDONED = "cordoned"
+_PARTS = "parts of a bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,11 @@ def state_directory() -> Path:
     return hidden_dir(Path(base) / "orchestrator")
 
 
+def memo() -> Durable:
+    """What this user's processes remember, beside the journals."""
+    return Durable(state_directory() / "memo")
+
+
 def sqlite_store(network: str) -> SqliteStore:
     """The store of a network in the user's state directory."""
     return SqliteStore(hidden_dir(state_directory() / "journal") / f"{network}.sqlite")
@@ -131,6 +138,7 @@ class Journal:
     def __init__(self, network: str, store: Store | None = None) -> None:
         self.network = network
         self.store = store or sqlite_store(network)
+        self.memo = memo()
         self._read: dict[str, tuple[bytes, Bundle]] = {}
         """The bundle of each graph that was read last, with the digest of what it was read from."""
 
@@ -229,12 +237,29 @@ class Journal:
         """Read once as long as it stays: a command asks several times what is deployed."""
         digest, (known, loaded) = sha256(data).digest(), self._read.get(name, (b"", None))
         if loaded is None or known != digest:
-            try:
-                loaded = load(data, f"journal of {self.network}: {name}")
-            except InputError as error:
-                raise StoreError(str(error)) from error
+            loaded = self._indexed(name, data, digest)
+            if loaded is None:
+                try:
+                    loaded = load(data, self._source(name))
+                except InputError as error:
+                    raise StoreError(str(error)) from error
             self._read[name] = digest, loaded
         return loaded
+
+    def _indexed(self, name: str, data: bytes, digest: bytes) -> Bundle | None:
+        """The bundle with entries that are made when asked for; None where nobody knows its parts."""
+        found = self.memo.get(_PARTS, digest)
+        if found is not None:
+            with suppress(InputError, ValueError, LookupError, TypeError):
+                return load(data, self._source(name), read_index(found))
+        return None
+
+    def _source(self, name: str) -> str:
+        return f"journal of {self.network}: {name}"
+
+    def remember(self, data: bytes, bundle: Bundle, entries: Mapping[str, Serialised]) -> None:
+        """A bundle's `entries` are in `data` as they were serialised: so it is read faster."""
+        self.memo.put(index_of(bundle, entries), _PARTS, sha256(data).digest())
 
 
 class Lead:
@@ -250,7 +275,7 @@ class Lead:
         new: Deployed | None,
         *,
         interrupting: bool = False,
-        entries: Mapping[str, Inserts] | None = None,
+        entries: Mapping[str, Serialised] | None = None,
         away: Away | None = None,
     ) -> None:
         """Write ahead what is to be changed; StoreError while another change is unfinished.
@@ -273,7 +298,9 @@ class Lead:
             intent["away"] = _away_value(away)
         put = {_INTENT: _json(intent)}
         if new is not None:
-            put[_NEW] = dump(new.bundle, entries)
+            entries = serialised(new.bundle) if entries is None else entries
+            data = put[_NEW] = dump(new.bundle, entries)
+            self.journal.remember(data, new.bundle, entries)
             put |= {_NEW_SOURCE: new.source} if new.source else {}
         self.leadership.commit(put)
 

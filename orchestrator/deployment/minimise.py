@@ -14,7 +14,6 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from orchestrator.deployment.apply import apply_bundle
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
@@ -23,6 +22,7 @@ from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import FROM_FILE
 from orchestrator.oracle import Comparator, ReferenceNetwork
 from orchestrator.oracle.network import Delivery
+from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.verification.manifest import new_manifest
 
 Compile = Callable[[ServiceGraph], Bundle]

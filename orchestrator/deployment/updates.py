@@ -44,7 +44,7 @@ def updates_of(
     if ready is None or len(changes) < len(ready.entries) * _WORTH_LOOKING:
         yield from (update_of(schema, change, owner) for change in changes)
         return
-    entries, end = ready.entries, len(ready.entries)
+    entries, end = ready.listed, len(ready.listed)
     first = at = 0  # the run so far
     for change in changes:
         item = change.after if change.before is None else None

@@ -39,7 +39,7 @@ from orchestrator.network.folders import private_dir, run_dir
 from orchestrator.network.inventory import list_inventories
 from orchestrator.network.names import check_network_name
 from orchestrator.network.registry import registry_lock
-from orchestrator.resources import shipped
+from orchestrator.resources import child_environment, shipped
 from orchestrator.targets import AUTO
 
 _STOP_TIMEOUT = 15.0
@@ -120,7 +120,7 @@ def _supervise(state: NetworkState, options: list[str], progress: Callable[[str]
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=_environment(),
+            env=child_environment(),
             start_new_session=True,
             text=True,
         )
@@ -141,17 +141,6 @@ def _follow(line: str, progress: Callable[[str], None]) -> bool:
     if "progress" in report:
         progress(report["progress"])
     return "ready" in report
-
-
-def _environment() -> dict[str, str]:
-    """The supervisor's environment, inherited by all its processes."""
-    root = str(Path(__file__).resolve().parents[2])
-    environment = dict(os.environ)
-    if not root.endswith("-packages"):
-        # Run from a checkout that is not installed.
-        known = os.environ.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([root, known] if known else [root])
-    return environment
 
 
 def _make_room(name: str, progress: Callable[[str], None]) -> None:

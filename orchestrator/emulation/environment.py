@@ -32,8 +32,8 @@ def require_emulation() -> None:
         problems.append(f"{', '.join(missing)} (`{APT}`)")
     if problems:
         raise EnvironmentMissing(
-            f"a live network needs {'; '.join(problems)}; without it, "
-            "`orchestrator deploy GRAPH --network memory` runs the same bundle in memory"
+            f"a live network needs {'; '.join(problems)}; one in memory needs none of it: "
+            "`orchestrator net up TOPOLOGY --memory`, or `orchestrator deploy GRAPH --network memory`"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from itertools import count
 
 from orchestrator.errors import CompileError
@@ -18,6 +19,7 @@ from orchestrator.model.entries import (
     Entries,
     Exact,
     FloodGroup,
+    LazyEntries,
     Lpm,
     Part,
     PipelineProgram,
@@ -46,11 +48,13 @@ from orchestrator.model.symbolic import (
     SymbolicPart,
     SymbolicProgram,
     SymbolicWorker,
+    Unmade,
 )
 from orchestrator.recall import current, recalled
 from orchestrator.targets.references import key_role, param_role
 
 _FIRST_EPOCH = 0
+_KEY_BYTES = 16
 _KEYS = (Lpm, Exact, Ternary, Between)
 _OF_ONE_ENTRY = frozenset({ClassRef, TreeRef})
 _Params = tuple[tuple[str, int], ...]
@@ -206,19 +210,33 @@ def _section_parts(
 
     def part(symbolic: SymbolicPart) -> Part:
         own, entries = symbolic
+        if isinstance(entries, Unmade):
+            refs = tuple(sorted({node_of(ref) for ref in entries.named} - {node_of(own)}))
+            return Part(node_of(own), _unmade(entries, numbers), refs)
         doings = {id(entry.params): entry.params for entry in entries}
         refs = {value for params in doings.values() for _, value in params}
         nodes = {node_of(ref) for ref in refs if isinstance(ref, SegmentRef | TreeRef)}
         node = node_of(own)
-        linked = _entries(symbolic, numbers) if alone else tuple(map(resolver.entry, entries))
+        linked = _entries(entries, numbers) if alone else tuple(map(resolver.entry, entries))
         return Part(node, linked, tuple(sorted(nodes - {node})))
 
     return current().each((_section_parts, device, numbers), section.parts, part)
 
 
 @recalled
+def _unmade(entries: Unmade, numbers: tuple[tuple[SegmentRef, int], ...]) -> LazyEntries:
+    """Likewise."""
+
+    def made() -> Iterator[TableEntry]:
+        return map(_Resolver(dict(numbers)).entry, entries.make())
+
+    key = blake2b(entries.key + repr(numbers).encode(), digest_size=_KEY_BYTES).digest()
+    return LazyEntries(made, entries.tables, key)
+
+
+@recalled
 def _entries(
-    part: SymbolicPart, numbers: tuple[tuple[SegmentRef, int], ...]
+    entries: tuple[SymbolicEntry, ...], numbers: tuple[tuple[SegmentRef, int], ...]
 ) -> tuple[TableEntry, ...]:
     """They say nothing of their device: where segments have the same numbers they are the same."""
-    return tuple(map(_Resolver(dict(numbers)).entry, part.entries))
+    return tuple(map(_Resolver(dict(numbers)).entry, entries))

@@ -10,7 +10,7 @@ Tarjan, "Making data structures persistent", 1989.)
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
@@ -220,9 +220,11 @@ class Nodes:
     def __contains__(self, node: object) -> bool:
         return node in self.parts or node in self.floods or node in self.chains
 
-    def entries(self, node: Node) -> Iterator[TableEntry]:
-        """A node's entries, of all tables."""
-        return chain.from_iterable(part.entries for part in self.parts.get(node, ()))
+    def entries(self, node: Node, but: Collection[Part] = ()) -> Iterator[TableEntry]:
+        """A node's entries, of all tables, without those of some parts."""
+        apart = {*map(id, but)}
+        parts = (part for part in self.parts.get(node, ()) if id(part) not in apart)
+        return chain.from_iterable(part.entries for part in parts)
 
     def where(self, node: Node) -> str:
         """The switch of a node; empty for paths into servers."""

@@ -7,13 +7,13 @@ packet meets two changes.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Set
+from collections.abc import Collection, Container, Iterable, Set
 from itertools import chain
 
 from orchestrator.linker.matching import Matched, Matching, acts_alike, by_table
 from orchestrator.linker.nodes import Nodes, differing_parts, named_by
 from orchestrator.model.decision import LEVELS
-from orchestrator.model.entries import Lpm, ServerChain, TableEntry
+from orchestrator.model.entries import Lpm, Part, ServerChain, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.model.refs import GROUP, PATH, ROOT, TREE, Node, segment_of
 from orchestrator.targets.block import VERSION_TABLE
@@ -134,6 +134,8 @@ class Pairing:
         """How a changed node differs: (before, after)."""
         self.settled: dict[Node, set[tuple[object, ...]]] = {}
         """By new node: what `matched` leaves out, since nothing of it changes."""
+        self.apart: dict[Node, list[Part]] = {}
+        """Likewise, whole parts: they are not looked into."""
         for switch, root in new.roots.items():
             if switch in old.roots:
                 self.pair(root, old.roots[switch])
@@ -228,8 +230,10 @@ class Pairing:
             del self.old_of[new], self.new_of[old]
             return False
         tables = self.matched[new] = {}
-        settled = self.settled[new] = self._settled(new) if new == old else set()
-        tables_of = by_table(self.old.entries(old), self.new.entries(new), settled)
+        apart = self.apart[new] = self._apart(new) if new == old else []
+        settled = self.settled[new] = self._settled(new, apart) if new == old else set()
+        both = self.old.entries(old, apart), self.new.entries(new, apart)
+        tables_of = by_table(*both, settled)
         for table, (theirs, ours) in tables_of.items():
             alike = new == old and len(ours) == len(theirs) and all(map(acts_alike, ours, theirs))
             if alike and self._refs_stay(new, ours):
@@ -244,13 +248,24 @@ class Pairing:
                 self.lines.setdefault(new, []).extend(changed)
         return True
 
-    def _settled(self, node: Node) -> set[tuple[object, ...]]:
+    def _apart(self, node: Node) -> list[Part]:
+        """Parts that both versions have, if all that they name is the same and none has a priority."""
+        before = {*map(id, self.old.parts.get(node, ()))}
+        return [
+            part
+            for part in self.new.parts.get(node, ())
+            if id(part) in before
+            and all(ref in self.same for ref in part.refs)
+            and not part.ranked()
+        ]
+
+    def _settled(self, node: Node, apart: Collection[Part]) -> set[tuple[object, ...]]:
         """Entries that are the same in both versions (but for provenance), as are all that they name.
 
         Of tables with priorities none: what the others come to depends on those around them.
         """
-        old = {e[:5]: e.meter for e in self.old.entries(node) if not e.priority}
-        entries = [e for e in self.new.entries(node) if old.get(e[:5], _NOWHERE) == e.meter]
+        old = {e[:5]: e.meter for e in self.old.entries(node, apart) if not e.priority}
+        entries = [e for e in self.new.entries(node, apart) if old.get(e[:5], _NOWHERE) == e.meter]
         moved = {ref for ref in self.new.refs(node) if ref not in self.same}
         if moved:
             place = self.new.place.get(node, "")

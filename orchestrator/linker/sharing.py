@@ -24,7 +24,16 @@ from itertools import chain, count
 from orchestrator.errors import CompileError
 from orchestrator.linker.epochs import EPOCHS, epoch_entry
 from orchestrator.linker.matching import Matched, acts_alike, by_table
-from orchestrator.linker.nodes import Nodes, Specs, named_by, named_by_keys, part_of, references
+from orchestrator.linker.nodes import (
+    Nodes,
+    Specs,
+    differing_parts,
+    named_by,
+    named_by_keys,
+    part_of,
+    parts_of,
+    references,
+)
 from orchestrator.linker.pairing import (
     Equality,
     pairing_of,
@@ -65,12 +74,40 @@ from servernf.wire.instances import base_name
 
 def share(new: Bundle, old: Bundle) -> Bundle:
     """The new version with the old one's numbers where the two are the same."""
+    new = _with_parts_of(old, new)
     specs = Specs()
     recall, what = current(), (share, new.graph)
     before = Nodes(old, specs, like=recall.latest(what))
     after = Nodes(new, specs, like=before)
     recall.note(what, after)
     return _Sharing(after, before).bundle()
+
+
+def _with_parts_of(old: Bundle, new: Bundle) -> Bundle:
+    """The new version with the old one's parts where they are equal, of whichever form.
+
+    So they are told apart by identity from here on: what comes from a journal need not be made.
+    """
+    programs = dict(new.programs)
+    for switch, program in programs.items():
+        before = old.programs.get(switch)
+        if before is None or not isinstance(program.entries, Entries):
+            continue
+        parts = parts_of(switch, before.entries)
+        gone, come = differing_parts(parts, program.entries.parts)
+        there: dict[tuple[Node | None, int], list[Part]] = defaultdict(list)
+        for part in gone:
+            there[part.node, len(part.entries)].append(part)
+        known = {
+            id(part): same
+            for part in come
+            for same in there.get((part.node, len(part.entries)), ())
+            if same.entries == part.entries
+        }
+        if known:
+            listed = (known.get(id(part), part) for part in program.entries.parts)
+            programs[switch] = replace(program, entries=Entries(listed))
+    return replace(new, programs=programs)
 
 
 class _Sharing:
@@ -230,18 +267,22 @@ class _Sharing:
             self.chains[theirs[0]].append(theirs[1])
             self._follow(self.new.hops(*ours).refs, self.old.hops(*theirs).refs)
         changed, known, settled = set[str](), dict[str, Matched](), set[tuple[object, ...]]()
+        apart: Sequence[Part] = ()
         if self.pairing is not None:
             changed = self.pairing.changed.get(node, changed)
             known = self.pairing.matched.get(node, known)
             settled = self.pairing.settled.get(node, settled)
+            apart = self.pairing.apart.get(node, apart)
         place = self.old.place.get(old, "")
         if not changed and node == old and same_entries(self.new, self.old, node):
             self.parts[node] += self.new.parts.get(node, ())
             refs = sorted(self.new.refs(node))
             self._follow(refs, refs)
             return
-        found = [entry for entry in self.new.entries(node) if entry[:5] in settled]
-        tables_of = by_table(self.old.entries(old), self.new.entries(node), settled)
+        self.parts[node] += apart
+        found = [entry for entry in self.new.entries(node, apart) if entry[:5] in settled]
+        both = self.old.entries(old, apart), self.new.entries(node, apart)
+        tables_of = by_table(*both, settled)
         for table, (theirs, ours) in tables_of.items():
             matched = known.get(table)
             if matched is None or matched.crowded:

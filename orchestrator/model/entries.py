@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, overload
 
 from orchestrator.model.refs import Node
@@ -85,6 +85,92 @@ class FloodGroup(NamedTuple):
     remote: tuple[int, ...] = ()
 
 
+class Written(NamedTuple):
+    """Entries in the form of a bundle, by which equal ones are told without being made: what devices are
+    given, and the places of their rules.
+
+    `form` says what that depends on besides the entries; `write` gives both of any.
+    """
+
+    data: memoryview
+    places: str
+    form: bytes
+    write: Callable[[Sequence[TableEntry]], tuple[bytes | bytearray, str]]
+
+    def says(self, entries: Sequence[TableEntry]) -> bool:
+        """Whether these are the entries."""
+        data, places = self.write(entries)
+        return self.places == places and self.data == memoryview(data)
+
+
+class LazyEntries(Sequence[TableEntry]):
+    """Entries that are made once one is asked for; how many there are is known before, by table.
+
+    `key` says what they follow from: those of equal keys are equal. Empty: nothing is known of that.
+    `ranked`: some have a priority.
+    """
+
+    __slots__ = ("_count", "_made", "_make", "key", "ranked", "tables", "written")
+
+    def __init__(
+        self,
+        make: Callable[[], Iterable[TableEntry]],
+        tables: Mapping[str, int],
+        key: bytes = b"",
+        written: Written | None = None,
+        *,
+        ranked: bool = False,
+    ) -> None:
+        self._make = make
+        self._made: tuple[TableEntry, ...] | None = None
+        self._count = sum(tables.values())
+        self.tables, self.key, self.written, self.ranked = tables, key, written, ranked
+
+    @property
+    def is_made(self) -> bool:
+        """Whether somebody asked for one."""
+        return self._made is not None
+
+    def all(self) -> tuple[TableEntry, ...]:
+        """Each as an object."""
+        if self._made is None:
+            self._made = tuple(self._make())
+        return self._made
+
+    def __iter__(self) -> Iterator[TableEntry]:
+        return iter(self.all())
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> TableEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[TableEntry, ...]: ...
+    def __getitem__(self, index: int | slice) -> TableEntry | tuple[TableEntry, ...]:
+        return self.all()[index]
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, LazyEntries | tuple) or len(self) != len(other):
+            return False
+        if isinstance(other, LazyEntries):
+            if self.key and self.key == other.key:
+                return True
+            mine, its = self.written, other.written
+            if mine is not None and its is not None and mine.form == its.form:
+                return mine.places == its.places and mine.data == its.data
+        if self._made is None and self.written is not None:
+            return self.written.says(other)
+        return self.all() == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self.all())
+
+
 class Part(NamedTuple):
     """Entries of one node (None: of none), and the other nodes that they name.
 
@@ -92,8 +178,20 @@ class Part(NamedTuple):
     """
 
     node: Node | None
-    entries: tuple[TableEntry, ...]
+    entries: tuple[TableEntry, ...] | LazyEntries
     refs: tuple[Node, ...] = ()
+
+    def tables(self) -> Mapping[str, int]:
+        """How many entries it has of each table."""
+        if isinstance(self.entries, LazyEntries):
+            return self.entries.tables
+        return Counter(map(itemgetter(0), self.entries))
+
+    def ranked(self) -> bool:
+        """Whether some entry has a priority."""
+        if isinstance(self.entries, LazyEntries):
+            return self.entries.ranked
+        return any(entry.priority for entry in self.entries)
 
 
 class Entries(Sequence[TableEntry]):
@@ -140,7 +238,17 @@ class PipelineProgram:
 
     def entries_by_table(self) -> Counter[str]:
         """How many entries it has in each table."""
-        return Counter(entry.table for entry in (*self.entries, *self.activation))
+        found = Counter(map(itemgetter(0), self.activation))
+        if not isinstance(self.entries, Entries):
+            found.update(map(itemgetter(0), self.entries))
+            return found
+        listed = [part.entries for part in self.entries.parts]
+        made = (some for some in listed if not isinstance(some, LazyEntries))
+        found.update(map(itemgetter(0), chain.from_iterable(made)))
+        for some in listed:
+            if isinstance(some, LazyEntries):
+                found.update(some.tables)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

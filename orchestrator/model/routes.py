@@ -154,6 +154,18 @@ class Routes(Sequence[Route]):
         return frozenset((self.outputs[n >> 8], n & 255) for n in np.unique(both).tolist())
 
     @cached_property
+    def ways(self) -> frozenset[tuple[int, str, NextHop | None]]:
+        """(IP version, output, next hop) of those that there are."""
+        columns = self._columns
+        both = columns["output"].astype(np.uint64) << np.uint64(32) | columns["hop"]
+        first = (np.unique(both[columns["version"] == v]) for v in (4, 6))
+        return frozenset(
+            (version, self.outputs[way >> 32], self.hops[way & 0xFFFF_FFFF])
+            for version, found in zip((4, 6), first, strict=True)
+            for way in found.tolist()
+        )
+
+    @cached_property
     def next_hops(self) -> frozenset[NextHop]:
         """All of them."""
         return frozenset(hop for hop in self.hops if hop is not None)

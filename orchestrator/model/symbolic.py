@@ -5,7 +5,7 @@ The linker makes of each what devices are given (model/entries.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,11 +25,25 @@ class SymbolicEntry(NamedTuple):
     meter: Meter | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unmade:
+    """Entries that are made when they are asked for.
+
+    `tables` says how many there are, `named` which segments their parameters refer to, and `key` what
+    they follow from: those of equal keys are equal.
+    """
+
+    make: Callable[[], Iterable[SymbolicEntry]]
+    tables: Mapping[str, int]
+    named: frozenset[SegmentRef]
+    key: bytes
+
+
 class SymbolicPart(NamedTuple):
     """Entries of one segment, or of a node of its tree."""
 
     node: SegmentRef | TreeRef
-    entries: tuple[SymbolicEntry, ...]
+    entries: tuple[SymbolicEntry, ...] | Unmade
 
 
 class Section(NamedTuple):

@@ -56,7 +56,8 @@ class Inventory:
     `topology` says what each is as it runs: its target or runtime, pipeline, id, ports, and TLS.
     `pipelines` has the address of every device with a pipeline, `workers` those of all workers, `agents`
     those of the servers' agents, where there are any (the gRPC target by the server's name).
-    `folder` is where the network's commands on this machine keep what they share.
+    `folder` is where the network's commands on this machine keep what they share. `hosts` is the socket
+    by which the hosts of a network in memory send (orchestrator/simulation/hosts.py), "" elsewhere.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Inventory:
     workers: tuple[WorkerAddress, ...]
     folder: str
     agents: Mapping[str, str] = field(default_factory=dict[str, str])
+    hosts: str = ""
 
     @property
     def devices(self) -> Mapping[str, Device]:
@@ -89,6 +91,7 @@ class _Document(BaseModel):
     workers: tuple[WorkerAddress, ...]
     folder: Annotated[str, Field(pattern="^/")]
     agents: dict[str, str] = Field(default_factory=dict[str, str])
+    hosts: Annotated[str, Field(pattern="^(/.*)?$")] = ""
 
 
 def list_inventories() -> list[str]:
@@ -106,6 +109,7 @@ def save_inventory(inventory: Inventory) -> None:
         workers=inventory.workers,
         folder=inventory.folder,
         agents=dict(inventory.agents),
+        hosts=inventory.hosts,
     )
     replace_private(_path(inventory.name), document.model_dump_json(indent=1).encode())
 
@@ -142,7 +146,13 @@ def read_inventory(path: Path) -> Inventory:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise InputError(f"{path}: {where}: {first['msg']} (format {FORMAT} is read)") from error
     inventory = Inventory(
-        found.name, found.topology, found.pipelines, found.workers, found.folder, found.agents
+        found.name,
+        found.topology,
+        found.pipelines,
+        found.workers,
+        found.folder,
+        found.agents,
+        found.hosts,
     )
     problems = list(_problems(inventory))
     if problems:

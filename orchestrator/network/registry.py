@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from orchestrator.errors import NetworkError
 from orchestrator.network.folders import networks_dir, state_file
-from orchestrator.network.inventory import list_inventories
+from orchestrator.network.inventory import list_inventories, load_inventory
 from orchestrator.network.names import check_network_name
 
 
@@ -29,14 +29,19 @@ def is_started(name: str) -> bool:
     return state_file(check_network_name(name)).exists()
 
 
+def is_in_memory(name: str) -> bool:
+    """Whether a network of that name is one in memory (`net up --memory`)."""
+    return not is_started(name) and name in list_inventories() and bool(load_inventory(name).hosts)
+
+
 def is_attached(name: str) -> bool:
     """Whether a network of that name is attached: known here, and started by somebody else."""
-    return not is_started(name) and name in list_inventories()
+    return not is_started(name) and name in list_inventories() and not is_in_memory(name)
 
 
 def check_free(name: str) -> None:
     """NetworkError when a network of that name is started or attached."""
-    if is_started(name):
+    if is_started(name) or is_in_memory(name):
         raise NetworkError(
             f"'{name}' is a network that was started here (`orchestrator net down {name}` stops it); "
             "another --network NAME attaches one beside it"

@@ -7,23 +7,24 @@ answer finds its way back through a NAPT.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
-from orchestrator.deployment.memory import MemoryNetwork, MemoryWorker
 from orchestrator.deployment.places import Places
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
-from orchestrator.network.fabric import Attachment
+from orchestrator.network.fabric import Fabric
 from orchestrator.observation.explain import Explainer, Sent, Visit, visit_json
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.ports import ports_of_all
 from orchestrator.observation.snapshot import Snapshot
+from orchestrator.simulation.clocks import Clock
+from orchestrator.simulation.devices import MemoryServer, MemoryWorker
+from orchestrator.simulation.network import LoopError, Simulation, Stop
 from orchestrator.verification.manifest import Manifest
-from servernf.wire.addresses import device_mac
 
 _MOST_HOPS = 200
 _EVERYTHING = 1 << 32
@@ -108,6 +109,54 @@ class Journey:
         return "; ".join(arrived + lost) or "the frame went nowhere"
 
 
+class _Switch:
+    """The replica of a switch as a node: it remembers its last visit."""
+
+    def __init__(self, explainer: Callable[[], Explainer]) -> None:
+        self._explainer = explainer
+        self.visit: Visit | None = None
+
+    def process(self, port: int, frame: bytes) -> Sequence[tuple[int, bytes]]:
+        self.visit = self._explainer().explain(port, frame)
+        return [(sent.port, sent.frame) for sent in self.visit.sent]
+
+
+class _Server:
+    """The workers of a server as a node: it remembers the last visit."""
+
+    def __init__(self, server: MemoryServer, name: str, switch: str) -> None:
+        self.workers = {i: MemoryWorker(worker) for i, worker in server.workers.items()}
+        self.visit: WorkerVisit | None = None
+        self._server, self._name, self._switch = server, name, switch
+        self._cursors = dict.fromkeys(self.workers, 0)
+        """How far each worker's samples have been read."""
+
+    def process(self, port: int, frame: bytes) -> Sequence[tuple[int, bytes]]:
+        core = self._server.core_of(frame)
+        if core is None:
+            verdict = "dropped: no core has the frame's outer MAC"
+            self.visit = WorkerVisit(self._name, -1, frame, (), (), verdict, True)
+            return ()
+        memory = self.workers[core]
+        drops = memory.metrics()
+        out = self._server.process(port, frame)
+        samples, self._cursors[core] = memory.samples(self._cursors[core])
+        calls: list[NfCall] = []
+        for before, after in zip(samples[::2], samples[1::2], strict=False):
+            nf = before.nf.removeprefix(f"{before.graph}/")
+            calls.append(NfCall(before.graph, nf, before.port, after.port, after.reason))
+        sent = tuple(Sent(0, self._switch, data) for _, data in out)
+        verdict = _worker_verdict(memory, frame, calls, sent, drops)
+        self.visit = WorkerVisit(self._name, core, frame, tuple(calls), sent, verdict, not sent)
+        return out
+
+    def wait_ns(self) -> int | None:
+        return self._server.wait_ns()
+
+    def release(self) -> Sequence[tuple[int, bytes]]:
+        return self._server.release()
+
+
 class NetworkModel:
     """Replicas of a network's switches and workers."""
 
@@ -119,20 +168,23 @@ class NetworkModel:
         self._bundles = bundles
         self.ports = ports_of_all(topology)
         self._explainers: dict[str, Explainer] = {}
-        self._network = MemoryNetwork(topology)
-        self._cursors = dict.fromkeys(self._network.workers, 0)
-        """How far each worker's samples have been read."""
-        self._far: dict[tuple[str, int], tuple[str, int]] = {}
-        for link in topology.links:
-            self._far[link.a, link.a_port] = (link.b, link.b_port)
-            self._far[link.b, link.b_port] = (link.a, link.a_port)
-        self._cores: dict[int, Core] = {
-            device_mac(topology.servers[core.server].id, core=core.index + 1): core
-            for core in self._network.workers
-        }
+        self._attachments = Fabric(topology).attachments
+        self._network = network = Simulation(topology, most_hops=_MOST_HOPS)
+        self._nodes: dict[str, _Switch | _Server] = {}
+        for name in topology.switches:
+            self._nodes[name] = switch = _Switch(partial(self.explainer, name))
+            network.add(name, switch)
+        for name, server in topology.servers.items():
+            at = self._attachments.get(name)
+            made = MemoryServer(server, lambda: network.now_ns, Clock())
+            node = _Server(made, name, at.switch if at else "")
+            self._nodes[name] = node
+            network.add_holder(name, node)
         for bundle in bundles:
             for program in bundle.workers:
-                worker = self._network.workers[Core(program.server, program.core)]
+                found = self._nodes[program.server]
+                assert isinstance(found, _Server)
+                worker = found.workers[program.core]
                 everything = Manifest(bundle.graph_id, _EVERYTHING, 0, 0)
                 worker.configure(bundle.graph, program.nfs, everything)
                 for chain in program.chains:
@@ -149,58 +201,36 @@ class NetworkModel:
 
     def enter(self, host: str, frame: bytes) -> Visit:
         """What a host's own switch does with its frame; servers see nothing of it."""
-        at = self._attachment(host)
-        return self.explainer(at.switch).explain(at.port, frame)
-
-    def _attachment(self, host: str) -> Attachment:
         if host not in self.topology.hosts:
             raise InputError(unknown("host", host, tuple(self.topology.hosts)))
-        return self._network.fabric.attachments[host]
+        at = self._attachments[host]
+        return self.explainer(at.switch).explain(at.port, frame)
 
     def send(self, host: str, frame: bytes) -> Journey:
         """Send a frame from a host and follow it to its ends."""
-        at = self._attachment(host)
-        moving: deque[tuple[int, str, int, bytes]] = deque([(0, at.switch, at.port, frame)])
         hops: list[Hop] = []
-        while moving and len(hops) < _MOST_HOPS:
-            parent, node, port, data = moving.popleft()
-            stop: Visit | WorkerVisit | Arrival
-            if node in self.topology.switches:
-                stop = self.explainer(node).explain(port, data)
-            elif node in self.topology.servers:
-                stop = self._at_server(node, data)
-            else:
-                stop = Arrival(node or "nowhere (no link at this port)", data)
-            hop = Hop(len(hops) + 1, parent, stop)
-            hops.append(hop)
-            if isinstance(stop, Visit):
-                for sent in stop.sent:
-                    far, far_port = self._far.get((node, sent.port), ("", 0))
-                    moving.append((hop.number, far, far_port, sent.frame))
-            elif isinstance(stop, WorkerVisit):
-                nic = self._network.fabric.attachments[node]
-                for sent in stop.sent:
-                    moving.append((hop.number, nic.switch, nic.port, sent.frame))
+        numbers = {0: 0}
+        """Hops by the numbers of the network's stops."""
+
+        def stopped(stop: Stop) -> None:
+            numbers[stop.number] = len(hops) + 1
+            hops.append(Hop(len(hops) + 1, numbers[stop.parent], self._visited(stop)))
+
+        self._network.at_stops.append(stopped)
+        try:
+            with suppress(LoopError):  # the way is told as far as it goes
+                self._network.send(host, frame)
+        finally:
+            self._network.at_stops.remove(stopped)
         self._network.advance(1000)
         return Journey(host, frame, tuple(hops))
 
-    def _at_server(self, server: str, frame: bytes) -> WorkerVisit:
-        core = self._cores.get(int.from_bytes(frame[:6], "big"))
-        if core is None or core.server != server:
-            verdict = "dropped: no core has the frame's outer MAC"
-            return WorkerVisit(server, -1, frame, (), (), verdict, True)
-        memory = self._network.workers[core]
-        drops = memory.metrics()
-        out = memory.worker.process([frame])
-        samples, self._cursors[core] = memory.samples(self._cursors[core])
-        calls: list[NfCall] = []
-        for before, after in zip(samples[::2], samples[1::2], strict=False):
-            nf = before.nf.removeprefix(f"{before.graph}/")
-            calls.append(NfCall(before.graph, nf, before.port, after.port, after.reason))
-        at = self._network.fabric.attachments[server]
-        sent = tuple(Sent(0, at.switch, data) for data in out)
-        verdict = _worker_verdict(memory, frame, calls, sent, drops)
-        return WorkerVisit(server, core.index, frame, tuple(calls), sent, verdict, not sent)
+    def _visited(self, stop: Stop) -> Visit | WorkerVisit | Arrival:
+        node = self._nodes.get(stop.node)
+        if node is None:
+            return Arrival(stop.node or "nowhere (no link at this port)", stop.frame)
+        assert node.visit is not None
+        return node.visit
 
 
 def _worker_verdict(

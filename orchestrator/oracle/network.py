@@ -90,11 +90,15 @@ class ReferenceNetwork:
             due = [
                 (at, name) for name, r in self._references.items() if (at := r.due_us()) is not None
             ]
-            at, name = min(due, default=(self.now_us + 1, ""))
-            if at > self.now_us:
+            now = self.now_us
+            at, name = min(due, default=(now + 1, ""))
+            if at > now:
                 return
+            self.now_us = at  # it left then, not when somebody asks
             port, packet = self._references[name].release()
-            yield from self._travel(packet, Port(name, port))
+            left = list(self._travel(packet, Port(name, port)))
+            self.now_us = now
+            yield from left
 
     def _sent(self, host: str, frame: bytes) -> list[Delivery]:
         self.trace = []

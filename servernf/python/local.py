@@ -12,16 +12,23 @@ from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime import messages
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.tables import Tables
-from servernf.python.runtime.worker import Worker
+from servernf.python.runtime.worker import Worker, wall_us
 
 __all__ = ("LocalWorker", "NotFound")
 
 
 class LocalWorker:
-    """The calls by their names in `vnf.proto`, and frames; `clock` tells microseconds."""
+    """The calls by their names in `vnf.proto`, and frames. `clock` tells microseconds, `wall_clock`
+    those since 1970, for samples."""
 
-    def __init__(self, name: str, mac: int, clock: Callable[[], int]) -> None:
-        self._worker = Worker(name, mac, clock)
+    def __init__(
+        self,
+        name: str,
+        mac: int,
+        clock: Callable[[], int],
+        wall_clock: Callable[[], int] = wall_us,
+    ) -> None:
+        self._worker = Worker(name, mac, clock, wall_clock=wall_clock)
         self._started = time.monotonic_ns()
 
     def configure(self, request: vnf.ConfigureRequest) -> vnf.ConfigureResponse:
@@ -52,6 +59,18 @@ class LocalWorker:
     def wait_us(self) -> int | None:
         """How long until `process` has a frame to send that is held; None when none is."""
         return self._worker.wait_us()
+
+    def serve(self, address: str) -> Callable[[], None]:
+        """Answer the calls at an address (`service.serve`), too; what is returned ends that."""
+        from servernf.python.runtime.service import serve
+
+        server, service, _ = serve(self._worker, address)
+
+        def stop() -> None:
+            service.stopping.set()
+            server.stop(0).wait()
+
+        return stop
 
     @property
     def tables(self) -> Tables:

@@ -486,11 +486,14 @@ def mapping_problems(
             counts[mapping_of(key)] += session.is_established
     for key, mapping in arriving.items():
         port = mapping.outside << 24 | mapping.outside_port << 8 | key & 0xFF
-        name = f"mappings {key:016x}: outside {mapping.outside:08x} port {mapping.outside_port}"
+        problem = ""
         if not share.holds(mapping):
-            yield f"{name} is not in the share here"
+            problem = "is not in the share here"
         elif port in mappings.by_outside or port in outside:
-            yield f"{name} is taken"
+            problem = "is taken"
         elif whole and counts[key] != mapping.established:
-            yield f"{name}: {mapping.established} connections established, {counts[key]} come along"
+            problem = f"has {mapping.established} connections established, {counts[key]} come along"
+        if problem:
+            end = f"{mapping.outside:08x} port {mapping.outside_port}"
+            yield f"mappings {key:016x}: outside {end} {problem}"
         outside.add(port)

@@ -15,10 +15,10 @@ from scapy.layers.vxlan import VXLAN
 
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.oracle import ReferenceNetwork
 from orchestrator.resources import shipped
+from orchestrator.simulation.memory import MemoryNetwork
 
 EXAMPLE = Path(shipped("examples")) / "service_edge"
 FLOWS: list[dict[str, Any]] = json.loads((EXAMPLE / "expected.json").read_text())

@@ -17,12 +17,12 @@ from scapy.layers.l2 import Ether
 
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.graph import PlacementRules, ServiceGraph
 from orchestrator.model.match import Prefix
 from orchestrator.oracle import ReferenceNetwork
+from orchestrator.simulation.memory import MemoryNetwork
 from servernf.wire import nsh
 from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
@@ -88,14 +88,15 @@ def test_a_server_reaches_no_tenant_that_it_does_not_serve() -> None:
     devices = [device_mac(s.id) for s in WHERE.switches.values()]
     devices += [device_mac(s.id, core=c + 1) for s in WHERE.servers.values() for c in range(4)]
     inner = bytes(Ether(dst="ff:ff:ff:ff:ff:ff") / IP(src="10.0.1.11", dst="198.51.100.13") / UDP())
-    at = network.fabric.attachments["server1"]
     before = activity(network, bundles["bob"])
     own = {(h.spi, h.si) for w in bundles["alice"].workers for c in w.chains for h in c.hops}
     reached = 0
     for spi, si in sorted(known_paths(bundles)):
         for mac in devices:
             tag = nsh.Tag(dst_mac=mac, src_mac=device_mac(1), spi=spi, si=si)
-            delivered = network._run((at.switch, at.port, nsh.encode(tag, inner)))
+            network.emit("server1", 0, nsh.encode(tag, inner))
+            network.run()
+            delivered = network.taken()
             assert not delivered or (spi, si) in own, (mac_text(mac), spi, si)
             reached += len(delivered)
     assert activity(network, bundles["bob"]) == before, "bob's tables and workers saw nothing"

@@ -15,10 +15,10 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
 from orchestrator.compile import Compiled
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.model.match import Match, Prefix
 from orchestrator.model.plan import Core
+from orchestrator.simulation.memory import MemoryNetwork
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 pytestmark = pytest.mark.slow

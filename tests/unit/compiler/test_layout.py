@@ -26,13 +26,13 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
 from orchestrator.compiler.layout import EXIT_PREFIX, Layout, lay_out
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import DoesNotFit
 from orchestrator.graph import functions_of
 from orchestrator.model.cuts import SWITCH, Arc, Unit
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.refs import SegmentRef
 from orchestrator.model.versions import ALL_VERSIONS
+from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.targets.pipelines import SHIPPED
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 

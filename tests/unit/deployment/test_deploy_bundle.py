@@ -309,7 +309,9 @@ def test_in_memory_on_its_own_topology(compiled: Path, tmp_path: Path) -> None:
     done = orchestrator(*words, "--pcap", str(tmp_path / "one.pcap"), "--json")
     ((_, tally),) = json.loads(done.stdout)["traffic"].items()
     assert (tally["sent"], tally["delivered"]) == (1, 1)
-    assert "give some with --pcap" in orchestrator(*words, expect=2).stderr
+    again = json.loads(orchestrator(*words, "--json").stdout)
+    assert (again["network"], again["updated"], again["traffic"]) == ("memory", True, {})
+    orchestrator("net", "down", "memory")
 
 
 def test_it_brings_a_pipeline_that_p4c_made_for_it(

@@ -25,10 +25,10 @@ from orchestrator.clients.p4info import Schema
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.fitting import for_network
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, Meter, PipelineProgram, TableEntry, Ternary
+from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.targets.block import OWN_INSTANCES
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.targets.references import key_role, param_role

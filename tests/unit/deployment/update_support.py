@@ -14,7 +14,6 @@ from scapy.layers.l2 import Ether
 
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.execution import Executor
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.linker.sharing import share
@@ -22,6 +21,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
 from orchestrator.oracle import ReferenceNetwork
+from orchestrator.simulation.memory import MemoryNetwork
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 Deliveries = list[tuple[str, bytes]]

@@ -15,12 +15,12 @@ from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.desired import Deployment, desired_entries
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
 from orchestrator.observation.journey import NetworkModel
 from orchestrator.observation.snapshot import bundle_snapshots
+from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch

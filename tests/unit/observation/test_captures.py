@@ -223,7 +223,11 @@ def test_headers_are_those_of_the_network() -> None:
     assert header_of(topology)(0x86DD, far)[12:] == b"\x86\xdd"
 
 
-def test_both_commands_honour_the_link_type(tmp_path: Path) -> None:
+def test_both_commands_honour_the_link_type(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     rules = [{"protocol": "tcp", "dst_port": 23, "action": "deny"}]
     ends = ({"from": "inside", "to": "a.inside"}, {"from": "a.outside", "to": "outside"})
     graph = {
@@ -240,6 +244,7 @@ def test_both_commands_honour_the_link_type(tmp_path: Path) -> None:
     memory = ("deploy", str(file), "--network", "memory", "--pcap", str(capture), "--json")
     told = json.loads(CliRunner().invoke(app, memory).stdout)["traffic"][str(capture)]
     assert (told["sent"], told["delivered"]) == (2, 1)
+    assert CliRunner().invoke(app, ("net", "down", "memory")).exit_code == 0
     CliRunner().invoke(app, ("compile", str(file), "-o", str(bundle)), catch_exceptions=False)
     explain = ("explain", "--bundle", str(bundle), "--json", "--pcap", str(capture))
     both = CliRunner().invoke(app, (*explain, "--count", "2"), catch_exceptions=False)

@@ -26,7 +26,6 @@ from inspection_support import (
 )
 
 from orchestrator.clients.p4runtime import SwitchClient
-from orchestrator.deployment.memory import MemoryNetwork
 from orchestrator.errors import InputError, SwitchError
 from orchestrator.observation.explain import Explainer, Visit, visit_json
 from orchestrator.observation.frames import answer_to, between_hosts, make_frame, parse_packet
@@ -34,6 +33,7 @@ from orchestrator.observation.journey import Journey, NetworkModel, journey_json
 from orchestrator.observation.ports import port_names
 from orchestrator.observation.snapshot import Snapshot, bundle_snapshots, read_snapshot
 from orchestrator.observation.whynot import why_not
+from orchestrator.simulation.memory import MemoryNetwork
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 pytestmark = pytest.mark.slow

@@ -296,10 +296,11 @@ def go_on(
     assert not difference(kept, there.state.snapshot(scope, now_us + ELSEWHERE_US))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_moved_as_if_never_moved(case: Case) -> None:
     records = 0
-    for seed in range(4):
+    for seed in range(3):
         nf, talk = case.make(), Traffic(seed, case.place, case.kinds)
         run(nf, talk, 150)
         records += nf.state.size()[0]
@@ -315,13 +316,14 @@ def test_moved_as_if_never_moved(case: Case) -> None:
     assert records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [c for c in CASES if c.by and not c.is_full], ids=str)
 def test_a_bucket_moved_as_if_never_moved(case: Case) -> None:
     def bucket_of(flow: Flow) -> int:
         return getattr(flow, case.by)[-1] % 2
 
     bucket = Scope(buckets=frozenset((1,)))
-    for seed in range(4):
+    for seed in range(3):
         nf, talk = case.make(), Traffic(seed, case.place, case.kinds)
         nf.state.use_buckets(bucket_of)
         run(nf, talk, 150)
@@ -389,6 +391,7 @@ def shown(outcome: Outcome, now_us: int) -> tuple[object, ...]:
     return port, frame, context, beside, counted, changes, evicted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_packet_is_played_again_from_its_slice(case: Case) -> None:
     rng = random.Random(case.nf)

@@ -1,11 +1,9 @@
-"""A network in memory: softswitches and workers in this process, links as queues. No root needed."""
+"""Softswitches and workers of this process: nodes of a simulation, driven like devices behind gRPC."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -18,10 +16,10 @@ from orchestrator.clients.vnf import chain_request, configure_request
 from orchestrator.clients.writing import Writable
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
-from orchestrator.model.plan import Core
-from orchestrator.model.topology import Switch, Topology
-from orchestrator.network.fabric import Fabric
+from orchestrator.model.topology import Server, Switch
 from orchestrator.network.names import worker_name
+from orchestrator.simulation.clocks import Clock
+from orchestrator.simulation.network import Sent
 from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets import lookup
@@ -30,16 +28,16 @@ from servernf.proto import vnf_pb2
 from servernf.python.local import LocalWorker, NotFound
 from servernf.wire.addresses import device_mac
 
-_MOST_HOPS = 10_000
-
 
 class MemorySwitch:
-    """A softswitch in this process, driven like one behind P4Runtime."""
+    """A softswitch in this process, driven like one behind P4Runtime; `clock` tells nanoseconds."""
 
     def __init__(self, switch: Switch, clock: Callable[[], int]) -> None:
         self.name = switch.name
         cpu = lookup(switch.target).ports.cpu
         self.soft = SoftSwitch(switch.id, cpu, clock, name=switch.name)
+        self.soft.start = 0  # what its clock shows is the time that programs see
+        self.process = self.soft.process
         self.schema: Schema | None = None
         self._cookie: int | None = None
         self._config: p4r.ForwardingPipelineConfig | None = None
@@ -148,89 +146,66 @@ class MemoryWorker:
         return list(answer.samples), answer.cursor
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A frame that reached a host."""
+class MemoryServer:
+    """A server's workers, each reached by its core's MAC. `now_ns` is virtual time, `clock` theirs.
 
-    host: str
-    frame: bytes
+    Samples tell a time since 1970: that of `epoch_us` when virtual time began.
+    """
 
+    def __init__(
+        self, server: Server, now_ns: Callable[[], int], clock: Clock, epoch_us: int = 0
+    ) -> None:
+        self._server, self._clock = server, clock
+        self._now_ns, self._epoch_us = now_ns, epoch_us
+        self.workers: dict[int, LocalWorker] = {}
+        """By core, from 0."""
+        self._cores: dict[bytes, int] = {}
+        self._holding: set[LocalWorker] = set()
+        """Those that have something to send later."""
 
-class MemoryNetwork:
-    """The devices of a topology, joined; a virtual clock in us that moves by `advance`."""
+        for index in server.worker_cores:
+            self._cores[device_mac(server.id, core=index + 1).to_bytes(6, "big")] = index
+            self.renew(index)
 
-    def __init__(self, topology: Topology) -> None:
-        self.name = "memory"
-        self.topology = topology
-        self.fabric = Fabric(topology)
-        self.now_us = 0
-        self.switches = {
-            name: MemorySwitch(switch, lambda: self.now_us * 1000)
-            for name, switch in topology.switches.items()
-        }
-        self.workers: dict[Core, MemoryWorker] = {}
-        self._by_mac: dict[int, LocalWorker] = {}
-        for server in topology.servers.values():
-            for index in server.worker_cores:
-                mac = device_mac(server.id, core=index + 1)
-                worker = LocalWorker(worker_name(server.name, index), mac, lambda: self.now_us)
-                self.workers[Core(server.name, index)] = MemoryWorker(worker)
-                self._by_mac[mac] = worker
-        self._far: dict[tuple[str, int], tuple[str, int]] = {}
-        for link in topology.links:
-            self._far[link.a, link.a_port] = (link.b, link.b_port)
-            self._far[link.b, link.b_port] = (link.a, link.a_port)
+    def renew(self, index: int) -> LocalWorker:
+        """The worker of a core is started again, empty."""
 
-    def device(self, name: str) -> AbstractContextManager[MemorySwitch]:
-        """The switch; there is no session to open."""
-        return nullcontext(self.switches[name])
+        def shown_us() -> int:
+            return self._clock.read_ns(self._now_ns()) // 1000
 
-    def worker(self, core: Core) -> AbstractContextManager[MemoryWorker]:
-        """The worker; there is no session to open."""
-        return nullcontext(self.workers[core])
+        worker = self.workers[index] = LocalWorker(
+            worker_name(self._server.name, index),
+            device_mac(self._server.id, core=index + 1),
+            shown_us,
+            lambda: self._epoch_us + shown_us(),
+        )
+        return worker
 
-    def pause(self, seconds: float) -> None:
-        """Let packets move: none is ever under way between two calls, so only time passes."""
-        self.advance(round(seconds * 1e6))
+    def core_of(self, frame: bytes) -> int | None:
+        """The core, from 0, that a frame is for; None: no worker's."""
+        return self._cores.get(frame[:6])
 
-    def advance(self, us: int) -> None:
-        """Let time pass."""
-        self.now_us += us
+    def process(self, port: int, frame: bytes) -> Sequence[Sent]:
+        """What the worker with the frame's outer MAC sends; nothing if there is none."""
+        core = self._cores.get(frame[:6])
+        if core is None:
+            return ()
+        worker = self.workers[core]
+        left = worker.process([frame])
+        if worker.wait_us() is not None:
+            self._holding.add(worker)
+        return [(0, frame) for frame in left]
 
-    def send(self, host: str, frame: bytes) -> list[Delivery]:
-        """Send a frame from a host and run the network until nothing moves.
+    def wait_ns(self) -> int | None:
+        """How long until a worker has something to send that an NF holds."""
+        if not self._holding:
+            return None
+        waits = [us for worker in self._holding if (us := worker.wait_us()) is not None]
+        return self._clock.lasting_ns(min(waits) * 1000) if waits else None
 
-        Before it, what workers have held until now goes on.
-        """
-        at = self.fabric.attachments[host]
-        held = [
-            (core.server, left)
-            for core, memory in self.workers.items()
-            if memory.worker.wait_us() == 0
-            for left in memory.worker.process(())
-        ]
-        delivered: list[Delivery] = []
-        for server, left in held:
-            nic = self.fabric.attachments[server]
-            delivered += self._run((nic.switch, nic.port, left))
-        return delivered + self._run((at.switch, at.port, frame))
-
-    def _run(self, first: tuple[str, int, bytes]) -> list[Delivery]:
-        """What hosts receive of a frame that enters a node by a port."""
-        moving: deque[tuple[str, int, bytes]] = deque([first])
-        delivered: list[Delivery] = []
-        for _ in range(_MOST_HOPS):
-            if not moving:
-                return delivered
-            node, port, data = moving.popleft()
-            if node in self.switches:
-                for out, left in self.switches[node].soft.process(port, data):
-                    moving.append((*self._far.get((node, out), ("", 0)), left))
-            elif node in self.topology.servers:
-                worker = self._by_mac.get(int.from_bytes(data[:6], "big"))
-                nic = self.fabric.attachments[node]
-                for left in worker.process([data]) if worker else ():
-                    moving.append((nic.switch, nic.port, left))
-            elif node:
-                delivered.append(Delivery(node, data))
-        raise SwitchError(f"a frame from {first[0]} still moves after {_MOST_HOPS} hops: a loop")
+    def release(self) -> Sequence[Sent]:
+        """What NFs have held until now."""
+        due = [worker for worker in self.workers.values() if worker.wait_us() == 0]
+        sent = [(0, left) for worker in due for left in worker.process(())]
+        self._holding = {w for w in self.workers.values() if w.wait_us() is not None}
+        return sent

@@ -1,0 +1,183 @@
+"""Start and stop networks: net up, down, restart."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.networks import NetworkName, name_of, networks_here, only
+from orchestrator.cli.output import Json, note, print_json, say, warn
+from orchestrator.errors import InputError, NetworkError, StoreError
+
+net_app = typer.Typer(
+    help="Networks: run a topology (Mininet), or attach one that runs already.",
+    no_args_is_help=True,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.add_typer(net_app, name="net")
+
+
+@net_app.command("up", epilog="Example: orchestrator net up leaf-spine --switch softswitch")
+def up(
+    topology: Annotated[str, typer.Argument(help="A topology file, or a shipped one's name.")],
+    switch: Annotated[
+        str,
+        typer.Option(help="The target that all switches run as; left out: as the topology says."),
+    ] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the network; the topology's if left out.")
+    ] = "",
+    tcp: Annotated[
+        bool,
+        typer.Option(
+            "--tcp",
+            help="Switches without TLS listen on TCP ports, which every user of this machine can "
+            "reach, and not on Unix sockets.",
+        ),
+    ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="In memory: softswitches and workers in one process, links with latency and capacity, "
+            "virtual time. Needs no root.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a network in the background; leftovers of a crashed one of that name are removed."""
+    if memory:
+        _up_in_memory(topology, switch, name, tcp, as_json)
+        return
+    from orchestrator.deployment.access import Access
+    from orchestrator.deployment.live import new_journal
+    from orchestrator.emulation import net_down, net_up
+    from orchestrator.emulation.commands import emulated
+    from orchestrator.placement.topologies import resolve_topology
+    from orchestrator.targets import AUTO
+
+    ways = (AUTO, *emulated())
+    switch = switch or AUTO
+    if switch not in ways:
+        raise InputError(f"--switch: '{switch}' is none of {', '.join(ways)}")
+    started = time.monotonic()
+    state = net_up(
+        resolve_topology(topology),
+        switch=switch,
+        name=name or None,
+        progress=note,
+        warn=warn,
+        tcp=tcp,
+        certificate=Access.from_environment().certificate,
+    )
+    try:
+        new_journal(state.name, state.run_dir)
+    except StoreError:
+        net_down(state.name)
+        raise
+    if as_json:
+        print_json(
+            {"name": state.name, "switches": {s.name: s.target for s in state.switches.values()}}
+        )
+        return
+    targets = sorted({s.target for s in state.switches.values()})
+    say(
+        f"network {state.name} is up: {len(state.switches)} switches ({', '.join(targets)}), "
+        f"{len(state.workers)} workers, {len(state.hosts)} hosts, "
+        f"in {time.monotonic() - started:.1f} s"
+    )
+
+
+def _up_in_memory(topology: str, switch: str, name: str, tcp: bool, as_json: bool) -> None:
+    from orchestrator.cli.memory import start_network
+    from orchestrator.placement.topologies import resolve_topology
+
+    if switch or tcp:
+        option = f"--switch {switch}" if switch else "--tcp"
+        raise InputError(
+            f"{option}: switches of a network in memory are softswitches at Unix sockets"
+        )
+    wanted = resolve_topology(topology)
+    inventory = start_network(wanted, name or wanted.name)
+    switches = {switch.name: switch.target for switch in inventory.topology.switches.values()}
+    if as_json:
+        print_json({"name": inventory.name, "switches": switches})
+        return
+    hosts = len(inventory.topology.hosts)
+    say(
+        f"network {inventory.name} is up in memory: {len(switches)} switches, "
+        f"{len(inventory.workers)} workers, {hosts} hosts"
+    )
+
+
+@net_app.command("down", epilog="Example: orchestrator net down leaf-spine")
+def down(
+    name: Annotated[str, typer.Argument(help="Name of the network.")] = "", as_json: Json = False
+) -> None:
+    """Stop a network and remove all that it made."""
+    from orchestrator.deployment.live import journal_of
+    from orchestrator.emulation import net_down
+    from orchestrator.emulation.state import load_handle
+    from orchestrator.network.inventory import load_inventory
+    from orchestrator.network.registry import is_attached, is_in_memory
+    from orchestrator.simulation.control import stop
+
+    name = name_of(name)
+    if name and is_attached(name):
+        raise NetworkError(
+            f"'{name}' was not started here: `orchestrator net detach {name}` lets go of it, and its "
+            "traffic flows on"
+        )
+    # Named, it can be removed even if another version wrote its state.
+    name = name or _started()
+    if is_in_memory(name):
+        journal = journal_of(name, load_inventory(name).folder)
+        stop(name)
+    else:
+        journal = journal_of(name, load_handle(name).run_dir)
+        net_down(name)
+    journal.clear()
+    if as_json:
+        print_json({"name": name, "down": True})
+    else:
+        say(f"network {name} is down")
+
+
+@net_app.command("restart", epilog="Example: orchestrator net restart server1-core1 -n leaf-spine")
+def restart_command(
+    device: Annotated[str, typer.Argument(help="A switch (leaf1) or worker (server1-core1).")],
+    network: NetworkName = "",
+    as_json: Json = False,
+) -> None:
+    """Start a switch or worker again, empty; `orchestrator reconcile` gives it what it had."""
+    from orchestrator.attachment.restarting import restart_worker
+    from orchestrator.emulation import restart
+    from orchestrator.network.inventory import load_inventory
+    from orchestrator.network.registry import is_attached, is_in_memory
+    from orchestrator.simulation.hosts import Hosts
+
+    name = name_of(network) or only(networks_here())
+    if is_in_memory(name):
+        Hosts(load_inventory(name).hosts).restart(device)
+    elif is_attached(name):
+        restart_worker(name, device)
+    else:
+        restart(name, device)
+    if as_json:
+        print_json({"name": name, "device": device, "restarted": True})
+    else:
+        say(f"{device} runs again, empty: `orchestrator reconcile {name}` gives it what it had")
+
+
+def _started() -> str:
+    """The only network that `net up` has started, whether it came up or not."""
+    from orchestrator.emulation import list_networks
+    from orchestrator.network.inventory import list_inventories
+    from orchestrator.network.registry import is_in_memory
+
+    return only([*list_networks(), *filter(is_in_memory, list_inventories())])

@@ -44,8 +44,9 @@ def target_of(switch: str, network: str, address: str, device_id: int) -> Target
     if address:
         return Target(switch, at_address(switch, address, device_id), {}, None, as_told)
     live = find_network(network)
+    client = reader(live, switch)  # refuses, by name, a switch that is not there
     ports = port_names(live.topology, switch)
-    return Target(switch, reader(live, switch), ports, live, places_in(live.journal, switch))
+    return Target(switch, client, ports, live, places_in(live.journal, switch))
 
 
 def live_of(target: Target, option: str) -> LiveNetwork:

@@ -186,7 +186,10 @@ def too_full(
             going.setdefault(step.device, Counter()).update(gone)
     problems: list[str] = []
     for device, gone in going.items():
-        need = new.programs[device].entries_by_table() + gone
+        program = new.programs.get(device)
+        if program is None:  # it is left, and nothing new comes there
+            continue
+        need = program.entries_by_table() + gone
         sizes = capability_for(new, device).table_sizes
         sizes = {**sizes, **pipelined(topology)[device].table_sizes}
         for table, count in sorted(need.items()):

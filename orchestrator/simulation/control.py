@@ -29,9 +29,8 @@ from orchestrator.network.names import check_network_name, worker_name
 from orchestrator.network.registry import check_free, is_in_memory, registry_lock
 from orchestrator.resources import child_environment
 from orchestrator.simulation.hosts import Hosts
+from orchestrator.targets.softswitch import SOFTSWITCH
 
-SOFTSWITCH = "softswitch"
-"""The target that all switches of a network in memory run as."""
 _MAX_SOCKET_PATH = 107
 _START_S = 60.0
 _STOP_S = 10.0

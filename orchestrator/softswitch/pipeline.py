@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 from orchestrator.softswitch import codegen, hashes
 from orchestrator.softswitch.architectures import Origin
 from orchestrator.softswitch.state.pipeline import PipelineState
 from orchestrator.softswitch.trace import log_text
+
+MAX_KEPT_SOURCE = 4 << 20
+"""Characters of generated code; larger ones are compiled anew for each switch."""
 
 Run = Callable[..., None]
 """`run(port, data, mode, aux, out, again)`: see `codegen`."""
@@ -49,7 +54,9 @@ class Pipeline:
         }
         for identifier, (kind, name) in generated.outside.items():
             scope[identifier] = self._outside(kind, name)
-        exec(compile(generated.source, "<softswitch pipeline>", "exec"), scope)  # noqa: S102
+        small = len(generated.source) <= MAX_KEPT_SOURCE
+        code = _kept(generated.source) if small else _compiled(generated.source)
+        exec(code, scope)  # noqa: S102
         return scope["run"]
 
     def _outside(self, kind: str, name: str) -> Any:
@@ -96,6 +103,14 @@ class Pipeline:
             self._traced = self._compile(generated, lambda *step: self._sink(*step))
         self._sink = trace
         return self._traced
+
+
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<softswitch pipeline>", "exec")
+
+
+_kept = lru_cache(maxsize=4)(_compiled)
+"""Switches of one process mostly run the same program, and compiling is half of loading it."""
 
 
 def _ignore(*step: Any) -> None:

@@ -10,6 +10,9 @@ from orchestrator.targets.engine import Engine, Launch
 from orchestrator.targets.target import target
 from orchestrator.targets.v1model import V1Model
 
+SOFTSWITCH = "softswitch"
+"""Its name; networks in memory have no other switches."""
+
 COSTS = LookupCosts(ternary_entry=0.0, tree=2.5, level=1.2)
 """Its ternary lookup is a tuple-space search behind a memo and does not grow with the rules: acl1_10k
 costs 0.6 us a packet of a known flow (a tree: 4.8 us), 10 us one of a new flow (7 us)."""
@@ -38,7 +41,7 @@ class OurEngine(Engine):
         return argv
 
 
-@target("softswitch")
+@target(SOFTSWITCH)
 class Softswitch(V1Model):
     """`auto` takes it where nothing else is installed."""
 

@@ -55,7 +55,7 @@ def test_adds_changes_deletes_in_words() -> None:
         "route.ipv4",
         "campus",
         "edge_router",
-        "routes[1]",
+        "routes",  # where in the file, devices are not told
     )
     assert added.entity.match == "segment 1.1, dst 0.0.1.0/24"
     assert changed.entity.action == "route.connected(segment 1.2)"

@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 
-.PHONY: demo test exhaustive lint check quick bench p4 p4-conformance fuzz setup lock clean
+.PHONY: demo test test-rest test-networks exhaustive lint check quick bench p4 p4-conformance fuzz setup lock clean
 
 setup: $(STAMP)
 
@@ -26,14 +26,19 @@ lock:
 demo: $(STAMP)
 	$(RUN) mininet/demo.py
 
-# What needs no network runs in parallel; switches, namespaces and controllers one after the other.
+# Switches, namespaces and controllers run one after the other and mostly wait; beside them, all that needs no network.
 test: $(STAMP)
+	$(MAKE) -j2 --output-sync=line test-networks test-rest
+
+test-rest: $(STAMP)
 	$(RUN) -m pytest -n auto tests/unit tests/golden tests/verification tests/p4
+
+test-networks: $(STAMP)
 	$(RUN) -m pytest tests/emulated tests/recovery tests/test_wheel.py tests/test_servernf_wheel.py
 
 # A controller killed at every step, a hundred runs with faulty calls, every leaf of P4 programs: ten minutes.
 exhaustive: $(STAMP)
-	$(RUN) -m pytest -m exhaustive tests/recovery tests/unit/softswitch
+	$(RUN) -m pytest -m exhaustive tests/recovery tests/unit/softswitch tests/p4/fast
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -77,7 +77,9 @@ def test_programs_with_random_entries(name: str) -> None:
             both.now_ns += rng.randrange(10_000_000)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(2, 40))]
+)
 def test_random_arithmetic(seed: int) -> None:
     """Expressions of all operators over fields of 1 to 2,048 bits, signed and saturating ones."""
     made = fast_arithmetic.program(seed)

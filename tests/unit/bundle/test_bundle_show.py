@@ -12,6 +12,8 @@ from orchestrator.cli import app
 from orchestrator.errors import InputError
 from orchestrator.resources import shipped
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.placement.topologies import fat_tree, load_topology
 from servernf.wire.addresses import device_mac
 
+pytestmark = pytest.mark.slow
+
 BITS = 6
 
 

@@ -18,6 +18,8 @@ from orchestrator.deployment.transaction import WriteEntries
 from orchestrator.errors import SwitchError
 from orchestrator.model.graph import ServiceGraph
 
+pytestmark = pytest.mark.slow
+
 
 class Counting(WatchedNetwork):
     """Counts sessions by device."""

@@ -19,6 +19,8 @@ from orchestrator.observation.matching import parse_mac
 from orchestrator.resources import shipped_topologies
 from servernf.wire.addresses import parse_interface, parse_ip, parse_network
 
+pytestmark = pytest.mark.slow
+
 SECRET = "password=s3cr3t"
 
 

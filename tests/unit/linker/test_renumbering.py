@@ -12,6 +12,8 @@ from orchestrator.graph import load_graph
 from orchestrator.linker.renumbering import renumbered
 from orchestrator.placement.topologies import resolve_topology
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*/graph.json"))
 
 

@@ -28,6 +28,8 @@ from orchestrator.targets.target import Cloning, Ports, known_targets, lookup, t
 from orchestrator.targets.v1model import V1Model
 from orchestrator.whatif.scenarios import change
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 LEAF_SPINE = load_topology("leaf-spine")
 

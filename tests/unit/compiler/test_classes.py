@@ -21,6 +21,8 @@ from orchestrator.model.match import Match
 from orchestrator.nfs.matching import Headers
 from orchestrator.resources import shipped
 
+pytestmark = pytest.mark.slow
+
 OBSERVER = "cache_observer", {"ports": ["80"], "labels": {"hit": 1, "miss": 2}}
 LABELS = "label_filter", {"rules": [{"label": 1, "action": "deny"}]}
 

@@ -15,6 +15,8 @@ from orchestrator.oracle import ReferenceNetwork, frames
 from orchestrator.resources import shipped
 from servernf.wire.addresses import BROADCAST_MAC, GATEWAY_MAC
 
+pytestmark = pytest.mark.slow
+
 TOPOLOGY = load_topology("leaf-spine")
 EXPECTED: dict[str, Any] = json.loads(
     (shipped("examples") / "campus_edge" / "expected.json").read_text()

@@ -26,6 +26,8 @@ from servernf_support import (
 from orchestrator.errors import InputError
 from servernf.python.network_function import NetworkFunction
 
+pytestmark = pytest.mark.slow
+
 A, B = "10.0.0.7", "198.51.100.9"
 
 

@@ -25,6 +25,8 @@ from orchestrator.softswitch.__main__ import main
 from orchestrator.softswitch.ports import open_ports
 from servernf.host.packetio import PacketSocket
 
+pytestmark = pytest.mark.slow
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for veth interfaces")
 
 

@@ -86,7 +86,6 @@ def show(
 
 
 def _counts(bundle: Bundle) -> dict[str, dict[str, int]]:
-
     return {device: dict(tables) for device, tables in bundle.entries_by_table().items()}
 
 

@@ -306,26 +306,12 @@ class SoftSwitch:
         No packet sees a half of the batch. `admit` raises if it may not be applied (any more).
         """
         store = self.entities
-        errors: list[EntityError | None] = []
-        ready: list[tuple[Callable[..., None], tuple[Any, ...]] | None] = []
-        for update in updates:
-            try:
-                ready.append(store.decode(update))
-                errors.append(None)
-            except EntityError as e:
-                ready.append(None)
-                errors.append(e)
+        operations = store.decoded(updates)
         with self.locked():
             admit()
             if store is not self._entities:
                 raise SwitchError(f"{self.name}: the pipeline was replaced during the write")
-            for i, operation in enumerate(ready):
-                if operation is not None:
-                    try:
-                        operation[0](*operation[1])
-                    except EntityError as e:
-                        errors[i] = e
-            store.commit()
+            errors = store.apply(operations)
         if any(errors):
             raise WriteError(errors)
 

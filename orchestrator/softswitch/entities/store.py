@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from finsy.proto import p4i, p4r, rpc_code
@@ -79,6 +79,31 @@ class EntityStore:
                 rpc_code.UNIMPLEMENTED, f"writes of {kind} are not implemented by softswitch"
             )
         return self.kinds[kind].decode(update.type, getattr(update.entity, kind))
+
+    def decoded(self, updates: Iterable[p4r.Update]) -> list[Operation | EntityError]:
+        """What applies each update, or what is wrong with it; nothing is changed."""
+        out: list[Operation | EntityError] = []
+        for update in updates:
+            try:
+                out.append(self.decode(update))
+            except EntityError as error:
+                out.append(error)
+        return out
+
+    def apply(self, operations: Iterable[Operation | EntityError]) -> list[EntityError | None]:
+        """Apply what was decoded, each on its own, and publish it; under the lock. What was refused."""
+        errors: list[EntityError | None] = []
+        for operation in operations:
+            if isinstance(operation, EntityError):
+                errors.append(operation)
+                continue
+            try:
+                operation[0](*operation[1])
+                errors.append(None)
+            except EntityError as error:
+                errors.append(error)
+        self.commit()
+        return errors
 
     def commit(self) -> None:
         """Publish what a batch changed; under the lock, once a batch."""

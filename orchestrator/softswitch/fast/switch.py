@@ -7,17 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from finsy.proto import p4i, p4r
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entities.store import EntityStore
-from orchestrator.softswitch.entity_errors import EntityError, WriteError
+from orchestrator.softswitch.entity_errors import WriteError
 from orchestrator.softswitch.fast.building import build
 from orchestrator.softswitch.fast.device import Device, Frame, State
 from orchestrator.softswitch.fast.mirror import MirroredState
-from orchestrator.softswitch.ir import decode_program, read_program
+from orchestrator.softswitch.ir import read_program
 from orchestrator.softswitch.ir.program import Json
 from orchestrator.softswitch.packetmeta import ControllerHeaders
 
@@ -98,9 +97,6 @@ class FastSwitch:
         """Install a program; all tables, groups and counters start empty."""
         self.install(self.prepare(bmv2_json, p4info))
 
-    def load_config(self, config: p4r.ForwardingPipelineConfig) -> None:
-        self.load(decode_program(config.p4_device_config), config.p4info)
-
     def close(self) -> None:
         """End the process, if there is one."""
         with self._lock:
@@ -128,26 +124,12 @@ class FastSwitch:
     ) -> None:
         """Apply updates, each on its own; WriteError if any failed. No packet sees half of them."""
         loaded = self.loaded
-        errors: list[EntityError | None] = []
-        ready: list[tuple[Callable[..., None], tuple[Any, ...]] | None] = []
-        for update in updates:
-            try:
-                ready.append(loaded.store.decode(update))
-                errors.append(None)
-            except EntityError as error:
-                ready.append(None)
-                errors.append(error)
+        operations = loaded.store.decoded(updates)
         with self._lock:
             admit()
             if loaded is not self._loaded:
                 raise SwitchError(f"{self.name}: the pipeline was replaced during the write")
-            for i, operation in enumerate(ready):
-                if operation is not None:
-                    try:
-                        operation[0](*operation[1])
-                    except EntityError as error:
-                        errors[i] = error
-            loaded.store.commit()
+            errors = loaded.store.apply(operations)
             loaded.state.tell(loaded.device)
         if any(errors):
             raise WriteError(errors)

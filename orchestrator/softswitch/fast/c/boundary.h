@@ -24,7 +24,6 @@ enum ask {
     ANSWER = 64,     /* payload as said above */
     ANSWER_ERROR,    /* a text */
     TELL_DIGEST = 96, /* list, words */
-    TELL_PACKET,     /* a frame that left by the CPU port */
 };
 
 enum change {

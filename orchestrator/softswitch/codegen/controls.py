@@ -8,7 +8,7 @@ from orchestrator.softswitch.codegen.actions import emit_primitives
 from orchestrator.softswitch.codegen.calculations import calculate
 from orchestrator.softswitch.codegen.context import Context, Ex, literal, quoted
 from orchestrator.softswitch.codegen.expressions import expr, store
-from orchestrator.softswitch.ir.program import Action, Pipeline, Table
+from orchestrator.softswitch.ir.program import Action, Lookup, Pipeline, Table, lookup_of
 
 _MAX_STEPS = 100_000
 _MAX_BLOCKS = 70
@@ -350,7 +350,7 @@ def profile_index(c: Context, table: Table, action: Action) -> int:
 
 
 def is_exact(table: Table) -> bool:
-    return all(k.kind == "exact" for k in table.keys)
+    return lookup_of(table.keys) is Lookup.EXACT
 
 
 def next_of(table: Table, action: Action, hit: bool) -> str | None:

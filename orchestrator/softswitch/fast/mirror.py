@@ -14,8 +14,9 @@ from typing import Any
 from finsy.proto import p4r
 
 from orchestrator.softswitch.fast.ccode import words_of
+from orchestrator.softswitch.fast.ccode.kinds import words_of_bits
 from orchestrator.softswitch.fast.device import Ask, Device
-from orchestrator.softswitch.ir.program import Key, Program
+from orchestrator.softswitch.ir.program import Key, Lookup, Program, lookup_of
 from orchestrator.softswitch.state.meters import MeterCells, MeterConfig
 from orchestrator.softswitch.state.pipeline import PipelineState, Replica
 from orchestrator.softswitch.state.tables import (
@@ -39,7 +40,7 @@ class Changes:
     def __init__(self, program: Program) -> None:
         self.numbers = {t.name: i for i, t in enumerate(program.tables())}
         self.params = {
-            t.name: [tuple((p.width + 63) // 64 for p in a.params) for a in t.actions]
+            t.name: [tuple(words_of_bits(p.width) for p in a.params) for a in t.actions]
             for t in program.tables()
         }
         self.arg_words = {t.name: [words_of(a.params) for a in t.actions] for t in program.tables()}
@@ -68,7 +69,7 @@ class Changes:
         args = self.arg_words[table.name][entry.a]
         head = self.numbers[table.name], handle, entry.a, entry.priority, length, len(checks), args
         self.record(ADD, "7IQQ", *head, entry.n, entry.b)
-        words = (table.width + 63) // 64
+        words = words_of_bits(table.width)
         self.words(table.pack(entry.key) if isinstance(table, ExactTable) else entry.key, words)
         if isinstance(entry, TernaryEntry):
             self.words(entry.mask, words)
@@ -144,6 +145,14 @@ class _Keyless(_Told, KeylessTable):
     pass
 
 
+_TABLES: Mapping[Lookup, type[MatchTable]] = {
+    Lookup.KEYLESS: _Keyless,
+    Lookup.EXACT: _Exact,
+    Lookup.LPM: _Lpm,
+    Lookup.TERNARY: _Ternary,
+}
+
+
 class _Cells(list[int]):
     """An array of counts or registers; writes are recorded by index."""
 
@@ -216,15 +225,7 @@ class MirroredState(PipelineState):
                 table.changed(table.miss)
 
     def _table(self, name: str, keys: Sequence[Key], size: int, rich: bool) -> MatchTable:
-        kinds = {k.kind for k in keys}
-        of: type[MatchTable] = _Exact
-        if not kinds:
-            of = _Keyless
-        elif kinds & {"ternary", "range", "optional"}:
-            of = _Ternary
-        elif "lpm" in kinds:
-            of = _Lpm
-        table = of(name, keys, size, rich)
+        table = _TABLES[lookup_of(keys)](name, keys, size, rich)
         table.changes = self.changes  # type: ignore[attr-defined]
         return table
 
@@ -236,7 +237,7 @@ class MirroredState(PipelineState):
                 changes.record(COUNTER, "2IQQ", number, i, packets[i], octets[i])
             packets.written, octets.written = set(), set()
         for number, (name, cells) in enumerate(self.register_cells.items()):
-            words = (self.program.registers[name].width + 63) // 64
+            words = words_of_bits(self.program.registers[name].width)
             for i in sorted(cells.written):
                 changes.record(REGISTER, "2I", number, i)
                 changes.words(cells[i], words)
@@ -265,6 +266,6 @@ class MirroredState(PipelineState):
 
     def fetch_registers(self, device: Device) -> None:
         for number, (name, cells) in enumerate(self.register_cells.items()):
-            words = (self.program.registers[name].width + 63) // 64
+            words = words_of_bits(self.program.registers[name].width)
             cells[:] = device.registers(number, words)
             cells.written = set()

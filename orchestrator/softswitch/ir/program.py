@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -100,6 +101,27 @@ class Key:
     field: str
     width: int
     mask: int | None
+
+
+class Lookup(Enum):
+    """How a table is looked up, by the kinds of its keys; other generators know these names."""
+
+    KEYLESS = "KEYLESS"
+    EXACT = "EXACT"
+    LPM = "LPM"
+    """One LPM key, the others exact."""
+    TERNARY = "TERNARY"
+    """A ternary, range or optional key among the others."""
+
+
+def lookup_of(keys: Iterable[Key]) -> Lookup:
+    """The simplest look-up that serves these keys."""
+    kinds = {key.kind for key in keys}
+    if not kinds:
+        return Lookup.KEYLESS
+    if kinds & {"ternary", "range", "optional"}:
+        return Lookup.TERNARY
+    return Lookup.LPM if "lpm" in kinds else Lookup.EXACT
 
 
 @dataclass(frozen=True, slots=True)

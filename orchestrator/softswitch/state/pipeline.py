@@ -13,7 +13,7 @@ from typing import Any
 
 from finsy.proto import p4r
 
-from orchestrator.softswitch.ir.program import Key, Program, Table
+from orchestrator.softswitch.ir.program import Key, Lookup, Program, Table, lookup_of
 from orchestrator.softswitch.state.digests import DigestQueue
 from orchestrator.softswitch.state.meters import MeterCells
 from orchestrator.softswitch.state.profiles import NO_MEMBER
@@ -109,9 +109,9 @@ def _const_match(table: MatchTable, matches: Sequence[tuple[int, ...]], priority
         values.append(match[0])
         value |= (match[0] & m) << shift
         mask |= m << shift
-    kinds = {k.kind for k in table.keys}
-    if kinds & {"ternary", "range", "optional"}:
+    lookup = lookup_of(table.keys)
+    if lookup is Lookup.TERNARY:
         return value, mask, tuple(ranges), priority
-    if "lpm" in kinds:
+    if lookup is Lookup.LPM:
         return value, length
     return values[0] if len(values) == 1 else tuple(values)

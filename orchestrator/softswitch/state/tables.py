@@ -17,10 +17,10 @@ so that masking a key is a single operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.softswitch.ir.program import Key
+from orchestrator.softswitch.ir.program import Key, Lookup, lookup_of
 from orchestrator.softswitch.state.meters import Meter
 
 MEMO_MAX = 16_384
@@ -469,13 +469,14 @@ def _is_prefix(low: int, high: int) -> bool:
     return size & (size - 1) == 0 and low & (size - 1) == 0 and high - low + 1 == size
 
 
+_TABLES: Mapping[Lookup, type[MatchTable]] = {
+    Lookup.KEYLESS: KeylessTable,
+    Lookup.EXACT: ExactTable,
+    Lookup.LPM: LpmTable,
+    Lookup.TERNARY: TernaryTable,
+}
+
+
 def make_table(name: str, keys: Sequence[Key], size: int, rich: bool = False) -> MatchTable:
     """The table structure that fits the match kinds of the keys."""
-    kinds = {k.kind for k in keys}
-    if not kinds:
-        return KeylessTable(name, keys, size, rich)
-    if kinds & {"ternary", "range", "optional"}:
-        return TernaryTable(name, keys, size, rich)
-    if "lpm" in kinds:
-        return LpmTable(name, keys, size, rich)
-    return ExactTable(name, keys, size, rich)
+    return _TABLES[lookup_of(keys)](name, keys, size, rich)

@@ -9,10 +9,10 @@ without distortion is refused by name and place: the Python engine runs it.
 from __future__ import annotations
 
 from orchestrator.softswitch.fast.ccode.context import CContext
-from orchestrator.softswitch.fast.ccode.function import emit_program, table_kind, words_of
+from orchestrator.softswitch.fast.ccode.function import emit_program, words_of
 from orchestrator.softswitch.ir.program import Program
 
-__all__ = ("generate", "table_kind", "words_of")
+__all__ = ("generate", "words_of")
 
 
 def generate(program: Program, *, drop_port: int = 511, queues: int = 1) -> str:

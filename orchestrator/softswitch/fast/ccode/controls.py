@@ -16,9 +16,10 @@ from orchestrator.softswitch.fast.ccode.kinds import (
     masked_code,
     to,
     truth,
+    words_of_bits,
 )
 from orchestrator.softswitch.fast.ccode.statements import emit_primitives
-from orchestrator.softswitch.ir.program import Action, Pipeline, Table
+from orchestrator.softswitch.ir.program import Action, Lookup, Pipeline, Table, lookup_of
 
 HIT, MISS = "__HIT__", "__MISS__"
 
@@ -155,7 +156,7 @@ def _arguments(c: CContext, action: Action) -> None:
     """An entry's arguments as locals."""
     at = 0
     for i, param in enumerate(action.params):
-        kind, words = kind_of_bits(param.width), (param.width + 63) // 64
+        kind, words = kind_of_bits(param.width), words_of_bits(param.width)
         c.emit(f"{kind.name} {c.argument(i)} = {load_words(kind, f'e->args + {at}', words)};")
         c.emit(f"(void){c.argument(i)};")
         at += words
@@ -168,7 +169,7 @@ def _lookup(c: CContext, table: Table) -> None:
         c.emit(f"struct entry *e = {t}.miss;")
     else:
         words = _key(c, table)
-        exact = all(k.kind in ("exact", "valid") for k in table.keys)
+        exact = lookup_of(table.keys) is Lookup.EXACT
         c.emit(f"struct entry *e = {'exact' if exact else 'memo'}_find(&{t}, key, {words});")
     if table.with_counters:
         c.emit("e->packets++;")
@@ -186,7 +187,7 @@ def _lookup(c: CContext, table: Table) -> None:
 def _key(c: CContext, table: Table) -> int:
     """Emit `key`, the fields packed into words; fields of an invalid header read as 0, as in BMv2."""
     width = sum(k.width for k in table.keys)
-    words = (width + 63) // 64
+    words = words_of_bits(width)
     parts: list[list[str]] = [[] for _ in range(words)]
     at = width
     for i, k in enumerate(table.keys):

@@ -21,6 +21,7 @@ from orchestrator.softswitch.fast.ccode.kinds import (
     to,
     truth,
     unsigned,
+    words_of_bits,
 )
 from orchestrator.softswitch.ir.program import Action, Header, Json, Union
 
@@ -75,7 +76,7 @@ def field(c: CContext, header: str, name: str) -> Value:
 def register_cell(c: CContext, name: str, index: Value) -> Value:
     """A register read in an expression; 0 beyond its end."""
     register = c.p.registers[name]
-    kind, words = kind_of_bits(register.width), (register.width + 63) // 64
+    kind, words = kind_of_bits(register.width), words_of_bits(register.width)
     at = index_code(c, index)
     cells = f"d->registers[{c.register_number[name]}]"
     cell = load_words(kind, f"{cells} + {words} * (size_t){at}", words)

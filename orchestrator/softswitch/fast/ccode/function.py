@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from orchestrator.softswitch.architectures import Origin, Step
 from orchestrator.softswitch.fast.ccode.calculations import verify_checksums
 from orchestrator.softswitch.fast.ccode.context import CContext
-from orchestrator.softswitch.fast.ccode.kinds import MAX_WIDE
+from orchestrator.softswitch.fast.ccode.kinds import MAX_WIDE, words_of_bits
 from orchestrator.softswitch.fast.ccode.parsing import emit_parser
 from orchestrator.softswitch.fast.ccode.traffic import (
     emit_arrived_clone,
@@ -17,7 +17,7 @@ from orchestrator.softswitch.fast.ccode.traffic import (
     kept_fields,
     restore_field_list,
 )
-from orchestrator.softswitch.ir.program import Param, Table
+from orchestrator.softswitch.ir.program import Param, lookup_of
 
 _MAX_STEPS = 100_000
 """Backward jumps of one packet: more are an endless loop."""
@@ -139,16 +139,7 @@ def _next_copy(c: CContext) -> None:
 
 def words_of(params: Sequence[Param]) -> int:
     """Words of an action's arguments."""
-    return sum((p.width + 63) // 64 for p in params)
-
-
-def table_kind(table: Table) -> str:
-    kinds = {k.kind for k in table.keys}
-    if not kinds:
-        return "KEYLESS"
-    if kinds & {"ternary", "range", "optional"}:
-        return "TERNARY"
-    return "LPM" if "lpm" in kinds else "EXACT"
+    return sum(words_of_bits(p.width) for p in params)
 
 
 def _forms(c: CContext) -> list[str]:
@@ -169,13 +160,13 @@ def _forms(c: CContext) -> list[str]:
         if table.meter is not None:
             meter = "METER_PACKETS" if p.meters[table.meter].packets else "METER_BYTES"
         rows.append(
-            f"{{{table_kind(table)}, {width}, {shift if lpm else 0}, {lpm}, {len(words)}, "
+            f"{{{lookup_of(table.keys).value}, {width}, {shift if lpm else 0}, {lpm}, {len(words)}, "
             f"arg_words_{number}, {meter}}}"
         )
     meters = [p.meters[name] for name in c.meter_number]
     registers = p.registers.values()
     digests = [
-        sum((c.width(*e["value"]) + 63) // 64 if e["type"] == "field" else 1 for e in d.elements)
+        sum(words_of_bits(c.width(*e["value"])) if e["type"] == "field" else 1 for e in d.elements)
         for d in p.learn_lists.values()
     ]
     return [
@@ -183,7 +174,7 @@ def _forms(c: CContext) -> list[str]:
         f"static const struct table_form tables[] = {{{', '.join(rows) or '{0}'}}};",
         _array("counter_sizes", "u32", [n.size for n in p.counters.values()]),
         _array("register_sizes", "u32", [n.size for n in registers]),
-        _array("register_words", "u32", [(n.width + 63) // 64 for n in registers]),
+        _array("register_words", "u32", [words_of_bits(n.width) for n in registers]),
         _array("meter_sizes", "u32", [n.size for n in meters]),
         _array("meter_packets", "bool", [int(n.packets) for n in meters]),
         _array("digest_words", "u32", digests),

@@ -63,6 +63,11 @@ def kind_of(lo: int, hi: int) -> Kind | None:
     return next((kind for kind in (*MACHINE, WIDE) if kind.holds(lo, hi)), None)
 
 
+def words_of_bits(bits: int) -> int:
+    """Words of 64 bits that a number of so many bits takes in memory."""
+    return (bits + 63) // 64
+
+
 def kind_of_bits(bits: int) -> Kind:
     """The type for the low bits of a number."""
     return U64 if bits <= 64 else U128 if bits <= 128 else WIDE

@@ -32,6 +32,7 @@ from orchestrator.softswitch.fast.ccode.kinds import (
     literal,
     to,
     truth,
+    words_of_bits,
 )
 from orchestrator.softswitch.ir.program import Action, Json
 
@@ -373,7 +374,7 @@ def guarded_index(c: CContext, index: Value, size: int) -> Generator[str, None, 
 @_primitive("register_read")
 def _register_read(c: CContext, params: list[Json], action: Action) -> None:
     register = c.p.registers[params[1]["value"]]
-    kind, words = kind_of_bits(register.width), (register.width + 63) // 64
+    kind, words = kind_of_bits(register.width), words_of_bits(register.width)
     with guarded_index(c, exact(c, params[2], action), register.size) as i:
         at = f"d->registers[{c.register_number[register.name]}] + {words} * {i}"
         cell = Value(load_words(kind, at, words), kind, 0, (1 << register.width) - 1)
@@ -390,7 +391,7 @@ def _register_write(c: CContext, params: list[Json], action: Action) -> None:
 def write_register(c: CContext, name: str, index: Value, value: Value) -> None:
     register = c.p.registers[name]
     fitted = masked(value, (1 << register.width) - 1)
-    kind, words = kind_of_bits(register.width), (register.width + 63) // 64
+    kind, words = kind_of_bits(register.width), words_of_bits(register.width)
     with guarded_index(c, index, register.size) as i:
         at = f"d->registers[{c.register_number[name]}] + {words} * {i}"
         code = to(fitted, kind)

@@ -214,6 +214,14 @@ def _units(
     return tuple(units), offset
 
 
+def stack_moves(size: int, count: int, *, push: bool) -> tuple[list[tuple[int, int]], range]:
+    """(to, from) of the elements that push_front or pop_front moves, in order, and those that go."""
+    count = min(count, size)
+    if push:
+        return [(i, i - count) for i in range(size - 1, count - 1, -1)], range(count)
+    return [(i, i + count) for i in range(size - count)], range(size - count, size)
+
+
 def primitive_ops(p: Program) -> set[str]:
     """Names of the primitives that a packet can come to."""
     reachable: set[str] = set()

@@ -18,6 +18,7 @@ from orchestrator.softswitch.codegen.expressions import (
     unions_of,
     unwrapped,
 )
+from orchestrator.softswitch.codegen.layout import stack_moves
 from orchestrator.softswitch.ir.program import Action, Json
 
 Emit = Callable[[Context, list[Json], Action], None]
@@ -217,13 +218,7 @@ def shift_stack(c: Context, name: str, count: int, push: bool) -> None:
         c.emit(f"{n} = min({literal(size)}, {n} + {literal(count)})")
     else:
         c.emit(f"{n} = max(0, {n} - {literal(count)})")
-    count = min(count, size)
-    if push:
-        moves = [(i, i - count) for i in range(size - 1, count - 1, -1)]
-        gone = range(count)
-    else:
-        moves = [(i, i + count) for i in range(size - count)]
-        gone = range(size - count, size)
+    moves, gone = stack_moves(size, count, push=push)
     if name in c.p.union_stacks:
         order = list(range(size))
         for dst, src in moves:
@@ -237,7 +232,7 @@ def shift_stack(c: Context, name: str, count: int, push: bool) -> None:
         for i in gone:
             for header in elements[i]:
                 c.emit(f"{c.var(header, '$valid$')} = 0")
-    c.event("push" if push else "pop", quoted(name), literal(count))
+    c.event("push" if push else "pop", quoted(name), literal(min(count, size)))
 
 
 @_primitive("push")

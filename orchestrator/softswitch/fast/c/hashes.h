@@ -7,7 +7,6 @@
 /* Inputs of a calculation, one behind the other as bits; what is not there is left out. */
 struct bits {
     unsigned count; /* of bits */
-    unsigned most;  /* of bytes */
     u8 *bytes;
 };
 

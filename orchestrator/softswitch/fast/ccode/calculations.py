@@ -159,7 +159,7 @@ def _gathered(c: CContext, function: str, parts: list[Part], result: str, *, pay
     with c.block(""):
         buffer, bits = c.fresh("b"), c.fresh("s")
         c.emit(f"u8 {buffer}[{most + 16}];")
-        c.emit(f"struct bits {bits} = {{0, {most}, {buffer}}};")
+        c.emit(f"struct bits {bits} = {{0, {buffer}}};")
         for part in parts:
             with c.block(f"if ({part.valid})" if part.valid else ""):
                 if part.value is None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from orchestrator.softswitch.codegen.expressions import unwrapped
+from orchestrator.softswitch.codegen.layout import stack_moves
 from orchestrator.softswitch.fast.ccode.calculations import calculate
 from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.expressions import (
@@ -258,13 +259,7 @@ def _shift(c: CContext, name: str, count: int, *, push: bool) -> None:
         c.emit(f"{n} = {n} + {count} > {size} ? {size} : {n} + {count};")
     else:
         c.emit(f"{n} = {n} < {count} ? 0 : {n} - {count};")
-    count = min(count, size)
-    if push:
-        moves = [(i, i - count) for i in range(size - 1, count - 1, -1)]
-        gone = range(count)
-    else:
-        moves = [(i, i + count) for i in range(size - count)]
-        gone = range(size - count, size)
+    moves, gone = stack_moves(size, count, push=push)
     for to_, source in moves:
         names = (c.header_locals(c.p.headers[elements[i]]) for i in (to_, source))
         for a, b in zip(*names, strict=True):

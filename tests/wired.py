@@ -13,6 +13,21 @@ from orchestrator.softswitch.switch import Frame, SoftSwitch
 
 End = tuple[str, int]
 """A switch and one of its ports."""
+OFFICE = {
+    "name": "office",
+    "endpoints": {"left": {"hosts": ["h1"]}, "right": {"hosts": ["h2"]}},
+    "nfs": {"nat": {"type": "napt", "config": {"addresses": ["203.0.113.1"]}}},
+    "edges": [
+        {"from": "left", "to": "nat.inside"},
+        {"from": "nat.outside", "to": "right"},
+        {"from": "right", "to": "nat.outside"},
+        {"from": "nat.inside", "to": "left"},
+    ],
+    "traffic": [
+        {"name": "up", "from": "left", "to": "right", "rate": "1Mbit/s", "packet_size": 500}
+    ],
+}
+"""A graph for such a network, between its hosts h1 and h2, with an NF that needs a server."""
 
 
 class Wired:

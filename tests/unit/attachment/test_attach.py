@@ -21,7 +21,7 @@ from finsy.proto import p4i, p4r
 from google.protobuf import text_format
 from support import eventually
 from typer.testing import CliRunner
-from wired import End, Wired, wired
+from wired import OFFICE, End, Wired, wired
 
 from orchestrator.attachment.attach import Attached, Options, attach
 from orchestrator.attachment.detach import detach
@@ -50,20 +50,6 @@ pytestmark = pytest.mark.slow
 
 PROGRAMS = Path(__file__).parents[2] / "p4" / "softswitch"
 NAMES = ("s1", "s2", "s3")
-GRAPH = {
-    "name": "office",
-    "endpoints": {"left": {"hosts": ["h1"]}, "right": {"hosts": ["h2"]}},
-    "nfs": {"nat": {"type": "napt", "config": {"addresses": ["203.0.113.1"]}}},
-    "edges": [
-        {"from": "left", "to": "nat.inside"},
-        {"from": "nat.outside", "to": "right"},
-        {"from": "right", "to": "nat.outside"},
-        {"from": "nat.inside", "to": "left"},
-    ],
-    "traffic": [
-        {"name": "up", "from": "left", "to": "right", "rate": "1Mbit/s", "packet_size": 500}
-    ],
-}
 LINKS: list[tuple[End, End]] = [(("s1", 2), ("s2", 1)), (("s1", 3), ("s3", 1))]
 
 
@@ -274,7 +260,7 @@ def test_a_watch_has_agents_restart_workers_and_watches_them_too(site: Site) -> 
 def test_a_graph_stays_in_force_when_it_is_let_go(site: Site, tmp_path: Path) -> None:
     site.attach()
     graph = tmp_path / "graph.json"
-    graph.write_text(json.dumps(GRAPH))
+    graph.write_text(json.dumps(OFFICE))
     assert CliRunner().invoke(app, ["deploy", str(graph), "--json"]).exit_code == 0
     before = site.state()
     done = detach("rack")
@@ -295,7 +281,7 @@ def test_a_graph_stays_in_force_when_it_is_let_go(site: Site, tmp_path: Path) ->
 def test_its_journal_may_be_in_etcd(site: Site, tmp_path: Path) -> None:
     """It outlives `net detach`: others may have attached the network, too."""
     graph = tmp_path / "graph.json"
-    graph.write_text(json.dumps(GRAPH))
+    graph.write_text(json.dumps(OFFICE))
     with etcd_process(tmp_path / "etcd") as address:
         store = f"etcd://{address}/rack"
         site.attach(store=store)
@@ -388,7 +374,7 @@ def test_our_pipeline_of_another_version_is_replaced_by_deploy(site: Site, tmp_p
     with SwitchClient("theirs", site.switches.address("s2"), 2) as theirs:
         theirs.set_pipeline(p4info_of(build), build.device_config, build.cookie + 1)
     assert site.attach().loaded == ()
-    (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
+    (tmp_path / "graph.json").write_text(json.dumps(OFFICE))
     deployed = CliRunner().invoke(app, ["deploy", str(tmp_path / "graph.json"), "--json"])
     assert deployed.exit_code == 0, deployed.exception
     with SwitchClient("s2", site.switches.address("s2"), 2, primary=False) as reader:

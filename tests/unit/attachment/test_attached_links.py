@@ -15,7 +15,7 @@ import pytest
 from fake_agents import FakeAgent, agent
 from support import eventually
 from typer.testing import CliRunner
-from wired import End, Wired, wired
+from wired import OFFICE, End, Wired, wired
 
 from orchestrator.attachment.attach import attach
 from orchestrator.cli import app
@@ -41,20 +41,6 @@ LINKS: list[tuple[End, End]] = [
     (("leaf2", 3), ("spine2", 2)),
 ]
 SERVER_PORT = ("leaf2", 4)
-GRAPH = {
-    "name": "office",
-    "endpoints": {"left": {"hosts": ["h1"]}, "right": {"hosts": ["h2"]}},
-    "nfs": {"nat": {"type": "napt", "config": {"addresses": ["203.0.113.1"]}}},
-    "edges": [
-        {"from": "left", "to": "nat.inside"},
-        {"from": "nat.outside", "to": "right"},
-        {"from": "right", "to": "nat.outside"},
-        {"from": "nat.inside", "to": "left"},
-    ],
-    "traffic": [
-        {"name": "up", "from": "left", "to": "right", "rate": "1Mbit/s", "packet_size": 500}
-    ],
-}
 INTERVAL_S = 1.0
 
 
@@ -134,7 +120,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             ],
         }
         (tmp_path / "rack.json").write_text(json.dumps(raw))
-        (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
+        (tmp_path / "graph.json").write_text(json.dumps(OFFICE))
         topology = load_topology(tmp_path / "rack.json")
         attach(topology, "rack", Access())
         made = Site(switches, server)

@@ -6,7 +6,6 @@ Blind spots: how long it takes (tests/bench/failover.py), BMv2.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -25,7 +24,7 @@ from live import (
     orchestrator,
     orchestrator_json,
 )
-from support import eventually
+from support import eventually, json_lines
 
 from orchestrator.deployment.journal import Journal
 from orchestrator.emulation import load_state
@@ -95,8 +94,7 @@ class Watch:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        with open(self._out) as file:
-            return [json.loads(line) for line in file if line.endswith("\n")]
+        return json_lines(self._out)
 
     def comes(self, event: str, **fields: Any) -> dict[str, Any]:
         def found() -> dict[str, Any] | None:

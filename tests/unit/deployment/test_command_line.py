@@ -17,7 +17,7 @@ import pytest
 from finsy.proto import p4r
 from networks import topology
 from processes import ROOT, ProcessNetwork, processes
-from support import eventually
+from support import eventually, json_lines
 
 from orchestrator.network.inventory import save_inventory
 from orchestrator.observation.conditions import recorded
@@ -157,8 +157,8 @@ def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:
         network.switches["switch1"].restart()
 
         def repair() -> Any:
-            found = [json.loads(line) for line in Path(out.name).read_text().splitlines()]
-            return next((event for event in found if event["event"] == "repair"), None)
+            events = json_lines(tmp_path / "out")
+            return next((event for event in events if event["event"] == "repair"), None)
 
         repaired = eventually(repair, what="a repair")
         watcher.send_signal(signal.SIGINT)

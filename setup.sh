@@ -33,3 +33,5 @@ fi
     --require-hashes --only-binary :all: -r requirements.lock
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --no-deps --no-build-isolation -e servernf -e .
+# What Python loads of servernf/wire's C; without a compiler it does without.
+"$venv/bin/python" -m servernf.wire.native || :

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sysconfig
@@ -80,10 +81,12 @@ def test_what_is_in_it(wheel: Path) -> None:
     assert {
         "servernf/py.typed",
         "servernf/python/runtime/worker.py",
+        "servernf/wire/prf.c",
         "servernf/proto/vnf.proto",
         "servernf/proto/agent.proto",
         "servernf/agent/servernf-agent.service",
     } < names
+    assert ("servernf/wire/_prf.so" in names) is (shutil.which("cc") is not None)
     assert all(name.startswith(("servernf/", "servernf-")) for name in names)
     assert not any("__pycache__" in name or "pyproject" in name for name in names)
 

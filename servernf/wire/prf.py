@@ -1,4 +1,13 @@
-"""HalfSipHash-2-4 (Aumasson and Bernstein), the keyed PRF that decides which labels are sampled."""
+"""HalfSipHash-2-4 (Aumasson and Bernstein), the keyed PRF that decides which packets are watched.
+
+Two decisions are made with it, each PRF(key, message) < threshold (the rate times 2^32):
+
+- of an operator's manifest, over the label: what switches do in P4, for `samples` and `trace`;
+- of a witness's key epoch, over the label and the time of ingress (us, as the tag has it), so that equal
+  packets are not one sample, and no sender chooses whether its packet is one.
+
+One packet at a time here; `sampling` asks for many, in C where `native` finds it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +15,19 @@ _MASK = 0xFFFF_FFFF
 
 
 def sampled(key0: int, key1: int, label: int, threshold: int) -> bool:
-    """Whether a label is watched: PRF(key, label) < threshold (rate x 2^32)."""
+    """Whether a label is watched under an operator's manifest."""
     return half_siphash_32(key0, key1, label) < threshold
 
 
-def half_siphash_32(key0: int, key1: int, word: int) -> int:
-    """HalfSipHash-2-4 of one 32-bit word (four bytes, least significant first)."""
+def witnessed(key0: int, key1: int, label: int, ingress_us: int, threshold: int) -> bool:
+    """Whether a packet is watched under a witness's key."""
+    return half_siphash_32(key0, key1, label, ingress_us) < threshold
+
+
+def half_siphash_32(key0: int, key1: int, *words: int) -> int:
+    """HalfSipHash-2-4 of 32-bit words as one message (four bytes each, least significant first)."""
     v0, v1, v2, v3 = key0, key1, key0 ^ 0x6C796765, key1 ^ 0x74656462
-    for message in (word, 4 << 24):
+    for message in (*words, (4 * len(words) & 0xFF) << 24):
         v3 ^= message
         v0, v1, v2, v3 = _round(*_round(v0, v1, v2, v3))
         v0 ^= message

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 from servernf.python.network_function import create, known_types
 from servernf.python.packet import PacketView
-from servernf.python.runtime import sampling
 from servernf.python.runtime.chain import Chained, ChainPeer, Dial, Hop, Scope, plan_chain
 from servernf.python.runtime.changes import (
     followed,
@@ -40,6 +39,7 @@ from servernf.python.runtime.tables import (
 from servernf.python.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled
 from servernf.python.scope import EVERYTHING
 from servernf.python.scope import Scope as StateScope
+from servernf.wire import sampling
 from servernf.wire.errors import InputError, ReportedError
 from servernf.wire.fields import parsed
 
@@ -468,7 +468,7 @@ class _Watched:
 
     def __init__(self, frames: Sequence[bytes]) -> None:
         self._frames = frames
-        self._answers: dict[int, list[bool]] = {}
+        self._answers: dict[int, bytes] = {}
 
     def is_watched(self, index: int, step: Step) -> bool:
         manifest = step.manifest
@@ -480,7 +480,7 @@ class _Watched:
             answers = self._answers[id(manifest)] = sampling.watched(
                 manifest.key0, manifest.key1, manifest.threshold, labels
             )
-        return answers[index]
+        return bool(answers[index])
 
 
 __all__ = ["CHAINING_PROTOCOLS", "Configured", "NfSpec", "Worker", "known_types"]

@@ -1,23 +1,21 @@
 """HalfSipHash-2-4 against its authors' vectors.
 
-The vectors are of messages of every length and ours has four bytes only: a general HalfSipHash,
-written here as the paper describes it, meets all vectors; ours meets it for random keys and labels.
+The vectors are of messages of every length and ours have one word or two: a general HalfSipHash,
+written here as the paper describes it, meets all vectors; ours meets it for random keys and words, one
+at a time, in lanes and in C.
 """
 
 from __future__ import annotations
 
 import random
+import shutil
 import struct
+from pathlib import Path
 
-from servernf.wire import prf
+import pytest
 
-# Key 00 01 .. 07, message 00 01 .. n-1, n = 0..16 (github.com/veorq/SipHash, vectors.h).
-KEY = bytes(range(8))
-OUTPUTS = bytes.fromhex(
-    "a9359f5b 27475ab8 fa62a603 8afee704 2a6e4689 c5fab669 5863fc23 8bcf63c5 d0b8848f "
-    "f806e779 94b07934 08083050 57f0872f 77e663ff d6fff87c 74fe2b97 d9b5ac84"
-)
-VECTORS = [OUTPUTS[i : i + 4] for i in range(0, len(OUTPUTS), 4)]
+from servernf.conformance.prf import KEY, VECTORS
+from servernf.wire import native, prf, sampling
 
 
 def rotated(word: int, bits: int) -> int:
@@ -48,13 +46,17 @@ def half_siphash(key: bytes, message: bytes) -> bytes:
 
 def test_the_general_form_meets_the_authors_vectors() -> None:
     got = [half_siphash(KEY, bytes(range(n))) for n in range(len(VECTORS))]
-    assert got == VECTORS
+    assert got == list(VECTORS)
 
 
-def test_ours_meets_the_vector_of_four_bytes() -> None:
+def test_ours_meets_the_vectors_of_one_word_and_of_two() -> None:
     k0, k1 = struct.unpack("<II", KEY)
-    (word,) = struct.unpack("<I", bytes(range(4)))
-    assert prf.half_siphash_32(k0, k1, word).to_bytes(4, "little") == VECTORS[4]
+    for count in (1, 2):
+        words = struct.unpack(f"<{count}I", bytes(range(4 * count)))
+        told = prf.half_siphash_32(k0, k1, *words)
+        assert told.to_bytes(4, "little") == VECTORS[4 * count]
+        (lane,) = sampling.Lanes(1).prf(k0, k1, *([word] for word in words))
+        assert lane == told
 
 
 def test_ours_meets_the_general_form_everywhere() -> None:
@@ -62,9 +64,64 @@ def test_ours_meets_the_general_form_everywhere() -> None:
     corners = [0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
     words = [*corners, *(chance.getrandbits(32) for _ in range(500))]
     for word in words:
-        k0, k1 = chance.choice(words), chance.choice(words)
-        expected = half_siphash(struct.pack("<II", k0, k1), struct.pack("<I", word))
-        assert prf.half_siphash_32(k0, k1, word) == int.from_bytes(expected, "little")
+        k0, k1, other = chance.choice(words), chance.choice(words), chance.choice(words)
+        key = struct.pack("<II", k0, k1)
+        for message in ((word,), (word, other)):
+            expected = half_siphash(key, struct.pack(f"<{len(message)}I", *message))
+            assert prf.half_siphash_32(k0, k1, *message) == int.from_bytes(expected, "little")
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> native.Library:
+    folder = tmp_path_factory.mktemp("native")
+    for name in native.SOURCES:
+        shutil.copy(Path(native.__file__).parent / name, folder)
+    assert native.build(folder)
+    return native.Library(folder / native.OBJECT)
+
+
+@needs_compiler
+def test_c_and_lanes_decide_as_one_at_a_time(compiled: native.Library) -> None:
+    chance = random.Random(1)
+    for count in (1, 2, 63, 64, 300):
+        key0, key1 = chance.getrandbits(32), chance.getrandbits(32)
+        below = chance.choice([0, 1 << 31, 1 << 32])
+        words = [chance.getrandbits(32) for _ in range(2 * count - 2)] + [0, 0xFFFFFFFF]
+        for width in (1, 2):
+            expected = bytes(
+                prf.half_siphash_32(key0, key1, *words[at : at + width]) < below
+                for at in range(0, len(words), width)
+            )
+            assert compiled.below(key0, key1, below, width, words) == expected
+            assert sampling.lanes_below(key0, key1, below, width, words) == expected
+        assert sampling.watched(key0, key1, below, words) == bytes(
+            prf.sampled(key0, key1, label, below) for label in words
+        )
+
+
+@needs_compiler
+def test_what_was_made_of_other_sources_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in native.SOURCES:
+        shutil.copy(Path(native.__file__).parent / name, tmp_path)
+    monkeypatch.setattr(native, "_HERE", tmp_path)
+    load = native.library.__wrapped__
+    assert load() is None
+    assert native.build(tmp_path)
+    assert load() is not None
+    with (tmp_path / "prf.c").open("a", encoding="ascii") as file:
+        file.write("/* changed */\n")
+    assert load() is None
+
+
+def test_equal_packets_are_not_one_sample() -> None:
+    packets = [word for at in range(10_000) for word in (77, 1_000_000 + at)]
+    watched = sum(sampling.witnessed(3, 4, 1 << 30, packets))
+    assert 2300 < watched < 2700
 
 
 def test_the_rate_is_the_thresholds() -> None:

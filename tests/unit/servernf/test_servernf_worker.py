@@ -17,7 +17,6 @@ from servernf_support import tagged, udp
 from orchestrator.errors import InputError
 from servernf.python.network_function import NetworkFunction
 from servernf.python.packet import PacketView
-from servernf.python.runtime import sampling
 from servernf.python.runtime import shim as shim_module
 from servernf.python.runtime.chain import ExitHop, NfHop, Scope
 from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
@@ -450,17 +449,6 @@ def test_without_a_way_to_call_others():
 
 
 # The shim.
-
-
-def test_prf_of_a_batch_equals_the_reference():
-    rng = random.Random(1)
-    for count in (1, 2, 63, 64, 300):
-        labels = [rng.getrandbits(32) for _ in range(count)] + [0, 0xFFFFFFFF]
-        key0, key1 = rng.getrandbits(32), rng.getrandbits(32)
-        threshold = rng.choice([0, 1 << 31, 1 << 32])
-        assert sampling.watched(key0, key1, threshold, labels) == [
-            prf.sampled(key0, key1, label, threshold) for label in labels
-        ]
 
 
 def test_samples_in_and_out():

@@ -1,0 +1,91 @@
+"""The C of this folder as a shared object beside it, for those who want it in Python.
+
+`python -m servernf.wire.native` makes it with the system's compiler; so do the build of a wheel and the
+setup of a checkout. Where there is none, or one of other sources, Python does the same, more slowly.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+SOURCES = ("prf.c", "prf.h")
+OBJECT = "_prf.so"
+FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
+_STAMP = b"servernf wire sources "
+"""Before the digest of the sources, behind the object's own end: loaders do not read there."""
+_COMPILE_S = 120
+
+
+class Library:
+    """The functions of `prf.h`."""
+
+    def __init__(self, path: Path) -> None:
+        made = ctypes.CDLL(str(path))
+        word, size = ctypes.c_uint32, ctypes.c_size_t
+        self._below = made.prf_below
+        self._below.argtypes = (
+            word, word, ctypes.c_uint64, size, ctypes.c_char_p, size, ctypes.c_char_p,
+        )  # fmt: skip
+        self._below.restype = None
+
+    def below(self, key0: int, key1: int, below: int, width: int, words: Sequence[int]) -> bytes:
+        """1 for every message of `width` words whose PRF is below, else 0."""
+        count = len(words) // width
+        answers = ctypes.create_string_buffer(count)
+        packed = struct.pack(f"={len(words)}I", *words)
+        self._below(key0, key1, below, width, packed, count, answers)
+        return answers.raw
+
+
+@cache
+def library() -> Library | None:
+    """What has been made of these sources; None: nothing, or it does not load."""
+    path = _HERE / OBJECT
+    try:
+        if not path.read_bytes().endswith(_stamp(_HERE)):
+            return None
+        return Library(path)
+    except (OSError, AttributeError):
+        return None
+
+
+def build(folder: Path = _HERE) -> bool:
+    """Make the object in a folder that holds the sources; whether there is a compiler that does."""
+    found = shutil.which("cc")
+    if found is None:
+        return False
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        made = Path(work) / OBJECT
+        words = [found, *FLAGS, "-o", str(made), str(folder / SOURCES[0])]
+        try:
+            run = subprocess.run(words, capture_output=True, timeout=_COMPILE_S, check=False)
+        except subprocess.TimeoutExpired:
+            return False
+        if run.returncode:
+            return False
+        with made.open("ab") as file:
+            file.write(_stamp(folder))
+        os.replace(made, folder / OBJECT)  # at once: somebody may be loading it
+    return True
+
+
+def _stamp(folder: Path) -> bytes:
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        digest.update((folder / name).read_bytes())
+    return _STAMP + digest.digest()
+
+
+if __name__ == "__main__":
+    sys.exit(0 if build() else "native: no C compiler that compiles servernf/wire/prf.c")

@@ -1,0 +1,49 @@
+/* See prf.h. SPDX-License-Identifier: Apache-2.0 */
+#include "prf.h"
+
+static inline uint32_t turned(uint32_t word, int bits)
+{
+    return word << bits | word >> (32 - bits);
+}
+
+static inline void mix(uint32_t v[4])
+{
+    v[0] += v[1];
+    v[1] = turned(v[1], 5) ^ v[0];
+    v[0] = turned(v[0], 16);
+    v[2] += v[3];
+    v[3] = turned(v[3], 8) ^ v[2];
+    v[0] += v[3];
+    v[3] = turned(v[3], 7) ^ v[0];
+    v[2] += v[1];
+    v[1] = turned(v[1], 13) ^ v[2];
+    v[2] = turned(v[2], 16);
+}
+
+static inline void take(uint32_t v[4], uint32_t word)
+{
+    v[3] ^= word;
+    mix(v);
+    mix(v);
+    v[0] ^= word;
+}
+
+uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, size_t count)
+{
+    uint32_t v[4] = {key0, key1, key0 ^ 0x6c796765u, key1 ^ 0x74656462u};
+
+    for (size_t at = 0; at < count; at++)
+        take(v, words[at]);
+    take(v, (uint32_t)(4 * count & 0xff) << 24);
+    v[2] ^= 0xff;
+    for (int round = 0; round < 4; round++)
+        mix(v);
+    return v[1] ^ v[3];
+}
+
+void prf_below(uint32_t key0, uint32_t key1, uint64_t below, size_t width, const uint32_t *words,
+               size_t count, uint8_t *answers)
+{
+    for (size_t at = 0; at < count; at++)
+        answers[at] = prf_words(key0, key1, words + width * at, width) < below;
+}

@@ -1,0 +1,19 @@
+/* HalfSipHash-2-4 (Aumasson and Bernstein), the keyed PRF that decides which packets are watched.
+ *
+ * One source for every runtime: Python loads it (native.py), workers in C link it. The vectors are in
+ * servernf/conformance/prf.py. SPDX-License-Identifier: Apache-2.0 */
+#ifndef SERVERNF_WIRE_PRF_H
+#define SERVERNF_WIRE_PRF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Of `count` words as one message, each word least significant byte first. */
+uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, size_t count);
+
+/* Of `count` messages of `width` words each: answers[i] is 1 where the PRF is below `below`
+ * (the rate times 2^32; 2^32 is everything), else 0. */
+void prf_below(uint32_t key0, uint32_t key1, uint64_t below, size_t width, const uint32_t *words,
+               size_t count, uint8_t *answers);
+
+#endif

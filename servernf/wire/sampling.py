@@ -1,0 +1,87 @@
+"""Which of many packets are watched (`prf`): in C where it is there (`native`), else in lanes.
+
+Without C, a Python integer is used as a vector of 64-bit lanes, one 32-bit word in each, so that one
+operation works on all of them: about 0.4 us a label instead of 6.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from servernf.wire import native
+
+
+def watched(key0: int, key1: int, threshold: int, labels: Sequence[int]) -> bytes:
+    """For every label 1 if it is sampled, else 0, as `prf.sampled` says."""
+    return _below(key0, key1, threshold, 1, labels)
+
+
+def witnessed(key0: int, key1: int, threshold: int, packets: Sequence[int]) -> bytes:
+    """For every packet 1 if it is watched, else 0, as `prf.witnessed` says; `packets` are label and time
+    of ingress of one after the other."""
+    return _below(key0, key1, threshold, 2, packets)
+
+
+def _below(key0: int, key1: int, threshold: int, width: int, words: Sequence[int]) -> bytes:
+    if not words:
+        return b""
+    library = native.library()
+    if library is not None:
+        return library.below(key0, key1, threshold, width, words)
+    return lanes_below(key0, key1, threshold, width, words)
+
+
+def lanes_below(key0: int, key1: int, threshold: int, width: int, words: Sequence[int]) -> bytes:
+    """Without C: 1 for every message of `width` words whose PRF is below the threshold, else 0."""
+    count = len(words) // width
+    lanes = _lanes.get(count)
+    if lanes is None:
+        if len(_lanes) >= 256:
+            _lanes.clear()
+        lanes = _lanes[count] = Lanes(count)
+    messages = [words[at::width] for at in range(width)]
+    return bytes(value < threshold for value in lanes.prf(key0, key1, *messages))
+
+
+class Lanes:
+    """The PRF of `count` messages at once."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._ones = int.from_bytes(b"\x00\x00\x00\x00\x00\x00\x00\x01" * count, "big")
+        self._mask = self._ones * 0xFFFF_FFFF
+        self._pack = struct.Struct(f">{count}Q")
+
+    def prf(self, key0: int, key1: int, *messages: Sequence[int]) -> tuple[int, ...]:
+        """HalfSipHash-2-4 of every message: the first words of all, the second words, and so on."""
+        ones = self._ones
+        words = [int.from_bytes(self._pack.pack(*message), "big") for message in messages]
+        words.append((4 * len(messages) << 24) * ones)
+        v = (key0 * ones, key1 * ones, (key0 ^ 0x6C796765) * ones, (key1 ^ 0x74656462) * ones)
+        for word in words:
+            v = self._round(*self._round(v[0], v[1], v[2], v[3] ^ word))
+            v = (v[0] ^ word, v[1], v[2], v[3])
+        v = (v[0], v[1], v[2] ^ 0xFF * ones, v[3])
+        for _ in range(4):
+            v = self._round(*v)
+        return self._pack.unpack((v[1] ^ v[3]).to_bytes(8 * self.count, "big"))
+
+    def _round(self, v0: int, v1: int, v2: int, v3: int) -> tuple[int, int, int, int]:
+        # Every lane is masked to 32 bits before it is shifted left, so none runs into the next;
+        # what a right shift brings in from the lane above lies in the upper half and is masked off.
+        mask = self._mask
+        v0 = v0 + v1 & mask
+        v1 = (v1 << 5 | v1 >> 27) & mask ^ v0
+        v0 = (v0 << 16 | v0 >> 16) & mask
+        v2 = v2 + v3 & mask
+        v3 = (v3 << 8 | v3 >> 24) & mask ^ v2
+        v0 = v0 + v3 & mask
+        v3 = (v3 << 7 | v3 >> 25) & mask ^ v0
+        v2 = v2 + v1 & mask
+        v1 = (v1 << 13 | v1 >> 19) & mask ^ v2
+        v2 = (v2 << 16 | v2 >> 16) & mask
+        return v0, v1, v2, v3
+
+
+_lanes: dict[int, Lanes] = {}

@@ -17,7 +17,8 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
         meta.next = NEXT_PORT;
     }
 
-    action to_switch(@refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi, @refers_to("position") bit<8> si) {
+    action to_switch(@refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi,
+                     @refers_to("position") bit<8> si) {
         meta.next_mac = mac;
         meta.next_spi = spi;
         meta.next_si = si;
@@ -29,14 +30,17 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
         meta.next = NEXT_FLOOD;
     }
 
-    action host_at_port(@refers_to("host") mac_addr_t host_mac, @refers_to("gateway") mac_addr_t gateway_mac, @refers_to("host_port") port_id_t port) {
+    action host_at_port(@refers_to("host") mac_addr_t host_mac,
+                        @refers_to("gateway") mac_addr_t gateway_mac,
+                        @refers_to("host_port") port_id_t port) {
         hdr.ethernet.dst_addr = host_mac;
         hdr.ethernet.src_addr = gateway_mac;
         meta.egress_port = port;
         meta.next = NEXT_PORT;
     }
 
-    action host_at_switch(@refers_to("host") mac_addr_t host_mac, @refers_to("gateway") mac_addr_t gateway_mac,
+    action host_at_switch(@refers_to("host") mac_addr_t host_mac,
+                          @refers_to("gateway") mac_addr_t gateway_mac,
                           @refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi, @refers_to("position") bit<8> si) {
         hdr.ethernet.dst_addr = host_mac;
         hdr.ethernet.src_addr = gateway_mac;

@@ -61,7 +61,9 @@ control dispatch_block(inout metadata_t meta) {
         chosen = meta.flow_src ^ meta.flow_dst;
     }
 
-    action to_device(@refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi, @refers_to("position") bit<8> si, @refers_to("traffic_class") bit<16> traffic_class) {
+    action to_device(@refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi,
+                     @refers_to("position") bit<8> si,
+                     @refers_to("traffic_class") bit<16> traffic_class) {
         meta.next_mac = mac;
         meta.next_spi = spi;
         meta.next_si = si;

@@ -18,7 +18,8 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
         routed = 1;
     }
 
-    action next_hop(@refers_to("host") mac_addr_t mac, @refers_to("gateway") mac_addr_t gateway_mac, @refers_to("segment") segment_id_t segment) {
+    action next_hop(@refers_to("host") mac_addr_t mac, @refers_to("gateway") mac_addr_t gateway_mac,
+                    @refers_to("segment") segment_id_t segment) {
         hdr.ethernet.dst_addr = mac;
         hdr.ethernet.src_addr = gateway_mac;
         meta.segment = segment;

@@ -170,14 +170,18 @@ class MemoryServer:
     def renew(self, index: int) -> LocalWorker:
         """The worker of a core is started again, empty."""
 
+        def shown_ns() -> int:
+            return self._clock.read_ns(self._now_ns())
+
         def shown_us() -> int:
-            return self._clock.read_ns(self._now_ns()) // 1000
+            return shown_ns() // 1000
 
         worker = self.workers[index] = LocalWorker(
             worker_name(self._server.name, index),
             device_mac(self._server.id, core=index + 1),
             shown_us,
             lambda: self._epoch_us + shown_us(),
+            shown_ns,
         )
         return worker
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 DEFAULT_WRITERS = ("controller",)
 """Common names that may write where nobody says which."""
 
+DEFAULT_WITNESSES = ("cle",)
+"""Common names that may say what is witnessed where nobody says which."""
+
 _UNIX = "unix:"
 
 

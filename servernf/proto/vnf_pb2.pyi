@@ -268,7 +268,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("name", "version", "mac", "api", "interface", "cpu", "uptime_us", "nfs", "paths", "sampled_graphs", "nf_types", "frames_in")
+    __slots__ = ("name", "version", "mac", "api", "interface", "cpu", "uptime_us", "nfs", "paths", "sampled_graphs", "nf_types", "frames_in", "witnessed_graphs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MAC_FIELD_NUMBER: _ClassVar[int]
@@ -281,6 +281,7 @@ class Status(_message.Message):
     SAMPLED_GRAPHS_FIELD_NUMBER: _ClassVar[int]
     NF_TYPES_FIELD_NUMBER: _ClassVar[int]
     FRAMES_IN_FIELD_NUMBER: _ClassVar[int]
+    WITNESSED_GRAPHS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     mac: int
@@ -293,7 +294,8 @@ class Status(_message.Message):
     sampled_graphs: _containers.RepeatedScalarFieldContainer[str]
     nf_types: _containers.RepeatedScalarFieldContainer[str]
     frames_in: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., mac: _Optional[int] = ..., api: _Optional[str] = ..., interface: _Optional[str] = ..., cpu: _Optional[int] = ..., uptime_us: _Optional[int] = ..., nfs: _Optional[_Iterable[_Union[NfStatus, _Mapping]]] = ..., paths: _Optional[_Iterable[_Union[PathStatus, _Mapping]]] = ..., sampled_graphs: _Optional[_Iterable[str]] = ..., nf_types: _Optional[_Iterable[str]] = ..., frames_in: _Optional[int] = ...) -> None: ...
+    witnessed_graphs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., mac: _Optional[int] = ..., api: _Optional[str] = ..., interface: _Optional[str] = ..., cpu: _Optional[int] = ..., uptime_us: _Optional[int] = ..., nfs: _Optional[_Iterable[_Union[NfStatus, _Mapping]]] = ..., paths: _Optional[_Iterable[_Union[PathStatus, _Mapping]]] = ..., sampled_graphs: _Optional[_Iterable[str]] = ..., nf_types: _Optional[_Iterable[str]] = ..., frames_in: _Optional[int] = ..., witnessed_graphs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NfStatus(_message.Message):
     __slots__ = ("name", "type", "config_digest", "packets", "drops")
@@ -324,6 +326,32 @@ class PathStatus(_message.Message):
     out_port: str
     next: Hop
     def __init__(self, spi: _Optional[int] = ..., si: _Optional[int] = ..., nf: _Optional[str] = ..., in_port: _Optional[str] = ..., out_port: _Optional[str] = ..., next: _Optional[_Union[Hop, _Mapping]] = ...) -> None: ...
+
+class WitnessRequest(_message.Message):
+    __slots__ = ("graph", "epochs", "headers")
+    GRAPH_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    graph: str
+    epochs: _containers.RepeatedCompositeFieldContainer[KeyEpoch]
+    headers: int
+    def __init__(self, graph: _Optional[str] = ..., epochs: _Optional[_Iterable[_Union[KeyEpoch, _Mapping]]] = ..., headers: _Optional[int] = ...) -> None: ...
+
+class KeyEpoch(_message.Message):
+    __slots__ = ("number", "key0", "key1", "threshold")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    KEY0_FIELD_NUMBER: _ClassVar[int]
+    KEY1_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    key0: int
+    key1: int
+    threshold: int
+    def __init__(self, number: _Optional[int] = ..., key0: _Optional[int] = ..., key1: _Optional[int] = ..., threshold: _Optional[int] = ...) -> None: ...
+
+class WitnessResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ReadSamplesRequest(_message.Message):
     __slots__ = ("cursor", "limit")

@@ -100,6 +100,11 @@ class VnfStub:
                 request_serializer=servernf_dot_proto_dot_vnf__pb2.StatusRequest.SerializeToString,
                 response_deserializer=servernf_dot_proto_dot_vnf__pb2.Status.FromString,
                 _registered_method=True)
+        self.setWitness = channel.unary_unary(
+                '/vnf.v1.Vnf/setWitness',
+                request_serializer=servernf_dot_proto_dot_vnf__pb2.WitnessRequest.SerializeToString,
+                response_deserializer=servernf_dot_proto_dot_vnf__pb2.WitnessResponse.FromString,
+                _registered_method=True)
         self.readSamples = channel.unary_unary(
                 '/vnf.v1.Vnf/readSamples',
                 request_serializer=servernf_dot_proto_dot_vnf__pb2.ReadSamplesRequest.SerializeToString,
@@ -203,6 +208,15 @@ class VnfServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def setWitness(self, request, context):
+        """Which packets of a graph the worker tells a witness of (servernf/wire/witness.py), by whoever
+        holds the witness's certificate: over mutual TLS nobody else, not even who may write. It needs no
+        election id, the graph need not be there, and removeGraph leaves it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def readSamples(self, request, context):
         """The shim's trajectory samples from a cursor on.
         """
@@ -277,6 +291,11 @@ def add_VnfServicer_to_server(servicer, server):
                     servicer.getStatus,
                     request_deserializer=servernf_dot_proto_dot_vnf__pb2.StatusRequest.FromString,
                     response_serializer=servernf_dot_proto_dot_vnf__pb2.Status.SerializeToString,
+            ),
+            'setWitness': grpc.unary_unary_rpc_method_handler(
+                    servicer.setWitness,
+                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.WitnessRequest.FromString,
+                    response_serializer=servernf_dot_proto_dot_vnf__pb2.WitnessResponse.SerializeToString,
             ),
             'readSamples': grpc.unary_unary_rpc_method_handler(
                     servicer.readSamples,
@@ -635,6 +654,33 @@ class Vnf:
             '/vnf.v1.Vnf/getStatus',
             servernf_dot_proto_dot_vnf__pb2.StatusRequest.SerializeToString,
             servernf_dot_proto_dot_vnf__pb2.Status.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def setWitness(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vnf.v1.Vnf/setWitness',
+            servernf_dot_proto_dot_vnf__pb2.WitnessRequest.SerializeToString,
+            servernf_dot_proto_dot_vnf__pb2.WitnessResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,6 +20,7 @@ class VnfStub:
     configure: Callable[..., vnf_pb2.ConfigureResponse]
     removeGraph: Callable[..., vnf_pb2.RemoveGraphResponse]
     getStatus: Callable[..., vnf_pb2.Status]
+    setWitness: Callable[..., vnf_pb2.WitnessResponse]
     readSamples: Callable[..., vnf_pb2.ReadSamplesResponse]
 
 class VnfServicer:
@@ -62,6 +63,9 @@ class VnfServicer:
     def getStatus(
         self, request: vnf_pb2.StatusRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.Status: ...
+    def setWitness(
+        self, request: vnf_pb2.WitnessRequest, context: grpc.ServicerContext
+    ) -> vnf_pb2.WitnessResponse: ...
     def readSamples(
         self, request: vnf_pb2.ReadSamplesRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.ReadSamplesResponse: ...

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from servernf.host.authority import DEFAULT_WRITERS, exposure
+from servernf.host.authority import DEFAULT_WITNESSES, DEFAULT_WRITERS, exposure
 from servernf.host.framepipe import FramePipe
 from servernf.host.packetio import PacketSocket
 from servernf.host.privileges import confine, drop, user_number
@@ -91,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CN",
         help="with --tls-ca: common name of another worker's certificate, which may pass chains on "
         "to this one (repeatable)",
+    )
+    parser.add_argument(
+        "--witness",
+        action="append",
+        metavar="CN",
+        help="with --tls-ca: common name of a client certificate that may say which packets are told "
+        f"to witnesses (repeatable; default: {', '.join(DEFAULT_WITNESSES)})",
     )
     parser.add_argument("--cpu", type=int, default=-1, help="CPU to run on (default: any)")
     parser.add_argument(
@@ -208,9 +215,9 @@ def interface_mac(interface: str) -> int:
 
 def _tls(options: argparse.Namespace) -> Tls | None:
     cert, key, ca = options.tls_cert, options.tls_key, options.tls_ca
-    if ca is None and (options.writer or options.peer_name):
+    if ca is None and (options.writer or options.peer_name or options.witness):
         raise InputError(
-            "--writer and --peer-name need --tls-ca: only certificates tell clients apart"
+            "--writer, --peer-name and --witness need --tls-ca: only certificates tell clients apart"
         )
     if cert is None and key is None and ca is None:
         return None
@@ -221,7 +228,7 @@ def _tls(options: argparse.Namespace) -> Tls | None:
         pems = cert.read_bytes(), key.read_bytes(), ca.read_bytes() if ca else None
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from None
-    return Tls(*pems, writers, peers)
+    return Tls(*pems, writers, peers, tuple(options.witness or DEFAULT_WITNESSES))
 
 
 if __name__ == "__main__":

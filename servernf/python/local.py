@@ -19,7 +19,7 @@ __all__ = ("LocalWorker", "NotFound")
 
 class LocalWorker:
     """The calls by their names in `vnf.proto`, and frames. `clock` tells microseconds, `wall_clock`
-    those since 1970, for samples."""
+    those since 1970, `ticks` nanoseconds, both for samples and records."""
 
     def __init__(
         self,
@@ -27,8 +27,9 @@ class LocalWorker:
         mac: int,
         clock: Callable[[], int],
         wall_clock: Callable[[], int] = wall_us,
+        ticks: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._worker = Worker(name, mac, clock, wall_clock=wall_clock)
+        self._worker = Worker(name, mac, clock, wall_clock=wall_clock, ticks=ticks)
         self._started = time.monotonic_ns()
 
     def configure(self, request: vnf.ConfigureRequest) -> vnf.ConfigureResponse:
@@ -49,8 +50,19 @@ class LocalWorker:
     def getStatus(self, request: vnf.StatusRequest) -> vnf.Status:
         return messages.status(self._worker, messages.Place(), self._started)
 
+    def setWitness(self, request: vnf.WitnessRequest) -> vnf.WitnessResponse:
+        return messages.set_witness(self._worker, request)
+
     def readSamples(self, request: vnf.ReadSamplesRequest) -> vnf.ReadSamplesResponse:
         return messages.read_samples(self._worker, request)
+
+    def record_to(self, sink: Callable[[bytes], bool]) -> None:
+        """Where its records go (`Shim.record_to`)."""
+        self._worker.shim.record_to(sink)
+
+    def settle(self) -> None:
+        """Make the records of what has been noted."""
+        self._worker.shim.settle()
 
     def process(self, frames: Sequence[bytes]) -> list[bytes]:
         """Frames that the worker sends for those that come (`Worker.process`)."""

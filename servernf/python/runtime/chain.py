@@ -248,3 +248,16 @@ def reachable(tables: Tables, path: int, start: str) -> set[str]:
             if isinstance(following, ToNf):
                 todo.append(following.nf)
     return found
+
+
+def call_far(
+    far: ChainPeer, nf: str, scope: Scope, rest: Sequence[Hop], *, update: bool
+) -> Chained:
+    """Pass the rest of a chain on to another worker."""
+    try:
+        return far.service_chain(nf, scope, rest, update=update)
+    except NotFound:
+        if not update:
+            raise
+        # The updated chain comes to this NF for the first time.
+        return far.service_chain(nf, scope, rest)

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from servernf.python.runtime.chain import Plan, Scope, reachable
 from servernf.python.runtime.tables import Instance, Manifest, Out, Tables, graph_of
 from servernf.wire.instances import base_name
+
+
+@dataclass(frozen=True, slots=True)
+class NfSpec:
+    """An NF instance to configure: "GRAPH/NF", type, and the text of its configuration (JSON)."""
+
+    name: str
+    type_name: str
+    config_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """Names of instances, by what became of them."""
+
+    created: tuple[str, ...]
+    replaced: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+    continued: tuple[str, ...]
+    """Of those created or replaced: the ones that go on with an earlier instance's state."""
 
 
 def name_problems(graph: str, names: Sequence[str], where: str) -> list[str]:

@@ -15,14 +15,13 @@ from servernf.wire.state import Field, Layout, Record
 _MOST_FRAME = 65_600
 HELD = Layout(
     "held",
-    1,
+    2,
     (Field("number", "u64"),),
     (
         Field("due", "age"),
         Field("path", "u32"),
         Field("label", "u32"),
         Field("context", "u32"),
-        Field("watch", "bool"),
         Field("entered", "bytes", 200),
         Field("port", "bytes", 200),
         Field("base", "bytes", 4),
@@ -91,9 +90,7 @@ def read_held(
     found: list[tuple[Beside, Tagged]] = []
     problems: list[str] = []
     for number, record in enumerate(records):
-        due, path, label, context, watch, entered, port, base, words, frame = HELD.unpack(
-            record.body
-        )
+        due, path, label, context, entered, port, base, words, frame = HELD.unpack(record.body)
         assert isinstance(due, int)
         assert isinstance(path, int)
         assert isinstance(label, int)
@@ -109,9 +106,7 @@ def read_held(
             )
             continue
         emitted = Emitted(names[1], parts[2], now_us - due)
-        found.append(
-            ((step, emitted, context), Tagged(parts[0], parts[1], path, label, bool(watch)))
-        )
+        found.append(((step, emitted, context), Tagged(parts[0], parts[1], path, label)))
     if problems:
         raise InputError(problems)
     return found
@@ -126,7 +121,6 @@ def _packed(held: _Held, now_us: int) -> bytes:
             tag.path,
             tag.label,
             context,
-            tag.watch,
             step.port.encode(),
             emitted.port.encode(),
             tag.base,

@@ -31,10 +31,13 @@ def run(worker: Worker, frames: FrameSocket, wake: int) -> None:
             held_us = worker.wait_us()
             if held_us is not None:  # epoll rounds up to its milliseconds: never too early
                 wait_s = held_us / 1e6 if wait_s < 0 else min(wait_s, held_us / 1e6)
+            due_us = worker.shim.due_us()
+            if due_us is not None:
+                wait_s = due_us / 1e6 if wait_s < 0 else min(wait_s, due_us / 1e6)
             ready = poller.poll(wait_s)
             if any(fd == wake for fd, _ in ready):
                 return
-            if not ready and held_us is None:
+            if not ready and held_us is None and due_us is None:
                 worker.shim.flush()
                 recorded = worker.shim.recorded
                 continue
@@ -43,6 +46,6 @@ def run(worker: Worker, frames: FrameSocket, wake: int) -> None:
                 out = worker.process(batch)
                 if out:
                     frames.send_batch(out)
-                worker.shim.settle()
+            worker.shim.settle_if_due()
     finally:
         poller.close()

@@ -13,6 +13,7 @@ from servernf.python.runtime.tables import Manifest, Out, ToNf
 from servernf.python.runtime.worker import NfSpec, Worker, wall_us
 from servernf.wire.configs import config_digest
 from servernf.wire.errors import InputError
+from servernf.wire.witness import Epoch, Witness
 
 MOST_SAMPLES = 1000
 """Samples of one answer where the call does not say how many."""
@@ -71,6 +72,13 @@ def service_chain(
     return vnf.ServiceChainResponse(mac=chained.mac, nfs=chained.nfs)
 
 
+def set_witness(worker: Worker, request: vnf.WitnessRequest) -> vnf.WitnessResponse:
+    """Tell a witness of a graph's packets, or no longer."""
+    epochs = tuple(Epoch(e.number, e.key0, e.key1, e.threshold) for e in request.epochs)
+    worker.witness(request.graph, Witness(epochs, request.headers) if epochs else None)
+    return vnf.WitnessResponse()
+
+
 def remove_graph(worker: Worker, request: vnf.RemoveGraphRequest) -> vnf.RemoveGraphResponse:
     """Remove all that a graph has."""
     return vnf.RemoveGraphResponse(removed=worker.remove_graph(request.graph))
@@ -95,6 +103,7 @@ def status(worker: Worker, place: Place, started_ns: int) -> vnf.Status:
         sampled_graphs=sorted(tables.manifests),
         nf_types=known_types(),
         frames_in=worker.frames_in,
+        witnessed_graphs=sorted(worker.shim.witnesses),
     )
     for name, instance in sorted(tables.instances.items()):
         told.nfs.add(

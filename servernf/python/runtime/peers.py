@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 import grpc
 
-from servernf.host.authority import DEFAULT_WRITERS, Authority
+from servernf.host.authority import DEFAULT_WITNESSES, DEFAULT_WRITERS, Authority
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
 from servernf.python.runtime.chain import Chained, Hop, Scope
@@ -37,8 +37,9 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
 class Tls:
     """PEM contents. With `ca`, the other side must show a certificate that it signed.
 
-    Then `writers` are the common names of those that may change the worker; `peer_names` those of
-    other workers, which may only pass chains on; everybody else only reads.
+    Then `witnesses` are the common names of those that say what is told to witnesses, `writers` those
+    of those that may change all else, `peer_names` those of other workers, which may only pass chains
+    on; everybody else only reads.
     """
 
     cert: bytes
@@ -46,6 +47,7 @@ class Tls:
     ca: bytes | None = None
     writers: tuple[str, ...] = DEFAULT_WRITERS
     peer_names: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = DEFAULT_WITNESSES
 
     def authority(self) -> Authority:
         """Who may change the worker."""

@@ -122,6 +122,8 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         self.place = replace(place or Place(), version=installed_version())
         self.tls = tls
         self.authority = tls.authority() if tls else Authority()
+        self.witnesses = frozenset(tls.witnesses) if tls and tls.ca is not None else None
+        """Common names of witnesses; None: clients show no certificate."""
         self.peer_names = frozenset(tls.peer_names if tls else ())
         self.peers = Peers.of(self.place.api, peers)
         self._started = time.monotonic_ns()
@@ -262,6 +264,17 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         self, request: vnf.RemoveGraphRequest, context: grpc.ServicerContext
     ) -> vnf.RemoveGraphResponse:
         return messages.remove_graph(self._worker, request)
+
+    @_answers_errors
+    def setWitness(
+        self, request: vnf.WitnessRequest, context: grpc.ServicerContext
+    ) -> vnf.WitnessResponse:
+        if self.witnesses is not None and caller(context) not in self.witnesses:
+            context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"the certificate of '{caller(context)}' is no witness's",
+            )
+        return messages.set_witness(self._worker, request)
 
     @_answers_errors
     def getStatus(self, request: vnf.StatusRequest, context: grpc.ServicerContext) -> vnf.Status:

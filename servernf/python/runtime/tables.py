@@ -106,15 +106,14 @@ class Exit:
 class Step:
     """A compiled NF call: what to call by which port, and what follows by the port left."""
 
-    __slots__ = ("emitted", "instance", "manifest", "next", "port", "process", "tally")
+    __slots__ = ("emitted", "instance", "next", "port", "process", "tally")
 
-    def __init__(self, instance: Instance, port: str, manifest: Manifest | None) -> None:
+    def __init__(self, instance: Instance, port: str) -> None:
         self.instance = instance
         self.tally = instance.tally
         self.process: Process = instance.nf.process
         self.emitted = instance.nf.emitted
         self.port = port
-        self.manifest = manifest
         self.next: dict[str, Step | Exit] = {}
 
 
@@ -126,7 +125,7 @@ def compile_steps(tables: Tables, core_mac: int) -> dict[int, Step]:
         key = (path, target.nf, target.port)
         if key not in known:
             instance = tables.instances[target.nf]
-            known[key] = made = Step(instance, target.port, tables.manifests.get(instance.graph))
+            known[key] = made = Step(instance, target.port)
             for port in instance.nf.ports:
                 following = tables.classifiers.get((target.nf, path, port))
                 if isinstance(following, ToNf):

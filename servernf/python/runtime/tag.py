@@ -9,9 +9,9 @@ from servernf.python.network_function import Emitted
 from servernf.python.runtime.tables import Step
 
 TAG_BYTES = 38
-TAG = struct.Struct("!Bx4s6xHHHI4xII")
+TAG = struct.Struct("!Bx4s6xHHHI4xIII")
 """Destination MAC's first octet, (tree), device and core; EtherType; base header; MD type and next
-protocol; path; trajectory label; NF context label."""
+protocol; path; trajectory label; NF context label; time of ingress (us)."""
 
 
 class Tagged(NamedTuple):
@@ -21,7 +21,11 @@ class Tagged(NamedTuple):
     words: bytes
     path: int
     label: int
-    watch: bool
+
+    @property
+    def ingress_us(self) -> int:
+        """When the packet came in, by the ingress switch's clock."""
+        return int.from_bytes(self.words[12:16], "big")
 
 
 Beside = tuple[Step, Emitted, int]

@@ -10,12 +10,22 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from servernf.python.network_function import create, known_types
 from servernf.python.packet import PacketView
-from servernf.python.runtime.chain import Chained, ChainPeer, Dial, Hop, Scope, plan_chain
+from servernf.python.runtime.chain import (
+    Chained,
+    ChainPeer,
+    Dial,
+    Hop,
+    Scope,
+    call_far,
+    plan_chain,
+)
 from servernf.python.runtime.changes import (
+    Configured,
+    NfSpec,
     followed,
     manifest_problems,
     name_problems,
@@ -26,7 +36,8 @@ from servernf.python.runtime.changes import (
 from servernf.python.runtime.errors import NotFound, Unreachable
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.moving import delete_state, export_state, import_state
-from servernf.python.runtime.shim import Sample, Shim
+from servernf.python.runtime.noting import Batch, Call, let_go
+from servernf.python.runtime.shim import PENDING, Sample, Shim
 from servernf.python.runtime.tables import (
     Exit,
     Instance,
@@ -39,35 +50,14 @@ from servernf.python.runtime.tables import (
 from servernf.python.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled
 from servernf.python.scope import EVERYTHING
 from servernf.python.scope import Scope as StateScope
-from servernf.wire import sampling
 from servernf.wire.errors import InputError, ReportedError
 from servernf.wire.fields import parsed
+from servernf.wire.witness import Witness
 
 CHAINING_PROTOCOLS = ("nsh-md1-ethernet",)
 _MD1_ETHERNET = b"\x01\x03"
 _TIDY_US = 1_000_000
 """How often NFs forget what is over, and no packet finds."""
-
-
-@dataclass(frozen=True, slots=True)
-class NfSpec:
-    """An NF instance to configure: "GRAPH/NF", type, and the text of its configuration (JSON)."""
-
-    name: str
-    type_name: str
-    config_json: str
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """Names of instances, by what became of them."""
-
-    created: tuple[str, ...]
-    replaced: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    removed: tuple[str, ...]
-    continued: tuple[str, ...]
-    """Of those created or replaced: the ones that go on with an earlier instance's state."""
 
 
 def monotonic_us() -> int:
@@ -94,6 +84,7 @@ class Worker:
         clock: Callable[[], int] = monotonic_us,
         *,
         wall_clock: Callable[[], int] = wall_us,
+        ticks: Callable[[], int] = time.monotonic_ns,
         dial: Dial = _nobody,
     ) -> None:
         self.name = name
@@ -104,7 +95,7 @@ class Worker:
         self.drops: dict[str, int] = {}
         """Frames dropped by the worker itself, by reason (those of NFs are with the NFs)."""
         self.last_error = ""
-        self.shim = Shim(name, wall_clock)
+        self.shim = Shim(name, wall_clock, ticks=ticks)
         self.socket_drops: Callable[[], Mapping[str, int]] = dict
         """What the socket of this worker has dropped, by reason."""
         self._clock = clock
@@ -131,21 +122,23 @@ class Worker:
 
         Those that NFs have held until now come first, also with an empty batch.
         """
-        steps = self._steps
-        now_us = self._clock()
+        steps, now_us = self._steps, self._clock()
+        batch = self.shim.batch(now_us)
         due_us = self._held.next_us
-        out = [] if due_us is None or due_us > now_us else self._released(now_us)
-        watched = _Watched(frames) if self._tables.manifests else None
+        out = [] if due_us is None or due_us > now_us else self._released(now_us, batch)
+        notes = self.shim.notes
         packet = self._packet
         beside: list[Beside] = []
         load, unpack = packet.load, TAG.unpack_from
         first, rest, bases = self._mac_first, self._mac_rest, self._base
         self.frames_in += len(frames)
-        for index, frame in enumerate(frames):
+        for frame in frames:
             if len(frame) < TAG_BYTES:
                 self._drop("bad_tag")
                 continue
-            mac_first, mac_rest, ether_type, base, kind, path, label, context = unpack(frame)
+            mac_first, mac_rest, ether_type, base, kind, path, label, context, ingress_us = unpack(
+                frame
+            )
             # Version 0, MD type 1, length 6, Ethernet. RFC 8300, 2.2: OAM packets (O bit) are
             # discarded by who does not handle them; unassigned bits are ignored.
             if ether_type != 0x894F or base & 0xE03F != 6 or kind & 0x0FFF != 0x103:
@@ -156,36 +149,42 @@ class Worker:
                 self._drop("not_mine")
                 continue
             ttl = base >> 6 & 0x3F
-            if ttl <= 1:
-                self._drop("nsh_ttl")
-                continue
             step = steps.get(path)
-            if step is None:
-                self._drop("unknown_path")
-                continue
-            if not load(frame, TAG_BYTES):
-                self._drop("malformed")
+            lost, sent = "", b""
+            if ttl <= 1:
+                lost = "nsh_ttl"
+            elif step is None:
+                lost = "unknown_path"
+            elif not load(frame, TAG_BYTES):
+                lost = "malformed"
+            if lost or step is None:
+                self._drop(lost)
+                if batch is not None:
+                    graph = "" if step is None else step.instance.graph
+                    note = batch, graph, path, label, ingress_us, 0, [], lost, frame, TAG_BYTES, b""
+                    notes.append(note)
                 continue
             packet.context = context
+            graph = step.instance.graph
+            calls: list[Call] = []
+            port: str | None = None
             following: Step | Exit | None = None
-            watch = False
             try:
-                watch = watched is not None and watched.is_watched(index, step)
-                while True:
-                    step.tally.packets += 1
-                    if watch:
-                        port = self.shim.call(step, packet, path, label, now_us)
-                    else:
+                if batch is not None:
+                    port, following = batch.walk(step, packet, frame, TAG_BYTES, beside, calls)
+                else:
+                    while True:
+                        step.tally.packets += 1
                         port = step.process(packet, step.port, now_us)
-                    if step.emitted:
-                        beside += [(step, emitted, packet.context) for emitted in step.emitted]
-                        step.emitted.clear()
-                    if port is None:
-                        break
-                    following = step.next.get(port)
-                    if not isinstance(following, Step):
-                        break
-                    step = following
+                        if step.emitted:
+                            beside += [(step, emitted, packet.context) for emitted in step.emitted]
+                            step.emitted.clear()
+                        if port is None:
+                            break
+                        following = step.next.get(port)
+                        if not isinstance(following, Step):
+                            break
+                        step = following
             except Exception as error:  # one packet must not end the others
                 self.last_error = f"{type(error).__name__}: {error}"
                 self._drop("nf_error")
@@ -196,56 +195,79 @@ class Worker:
                     if packet.context != context:
                         words = labelled(words, packet.context)
                     parts = (following.ethernet, bases[ttl - 1], following.path, words, packet.data)
-                    out.append(b"".join(parts))
+                    sent = b"".join(parts)
+                    out.append(sent)
                 else:
-                    self._drop("no_next_hop")
+                    lost = "no_next_hop"
+                    self._drop(lost)
+            if batch is not None:
+                note = batch, graph, path, label, ingress_us, 0, calls, lost, frame, TAG_BYTES, sent
+                notes.append(note)
             if beside:
-                tag = Tagged(bases[ttl - 1], frame[22:38], path, label, watch)
-                out += self._sent_beside(beside, tag, now_us)
+                tag = Tagged(bases[ttl - 1], frame[22:38], path, label)
+                out += self._sent_beside(beside, tag, now_us, batch)
         self.frames_out += len(out)
+        if batch is not None:
+            batch.end()
+            if len(notes) >= PENDING:
+                self.shim.settle()
         if now_us >= self._tidy_us:
             self._tidy_us = now_us + _TIDY_US
             for instance in self._tables.instances.values():
                 instance.nf.tidy(now_us)
         return out
 
-    def _sent_beside(self, beside: list[Beside], tag: Tagged, now_us: int) -> list[bytes]:
+    def _sent_beside(
+        self, beside: list[Beside], tag: Tagged, now_us: int, batch: Batch | None
+    ) -> list[bytes]:
         """Run what NFs sent beside a packet to completion, and empty the list."""
         out: list[bytes] = []
         packet = self._second
+        branch = 0
         while beside:
             step, emitted, packet.context = beside.pop(0)
+            branch += 1
             if emitted.at_us > now_us:
                 self._held.hold((step, emitted, packet.context), tag)
                 continue
+            graph = step.instance.graph
             following = step.next.get(emitted.port)
             data = emitted.frame
+            calls: list[Call] = []
+            lost, sent = "", b""
             try:
                 while isinstance(following, Step):
                     step = following
                     if not packet.load(data):
-                        self._drop("malformed")
+                        lost = "malformed"
                         break
-                    step.tally.packets += 1
-                    if tag.watch:
-                        port = self.shim.call(step, packet, tag.path, tag.label, now_us)
+                    if batch is not None:
+                        port, following = batch.walk(step, packet, data, 0, beside, calls)
                     else:
+                        step.tally.packets += 1
                         port = step.process(packet, step.port, now_us)
-                    beside += [(step, more, packet.context) for more in step.emitted]
-                    step.emitted.clear()
+                        beside += [(step, more, packet.context) for more in step.emitted]
+                        step.emitted.clear()
+                        following = None if port is None else step.next.get(port)
                     if port is None:
                         break
-                    following, data = step.next.get(port), bytes(packet.data)
+                    data = bytes(packet.data)
                 else:
                     if following is None:
-                        self._drop("no_next_hop")
+                        lost = "no_next_hop"
                     else:
                         words = labelled(tag.words, packet.context)
                         parts = (following.ethernet, tag.base, following.path, words, data)
-                        out.append(b"".join(parts))
+                        sent = b"".join(parts)
+                        out.append(sent)
             except Exception as error:  # one packet must not end the others
                 self.last_error = f"{type(error).__name__}: {error}"
                 self._drop("nf_error")
+            if lost:
+                self._drop(lost)
+            if batch is not None and (calls or lost):
+                who = batch, graph, tag.path, tag.label, tag.ingress_us, branch
+                self.shim.notes.append((*who, calls, lost, data, 0, sent))
         return out
 
     def wait_us(self) -> int | None:
@@ -253,17 +275,19 @@ class Worker:
         due_us = self._held.next_us
         return None if due_us is None else max(0, due_us - self._clock())
 
-    def _released(self, now_us: int) -> list[bytes]:
+    def _released(self, now_us: int, batch: Batch | None) -> list[bytes]:
         """Run what was held until now to completion; what has been removed meanwhile is dropped."""
         out: list[bytes] = []
         for held, tag in self._held.due(now_us):
-            step, emitted, _ = held
-            if self._tables.instances.get(step.instance.name) is not step.instance:
-                self._drop("nf_removed")
-                continue
-            if tag.watch:
-                self.shim.left(step, emitted, tag.path, tag.label)
-            out += self._sent_beside([held], tag, now_us)
+            step, _, _ = held
+            gone = self._tables.instances.get(step.instance.name) is not step.instance
+            lost = "nf_removed" if gone else ""
+            if batch is not None:
+                self.shim.notes.append(let_go(batch, held, tag, lost))
+            if lost:
+                self._drop(lost)
+            else:
+                out += self._sent_beside([held], tag, now_us, batch)
         return out
 
     def _drop(self, reason: str) -> None:
@@ -342,7 +366,17 @@ class Worker:
             elif remove_manifest:
                 manifests.pop(graph, None)
             self._commit(without(replace(tables, instances=instances, manifests=manifests)))
+            self.shim.configured(graph, instances.values(), removed)
         return Configured(*map(tuple, (created, replaced, unchanged, removed, continued)))
+
+    def witness(self, graph: str, witness: Witness | None) -> None:
+        """Watch a graph's packets for a witness, or no longer; the graph need not be here yet."""
+        problems = [] if graph else ["graph: must not be empty"]
+        problems += witness.problems() if witness else ()
+        if problems:
+            raise InputError(problems)
+        with self._lock:
+            self.shim.witness(graph, witness)
 
     def remove_graph(self, graph: str) -> tuple[str, ...]:
         """Remove a graph's instances with their state, its chains and its manifest."""
@@ -352,6 +386,7 @@ class Worker:
             instances = {n: i for n, i in tables.instances.items() if i.graph != graph}
             manifests = {g: m for g, m in tables.manifests.items() if g != graph}
             self._commit(without(replace(tables, instances=instances, manifests=manifests)))
+            self.shim.configured(graph, instances.values(), removed)
         return removed
 
     def service_chain(
@@ -375,7 +410,7 @@ class Worker:
         if remote is not None:
             # No lock is held here: the chain may come back to this worker.
             far = dial(remote.hop.worker)
-            answer = self._call_far(far, remote.hop.name, remote.scope, remote.rest, update=update)
+            answer = call_far(far, remote.hop.name, remote.scope, remote.rest, update=update)
             out = remote.out(answer.mac)
             nfs += answer.nfs
         with self._lock:
@@ -388,18 +423,6 @@ class Worker:
         if update:
             self._tell_abandoned(before, after, dial)
         return Chained(self.core_mac, tuple(nfs))
-
-    @staticmethod
-    def _call_far(
-        far: ChainPeer, nf: str, scope: Scope, rest: Sequence[Hop], *, update: bool
-    ) -> Chained:
-        try:
-            return far.service_chain(nf, scope, rest, update=update)
-        except NotFound:
-            if not update:
-                raise
-            # The updated chain comes to this NF for the first time.
-            return far.service_chain(nf, scope, rest)
 
     def _tell_abandoned(self, before: Tables, after: Tables, dial: Dial) -> None:
         """Remove what an update leaves behind on other workers."""
@@ -421,6 +444,7 @@ class Worker:
 
     def _commit(self, tables: Tables) -> None:
         self._steps = compile_steps(tables, self.core_mac)
+        self.shim.use(tables.manifests)
         self._tables = tables
 
     # Observation.
@@ -436,8 +460,7 @@ class Worker:
             found["frames_out"] = self.frames_out
             found |= {f"drop.{reason}": n for reason, n in list(self.drops.items())}
             found |= {f"drop.{reason}": n for reason, n in self.socket_drops().items()}
-            if self.shim.unwritten:
-                found["samples.unwritten"] = self.shim.unwritten
+            found |= self.shim.metrics()
         for name in [nf] if nf else list(instances):
             instance = instances[name]
             found[f"{name}.packets"] = instance.tally.packets
@@ -461,26 +484,4 @@ class Worker:
         return self.shim.read(cursor, limit)
 
 
-class _Watched:
-    """Which frames of a batch are watched, found for the whole batch when first asked."""
-
-    __slots__ = ("_answers", "_frames")
-
-    def __init__(self, frames: Sequence[bytes]) -> None:
-        self._frames = frames
-        self._answers: dict[int, bytes] = {}
-
-    def is_watched(self, index: int, step: Step) -> bool:
-        manifest = step.manifest
-        if manifest is None or not manifest.threshold:
-            return False
-        answers = self._answers.get(id(manifest))
-        if answers is None:
-            labels = [int.from_bytes(frame[26:30], "big") for frame in self._frames]
-            answers = self._answers[id(manifest)] = sampling.watched(
-                manifest.key0, manifest.key1, manifest.threshold, labels
-            )
-        return bool(answers[index])
-
-
-__all__ = ["CHAINING_PROTOCOLS", "Configured", "NfSpec", "Worker", "known_types"]
+__all__ = ("CHAINING_PROTOCOLS", "Configured", "NfSpec", "Worker", "known_types")

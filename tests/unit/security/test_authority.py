@@ -74,7 +74,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     folder = tmp_path_factory.mktemp("ca")
     authority = Authority(folder)
-    for name in ("controller", "alice", "mallory", "leaf1"):
+    for name in ("controller", "cle", "alice", "mallory", "leaf1"):
         authority.issue(name)
     authority.issue("server-only", server_only=True)
     return Site(folder, authority.ca)
@@ -187,6 +187,7 @@ def worker_tls(site: Site, *peer_names: str) -> Tls:
 
 
 ACL = vnf_pb2.NfConfig(name="g/fw", type="acl", config_json='{"default": "permit"}')
+GONE = vnf_pb2.RemoveGraphRequest(graph="g")
 CONFIGURE = vnf_pb2.ConfigureRequest(graph="g", nfs=[ACL])
 CHAIN = vnf_pb2.ServiceChainRequest(
     nf="g/fw",
@@ -220,6 +221,35 @@ def test_who_is_no_writer_changes_nothing_on_a_worker(site: Site, tmp_path: Path
             WorkerClient("w", address, tls=site.files("leaf1")) as switch,
         ):
             switch.remove_graph("g")
+    finally:
+        server.stop(0).wait()
+
+
+def test_only_the_witness_says_what_is_witnessed(site: Site, tmp_path: Path) -> None:
+    """Not even the controller, so that the provider chooses no key; removing the graph leaves it."""
+    worker = Worker("w", 1)
+    request = vnf_pb2.WitnessRequest(graph="g")
+    request.epochs.add(number=1, key0=0xABCDEF01, key1=2, threshold=3)
+    server, _, address = serve(worker, f"unix:{tmp_path}/w.sock", worker_tls(site, "alice"))
+    try:
+        for name in ("controller", "alice", "mallory"):
+            with site.channel(address, name) as channel:
+                code, told = failure(vnf_pb2_grpc.VnfStub(channel).setWitness, request)
+                assert (code, told) == (DENIED, f"the certificate of '{name}' is no witness's")
+        with site.channel(address, "cle") as channel:
+            stub = vnf_pb2_grpc.VnfStub(channel)
+            stub.setWitness(request)
+            assert failure(vnf_pb2_grpc.VnfStub(signed(channel)).removeGraph, GONE)[0] == DENIED
+            wrong = vnf_pb2.WitnessRequest(graph="g", headers=1 << 20)
+            wrong.epochs.add(number=0)
+            code, told = failure(stub.setWitness, wrong)
+            assert code == grpc.StatusCode.INVALID_ARGUMENT
+            assert "number" in told
+            assert "headers" in told
+        with WorkerClient("w", address, tls=site.files("controller")) as client:
+            client.remove_graph("g")
+            assert list(client.status().witnessed_graphs) == ["g"]
+            assert str(0xABCDEF01) not in str(client.status())
     finally:
         server.stop(0).wait()
 

@@ -19,13 +19,13 @@ from support import eventually
 from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
 from orchestrator.network.names import worker_name
 from orchestrator.targets.bmv2 import SimpleSwitch
 from orchestrator.targets.engine import Launch
-from orchestrator.verification.manifest import Manifest
 from servernf.python.runtime.service import VnfService, serve
 from servernf.python.runtime.worker import Worker
 from servernf.wire.addresses import device_mac

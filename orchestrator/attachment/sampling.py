@@ -12,8 +12,8 @@ from orchestrator.deployment.transaction import Change, CloneSession
 from orchestrator.deployment.updates import replicate_carefully, update_of
 from orchestrator.errors import SwitchError, WriteRefused
 from orchestrator.model.entries import Exact, TableEntry
+from orchestrator.model.manifest import MANIFESTS, manifest_entries, new_manifest
 from orchestrator.observation.probe_frames import PROBE_GRAPH
-from orchestrator.verification.manifest import MANIFESTS, manifest_entries, new_manifest
 
 PORTS = "port.ports"
 OWNER = "attach"

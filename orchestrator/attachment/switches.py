@@ -14,11 +14,11 @@ from orchestrator.deployment.access import Access
 from orchestrator.deployment.presence import device_seen
 from orchestrator.errors import NetworkError, ReportedError
 from orchestrator.model.builds import Build
+from orchestrator.model.manifest import MANIFESTS
 from orchestrator.model.topology import Switch
 from orchestrator.targets import AUTO, automatic, known_targets
 from orchestrator.targets.block import EPOCH_TABLE
 from orchestrator.targets.pipelines import SHIPPED
-from orchestrator.verification.manifest import MANIFESTS
 
 _MODEST = 1
 """An election id below every other controller's: whoever is primary stays it, and we hear of it."""

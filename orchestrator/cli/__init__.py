@@ -23,6 +23,7 @@ from orchestrator.cli import (
     recovery,
     starting,
     status,
+    verify,
     whatif,
 )
 from orchestrator.cli.access import with_access, with_files, with_trust
@@ -61,6 +62,7 @@ whatif.register(app)
 inspection.register(app)
 reconcile.register(app)
 cordoning.register(app)
+verify.register(app)
 with_files(app, "compile_command", "deploy", "place_command", "whatif")
 with_files(graphs.graph_app, "check")
 with_trust(app, "deploy")

@@ -13,7 +13,7 @@ from orchestrator.clients.calls import Calls
 from orchestrator.clients.channel import TlsFiles, call_error, open_channel
 from orchestrator.errors import ServerError
 from orchestrator.model.entries import ChainHop, ServerChain
-from orchestrator.verification.manifest import Manifest
+from orchestrator.model.manifest import Manifest
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
 from servernf.wire.configs import config_text
 

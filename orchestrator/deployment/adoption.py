@@ -19,8 +19,8 @@ from orchestrator.linker.renumbering import renumbered
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.manifest import MANIFESTS, Manifest
 from orchestrator.targets.pipelines import Pipelines
-from orchestrator.verification.manifest import MANIFESTS, Manifest
 
 
 def adopt(source: ServiceGraph | Packed, network: ManagedNetwork, lead: Lead) -> Deployed:

@@ -8,7 +8,7 @@ from orchestrator.deployment.drivers import NetworkDriver
 from orchestrator.deployment.execution import Executed, Executor, Progress
 from orchestrator.deployment.planning import SERVERS, Version, plan
 from orchestrator.model.bundle import Bundle
-from orchestrator.verification.manifest import Manifest
+from orchestrator.model.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from orchestrator.deployment.transaction import CloneSession
 from orchestrator.linker.graphs import Own
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import PipelineProgram, TableEntry
+from orchestrator.model.manifest import Manifest, manifest_entries
 from orchestrator.targets.pipelines import target_for
-from orchestrator.verification.manifest import Manifest, manifest_entries
 
 State = dict[bytes, bytes]
 """Entities by identity, in the order in which they are to be written."""

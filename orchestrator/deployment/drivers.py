@@ -16,9 +16,9 @@ from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S
 from orchestrator.model.away import Away
 from orchestrator.model.entries import ServerChain
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link, Topology
-from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2
 
 LOOK_S = 5.0

@@ -31,9 +31,9 @@ from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.ids import GRAPH_IDS
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.plan import Core
 from orchestrator.network.folders import hidden_dir
-from orchestrator.verification.manifest import Manifest
 
 _GRAPHS = "graphs/"
 _BUNDLE, _SOURCE = "/bundle", "/source"

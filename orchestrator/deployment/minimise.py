@@ -17,13 +17,13 @@ from orchestrator.deployment.apply import apply_bundle
 from orchestrator.errors import ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.manifest import new_manifest
 from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import FROM_FILE
 from orchestrator.oracle import Comparator, ReferenceNetwork
 from orchestrator.oracle.network import Delivery
 from orchestrator.simulation.memory import MemoryNetwork
-from orchestrator.verification.manifest import new_manifest
 
 Compile = Callable[[ServiceGraph], Bundle]
 STEP_US = 500

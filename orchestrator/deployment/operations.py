@@ -31,8 +31,8 @@ from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.manifest import new_manifest
 from orchestrator.model.plan import Core
-from orchestrator.verification.manifest import new_manifest
 
 _MANY = 16
 """Workers asked at once."""

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from orchestrator.model.builds import Build
 from orchestrator.model.entries import FloodGroup, ServerChain, TableEntry
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.plan import Core
-from orchestrator.verification.manifest import Manifest
 
 
 class CloneSession(NamedTuple):

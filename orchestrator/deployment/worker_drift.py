@@ -9,8 +9,8 @@ from orchestrator.deployment.desired import Placed
 from orchestrator.deployment.drivers import WorkerDriver
 from orchestrator.model import ids
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.plan import Core
-from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2
 from servernf.wire.configs import config_digest, config_text
 

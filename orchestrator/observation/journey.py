@@ -15,6 +15,7 @@ from functools import partial
 from orchestrator.deployment.places import Places
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.observation.explain import Explainer, Sent, Visit, visit_json
@@ -24,7 +25,6 @@ from orchestrator.observation.snapshot import Snapshot
 from orchestrator.simulation.clocks import Clock
 from orchestrator.simulation.devices import MemoryServer, MemoryWorker
 from orchestrator.simulation.network import LoopError, Simulation, Stop
-from orchestrator.verification.manifest import Manifest
 
 _MOST_HOPS = 200
 _EVERYTHING = 1 << 32

@@ -16,6 +16,7 @@ from orchestrator.clients.vnf import chain_request, configure_request
 from orchestrator.clients.writing import Writable
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.topology import Server, Switch
 from orchestrator.network.names import worker_name
 from orchestrator.simulation.clocks import Clock
@@ -23,7 +24,6 @@ from orchestrator.simulation.network import Sent
 from orchestrator.softswitch.ir import decode_program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets import lookup
-from orchestrator.verification.manifest import Manifest
 from servernf.proto import vnf_pb2
 from servernf.python.local import LocalWorker, NotFound
 from servernf.wire.addresses import device_mac

@@ -1,1 +1,1 @@
-"""What the provider and its customer agree on, and how it is shown to hold."""
+"""What the provider and its customer agree on, what witnesses told, and what follows from it."""

@@ -29,8 +29,8 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.recovery import Recovered, carry_out, changing, recover
 from orchestrator.deployment.store import _SqliteLeadership
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.manifest import Manifest
 from orchestrator.network.inventory import Inventory
-from orchestrator.verification.manifest import Manifest
 
 MANIFEST = Manifest(1, 1 << 30, 0x01234567, 0x89ABCDEF)
 """The same in every run, so that states can be compared."""

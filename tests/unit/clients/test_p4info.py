@@ -17,9 +17,9 @@ from orchestrator.clients.p4info import (
 )
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import Between, Exact, FloodGroup, Lpm, TableEntry, Ternary
+from orchestrator.model.manifest import Manifest, manifest_entries
 from orchestrator.model.provenance import told
 from orchestrator.targets.pipelines import SHIPPED, p4info
-from orchestrator.verification.manifest import Manifest, manifest_entries
 
 
 @pytest.fixture(scope="module")

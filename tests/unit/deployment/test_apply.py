@@ -23,11 +23,11 @@ from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle, remove_bundle
 from orchestrator.errors import DeploymentError, ServerError, SwitchError
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.manifest import new_manifest
 from orchestrator.model.plan import Core
 from orchestrator.placement.resources import used_by
 from orchestrator.simulation.devices import MemorySwitch
 from orchestrator.simulation.memory import MemoryNetwork
-from orchestrator.verification.manifest import new_manifest
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from orchestrator.deployment.journal import Deployed, Journal, now, state_direct
 from orchestrator.errors import StoreError
 from orchestrator.graph.kept import dump_graph
 from orchestrator.model.bundle import Bundle
-from orchestrator.verification.manifest import Manifest, new_manifest
+from orchestrator.model.manifest import Manifest, new_manifest
 
 
 @pytest.fixture(autouse=True)

@@ -28,11 +28,11 @@ from orchestrator.deployment.fitting import for_network
 from orchestrator.errors import InputError, ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, Lpm, Meter, PipelineProgram, TableEntry, Ternary
+from orchestrator.model.manifest import new_manifest
 from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.targets.block import OWN_INSTANCES
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.targets.references import key_role, param_role
-from orchestrator.verification.manifest import new_manifest
 
 pytestmark = pytest.mark.slow
 

@@ -22,9 +22,9 @@ from orchestrator.deployment.reconcile import Drift, read_state, repair
 from orchestrator.deployment.reconciling import inspect, reconcile
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, PipelineProgram, TableEntry
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.plan import Core
 from orchestrator.targets.pipelines import SHIPPED, p4info
-from orchestrator.verification.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from orchestrator.deployment.planning import ENTRIES, Version, plan
 from orchestrator.deployment.transaction import Change, WriteEntries
 from orchestrator.deployment.updates import update_of, updates_of
 from orchestrator.model.entries import TableEntry
+from orchestrator.model.manifest import new_manifest
 from orchestrator.targets.pipelines import SHIPPED, p4info
-from orchestrator.verification.manifest import new_manifest
 
 BUNDLE = compiled(campus()).bundle
 READY = serialised(BUNDLE)["leaf1"]

@@ -17,6 +17,7 @@ from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.desired import Deployment, desired_entries
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.topology import Topology
 from orchestrator.observation.journey import NetworkModel
 from orchestrator.observation.snapshot import bundle_snapshots
@@ -25,7 +26,6 @@ from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.pipelines import SHIPPED, p4info
-from orchestrator.verification.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[3]
 CAMPUS = ROOT / "examples" / "campus_edge"

@@ -161,7 +161,7 @@ def test_no_sampling_key_is_in_a_snapshot_or_an_explanation() -> None:
             client.use(bundle.p4info)
             from finsy.proto import p4r
 
-            from orchestrator.verification.manifest import manifest_entries
+            from orchestrator.model.manifest import manifest_entries
 
             client.write(
                 schema.updates(manifest_entries(MANIFEST), "campus_edge", p4r.Update.INSERT)

@@ -16,10 +16,10 @@ from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.journal import Deployed
 from orchestrator.model.bundle import Slo
 from orchestrator.model.entries import ChainHop, ServerChain
+from orchestrator.model.manifest import Manifest
 from orchestrator.model.plan import Core
 from orchestrator.observation.health import CoreReading, DeviceReading, Reading, core_latencies
 from orchestrator.observation.slo import TrafficState, percentile, traffic_states
-from orchestrator.verification.manifest import Manifest
 from servernf.wire.nsh import Tag, encode
 
 MBIT = 1_000_000

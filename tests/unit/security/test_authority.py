@@ -25,12 +25,12 @@ from orchestrator.clients.channel import TlsFiles as ClientFiles
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import ServerError, SwitchError
+from orchestrator.model.manifest import Manifest, manifest_entries
 from orchestrator.softswitch import arbitration
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.pipelines import SHIPPED, p4info
-from orchestrator.verification.manifest import Manifest, manifest_entries
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
 from servernf.python.runtime import peers, service
 from servernf.python.runtime.peers import Tls

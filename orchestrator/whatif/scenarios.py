@@ -20,7 +20,7 @@ from orchestrator.placement.chains import ChainSpec, LoadedChains
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.topologies import Demand
 from orchestrator.targets import choices
-from orchestrator.targets.pipelines import SHIPPED, Pipelines
+from orchestrator.targets.pipelines import SHIPPED, Pipelines, size_problem
 
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _RATE = re.compile(r"(-?\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:bit/s|bps)?")
@@ -145,10 +145,10 @@ def change(topology: Topology, what: str) -> Topology:
                 raise InputError(f"--set {what}: {unknown('target', value, targets)}")
             switch = replace(switch, target=value)
         elif key.startswith("table_sizes."):
-            table = key.removeprefix("table_sizes.")
-            switch = replace(
-                switch, table_sizes={**switch.table_sizes, table: _number(what, value)}
-            )
+            table, size = key.removeprefix("table_sizes."), _number(what, value)
+            if text := size_problem(switch.pipeline, switch.target, table, size):
+                raise InputError(f"--set {what}: {text}")
+            switch = replace(switch, table_sizes={**switch.table_sizes, table: size})
         else:
             raise InputError(
                 f"--set {what}: {unknown('key of a switch', key, ('target', 'table_sizes.TABLE'))}"

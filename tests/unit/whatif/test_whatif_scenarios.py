@@ -84,6 +84,7 @@ def test_cut_off_traffic_is_missed_not_an_error() -> None:
         ({"set": ("leaf1-server1.capacity=-1",)}, "is not a rate"),
         ({"set": ("server7.cores=8",)}, "unknown node or link 'server7'"),
         ({"set": ("leaf1.target=asic",)}, "unknown target 'asic'"),
+        ({"set": ("leaf1.table_sizes.acl.ip4=8",)}, "did you mean 'acl.ipv4'"),
         ({"scale": ("webb=2x",)}, "did you mean 'web'"),
         ({"scale": ("traffic=-2x",)}, "a factor above 0"),
     ],

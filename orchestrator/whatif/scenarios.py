@@ -31,7 +31,7 @@ BASE = "now"
 class Case:
     """What is examined: graphs, or chains, on a topology. `offload` False: servers do everything
     that they can. `used` is what other graphs hold there, `builds` are its switches' pipelines, and
-    what is cordoned is not to be used."""
+    what is cordoned is not to be used. `failed` are the nodes that a scenario has taken out."""
 
     graphs: tuple[ServiceGraph, ...]
     chains: LoadedChains | None
@@ -40,6 +40,7 @@ class Case:
     used: Used = field(default_factory=Used)
     builds: Pipelines = SHIPPED
     cordon: Cordon = field(default_factory=Cordon)
+    failed: frozenset[str] = frozenset()
 
     def fabric(self) -> Fabric:
         """The ways of the topology."""
@@ -70,7 +71,8 @@ class Scenario:
             topology = fail(topology, what)
         for what in self.set:
             topology = change(topology, what)
-        changed = replace(case, topology=topology)
+        failed = {what.removeprefix("node:") for what in self.fail if what.startswith("node:")}
+        changed = replace(case, topology=topology, failed=case.failed | failed)
         for what in self.scale:
             changed = scale(changed, what)
         if self.total_rate is not None:
@@ -256,11 +258,10 @@ def sweep(text: str) -> tuple[Scenario, ...]:
 
 
 def fail_each(topology: Topology, kind: str) -> tuple[Scenario, ...]:
-    """One scenario for each link between switches and to servers ('link'), or each switch and server
-    ('node'): N-1 analysis. Hosts' only links are left out."""
+    """One scenario for each link ('link'), or each switch and server ('node'): N-1 analysis."""
     if kind == "link":
-        links = [x for x in topology.links if not {x.a, x.b} & set(topology.hosts)]
-        return tuple(Scenario(f"fail {x.a}-{x.b}", fail=(f"link:{x.a}-{x.b}",)) for x in links)
+        names = [f"{x.a}-{x.b}" for x in topology.links]
+        return tuple(Scenario(f"fail {name}", fail=(f"link:{name}",)) for name in names)
     if kind == "node":
         nodes = (*topology.switches, *topology.servers)
         return tuple(Scenario(f"fail {n}", fail=(f"node:{n}",)) for n in nodes)

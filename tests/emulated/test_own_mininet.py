@@ -374,7 +374,7 @@ def _is_traced(own: Own) -> None:
         sent = own.inside("h1", sys.executable, "-c", SEND, bytes(packet).hex())
         assert sent.returncode == 0, sent.stderr
         told, problems = tracing.communicate(timeout=240)
-    assert tracing.returncode == 0, problems
+    assert tracing.returncode == 0, (told, problems)
     traced = json.loads(told)
     assert traced["agrees"]
     assert traced["delivered"] is None

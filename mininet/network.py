@@ -92,6 +92,8 @@ class Supervisor:
         save_state(state)
         plan = wires(topology, state.id)
         targets = commands.resolve_targets(topology, self.options.switch)
+        for target in sorted(set(targets.values())):
+            commands.engine_of(target).prepare()
         namespaces = len(topology.hosts) + len(topology.servers)
         report(progress=f"{_count(namespaces, 'namespace')}, {_count(len(plan), 'link')}")
         # Mininet would otherwise raise the machine's own sysctls, and leave them so.

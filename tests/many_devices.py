@@ -59,6 +59,7 @@ class KeepingEngine:
 
     def __init__(self, device_id: int, send: Callable[[End, bytes], None]) -> None:
         self.device_id = device_id
+        self.target = "softswitch"
         self.configured = False
         self.entities: defaultdict[int | str, dict[bytes, bytes]] = defaultdict(dict)
         self._send = send

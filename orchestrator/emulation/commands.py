@@ -33,12 +33,8 @@ def resolve_targets(topology: Topology, switch: str) -> dict[str, str]:
     if problems:
         raise InputError(problems)
     for target in map(lookup, sorted(set(chosen.values()))):
-        if not _is_installed(target):
-            engine = engine_of(target.name)
-            raise EnvironmentMissing(
-                f"{engine.executable} is not on PATH; install {engine.title} ({engine.homepage}), "
-                f"or use --switch {_installed().name}"
-            )
+        if missing := engine_of(target.name).missing():
+            raise EnvironmentMissing(f"{missing}, or use --switch {_installed().name}")
     return chosen
 
 
@@ -59,8 +55,7 @@ def _installed() -> Target:
 
 
 def _is_installed(target: Target) -> bool:
-    executable = engine_of(target.name).executable
-    return not executable or shutil.which(executable) is not None
+    return not engine_of(target.name).missing()
 
 
 def speaks_tls(tls: Tls | None) -> bool:

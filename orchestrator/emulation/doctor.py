@@ -96,11 +96,11 @@ def _package(name: str, use: str) -> Check:
 
 
 def _dpdk() -> Check:
-    get = "apt-get install dpdk dpdk-dev libdpdk-dev"
+    get = "apt-get install libdpdk-dev pkg-config gcc"
     version = _first_line(["pkg-config", "--modversion", "libdpdk"])
     devbind = shutil.which("dpdk-devbind.py") or shutil.which("dpdk-devbind")
     detail = ", ".join(part for part in (version and f"libdpdk {version}", devbind) if part)
-    return Check("DPDK", bool(detail), detail or "not found", "C workers and SmartNICs", get)
+    return Check("DPDK", bool(detail), detail or "not found", "--switch dpdk", get)
 
 
 def _tool(name: str, use: str, get: str, version_option: str) -> Check:

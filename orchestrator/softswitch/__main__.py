@@ -8,13 +8,16 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Protocol
 
 from servernf.host.authority import DEFAULT_WRITERS, exposure
-from servernf.host.privileges import confine, drop, user_number
+from servernf.host.privileges import drop, user_number
+
+if TYPE_CHECKING:  # imported when it is needed: --help must be quick
+    from orchestrator.softswitch.engine import Engine
 
 
 def interface(text: str) -> tuple[int, str]:
@@ -70,6 +73,13 @@ def parser() -> argparse.ArgumentParser:
         default=1,
         metavar="N",
         help="queues a port; packets of standard_metadata.priority N and up are dropped (default 1)",
+    )
+    p.add_argument(
+        "--engine",
+        choices=("python", "dpdk"),
+        default="python",
+        help="what packets pass: Python, or C on DPDK that is compiled for the program (default "
+        "python)",
     )
     p.add_argument("--name", default="", help="name for messages")
     add_tls(p)
@@ -130,40 +140,59 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+class Running(Protocol):
+    """An engine on its ports."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def run(self) -> int:
+        """Move packets until `stop`; the exit code."""
+        ...
+
+    def stop(self) -> None:
+        """End `run`; a signal handler may call it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_engine(args: argparse.Namespace) -> Running:
+    """The engine with its ports, before this process has threads, sockets or keys."""
+    if args.engine == "dpdk":
+        from orchestrator.softswitch.fast.running import FastRunning as Opened
+    else:
+        from orchestrator.softswitch.python_running import PythonRunning as Opened
+
+    return Opened(
+        dict(args.interface),
+        args.user,
+        device_id=args.device_id,
+        cpu_port=args.cpu_port,
+        drop_port=args.drop_port,
+        queues=args.priority_queues,
+        name=args.name,
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = read_arguments(argv)
 
     # Imported after the arguments are known to be good: --help must be quick.
     from orchestrator.errors import ReportedError
-    from orchestrator.softswitch.ports import PortLoop, link_states, open_ports
-    from orchestrator.softswitch.python_engine import PythonEngine
     from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
-    from orchestrator.softswitch.switch import SoftSwitch
-    from orchestrator.softswitch.verifier import Verifier
 
-    # Before there are threads, sockets and keys in this process.
-    verifier = Verifier(args.drop_port, args.priority_queues, args.user)
-    if args.user is not None:
-        confine()
     label = f"softswitch {args.name or args.device_id}"
     tls = None
     if args.tls_cert:
         writers = tuple(args.writer or DEFAULT_WRITERS)
         listeners = tuple(args.listener)
         tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca, writers, listeners)
+    running: Running | None = None
     try:
-        ports = open_ports(dict(args.interface))
-        switch = SoftSwitch(
-            args.device_id,
-            args.cpu_port,
-            time.monotonic_ns,
-            drop_port=args.drop_port,
-            queues=args.priority_queues,
-            name=args.name,
-        )
-        loop = PortLoop(switch, ports)
+        running = open_engine(args)
         os.umask(0o077)  # nobody else's are a socket and what else is made
-        server = P4RuntimeServer(PythonEngine(switch, verifier, loop.drops), args.grpc_addr, tls)
+        server = P4RuntimeServer(running.engine, args.grpc_addr, tls)
         if args.pipeline:
             from finsy.proto import p4i
             from google.protobuf import text_format
@@ -174,12 +203,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             drop(args.user)
     except (ReportedError, OSError, ValueError) as e:
         print(f"{label}: {e}", file=sys.stderr)
-        verifier.close()
+        if running is not None:
+            running.close()
         return 2
-    switch.port_states = link_states(dict(args.interface))
 
     def stop(number: int, frame: FrameType | None) -> None:
-        loop.stop()
+        running.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
@@ -192,11 +221,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     announce(
         args, server.address, exposure(server.address, tls=tls is not None, certified=certified)
     )
-    loop.run()
+    code = running.run()
     server.stop()
-    verifier.close()
-    loop.close()
-    return 0
+    running.close()
+    return code
 
 
 def announce(args: argparse.Namespace, address: str, warning: str) -> None:

@@ -34,6 +34,11 @@ class Engine(Protocol):
     def device_id(self) -> int: ...
 
     @property
+    def target(self) -> str:
+        """The name of the target that a device with this engine is."""
+        ...
+
+    @property
     def configured(self) -> bool:
         """Whether a pipeline runs."""
         ...

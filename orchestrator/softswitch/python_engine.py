@@ -36,6 +36,10 @@ class PythonEngine:
         return self.switch.device_id
 
     @property
+    def target(self) -> str:
+        return "softswitch"
+
+    @property
     def configured(self) -> bool:
         return self.switch.pipeline is not None
 

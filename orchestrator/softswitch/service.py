@@ -235,7 +235,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         drops = self.drops().items()
         context.set_trailing_metadata(
             (
-                ("target", "softswitch"),
+                ("target", self.engine.target),
                 *((f"{DROPS}{reason.replace('_', '-')}", str(n)) for reason, n in drops),
             )
         )

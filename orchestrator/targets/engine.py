@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,15 @@ class Engine:
     """Once it listens it says so, and where, by a JSON line; so it may choose its port."""
     leaves_root: ClassVar[bool] = True
     """Once it has its sockets it becomes `Launch.user` without capabilities."""
+
+    def missing(self) -> str:
+        """What it needs and this machine lacks, and how to get that; "": nothing."""
+        if not self.executable or shutil.which(self.executable):
+            return ""
+        return f"{self.executable} is not on PATH; install {self.title} ({self.homepage})"
+
+    def prepare(self) -> None:
+        """What takes long the first time and serves every device of this machine, before they start."""
 
     def argv(self, launch: Launch) -> list[str]:
         """The command that runs a device, without a program loaded."""

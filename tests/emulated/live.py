@@ -23,6 +23,7 @@ from orchestrator.emulation import NetworkState, list_networks, load_state, net_
 from orchestrator.emulation.environment import require_emulation
 from orchestrator.emulation.state import inventory_of, load_handle
 from orchestrator.errors import EnvironmentMissing, NetworkError, ServerError
+from orchestrator.targets import lookup
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAFFIC = ROOT / "mininet" / "traffic.py"
@@ -40,6 +41,8 @@ def emulation_missing() -> str:
 
 
 NEEDS_EMULATION = pytest.mark.skipif(bool(emulation_missing()), reason=emulation_missing())
+NO_DPDK = lookup("dpdk").engine.missing()
+NEEDS_DPDK = pytest.mark.skipif(bool(NO_DPDK), reason=NO_DPDK)
 SWITCHES = [
     "softswitch",
     pytest.param(
@@ -48,6 +51,7 @@ SWITCHES = [
             not shutil.which("simple_switch_grpc"), reason="BMv2: not installed"
         ),
     ),
+    pytest.param("dpdk", marks=(pytest.mark.exhaustive, NEEDS_DPDK)),
 ]
 
 

@@ -1,13 +1,15 @@
-"""From a program to an executable: C by `ccode`, the system's compiler, and a cache by content."""
+"""Programs become shared objects, the runtime an executable: by the system's compiler, once."""
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,13 +17,19 @@ from orchestrator.errors import SwitchError
 from orchestrator.softswitch.fast.ccode import generate
 from orchestrator.softswitch.ir.program import Program
 
+SHARED = Path("/var/cache/orchestrator/fast")
+"""Root's, which others read: `net up` makes there what the switches that it starts load."""
 RUNTIME = Path(__file__).parent / "c"
-SOURCES = ("tables.c", "hashes.c", "device.c", "boundary.c", "memory.c")
-FLAGS = ("-std=gnu11", "-O2", "-march=native", "-fno-strict-aliasing", "-w")
+ENGINE = ("tables.c", "hashes.c", "device.c", "boundary.c", "messages.c")
+"""Of a program, beside itself."""
+PROCESS = ("process.c", "channel.c", "messages.c", "privileges.c")
+"""Of the process, beside its ports."""
+FLAGS = ("-std=gnu11", "-O2", "-march=native", "-fno-strict-aliasing", "-fvisibility=hidden", "-w")
 """No warnings: a program may well compare a field with itself. A test has them for the runtime."""
 SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 """Instead of speed: every access and every sum of the generated code is checked."""
 COMPILE_S = 300
+DPDK = "DPDK is not installed (Debian: apt-get install libdpdk-dev pkg-config)"
 
 
 def compiler() -> str | None:
@@ -29,27 +37,66 @@ def compiler() -> str | None:
     return shutil.which("cc")
 
 
-def build(program: Program, *, drop_port: int = 511, sanitized: bool = False) -> Path:
-    """An executable that runs a program; the same program is compiled once.
+def build(
+    program: Program, *, drop_port: int = 511, queues: int = 1, sanitized: bool = False
+) -> Path:
+    """A shared object that the process loads; the same program is compiled once.
 
     UnsupportedFeature for what the generator refuses, SwitchError where there is no compiler.
     """
-    source = generate(program, drop_port=drop_port)
+    source = generate(program, drop_port=drop_port, queues=queues)
+    return _made(ENGINE, source, ("-shared", "-fPIC", "-fno-semantic-interposition"), (), sanitized)
+
+
+def build_process(*, dpdk: bool = False, sanitized: bool = False) -> Path:
+    """The executable that runs programs, with DPDK's ports or without any."""
+    ports = "ports_dpdk.c" if dpdk else "ports_none.c"
+    flags, libraries = dpdk_flags() if dpdk else ((), ())
+    return _made((*PROCESS, ports), "", flags, (*libraries, "-ldl", "-rdynamic"), sanitized)
+
+
+def dpdk_flags() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(what the compiler, what the linker must know of DPDK); SwitchError where it is not installed."""
+    found = shutil.which("pkg-config")
+    if found is None:
+        raise SwitchError(DPDK)
+    answers: list[tuple[str, ...]] = []
+    for question in ("--cflags", "--libs"):
+        words = [found, question, "libdpdk"]
+        run = subprocess.run(words, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise SwitchError(DPDK)
+        answers.append(tuple(run.stdout.split()))
+    return answers[0], answers[1]
+
+
+def _made(
+    sources: Sequence[str],
+    generated: str,
+    flags: Sequence[str],
+    libraries: Sequence[str],
+    sanitized: bool,
+) -> Path:
+    """What the compiler makes of parts of the runtime and of generated code; the same is made once."""
     found = compiler()
     if found is None:
         raise SwitchError(
             "no C compiler: `cc` is not on PATH (Debian: apt-get install gcc libc6-dev)"
         )
-    flags = (*FLAGS, *(SANITIZERS if sanitized else ()))
+    flags = (*FLAGS, *flags, *(SANITIZERS if sanitized else ()))
+    name = _digest(generated, found, (*sources, *flags, *libraries))
     folder = cache_folder()
-    executable = folder / _digest(source, found, flags)
-    if executable.exists():
-        return executable
+    for known in (SHARED, folder):
+        if (known / name).exists() and _is_ours(known):
+            return known / name
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        (Path(work) / "program.c").write_text(source, encoding="ascii")
-        made = Path(work) / "device"
-        words = [found, *flags, "-I", str(RUNTIME), "-o", str(made), str(Path(work) / "program.c")]
-        words += [str(RUNTIME / name) for name in SOURCES]
+        made = Path(work) / "made"
+        for name_of, text in runtime().items():
+            (Path(work) / name_of).write_bytes(text)
+        if generated:
+            (Path(work) / "program.c").write_text(generated, encoding="ascii")
+            sources = ("program.c", *sources)
+        words = [found, *flags, "-o", str(made), *(f"{work}/{of}" for of in sources), *libraries]
         try:
             run = subprocess.run(
                 words, capture_output=True, text=True, timeout=COMPILE_S, check=False
@@ -58,38 +105,56 @@ def build(program: Program, *, drop_port: int = 511, sanitized: bool = False) ->
             raise SwitchError(f"{found} takes more than {COMPILE_S} s for this program") from None
         if run.returncode:
             raise SwitchError(f"{found} refuses the generated program: {run.stderr.strip()[:2000]}")
-        made.replace(executable)  # at once: another process may build the same
-    return executable
+        made.chmod(0o755)
+        made.replace(folder / name)  # at once: another process may build the same
+    return folder / name
 
 
 def cache_folder() -> Path:
-    """Where executables are kept: a folder that nobody else can write to."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(base) / "orchestrator" / "fast"
+    """Where what is made here is kept: a folder that nobody else can write to."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base is None and os.geteuid() != 0:
+        base = os.path.expanduser("~/.cache")
+    folder = SHARED if base is None else Path(base) / "orchestrator" / "fast"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        ours = _is_ours(folder)
+        writable = os.access(folder, os.W_OK)
     except OSError:
         return _own_folder()
-    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if not ours:
         raise SwitchError(f"{folder}: others can write there, and what is in it would be run")
-    return folder
+    return folder if writable else _own_folder()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether only this user or root could have written what is there."""
+    found = folder.stat()
+    return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 @cache
 def _own_folder() -> Path:
     """For a user without a home: for the life of this process."""
-    return Path(tempfile.mkdtemp(prefix="orchestrator-fast-"))
+    folder = Path(tempfile.mkdtemp(prefix="orchestrator-fast-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
-def _digest(source: str, found: str, flags: tuple[str, ...]) -> str:
+def _digest(source: str, found: str, words: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    version = subprocess.run([found, "--version"], capture_output=True, check=False).stdout
-    for part in (source.encode(), version, " ".join(flags).encode(), *_runtime()):
+    for part in (source.encode(), _version(found), " ".join(words).encode(), *runtime().values()):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.hexdigest()
 
 
-def _runtime() -> list[bytes]:
-    return [path.read_bytes() for path in sorted(RUNTIME.iterdir()) if path.suffix in (".c", ".h")]
+@cache
+def _version(found: str) -> bytes:
+    return subprocess.run([found, "--version"], capture_output=True, check=False).stdout
+
+
+@cache
+def runtime() -> dict[str, bytes]:
+    """The runtime's files by name. Who gives up rights, and may not read them later, asks before."""
+    return {p.name: p.read_bytes() for p in sorted(RUNTIME.iterdir()) if p.suffix in (".c", ".h")}

@@ -1,41 +1,65 @@
-"""The process that a program runs in, and what passes on the socket between: c/boundary.h, in Python."""
+"""The process that programs run in, and what passes on the sockets between: c/boundary.h, in Python."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.errors import SwitchError
 
-VERSION = 1
+VERSION = 2
 MAX_MESSAGE = 64 << 20
-_HEAD = struct.Struct("=II")
+_QUESTION = struct.Struct("=III")
+_ANSWER_HEAD = struct.Struct("=II")
+_EVENT = struct.Struct("=II")
 _FRAME = struct.Struct("=II")
+_EVENT_BYTES = 128 << 10
+_EVENT_QUEUE = 4 << 20
+_START_S = 30
 Frame = tuple[int, bytes]
 
 
 class Ask(IntEnum):
     HELLO = 1
-    CHANGES = 2
-    ENTRIES = 3
-    COUNTERS = 4
-    REGISTERS = 5
-    PACKETS = 6
-    MEASURE = 7
-    STATE = 8
+    LOAD = 2
+    UNLOAD = 3
+    RUN = 4
+    PACKETS = 5
+    MEASURE = 6
+    INJECT = 7
+    DROPS = 8
+    CHANGES = 32
+    ENTRIES = 33
+    COUNTERS = 34
+    REGISTERS = 35
+    STATE = 36
 
 
-_ANSWER, _ERROR, _DIGEST = 64, 65, 96
+_ERROR = 65
+_DIGEST, _PACKET_IN = 1, 2
+DROPS = (
+    "unknown_port",
+    "receive_queue_full",
+    "send_queue_full",
+    "link_down",
+    "too_long",
+    "too_short",
+    "event_queue_full",
+)
+"""Why the process drops frames beside the program, in its order."""
 
 
 class State(NamedTuple):
-    """What the device counts of itself."""
+    """What a program counts of itself."""
 
     received: int
     loops_cut: int
@@ -43,33 +67,53 @@ class State(NamedTuple):
     no_room: int
 
 
-class Device:
-    """A running program; `on_digest(list number, words)` hears of digests. One thread at a time."""
+class Process:
+    """A running process. One thread at a time asks; another one may take what it tells.
+
+    `interfaces` are its ports, for which `executable` must have been built; once they are open it
+    becomes `user`. `on_digest(slot, list number, words)` and `on_packet_in(slot, frame)` hear what it
+    tells, in the thread that calls `take_told`.
+    """
 
     def __init__(
         self,
         executable: Path,
-        on_digest: Callable[[int, tuple[int, ...]], None] = lambda number, words: None,
+        interfaces: Mapping[int, str] | None = None,
+        *,
+        cpu_port: int = 510,
+        user: int = 0,
     ) -> None:
-        self.on_digest = on_digest
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket = ours
+        self.on_digest: Callable[[int, int, tuple[int, ...]], None] = lambda slot, number, words: (
+            None
+        )
+        self.on_packet_in: Callable[[int, bytes], None] = lambda slot, frame: None
+        self._socket, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._events, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for option in (_SO_SNDBUFFORCE, socket.SO_SNDBUF):
+            with contextlib.suppress(OSError):
+                told.setsockopt(socket.SOL_SOCKET, option, _EVENT_QUEUE)
+                break
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
-        with theirs:
+        ports = [f"{number}@{name}" for number, name in (interfaces or {}).items()]
+        numbers = [str(n) for n in (asked.fileno(), told.fileno(), cpu_port, user)]
+        with asked, told:
             self._process = subprocess.Popen(
-                [str(executable), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [str(executable), *numbers, *ports],
+                pass_fds=[asked.fileno(), told.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
+                cwd="/",
                 env={},
             )
-        (version,) = struct.unpack("=I", self.ask(Ask.HELLO))
+
+    def greet(self, start_ns: int) -> None:
+        """Wait until it is ready, and give it its clock; SwitchError with its words if it has ended."""
+        self._socket.settimeout(_START_S)
+        (version,) = struct.unpack("=I", self.ask(Ask.HELLO, struct.pack("=Q", start_ns)))
+        self._socket.settimeout(None)
         if version != VERSION:
-            self.close()
-            raise SwitchError(
-                f"{executable}: speaks version {version} of the boundary, not {VERSION}"
-            )
+            raise SwitchError(f"the engine's process speaks version {version}, not {VERSION}")
 
     @property
     def pid(self) -> int:
@@ -78,41 +122,41 @@ class Device:
 
     def close(self) -> None:
         """End it; more than once does no harm."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._events.close()
         self._errors.close()
 
-    def __enter__(self) -> Device:
+    def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, kind: Ask, payload: bytes | bytearray = b"") -> bytes:
-        """The answer to a message; SwitchError if the device refuses it or is gone."""
-        if _HEAD.size + len(payload) > MAX_MESSAGE:
+    def ask(self, kind: Ask, payload: bytes | bytearray = b"", slot: int = 0) -> bytes:
+        """The answer to a message; SwitchError if it is refused or the process is gone."""
+        if _QUESTION.size + len(payload) > MAX_MESSAGE:
             raise SwitchError(f"more than {MAX_MESSAGE >> 20} MiB in one message")
         try:
-            self._socket.sendall(_HEAD.pack(_HEAD.size + len(payload), kind))
+            self._socket.sendall(_QUESTION.pack(_QUESTION.size + len(payload), kind, slot))
             self._socket.sendall(payload)
-            while True:
-                size, answer = _HEAD.unpack(self._read(_HEAD.size))
-                body = self._read(size - _HEAD.size)
-                if answer == _DIGEST:
-                    (number,) = struct.unpack_from("=I", body)
-                    self.on_digest(number, struct.unpack_from(f"={(len(body) - 4) // 8}Q", body, 4))
-                elif answer == _ERROR:
-                    raise SwitchError(f"the engine's process refuses a message: {body.decode()}")
-                else:
-                    return body
+            size, answer = _ANSWER_HEAD.unpack(self._read(_ANSWER_HEAD.size))
+            body = self._read(size - _ANSWER_HEAD.size)
         except OSError as error:
             raise SwitchError(
-                f"the engine's process is gone: {self._last_words() or error}"
+                f"the engine's process is gone: {self.last_words() or error}"
             ) from None
+        if answer == _ERROR:
+            raise SwitchError(
+                f"the engine's process refuses a message: {body.decode(errors='replace')}"
+            )
+        return body
 
     def _read(self, size: int) -> bytes:
         parts = bytearray()
@@ -123,15 +167,82 @@ class Device:
             parts += part
         return bytes(parts)
 
-    def _last_words(self) -> str:
-        self._errors.seek(0)
-        return self._errors.read()[-4000:].decode(errors="replace").strip()
+    def last_words(self) -> str:
+        """What it has said of itself before it ended, and how that was."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        code = self._process.returncode
+        how = f" (ended by {signal.Signals(-code).name})" if code and code < 0 else ""
+        end = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, end - 4000))
+        return self._errors.read().decode(errors="replace").strip() + how
+
+    # ------------------------------------------------------------------ what it tells
+
+    def take_told(self, *, wait: bool = False) -> bool:
+        """Hand on what it has told so far, or the next of it; False: there will be nothing more."""
+        while True:
+            try:
+                message = self._events.recv(_EVENT_BYTES, 0 if wait else socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not message:
+                return False
+            kind, slot = _EVENT.unpack_from(message)
+            body = message[_EVENT.size :]
+            if kind == _PACKET_IN:
+                self.on_packet_in(slot, body)
+            elif kind == _DIGEST:
+                (number,) = struct.unpack_from("=I", body)
+                words = struct.unpack_from(f"={(len(body) - 4) // 8}Q", body, 4)
+                self.on_digest(slot, number, words)
+            if wait:
+                return True
 
     # ------------------------------------------------------------------ messages
+
+    def load(self, engine: Path) -> Device:
+        """A program that is made ready; SwitchError if it cannot be."""
+        (slot,) = struct.unpack("=I", self.ask(Ask.LOAD, os.fsencode(engine)))
+        return Device(self, slot)
+
+    def drops(self) -> dict[str, int]:
+        """Frames dropped beside the program so far, by reason."""
+        counts = struct.unpack(f"={len(DROPS)}Q", self.ask(Ask.DROPS))
+        return {reason: n for reason, n in zip(DROPS, counts, strict=True) if n}
+
+
+_SO_SNDBUFFORCE = 32
+
+
+class Device:
+    """A program that is loaded, with its tables."""
+
+    def __init__(self, process: Process, slot: int) -> None:
+        self.process = process
+        self.slot = slot
+
+    def ask(self, kind: Ask, payload: bytes | bytearray = b"") -> bytes:
+        """The answer to a message; SwitchError if it is refused or the process is gone."""
+        return self.process.ask(kind, payload, self.slot)
+
+    def run(self) -> None:
+        """Packets of ports pass it from now on."""
+        self.ask(Ask.RUN)
+
+    def unload(self) -> None:
+        """It is needed no more."""
+        self.ask(Ask.UNLOAD)
 
     def packets(self, now_us: int, frames: Iterable[Frame]) -> list[Frame]:
         """What leaves, in order, for frames that come in at one instant."""
         return _frames(self.ask(Ask.PACKETS, struct.pack("=Q", now_us) + _packed(frames)))
+
+    def inject(self, frames: Iterable[Frame]) -> None:
+        """Frames that come in now; what leaves goes to ports."""
+        self.ask(Ask.INJECT, _packed(frames))
 
     def measure(self, rounds: int, frames: Iterable[Frame]) -> tuple[int, int]:
         """(nanoseconds of CPU, frames out) of frames that pass again and again, nothing else."""

@@ -229,6 +229,17 @@ class MirroredState(PipelineState):
         table.changes = self.changes  # type: ignore[attr-defined]
         return table
 
+    def learned(self, number: int, words: Sequence[int]) -> None:
+        """A digest of the list of a number in the program, as the device tells it."""
+        found = iter(words)
+        learn = list(self.program.learn_lists.values())[number]
+        sample: list[int] = []
+        for item in learn.elements:
+            width = self.program.field(*item["value"]).width if item["type"] == "field" else 64
+            value = next(found)
+            sample.append(value | next(found) << 64 if width > 64 else value)
+        self.learn(learn.id, tuple(sample))
+
     def tell(self, device: Device) -> None:
         """Make the device as this is; no packet sees half of it."""
         changes = self.changes
@@ -256,7 +267,7 @@ class MirroredState(PipelineState):
             ):
                 entry.n, entry.b = packets, octets
                 if isinstance(entry, Rich):
-                    entry.ts = used
+                    entry.ts = max(entry.ts, used)  # written or hit
 
     def fetch_counters(self, device: Device) -> None:
         for number, (packets, octets) in enumerate(self.cells.values()):

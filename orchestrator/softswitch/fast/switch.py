@@ -5,25 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from finsy.proto import p4i, p4r
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entities.store import EntityStore
-from orchestrator.softswitch.entity_errors import WriteError
-from orchestrator.softswitch.fast.building import build
-from orchestrator.softswitch.fast.device import Device, Frame, State
+from orchestrator.softswitch.entity_errors import EntityError, WriteError
+from orchestrator.softswitch.fast.building import build, build_process
+from orchestrator.softswitch.fast.device import Device, Frame, Process, State
 from orchestrator.softswitch.fast.mirror import MirroredState
 from orchestrator.softswitch.ir import read_program
-from orchestrator.softswitch.ir.program import Json
+from orchestrator.softswitch.ir.program import Json, Program
 from orchestrator.softswitch.packetmeta import ControllerHeaders
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A program that runs: its process, and its state as P4Runtime sees it."""
+    """A program that is loaded, and its state as P4Runtime sees it."""
 
     device: Device
     state: MirroredState
@@ -33,7 +34,10 @@ class Loaded:
 
 
 class FastSwitch:
-    """`clock` returns nanoseconds; packets see microseconds since construction, once a batch."""
+    """`clock` returns nanoseconds; packets see microseconds since construction, once a burst.
+
+    Without `open` its process has no ports and starts with the first program: packets are given to it.
+    """
 
     def __init__(
         self,
@@ -42,12 +46,14 @@ class FastSwitch:
         clock: Callable[[], int] = time.monotonic_ns,
         *,
         drop_port: int = 511,
+        queues: int = 1,
         name: str = "",
         sanitized: bool = False,
     ) -> None:
         self.device_id = device_id
         self.cpu_port = cpu_port
         self.drop_port = drop_port
+        self.queues = queues
         self.name = name or f"device {device_id}"
         self.clock = clock
         self.start = clock()
@@ -56,6 +62,12 @@ class FastSwitch:
         self.on_packet_in: Callable[[p4r.PacketIn], None] = self.packet_ins.append
         self.digest_lists: deque[p4r.DigestList] = deque(maxlen=65_536)
         self.on_digest: Callable[[p4r.DigestList], None] = self.digest_lists.append
+        self.idle_timeouts: deque[p4r.IdleTimeoutNotification] = deque(maxlen=65_536)
+        self.on_idle_timeout: Callable[[p4r.IdleTimeoutNotification], None] = (
+            self.idle_timeouts.append
+        )
+        self._process: Process | None = None
+        self._slots: dict[int, Loaded] = {}
         self._loaded: Loaded | None = None
         self._lock = threading.RLock()
 
@@ -63,52 +75,135 @@ class FastSwitch:
         """Microseconds since the switch was made."""
         return (self.clock() - self.start) // 1000
 
-    def prepare(self, bmv2_json: Json, p4info: p4i.P4Info) -> Loaded:
-        """Compile a program and start it; UnsupportedFeature, MalformedProgram or SwitchError."""
-        program = read_program(bmv2_json)
-        executable = build(program, drop_port=self.drop_port, sanitized=self.sanitized)
-        state = MirroredState(
-            program, self.now, clock=self.clock, send_digest=lambda message: self.on_digest(message)
-        )
-        store = EntityStore(state, p4info)
-        lists = list(program.learn_lists.values())
+    # ----------------------------------------------------------------- process
 
-        def learned(number: int, words: tuple[int, ...]) -> None:
-            found = iter(words)
-            sample: list[int] = []
-            for item in lists[number].elements:
-                width = program.field(*item["value"]).width if item["type"] == "field" else 64
-                value = next(found)
-                sample.append(value | next(found) << 64 if width > 64 else value)
-            state.learn(lists[number].id, tuple(sample))
+    def open(self, interfaces: Mapping[int, str], user: int = 0) -> Process:
+        """Start the process with DPDK's ports; then it becomes `user`. SwitchError: what is missing."""
+        executable = build_process(dpdk=True, sanitized=self.sanitized)
+        return self._started(Process(executable, interfaces, cpu_port=self.cpu_port, user=user))
 
-        device = Device(executable, learned)
-        state.tell(device)
-        return Loaded(device, state, store, p4info, ControllerHeaders(p4info))
-
-    def install(self, loaded: Loaded) -> None:
-        """Run what was prepared, in place of what ran."""
+    @property
+    def child(self) -> Process:
+        """What programs run in."""
         with self._lock:
-            before, self._loaded = self._loaded, loaded
-        if before is not None:
-            before.device.close()
+            if self._process is None:
+                return self._started(Process(build_process(sanitized=self.sanitized)))
+            return self._process
 
-    def load(self, bmv2_json: Json, p4info: p4i.P4Info) -> None:
-        """Install a program; all tables, groups and counters start empty."""
-        self.install(self.prepare(bmv2_json, p4info))
+    def _started(self, process: Process) -> Process:
+        try:
+            process.greet(self.start)
+        except SwitchError:
+            process.close()
+            raise
+        process.on_digest = self._learned
+        process.on_packet_in = self._packet_in
+        self._process = process
+        return process
+
+    def _learned(self, slot: int, number: int, words: tuple[int, ...]) -> None:
+        with self._lock:
+            loaded = self._slots.get(slot)
+            if loaded is not None:
+                loaded.state.learned(number, words)
+
+    def _packet_in(self, slot: int, frame: bytes) -> None:
+        loaded = self._slots.get(slot)
+        if loaded is not None:
+            self.on_packet_in(loaded.headers.decode(frame))
 
     def close(self) -> None:
         """End the process, if there is one."""
         with self._lock:
-            loaded, self._loaded = self._loaded, None
-        if loaded is not None:
-            loaded.device.close()
+            process, self._process, self._loaded = self._process, None, None
+            self._slots.clear()
+        if process is not None:
+            process.close()
 
     def __enter__(self) -> FastSwitch:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    # ---------------------------------------------------------------- programs
+
+    def verify(self, bmv2_json: Json, p4info: p4i.P4Info) -> None:
+        """Compile a program; UnsupportedFeature, MalformedProgram or SwitchError."""
+        program = read_program(bmv2_json)
+        self._build(program)
+        EntityStore(self._state(program), p4info)
+
+    def prepare(self, bmv2_json: Json, p4info: p4i.P4Info) -> Loaded:
+        """Compile a program and load it, without packets; `verify`'s errors."""
+        program = read_program(bmv2_json)
+        engine = self._build(program)
+        state = self._state(program)
+        store = EntityStore(state, p4info)
+        with self._lock:
+            device = self.child.load(engine)
+            loaded = Loaded(device, state, store, p4info, ControllerHeaders(p4info))
+            self._slots[device.slot] = loaded
+            state.tell(device)
+        return loaded
+
+    def _build(self, program: Program) -> Path:
+        return build(
+            program, drop_port=self.drop_port, queues=self.queues, sanitized=self.sanitized
+        )
+
+    def _state(self, program: Program) -> MirroredState:
+        return MirroredState(
+            program, self.now, clock=self.clock, send_digest=lambda message: self.on_digest(message)
+        )
+
+    def install(self, loaded: Loaded) -> None:
+        """Run what was prepared, in place of what ran: from one burst to the next."""
+        with self._lock:
+            loaded.device.run()
+            before, self._loaded = self._loaded, loaded
+            if before is not None:
+                self.forget(before)
+
+    def forget(self, loaded: Loaded) -> None:
+        """What was prepared is needed no more."""
+        with self._lock:
+            if self._slots.pop(loaded.device.slot, None) is not None:
+                loaded.device.unload()
+
+    def reconcile(self, loaded: Loaded) -> None:
+        """Run what was prepared and keep all entries; SwitchError if one does not fit it.
+
+        Counters, meters' buckets and digests in flight start anew; counts that are stored with entries,
+        registers and configurations stay.
+        """
+        with self._lock:
+            before = self._loaded
+            if before is not None:
+                before.state.fetch(before.device, iter(before.state.tables.values()))
+                before.state.fetch_registers(before.device)
+                for update in before.store.snapshot():
+                    try:
+                        function, arguments = loaded.store.decode(update)
+                        function(*arguments)
+                    except EntityError as error:
+                        self.forget(loaded)
+                        raise SwitchError(
+                            "RECONCILE_AND_COMMIT: an entry does not fit the new pipeline: "
+                            f"{error.message}"
+                        ) from error
+                loaded.store.commit()
+                loaded.state.tell(loaded.device)
+            self.install(loaded)
+
+    def load(self, bmv2_json: Json, p4info: p4i.P4Info) -> None:
+        """Install a program; all tables, groups and counters start empty."""
+        self.install(self.prepare(bmv2_json, p4info))
+
+    @property
+    def configured(self) -> bool:
+        """Whether a program runs."""
+        return self._loaded is not None
 
     @property
     def loaded(self) -> Loaded:
@@ -144,6 +239,30 @@ class FastSwitch:
         for items in found:
             yield from items
 
+    def tick(self) -> None:
+        """Send digests that have waited long enough and tell of entries that timed out."""
+        loaded = self._loaded
+        if loaded is None or not (loaded.store.digests or loaded.store.ages):
+            return
+        with self._lock:
+            for queue in loaded.store.digests.values():
+                queue.tick()
+            aging = (t.table for t in loaded.store.tables.by_id.values() if t.ages)
+            loaded.state.fetch(loaded.device, aging)
+            entries = loaded.store.timed_out(self.now())
+        if entries:
+            self.on_idle_timeout(
+                p4r.IdleTimeoutNotification(table_entry=entries, timestamp=self.clock())
+            )
+
+    def ack_digest(self, ack: p4r.DigestListAck) -> None:
+        """The controller has a digest list; its samples may be sent again."""
+        loaded = self._loaded
+        queue = None if loaded is None else loaded.store.digests.get(ack.digest_id)
+        if queue is not None:
+            with self._lock:
+                queue.ack(ack.list_id)
+
     # ----------------------------------------------------------------- packets
 
     def process(self, port: int, frame: bytes) -> list[Frame]:
@@ -155,6 +274,7 @@ class FastSwitch:
         with self._lock:
             loaded = self.loaded
             out = loaded.device.packets(self.now(), [(port, frame) for frame in frames])
+            self.child.take_told()
         rest: list[Frame] = []
         for at, frame in out:
             if at == self.cpu_port:
@@ -165,12 +285,23 @@ class FastSwitch:
 
     def packet_out(self, packet: p4r.PacketOut) -> list[Frame]:
         """A controller's packet enters at the CPU port; returns what leaves."""
-        return self.process(self.cpu_port, self.loaded.headers.encode(packet))
+        return self.process_batch(self.cpu_port, [self.loaded.headers.encode(packet)])
+
+    def send_packet_out(self, packet: p4r.PacketOut) -> None:
+        """A controller's packet enters at the CPU port; what leaves goes to ports."""
+        with self._lock:
+            loaded = self.loaded
+            loaded.device.inject([(self.cpu_port, loaded.headers.encode(packet))])
 
     def counters(self) -> State:
-        """What the device counts of itself."""
+        """What the program counts of itself."""
         with self._lock:
             return self.loaded.device.state()
+
+    def drops(self) -> dict[str, int]:
+        """Frames dropped beside the program so far, by reason."""
+        with self._lock:
+            return self.child.drops()
 
 
 def _fetch(loaded: Loaded, entity: p4r.Entity) -> None:

@@ -27,6 +27,10 @@ class ToyEngine:
         self.running = b""
 
     @property
+    def target(self) -> str:
+        return "toy"
+
+    @property
     def configured(self) -> bool:
         return bool(self.running)
 

@@ -1,29 +1,54 @@
-/* What the Python side asks of a device, as messages on a stream socket.
+/* What the Python side asks of the process, as messages on a stream socket.
  *
- * Both sides are of one version (the first message says it). A message is its size, its kind and its
- * payload, in the machine's byte order: both ends are on one machine. What is too short, too long or out of
+ * Both sides are of one version (the first message says it). A message is its size, its kind, a slot and its
+ * payload, an answer the same without slot, in the machine's byte order: both ends are on one machine. What is too short, too long or out of
  * range is answered with ERROR and changes nothing but what came before it in the same message.
  */
 #ifndef FAST_BOUNDARY_H
 #define FAST_BOUNDARY_H
 
-#include "device.h"
+#include "messages.h"
 
-#define BOUNDARY_VERSION 1
-#define MAX_MESSAGE (64u << 20)
+#define BOUNDARY_VERSION 2
+#define SLOTS 8 /* programs that are loaded at the same time */
+#define MAX_ENTRIES (1u << 24) /* of one program */
 
 enum ask {
-    ASK_HELLO = 1,   /* -> version */
-    ASK_CHANGES,     /* records -> nothing; no packet sees half of them */
-    ASK_ENTRIES,     /* handles -> packets, bytes, used_us of each */
-    ASK_COUNTERS,    /* array -> packets, bytes of each cell */
-    ASK_REGISTERS,   /* array -> words of each cell */
-    ASK_PACKETS,     /* now_us, then frames (port, size, bytes) -> frames that left */
-    ASK_MEASURE,     /* rounds, then frames -> nanoseconds, frames out: frames pass again and again */
-    ASK_STATE,       /* -> received, loops_cut, faults, no_room, too_long */
-    ANSWER = 64,     /* payload as said above */
-    ANSWER_ERROR,    /* a text */
-    TELL_DIGEST = 96, /* list, words */
+    /* The process answers these. */
+    ASK_HELLO = 1, /* time 0 in nanoseconds of the monotonic clock -> version */
+    ASK_LOAD,      /* the path of an engine -> its slot */
+    ASK_UNLOAD,    /* -> nothing */
+    ASK_RUN,       /* packets of ports pass this slot from now on -> nothing */
+    ASK_PACKETS,   /* now_us, then frames (port, size, bytes) -> frames that left */
+    ASK_MEASURE,   /* rounds, then frames -> nanoseconds, frames out: frames pass again and again */
+    ASK_INJECT,    /* frames, which pass what runs; what leaves goes to ports -> nothing */
+    ASK_DROPS,     /* -> frames dropped beside the program, in the order of `enum drop` */
+    /* The engine of the slot answers these. */
+    ASK_CHANGES = 32, /* records -> nothing; no packet sees half of them */
+    ASK_ENTRIES,      /* handles -> packets, bytes, used_us of each */
+    ASK_COUNTERS,     /* array -> packets, bytes of each cell */
+    ASK_REGISTERS,    /* array -> words of each cell */
+    ASK_STATE,        /* -> received, loops_cut, faults, no_room */
+    ANSWER = 64,      /* payload as said above */
+    ANSWER_ERROR,     /* a text */
+};
+
+/* What the process says unasked, on a socket of its own, each a packet; it never waits for a reader. */
+enum tell {
+    TELL_DIGEST = 1, /* slot, list, words */
+    TELL_PACKET_IN,  /* slot, a frame that left by the CPU port */
+};
+
+/* Why frames are dropped beside the program. */
+enum drop {
+    DROP_UNKNOWN_PORT,
+    DROP_RECEIVE_QUEUE_FULL,
+    DROP_SEND_QUEUE_FULL,
+    DROP_LINK_DOWN,
+    DROP_TOO_LONG,
+    DROP_TOO_SHORT,
+    DROP_EVENT_QUEUE_FULL,
+    DROPS
 };
 
 enum change {
@@ -40,41 +65,5 @@ enum change {
 };
 
 #define DEFAULT_OF 0x80000000u /* a handle that means a table's default entry */
-
-struct reader {
-    const u8 *at, *end;
-    bool bad;
-};
-
-struct writer {
-    u8 *bytes;
-    size_t size, room;
-    bool full;
-};
-
-void write_bytes(struct writer *w, const void *bytes, size_t size);
-static inline void write_u32(struct writer *w, u32 value)
-{
-    write_bytes(w, &value, sizeof value);
-}
-static inline void write_u64(struct writer *w, u64 value)
-{
-    write_bytes(w, &value, sizeof value);
-}
-
-struct handles {
-    struct entry **of;
-    u32 *tables;
-    u32 room;
-};
-
-/* Apply one message; the answer's kind, its payload in `answer`. */
-enum ask serve(struct device *d, struct handles *h, u32 kind, const u8 *bytes, size_t size,
-               struct writer *answer);
-void handles_free(struct handles *h);
-
-/* The host's: frames that have left since the last call go to `answer`. */
-void frames_to(struct device *d, struct writer *answer);
-void frames_forget(struct device *d, u64 *count);
 
 #endif

@@ -26,9 +26,8 @@ static bool arrays_init(struct device *d)
     return true;
 }
 
-bool device_init(struct device *d)
+static bool device_init(struct device *d)
 {
-    draw_hash_keys();
     while (!d->random)
         if (getrandom(&d->random, sizeof d->random, 0) < 0)
             return false;
@@ -43,8 +42,12 @@ bool device_init(struct device *d)
     return true;
 }
 
-void device_free(struct device *d)
+void device_end(struct device *d)
 {
+    for (u32 i = 0; i < d->handles.room; i++)
+        entry_free(d->handles.of[i]);
+    free(d->handles.of);
+    free(d->handles.tables);
     for (u32 i = 0; d->tables && i < program.table_count; i++)
         table_free(&d->tables[i]);
     for (u32 i = 0; d->counters && i < program.counter_count; i++)
@@ -61,4 +64,32 @@ void device_free(struct device *d)
     free(d->counters);
     free(d->registers);
     free(d->meters);
+    free(d);
 }
+
+struct device *device_make(const struct services *services)
+{
+    draw_hash_keys();
+    struct device *d = calloc(1, sizeof *d);
+    if (!d)
+        return NULL;
+    d->services = services;
+    if (device_init(d))
+        return d;
+    device_end(d);
+    return NULL;
+}
+
+static void burst(struct device *d, u64 now_us, const struct received *frames, u32 count)
+{
+    d->now_us = now_us;
+    for (u32 i = 0; i < count; i++) {
+        if (i + 1 < count)
+            __builtin_prefetch(frames[i + 1].bytes);
+        device_process(d, frames[i].port, frames[i].bytes, frames[i].size);
+    }
+}
+
+__attribute__((visibility("default"))) const struct engine engine = {
+    ENGINE_VERSION, device_make, device_end, burst, device_serve,
+};

@@ -1,18 +1,16 @@
 /* One device: what a program has at run time, and what a packet's way through it needs.
  *
  * One thread does everything: bursts of packets, and between them what the control side asks for.
- * A host (see host.h) gives packets in and takes frames out.
  */
 #ifndef FAST_DEVICE_H
 #define FAST_DEVICE_H
 
+#include "engine.h"
 #include "hashes.h"
 #include "tables.h"
 
 #define MAX_PASSES 64 /* through ingress that one received packet may cause */
 #define MAX_COPIES 4096 /* of one packet that wait for egress */
-#define MAX_FRAME 65535
-#define SLACK 16 /* bytes behind a received frame that may be read, whatever they are */
 #define GROUPS 65536
 #define SESSIONS 32768
 
@@ -50,6 +48,13 @@ struct program {
 
 extern const struct program program;
 
+/* Entries by the numbers that the control side gives them. */
+struct handles {
+    struct entry **of;
+    u32 *tables;
+    u32 room;
+};
+
 struct device {
     u64 now_us;
     struct table *tables;
@@ -60,19 +65,30 @@ struct device {
     struct copies *sessions[SESSIONS];
     u64 random;
     u64 received, loops_cut, faults, no_room;
-    void *host;
+    struct handles handles;
+    const struct services *services;
 };
 
-bool device_init(struct device *d);
-void device_free(struct device *d);
+struct device *device_make(const struct services *services);
+void device_end(struct device *d);
+const char *device_serve(struct device *d, u32 kind, struct reader *r, struct writer *answer);
 
-/* One received frame, `SLACK` more bytes behind it readable; what leaves goes to `frame_out`. */
+/* One received frame, `SLACK` more bytes behind it readable; what leaves goes to `frame_out`. The program's. */
 void device_process(struct device *d, u32 port, const u8 *data, u32 size);
 
-/* The host's: room for a frame that leaves by `port`; NULL: there is none. */
-u8 *frame_out(struct device *d, u32 port, u32 size);
-/* The host's: a digest of list `list` (its number in the program). */
-void digest_out(struct device *d, u32 list, const u64 *words, u32 count);
+/* Room for a frame that leaves by `port`; NULL: there is none. */
+static inline u8 *frame_out(struct device *d, u32 port, u32 size)
+{
+    u8 *at = d->services->frame_out(port, size);
+    d->no_room += !at;
+    return at;
+}
+
+/* A digest of list `list`, its number in the program. */
+static inline void digest_out(struct device *d, u32 list, const u64 *words, u32 count)
+{
+    d->services->digest_out(list, words, count);
+}
 
 static inline u64 random_of(struct device *d, u64 low, u64 high)
 {

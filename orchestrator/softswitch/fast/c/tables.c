@@ -7,6 +7,10 @@ u64 hash_keys[2 * MAX_KEY_WORDS + 4];
 
 void draw_hash_keys(void)
 {
+    static bool drawn; /* devices of one object share them */
+    if (drawn)
+        return;
+    drawn = true;
     u8 *at = (u8 *)hash_keys;
     for (size_t left = sizeof hash_keys; left;) {
         ssize_t got = getrandom(at, left < 256 ? left : 256, 0);

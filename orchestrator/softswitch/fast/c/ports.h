@@ -1,0 +1,32 @@
+/* Ports of a device: what the process needs of that which moves frames, and has by DPDK or not at all. */
+#ifndef FAST_PORTS_H
+#define FAST_PORTS_H
+
+#include "engine.h"
+
+#include <poll.h>
+
+#define BURST 32
+#define MAX_PORTS 512
+
+/* Open ports, each said as NUMBER@INTERFACE; false, and a word on standard error, if one cannot be. */
+bool ports_open(char **words, u32 count);
+void ports_close(void);
+u32 ports_count(void);
+
+/* Frames that have come in by the port of an index, at most BURST; they stay until the next call. */
+u32 ports_receive(u32 index, struct received *frames);
+/* Room for a frame that leaves by a port; NULL: it is dropped, and counted. */
+u8 *ports_room(u32 port, u32 size);
+/* Send what has been written. */
+void ports_flush(void);
+
+/* Sleep until a frame, one of `others` or a tick of the clock comes; these are the first of `polled`. */
+void ports_wait(struct pollfd *polled, u32 others);
+/* Ten times a second: which links are up. */
+void ports_tick(void);
+
+/* Frames dropped so far, as `enum drop` counts. */
+void ports_drops(u64 *drops);
+
+#endif

@@ -1,0 +1,10 @@
+/* What a process that reads strangers' packets may do once its ports are open: nothing. */
+#ifndef FAST_PRIVILEGES_H
+#define FAST_PRIVILEGES_H
+
+#include "base.h"
+
+/* Become user and group `user`, without capabilities, for good; false, and a word on standard error, if not. */
+bool become(u32 user);
+
+#endif

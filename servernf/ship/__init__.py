@@ -1,1 +1,0 @@
-"""Carries records from the rings of workers to the CLE."""

@@ -6,11 +6,11 @@ The only module that calls them. `deploy`, `whatif` and `compile --watch` ask `f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from orchestrator.compiler.advice import advice, not_installed
+from orchestrator.compiler.advice import advice, not_installed, placed_advice
 from orchestrator.compiler.classes import traffic_classes
 from orchestrator.compiler.cuts import cut
 from orchestrator.compiler.fabric_program import fabric_programs
@@ -221,7 +221,12 @@ def _compiled(request: CompileRequest) -> Compiled:
         plan=plan,
         block_use=block_use(functions, cuts, plan, topology, pipelines),
         stories=unit_stories(cuts, plan, lowered.layouts, pipelines),
-        warnings=(*warnings, *advice(whole, cuts, graph, functions)),
+        warnings=(
+            *warnings,
+            *advice(whole, cuts, graph, functions),
+            *_given_up(front.request),
+            *placed_advice(cuts, plan, graph, functions),
+        ),
         removed=tuple((f"{nf}: {rule}", why) for nf, rule, why in not_installed(whole, cuts)),
         slos={t.name: Slo(t.rate, t.min_rate, t.max_latency_us) for t in graph.traffic},
         endpoints={endpoint.name: endpoint.hosts for endpoint in graph.endpoints.values()},
@@ -229,6 +234,14 @@ def _compiled(request: CompileRequest) -> Compiled:
     )
     bundle = link(bundle, lowered.symbolic, beside)
     return Compiled(cuts, plan, lowered, bundle, graph, topology)
+
+
+def _given_up(request: CompileRequest) -> Iterator[str]:
+    """NFs that switches would execute, had they room for them."""
+    where = request.graph.source or request.graph.name
+    for relaxation in request.relaxations:
+        if isinstance(relaxation, OnServer):
+            yield f"{where}: nfs.{relaxation.nf}: runs on a server: {relaxation.why}"
 
 
 def feasible(

@@ -10,6 +10,7 @@ from importlib import import_module
 _PROGRAMS = {
     "agent": "starts, bounds, watches and ends the workers of this server",
     "python": "one worker of the Python runtime (the agent starts it)",
+    "ship": "carries what workers tell witnesses to the CLE",
     "conformance": "tests whether a worker is one",
 }
 

@@ -51,22 +51,26 @@ def register(app: typer.Typer) -> None:
 def check(
     graph: GraphFile,
     topology: Annotated[
-        str, typer.Option("--topology", "-t", help="Also check that its hosts exist here.")
+        str,
+        typer.Option(
+            "--topology", "-t", help="Also compile it for this topology, and say what that finds."
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:
     """Report every problem of a service graph at once."""
-    from orchestrator.graph import check_hosts, load_graph
-    from orchestrator.placement.topologies import resolve_topology
+    from orchestrator.graph import load_graph
 
-    loaded = load_graph(graph)
     if topology:
-        check_hosts(loaded.graph, resolve_topology(topology))
-    found = loaded.graph
+        result = compiled(graph, topology)
+        found, warnings = result.graph, result.bundle.warnings
+    else:
+        loaded = load_graph(graph)
+        found, warnings = loaded.graph, loaded.warnings
     if as_json:
-        print_json({"graph": found.name, "ok": True, "warnings": list(loaded.warnings)})
+        print_json({"graph": found.name, "ok": True, "warnings": list(warnings)})
         return
-    for warning in loaded.warnings:
+    for warning in warnings:
         warn(warning)
     say(
         f"{graph}: {found.name} is valid: {len(found.nfs)} NFs, {len(found.edges)} edges, "

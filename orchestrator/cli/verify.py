@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import cle
 from orchestrator.cli.output import Json, print_json, say
 from orchestrator.errors import InputError
 from orchestrator.files import read_regular, write_whole
@@ -30,6 +31,7 @@ BundleFile = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
+    cle.register(verify_app)
     app.add_typer(verify_app, name="verify")
 
 
@@ -71,7 +73,7 @@ def manifest_new(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
     customer: Annotated[Path, typer.Option(help="The customer's public key (key new).")],
     provider: Annotated[Path, typer.Option(help="The provider's public key.")],
-    cle: Annotated[Path, typer.Option(help="The CLE's public key.")],
+    cle_key: Annotated[Path, typer.Option("--cle", help="The CLE's public key.")],
     sampling_key: Annotated[Path, typer.Option(help="The sampling key (key sampling).")],
     rate: Annotated[float, typer.Option(help="Share of packets.", min=0, max=1)] = 0.01,
     as_json: Json = False,
@@ -81,7 +83,9 @@ def manifest_new(
     from orchestrator.graph import load_graph
     from orchestrator.verification import keys, manifest
 
-    roles = manifest.Roles(customer=_public(customer), provider=_public(provider), cle=_public(cle))
+    roles = manifest.Roles(
+        customer=public_of(customer), provider=public_of(provider), cle=public_of(cle_key)
+    )
     references = manifest.References(servernf=manifest.servernf_digest(), bundle=_digest(bundle))
     secret = keys.sampling_key(sampling_key, "--sampling-key")
     sampling = manifest.Sampling(packets=rate, key=keys.commitment(secret))
@@ -143,7 +147,8 @@ def manifest_check(
         say(f"{file}: {signed.manifest.graph}, signed by customer and provider, nothing is wrong")
 
 
-def _public(path: Path) -> str:
+def public_of(path: Path) -> str:
+    """The public key of a file."""
     from orchestrator.verification.keys import public_key
 
     text = read_regular(path, str(path), 1 << 12).decode("ascii", "replace").strip()

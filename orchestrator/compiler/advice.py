@@ -6,12 +6,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from itertools import product
 
 from orchestrator.graph.paths import ports_left
 from orchestrator.model.cuts import SERVER, Cuts, Removed, Unit
 from orchestrator.model.elements import FilterProgram, FilterRule, RewriteProgram
 from orchestrator.model.graph import Port, ServiceGraph
+from orchestrator.model.plan import Plan
 from orchestrator.nfs.base import Functions
+from orchestrator.nfs.esp import EspFunction
 
 _MOST_TOLD = 5
 _POSITION = re.compile(r"(\[\d+\]|:\d+)$")
@@ -22,6 +25,25 @@ def advice(before: Cuts, after: Cuts, graph: ServiceGraph, functions: Functions)
     where = graph.source or graph.name
     return tuple(
         f"{where}: {text}" for text in (*_rules(before, after), *_edges(after, graph, functions))
+    )
+
+
+def placed_advice(
+    cuts: Cuts, plan: Plan, graph: ServiceGraph, functions: Functions
+) -> tuple[str, ...]:
+    """Warnings about where NFs ended up: what one server encrypts and decrypts crosses no link so."""
+    servers: dict[str, set[str]] = defaultdict(set)
+    for group, cores in zip(cuts.groups, plan.cores_of, strict=True):
+        for nf in group.nfs:
+            servers[nf] |= {core.server for core in cores}
+    ends = [f for f in functions.values() if isinstance(f, EspFunction)]
+    return tuple(
+        f"{graph.source or graph.name}: nfs.{near.name}: is on one server with {far.name}, which takes "
+        "off what it encrypts: no link is protected"
+        for near, far in product(ends, ends)
+        if near.plain_port == "inside" != far.plain_port
+        and near.config.spi == far.config.spi
+        and servers[near.name] & servers[far.name]
     )
 
 

@@ -13,6 +13,7 @@ from orchestrator.errors import InputError, unknown
 from orchestrator.graph.functions import function_of
 from orchestrator.graph.paths import check_paths
 from orchestrator.graph.schema import GraphFile, NfFile
+from orchestrator.graph.unintended import unintended
 from orchestrator.model.graph import (
     Edge,
     Endpoint,
@@ -96,7 +97,8 @@ class _Loader:
         if len(self.functions) == len(file.nfs):
             found = check_paths(graph, self.functions)
             self.problems += [f"{self.name}: {problem}" for problem in found.problems]
-            warnings = [f"{self.name}: {warning}" for warning in found.warnings]
+            told = (*found.warnings, *unintended(graph, self.functions))
+            warnings = [f"{self.name}: {warning}" for warning in told]
         if self.problems:
             raise InputError(self.problems)
         return LoadedGraph(graph, self.functions, tuple(warnings))

@@ -30,6 +30,7 @@ from orchestrator.model.topology import (
 )
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
+from orchestrator.targets.pipelines import size_problem
 from servernf.wire.addresses import mac_text
 
 FIRST_HOST_MAC = 0x0A_00_00_00_00_00
@@ -120,6 +121,7 @@ class _Loader:
         self._names()
         links = self._links()
         self._attachments()
+        self._table_sizes()
         hosts = self._hosts()
         self._management()
         for name, server in file.servers.items():
@@ -159,6 +161,13 @@ class _Loader:
             trees=file.trees,
             source=self.name,
         )
+
+    def _table_sizes(self) -> None:
+        for name, switch in self.file.switches.items():
+            for table, size in switch.table_sizes.items():
+                text = size_problem(switch.pipeline, switch.target, table, size)
+                if text:
+                    self.problem(f"switches.{name}.table_sizes.{table}", text)
 
     def _tls(self) -> dict[str, Tls | None]:
         """The settings of every switch and server; a problem of the network's own is told once."""

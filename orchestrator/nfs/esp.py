@@ -102,6 +102,11 @@ class EspFunction(NetworkFunction[EspConfig]):
     )
     plain_port: ClassVar[str]
 
+    @property
+    def cipher_port(self) -> str:
+        """The port of its protected side."""
+        return OPPOSITE[self.plain_port]
+
     def elements(self, port: str) -> ElementGraph:
         left = (OPPOSITE[port],)
         if port == self.plain_port:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -74,17 +74,17 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
     """Switches with their free entries by 'block.table', servers with their free cores."""
     topology = fabric.topology
     devices: dict[str, Device] = {}
-    tables: dict[int, list[tuple[str, str, int]]] = {}  # of each pipeline: few are many switches'
+    tables: dict[int, dict[str, int]] = {}  # of each pipeline: few are many switches'
     for switch in topology.switches.values():
         pipeline = network.pipelines[switch.name]
         if id(pipeline) not in tables:
-            tables[id(pipeline)] = list(_tables(pipeline))
+            tables[id(pipeline)] = _of_functions(pipeline)
         taken = network.used.entries.get(switch.name)
         capacity: dict[str, int] = {}
-        for block, table, size in tables[id(pipeline)]:
-            size = min(size, switch.table_sizes.get(f"{block}.{table}", size))
+        for name, size in tables[id(pipeline)].items():
+            block, _, table = name.partition(".")
             used = taken[block, table] if taken else 0
-            capacity[f"{block}.{table}"] = max(0, size - used)
+            capacity[name] = max(0, min(size, switch.table_sizes.get(name, size)) - used)
         slots = _slots(pipeline, network.used.tables.get(switch.name, Counter()))
         devices[switch.name] = Device(switch.name, SWITCH, capacity, slots=slots)
     held: dict[str, set[int]] = defaultdict(set)
@@ -104,15 +104,10 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
     return devices
 
 
-def _tables(pipeline: Pipeline) -> Iterator[tuple[str, str, int]]:
-    """(block, table, entries that all of its instances hold)."""
-    found = {
-        (slot.block, name.split(".", 1)[1])
-        for slot in pipeline.slots
-        for name in pipeline.table_sizes
-        if name.startswith(f"{slot.instance}.")
-    }
-    return ((block, table, pipeline.capacity(block, table)) for block, table in found)
+def _of_functions(pipeline: Pipeline) -> dict[str, int]:
+    """Entries by 'block.table' of the blocks that elements ask for."""
+    blocks = {slot.block for slot in pipeline.slots}
+    return {t: n for t, n in pipeline.tables().items() if t.partition(".")[0] in blocks}
 
 
 def _slots(pipeline: Pipeline, taken: Counter[str]) -> tuple[Slot, ...]:

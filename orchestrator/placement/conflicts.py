@@ -7,6 +7,7 @@ deletion filter: drop each group in turn, and keep it only if the rest becomes f
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -62,7 +63,9 @@ def explain(problem: Problem, *, seconds_each: float = 5.0) -> Conflict:
         elif status == cp_model.UNKNOWN:
             decided = False
     needed.sort(key=_rank)
-    return Conflict(tuple(needed), tuple(_sentences(built, needed)), decided)
+    return Conflict(
+        tuple(needed), (*_sentences(built, needed), *_undivided(problem, needed)), decided
+    )
 
 
 _RANKS = {kind: rank for rank, kind in enumerate(Constraint)}
@@ -83,3 +86,18 @@ def _sentences(built: Model, names: list[Blocking]) -> list[str]:
             words = [f"{len(words)} servers have {free} free cores in all"]
         told.append("; ".join(words))
     return told
+
+
+def _undivided(problem: Problem, names: Iterable[Blocking]) -> list[str]:
+    """Pools that rules of place would tear apart: no group says that they stay on one server."""
+    ruled: dict[str, set[str]] = defaultdict(set)
+    for group in names:
+        if group.kind in (Constraint.PIN, Constraint.APART):
+            for task in group.names:
+                ruled[problem.tasks[task].pool].add(task)
+    return [
+        f"{problem.pools[pool].label} run on one server: what is between a traffic's first and last "
+        "function with state does not leave it"
+        for pool, tasks in ruled.items()
+        if pool and len(tasks) > 1 and problem.pools[pool].one_server
+    ]

@@ -45,6 +45,15 @@ class Pipeline:
             if slot.block == block
         )
 
+    def tables(self) -> dict[str, int]:
+        """Entries by 'block.table', as a topology's `table_sizes` name them: what all instances hold."""
+        block_of = {slot.instance: slot.block for slot in self.slots}
+        found: Counter[str] = Counter()
+        for name, size in self.table_sizes.items():
+            instance, _, table = name.partition(".")
+            found[f"{block_of.get(instance, instance)}.{table}"] += size
+        return dict(found)
+
 
 def footprint(unit: Unit, pipelines: Iterable[Pipeline]) -> Counter[tuple[str, str]]:
     """Entries that a switch unit needs, by (block, table), on whichever of the pipelines it stands: an
@@ -88,6 +97,18 @@ class Pipelines:
 
 
 SHIPPED = Pipelines()
+
+
+def size_problem(pipeline: str, target: str, table: str, size: int) -> str:
+    """What is wrong with a topology's size for a 'block.table'; "" for nothing, or for a pipeline that
+    was made for a network: its tables come with a bundle."""
+    if pipeline not in _SLOTS:
+        return ""
+    tables = SHIPPED.planned(pipeline, target).tables()
+    if table not in tables:
+        return unknown("table", table, sorted(tables))
+    most = tables[table]
+    return f"the pipeline holds {most:,} entries at most, not {size:,}" if size > most else ""
 
 
 def shipped_builds(architecture: str) -> tuple[Build, ...]:

@@ -15,8 +15,8 @@ from orchestrator.compile import (
     feasible,
     fronts_of,
 )
-from orchestrator.errors import DoesNotFit, InfeasibleError, ReportedError
-from orchestrator.model.graph import ServiceGraph
+from orchestrator.errors import Blocking, Constraint, DoesNotFit, InfeasibleError, ReportedError
+from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import LoadedChains, NfSpec
 from orchestrator.placement.compiled import Part, with_prefix
@@ -29,7 +29,7 @@ from orchestrator.recall import large_frozen_data, recalling
 from orchestrator.whatif.scenarios import Case
 
 Placed = tuple[Problem, Solution, dict[str, float]]
-"""Problem, placement (SLOs missed where they must be) and the SLOs of traffics that are cut off."""
+"""Problem, placement (SLOs missed where they must be) and the share that traffics lost as cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +44,38 @@ class Settings:
     workers: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def without_lost(graph: ServiceGraph, fabric: Fabric) -> tuple[ServiceGraph, tuple[str, ...]]:
-    """The graph without hosts that a failure cut off, and the traffics that cannot flow any more."""
-    endpoints = {
+def without_lost(graph: ServiceGraph, fabric: Fabric) -> tuple[ServiceGraph, Mapping[str, float]]:
+    """The graph without hosts that a failure cut off, and the share that each traffic lost by it.
+
+    A traffic's rate is spread evenly over the pairs of its endpoints' hosts. One whose hosts do not
+    all reach each other any more is lost whole (1), as is one without hosts at an end.
+    """
+    left = {
         name: replace(e, hosts=tuple(h for h in e.hosts if h in fabric.attachments))
         for name, e in graph.endpoints.items()
     }
-    lost = [
-        t.name
-        for t in graph.traffic
-        if not endpoints[t.ingress].hosts
-        or not endpoints[t.egress].hosts
-        or not all(
-            fabric.connected(a, b)
-            for a in endpoints[t.ingress].hosts
-            for b in endpoints[t.egress].hosts
-        )
-    ]
-    kept = replace(
-        graph,
-        endpoints=endpoints,
-        traffic=tuple(t for t in graph.traffic if t.name not in lost),
+    lost: dict[str, float] = {}
+    traffic: list[Traffic] = []
+    for t in graph.traffic:
+        now = [(a, b) for a in left[t.ingress].hosts for b in left[t.egress].hosts]
+        before = len(graph.endpoints[t.ingress].hosts) * len(graph.endpoints[t.egress].hosts)
+        if not now or not all(fabric.connected(a, b) for a, b in now):
+            lost[t.name] = 1.0
+        elif len(now) == before:
+            traffic.append(t)
+        else:
+            lost[t.name] = 1 - len(now) / before
+            traffic.append(_scaled(t, len(now), before))
+    return replace(graph, endpoints=left, traffic=tuple(traffic)), lost
+
+
+def _scaled(traffic: Traffic, left: int, before: int) -> Traffic:
+    least = traffic.min_rate
+    return replace(
+        traffic,
+        rate=traffic.rate * left // before,
+        min_rate=None if least is None else least * left // before,
     )
-    return kept, tuple(lost)
 
 
 def place_case(
@@ -169,14 +178,16 @@ def _place_graphs(
 
 
 def _requests(case: Case, fabric: Fabric) -> tuple[list[CompileRequest], dict[str, float]]:
-    """What is asked for of each graph that has some traffic left; the SLOs of what has not (1: all)."""
+    """What is asked for of each graph that has some traffic left; the share of each traffic
+    that is lost (1: all)."""
     requests: list[CompileRequest] = []
     lost: dict[str, float] = {}
     network = case.network()
     for graph in case.graphs:
         kept, gone = without_lost(graph, fabric)
         prefix = f"{graph.name}/" if len(case.graphs) > 1 else ""
-        lost |= {prefix + name: 1.0 for name in gone}
+        lost |= {prefix + name: share for name, share in gone.items()}
+        _check_pins(graph, case.failed)
         request = CompileRequest(
             kept, case.topology, used=network.used, pipelines=network.pipelines
         )
@@ -186,6 +197,18 @@ def _requests(case: Case, fabric: Fabric) -> tuple[list[CompileRequest], dict[st
         if kept.traffic:
             requests.append(request)
     return requests, lost
+
+
+def _check_pins(graph: ServiceGraph, failed: frozenset[str]) -> None:
+    """InfeasibleError for NFs that are pinned to what has failed."""
+    gone = {nf: device for nf, device in graph.placement.pinned.items() if device in failed}
+    if gone:
+        raise InfeasibleError(
+            "\n".join(
+                f"{nf} is pinned to {device}, which has failed" for nf, device in gone.items()
+            ),
+            [Blocking(Constraint.PIN, (nf,)) for nf in gone],
+        )
 
 
 def _held(problem: Problem, settings: Settings) -> Problem:

@@ -94,7 +94,7 @@ def run_scenario(
         cores=facts.cores,
         rate_of=facts.rate_of,
         latency_us={n: round(v, 3) for n, v in facts.latency_us.items()},
-        missed=facts.missed | lost,
+        missed=_missed(facts.missed, lost),
         moved=tuple(
             f"{task}: {before[task]} -> {device}"
             for task, device in solution.device_of.items()
@@ -108,6 +108,14 @@ def run_scenario(
         seconds=time.perf_counter() - started,
         why="\n".join(n for n in solution.notes if "cannot hold" in n or "do not hold" in n),
     )
+
+
+def _missed(late: Mapping[str, float], lost: Mapping[str, float]) -> dict[str, float]:
+    """Of each SLO: what is lost with cut-off hosts, and what is missed of the rest."""
+    return {
+        name: lost.get(name, 0.0) + (1 - lost.get(name, 0.0)) * late.get(name, 0.0)
+        for name in dict.fromkeys((*late, *lost))
+    }
 
 
 def _paths(problem: Problem, solution: Solution) -> dict[str, tuple[tuple[str, ...], ...]]:

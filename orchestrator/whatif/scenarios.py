@@ -20,7 +20,7 @@ from orchestrator.placement.chains import ChainSpec, LoadedChains
 from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.topologies import Demand
 from orchestrator.targets import choices
-from orchestrator.targets.pipelines import SHIPPED, Pipelines
+from orchestrator.targets.pipelines import SHIPPED, Pipelines, size_problem
 
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _RATE = re.compile(r"(-?\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:bit/s|bps)?")
@@ -31,7 +31,7 @@ BASE = "now"
 class Case:
     """What is examined: graphs, or chains, on a topology. `offload` False: servers do everything
     that they can. `used` is what other graphs hold there, `builds` are its switches' pipelines, and
-    what is cordoned is not to be used."""
+    what is cordoned is not to be used. `failed` are the nodes that a scenario has taken out."""
 
     graphs: tuple[ServiceGraph, ...]
     chains: LoadedChains | None
@@ -40,6 +40,7 @@ class Case:
     used: Used = field(default_factory=Used)
     builds: Pipelines = SHIPPED
     cordon: Cordon = field(default_factory=Cordon)
+    failed: frozenset[str] = frozenset()
 
     def fabric(self) -> Fabric:
         """The ways of the topology."""
@@ -70,7 +71,8 @@ class Scenario:
             topology = fail(topology, what)
         for what in self.set:
             topology = change(topology, what)
-        changed = replace(case, topology=topology)
+        failed = {what.removeprefix("node:") for what in self.fail if what.startswith("node:")}
+        changed = replace(case, topology=topology, failed=case.failed | failed)
         for what in self.scale:
             changed = scale(changed, what)
         if self.total_rate is not None:
@@ -145,10 +147,10 @@ def change(topology: Topology, what: str) -> Topology:
                 raise InputError(f"--set {what}: {unknown('target', value, targets)}")
             switch = replace(switch, target=value)
         elif key.startswith("table_sizes."):
-            table = key.removeprefix("table_sizes.")
-            switch = replace(
-                switch, table_sizes={**switch.table_sizes, table: _number(what, value)}
-            )
+            table, size = key.removeprefix("table_sizes."), _number(what, value)
+            if text := size_problem(switch.pipeline, switch.target, table, size):
+                raise InputError(f"--set {what}: {text}")
+            switch = replace(switch, table_sizes={**switch.table_sizes, table: size})
         else:
             raise InputError(
                 f"--set {what}: {unknown('key of a switch', key, ('target', 'table_sizes.TABLE'))}"
@@ -256,11 +258,10 @@ def sweep(text: str) -> tuple[Scenario, ...]:
 
 
 def fail_each(topology: Topology, kind: str) -> tuple[Scenario, ...]:
-    """One scenario for each link between switches and to servers ('link'), or each switch and server
-    ('node'): N-1 analysis. Hosts' only links are left out."""
+    """One scenario for each link ('link'), or each switch and server ('node'): N-1 analysis."""
     if kind == "link":
-        links = [x for x in topology.links if not {x.a, x.b} & set(topology.hosts)]
-        return tuple(Scenario(f"fail {x.a}-{x.b}", fail=(f"link:{x.a}-{x.b}",)) for x in links)
+        names = [f"{x.a}-{x.b}" for x in topology.links]
+        return tuple(Scenario(f"fail {name}", fail=(f"link:{name}",)) for name in names)
     if kind == "node":
         nodes = (*topology.switches, *topology.servers)
         return tuple(Scenario(f"fail {n}", fail=(f"node:{n}",)) for n in nodes)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROTOS = ("vnf", "agent")
+PROTOS = ("vnf", "agent", "cle")
 _SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 GENERATED = tuple(name + suffix for name in PROTOS for suffix in _SUFFIXES)
 _FOLDER = Path("servernf", "proto")

@@ -33,8 +33,11 @@ from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 from servernf.wire.addresses import mac_text, parse_mac
 from servernf.wire.errors import EnvironmentMissing, InputError, ReportedError
+from servernf.wire.ring import Ring
 
 BATCH = 64
+RING_BYTES = 64 << 20
+"""Of a ring of records that is not there yet."""
 SWITCH_INTERVAL_S = 0.001
 """How long a management call may hold the data path up (Python's default is 5 ms)."""
 _SIOCGIFHWADDR = 0x8927
@@ -109,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--samples", type=Path, help="write samples to this file, too (64 MiB at most)"
     )
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="FILE",
+        help="the ring that records for witnesses go to (servernf ship makes and empties it)",
+    )
     return parser
 
 
@@ -138,6 +147,8 @@ def _run(options: argparse.Namespace) -> int:
             worker.shim.write_to(options.samples)
         except OSError as error:
             raise InputError(f"--samples {options.samples}: {error.strerror}") from None
+    if options.records is not None:
+        worker.shim.record_to(Ring(options.records, create=RING_BYTES).put)
     with _frames(options) as frames:
         known_types()
         worker.socket_drops = frames.drops

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -138,10 +139,7 @@ def _end(script: subprocess.Popen[bytes]) -> None:
         script.wait()
 
 
-_ENV = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "PYTHONPATH": str(ROOT),
-}
+_ENV = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 
 
 def _ready(script: subprocess.Popen[bytes], log: Path) -> list[str]:
@@ -376,7 +374,7 @@ def _is_traced(own: Own) -> None:
         sent = own.inside("h1", sys.executable, "-c", SEND, bytes(packet).hex())
         assert sent.returncode == 0, sent.stderr
         told, problems = tracing.communicate(timeout=240)
-    assert tracing.returncode == 0, problems
+    assert tracing.returncode == 0, (told, problems)
     traced = json.loads(told)
     assert traced["agrees"]
     assert traced["delivered"] is None

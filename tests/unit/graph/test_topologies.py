@@ -219,6 +219,13 @@ CASES: list[tuple[tuple[str, Any], list[str]]] = [
         ],
     ),
     (
+        ("switches.s1.table_sizes", {"acl.ipv4": 10**9, "acl.ipv6": 5}),
+        [
+            "switches.s1.table_sizes.acl.ipv4: the pipeline holds 24,576 entries at most, not "
+            "1,000,000,000"
+        ],
+    ),
+    (
         ("switches.s1.targt", "bmv2"),
         [
             "switches.s1: unknown key 'targt'; did you mean 'target'? (known: address, device_id, "
@@ -226,6 +233,15 @@ CASES: list[tuple[tuple[str, Any], list[str]]] = [
         ],
     ),
 ]
+
+
+def test_a_size_of_a_table_that_no_pipeline_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = copy.deepcopy(GOOD)
+    raw["switches"]["s1"]["table_sizes"] = {"acl.ip4": 3}
+    with pytest.raises(InputError, match=r"s1\.table_sizes\.acl\.ip4: .* did you mean 'acl\.ipv4'"):
+        load(tmp_path, monkeypatch, raw)
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=lambda i: CASES[i][0][0])

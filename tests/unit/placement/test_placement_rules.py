@@ -116,3 +116,12 @@ def test_the_file_says_all_that_is_wrong(tmp_path: Path) -> None:
     file.write_text(json.dumps(raw))
     with pytest.raises(ReportedError, match="pni"):
         load_graph(file)
+
+
+def test_pins_that_tear_a_group_apart_say_why_they_cannot_hold() -> None:
+    rules = PlacementRules({"i": "server1", "n": "server2"})
+    with pytest.raises(InfeasibleError) as error:
+        compile_graph(CompileRequest(chain(rules, i=ids(), n=napt()), LEAF_SPINE))
+    assert "i is pinned to server1" in str(error.value)
+    assert "n is pinned to server2" in str(error.value)
+    assert "i, n run on one server" in str(error.value)

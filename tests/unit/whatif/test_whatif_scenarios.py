@@ -73,6 +73,30 @@ def test_cut_off_traffic_is_missed_not_an_error() -> None:
     assert "cut off" in found.why
 
 
+@pytest.mark.parametrize("fail", ["link:leaf1-h2", "node:h2"])
+def test_the_traffic_of_a_host_that_is_cut_off_is_lost(fail: str) -> None:
+    """Of two hosts at the end of a traffic, one is: half of it."""
+    base, found = outcome(), outcome(fail=(fail,))
+    lost = {name: share for name, share in found.missed.items() if share}
+    assert lost
+    assert set(lost.values()) == {0.5}
+    for name in lost:
+        assert found.rate_of[name] == base.rate_of[name] // 2
+    assert not found.slo_met
+
+
+def test_a_pin_to_what_has_failed_is_a_pin_that_cannot_hold() -> None:
+    case = campus()
+    (graph,) = case.graphs
+    nf = next(iter(graph.nfs))
+    pinned = replace(graph, placement=replace(graph.placement, pinned={nf: "server1"}))
+    case = replace(case, graphs=(pinned,))
+    assert run_scenario(case, Scenario("now"), Settings()).slo_met
+    found = run_scenario(case, Scenario("x", fail=("node:server1",)), Settings())
+    assert found.status == "INFEASIBLE"
+    assert found.why == f"{nf} is pinned to server1, which has failed"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -84,6 +108,7 @@ def test_cut_off_traffic_is_missed_not_an_error() -> None:
         ({"set": ("leaf1-server1.capacity=-1",)}, "is not a rate"),
         ({"set": ("server7.cores=8",)}, "unknown node or link 'server7'"),
         ({"set": ("leaf1.target=asic",)}, "unknown target 'asic'"),
+        ({"set": ("leaf1.table_sizes.acl.ip4=8",)}, "did you mean 'acl.ipv4'"),
         ({"scale": ("webb=2x",)}, "did you mean 'web'"),
         ({"scale": ("traffic=-2x",)}, "a factor above 0"),
     ],
@@ -125,8 +150,7 @@ def test_sweep_and_n_minus_1() -> None:
     with pytest.raises(InputError):
         sweep("rate=10G..1G:4")
     names = [s.name for s in fail_each(campus().topology, "link")]
-    assert "fail leaf1-spine1" in names
-    assert not any("h1" in name for name in names)
+    assert {"fail leaf1-spine1", "fail leaf1-h1"} <= set(names)
 
 
 def test_generated_fat_tree() -> None:

@@ -1,0 +1,127 @@
+"""`orchestrator verify cle`: the central logging entity, and what others find out about its log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.verification.cle.running import Credentials
+
+cle_app = typer.Typer(
+    help="The central logging entity: seals what points tell.", no_args_is_help=True
+)
+
+Folder = Annotated[Path, typer.Argument(help="The CLE's folder.")]
+PublicKey = Annotated[Path, typer.Option("--cle", help="The CLE's public key (verify key new).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.add_typer(cle_app, name="cle")
+
+
+@cle_app.command(
+    "serve",
+    epilog="Example: orchestrator verify cle serve /var/lib/cle --key cle.pem --listen 192.0.2.1:9600 "
+    "--tls-cert cle.crt --tls-key cle.key --tls-ca ca.crt --shipper server1=server1-core1,server1-core2",
+)
+def serve(
+    folder: Folder,
+    key: Annotated[Path, typer.Option(help="Its signing key.")],
+    listen: Annotated[str, typer.Option(help="unix:/path.sock or HOST:PORT.")],
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the CLE.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="Who signs shippers' certificates.")] = None,
+    shipper: Annotated[
+        list[str] | None,
+        typer.Option(help="CN=POINT,...: for which points a certificate speaks (repeatable)."),
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Records/s of one point at most.", min=1)] = 200_000.0,
+    as_json: Json = False,
+) -> None:
+    """Take records until Ctrl-C. Says `{"ready": true, "address": ...}` once it does.
+
+    Published heads are in FOLDER/heads.jsonl: for the customer, who keeps them.
+    """
+    from orchestrator.verification.cle.running import Terms, run
+    from orchestrator.verification.keys import private_key
+
+    del as_json
+    signing = private_key(key, "--key")
+    credentials, shippers = _credentials(tls_cert, tls_key, tls_ca), _shippers(shipper or [])
+    if (credentials is None) != (shippers is None):
+        raise InputError(
+            "--tls-cert, --tls-key and --tls-ca belong with --shipper: who speaks for what"
+        )
+    if credentials is None and not listen.startswith("unix:"):
+        warn(f"{listen} without certificates: whoever can connect tells what he likes")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def ready(address: str) -> None:
+        say(json.dumps({"ready": True, "address": address}))
+
+    run(folder, signing, listen, Terms(credentials, shippers, rate), ready)
+
+
+@cle_app.command(
+    "audit",
+    epilog="Example: orchestrator verify cle audit /var/lib/cle --cle cle.pub --kept heads.jsonl",
+)
+def audit(
+    folder: Folder,
+    cle: PublicKey,
+    kept: Annotated[
+        list[Path] | None,
+        typer.Option(help="Heads that somebody kept, as published (repeatable)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether the log is what the CLE sealed, and leads through the heads that others kept.
+
+    Exit code 1 when it is or does not.
+    """
+    from orchestrator.cli.verify import public_of
+    from orchestrator.verification.cle.audit import audit as look
+    from orchestrator.verification.cle.running import log_folder
+    from orchestrator.verification.cle.seals import read_heads
+
+    heads = [head for path in kept or () for head in read_heads(path)]
+    found = look(log_folder(folder), public_of(cle), heads)
+    if as_json:
+        problems = list(found.problems)
+        print_json({"first": found.first, "last": found.last, "problems": problems})
+    else:
+        for problem in found.problems:
+            warn(problem)
+        word = "NOT as it was sealed" if found.problems else "as it was sealed"
+        say(f"{folder}: entries {found.first} to {found.last}, {len(heads)} kept heads: {word}")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def _credentials(cert: Path | None, key: Path | None, ca: Path | None) -> Credentials | None:
+    from orchestrator.verification.cle.service import credentials
+
+    given = [path for path in (cert, key, ca) if path is not None]
+    if not given:
+        return None
+    if cert is None or key is None or ca is None:
+        raise InputError("--tls-cert, --tls-key and --tls-ca belong together")
+    return credentials(cert, key, ca)
+
+
+def _shippers(words: list[str]) -> dict[str, tuple[str, ...]] | None:
+    found: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        name, equals, points = word.partition("=")
+        if not name or not equals or not all(points.split(",")):
+            raise InputError(f"--shipper {word}: CN=POINT,POINT is expected")
+        found[name] = tuple(points.split(","))
+    return found or None

@@ -1,0 +1,95 @@
+"""Whether a log is what its CLE sealed, and whether it still leads through heads that others kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.verification.cle.seals import Head, two_stories
+from orchestrator.verification.cle.segments import (
+    Damaged,
+    Entry,
+    Start,
+    read_segment,
+    segment_files,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The first and the last entry that are there, and everything that is wrong."""
+
+    first: int
+    last: int
+    problems: tuple[str, ...]
+
+
+def audit(folder: Path, public: str, kept: Iterable[Head] = ()) -> Audit:
+    """Look at a whole log: hashes, signatures, segments in a row, and the heads that others kept.
+
+    Edits break a hash or a signature; deletions and late additions leave a kept head beside the chain;
+    two heads of one index are two stories. Old segments may be gone (retention): what is kept of
+    before the first entry cannot be looked at any more, and says nothing.
+    """
+    problems: list[str] = []
+    kept = list(kept)
+    reached: dict[int, bytes] = {}
+    first = last = sealed = 0
+    end: bytes | None = None
+    for path in segment_files(folder):
+        try:
+            for found in read_segment(path):
+                match found:
+                    case Start():
+                        if end is None:
+                            first = found.index + 1
+                            reached[found.index] = found.hash
+                        elif (found.index, found.hash) != (last, end):
+                            problems.append(f"{path}: does not go on where the one before it ends")
+                        last, end = found.index, found.hash
+                    case Entry():
+                        last = found.index
+                    case Head():
+                        if not found.is_of(public):
+                            problems.append(
+                                f"{path}: the seal of entry {found.index} is not the CLE's"
+                            )
+                        sealed, end = found.index, found.hash
+                        reached[found.index] = found.hash
+        except Damaged as error:
+            problems += error.problems
+            break
+    if last > sealed and last >= first:
+        problems.append(f"{folder}: entries {sealed + 1} to {last} are not sealed")
+    problems += _beside(kept, reached, first, public)
+    problems += [
+        f"two stories: the CLE signed {a.hash.hex()[:16]} and {b.hash.hex()[:16]} as entry {a.index}"
+        for a, b in two_stories(kept, public)
+    ]
+    return Audit(first, last, tuple(problems))
+
+
+def _beside(
+    kept: Iterable[Head], reached: dict[int, bytes], first: int, public: str
+) -> Iterator[str]:
+    for head in kept:
+        if not head.is_of(public):
+            yield f"a head of entry {head.index} that was kept is not the CLE's"
+        elif head.index >= max(first - 1, 1) and reached.get(head.index) != head.hash:
+            yield (
+                f"the CLE signed {head.hash.hex()[:16]} as entry {head.index}, "
+                f"and the log does not lead there"
+            )
+
+
+def entries(folder: Path) -> Iterator[Entry]:
+    """The sealed entries of a log, the oldest first; Damaged where it breaks."""
+    for path in segment_files(folder):
+        waiting: list[Entry] = []
+        for found in read_segment(path):
+            if isinstance(found, Entry):
+                waiting.append(found)
+            elif isinstance(found, Head):
+                yield from waiting
+                waiting.clear()

@@ -1,0 +1,1 @@
+"""Carries records from the rings of workers to the CLE."""

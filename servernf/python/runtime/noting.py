@@ -18,7 +18,9 @@ from servernf.python.runtime.tag import Beside, Tagged
 Call = tuple[Step, bytes, int, int, int, int, str | None, bytes, int, str, tuple[Emitted, ...]]
 """Step, frame that was given and where in it the packet begins, its context, entered and left (ns),
 port, frame that was left (empty: what is sent), context after, reason of a drop, what was emitted.
-Entered at 0: a frame that was held is let go."""
+Entered at LET_GO: a frame that was held is let go."""
+LET_GO = -1
+"""No clock says so; one in virtual time may say 0."""
 Note = tuple["Batch", str, int, int, int, int, list[Call], str, bytes, int, bytes]
 """Batch, graph, path, label, ingress (us), branch, calls, reason of the worker's own drop, the frame and
 where in it the packet begins, the tagged frame that is sent."""
@@ -101,7 +103,7 @@ def let_go(batch: Batch, held: Beside, tag: Tagged, lost: str) -> Note:
     step, emitted, context = held
     frame = emitted.frame
     call: Call = (
-        step, b"", 0, context, 0, batch.tick_ns, emitted.port, frame, context, "", (),
+        step, b"", 0, context, LET_GO, batch.tick_ns, emitted.port, frame, context, "", (),
     )  # fmt: skip
     calls: list[Call] = [] if lost else [call]
     graph = step.instance.graph

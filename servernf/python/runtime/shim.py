@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from servernf.python.runtime.noting import FAILED, Batch, Call, Note
+from servernf.python.runtime.noting import FAILED, LET_GO, Batch, Call, Note
 from servernf.python.runtime.tables import Instance, Manifest
 from servernf.python.runtime.tag import TAG_BYTES
 from servernf.wire import sampling
@@ -212,7 +212,7 @@ class Shim:
 
         def sample(direction: str, port: str, at_ns: int, frame: bytes, reason: str = "") -> Sample:
             at_us = batch.wall_us + (at_ns - batch.tick_ns) // 1000
-            spent = left - entered if direction != "in" and entered else 0
+            spent = left - entered if direction != "in" and entered != LET_GO else 0
             size, digest = len(frame), blake2b(frame, digest_size=DIGEST_BYTES).digest()
             name = step.instance.name
             return Sample(
@@ -220,7 +220,7 @@ class Shim:
                 size, digest, reason,
             )  # fmt: skip
 
-        if entered:
+        if entered != LET_GO:
             yield sample("in", step.port, entered, given[skip:])
         if port is not None:
             yield sample("out", port, left, after or note[10][TAG_BYTES:])
@@ -249,7 +249,7 @@ class Shim:
         batch, branch, dropped = note[0], note[5], note[7]
         for call in note[6]:
             step, given, skip, _, entered, left, port, after, _, reason, emitted = call
-            if entered:
+            if entered != LET_GO:
                 yield Kind.IN, branch, given[skip:], call, step.port, entered
             if port is not None:
                 yield Kind.OUT, branch, after or note[10][TAG_BYTES:], call, port, left
@@ -292,7 +292,7 @@ class Shim:
             reason = ""
         fields = (
             kind, self._point, self._boot, self._sequence, label, ingress_us, path, epoch, branch,
-            CUT if len(kept) < len(frame) else 0, len(frame), entered, left,
+            CUT if len(kept) < len(frame) else 0, len(frame), max(entered, 0), left,
             batch.wall_us + (at_ns - batch.tick_ns) // 1000, batch.now_us,
             min(batch.cpu_ns, 0xFFFF_FFFF), batch.calls, context_in, context_out, configuration,
             frame_digest(frame),

@@ -299,3 +299,12 @@ def test_keys_are_in_no_text() -> None:
     told = Told(NAPT, witness=Witness((Epoch(1, 0xABCDEF01, 0x12345678, 0x7654321),)))
     text = repr(told.worker.shim.witnesses) + repr(told.worker.tables) + str(told.taken)
     assert not any(str(secret) in text for secret in (0xABCDEF01, 0x12345678, 0x7654321))
+
+
+def test_a_clock_that_says_nothing_yet_is_a_clock() -> None:
+    """Virtual time begins at 0."""
+    told = Told(NAPT)
+    told.clock.us = 0
+    told.worker.process([packet(FRAME)])
+    kinds = [r.kind for r in told.records()]
+    assert kinds[:2] == [Kind.IN, Kind.OUT]

@@ -120,6 +120,7 @@ def _json(seen: _Seen) -> dict[str, object]:
         "workers": seen.workers,
         "lacking": shortcomings(seen.network, seen.deployed, seen.presence),
         "cordoned": journal.cordoned(),
+        "leader": journal.leader() or None,
         "unfinished": unfinished and unfinished.graph,
         "owed": [{"graph": debt.graph, "devices": debt.places} for debt in journal.owed()],
     }
@@ -176,15 +177,19 @@ def _warn(seen: _Seen, everything: bool) -> None:
     from orchestrator.deployment.operations import shortcomings
 
     live = seen.network
+    leader = live.journal.leader()  # before the change: whoever has ended it leads no longer
     unfinished, cordoned = live.journal.intent(), live.journal.cordoned()
     lacking = shortcomings(live, seen.deployed, seen.presence)
     for line in first_lines((*lacking, *seen.presence.away.hosts.values()), everything):
         warn(line)
     if unfinished is not None:
+        left = f"{leader} leads" if leader else "nobody leads: `orchestrator recover`"
         warn(
             f"a change of {unfinished.graph} that {unfinished.controller} began at "
-            f"{unfinished.begun_at} is under way, or was left unfinished (`orchestrator recover`)"
+            f"{unfinished.begun_at} is not finished; {left}"
         )
+    elif leader:
+        say(f"{leader} is changing the network")
     for debt in live.journal.owed():
         warn(
             f"{', '.join(debt.places)} may still have what {debt.graph} had there: "

@@ -114,6 +114,11 @@ class EtcdStore:
         finally:
             leadership.resign()
 
+    def leader(self) -> str:
+        """Whose the key is."""
+        found = self._client.get(self._leader)
+        return "" if found is None else _name_of(found.value)
+
     def clear(self) -> None:
         """Forget everything; whoever leads does so no longer."""
         self._client.transact([], etcd.delete_all(f"{self._root}/"))
@@ -136,8 +141,9 @@ class EtcdStore:
                 if leader.value == mine:
                     break
                 if time.monotonic() > deadline:
-                    holder = leader.value.decode(errors="replace").rpartition(" ")[0]
-                    raise StoreError(f"{holder} is changing the network; try again when it is done")
+                    raise StoreError(
+                        f"{_name_of(leader.value)} is changing the network; try again when it is done"
+                    )
                 time.sleep(_POLL_S)
                 asked = time.monotonic()
                 if not self._client.renew(lease):
@@ -205,6 +211,10 @@ class EtcdStore:
                     "nothing is in the store yet, remove it, and a new key is made"
                 ) from None
         return self._cipher
+
+
+def _name_of(leader: bytes) -> str:
+    return leader.decode(errors="replace").rpartition(" ")[0]
 
 
 def _new_secret(path: Path) -> None:

@@ -210,6 +210,10 @@ class Journal:
         with self.store.lead(controller_name(), wait_s) as leadership:
             yield Lead(self, leadership)
 
+    def leader(self) -> str:
+        """Which controller changes the network now; "" for none."""
+        return self.store.leader()
+
     def clear(self) -> None:
         """The network is gone, and all that was on it."""
         self.store.clear()

@@ -73,6 +73,10 @@ class Store(Protocol):
         """Lead while the context is open; StoreError names who else leads for longer than `wait_s`."""
         ...
 
+    def leader(self) -> str:
+        """Who leads now; "" for nobody."""
+        ...
+
     def clear(self) -> None:
         """Forget everything: the network is gone."""
         ...
@@ -129,6 +133,17 @@ class SqliteStore:
         finally:
             os.close(lock)
 
+    def leader(self) -> str:
+        """Who holds the lock."""
+        try:
+            lock = os.open(self._lock, os.O_RDONLY)
+        except OSError:  # nobody has led yet, or it is not for us to see
+            return ""
+        try:
+            return "" if _try_lock(lock, fcntl.LOCK_SH) else _holder(lock)
+        finally:
+            os.close(lock)
+
     def clear(self) -> None:
         """Forget everything; whoever leads does so no longer."""
         if not self.path.exists():
@@ -152,8 +167,9 @@ class SqliteStore:
         try:
             while not _try_lock(lock):
                 if time.monotonic() > deadline:
-                    holder = os.pread(lock, 200, 0).decode(errors="replace") or "a controller"
-                    raise StoreError(f"{holder} is changing the network; try again when it is done")
+                    raise StoreError(
+                        f"{_holder(lock)} is changing the network; try again when it is done"
+                    )
                 time.sleep(_POLL_S)
             with suppress(
                 OSError
@@ -258,9 +274,13 @@ class _SqliteLeadership:
                 raise
 
 
-def _try_lock(descriptor: int) -> bool:
+def _holder(lock: int) -> str:
+    return os.pread(lock, 200, 0).decode(errors="replace") or "a controller"
+
+
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

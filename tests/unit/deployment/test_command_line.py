@@ -139,6 +139,23 @@ def test_a_switch_that_is_gone_is_an_error_of_its_own(network: ProcessNetwork) -
     reconcile(network)
 
 
+def test_status_says_who_leads_and_what_is_not_finished(network: ProcessNetwork) -> None:
+    place = ("status", "--network", network.live.name)
+    here = f"process {os.getpid()} on "
+    now = network.live.journal.deployed()["campus_edge"]
+    with network.live.leading() as lead:
+        assert f"{here}{os.uname().nodename} is changing the network" in run(network, *place)
+        lead.intend("campus_edge", now)
+        status = json.loads(run(network, *place, "--json"))
+        assert status["leader"].startswith(here)
+        assert status["unfinished"] == "campus_edge"
+    status = json.loads(run(network, *place, "--json"))
+    assert (status["leader"], status["unfinished"]) == (None, "campus_edge")
+    said = run(network, "recover", "--network", network.live.name)
+    assert "campus_edge" in said
+    assert json.loads(run(network, *place, "--json"))["unfinished"] is None
+
+
 def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:
     import signal
 

@@ -59,11 +59,14 @@ def test_what_is_committed_is_read(make: Make) -> None:
 
 
 def test_one_leads_and_the_next_has_a_higher_term(make: Make) -> None:
+    assert not make().leader()
     with make().lead("first") as leader:
+        assert make().leader() == "first"
         with pytest.raises(StoreError, match=r"^first is changing the network; try again"):
             make().lead("second", 0.1).__enter__()
         leader.check()
         first = leader.term
+    assert not make().leader()
     with make().lead("second", 0.1) as leader:
         assert leader.term > first
 

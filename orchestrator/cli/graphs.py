@@ -20,6 +20,7 @@ from orchestrator.cli.classes import (
 )
 from orchestrator.cli.crowds import MOST
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
+from orchestrator.cli.working import COMPILING, Work
 from orchestrator.errors import CompileError, InputError
 from orchestrator.files import write_whole
 
@@ -62,7 +63,8 @@ def check(
     from orchestrator.graph import load_graph
 
     if topology:
-        result = compiled(graph, topology)
+        with Work(f"checking {graph}", silent=as_json):
+            result = compiled(graph, topology)
         found, warnings = result.graph, result.bundle.warnings
     else:
         loaded = load_graph(graph)
@@ -177,7 +179,8 @@ def compile_command(
     if sign is not None and output is None:
         raise InputError("--sign goes with --output: it signs the bundle that is written")
     key = None if sign is None else signing_key(sign)
-    result = compiled(graph, topology, max_classes, specialise=specialise)
+    with Work(COMPILING, silent=as_json):
+        result = compiled(graph, topology, max_classes, specialise=specialise)
     bundle = result.bundle
     stories = chosen(result, explain) if explain else ()
     if verify:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import Json, note, print_json, say, warn
+from orchestrator.cli.working import Work
 from orchestrator.errors import InputError
 from orchestrator.files import write_whole
 
@@ -74,10 +75,11 @@ def classbench(
     """A ClassBench filter set as a list of acl rules, or as a whole graph."""
     from orchestrator.graph.importers import acl_graph, import_classbench
 
-    rules, left_out = import_classbench(file, "deny" if deny else "permit")
-    found = acl_graph("classbench", rules) if graph else rules
-    read_back = _load_graph if graph else _load_config("acl", "rules_file")
-    _write(output, json.dumps(found, indent=1) + "\n", read_back)
+    with Work(f"importing {file}", silent=as_json):
+        rules, left_out = import_classbench(file, "deny" if deny else "permit")
+        found = acl_graph("classbench", rules) if graph else rules
+        read_back = _load_graph if graph else _load_config("acl", "rules_file")
+        _write(output, json.dumps(found, indent=1) + "\n", read_back)
     if left_out:
         warn(f"{len(left_out)} rules are left out, no packet can match them, like {left_out[0]}")
     _done(output, f"{len(rules)} rules", as_json, rules=len(rules), left_out=left_out)
@@ -105,8 +107,9 @@ def rib(
         raise InputError(f"--next-hop: {error}") from None
     if output.suffix == ".json":
         raise InputError(f"--output {output}: routes are written as lines, so .json would mislead")
-    found = import_rib(file, hops)
-    _write(output, "\n".join(found.lines) + "\n", _load_config("router", "routes_file"))
+    with Work(f"importing {file}", silent=as_json):
+        found = import_rib(file, hops)
+        _write(output, "\n".join(found.lines) + "\n", _load_config("router", "routes_file"))
     if found.left_out:
         warn(f"{found.left_out} prefixes are left out: no next hop is of their IP version")
     if found.again:
@@ -147,8 +150,9 @@ def metron(
             service = protocol, address_text(parse_address(address)), parse_ports(port).low
     except ValueError as error:
         raise InputError(f"--next-hop or --virtual: {error}") from None
-    imported = import_metron(file, hop, service)
-    _write(output, json.dumps(imported.graph, indent=1) + "\n", _load_graph)
+    with Work(f"importing {file}", silent=as_json):
+        imported = import_metron(file, hop, service)
+        _write(output, json.dumps(imported.graph, indent=1) + "\n", _load_graph)
     for line in imported.notes:
         note(line)
     name, nfs = imported.graph["name"], imported.graph["nfs"]
@@ -183,7 +187,8 @@ def snort(
         if not (name and equals and value):
             raise InputError(f"--var: '{item}' is not NAME=VALUE, like HTTP_PORTS=[80,8080]")
         variables[name.removeprefix("$")] = value
-    found = import_snort(file, variables)
+    with Work(f"importing {file}", silent=as_json):
+        found = import_snort(file, variables)
     told = [str(item) for item in found.unsupported]
     if told and not skip_unsupported:
         raise InputError(
@@ -222,8 +227,9 @@ def topology(
     from orchestrator.graph import load_topology
     from orchestrator.graph.importers import import_topology
 
-    found = import_topology(file, name)
-    _write(output, json.dumps(found.topology, indent=1) + "\n", load_topology)
+    with Work(f"importing {file}", silent=as_json):
+        found = import_topology(file, name)
+        _write(output, json.dumps(found.topology, indent=1) + "\n", load_topology)
     for line in found.notes:
         note(line)
     counts = {key: len(found.topology[key]) for key in ("switches", "hosts", "links")}

@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.graphs import print_entries, print_stories
 from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.cli.working import COMPILING, Work
 from orchestrator.errors import InputError, NetworkError
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def deploy(
     """
     from orchestrator.bundle.codec import Packed
 
-    source, warnings = to_deploy(graph)
+    with Work(f"reading {graph}", silent=as_json):
+        source, warnings = to_deploy(graph)
     if specialise and isinstance(source, Packed):
         raise InputError(
             f"{graph}: --specialise: a bundle brings the pipeline that it was compiled for "
@@ -139,10 +141,7 @@ def deploy(
         )
     for warning in warnings:
         warn(warning)
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from orchestrator.cli.changes import changes_json, print_changes
-    from orchestrator.cli.output import errors  # the progress bar goes where notes go
     from orchestrator.deployment.journal import state_directory
     from orchestrator.deployment.operations import deploy_graph, prepare
     from orchestrator.observation.telemetry import record_deployment
@@ -155,12 +154,13 @@ def deploy(
     if traffic is not None and not live.inventory.hosts:
         raise InputError(f"--pcap {traffic}: only networks in memory send packets of a capture")
     if dry_run:
-        prepared = prepare(
-            source,
-            live,
-            allow_interruption=allow_interruption,
-            warnings=warnings,
-        )
+        with Work(COMPILING, silent=as_json):
+            prepared = prepare(
+                source,
+                live,
+                allow_interruption=allow_interruption,
+                warnings=warnings,
+            )
         for line in (*prepared.presence.away.words(), *prepared.moves()):
             warn(line)
         if as_json:
@@ -168,9 +168,7 @@ def deploy(
         else:
             print_changes(prepared, live.name, verbose)
         raise typer.Exit(1 if prepared.summary else 0)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=as_json) as bar:
-        task = bar.add_task("installing entries", total=None)
+    with Work(COMPILING, silent=as_json) as work:
         done = deploy_graph(
             source,
             live,
@@ -178,8 +176,8 @@ def deploy(
             specialised=specialise,
             allow_pipeline_change=allow_pipeline_change,
             warnings=warnings,
-            expected=lambda total: bar.update(task, total=total),
-            progress=lambda _, count: bar.advance(task, count),
+            expected=lambda total: work.step("installing changes", total),
+            progress=lambda _, count: work.advance(count),
             note=warn,
         )
     bundle, applied = done.bundle, done.applied

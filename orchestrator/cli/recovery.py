@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.networks import NetworkName, find_network, to_deploy
 from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.cli.working import Work
 from orchestrator.errors import DeploymentError, InputError
 
 if TYPE_CHECKING:
@@ -68,8 +69,14 @@ def recover(
     if forget:
         _forget(live, yes, as_json)
         return
-    with live.leading() as lead:
-        recovered = recovery.recover(live, lead)
+    with Work("waiting to lead", silent=as_json) as work, live.leading() as lead:
+        work.step("looking at what was left unfinished")
+        recovered = recovery.recover(
+            live,
+            lead,
+            expected=lambda total: work.step("finishing or undoing it: changes", total),
+            progress=lambda _, count: work.advance(count),
+        )
     presence, deployed = look(live), live.journal.deployed()
     lacking = shortcomings(live, deployed, presence)
     if as_json:

@@ -238,38 +238,38 @@ class Executor:
             self.recorder.end(self._reached)
 
     def _run(self, stage: Stage) -> None:
-        devices = [tuple(steps) for _, steps in groupby(sorted(stage.steps, key=_device), _device)]
-
         def run(steps: tuple[Step, ...]) -> None:
             for step in steps:
                 self._step(step)
 
-        _at_once(run, devices)
+        _at_once(run, _by_device(stage))
 
     def _undo(self, transaction: Transaction, reached: int) -> list[str]:
         failures: list[str] = []
         careful, self.careful = self.careful, True
-        self.progress = None
         for index in range(reached, -1, -1):
             try:
                 self.recorder.undo(index)
             except ReportedError as error:
                 failures.append(str(error))
                 break
-            in_doubt: set[str] = set()
-            for step in transaction.stages[index].inverse().steps:
-                if _device(step) in in_doubt:
-                    continue  # its steps build on each other
-                try:
-                    self._step(step)
-                except Exception as error:  # the other devices' part must still be undone
-                    failures.append(str(error) or type(error).__name__)
-                    in_doubt.add(_device(step))
+            back = _by_device(transaction.stages[index].inverse())
+            failures += filter(None, _at_once(self._back, back))
             if failures:
                 break  # what came before must not go while this is in doubt
         self.careful = careful
         self.undone = not failures
         return failures
+
+    def _back(self, steps: tuple[Step, ...]) -> str:
+        """A device's part of a stage that is undone; why it failed, and then not the rest of it: its
+        steps build on each other. The other devices' part must still be undone."""
+        try:
+            for step in steps:
+                self._step(step)
+        except Exception as error:
+            return str(error) or type(error).__name__
+        return ""
 
     def _step(self, step: Step) -> None:
         if self._is_away(step):
@@ -367,7 +367,7 @@ class Executor:
                 raise SwitchError(f"{step.device}: runs no pipeline (has it restarted?)")
             schema = driver.schema
         assert schema is not None
-        changes: Iterable[Change] = step.changes
+        changes: Sequence[Change] = step.changes
         if self.careful:
             changes = list(needed(driver, schema, step))
             replicas = [c for c in changes if not isinstance(c.item, TableEntry)]
@@ -381,6 +381,7 @@ class Executor:
             if self.progress is not None:
                 self.progress(step.device, count)
 
+        report(len(step.changes) - len(changes))  # what is as it shall be
         with refusals_with(Places(lambda: {step.owner: _entries_of(changes)})):
             driver.write(updates, progress=report, **({"batch": 1} if step.ordered else {}))
         self.done.entries[step.device] += sum(
@@ -459,6 +460,10 @@ def _at_once(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_
         return [work(items[0])]
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(work, items))
+
+
+def _by_device(stage: Stage) -> list[tuple[Step, ...]]:
+    return [tuple(steps) for _, steps in groupby(sorted(stage.steps, key=_device), _device)]
 
 
 def _table_entry(item: Item) -> TableEntry:

@@ -110,8 +110,17 @@ def _second_try(
     ) from error
 
 
-def recover(network: ManagedNetwork, lead: Lead) -> Recovered | None:
-    """Finish or undo what another controller, or this one, left unfinished; None: there was nothing."""
+def recover(
+    network: ManagedNetwork,
+    lead: Lead,
+    *,
+    expected: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
+) -> Recovered | None:
+    """Finish or undo what another controller, or this one, left unfinished; None: there was nothing.
+
+    `expected` hears how many changes `progress` will come to.
+    """
     intent = network.journal.intent()
     if intent is None:
         return None
@@ -121,12 +130,19 @@ def recover(network: ManagedNetwork, lead: Lead) -> Recovered | None:
     if dead.without(intent.away):
         lead.leave_out(dead.without(intent.away))
     away = intent.away.joined(dead)
-    executor = Executor(network, recorder=lead, careful=True, away=away)
+    executor = Executor(network, progress=progress, recorder=lead, careful=True, away=away)
     executor.undone = False
-    if _in_force(transaction, intent) and not intent.undoing:
+    last = len(transaction.stages) - 1
+    finishing = _in_force(transaction, intent) and not intent.undoing
+    if expected is not None:
+        left = (
+            range(intent.reached, last + 1) if finishing else range(min(intent.reached, last) + 1)
+        )
+        expected(transaction.changes(left))
+    if finishing:
         _run(executor, transaction, lead, intent.reached)
         return _recovered(intent, "finished", executor)
-    reached = min(intent.reached, len(transaction.stages) - 1)
+    reached = min(intent.reached, last)
     if reached >= 0 and (failures := executor.undo(transaction, reached)):
         raise DeploymentError(
             f"{intent.graph}: the change that {intent.controller} began at {intent.begun_at} cannot be "

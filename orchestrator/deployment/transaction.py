@@ -195,6 +195,11 @@ class Transaction:
                 found.update(dict.fromkeys(name for name, _ in (*step.entries, *step.back)))
         return tuple(found)
 
+    def changes(self, stages: range) -> int:
+        """How many entries, groups and sessions some of its stages are about."""
+        steps = (step for index in stages for step in self.stages[index].steps)
+        return sum(len(step.changes) for step in steps if isinstance(step, WriteEntries))
+
     @property
     def steps(self) -> tuple[Step, ...]:
         """All steps, in order."""

@@ -19,6 +19,7 @@ from networks import topology
 from processes import ROOT, ProcessNetwork, processes
 from support import eventually, json_lines
 
+from orchestrator.deployment.recovery import recover
 from orchestrator.network.inventory import save_inventory
 from orchestrator.observation.conditions import recorded
 
@@ -154,6 +155,25 @@ def test_status_says_who_leads_and_what_is_not_finished(network: ProcessNetwork)
     said = run(network, "recover", "--network", network.live.name)
     assert "campus_edge" in said
     assert json.loads(run(network, *place, "--json"))["unfinished"] is None
+
+
+def test_a_recovery_counts_what_it_looks_at(network: ProcessNetwork) -> None:
+    total: list[int] = []
+    counts: list[int] = []
+    with network.live.leading() as lead:
+        lead.intend("campus_edge", None)
+        lead.begin(0)
+        recovered = recover(
+            network.live,
+            lead,
+            expected=total.append,
+            progress=lambda _, count: counts.append(count),
+        )
+    assert recovered is not None
+    assert recovered.outcome == "undone"
+    assert total[0] > 0
+    assert sum(counts) == total[0]
+    assert not reconcile(network, "--dry-run")["drifted"]
 
 
 def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:

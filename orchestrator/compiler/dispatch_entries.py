@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from orchestrator.compiler.keys import HASH_BITS
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.model.entries import Between, Exact, Key, Lpm, Ternary
 from orchestrator.model.match import Prefix, range_prefixes
@@ -13,6 +12,7 @@ from orchestrator.model.refs import Ref, SegmentRef
 from orchestrator.model.symbolic import SymbolicEntry
 from orchestrator.placement.classes import partitioned, specificity
 from servernf.wire.addresses import device_mac, mac_text
+from servernf.wire.buckets import HASH_BITS
 
 _ADDRESS_BITS = 128
 _BASE_PRIORITY = 1
@@ -69,7 +69,8 @@ def dispatch_entries(
         how = "by_class" if pool is None else "by_owner_or_class"
     yield SymbolicEntry("dispatch.spread", (mine,), f"dispatch.{how}", (), 0, f"to {target}")
     if pool is not None:
-        yield from _owners(wiring, segment, pool, [mac_of(core) for core in cores], to_core)
+        owned = [(mac_of(own.core), own) for found in maps for own in found.slices]
+        yield from _owners(wiring, segment, pool, len(cores), owned, to_core)
     if len(maps) == 1:
         yield from slices(segment, maps[0].slices)
         return
@@ -88,16 +89,32 @@ def dispatch_entries(
 
 
 def _owners(
-    wiring: Wiring, segment: SegmentRef, pool: str, macs: Sequence[int], to_core: ToCore
+    wiring: Wiring,
+    segment: SegmentRef,
+    pool: str,
+    replicas: int,
+    owned: Sequence[tuple[int, Slice]],
+    to_core: ToCore,
 ) -> Iterator[SymbolicEntry]:
-    """Shares of a pool's addresses and ports, each with its core."""
-    for mac, share in zip(macs, wiring.functions[pool].shares(len(macs)) or (), strict=False):
-        for address in share.addresses:
-            keys: Keys = (("segment", segment), ("address", Exact(address)))
-            if (share.low, share.high) != (0, 65535):
-                ports = ("port", Between(share.low, share.high))
-                keys = (*keys, ("has_port", Ternary(1, 1)), ports)
-            yield to_core(keys, mac, "dispatch.owner", f"{pool}: owner of {mac_text(mac)}", 1)
+    """A pool's addresses and the ports of its buckets, each with the core that owns these.
+
+    The ports of a prefix of the hash are one range. The longer the prefix, the higher its priority: so
+    buckets can change hands one by one, as they do in a table of prefixes.
+    """
+    function = wiring.functions[pool]
+    buckets = function.pool_buckets(replicas) or 1
+    for mac, own in owned:
+        for value, length in range_prefixes(own.low, own.high - 1, HASH_BITS):
+            first = value * buckets >> HASH_BITS
+            last = ((value + (1 << HASH_BITS - length)) * buckets >> HASH_BITS) - 1
+            share = function.pool_share(first, last, buckets)
+            for address in share.addresses:
+                keys: Keys = (("segment", segment), ("address", Exact(address)))
+                if (share.low, share.high) != (0, 65535):
+                    ports = ("port", Between(share.low, share.high))
+                    keys = (*keys, ("has_port", Ternary(1, 1)), ports)
+                origin = f"{pool}: owner of {mac_text(mac)}"
+                yield to_core(keys, mac, "dispatch.owner", origin, 1 + length)
 
 
 def _region_keys(region: Region, from_outside: bool) -> Iterator[tuple[str, Key]]:

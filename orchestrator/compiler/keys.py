@@ -15,8 +15,6 @@ from orchestrator.model.entries import (
 from orchestrator.model.match import Match
 from servernf.wire.addresses import GATEWAY_MAC
 
-HASH_BITS = 16
-"""Width of the hash that spreads traffic classes over cores."""
 _L4_PORTS, _L4_LATER_FRAGMENT, _L4_ICMP = 1, 2, 4  # shared/metadata.p4
 _TCP = 6
 

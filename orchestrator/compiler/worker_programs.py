@@ -14,16 +14,13 @@ from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
 
 def worker_programs(wiring: Wiring) -> Iterator[SymbolicWorker]:
-    """What every worker that the graph was given runs: NF configs with their pool shares, chains."""
+    """What every worker that the graph was given runs: NF configs and chains, as all of its group."""
     neighbors = tuple((address_text(at), mac_text(mac)) for at, mac in wiring.neighbors)
     for index, group in enumerate(wiring.cuts.groups):
         cores = wiring.plan.cores_of[index]
         chains = tuple(_chains(wiring, group.units))
-        for replica, core in enumerate(cores):
-            nfs = {
-                name: _spec(wiring.functions[name], len(cores), replica, neighbors)
-                for name in group.nfs
-            }
+        nfs = {name: _spec(wiring.functions[name], len(cores), neighbors) for name in group.nfs}
+        for core in cores:
             yield SymbolicWorker(core.server, core.index, nfs, chains)
 
 
@@ -31,14 +28,13 @@ def worker_programs(wiring: Wiring) -> Iterator[SymbolicWorker]:
 def _spec(
     function: NetworkFunction[Any],
     replicas: int,
-    replica: int,
     neighbors: tuple[tuple[str, str], ...],
 ) -> tuple[str, dict[str, Any]]:
-    """Type and config of one of an NF's replicas."""
+    """Type and config of each of an NF's replicas."""
     config = dict(function.runtime_config())
-    shares = function.shares(replicas)
-    if shares is not None:
-        config["share"] = function.share_config(shares[replica])
+    buckets = function.pool_buckets(replicas)
+    if buckets is not None:
+        config["buckets"] = buckets
     if function.type == "router":
         # A next hop that is nobody's has MAC 0: no delivery knows it, so it is dropped.
         hops = {route["next_hop"] for route in config["routes"] if route.get("next_hop")}

@@ -240,7 +240,7 @@ class StateKey:
 
     For packets entering `inside` the source is the inside; for those entering `outside` it is the
     destination. `partitioned` names the ports whose packets show an address from a pool instead, of
-    which each replica owns a share (NAPT's outside): the switch classifies them by that share.
+    which each bucket has a share (NAPT's outside): the switch classifies them by that share.
     """
 
     fields: frozenset[str]
@@ -249,7 +249,7 @@ class StateKey:
 
 @dataclass(frozen=True, slots=True)
 class PoolShare:
-    """What one replica owns of a partitioned pool: ports `low`..`high` of IPv4 `addresses`.
+    """What some buckets have of a partitioned pool: ports `low`..`high` of IPv4 `addresses`.
 
     ICMP identifiers share the range. A whole address (0..65535) needs no port to be recognised,
     so later fragments find their owner too.

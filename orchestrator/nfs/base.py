@@ -6,7 +6,6 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -106,17 +105,13 @@ class NetworkFunction(ABC, Generic[ConfigT]):
     def reference(self) -> Reference:
         """A fresh reference instance, with no state."""
 
-    def shares(self, replicas: int) -> Sequence[PoolShare] | None:
-        """The pool share of each replica; None when the NF has no partitioned pool."""
+    def pool_buckets(self, replicas: int) -> int | None:
+        """To how many buckets the NF's pool is dealt; None when it has no partitioned pool."""
         return None
 
-    def share_config(self, share: PoolShare) -> Mapping[str, Any]:
-        """What a replica's runtime is told of its share, as JSON values."""
-        return {
-            "addresses": [str(IPv4Address(address)) for address in share.addresses],
-            "low": share.low,
-            "high": share.high,
-        }
+    def pool_share(self, first: int, last: int, buckets: int) -> PoolShare:
+        """What of the pool buckets `first` to `last` of so many have."""
+        raise LookupError(f"{self.name} has no pool")
 
     def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
         """(port, IP version, address) that the network answers ARP or ND for, on that port's side."""

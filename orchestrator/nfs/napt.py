@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -32,6 +31,7 @@ from orchestrator.model.match import Match, PortRange, Prefix
 from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
 from orchestrator.nfs.napt_reference import MAX_SESSIONS, NaptReference, NaptRules
 from orchestrator.nfs.values import PROTOCOLS, Ipv4Field, address_text
+from servernf.wire.buckets import bucket_ports, pool_buckets
 
 Seconds = Annotated[int, Field(gt=0, strict=True)]
 PortNumber = Annotated[int, Field(ge=0, le=65535, strict=True)]
@@ -91,7 +91,7 @@ class Napt(NetworkFunction[NaptConfig]):
         {
             "addresses",
             "ports",
-            "share",
+            "buckets",
             "filtering",
             "max_mappings_per_address",
             "ipv6",
@@ -169,37 +169,38 @@ class Napt(NetworkFunction[NaptConfig]):
 
     @classmethod
     def state_lost(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-        (addresses, low, high), (now, now_low, now_high) = _share(before), _share(after)
         whole = super().state_lost(before, after)
         lost = [whole] if whole else []
-        if not (addresses <= now and now_low <= low and high <= now_high):
-            lost.append("mappings to addresses or ports that it no longer owns")
+        was, now = before.get("buckets", 1), after.get("buckets", 1)
+        if not set(before["addresses"]) <= set(after["addresses"]) or any(
+            low < now_low or now_high < high
+            for (low, high), (now_low, now_high) in zip(
+                _dealt(before, max(was, now)), _dealt(after, max(was, now)), strict=True
+            )
+        ):
+            lost.append("mappings to addresses or ports that their bucket no longer has")
         if after["filtering"] not in ("endpoint_independent", before["filtering"]):
             lost.append("whom its mappings let in, until inside sends again")
         return "; ".join(lost)
 
-    def shares(self, replicas: int) -> Sequence[PoolShare]:
-        """Whole addresses while there are as many as replicas, else a port range of each address."""
-        addresses = self.config.addresses
-        if replicas <= len(addresses):
-            return [PoolShare(addresses[i::replicas]) for i in range(replicas)]
+    def pool_buckets(self, replicas: int) -> int:
         low, high = self.config.ports
-        span = high - low + 1
-        bounds = [low + span * i // replicas for i in range(replicas + 1)]
-        return [PoolShare(addresses, start, end - 1) for start, end in pairwise(bounds)]
+        return pool_buckets(high - low + 1, replicas)
 
-    def share_config(self, share: PoolShare) -> Mapping[str, Any]:
-        # A whole address is recognised by any port, but ports are given only from the config's.
-        low, high = self.config.ports
-        config = {"low": max(low, share.low), "high": min(high, share.high)}
-        return {**super().share_config(share), **config}
+    def pool_share(self, first: int, last: int, buckets: int) -> PoolShare:
+        """A range of every address's ports; all of them: the addresses, whatever the port."""
+        if last - first + 1 == buckets:
+            return PoolShare(self.config.addresses)
+        return PoolShare(
+            self.config.addresses, *bucket_ports(*self.config.ports, first, last, buckets)
+        )
 
     def owned_addresses(self) -> Sequence[tuple[str, int, int]]:
         return [("outside", 4, address) for address in self.config.addresses]
 
 
-def _share(config: Mapping[str, Any]) -> tuple[frozenset[str], int, int]:
-    """What of its pool a worker owns by its runtime config: addresses, lowest and highest port."""
-    low, high = config["ports"]
-    share = config.get("share", {"addresses": config["addresses"], "low": low, "high": high})
-    return frozenset(share["addresses"]), share["low"], share["high"]
+def _dealt(config: Mapping[str, Any], parts: int) -> list[tuple[int, int]]:
+    """The ports, lowest and highest, of each of so many parts of the hash, by a worker's config."""
+    (low, high), buckets = config["ports"], config.get("buckets", 1)
+    whose = (part * buckets // parts for part in range(parts))
+    return [bucket_ports(low, high, bucket, bucket, buckets) for bucket in whose]

@@ -52,10 +52,15 @@ class _Offer:
 def state_classes(
     functions: Functions, cuts: Cuts, group: Group, wants: Sequence[Demand]
 ) -> tuple[StateClass, ...]:
-    """The classes of a group's packets; the last one has no regions: whatever is in no other."""
+    """The classes of a group's packets; the last one has no regions: whatever is in no other.
+
+    A pool is dealt to buckets, and what comes back shows its bucket, but no region: there is one class.
+    """
     offers = [
         _offer(functions, cuts, group, want) for want in wants if want.units & set(group.units)
     ]
+    if any(functions[nf].pool_buckets(1) is not None for nf in group.nfs):
+        return (StateClass((), {offer.name: 1.0 for offer in offers}),)
     home = _components([o.region for o in offers if o.region is not None])
     parts: dict[tuple[Region, ...], dict[str, float]] = defaultdict(dict)
     weight: dict[tuple[Region, ...], float] = defaultdict(float)

@@ -15,6 +15,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Slice
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
+from orchestrator.placement.buckets import group_buckets, whole_buckets
 from orchestrator.placement.classes import state_classes
 from orchestrator.placement.compiled import Part, check_offers, problem_of
 from orchestrator.placement.cpsat import Limits
@@ -66,7 +67,13 @@ def place(
     where = {} if running is None else running.devices(cuts)
     problem, solution = search([part], fabric, network, chosen, running=where)
     plan = plan_of(part, problem, solution)
-    return plan if running is None else stay(plan, cuts, running, network.used.cores)
+    if running is None:
+        return plan
+    buckets = [
+        group_buckets(functions, group.nfs, len(cores))
+        for group, cores in zip(cuts.groups, plan.cores_of, strict=True)
+    ]
+    return stay(plan, cuts, running, network.used.cores, buckets)
 
 
 def search(
@@ -183,6 +190,7 @@ def _class_maps(part: Part, problem: Problem, solution: Solution, group: int) ->
     cores = solution.cores_of[f"{part.prefix}group{group}"]
     wants = demands(part.graph, part.cuts)
     classes = state_classes(part.functions, part.cuts, part.cuts.groups[group], wants)
+    buckets = group_buckets(part.functions, part.cuts.groups[group].nfs, len(cores))
     for index, found in enumerate(classes):
         slices = [
             Slice(Core(c.server, c.core), s.low, s.high)
@@ -190,8 +198,8 @@ def _class_maps(part: Part, problem: Problem, solution: Solution, group: int) ->
             for s in c.slices
             if s.index == index
         ]
+        slices = whole_buckets(slices, buckets)
         if slices:
-            slices.sort(key=lambda s: s.low)
             yield ClassMap(tuple(sorted(found.traffics)), found.regions, tuple(slices))
 
 

@@ -107,8 +107,8 @@ PERMIT_DNS = [{"protocol": "udp", "dst_port": 53, "action": "permit"}]
 VECTORS = (
     Vector(
         "napt",
-        "a mapping both ways, of the share's one port",
-        {"addresses": [C], "share": {"addresses": [C], "low": 2000, "high": 2000}},
+        "a mapping both ways, of the pool's one port",
+        {"addresses": [C], "ports": [2000, 2000]},
         (
             dropped(OUTSIDE, udp(B, 9, C, 2000)),
             passes(INSIDE, udp(A, 7, B, 9), udp(C, 2000, B, 9)),

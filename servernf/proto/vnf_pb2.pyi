@@ -1,5 +1,6 @@
 # Generated from vnf.proto by `python -m servernf.proto.generate`. Do not edit.
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -99,43 +100,145 @@ class ServiceChainResponse(_message.Message):
     nfs: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, mac: _Optional[int] = ..., nfs: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class StateRequest(_message.Message):
-    __slots__ = ("source", "destination", "scope", "variant")
-    SOURCE_FIELD_NUMBER: _ClassVar[int]
+class StateScope(_message.Message):
+    __slots__ = ("key", "of", "buckets")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OF_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    of: int
+    buckets: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, key: _Optional[str] = ..., of: _Optional[int] = ..., buckets: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class TransferRequest(_message.Message):
+    __slots__ = ("phase", "id", "destination", "nfs", "scope", "variant")
+    class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATUS: _ClassVar[TransferRequest.Phase]
+        BEGIN: _ClassVar[TransferRequest.Phase]
+        FINISH: _ClassVar[TransferRequest.Phase]
+        ABORT: _ClassVar[TransferRequest.Phase]
+    STATUS: TransferRequest.Phase
+    BEGIN: TransferRequest.Phase
+    FINISH: TransferRequest.Phase
+    ABORT: TransferRequest.Phase
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    NFS_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     VARIANT_FIELD_NUMBER: _ClassVar[int]
-    source: str
+    phase: TransferRequest.Phase
+    id: str
     destination: str
-    scope: Scope
+    nfs: _containers.RepeatedScalarFieldContainer[str]
+    scope: StateScope
     variant: str
-    def __init__(self, source: _Optional[str] = ..., destination: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., variant: _Optional[str] = ...) -> None: ...
+    def __init__(self, phase: _Optional[_Union[TransferRequest.Phase, str]] = ..., id: _Optional[str] = ..., destination: _Optional[str] = ..., nfs: _Optional[_Iterable[str]] = ..., scope: _Optional[_Union[StateScope, _Mapping]] = ..., variant: _Optional[str] = ...) -> None: ...
 
-class StateResponse(_message.Message):
+class TransferResponse(_message.Message):
+    __slots__ = ("state", "records", "bytes", "rounds", "held", "forwarded", "late", "pause_us", "markers")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    FORWARDED_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_US_FIELD_NUMBER: _ClassVar[int]
+    MARKERS_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    records: int
+    bytes: int
+    rounds: int
+    held: int
+    forwarded: int
+    late: int
+    pause_us: int
+    markers: int
+    def __init__(self, state: _Optional[str] = ..., records: _Optional[int] = ..., bytes: _Optional[int] = ..., rounds: _Optional[int] = ..., held: _Optional[int] = ..., forwarded: _Optional[int] = ..., late: _Optional[int] = ..., pause_us: _Optional[int] = ..., markers: _Optional[int] = ...) -> None: ...
+
+class PushStateRequest(_message.Message):
+    __slots__ = ("id", "open", "chunk", "release", "late", "pull")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    PULL_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    open: OpenTransfer
+    chunk: StateChunk
+    release: Release
+    late: PulledFrames
+    pull: int
+    def __init__(self, id: _Optional[str] = ..., open: _Optional[_Union[OpenTransfer, _Mapping]] = ..., chunk: _Optional[_Union[StateChunk, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., late: _Optional[_Union[PulledFrames, _Mapping]] = ..., pull: _Optional[int] = ...) -> None: ...
+
+class OpenTransfer(_message.Message):
+    __slots__ = ("nfs", "scope", "variant")
+    NFS_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    nfs: _containers.RepeatedCompositeFieldContainer[NfStatus]
+    scope: StateScope
+    variant: str
+    def __init__(self, nfs: _Optional[_Iterable[_Union[NfStatus, _Mapping]]] = ..., scope: _Optional[_Union[StateScope, _Mapping]] = ..., variant: _Optional[str] = ...) -> None: ...
+
+class StateChunk(_message.Message):
+    __slots__ = ("nf", "groups", "batches")
+    NF_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    nf: str
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    batches: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, nf: _Optional[str] = ..., groups: _Optional[_Iterable[int]] = ..., batches: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Release(_message.Message):
+    __slots__ = ("commit",)
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    commit: bool
+    def __init__(self, commit: _Optional[bool] = ...) -> None: ...
+
+class PulledFrames(_message.Message):
+    __slots__ = ("frames",)
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class PushStateResponse(_message.Message):
+    __slots__ = ("records", "frames", "held")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    records: int
+    frames: _containers.RepeatedScalarFieldContainer[bytes]
+    held: int
+    def __init__(self, records: _Optional[int] = ..., frames: _Optional[_Iterable[bytes]] = ..., held: _Optional[int] = ...) -> None: ...
+
+class ReplicateRequest(_message.Message):
+    __slots__ = ("destination", "nfs", "scope", "variant")
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    NFS_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    destination: str
+    nfs: _containers.RepeatedScalarFieldContainer[str]
+    scope: StateScope
+    variant: str
+    def __init__(self, destination: _Optional[str] = ..., nfs: _Optional[_Iterable[str]] = ..., scope: _Optional[_Union[StateScope, _Mapping]] = ..., variant: _Optional[str] = ...) -> None: ...
+
+class ReplicateResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class StateBatch(_message.Message):
-    __slots__ = ("nf", "config_digest", "records")
-    NF_FIELD_NUMBER: _ClassVar[int]
-    CONFIG_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    RECORDS_FIELD_NUMBER: _ClassVar[int]
-    nf: str
-    config_digest: str
-    records: bytes
-    def __init__(self, nf: _Optional[str] = ..., config_digest: _Optional[str] = ..., records: _Optional[bytes] = ...) -> None: ...
-
-class PushStateResponse(_message.Message):
-    __slots__ = ("records",)
-    RECORDS_FIELD_NUMBER: _ClassVar[int]
-    records: int
-    def __init__(self, records: _Optional[int] = ...) -> None: ...
-
 class VariantsRequest(_message.Message):
-    __slots__ = ("operation",)
+    __slots__ = ("operation", "nf")
     OPERATION_FIELD_NUMBER: _ClassVar[int]
+    NF_FIELD_NUMBER: _ClassVar[int]
     operation: str
-    def __init__(self, operation: _Optional[str] = ...) -> None: ...
+    nf: str
+    def __init__(self, operation: _Optional[str] = ..., nf: _Optional[str] = ...) -> None: ...
 
 class Variant(_message.Message):
     __slots__ = ("performance", "accuracy", "resources")

@@ -52,13 +52,13 @@ class VnfStub:
                 _registered_method=True)
         self.transfer = channel.unary_unary(
                 '/vnf.v1.Vnf/transfer',
-                request_serializer=servernf_dot_proto_dot_vnf__pb2.StateRequest.SerializeToString,
-                response_deserializer=servernf_dot_proto_dot_vnf__pb2.StateResponse.FromString,
+                request_serializer=servernf_dot_proto_dot_vnf__pb2.TransferRequest.SerializeToString,
+                response_deserializer=servernf_dot_proto_dot_vnf__pb2.TransferResponse.FromString,
                 _registered_method=True)
         self.replicate = channel.unary_unary(
                 '/vnf.v1.Vnf/replicate',
-                request_serializer=servernf_dot_proto_dot_vnf__pb2.StateRequest.SerializeToString,
-                response_deserializer=servernf_dot_proto_dot_vnf__pb2.StateResponse.FromString,
+                request_serializer=servernf_dot_proto_dot_vnf__pb2.ReplicateRequest.SerializeToString,
+                response_deserializer=servernf_dot_proto_dot_vnf__pb2.ReplicateResponse.FromString,
                 _registered_method=True)
         self.getVariants = channel.unary_unary(
                 '/vnf.v1.Vnf/getVariants',
@@ -70,9 +70,9 @@ class VnfStub:
                 request_serializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitRequest.SerializeToString,
                 response_deserializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitResponse.FromString,
                 _registered_method=True)
-        self.pushState = channel.stream_unary(
+        self.pushState = channel.unary_unary(
                 '/vnf.v1.Vnf/pushState',
-                request_serializer=servernf_dot_proto_dot_vnf__pb2.StateBatch.SerializeToString,
+                request_serializer=servernf_dot_proto_dot_vnf__pb2.PushStateRequest.SerializeToString,
                 response_deserializer=servernf_dot_proto_dot_vnf__pb2.PushStateResponse.FromString,
                 _registered_method=True)
         self.queryMetrics = channel.unary_unary(
@@ -138,33 +138,35 @@ class VnfServicer:
         raise NotImplementedError('Method not implemented!')
 
     def transfer(self, request, context):
-        """4.2. These, and pushState, are UNIMPLEMENTED in this version.
+        """4.2. transfer is called at the source, which sends state to the destination itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def replicate(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """UNIMPLEMENTED in this version.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def getVariants(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Of an instance that has state; others answer none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def markLastInTransit(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """For those whose packets come to a worker; a worker asks nobody: UNIMPLEMENTED.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def pushState(self, request_iterator, context):
-        """From worker to worker, for transfer and replicate: the state of one NF instance, batch by batch.
-        The receiver checks the first message before it takes another one.
+    def pushState(self, request, context):
+        """From worker to worker, for transfer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -244,13 +246,13 @@ def add_VnfServicer_to_server(servicer, server):
             ),
             'transfer': grpc.unary_unary_rpc_method_handler(
                     servicer.transfer,
-                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.StateRequest.FromString,
-                    response_serializer=servernf_dot_proto_dot_vnf__pb2.StateResponse.SerializeToString,
+                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.TransferRequest.FromString,
+                    response_serializer=servernf_dot_proto_dot_vnf__pb2.TransferResponse.SerializeToString,
             ),
             'replicate': grpc.unary_unary_rpc_method_handler(
                     servicer.replicate,
-                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.StateRequest.FromString,
-                    response_serializer=servernf_dot_proto_dot_vnf__pb2.StateResponse.SerializeToString,
+                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.ReplicateRequest.FromString,
+                    response_serializer=servernf_dot_proto_dot_vnf__pb2.ReplicateResponse.SerializeToString,
             ),
             'getVariants': grpc.unary_unary_rpc_method_handler(
                     servicer.getVariants,
@@ -262,9 +264,9 @@ def add_VnfServicer_to_server(servicer, server):
                     request_deserializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitRequest.FromString,
                     response_serializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitResponse.SerializeToString,
             ),
-            'pushState': grpc.stream_unary_rpc_method_handler(
+            'pushState': grpc.unary_unary_rpc_method_handler(
                     servicer.pushState,
-                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.StateBatch.FromString,
+                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.PushStateRequest.FromString,
                     response_serializer=servernf_dot_proto_dot_vnf__pb2.PushStateResponse.SerializeToString,
             ),
             'queryMetrics': grpc.unary_unary_rpc_method_handler(
@@ -409,8 +411,8 @@ class Vnf:
             request,
             target,
             '/vnf.v1.Vnf/transfer',
-            servernf_dot_proto_dot_vnf__pb2.StateRequest.SerializeToString,
-            servernf_dot_proto_dot_vnf__pb2.StateResponse.FromString,
+            servernf_dot_proto_dot_vnf__pb2.TransferRequest.SerializeToString,
+            servernf_dot_proto_dot_vnf__pb2.TransferResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -436,8 +438,8 @@ class Vnf:
             request,
             target,
             '/vnf.v1.Vnf/replicate',
-            servernf_dot_proto_dot_vnf__pb2.StateRequest.SerializeToString,
-            servernf_dot_proto_dot_vnf__pb2.StateResponse.FromString,
+            servernf_dot_proto_dot_vnf__pb2.ReplicateRequest.SerializeToString,
+            servernf_dot_proto_dot_vnf__pb2.ReplicateResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -503,7 +505,7 @@ class Vnf:
             _registered_method=True)
 
     @staticmethod
-    def pushState(request_iterator,
+    def pushState(request,
             target,
             options=(),
             channel_credentials=None,
@@ -513,11 +515,11 @@ class Vnf:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
-            request_iterator,
+        return grpc.experimental.unary_unary(
+            request,
             target,
             '/vnf.v1.Vnf/pushState',
-            servernf_dot_proto_dot_vnf__pb2.StateBatch.SerializeToString,
+            servernf_dot_proto_dot_vnf__pb2.PushStateRequest.SerializeToString,
             servernf_dot_proto_dot_vnf__pb2.PushStateResponse.FromString,
             options,
             channel_credentials,

@@ -10,8 +10,8 @@ class VnfStub:
     getChainingProtocols: Callable[..., vnf_pb2.ChainingProtocolsResponse]
     serviceChain: Callable[..., vnf_pb2.ServiceChainResponse]
     serviceChainUpdate: Callable[..., vnf_pb2.ServiceChainResponse]
-    transfer: Callable[..., vnf_pb2.StateResponse]
-    replicate: Callable[..., vnf_pb2.StateResponse]
+    transfer: Callable[..., vnf_pb2.TransferResponse]
+    replicate: Callable[..., vnf_pb2.ReplicateResponse]
     getVariants: Callable[..., vnf_pb2.VariantsResponse]
     markLastInTransit: Callable[..., vnf_pb2.MarkLastInTransitResponse]
     pushState: Callable[..., vnf_pb2.PushStateResponse]
@@ -34,11 +34,11 @@ class VnfServicer:
         self, request: vnf_pb2.ServiceChainRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.ServiceChainResponse: ...
     def transfer(
-        self, request: vnf_pb2.StateRequest, context: grpc.ServicerContext
-    ) -> vnf_pb2.StateResponse: ...
+        self, request: vnf_pb2.TransferRequest, context: grpc.ServicerContext
+    ) -> vnf_pb2.TransferResponse: ...
     def replicate(
-        self, request: vnf_pb2.StateRequest, context: grpc.ServicerContext
-    ) -> vnf_pb2.StateResponse: ...
+        self, request: vnf_pb2.ReplicateRequest, context: grpc.ServicerContext
+    ) -> vnf_pb2.ReplicateResponse: ...
     def getVariants(
         self, request: vnf_pb2.VariantsRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.VariantsResponse: ...
@@ -46,7 +46,7 @@ class VnfServicer:
         self, request: vnf_pb2.MarkLastInTransitRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.MarkLastInTransitResponse: ...
     def pushState(
-        self, request_iterator: Iterator[vnf_pb2.StateBatch], context: grpc.ServicerContext
+        self, request: vnf_pb2.PushStateRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.PushStateResponse: ...
     def queryMetrics(
         self, request: vnf_pb2.MetricsRequest, context: grpc.ServicerContext

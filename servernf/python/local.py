@@ -13,6 +13,7 @@ from servernf.python.runtime import messages
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.tables import Tables
 from servernf.python.runtime.worker import Worker, wall_us
+from servernf.wire.errors import InputError
 
 __all__ = ("LocalWorker", "NotFound")
 
@@ -28,7 +29,9 @@ class LocalWorker:
         clock: Callable[[], int],
         wall_clock: Callable[[], int] = wall_us,
         ticks: Callable[[], int] = time.monotonic_ns,
+        peers: Callable[[str], LocalWorker | None] = lambda _: None,
     ) -> None:
+        self._peers = peers
         self._worker = Worker(name, mac, clock, wall_clock=wall_clock, ticks=ticks)
         self._started = time.monotonic_ns()
 
@@ -47,6 +50,12 @@ class LocalWorker:
     def queryMetrics(self, request: vnf.MetricsRequest) -> vnf.Metrics:
         return messages.metrics(self._worker, request)
 
+    def _dial(self, address: str) -> LocalWorker:
+        found = self._peers(address)
+        if found is None:
+            raise InputError(f"destination: '{address}' is no peer of this worker")
+        return found
+
     def getStatus(self, request: vnf.StatusRequest) -> vnf.Status:
         return messages.status(self._worker, messages.Place(), self._started)
 
@@ -64,9 +73,17 @@ class LocalWorker:
         """Make the records of what has been noted."""
         self._worker.shim.settle()
 
+    def transfer(self, request: vnf.TransferRequest) -> vnf.TransferResponse:
+        return self._worker.transfers.transfer(request, self._dial)
+
+    def push_state(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
+        """pushState, as another worker of this process calls it."""
+        return self._worker.arrivals.pushed(request)
+
     def process(self, frames: Sequence[bytes]) -> list[bytes]:
         """Frames that the worker sends for those that come (`Worker.process`)."""
-        return self._worker.process(frames)
+        with self._worker.jobs.turn:
+            return self._worker.process(frames)
 
     def wait_us(self) -> int | None:
         """How long until `process` has a frame to send that is held; None when none is."""

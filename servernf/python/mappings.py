@@ -28,6 +28,7 @@ from servernf.python.tcp_acceptance import (
     side_problem,
 )
 from servernf.python.watched import DeclaredTable, Watch, Watched
+from servernf.wire.buckets import HASH_BITS, bucket_of, bucket_ports
 from servernf.wire.state import Field, Values
 
 MAX_SESSIONS = 65_536
@@ -194,15 +195,36 @@ class NatMapping:
 
 
 class Share(NamedTuple):
-    """What of the pool is owned; bit n of `ports` stands for port n."""
+    """The pool: addresses, ports from `low` to `high`, and how they are dealt to buckets."""
 
     addresses: list[int]
     low: int
     high: int
-    ports: int
+    dealt: tuple[int, ...]
+    """The ports of each bucket: bit n stands for port n."""
+
+    @classmethod
+    def of(cls, addresses: list[int], low: int, high: int, buckets: int) -> Share:
+        """A pool that is dealt to so many buckets."""
+        dealt = (bucket_ports(low, high, at, at, buckets) for at in range(buckets))
+        return cls(addresses, low, high, tuple((1 << end + 1) - (1 << at) for at, end in dealt))
+
+    def ports_of(self, inside: int) -> int:
+        """The ports that an inside address may have."""
+        return self.dealt[bucket_of(inside, len(self.dealt))]
+
+    def hash_of_port(self, port: int) -> int | None:
+        """The first hash of the bucket that has a port; None: no bucket has it."""
+        for bucket, ports in enumerate(self.dealt):
+            if port >= 0 and ports >> port & 1:
+                return (bucket << HASH_BITS) // len(self.dealt)
+        return None
 
     def holds(self, mapping: NatMapping) -> bool:
-        return mapping.outside in self.addresses and self.low <= mapping.outside_port <= self.high
+        return (
+            mapping.outside in self.addresses
+            and self.ports_of(mapping.inside) >> mapping.outside_port & 1 == 1
+        )
 
 
 class Mappings(Table[int, NatMapping]):
@@ -417,12 +439,14 @@ def mapping_of(session_key: bytes) -> int:
     return int.from_bytes(session_key[:6], "big") << 8 | TCP
 
 
-def fair_limit(ports: int) -> int:
+def fair_limit(ports: int, buckets: int = 1) -> int:
     """How many of so many ports an inside address may have (RFC 6888, REQ-4).
 
-    A sixteenth; of small pools 64 or a half, so that one host is never all.
+    A sixteenth; of small pools 64 or a half, so that one host is never all: at most three quarters of
+    what its bucket has.
     """
-    return max(ports // 16, min(64, ports // 2), 1)
+    fair = max(ports // 16, min(64, ports // 2), 1)
+    return fair if buckets == 1 else max(1, min(fair, ports // buckets * 3 // 4))
 
 
 # As they are written.
@@ -487,8 +511,9 @@ def mapping_problems(
     for key, mapping in arriving.items():
         port = mapping.outside << 24 | mapping.outside_port << 8 | key & 0xFF
         problem = ""
+        mapping.identify(key)
         if not share.holds(mapping):
-            problem = "is not in the share here"
+            problem = "is not what its bucket has here"
         elif port in mappings.by_outside or port in outside:
             problem = "is taken"
         elif whole and counts[key] != mapping.established:

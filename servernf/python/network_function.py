@@ -97,6 +97,10 @@ class NetworkFunction(ABC):
     def tidy(self, now_us: int) -> None:  # noqa: B027
         """Called now and then, between packets: forget some of what is over."""
 
+    def hash_of_answer(self, packet: PacketView, port: str) -> int | None:
+        """A hash in the bucket that a packet to the NF's pool is for; None: it is for none."""
+        return None
+
     def metrics(self) -> dict[str, int]:
         """The NF's own indicators, beside packets and drops. Called from another thread."""
         return {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from servernf.python.tables import Flow
+from servernf.wire.buckets import HASH_BITS, KEYS, MOST_BUCKETS, hash_of
+from servernf.wire.errors import InputError, unknown
 
 _Prefix = IPv4Network | IPv6Network
 _Ports = tuple[int, int]
@@ -71,6 +73,70 @@ class Scope:
 
 
 EVERYTHING = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Some of a group's buckets (`servernf.wire.buckets`): `of` there are, `key` is what is hashed."""
+
+    key: str
+    of: int
+    chosen: frozenset[int]
+
+    @classmethod
+    def checked(cls, key: str, of: int, chosen: Iterable[int]) -> Buckets:
+        """What a peer says; InputError with all that is wrong with it."""
+        problems = [] if key in KEYS else [f"scope.key: {unknown('key', key, KEYS)}"]
+        found = frozenset(chosen)
+        if not 1 <= of <= MOST_BUCKETS or of & of - 1:
+            problems.append(f"scope.of: must be a power of two up to {MOST_BUCKETS}, not {of}")
+        elif not found:
+            problems.append("scope.buckets: name at least one")
+        elif max(found) >= of:
+            problems.append(f"scope.buckets: {max(found)} is not among {of} (0 to {of - 1})")
+        if problems:
+            raise InputError(problems)
+        return cls(key, of, found)
+
+    @property
+    def asks(self) -> frozenset[str]:
+        """The fields of a flow that are hashed."""
+        return _ASKS[self.key]
+
+    def group_of(self, flow: Flow) -> int | None:
+        """The hash by which a flow's state belongs together; None: it is in none of the buckets."""
+        inside, outside = (int.from_bytes(a, "big") for a in (flow.inside, flow.outside))
+        return self.group(inside, outside)
+
+    def group(self, inside: int, outside: int) -> int | None:
+        """As `group_of`, by addresses."""
+        if self.key == "inside_address":
+            value = hash_of(inside)
+        else:
+            value = hash_of(outside if self.key == "outside_address" else inside ^ outside)
+        return value if self.holds(value) else None
+
+    def holds(self, value: int) -> bool:
+        """Whether a hash is in one of the buckets."""
+        return value * self.of >> HASH_BITS in self.chosen
+
+    def meets(self, other: Buckets) -> bool:
+        """Whether both have some flow."""
+        if self.key != other.key:
+            return True
+        of = max(self.of, other.of)
+        return not self._at(of).isdisjoint(other._at(of))
+
+    def _at(self, of: int) -> set[int]:
+        each = of // self.of
+        return {bucket * each + part for bucket in self.chosen for part in range(each)}
+
+
+_ASKS = {
+    "inside_address": frozenset({"inside"}),
+    "outside_address": frozenset({"outside"}),
+    "pair": frozenset({"inside", "outside"}),
+}
 
 
 def _in_prefix(prefix: _Prefix) -> Callable[[bytes], bool]:

@@ -228,23 +228,8 @@ class State:
 
     def check_scope(self, scope: Scope) -> None:
         """InputError with all tables that cannot be divided as a scope asks."""
-        problems: list[str] = []
-        for declared in self.tables.values():
-            if scope.is_all or declared.shared:
-                continue
-            missing = scope.asks - declared.kind.looks_at
-            if declared.kind.flow_of is None:
-                problems.append(
-                    f"scope: {self._nf.type_name}'s '{declared.name}' is of all flows together,"
-                    " so only all of it can be asked for"
-                )
-            elif missing:
-                problems.append(
-                    f"scope: {self._nf.type_name}'s '{declared.name}' is not kept by"
-                    f" {', '.join(sorted(missing))} (by: {', '.join(sorted(declared.kind.looks_at))})"
-                )
-        if problems:
-            raise InputError(problems)
+        if not scope.is_all:
+            self.check_divided(scope.asks)
 
     # Writing records down.
 
@@ -275,6 +260,21 @@ class State:
             for name, records in self.records(scope, now_us).items()
             for at in range(0, len(records), chunk)
         ]
+
+    def written(self, keys: Mapping[str, Collection[Any]], now_us: int) -> list[bytes]:
+        """Batches of records by table and key, as `export` has them; what is not there is left out."""
+        nf, batches = self._nf, list[bytes]()
+        for name, declared in self.tables.items():
+            kind, table = declared.kind, declared.table
+            there = {key: None for key in keys.get(name, ()) if key in table.records}
+            records = [
+                Record(kind.pack_key(key), kind.pack(table.records[key], now_us))
+                for key in (table.in_order(there) if there else ())
+                if nf.goes_on(name, key, table.records[key])
+            ]
+            if records:
+                batches.append(encode(nf.type_name, kind.layout, records))
+        return batches
 
     def snapshot(self, scope: Scope, now_us: int) -> Snapshot:
         """The records of a scope, to compare."""
@@ -361,6 +361,36 @@ class State:
                     declared.table.discard(key)
                     gone += 1
         return gone
+
+    def discard(self, keys: Mapping[str, Collection[Any]]) -> int:
+        """Take out records by table and key; how many were there."""
+        gone = 0
+        for name, declared in reversed(self.tables.items()):
+            for key in keys.get(name, ()):
+                if key in declared.table.records:  # another one may have taken it along
+                    declared.table.discard(key)
+                    gone += 1
+        return gone
+
+    def check_divided(self, asks: Collection[str]) -> None:
+        """InputError with all tables that cannot be divided by fields of flows."""
+        problems: list[str] = []
+        for declared in self.tables.values():
+            missing = set(asks) - declared.kind.looks_at
+            if declared.shared:
+                continue
+            if declared.kind.flow_of is None:
+                problems.append(
+                    f"scope: {self._nf.type_name}'s '{declared.name}' is of all flows together,"
+                    " so only all of it can be asked for"
+                )
+            elif missing:
+                problems.append(
+                    f"scope: {self._nf.type_name}'s '{declared.name}' is not kept by"
+                    f" {', '.join(sorted(missing))} (by: {', '.join(sorted(declared.kind.looks_at))})"
+                )
+        if problems:
+            raise InputError(problems)
 
     def _no_room(self, new: Mapping[str, Mapping[Any, Any]]) -> list[str]:
         problems: list[str] = []

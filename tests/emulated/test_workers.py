@@ -141,10 +141,9 @@ def start(server: Server, index: int, folder: Path, log: IO[str]) -> Process:
 
 
 def deploy(worker: Process, index: int) -> None:
-    """The demo's segment: ids, then napt with a share of its own; a path there and back."""
+    """The demo's segment: ids, then napt with an address of its own; a path there and back."""
     pool = ["203.0.113.1", "203.0.113.2"]
     signatures = [{"id": 1, "content": "EVIL", "protocol": "udp"}]
-    share = {"addresses": [pool[index]], "low": 1024, "high": 65535}
     worker.stub.configure(
         vnf_pb2.ConfigureRequest(
             graph="g",
@@ -155,7 +154,7 @@ def deploy(worker: Process, index: int) -> None:
                 vnf_pb2.NfConfig(
                     name="g/nat",
                     type="napt",
-                    config_json=json.dumps({"addresses": pool, "share": share}),
+                    config_json=json.dumps({"addresses": [pool[index]]}),
                 ),
             ],
             manifest=vnf_pb2.Manifest(key0=1, key1=2, threshold=1 << 32),

@@ -151,14 +151,14 @@ def entries_text(result: Compiled) -> str:
 
 
 def workers_json(result: Compiled) -> list[dict[str, Any]]:
-    """Chains in full; configs by digest, the shares of pools in full."""
+    """Chains in full; configs by digest, to how many buckets pools are dealt in full."""
     return [
         {
             "worker": f"{worker.server}.{worker.core}",
             "nfs": {
                 name: {
                     "type": kind,
-                    "share": config.get("share"),
+                    "buckets": config.get("buckets"),
                     "config_sha256": hashlib.sha256(
                         json.dumps(config, sort_keys=True).encode()
                     ).hexdigest(),

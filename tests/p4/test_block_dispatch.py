@@ -18,6 +18,7 @@ from scapy.packet import Packet, Raw
 from orchestrator.model.entries import Between, Key, Lpm, Ternary
 from servernf.wire import nsh
 from servernf.wire.addresses import device_mac
+from servernf.wire.buckets import hash_of
 
 AT = segment(1)
 INSIDE, OUTSIDE, POOL = "10.0.1.11", "198.51.100.13", "203.0.113.1"
@@ -43,15 +44,6 @@ def spreading(action: str, cores: int = 4) -> EdgeSwitch:
     return switch
 
 
-def crc16(data: bytes) -> int:
-    crc = 0
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ 0xA001 if crc & 1 else crc >> 1
-    return crc
-
-
 def owner(switch: EdgeSwitch, payload: Packet) -> int:
     """The core that a frame is sent to."""
     tag, _ = nsh.decode(switch.one(ether(payload))[1]) or pytest.fail("no tag")
@@ -62,10 +54,6 @@ def owner(switch: EdgeSwitch, payload: Packet) -> int:
 def udp(src: str, dst: str, sport: int = 1000, dport: int = 53) -> Packet:
     ip: Any = IPv6 if ":" in src else IP
     return ip(src=src, dst=dst) / UDP(sport=sport, dport=dport)
-
-
-def test_crc16_is_the_one_of_the_catalogue() -> None:
-    assert crc16(b"123456789") == 0xBB3D  # CRC-16/ARC's check value
 
 
 @pytest.mark.parametrize("action", ["by_source", "by_destination", "by_pair"])
@@ -81,7 +69,7 @@ def test_the_hash_of_the_chosen_address_names_the_core(action: str, version: int
         )
         a, b = ip_number(src), ip_number(dst)
         chosen = {"by_source": a, "by_destination": b, "by_pair": a ^ b}[action]
-        expected = (crc16(chosen.to_bytes(16, "big")) >> 14) + 1
+        expected = (hash_of(chosen) >> 14) + 1
         assert owner(switch, udp(src, dst)) == expected
         met.add(expected)
     assert met == {1, 2, 3, 4}
@@ -239,7 +227,7 @@ class TestClasses:
             src, dst = f"10.2.{last}.7", f"198.51.100.{last}"
             a, b = ip_number(src), ip_number(dst)
             chosen = {"source": a, "destination": b, "pair": a ^ b}[field]
-            expected = 2 + (crc16(chosen.to_bytes(16, "big")) >> 15)
+            expected = 2 + (hash_of(chosen) >> 15)
             assert owner(switch, udp(src, dst)) == expected
             met.add(expected)
         assert met == {2, 3}

@@ -2,8 +2,8 @@
 
 An inside (protocol, address, port or ICMP id) has one mapping to an outside (address, port),
 whoever it talks to (RFC 4787, REQ-1); an inside address always has the same pool address (REQ-2).
-A worker owns a *share* of the pool, so return traffic comes back to it without any state in the
-switches.
+Each bucket of inside addresses (`servernf.wire.buckets`) has ports of its own on every pool address, so
+return traffic finds the worker that owns the bucket without any state in the switches.
 
 A mapping may serve several TCP connections. Each is followed by the segments that its receiver accepts
 (`servernf.python.tcp_acceptance`); what it would ignore passes and changes nothing. While one of them is
@@ -14,8 +14,8 @@ is checked when it is looked up, and those longest unused when their pool needs 
 direction refresh a mapping, ICMP errors do not (RFC 5508, REQ-6). Only an echo reply is translated from
 outside: nobody inside could answer a request.
 
-Another configuration goes on with the mappings in the share that it owns; of the others it takes the
-ports back as it meets them. Timeouts count from the last packet, whichever configuration it met.
+Another configuration goes on with the mappings whose ports are their bucket's; of the others it takes
+the ports back as it meets them. Timeouts count from the last packet, whichever configuration it met.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ from servernf.python.packet import (
 from servernf.python.state import EntryKind
 from servernf.python.tables import Flow
 from servernf.python.tcp_acceptance import ACCEPTED, BEGINS, REFUSED
+from servernf.wire.buckets import MOST_BUCKETS
 from servernf.wire.fields import Fields
 from servernf.wire.state import Field
 
@@ -114,20 +115,13 @@ class Napt(NetworkFunction):
         if not (isinstance(low, int) and isinstance(high, int) and 1 <= low <= high <= 0xFFFF):
             config.problem("ports", f"must be [low, high], 1 to 65535, not {ports!r}")
             low, high = 1, 1
-        if config.has("share"):
-            share = config.object("share")
-            pool = frozenset(addresses)
-            addresses = self._addresses(share, "addresses")
-            for address in addresses:
-                if address not in pool:
-                    share.problem("addresses", f"{IPv4Address(address)} is not in the pool")
-            bounds = low, high
-            low = share.integer("low", *bounds)
-            high = share.integer("high", *bounds)
-            if low > high:
-                share.problem("low", f"{low} is above high, {high}")
-                high = low
-            share.only_known()
+        buckets = config.integer("buckets", 1, MOST_BUCKETS, 1)
+        if buckets & buckets - 1:
+            config.problem("buckets", f"must be a power of two, not {buckets}")
+            buckets = 1
+        if buckets > high - low + 1:
+            config.problem("buckets", f"{buckets} are more than there are ports, {high - low + 1}")
+            buckets = 1
         self._filtering = config.choice(
             "filtering",
             ("endpoint_independent", "address_dependent", "address_and_port_dependent"),
@@ -135,7 +129,7 @@ class Napt(NetworkFunction):
         )
         self._filters = self._filtering != "endpoint_independent"
         self._limit = config.integer(
-            "max_mappings_per_address", 1, 0xFFFF, fair_limit(high - low + 1)
+            "max_mappings_per_address", 1, 0xFFFF, fair_limit(high - low + 1, buckets)
         )
         self._ipv6_passes = config.choice("ipv6", ("pass", "drop"), "pass") == "pass"
         timeouts = config.object("timeouts_s")
@@ -146,7 +140,7 @@ class Napt(NetworkFunction):
             ESTABLISHED_TCP: timeouts.seconds("tcp_established", 7440),
         }
         timeouts.only_known()
-        self._share = Share(addresses, low, high, (1 << high + 1) - (1 << low))
+        self._share = Share.of(addresses, low, high, buckets)
         self._owned = frozenset(addresses)
         mappings = Mappings()
         self.state.declare("_mappings", MAPPINGS, mappings)
@@ -195,6 +189,21 @@ class Napt(NetworkFunction):
         if len(set(found)) < len(found):
             config.problem(key, "an address is given twice")
         return found
+
+    def hash_of_answer(self, packet: PacketView, port: str) -> int | None:
+        destination, number = packet.destination, packet.destination_port
+        if port != OUTSIDE or packet.version != 4 or destination not in self._owned:
+            return None
+        if number < 0:
+            if packet.protocol != ICMP or not packet.l4:
+                return None
+            data, l4 = packet.data, packet.l4
+            if data[l4] not in ICMP_ERRORS:
+                number = data[l4 + 4] << 8 | data[l4 + 5]
+            elif quotes_l4(data, l4 + 8):
+                port_at = l4 + 28 + (4 if data[l4 + 17] == ICMP else 0)
+                number = data[port_at] << 8 | data[port_at + 1]
+        return self._share.hash_of_port(number)
 
     def metrics(self) -> dict[str, int]:
         return {
@@ -265,7 +274,7 @@ class Napt(NetworkFunction):
         return OUTSIDE
 
     def _live(self, mapping: NatMapping | None, now_us: int) -> NatMapping | None:
-        """A mapping that was looked up, unless it is over or not of this share: then it goes."""
+        """A mapping that was looked up, unless it is over or has no place in this share: it goes."""
         if mapping is None:
             return None
         if mapping.used_us + self._timeout_us[mapping.kind] <= now_us or not self._share.holds(
@@ -293,7 +302,7 @@ class Napt(NetworkFunction):
         pool = mappings.pools.get((protocol, outside))
         if pool is not None:
             self._expire(pool, now_us)
-        port = mappings.take(protocol, outside, number, share.ports)
+        port = mappings.take(protocol, outside, number, share.ports_of(inside))
         if port < 0:
             return self.drop("no_port")
         mapping = NatMapping(_key(protocol, inside, number), outside, port, share)

@@ -15,7 +15,7 @@ from typing import Protocol
 from servernf.python.network_function import OTHER
 from servernf.python.runtime.errors import AlreadyThere, NotFound
 from servernf.python.runtime.tables import Out, Peer, Tables, ToNf, path_text
-from servernf.wire.errors import InputError, unknown
+from servernf.wire.errors import InputError, ReportedError, unknown
 
 MAX_SPI = (1 << 24) - 1
 MAX_MAC = (1 << 48) - 1
@@ -261,3 +261,23 @@ def call_far(
             raise
         # The updated chain comes to this NF for the first time.
         return far.service_chain(nf, scope, rest)
+
+
+def tell_abandoned(before: Tables, after: Tables, dial: Dial) -> str:
+    """Remove what an update leaves behind on other workers; what one of them has said against it."""
+    still = {
+        (out.peer, out.spi, out.si)
+        for out in after.classifiers.values()
+        if isinstance(out, Out) and out.peer is not None
+    }
+    failed = ""
+    for out in before.classifiers.values():
+        if not isinstance(out, Out) or out.peer is None or (out.peer, out.spi, out.si) in still:
+            continue
+        peer = out.peer
+        try:
+            scope = Scope(out.spi, out.si, peer.port, peer.out_port)
+            dial(peer.worker).service_chain(peer.nf, scope, (), update=True)
+        except ReportedError as error:
+            failed = f"removing the old chain at {peer.nf}: {error}"
+    return failed

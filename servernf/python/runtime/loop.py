@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Sequence
 from typing import Protocol
@@ -22,8 +23,12 @@ class FrameSocket(Protocol):
 def run(worker: Worker, frames: FrameSocket, wake: int) -> None:
     """Until the file descriptor `wake` is readable. An idle worker costs nothing."""
     poller = select.epoll()
-    poller.register(frames.fileno(), select.EPOLLIN)
+    port = frames.fileno()
+    poller.register(port, select.EPOLLIN)
     poller.register(wake, select.EPOLLIN)
+    bell = os.eventfd(0, os.EFD_NONBLOCK)
+    poller.register(bell, select.EPOLLIN)
+    worker.jobs.attend(lambda: os.eventfd_write(bell, 1))
     recorded = 0
     try:
         while True:
@@ -37,15 +42,21 @@ def run(worker: Worker, frames: FrameSocket, wake: int) -> None:
             ready = poller.poll(wait_s)
             if any(fd == wake for fd, _ in ready):
                 return
+            if any(fd == bell for fd, _ in ready):
+                os.eventfd_read(bell)
+                worker.jobs.run()
+                held_us = worker.wait_us()
             if not ready and held_us is None and due_us is None:
                 worker.shim.flush()
                 recorded = worker.shim.recorded
                 continue
-            batch = frames.recv_batch() if ready else []
+            batch = frames.recv_batch() if any(fd == port for fd, _ in ready) else []
             if batch or held_us is not None:
                 out = worker.process(batch)
                 if out:
                     frames.send_batch(out)
             worker.shim.settle_if_due()
     finally:
+        worker.jobs.attend(None)
+        os.close(bell)
         poller.close()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.network_function import known_types
 from servernf.python.runtime.chain import Dial, ExitHop, Hop, NfHop, Scope
-from servernf.python.runtime.errors import Unsupported
+from servernf.python.runtime.errors import NotFound, Unsupported
 from servernf.python.runtime.tables import Manifest, Out, ToNf
 from servernf.python.runtime.worker import NfSpec, Worker, wall_us
+from servernf.python.variants import VARIANTS
 from servernf.wire.configs import config_digest
-from servernf.wire.errors import InputError
+from servernf.wire.errors import InputError, unknown
 from servernf.wire.witness import Epoch, Witness
 
 MOST_SAMPLES = 1000
@@ -118,6 +119,22 @@ def status(worker: Worker, place: Place, started_ns: int) -> vnf.Status:
     for (nf, path, port), following in sorted(tables.classifiers.items(), key=lambda c: c[0]):
         told.paths.add(spi=path >> 8, si=path & 0xFF, nf=nf, out_port=port, next=_next(following))
     return told
+
+
+def variants(worker: Worker, request: vnf.VariantsRequest) -> vnf.VariantsResponse:
+    """How the state of an instance can move or be doubled; nothing of one that has none."""
+    known = VARIANTS.get(request.operation)
+    if known is None:
+        raise InputError(f"operation: {unknown('operation', request.operation, sorted(VARIANTS))}")
+    answer = vnf.VariantsResponse()
+    instance = worker.instances.get(request.nf)
+    if instance is None:
+        raise NotFound(f"nf: no NF instance '{request.nf}'")
+    if instance.nf.state.tables:
+        for name, measures in known.items():
+            told = answer.variants[name]
+            told.performance, told.accuracy, told.resources = measures
+    return answer
 
 
 def read_samples(worker: Worker, request: vnf.ReadSamplesRequest) -> vnf.ReadSamplesResponse:

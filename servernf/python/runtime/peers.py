@@ -23,6 +23,8 @@ CHAIN_FROM = "chain-from"
 ELECTION_BYTES = 16
 CALL_TIMEOUT_S = 5.0
 UNIX = "unix:"
+MAX_MESSAGE_BYTES = 256 << 20
+_OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
@@ -79,7 +81,7 @@ class Peers:
         """The peers of the worker at `api`."""
         return cls(frozenset(addresses), _socket(api).parent if api.startswith(UNIX) else None)
 
-    def check(self, address: str) -> None:
+    def check(self, address: str, where: str = "next.worker") -> None:
         """InputError when a worker is none of them."""
         if address in self.addresses:
             return
@@ -91,7 +93,7 @@ class Peers:
         if self.folder is not None:
             known.append(f"sockets in {self.folder}")
         raise InputError(
-            f"next.worker: '{address}' is no peer of this worker (known: {', '.join(known) or 'none'})"
+            f"{where}: '{address}' is no peer of this worker (known: {', '.join(known) or 'none'})"
         )
 
 
@@ -111,6 +113,7 @@ class RemoteWorker:
         )
         # gRPC would compare a certificate with the path of a Unix socket.
         local = address.startswith("unix:")
+        self._channel: grpc.Channel | None = None
         self._named = [("grpc.ssl_target_name_override", "localhost")] if local else []
 
     def service_chain(
@@ -121,10 +124,7 @@ class RemoteWorker:
         request.scope.spi, request.scope.si = scope.spi, scope.si
         request.scope.in_port, request.scope.out_port = scope.in_port, scope.out_port
         request.next.extend(hop_message(hop) for hop in hops)
-        if self._tls is None:
-            channel = grpc.insecure_channel(self._address)
-        else:
-            channel = grpc.secure_channel(self._address, self._tls.client(), self._named)
+        channel = self._opened()
         try:
             stub = vnf_pb2_grpc.VnfStub(channel)
             call = stub.serviceChainUpdate if update else stub.serviceChain
@@ -134,6 +134,21 @@ class RemoteWorker:
         finally:
             channel.close()
         return Chained(answer.mac, tuple(answer.nfs))
+
+    def push_state(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
+        """pushState there; the channel stays open for the next part."""
+        if self._channel is None:
+            self._channel = self._opened()
+        stub = vnf_pb2_grpc.VnfStub(self._channel)
+        try:
+            return stub.pushState(request, timeout=CALL_TIMEOUT_S, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._translated(error) from None
+
+    def _opened(self) -> grpc.Channel:
+        if self._tls is None:
+            return grpc.insecure_channel(self._address, _OPTIONS)
+        return grpc.secure_channel(self._address, self._tls.client(), [*_OPTIONS, *self._named])
 
     def _translated(self, error: grpc.RpcError) -> Exception:
         code: object = error.code() if isinstance(error, grpc.Call) else None

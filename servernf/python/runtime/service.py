@@ -24,6 +24,7 @@ from servernf.python.runtime.peers import (
     CODES,
     ELECTION_BYTES,
     ELECTION_ID,
+    MAX_MESSAGE_BYTES,
     UNIX,
     Peers,
     RemoteWorker,
@@ -36,7 +37,6 @@ THREADS = 16
 MAX_REPORTS = THREADS // 2
 """Streams of reportMetrics at a time: the other threads are for calls that end."""
 MIN_INTERVAL_MS = 10
-MAX_MESSAGE_BYTES = 256 << 20
 _OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
@@ -75,6 +75,19 @@ def _chains(call: _Call) -> _Call:
         if refusal and caller(context) not in self.peer_names:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
         self.elect(_election(context), context)
+        return call(self, request, context)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _by_peers(call: _Call) -> _Call:
+    """A call that another worker makes within a controller's."""
+
+    @wraps(call)
+    def wrapped(self: VnfService, request: object, context: grpc.ServicerContext) -> object:
+        refusal = self.authority.refusal(context)
+        if refusal and caller(context) not in self.peer_names:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
         return call(self, request, context)
 
     return wrapped  # type: ignore[return-value]
@@ -174,35 +187,45 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
 
         return messages.service_chain(self._worker, request, update=update, dial=dial)
 
+    @_changes
     @_answers_errors
     def transfer(
-        self, request: vnf.StateRequest, context: grpc.ServicerContext
-    ) -> vnf.StateResponse:
-        raise _unsupported("transfer", "state stays with the worker that owns the traffic class")
+        self, request: vnf.TransferRequest, context: grpc.ServicerContext
+    ) -> vnf.TransferResponse:
+        election = _election(context)
+
+        def dial(address: str) -> RemoteWorker:
+            self.peers.check(address, "destination")
+            return RemoteWorker(address, self.tls, self._worker.name, election)
+
+        return self._worker.transfers.transfer(request, dial)
 
     @_answers_errors
     def replicate(
-        self, request: vnf.StateRequest, context: grpc.ServicerContext
-    ) -> vnf.StateResponse:
+        self, request: vnf.ReplicateRequest, context: grpc.ServicerContext
+    ) -> vnf.ReplicateResponse:
         raise _unsupported("replicate", "no NF has a standby")
 
     @_answers_errors
     def getVariants(
         self, request: vnf.VariantsRequest, context: grpc.ServicerContext
     ) -> vnf.VariantsResponse:
-        raise _unsupported("getVariants", "there are no variants of transfer and replicate")
+        return messages.variants(self._worker, request)
 
     @_answers_errors
     def markLastInTransit(
         self, request: vnf.MarkLastInTransitRequest, context: grpc.ServicerContext
     ) -> vnf.MarkLastInTransitResponse:
-        raise _unsupported("markLastInTransit", "no state is transferred")
+        raise _unsupported(
+            "markLastInTransit", "packets come from switches, whom the controller asks"
+        )
 
+    @_by_peers
     @_answers_errors
     def pushState(
-        self, request_iterator: Iterator[vnf.StateBatch], context: grpc.ServicerContext
+        self, request: vnf.PushStateRequest, context: grpc.ServicerContext
     ) -> vnf.PushStateResponse:
-        raise _unsupported("pushState", "no state is transferred")
+        return self._worker.arrivals.pushed(request)
 
     @_answers_errors
     def queryMetrics(

@@ -23,7 +23,7 @@ class Tally:
 class Instance:
     """An NF instance. Only the tally and the NF's own state ever change."""
 
-    __slots__ = ("config_json", "graph", "name", "nf", "tally", "type_name")
+    __slots__ = ("config_json", "graph", "name", "nf", "tally", "type_name", "watching")
 
     def __init__(self, name: str, type_name: str, config_json: str, nf: NetworkFunction) -> None:
         self.name = name
@@ -32,6 +32,8 @@ class Instance:
         self.config_json = config_json
         self.nf = nf
         self.tally = Tally()
+        self.watching: NetworkFunction | None = None
+        """Stands for the NF while its state moves."""
 
     def runs(self, type_name: str, config_json: str) -> bool:
         """Whether it is this configuration that it runs: the same text."""
@@ -111,7 +113,7 @@ class Step:
     def __init__(self, instance: Instance, port: str) -> None:
         self.instance = instance
         self.tally = instance.tally
-        self.process: Process = instance.nf.process
+        self.process: Process = (instance.watching or instance.nf).process
         self.emitted = instance.nf.emitted
         self.port = port
         self.next: dict[str, Step | Exit] = {}

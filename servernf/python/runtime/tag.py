@@ -9,6 +9,8 @@ from servernf.python.network_function import Emitted
 from servernf.python.runtime.tables import Step
 
 TAG_BYTES = 38
+OAM = 0x2000
+"""The O bit of NSH's base header."""
 TAG = struct.Struct("!Bx4s6xHHHI4xIII")
 """Destination MAC's first octet, (tree), device and core; EtherType; base header; MD type and next
 protocol; path; trajectory label; NF context label; time of ingress (us)."""
@@ -30,6 +32,20 @@ class Tagged(NamedTuple):
 
 Beside = tuple[Step, Emitted, int]
 """Who has sent a frame beside the packet, the frame, and its NF context label."""
+
+
+def marker_of(frame: bytes, core_mac: int) -> int | None:
+    """The number of a marker for a worker: NSH with the O bit (RFC 8300, 2.2), the number in the first
+    context word; None: it is none."""
+    if len(frame) < TAG_BYTES:
+        return None
+    first, rest, ether_type, base, kind, *_ = TAG.unpack_from(frame)
+    mac = core_mac.to_bytes(6, "big")
+    if ether_type != 0x894F or base & 0xE03F != OAM | 6 or kind & 0x0FFF != 0x103:
+        return None
+    if first != mac[0] or rest != mac[2:]:
+        return None
+    return int.from_bytes(frame[22:26], "big")
 
 
 def labelled(words: bytes, context: int) -> bytes:

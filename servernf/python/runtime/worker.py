@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from servernf.python.network_function import create, known_types
 from servernf.python.packet import PacketView
+from servernf.python.runtime.arrivals import Arrivals
 from servernf.python.runtime.chain import (
     Chained,
     ChainPeer,
@@ -22,6 +23,7 @@ from servernf.python.runtime.chain import (
     Scope,
     call_far,
     plan_chain,
+    tell_abandoned,
 )
 from servernf.python.runtime.changes import (
     Configured,
@@ -33,8 +35,11 @@ from servernf.python.runtime.changes import (
     with_plan,
     without,
 )
+from servernf.python.runtime.counting import instance_metrics, worker_metrics
 from servernf.python.runtime.errors import NotFound, Unreachable
+from servernf.python.runtime.gates import Gates
 from servernf.python.runtime.held import HeldFrames
+from servernf.python.runtime.jobs import Jobs
 from servernf.python.runtime.moving import delete_state, export_state, import_state
 from servernf.python.runtime.noting import Batch, Call, let_go
 from servernf.python.runtime.shim import PENDING, Sample, Shim
@@ -47,10 +52,11 @@ from servernf.python.runtime.tables import (
     Tables,
     compile_steps,
 )
-from servernf.python.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled
+from servernf.python.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled, marker_of
+from servernf.python.runtime.transfers import Transfers
 from servernf.python.scope import EVERYTHING
 from servernf.python.scope import Scope as StateScope
-from servernf.wire.errors import InputError, ReportedError
+from servernf.wire.errors import InputError
 from servernf.wire.fields import parsed
 from servernf.wire.witness import Witness
 
@@ -98,11 +104,16 @@ class Worker:
         self.shim = Shim(name, wall_clock, ticks=ticks)
         self.socket_drops: Callable[[], Mapping[str, int]] = dict
         """What the socket of this worker has dropped, by reason."""
-        self._clock = clock
+        self.now_us = clock
         self._lock = threading.Lock()
         self._tables = Tables()
         self._steps: dict[int, Step] = {}
-        self._held = HeldFrames()
+        self.held = HeldFrames()
+        self.jobs = Jobs()
+        self.gates = Gates(core_mac)
+        self._is_gated = False
+        self.arrivals = Arrivals(self)
+        self.transfers = Transfers(self, self.arrivals)
         self._tidy_us = 0
         self._packet = PacketView()
         self._second = PacketView()
@@ -122,9 +133,11 @@ class Worker:
 
         Those that NFs have held until now come first, also with an empty batch.
         """
-        steps, now_us = self._steps, self._clock()
+        if self._is_gated:
+            frames = self._let(frames)
+        steps, now_us = self._steps, self.now_us()
         batch = self.shim.batch(now_us)
-        due_us = self._held.next_us
+        due_us = self.held.next_us
         out = [] if due_us is None or due_us > now_us else self._released(now_us, batch)
         notes = self.shim.notes
         packet = self._packet
@@ -142,7 +155,10 @@ class Worker:
             # Version 0, MD type 1, length 6, Ethernet. RFC 8300, 2.2: OAM packets (O bit) are
             # discarded by who does not handle them; unassigned bits are ignored.
             if ether_type != 0x894F or base & 0xE03F != 6 or kind & 0x0FFF != 0x103:
-                self._drop("bad_tag")
+                if self.transfers.mark(marker_of(frame, self.core_mac)):
+                    self.frames_in -= 1
+                else:
+                    self._drop("bad_tag")
                 continue
             # A MAC's second octet is the tree by which the fabric brought the frame.
             if mac_rest != rest or mac_first != first:
@@ -228,7 +244,7 @@ class Worker:
             step, emitted, packet.context = beside.pop(0)
             branch += 1
             if emitted.at_us > now_us:
-                self._held.hold((step, emitted, packet.context), tag)
+                self.held.hold((step, emitted, packet.context), tag)
                 continue
             graph = step.instance.graph
             following = step.next.get(emitted.port)
@@ -272,13 +288,15 @@ class Worker:
 
     def wait_us(self) -> int | None:
         """How long until `process` has a frame to send that is held; None when none is."""
-        due_us = self._held.next_us
-        return None if due_us is None else max(0, due_us - self._clock())
+        if self.gates.released:
+            return 0
+        due_us = self.held.next_us
+        return None if due_us is None else max(0, due_us - self.now_us())
 
     def _released(self, now_us: int, batch: Batch | None) -> list[bytes]:
         """Run what was held until now to completion; what has been removed meanwhile is dropped."""
         out: list[bytes] = []
-        for held, tag in self._held.due(now_us):
+        for held, tag in self.held.due(now_us):
             step, _, _ = held
             gone = self._tables.instances.get(step.instance.name) is not step.instance
             lost = "nf_removed" if gone else ""
@@ -290,22 +308,44 @@ class Worker:
                 out += self._sent_beside([held], tag, now_us, batch)
         return out
 
+    def _let(self, frames: Sequence[bytes]) -> list[bytes]:
+        """The frames that NFs see now, while state moves."""
+        let = self.gates.let(frames, self._steps)
+        self.frames_in += len(frames) - len(let)
+        self._is_gated = bool(self.gates.all)
+        return let
+
     def _drop(self, reason: str) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + 1
 
-    # State: to be called by the thread of `process`, between two batches.
+    # State: for the thread of `process`, between two batches.
 
     def export_state(self, nf: str, scope: StateScope = EVERYTHING) -> list[bytes]:
         """An instance's state as another worker enters it (`servernf.wire.state`)."""
-        return export_state(self._instance(nf), self._held, scope, self._clock())
+        return export_state(self._instance(nf), self.held, scope, self.now_us())
 
     def import_state(self, nf: str, batches: Sequence[bytes]) -> int:
         """Enter what another worker's instance of the same configuration had; how many records."""
-        return import_state(self._instance(nf), self._held, self._steps, batches, self._clock())
+        return import_state(self._instance(nf), self.held, self._steps, batches, self.now_us())
 
     def delete_state(self, nf: str, scope: StateScope = EVERYTHING) -> int:
         """Take state out that another worker goes on with; how many records."""
-        return delete_state(self._instance(nf), self._held, scope)
+        return delete_state(self._instance(nf), self.held, scope)
+
+    @property
+    def instances(self) -> Mapping[str, Instance]:
+        """By name."""
+        return self._tables.instances
+
+    @property
+    def steps(self) -> Mapping[int, Step]:
+        """The first step of every path."""
+        return self._steps
+
+    def settle(self) -> None:
+        """Compile the steps anew, and look at frames while there are gates."""
+        self._steps = compile_steps(self._tables, self.core_mac)
+        self._is_gated = bool(self.gates.all or self.gates.released)
 
     # Configuration.
 
@@ -421,56 +461,28 @@ class Worker:
             after = with_plan(before, plan, scope, update=update)
             self._commit(after)
         if update:
-            self._tell_abandoned(before, after, dial)
+            # Nothing leads to what stays behind elsewhere, so it does no harm.
+            self.last_error = tell_abandoned(before, after, dial) or self.last_error
         return Chained(self.core_mac, tuple(nfs))
 
-    def _tell_abandoned(self, before: Tables, after: Tables, dial: Dial) -> None:
-        """Remove what an update leaves behind on other workers."""
-        still = {
-            (out.peer, out.spi, out.si)
-            for out in after.classifiers.values()
-            if isinstance(out, Out) and out.peer is not None
-        }
-        for out in before.classifiers.values():
-            if not isinstance(out, Out) or out.peer is None or (out.peer, out.spi, out.si) in still:
-                continue
-            peer = out.peer
-            try:
-                scope = Scope(out.spi, out.si, peer.port, peer.out_port)
-                dial(peer.worker).service_chain(peer.nf, scope, (), update=True)
-            except ReportedError as error:
-                # Nothing leads there any more, so what stays behind there does no harm.
-                self.last_error = f"removing the old chain at {peer.nf}: {error}"
-
     def _commit(self, tables: Tables) -> None:
-        self._steps = compile_steps(tables, self.core_mac)
-        self.shim.use(tables.manifests)
-        self._tables = tables
+        def put() -> None:
+            self._tables = tables
+            self.settle()
+            self.shim.use(tables.manifests)
+
+        self.jobs.do(put)
 
     # Observation.
 
     def metrics(self, nf: str = "") -> dict[str, int]:
         """Counters of one instance, or of the worker and all its instances."""
-        instances = self._tables.instances
         if nf:
-            self._instance(nf)
-        found: dict[str, int] = {}
-        if not nf:
-            found["frames_in"] = self.frames_in
-            found["frames_out"] = self.frames_out
-            found |= {f"drop.{reason}": n for reason, n in list(self.drops.items())}
-            found |= {f"drop.{reason}": n for reason, n in self.socket_drops().items()}
-            found |= self.shim.metrics()
-        for name in [nf] if nf else list(instances):
-            instance = instances[name]
-            found[f"{name}.packets"] = instance.tally.packets
-            drops = list(instance.nf.drops.items())
-            found[f"{name}.drops"] = sum(count for _, count in drops)
-            found |= {f"{name}.drop.{reason}": count for reason, count in drops}
-            found |= {f"{name}.{key}": count for key, count in instance.nf.metrics().items()}
-            if nf and instance.nf.state.tables:  # what is asked for one by one may take its time
-                records, size = instance.nf.state.size()
-                found |= {f"{name}.state_records": records, f"{name}.state_bytes": size}
+            return instance_metrics(self._instance(nf), measured=True)
+        found = worker_metrics(self.frames_in, self.frames_out, (self.drops, self.socket_drops()))
+        found |= self.shim.metrics()
+        for instance in list(self._tables.instances.values()):
+            found |= instance_metrics(instance)
         return found
 
     def _instance(self, nf: str) -> Instance:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from ipaddress import IPv4Address
 from itertools import pairwise
 from typing import Any
 
@@ -44,6 +43,7 @@ from orchestrator.targets.block import (
 )
 from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, device_mac
+from servernf.wire.buckets import bucket_ports
 
 EDGE = SHIPPED.capability("edge", "softswitch")
 
@@ -289,10 +289,10 @@ class TestOwners:
         ]
         return result, found
 
-    def test_whole_addresses_while_there_are_enough(self) -> None:
-        _, found = self.owners(2, ("203.0.113.1", "203.0.113.2"))
+    def test_a_core_that_owns_all_buckets_needs_no_ports(self) -> None:
+        _, found = self.owners(1, ("203.0.113.1", "203.0.113.2"))
         assert [set(dict(e.keys)) for e in found] == [{"segment", "address"}] * 2
-        assert len({dict(e.params)["mac"] for e in found}) == 2
+        assert len({dict(e.params)["mac"] for e in found}) == 1
 
     def test_else_ranges_that_cover_the_ports_exactly(self) -> None:
         result, found = self.owners(3, ("203.0.113.1",))
@@ -301,25 +301,23 @@ class TestOwners:
         assert ranges[-1][1] == 65535
         assert all(a[1] + 1 == b[0] for a, b in pairwise(ranges))
         assert all(dict(e.keys)["has_port"] == Ternary(1, 1) for e in found)
-        shares = {
-            (w.nfs["n"][1]["share"]["low"], w.nfs["n"][1]["share"]["high"])
-            for w in result.bundle.workers
-        }
-        assert shares == {(low, high) for low, high in ranges}, "switch and worker must agree"
+        assert {w.nfs["n"][1]["buckets"] for w in result.bundle.workers} == {64}
 
-    def test_an_owners_core_is_the_one_with_the_share(self) -> None:
-        result, found = self.owners(2, ("203.0.113.1", "203.0.113.2"))
+    def test_a_buckets_ports_have_the_core_of_its_hash(self) -> None:
+        result, found = self.owners(3, ("203.0.113.1", "203.0.113.2"))
         ids_of = {s.name: s.id for s in topology().servers.values()}
-        for worker in result.bundle.workers:
-            mac = device_mac(ids_of[worker.server], core=worker.core + 1)
-            mine = {
-                dict(e.keys)["address"][0]
-                for e in found
-                if dict(e.params)["mac"] & ~(0xFF << 32) == mac
-            }
-            assert {str(IPv4Address(a)) for a in mine} == set(
-                worker.nfs["n"][1]["share"]["addresses"]
-            )
+        (classes,) = result.plan.dispatch[0]
+        for bucket in range(64):
+            low, _ = bucket_ports(1024, 65535, bucket, bucket, 64)
+            (core,) = {s.core for s in classes.slices if s.low <= bucket << 10 < s.high}
+            for address in (0xCB007101, 0xCB007102):
+                (mac,) = {
+                    dict(e.params)["mac"] & ~(0xFF << 32)
+                    for e in found
+                    if dict(e.keys)["address"] == (address,)
+                    and dict(e.keys)["port"][0] <= low <= dict(e.keys)["port"][1]
+                }
+                assert mac == device_mac(ids_of[core.server], core=core.index + 1)
 
 
 class TestRoutes:

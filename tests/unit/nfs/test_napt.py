@@ -255,13 +255,20 @@ def test_what_is_not_translated() -> None:
 def test_shares() -> None:
     first, second = 0xCB007101, 0xCB007102
     function = Napt("nat", NaptConfig.model_validate({"addresses": POOL}))
-    assert function.shares(1) == [PoolShare((first, second))]
-    assert function.shares(2) == [PoolShare((first,)), PoolShare((second,))]
-    thirds = function.shares(3)
-    assert [share.addresses for share in thirds] == [(first, second)] * 3
-    assert (thirds[0].low, thirds[-1].high) == (1024, 65535)
-    for left, right in pairwise(thirds):
+    assert [function.pool_buckets(replicas) for replicas in (1, 3, 16, 17)] == [64, 64, 64, 128]
+    assert function.pool_share(0, 63, 64) == PoolShare((first, second))
+    dealt = [function.pool_share(bucket, bucket, 64) for bucket in range(64)]
+    assert [share.addresses for share in dealt] == [(first, second)] * 64
+    assert (dealt[0].low, dealt[-1].high) == (1024, 65535)
+    for left, right in pairwise(dealt):
         assert right.low == left.high + 1
+    assert function.pool_share(8, 15, 64) == PoolShare(
+        (first, second), dealt[8].low, dealt[15].high
+    )
+    small = Napt("nat", NaptConfig.model_validate({"addresses": POOL, "ports": [5000, 5129]}))
+    assert [small.pool_buckets(replicas) for replicas in (1, 2, 3)] == [2, 2, 4]
+    one = Napt("nat", NaptConfig.model_validate({"addresses": POOL, "ports": [5000, 5000]}))
+    assert one.pool_buckets(2) == 1
 
 
 def test_no_address_takes_all_ports() -> None:

@@ -23,7 +23,6 @@ PERMIT = [{"action": "permit"}]
 ANY_TCP = {"id": 1, "content": "EVIL", "protocol": "tcp"}
 WEB = {"address": OUT, "protocol": "tcp", "port": 80}
 BACKENDS = [{"address": f"10.0.1.{n}", "port": 8080} for n in (11, 12)]
-SHARE = {"addresses": [POOL], "low": 1024, "high": 2047}
 
 Config = Mapping[str, Any]
 BASE: dict[str, Config] = {
@@ -39,7 +38,7 @@ BASE: dict[str, Config] = {
     "napt": {
         "addresses": [POOL],
         "ports": [1024, 2047],
-        "share": SHARE,
+        "buckets": 4,
         "filtering": "address_dependent",
         "max_mappings_per_address": 100,
     },
@@ -93,8 +92,9 @@ CHANGES: list[tuple[str, Config, str]] = [
     ("l4_load_balancer", {"idle_timeout_s": 1}, KEPT),
     ("l4_load_balancer", {"health": {"misses": 1, "timeout_s": 2, "retry_s": 10}}, KEPT),
     ("napt", {"addresses": [POOL, OUT]}, KEPT),
-    ("napt", {"ports": [1024, 4000], "share": {**SHARE, "high": 4000}}, KEPT),
-    ("napt", {"share": {**SHARE, "low": 1025}}, PARTLY),
+    ("napt", {"ports": [1024, 4000]}, PARTLY),
+    ("napt", {"buckets": 1}, KEPT),
+    ("napt", {"buckets": 8}, PARTLY),
     ("napt", {"filtering": "address_and_port_dependent"}, PARTLY),
     ("napt", {"filtering": "endpoint_independent"}, KEPT),
     ("napt", {"max_mappings_per_address": 1}, KEPT),
@@ -131,9 +131,9 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def runtime(kind: str, config: Config) -> dict[str, Any]:
     """A worker's config as the orchestrator makes it."""
     config = {key: value for key, value in config.items() if value is not None}
-    share = {"share": config.pop("share")} if "share" in config else {}
+    dealt = {"buckets": config.pop("buckets")} if "buckets" in config else {}
     nf = lookup(kind)
-    return {**nf("n", nf.Config.model_validate(config)).runtime_config(), **share}
+    return {**nf("n", nf.Config.model_validate(config)).runtime_config(), **dealt}
 
 
 def next_of(before: NetworkFunction, **config: Any) -> NetworkFunction:
@@ -264,8 +264,7 @@ class TestNapt:
         mapped(before, "10.0.1.12", port=1500)
         assert mapped(before, port=1500) == (POOL, 1501)
         mapped(before, port=1900)
-        share = {"addresses": [POOL], "low": 1024, "high": 1599}
-        after = next_of(before, **self.CONFIG, share=share)
+        after = next_of(before, **{**self.CONFIG, "ports": [1024, 1599]})
         assert mapped(after, port=1500) == (POOL, 1501)
         assert call(after, udp(OUT, 53, POOL, 1900), "outside")[0] is None
         assert 1024 <= mapped(after, port=1900)[1] <= 1599

@@ -63,8 +63,7 @@ def configured(nodes: list[Node]) -> None:
             manifest=vnf_pb2.Manifest(key0=1, key1=2, threshold=1 << 32),
         )
     )
-    share = {"addresses": ["203.0.113.1"], "low": 2000, "high": 2999}
-    nat = config("g/nat", "napt", addresses=["203.0.113.1"], share=share)
+    nat = config("g/nat", "napt", addresses=["203.0.113.1"], ports=[2000, 2999])
     nodes[1].stub.configure(vnf_pb2.ConfigureRequest(graph="g", nfs=[nat]))
 
 
@@ -167,11 +166,8 @@ def test_configuration_errors(nodes: list[Node]):
 def test_calls_that_come_later_say_so(nodes: list[Node]):
     stub = nodes[0].stub
     for name, call, request in (
-        ("transfer", stub.transfer, vnf_pb2.StateRequest()),
-        ("replicate", stub.replicate, vnf_pb2.StateRequest()),
-        ("getVariants", stub.getVariants, vnf_pb2.VariantsRequest()),
+        ("replicate", stub.replicate, vnf_pb2.ReplicateRequest()),
         ("markLastInTransit", stub.markLastInTransit, vnf_pb2.MarkLastInTransitRequest()),
-        ("pushState", stub.pushState, iter((vnf_pb2.StateBatch(),))),
     ):
         code, text = status_of(call, request)
         assert code == grpc.StatusCode.UNIMPLEMENTED

@@ -49,8 +49,7 @@ def test_pool_address_is_inside_address_modulo_count():
 
 
 def test_taken_port_goes_upwards_and_wraps():
-    share = {"addresses": [OUT], "low": 1024, "high": 1027}
-    nf = napt(share=share)
+    nf = napt(addresses=[OUT], ports=[1024, 1027])
     got = [
         call(nf, udp(f"10.0.0.{host}", 1026, REMOTE, 53), "inside")[1][UDP].sport
         for host in (1, 2, 3, 4)
@@ -64,12 +63,12 @@ def test_taken_port_goes_upwards_and_wraps():
 
 @pytest.mark.parametrize("wanted", [1, 1023, 1028, 65535])
 def test_port_outside_the_share_begins_at_its_low_end(wanted: int):
-    nf = napt(share={"addresses": [OUT], "low": 1024, "high": 1027})
+    nf = napt(addresses=[OUT], ports=[1024, 1027])
     assert call(nf, udp(IN, wanted, REMOTE, 53), "inside")[1][UDP].sport == 1024
 
 
 def test_exhausted_pool_recovers_when_mappings_expire():
-    nf = napt(share={"addresses": [OUT], "low": 1024, "high": 1025})
+    nf = napt(addresses=[OUT], ports=[1024, 1025])
     assert call(nf, udp("10.0.0.1", 1, REMOTE, 53), "inside", 0)[0]
     assert call(nf, udp("10.0.0.2", 1, REMOTE, 53), "inside", 100 * SECOND)[0]
     assert call(nf, udp("10.0.0.3", 1, REMOTE, 53), "inside", 200 * SECOND)[0] is None
@@ -80,7 +79,7 @@ def test_exhausted_pool_recovers_when_mappings_expire():
 
 
 def test_full_pool_sees_a_timeout_that_became_shorter():
-    nf = napt(share={"addresses": [OUT], "low": 1024, "high": 1024})
+    nf = napt(addresses=[OUT], ports=[1024, 1024])
     call(nf, tcp("10.0.0.1", 1024, REMOTE, 80, "A"), "inside", 0)
     call(nf, tcp(REMOTE, 80, OUT, 1024, "A"), "outside", 0)  # established: 7440 s
     assert call(nf, tcp("10.0.0.2", 1, REMOTE, 80, "S"), "inside", 241 * SECOND)[0] is None
@@ -171,7 +170,7 @@ def test_udp_checksum_zero_stays_and_a_computed_zero_is_ffff():
 
 
 def test_icmp_echo():
-    nf = napt(share={"addresses": [OUT], "low": 2000, "high": 2010})
+    nf = napt(addresses=[OUT], ports=[2000, 2010])
     left, packet = call(nf, echo(IN, REMOTE, 77), "inside")
     assert (left, packet[IP].src, packet[ICMP].id) == ("outside", OUT, 2000)
     assert_checksums(packet)
@@ -185,7 +184,7 @@ def test_icmp_echo():
 @pytest.mark.parametrize("kind", [3, 11, 12])
 @pytest.mark.parametrize("zero_checksum", [False, True])
 def test_icmp_error_from_outside_follows_its_quote(kind: int, zero_checksum: bool):
-    nf = napt(share={"addresses": [OUT], "low": 2000, "high": 2010})
+    nf = napt(addresses=[OUT], ports=[2000, 2010])
     _, sent = call(nf, udp(IN, 4000, REMOTE, 53), "inside")
     if zero_checksum:
         sent[UDP].chksum = 0
@@ -211,7 +210,7 @@ def test_icmp_error_quoting_tcp_leaves_the_quoted_checksum():
 
 
 def test_icmp_error_quoting_echo():
-    nf = napt(share={"addresses": [OUT], "low": 2000, "high": 2010})
+    nf = napt(addresses=[OUT], ports=[2000, 2010])
     _, sent = call(nf, echo(IN, REMOTE, 77), "inside")
     error = IP(src="192.0.2.254", dst=OUT) / ICMP(type=3, code=1) / Raw(bytes(sent[IP])[:28])
     left, packet = call(nf, ether(error), "outside")
@@ -221,7 +220,7 @@ def test_icmp_error_quoting_echo():
 
 
 def test_icmp_error_from_inside():
-    nf = napt(share={"addresses": [OUT], "low": 2000, "high": 2010})
+    nf = napt(addresses=[OUT], ports=[2000, 2010])
     call(nf, udp(IN, 4000, REMOTE, 53), "inside")
     _, came = call(nf, udp(REMOTE, 53, OUT, 2000), "outside")
     error = IP(src=IN, dst=REMOTE) / ICMP(type=3, code=3) / Raw(bytes(came[IP])[:28])
@@ -330,7 +329,7 @@ def test_configuration_errors_come_together():
         napt(
             addresses=["203.0.113.1", "2001:db8::1", "x"],
             filtering="none",
-            share={"addresses": ["192.0.2.1"], "low": 5, "high": 70000},
+            buckets=70000,
             timeouts_s={"udp": -1, "tcp": 5},
             ipv6="pass",
             port=1,
@@ -339,8 +338,7 @@ def test_configuration_errors_come_together():
     for line in (
         "g/napt.addresses[1]: must be IPv4, not 2001:db8::1",
         "g/napt.addresses[2]: must be an IP address, not 'x'",
-        "g/napt.share.addresses: 192.0.2.1 is not in the pool",
-        "g/napt.share.low: must be an integer from 1024 to 65535, not 5",
+        "g/napt.buckets: must be an integer from 1 to 1024, not 70000",
         "g/napt.filtering: unknown choice 'none' (known: address_and_port_dependent,",
         "g/napt.timeouts_s.udp: must be a positive number of seconds, not -1",
         "g/napt.timeouts_s.tcp: unknown key 'tcp'",

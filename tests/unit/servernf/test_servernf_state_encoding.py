@@ -90,10 +90,10 @@ class TestRefused:
         call(nf, udp(IN, 1500, OUT, 53), "inside")
         refused(make("flow_monitor"), written(nf), "'napt'", "flow_monitor")
 
-    def test_ports_that_are_not_in_the_share_or_taken(self) -> None:
+    def test_ports_that_are_not_their_buckets_or_taken(self) -> None:
         nf = napt()
         call(nf, udp(IN, 1500, OUT, 53), "inside")
-        refused(napt(ports=[1024, 1499]), written(nf), "port 1500", "not in the share")
+        refused(napt(ports=[1024, 1499]), written(nf), "port 1500", "not what its bucket has")
         other = napt()
         call(other, udp("10.0.1.12", 1500, OUT, 53), "inside")
         refused(other, written(nf), "port 1500", "taken")

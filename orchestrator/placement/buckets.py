@@ -1,0 +1,28 @@
+"""Buckets of a group's state: what of the hash goes to a core, and from core to core, as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from orchestrator.model.plan import Slice
+from orchestrator.nfs.base import Functions
+from servernf.wire.buckets import BUCKETS, HASH_BITS
+
+_FOR_EACH_CORE = 4
+"""A group has so many buckets for each of its cores, if that is more than 64."""
+
+
+def group_buckets(functions: Functions, nfs: Iterable[str], cores: int) -> int:
+    """How many buckets a group's state is divided into: a power of two."""
+    pools = [found for nf in nfs if (found := functions[nf].pool_buckets(cores)) is not None]
+    return min(pools, default=max(BUCKETS, _FOR_EACH_CORE << (cores - 1).bit_length()))
+
+
+def whole_buckets(slices: Iterable[Slice], buckets: int) -> list[Slice]:
+    """Slices that cover the hash, with bounds between buckets."""
+    unit = (1 << HASH_BITS) // buckets
+    rounded = (
+        replace(s, low=round(s.low / unit) * unit, high=round(s.high / unit) * unit) for s in slices
+    )
+    return sorted((s for s in rounded if s.low < s.high), key=lambda s: s.low)

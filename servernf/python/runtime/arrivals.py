@@ -1,0 +1,178 @@
+"""Transfers at their destination: what other workers push (pushState)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Protocol
+
+from servernf.proto import vnf_pb2 as vnf
+from servernf.python.runtime.arriving import SILENT_US, Arriving
+from servernf.python.runtime.errors import NotFound
+from servernf.python.runtime.gates import Gate, Gates
+from servernf.python.runtime.held import HeldFrames
+from servernf.python.runtime.jobs import Jobs
+from servernf.python.runtime.tables import Instance, Step
+from servernf.python.scope import Buckets
+from servernf.python.variants import check_variant
+from servernf.wire.configs import config_digest
+from servernf.wire.errors import InputError, quoted
+
+_MOST_ENDED = 256
+"""Transfers that are over and still told of."""
+
+
+class Host(Protocol):
+    """What transfers need of their worker."""
+
+    jobs: Jobs
+    gates: Gates
+    held: HeldFrames
+
+    @property
+    def instances(self) -> Mapping[str, Instance]:
+        """By name."""
+        ...
+
+    @property
+    def steps(self) -> Mapping[int, Step]:
+        """The first step of every path."""
+        ...
+
+    def now_us(self) -> int:
+        """By the clock of the data path."""
+        ...
+
+    def settle(self) -> None:
+        """Compile the steps anew, and look at frames while there are gates."""
+        ...
+
+
+class Arrivals:
+    """Those that come to one worker."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._arrivals: dict[str, tuple[Arriving, Gate]] = {}
+        self._arrived: OrderedDict[str, int] = OrderedDict()
+        """How many frames were held back for those that are over; -1: given up."""
+        self.taken: dict[str, Gate] = {}
+        """Of all transfers that are under way, from here and to here."""
+
+    def check_free(self, nfs: frozenset[str], buckets: Buckets | None) -> None:
+        """InputError when a transfer, from here or to here, has some of the same state."""
+        for name, mine in list(self.taken.items()):
+            theirs = mine.buckets
+            if not nfs.isdisjoint(mine.nfs) and (
+                buckets is None or theirs is None or buckets.meets(theirs)
+            ):
+                if mine.is_over:
+                    self._host.gates.all.remove(mine)
+                    del self.taken[name]
+                    continue
+                raise InputError(
+                    f"scope: transfer {quoted(name)} of {', '.join(sorted(nfs & mine.nfs))} is under"
+                    " way, and some of its state is the same"
+                )
+
+    def pushed(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
+        """pushState: a part of a transfer that another worker sends."""
+        return self._host.jobs.do(lambda: self._pushed(request))
+
+    def _pushed(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
+        part = request.WhichOneof("part")
+        host = self._host
+        if part == "open":
+            return self._open(request.id, request.open)
+        if part == "late":
+            host.gates.give(request.late.frames)
+            host.settle()
+            return vnf.PushStateResponse()
+        if request.id not in self._arrivals:
+            if part == "release" and request.id in self._arrived:
+                held = self._arrived[request.id]
+                if request.release.commit == (held >= 0):
+                    return vnf.PushStateResponse(held=max(0, held))
+            if part == "release" and not request.release.commit:
+                return vnf.PushStateResponse()
+            raise NotFound(f"id: no transfer {quoted(request.id)} is open here")
+        arriving, gate = self._arrivals[request.id]
+        arriving.heard_us = host.now_us()
+        answer = vnf.PushStateResponse()
+        if part == "chunk":
+            answer.records = self._entered(arriving, request.chunk)
+        elif part == "pull":
+            answer.frames.extend(arriving.pull(request.pull))
+        elif part == "release":
+            frames = self._let_go(request.id, arriving, gate, commit=request.release.commit)
+            answer.frames.extend(frames)
+        answer.held = arriving.held
+        return answer
+
+    def _open(self, name: str, opening: vnf.OpenTransfer) -> vnf.PushStateResponse:
+        there = self._arrivals.get(name)
+        if there is not None:  # the source begins anew
+            there[0].forget(self._host.held)
+            there[0].heard_us = self._host.now_us()
+            return vnf.PushStateResponse(held=there[0].held)
+        check_variant("transfer", opening.variant)
+        problems: list[str] = []
+        instances: dict[str, Instance] = {}
+        for told in opening.nfs:
+            mine = self._host.instances.get(told.name)
+            if mine is None or mine.type_name != told.type:
+                kind = "there is none here" if mine is None else f"is {mine.type_name} here"
+                problems.append(f"nfs: {quoted(told.name)} ({quoted(told.type)}): {kind}")
+            elif config_digest(mine.config_json) != told.config_digest:
+                problems.append(f"nfs: {quoted(told.name)} has another configuration here")
+            else:
+                instances[told.name] = mine
+        if problems:
+            raise InputError(problems)
+        buckets = buckets_of(opening.scope)
+        self.check_free(frozenset(instances), buckets)
+        arriving = Arriving(instances, buckets, self._host.now_us())
+
+        def takes(frame: bytes) -> bool:
+            if self._host.now_us() - arriving.heard_us > SILENT_US:
+                self._host.gates.released += self._let_go(name, arriving, gate, commit=True)
+                return False
+            arriving.hold(frame)
+            return True
+
+        gate = Gate(frozenset(instances), buckets, takes)
+        self._arrivals[name] = arriving, gate
+        self.taken[name] = gate
+        self._host.gates.all.append(gate)
+        self._host.settle()
+        return vnf.PushStateResponse()
+
+    def _entered(self, arriving: Arriving, chunk: vnf.StateChunk) -> int:
+        host = self._host
+        if arriving.buckets is not None:
+            return arriving.enter(chunk.nf, chunk.groups, chunk.batches, host.now_us())
+        return arriving.enter_all(chunk.nf, chunk.batches, host.held, host.steps, host.now_us())
+
+    def _let_go(self, name: str, arriving: Arriving, gate: Gate, *, commit: bool) -> list[bytes]:
+        """The transfer is over: frames for the source to treat, when it goes on with everything."""
+        host = self._host
+        host.gates.all.remove(gate)
+        del self._arrivals[name], self.taken[name]
+        self._arrived[name] = arriving.held if commit else -1
+        while len(self._arrived) > _MOST_ENDED:
+            self._arrived.popitem(last=False)
+        frames = arriving.pull(0)
+        if commit:
+            host.gates.released += frames
+            frames = []
+        else:
+            arriving.forget(host.held)
+        host.settle()
+        return frames
+
+
+def buckets_of(scope: vnf.StateScope) -> Buckets | None:
+    """The buckets that a call names; None: everything."""
+    if not scope.key and not scope.of and not scope.buckets:
+        return None
+    return Buckets.checked(scope.key, scope.of, scope.buckets)

@@ -1,0 +1,145 @@
+"""The destination's side of a transfer: enter records, hold packets back until it owns them.
+
+What comes is of a peer: it is measured, and must be of the flows that were announced. Every method is a
+job of the data path's thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from servernf.python.runtime.held import HeldFrames
+from servernf.python.runtime.moving import import_state
+from servernf.python.runtime.tables import Instance, Step
+from servernf.python.scope import EVERYTHING, Buckets
+from servernf.python.tables import Fixed
+from servernf.wire.errors import InputError
+from servernf.wire.state import decode
+
+MOST_FRAMES = 65_536
+MOST_BYTES = 64 << 20
+"""What is held back at most; the source has to treat what is more."""
+SILENT_US = 10_000_000
+"""A source that says nothing for so long is dead: the destination goes on with what it has."""
+
+
+class Arriving:
+    """Instances of which some buckets, or all (None), arrive."""
+
+    def __init__(
+        self,
+        instances: Mapping[str, Instance],
+        buckets: Buckets | None,
+        now_us: int,
+    ) -> None:
+        self.instances = dict(instances)
+        self.buckets = buckets
+        self.is_open = True
+        self.heard_us = now_us
+        self.held = 0
+        """How many frames have ever been held back."""
+        self.lost = 0
+        self.frames: deque[bytes] = deque()
+        self._bytes = 0
+        self._keys: dict[tuple[str, int], list[tuple[str, Any]]] = {}
+        if buckets is not None:
+            for instance in self.instances.values():
+                instance.nf.state.check_divided(buckets.asks)
+            return
+        problems = [
+            f"scope: {name} has state already, and all of another's cannot be entered beside it"
+            for name, instance in self.instances.items()
+            if any(
+                not isinstance(d.table, Fixed) and d.table.records
+                for d in instance.nf.state.tables.values()
+            )
+        ]
+        if problems:
+            raise InputError(problems)
+
+    def hold(self, frame: bytes) -> None:
+        """Keep a frame for later; with no room it is lost, and counted."""
+        if len(self.frames) >= MOST_FRAMES or self._bytes + len(frame) > MOST_BYTES:
+            self.lost += 1
+            return
+        self.held += 1
+        self._bytes += len(frame)
+        self.frames.append(frame)
+
+    def pull(self, more_than: int) -> list[bytes]:
+        """Frames that the source treats: the first ones, until so many are left."""
+        return [self._pop() for _ in range(max(0, len(self.frames) - more_than))]
+
+    def _pop(self) -> bytes:
+        frame = self.frames.popleft()
+        self._bytes -= len(frame)
+        return frame
+
+    def enter(self, nf: str, groups: Sequence[int], batches: Sequence[bytes], now_us: int) -> int:
+        """Have these records of groups in the place of all that came of them before; how many."""
+        instance, buckets = self._instance(nf), self.buckets
+        assert buckets is not None
+        state = instance.nf.state
+        if batches and not groups:
+            raise InputError("chunk.groups: name those of the records")
+        if strange := [group for group in groups if not buckets.holds(group)]:
+            raise InputError(
+                f"chunk.groups: {strange[0]} is in none of the buckets that were opened"
+            )
+        for group in groups:
+            state.discard(_by_table(self._keys.pop((nf, group), ())))
+        read = [decode(data, lambda _: state.layouts) for data in batches]
+        count = state.enter(read, now_us)
+        found: dict[int | None, list[tuple[str, Any]]] = {}
+        for batch in read:
+            declared = state.tables.get(batch.table)
+            if declared is None or declared.kind.flow_of is None:
+                continue
+            for record in batch.records:
+                key = declared.kind.unpack_key(record.key)
+                flow = declared.kind.flow_of(key, declared.table.records[key])
+                found.setdefault(buckets.group_of(flow), []).append((batch.table, key))
+        if found.keys() - set(groups):
+            for keys in found.values():
+                state.discard(_by_table(keys))
+            raise InputError("chunk.batches: a record is of none of the chunk's groups")
+        for group in groups:
+            self._keys[nf, group] = found.get(group, [])
+        return count
+
+    def enter_all(
+        self,
+        nf: str,
+        batches: Sequence[bytes],
+        held: HeldFrames,
+        steps: Mapping[int, Step],
+        now_us: int,
+    ) -> int:
+        """Have all that another instance had; how many records."""
+        return import_state(self._instance(nf), held, steps, batches, now_us)
+
+    def forget(self, held: HeldFrames) -> None:
+        """Take all out that has come."""
+        for (nf, _), keys in self._keys.items():
+            self.instances[nf].nf.state.discard(_by_table(keys))
+        self._keys.clear()
+        if self.buckets is None:
+            for name, instance in self.instances.items():
+                instance.nf.state.delete(EVERYTHING)
+                held.forget(name)
+
+    def _instance(self, nf: str) -> Instance:
+        if nf not in self.instances:
+            raise InputError(
+                f"chunk.nf: '{nf}' was not opened (opened: {', '.join(self.instances)})"
+            )
+        return self.instances[nf]
+
+
+def _by_table(keys: Sequence[tuple[str, Any]]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for name, key in keys:
+        found.setdefault(name, []).append(key)
+    return found

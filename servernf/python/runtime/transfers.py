@@ -1,0 +1,371 @@
+"""Transfers of a worker: called by the manager at the source, which calls the destination.
+
+The manager only says what; state goes from worker to worker. Threads of callers have the data path do
+what touches state (`jobs`), a part between two batches of packets each.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from servernf.proto import vnf_pb2 as vnf
+from servernf.python.runtime.arrivals import Arrivals, Host, buckets_of
+from servernf.python.runtime.arriving import MOST_FRAMES
+from servernf.python.runtime.departing import Chunk, Departing
+from servernf.python.runtime.errors import NotFound, Unreachable
+from servernf.python.runtime.gates import Gate
+from servernf.python.runtime.moving import delete_state, export_state
+from servernf.python.runtime.tables import Instance
+from servernf.python.scope import EVERYTHING
+from servernf.python.variants import FORWARD, STOP_COPY, check_variant
+from servernf.wire.configs import config_digest
+from servernf.wire.errors import InputError, ServerError, quoted
+from servernf.wire.state import MOST_BYTES
+
+_MOST_ID = 64
+_MOST_ENDED = 256
+"""Transfers that are over and still told of."""
+_ROUNDS = 5
+"""How often what has changed is sent again before the switches change, at most."""
+_FEW = 64
+"""Records that may change while the switches do: another round would not be shorter."""
+_KEEP_S, _FORWARD_S = 0.25, 0.005
+LATE_S = 2.0
+"""So long after a transfer packets may still come to its source."""
+
+
+class StatePeer(Protocol):
+    """Another worker, as the source of a transfer calls it."""
+
+    def push_state(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
+        """pushState."""
+        ...
+
+
+class _Departure:
+    """A transfer at its source."""
+
+    def __init__(self, request: vnf.TransferRequest, peer: StatePeer) -> None:
+        self.request = request
+        self.peer = peer
+        self.nfs = frozenset(request.nfs)
+        self.buckets = buckets_of(request.scope)
+        self.told = vnf.TransferResponse(state="copying")
+        self.departing: Departing | None = None
+        self.gate = Gate(self.nfs, self.buckets, self.takes)
+        self.late: list[bytes] = []
+        self.is_over = threading.Event()
+        self.turn = threading.Lock()
+        """One phase after the other."""
+
+    def takes(self, frame: bytes) -> bool:
+        """Once all has been written, frames go on to the destination."""
+        self.late.append(frame)
+        return True
+
+
+class Transfers:
+    """Those that leave one worker."""
+
+    def __init__(self, host: Host, arrivals: Arrivals) -> None:
+        self._host = host
+        self._departures: dict[str, _Departure] = {}
+        self._arrivals = arrivals
+        self._ended: OrderedDict[str, vnf.TransferResponse] = OrderedDict()
+        self.markers: dict[int, int] = {}
+        """How many markers have come, by number."""
+
+    def mark(self, number: int | None) -> bool:
+        """A marker has come; False: it is none, or of no transfer that is under way from here."""
+        if number is None or all(marker_number(name) != number for name in self._departures):
+            return False
+        self.markers[number] = self.markers.get(number, 0) + 1
+        return True
+
+    def transfer(
+        self, request: vnf.TransferRequest, dial: Callable[[str], StatePeer]
+    ) -> vnf.TransferResponse:
+        """transfer: one phase of it."""
+        if not 1 <= len(request.id.encode()) <= _MOST_ID:
+            raise InputError(f"id: must have 1 to {_MOST_ID} bytes, not {len(request.id.encode())}")
+        there = self._departures.get(request.id)
+        match request.phase:
+            case vnf.TransferRequest.BEGIN:
+                return self._begin(request, dial) if there is None else there.told
+            case vnf.TransferRequest.FINISH:
+                if there is None:
+                    return self._told(request.id, must="done")
+                return self._finish(there)
+            case vnf.TransferRequest.ABORT:
+                return self._told(request.id) if there is None else self._abort(there)
+            case _:
+                if there is None:
+                    return self._told(request.id)
+                self._attend(there)
+                there.told.markers = self.markers.get(marker_number(request.id), 0)
+                return there.told
+
+    def _told(self, name: str, must: str = "") -> vnf.TransferResponse:
+        found = self._ended.get(name, vnf.TransferResponse(state="none"))
+        if must and found.state != must:
+            raise NotFound(f"id: no transfer {quoted(name)} has begun here (it is '{found.state}')")
+        return found
+
+    def _begin(
+        self, request: vnf.TransferRequest, dial: Callable[[str], StatePeer]
+    ) -> vnf.TransferResponse:
+        check_variant("transfer", request.variant)
+        if not request.nfs:
+            raise InputError("nfs: name at least one NF instance")
+        instances = [self._instance(name) for name in dict.fromkeys(request.nfs)]
+        departure = _Departure(request, dial(request.destination))
+        host = self._host
+        host.jobs.do(lambda: self._enlist(departure, instances))
+        self._ended.pop(request.id, None)
+        try:
+            departure.peer.push_state(self._opening(request, instances))
+            if departure.departing is not None and request.variant != STOP_COPY:
+                self._copy(departure, departure.departing)
+        except BaseException:
+            host.jobs.do(lambda: self._close(departure))
+            self._release(departure, commit=False)
+            raise
+        departure.told.state = "ready"
+        if host.jobs.has_thread:
+            threading.Thread(target=self._keep, args=(departure,), daemon=True).start()
+        return departure.told
+
+    def _instance(self, name: str) -> Instance:
+        instances = self._host.instances
+        if name not in instances:
+            raise NotFound(f"nfs: no NF instance '{name}' (known: {', '.join(sorted(instances))})")
+        return instances[name]
+
+    def _enlist(self, departure: _Departure, instances: list[Instance]) -> None:
+        """Job: begin to note what changes; InputError when other transfers have the same state."""
+        self._arrivals.check_free(departure.nfs, departure.buckets)
+        if departure.buckets is not None:
+            others = self._host.instances.values()
+            found = Departing(instances, others, departure.buckets, self._host.settle)
+            found.begin()
+            departure.departing = found
+        self._departures[departure.request.id] = departure
+        self._arrivals.taken[departure.request.id] = departure.gate
+
+    @staticmethod
+    def _opening(
+        request: vnf.TransferRequest, instances: Iterable[Instance]
+    ) -> vnf.PushStateRequest:
+        opening = vnf.PushStateRequest(id=request.id)
+        opening.open.scope.CopyFrom(request.scope)
+        opening.open.variant = request.variant
+        for instance in instances:
+            digest = config_digest(instance.config_json)
+            opening.open.nfs.add(name=instance.name, type=instance.type_name, config_digest=digest)
+        return opening
+
+    def _copy(self, departure: _Departure, departing: Departing) -> None:
+        """Send everything, and again what has changed, until that is little or becomes no less."""
+        jobs, now_us = self._host.jobs, self._host.now_us
+        last = 0
+        while True:
+            while (chunk := jobs.do(lambda: departing.next(now_us()))) is not None:
+                self._send(departure, chunk)
+            changed = jobs.do(departing.again)
+            if changed <= _FEW or departure.told.rounds >= _ROUNDS or 0 < last <= changed:
+                return
+            last = changed
+            departure.told.rounds += 1
+
+    def _send(self, departure: _Departure, chunk: Chunk) -> None:
+        if not chunk.groups and not chunk.batches:
+            return
+        part = vnf.StateChunk(nf=chunk.nf, groups=chunk.groups, batches=chunk.batches)
+        size = sum(map(len, chunk.batches))
+        if size > MOST_BYTES:
+            raise InputError(f"{chunk.nf}: state that belongs together has {size:,} bytes")
+        answer = departure.peer.push_state(
+            vnf.PushStateRequest(id=departure.request.id, chunk=part)
+        )
+        departure.told.records += answer.records
+        departure.told.bytes += size
+
+    def _finish(self, departure: _Departure) -> vnf.TransferResponse:
+        with departure.turn:
+            if departure.told.state != "ready":
+                return departure.told
+            host = self._host
+            began = time.perf_counter_ns()
+            chunks = host.jobs.do(lambda: self._freeze(departure))
+            try:
+                for chunk in chunks:
+                    self._send(departure, chunk)
+                answer = self._committed(departure)
+            except BaseException:
+                host.jobs.do(lambda: self._close(departure))
+                self._release(departure, commit=False)
+                raise
+            departure.told.pause_us = (time.perf_counter_ns() - began) // 1000
+            departure.told.held = answer.held
+            departure.told.state = "done"
+            departure.gate.is_over = True
+            self._leave(departure)
+            return departure.told
+
+    def _freeze(self, departure: _Departure) -> list[Chunk]:
+        """Job: write the rest; packets that come from now on go after it."""
+        host, departing = self._host, departure.departing
+        host.gates.all.append(departure.gate)
+        host.settle()
+        if departing is not None:
+            if departure.request.variant == STOP_COPY:
+                while departing.next(host.now_us()) is not None:
+                    pass  # found and sent below, all at once
+                departing.touch_all()
+            return departing.rest(host.now_us())
+        return [
+            Chunk(name, (), tuple(self._all_of(self._instance(name))))
+            for name in departure.request.nfs
+        ]
+
+    def _all_of(self, instance: Instance) -> list[bytes]:
+        return export_state(instance, self._host.held, EVERYTHING, self._host.now_us())
+
+    def _committed(self, departure: _Departure) -> vnf.PushStateResponse:
+        """Ask again when there was no answer: a destination says the same once more."""
+        try:
+            return self._push_release(departure, commit=True)
+        except Unreachable:
+            return self._push_release(departure, commit=True)
+
+    def _leave(self, departure: _Departure) -> None:
+        """All is over there: take it out here, some at a time; late packets go after it."""
+        host, departing = self._host, departure.departing
+        if departing is None:
+            for name in departure.request.nfs:
+                host.jobs.do(lambda n=name: delete_state(self._instance(n), host.held, EVERYTHING))
+        else:
+            host.jobs.do(departing.end)
+            while host.jobs.do(departing.forget):
+                pass
+        self._flush(departure)
+
+    def _abort(self, departure: _Departure) -> vnf.TransferResponse:
+        with departure.turn:
+            if departure.told.state in ("copying", "ready"):
+                departure.told.state = "aborted"
+                self._host.jobs.do(lambda: self._close(departure))
+                self._release(departure, commit=False)
+            return departure.told
+
+    def _release(self, departure: _Departure, *, commit: bool) -> None:
+        """The destination forgets, if it still answers; what it has held back is treated here."""
+        try:
+            answer = self._push_release(departure, commit=commit)
+        except ServerError:
+            return
+        departure.told.held = answer.held
+        self._treat(departure, answer.frames)
+
+    @staticmethod
+    def _push_release(departure: _Departure, *, commit: bool) -> vnf.PushStateResponse:
+        release = vnf.Release(commit=commit)
+        request = vnf.PushStateRequest(id=departure.request.id, release=release)
+        return departure.peer.push_state(request)
+
+    def _close(self, departure: _Departure) -> None:
+        """Job: go on with everything, as if nothing had been begun."""
+        host = self._host
+        if departure.departing is not None:
+            departure.departing.end()
+        if departure.gate in host.gates.all:
+            host.gates.all.remove(departure.gate)
+        host.gates.released += departure.late
+        departure.late = []
+        self._over(departure, "aborted")
+        host.settle()
+
+    def _over(self, departure: _Departure, state: str) -> None:
+        departure.told.state = state
+        departure.is_over.set()
+        self._departures.pop(departure.request.id, None)
+        self._arrivals.taken.pop(departure.request.id, None)
+        self.markers.pop(marker_number(departure.request.id), None)
+        self._ended[departure.request.id] = departure.told
+        while len(self._ended) > _MOST_ENDED:
+            self._ended.popitem(last=False)
+
+    def _treat(self, departure: _Departure, frames: Iterable[bytes]) -> None:
+        """Frames that the destination has held back are treated by the source."""
+        listed = list(frames)
+        departure.told.forwarded += len(listed)
+
+        def release() -> None:
+            self._host.gates.give(listed)
+            self._host.settle()
+
+        if listed:
+            self._host.jobs.do(release)
+
+    def _flush(self, departure: _Departure) -> None:
+        """Send late packets after the state."""
+
+        def taken() -> list[bytes]:
+            late, departure.late = departure.late, []
+            return late
+
+        late = self._host.jobs.do(taken)
+        if late:
+            departure.told.late += len(late)
+            part = vnf.PulledFrames(frames=late)
+            departure.peer.push_state(vnf.PushStateRequest(id=departure.request.id, late=part))
+
+    def _attend(self, departure: _Departure) -> None:
+        """Have the destination know that the source is there, and take what is too much for it."""
+        if departure.told.state == "done":
+            self._flush(departure)
+        elif departure.told.state == "ready":
+            most = 0 if departure.request.variant == FORWARD else MOST_FRAMES // 2
+            request = vnf.PushStateRequest(id=departure.request.id, pull=most)
+            answer = departure.peer.push_state(request)
+            departure.told.held = answer.held
+            self._treat(departure, answer.frames)
+
+    def _keep(self, departure: _Departure) -> None:
+        """Thread: attend to a transfer until it is over."""
+        forward = departure.request.variant == FORWARD
+        left_s = LATE_S
+        while left_s > 0 and not departure.is_over.wait(_FORWARD_S if forward else _KEEP_S):
+            if departure.told.state == "done":
+                left_s -= _FORWARD_S if forward else _KEEP_S
+            with departure.turn:
+                try:
+                    self._attend(departure)
+                except ServerError:
+                    if departure.told.state == "ready":  # the destination is dead
+                        self._host.jobs.do(lambda: self._close(departure))
+                        return
+        self.settled(departure.request.id)
+
+    def settled(self, name: str) -> None:
+        """No packet of a finished transfer comes to its source any more."""
+        departure = self._departures.get(name)
+        if departure is None or departure.told.state != "done":
+            return
+
+        def end() -> None:
+            if departure.gate in self._host.gates.all:
+                self._host.gates.all.remove(departure.gate)
+            self._over(departure, "done")
+            self._host.settle()
+
+        self._host.jobs.do(end)
+
+
+def marker_number(name: str) -> int:
+    """The number of a transfer's markers, in NSH's first context word."""
+    return int(config_digest(name)[:8], 16)

@@ -19,7 +19,7 @@ from orchestrator.deployment.desired import Deployment, desired
 from orchestrator.errors import InputError, SwitchError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.softswitch.architectures.v1model import V1MODEL
-from orchestrator.softswitch.ir import decode_program
+from orchestrator.softswitch.ir import program_of
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets import known_targets, lookup
 from orchestrator.targets.pipelines import build_for, p4info, shipped_builds
@@ -87,7 +87,7 @@ def replica(snapshot: Snapshot, clock: Callable[[], int] | None = None) -> SoftS
     ).ports.cpu  # a target of another architecture has a twin of this
     soft = SoftSwitch(1, cpu, clock or (lambda: 0), name=snapshot.switch)
     try:
-        soft.load(decode_program(snapshot.device_config), snapshot.p4info)
+        soft.load(program_of(snapshot.device_config), snapshot.p4info)
     except SwitchError as e:
         told = " ".join(str(e).split())
         raise SwitchError(f"{snapshot.switch}: the program of {snapshot.origin}: {told}") from e

@@ -21,7 +21,7 @@ from orchestrator.model.topology import Server, Switch
 from orchestrator.network.names import worker_name
 from orchestrator.simulation.clocks import Clock
 from orchestrator.simulation.network import Sent
-from orchestrator.softswitch.ir import decode_program
+from orchestrator.softswitch.ir import program_of
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets import lookup
 from servernf.proto import vnf_pb2
@@ -52,7 +52,7 @@ class MemorySwitch:
 
     def set_pipeline(self, p4info: p4i.P4Info, device_config: bytes, cookie: int) -> None:
         """Load a pipeline."""
-        self.soft.load(decode_program(device_config), p4info)
+        self.soft.load(program_of(device_config), p4info)
         self.schema = Schema.of(p4info)
         self._cookie = cookie
         self._config = p4r.ForwardingPipelineConfig(p4info=p4info, p4_device_config=device_config)

@@ -21,8 +21,8 @@ from finsy.proto import p4i, p4r
 from orchestrator.errors import SwitchError, UnsupportedFeature
 from orchestrator.softswitch.entities.store import EntityStore
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
-from orchestrator.softswitch.ir import decode_program, read_program
-from orchestrator.softswitch.ir.program import Json
+from orchestrator.softswitch.ir import program_of, read_program
+from orchestrator.softswitch.ir.program import Json, Program
 from orchestrator.softswitch.packetmeta import ControllerHeaders
 from orchestrator.softswitch.pipeline import Pipeline, Run
 from orchestrator.softswitch.state.pipeline import PipelineState
@@ -50,6 +50,18 @@ class Counters:
     loops_cut: int = 0
     faults: int = 0
     last_fault: str = ""
+
+
+@contextmanager
+def _within_limits() -> Generator[None]:
+    """UnsupportedFeature for what CPython's own compiler or this machine cannot hold."""
+    try:
+        yield
+    except (RecursionError, MemoryError, SyntaxError, OverflowError) as e:
+        raise UnsupportedFeature(
+            "BMv2 JSON: so large or so deeply nested a program is not implemented "
+            f"({type(e).__name__})"
+        ) from e
 
 
 class SoftSwitch:
@@ -113,33 +125,29 @@ class SoftSwitch:
         """Microseconds since the switch was made, as BMv2 counts."""
         return (self.clock() - self.start) // 1000
 
-    def build(self, bmv2_json: Json) -> Pipeline:
+    def build(self, program: Program | Json) -> Pipeline:
         """Compile without installing; raises MalformedProgram, UnsupportedFeature or SwitchError."""
-        try:
+        with _within_limits():
             state = PipelineState(
-                read_program(bmv2_json),
+                program if isinstance(program, Program) else read_program(program),
                 self.now,
                 clock=self.clock,
                 send_digest=lambda message: self.on_digest(message),
             )
             return Pipeline(state, self.drop_port, self.queues)
-        except (RecursionError, MemoryError, SyntaxError, OverflowError) as e:
-            # What CPython's own compiler or this machine cannot hold.
-            raise UnsupportedFeature(
-                f"BMv2 JSON: so large or so deeply nested a program is not implemented "
-                f"({type(e).__name__})"
-            ) from e
 
     def prepare(self, config: p4r.ForwardingPipelineConfig) -> Pipeline:
         """Compile a configuration of anybody's; raises SwitchError in all that is wrong with it."""
-        pipeline = self.build(decode_program(config.p4_device_config))
+        with _within_limits():
+            program = program_of(config.p4_device_config)
+        pipeline = self.build(program)
         # Only to see that the two belong together; installing makes its own.
         self.entity_store(pipeline, config.p4info)
         return pipeline
 
-    def load(self, bmv2_json: Json, p4info: p4i.P4Info) -> None:
+    def load(self, program: Program | Json, p4info: p4i.P4Info) -> None:
         """Install a program; all tables, groups and counters start empty."""
-        self.install(self.build(bmv2_json), p4info)
+        self.install(self.build(program), p4info)
 
     @staticmethod
     def entity_store(pipeline: Pipeline, p4info: p4i.P4Info) -> EntityStore:

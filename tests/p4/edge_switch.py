@@ -7,7 +7,6 @@ own entries are all that its block has.
 from __future__ import annotations
 
 import ipaddress
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from scapy.packet import Packet
 
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.model.entries import Exact, FloodGroup, Key, Lpm, TableEntry
+from orchestrator.softswitch.ir import program_of
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from servernf.wire.addresses import DEVICE_PREFIX_BITS, GATEWAY_MAC, device_mac, mac_text
@@ -54,7 +54,7 @@ class _Shipped:
 @cache
 def shipped() -> _Shipped:
     edge = SHIPPED.build("edge", "softswitch")
-    return _Shipped(json.loads(edge.device_config), Schema(p4info(edge)))
+    return _Shipped(program_of(edge.device_config), Schema(p4info(edge)))
 
 
 class EdgeSwitch:

@@ -27,6 +27,8 @@ so far and the names of locals: `layout` and `context` (what is decoded, how it 
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 from orchestrator.softswitch.codegen.context import Context, Generated, literal
 from orchestrator.softswitch.codegen.function import emit_function
 from orchestrator.softswitch.codegen.primitives import primitives_implemented
@@ -41,6 +43,14 @@ def generate(
     """Source of `run` for this program; raises `UnsupportedFeature` by name and place.
 
     `queues` is the number of priority queues a port: a packet of a higher
-    `standard_metadata.priority` is dropped, as by simple_switch.
+    `standard_metadata.priority` is dropped, as by simple_switch. It is kept as long as the program is.
     """
-    return emit_function(Context(program, trace=trace, drop_port=drop_port, queues=queues))
+    made = _made.setdefault(program, {})
+    key = trace, drop_port, queues
+    if key not in made:
+        context = Context(program, trace=trace, drop_port=drop_port, queues=queues)
+        made[key] = emit_function(context)
+    return made[key]
+
+
+_made: WeakKeyDictionary[Program, dict[tuple[bool, int, int], Generated]] = WeakKeyDictionary()

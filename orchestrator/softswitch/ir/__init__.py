@@ -21,6 +21,8 @@ Source of the format: p4lang/behavioral-model, docs/JSON_format.md.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from orchestrator.errors import UnsupportedFeature
 from orchestrator.softswitch.architectures import Architecture
 from orchestrator.softswitch.architectures.v1model import V1MODEL
@@ -39,10 +41,34 @@ from orchestrator.softswitch.ir.operands import Operands
 from orchestrator.softswitch.ir.parser import read_deparser, read_parser
 from orchestrator.softswitch.ir.program import Param, Program
 
-__all__ = ("MAX_BITS", "MAX_CONFIG", "Json", "check_size", "decode_program", "read_program")
+__all__ = (
+    "MAX_BITS",
+    "MAX_CONFIG",
+    "Json",
+    "check_size",
+    "decode_program",
+    "program_of",
+    "read_program",
+)
+
+MAX_KEPT_CONFIG = 4 << 20
+"""Bytes of a device's configuration; larger ones are read anew for each switch."""
 
 NEWEST = (2, 24)
 """Version of the format; BMv2 refuses another major and a newer minor one, and so do we."""
+
+
+def program_of(device_config: bytes) -> Program:
+    """The program of a device's configuration, its JSON as bytes; errors as of `decode_program` and
+    `read_program`. Switches of one process mostly run the same one: it is read once."""
+    return (_kept if len(device_config) <= MAX_KEPT_CONFIG else _read)(device_config)
+
+
+def _read(device_config: bytes) -> Program:
+    return read_program(decode_program(device_config))
+
+
+_kept = lru_cache(maxsize=4)(_read)
 
 
 def read_program(raw: Json, architecture: Architecture = V1MODEL) -> Program:

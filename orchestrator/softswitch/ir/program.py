@@ -280,8 +280,10 @@ class RegisterArray:
     width: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Program:
+    """A program as read; it is itself and no other, so that what is made of it can be kept with it."""
+
     architecture: Architecture
     headers: Mapping[str, Header]
     stacks: Mapping[str, Stack]

@@ -10,6 +10,7 @@ from typing import Any
 from finsy.proto import p4i, p4r
 from google.protobuf import text_format
 
+from orchestrator.softswitch.ir import program_of
 from orchestrator.softswitch.packetmeta import canonical
 from orchestrator.softswitch.switch import SoftSwitch
 
@@ -30,7 +31,7 @@ def loaded(name: str, **options: Any) -> SoftSwitch:
     """A switch with one of the test programs and a clock that stands still at 5 us."""
     ticks = iter([0])
     switch = SoftSwitch(clock=lambda: next(ticks, 5_000), **options)
-    switch.load(program(name), p4info(name))
+    switch.load(program_of((PROGRAMS / f"{name}.json").read_bytes()), p4info(name))
     return switch
 
 

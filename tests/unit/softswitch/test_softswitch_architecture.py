@@ -6,10 +6,12 @@ Oracle: BMv2's behaviour where names alone differ; the value's own words where s
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from typing import Any
 
 import pytest
-from softswitch_support import program, udp_frame
+from softswitch_support import loaded, program, udp_frame
 
 from orchestrator.errors import MalformedProgram, UnsupportedFeature
 from orchestrator.softswitch import codegen, hashes
@@ -82,3 +84,24 @@ def test_steps_are_taken_where_the_architecture_says() -> None:
     read = read_program(program("router"), dataclasses.replace(V1MODEL, egress=egress))
     with pytest.raises(UnsupportedFeature, match="'digest' at this place of v1model"):
         codegen.generate(read)
+
+
+def test_switches_of_one_program_share_its_code_and_no_state() -> None:
+    one, other = loaded("router"), loaded("router")
+    assert one.pipeline is not None
+    assert other.pipeline is not None
+    assert one.pipeline.generated is other.pipeline.generated
+    assert one.pipeline.state is not other.pipeline.state
+    before = other.pipeline.state.tables
+    assert all(table is not before[name] for name, table in one.pipeline.state.tables.items())
+
+
+def test_what_is_made_of_a_program_goes_with_it() -> None:
+    read = read_program(program("router"))
+    made = codegen.generate(read)
+    assert codegen.generate(read) is made
+    assert codegen.generate(read, trace=True) is not made
+    gone = weakref.ref(read)
+    del read
+    gc.collect()
+    assert gone() is None

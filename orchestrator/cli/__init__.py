@@ -13,6 +13,7 @@ from orchestrator.cli import (
     attaching,
     bundles,
     cordoning,
+    executing,
     graphs,
     importing,
     inspection,
@@ -56,6 +57,7 @@ status.register(app)
 starting.register(app)
 network_status.register(starting.net_app)
 attaching.register(starting.net_app)
+executing.register(starting.net_app)
 recovery.register(app)
 placement.register(app)
 whatif.register(app)

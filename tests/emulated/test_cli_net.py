@@ -198,6 +198,16 @@ def _functions(live: Live, worker: str) -> list[str]:
         return [nf.name for nf in session.status().nfs]
 
 
+def test_a_command_in_a_host(leaf_spine: Live) -> None:
+    """Its words, terminal and exit code are its own, options that look like ours, too."""
+    name = leaf_spine.name
+    done = orchestrator("net", "exec", "-n", name, "h1", "ip", "-4", "-o", "addr", "show")
+    assert "10.0.1.11" in done.stdout
+    orchestrator("net", "exec", "-n", name, "h1", "sh", "-c", "exit 3", expect=3)
+    refused = orchestrator("net", "exec", "-n", name, "h11", "true", expect=5)
+    assert "did you mean 'h1'?" in refused.stderr
+
+
 def test_wrong_deployments(leaf_spine: Live, tmp_path: Path) -> None:
     broken = tmp_path / "graph.json"
     broken.write_text('{"name": "x"')

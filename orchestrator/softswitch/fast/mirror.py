@@ -33,6 +33,9 @@ from orchestrator.softswitch.state.tables import (
 DEFAULT_OF = 0x8000_0000
 ADD, REMOVE, SET, DEFAULT, METER, METER_CELL, COUNTER, REGISTER, GROUP, SESSION = range(1, 11)
 
+_ADDED = struct.Struct("=8IQQ")
+_RANGE = struct.Struct("=IIQQ")
+
 
 class Changes:
     """Records for the device, in order, and the handles of entries."""
@@ -44,6 +47,11 @@ class Changes:
             for t in program.tables()
         }
         self.arg_words = {t.name: [words_of(a.params) for a in t.actions] for t in program.tables()}
+        self.short_args = {
+            name: [struct.Struct(f"={len(a)}Q") if all(n == 1 for n in a) else None for a in actions]
+            for name, actions in self.params.items()
+        }
+        """How arguments of one word each are written."""
         self.handles: dict[Entry, int] = {}
         self._free: list[int] = []
         self._records = bytearray()
@@ -68,14 +76,14 @@ class Changes:
         length = entry.spec if isinstance(table, LpmTable) else 0
         args = self.arg_words[table.name][entry.a]
         head = self.numbers[table.name], handle, entry.a, entry.priority, length, len(checks), args
-        self.record(ADD, "7IQQ", *head, entry.n, entry.b)
-        words = words_of_bits(table.width)
-        self.words(table.pack(entry.key) if isinstance(table, ExactTable) else entry.key, words)
+        size = (table.width + 63) // 64 * 8
+        key = table.pack(entry.key) if isinstance(table, ExactTable) else entry.key
+        record = _ADDED.pack(ADD, *head, entry.n, entry.b) + key.to_bytes(size, "little")
         if isinstance(entry, TernaryEntry):
-            self.words(entry.mask, words)
-        for shift, ones, low, high in checks:
-            self._records += struct.pack("=IIQQ", shift, ones.bit_length(), low, high)
-        self._arguments(table, entry)
+            record += entry.mask.to_bytes(size, "little")
+            for shift, ones, low, high in checks:
+                record += _RANGE.pack(shift, ones.bit_length(), low, high)
+        self._records += record + self._arguments(table, entry)
         if isinstance(entry, Rich) and entry.meter is not None:
             self._meter(handle, entry)
 
@@ -92,13 +100,16 @@ class Changes:
         args = self.arg_words[table.name][entry.a]
         head = handle, entry.a, args, int(counted)
         self.record(DEFAULT if is_default else SET, "4IQQ", *head, entry.n, entry.b)
-        self._arguments(table, entry)
+        self._records += self._arguments(table, entry)
         if isinstance(entry, Rich) and not is_default:
             self._meter(handle, entry)
 
-    def _arguments(self, table: MatchTable, entry: Entry) -> None:
-        for value, count in zip(entry.args, self.params[table.name][entry.a], strict=True):
-            self.words(value, count)
+    def _arguments(self, table: MatchTable, entry: Entry) -> bytes:
+        short = self.short_args[table.name][entry.a]
+        if short is not None:
+            return short.pack(*entry.args)
+        words = zip(entry.args, self.params[table.name][entry.a], strict=True)
+        return b"".join(value.to_bytes(8 * count, "little") for value, count in words)
 
     def _meter(self, handle: int, entry: Rich) -> None:
         meter = entry.meter

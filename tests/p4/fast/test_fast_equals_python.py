@@ -45,8 +45,11 @@ def test_the_shipped_pipeline_with_random_entries() -> None:
             sent = 0
             for _ in range(PACKETS // 20):
                 frames = [target.frame(rng) for _ in range(20)]
-                sent += len(both.process(rng.choice((1, 2, 3, 4, 510)), frames))
+                port = rng.choice((1, 2, 3, 4, 510))
+                sent += len(both.process(port, frames))
                 both.now_ns += rng.randrange(1_000_000)
+                _change_a_few(both, maker, rng)
+                both.process(port, frames)  # what was looked up is found anew where it must be
             assert sent > PACKETS // 10
             counted = p4r.Entity()
             counted.table_entry.counter_data.SetInParent()
@@ -65,15 +68,35 @@ def test_the_shipped_pipeline_with_random_entries() -> None:
             both.write([p4r.Update(type=p4r.Update.DELETE, entity=e) for e in both.read(groups)])
 
 
+def _change_a_few(both: Pair, maker: EntryMaker, rng: random.Random) -> None:
+    """So few changes of a table that it forgets only the keys that they concern."""
+    everything = [
+        e
+        for e in both.read(p4r.Entity(table_entry=p4r.TableEntry()))
+        if not e.table_entry.is_default_action
+    ]
+    gone = [
+        p4r.Update(type=p4r.Update.DELETE, entity=e)
+        for e in rng.sample(everything, min(8, len(everything)))
+    ]
+    both.write(gone)
+    made = maker.entries(1)
+    both.write([*rng.sample(made, min(8, len(made))), *([] if rng.random() < 0.5 else gone)])
+
+
 @pytest.mark.parametrize("name", ["router", "features"])
 def test_programs_with_random_entries(name: str) -> None:
     rng = random.Random(3)
     info = p4info(name)
     with Pair(program(name), info) as both:
-        both.write([*fuzz.replication(), *EntryMaker(info, rng).entries(20)])
+        maker = EntryMaker(info, rng)
+        both.write([*fuzz.replication(), *maker.entries(20)])
         for _ in range(20):
             frames = [fuzz.ip_frame(rng) for _ in range(10)] + [rng.randbytes(rng.randrange(80))]
             both.process(rng.choice((1, 2, 3)), frames)
+            if name == "router":
+                _change_a_few(both, maker, rng)
+                both.process(rng.choice((1, 2, 3)), frames)
             both.now_ns += rng.randrange(10_000_000)
 
 

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#define MOST_SWEPT 8
+
 u64 hash_keys[2 * MAX_KEY_WORDS + 4];
 
 void draw_hash_keys(void)
@@ -251,6 +253,7 @@ static struct group *group_of(struct table *t, const u64 *mask)
     memcpy(copy, mask, t->words * sizeof *copy);
     g->mask = copy;
     t->groups[t->group_count++] = g;
+    t->unsorted = true;
     return g;
 }
 
@@ -273,8 +276,10 @@ static bool ternary_add(struct table *t, struct entry *e, const u64 *mask)
         head->next = e;
     }
     g->count++;
-    if (e->priority > g->best)
+    if (e->priority > g->best) {
         g->best = e->priority;
+        t->unsorted = true;
+    }
     return true;
 }
 
@@ -297,6 +302,7 @@ static void ternary_remove(struct table *t, struct entry *e)
     for (u32 i = 0; i < t->group_count; i++)
         if (t->groups[i] == g) {
             t->groups[i] = t->groups[--t->group_count];
+            t->unsorted = true;
             break;
         }
     free(g->chains.slots);
@@ -334,7 +340,7 @@ bool table_init(struct table *t, enum kind kind, u32 width, u32 lpm_shift, u32 l
         return map_init(&t->map, t->words);
     if (kind == KEYLESS)
         return true;
-    t->memo = calloc(MEMO_SLOTS * (size_t)(t->words + 1), sizeof *t->memo);
+    t->memo = calloc(MEMO_SETS * MEMO_WAYS * (size_t)(t->words + 1), sizeof *t->memo);
     if (kind == TERNARY)
         return t->memo != NULL;
     t->masks = calloc((lpm_width + 1) * (size_t)t->words, sizeof *t->masks);
@@ -376,20 +382,40 @@ void table_free(struct table *t)
     memset(t, 0, sizeof *t);
 }
 
+/* Forget the keys that an entry matches: what others find is as it was. Many changes forget all at once. */
+static void forget(struct table *t, const u64 *value, const u64 *mask)
+{
+    size_t stride = t->words + 1;
+    if (t->changed || t->swept == MOST_SWEPT) {
+        t->changed = true;
+        return;
+    }
+    t->swept++;
+    for (u64 *slot = t->memo; slot < t->memo + MEMO_SETS * MEMO_WAYS * stride; slot += stride) {
+        u64 differs = slot[0] >> TAG_SHIFT ^ t->generation;
+        for (u32 i = 0; !differs && i < t->words; i++)
+            differs = (slot[i + 1] & mask[i]) ^ value[i];
+        if (!differs)
+            slot[0] = 0;
+    }
+}
+
 bool table_add(struct table *t, struct entry *e, const u64 *mask)
 {
-    t->changed = true;
     if (t->kind == EXACT)
         return map_put(&t->map, e->key, e);
+    forget(t, e->key, t->kind == LPM ? mask_of(t, e->length) : mask);
     return t->kind == LPM ? lpm_add(t, e) : ternary_add(t, e, mask);
 }
 
 void table_remove(struct table *t, struct entry *e)
 {
-    t->changed = true;
-    if (t->kind == EXACT)
+    if (t->kind == EXACT) {
         map_drop(&t->map, e->key);
-    else if (t->kind == LPM)
+        return;
+    }
+    forget(t, e->key, t->kind == LPM ? mask_of(t, e->length) : e->group->mask);
+    if (t->kind == LPM)
         lpm_remove(t, e);
     else
         ternary_remove(t, e);
@@ -397,13 +423,17 @@ void table_remove(struct table *t, struct entry *e)
 
 void table_commit(struct table *t)
 {
-    if (!t->changed || t->kind == EXACT || t->kind == KEYLESS)
+    if (t->kind == EXACT || t->kind == KEYLESS)
+        return;
+    if (t->kind == TERNARY && t->unsorted)
+        qsort(t->groups, t->group_count, sizeof *t->groups, by_best);
+    t->unsorted = false;
+    t->swept = 0;
+    if (!t->changed)
         return;
     t->changed = false;
-    if (t->kind == TERNARY)
-        qsort(t->groups, t->group_count, sizeof *t->groups, by_best);
     if (++t->generation > 0xFFFF) {
         t->generation = 1;
-        memset(t->memo, 0, MEMO_SLOTS * (size_t)(t->words + 1) * sizeof *t->memo);
+        memset(t->memo, 0, MEMO_SETS * MEMO_WAYS * (size_t)(t->words + 1) * sizeof *t->memo);
     }
 }

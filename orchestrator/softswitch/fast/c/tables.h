@@ -4,7 +4,7 @@
  * asked longest first for the lengths that its exact fields have. Tables with a ternary, range or optional
  * key are tuple spaces (Srinivasan et al., SIGCOMM 1999): entries of one mask share a map, and groups
  * are asked by descending best priority until none can win. In front of the last two stands a memo of
- * keys and results, forgotten at every change of the table.
+ * keys and results in sets of a few, the newest first; a change of the table forgets the keys that it concerns.
  *
  * Keys are the fields packed into words, the first field highest. Hashes are keyed with random numbers of
  * the process (NH, as in UMAC, RFC 4418, 5.2), so nobody who sends packets can choose keys that collide.
@@ -16,7 +16,8 @@
 #include "meters.h"
 
 #define MAX_KEY_WORDS 64
-#define MEMO_SLOTS 4096
+#define MEMO_SETS 2048
+#define MEMO_WAYS 4
 #define NO_ACTION 0xFFFFFFFFu
 
 struct range {
@@ -77,9 +78,11 @@ struct table {
     u64 *others;       /* LPM: mask of the other fields */
     struct group **groups; /* TERNARY, by descending best priority */
     u32 group_count;
+    bool unsorted;
     u64 *memo;
     u32 generation;
-    bool changed;
+    bool changed;  /* the memo is to be forgotten as a whole */
+    u32 swept;     /* changes of this batch whose keys it has forgotten */
     u64 sequence;
 };
 
@@ -142,12 +145,16 @@ static inline __attribute__((always_inline)) struct entry *memo_find(const struc
 {
     if (!t->map.count && !t->group_count)
         return t->miss;
-    u64 *slot = t->memo + ((u32)hash_of(key, words) & (MEMO_SLOTS - 1)) * (size_t)(words + 1);
-    if (slot[0] >> TAG_SHIFT == t->generation && same_words(slot + 1, key, words))
-        return pointer_in(slot[0]);
+    u64 *set = t->memo + ((u32)hash_of(key, words) & (MEMO_SETS - 1)) * (size_t)(MEMO_WAYS * (words + 1));
+    for (u32 way = 0; way < MEMO_WAYS; way++) {
+        const u64 *slot = set + way * (words + 1);
+        if (slot[0] >> TAG_SHIFT == t->generation && same_words(slot + 1, key, words))
+            return pointer_in(slot[0]);
+    }
     struct entry *found = t->kind == LPM ? lpm_search(t, key) : ternary_search(t, key);
-    memcpy(slot + 1, key, words * sizeof *key);
-    slot[0] = (u64)(uintptr_t)found | (u64)t->generation << TAG_SHIFT;
+    memmove(set + words + 1, set, (MEMO_WAYS - 1) * (words + 1) * sizeof *set);
+    memcpy(set + 1, key, words * sizeof *key);
+    set[0] = (u64)(uintptr_t)found | (u64)t->generation << TAG_SHIFT;
     return found;
 }
 

@@ -1,7 +1,7 @@
 """Figures of the fast engine (C) beside the Python engine: the edge pipeline, from memory, on one core.
 
-Both have the same entries (`fuzz.edge_setup`) and 60-byte frames of 1,024 flows, and take turns within one
-run. The C engine's time is CPU time of its process, the Python engine's that of its thread.
+Both have the same entries (`fuzz.edge_setup`) and 60-byte frames of 1,024 flows, and take turns within
+one run. The C engine's time is CPU time of its process, the Python engine's that of its thread.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from figures import Missing, Result, figure
 from finsy.proto import p4r
@@ -163,7 +162,7 @@ def _cpu_ns(switch: FastSwitch) -> int:
 
 @figure("engine_churn_ratio", unit="ratio", goal=0.9)
 def engine_churn_ratio() -> Result:
-    """Packets a second while 1,000 rules a second change, over those without: whole CPU time of the process."""
+    """Packets a second while 1,000 rules a second change, over those without: the process's CPU time."""
     target, frames = _edge(), _frames(FLOWS)
     rng = random.Random(3)
     rules = [u for u in _rules(target) if rng.random() < 0.1]
@@ -189,5 +188,8 @@ def engine_churn_ratio() -> Result:
     still, churn = (sum(sorted(each)[: len(each) // 2]) for each in spent.values())
     return {
         "value": round(still / churn, 3),
-        "compared_with": {"packets_between_changes": rounds * FLOWS, "changes": len(spent["churn"])},
+        "compared_with": {
+            "packets_between_changes": rounds * FLOWS,
+            "changes": len(spent["churn"]),
+        },
     }

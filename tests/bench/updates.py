@@ -36,6 +36,12 @@ def bmv2() -> Result:
     return measure("bmv2")
 
 
+@figure("engine_update_lost_packets", unit="packets", goal=0)
+def dpdk() -> Result:
+    """The same on C and DPDK."""
+    return measure("dpdk")
+
+
 def measure(switch: str, updates: int = UPDATES, rate: int = RATE) -> Result:
     """The load, first without updates for as long as they take, then with them."""
     with rig.network(switch, deploy=False) as state:

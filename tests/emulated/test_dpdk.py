@@ -150,11 +150,14 @@ def test_an_idle_switch_costs_nothing_and_is_nobody(wired: Wired) -> None:
     before = _cpu_s(wired.process)
     time.sleep(2)
     assert _cpu_s(wired.process) - before <= 0.02
-    status = Path(f"/proc/{wired.process.pid}/status").read_text()
-    assert f"Uid:\t{USER}\t{USER}\t{USER}\t{USER}" in status
-    assert "CapEff:\t0000000000000000" in status
-    assert "CapBnd:\t0000000000000000" in status
-    assert "NoNewPrivs:\t1" in status
+    threads = list(Path(f"/proc/{wired.process.pid}/task").iterdir())
+    assert len(threads) > 1, "DPDK has one, too"
+    for thread in threads:
+        status = (thread / "status").read_text()
+        assert f"Uid:\t{USER}\t{USER}\t{USER}\t{USER}" in status
+        assert "CapEff:\t0000000000000000" in status
+        assert "CapBnd:\t0000000000000000" in status
+        assert "NoNewPrivs:\t1" in status
 
 
 def _cpu_s(process: Process) -> float:

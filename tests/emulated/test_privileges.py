@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator
 
+from orchestrator.emulation.commands import engine_of
+
 pytestmark = NEEDS_EMULATION
 H3 = "198.51.100.13"
 CAP_NET_RAW = f"{1 << 13:016x}"
@@ -81,10 +83,10 @@ def test_they_are_nobody_and_traffic_goes_on(live: tuple[Live, Path]) -> None:
             assert thread["Uid"][0] != "0"
             assert thread["CapEff"] == [f"{1 << 2:016x}"], "reads key files, and no more"
     for switch in running.state.switches.values():
-        if switch.target == "softswitch":
+        if engine_of(switch.target).leaves_root:
             users |= nobody(switch.pid)
-            for verifier in children(switch.pid):
-                users |= nobody(verifier)
+            for child in children(switch.pid):  # it verifies programs, or moves packets
+                users |= nobody(child)
         else:
             for thread in statuses(switch.pid):
                 assert thread["CapEff"] == thread["CapBnd"] == [CAP_NET_RAW]

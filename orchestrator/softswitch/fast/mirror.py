@@ -48,7 +48,9 @@ class Changes:
         }
         self.arg_words = {t.name: [words_of(a.params) for a in t.actions] for t in program.tables()}
         self.short_args = {
-            name: [struct.Struct(f"={len(a)}Q") if all(n == 1 for n in a) else None for a in actions]
+            name: [
+                struct.Struct(f"={len(a)}Q") if all(n == 1 for n in a) else None for a in actions
+            ]
             for name, actions in self.params.items()
         }
         """How arguments of one word each are written."""

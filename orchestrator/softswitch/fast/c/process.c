@@ -341,7 +341,7 @@ int main(int count, char **words)
     cpu_port = (u32)strtoul(words[3], NULL, 10);
     u32 user = (u32)strtoul(words[4], NULL, 10);
     signal(SIGINT, SIG_IGN); /* the parent ends it */
-    if (!ports_open(words + 5, (u32)count - 5) || (user && !become(user)))
+    if ((user && !confine()) || !ports_open(words + 5, (u32)count - 5) || (user && !become(user)))
         return 1;
     run();
     for (u32 n = 0; n < SLOTS; n++)

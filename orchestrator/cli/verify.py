@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import cle
+from orchestrator.cli import cle, verdicts
 from orchestrator.cli.output import Json, print_json, say
 from orchestrator.errors import InputError
 from orchestrator.files import read_regular, write_whole
@@ -32,6 +32,7 @@ BundleFile = Annotated[
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     cle.register(verify_app)
+    verdicts.register(verify_app)
     app.add_typer(verify_app, name="verify")
 
 
@@ -86,7 +87,9 @@ def manifest_new(
     roles = manifest.Roles(
         customer=public_of(customer), provider=public_of(provider), cle=public_of(cle_key)
     )
-    references = manifest.References(servernf=manifest.servernf_digest(), bundle=_digest(bundle))
+    references = manifest.References(
+        servernf=manifest.servernfdigest_of(), bundle=digest_of(bundle)
+    )
     secret = keys.sampling_key(sampling_key, "--sampling-key")
     sampling = manifest.Sampling(packets=rate, key=keys.commitment(secret))
     found = load_graph(graph).graph
@@ -138,7 +141,7 @@ def manifest_check(
     found = None if graph is None else load_graph(graph).graph
     packed = None if bundle is None else read_bundle(bundle).bundle
     try:
-        manifest.check(signed, found, packed, "" if bundle is None else _digest(bundle))
+        manifest.check(signed, found, packed, "" if bundle is None else digest_of(bundle))
     except InputError as error:
         raise InputError([f"{file}: {problem}" for problem in error.problems]) from None
     if as_json:
@@ -156,5 +159,6 @@ def public_of(path: Path) -> str:
     return text
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
     return hashlib.sha256(read_regular(path, str(path))).hexdigest()

@@ -94,7 +94,7 @@ class VerificationManifest(_Document):
     nfs: tuple[Name, ...]
     """Of the graph, all."""
     points: tuple[Name, ...]
-    """Who must report: workers by name."""
+    """Who must report, by name: all workers, and switches whose pipelines make records."""
     epochs: Epochs
     sampling: Sampling
     granularity: Literal["headers", "packets", "packets+state"] = "packets"
@@ -116,6 +116,14 @@ class VerificationManifest(_Document):
         latest = int(number) + 1
         overlaps = latest > 1 and into < self.epochs.overlap_seconds
         return (latest - 1, latest) if overlaps else (latest,)
+
+    def settled_at(self, at: datetime) -> int | None:
+        """The epoch that all points have at a time, if they change within the overlap; None: none yet.
+
+        They may be half an overlap late or early, their clocks included.
+        """
+        since = (at - self.epochs.first).total_seconds() - self.epochs.overlap_seconds / 2
+        return None if since < 0 else int(since // self.epochs.seconds) + 1
 
     def witness(self, key: bytes, at: datetime) -> Witness | None:
         """What points are told at a time; None before the first epoch."""
@@ -255,8 +263,9 @@ def _against_bundle(manifest: VerificationManifest, bundle: Bundle, digest: str)
     if manifest.graph != bundle.graph:
         yield f"graph: '{manifest.graph}', but the bundle is of '{bundle.graph}'"
     points = points_of(bundle)
-    for name in sorted(set(manifest.points) - set(points)):
-        yield f"points: the bundle has nothing on '{name}' (it has: {', '.join(points) or 'none'})"
+    known = {*points, *bundle.programs}
+    for name in sorted(set(manifest.points) - known):
+        yield f"points: the bundle has nothing on '{name}' (it has: {', '.join(sorted(known))})"
     for name in sorted(set(points) - set(manifest.points)):
         yield f"points: '{name}' of the bundle is missing"
     if digest and digest != manifest.references.bundle:

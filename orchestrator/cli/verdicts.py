@@ -1,0 +1,200 @@
+"""`orchestrator verify trajectories` and `verify check`: ways of watched packets, and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.output import Json, print_json, print_table, say, warn
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.verification.intended import Intended
+    from orchestrator.verification.trajectories import Trajectory
+    from orchestrator.verification.verdicts import Judged
+
+Folder = Annotated[Path, typer.Argument(help="The CLE's folder, or a copy of it.")]
+CleKey = Annotated[Path, typer.Option("--cle", help="The CLE's public key.")]
+Bundles = Annotated[
+    list[Path], typer.Option("--bundle", help="A bundle that was to run then (repeatable).")
+]
+TopologyName = Annotated[
+    str, typer.Option("--topology", "-t", help="A topology file, or the name of a shipped one.")
+]
+Kept = Annotated[
+    list[Path] | None, typer.Option(help="Heads of the log that somebody kept (repeatable).")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command(
+        "trajectories",
+        epilog="Example: orchestrator verify trajectories /var/lib/cle --cle cle.pub "
+        "--bundle campus.bundle -t leaf-spine --drops",
+    )(trajectories_command)
+    app.command(
+        "check",
+        epilog="Example: orchestrator verify check /var/lib/cle manifest.json --bundle campus.bundle "
+        "-t leaf-spine --sampling-key watch.key --kept heads.jsonl",
+    )(check)
+
+
+def trajectories_command(
+    folder: Folder,
+    cle: CleKey,
+    bundle: Bundles,
+    topology: TopologyName = "leaf-spine",
+    label: Annotated[str, typer.Option(help="Only of this label (0x12ab34cd).")] = "",
+    drops: Annotated[bool, typer.Option("--drops", help="Only what was dropped.")] = False,
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Only those whose begin or end nobody told.")
+    ] = False,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """The ways of watched packets, as the points told them, in the order of the chain."""
+    from orchestrator.cli.verify import public_of
+    from orchestrator.verification.evidence import told
+    from orchestrator.verification.trajectories import picture, trajectories
+
+    wanted = _label(label)
+    meant = _intended(bundle, topology)
+    found = [
+        t
+        for t in trajectories(told(folder, public_of(cle)).records)
+        if (wanted is None or t.packet[0] == wanted)
+        and (not drops or t.drops)
+        and (not incomplete or not t.complete)
+    ]
+    if as_json:
+        print_json([_json(t, meant) for t in found[:limit]])
+        return
+    for trajectory in found[:limit]:
+        for line in picture(trajectory, meant):
+            say(line)
+    say(f"{len(found)} trajectories" + (f", the first {limit}" if len(found) > limit else ""))
+
+
+def check(
+    folder: Folder,
+    manifest: Annotated[Path, typer.Argument(help="The verification manifest, signed by both.")],
+    bundle: Bundles,
+    sampling_key: Annotated[Path, typer.Option(help="The sampling key of customer and CLE.")],
+    topology: TopologyName = "leaf-spine",
+    kept: Kept = None,
+    settle: Annotated[
+        float, typer.Option(help="Leave packets of the last seconds to the next time.", min=0)
+    ] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Verdicts by the manifest: completeness, and path. Exit code 1 when something contradicts it.
+
+    First the log itself is looked at, and the manifest's signatures: nothing is judged by others.
+    """
+    from orchestrator.cli.verify import digest_of
+    from orchestrator.verification import keys
+    from orchestrator.verification.cle.seals import read_heads
+    from orchestrator.verification.evidence import told
+    from orchestrator.verification.manifest import check as check_manifest
+    from orchestrator.verification.manifest import read
+    from orchestrator.verification.trajectories import trajectories
+    from orchestrator.verification.verdicts import asked, judge
+
+    signed = read(manifest)
+    check_manifest(signed, None, None)
+    agreed = signed.manifest
+    if agreed.references.bundle not in map(digest_of, bundle):
+        raise InputError(f"--bundle: none is the one that {manifest} refers to")
+    key = keys.sampling_key(sampling_key, "--sampling-key")
+    if keys.commitment(key) != agreed.sampling.key:
+        raise InputError(f"--sampling-key {sampling_key}: is not the one of {manifest}")
+    heads = [head for path in kept or () for head in read_heads(path)]
+    evidence = told(folder, agreed.roles.cle, heads)
+    meant = _intended(bundle, topology)
+    if meant.graph != agreed.graph:
+        raise InputError(f"--bundle: is of '{meant.graph}', the manifest of '{agreed.graph}'")
+    found = asked(trajectories(evidence.records), agreed, key, round(settle * 1e6))
+    judged = judge(found, evidence, meant, agreed)
+    if as_json:
+        print_json(_verdicts(judged))
+    else:
+        _print(judged)
+    if judged.findings:
+        raise typer.Exit(1)
+
+
+def _verdicts(judged: Judged) -> dict[str, object]:
+    return {
+        "packets": judged.packets,
+        "records": judged.records,
+        "completeness": all(f.verdict != "completeness" for f in judged.findings),
+        "path": all(f.verdict != "path" for f in judged.findings),
+        "findings": [
+            {
+                "verdict": f.verdict,
+                "what": f.what,
+                "count": f.count,
+                "of": f.of,
+                "evidence": list(f.evidence),
+            }
+            for f in judged.findings
+        ],
+    }
+
+
+def _print(judged: Judged) -> None:
+    rows = [(f.verdict, f.what, f.count, f.of) for f in judged.findings]
+    if rows:
+        print_table("Contradictions", ("verdict", "what", "count#", "of#"), rows)
+    for finding in judged.findings:
+        for line in finding.evidence:
+            warn(f"{finding.what}: {line}")
+    word = "CONTRADICTED" if rows else "as agreed"
+    say(f"{judged.packets} packets, {judged.records} records: {word}")
+    if not judged.packets:
+        warn("no packet was judged: nothing was watched, or all of it is too young")
+
+
+def _intended(bundles: Sequence[Path], topology: str) -> Intended:
+    from orchestrator.bundle.codec import read as read_bundle
+    from orchestrator.placement.topologies import resolve_topology
+    from orchestrator.verification.intended import intended
+
+    found = [read_bundle(path).bundle for path in bundles]
+    if len({bundle.graph for bundle in found}) > 1:
+        raise InputError("--bundle: bundles of one graph are expected")
+    return intended(found, resolve_topology(topology))
+
+
+def _label(text: str) -> int | None:
+    try:
+        return int(text, 0) if text else None
+    except ValueError:
+        raise InputError(f"--label {text}: a number like 0x12ab34cd is expected") from None
+
+
+def _json(trajectory: Trajectory, meant: Intended) -> dict[str, object]:
+    from orchestrator.verification.trajectories import words
+
+    return {
+        "label": f"{trajectory.packet[0]:#010x}",
+        "ingress_us": trajectory.packet[1],
+        "complete": trajectory.complete,
+        "records": [
+            {
+                "point": meant.name(r.point),
+                "kind": r.kind.name,
+                "spi": r.path >> 8,
+                "si": r.si,
+                "what": words(r),
+                "boot": f"{r.boot:016x}",
+                "sequence": r.sequence,
+                "wall_us": r.wall_us,
+            }
+            for r in trajectory.records
+        ],
+    }

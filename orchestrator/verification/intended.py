@@ -1,0 +1,132 @@
+"""What a bundle intends: which point does what with a packet of a path, and where it goes then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import Exact, ServerChain
+from orchestrator.model.topology import Topology
+from orchestrator.network.names import worker_name
+from servernf.wire.addresses import device_mac
+from servernf.wire.configs import config_digest, config_text
+from servernf.wire.records import point_id
+
+PATHS = "flowtag_arrival.paths"
+"""The table with what a switch takes with a tag."""
+_TREE = 0xFF << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An NF of a worker, and the port that is entered."""
+
+    nf: str
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Out of a worker: the next device's MAC and the path there."""
+
+    mac: int
+    path: int
+
+
+@dataclass(frozen=True)
+class Intended:
+    """Of one graph, perhaps in several versions (an update has two for a while).
+
+    `first` is by (point, path) the NF that a packet enters, `then` by (point, path, NF, port left) what
+    follows, `switches` (point, path) what switches take, `digests` by NF those of its configurations,
+    `at` the point's name by MAC, `names` by number.
+    """
+
+    graph: str
+    first: Mapping[tuple[int, int], Call]
+    then: Mapping[tuple[int, int, str, str], Call | Leave]
+    switches: frozenset[tuple[int, int]]
+    digests: Mapping[str, frozenset[bytes]]
+    at: Mapping[int, int]
+    names: Mapping[int, str]
+
+    @property
+    def workers(self) -> frozenset[int]:
+        """The points that are workers of the graph."""
+        return frozenset(point for point, _ in self.first)
+
+    def point_at(self, mac: int) -> int | None:
+        """The point that a tagged frame for a MAC comes to, over whatever tree."""
+        return self.at.get(mac & ~_TREE)
+
+    def name(self, point: int) -> str:
+        """A point's name, or its number."""
+        return self.names.get(point, f"{point:016x}")
+
+    def takes(self, point: int, path: int) -> bool:
+        """Whether a packet of a path is meant to come to a point."""
+        return (point, path) in self.first or (point, path) in self.switches
+
+
+def intended(bundles: Iterable[Bundle], topology: Topology) -> Intended:
+    """What bundles of one graph intend on a network."""
+    first: dict[tuple[int, int], Call] = {}
+    then: dict[tuple[int, int, str, str], Call | Leave] = {}
+    switches: set[tuple[int, int]] = set()
+    digests: dict[str, set[bytes]] = {}
+    graph = ""
+    for bundle in bundles:
+        graph = bundle.graph
+        for worker in bundle.workers:
+            point = point_id(worker_name(worker.server, worker.core))
+            for name, (_, config) in worker.nfs.items():
+                found = bytes.fromhex(config_digest(config_text(config)))
+                digests.setdefault(f"{graph}/{name}", set()).add(found)
+            for chain in worker.chains:
+                _add_chain(point, graph, chain, first, then)
+        for device, program in bundle.programs.items():
+            for entry in program.entries:
+                if entry.table == PATHS:
+                    keys = {name: key.value for name, key in entry.keys if isinstance(key, Exact)}
+                    switches.add((point_id(device), keys["spi"] << 8 | keys["si"]))
+    at, names = _points(topology)
+    frozen = {name: frozenset(found) for name, found in digests.items()}
+    return Intended(graph, first, then, frozenset(switches), frozen, at, names)
+
+
+def _add_chain(
+    point: int,
+    graph: str,
+    chain: ServerChain,
+    first: dict[tuple[int, int], Call],
+    then: dict[tuple[int, int, str, str], Call | Leave],
+) -> None:
+    path = chain.spi << 8 | chain.si
+    steps: list[Call | Leave] = [
+        Call(f"{graph}/{hop.nf}", hop.port)
+        if hop.nf
+        else Leave(hop.mac & ~_TREE, hop.spi << 8 | hop.si)
+        for hop in chain.hops
+    ]
+    head = steps[0]
+    if isinstance(head, Call):
+        first[point, path] = head
+    for number, output in enumerate(chain.outputs):
+        before = steps[number]
+        if isinstance(before, Call) and number + 1 < len(steps):
+            then[point, path, before.nf, output] = steps[number + 1]
+
+
+def _points(topology: Topology) -> tuple[dict[int, int], dict[int, str]]:
+    at: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for name, switch in topology.switches.items():
+        at[device_mac(switch.id)] = point_id(name)
+        names[point_id(name)] = name
+    for name, server in topology.servers.items():
+        for core in server.worker_cores:
+            worker = worker_name(name, core)
+            at[device_mac(server.id, core=core + 1)] = point_id(worker)
+            names[point_id(worker)] = worker
+    return at, names

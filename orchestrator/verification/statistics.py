@@ -1,0 +1,58 @@
+"""How sure a count makes one: exact binomial tails, at a level that holds for all questions together."""
+
+from __future__ import annotations
+
+import math
+
+FAMILY_WISE = 1e-3
+"""Probability of any alarm at all where everything is as agreed."""
+
+
+def tail(count: int, of: int, share: float) -> float:
+    """The probability of `count` or more of `of`, each with probability `share`."""
+    if count <= 0:
+        return 1.0
+    if share <= 0 or count > of:
+        return 0.0
+    if share >= 1:
+        return 1.0
+    log, log_not = math.log(share), math.log1p(-share)
+    total = 0.0
+    for k in range(count, of + 1):
+        ways = math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1)
+        term = math.exp(ways + k * log + (of - k) * log_not)
+        total += term
+        if k > of * share and term < total * 1e-15:
+            break
+    return min(total, 1.0)
+
+
+def too_many(count: int, of: int, share: float, level: float) -> bool:
+    """Whether `count` of `of` contradicts a share of `share` at most."""
+    return count > of * share and tail(count, of, share) < level
+
+
+def packets_until_told(
+    share: float, bound: float, rate: float, level: float, missed: float = 1e-3
+) -> int:
+    """Packets after which a share above the bound is told but for a probability, where only counts tell:
+    the least number of watched ones whose test at `level` has the power 1 - missed, over the rate."""
+
+    def told(of: int) -> bool:
+        most = next(k for k in range(of + 2) if k > of * bound and tail(k, of, bound) < level)
+        return tail(most, of, share) >= 1 - missed
+
+    high = 8
+    while not told(high):
+        high *= 2
+    low = high // 2
+    while high - low > max(1, low // 50):
+        middle = (low + high) // 2
+        low, high = (low, middle) if told(middle) else (middle, high)
+    return math.ceil(high / rate)
+
+
+def packets_until_seen(cheated: float, rate: float, missed: float = 1e-3) -> int:
+    """Packets after which a cheat on a share of them is in the watched ones but for a probability:
+    n = ln(1 / missed) / (rate x cheated), for cheats that one watched packet shows."""
+    return math.ceil(math.log(1 / missed) / -math.log1p(-min(rate * cheated, 1 - 1e-12)))

@@ -1,0 +1,88 @@
+"""Trajectories: the records of one packet, in the order of its way.
+
+Order is structure's, not time's: the service index falls along the way, an edge comes before what it
+tagged, and a point's own numbers order what it saw. Clocks of two points are never compared.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from orchestrator.verification.intended import Intended
+from servernf.wire.records import Kind, Record
+
+ENDS = (Kind.EXIT, Kind.DROP, Kind.HELD, Kind.ERROR, Kind.LOST)
+"""Behind these a packet need not be seen any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """A packet (label, time of ingress) and what points told of it, in order."""
+
+    packet: tuple[int, int]
+    records: tuple[Record, ...]
+
+    @property
+    def entries(self) -> int:
+        """How many packets it is: equal ones of one microsecond cannot be told apart."""
+        return sum(record.kind is Kind.ENTRY for record in self.records)
+
+    @property
+    def drops(self) -> tuple[Record, ...]:
+        """Where it was dropped, with reasons."""
+        return tuple(r for r in self.records if r.kind in (Kind.DROP, Kind.ERROR, Kind.LOST))
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is known how it began and how it ended."""
+        return self.entries > 0 and any(record.kind in ENDS for record in self.records)
+
+
+def trajectories(records: Iterable[Record]) -> list[Trajectory]:
+    """Those of a graph's packets, by time of ingress."""
+    found: dict[tuple[int, int], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.kind is not Kind.EVENT:
+            found[record.packet].append(record)
+    return [
+        Trajectory(packet, _ordered(some))
+        for packet, some in sorted(found.items(), key=lambda item: (item[0][1], item[0][0]))
+    ]
+
+
+def _ordered(records: list[Record]) -> tuple[Record, ...]:
+    edges = {(record.point, record.path) for record in records if record.kind is Kind.ENTRY}
+
+    def order(record: Record) -> tuple[int, bool, int, int, int]:
+        inner = (record.point, record.path) not in edges
+        return -(record.si or 256), inner, record.point, record.boot, record.sequence
+
+    return tuple(sorted(records, key=order))
+
+
+def words(record: Record) -> str:
+    """A record in a few words."""
+    match record.kind:
+        case Kind.IN:
+            return f"{record.nf} in {record.port_in}"
+        case Kind.OUT:
+            return f"{record.nf} out {record.port_out}" if record.nf else f"on to {record.port_out}"
+        case Kind.DROP | Kind.ERROR | Kind.LOST:
+            who = f"{record.nf} " if record.nf else ""
+            return f"{who}dropped: {record.reason}"
+        case _:
+            return f"{record.nf} {record.kind.name.lower()}".strip()
+
+
+def picture(trajectory: Trajectory, intended: Intended) -> Iterator[str]:
+    """A trajectory as lines: a line a device, an arrow to the next one."""
+    label, ingress_us = trajectory.packet
+    yield f"label {label:#010x}, came in at {ingress_us} us"
+    before = -1
+    for record in trajectory.records:
+        name = intended.name(record.point)
+        lead = "" if record.point == before else f"-> {name}"
+        before = record.point
+        yield f"  {lead:20} {record.path >> 8}/{record.si:<4} {words(record)}"

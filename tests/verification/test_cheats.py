@@ -1,0 +1,297 @@
+"""An honest provider raises no alarm, and every cheat is told within the packets that its formula says.
+
+Oracle: who cheats knows it. Cheats on single packets are seen once one of them is watched
+(`packets_until_seen`); those that could be chance are told once their number contradicts the loss bound
+(`packets_until_told`). A few seeds run here, all of them in `make exhaustive`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import pytest
+from provider import EPOCH_US, LOSS_BOUND, Cheat, Provider, meant
+
+from orchestrator.verification.statistics import (
+    FAMILY_WISE,
+    packets_until_seen,
+    packets_until_told,
+    tail,
+)
+from servernf.proto import vnf_pb2
+from servernf.wire import nsh, records
+from servernf.wire.addresses import device_mac
+from servernf.wire.records import Kind, frame_digest, point_id
+
+pytestmark = pytest.mark.slow
+
+RATE = 0.5
+SHARE = 0.1
+"""Of packets, on which cheats of single packets are."""
+WORKERS = ("server1-core1", "server1-core2")
+SERVER = tuple(map(point_id, WORKERS))
+QUESTIONS = 16
+"""Of a judgement at most, among which the level is dealt."""
+SEEN = packets_until_seen(SHARE, RATE)
+TOLD = packets_until_told(SHARE, LOSS_BOUND, RATE, FAMILY_WISE / QUESTIONS)
+
+Link = Callable[[str, str, bytes, int], Iterable[tuple[bytes, int]]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cheat by its seed, the packets within which it is told, and how."""
+
+    make: Callable[[int], Cheat]
+    packets: int
+    says: str
+
+
+def at_start(act: Callable[[Provider], None]) -> Callable[[int], Cheat]:
+    return lambda seed: Cheat(script={0: act})
+
+
+def rechained(*nfs: tuple[str, str]) -> Callable[[Provider], None]:
+    """Another controller chains the NFs of the path through ids and NAPT otherwise."""
+
+    def act(provider: Provider) -> None:
+        for worker in provider.workers():
+            head, *rest = nfs
+            request = vnf_pb2.ServiceChainRequest(nf=f"campus/{head[0]}")
+            request.scope.spi, request.scope.si, request.scope.in_port = 16384, 254, head[1]
+            for name, port in rest:
+                request.next.add().nf.CopyFrom(vnf_pb2.NfHop(name=f"campus/{name}", port=port))
+            leave = vnf_pb2.ExitHop(dst_mac=device_mac(1), spi=16384, si=253)
+            request.next.add().exit.CopyFrom(leave)
+            gone = vnf_pb2.ServiceChainRequest(nf="campus/edge_ids", scope=request.scope)
+            gone.scope.in_port = "inside"
+            worker.serviceChainUpdate(gone)
+            worker.serviceChain(request)
+
+    return act
+
+
+def cheaper(provider: Provider) -> None:
+    """The intrusion detection runs without its signatures."""
+    for worker in provider.workers():
+        request = vnf_pb2.ConfigureRequest(graph="campus")
+        request.nfs.add(name="campus/edge_ids", type="ids", config_json='{"signatures": []}')
+        worker.configure(request)
+
+
+def on_link(
+    near: str, far: str, change: Callable[[bytes, random.Random], Iterable[tuple[bytes, int]]]
+) -> Callable[[int], Cheat]:
+    """A share of the frames of a link fares otherwise."""
+
+    def make(seed: int) -> Cheat:
+        chance = random.Random(seed)
+
+        def link(one: str, other: str, frame: bytes, now: int) -> Iterable[tuple[bytes, int]]:
+            if (one, other) == (near, far) and chance.random() < SHARE:
+                return change(frame, chance)
+            return ((frame, 0),)
+
+        return Cheat(link=link)
+
+    return make
+
+
+def other_core(frame: bytes, chance: random.Random) -> Iterable[tuple[bytes, int]]:
+    return ((frame[:5] + bytes((3 - frame[5],)) + frame[6:], 0),)
+
+
+def advertised(frame: bytes, chance: random.Random) -> Iterable[tuple[bytes, int]]:
+    return ((frame[:-4] + b"BUY!", 0),)
+
+
+def injected(provider: Provider) -> None:
+    """Packets that nobody sent, for which somebody is to pay."""
+
+    def link(one: str, other: str, frame: bytes, now: int) -> Iterable[tuple[bytes, int]]:
+        found = nsh.decode(frame)
+        if (one, other) != ("leaf1", "server1") or found is None:
+            return ((frame, 0),)
+        if provider.random.random() >= SHARE:
+            return ((frame, 0),)
+        tag = replace(found[0], label=provider.random.getrandbits(32))
+        return ((frame, 0), (nsh.encode(tag, found[1]), 10))
+
+    provider.network.tamper = link
+
+
+def on_log(change: Callable[[records.Record], records.Record | None]) -> Callable[[int], Cheat]:
+    """A share of the workers' records is another one, or none, before the CLE has it."""
+
+    def make(seed: int) -> Cheat:
+        chance = random.Random(seed)
+
+        def log(told: list[bytes]) -> list[bytes]:
+            found: list[bytes] = []
+            for data in told:
+                record = records.read(data)
+                mine = record.point in SERVER and record.kind is not Kind.EVENT
+                if mine and chance.random() < SHARE:
+                    made = change(record)
+                    found += [] if made is None else [made.pack()]
+                else:
+                    found.append(data)
+            return found
+
+        return Cheat(log=log)
+
+    return make
+
+
+def edited(record: records.Record) -> records.Record:
+    frame = record.frame[:-1] + b"!"
+    return replace(record, frame=frame, digest=frame_digest(frame))
+
+
+def forged_twice(seed: int) -> Cheat:
+    """The old story and a new one."""
+    make = on_log(edited)(seed)
+    assert make.log is not None
+    log = make.log
+    return Cheat(log=lambda told: [*told, *log(told)])
+
+
+def restarted(seed: int) -> Cheat:
+    """A worker is started again, and the end of what it told before is missing: no number is."""
+
+    def log(told: list[bytes]) -> list[bytes]:
+        boots = [records.read(data) for data in told if records.read(data).point == SERVER[0]]
+        first = boots[0].boot
+        mine = [r.sequence for r in boots if r.boot == first]
+        keep = mine[len(mine) // 2]
+        return [
+            data for data in told if (r := records.read(data)).boot != first or r.sequence <= keep
+        ]
+
+    def restart(provider: Provider) -> None:
+        provider.settle()
+        provider.renew(provider.cores()[0])
+
+    return Cheat(log=log, script={TOLD // 2: restart})
+
+
+CASES = {
+    "an NF is skipped": Case(
+        at_start(rechained(("edge_nat", "inside"))), SEEN, "was to have it next"
+    ),
+    "wrong order": Case(
+        at_start(rechained(("edge_nat", "inside"), ("edge_ids", "inside"))),
+        SEEN,
+        "was to have it next",
+    ),
+    "another configuration": Case(at_start(cheaper), SEEN, "another configuration"),
+    "another device": Case(
+        on_link("leaf1", "server1", other_core), TOLD, "did not report packets that later"
+    ),
+    "dropped, called loss": Case(
+        on_link("server1", "leaf1", lambda frame, chance: ()), TOLD, "packets vanish"
+    ),
+    "changed on the way": Case(
+        on_link("leaf1", "server1", advertised), SEEN, "was changed on its way"
+    ),
+    "replayed": Case(
+        on_link("leaf1", "server1", lambda frame, chance: ((frame, 0), (frame, 20))),
+        SEEN,
+        "came to a switch twice",
+    ),
+    "injected": Case(at_start(injected), TOLD, "that never came in"),
+    "records withheld": Case(on_log(lambda record: None), TOLD, "numbers of records are missing"),
+    "records edited": Case(on_log(edited), SEEN, "was changed on its way"),
+    "records forged": Case(forged_twice, SEEN, "two stories under one number"),
+    "restarted to hide": Case(restarted, 2 * TOLD, "did not report packets that later"),
+}
+
+
+def told(case: Case, seed: int) -> bool:
+    provider = Provider(seed, case.make(seed), rate=RATE)
+    provider.run(case.packets)
+    return any(case.says in finding.what for finding in provider.judged().findings)
+
+
+def honest(seed: int) -> Provider:
+    """Loss, skew, new keys in the middle of traffic, a restart."""
+    provider = Provider(seed, rate=RATE, loss=0.001)
+    provider.run(150)
+    provider.skip(4.9)
+    provider.run(450)  # an epoch begins, and its overlap
+    provider.settle()
+    provider.renew(provider.cores()[seed % 2])
+    provider.run(150)
+    provider.skip(2.0)
+    provider.run(100)
+    return provider
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_cheat_is_told(name: str) -> None:
+    case = CASES[name]
+    assert told(case, 1), Provider(1, case.make(1), rate=RATE).judged()
+
+
+def test_an_honest_one_raises_no_alarm() -> None:
+    provider = honest(1)
+    judged = provider.judged()
+    assert judged.findings == ()
+    assert judged.packets > 250
+    epochs = {records.read(data).epoch for data in provider.log}
+    assert epochs >= {1, 2}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", CASES)
+def test_a_cheat_is_told_whatever_the_seed(name: str) -> None:
+    """The formula's 99.9 % quantile: of 20 seeds, one may miss with probability 0.02."""
+    missed = [seed for seed in range(20) if not told(CASES[name], seed)]
+    assert len(missed) <= 1, missed
+
+
+@pytest.mark.exhaustive
+def test_fifty_honest_runs_raise_no_alarm() -> None:
+    """Family-wise 1e-3 a judgement: of 50, one alarms with probability 0.05, two with 0.001."""
+    alarms = [found for seed in range(50) if (found := honest(seed).judged().findings)]
+    assert len(alarms) <= 1, alarms
+
+
+def test_workers_alone_are_judged_as_far_as_they_tell() -> None:
+    """As on networks whose switches make no records."""
+    for cheat, says in (
+        (None, set[str]()),
+        (CASES["an NF is skipped"].make(1), {"was to have it next"}),
+        (CASES["another configuration"].make(1), {"another configuration"}),
+    ):
+        provider = Provider(1, cheat, rate=RATE)
+        provider.manifest = provider.manifest.model_copy(update={"points": WORKERS})
+        provider.run(SEEN)
+        mine = {point_id(name) for name in WORKERS}
+        provider.log = [data for data in provider.log if records.read(data).point in mine]
+        judged = provider.judged()
+        assert judged.packets > 50
+        told = {finding.what for finding in judged.findings}
+        assert len(told) == len(says)
+        assert all(any(part in what for what in told) for part in says)
+
+
+def test_tails_are_the_binomials() -> None:
+    chance = random.Random(3)
+    for count, of, share in ((1, 10, 0.01), (3, 100, 0.01), (20, 1000, 0.01), (5, 5, 0.5)):
+        runs = 4000
+        hits = sum(sum(chance.random() < share for _ in range(of)) >= count for _ in range(runs))
+        expected = tail(count, of, share)
+        assert abs(hits / runs - expected) < 4 * (expected / runs) ** 0.5 + 2e-3
+    assert (tail(0, 10, 0.1), tail(1, 10, 0.0), tail(11, 10, 0.5)) == (1.0, 0.0, 0.0)
+
+
+def test_the_clock_of_a_run_is_virtual() -> None:
+    one, other = Provider(7), Provider(7)
+    for provider in (one, other):
+        provider.run(20)
+    assert [records.read(d).packet for d in one.log] == [records.read(d).packet for d in other.log]
+    assert records.read(one.log[-1]).wall_us >= EPOCH_US
+    assert meant().name(SERVER[0]) == "server1-core1"

@@ -1,0 +1,163 @@
+"""From a provider's network over a CLE to the customer's commands; and no key is the provider's.
+
+Oracle: who cheats knows it; the harness (`provider`) says what is found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+from provider import KEY, Cheat, Provider, manifest, result
+from typer.testing import CliRunner
+
+from orchestrator.bundle.codec import dump
+from orchestrator.cli import app
+from orchestrator.cli.verify import digest_of
+from orchestrator.deployment.live import LiveNetwork, new_journal
+from orchestrator.deployment.operations import deploy_graph
+from orchestrator.network.inventory import Inventory
+from orchestrator.simulation.control import start, stop
+from orchestrator.verification import keys
+from orchestrator.verification.cle.intake import Intake
+from orchestrator.verification.cle.running import log_folder
+from orchestrator.verification.cle.segments import Log
+from orchestrator.verification.manifest import SIGNERS, References, Roles, Signed, sign
+from servernf.proto import vnf_pb2, vnf_pb2_grpc
+
+pytestmark = pytest.mark.slow
+
+RATE = 0.5
+
+
+@pytest.fixture(scope="module")
+def agreed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys, bundle, and the manifest that both have signed."""
+    folder = tmp_path_factory.mktemp("agreed")
+    publics = {r: keys.public_text(keys.new_private(folder / f"{r}.pem")) for r in keys.ROLES}
+    (folder / "g.bundle").write_bytes(dump(result().bundle))
+    references = References(servernf="0" * 64, bundle=digest_of(folder / "g.bundle"))
+    terms = manifest(RATE).model_copy(
+        update={"roles": Roles.model_validate(publics), "references": references}
+    )
+    signed = Signed(manifest=terms)
+    for role in SIGNERS:
+        signed = sign(signed, role, keys.private_key(folder / f"{role}.pem", "--key"))
+    (folder / "m.json").write_bytes(signed.text())
+    (folder / "watch.key").write_text(KEY.hex() + "\n")
+    return folder
+
+
+def logged(provider: Provider, agreed: Path, folder: Path) -> Path:
+    """What the provider's points told, at a CLE."""
+    with closing(Log(log_folder(folder), keys.private_key(agreed / "cle.pem", "--key"))) as log:
+        intake = Intake(log)
+        intake.start([])
+        provider.ship(intake)
+        intake.end()
+        (folder / "kept").write_text(log.head.line())
+    return folder
+
+
+def command(name: str, folder: Path, agreed: Path, *more: str) -> tuple[int, str, object]:
+    words = ["verify", name, str(folder)]
+    if name == "check":
+        words += [str(agreed / "m.json"), "--sampling-key", str(agreed / "watch.key")]
+    else:
+        words += ["--cle", str(agreed / "cle.pub")]
+    words += ["--bundle", str(agreed / "g.bundle"), *more]
+    done = CliRunner().invoke(app, words)
+    return done.exit_code, done.stdout, done.exception
+
+
+def test_an_honest_provider_is_found_to_be_one(agreed: Path, tmp_path: Path) -> None:
+    provider = Provider(3, rate=RATE)
+    provider.run(60)
+    folder = logged(provider, agreed, tmp_path)
+    options = ("--settle", "0", "--kept", str(folder / "kept"), "--json")
+    code, told, _ = command("check", folder, agreed, *options)
+    found = json.loads(told)
+    assert (code, found["findings"], found["path"], found["completeness"]) == (0, [], True, True)
+    assert found["packets"] > 15
+    assert command("check", folder, agreed, "--json")[1].count('"packets": 0') == 1  # too young
+    code, told, _ = command("trajectories", folder, agreed, "--json", "--limit", "1000")
+    ways = json.loads(told)
+    assert (code, all(way["complete"] for way in ways)) == (0, True)
+    first = ways[0]
+    assert [r["kind"] for r in first["records"]][-2:] == ["HOP", "EXIT"]
+    code, told, _ = command("trajectories", folder, agreed, "--label", first["label"])
+    assert "campus/edge_nat out outside" in told
+    assert "-> server1-core" in told
+    assert json.loads(command("trajectories", folder, agreed, "--drops", "--json")[1]) == []
+
+
+def test_a_cheat_is_found_and_told_with_evidence(agreed: Path, tmp_path: Path) -> None:
+    def advertised(one: str, other: str, frame: bytes, now: int) -> Iterable[tuple[bytes, int]]:
+        return ((frame[:-4] + b"BUY!" if one == "leaf1" else frame, 0),)
+
+    provider = Provider(3, Cheat(link=advertised), rate=RATE)
+    provider.run(40)
+    folder = logged(provider, agreed, tmp_path)
+    code, told, _ = command("check", folder, agreed, "--settle", "0", "--json")
+    (found,) = (f for f in json.loads(told)["findings"] if "changed on its way" in f["what"])
+    assert (code, found["verdict"]) == (1, "path")
+    assert found["evidence"][0].startswith(("server1-core", "leaf2"))
+
+
+def test_a_log_that_is_not_the_cles_is_not_judged(agreed: Path, tmp_path: Path) -> None:
+    provider = Provider(3, rate=RATE)
+    provider.run(20)
+    folder = logged(provider, agreed, tmp_path)
+    (segment,) = log_folder(folder).glob("*.seg")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    code, told, error = command("check", folder, agreed)
+    assert (code, told) != (0, "")
+    assert "seal" in str(error) or "entry" in str(error)
+    (agreed / "other.key").write_text("0" * 64 + "\n")
+    wrong = command("check", folder, agreed, "--sampling-key", str(agreed / "other.key"))
+    assert "is not the one of" in str(wrong[2])
+
+
+@pytest.fixture
+def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inventory]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    made = start(Provider(1).topology, "mem")
+    new_journal("mem", made.folder)
+    yield made
+    stop("mem")
+
+
+def test_no_file_and_no_output_of_the_provider_has_a_sampling_key(
+    inventory: Inventory, tmp_path: Path
+) -> None:
+    epoch = keys.epoch_of(KEY, "campus", 1, RATE)
+    live = LiveNetwork(inventory)
+    deploy_graph(result().graph, live)
+    request = vnf_pb2.WitnessRequest(graph="campus")
+    request.epochs.add(number=1, key0=epoch.key0, key1=epoch.key1, threshold=epoch.threshold)
+    told: list[str] = []
+    for worker in inventory.workers:
+        with grpc.insecure_channel(worker.address) as channel:
+            stub = vnf_pb2_grpc.VnfStub(channel)
+            stub.setWitness(request, timeout=60)
+            status = stub.getStatus(vnf_pb2.StatusRequest(), timeout=60)
+            assert list(status.witnessed_graphs) == ["campus"]
+            told.append(str(status))
+    for words in ("status", "reconcile --dry-run", "metrics --once", "tables all"):
+        told.append(CliRunner().invoke(app, [*words.split(), "--json"]).stdout)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 2
+    held = [path.read_bytes() for path in files] + [text.encode() for text in told]
+    for number in (epoch.key0, epoch.key1):
+        words = [str(number).encode(), f"{number:08x}".encode()]
+        words += [number.to_bytes(4, order) for order in ("big", "little")]
+        assert not any(word in data for word in words for data in held)
+    assert not any(KEY in data or KEY.hex().encode() in data for data in held)

@@ -35,7 +35,7 @@ from orchestrator.nfs.base import Functions
 from orchestrator.placement.compiled import forced_by_pins
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used, block_use
-from orchestrator.placement.running import running_of
+from orchestrator.placement.running import Moving, moved, running_of
 from orchestrator.recall import large_frozen_data, recalling
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, footprint
@@ -99,6 +99,8 @@ class CompileRequest:
     relaxations: tuple[Relaxation, ...] = ()
     warnings: tuple[str, ...] = ()
     functions: Functions | None = None
+    moving: Moving | None = None
+    """What shall run elsewhere than it does in `beside`."""
 
     def with_functions(self) -> CompileRequest:
         """The request with its NFs, made once for all that is tried."""
@@ -190,7 +192,10 @@ def _compiled(request: CompileRequest) -> Compiled:
     placing, graph_id = request.placing, request.graph_id
     if beside is not None:
         graph_id = beside.graph_id
-        placing = replace(placing or STAYING, running=running_of(beside))
+        running = running_of(beside)
+        if request.moving is not None:
+            running = moved(running, beside.plan.spread, request.moving)
+        placing = replace(placing or STAYING, running=running)
 
     def placed(fronts: Sequence[Front]) -> tuple[Plan, Lowered]:
         (found,) = fronts

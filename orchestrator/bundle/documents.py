@@ -212,6 +212,7 @@ class PlanDocument(_Document):
     objective: Annotated[int, Field(ge=-LARGEST, le=LARGEST, strict=True)]
     notes: tuple[Text, ...]
     slot_of: dict[Label, Label] = Field(default_factory=dict[str, str])
+    spread: dict[Label, Label] = Field(default_factory=dict[str, str])
 
     def plan(self) -> Plan:
         """What it says."""
@@ -227,6 +228,7 @@ class PlanDocument(_Document):
             objective=self.objective,
             notes=self.notes,
             slot_of=self.slot_of,
+            spread=self.spread,
         )
 
 

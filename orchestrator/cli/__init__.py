@@ -17,6 +17,7 @@ from orchestrator.cli import (
     graphs,
     importing,
     inspection,
+    moving,
     network_status,
     networks,
     placement,
@@ -64,6 +65,7 @@ whatif.register(app)
 inspection.register(app)
 reconcile.register(app)
 cordoning.register(app)
+moving.register(app)
 verify.register(app)
 with_files(app, "compile_command", "deploy", "place_command", "whatif")
 with_files(graphs.graph_app, "check")

@@ -30,6 +30,7 @@ def changes_json(prepared: Prepared, verbose: bool) -> dict[str, object]:
         "interrupts": summary.interrupts,
         "too_full": list(summary.full),
         "state_lost": list(summary.lost),
+        "state_moved": list(summary.moved),
         "devices": {
             device: {table: asdict(changes) for table, changes in tables.items()}
             for device, tables in summary.devices.items()
@@ -82,6 +83,8 @@ def print_changes(prepared: Prepared, network: str, verbose: bool) -> None:
                 for name, found in sorted(summary.workers.items())
             ),
         )
+    for moved in summary.moved:
+        say(f"state moves: {moved}")
     for lost in summary.lost:
         warn(f"state lost: {lost}")
     for full in summary.full:

@@ -205,6 +205,7 @@ def deploy(
                 "updated": done.updated,
                 "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
                 "state_lost": list(done.summary.lost),
+                "state_moved": list(done.applied.moved),
                 "moved": list(done.moves),
                 "entries": {switch: dict(tables) for switch, tables in counts.items()},
                 **delays,
@@ -214,6 +215,8 @@ def deploy(
         return
     for moved in done.moves:
         warn(moved)
+    for going in done.applied.moved:
+        say(f"state moved: {going}")
     for lost in done.summary.lost:
         warn(f"state lost: {lost}")
     times = ", ".join(f"{name} {value:.2f}" for name, value in delays.items())

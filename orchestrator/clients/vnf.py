@@ -18,6 +18,7 @@ from servernf.proto import vnf_pb2, vnf_pb2_grpc
 from servernf.wire.configs import config_text
 
 _CALL_SECONDS = 20.0
+_TRANSFER_SECONDS = 120.0
 
 
 def configure_request(
@@ -140,6 +141,12 @@ class WorkerClient:
         """Remove all that a graph has on the worker."""
         self._change(self._stub.removeGraph, vnf_pb2.RemoveGraphRequest(graph=graph))
 
+    def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
+        """A phase of a transfer from this worker, which may take long."""
+        if self._may_change is not None:
+            self._may_change()
+        return self._call(self._stub.transfer, request, self._election, seconds=_TRANSFER_SECONDS)
+
     def metrics(self) -> dict[str, int]:
         """Counters of the worker and its NFs, by name."""
         return dict(self._call(self._stub.queryMetrics, vnf_pb2.MetricsRequest()).metrics)
@@ -165,9 +172,11 @@ class WorkerClient:
         metadata: Sequence[tuple[str, bytes]] | None = None,
         *,
         may_be_missing: bool = False,
+        seconds: float | None = None,
     ) -> Any:
         try:
-            future = method.future(request, timeout=self.call_seconds, metadata=metadata)
+            timeout = seconds or self.call_seconds
+            future = method.future(request, timeout=timeout, metadata=metadata)
             return self._calls.answer(future)
         except grpc.RpcError as error:
             code = error.code()  # type: ignore[attr-defined]

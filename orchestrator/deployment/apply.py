@@ -18,12 +18,19 @@ class Applied:
     installation_delay_s: float
     launch_delay_s: float
     entries: dict[str, int]
+    moved: tuple[str, ...] = ()
+    """Whose state went from core to core, in words."""
 
 
 def applied(executed: Executed) -> Applied:
     """The figures of a finished transaction."""
     launch = executed.seconds.get(SERVERS, 0.0)
-    return Applied(sum(executed.seconds.values()) - launch, launch, dict(executed.entries))
+    return Applied(
+        sum(executed.seconds.values()) - launch,
+        launch,
+        dict(executed.entries),
+        tuple(map(str, executed.moved)),
+    )
 
 
 def apply_bundle(

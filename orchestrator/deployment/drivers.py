@@ -89,6 +89,15 @@ class WorkerDriver(Protocol):
         """Remove all that a graph has here; nothing when there is nothing."""
         ...
 
+    @property
+    def address(self) -> str:
+        """Where other workers reach its API."""
+        ...
+
+    def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
+        """A phase of a transfer from this worker (servernf/proto/vnf.proto)."""
+        ...
+
     def status(self) -> vnf_pb2.Status:
         """What the worker runs."""
         ...

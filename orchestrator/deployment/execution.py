@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from orchestrator.clients.encoding import Inserts
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver
+from orchestrator.deployment.handover import Moved, carry_out
 from orchestrator.deployment.places import Places, refusals_with
 from orchestrator.deployment.savepoint import restore, save
 from orchestrator.deployment.sessions import Sessions
@@ -23,6 +24,7 @@ from orchestrator.deployment.transaction import (
     Drain,
     Item,
     LoadPipeline,
+    MoveState,
     RestorePipeline,
     Stage,
     Step,
@@ -104,11 +106,13 @@ class NoRecorder:
 
 @dataclass(slots=True)
 class Executed:
-    """What was done: entries written per device, seconds per stage; `amiss` what did not answer."""
+    """What was done: entries written per device, seconds per stage; `amiss` what did not answer; whose
+    state has `moved`."""
 
     entries: Counter[str] = field(default_factory=Counter[str])
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     amiss: list[str] = field(default_factory=list[str])
+    moved: list[Moved] = field(default_factory=list[Moved])
 
 
 class Executor:
@@ -287,9 +291,12 @@ class Executor:
                     self._write(driver, step)
             case Drain():
                 self._drain(step)
-            case ConfigureWorker() | ChainWorker():
+            case ConfigureWorker() | ChainWorker() | MoveState():
                 try:
-                    self._worker(step)
+                    if isinstance(step, MoveState):
+                        self.done.moved += carry_out(self.network, step, QUIET_S)
+                    else:
+                        self._worker(step)
                 except ServerError as error:
                     lost = self.careful and isinstance(error, ServerGone)
                     if not self.forgiving and not lost:
@@ -300,6 +307,8 @@ class Executor:
     def _is_away(self, step: Step) -> bool:
         if isinstance(step, LoadPipeline | RestorePipeline | WriteEntries):
             return step.device in self.away.devices
+        if isinstance(step, MoveState):
+            return not self.away.cores.keys().isdisjoint((step.move.source, step.move.target))
         return isinstance(step, ConfigureWorker | ChainWorker) and step.core in self.away.cores
 
     # -- workers -------------------------------------------------------------------------------
@@ -478,6 +487,8 @@ def _epoch(item: Item | None) -> str:
 def _device(step: Step) -> str:
     if isinstance(step, LoadPipeline | RestorePipeline | WriteEntries):
         return step.device
+    if isinstance(step, MoveState):
+        return f"{step.move.source.server}.{step.move.source.index}"
     if isinstance(step, ConfigureWorker | ChainWorker):
         return f"{step.core.server}.{step.core.index}"
     return ""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from orchestrator.bundle.codec import Packed
 from orchestrator.deployment.apply import Applied, applied
@@ -33,6 +34,9 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.manifest import new_manifest
 from orchestrator.model.plan import Core
+
+if TYPE_CHECKING:
+    from orchestrator.placement.running import Moving
 
 _MANY = 16
 """Workers asked at once."""
@@ -81,6 +85,7 @@ def prepare(
     warnings: tuple[str, ...] = (),
     pipeline: Build | None = None,
     presence: Presence | None = None,
+    moving: Moving | None = None,
 ) -> Prepared:
     """Compile a graph for what is free on a network, beside its older version; nothing is changed.
 
@@ -111,7 +116,14 @@ def prepare(
     started = time.monotonic()
     used = used_by(others, network.topology)
     bundle = placed(
-        graph, network, deployed, used, away=presence.away, warnings=warnings, pipeline=pipeline
+        graph,
+        network,
+        deployed,
+        used,
+        away=presence.away,
+        warnings=warnings,
+        pipeline=pipeline,
+        moving=moving,
     )
     synthesis = time.monotonic() - started
     check_overlap(bundle, others)
@@ -155,6 +167,7 @@ def deploy_graph(
     progress: Progress | None = None,
     note: Note | None = None,
     silent: Callable[[], Away] = Away,
+    moving: Moving | None = None,
 ) -> Done:
     """Put a graph on a network, or update the version that is there; or leave all as it was.
 
@@ -162,7 +175,8 @@ def deploy_graph(
     unfinished. `specialised`: on a pipeline that p4c makes for the graphs of the network;
     `allow_pipeline_change`: although that interrupts those that are there. `expected` hears how many
     changes `progress` will come to. Devices that are known to be
-    `silent` (asked when nobody else changes the network) are not waited for.
+    `silent` (asked when nobody else changes the network) are not waited for. `moving`: what of the
+    version that is there shall run elsewhere.
     """
     with changing(network, note=note) as lead:
         presence = look(network, silent())
@@ -187,6 +201,7 @@ def deploy_graph(
             warnings=warnings,
             pipeline=pipeline,
             presence=presence if pipeline is None else None,
+            moving=moving,
         )
         if prepared.summary.full and not allow_interruption:
             raise DeploymentError(

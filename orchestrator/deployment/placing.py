@@ -24,6 +24,7 @@ from orchestrator.targets.pipelines import Pipelines
 
 if TYPE_CHECKING:
     from orchestrator.placement.resources import Used
+    from orchestrator.placement.running import Moving
 
 
 def graph_name(graph: ServiceGraph | Packed) -> str:
@@ -40,12 +41,13 @@ def placed(
     away: Away,
     warnings: tuple[str, ...] = (),
     pipeline: Build | None = None,
+    moving: Moving | None = None,
 ) -> Bundle:
     """The graph compiled for what is free, near its version in `deployed`; a bundle, if it fits there.
 
     `used` is what others than it hold (`placement.resources.used_by`), if that is known. DeploymentError
     names what is `away` or cordoned where nothing else will do. `pipeline` is for all switches; without
-    it they keep what the deployed graphs say that they run.
+    it they keep what the deployed graphs say that they run. `moving`: what shall run elsewhere.
     """
     from orchestrator.compile import CompileRequest, compile_graph
     from orchestrator.placement.resources import used_by
@@ -75,6 +77,7 @@ def placed(
                 beside=None if old is None else old.bundle,
                 away=left_out,
                 builds=Pipelines.of(made),
+                moving=moving,
             )
         ).bundle
 

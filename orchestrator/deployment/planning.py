@@ -16,12 +16,14 @@ from operator import ne
 from orchestrator.alignment import common_ends
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.deployment.desired import sample_session
+from orchestrator.deployment.moves import StateMove, state_moves
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
     ConfigureWorker,
     Drain,
     LoadPipeline,
+    MoveState,
     NfSpec,
     Stage,
     Step,
@@ -45,6 +47,7 @@ ENTRIES = "write entries"
 SWITCH_OVER = "put in force"
 CLOSE, OPEN = "take out of force", "put in force again"
 DRAIN = "drain"
+COPY_STATE, HAND_OVER = "copy state", "hand state over"
 OLD_ENTRIES = "delete old entries"
 OLD_SERVERS = "clear servers"
 PROVENANCE = "update provenance"
@@ -115,8 +118,12 @@ class _Planner:
         yield Stage(ENTRIES, (*self._writes("fabric_made"), *made))
         # Only when it is undone: packets of the new version must be gone before its entries go.
         yield Stage(DRAIN, self._drain(back=True) if in_force else ())
+        drain = self._drain(back=False) if in_force else ()
+        moves = self._moves()
+        yield Stage(COPY_STATE, tuple(MoveState(move, True, bool(drain)) for move in moves))
         yield Stage(SWITCH_OVER, in_force)
-        yield Stage(DRAIN, self._drain(back=False) if in_force else ())
+        yield Stage(DRAIN, drain)
+        yield Stage(HAND_OVER, tuple(MoveState(move, False, bool(drain)) for move in moves))
         yield Stage(OLD_ENTRIES, (*removed, *self._writes("fabric_removed")))
 
     def _interrupting(self) -> Iterator[Stage]:
@@ -144,6 +151,8 @@ class _Planner:
         yield Stage(OLD_ENTRIES, tuple(self._writes("removed")))
         yield Stage(ENTRIES, (*self._in_place(), *self._writes("made")))
         yield Stage(DRAIN, self._drain(back=True))
+        yield Stage(COPY_STATE, tuple(MoveState(move, True, True) for move in self._moves()))
+        yield Stage(HAND_OVER, tuple(MoveState(move, False, True) for move in self._moves()))
         yield Stage(OPEN, tuple(opens))
 
     # -- pipelines ------------------------------------------------------------------------------
@@ -238,6 +247,11 @@ class _Planner:
         if not watched:
             return ()
         return (Drain((), watched) if back else Drain(watched, ()),)
+
+    def _moves(self) -> tuple[StateMove, ...]:
+        if self.old is None or self.new is None:
+            return ()
+        return state_moves(self.old.bundle, self.new.bundle)
 
     # -- servers -------------------------------------------------------------------------------
 

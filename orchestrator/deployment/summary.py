@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import EntityWords, entity_words
+from orchestrator.deployment.moves import StateMove
 from orchestrator.deployment.planning import CLOSE, OPEN, Version
 from orchestrator.deployment.transaction import (
     ChainWorker,
@@ -16,6 +17,7 @@ from orchestrator.deployment.transaction import (
     CloneSession,
     ConfigureWorker,
     Item,
+    MoveState,
     NfSpec,
     Transaction,
     WriteEntries,
@@ -73,6 +75,8 @@ class Summary:
     interrupts: bool
     switched_over: tuple[str, ...]
     """Ingress switches where one entry puts the new version in force; on the others it is in place."""
+    moved: tuple[str, ...] = ()
+    """Whose state goes from core to core, in words."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -125,14 +129,16 @@ def summarise(
             found.change += 1
     _count_copies(transaction, old, new, devices)
     titles = {stage.title for stage in transaction.stages}
+    moves = [step.move for step in transaction.steps if isinstance(step, MoveState) and step.begins]
     return Summary(
         known.bundle.graph,
         devices,
         _workers(transaction),
-        tuple(_lost(old, new)),
+        tuple(_lost(old, new, moves)),
         full,
         bool({CLOSE, OPEN} <= titles),
         tuple(flips),
+        tuple(map(str, moves)),
     )
 
 
@@ -265,16 +271,19 @@ def _workers(transaction: Transaction) -> dict[str, WorkerChanges]:
     return found
 
 
-def _lost(old: Version | None, new: Version | None) -> Iterator[str]:
+def _lost(old: Version | None, new: Version | None, moves: Collection[StateMove]) -> Iterator[str]:
     """NFs whose state does not survive, or not all of it, and why."""
     if old is None or new is None:
         return
+    moved = {(move.source, name) for move in moves for name in move.nfs}
     now = {Core(w.server, w.core): w.nfs for w in new.bundle.workers}
     names = {base_name(name) for nfs in now.values() for name in nfs}
     for worker in old.bundle.workers:
         core = Core(worker.server, worker.core)
         for name, spec in worker.nfs.items():
             if not lookup(spec[0]).has_state() or name in now.get(core, {}):
+                continue
+            if (core, name) in moved:
                 continue
             nf = base_name(name)
             after = next((s for n, s in now.get(core, {}).items() if base_name(n) == nf), None)

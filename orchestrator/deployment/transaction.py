@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from orchestrator.deployment.moves import StateMove
 from orchestrator.model.builds import Build
 from orchestrator.model.entries import FloodGroup, ServerChain, TableEntry
 from orchestrator.model.manifest import Manifest
@@ -157,7 +158,35 @@ class Drain:
         return Drain(self.back, self.entries)
 
 
-Step = LoadPipeline | RestorePipeline | WriteEntries | ConfigureWorker | ChainWorker | Drain
+@dataclass(frozen=True, slots=True)
+class MoveState:
+    """A phase of a transfer (`servernf/proto/vnf.proto`): `begins` copies, and the target holds packets
+    back, which it treats once it is finished. Between them the switches change.
+
+    `undoing` is the same the other way: what was finished goes back, what was not is aborted. So the
+    inverse of the last phase comes first, as it does in a transaction. `is_quiet`: no packet is on its
+    way to the source when it finishes.
+    """
+
+    move: StateMove
+    begins: bool
+    is_quiet: bool = False
+    undoing: bool = False
+
+    def inverse(self) -> MoveState:
+        """The other phase, the other way."""
+        return MoveState(self.move, not self.begins, self.is_quiet, not self.undoing)
+
+
+Step = (
+    LoadPipeline
+    | RestorePipeline
+    | WriteEntries
+    | ConfigureWorker
+    | ChainWorker
+    | Drain
+    | MoveState
+)
 
 
 @dataclass(frozen=True, slots=True)

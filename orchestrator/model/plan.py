@@ -71,7 +71,8 @@ class Plan:
     `latency_us` per traffic is the estimate that the SLO was checked against; `core_load` is the
     share of its cycles that each core spends. `slot_of[unit]` is a block instance that certainly has
     room, for the units of a block of which no instance holds them all. `status` is the solver's word,
-    `notes` are said by `place` and `compile --explain`.
+    `notes` are said by `place` and `compile --explain`. `spread` is, by NF on servers, what buckets of
+    its state are a hash of (`model.cuts.Group`).
     """
 
     device_of: dict[str, str]
@@ -85,3 +86,4 @@ class Plan:
     objective: int
     notes: tuple[str, ...]
     slot_of: dict[str, str] = field(default_factory=dict[str, str])
+    spread: dict[str, str] = field(default_factory=dict[str, str])

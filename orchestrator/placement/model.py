@@ -69,10 +69,10 @@ def place(
     plan = plan_of(part, problem, solution)
     if running is None:
         return plan
-    buckets = [
-        group_buckets(functions, group.nfs, len(cores))
-        for group, cores in zip(cuts.groups, plan.cores_of, strict=True)
-    ]
+
+    def buckets(number: int, cores: int) -> int:
+        return group_buckets(functions, cuts.groups[number].nfs, cores)
+
     return stay(plan, cuts, running, network.used.cores, buckets)
 
 
@@ -171,6 +171,7 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
         objective=cores_used(solution),
         notes=tuple(_notes(part, solution)),
         slot_of=_contended_slots(part, problem, solution),
+        spread={nf: group.spread for group in cuts.groups for nf in group.nfs},
     )
 
 

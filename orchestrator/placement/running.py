@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import Cuts, Group
-from orchestrator.model.plan import ClassMap, Core, Plan
+from orchestrator.model.plan import ClassMap, Core, Plan, Slice
 from orchestrator.placement.buckets import whole_buckets
+from servernf.wire.buckets import BUCKETS, HASH_BITS
 from servernf.wire.instances import base_name
+
+_HASHES = 1 << HASH_BITS
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`device_of` by unit; `cores_of` by NF, in the order of its replicas; `dispatch` of its classes."""
+    """`device_of` by unit; `cores_of` by NF, in the order of its replicas; `dispatch` of its classes.
+
+    `pinned` are NFs that have these cores and slices, whatever a placement would give them.
+    """
 
     device_of: Mapping[str, str]
     cores_of: Mapping[str, tuple[Core, ...]]
     dispatch: Mapping[str, tuple[ClassMap, ...]] = field(
         default_factory=dict[str, "tuple[ClassMap, ...]"]
     )
+
+    pinned: frozenset[str] = frozenset()
 
     def devices(self, cuts: Cuts) -> dict[str, str]:
         """The device that each unit of the next version is on now."""
@@ -33,6 +42,62 @@ class Running:
             elif name in self.device_of:
                 found[name] = self.device_of[name]
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """Buckets of an NF's group go to a core of its server; none named: all of them."""
+
+    nf: str
+    core: Core
+    buckets: tuple[int, ...] = ()
+
+
+def moved(running: Running, spread: Mapping[str, str], wanted: Moving) -> Running:
+    """Where a graph shall run; InputError when it cannot be moved so."""
+    nf, target = wanted.nf, wanted.core
+    if nf not in running.cores_of:
+        raise InputError(f"nf: {unknown('NF on a server', nf, sorted(running.cores_of))}")
+    cores, classes = running.cores_of[nf], running.dispatch[nf]
+    if cores[0].server != target.server:
+        raise InputError(
+            f"to: {nf} is on {cores[0].server}, and its buckets go to cores of that; another server is a"
+            " placement's affair (`cordon`, pins in graph.json)"
+        )
+    if wanted.buckets and spread.get(nf, "one") == "one":
+        raise InputError(f"buckets: {nf} has none: all of its state belongs together")
+    bounds = [s.low for c in classes for s in c.slices if s.low]
+    of = max([BUCKETS, *(_HASHES // (bound & -bound) for bound in bounds)])
+    if wanted.buckets and max(wanted.buckets) >= of:
+        raise InputError(f"buckets: {max(wanted.buckets)} is not among {of} (0 to {of - 1})")
+    chosen = frozenset(wanted.buckets or range(of))
+    after = tuple(replace(c, slices=_given(c.slices, chosen, of, target)) for c in classes)
+    owners = dict.fromkeys(s.core for c in after for s in c.slices)
+    staying = [core for core in cores if core in owners]
+    kept = tuple(dict.fromkeys((*staying, *owners)))
+    group = [name for name, found in running.dispatch.items() if found == classes]
+    return replace(
+        running,
+        cores_of={**running.cores_of, **dict.fromkeys(group, kept)},
+        dispatch={**running.dispatch, **dict.fromkeys(group, after)},
+        pinned=frozenset(group),
+    )
+
+
+def _given(
+    slices: Sequence[Slice], chosen: Collection[int], of: int, target: Core
+) -> tuple[Slice, ...]:
+    """Slices with some buckets given to a core, as few as there can be."""
+    unit = _HASHES // of
+    found: list[Slice] = []
+    for bucket in range(of):
+        low = bucket * unit
+        owner = next(s.core for s in slices if s.low <= low < s.high)
+        core = target if bucket in chosen else owner
+        if found and found[-1].core == core:
+            low = found.pop().low
+        found.append(Slice(core, low, (bucket + 1) * unit))
+    return tuple(found)
 
 
 def running_of(bundle: Bundle) -> Running:
@@ -53,24 +118,34 @@ def stay(
     cuts: Cuts,
     running: Running,
     taken: Collection[Core] = (),
-    buckets: Sequence[int] = (),
+    buckets: Callable[[int, int], int] | None = None,
 ) -> Plan:
     """The plan with the cores of a server exchanged so that NFs keep theirs (cores are alike), and with
     each bucket where it is, while a group's cores and classes are the same.
 
-    Cores that are `taken` cannot be kept: another graph has them, or they do not answer. `buckets` is
-    how many each group has.
+    Cores that are `taken` cannot be kept: another graph has them, or they do not answer. `buckets` says
+    how many a group (its number) has on so many cores.
     """
     plan = _on_its_cores(plan, cuts, running, taken)
-    if not buckets:
+    pins = [next((nf for nf in g.nfs if nf in running.pinned), None) for g in cuts.groups]
+    plan = replace(
+        plan,
+        cores_of=tuple(
+            now if nf is None else running.cores_of[nf]
+            for nf, now in zip(pins, plan.cores_of, strict=True)
+        ),
+        dispatch=tuple(
+            now if nf is None else running.dispatch[nf]
+            for nf, now in zip(pins, plan.dispatch, strict=True)
+        ),
+    )
+    if buckets is None:
         return plan
     return replace(
         plan,
         dispatch=tuple(
-            _in_place(classes, group, cores, running, count)
-            for classes, group, cores, count in zip(
-                plan.dispatch, cuts.groups, plan.cores_of, buckets, strict=True
-            )
+            _in_place(plan.dispatch[at], group, cores, running, buckets(at, len(cores)))
+            for at, (group, cores) in enumerate(zip(cuts.groups, plan.cores_of, strict=True))
         ),
     )
 

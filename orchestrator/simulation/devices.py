@@ -132,6 +132,15 @@ class MemoryWorker:
         """Remove all that a graph has here."""
         self.worker.removeGraph(vnf_pb2.RemoveGraphRequest(graph=graph))
 
+    @property
+    def address(self) -> str:
+        """Its name, by which other workers of this process reach it."""
+        return self.worker.name
+
+    def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
+        """A phase of a transfer from this worker."""
+        return self.worker.transfer(request)
+
     def status(self) -> vnf_pb2.Status:
         """What the worker runs."""
         return self.worker.getStatus(vnf_pb2.StatusRequest())
@@ -153,16 +162,19 @@ class MemoryServer:
     """
 
     def __init__(
-        self, server: Server, now_ns: Callable[[], int], clock: Clock, epoch_us: int = 0
+        self,
+        server: Server,
+        now_ns: Callable[[], int],
+        clock: Clock,
+        epoch_us: int = 0,
+        peers: Callable[[str], LocalWorker | None] = lambda _: None,
     ) -> None:
+        self._peers = peers
         self._server, self._clock = server, clock
         self._now_ns, self._epoch_us = now_ns, epoch_us
         self.workers: dict[int, LocalWorker] = {}
         """By core, from 0."""
         self._cores: dict[bytes, int] = {}
-        self._holding: set[LocalWorker] = set()
-        """Those that have something to send later."""
-
         for index in server.worker_cores:
             self._cores[device_mac(server.id, core=index + 1).to_bytes(6, "big")] = index
             self.renew(index)
@@ -182,6 +194,7 @@ class MemoryServer:
             shown_us,
             lambda: self._epoch_us + shown_us(),
             shown_ns,
+            self._peers,
         )
         return worker
 
@@ -195,21 +208,14 @@ class MemoryServer:
         if core is None:
             return ()
         worker = self.workers[core]
-        left = worker.process([frame])
-        if worker.wait_us() is not None:
-            self._holding.add(worker)
-        return [(0, frame) for frame in left]
+        return [(0, left) for left in worker.process([frame])]
 
     def wait_ns(self) -> int | None:
         """How long until a worker has something to send that an NF holds."""
-        if not self._holding:
-            return None
-        waits = [us for worker in self._holding if (us := worker.wait_us()) is not None]
+        waits = [us for w in self.workers.values() if (us := w.wait_us()) is not None]
         return self._clock.lasting_ns(min(waits) * 1000) if waits else None
 
     def release(self) -> Sequence[Sent]:
         """What NFs have held until now."""
         due = [worker for worker in self.workers.values() if worker.wait_us() == 0]
-        sent = [(0, left) for worker in due for left in worker.process(())]
-        self._holding = {w for w in self.workers.values() if w.wait_us() is not None}
-        return sent
+        return [(0, left) for worker in due for left in worker.process(())]

@@ -44,7 +44,9 @@ class MemoryNetwork(Simulation):
         self._servers: dict[str, MemoryServer] = {}
         for name, server in topology.servers.items():
             clock = self._clocks.get(name, Clock())
-            made = self._servers[name] = MemoryServer(server, lambda: self.now_ns, clock, epoch_us)
+            made = self._servers[name] = MemoryServer(
+                server, lambda: self.now_ns, clock, epoch_us, self._peer
+            )
             self.add_holder(name, made)
             for index, worker in made.workers.items():
                 self.workers[Core(name, index)] = MemoryWorker(worker)
@@ -63,6 +65,11 @@ class MemoryNetwork(Simulation):
         worker = self._servers[core.server].renew(core.index)
         self.workers[core] = MemoryWorker(worker)
         return worker
+
+    def _peer(self, name: str) -> LocalWorker | None:
+        """The worker that another one calls by its name."""
+        found = [w.worker for w in self.workers.values() if w.worker.name == name]
+        return found[0] if found else None
 
     def device(self, name: str) -> AbstractContextManager[MemorySwitch]:
         """The switch; there is no session to open."""

@@ -182,6 +182,8 @@ class Simulation:
     def advance(self, us: int) -> None:
         """Let time pass: all that happens meanwhile does."""
         until = self.now_ns + us * 1000
+        for name in self._holders:  # calls may have had them let go of what they held
+            self._hold(name)
         while self._next_ns(until) <= until:
             self._next()
         self.now_ns = until

@@ -102,6 +102,16 @@ class LocalWorker:
         return stop
 
     @property
+    def name(self) -> str:
+        """What it calls itself."""
+        return self._worker.name
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether packets wait for state that is on its way here."""
+        return self._worker.arrivals.is_under_way
+
+    @property
     def tables(self) -> Tables:
         """The configuration as it is now."""
         return self._worker.tables

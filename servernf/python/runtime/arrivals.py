@@ -59,6 +59,11 @@ class Arrivals:
         self.taken: dict[str, Gate] = {}
         """Of all transfers that are under way, from here and to here."""
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether some state is on its way here."""
+        return bool(self._arrivals)
+
     def check_free(self, nfs: frozenset[str], buckets: Buckets | None) -> None:
         """InputError when a transfer, from here or to here, has some of the same state."""
         for name, mine in list(self.taken.items()):

@@ -95,7 +95,10 @@ class Transfers:
         there = self._departures.get(request.id)
         match request.phase:
             case vnf.TransferRequest.BEGIN:
-                return self._begin(request, dial) if there is None else there.told
+                if there is not None and there.told.state != "done":
+                    return there.told
+                self.settled(request.id)  # the same once more, after it has come back
+                return self._begin(request, dial)
             case vnf.TransferRequest.FINISH:
                 if there is None:
                     return self._told(request.id, must="done")
@@ -349,7 +352,8 @@ class Transfers:
                     if departure.told.state == "ready":  # the destination is dead
                         self._host.jobs.do(lambda: self._close(departure))
                         return
-        self.settled(departure.request.id)
+        if self._departures.get(departure.request.id) is departure:
+            self.settled(departure.request.id)
 
     def settled(self, name: str) -> None:
         """No packet of a finished transfer comes to its source any more."""

@@ -22,6 +22,7 @@ from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, SwitchError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.placement.running import Moving
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 pytestmark = pytest.mark.slow
@@ -51,8 +52,8 @@ class Site:
         self.running = compiled_beside(graph(**nfs), WHERE, None)
         self.network.run(plan(None, Version(self.running, None, True)))
 
-    def next(self, **nfs: Spec) -> Bundle:
-        return compiled_beside(graph(**nfs), WHERE, self.running)
+    def next(self, *, moving: Moving | None = None, **nfs: Spec) -> Bundle:
+        return compiled_beside(graph(**nfs), WHERE, self.running, moving=moving)
 
     def update(self, **nfs: Spec) -> tuple[str, ...]:
         """What the plan says is lost, once it is done."""

@@ -198,7 +198,7 @@ def test_each_phase_may_be_repeated() -> None:
 
 def test_there_and_back() -> None:
     site, play = busy()
-    for source, destination in ("ab", "ba", "ab"):
+    for source, destination in ("ab", "ba", "ab", "ba"):
         for phase in (BEGIN, FINISH):
             site.transfer(phase, 0, source=source, destination=destination, id=f"to {destination}")
         site.owner[0] = destination

@@ -1,0 +1,132 @@
+"""The commands `move` and `drain`: deployed NFs run elsewhere, with their state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.cli.working import COMPILING, Work
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.deployment.operations import Done
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command(
+        "move",
+        epilog="Examples: orchestrator move campus/edge_nat --to server1-core2 --- "
+        "orchestrator move campus/edge_nat --buckets 0-15,40 --to server1-core2 --dry-run",
+    )(move)
+    app.command(
+        "drain",
+        epilog="Examples: orchestrator drain server1-core1 --- orchestrator drain server1 --undo",
+    )(drain)
+
+
+def move(
+    nf: Annotated[str, typer.Argument(help="A deployed NF, as GRAPH/NF.", metavar="GRAPH/NF")],
+    to: Annotated[str, typer.Option("--to", help="A core of its server, as server1-core2.")],
+    buckets: Annotated[
+        str, typer.Option("--buckets", help="Some of its buckets, as 0-15,40; else all.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change; exit 1 if anything.")
+    ] = False,
+    network: NetworkName = "",
+    as_json: Json = False,
+) -> None:
+    """Have an NF, and those that share its core, run on another core, with the state of its flows.
+
+    Packets that come meanwhile wait there; none is lost.
+    """
+    from orchestrator.deployment import relocating
+    from orchestrator.placement.running import Moving
+
+    live = find_network(network)
+    graph, name = relocating.nf_named(nf)
+    wanted = Moving(name, relocating.core_named(live, to), _numbers(buckets))
+    if dry_run:
+        from orchestrator.cli.changes import changes_json, print_changes
+
+        prepared = relocating.foreseen(live, graph, wanted)
+        if as_json:
+            print_json({"network": live.name, **changes_json(prepared, False)})
+        else:
+            print_changes(prepared, live.name, False)
+        raise typer.Exit(1 if prepared.summary else 0)
+    with Work(COMPILING, silent=as_json):
+        done = relocating.move(live, graph, wanted, note=warn)
+    _print(live.name, {graph: done}, as_json)
+
+
+def drain(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Switches, servers or cores (server1-core1).", metavar="DEVICE|CORE..."
+        ),
+    ],
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Let placement use them again; nothing moves back.")
+    ] = False,
+    network: NetworkName = "",
+    as_json: Json = False,
+) -> None:
+    """Keep placement off devices or cores, and have what runs there run elsewhere, with its state."""
+    from orchestrator.deployment import cordoning, relocating
+
+    live = find_network(network)
+    if undo:
+        left = cordoning.uncordon(live, names)
+        if as_json:
+            print_json({"network": live.name, "cordoned": left})
+        else:
+            say(f"cordoned on {live.name}: {', '.join(left) or 'nothing'}")
+        return
+    with Work(COMPILING, silent=as_json):
+        done = dict(relocating.drain(live, names, note=warn))
+    _print(live.name, done, as_json)
+
+
+def _print(network: str, found: dict[str, Done], as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "network": network,
+                "graphs": {
+                    graph: {
+                        "changes": dict(done.summary.counts),
+                        "state_moved": list(done.applied.moved),
+                        "state_lost": list(done.summary.lost),
+                    }
+                    for graph, done in found.items()
+                },
+            }
+        )
+        return
+    if not found:
+        say(f"nothing of a graph runs there on {network}")
+    for graph, done in found.items():
+        say(f"{graph} on {network}: {done.summary.words()}")
+        for moved in done.applied.moved:
+            say(f"state moved: {moved}")
+        for lost in done.summary.lost:
+            warn(f"state lost: {lost}")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Numbers of a list of ranges: "0-3,7"."""
+    found: dict[int, None] = {}
+    for part in filter(None, text.split(",")):
+        low, _, high = part.partition("-")
+        if not low.isdecimal() or (high and not high.isdecimal()) or int(high or low) > 1 << 16:
+            raise InputError(f"buckets: '{part}' is no number and no range, as 3 or 0-15")
+        if high and int(high) < int(low):
+            raise InputError(f"buckets: '{part}' is empty; did you mean {high}-{low}?")
+        found |= dict.fromkeys(range(int(low), int(high or low) + 1))
+    return tuple(found)

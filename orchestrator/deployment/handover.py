@@ -1,0 +1,89 @@
+"""A transfer of state between two workers, as the controller has it done (servernf/proto/vnf.proto)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.deployment.drivers import NetworkDriver
+from orchestrator.deployment.moves import StateMove
+from orchestrator.deployment.transaction import MoveState
+from servernf.proto import vnf_pb2
+
+READY, DONE = "ready", "done"
+_VARIANT = "loss_free"
+"""Whether anything is on its way to the source is told by counters and time, not by markers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a transfer came to."""
+
+    move: StateMove
+    records: int
+    bytes: int
+    held: int
+    forwarded: int
+    pause_us: int
+
+    def __str__(self) -> str:
+        return f"{self.move}: {self.records:,} records; {self.held:,} packets waited"
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """The phases of one; each may be repeated."""
+
+    network: NetworkDriver
+    move: StateMove
+
+    def begin(self) -> None:
+        """Copy; the target holds back what comes to it from now on."""
+        self._ask(vnf_pb2.TransferRequest.BEGIN)
+
+    def finish(self) -> Moved:
+        """Send the rest; the target goes on."""
+        told = self._ask(vnf_pb2.TransferRequest.FINISH)
+        return Moved(self.move, told.records, told.bytes, told.held, told.forwarded, told.pause_us)
+
+    def abort(self) -> None:
+        """The source goes on; nothing where nothing is under way."""
+        self._ask(vnf_pb2.TransferRequest.ABORT)
+
+    def state(self) -> str:
+        """How far it is."""
+        return self._ask(vnf_pb2.TransferRequest.STATUS).state
+
+    def _ask(self, phase: vnf_pb2.TransferRequest.Phase) -> vnf_pb2.TransferResponse:
+        move = self.move
+        request = vnf_pb2.TransferRequest(phase=phase, id=move.id, variant=_VARIANT)
+        request.nfs.extend(f"{move.graph}/{nf}" for nf in move.nfs)
+        if move.key:
+            request.scope.key, request.scope.of = move.key, move.of
+            request.scope.buckets.extend(move.buckets)
+        with self.network.worker(move.target) as target:
+            request.destination = target.address
+        with self.network.worker(move.source) as source:
+            return source.transfer(request)
+
+
+def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float) -> list[Moved]:
+    """Carry a phase out, or back; what has moved. `quiet_s` is how long packets may be on their way.
+
+    Controllers say only what goes where; workers that do not answer raise ServerError.
+    """
+    there, back = Handover(network, step.move), Handover(network, step.move.reversed())
+    if step.begins:
+        if not step.undoing:
+            there.begin()
+        elif there.state() == DONE:
+            back.begin()
+        return []
+    ending = there
+    if step.undoing:
+        if back.state() != READY:
+            there.abort()
+            return []
+        ending = back
+    if not step.is_quiet:
+        network.pause(quiet_s)
+    return [ending.finish()]

@@ -1,0 +1,204 @@
+"""Updates that change the cores of an NF: its state goes along, and what was open stays open.
+
+Oracle: by hand: connections that were opened before go on after, with the same outside port.
+Blind spot: packets in flight on a network, threads (tests/unit/servernf/test_transfer_calls.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from networks import Spec, topology
+from scapy.layers.inet import TCP, UDP
+from scapy.layers.l2 import Ether
+from test_state_across_updates import POOL, WHERE, Site, firewall, graph, napt
+from update_support import update
+
+from orchestrator.compile import CompileRequest, compile_graph
+from orchestrator.deployment.moves import state_moves
+from orchestrator.deployment.planning import COPY_STATE, HAND_OVER, Version
+from orchestrator.deployment.summary import summarise
+from orchestrator.errors import DeploymentError, InputError, SwitchError
+from orchestrator.model.plan import Core
+from orchestrator.placement.running import Moving, running_of
+from orchestrator.placement.running import moved as placed_elsewhere
+
+pytestmark = pytest.mark.slow
+
+HOSTS = [f"10.0.1.{n}" for n in range(11, 75)]
+DATAGRAM = UDP(sport=4000, dport=53) / b"12345678"
+
+
+def on(spec: Spec, workers: int) -> Spec:
+    return (*spec[:2], {"min_workers": workers})
+
+
+def mapped(site: Site) -> dict[str, int]:
+    """The outside port of each host."""
+    found: dict[str, int] = {}
+    for host in HOSTS:
+        out = site.out(DATAGRAM, source=host)
+        assert out
+        found[host] = out[UDP].sport
+    return found
+
+
+def answered(site: Site, ports: dict[str, int]) -> None:
+    """What comes back finds its mapping: no NF drops it (few of the hosts are there to get it)."""
+    for port in ports.values():
+        site.back(UDP(sport=53, dport=port) / b"12345678", POOL)
+    assert not any(instance.nf.drops for instance in instances(site))
+
+
+def instances(site: Site) -> list[Any]:
+    workers = site.network.memory.workers.values()
+    return [i for w in workers for i in w.worker.tables.instances.values()]
+
+
+def moved(site: Site, **nfs: Any) -> tuple[str, ...]:
+    """What the plan of an update says that moves, once it is done."""
+    new = site.next(**nfs)
+    transaction = update(site.running, new)
+    told = summarise(transaction, Version(site.running, None), Version(new, None))
+    assert told.lost == ()
+    assert {COPY_STATE, HAND_OVER} <= {stage.title for stage in transaction.stages}
+    site.network.run(transaction)
+    site.running = new
+    return told.moved
+
+
+def test_mappings_go_along_with_their_buckets() -> None:
+    site = Site(nat=on(napt(), 1))
+    ports = mapped(site)
+    for workers in (2, 3, 1):
+        told = moved(site, nat=on(napt(), workers))
+        assert told
+        assert all(line.startswith("nat: ") and " buckets from " in line for line in told)
+        answered(site, ports)
+        assert mapped(site) == ports
+    records = [len(d.table.records) for i in instances(site) for d in i.nf.state.tables.values()]
+    assert sum(records) == len(HOSTS)
+
+
+def test_connections_of_a_pair_go_along() -> None:
+    site = Site(fw=on(firewall(), 1))
+    for host in HOSTS:
+        assert site.out(TCP(sport=4000, dport=22, flags="S"), source=host)
+        site.back(TCP(sport=22, dport=4000, flags="SA", ack=1), host)
+    for workers in (3, 2):
+        assert moved(site, fw=on(firewall(), workers))
+        for host in HOSTS:
+            site.back(TCP(sport=22, dport=4000, flags="A", seq=1, ack=1), host)
+            assert site.out(TCP(sport=4000, dport=22, flags="A", seq=1, ack=1), source=host)
+        assert not any(instance.nf.drops for instance in instances(site))
+
+
+def test_a_failure_at_any_change_leaves_one_owner_and_all_state() -> None:
+    site = Site(nat=on(napt(), 1))
+    ports = mapped(site)
+    failures = 0
+    for fails_at in range(1, 200):
+        calls = 0
+
+        def strike(fails_at: int = fails_at) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == fails_at:
+                raise SwitchError("the controller's way to it is cut")
+
+        transaction = update(site.running, site.next(nat=on(napt(), 2)))
+        site.network.after = strike
+        try:
+            site.network.run(transaction)
+        except DeploymentError:
+            failures += 1
+            site.network.after = lambda: None
+            answered(site, ports)
+            assert mapped(site) == ports
+            continue
+        assert failures > 10
+        site.network.after = lambda: None
+        answered(site, ports)
+        return
+    raise AssertionError("it never succeeded")
+
+
+def test_what_another_configuration_does_not_go_on_with_stays() -> None:
+    site = Site(nat=on(napt(), 1))
+    new = site.next(nat=on(napt(ipv6="drop"), 2))
+    assert not state_moves(site.running, new)
+    told = summarise(update(site.running, new), Version(site.running, None), Version(new, None))
+    assert told.moved == ()
+
+
+def test_named_buckets_move_and_stay_where_they_were_put() -> None:
+    site = Site(nat=on(napt(), 2))
+    ports = mapped(site)
+    cores = running_of(site.running).cores_of["nat"]
+    new = site.next(nat=on(napt(), 2), moving=Moving("nat", cores[1], tuple(range(10))))
+    (move,) = state_moves(site.running, new)
+    assert (move.source, move.target, move.buckets) == (*cores, tuple(range(10)))
+    site.network.run(update(site.running, new))
+    site.running = new
+    answered(site, ports)
+    assert mapped(site) == ports
+    graph_again = compile_graph(
+        CompileRequest(graph(nat=on(napt(), 2)), topology(WHERE), beside=new)
+    )
+    assert not state_moves(new, graph_again.bundle), "an update leaves them there"
+
+
+def test_all_buckets_move_to_another_core() -> None:
+    site = Site(nat=on(napt(), 1))
+    ports = mapped(site)
+    (core,) = running_of(site.running).cores_of["nat"]
+    other = Core(core.server, core.index + 1)
+    site_next = site.next(nat=on(napt(), 1), moving=Moving("nat", other))
+    site.network.run(update(site.running, site_next))
+    site.running = site_next
+    assert running_of(site_next).cores_of["nat"] == (other,)
+    answered(site, ports)
+    assert mapped(site) == ports
+
+
+def test_what_cannot_be_moved_is_told() -> None:
+    running = running_of(Site(nat=on(napt(), 1)).running)
+    (core,) = running.cores_of["nat"]
+    for moving, expected in (
+        (Moving("natt", core), "unknown NF on a server 'natt'; did you mean 'nat'"),
+        (
+            Moving("nat", Core("server9", 0)),
+            "to: nat is on .*, and its buckets go to cores of that",
+        ),
+        (Moving("nat", core, (64,)), r"buckets: 64 is not among 64 \(0 to 63\)"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            placed_elsewhere(running, {"nat": "inside_address"}, moving)
+    with pytest.raises(InputError, match="buckets: nat has none"):
+        placed_elsewhere(running, {"nat": "one"}, Moving("nat", core, (1,)))
+
+
+def test_packets_that_come_meanwhile_wait_and_none_is_lost() -> None:
+    site = Site(nat=on(napt(), 1))
+    ports = mapped(site)
+    sent = 0
+    come: list[int] = []
+
+    def talk() -> None:
+        nonlocal sent
+        if site.network.holds_back:
+            for host in HOSTS[:8]:
+                sent += 1
+                out = site.out(DATAGRAM, source=host)
+                come.extend([out[UDP].sport] if out else [])
+
+    site.network.after = talk
+    moved(site, nat=on(napt(), 2))
+    site.network.after = lambda: None
+    site.network.memory.advance(0)
+    late = [Ether(d.frame)[UDP].sport for d in (*site.network.late, *site.network.memory.taken())]
+    assert late
+    assert sorted([*come, *late]) == sorted(
+        port for host in HOSTS[:8] for port in [ports[host]] * (sent // 8)
+    )

@@ -44,7 +44,7 @@ test-networks: $(STAMP)
 
 # A controller killed at every step, a hundred runs with faulty calls, every leaf of P4 programs: ten minutes.
 exhaustive: $(STAMP)
-	$(RUN) -m pytest -m exhaustive tests/recovery tests/unit/softswitch tests/p4/fast tests/emulated
+	$(RUN) -m pytest -m exhaustive tests/recovery tests/unit/softswitch tests/p4/fast tests/verification tests/emulated
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.cli.output import Json, print_json, print_table, say, warn
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
@@ -104,6 +104,38 @@ def audit(
         say(f"{folder}: entries {found.first} to {found.last}, {len(heads)} kept heads: {word}")
     if found.problems:
         raise typer.Exit(1)
+
+
+@cle_app.command("compact", epilog="Example: orchestrator verify cle compact /var/lib/cle")
+def compact(folder: Folder, as_json: Json = False) -> None:
+    """Write closed segments into FOLDER/parquet, by graph, hour and kind; each once."""
+    from orchestrator.verification.cle.columns import compact as write
+
+    written = write(folder)
+    if as_json:
+        print_json({"segments": written})
+    else:
+        say(f"{folder}: {written} segments written")
+
+
+@cle_app.command(
+    "query",
+    epilog="Example: orchestrator verify cle query /var/lib/cle "
+    '"SELECT kind, count(*) FROM records GROUP BY kind"',
+)
+def query(
+    folder: Folder,
+    sql: Annotated[str, typer.Argument(help="A SELECT over the table `records` (DuckDB).")],
+    as_json: Json = False,
+) -> None:
+    """Ask the records: those in Parquet, and the newer segments. Nothing else is read or written."""
+    from orchestrator.verification.cle.columns import query as ask
+
+    columns, rows = ask(folder, sql)
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_table("", columns, rows)
 
 
 def _credentials(cert: Path | None, key: Path | None, ca: Path | None) -> Credentials | None:

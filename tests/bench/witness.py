@@ -1,0 +1,129 @@
+"""Figures of witnesses: what they cost a worker, and how much a CLE takes."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nf_specs import spec
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from orchestrator.verification.cle.intake import WAITING, Intake
+from orchestrator.verification.cle.seals import Head
+from orchestrator.verification.cle.segments import Log
+from servernf.python.runtime.chain import ExitHop, Scope
+from servernf.python.runtime.worker import Worker
+from servernf.wire import native, nsh
+from servernf.wire.records import Kind, Record, frame_digest
+from servernf.wire.witness import Epoch, Witness
+
+MAC, PAIRS, BATCHES, BATCH = 0x0200_0001_0001, 10, 60, 64
+FRAME = bytes(
+    Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    / IP(src="10.0.0.7", dst="198.51.100.9")
+    / UDP(sport=4000, dport=53)
+    / Raw(bytes(1458))
+)
+RECORD_BATCH, RECORDS = 100, 50_000
+
+
+class _Sink:
+    def __init__(self) -> None:
+        self.bytes = self.records = 0
+
+    def take(self, record: bytes) -> bool:
+        self.bytes += len(record)
+        self.records += 1
+        return True
+
+
+def _worker(rate: float | None) -> tuple[Worker, _Sink]:
+    """A worker with a NAPT; `rate` None: without a witness."""
+    made, sink = Worker("w", MAC), _Sink()
+    made.configure("g", [spec("g/nat", "napt", {"addresses": ["203.0.113.1"]})])
+    made.service_chain("g/nat", Scope(5, 254, "inside"), [ExitHop(1, 6, 253)])
+    if rate is not None:
+        made.shim.record_to(sink.take)
+        made.witness("g", Witness((Epoch(1, 11, 12, int(rate * 2**32)),)))
+    return made, sink
+
+
+def _seconds(worker: Worker, frames: list[bytes]) -> float:
+    began = time.perf_counter()
+    for _ in range(BATCHES):
+        worker.process(frames)
+        worker.shim.settle_if_due()
+    worker.shim.settle()
+    return time.perf_counter() - began
+
+
+def witness_cost() -> dict[str, Any]:
+    """The share of packets/s that a worker loses at 1 %, and at other rates."""
+    frames = [
+        nsh.encode(nsh.Tag(MAC, 1, 5, 254, label=at * 7919, ingress_us=at), FRAME)
+        for at in range(BATCH)
+    ]
+    plain, _ = _worker(None)
+    shares: dict[str, float] = {}
+    size = 0.0
+    for rate in (0.0, 0.01, 0.1, 1.0):
+        watched, sink = _worker(rate)
+        lost: list[float] = []
+        for pair in range(PAIRS):
+            turn = (plain, watched) if pair % 2 else (watched, plain)
+            taken = {worker.name + str(id(worker)): _seconds(worker, frames) for worker in turn}
+            without, having = (taken[w.name + str(id(w))] for w in (plain, watched))
+            lost.append(1 - without / having)
+        shares[f"{rate:g}"] = round(statistics.median(lost), 3)
+        packets = PAIRS * BATCHES * BATCH
+        size = sink.bytes / packets if rate == 1 else size
+    return {
+        "name": "witness_cost",
+        "value": shares["0.01"],
+        "unit": "share of packets/s lost",
+        "compared_with": "the same worker without a witness: NAPT, 1500 B, in process, no sockets",
+        "by_rate": shares,
+        "bytes_per_sampled_packet": round(size),
+        "prf_in_c": native.library() is not None,
+        "goal": 0.05,
+    }
+
+
+def cle_records_per_second() -> dict[str, Any]:
+    """Records that a CLE seals and syncs, of one point, in batches."""
+    frame = bytes(128)
+    batches = [
+        b"".join(
+            Record(Kind.IN, 1, 1, at, nf="g/nat", frame=frame, digest=frame_digest(frame)).pack()
+            for at in range(first, first + RECORD_BATCH)
+        )
+        for first in range(0, RECORDS, RECORD_BATCH)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Log(Path(folder), Ed25519PrivateKey.generate())
+        intake = Intake(log, rate=1e9)
+        intake.start([])
+        began = time.perf_counter()
+        answers: list[Future[Head]] = []
+        for number, batch in enumerate(batches):
+            if number >= WAITING // 2:
+                answers[number - WAITING // 2].result()
+            answers.append(intake.put(batch))
+        for answer in answers:
+            answer.result()
+        took = time.perf_counter() - began
+        intake.end()
+        log.close()
+    return {
+        "name": "cle_records_per_second",
+        "value": round(RECORDS / took),
+        "unit": "records/s",
+        "compared_with": f"nothing: one point, batches of {RECORD_BATCH} records with 128 B of frame",
+    }

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, ServerError
 
 if TYPE_CHECKING:
+    from orchestrator.clients.channel import TlsFiles
     from orchestrator.verification.cle.running import Credentials
 
 cle_app = typer.Typer(
@@ -136,6 +138,91 @@ def query(
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         print_table("", columns, rows)
+
+
+@cle_app.command(
+    "watch",
+    epilog="Example: orchestrator verify cle watch manifest.json --sampling-key watch.key "
+    "--point server1-core1=192.0.2.7:9500 --tls-cert cle.crt --tls-key cle.key --tls-ca ca.crt",
+)
+def watch(
+    manifest: Annotated[Path, typer.Argument(help="The verification manifest, signed by both.")],
+    sampling_key: Annotated[Path, typer.Option(help="The sampling key of customer and CLE.")],
+    point: Annotated[
+        list[str], typer.Option(help="POINT=ADDRESS of a worker's management API (repeatable).")
+    ],
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the CLE.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="Who signs workers' certificates.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Tell them now, and end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell points the key epochs as they come and go, until Ctrl-C; they keep what they were told.
+
+    Exit code 7 with --once when a point could not be told.
+    """
+    import time
+    from datetime import UTC, datetime
+
+    from orchestrator.clients.vnf import WorkerClient
+    from orchestrator.verification import keys
+    from orchestrator.verification import manifest as manifests
+    from orchestrator.verification.watching import step_seconds, tell
+
+    signed = manifests.read(manifest)
+    manifests.check(signed, None, None)
+    agreed = signed.manifest
+    key = keys.sampling_key(sampling_key, "--sampling-key")
+    if keys.commitment(key) != agreed.sampling.key:
+        raise InputError(f"--sampling-key {sampling_key}: is not the one of {manifest}")
+    tls = _client_files(tls_cert, tls_key, tls_ca)
+    points = {
+        name: partial(WorkerClient, name, address, tls=tls)
+        for name, address in _addresses(point).items()
+    }
+    if missing := set(agreed.points) - set(points):
+        warn(f"{', '.join(sorted(missing))}: of the manifest, and told by nobody here")
+    before: dict[str, object] | None = None
+    while True:
+        now = datetime.now(UTC)
+        failed = tell(agreed, key, points, now)
+        told: dict[str, object] = {"epochs": list(agreed.epochs_at(now)), "failed": failed}
+        if told != before and as_json:
+            print_json(told)
+        elif told != before:
+            _print_told(told["epochs"], failed)
+        before = told
+        if once:
+            if failed:
+                raise typer.Exit(ServerError.exit_code)
+            return
+        time.sleep(step_seconds(agreed))
+
+
+def _print_told(epochs: object, failed: dict[str, str]) -> None:
+    for name, why in failed.items():
+        warn(f"{name}: {why}")
+    say(f"epochs {epochs}: {'all points know' if not failed else f'{len(failed)} do not'}")
+
+
+def _client_files(cert: Path | None, key: Path | None, ca: Path | None) -> TlsFiles | None:
+    from orchestrator.clients.channel import TlsFiles
+
+    if cert is None and key is None and ca is None:
+        return None
+    if cert is None or key is None or ca is None:
+        raise InputError("--tls-cert, --tls-key and --tls-ca belong together")
+    return TlsFiles(ca, cert, key)
+
+
+def _addresses(words: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, address = word.partition("=")
+        if not name or not equals or not address:
+            raise InputError(f"--point {word}: POINT=ADDRESS is expected")
+        found[name] = address
+    return found
 
 
 def _credentials(cert: Path | None, key: Path | None, ca: Path | None) -> Credentials | None:

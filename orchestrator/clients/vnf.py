@@ -16,6 +16,7 @@ from orchestrator.model.entries import ChainHop, ServerChain
 from orchestrator.model.manifest import Manifest
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
 from servernf.wire.configs import config_text
+from servernf.wire.witness import Witness
 
 _CALL_SECONDS = 20.0
 _TRANSFER_SECONDS = 120.0
@@ -159,6 +160,15 @@ class WorkerClient:
         """Trajectory samples of the shim from a cursor on, and the next cursor."""
         answer = self._call(self._stub.readSamples, vnf_pb2.ReadSamplesRequest(cursor=cursor))
         return list(answer.samples), answer.cursor
+
+    def set_witness(self, graph: str, witness: Witness | None) -> None:
+        """Say which packets of a graph it tells a witness of (with a witness's certificate)."""
+        request = vnf_pb2.WitnessRequest(graph=graph)
+        if witness is not None:
+            request.headers = witness.headers
+            for e in witness.epochs:
+                request.epochs.add(number=e.number, key0=e.key0, key1=e.key1, threshold=e.threshold)
+        self._call(self._stub.setWitness, request)
 
     def _change(self, method: Any, request: Any, *, may_be_missing: bool = False) -> None:
         if self._may_change is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from orchestrator.bundle.codec import dump
 from orchestrator.cli import app
 from orchestrator.cli.verify import digest_of
+from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.live import LiveNetwork, new_journal
 from orchestrator.deployment.operations import deploy_graph
 from orchestrator.network.inventory import Inventory
@@ -26,8 +28,23 @@ from orchestrator.verification import keys
 from orchestrator.verification.cle.intake import Intake
 from orchestrator.verification.cle.running import log_folder
 from orchestrator.verification.cle.segments import Log
-from orchestrator.verification.manifest import SIGNERS, References, Roles, Signed, sign
+from orchestrator.verification.cle.service import serve as serve_cle
+from orchestrator.verification.manifest import (
+    SIGNERS,
+    Epochs,
+    References,
+    Roles,
+    Signed,
+    read,
+    sign,
+)
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
+from servernf.python.runtime.service import serve
+from servernf.python.runtime.worker import Worker
+from servernf.ship.shipper import Shipper
+from servernf.wire import nsh
+from servernf.wire.addresses import device_mac
+from servernf.wire.ring import Ring
 
 pytestmark = pytest.mark.slow
 
@@ -161,3 +178,64 @@ def test_no_file_and_no_output_of_the_provider_has_a_sampling_key(
         words += [number.to_bytes(4, order) for order in ("big", "little")]
         assert not any(word in data for word in words for data in held)
     assert not any(KEY in data or KEY.hex().encode() in data for data in held)
+
+
+def test_a_worker_is_told_the_epochs_and_its_ring_is_shipped_and_judged(
+    agreed: Path, tmp_path: Path
+) -> None:
+    """A live worker: epochs by command, records over its ring to the CLE, the customer's verdict."""
+    signed = read(agreed / "m.json")
+    terms = signed.manifest
+    now = terms.model_copy(
+        update={
+            "points": ("server1-core1", "server1-core2"),
+            "epochs": Epochs(
+                first=datetime.now(UTC) - timedelta(seconds=100), seconds=3600, overlap_seconds=60
+            ),
+        }
+    )
+    renewed = Signed(manifest=now)
+    for role in SIGNERS:
+        renewed = sign(renewed, role, keys.private_key(agreed / f"{role}.pem", "--key"))
+    (tmp_path / "m.json").write_bytes(renewed.text())
+    program = next(w for w in result().bundle.workers if w.core == 0)
+    mac = device_mac(Provider(1).topology.servers["server1"].id, core=1)
+    worker = Worker("server1-core1", mac)
+    ring = Ring(tmp_path / "ring", create=1 << 20)
+    worker.shim.record_to(ring.put)
+    server, _, address = serve(worker, f"unix:{tmp_path}/w.sock")
+    try:
+        with WorkerClient("server1-core1", address) as client:
+            client.configure("campus", program.nfs, None)
+            for chain in program.chains:
+                client.service_chain("campus", chain)
+        words = ["verify", "cle", "watch", str(tmp_path / "m.json"), "--once", "--json"]
+        words += ["--sampling-key", str(agreed / "watch.key")]
+        done = CliRunner().invoke(app, [*words, "--point", f"server1-core1={address}"])
+        assert (done.exit_code, json.loads(done.stdout)["epochs"]) == (0, [1])
+        gone = CliRunner().invoke(app, [*words, "--point", f"server1-core1=unix:{tmp_path}/no"])
+        assert gone.exit_code == 7
+    finally:
+        server.stop(0).wait()
+    chain = next(c for c in program.chains if len(c.hops) == 3 and c.hops[0].port == "inside")
+    frame = Provider(1)._packet()[1]
+    for at in range(100):
+        tag = nsh.Tag(mac, 1, chain.spi, chain.si, label=at, ingress_us=at)
+        assert worker.process([nsh.encode(tag, frame)])
+    worker.shim.settle()
+    folder = tmp_path / "cle"
+    with closing(Log(log_folder(folder), keys.private_key(agreed / "cle.pem", "--key"))) as log:
+        intake = Intake(log)
+        intake.start([])
+        cle, where = serve_cle(intake, f"unix:{tmp_path}/cle.sock")
+        with grpc.insecure_channel(where) as channel:
+            assert Shipper({"server1-core1": ring}, channel).ship("server1-core1")
+        assert ring.peek(1) == b""
+        cle.stop(0).wait()
+        intake.end()
+    words = ["verify", "check", str(folder), str(tmp_path / "m.json"), "--settle", "0", "--json"]
+    words += ["--sampling-key", str(agreed / "watch.key"), "--bundle", str(agreed / "g.bundle")]
+    done = CliRunner().invoke(app, words)
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["findings"]) == (0, [])
+    assert 25 < found["packets"] < 75

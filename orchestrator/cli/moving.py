@@ -102,7 +102,7 @@ def _print(network: str, found: dict[str, Done], as_json: bool) -> None:
                     graph: {
                         "changes": dict(done.summary.counts),
                         "state_moved": list(done.applied.moved),
-                        "state_lost": list(done.summary.lost),
+                        "state_lost": [*done.summary.lost, *done.applied.behind],
                     }
                     for graph, done in found.items()
                 },
@@ -115,7 +115,7 @@ def _print(network: str, found: dict[str, Done], as_json: bool) -> None:
         say(f"{graph} on {network}: {done.summary.words()}")
         for moved in done.applied.moved:
             say(f"state moved: {moved}")
-        for lost in done.summary.lost:
+        for lost in (*done.summary.lost, *done.applied.behind):
             warn(f"state lost: {lost}")
 
 

@@ -204,7 +204,7 @@ def deploy(
                 "network": live.name,
                 "updated": done.updated,
                 "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
-                "state_lost": list(done.summary.lost),
+                "state_lost": [*done.summary.lost, *done.applied.behind],
                 "state_moved": list(done.applied.moved),
                 "moved": list(done.moves),
                 "entries": {switch: dict(tables) for switch, tables in counts.items()},
@@ -217,7 +217,7 @@ def deploy(
         warn(moved)
     for going in done.applied.moved:
         say(f"state moved: {going}")
-    for lost in done.summary.lost:
+    for lost in (*done.summary.lost, *done.applied.behind):
         warn(f"state lost: {lost}")
     times = ", ".join(f"{name} {value:.2f}" for name, value in delays.items())
     if done.updated:

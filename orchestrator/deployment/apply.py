@@ -20,6 +20,8 @@ class Applied:
     entries: dict[str, int]
     moved: tuple[str, ...] = ()
     """Whose state went from core to core, in words."""
+    behind: tuple[str, ...] = ()
+    """Whose state should have, and could not."""
 
 
 def applied(executed: Executed) -> Applied:
@@ -29,7 +31,8 @@ def applied(executed: Executed) -> Applied:
         sum(executed.seconds.values()) - launch,
         launch,
         dict(executed.entries),
-        tuple(map(str, executed.moved)),
+        tuple(str(m) for m in executed.moved if not m.lost),
+        tuple(str(m) for m in executed.moved if m.lost),
     )
 
 

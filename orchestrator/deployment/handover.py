@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from orchestrator.deployment.drivers import NetworkDriver
 from orchestrator.deployment.moves import StateMove
 from orchestrator.deployment.transaction import MoveState
+from orchestrator.errors import ServerGone
 from servernf.proto import vnf_pb2
 
 READY, DONE = "ready", "done"
@@ -24,8 +25,12 @@ class Moved:
     held: int
     forwarded: int
     pause_us: int
+    lost: str = ""
+    """Why it stays behind."""
 
     def __str__(self) -> str:
+        if self.lost:
+            return f"{self.move}: stays behind: {self.lost}"
         return f"{self.move}: {self.records:,} records; {self.held:,} packets waited"
 
 
@@ -39,6 +44,15 @@ class Handover:
     def begin(self) -> None:
         """Copy; the target holds back what comes to it from now on."""
         self._ask(vnf_pb2.TransferRequest.BEGIN)
+
+    def begin_if_reached(self) -> list[Moved]:
+        """As `begin`; where the source does not reach the target, state stays behind, which is told."""
+        try:
+            self.begin()
+        except ServerGone as error:
+            self.state()  # raises when it is the source that is gone
+            return [Moved(self.move, 0, 0, 0, 0, 0, str(error))]
+        return []
 
     def finish(self) -> Moved:
         """Send the rest; the target goes on."""
@@ -74,11 +88,13 @@ def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float) -> list[M
     there, back = Handover(network, step.move), Handover(network, step.move.reversed())
     if step.begins:
         if not step.undoing:
-            there.begin()
+            return there.begin_if_reached()
         elif there.state() == DONE:
             back.begin()
         return []
     ending = there
+    if not step.undoing and there.state() not in (READY, DONE):
+        return []  # as was said when it began
     if step.undoing:
         if back.state() != READY:
             there.abort()

@@ -6,6 +6,7 @@ Blind spot: packets in flight on a network, threads (tests/unit/servernf/test_tr
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -16,13 +17,16 @@ from test_state_across_updates import POOL, WHERE, Site, firewall, graph, napt
 from update_support import update
 
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.deployment.moves import state_moves
+from orchestrator.deployment.handover import carry_out
+from orchestrator.deployment.moves import StateMove, state_moves
 from orchestrator.deployment.planning import COPY_STATE, HAND_OVER, Version
 from orchestrator.deployment.summary import summarise
-from orchestrator.errors import DeploymentError, InputError, SwitchError
+from orchestrator.deployment.transaction import MoveState
+from orchestrator.errors import DeploymentError, InputError, ServerGone, SwitchError
 from orchestrator.model.plan import Core
 from orchestrator.placement.running import Moving, running_of
 from orchestrator.placement.running import moved as placed_elsewhere
+from servernf.proto import vnf_pb2
 
 pytestmark = pytest.mark.slow
 
@@ -202,3 +206,30 @@ def test_packets_that_come_meanwhile_wait_and_none_is_lost() -> None:
     assert sorted([*come, *late]) == sorted(
         port for host in HOSTS[:8] for port in [ports[host]] * (sent // 8)
     )
+
+
+class Cut:
+    """A network whose workers answer the controller, but do not reach each other."""
+
+    address = "unix:b.sock"
+
+    def __init__(self, *, source_answers: bool = True) -> None:
+        self._answers = source_answers
+
+    def worker(self, core: Core) -> Any:
+        return nullcontext(self)
+
+    def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
+        if request.phase == vnf_pb2.TransferRequest.BEGIN or not self._answers:
+            raise ServerGone("worker unix:b.sock does not answer")
+        return vnf_pb2.TransferResponse(state="aborted")
+
+
+def test_state_that_cannot_reach_its_target_stays_behind_and_that_is_told() -> None:
+    move = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), "pair", 64, (1,))
+    (told,) = carry_out(Cut(), MoveState(move, True), 0)  # type: ignore[arg-type]
+    assert told.lost
+    assert str(told).startswith("nat: 1 of 64 buckets from s1 core 1 to s1 core 2: stays behind: ")
+    assert carry_out(Cut(), MoveState(move, False, True), 0) == []  # type: ignore[arg-type]
+    with pytest.raises(ServerGone):
+        carry_out(Cut(source_answers=False), MoveState(move, True), 0)  # type: ignore[arg-type]

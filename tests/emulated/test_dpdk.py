@@ -7,6 +7,7 @@ Blind spot: NICs (DPDK drives AF_PACKET here). `make exhaustive` runs the other 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -182,3 +183,21 @@ def test_what_it_has_in_dpdks_folder_is_gone() -> None:
     with FastSwitch() as switch:
         process = switch.open({1: "lo"})
         assert not list(Path("/var/run/dpdk").glob(f"*-{process.pid}"))
+
+
+def test_a_device_ends_with_the_process_that_moves_its_packets(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "orchestrator.softswitch", "--engine", "dpdk", "-i", "1@lo"]
+    with subprocess.Popen(
+        [*words, "--grpc-addr", f"unix:{tmp_path}/s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as device:
+        assert device.stdout is not None
+        assert device.stderr is not None
+        assert '"ready": true' in device.stdout.readline()
+        children = Path(f"/proc/{device.pid}/task/{device.pid}/children")
+        (mover,) = (int(c) for c in children.read_text().split())
+        os.kill(mover, signal.SIGSEGV)
+        assert device.wait(20) == 1
+        assert "process is gone" in device.stderr.read()

@@ -177,6 +177,11 @@ class _Cells(list[int]):
         super().__setitem__(index, value)
         self.written.add(index)
 
+    def fetched(self, values: Sequence[int]) -> None:
+        """What packets have made of it, which is no change to tell."""
+        super().__setitem__(slice(None), values)
+        self.written = set()
+
 
 class _Meters(MeterCells):
     """An array of meters whose configurations are recorded."""
@@ -285,11 +290,10 @@ class MirroredState(PipelineState):
     def fetch_counters(self, device: Device) -> None:
         for number, (packets, octets) in enumerate(self.cells.values()):
             found = device.counters(number)
-            packets[:], octets[:] = (n for n, _ in found), (b for _, b in found)
-            packets.written, octets.written = set(), set()
+            packets.fetched([n for n, _ in found])
+            octets.fetched([b for _, b in found])
 
     def fetch_registers(self, device: Device) -> None:
         for number, (name, cells) in enumerate(self.register_cells.items()):
             words = words_of_bits(self.program.registers[name].width)
-            cells[:] = device.registers(number, words)
-            cells.written = set()
+            cells.fetched(device.registers(number, words))

@@ -25,7 +25,7 @@ from fast_support import Pair
 from fuzz_entries import EntryMaker
 from softswitch_support import p4info, program
 
-from orchestrator.errors import UnsupportedFeature
+from orchestrator.errors import SwitchError, UnsupportedFeature
 from orchestrator.softswitch.fast.building import compiler
 from orchestrator.softswitch.fast.switch import FastSwitch
 
@@ -123,3 +123,57 @@ def test_an_endless_loop_ends_with_a_fault() -> None:
     with Pair(made, p4i.P4Info()) as both:
         assert both.process(1, [bytes(20)]) == []
         assert both.python.counters.faults == 1
+
+
+def test_entries_that_nobody_hits_are_told_of() -> None:
+    made, info = program("router"), p4info("router")
+    (table,) = [t for p in made["pipelines"] for t in p["tables"] if t["name"] == "ig.acl"]
+    table["support_timeout"] = True
+    (stated,) = [t for t in info.tables if t.preamble.name == "ig.acl"]
+    stated.idle_timeout_behavior = p4i.Table.NOTIFY_CONTROL
+    update = p4r.Update(type=p4r.Update.INSERT)
+    entry = update.entity.table_entry
+    entry.table_id, entry.priority, entry.idle_timeout_ns = stated.preamble.id, 5, 3_000_000_000
+    (port,) = [f.id for f in stated.match_fields if f.name == "port"]
+    entry.match.add(field_id=port).exact.value = b"\x01"
+    (action,) = [a.preamble.id for a in info.actions if a.preamble.name == "ig.permit"]
+    entry.action.action.action_id = action
+    rng = random.Random(4)
+    with Pair(made, info) as both:
+        assert both.write([update]) == [0]
+        told: list[int] = []
+        for hit in (False, True, False, False, False, True, False, False):
+            if hit:
+                both.process(1, [fuzz.ip_frame(rng) for _ in range(20)])
+            both.now_ns += 1_600_000_000
+            for switch in (both.python, both.fast):
+                switch.tick()
+            found = [list(s.idle_timeouts) for s in (both.python, both.fast)]
+            assert found[0] == found[1]
+            told.append(sum(len(n.table_entry) for n in found[0]))
+        assert told == [0, 0, 1, 1, 1, 1, 2, 2], "told once each time that it was not hit"
+
+
+def test_another_program_takes_the_entries_over() -> None:
+    info = p4info("router")
+    rng = random.Random(9)
+    maker = EntryMaker(info, rng)
+    frames = [fuzz.ip_frame(rng) for _ in range(30)]
+    with Pair(program("router"), info) as both:
+        both.write([*fuzz.replication(), *maker.entries(10)])
+        both.process(1, frames)
+        both.python.reconcile(both.python.build(program("router")), info)
+        both.fast.reconcile(both.fast.prepare(program("router"), info))
+        both.python.counters.faults = both.python.counters.loops_cut = 0
+        both.process(1, frames)
+        counted = p4r.Entity()
+        counted.table_entry.counter_data.SetInParent()
+        both.read(counted)
+        cells = p4r.Entity()
+        cells.register_entry.SetInParent()
+        assert any(cell.register_entry.data.bitstring.strip(b"\0") for cell in both.read(cells))
+        cells.counter_entry.SetInParent()
+        assert any(cell.counter_entry.data.packet_count for cell in both.read(cells))
+        with pytest.raises(SwitchError, match="does not fit the new pipeline"):
+            both.fast.reconcile(both.fast.prepare(program("features"), p4info("features")))
+        both.process(1, frames)

@@ -32,7 +32,8 @@ _NUMBER = struct.Struct("!8sIQ")
 INSIDE, OUTSIDE = "h1", "h3"
 POOL = "203.0.113.1"
 OUTWARD, INWARD = 1, 2
-INSIDE_PORT, OUTSIDE_PORT, TCP_PORT = 40_000, 5_000, 8_080
+INSIDE_PORT, OUTSIDE_PORT, TCP_PORT = 36_400, 5_000, 8_080
+"""A NAPT keeps the inside port: it is one of those that the inside host's bucket has of POOL."""
 SETTLE_S = 1.0
 """Time for the last datagrams to arrive."""
 _CHUNK, _CHUNKS_PER_S = 8_192, 25

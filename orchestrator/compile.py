@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from orchestrator.compiler.advice import advice, not_installed, placed_advice
@@ -21,8 +21,10 @@ from orchestrator.compiler.story import ClassStory, Teller, unit_stories
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.errors import Constraint, DoesNotFit, InfeasibleError
+from orchestrator.garbage import large_frozen_data
 from orchestrator.graph import check_hosts, functions_of
 from orchestrator.linker.link import link
+from orchestrator.memo import Memo
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle, Slo
 from orchestrator.model.cuts import Cuts
@@ -36,7 +38,6 @@ from orchestrator.placement.compiled import forced_by_pins
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used, block_use
 from orchestrator.placement.running import Moving, moved, running_of
-from orchestrator.recall import large_frozen_data, recalling
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, footprint
 from orchestrator.targets.target import filter_costs
@@ -83,7 +84,7 @@ class CompileRequest:
     `pipelines` (by switch) stand for those of the topology, whose builds are in `builds`. `max_classes`
     bounds the traffic classes that two NFs in a row may make of their rules. `relaxations` are given up
     from the start. `warnings` come before the compiler's own. `functions` are the NFs, where they
-    are known.
+    are known. `memo` is what compiling the graph found out before; it changes no result.
     """
 
     graph: ServiceGraph
@@ -101,6 +102,7 @@ class CompileRequest:
     functions: Functions | None = None
     moving: Moving | None = None
     """What shall run elsewhere than it does in `beside`."""
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
 
     def with_functions(self) -> CompileRequest:
         """The request with its NFs, made once for all that is tried."""
@@ -173,10 +175,10 @@ class Compiled:
 def compile_graph(request: CompileRequest) -> Compiled:
     """Cut, synthesise, place and lower a graph onto a topology, and number it beside what is there.
 
-    Within a round of a `Recall` all that an earlier version of the graph has in common with this one is
-    taken from there (`graph.load_graph` included): after a changed rule that is nearly all.
+    With a memo that has seen an earlier version of the graph, what both have in common is taken from
+    there: after a changed rule that is nearly all.
     """
-    with large_frozen_data(), recalling():
+    with large_frozen_data(), request.memo.round():
         return _compiled(request)
 
 
@@ -209,6 +211,7 @@ def _compiled(request: CompileRequest) -> Compiled:
             fabric,
             pipelines,
             taken=used.tables,
+            memo=request.memo,
         )
 
     (front,), (plan, lowered) = feasible([request], fabric, placed)
@@ -237,7 +240,7 @@ def _compiled(request: CompileRequest) -> Compiled:
         endpoints={endpoint.name: endpoint.hosts for endpoint in graph.endpoints.values()},
         builds=request.builds.needed(s.pipeline for s in topology.switches.values()),
     )
-    bundle = link(bundle, lowered.symbolic, beside)
+    bundle = link(bundle, lowered.symbolic, beside, request.memo)
     return Compiled(cuts, plan, lowered, bundle, graph, topology)
 
 
@@ -288,9 +291,9 @@ def _front(request: CompileRequest, fabric: Fabric, known: Sequence[Front]) -> F
     for front in known:
         if front.given == given:
             return replace(front, request=request)
-    whole = cut(given.graph, functions, given.access, given.forced)
-    cuts = synthesise(whole, given.graph, given.costs)
-    cuts = decide_filters(cuts, given.forms, given.room, given.ternary)
+    whole = cut(given.graph, functions, given.access, given.forced, request.memo)
+    cuts = synthesise(whole, given.graph, given.costs, request.memo)
+    cuts = decide_filters(cuts, given.forms, given.room, given.ternary, request.memo)
     return Front(request, given, functions, whole, cuts)
 
 

@@ -36,6 +36,7 @@ from orchestrator.clients.encoding import Inserts, RawUpdate
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError, SwitchError
 from orchestrator.files import read_regular, read_start
+from orchestrator.garbage import large_frozen_data
 from orchestrator.graph import check_topology
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
@@ -52,7 +53,6 @@ from orchestrator.model.entries import (
 )
 from orchestrator.model.provenance import placed, places_of
 from orchestrator.model.topology import Topology, public
-from orchestrator.recall import large_frozen_data
 from orchestrator.targets import lookup
 from orchestrator.targets.pipelines import SHIPPED, SPECIALISED, Pipelines, build_for, p4info
 

@@ -19,7 +19,6 @@ from orchestrator.model.match import Prefix
 from orchestrator.model.refs import Ref, RootRef
 from orchestrator.model.symbolic import SymbolicEntry
 from orchestrator.model.topology import Host
-from orchestrator.model.versions import versions_of
 from orchestrator.targets.block import VERSION_TABLE
 
 _PRIORITY = 1
@@ -47,7 +46,7 @@ def admission_entries(wiring: Wiring, layout: Layout) -> Iterator[SymbolicEntry]
         ports = tuple(port_of.values())
         wanted = [t for t in wiring.graph.traffic if t.ingress == entry.endpoint]
         for rank, traffic in enumerate(wanted):
-            for version in sorted(versions_of(traffic.match)):
+            for version in sorted(traffic.match.kind.versions):
                 for port in ports:
                     keys = (("ingress_port", Exact(port)), *match_keys(traffic.match, version))
                     name, origin = VERSION_TABLE[version], f"traffic {traffic.name}"
@@ -69,7 +68,7 @@ def admission_entries(wiring: Wiring, layout: Layout) -> Iterator[SymbolicEntry]
                         len(wanted) - rank + _PRIORITY,
                         origin,
                     )
-        asked = {v for traffic in wanted for v in versions_of(traffic.match)}
+        asked = {v for traffic in wanted for v in traffic.match.kind.versions}
         for host, port in port_of.items():
             at_port = (*_VERSION, ("ingress_port", Exact(port)))
             yield from _sources(endpoint, wiring.topology.hosts[host], at_port, asked - {0})

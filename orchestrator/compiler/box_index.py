@@ -25,7 +25,6 @@ from orchestrator.compiler.headerspace import (
     Box,
     protocol_of,
 )
-from orchestrator.recall import current
 
 Numbers = NDArray[np.int64]
 _COMPARED = tuple(
@@ -94,34 +93,22 @@ class _Levels:
 
 
 class BoxIndex:
-    """`boxes` stay in order; a None among them (an empty set) meets nothing."""
+    """`boxes` stay in order; a None among them (an empty set) meets nothing. `rows` are what `row_of`
+    makes of each, where that is known."""
 
-    def __init__(self, boxes: Sequence[Box | None]) -> None:
+    def __init__(
+        self, boxes: Sequence[Box | None], rows: Sequence[bytes | None] | None = None
+    ) -> None:
         self.boxes = boxes
         real = [(i, box) for i, box in enumerate(boxes) if box is not None]
         self._numbers = np.array([i for i, _ in real], np.int64)
-        packed = current().each(_row, (box for _, box in real), _row)
-        rows = np.frombuffer(b"".join(packed), _ROW)
+        packed = filter(None, map(row_of, boxes) if rows is None else rows)
+        table = np.frombuffer(b"".join(packed), _ROW)
         self._shapes, self._flags, self._inexact, self._low, self._high = (
-            np.ascontiguousarray(rows[name])
+            np.ascontiguousarray(table[name])
             for name in ("shapes", "flags", "inexact", "low", "high")
         )
         self._levels = [_Levels(self._low[:, n], self._high[:, n]) for n in (0, 1)]
-
-    def only(self, numbers: Sequence[int], boxes: Sequence[Box | None]) -> BoxIndex:
-        """The index of some of the boxes, in order: `boxes` are those with these numbers."""
-        found = BoxIndex(())
-        place = np.full(len(self.boxes), -1, np.int64)
-        place[numbers] = np.arange(len(numbers))
-        numbered = place[self._numbers]
-        rows = numbered >= 0
-        found.boxes, found._numbers = boxes, numbered[rows]
-        found._shapes, found._flags, found._inexact, found._low, found._high = (
-            column[rows]
-            for column in (self._shapes, self._flags, self._inexact, self._low, self._high)
-        )
-        found._levels = [_Levels(found._low[:, n], found._high[:, n]) for n in (0, 1)]
-        return found
 
     def meeting(self, box: Box) -> list[int]:
         """Numbers of the boxes that have a packet in common with one, ascending."""
@@ -211,7 +198,10 @@ class BoxIndex:
         return mine is not None and (not ask or mine.intersect(box) is not None)
 
 
-def _row(box: Box) -> bytes:
+def row_of(box: Box | None) -> bytes | None:
+    """What an index is told of a box."""
+    if box is None:
+        return None
     ends = (*_ends(box.low), *_ends(box.high))
     return _PACKED.pack(*ends, box.shapes, *box.flags, _needs_more(box))
 

@@ -22,10 +22,11 @@ from orchestrator.compiler.headerspace import (
     box_of,
     random_point,
 )
+from orchestrator.compiler.narrowing import narrow
+from orchestrator.memo import Memo
 from orchestrator.model.cuts import SERVER, Cuts, Unit
 from orchestrator.model.elements import DROP, RewriteProgram
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.versions import narrow
 
 MOST_BOXES = 48
 """Boxes of a class that are kept at every step."""
@@ -88,7 +89,7 @@ class _Classes:
     def __init__(self, cuts: Cuts, graph: ServiceGraph) -> None:
         self.cuts, self.graph = cuts, graph
         self.arcs = {(arc.source, arc.output): arc.target for arc in cuts.arcs}
-        self.flow = Flow(cuts.units, self.arcs, cuts.entries, {})
+        self.flow = Flow(cuts.units, self.arcs, cuts.entries, {}, Memo())
 
     def all(self) -> Iterator[TrafficClass]:
         earlier: dict[str, list[Box]] = {}

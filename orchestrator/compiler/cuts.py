@@ -15,6 +15,8 @@ from typing import Any
 
 import networkx as nx
 
+from orchestrator.compiler.narrowing import narrow
+from orchestrator.memo import Memo
 from orchestrator.model.cuts import SERVER, SWITCH, Arc, Cuts, Entry, Group, Unit
 from orchestrator.model.elements import (
     DROP,
@@ -26,9 +28,8 @@ from orchestrator.model.elements import (
     StatefulProgram,
 )
 from orchestrator.model.graph import Port, ServiceGraph
-from orchestrator.model.versions import ALL_VERSIONS, narrow
+from orchestrator.model.match import ALL_VERSIONS
 from orchestrator.nfs.base import Functions, NetworkFunction
-from orchestrator.recall import recalled
 
 _MOST_ASKED = 2
 """So many later functions are asked for in front of a server: each is a table that packets must pass."""
@@ -39,13 +40,14 @@ def cut(
     functions: Functions,
     access: Mapping[str, str],
     forced: Mapping[str, str] | None = None,
+    memo: Memo | None = None,
 ) -> Cuts:
     """Units, arcs and groups of a graph.
 
     `access` names each host's switch. `forced` names NFs that must run on a server although they
     need no state, with the reason (no switch holds them).
     """
-    return _Cutter(graph, functions, access, forced or {}).run()
+    return _Cutter(graph, functions, access, forced or {}, Memo() if memo is None else memo).run()
 
 
 class _Cutter:
@@ -55,6 +57,7 @@ class _Cutter:
         functions: Functions,
         access: Mapping[str, str],
         forced: Mapping[str, str],
+        memo: Memo,
     ) -> None:
         self.graph = graph
         self.functions = functions
@@ -65,7 +68,7 @@ class _Cutter:
         self.arcs: dict[tuple[str, str], Arc] = {}
         self.ways: nx.DiGraph[tuple[str, str]] = nx.DiGraph()
         """Which NF port a packet can enter after another."""
-        self.elements = cache(lambda nf, port: _elements(functions[nf], port))
+        self.elements = cache(lambda nf, port: _elements(functions[nf], port, memo))
         self.needs_server = cache(self._needs_server)
         self.entered_from = cache(self._entered_from)
 
@@ -388,9 +391,8 @@ class _Cutter:
         return addresses.pop(), "the address that every state key shares"
 
 
-@recalled
-def _elements(function: NetworkFunction[Any], port: str) -> ElementGraph:
-    return function.elements(port)
+def _elements(function: NetworkFunction[Any], port: str, memo: Memo) -> ElementGraph:
+    return memo.of(("elements", port), function, lambda function: function.elements(port))
 
 
 def _ports_left(elements: ElementGraph) -> tuple[str, ...]:

@@ -20,9 +20,9 @@ import numpy as np
 
 from orchestrator.alignment import differing
 from orchestrator.compiler.numbering import Numbering, Plan
+from orchestrator.memo import Memo
 from orchestrator.model.decision import WORDS, Branch
 from orchestrator.model.match import Match, PortRange, range_prefixes
-from orchestrator.recall import current
 
 Prefix = tuple[int, int]
 """(value, length) of a 32-bit word."""
@@ -119,9 +119,9 @@ def fewest_pairs(shapes: Sequence[Shape], asked: tuple[int, ...]) -> int:
 CHOICES: tuple[Choice, ...] = (in_order(DST, SRC, SERVICE, FLAGS, SRC_PORT), fewest_pairs)
 
 
-def copies(shapes: Sequence[Shape]) -> list[int]:
+def copies(shapes: Sequence[Shape], memo: Memo) -> list[int]:
     """About how many branches each rule would be in: pairs of address prefixes, times its ports'."""
-    packed = b"".join(current().each(_packed, shapes, _packed))
+    packed = b"".join(memo.each("packed shape", shapes, _packed))
     found, *addresses = np.frombuffer(packed, np.int64).reshape(-1, 5).T
     for value, length in (addresses[:2], addresses[2:]):
         asked = np.unique(value << 6 | length) >> 6

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import compress
 
 from orchestrator.alignment import common_ends
-from orchestrator.compiler.box_index import BoxIndex, Point, corner
+from orchestrator.compiler.box_index import BoxIndex, Point, corner, row_of
 from orchestrator.compiler.headerspace import Box, box_of
+from orchestrator.memo import Memo
 from orchestrator.model.elements import DROP, FilterProgram, RouteProgram
 from orchestrator.model.match import Match
-from orchestrator.model.versions import matches
-from orchestrator.recall import current, recalled
 
 MOST_PIECES = 64
 """A box is cut into at most so many pieces before the question is left open."""
@@ -47,34 +46,41 @@ def _box_of(match: Match) -> Box | str | None:
 
 @dataclass(frozen=True, eq=False)
 class FirstMatch:
-    """Rules in order: their boxes, outputs and names; what none takes leaves by `default`."""
+    """Rules in order: their boxes, outputs and names; what none takes leaves by `default`.
+
+    `rows` are what an index is told of the boxes, where that is known.
+    """
 
     boxes: tuple[Box | None, ...]
     outputs: tuple[str, ...]
     names: tuple[str, ...]
     default: str
     default_name: str = "default"
+    rows: tuple[bytes | None, ...] | None = None
 
     @cached_property
     def index(self) -> BoxIndex:
         """Made when it is first asked."""
-        return BoxIndex(self.boxes)
+        return BoxIndex(self.boxes, self.rows)
 
     def without(self, gone: Iterable[int]) -> FirstMatch:
         """The same without some rules."""
         stays = bytearray(b"\1" * len(self.boxes))
         for number in gone:
             stays[number] = 0
-        found = FirstMatch(
+        return FirstMatch(
             tuple(compress(self.boxes, stays)),
             tuple(compress(self.outputs, stays)),
             tuple(compress(self.names, stays)),
             self.default,
             self.default_name,
+            None if self.rows is None else tuple(compress(self.rows, stays)),
         )
-        left = list(compress(range(len(stays)), stays))
-        found.__dict__["index"] = self.index.only(left, found.boxes)
-        return found
+
+    def only(self, boxes: Sequence[Box | None], memo: Memo) -> FirstMatch:
+        """The same, of what these boxes have of each rule's."""
+        rows = memo.each("row of a box", boxes, row_of)
+        return replace(self, boxes=tuple(boxes), rows=tuple(rows))
 
     def split(self, box: Box) -> Iterator[tuple[Box, int]]:
         """The pieces of a box with the rule that takes each, -1 for the default; lazily."""
@@ -106,20 +112,34 @@ class FirstMatch:
         return self.default_name if number < 0 else self.names[number]
 
 
-@recalled
-def first_match(program: FilterProgram | RouteProgram) -> FirstMatch | None:
+def first_match(program: FilterProgram | RouteProgram, memo: Memo) -> FirstMatch | None:
     """A filter's rules, or routes with the longest prefix first; None when that is not known."""
-    if isinstance(program, FilterProgram):
-        boxes = current().each(first_match, matches(program), _box_of)
-        if _UNKNOWN in boxes:
-            return None
-        return FirstMatch(
-            tuple(boxes),  # type: ignore[arg-type]
-            tuple([rule.output for rule in program.rules]),
-            tuple([rule.rule for rule in program.rules]),
-            program.default,
-            program.default_rule,
-        )
+    if isinstance(program, RouteProgram):
+        return memo.of("routes first to match", program, _routes)
+    return memo.of("first match", program, lambda program: _rules(program, memo))
+
+
+def _rules(program: FilterProgram, memo: Memo) -> FirstMatch | None:
+    boxes = boxes_of(program, memo)
+    if boxes is None:
+        return None
+    return FirstMatch(
+        tuple(boxes),
+        tuple([rule.output for rule in program.rules]),
+        tuple([rule.rule for rule in program.rules]),
+        program.default,
+        program.default_rule,
+        tuple(memo.each("row of a box", boxes, row_of)),
+    )
+
+
+def boxes_of(program: FilterProgram, memo: Memo) -> list[Box | None] | None:
+    """The packets that each rule asks for (None: there are none); None when that is not known."""
+    boxes = memo.each("box of a match", program.matches, _box_of)
+    return None if _UNKNOWN in boxes else boxes  # type: ignore[return-value]
+
+
+def _routes(program: RouteProgram) -> FirstMatch | None:
     if len(program.routes) > MOST_ROUTES:
         return None
     routes = sorted(program.routes, key=lambda route: -route.prefix.length)
@@ -144,26 +164,20 @@ class Shadows:
     free: dict[int, Point]
 
 
-def shadowed(rules: FirstMatch, where: Hashable = None) -> dict[int, tuple[int, ...]]:
+def shadowed(rules: FirstMatch, memo: Memo, where: Hashable = None) -> dict[int, tuple[int, ...]]:
     """Rules that never match first, with the rules before them that take their packets.
 
     `where` names the place of the list: what was found there in the last round still holds for rules
     that meet none of those that are new or gone since.
     """
-    what = (shadowed, where)
-    known = current().latest(what) if where is not None else None
+    place = ("shadowed", where)
+    known = memo.last(place) if where is not None else None
     found = _still_shadowed(known[0], known[1], rules) if known is not None else None
-    if found is None:
-        found = _all_shadows(rules)
+    if found is None:  # once a list: an access list at a thousand ingress switches is one
+        found = memo.of("shadows", rules, lambda rules: _shadows(rules, range(len(rules.boxes))))
     if where is not None:
-        current().note(what, (rules, found))
+        memo.keep(place, (rules, found))
     return found.by
-
-
-@recalled
-def _all_shadows(rules: FirstMatch) -> Shadows:
-    """Once a list: an access list at a thousand ingress switches is one."""
-    return _shadows(rules, range(len(rules.boxes)))
 
 
 def _shadows(rules: FirstMatch, numbers: Iterable[int]) -> Shadows:

@@ -18,6 +18,7 @@ from orchestrator.compiler.headerspace import (
     SHAPES_OF_VERSION,
     Box,
 )
+from orchestrator.memo import Memo
 from orchestrator.model.cuts import SERVER, Arc, Entry, Unit
 from orchestrator.model.elements import (
     DROP,
@@ -66,9 +67,11 @@ class Flow:
         arcs: Mapping[tuple[str, str], str],
         entries: Sequence[Entry],
         traffic: Mapping[str, Sequence[Box]],
+        memo: Memo,
     ) -> None:
         """`traffic` by endpoint: what may enter there."""
         self.units, self.arcs, self.traffic = units, arcs, traffic
+        self.memo = memo
         self.entries: dict[str, list[Entry]] = {}
         for entry in entries:
             self.entries.setdefault(entry.target, []).append(entry)
@@ -96,7 +99,7 @@ class Flow:
             return None
         known = self._lists.get(id(program))
         if known is None:
-            known = self._lists[id(program)] = (program, first_match(program))
+            known = self._lists[id(program)] = (program, first_match(program, self.memo))
         return known[1]
 
     def know(self, program: Program, rules: FirstMatch) -> None:

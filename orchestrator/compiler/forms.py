@@ -24,12 +24,11 @@ from orchestrator.compiler.decision import (
     copies,
     shape_of,
 )
+from orchestrator.memo import Memo
 from orchestrator.model.cuts import SWITCH, Cuts, Unit
 from orchestrator.model.decision import DecidedProgram, Diagram
 from orchestrator.model.elements import FilterProgram, FilterRule
 from orchestrator.model.match import Match
-from orchestrator.model.versions import kinds, matches
-from orchestrator.recall import current
 from orchestrator.targets.block import TREE_LEVELS
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipelines import Pipeline
@@ -49,11 +48,13 @@ def decide_filters(
     costs: FilterCosts | None,
     room: tuple[int, ...],
     plain: Collection[str] = (),
+    memo: Memo | None = None,
 ) -> Cuts:
     """The cuts with filters in their best form; those of the NFs in `plain` stay as they are.
 
     `room` is free of each level of a tree.
     """
+    memo = Memo() if memo is None else memo
     if costs is None or not any(room):
         return cuts
     units = dict(cuts.units)
@@ -61,7 +62,7 @@ def decide_filters(
         if unit.kind == SWITCH and unit.element is not None and unit.nf not in plain:
             program = unit.element.program
             if isinstance(program, FilterProgram) and 4 in unit.versions:
-                diagram = diagram_of(program, costs, room, name)
+                diagram = diagram_of(program, costs, room, memo, name)
                 if diagram is not None:
                     units[name] = _decided(unit, program, diagram)
     return replace(cuts, units=units)
@@ -112,19 +113,23 @@ def tree_room(
 
 
 def diagram_of(
-    program: FilterProgram, costs: FilterCosts, room: tuple[int, ...], where: str = ""
+    program: FilterProgram,
+    costs: FilterCosts,
+    room: tuple[int, ...],
+    memo: Memo,
+    where: str = "",
 ) -> Diagram | None:
     """The diagram that a target runs faster than the plain rules; None when there is none.
 
     `where` names the filter's place in the graph: there an earlier version's nodes are remembered.
     """
-    rules = [i for i, (asked, _) in enumerate(kinds(program)) if 4 in asked]
+    rules = [i for i, (asked, _) in enumerate(program.kinds) if 4 in asked]
     if costs.ranges and costs.plain(len(rules)) <= costs.least_gain:
         return None
-    asked_for = matches(program)
+    asked_for = program.matches
     if len(rules) < len(asked_for):
         asked_for = [asked_for[i] for i in rules]
-    found = current().each(_shape, asked_for, _shape)
+    found = memo.each("shape of a match", asked_for, _shape)
     plain = costs.plain(len(rules) if costs.ranges else sum(_expanded(s) for s, _ in found))
     asked = max(map(itemgetter(1), found), default=0)
     if plain - costs.decided(asked, asked, 0) <= costs.least_gain:
@@ -133,7 +138,7 @@ def diagram_of(
     unsuited = set(rules).difference(i for i, _ in suited) if len(suited) < len(rules) else ()
     limit = min(MOST_BRANCHES, sum(room))
     tried = -1
-    for attempt, weighed in enumerate(_weighings(suited)):
+    for attempt, weighed in enumerate(_weighings(suited, memo)):
         if len(weighed) == tried:
             continue
         tried = len(weighed)
@@ -142,10 +147,10 @@ def diagram_of(
         if plain - costs.decided(1, 1, beside) <= least_gain:
             return None  # nor does any with still more rules weighed
         kept = [rule for rule in suited if rule[0] not in weighed] if weighed else suited
-        for builder in _builders(where, attempt):
+        for builder in _builders(where, attempt, memo):
             try:
                 diagram = _built(
-                    builder, program, kept, tuple(sorted(weighed.union(unsuited))), limit
+                    builder, program, kept, tuple(sorted(weighed.union(unsuited))), limit, memo
                 )
             except TooLarge:
                 continue
@@ -162,18 +167,18 @@ _Shaped = tuple[int, Shape]
 """A rule, by its number in the list, and its shape."""
 
 
-def _weighings(rules: Sequence[_Shaped]) -> Iterator[set[int]]:
+def _weighings(rules: Sequence[_Shaped], memo: Memo) -> Iterator[set[int]]:
     """Sets of rules to be weighed, each larger than the one before.
 
     Classes of rules with about as many copies are weighed as a whole: else a rule that comes or goes
     would have others weighed or not, and with their number change every branch of the tree.
     """
     shapes = [shape for _, shape in rules]
-    numbers = copies(shapes)
+    numbers = copies(shapes, memo)
     left = sum(numbers)
     if left <= _MOST_COPIES[0]:
         yield set()  # mostly the only one that is asked for
-    parts = current().each(_part, shapes, _part)
+    parts = memo.each("part of a shape", shapes, _part)
     classes = [(n.bit_length(), part) for n, part in zip(numbers, parts, strict=True)]
     held: Counter[tuple[int, int]] = Counter()
     for which, number in zip(classes, numbers, strict=True):
@@ -187,17 +192,13 @@ def _weighings(rules: Sequence[_Shaped]) -> Iterator[set[int]]:
         yield {i for which, (i, _) in zip(classes, rules, strict=True) if which in weighed}
 
 
-def _builders(where: str, attempt: int) -> tuple[Builder, ...]:
+def _builders(where: str, attempt: int, memo: Memo) -> tuple[Builder, ...]:
     """They remember their nodes, so that a list with one rule changed costs little.
 
     Each attempt has its own: its list is another one, and one may be too large where the next is not.
     """
-    what = (_builders, where, attempt)
-    known = current().latest(what)
-    if known is None:
-        known = tuple(Builder(choice) for choice in CHOICES)
-        current().note(what, known)
-    return known
+    place = ("builders", where, attempt)
+    return memo.keep(place, memo.last(place) or tuple(map(Builder, CHOICES)))
 
 
 def _shape(match: Match) -> tuple[Shape | None, int]:
@@ -227,11 +228,12 @@ def _built(
     shaped: Sequence[_Shaped],
     weighed: tuple[int, ...],
     limit: int,
+    memo: Memo,
 ) -> Diagram | None:
     """The diagram of some rules and the default; None when they ask nothing of a packet."""
     places = [i for i, _ in shaped]
     shapes = [shape for _, shape in shaped]
-    contents = current().each(_content, [program.rules[i] for i in places], _content)
+    contents = memo.each("content of a rule", [program.rules[i] for i in places], _content)
     default = len(program.rules)
     root, numbers = builder.build([*shapes, ANYTHING], [*contents, None], limit)
     if root < 0:

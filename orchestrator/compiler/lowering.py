@@ -12,6 +12,7 @@ from orchestrator.compiler.ranges import without_ranges
 from orchestrator.compiler.switch_entries import SwitchEntries
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.compiler.worker_programs import worker_programs
+from orchestrator.memo import Memo
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
@@ -42,12 +43,14 @@ def lower(
     pipelines: Mapping[str, Pipeline],
     *,
     taken: Mapping[str, Counter[str]] | None = None,
+    memo: Memo | None = None,
 ) -> Lowered:
     """Entries and chains of a placed graph, beside the entries that are `taken` by switch and table."""
     wiring = Wiring(graph, functions, cuts, plan, fabric, pipelines, taken or {})
-    entries = SwitchEntries(wiring)
+    memo = Memo() if memo is None else memo
+    entries = SwitchEntries(wiring, memo)
     programs = {name: entries.program(name, layout) for name, layout in wiring.layouts.items()}
-    workers = tuple(worker_programs(wiring))
+    workers = tuple(worker_programs(wiring, memo))
     for switch, origins in origin_entries(workers, fabric).items():
         program = programs.get(switch, SymbolicProgram())
         programs[switch] = replace(program, entries=(*program.entries, *origins))

@@ -15,6 +15,7 @@ from typing import TypeVar
 from orchestrator.compiler.first_match import FirstMatch, first_match, shadowed
 from orchestrator.compiler.flow import Flow
 from orchestrator.compiler.headerspace import EVERYTHING, SHAPES_OF_VERSION, Box, box_of
+from orchestrator.memo import Memo, Same
 from orchestrator.model.cuts import Unit
 from orchestrator.model.elements import (
     DROP,
@@ -24,8 +25,6 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.match import ANY, Match, PortRange, Prefix
 from orchestrator.model.topology import Topology
-from orchestrator.model.versions import versions_of
-from orchestrator.recall import Same, current
 from orchestrator.targets.block import VERSION_TABLE
 from orchestrator.targets.footprints import entries_needed
 from orchestrator.targets.pipelines import Pipeline
@@ -150,7 +149,7 @@ def merged(
         default = names.get(second.default, DROP)
         default_rule = f"{first.default_rule} & {two.nf}: {second.default_rule}"
     whole = FilterProgram(tuple(rules), default, default_rule)
-    program = _reduced(whole, one.versions, (one.id, two.id))
+    program = _reduced(whole, one.versions, flow.memo, (one.id, two.id))
     counts = _entries_by_version(program, one.versions)
     most = limit - 1 if any_gain else min(costs.worth * limit, limit - costs.least_gain)
     if sum(counts.values()) > most:
@@ -177,7 +176,8 @@ def _product(
     when there are more than `most`."""
     others = flow.rules(second)
     assert others is not None
-    what = (_product, Same(_known(second, where)))
+    memo = flow.memo
+    what = ("rules met", Same(memo.same(("second of a product", where), second)))
     default = FilterRule(ANY, second.default, second.default_rule)
     last = second.rules if first.default in into else ()
     leading = [rule.match for rule in first.rules if rule.output in into]
@@ -203,7 +203,7 @@ def _product(
     for start in range(0, len(leading), _AT_ONCE):
         room = left
         try:
-            further += (found := current().each(what, leading[start : start + _AT_ONCE], met))
+            further += (found := memo.each(what, leading[start : start + _AT_ONCE], met))
         except _TooMany:
             return None
         left -= sum(map(len, found))
@@ -223,33 +223,26 @@ def _product(
     return pairs()
 
 
-def _within(version: int, boxes: Sequence[Box | None]) -> list[Box | None]:
+def _within(version: int, boxes: Sequence[Box | None], memo: Memo) -> list[Box | None]:
     """What boxes have of an IP version."""
     whole = EVERYTHING._replace(shapes=SHAPES_OF_VERSION[version])
 
     def part(box: Box | None) -> Box | None:
         return None if box is None else box.intersect(whole)
 
-    return current().each((_within, version), boxes, part)
+    return memo.each(("part of a box", version), boxes, part)
 
 
-def _known(program: FilterProgram, where: str) -> FilterProgram:
-    """The object that the last round had there, if it was equal: questions go by identity."""
-    known = current().latest((_known, where))
-    if known != program:
-        current().note((_known, where), program)
-        return program
-    return known
-
-
-def _reduced(program: FilterProgram, versions: frozenset[int], where: Hashable) -> FilterProgram:
+def _reduced(
+    program: FilterProgram, versions: frozenset[int], memo: Memo, where: Hashable
+) -> FilterProgram:
     """Without rules that are shadowed, each rule only for the IP versions in which it is not."""
     alive: dict[int, set[int]] = {}
-    known = first_match(program)
+    known = first_match(program, memo)
     assert known is not None
     for version in sorted(versions):
-        boxes = tuple(_within(version, known.boxes))
-        gone = shadowed(replace(known, boxes=boxes), (where, version))
+        boxes = _within(version, known.boxes, memo)
+        gone = shadowed(known.only(boxes, memo), memo, (where, version))
         for number in range(len(boxes)):
             if number not in gone:
                 alive.setdefault(number, set()).add(version)
@@ -258,7 +251,7 @@ def _reduced(program: FilterProgram, versions: frozenset[int], where: Hashable) 
         left = alive.get(number)
         if not left:
             continue
-        if left < versions_of(rule.match) & versions and left in ({4}, {6}):
+        if left < rule.match.kind.versions & versions and left in ({4}, {6}):
             rule = replace(rule, match=replace(rule.match, version=min(left)))
         rules.append(rule)
     return replace(program, rules=tuple(rules))
@@ -336,7 +329,7 @@ def composed(first: RewriteProgram, second: RewriteProgram) -> RewriteProgram:
 
 
 def before_rewrite(
-    program: FilterProgram, rewrite: RewriteProgram, costs: Costs
+    program: FilterProgram, rewrite: RewriteProgram, costs: Costs, memo: Memo
 ) -> FilterProgram | None:
     """A filter for packets that are still to be rewritten; None when that takes too many entries.
 
@@ -347,7 +340,7 @@ def before_rewrite(
     asked = [getattr(rule.match, name) for rule in program.rules]
     if all(prefix is None or not prefix.length for prefix in asked):
         return program
-    known = first_match(program)
+    known = first_match(program, memo)
     assert known is not None
     rules: list[FilterRule] = []
     for version, old, new in rewrite.pairs:

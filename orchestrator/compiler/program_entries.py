@@ -9,6 +9,7 @@ from functools import cached_property, partial, singledispatch
 from hashlib import blake2b
 
 from orchestrator.compiler.keys import match_keys
+from orchestrator.memo import Memo
 from orchestrator.model.elements import (
     COPY,
     DROP,
@@ -32,8 +33,6 @@ from orchestrator.model.packet import internet_checksum
 from orchestrator.model.refs import Ref, SegmentRef
 from orchestrator.model.routes import NextHop
 from orchestrator.model.symbolic import Section, SymbolicEntry, SymbolicPart, Unmade
-from orchestrator.model.versions import kinds
-from orchestrator.recall import recalled
 from orchestrator.targets.block import BY_SEGMENT, VERSION_TABLE
 from servernf.wire.addresses import GATEWAY_MAC
 
@@ -99,14 +98,17 @@ class Site:
         return self.entry(BY_SEGMENT, (), action, origin, priority=0, **params)
 
 
-@recalled
-def section(program: Program, site: Site) -> Section:
+def section(program: Program, site: Site, memo: Memo) -> Section:
     """The entries of a program, by the nodes that they belong to."""
-    return Section(site.segments, tuple(node_parts(program, site)))
+
+    def made(program: Program) -> Section:
+        return Section(site.segments, tuple(node_parts(program, site, memo)))
+
+    return memo.of(("section", site), program, made)
 
 
 @singledispatch
-def node_parts(program: Program, site: Site) -> Sequence[SymbolicPart]:
+def node_parts(program: Program, site: Site, memo: Memo) -> Sequence[SymbolicPart]:
     """The parts of a kind of program: all belong to the segment, unless another one registers."""
     return (SymbolicPart(site.segment, tuple(program_entries(program, site))),)
 
@@ -130,10 +132,8 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[SymbolicEntry]:
     outputs = {rule.output for rule in program.rules} | {program.default}
     actions = {output: verdict(site, output) for output in outputs}
     count = len(program.rules)
-    here = {
-        asked: sorted(asked & site.versions) for asked in {asked for asked, _ in kinds(program)}
-    }
-    pairs = zip(program.rules, kinds(program), strict=True) if any(here.values()) else ()
+    here = {asked: sorted(asked & site.versions) for asked in program.counts}
+    pairs = zip(program.rules, program.kinds, strict=True) if any(here.values()) else ()
     for rank, (rule, (asked, _)) in enumerate(pairs):
         name, params = actions[rule.output]
         for version in here[asked]:
@@ -157,7 +157,7 @@ def _rewrite(program: RewriteProgram, site: Site) -> Iterator[SymbolicEntry]:
 
 
 @node_parts.register
-def _unmade_routes(program: RouteProgram, site: Site) -> Sequence[SymbolicPart]:
+def _unmade_routes(program: RouteProgram, site: Site, memo: Memo) -> Sequence[SymbolicPart]:
     """They are many and plain: what is asked of them before they are written needs none of them."""
     routes, tables = program.routes, Counter({f"{site.instance}.segments_routed": 1})
     for version, count in routes.counts.items():

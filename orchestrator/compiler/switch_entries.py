@@ -12,6 +12,7 @@ from orchestrator.compiler.keys import neighbor_entry
 from orchestrator.compiler.layout import Layout, Step
 from orchestrator.compiler.program_entries import Site, section
 from orchestrator.compiler.wiring import Wiring
+from orchestrator.memo import Memo
 from orchestrator.model.entries import FIRST_REMOTE_COPY, Exact
 from orchestrator.model.refs import ClassRef, GroupRef, PathRef, Ref, SegmentRef
 from orchestrator.model.symbolic import Section, SymbolicEntry, SymbolicFlood, SymbolicProgram
@@ -24,8 +25,8 @@ _Params = tuple[tuple[str, int | Ref], ...]
 class SwitchEntries:
     """Makes the programs of a graph's switches."""
 
-    def __init__(self, wiring: Wiring) -> None:
-        self.wiring = wiring
+    def __init__(self, wiring: Wiring, memo: Memo) -> None:
+        self.wiring, self.memo = wiring, memo
         self.classes: list[SegmentRef] = []
 
     def program(self, switch: str, layout: Layout) -> SymbolicProgram:
@@ -77,7 +78,7 @@ class SwitchEntries:
             tuple(sorted(following.items())),
             self.wiring.neighbors,
         )
-        return section(step.unit.element.program, site)
+        return section(step.unit.element.program, site, self.memo)
 
     def _exit(self, layout: Layout, step: Step) -> Iterator[SymbolicEntry]:
         """Dispatch to the device of another unit: a switch, or the core that owns the class."""

@@ -27,7 +27,9 @@ from orchestrator.compiler.merging import (
     entries_of,
     merged,
 )
+from orchestrator.compiler.narrowing import narrow
 from orchestrator.errors import TooManyClasses
+from orchestrator.memo import Memo, Same
 from orchestrator.model.cuts import SERVER, Arc, Cuts, Group, Removed, Unit
 from orchestrator.model.elements import (
     DROP,
@@ -39,19 +41,17 @@ from orchestrator.model.elements import (
     RouteProgram,
 )
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.versions import narrow, versions_of
 from orchestrator.nfs.values import impossible
-from orchestrator.recall import Same, current
 
 
-def synthesise(cuts: Cuts, graph: ServiceGraph, costs: Costs) -> Cuts:
+def synthesise(cuts: Cuts, graph: ServiceGraph, costs: Costs, memo: Memo | None = None) -> Cuts:
     """The same graph in fewer, smaller steps; TooManyClasses when two NFs' rules explode."""
-    return _Synthesiser(cuts, graph, costs).run()
+    return _Synthesiser(cuts, graph, costs, Memo() if memo is None else memo).run()
 
 
 class _Synthesiser:
-    def __init__(self, cuts: Cuts, graph: ServiceGraph, costs: Costs) -> None:
-        self.costs = costs
+    def __init__(self, cuts: Cuts, graph: ServiceGraph, costs: Costs, memo: Memo) -> None:
+        self.costs, self.memo = costs, memo
         self.units = dict(cuts.units)
         self.arcs = Arcs(cuts.arcs)
         self.entries = list(cuts.entries)
@@ -62,8 +62,8 @@ class _Synthesiser:
             box = box_of(traffic.match)
             self.traffic.setdefault(traffic.ingress, []).extend([] if box is None else [box])
             known = self.versions.get(traffic.ingress, frozenset())
-            self.versions[traffic.ingress] = known | versions_of(traffic.match)
-        self.flow = Flow(self.units, self.arcs, self.entries, self.traffic)
+            self.versions[traffic.ingress] = known | traffic.match.kind.versions
+        self.flow = Flow(self.units, self.arcs, self.entries, self.traffic, memo)
         self.without_rules = {
             name
             for name in self.units
@@ -152,7 +152,7 @@ class _Synthesiser:
             return
         rules = self.flow.rules(program)
         assert rules is not None
-        gone = shadowed(rules, name)
+        gone = shadowed(rules, self.memo, name)
         for number, by in gone.items():
             first = [program.rules[n].rule for n in by[:3]]
             more = f" and {len(by) - 3} more" if len(by) > 3 else ""
@@ -239,7 +239,7 @@ class _Synthesiser:
         boxes = (
             b for b, out in zip(rules.boxes, rules.outputs, strict=True) if b and out == output
         )
-        return current().each((_Synthesiser._dropped, self._all_behind(unit)), boxes, answer)
+        return self.memo.each(("dropped", self._all_behind(unit)), boxes, answer)
 
     def _all_behind(self, unit: str) -> tuple[object, ...]:
         """All that packets may meet from a unit on, before a server."""
@@ -418,7 +418,7 @@ class _Synthesiser:
         if self.units[source].ingress != self.units[name].ingress:
             return False
         if isinstance(other, RewriteProgram):
-            translated = before_rewrite(program, other, self.costs)
+            translated = before_rewrite(program, other, self.costs, self.memo)
             if translated is None:
                 return False
         elif isinstance(other, UNTOUCHED):

@@ -15,25 +15,25 @@ from orchestrator.compiler.program_entries import (
     program_entries,
     verdict,
 )
+from orchestrator.memo import Memo
 from orchestrator.model.decision import DecidedProgram, Node
 from orchestrator.model.elements import FilterProgram
 from orchestrator.model.entries import Key, Lpm
 from orchestrator.model.refs import Ref, TreeRef
 from orchestrator.model.symbolic import SymbolicEntry, SymbolicPart
-from orchestrator.recall import current
 from orchestrator.targets.block import TREE_LEVELS, TREE_ROOTS, VERSION_TABLE
 
 _IPV4 = 4
 
 
 @node_parts.register
-def _decided(program: DecidedProgram, site: Site) -> Sequence[SymbolicPart]:
+def _decided(program: DecidedProgram, site: Site, memo: Memo) -> Sequence[SymbolicPart]:
     others = site.versions - {_IPV4}
     plain: Iterator[SymbolicEntry] = iter(())
     if others:
         plain = program_entries.dispatch(FilterProgram)(program, replace(site, versions=others))
     own = SymbolicPart(site.segment, (*plain, *_beside(program, site)))
-    return (own, *_levels(program, site))
+    return (own, *_levels(program, site, memo))
 
 
 def _beside(program: DecidedProgram, site: Site) -> Iterator[SymbolicEntry]:
@@ -61,7 +61,7 @@ def _beside(program: DecidedProgram, site: Site) -> Iterator[SymbolicEntry]:
     yield start._replace(origin=site.nf)
 
 
-def _levels(program: DecidedProgram, site: Site) -> list[SymbolicPart]:
+def _levels(program: DecidedProgram, site: Site, memo: Memo) -> list[SymbolicPart]:
     """The branches. A verdict's origin is its rule; the way to it is of many rules, so of their NF."""
     nf, by = site.nf, f"{site.instance}.tree.by_"
     verdict_of = cache(_Verdicts(program, site).of)
@@ -84,8 +84,8 @@ def _levels(program: DecidedProgram, site: Site) -> list[SymbolicPart]:
 
     # Equal nodes are of rules with equal contents (`decision.Builder`); the default has none of its own.
     default = (program.default, program.default_rule)
-    what = (_levels, site, program.diagram.weighed, default)
-    return current().each(what, program.diagram.nodes, part)
+    what = ("node of a tree", site, program.diagram.weighed, default)
+    return memo.each(what, program.diagram.nodes, part)
 
 
 class _Verdicts:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from orchestrator.compiler.wiring import Wiring
+from orchestrator.memo import Memo
 from orchestrator.model.symbolic import SymbolicChain, SymbolicWorker, WayOut
 from orchestrator.nfs.base import NetworkFunction
 from orchestrator.nfs.values import address_text
-from orchestrator.recall import recalled
 from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
 
 
-def worker_programs(wiring: Wiring) -> Iterator[SymbolicWorker]:
+def worker_programs(wiring: Wiring, memo: Memo) -> Iterator[SymbolicWorker]:
     """What every worker that the graph was given runs: NF configs and chains, as all of its group."""
     neighbors = tuple((address_text(at), mac_text(mac)) for at, mac in wiring.neighbors)
     for index, group in enumerate(wiring.cuts.groups):
         cores = wiring.plan.cores_of[index]
         chains = tuple(_chains(wiring, group.units))
-        nfs = {name: _spec(wiring.functions[name], len(cores), neighbors) for name in group.nfs}
+        what = ("spec", len(cores), neighbors)
+        spec = partial(_spec, len(cores), neighbors)
+        nfs = {name: memo.of(what, wiring.functions[name], spec) for name in group.nfs}
         for core in cores:
             yield SymbolicWorker(core.server, core.index, nfs, chains)
 
 
-@recalled
 def _spec(
-    function: NetworkFunction[Any],
     replicas: int,
     neighbors: tuple[tuple[str, str], ...],
+    function: NetworkFunction[Any],
 ) -> tuple[str, dict[str, Any]]:
     """Type and config of each of an NF's replicas."""
     config = dict(function.runtime_config())

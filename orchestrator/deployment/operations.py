@@ -28,6 +28,7 @@ from orchestrator.deployment.transaction import Transaction
 from orchestrator.errors import DeploymentError, ReportedError, unknown
 from orchestrator.graph.kept import dump_graph
 from orchestrator.linker.nodes import in_parts
+from orchestrator.memo import Memo
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
@@ -86,6 +87,7 @@ def prepare(
     pipeline: Build | None = None,
     presence: Presence | None = None,
     moving: Moving | None = None,
+    memo: Memo | None = None,
 ) -> Prepared:
     """Compile a graph for what is free on a network, beside its older version; nothing is changed.
 
@@ -124,6 +126,7 @@ def prepare(
         warnings=warnings,
         pipeline=pipeline,
         moving=moving,
+        memo=memo,
     )
     synthesis = time.monotonic() - started
     check_overlap(bundle, others)
@@ -168,6 +171,7 @@ def deploy_graph(
     note: Note | None = None,
     silent: Callable[[], Away] = Away,
     moving: Moving | None = None,
+    memo: Memo | None = None,
 ) -> Done:
     """Put a graph on a network, or update the version that is there; or leave all as it was.
 
@@ -176,7 +180,7 @@ def deploy_graph(
     `allow_pipeline_change`: although that interrupts those that are there. `expected` hears how many
     changes `progress` will come to. Devices that are known to be
     `silent` (asked when nobody else changes the network) are not waited for. `moving`: what of the
-    version that is there shall run elsewhere.
+    version that is there shall run elsewhere. `memo` is that of whoever deploys the graph again and again.
     """
     with changing(network, note=note) as lead:
         presence = look(network, silent())
@@ -202,6 +206,7 @@ def deploy_graph(
             pipeline=pipeline,
             presence=presence if pipeline is None else None,
             moving=moving,
+            memo=memo,
         )
         if prepared.summary.full and not allow_interruption:
             raise DeploymentError(

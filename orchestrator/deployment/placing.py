@@ -16,6 +16,7 @@ from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.fitting import beside, for_network
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.specialising import builds_of, with_pipelines
+from orchestrator.memo import Memo
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
@@ -42,12 +43,14 @@ def placed(
     warnings: tuple[str, ...] = (),
     pipeline: Build | None = None,
     moving: Moving | None = None,
+    memo: Memo | None = None,
 ) -> Bundle:
     """The graph compiled for what is free, near its version in `deployed`; a bundle, if it fits there.
 
     `used` is what others than it hold (`placement.resources.used_by`), if that is known. DeploymentError
     names what is `away` or cordoned where nothing else will do. `pipeline` is for all switches; without
-    it they keep what the deployed graphs say that they run. `moving`: what shall run elsewhere.
+    it they keep what the deployed graphs say that they run. `moving`: what shall run elsewhere. `memo` is
+    of whoever places it again.
     """
     from orchestrator.compile import CompileRequest, compile_graph
     from orchestrator.placement.resources import used_by
@@ -78,6 +81,7 @@ def placed(
                 away=left_out,
                 builds=Pipelines.of(made),
                 moving=moving,
+                memo=Memo() if memo is None else memo,
             )
         ).bundle
 

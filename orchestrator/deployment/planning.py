@@ -30,6 +30,7 @@ from orchestrator.deployment.transaction import (
     Transaction,
     WriteEntries,
 )
+from orchestrator.garbage import large_frozen_data
 from orchestrator.linker.matching import acts_alike, by_table
 from orchestrator.linker.nodes import differing_parts, owner, parts_of
 from orchestrator.model.bundle import Bundle
@@ -38,7 +39,6 @@ from orchestrator.model.manifest import Manifest, manifest_entries
 from orchestrator.model.plan import Core
 from orchestrator.model.provenance import told
 from orchestrator.model.refs import GROUP, PATH, ROOT, TREE, Node, segment_of
-from orchestrator.recall import large_frozen_data
 from orchestrator.targets.pipelines import build_for
 
 CHECK = "check pipelines"

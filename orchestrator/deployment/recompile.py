@@ -12,11 +12,12 @@ from orchestrator.compile import MOST_CLASSES, CompileRequest, compile_graph
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.summary import Summary, summarise
 from orchestrator.errors import ReportedError
+from orchestrator.garbage import large_frozen_data
 from orchestrator.graph import load_graph
+from orchestrator.memo import Memo
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.files import FileState, Readings, unchanged
-from orchestrator.recall import Recall, large_frozen_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Recompiler:
     def __init__(self, graph: Path, topology: Topology, *, max_classes: int = MOST_CLASSES) -> None:
         self.graph, self.topology, self.max_classes = graph, topology, max_classes
         self._readings = Readings()
-        self._recall = Recall()
+        self._memo = Memo()
         self._last: Version | None = None
 
     @property
@@ -48,7 +49,7 @@ class Recompiler:
     def version(self) -> Recompiled:
         """The graph as its files say now; on an ReportedError the last version stays."""
         started = time.perf_counter()
-        with self._recall.round(), large_frozen_data():
+        with large_frozen_data():
             loaded = load_graph(self.graph, self._readings)
             bundle = compile_graph(
                 CompileRequest(
@@ -57,6 +58,7 @@ class Recompiler:
                     functions=loaded.functions,
                     warnings=loaded.warnings,
                     max_classes=self.max_classes,
+                    memo=self._memo,
                     beside=None if self._last is None else self._last.bundle,
                 )
             ).bundle

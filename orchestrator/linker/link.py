@@ -11,6 +11,7 @@ from orchestrator.errors import CompileError
 from orchestrator.linker.epochs import epoch_entry
 from orchestrator.linker.nodes import parts_of
 from orchestrator.linker.sharing import share
+from orchestrator.memo import Memo
 from orchestrator.model import ids
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
@@ -50,7 +51,6 @@ from orchestrator.model.symbolic import (
     SymbolicWorker,
     Unmade,
 )
-from orchestrator.recall import current, recalled
 from orchestrator.targets.references import key_role, param_role
 
 _FIRST_EPOCH = 0
@@ -61,26 +61,29 @@ _Params = tuple[tuple[str, int], ...]
 _RoleOf = Callable[[str, str], Role | None]
 
 
-def link(bundle: Bundle, symbolic: Symbolic, beside: Bundle | None = None) -> Bundle:
+def link(
+    bundle: Bundle, symbolic: Symbolic, beside: Bundle | None = None, memo: Memo | None = None
+) -> Bundle:
     """The bundle with a graph's programs and workers in it.
 
     `beside` is the version that runs: what is the same in both keeps its numbers, what differs gets such
     as that one does not use. CompileError when the numbers of a device do not suffice.
     """
-    linker = _Linker(bundle.graph, bundle.graph_id, symbolic.paths)
+    memo = Memo() if memo is None else memo
+    linker = _Linker(bundle.graph, bundle.graph_id, symbolic.paths, memo)
     linked = replace(
         bundle,
         programs={name: linker.program(name, p) for name, p in symbolic.programs.items()},
         workers=tuple(map(linker.worker, symbolic.workers)),
     )
-    return linked if beside is None else share(linked, beside)
+    return linked if beside is None else share(linked, beside, memo)
 
 
 class _Linker:
     """Numbers of one version by itself, in the order in which lowering names things."""
 
-    def __init__(self, graph: str, graph_id: int, paths: Iterable[str]) -> None:
-        self._graph, self._graph_id = graph, graph_id
+    def __init__(self, graph: str, graph_id: int, paths: Iterable[str], memo: Memo) -> None:
+        self._graph, self._graph_id, self._memo = graph, graph_id, memo
         self._spis = {path: self._packed("path", ids.PATH, n) for n, path in enumerate(paths)}
         self._classes = count(1)
 
@@ -94,7 +97,7 @@ class _Linker:
         parts: list[Part] = []
         for section in program.sections:
             own = tuple((name, names[name]) for name in section.segments)
-            parts += _section_parts(section, device, own)
+            parts += _section_parts(section, device, own, self._memo)
         resolve = _Resolver(names, groups, self._spis, self._graph_id, self._classes)
         parts += parts_of(device, list(map(resolve.entry, program.entries)))
         return PipelineProgram(
@@ -195,48 +198,59 @@ class _Resolver:
                 return next(self._classes)
 
 
-@recalled
 def _section_parts(
-    section: Section, device: str, numbers: tuple[tuple[SegmentRef, int], ...]
+    section: Section, device: str, numbers: tuple[tuple[SegmentRef, int], ...], memo: Memo
 ) -> Sequence[Part]:
     """The parts of a section on a device; those that an earlier version had are the same objects."""
-    names = dict(numbers)
-    resolver, alone = _Resolver(names), len(section.parts) == 1
 
-    def node_of(ref: SegmentRef | TreeRef) -> Node:
-        if isinstance(ref, TreeRef):
-            return tree_node(device, names[ref.segment], ref.node)
-        return Node(SEGMENT, device, names[ref])
+    def linked(section: Section) -> Sequence[Part]:
+        part = _Parts(device, numbers, len(section.parts) == 1, memo).part
+        return memo.each(("part", device, numbers), section.parts, part)
 
-    def part(symbolic: SymbolicPart) -> Part:
+    return memo.of(("parts", device, numbers), section, linked)
+
+
+class _Parts:
+    """Parts of one section on a device; `alone`: it has but one.
+
+    Entries say nothing of their device: where segments have the same numbers they are the same.
+    """
+
+    def __init__(
+        self, device: str, numbers: tuple[tuple[SegmentRef, int], ...], alone: bool, memo: Memo
+    ) -> None:
+        self._device, self._numbers, self._alone, self._memo = device, numbers, alone, memo
+        self._names = dict(numbers)
+        self._resolver = _Resolver(self._names)
+
+    def part(self, symbolic: SymbolicPart) -> Part:
+        """A part with numbers."""
         own, entries = symbolic
+        node = self._node(own)
         if isinstance(entries, Unmade):
-            refs = tuple(sorted({node_of(ref) for ref in entries.named} - {node_of(own)}))
-            return Part(node_of(own), _unmade(entries, numbers), refs)
+            refs = {self._node(ref) for ref in entries.named} - {node}
+            unmade = self._memo.of(("unmade", self._numbers), entries, self._unmade)
+            return Part(node, unmade, tuple(sorted(refs)))
         doings = {id(entry.params): entry.params for entry in entries}
-        refs = {value for params in doings.values() for _, value in params}
-        nodes = {node_of(ref) for ref in refs if isinstance(ref, SegmentRef | TreeRef)}
-        node = node_of(own)
-        linked = _entries(entries, numbers) if alone else tuple(map(resolver.entry, entries))
+        named = {value for params in doings.values() for _, value in params}
+        nodes = {self._node(ref) for ref in named if isinstance(ref, SegmentRef | TreeRef)}
+        if self._alone:
+            linked = self._memo.of(("entries", self._numbers), entries, self._entries)
+        else:
+            linked = self._entries(entries)
         return Part(node, linked, tuple(sorted(nodes - {node})))
 
-    return current().each((_section_parts, device, numbers), section.parts, part)
+    def _node(self, ref: SegmentRef | TreeRef) -> Node:
+        if isinstance(ref, TreeRef):
+            return tree_node(self._device, self._names[ref.segment], ref.node)
+        return Node(SEGMENT, self._device, self._names[ref])
 
+    def _entries(self, entries: tuple[SymbolicEntry, ...]) -> tuple[TableEntry, ...]:
+        return tuple(map(self._resolver.entry, entries))
 
-@recalled
-def _unmade(entries: Unmade, numbers: tuple[tuple[SegmentRef, int], ...]) -> LazyEntries:
-    """Likewise."""
+    def _unmade(self, entries: Unmade) -> LazyEntries:
+        def made() -> Iterator[TableEntry]:
+            return map(_Resolver(self._names).entry, entries.make())
 
-    def made() -> Iterator[TableEntry]:
-        return map(_Resolver(dict(numbers)).entry, entries.make())
-
-    key = blake2b(entries.key + repr(numbers).encode(), digest_size=_KEY_BYTES).digest()
-    return LazyEntries(made, entries.tables, key)
-
-
-@recalled
-def _entries(
-    entries: tuple[SymbolicEntry, ...], numbers: tuple[tuple[SegmentRef, int], ...]
-) -> tuple[TableEntry, ...]:
-    """They say nothing of their device: where segments have the same numbers they are the same."""
-    return tuple(map(_Resolver(dict(numbers)).entry, entries))
+        key = entries.key + repr(self._numbers).encode()
+        return LazyEntries(made, entries.tables, blake2b(key, digest_size=_KEY_BYTES).digest())

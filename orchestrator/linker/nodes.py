@@ -10,10 +10,9 @@ Tarjan, "Making data structures persistent", 1989.)
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from hashlib import blake2b
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -44,8 +43,6 @@ from orchestrator.model.refs import (
 )
 from orchestrator.targets.references import belonging, key_mentions, labels, mentions
 from servernf.wire.instances import base_name
-
-_DIGEST_BYTES = 16
 
 
 class Line(NamedTuple):
@@ -89,27 +86,37 @@ class Specs:
 
 
 class Sources:
-    """Which nodes name a node."""
+    """Which nodes name a node, and how often."""
 
-    def __init__(self) -> None:
-        self._before: dict[Node, Counter[Node]] = defaultdict(Counter)
+    def __init__(self, parts: Iterable[Part] = ()) -> None:
+        self._before: dict[Node, Counter[Node]] = {}
+        for node, named in _named(parts).items():
+            for ref, count in named.items():
+                self._before.setdefault(ref, Counter())[node] = count
 
     def of(self, node: Node) -> Iterable[Node]:
         """The nodes of which some entry names a node."""
         return self._before.get(node, ())
 
-    def change(self, gone: Iterable[Part], come: Iterable[Part]) -> None:
-        """Forget what some parts name, and add what others do."""
+    def after(self, gone: Iterable[Part], come: Iterable[Part]) -> Sources:
+        """Those without what some parts name, and with what others do."""
+        found, own = Sources(), set[Node]()
+        found._before = dict(self._before)
         was, now = _named(gone), _named(come)
         for node in {*was, *now}:
-            before, after = was.get(node, Counter()), now.get(node, Counter())
-            for ref, count in (before - after).items():
-                counts = self._before[ref]
-                counts[node] -= count
+            change = now.get(node, Counter()).copy()
+            change.subtract(was.get(node, Counter()))
+            for ref, count in change.items():
+                if not count:
+                    continue
+                if ref not in own:
+                    own.add(ref)
+                    found._before[ref] = Counter(found._before.get(ref))
+                counts = found._before[ref]
+                counts[node] += count
                 if not counts[node]:
                     del counts[node]
-            for ref, count in (after - before).items():
-                self._before[ref][node] += count
+        return found
 
 
 def _named(parts: Iterable[Part]) -> dict[Node, Counter[Node]]:
@@ -141,9 +148,6 @@ class Nodes:
         self.place: dict[Node, str] = {} if like is None else dict(like.place)
         """The switch that has a node's entries."""
         self.roots: dict[str, Node] = {} if like is None else dict(like.roots)
-        self.known_digest: Callable[[Node], bytes | None] = lambda node: None
-        """Digests that need not be computed."""
-        self._digests: dict[Node, bytes] = {}
         self._specs: dict[tuple[Core, str], int] = {}
         self._sources: Sources | None = None
         specs = specs or Specs()
@@ -187,8 +191,7 @@ class Nodes:
                 del self.roots[place]
 
     def _follow(self, like: Nodes) -> None:
-        """From another version's parts to these; its sources come along."""
-        self._sources, like._sources = like._sources, None
+        """From another version's parts to these."""
         changes = [
             (switch, *differing_parts(like.listed.get(switch, ()), self.listed.get(switch, ())))
             for switch in {**like.listed, **self.listed}
@@ -199,11 +202,14 @@ class Nodes:
         for _, gone, _ in changes:
             for part in gone:
                 self._remove(part)
-        for switch, gone, come in changes:
+        for switch, _, come in changes:
             for part in come:
                 self._add(switch, part)
-            if self._sources is not None:
-                self._sources.change(gone, come)
+        if like._sources is not None:
+            self._sources = like._sources.after(
+                [part for _, gone, _ in changes for part in gone],
+                [part for _, _, come in changes for part in come],
+            )
         several |= {node for node in moved if len(self.parts.get(node, ())) > 1}
         if several:  # in the order in which they are listed
             for node in several & self.parts.keys():
@@ -274,9 +280,7 @@ class Nodes:
     def above(self, nodes: Iterable[Node]) -> set[Node]:
         """Some nodes, and all from which packets may come to them."""
         if self._sources is None:
-            self._sources = Sources()
-            for parts in self.listed.values():
-                self._sources.change((), parts)
+            self._sources = Sources(chain.from_iterable(self.listed.values()))
         chains: dict[Node, list[Node]] = defaultdict(list)
         for node in self.chains:
             for ref in self.refs(node):
@@ -290,31 +294,6 @@ class Nodes:
                 todo.extend(self._sources.of(at))
                 todo.extend(chains.get(at, ()))
         return found
-
-    def digest(self, node: Node) -> bytes:
-        """What packets meet from here on."""
-        known = self._digests.get(node) or self.known_digest(node)
-        if known is None:
-            flood = self.floods.get(node)
-            # A sum does not care for the order, and half a million lines need not be sorted.
-            total = sum(self._line_digests(node)) % (1 << 8 * _DIGEST_BYTES)
-            groups = flood and (flood.ports, flood.remote)
-            text = repr((node.kind, self.where(node), self.is_gated(node), groups, total))
-            known = self._digests[node] = _digest(text)
-        return known
-
-    def _line_digests(self, node: Node) -> Iterator[int]:
-        entries = tuple(self.entries(node))
-        ranks = rank_of(entries)
-        for entry in entries:
-            line = self.line(node, entry)
-            refs = tuple(self.digest(ref) for ref in line.refs)
-            rank = ranks[entry.table][entry.priority]
-            yield int.from_bytes(_digest(repr((*line[:-1], refs, rank))), "big")
-        for core, served in self.chains.get(node, ()):
-            hops = self.hops(core, served)
-            refs = tuple(self.digest(ref) for ref in hops.refs)
-            yield int.from_bytes(_digest(repr((*hops[:-1], refs))), "big")
 
 
 def differing_parts(one: Sequence[Part], other: Sequence[Part]) -> tuple[list[Part], list[Part]]:
@@ -427,17 +406,6 @@ def _node(kind: str, switch: str, numbers: Sequence[int]) -> Node:
     return path_node(*numbers) if kind == PATH else Node(kind, switch, numbers[0])
 
 
-def rank_of(entries: Iterable[TableEntry]) -> dict[str, dict[int, int]]:
-    """Ranks of the priorities of each table: priorities may have gaps, ranks have none."""
-    found: dict[str, set[int]] = defaultdict(set)
-    for entry in entries:
-        found[entry.table].add(entry.priority)
-    return {
-        table: {priority: rank for rank, priority in enumerate(sorted(some, reverse=True))}
-        for table, some in found.items()
-    }
-
-
 def _same_values(one: Any, other: Any) -> bool:
     """Whether JSON values are equal; a journal turns tuples into lists."""
     if one is other or one == other:
@@ -447,7 +415,3 @@ def _same_values(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same_values, one, other))
     return False
-
-
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Set
 from itertools import chain
 
+from orchestrator.linker.digests import Digests
 from orchestrator.linker.matching import Matched, Matching, acts_alike, by_table
 from orchestrator.linker.nodes import Nodes, differing_parts, named_by
 from orchestrator.model.decision import LEVELS
@@ -77,10 +78,7 @@ class Equality:
         self.new, self.old = new, old
         self.same = _Same(new, old)
         self.match = Matching()
-        # What is the same in both needs no digest to be told from all else.
-        new.known_digest = old.known_digest = lambda node: (
-            repr(node).encode() if node in self.same else None
-        )
+        self._digests = Digests(new, self.same), Digests(old, self.same)
         self._known: dict[tuple[Node, Node], bool] = {}
 
     def equal(self, new: Node, old: Node) -> bool:
@@ -95,7 +93,8 @@ class Equality:
                 branches = zip(self.new.entries(new), self.old.entries(old), strict=True)
                 known = all(self._equal_branches(new, old, *pair) for pair in branches)
             else:
-                known = self.new.digest(new) == self.old.digest(old)
+                ours, theirs = self._digests
+                known = ours.of(new) == theirs.of(old)
             self._known[new, old] = known
         return known
 

@@ -40,6 +40,7 @@ from orchestrator.linker.pairing import (
     same_entries,
     sorted_chains,
 )
+from orchestrator.memo import Memo
 from orchestrator.model import ids
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import (
@@ -67,19 +68,17 @@ from orchestrator.model.refs import (
     segment_of,
     tree_node,
 )
-from orchestrator.recall import current
 from orchestrator.targets.references import belonging, key_role, labels, param_role
 from servernf.wire.instances import base_name
 
 
-def share(new: Bundle, old: Bundle) -> Bundle:
+def share(new: Bundle, old: Bundle, memo: Memo | None = None) -> Bundle:
     """The new version with the old one's numbers where the two are the same."""
     new = _with_parts_of(old, new)
     specs = Specs()
-    recall, what = current(), (share, new.graph)
-    before = Nodes(old, specs, like=recall.latest(what))
-    after = Nodes(new, specs, like=before)
-    recall.note(what, after)
+    memo = Memo() if memo is None else memo
+    before = Nodes(old, specs, like=memo.last("nodes"))
+    after = memo.keep("nodes", Nodes(new, specs, like=before))
     return _Sharing(after, before).bundle()
 
 

@@ -63,7 +63,7 @@ class Diagram(NamedTuple):
         return sum(size > 0 for size in self.sizes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DecidedProgram(FilterProgram):
     """A filter whose rules on IPv4 are decided by a diagram, as a target runs it faster.
 

@@ -6,10 +6,12 @@ program that a switch can execute; a stateful element is executed by the NF's se
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
-from orchestrator.model.match import Match
+from orchestrator.model.match import Kind, Match
 from orchestrator.model.routes import Routes
 
 DROP = "drop"
@@ -44,9 +46,12 @@ class FilterRule:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FilterProgram(Program):
-    """Ordered rules over headers (access list, prefilter, virtual address, owner check)."""
+    """Ordered rules over headers (access list, prefilter, virtual address, owner check).
+
+    What is often asked of a long list is found out once.
+    """
 
     block: ClassVar[str] = "acl"
     branches: ClassVar[bool] = True
@@ -54,6 +59,35 @@ class FilterProgram(Program):
     default: str
     default_rule: str = "default"
     """The default's name in provenance."""
+
+    @cached_property
+    def matches(self) -> list[Match]:
+        """What each rule asks for."""
+        return [rule.match for rule in self.rules]
+
+    @cached_property
+    def kinds(self) -> list[Kind]:
+        """The kind of packet that each rule can match."""
+        return [match.kind for match in self.matches]
+
+    @cached_property
+    def ways(self) -> tuple[tuple[str, Kind], ...]:
+        """(output, kind) of the rules, in order, without those of which there was one before."""
+        outputs = [rule.output for rule in self.rules]
+        return tuple(dict.fromkeys(zip(outputs, self.kinds, strict=True)))
+
+    @cached_property
+    def counts(self) -> Counter[frozenset[int]]:
+        """Rules by the IP versions that they can match."""
+        return Counter([kind.versions for kind in self.kinds])
+
+    @cached_property
+    def prefix_counts(self) -> Counter[frozenset[int]]:
+        """Entries of a table that knows no ranges, by IP versions."""
+        found: Counter[frozenset[int]] = Counter()
+        for match in self.matches:
+            found[match.kind.versions] += match.prefixes
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from socket import AF_INET, AF_INET6, inet_ntop
+from typing import NamedTuple
+
+NOT_IP = 0
+ALL_VERSIONS = frozenset({4, 6, NOT_IP})
+_IP = frozenset({4, 6})
+_BY_ETHER_TYPE = {0x0800: frozenset({4}), 0x86DD: frozenset({6})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,15 @@ class PortRange:
         return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
 
 
-@dataclass(frozen=True, slots=True)
+class Kind(NamedTuple):
+    """The packets that a match can match: of which IP versions (NOT_IP: not IP), and whether all of
+    those versions do."""
+
+    versions: frozenset[int]
+    whole: bool
+
+
+@dataclass(frozen=True)
 class Match:
     """Conjunction of header conditions; None asks nothing.
 
@@ -62,6 +78,49 @@ class Match:
     later_fragment: bool | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
+
+    @cached_property
+    def kind(self) -> Kind:
+        """Which packets it can match."""
+        return Kind(self._versions(), self._asks_only_version())
+
+    @cached_property
+    def prefixes(self) -> int:
+        """Entries of a table that knows no ranges."""
+        return prod(
+            sum(1 for _ in range_prefixes(ports.low, ports.high))
+            for ports in (self.src_port, self.dst_port)
+            if ports is not None
+        )
+
+    def _versions(self) -> frozenset[int]:
+        versions = ALL_VERSIONS
+        if self.ether_type is not None:
+            versions = _BY_ETHER_TYPE.get(self.ether_type, frozenset({NOT_IP}))
+        if self.version is not None:
+            versions &= {self.version}
+        for prefix in (self.src, self.dst):
+            if prefix is not None:
+                versions &= {prefix.version}
+        return versions & _IP if self._asks_l4() else versions
+
+    def _asks_only_version(self) -> bool:
+        prefixes = all(p is None or p.length == 0 for p in (self.src, self.dst))
+        ether_type = self.ether_type is None or self.ether_type in _BY_ETHER_TYPE
+        return prefixes and ether_type and not self._asks_l4()
+
+    def _asks_l4(self) -> bool:
+        """Whether it asks for something that only IP packets have, besides addresses."""
+        conditions = (
+            self.protocol,
+            self.src_port,
+            self.dst_port,
+            self.tcp_flags,
+            self.later_fragment,
+            self.icmp_type,
+            self.icmp_code,
+        )
+        return any(condition is not None for condition in conditions)
 
     def __str__(self) -> str:
         words: list[str] = []

@@ -173,5 +173,5 @@ def mirrored(match: Match) -> Match:
 
 @lru_cache(1 << 16)
 def the_one(match: Match) -> Match:
-    """One object for equal matches: rules that are read again are known again (orchestrator.recall)."""
+    """One object for equal matches: rules that are read again are known again."""
     return match

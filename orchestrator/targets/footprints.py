@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from functools import singledispatch
-from math import prod
-from operator import itemgetter
 
 from orchestrator.model.decision import DecidedProgram
 from orchestrator.model.elements import (
@@ -24,9 +21,6 @@ from orchestrator.model.elements import (
     VlanPopProgram,
     VlanPushProgram,
 )
-from orchestrator.model.match import Match, range_prefixes
-from orchestrator.model.versions import kinds
-from orchestrator.recall import recalled
 from orchestrator.targets.block import BY_SEGMENT, TREE_LEVELS, TREE_ROOTS, VERSION_TABLE
 
 
@@ -42,33 +36,14 @@ def entries_needed(
 
 
 @entries_needed.register
-@recalled
 def _filter(
     program: FilterProgram, versions: frozenset[int], ranges: bool = True
 ) -> Counter[tuple[str, str]]:
     need = Counter({(program.block, VERSION_TABLE[v]): 1 for v in versions})  # the defaults
-    asked = map(itemgetter(0), kinds(program))
-    counts = Counter(asked) if ranges else _prefixes(program, asked)
-    for found, count in counts.items():
+    for found, count in (program.counts if ranges else program.prefix_counts).items():
         for version in found & versions:
             need[program.block, VERSION_TABLE[version]] += count
     return need
-
-
-def _prefixes(program: FilterProgram, asked: Iterable[frozenset[int]]) -> Counter[frozenset[int]]:
-    counts: Counter[frozenset[int]] = Counter()
-    for rule, found in zip(program.rules, asked, strict=True):
-        counts[found] += prefixes_of(rule.match)
-    return counts
-
-
-def prefixes_of(match: Match) -> int:
-    """Entries of a rule where ranges are written as prefixes."""
-    return prod(
-        sum(1 for _ in range_prefixes(ports.low, ports.high))
-        for ports in (match.src_port, match.dst_port)
-        if ports is not None
-    )
 
 
 @entries_needed.register
@@ -79,7 +54,7 @@ def _decided(
     others = versions - {4}
     need = Counter(_filter(program, others, ranges) if others else {})
     weighed = diagram.weighed
-    beside = len(weighed) if ranges else sum(prefixes_of(program.rules[i].match) for i in weighed)
+    beside = len(weighed) if ranges else sum(program.matches[i].prefixes for i in weighed)
     need[program.block, VERSION_TABLE[4]] = beside + 1
     need[program.block, TREE_ROOTS] = 1
     for level, size in zip(TREE_LEVELS, diagram.sizes, strict=True):

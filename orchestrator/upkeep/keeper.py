@@ -24,6 +24,7 @@ from orchestrator.deployment.reconciling import reconcile
 from orchestrator.deployment.recovery import changing
 from orchestrator.deployment.worker_drift import repair_worker
 from orchestrator.errors import ReportedError, StoreError
+from orchestrator.memo import Memo
 from orchestrator.model.away import Away
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
@@ -34,7 +35,6 @@ from orchestrator.network.inventory import changed_at
 from orchestrator.observation.conditions import RENEWED_S, forget, record
 from orchestrator.observation.liveness import DOWN, UP, Change
 from orchestrator.observation.watcher import Watcher
-from orchestrator.recall import Recall
 from orchestrator.upkeep import outage
 from orchestrator.upkeep.comparison import Comparison
 from orchestrator.upkeep.events import Changed, Event, PlacedAnew, Problem, Repaired, Restarted
@@ -58,7 +58,7 @@ class _Known:
 
     source: bytes
     graph: ServiceGraph | None
-    recall: Recall = field(default_factory=Recall)
+    memo: Memo = field(default_factory=Memo)
     """What compiling it found out: the next time is quicker."""
     warm: bool = False
     tried: Away | None = None
@@ -238,8 +238,7 @@ class Keeper:
             return
         started = time.monotonic()
         try:
-            with known.recall.round():
-                done = deploy_graph(known.graph, self.network, silent=silent)
+            done = deploy_graph(known.graph, self.network, silent=silent, memo=known.memo)
         except ReportedError as error:
             known.again_at = now + _AGAIN_S
             # Others may have drifted.
@@ -270,8 +269,8 @@ class Keeper:
         known = self._known(first)
         known.warm = True
         if known.graph is not None:
-            with suppress(ReportedError), known.recall.round():
-                placed(known.graph, self.network, deployed, away=self._lost)
+            with suppress(ReportedError):
+                placed(known.graph, self.network, deployed, away=self._lost, memo=known.memo)
 
     def _without_promised(self, lost: Away, now: float) -> Away:
         """What is lost, but for workers that are being started again."""

@@ -16,6 +16,7 @@ from orchestrator.compile import (
     fronts_of,
 )
 from orchestrator.errors import Blocking, Constraint, DoesNotFit, InfeasibleError, ReportedError
+from orchestrator.garbage import large_frozen_data
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import LoadedChains, NfSpec
@@ -25,7 +26,6 @@ from orchestrator.placement.measure import DEFAULT_OBJECTIVES
 from orchestrator.placement.model import Options, plan_of, search
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.solve import OPTIMAL, solve
-from orchestrator.recall import large_frozen_data, recalling
 from orchestrator.whatif.scenarios import Case
 
 Placed = tuple[Problem, Solution, dict[str, float]]
@@ -94,14 +94,14 @@ def place_case(
     where = dict(running if running is not None else settings.running)
     if case.chains is not None:
         return _place_chains(case, case.chains, settings, where)
-    with large_frozen_data(), recalling():
+    with large_frozen_data():
         return _place_graphs(case, settings, where, held, known)
 
 
 def prepared(case: Case) -> tuple[Front, ...]:
     """The case's graphs before they are placed, for scenarios that change nothing of that."""
     fabric = case.fabric()
-    with large_frozen_data(), recalling(), suppress(ReportedError):  # said of the base case itself
+    with large_frozen_data(), suppress(ReportedError):  # said of the base case itself
         return fronts_of(_requests(case, fabric)[0], fabric)
     return ()
 

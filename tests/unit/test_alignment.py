@@ -1,4 +1,4 @@
-"""Where two sequences differ, against a plain reading; and what a Recall makes of it."""
+"""Where two sequences differ, against a plain reading."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.alignment import common_ends, differing, unlike
-from orchestrator.recall import Recall
 
 OBJECTS = [object() for _ in range(30)]
 lists = st.lists(st.sampled_from(OBJECTS), max_size=40)
@@ -59,25 +58,3 @@ def test_differing_goes_by_identity() -> None:
     one, other = [[1], [2], [3]], [[1], [2], [3]]
     assert differing(one, [one[0], other[1], one[2]]) == [1]
     assert differing(one, [one[0], other[1], [4]], by=ne) == [2]
-
-
-@given(st.lists(versions(), min_size=1, max_size=5))
-def test_a_recall_answers_for_each_object_and_asks_once(
-    rounds: list[tuple[list[object], list[object]]],
-) -> None:
-    recall = Recall()
-    asked: list[object] = []
-
-    def answer(item: object) -> tuple[object]:
-        asked.append(item)
-        return (item,)
-
-    for pair in rounds:
-        with recall.round():
-            for items in pair:
-                before = len(asked)
-                assert [found for (found,) in recall.each("it", items, answer)] == items
-                assert len(asked[before:]) == len(set(asked[before:]))
-            before = len(asked)
-            recall.each("it", pair[0], answer)
-            assert len(asked) == before

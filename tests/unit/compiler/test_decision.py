@@ -23,11 +23,11 @@ from orchestrator.compiler.decision import (
     shape_of,
 )
 from orchestrator.compiler.forms import diagram_of
+from orchestrator.memo import Memo
 from orchestrator.model.decision import WORDS, Diagram
 from orchestrator.model.elements import FilterProgram, FilterRule
 from orchestrator.model.match import Match, PortRange, Prefix, range_prefixes
 from orchestrator.nfs.matching import Headers, meets
-from orchestrator.recall import Recall
 from orchestrator.targets.bmv2 import COSTS as BMV2
 from orchestrator.targets.costs import LookupCosts
 
@@ -154,7 +154,7 @@ def first(matches: list[Match], packet: Headers) -> int:
 def test_a_diagram_decides_as_the_first_match_does(
     matches: list[Match], seen: list[Headers]
 ) -> None:
-    diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM)
+    diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM, Memo())
     assume(diagram is not None)
     assert diagram is not None
     for packet in seen:
@@ -187,7 +187,7 @@ def test_ids_that_are_taken_are_left(matches: list[Match], seen: list[Headers]) 
             "_hashes",
             lambda names, value, length: (names + np.uint64(1) & np.uint64(3)) << np.uint64(8),
         )
-        diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM)
+        diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM, Memo())
     assume(diagram is not None and not diagram.weighed)
     assert diagram is not None
     assert len({node.id for node in diagram.nodes}) == len(diagram.nodes)
@@ -197,13 +197,13 @@ def test_ids_that_are_taken_are_left(matches: list[Match], seen: list[Headers]) 
 @given(rules)
 def test_a_builder_that_remembers_makes_the_same(matches: list[Match]) -> None:
     program = program_of(matches)
-    fresh = diagram_of(program, TREES_AT_ANY_PRICE, ROOM)
+    fresh = diagram_of(program, TREES_AT_ANY_PRICE, ROOM, Memo())
     other = program_of(
         [replace(m, protocol=6 if m.protocol is None else m.protocol) for m in matches]
     )
-    with Recall().round():
-        diagram_of(other, TREES_AT_ANY_PRICE, ROOM)
-        assert diagram_of(program, TREES_AT_ANY_PRICE, ROOM) == fresh
+    memo = Memo()
+    diagram_of(other, TREES_AT_ANY_PRICE, ROOM, memo)
+    assert diagram_of(program, TREES_AT_ANY_PRICE, ROOM, memo) == fresh
 
 
 @given(st.lists(rules, min_size=2, max_size=6), st.integers(2, 40))
@@ -230,7 +230,7 @@ def test_a_builder_that_remembers_knows_what_is_too_large(
 
 @given(rules.filter(bool))
 def test_a_diagram_is_well_formed(matches: list[Match]) -> None:
-    diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM)
+    diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM, Memo())
     assume(diagram is not None)
     assert diagram is not None
     ids = [(node.level, node.id) for node in diagram.nodes]
@@ -273,7 +273,7 @@ def test_what_explodes_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TooLarge):
         Builder(CHOICES[0]).build(shapes, list(range(len(shapes))), 20_000)
     monkeypatch.setattr("orchestrator.compiler.decision.MOST_LOOKED_AT", 3_000)
-    diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM)
+    diagram = diagram_of(program_of(matches), TREES_AT_ANY_PRICE, ROOM, Memo())
     assert diagram is not None
     assert 0 < len(diagram.weighed) < 600
     for last in range(0, 600, 7):
@@ -301,7 +301,7 @@ def test_a_rule_that_comes_leaves_the_weighed_ones_as_they_are(
     matches = crossed(600)
 
     def weighed(some: list[Match]) -> set[Match]:
-        diagram = diagram_of(program_of(some), TREES_AT_ANY_PRICE, ROOM)
+        diagram = diagram_of(program_of(some), TREES_AT_ANY_PRICE, ROOM, Memo())
         assert diagram is not None
         return {some[i] for i in diagram.weighed}
 
@@ -315,20 +315,20 @@ def test_a_rule_that_comes_leaves_the_weighed_ones_as_they_are(
 def test_a_mix_must_be_much_better(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = replace(BMV2, ternary_entry=1.0)  # the tree itself costs nothing in comparison
     monkeypatch.setattr("orchestrator.compiler.forms._MOST_COPIES", (60_000,))
-    diagram = diagram_of(program_of(crossed(600)), costs, ROOM)
+    diagram = diagram_of(program_of(crossed(600)), costs, ROOM, Memo())
     assert diagram is not None
     assert len(diagram.weighed) < 450
     monkeypatch.setattr("orchestrator.compiler.forms._MOST_COPIES", (20_000,))
-    assert diagram_of(program_of(crossed(600)), costs, ROOM) is None
+    assert diagram_of(program_of(crossed(600)), costs, ROOM, Memo()) is None
 
 
 def test_a_short_list_stays_ternary_and_so_does_one_without_room() -> None:
     hosts = [Match(dst=Prefix(4, 0x0A000000 + i, 32)) for i in range(2000)]
-    assert diagram_of(program_of(hosts[:100]), BMV2, ROOM) is None
-    diagram = diagram_of(program_of(hosts), BMV2, ROOM)
+    assert diagram_of(program_of(hosts[:100]), BMV2, ROOM, Memo()) is None
+    diagram = diagram_of(program_of(hosts), BMV2, ROOM, Memo())
     assert diagram is not None
     assert diagram.sizes == (2001, 0, 0, 0, 0)
-    assert diagram_of(program_of(hosts), BMV2, (2000, 0, 0, 0, 0)) is None
+    assert diagram_of(program_of(hosts), BMV2, (2000, 0, 0, 0, 0), Memo()) is None
 
 
 def test_a_changed_rule_changes_few_nodes() -> None:
@@ -336,9 +336,9 @@ def test_a_changed_rule_changes_few_nodes() -> None:
         Match(dst=Prefix(4, 0x0A000000 + i % 60, 32), protocol=6, dst_port=PortRange(i, i))
         for i in range(600)
     ]
-    before = diagram_of(program_of(hosts), TREES_AT_ANY_PRICE, ROOM)
+    before = diagram_of(program_of(hosts), TREES_AT_ANY_PRICE, ROOM, Memo())
     hosts[300] = replace(hosts[300], dst_port=PortRange(9000, 9000))
-    after = diagram_of(program_of(hosts), TREES_AT_ANY_PRICE, ROOM)
+    after = diagram_of(program_of(hosts), TREES_AT_ANY_PRICE, ROOM, Memo())
     assert before is not None
     assert after is not None
 

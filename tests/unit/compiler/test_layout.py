@@ -30,8 +30,8 @@ from orchestrator.errors import DoesNotFit
 from orchestrator.graph import functions_of
 from orchestrator.model.cuts import SWITCH, Arc, Unit
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.match import ALL_VERSIONS
 from orchestrator.model.refs import SegmentRef
-from orchestrator.model.versions import ALL_VERSIONS
 from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.targets.pipelines import SHIPPED
 from servernf.wire.addresses import GATEWAY_MAC, mac_text

@@ -22,6 +22,7 @@ from orchestrator.compiler.synthesis import synthesise
 from orchestrator.errors import TooManyClasses
 from orchestrator.graph import functions_of
 from orchestrator.graph.paths import check_paths
+from orchestrator.memo import Memo
 from orchestrator.model.cuts import SERVER, Cuts
 from orchestrator.model.elements import (
     DROP,
@@ -259,9 +260,9 @@ def test_a_rule_may_be_shadowed_by_several_together() -> None:
 
 def test_what_no_packet_can_meet_goes() -> None:
     rule = FilterRule(Match(protocol=1, dst_port=PortRange(0, 9)), "out", "f.rules:1")
-    found = first_match(FilterProgram((rule,), DROP))
+    found = first_match(FilterProgram((rule,), DROP), Memo())
     assert found is not None
-    assert shadowed(found) == {0: ()}
+    assert shadowed(found, Memo()) == {0: ()}
 
 
 def test_a_rule_for_a_version_that_never_comes_goes() -> None:

@@ -1,6 +1,6 @@
 """Updates of access lists that are trees: packets between any two writes meet one version, whole.
 
-Oracle: the reference interpreter on the two graphs, as in test_update.py. And what a Recall remembers of
+Oracle: the reference interpreter on the two graphs, as in test_update.py. And what a memo remembers of
 earlier compilations changes nothing: the bundle is that of a fresh process, entry for entry.
 Blind spots: packets that are in the switch during a write (tests/emulated); IPv6, which stays ternary.
 """
@@ -23,11 +23,11 @@ from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.transaction import Drain, Transaction, WriteEntries
 from orchestrator.linker.nodes import Nodes, owner
 from orchestrator.linker.sharing import share
+from orchestrator.memo import Memo
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import TableEntry
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.refs import TREE
-from orchestrator.recall import Recall
 from orchestrator.targets.costs import LookupCosts
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
@@ -120,17 +120,15 @@ def test_every_packet_meets_one_version(seed: int) -> None:
     rng = random.Random(seed)
     rules = [random_rule(rng) for _ in range(24)]
     sent = packets(rng, 40)
-    recall = Recall()
-    with recall.round():
-        running = compiled_beside(graph(rules), WHERE, None)
+    memo = Memo()
+    running = compiled_beside(graph(rules), WHERE, None, memo)
     assert any(n.kind == TREE for n in Nodes(running).all())
     network = WatchedNetwork(WHERE)
     network.run(plan(None, Version(running, None, True)))
     for _ in range(4):
         before, rules = rules, edited(rules, rng)
         probes = Probes(WHERE, (graph(before), graph(rules)), sent)
-        with recall.round():
-            new = compiled_beside(graph(rules), WHERE, running)
+        new = compiled_beside(graph(rules), WHERE, running, memo)
         cold = compile_graph(CompileRequest(graph(rules), topology(WHERE))).bundle
         assert flat(new) == flat(share(cold, running))
         transaction = update(running, new)
@@ -153,11 +151,10 @@ def test_nodes_made_from_those_of_another_version_are_the_same(seed: int) -> Non
     """Entries, places, and who names whom."""
     rng = random.Random(seed)
     rules = [random_rule(rng) for _ in range(24)]
-    recall = Recall()
+    memo = Memo()
     last: Nodes | None = None
     for _ in range(6):
-        with recall.round():
-            bundle = compile_graph(CompileRequest(graph(rules), topology(WHERE))).bundle
+        bundle = compile_graph(CompileRequest(graph(rules), topology(WHERE), memo=memo)).bundle
         made, fresh = Nodes(bundle, like=last), Nodes(bundle)
         assert (made.parts, made.place, made.roots) == (fresh.parts, fresh.place, fresh.roots)
         for node in fresh.all():

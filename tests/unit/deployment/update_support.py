@@ -17,6 +17,7 @@ from orchestrator.deployment.execution import Executor
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.transaction import Transaction
 from orchestrator.linker.sharing import share
+from orchestrator.memo import Memo
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
@@ -160,7 +161,12 @@ _COMPILED: dict[str, Bundle] = {}
 
 
 def compiled_beside(
-    graph: ServiceGraph, where: str, old: Bundle | None, *, moving: Moving | None = None
+    graph: ServiceGraph,
+    where: str,
+    old: Bundle | None,
+    memo: Memo | None = None,
+    *,
+    moving: Moving | None = None,
 ) -> Bundle:
     """A graph compiled for a network where an older version of it is deployed."""
     if moving is not None:
@@ -168,9 +174,10 @@ def compiled_beside(
         return compile_graph(request).bundle
     known = f"{where}: {graph!r}"
     if known not in _COMPILED:
-        _COMPILED[known] = compile_graph(CompileRequest(graph, topology(where))).bundle
+        request = CompileRequest(graph, topology(where), memo=memo or Memo())
+        _COMPILED[known] = compile_graph(request).bundle
     bundle = _COMPILED[known]
-    return bundle if old is None else share(bundle, old)
+    return bundle if old is None else share(bundle, old, memo)
 
 
 def update(old: Bundle, new: Bundle, *, interrupting: bool = False) -> Transaction:

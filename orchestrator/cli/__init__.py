@@ -13,13 +13,13 @@ from orchestrator.cli import (
     attaching,
     bundles,
     cordoning,
+    deploying,
     executing,
     graphs,
     importing,
     inspection,
     moving,
     network_status,
-    networks,
     placement,
     reconcile,
     recovery,
@@ -53,7 +53,7 @@ app = typer.Typer(
 graphs.register(app)
 bundles.register(app)
 importing.register(app)
-networks.register(app)
+deploying.register(app)
 status.register(app)
 starting.register(app)
 network_status.register(starting.net_app)

@@ -27,6 +27,53 @@ _EXAMPLES = (
     "--packet 'tcp 10.0.1.11:40000 > 198.51.100.13:80 ttl=1'"
 )
 
+Switch = Annotated[
+    str,
+    typer.Argument(help="Name of a switch; the whole network if left out."),
+]
+Words = Annotated[
+    str,
+    typer.Option(
+        "--packet",
+        help="A frame in hex, or words: 'udp 10.0.1.11:1 > 10.0.2.9:53 ttl=3 payload=hi'.",
+    ),
+]
+Capture = Annotated[
+    Path | None, typer.Option("--pcap", help="Frames of a capture (the first --count).")
+]
+Sender = Annotated[str, typer.Option("--from", help="The host that sends.")]
+Receiver = Annotated[
+    str,
+    typer.Option(
+        "--to", help="h2, h2:80, h2:53/udp, h2/icmp, h2:80/6tcp (its IPv6 address), an address."
+    ),
+]
+Port = Annotated[
+    int, typer.Option("--port", help="With SWITCH: the port by which the frame comes.", min=0)
+]
+Everywhere = Annotated[
+    bool,
+    typer.Option(
+        "--network-wide", help="Follow it across switches and servers, and the answer back."
+    ),
+]
+WhyNot = Annotated[
+    str,
+    typer.Option("--why-not", help="An NF, a host or SWITCH:PORT: where it left the way there."),
+]
+SavedBundle = Annotated[
+    Path | None,
+    typer.Option("--bundle", help="Explain a saved bundle (compile -o); nothing need run."),
+]
+OtherTopology = Annotated[
+    str,
+    typer.Option("--topology", "-t", help="With --bundle: another topology than its own."),
+]
+Count = Annotated[int, typer.Option(help="With --pcap: how many frames.", min=1)]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also misses, keys and every field set.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
@@ -34,57 +81,21 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    switch: Annotated[
-        str,
-        typer.Argument(help="Name of a switch; the whole network if left out."),
-    ] = "",
-    packet: Annotated[
-        str,
-        typer.Option(
-            "--packet",
-            help="A frame in hex, or words: 'udp 10.0.1.11:1 > 10.0.2.9:53 ttl=3 payload=hi'.",
-        ),
-    ] = "",
-    pcap: Annotated[
-        Path | None, typer.Option("--pcap", help="Frames of a capture (the first --count).")
-    ] = None,
-    source: Annotated[str, typer.Option("--from", help="The host that sends.")] = "",
-    target: Annotated[
-        str,
-        typer.Option(
-            "--to", help="h2, h2:80, h2:53/udp, h2/icmp, h2:80/6tcp (its IPv6 address), an address."
-        ),
-    ] = "",
-    port: Annotated[
-        int, typer.Option("--port", help="With SWITCH: the port by which the frame comes.", min=0)
-    ] = 0,
-    everywhere: Annotated[
-        bool,
-        typer.Option(
-            "--network-wide", help="Follow it across switches and servers, and the answer back."
-        ),
-    ] = False,
-    why_not: Annotated[
-        str,
-        typer.Option(
-            "--why-not", help="An NF, a host or SWITCH:PORT: where it left the way there."
-        ),
-    ] = "",
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="Explain a saved bundle (compile -o); nothing need run."),
-    ] = None,
-    topology: Annotated[
-        str,
-        typer.Option("--topology", "-t", help="With --bundle: another topology than its own."),
-    ] = "",
+    switch: Switch = "",
+    packet: Words = "",
+    pcap: Capture = None,
+    source: Sender = "",
+    target: Receiver = "",
+    port: Port = 0,
+    everywhere: Everywhere = False,
+    why_not: WhyNot = "",
+    bundle: SavedBundle = None,
+    topology: OtherTopology = "",
     network: NetworkName = "",
     address: Address = "",
     device_id: DeviceId = 1,
-    count: Annotated[int, typer.Option(help="With --pcap: how many frames.", min=1)] = 1,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also misses, keys and every field set.")
-    ] = False,
+    count: Count = 1,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Run a packet through a copy of the network in this process and say what happens to it, and why.

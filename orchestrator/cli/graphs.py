@@ -26,11 +26,60 @@ from orchestrator.files import write_whole
 
 if TYPE_CHECKING:
     from orchestrator.compile import Compiled
+    from orchestrator.compiler.story import ClassStory
     from orchestrator.model.bundle import Bundle, Story
 
 GraphFile = Annotated[Path, typer.Argument(help="The service graph (graph.json).")]
 TopologyName = Annotated[
     str, typer.Option("--topology", "-t", help="A topology file, or the name of a shipped one.")
+]
+
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write the bundle to this file.")
+]
+Explain = Annotated[
+    str,
+    typer.Option(
+        "--explain",
+        metavar="[CLASS]",
+        help="Say where every element runs, and why, and list the traffic classes; "
+        "with CLASS (or a traffic) tell its story.",
+    ),
+]
+Sign = Annotated[
+    Path | None,
+    typer.Option("--sign", metavar="KEY", help="With --output: sign it (Ed25519, PEM file)."),
+]
+Specialise = Annotated[
+    bool, typer.Option("--specialise", help="For a pipeline that p4c makes for this graph.")
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", help="Draw the graph, coloured by device (.svg or .png)."),
+]
+MaxClasses = Annotated[
+    int | None,
+    typer.Option(
+        "--max-classes",
+        min=1,
+        help="Refuse a graph of which two NFs make more traffic classes [default: 10000000].",
+    ),
+]
+Verify = Annotated[
+    int,
+    typer.Option(
+        "--verify",
+        metavar="PACKETS",
+        help="Send so many packets through the bundle in memory and the unsplit graph, compare.",
+    ),
+]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        help="Go on until Ctrl-C: compile anew whenever the graph's files change, and say what an "
+        "update would change. With --json a line a version.",
+    ),
 ]
 
 graph_app = typer.Typer(help="Check service graphs, print their JSON Schema.", no_args_is_help=True)
@@ -114,54 +163,14 @@ def compiled(
 def compile_command(
     graph: GraphFile,
     topology: TopologyName = "leaf-spine",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the bundle to this file.")
-    ] = None,
-    explain: Annotated[
-        str,
-        typer.Option(
-            "--explain",
-            metavar="[CLASS]",
-            help="Say where every element runs, and why, and list the traffic classes; "
-            "with CLASS (or a traffic) tell its story.",
-        ),
-    ] = "",
-    sign: Annotated[
-        Path | None,
-        typer.Option("--sign", metavar="KEY", help="With --output: sign it (Ed25519, PEM file)."),
-    ] = None,
-    specialise: Annotated[
-        bool,
-        typer.Option("--specialise", help="For a pipeline that p4c makes for this graph."),
-    ] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option("--plot", help="Draw the graph, coloured by device (.svg or .png)."),
-    ] = None,
-    max_classes: Annotated[
-        int | None,
-        typer.Option(
-            "--max-classes",
-            min=1,
-            help="Refuse a graph of which two NFs make more traffic classes [default: 10000000].",
-        ),
-    ] = None,
-    verify: Annotated[
-        int,
-        typer.Option(
-            "--verify",
-            metavar="PACKETS",
-            help="Send so many packets through the bundle in memory and the unsplit graph, compare.",
-        ),
-    ] = 0,
-    watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch",
-            help="Go on until Ctrl-C: compile anew whenever the graph's files change, and say what an "
-            "update would change. With --json a line a version.",
-        ),
-    ] = False,
+    output: Output = None,
+    explain: Explain = "",
+    sign: Sign = None,
+    specialise: Specialise = False,
+    plot: Plot = None,
+    max_classes: MaxClasses = None,
+    verify: Verify = 0,
+    watch: Watch = False,
     as_json: Json = False,
 ) -> None:
     """Split a graph, place it on a topology, and emit the bundle."""
@@ -189,39 +198,45 @@ def compile_command(
         write_whole(output, dump(bundle, topology=result.topology, key=key))
     if plot is not None:
         draw_cut(result.cuts, bundle.stories, f"{bundle.graph} on {bundle.topology}", plot)
-    counts = bundle.entries_by_table()
     if as_json:
-        print_json(
-            {
-                **({"classes": [class_json(story) for story in stories]} if explain else {}),
-                "graph": bundle.graph,
-                "topology": bundle.topology,
-                "entries": {switch: dict(tables) for switch, tables in counts.items()},
-                "workers": [
-                    {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)}
-                    for w in bundle.workers
-                ],
-                "stories": [asdict(story) for story in bundle.stories],
-                "synthesis": list(result.cuts.changes),
-                "removed": [{"rule": rule, "why": why} for rule, why in bundle.removed],
-                "notes": list(bundle.plan.notes),
-                "warnings": list(bundle.warnings),
-            }
-        )
+        told = {"classes": [class_json(story) for story in stories]} if explain else {}
+        print_json({**told, **_compiled_json(result)})
         return
+    _print_compiled(result, explain, stories)
+    for file in (output, plot):
+        if file is not None:
+            say(f"{'bundle' if file is output else 'picture'} written to {file}")
+
+
+def _compiled_json(result: Compiled) -> dict[str, object]:
+    bundle = result.bundle
+    return {
+        "graph": bundle.graph,
+        "topology": bundle.topology,
+        "entries": {switch: dict(tables) for switch, tables in bundle.entries_by_table().items()},
+        "workers": [
+            {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)} for w in bundle.workers
+        ],
+        "stories": [asdict(story) for story in bundle.stories],
+        "synthesis": list(result.cuts.changes),
+        "removed": [{"rule": rule, "why": why} for rule, why in bundle.removed],
+        "notes": list(bundle.plan.notes),
+        "warnings": list(bundle.warnings),
+    }
+
+
+def _print_compiled(result: Compiled, explain: str, stories: Sequence[ClassStory]) -> None:
+    bundle = result.bundle
     for warning in bundle.warnings:
         warn(warning)
     if explain and explain != ALL:
         for story in stories:
             print_story(bundle.graph, story)
-    else:
-        if explain:
-            print_stories(bundle)
-            print_classes(result, stories)
-        print_entries(counts)
-    for file in (output, plot):
-        if file is not None:
-            say(f"{'bundle' if file is output else 'picture'} written to {file}")
+        return
+    if explain:
+        print_stories(bundle)
+        print_classes(result, stories)
+    print_entries(bundle.entries_by_table())
 
 
 def verify_bundle(graph: Path, topology: str, bundle: Bundle, packets: int) -> None:

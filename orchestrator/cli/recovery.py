@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, find_network, to_deploy
+from orchestrator.cli.deploying import to_deploy
+from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.cli.working import Work
 from orchestrator.errors import DeploymentError, InputError

@@ -29,6 +29,45 @@ _EXAMPLES = (
     "orchestrator tables all --coverage --- orchestrator tables s1 --address 127.0.0.1:9559"
 )
 
+Switch = Annotated[str, typer.Argument(help="Name of a switch; 'all' for those of the network.")]
+Table = Annotated[str, typer.Argument(help="A table; all that have entries if left out.")]
+OfNf = Annotated[str, typer.Option("--nf", help="Only entries of this NF.")]
+OfGraph = Annotated[str, typer.Option("--graph", help="Only entries of this graph.")]
+Matching = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--match",
+        help="FIELD=VALUE, may be repeated: only entries that a packet with it could hit "
+        "(dst=10.0.0.5), or that overlap it (dst=10.0.0.0/8, dst_port=80-90).",
+    ),
+]
+Hit = Annotated[bool, typer.Option("--hit", help="Only entries that packets have hit.")]
+Unhit = Annotated[bool, typer.Option("--unhit", help="Only entries never hit.")]
+Sort = Annotated[
+    str,
+    typer.Option(
+        help="packets, bytes, rate, priority, rule, match or action; packets if left out, with "
+        "--match priority."
+    ),
+]
+Limit = Annotated[int, typer.Option(help="Show at most so many entries a table; 0: all.", min=0)]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Read again and again, with packets per second.")
+]
+Interval = Annotated[float, typer.Option(help="With --watch: seconds between.", min=0.1)]
+Count = Annotated[
+    int, typer.Option(help="With --watch: stop after so many readings; 0: Ctrl-C.", min=0)
+]
+Diff = Annotated[
+    bool,
+    typer.Option(
+        "--diff",
+        help="Compare with what the journal says is deployed; exit code 1 if it differs.",
+    ),
+]
+Coverage = Annotated[bool, typer.Option("--coverage", help="Rules of NFs that no packet ever hit.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
@@ -36,53 +75,24 @@ def register(app: typer.Typer) -> None:
 
 
 def tables(
-    switch: Annotated[
-        str, typer.Argument(help="Name of a switch; 'all' for those of the network.")
-    ],
-    table: Annotated[str, typer.Argument(help="A table; all that have entries if left out.")] = "",
+    switch: Switch,
+    table: Table = "",
     network: NetworkName = "",
     address: Address = "",
     device_id: DeviceId = 1,
-    nf: Annotated[str, typer.Option("--nf", help="Only entries of this NF.")] = "",
-    graph: Annotated[str, typer.Option("--graph", help="Only entries of this graph.")] = "",
-    match: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--match",
-            help="FIELD=VALUE, may be repeated: only entries that a packet with it could hit "
-            "(dst=10.0.0.5), or that overlap it (dst=10.0.0.0/8, dst_port=80-90).",
-        ),
-    ] = None,
-    hit: Annotated[bool, typer.Option("--hit", help="Only entries that packets have hit.")] = False,
-    unhit: Annotated[bool, typer.Option("--unhit", help="Only entries never hit.")] = False,
-    sort: Annotated[
-        str,
-        typer.Option(
-            help="packets, bytes, rate, priority, rule, match or action; packets if left out, with "
-            "--match priority."
-        ),
-    ] = "",
-    limit: Annotated[
-        int, typer.Option(help="Show at most so many entries a table; 0: all.", min=0)
-    ] = 20,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Read again and again, with packets per second.")
-    ] = False,
-    interval: Annotated[float, typer.Option(help="With --watch: seconds between.", min=0.1)] = 1.0,
-    count: Annotated[
-        int, typer.Option(help="With --watch: stop after so many readings; 0: Ctrl-C.", min=0)
-    ] = 0,
-    diff: Annotated[
-        bool,
-        typer.Option(
-            "--diff",
-            help="Compare with what the journal says is deployed; exit code 1 if it differs.",
-        ),
-    ] = False,
-    coverage: Annotated[
-        bool, typer.Option("--coverage", help="Rules of NFs that no packet ever hit.")
-    ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    nf: OfNf = "",
+    graph: OfGraph = "",
+    match: Matching = None,
+    hit: Hit = False,
+    unhit: Unhit = False,
+    sort: Sort = "",
+    limit: Limit = 20,
+    watch: Watch = False,
+    interval: Interval = 1.0,
+    count: Count = 0,
+    diff: Diff = False,
+    coverage: Coverage = False,
+    as_csv: Csv = False,
     as_json: Json = False,
 ) -> None:
     """Show a switch's entries in words, with provenance and counters, read over P4Runtime.

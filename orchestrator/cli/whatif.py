@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,6 +50,52 @@ Graphs = Annotated[
     ),
 ]
 
+Fail = Annotated[list[str] | None, typer.Option(help="link:a-b or node:name; may be repeated.")]
+Scale = Annotated[list[str] | None, typer.Option(help="traffic=2x, or NAME=2x for one traffic.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="server1.cores=8, leaf1.target=tofino, a-b.capacity=40G, ..."),
+]
+WithoutOffload = Annotated[
+    bool, typer.Option("--without-offload", help="Servers do everything that they can.")
+]
+Sweep = Annotated[
+    str, typer.Option(help="rate=1G..100G:10: ten total offered rates.", metavar="SWEEP")
+]
+FailEach = Annotated[
+    str, typer.Option("--fail-each", help="link or node: N-1 analysis.", metavar="KIND")
+]
+Demands = Annotated[
+    str,
+    typer.Option(
+        help="A demand matrix: a JSON file [{source, target, rate}], or topohub:NAME.",
+    ),
+]
+Largest = Annotated[int, typer.Option(help="Only so many of the largest demands; 0: all of them.")]
+Live = Annotated[
+    str,
+    typer.Option(
+        "--live",
+        help="Start from what is deployed on this network, at the rates that it measures.",
+        metavar="NETWORK",
+    ),
+]
+Interval = Annotated[
+    float, typer.Option(help="With --live: seconds over which rates are measured.")
+]
+PlannedRates = Annotated[
+    bool,
+    typer.Option("--planned-rates", help="With --live: the graphs' rates, not measured ones."),
+]
+Processes = Annotated[int, typer.Option(help="Local processes; 0: as many as cores.")]
+Dask = Annotated[
+    str, typer.Option(help="Run the scenarios on this Dask scheduler.", metavar="ADDRESS")
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(help="Write pictures: FILE.svg or FILE.png, and FILE-SCENARIO for the maps."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
@@ -63,61 +109,24 @@ def register(app: typer.Typer) -> None:
 def whatif(
     graphs: Graphs = None,
     topology: TopologyName = "",
-    fail: Annotated[
-        list[str] | None, typer.Option(help="link:a-b or node:name; may be repeated.")
-    ] = None,
-    scale: Annotated[
-        list[str] | None, typer.Option(help="traffic=2x, or NAME=2x for one traffic.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="server1.cores=8, leaf1.target=tofino, a-b.capacity=40G, ..."),
-    ] = None,
-    without_offload: Annotated[
-        bool, typer.Option("--without-offload", help="Servers do everything that they can.")
-    ] = False,
-    sweep: Annotated[
-        str, typer.Option(help="rate=1G..100G:10: ten total offered rates.", metavar="SWEEP")
-    ] = "",
-    fail_each: Annotated[
-        str, typer.Option("--fail-each", help="link or node: N-1 analysis.", metavar="KIND")
-    ] = "",
-    demands: Annotated[
-        str,
-        typer.Option(
-            help="A demand matrix: a JSON file [{source, target, rate}], or topohub:NAME.",
-        ),
-    ] = "",
-    largest: Annotated[
-        int, typer.Option(help="Only so many of the largest demands; 0: all of them.")
-    ] = 0,
-    live: Annotated[
-        str,
-        typer.Option(
-            "--live",
-            help="Start from what is deployed on this network, at the rates that it measures.",
-            metavar="NETWORK",
-        ),
-    ] = "",
-    interval: Annotated[
-        float, typer.Option(help="With --live: seconds over which rates are measured.")
-    ] = 2.0,
-    planned_rates: Annotated[
-        bool,
-        typer.Option("--planned-rates", help="With --live: the graphs' rates, not measured ones."),
-    ] = False,
+    fail: Fail = None,
+    scale: Scale = None,
+    set_: Set = None,
+    without_offload: WithoutOffload = False,
+    sweep: Sweep = "",
+    fail_each: FailEach = "",
+    demands: Demands = "",
+    largest: Largest = 0,
+    live: Live = "",
+    interval: Interval = 2.0,
+    planned_rates: PlannedRates = False,
     strategy: Strategy = "optimal",
     objective: Objective = DEFAULT_OBJECTIVE,
     time_limit: TimeLimit = 10.0,
     deterministic: Deterministic = True,
-    processes: Annotated[int, typer.Option(help="Local processes; 0: as many as cores.")] = 0,
-    dask: Annotated[
-        str, typer.Option(help="Run the scenarios on this Dask scheduler.", metavar="ADDRESS")
-    ] = "",
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Write pictures: FILE.svg or FILE.png, and FILE-SCENARIO for the maps."),
-    ] = None,
+    processes: Processes = 0,
+    dask: Dask = "",
+    plot: Plot = None,
     as_json: Json = False,
 ) -> None:
     """Compare placements: as it is now, and with each change. Nothing live is touched.
@@ -126,19 +135,17 @@ def whatif(
     make one for each step, on top of those changes.
     """
     if not graphs:
-        others = {
-            "--topology": topology,
-            "--scale": scale,
-            "--set": set_,
-            "--without-offload": without_offload,
-            "--sweep": sweep,
-            "--demands": demands,
-        }
-        if not live or any(others.values()):
-            given = ", ".join(name for name, value in others.items() if value) or "whatif"
-            raise InputError(
-                f"{given}: say which GRAPH (without one: --live NETWORK and --fail only)"
-            )
+        _check_alone(
+            live,
+            {
+                "--topology": topology,
+                "--scale": scale,
+                "--set": set_,
+                "--without-offload": without_offload,
+                "--sweep": sweep,
+                "--demands": demands,
+            },
+        )
         foresee_failures(live, fail or [], fail_each, as_json)
         return
     from orchestrator.whatif.cases import Settings
@@ -147,14 +154,9 @@ def whatif(
     case = start.case
     if demands:
         case = _with_demands(case, demands, largest)
+    changes = (fail or [], scale or [], set_ or [])
     scenarios = _scenarios(
-        case,
-        fail or [],
-        scale or [],
-        set_ or [],
-        without_offload=without_offload,
-        sweep_text=sweep,
-        each=fail_each,
+        case, *changes, without_offload=without_offload, sweep_text=sweep, each=fail_each
     )
     for scenario in scenarios:
         scenario.apply(case)  # wrong names are said at once, before anything runs
@@ -186,17 +188,22 @@ def whatif(
                 "plots": files,
             }
         )
-        if left:
-            raise typer.Exit(INTERRUPTED)
-        return
-    if start.measured:
-        told = ", ".join(f"{name} {rate(n)}" for name, n in start.measured.items())
-        say(f"measured over {interval:g} s: {told}")
-    _print(outcomes)
-    for name in files:
-        say(f"wrote {name}")
+    else:
+        if start.measured:
+            told = ", ".join(f"{name} {rate(n)}" for name, n in start.measured.items())
+            say(f"measured over {interval:g} s: {told}")
+        _print(outcomes)
+        for name in files:
+            say(f"wrote {name}")
     if left:
         raise typer.Exit(INTERRUPTED)
+
+
+def _check_alone(live: str, others: Mapping[str, object]) -> None:
+    """InputError where options that need a graph are given, but none is, or no network either."""
+    if not live or any(others.values()):
+        given = ", ".join(name for name, value in others.items() if value) or "whatif"
+        raise InputError(f"{given}: say which GRAPH (without one: --live NETWORK and --fail only)")
 
 
 def _run(

@@ -10,6 +10,7 @@ from hashlib import blake2b
 
 from orchestrator.compiler.keys import match_keys
 from orchestrator.memo import Memo
+from orchestrator.model.checksums import internet_checksum
 from orchestrator.model.elements import (
     COPY,
     DROP,
@@ -29,7 +30,6 @@ from orchestrator.model.elements import (
     VlanPushProgram,
 )
 from orchestrator.model.entries import PRIORITY_STRIDE, Exact, Key, Lpm, Meter
-from orchestrator.model.packet import internet_checksum
 from orchestrator.model.refs import Ref, SegmentRef
 from orchestrator.model.routes import NextHop
 from orchestrator.model.symbolic import Section, SymbolicEntry, SymbolicPart, Unmade

@@ -158,6 +158,16 @@ def _check_amiss(network: ManagedNetwork, graph: str, amiss: list[str]) -> None:
         )
 
 
+def _check_both_fit(graph: str, summary: Summary) -> None:
+    """DeploymentError when there is no room for the old version and the new one."""
+    if summary.full:
+        raise DeploymentError(
+            f"{graph}: {'; '.join(summary.full)}; nothing was changed "
+            "(--allow-interruption removes the old version first: the graph's packets are "
+            "dropped until the new one is in force)"
+        )
+
+
 def deploy_graph(
     graph: ServiceGraph | Packed,
     network: ManagedNetwork,
@@ -208,12 +218,8 @@ def deploy_graph(
             moving=moving,
             memo=memo,
         )
-        if prepared.summary.full and not allow_interruption:
-            raise DeploymentError(
-                f"{graph_name(graph)}: {'; '.join(prepared.summary.full)}; nothing was changed "
-                "(--allow-interruption removes the old version first: the graph's packets are "
-                "dropped until the new one is in force)"
-            )
+        if not allow_interruption:
+            _check_both_fit(graph_name(graph), prepared.summary)
         if expected is not None:
             expected(prepared.summary.counts.total())
         kept = b"" if isinstance(graph, Packed) else dump_graph(network.access.claimed(graph))

@@ -1,4 +1,4 @@
-"""A frame as the reference semantics see it: its bytes, where its headers are, and how to patch them.
+"""A packet as the reference semantics see it: its bytes, where its headers are, and how to patch them.
 
 The bytes are kept as they came, so unknown bits, options and padding survive. Rewrites never change
 the layout; checksums follow RFC 1624, equation 3, once for all words that one call changes.
@@ -7,126 +7,9 @@ the layout; checksums follow RFC 1624, equation 3, once for all words that one c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-ETHERTYPE_IPV4 = 0x0800
-ETHERTYPE_ARP = 0x0806
-ETHERTYPE_IPV6 = 0x86DD
-VLAN_TYPES = frozenset({0x8100, 0x88A8})
-ICMP, TCP, UDP, IPV6_FRAGMENT, ICMPV6 = 1, 6, 17, 44, 58
-ICMP_ERRORS = frozenset({3, 11, 12})
-"""Destination unreachable, time exceeded, parameter problem (RFC 792)."""
-FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
-
-
-class Malformed(ValueError):
-    """A frame that ends inside a header that it announces, or whose IP header is no such thing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the headers are (byte offsets into the frame).
-
-    `version` is 4, 6 or 0 (not IP). `l4` is where the L4 header or, behind a fragment offset above 0,
-    the data begins; `end` is where IP's own length ends (padding follows) or the frame does. `quoted`
-    is the IP header that an ICMP error quotes, `quoted_l4` its first 8 bytes of L4; 0 where not parsed.
-    """
-
-    ether_type: int = 0
-    vlans: int = 0
-    l3: int = 0
-    version: int = 0
-    protocol: int | None = None
-    fragment: int = 0
-    """Offset of the IPv6 fragment header; 0 without one."""
-    later_fragment: bool = False
-    l4: int = 0
-    end: int = 0
-    quoted: int = 0
-    quoted_l4: int = 0
-
-
-def layout_of(frame: bytes | bytearray) -> Layout:
-    """Parse a frame; raises `Malformed` as docs/architecture.md defines it."""
-    size = len(frame)
-
-    def need(end: int, header: str) -> None:
-        if end > size:
-            raise Malformed(
-                f"the frame ends inside its {header} header ({size} bytes, needs {end})"
-            )
-
-    need(14, "Ethernet")
-    ether_type = _word(frame, 12)
-    at, vlans = 14, 0
-    while ether_type in VLAN_TYPES and vlans < 2:
-        need(at + 4, "VLAN")
-        ether_type = _word(frame, at + 2)
-        at, vlans = at + 4, vlans + 1
-    if ether_type == ETHERTYPE_ARP:
-        need(at + 28, "ARP")
-    if ether_type not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
-        return Layout(ether_type, vlans, at, end=size)
-
-    l3, fragment, later = at, 0, False
-    if ether_type == ETHERTYPE_IPV4:
-        version = 4
-        need(l3 + 20, "IPv4")
-        header = (frame[l3] & 0x0F) * 4
-        if frame[l3] >> 4 != 4 or header < 20:
-            raise Malformed(f"no IPv4 header: version {frame[l3] >> 4}, IHL {header // 4}")
-        need(l3 + header, "IPv4")
-        protocol = frame[l3 + 9]
-        later = _word(frame, l3 + 6) & 0x1FFF != 0
-        l4 = l3 + header
-        end = min(size, max(l4, l3 + _word(frame, l3 + 2)))
-    else:
-        version = 6
-        need(l3 + 40, "IPv6")
-        if frame[l3] >> 4 != 6:
-            raise Malformed(f"no IPv6 header: version {frame[l3] >> 4}")
-        protocol = frame[l3 + 6]
-        l4 = l3 + 40
-        end = min(size, l4 + _word(frame, l3 + 4))
-        if protocol == IPV6_FRAGMENT:
-            need(l4 + 8, "IPv6 fragment")
-            fragment = l4
-            protocol = frame[l4]
-            later = _word(frame, l4 + 2) >> 3 != 0
-            l4 += 8
-            end = max(end, l4)
-
-    quoted = quoted_l4 = 0
-    if not later:
-        if protocol == TCP:
-            need(l4 + 20, "TCP")
-        elif protocol == UDP:
-            need(l4 + 8, "UDP")
-            if _word(frame, l4 + 4) >= 16:
-                need(l4 + 16, "UDP (its first 8 payload bytes belong to the label)")
-        elif protocol == ICMP and version == 4:
-            need(l4 + 8, "ICMP")
-            if frame[l4] in ICMP_ERRORS:
-                need(l4 + 28, "quoted IPv4")
-                quoted = l4 + 8
-                parsed_on = (
-                    frame[quoted] & 0x0F == 5
-                    and _word(frame, quoted + 6) & 0x1FFF == 0
-                    and frame[quoted + 9] in (TCP, UDP, ICMP)
-                )
-                if parsed_on:
-                    need(quoted + 28, "quoted L4")
-                    quoted_l4 = quoted + 20
-        elif protocol == ICMPV6 and version == 6:
-            need(l4 + 8, "ICMPv6")
-            if 1 <= frame[l4] <= 4:
-                need(l4 + 48, "quoted IPv6")
-                quoted = l4 + 8
-            elif frame[l4] == 135 and _word(frame, l3 + 4) == 32:
-                need(l4 + 32, "neighbour solicitation")
-    return Layout(
-        ether_type, vlans, l3, version, protocol, fragment, later, l4, end, quoted, quoted_l4
-    )
+from orchestrator.model.checksums import updated_checksum
+from orchestrator.model.headers import ICMP, ICMPV6, TCP, UDP, Layout, Malformed, layout_of, word
 
 
 class Packet:
@@ -190,7 +73,7 @@ class Packet:
     @property
     def vlans(self) -> tuple[int, ...]:
         """Tag control information of each parsed VLAN tag, outermost first."""
-        return tuple(_word(self.data, 14 + 4 * i) for i in range(self._at.vlans))
+        return tuple(word(self.data, 14 + 4 * i) for i in range(self._at.vlans))
 
     # IP
 
@@ -240,7 +123,7 @@ class Packet:
     def identification(self) -> int | None:
         """Fragment identification: IPv4's, or the IPv6 fragment header's; None without one."""
         if self.version == 4:
-            return _word(self.data, self._at.l3 + 4)
+            return word(self.data, self._at.l3 + 4)
         return _number(self.data, self._at.fragment + 4, 4) if self._at.fragment else None
 
     @property
@@ -276,7 +159,7 @@ class Packet:
     @property
     def src_port(self) -> int | None:
         """Source port; None without ports."""
-        return _word(self.data, self._at.l4) if self.has_ports else None
+        return word(self.data, self._at.l4) if self.has_ports else None
 
     @src_port.setter
     def src_port(self, port: int) -> None:
@@ -285,7 +168,7 @@ class Packet:
     @property
     def dst_port(self) -> int | None:
         """Destination port; None without ports."""
-        return _word(self.data, self._at.l4 + 2) if self.has_ports else None
+        return word(self.data, self._at.l4 + 2) if self.has_ports else None
 
     @dst_port.setter
     def dst_port(self, port: int) -> None:
@@ -320,7 +203,7 @@ class Packet:
     def icmp_id(self) -> int | None:
         """Identifier of an echo request or reply (RFC 792, RFC 4443 4.1); None otherwise."""
         echo = (0, 8) if self.version == 4 else (128, 129)
-        return _word(self.data, self._at.l4 + 4) if self.icmp_type in echo else None
+        return word(self.data, self._at.l4 + 4) if self.icmp_type in echo else None
 
     @icmp_id.setter
     def icmp_id(self, value: int) -> None:
@@ -368,9 +251,9 @@ class Packet:
         """Source and destination port of the quoted packet; of an echo twice its identifier."""
         l4 = self._at.quoted_l4
         if self.quoted_protocol == ICMP:
-            identifier = _word(self.data, l4 + 4)
+            identifier = word(self.data, l4 + 4)
             return identifier, identifier
-        return _word(self.data, l4), _word(self.data, l4 + 2)
+        return word(self.data, l4), word(self.data, l4 + 2)
 
     @property
     def quoted_icmp_type(self) -> int | None:
@@ -451,7 +334,7 @@ class Packet:
         No rewrite updates it, so it still is the one of the id that the quoting host saw.
         """
         at = self._at
-        checksum = _word(other.data, at.quoted_l4 + 2)
+        checksum = word(other.data, at.quoted_l4 + 2)
         self._update_checksum(at.l4 + 2, self._patch(at.quoted_l4 + 2, checksum, 2))
 
     def _address(self, index: int) -> tuple[int, int]:
@@ -465,7 +348,7 @@ class Packet:
     def _patch(self, start: int, value: int, size: int) -> list[tuple[int, int]]:
         """Write `size` bytes; the 16-bit words before and after."""
         new = value.to_bytes(size, "big")
-        words = [(_word(self.data, start + i), _word(new, i)) for i in range(0, size, 2)]
+        words = [(word(self.data, start + i), word(new, i)) for i in range(0, size, 2)]
         self.data[start : start + size] = new
         return words
 
@@ -474,40 +357,17 @@ class Packet:
         changes = list(words)
         if not changes:
             return []
-        return self._patch(at, updated_checksum(_word(self.data, at), changes), 2)
+        return self._patch(at, updated_checksum(word(self.data, at), changes), 2)
 
     def _update_udp_checksum(
         self, at: int, words: Iterable[tuple[int, int]]
     ) -> list[tuple[int, int]]:
         """As above; 0 means none and stays, a computed 0 is sent as 0xffff (RFC 768)."""
         changes = list(words)
-        old = _word(self.data, at)
+        old = word(self.data, at)
         if not changes or old == 0:
             return []
         return self._patch(at, updated_checksum(old, changes) or 0xFFFF, 2)
-
-
-def updated_checksum(checksum: int, words: Iterable[tuple[int, int]]) -> int:
-    """RFC 1624, equation 3: HC' = ~(~HC + sum of (~m + m')), folded once at the end."""
-    total = ~checksum & 0xFFFF
-    for old, new in words:
-        total += (~old & 0xFFFF) + new
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def internet_checksum(data: bytes) -> int:
-    """RFC 1071 over `data`, padded with a zero byte when odd."""
-    padded = data + b"\0" * (len(data) % 2)
-    total = sum(_word(padded, i) for i in range(0, len(padded), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def _word(data: bytes | bytearray, at: int) -> int:
-    return data[at] << 8 | data[at + 1]
 
 
 def _number(data: bytes | bytearray, at: int, size: int) -> int:

@@ -15,8 +15,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from orchestrator.model.elements import CostProfile, ElementGraph, FilterProgram
+from orchestrator.model.headers import TCP
 from orchestrator.model.match import PortRange
-from orchestrator.model.packet import TCP, Packet
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import (
     Environment,
     NetworkFunction,

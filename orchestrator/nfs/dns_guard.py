@@ -19,8 +19,9 @@ from orchestrator.model.elements import (
     FilterProgram,
     StateKey,
 )
+from orchestrator.model.headers import UDP
 from orchestrator.model.match import PortRange
-from orchestrator.model.packet import UDP, Packet
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import (
     Environment,
     NetworkFunction,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.model.packet import VLAN_TYPES, Packet, updated_checksum
+from orchestrator.model.checksums import updated_checksum
+from orchestrator.model.headers import VLAN_TYPES
+from orchestrator.model.packet import Packet
 
 
 def set_dscp(packet: Packet, dscp: int) -> None:

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from orchestrator.errors import InputError
 from orchestrator.files import read_small
+from orchestrator.model.checksums import updated_checksum
 from orchestrator.model.elements import (
     DROP,
     ElementGraph,
@@ -26,7 +27,7 @@ from orchestrator.model.elements import (
     Relation,
 )
 from orchestrator.model.match import Match
-from orchestrator.model.packet import Packet, updated_checksum
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import Environment, NetworkFunction, NfConfig, Output, Reference
 from orchestrator.nfs.files import Files
 from orchestrator.nfs.inspecting import OPPOSITE, PASS, inspected, ip_rules

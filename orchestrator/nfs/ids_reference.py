@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.model.headers import TCP, UDP
 from orchestrator.model.match import PortRange
-from orchestrator.model.packet import TCP, UDP, Packet
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import Environment, Output, Reference
 from orchestrator.nfs.inspecting import hides
 from orchestrator.nfs.streams import Direction, Streams

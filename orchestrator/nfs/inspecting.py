@@ -18,8 +18,9 @@ from orchestrator.model.elements import (
     Leave,
     StatefulProgram,
 )
+from orchestrator.model.headers import IPV6_FRAGMENT, VLAN_TYPES
 from orchestrator.model.match import Match, PortRange
-from orchestrator.model.packet import IPV6_FRAGMENT, VLAN_TYPES, Packet
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.values import PortsField, parse_ports
 
 OPPOSITE = {"inside": "outside", "outside": "inside"}

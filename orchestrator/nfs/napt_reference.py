@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+from orchestrator.model.headers import ICMP, ICMP_ERRORS, TCP, UDP
 from orchestrator.model.match import PortRange
-from orchestrator.model.packet import ICMP, ICMP_ERRORS, TCP, UDP, Packet
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import Environment, Output, Reference
 from orchestrator.nfs.fair_table_reference import FairTable, source_of
 from orchestrator.nfs.tcp_acceptance_reference import TcpConnection, Verdict

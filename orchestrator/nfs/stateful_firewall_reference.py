@@ -6,19 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from orchestrator.model.headers import ACK, FIN, ICMP, ICMP_ERRORS, ICMPV6, RST, SYN, TCP, UDP
 from orchestrator.model.match import Match
-from orchestrator.model.packet import (
-    ACK,
-    FIN,
-    ICMP,
-    ICMP_ERRORS,
-    ICMPV6,
-    RST,
-    SYN,
-    TCP,
-    UDP,
-    Packet,
-)
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import Environment, Output, Reference
 from orchestrator.nfs.fair_table_reference import FairTable, source_of
 from orchestrator.nfs.matching import Headers, meets

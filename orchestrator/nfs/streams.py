@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from orchestrator.model.packet import ACK, FIN, RST, SYN, Packet
+from orchestrator.model.headers import ACK, FIN, RST, SYN
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.fair_table_reference import FairTable, source_of
 from orchestrator.nfs.tcp_acceptance_reference import Segment, TcpConnection, distance
 from orchestrator.nfs.tcp_acceptance_reference import Verdict as Acceptance

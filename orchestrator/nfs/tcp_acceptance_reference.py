@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple, Self
 
-from orchestrator.model.packet import ACK, FIN, RST, SYN, TCP, Packet, internet_checksum
+from orchestrator.model.checksums import internet_checksum
+from orchestrator.model.headers import ACK, FIN, RST, SYN, TCP
+from orchestrator.model.packet import Packet
 
 OLD_BYTES = 65_535
 LARGEST_WINDOW = 1 << 30

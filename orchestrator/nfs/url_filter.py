@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from orchestrator.errors import quoted
+from orchestrator.model.checksums import internet_checksum
 from orchestrator.model.elements import (
     FLOW_FIELDS,
     CostProfile,
@@ -18,8 +19,9 @@ from orchestrator.model.elements import (
     FilterProgram,
     StateKey,
 )
+from orchestrator.model.headers import FIN, SYN, TCP
 from orchestrator.model.match import PortRange
-from orchestrator.model.packet import FIN, SYN, TCP, Packet, internet_checksum
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import (
     Environment,
     NetworkFunction,

@@ -13,7 +13,8 @@ from orchestrator.model.elements import (
     FilterProgram,
     Leave,
 )
-from orchestrator.model.packet import UDP, Packet
+from orchestrator.model.headers import UDP
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import (
     Environment,
     NetworkFunction,

@@ -8,6 +8,7 @@ from zlib import crc32
 
 from pydantic import Field, model_validator
 
+from orchestrator.model.checksums import internet_checksum
 from orchestrator.model.elements import (
     CostProfile,
     Element,
@@ -16,7 +17,8 @@ from orchestrator.model.elements import (
     FilterProgram,
     Leave,
 )
-from orchestrator.model.packet import UDP, Packet, internet_checksum
+from orchestrator.model.headers import UDP
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import (
     Environment,
     NetworkFunction,

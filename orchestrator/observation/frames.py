@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, quoted, unknown
 from orchestrator.model import ids
-from orchestrator.model.packet import Malformed, Packet, internet_checksum, layout_of
+from orchestrator.model.checksums import internet_checksum
+from orchestrator.model.headers import Malformed, layout_of
+from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Host, IpAddress, Topology
 from servernf.wire.addresses import GATEWAY_MAC, mac_text, parse_ip, parse_mac
 from servernf.wire.nsh import decode

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from orchestrator.graph.functions import functions_of
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.packet import ICMP, SYN, TCP, UDP, Packet
+from orchestrator.model.headers import ICMP, SYN, TCP, UDP
+from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.editing import set_dscp
 from orchestrator.nfs.l4_load_balancer import L4LoadBalancer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from orchestrator.model.packet import (
+from orchestrator.model.checksums import internet_checksum
+from orchestrator.model.headers import (
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
     ICMP,
@@ -12,9 +13,8 @@ from orchestrator.model.packet import (
     IPV6_FRAGMENT,
     TCP,
     UDP,
-    Packet,
-    internet_checksum,
 )
+from orchestrator.model.packet import Packet
 from servernf.wire.addresses import GATEWAY_MAC
 
 _CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}

@@ -11,7 +11,8 @@ import networkx as nx
 from orchestrator.graph.functions import functions_of
 from orchestrator.graph.paths import ingress_node, path_graph
 from orchestrator.model.graph import Port, ServiceGraph
-from orchestrator.model.packet import ETHERTYPE_ARP, Packet
+from orchestrator.model.headers import ETHERTYPE_ARP
+from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import SimpleEnvironment
 from orchestrator.nfs.matching import contains, matches

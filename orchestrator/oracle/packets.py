@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from orchestrator.model.elements import FilterProgram, RouteProgram
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.headers import ETHERTYPE_ARP, ICMP, ICMPV6, SYN, TCP, UDP
 from orchestrator.model.match import Match, PortRange, Prefix
-from orchestrator.model.packet import ETHERTYPE_ARP, ICMP, ICMPV6, SYN, TCP, UDP
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.values import impossible
 from orchestrator.oracle import frames

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.packet import ACK, FIN, ICMP, ICMPV6, PSH, RST, SYN, TCP, UDP, Packet
+from orchestrator.model.headers import ACK, FIN, ICMP, ICMPV6, PSH, RST, SYN, TCP, UDP
+from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.values import Address
 from orchestrator.oracle import frames

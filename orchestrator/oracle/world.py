@@ -13,8 +13,8 @@ from orchestrator.graph.functions import functions_of
 from orchestrator.graph.paths import ingress_node, path_graph
 from orchestrator.model.elements import FilterProgram, RouteProgram
 from orchestrator.model.graph import Port, ServiceGraph
+from orchestrator.model.headers import TCP, UDP
 from orchestrator.model.match import Prefix
-from orchestrator.model.packet import TCP, UDP
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import NetworkFunction, Talk
 from orchestrator.nfs.ids import Ids, content_bytes

@@ -18,7 +18,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
-from orchestrator.model.packet import internet_checksum
+from orchestrator.model.checksums import internet_checksum
 from servernf.wire import nsh
 
 GATED = 1 << 13

@@ -13,7 +13,8 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet as ScapyPacket
 from scapy.packet import Raw
 
-from orchestrator.model.packet import Packet, updated_checksum
+from orchestrator.model.checksums import updated_checksum
+from orchestrator.model.packet import Packet
 
 ETHER = Ether(dst="06:00:00:00:00:01", src="0a:00:00:00:00:01")
 PORT = st.integers(0, 65535)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.graph import load_graph, load_topology
-from orchestrator.model.packet import ACK, ICMP, PSH, SYN, TCP, UDP, Packet
+from orchestrator.model.headers import ACK, ICMP, PSH, SYN, TCP, UDP
+from orchestrator.model.packet import Packet
 from orchestrator.nfs.values import parse_address
 from orchestrator.oracle import ReferenceNetwork, frames
 from orchestrator.resources import shipped

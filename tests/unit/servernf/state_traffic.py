@@ -13,7 +13,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from orchestrator.model.packet import ACK, FIN, ICMP, PSH, RST, SYN, TCP, UDP, Packet
+from orchestrator.model.headers import ACK, FIN, ICMP, PSH, RST, SYN, TCP, UDP
+from orchestrator.model.packet import Packet
 from orchestrator.oracle import frames
 
 INSIDE, OUTSIDE = "inside", "outside"

@@ -1,0 +1,256 @@
+"""The commands `deploy` and `undeploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.graphs import print_entries, print_stories
+from orchestrator.cli.networks import MEMORY, NetworkName, find_network, name_of
+from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.cli.working import COMPILING, Work
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.bundle.codec import Packed
+    from orchestrator.cli.memory import Packets
+    from orchestrator.deployment.live import LiveNetwork
+    from orchestrator.deployment.operations import Done, Prepared
+    from orchestrator.model.graph import ServiceGraph
+
+GraphOrBundle = Annotated[
+    Path, typer.Argument(help="The service graph (graph.json), or a compiled bundle (compile -o).")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Only say what would change; exit code 1 if anything, 0 if nothing."
+    ),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="With --dry-run: every entry, too.")]
+AllowInterruption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-interruption",
+        help="Where a table cannot hold both versions: drop the graph's packets meanwhile.",
+    ),
+]
+Specialise = Annotated[
+    bool,
+    typer.Option("--specialise", help="On a pipeline that p4c makes for the network's graphs."),
+]
+AllowPipelineChange = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pipeline-change",
+        help="With --specialise: load it although that interrupts the graphs that are deployed.",
+    ),
+]
+Capture = Annotated[
+    Path | None,
+    typer.Option(
+        "--pcap",
+        help="On a network in memory: packets to send from the first host (of a bundle: by name).",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command(
+        "deploy",
+        epilog="Examples: orchestrator deploy examples/campus_edge/graph.json --- "
+        "orchestrator compile graph.json -t leaf-spine -o my.bundle, then, without graph.json and its "
+        "files: orchestrator deploy my.bundle --dry-run",
+    )(deploy)
+    app.command("undeploy", epilog="Example: orchestrator undeploy campus_edge")(undeploy)
+
+
+def deploy(
+    graph: GraphOrBundle,
+    network: NetworkName = "",
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+    allow_interruption: AllowInterruption = False,
+    specialise: Specialise = False,
+    allow_pipeline_change: AllowPipelineChange = False,
+    traffic: Capture = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a graph for a running network and put it there, or on one in memory.
+
+    A bundle (compile -o) is deployed as it was compiled, and needs no other file: the network must be
+    the one it was compiled for, with all that it takes still free.
+
+    A graph that is deployed already is updated: only what differs is changed, every packet meets the
+    old version or the new one, and none is lost. NFs whose configuration is as it was keep their state.
+
+    --network memory (or memory:TOPOLOGY; else leaf-spine) needs no root: a network in memory, which is
+    started if it does not run, and is fed with packets made from the graph's traffic or with --pcap.
+    """
+    from orchestrator.deployment.operations import deploy_graph, prepare
+
+    with Work(f"reading {graph}", silent=as_json):
+        source, warnings = to_deploy(graph)
+    _check_specialise(graph, source, specialise)
+    for warning in warnings:
+        warn(warning)
+    live = _network(network, source, traffic)
+    if dry_run:
+        with Work(COMPILING, silent=as_json):
+            prepared = prepare(
+                source, live, allow_interruption=allow_interruption, warnings=warnings
+            )
+        _print_prepared(prepared, live.name, verbose, as_json)
+        raise typer.Exit(1 if prepared.summary else 0)
+    with Work(COMPILING, silent=as_json) as work:
+        done = deploy_graph(
+            source,
+            live,
+            allow_interruption=allow_interruption,
+            specialised=specialise,
+            allow_pipeline_change=allow_pipeline_change,
+            warnings=warnings,
+            expected=lambda total: work.step("installing changes", total),
+            progress=lambda _, count: work.advance(count),
+            note=warn,
+        )
+    delays = _recorded(done, live.name)
+    packets = None
+    if live.inventory.hosts:
+        from orchestrator.cli.memory import send_packets
+
+        packets = send_packets(source, done.bundle, live, traffic)
+    if as_json:
+        print_json(_json(done, live.name, delays, packets))
+    else:
+        _print(done, live.name, delays, packets)
+
+
+def to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
+    """What a file holds, told by its content, and its warnings."""
+    from orchestrator.bundle.codec import is_bundle, read
+    from orchestrator.deployment.journal import memo
+    from orchestrator.graph import load_graph
+    from orchestrator.nfs.files import Readings
+
+    if is_bundle(file):
+        packed = read(file)
+        return packed, packed.bundle.warnings
+    loaded = load_graph(file, Readings(memo()))
+    return loaded.graph, tuple(loaded.warnings)
+
+
+def _check_specialise(file: Path, source: ServiceGraph | Packed, specialise: bool) -> None:
+    from orchestrator.bundle.codec import Packed
+
+    if specialise and isinstance(source, Packed):
+        raise InputError(
+            f"{file}: --specialise: a bundle brings the pipeline that it was compiled for "
+            "(compile --specialise), only graph.json can be given another one"
+        )
+
+
+def _network(asked: str, source: ServiceGraph | Packed, traffic: Path | None) -> LiveNetwork:
+    """The network that is asked for; one in memory is started."""
+    if asked == MEMORY or asked.startswith(f"{MEMORY}:"):
+        from orchestrator.cli.memory import started
+
+        started(asked, name_of(asked), source)
+    live = find_network(asked)
+    if traffic is not None and not live.inventory.hosts:
+        raise InputError(f"--pcap {traffic}: only networks in memory send packets of a capture")
+    return live
+
+
+def _recorded(done: Done, network: str) -> dict[str, float]:
+    """The seconds of a deployment's steps, kept for `metrics`."""
+    from orchestrator.deployment.journal import state_directory
+    from orchestrator.observation.telemetry import record_deployment
+
+    delays = {
+        "synthesis_delay_s": round(done.synthesis_delay_s, 3),
+        "offloading_installation_delay_s": round(done.applied.installation_delay_s, 3),
+        "launch_delay_s": round(done.applied.launch_delay_s, 3),
+    }
+    total = sum(done.applied.entries.values())
+    try:
+        record_deployment(state_directory(), network, done.bundle.graph, delays, total)
+    except OSError as error:  # it is deployed all the same
+        warn(f"the delays are not kept for `metrics`: {error.filename}: {error.strerror}")
+    return delays
+
+
+def _print_prepared(prepared: Prepared, network: str, verbose: bool, as_json: bool) -> None:
+    """What a deployment would change."""
+    from orchestrator.cli.changes import changes_json, print_changes
+
+    for line in (*prepared.presence.away.words(), *prepared.moves()):
+        warn(line)
+    if as_json:
+        print_json({"network": network, **changes_json(prepared, verbose)})
+    else:
+        print_changes(prepared, network, verbose)
+
+
+def _json(
+    done: Done, network: str, delays: dict[str, float], packets: Packets | None
+) -> dict[str, object]:
+    return {
+        "graph": done.bundle.graph,
+        "network": network,
+        "updated": done.updated,
+        "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
+        "state_lost": [*done.summary.lost, *done.applied.behind],
+        "state_moved": list(done.applied.moved),
+        "moved": list(done.moves),
+        "entries": {
+            switch: dict(tables) for switch, tables in done.bundle.entries_by_table().items()
+        },
+        **delays,
+        **(packets.json() if packets else {}),
+    }
+
+
+def _print(done: Done, network: str, delays: dict[str, float], packets: Packets | None) -> None:
+    for moved in done.moves:
+        warn(moved)
+    for going in done.applied.moved:
+        say(f"state moved: {going}")
+    for lost in (*done.summary.lost, *done.applied.behind):
+        warn(f"state lost: {lost}")
+    graph, times = (
+        done.bundle.graph,
+        ", ".join(f"{name} {value:.2f}" for name, value in delays.items()),
+    )
+    if done.updated:
+        say(f"{graph} is updated on {network}: {done.summary.words()}; {times}")
+    else:
+        print_stories(done.bundle)
+        print_entries(done.bundle.entries_by_table())
+        total = sum(done.applied.entries.values())
+        say(f"{graph} is deployed on {network}: {total} entries written; {times}")
+    if packets:
+        packets.show()
+
+
+def undeploy(
+    graph: Annotated[str, typer.Argument(help="Name of a deployed graph.")],
+    network: NetworkName = "",
+    as_json: Json = False,
+) -> None:
+    """Take a graph off its network: every switch and server is as it was before it.
+
+    A device that does not answer is cleaned by `reconcile` when it does again.
+    """
+    from orchestrator.deployment.operations import undeploy_graph
+
+    live = find_network(network)
+    for problem in undeploy_graph(graph, live, note=warn):
+        warn(problem)
+    if as_json:
+        print_json({"graph": graph, "network": live.name, "deployed": False})
+    else:
+        say(f"{graph} is no longer deployed on {live.name}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli import explain, monitoring, tables, tools, trace
 from orchestrator.cli.networks import NetworkName, find_network
-from orchestrator.cli.output import Json, print_json, print_table, say
+from orchestrator.cli.output import Json, clock_words, print_json, print_table, say
 
 
 def register(app: typer.Typer) -> None:
@@ -97,13 +96,6 @@ def samples(
         say(
             "no sampled packet was seen; is traffic flowing, and verification.sampling_rate above 0?"
         )
-
-
-def clock_words(us: int) -> str:
-    """Time since start for switches, wall clock for workers."""
-    if us < 10**15:
-        return f"+{us / 1e6:.6f} s"
-    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%H:%M:%S.%f")
 
 
 def doctor(as_json: Json = False) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -69,6 +70,13 @@ def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print such a table."""
     console.print(table_of(title, columns, rows))
+
+
+def clock_words(us: int) -> str:
+    """Time since start for switches, wall clock for workers."""
+    if us < 10**15:
+        return f"+{us / 1e6:.6f} s"
+    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%H:%M:%S.%f")
 
 
 def rate(bits_per_second: float) -> str:

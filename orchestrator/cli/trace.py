@@ -103,7 +103,7 @@ def _json(traced: Traced) -> dict[str, object]:
 
 
 def _print(traced: Traced, source: str) -> None:
-    from orchestrator.cli.inspection import clock_words
+    from orchestrator.cli.output import clock_words
     from orchestrator.observation.frames import frame_text
     from orchestrator.observation.tracing import reported
 

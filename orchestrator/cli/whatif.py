@@ -135,17 +135,9 @@ def whatif(
     make one for each step, on top of those changes.
     """
     if not graphs:
-        _check_alone(
-            live,
-            {
-                "--topology": topology,
-                "--scale": scale,
-                "--set": set_,
-                "--without-offload": without_offload,
-                "--sweep": sweep,
-                "--demands": demands,
-            },
-        )
+        others = {"--topology": topology, "--scale": scale, "--set": set_, "--sweep": sweep}
+        others |= {"--without-offload": without_offload, "--demands": demands}
+        _check_alone(live, others)
         foresee_failures(live, fail or [], fail_each, as_json)
         return
     from orchestrator.whatif.cases import Settings
@@ -160,13 +152,8 @@ def whatif(
     )
     for scenario in scenarios:
         scenario.apply(case)  # wrong names are said at once, before anything runs
-    settings = Settings(
-        strategy,
-        objectives_of(objective),
-        limits_of(time_limit, deterministic),
-        start.running,
-        start.workers,
-    )
+    objectives, limits = objectives_of(objective), limits_of(time_limit, deterministic)
+    settings = Settings(strategy, objectives, limits, start.running, start.workers)
     outcomes = _run(case, scenarios, settings, processes, dask)
     left = len(scenarios) + 1 - len(outcomes)
     if left:
@@ -192,9 +179,7 @@ def whatif(
         if start.measured:
             told = ", ".join(f"{name} {rate(n)}" for name, n in start.measured.items())
             say(f"measured over {interval:g} s: {told}")
-        _print(outcomes)
-        for name in files:
-            say(f"wrote {name}")
+        _print(outcomes, files)
     if left:
         raise typer.Exit(INTERRUPTED)
 
@@ -325,7 +310,7 @@ def _scenarios(
     ]
 
 
-def _print(outcomes: Sequence[Outcome]) -> None:
+def _print(outcomes: Sequence[Outcome], files: Sequence[str]) -> None:
     print_table(
         "What if",
         (
@@ -361,6 +346,8 @@ def _print(outcomes: Sequence[Outcome]) -> None:
             )
         if outcome.why:
             say(f"{outcome.scenario}: {outcome.why}")
+    for name in files:
+        say(f"wrote {name}")
 
 
 def slo_words(outcome: Outcome) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial, singledispatch
 from hashlib import blake2b
 
@@ -166,7 +166,7 @@ def _unmade_routes(program: RouteProgram, site: Site, memo: Memo) -> Sequence[Sy
     action = _RouteActions(site)
     doings = {action.of(out, hop) for version, out, hop in routes.ways if version in site.versions}
     named = frozenset(v for _, params in doings for _, v in params if isinstance(v, SegmentRef))
-    told = (*replace(site, versions=frozenset()).__dict__.values(), sorted(site.versions))
+    told = (site.nf, site.instance, site.segment, site.ways, site.neighbors, sorted(site.versions))
     key = blake2b(routes.digest + repr(told).encode(), digest_size=_KEY_BYTES).digest()
     entries = Unmade(partial(program_entries, program, site), tables, named, key)
     return (SymbolicPart(site.segment, entries),)

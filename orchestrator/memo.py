@@ -63,6 +63,10 @@ class Memo:
         self._kept: dict[Hashable, Any] = {}
         self._last: dict[Hashable, Any] = {}
 
+    def __reduce__(self) -> tuple[type[Memo], tuple[()]]:
+        """Elsewhere objects are others: a memo that is sent to a process or copied starts anew."""
+        return Memo, ()
+
     @contextmanager
     def round(self) -> Generator[None]:
         """A compilation: what it does not ask for is forgotten when it ends. If it fails nothing is."""

@@ -249,8 +249,10 @@ class _Parts:
         return tuple(map(self._resolver.entry, entries))
 
     def _unmade(self, entries: Unmade) -> LazyEntries:
+        names = self._names  # of this object entries shall hold nothing else: it has the memo
+
         def made() -> Iterator[TableEntry]:
-            return map(_Resolver(self._names).entry, entries.make())
+            return map(_Resolver(names).entry, entries.make())
 
         key = entries.key + repr(self._numbers).encode()
         return LazyEntries(made, entries.tables, blake2b(key, digest_size=_KEY_BYTES).digest())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from copy import deepcopy
 
 import pytest
 from hypothesis import given
@@ -100,6 +101,15 @@ def test_a_round_that_fails_forgets_nothing() -> None:
     with memo.round():
         compiled()
     assert len(asked) == found
+
+
+def test_a_memo_knows_nothing_where_objects_are_others() -> None:
+    memo = Memo()
+    memo.keep("place", lambda: None)
+    memo.of("it", memo, lambda memo: lambda: None)
+    sent = deepcopy(memo)
+    assert sent.last("place") is None
+    assert sent.of("it", sent, lambda memo: 1) == 1
 
 
 def test_equal_values_of_one_place_are_one_object() -> None:

@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from orchestrator.cli import (
     attaching,
     bundles,
+    cle,
     cordoning,
     deploying,
     executing,
@@ -25,6 +26,7 @@ from orchestrator.cli import (
     recovery,
     starting,
     status,
+    verdicts,
     verify,
     whatif,
 )
@@ -67,6 +69,8 @@ reconcile.register(app)
 cordoning.register(app)
 moving.register(app)
 verify.register(app)
+cle.register(verify.verify_app)
+verdicts.register(verify.verify_app)
 with_files(app, "compile_command", "deploy", "place_command", "whatif")
 with_files(graphs.graph_app, "check")
 with_trust(app, "deploy")

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import cle, verdicts
 from orchestrator.cli.output import Json, print_json, say
 from orchestrator.errors import InputError
 from orchestrator.files import read_regular, write_whole
@@ -31,8 +30,6 @@ BundleFile = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    cle.register(verify_app)
-    verdicts.register(verify_app)
     app.add_typer(verify_app, name="verify")
 
 

@@ -11,7 +11,7 @@ from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.graph import functions_of
 from orchestrator.graph.unintended import unintended
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.packet import UDP
+from orchestrator.model.headers import UDP
 from orchestrator.oracle import ReferenceNetwork, frames
 from servernf.wire.addresses import GATEWAY_MAC
 

@@ -49,8 +49,8 @@ def placed(
 
     `used` is what others than it hold (`placement.resources.used_by`), if that is known. DeploymentError
     names what is `away` or cordoned where nothing else will do. `pipeline` is for all switches; without
-    it they keep what the deployed graphs say that they run. `moving`: what shall run elsewhere. `memo` is
-    of whoever places it again.
+    it they keep what the deployed graphs say that they run. `moving`: what shall run elsewhere. `memo`
+    is of whoever places it again.
     """
     from orchestrator.compile import CompileRequest, compile_graph
     from orchestrator.placement.resources import used_by

@@ -214,7 +214,7 @@ CASES: list[tuple[tuple[str, Any], list[str]]] = [
     (
         ("switches.s1.target", "bmv3"),
         [
-            "switches.s1.target: unknown value 'bmv3'; did you mean 'bmv2'? (known: auto, bmv2, "
+            "switches.s1.target: unknown value 'bmv3'; did you mean 'bmv2'? (known: auto, bmv2, dpdk, "
             "softswitch, tofino)"
         ],
     ),

@@ -190,8 +190,7 @@ def deploy_graph(
     `allow_pipeline_change`: although that interrupts those that are there. `expected` hears how many
     changes `progress` will come to. Devices that are known to be
     `silent` (asked when nobody else changes the network) are not waited for. `moving`: what of the
-    version that is there shall run elsewhere. `memo` is that of whoever deploys the graph again and
-    again.
+    version that is there shall run elsewhere. `memo` is of whoever deploys the graph again and again.
     """
     with changing(network, note=note) as lead:
         presence = look(network, silent())

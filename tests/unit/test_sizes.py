@@ -13,8 +13,8 @@ GENERATED = ("_pb2.py", "_pb2_grpc.py")
 LONG_MODULES = {
     "orchestrator/softswitch/fast/ccode/expressions.py": "one function for each kind of p4c's "
     "expressions, which ask each other; what it says of headers comes out with the engine's next change",
-    "servernf/python/mappings.py": "mappings and sessions of one NAPT, which refer to each other; the dealing "
-    "of ports to buckets comes out with the next change of transfer",
+    "servernf/python/mappings.py": "mappings and sessions of one NAPT, which refer to each other; the "
+    "dealing of ports to buckets comes out with the next change of transfer",
 }
 LONG_FUNCTIONS = {
     "servernf/python/runtime/worker.py: process": "the loop over a batch of packets: a call more for "

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.compile import Compiled
 from orchestrator.errors import InputError
+from orchestrator.resources import shipped
 from orchestrator.verification import keys, manifest
 from orchestrator.verification.manifest import Epochs, References, Roles, Sampling, Signed
 
@@ -166,3 +167,27 @@ def test_sign_and_check_from_the_command_line(signed: Signed, folder: Path, tmp_
         assert done.exit_code == 0
     checked = CliRunner().invoke(app, [*words, "check", str(file), "--json"])
     assert json.loads(checked.stdout)["ok"] is True
+
+
+def test_from_keys_to_a_manifest_that_both_have_signed(tmp_path: Path) -> None:
+    """The commands as the three of them would run them."""
+
+    def run(*words: object) -> str:
+        done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    graph = shipped("examples") / "branch_office" / "graph.json"
+    bundle, made = tmp_path / "graph.bundle", tmp_path / "manifest.json"
+    run("compile", graph, "-t", "single", "-o", bundle)
+    for role in keys.ROLES:
+        run("verify", "key", "new", tmp_path / f"{role}.pem")
+    run("verify", "key", "sampling", tmp_path / "watch.key")
+    public = [word for role in keys.ROLES for word in (f"--{role}", tmp_path / f"{role}.pub")]
+    public += ["--sampling-key", tmp_path / "watch.key"]
+    assert "not signed" in run("verify", "manifest", "new", graph, bundle, "-o", made, *public)
+    for role in manifest.SIGNERS:
+        key = ("--role", role, "--key", tmp_path / f"{role}.pem")
+        run("verify", "manifest", "sign", made, *key)
+    told = run("verify", "manifest", "check", made, "--graph", graph, "--bundle", bundle)
+    assert "nothing is wrong" in told

@@ -162,6 +162,7 @@ class Executor:
         except BaseException as error:
             if self.forgiving or not self._begun:
                 raise
+            self.progress = None  # who counts may interrupt, and this shall go on to its end
             failures = self.undo(transaction, self._reached)
             if not isinstance(error, ReportedError):
                 raise

@@ -111,7 +111,7 @@ def test_text_output_and_progress(folder: Path) -> None:
     [
         (("net", "up", "leaf-spin"), 2, "leaf-spine"),
         (("net", "up", "/nowhere/topology.json"), 2, "/nowhere/topology.json"),
-        (("net", "up", "single", "--switch", "ovs"), 2, "auto, bmv2, softswitch"),
+        (("net", "up", "single", "--switch", "ovs"), 2, "auto, bmv2, dpdk, softswitch"),
         (("net", "up", "single", "--name", "no/slash"), 2, "no/slash"),
         (("net", "down", "nosuch"), 5, "unknown network 'nosuch'"),
         (("net", "status", "nosuch"), 5, "unknown network 'nosuch'"),

@@ -6,6 +6,7 @@ Oracle: who cheats knows it; the harness (`provider`) says what is found.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -142,10 +143,16 @@ def test_a_log_that_is_not_the_cles_is_not_judged(agreed: Path, tmp_path: Path) 
 
 
 @pytest.fixture
-def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inventory]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    (tmp_path / "run").mkdir()
+def folder() -> Iterator[Path]:
+    """Of a path that sockets may have in full."""
+    with tempfile.TemporaryDirectory(prefix="net-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def inventory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inventory]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     made = start(Provider(1).topology, "mem")
     new_journal("mem", made.folder)
     yield made
@@ -153,7 +160,7 @@ def inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inven
 
 
 def test_no_file_and_no_output_of_the_provider_has_a_sampling_key(
-    inventory: Inventory, tmp_path: Path
+    inventory: Inventory, folder: Path
 ) -> None:
     epoch = keys.epoch_of(KEY, "campus", 1, RATE)
     live = LiveNetwork(inventory)
@@ -170,7 +177,7 @@ def test_no_file_and_no_output_of_the_provider_has_a_sampling_key(
             told.append(str(status))
     for words in ("status", "reconcile --dry-run", "metrics --once", "tables all"):
         told.append(CliRunner().invoke(app, [*words.split(), "--json"]).stdout)
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 2
     held = [path.read_bytes() for path in files] + [text.encode() for text in told]
     for number in (epoch.key0, epoch.key1):

@@ -228,6 +228,24 @@ class TestRollback:
         assert calls > 15
 
 
+def test_whoever_counts_may_interrupt_and_all_is_undone() -> None:
+    """Ctrl-C is noticed where changes are counted, and undoing them counts nothing."""
+    network = FaultyNetwork("single")
+    network.deploy("first", first_graph("single"))
+    network.undeploy("first")
+    before, counts = network.state(), list[int]()
+
+    def interrupted(_: str, count: int) -> None:
+        counts.append(count)
+        raise KeyboardInterrupt
+
+    bundle = compiled(campus(), "single").bundle
+    with pytest.raises(KeyboardInterrupt):
+        apply_bundle(bundle, network, None, first=True, progress=interrupted)
+    assert counts
+    assert network.state() == before
+
+
 class TestRemove:
     def test_undeploying_returns_every_device_to_what_it_was(self) -> None:
         network = FaultyNetwork("leaf-spine")

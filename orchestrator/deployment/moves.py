@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import WorkerProgram
 from orchestrator.model.plan import ClassMap, Core
 from orchestrator.nfs.base import lookup
 from orchestrator.placement.running import running_of
@@ -68,18 +67,14 @@ def state_moves(old: Bundle, new: Bundle) -> tuple[StateMove, ...]:
 
 def _staying(old: Bundle, new: Bundle) -> Iterator[tuple[str, str]]:
     """Instances with state that both versions have, with the same configuration, and their types."""
-    before = _specs(old.workers)
-    for name, (kind, config) in _specs(new.workers).items():
-        if before.get(name) == (kind, config) and lookup(kind).has_state():
+    before, after = ({n: s for w in b.workers for n, s in w.nfs.items()} for b in (old, new))
+    for name, (kind, config) in after.items():
+        was = before.get(name)
+        # What has no state may have a configuration of half a million routes: it is not looked at.
+        if was is None or was[0] != kind or not lookup(kind).has_state():
+            continue
+        if was[1] == config or config_text(was[1]) == config_text(config):
             yield name, kind
-
-
-def _specs(workers: Sequence[WorkerProgram]) -> dict[str, tuple[str, str]]:
-    return {
-        name: (kind, config_text(config))
-        for worker in workers
-        for name, (kind, config) in worker.nfs.items()
-    }
 
 
 def _of(nf: str, kind: str, old: Bundle, new: Bundle) -> Iterator[StateMove]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import ClassMap, Core
 from orchestrator.nfs.base import lookup
-from orchestrator.placement.running import running_of
+from orchestrator.placement.running import Running, running_of
 from servernf.wire.buckets import BUCKETS, HASH_BITS, MOST_BUCKETS
 from servernf.wire.configs import config_text
 from servernf.wire.instances import base_name
@@ -39,9 +39,7 @@ class StateMove:
 
     def reversed(self) -> StateMove:
         """Back again."""
-        return StateMove(
-            self.graph, self.target, self.source, self.nfs, self.key, self.of, self.buckets
-        )
+        return replace(self, source=self.target, target=self.source)
 
     def __str__(self) -> str:
         what = f"{len(self.buckets)} of {self.of} buckets" if self.key else "everything"
@@ -56,13 +54,11 @@ def state_moves(old: Bundle, new: Bundle) -> tuple[StateMove, ...]:
     do, stay behind.
     """
     found: dict[StateMove, list[str]] = {}
+    was, will = running_of(old), running_of(new)
     for name, kind in _staying(old, new):
-        for move in _of(base_name(name), kind, old, new):
+        for move in _of(base_name(name), kind, old, new, was, will):
             found.setdefault(move, []).append(name)
-    return tuple(
-        StateMove(m.graph, m.source, m.target, tuple(sorted(nfs)), m.key, m.of, m.buckets)
-        for m, nfs in found.items()
-    )
+    return tuple(replace(move, nfs=tuple(sorted(nfs))) for move, nfs in found.items())
 
 
 def _staying(old: Bundle, new: Bundle) -> Iterator[tuple[str, str]]:
@@ -77,8 +73,9 @@ def _staying(old: Bundle, new: Bundle) -> Iterator[tuple[str, str]]:
             yield name, kind
 
 
-def _of(nf: str, kind: str, old: Bundle, new: Bundle) -> Iterator[StateMove]:
-    was, will = running_of(old), running_of(new)
+def _of(
+    nf: str, kind: str, old: Bundle, new: Bundle, was: Running, will: Running
+) -> Iterator[StateMove]:
     key = new.plan.spread.get(nf)
     if nf not in was.cores_of or nf not in will.cores_of or key != old.plan.spread.get(nf):
         return

@@ -151,8 +151,9 @@ class _Planner:
         yield Stage(OLD_ENTRIES, tuple(self._writes("removed")))
         yield Stage(ENTRIES, (*self._in_place(), *self._writes("made")))
         yield Stage(DRAIN, self._drain(back=True))
-        yield Stage(COPY_STATE, tuple(MoveState(move, True, True) for move in self._moves()))
-        yield Stage(HAND_OVER, tuple(MoveState(move, False, True) for move in self._moves()))
+        moves = self._moves()
+        yield Stage(COPY_STATE, tuple(MoveState(move, True, True) for move in moves))
+        yield Stage(HAND_OVER, tuple(MoveState(move, False, True) for move in moves))
         yield Stage(OPEN, tuple(opens))
 
     # -- pipelines ------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def _json(
         "network": network,
         "updated": done.updated,
         "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
-        "state_lost": [*done.summary.lost, *done.applied.behind],
+        "state_lost": list(done.state_lost),
         "state_moved": list(done.applied.moved),
         "moved": list(done.moves),
         "entries": {
@@ -217,10 +217,7 @@ def _json(
 def _print(done: Done, network: str, delays: dict[str, float], packets: Packets | None) -> None:
     for moved in done.moves:
         warn(moved)
-    for going in done.applied.moved:
-        say(f"state moved: {going}")
-    for lost in (*done.summary.lost, *done.applied.behind):
-        warn(f"state lost: {lost}")
+    print_state(done)
     graph, times = (
         done.bundle.graph,
         ", ".join(f"{name} {value:.2f}" for name, value in delays.items()),
@@ -234,6 +231,14 @@ def _print(done: Done, network: str, delays: dict[str, float], packets: Packets 
         say(f"{graph} is deployed on {network}: {total} entries written; {times}")
     if packets:
         packets.show()
+
+
+def print_state(done: Done) -> None:
+    """Whose state went along, and whose did not."""
+    for going in done.applied.moved:
+        say(f"state moved: {going}")
+    for lost in done.state_lost:
+        warn(f"state lost: {lost}")
 
 
 def undeploy(

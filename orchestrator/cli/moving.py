@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.deploying import print_state
 from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.cli.working import COMPILING, Work
@@ -102,7 +103,7 @@ def _print(network: str, found: dict[str, Done], as_json: bool) -> None:
                     graph: {
                         "changes": dict(done.summary.counts),
                         "state_moved": list(done.applied.moved),
-                        "state_lost": [*done.summary.lost, *done.applied.behind],
+                        "state_lost": list(done.state_lost),
                     }
                     for graph, done in found.items()
                 },
@@ -113,10 +114,7 @@ def _print(network: str, found: dict[str, Done], as_json: bool) -> None:
         say(f"nothing of a graph runs there on {network}")
     for graph, done in found.items():
         say(f"{graph} on {network}: {done.summary.words()}")
-        for moved in done.applied.moved:
-            say(f"state moved: {moved}")
-        for lost in (*done.summary.lost, *done.applied.behind):
-            warn(f"state lost: {lost}")
+        print_state(done)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -77,6 +77,11 @@ class Done:
     moves: tuple[str, ...] = ()
     """What left devices that do not answer or are cut off."""
 
+    @property
+    def state_lost(self) -> tuple[str, ...]:
+        """Whose state is gone, as was planned or since it could not be reached."""
+        return (*self.summary.lost, *self.applied.behind)
+
 
 def prepare(
     graph: ServiceGraph | Packed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # The built-in part of signal: what the whole of it imports, Ctrl-C would show.
-import _signal as signal  # pyright: ignore[reportMissingImports]
+import _signal as signal  # pyright: ignore[reportMissingImports]  # pyrefly: ignore[missing-import]
 import os
 
 

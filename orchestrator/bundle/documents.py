@@ -165,8 +165,10 @@ class _RegionDocument(_Document):
     outside: _PrefixDocument | None
 
     def region(self) -> Region:
-        inside, outside = (side and side.prefix() for side in (self.inside, self.outside))
-        return Region(inside, outside)
+        return Region(
+            self.inside.prefix() if self.inside else None,
+            self.outside.prefix() if self.outside else None,
+        )
 
 
 class _SliceDocument(_Document):

@@ -133,8 +133,9 @@ class WorkerArrivals:
     """One worker of a server."""
 
     def __init__(self, address: str, tls: TlsFiles | None) -> None:
-        self._channel: Any = open_async_channel(address, tls, _OPTIONS)
-        self._stub: Any = vnf_pb2_grpc.VnfStub(self._channel)
+        channel: Any = open_async_channel(address, tls, _OPTIONS)
+        self._channel = channel
+        self._stub: Any = vnf_pb2_grpc.VnfStub(channel)
 
     async def counts(self, wait_s: float) -> Mapping[int, int]:
         """Frames that have come in, as by its port 0; nothing where that is not known."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orchestrator.compiler.first_match import FirstMatch, first_match, shadowed
 from orchestrator.compiler.flow import Flow
@@ -351,7 +351,8 @@ def before_rewrite(
         whole = False
         for number in known.index.meeting(box):
             rule = program.rules[number]
-            match = replace(rule.match, **{name: at})
+            changed: dict[str, Any] = {name: at}
+            match = replace(rule.match, **changed)
             rules.append(replace(rule, match=match))
             if len(rules) > costs.pass_entries:
                 return None

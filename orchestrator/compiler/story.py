@@ -132,7 +132,7 @@ class Teller:
         """A packet of a class, between hosts of the graph where the class has such a one."""
         traffic = next(t for t in self.graph.traffic if t.name == found.traffic)
         ends = {"src": traffic.ingress, "dst": traffic.egress}
-        hosts = {
+        hosts: dict[str, list[tuple[int, int]]] = {
             side: [
                 (address.version, int(address.ip))
                 for host in self.graph.endpoints[endpoint].hosts

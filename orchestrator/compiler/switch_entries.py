@@ -223,7 +223,9 @@ class SwitchEntries:
                 at = self.wiring.fabric.attachments[name]
                 if at.switch != switch:
                     continue
-                own = {(a.version, int(a)) for a in self.wiring.topology.hosts[name].gateways}
+                own: set[tuple[int, int]] = {
+                    (a.version, int(a)) for a in self.wiring.topology.hosts[name].gateways
+                }
                 for nf, function in self.wiring.functions.items():
                     for port, version, address in function.owned_addresses():
                         if (nf, port) in entered and (version, address) not in own:

@@ -128,7 +128,7 @@ class Wiring:
         SI falls along the way; a path is passed on to one follower of a device, the others of a branch
         get paths of their own, so that path and SI name one unit.
         """
-        order = nx.DiGraph()
+        order: Any = nx.DiGraph()
         for entry in self.cuts.entries:
             layout = self.layouts[entry.switch]
             start = entry.target if entry.target in layout.steps else EXIT_PREFIX + entry.target

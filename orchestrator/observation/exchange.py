@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
@@ -120,12 +121,12 @@ def _port(traffic: Traffic, protocol: str) -> int:
 def _answer(packet: Packet, host: Host) -> Packet | None:
     """What a host would answer to what it received, if that is for an address of its own."""
     frame = Ether(src=packet.dst, dst=packet.src)
-    ip = packet.getlayer(IP) or packet.getlayer(IPv6)
+    ip: Any = packet.getlayer(IP) or packet.getlayer(IPv6)
     if ip is None or ip_address(ip.dst) not in {address.ip for address in host.addresses}:
         return None
     head = frame / type(ip)(src=ip.dst, dst=ip.src)
     if TCP in packet:
-        tcp = packet[TCP]
+        tcp: Any = packet[TCP]
         return head / TCP(sport=tcp.dport, dport=tcp.sport, flags="SA", ack=tcp.seq + 1)
     if UDP in packet:
         return head / UDP(sport=packet[UDP].dport, dport=packet[UDP].sport) / b"hello back"

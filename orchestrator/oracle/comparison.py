@@ -226,9 +226,9 @@ class Comparator:
         if actual[1] not in pool.addresses or not pool.low <= actual[2] <= pool.high:
             raise Differs(f"{_external_text(actual)} is not of the pool")
         known, before = self._actual_of.get(expected), self._expected_of.get(actual)
-        if known not in (None, actual) and self._is_over(expected):
+        if known is not None and known != actual and self._is_over(expected):
             known = self._forget(expected)
-        if before not in (None, expected) and self._is_over(before):
+        if before is not None and before != expected and self._is_over(before):
             before = self._forget(before)
         if known not in (None, actual):
             raise Differs(

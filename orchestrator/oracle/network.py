@@ -51,7 +51,7 @@ class ReferenceNetwork:
         }
         self._endpoint_of = {h: e.name for e in graph.endpoints.values() for h in e.hosts}
         self._host_of_mac = {host.mac: name for name, host in self._hosts.items()}
-        self._host_of_address = {
+        self._host_of_address: dict[tuple[int, int], str] = {
             (address.version, int(address.ip)): name
             for name, host in self._hosts.items()
             for address in host.addresses

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
+from typing import Any
 
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.away import Away, Cordon
@@ -134,8 +135,8 @@ def change(topology: Topology, what: str) -> Topology:
         keys = ("cores", "reserved_cores", "cycles_per_second", "memory_bytes")
         if key not in keys:
             raise InputError(f"--set {what}: {unknown('key of a server', key, keys)}")
-        number = _number(what, value)
-        new = replace(server, **{key: number})
+        changed: dict[str, Any] = {key: _number(what, value)}
+        new = replace(server, **changed)
         if new.cores < 0 or new.reserved_cores > new.cores:
             raise InputError(f"--set {what}: {new.cores} cores, {new.reserved_cores} reserved")
         return replace(topology, servers={**topology.servers, node: new})
@@ -163,7 +164,8 @@ def change(topology: Topology, what: str) -> Topology:
         raise InputError(
             f"--set {what}: {unknown('key of a link', key, ('capacity', 'latency_us'))}"
         )
-    new_link = replace(link, **{key: _number(what, value)})
+    renewed: dict[str, Any] = {key: _number(what, value)}
+    new_link = replace(link, **renewed)
     return replace(topology, links=tuple(new_link if x is link else x for x in topology.links))
 
 

@@ -84,7 +84,7 @@ class Kind(Generic[R]):
 
     def unpack_key(self, raw: bytes) -> Any:
         """The key that was written."""
-        key = self.key_of(self.layout.unpack_key(raw))
+        key: Any = self.key_of(self.layout.unpack_key(raw))
         if self._key_sizes and len(key) not in self._key_sizes:
             sizes = " or ".join(map(str, self._key_sizes))
             raise InputError(

@@ -229,10 +229,13 @@ class MirroredState(PipelineState):
         self.cells = {
             name: (_Cells(c.size), _Cells(c.size)) for name, c in program.counters.items()
         }
+        # pyrefly: ignore[bad-override]
         self.counters: Mapping[str, tuple[list[int], list[int]]] = self.cells
         self.register_cells = {name: _Cells(r.size) for name, r in program.registers.items()}
+        # pyrefly: ignore[bad-override]
         self.registers: Mapping[str, list[int]] = self.register_cells
         arrays = [m for m in program.meters.values() if m.table is None]
+        # pyrefly: ignore[bad-override]
         self.meters: Mapping[str, MeterCells] = {
             m.name: _Meters(i, m.size, m.packets, self.changes) for i, m in enumerate(arrays)
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from servernf.python.runtime.held import HELD, HeldFrames, read_held
 from servernf.python.runtime.tables import Exit, Instance, Step
@@ -39,7 +40,7 @@ def import_state(
 
     read = [decode(data, layouts) for data in batches]
     frames: list[Record] = [r for batch in read if batch.table == HELD.table for r in batch.records]
-    found = read_held(instance.name, frames, now_us, lambda *at: step_of(steps, *at))
+    found = read_held(instance.name, frames, now_us, partial(step_of, steps))
     tables = [batch for batch in read if batch.table != HELD.table]
     count = instance.nf.state.enter(tables, now_us)
     for beside, tag in found:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -16,7 +15,6 @@ from orchestrator.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from orchestrator.bundle.codec import Packed
-    from orchestrator.model.bundle import Bundle
 
 bundle_app = typer.Typer(help="Look into compiled bundles.", no_args_is_help=True)
 
@@ -46,6 +44,7 @@ def show(
     Reading checks the digests of all parts.
     """
     from orchestrator.bundle.codec import read
+    from orchestrator.presenters.bundles import bundle_json, entries_of, rows_of
 
     packed = read(file)
     bundle = packed.bundle
@@ -53,9 +52,9 @@ def show(
         raise InputError(
             f"{file}: {unknown('device with a pipeline', entries, tuple(bundle.programs))}"
         )
-    rows = list(_rows(bundle, entries)) if entries else []
+    rows = list(rows_of(bundle, entries)) if entries else []
     if as_json:
-        print_json(_document(packed, rows, workers))
+        print_json(bundle_json(packed, rows, workers))
         return
     if entries:
         for row in rows:
@@ -70,7 +69,7 @@ def show(
     print_table("Endpoints", ("endpoint", "hosts"), hosts)
     devices = ((d.name, d.kind, d.target or d.runtime, d.pipeline) for d in bundle.devices.values())
     print_table("Devices", ("device", "kind", "target or runtime", "pipeline"), devices)
-    print_entries(_counts(bundle))
+    print_entries(entries_of(bundle))
     print_table(
         "Workers",
         ("server", "core#", "NFs", "chains#"),
@@ -85,58 +84,7 @@ def show(
     )
 
 
-def _counts(bundle: Bundle) -> dict[str, dict[str, int]]:
-    return {device: dict(tables) for device, tables in bundle.entries_by_table().items()}
-
-
-def _rows(bundle: Bundle, device: str) -> Iterator[dict[str, Any]]:
-    """The graph's entries of a device: table, keys, action, origin, and all of it in words."""
-    from orchestrator.clients.p4info import Schema
-    from orchestrator.clients.words import action_words, key_texts, key_words, split_origin
-    from orchestrator.targets.pipelines import build_for, p4info
-
-    schema = Schema.of(p4info(build_for(bundle, device)))
-    program = bundle.programs[device]
-    for entry in (*program.entries, *program.activation):
-        table = schema.table(entry.table)
-        nf, rule = split_origin(entry.origin)
-        action = action_words(entry)
-        origin = ", ".join(part for part in (nf, rule) if part)
-        yield {
-            "table": entry.table,
-            "match": key_texts(table, entry),
-            "priority": entry.priority,
-            "action": action,
-            "nf": nf,
-            "rule": rule,
-            "words": f"{entry.table} [{key_words(table, entry)}] -> {action} ({origin})",
-        }
-
-
 def _signed(packed: Packed) -> str:
     if not packed.signer:
         return "nobody signed it"
     return f"signed by {packed.signer}" + (", who is trusted" if packed.trusted else "")
-
-
-def _document(packed: Packed, rows: list[dict[str, Any]], workers: bool) -> dict[str, Any]:
-    bundle = packed.bundle
-    document: dict[str, Any] = {
-        "signer": packed.signer,
-        "trusted": packed.trusted,
-        "endpoints": dict(bundle.endpoints),
-        "graph": bundle.graph,
-        "graph_id": bundle.graph_id,
-        "owner": bundle.owner,
-        "topology": bundle.topology,
-        "sampling_rate": bundle.sampling_rate,
-        "devices": [asdict(device) for device in bundle.devices.values()],
-        "entries": _counts(bundle),
-        "workers": [
-            asdict(w) if workers else {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)}
-            for w in bundle.workers
-        ],
-        "stories": [asdict(story) for story in bundle.stories],
-        "warnings": list(bundle.warnings),
-    }
-    return document | ({"rows": rows} if rows else {})

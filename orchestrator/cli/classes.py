@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +48,6 @@ def chosen(result: Compiled, wanted: str) -> tuple[ClassStory, ...]:
             "\n".join([f"--explain: {unknown('traffic class', wanted, names)}", *listed])
         )
     return found
-
-
-def class_json(story: ClassStory) -> dict[str, Any]:
-    """A story as JSON values."""
-    return asdict(story)
 
 
 def print_classes(result: Compiled, stories: Sequence[ClassStory]) -> None:

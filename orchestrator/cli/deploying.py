@@ -91,6 +91,7 @@ def deploy(
     started if it does not run, and is fed with packets made from the graph's traffic or with --pcap.
     """
     from orchestrator.deployment.operations import deploy_graph, prepare
+    from orchestrator.deployment.sources import to_deploy
 
     with Work(f"reading {graph}", silent=as_json):
         source, warnings = to_deploy(graph)
@@ -127,20 +128,6 @@ def deploy(
         print_json(_json(done, live.name, delays, packets))
     else:
         _print(done, live.name, delays, packets)
-
-
-def to_deploy(file: Path) -> tuple[ServiceGraph | Packed, tuple[str, ...]]:
-    """What a file holds, told by its content, and its warnings."""
-    from orchestrator.bundle.codec import is_bundle, read
-    from orchestrator.deployment.journal import memo
-    from orchestrator.graph import load_graph
-    from orchestrator.nfs.files import Readings
-
-    if is_bundle(file):
-        packed = read(file)
-        return packed, packed.bundle.warnings
-    loaded = load_graph(file, Readings(memo()))
-    return loaded.graph, tuple(loaded.warnings)
 
 
 def _check_specialise(file: Path, source: ServiceGraph | Packed, specialise: bool) -> None:
@@ -185,7 +172,8 @@ def _recorded(done: Done, network: str) -> dict[str, float]:
 
 def _print_prepared(prepared: Prepared, network: str, verbose: bool, as_json: bool) -> None:
     """What a deployment would change."""
-    from orchestrator.cli.changes import changes_json, print_changes
+    from orchestrator.cli.changes import print_changes
+    from orchestrator.presenters.changes import changes_json
 
     for line in (*prepared.presence.away.words(), *prepared.moves()):
         warn(line)

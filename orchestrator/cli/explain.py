@@ -104,6 +104,8 @@ def explain(
     program) or of a saved bundle; the answer is the same. No packet is sent, nothing is changed.
     Workers of the copy start without flows.
     """
+    from orchestrator.presenters.packets import answers_to, explained_json, sender_of
+
     _check_which(packet, pcap, source, target)
     if address:
         _at_address(
@@ -128,12 +130,12 @@ def explain(
         _in_switch(model, switch, port, frames, as_json, verbose)
         return
     for frame in frames:
-        sender = source or _sender_of(model, frame)
+        sender = source or sender_of(model, frame)
         journey = model.send(sender, frame)
         answer = _answer(model, seen, journey, why_not) if why_not else None
-        back = _backs(model, journey) if everywhere or not switch else []
+        back = answers_to(model, journey) if everywhere or not switch else []
         if as_json:
-            print_json(_journey_json(journey, back, answer, switch if not everywhere else ""))
+            print_json(explained_json(journey, back, answer, switch if not everywhere else ""))
         elif switch and not everywhere and not why_not:
             _print_at_switch(journey, switch, verbose)
         else:
@@ -200,23 +202,6 @@ def _captured(pcap: Path, count: int, header: Header) -> list[bytes]:
     return frames
 
 
-def _sender_of(model: NetworkModel, frame: bytes) -> str:
-    """The host whose MAC or address a frame comes from."""
-    from orchestrator.observation.frames import frame_text
-
-    mac = int.from_bytes(frame[6:12], "big")
-    address = frame_text(frame).fields.get("ip.src", "")
-    for host in model.topology.hosts.values():
-        if any(str(a.ip) == address for a in host.addresses):
-            return host.name
-    for host in model.topology.hosts.values():
-        if host.mac == mac:
-            return host.name
-    raise InputError(
-        "no host of the topology sends this packet: say --from HOST, or SWITCH --port N"
-    )
-
-
 def _at_address(
     switch: str,
     address: str,
@@ -250,11 +235,13 @@ def _at_address(
 def _in_switch(
     model: NetworkModel, switch: str, port: int, frames: list[bytes], as_json: bool, verbose: bool
 ) -> None:
+    from orchestrator.presenters.packets import sender_of
+
     visits: list[Visit] = []
     for frame in frames:
         at = port
         if not at:
-            sender = _sender_of(model, frame)
+            sender = sender_of(model, frame)
             at = next((n for n, name in model.ports[switch].items() if name == sender), 0)
             if not at:
                 raise InputError(
@@ -276,42 +263,10 @@ def _print_visits(visits: list[Visit], as_json: bool, verbose: bool) -> None:
         _print_visit(visit, verbose, "")
 
 
-def _backs(model: NetworkModel, journey: Journey) -> list[Journey]:
-    from orchestrator.observation.frames import answer_to
-
-    found: list[Journey] = []
-    for arrival in journey.deliveries:
-        if arrival.host not in model.topology.hosts:
-            continue
-        answer = answer_to(arrival.frame)
-        if answer is not None:
-            found.append(model.send(arrival.host, answer))
-    return found
-
-
 def _answer(model: NetworkModel, seen: Seen, journey: Journey, goal: str) -> Answer:
     from orchestrator.observation.whynot import why_not
 
     return why_not(model, seen.bundles, journey, goal)
-
-
-def _journey_json(
-    journey: Journey, back: list[Journey], answer: Answer | None, switch: str
-) -> dict[str, object]:
-    from dataclasses import asdict
-
-    from orchestrator.observation.journey import journey_json
-
-    told = journey_json(journey)
-    if switch:
-        hops = told["hops"]
-        assert isinstance(hops, list)
-        told["hops"] = [hop for hop in hops if hop["device"] == switch]
-    if back:
-        told["answers"] = [journey_json(one) for one in back]
-    if answer is not None:
-        told["why_not"] = asdict(answer)
-    return told
 
 
 # -- printing ----------------------------------------------------------------------------------

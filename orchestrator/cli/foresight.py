@@ -15,46 +15,16 @@ if TYPE_CHECKING:
 
 def foresee_failures(live: str, fail: Sequence[str], fail_each: str, as_json: bool) -> None:
     """Place the deployed graphs without what fails, as a repair would, and print it."""
-    from orchestrator.upkeep.foresight import failing, foresee
-    from orchestrator.whatif.scenarios import fail_each as each
+    from orchestrator.presenters.foresight import foreseen, foreseen_json
 
     network = find_network(live)
     if not fail and not fail_each:
         raise InputError("whatif --live without GRAPH: say what fails (--fail or --fail-each)")
-    topology = network.topology
-    workers = {network.worker_name(core): core for core in network.cores}
-    scenarios = [tuple(fail)]
-    if fail_each:
-        scenarios = [(*fail, *step.fail) for step in each(topology, fail_each)]
-    away = {", ".join(what): failing(topology, workers, what) for what in scenarios}
-    found = {name: foresee(network, lost) for name, lost in away.items()}
+    found = foreseen(network, fail, fail_each)
     if as_json:
-        print_json(
-            {
-                "network": network.name,
-                "scenarios": [
-                    {"scenario": name, "graphs": {g: _document(f) for g, f in graphs.items()}}
-                    for name, graphs in found.items()
-                ],
-            }
-        )
+        print_json(foreseen_json(network, found))
         return
     _print(found)
-
-
-def _document(found: Foreseen) -> dict[str, object]:
-    from orchestrator.network.names import worker_name
-
-    plan = found.bundle.plan
-    return {
-        "placed": not found.why,
-        "why": found.why,
-        "device_of": plan.device_of,
-        "cores_of": [[worker_name(c.server, c.index) for c in cores] for cores in plan.cores_of],
-        "hops": [[hop.source, hop.target, hop.tree] for hop in plan.hops],
-        "latency_us": plan.latency_us,
-        "moves": found.moves,
-    }
 
 
 def _print(found: Mapping[str, Mapping[str, Foreseen]]) -> None:

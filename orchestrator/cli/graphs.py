@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,6 @@ from orchestrator.cli.classes import (
     ALL,
     ExplainCommand,
     chosen,
-    class_json,
     print_classes,
     print_story,
 )
@@ -199,30 +197,15 @@ def compile_command(
     if plot is not None:
         draw_cut(result.cuts, bundle.stories, f"{bundle.graph} on {bundle.topology}", plot)
     if as_json:
+        from orchestrator.presenters.compiled import class_json, compiled_json
+
         told = {"classes": [class_json(story) for story in stories]} if explain else {}
-        print_json({**told, **_compiled_json(result)})
+        print_json({**told, **compiled_json(result)})
         return
     _print_compiled(result, explain, stories)
     for file in (output, plot):
         if file is not None:
             say(f"{'bundle' if file is output else 'picture'} written to {file}")
-
-
-def _compiled_json(result: Compiled) -> dict[str, object]:
-    bundle = result.bundle
-    return {
-        "graph": bundle.graph,
-        "topology": bundle.topology,
-        "entries": {switch: dict(tables) for switch, tables in bundle.entries_by_table().items()},
-        "workers": [
-            {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)} for w in bundle.workers
-        ],
-        "stories": [asdict(story) for story in bundle.stories],
-        "synthesis": list(result.cuts.changes),
-        "removed": [{"rule": rule, "why": why} for rule, why in bundle.removed],
-        "notes": list(bundle.plan.notes),
-        "warnings": list(bundle.warnings),
-    }
 
 
 def _print_compiled(result: Compiled, explain: str, stories: Sequence[ClassStory]) -> None:

@@ -41,6 +41,7 @@ def samples(
     from orchestrator.deployment.operations import deployed_graphs
     from orchestrator.model.plan import Core
     from orchestrator.observation.samples import Point, collect, open_all
+    from orchestrator.presenters.packets import trajectories_json
 
     live = find_network(network)
     deployed = deployed_graphs(live)
@@ -62,26 +63,7 @@ def samples(
         found.items(), key=lambda item: (-len({p.device for p in item[1]}), len(item[1]))
     )[:count]
     if as_json:
-        print_json(
-            [
-                {
-                    "label": f"{label:#010x}",
-                    "graph": names.get(seen[0].graph_id, ""),
-                    "points": [
-                        {
-                            "device": p.device,
-                            "what": p.what,
-                            "device_us": p.device_us,
-                            "spi": p.spi,
-                            "si": p.si,
-                            "bytes": p.length,
-                        }
-                        for p in seen
-                    ],
-                }
-                for label, seen in best
-            ]
-        )
+        print_json(trajectories_json(best, names))
         return
     for label, seen in best:
         print_table(

@@ -110,8 +110,9 @@ def top(
 
     from rich.live import Live
 
-    from orchestrator.cli.top_screen import screen_of, top_json
+    from orchestrator.cli.top_screen import screen_of
     from orchestrator.observation.health import read_network
+    from orchestrator.presenters.top import top_json
 
     live = find_network(network)
     wanted = chosen(device, live.inventory.devices)
@@ -122,7 +123,8 @@ def top(
     if as_json:
         while True:
             now = read_network(live, cursors, before, wanted)
-            sys.stdout.write(json.dumps(top_json(live.name, now, before), default=str) + "\n")
+            found = top_json(live.name, live.topology, now, before)
+            sys.stdout.write(json.dumps(found, default=str) + "\n")
             sys.stdout.flush()
             before, done = now, done + 1
             if count and done >= count:

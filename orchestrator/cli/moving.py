@@ -52,7 +52,8 @@ def move(
     graph, name = relocating.nf_named(nf)
     wanted = Moving(name, relocating.core_named(live, to), _numbers(buckets))
     if dry_run:
-        from orchestrator.cli.changes import changes_json, print_changes
+        from orchestrator.cli.changes import print_changes
+        from orchestrator.presenters.changes import changes_json
 
         prepared = relocating.foreseen(live, graph, wanted)
         if as_json:

@@ -13,7 +13,6 @@ from orchestrator.cli.output import Json, note, print_json, print_table, rate, s
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
-    from orchestrator.compile import Compiled
     from orchestrator.placement.cpsat import Limits
     from orchestrator.placement.problem import Solution
 
@@ -115,6 +114,8 @@ def place_command(
     spent = time.monotonic() - started
     plan = result.plan
     if as_json:
+        from orchestrator.presenters.compiled import plan_json
+
         print_json(plan_json(result) | {"seconds": round(spent, 3)})
         return
     for warning in result.bundle.warnings:
@@ -136,22 +137,6 @@ def place_command(
     for line in plan.notes:
         say(line)
     note(f"{spent:.2f} s")
-
-
-def plan_json(result: Compiled) -> dict[str, object]:
-    """The plan as JSON values."""
-    plan = result.plan
-    return {
-        "graph": result.bundle.graph,
-        "topology": result.bundle.topology,
-        "status": plan.status,
-        "device_of": plan.device_of,
-        "cores_of": [[f"{c.server}.{c.index + 1}" for c in cores] for cores in plan.cores_of],
-        "hops": [asdict(hop) for hop in plan.hops],
-        "latency_us": plan.latency_us,
-        "core_load": plan.core_load,
-        "notes": list(plan.notes),
-    }
 
 
 def _place_chains(path: Path, topology: str, options: object, as_json: bool) -> None:

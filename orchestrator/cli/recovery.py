@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.deploying import to_deploy
 from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.cli.working import Work
@@ -105,6 +104,7 @@ def recover(
 def _adopt(live: LiveNetwork, file: Path, as_json: bool) -> None:
     from orchestrator.deployment import adoption
     from orchestrator.deployment.recovery import changing
+    from orchestrator.deployment.sources import to_deploy
 
     source, _ = to_deploy(file)
     with changing(live, note=warn) as lead:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,11 +13,7 @@ from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
-    from orchestrator.deployment.journal import Deployed
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.deployment.presence import Presence
-    from orchestrator.model.devices import Device
-    from orchestrator.observation.liveness import Condition, Subject
+    from orchestrator.presenters.status import Seen
 
 
 def register(app: typer.Typer) -> None:
@@ -29,34 +24,6 @@ def register(app: typer.Typer) -> None:
     )(status)
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A network now: of the wanted devices, all of them if none was asked for."""
-
-    network: LiveNetwork
-    deployed: Mapping[str, Deployed]
-    presence: Presence
-    conditions: Mapping[Subject, Condition]
-    devices: Mapping[str, Device]
-    workers: Mapping[str, Mapping[str, int]]
-    """Counters of workers that run a graph, by `server1.2`."""
-
-    @property
-    def silent(self) -> set[str]:
-        """Devices that do not answer; servers of which not all workers do."""
-        return {*self.presence.silent.devices, *(c.server for c in self.presence.silent.cores)}
-
-    def graphs(self) -> Iterator[Deployed]:
-        """Deployed graphs that these devices have something of; all of them where all are wanted."""
-        everything = len(self.devices) == len(self.network.inventory.devices)
-        for found in self.deployed.values():
-            bundle = found.bundle
-            there = {name for name, program in bundle.programs.items() if program.entries}
-            there |= {worker.server for worker in bundle.workers}
-            if everything or not there.isdisjoint(self.devices):
-                yield found
-
-
 def status(
     network: NetworkName = "",
     device: Only = None,
@@ -65,69 +32,20 @@ def status(
 ) -> None:
     """Show the devices, the deployed graphs, and the counters of their workers."""
     from orchestrator.deployment.presence import check_known
+    from orchestrator.presenters.status import look_at, status_json
 
     live = find_network(network)
     wanted = chosen(device, live.inventory.devices)
-    seen = _look(live, wanted)
+    seen = look_at(live, wanted)
     if as_json:
-        print_json(_json(seen))
+        print_json(status_json(seen))
     else:
         _print(seen, everything=everything or bool(wanted))
     check_known(live, seen.presence, seen.deployed)
 
 
-def _look(live: LiveNetwork, wanted: frozenset[str]) -> _Seen:
-    from orchestrator.deployment.operations import deployed_graphs, worker_metrics
-    from orchestrator.deployment.presence import look
-    from orchestrator.observation.conditions import conditions_now, of_devices
-
-    deployed = deployed_graphs(live)
-    presence = look(live)
-    conditions = conditions_now(live, presence.silent)
-    devices = live.inventory.devices
-    if wanted:
-        devices = {name: device for name, device in devices.items() if name in wanted}
-        conditions = of_devices(conditions, live.inventory, wanted)
-    workers = worker_metrics(live, deployed, wanted)
-    return _Seen(live, deployed, presence, conditions, devices, workers)
-
-
-def _json(seen: _Seen) -> dict[str, object]:
-    from orchestrator.cli.conditions import conditions_json
-    from orchestrator.deployment.operations import shortcomings
-
-    journal = seen.network.journal
-    unfinished = journal.intent()
-    return {
-        "network": seen.network.name,
-        "devices": [
-            {
-                **{key: value for key, value in asdict(device).items() if value},
-                "answers": device.name not in seen.silent,
-            }
-            for device in seen.devices.values()
-        ],
-        "conditions": conditions_json(seen.conditions),
-        "graphs": [
-            {
-                "name": d.bundle.graph,
-                "owner": d.bundle.owner,
-                "graph_id": d.bundle.graph_id,
-                "deployed_at": d.deployed_at,
-            }
-            for d in seen.graphs()
-        ],
-        "workers": seen.workers,
-        "lacking": shortcomings(seen.network, seen.deployed, seen.presence),
-        "cordoned": journal.cordoned(),
-        "leader": journal.leader() or None,
-        "unfinished": unfinished and unfinished.graph,
-        "owed": [{"graph": debt.graph, "devices": debt.places} for debt in journal.owed()],
-    }
-
-
-def _print(seen: _Seen, *, everything: bool) -> None:
-    from orchestrator.cli.conditions import device_badness, device_words, links_amiss
+def _print(seen: Seen, *, everything: bool) -> None:
+    from orchestrator.presenters.conditions import device_badness, device_words, links_amiss
 
     _warn(seen, everything)
     inventory = seen.network.inventory
@@ -172,7 +90,7 @@ def _print(seen: _Seen, *, everything: bool) -> None:
     _print_workers(seen.workers, everything)
 
 
-def _warn(seen: _Seen, everything: bool) -> None:
+def _warn(seen: Seen, everything: bool) -> None:
     """What is lacking, unfinished or owed."""
     from orchestrator.deployment.operations import shortcomings
 

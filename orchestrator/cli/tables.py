@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator.cli.networks import NetworkName
 from orchestrator.cli.output import Json, console, print_json, print_table, say, table_of
-from orchestrator.cli.reading import Address, DeviceId, Target, live_of, target_of
+from orchestrator.cli.reading import Address, DeviceId, live_of, target_of
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from orchestrator.clients.p4info import Schema
     from orchestrator.observation.rows import Filter, Row
+    from orchestrator.presenters.tables import Target
 
 _EXAMPLES = (
     "Examples: orchestrator tables leaf1 acl.ipv4 --hit --- "
@@ -101,6 +101,7 @@ def tables(
     """
     from orchestrator.observation.matching import parse_matches
     from orchestrator.observation.rows import Filter, chosen_tables, sort_rows
+    from orchestrator.presenters.tables import not_installed, rows_json, rows_of, schema_of
 
     if sum((watch, diff, coverage)) > 1:
         raise InputError("--watch, --diff and --coverage do not go together")
@@ -112,7 +113,7 @@ def tables(
         targets = _targets(switch, network, address, device_id)
         for target in targets:
             stack.enter_context(target.client)
-        schemas = {target.name: _schema(target) for target in targets}
+        schemas = {target.name: schema_of(target) for target in targets}
         first = schemas[targets[0].name]
         names = chosen_tables(first, [table] if table else [])
         chosen = Filter(nf, graph, parse_matches(match or (), first), hit, unhit)
@@ -122,11 +123,11 @@ def tables(
         if watch:
             _watch(targets, schemas, names, chosen, sort, limit, interval, count, as_json)
             return
-        rows = _rows(targets, schemas, names, chosen)
+        rows = rows_of(targets, schemas, names, chosen)
     if coverage:
-        _coverage(rows, _not_installed(targets[0], rows), limit, as_json, as_csv)
+        _coverage(rows, not_installed(targets[0].live, rows), limit, as_json, as_csv)
     elif as_json:
-        _print_rows_json(targets, schemas, sort_rows(rows, sort))
+        print_json(rows_json(targets, schemas, sort_rows(rows, sort)))
     elif as_csv:
         _print_csv(targets, schemas, sort_rows(rows, sort))
     else:
@@ -142,30 +143,6 @@ def _targets(switch: str, network: str, address: str, device_id: int) -> list[Ta
 
     live = find_network(network)
     return [target_of(name, live.name, "", 0) for name in live.topology.switches]
-
-
-def _schema(target: Target) -> Schema:
-    from orchestrator.errors import SwitchError
-
-    target.client.pipeline_cookie()
-    if target.client.schema is None:
-        raise SwitchError(f"{target.name}: no pipeline is loaded; deploy a graph first")
-    return target.client.schema
-
-
-def _rows(
-    targets: Sequence[Target], schemas: dict[str, Schema], names: list[str], chosen: Filter
-) -> list[Row]:
-    from orchestrator.observation.sessions import read_rows
-
-    return [
-        row
-        for target in targets
-        for row in read_rows(
-            target.client, [n for n in names if n in schemas[target.name].tables], target.placing
-        )
-        if chosen.passes(schemas[target.name], row)
-    ]
 
 
 def _view(
@@ -218,29 +195,16 @@ def _view(
     return Group(*parts)  # type: ignore[arg-type]
 
 
-def _print_rows_json(
-    targets: Sequence[Target], schemas: dict[str, Schema], rows: Iterable[Row]
-) -> None:
-    print_json(_rows_json(targets, schemas, rows))
-
-
-def _rows_json(
-    targets: Sequence[Target], schemas: dict[str, Schema], rows: Iterable[Row]
-) -> list[dict[str, object]]:
-    from orchestrator.observation.rows import row_json
-
-    ports = {target.name: target.ports for target in targets}
-    return [row_json(schemas[row.device], row, ports[row.device]) for row in rows]
-
-
 def _print_csv(targets: Sequence[Target], schemas: dict[str, Schema], rows: Iterable[Row]) -> None:
     columns = (
         *("device", "table", "segment", "match", "action", "priority"),
         *("graph", "nf", "rule", "packets", "bytes"),
     )
+    from orchestrator.presenters.tables import rows_json
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    for item in _rows_json(targets, schemas, rows):
+    for item in rows_json(targets, schemas, rows):
         writer.writerow("" if item[c] is None else item[c] for c in columns)
 
 
@@ -260,13 +224,14 @@ def _watch(
     from rich.live import Live
 
     from orchestrator.observation.rows import counts, sort_rows, with_rates
+    from orchestrator.presenters.tables import rows_json, rows_of
 
     before: dict[str, dict[object, int]] = {}
     read_at = 0.0
 
     def reading() -> list[Row]:
         nonlocal read_at
-        rows = _rows(targets, schemas, names, chosen)
+        rows = rows_of(targets, schemas, names, chosen)
         now = time.monotonic()
         rated: list[Row] = []
         for target in targets:
@@ -285,7 +250,7 @@ def _watch(
             rows = reading()
             done += 1
             if live is None:
-                found = _rows_json(targets, schemas, sort_rows(rows, sort))
+                found = rows_json(targets, schemas, sort_rows(rows, sort))
                 sys.stdout.write(json.dumps({"at": time.time(), "entries": found}) + "\n")
                 sys.stdout.flush()
             else:
@@ -343,24 +308,6 @@ def _side(value: object) -> str:
     return "{action}, {origin} ({graph})".format(**value)
 
 
-def _not_installed(target: Target, rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Rules of deployed graphs that no device was given, with why; only a network's journal knows."""
-    from orchestrator.clients.words import origins_of
-
-    if target.live is None:
-        return []
-    there = {
-        (row.installed.graph, *origin) for row in rows for origin in origins_of(row.entry.origin)
-    }
-    return [
-        {"graph": graph, "nf": nf, "rule": rule, "why": why}
-        for graph, deployed in target.live.journal.deployed().items()
-        for origin, why in deployed.bundle.removed
-        for nf, rule in origins_of(origin)
-        if (graph, nf, rule) not in there
-    ]
-
-
 def _coverage(
     rows: Sequence[Row],
     absent: Sequence[dict[str, str]],
@@ -368,42 +315,32 @@ def _coverage(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    from orchestrator.observation.rows import coverage
+    from orchestrator.presenters.tables import coverage_json
 
-    rules = coverage(rows)
-    never = [rule for rule in rules if not rule.packets]
-    nfs = list(dict.fromkeys((rule.graph, rule.nf) for rule in rules))
-    summary = [
-        {
-            "graph": graph,
-            "nf": nf,
-            "rules": sum((r.graph, r.nf) == (graph, nf) for r in rules),
-            "never_hit": sum((r.graph, r.nf) == (graph, nf) for r in never),
-        }
-        for graph, nf in nfs
-    ]
+    found: dict[str, Any] = coverage_json(rows, absent)
     if as_json:
-        never_hit = [asdict(rule) for rule in never]
-        print_json({"nfs": summary, "never_hit": never_hit, "not_installed": absent})
+        print_json(found)
         return
     if as_csv:
+        columns = ("graph", "nf", "rule", "entries", "packets")
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("graph", "nf", "rule", "entries", "packets"))
-        writer.writerows((r.graph, r.nf, r.rule, r.entries, r.packets) for r in rules)
+        writer.writerow(columns)
+        writer.writerows([rule[c] for c in columns] for rule in found["rules"])
         return
     print_table(
         "Coverage of rules",
         ("graph", "NF", "rules#", "hit#", "never hit#"),
         (
-            (s["graph"], s["nf"], s["rules"], int(s["rules"]) - int(s["never_hit"]), s["never_hit"])  # type: ignore[arg-type]
-            for s in summary
+            (s["graph"], s["nf"], s["rules"], s["rules"] - s["never_hit"], s["never_hit"])
+            for s in found["nfs"]
         ),
     )
+    never = found["never_hit"]
     print_table(
         f"{len(never)} rules never hit"
         + (f", {limit} shown" if limit and limit < len(never) else ""),
         ("graph", "NF", "rule"),
-        ((r.graph, r.nf, r.rule) for r in never[: limit or None]),
+        ((r["graph"], r["nf"], r["rule"]) for r in never[: limit or None]),
     )
     if absent:
         print_table(

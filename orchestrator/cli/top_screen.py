@@ -1,39 +1,29 @@
-"""What `top` shows of a reading: tables for a screen, or one JSON object."""
+"""What `top` shows of a reading on a screen."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from orchestrator.cli.conditions import badness, condition_words, conditions_json, links_amiss
 from orchestrator.cli.crowds import MOST, crowd, first_rows
 from orchestrator.cli.output import rate, table_of
 from orchestrator.network.names import worker_name
 from orchestrator.observation.slo import TrafficState, traffic_states
+from orchestrator.presenters.conditions import badness, condition_words, links_amiss
+from orchestrator.presenters.top import Use, drops_of, frames_of, fullest
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from orchestrator.observation.health import CoreReading, DeviceReading, Reading
+    from orchestrator.observation.health import DeviceReading, Reading
     from orchestrator.observation.liveness import Condition
 
 _FULL = 0.8
 _SHOWN_TABLES = 12
 _MET = {None: "", True: "met", False: "MISSED"}
-
-
-class _Use(NamedTuple):
-    """How full a device's table is."""
-
-    share: float
-    device: str
-    table: str
-    entries: int
-    size: int
 
 
 def screen_of(network: str, now: Reading, before: Reading | None, everything: bool) -> Group:
@@ -51,50 +41,6 @@ def screen_of(network: str, now: Reading, before: Reading | None, everything: bo
         title, rows = first_rows("Links", links, everything)
         tables.append(table_of(title, ("link", "state"), rows))
     return Group(*tables)
-
-
-def top_json(network: str, now: Reading, before: Reading | None) -> dict[str, object]:
-    """One reading, all of it."""
-    frames = _frames(now, before)
-    return {
-        "network": network,
-        "at": now.at,
-        "traffic": [asdict(row) for row in traffic_states(now, before)],
-        "devices": [
-            {
-                "name": s.name,
-                "kind": s.kind,
-                "target": s.target,
-                "problem": s.problem,
-                "entries": sum(use.entries for use in s.tables.values()),
-                "drops": s.drops,
-            }
-            for s in now.devices
-        ],
-        "conditions": conditions_json(now.conditions),
-        "tables": [
-            {
-                "device": use.device,
-                "table": use.table,
-                "entries": use.entries,
-                "size": use.size,
-                "share": use.share,
-            }
-            for use in _fullest(now)
-        ],
-        "cores": [
-            {
-                "name": c.name,
-                "graphs": c.graphs,
-                "problem": c.problem,
-                "planned_load": c.planned,
-                "frames_in": c.metrics.get("frames_in", 0),
-                "frames_per_second": frames.get(c.name),
-                "drops": _drops(c),
-            }
-            for c in now.cores
-        ],
-    }
 
 
 def _graphs(title: str, states: Iterable[TrafficState], everything: bool) -> Table:
@@ -164,38 +110,27 @@ def _severity(bad: float, drops: int) -> float:
 
 def _tables(now: Reading, everything: bool) -> Table:
     """The fullest tables; of a crowd of devices, of which many have the same, each table once."""
-    uses, columns = _fullest(now), ("device", "table", "entries#", "share#", "")
+    uses, columns = fullest(now), ("device", "table", "entries#", "share#", "")
     if len(now.devices) <= MOST or everything:
         rows = [_use_row(use) for use in uses[:_SHOWN_TABLES]]
         return table_of("Fullest tables", columns, rows)
     devices = Counter(use.table for use in uses)
-    fullest: dict[str, _Use] = {}
+    first: dict[str, Use] = {}
     for use in uses:
-        fullest.setdefault(use.table, use)
-    rows = [(*_use_row(use), devices[use.table]) for use in fullest.values()]
+        first.setdefault(use.table, use)
+    rows = [(*_use_row(use), devices[use.table]) for use in first.values()]
     title = "Fullest tables, the fullest of each"
     return table_of(title, (*columns, "devices that use it#"), rows[:_SHOWN_TABLES])
 
 
-def _use_row(use: _Use) -> tuple[str, str, str, str, str]:
+def _use_row(use: Use) -> tuple[str, str, str, str, str]:
     bar = "#" * round(use.share * 20) + ("  FULL SOON" if use.share >= _FULL else "")
     return use.device, use.table, f"{use.entries} of {use.size}", f"{use.share:.1%}", bar
 
 
-def _fullest(reading: Reading) -> list[_Use]:
-    """Tables that have entries, the fullest first."""
-    found = [
-        _Use(use.entries / use.size, device.name, table, use.entries, use.size)
-        for device in reading.devices
-        for table, use in device.tables.items()
-        if use.size and use.entries
-    ]
-    return sorted(found, reverse=True)
-
-
 def _cores(now: Reading, before: Reading | None, everything: bool) -> Table:
     conditions = {s.name: c for s, c in now.conditions.items() if s.kind == "worker"}
-    frames = _frames(now, before)
+    frames = frames_of(now, before)
     found = [(c, conditions.get(worker_name(c.server, c.core))) for c in now.cores]
     wrong = {c.name: badness(known) for c, known in found}
     rows = [
@@ -205,39 +140,13 @@ def _cores(now: Reading, before: Reading | None, everything: bool) -> Table:
             "" if known is None else condition_words(known),
             "" if c.planned is None else f"{c.planned:.0%}",
             "" if (speed := frames.get(c.name)) is None else f"{speed:.1f}",
-            _drops(c) or "",
+            drops_of(c) or "",
         )
         for c, known in found
     ]
     title, shown = crowd("Server cores", rows, lambda row: wrong[str(row[0])], everything)
     columns = ("core", "graphs", "state", "planned load#", "frames/s#", "drops#")
     return table_of(title, columns, shown)
-
-
-def _frames(now: Reading, before: Reading | None) -> Mapping[str, float]:
-    """Frames a second that cores have received since the reading before, by core."""
-    if before is None or now.at <= before.at:
-        return {}
-    old = {core.name: core for core in before.cores}
-    return dict(_grown(now, old, now.at - before.at))
-
-
-def _grown(
-    now: Reading, old: Mapping[str, CoreReading], seconds: float
-) -> Iterator[tuple[str, float]]:
-    for core in now.cores:
-        if core.name in old:
-            before = old[core.name].metrics.get("frames_in", 0)
-            yield core.name, max(0, core.metrics.get("frames_in", 0) - before) / seconds
-
-
-def _drops(core: CoreReading) -> int:
-    """Frames dropped by the worker or its NFs."""
-    return sum(
-        value
-        for name, value in core.metrics.items()
-        if name.startswith("drop.") or name.endswith(".drops")
-    )
 
 
 def _us(value: int | None) -> str:

@@ -46,6 +46,7 @@ def trace(
     from orchestrator.observation.frames import between_hosts
     from orchestrator.observation.pcapng import OUTBOUND, PcapngWriter
     from orchestrator.observation.tracing import trace_packet
+    from orchestrator.presenters.packets import traced_json
 
     live = find_network(network)
 
@@ -63,43 +64,11 @@ def trace(
 
     traced = trace_packet(live, source, make, seconds, hand_over if frame else None)
     if as_json:
-        print_json(_json(traced))
+        print_json(traced_json(traced))
     else:
         _print(traced, source)
     if traced.disagreements:
         raise typer.Exit(1)
-
-
-def _json(traced: Traced) -> dict[str, object]:
-    from orchestrator.observation.frames import frame_text
-    from orchestrator.observation.journey import journey_json
-    from orchestrator.observation.tracing import reported
-
-    return {
-        "frame": frame_text(traced.frame).summary,
-        "hex": traced.frame.hex(),
-        "graph": traced.graph,
-        "label": f"{traced.label:#010x}",
-        "agrees": not traced.disagreements,
-        "disagreements": list(traced.disagreements),
-        "notes": list(traced.notes),
-        "expected": [{"device": seen.device, "what": seen.what} for seen in traced.expected],
-        "reported": [
-            {
-                "device": point.device,
-                "what": reported(point).what,
-                "device_us": point.device_us,
-                "spi": point.spi,
-                "si": point.si,
-                "bytes": point.length,
-            }
-            for point in traced.points
-        ],
-        "delivered": None
-        if traced.delivered is None
-        else [{"host": a.host, "frame": frame_text(a.frame).summary} for a in traced.delivered],
-        "predicted": journey_json(traced.predicted),
-    }
 
 
 def _print(traced: Traced, source: str) -> None:

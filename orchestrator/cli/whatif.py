@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.cli.foresight import foresee_failures
-from orchestrator.cli.live_case import LiveCase, live_case
+from orchestrator.cli.networks import find_network
 from orchestrator.cli.output import (
     INTERRUPTED,
     Json,
@@ -37,6 +36,7 @@ from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
     from orchestrator.placement.topologies import Demand
+    from orchestrator.presenters.live_case import LiveCase
     from orchestrator.whatif.cases import Settings
     from orchestrator.whatif.run import Outcome
     from orchestrator.whatif.scenarios import Case, Scenario
@@ -140,6 +140,7 @@ def whatif(
         _check_alone(live, others)
         foresee_failures(live, fail or [], fail_each, as_json)
         return
+    from orchestrator.presenters.whatif import outcomes_json, scenarios_of
     from orchestrator.whatif.cases import Settings
 
     start = _start(graphs, topology, live, interval, measure=not planned_rates)
@@ -147,7 +148,7 @@ def whatif(
     if demands:
         case = _with_demands(case, demands, largest)
     changes = (fail or [], scale or [], set_ or [])
-    scenarios = _scenarios(
+    scenarios = scenarios_of(
         case, *changes, without_offload=without_offload, sweep_text=sweep, each=fail_each
     )
     for scenario in scenarios:
@@ -166,15 +167,7 @@ def whatif(
 
         files = [str(path) for path in draw(case, outcomes, plot)]
     if as_json:
-        print_json(
-            {
-                "topology": case.topology.name,
-                "interrupted": bool(left),
-                "measured": start.measured,
-                "scenarios": [asdict(o) | {"slo_met": o.slo_met} for o in outcomes],
-                "plots": files,
-            }
-        )
+        print_json(outcomes_json(start, outcomes, interrupted=bool(left)) | {"plots": files})
     else:
         if start.measured:
             told = ", ".join(f"{name} {rate(n)}" for name, n in start.measured.items())
@@ -223,6 +216,8 @@ def _start(
     from orchestrator.graph import load_graph
     from orchestrator.placement.chains import is_chains_file, load_chains
     from orchestrator.placement.topologies import resolve_topology
+    from orchestrator.presenters.live_case import LiveCase, live_case
+    from orchestrator.presenters.whatif import planned_case
     from orchestrator.whatif.scenarios import Case
 
     chains = [path for path in graphs if is_chains_file(path)]
@@ -238,20 +233,8 @@ def _start(
     if live:
         if topology:
             raise InputError("whatif --live takes the network's topology: leave --topology out")
-        return live_case(found, live, interval, measure=measure)
-    case = Case(found, None, resolve_topology(topology or DEFAULT_TOPOLOGY))
-    _check(case)
-    return LiveCase(case)
-
-
-def _check(case: Case) -> None:
-    from orchestrator.graph import check_hosts
-    from orchestrator.network.fabric import Fabric
-    from orchestrator.placement.compiled import check_offers
-
-    for graph in case.graphs:
-        check_hosts(graph, case.topology)
-        check_offers(graph, Fabric(case.topology))
+        return live_case(found, find_network(live), interval, measure=measure)
+    return planned_case(found, resolve_topology(topology or DEFAULT_TOPOLOGY))
 
 
 def _with_demands(case: Case, text: str, largest: int) -> Case:
@@ -274,40 +257,6 @@ def _with_demands(case: Case, text: str, largest: int) -> Case:
 
 def _largest(demands: Sequence[Demand], count: int) -> Sequence[Demand]:
     return sorted(demands, key=lambda d: -d.rate)[:count] if count > 0 else demands
-
-
-def _scenarios(
-    case: Case,
-    fail: Sequence[str],
-    scale: Sequence[str],
-    changes: Sequence[str],
-    *,
-    without_offload: bool,
-    sweep_text: str,
-    each: str,
-) -> list[Scenario]:
-    from dataclasses import replace
-
-    from orchestrator.whatif.scenarios import Scenario, fail_each, sweep
-
-    words = [f"fail {f.partition(':')[2]}" for f in fail] + [*scale, *changes]
-    words += ["without offload"] if without_offload else []
-    one = Scenario(", ".join(words), tuple(fail), tuple(scale), tuple(changes), without_offload)
-    steps = [*(sweep(sweep_text) if sweep_text else ())]
-    steps += [*(fail_each(case.topology, each) if each else ())]
-    if not steps:
-        return [one] if words else []
-    return [
-        replace(
-            step,
-            name=", ".join([*words, step.name]),
-            fail=(*one.fail, *step.fail),
-            scale=one.scale,
-            set=one.set,
-            without_offload=one.without_offload,
-        )
-        for step in steps
-    ]
 
 
 def _print(outcomes: Sequence[Outcome], files: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.conditions import condition_words
+from orchestrator.presenters.conditions import condition_words
 from orchestrator.observation.conditions import forget, record, recorded, seen
 from orchestrator.observation.liveness import DOWN, SUSPECT, UP, Condition, Subject
 

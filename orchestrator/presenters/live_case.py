@@ -12,6 +12,7 @@ from orchestrator.model.graph import ServiceGraph, Traffic
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.model.bundle import Bundle
     from orchestrator.observation.rates import Measured
     from orchestrator.whatif.scenarios import Case
@@ -29,10 +30,9 @@ class LiveCase:
 
 
 def live_case(
-    graphs: Sequence[ServiceGraph], network: str, interval_s: float, *, measure: bool = True
+    graphs: Sequence[ServiceGraph], live: LiveNetwork, interval_s: float, *, measure: bool = True
 ) -> LiveCase:
     """Two readings of the network, `interval_s` apart; its other graphs keep what they hold."""
-    from orchestrator.cli.networks import find_network
     from orchestrator.deployment.cordoning import cordon_of
     from orchestrator.deployment.specialising import builds_of, with_pipelines
     from orchestrator.observation.health import read_network
@@ -43,7 +43,6 @@ def live_case(
 
     if interval_s <= 0:
         raise InputError(f"--interval {interval_s:g}: must be above 0")
-    live = find_network(network)
     reading = read_network(live)
     bundles = {name: found.bundle for name, found in reading.deployed.items()}
     missing = [g.name for g in graphs if g.name not in bundles]

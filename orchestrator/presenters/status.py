@@ -1,0 +1,104 @@
+"""What `orchestrator status` tells of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from orchestrator.deployment.journal import Deployed
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
+from orchestrator.deployment.presence import Presence, look
+from orchestrator.model.devices import Device
+from orchestrator.model.topology import Topology
+from orchestrator.observation.conditions import conditions_now, of_devices
+from orchestrator.observation.liveness import Condition, Subject
+from orchestrator.presenters.conditions import conditions_json
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A network now: of the wanted devices, all of them if none was asked for."""
+
+    network: LiveNetwork
+    deployed: Mapping[str, Deployed]
+    presence: Presence
+    conditions: Mapping[Subject, Condition]
+    devices: Mapping[str, Device]
+    workers: Mapping[str, Mapping[str, int]]
+    """Counters of workers that run a graph, by `server1.2`."""
+
+    @property
+    def silent(self) -> set[str]:
+        """Devices that do not answer; servers of which not all workers do."""
+        return {*self.presence.silent.devices, *(c.server for c in self.presence.silent.cores)}
+
+    def graphs(self) -> Iterator[Deployed]:
+        """Deployed graphs that these devices have something of; all of them where all are wanted."""
+        everything = len(self.devices) == len(self.network.inventory.devices)
+        for found in self.deployed.values():
+            bundle = found.bundle
+            there = {name for name, program in bundle.programs.items() if program.entries}
+            there |= {worker.server for worker in bundle.workers}
+            if everything or not there.isdisjoint(self.devices):
+                yield found
+
+
+def look_at(live: LiveNetwork, wanted: frozenset[str] = frozenset()) -> Seen:
+    """Ask all devices, or those that are wanted."""
+    deployed = deployed_graphs(live)
+    presence = look(live)
+    conditions = conditions_now(live, presence.silent)
+    devices = live.inventory.devices
+    if wanted:
+        devices = {name: device for name, device in devices.items() if name in wanted}
+        conditions = of_devices(conditions, live.inventory, wanted)
+    workers = worker_metrics(live, deployed, wanted)
+    return Seen(live, deployed, presence, conditions, devices, workers)
+
+
+def status_json(seen: Seen) -> dict[str, object]:
+    """All of it."""
+    journal = seen.network.journal
+    unfinished = journal.intent()
+    return {
+        "network": seen.network.name,
+        "devices": [
+            {
+                **{key: value for key, value in asdict(device).items() if value},
+                "answers": device.name not in seen.silent,
+            }
+            for device in seen.devices.values()
+        ],
+        **attached_json(seen.network.topology, seen.devices),
+        "conditions": conditions_json(seen.conditions),
+        "graphs": [
+            {
+                "name": d.bundle.graph,
+                "owner": d.bundle.owner,
+                "graph_id": d.bundle.graph_id,
+                "deployed_at": d.deployed_at,
+            }
+            for d in seen.graphs()
+        ],
+        "workers": seen.workers,
+        "lacking": shortcomings(seen.network, seen.deployed, seen.presence),
+        "cordoned": journal.cordoned(),
+        "leader": journal.leader() or None,
+        "unfinished": unfinished and unfinished.graph,
+        "owed": [{"graph": debt.graph, "devices": debt.places} for debt in journal.owed()],
+    }
+
+
+def attached_json(topology: Topology, devices: Mapping[str, Device]) -> dict[str, object]:
+    """The links of these devices (capacity bit/s a direction, latency us) and the hosts behind them."""
+    links = [link for link in topology.links if link.a in devices or link.b in devices]
+    near = {end for link in links for end in (link.a, link.b)}
+    return {
+        "hosts": [
+            {"name": host.name, "addresses": [str(a) for a in host.addresses]}
+            for host in topology.hosts.values()
+            if host.name in near
+        ],
+        "links": [asdict(link) for link in links],
+    }

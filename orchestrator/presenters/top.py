@@ -1,0 +1,109 @@
+"""What `orchestrator top` tells of a reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import NamedTuple
+
+from orchestrator.model.topology import Topology
+from orchestrator.observation.health import CoreReading, Reading
+from orchestrator.observation.link_load import link_loads
+from orchestrator.observation.slo import traffic_states
+from orchestrator.presenters.conditions import conditions_json
+
+
+class Use(NamedTuple):
+    """How full a device's table is."""
+
+    share: float
+    device: str
+    table: str
+    entries: int
+    size: int
+
+
+def top_json(
+    network: str, topology: Topology, now: Reading, before: Reading | None
+) -> dict[str, object]:
+    """One reading, all of it."""
+    frames = frames_of(now, before)
+    states = traffic_states(now, before)
+    bundles = [found.bundle for found in now.deployed.values()]
+    return {
+        "network": network,
+        "at": now.at,
+        "traffic": [asdict(state) for state in states],
+        "devices": [
+            {
+                "name": s.name,
+                "kind": s.kind,
+                "target": s.target,
+                "problem": s.problem,
+                "entries": sum(use.entries for use in s.tables.values()),
+                "drops": s.drops,
+            }
+            for s in now.devices
+        ],
+        "conditions": conditions_json(now.conditions),
+        "tables": [
+            {
+                "device": use.device,
+                "table": use.table,
+                "entries": use.entries,
+                "size": use.size,
+                "share": use.share,
+            }
+            for use in fullest(now)
+        ],
+        "cores": [
+            {
+                "name": c.name,
+                "graphs": c.graphs,
+                "problem": c.problem,
+                "planned_load": c.planned,
+                "frames_in": c.metrics.get("frames_in", 0),
+                "frames_per_second": frames.get(c.name),
+                "drops": drops_of(c),
+            }
+            for c in now.cores
+        ],
+        "links": [asdict(load) for load in link_loads(topology, bundles, states)],
+    }
+
+
+def fullest(reading: Reading) -> list[Use]:
+    """Tables that have entries, the fullest first."""
+    found = [
+        Use(use.entries / use.size, device.name, table, use.entries, use.size)
+        for device in reading.devices
+        for table, use in device.tables.items()
+        if use.size and use.entries
+    ]
+    return sorted(found, reverse=True)
+
+
+def frames_of(now: Reading, before: Reading | None) -> Mapping[str, float]:
+    """Frames a second that cores have received since the reading before, by core."""
+    if before is None or now.at <= before.at:
+        return {}
+    old = {core.name: core for core in before.cores}
+    return dict(_grown(now, old, now.at - before.at))
+
+
+def _grown(
+    now: Reading, old: Mapping[str, CoreReading], seconds: float
+) -> Iterator[tuple[str, float]]:
+    for core in now.cores:
+        if core.name in old:
+            before = old[core.name].metrics.get("frames_in", 0)
+            yield core.name, max(0, core.metrics.get("frames_in", 0) - before) / seconds
+
+
+def drops_of(core: CoreReading) -> int:
+    """Frames dropped by the worker or its NFs."""
+    return sum(
+        value
+        for name, value in core.metrics.items()
+        if name.startswith("drop.") or name.endswith(".drops")
+    )

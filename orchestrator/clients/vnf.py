@@ -142,6 +142,17 @@ class WorkerClient:
         """Remove all that a graph has on the worker."""
         self._change(self._stub.removeGraph, vnf_pb2.RemoveGraphRequest(graph=graph))
 
+    def expect_state(self, request: vnf_pb2.ExpectStateRequest) -> str:
+        """Announce a transfer to this worker; the address for its source."""
+        if self._may_change is not None:
+            self._may_change()
+        return self._call(self._stub.expectState, request, self._election).address
+
+    @property
+    def certified(self) -> str:
+        """Whom its certificate must be made out to, where that is not its address."""
+        return self._tls.name if self._tls else ""
+
     def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
         """A phase of a transfer from this worker, which may take long."""
         if self._may_change is not None:

@@ -90,8 +90,12 @@ class WorkerDriver(Protocol):
         ...
 
     @property
-    def address(self) -> str:
-        """Where other workers reach its API."""
+    def certified(self) -> str:
+        """Whom its certificate must be made out to, where that is not its address."""
+        ...
+
+    def expect_state(self, request: vnf_pb2.ExpectStateRequest) -> str:
+        """Announce a transfer to this worker; the address for its source."""
         ...
 
     def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from secrets import token_bytes
 
 from orchestrator.deployment.drivers import NetworkDriver
 from orchestrator.deployment.moves import StateMove
@@ -10,7 +11,8 @@ from orchestrator.deployment.transaction import MoveState
 from orchestrator.errors import ServerGone
 from servernf.proto import vnf_pb2
 
-READY, DONE = "ready", "done"
+COPYING, READY, DONE = "copying", "ready", "done"
+_SECRET_BYTES = 32
 _VARIANT = "loss_free"
 """Whether anything is on its way to the source is told by counters and time, not by markers."""
 
@@ -43,7 +45,11 @@ class Handover:
 
     def begin(self) -> None:
         """Copy; the target holds back what comes to it from now on."""
-        self._ask(vnf_pb2.TransferRequest.BEGIN)
+        request = self._request(vnf_pb2.TransferRequest.BEGIN)
+        # To what is under way nobody is announced anew: its source knows its secret, and we do not.
+        if self.state() not in (COPYING, READY):
+            self._announce(request)
+        self._send(request)
 
     def begin_if_reached(self) -> list[Moved]:
         """As `begin`; where the source does not reach the target, state stays behind, which is told."""
@@ -68,16 +74,32 @@ class Handover:
         return self._ask(vnf_pb2.TransferRequest.STATUS).state
 
     def _ask(self, phase: vnf_pb2.TransferRequest.Phase) -> vnf_pb2.TransferResponse:
+        return self._send(self._request(phase))
+
+    def _request(self, phase: vnf_pb2.TransferRequest.Phase) -> vnf_pb2.TransferRequest:
         move = self.move
         request = vnf_pb2.TransferRequest(phase=phase, id=move.id, variant=_VARIANT)
         request.nfs.extend(f"{move.graph}/{nf}" for nf in move.nfs)
         if move.key:
             request.scope.key, request.scope.of = move.key, move.of
             request.scope.buckets.extend(move.buckets)
-        with self.network.worker(move.target) as target:
-            request.destination = target.address
-        with self.network.worker(move.source) as source:
+        return request
+
+    def _send(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
+        with self.network.worker(self.move.source) as source:
             return source.transfer(request)
+
+    def _announce(self, request: vnf_pb2.TransferRequest) -> None:
+        """Have the target take what this source, and nobody else, brings."""
+        request.secret = token_bytes(_SECRET_BYTES)
+        expected = vnf_pb2.ExpectStateRequest(
+            id=request.id, secret=request.secret, nfs=request.nfs, scope=request.scope
+        )
+        with self.network.worker(self.move.source) as source:
+            expected.source = source.status().certified
+        with self.network.worker(self.move.target) as target:
+            request.destination_name = target.certified
+            request.destination = target.expect_state(expected)
 
 
 def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float) -> list[Moved]:

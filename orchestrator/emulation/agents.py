@@ -50,6 +50,7 @@ def agent_argv(server: Server, folder: Path, network_id: str) -> list[str]:
         "user": int(user_of(network_id)),
         "pin": False,
         "restart": False,
+        "doors": str(folder / "doors"),  # of all servers
     }
     if server.tls is not None and speaks_tls(server.tls):
         workers["tls"] = _tls(server.tls)

@@ -133,9 +133,13 @@ class MemoryWorker:
         self.worker.removeGraph(vnf_pb2.RemoveGraphRequest(graph=graph))
 
     @property
-    def address(self) -> str:
-        """Its name, by which other workers of this process reach it."""
-        return self.worker.name
+    def certified(self) -> str:
+        """It shows no certificate."""
+        return ""
+
+    def expect_state(self, request: vnf_pb2.ExpectStateRequest) -> str:
+        """Announce a transfer to this worker; its name, by which others of this process reach it."""
+        return self.worker.expectState(request).address
 
     def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
         """A phase of a transfer from this worker."""

@@ -23,6 +23,7 @@ from servernf.agent.fleet import Fleet
 from servernf.agent.memory import Memory
 from servernf.agent.service import AgentService, serve
 from servernf.agent.starter import Starter
+from servernf.host.privileges import group
 from servernf.wire.errors import InputError, ReportedError, visible
 
 _EXAMPLES = """examples:
@@ -142,7 +143,22 @@ def _prepare(config: Config) -> Memory:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"listen: {folder}: {error.strerror}") from None
+    if config.workers.doors is not None:
+        _make_doors(config.workers.doors, config.workers.user)
     return memory
+
+
+def _make_doors(folder: Path, user: int | None) -> None:
+    """Who is none of the workers' user's does not get in; nor can they put sockets there themselves."""
+    try:
+        with group(user):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if user is not None:
+            if folder.stat().st_gid != user:
+                os.chown(folder, -1, user)
+            folder.chmod(0o710)
+    except OSError as error:
+        raise InputError(f"workers.doors: {folder}: {error.strerror}") from None
 
 
 def _log(line: str) -> None:

@@ -47,7 +47,8 @@ class WorkerSettings:
 
     `listen` is `unix:/FOLDER` for sockets there, or `HOST:PORT` for ports from there on, one a core.
     They become `user` (None: they stay what the agent is), run on `cpus`, with `pin` one a core, and
-    with `restart` are started again when they end.
+    with `restart` are started again when they end. `doors` is the folder of the sockets by which workers
+    bring state to each other; None: they do where they listen.
     """
 
     listen: str
@@ -56,6 +57,7 @@ class WorkerSettings:
     cpus: tuple[int, ...]
     pin: bool
     restart: bool
+    doors: Path | None
 
     def api(self, core: int) -> str:
         """Where the worker of a core listens."""
@@ -105,18 +107,19 @@ def config_of(data: Mapping[str, object], where: str) -> Config:
     if not NAME.fullmatch(name):
         fields.problem("name", f"{quoted(name)} is no name ({NAME.pattern})")
     tls = _tls(fields)
+    folder = _path(fields, "folder", "/var/lib/servernf")
     config = Config(
         name=name,
         listen=_address(fields, "listen"),
         tls=tls,
-        folder=_path(fields, "folder", "/var/lib/servernf"),
-        workers=_workers(fields.object("workers"), tls),
+        folder=folder,
+        workers=_workers(fields.object("workers"), tls, folder),
     )
     fields.check()
     return config
 
 
-def _workers(fields: Fields, agents_tls: Tls | None) -> WorkerSettings:
+def _workers(fields: Fields, agents_tls: Tls | None, folder: Path) -> WorkerSettings:
     listen = _address(fields, "listen")
     if (found := _TCP.fullmatch(listen)) and (found["host"] or found["ipv6"]) in _ANY:
         fields.problem("listen", f"{listen} is no address that a controller could dial")
@@ -128,9 +131,18 @@ def _workers(fields: Fields, agents_tls: Tls | None) -> WorkerSettings:
         cpus=_cpus(fields),
         pin=pin is not False,
         restart=restart is not False,
+        doors=_doors(fields, listen, folder),
     )
     fields.only_known()
     return settings
+
+
+def _doors(fields: Fields, listen: str, folder: Path) -> Path | None:
+    if listen.startswith(UNIX):
+        return _path(fields, "doors", str(folder / "doors"))
+    if fields.has("doors"):
+        fields.problem("doors", "are for workers that listen on Unix sockets")
+    return None
 
 
 def _user(fields: Fields) -> int | None:

@@ -27,6 +27,8 @@ class Runtime:
         argv += ["--api", settings.api(spec.core), *_tls_argv(settings.tls)]
         if cpu is not None:
             argv += ["--cpu", str(cpu)]
+        if settings.doors is not None:
+            argv += ["--door", str(settings.doors / f"{spec.name}.sock")]
         if settings.user is not None:
             argv += ["--user", str(settings.user)]
         return argv

@@ -18,13 +18,13 @@ import encodings.latin_1
 import os
 import threading
 import traceback  # what a later exception would load
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from servernf.wire.errors import EnvironmentMissing, InputError
 
-__all__ = ("CAP_DAC_READ_SEARCH", "MAX_USER", "confine", "drop", "user_number")
+__all__ = ("CAP_DAC_READ_SEARCH", "MAX_USER", "confine", "drop", "group", "user_number")
 
 CAP_DAC_READ_SEARCH = 2
 MAX_USER = (1 << 32) - 2
@@ -47,6 +47,23 @@ def user_number(text: str) -> int:
     return number
 
 
+@contextmanager
+def group(number: int | None) -> Generator[None]:
+    """What is made meanwhile is of a group: to give it away later takes CAP_CHOWN. None: as ever."""
+    if number is None:
+        yield
+        return
+    own, signal_at_death = os.getegid(), _signal_at_death()
+    os.setegid(number)
+    try:
+        yield
+    finally:
+        os.setegid(own)
+        # With another group the kernel forgets both.
+        _prctl(_PR_SET_PDEATHSIG, signal_at_death)
+        _prctl(_PR_SET_DUMPABLE, 1)
+
+
 def confine() -> None:
     """Give up for good what `execve` could give: set-user-ID programs, root's capabilities."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -65,8 +82,7 @@ def drop(user: int, keep: Collection[int] = ()) -> None:
     """
     if os.geteuid() != 0:
         raise InputError(f"--user {user}: only root can become another user")
-    signal_at_death = ctypes.c_int(0)
-    _prctl(_PR_GET_PDEATHSIG, ctypes.addressof(signal_at_death))
+    signal_at_death = _signal_at_death()
     try:
         _prctl(_PR_SET_KEEPCAPS, int(bool(keep)))
         os.setgroups([])
@@ -78,7 +94,7 @@ def drop(user: int, keep: Collection[int] = ()) -> None:
         raise EnvironmentMissing(f"--user {user}: {error.strerror}") from error
     _prctl(_PR_SET_DUMPABLE, 0)
     # Another user's process is not told of its parent's end unless it asks again.
-    _prctl(_PR_SET_PDEATHSIG, signal_at_death.value)
+    _prctl(_PR_SET_PDEATHSIG, signal_at_death)
     _check(user, sum(1 << each for each in keep))
 
 
@@ -110,6 +126,13 @@ def _check(user: int, kept: int) -> None:
                 raise EnvironmentMissing(
                     f"--user {user}: thread {task.name} has {name} {' '.join(found[name])}"
                 )
+
+
+def _signal_at_death() -> int:
+    """What this thread is sent when the one that started it ends."""
+    found = ctypes.c_int(0)
+    _prctl(_PR_GET_PDEATHSIG, ctypes.addressof(found))
+    return found.value
 
 
 def _prctl(option: int, value: int) -> None:

@@ -111,7 +111,7 @@ class StateScope(_message.Message):
     def __init__(self, key: _Optional[str] = ..., of: _Optional[int] = ..., buckets: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TransferRequest(_message.Message):
-    __slots__ = ("phase", "id", "destination", "nfs", "scope", "variant")
+    __slots__ = ("phase", "id", "destination", "nfs", "scope", "variant", "secret", "destination_name")
     class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS: _ClassVar[TransferRequest.Phase]
@@ -128,13 +128,17 @@ class TransferRequest(_message.Message):
     NFS_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     VARIANT_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_NAME_FIELD_NUMBER: _ClassVar[int]
     phase: TransferRequest.Phase
     id: str
     destination: str
     nfs: _containers.RepeatedScalarFieldContainer[str]
     scope: StateScope
     variant: str
-    def __init__(self, phase: _Optional[_Union[TransferRequest.Phase, str]] = ..., id: _Optional[str] = ..., destination: _Optional[str] = ..., nfs: _Optional[_Iterable[str]] = ..., scope: _Optional[_Union[StateScope, _Mapping]] = ..., variant: _Optional[str] = ...) -> None: ...
+    secret: bytes
+    destination_name: str
+    def __init__(self, phase: _Optional[_Union[TransferRequest.Phase, str]] = ..., id: _Optional[str] = ..., destination: _Optional[str] = ..., nfs: _Optional[_Iterable[str]] = ..., scope: _Optional[_Union[StateScope, _Mapping]] = ..., variant: _Optional[str] = ..., secret: _Optional[bytes] = ..., destination_name: _Optional[str] = ...) -> None: ...
 
 class TransferResponse(_message.Message):
     __slots__ = ("state", "records", "bytes", "rounds", "held", "forwarded", "late", "pause_us", "markers")
@@ -158,21 +162,43 @@ class TransferResponse(_message.Message):
     markers: int
     def __init__(self, state: _Optional[str] = ..., records: _Optional[int] = ..., bytes: _Optional[int] = ..., rounds: _Optional[int] = ..., held: _Optional[int] = ..., forwarded: _Optional[int] = ..., late: _Optional[int] = ..., pause_us: _Optional[int] = ..., markers: _Optional[int] = ...) -> None: ...
 
+class ExpectStateRequest(_message.Message):
+    __slots__ = ("id", "secret", "source", "nfs", "scope")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    NFS_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    secret: bytes
+    source: str
+    nfs: _containers.RepeatedScalarFieldContainer[str]
+    scope: StateScope
+    def __init__(self, id: _Optional[str] = ..., secret: _Optional[bytes] = ..., source: _Optional[str] = ..., nfs: _Optional[_Iterable[str]] = ..., scope: _Optional[_Union[StateScope, _Mapping]] = ...) -> None: ...
+
+class ExpectStateResponse(_message.Message):
+    __slots__ = ("address",)
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    def __init__(self, address: _Optional[str] = ...) -> None: ...
+
 class PushStateRequest(_message.Message):
-    __slots__ = ("id", "open", "chunk", "release", "late", "pull")
+    __slots__ = ("id", "open", "chunk", "release", "late", "pull", "secret")
     ID_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
     PULL_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
     id: str
     open: OpenTransfer
     chunk: StateChunk
     release: Release
     late: PulledFrames
     pull: int
-    def __init__(self, id: _Optional[str] = ..., open: _Optional[_Union[OpenTransfer, _Mapping]] = ..., chunk: _Optional[_Union[StateChunk, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., late: _Optional[_Union[PulledFrames, _Mapping]] = ..., pull: _Optional[int] = ...) -> None: ...
+    secret: bytes
+    def __init__(self, id: _Optional[str] = ..., open: _Optional[_Union[OpenTransfer, _Mapping]] = ..., chunk: _Optional[_Union[StateChunk, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., late: _Optional[_Union[PulledFrames, _Mapping]] = ..., pull: _Optional[int] = ..., secret: _Optional[bytes] = ...) -> None: ...
 
 class OpenTransfer(_message.Message):
     __slots__ = ("nfs", "scope", "variant")
@@ -371,7 +397,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("name", "version", "mac", "api", "interface", "cpu", "uptime_us", "nfs", "paths", "sampled_graphs", "nf_types", "frames_in", "witnessed_graphs")
+    __slots__ = ("name", "version", "mac", "api", "interface", "cpu", "uptime_us", "nfs", "paths", "sampled_graphs", "nf_types", "frames_in", "witnessed_graphs", "certified")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MAC_FIELD_NUMBER: _ClassVar[int]
@@ -385,6 +411,7 @@ class Status(_message.Message):
     NF_TYPES_FIELD_NUMBER: _ClassVar[int]
     FRAMES_IN_FIELD_NUMBER: _ClassVar[int]
     WITNESSED_GRAPHS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFIED_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     mac: int
@@ -398,7 +425,8 @@ class Status(_message.Message):
     nf_types: _containers.RepeatedScalarFieldContainer[str]
     frames_in: int
     witnessed_graphs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., mac: _Optional[int] = ..., api: _Optional[str] = ..., interface: _Optional[str] = ..., cpu: _Optional[int] = ..., uptime_us: _Optional[int] = ..., nfs: _Optional[_Iterable[_Union[NfStatus, _Mapping]]] = ..., paths: _Optional[_Iterable[_Union[PathStatus, _Mapping]]] = ..., sampled_graphs: _Optional[_Iterable[str]] = ..., nf_types: _Optional[_Iterable[str]] = ..., frames_in: _Optional[int] = ..., witnessed_graphs: _Optional[_Iterable[str]] = ...) -> None: ...
+    certified: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., mac: _Optional[int] = ..., api: _Optional[str] = ..., interface: _Optional[str] = ..., cpu: _Optional[int] = ..., uptime_us: _Optional[int] = ..., nfs: _Optional[_Iterable[_Union[NfStatus, _Mapping]]] = ..., paths: _Optional[_Iterable[_Union[PathStatus, _Mapping]]] = ..., sampled_graphs: _Optional[_Iterable[str]] = ..., nf_types: _Optional[_Iterable[str]] = ..., frames_in: _Optional[int] = ..., witnessed_graphs: _Optional[_Iterable[str]] = ..., certified: _Optional[str] = ...) -> None: ...
 
 class NfStatus(_message.Message):
     __slots__ = ("name", "type", "config_digest", "packets", "drops")

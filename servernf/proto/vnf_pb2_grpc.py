@@ -70,6 +70,11 @@ class VnfStub:
                 request_serializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitRequest.SerializeToString,
                 response_deserializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitResponse.FromString,
                 _registered_method=True)
+        self.expectState = channel.unary_unary(
+                '/vnf.v1.Vnf/expectState',
+                request_serializer=servernf_dot_proto_dot_vnf__pb2.ExpectStateRequest.SerializeToString,
+                response_deserializer=servernf_dot_proto_dot_vnf__pb2.ExpectStateResponse.FromString,
+                _registered_method=True)
         self.pushState = channel.unary_unary(
                 '/vnf.v1.Vnf/pushState',
                 request_serializer=servernf_dot_proto_dot_vnf__pb2.PushStateRequest.SerializeToString,
@@ -165,8 +170,17 @@ class VnfServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def expectState(self, request, context):
+        """At the destination, before a transfer begins: whom it may take what from. It is announced anew
+        for each beginning.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def pushState(self, request, context):
-        """From worker to worker, for transfer.
+        """From worker to worker, for transfer: PERMISSION_DENIED but to whom expectState has announced. A
+        worker may answer it alone at a door of its own, which peers reach and controllers do not use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -263,6 +277,11 @@ def add_VnfServicer_to_server(servicer, server):
                     servicer.markLastInTransit,
                     request_deserializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitRequest.FromString,
                     response_serializer=servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitResponse.SerializeToString,
+            ),
+            'expectState': grpc.unary_unary_rpc_method_handler(
+                    servicer.expectState,
+                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.ExpectStateRequest.FromString,
+                    response_serializer=servernf_dot_proto_dot_vnf__pb2.ExpectStateResponse.SerializeToString,
             ),
             'pushState': grpc.unary_unary_rpc_method_handler(
                     servicer.pushState,
@@ -494,6 +513,33 @@ class Vnf:
             '/vnf.v1.Vnf/markLastInTransit',
             servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitRequest.SerializeToString,
             servernf_dot_proto_dot_vnf__pb2.MarkLastInTransitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def expectState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vnf.v1.Vnf/expectState',
+            servernf_dot_proto_dot_vnf__pb2.ExpectStateRequest.SerializeToString,
+            servernf_dot_proto_dot_vnf__pb2.ExpectStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

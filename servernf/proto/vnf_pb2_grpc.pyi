@@ -14,6 +14,7 @@ class VnfStub:
     replicate: Callable[..., vnf_pb2.ReplicateResponse]
     getVariants: Callable[..., vnf_pb2.VariantsResponse]
     markLastInTransit: Callable[..., vnf_pb2.MarkLastInTransitResponse]
+    expectState: Callable[..., vnf_pb2.ExpectStateResponse]
     pushState: Callable[..., vnf_pb2.PushStateResponse]
     queryMetrics: Callable[..., vnf_pb2.Metrics]
     reportMetrics: Callable[..., Iterator[vnf_pb2.Metrics]]
@@ -45,6 +46,9 @@ class VnfServicer:
     def markLastInTransit(
         self, request: vnf_pb2.MarkLastInTransitRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.MarkLastInTransitResponse: ...
+    def expectState(
+        self, request: vnf_pb2.ExpectStateRequest, context: grpc.ServicerContext
+    ) -> vnf_pb2.ExpectStateResponse: ...
     def pushState(
         self, request: vnf_pb2.PushStateRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.PushStateResponse: ...

@@ -25,10 +25,11 @@ from servernf.host.privileges import confine, drop, user_number
 from servernf.python.esp import KEY_BYTES
 from servernf.python.keys import use
 from servernf.python.network_function import known_types
+from servernf.python.runtime.door import open_door
 from servernf.python.runtime.loop import run
 from servernf.python.runtime.messages import Place
 from servernf.python.runtime.opener import Opener
-from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.peers import UNIX, Tls
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 from servernf.wire.addresses import mac_text, parse_mac
@@ -102,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
         help="with --tls-ca: common name of a client certificate that may say which packets are told "
         f"to witnesses (repeatable; default: {', '.join(DEFAULT_WITNESSES)})",
     )
+    parser.add_argument(
+        "--door",
+        type=Path,
+        metavar="PATH",
+        help="a Unix socket where other workers bring state, and can do nothing else (default: --api); "
+        "theirs lie beside it, and its folder becomes the working directory",
+    )
     parser.add_argument("--cpu", type=int, default=-1, help="CPU to run on (default: any)")
     parser.add_argument(
         "--user",
@@ -154,7 +162,11 @@ def _run(options: argparse.Namespace) -> int:
         worker.socket_drops = frames.drops
         place = Place(interface=options.interface or options.frames, cpu=options.cpu)
         os.umask(0o077)  # nobody else's are a socket and what else is made
-        server, service, api = serve(worker, options.api, tls, place=place, peers=options.peer)
+        peers, door = options.peer, None
+        at = f"{UNIX}{options.door.name}" if options.door is not None else ""
+        server, service, api = serve(worker, options.api, tls, place=place, peers=peers, door=at)
+        if options.door is not None:
+            door = open_door(worker, options.door, tls, user)
         if opener is not None and user is not None:
             use(opener.read)
             drop(user)
@@ -180,7 +192,9 @@ def _run(options: argparse.Namespace) -> int:
             run(worker, frames, wake.fileno())
         finally:
             service.stopping.set()
-            server.stop(grace=0.5).wait()
+            ends = [each.stop(grace=0.5) for each in (server, door) if each is not None]
+            for end in ends:
+                end.wait()
             worker.shim.close()
             if opener is not None:
                 opener.close()

@@ -50,7 +50,7 @@ class LocalWorker:
     def queryMetrics(self, request: vnf.MetricsRequest) -> vnf.Metrics:
         return messages.metrics(self._worker, request)
 
-    def _dial(self, address: str) -> LocalWorker:
+    def _dial(self, address: str, _: str) -> LocalWorker:
         found = self._peers(address)
         if found is None:
             raise InputError(f"destination: '{address}' is no peer of this worker")
@@ -75,6 +75,10 @@ class LocalWorker:
 
     def transfer(self, request: vnf.TransferRequest) -> vnf.TransferResponse:
         return self._worker.transfers.transfer(request, self._dial)
+
+    def expectState(self, request: vnf.ExpectStateRequest) -> vnf.ExpectStateResponse:
+        self._worker.arrivals.expect(request)
+        return vnf.ExpectStateResponse(address=self.name)
 
     def push_state(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
         """pushState, as another worker of this process calls it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Protocol
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arriving import SILENT_US, Arriving
-from servernf.python.runtime.errors import NotFound
+from servernf.python.runtime.errors import NotFound, Refused
 from servernf.python.runtime.gates import Gate, Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
@@ -20,6 +22,8 @@ from servernf.wire.errors import InputError, quoted
 
 _MOST_ENDED = 256
 """Transfers that are over and still told of."""
+_MOST_ANNOUNCED = 1024
+_LEAST_SECRET, _MOST_SECRET = 16, 64
 
 
 class Host(Protocol):
@@ -48,11 +52,24 @@ class Host(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Announced:
+    """Whom a controller has told this worker to take state from, and what."""
+
+    secret: bytes
+    source: str
+    nfs: frozenset[str]
+    scope: vnf.StateScope
+    is_open: bool = True
+    """Whether it may still begin."""
+
+
 class Arrivals:
-    """Those that come to one worker."""
+    """Those that come to one worker, from whom a controller has announced."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._announced: OrderedDict[str, _Announced] = OrderedDict()
         self._arrivals: dict[str, tuple[Arriving, Gate]] = {}
         self._arrived: OrderedDict[str, int] = OrderedDict()
         """How many frames were held back for those that are over; -1: given up."""
@@ -80,15 +97,58 @@ class Arrivals:
                     " way, and some of its state is the same"
                 )
 
-    def pushed(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
-        """pushState: a part of a transfer that another worker sends."""
-        return self._host.jobs.do(lambda: self._pushed(request))
+    def expect(self, request: vnf.ExpectStateRequest, *, certified: bool = False) -> None:
+        """expectState; `certified`: other workers show certificates."""
+        problems: list[str] = []
+        if not request.id:
+            problems.append("id: must not be empty")
+        if not _LEAST_SECRET <= len(request.secret) <= _MOST_SECRET:
+            problems.append(
+                f"secret: must have {_LEAST_SECRET} to {_MOST_SECRET} bytes, not {len(request.secret)}"
+            )
+        if certified and not request.source:
+            problems.append("source: name whom its certificate is made out to")
+        if not request.nfs:
+            problems.append("nfs: name at least one NF instance")
+        if problems:
+            raise InputError(problems)
+        scope = vnf.StateScope()
+        scope.CopyFrom(request.scope)
+        buckets_of(scope)
+        found = _Announced(request.secret, request.source, frozenset(request.nfs), scope)
+        self._host.jobs.do(lambda: self._announce(request.id, found))
 
-    def _pushed(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
+    def _announce(self, name: str, found: _Announced) -> None:
+        self._announced.pop(name, None)
+        self._announced[name] = found
+        over = [name for name in self._announced if name not in self._arrivals]
+        for name in over[: max(0, len(self._announced) - _MOST_ANNOUNCED)]:
+            del self._announced[name]
+
+    def _check(self, request: vnf.PushStateRequest, by: str) -> _Announced:
+        found = self._announced.get(request.id)
+        if (
+            found is None
+            or not compare_digest(found.secret, request.secret)
+            or (by and by != found.source)
+        ):
+            raise Refused(
+                f"id: no controller has announced transfer {quoted(request.id)} of yours"
+                " (expectState)"
+            )
+        return found
+
+    def pushed(self, request: vnf.PushStateRequest, by: str = "") -> vnf.PushStateResponse:
+        """pushState: a part of a transfer that another worker sends; `by`: whom its certificate is made
+        out to, where it shows one."""
+        return self._host.jobs.do(lambda: self._pushed(request, by))
+
+    def _pushed(self, request: vnf.PushStateRequest, by: str) -> vnf.PushStateResponse:
+        announced = self._check(request, by)
         part = request.WhichOneof("part")
         host = self._host
         if part == "open":
-            return self._open(request.id, request.open)
+            return self._open(request.id, request.open, announced)
         if part == "late":
             host.gates.give(request.late.frames)
             host.settle()
@@ -114,7 +174,15 @@ class Arrivals:
         answer.held = arriving.held
         return answer
 
-    def _open(self, name: str, opening: vnf.OpenTransfer) -> vnf.PushStateResponse:
+    def _open(
+        self, name: str, opening: vnf.OpenTransfer, announced: _Announced
+    ) -> vnf.PushStateResponse:
+        if (
+            not announced.is_open
+            or announced.scope != opening.scope
+            or announced.nfs != frozenset(told.name for told in opening.nfs)
+        ):
+            raise Refused(f"open: is not what was announced for transfer {quoted(name)}")
         there = self._arrivals.get(name)
         if there is not None:  # the source begins anew
             there[0].forget(self._host.held)
@@ -163,6 +231,8 @@ class Arrivals:
         host = self._host
         host.gates.all.remove(gate)
         del self._arrivals[name], self.taken[name]
+        if name in self._announced:
+            self._announced[name].is_open = False
         self._arrived[name] = arriving.held if commit else -1
         while len(self._arrived) > _MOST_ENDED:
             self._arrived.popitem(last=False)

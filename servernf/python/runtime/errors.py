@@ -17,5 +17,9 @@ class Unsupported(ServerError):
     """What this version does not do."""
 
 
+class Refused(ServerError):
+    """Who calls may not: no controller has said so."""
+
+
 class Unreachable(ServerError):
     """A further worker of the chain that does not answer."""

@@ -28,6 +28,7 @@ class Place:
     interface: str = ""
     cpu: int = -1
     version: str = ""
+    certified: str = ""
 
 
 def configure(worker: Worker, request: vnf.ConfigureRequest) -> vnf.ConfigureResponse:
@@ -105,6 +106,7 @@ def status(worker: Worker, place: Place, started_ns: int) -> vnf.Status:
         nf_types=known_types(),
         frames_in=worker.frames_in,
         witnessed_graphs=sorted(worker.shim.witnesses),
+        certified=place.certified,
     )
     for name, instance in sorted(tables.instances.items()):
         told.nfs.add(

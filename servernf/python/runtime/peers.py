@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import PurePath
+from typing import Any, TypeVar
 
 import grpc
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from servernf.host.authority import DEFAULT_WITNESSES, DEFAULT_WRITERS, Authority
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
 from servernf.python.runtime.chain import Chained, Hop, Scope
-from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable, Unsupported
+from servernf.python.runtime.errors import (
+    AlreadyThere,
+    NotFound,
+    Refused,
+    Unreachable,
+    Unsupported,
+)
 from servernf.python.runtime.messages import hop_message
 from servernf.wire.errors import InputError
 
@@ -24,15 +34,33 @@ ELECTION_BYTES = 16
 CALL_TIMEOUT_S = 5.0
 UNIX = "unix:"
 MAX_MESSAGE_BYTES = 256 << 20
-_OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
     (AlreadyThere, grpc.StatusCode.ALREADY_EXISTS),
     (Unsupported, grpc.StatusCode.UNIMPLEMENTED),
+    (Refused, grpc.StatusCode.PERMISSION_DENIED),
     (Unreachable, grpc.StatusCode.UNAVAILABLE),
 )
 """What is told of a worker's errors."""
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+
+def answers_errors(call: _Call) -> _Call:
+    """Turn a worker's exceptions into gRPC status codes."""
+
+    @wraps(call)
+    def wrapped(self: object, request: object, context: grpc.ServicerContext) -> object:
+        try:
+            return call(self, request, context)
+        except Exception as error:
+            for kind, code in CODES:
+                if isinstance(error, kind):
+                    context.abort(code, str(error))
+            raise
+
+    return wrapped  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +93,13 @@ class Tls:
         """Credentials to call other workers with."""
         return grpc.ssl_channel_credentials(self.ca, self.key, self.cert)
 
+    @property
+    def name(self) -> str:
+        """Whom the certificate is made out to: its subject's common name, empty without one."""
+        subject = x509.load_pem_x509_certificate(self.cert).subject
+        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(names[0].value) if names else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Peers:
@@ -77,9 +112,9 @@ class Peers:
     folder: PurePath | None
 
     @classmethod
-    def of(cls, api: str, addresses: Collection[str]) -> Peers:
-        """The peers of the worker at `api`."""
-        return cls(frozenset(addresses), _socket(api).parent if api.startswith(UNIX) else None)
+    def of(cls, own: str, addresses: Collection[str]) -> Peers:
+        """The peers of the worker that listens at `own`."""
+        return cls(frozenset(addresses), _socket(own).parent if own.startswith(UNIX) else None)
 
     def check(self, address: str, where: str = "next.worker") -> None:
         """InputError when a worker is none of them."""
@@ -91,7 +126,7 @@ class Peers:
                 return
         known = sorted(self.addresses)
         if self.folder is not None:
-            known.append(f"sockets in {self.folder}")
+            known.append(f"sockets in {self.folder}/")
         raise InputError(
             f"{where}: '{address}' is no peer of this worker (known: {', '.join(known) or 'none'})"
         )
@@ -104,7 +139,10 @@ def _socket(address: str) -> PurePath:
 class RemoteWorker:
     """Another worker, called over gRPC (a `ChainPeer`)."""
 
-    def __init__(self, address: str, tls: Tls | None, caller: str, election: int) -> None:
+    def __init__(
+        self, address: str, tls: Tls | None, caller: str, election: int, certified: str = ""
+    ) -> None:
+        """`certified`: whom its certificate is made out to, where that is not its address."""
         self._address = address
         self._tls = tls
         self._metadata = (
@@ -112,9 +150,9 @@ class RemoteWorker:
             (ELECTION_ID, election.to_bytes(ELECTION_BYTES)),
         )
         # gRPC would compare a certificate with the path of a Unix socket.
-        local = address.startswith("unix:")
+        name = certified or ("localhost" if address.startswith(UNIX) else "")
         self._channel: grpc.Channel | None = None
-        self._named = [("grpc.ssl_target_name_override", "localhost")] if local else []
+        self._named = [("grpc.ssl_target_name_override", name)] if name else []
 
     def service_chain(
         self, nf: str, scope: Scope, hops: Sequence[Hop], *, update: bool = False
@@ -147,8 +185,8 @@ class RemoteWorker:
 
     def _opened(self) -> grpc.Channel:
         if self._tls is None:
-            return grpc.insecure_channel(self._address, _OPTIONS)
-        return grpc.secure_channel(self._address, self._tls.client(), [*_OPTIONS, *self._named])
+            return grpc.insecure_channel(self._address, OPTIONS)
+        return grpc.secure_channel(self._address, self._tls.client(), [*OPTIONS, *self._named])
 
     def _translated(self, error: grpc.RpcError) -> Exception:
         code: object = error.code() if isinstance(error, grpc.Call) else None

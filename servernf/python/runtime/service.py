@@ -17,18 +17,19 @@ from servernf.host.version import installed_version
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
 from servernf.python.runtime import messages
+from servernf.python.runtime.door import StateService
 from servernf.python.runtime.errors import NotFound, Unsupported
 from servernf.python.runtime.messages import Place
 from servernf.python.runtime.peers import (
     CHAIN_FROM,
-    CODES,
     ELECTION_BYTES,
     ELECTION_ID,
-    MAX_MESSAGE_BYTES,
+    OPTIONS,
     UNIX,
     Peers,
     RemoteWorker,
     Tls,
+    answers_errors,
 )
 from servernf.python.runtime.worker import CHAINING_PROTOCOLS, Worker
 from servernf.wire.errors import InputError
@@ -37,7 +38,6 @@ THREADS = 16
 MAX_REPORTS = THREADS // 2
 """Streams of reportMetrics at a time: the other threads are for calls that end."""
 MIN_INTERVAL_MS = 10
-_OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
@@ -80,19 +80,6 @@ def _chains(call: _Call) -> _Call:
     return wrapped  # type: ignore[return-value]
 
 
-def _by_peers(call: _Call) -> _Call:
-    """A call that another worker makes within a controller's."""
-
-    @wraps(call)
-    def wrapped(self: VnfService, request: object, context: grpc.ServicerContext) -> object:
-        refusal = self.authority.refusal(context)
-        if refusal and caller(context) not in self.peer_names:
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
-        return call(self, request, context)
-
-    return wrapped  # type: ignore[return-value]
-
-
 def _election(context: grpc.ServicerContext) -> int:
     """The election id that a changing call must say."""
     given = dict(context.invocation_metadata() or ()).get(ELECTION_ID, b"")
@@ -105,24 +92,8 @@ def _election(context: grpc.ServicerContext) -> int:
     return int.from_bytes(cast("bytes", given))
 
 
-def _answers_errors(call: _Call) -> _Call:
-    """Turn a worker's exceptions into gRPC status codes."""
-
-    @wraps(call)
-    def wrapped(self: object, request: object, context: grpc.ServicerContext) -> object:
-        try:
-            return call(self, request, context)
-        except Exception as error:
-            for kind, code in CODES:
-                if isinstance(error, kind):
-                    context.abort(code, str(error))
-            raise
-
-    return wrapped  # type: ignore[return-value]
-
-
-class VnfService(vnf_pb2_grpc.VnfServicer):
-    """The calls of `vnf.proto` on one worker."""
+class VnfService(StateService):
+    """The calls of `vnf.proto` on one worker; `door` is where other workers bring state, if not here."""
 
     def __init__(
         self,
@@ -130,15 +101,20 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         place: Place | None = None,
         tls: Tls | None = None,
         peers: Collection[str] = (),
+        door: str = "",
     ) -> None:
-        self._worker = worker
-        self.place = replace(place or Place(), version=installed_version())
+        super().__init__(worker, tls)
+        self.place = replace(
+            place or Place(), version=installed_version(), certified=tls.name if tls else ""
+        )
         self.tls = tls
         self.authority = tls.authority() if tls else Authority()
         self.witnesses = frozenset(tls.witnesses) if tls and tls.ca is not None else None
         """Common names of witnesses; None: clients show no certificate."""
         self.peer_names = frozenset(tls.peer_names if tls else ())
         self.peers = Peers.of(self.place.api, peers)
+        self._door = door or self.place.api
+        self._doors = Peers.of(self._door, peers)
         self._started = time.monotonic_ns()
         self.stopping = threading.Event()
         self.elected = 0
@@ -163,14 +139,14 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         return vnf.ChainingProtocolsResponse(protocols=CHAINING_PROTOCOLS)
 
     @_chains
-    @_answers_errors
+    @answers_errors
     def serviceChain(
         self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext
     ) -> vnf.ServiceChainResponse:
         return self._chain(request, context, update=False)
 
     @_chains
-    @_answers_errors
+    @answers_errors
     def serviceChainUpdate(
         self, request: vnf.ServiceChainRequest, context: grpc.ServicerContext
     ) -> vnf.ServiceChainResponse:
@@ -188,31 +164,41 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
         return messages.service_chain(self._worker, request, update=update, dial=dial)
 
     @_changes
-    @_answers_errors
+    @answers_errors
     def transfer(
         self, request: vnf.TransferRequest, context: grpc.ServicerContext
     ) -> vnf.TransferResponse:
         election = _election(context)
 
-        def dial(address: str) -> RemoteWorker:
-            self.peers.check(address, "destination")
-            return RemoteWorker(address, self.tls, self._worker.name, election)
+        def dial(address: str, name: str) -> RemoteWorker:
+            # Over mutual TLS its certificate tells that it is of this network.
+            if address.startswith(UNIX) or not self._certified:
+                self._doors.check(address, "destination")
+            return RemoteWorker(address, self.tls, self._worker.name, election, name)
 
         return self._worker.transfers.transfer(request, dial)
 
-    @_answers_errors
+    @_changes
+    @answers_errors
+    def expectState(
+        self, request: vnf.ExpectStateRequest, context: grpc.ServicerContext
+    ) -> vnf.ExpectStateResponse:
+        self._worker.arrivals.expect(request, certified=self._certified)
+        return vnf.ExpectStateResponse(address=self._door)
+
+    @answers_errors
     def replicate(
         self, request: vnf.ReplicateRequest, context: grpc.ServicerContext
     ) -> vnf.ReplicateResponse:
         raise _unsupported("replicate", "no NF has a standby")
 
-    @_answers_errors
+    @answers_errors
     def getVariants(
         self, request: vnf.VariantsRequest, context: grpc.ServicerContext
     ) -> vnf.VariantsResponse:
         return messages.variants(self._worker, request)
 
-    @_answers_errors
+    @answers_errors
     def markLastInTransit(
         self, request: vnf.MarkLastInTransitRequest, context: grpc.ServicerContext
     ) -> vnf.MarkLastInTransitResponse:
@@ -220,14 +206,7 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
             "markLastInTransit", "packets come from switches, whom the controller asks"
         )
 
-    @_by_peers
-    @_answers_errors
-    def pushState(
-        self, request: vnf.PushStateRequest, context: grpc.ServicerContext
-    ) -> vnf.PushStateResponse:
-        return self._worker.arrivals.pushed(request)
-
-    @_answers_errors
+    @answers_errors
     def queryMetrics(
         self, request: vnf.MetricsRequest, context: grpc.ServicerContext
     ) -> vnf.Metrics:
@@ -275,20 +254,20 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
                 return  # the instance has been removed
 
     @_changes
-    @_answers_errors
+    @answers_errors
     def configure(
         self, request: vnf.ConfigureRequest, context: grpc.ServicerContext
     ) -> vnf.ConfigureResponse:
         return messages.configure(self._worker, request)
 
     @_changes
-    @_answers_errors
+    @answers_errors
     def removeGraph(
         self, request: vnf.RemoveGraphRequest, context: grpc.ServicerContext
     ) -> vnf.RemoveGraphResponse:
         return messages.remove_graph(self._worker, request)
 
-    @_answers_errors
+    @answers_errors
     def setWitness(
         self, request: vnf.WitnessRequest, context: grpc.ServicerContext
     ) -> vnf.WitnessResponse:
@@ -299,11 +278,11 @@ class VnfService(vnf_pb2_grpc.VnfServicer):
             )
         return messages.set_witness(self._worker, request)
 
-    @_answers_errors
+    @answers_errors
     def getStatus(self, request: vnf.StatusRequest, context: grpc.ServicerContext) -> vnf.Status:
         return messages.status(self._worker, self.place, self._started)
 
-    @_answers_errors
+    @answers_errors
     def readSamples(
         self, request: vnf.ReadSamplesRequest, context: grpc.ServicerContext
     ) -> vnf.ReadSamplesResponse:
@@ -320,17 +299,19 @@ def serve(
     *,
     place: Place | None = None,
     peers: Collection[str] = (),
+    door: str = "",
 ) -> tuple[grpc.Server, VnfService, str]:
     """Start serving; the server, its service and the address (with the port that was bound).
 
     `address` is `unix:/path.sock` (without TLS protected by the permissions of its folder; with it,
     the name to be certified is localhost) or `HOST:PORT`. The worker calls its peers with the same
-    credentials: those at the addresses `peers`, and those with sockets beside its own.
+    credentials: those at the addresses `peers`, and those with sockets beside its own. `door` is where
+    they bring state (`open_door`), if not at `address`.
     """
     server = grpc.server(
         # A chain that crosses workers and comes back needs several calls at once.
         ThreadPoolExecutor(max_workers=THREADS),
-        options=_OPTIONS,
+        options=OPTIONS,
     )
     try:
         if tls is None:
@@ -343,7 +324,7 @@ def serve(
     if not address.startswith(UNIX):
         bound = f"{address.rpartition(':')[0]}:{port}"
     found = place or Place()
-    service = VnfService(worker, Place(bound, found.interface, found.cpu), tls, peers)
+    service = VnfService(worker, Place(bound, found.interface, found.cpu), tls, peers, door)
     vnf_pb2_grpc.add_VnfServicer_to_server(service, server)
     server.start()
     return server, service, bound

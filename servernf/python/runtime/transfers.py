@@ -46,6 +46,10 @@ class StatePeer(Protocol):
         ...
 
 
+Dial = Callable[[str, str], StatePeer]
+"""The worker at an address, whose certificate is made out to a name ("": to its address)."""
+
+
 class _Departure:
     """A transfer at its source."""
 
@@ -61,6 +65,11 @@ class _Departure:
         self.is_over = threading.Event()
         self.turn = threading.Lock()
         """One phase after the other."""
+
+    def push(self, part: vnf.PushStateRequest) -> vnf.PushStateResponse:
+        """Send a part to the destination."""
+        part.id, part.secret = self.request.id, self.request.secret
+        return self.peer.push_state(part)
 
     def takes(self, frame: bytes) -> bool:
         """Once all has been written, frames go on to the destination."""
@@ -86,9 +95,7 @@ class Transfers:
         self.markers[number] = self.markers.get(number, 0) + 1
         return True
 
-    def transfer(
-        self, request: vnf.TransferRequest, dial: Callable[[str], StatePeer]
-    ) -> vnf.TransferResponse:
+    def transfer(self, request: vnf.TransferRequest, dial: Dial) -> vnf.TransferResponse:
         """transfer: one phase of it."""
         if not 1 <= len(request.id.encode()) <= _MOST_ID:
             raise InputError(f"id: must have 1 to {_MOST_ID} bytes, not {len(request.id.encode())}")
@@ -118,19 +125,17 @@ class Transfers:
             raise NotFound(f"id: no transfer {quoted(name)} has begun here (it is '{found.state}')")
         return found
 
-    def _begin(
-        self, request: vnf.TransferRequest, dial: Callable[[str], StatePeer]
-    ) -> vnf.TransferResponse:
+    def _begin(self, request: vnf.TransferRequest, dial: Dial) -> vnf.TransferResponse:
         check_variant("transfer", request.variant)
         if not request.nfs:
             raise InputError("nfs: name at least one NF instance")
         instances = [self._instance(name) for name in dict.fromkeys(request.nfs)]
-        departure = _Departure(request, dial(request.destination))
+        departure = _Departure(request, dial(request.destination, request.destination_name))
         host = self._host
         host.jobs.do(lambda: self._enlist(departure, instances))
         self._ended.pop(request.id, None)
         try:
-            departure.peer.push_state(self._opening(request, instances))
+            departure.push(self._opening(request, instances))
             if departure.departing is not None and request.variant != STOP_COPY:
                 self._copy(departure, departure.departing)
         except BaseException:
@@ -163,7 +168,7 @@ class Transfers:
     def _opening(
         request: vnf.TransferRequest, instances: Iterable[Instance]
     ) -> vnf.PushStateRequest:
-        opening = vnf.PushStateRequest(id=request.id)
+        opening = vnf.PushStateRequest()
         opening.open.scope.CopyFrom(request.scope)
         opening.open.variant = request.variant
         for instance in instances:
@@ -191,9 +196,7 @@ class Transfers:
         size = sum(map(len, chunk.batches))
         if size > MOST_BYTES:
             raise InputError(f"{chunk.nf}: state that belongs together has {size:,} bytes")
-        answer = departure.peer.push_state(
-            vnf.PushStateRequest(id=departure.request.id, chunk=part)
-        )
+        answer = departure.push(vnf.PushStateRequest(chunk=part))
         departure.told.records += answer.records
         departure.told.bytes += size
 
@@ -276,9 +279,7 @@ class Transfers:
 
     @staticmethod
     def _push_release(departure: _Departure, *, commit: bool) -> vnf.PushStateResponse:
-        release = vnf.Release(commit=commit)
-        request = vnf.PushStateRequest(id=departure.request.id, release=release)
-        return departure.peer.push_state(request)
+        return departure.push(vnf.PushStateRequest(release=vnf.Release(commit=commit)))
 
     def _close(self, departure: _Departure) -> None:
         """Job: go on with everything, as if nothing had been begun."""
@@ -325,7 +326,7 @@ class Transfers:
         if late:
             departure.told.late += len(late)
             part = vnf.PulledFrames(frames=late)
-            departure.peer.push_state(vnf.PushStateRequest(id=departure.request.id, late=part))
+            departure.push(vnf.PushStateRequest(late=part))
 
     def _attend(self, departure: _Departure) -> None:
         """Have the destination know that the source is there, and take what is too much for it."""
@@ -333,8 +334,7 @@ class Transfers:
             self._flush(departure)
         elif departure.told.state == "ready":
             most = 0 if departure.request.variant == FORWARD else MOST_FRAMES // 2
-            request = vnf.PushStateRequest(id=departure.request.id, pull=most)
-            answer = departure.peer.push_state(request)
+            answer = departure.push(vnf.PushStateRequest(pull=most))
             departure.told.held = answer.held
             self._treat(departure, answer.frames)
 

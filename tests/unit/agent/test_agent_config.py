@@ -42,6 +42,7 @@ def test_what_is_not_said(tmp_path: Path) -> None:
     assert (workers.pin, workers.restart, workers.tls) == (True, True, None)
     assert workers.cpus == tuple(sorted(os.sched_getaffinity(0)))
     assert workers.user == (DEFAULT_USER if os.geteuid() == 0 else None)
+    assert workers.doors == Path("/var/lib/servernf/doors")
     assert config.exposures() == []
 
 
@@ -68,6 +69,8 @@ def test_workers_have_addresses_for_good() -> None:
         (plain(workers={"listen": "h:1", "cpus": [4096]}), r"cpus\[0\]: 4096 is no CPU here"),
         (plain(workers={"listen": "h:1", "cpus": []}), "cpus: names none"),
         (plain(workers={"listen": "h:1", "pin": 1}), "pin: must be true or false"),
+        (plain(workers={"listen": "h:1", "doors": "/d"}), "doors: are for workers that listen on"),
+        (plain(workers={"listen": "unix:/run", "doors": "d"}), "doors: 'd' is no absolute path"),
         (plain(workers={"listen": "h:1", "user": 0}), "user: "),
         (plain(tls={}), "f.tls.certificate: must be a non-empty string"),
         (

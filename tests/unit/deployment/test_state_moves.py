@@ -211,13 +211,19 @@ def test_packets_that_come_meanwhile_wait_and_none_is_lost() -> None:
 class Cut:
     """A network whose workers answer the controller, but do not reach each other."""
 
-    address = "unix:b.sock"
+    certified = ""
 
     def __init__(self, *, source_answers: bool = True) -> None:
         self._answers = source_answers
 
     def worker(self, core: Core) -> Any:
         return nullcontext(self)
+
+    def status(self) -> vnf_pb2.Status:
+        return vnf_pb2.Status()
+
+    def expect_state(self, request: vnf_pb2.ExpectStateRequest) -> str:
+        return "unix:b.sock"
 
     def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
         if request.phase == vnf_pb2.TransferRequest.BEGIN or not self._answers:

@@ -11,7 +11,7 @@ import random
 import pytest
 from state_traffic import Traffic
 from test_servernf_state import CASES, KEY, Case
-from transfer_support import INSIDE, OF, OUTSIDE, Site
+from transfer_support import INSIDE, OF, OUTSIDE, SECRET, Site
 
 from orchestrator.oracle import frames
 from servernf.proto import vnf_pb2 as vnf
@@ -243,7 +243,7 @@ def test_a_source_that_dies_leaves_what_it_had_sent() -> None:
     frame = next(f for h in range(64) if site.bucket(INSIDE, f := udp(0x0A000100 + h)) < 2)
     assert len(site.send("b", INSIDE, frame)) + len(site.idle("b")) >= 1
     with pytest.raises(NotFound, match="no transfer 'move' is open here"):
-        site.workers["b"].push_state(vnf.PushStateRequest(id="move", pull=1))
+        site.workers["b"].push_state(vnf.PushStateRequest(id="move", pull=1, secret=SECRET))
 
 
 def test_what_is_held_back_is_bounded() -> None:
@@ -368,7 +368,8 @@ def test_a_strange_peer_enters_nothing_outside_its_scope() -> None:
     nf = site.workers["a"].tables.instances["g/napt"].nf
     keys = {name: list(d.table.records) for name, d in nf.state.tables.items()}
     batches = nf.state.written(keys, site.now_us)
-    opening = vnf.PushStateRequest(id="x")
+    site.announce(site.request(BEGIN, 1, id="x"))
+    opening = vnf.PushStateRequest(id="x", secret=SECRET)
     opening.open.variant = "stop_copy"
     opening.open.scope.CopyFrom(site.request(BEGIN, 1).scope)
     for status in site.workers["b"].getStatus(vnf.StatusRequest()).nfs:
@@ -377,7 +378,7 @@ def test_a_strange_peer_enters_nothing_outside_its_scope() -> None:
     for groups in ((), (0,), (1 << 14,)):
         part = vnf.StateChunk(nf="g/napt", groups=groups, batches=batches)
         with pytest.raises(InputError, match="chunk"):
-            site.workers["b"].push_state(vnf.PushStateRequest(id="x", chunk=part))
+            site.workers["b"].push_state(vnf.PushStateRequest(id="x", chunk=part, secret=SECRET))
     assert not any(site.of_flows("b").values())
 
 

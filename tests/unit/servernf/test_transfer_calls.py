@@ -91,6 +91,14 @@ class Node:
 
         stack.callback(end)
 
+    def expects(self, request: vnf.TransferRequest) -> str:
+        """A transfer to this worker is announced; where its source finds it."""
+        request.secret = bytes(32)
+        expected = vnf.ExpectStateRequest(
+            id=request.id, secret=request.secret, nfs=request.nfs, scope=request.scope
+        )
+        return self.stub.expectState(expected, metadata=METADATA).address
+
     def send(self, host: int, number: int) -> None:
         datagram = frames.udp(5000, 53, number.to_bytes(8, "big"))
         datagram = frames.with_checksum(4, host, 0xC6336401, 17, datagram)
@@ -147,6 +155,7 @@ def test_nothing_is_lost_while_buckets_move_to_and_fro(tmp_path: Path) -> None:
             request.scope.key, request.scope.of = "inside_address", 64
             request.scope.buckets.extend(range(0, 64, 2))
             request.phase = BEGIN
+            request.destination = destination.expects(request)
             assert source.stub.transfer(request, metadata=METADATA).state == "ready"
             with lock:
                 owner |= dict.fromkeys(range(0, 64, 2), 1 - turn % 2)
@@ -191,7 +200,7 @@ def test_variants_and_refusals_over_grpc(tmp_path: Path) -> None:
             a.stub.transfer(request, metadata=METADATA)
         with pytest.raises(grpc.RpcError, match="election id"):
             a.stub.transfer(request)
-        request.destination = b.api
+        request.destination = b.expects(request)
         assert a.stub.transfer(request, metadata=METADATA).state == "ready"
         request.phase = vnf.TransferRequest.ABORT
         assert a.stub.transfer(request, metadata=METADATA).state == "aborted"

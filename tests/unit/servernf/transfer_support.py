@@ -19,6 +19,7 @@ SWITCH, HERE = 0x020000010000, 0x020000020000
 OFFSET_US = 77_000_000_123
 OF = 4
 """Buckets."""
+SECRET = bytes(range(32))
 
 
 @dataclass(slots=True)
@@ -119,8 +120,19 @@ class Site:
         source: str = "a",
         **more: str,
     ) -> vnf.TransferResponse:
-        """A phase of one."""
-        return self.workers[source].transfer(self.request(phase, *buckets, **more))
+        """A phase of one, which is announced before it begins."""
+        request = self.request(phase, *buckets, **more)
+        if phase == vnf.TransferRequest.BEGIN and request.destination in self.workers:
+            self.announce(request)
+        return self.workers[source].transfer(request)
+
+    def announce(self, request: vnf.TransferRequest) -> None:
+        """Have its destination expect it, as a controller does."""
+        request.secret = SECRET
+        expected = vnf.ExpectStateRequest(
+            id=request.id or "-", secret=SECRET, nfs=request.nfs, scope=request.scope
+        )
+        self.workers[request.destination].expectState(expected)
 
     def records(self, worker: str) -> dict[str, dict[bytes, bytes]]:
         """What a worker has, by table and key."""

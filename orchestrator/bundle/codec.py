@@ -448,6 +448,7 @@ def _worker_document(worker: WorkerProgram) -> dict[str, Any]:
         "core": worker.core,
         "nfs": {name: list(spec) for name, spec in worker.nfs.items()},
         "chains": chains,
+        **({"places": worker.places} if worker.places else {}),
     }
 
 

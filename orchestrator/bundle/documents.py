@@ -267,13 +267,13 @@ class WorkerDocument(_Document):
     core: Annotated[int, Field(ge=0, lt=_MOST_CORES, strict=True)]
     nfs: dict[InstanceName, tuple[Label, Annotated[Any, BeforeValidator(_untouched)]]]
     chains: tuple[_ChainDocument, ...]
+    places: dict[InstanceName, dict[Label, tuple[Text, ...]]] = {}
 
     def program(self) -> WorkerProgram:
         """What it says."""
         nfs: Mapping[str, tuple[str, Mapping[str, Any]]] = self.nfs
-        return WorkerProgram(
-            self.server, self.core, nfs, tuple(chain.chain() for chain in self.chains)
-        )
+        chains = tuple(chain.chain() for chain in self.chains)
+        return WorkerProgram(self.server, self.core, nfs, chains, self.places)
 
 
 class _StoryDocument(_Document):

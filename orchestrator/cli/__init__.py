@@ -15,6 +15,7 @@ from orchestrator.cli import (
     cle,
     cordoning,
     deploying,
+    events,
     executing,
     graphs,
     importing,
@@ -65,6 +66,7 @@ recovery.register(app)
 placement.register(app)
 whatif.register(app)
 inspection.register(app)
+events.register(app)
 reconcile.register(app)
 cordoning.register(app)
 moving.register(app)

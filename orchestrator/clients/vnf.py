@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -171,6 +171,19 @@ class WorkerClient:
         """Trajectory samples of the shim from a cursor on, and the next cursor."""
         answer = self._call(self._stub.readSamples, vnf_pb2.ReadSamplesRequest(cursor=cursor))
         return list(answer.samples), answer.cursor
+
+    def events(
+        self, graphs: Sequence[str], cursor: int, *, follow: bool
+    ) -> Iterator[vnf_pb2.EventBatch]:
+        """Events of some graphs from a cursor on; with `follow` until the caller ends it."""
+        request = vnf_pb2.WatchEventsRequest(graphs=graphs, cursor=cursor, follow=follow)
+        call: Any = self._stub.watchEvents(request, timeout=None if follow else self.call_seconds)
+        try:
+            yield from self._calls.stream(call)
+        except grpc.RpcError as error:
+            raise call_error(self.name, self.address, self._tls, error) from error
+        finally:
+            call.cancel()
 
     def set_witness(self, graph: str, witness: Witness | None) -> None:
         """Say which packets of a graph it tells a witness of (with a witness's certificate)."""

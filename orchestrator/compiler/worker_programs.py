@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.memo import Memo
+from orchestrator.model.entries import RulePlaces
 from orchestrator.model.symbolic import SymbolicChain, SymbolicWorker, WayOut
 from orchestrator.nfs.base import NetworkFunction
 from orchestrator.nfs.values import address_text
@@ -23,8 +24,14 @@ def worker_programs(wiring: Wiring, memo: Memo) -> Iterator[SymbolicWorker]:
         what = ("spec", len(cores), neighbors)
         spec = partial(_spec, len(cores), neighbors)
         nfs = {name: memo.of(what, wiring.functions[name], spec) for name in group.nfs}
+        found = {name: memo.of("places", wiring.functions[name], _places) for name in group.nfs}
+        places = {name: listed for name, listed in found.items() if listed}
         for core in cores:
-            yield SymbolicWorker(core.server, core.index, nfs, chains)
+            yield SymbolicWorker(core.server, core.index, nfs, chains, places)
+
+
+def _places(function: NetworkFunction[Any]) -> RulePlaces:
+    return function.rule_places()
 
 
 def _spec(

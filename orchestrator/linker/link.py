@@ -116,7 +116,8 @@ class _Linker:
                 hops.append(ChainHop(mac=chain.out.mac, spi=self._spis[path.path], si=path.si))
             spi, si = self._spis[chain.path.path], chain.path.si
             chains.append(ServerChain(spi, si, tuple(hops), chain.outputs))
-        return WorkerProgram(worker.server, worker.core, worker.nfs, tuple(chains))
+        nfs, places = worker.nfs, worker.places
+        return WorkerProgram(worker.server, worker.core, nfs, tuple(chains), places)
 
     def _segments(self, device: str, program: SymbolicProgram) -> dict[SegmentRef, int]:
         """Steps count from below, classes of packets at dispatch from above: nothing is gated there."""

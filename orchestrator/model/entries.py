@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, overload
@@ -272,11 +272,27 @@ class ServerChain:
     outputs: tuple[str, ...]
 
 
+RulePlaces = Mapping[str, Sequence[str]]
+"""Where the rules of a config's lists were written, by list: `{"rules": ("rules[0]", "fw.json:4")}`."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerProgram:
-    """What one graph puts on one worker: NF name -> (type, config), and the chains."""
+    """What one graph puts on one worker: NF name -> (type, config), and the chains.
+
+    `places`, of NFs with rules that came from files, the worker is not told: a line is no configuration.
+    """
 
     server: str
     core: int
     nfs: Mapping[str, tuple[str, Mapping[str, Any]]]
     chains: tuple[ServerChain, ...]
+    places: Mapping[str, RulePlaces] = field(
+        default_factory=dict[str, RulePlaces], compare=False, repr=False
+    )
+
+    def place(self, nf: str, rule: str) -> str:
+        """Where a rule that a worker names by its config (`rules[3]`) was written."""
+        listed, _, index = rule.rstrip("]").partition("[")
+        places = self.places.get(nf, {}).get(listed, ())
+        return places[int(index)] if index.isdecimal() and int(index) < len(places) else rule

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from orchestrator.model.entries import Key, Meter
+from orchestrator.model.entries import Key, Meter, RulePlaces
 from orchestrator.model.refs import GroupRef, PathRef, Ref, SegmentRef, TreeRef
 
 
@@ -105,6 +105,7 @@ class SymbolicWorker:
     core: int
     nfs: Mapping[str, tuple[str, Mapping[str, Any]]]
     chains: tuple[SymbolicChain, ...]
+    places: Mapping[str, RulePlaces] = field(default_factory=dict[str, RulePlaces], compare=False)
 
 
 @dataclass(frozen=True, slots=True)

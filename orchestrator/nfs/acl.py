@@ -156,6 +156,11 @@ class Acl(NetworkFunction[AclConfig]):
             "reverse": self.config.reverse,
         }
 
+    def rule_places(self) -> Mapping[str, Sequence[str]]:
+        if self.config.rules_file is None:
+            return {}
+        return {"rules": tuple(place for _, _, place in self.config.all_rules)}
+
     def _program(self, port: str) -> FilterProgram:
         config = self.config
         exit_port = OPPOSITE[port]

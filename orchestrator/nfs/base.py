@@ -145,6 +145,13 @@ class NetworkFunction(ABC, Generic[ConfigT]):
         """The config that a server worker gets, as JSON values (docs/architecture.md)."""
         return self.config.model_dump(mode="json")
 
+    def rule_places(self) -> Mapping[str, Sequence[str]]:
+        """Where the rules of the runtime config's lists were written, by list (`fw.json:14`).
+
+        A list whose rules are those of the NF's own config, as `rules[3]`, need not be named.
+        """
+        return {}
+
 
 Functions = Mapping[str, NetworkFunction[Any]]
 """The NF objects of a graph, by instance."""

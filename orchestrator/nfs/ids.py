@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainSerializer, PrivateAttr, StrictBool
@@ -18,7 +18,7 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.match import Match, PortRange
 from orchestrator.nfs.base import NetworkFunction, NfConfig, Reference, network_function
-from orchestrator.nfs.files import Files, parse_list, raise_problems
+from orchestrator.nfs.files import Files, item_lines, parse_list, raise_problems
 from orchestrator.nfs.ids_reference import IdsReference, Signature
 from orchestrator.nfs.inspecting import (
     OPPOSITE,
@@ -91,12 +91,15 @@ class IdsConfig(NfConfig):
     signatures_file: str | None = None
     action: Literal["drop", "alert"] = "drop"
     _from_file: tuple[SignatureFields, ...] = PrivateAttr(default=())
+    _lines: tuple[int, ...] = PrivateAttr(default=())
 
     def with_files(self, files: Files) -> Self:
         result = self.model_copy()
         name = self.signatures_file
         if name is not None:
-            result._from_file = tuple(parse_list(files.text(name), name, SignatureFields))
+            text = files.text(name)
+            result._from_file = tuple(parse_list(text, name, SignatureFields))
+            result._lines = tuple(item_lines(text))
         ids = [signature.id for signature in result.all_signatures]
         doubles = dict.fromkeys(i for i in ids if ids.count(i) > 1)
         raise_problems([f"signature id {i} is given twice" for i in doubles], name or "signatures")
@@ -108,6 +111,13 @@ class IdsConfig(NfConfig):
     def all_signatures(self) -> tuple[SignatureFields, ...]:
         """Inline signatures, then the file's."""
         return (*self.signatures, *self._from_file)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where each signature was written."""
+        inline = tuple(f"signatures[{i}]" for i in range(len(self.signatures)))
+        lines = self._lines if len(self._lines) == len(self._from_file) else ()
+        return (*inline, *(f"{self.signatures_file}:{line}" for line in lines))
 
 
 @network_function("ids")
@@ -143,10 +153,13 @@ class Ids(NetworkFunction[IdsConfig]):
         left_out = ports_left_out(_tcp_ports(before), _tcp_ports(after))
         return super().state_lost(before, after) or left_out
 
+    def rule_places(self) -> Mapping[str, Sequence[str]]:
+        places = self.config.places
+        return {"signatures": places} if self.config.signatures_file is not None else {}
+
     def runtime_config(self) -> Mapping[str, Any]:
         signatures = [
-            s.model_dump(mode="json", exclude_none=True, exclude={"msg"})
-            for s in self.config.all_signatures
+            s.model_dump(mode="json", exclude_none=True) for s in self.config.all_signatures
         ]
         return {"signatures": signatures, "action": self.config.action}
 

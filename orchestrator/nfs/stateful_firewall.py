@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
@@ -169,6 +169,11 @@ class StatefulFirewall(NetworkFunction[FirewallConfig]):
                 icmp_us=times.icmp * 1_000_000,
             )
         )
+
+    def rule_places(self) -> Mapping[str, Sequence[str]]:
+        if self.config.rules_file is None:
+            return {}
+        return {"rules": tuple(place for _, _, place in self.config.outbound)}
 
     def runtime_config(self) -> Mapping[str, Any]:
         config = self.config

@@ -531,3 +531,117 @@ class Sample(_message.Message):
     digest: bytes
     reason: str
     def __init__(self, graph: _Optional[str] = ..., nf: _Optional[str] = ..., worker: _Optional[str] = ..., label: _Optional[int] = ..., spi: _Optional[int] = ..., si: _Optional[int] = ..., direction: _Optional[str] = ..., port: _Optional[str] = ..., timestamp_us: _Optional[int] = ..., spent_ns: _Optional[int] = ..., length: _Optional[int] = ..., digest: _Optional[bytes] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class WatchEventsRequest(_message.Message):
+    __slots__ = ("cursor", "graphs", "follow")
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    GRAPHS_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    cursor: int
+    graphs: _containers.RepeatedScalarFieldContainer[str]
+    follow: bool
+    def __init__(self, cursor: _Optional[int] = ..., graphs: _Optional[_Iterable[str]] = ..., follow: _Optional[bool] = ...) -> None: ...
+
+class EventBatch(_message.Message):
+    __slots__ = ("events", "cursor", "lost")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    cursor: int
+    lost: int
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., cursor: _Optional[int] = ..., lost: _Optional[int] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("timestamp_us", "nf", "type", "packet", "drop", "alert", "nat", "suppressed")
+    TIMESTAMP_US_FIELD_NUMBER: _ClassVar[int]
+    NF_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    PACKET_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    ALERT_FIELD_NUMBER: _ClassVar[int]
+    NAT_FIELD_NUMBER: _ClassVar[int]
+    SUPPRESSED_FIELD_NUMBER: _ClassVar[int]
+    timestamp_us: int
+    nf: str
+    type: str
+    packet: EventPacket
+    drop: DropEvent
+    alert: AlertEvent
+    nat: NatEvent
+    suppressed: SuppressedEvent
+    def __init__(self, timestamp_us: _Optional[int] = ..., nf: _Optional[str] = ..., type: _Optional[str] = ..., packet: _Optional[_Union[EventPacket, _Mapping]] = ..., drop: _Optional[_Union[DropEvent, _Mapping]] = ..., alert: _Optional[_Union[AlertEvent, _Mapping]] = ..., nat: _Optional[_Union[NatEvent, _Mapping]] = ..., suppressed: _Optional[_Union[SuppressedEvent, _Mapping]] = ...) -> None: ...
+
+class EventPacket(_message.Message):
+    __slots__ = ("ether_type", "source", "destination", "protocol", "source_port", "destination_port", "icmp_type", "icmp_code", "length", "ttl")
+    ETHER_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_PORT_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_PORT_FIELD_NUMBER: _ClassVar[int]
+    ICMP_TYPE_FIELD_NUMBER: _ClassVar[int]
+    ICMP_CODE_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    ether_type: int
+    source: str
+    destination: str
+    protocol: int
+    source_port: int
+    destination_port: int
+    icmp_type: int
+    icmp_code: int
+    length: int
+    ttl: int
+    def __init__(self, ether_type: _Optional[int] = ..., source: _Optional[str] = ..., destination: _Optional[str] = ..., protocol: _Optional[int] = ..., source_port: _Optional[int] = ..., destination_port: _Optional[int] = ..., icmp_type: _Optional[int] = ..., icmp_code: _Optional[int] = ..., length: _Optional[int] = ..., ttl: _Optional[int] = ...) -> None: ...
+
+class DropEvent(_message.Message):
+    __slots__ = ("reason", "rule")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    rule: str
+    def __init__(self, reason: _Optional[str] = ..., rule: _Optional[str] = ...) -> None: ...
+
+class AlertEvent(_message.Message):
+    __slots__ = ("signature_id", "signature", "rule", "blocked", "hostname", "url", "rrname")
+    SIGNATURE_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    RRNAME_FIELD_NUMBER: _ClassVar[int]
+    signature_id: int
+    signature: str
+    rule: str
+    blocked: bool
+    hostname: str
+    url: str
+    rrname: str
+    def __init__(self, signature_id: _Optional[int] = ..., signature: _Optional[str] = ..., rule: _Optional[str] = ..., blocked: _Optional[bool] = ..., hostname: _Optional[str] = ..., url: _Optional[str] = ..., rrname: _Optional[str] = ...) -> None: ...
+
+class NatEvent(_message.Message):
+    __slots__ = ("event", "protocol", "inside_ip", "inside_port", "outside_ip", "outside_port")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    INSIDE_IP_FIELD_NUMBER: _ClassVar[int]
+    INSIDE_PORT_FIELD_NUMBER: _ClassVar[int]
+    OUTSIDE_IP_FIELD_NUMBER: _ClassVar[int]
+    OUTSIDE_PORT_FIELD_NUMBER: _ClassVar[int]
+    event: int
+    protocol: int
+    inside_ip: str
+    inside_port: int
+    outside_ip: str
+    outside_port: int
+    def __init__(self, event: _Optional[int] = ..., protocol: _Optional[int] = ..., inside_ip: _Optional[str] = ..., inside_port: _Optional[int] = ..., outside_ip: _Optional[str] = ..., outside_port: _Optional[int] = ...) -> None: ...
+
+class SuppressedEvent(_message.Message):
+    __slots__ = ("kind", "count")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    count: int
+    def __init__(self, kind: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...

@@ -115,6 +115,11 @@ class VnfStub:
                 request_serializer=servernf_dot_proto_dot_vnf__pb2.ReadSamplesRequest.SerializeToString,
                 response_deserializer=servernf_dot_proto_dot_vnf__pb2.ReadSamplesResponse.FromString,
                 _registered_method=True)
+        self.watchEvents = channel.unary_stream(
+                '/vnf.v1.Vnf/watchEvents',
+                request_serializer=servernf_dot_proto_dot_vnf__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=servernf_dot_proto_dot_vnf__pb2.EventBatch.FromString,
+                _registered_method=True)
 
 
 class VnfServicer:
@@ -240,6 +245,16 @@ class VnfServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def watchEvents(self, request, context):
+        """What NFs have to say to people, from a cursor on: dropped packets, signatures, mappings. Each NF may
+        tell so many events of a kind a second; how many were beyond is told as an event. A worker keeps the
+        last 8192: who reads more slowly than they come loses the eldest. The first batch comes at once, and
+        one every five seconds, though it be empty. For who may read samples.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VnfServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -322,6 +337,11 @@ def add_VnfServicer_to_server(servicer, server):
                     servicer.readSamples,
                     request_deserializer=servernf_dot_proto_dot_vnf__pb2.ReadSamplesRequest.FromString,
                     response_serializer=servernf_dot_proto_dot_vnf__pb2.ReadSamplesResponse.SerializeToString,
+            ),
+            'watchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.watchEvents,
+                    request_deserializer=servernf_dot_proto_dot_vnf__pb2.WatchEventsRequest.FromString,
+                    response_serializer=servernf_dot_proto_dot_vnf__pb2.EventBatch.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -756,6 +776,33 @@ class Vnf:
             '/vnf.v1.Vnf/readSamples',
             servernf_dot_proto_dot_vnf__pb2.ReadSamplesRequest.SerializeToString,
             servernf_dot_proto_dot_vnf__pb2.ReadSamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def watchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vnf.v1.Vnf/watchEvents',
+            servernf_dot_proto_dot_vnf__pb2.WatchEventsRequest.SerializeToString,
+            servernf_dot_proto_dot_vnf__pb2.EventBatch.FromString,
             options,
             channel_credentials,
             insecure,

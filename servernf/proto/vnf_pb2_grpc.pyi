@@ -23,6 +23,7 @@ class VnfStub:
     getStatus: Callable[..., vnf_pb2.Status]
     setWitness: Callable[..., vnf_pb2.WitnessResponse]
     readSamples: Callable[..., vnf_pb2.ReadSamplesResponse]
+    watchEvents: Callable[..., Iterator[vnf_pb2.EventBatch]]
 
 class VnfServicer:
     def getChainingProtocols(
@@ -73,5 +74,8 @@ class VnfServicer:
     def readSamples(
         self, request: vnf_pb2.ReadSamplesRequest, context: grpc.ServicerContext
     ) -> vnf_pb2.ReadSamplesResponse: ...
+    def watchEvents(
+        self, request: vnf_pb2.WatchEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[vnf_pb2.EventBatch]: ...
 
 def add_VnfServicer_to_server(servicer: VnfServicer, server: grpc.Server) -> None: ...

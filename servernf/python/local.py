@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime import messages
+from servernf.python.runtime.clocks import wall_us
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.tables import Tables
-from servernf.python.runtime.worker import Worker, wall_us
+from servernf.python.runtime.worker import Worker
 from servernf.wire.errors import InputError
 
 __all__ = ("LocalWorker", "NotFound")

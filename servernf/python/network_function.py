@@ -10,6 +10,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from servernf.python.packet import PacketView
 from servernf.python.state import State
+from servernf.python.telling import DROP as DROPPED
+from servernf.python.telling import NOBODY, Drop
 from servernf.wire.errors import InputError, unknown
 from servernf.wire.fields import Fields
 
@@ -42,7 +44,10 @@ class NetworkFunction(ABC):
 
     def __init__(self, where: str, config: object) -> None:
         self.drops: dict[str, int] = {}
-        self.last_drop = ""
+        self.last_drop = self.last_rule = ""
+        """Of the drop that `process` has answered last: its reason, and the rule that asked for it."""
+        self.events = NOBODY
+        """By which it tells people what has happened (`servernf.python.telling`)."""
         self.emitted: list[Emitted] = []
         """Sent behind the packet by the caller, who empties it."""
         self.state = State(self)
@@ -110,10 +115,16 @@ class NetworkFunction(ABC):
         counts = self.state.counts
         counts[name] = counts.get(name, 0) + 1
 
-    def drop(self, reason: str) -> None:
-        """Count a drop and answer DROP."""
+    def drop(self, reason: str, rule: str = "") -> None:
+        """Count a drop and answer DROP; `rule` is its place in the configuration, as `rules[3]`."""
         self.drops[reason] = self.drops.get(reason, 0) + 1
-        self.last_drop = reason
+        self.last_drop, self.last_rule = reason, rule
+
+    def tell_drop(self, packet: PacketView) -> None:
+        """Tell why `process` has answered DROP; a packet that is only held has not been dropped."""
+        if self.last_drop:
+            self.events.tell(DROPPED, packet, Drop(self.last_drop, self.last_rule))
+            self.last_drop = self.last_rule = ""
 
 
 def network_function(type_name: str) -> Callable[[_F], _F]:

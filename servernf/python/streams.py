@@ -71,6 +71,8 @@ class StreamFunction(NetworkFunction):
     """By TCP port, 1 where `passes` is asked of the segments from or to it."""
     strict: bool
     """Whether the configuration can drop."""
+    blocking_rule = ""
+    """For which place in the configuration `judge` has blocked a connection last."""
 
     _connections: Connections
     _all_seen: Fixed[tuple[()], Seen]
@@ -368,6 +370,6 @@ class StreamFunction(NetworkFunction):
         held.release(connection)
         connection.blocked = True
         self._connections.establish(connection)
-        self.drop(reason)
+        self.drop(reason, self.blocking_rule)
         self.on_block(packet, port, expected)
         return False

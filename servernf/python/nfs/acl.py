@@ -14,6 +14,7 @@ from servernf.wire.fields import Fields
 
 MAX_CACHED = 65_536
 _ACTIONS = ("permit", "deny")
+_PERMIT = ""
 
 
 @network_function("acl")
@@ -21,37 +22,38 @@ class Acl(NetworkFunction):
     """Permits or drops."""
 
     def setup(self, config: Fields) -> None:
-        rules: list[tuple[Condition, bool]] = []
-        for item in config.objects("rules", required=False):
+        rules: list[tuple[Condition, str]] = []
+        for index, item in enumerate(config.objects("rules", required=False)):
             permits = item.choice("action", _ACTIONS) == "permit"
-            rules.append((Condition.read(item), permits))
+            rules.append((Condition.read(item), _PERMIT if permits else f"rules[{index}]"))
             item.only_known()
-        default = config.choice("default", _ACTIONS) == "permit"
+        default = _PERMIT if config.choice("default", _ACTIONS) == "permit" else "default"
         reverse = config.choice("reverse", ("permit", "mirror", "same"), "permit")
-        self._default = {INSIDE: default, OUTSIDE: default or reverse == "permit"}
-        backward: list[tuple[Condition, bool]] = []
+        self._default = {INSIDE: default, OUTSIDE: _PERMIT if reverse == "permit" else default}
+        backward: list[tuple[Condition, str]] = []
         if reverse == "mirror":
-            backward = [(condition.mirrored(), permits) for condition, permits in rules]
+            backward = [(condition.mirrored(), denies) for condition, denies in rules]
         elif reverse == "same":
             backward = rules
         self._rules = {INSIDE: rules, OUTSIDE: backward}
-        self._cache: dict[tuple[str, Headers], bool] = {}
+        self._cache: dict[tuple[str, Headers], str] = {}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         headers = Headers.of(packet)
         cache = self._cache
-        permits = cache.get((port, headers))
-        if permits is None:
-            permits = self._decide(port, headers)
+        denies = cache.get((port, headers))
+        if denies is None:
+            denies = self._decide(port, headers)
             if len(cache) >= MAX_CACHED:
                 cache.clear()
-            cache[port, headers] = permits
-        if not permits:
-            return self.drop("denied")
+            cache[port, headers] = denies
+        if denies:
+            return self.drop("denied", denies)
         return OUTSIDE if port == INSIDE else INSIDE
 
-    def _decide(self, port: str, headers: Headers) -> bool:
-        for condition, permits in self._rules[port]:
+    def _decide(self, port: str, headers: Headers) -> str:
+        """The rule that denies, or _PERMIT."""
+        for condition, denies in self._rules[port]:
             if condition.holds(headers):
-                return permits
+                return denies
         return self._default[port]

@@ -15,6 +15,7 @@ from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, net
 from servernf.python.packet import UDP, PacketView
 from servernf.python.state import EntryKind
 from servernf.python.tables import Flow
+from servernf.python.telling import ALERT, Alert
 from servernf.wire.fields import Fields
 from servernf.wire.state import Field
 
@@ -62,10 +63,10 @@ class DnsGuard(NetworkFunction):
 
     def setup(self, config: Fields) -> None:
         self._served = config.port_set("ports")
-        self._blocked: set[bytes] = set()
+        self._blocked: dict[bytes, int] = {}
         for index, item in enumerate(config.items("block", required=False)):
             if isinstance(item, str) and item and not item.startswith("."):
-                self._blocked.add(item.lower().removesuffix(".").encode())
+                self._blocked.setdefault(item.lower().removesuffix(".").encode(), index)
             else:
                 config.problem(
                     f"block[{index}]", f"must be a domain like ads.example, not {item!r}"
@@ -104,20 +105,25 @@ class DnsGuard(NetworkFunction):
             return OTHER[port]
         if not self._served[destination]:
             return self.drop("malformed")
-        if self._is_blocked(name):
-            return self.drop("blocked")
+        blocked = self._blocked_by(name)
+        if blocked >= 0:
+            rule = f"block[{blocked}]"
+            told = Alert(blocked, "blocked domain", rule, blocked=True, rrname=b".".join(name))
+            self.events.tell(ALERT, packet, told)
+            return self.drop("blocked", rule)
         if self._checks_answers:
             self._remember(here, there + message[:2], _Query(question, now_us, port == INSIDE))
         return OTHER[port]
 
-    def _is_blocked(self, name: list[bytes]) -> bool:
+    def _blocked_by(self, name: list[bytes]) -> int:
+        """Which of the blocked domains the name is in; -1: in none."""
         blocked, tail = self._blocked, b""
         for label in reversed(name):
             # A dot within a label is no separator.
             tail = label.replace(b".", b"\\.") + (b"." + tail if tail else b"")
             if tail in blocked:
-                return True
-        return False
+                return blocked[tail]
+        return -1
 
     def _remember(self, client: bytes, of: bytes, new: _Query) -> None:
         queries = self._queries

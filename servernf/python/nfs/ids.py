@@ -17,6 +17,7 @@ from servernf.python.network_function import INSIDE, OUTSIDE, network_function
 from servernf.python.packet import TCP, UDP, PacketView
 from servernf.python.streams import StreamFunction
 from servernf.python.tcp_stream import Direction
+from servernf.python.telling import ALERT, Alert
 from servernf.wire.fields import Fields
 
 _ACTIONS = ("drop", "alert")
@@ -37,6 +38,8 @@ class Signature:
     to: str
     nocase: bool
     drops: bool
+    msg: str
+    rule: str
 
     def concerns(self, source_port: int, destination_port: int) -> bool:
         """Whether it is meant for packets between these ports."""
@@ -80,7 +83,10 @@ class Ids(StreamFunction):
     def setup(self, config: Fields) -> None:
         self.declare_streams()
         action = config.choice("action", _ACTIONS, "drop")
-        signatures = [_signature(item, action) for item in config.objects("signatures")]
+        signatures = [
+            _signature(item, action, f"signatures[{index}]")
+            for index, item in enumerate(config.objects("signatures"))
+        ]
         if len({signature.number for signature in signatures}) < len(signatures):
             config.problem("signatures", "an id is given twice")
         self._tcp = _Rules([s for s in signatures if s.protocol == TCP])
@@ -131,7 +137,7 @@ class Ids(StreamFunction):
                     return False
                 end = l4 + length
         if end > l4 + 8 and self._matches(rules, data[l4 + 8 : end], 0, packet):
-            self.drop("signature")
+            self.drop("signature", self.blocking_rule)
             return False
         return True
 
@@ -142,7 +148,10 @@ class Ids(StreamFunction):
         for signature in rules.search(data, known):
             if signature.concerns(packet.source_port, packet.destination_port):
                 self.count(f"alert.{signature.number}")
-                if signature.drops:
+                text, rule, drops = signature.msg, signature.rule, signature.drops
+                self.events.tell(ALERT, packet, Alert(signature.number, text, rule, drops))
+                if drops:
+                    self.blocking_rule = rule
                     return True
         return False
 
@@ -156,7 +165,7 @@ class Ids(StreamFunction):
         return ""
 
 
-def _signature(fields: Fields, action: str) -> Signature:
+def _signature(fields: Fields, action: str, rule: str) -> Signature:
     protocol = _PROTOCOLS[fields.choice("protocol", tuple(_PROTOCOLS))]
     number = fields.integer("id", 0, 0xFFFF_FFFF)
     content = b""
@@ -172,8 +181,10 @@ def _signature(fields: Fields, action: str) -> Signature:
     to = fields.choice("to", ("any", "server", "client"), "any")
     nocase = fields.boolean("nocase") or False
     drops = fields.choice("action", _ACTIONS, action) == "drop"
+    msg = fields.text("msg") if fields.has("msg") else ""
     fields.only_known()
-    return Signature(number, content, protocol, tuple(ports) or ((0, 0xFFFF),), to, nocase, drops)
+    where = tuple(ports) or ((0, 0xFFFF),)
+    return Signature(number, content, protocol, where, to, nocase, drops, msg, rule)
 
 
 def parse_content(text: str) -> bytes:

@@ -14,14 +14,14 @@ class LabelFilter(NetworkFunction):
     """Permits or denies."""
 
     def setup(self, config: Fields) -> None:
-        self._permits: dict[int, bool] = {}
-        for item in config.objects("rules"):
+        self._permits: dict[int, tuple[bool, str]] = {}
+        for index, item in enumerate(config.objects("rules")):
             label = item.integer("label", 0, 0xFFFF_FFFF)
-            self._permits[label] = item.choice("action", _ACTIONS) == "permit"
+            permits = item.choice("action", _ACTIONS) == "permit"
+            self._permits[label] = permits, f"rules[{index}]"
             item.only_known()
-        self._default = config.choice("default", _ACTIONS, "permit") == "permit"
+        self._default = config.choice("default", _ACTIONS, "permit") == "permit", "default"
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
-        if self._permits.get(packet.context, self._default):
-            return OTHER[port]
-        return self.drop("label")
+        permits, rule = self._permits.get(packet.context, self._default)
+        return OTHER[port] if permits else self.drop("label", rule)

@@ -62,6 +62,7 @@ from servernf.python.packet import (
 from servernf.python.state import EntryKind
 from servernf.python.tables import Flow
 from servernf.python.tcp_acceptance import ACCEPTED, BEGINS, REFUSED
+from servernf.python.telling import BIB_CREATE, BIB_DELETE, PORTS_EXHAUSTED, QUOTA_EXCEEDED
 from servernf.wire.buckets import MOST_BUCKETS
 from servernf.wire.fields import Fields
 from servernf.wire.state import Field
@@ -293,6 +294,7 @@ class Napt(NetworkFunction):
             self._expire(host, now_us)
             if len(host) >= self._limit:
                 mappings.crowds(host)
+                self.events.nat(QUOTA_EXCEEDED, protocol, inside, number)
                 return self.drop("too_many_mappings")
         outside = share.addresses[inside % len(share.addresses)]
         # A port whose mapping has run out is free ("checked when looked up").
@@ -304,9 +306,11 @@ class Napt(NetworkFunction):
             self._expire(pool, now_us)
         port = mappings.take(protocol, outside, number, share.ports_of(inside))
         if port < 0:
+            self.events.nat(PORTS_EXHAUSTED, protocol, inside, number, outside)
             return self.drop("no_port")
         mapping = NatMapping(_key(protocol, inside, number), outside, port, share)
         mappings.add(mapping)
+        self.events.nat(BIB_CREATE, protocol, inside, number, outside, port)
         return mapping
 
     def _expire(self, of: Pool | Host, now_us: int) -> None:
@@ -321,6 +325,8 @@ class Napt(NetworkFunction):
     def _remove(self, mapping: NatMapping) -> None:
         self._mappings.remove(mapping)
         self._sessions.end_of(mapping)
+        was = mapping.protocol, mapping.inside, mapping.inside_port
+        self.events.nat(BIB_DELETE, *was, mapping.outside, mapping.outside_port)
 
     # From outside to inside.
 

@@ -190,7 +190,7 @@ class Policer(NetworkFunction):
             level = self._levels[port][meter.number]
             verdict = meter.verdict(level, len(packet.data), now_us)
             if verdict == _DROP:
-                return self.drop("rate")
+                return self.drop("rate", f"rules[{meter.number}]")
             if verdict != _PASS:
                 packet.set_dscp(verdict)
         return OTHER[port]

@@ -259,13 +259,13 @@ class StatefulFirewall(NetworkFunction):
 
     def _permits(self, packet: PacketView, inside: bool) -> bool:
         headers = Headers.of(packet)
-        permits = self._default[inside]
-        for condition, action in self._rules[inside]:
+        permits, rule = self._default[inside], "default"
+        for condition, action, name in self._rules[inside]:
             if condition.holds(headers):
-                permits = action
+                permits, rule = action, name
                 break
         if not permits:
-            self.drop("denied")
+            self.drop("denied", rule)
         return permits
 
     # Connections.
@@ -316,11 +316,12 @@ class StatefulFirewall(NetworkFunction):
         fragment.expires_us = now_us + FRAGMENT_TIMEOUT_US
 
 
-def _rules(config: Fields, key: str) -> list[tuple[Condition, bool]]:
-    rules: list[tuple[Condition, bool]] = []
-    for item in config.objects(key, required=False):
+def _rules(config: Fields, key: str) -> list[tuple[Condition, bool, str]]:
+    """Conditions, whether they permit, and their places in the configuration."""
+    rules: list[tuple[Condition, bool, str]] = []
+    for index, item in enumerate(config.objects(key, required=False)):
         permits = item.choice("action", _ACTIONS) == "permit"
-        rules.append((Condition.read(item), permits))
+        rules.append((Condition.read(item), permits, f"{key}[{index}]"))
         item.only_known()
     return rules
 

@@ -17,9 +17,11 @@ from servernf.python.packet import TCP, PacketView
 from servernf.python.resets import reset_back, reset_onward
 from servernf.python.streams import StreamFunction
 from servernf.python.tcp_stream import Direction
+from servernf.python.telling import ALERT, Alert
 from servernf.wire.fields import Fields
 
 _ACTIONS = ("permit", "deny", "alert")
+_SEVERITY = ("permit", "alert", "deny")
 
 
 class _NotRead:
@@ -40,6 +42,7 @@ class _Rule:
     host: Callable[[bytes], bool]
     path: Callable[[bytes], bool]
     action: str
+    name: str
 
 
 @network_function("url_filter")
@@ -48,7 +51,10 @@ class UrlFilter(StreamFunction):
 
     def setup(self, config: Fields) -> None:
         self.declare_streams()
-        self._rules = [_rule(item) for item in config.objects("rules", required=False)]
+        self._rules = [
+            _rule(item, f"rules[{index}]")
+            for index, item in enumerate(config.objects("rules", required=False))
+        ]
         self._default = config.choice("default", ("permit", "deny"), "permit")
         self._denies_malformed = config.choice("malformed", ("permit", "deny"), "deny") == "deny"
         self._limit = config.integer("max_header_bytes", 64, 65_536, 8192)
@@ -92,12 +98,13 @@ class UrlFilter(StreamFunction):
             malformed = True
         for request in requests:
             self.count("requests")
-            action = self._action(request)
+            action, rule = self._action(request)
+            if action != "permit":
+                self.count("denied" if action == "deny" else "alerts")
+                self._tell(packet, request, rule, blocked=action == "deny")
             if action == "deny":
-                self.count("denied")
+                self.blocking_rule = rule
                 return "url"
-            if action == "alert":
-                self.count("alerts")
         if not malformed:
             return ""
         self.count("malformed")
@@ -109,19 +116,24 @@ class UrlFilter(StreamFunction):
             self.emitted.append(Emitted(OTHER[port], reset_onward(packet, expected)))
             self.emitted.append(Emitted(port, reset_back(packet)))
 
-    def _action(self, request: Request) -> str:
-        """The severest of what is to be done with the paths that servers may read."""
-        found = {self._action_of(request.host, path) for path in request.readings()}
-        return "deny" if "deny" in found else "alert" if "alert" in found else "permit"
+    def _tell(self, packet: PacketView, request: Request, rule: str, *, blocked: bool) -> None:
+        number = int(rule[len("rules[") : -1]) if rule != "default" else len(self._rules)
+        told = Alert(number, f"url {rule}", rule, blocked, request.host, request.raw)
+        self.events.tell(ALERT, packet, told)
 
-    def _action_of(self, host: bytes, path: bytes) -> str:
+    def _action(self, request: Request) -> tuple[str, str]:
+        """The severest of what is to be done with the paths that servers may read, and whose it is."""
+        found = [self._action_of(request.host, path) for path in request.readings()]
+        return max(found, key=lambda done: _SEVERITY.index(done[0]), default=("permit", ""))
+
+    def _action_of(self, host: bytes, path: bytes) -> tuple[str, str]:
         for rule in self._rules:
             if rule.host(host) and rule.path(path):
-                return rule.action
-        return self._default
+                return rule.action, rule.name
+        return self._default, "default"
 
 
-def _rule(fields: Fields) -> _Rule:
+def _rule(fields: Fields, name: str) -> _Rule:
     host = fields.text("host") if fields.has("host") else None
     path = fields.text("path") if fields.has("path") else None
     action = fields.choice("action", _ACTIONS)
@@ -130,6 +142,7 @@ def _rule(fields: Fields) -> _Rule:
         _host_test(host.lower().encode()) if host else _anything,
         _path_test(path.encode()) if path else _anything,
         action,
+        name,
     )
 
 

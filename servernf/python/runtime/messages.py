@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.network_function import known_types
 from servernf.python.runtime.chain import Dial, ExitHop, Hop, NfHop, Scope
+from servernf.python.runtime.clocks import wall_us
 from servernf.python.runtime.errors import NotFound, Unsupported
 from servernf.python.runtime.tables import Manifest, Out, ToNf
-from servernf.python.runtime.worker import NfSpec, Worker, wall_us
+from servernf.python.runtime.worker import NfSpec, Worker
 from servernf.python.variants import VARIANTS
 from servernf.wire.configs import config_digest
 from servernf.wire.errors import InputError, unknown

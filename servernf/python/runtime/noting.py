@@ -93,6 +93,8 @@ class Batch:
                 step, given, skip, context, entered, left, port, after, packet.context, reason, emitted,
             )  # fmt: skip
             calls.append(done)
+            if port is None:
+                nf.tell_drop(packet)
             if not isinstance(following, Step):
                 return port, following
             step, given, skip = following, after, 0

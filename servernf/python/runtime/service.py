@@ -37,7 +37,11 @@ from servernf.wire.errors import InputError
 THREADS = 16
 MAX_REPORTS = THREADS // 2
 """Streams of reportMetrics at a time: the other threads are for calls that end."""
+MAX_WATCHERS = THREADS // 4
+"""Streams of watchEvents at a time."""
 MIN_INTERVAL_MS = 10
+EVENTS_S, SETTLE_S, ALIVE_S = 0.1, 1.0, 5.0
+"""How often there is a look for events, for what has been suppressed, and a batch though it is empty."""
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
@@ -122,6 +126,7 @@ class VnfService(StateService):
         self.turn = threading.Lock()
         """Calls of controllers are made one after the other."""
         self._reports = threading.BoundedSemaphore(MAX_REPORTS)
+        self._watchers = threading.BoundedSemaphore(MAX_WATCHERS)
 
     def elect(self, election: int, context: grpc.ServicerContext) -> None:
         """Refuse an election id that is below one that has been seen."""
@@ -290,6 +295,42 @@ class VnfService(StateService):
         if refusal := self.authority.refusal(context):
             context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
         return messages.read_samples(self._worker, request)
+
+    def watchEvents(
+        self, request: vnf.WatchEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[vnf.EventBatch]:
+        if refusal := self.authority.refusal(context):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, refusal)
+        if not self._watchers.acquire(blocking=False):
+            context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{MAX_WATCHERS} streams of events are open, no more are accepted",
+            )
+        try:
+            yield from self._events(request, context)
+        finally:
+            self._watchers.release()
+
+    def _events(
+        self, request: vnf.WatchEventsRequest, context: grpc.ServicerContext
+    ) -> Iterator[vnf.EventBatch]:
+        gone = threading.Event()
+        if not context.add_callback(gone.set):
+            return
+        worker, cursor, settled, told = self._worker, request.cursor, -SETTLE_S, -ALIVE_S
+        while not gone.is_set() and not self.stopping.is_set():
+            now = time.monotonic()
+            if now >= settled + SETTLE_S:
+                worker.jobs.do(worker.events.settle)
+                settled = now
+            found, cursor, lost = worker.events.read(cursor, request.graphs)
+            if found or lost or now >= told + ALIVE_S:
+                told = now
+                yield vnf.EventBatch(events=found, cursor=cursor, lost=lost)
+            elif not request.follow:
+                return
+            else:
+                gone.wait(EVENTS_S)
 
 
 def serve(

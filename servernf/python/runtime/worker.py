@@ -35,8 +35,10 @@ from servernf.python.runtime.changes import (
     with_plan,
     without,
 )
+from servernf.python.runtime.clocks import monotonic_us, wall_us
 from servernf.python.runtime.counting import instance_metrics, worker_metrics
 from servernf.python.runtime.errors import NotFound, Unreachable
+from servernf.python.runtime.events import Events
 from servernf.python.runtime.gates import Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
@@ -66,16 +68,6 @@ _TIDY_US = 1_000_000
 """How often NFs forget what is over, and no packet finds."""
 
 
-def monotonic_us() -> int:
-    """The default clock of the data path."""
-    return time.monotonic_ns() // 1000
-
-
-def wall_us() -> int:
-    """The default clock of samples."""
-    return time.time_ns() // 1000
-
-
 def _nobody(address: str) -> ChainPeer:
     raise Unreachable(f"worker {address}: this worker has no way to call others")
 
@@ -102,6 +94,7 @@ class Worker:
         """Frames dropped by the worker itself, by reason (those of NFs are with the NFs)."""
         self.last_error = ""
         self.shim = Shim(name, wall_clock, ticks=ticks)
+        self.events = Events(clock, wall_clock)
         self.socket_drops: Callable[[], Mapping[str, int]] = dict
         """What the socket of this worker has dropped, by reason."""
         self.now_us = clock
@@ -196,6 +189,7 @@ class Worker:
                             beside += [(step, emitted, packet.context) for emitted in step.emitted]
                             step.emitted.clear()
                         if port is None:
+                            step.instance.nf.tell_drop(packet)
                             break
                         following = step.next.get(port)
                         if not isinstance(following, Step):
@@ -264,7 +258,10 @@ class Worker:
                         port = step.process(packet, step.port, now_us)
                         beside += [(step, more, packet.context) for more in step.emitted]
                         step.emitted.clear()
-                        following = None if port is None else step.next.get(port)
+                        if port is None:
+                            step.instance.nf.tell_drop(packet)
+                            break
+                        following = step.next.get(port)
                     if port is None:
                         break
                     data = bytes(packet.data)
@@ -388,6 +385,7 @@ class Worker:
                     continue
                 if old is not None:
                     problems += port_problems(tables, old, nf.ports)
+                nf.events = self.events.source(spec.name, spec.type_name)
                 instances[spec.name] = Instance(spec.name, spec.type_name, spec.config_json, nf)
                 (created if old is None else replaced).append(spec.name)
             if problems:
@@ -470,6 +468,7 @@ class Worker:
             self._tables = tables
             self.settle()
             self.shim.use(tables.manifests)
+            self.events.forget(tables.instances)
 
         self.jobs.do(put)
 
@@ -480,7 +479,7 @@ class Worker:
         if nf:
             return instance_metrics(self._instance(nf), measured=True)
         found = worker_metrics(self.frames_in, self.frames_out, (self.drops, self.socket_drops()))
-        found |= self.shim.metrics()
+        found |= self.shim.metrics() | self.events.metrics()
         for instance in list(self._tables.instances.values()):
             found |= instance_metrics(instance)
         return found

@@ -144,8 +144,10 @@ class Process:
         if _QUESTION.size + len(payload) > MAX_MESSAGE:
             raise SwitchError(f"more than {MAX_MESSAGE >> 20} MiB in one message")
         try:
-            self._socket.sendall(_QUESTION.pack(_QUESTION.size + len(payload), kind, slot))
-            self._socket.sendall(payload)
+            head = _QUESTION.pack(_QUESTION.size + len(payload), kind, slot)
+            sent = self._socket.sendmsg((head, payload))  # at once: it wakes once
+            if sent < len(head) + len(payload):
+                self._socket.sendall(memoryview(head + payload)[sent:])
             size, answer = _ANSWER_HEAD.unpack(self._read(_ANSWER_HEAD.size))
             body = self._read(size - _ANSWER_HEAD.size)
         except OSError as error:

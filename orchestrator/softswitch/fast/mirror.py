@@ -7,15 +7,24 @@ until `Changes.taken`; what packets count there is fetched before it is read her
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from finsy.proto import p4r
 
-from orchestrator.softswitch.fast.ccode import words_of
 from orchestrator.softswitch.fast.ccode.kinds import words_of_bits
 from orchestrator.softswitch.fast.device import Ask, Device
+from orchestrator.softswitch.fast.records import (
+    COUNTER,
+    DEFAULT_OF,
+    GROUP,
+    METER_CELL,
+    REGISTER,
+    SESSION,
+    Changes,
+    TableChanges,
+    rates,
+)
 from orchestrator.softswitch.ir.program import Key, Lookup, Program, lookup_of
 from orchestrator.softswitch.state.meters import MeterCells, MeterConfig
 from orchestrator.softswitch.state.pipeline import PipelineState, Replica
@@ -25,140 +34,96 @@ from orchestrator.softswitch.state.tables import (
     KeylessTable,
     LpmTable,
     MatchTable,
+    Ranges,
     Rich,
     TernaryEntry,
     TernaryTable,
 )
 
-DEFAULT_OF = 0x8000_0000
-ADD, REMOVE, SET, DEFAULT, METER, METER_CELL, COUNTER, REGISTER, GROUP, SESSION = range(1, 11)
 
-_ADDED = struct.Struct("=8IQQ")
-_RANGE = struct.Struct("=IIQQ")
+class _Told(MatchTable):
+    """A table as P4Runtime sees it: entries by match, changes recorded, and nothing to look up in.
 
+    Beside one of the table classes, whose form of matches and entries it has.
+    """
 
-class Changes:
-    """Records for the device, in order, and the handles of entries."""
+    changes: TableChanges
+    entries: dict[Any, Entry]
 
-    def __init__(self, program: Program) -> None:
-        self.numbers = {t.name: i for i, t in enumerate(program.tables())}
-        self.params = {
-            t.name: [tuple(words_of_bits(p.width) for p in a.params) for a in t.actions]
-            for t in program.tables()
-        }
-        self.arg_words = {t.name: [words_of(a.params) for a in t.actions] for t in program.tables()}
-        self.short_args = {
-            name: [
-                struct.Struct(f"={len(a)}Q") if all(n == 1 for n in a) else None for a in actions
-            ]
-            for name, actions in self.params.items()
-        }
-        """How arguments of one word each are written."""
-        self.handles: dict[Entry, int] = {}
-        self._free: list[int] = []
-        self._records = bytearray()
-
-    def taken(self) -> bytearray:
-        """What has been collected; from now on anew."""
-        records, self._records = self._records, bytearray()
-        return records
-
-    def record(self, kind: int, layout: str, *numbers: int) -> None:
-        self._records += struct.pack(f"=I{layout}", kind, *numbers)
-
-    def words(self, number: int, count: int) -> None:
-        self._records += number.to_bytes(8 * count, "little")
-
-    # ------------------------------------------------------------------ entries
-
-    def added(self, table: MatchTable, entry: Entry) -> None:
-        handle = self._free.pop() if self._free else len(self.handles)
-        self.handles[entry] = handle
-        checks = entry.checks if isinstance(entry, TernaryEntry) else ()
-        length = entry.spec if isinstance(table, LpmTable) else 0
-        args = self.arg_words[table.name][entry.a]
-        head = self.numbers[table.name], handle, entry.a, entry.priority, length, len(checks), args
-        size = (table.width + 63) // 64 * 8
-        key = table.pack(entry.key) if isinstance(table, ExactTable) else entry.key
-        record = _ADDED.pack(ADD, *head, entry.n, entry.b) + key.to_bytes(size, "little")
-        if isinstance(entry, TernaryEntry):
-            record += entry.mask.to_bytes(size, "little")
-            for shift, ones, low, high in checks:
-                record += _RANGE.pack(shift, ones.bit_length(), low, high)
-        self._records += record + self._arguments(table, entry)
-        if isinstance(entry, Rich) and entry.meter is not None:
-            self._meter(handle, entry)
-
-    def removed(self, table: MatchTable, entry: Entry) -> None:
-        handle = self.handles.pop(entry)
-        self._free.append(handle)
-        self.record(REMOVE, "I", handle)
-
-    def changed(self, table: MatchTable, entry: Entry, *, counted: bool) -> None:
-        """An entry, or a table's default entry, has another action, count or meter."""
-        number = self.numbers[table.name]
-        is_default = entry is table.miss
-        handle = number if is_default else self.handles[entry]
-        args = self.arg_words[table.name][entry.a]
-        head = handle, entry.a, args, int(counted)
-        self.record(DEFAULT if is_default else SET, "4IQQ", *head, entry.n, entry.b)
-        self._records += self._arguments(table, entry)
-        if isinstance(entry, Rich) and not is_default:
-            self._meter(handle, entry)
-
-    def _arguments(self, table: MatchTable, entry: Entry) -> bytes:
-        short = self.short_args[table.name][entry.a]
-        if short is not None:
-            return short.pack(*entry.args)
-        words = zip(entry.args, self.params[table.name][entry.a], strict=True)
-        return b"".join(value.to_bytes(8 * count, "little") for value, count in words)
-
-    def _meter(self, handle: int, entry: Rich) -> None:
-        meter = entry.meter
-        config = None if meter is None else meter.config
-        self.record(METER, "2I4Q", handle, int(config is not None), *_rates(config))
-
-
-def _rates(config: MeterConfig | None) -> tuple[int, int, int, int]:
-    return (
-        (0, 0, 0, 0) if config is None else (config.cir, config.cburst, config.pir, config.pburst)
-    )
-
-
-class _Told:
-    """A table whose changes are recorded; beside one of the table classes."""
-
-    changes: Changes
-
-    def add(self, match: Any, entry: Entry) -> None:
-        super().add(match, entry)  # type: ignore[misc]
-        self.changes.added(self, entry)  # type: ignore[arg-type]
+    def find(self, match: Any) -> Entry | None:
+        return self.entries.get(match)
 
     def remove(self, entry: Entry) -> None:
-        super().remove(entry)  # type: ignore[misc]
-        self.changes.removed(self, entry)  # type: ignore[arg-type]
+        del self.entries[self.match_of(entry)]
+        self.count -= 1
+        self.changes.removed(entry)
+
+    def match_of(self, entry: Entry) -> Any:
+        """What `entries` has it by."""
+        return entry.key
 
     def changed(self, entry: Entry, *, counted: bool = False) -> None:
-        self.changes.changed(self, entry, counted=counted)  # type: ignore[arg-type]
+        self.changes.changed(entry, is_default=entry is self.miss, counted=counted)
 
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries.values())
 
-class _Exact(_Told, ExactTable):
-    pass
-
-
-class _Lpm(_Told, LpmTable):
-    pass
-
-
-class _Ternary(_Told, TernaryTable):
-    pass
+    def commit(self) -> None:
+        pass
 
 
 class _Keyless(_Told, KeylessTable):
     pass
 
 
-_TABLES: Mapping[Lookup, type[MatchTable]] = {
+class _Exact(_Told, ExactTable):
+    def add(self, match: Any, entry: Entry) -> None:
+        entry.key = match
+        self.entries[match] = entry
+        self.count += 1
+        self.changes.added(entry, self.pack(match))
+
+
+class _Lpm(_Told, LpmTable):
+    """By length and value as one number: a table of 100,000 has so many tuples less."""
+
+    def find(self, match: tuple[int, int]) -> Entry | None:
+        return self.entries.get(match[1] << self.width | match[0])
+
+    def add(self, match: tuple[int, int], entry: Entry) -> None:
+        entry.key, entry.spec = value, length = match
+        self.entries[length << self.width | value] = entry
+        self.count += 1
+        self.changes.added(entry, value, length)
+
+    def match_of(self, entry: Entry) -> Any:
+        return entry.spec << self.width | entry.key
+
+
+class _Ternary(_Told, TernaryTable):
+    def find(self, match: tuple[int, int, Ranges, int]) -> Entry | None:
+        value, mask, ranges, priority = match
+        if ranges:
+            mask, value = self.full_mask(mask, value, ranges)
+        return self.entries.get((value, mask, ranges, priority))
+
+    def add(self, match: tuple[int, int, Ranges, int], entry: Entry) -> None:
+        assert isinstance(entry, TernaryEntry)
+        value, mask, ranges, priority = match
+        if ranges:
+            mask, value = self.full_mask(mask, value, ranges)
+            entry.checks = self.checks_of(ranges)
+        entry.key, entry.mask, entry.spec, entry.priority = value, mask, ranges, priority
+        self.entries[value, mask, ranges, priority] = entry
+        self.count += 1
+        self.changes.added_masked(entry, value, mask, entry.checks)
+
+    def match_of(self, entry: Entry) -> Any:
+        assert isinstance(entry, TernaryEntry)
+        return entry.key, entry.mask, entry.spec, entry.priority
+
+
+_TABLES: Mapping[Lookup, type[_Told]] = {
     Lookup.KEYLESS: _Keyless,
     Lookup.EXACT: _Exact,
     Lookup.LPM: _Lpm,
@@ -193,7 +158,7 @@ class _Meters(MeterCells):
     def configure(self, index: int, config: MeterConfig | None) -> None:
         super().configure(index, config)
         head = self._number, index, int(config is not None)
-        self._changes.record(METER_CELL, "3I4Q", *head, *_rates(config))
+        self._changes.record(METER_CELL, "3I4Q", *head, *rates(config))
 
 
 class _Copies(dict[int, tuple[Replica, ...]]):
@@ -224,7 +189,10 @@ class MirroredState(PipelineState):
         clock: Callable[[], int],
         send_digest: Callable[[p4r.DigestList], None],
     ) -> None:
-        self.changes = Changes(program)
+        self.changes = Changes()
+        self.table_changes = {
+            t.name: TableChanges(self.changes, i, t) for i, t in enumerate(program.tables())
+        }
         super().__init__(program, now, clock=clock, send_digest=send_digest, tables=self._table)
         self.cells = {
             name: (_Cells(c.size), _Cells(c.size)) for name, c in program.counters.items()
@@ -242,12 +210,12 @@ class MirroredState(PipelineState):
         self.groups = _Copies(GROUP, self.changes)
         self.clone_sessions = _Copies(SESSION, self.changes)
         for table in self.tables.values():
-            if table.miss.a < len(self.changes.params[table.name]):
+            if self.table_changes[table.name].has_action(table.miss.a):
                 table.changed(table.miss)
 
     def _table(self, name: str, keys: Sequence[Key], size: int, rich: bool) -> MatchTable:
         table = _TABLES[lookup_of(keys)](name, keys, size, rich)
-        table.changes = self.changes  # type: ignore[attr-defined]
+        table.changes, table.entries = self.table_changes[name], {}
         return table
 
     def learned(self, number: int, words: Sequence[int]) -> None:
@@ -281,8 +249,8 @@ class MirroredState(PipelineState):
         """Bring what packets have counted: of these tables' entries, and of all arrays."""
         for table in tables:
             entries = [table.miss, *table]
-            handles = [DEFAULT_OF | self.changes.numbers[table.name]]
-            handles += [self.changes.handles[e] for e in entries[1:]]
+            handles = [DEFAULT_OF | self.table_changes[table.name].number]
+            handles += [e.handle for e in entries[1:]]
             for entry, (packets, octets, used) in zip(
                 entries, device.entries(handles), strict=True
             ):

@@ -37,10 +37,13 @@ class Entry:
     `n` and `b` are the direct counter (packets, bytes). `key` is the table's own
     form of the match, `spec` what else identifies it: the prefix length (LPM)
     or the ranges (ternary). `extra` is None or (metadata, controller_metadata,
-    idle_timeout_ns): most entries carry none, so it costs one slot.
+    idle_timeout_ns): most entries carry none, so it costs one slot. `handle` is set
+    where packets find a copy elsewhere: what that is called there.
     """
 
-    __slots__ = ("a", "args", "b", "extra", "key", "n", "priority", "spec")
+    __slots__ = ("a", "args", "b", "extra", "handle", "key", "n", "priority", "spec")
+
+    handle: int
 
     def __init__(self, a: int, args: Args) -> None:
         self.a = a
@@ -366,6 +369,14 @@ class TernaryTable(MatchTable):
             value |= (low & shared) << shift
         return mask, value
 
+    def checks_of(self, ranges: Ranges) -> tuple[tuple[int, int, int, int], ...]:
+        """(shift, ones, low, high) of what no mask says of ranges."""
+        return tuple(
+            (shift, (1 << width) - 1, low, high)
+            for (shift, width), (low, high) in zip(self.range_fields, ranges, strict=True)
+            if not _is_prefix(low, high)
+        )
+
     def find(self, match: tuple[int, int, Ranges, int]) -> Entry | None:
         value, mask, ranges, priority = match
         if ranges:
@@ -385,11 +396,7 @@ class TernaryTable(MatchTable):
         value, mask, ranges, priority = match
         if ranges:
             mask, value = self.full_mask(mask, value, ranges)
-            entry.checks = tuple(
-                (shift, (1 << width) - 1, low, high)
-                for (shift, width), (low, high) in zip(self.range_fields, ranges, strict=True)
-                if not _is_prefix(low, high)
-            )
+            entry.checks = self.checks_of(ranges)
         group = self.groups.get(mask)
         if group is None:
             group = self.groups[mask] = _Group(mask)

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#define MANY 4096 /* bytes of changes, after which the keys that each concerns are not looked for */
+
 /* -- changes --------------------------------------------------------------------------------------- */
 
 static u32 args_of(u32 table)
@@ -228,6 +230,9 @@ static const char *change(struct device *d, struct reader *r)
 static const char *changes(struct device *d, struct reader *r)
 {
     const char *wrong = NULL;
+    if (r->end - r->at > MANY)
+        for (u32 i = 0; i < program.table_count; i++)
+            table_expect_many(&d->tables[i]);
     while (!wrong && r->at < r->end)
         wrong = change(d, r);
     for (u32 i = 0; i < program.table_count; i++)

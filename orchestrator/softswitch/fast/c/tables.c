@@ -400,6 +400,11 @@ static void forget(struct table *t, const u64 *value, const u64 *mask)
     }
 }
 
+void table_expect_many(struct table *t)
+{
+    t->swept = MOST_SWEPT;
+}
+
 bool table_add(struct table *t, struct entry *e, const u64 *mask)
 {
     if (t->kind == EXACT)

@@ -165,6 +165,7 @@ struct entry *entry_new(u32 words, u32 range_count, u32 arg_words);
 void entry_free(struct entry *e);
 bool table_add(struct table *t, struct entry *e, const u64 *mask);
 void table_remove(struct table *t, struct entry *e);
+void table_expect_many(struct table *t); /* until the commit: the first change forgets all keys */
 void table_commit(struct table *t);
 void draw_hash_keys(void);
 

@@ -11,6 +11,8 @@ VLAN_TYPES = frozenset({0x8100, 0x88A8})
 ICMP, TCP, UDP, IPV6_FRAGMENT, ICMPV6 = 1, 6, 17, 44, 58
 ICMP_ERRORS = frozenset({3, 11, 12})
 """Destination unreachable, time exceeded, parameter problem (RFC 792)."""
+ICMPV6_ERRORS = frozenset({1, 2, 3, 4})
+"""Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443)."""
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 
 
@@ -121,6 +123,8 @@ def _quoted(
         if 1 <= frame[l4] <= 4:
             _need(frame, l4 + 48, "quoted IPv6")
             quoted = l4 + 8
+            if frame[quoted + 6] in (TCP, UDP, ICMPV6) and len(frame) >= quoted + 48:
+                quoted_l4 = quoted + 40
         elif frame[l4] == 135 and word(frame, l3 + 4) == 32:
             _need(frame, l4 + 32, "neighbour solicitation")
     return quoted, quoted_l4

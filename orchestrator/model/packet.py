@@ -224,41 +224,42 @@ class Packet:
         header = 8 if self.protocol == UDP or self.is_icmp else 0
         return bytes(self.data[at.l4 + header : at.end])
 
-    # The IPv4 packet that an ICMP error quotes
+    # The packet that an ICMP error quotes
 
     @property
     def quotes_l4(self) -> bool:
-        """Whether it is an ICMP error (IPv4) that quotes the L4 header of TCP, UDP or ICMP."""
+        """Whether it is an ICMP error that quotes the L4 header of TCP, UDP or ICMP(v6)."""
         return self._at.quoted_l4 != 0
 
     @property
     def quoted_protocol(self) -> int:
-        """L4 protocol of the quoted packet; the quoted fields ask for `quotes_l4`."""
-        return self.data[self._at.quoted + 9]
+        """L4 protocol of the quoted packet; the quoted fields ask that `layout.quoted` is not 0."""
+        return self.data[self._at.quoted + (9 if self.version == 4 else 6)]
 
     @property
     def quoted_src(self) -> int:
         """Source address of the quoted packet."""
-        return _number(self.data, self._at.quoted + 12, 4)
+        return _number(self.data, *self._quoted_address(0))
 
     @property
     def quoted_dst(self) -> int:
         """Destination address of the quoted packet."""
-        return _number(self.data, self._at.quoted + 16, 4)
+        return _number(self.data, *self._quoted_address(1))
 
     @property
     def quoted_ports(self) -> tuple[int, int]:
-        """Source and destination port of the quoted packet; of an echo twice its identifier."""
+        """Ports of the quoted packet, source first (`quotes_l4`); of ICMP twice its identifier."""
         l4 = self._at.quoted_l4
-        if self.quoted_protocol == ICMP:
+        if self.quoted_protocol in (ICMP, ICMPV6):
             identifier = word(self.data, l4 + 4)
             return identifier, identifier
         return word(self.data, l4), word(self.data, l4 + 2)
 
     @property
     def quoted_icmp_type(self) -> int | None:
-        """Type of the quoted ICMP message."""
-        return self.data[self._at.quoted_l4] if self.quoted_protocol == ICMP else None
+        """Type of the quoted ICMP or ICMPv6 message (`quotes_l4`)."""
+        of_icmp = self.quoted_protocol in (ICMP, ICMPV6)
+        return self.data[self._at.quoted_l4] if of_icmp else None
 
     # Rewriting
 
@@ -307,25 +308,28 @@ class Packet:
     ) -> None:
         """Replace the quoted packet's source or destination address, and that side's port or id.
 
-        Updates the quoted IPv4 checksum, a quoted non-zero UDP checksum, and the ICMP checksum over
-        everything that changed (RFC 5508, 4.2).
+        Updates the quoted IPv4 checksum, a quoted non-zero UDP checksum, over IPv6 a quoted ICMPv6
+        checksum, and the ICMP checksum over everything that changed (RFC 5508, 4.2).
         """
         at = self._at
+        protocol, size = self.quoted_protocol, 4 if self.version == 4 else 16
         addresses: list[tuple[int, int]] = []
-        if src is not None:
-            addresses += self._patch(at.quoted + 12, src, 4)
-        if dst is not None:
-            addresses += self._patch(at.quoted + 16, dst, 4)
+        for index, address in enumerate((src, dst)):
+            if address is not None:
+                addresses += self._patch(self._quoted_address(index)[0], address, size)
         words = list(addresses)
-        words += self._update_checksum(at.quoted + 10, addresses)
+        if self.version == 4:
+            words += self._update_checksum(at.quoted + 10, addresses)
         ports: list[tuple[int, int]] = []
         if port is not None:
             own = 0 if src is not None else 2
-            offset = 4 if self.quoted_protocol == ICMP else own
+            offset = 4 if protocol in (ICMP, ICMPV6) else own
             ports = self._patch(at.quoted_l4 + offset, port, 2)
             words += ports
-        if self.quoted_protocol == UDP:
+        if at.quoted_l4 and protocol == UDP:
             words += self._update_udp_checksum(at.quoted_l4 + 6, addresses + ports)
+        elif at.quoted_l4 and protocol == ICMPV6:  # RFC 4443, 2.3: it covers the addresses
+            words += self._update_checksum(at.quoted_l4 + 2, addresses + ports)
         self._update_checksum(at.l4 + 2, words)
 
     def take_quoted_checksum(self, other: Packet) -> None:
@@ -344,6 +348,12 @@ class Packet:
         if self.version == 6:
             return self._at.l3 + 8 + 16 * index, 16
         raise AttributeError("the packet is not IP: it has no addresses")
+
+    def _quoted_address(self, index: int) -> tuple[int, int]:
+        """(offset, size) of the quoted packet's source (0) or destination (1) address."""
+        if self.version == 4:
+            return self._at.quoted + 12 + 4 * index, 4
+        return self._at.quoted + 8 + 16 * index, 16
 
     def _patch(self, start: int, value: int, size: int) -> list[tuple[int, int]]:
         """Write `size` bytes; the 16-bit words before and after."""

@@ -18,6 +18,7 @@ from orchestrator.model.elements import (
     StatefulProgram,
     StateKey,
 )
+from orchestrator.model.headers import TCP, UDP
 from orchestrator.model.match import Match, Prefix
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import (
@@ -28,7 +29,9 @@ from orchestrator.nfs.base import (
     Reference,
     network_function,
 )
+from orchestrator.nfs.editing import icmp_error_rules
 from orchestrator.nfs.fair_table_reference import FairTable, source_of
+from orchestrator.nfs.fragments_reference import FollowingFragments, datagram_of
 from orchestrator.nfs.values import Address, AddressField, address_text
 
 _BITS = {4: 32, 6: 128}
@@ -72,7 +75,10 @@ class Dnat(NetworkFunction[DnatConfig]):
         else:
             left, match = "inside", Match(src=Prefix(version, address, _BITS[version]))
             rule = f"from {address_text(self.config.address)}"
-        program = FilterProgram((FilterRule(match, "translate", rule),), "pass")
+        rules = [FilterRule(match, "translate", rule)]
+        if port == "outside":
+            rules += icmp_error_rules([version], "translate")
+        program = FilterProgram(tuple(rules), "pass")
         reason = "keeps the destination that each connection asked for"
         return ElementGraph(
             "select",
@@ -115,16 +121,41 @@ class DnatReference(Reference):
     def __init__(self, config: DnatConfig) -> None:
         self.config = config
         self.asked = FairTable[_Connection, _Asked](config.max_connections)
+        self._fragments = FollowingFragments()
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         version, address = self.config.address
+        left = "outside" if port == "inside" else "inside"
+        if packet.version != version:
+            return ((left, packet),)
         if port == "inside":
-            if packet.version == version:
+            if packet.layout.quoted:
+                self._error_from_inside(packet, env.now_us)
+            if packet.layout.quoted or packet.later_fragment:
+                packet.rewrite(dst=address)
+            else:
                 self._redirect(packet, address, env.now_us)
-            return (("outside", packet),)
-        if packet.version == version and packet.src == address:
-            self._restore(packet, env.now_us)
-        return (("inside", packet),)
+            return ((left, packet),)
+        if packet.layout.quoted:
+            self._error_from_outside(packet, env.now_us)
+            return ((left, packet),)
+        if packet.src != address:
+            return ((left, packet),)
+        if packet.later_fragment:
+            source = self._fragments.later(packet, port, env.now_us)
+            if source is None:
+                return ()
+            packet.rewrite(src=source)
+            return ((left, packet),)
+        datagram = datagram_of(packet, port)
+        self._restore(packet, env.now_us)
+        if not packet.more_fragments:
+            return ((left, packet),)
+        owner = source_of(version, packet.dst)
+        later = self._fragments.first(datagram, packet.src, owner, env.now_us)
+        for fragment in later:
+            fragment.rewrite(src=packet.src)
+        return [(left, fragment) for fragment in (packet, *later)]
 
     def _redirect(self, packet: Packet, address: int, now_us: int) -> None:
         port = packet.dst_port or 0
@@ -146,11 +177,8 @@ class DnatReference(Reference):
     def _restore(self, packet: Packet, now_us: int) -> None:
         inside = packet.dst, packet.dst_port or 0
         key = _Connection(packet.protocol or 0, inside, packet.src_port or 0)
-        known = self.asked.get(key)
+        known = self._live(key, now_us)
         if known is None:
-            return
-        if now_us - known.used_us >= self.config.idle_timeout_s * 1_000_000:
-            self.asked.remove(key)
             return
         known.used_us, known.answered = now_us, True
         self.asked.refresh(key)
@@ -158,3 +186,53 @@ class DnatReference(Reference):
             packet.rewrite(src=known.address, src_port=known.port)
         else:
             packet.rewrite(src=known.address)
+
+    def _live(self, key: _Connection, now_us: int) -> _Asked | None:
+        known = self.asked.get(key)
+        if known is not None and now_us - known.used_us >= self.config.idle_timeout_s * 1_000_000:
+            self.asked.remove(key)
+            return None
+        return known
+
+    # ICMP errors (RFC 5508, 4): they follow what they quote, and refresh nothing
+
+    def _error_from_outside(self, packet: Packet, now_us: int) -> None:
+        """It quotes what was redirected; who complains may be the address itself, or a router."""
+        address = self.config.address[1]
+        ports = _quoted_ports(packet)
+        if ports is None or packet.quoted_dst != address:
+            return
+        inside, target = ports
+        key = _Connection(packet.quoted_protocol, (packet.quoted_src, inside), target)
+        known = self._live(key, now_us)
+        if known is None:
+            return
+        packet.rewrite_quoted(dst=known.address, port=known.port if _has_ports(packet) else None)
+        if packet.src == address:
+            packet.rewrite(src=known.address)
+
+    def _error_from_inside(self, packet: Packet, now_us: int) -> None:
+        """It quotes an answer, as the inside has seen it."""
+        ports = _quoted_ports(packet)
+        if ports is None:
+            return
+        asked, inside = ports
+        redirected = self.config.port is not None and _has_ports(packet)
+        target = self.config.port or 0 if redirected else asked
+        key = _Connection(packet.quoted_protocol, (packet.quoted_dst, inside), target)
+        known = self._live(key, now_us)
+        if known is not None and (known.address, known.port) == (packet.quoted_src, asked):
+            port = target if _has_ports(packet) else None
+            packet.rewrite_quoted(src=self.config.address[1], port=port)
+
+
+def _has_ports(error: Packet) -> bool:
+    """Whether what an ICMP error quotes is of a protocol with ports."""
+    return error.quoted_protocol in (TCP, UDP)
+
+
+def _quoted_ports(error: Packet) -> tuple[int, int] | None:
+    """Source and destination port of what an ICMP error quotes, 0 without; None: they are not there."""
+    if not _has_ports(error):
+        return 0, 0
+    return error.quoted_ports if error.quotes_l4 else None

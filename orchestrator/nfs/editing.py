@@ -1,9 +1,13 @@
-"""Changes to frames that reference semantics share, beside those of `Packet.rewrite`."""
+"""What reference semantics and elements of several NFs share about frames, beside `Packet.rewrite`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestrator.model.checksums import updated_checksum
-from orchestrator.model.headers import VLAN_TYPES
+from orchestrator.model.elements import FilterRule
+from orchestrator.model.headers import ICMP, ICMP_ERRORS, ICMPV6, ICMPV6_ERRORS, VLAN_TYPES
+from orchestrator.model.match import Match
 from orchestrator.model.packet import Packet
 
 
@@ -51,3 +55,14 @@ def flow_addresses(packet: Packet) -> tuple[int, int]:
     source = int.from_bytes(packet.data[start : start + size], "big")
     destination = int.from_bytes(packet.data[start + size : start + 2 * size], "big")
     return destination, source
+
+
+def icmp_error_rules(versions: Iterable[int], output: str) -> list[FilterRule]:
+    """Rules for all ICMP errors: whom one concerns is known from what it quotes only."""
+    errors = {4: (ICMP, ICMP_ERRORS), 6: (ICMPV6, ICMPV6_ERRORS)}
+    return [
+        FilterRule(Match(version=version, protocol=protocol, icmp_type=kind), output, "ICMP errors")
+        for version in sorted(versions)
+        for protocol, kinds in [errors[version]]
+        for kind in sorted(kinds)
+    ]

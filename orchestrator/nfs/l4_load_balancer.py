@@ -21,7 +21,8 @@ from orchestrator.model.elements import (
     StatefulProgram,
     StateKey,
 )
-from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.headers import TCP, UDP
+from orchestrator.model.match import Match, Prefix
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.backend_health_reference import HealthReference
 from orchestrator.nfs.base import (
@@ -32,7 +33,9 @@ from orchestrator.nfs.base import (
     Reference,
     network_function,
 )
+from orchestrator.nfs.editing import icmp_error_rules
 from orchestrator.nfs.fair_table_reference import FairTable, source_of
+from orchestrator.nfs.fragments_reference import FollowingFragments, datagram_of
 from orchestrator.nfs.values import PROTOCOLS, Address, AddressField, address_text
 
 PortNumber = Annotated[int, Field(ge=0, le=65535, strict=True)]
@@ -128,23 +131,24 @@ class L4LoadBalancer(NetworkFunction[LoadBalancerConfig]):
         return MAX_CONNECTIONS
 
     def elements(self, port: str) -> ElementGraph:
+        services = self.config.virtual
         if port == "outside":
             first, taken, second, left = "virtual", "balance", "balance", "inside"
-            sides = [(s.address, s.protocol, s.port) for s in self.config.virtual]
+            sides = [(s.address, s.protocol) for s in services]
         else:
             first, taken, second, left = "backend", "return", "return", "outside"
-            sides = [
-                (b.address, s.protocol, b.port) for s in self.config.virtual for b in s.backends
-            ]
-        rules = tuple(
-            FilterRule(_endpoint_match(port, *side), taken, f"{first} {_text(*side)}")
+            sides = [(b.address, s.protocol) for s in services for b in s.backends]
+        # Not by port: a later fragment has none, and its first must have come the same way.
+        rules = [
+            FilterRule(_end_match(port, *side), taken, f"{first} {_text(*side)}")
             for side in dict.fromkeys(sides)
-        )
+        ]
+        rules += icmp_error_rules({s.address[0] for s in services}, taken)
         reason = "keeps the backend of each connection"
         return ElementGraph(
             first,
             {
-                first: Element(first, FilterProgram(rules, "pass"), (taken, "pass")),
+                first: Element(first, FilterProgram(tuple(rules), "pass"), (taken, "pass")),
                 second: Element(second, StatefulProgram(reason), (left,)),
             },
             {
@@ -178,16 +182,15 @@ def _backends(config: Mapping[str, Any]) -> set[tuple[object, ...]]:
     }
 
 
-def _endpoint_match(port: str, address: Address, protocol: str, number: int) -> Match:
+def _end_match(port: str, address: Address, protocol: str) -> Match:
     prefix = Prefix(address[0], address[1], 32 if address[0] == 4 else 128)
-    ports = PortRange(number, number)
     if port == "outside":
-        return Match(dst=prefix, protocol=PROTOCOLS[protocol], dst_port=ports)
-    return Match(src=prefix, protocol=PROTOCOLS[protocol], src_port=ports)
+        return Match(dst=prefix, protocol=PROTOCOLS[protocol])
+    return Match(src=prefix, protocol=PROTOCOLS[protocol])
 
 
-def _text(address: Address, protocol: str, port: int) -> str:
-    return f"{address_text(address)} {protocol} {port}"
+def _text(address: Address, protocol: str) -> str:
+    return f"{address_text(address)} {protocol}"
 
 
 Socket = tuple[int, int, int]
@@ -221,16 +224,71 @@ class _BalancerReference(Reference):
         self._health = HealthReference(
             checks.misses, int(checks.timeout_s * 1_000_000), int(checks.retry_s * 1_000_000)
         )
+        self._fragments = FollowingFragments()
+        self._virtual = {(s.address, PROTOCOLS[s.protocol]) for s in config.virtual}
+        self._behind = {
+            (b.address, PROTOCOLS[s.protocol]) for s in config.virtual for b in s.backends
+        }
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
+        now_us = env.now_us
+        left = "inside" if port == "outside" else "outside"
+        divided = packet.later_fragment or packet.more_fragments
+        if divided and packet.version:
+            return [(left, piece) for piece in self._fragment(packet, port, now_us)]
         if packet.has_ports:
-            source = (packet.version, packet.src, packet.src_port or 0)
-            target = (packet.version, packet.dst, packet.dst_port or 0)
-            if port == "outside":
-                self._balance(packet, source, target, env.now_us)
-            else:
-                self._return(packet, source, target, env.now_us)
-        return (("inside" if port == "outside" else "outside", packet),)
+            self._translate(packet, port, now_us)
+        elif packet.quotes_l4 and packet.quoted_protocol in (TCP, UDP):
+            self._error(packet, port, now_us)
+        return ((left, packet),)
+
+    def _translate(self, packet: Packet, port: str, now_us: int) -> None:
+        source = (packet.version, packet.src, packet.src_port or 0)
+        target = (packet.version, packet.dst, packet.dst_port or 0)
+        if port == "outside":
+            self._balance(packet, source, target, now_us)
+        else:
+            self._return(packet, source, target, now_us)
+
+    def _fragment(self, packet: Packet, port: str, now_us: int) -> Sequence[Packet]:
+        """What leaves for a fragment: the later ones go where their first went."""
+        own, known = (
+            (packet.dst, self._virtual) if port == "outside" else (packet.src, self._behind)
+        )
+        follows = ((packet.version, own), packet.protocol) in known
+        if packet.later_fragment:
+            address = self._fragments.later(packet, port, now_us) if follows else own
+            return () if address is None else (_readdressed(packet, port, address),)
+        datagram = datagram_of(packet, port)
+        if packet.has_ports:
+            self._translate(packet, port, now_us)
+        if not follows:
+            return (packet,)
+        address, client = packet.dst, packet.src
+        if port == "inside":
+            address, client = client, address
+        owner = source_of(packet.version, client)
+        later = self._fragments.first(datagram, address, owner, now_us)
+        return (packet, *(_readdressed(fragment, port, address) for fragment in later))
+
+    def _error(self, packet: Packet, port: str, now_us: int) -> None:
+        """It belongs to the connection that it quotes, and refreshes nothing (RFC 5508, REQ-6)."""
+        protocol, version = packet.quoted_protocol, packet.version
+        source_port, target_port = packet.quoted_ports
+        source = (version, packet.quoted_src, source_port)
+        target = (version, packet.quoted_dst, target_port)
+        if port == "outside":  # a reply went astray: it had left as the virtual service's
+            found = self._live(self._forward.get((protocol, target, source)), now_us)
+            if found is not None and packet.dst == packet.quoted_src:
+                packet.rewrite_quoted(src=found.backend[1], port=found.backend[2])
+                packet.rewrite(dst=found.backend[1])
+            return
+        found = self._live(self._back.get((protocol, source, target)), now_us)
+        if found is None or self._forward.get((protocol, source, found.virtual)) is not found:
+            return
+        packet.rewrite_quoted(dst=found.virtual[1], port=found.virtual[2])
+        if packet.src == found.backend[1]:
+            packet.rewrite(src=found.virtual[1])
 
     def _balance(self, packet: Packet, client: Socket, virtual: Socket, now_us: int) -> None:
         protocol = packet.protocol or 0
@@ -301,3 +359,12 @@ def _score(backend: Backend, client: Socket) -> float:
         for part in (client[1], client[2], backend.address[1], backend.port)
     )
     return -backend.weight / math.log((zlib.crc32(text) + 0.5) / 2**32)
+
+
+def _readdressed(fragment: Packet, port: str, address: int) -> Packet:
+    """A later fragment with the address that its first has."""
+    if port == "outside":
+        fragment.rewrite(dst=address)
+    else:
+        fragment.rewrite(src=address)
+    return fragment

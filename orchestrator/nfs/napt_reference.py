@@ -15,10 +15,9 @@ from orchestrator.model.match import PortRange
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import Environment, Output, Reference
 from orchestrator.nfs.fair_table_reference import FairTable, source_of
+from orchestrator.nfs.fragments_reference import FollowingFragments, datagram_of
 from orchestrator.nfs.tcp_acceptance_reference import TcpConnection, Verdict
 
-FRAGMENT_US = 30_000_000
-MAX_FRAGMENTS = 4096
 MAX_SESSIONS, MAX_SESSIONS_OF_MAPPING = 65_536, 4096
 ECHO_REPLY, ECHO_REQUEST = 0, 8
 
@@ -65,8 +64,7 @@ class NaptReference(Reference):
         self._by_external: dict[tuple[int, Peer], _Mapping] = {}
         self._sessions = FairTable[tuple[Peer, Peer], TcpConnection](MAX_SESSIONS)
         """TCP connections that are followed, by inside and remote end."""
-        self._fragments = FairTable[tuple[object, ...], list[int]](MAX_FRAGMENTS)
-        """The new address of later fragments and when the first has come, by what they share."""
+        self._fragments = FollowingFragments()
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         left = "outside" if port == "inside" else "inside"
@@ -77,20 +75,24 @@ class NaptReference(Reference):
         if port == "outside" and packet.dst not in self.rules.addresses:
             return ()
         if packet.later_fragment:
-            passes = self._follow_fragment(packet, port, env.now_us)
+            address = self._fragments.later(packet, port, env.now_us)
+            return () if address is None else ((left, _readdressed(packet, port, address)),)
+        datagram, inside = datagram_of(packet, port), packet.src
+        if packet.protocol == ICMP and packet.icmp_type in ICMP_ERRORS:
+            passes = self._error(packet, port, env.now_us)
+        elif port == "inside":
+            passes = self._outbound(packet, env.now_us)
         else:
-            key, inside = _fragment_key(packet, port), packet.src
-            if packet.protocol == ICMP and packet.icmp_type in ICMP_ERRORS:
-                passes = self._error(packet, port, env.now_us)
-            elif port == "inside":
-                passes = self._outbound(packet, env.now_us)
-            else:
-                passes = self._inbound(packet, env.now_us)
-            if passes and packet.more_fragments:
-                new = packet.src if port == "inside" else packet.dst
-                owner = inside if port == "inside" else new
-                self._remember_fragment(key, new, owner, env.now_us)
-        return ((left, packet),) if passes else ()
+            passes = self._inbound(packet, env.now_us)
+        if not passes:
+            return ()
+        later: Sequence[Packet] = ()
+        if packet.more_fragments:
+            new = packet.src if port == "inside" else packet.dst
+            owner = source_of(4, inside if port == "inside" else new)
+            later = self._fragments.first(datagram, new, owner, env.now_us)
+            later = [_readdressed(fragment, port, new) for fragment in later]
+        return [(left, fragment) for fragment in (packet, *later)]
 
     # From inside
 
@@ -202,28 +204,6 @@ class NaptReference(Reference):
         packet.rewrite(dst=mapping.inside[0])
         return True
 
-    # Fragments
-
-    def _remember_fragment(
-        self, key: tuple[object, ...], new: int, owner: int, now_us: int
-    ) -> None:
-        known = self._fragments.get(key)
-        if known is None:
-            self._fragments.add(key, [new, now_us], source_of(4, owner))
-        else:
-            known[:] = new, now_us
-            self._fragments.refresh(key)
-
-    def _follow_fragment(self, packet: Packet, port: str, now_us: int) -> bool:
-        known = self._fragments.get(_fragment_key(packet, port))
-        if known is None or now_us - known[1] >= FRAGMENT_US:
-            return False
-        if port == "inside":
-            packet.rewrite(src=known[0])
-        else:
-            packet.rewrite(dst=known[0])
-        return True
-
     # TCP connections (RFC 5382, 4 and REQ-5)
 
     def _judge(
@@ -295,5 +275,10 @@ def fair_limit(ports: int) -> int:
     return max(1, min(64, ports // 2), ports // 16)
 
 
-def _fragment_key(packet: Packet, port: str) -> tuple[object, ...]:
-    return port, packet.src, packet.dst, packet.identification, packet.protocol
+def _readdressed(fragment: Packet, port: str, address: int) -> Packet:
+    """A later fragment with the address that its first got."""
+    if port == "inside":
+        fragment.rewrite(src=address)
+    else:
+        fragment.rewrite(dst=address)
+    return fragment

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orchestrator.model.headers import ACK, FIN, ICMP, ICMP_ERRORS, ICMPV6, RST, SYN, TCP, UDP
+from orchestrator.model.headers import (
+    ACK,
+    FIN,
+    ICMP,
+    ICMP_ERRORS,
+    ICMPV6,
+    ICMPV6_ERRORS,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+)
 from orchestrator.model.match import Match
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import Environment, Output, Reference
@@ -16,7 +27,6 @@ from orchestrator.nfs.tcp_acceptance_reference import Segment, TcpConnection, Ve
 
 FRAGMENT_US = 30_000_000
 MAX_FRAGMENTS = 4096
-ICMPV6_ERRORS = frozenset({1, 2, 3, 4})
 ECHO_REQUESTS = {4: 8, 6: 128}
 ECHO_REPLIES = {4: 0, 6: 129}
 _OTHER = {"inside": "outside", "outside": "inside"}

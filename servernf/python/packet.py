@@ -15,6 +15,7 @@ NO_PROTOCOL = -1
 NO_PORT = -1
 ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST = 0, 8
 ICMP_ERRORS = frozenset((3, 11, 12))
+ICMPV6_ERRORS = frozenset((1, 2, 3, 4))
 
 _WITH_PORTS = frozenset((TCP, UDP))
 VLAN_TYPES = (0x8100, 0x88A8)

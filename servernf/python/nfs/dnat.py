@@ -1,9 +1,12 @@
-"""Destination NAT: all packets from inside go to one address, and answers show the one that was asked.
+"""Destination NAT: what comes from inside goes to one address, and answers show the one asked.
 
-A connection is the protocol, the inside's address and port, and the outside's port as rewritten; without
-ports both are 0. Two original destinations of one connection share an entry, the last one counts.
-Addresses quoted in ICMP errors are left alone. Inside addresses share the table; a connection on which
-inside has sent again after an answer is safe from others' floods.
+A connection is the protocol, the inside's address and port, and the outside's port as rewritten; both
+are 0 without ports. Two original destinations of one connection share an entry, the last one counts.
+Inside addresses share the table; a connection on which inside has sent again after an answer is safe
+from others' floods.
+
+An ICMP error belongs to the connection that it quotes, and is translated with the quote; it refreshes
+nothing (RFC 5508, REQ-6). Of an answer in fragments the later ones follow the first.
 """
 
 from __future__ import annotations
@@ -11,10 +14,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from servernf.python.datagrams import (
+    FIRSTS,
+    MAX_REMEMBERED,
+    MAX_WAITING,
+    WAITING,
+    Datagrams,
+    First,
+    Waiting,
+)
 from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import ends, host_of
-from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
-from servernf.python.packet import NO_PORT, PacketView
+from servernf.python.flow_keys import ends, fragment_key, host_of
+from servernf.python.network_function import (
+    INSIDE,
+    OTHER,
+    OUTSIDE,
+    NetworkFunction,
+    network_function,
+)
+from servernf.python.packet import NO_PORT, TCP, UDP, PacketView
+from servernf.python.quotes import Quote, quote_of, translate
 from servernf.python.state import EntryKind
 from servernf.python.tables import Flow
 from servernf.wire.fields import Fields
@@ -66,6 +85,8 @@ class Dnat(NetworkFunction):
 
     _asked: FairTable[_Asked]
     """By protocol, inside end and outside's port as rewritten."""
+    _fragments: FairTable[First]
+    _waiting: FairTable[Waiting]
 
     def setup(self, config: Fields) -> None:
         address = config.address("address")
@@ -77,6 +98,16 @@ class Dnat(NetworkFunction):
         # Another address knows nothing of these connections.
         about = self._version, self._address, self._port
         self.state.declare("_asked", _ASKED, FairTable[_Asked](self._max), about=about)
+        firsts = FairTable[First](MAX_REMEMBERED)
+        self.state.declare("_fragments", FIRSTS, firsts, about=about)
+        self.state.declare("_waiting", WAITING, FairTable[Waiting](MAX_WAITING), about=about)
+
+    def bound(self) -> None:
+        # From inside all goes to one address, so there only answers need to be remembered.
+        self._datagrams = Datagrams(self, self._fragments, self._waiting, lambda _port: True)
+
+    def tidy(self, now_us: int) -> None:
+        self._datagrams.tidy(now_us)
 
     def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
         for key, asked in new[_ASKED.layout.table].items():
@@ -87,15 +118,38 @@ class Dnat(NetworkFunction):
                 yield f"asked {key.hex()}: is not of IPv{self._version}"
 
     def metrics(self) -> dict[str, int]:
-        return {"connections": len(self._asked)}
+        return {"connections": len(self._asked), **self._datagrams.metrics()}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
-        if packet.version == self._version:
-            if port == INSIDE:
-                self._redirect(packet, now_us)
-            elif packet.source == self._address:
-                self._restore(packet, now_us)
-        return OUTSIDE if port == INSIDE else INSIDE
+        if packet.version != self._version:
+            return OTHER[port]
+        if port == INSIDE:
+            self._from_inside(packet, now_us)
+            return OUTSIDE
+        quote = quote_of(packet)
+        if quote is not None:
+            self._error_from_outside(packet, quote, now_us)
+            return INSIDE
+        if packet.source != self._address:
+            return INSIDE
+        if packet.later_fragment:
+            return self._datagrams.follow(packet, OUTSIDE, now_us)
+        key = fragment_key(packet, OUTSIDE) if packet.first_fragment else b""
+        self._restore(packet, now_us)
+        if key:
+            inside = host_of(ends(packet)[1])
+            self._datagrams.lead(key, OUTSIDE, packet.source, inside, now_us)
+        return INSIDE
+
+    def _from_inside(self, packet: PacketView, now_us: int) -> None:
+        quote = quote_of(packet)
+        if quote is not None:
+            self._error_from_inside(packet, quote, now_us)
+            packet.set_destination(self._address)
+        elif packet.later_fragment:
+            packet.set_destination(self._address)
+        else:
+            self._redirect(packet, now_us)
 
     def _redirect(self, packet: PacketView, now_us: int) -> None:
         original, port = packet.destination, packet.destination_port
@@ -117,14 +171,59 @@ class Dnat(NetworkFunction):
 
     def _restore(self, packet: PacketView, now_us: int) -> None:
         outside, inside = ends(packet)
-        entry = self._asked.get(b"%c%b%b" % (packet.protocol, inside, outside[-2:]))
+        entry = self._live(b"%c%b%b" % (packet.protocol, inside, outside[-2:]), now_us)
         if entry is None:
-            return
-        if entry.used_us + self._idle_us <= now_us:
-            self._asked.remove(entry)
             return
         entry.used_us, entry.answered = now_us, True
         self._asked.refresh(entry)
         # A packet without ports may share its entry with port 0: it has none to write.
         has_ports = packet.source_port >= 0
         packet.set_source(entry.address, max(entry.port, 0) if has_ports else NO_PORT)
+
+    def _live(self, key: bytes, now_us: int) -> _Asked | None:
+        """The connection, unless it has been idle for too long: it is forgotten."""
+        entry = self._asked.get(key)
+        if entry is not None and entry.used_us + self._idle_us <= now_us:
+            self._asked.remove(entry)
+            return None
+        return entry
+
+    # ICMP errors.
+
+    def _error_from_outside(self, packet: PacketView, quote: Quote, now_us: int) -> None:
+        """About a packet that had been redirected: its destination is the address."""
+        if quote.destination != self._address or _lacks_ports(quote):
+            return
+        inside = quote.source, quote.source_port
+        entry = self._live(self._key(quote.protocol, *inside, quote.destination_port), now_us)
+        if entry is None:
+            return
+        translate(packet, quote, entry.address, _own_port(quote, entry.port), source=False)
+        if packet.source == self._address:
+            packet.set_source(entry.address)
+
+    def _error_from_inside(self, packet: PacketView, quote: Quote, now_us: int) -> None:
+        """About an answer: its source is what had been asked."""
+        if _lacks_ports(quote):
+            return
+        port = quote.source_port
+        target = self._port if port >= 0 and self._port >= 0 else port
+        key = self._key(quote.protocol, quote.destination, quote.destination_port, target)
+        entry = self._live(key, now_us)
+        if entry is not None and (entry.address, entry.port) == (quote.source, port):
+            translate(packet, quote, self._address, _own_port(quote, target), source=True)
+
+    def _key(self, protocol: int, inside: int, inside_port: int, target: int) -> bytes:
+        address = inside.to_bytes(4 if self._version == 4 else 16, "big")
+        ports = max(inside_port, 0) << 16 | max(target, 0)
+        return b"%c%b%b" % (protocol, address, ports.to_bytes(4, "big"))
+
+
+def _lacks_ports(quote: Quote) -> bool:
+    """Whether what is quoted has ports that are not known."""
+    return quote.protocol in (TCP, UDP) and not quote.l4
+
+
+def _own_port(quote: Quote, port: int) -> int:
+    """A port, to write where the quoted packet has one."""
+    return max(port, 0) if quote.source_port >= 0 else NO_PORT

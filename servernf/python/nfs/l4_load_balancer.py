@@ -10,6 +10,9 @@ floods.
 Backends are judged by whether they answer (`servernf/python/backend_health.py`): a connection that has
 had no answer may be opened again with another one.
 
+An ICMP error belongs to the connection that it quotes, and is translated with the quote, so that path
+MTU discovery works through the service; it refreshes nothing. Later fragments follow their first.
+
 Another configuration goes on with the connections whose service and backend it has, and knows no others.
 """
 
@@ -22,10 +25,34 @@ from typing import Any
 from zlib import crc32
 
 from servernf.python.backend_health import BackendHealth, HealthChecks
+from servernf.python.datagrams import (
+    FIRSTS,
+    MAX_REMEMBERED,
+    MAX_WAITING,
+    WAITING,
+    Datagrams,
+    First,
+    Waiting,
+    inside_source,
+)
 from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import FLOW, FLOW_KEY_BYTES, ends, flow_key, flow_of_key, host_of
-from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
+from servernf.python.flow_keys import (
+    FLOW,
+    FLOW_KEY_BYTES,
+    ends,
+    flow_key,
+    flow_of_key,
+    fragment_key,
+    host_of,
+)
+from servernf.python.network_function import (
+    OTHER,
+    OUTSIDE,
+    NetworkFunction,
+    network_function,
+)
 from servernf.python.packet import TCP, UDP, PacketView
+from servernf.python.quotes import Quote, quote_of, translate
 from servernf.python.state import EntryKind, Kind
 from servernf.python.tables import Fixed
 from servernf.wire.fields import Fields
@@ -164,6 +191,8 @@ class L4LoadBalancer(NetworkFunction):
     _forward: _Connections
     _health: Fixed[tuple[int, int, int], BackendHealth]
     """Of TCP's backends, by version, address and port; UDP owes nobody an answer."""
+    _fragments: FairTable[First]
+    _waiting: FairTable[Waiting]
 
     def setup(self, config: Fields) -> None:
         self._idle_us = config.seconds("idle_timeout_s", 300)
@@ -197,8 +226,18 @@ class L4LoadBalancer(NetworkFunction):
             for backend in backends
         )
         self.state.declare("_health", _backends(self._checks), health, shared=True)
+        self.state.declare("_fragments", FIRSTS, FairTable[First](MAX_REMEMBERED))
+        self.state.declare("_waiting", WAITING, FairTable[Waiting](MAX_WAITING))
+        # Only of these later fragments follow a first that came by here.
+        self._virtual = {key[:3] for key in self._services}
+        self._backends = {
+            (version, protocol, backend.address)
+            for (version, protocol, _, _), backends in self._services.items()
+            for backend in backends
+        }
 
     def bound(self) -> None:
+        self._datagrams = Datagrams(self, self._fragments, self._waiting, inside_source)
         self._find_reply = self._forward.replies.get
         for health in self._health.records.values():
             health.judged_by(self._checks)
@@ -218,16 +257,75 @@ class L4LoadBalancer(NetworkFunction):
 
     def metrics(self) -> dict[str, int]:
         down = sum(health.doubtful for health in self._health.records.values())
-        return {"connections": len(self._forward), "backends_down": down}
+        return {
+            "connections": len(self._forward),
+            "backends_down": down,
+            **self._datagrams.metrics(),
+        }
+
+    def tidy(self, now_us: int) -> None:
+        self._datagrams.tidy(now_us)
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        if packet.source_port < 0:
+            if packet.later_fragment and self._may_rewrite(packet, port):
+                return self._datagrams.follow(packet, port, now_us)
+            quote = quote_of(packet)
+            if quote is not None and quote.source_port >= 0:
+                self._error(packet, quote, port, now_us)
+            return OTHER[port]
+        leads = packet.first_fragment and self._may_rewrite(packet, port)
+        key = fragment_key(packet, port) if leads else b""
         if port == OUTSIDE:
-            if packet.source_port >= 0:
-                self._balance(packet, now_us)
-            return INSIDE
-        if packet.source_port >= 0:
+            self._balance(packet, now_us)
+        else:
             self._return(packet, now_us)
-        return OUTSIDE
+        if key:
+            source, destination = ends(packet)
+            if port == OUTSIDE:
+                address, client = packet.destination, source
+            else:
+                address, client = packet.source, destination
+            self._datagrams.lead(key, port, address, host_of(client), now_us)
+        return OTHER[port]
+
+    def _may_rewrite(self, packet: PacketView, port: str) -> bool:
+        """Whether packets like this one may be of a service, by address and protocol alone."""
+        if port == OUTSIDE:
+            return (packet.version, packet.protocol, packet.destination) in self._virtual
+        return (packet.version, packet.protocol, packet.source) in self._backends
+
+    def _error(self, packet: PacketView, quote: Quote, port: str, now_us: int) -> None:
+        """An ICMP error about a packet of a connection: from outside about a reply, from inside about
+        what a client had sent."""
+        size = 4 if packet.version == 4 else 16
+        source = quote.source.to_bytes(size, "big") + quote.source_port.to_bytes(2, "big")
+        destination = quote.destination.to_bytes(size, "big")
+        destination += quote.destination_port.to_bytes(2, "big")
+        if port == OUTSIDE:
+            key = b"%c%b%b" % (quote.protocol, source, destination)
+            connection = self._current(self._forward.get(key), now_us)
+            if connection is None or packet.destination != quote.source:
+                return
+            translate(packet, quote, *connection.backend.end, source=True)
+            packet.set_destination(connection.backend.address)
+            return
+        key = b"%c%b%b" % (quote.protocol, destination, source)
+        connection = self._current(self._find_reply(key), now_us)
+        if connection is not None:
+            translate(packet, quote, *connection.service[2:], source=False)
+            if packet.source == connection.backend.address:
+                packet.set_source(connection.service[2])
+
+    def _current(self, connection: _Connection | None, now_us: int) -> _Connection | None:
+        """A connection that was looked up, unless it is over or no longer served."""
+        if (
+            connection is not None
+            and now_us < connection.used_us + self._idle_us
+            and (connection.known_to is self._mark or self._knows(connection))
+        ):
+            return connection
+        return None
 
     def _balance(self, packet: PacketView, now_us: int) -> None:
         version, protocol = packet.version, packet.protocol
@@ -238,10 +336,7 @@ class L4LoadBalancer(NetworkFunction):
             return
         key = flow_key(packet, inside=False)
         connection = self._forward.get(key)
-        if connection is not None and not (
-            now_us < connection.used_us + self._idle_us
-            and (connection.known_to is self._mark or self._knows(connection))
-        ):
+        if connection is not None and self._current(connection, now_us) is None:
             self._forward.remove(connection)
             connection = None
         opens = (connection is None or not connection.answered) and _opens(packet)
@@ -261,12 +356,9 @@ class L4LoadBalancer(NetworkFunction):
         packet.set_destination(connection.backend.address, connection.backend.port)
 
     def _return(self, packet: PacketView, now_us: int) -> None:
-        connection = self._find_reply(flow_key(packet, inside=True))
-        if (
-            connection is not None
-            and now_us < connection.used_us + self._idle_us
-            and (connection.known_to is self._mark or self._knows(connection))
-        ):
+        found = self._find_reply(flow_key(packet, inside=True))
+        connection = self._current(found, now_us)
+        if connection is not None:
             connection.used_us = now_us
             self._answer(connection, packet, now_us)
             self._forward.refresh(connection)

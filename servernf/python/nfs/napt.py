@@ -24,9 +24,19 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
-from servernf.python.checksum import delta16, delta32, patch, patch_udp
-from servernf.python.fair_table import Entry, FairTable
-from servernf.python.flow_keys import FRAGMENT_KEY_BYTES, flow_of_fragment, fragment_key
+from servernf.python.checksum import delta16, patch
+from servernf.python.datagrams import (
+    MAX_REMEMBERED,
+    MAX_WAITING,
+    WAITING,
+    Datagrams,
+    First,
+    Waiting,
+    firsts,
+    inside_source,
+)
+from servernf.python.fair_table import FairTable
+from servernf.python.flow_keys import flow_of_fragment, fragment_key
 from servernf.python.mappings import (
     ESTABLISHED_TCP,
     MAPPINGS,
@@ -59,42 +69,24 @@ from servernf.python.packet import (
     PacketView,
     quotes_l4,
 )
-from servernf.python.state import EntryKind
+from servernf.python.quotes import Quote, quote_of, translate
 from servernf.python.tables import Flow
 from servernf.python.tcp_acceptance import ACCEPTED, BEGINS, REFUSED
 from servernf.python.telling import BIB_CREATE, BIB_DELETE, PORTS_EXHAUSTED, QUOTA_EXCEEDED
 from servernf.wire.buckets import MOST_BUCKETS
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
 
-FRAGMENT_TIMEOUT_US = 30_000_000
-MAX_FRAGMENTS = 4096
 MAX_EXPIRED_AT_ONCE = 8
+_TRANSLATED = frozenset((TCP, UDP, ICMP))
 
 
-class _Fragment(Entry):
-    """What becomes of the later fragments of a datagram."""
-
-    __slots__ = ("address", "expires_us")
-
-    def __init__(self) -> None:
-        self.address = self.expires_us = 0
-
-
-def _fragment_flow(key: bytes, fragment: _Fragment) -> Flow:
+def _flow_of_first(key: bytes, first: First) -> Flow:
     flow = flow_of_fragment(key)
-    inside = flow.inside if key[0] else fragment.address.to_bytes(4, "big")
+    inside = flow.inside if key[0] else first.address.to_bytes(4, "big")
     return Flow(inside, protocol=flow.protocol)
 
 
-_FRAGMENTS = EntryKind(
-    "fragments",
-    _Fragment,
-    (Field("address", "u32"), Field("expires_us", "age")),
-    key_sizes=FRAGMENT_KEY_BYTES,
-    flow_of=_fragment_flow,
-    looks_at=("inside", "protocol"),
-)
+_FIRSTS = firsts(_flow_of_first)
 
 
 def _key(protocol: int, address: int, port: int) -> int:
@@ -107,7 +99,8 @@ class Napt(NetworkFunction):
 
     _mappings: Mappings
     _session_table: SessionTable
-    _fragments: FairTable[_Fragment]
+    _fragments: FairTable[First]
+    _waiting: FairTable[Waiting]
 
     def setup(self, config: Fields) -> None:
         addresses = self._addresses(config, "addresses")
@@ -146,12 +139,14 @@ class Napt(NetworkFunction):
         mappings = Mappings()
         self.state.declare("_mappings", MAPPINGS, mappings)
         self.state.declare("_session_table", SESSIONS, SessionTable(mappings))
-        self.state.declare("_fragments", _FRAGMENTS, FairTable[_Fragment](MAX_FRAGMENTS))
+        self.state.declare("_fragments", _FIRSTS, FairTable[First](MAX_REMEMBERED))
+        self.state.declare("_waiting", WAITING, FairTable[Waiting](MAX_WAITING))
 
     def bound(self) -> None:
         self._find_inside = self._mappings.get
         self._find_outside = self._mappings.by_outside.get
         self._sessions = Sessions(self._session_table, self._mappings)
+        self._datagrams = Datagrams(self, self._fragments, self._waiting, inside_source)
 
     def continue_from(self, before: Any) -> bool:
         if self._share == before._share:
@@ -176,6 +171,7 @@ class Napt(NetworkFunction):
     def tidy(self, now_us: int) -> None:
         for pool in list(self._mappings.pools.values()):
             self._expire(pool, now_us)
+        self._datagrams.tidy(now_us)
 
     def _addresses(self, config: Fields, key: str) -> list[int]:
         found: list[int] = []
@@ -210,7 +206,7 @@ class Napt(NetworkFunction):
         return {
             "mappings": len(self._mappings),
             "sessions": len(self._session_table),
-            "fragments": len(self._fragments),
+            **self._datagrams.metrics(),
         }
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
@@ -228,8 +224,8 @@ class Napt(NetworkFunction):
         protocol = packet.protocol
         number = packet.source_port
         if number < 0:
-            if packet.later_fragment:
-                return self._follow(packet, INSIDE, now_us)
+            if packet.later_fragment and protocol in _TRANSLATED:
+                return self._datagrams.follow(packet, INSIDE, now_us)
             if protocol != ICMP:
                 return self.drop("protocol")
             data, l4 = packet.data, packet.l4
@@ -264,7 +260,7 @@ class Napt(NetworkFunction):
         if self._filters:
             self._remember_remote(mapping, packet)
         if packet.first_fragment:
-            self._remember_fragment(packet, mapping, INSIDE, mapping.outside, now_us)
+            self._lead(packet, mapping, INSIDE, now_us)
         if protocol == ICMP:
             packet.set_source(mapping.outside)
             self._set_icmp_id(packet, number, mapping.outside_port)
@@ -337,8 +333,8 @@ class Napt(NetworkFunction):
         protocol = packet.protocol
         number = packet.destination_port
         if number < 0:
-            if packet.later_fragment:
-                return self._follow(packet, OUTSIDE, now_us)
+            if packet.later_fragment and protocol in _TRANSLATED:
+                return self._datagrams.follow(packet, OUTSIDE, now_us)
             if protocol != ICMP:
                 return self.drop("protocol")
             data, l4 = packet.data, packet.l4
@@ -367,7 +363,7 @@ class Napt(NetworkFunction):
                     self._sessions.settle(mapping, session, verdict, packet, OUTSIDE)
                 refreshes = verdict in (ACCEPTED, BEGINS)
         if packet.first_fragment:
-            self._remember_fragment(packet, mapping, OUTSIDE, mapping.inside, now_us)
+            self._lead(packet, mapping, OUTSIDE, now_us)
         if protocol == ICMP:
             packet.set_destination(mapping.inside)
             self._set_icmp_id(packet, number, mapping.inside_port)
@@ -395,30 +391,11 @@ class Napt(NetworkFunction):
     def _permits(self, mapping: NatMapping, address: int, port: int) -> bool:
         return self._remote(mapping.protocol, address, port) in mapping.remotes
 
-    # Later fragments follow their first (RFC 4787, REQ-14, first fragment first).
-
-    def _remember_fragment(
-        self, packet: PacketView, mapping: NatMapping, port: str, address: int, now_us: int
-    ) -> None:
-        key = fragment_key(packet, port)
-        fragment = self._fragments.get(key)
-        if fragment is None:
-            fragment = _Fragment()
-            self._fragments.add(key, fragment, mapping.inside.to_bytes(4, "big"))
-        else:
-            self._fragments.refresh(fragment)
-        fragment.address = address
-        fragment.expires_us = now_us + FRAGMENT_TIMEOUT_US
-
-    def _follow(self, packet: PacketView, port: str, now_us: int) -> str | None:
-        found = self._fragments.get(fragment_key(packet, port))
-        if found is None or found.expires_us <= now_us:
-            return self.drop("fragment")
-        if port == INSIDE:
-            packet.set_source(found.address)
-            return OUTSIDE
-        packet.set_destination(found.address)
-        return INSIDE
+    def _lead(self, packet: PacketView, mapping: NatMapping, port: str, now_us: int) -> None:
+        """A first fragment goes on, and the others after it."""
+        address = mapping.outside if port == INSIDE else mapping.inside
+        source = mapping.inside.to_bytes(4, "big")
+        self._datagrams.lead(fragment_key(packet, port), port, address, source, now_us)
 
     # ICMP (RFC 5508, REQ-4 and REQ-5: an error follows the packet that it quotes).
 
@@ -429,72 +406,43 @@ class Napt(NetworkFunction):
 
     def _error_from_inside(self, packet: PacketView, now_us: int) -> str | None:
         """The quoted packet went to an inside host: its destination is the mapping's inside."""
-        found = self._quoted(packet, self._find_inside, 16, 2, now_us)
+        quote = quote_of(packet)
+        assert quote is not None
+        found = self._quoted(
+            self._find_inside, quote, quote.destination, quote.destination_port, now_us
+        )
         if found is None:
             return DROP
-        self._translate_quote(packet, 16, 2, found.outside, found.outside_port)
+        translate(packet, quote, found.outside, found.outside_port, source=False)
         packet.set_source(found.outside)
         return OUTSIDE
 
     def _error_from_outside(self, packet: PacketView, now_us: int) -> str | None:
         """The quoted packet came from an inside host: its source is the mapping's outside."""
-        found = self._quoted(packet, self._find_outside, 12, 0, now_us)
+        quote = quote_of(packet)
+        assert quote is not None
+        found = self._quoted(self._find_outside, quote, quote.source, quote.source_port, now_us)
         if found is None:
             return DROP
         if found.outside != packet.destination:
             return self.drop("unmapped")
-        if self._filters:
-            data, quoted = packet.data, packet.l4 + 8
-            remote = int.from_bytes(data[quoted + 16 : quoted + 20], "big")
-            port = data[quoted + 22] << 8 | data[quoted + 23]
-            if not self._permits(found, remote, port):
-                return self.drop("filtered")
-        self._translate_quote(packet, 12, 0, found.inside, found.inside_port)
+        if self._filters and not self._permits(found, quote.destination, quote.destination_port):
+            return self.drop("filtered")
+        translate(packet, quote, found.inside, found.inside_port, source=True)
         packet.set_destination(found.inside)
         return INSIDE
 
     def _quoted(
         self,
-        packet: PacketView,
         find: Callable[[int], NatMapping | None],
-        address_at: int,
-        port_at: int,
+        quote: Quote,
+        address: int,
+        port: int,
         now_us: int,
     ) -> NatMapping | None:
         """The mapping of the quoted packet; None (and counted) when there is none."""
-        data, quoted = packet.data, packet.l4 + 8
-        if not quotes_l4(data, quoted):
+        number = quote.echo if quote.protocol == ICMP else port
+        if number < 0:
             return self.drop("quote")
-        protocol = data[quoted + 9]
-        l4 = quoted + 20
-        if protocol == ICMP:
-            if data[l4] not in (ICMP_ECHO_REQUEST, ICMP_ECHO_REPLY):
-                return self.drop("quote")
-            port_at = 4
-        address = int.from_bytes(data[quoted + address_at : quoted + address_at + 4], "big")
-        number = data[l4 + port_at] << 8 | data[l4 + port_at + 1]
-        mapping = self._live(find(_key(protocol, address, number)), now_us)
+        mapping = self._live(find(_key(quote.protocol, address, number)), now_us)
         return self.drop("unmapped") if mapping is None else mapping
-
-    def _translate_quote(
-        self, packet: PacketView, address_at: int, port_at: int, address: int, port: int
-    ) -> None:
-        data, quoted = packet.data, packet.l4 + 8
-        l4 = quoted + 20
-        protocol = data[quoted + 9]
-        at = quoted + address_at
-        port_at = l4 + (4 if protocol == ICMP else port_at)
-        checksums = [quoted + 10, *([l4 + 6] if protocol == UDP else [])]
-        before = [data[c] << 8 | data[c + 1] for c in checksums]
-        addresses = delta32(int.from_bytes(data[at : at + 4], "big"), address)
-        ports = delta16(data[port_at] << 8 | data[port_at + 1], port)
-        data[at : at + 4] = address.to_bytes(4, "big")
-        data[port_at : port_at + 2] = port.to_bytes(2, "big")
-        patch(data, quoted + 10, addresses)
-        if protocol == UDP:
-            patch_udp(data, l4 + 6, addresses + ports)
-        # The error's own checksum covers all that changed in the quote, checksums included.
-        delta = addresses + ports
-        for c, old in zip(checksums, before, strict=True):
-            delta += delta16(old, data[c] << 8 | data[c + 1])
-        patch(data, packet.l4 + 2, delta)

@@ -230,7 +230,6 @@ def test_errors_about_echo() -> None:
 def test_later_fragments_follow_their_first() -> None:
     bench = napt()
     later = IP(src="10.0.1.11", dst="198.51.100.13", id=9, frag=8, proto=17) / Raw(b"x" * 8)
-    assert not bench.passes("inside", later)
     first = (
         IP(src="10.0.1.11", dst="198.51.100.13", id=9, flags="MF")
         / UDP(sport=5000)

@@ -271,7 +271,7 @@ def test_later_fragments_follow_their_first():
 
 
 def test_fragment_table_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("servernf.python.nfs.napt.MAX_FRAGMENTS", 64)
+    monkeypatch.setattr("servernf.python.nfs.napt.MAX_REMEMBERED", 64)
     nf = napt()
     body = bytes(UDP(sport=4000, dport=53, chksum=1) / Raw(b"x" * 24))
     for number in range(65):

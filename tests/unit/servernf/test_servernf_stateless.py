@@ -320,7 +320,7 @@ class TestLoadBalancer:
             (udp(B, 1, self.VIP, 80), "outside"),
             (tcp(B, 1, self.VIP, 81), "outside"),
             (echo(B, self.VIP, 1), "outside"),
-            (ether(IP(dst=self.VIP, proto=6, frag=4) / Raw(b"x" * 40)), "outside"),
+            (ether(IP(dst=self.VIP, proto=47, frag=4) / Raw(b"x" * 40)), "outside"),
             (tcp("10.1.0.1", 8080, B, 5), "inside"),
             (ether(ARP()), "inside"),
         ):

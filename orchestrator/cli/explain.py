@@ -300,7 +300,8 @@ def _print_journey(journey: Journey, verbose: bool, what: str) -> None:
         elif isinstance(stop, WorkerVisit):
             say(f"[bold]{hop.number}. server core {_plain(stop.name)}[/]")
             for call in stop.calls:
-                left = f"leaves by {call.left}" if call.left else f"drops it: {call.reason}"
+                left = f"leaves by {call.left}" if call.left else f"drops it: {call.why}"
+                left = "; ".join((left, *(f"alert: {alert}" for alert in call.alerts)))
                 say(f"   {_plain(call.nf)} entered by {_plain(call.entered)}, {_plain(left)}")
             say(f"   [bold]{_plain(stop.verdict)}[/]")
         else:

@@ -12,7 +12,7 @@ from orchestrator.cli.output import rate, table_of
 from orchestrator.network.names import worker_name
 from orchestrator.observation.slo import TrafficState, traffic_states
 from orchestrator.presenters.conditions import badness, condition_words, links_amiss
-from orchestrator.presenters.top import Use, drops_of, frames_of, fullest
+from orchestrator.presenters.top import Use, dropped_by_nfs, drops_of, frames_of, fullest
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -37,6 +37,10 @@ def screen_of(network: str, now: Reading, before: Reading | None, everything: bo
         _tables(now, everything),
         _cores(now, before, everything),
     ]
+    if dropped := dropped_by_nfs(now):
+        rows = [(d.graph, d.nf, d.where, d.packets) for d in dropped]
+        title, shown = first_rows("Dropped by NFs", rows, everything)
+        tables.append(table_of(title, ("graph", "NF", "where", "packets#"), shown))
     if links := links_amiss(now.conditions):
         title, rows = first_rows("Links", links, everything)
         tables.append(table_of(title, ("link", "state"), rows))

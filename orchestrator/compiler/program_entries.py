@@ -256,19 +256,22 @@ def _hash(program: HashProgram, site: Site) -> Iterator[SymbolicEntry]:
         yield site.entry(f"buckets_{name}", keys, f"set_dst_{name}", origin, address=address)
 
 
-_VERDICTS = {PASS: 0, DROP: 1}
-_SET_DSCP = 2  # blocks/policer.p4
+_VERDICTS = {PASS: "permit", DROP: "deny"}
+_COLOURS = {"yellow": 1, "red": 2}  # RFC 2698, as meters of P4 number them
 
 
 @program_entries.register
 def _meter(program: MeterProgram, site: Site) -> Iterator[SymbolicEntry]:
-    params: dict[str, int] = {}
-    for colour, verdict in (("yellow", program.yellow), ("red", program.red)):
-        params[colour] = _VERDICTS[verdict] if isinstance(verdict, str) else _SET_DSCP
-        params[f"{colour}_dscp"] = 0 if isinstance(verdict, str) else verdict
-    entry = site.only_entry("police", f"{8 * program.rate} bit/s", **params)
+    origin = f"{8 * program.rate} bit/s"
     meter = Meter(program.rate, program.burst, program.peak_rate, program.peak_burst)
-    yield entry._replace(meter=meter)
+    yield site.only_entry("police", origin)._replace(meter=meter)
+    for colour, verdict in (("yellow", program.yellow), ("red", program.red)):
+        keys = (("colour", Exact(_COLOURS[colour])),)
+        if isinstance(verdict, str):
+            action, params = _VERDICTS[verdict], dict[str, int]()
+        else:
+            action, params = "set_dscp", {"dscp": verdict}
+        yield site.entry("colours", keys, action, f"{origin} {colour}", priority=0, **params)
 
 
 @program_entries.register

@@ -144,6 +144,14 @@ def _alert(told: vnf_pb2.AlertEvent) -> dict[str, Any]:
     return found
 
 
+def alert_text(event: vnf_pb2.Event) -> str:
+    """`signature 1001 (msg)`, `url rules[2]`, for people."""
+    told = event.alert
+    if event.type == "ids":
+        return f"signature {told.signature_id}" + (f" ({told.signature})" if told.signature else "")
+    return told.signature
+
+
 def _nat(told: vnf_pb2.NatEvent) -> dict[str, Any]:
     """The inside end as the source: that is whom an operator is asked for."""
     number = "id" if told.protocol == 1 else "port"

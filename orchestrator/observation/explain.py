@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -63,6 +64,8 @@ class Step:
     effects: list[str] = field(default_factory=list[str])
     segment: int = 0
     """The segment that the frame is in before this step (0: none)."""
+    of_copy: bool = False
+    """Whether the frame is a copy (a mirror's) of the one that came."""
 
     @property
     def origin(self) -> str:
@@ -102,6 +105,13 @@ class Visit:
     dropped: bool
     watched: tuple[tuple[int, int], ...] = ()
     """(SPI, SI) at each look into the sampling table: a sampled packet would be reported there."""
+    copies_lost: tuple[str, ...] = ()
+    """Why copies of it (a mirror's) were dropped."""
+
+    @property
+    def copied_steps(self) -> tuple[Step, ...]:
+        """What happens to copies of the frame."""
+        return tuple(step for step in self.steps if step.of_copy)
 
     @property
     def decisive(self) -> Step | None:
@@ -145,6 +155,7 @@ class Explainer:
             verdict,
             not out,
             tuple(reader.watched),
+            tuple(reader.copies_lost),
         )
 
     def table_step(self, event: trace.Lookup, segment: int) -> Step:
@@ -257,6 +268,13 @@ class _Reader:
         self.parser_error = ""
         self.passes = 0
         self.in_copy = False
+        """Whether this is the egress of a copy."""
+        self.again: deque[bool] = deque()
+        """Of frames that will enter anew, in order: whether each is a copy."""
+        self.is_copy = self.has_copy = False
+        self.lost = ""
+        """Why the frame itself was dropped, where a copy goes on."""
+        self.copies_lost: list[str] = []
         self.watched: list[tuple[int, int]] = []
         self.path = {"spi": 0, "si": 0}
 
@@ -286,6 +304,7 @@ class _Reader:
                     self.branch = self.branch or statement(event.table)
                 else:
                     self.current = self.owner.table_step(event, self.segment)
+                    self.current.of_copy = self.is_copy
                     self.steps.append(self.current)
             case trace.Action():
                 if self.current is not None and not self.current.action:
@@ -311,6 +330,7 @@ class _Reader:
             case trace.Drop():
                 if event.where != "egress" or not self.in_copy:
                     self._drop_decided()
+                    self._dropped()
                 self.current = None
             case trace.Metered():
                 color = ("green", "yellow", "red")[event.color]
@@ -324,13 +344,18 @@ class _Reader:
                 self._effect(f"{short(event.register)}[{event.index}] {verb} {event.value}")
             case trace.Clone():
                 there = "" if event.copies is not None else ", which does not exist"
+                self.has_copy = True
                 self._outcome(f"a copy goes to clone session {event.session}{there}")
             case trace.Multicast():
                 ports = ", ".join(port_text(port, self.owner.ports) for port, _ in event.copies)
                 self._outcome(f"copies to multicast group {event.group}: ports {ports or 'none'}")
             case trace.Recirculate():
-                self._outcome("recirculated: it enters this switch anew")
+                copied = self.is_copy or self.in_copy
+                self.again.append(copied)
+                who = "the copy is recirculated" if copied else "recirculated"
+                self._outcome(f"{who}: it enters this switch anew")
             case trace.Resubmit():
+                self.again.append(self.is_copy)
                 self._outcome("resubmitted: it enters this switch anew")
             case trace.Digest():
                 self._outcome(f"a digest {short(event.digest)} goes to the controller")
@@ -348,10 +373,12 @@ class _Reader:
         if event.pipeline != "ingress":
             return
         self.passes += 1
+        self.is_copy = bool(self.again) and self.again.popleft()
         text = ", ".join(self.headers) or "nothing"
         if self.parser_error:
             text += f"; parser error {self.parser_error}"
-        again = f" (pass {self.passes})" if self.passes > 1 else ""
+        who = "the copy, " if self.is_copy else ""
+        again = f" ({who}pass {self.passes})" if self.passes > 1 else ""
         step = Step(PARSER, f"parsed {text}{again}")
         step.effects = [f"state {state}" for state in self.states]
         self.steps.append(step)
@@ -395,10 +422,18 @@ class _Reader:
         elif "drop" not in self.branch:
             self.reason_text = self.branch
 
+    def _dropped(self) -> None:
+        """The frame that is in the pipeline ends here: a copy, or the one that came."""
+        if self.is_copy:
+            self.copies_lost.append(self._why())
+            self._outcome(f"the copy is dropped: {self.copies_lost[-1]}")
+        elif self.has_copy:
+            self.lost = self._why()
+
     def finish(self, frame: bytes, sent: Sequence[Sent]) -> tuple[list[Step], str]:
         """All steps, and the verdict."""
         if not sent:
-            verdict = f"dropped: {self._why()}"
+            verdict = f"dropped: {self.lost or self._why()}"
             self._outcome(verdict)
             return self.steps, verdict
         told = [
@@ -406,6 +441,9 @@ class _Reader:
             + (f" with {'; '.join(changed)}" if (changed := changes(frame, s.frame)) else "")
             for s in sent
         ]
+        if self.lost:
+            told.insert(0, f"dropped: {self.lost}; its copy")
+            return self.steps, " ".join(told)
         return self.steps, "; ".join(told)
 
     def _why(self) -> str:
@@ -436,6 +474,7 @@ def visit_json(visit: Visit) -> dict[str, object]:
         ],
         "verdict": visit.verdict,
         "dropped": visit.dropped,
+        "copies_lost": visit.copies_lost,
     }
 
 

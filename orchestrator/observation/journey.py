@@ -15,9 +15,11 @@ from functools import partial
 from orchestrator.deployment.places import Places
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.entries import WorkerProgram
 from orchestrator.model.manifest import Manifest
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
+from orchestrator.observation.eve import alert_text
 from orchestrator.observation.explain import Explainer, Sent, Visit, visit_json
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.ports import ports_of_all
@@ -33,13 +35,23 @@ _EVERYTHING = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class NfCall:
-    """An NF that a worker called: `left` is the port left, empty when the NF dropped the packet."""
+    """An NF that a worker called: `left` is the port left, empty when the NF dropped the packet.
+
+    `rule` is the one that dropped it, by where it was written; `alerts` are signatures that it met.
+    """
 
     graph: str
     nf: str
     entered: str
     left: str
     reason: str
+    rule: str = ""
+    alerts: tuple[str, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """`denied, fw.json:14`."""
+        return ", ".join(filter(None, (self.reason, self.rule))) or "no reason given"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,12 @@ class Journey:
             for hop in self.hops
             if not isinstance(hop.stop, Arrival) and hop.stop.dropped
         ]
+        lost += [
+            f"{hop.device}: the copy is dropped: {why}"
+            for hop in self.hops
+            if isinstance(hop.stop, Visit)
+            for why in hop.stop.copies_lost
+        ]
         return "; ".join(arrived + lost) or "the frame went nowhere"
 
 
@@ -128,8 +146,10 @@ class _Server:
         self.workers = {i: MemoryWorker(worker) for i, worker in server.workers.items()}
         self.visit: WorkerVisit | None = None
         self._server, self._name, self._switch = server, name, switch
-        self._cursors = dict.fromkeys(self.workers, 0)
-        """How far each worker's samples have been read."""
+        self._cursors: dict[int, tuple[int, int]] = dict.fromkeys(self.workers, (0, 0))
+        """How far each worker's samples and events have been read."""
+        self.programs: dict[tuple[int, str], WorkerProgram] = {}
+        """What graphs have there, by core and graph."""
 
     def process(self, port: int, frame: bytes) -> Sequence[tuple[int, bytes]]:
         core = self._server.core_of(frame)
@@ -140,11 +160,21 @@ class _Server:
         memory = self.workers[core]
         drops = memory.metrics()
         out = self._server.process(port, frame)
-        samples, self._cursors[core] = memory.samples(self._cursors[core])
+        seen, heard = self._cursors[core]
+        samples, seen = memory.samples(seen)
+        events, heard = memory.events(heard)
+        self._cursors[core] = seen, heard
         calls: list[NfCall] = []
         for before, after in zip(samples[::2], samples[1::2], strict=False):
             nf = before.nf.removeprefix(f"{before.graph}/")
-            calls.append(NfCall(before.graph, nf, before.port, after.port, after.reason))
+            mine = [event for event in events if event.nf == before.nf]
+            rule = "" if after.port else next((e.drop.rule for e in mine if e.drop.rule), "")
+            program = self.programs.get((core, before.graph))
+            rule = program.place(nf, rule) if program is not None and rule else rule
+            alerts = tuple(alert_text(e) for e in mine if e.HasField("alert"))
+            calls.append(
+                NfCall(before.graph, nf, before.port, after.port, after.reason, rule, alerts)
+            )
         sent = tuple(Sent(0, self._switch, data) for _, data in out)
         verdict = _worker_verdict(memory, frame, calls, sent, drops)
         self.visit = WorkerVisit(self._name, core, frame, tuple(calls), sent, verdict, not sent)
@@ -165,7 +195,7 @@ class NetworkModel:
     ) -> None:
         self.topology = topology
         self.snapshots = snapshots
-        self._bundles = bundles
+        self.bundles = bundles
         self.ports = ports_of_all(topology)
         self._explainers: dict[str, Explainer] = {}
         self._attachments = Fabric(topology).attachments
@@ -178,6 +208,8 @@ class NetworkModel:
             at = self._attachments.get(name)
             made = MemoryServer(server, lambda: network.now_ns, Clock())
             node = _Server(made, name, at.switch if at else "")
+            for worker in node.workers.values():
+                worker.worker.tell_everything()
             self._nodes[name] = node
             network.add_holder(name, node)
         for bundle in bundles:
@@ -185,6 +217,7 @@ class NetworkModel:
                 found = self._nodes[program.server]
                 assert isinstance(found, _Server)
                 worker = found.workers[program.core]
+                found.programs[program.core, bundle.graph] = program
                 everything = Manifest(bundle.graph_id, _EVERYTHING, 0, 0)
                 worker.configure(bundle.graph, program.nfs, everything)
                 for chain in program.chains:
@@ -195,7 +228,7 @@ class NetworkModel:
         if switch not in self._explainers:
             if switch not in self.snapshots:
                 raise InputError(unknown("switch", switch, tuple(self.snapshots)))
-            places = Places.of(self._bundles, switch)
+            places = Places.of(self.bundles, switch)
             self._explainers[switch] = Explainer(self.snapshots[switch], self.ports[switch], places)
         return self._explainers[switch]
 
@@ -244,7 +277,7 @@ def _worker_verdict(
         told = [changed for s in sent if (changed := "; ".join(changes(frame, s.frame)))]
         return f"sent on with {'; '.join(told)}" if told else "sent on unchanged"
     if calls and not calls[-1].left:
-        return f"dropped: {calls[-1].nf} drops it ({calls[-1].reason or 'no reason given'})"
+        return f"dropped: {calls[-1].nf} drops it ({calls[-1].why})"
     grown = [
         name.removeprefix("drop.")
         for name, count in memory.metrics().items()
@@ -278,6 +311,8 @@ def journey_json(journey: Journey) -> dict[str, object]:
                         "left": call.left,
                         "dropped": not call.left,
                         "reason": call.reason,
+                        "rule": call.rule,
+                        "alerts": call.alerts,
                     }
                     for call in stop.calls
                 ],

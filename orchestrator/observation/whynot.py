@@ -97,6 +97,10 @@ def _in_switch(
             return Answer(goal, False, where, why)
     if visit.dropped:
         return Answer(goal, False, where, visit.verdict)
+    if visit.copies_lost and any(
+        Node(SEGMENT, visit.switch, step.segment) in good for step in visit.copied_steps
+    ):
+        return Answer(goal, False, where, f"the copy is dropped: {visit.copies_lost[0]}")
     ends = any(sent.behind in ways.model.topology.hosts for sent in visit.sent)
     for step in visit.steps if ends else ():
         if step.hit and step.table.startswith("deliver.") and "resolve" not in step.action:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import NamedTuple
@@ -11,6 +12,10 @@ from orchestrator.observation.health import CoreReading, Reading
 from orchestrator.observation.link_load import link_loads
 from orchestrator.observation.slo import traffic_states
 from orchestrator.presenters.conditions import conditions_json
+from servernf.wire.instances import base_name
+
+_DENY = "deny"
+"""The action of entries that drop, in whichever block."""
 
 
 class Use(NamedTuple):
@@ -21,6 +26,15 @@ class Use(NamedTuple):
     table: str
     entries: int
     size: int
+
+
+class Dropped(NamedTuple):
+    """Packets that a graph's NF has dropped in a switch or a worker, whatever for."""
+
+    packets: int
+    graph: str
+    nf: str
+    where: str
 
 
 def top_json(
@@ -68,6 +82,7 @@ def top_json(
             }
             for c in now.cores
         ],
+        "dropped": [drops._asdict() for drops in dropped_by_nfs(now)],
         "links": [asdict(load) for load in link_loads(topology, bundles, states)],
     }
 
@@ -81,6 +96,24 @@ def fullest(reading: Reading) -> list[Use]:
         if use.size and use.entries
     ]
     return sorted(found, reverse=True)
+
+
+def dropped_by_nfs(reading: Reading) -> list[Dropped]:
+    """By NF and device, most packets first."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for device in reading.devices:
+        for (graph, nf, action), (packets, _) in device.nfs.items():
+            if action == _DENY:
+                found[graph, nf, device.name] += packets
+    for core in reading.cores:
+        for name, value in core.metrics.items():
+            graph, slash, rest = name.partition("/")
+            nf, _, what = rest.partition(".")
+            if slash and what == "drops":
+                # Configurations of one NF beside each other share their counters.
+                at = graph, base_name(nf), core.name
+                found[at] = max(found[at], value)
+    return sorted((Dropped(n, *at) for at, n in found.items() if n), key=lambda d: (-d[0], d[1:]))
 
 
 def frames_of(now: Reading, before: Reading | None) -> Mapping[str, float]:

@@ -158,6 +158,11 @@ class MemoryWorker:
         answer = self.worker.readSamples(vnf_pb2.ReadSamplesRequest(cursor=cursor))
         return list(answer.samples), answer.cursor
 
+    def events(self, cursor: int) -> tuple[list[vnf_pb2.Event], int]:
+        """What NFs have told from a cursor on, and the next cursor."""
+        batch = self.worker.events(vnf_pb2.WatchEventsRequest(cursor=cursor))
+        return list(batch.events), batch.cursor
+
 
 class MemoryServer:
     """A server's workers, each reached by its core's MAC. `now_ns` is virtual time, `clock` theirs.

@@ -93,11 +93,17 @@ def _hash(
     return Counter({(program.block, BY_SEGMENT): 1, buckets: len(program.buckets)})
 
 
+@entries_needed.register
+def _meter(
+    program: MeterProgram, versions: frozenset[int], ranges: bool = True
+) -> Counter[tuple[str, str]]:
+    return Counter({(program.block, BY_SEGMENT): 1, (program.block, "colours"): 2})
+
+
 @entries_needed.register(DscpProgram)
 @entries_needed.register(TtlProgram)
 @entries_needed.register(VlanPushProgram)
 @entries_needed.register(VlanPopProgram)
-@entries_needed.register(MeterProgram)
 @entries_needed.register(MirrorProgram)
 @entries_needed.register(EncapProgram)
 @entries_needed.register(DecapProgram)

@@ -14,6 +14,7 @@ from servernf.python.runtime.clocks import wall_us
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.tables import Tables
 from servernf.python.runtime.worker import Worker
+from servernf.python.telling import RATES
 from servernf.wire.errors import InputError
 
 __all__ = ("LocalWorker", "NotFound")
@@ -65,6 +66,15 @@ class LocalWorker:
 
     def readSamples(self, request: vnf.ReadSamplesRequest) -> vnf.ReadSamplesResponse:
         return messages.read_samples(self._worker, request)
+
+    def events(self, request: vnf.WatchEventsRequest) -> vnf.EventBatch:
+        """The next batch of watchEvents."""
+        found, cursor, lost = self._worker.events.read(request.cursor, request.graphs)
+        return vnf.EventBatch(events=found, cursor=cursor, lost=lost)
+
+    def tell_everything(self) -> None:
+        """Suppress no event of NFs that are configured from now on."""
+        self._worker.events.rates = dict.fromkeys(RATES, (1 << 32, 1 << 32))
 
     def record_to(self, sink: Callable[[bytes], bool]) -> None:
         """Where its records go (`Shim.record_to`)."""

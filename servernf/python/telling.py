@@ -6,7 +6,7 @@ What is told is kept as plain values; words are made of it by whoever reads it (
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from servernf.python.packet import ICMP, ICMPV6, PacketView
@@ -124,10 +124,17 @@ class Source:
 
     __slots__ = ("_buckets", "_clock", "_name", "_tell", "_type")
 
-    def __init__(self, name: str, type_name: str, clock: Callable[[], int], tell: Tell) -> None:
+    def __init__(
+        self,
+        name: str,
+        type_name: str,
+        clock: Callable[[], int],
+        tell: Tell,
+        rates: Mapping[str, tuple[int, int]] = RATES,
+    ) -> None:
         self._name, self._type = name, type_name
         self._clock, self._tell = clock, tell
-        self._buckets = {kind: _Bucket(*limits) for kind, limits in RATES.items()}
+        self._buckets = {kind: _Bucket(*limits) for kind, limits in rates.items()}
 
     def tell(self, kind: str, packet: PacketView | None, said: Said) -> None:
         """Tell of a packet, unless too much of this kind has been told."""

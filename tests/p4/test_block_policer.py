@@ -7,28 +7,37 @@ from edge_switch import EdgeSwitch, ether, segment, summed
 from finsy.proto import p4r
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
+from scapy.packet import Packet
 
 from orchestrator.model.entries import Exact, Meter, TableEntry
 
-PASS, DROP, SET_DSCP = 0, 1, 2
+Verdict = tuple[str, dict[str, int]]
+YELLOW, RED = 1, 2
+PASS: Verdict = ("permit", {})
+DROP: Verdict = ("deny", {})
 AT = segment(1 | 1 << 13)
 
 
-def policing(yellow: int, red: int, meter: Meter | None) -> EdgeSwitch:
+def dscp(value: int) -> Verdict:
+    return "set_dscp", {"dscp": value}
+
+
+def policing(yellow: Verdict, red: Verdict, meter: Meter | None) -> EdgeSwitch:
     switch = EdgeSwitch()
     switch.classify(AT)
     switch.deliver_all(AT)
-    params = (("yellow", yellow), ("yellow_dscp", 10), ("red", red), ("red_dscp", 12))
     keys = (("segment", Exact(AT)),)
-    entry = TableEntry("policer.segments", keys, "policer.police", params, 0, "test", meter)
+    entry = TableEntry("policer.segments", keys, "policer.police", (), 0, "test", meter)
     message = switch.schema.encode(entry, "test")
     assert switch.schema.decode(message) == ("test", entry)
     entity = p4r.Entity(table_entry=message)
     switch.write(p4r.Update(type=p4r.Update.INSERT, entity=entity))
+    for colour, (action, params) in {YELLOW: yellow, RED: red}.items():
+        switch.add("policer.colours", {"segment": AT, "colour": colour}, action, params)
     return switch
 
 
-def dscps(switch: EdgeSwitch, count: int, packet: IP | IPv6) -> list[int | None]:
+def dscps(switch: EdgeSwitch, count: int, packet: Packet) -> list[int | None]:
     found: list[int | None] = []
     for _ in range(count):
         left = switch.send(ether(packet / UDP() / bytes(100)))
@@ -48,10 +57,12 @@ def dscps(switch: EdgeSwitch, count: int, packet: IP | IPv6) -> list[int | None]
     [
         (PASS, DROP, [0, 0, 0, None]),
         (DROP, PASS, [0, None, None, 0]),
-        (SET_DSCP, SET_DSCP, [0, 10, 10, 12]),
+        (dscp(10), dscp(12), [0, 10, 10, 12]),
     ],
 )
-def test_colours(yellow: int, red: int, wanted: list[int | None], packet: IP | IPv6) -> None:
+def test_colours(
+    yellow: Verdict, red: Verdict, wanted: list[int | None], packet: IP | IPv6
+) -> None:
     size = len(bytes(ether(packet / UDP() / bytes(100))))
     switch = policing(yellow, red, Meter(1000, size, 2000, 3 * size))
     assert dscps(switch, 4, packet) == wanted
@@ -73,3 +84,20 @@ def test_the_meter_is_read_back() -> None:
     wanted.table_entry.meter_config.SetInParent()
     (found,) = switch.soft.read(wanted)
     assert switch.schema.decode(found.table_entry)[1].meter == meter
+
+
+def test_each_colour_is_counted() -> None:
+    packet = IP()
+    size = len(bytes(ether(packet / UDP() / bytes(100))))
+    switch = policing(PASS, DROP, Meter(1000, size, 2000, 3 * size))
+    assert dscps(switch, 6, packet) == [0, 0, 0, None, None, None]
+    wanted = p4r.Entity()
+    wanted.table_entry.table_id = switch.schema.table("policer.colours").id
+    wanted.table_entry.counter_data.SetInParent()
+    counted = {
+        int.from_bytes(found.table_entry.match[1].exact.value): (
+            found.table_entry.counter_data.packet_count
+        )
+        for found in switch.soft.read(wanted)
+    }
+    assert counted == {YELLOW: 2, RED: 3}

@@ -111,19 +111,20 @@ def test_hash_lb(kind: str, bmv2: Oracle) -> None:
 
 def test_policer(bmv2: Oracle) -> None:
     switch = Twins(bmv2)
-    params = {"yellow": 2, "yellow_dscp": 10, "red": 1, "red_dscp": 0}
     size = len(bytes(FRAMES[0]))
     entry = TableEntry(
         "policer.segments",
         (("segment", Exact(AT)),),
         "policer.police",
-        tuple(params.items()),
+        (),
         0,
         "test",
         Meter(1, 2 * size, 1, 4 * size),
     )
     entity = p4r.Entity(table_entry=switch.schema.encode(entry, "test"))
     switch.write(p4r.Update(type=p4r.Update.INSERT, entity=entity))
+    switch.add("policer.colours", {"segment": AT, "colour": 1}, "set_dscp", {"dscp": 10})
+    switch.add("policer.colours", {"segment": AT, "colour": 2}, "deny", {})
     left = [switch.send(FRAMES[0]) for _ in range(5)]
     assert [Ether(sent[0][1])[IP].tos if sent else None for sent in left] == [3, 3, 43, 43, None]
     wanted = p4r.Entity()

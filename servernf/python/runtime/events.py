@@ -6,12 +6,22 @@ made printable here: whatever they hold, a line stays a line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.tables import graph_of
-from servernf.python.telling import MOST_TEXT, Alert, Drop, Flow, Nat, Said, Source, Suppressed
+from servernf.python.telling import (
+    MOST_TEXT,
+    RATES,
+    Alert,
+    Drop,
+    Flow,
+    Nat,
+    Said,
+    Source,
+    Suppressed,
+)
 
 RING = 8192
 BATCH = 256
@@ -32,12 +42,15 @@ class Events:
         self._first = self._next = wall_clock()
         """Numbers of events: those of a worker that is started anew come behind its earlier ones."""
         self._sources: dict[str, Source] = {}
+        self.rates: Mapping[str, tuple[int, int]] = RATES
+        """Of instances that come."""
 
     def source(self, name: str, type_name: str) -> Source:
         """By which an instance tells; the next configuration of an NF goes on with its limits."""
         found = self._sources.get(name)
         if found is None:
-            found = self._sources[name] = Source(name, type_name, self._clock, self._put)
+            found = Source(name, type_name, self._clock, self._put, self.rates)
+            self._sources[name] = found
         return found
 
     def forget(self, but: Collection[str]) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.presenters.conditions import condition_words
 from orchestrator.observation.conditions import forget, record, recorded, seen
 from orchestrator.observation.liveness import DOWN, SUSPECT, UP, Condition, Subject
+from orchestrator.presenters.conditions import condition_words
 
 SPINE, LINK = Subject("switch", "spine1"), Subject("link", "leaf1-spine1")
 KNOWN = {SPINE: Condition(DOWN, 12.5, "nothing listens"), LINK: Condition(UP, 3.0)}

@@ -14,6 +14,7 @@ from scapy.packet import Raw
 from servernf_support import ether, tagged, tcp, udp
 
 from servernf.proto import vnf_pb2 as vnf
+from servernf.python.local import LocalWorker
 from servernf.python.runtime.chain import ExitHop, Hop, NfHop, Scope
 from servernf.python.runtime.events import BATCH, Events, printable
 from servernf.python.runtime.worker import Worker
@@ -190,6 +191,22 @@ def test_a_flood_is_told_by_its_number() -> None:
     bench.clock.us += 10_000_000
     bench.send(frame)
     assert bench.told(cursor)[-1].HasField("drop"), "there are tokens again"
+
+
+def test_who_explains_is_told_everything() -> None:
+    local = LocalWorker("w1", MAC, lambda: 1)
+    local.tell_everything()
+    nf = vnf.NfConfig(name="g/acl", type="acl", config_json='{"default": "deny"}')
+    local.configure(vnf.ConfigureRequest(graph="g", nfs=[nf]))
+    hop = vnf.Hop(exit=vnf.ExitHop(dst_mac=NEXT, spi=6, si=200))
+    scope = vnf.Scope(spi=5, si=254, in_port="inside")
+    local.serviceChain(vnf.ServiceChainRequest(nf="g/acl", scope=scope, next=[hop]))
+    cursor, frame = 0, tagged(MAC, udp(CLIENT, 4001, SERVER, 53))
+    for _ in range(3 * BURST):
+        local.process([frame])
+        batch = local.events(vnf.WatchEventsRequest(cursor=cursor))
+        assert [event.drop.reason for event in batch.events] == ["denied"]
+        cursor = batch.cursor
 
 
 def test_a_slow_reader_is_told_how_many_it_has_missed() -> None:

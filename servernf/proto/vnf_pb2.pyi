@@ -183,13 +183,15 @@ class ExpectStateResponse(_message.Message):
     def __init__(self, address: _Optional[str] = ...) -> None: ...
 
 class PushStateRequest(_message.Message):
-    __slots__ = ("id", "open", "chunk", "release", "late", "pull", "secret")
+    __slots__ = ("id", "open", "chunk", "release", "late", "pull", "follow", "delta", "secret")
     ID_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     LATE_FIELD_NUMBER: _ClassVar[int]
     PULL_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
     id: str
     open: OpenTransfer
@@ -197,8 +199,34 @@ class PushStateRequest(_message.Message):
     release: Release
     late: PulledFrames
     pull: int
+    follow: OpenTransfer
+    delta: StateDelta
     secret: bytes
-    def __init__(self, id: _Optional[str] = ..., open: _Optional[_Union[OpenTransfer, _Mapping]] = ..., chunk: _Optional[_Union[StateChunk, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., late: _Optional[_Union[PulledFrames, _Mapping]] = ..., pull: _Optional[int] = ..., secret: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., open: _Optional[_Union[OpenTransfer, _Mapping]] = ..., chunk: _Optional[_Union[StateChunk, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., late: _Optional[_Union[PulledFrames, _Mapping]] = ..., pull: _Optional[int] = ..., follow: _Optional[_Union[OpenTransfer, _Mapping]] = ..., delta: _Optional[_Union[StateDelta, _Mapping]] = ..., secret: _Optional[bytes] = ...) -> None: ...
+
+class StateDelta(_message.Message):
+    __slots__ = ("nfs",)
+    NFS_FIELD_NUMBER: _ClassVar[int]
+    nfs: _containers.RepeatedCompositeFieldContainer[NfDelta]
+    def __init__(self, nfs: _Optional[_Iterable[_Union[NfDelta, _Mapping]]] = ...) -> None: ...
+
+class NfDelta(_message.Message):
+    __slots__ = ("nf", "batches", "gone")
+    NF_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    nf: str
+    batches: _containers.RepeatedScalarFieldContainer[bytes]
+    gone: _containers.RepeatedCompositeFieldContainer[GoneRecords]
+    def __init__(self, nf: _Optional[str] = ..., batches: _Optional[_Iterable[bytes]] = ..., gone: _Optional[_Iterable[_Union[GoneRecords, _Mapping]]] = ...) -> None: ...
+
+class GoneRecords(_message.Message):
+    __slots__ = ("table", "keys")
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    table: str
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, table: _Optional[str] = ..., keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class OpenTransfer(_message.Message):
     __slots__ = ("nfs", "scope", "variant")
@@ -233,30 +261,66 @@ class PulledFrames(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class PushStateResponse(_message.Message):
-    __slots__ = ("records", "frames", "held")
+    __slots__ = ("records", "frames", "held", "promoted")
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    PROMOTED_FIELD_NUMBER: _ClassVar[int]
     records: int
     frames: _containers.RepeatedScalarFieldContainer[bytes]
     held: int
-    def __init__(self, records: _Optional[int] = ..., frames: _Optional[_Iterable[bytes]] = ..., held: _Optional[int] = ...) -> None: ...
+    promoted: bool
+    def __init__(self, records: _Optional[int] = ..., frames: _Optional[_Iterable[bytes]] = ..., held: _Optional[int] = ..., promoted: _Optional[bool] = ...) -> None: ...
 
 class ReplicateRequest(_message.Message):
-    __slots__ = ("destination", "nfs", "scope", "variant")
+    __slots__ = ("destination", "nfs", "scope", "variant", "phase", "id", "every", "secret", "destination_name")
+    class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATUS: _ClassVar[ReplicateRequest.Phase]
+        START: _ClassVar[ReplicateRequest.Phase]
+        STOP: _ClassVar[ReplicateRequest.Phase]
+        PROMOTE: _ClassVar[ReplicateRequest.Phase]
+    STATUS: ReplicateRequest.Phase
+    START: ReplicateRequest.Phase
+    STOP: ReplicateRequest.Phase
+    PROMOTE: ReplicateRequest.Phase
     DESTINATION_FIELD_NUMBER: _ClassVar[int]
     NFS_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     VARIANT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    EVERY_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_NAME_FIELD_NUMBER: _ClassVar[int]
     destination: str
     nfs: _containers.RepeatedScalarFieldContainer[str]
     scope: StateScope
     variant: str
-    def __init__(self, destination: _Optional[str] = ..., nfs: _Optional[_Iterable[str]] = ..., scope: _Optional[_Union[StateScope, _Mapping]] = ..., variant: _Optional[str] = ...) -> None: ...
+    phase: ReplicateRequest.Phase
+    id: str
+    every: int
+    secret: bytes
+    destination_name: str
+    def __init__(self, destination: _Optional[str] = ..., nfs: _Optional[_Iterable[str]] = ..., scope: _Optional[_Union[StateScope, _Mapping]] = ..., variant: _Optional[str] = ..., phase: _Optional[_Union[ReplicateRequest.Phase, str]] = ..., id: _Optional[str] = ..., every: _Optional[int] = ..., secret: _Optional[bytes] = ..., destination_name: _Optional[str] = ...) -> None: ...
 
 class ReplicateResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("state", "records", "pushes", "behind", "dropped", "left_out", "why")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    PUSHES_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    records: int
+    pushes: int
+    behind: int
+    dropped: int
+    left_out: int
+    why: str
+    def __init__(self, state: _Optional[str] = ..., records: _Optional[int] = ..., pushes: _Optional[int] = ..., behind: _Optional[int] = ..., dropped: _Optional[int] = ..., left_out: _Optional[int] = ..., why: _Optional[str] = ...) -> None: ...
 
 class VariantsRequest(_message.Message):
     __slots__ = ("operation", "nf")

@@ -155,7 +155,7 @@ class VnfServicer:
         raise NotImplementedError('Method not implemented!')
 
     def replicate(self, request, context):
-        """UNIMPLEMENTED in this version.
+        """replicate is called at the primary, whose standby is the destination; promote it there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,8 +184,8 @@ class VnfServicer:
         raise NotImplementedError('Method not implemented!')
 
     def pushState(self, request, context):
-        """From worker to worker, for transfer: PERMISSION_DENIED but to whom expectState has announced. A
-        worker may answer it alone at a door of its own, which peers reach and controllers do not use.
+        """From worker to worker, for transfer and replicate: PERMISSION_DENIED but to whom expectState has
+        announced. A worker may answer it alone at a door of its own, which peers reach and controllers do not use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

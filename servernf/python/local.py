@@ -93,7 +93,10 @@ class LocalWorker:
 
     def push_state(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
         """pushState, as another worker of this process calls it."""
-        return self._worker.arrivals.pushed(request)
+        return self._worker.replicas.pushed(request)
+
+    def replicate(self, request: vnf.ReplicateRequest) -> vnf.ReplicateResponse:
+        return self._worker.replicas.replicate(request, self._dial)
 
     def process(self, frames: Sequence[bytes]) -> list[bytes]:
         """Frames that the worker sends for those that come (`Worker.process`)."""

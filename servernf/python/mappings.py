@@ -319,6 +319,8 @@ class WatchedMappings(Watched):
 
     def take(self, protocol: int, outside: int, wanted: int, ports: int) -> int:
         port = self._table.take(protocol, outside, wanted, ports)
+        if not self._watch.of_choices:
+            return port
         end = ports.bit_length()
         if port < 0:
             run = [*range(end)]
@@ -339,6 +341,8 @@ class WatchedMappings(Watched):
         self._table.remove(mapping)
 
     def crowds(self, host: Host) -> None:
+        if not self._watch.of_choices:
+            return
         for mapping in (*host.transitory, *host.established):
             self.touch(mapping)
 

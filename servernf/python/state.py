@@ -306,7 +306,7 @@ class State:
         Of a slice (`servernf.python.slices`) what is derived from other records is not checked.
         """
         nf = self._nf
-        ready: list[tuple[Declared, Any, Any, Values]] = []
+        ready: list[tuple[Declared, Any, Record, Values]] = []
         problems: list[str] = []
         counts: dict[str, int] = {}
         new: dict[str, dict[Any, Any]] = {name: {} for name in self.tables}
@@ -328,9 +328,9 @@ class State:
                 elif key in new[batch.table] or (key in there and not is_fixed):
                     problems.append(f"{where}: is there already")
                 else:
-                    made, values = kind.unpack(record.body, now_us)
+                    made, values = kind.unpack(record.body, now_us - record.before_us)
                     new[batch.table][key] = made
-                    ready.append((declared, key, record.body, values))
+                    ready.append((declared, key, record, values))
         if not is_slice:
             problems += self._no_room(new)
         problems = problems or [
@@ -339,9 +339,10 @@ class State:
         ]
         if problems:
             raise InputError(problems)
-        for declared, key, body, values in ready:
+        for declared, key, record, values in ready:
             if isinstance(declared.table, Fixed):
-                declared.kind.unpack(body, now_us, declared.table.records[key])
+                at_us = now_us - record.before_us
+                declared.kind.unpack(record.body, at_us, declared.table.records[key])
             else:
                 declared.table.insert(key, new[declared.name][key], values)
         self._add_counts(counts)

@@ -1,4 +1,4 @@
-"""Variants of moving state, and how they compare (the southbound paper, 4.2: ordinal measures)."""
+"""Variants of moving and doubling state, and how they compare (southbound paper, 4.2: ordinal)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ ORDER_PRESERVING: Final = "order_preserving"
 LOSS_FREE: Final = "loss_free"
 FORWARD: Final = "forward"
 STOP_COPY: Final = "stop_copy"
+PER_PACKET: Final = "per_packet"
+PER_N: Final = "per_n"
+ON_SYN_FIN: Final = "on_syn_fin"
+PERIODIC: Final = "periodic"
 
 
 class Measures(NamedTuple):
-    """More is better, of resources it is more; they order the variants of an operation, no more."""
+    """More is better, of resources it is more; they order the variants of an operation, no more.
+
+    Of `replicate`: how short packets wait, how little is lost with the primary, how much is sent."""
 
     performance: int
     accuracy: int
@@ -31,7 +37,16 @@ VARIANTS: Final = {
         # All state is written while packets wait.
         STOP_COPY: Measures(1, 3, 1),
     },
-    "replicate": dict[str, Measures](),
+    "replicate": {
+        # No packet leaves before the standby has what it has changed.
+        PER_PACKET: Measures(1, 4, 4),
+        # Packets that open or close something wait, the others do not; they are told of by time.
+        ON_SYN_FIN: Measures(2, 3, 2),
+        # Packets wait only while more than n are not told of.
+        PER_N: Measures(3, 2, 3),
+        # None waits, and what has changed is sent some times a second.
+        PERIODIC: Measures(4, 1, 1),
+    },
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.tables import Fixed, Recent, Table
@@ -51,6 +51,9 @@ class Slice:
 @dataclass(slots=True)
 class Watch:
     """The notes of one packet. With `only`, a slice is played again: it has all that may be read."""
+
+    of_choices: ClassVar[bool] = True
+    """Whether records count that were only looked at to choose another one."""
 
     nf: Any = None
     now_us: int = 0

@@ -60,10 +60,13 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as it is written: key and fields each in their bytes. Equal records have equal bytes."""
+    """A record as it is written: key and fields each in their bytes. Equal records have equal bytes.
+
+    Ages in it are those of `before_us` microseconds before it is entered."""
 
     key: bytes
     body: bytes
+    before_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

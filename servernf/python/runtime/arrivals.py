@@ -32,6 +32,7 @@ class Host(Protocol):
     jobs: Jobs
     gates: Gates
     held: HeldFrames
+    drops: dict[str, int]
 
     @property
     def instances(self) -> Mapping[str, Instance]:
@@ -53,7 +54,7 @@ class Host(Protocol):
 
 
 @dataclass(slots=True)
-class _Announced:
+class Announced:
     """Whom a controller has told this worker to take state from, and what."""
 
     secret: bytes
@@ -63,13 +64,19 @@ class _Announced:
     is_open: bool = True
     """Whether it may still begin."""
 
+    def check(self, name: str, opening: vnf.OpenTransfer) -> None:
+        """Refused when it is something else that is opened."""
+        nfs = frozenset(told.name for told in opening.nfs)
+        if not self.is_open or self.scope != opening.scope or self.nfs != nfs:
+            raise Refused(f"open: is not what was announced for transfer {quoted(name)}")
+
 
 class Arrivals:
     """Those that come to one worker, from whom a controller has announced."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._announced: OrderedDict[str, _Announced] = OrderedDict()
+        self._announced: OrderedDict[str, Announced] = OrderedDict()
         self._arrivals: dict[str, tuple[Arriving, Gate]] = {}
         self._arrived: OrderedDict[str, int] = OrderedDict()
         """How many frames were held back for those that are over; -1: given up."""
@@ -81,10 +88,14 @@ class Arrivals:
         """Whether some state is on its way here."""
         return bool(self._arrivals)
 
-    def check_free(self, nfs: frozenset[str], buckets: Buckets | None) -> None:
-        """InputError when a transfer, from here or to here, has some of the same state."""
+    def check_free(
+        self, nfs: frozenset[str], buckets: Buckets | None, *, leaves: bool = False
+    ) -> None:
+        """InputError when a transfer or a replication, from here or to here, has some of the same state.
+
+        `leaves`: it is noted what changes, which only one of them can have done for an NF."""
         for name, mine in list(self.taken.items()):
-            theirs = mine.buckets
+            theirs = None if leaves and mine.follows else mine.buckets
             if not nfs.isdisjoint(mine.nfs) and (
                 buckets is None or theirs is None or buckets.meets(theirs)
             ):
@@ -92,8 +103,9 @@ class Arrivals:
                     self._host.gates.all.remove(mine)
                     del self.taken[name]
                     continue
+                what = "replication" if mine.follows else "transfer"
                 raise InputError(
-                    f"scope: transfer {quoted(name)} of {', '.join(sorted(nfs & mine.nfs))} is under"
+                    f"scope: {what} {quoted(name)} of {', '.join(sorted(nfs & mine.nfs))} is under"
                     " way, and some of its state is the same"
                 )
 
@@ -115,17 +127,18 @@ class Arrivals:
         scope = vnf.StateScope()
         scope.CopyFrom(request.scope)
         buckets_of(scope)
-        found = _Announced(request.secret, request.source, frozenset(request.nfs), scope)
+        found = Announced(request.secret, request.source, frozenset(request.nfs), scope)
         self._host.jobs.do(lambda: self._announce(request.id, found))
 
-    def _announce(self, name: str, found: _Announced) -> None:
+    def _announce(self, name: str, found: Announced) -> None:
         self._announced.pop(name, None)
         self._announced[name] = found
-        over = [name for name in self._announced if name not in self._arrivals]
+        over = [name for name in self._announced if name not in self.taken]
         for name in over[: max(0, len(self._announced) - _MOST_ANNOUNCED)]:
             del self._announced[name]
 
-    def _check(self, request: vnf.PushStateRequest, by: str) -> _Announced:
+    def check(self, request: vnf.PushStateRequest, by: str) -> Announced:
+        """What was announced of a part that another worker sends; Refused: it was not."""
         found = self._announced.get(request.id)
         if (
             found is None
@@ -144,7 +157,7 @@ class Arrivals:
         return self._host.jobs.do(lambda: self._pushed(request, by))
 
     def _pushed(self, request: vnf.PushStateRequest, by: str) -> vnf.PushStateResponse:
-        announced = self._check(request, by)
+        announced = self.check(request, by)
         part = request.WhichOneof("part")
         host = self._host
         if part == "open":
@@ -175,35 +188,15 @@ class Arrivals:
         return answer
 
     def _open(
-        self, name: str, opening: vnf.OpenTransfer, announced: _Announced
+        self, name: str, opening: vnf.OpenTransfer, announced: Announced
     ) -> vnf.PushStateResponse:
-        if (
-            not announced.is_open
-            or announced.scope != opening.scope
-            or announced.nfs != frozenset(told.name for told in opening.nfs)
-        ):
-            raise Refused(f"open: is not what was announced for transfer {quoted(name)}")
+        announced.check(name, opening)
         there = self._arrivals.get(name)
         if there is not None:  # the source begins anew
             there[0].forget(self._host.held)
             there[0].heard_us = self._host.now_us()
             return vnf.PushStateResponse(held=there[0].held)
-        check_variant("transfer", opening.variant)
-        problems: list[str] = []
-        instances: dict[str, Instance] = {}
-        for told in opening.nfs:
-            mine = self._host.instances.get(told.name)
-            if mine is None or mine.type_name != told.type:
-                kind = "there is none here" if mine is None else f"is {mine.type_name} here"
-                problems.append(f"nfs: {quoted(told.name)} ({quoted(told.type)}): {kind}")
-            elif config_digest(mine.config_json) != told.config_digest:
-                problems.append(f"nfs: {quoted(told.name)} has another configuration here")
-            else:
-                instances[told.name] = mine
-        if problems:
-            raise InputError(problems)
-        buckets = buckets_of(opening.scope)
-        self.check_free(frozenset(instances), buckets)
+        instances, buckets = self.opened(opening, "transfer")
         arriving = Arriving(instances, buckets, self._host.now_us())
 
         def takes(frame: bytes) -> bool:
@@ -219,6 +212,28 @@ class Arrivals:
         self._host.gates.all.append(gate)
         self._host.settle()
         return vnf.PushStateResponse()
+
+    def opened(
+        self, opening: vnf.OpenTransfer, operation: str
+    ) -> tuple[dict[str, Instance], Buckets | None]:
+        """The instances here of what another worker opens, and their buckets; all is checked."""
+        check_variant(operation, opening.variant)
+        problems: list[str] = []
+        instances: dict[str, Instance] = {}
+        for told in opening.nfs:
+            mine = self._host.instances.get(told.name)
+            if mine is None or mine.type_name != told.type:
+                kind = "there is none here" if mine is None else f"is {mine.type_name} here"
+                problems.append(f"nfs: {quoted(told.name)} ({quoted(told.type)}): {kind}")
+            elif config_digest(mine.config_json) != told.config_digest:
+                problems.append(f"nfs: {quoted(told.name)} has another configuration here")
+            else:
+                instances[told.name] = mine
+        if problems:
+            raise InputError(problems)
+        buckets = buckets_of(opening.scope)
+        self.check_free(frozenset(instances), buckets)
+        return instances, buckets
 
     def _entered(self, arriving: Arriving, chunk: vnf.StateChunk) -> int:
         host = self._host

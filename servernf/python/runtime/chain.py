@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from servernf.python.network_function import OTHER
-from servernf.python.runtime.errors import AlreadyThere, NotFound
+from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
 from servernf.python.runtime.tables import Out, Peer, Tables, ToNf, path_text
 from servernf.wire.errors import InputError, ReportedError, unknown
 
@@ -87,6 +87,11 @@ class ChainPeer(Protocol):
 
 Dial = Callable[[str], ChainPeer]
 """From an API address to the worker behind it."""
+
+
+def nobody(address: str) -> ChainPeer:
+    """The way to others of a worker that has none."""
+    raise Unreachable(f"worker {address}: this worker has no way to call others")
 
 
 @dataclass(slots=True)

@@ -38,6 +38,8 @@ class Chunk:
 class Notes(Watch):
     """What a watched table says while its records move: which were touched."""
 
+    of_choices = False
+
     def __init__(self) -> None:
         super().__init__()
         self.touched: set[_Key] = set()

@@ -39,7 +39,7 @@ class StateService(vnf_pb2_grpc.VnfServicer):
         self, request: vnf.PushStateRequest, context: grpc.ServicerContext
     ) -> vnf.PushStateResponse:
         by = caller(context) if self._certified else ""
-        return self._worker.arrivals.pushed(request, by)
+        return self._worker.replicas.pushed(request, by)
 
 
 def open_door(worker: Worker, path: Path, tls: Tls | None, user: int | None) -> grpc.Server:

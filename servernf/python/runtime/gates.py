@@ -19,7 +19,8 @@ _PATH = slice(18, 22)
 
 @dataclass(slots=True)
 class Gate:
-    """What a transfer does with frames that come to its NFs; None: all of these are its own."""
+    """What a transfer, or a replication, does with frames that come to its NFs; `buckets` None: all of
+    these are its own."""
 
     nfs: frozenset[str]
     buckets: Buckets | None
@@ -27,6 +28,10 @@ class Gate:
     """Whether it has kept a frame of its flows, so that no NF sees it now."""
     is_over: bool = False
     """Whether it is for packets that come too late only: another transfer ends it."""
+    follows: bool = False
+    """Whether it is of a replication, whose primary has its changes noted."""
+    opens: Callable[[], None] | None = None
+    """Called before each batch, to open it once it is time."""
 
 
 class Gates:
@@ -45,6 +50,9 @@ class Gates:
 
     def let(self, frames: Sequence[bytes], steps: Mapping[int, Step]) -> list[bytes]:
         """The frames that NFs see now, those that have waited first."""
+        for gate in list(self.all):
+            if gate.opens is not None:
+                gate.opens()
         passed, self.released = self.released, []
         passed += [frame for frame in frames if not self._keeps(frame, steps)]
         return passed

@@ -140,10 +140,18 @@ class RemoteWorker:
     """Another worker, called over gRPC (a `ChainPeer`)."""
 
     def __init__(
-        self, address: str, tls: Tls | None, caller: str, election: int, certified: str = ""
+        self,
+        address: str,
+        tls: Tls | None,
+        caller: str,
+        election: int,
+        certified: str = "",
+        seconds: float = CALL_TIMEOUT_S,
     ) -> None:
-        """`certified`: whom its certificate is made out to, where that is not its address."""
+        """`certified`: whom its certificate is made out to, where that is not its address; `seconds`:
+        for an answer to a part of state."""
         self._address = address
+        self._seconds = seconds
         self._tls = tls
         self._metadata = (
             (CHAIN_FROM, caller),
@@ -179,7 +187,7 @@ class RemoteWorker:
             self._channel = self._opened()
         stub = vnf_pb2_grpc.VnfStub(self._channel)
         try:
-            return stub.pushState(request, timeout=CALL_TIMEOUT_S, metadata=self._metadata)
+            return stub.pushState(request, timeout=self._seconds, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._translated(error) from None
 

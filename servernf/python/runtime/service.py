@@ -21,6 +21,7 @@ from servernf.python.runtime.door import StateService
 from servernf.python.runtime.errors import NotFound, Unsupported
 from servernf.python.runtime.messages import Place
 from servernf.python.runtime.peers import (
+    CALL_TIMEOUT_S,
     CHAIN_FROM,
     ELECTION_BYTES,
     ELECTION_ID,
@@ -31,6 +32,7 @@ from servernf.python.runtime.peers import (
     Tls,
     answers_errors,
 )
+from servernf.python.runtime.replicas import PATIENCE_US
 from servernf.python.runtime.worker import CHAINING_PROTOCOLS, Worker
 from servernf.wire.errors import InputError
 
@@ -168,20 +170,26 @@ class VnfService(StateService):
 
         return messages.service_chain(self._worker, request, update=update, dial=dial)
 
-    @_changes
-    @answers_errors
-    def transfer(
-        self, request: vnf.TransferRequest, context: grpc.ServicerContext
-    ) -> vnf.TransferResponse:
+    def _dialled(
+        self, context: grpc.ServicerContext, seconds: float = CALL_TIMEOUT_S
+    ) -> Callable[[str, str], RemoteWorker]:
+        """What reaches others that state is for, in the name of the controller that calls."""
         election = _election(context)
 
         def dial(address: str, name: str) -> RemoteWorker:
             # Over mutual TLS its certificate tells that it is of this network.
             if address.startswith(UNIX) or not self._certified:
                 self._doors.check(address, "destination")
-            return RemoteWorker(address, self.tls, self._worker.name, election, name)
+            return RemoteWorker(address, self.tls, self._worker.name, election, name, seconds)
 
-        return self._worker.transfers.transfer(request, dial)
+        return dial
+
+    @_changes
+    @answers_errors
+    def transfer(
+        self, request: vnf.TransferRequest, context: grpc.ServicerContext
+    ) -> vnf.TransferResponse:
+        return self._worker.transfers.transfer(request, self._dialled(context))
 
     @_changes
     @answers_errors
@@ -191,11 +199,13 @@ class VnfService(StateService):
         self._worker.arrivals.expect(request, certified=self._certified)
         return vnf.ExpectStateResponse(address=self._door)
 
+    @_changes
     @answers_errors
     def replicate(
         self, request: vnf.ReplicateRequest, context: grpc.ServicerContext
     ) -> vnf.ReplicateResponse:
-        raise _unsupported("replicate", "no NF has a standby")
+        dial = self._dialled(context, PATIENCE_US / 1e6)
+        return self._worker.replicas.replicate(request, dial)
 
     @answers_errors
     def getVariants(

@@ -155,7 +155,7 @@ class Transfers:
 
     def _enlist(self, departure: _Departure, instances: list[Instance]) -> None:
         """Job: begin to note what changes; InputError when other transfers have the same state."""
-        self._arrivals.check_free(departure.nfs, departure.buckets)
+        self._arrivals.check_free(departure.nfs, departure.buckets, leaves=True)
         if departure.buckets is not None:
             others = self._host.instances.values()
             found = Departing(instances, others, departure.buckets, self._host.settle)

@@ -17,11 +17,11 @@ from servernf.python.packet import PacketView
 from servernf.python.runtime.arrivals import Arrivals
 from servernf.python.runtime.chain import (
     Chained,
-    ChainPeer,
     Dial,
     Hop,
     Scope,
     call_far,
+    nobody,
     plan_chain,
     tell_abandoned,
 )
@@ -37,13 +37,14 @@ from servernf.python.runtime.changes import (
 )
 from servernf.python.runtime.clocks import monotonic_us, wall_us
 from servernf.python.runtime.counting import instance_metrics, worker_metrics
-from servernf.python.runtime.errors import NotFound, Unreachable
+from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.events import Events
 from servernf.python.runtime.gates import Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
 from servernf.python.runtime.moving import delete_state, export_state, import_state
 from servernf.python.runtime.noting import Batch, Call, let_go
+from servernf.python.runtime.replicas import Replicas
 from servernf.python.runtime.shim import PENDING, Sample, Shim
 from servernf.python.runtime.tables import (
     Exit,
@@ -68,10 +69,6 @@ _TIDY_US = 1_000_000
 """How often NFs forget what is over, and no packet finds."""
 
 
-def _nobody(address: str) -> ChainPeer:
-    raise Unreachable(f"worker {address}: this worker has no way to call others")
-
-
 class Worker:
     """A server core's NFs. `core_mac` is its MAC; `dial` reaches other workers for chaining."""
 
@@ -83,7 +80,7 @@ class Worker:
         *,
         wall_clock: Callable[[], int] = wall_us,
         ticks: Callable[[], int] = time.monotonic_ns,
-        dial: Dial = _nobody,
+        dial: Dial = nobody,
     ) -> None:
         self.name = name
         self.core_mac = core_mac
@@ -107,6 +104,7 @@ class Worker:
         self._is_gated = False
         self.arrivals = Arrivals(self)
         self.transfers = Transfers(self, self.arrivals)
+        self.replicas = Replicas(self, self.arrivals)
         self._tidy_us = 0
         self._packet = PacketView()
         self._second = PacketView()
@@ -216,6 +214,8 @@ class Worker:
             if beside:
                 tag = Tagged(bases[ttl - 1], frame[22:38], path, label)
                 out += self._sent_beside(beside, tag, now_us, batch)
+        if self.replicas.is_under_way:
+            out = self.replicas.after(frames, out, now_us)
         self.frames_out += len(out)
         if batch is not None:
             batch.end()
@@ -287,8 +287,9 @@ class Worker:
         """How long until `process` has a frame to send that is held; None when none is."""
         if self.gates.released:
             return 0
-        due_us = self.held.next_us
-        return None if due_us is None else max(0, due_us - self.now_us())
+        due_us, now_us = self.held.next_us, self.now_us()
+        waits = [self.replicas.wait_us(now_us), due_us and max(0, due_us - now_us)]
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _released(self, now_us: int, batch: Batch | None) -> list[bytes]:
         """Run what was held until now to completion; what has been removed meanwhile is dropped."""
@@ -341,6 +342,7 @@ class Worker:
 
     def settle(self) -> None:
         """Compile the steps anew, and look at frames while there are gates."""
+        self.replicas.settled()
         self._steps = compile_steps(self._tables, self.core_mac)
         self._is_gated = bool(self.gates.all or self.gates.released)
 

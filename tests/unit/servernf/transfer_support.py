@@ -126,13 +126,33 @@ class Site:
             self.announce(request)
         return self.workers[source].transfer(request)
 
-    def announce(self, request: vnf.TransferRequest) -> None:
+    def announce(self, request: vnf.TransferRequest | vnf.ReplicateRequest) -> None:
         """Have its destination expect it, as a controller does."""
         request.secret = SECRET
         expected = vnf.ExpectStateRequest(
             id=request.id or "-", secret=SECRET, nfs=request.nfs, scope=request.scope
         )
         self.workers[request.destination].expectState(expected)
+
+    def replicate(
+        self,
+        phase: vnf.ReplicateRequest.Phase,
+        *buckets: int,
+        at: str = "a",
+        **more: str | int,
+    ) -> vnf.ReplicateResponse:
+        """A phase of a replication from `a` to `b`."""
+        request = vnf.ReplicateRequest(phase=phase, id="double", destination="b")
+        request.nfs.append(self.instance)
+        request.variant = "per_packet"
+        if buckets:
+            request.scope.key, request.scope.of = self.key, OF
+            request.scope.buckets.extend(buckets)
+        for name, value in more.items():
+            setattr(request, name, value)
+        if phase == vnf.ReplicateRequest.START and request.destination in self.workers:
+            self.announce(request)
+        return self.workers[at].replicate(request)
 
     def records(self, worker: str) -> dict[str, dict[bytes, bytes]]:
         """What a worker has, by table and key."""

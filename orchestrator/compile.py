@@ -20,7 +20,7 @@ from orchestrator.compiler.merging import MOST_CLASSES, Costs, costs_on
 from orchestrator.compiler.story import ClassStory, Teller, unit_stories
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.compiler.wiring import Wiring
-from orchestrator.errors import Constraint, DoesNotFit, InfeasibleError
+from orchestrator.errors import Constraint, DoesNotFit, InfeasibleError, InputError
 from orchestrator.garbage import large_frozen_data
 from orchestrator.graph import check_hosts, functions_of
 from orchestrator.linker.link import link
@@ -33,11 +33,11 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Plan
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
-from orchestrator.nfs.base import Functions
+from orchestrator.nfs.base import Functions, lookup
 from orchestrator.placement.compiled import forced_by_pins
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used, block_use
-from orchestrator.placement.running import Moving, moved, running_of
+from orchestrator.placement.running import Moving, Running, moved, running_of
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, footprint
 from orchestrator.targets.target import filter_costs
@@ -196,7 +196,9 @@ def _compiled(request: CompileRequest) -> Compiled:
         graph_id = beside.graph_id
         running = running_of(beside)
         if request.moving is not None:
-            running = moved(running, beside.plan.spread, request.moving)
+            was, running = running, moved(running, beside.plan.spread, request.moving)
+            graph = _pinned(graph, was, running)
+            request = replace(request, graph=graph)
         placing = replace(placing or STAYING, running=running)
 
     def placed(fronts: Sequence[Front]) -> tuple[Plan, Lowered]:
@@ -242,6 +244,25 @@ def _compiled(request: CompileRequest) -> Compiled:
     )
     bundle = link(bundle, lowered.symbolic, beside, request.memo)
     return Compiled(cuts, plan, lowered, bundle, graph, topology)
+
+
+def _pinned(graph: ServiceGraph, was: Running, running: Running) -> ServiceGraph:
+    """The graph with what moves to another server kept there; InputError when it pins it elsewhere."""
+    servers = {
+        nf: running.cores_of[nf][0].server
+        for nf in running.pinned
+        if nf in graph.nfs and lookup(graph.nfs[nf].type).has_state()
+        if was.cores_of[nf][0].server != running.cores_of[nf][0].server
+    }
+    problems = [
+        f"to: {nf} is pinned to {pin} by {graph.source or graph.name} (placement.pin.{nf})"
+        for nf, pin in graph.placement.pinned.items()
+        if servers.get(nf, pin) != pin
+    ]
+    if problems:
+        raise InputError(problems)
+    pins = {**graph.placement.pinned, **servers}
+    return replace(graph, placement=replace(graph.placement, pinned=pins))
 
 
 def _given_up(request: CompileRequest) -> Iterator[str]:

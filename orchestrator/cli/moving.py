@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command(
         "move",
-        epilog="Examples: orchestrator move campus/edge_nat --to server1-core2 --- "
+        epilog="Examples: orchestrator move campus/edge_nat --to server2 --- "
         "orchestrator move campus/edge_nat --buckets 0-15,40 --to server1-core2 --dry-run",
     )(move)
     app.command(
@@ -31,9 +31,10 @@ def register(app: typer.Typer) -> None:
 
 def move(
     nf: Annotated[str, typer.Argument(help="A deployed NF, as GRAPH/NF.", metavar="GRAPH/NF")],
-    to: Annotated[str, typer.Option("--to", help="A core of its server, as server1-core2.")],
+    to: Annotated[str, typer.Option("--to", help="A core, as server1-core2, or a server.")],
     buckets: Annotated[
-        str, typer.Option("--buckets", help="Some of its buckets, as 0-15,40; else all.")
+        str,
+        typer.Option("--buckets", help="Some of its buckets (to its server's cores), as 0-15,40."),
     ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change; exit 1 if anything.")
@@ -50,7 +51,7 @@ def move(
 
     live = find_network(network)
     graph, name = relocating.nf_named(nf)
-    wanted = Moving(name, relocating.core_named(live, to), _numbers(buckets))
+    wanted = Moving(name, relocating.core_named(live, to, graph), _numbers(buckets))
     if dry_run:
         from orchestrator.cli.changes import print_changes
         from orchestrator.presenters.changes import changes_json

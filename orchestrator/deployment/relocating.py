@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from orchestrator.deployment.cordoning import cordon
+from orchestrator.deployment.cordoning import cordon, cordon_of
 from orchestrator.deployment.drivers import ManagedNetwork
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.operations import Done, Prepared, deploy_graph, prepare
@@ -41,12 +41,28 @@ def drain(
             yield graph, deploy_graph(_kept(network, graph), network, note=note)
 
 
-def core_named(network: ManagedNetwork, name: str) -> Core:
-    """The core of a worker's name; InputError when there is none."""
+def core_named(network: ManagedNetwork, name: str, graph: str) -> Core:
+    """The core of a worker's name, or of a server's the first that a graph can have; InputError when it
+    can have none."""
     known = {network.worker_name(core): core for core in network.cores}
-    if name not in known:
-        raise InputError(f"to: {unknown('core', name, tuple(known))}")
-    return known[name]
+    servers = dict.fromkeys(core.server for core in network.cores)
+    if name not in known and name not in servers:
+        raise InputError(f"to: {unknown('core or server', name, (*known, *servers))}")
+    asked = [name] if name in known else [n for n, core in known.items() if core.server == name]
+    problems = [why for n in asked if (why := _hindrance(network, n, known[n], graph))]
+    if len(problems) == len(asked):
+        raise InputError([f"to: {why}" for why in problems])
+    return next(known[n] for n in asked if not _hindrance(network, n, known[n], graph))
+
+
+def _hindrance(network: ManagedNetwork, name: str, core: Core, graph: str) -> str:
+    """Why a graph cannot run on a core."""
+    if core in cordon_of(network).cores:
+        return f"{name} is cordoned (`orchestrator uncordon {name}`)"
+    for other, deployed in network.journal.deployed().items():
+        if other != graph and core in {Core(w.server, w.core) for w in deployed.bundle.workers}:
+            return f"{name} runs {other}, and a core is one graph's"
+    return ""
 
 
 def _kept(network: ManagedNetwork, name: str) -> ServiceGraph:

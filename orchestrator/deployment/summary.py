@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import EntityWords, entity_words
-from orchestrator.deployment.moves import StateMove
+from orchestrator.deployment.moves import StateMove, started_anew
 from orchestrator.deployment.planning import CLOSE, OPEN, Version
 from orchestrator.deployment.transaction import (
     ChainWorker,
@@ -294,6 +294,7 @@ def _lost(old: Version | None, new: Version | None, moves: Collection[StateMove]
                 why = "it moves to another core"
             if why:
                 yield f"{nf} on {_name(core)}: {why}"
+    yield from started_anew(old.bundle, new.bundle)
 
 
 def _lost_on_change(before: NfSpec, after: NfSpec) -> str:

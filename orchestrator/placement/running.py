@@ -46,7 +46,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """Buckets of an NF's group go to a core of its server; none named: all of them."""
+    """Buckets of an NF's group go to a core of its server; none named: all of them, to any server's."""
 
     nf: str
     core: Core
@@ -59,10 +59,10 @@ def moved(running: Running, spread: Mapping[str, str], wanted: Moving) -> Runnin
     if nf not in running.cores_of:
         raise InputError(f"nf: {unknown('NF on a server', nf, sorted(running.cores_of))}")
     cores, classes = running.cores_of[nf], running.dispatch[nf]
-    if cores[0].server != target.server:
+    if wanted.buckets and cores[0].server != target.server:
         raise InputError(
-            f"to: {nf} is on {cores[0].server}, and its buckets go to cores of that; another server is a"
-            " placement's affair (`cordon`, pins in graph.json)"
+            f"to: {nf} is on {cores[0].server}, and a group's buckets are on one server: name a core"
+            " of that, or no buckets"
         )
     if wanted.buckets and spread.get(nf, "one") == "one":
         raise InputError(f"buckets: {nf} has none: all of its state belongs together")
@@ -102,14 +102,14 @@ def _given(
 
 def running_of(bundle: Bundle) -> Running:
     """Where a deployed graph runs."""
-    at = {Core(worker.server, worker.core): worker for worker in bundle.workers}
+    at = {Core(w.server, w.core): frozenset(map(base_name, w.nfs)) for w in bundle.workers}
     cores_of: dict[str, tuple[Core, ...]] = {}
     dispatch: dict[str, tuple[ClassMap, ...]] = {}
     for cores, classes in zip(bundle.plan.cores_of, bundle.plan.dispatch, strict=True):
-        for name in at[cores[0]].nfs:
-            if all(name in at[core].nfs for core in cores):
-                cores_of.setdefault(base_name(name), cores)
-                dispatch.setdefault(base_name(name), classes)
+        # Its instances have other names where only some cores had an earlier configuration.
+        for name in sorted(frozenset.intersection(*(at[core] for core in cores))):
+            cores_of.setdefault(name, cores)
+            dispatch.setdefault(name, classes)
     return Running(bundle.plan.device_of, cores_of, dispatch)
 
 

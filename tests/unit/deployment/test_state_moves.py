@@ -18,12 +18,13 @@ from update_support import update
 
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.handover import carry_out
-from orchestrator.deployment.moves import StateMove, state_moves
+from orchestrator.deployment.moves import StateMove, state_moves, without_state
 from orchestrator.deployment.planning import COPY_STATE, HAND_OVER, Version
 from orchestrator.deployment.summary import summarise
 from orchestrator.deployment.transaction import MoveState
 from orchestrator.errors import DeploymentError, InputError, ServerGone, SwitchError
-from orchestrator.model.plan import Core
+from orchestrator.model.match import Prefix
+from orchestrator.model.plan import ClassMap, Core, Region, Slice
 from orchestrator.placement.running import Moving, running_of
 from orchestrator.placement.running import moved as placed_elsewhere
 from servernf.proto import vnf_pb2
@@ -166,14 +167,58 @@ def test_all_buckets_move_to_another_core() -> None:
     assert mapped(site) == ports
 
 
+def test_it_moves_to_another_server_and_back() -> None:
+    site = Site(nat=on(napt(), 1))
+    ports = mapped(site)
+    for server in ("server1", "server2", "server1"):
+        core = Core(server, 2)
+        new = site.next(nat=on(napt(), 1), moving=Moving("nat", core))
+        assert running_of(new).cores_of["nat"] == (core,)
+        site.network.run(update(site.running, new))
+        site.running = new
+        answered(site, ports)
+        assert mapped(site) == ports
+
+
+def test_buckets_that_come_elsewhere_without_their_state_are_told() -> None:
+    site = Site(nat=on(napt(), 1))
+    new = site.next(nat=on(napt(ipv6="drop"), 2))
+    told = summarise(update(site.running, new), Version(site.running, None), Version(new, None))
+    assert told.moved == ()
+    ((nf, why),) = [line.split(": ", 1) for line in told.lost]
+    assert nf == "nat"
+    assert why.endswith(
+        " of 64 buckets come to another core without their state (under another configuration)"
+    )
+
+
+def test_buckets_of_which_some_classes_stay_are_told() -> None:
+    a, b = Core("s", 0), Core("s", 1)
+    half = 1 << 15
+    regions = (Region(Prefix(4, 0x0A000000, 8), None),)
+
+    def classes(one: tuple[Slice, ...], other: tuple[Slice, ...]) -> tuple[ClassMap, ...]:
+        return ClassMap(("x",), regions, one), ClassMap((), (), other)
+
+    whole, split = (Slice(a, 0, 2 * half),), (Slice(a, 0, half), Slice(b, half, 2 * half))
+    assert without_state(classes(whole, whole), classes(whole, split)) == (
+        "32 of 64 buckets come to another core without their state"
+        " (some of their traffic classes do, and others stay)"
+    )
+    assert without_state(classes(whole, whole), classes(split, split)) == ""
+    assert "its classes are others" in without_state(
+        classes(whole, split), classes(split, split)[1:]
+    )
+
+
 def test_what_cannot_be_moved_is_told() -> None:
     running = running_of(Site(nat=on(napt(), 1)).running)
     (core,) = running.cores_of["nat"]
     for moving, expected in (
         (Moving("natt", core), "unknown NF on a server 'natt'; did you mean 'nat'"),
         (
-            Moving("nat", Core("server9", 0)),
-            "to: nat is on .*, and its buckets go to cores of that",
+            Moving("nat", Core("server9", 0), (1,)),
+            "to: nat is on .*, and a group's buckets are on one server",
         ),
         (Moving("nat", core, (64,)), r"buckets: 64 is not among 64 \(0 to 63\)"),
     ):

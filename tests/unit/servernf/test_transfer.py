@@ -349,6 +349,53 @@ def test_another_configuration_is_refused() -> None:
     play.run(20)
 
 
+def _of_version(batch: bytes, version: int) -> bytes:
+    """A batch that says another version of its layout: behind the encoding, type and table."""
+    at = 1
+    for _ in range(2):
+        at += 1 + batch[at]
+    return batch[:at] + version.to_bytes(2, "big") + batch[at + 2 :]
+
+
+def test_another_type_is_refused() -> None:
+    site, play = busy()
+    other = Site("dnat", {"address": "192.0.2.1"}, "inside_address").workers["b"]
+    request = vnf.ConfigureRequest(graph="g")
+    request.nfs.add(name="g/napt", type="dnat", config_json='{"address":"192.0.2.1"}')
+    other.configure(request)
+    site.workers["b"] = other
+    with pytest.raises(InputError, match=r"nfs: 'g/napt' \('napt'\): is dnat here"):
+        site.transfer(BEGIN, 1)
+    play.run(20)
+
+
+def test_records_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, play = busy()
+    real = site.workers["b"].push_state
+
+    def newer(request: vnf.PushStateRequest, *by: str) -> vnf.PushStateResponse:
+        for at, batch in enumerate(request.chunk.batches):
+            request.chunk.batches[at] = _of_version(batch, 7)
+        return real(request, *by)
+
+    monkeypatch.setattr(site.workers["b"], "push_state", newer)
+    with pytest.raises(InputError, match=r"version 7 is not known \(known: 1\)"):
+        site.transfer(BEGIN, *range(OF))
+    play.run(20)
+    assert not any(site.of_flows("b").values())
+
+
+def test_what_there_is_no_room_for_is_refused() -> None:
+    site = Site("dnat", {"address": "192.0.2.1", "max_connections": 4}, "inside_address")
+    for worker, numbers in (("a", (1, 2, 3)), ("b", (4, 5))):
+        for number in numbers:
+            site.send(worker, INSIDE, udp(0x0A000101, number))
+    before = site.of_flows("a"), site.of_flows("b")
+    with pytest.raises(InputError, match="records, and there is room for"):
+        site.transfer(BEGIN, *range(OF))
+    assert (site.of_flows("a"), site.of_flows("b")) == before
+
+
 def test_transfers_that_meet_are_refused_and_others_run_together() -> None:
     site, play = busy()
     site.transfer(BEGIN, 0, 1)

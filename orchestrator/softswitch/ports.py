@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from orchestrator.errors import SwitchError
@@ -39,19 +39,6 @@ def open_ports(interfaces: Mapping[int, str], batch: int = BATCH) -> dict[int, P
                 raise SwitchError(f"port {number}@{name}: {reason}") from e
         stack.pop_all()
         return out
-
-
-def link_states(interfaces: Mapping[int, str]) -> Callable[[], dict[int, bool]]:
-    """A function that says which ports' links are up (as Linux sees the carrier)."""
-
-    def up(name: str) -> bool:
-        try:
-            with open(f"/sys/class/net/{name}/carrier") as f:
-                return f.read(1) == "1"
-        except OSError:
-            return False
-
-    return lambda: {number: up(name) for number, name in interfaces.items()}
 
 
 class PortLoop:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.softswitch.ports import PortLoop, link_states, open_ports
+from orchestrator.softswitch.links import link_states
+from orchestrator.softswitch.ports import PortLoop, open_ports
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.softswitch.verifier import Verifier

@@ -22,7 +22,6 @@ from orchestrator.softswitch.entities.value_sets import ValueSets
 from orchestrator.softswitch.entity_errors import EntityError
 from orchestrator.softswitch.ir import MAX_BITS
 from orchestrator.softswitch.state.pipeline import PipelineState
-from orchestrator.softswitch.state.profiles import ProfileStore
 
 
 class EntityStore:
@@ -33,7 +32,7 @@ class EntityStore:
         problems: list[str] = []
         self.profiles = ById(
             "action profile",
-            (ProfileStore(info, state.ports_down) for info in p4info.action_profiles),
+            (state.profile_store(info) for info in p4info.action_profiles),
         )
         self.tables = Tables(p4info, state, self.profiles, problems)
         self.meters = Meters(p4info, state.meters, problems)

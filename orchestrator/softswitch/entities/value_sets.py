@@ -87,15 +87,7 @@ class ValueSetCodec(Named):
         return "exact", number(raw, "value"), ones
 
     def apply(self, decoded: list[tuple[Test, ...]], e: p4r.ValueSetEntry) -> None:
-        live = self.live
-        live.exact.clear()
-        live.tests.clear()
-        for tests in decoded:
-            if all(kind == "exact" for kind, _, _ in tests):
-                values = tuple(value for _, value, _ in tests)
-                live.exact.add(values[0] if len(values) == 1 else values)
-            else:
-                live.tests.append(tests)
+        self.live.replace(decoded)
         stored = p4r.ValueSetEntry()
         stored.CopyFrom(e)
         self.stored = stored

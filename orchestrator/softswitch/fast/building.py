@@ -20,7 +20,7 @@ from orchestrator.softswitch.ir.program import Program
 SHARED = Path("/var/cache/orchestrator/fast")
 """Root's, which others read: `net up` makes there what the switches that it starts load."""
 RUNTIME = Path(__file__).parent / "c"
-ENGINE = ("tables.c", "hashes.c", "device.c", "boundary.c", "messages.c")
+ENGINE = ("tables.c", "hashes.c", "device.c", "boundary.c", "messages.c", "profiles.c")
 """Of a program, beside itself."""
 PROCESS = ("process.c", "channel.c", "messages.c", "privileges.c")
 """Of the process, beside its ports."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from orchestrator.errors import SwitchError
 
-VERSION = 2
+VERSION = 3
 MAX_MESSAGE = 64 << 20
 _QUESTION = struct.Struct("=III")
 _ANSWER_HEAD = struct.Struct("=II")

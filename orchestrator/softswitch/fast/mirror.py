@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from finsy.proto import p4r
+from finsy.proto import p4i, p4r
 
 from orchestrator.softswitch.fast.ccode.kinds import words_of_bits
+from orchestrator.softswitch.fast.ccode.parsing import value_set_widths
 from orchestrator.softswitch.fast.device import Ask, Device
+from orchestrator.softswitch.fast.mirrored_choices import MirroredProfile, MirroredValueSet
 from orchestrator.softswitch.fast.records import (
     COUNTER,
     DEFAULT_OF,
@@ -22,12 +24,14 @@ from orchestrator.softswitch.fast.records import (
     REGISTER,
     SESSION,
     Changes,
+    ProfileChanges,
     TableChanges,
     rates,
 )
-from orchestrator.softswitch.ir.program import Key, Lookup, Program, lookup_of
+from orchestrator.softswitch.ir.program import Key, Lookup, Program, Table, lookup_of
 from orchestrator.softswitch.state.meters import MeterCells, MeterConfig
 from orchestrator.softswitch.state.pipeline import PipelineState, Replica
+from orchestrator.softswitch.state.profiles import ProfileStore
 from orchestrator.softswitch.state.tables import (
     Entry,
     ExactTable,
@@ -39,6 +43,7 @@ from orchestrator.softswitch.state.tables import (
     TernaryEntry,
     TernaryTable,
 )
+from orchestrator.softswitch.state.value_sets import ValueSet
 
 
 class _Told(MatchTable):
@@ -190,8 +195,12 @@ class MirroredState(PipelineState):
         send_digest: Callable[[p4r.DigestList], None],
     ) -> None:
         self.changes = Changes()
+        self.profile_changes = {
+            name: ProfileChanges(self.changes, i, program, name)
+            for i, name in enumerate(program.profiles)
+        }
         self.table_changes = {
-            t.name: TableChanges(self.changes, i, t) for i, t in enumerate(program.tables())
+            t.name: self._changes_of(i, t) for i, t in enumerate(program.tables())
         }
         super().__init__(program, now, clock=clock, send_digest=send_digest, tables=self._table)
         self.cells = {
@@ -207,11 +216,35 @@ class MirroredState(PipelineState):
         self.meters: Mapping[str, MeterCells] = {
             m.name: _Meters(i, m.size, m.packets, self.changes) for i, m in enumerate(arrays)
         }
+        first, widths = len(self.tables), value_set_widths(program)
+        # pyrefly: ignore[bad-override]
+        self.value_sets: Mapping[str, ValueSet] = {
+            name: MirroredValueSet(
+                TableChanges(self.changes, first + i, sum(widths[name]) or 1), widths[name]
+            )
+            for i, name in enumerate(program.value_sets)
+        }
         self.groups = _Copies(GROUP, self.changes)
         self.clone_sessions = _Copies(SESSION, self.changes)
         for table in self.tables.values():
             if self.table_changes[table.name].has_action(table.miss.a):
                 table.changed(table.miss)
+
+    def _changes_of(self, number: int, table: Table) -> TableChanges:
+        return TableChanges(
+            self.changes,
+            number,
+            sum(k.width for k in table.keys),
+            [a.params for a in table.actions],
+            rich=table.rich,
+            choice=self.profile_changes[table.profile].number if table.profile else None,
+        )
+
+    def profile_store(self, info: p4i.ActionProfile) -> ProfileStore:
+        changes = self.profile_changes.get(info.preamble.name)
+        if changes is None:  # no table uses it
+            return super().profile_store(info)
+        return MirroredProfile(info, self.ports_down, changes)
 
     def _table(self, name: str, keys: Sequence[Key], size: int, rich: bool) -> MatchTable:
         table = _TABLES[lookup_of(keys)](name, keys, size, rich)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from orchestrator.softswitch.fast.ccode import words_of
 from orchestrator.softswitch.fast.ccode.kinds import words_of_bits
-from orchestrator.softswitch.ir.program import Table
+from orchestrator.softswitch.ir.program import Param, Program
 from orchestrator.softswitch.state.meters import MeterConfig
+from orchestrator.softswitch.state.profiles import Group, Member
 from orchestrator.softswitch.state.tables import Entry, Rich
 
 DEFAULT_OF = 0x8000_0000
-ADD, REMOVE, SET, DEFAULT, METER, METER_CELL, COUNTER, REGISTER, GROUP, SESSION = range(1, 11)
+ADD, REMOVE, SET, DEFAULT, METER, METER_CELL, COUNTER, REGISTER, GROUP, SESSION, CHOICE = range(
+    1, 12
+)
+NO_CHOICE = (1 << 64) - 1
 
 _ADDED = "=8IQQ"
 _ADDED_HEAD = struct.Struct(_ADDED)
@@ -19,13 +25,30 @@ _RANGE = struct.Struct("=IIQQ")
 Checks = tuple[tuple[int, int, int, int], ...]
 
 
+class _Numbers:
+    """Numbers that are taken and given back."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._free: list[int] = []
+
+    def take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._next += 1
+        return self._next - 1
+
+    def give(self, number: int) -> None:
+        self._free.append(number)
+
+
 class Changes:
-    """Records, in order. Entries get their handles here."""
+    """Records, in order, and the numbers by which entries and choices are known there."""
 
     def __init__(self) -> None:
         self.records = bytearray()
-        self._handles = 0
-        self._free: list[int] = []
+        self.handles = _Numbers()
+        self.choices = _Numbers()
 
     def taken(self) -> bytearray:
         """What has been collected; from now on anew."""
@@ -38,87 +61,107 @@ class Changes:
     def words(self, number: int, count: int) -> None:
         self.records += number.to_bytes(8 * count, "little")
 
-    def new_handle(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self._handles += 1
-        return self._handles - 1
 
-    def free_handle(self, handle: int) -> None:
-        self._free.append(handle)
+class _Arguments:
+    """How the arguments of an action are written: words, each parameter from one on."""
+
+    def __init__(self, params: Sequence[Param]) -> None:
+        self.count = words_of(params)
+        self._words = [words_of_bits(p.width) for p in params]
+        self.short = all(n == 1 for n in self._words)
+        self._packed = struct.Struct(f"={len(self._words)}Q")
+
+    def pack(self, args: Sequence[int]) -> bytes:
+        if self.short:
+            return self._packed.pack(*args)
+        words = zip(args, self._words, strict=True)
+        return b"".join(value.to_bytes(8 * count, "little") for value, count in words)
+
+
+_CHOICE = ((Param("choice", 64),),)
+"""The one action of a table with an action profile: do as what is referred to says."""
 
 
 class TableChanges:
-    """Records of one table, the `number`th of the program."""
+    """Records of a table, the `number`th, with keys of `width` bits.
 
-    def __init__(self, changes: Changes, number: int, table: Table) -> None:
+    `choice` is, for a table with an action profile, the number of what an entry refers to.
+    """
+
+    def __init__(
+        self,
+        changes: Changes,
+        number: int,
+        width: int,
+        actions: Sequence[Sequence[Param]] = ((),),
+        *,
+        rich: bool = False,
+        choice: Callable[[Any], int] | None = None,
+    ) -> None:
         self.changes = changes
         self.number = number
-        self._rich = table.rich
-        self._key_bytes = 8 * words_of_bits(sum(k.width for k in table.keys))
-        self._params = [tuple(words_of_bits(p.width) for p in a.params) for a in table.actions]
-        self._arg_words = [words_of(a.params) for a in table.actions]
-        self._short_args = [
-            struct.Struct(f"={len(a)}Q") if all(n == 1 for n in a) else None for a in self._params
-        ]
-        """How arguments of one word each are written."""
+        self._rich = rich
+        self._choice = choice
+        self._key_bytes = 8 * words_of_bits(width)
+        self._actions = [_Arguments(a) for a in (actions if choice is None else _CHOICE)]
         self._short = [
-            struct.Struct(f"{_ADDED}{1 + len(a)}Q")
-            if self._key_bytes == 8 and all(n == 1 for n in a)
-            else None
-            for a in self._params
+            struct.Struct(f"{_ADDED}{1 + a.count}Q") if self._key_bytes == 8 and a.short else None
+            for a in self._actions
         ]
         """The whole record of an entry whose key is one word, too, and which has no mask."""
 
     def has_action(self, action: int) -> bool:
-        return 0 <= action < len(self._params)
+        return self._choice is not None or 0 <= action < len(self._actions)
+
+    def _call(self, entry: Entry) -> tuple[int, Any]:
+        """(number of its action, arguments) of an entry."""
+        choice = self._choice
+        return (entry.a, entry.args) if choice is None else (0, (choice(entry.args),))
 
     def added(self, entry: Entry, key: int, length: int = 0) -> None:
         """An entry of a packed key, or of a prefix of one."""
-        action = entry.a
-        entry.handle = handle = self.changes.new_handle()
-        head = ADD, self.number, handle, action, entry.priority, length, 0, self._arg_words[action]
+        action, args = self._call(entry)
+        entry.handle = handle = self.changes.handles.take()
+        count = self._actions[action].count
+        head = ADD, self.number, handle, action, entry.priority, length, 0, count, entry.n, entry.b
         short = self._short[action]
         if short is not None:
-            self.changes.records += short.pack(*head, entry.n, entry.b, key, *entry.args)
+            self.changes.records += short.pack(*head, key, *args)
         else:
-            self.changes.records += _ADDED_HEAD.pack(*head, entry.n, entry.b)
-            self.changes.records += key.to_bytes(self._key_bytes, "little") + self._args(entry)
+            self.changes.records += _ADDED_HEAD.pack(*head) + key.to_bytes(
+                self._key_bytes, "little"
+            )
+            self.changes.records += self._actions[action].pack(args)
         if self._rich:
             self._metered(entry)
 
     def added_masked(self, entry: Entry, key: int, mask: int, checks: Checks) -> None:
         """An entry of a masked key; `checks` are (shift, ones, low, high) of ranges."""
-        size, action = self._key_bytes, entry.a
-        entry.handle = self.changes.new_handle()
+        size = self._key_bytes
+        action, args = self._call(entry)
+        entry.handle = self.changes.handles.take()
         head = ADD, self.number, entry.handle, action, entry.priority, 0, len(checks)
-        record = _ADDED_HEAD.pack(*head, self._arg_words[action], entry.n, entry.b)
+        record = _ADDED_HEAD.pack(*head, self._actions[action].count, entry.n, entry.b)
         record += key.to_bytes(size, "little") + mask.to_bytes(size, "little")
         for shift, ones, low, high in checks:
             record += _RANGE.pack(shift, ones.bit_length(), low, high)
-        self.changes.records += record + self._args(entry)
+        self.changes.records += record + self._actions[action].pack(args)
         if self._rich:
             self._metered(entry)
 
     def removed(self, entry: Entry) -> None:
-        self.changes.free_handle(entry.handle)
+        self.changes.handles.give(entry.handle)
         self.changes.record(REMOVE, "I", entry.handle)
 
     def changed(self, entry: Entry, *, is_default: bool, counted: bool) -> None:
         """An entry, or the default entry, has another action, count or meter."""
+        action, args = self._call(entry)
         handle = self.number if is_default else entry.handle
-        head = handle, entry.a, self._arg_words[entry.a], int(counted)
+        head = handle, action, self._actions[action].count, int(counted)
         self.changes.record(DEFAULT if is_default else SET, "4IQQ", *head, entry.n, entry.b)
-        self.changes.records += self._args(entry)
+        self.changes.records += self._actions[action].pack(args)
         if isinstance(entry, Rich) and not is_default:
             self._meter(entry)
-
-    def _args(self, entry: Entry) -> bytes:
-        short = self._short_args[entry.a]
-        if short is not None:
-            return short.pack(*entry.args)
-        words = zip(entry.args, self._params[entry.a], strict=True)
-        return b"".join(value.to_bytes(8 * count, "little") for value, count in words)
 
     def _metered(self, entry: Entry) -> None:
         if isinstance(entry, Rich) and entry.meter is not None:
@@ -127,6 +170,46 @@ class TableChanges:
     def _meter(self, entry: Rich) -> None:
         config = None if entry.meter is None else entry.meter.config
         self.changes.record(METER, "2I4Q", entry.handle, int(config is not None), *rates(config))
+
+
+class ProfileChanges:
+    """Records of an action profile, the `number`th: what entries refer to, as long as one does."""
+
+    def __init__(self, changes: Changes, number: int, program: Program, profile: str) -> None:
+        tables = [t for t in program.tables() if t.profile == profile]
+        params = {a.name: a.params for t in tables for a in t.actions}
+        self.changes = changes
+        self._number = number
+        self._actions = [_Arguments(params[a]) for a in program.profile_actions(profile)]
+        self._numbers: dict[Member | Group, int] = {}
+
+    def number(self, target: Member | Group) -> int:
+        """What an entry refers to; NO_CHOICE for what nobody has taken."""
+        return self._numbers.get(target, NO_CHOICE)
+
+    def taken(self, target: Member | Group) -> None:
+        """An entry refers to it."""
+        if target not in self._numbers:
+            self._numbers[target] = self.changes.choices.take()
+            self.changed(target)
+
+    def dropped(self, target: Member | Group) -> None:
+        """No entry refers to it any more."""
+        number = self._numbers.pop(target)
+        self.changes.choices.give(number)
+        self.changes.record(CHOICE, "5I", number, self._number, 0, 0, 0)
+
+    def changed(self, target: Member | Group) -> None:
+        """It has other actions."""
+        number = self._numbers.get(target)
+        if number is None:
+            return
+        members = target.live if isinstance(target, Group) else [target]
+        head = number, self._number, int(isinstance(target, Group)), 1, len(members)
+        self.changes.record(CHOICE, "5I", *head)
+        for member in members:
+            self.changes.record(member.a, "")
+            self.changes.records += self._actions[member.a].pack(member.args)
 
 
 def rates(config: MeterConfig | None) -> tuple[int, int, int, int]:

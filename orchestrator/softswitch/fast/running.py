@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.softswitch.fast.engine import FastEngine
 from orchestrator.softswitch.fast.switch import FastSwitch
+from orchestrator.softswitch.links import link_states
 from servernf.host.privileges import confine
 
 _LOG = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class FastRunning:
         self._failed = False
         made = FastSwitch(**switch)
         made.open(interfaces, user or 0)
+        made.port_states = link_states(interfaces)
         if user is not None:
             confine()
         self.engine = FastEngine(made, self._end)

@@ -66,6 +66,7 @@ class FastSwitch:
         self.on_idle_timeout: Callable[[p4r.IdleTimeoutNotification], None] = (
             self.idle_timeouts.append
         )
+        self.port_states: Callable[[], Mapping[int, bool]] | None = None
         self._process: Process | None = None
         self._slots: dict[int, Loaded] = {}
         self._loaded: Loaded | None = None
@@ -242,7 +243,12 @@ class FastSwitch:
     def tick(self) -> None:
         """Send digests that have waited long enough and tell of entries that timed out."""
         loaded = self._loaded
-        if loaded is None or not (loaded.store.digests or loaded.store.ages):
+        if loaded is None:
+            return
+        if self.port_states is not None and loaded.store.profiles:
+            for port, up in self.port_states().items():
+                self.set_port_up(port, up)
+        if not (loaded.store.digests or loaded.store.ages):
             return
         with self._lock:
             for queue in loaded.store.digests.values():
@@ -262,6 +268,20 @@ class FastSwitch:
         if queue is not None:
             with self._lock:
                 queue.ack(ack.list_id)
+
+    def set_port_up(self, port: int, up: bool) -> None:
+        """Tell selectors a port's state: members that watch a port that is down are not picked."""
+        loaded = self._loaded
+        if loaded is None:
+            return
+        down = loaded.state.ports_down
+        if (port not in down) == up:
+            return
+        with self._lock:
+            (down.discard if up else down.add)(port)
+            for profile in loaded.store.profiles.values():
+                profile.port_changed()
+            loaded.state.tell(loaded.device)
 
     # ----------------------------------------------------------------- packets
 

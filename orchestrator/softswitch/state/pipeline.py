@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from finsy.proto import p4r
+from finsy.proto import p4i, p4r
 
 from orchestrator.softswitch.ir.program import Key, Lookup, Program, Table, lookup_of
 from orchestrator.softswitch.state.digests import DigestQueue
 from orchestrator.softswitch.state.meters import MeterCells
-from orchestrator.softswitch.state.profiles import NO_MEMBER
+from orchestrator.softswitch.state.profiles import NO_MEMBER, ProfileStore
 from orchestrator.softswitch.state.tables import MatchTable, make_table
 from orchestrator.softswitch.state.value_sets import ValueSet
 
@@ -60,6 +60,10 @@ class PipelineState:
         self.groups: dict[int, tuple[Replica, ...]] = {}
         self.clone_sessions: dict[int, tuple[Replica, ...]] = {}
         self.random = random.Random(0)
+
+    def profile_store(self, info: p4i.ActionProfile) -> ProfileStore:
+        """The members and groups of an action profile, which has none yet."""
+        return ProfileStore(info, self.ports_down)
 
     def learn(self, list_id: int, sample: tuple[int, ...]) -> None:
         """A packet's digest; without P4Info's word on it there is nobody to send it to."""

@@ -374,7 +374,7 @@ class TernaryTable(MatchTable):
         return tuple(
             (shift, (1 << width) - 1, low, high)
             for (shift, width), (low, high) in zip(self.range_fields, ranges, strict=True)
-            if not _is_prefix(low, high)
+            if not is_prefix(low, high)
         )
 
     def find(self, match: tuple[int, int, Ranges, int]) -> Entry | None:
@@ -470,7 +470,7 @@ class TernaryTable(MatchTable):
             self.order = [(g.mask, g.chains.get, g.best) for g in groups]
 
 
-def _is_prefix(low: int, high: int) -> bool:
+def is_prefix(low: int, high: int) -> bool:
     """True when [low, high] is exactly one prefix, so that a mask says it all."""
     size = (low ^ high) + 1
     return size & (size - 1) == 0 and low & (size - 1) == 0 and high - low + 1 == size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 Test = tuple[str, int, int]
@@ -14,6 +15,17 @@ class ValueSet:
     def __init__(self) -> None:
         self.exact: set[Any] = set()
         self.tests: list[tuple[Test, ...]] = []
+
+    def replace(self, members: Sequence[tuple[Test, ...]]) -> None:
+        """Have these members and no others."""
+        self.exact.clear()
+        self.tests.clear()
+        for tests in members:
+            if all(kind == "exact" for kind, _, _ in tests):
+                values = tuple(value for _, value, _ in tests)
+                self.exact.add(values[0] if len(values) == 1 else values)
+            else:
+                self.tests.append(tests)
 
     def contains(self, key: Any) -> bool:
         """`key` is a number, or a tuple of them for several fields."""

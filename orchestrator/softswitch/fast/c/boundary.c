@@ -1,5 +1,6 @@
 #include "boundary.h"
 #include "device.h"
+#include "profiles.h"
 
 #include <stdlib.h>
 
@@ -222,6 +223,8 @@ static const char *change(struct device *d, struct reader *r)
         return set_copies(d->groups, GROUPS, r);
     case CHANGE_SESSION:
         return set_copies(d->sessions, SESSIONS, r);
+    case CHANGE_CHOICE:
+        return choice_change(d, r);
     default:
         return BAD;
     }

@@ -9,9 +9,10 @@
 
 #include "messages.h"
 
-#define BOUNDARY_VERSION 2
+#define BOUNDARY_VERSION 3
 #define SLOTS 8 /* programs that are loaded at the same time */
 #define MAX_ENTRIES (1u << 24) /* of one program */
+#define MAX_CHOICES (1u << 24)
 
 enum ask {
     /* The process answers these. */
@@ -62,6 +63,7 @@ enum change {
     CHANGE_REGISTER, /* array, cell; words */
     CHANGE_GROUP,   /* id, count, exists; (port, rid)s */
     CHANGE_SESSION, /* the same */
+    CHANGE_CHOICE,  /* number, profile, is_group, exists, count; (action, args)s */
 };
 
 #define DEFAULT_OF 0x80000000u /* a handle that means a table's default entry */

@@ -1,4 +1,5 @@
 #include "device.h"
+#include "profiles.h"
 
 #include <stdlib.h>
 #include <sys/random.h>
@@ -46,6 +47,7 @@ void device_end(struct device *d)
 {
     for (u32 i = 0; i < d->handles.room; i++)
         entry_free(d->handles.of[i]);
+    choices_free(&d->choices);
     free(d->handles.of);
     free(d->handles.tables);
     for (u32 i = 0; d->tables && i < program.table_count; i++)

@@ -36,14 +36,21 @@ struct table_form {
     enum meter_of meter;
 };
 
+/* An action profile: the actions of all tables that share it. */
+struct profile_form {
+    u32 action_count;
+    const u32 *arg_words;
+};
+
 struct program {
-    u32 table_count, counter_count, register_count, meter_count, digest_count;
-    const struct table_form *tables;
+    u32 table_count, counter_count, register_count, meter_count, digest_count, profile_count;
+    const struct table_form *tables; /* behind those of the program its value sets, which have no actions */
     const u32 *counter_sizes;
     const u32 *register_sizes, *register_words;
     const u32 *meter_sizes;
     const bool *meter_packets;
     const u32 *digest_words;
+    const struct profile_form *profiles;
 };
 
 extern const struct program program;
@@ -52,6 +59,12 @@ extern const struct program program;
 struct handles {
     struct entry **of;
     u32 *tables;
+    u32 room;
+};
+
+/* What entries of tables with action profiles refer to, by number (profiles.h). */
+struct choices {
+    struct choice **of;
     u32 room;
 };
 
@@ -66,6 +79,7 @@ struct device {
     u64 random;
     u64 received, loops_cut, faults, no_room;
     struct handles handles;
+    struct choices choices;
     const struct services *services;
 };
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "device.h"
+#include "profiles.h"
 #include "wide.h"
 
 /* A varbit field: its bytes lie in the packet that is being processed. */

@@ -19,6 +19,10 @@ class CContext(Context):
     def __init__(self, program: Program, *, drop_port: int, queues: int) -> None:
         super().__init__(program, drop_port=drop_port, queues=queues)
         self.table_number = {t.name: i for i, t in enumerate(program.tables())}
+        first = len(self.table_number)
+        self.value_set_number = {name: first + i for i, name in enumerate(program.value_sets)}
+        """Their tables stand behind those of the program."""
+        self.profile_number = {name: i for i, name in enumerate(program.profiles)}
         self.counter_number = {name: i for i, name in enumerate(program.counters)}
         self.register_number = {name: i for i, name in enumerate(program.registers)}
         arrays = [m for m in program.meters.values() if m.table is None]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from orchestrator.softswitch.codegen.controls import hidden, next_of
+from orchestrator.softswitch.fast.ccode.calculations import calculate
 from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.expressions import expr, field, load_words, store
 from orchestrator.softswitch.fast.ccode.kinds import (
     U64,
-    U128,
-    WIDE,
     Kind,
     Value,
     kind_of_bits,
     literal,
     masked_code,
+    packed_words,
     to,
     truth,
     words_of_bits,
@@ -114,8 +114,6 @@ def _run(c: CContext, graph: _Graph, action: Action) -> None:
 
 def _table(c: CContext, graph: _Graph, here: int, table: Table) -> None:
     c.where = f"table {table.name}"
-    if table.profile is not None:
-        raise c.refuse("an action profile")
     by_hit = HIT in table.next_tables or MISS in table.next_tables
     if hidden(table):
         action = table.actions[table.action_index(table.default_action)]
@@ -131,12 +129,18 @@ def _table(c: CContext, graph: _Graph, here: int, table: Table) -> None:
     if by_hit:
         c.emit(f"bool hit = e != d->tables[{c.table_number[table.name]}].miss;")
     following = {next_of(table, a, True) for a in table.actions}
-    with c.block("switch (e->action)"):
-        for number, action in enumerate(table.actions):
+    chosen, args = "e->action", "e->args"
+    numbers = {a.name: i for i, a in enumerate(table.actions)}
+    if table.profile is not None:
+        following.add(table.base_next)  # of a miss, which has no action here
+        chosen, args = _choose(c, table.profile), "call + 1"
+        numbers = {name: i for i, name in enumerate(c.p.profile_actions(table.profile))}
+    with c.block(f"switch ({chosen})"):
+        for action in table.actions:
             if not action.primitives and not by_hit and len(following) == 1:
                 continue
-            with c.block(f"case {number}:"):
-                _arguments(c, action)
+            with c.block(f"case {numbers[action.name]}:"):
+                _arguments(c, action, args)
                 _run(c, graph, action)
                 if by_hit:
                     c.emit("break;")
@@ -152,12 +156,26 @@ def _table(c: CContext, graph: _Graph, here: int, table: Table) -> None:
         _go(c, graph, here, table.base_next)
 
 
-def _arguments(c: CContext, action: Action) -> None:
-    """An entry's arguments as locals."""
+def _choose(c: CContext, profile: str) -> str:
+    """Emit `call`, the member that an entry refers to or a group's that a hash picks; its action."""
+    c.emit(f"const struct choice *choice = choice_of(d, e, {c.profile_number[profile]});")
+    c.emit("const u64 *call = no_call;")
+    selector = c.p.profiles[profile].selector
+    with c.block("if (choice)"):
+        c.emit("u64 h = 0;")
+        if selector is not None:
+            with c.block("if (choice->is_group)"):
+                calculate(c, selector, "h")
+        c.emit("call = call_of(choice, h);")
+    return "(u32)call[0]"
+
+
+def _arguments(c: CContext, action: Action, args: str) -> None:
+    """An action's arguments, which are words at `args`, as locals."""
     at = 0
     for i, param in enumerate(action.params):
         kind, words = kind_of_bits(param.width), words_of_bits(param.width)
-        c.emit(f"{kind.name} {c.argument(i)} = {load_words(kind, f'e->args + {at}', words)};")
+        c.emit(f"{kind.name} {c.argument(i)} = {load_words(kind, f'{args} + {at}', words)};")
         c.emit(f"(void){c.argument(i)};")
         at += words
 
@@ -186,12 +204,8 @@ def _lookup(c: CContext, table: Table) -> None:
 
 def _key(c: CContext, table: Table) -> int:
     """Emit `key`, the fields packed into words; fields of an invalid header read as 0, as in BMv2."""
-    width = sum(k.width for k in table.keys)
-    words = words_of_bits(width)
-    parts: list[list[str]] = [[] for _ in range(words)]
-    at = width
+    fields: list[tuple[str, Kind, int]] = []
     for i, k in enumerate(table.keys):
-        at -= k.width
         value = field(c, k.header, k.field)
         kind = kind_of_bits(k.width)
         code = to(value, kind)
@@ -203,24 +217,7 @@ def _key(c: CContext, table: Table) -> int:
             code = f"({c.var(k.header, '$valid$')} ? {code} : {literal(0, kind)})"
         local = c.fresh(f"key{i}_")
         c.emit(f"{kind.name} {local} = {code};")
-        _place(local, kind, k.width, at, parts)
-    c.emit(f"const u64 key[{words}] = {{{', '.join(' | '.join(p) or '0' for p in parts)}}};")
-    return words
-
-
-def _place(local: str, kind: Kind, width: int, at: int, parts: list[list[str]]) -> None:
-    """A field's bits among the words of a key, from bit `at` on."""
-    taken = 0
-    while taken < width:
-        word, bit = (at + taken) // 64, (at + taken) % 64
-        piece = _low_word(local, kind, taken)
-        parts[word].append(f"{piece} << {bit}" if bit else piece)
-        taken += min(64 - bit, width - taken)
-
-
-def _low_word(local: str, kind: Kind, shift: int) -> str:
-    """64 bits of a number from bit `shift` on."""
-    if kind is WIDE:
-        return f"wide_low(wide_sar({local}, {shift}))"
-    code = f"({local} >> {shift})" if shift else local
-    return f"(u64){code}" if kind is U128 else code
+        fields.append((local, kind, k.width))
+    words = packed_words(fields)
+    c.emit(f"const u64 key[{len(words)}] = {{{', '.join(words)}}};")
+    return len(words)

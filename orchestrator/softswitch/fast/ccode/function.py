@@ -8,7 +8,7 @@ from orchestrator.softswitch.architectures import Origin, Step
 from orchestrator.softswitch.fast.ccode.calculations import verify_checksums
 from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.kinds import MAX_WIDE, words_of_bits
-from orchestrator.softswitch.fast.ccode.parsing import emit_parser
+from orchestrator.softswitch.fast.ccode.parsing import emit_parser, value_set_widths
 from orchestrator.softswitch.fast.ccode.traffic import (
     emit_arrived_clone,
     emit_egress,
@@ -17,7 +17,7 @@ from orchestrator.softswitch.fast.ccode.traffic import (
     kept_fields,
     restore_field_list,
 )
-from orchestrator.softswitch.ir.program import Param, lookup_of
+from orchestrator.softswitch.ir.program import Lookup, Param, lookup_of
 
 _MAX_STEPS = 100_000
 """Backward jumps of one packet: more are an endless loop."""
@@ -147,7 +147,7 @@ def _forms(c: CContext) -> list[str]:
     rows: list[str] = []
     arrays: list[str] = []
     for number, table in enumerate(p.tables()):
-        words = [words_of(a.params) for a in table.actions]
+        words = [words_of(a.params) for a in table.actions] if table.profile is None else [1]
         arrays.append(_array(f"arg_words_{number}", "u32", words))
         width = sum(k.width for k in table.keys)
         shift, lpm = 0, 0
@@ -163,6 +163,16 @@ def _forms(c: CContext) -> list[str]:
             f"{{{lookup_of(table.keys).value}, {width}, {shift if lpm else 0}, {lpm}, {len(words)}, "
             f"arg_words_{number}, {meter}}}"
         )
+    for widths in value_set_widths(p).values():
+        rows.append(
+            f"{{{Lookup.TERNARY.value}, {sum(widths) or 1}, 0, 0, 1, no_arguments, NO_METER}}"
+        )
+    profiles: list[str] = []
+    for name, number in c.profile_number.items():
+        params = {a.name: a.params for t in p.tables() if t.profile == name for a in t.actions}
+        words = [words_of(params[a]) for a in p.profile_actions(name)]
+        arrays.append(_array(f"profile_words_{number}", "u32", words))
+        profiles.append(f"{{{len(words)}, profile_words_{number}}}")
     meters = [p.meters[name] for name in c.meter_number]
     registers = p.registers.values()
     digests = [
@@ -170,7 +180,9 @@ def _forms(c: CContext) -> list[str]:
         for d in p.learn_lists.values()
     ]
     return [
+        _array("no_arguments", "u32", [0]),
         *arrays,
+        f"static const struct profile_form profiles[] = {{{', '.join(profiles) or '{0}'}}};",
         f"static const struct table_form tables[] = {{{', '.join(rows) or '{0}'}}};",
         _array("counter_sizes", "u32", [n.size for n in p.counters.values()]),
         _array("register_sizes", "u32", [n.size for n in registers]),
@@ -180,8 +192,9 @@ def _forms(c: CContext) -> list[str]:
         _array("digest_words", "u32", digests),
         "const struct program program = {"
         f"{len(rows)}, {len(p.counters)}, {len(registers)}, {len(meters)}, {len(digests)}, "
+        f"{len(profiles)}, "
         "tables, counter_sizes, register_sizes, register_words, meter_sizes, meter_packets, "
-        "digest_words};",
+        "digest_words, profiles};",
     ]
 
 

@@ -7,6 +7,7 @@ the exact number (comparisons, shifts to the right, saturation) where it is not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _WORD = (1 << 64) - 1
@@ -134,3 +135,26 @@ def masked_code(code: str, kind: Kind, mask: int) -> str:
     if kind is WIDE:
         return f"wide_and({code}, {literal(mask, WIDE)})"
     return f"({code} & {literal(mask, kind)})"
+
+
+def packed_words(fields: Sequence[tuple[str, Kind, int]]) -> list[str]:
+    """The words of a key of (local, type, bits)s, the first field highest."""
+    at = sum(width for _, _, width in fields)
+    words: list[list[str]] = [[] for _ in range(words_of_bits(at))]
+    for local, kind, width in fields:
+        at -= width
+        taken = 0
+        while taken < width:
+            word, bit = (at + taken) // 64, (at + taken) % 64
+            piece = _word_from(local, kind, taken)
+            words[word].append(f"{piece} << {bit}" if bit else piece)
+            taken += min(64 - bit, width - taken)
+    return [" | ".join(pieces) or "0" for pieces in words]
+
+
+def _word_from(local: str, kind: Kind, shift: int) -> str:
+    """64 bits of a number from bit `shift` on."""
+    if kind is WIDE:
+        return f"wide_low(wide_sar({local}, {shift}))"
+    code = f"({local} >> {shift})" if shift else local
+    return f"(u64){code}" if kind is U128 else code

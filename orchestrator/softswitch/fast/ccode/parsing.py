@@ -21,11 +21,19 @@ from orchestrator.softswitch.fast.ccode.kinds import (
     Value,
     compare_masked,
     kind_of_bits,
+    packed_words,
     to,
     truth,
 )
 from orchestrator.softswitch.fast.ccode.statements import emit_primitives
-from orchestrator.softswitch.ir.program import Action, Header, Json, Param, Transition
+from orchestrator.softswitch.ir.program import (
+    Action,
+    Header,
+    Json,
+    Param,
+    Program,
+    Transition,
+)
 
 _MAX_ROUNDS = 256
 PARSED = "parsed"
@@ -235,9 +243,8 @@ def _transition(
         c.goto(f"state_{number[name]}")
 
     parts: list[tuple[Value, int]] = []
-    for k in key:
+    for k, width in zip(key, key_widths(c.p, key), strict=True):
         value = _lookahead(c, k["value"]) if k["type"] == "lookahead" else expr(c, k)
-        width = k["value"][1] if k["type"] == "lookahead" else _key_width(c, k)
         local = c.fresh("k")
         kind = kind_of_bits(width)
         c.emit(f"{kind.name} {local} = {to(value, kind)};")
@@ -246,7 +253,8 @@ def _transition(
     cases: list[tuple[str, str | None]] = []
     for t in transitions:
         if t.value_set is not None:
-            raise c.refuse(f"value set {t.value_set}")
+            cases.append((_in_value_set(c, parts, t), t.next_state))
+            continue
         if t.value is None:
             default = t.next_state
             continue
@@ -257,15 +265,46 @@ def _transition(
     go(default)
 
 
-def _key_width(c: CContext, key: Json) -> int:
+def key_widths(program: Program, key: tuple[Json, ...]) -> tuple[int, ...]:
+    """Bits of each part of what a state selects by."""
+    return tuple(_key_width(program, k) for k in key)
+
+
+def _key_width(program: Program, key: Json) -> int:
+    if key["type"] == "lookahead":
+        return key["value"][1]
     if key["type"] == "field":
-        return c.width(*key["value"])
+        return program.field(*key["value"]).width
     if key["type"] == "stack_field":
         stack, name = key["value"]
-        return c.width(c.p.stacks[stack].elements[0], name)
+        return program.field(program.stacks[stack].elements[0], name).width
     stack, member, name = key["value"]
-    union = c.p.union_stacks[stack].elements[0]
-    return c.width(union.members[union.names.index(member)], name)
+    union = program.union_stacks[stack].elements[0]
+    return program.field(union.members[union.names.index(member)], name).width
+
+
+def value_set_widths(program: Program) -> dict[str, tuple[int, ...]]:
+    """Bits of the fields of each value set, as the first state that asks it has them."""
+    found: dict[str, tuple[int, ...]] = dict.fromkeys(program.value_sets, ())
+    for state in program.states.values():
+        for t in state.transitions:
+            if t.value_set is not None and not found[t.value_set]:
+                found[t.value_set] = key_widths(program, state.key)
+    return found
+
+
+def _in_value_set(c: CContext, parts: list[tuple[Value, int]], t: Transition) -> str:
+    """Condition that the key is in a set, which is a table: members' masks, no action."""
+    assert t.value_set is not None
+    name = t.value_set
+    if t.mask is not None:
+        raise c.refuse(f"value set {name} behind a mask")
+    if value_set_widths(c.p)[name] != tuple(width for _, width in parts):
+        raise c.refuse(f"value set {name} of two types")
+    words = packed_words([(part.code, part.kind, width) for part, width in parts])
+    at = f"d->tables[{c.value_set_number[name]}]"
+    key = f"(const u64[]){{{', '.join(words)}}}"
+    return f"memo_find(&{at}, {key}, {len(words)}) != {at}.miss"
 
 
 def _case(parts: list[tuple[Value, int]], value: int, mask: int | None) -> str:

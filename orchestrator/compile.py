@@ -17,6 +17,7 @@ from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.forms import decide_filters, has_tree, tree_room
 from orchestrator.compiler.lowering import Lowered, lower
 from orchestrator.compiler.merging import MOST_CLASSES, Costs, costs_on
+from orchestrator.compiler.nic_reasons import why_on_nics
 from orchestrator.compiler.story import ClassStory, Teller, unit_stories
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.compiler.wiring import Wiring
@@ -34,7 +35,7 @@ from orchestrator.model.plan import Plan
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions, lookup
-from orchestrator.placement.compiled import forced_by_pins
+from orchestrator.placement.compiled import forced_by_pins, room_of
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used, block_use
 from orchestrator.placement.running import Moving, Running, moved, running_of
@@ -191,6 +192,7 @@ def _compiled(request: CompileRequest) -> Compiled:
         request.offered(),
         request.taken(),
     )
+    network = Network(pipelines, used)
     placing, graph_id = request.placing, request.graph_id
     if beside is not None:
         graph_id = beside.graph_id
@@ -204,7 +206,7 @@ def _compiled(request: CompileRequest) -> Compiled:
     def placed(fronts: Sequence[Front]) -> tuple[Plan, Lowered]:
         (found,) = fronts
         functions, cuts = found.functions, found.cuts
-        plan = place(graph, functions, cuts, fabric, Network(pipelines, used), options=placing)
+        plan = place(graph, functions, cuts, fabric, network, options=placing)
         return plan, lower(
             graph,
             functions,
@@ -230,7 +232,13 @@ def _compiled(request: CompileRequest) -> Compiled:
         workers=(),
         plan=plan,
         block_use=block_use(functions, cuts, plan, topology, pipelines),
-        stories=unit_stories(cuts, plan, lowered.layouts, pipelines),
+        stories=unit_stories(
+            cuts,
+            plan,
+            lowered.layouts,
+            pipelines,
+            why_on_nics(cuts, plan, graph, fabric, room_of(fabric, network), pipelines),
+        ),
         warnings=(
             *warnings,
             *advice(whole, cuts, graph, functions),

@@ -78,6 +78,8 @@ class Constraint(StrEnum):
     """A server's cores (server)."""
     LINK = "link"
     """A link's capacity in a direction (from, to)."""
+    PACKETS = "packets"
+    """Packets/s that a SmartNIC can carry (NIC)."""
     RULES = "rules"
     """Rules of SmartNICs."""
     TABLES = "tables"

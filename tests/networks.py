@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from orchestrator.compile import Compiled, CompileRequest, compile_graph
@@ -22,6 +24,7 @@ from orchestrator.model.graph import (
 from orchestrator.model.match import ANY, Match
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.base import lookup
+from orchestrator.resources import shipped_topologies
 from orchestrator.simulation.memory import MemoryNetwork
 
 ENDPOINTS = {"inside": ("h1", "h2"), "outside": ("h3", "h4")}
@@ -162,6 +165,19 @@ def small(base: Topology, **sizes: int) -> Topology:
     limits = {name.replace("_", ".", 1): size for name, size in sizes.items()}
     switches = {n: replace(s, table_sizes=limits) for n, s in base.switches.items()}
     return replace(base, switches=switches)
+
+
+def with_nics(folder: Path, switch_acl: int | None = None, **nic: Any) -> Path:
+    """A file: leaf-spine with a SmartNIC in each server; with `switch_acl` switches hold so many rules."""
+    raw = json.loads(Path(shipped_topologies()["leaf-spine"]).read_text())
+    for server in raw["servers"].values():
+        server["nics"] = [nic]
+    if switch_acl is not None:
+        for switch in raw["switches"].values():
+            switch["table_sizes"] = {"acl.ipv4": switch_acl, "acl.ipv6": switch_acl}
+    file = folder / "nics.json"
+    file.write_text(json.dumps(raw))
+    return file
 
 
 def slow(base: Topology, capacity: int) -> Topology:

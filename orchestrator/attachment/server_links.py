@@ -59,10 +59,10 @@ def wrong_server_links(network: LiveNetwork) -> Iterator[str]:
     SwitchError or ServerError when one of them does not answer.
     """
     topology, words = network.topology, port_words(network.topology)
-    attachments = Fabric(topology).attachments
+    fabric = Fabric(topology)
     at: defaultdict[str, list[WorkerAddress]] = defaultdict(list)
     for worker in network.inventory.workers:
-        at[attachments[worker.core.server].switch].append(worker)
+        at[fabric.access(worker.core.server)].append(worker)
     for switch, workers in at.items():
         with ExitStack() as stack:
             session = stack.enter_context(
@@ -72,7 +72,7 @@ def wrong_server_links(network: LiveNetwork) -> Iterator[str]:
             targets = [
                 _Target(
                     worker,
-                    Port(switch, attachments[worker.core.server].port),
+                    Port(switch, fabric.port_of(worker.core.server, worker.core.index)),
                     device_mac(topology.servers[worker.core.server].id, core=worker.core.index + 1),
                     _place(topology, worker.core),
                     stack.enter_context(network.worker(worker.core)),

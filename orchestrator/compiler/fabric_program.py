@@ -16,11 +16,13 @@ from orchestrator.compiler.prefixes import Prefix, fewest, runs_of
 from orchestrator.model.entries import Exact, Lpm, PipelineProgram, TableEntry
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
+from orchestrator.network.names import worker_name
 from servernf.wire.addresses import DEVICE_ID_BITS, DEVICE_PREFIX_BITS, device_mac
 
 OWNER = "fabric"
 """The name that stands for a graph in these entries' provenance."""
 
+_MAC_BITS = 48
 _HERE = -1
 """What a switch does with frames for itself. Else: its port towards a device, below _HERE (-1 - port)
 towards a server of its own; 0: there is no way."""
@@ -66,7 +68,7 @@ class _Ways:
     """Of every switch the way to every device on every tree."""
 
     def __init__(self, fabric: Fabric) -> None:
-        topology = fabric.topology
+        self.fabric, topology = fabric, fabric.topology
         there = (*topology.switches, *(s for s in topology.servers if s in fabric.attachments))
         self.trees = range(topology.trees)
         self.devices = sorted((fabric.device_id(name), name) for name in there)
@@ -87,7 +89,10 @@ class _Ways:
         for switch, positions in behind.items():
             for position in positions:
                 name = self.devices[position][1]
-                here = _HERE if name == switch else _HERE - fabric.attachments[name].port
+                here = _HERE
+                if name != switch:  # behind a SmartNIC a server has a port for each core: `_cores`
+                    at = fabric.attachments[name]
+                    here = 0 if name in fabric.core_ports else _HERE - at.port
                 for tree in self.trees:
                     self.ways[switch][tree][position] = here
 
@@ -100,6 +105,16 @@ class _Ways:
                 origin = f"to {self._names(prefix)}, tree {tree}"
                 key = ("device", Lpm(mac, length))
                 yield TableEntry("fabric.devices", (key,), action, params, 0, origin)
+            yield from self._cores(switch, tree)
+
+    def _cores(self, switch: str, tree: int) -> Iterator[TableEntry]:
+        """Of a SmartNIC: the port of each worker core of its server."""
+        server = self.fabric.topology.switches[switch].server
+        for core, port in self.fabric.core_ports.get(server, {}).items():
+            mac = device_mac(self.fabric.device_id(server), core=core + 1, tree=tree)
+            key, params = ("device", Lpm(mac, _MAC_BITS)), (("port", port),)
+            origin = f"to {worker_name(server, core)}, tree {tree}"
+            yield TableEntry("fabric.devices", (key,), "fabric.to_server", params, 0, origin)
 
     def _names(self, prefix: Prefix) -> str:
         first = bisect_left(self.ids, prefix.key)

@@ -20,10 +20,10 @@ def origin_entries(
     """By switch: MAC, SPI and SI of every way out of the service chains, at the port of their server."""
     found: dict[str, dict[tuple[int, WayOut], SymbolicEntry]] = defaultdict(dict)
     for worker in workers:
-        at = fabric.attachments[worker.server]
+        switch, port = fabric.access(worker.server), fabric.port_of(worker.server, worker.core)
         for out in (chain.out for chain in worker.chains if chain.out):
-            door = (("ingress_port", Exact(at.port)), ("mac", Exact(out.mac)))
-            found[at.switch][at.port, out] = SymbolicEntry(
+            door = (("ingress_port", Exact(port)), ("mac", Exact(out.mac)))
+            found[switch][port, out] = SymbolicEntry(
                 ORIGINS_TABLE,
                 (*door, ("spi", out.path), ("si", out.path)),
                 "flowtag_arrival.accept_tag",

@@ -55,9 +55,13 @@ class ClassStory:
 
 
 def unit_stories(
-    cuts: Cuts, plan: Plan, layouts: Mapping[str, Layout], pipelines: Mapping[str, Pipeline]
+    cuts: Cuts,
+    plan: Plan,
+    layouts: Mapping[str, Layout],
+    pipelines: Mapping[str, Pipeline],
+    on_nics: Mapping[str, str],
 ) -> tuple[Story, ...]:
-    """A line for each unit, in the order of the graph."""
+    """A line for each unit, in the order of the graph; `on_nics`: why those are there that are."""
     stories: list[Story] = []
     group_of = {u: i for i, group in enumerate(cuts.groups) for u in group.units}
     for unit in cuts.units.values():
@@ -71,6 +75,8 @@ def unit_stories(
         why = unit.why
         if any(target == unit.id for _, target in layouts[switch].recirculated):
             why += "; recirculated, since one pass cannot serve it behind what it follows"
+        if unit.id in on_nics:
+            why += f"; {on_nics[unit.id]}"
         slot = step.slot.instance if step.slot else "deliver"
         count = footprint(unit, [pipelines[switch]]).total()
         stories.append(Story(unit.id, SWITCH, switch, slot, count, why))

@@ -23,7 +23,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.devices import pipelined
 from orchestrator.model.entries import Exact
 from orchestrator.model.plan import Core
-from orchestrator.model.topology import Link, Topology
+from orchestrator.model.topology import Link, Topology, to_core
 from orchestrator.network.fabric import Fabric
 from orchestrator.targets.block import EPOCH_TABLE
 from orchestrator.targets.pipelines import build_for
@@ -173,7 +173,7 @@ def behind(
 ) -> Away:
     """All that cannot be used when devices and cores do not answer and links are down.
 
-    A host's link cuts only that off, a server's all of its cores.
+    A host's link cuts only that off, a server's all of its cores, a SmartNIC's port one core.
     """
     attached = {at.link: node for node, at in Fabric(topology).attachments.items()}
     hosts: dict[str, str] = {}
@@ -181,6 +181,10 @@ def behind(
     lost = dict(cores)
     for link, why in down.items():
         node = attached.get(link)
+        if to_core(topology, link):
+            core = Core(link.b, link.b_port)
+            lost.setdefault(core, f"{core_name(core)}: {why}")
+            continue
         if node in topology.hosts:
             hosts[node] = f"{why}: host {node} cannot be reached"
             continue

@@ -16,12 +16,14 @@ _FIRST_USER, _USERS = 60_706, 478
 def resolve_targets(topology: Topology, switch: str) -> dict[str, str]:
     """The target that each switch runs as: `switch`, or with `auto` what the topology names.
 
-    Where both say `auto` it is the first of those that take part in it and are installed here.
+    A SmartNIC whose target the topology names keeps it. Where both say `auto` it is the first of those
+    that take part in it and are installed here.
     """
     chosen: dict[str, str] = {}
     problems: list[str] = []
     for node in topology.switches.values():
-        wanted = node.target if switch == AUTO else switch
+        named = switch == AUTO or (node.server and node.target != AUTO)
+        wanted = node.target if named else switch
         target = _installed() if wanted == AUTO else lookup(wanted)
         chosen[node.name] = target.name
         if target.engine is None:

@@ -33,7 +33,7 @@ from orchestrator.emulation.state import (
 )
 from orchestrator.emulation.sweep import check_namespace, sweep
 from orchestrator.emulation.tls import check_tls, exposures, with_writers
-from orchestrator.emulation.wiring import wires
+from orchestrator.emulation.wiring import wires, with_core_interfaces
 from orchestrator.model.topology import Topology
 from orchestrator.network.folders import private_dir, run_dir
 from orchestrator.network.inventory import list_inventories
@@ -72,7 +72,7 @@ def net_up(
     require_emulation()
     targets = resolve_targets(topology, switch)
     check_tls(topology, targets)
-    topology = with_writers(topology, certificate)
+    topology = with_core_interfaces(with_writers(topology, certificate))
     for warning in exposures(topology, targets, tcp=tcp):
         warn(warning)
     folder = run_dir(name)

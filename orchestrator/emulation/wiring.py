@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from orchestrator.emulation.naming import switch_interface
@@ -41,6 +41,20 @@ class Wire:
         return self.a, self.b
 
 
+def with_core_interfaces(topology: Topology) -> Topology:
+    """Where a SmartNIC has a port for each worker core, workers have the interfaces at their ends."""
+    behind = {s.server for s in topology.switches.values() if s.server}
+    return replace(
+        topology,
+        servers={
+            n: replace(s, interfaces=s.interfaces or tuple(f"eth{c}" for c in s.worker_cores))
+            if n in behind
+            else s
+            for n, s in topology.servers.items()
+        },
+    )
+
+
 def wires(topology: Topology, network_id: str) -> tuple[Wire, ...]:
     """Every link; a host's or server's interfaces are eth0, eth1, ... in the order of its links."""
     used = Counter[str]()
@@ -61,6 +75,10 @@ def ends_of(node: str, plan: tuple[Wire, ...]) -> list[End]:
     return [end for end in chain.from_iterable(wire.ends for wire in plan) if end.node == node]
 
 
+def _behind_nic(topology: Topology, server: str) -> bool:
+    return any(switch.server == server for switch in topology.switches.values())
+
+
 def _both_known(link: Link, known: set[str]) -> bool:
     strangers = {link.a, link.b} - known
     if strangers:
@@ -77,4 +95,7 @@ def _end(topology: Topology, network_id: str, node: str, port: int, used: Counte
     if host := topology.hosts.get(node):
         return End(node, index, f"eth{index}", HOST_MTU, None if index else host.mac)
     server = topology.servers[node]
+    if server.interfaces and _behind_nic(topology, node):
+        mac = device_mac(server.id, core=port + 1)
+        return End(node, index, server.interfaces[port], INSIDE_MTU, mac)
     return End(node, index, f"eth{index}", INSIDE_MTU, None if index else device_mac(server.id))

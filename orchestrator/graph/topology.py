@@ -9,6 +9,7 @@ import networkx as nx
 from pydantic import ValidationError
 
 from orchestrator.errors import InputError, unknown
+from orchestrator.graph import nics
 from orchestrator.graph.tls import merged, problems_of
 from orchestrator.graph.topology_file import (
     MAX_PORT,
@@ -54,12 +55,14 @@ def load_topology(path_or_name: str | Path) -> Topology:
 
 def check_topology(topology: Topology) -> None:
     """ValueError for a topology that no file could have said (it comes from a stranger's bundle)."""
+    cables, nics_of = nics.without_nics(topology)
     raw = {
         "name": "any",
         "trees": topology.trees,
         "switches": {
             name: {"target": s.target, "pipeline": s.pipeline, "table_sizes": s.table_sizes}
             for name, s in topology.switches.items()
+            if not s.server
         },
         "servers": {
             name: {
@@ -68,6 +71,7 @@ def check_topology(topology: Topology) -> None:
                 "cycles_per_second": s.cycles_per_second,
                 "memory": s.memory_bytes,
                 "runtime": s.runtime,
+                "nics": nics_of.get(name, []),
             }
             for name, s in topology.servers.items()
         },
@@ -92,7 +96,7 @@ def check_topology(topology: Topology) -> None:
                 "capacity": link.capacity,
                 "latency": link.latency_us,
             }
-            for link in topology.links
+            for link in cables
         ],
     }
     name = "topology.json"
@@ -109,15 +113,21 @@ def check_topology(topology: Topology) -> None:
 class _Loader:
     def __init__(self, name: str, file: TopologyFile, folder: Path) -> None:
         self.name = name
-        self.file = file
+        self.nics = nics.nics_of(file)
+        self.said, self.file = file, nics.with_nics(file)
         self.folder = folder
         self.problems: list[str] = []
 
     def problem(self, path: str, text: str) -> None:
+        for name, found in self.nics.items():  # where the file says them
+            if path == f"switches.{name}" or path.startswith(f"switches.{name}."):
+                path = found.where + path.removeprefix(f"switches.{name}")
         self.problems.append(f"{self.name}: {path}: {text}")
 
     def load(self) -> Topology:
         file = self.file
+        for where, text in nics.problems_of(self.said):
+            self.problem(where, text)
         self._names()
         links = self._links()
         self._attachments()
@@ -131,14 +141,23 @@ class _Loader:
         tls = self._tls()
         if self.problems:
             raise InputError(self.problems)
-        ids = {name: i for i, name in enumerate((*file.switches, *file.servers), 1)}
+        ids = {n: i for i, n in enumerate((*self.said.switches, *file.servers, *self.nics), 1)}
         return Topology(
             name=file.name,
             switches={
                 n: Switch(
-                    n, ids[n], s.target, s.pipeline, s.table_sizes, tls[n], _of_switch(s, ids[n])
+                    n,
+                    ids[n],
+                    s.target,
+                    s.pipeline,
+                    s.table_sizes,
+                    tls[n],
+                    _of_switch(s, ids[n]),
+                    nic.server if nic else "",
+                    (nic.said.packets_per_second or 0) if nic else 0,
                 )
                 for n, s in file.switches.items()
+                for nic in [self.nics.get(n)]
             },
             servers={
                 n: Server(
@@ -265,7 +284,7 @@ class _Loader:
                 self.problem(f"links[{index}]", f"'{node}' has more than {MAX_PORT} links")
             return port
 
-        return tuple(
+        links = (
             Link(
                 a=link.a,
                 a_port=number(link.a, link.a_port, index),
@@ -276,6 +295,7 @@ class _Loader:
             )
             for index, link in enumerate(file.links)
         )
+        return tuple(nics.to_cores(links, self.nics))
 
     def _number(self, node: str, said: int | str | None) -> int | None:
         """A port by its number or its name; None: not said, or unknown."""

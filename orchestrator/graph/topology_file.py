@@ -120,12 +120,35 @@ def _runtime(name: object) -> str:
     return runtime(name).name
 
 
+class NicFile(FileModel):
+    """A SmartNIC with a pipeline, between a server and the switch of the server's first link.
+
+    It is a device of its own, called `name`, else after its server (`server1-nic`), with a port towards
+    the switch and one for each worker core; `latency` is theirs. `packets_per_second` is what it can
+    carry, one way in counted as one. `address` and what follows: as a switch's, to attach one that runs.
+    """
+
+    name: Name | None = None
+    target: Annotated[str, AfterValidator(_target), Field(description=_TARGETS)] = AUTO
+    pipeline: str = EDGE
+    table_sizes: dict[str, Count] = Field(default_factory=dict[str, int])
+    packets_per_second: Annotated[int, Field(gt=0, strict=True)] | None = None
+    latency: Microseconds = 1
+    port: Port = 1
+    core_ports: tuple[Port, ...] = ()
+    tls: TlsSetting | None = None
+    address: ManagementAddress | None = None
+    device_id: Annotated[int, Field(ge=0, lt=1 << 64, strict=True)] | None = None
+    role: Annotated[str, Field(max_length=64)] = ""
+    ports: dict[PortName, PortNumber] = Field(default_factory=dict[str, int])
+
+
 class ServerFile(FileModel):
     """`reserved_cores` of `cores` run no worker; the others, one of `runtime` each.
 
     `address` is where the server's agent listens, `interface` its NIC towards the switches (which need
     not be said where it has one only): `net attach` asks for them. `interfaces` are given to workers
-    instead of macvlans on that NIC: one a worker, such as VFs.
+    instead of macvlans on that NIC: one a worker, such as VFs. `nics`: a SmartNIC, at most one.
     """
 
     cores: Annotated[int, Field(ge=1, le=1024, strict=True)] = 4
@@ -137,6 +160,7 @@ class ServerFile(FileModel):
     address: ManagementAddress | None = None
     interface: InterfaceName | None = None
     interfaces: tuple[InterfaceName, ...] = ()
+    nics: Annotated[tuple[NicFile, ...], Field(max_length=1)] = ()
 
 
 class SmartNicFile(FileModel):

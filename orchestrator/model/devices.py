@@ -37,7 +37,12 @@ class Device:
 def devices_of(topology: Topology) -> dict[str, Device]:
     """The devices of a topology that graphs are placed on, by name."""
     switches = (
-        Device(switch.name, SWITCH, target=switch.target, pipeline=switch.pipeline)
+        Device(
+            switch.name,
+            NIC if switch.server else SWITCH,
+            target=switch.target,
+            pipeline=switch.pipeline,
+        )
         for switch in topology.switches.values()
     )
     servers = (

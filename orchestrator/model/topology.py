@@ -51,8 +51,11 @@ class Management:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A programmable switch. `id` is 1..65535 and unique among devices; `table_sizes` overrides the
-    pipeline's sizes by table name (entries)."""
+    """A device with a pipeline: a switch or, with `server`, the SmartNIC that this server is behind.
+
+    `id` is 1..65535 and unique among devices; `table_sizes` overrides the pipeline's sizes by table name
+    (entries). `packets_per_second` is what it can carry (0: not said).
+    """
 
     name: str
     id: int
@@ -61,6 +64,8 @@ class Switch:
     table_sizes: dict[str, int]
     tls: Tls | None = None
     management: Management | None = None
+    server: str = ""
+    packets_per_second: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class SmartNic:
-    """A SmartNIC of a server: rules that it holds. No target uses it yet."""
+    """A SmartNIC as chains have it: rules that it holds. One that executes a pipeline is a `Switch`."""
 
     name: str
     server: str
@@ -107,7 +112,11 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A full-duplex link between two nodes. A port number is a switch's; 0 for others."""
+    """A full-duplex link between two nodes.
+
+    A port number is that of a device with a pipeline, or the core (from 0) of a server behind a
+    SmartNIC, which has a port for each; else 0.
+    """
 
     a: str
     a_port: int
@@ -131,6 +140,19 @@ class Topology:
     trees: int
     """Number of forwarding trees towards each device (paths to choose from)."""
     source: str = ""
+
+
+def to_core(topology: Topology, link: Link) -> bool:
+    """Whether a link is that of a SmartNIC's port to a core of its server (`b`)."""
+    nic = topology.switches.get(link.a)
+    return nic is not None and nic.server == link.b
+
+
+def within(topology: Topology, link: Link) -> tuple[Link, ...]:
+    """The links that fail together with one: a SmartNIC's to all cores of its server, else only it."""
+    if not to_core(topology, link):
+        return (link,)
+    return tuple(x for x in topology.links if (x.a, x.b) == (link.a, link.b))
 
 
 def public(topology: Topology) -> Topology:

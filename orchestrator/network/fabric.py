@@ -55,16 +55,23 @@ class Fabric:
         self.topology = topology
         self.away = away or Away()
         self.attachments: dict[str, Attachment] = {}
+        self.core_ports: dict[str, dict[int, int]] = {}
+        """By server behind a SmartNIC: the NIC's port for each worker core (from 0)."""
         self.neighbors: dict[str, dict[str, tuple[int, Link]]] = {s: {} for s in topology.switches}
         for link in topology.links:
-            ends = ((link.a, link.a_port, link.b), (link.b, link.b_port, link.a))
-            for near, port, far in ends:
+            ends = (
+                (link.a, link.a_port, link.b, link.b_port),
+                (link.b, link.b_port, link.a, link.a_port),
+            )
+            for near, port, far, core in ends:
                 if near not in topology.switches:
                     continue
                 if far in topology.switches:
                     self.neighbors[near].setdefault(far, (port, link))
                 else:
                     self.attachments.setdefault(far, Attachment(near, port, link))
+                    if topology.switches[near].server == far:
+                        self.core_ports.setdefault(far, {})[core] = port
         self.attachments = {
             name: at for name, at in self.attachments.items() if at.switch not in self.away.devices
         }
@@ -77,9 +84,21 @@ class Fabric:
         self._paths: dict[tuple[str, str, int], tuple[str, ...]] = {}
         self._trees: dict[tuple[str, str], tuple[int, ...]] = {}
 
+    def port_of(self, server: str, core: int) -> int:
+        """The port of `access(server)` behind which a worker core (from 0) is."""
+        ports = self.core_ports.get(server)
+        return ports[core] if ports else self.attachments[server].port
+
     def access(self, node: str) -> str:
-        """The switch that a host or server is attached to; a switch is its own."""
+        """The device with a pipeline that a host or server is attached to; such a one is its own."""
         return node if node in self.neighbors else self.attachments[node].switch
+
+    def before(self, server: str) -> tuple[str, ...]:
+        """What all packets of a server pass: its switch, then its NIC if it has one."""
+        at = self.access(server)
+        if not self.topology.switches[at].server:
+            return (at,)
+        return (*(n for n in self.neighbors[at] if not self.topology.switches[n].server), at)
 
     def device_id(self, device: str) -> int:
         """The id that structured MACs carry."""

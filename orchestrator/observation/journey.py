@@ -198,7 +198,8 @@ class NetworkModel:
         self.bundles = bundles
         self.ports = ports_of_all(topology)
         self._explainers: dict[str, Explainer] = {}
-        self._attachments = Fabric(topology).attachments
+        fabric = Fabric(topology)
+        self._attachments = fabric.attachments
         self._network = network = Simulation(topology, most_hops=_MOST_HOPS)
         self._nodes: dict[str, _Switch | _Server] = {}
         for name in topology.switches:
@@ -206,7 +207,8 @@ class NetworkModel:
             network.add(name, switch)
         for name, server in topology.servers.items():
             at = self._attachments.get(name)
-            made = MemoryServer(server, lambda: network.now_ns, Clock())
+            own_ports = name in fabric.core_ports
+            made = MemoryServer(server, lambda: network.now_ns, Clock(), own_ports=own_ports)
             node = _Server(made, name, at.switch if at else "")
             for worker in node.workers.values():
                 worker.worker.tell_everything()

@@ -21,8 +21,8 @@ from typing import Literal, Self
 
 from orchestrator.clients.arrivals import SwitchArrivals, WorkerArrivals
 from orchestrator.deployment.live import LiveNetwork
-from orchestrator.model.topology import Link
-from orchestrator.network.fabric import Fabric
+from orchestrator.model.topology import Link, to_core
+from orchestrator.network.fabric import Attachment, Fabric
 from orchestrator.observation.probe_frames import frame_to, untagged
 from servernf.wire.addresses import device_mac
 
@@ -233,15 +233,26 @@ class LinkProbes:
 def ways_of(network: LiveNetwork) -> dict[Link, tuple[Way, ...]]:
     """How each link can be tried: those between switches both ways, those to servers towards workers."""
     topology, pipelines = network.topology, network.inventory.pipelines
-    servers = {at.link: (name, at) for name, at in Fabric(topology).attachments.items()}
+    fabric = Fabric(topology)
+    servers = {at.link: (name, at) for name, at in fabric.attachments.items()}
+    servers |= {
+        link: (link.b, Attachment(link.a, link.a_port, link))
+        for link in topology.links
+        if to_core(topology, link)
+    }
     found: dict[Link, tuple[Way, ...]] = {}
     for link in topology.links:
         if link.a in pipelines and link.b in pipelines:
             a, b = (link.a, link.a_port), (link.b, link.b_port)
             found[link] = Way(*a, (untagged(),), (b,)), Way(*b, (untagged(),), (a,))
         elif link in servers and (name := servers[link][0]) in topology.servers:
-            mine = [worker for worker in network.inventory.workers if worker.core.server == name]
             number, at = topology.servers[name].id, servers[link][1]
+            mine = [
+                worker
+                for worker in network.inventory.workers
+                if worker.core.server == name
+                and (not to_core(topology, link) or worker.core.index == link.b_port)
+            ]
             macs = [device_mac(number, core=worker.core.index + 1) for worker in mine]
             if mine and at.switch in pipelines:
                 ends = tuple((worker.name, 0) for worker in mine)

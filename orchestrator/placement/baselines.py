@@ -33,6 +33,7 @@ from orchestrator.placement.problem import (
     Solution,
     Way,
     links_of,
+    passes_of,
     trees_between,
 )
 from orchestrator.placement.slots import holds, needs_of, several
@@ -51,6 +52,8 @@ class _State:
         self.ways: dict[int, Way] = {}
         self.used: dict[tuple[str, str], int] = defaultdict(int)
         self.load: dict[tuple[str, str], int] = defaultdict(int, problem.link_taken)
+        self.passed: dict[str, float] = defaultdict(float)
+        """Packets/s into devices that have a limit."""
         self.rates = {c.name: c.rate for c in problem.chains.values()}
         self.into: dict[str, list[int]] = defaultdict(list)
         self.out: dict[str, list[int]] = defaultdict(list)
@@ -99,6 +102,8 @@ class _State:
         best: tuple[float, int, Way] | None = None
         for tree in trees_between(self.problem, source, target):
             found = Way(source, target, tree)
+            if not self._packets_fit(index, found):
+                continue
             worst = 0.0
             for a, b in links_of(self.problem, found):
                 capacity = self.problem.fabric.link(a, b).capacity
@@ -109,6 +114,20 @@ class _State:
                 if best is None or (worst, tree) < best[:2]:
                     best = (worst, tree, found)
         return best[2] if best else None
+
+    def packets(self, index: int) -> float:
+        """An arc's packets/s."""
+        chains = self.problem.chains
+        return sum(
+            self.rates[c] / (8 * chains[c].packet_bytes) for c in self.problem.arcs[index].chains
+        )
+
+    def _packets_fit(self, index: int, way: Way) -> bool:
+        devices, more = self.problem.devices, self.packets(index)
+        return all(
+            self.passed[name] + more <= devices[name].packets_per_second
+            for name in passes_of(self.problem, way)
+        )
 
     def fits(self, task: str, device: str) -> dict[int, Way] | None:
         """Ways of the arcs that a task on a device would complete; None when it does not fit."""
@@ -201,6 +220,8 @@ class _State:
             rate = sum(self.rates[c] for c in problem.arcs[index].chains)
             for link in links_of(problem, way):
                 self.load[link] += rate
+            for name in passes_of(problem, way):
+                self.passed[name] += self.packets(index)
 
 
 def _greedy(state: _State, task: str, device: str, ns: int) -> tuple[float, ...]:
@@ -276,16 +297,25 @@ def fill_rates(problem: Problem, solution: Solution) -> Solution:
     rates = dict(solution.rate_of)
     load: dict[tuple[str, str], int] = defaultdict(int, problem.link_taken)
     crossings: dict[str, dict[tuple[str, str], int]] = {c: defaultdict(int) for c in rates}
+    passed: dict[str, float] = defaultdict(float)
+    passes: dict[str, dict[str, int]] = {c: defaultdict(int) for c in rates}
     for arc, way in zip(problem.arcs, solution.ways, strict=True):
         for link in links_of(problem, way):
             for chain in arc.chains:
                 load[link] += rates[chain]
                 crossings[chain][link] += 1
+        for device in passes_of(problem, way):
+            for chain in arc.chains:
+                passed[device] += rates[chain] / (8 * problem.chains[chain].packet_bytes)
+                passes[chain][device] += 1
     for name, chain in problem.chains.items():
         room = max(0, chain.max_rate - rates[name])
         for link, times in crossings[name].items():
             free = problem.fabric.link(*link).capacity - load[link]
             room = min(room, max(0, free) // times)
+        for device, times in passes[name].items():
+            left = problem.devices[device].packets_per_second - passed[device]
+            room = min(room, int(max(0.0, left) * 8 * chain.packet_bytes) // times)
         low, high = 0, room // 1_000_000  # in steps of 1 Mbit/s
         while low < high:
             middle = (low + high + 1) // 2
@@ -297,6 +327,8 @@ def fill_rates(problem: Problem, solution: Solution) -> Solution:
         rates[name] += low * 1_000_000
         for link, times in crossings[name].items():
             load[link] += times * low * 1_000_000
+        for device, times in passes[name].items():
+            passed[device] += times * low * 1_000_000 / (8 * chain.packet_bytes)
     cores: Mapping[str, tuple[CoreShare, ...]] = number_cores(problem, solution.device_of, rates)
     return replace(solution, cores_of=cores, rate_of=rates)
 

@@ -51,6 +51,7 @@ class _Check:
         self._capacities()
         self._cores()
         self._links()
+        self._packets()
         self._latencies()
         return self.found
 
@@ -282,6 +283,21 @@ class _Check:
                 self.found.append(
                     f"link {step[0]} -> {step[1]}: {rate / 1e9:g} Gbit/s, {free / 1e9:g} free"
                 )
+
+    def _packets(self) -> None:
+        """Packets/s into each device that has a limit."""
+        passed: dict[str, float] = defaultdict(float)
+        for index, arc in enumerate(self.problem.arcs):
+            packets = sum(
+                self.solution.rate_of[c] / (8 * self.problem.chains[c].packet_bytes)
+                for c in arc.chains
+            )
+            for node in self._path(index)[1:]:
+                passed[node] += packets
+        for name, device in self.problem.devices.items():
+            most = device.packets_per_second
+            if most and passed[name] > most * (1 + _TOLERANCE):
+                self.found.append(f"{name}: {passed[name]:,.0f} packets/s, it carries {most:,}")
 
     def _latencies(self) -> None:
         if self.soft:

@@ -86,7 +86,14 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
             used = taken[block, table] if taken else 0
             capacity[name] = max(0, min(size, switch.table_sizes.get(name, size)) - used)
         slots = _slots(pipeline, network.used.tables.get(switch.name, Counter()))
-        devices[switch.name] = Device(switch.name, SWITCH, capacity, slots=slots)
+        devices[switch.name] = Device(
+            switch.name,
+            SWITCH,
+            capacity,
+            packets_per_second=switch.packets_per_second,
+            spare=bool(switch.server),
+            slots=slots,
+        )
     held: dict[str, set[int]] = defaultdict(set)
     for core in network.used.cores:
         held[core.server].add(core.index)
@@ -102,6 +109,11 @@ def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
             runtime=server.runtime,
         )
     return devices
+
+
+def room_of(fabric: Fabric, network: Network) -> dict[str, Mapping[str, int]]:
+    """What graphs may still take of devices: entries by 'block.table', a server's memory."""
+    return {name: device.capacity for name, device in devices_of(fabric, network).items()}
 
 
 def _of_functions(pipeline: Pipeline) -> dict[str, int]:
@@ -343,12 +355,12 @@ class _Builder:
         return found
 
     def _switches(self, part: Part, unit: Unit, wants: Sequence[Demand]) -> tuple[str, ...]:
-        """Where a switch unit may stand: ingress, servers' switches, egress; or everywhere."""
+        """Where a switch unit may stand: ingress, servers' NICs and switches, egress; or everywhere."""
         away = self.fabric.away.devices.keys() | self.fabric.away.cordon.switches
         if self.everywhere:
             return tuple(s for s in self.topology.switches if s not in away)
         hosts_of = [self._servers(part, group.nfs) for group in part.cuts.groups]
-        near = [self.fabric.access(s) for servers in hosts_of for s in servers]
+        near = [at for servers in hosts_of for s in servers for at in self.fabric.before(s)]
         egress = {w.traffic.egress for w in wants if unit.id in w.units}
         hosts = [s for e in sorted(egress) for s in self._host_switches(part.graph, e)]
         own = [unit.ingress] if unit.ingress else []

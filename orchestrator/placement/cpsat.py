@@ -20,7 +20,7 @@ from orchestrator.placement.exact.cores import cores
 from orchestrator.placement.exact.draft import Draft
 from orchestrator.placement.exact.extract import extract
 from orchestrator.placement.exact.objectives import in_units, objective
-from orchestrator.placement.exact.paths import latencies, links
+from orchestrator.placement.exact.paths import latencies, links, packets
 from orchestrator.placement.problem import Problem, Solution, Stage
 
 
@@ -48,7 +48,18 @@ class Model:
         diagnose: bool = False,
     ) -> None:
         self.draft = Draft(problem, objectives, soft=soft, diagnose=diagnose)
-        parts = (assign, rate_variables, hops, capacities, rules, cores, memory, links, latencies)
+        parts = (
+            assign,
+            rate_variables,
+            hops,
+            capacities,
+            rules,
+            cores,
+            memory,
+            links,
+            packets,
+            latencies,
+        )
         for part in parts:
             part(self.draft)
 

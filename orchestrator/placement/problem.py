@@ -51,6 +51,10 @@ class Device:
     """The server that a SmartNIC sits in."""
     runtime: str = ""
     """What executes tasks on a server's cores: their cycles depend on it."""
+    packets_per_second: int = 0
+    """What a SmartNIC with a pipeline can carry, each pass counted; 0: no limit."""
+    spare: bool = False
+    """A task is here only where no device that is not spare can run it as cheaply."""
     slots: tuple[Slot, ...] = ()
     """A switch's block instances, in pipeline order: a task must fit wholly into one of its block."""
 
@@ -328,6 +332,15 @@ def links_of(problem: Problem, way: Way) -> tuple[tuple[str, str], ...]:
         return ()
     path = problem.fabric.path(source, target, way.tree)
     return tuple(itertools.pairwise(path))
+
+
+def passes_of(problem: Problem, way: Way) -> tuple[str, ...]:
+    """The devices with a limit on packets/s that a way enters."""
+    return tuple(
+        far
+        for _, far in links_of(problem, way)
+        if far in problem.devices and problem.devices[far].packets_per_second
+    )
 
 
 def trees_between(problem: Problem, source: str, target: str) -> tuple[int, ...]:

@@ -167,7 +167,8 @@ class MemoryWorker:
 class MemoryServer:
     """A server's workers, each reached by its core's MAC. `now_ns` is virtual time, `clock` theirs.
 
-    Samples tell a time since 1970: that of `epoch_us` when virtual time began.
+    Samples tell a time since 1970: that of `epoch_us` when virtual time began. Behind a SmartNIC
+    (`own_ports`) each core has a port, its number.
     """
 
     def __init__(
@@ -177,8 +178,10 @@ class MemoryServer:
         clock: Clock,
         epoch_us: int = 0,
         peers: Callable[[str], LocalWorker | None] = lambda _: None,
+        *,
+        own_ports: bool = False,
     ) -> None:
-        self._peers = peers
+        self._peers, self._own_ports = peers, own_ports
         self._server, self._clock = server, clock
         self._now_ns, self._epoch_us = now_ns, epoch_us
         self.workers: dict[int, LocalWorker] = {}
@@ -216,8 +219,10 @@ class MemoryServer:
         core = self._cores.get(frame[:6])
         if core is None:
             return ()
-        worker = self.workers[core]
-        return [(0, left) for left in worker.process([frame])]
+        return [(self._port(core), left) for left in self.workers[core].process([frame])]
+
+    def _port(self, core: int) -> int:
+        return core if self._own_ports else 0
 
     def wait_ns(self) -> int | None:
         """How long until a worker has something to send that an NF holds."""
@@ -226,5 +231,5 @@ class MemoryServer:
 
     def release(self) -> Sequence[Sent]:
         """What NFs have held until now."""
-        due = [worker for worker in self.workers.values() if worker.wait_us() == 0]
-        return [(0, left) for worker in due for left in worker.process(())]
+        due = [core for core, worker in self.workers.items() if worker.wait_us() == 0]
+        return [(self._port(core), left) for core in due for left in self.workers[core].process(())]

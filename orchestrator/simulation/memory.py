@@ -45,7 +45,12 @@ class MemoryNetwork(Simulation):
         for name, server in topology.servers.items():
             clock = self._clocks.get(name, Clock())
             made = self._servers[name] = MemoryServer(
-                server, lambda: self.now_ns, clock, epoch_us, self._peer
+                server,
+                lambda: self.now_ns,
+                clock,
+                epoch_us,
+                self._peer,
+                own_ports=name in self.fabric.core_ports,
             )
             self.add_holder(name, made)
             for index, worker in made.workers.items():

@@ -14,7 +14,7 @@ from orchestrator.errors import InputError, ReportedError, unknown
 from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
-from orchestrator.model.topology import Link, Topology
+from orchestrator.model.topology import Link, Topology, within
 from orchestrator.whatif.scenarios import find_link, nodes_of
 
 
@@ -42,7 +42,7 @@ def failing(topology: Topology, workers: Mapping[str, Core], fail: Sequence[str]
         kind, _, name = what.partition(":")
         why = f"{name} fails"
         if kind == "link":
-            links[find_link(topology, name)] = why
+            links |= dict.fromkeys(within(topology, find_link(topology, name)), why)
         elif kind != "node":
             raise InputError(f"--fail {what}: say link:a-b or node:name")
         elif name in topology.switches:

@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.away import Away, Cordon
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.topology import Link, Topology
+from orchestrator.model.topology import Link, Topology, within
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import ChainSpec, LoadedChains
 from orchestrator.placement.resources import Network, Used
@@ -108,12 +108,14 @@ def fail(topology: Topology, what: str) -> Topology:
     """The topology without a link or a node."""
     kind, _, name = what.partition(":")
     if kind == "link":
-        gone = find_link(topology, name)
-        return replace(topology, links=tuple(x for x in topology.links if x is not gone))
+        gone = within(topology, find_link(topology, name))
+        return replace(topology, links=tuple(x for x in topology.links if x not in gone))
     if kind != "node":
         raise InputError(f"--fail {what}: say link:a-b or node:name")
     if name not in nodes_of(topology):
         raise InputError(f"--fail {what}: {unknown('node', name, nodes_of(topology))}")
+    if name in topology.servers:
+        topology = _without_nics(topology, name)
     return replace(
         topology,
         switches={n: s for n, s in topology.switches.items() if n != name},
@@ -124,6 +126,20 @@ def fail(topology: Topology, what: str) -> Topology:
     )
 
 
+def _without_nics(topology: Topology, server: str) -> Topology:
+    """The server is where its SmartNIC was."""
+    nics = {n for n, s in topology.switches.items() if s.server == server}
+
+    def ends(link: Link) -> Link:
+        if link.a in nics:
+            return replace(link, a=server, a_port=0)
+        return replace(link, b=server, b_port=0) if link.b in nics else link
+
+    cables = (x for x in topology.links if x.a not in nics or x.b != server)
+    switches = {n: s for n, s in topology.switches.items() if n not in nics}
+    return replace(topology, switches=switches, links=tuple(map(ends, cables)))
+
+
 def change(topology: Topology, what: str) -> Topology:
     """The topology with one value set: `server1.cores=8`."""
     path, equals, value = what.partition("=")
@@ -132,7 +148,11 @@ def change(topology: Topology, what: str) -> Topology:
         raise InputError(f"--set {what}: say node.key=value, like server1.cores=8")
     if node in topology.servers:
         server = topology.servers[node]
-        keys = ("cores", "reserved_cores", "cycles_per_second", "memory_bytes")
+        if key == "nics":
+            if value != "none":
+                raise InputError(f"--set {what}: only none; NICs are said in the topology")
+            return _without_nics(topology, node)
+        keys = ("nics", "cores", "reserved_cores", "cycles_per_second", "memory_bytes")
         if key not in keys:
             raise InputError(f"--set {what}: {unknown('key of a server', key, keys)}")
         changed: dict[str, Any] = {key: _number(what, value)}
@@ -165,8 +185,9 @@ def change(topology: Topology, what: str) -> Topology:
             f"--set {what}: {unknown('key of a link', key, ('capacity', 'latency_us'))}"
         )
     renewed: dict[str, Any] = {key: _number(what, value)}
-    new_link = replace(link, **renewed)
-    return replace(topology, links=tuple(new_link if x is link else x for x in topology.links))
+    same = within(topology, link)
+    links = (replace(x, **renewed) if x in same else x for x in topology.links)
+    return replace(topology, links=tuple(links))
 
 
 def _number(what: str, value: str) -> int:
@@ -262,7 +283,7 @@ def sweep(text: str) -> tuple[Scenario, ...]:
 def fail_each(topology: Topology, kind: str) -> tuple[Scenario, ...]:
     """One scenario for each link ('link'), or each switch and server ('node'): N-1 analysis."""
     if kind == "link":
-        names = [f"{x.a}-{x.b}" for x in topology.links]
+        names = dict.fromkeys(f"{x.a}-{x.b}" for x in topology.links)
         return tuple(Scenario(f"fail {name}", fail=(f"link:{name}",)) for name in names)
     if kind == "node":
         nodes = (*topology.switches, *topology.servers)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from networks import with_nics
 
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.equivalence import compare
@@ -59,3 +60,13 @@ def test_bundle_in_memory_equals_the_unsplit_graph(
     driver = assert_equivalent(graph, load_topology(topology), packets)
     assert driver.packets >= packets
     assert driver.delivered > packets // 20, "hardly anything was delivered: nothing was compared"
+
+
+def test_parts_on_smartnics_equal_the_unsplit_graph(tmp_path: Path) -> None:
+    """The access list is on NICs, which no switch has room for; all cores have ports of their own."""
+    graph = load_graph(Path(shipped("examples")) / "campus_edge" / "graph.json").graph
+    topology = load_topology(with_nics(tmp_path, 100))
+    bundle = compile_graph(CompileRequest(graph, topology)).bundle
+    assert {s.device for s in bundle.stories if s.unit.startswith("edge_acl.")} == {"server1-nic"}
+    driver = assert_equivalent(graph, topology, 3_000)
+    assert driver.delivered > 150

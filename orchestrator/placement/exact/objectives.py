@@ -59,7 +59,7 @@ def _expression(draft: Draft, name: str) -> Linear:
 
 
 def _hop_cost(draft: Draft) -> Linear:
-    """Rate-weighted links; ties go to lower trees and to the device that a task prefers."""
+    """Rate-weighted links; ties go to lower trees, to what a task prefers, away from what is spare."""
     peak = max(draft.problem.expected, default=0.0) or 1.0
     terms: list[Linear] = []
     for rate, choices in zip(draft.problem.expected, draft.hop, strict=True):
@@ -70,8 +70,12 @@ def _hop_cost(draft: Draft) -> Linear:
                 terms.append(cost * literal)
     for task in draft.problem.tasks.values():
         for device in task.candidates:
-            if task.prefer and device != task.prefer and (task.id, device) in draft.on:
-                terms.append(_PREFERENCE * draft.on[task.id, device])
+            if (task.id, device) not in draft.on:
+                continue
+            elsewhere = bool(task.prefer) and device != task.prefer
+            worse = elsewhere + draft.problem.devices[device].spare
+            if worse:
+                terms.append(worse * _PREFERENCE * draft.on[task.id, device])
     return sum(terms)
 
 

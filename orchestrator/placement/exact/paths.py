@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 
 from orchestrator.errors import Constraint
-from orchestrator.placement.exact.draft import HORIZON_NS, KBIT, Draft, Linear
+from orchestrator.placement.exact.draft import HORIZON_NS, KBIT, MILLI, Draft, Linear
 from orchestrator.placement.measure import processing_ns, way_ns
-from orchestrator.placement.problem import links_of
+from orchestrator.placement.problem import links_of, passes_of
 
 
 def links(draft: Draft) -> None:
@@ -43,6 +44,32 @@ def links(draft: Draft) -> None:
             ),
         )
         draft.model.add(sum(terms) <= free).only_enforce_if(guard)
+
+
+def packets(draft: Draft) -> None:
+    """A SmartNIC carries the packets/s of its hops: each way in is a pass (in thousandths of them)."""
+    load: dict[str, list[Linear]] = defaultdict(list)
+    for index, arc in enumerate(draft.problem.arcs):
+        choices = draft.hop[index]
+        passed = {way: passes_of(draft.problem, way) for way in choices}
+        if not any(passed.values()):
+            continue
+        for chain in arc.chains:
+            each = math.ceil(KBIT * MILLI / (8 * draft.problem.chains[chain].packet_bytes))
+            parts = draft.at_rate(chain, list(choices.values()), f"passing[{index},{chain}]")
+            for way, part in zip(choices, parts, strict=True):
+                for device in passed[way]:
+                    load[device].append(each * part)
+    for name, terms in sorted(load.items()):
+        most = draft.problem.devices[name].packets_per_second
+        guard = draft.group(
+            Constraint.PACKETS,
+            (name,),
+            lambda n=name, m=most: (
+                f"{n} carries {m:,} packets/s, and each packet to or from its server passes it"
+            ),
+        )
+        draft.model.add(sum(terms) <= most * MILLI).only_enforce_if(guard)
 
 
 def latencies(draft: Draft) -> None:

@@ -1,0 +1,166 @@
+"""SmartNICs of a topology file: devices with a pipeline that stand between a server and its switch.
+
+A NIC has the port `port` towards the switch and one for each worker core (`core_ports`, else those that
+follow), so it needs nothing but a core's MAC to find its worker.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.graph.topology_file import (
+    LinkFile,
+    NicFile,
+    Port,
+    SwitchFile,
+    TopologyFile,
+)
+from orchestrator.model.topology import Link, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class FoundNic:
+    """A NIC and where the file says it."""
+
+    server: str
+    said: NicFile
+
+    @property
+    def where(self) -> str:
+        return f"servers.{self.server}.nics[0]"
+
+
+def nics_of(file: TopologyFile) -> dict[str, FoundNic]:
+    """By name."""
+    return {
+        nic.name or f"{name}-nic": FoundNic(name, nic)
+        for name, server in file.servers.items()
+        for nic in server.nics
+    }
+
+
+def problems_of(file: TopologyFile) -> Iterator[tuple[str, str]]:
+    """(where, what): names that are taken, ports that are too many, twice or too few."""
+    names = {*file.switches, *file.servers, *file.smartnics, *file.hosts}
+    for name, found in nics_of(file).items():
+        server, nic = file.servers[found.server], found.said
+        if name in names:
+            yield f"{found.where}.name", f"'{name}' is another node's; give it a name of its own"
+        names.add(name)
+        if server.interface is not None:
+            yield f"{found.where}", "workers have a port each: say 'interfaces', not 'interface'"
+        if server.address is not None and not server.interfaces:
+            text = "needed: behind a NIC each worker has one, at the end of the NIC's port for it"
+            yield f"servers.{found.server}.interfaces", text
+        workers = max(0, server.cores - server.reserved_cores)
+        if nic.core_ports and len(nic.core_ports) != workers:
+            text = f"has {len(nic.core_ports)}; one for each of {workers} workers"
+            yield f"{found.where}.core_ports", text
+        elif len({*_core_ports(nic, workers), nic.port}) <= workers:
+            yield (
+                f"{found.where}.core_ports",
+                f"a port is there twice, or is {nic.port}, the switch's",
+            )
+
+
+def with_nics(file: TopologyFile) -> TopologyFile:
+    """The file with its NICs as switches, behind all others, and with links to and from them.
+
+    A server's first link ends at its NIC; links of its cores follow all that the file says.
+    """
+    nics = nics_of(file)
+    if not nics:
+        return file
+    links = list(file.links)
+    more: list[LinkFile] = []
+    for name, found in nics.items():
+        server, nic = file.servers[found.server], found.said
+        first = next((i for i, x in enumerate(links) if found.server in (x.a, x.b)), None)
+        if first is None:
+            continue  # told as a server without a link
+        cable = links[first]
+        end = "a" if cable.a == found.server else "b"
+        links[first] = cable.model_copy(update={end: name, f"{end}_port": nic.port})
+        more += (
+            LinkFile(
+                a=name, a_port=port, b=found.server, capacity=cable.capacity, latency=nic.latency
+            )
+            for port in _core_ports(nic, max(0, server.cores - server.reserved_cores))
+        )
+    switches = {name: _as_switch(found.said) for name, found in nics.items()}
+    return file.model_copy(
+        update={"switches": {**file.switches, **switches}, "links": (*links, *more)}
+    )
+
+
+def to_cores(links: Iterable[Link], nics: Mapping[str, FoundNic]) -> Iterator[Link]:
+    """Links of `with_nics`, those from NICs to their servers with the cores that they are for."""
+    cores = Counter[str]()
+    for link in links:
+        if link.a in nics and link.b == nics[link.a].server:
+            yield replace(link, b_port=cores[link.a])
+            cores[link.a] += 1
+        else:
+            yield link
+
+
+def without_nics(topology: Topology) -> tuple[list[Link], Mapping[str, list[dict[str, Any]]]]:
+    """The links that a file would say, and each server's `nics`: the inverse of `with_nics`."""
+    nics = {s.name: s for s in topology.switches.values() if s.server}
+    cores: dict[str, list[Link]] = {name: [] for name in nics}
+    cables: list[Link] = []
+    ports: dict[str, int] = {}
+    for link in topology.links:
+        nic = next((n for n in (link.a, link.b) if n in nics), None)
+        if nic is None:
+            cables.append(link)
+        elif nics[nic].server in (link.a, link.b):
+            cores[nic].append(link)
+        elif link.a == nic:
+            ports[nic] = link.a_port
+            cables.append(Link(nics[nic].server, 0, link.b, link.b_port, *_rest(link)))
+        else:
+            ports[nic] = link.b_port
+            cables.append(Link(link.a, link.a_port, nics[nic].server, 0, *_rest(link)))
+    said: dict[str, list[dict[str, Any]]] = {}
+    for name, nic in nics.items():
+        said.setdefault(nic.server, []).append(
+            {
+                "name": name,
+                "target": nic.target,
+                "pipeline": nic.pipeline,
+                "table_sizes": nic.table_sizes,
+                "packets_per_second": nic.packets_per_second or None,
+                "port": ports.get(name, 1),
+                "core_ports": [link.a_port for link in cores[name]],
+                "latency": next((link.latency_us for link in cores[name]), 0),
+            }
+        )
+    return cables, said
+
+
+def _rest(link: Link) -> tuple[int, int]:
+    return link.capacity, link.latency_us
+
+
+def _core_ports(nic: NicFile, workers: int) -> tuple[Port, ...]:
+    """One for each worker; if not said, those that follow the port towards the switch."""
+    first = nic.port + 1 if isinstance(nic.port, int) else 2
+    return nic.core_ports or tuple(range(first, first + workers))
+
+
+def _as_switch(nic: NicFile) -> SwitchFile:
+    return SwitchFile.model_construct(
+        target=nic.target,
+        pipeline=nic.pipeline,
+        table_sizes=nic.table_sizes,
+        tls=nic.tls,
+        address=nic.address,
+        device_id=nic.device_id,
+        role=nic.role,
+        ports=nic.ports,
+        _fields_set=nic.model_fields_set,
+    )

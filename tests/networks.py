@@ -168,7 +168,7 @@ def small(base: Topology, **sizes: int) -> Topology:
 
 
 def with_nics(folder: Path, switch_acl: int | None = None, **nic: Any) -> Path:
-    """A file: leaf-spine with a SmartNIC in each server; with `switch_acl` switches hold so many rules."""
+    """A file: leaf-spine with a SmartNIC in each server; `switch_acl`: rules that a switch holds."""
     raw = json.loads(Path(shipped_topologies()["leaf-spine"]).read_text())
     for server in raw["servers"].values():
         server["nics"] = [nic]

@@ -16,12 +16,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import StoreError
 from orchestrator.model.graph import NfInstance, ServiceGraph
-from orchestrator.nfs.base import FROM_FILE, NfConfig, lookup
+from orchestrator.nfs.base import FILE_LINES, FROM_FILE, NfConfig, lookup
 
 FORMAT = 1
 _LEVEL = 1
 """Of compression: rules are much alike, and it is in the way of every deployment."""
 _GRAPHS = TypeAdapter(ServiceGraph)
+_LINES = TypeAdapter(tuple[int, ...])
 
 
 def dump_graph(graph: ServiceGraph) -> bytes:
@@ -53,6 +54,8 @@ def _restored_nf(nf: NfInstance, document: Mapping[str, Any]) -> NfInstance:
     config = kind.model_validate(document["config"])
     if (read := document.get("from_file")) is not None:
         setattr(config, FROM_FILE, _read_by(kind).validate_python(read))
+    if (lines := document.get("lines")) is not None:
+        setattr(config, FILE_LINES, _LINES.validate_python(lines))
     return dataclasses.replace(nf, config=config)
 
 
@@ -62,6 +65,8 @@ def _config_document(config: NfConfig) -> dict[str, Any]:
     }
     if read := getattr(config, FROM_FILE, ()):
         document["from_file"] = _read_by(type(config)).dump_python(read, mode="json")
+    if lines := getattr(config, FILE_LINES, ()):
+        document["lines"] = lines
     return document
 
 

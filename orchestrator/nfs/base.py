@@ -17,6 +17,8 @@ from orchestrator.nfs.files import Files
 
 FROM_FILE = "_from_file"
 """Where configs keep what `with_files` read."""
+FILE_LINES = "_lines"
+"""Where they keep in which lines of the file that stood, if they do."""
 
 
 class NfConfig(BaseModel):

@@ -7,9 +7,6 @@ block's own text keeps what its descriptor says of drops; the packet tests of th
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -22,37 +19,6 @@ from orchestrator.targets.pipelines import SHIPPED
 
 P4SRC = shipped("p4src")
 EDGE = P4SRC / "pipelines" / "edge.p4"
-
-TOY = """#ifndef BLOCKS_TOY_P4
-#define BLOCKS_TOY_P4
-
-control toy_block(inout headers_t hdr, inout metadata_t meta)(bit<32> entries) {
-    DIRECT_COUNTER(segments_counter);
-
-    action refuse() {
-        meta.drop = 1;
-    }
-
-    table segments {
-        key = {
-            meta.segment : exact @name("segment");
-        }
-        actions = {
-            refuse;
-            NoAction;
-        }
-        const default_action = NoAction();
-        size = entries;
-        counters = segments_counter;
-    }
-
-    apply {
-        segments.apply();
-    }
-}
-
-#endif
-"""
 
 
 def test_the_shipped_pipeline_is_made_of_the_descriptors() -> None:
@@ -91,24 +57,3 @@ def test_what_may_be_dropped_is_asked_before_the_next_block() -> None:
         "    d.apply(hdr, meta);",
         "}",
     ]
-
-
-def test_a_new_block_is_its_source_and_its_descriptor(tmp_path: Path) -> None:
-    blocks = {**BLOCKS, "toy": Block("toy", sized=("segments",), gated=True)}
-    slots = (Slot("edge_fw", "acl"), Slot("my_toy", "toy"), Slot("nat", "rewrite"))
-    sizes = {f"edge_fw.{table}": 64 for table in BLOCKS["acl"].sized}
-    made = nf_blocks(slots, {**sizes, "my_toy.segments": 512}, blocks)
-    assert '#include "../blocks/toy.p4"' in made.files
-    assert "toy_block(512) my_toy;" in made.instances
-    assert re.findall(r"(\w+)\.apply", "\n".join(made.order)) == ["edge_fw", "my_toy", "nat"]
-    compiler = shutil.which("p4c-bm2-ss")
-    if compiler is None:
-        pytest.skip("p4c-bm2-ss: not installed")
-    shutil.copytree(P4SRC, tmp_path / "p4src")
-    (tmp_path / "p4src/blocks/toy.p4").write_text(TOY)
-    (tmp_path / "p4src/pipelines/edge.p4").write_text(filled(EDGE.read_text(), made))
-    info = tmp_path / "info.txtpb"
-    command = [compiler, "--Wdisable", "--p4runtime-files", info, "-o", tmp_path / "toy.json"]
-    main = "pipelines/edge_v1model.p4"
-    subprocess.run([*command, main], cwd=tmp_path / "p4src", check=True)
-    assert re.search(r'name: "ingress\.my_toy\.segments"', info.read_text())

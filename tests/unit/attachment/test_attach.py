@@ -36,6 +36,7 @@ from orchestrator.deployment.presence import look
 from orchestrator.deployment.transaction import CloneSession
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.graph import load_topology
+from orchestrator.model.devices import devices_of
 from orchestrator.network.folders import attached_dir, state_file
 from orchestrator.network.inventory import list_inventories, load_inventory
 from orchestrator.observation.liveness import SUSPECT, UP, Subject
@@ -497,6 +498,28 @@ def test_workers_on_interfaces_of_their_own(site: Site) -> None:
         ("vf0", ""),
         ("vf1", ""),
     }
+
+
+def test_a_smartnic_that_runs_already(site: Site) -> None:
+    """s3 is the NIC of v1: a port for each of its workers, each tried by a frame."""
+    nic = {"name": "s3", "device_id": 3, "port": 1, "core_ports": [2, 4]}
+    nic["address"] = site.raw["switches"].pop("s3")["address"]
+    server, said = site.raw["servers"]["v1"], site.agent.description
+    server |= {"nics": [nic], "interfaces": ["vf0", "vf1"]}
+    site.raw["links"] = [x for x in site.raw["links"] if "s3" not in (x["a"], x["b"])]
+    site.raw["links"].append({"a": "s1", "a_port": 3, "b": "v1"})
+    for core, name in enumerate(server["interfaces"], 1):
+        said.nics.add(name=name, mtu=1600, carrier=True, mac=device_mac(3, core=core))
+    # The second worker is at the third port.
+    site.switches.sinks["s3", 3] = site.switches.sinks["s3", 2]
+    (problem,) = site.refused()
+    assert "v1-core2" in problem
+    assert "s3 port 4" in problem
+    site.switches.sinks["s3", 4] = site.switches.sinks["s3", 2]
+    inventory = site.attach().inventory
+    assert inventory.pipelines["s3"].device_id == 3
+    assert devices_of(inventory.topology)["s3"].kind == "nic"
+    assert {(w.name, w.core.index) for w in inventory.workers} == {("v1-core1", 0), ("v1-core2", 1)}
 
 
 def test_a_core_that_is_somebody_elses(site: Site) -> None:

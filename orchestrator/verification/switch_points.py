@@ -75,11 +75,13 @@ class SwitchPoint:
         if self._witness is None or not epoch:
             return
         kept = packet[: self._witness.headers] if self._witness.headers else packet
+        cut = len(kept) < len(packet)
         made = Record(
             kind, self._point, self._boot, self._sequence, tag.label, tag.ingress_us,
-            tag.spi << 8 | tag.si, epoch, branch, CUT if len(kept) < len(packet) else 0, len(packet),
-            wall_us=self._wall_us(), context_in=tag.nf_labels, digest=frame_digest(packet),
-            port_out=port_out, reason=reason, frame=kept,
+            tag.spi << 8 | tag.si, epoch, branch, CUT if cut else 0, len(packet),
+            wall_us=self._wall_us(), context_in=tag.nf_labels,
+            digest=frame_digest(packet) if cut else bytes(16), port_out=port_out, reason=reason,
+            frame=kept,
         )  # fmt: skip
         self._put(made)
 

@@ -10,18 +10,16 @@ import ctypes
 import hashlib
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 _HERE = Path(__file__).parent
 SOURCES = ("prf.c", "prf.h")
 OBJECT = "_prf.so"
-FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
+FLAGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
 _STAMP = b"servernf wire sources "
 """Before the digest of the sources, behind the object's own end: loaders do not read there."""
 _COMPILE_S = 120
@@ -35,16 +33,15 @@ class Library:
         word, size = ctypes.c_uint32, ctypes.c_size_t
         self._below = made.prf_below
         self._below.argtypes = (
-            word, word, ctypes.c_uint64, size, ctypes.c_char_p, size, ctypes.c_char_p,
+            word, word, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p, size, ctypes.c_char_p,
         )  # fmt: skip
         self._below.restype = None
 
-    def below(self, key0: int, key1: int, below: int, width: int, words: Sequence[int]) -> bytes:
-        """1 for every message of `width` words whose PRF is below, else 0."""
-        count = len(words) // width
+    def below(self, key0: int, key1: int, below: int, contexts: bytes, *, ingress: bool) -> bytes:
+        """1 for every packet whose PRF is below, else 0; `contexts` has 16 bytes of each."""
+        count = len(contexts) // 16
         answers = ctypes.create_string_buffer(count)
-        packed = struct.pack(f"={len(words)}I", *words)
-        self._below(key0, key1, below, width, packed, count, answers)
+        self._below(key0, key1, below, ingress, contexts, count, answers)
         return answers.raw
 
 

@@ -41,9 +41,17 @@ uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, size_t c
     return v[1] ^ v[3];
 }
 
-void prf_below(uint32_t key0, uint32_t key1, uint64_t below, size_t width, const uint32_t *words,
+static inline uint32_t word_at(const uint8_t *bytes)
+{
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+void prf_below(uint32_t key0, uint32_t key1, uint64_t below, int ingress, const uint8_t *contexts,
                size_t count, uint8_t *answers)
 {
-    for (size_t at = 0; at < count; at++)
-        answers[at] = prf_words(key0, key1, words + width * at, width) < below;
+    for (size_t at = 0; at < count; at++, contexts += 16) {
+        uint32_t words[2] = {word_at(contexts + 4), word_at(contexts + 12)};
+
+        answers[at] = prf_words(key0, key1, words, ingress ? 2 : 1) < below;
+    }
 }

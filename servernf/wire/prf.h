@@ -11,9 +11,10 @@
 /* Of `count` words as one message, each word least significant byte first. */
 uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, size_t count);
 
-/* Of `count` messages of `width` words each: answers[i] is 1 where the PRF is below `below`
- * (the rate times 2^32; 2^32 is everything), else 0. */
-void prf_below(uint32_t key0, uint32_t key1, uint64_t below, size_t width, const uint32_t *words,
+/* Of `count` packets, by the context words of their tags (16 bytes each, as on the wire): answers[i] is 1
+ * where the PRF over label (and, with `ingress`, time of ingress) is below `below` (the rate times
+ * 2^32; 2^32 is everything), else 0. */
+void prf_below(uint32_t key0, uint32_t key1, uint64_t below, int ingress, const uint8_t *contexts,
                size_t count, uint8_t *answers);
 
 #endif

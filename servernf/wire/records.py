@@ -16,8 +16,8 @@ Times: ingress and wall clock and that of the NF in us, `entered` and `left` in 
 monotonic clock, without the witness's work between them; CPU time in ns, of the whole batch of `calls`
 NF calls. `point` is `point_id` of the point's name, `boot` is drawn when it starts, and `sequence`
 counts from 0 then: what is missing between two was lost. `configuration` is as NfStatus.config_digest,
-`digest` BLAKE2b-128 of the whole frame without tag, of which `frame` has the beginning (flag CUT) or
-all. Of an EVENT `frame` is a JSON object.
+`frame` is without tag; where it is the beginning only (flag CUT), `digest` is BLAKE2b-128 of the whole,
+else 0: who has the frame has its digest. Of an EVENT `frame` is a JSON object.
 """
 
 from __future__ import annotations
@@ -103,6 +103,11 @@ class Record:
     def packet(self) -> tuple[int, int]:
         """Which packet it is of: its label and when it came in."""
         return self.label, self.ingress_us
+
+    @property
+    def whole_digest(self) -> bytes:
+        """BLAKE2b-128 of the whole frame."""
+        return self.digest if self.flags & CUT else frame_digest(self.frame)
 
     @property
     def si(self) -> int:

@@ -12,35 +12,36 @@ from collections.abc import Sequence
 from servernf.wire import native
 
 
-def watched(key0: int, key1: int, threshold: int, labels: Sequence[int]) -> bytes:
-    """For every label 1 if it is sampled, else 0, as `prf.sampled` says."""
-    return _below(key0, key1, threshold, 1, labels)
+def watched(key0: int, key1: int, threshold: int, contexts: bytes) -> bytes:
+    """For every packet 1 if its label is sampled, else 0, as `prf.sampled` says; `contexts` are the
+    context words of tags (16 bytes each) of one packet after the other."""
+    return _below(key0, key1, threshold, contexts, ingress=False)
 
 
-def witnessed(key0: int, key1: int, threshold: int, packets: Sequence[int]) -> bytes:
-    """For every packet 1 if it is watched, else 0, as `prf.witnessed` says; `packets` are label and time
-    of ingress of one after the other."""
-    return _below(key0, key1, threshold, 2, packets)
+def witnessed(key0: int, key1: int, threshold: int, contexts: bytes) -> bytes:
+    """For every packet 1 if it is watched, else 0, as `prf.witnessed` says; `contexts` as above."""
+    return _below(key0, key1, threshold, contexts, ingress=True)
 
 
-def _below(key0: int, key1: int, threshold: int, width: int, words: Sequence[int]) -> bytes:
-    if not words:
-        return b""
+def _below(key0: int, key1: int, threshold: int, contexts: bytes, *, ingress: bool) -> bytes:
+    if not contexts or not threshold:
+        return bytes(len(contexts) // 16)
     library = native.library()
     if library is not None:
-        return library.below(key0, key1, threshold, width, words)
-    return lanes_below(key0, key1, threshold, width, words)
+        return library.below(key0, key1, threshold, contexts, ingress=ingress)
+    return lanes_below(key0, key1, threshold, contexts, ingress=ingress)
 
 
-def lanes_below(key0: int, key1: int, threshold: int, width: int, words: Sequence[int]) -> bytes:
-    """Without C: 1 for every message of `width` words whose PRF is below the threshold, else 0."""
-    count = len(words) // width
+def lanes_below(key0: int, key1: int, threshold: int, contexts: bytes, *, ingress: bool) -> bytes:
+    """Without C: 1 for every packet whose PRF is below the threshold, else 0."""
+    words = struct.unpack(f">{len(contexts) // 4}I", contexts)
+    messages = [words[1::4], words[3::4]] if ingress else [words[1::4]]
+    count = len(messages[0])
     lanes = _lanes.get(count)
     if lanes is None:
         if len(_lanes) >= 256:
             _lanes.clear()
         lanes = _lanes[count] = Lanes(count)
-    messages = [words[at::width] for at in range(width)]
     return bytes(value < threshold for value in lanes.prf(key0, key1, *messages))
 
 

@@ -126,7 +126,7 @@ def _table(rows: Iterable[_Row]) -> dict[str, np.ndarray[Any, Any]]:
         "spi": np.array([record.path >> 8 for record in told], np.uint64),
         "si": np.array([record.si for record in told], np.uint64),
         "configuration": _texts(record.configuration.hex() for record in told),
-        "digest": _texts(record.digest.hex() for record in told),
+        "digest": _texts(record.whole_digest.hex() for record in told),
         "frame": _texts(r.frame.decode() if r.kind is Kind.EVENT else r.frame.hex() for r in told),
     }
     for name in NUMBERS:

@@ -24,9 +24,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from servernf.python.runtime.noting import FAILED, LET_GO, Batch, Call, Note
+from servernf.python.runtime.noting import FAILED, LET_GO, SLOTS, Batch, Call, located
 from servernf.python.runtime.tables import Instance, Manifest
-from servernf.python.runtime.tag import TAG_BYTES
+from servernf.python.runtime.tag import ingress_of, label_of
 from servernf.wire import sampling
 from servernf.wire.configs import config_digest
 from servernf.wire.records import CUT, Kind, event, frame_digest, packed, point_id, text_bytes
@@ -39,7 +39,7 @@ FILE_BYTES = 64 << 20
 """A samples file ends there; what is not written is counted."""
 DIGEST_BYTES = 16
 _NONE = bytes(DIGEST_BYTES)
-_SETTLE_US = 5_000
+_SETTLE_US = 1_000
 """How long notes wait, whatever is in them."""
 
 
@@ -79,11 +79,13 @@ class Shim:
         cpu: Callable[[], int] = time.thread_time_ns,
     ) -> None:
         self._worker = worker
-        self._wall_clock_us, self._ticks, self._cpu = wall_clock_us, ticks, cpu
+        self._wall_clock_us, self.ticks, self._cpu = wall_clock_us, ticks, cpu
         self._ring: deque[Sample] = deque(maxlen=ring)
         self.recorded = 0
         """How many samples there have been."""
-        self.notes: deque[Note] = deque()
+        self._batches: deque[Batch] = deque()
+        self._waiting = 0
+        """How many frames they are of."""
         self._manifests: Mapping[str, Manifest] = {}
         self._witnesses: dict[str, Witness] = {}
         self._watching = False
@@ -163,141 +165,130 @@ class Shim:
         """What packets that come now are noted with; None: nothing is watched here."""
         if not self._watching:
             return None
-        return Batch(now_us, self._wall_clock_us(), self._ticks, self._cpu)
+        return Batch(now_us, self._wall_clock_us(), self.ticks(), self._cpu)
+
+    def noted(self, batch: Batch | None, frames: int) -> None:
+        """The batch of so many frames is through; its notes wait."""
+        if batch is None:
+            return
+        batch.end()
+        self._waiting += frames
+        self._batches.append(batch)
+        if self._waiting >= PENDING:
+            self.settle()
 
     def due_us(self) -> int | None:
         """How long until notes are to be settled; None: there are none."""
-        if not self.notes:
+        if not self._batches:
             return None
-        return max(0, self._settle_ns - self._ticks()) // 1000
+        return max(0, self._settle_ns - self.ticks()) // 1000
 
     def settle_if_due(self) -> None:
-        """Settle at the clock's step, or when too much waits."""
-        now_ns = self._ticks()
-        if now_ns >= self._settle_ns or len(self.notes) >= PENDING:
+        """Settle at the clock's step."""
+        now_ns = self.ticks()
+        if now_ns >= self._settle_ns:
             self.settle()
             self._settle_ns = (now_ns // 1000 // _SETTLE_US + 1) * _SETTLE_US * 1000
 
     def settle(self) -> None:
         """Make samples and records of what was noted and is watched."""
-        if not self.notes:
+        if not self._batches:
             return
         with self._lock:
-            take = self.notes.popleft
-            notes = [take() for _ in range(len(self.notes))]
+            take = self._batches.popleft
+            batches = [take() for _ in range(len(self._batches))]
+            self._waiting = 0
+            contexts = b"".join([b"".join(batch.notes[::SLOTS]) for batch in batches])
             for graph, manifest in self._manifests.items():
-                self._sampled(manifest, [note for note in notes if note[1] == graph])
-            for graph, witness in self._witnesses.items():
-                # Of what was lost before its graph was known, every witness hears.
-                self._witnessed(witness, [n for n in notes if n[1] == graph or not n[1]])
+                self._sampled(graph, manifest, batches, contexts)
+            if self._record is not None:
+                for graph, witness in self._witnesses.items():
+                    self._witnessed(graph, witness, batches, contexts)
 
     # -- samples -------------------------------------------------------------------------------
 
-    def _sampled(self, manifest: Manifest, notes: list[Note]) -> None:
-        labels = [note[3] for note in notes]
-        answers = sampling.watched(manifest.key0, manifest.key1, manifest.threshold, labels)
-        for note, answer in zip(notes, answers, strict=True):
-            if not answer:
-                continue
-            for call in note[6]:
-                for sample in self._samples(note, call):
-                    self._ring.append(sample)
-                    self.recorded += 1
-                    if self._file is not None:
-                        self._write(self._file, sample)
+    def _sampled(
+        self, graph: str, manifest: Manifest, batches: list[Batch], contexts: bytes
+    ) -> None:
+        answers = sampling.watched(manifest.key0, manifest.key1, manifest.threshold, contexts)
+        for batch, number in located(batches, _places(answers)):
+            call = batch.call(number)
+            for sample in self._samples(batch, call) if call.graph == graph else ():
+                self._ring.append(sample)
+                self.recorded += 1
+                if self._file is not None:
+                    self._write(self._file, sample)
 
-    def _samples(self, note: Note, call: Call) -> Iterator[Sample]:
-        batch, graph, path, label = note[:4]
-        step, given, skip, _, entered, left, port, after, _, reason, emitted = call
+    def _samples(self, batch: Batch, call: Call) -> Iterator[Sample]:
+        step, entered, left = call.step, call.entered, call.left
 
         def sample(direction: str, port: str, at_ns: int, frame: bytes, reason: str = "") -> Sample:
             at_us = batch.wall_us + (at_ns - batch.tick_ns) // 1000
             spent = left - entered if direction != "in" and entered != LET_GO else 0
             size, digest = len(frame), blake2b(frame, digest_size=DIGEST_BYTES).digest()
-            name = step.instance.name
             return Sample(
-                graph, name, self._worker, label, path >> 8, path & 0xFF, direction, port, at_us, spent,
-                size, digest, reason,
+                call.graph, step.instance.name, self._worker, label_of(call.words), step.path >> 8,
+                step.path & 0xFF, direction, port, at_us, spent, size, digest, reason,
             )  # fmt: skip
 
         if entered != LET_GO:
-            yield sample("in", step.port, entered, given[skip:])
-        if port is not None:
-            yield sample("out", port, left, after or note[10][TAG_BYTES:])
-        elif not reason.startswith(FAILED) and all(e.at_us <= batch.now_us for e in emitted):
-            yield sample("drop", "", left, after, reason)
+            yield sample("in", step.port, entered, call.given)
+        if call.port is not None:
+            yield sample("out", call.port, left, call.frame)
+        elif not call.reason.startswith(FAILED) and not call.is_held(batch.now_us):
+            yield sample("drop", "", left, call.frame, call.reason)
 
     # -- records -------------------------------------------------------------------------------
 
-    def _witnessed(self, witness: Witness, notes: list[Note]) -> None:
-        if self._record is None:
-            return
-        packets = [word for note in notes for word in (note[3], note[4])]
-        watched: dict[int, int] = {}
-        for epoch in reversed(witness.epochs):  # of several, the earliest is told
-            answers = sampling.witnessed(epoch.key0, epoch.key1, epoch.threshold, packets)
-            at = answers.find(1)
-            while at >= 0:
-                watched[at] = epoch.number
-                at = answers.find(1, at + 1)
-        for at in sorted(watched):
-            for told in self._told(notes[at]):
-                self._put(self._of_packet(notes[at], watched[at], witness.headers, *told))
+    def _witnessed(
+        self, graph: str, witness: Witness, batches: list[Batch], contexts: bytes
+    ) -> None:
+        epochs = _epochs(witness, contexts)
+        for (batch, number), epoch in zip(located(batches, epochs), epochs.values(), strict=True):
+            call = batch.call(number)
+            if call.graph == graph:
+                self._tell_call(batch, call, epoch, witness.headers)
+        # Of what was lost before its graph was known, every witness hears.
+        lost = [(b, one) for b in batches for one in b.lost if one.graph in ("", graph)]
+        for at, epoch in _epochs(witness, b"".join([one.words for _, one in lost])).items():
+            batch, one = lost[at]
+            times = batch.tick_ns, batch.tick_ns, batch.tick_ns
+            head = (Kind.LOST, one.words, one.path, epoch, one.branch, *times)
+            texts = self._texts("", "", "", one.reason)
+            self._packet(batch, head, (0, 0, _NONE), texts, one.frame, witness.headers)
 
-    def _told(self, note: Note) -> Iterator[tuple[Kind, int, bytes, Call | None, str, int]]:
-        """Kind, branch, frame, call, port or reason, and time, of every record that a note makes."""
-        batch, branch, dropped = note[0], note[5], note[7]
-        for call in note[6]:
-            step, given, skip, _, entered, left, port, after, _, reason, emitted = call
-            if entered != LET_GO:
-                yield Kind.IN, branch, given[skip:], call, step.port, entered
-            if port is not None:
-                yield Kind.OUT, branch, after or note[10][TAG_BYTES:], call, port, left
-            for number, some in enumerate(emitted, 1):
-                if some.at_us <= batch.now_us:
-                    yield Kind.OUT, branch + number, some.frame, call, some.port, left
-            if reason.startswith(FAILED):
-                yield Kind.ERROR, branch, given[skip:], call, reason, left
-            elif port is None and any(some.at_us > batch.now_us for some in emitted):
-                yield Kind.HELD, branch, b"", call, "", left
-            elif port is None:
-                yield Kind.DROP, branch, after, call, reason, left
-        if dropped:
-            yield Kind.LOST, branch, note[8][note[9] :], None, dropped, batch.tick_ns
+    def _tell_call(self, batch: Batch, call: Call, epoch: int, headers: int) -> None:
+        step = call.step
+        entered, left = max(call.entered, 0), call.left
+        configuration = self._configuration(step.instance.config_json)
+        rest = call.context_in, call.context_out, configuration
+        for kind, branch, frame, port, reason in call.outcomes(batch.now_us):
+            at_ns = entered if kind is Kind.IN else left
+            head = kind, call.words, step.path, epoch, branch, entered, left, at_ns
+            texts = self._texts(step.instance.name, step.port, port, reason)
+            self._packet(batch, head, rest, texts, frame, headers)
 
-    def _of_packet(
+    def _packet(
         self,
-        note: Note,
-        epoch: int,
-        headers: int,
-        kind: Kind,
-        branch: int,
+        batch: Batch,
+        head: tuple[Kind, bytes, int, int, int, int, int, int],
+        rest: tuple[int, int, bytes],
+        texts: bytes,
         frame: bytes,
-        call: Call | None,
-        word: str,
-        at_ns: int,
-    ) -> bytes:
-        batch, _, path, label, ingress_us = note[:5]
-        entered = left = at_ns
-        context_in = context_out = 0
-        nf = port_in = ""
-        configuration = _NONE
-        if call is not None:
-            step, _, _, context_in, entered, left, _, _, context_out, _, _ = call
-            nf, port_in = step.instance.name, step.port
-            configuration = self._configuration(step.instance.config_json)
-        kept = frame[:headers] if headers else frame
-        port_out, reason = (word, "") if kind is Kind.OUT else ("", word)
-        if kind is Kind.IN:
-            reason = ""
+        headers: int,
+    ) -> None:
+        """`head`: kind, context words, path, epoch, branch, entered, left, when; `rest`: contexts
+        before and after, configuration."""
+        kind, words, path, epoch, branch, entered, left, at_ns = head
+        cut = headers and headers < len(frame)
         fields = (
-            kind, self._point, self._boot, self._sequence, label, ingress_us, path, epoch, branch,
-            CUT if len(kept) < len(frame) else 0, len(frame), max(entered, 0), left,
+            kind, self._point, self._boot, self._sequence, label_of(words), ingress_of(words), path,
+            epoch, branch, CUT if cut else 0, len(frame), entered, left,
             batch.wall_us + (at_ns - batch.tick_ns) // 1000, batch.now_us,
-            min(batch.cpu_ns, 0xFFFF_FFFF), batch.calls, context_in, context_out, configuration,
-            frame_digest(frame),
+            min(batch.cpu_ns, 0xFFFF_FFFF), batch.calls, *rest,
+            frame_digest(frame) if cut else _NONE,
         )  # fmt: skip
-        return packed(fields, self._texts(nf, port_in, port_out, reason), kept)
+        self._put(packed(fields, texts, frame[:headers] if cut else frame))
 
     def _configuration(self, text: str) -> bytes:
         found = self._digests.get(text)
@@ -351,3 +342,20 @@ class Shim:
             start = min(max(cursor, oldest), self.recorded)
             found = list(islice(self._ring, start - oldest, start - oldest + limit))
         return found, start + len(found), max(0, start - cursor)
+
+
+def _places(answers: bytes) -> Iterator[int]:
+    """Where it is 1."""
+    at = answers.find(1)
+    while at >= 0:
+        yield at
+        at = answers.find(1, at + 1)
+
+
+def _epochs(witness: Witness, contexts: bytes) -> dict[int, int]:
+    """The earliest epoch by which a packet is watched, by its place, in order."""
+    found: dict[int, int] = {}
+    for epoch in reversed(witness.epochs) if contexts else ():
+        answers = sampling.witnessed(epoch.key0, epoch.key1, epoch.threshold, contexts)
+        found.update(dict.fromkeys(_places(answers), epoch.number))
+    return dict(sorted(found.items()))

@@ -108,10 +108,11 @@ class Exit:
 class Step:
     """A compiled NF call: what to call by which port, and what follows by the port left."""
 
-    __slots__ = ("emitted", "instance", "next", "port", "process", "tally")
+    __slots__ = ("emitted", "instance", "next", "path", "port", "process", "tally")
 
-    def __init__(self, instance: Instance, port: str) -> None:
+    def __init__(self, instance: Instance, port: str, path: int) -> None:
         self.instance = instance
+        self.path = path
         self.tally = instance.tally
         self.process: Process = (instance.watching or instance.nf).process
         self.emitted = instance.nf.emitted
@@ -127,7 +128,7 @@ def compile_steps(tables: Tables, core_mac: int) -> dict[int, Step]:
         key = (path, target.nf, target.port)
         if key not in known:
             instance = tables.instances[target.nf]
-            known[key] = made = Step(instance, target.port)
+            known[key] = made = Step(instance, target.port, path)
             for port in instance.nf.ports:
                 following = tables.classifiers.get((target.nf, path, port))
                 if isinstance(following, ToNf):

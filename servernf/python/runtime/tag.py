@@ -11,9 +11,9 @@ from servernf.python.runtime.tables import Step
 TAG_BYTES = 38
 OAM = 0x2000
 """The O bit of NSH's base header."""
-TAG = struct.Struct("!Bx4s6xHHHI4xIII")
+TAG = struct.Struct("!Bx4s6xHHHI8xI4x")
 """Destination MAC's first octet, (tree), device and core; EtherType; base header; MD type and next
-protocol; path; trajectory label; NF context label; time of ingress (us)."""
+protocol; path; NF context label."""
 
 
 class Tagged(NamedTuple):
@@ -24,10 +24,15 @@ class Tagged(NamedTuple):
     path: int
     label: int
 
+    @classmethod
+    def of(cls, base: bytes, words: bytes, path: int) -> Tagged:
+        """Of a frame with these words."""
+        return cls(base, words, path, label_of(words))
+
     @property
     def ingress_us(self) -> int:
         """When the packet came in, by the ingress switch's clock."""
-        return int.from_bytes(self.words[12:16], "big")
+        return ingress_of(self.words)
 
 
 Beside = tuple[Step, Emitted, int]
@@ -51,3 +56,13 @@ def marker_of(frame: bytes, core_mac: int) -> int | None:
 def labelled(words: bytes, context: int) -> bytes:
     """The four context words with another NF context label."""
     return b"".join((words[:8], context.to_bytes(4, "big"), words[12:]))
+
+
+def label_of(words: bytes) -> int:
+    """The trajectory label of context words."""
+    return int.from_bytes(words[4:8], "big")
+
+
+def ingress_of(words: bytes) -> int:
+    """When the packet of context words came in, by the ingress switch's clock (us)."""
+    return int.from_bytes(words[12:16], "big")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from servernf.python.network_function import create, known_types
 from servernf.python.packet import PacketView
@@ -43,9 +44,9 @@ from servernf.python.runtime.gates import Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
 from servernf.python.runtime.moving import delete_state, export_state, import_state
-from servernf.python.runtime.noting import Batch, Call, let_go
+from servernf.python.runtime.noting import FAILED, Batch, Lost
 from servernf.python.runtime.replicas import Replicas
-from servernf.python.runtime.shim import PENDING, Sample, Shim
+from servernf.python.runtime.shim import Sample, Shim
 from servernf.python.runtime.tables import (
     Exit,
     Instance,
@@ -130,7 +131,7 @@ class Worker:
         batch = self.shim.batch(now_us)
         due_us = self.held.next_us
         out = [] if due_us is None or due_us > now_us else self._released(now_us, batch)
-        notes = self.shim.notes
+        ticks, notes = self.shim.ticks, batch.notes if batch is not None else None
         packet = self._packet
         beside: list[Beside] = []
         load, unpack = packet.load, TAG.unpack_from
@@ -140,9 +141,7 @@ class Worker:
             if len(frame) < TAG_BYTES:
                 self._drop("bad_tag")
                 continue
-            mac_first, mac_rest, ether_type, base, kind, path, label, context, ingress_us = unpack(
-                frame
-            )
+            mac_first, mac_rest, ether_type, base, kind, path, context = unpack(frame)
             # Version 0, MD type 1, length 6, Ethernet. RFC 8300, 2.2: OAM packets (O bit) are
             # discarded by who does not handle them; unassigned bits are ignored.
             if ether_type != 0x894F or base & 0xE03F != 6 or kind & 0x0FFF != 0x103:
@@ -157,7 +156,8 @@ class Worker:
                 continue
             ttl = base >> 6 & 0x3F
             step = steps.get(path)
-            lost, sent = "", b""
+            words = frame[22:38]
+            lost = ""
             if ttl <= 1:
                 lost = "nsh_ttl"
             elif step is None:
@@ -165,62 +165,61 @@ class Worker:
             elif not load(frame, TAG_BYTES):
                 lost = "malformed"
             if lost or step is None:
-                self._drop(lost)
-                if batch is not None:
-                    graph = "" if step is None else step.instance.graph
-                    note = batch, graph, path, label, ingress_us, 0, [], lost, frame, TAG_BYTES, b""
-                    notes.append(note)
+                self._lose(Lost(words, step, path, 0, lost, frame[TAG_BYTES:]), batch)
                 continue
             packet.context = context
-            graph = step.instance.graph
-            calls: list[Call] = []
-            port: str | None = None
+            given: bytes | None = frame
             following: Step | Exit | None = None
+            reason = ""
+            entered = left = 0
             try:
-                if batch is not None:
-                    port, following = batch.walk(step, packet, frame, TAG_BYTES, beside, calls)
-                else:
-                    while True:
-                        step.tally.packets += 1
-                        port = step.process(packet, step.port, now_us)
-                        if step.emitted:
-                            beside += [(step, emitted, packet.context) for emitted in step.emitted]
-                            step.emitted.clear()
-                        if port is None:
-                            step.instance.nf.tell_drop(packet)
-                            break
-                        following = step.next.get(port)
-                        if not isinstance(following, Step):
-                            break
-                        step = following
+                while True:
+                    step.tally.packets += 1
+                    if notes is not None:
+                        entered = ticks()
+                    port = step.process(packet, step.port, now_us)
+                    if notes is not None:
+                        left = ticks()
+                    if step.emitted:
+                        beside += [(step, emitted, packet.context) for emitted in step.emitted]
+                        if batch is not None:
+                            batch.emitted[len(batch.notes)] = tuple(step.emitted)
+                        step.emitted.clear()
+                    if port is None:
+                        reason = step.instance.nf.last_drop
+                        step.instance.nf.tell_drop(packet)
+                        break
+                    following = step.next.get(port)
+                    if not isinstance(following, Step):
+                        break
+                    if notes is not None:
+                        after = bytes(packet.data)
+                        notes += (words, step, given, entered, left, port, after, packet.context)
+                        given = None
+                    step = following
             except Exception as error:  # one packet must not end the others
                 self.last_error = f"{type(error).__name__}: {error}"
                 self._drop("nf_error")
-                port = None
-            if port is not None:
-                if isinstance(following, Exit):
-                    words = frame[22:38]
-                    if packet.context != context:
-                        words = labelled(words, packet.context)
-                    parts = (following.ethernet, bases[ttl - 1], following.path, words, packet.data)
-                    sent = b"".join(parts)
-                    out.append(sent)
-                else:
-                    lost = "no_next_hop"
-                    self._drop(lost)
-            if batch is not None:
-                note = batch, graph, path, label, ingress_us, 0, calls, lost, frame, TAG_BYTES, sent
-                notes.append(note)
+                left, reason = ticks(), FAILED + type(error).__name__
+                port = following = None
+            sent: Any = packet.data
+            if isinstance(following, Exit):
+                was = words if packet.context == context else labelled(words, packet.context)
+                sent = b"".join((following.ethernet, bases[ttl - 1], following.path, was, sent))
+                out.append(sent)
+            elif port is not None:
+                self._lose(Lost(words, step, path, 0, "no_next_hop", bytes(packet.data)), batch)
+            elif notes is not None:
+                sent = reason, packet.data
+            if notes is not None:
+                notes += (words, step, given, entered, left, port, sent, packet.context)
             if beside:
-                tag = Tagged(bases[ttl - 1], frame[22:38], path, label)
+                tag = Tagged.of(bases[ttl - 1], words, path)
                 out += self._sent_beside(beside, tag, now_us, batch)
         if self.replicas.is_under_way:
             out = self.replicas.after(frames, out, now_us)
         self.frames_out += len(out)
-        if batch is not None:
-            batch.end()
-            if len(notes) >= PENDING:
-                self.shim.settle()
+        self.shim.noted(batch, len(frames))
         if now_us >= self._tidy_us:
             self._tidy_us = now_us + _TIDY_US
             for instance in self._tables.instances.values():
@@ -240,47 +239,39 @@ class Worker:
             if emitted.at_us > now_us:
                 self.held.hold((step, emitted, packet.context), tag)
                 continue
-            graph = step.instance.graph
             following = step.next.get(emitted.port)
             data = emitted.frame
-            calls: list[Call] = []
-            lost, sent = "", b""
+            lost = ""
             try:
                 while isinstance(following, Step):
                     step = following
                     if not packet.load(data):
                         lost = "malformed"
                         break
-                    if batch is not None:
-                        port, following = batch.walk(step, packet, data, 0, beside, calls)
-                    else:
-                        step.tally.packets += 1
+                    step.tally.packets += 1
+                    if batch is None:
                         port = step.process(packet, step.port, now_us)
-                        beside += [(step, more, packet.context) for more in step.emitted]
-                        step.emitted.clear()
-                        if port is None:
-                            step.instance.nf.tell_drop(packet)
-                            break
-                        following = step.next.get(port)
+                    else:
+                        port = batch.beside(step, packet, tag.words, branch, data, self.shim.ticks)
+                    beside += [(step, more, packet.context) for more in step.emitted]
+                    step.emitted.clear()
                     if port is None:
+                        step.instance.nf.tell_drop(packet)
                         break
+                    following = step.next.get(port)
                     data = bytes(packet.data)
                 else:
                     if following is None:
                         lost = "no_next_hop"
                     else:
                         words = labelled(tag.words, packet.context)
-                        parts = (following.ethernet, tag.base, following.path, words, data)
-                        sent = b"".join(parts)
-                        out.append(sent)
+                        head = (following.ethernet, tag.base, following.path, words)
+                        out.append(b"".join((*head, data)))
             except Exception as error:  # one packet must not end the others
                 self.last_error = f"{type(error).__name__}: {error}"
                 self._drop("nf_error")
             if lost:
-                self._drop(lost)
-            if batch is not None and (calls or lost):
-                who = batch, graph, tag.path, tag.label, tag.ingress_us, branch
-                self.shim.notes.append((*who, calls, lost, data, 0, sent))
+                self._lose(Lost(tag.words, step, tag.path, branch, lost, data), batch)
         return out
 
     def wait_us(self) -> int | None:
@@ -295,15 +286,14 @@ class Worker:
         """Run what was held until now to completion; what has been removed meanwhile is dropped."""
         out: list[bytes] = []
         for held, tag in self.held.due(now_us):
-            step, _, _ = held
-            gone = self._tables.instances.get(step.instance.name) is not step.instance
-            lost = "nf_removed" if gone else ""
+            step, emitted, _ = held
+            if self._tables.instances.get(step.instance.name) is not step.instance:
+                lost = Lost(tag.words, step, tag.path, 1, "nf_removed", emitted.frame)
+                self._lose(lost, batch)
+                continue
             if batch is not None:
-                self.shim.notes.append(let_go(batch, held, tag, lost))
-            if lost:
-                self._drop(lost)
-            else:
-                out += self._sent_beside([held], tag, now_us, batch)
+                batch.let_go(held, tag)
+            out += self._sent_beside([held], tag, now_us, batch)
         return out
 
     def _let(self, frames: Sequence[bytes]) -> list[bytes]:
@@ -312,6 +302,11 @@ class Worker:
         self.frames_in += len(frames) - len(let)
         self._is_gated = bool(self.gates.all)
         return let
+
+    def _lose(self, lost: Lost, batch: Batch | None) -> None:
+        self._drop(lost.reason)
+        if batch is not None:
+            batch.lost.append(lost)
 
     def _drop(self, reason: str) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + 1

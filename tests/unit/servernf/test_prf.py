@@ -10,12 +10,13 @@ from __future__ import annotations
 import random
 import shutil
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from servernf.conformance.prf import KEY, VECTORS
-from servernf.wire import native, prf, sampling
+from servernf.wire import native, nsh, prf, sampling
 
 
 def rotated(word: int, bits: int) -> int:
@@ -71,6 +72,14 @@ def test_ours_meets_the_general_form_everywhere() -> None:
             assert prf.half_siphash_32(k0, k1, *message) == int.from_bytes(expected, "little")
 
 
+def contexts(packets: Sequence[tuple[int, int]]) -> bytes:
+    """The context words of tags with these labels and times of ingress."""
+    return b"".join(
+        nsh.encode(nsh.Tag(1, 1, 5, 254, label=label, ingress_us=at), b"")[22:38]
+        for label, at in packets
+    )
+
+
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
 
@@ -89,17 +98,16 @@ def test_c_and_lanes_decide_as_one_at_a_time(compiled: native.Library) -> None:
     for count in (1, 2, 63, 64, 300):
         key0, key1 = chance.getrandbits(32), chance.getrandbits(32)
         below = chance.choice([0, 1 << 31, 1 << 32])
-        words = [chance.getrandbits(32) for _ in range(2 * count - 2)] + [0, 0xFFFFFFFF]
-        for width in (1, 2):
-            expected = bytes(
-                prf.half_siphash_32(key0, key1, *words[at : at + width]) < below
-                for at in range(0, len(words), width)
-            )
-            assert compiled.below(key0, key1, below, width, words) == expected
-            assert sampling.lanes_below(key0, key1, below, width, words) == expected
-        assert sampling.watched(key0, key1, below, words) == bytes(
-            prf.sampled(key0, key1, label, below) for label in words
-        )
+        packets = [(chance.getrandbits(32), chance.getrandbits(32)) for _ in range(count - 1)]
+        packets.append((0, 0xFFFFFFFF))
+        tags = contexts(packets)
+        labels = bytes(prf.sampled(key0, key1, label, below) for label, _ in packets)
+        witnessed = bytes(prf.witnessed(key0, key1, *packet, below) for packet in packets)
+        for answer in (compiled.below, sampling.lanes_below):
+            assert answer(key0, key1, below, tags, ingress=False) == labels
+            assert answer(key0, key1, below, tags, ingress=True) == witnessed
+        assert sampling.watched(key0, key1, below, tags) == labels
+        assert sampling.witnessed(key0, key1, below, tags) == witnessed
 
 
 @needs_compiler
@@ -119,8 +127,8 @@ def test_what_was_made_of_other_sources_is_not_loaded(
 
 
 def test_equal_packets_are_not_one_sample() -> None:
-    packets = [word for at in range(10_000) for word in (77, 1_000_000 + at)]
-    watched = sum(sampling.witnessed(3, 4, 1 << 30, packets))
+    tags = contexts([(77, 1_000_000 + at) for at in range(10_000)])
+    watched = sum(sampling.witnessed(3, 4, 1 << 30, tags))
     assert 2300 < watched < 2700
 
 

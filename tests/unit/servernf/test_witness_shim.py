@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from hashlib import blake2b
 from types import FrameType
 
 import pytest
@@ -93,7 +92,7 @@ def test_what_goes_in_and_out_of_every_nf() -> None:
         ("DROP", "g/ids", "inside", "", "signature"),
     ]
     assert [r.frame for r in found[:4]] == [FRAME, FRAME, FRAME, sent[38:]]
-    assert all(r.digest == frame_digest(r.frame) for r in found)
+    assert all(r.whole_digest == frame_digest(r.frame) for r in found)
     assert {(r.point, r.path, r.epoch, r.nf_us) for r in found} == {
         (point_id("w1"), 5 << 8 | 254, 1, 1_000_000)
     }
@@ -135,7 +134,7 @@ def test_headers_only_with_the_digest_of_all() -> None:
     told.worker.process([packet(FRAME)])
     first = told.records()[0]
     assert (first.frame, first.flags, first.frame_bytes) == (FRAME[:20], CUT, len(FRAME))
-    assert first.digest == frame_digest(FRAME)
+    assert first.digest == first.whole_digest == frame_digest(FRAME)
 
 
 def test_drops_of_the_worker_itself() -> None:
@@ -262,28 +261,28 @@ def test_nothing_is_decided_on_the_packets_way(
         work.append("decision")
         return sampling.witnessed(*arguments)  # type: ignore[arg-type]
 
-    def digest(frame: bytes) -> bytes:
-        work.append("digest")
-        return blake2b(frame, digest_size=16).digest()
+    def pack(*arguments: object) -> bytes:
+        work.append("record")
+        return records.packed(*arguments)  # type: ignore[arg-type]
 
     class Deciding:
         witnessed = staticmethod(decide)
         watched = staticmethod(sampling.watched)
 
     monkeypatch.setattr(shim_module, "sampling", Deciding)
-    monkeypatch.setattr(shim_module, "frame_digest", digest)
+    monkeypatch.setattr(shim_module, "packed", pack)
     shim = peeping.worker.shim
     shim.settle_if_due()
-    for at in range(100):
+    for at in range(90):
         peeping.worker.process([packet(FRAME, at)])
         peeping.clock.us += 10
         shim.settle_if_due()
     assert work == []
-    assert 0 < (shim.due_us() or 0) <= 5_000
-    peeping.clock.us += 5_000
+    assert 0 < (shim.due_us() or 0) <= 1_000
+    peeping.clock.us += 1_000
     shim.settle_if_due()
     assert work.count("decision") == 1
-    assert work.count("digest") > 50
+    assert work.count("record") > 50
 
 
 def test_an_nf_that_fails(peeping: Told) -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.crowds import names_of
+from orchestrator.cli.networks import said
 from orchestrator.cli.output import Json, note, print_json, say, warn
+from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
     from orchestrator.attachment.attach import Attached
@@ -113,7 +115,9 @@ def _print(attached: Attached) -> None:
 
 
 def detach(
-    name: Annotated[str, typer.Argument(help="Name of an attached network.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(metavar="[NETWORK]", help="An attached network.")] = "",
+    network: Annotated[str, typer.Option("--network", "-n", help="As NETWORK.")] = "",
+    as_json: Json = False,
 ) -> None:
     """Let go of an attached network: its inventory and journal are removed, and its traffic flows on.
 
@@ -122,6 +126,9 @@ def detach(
     """
     from orchestrator.attachment.detach import detach as detach_network
 
+    name = said(name, network)
+    if not name:
+        raise InputError("say which network: `orchestrator net detach NETWORK`")
     done = detach_network(name)
     for problem in done.amiss:
         warn(problem)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.crowds import All, crowd, first_lines
+from orchestrator.cli.networks import said
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def register(net: typer.Typer) -> None:
 
 
 def net_status_command(
-    name: Annotated[str, typer.Argument(help="Name of the network; all if left out.")] = "",
+    name: Annotated[str, typer.Argument(metavar="[NETWORK]", help="All if left out.")] = "",
+    same: Annotated[str, typer.Option("--network", "-n", help="As NETWORK.")] = "",
     everything: All = False,
     as_json: Json = False,
 ) -> None:
@@ -35,6 +37,7 @@ def net_status_command(
     from orchestrator.network.inventory import list_inventories
     from orchestrator.network.registry import is_started
 
+    name = said(name, same)
     others = [each for each in [name] * bool(name) or list_inventories() if not is_started(each)]
     attached = [each for each in others if each in list_inventories()]
     started = [] if name in attached else net_status(name or None)

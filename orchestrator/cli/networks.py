@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.errors import NetworkError
+from orchestrator.errors import InputError, NetworkError
 
 if TYPE_CHECKING:
     from orchestrator.deployment.live import LiveNetwork
 
-NetworkName = Annotated[
-    str,
-    typer.Option("--network", "-n", help="Name of a running network; the only one if left out."),
+_VARIABLE = "ORCHESTRATOR_NETWORK"
+_HELP = "Name of a running network; the only one if left out."
+NetworkName = Annotated[str, typer.Option("--network", "-n", envvar=_VARIABLE, help=_HELP)]
+NetworkArgument = Annotated[
+    str, typer.Argument(metavar="[NETWORK]", help="The network, as --network.", show_default=False)
 ]
+"""Of commands that are about a network and nothing else."""
 
 MEMORY = "memory"
 """The network in memory that `deploy` starts if it does not run."""
+
+
+def said(argument: str, option: str) -> str:
+    """A network's name by NETWORK or --network; an argument goes before the environment."""
+    if argument and option not in ("", argument, os.environ.get(_VARIABLE)):
+        raise InputError(f"two networks: {argument} and --network {option}")
+    return argument or option
 
 
 def name_of(asked: str) -> str:

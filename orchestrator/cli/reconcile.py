@@ -14,7 +14,7 @@ import typer
 
 from orchestrator import units
 from orchestrator.cli.crowds import MOST, first_lines, first_rows
-from orchestrator.cli.networks import find_network
+from orchestrator.cli.networks import NetworkArgument, NetworkName, find_network, said
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
 from orchestrator.errors import DeploymentError, InputError, SwitchError
 
@@ -41,9 +41,8 @@ def register(app: typer.Typer) -> None:
 
 
 def reconcile(
-    network: Annotated[
-        str, typer.Argument(help="Name of a running network; the only one if left out.")
-    ] = "",
+    name: NetworkArgument = "",
+    network: NetworkName = "",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only show what would be done; exit code 1 if anything."),
@@ -91,7 +90,7 @@ def reconcile(
     if watch and dry_run:
         raise InputError("--watch and --dry-run do not go together")
     interval_s = units.seconds(interval, "--interval", _SHORTEST_S, _LONGEST_S)
-    live = find_network(network)
+    live = find_network(said(name, network))
     if watch:
         _keep(live, interval_s, limit, prune=prune, as_json=as_json)
         return

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, name_of, networks_here, only
+from orchestrator.cli.networks import (
+    NetworkArgument,
+    NetworkName,
+    name_of,
+    networks_here,
+    only,
+    said,
+)
 from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.errors import InputError, NetworkError, StoreError
 
@@ -116,9 +123,7 @@ def _up_in_memory(topology: str, switch: str, name: str, tcp: bool, as_json: boo
 
 
 @net_app.command("down", epilog="Example: orchestrator net down leaf-spine")
-def down(
-    name: Annotated[str, typer.Argument(help="Name of the network.")] = "", as_json: Json = False
-) -> None:
+def down(name: NetworkArgument = "", network: NetworkName = "", as_json: Json = False) -> None:
     """Stop a network and remove all that it made."""
     from orchestrator.deployment.live import journal_of
     from orchestrator.emulation import net_down
@@ -127,7 +132,7 @@ def down(
     from orchestrator.network.registry import is_attached, is_in_memory
     from orchestrator.simulation.control import stop
 
-    name = name_of(name)
+    name = name_of(said(name, network))
     if name and is_attached(name):
         raise NetworkError(
             f"'{name}' was not started here: `orchestrator net detach {name}` lets go of it, and its "
@@ -171,7 +176,7 @@ def restart_command(
     if as_json:
         print_json({"name": name, "device": device, "restarted": True})
     else:
-        say(f"{device} runs again, empty: `orchestrator reconcile {name}` gives it what it had")
+        say(f"{device} runs again, empty: `orchestrator reconcile -n {name}` gives it what it had")
 
 
 def _started() -> str:

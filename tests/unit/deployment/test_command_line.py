@@ -107,6 +107,19 @@ def test_nothing_to_do_says_so(network: ProcessNetwork) -> None:
     assert "is as its journal says" in run(network, "reconcile", network.live.name)
 
 
+def test_a_network_is_named_one_way_everywhere(
+    network: ProcessNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = network.live.name
+    assert "is as its journal says" in run(network, "reconcile", "-n", name)
+    run(network, "reconcile", name, "-n", "another", expect=2)
+    monkeypatch.setenv("ORCHESTRATOR_NETWORK", "nowhere")
+    run(network, "status", expect=5)
+    assert "is as its journal says" in run(network, "reconcile", name)
+    monkeypatch.setenv("ORCHESTRATOR_NETWORK", name)
+    assert json.loads(run(network, "status", "--json"))["devices"]
+
+
 def test_a_deleted_entry_is_shown_and_then_put_back(network: ProcessNetwork) -> None:
     with network.live.device("switch1") as other:
         other.pipeline_cookie()

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.fast.ccode import generate
@@ -32,6 +33,10 @@ COMPILE_S = 300
 DPDK = "DPDK is not installed (Debian: apt-get install libdpdk-dev pkg-config)"
 
 
+_sources: WeakKeyDictionary[Program, dict[tuple[int, int], str]] = WeakKeyDictionary()
+"""What was generated for programs that are in use."""
+
+
 def compiler() -> str | None:
     """The C compiler, as `cc` on PATH."""
     return shutil.which("cc")
@@ -44,7 +49,10 @@ def build(
 
     UnsupportedFeature for what the generator refuses, SwitchError where there is no compiler.
     """
-    source = generate(program, drop_port=drop_port, queues=queues)
+    made = _sources.setdefault(program, {})
+    if (drop_port, queues) not in made:
+        made[drop_port, queues] = generate(program, drop_port=drop_port, queues=queues)
+    source = made[drop_port, queues]
     return _made(ENGINE, source, ("-shared", "-fPIC", "-fno-semantic-interposition"), (), sanitized)
 
 

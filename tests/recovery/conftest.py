@@ -22,6 +22,8 @@ def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     before = os.environ.get("XDG_STATE_HOME")
+    if request.param == "dpdk":
+        lookup("dpdk").engine.prepare()
     with recovery_site(tmp_path_factory.mktemp("site"), request.param) as found:
         yield found
     if before is None:

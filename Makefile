@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 
-.PHONY: demo dpdk test test-rest test-networks exhaustive lint style check quick bench p4 p4-conformance fuzz setup lock clean
+.PHONY: demo dpdk chromium test test-rest test-networks exhaustive lint style check quick bench p4 p4-conformance fuzz setup lock clean
 
 setup: $(STAMP)
 
@@ -27,7 +27,7 @@ demo: $(STAMP)
 	$(RUN) mininet/demo.py
 
 # Switches, namespaces and controllers run one after the other and mostly wait; beside them, all that needs no network.
-test: $(STAMP) dpdk
+test: $(STAMP) dpdk chromium
 	$(MAKE) -j2 --output-sync=line test-networks test-rest
 
 # What the fast engine's ports need; where it cannot be installed their tests are skipped, and say so.
@@ -35,6 +35,12 @@ dpdk:
 	@pkg-config --exists libdpdk 2>/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libdpdk-dev pkg-config; } \
 	    >/dev/null || echo "DPDK cannot be installed"
+
+# With what the page (`orchestrator ui`) is tested; the same holds.
+chromium:
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+	    >/dev/null || echo "Chromium cannot be installed"
 
 test-rest: $(STAMP)
 	$(RUN) -m pytest -n auto tests/unit tests/golden tests/verification tests/p4

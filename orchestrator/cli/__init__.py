@@ -22,6 +22,7 @@ from orchestrator.cli import (
     inspection,
     moving,
     network_status,
+    page,
     placement,
     reconcile,
     recovery,
@@ -32,7 +33,6 @@ from orchestrator.cli import (
     whatif,
 )
 from orchestrator.cli.access import with_access, with_files, with_trust
-from orchestrator.cli.examples import with_examples
 from orchestrator.cli.output import INTERRUPTED, fail
 from orchestrator.errors import InputError, ReportedError, StoreError
 from orchestrator.observation import telemetry
@@ -70,17 +70,17 @@ inspection.register(app)
 events.register(app)
 reconcile.register(app)
 cordoning.register(app)
+page.register(app)
 moving.register(app)
 verify.register(app)
 cle.register(verify.verify_app)
 verdicts.register(verify.verify_app)
-with_files(app, "compile_command", "deploy", "place_command", "whatif")
+with_files(app, "compile_command", "deploy", "page", "place_command", "whatif")
 with_files(graphs.graph_app, "check")
-with_trust(app, "deploy")
+with_trust(app, "deploy", "page")
 with_trust(bundles.bundle_app, "show")
 with_access(app, "network", "live")
 with_access(starting.net_app, "topology", "name")
-with_examples(app)
 
 
 def main() -> None:

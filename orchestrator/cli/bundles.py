@@ -44,6 +44,8 @@ def show(
     Reading checks the digests of all parts.
     """
     from orchestrator.bundle.codec import read
+    from orchestrator.clients.words import NO_PORTS
+    from orchestrator.observation.ports import port_names
     from orchestrator.presenters.bundles import bundle_json, entries_of, rows_of
 
     packed = read(file)
@@ -52,7 +54,8 @@ def show(
         raise InputError(
             f"{file}: {unknown('device with a pipeline', entries, tuple(bundle.programs))}"
         )
-    rows = list(rows_of(bundle, entries)) if entries else []
+    ports = port_names(packed.topology, entries) if entries and packed.topology else NO_PORTS
+    rows = list(rows_of(bundle, entries, ports)) if entries else []
     if as_json:
         print_json(bundle_json(packed, rows, workers))
         return

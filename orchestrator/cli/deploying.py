@@ -77,9 +77,6 @@ def deploy(
     specialise: Specialise = False,
     allow_pipeline_change: AllowPipelineChange = False,
     traffic: Capture = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only warnings, and what came of it.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile a graph for a running network and put it there, or on one in memory.
@@ -95,21 +92,22 @@ def deploy(
     """
     from orchestrator.deployment.operations import deploy_graph, prepare
     from orchestrator.deployment.sources import to_deploy
+    from orchestrator.presenters.changes import done_json
 
-    with Work(f"reading {graph}", silent=as_json or quiet):
+    with Work(f"reading {graph}", silent=as_json):
         source, warnings = to_deploy(graph)
     _check_specialise(graph, source, specialise)
     for warning in warnings:
         warn(warning)
     live = _network(network, source, traffic)
     if dry_run:
-        with Work(COMPILING, silent=as_json or quiet):
+        with Work(COMPILING, silent=as_json):
             prepared = prepare(
                 source, live, allow_interruption=allow_interruption, warnings=warnings
             )
         _print_prepared(prepared, live.name, verbose, as_json)
         raise typer.Exit(1 if prepared.summary else 0)
-    with Work(COMPILING, silent=as_json or quiet) as work:
+    with Work(COMPILING, silent=as_json) as work:
         done = deploy_graph(
             source,
             live,
@@ -128,9 +126,9 @@ def deploy(
 
         packets = send_packets(source, done.bundle, live, traffic)
     if as_json:
-        print_json(_json(done, live.name, delays, packets))
+        print_json({**done_json(done, live.name), **delays, **(packets.json() if packets else {})})
     else:
-        _print(done, live.name, delays, packets, quiet)
+        _print(done, live.name, delays, packets)
 
 
 def _check_specialise(file: Path, source: ServiceGraph | Packed, specialise: bool) -> None:
@@ -159,12 +157,9 @@ def _recorded(done: Done, network: str) -> dict[str, float]:
     """The seconds of a deployment's steps, kept for `metrics`."""
     from orchestrator.deployment.journal import state_directory
     from orchestrator.observation.telemetry import record_deployment
+    from orchestrator.presenters.changes import delays_of
 
-    delays = {
-        "synthesis_delay_s": round(done.synthesis_delay_s, 3),
-        "offloading_installation_delay_s": round(done.applied.installation_delay_s, 3),
-        "launch_delay_s": round(done.applied.launch_delay_s, 3),
-    }
+    delays = delays_of(done)
     total = sum(done.applied.entries.values())
     try:
         record_deployment(state_directory(), network, done.bundle.graph, delays, total)
@@ -186,28 +181,7 @@ def _print_prepared(prepared: Prepared, network: str, verbose: bool, as_json: bo
         print_changes(prepared, network, verbose)
 
 
-def _json(
-    done: Done, network: str, delays: dict[str, float], packets: Packets | None
-) -> dict[str, object]:
-    return {
-        "graph": done.bundle.graph,
-        "network": network,
-        "updated": done.updated,
-        "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
-        "state_lost": list(done.state_lost),
-        "state_moved": list(done.applied.moved),
-        "moved": list(done.moves),
-        "entries": {
-            switch: dict(tables) for switch, tables in done.bundle.entries_by_table().items()
-        },
-        **delays,
-        **(packets.json() if packets else {}),
-    }
-
-
-def _print(
-    done: Done, network: str, delays: dict[str, float], packets: Packets | None, quiet: bool
-) -> None:
+def _print(done: Done, network: str, delays: dict[str, float], packets: Packets | None) -> None:
     for moved in done.moves:
         warn(moved)
     print_state(done)
@@ -218,9 +192,8 @@ def _print(
     if done.updated:
         say(f"{graph} is updated on {network}: {done.summary.words()}; {times}")
     else:
-        if not quiet:
-            print_stories(done.bundle)
-            print_entries(done.bundle.entries_by_table())
+        print_stories(done.bundle)
+        print_entries(done.bundle.entries_by_table())
         total = sum(done.applied.entries.values())
         say(f"{graph} is deployed on {network}: {total} entries written; {times}")
     if packets:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -38,30 +37,10 @@ def samples(
     only, so there it fails beside one. Times are each device's own clock (switch clocks start at 0 and
     are not synchronised).
     """
-    from orchestrator.deployment.operations import deployed_graphs
-    from orchestrator.model.plan import Core
-    from orchestrator.observation.samples import Point, collect, open_all
+    from orchestrator.observation.trajectories import listen
     from orchestrator.presenters.packets import trajectories_json
 
-    live = find_network(network)
-    deployed = deployed_graphs(live)
-    cores = {Core(w.server, w.core) for d in deployed.values() for w in d.bundle.workers}
-    names = {d.bundle.graph_id: d.bundle.graph for d in deployed.values()}
-    switches = [live.listener(name) for name in live.inventory.pipelines]
-    workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
-
-    def whole(found: dict[int, list[Point]]) -> bool:
-        return sum(len(seen) >= points for seen in found.values()) >= count
-
-    with ExitStack() as stack:
-        open_all(stack, switches)
-        open_all(stack, workers)
-        for switch in switches:
-            switch.pipeline_cookie()
-        found = collect(switches, workers, seconds=seconds, enough=whole)
-    best = sorted(
-        found.items(), key=lambda item: (-len({p.device for p in item[1]}), len(item[1]))
-    )[:count]
+    best, names = listen(find_network(network), count, seconds, points)
     if as_json:
         print_json(trajectories_json(best, names))
         return

@@ -55,6 +55,8 @@ _PACKAGES = (
     ("ortools", "placement"),
     ("grpcio", "P4Runtime and server management"),
     ("finsy", "P4Runtime messages"),
+    ("starlette", "the page (`orchestrator ui`)"),
+    ("uvicorn", "the page (`orchestrator ui`)"),
 )
 
 

@@ -1,10 +1,10 @@
-"""What a deployment would change (`deploy --dry-run`)."""
+"""What a deployment would change (`deploy --dry-run`), and what it has changed."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
-from orchestrator.deployment.operations import Prepared
+from orchestrator.deployment.operations import Done, Prepared
 from orchestrator.deployment.summary import change_words
 
 
@@ -31,3 +31,28 @@ def changes_json(prepared: Prepared, verbose: bool) -> dict[str, object]:
     if verbose:
         found["entries"] = list(change_words(prepared.transaction, prepared.new.bundle))
     return found
+
+
+def done_json(done: Done, network: str) -> dict[str, object]:
+    """A finished deployment."""
+    return {
+        "graph": done.bundle.graph,
+        "network": network,
+        "updated": done.updated,
+        "changes": {k: v for k, v in done.summary.counts.items() if k != "provenance"},
+        "state_lost": list(done.state_lost),
+        "state_moved": list(done.applied.moved),
+        "moved": list(done.moves),
+        "entries": {
+            switch: dict(tables) for switch, tables in done.bundle.entries_by_table().items()
+        },
+    }
+
+
+def delays_of(done: Done) -> dict[str, float]:
+    """The seconds of its steps."""
+    return {
+        "synthesis_delay_s": round(done.synthesis_delay_s, 3),
+        "offloading_installation_delay_s": round(done.applied.installation_delay_s, 3),
+        "launch_delay_s": round(done.applied.launch_delay_s, 3),
+    }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from orchestrator.compile import Compiled
 from orchestrator.compiler.story import ClassStory
-from orchestrator.model.plan import Plan
+from orchestrator.model.bundle import Bundle
+from orchestrator.model.cuts import SERVER
 
 
 def compiled_json(result: Compiled) -> dict[str, object]:
@@ -21,7 +23,7 @@ def compiled_json(result: Compiled) -> dict[str, object]:
             {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)} for w in bundle.workers
         ],
         "stories": [asdict(story) for story in bundle.stories],
-        "arcs": arcs_of(bundle.plan),
+        "arcs": arcs_of(bundle),
         "synthesis": list(result.cuts.changes),
         "removed": [{"rule": rule, "why": why} for rule, why in bundle.removed],
         "notes": list(bundle.plan.notes),
@@ -29,9 +31,22 @@ def compiled_json(result: Compiled) -> dict[str, object]:
     }
 
 
-def arcs_of(plan: Plan) -> list[dict[str, str]]:
-    """Which elements send packets to which; of an ingress switch: `@leaf1`."""
-    return [{"source": source, "target": target} for source, target in plan.tree_of]
+def arcs_of(bundle: Bundle) -> list[dict[str, str]]:
+    """Which elements send packets to which; the hosts at an ingress switch are `@leaf1`."""
+    home = {
+        unit.unit.partition("@")[0]: unit.unit
+        for unit in bundle.stories
+        if unit.kind == SERVER and not unit.unit.endswith("~")
+    }
+    within = (
+        (home[f"{here.nf}.{here.port}"], home[f"{there.nf}.{there.port}"])
+        for worker in bundle.workers
+        for chain in worker.chains
+        for here, there in pairwise(chain.hops)
+        if f"{here.nf}.{here.port}" in home and f"{there.nf}.{there.port}" in home
+    )
+    found = dict.fromkeys((*bundle.plan.tree_of, *within))
+    return [{"source": source, "target": target} for source, target in found]
 
 
 def plan_json(result: Compiled) -> dict[str, object]:

@@ -42,6 +42,7 @@ def _document(found: Foreseen) -> dict[str, object]:
         "placed": not found.why,
         "why": found.why,
         "device_of": plan.device_of,
+        "stories": [{"unit": s.unit, "device": s.device} for s in found.bundle.stories],
         "cores_of": [[worker_name(c.server, c.index) for c in cores] for cores in plan.cores_of],
         "hops": [[hop.source, hop.target, hop.tree] for hop in plan.hops],
         "latency_us": plan.latency_us,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from orchestrator.errors import InputError
-from orchestrator.observation.frames import answer_to, frame_text
+from orchestrator.errors import InputError, unknown
+from orchestrator.observation.frames import answer_to, between_hosts, frame_text, parse_packet
 from orchestrator.observation.journey import Journey, NetworkModel, journey_json
 from orchestrator.observation.samples import Point
 from orchestrator.observation.tracing import Traced, reported
+from orchestrator.observation.views import Seen
 from orchestrator.observation.whynot import Answer
+from orchestrator.observation.whynot import why_not as reason
 
 
 def sender_of(model: NetworkModel, frame: bytes) -> str:
@@ -54,6 +56,25 @@ def explained_json(
     if answer is not None:
         told["why_not"] = asdict(answer)
     return told
+
+
+def explained(
+    seen: Seen, *, source: str, target: str, packet: str, why_not: str
+) -> dict[str, object]:
+    """As `explain --network-wide`: a packet from a host to an end, or one in hex or words, and the way
+    of what is answered; `why_not` names an NF, a host or SWITCH:PORT."""
+    model = seen.model()
+    if source and source not in model.topology.hosts:
+        raise InputError(f"from: {unknown('host', source, tuple(model.topology.hosts))}")
+    if packet:
+        frame = parse_packet(packet)
+    elif source and target:
+        frame = between_hosts(model.topology, source, target)
+    else:
+        raise InputError("say which packet: a host that sends and where to, or a frame")
+    journey = model.send(source or sender_of(model, frame), frame)
+    answer = reason(model, seen.bundles, journey, why_not) if why_not else None
+    return explained_json(journey, answers_to(model, journey), answer, "")
 
 
 def traced_json(traced: Traced) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""softswitch: a P4Runtime server over an engine that executes packets, in Python or in C on DPDK.
+"""softswitch: a P4Runtime server over an engine that executes packets; the engine in Python.
 
 How it flows:
 

@@ -41,12 +41,18 @@ _CHUNK, _CHUNKS_PER_S = 8_192, 25
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of the load. `lost` counts both directions; `seconds` is how long it ran."""
+    """What became of the load. `lost` counts both directions; `seconds` is how long it ran.
+
+    `reordered` came behind a later one of its flow; `sources` is by how many addresses and ports a flow
+    was seen, at most.
+    """
 
     sent: int
     lost: int
     misrouted: int
     repeated: int
+    reordered: int
+    sources: int
     tcp_bytes: int
     tcp_intact: bool
     seconds: float
@@ -119,6 +125,8 @@ class Load:
             lost=sum(sent[flow] - got[flow] for flow in sent),
             misrouted=sum(found["strange"] for found in seen.values()),
             repeated=sum(found["repeated"] for found in seen.values()),
+            reordered=sum(found["reordered"] for found in seen.values()),
+            sources=max(found["sources"] for found in seen.values()),
             tcp_bytes=fetched["bytes"],
             tcp_intact=fetched == served,
             seconds=round(seconds, 1),
@@ -144,7 +152,9 @@ def watch(*flows: str) -> dict[str, Any]:
     """Sees every frame, whatever address it has: what is not for this host is strange."""
     mine = set(map(int, flows))
     seen: set[tuple[int, int]] = set()
-    strange = repeated = 0
+    strange = repeated = reordered = 0
+    highest = dict.fromkeys(mine, -1)
+    sources: dict[int, set[bytes]] = {flow: set() for flow in mine}
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as capture:
         capture.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
         _ready()
@@ -162,9 +172,19 @@ def watch(*flows: str) -> dict[str, Any]:
                 strange += 1
             elif (flow, number) in seen:
                 repeated += 1
+            else:
+                reordered += number < highest[flow]
+                highest[flow] = max(highest[flow], number)
+                sources[flow].add(frame[26:30] + frame[34:36])
             seen.add((flow, number))
     received = sum(flow in mine for flow, _ in seen)
-    return {"received": received, "strange": strange, "repeated": repeated}
+    return {
+        "received": received,
+        "strange": strange,
+        "repeated": repeated,
+        "reordered": reordered,
+        "sources": max(map(len, sources.values()), default=0),
+    }
 
 
 def send(flow: str, host: str, port: str, source: str, rate: str) -> dict[str, Any]:
@@ -263,7 +283,7 @@ def version(number: int) -> dict[str, Any]:
     if shape % 5 == 2:
         nfs["monitor"] = {"type": "flow_monitor", "config": {}}
         order.insert(order.index("firewall"), "monitor")
-    return _graph(nfs, order)
+    return graph_of(nfs, order)
 
 
 def translating(number: int) -> dict[str, Any]:
@@ -279,10 +299,11 @@ def translating(number: int) -> dict[str, Any]:
             "config": {"addresses": [POOL], "timeouts_s": {"udp": 300 + number}},
         },
     }
-    return _graph(nfs, list(nfs))
+    return graph_of(nfs, list(nfs))
 
 
-def _graph(nfs: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
+def graph_of(nfs: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """NFs in a row between the inside's hosts and the outside's."""
     ways = [
         "inside",
         *(f"{nf}.{side}" for nf in order for side in ("inside", "outside")),

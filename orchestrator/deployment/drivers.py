@@ -57,6 +57,10 @@ class PipelineDriver(Protocol):
         """Installed entries."""
         ...
 
+    def packet_out(self, frame: bytes, egress_port: int) -> None:
+        """Have it send a frame out of a port."""
+        ...
+
     def read_entities(self, *wanted: p4r.Entity) -> Iterator[p4r.Entity]:
         """What the given entities select, as P4Runtime's wildcards say."""
         ...

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from secrets import token_bytes
 
 from orchestrator.deployment.drivers import NetworkDriver
+from orchestrator.deployment.marking import Use, send_markers
 from orchestrator.deployment.moves import StateMove
+from orchestrator.deployment.origins import Origin, of_core
 from orchestrator.deployment.transaction import MoveState
 from orchestrator.errors import ServerGone
 from servernf.proto import vnf_pb2
 
 COPYING, READY, DONE = "copying", "ready", "done"
 _SECRET_BYTES = 32
-_VARIANT = "loss_free"
-"""Whether anything is on its way to the source is told by counters and time, not by markers."""
+MARKERS_S = 0.2
+"""So long markers may take; then time has to tell that nothing comes any more."""
+_LOOK_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,22 @@ class Moved:
     bytes: int
     held: int
     forwarded: int
-    pause_us: int
+    waited_us: int
+    markers: int = 0
+    paths: int = 0
+    """By which its packets came; fewer markers: only time has told that none was on its way."""
     lost: str = ""
     """Why it stays behind."""
 
     def __str__(self) -> str:
         if self.lost:
             return f"{self.move}: stays behind: {self.lost}"
-        return f"{self.move}: {self.records:,} records; {self.held:,} packets waited"
+        told = f"{self.move}: {self.records:,} records; {self.held:,} packets waited"
+        told += f" {self.waited_us / 1000:.1f} ms" if self.held else ""
+        if 0 < self.paths == self.markers:
+            return told
+        missing = f" ({self.markers} of {self.paths} markers came)" if self.paths else ""
+        return f"{told}; drained by time{missing}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,8 @@ class Handover:
 
     network: NetworkDriver
     move: StateMove
+    origins: tuple[Origin, ...] = ()
+    """Of the packets that come to the source; none: nobody can send markers behind them."""
 
     def begin(self) -> None:
         """Copy; the target holds back what comes to it from now on."""
@@ -57,13 +70,42 @@ class Handover:
             self.begin()
         except ServerGone as error:
             self.state()  # raises when it is the source that is gone
-            return [Moved(self.move, 0, 0, 0, 0, 0, str(error))]
+            return [Moved(self.move, 0, 0, 0, 0, 0, lost=str(error))]
         return []
 
     def finish(self) -> Moved:
         """Send the rest; the target goes on."""
         told = self._ask(vnf_pb2.TransferRequest.FINISH)
-        return Moved(self.move, told.records, told.bytes, told.held, told.forwarded, told.pause_us)
+        return Moved(
+            self.move,
+            told.records,
+            told.bytes,
+            told.held,
+            told.forwarded,
+            told.waited_us,
+            told.markers,
+            len(self._paths()),
+        )
+
+    def finish_behind_markers(self, use: Use) -> None:
+        """Finish once a marker has come behind the last packet of each path; with one missing, nothing."""
+        told = self._ask(vnf_pb2.TransferRequest.STATUS)
+        paths, network = self._paths(), self.network
+        if told.state != READY or not paths:
+            return
+        if not send_markers(use, network.topology, self.move.source.server, told.marker, paths):
+            return
+        looked = 0.0
+        while told.markers < len(paths):
+            if looked >= MARKERS_S:
+                return
+            network.pause(_LOOK_S)
+            looked += _LOOK_S
+            told = self._ask(vnf_pb2.TransferRequest.STATUS)
+        self.finish()
+
+    def _paths(self) -> tuple[Origin, ...]:
+        return of_core(self.origins, self.network.topology, self.move.source)
 
     def abort(self) -> None:
         """The source goes on; nothing where nothing is under way."""
@@ -78,7 +120,8 @@ class Handover:
 
     def _request(self, phase: vnf_pb2.TransferRequest.Phase) -> vnf_pb2.TransferRequest:
         move = self.move
-        request = vnf_pb2.TransferRequest(phase=phase, id=move.id, variant=_VARIANT)
+        variant = "order_preserving" if self.origins else "loss_free"
+        request = vnf_pb2.TransferRequest(phase=phase, id=move.id, variant=variant)
         request.nfs.extend(f"{move.graph}/{nf}" for nf in move.nfs)
         if move.key:
             request.scope.key, request.scope.of = move.key, move.of
@@ -102,26 +145,29 @@ class Handover:
             request.destination = target.expect_state(expected)
 
 
-def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float) -> list[Moved]:
+def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: Use) -> list[Moved]:
     """Carry a phase out, or back; what has moved. `quiet_s` is how long packets may be on their way.
 
     Controllers say only what goes where; workers that do not answer raise ServerError.
     """
-    there, back = Handover(network, step.move), Handover(network, step.move.reversed())
+    there, back = Handover(network, step.move, step.origins), Handover(network, step.move.reversed())
     if step.begins:
         if not step.undoing:
             return there.begin_if_reached()
         elif there.state() == DONE:
             back.begin()
         return []
-    ending = there
-    if not step.undoing and there.state() not in (READY, DONE):
+    if step.is_early:
+        there.finish_behind_markers(use)
+        return []
+    ending, state = there, there.state()
+    if not step.undoing and state not in (READY, DONE):
         return []  # as was said when it began
     if step.undoing:
         if back.state() != READY:
             there.abort()
             return []
         ending = back
-    if not step.is_quiet:
+    if not step.is_quiet and (step.undoing or state != DONE):
         network.pause(quiet_s)
     return [ending.finish()]

@@ -9,14 +9,15 @@ the two coexist.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import ne
 
 from orchestrator.alignment import common_ends
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.deployment.desired import sample_session
-from orchestrator.deployment.moves import StateMove, state_moves
+from orchestrator.deployment.origins import origins_of
+from orchestrator.deployment.moves import state_moves
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
@@ -47,7 +48,7 @@ ENTRIES = "write entries"
 SWITCH_OVER = "put in force"
 CLOSE, OPEN = "take out of force", "put in force again"
 DRAIN = "drain"
-COPY_STATE, HAND_OVER = "copy state", "hand state over"
+COPY_STATE, MARK, HAND_OVER = "copy state", "mark last packets", "hand state over"
 OLD_ENTRIES = "delete old entries"
 OLD_SERVERS = "clear servers"
 PROVENANCE = "update provenance"
@@ -119,11 +120,12 @@ class _Planner:
         # Only when it is undone: packets of the new version must be gone before its entries go.
         yield Stage(DRAIN, self._drain(back=True) if in_force else ())
         drain = self._drain(back=False) if in_force else ()
-        moves = self._moves()
-        yield Stage(COPY_STATE, tuple(MoveState(move, True, bool(drain)) for move in moves))
+        finish = [replace(step, begins=False) for step in self._moves(is_quiet=bool(drain))]
+        yield Stage(COPY_STATE, tuple(replace(step, begins=True) for step in finish))
         yield Stage(SWITCH_OVER, in_force)
+        yield Stage(MARK, tuple(replace(step, is_early=True) for step in finish if step.origins))
         yield Stage(DRAIN, drain)
-        yield Stage(HAND_OVER, tuple(MoveState(move, False, bool(drain)) for move in moves))
+        yield Stage(HAND_OVER, tuple(finish))
         yield Stage(OLD_ENTRIES, (*removed, *self._writes("fabric_removed")))
 
     def _interrupting(self) -> Iterator[Stage]:
@@ -151,9 +153,9 @@ class _Planner:
         yield Stage(OLD_ENTRIES, tuple(self._writes("removed")))
         yield Stage(ENTRIES, (*self._in_place(), *self._writes("made")))
         yield Stage(DRAIN, self._drain(back=True))
-        moves = self._moves()
-        yield Stage(COPY_STATE, tuple(MoveState(move, True, True) for move in moves))
-        yield Stage(HAND_OVER, tuple(MoveState(move, False, True) for move in moves))
+        finish = [replace(step, origins=()) for step in self._moves(is_quiet=True)]
+        yield Stage(COPY_STATE, tuple(replace(step, begins=True) for step in finish))
+        yield Stage(HAND_OVER, tuple(finish))
         yield Stage(OPEN, tuple(opens))
 
     # -- pipelines ------------------------------------------------------------------------------
@@ -249,10 +251,13 @@ class _Planner:
             return ()
         return (Drain((), watched) if back else Drain(watched, ()),)
 
-    def _moves(self) -> tuple[StateMove, ...]:
+    def _moves(self, *, is_quiet: bool) -> Iterator[MoveState]:
+        """How each transfer ends."""
         if self.old is None or self.new is None:
-            return ()
-        return state_moves(self.old.bundle, self.new.bundle)
+            return
+        for move in state_moves(self.old.bundle, self.new.bundle):
+            origins = origins_of(self.old.bundle, move)
+            yield MoveState(move, False, is_quiet, origins=origins)
 
     # -- servers -------------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ after a crash in stage i, run stages i, i + 1, ... forward, or the inverse of st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from orchestrator.deployment.origins import Origin
 from orchestrator.deployment.moves import StateMove
 from orchestrator.model.builds import Build
 from orchestrator.model.entries import FloodGroup, ServerChain, TableEntry
@@ -165,17 +166,20 @@ class MoveState:
 
     `undoing` is the same the other way: what was finished goes back, what was not is aborted. So the
     inverse of the last phase comes first, as it does in a transaction. `is_quiet`: no packet is on its
-    way to the source when it finishes.
+    way to the source when it finishes. `origins` are the switches that send packets there, which can
+    send markers behind the last ones; `is_early`: finished by these alone, and without them later.
     """
 
     move: StateMove
     begins: bool
     is_quiet: bool = False
     undoing: bool = False
+    origins: tuple[Origin, ...] = ()
+    is_early: bool = False
 
     def inverse(self) -> MoveState:
         """The other phase, the other way."""
-        return MoveState(self.move, not self.begins, self.is_quiet, not self.undoing)
+        return replace(self, begins=not self.begins, undoing=not self.undoing)
 
 
 Step = (

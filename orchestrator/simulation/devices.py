@@ -30,10 +30,17 @@ from servernf.wire.addresses import device_mac
 
 
 class MemorySwitch:
-    """A softswitch in this process, driven like one behind P4Runtime; `clock` tells nanoseconds."""
+    """A softswitch in this process, driven like one behind P4Runtime; `clock` tells nanoseconds, and
+    `emit` has the network carry a frame from one of its ports."""
 
-    def __init__(self, switch: Switch, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        switch: Switch,
+        clock: Callable[[], int],
+        emit: Callable[[int, bytes], None] = lambda port, frame: None,
+    ) -> None:
         self.name = switch.name
+        self._emit = emit
         cpu = lookup(switch.target).ports.cpu
         self.soft = SoftSwitch(switch.id, cpu, clock, name=switch.name)
         self.soft.start = 0  # what its clock shows is the time that programs see
@@ -82,6 +89,10 @@ class MemorySwitch:
     def read_entities(self, *wanted: p4r.Entity) -> Iterator[p4r.Entity]:
         """What the given entities select."""
         return self.soft.read(*wanted)
+
+    def packet_out(self, frame: bytes, egress_port: int) -> None:
+        """Send a frame out of a port."""
+        self._emit(egress_port, frame)
 
     def entries(self, table: str = "") -> Iterator[InstalledEntry]:
         """Installed entries with counters."""

@@ -59,7 +59,9 @@ class MemoryNetwork(Simulation):
     def renew_switch(self, name: str) -> None:
         """A switch is started again, empty."""
         clock = self._clock_of(self._clocks.get(name))
-        self.switches[name] = MemorySwitch(self.topology.switches[name], clock)
+        self.switches[name] = MemorySwitch(
+            self.topology.switches[name], clock, lambda port, frame: self.emit(name, port, frame)
+        )
         self.add(name, self.switches[name])
 
     def _clock_of(self, clock: Clock | None) -> Callable[[], int]:

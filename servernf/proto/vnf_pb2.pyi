@@ -141,7 +141,7 @@ class TransferRequest(_message.Message):
     def __init__(self, phase: _Optional[_Union[TransferRequest.Phase, str]] = ..., id: _Optional[str] = ..., destination: _Optional[str] = ..., nfs: _Optional[_Iterable[str]] = ..., scope: _Optional[_Union[StateScope, _Mapping]] = ..., variant: _Optional[str] = ..., secret: _Optional[bytes] = ..., destination_name: _Optional[str] = ...) -> None: ...
 
 class TransferResponse(_message.Message):
-    __slots__ = ("state", "records", "bytes", "rounds", "held", "forwarded", "late", "pause_us", "markers")
+    __slots__ = ("state", "records", "bytes", "rounds", "held", "forwarded", "late", "pause_us", "markers", "marker", "waited_us")
     STATE_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +151,8 @@ class TransferResponse(_message.Message):
     LATE_FIELD_NUMBER: _ClassVar[int]
     PAUSE_US_FIELD_NUMBER: _ClassVar[int]
     MARKERS_FIELD_NUMBER: _ClassVar[int]
+    MARKER_FIELD_NUMBER: _ClassVar[int]
+    WAITED_US_FIELD_NUMBER: _ClassVar[int]
     state: str
     records: int
     bytes: int
@@ -160,7 +162,9 @@ class TransferResponse(_message.Message):
     late: int
     pause_us: int
     markers: int
-    def __init__(self, state: _Optional[str] = ..., records: _Optional[int] = ..., bytes: _Optional[int] = ..., rounds: _Optional[int] = ..., held: _Optional[int] = ..., forwarded: _Optional[int] = ..., late: _Optional[int] = ..., pause_us: _Optional[int] = ..., markers: _Optional[int] = ...) -> None: ...
+    marker: int
+    waited_us: int
+    def __init__(self, state: _Optional[str] = ..., records: _Optional[int] = ..., bytes: _Optional[int] = ..., rounds: _Optional[int] = ..., held: _Optional[int] = ..., forwarded: _Optional[int] = ..., late: _Optional[int] = ..., pause_us: _Optional[int] = ..., markers: _Optional[int] = ..., marker: _Optional[int] = ..., waited_us: _Optional[int] = ...) -> None: ...
 
 class ExpectStateRequest(_message.Message):
     __slots__ = ("id", "secret", "source", "nfs", "scope")
@@ -261,16 +265,18 @@ class PulledFrames(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class PushStateResponse(_message.Message):
-    __slots__ = ("records", "frames", "held", "promoted")
+    __slots__ = ("records", "frames", "held", "waited_us", "promoted")
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    WAITED_US_FIELD_NUMBER: _ClassVar[int]
     PROMOTED_FIELD_NUMBER: _ClassVar[int]
     records: int
     frames: _containers.RepeatedScalarFieldContainer[bytes]
     held: int
+    waited_us: int
     promoted: bool
-    def __init__(self, records: _Optional[int] = ..., frames: _Optional[_Iterable[bytes]] = ..., held: _Optional[int] = ..., promoted: _Optional[bool] = ...) -> None: ...
+    def __init__(self, records: _Optional[int] = ..., frames: _Optional[_Iterable[bytes]] = ..., held: _Optional[int] = ..., waited_us: _Optional[int] = ..., promoted: _Optional[bool] = ...) -> None: ...
 
 class ReplicateRequest(_message.Message):
     __slots__ = ("destination", "nfs", "scope", "variant", "phase", "id", "every", "secret", "destination_name")

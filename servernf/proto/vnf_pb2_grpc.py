@@ -169,7 +169,8 @@ class VnfServicer:
         raise NotImplementedError('Method not implemented!')
 
     def markLastInTransit(self, request, context):
-        """For those whose packets come to a worker; a worker asks nobody: UNIMPLEMENTED.
+        """For those whose packets come to a worker. These are switches, and for them the controller that
+        writes their entries sends the markers (NSH with the O bit: RFC 8300, 2.2): UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

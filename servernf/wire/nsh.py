@@ -17,6 +17,10 @@ _TAG = struct.Struct(
     "!6s6sHHBBIIIII"
 )  # Ethernet; base header: ver..length, MD type, next; path; words
 _NEXT_ETHERNET = 3
+_EXPERIMENT = 0x88B5
+"""An EtherType of no protocol (IEEE 802, 9.2.3)."""
+OAM = 0x2000
+"""The O bit of the base header: a packet of the managers', of which no NF hears (RFC 8300, 2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,18 @@ def encode(tag: Tag, frame: bytes) -> bytes:
         )
         + frame
     )
+
+
+def marker(dst_mac: int, src_mac: int, number: int, path: int) -> bytes:
+    """What comes behind the last packet of a path: it says the transfer's number and the path's.
+
+    A frame is in it as in every tag (switches parse it), of no host and of a kind for experiments.
+    """
+    frame = bytes(12) + _EXPERIMENT.to_bytes(2, "big") + bytes(8)
+    found = bytearray(encode(Tag(dst_mac, src_mac, 0, 0), frame))
+    found[14:16] = (INITIAL_TTL << 6 | 6 | OAM).to_bytes(2, "big")
+    found[22:30] = number.to_bytes(4, "big") + path.to_bytes(4, "big")
+    return bytes(found)
 
 
 def decode(data: bytes) -> tuple[Tag, bytes] | None:

@@ -182,6 +182,7 @@ class Arrivals:
         elif part == "pull":
             answer.frames.extend(arriving.pull(request.pull))
         elif part == "release":
+            answer.waited_us = arriving.waited_us(host.now_us())
             frames = self._let_go(request.id, arriving, gate, commit=request.release.commit)
             answer.frames.extend(frames)
         answer.held = arriving.held
@@ -203,7 +204,7 @@ class Arrivals:
             if self._host.now_us() - arriving.heard_us > SILENT_US:
                 self._host.gates.released += self._let_go(name, arriving, gate, commit=True)
                 return False
-            arriving.hold(frame)
+            arriving.hold(frame, self._host.now_us())
             return True
 
         gate = Gate(frozenset(instances), buckets, takes)

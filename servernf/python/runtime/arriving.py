@@ -41,7 +41,8 @@ class Arriving:
         self.held = 0
         """How many frames have ever been held back."""
         self.lost = 0
-        self.frames: deque[bytes] = deque()
+        self.frames: deque[tuple[int, bytes]] = deque()
+        """With the time (us) at which each has come."""
         self._bytes = 0
         self._keys: dict[tuple[str, int], list[tuple[str, Any]]] = {}
         if buckets is not None:
@@ -59,21 +60,25 @@ class Arriving:
         if problems:
             raise InputError(problems)
 
-    def hold(self, frame: bytes) -> None:
+    def hold(self, frame: bytes, now_us: int) -> None:
         """Keep a frame for later; with no room it is lost, and counted."""
         if len(self.frames) >= MOST_FRAMES or self._bytes + len(frame) > MOST_BYTES:
             self.lost += 1
             return
         self.held += 1
         self._bytes += len(frame)
-        self.frames.append(frame)
+        self.frames.append((now_us, frame))
 
     def pull(self, more_than: int) -> list[bytes]:
         """Frames that the source treats: the first ones, until so many are left."""
         return [self._pop() for _ in range(max(0, len(self.frames) - more_than))]
 
+    def waited_us(self, now_us: int) -> int:
+        """For how long packets have been held back."""
+        return now_us - self.frames[0][0] if self.frames else 0
+
     def _pop(self) -> bytes:
-        frame = self.frames.popleft()
+        _, frame = self.frames.popleft()
         self._bytes -= len(frame)
         return frame
 

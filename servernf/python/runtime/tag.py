@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from servernf.python.network_function import Emitted
 from servernf.python.runtime.tables import Step
+from servernf.wire.nsh import OAM
 
 TAG_BYTES = 38
-OAM = 0x2000
-"""The O bit of NSH's base header."""
 TAG = struct.Struct("!Bx4s6xHHHI8xI4x")
 """Destination MAC's first octet, (tree), device and core; EtherType; base header; MD type and next
 protocol; path; NF context label."""
@@ -39,9 +38,8 @@ Beside = tuple[Step, Emitted, int]
 """Who has sent a frame beside the packet, the frame, and its NF context label."""
 
 
-def marker_of(frame: bytes, core_mac: int) -> int | None:
-    """The number of a marker for a worker: NSH with the O bit (RFC 8300, 2.2), the number in the first
-    context word; None: it is none."""
+def marker_of(frame: bytes, core_mac: int) -> tuple[int, int] | None:
+    """The transfer's number and the path's of a marker for a worker (`nsh.marker`); None: it is none."""
     if len(frame) < TAG_BYTES:
         return None
     first, rest, ether_type, base, kind, *_ = TAG.unpack_from(frame)
@@ -50,7 +48,7 @@ def marker_of(frame: bytes, core_mac: int) -> int | None:
         return None
     if first != mac[0] or rest != mac[2:]:
         return None
-    return int.from_bytes(frame[22:26], "big")
+    return int.from_bytes(frame[22:26], "big"), int.from_bytes(frame[26:30], "big")
 
 
 def labelled(words: bytes, context: int) -> bytes:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from secrets import randbits
 from typing import Protocol
 
 from servernf.proto import vnf_pb2 as vnf
@@ -27,6 +28,7 @@ from servernf.wire.errors import InputError, ServerError, quoted
 from servernf.wire.state import MOST_BYTES
 
 _MOST_ID = 64
+_MOST_PATHS = 65_536
 _MOST_ENDED = 256
 """Transfers that are over and still told of."""
 _ROUNDS = 5
@@ -63,6 +65,9 @@ class _Departure:
         self.gate = Gate(self.nfs, self.buckets, self.takes)
         self.late: list[bytes] = []
         self.is_over = threading.Event()
+        self.told.marker = randbits(32)
+        self.paths: set[int] = set()
+        """Those by which no packet comes any more."""
         self.turn = threading.Lock()
         """One phase after the other."""
 
@@ -85,15 +90,19 @@ class Transfers:
         self._departures: dict[str, _Departure] = {}
         self._arrivals = arrivals
         self._ended: OrderedDict[str, vnf.TransferResponse] = OrderedDict()
-        self.markers: dict[int, int] = {}
-        """How many markers have come, by number."""
 
-    def mark(self, number: int | None) -> bool:
+    def mark(self, marker: tuple[int, int] | None) -> bool:
         """A marker has come; False: it is none, or of no transfer that is under way from here."""
-        if number is None or all(marker_number(name) != number for name in self._departures):
+        if marker is None:
             return False
-        self.markers[number] = self.markers.get(number, 0) + 1
-        return True
+        number, path = marker
+        for departure in self._departures.values():
+            if departure.told.marker == number:
+                if len(departure.paths) < _MOST_PATHS:
+                    departure.paths.add(path)
+                departure.told.markers = len(departure.paths)
+                return True
+        return False
 
     def transfer(self, request: vnf.TransferRequest, dial: Dial) -> vnf.TransferResponse:
         """transfer: one phase of it."""
@@ -116,7 +125,6 @@ class Transfers:
                 if there is None:
                     return self._told(request.id)
                 self._attend(there)
-                there.told.markers = self.markers.get(marker_number(request.id), 0)
                 return there.told
 
     def _told(self, name: str, must: str = "") -> vnf.TransferResponse:
@@ -216,7 +224,7 @@ class Transfers:
                 self._release(departure, commit=False)
                 raise
             departure.told.pause_us = (time.perf_counter_ns() - began) // 1000
-            departure.told.held = answer.held
+            departure.told.held, departure.told.waited_us = answer.held, answer.waited_us
             departure.told.state = "done"
             departure.gate.is_over = True
             self._leave(departure)
@@ -298,7 +306,6 @@ class Transfers:
         departure.is_over.set()
         self._departures.pop(departure.request.id, None)
         self._arrivals.taken.pop(departure.request.id, None)
-        self.markers.pop(marker_number(departure.request.id), None)
         self._ended[departure.request.id] = departure.told
         while len(self._ended) > _MOST_ENDED:
             self._ended.popitem(last=False)
@@ -368,8 +375,3 @@ class Transfers:
             self._host.settle()
 
         self._host.jobs.do(end)
-
-
-def marker_number(name: str) -> int:
-    """The number of a transfer's markers, in NSH's first context word."""
-    return int(config_digest(name)[:8], 16)

@@ -68,6 +68,7 @@ class WatchedNetwork:
     def __init__(self, where: str) -> None:
         self.name = "watched"
         self.memory = MemoryNetwork(topology(where))
+        self.topology = self.memory.topology
         self.after: Callable[[], None] = lambda: None
         self.late: list[Any] = []
         """Deliveries of packets that have waited."""

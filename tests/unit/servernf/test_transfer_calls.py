@@ -156,17 +156,12 @@ def test_nothing_is_lost_while_buckets_move_to_and_fro(tmp_path: Path) -> None:
             request.scope.buckets.extend(range(0, 64, 2))
             request.phase = BEGIN
             request.destination = destination.expects(request)
-            assert source.stub.transfer(request, metadata=METADATA).state == "ready"
+            begun = source.stub.transfer(request, metadata=METADATA)
+            assert begun.state == "ready"
             with lock:
                 owner |= dict.fromkeys(range(0, 64, 2), 1 - turn % 2)
-                marker = bytearray(nsh.encode(nsh.Tag(HERE + source.index, SWITCH, 0, 0), b""))
-                marker[14] |= 0x20
-                number = int.from_bytes(bytes(marker[22:26]), "big")
-                from servernf.python.runtime.transfers import marker_number
-
-                number = marker_number(request.id)
-                marker[22:26] = number.to_bytes(4, "big")
-                source.wire.send(bytes(marker))
+                mac = HERE + source.index
+                source.wire.send(nsh.marker(mac, SWITCH, begun.marker, 0))
             request.phase = STATUS
             end = time.monotonic() + 10
             while source.stub.transfer(request, metadata=METADATA).markers < 1:

@@ -1,0 +1,86 @@
+"""State that moves under load, between cores of one server and between two servers.
+
+Oracle: every datagram has a number, the TCP transfer a digest, and a signature whose halves come before
+and after a move does not get through. Blind spot: rates near what a worker can do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import cycle, islice
+
+import pytest
+from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator_json
+from move_load import HALVES, Halves, moving, open_flows
+from update_load import POOL, Load, Report
+
+from orchestrator.deployment.relocating import move
+from orchestrator.model.plan import Core
+from orchestrator.placement.running import Moving, running_of
+
+pytestmark = [NEEDS_EMULATION, pytest.mark.slow]
+
+GRAPH = "updated"
+TARGETS = [Core("server1", 0), Core("server2", 1), Core("server1", 2), Core("server2", 0)]
+
+
+@pytest.fixture(scope="module", params=SWITCHES)
+def live(request: pytest.FixtureRequest) -> Iterator[Live]:
+    with network("leaf-spine", request.param, "moves") as found:
+        (found.folder / "graph.json").write_text(json.dumps(moving()))
+        orchestrator_json("deploy", str(found.folder / "graph.json"), "-n", found.name)
+        yield found
+
+
+def core(live: Live) -> Core:
+    bundle = live.network.journal.deployed()[GRAPH].bundle
+    (found,) = running_of(bundle).cores_of["nat"]
+    return found
+
+
+def is_whole(report: Report | None) -> None:
+    """Nothing has become of the load that had not without moves."""
+    assert report is not None
+    assert (report.lost, report.misrouted, report.repeated, report.reordered) == (0, 0, 0, 0), (
+        report
+    )
+    assert report.sources == 1, "the same NAPT port for all of a flow"
+    assert report.tcp_intact, report
+    assert report.tcp_bytes > 100_000, report
+
+
+def moves(live: Live, count: int) -> list[str]:
+    """What so many moves between the servers tell."""
+    told: list[str] = []
+    targets = cycle(t for t in TARGETS)
+    for target in islice((t for t in targets if t != core(live)), count):
+        done = move(live.network, GRAPH, Moving("nat", target))
+        assert done.state_lost == ()
+        assert core(live) == target
+        told += done.applied.moved
+    return told
+
+
+def test_nothing_is_lost_and_no_signature_gets_through(live: Live) -> None:
+    with Halves(live.state) as halves:
+        with Load(live.state, 250, POOL) as load:
+            open_flows(live.state, 2_000)
+            first = orchestrator_json("move", f"{GRAPH}/nat", "--to", "server2", "-n", live.name)
+            told = [*first["graphs"][GRAPH]["state_moved"], *moves(live, 3)]
+            halves.finish()
+        is_whole(load.report)
+    assert halves.received["good"] == b"".join(HALVES["good"])
+    assert halves.received["evil"] == HALVES["evil"][0]
+    assert len(told) >= 3
+    assert all("records" in line for line in told)
+    assert max(int(line.split(": ")[2].split()[0].replace(",", "")) for line in told) >= 2_000
+
+
+@pytest.mark.exhaustive
+def test_a_hundred_moves_with_ten_thousand_flows(live: Live) -> None:
+    with Load(live.state, 1_000, POOL) as load:
+        for _ in range(20):
+            open_flows(live.state, 10_000)
+            assert moves(live, 5)
+    is_whole(load.report)

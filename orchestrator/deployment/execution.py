@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -147,7 +146,6 @@ class Executor:
         self._sessions = Sessions(network)
         self._checked: set[str] = set()
         """Devices that were seen to run what a step asks for, when their sessions were opened."""
-        self._marks = threading.Lock()
         self.done = Executed()
         self._reached, self._begun = 0, False
         self.undone = True
@@ -297,7 +295,9 @@ class Executor:
             case ConfigureWorker() | ChainWorker() | MoveState():
                 try:
                     if isinstance(step, MoveState):
-                        self.done.moved += carry_out(self.network, step, QUIET_S, self._alone)
+                        self.done.moved += carry_out(
+                            self.network, step, QUIET_S, self._sessions.alone
+                        )
                     else:
                         self._worker(step)
                 except ServerError as error:
@@ -307,18 +307,12 @@ class Executor:
                     if str(error) not in self.done.amiss:
                         self.done.amiss.append(str(error))
 
-    @contextmanager
-    def _alone(self, device: str) -> Generator[PipelineDriver]:
-        """The session with a device, of one of the transfers that end at the same time."""
-        if device in self.away.devices:
-            raise SwitchError(f"{device}: is away")
-        with self._marks, self._sessions.use(device) as driver:
-            yield driver
-
     def _is_away(self, step: Step) -> bool:
         if isinstance(step, LoadPipeline | RestorePipeline | WriteEntries):
             return step.device in self.away.devices
         if isinstance(step, MoveState):
+            if step.is_early and any(origin.device in self.away.devices for origin in step.origins):
+                return True
             return not self.away.cores.keys().isdisjoint((step.move.source, step.move.target))
         return isinstance(step, ConfigureWorker | ChainWorker) and step.core in self.away.cores
 

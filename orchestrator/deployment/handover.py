@@ -88,7 +88,7 @@ class Handover:
         )
 
     def finish_behind_markers(self, use: Use) -> None:
-        """Finish once a marker has come behind the last packet of each path; with one missing, nothing."""
+        """Finish once a marker has come behind the last packet of each path; nothing without one."""
         told = self._ask(vnf_pb2.TransferRequest.STATUS)
         paths, network = self._paths(), self.network
         if told.state != READY or not paths:
@@ -150,7 +150,8 @@ def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: Use)
 
     Controllers say only what goes where; workers that do not answer raise ServerError.
     """
-    there, back = Handover(network, step.move, step.origins), Handover(network, step.move.reversed())
+    there = Handover(network, step.move, step.origins)
+    back = Handover(network, step.move.reversed())
     if step.begins:
         if not step.undoing:
             return there.begin_if_reached()

@@ -1,4 +1,4 @@
-"""Markers behind the last packets of a version: the controller does markLastInTransit's part for switches.
+"""Markers behind the last packets of a version: markLastInTransit, done for switches by the controller.
 
 Switches know nothing of the VNF management API. So who has written their entries, once these writes are
 acknowledged, has each send a marker (`servernf.wire.nsh.marker`) by PacketOut where its old entries sent

@@ -26,8 +26,9 @@ class Origin(NamedTuple):
 
 
 def origins_of(bundle: Bundle, move: StateMove) -> tuple[Origin, ...]:
-    """How a version's packets come to the cores of a move's NFs, where each comes from the switch that it
-    entered by; empty where some come over another device first, which goes on to send them for a while."""
+    """How a version's packets come to the source of a move, where each comes from the switch that it
+    entered by; empty where some come over another device first, which sends on what it has for a while.
+    """
     nodes = Nodes(bundle)
     moving = set(map(base_name, move.nfs))
     entered = {

@@ -16,8 +16,8 @@ from operator import ne
 from orchestrator.alignment import common_ends
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.deployment.desired import sample_session
-from orchestrator.deployment.origins import origins_of
 from orchestrator.deployment.moves import state_moves
+from orchestrator.deployment.origins import origins_of
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,

@@ -25,7 +25,7 @@ class Sessions:
         self._network, self._most = network, most
         self._idle: dict[str, tuple[PipelineDriver, ExitStack]] = {}
         """Open and not in use, the one that was used last at the end."""
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
 
     def __enter__(self) -> Sessions:
         return self
@@ -47,6 +47,12 @@ class Sessions:
             with self._lock:
                 self._idle[device] = found
             self._shrink(self._most)
+
+    @contextmanager
+    def alone(self, device: str) -> Generator[PipelineDriver]:
+        """As `use`, one after the other, for what belongs to no device's steps."""
+        with self._turn, self.use(device) as driver:
+            yield driver
 
     def _shrink(self, most: int) -> None:
         while True:

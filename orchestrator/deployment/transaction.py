@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from orchestrator.deployment.origins import Origin
 from orchestrator.deployment.moves import StateMove
+from orchestrator.deployment.origins import Origin
 from orchestrator.model.builds import Build
 from orchestrator.model.entries import FloodGroup, ServerChain, TableEntry
 from orchestrator.model.manifest import Manifest

@@ -20,6 +20,7 @@ from typing import Any
 import grpc
 import pytest
 from certificates import Authority
+from networks import topology
 from transfer_support import HERE, INSIDE, OF, SECRET, Site
 
 from orchestrator.clients.channel import TlsFiles
@@ -42,7 +43,9 @@ from servernf.wire.errors import InputError
 BEGIN, FINISH = vnf.TransferRequest.BEGIN, vnf.TransferRequest.FINISH
 USER = 60_998
 NAPT = {"addresses": ["203.0.113.1"], "buckets": OF}
-MOVE = StateMove("g", Core("s1", 0), Core("s2", 0), ("napt",), "inside_address", OF, (0, 1, 2, 3))
+MOVE = StateMove(
+    "g", Core("server1", 0), Core("server2", 0), ("napt",), "inside_address", OF, (0, 1, 2, 3)
+)
 
 
 def site() -> Site:
@@ -105,6 +108,8 @@ def test_announcements_are_checked(change: dict[str, Any], expected: str) -> Non
 
 class Both:
     """A network of two workers, as a controller drives it."""
+
+    topology = topology("leaf-spine")
 
     def __init__(self, source: WorkerClient, target: WorkerClient) -> None:
         self._workers = {MOVE.source: source, MOVE.target: target}

@@ -24,7 +24,7 @@ _MOST_REPLACED = 64
 """Beyond so many rules that are new or gone a list is looked at as a whole."""
 _UNDERSTOOD = {
     *("ether_type", "version", "src", "dst", "protocol", "src_port", "dst_port", "tcp_flags"),
-    *("later_fragment", "icmp_type", "icmp_code"),
+    *("later_fragment", "icmp_type", "icmp_code", "vlan"),
 }
 _UNKNOWN = "unknown"
 _STRANGE = tuple(field.name for field in fields(Match) if field.name not in _UNDERSTOOD)

@@ -10,7 +10,7 @@ error {
     BadIpv6
 }
 
-// Reads: ingress port. Writes: hdr, meta.ether_type, protocol, l4*, tcp_flags, flow_*.
+// Reads: ingress port. Writes: hdr, meta.ether_type, vlan, protocol, l4*, tcp_flags, flow_*.
 // A frame that ends inside a header that it announces is malformed (parser error).
 parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta) {
     state start {
@@ -45,6 +45,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
     state parse_vlan_outer {
         packet.extract(hdr.vlan_outer);
         meta.ether_type = hdr.vlan_outer.ether_type;
+        meta.vlan = 1w1 ++ hdr.vlan_outer.vid;
         transition select(hdr.vlan_outer.ether_type) {
             ETHERTYPE_VLAN: parse_vlan_inner;
             ETHERTYPE_QINQ: parse_vlan_inner;

@@ -45,23 +45,6 @@ PUSH: dict[str, Any] = {"type": "vlan_push", "config": {"vid": 100, "pcp": 5}}
 SERVICE: dict[str, Any] = {"type": "vlan_push", "config": {"vid": 7, "type": "0x88a8"}}
 POP: dict[str, Any] = {"type": "vlan_pop"}
 POP_5: dict[str, Any] = {"type": "vlan_pop", "config": {"vid": 5, "others": "drop"}}
-BY_VLAN: dict[str, Any] = {
-    "type": "acl",
-    "config": {
-        "rules": [
-            {"vlan": 5, "protocol": "udp", "action": "deny"},
-            {"vlan": "none", "dst_port": "0-79", "action": "deny"},
-            {"vlan": 7, "action": "permit"},
-            {"vlan": 100, "protocol": "tcp", "action": "deny"},
-        ],
-        "default": "permit",
-        "reverse": "mirror",
-    },
-}
-FIREWALL: dict[str, Any] = {
-    "type": "stateful_firewall",
-    "config": {"rules": [{"vlan": 5, "action": "permit"}, {"vlan": "none", "action": "permit"}]},
-}
 BALANCED = [{"address": "10.0.1.11", "weight": 2}, {"address": "10.0.1.12"}]
 BALANCED_V6 = [{"address": "2001:db8:1::11"}, {"address": "2001:db8:1::12"}]
 HASH_LB: dict[str, Any] = {
@@ -130,9 +113,6 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "vlan_push_pop": [SERVICE, DSCP_ALL, POP],
     "vlan_pop": [POP],
     "vlan_pop_acl_router_push": [POP_5, ACL, ROUTER, PUSH],
-    "rules_by_vlan": [BY_VLAN, ACL],
-    "rules_by_vlan_between": [PUSH, BY_VLAN, POP, ROUTER, BY_VLAN],
-    "rules_by_vlan_firewall_ids": [BY_VLAN, FIREWALL, IDS],
 }
 TOLERANT = frozenset({"acl_policer_ids"})
 """Behind a server a switch's meter counts the tag: so tokens differ a little."""

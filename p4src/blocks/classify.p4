@@ -53,7 +53,6 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
-            meta.vlan : ternary @name("vlan");
         }
         actions = {
             admit;
@@ -74,7 +73,6 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
-            meta.vlan : ternary @name("vlan");
         }
         actions = {
             admit;
@@ -89,7 +87,6 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
         key = {
             meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             meta.ether_type : ternary @name("ether_type");
-            meta.vlan : ternary @name("vlan");
         }
         actions = {
             admit;
@@ -157,7 +154,6 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
-            meta.vlan : ternary @name("vlan");
         }
         actions = {
             enter;
@@ -180,7 +176,6 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
-            meta.vlan : ternary @name("vlan");
         }
         actions = {
             enter;
@@ -197,7 +192,6 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             version : exact @name("epoch") @belongs_to("epoch");
             meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             meta.ether_type : ternary @name("ether_type");
-            meta.vlan : ternary @name("vlan");
         }
         actions = {
             enter;

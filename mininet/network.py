@@ -287,6 +287,7 @@ def main() -> int:
     parser.add_argument("--no-workers", dest="workers", action="store_false")
     parser.add_argument("--limit-links", action="store_true")
     parser.add_argument("--tcp", action="store_true")
+    parser.add_argument("--cle", default="")
     options = parser.parse_args()
     if os.fork():
         # The caller waits for this process only; the supervisor belongs to init.

@@ -28,7 +28,8 @@ class Servers:
 
     def start_agent(self, name: str) -> children.Child:
         context, server = self.context, self.context.state.topology.servers[name]
-        argv = agents.agent_argv(server, context.folder, context.state.id)
+        cle = context.options.cle
+        argv = agents.agent_argv(server, context.folder, context.state.id, cle)
         argv = commands.in_namespace(context.net[name].pid, argv)
         child = context.spawn(agents.agent_name(name), argv)
         api = agents.agent_api(server, context.folder)

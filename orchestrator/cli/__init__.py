@@ -28,6 +28,7 @@ from orchestrator.cli import (
     recovery,
     starting,
     status,
+    taps,
     verdicts,
     verify,
     whatif,
@@ -76,6 +77,8 @@ verify.register(app)
 cle.register(verify.verify_app)
 verdicts.register(verify.verify_app)
 with_files(app, "compile_command", "deploy", "page", "place_command", "whatif")
+taps.register(verify.verify_app)
+with_files(app, "compile_command", "deploy", "place_command", "whatif")
 with_files(graphs.graph_app, "check")
 with_trust(app, "deploy", "page")
 with_trust(bundles.bundle_app, "show")

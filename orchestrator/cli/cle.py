@@ -143,14 +143,19 @@ def query(
 @cle_app.command(
     "watch",
     epilog="Example: orchestrator verify cle watch manifest.json --sampling-key watch.key "
-    "--point server1-core1=192.0.2.7:9500 --tls-cert cle.crt --tls-key cle.key --tls-ca ca.crt",
+    "--network leaf-spine --tls-cert cle.crt --tls-key cle.key --tls-ca ca.crt",
 )
 def watch(
     manifest: Annotated[Path, typer.Argument(help="The verification manifest, signed by both.")],
     sampling_key: Annotated[Path, typer.Option(help="The sampling key of customer and CLE.")],
+    network: Annotated[
+        str,
+        typer.Option("--network", "-n", help="Tell workers of this network, by its inventory."),
+    ] = "",
     point: Annotated[
-        list[str], typer.Option(help="POINT=ADDRESS of a worker's management API (repeatable).")
-    ],
+        list[str] | None,
+        typer.Option(help="POINT=ADDRESS of a worker's management API (repeatable)."),
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the CLE.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="Who signs workers' certificates.")] = None,
@@ -165,6 +170,7 @@ def watch(
     from datetime import UTC, datetime
 
     from orchestrator.clients.vnf import WorkerClient
+    from orchestrator.network.inventory import load_inventory
     from orchestrator.verification import keys
     from orchestrator.verification import manifest as manifests
     from orchestrator.verification.watching import step_seconds, tell
@@ -176,9 +182,15 @@ def watch(
     if keys.commitment(key) != agreed.sampling.key:
         raise InputError(f"--sampling-key {sampling_key}: is not the one of {manifest}")
     tls = _client_files(tls_cert, tls_key, tls_ca)
+    addresses = _addresses(point or [])
+    if network:
+        workers = load_inventory(network).workers
+        there = {w.name: w.address for w in workers if w.name in agreed.points}
+        addresses = there | addresses
+    if not addresses:
+        raise InputError("give --network or --point: who is to be told")
     points = {
-        name: partial(WorkerClient, name, address, tls=tls)
-        for name, address in _addresses(point).items()
+        name: partial(WorkerClient, name, address, tls=tls) for name, address in addresses.items()
     }
     if missing := set(agreed.points) - set(points):
         warn(f"{', '.join(sorted(missing))}: of the manifest, and told by nobody here")

@@ -55,10 +55,19 @@ def up(
             "virtual time. Needs no root.",
         ),
     ] = False,
+    cle: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where a CLE listens (verify cle serve): what workers tell witnesses is shipped there.",
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Start a network in the background; leftovers of a crashed one of that name are removed."""
     if memory:
+        if cle:
+            raise InputError("--cle: workers of a network in memory have no rings")
         _up_in_memory(topology, switch, name, tcp, as_json)
         return
     from orchestrator.deployment.access import Access
@@ -81,6 +90,7 @@ def up(
         warn=warn,
         tcp=tcp,
         certificate=Access.from_environment().certificate,
+        cle=cle,
     )
     try:
         new_journal(state.name, state.run_dir)

@@ -41,8 +41,11 @@ def sockets(server: Server, folder: Path) -> Iterator[str]:
     yield from (f"{own}/core{core + 1}.sock" for core in server.worker_cores)
 
 
-def agent_argv(server: Server, folder: Path, network_id: str) -> list[str]:
-    """Write an agent's configuration; the command that runs it, in the server's namespace."""
+def agent_argv(server: Server, folder: Path, network_id: str, cle: str = "") -> list[str]:
+    """Write an agent's configuration; the command that runs it, in the server's namespace.
+
+    `cle`: where what workers tell witnesses is shipped.
+    """
     own = agent_folder(server, folder)
     own.mkdir(mode=0o700, exist_ok=True)
     workers: dict[str, object] = {
@@ -54,12 +57,20 @@ def agent_argv(server: Server, folder: Path, network_id: str) -> list[str]:
     }
     if server.tls is not None and speaks_tls(server.tls):
         workers["tls"] = _tls(server.tls)
-    config = {
+    config: dict[str, object] = {
         "name": server.name,
         "listen": agent_api(server, folder),
         "folder": str(own),
         "workers": workers,
     }
+    if cle:
+        config["cle"] = {"address": cle}
+        if server.tls is not None and server.tls.mutual and speaks_tls(server.tls):
+            files = _tls(server.tls)
+            config["cle"] = {
+                "address": cle,
+                "tls": {k: files[k] for k in ("certificate", "key", "ca")},
+            }
     file = own / "agent.json"
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         json.dump(config, out, indent=1)

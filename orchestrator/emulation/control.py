@@ -58,6 +58,7 @@ def net_up(
     limit_links: bool = False,
     tcp: bool = False,
     certificate: str = "",
+    cle: str = "",
 ) -> NetworkState:
     """Start a topology as a live network and return once every switch and worker listens.
 
@@ -66,7 +67,8 @@ def net_up(
     `limit_links` applies the links' capacities (their latencies are not emulated). Switches without
     TLS listen on Unix sockets that only this user reaches; with `tcp`, on ports that every user of the
     machine does. `certificate` is of whoever starts the network: it may write where neither
-    `tls.writers` nor `tls.certificate` says who does. `warn` is told what others may do.
+    `tls.writers` nor `tls.certificate` says who does. `warn` is told what others may do. What workers
+    tell witnesses is shipped to `cle` (an address), if there is one.
     """
     name = check_network_name(name or topology.name)
     require_emulation()
@@ -98,6 +100,7 @@ def net_up(
         options += [] if workers else ["--no-workers"]
         options += ["--limit-links"] if limit_links else []
         options += ["--tcp"] if tcp else []
+        options += ["--cle", cle] if cle else []
         _supervise(state, options, progress)
         return load_state(name)
     except BaseException:

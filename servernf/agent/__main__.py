@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from servernf.agent.bounds import find_bounds
+from servernf.agent.carrier import Carrier
 from servernf.agent.config import DEFAULT_CONFIG, UNIX, Config, read_config
 from servernf.agent.describing import description
 from servernf.agent.fleet import Fleet
@@ -117,6 +118,7 @@ def _run(config: Config, *, insecure: bool) -> int:
     bounds.prepare()
     starter = Starter(config, bounds)
     fleet = Fleet(starter, memory, restarts=config.workers.restart, log=_log)
+    carrier = Carrier(config, _log)
     try:
         fleet.resume(config.name)
         server = serve(AgentService(config, bounds, starter, fleet), config)
@@ -128,6 +130,7 @@ def _run(config: Config, *, insecure: bool) -> int:
         server.stop(_GRACE_S)
     finally:
         fleet.end()
+        carrier.end()
         memory.close()
     return 0
 

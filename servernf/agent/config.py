@@ -76,14 +76,31 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Cle:
+    """Where what workers tell witnesses goes: the CLE's address, and this server's certificate there."""
+
+    address: str
+    tls: Tls | None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """An agent: the server's name, where it listens, with which certificates, where it keeps files."""
+    """An agent: the server's name, where it listens, with which certificates, where it keeps files.
+
+    With `cle`, workers have rings for their records, which are shipped there.
+    """
 
     name: str
     listen: str
     tls: Tls | None
     folder: Path
     workers: WorkerSettings
+    cle: Cle | None = None
+
+    @property
+    def rings(self) -> Path:
+        """The folder of the workers' rings."""
+        return self.folder / "rings"
 
     def exposures(self) -> list[str]:
         """Who could change what without a certificate, in words."""
@@ -92,7 +109,12 @@ class Config:
             exposure(at, tls=tls is not None, certified=tls is not None and tls.ca is not None)
             for at, tls in ends
         )
-        return [each for each in told if each]
+        exposed = [each for each in told if each]
+        if self.cle and not self.cle.tls and not self.cle.address.startswith(UNIX):
+            exposed.append(
+                f"cle {self.cle.address}: without tls whoever is on the way reads and changes records"
+            )
+        return exposed
 
 
 def read_config(path: Path) -> Config:
@@ -114,6 +136,7 @@ def config_of(data: Mapping[str, object], where: str) -> Config:
         tls=tls,
         folder=folder,
         workers=_workers(fields.object("workers"), tls, folder),
+        cle=_cle(fields),
     )
     fields.check()
     return config
@@ -143,6 +166,17 @@ def _doors(fields: Fields, listen: str, folder: Path) -> Path | None:
     if fields.has("doors"):
         fields.problem("doors", "are for workers that listen on Unix sockets")
     return None
+
+
+def _cle(fields: Fields) -> Cle | None:
+    if not fields.has("cle"):
+        return None
+    cle = fields.object("cle")
+    found = Cle(_address(cle, "address"), _tls(cle))
+    if found.tls and not found.tls.ca:
+        cle.problem("tls", "needs ca, too: whose certificate the CLE must have")
+    cle.only_known()
+    return found
 
 
 def _user(fields: Fields) -> int | None:

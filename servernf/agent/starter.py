@@ -67,6 +67,8 @@ class Starter:
         }
         argv = [sys.executable, "-I", "-S", str(CHILD), json.dumps(bounds)]
         argv += runtime.argv(spec, self._config.workers, cpu)
+        if self._config.cle is not None:
+            argv += ["--records", str(self._config.rings / f"{spec.name}.ring")]
         # Not a pipe, which nobody would empty while the agent is busy.
         with self.log(spec).open("wb") as log:
             return subprocess.Popen(

@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import grpc
@@ -21,6 +21,8 @@ from servernf.wire.errors import InputError, ReportedError
 from servernf.wire.ring import Ring
 
 RING_BYTES = 64 << 20
+_LOOK_S = 0.5
+"""How often there may be new rings."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="servernf ship",
         description=__doc__,
         epilog="example: servernf ship --cle 192.0.2.1:9600 "
-        "--ring server1-core1=/run/servernf/core1.ring --tls-cert server1.crt "
+        "--rings /var/lib/servernf/rings --tls-cert server1.crt "
         "--tls-key server1.key --tls-ca ca.crt",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,9 +48,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ring",
         action="append",
-        required=True,
+        default=[],
         metavar="POINT=FILE",
         help=f"a worker's ring (its --records); made where there is none, {RING_BYTES >> 20} MiB",
+    )
+    parser.add_argument(
+        "--rings",
+        type=Path,
+        metavar="FOLDER",
+        help="the rings there, POINT.ring each, those that come later, too (the agent's workers)",
     )
     parser.add_argument("--tls-cert", type=Path, help="PEM certificate of this server")
     parser.add_argument("--tls-key", type=Path, help="its PEM key")
@@ -59,12 +67,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     rings: dict[str, Ring] = {}
+    if not options.ring and options.rings is None:
+        raise InputError("give --ring or --rings: what is to be shipped")
     for word in options.ring:
         name, equals, file = word.partition("=")
         if not name or not equals or not file:
             raise InputError(f"--ring {word}: POINT=FILE is expected")
         rings[name] = Ring(Path(file), create=RING_BYTES)
     with _channel(options) as channel:
+        rings |= _new(options.rings, rings)
         shipper = Shipper(rings, channel)
         thread = threading.Thread(target=shipper.run, name="ship")
         ended = threading.Event()
@@ -72,12 +83,13 @@ def _run(options: argparse.Namespace) -> int:
             signal.signal(number, lambda _number, _frame: ended.set())
         thread.start()
         print(json.dumps({"ready": True, "points": sorted(rings)}), flush=True)
-        while not ended.wait(1.0):
-            pass
+        while not ended.wait(_LOOK_S):
+            for name, ring in _new(options.rings, shipper.rings).items():
+                shipper.add(name, ring)
         shipper.stop()
         thread.join()
     counts = shipper.counts
-    lost = {name: ring.lost for name, ring in rings.items()}
+    lost = {name: ring.lost for name, ring in shipper.rings.items()}
     if options.json:
         told = {
             "acknowledged": counts.acknowledged,
@@ -88,6 +100,13 @@ def _run(options: argparse.Namespace) -> int:
         }
         print(json.dumps(told))
     return 0
+
+
+def _new(folder: Path | None, known: Mapping[str, Ring]) -> dict[str, Ring]:
+    """Rings of a folder that are not known yet; one that is none is told once it is looked at."""
+    if folder is None:
+        return {}
+    return {p.stem: Ring(p) for p in sorted(folder.glob("[!.]*.ring")) if p.stem not in known}
 
 
 def _channel(options: argparse.Namespace) -> grpc.Channel:

@@ -39,10 +39,14 @@ class Shipper:
     """Ships the rings of points, by their names, over a channel, until it is stopped."""
 
     def __init__(self, rings: Mapping[str, Ring], channel: grpc.Channel) -> None:
-        self._rings = rings
+        self.rings = dict(rings)
         self._stub = cle_pb2_grpc.CleStub(channel)
         self.counts = Counts()
         self._stop = threading.Event()
+
+    def add(self, name: str, ring: Ring) -> None:
+        """Ship another point's ring, too; any thread may ask for it."""
+        self.rings = {**self.rings, name: ring}
 
     def stop(self) -> None:
         """Let `run` end; what was not acknowledged stays in the rings."""
@@ -53,7 +57,7 @@ class Shipper:
         pause = _BACK_OFF_S[0]
         while not self._stop.is_set():
             try:
-                busy = [self.ship(name) for name in self._rings]
+                busy = [self.ship(name) for name in self.rings]
             except grpc.RpcError as error:
                 self.counts.failed += 1
                 self.counts.last_error = f"{_code(error).name}: {error.details()}"  # type: ignore[attr-defined]
@@ -70,7 +74,7 @@ class Shipper:
         A batch that is none of the point's, or comes too late, is dropped and counted; RpcError for what
         may be tried again.
         """
-        ring = self._rings[name]
+        ring = self.rings[name]
         try:
             data = ring.peek(_MOST_ROUND * BATCH_BYTES)
             batches = list(_batches(data))

@@ -72,6 +72,8 @@ def test_workers_have_addresses_for_good() -> None:
         (plain(workers={"listen": "h:1", "doors": "/d"}), "doors: are for workers that listen on"),
         (plain(workers={"listen": "unix:/run", "doors": "d"}), "doors: 'd' is no absolute path"),
         (plain(workers={"listen": "h:1", "user": 0}), "user: "),
+        (plain(cle={"address": "x"}), "f.cle.address: 'x' is none of unix:/PATH"),
+        (plain(cle={"address": "h:1", "to": 1}), "f.cle.to: unknown key"),
         (plain(tls={}), "f.tls.certificate: must be a non-empty string"),
         (
             plain(tls={"certificate": "/nowhere.pem", "key": "/nowhere.key"}),
@@ -82,6 +84,12 @@ def test_workers_have_addresses_for_good() -> None:
 def test_what_is_wrong_is_said(data: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         config_of(data, "f")
+
+
+def test_records_that_anybody_could_change_are_told_of() -> None:
+    assert config_of(plain(cle={"address": "unix:/run/cle.sock"}), "f").exposures() == []
+    (told,) = config_of(plain(cle={"address": "192.0.2.1:9600"}), "f").exposures()
+    assert "cle 192.0.2.1:9600: without tls" in told
 
 
 def test_all_problems_at_once() -> None:

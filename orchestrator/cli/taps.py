@@ -1,0 +1,142 @@
+"""`orchestrator verify tap|ends`: the customer's own ends, of which the provider knows no key."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.errors import StoreError
+
+if TYPE_CHECKING:
+    from orchestrator.verification.taps import Ends
+
+TapFile = Annotated[Path, typer.Argument(help="What `verify tap` has written at an end.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command(
+        "tap",
+        epilog="Example: orchestrator verify tap eth0 --tap-key tap.key -o inside.tap --seconds 60",
+    )(tap_command)
+    app.command(
+        "ends", epilog="Example: orchestrator verify ends inside.tap outside.tap --loss-bound 0.001"
+    )(ends_command)
+
+
+def tap_command(
+    interface: Annotated[str, typer.Argument(help="An interface of the customer's own.")],
+    tap_key: Annotated[
+        Path, typer.Option(help="A key that only the taps have (verify key sampling).")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to make.")],
+    rate: Annotated[float, typer.Option(help="Share of packets.", min=0, max=1)] = 0.01,
+    seconds: Annotated[float, typer.Option(help="How long; left out: until Ctrl-C.", min=0)] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Write down watched packets at an end, as they are sent and come. Says so once it listens.
+
+    With segmentation offload a host's tap sees larger frames than its network: switch it off there
+    (ethtool -K IF tso off gso off gro off).
+    """
+    from orchestrator.verification import keys, tapping
+    from orchestrator.verification.taps import Watcher
+
+    key = keys.sampling_key(tap_key, "--tap-key")
+    stopped: list[int] = []
+    until = time.monotonic() + seconds if seconds else float("inf")
+
+    def ready() -> None:
+        said = {"ready": True, "interface": interface, "file": str(output)}
+        say(
+            json.dumps(said)
+            if as_json
+            else f"{interface}: watching, until Ctrl-C or the time is up"
+        )
+
+    with tapping.listening(interface) as port:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: stopped.append(number))
+        try:
+            made = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(made, "w", encoding="ascii") as file:
+                seen = tapping.tap(
+                    port,
+                    Watcher(key, rate),
+                    (interface, keys.commitment(key), rate),
+                    file,
+                    ended=lambda: bool(stopped) or time.monotonic() > until,
+                    ready=ready,
+                )
+        except OSError as error:
+            raise StoreError(f"{output}: {error.strerror}") from error
+    if as_json:
+        print_json({"packets": seen})
+    else:
+        say(f"{output}: {seen} watched packets")
+
+
+def ends_command(
+    one: TapFile,
+    other: TapFile,
+    loss_bound: Annotated[
+        float, typer.Option(help="The share that may be lost, NFs' drops included.", min=0, max=1)
+    ] = 0.001,
+    settle: Annotated[
+        float,
+        typer.Option(help="Leave packets of so many seconds at begin and end out.", min=0),
+    ] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """What became of watched packets from one end to the other, both ways.
+
+    That is: how many were lost, changed, injected, and how long they took.
+
+    Exit code 1 when something contradicts the bound. Delays are by the clocks of both ends.
+    """
+    from orchestrator.verification.taps import compare, read
+
+    taps = {path: read(path) for path in (one, other)}
+    ways = {
+        f"{a} -> {b}": compare(taps[a], taps[b], loss_bound, round(settle * 1e6))
+        for a, b in ((one, other), (other, one))
+    }
+    if as_json:
+        print_json({way: _document(found) for way, found in ways.items()})
+    else:
+        for way, found in ways.items():
+            _show(way, found)
+    if any(found.problems for found in ways.values()):
+        raise typer.Exit(1)
+
+
+def _document(found: Ends) -> dict[str, object]:
+    return {
+        "sent": found.sent,
+        "lost": found.lost,
+        "changed": found.changed,
+        "injected": found.injected,
+        "missed": found.missed,
+        "delay_us": {f"p{share}": found.delay_us(share) for share in (50, 95, 99)},
+        "problems": list(found.problems),
+    }
+
+
+def _show(way: str, found: Ends) -> None:
+    delay = found.delay_us(50), found.delay_us(99)
+    told = f", delay p50 {delay[0]} us, p99 {delay[1]} us" if found.delays_us else ""
+    say(
+        f"{way}: {found.sent} watched, {found.lost} lost, {found.changed} changed, "
+        f"{found.injected} injected{told}"
+    )
+    if found.missed:
+        warn(f"{way}: the taps had no room for {found.missed} frames, which counts for the network")
+    for problem in found.problems:
+        warn(f"{way}: {problem}")

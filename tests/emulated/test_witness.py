@@ -1,0 +1,129 @@
+"""A manifest makes it all run: rings, shippers and CLE of a live network, and the customer's verdict.
+
+Oracle: pings that hosts really exchanged. Blind spot: what switches do; they are no points yet.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import (
+    FIREWALL,
+    NEEDS_EMULATION,
+    Live,
+    command,
+    guard_graph,
+    orchestrator,
+    orchestrator_json,
+    own_folders,
+)
+from support import eventually
+
+from orchestrator.emulation import load_state, start_in_host
+from orchestrator.verification import keys
+from orchestrator.verification.manifest import SIGNERS
+
+pytestmark = [NEEDS_EMULATION, pytest.mark.slow]
+
+
+def agreed(folder: Path, graph: str, bundle: Path) -> Path:
+    """Keys of all three, and the manifest of all packets that both have signed."""
+    for role in keys.ROLES:
+        orchestrator("verify", "key", "new", str(folder / f"{role}.pem"))
+    secret, made = str(folder / "watch.key"), folder / "manifest.json"
+    orchestrator("verify", "key", "sampling", secret)
+    words = [word for role in keys.ROLES for word in (f"--{role}", str(folder / f"{role}.pub"))]
+    words += ["--sampling-key", secret, "--rate", "1", "-o", str(made)]
+    orchestrator("verify", "manifest", "new", graph, str(bundle), *words)
+    terms = json.loads(made.read_text())
+    # All points know an epoch half an overlap after it has begun.
+    first = datetime.now(UTC) - timedelta(seconds=100)
+    terms["manifest"]["epochs"]["first"] = first.isoformat()
+    made.write_text(json.dumps(terms))
+    for role in SIGNERS:
+        key = str(folder / f"{role}.pem")
+        orchestrator("verify", "manifest", "sign", str(made), "--role", role, "--key", key)
+    return made
+
+
+@contextmanager
+def running(*words: str) -> Iterator[None]:
+    """A command that goes on until SIGINT."""
+    process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def judged(live: Live, bundle: Path, *, expect: int = 0) -> dict[str, Any]:
+    folder = live.folder
+    words = ["verify", "check", str(folder / "log"), str(folder / "manifest.json"), "--json"]
+    words += ["--sampling-key", str(folder / "watch.key"), "--bundle", str(bundle), "--settle", "0"]
+    return json.loads(orchestrator(*words, expect=expect).stdout)
+
+
+@contextmanager
+def tapped(live: Live, *hosts: str) -> Iterator[None]:
+    """`orchestrator verify tap` at hosts' interfaces."""
+    orchestrator("verify", "key", "sampling", str(live.folder / "tap.key"))
+    with ExitStack() as ending:
+        for host in hosts:
+            words = ["verify", "tap", live.state.hosts[host].interface, "--rate", "1"]
+            words += ["--tap-key", str(live.folder / "tap.key"), "-o", str(live.folder / host)]
+            argv = [sys.executable, "-m", "orchestrator", *words]
+            tap = start_in_host(live.state, host, argv)
+            ending.callback(tap.wait, 60)
+            ending.callback(tap.send_signal, signal.SIGINT)
+            assert tap.stdout is not None
+            assert "watching" in tap.stdout.readline()
+        yield
+
+
+def test_from_workers_to_the_customers_verdict() -> None:
+    with own_folders() as folder:
+        cle = f"unix:{folder}/cle.sock"
+        orchestrator(
+            "net", "up", "leaf-spine", "--switch", "softswitch", "--name", "w", "--cle", cle
+        )
+        live = Live("w", load_state("w"), folder)
+        graph, bundle = guard_graph(folder, FIREWALL), folder / "g.bundle"
+        orchestrator("compile", graph, "-t", "leaf-spine", "-o", str(bundle))
+        orchestrator("deploy", str(bundle), "--network", "w")
+        manifest = agreed(folder, graph, bundle)
+        watch = ("verify", "cle", "watch", str(manifest), "--network", "w")
+        serve = ("verify", "cle", "serve", str(folder / "log"), "--key", str(folder / "cle.pem"))
+        secret = ("--sampling-key", str(folder / "watch.key"))
+        with running(*watch, *secret), running(*serve, "--listen", cle):
+            with tapped(live, "h1", "h3"):
+                assert live.pings("h1", "198.51.100.13", 20)
+            ends = orchestrator_json(
+                "verify", "ends", str(folder / "h1"), str(folder / "h3"), "--settle", "0"
+            )
+            for found in ends.values():
+                assert (found["sent"], found["lost"], found["problems"]) == (20, 0, [])
+            eventually(lambda: judged(live, bundle)["packets"] >= 40, what="40 packets judged")
+            found = judged(live, bundle)
+            assert (found["findings"], found["completeness"], found["path"]) == ([], True, True)
+            # A worker that starts anew is told the epochs again, and a new boot is no gap.
+            orchestrator("net", "restart", live.state.workers[0].name, "--network", "w")
+            orchestrator("reconcile", "w")
+            before = found["packets"]
+            live.comes_to_ping("h1", "198.51.100.13")
+            eventually(
+                lambda: judged(live, bundle)["packets"] > before, what="the new boot's packets"
+            )
+            assert judged(live, bundle)["findings"] == []
+        orchestrator("net", "down", "w")

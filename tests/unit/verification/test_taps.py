@@ -36,6 +36,15 @@ def frame(l4: Packet, source: str = "10.0.0.7", ttl: int = 64, identity: int = 7
     return bytes(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / ip / l4)
 
 
+PAYLOAD = 64
+BASE = frame(UDP(sport=4000, dport=53) / Raw(bytes(PAYLOAD)))
+
+
+def datagram(number: int) -> bytes:
+    """One of many, without the time that scapy takes."""
+    return BASE[:-PAYLOAD] + random.Random(number).randbytes(PAYLOAD)
+
+
 BEHIND_A_NAT = [
     (TCP(sport=4000, dport=80, seq=5, ack=6, flags="PA") / Raw(b"GET /"), {"sport": 1024}),
     (UDP(sport=4000, dport=53) / Raw(b"\x12\x34question"), {"sport": 1024}),
@@ -68,7 +77,7 @@ def test_what_is_not_followed() -> None:
 
 def test_both_ends_watch_the_same_share() -> None:
     one, other = Watcher(KEY, 0.1), Watcher(bytes(32), 0.1)
-    frames = [frame(UDP() / Raw(number.to_bytes(8, "big"))) for number in range(3000)]
+    frames = [datagram(number) for number in range(3000)]
     watched = [f for f in frames if one.saw(f, 0, SENT)]
     assert 220 < len(watched) < 380
     assert watched != [f for f in frames if other.saw(f, 0, SENT)]
@@ -83,7 +92,7 @@ def a_run(
     sent: list[Sight | None] = []
     came: list[Sight | None] = []
     for number in range(1000):
-        at, data = number * SECOND // 10, frame(UDP() / Raw(random.Random(number).randbytes(64)))
+        at, data = number * SECOND // 10, datagram(number)
         sent.append(watcher.saw(data, at, SENT))
         if (changed := change(number, data)) is not None:
             came.append(watcher.saw(changed, at + 500, RECEIVED))
@@ -175,7 +184,7 @@ def test_a_tap_hears_both_ways_and_the_ends_are_compared(tmp_path: Path) -> None
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as port:
             port.bind((one, 0))
             for number in range(50):
-                data = frame(UDP() / Raw(number.to_bytes(8, "big")))
+                data = datagram(number)
                 port.send(bytes.fromhex(mac.replace(":", "")) + data[6:])
         ended.set()
         for thread in threads:

@@ -112,6 +112,31 @@ def test_random_arithmetic(seed: int) -> None:
             assert both.process(1, [fast_arithmetic.frame(made, rng)])
 
 
+@pytest.mark.skipif(fuzz.P4C is None, reason="p4c-bm2-ss is not installed")
+@pytest.mark.parametrize(
+    ("first", "count"), [(7, 1), pytest.param(1000, 40, marks=pytest.mark.exhaustive)]
+)
+@pytest.mark.timeout(3600)
+def test_generated_programs(first: int, count: int) -> None:
+    """Those that p4c takes, of random programs with random entries. Many: with sanitizers."""
+    ran = 0
+    for seed in range(first, first + 2 * count + 8):
+        if ran == count:
+            break
+        target = fuzz.generated(seed)
+        if target is None:
+            continue
+        rng = random.Random(seed)
+        with Pair(json.loads(target.raw), target.info, sanitized=count > 1) as both:
+            both.write([*target.setup, *EntryMaker(target.info, rng).entries(8)])
+            for _ in range(30):
+                frames = [target.frame(rng) for _ in range(10)]
+                both.process(rng.choice((1, 2, 3)), frames)
+                both.now_ns += rng.randrange(1_000_000)
+        ran += 1
+    assert ran == count
+
+
 def test_what_is_not_implemented_is_refused_by_name() -> None:
     with (
         FastSwitch() as fast,

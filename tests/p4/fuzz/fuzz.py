@@ -1,4 +1,4 @@
-"""Differential fuzzing: random packets and entries, softswitch against BMv2.
+"""Differential fuzzing: random packets and entries, both engines of softswitch against BMv2.
 
     python tests/p4/fuzz/fuzz.py [--packets 100000] [--seed 1] [--shipped-only]
 
@@ -6,7 +6,8 @@ Half of the packets go through the shipped pipelines (p4src/build), half
 through generated programs (needs p4c-bm2-ss). Needs BMv2 and root. A packet
 whose outputs differ is minimised: entries that do not matter are taken away,
 then bytes. Also the answers to the entries' writes are compared, as applied or
-refused. Exit code 1 when anything differs.
+refused. The C engine (where there is a compiler) must do exactly what the Python
+engine does, but for programs that it refuses. Exit code 1 when anything differs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,10 @@ from fuzz_bmv2 import BMV2, PORTS, Oracle, Outputs, oracle  # noqa: E402
 from fuzz_entries import EntryMaker, canonical, replication  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
 
+from orchestrator.errors import UnsupportedFeature  # noqa: E402
 from orchestrator.softswitch.entity_errors import WriteError  # noqa: E402
+from orchestrator.softswitch.fast.building import compiler  # noqa: E402
+from orchestrator.softswitch.fast.switch import FastSwitch  # noqa: E402
 from orchestrator.softswitch.switch import SoftSwitch  # noqa: E402
 
 P4C = shutil.which("p4c-bm2-ss")
@@ -84,7 +89,22 @@ def fresh(target: Target) -> SoftSwitch:
     return switch
 
 
-def our_codes(switch: SoftSwitch, updates: Sequence[p4r.Update]) -> list[int]:
+@contextmanager
+def fresh_fast(target: Target, *, wanted: bool = True) -> Iterator[FastSwitch | None]:
+    """The C engine with a program; None where it is not wanted, cannot be or refuses the program."""
+    if not wanted or compiler() is None:
+        yield None
+        return
+    with FastSwitch() as switch:
+        try:
+            switch.load(json.loads(target.raw), target.info)
+        except UnsupportedFeature:
+            yield None
+            return
+        yield switch
+
+
+def our_codes(switch: SoftSwitch | FastSwitch, updates: Sequence[p4r.Update]) -> list[int]:
     try:
         switch.write(updates)
     except WriteError as e:
@@ -93,14 +113,27 @@ def our_codes(switch: SoftSwitch, updates: Sequence[p4r.Update]) -> list[int]:
 
 
 def screened(
-    target: Target, switch: SoftSwitch, port: int, frames: Sequence[bytes]
+    target: Target,
+    switch: SoftSwitch,
+    port: int,
+    frames: Sequence[bytes],
+    fast: FastSwitch | None = None,
 ) -> tuple[list[bytes], Outputs]:
-    """Frames that do not go round for ever (BMv2 would never let them go), and their outputs."""
+    """Frames that do not go round for ever (BMv2 would never let them go), and their outputs.
+
+    EnginesDiffer if C does anything else.
+    """
     out: Outputs = {}
     usable: list[bytes] = []
     for frame in frames:
         cut = switch.counters.loops_cut
         sent = switch.process(port, frame)
+        if fast is not None and (theirs := fast.process(port, frame)) != sent:
+            shown = [[(p, f.hex()) for p, f in out] for out in (sent, theirs)]
+            raise EnginesDiffer(
+                f"{target.name}: port {port} frame {frame.hex()}\n  Python {shown[0]}\n"
+                f"  C      {shown[1]}"
+            )
         if switch.counters.loops_cut != cut:
             continue
         usable.append(frame)
@@ -108,6 +141,10 @@ def screened(
             if to in PORTS and len(each) >= 14:
                 out.setdefault(to, []).append(target.hide(to, each))
     return usable, out
+
+
+class EnginesDiffer(Exception):
+    """C does not do what Python does; in words."""
 
 
 def same(a: Outputs, b: Outputs) -> bool:
@@ -124,15 +161,29 @@ class Fuzzer:
         self.rng = random.Random(seed)
         self.log = log
         self.packets = self.sent = self.write_differences = self.unrepeated = 0
+        self.fast_packets = self.fast_differences = self.fast_refused = 0
         self.differences: list[Difference] = []
 
     def round(self, target: Target, packets: int, entries: int) -> None:
         """One set of entries and `packets` packets."""
         maker = EntryMaker(target.info, self.rng, target.pools)
         updates = [*target.setup, *maker.entries(entries)]
+        with fresh_fast(target) as fast:
+            self.fast_refused += fast is None
+            try:
+                self.exchange(target, packets, updates, fast)
+            except EnginesDiffer as told:
+                self.fast_differences += 1
+                self.log(str(told))
+
+    def exchange(
+        self, target: Target, packets: int, updates: list[p4r.Update], fast: FastSwitch | None
+    ) -> None:
         switch = fresh(target)
         self.bmv2.load(target.raw, target.info)
         ours, theirs = our_codes(switch, updates), self.bmv2.write(updates)
+        if fast is not None and our_codes(fast, updates) != ours:
+            raise EnginesDiffer(f"{target.name}: the answers to writes differ")
         for update, a, b in zip(updates, ours, theirs, strict=True):
             if bool(a) != bool(b):
                 self.write_differences += 1
@@ -142,8 +193,9 @@ class Fuzzer:
             port = self.rng.choice(PORTS[:3])
             frames = [target.frame(self.rng) for _ in range(min(BATCH, packets))]
             packets -= len(frames)
-            frames, expected = screened(target, switch, port, frames)
+            frames, expected = screened(target, switch, port, frames, fast)
             self.packets += len(frames)
+            self.fast_packets += len(frames) * (fast is not None)
             count = sum(map(len, expected.values()))
             self.sent += count
             extra = 0.05 if packets <= 0 else 0.0
@@ -458,6 +510,9 @@ def run(
         "differences": len(fuzzer.differences),
         "unrepeated_batches": fuzzer.unrepeated,
         "write_differences": fuzzer.write_differences,
+        "c_packets": fuzzer.fast_packets,
+        "c_refused_rounds": fuzzer.fast_refused,
+        "c_differences": fuzzer.fast_differences,
         "seconds": round(time.monotonic() - start, 1),
     }
 
@@ -482,7 +537,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         each=args.each,
     )
     print(json.dumps(summary))
-    return int(bool(summary["differences"] or summary["write_differences"]))
+    return int(any(summary[f"{what}differences"] for what in ("", "write_", "c_")))
 
 
 if __name__ == "__main__":

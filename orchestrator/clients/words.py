@@ -39,6 +39,7 @@ NO_NF = frozenset({"path"})
 """Heads of origins (`path: ...`) that are no NF's."""
 
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+_TAGGED = 1 << 12  # p4src/shared/metadata.p4
 _L4 = {0: "no ports", 1: "has ports", 2: "later fragment", 4: "ICMP"}
 
 
@@ -183,6 +184,8 @@ def key_text(
         return f"{value_text(name, bits, key.value)}/{length}"
     if name == "l4":
         return _L4.get(key.value, str(key.value))
+    if name == "vlan" and not key.value & _TAGGED & key.mask:
+        return "none"
     if key.mask == (1 << bits) - 1:
         return value_text(name, bits, key.value)
     return f"{key.value:#x}/{key.mask:#x}"
@@ -203,6 +206,8 @@ def value_text(name: str, bits: int, value: int, role: Role | None = None) -> st
         return value.to_bytes((value.bit_length() + 7) // 8, "big").decode(errors="replace")
     if plain == "l4":
         return _L4.get(value, str(value))
+    if plain == "vlan":
+        return str(value & ~_TAGGED) if value & _TAGGED else "none"
     if bits == 32 and _is_address(plain):
         return str(ipaddress.IPv4Address(value))
     if bits == 48 and _is_address(plain):

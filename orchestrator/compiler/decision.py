@@ -42,6 +42,8 @@ def shape_of(match: Match) -> Shape | None:
     icmp = match.icmp_type is not None or match.icmp_code is not None
     ports = match.src_port is not None or match.dst_port is not None
     flags = match.tcp_flags is not None
+    if match.vlan is not None:
+        return None
     no_prefix = match.later_fragment is False or (match.later_fragment and match.protocol is None)
     if no_prefix and not (ports or flags or icmp):
         return None

@@ -24,7 +24,7 @@ _MOST_REPLACED = 64
 """Beyond so many rules that are new or gone a list is looked at as a whole."""
 _UNDERSTOOD = {
     *("ether_type", "version", "src", "dst", "protocol", "src_port", "dst_port", "tcp_flags"),
-    *("later_fragment", "icmp_type", "icmp_code"),
+    *("later_fragment", "icmp_type", "icmp_code", "vlan"),
 }
 _UNKNOWN = "unknown"
 _STRANGE = tuple(field.name for field in fields(Match) if field.name not in _UNDERSTOOD)
@@ -140,7 +140,7 @@ def boxes_of(program: FilterProgram, memo: Memo) -> list[Box | None] | None:
 
 
 def _routes(program: RouteProgram) -> FirstMatch | None:
-    if len(program.routes) > MOST_ROUTES or program.tells:  # TTL and length are no headers of a box
+    if len(program.routes) > MOST_ROUTES:
         return None
     routes = sorted(program.routes, key=lambda route: -route.prefix.length)
     return FirstMatch(

@@ -17,7 +17,7 @@ from operator import ge, gt, le
 from typing import NamedTuple
 
 from orchestrator.errors import CompileError
-from orchestrator.model.match import Match, Prefix
+from orchestrator.model.match import UNTAGGED, Match, Prefix
 
 OTHER = 1
 """The shape of frames that are not IP; the others follow, for IPv4 and then for IPv6."""
@@ -58,9 +58,9 @@ FIELDS = (
 )
 """Name, bits and the shapes that have it. An IPv4 address is the upper 32 bits of its field; `vlan` is
 the outer tag's VID, UNTAGGED (above all VIDs) when there is none."""
-UNTAGGED = 4096
 NUMBER = {name: number for number, (name, _, _) in enumerate(FIELDS)}
 _ETHER_TYPE, _SRC, _DST, _PROTOCOL = (NUMBER[n] for n in ("ether_type", "src", "dst", "protocol"))
+_VLAN = NUMBER["vlan"]
 _LOWEST: tuple[int, ...] = (0,) * len(FIELDS)
 _HIGHEST = tuple(UNTAGGED if n == "vlan" else (1 << bits) - 1 for n, bits, _ in FIELDS)
 _SPLIT_ORDER = tuple(NUMBER[n] for n in ("protocol", "dst", "src", "dst_port", "src_port")) + tuple(
@@ -238,7 +238,7 @@ def random_point(box: Box, chance: random.Random) -> Box:
     for n, (name, _, having) in enumerate(FIELDS):
         if not having & shape:
             low[n], high[n] = 0, _HIGHEST[n]
-        elif name in ("eth_dst", "eth_src", "vlan"):
+        elif name in ("eth_dst", "eth_src"):
             low[n], high[n] = box.low[n], box.high[n]
     flags = (chance.randrange(256) & ~box.flags[1] | box.flags[0], 0xFF) if shape & _TCP else (0, 0)
     return Box(shape, tuple(low), tuple(high), flags)
@@ -282,6 +282,8 @@ def box_of(match: Match) -> Box | None:
         if value is not None:
             shapes &= _ICMP
             low[NUMBER[name]] = high[NUMBER[name]] = value
+    if match.vlan is not None:
+        low[_VLAN] = high[_VLAN] = match.vlan
     flags = (0, 0)
     if match.tcp_flags is not None:
         shapes &= _TCP

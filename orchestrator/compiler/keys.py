@@ -12,15 +12,18 @@ from orchestrator.model.entries import (
     TableEntry,
     Ternary,
 )
-from orchestrator.model.match import Match
+from orchestrator.model.match import UNTAGGED, Match
 from servernf.wire.addresses import GATEWAY_MAC
 
 _L4_PORTS, _L4_LATER_FRAGMENT, _L4_ICMP = 1, 2, 4  # shared/metadata.p4
+_TAGGED = 1 << 12  # shared/metadata.p4
 _TCP = 6
 
 
 def match_keys(match: Match, version: int) -> Iterator[tuple[str, Key]]:
     """The keys of a match in the table of a kind of packet; what it does not ask is left out."""
+    if match.vlan is not None:
+        yield "vlan", Ternary(0 if match.vlan == UNTAGGED else _TAGGED | match.vlan, 0x1FFF)
     if not version:
         if match.ether_type is not None:
             yield "ether_type", Ternary(match.ether_type, 0xFFFF)
@@ -65,16 +68,4 @@ def neighbor_entry(port: int, version: int, address: int, origin: str) -> TableE
         (("mac", GATEWAY_MAC),),
         0,
         f"{origin}: address",
-    )
-
-
-def echo_entry(port: int, version: int, address: int, origin: str) -> TableEntry:
-    """The answer to a ping of a gateway, sent to it from a host-facing port."""
-    return TableEntry(
-        f"neighbor.echo_ipv{version}",
-        (("ingress_port", Exact(port)), ("target", Exact(address))),
-        "neighbor.answer_echo",
-        (("mac", GATEWAY_MAC),),
-        0,
-        f"{origin}: ping",
     )

@@ -276,6 +276,7 @@ def meet(a: Match, b: Match) -> Match | None:
             later_fragment=_same(a.later_fragment, b.later_fragment),
             icmp_type=_same(a.icmp_type, b.icmp_type),
             icmp_code=_same(a.icmp_code, b.icmp_code),
+            vlan=_same(a.vlan, b.vlan),
         )
     except _Apart:
         return None

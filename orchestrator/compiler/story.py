@@ -11,6 +11,7 @@ from orchestrator.compiler.layout import Layout
 from orchestrator.model.bundle import Story
 from orchestrator.model.cuts import SERVER, SWITCH, Cuts
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.match import UNTAGGED
 from orchestrator.model.plan import Plan
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.values import PROTOCOLS, address_text
@@ -168,7 +169,12 @@ class Teller:
 
 
 def words_of_packet(packet: Mapping[str, int]) -> str:
-    """As `explain --packet` takes it: `tcp 10.0.1.11:40000 > 198.51.100.13:80 flags=S`."""
+    """As `explain --packet` takes it: `tcp 10.0.1.11:40000 > 198.51.100.13:80 flags=S vlan=7`."""
+    vlan = packet.get("vlan", UNTAGGED)
+    return _untagged_words(packet) + ("" if vlan == UNTAGGED else f" vlan={vlan}")
+
+
+def _untagged_words(packet: Mapping[str, int]) -> str:
     if not packet["version"]:
         return f"a frame of EtherType {packet['ether_type']:#06x}"
     src, dst = (address_text((packet["version"], packet[side])) for side in ("src", "dst"))

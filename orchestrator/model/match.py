@@ -10,6 +10,8 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from typing import NamedTuple
 
 NOT_IP = 0
+UNTAGGED = 4096
+"""Stands for no VLAN ID: those have 12 bits."""
 ALL_VERSIONS = frozenset({4, 6, NOT_IP})
 _IP = frozenset({4, 6})
 _BY_ETHER_TYPE = {0x0800: frozenset({4}), 0x86DD: frozenset({6})}
@@ -64,7 +66,8 @@ class Match:
     `version` 4 or 6 asks for IP; `ether_type` is the type behind VLAN tags. Ports are those of
     TCP and UDP in an unfragmented packet or a first fragment; `later_fragment` asks for a fragment
     offset above 0 (or, False, for its absence). `tcp_flags` is (value, mask). `icmp_type` and
-    `icmp_code` are those of ICMP in IPv4 and of ICMPv6 in IPv6, again not in later fragments.
+    `icmp_code` are those of ICMP in IPv4 and of ICMPv6 in IPv6, again not in later fragments. `vlan` is
+    the outermost tag's VLAN ID, or UNTAGGED for a frame without one.
     """
 
     ether_type: int | None = None
@@ -78,6 +81,7 @@ class Match:
     later_fragment: bool | None = None
     icmp_type: int | None = None
     icmp_code: int | None = None
+    vlan: int | None = None
 
     @cached_property
     def kind(self) -> Kind:
@@ -107,7 +111,7 @@ class Match:
     def _asks_only_version(self) -> bool:
         prefixes = all(p is None or p.length == 0 for p in (self.src, self.dst))
         ether_type = self.ether_type is None or self.ether_type in _BY_ETHER_TYPE
-        return prefixes and ether_type and not self._asks_l4()
+        return prefixes and ether_type and self.vlan is None and not self._asks_l4()
 
     def _asks_l4(self) -> bool:
         """Whether it asks for something that only IP packets have, besides addresses."""
@@ -136,6 +140,8 @@ class Match:
             words.append("tcp_flags {:#x}/{:#x}".format(*self.tcp_flags))
         if self.later_fragment is not None:
             words.append("later fragment" if self.later_fragment else "no later fragment")
+        if self.vlan is not None:
+            words.append("untagged" if self.vlan == UNTAGGED else f"vlan {self.vlan}")
         return ", ".join(words) or "any"
 
 

@@ -75,13 +75,16 @@ class SignatureFields(NfConfig):
     """None: the ids's."""
     msg: str | None = None
     """What it is about, for people."""
+    label: Annotated[int, Field(ge=1, lt=1 << 32, strict=True)] | None = None
+    """The NF context label of its direction's packets from the one that completes it on."""
 
     def to_signature(self, action: str) -> Signature:
         """The same with its content as bytes; `action` is the ids's."""
         ports = (ALL_PORTS,) if self.ports is None else self.ports
         content = content_bytes(self.content)
         protocol, drops = PROTOCOLS[self.protocol], (self.action or action) == "drop"
-        return Signature(self.id, content, protocol, ports, self.to, self.nocase, drops)
+        label = self.label or 0
+        return Signature(self.id, content, protocol, ports, self.to, self.nocase, drops, label)
 
 
 class IdsConfig(NfConfig):

@@ -27,6 +27,8 @@ class Signature:
     to: str = "any"
     nocase: bool = False
     drops: bool = True
+    label: int = 0
+    """0: none."""
 
     def concerns(self, protocol: int, ports: tuple[int, int]) -> bool:
         """Whether a packet's protocol and its port on that side are the signature's."""
@@ -44,6 +46,14 @@ class Signature:
         return self.content in text
 
 
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """One direction: its last bytes, and the label of its packets from now on."""
+
+    tail: bytes = b""
+    label: int = 0
+
+
 class IdsReference(Reference):
     """One ids instance; `alerts` counts all matches, also of signatures that drop."""
 
@@ -51,7 +61,7 @@ class IdsReference(Reference):
         self._signatures = signatures
         self._keep = max((len(s.content) for s in signatures), default=1) - 1
         self._strict = any(s.drops for s in signatures)
-        self._streams: Streams[bytes] = Streams(self._judge, strict=self._strict)
+        self._streams: Streams[_Searched] = Streams(self._judge, strict=self._strict)
         self._watched = {
             protocol: [r for s in signatures if s.protocol == protocol for r in s.ports]
             for protocol in {s.protocol for s in signatures}
@@ -63,27 +73,32 @@ class IdsReference(Reference):
         passes = True
         if packet.has_ports and self._listens(packet):
             if packet.protocol == UDP:
-                passes = self._datagram_passes(packet)
+                passes, label = self._datagram_passes(packet)
+                packet.context = label or packet.context
             elif packet.protocol == TCP:
                 passes = self._streams.verdict(packet, port, env.now_us).passes
+                searched = self._streams.memory(packet) if passes else None
+                if searched is not None and searched.label:
+                    packet.context = searched.label
         elif not packet.has_ports and self._strict:
             passes = not hides(packet, self._watched)
         return ((left, packet),) if passes else ()
 
-    def _datagram_passes(self, packet: Packet) -> bool:
-        """What the receiver's UDP takes is searched."""
+    def _datagram_passes(self, packet: Packet) -> tuple[bool, int]:
+        """What the receiver's UDP takes is searched; whether it passes, and its label."""
         payload = packet.payload
         if packet.more_fragments:
             if self._strict:
-                return False
+                return False, 0
         else:
             at = packet.layout.l4 + 4
             length = int.from_bytes(packet.data[at : at + 2], "big")
             if not (packet.version == 6 and length == 0):
                 if not 8 <= length <= 8 + len(payload):
-                    return False
+                    return False, 0
                 payload = payload[: length - 8]
-        return not self._found(packet, b"", payload)
+        drops, label = self._found(packet, b"", payload)
+        return not drops, label
 
     def _listens(self, packet: Packet) -> bool:
         """Whether one of its ports, on either side, is that of a signature."""
@@ -97,8 +112,8 @@ class IdsReference(Reference):
             for s in self._signatures
         )
 
-    def _found(self, packet: Packet, tail: bytes, new: bytes) -> bool:
-        """Whether a match that ends in `new` must drop the packet."""
+    def _found(self, packet: Packet, tail: bytes, new: bytes) -> tuple[bool, int]:
+        """Whether a match that ends in `new` must drop the packet, and the least label of them."""
         ports = (packet.src_port or 0, packet.dst_port or 0)
         hits = [
             s
@@ -106,11 +121,13 @@ class IdsReference(Reference):
             if s.concerns(packet.protocol or 0, ports) and s.ends_in(tail, new)
         ]
         self.alerts += len(hits)
-        return any(s.drops for s in hits)
+        return any(s.drops for s in hits), min((s.label for s in hits if s.label), default=0)
 
-    def _judge(self, packet: Packet, direction: Direction[bytes], new: bytes) -> bool:
-        tail = direction.memory or b""
-        if self._found(packet, tail, new):
+    def _judge(self, packet: Packet, direction: Direction[_Searched], new: bytes) -> bool:
+        before = direction.memory or _Searched()
+        drops, label = self._found(packet, before.tail, new)
+        if drops:
             return True
-        direction.memory = (tail + new)[-self._keep :] if self._keep else b""
+        tail = (before.tail + new)[-self._keep :] if self._keep else b""
+        direction.memory = _Searched(tail, label or before.label)
         return False

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, StrictBool, model_validator
 
 from orchestrator.model.elements import FilterProgram
-from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.match import UNTAGGED, Match, PortRange, Prefix
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.values import (
     EtherTypeField,
@@ -17,6 +17,7 @@ from orchestrator.nfs.values import (
     PortsField,
     PrefixField,
     ProtocolField,
+    VlanField,
     impossible,
 )
 
@@ -37,6 +38,7 @@ class MatchFields(BaseModel):
     icmp_code: IcmpField | None = None
     ether_type: EtherTypeField | None = None
     version: Literal[4, 6] | None = None
+    vlan: VlanField | None = None
 
     def to_match(self) -> Match:
         """The same as plain data."""
@@ -52,6 +54,7 @@ class MatchFields(BaseModel):
             later_fragment=self.later_fragment,
             icmp_type=self.icmp_type,
             icmp_code=self.icmp_code,
+            vlan=self.vlan,
         )
         return the_one(match)
 
@@ -85,6 +88,7 @@ class Headers(NamedTuple):
     later_fragment: bool
     icmp_type: int | None
     icmp_code: int | None
+    vlan: int
 
     @classmethod
     def of(cls, packet: Packet) -> Headers:
@@ -102,6 +106,7 @@ class Headers(NamedTuple):
             packet.later_fragment,
             packet.icmp_type,
             packet.icmp_code,
+            packet.vlans[0] & 0xFFF if packet.vlans else UNTAGGED,
         )
 
 
@@ -135,6 +140,8 @@ def meets(match: Match, headers: Headers) -> bool:
         return False
     if match.icmp_code is not None and headers.icmp_code != match.icmp_code:
         return False
+    if match.vlan is not None and headers.vlan != match.vlan:
+        return False
     if match.later_fragment is None:
         return True
     return headers.version != 0 and headers.later_fragment == match.later_fragment
@@ -167,6 +174,7 @@ def mirrored(match: Match) -> Match:
         later_fragment=match.later_fragment,
         icmp_type=match.icmp_type,
         icmp_code=match.icmp_code,
+        vlan=match.vlan,
     )
     return the_one(match_back)
 

@@ -13,8 +13,10 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from orchestrator.errors import quoted, unknown
-from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.match import UNTAGGED, Match, PortRange, Prefix
 
+NO_VLAN = "none"
+"""In configs: frames without a VLAN tag."""
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
@@ -141,6 +143,20 @@ def parse_dscp(value: object) -> int:
     return _integer(value, 63, "a DSCP")
 
 
+def parse_vlan(value: object) -> int:
+    """A VLAN ID (IEEE 802.1Q; 0 is a priority tag's), or `none` for frames without a tag."""
+    if value == NO_VLAN:
+        return UNTAGGED
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    return _integer(value, 4094, f"a VLAN ID or '{NO_VLAN}'")
+
+
+def vlan_json(value: int) -> int | str:
+    """Inverse of `parse_vlan`."""
+    return NO_VLAN if value == UNTAGGED else value
+
+
 def parse_ether_type(value: object) -> int:
     """`0x0806` or a number."""
     if isinstance(value, str):
@@ -179,6 +195,8 @@ def match_json(match: Match) -> dict[str, Any]:
         value = getattr(match, key)
         if value is not None:
             result[key] = value
+    if match.vlan is not None:
+        result["vlan"] = vlan_json(match.vlan)
     return result
 
 
@@ -276,6 +294,12 @@ IcmpField = Annotated[
     int,
     PlainValidator(parse_icmp),
     _number_or_text(255, "^[0-9]+$", "8"),
+]
+VlanField = Annotated[
+    int,
+    PlainValidator(parse_vlan),
+    PlainSerializer(vlan_json),
+    _number_or_text(4094, f"^([0-9]+|{NO_VLAN})$", NO_VLAN),
 ]
 EtherTypeField = Annotated[
     int,

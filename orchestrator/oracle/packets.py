@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from orchestrator.model.elements import FilterProgram, RouteProgram
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.headers import ETHERTYPE_ARP, ICMP, ICMPV6, SYN, TCP, UDP
-from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.match import UNTAGGED, Match, PortRange, Prefix
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.values import impossible
 from orchestrator.oracle import frames
@@ -18,6 +18,8 @@ from orchestrator.oracle.driver import Conversation, Scenario
 from orchestrator.oracle.world import Station, World
 from servernf.wire.addresses import BROADCAST_MAC, GATEWAY_MAC
 
+_PRIORITIES = (0, 0xE000)
+"""PCP of a VLAN tag, which no rule asks for."""
 TTLS = (64, 64, 64, 255, 2, 1, 0)
 FLAGS = (0x02, 0x10, 0x18, 0x12, 0x11, 0x04, 0x14, 0x00, 0x03, 0x29, 0x3F, 0xFF)
 OTHER_PROTOCOLS = (0, 2, 4, 41, 43, 47, 50, 51, 60, 89, 132, 255)
@@ -168,6 +170,7 @@ class _Partial:
     flags: int | None = None
     icmp: tuple[int, int] | None = None
     later: bool = False
+    vlan: int | None = None
 
 
 def _corners(program: object, limit: int | None, rng: random.Random) -> Iterator[_Partial]:
@@ -221,8 +224,12 @@ def match_corners(match: Match) -> Iterator[_Partial]:
         flags=match.tcp_flags[0] if match.tcp_flags else None,
         icmp=icmp,
         later=bool(match.later_fragment),
+        vlan=match.vlan,
     )
     yield base
+    if match.vlan is not None:
+        tags = (UNTAGGED, 0, match.vlan ^ 1, match.vlan ^ 0x800)
+        yield from (replace(base, vlan=tag) for tag in tags if tag <= UNTAGGED)
     if match.src is not None:
         yield from (replace(base, src=address) for address in _prefix_corners(match.src))
     if match.dst is not None:
@@ -268,6 +275,7 @@ def intersection(a: Match, b: Match) -> Match | None:
         "later_fragment",
         "icmp_type",
         "icmp_code",
+        "vlan",
     ):
         first, second = getattr(a, name), getattr(b, name)
         if first is not None and second is not None and first != second:
@@ -317,6 +325,7 @@ def _complete(
         icmp=partial.icmp,
         offset=1480 if partial.later else 0,
         ident=rng.randrange(65536),
+        vlans=() if partial.vlan in (None, UNTAGGED) else (partial.vlan | rng.choice(_PRIORITIES),),
     )
 
 

@@ -48,6 +48,7 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
+            meta.vlan : ternary @name("vlan");
         }
         actions = {
             permit;
@@ -71,6 +72,7 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
+            meta.vlan : ternary @name("vlan");
         }
         actions = {
             permit;
@@ -86,6 +88,7 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
         key = {
             meta.segment : exact @name("segment") @belongs_to("segment");
             meta.ether_type : ternary @name("ether_type");
+            meta.vlan : ternary @name("vlan");
         }
         actions = {
             permit;

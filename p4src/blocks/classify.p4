@@ -53,6 +53,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
+            meta.vlan : ternary @name("vlan");
         }
         actions = {
             admit;
@@ -73,6 +74,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
+            meta.vlan : ternary @name("vlan");
         }
         actions = {
             admit;
@@ -87,6 +89,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
         key = {
             meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             meta.ether_type : ternary @name("ether_type");
+            meta.vlan : ternary @name("vlan");
         }
         actions = {
             admit;
@@ -154,6 +157,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
+            meta.vlan : ternary @name("vlan");
         }
         actions = {
             enter;
@@ -176,6 +180,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.l4_src : range @name("src_port");
             meta.l4_dst : range @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
+            meta.vlan : ternary @name("vlan");
         }
         actions = {
             enter;
@@ -192,6 +197,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             version : exact @name("epoch") @belongs_to("epoch");
             meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
             meta.ether_type : ternary @name("ether_type");
+            meta.vlan : ternary @name("vlan");
         }
         actions = {
             enter;

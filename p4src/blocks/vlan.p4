@@ -1,5 +1,5 @@
 // vlan: pushes an outermost VLAN tag (802.1Q) or takes one off, as a segment says.
-// Reads: meta.segment, VLAN tags. Writes: VLAN tags, meta.grown, meta.drop.
+// Reads: meta.segment, VLAN tags. Writes: VLAN tags, meta.vlan, meta.grown, meta.drop.
 // Effect on the packet: one tag more or less. Two tags are parsed at most, so a push onto two and a pop of
 // more than two are drops: what is behind them would be read otherwise than at the next device.
 // SPDX-License-Identifier: Apache-2.0
@@ -66,6 +66,7 @@ control vlan_block(inout headers_t hdr, inout metadata_t meta) {
                 hdr.vlan_outer.vid = the_vid;
                 hdr.vlan_outer.ether_type = hdr.ethernet.ether_type;
                 hdr.ethernet.ether_type = new_type;
+                meta.vlan = 1w1 ++ the_vid;
                 meta.grown = meta.grown + 4;
             }
         } else if (pops == 1) {
@@ -78,8 +79,10 @@ control vlan_block(inout headers_t hdr, inout metadata_t meta) {
                 if (hdr.vlan_inner.isValid()) {
                     hdr.vlan_outer = hdr.vlan_inner;
                     hdr.vlan_inner.setInvalid();
+                    meta.vlan = 1w1 ++ hdr.vlan_outer.vid;
                 } else {
                     hdr.vlan_outer.setInvalid();
+                    meta.vlan = 0;
                 }
                 meta.grown = meta.grown - 4;
             }

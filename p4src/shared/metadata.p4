@@ -67,6 +67,7 @@ struct metadata_t {
     bit<16> next_class;
 
     bit<16> ether_type;         // behind VLAN tags
+    bit<13> vlan;               // 1 ++ VLAN ID of the outermost tag; 0: untagged
     bit<8> protocol;            // 0 for non-IP packets
     bit<3> l4;
     bit<16> l4_src;             // or ICMP type

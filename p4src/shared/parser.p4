@@ -10,7 +10,7 @@ error {
     BadIpv6
 }
 
-// Reads: ingress port. Writes: hdr, meta.ether_type, protocol, l4*, tcp_flags, flow_*.
+// Reads: ingress port. Writes: hdr, meta.ether_type, vlan, protocol, l4*, tcp_flags, flow_*.
 // A frame that ends inside a header that it announces is malformed (parser error).
 parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta) {
     state start {
@@ -45,6 +45,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
     state parse_vlan_outer {
         packet.extract(hdr.vlan_outer);
         meta.ether_type = hdr.vlan_outer.ether_type;
+        meta.vlan = 1w1 ++ hdr.vlan_outer.vid;
         transition select(hdr.vlan_outer.ether_type) {
             ETHERTYPE_VLAN: parse_vlan_inner;
             ETHERTYPE_QINQ: parse_vlan_inner;
@@ -180,7 +181,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
         transition accept;
     }
 
-    // An ICMP error must quote the IP header and eight bytes (RFC 792; RFC 4443, 2.4).
+    // An ICMP error must quote the IP header and eight bytes (RFC 792).
     state parse_quoted_ipv4 {
         packet.extract(hdr.quoted_ipv4);
         meta.flow_src = (bit<128>)hdr.quoted_ipv4.dst_addr;
@@ -231,12 +232,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
         packet.extract(hdr.quoted_ipv6);
         meta.flow_src = hdr.quoted_ipv6.dst_addr;
         meta.flow_dst = hdr.quoted_ipv6.src_addr;
-        transition select(hdr.quoted_ipv6.next_hdr) {
-            PROTO_TCP: parse_quoted_ports;
-            PROTO_UDP: parse_quoted_ports;
-            PROTO_ICMPV6: parse_quoted_echo;
-            default: accept;
-        }
+        transition accept;
     }
 
     // Only a solicitation that carries the source's link-layer address (32 bytes) is parsed on:

@@ -10,6 +10,7 @@ from servernf.wire.fields import Fields
 
 _PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
 _ANY_PORT = (0, 0xFFFF)
+UNTAGGED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Headers:
     tcp_flags: int
     later_fragment: bool
     icmp: tuple[int, int] | tuple[()]
+    vlan: int
+    """Of the outermost tag; UNTAGGED where there is none."""
 
     def __hash__(self) -> int:
         return keyed_hash(
@@ -50,6 +53,7 @@ class Headers:
             packet.data[packet.l4 + 13] if tcp else -1,
             packet.later_fragment,
             (packet.data[packet.l4], packet.data[packet.l4 + 1]) if icmp else (),
+            UNTAGGED if packet.l3 == 14 else (packet.data[14] << 8 | packet.data[15]) & 0xFFF,
         )
 
 
@@ -68,6 +72,7 @@ class Condition:
     later_fragment: bool | None
     icmp_type: int | None
     icmp_code: int | None
+    vlan: int | None
 
     @classmethod
     def read(cls, fields: Fields) -> Condition:
@@ -84,6 +89,7 @@ class Condition:
             fields.boolean("later_fragment"),
             _icmp(fields, "icmp_type"),
             _icmp(fields, "icmp_code"),
+            _vlan(fields),
         )
 
     def mirrored(self) -> Condition:
@@ -100,6 +106,7 @@ class Condition:
             self.later_fragment,
             self.icmp_type,
             self.icmp_code,
+            self.vlan,
         )
 
     def holds(self, headers: Headers) -> bool:
@@ -132,6 +139,7 @@ class Condition:
             (self.ether_type is None or headers.ether_type == self.ether_type)
             and (self.version is None or headers.version == self.version)
             and (self.later_fragment is None or headers.later_fragment == self.later_fragment)
+            and (self.vlan is None or headers.vlan == self.vlan)
         )
 
 
@@ -159,6 +167,12 @@ def _protocol(fields: Fields) -> int | None:
 
 def _icmp(fields: Fields, key: str) -> int | None:
     return fields.integer(key, 0, 255) if fields.has(key) else None
+
+
+def _vlan(fields: Fields) -> int | None:
+    if not fields.has("vlan"):
+        return None
+    return UNTAGGED if fields.raw("vlan") == "none" else fields.integer("vlan", 0, 4094)
 
 
 def _number(value: object, limit: int) -> int | None:

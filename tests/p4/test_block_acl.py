@@ -25,6 +25,20 @@ IS_TCP, IS_UDP, HAS_PORTS, IS_LATER = (
 )
 
 
+UNTAGGED = Ternary(0, 0x1FFF)
+TAGS = (
+    None,
+    Dot1Q(vlan=5),
+    Dot1Q(vlan=5, prio=7) / Dot1Q(vlan=6),
+    Dot1Q(vlan=6) / Dot1Q(vlan=5),
+    Dot1Q(),
+)
+
+
+def vlan(number: int) -> Ternary:
+    return Ternary(1 << 12 | number, 0x1FFF)
+
+
 def passes(switch: EdgeSwitch, payload: Packet) -> bool:
     return len(switch.send(ether(payload))) == 1
 
@@ -80,6 +94,20 @@ class TestEveryInstance:
         )
         assert switch.one(ether(packet() / UDP()))[0] == 33
         assert switch.one(ether(packet(dst="192.0.2.2") / UDP()))[0] == 2
+
+    @pytest.mark.parametrize("payload", [packet() / TCP(), IPv6() / UDP(), ARP(op=2)])
+    def test_the_outermost_vlan(self, instance: str, payload: Packet) -> None:
+        switch, at = forwarding()
+        table = {IP: "ipv4", IPv6: "ipv6"}.get(type(payload), "other")
+        switch.add(f"{instance}.{table}", {"segment": at, "vlan": vlan(5)}, "deny", {}, 9)
+        assert [passes(switch, tags / payload if tags else payload) for tags in TAGS] == [
+            True, False, False, True, True,
+        ]  # fmt: skip
+        switch, at = forwarding()
+        switch.add(f"{instance}.{table}", {"segment": at, "vlan": UNTAGGED}, "deny", {}, 9)
+        assert [passes(switch, tags / payload if tags else payload) for tags in TAGS] == [
+            False, True, True, True, True,
+        ]  # fmt: skip
 
     def test_ipv6_and_others_have_their_own_rules(self, instance: str) -> None:
         switch, at = forwarding()

@@ -3,13 +3,15 @@
 Both directions of a connection are reassembled (`streams`) and searched with Aho-Corasick. A
 signature split over segments is found because the last bytes searched, one less than the longest
 signature, are searched again together with the next. So a signature that comes with another
-configuration is found if no more of it has passed than that.
+configuration is found if no more of it has passed than that. A signature may have a label: what is known
+of a direction is an NF context label for the NFs behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from servernf.python.hidden import hides
 from servernf.python.matcher import Matcher
@@ -39,6 +41,8 @@ class Signature:
     nocase: bool
     drops: bool
     msg: str
+    label: int
+    """What packets are labelled with from the one that completes it on; 0: nothing."""
     rule: str
 
     def concerns(self, source_port: int, destination_port: int) -> bool:
@@ -76,6 +80,19 @@ class _Rules:
                 yield self._folded[number]
 
 
+class _Memory:
+    """Of a direction that has met a signature with a label: the bytes to search again, and the label."""
+
+    __slots__ = ("label", "tail")
+
+    def __init__(self, tail: bytes, label: int) -> None:
+        self.tail, self.label = tail, label
+
+    def written(self) -> list[bytes]:
+        """As `Ids.read_memory` takes it."""
+        return [self.tail, self.label.to_bytes(4, "big")]
+
+
 @network_function("ids")
 class Ids(StreamFunction):
     """Drops (or counts) what carries a signature."""
@@ -91,6 +108,9 @@ class Ids(StreamFunction):
             config.problem("signatures", "an id is given twice")
         self._tcp = _Rules([s for s in signatures if s.protocol == TCP])
         self._udp = _Rules([s for s in signatures if s.protocol == UDP])
+        self._labels = any(signature.label for signature in signatures)
+        self._label = 0
+        """Of the packet that is looked at: the least of the signatures that it has completed."""
         self.watched = self._tcp.watched
         self.strict = any(signature.drops for signature in signatures)
         self._watched = {
@@ -98,6 +118,12 @@ class Ids(StreamFunction):
             for protocol, rules in ((TCP, self._tcp), (UDP, self._udp))
             if 1 in rules.watched
         }
+
+    def read_memory(self, written: Sequence[bytes]) -> Any:
+        tail, *label = written
+        if not label:
+            return tail
+        return _Memory(tail, int.from_bytes(label[0]))
 
     def metrics(self) -> dict[str, int]:
         alerts = {
@@ -116,11 +142,22 @@ class Ids(StreamFunction):
             rules = self._udp
             if not (rules.watched[source_port] or rules.watched[packet.destination_port]):
                 return out
-            return out if self._datagram_passes(rules, packet) else None
+            self._label = 0
+            if not self._datagram_passes(rules, packet):
+                return None
+            if self._label:
+                packet.context = self._label
+            return out
         watched = self.watched
         if not (watched[source_port] or watched[packet.destination_port]):
             return out
-        return out if self.passes(packet, port, now_us) else None
+        if not self.passes(packet, port, now_us):
+            return None
+        if self._labels:
+            memory = self.memory_of(packet)
+            if isinstance(memory, _Memory):
+                packet.context = memory.label
+        return out
 
     def _datagram_passes(self, rules: _Rules, packet: PacketView) -> bool:
         data, l4, end = packet.data, packet.l4, packet.end
@@ -150,6 +187,8 @@ class Ids(StreamFunction):
                 self.count(f"alert.{signature.number}")
                 text, rule, drops = signature.msg, signature.rule, signature.drops
                 self.events.tell(ALERT, packet, Alert(signature.number, text, rule, drops))
+                if signature.label:
+                    self._label = min(self._label or signature.label, signature.label)
                 if drops:
                     self.blocking_rule = rule
                     return True
@@ -157,11 +196,15 @@ class Ids(StreamFunction):
 
     def judge(self, packet: PacketView, stream: Direction, ready: bytes) -> str:
         rules = self._tcp
-        tail: bytes = stream.memory or b""
+        memory: bytes | _Memory = stream.memory or b""
+        tail, label = (memory.tail, memory.label) if isinstance(memory, _Memory) else (memory, 0)
         text = tail + ready if tail else ready
+        self._label = 0
         if self._matches(rules, text, len(tail), packet):
             return "signature"
-        stream.memory = text[-rules.tail :] if rules.tail else b""
+        label = self._label or label
+        tail = text[-rules.tail :] if rules.tail else b""
+        stream.memory = _Memory(tail, label) if label else tail
         return ""
 
 
@@ -182,9 +225,10 @@ def _signature(fields: Fields, action: str, rule: str) -> Signature:
     nocase = fields.boolean("nocase") or False
     drops = fields.choice("action", _ACTIONS, action) == "drop"
     msg = fields.text("msg") if fields.has("msg") else ""
+    label = fields.integer("label", 1, 0xFFFF_FFFF) if fields.has("label") else 0
     fields.only_known()
     where = tuple(ports) or ((0, 0xFFFF),)
-    return Signature(number, content, protocol, where, to, nocase, drops, msg, rule)
+    return Signature(number, content, protocol, where, to, nocase, drops, msg, label, rule)
 
 
 def parse_content(text: str) -> bytes:

@@ -1,6 +1,6 @@
 """Header space: the algebra against all packets of a small world; the oracle is `meets`.
 
-Blind spot: fields that no match asks about yet (MACs, VLAN).
+Blind spot: fields that no match asks about yet (MACs).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from orchestrator.compiler.headerspace import (
     point,
     words_of,
 )
-from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.match import UNTAGGED, Match, PortRange, Prefix
 from orchestrator.nfs.matching import Headers, matches, meets
 from orchestrator.nfs.values import impossible
 from orchestrator.oracle.frames import ether_type_of, ethernet, ip, tcp, udp
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.slow
 BASE = {4: 0x0A000000, 6: 0x20010DB8 << 96}
 BITS = {4: 32, 6: 128}
 PORTS = (0, 1, 79, 80, 81, 65535)
+VLANS = (UNTAGGED, UNTAGGED, 0, 5, 4094)
 
 
 def world() -> list[tuple[dict[str, int], Headers]]:
@@ -42,6 +43,9 @@ def world() -> list[tuple[dict[str, int], Headers]]:
 
     def add(shape: str, **fields: int) -> None:
         version = fields["version"]
+        # Whatever the addresses are: what a rewrite makes of a packet is in this world, too.
+        rest = sum(value for name, value in fields.items() if name not in ("src", "dst"))
+        fields = {"vlan": VLANS[rest % len(VLANS)], **fields}
         seen = {name: fields.get(name) for name in Headers._fields}
         seen["ether_type"] = fields.get("ether_type", 0) or ether_type_of(version)
         headers = Headers(
@@ -104,6 +108,7 @@ def match(draw: st.DrawFn) -> Match:
         later_fragment=maybe(st.booleans()),
         icmp_type=maybe(st.sampled_from((0, 3, 8))),
         icmp_code=maybe(st.sampled_from((0, 1))),
+        vlan=maybe(st.sampled_from(VLANS)),
     )
 
 

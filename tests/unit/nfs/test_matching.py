@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.match import UNTAGGED, Match, PortRange, Prefix
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.acl import AclConfig
 from orchestrator.nfs.classbench import parse_rule
@@ -19,6 +19,10 @@ from orchestrator.nfs.matching import MatchFields, matches, mirrored
 from orchestrator.nfs.values import impossible, match_json, parse_prefix
 from orchestrator.oracle.packets import Fields
 from orchestrator.oracle.world import Station
+from servernf.python.match import Condition
+from servernf.python.match import Headers as ServerHeaders
+from servernf.python.packet import PacketView
+from servernf.wire.fields import Fields as FieldReader
 
 CLASSBENCH = Path(__file__).resolve().parents[4] / "shared" / "data" / "classbench"
 SENDER = Station("h1", 0x0A_00_00_00_00_01, ())
@@ -44,6 +48,7 @@ match_st = st.builds(
     later_fragment=st.sampled_from([None, True, False]),
     icmp_type=st.sampled_from([None, None, 0, 8]),
     icmp_code=st.sampled_from([None, None, 0, 3]),
+    vlan=st.sampled_from([None, None, 0, 5, UNTAGGED]),
 )
 fields = st.builds(
     Fields,
@@ -56,6 +61,7 @@ fields = st.builds(
     flags=st.sampled_from([2, 0x12, 0x10]),
     offset=st.sampled_from([0, 0, 8]),
     icmp=st.sampled_from([(0, 0), (8, 0), (8, 3), (13, 0)]),
+    vlans=st.sampled_from([(), (5,), (0xE005, 7), (7, 5), (0x2000,)]),
 )
 
 
@@ -86,8 +92,15 @@ def test_a_match_is_the_conjunction_of_its_conditions(match: Match, packet: Fiel
         match.later_fragment in (None, packet.offset > 0),
         match.icmp_type is None or (icmp is not None and icmp[0] == match.icmp_type),
         match.icmp_code is None or (icmp is not None and icmp[1] == match.icmp_code),
+        match.vlan in (None, packet.vlans[0] & 0xFFF if packet.vlans else UNTAGGED),
     ]
-    assert matches(match, Packet.parse(packet.frame(SENDER))) == all(conditions)
+    frame = packet.frame(SENDER)
+    assert matches(match, Packet.parse(frame)) == all(conditions)
+    if impossible(match) is None:  # what a server's NFs make of it
+        view = PacketView()
+        assert view.load(frame)
+        condition = Condition.read(FieldReader("rule", match_json(match)))
+        assert condition.holds(ServerHeaders.of(view)) == all(conditions)
 
 
 @given(match_st)
@@ -102,6 +115,12 @@ def test_a_match_survives_json(match: Match) -> None:
 @given(match_st)
 def test_mirrored_twice_is_the_same(match: Match) -> None:
     assert mirrored(mirrored(match)) == match
+
+
+@pytest.mark.parametrize("vlan", [-1, 4095, "guest", True, "4095"])
+def test_what_is_no_vlan_is_told(vlan: object) -> None:
+    with pytest.raises(ValueError, match="is not a VLAN ID or 'none'"):
+        MatchFields.model_validate({"vlan": vlan})
 
 
 def test_arp_meets_no_condition_on_ip() -> None:

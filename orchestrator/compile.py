@@ -70,6 +70,10 @@ class OnServer:
     why: str
 
 
+def _silent(_step: str) -> None:
+    """For whom nobody waits."""
+
+
 Relaxation = Ternary | NoMerging | OnServer
 """What a graph does without, so that it can be placed."""
 
@@ -85,7 +89,8 @@ class CompileRequest:
     `pipelines` (by switch) stand for those of the topology, whose builds are in `builds`. `max_classes`
     bounds the traffic classes that two NFs in a row may make of their rules. `relaxations` are given up
     from the start. `warnings` come before the compiler's own. `functions` are the NFs, where they
-    are known. `memo` is what compiling the graph found out before; it changes no result.
+    are known. `memo` is what compiling the graph found out before; it changes no result. `step` is told,
+    in words, what is done next.
     """
 
     graph: ServiceGraph
@@ -104,6 +109,7 @@ class CompileRequest:
     moving: Moving | None = None
     """What shall run elsewhere than it does in `beside`."""
     memo: Memo = field(default_factory=Memo, compare=False, repr=False)
+    step: Callable[[str], None] = field(default=_silent, compare=False, repr=False)
 
     def with_functions(self) -> CompileRequest:
         """The request with its NFs, made once for all that is tried."""
@@ -206,7 +212,9 @@ def _compiled(request: CompileRequest) -> Compiled:
     def placed(fronts: Sequence[Front]) -> tuple[Plan, Lowered]:
         (found,) = fronts
         functions, cuts = found.functions, found.cuts
+        request.step(f"placing {graph.name}")
         plan = place(graph, functions, cuts, fabric, network, options=placing)
+        request.step(f"making entries of {graph.name}")
         return plan, lower(
             graph,
             functions,
@@ -250,6 +258,7 @@ def _compiled(request: CompileRequest) -> Compiled:
         endpoints={endpoint.name: endpoint.hosts for endpoint in graph.endpoints.values()},
         builds=request.builds.needed(s.pipeline for s in topology.switches.values()),
     )
+    request.step(f"numbering {graph.name}")
     bundle = link(bundle, lowered.symbolic, beside, request.memo)
     return Compiled(cuts, plan, lowered, bundle, graph, topology)
 
@@ -320,8 +329,12 @@ def _front(request: CompileRequest, fabric: Fabric, known: Sequence[Front]) -> F
     for front in known:
         if front.given == given:
             return replace(front, request=request)
+    name, step = given.graph.name, request.step
+    step(f"cutting {name}")
     whole = cut(given.graph, functions, given.access, given.forced, request.memo)
+    step(f"synthesising {name}")
     cuts = synthesise(whole, given.graph, given.costs, request.memo)
+    step(f"choosing forms of {name}'s filters")
     cuts = decide_filters(cuts, given.forms, given.room, given.ternary, request.memo)
     return Front(request, given, functions, whole, cuts)
 

@@ -101,9 +101,13 @@ def deploy(
         warn(warning)
     live = _network(network, source, traffic)
     if dry_run:
-        with Work(COMPILING, silent=as_json):
+        with Work(COMPILING, silent=as_json) as work:
             prepared = prepare(
-                source, live, allow_interruption=allow_interruption, warnings=warnings
+                source,
+                live,
+                allow_interruption=allow_interruption,
+                warnings=warnings,
+                step=work.step,
             )
         _print_prepared(prepared, live.name, verbose, as_json)
         raise typer.Exit(1 if prepared.summary else 0)
@@ -115,6 +119,7 @@ def deploy(
             specialised=specialise,
             allow_pipeline_change=allow_pipeline_change,
             warnings=warnings,
+            step=work.step,
             expected=lambda total: work.step("installing changes", total),
             progress=lambda _, count: work.advance(count),
             note=warn,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,8 +110,8 @@ def check(
     from orchestrator.graph import load_graph
 
     if topology:
-        with Work(f"checking {graph}", silent=as_json):
-            result = compiled(graph, topology)
+        with Work(f"checking {graph}", silent=as_json) as work:
+            result = compiled(graph, topology, step=work.step)
         found, warnings = result.graph, result.bundle.warnings
     else:
         loaded = load_graph(graph)
@@ -140,20 +140,27 @@ def schema(
 
 
 def compiled(
-    graph: Path, topology: str, max_classes: int | None = None, *, specialise: bool = False
+    graph: Path,
+    topology: str,
+    max_classes: int | None = None,
+    *,
+    specialise: bool = False,
+    step: Callable[[str], None],
 ) -> Compiled:
-    """Load and compile."""
+    """Load and compile; `step` hears what is done next."""
     from orchestrator.compile import MOST_CLASSES, CompileRequest, compile_graph
     from orchestrator.compile_specialised import compile_specialised
     from orchestrator.graph import load_graph
     from orchestrator.placement.topologies import resolve_topology
 
+    step(f"reading {graph}")
     loaded = load_graph(graph)
     request = CompileRequest(
         loaded.graph,
         resolve_topology(topology),
         warnings=tuple(loaded.warnings),
         max_classes=max_classes or MOST_CLASSES,
+        step=step,
     )
     return compile_specialised(request) if specialise else compile_graph(request)
 
@@ -186,8 +193,8 @@ def compile_command(
     if sign is not None and output is None:
         raise InputError("--sign goes with --output: it signs the bundle that is written")
     key = None if sign is None else signing_key(sign)
-    with Work(COMPILING, silent=as_json):
-        result = compiled(graph, topology, max_classes, specialise=specialise)
+    with Work(COMPILING, silent=as_json) as work:
+        result = compiled(graph, topology, max_classes, specialise=specialise, step=work.step)
     bundle = result.bundle
     stories = chosen(result, explain) if explain else ()
     if verify:

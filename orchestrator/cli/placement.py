@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.output import Json, note, print_json, print_table, rate, say, warn
+from orchestrator.cli.working import Work
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,15 +103,17 @@ def place_command(
     if is_chains_file(graph):
         _place_chains(graph, topology, options, as_json)
         return
-    loaded = load_graph(graph)
-    result = compile_graph(
-        CompileRequest(
-            loaded.graph,
-            resolve_topology(topology or DEFAULT_TOPOLOGY),
-            warnings=tuple(loaded.warnings),
-            placing=options,
+    with Work(f"reading {graph}", silent=as_json) as work:
+        loaded = load_graph(graph)
+        result = compile_graph(
+            CompileRequest(
+                loaded.graph,
+                resolve_topology(topology or DEFAULT_TOPOLOGY),
+                warnings=tuple(loaded.warnings),
+                placing=options,
+                step=work.step,
+            )
         )
-    )
     spent = time.monotonic() - started
     plan = result.plan
     if as_json:

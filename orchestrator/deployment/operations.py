@@ -17,7 +17,7 @@ from orchestrator.deployment.execution import Progress
 from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.journal import Deployed, Lead, now
 from orchestrator.deployment.overlap import check_overlap
-from orchestrator.deployment.placing import graph_name, placed
+from orchestrator.deployment.placing import Step, graph_name, placed, unheard
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.presence import Presence, check_known, look, needed
 from orchestrator.deployment.reconcile import find_drift
@@ -93,6 +93,7 @@ def prepare(
     presence: Presence | None = None,
     moving: Moving | None = None,
     memo: Memo | None = None,
+    step: Step = unheard,
 ) -> Prepared:
     """Compile a graph for what is free on a network, beside its older version; nothing is changed.
 
@@ -132,7 +133,9 @@ def prepare(
         pipeline=pipeline,
         moving=moving,
         memo=memo,
+        step=step,
     )
+    step("comparing with what is there")
     synthesis = time.monotonic() - started
     check_overlap(bundle, others)
     if old is not None and old.bundle.sampling_rate == bundle.sampling_rate:
@@ -187,6 +190,7 @@ def deploy_graph(
     silent: Callable[[], Away] = Away,
     moving: Moving | None = None,
     memo: Memo | None = None,
+    step: Step = unheard,
 ) -> Done:
     """Put a graph on a network, or update the version that is there; or leave all as it was.
 
@@ -195,7 +199,8 @@ def deploy_graph(
     `allow_pipeline_change`: although that interrupts those that are there. `expected` hears how many
     changes `progress` will come to. Devices that are known to be
     `silent` (asked when nobody else changes the network) are not waited for. `moving`: what of the
-    version that is there shall run elsewhere. `memo` is of whoever deploys the graph again and again.
+    version that is there shall run elsewhere. `memo` is of whoever deploys the graph again and again;
+    `step` hears what is done before the first change.
     """
     with changing(network, note=note) as lead:
         presence = look(network, silent())
@@ -222,6 +227,7 @@ def deploy_graph(
             presence=presence if pipeline is None else None,
             moving=moving,
             memo=memo,
+            step=step,
         )
         if not allow_interruption:
             _check_both_fit(graph_name(graph), prepared.summary)
@@ -229,19 +235,13 @@ def deploy_graph(
             expected(prepared.summary.counts.total())
         kept = b"" if isinstance(graph, Packed) else dump_graph(network.access.claimed(graph))
         with held_interrupts() as check:
-
-            def report(switch: str, count: int) -> None:
-                check()
-                if progress is not None:
-                    progress(switch, count)
-
             executed = carry_out(
                 network,
                 lead,
                 graph_name(graph),
                 replace(prepared.new, source=kept),
                 interrupting=prepared.summary.interrupts,
-                progress=report,
+                progress=_interruptible(check, progress),
                 away=prepared.presence.silent,
                 transaction=prepared.transaction,
             )
@@ -253,6 +253,17 @@ def deploy_graph(
         prepared.old is not None,
         prepared.moves(),
     )
+
+
+def _interruptible(check: Callable[[], None], progress: Progress | None) -> Progress:
+    """What hears of changes, asked each time whether to go on."""
+
+    def report(switch: str, count: int) -> None:
+        check()
+        if progress is not None:
+            progress(switch, count)
+
+    return report
 
 
 def undeploy_graph(

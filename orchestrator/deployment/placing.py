@@ -5,7 +5,7 @@ Deploying, repairing what died and asking what a failure would mean all come her
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from orchestrator.placement.running import Moving
 
 
+Step = Callable[[str], None]
+"""Hears, in words, what is done next."""
+
+
+def unheard(_step: str) -> None:
+    """For whom nobody waits."""
+
+
 def graph_name(graph: ServiceGraph | Packed) -> str:
     """The name of what is to be placed."""
     return graph.bundle.graph if isinstance(graph, Packed) else graph.name
@@ -44,13 +52,14 @@ def placed(
     pipeline: Build | None = None,
     moving: Moving | None = None,
     memo: Memo | None = None,
+    step: Step = unheard,
 ) -> Bundle:
     """The graph compiled for what is free, near its version in `deployed`; a bundle, if it fits there.
 
     `used` is what others than it hold (`placement.resources.used_by`), if that is known. DeploymentError
     names what is `away` or cordoned where nothing else will do. `pipeline` is for all switches; without
     it they keep what the deployed graphs say that they run. `moving`: what shall run elsewhere. `memo`
-    is of whoever places it again.
+    is of whoever places it again. `step` hears what is done next.
     """
     from orchestrator.compile import CompileRequest, compile_graph
     from orchestrator.placement.resources import used_by
@@ -82,6 +91,7 @@ def placed(
                 builds=Pipelines.of(made),
                 moving=moving,
                 memo=Memo() if memo is None else memo,
+                step=step,
             )
         ).bundle
 

@@ -6,11 +6,13 @@ import io
 import threading
 
 import pytest
+from networks import make_graph, one_way, permits, small, topology
 from rich.console import Console
 from support import eventually
 
 from orchestrator.cli import output, working
 from orchestrator.cli.working import Work
+from orchestrator.compile import CompileRequest, compile_graph
 
 
 @pytest.fixture
@@ -65,3 +67,17 @@ def test_what_is_over_at_once_says_nothing(
     with Work("compiling"):
         pass
     assert not lines.getvalue()
+
+
+def test_compiling_tells_its_steps_in_order() -> None:
+    graph = make_graph({"fw": permits()}, one_way("inside", "fw", "outside"), name="g")
+    told: list[str] = []
+    compile_graph(CompileRequest(graph, topology(), step=told.append))
+    assert told == [
+        "cutting g", "synthesising g", "choosing forms of g's filters", "placing g",
+        "making entries of g", "numbering g",
+    ]  # fmt: skip
+    told.clear()
+    full = small(topology(), **{f"acl.{table}": 0 for table in ("ipv4", "ipv6", "other")})
+    compile_graph(CompileRequest(graph, full, step=told.append))
+    assert told.count("placing g") > 1, "what is tried again is told again"

@@ -46,6 +46,14 @@ def serve(
         typer.Option(help="CN=POINT,...: for which points a certificate speaks (repeatable)."),
     ] = None,
     rate: Annotated[float, typer.Option(help="Records/s of one point at most.", min=1)] = 200_000.0,
+    retention_days: Annotated[
+        float,
+        typer.Option(
+            help="Remove segments older than this; 0: none. What is to stay goes to Parquet first "
+            "(verify cle compact).",
+            min=0,
+        ),
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Take records until Ctrl-C. Says `{"ready": true, "address": ...}` once it does.
@@ -69,7 +77,8 @@ def serve(
     def ready(address: str) -> None:
         say(json.dumps({"ready": True, "address": address}))
 
-    run(folder, signing, listen, Terms(credentials, shippers, rate), ready)
+    terms = Terms(credentials, shippers, rate, retention_days=retention_days)
+    run(folder, signing, listen, terms, ready)
 
 
 @cle_app.command(

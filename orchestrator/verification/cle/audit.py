@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.verification.cle.intake import says_how_far
 from orchestrator.verification.cle.seals import Head, two_stories
 from orchestrator.verification.cle.segments import (
     Damaged,
@@ -25,8 +26,11 @@ class Audit:
     problems: tuple[str, ...]
 
 
-def audit(folder: Path, public: str, kept: Iterable[Head] = ()) -> Audit:
-    """Look at a whole log: hashes, signatures, segments in a row, and the heads that others kept.
+def audit(
+    folder: Path, public: str, kept: Iterable[Head] = (), segments: Iterable[Path] | None = None
+) -> Audit:
+    """Look at a log, or the segments given: hashes, signatures, segments in a row, and the heads that
+    others kept.
 
     Edits break a hash or a signature; deletions and late additions leave a kept head beside the chain;
     two heads of one index are two stories. Old segments may be gone (retention): what is kept of
@@ -37,7 +41,7 @@ def audit(folder: Path, public: str, kept: Iterable[Head] = ()) -> Audit:
     reached: dict[int, bytes] = {}
     first = last = sealed = 0
     end: bytes | None = None
-    for path in segment_files(folder):
+    for path in segment_files(folder) if segments is None else segments:
         try:
             for found in read_segment(path):
                 match found:
@@ -83,9 +87,19 @@ def _beside(
             )
 
 
-def entries(folder: Path) -> Iterator[Entry]:
-    """The sealed entries of a log, the oldest first; Damaged where it breaks."""
-    for path in segment_files(folder):
+def newest(folder: Path) -> list[Path]:
+    """The newest segment that says how far points' records are taken, and later ones; all if none does."""
+    files = segment_files(folder)
+    for at in range(len(files) - 1, -1, -1):
+        first = next((found for found in read_segment(files[at]) if isinstance(found, Entry)), None)
+        if first is not None and says_how_far(first):
+            return files[at:]
+    return files
+
+
+def entries(folder: Path, segments: Iterable[Path] | None = None) -> Iterator[Entry]:
+    """The sealed entries of a log, or of the segments given, in order; Damaged where it breaks."""
+    for path in segment_files(folder) if segments is None else segments:
         waiting: list[Entry] = []
         for found in read_segment(path):
             if isinstance(found, Entry):

@@ -20,12 +20,16 @@ from orchestrator.errors import InputError, ReportedError, StoreError
 from orchestrator.verification.cle.seals import Head
 from orchestrator.verification.cle.segments import Entry, Log
 from servernf.wire import records
-from servernf.wire.records import HEADER, Record, event, point_id
+from servernf.wire.records import HEADER, Kind, Record, event, point_id
 
 NAME = "cle"
 """The CLE's own point: it tells of clocks, floods and full disks."""
 RATE = 200_000.0
 """Records a second of one point on the long run; four seconds of that at once."""
+FAR = "so far"
+"""The events by which a segment begins."""
+BOOTS = 1024
+"""Earlier boots of a point that are remembered."""
 WAITING = 256
 """Batches that wait for the disk at most."""
 _JUMP_US = 1_000_000
@@ -45,7 +49,8 @@ class _Stream:
 
     boot: int
     next: int
-    before: set[int]
+    before: dict[int, None]
+    """In their order; as many as are remembered."""
     tokens: float = 4 * RATE
     at: float = 0.0
     told_at: float = -_TOLD_S
@@ -87,6 +92,8 @@ class Intake:
         for entry in known:
             for data in records.split(entry.payload):
                 self._advance(*HEADER.unpack_from(data)[4:7])
+            for said in _how_far(entry):
+                self._take_up(said)
         self.tell({"event": "boot", "point": NAME})
         self._thread.start()
 
@@ -106,6 +113,8 @@ class Intake:
         found = [records.read(data) for data in parts]
         if len({(record.point, record.boot) for record in found}) > 1:
             raise InputError("a batch has records of one boot of one point")
+        if found[0].point == point_id(NAME):
+            raise InputError(f"point '{NAME}' is the CLE's own, and it speaks for itself")
         if any(later.sequence <= one.sequence for one, later in pairwise(found)):
             raise InputError("the records of a batch are not in their order")
         with self._turn:
@@ -136,10 +145,37 @@ class Intake:
             self._thread.join()
 
     def _tell(self, said: dict[str, Any]) -> None:
+        self._waiting.append(_Waiting(self._event(said), Future()))
+        self._turn.notify()
+
+    def _event(self, said: dict[str, Any]) -> bytes:
         made = event(point_id(NAME), self._boot, self._sequence, self._wall_us(), said)
         self._sequence += 1
-        self._waiting.append(_Waiting(made.pack(), Future()))
-        self._turn.notify()
+        return made.pack()
+
+    def _standing(self) -> bytes:
+        """How far the records of all points are taken, for the beginning of a segment."""
+        told: list[bytes] = []
+        for point, stream in self._streams.items():
+            if point == point_id(NAME):
+                continue
+            said = {
+                "event": FAR,
+                "of": f"{point:016x}",
+                "boot": f"{stream.boot:016x}",
+                "next": stream.next,
+                "before": [f"{boot:016x}" for boot in stream.before],
+            }
+            told.append(self._event(said))
+        told.append(self._event({"event": FAR, "points": len(told)}))
+        return b"".join(told)
+
+    def _take_up(self, said: dict[str, Any]) -> None:
+        if "of" in said:
+            before = dict.fromkeys(int(boot, 16) for boot in said["before"])
+            stream = _Stream(int(said["boot"], 16), int(said["next"]), before, 4 * self._rate)
+            stream.at = self._monotonic()
+            self._streams[int(said["of"], 16)] = stream
 
     def _known(self, first: Record, count: int) -> int:
         """Below which number a point's records are here; InputError for a boot that is over."""
@@ -156,11 +192,11 @@ class Intake:
     def _advance(self, point: int, boot: int, sequence: int) -> None:
         stream = self._streams.get(point)
         if stream is None:
-            stream = self._streams[point] = _Stream(
-                boot, 0, set(), 4 * self._rate, self._monotonic()
-            )
+            stream = self._streams[point] = _Stream(boot, 0, {}, 4 * self._rate, self._monotonic())
         if boot != stream.boot:
-            stream.before.add(stream.boot)
+            stream.before[stream.boot] = None
+            if len(stream.before) > BOOTS:
+                del stream.before[next(iter(stream.before))]
             stream.boot, stream.next = boot, 0
         stream.next = max(stream.next, sequence + 1)
 
@@ -190,7 +226,9 @@ class Intake:
                 self._look_at_clock()
                 batch = list(self._waiting)
                 self._waiting.clear()
-            payloads = [one.payload for one in batch if one.payload]
+                said = any(one.payload for one in batch)
+                begins = [self._standing()] if said and self._log.begins else []
+            payloads = begins + [one.payload for one in batch if one.payload]
             try:
                 if payloads:
                     self.on_head(self._log.append(payloads, self._wall_us()))
@@ -223,3 +261,19 @@ class Intake:
         jumped = round(wall - before - (at - then) * 1e6)
         if abs(jumped) > _JUMP_US:
             self._tell({"event": "clock", "jumped_us": jumped})
+
+
+def says_how_far(entry: Entry) -> bool:
+    """Whether an entry tells how far all points' records are taken."""
+    return any("points" in said for said in _how_far(entry))
+
+
+def _how_far(entry: Entry) -> list[dict[str, Any]]:
+    """What the CLE said of that; nobody else's word counts."""
+    told = (records.read(data) for data in records.split(entry.payload) if _is_own(data))
+    said = (record.event() for record in told if record.kind is Kind.EVENT)
+    return [document for document in said if document.get("event") == FAR]
+
+
+def _is_own(data: bytes) -> bool:
+    return HEADER.unpack_from(data)[4] == point_id(NAME)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.errors import InputError
-from orchestrator.verification.cle.audit import audit, entries
+from orchestrator.verification.cle.audit import audit, entries, newest
 from orchestrator.verification.cle.intake import RATE, Intake
 from orchestrator.verification.cle.seals import Head
 from orchestrator.verification.cle.segments import SEGMENT_BYTES, Log
@@ -20,6 +22,8 @@ from orchestrator.verification.cle.service import Credentials, serve
 from orchestrator.verification.keys import public_text
 
 HEADS = "heads.jsonl"
+_FORGET_S = 60.0
+"""How often old segments are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class Terms:
     shippers: Mapping[str, tuple[str, ...]] | None = None
     rate: float = RATE
     segment_bytes: int = SEGMENT_BYTES
+    retention_days: float = 0.0
+    """Segments whose records are all older go; 0: none goes."""
 
 
 def log_folder(folder: Path) -> Path:
@@ -40,7 +46,8 @@ def log_folder(folder: Path) -> Path:
 def run(
     folder: Path, key: Ed25519PrivateKey, address: str, terms: Terms, ready: Callable[[str], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT. The log is looked at first: a damaged one is not written to."""
+    """Serve until SIGTERM or SIGINT. What a log goes on from, its newest segment, is looked at first: a
+    damaged one is not written to. The rest is `audit`'s."""
     wake, waker = socket.socketpair()
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.fileno())
@@ -48,24 +55,31 @@ def run(
         signal.signal(number, lambda _number, _frame: None)
     log = Log(log_folder(folder), key, segment_bytes=terms.segment_bytes)
     try:
-        found = audit(log_folder(folder), public_text(key))
+        recent = newest(log_folder(folder))
+        found = audit(log_folder(folder), public_text(key), segments=recent)
         if found.problems:
             raise InputError(found.problems)
         intake = Intake(log, rate=terms.rate)
         with (folder / HEADS).open("ab", buffering=0) as published:
             publisher = _Publisher(published.fileno())
             intake.on_head = publisher.publish
-            intake.start(list(entries(log_folder(folder))))
+            intake.start(list(entries(log_folder(folder), recent)))
             server, bound = serve(intake, address, terms.credentials, terms.shippers)
             ready(bound)
             try:
-                wake.recv(1)
+                while not select.select([wake], [], [], _FORGET_S)[0]:
+                    _forget(log, terms.retention_days)
             finally:
                 server.stop(grace=1.0).wait()
                 intake.end()
                 publisher.publish(log.head, at_once=True)
     finally:
         log.close()
+
+
+def _forget(log: Log, days: float) -> None:
+    if days:
+        log.forget(time.time_ns() // 1000 - round(days * 86_400e6))
 
 
 class _Publisher:

@@ -6,9 +6,10 @@ A segment `NNNNNNNN.seg` is, big-endian:
     entries:  u8 b"E"   u32 bytes of the payload   u64 index   u64 received (us)   payload
     seals:    u8 b"S"   u64 index   u64 sealed (us)   32s hash of the chain   64s signature (Ed25519)
 
-A payload is records (`servernf.wire.records`) as a point sent them. What is behind the last seal was
-never acknowledged, and goes when the log is opened again. Seals are written with what they seal, and
-both are on the disk (fdatasync) before anybody is told.
+A payload is records (`servernf.wire.records`) as a point sent them; the first of a segment says how far
+each point's are taken (`intake`), so that neither a start nor retention needs what is before. What is
+behind the last seal was never acknowledged, and goes when the log is opened again. Seals are written
+with what they seal, and both are on the disk (fdatasync) before anybody is told.
 """
 
 from __future__ import annotations
@@ -119,12 +120,17 @@ class Log:
         """Where the file's last seal ends."""
         self._open()
 
+    @property
+    def begins(self) -> bool:
+        """Whether the next entry is the first of a segment."""
+        return self._file is None or self._end >= self._most
+
     def append(self, payloads: list[bytes], wall_us: int) -> Head:
         """Write, seal and sync payloads; the head behind the last.
 
         StoreError where that fails (a full disk): then nothing of it is there, and the log goes on.
         """
-        if self._file is None or self._end >= self._most:
+        if self.begins:
             self._next()
         file = self._file
         assert file is not None

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.errors import InputError
-from orchestrator.verification.cle.audit import audit, entries
-from orchestrator.verification.cle.intake import Intake, TooMuch
-from orchestrator.verification.cle.segments import Log
+from orchestrator.verification.cle.audit import audit, entries, newest
+from orchestrator.verification.cle.intake import FAR, Intake, TooMuch
+from orchestrator.verification.cle.segments import Log, segment_files
 from orchestrator.verification.keys import public_text
 from servernf.wire import records
 from servernf.wire.records import Kind, Record, point_id
@@ -41,10 +41,10 @@ def intake(tmp_path: Path, clocks: Clocks) -> Iterator[Intake]:
     log.close()
 
 
-def open_intake(folder: Path, clocks: Clocks) -> tuple[Intake, Log]:
-    log = Log(folder, KEY)
+def open_intake(folder: Path, clocks: Clocks, segment_bytes: int = 1 << 20) -> tuple[Intake, Log]:
+    log = Log(folder, KEY, segment_bytes=segment_bytes)
     made = Intake(log, rate=100.0, wall_us=lambda: clocks.wall, monotonic=lambda: clocks.steady)
-    made.start(list(entries(folder)))
+    made.start(list(entries(folder, newest(folder))))
     return made, log
 
 
@@ -59,7 +59,9 @@ def logged(folder: Path, point: int = POINT) -> list[Record]:
 
 
 def events(folder: Path) -> list[dict[str, object]]:
-    return [record.event() for record in logged(folder, point_id("cle"))]
+    """What the CLE tells of itself, but how far points' records are taken."""
+    told = [record.event() for record in logged(folder, point_id("cle"))]
+    return [said for said in told if said["event"] != FAR]
 
 
 def test_a_receipt_is_a_head_of_the_log(intake: Intake, tmp_path: Path) -> None:
@@ -118,6 +120,37 @@ def test_a_cle_that_starts_again_knows_what_it_has(tmp_path: Path, clocks: Clock
         (1, 0), (1, 1), (1, 2), (1, 3), (9, 0),
     ]  # fmt: skip
     assert [said["event"] for said in events(tmp_path)] == ["boot"] * 4
+
+
+def test_a_start_needs_the_newest_segment_alone(tmp_path: Path, clocks: Clocks) -> None:
+    """Also where retention has taken the others."""
+    made, log = open_intake(tmp_path, clocks, 2_000)
+    for data in (batch(0, 3), batch(0, boot=9), *(batch(at, boot=9) for at in range(1, 30))):
+        clocks.steady += 10
+        made.put(data).result(WAIT_S)
+    made.end()
+    files = segment_files(tmp_path)
+    assert len(files) > 3
+    assert newest(tmp_path) == files[-1:]
+    log.forget(clocks.wall + 1)
+    log.close()
+    assert segment_files(tmp_path) == files[-1:]
+    made, log = open_intake(tmp_path, clocks, 2_000)
+    with pytest.raises(InputError, match="is over"):
+        made.put(batch(5))
+    before = logged(tmp_path)
+    made.put(batch(0, 30, boot=9)).result(WAIT_S)  # all of it is there, or was
+    assert logged(tmp_path) == before
+    made.put(batch(30, boot=9)).result(WAIT_S)
+    assert logged(tmp_path)[-1].sequence == 30
+    made.end()
+    log.close()
+    assert audit(tmp_path, public_text(KEY)).problems == ()
+
+
+def test_nobody_else_speaks_for_the_cle(intake: Intake) -> None:
+    with pytest.raises(InputError, match="speaks for itself"):
+        intake.put(batch(0, point=point_id("cle")))
 
 
 def test_a_point_that_floods_is_refused_and_told(

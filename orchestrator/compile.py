@@ -38,7 +38,7 @@ from orchestrator.nfs.base import Functions, lookup
 from orchestrator.placement.compiled import forced_by_pins, room_of
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used, block_use
-from orchestrator.placement.running import Moving, Running, moved, running_of
+from orchestrator.placement.running import Moving, Running, moved, running_of, taken_over
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, footprint
 from orchestrator.targets.target import filter_costs
@@ -203,6 +203,7 @@ def _compiled(request: CompileRequest) -> Compiled:
     if beside is not None:
         graph_id = beside.graph_id
         running = running_of(beside)
+        running = taken_over(running, beside.plan.standbys, request.away.cores)
         if request.moving is not None:
             was, running = running, moved(running, beside.plan.spread, request.moving)
             graph = _pinned(graph, was, running)

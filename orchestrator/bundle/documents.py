@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -27,7 +27,7 @@ from orchestrator.model.devices import Device, Kind
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
 from orchestrator.model.ids import GRAPH_IDS
 from orchestrator.model.match import Prefix
-from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice
+from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice, Standby
 from orchestrator.nfs.files import explain, located
 from orchestrator.units import LARGEST, Name, parse_name
 from servernf.wire.instances import base_name
@@ -200,6 +200,12 @@ class _HopDocument(_Document):
     rate: Amount
 
 
+class _StandbyDocument(_Document):
+    nf: Name
+    variant: Literal["per_packet", "on_syn_fin", "per_n", "periodic"]
+    core: _CoreDocument
+
+
 class PlanDocument(_Document):
     """`plan.json`."""
 
@@ -215,6 +221,7 @@ class PlanDocument(_Document):
     notes: tuple[Text, ...]
     slot_of: dict[Label, Label] = Field(default_factory=dict[str, str])
     spread: dict[Label, Label] = Field(default_factory=dict[str, str])
+    standbys: tuple[_StandbyDocument, ...] = ()
 
     def plan(self) -> Plan:
         """What it says."""
@@ -231,6 +238,7 @@ class PlanDocument(_Document):
             notes=self.notes,
             slot_of=self.slot_of,
             spread=self.spread,
+            standbys=tuple(Standby(s.nf, s.variant, s.core.core()) for s in self.standbys),
         )
 
 

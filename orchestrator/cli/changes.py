@@ -58,6 +58,8 @@ def print_changes(prepared: Prepared, network: str, verbose: bool) -> None:
         )
     for moved in summary.moved:
         say(f"state moves: {moved}")
+    for standby in summary.standbys:
+        say(f"standby: {standby}")
     for lost in summary.lost:
         warn(f"state lost: {lost}")
     for full in summary.full:

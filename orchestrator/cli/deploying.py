@@ -211,6 +211,8 @@ def print_state(done: Done) -> None:
         say(f"state moved: {going}")
     for lost in done.state_lost:
         warn(f"state lost: {lost}")
+    for amiss in done.applied.amiss:
+        warn(amiss)
 
 
 def undeploy(

@@ -45,6 +45,7 @@ def status(
 
 
 def _print(seen: Seen, *, everything: bool) -> None:
+    from orchestrator.deployment.following import FOLLOWING
     from orchestrator.presenters.conditions import device_badness, device_words, links_amiss
 
     _warn(seen, everything)
@@ -87,6 +88,14 @@ def _print(seen: Seen, *, everything: bool) -> None:
         ("graph", "owner", "id#", "deployed at", "worker cores#"),
         graphs,
     )
+    if seen.standbys:
+        title, rows = crowd(
+            "Standbys",
+            ((f.graph, str(f), state) for f, state in seen.standbys.items()),
+            lambda row: row[2] != FOLLOWING,
+            everything,
+        )
+        print_table(title, ("graph", "standby", "state"), rows)
     _print_workers(seen.workers, everything)
 
 

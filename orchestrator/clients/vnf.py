@@ -159,6 +159,12 @@ class WorkerClient:
             self._may_change()
         return self._call(self._stub.transfer, request, self._election, seconds=_TRANSFER_SECONDS)
 
+    def replicate(self, request: vnf_pb2.ReplicateRequest) -> vnf_pb2.ReplicateResponse:
+        """A phase of a replication, which may take long."""
+        if request.phase != vnf_pb2.ReplicateRequest.STATUS and self._may_change is not None:
+            self._may_change()
+        return self._call(self._stub.replicate, request, self._election, seconds=_TRANSFER_SECONDS)
+
     def metrics(self) -> dict[str, int]:
         """Counters of the worker and its NFs, by name."""
         return dict(self._call(self._stub.queryMetrics, vnf_pb2.MetricsRequest()).metrics)

@@ -28,6 +28,9 @@ def worker_programs(wiring: Wiring, memo: Memo) -> Iterator[SymbolicWorker]:
         places = {name: listed for name, listed in found.items() if listed}
         for core in cores:
             yield SymbolicWorker(core.server, core.index, nfs, chains, places)
+        # Nothing leads to a standby before it takes over.
+        for core in {s.core for s in wiring.plan.standbys if s.nf in group.nfs}:
+            yield SymbolicWorker(core.server, core.index, nfs, (), places)
 
 
 def _places(function: NetworkFunction[Any]) -> RulePlaces:

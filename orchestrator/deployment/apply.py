@@ -22,6 +22,8 @@ class Applied:
     """Whose state went from core to core, in words."""
     behind: tuple[str, ...] = ()
     """Whose state should have, and could not."""
+    amiss: tuple[str, ...] = ()
+    """What is not as it should be all the same: `reconcile` tries again."""
 
 
 def applied(executed: Executed) -> Applied:
@@ -33,6 +35,7 @@ def applied(executed: Executed) -> Applied:
         dict(executed.entries),
         tuple(str(m) for m in executed.moved if not m.lost),
         tuple(str(m) for m in executed.moved if m.lost),
+        tuple(executed.amiss),
     )
 
 

@@ -106,6 +106,10 @@ class WorkerDriver(Protocol):
         """A phase of a transfer from this worker (servernf/proto/vnf.proto)."""
         ...
 
+    def replicate(self, request: vnf_pb2.ReplicateRequest) -> vnf_pb2.ReplicateResponse:
+        """A phase of a replication from this worker, or to it (servernf/proto/vnf.proto)."""
+        ...
+
     def status(self) -> vnf_pb2.Status:
         """What the worker runs."""
         ...

@@ -13,7 +13,8 @@ from typing import Protocol, TypeVar
 
 from orchestrator.clients.encoding import Inserts
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver
-from orchestrator.deployment.handover import Moved, carry_out
+from orchestrator.deployment.following import follow, moved
+from orchestrator.deployment.handover import Moved
 from orchestrator.deployment.places import Places, refusals_with
 from orchestrator.deployment.savepoint import restore, save
 from orchestrator.deployment.sessions import Sessions
@@ -22,6 +23,7 @@ from orchestrator.deployment.transaction import (
     Change,
     ConfigureWorker,
     Drain,
+    Follow,
     Item,
     LoadPipeline,
     MoveState,
@@ -30,6 +32,7 @@ from orchestrator.deployment.transaction import (
     Step,
     Transaction,
     WriteEntries,
+    is_away,
 )
 from orchestrator.deployment.updates import identity, needed, replicate_carefully, updates_of
 from orchestrator.errors import (
@@ -277,7 +280,7 @@ class Executor:
         return ""
 
     def _step(self, step: Step) -> None:
-        if self._is_away(step):
+        if is_away(step, self.away):
             return
         match step:
             case LoadPipeline():
@@ -292,11 +295,13 @@ class Executor:
                     self._write(driver, step)
             case Drain():
                 self._drain(step)
+            case Follow():
+                self.done.amiss += follow(self.network, step)
             case ConfigureWorker() | ChainWorker() | MoveState():
                 try:
                     if isinstance(step, MoveState):
-                        self.done.moved += carry_out(
-                            self.network, step, QUIET_S, self._sessions.alone
+                        self.done.moved += moved(
+                            self.network, step, self.away, QUIET_S, self._sessions.alone
                         )
                     else:
                         self._worker(step)
@@ -306,15 +311,6 @@ class Executor:
                         raise
                     if str(error) not in self.done.amiss:
                         self.done.amiss.append(str(error))
-
-    def _is_away(self, step: Step) -> bool:
-        if isinstance(step, LoadPipeline | RestorePipeline | WriteEntries):
-            return step.device in self.away.devices
-        if isinstance(step, MoveState):
-            if step.is_early and any(origin.device in self.away.devices for origin in step.origins):
-                return True
-            return not self.away.cores.keys().isdisjoint((step.move.source, step.move.target))
-        return isinstance(step, ConfigureWorker | ChainWorker) and step.core in self.away.cores
 
     # -- workers -------------------------------------------------------------------------------
 
@@ -494,6 +490,8 @@ def _device(step: Step) -> str:
         return step.device
     if isinstance(step, MoveState):
         return f"{step.move.source.server}.{step.move.source.index}"
+    if isinstance(step, Follow):
+        return f"{step.following.source.server}.{step.following.source.index}"
     if isinstance(step, ConfigureWorker | ChainWorker):
         return f"{step.core.server}.{step.core.index}"
     return ""

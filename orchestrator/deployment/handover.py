@@ -35,10 +35,14 @@ class Moved:
     """By which its packets came; fewer markers: only time has told that none was on its way."""
     lost: str = ""
     """Why it stays behind."""
+    from_standby: bool = False
+    """Whether the target had it already."""
 
     def __str__(self) -> str:
         if self.lost:
             return f"{self.move}: stays behind: {self.lost}"
+        if self.from_standby:
+            return f"{self.move}: its standby takes over, with {self.records:,} records"
         told = f"{self.move}: {self.records:,} records; {self.held:,} packets waited"
         told += f" {self.waited_us / 1000:.1f} ms" if self.held else ""
         if 0 < self.paths == self.markers:

@@ -18,11 +18,13 @@ from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.deployment.desired import sample_session
 from orchestrator.deployment.moves import state_moves
 from orchestrator.deployment.origins import origins_of
+from orchestrator.deployment.standbys import followings
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
     ConfigureWorker,
     Drain,
+    Follow,
     LoadPipeline,
     MoveState,
     NfSpec,
@@ -48,9 +50,11 @@ ENTRIES = "write entries"
 SWITCH_OVER = "put in force"
 CLOSE, OPEN = "take out of force", "put in force again"
 DRAIN = "drain"
+STANDBYS = "leave standbys"
 COPY_STATE, MARK, HAND_OVER = "copy state", "mark last packets", "hand state over"
 OLD_ENTRIES = "delete old entries"
 OLD_SERVERS = "clear servers"
+FOLLOW = "start standbys"
 PROVENANCE = "update provenance"
 
 _NOTHING = PipelineProgram((), (), ())
@@ -106,6 +110,7 @@ class _Planner:
             Stage(SERVERS, tuple(self._servers(arrive=True))),
             *(self._interrupting() if interrupting else self._make_before_break()),
             Stage(OLD_SERVERS, tuple(self._servers(arrive=False))),
+            Stage(FOLLOW, tuple(self._follows(starts=True))),
             Stage(PROVENANCE, tuple(self._writes("renamed"))),
         ]
         stages = [stage for stage in stages if stage.steps]
@@ -120,6 +125,7 @@ class _Planner:
         # Only when it is undone: packets of the new version must be gone before its entries go.
         yield Stage(DRAIN, self._drain(back=True) if in_force else ())
         drain = self._drain(back=False) if in_force else ()
+        yield Stage(STANDBYS, tuple(self._follows(starts=False)))
         finish = [replace(step, begins=False) for step in self._moves(is_quiet=bool(drain))]
         yield Stage(COPY_STATE, tuple(replace(step, begins=True) for step in finish))
         yield Stage(SWITCH_OVER, in_force)
@@ -153,6 +159,7 @@ class _Planner:
         yield Stage(OLD_ENTRIES, tuple(self._writes("removed")))
         yield Stage(ENTRIES, (*self._in_place(), *self._writes("made")))
         yield Stage(DRAIN, self._drain(back=True))
+        yield Stage(STANDBYS, tuple(self._follows(starts=False)))
         finish = [replace(step, origins=()) for step in self._moves(is_quiet=True)]
         yield Stage(COPY_STATE, tuple(replace(step, begins=True) for step in finish))
         yield Stage(HAND_OVER, tuple(finish))
@@ -255,9 +262,23 @@ class _Planner:
         """How each transfer ends."""
         if self.old is None or self.new is None:
             return
+        before = followings(self.old.bundle)
         for move in state_moves(self.old.bundle, self.new.bundle):
             origins = origins_of(self.old.bundle, move)
-            yield MoveState(move, False, is_quiet, origins=origins)
+            ends = move.source, move.target
+            there = (
+                found.id
+                for found in before
+                if (found.source, found.standby) == ends and found.nf in move.nfs
+            )
+            yield MoveState(move, False, is_quiet, origins=origins, standbys=tuple(there))
+
+    def _follows(self, *, starts: bool) -> Iterator[Follow]:
+        """Standbys that come, or go before state moves."""
+        before = followings(self.old.bundle) if self.old else ()
+        after = followings(self.new.bundle) if self.new else ()
+        here, there = (after, before) if starts else (before, after)
+        yield from (Follow(found, starts) for found in here if found not in there)
 
     # -- servers -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from finsy.proto import p4r
@@ -31,8 +31,11 @@ from orchestrator.deployment.desired import (
 )
 from orchestrator.deployment.difference import INSERT, Difference, difference
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver, WorkerDriver
+from orchestrator.deployment.following import FOLLOWING, follow, state_of
 from orchestrator.deployment.journal import Owed
 from orchestrator.deployment.places import Places, refusals_with
+from orchestrator.deployment.standbys import followings
+from orchestrator.deployment.transaction import Follow
 from orchestrator.deployment.worker_drift import WorkerDrift, drift_of, repair_worker
 from orchestrator.errors import ReportedError, SwitchError
 from orchestrator.linker.graphs import graph_in, graphs_of
@@ -83,9 +86,11 @@ class Drift:
     devices: tuple[DeviceDrift, ...]
     workers: tuple[WorkerDrift, ...]
     waiting: tuple[str, ...] = ()
+    standbys: tuple[str, ...] = ()
+    """Those that do not follow, in words."""
 
     def __bool__(self) -> bool:
-        return any(self.devices) or any(self.workers)
+        return any(self.devices) or any(self.workers) or bool(self.standbys)
 
     @property
     def unreachable(self) -> tuple[str, ...]:
@@ -107,6 +112,7 @@ class Drift:
                 for d in self.workers
                 if d and not d.unreachable
             ),
+            *self.standbys,
         )
 
     @property
@@ -161,7 +167,8 @@ def find_drift(
         except ReportedError as error:
             return DeviceDrift(name, None, unreachable=str(error))
 
-    return _everywhere(network, asked, one, drift_of, away or Away())
+    found = _everywhere(network, asked, one, drift_of, away or Away())
+    return replace(found, standbys=tuple(_astray(network, asked, found, repairs=False)))
 
 
 def repair(
@@ -188,7 +195,22 @@ def repair(
         except ReportedError as error:
             return DeviceDrift(name, None, unreachable=str(error))
 
-    return _everywhere(network, asked, one, repair_worker, away or Away())
+    found = _everywhere(network, asked, one, repair_worker, away or Away())
+    return replace(found, standbys=tuple(_astray(network, asked, found, repairs=True)))
+
+
+def _astray(network: NetworkDriver, asked: _Asked, found: Drift, *, repairs: bool) -> Iterator[str]:
+    """Standbys that do not follow, of workers that answer; they are made to, once workers are right."""
+    reached = found.reached_cores
+    for placed in asked.deployed.values():
+        for following in followings(placed.bundle):
+            if following.source not in reached or following.standby not in reached:
+                continue
+            state = state_of(network, following)
+            if state == FOLLOWING:
+                continue
+            problems = follow(network, Follow(following, True)) if repairs else ()
+            yield from problems or (f"{following}: it does not ({state})",)
 
 
 def _everywhere(

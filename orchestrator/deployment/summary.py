@@ -16,6 +16,7 @@ from orchestrator.deployment.transaction import (
     Change,
     CloneSession,
     ConfigureWorker,
+    Follow,
     Item,
     MoveState,
     NfSpec,
@@ -77,6 +78,8 @@ class Summary:
     """Ingress switches where one entry puts the new version in force; on the others it is in place."""
     moved: tuple[str, ...] = ()
     """Whose state goes from core to core, in words."""
+    standbys: tuple[str, ...] = ()
+    """Who follows whom from then on, or no longer, in words."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -100,7 +103,7 @@ class Summary:
         return text + (f"; the provenance of {renamed} follows" if renamed else "")
 
     def __bool__(self) -> bool:
-        return bool(self.devices or self.workers)
+        return bool(self.devices or self.workers or self.standbys)
 
 
 def summarise(
@@ -139,6 +142,7 @@ def summarise(
         bool({CLOSE, OPEN} <= titles),
         tuple(flips),
         tuple(map(str, moves)),
+        tuple(map(str, (step for step in transaction.steps if isinstance(step, Follow)))),
     )
 
 
@@ -278,12 +282,13 @@ def _lost(old: Version | None, new: Version | None, moves: Collection[StateMove]
     moved = {(move.source, name) for move in moves for name in move.nfs}
     now = {Core(w.server, w.core): w.nfs for w in new.bundle.workers}
     names = {base_name(name) for nfs in now.values() for name in nfs}
+    doubles = {standby.core for standby in old.bundle.plan.standbys}
     for worker in old.bundle.workers:
         core = Core(worker.server, worker.core)
         for name, spec in worker.nfs.items():
             if not lookup(spec[0]).has_state() or name in now.get(core, {}):
                 continue
-            if (core, name) in moved:
+            if (core, name) in moved or core in doubles:
                 continue
             nf = base_name(name)
             after = next((s for n, s in now.get(core, {}).items() if base_name(n) == nf), None)

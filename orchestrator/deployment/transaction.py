@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 from orchestrator.deployment.moves import StateMove
 from orchestrator.deployment.origins import Origin
+from orchestrator.deployment.standbys import Following
+from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.entries import FloodGroup, ServerChain, TableEntry
 from orchestrator.model.manifest import Manifest
@@ -176,10 +178,27 @@ class MoveState:
     undoing: bool = False
     origins: tuple[Origin, ...] = ()
     is_early: bool = False
+    standbys: tuple[str, ...] = ()
+    """Replications by which the target has what the source has: for when that does not answer."""
 
     def inverse(self) -> MoveState:
         """The other phase, the other way."""
         return replace(self, begins=not self.begins, undoing=not self.undoing)
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A standby follows its primary from now on (`starts`), or no longer."""
+
+    following: Following
+    starts: bool
+
+    def inverse(self) -> Follow:
+        """The other one."""
+        return Follow(self.following, not self.starts)
+
+    def __str__(self) -> str:
+        return f"{self.following}{'' if self.starts else ', no longer'}"
 
 
 Step = (
@@ -190,6 +209,7 @@ Step = (
     | ChainWorker
     | Drain
     | MoveState
+    | Follow
 )
 
 
@@ -237,3 +257,22 @@ class Transaction:
     def steps(self) -> tuple[Step, ...]:
         """All steps, in order."""
         return tuple(step for stage in self.stages for step in stage.steps)
+
+
+def is_away(step: Step, away: Away) -> bool:
+    """Whether a step cannot be done, since who it is for does not answer."""
+    match step:
+        case LoadPipeline() | RestorePipeline() | WriteEntries():
+            return step.device in away.devices
+        case ConfigureWorker() | ChainWorker():
+            return step.core in away.cores
+        case MoveState() if step.is_early and any(o.device in away.devices for o in step.origins):
+            return True
+        case MoveState() if step.standbys:  # the target has it already
+            return step.move.target in away.cores
+        case MoveState():
+            return step.move.source in away.cores or step.move.target in away.cores
+        case Follow():
+            return step.following.source in away.cores or step.following.standby in away.cores
+        case Drain():
+            return False

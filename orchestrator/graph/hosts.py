@@ -1,4 +1,4 @@
-"""Whether a service graph fits a topology: hosts and pinned devices exist, next hops are somebody's."""
+"""Whether a service graph fits a topology: hosts and devices exist, next hops are somebody's."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def check_hosts(
         f"{unknown(f'switch or server of topology {topology.name}', device, devices)}"
         for nf, device in graph.placement.pinned.items()
         if device not in devices
+    ]
+    problems += [
+        f"{where}: nfs.{nf.name}.state.on: "
+        f"{unknown(f'server of topology {topology.name}', nf.standby.server, list(topology.servers))}"
+        for nf in graph.nfs.values()
+        if nf.standby is not None and nf.standby.server not in topology.servers
     ]
     if problems:
         raise InputError(problems)

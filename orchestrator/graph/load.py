@@ -21,6 +21,7 @@ from orchestrator.model.graph import (
     PlacementRules,
     Port,
     ServiceGraph,
+    StandbyRule,
     Traffic,
     Verification,
 )
@@ -112,6 +113,8 @@ class _Loader:
         if not cls.replicable and item.workers.min > 1:
             text = f"{item.type} cannot be replicated, but {item.workers.min} workers are asked for"
             self.problem(f"{where}.workers.min", text)
+        if item.state is not None and not cls.has_state():
+            self.problem(f"{where}.state", f"{item.type} has no state that could be doubled")
         try:
             self.functions[name] = self._read(name, item)
         except ValidationError as error:
@@ -234,6 +237,7 @@ class _Loader:
                     self.functions[name].config,
                     min_workers=nf.workers.min,
                     max_workers=nf.workers.max,
+                    standby=nf.state and StandbyRule(nf.state.standby, nf.state.on),
                 )
                 for name, nf in file.nfs.items()
                 if name in self.functions

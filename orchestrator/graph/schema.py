@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -43,12 +43,23 @@ class WorkersFile(FileModel):
         return self
 
 
+class StateFile(FileModel):
+    """Where an NF's state is doubled (`standby`: how), so that its connections outlive its server.
+
+    NFs that share cores have their standbys on one server, where they have a core of their own.
+    """
+
+    standby: Literal["per_packet", "on_syn_fin", "per_n", "periodic"]
+    on: Name
+
+
 class NfFile(FileModel):
     """One network function; its type says what `config` holds."""
 
     type: str
     config: dict[str, Any] = Field(default_factory=dict[str, Any])
     workers: WorkersFile = WorkersFile()
+    state: StateFile | None = None
 
 
 class EdgeFile(FileModel):

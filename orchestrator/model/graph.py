@@ -23,6 +23,14 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbyRule:
+    """An NF's state is doubled on another server, which takes over when a core that has it dies."""
+
+    variant: str
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
 class NfInstance:
     """One network function of the graph; `config` is the checked config object of its type."""
 
@@ -31,6 +39,7 @@ class NfInstance:
     config: Any
     min_workers: int = 1
     max_workers: int | None = None
+    standby: StandbyRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

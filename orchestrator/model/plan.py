@@ -64,6 +64,15 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Standby:
+    """The core that has what the cores of an NF have, as `variant` says, and sends nothing."""
+
+    nf: str
+    variant: str
+    core: Core
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """`device_of[unit]`; `cores_of[group index]`; `tree_of[(arc source unit or entry, target unit)]`;
     `dispatch[group index]`: traffic class -> cores, the class of all others last.
@@ -87,3 +96,4 @@ class Plan:
     notes: tuple[str, ...]
     slot_of: dict[str, str] = field(default_factory=dict[str, str])
     spread: dict[str, str] = field(default_factory=dict[str, str])
+    standbys: tuple[Standby, ...] = ()

@@ -35,18 +35,27 @@ from orchestrator.placement.resources import (
     Network,
     demands,
 )
+from orchestrator.placement.standby import standby_server
 from orchestrator.runtimes import Runtime, runtime
 from orchestrator.targets.pipelines import Pipeline, footprint
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One graph to be placed, as cut; `prefix` keeps names of several graphs apart."""
+    """One graph to be placed, as cut; `prefix` keeps names of several graphs apart. `alone`: NFs may run
+    where their standby should."""
 
     graph: ServiceGraph
     functions: Functions
     cuts: Cuts
     prefix: str = ""
+    alone: bool = False
+
+    @property
+    def standbys(self) -> dict[int, str]:
+        """By group: the server that is for its standby, and not for itself."""
+        servers = ((i, standby_server(self.graph, g)) for i, g in enumerate(self.cuts.groups))
+        return {} if self.alone else {i: server for i, server in servers if server}
 
 
 def forced_by_pins(
@@ -183,7 +192,7 @@ class _Builder:
         pinned, apart, together = self._rules(parts)
         return Problem(
             name=" + ".join(part.graph.name for part in parts),
-            devices=devices_of(self.fabric, self.network),
+            devices=self._without_standbys(parts, devices_of(self.fabric, self.network)),
             fabric=self.fabric,
             chains=self.chains,
             tasks=self.tasks,
@@ -197,6 +206,25 @@ class _Builder:
             load_limit=SCALE_OUT_LOAD,
             switch_latency_us=SWITCH_LATENCY_US,
         )
+
+    def _without_standbys(
+        self, parts: Sequence[Part], devices: dict[str, Device]
+    ) -> dict[str, Device]:
+        """Servers without the cores and the memory that are for standbys."""
+        for part in parts:
+            for group, name in part.standbys.items():
+                server = devices.get(name)
+                if server is None or not server.cores:
+                    continue
+                left = server.capacity[MEMORY]
+                left -= self.pools[f"{part.prefix}group{group}"].worker_memory_bytes
+                devices[name] = replace(
+                    server,
+                    capacity={**server.capacity, MEMORY: max(0, left)},
+                    cores=server.cores - 1,
+                    core_ids=server.core_ids[:-1],
+                )
+        return devices
 
     def _add(self, part: Part) -> None:
         wants = demands(part.graph, part.cuts)
@@ -376,10 +404,12 @@ class _Builder:
 
     def _candidates(self, part: Part, nfs: tuple[str, ...]) -> tuple[str, ...]:
         able = {found.name for found in self._runtimes(part, nfs)}
+        group = next(i for i, found in enumerate(part.cuts.groups) if found.nfs == nfs)
+        standby = part.standbys.get(group)
         linked = tuple(
             name
             for name, server in self.topology.servers.items()
-            if name in self.fabric.attachments and server.runtime in able
+            if name in self.fabric.attachments and server.runtime in able and name != standby
         )
         if self.nearest is None or len(linked) <= self.nearest:
             return linked
@@ -450,37 +480,6 @@ class _Builder:
 
     def _kind(self, task: str) -> str:
         return SERVER if self.tasks[task].pool else SWITCH
-
-
-def check_offers(graph: ServiceGraph, fabric: Fabric) -> None:
-    """Rates that the endpoints' access links cannot carry, unreachable hosts: all at once."""
-    problems: list[str] = []
-    where = graph.source or graph.name
-    for name, endpoint in graph.endpoints.items():
-        lost = [h for h in endpoint.hosts if h not in fabric.attachments]
-        problems += [f"{where}: host {h} of endpoint {name} is linked to no switch" for h in lost]
-        if lost:
-            continue
-        capacity = sum(fabric.attachments[h].link.capacity for h in endpoint.hosts)
-        for direction in ("ingress", "egress"):
-            rate = sum(t.rate for t in graph.traffic if getattr(t, direction) == name)
-            if rate > capacity:
-                problems.append(
-                    f"{where}: traffic with {direction} {name} asks for {rate / 1e9:g} Gbit/s; the "
-                    f"access links of its hosts carry {capacity / 1e9:g} Gbit/s"
-                )
-    if not problems:
-        for traffic in graph.traffic:
-            ends = (traffic.ingress, traffic.egress)
-            for a in graph.endpoints[ends[0]].hosts:
-                for b in graph.endpoints[ends[1]].hosts:
-                    if not fabric.connected(a, b):
-                        problems.append(
-                            f"{where}: traffic {traffic.name}: host {b} cannot be reached from {a} "
-                            f"in {fabric.topology.name}"
-                        )
-    if problems:
-        raise InputError(problems)
 
 
 def with_prefix(part: Part) -> Part:

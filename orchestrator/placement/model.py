@@ -17,7 +17,7 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
 from orchestrator.placement.buckets import group_buckets, whole_buckets
 from orchestrator.placement.classes import state_classes
-from orchestrator.placement.compiled import Part, check_offers, problem_of
+from orchestrator.placement.compiled import Part, problem_of
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.measure import (
     DEFAULT_OBJECTIVES,
@@ -25,11 +25,13 @@ from orchestrator.placement.measure import (
     core_load,
     cores_used,
 )
+from orchestrator.placement.offers import check_offers
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.resources import Network, demands
 from orchestrator.placement.running import Running, stay
 from orchestrator.placement.slots import contended
 from orchestrator.placement.solve import OPTIMAL, solve
+from orchestrator.placement.standby import with_standbys
 
 _NEAREST = 6
 _MANY_SWITCHES = 40
@@ -63,17 +65,22 @@ def place(
     """
     check_offers(graph, fabric)
     chosen = options or Options(limits=Limits(seconds=deterministic_time))
-    part, running = Part(graph, functions, cuts), chosen.running
+    running = chosen.running
+    # Where a standby takes over, its group runs where its standby was.
+    part = Part(graph, functions, cuts, alone=running is not None and running.takes_over)
     where = {} if running is None else running.devices(cuts)
     problem, solution = search([part], fabric, network, chosen, running=where)
     plan = plan_of(part, problem, solution)
-    if running is None:
-        return plan
 
     def buckets(number: int, cores: int) -> int:
         return group_buckets(functions, cuts.groups[number].nfs, cores)
 
-    return stay(plan, cuts, running, network.used.cores, buckets)
+    now: frozenset[Core] = frozenset()
+    if running is not None:
+        plan = stay(plan, cuts, running, network.used.cores | running.standbys, buckets)
+        now = running.standbys
+    topology, used = fabric.topology, network.used
+    return with_standbys(plan, graph, functions, cuts.groups, topology, used, now)
 
 
 def search(
@@ -89,8 +96,25 @@ def search(
     """The problem of placing cut graphs together, and its solution; InfeasibleError says why not.
 
     `running` is where their tasks are now. `soft` lets rates and latencies miss their SLO. `changed`
-    may ask for more than the graphs do.
+    may ask for more than the graphs do. Where graphs do not fit beside their standbys, they go without.
     """
+    if any(part.standbys for part in parts):
+        try:
+            return _searched(parts, fabric, network, options, running, soft, changed)
+        except InfeasibleError:
+            parts = [replace(part, alone=True) for part in parts]
+    return _searched(parts, fabric, network, options, running, soft, changed)
+
+
+def _searched(
+    parts: Sequence[Part],
+    fabric: Fabric,
+    network: Network,
+    options: Options,
+    running: Mapping[str, str],
+    soft: bool,
+    changed: Callable[[Problem], Problem] | None,
+) -> tuple[Problem, Solution]:
     tries: list[tuple[int | None, bool]] = [(None, False), (None, True)]
     if len(fabric.topology.servers) > _NEAREST and not soft:
         # The nearest servers first: all of a data centre would make a large model of a small one.

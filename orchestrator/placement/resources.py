@@ -114,6 +114,7 @@ def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:
         for switch, program in bundle.programs.items():
             tables.setdefault(switch, Counter()).update(program.entries_by_table())
         cores.update(core for group in bundle.plan.cores_of for core in group)
+        cores.update(standby.core for standby in bundle.plan.standbys)
     return Used(frozenset(cores), entries, rates, tables, memory)
 
 
@@ -130,7 +131,7 @@ def block_use(
         for (block, table), count in footprint(cuts.units[unit], [pipelines[device]]).items():
             use.setdefault(device, Counter())[f"{block}.{table}"] += count
     for group, cores in zip(cuts.groups, plan.cores_of, strict=True):
-        for core in cores:
+        for core in (*cores, *{s.core for s in plan.standbys if s.nf in group.nfs}):
             there = runtime(topology.servers[core.server].runtime)
             taken = sum(there.memory_bytes(functions[nf]) for nf in group.nfs)
             use.setdefault(core.server, Counter())[MEMORY] += taken

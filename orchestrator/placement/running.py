@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import Cuts, Group
-from orchestrator.model.plan import ClassMap, Core, Plan, Slice
+from orchestrator.model.plan import ClassMap, Core, Plan, Slice, Standby
 from orchestrator.placement.buckets import whole_buckets
 from servernf.wire.buckets import BUCKETS, HASH_BITS
 from servernf.wire.instances import base_name
@@ -30,6 +30,10 @@ class Running:
     )
 
     pinned: frozenset[str] = frozenset()
+    standbys: frozenset[Core] = frozenset()
+    """Cores of standbys."""
+    takes_over: bool = False
+    """Whether some of the NFs run where their standby was."""
 
     def devices(self, cuts: Cuts) -> dict[str, str]:
         """The device that each unit of the next version is on now."""
@@ -110,7 +114,35 @@ def running_of(bundle: Bundle) -> Running:
         for name in sorted(frozenset.intersection(*(at[core] for core in cores))):
             cores_of.setdefault(name, cores)
             dispatch.setdefault(name, classes)
-    return Running(bundle.plan.device_of, cores_of, dispatch)
+    standbys = frozenset(standby.core for standby in bundle.plan.standbys)
+    return Running(bundle.plan.device_of, cores_of, dispatch, standbys=standbys)
+
+
+def taken_over(running: Running, standbys: Iterable[Standby], away: Container[Core]) -> Running:
+    """Where a graph shall run: NFs of which cores are `away` on the core of their standby."""
+    core_of = {standby.nf: standby.core for standby in standbys if standby.core not in away}
+    cores_of, dispatch = dict(running.cores_of), dict(running.dispatch)
+    pinned: set[str] = set()
+    for nf, core in core_of.items():
+        cores = running.cores_of.get(nf, ())
+        if nf in pinned or not any(found in away for found in cores):
+            continue
+        classes = running.dispatch[nf]
+        whole = tuple(replace(c, slices=(Slice(core, 0, _HASHES),)) for c in classes)
+        group = [n for n, found in running.cores_of.items() if found == cores]
+        cores_of |= dict.fromkeys(group, (core,))
+        dispatch |= dict.fromkeys(group, whole)
+        pinned.update(group)
+    if not pinned:
+        return running
+    return replace(
+        running,
+        cores_of=cores_of,
+        dispatch=dispatch,
+        pinned=running.pinned | pinned,
+        standbys=running.standbys - {cores_of[nf][0] for nf in pinned},
+        takes_over=True,
+    )
 
 
 def stay(
@@ -127,7 +159,12 @@ def stay(
     how many a group (its number) has on so many cores.
     """
     plan = _on_its_cores(plan, cuts, running, taken)
-    pins = [next((nf for nf in g.nfs if nf in running.pinned), None) for g in cuts.groups]
+    pins = [
+        next(
+            (nf for nf in g.nfs if nf in running.pinned and _server(running, nf) == at.server), None
+        )
+        for g, (at, *_) in zip(cuts.groups, plan.cores_of, strict=True)
+    ]
     plan = replace(
         plan,
         cores_of=tuple(
@@ -148,6 +185,10 @@ def stay(
             for at, (group, cores) in enumerate(zip(cuts.groups, plan.cores_of, strict=True))
         ),
     )
+
+
+def _server(running: Running, nf: str) -> str:
+    return running.cores_of[nf][0].server
 
 
 def _in_place(

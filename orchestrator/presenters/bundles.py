@@ -17,7 +17,7 @@ from orchestrator.clients.words import (
     split_origin,
 )
 from orchestrator.model.bundle import Bundle
-from orchestrator.presenters.compiled import arcs_of
+from orchestrator.presenters.compiled import arcs_of, standbys_of
 from orchestrator.targets.pipelines import build_for, p4info
 
 
@@ -70,6 +70,7 @@ def contents_json(bundle: Bundle, workers: bool = False) -> dict[str, Any]:
         ],
         "stories": [asdict(story) for story in bundle.stories],
         "arcs": arcs_of(bundle),
+        "standbys": standbys_of(bundle.plan),
         "hops": [asdict(hop) for hop in bundle.plan.hops],
         "latency_us": bundle.plan.latency_us,
         "core_load": bundle.plan.core_load,

@@ -21,6 +21,7 @@ def changes_json(prepared: Prepared, verbose: bool) -> dict[str, object]:
         "too_full": list(summary.full),
         "state_lost": list(summary.lost),
         "state_moved": list(summary.moved),
+        "standbys": list(summary.standbys),
         "devices": {
             device: {table: asdict(changes) for table, changes in tables.items()}
             for device, tables in summary.devices.items()

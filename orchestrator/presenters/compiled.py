@@ -10,6 +10,7 @@ from orchestrator.compile import Compiled
 from orchestrator.compiler.story import ClassStory
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import SERVER
+from orchestrator.model.plan import Plan
 
 
 def compiled_json(result: Compiled) -> dict[str, object]:
@@ -24,6 +25,7 @@ def compiled_json(result: Compiled) -> dict[str, object]:
         ],
         "stories": [asdict(story) for story in bundle.stories],
         "arcs": arcs_of(bundle),
+        "standbys": standbys_of(bundle.plan),
         "synthesis": list(result.cuts.changes),
         "removed": [{"rule": rule, "why": why} for rule, why in bundle.removed],
         "notes": list(bundle.plan.notes),
@@ -49,6 +51,14 @@ def arcs_of(bundle: Bundle) -> list[dict[str, str]]:
     return [{"source": source, "target": target} for source, target in found]
 
 
+def standbys_of(plan: Plan) -> list[dict[str, object]]:
+    """Which core has the state of which NF, too, and how."""
+    return [
+        {"nf": s.nf, "variant": s.variant, "server": s.core.server, "core": s.core.index + 1}
+        for s in plan.standbys
+    ]
+
+
 def plan_json(result: Compiled) -> dict[str, object]:
     """The plan as JSON values."""
     plan = result.plan
@@ -58,6 +68,7 @@ def plan_json(result: Compiled) -> dict[str, object]:
         "status": plan.status,
         "device_of": plan.device_of,
         "cores_of": [[f"{c.server}.{c.index + 1}" for c in cores] for cores in plan.cores_of],
+        "standbys": standbys_of(plan),
         "hops": [asdict(hop) for hop in plan.hops],
         "latency_us": plan.latency_us,
         "core_load": plan.core_load,

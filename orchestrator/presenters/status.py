@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+from orchestrator.deployment.following import state_of
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
 from orchestrator.deployment.presence import Presence, look
+from orchestrator.deployment.standbys import Following, followings
 from orchestrator.model.devices import Device
 from orchestrator.model.topology import Topology
 from orchestrator.observation.conditions import conditions_now, of_devices
@@ -27,6 +29,8 @@ class Seen:
     devices: Mapping[str, Device]
     workers: Mapping[str, Mapping[str, int]]
     """Counters of workers that run a graph, by `server1.2`."""
+    standbys: Mapping[Following, str]
+    """How each follows; "following": as it should."""
 
     @property
     def silent(self) -> set[str]:
@@ -54,7 +58,13 @@ def look_at(live: LiveNetwork, wanted: frozenset[str] = frozenset()) -> Seen:
         devices = {name: device for name, device in devices.items() if name in wanted}
         conditions = of_devices(conditions, live.inventory, wanted)
     workers = worker_metrics(live, deployed, wanted)
-    return Seen(live, deployed, presence, conditions, devices, workers)
+    standbys = {
+        following: state_of(live.reading(), following) or "its primary does not answer"
+        for found in deployed.values()
+        for following in followings(found.bundle)
+        if not wanted or not wanted.isdisjoint((following.source.server, following.standby.server))
+    }
+    return Seen(live, deployed, presence, conditions, devices, workers, standbys)
 
 
 def status_json(seen: Seen) -> dict[str, object]:
@@ -82,6 +92,17 @@ def status_json(seen: Seen) -> dict[str, object]:
             for d in seen.graphs()
         ],
         "workers": seen.workers,
+        "standbys": [
+            {
+                "graph": found.graph,
+                "nf": found.nf,
+                "variant": found.variant,
+                "primary": f"{found.source.server}.{found.source.index + 1}",
+                "standby": f"{found.standby.server}.{found.standby.index + 1}",
+                "state": state,
+            }
+            for found, state in seen.standbys.items()
+        ],
         "lacking": shortcomings(seen.network, seen.deployed, seen.presence),
         "cordoned": journal.cordoned(),
         "leader": journal.leader() or None,

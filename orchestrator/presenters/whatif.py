@@ -9,7 +9,7 @@ from orchestrator.graph import check_hosts
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
-from orchestrator.placement.compiled import check_offers
+from orchestrator.placement.offers import check_offers
 from orchestrator.presenters.live_case import LiveCase
 from orchestrator.whatif.run import Outcome
 from orchestrator.whatif.scenarios import Case, Scenario, fail_each, sweep

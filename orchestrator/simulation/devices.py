@@ -156,6 +156,10 @@ class MemoryWorker:
         """A phase of a transfer from this worker."""
         return self.worker.transfer(request)
 
+    def replicate(self, request: vnf_pb2.ReplicateRequest) -> vnf_pb2.ReplicateResponse:
+        """A phase of a replication from this worker, or to it."""
+        return self.worker.replicate(request)
+
     def status(self) -> vnf_pb2.Status:
         """What the worker runs."""
         return self.worker.getStatus(vnf_pb2.StatusRequest())

@@ -22,10 +22,12 @@ from orchestrator.deployment.presence import needed
 from orchestrator.deployment.reconcile import Drift
 from orchestrator.deployment.reconciling import reconcile
 from orchestrator.deployment.recovery import changing
+from orchestrator.deployment.standbys import followings
 from orchestrator.deployment.worker_drift import repair_worker
 from orchestrator.errors import ReportedError, StoreError
 from orchestrator.memo import Memo
 from orchestrator.model.away import Away
+from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
@@ -39,6 +41,7 @@ from orchestrator.upkeep import outage
 from orchestrator.upkeep.comparison import Comparison
 from orchestrator.upkeep.events import Changed, Event, PlacedAnew, Problem, Repaired, Restarted
 from orchestrator.upkeep.restarts import Restarts
+from servernf.wire.instances import base_name
 
 _ASKED = ("switch", "nic", "worker")
 """Subjects that sessions of a network are with."""
@@ -221,7 +224,7 @@ class Keeper:
     def _place(self, deployed: Deployed, silent: Callable[[], Away], lost: Away) -> Iterator[Event]:
         """Place a graph anew if it needs what is lost, or lacks hosts that are back."""
         name, now = deployed.bundle.graph, time.monotonic()
-        known, around = self._known(deployed), self._without_promised(lost, now)
+        known, around = self._known(deployed), self._without_promised(deployed, lost, now)
         if known.tried == around and now < known.again_at:
             return
         known.tried, known.again_at = around, math.inf
@@ -234,7 +237,11 @@ class Keeper:
                     name, f"{lacking}; it was deployed as a bundle, which is not placed anew"
                 )
             return
-        if not missing and not _lacks_hosts(deployed, known.graph, topology, lost):
+        if (
+            not missing
+            and not _lacks_hosts(deployed, known.graph, topology, lost)
+            and not _lacks_standbys(deployed, known.graph)
+        ):
             return
         started = time.monotonic()
         try:
@@ -245,9 +252,12 @@ class Keeper:
             self._compare_at = min(self._compare_at, now + self._interval_s)
             yield Problem(name, str(error))
             return
+        if _lacks_standbys(replace(deployed, bundle=done.bundle), known.graph):
+            known.again_at = time.monotonic() + _AGAIN_S  # there may be room for one now
         if done.summary:
             seconds = time.monotonic() - started
-            yield PlacedAnew(name, done.moves, done.summary.words(), seconds)
+            moves = (*done.moves, *done.applied.moved)
+            yield PlacedAnew(name, moves, done.summary.words(), seconds)
 
     def _repaired(self, drift: Drift, silent: Away) -> Iterator[Event]:
         """Make devices that answer what the journal says, if they are not."""
@@ -272,13 +282,14 @@ class Keeper:
             with suppress(ReportedError):
                 placed(known.graph, self.network, deployed, away=self._lost, memo=known.memo)
 
-    def _without_promised(self, lost: Away, now: float) -> Away:
-        """What is lost, but for workers that are being started again."""
-        name = self.network.worker_name
+    def _without_promised(self, deployed: Deployed, lost: Away, now: float) -> Away:
+        """What is lost, but for workers that are being started again: a graph waits for those, unless
+        standbys of theirs can take over."""
+        name, followed = self.network.worker_name, _followed(deployed.bundle, lost)
         cores = {
             core: why
             for core, why in lost.cores.items()
-            if not self._restarts.promises(name(core), now)
+            if core in followed or not self._restarts.promises(name(core), now)
         }
         return replace(lost, cores=cores)
 
@@ -293,6 +304,19 @@ class Keeper:
 def _is_news(change: Change) -> bool:
     """A first look that finds a device up tells nobody anything."""
     return change.before is not None or change.now.state != UP
+
+
+def _followed(bundle: Bundle, lost: Away) -> set[Core]:
+    """Cores that have a standby which is there."""
+    return {f.source for f in followings(bundle) if f.standby not in lost.cores}
+
+
+def _lacks_standbys(deployed: Deployed, graph: ServiceGraph) -> bool:
+    """Whether an NF should have a standby and has none."""
+    there = {standby.nf for standby in deployed.bundle.plan.standbys}
+    on_servers = {base_name(nf) for worker in deployed.bundle.workers for nf in worker.nfs}
+    wanted = {name for name, nf in graph.nfs.items() if nf.standby is not None}
+    return bool((wanted & on_servers) - there)
 
 
 def _lacks_hosts(deployed: Deployed, graph: ServiceGraph, topology: Topology, lost: Away) -> bool:

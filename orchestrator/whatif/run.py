@@ -19,8 +19,8 @@ from orchestrator.errors import (
     InputError,
     ReportedError,
 )
-from orchestrator.placement.compiled import check_offers
 from orchestrator.placement.measure import report
+from orchestrator.placement.offers import check_offers
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.solve import OPTIMAL
 from orchestrator.whatif.cases import Settings, place_case, prepared, without_lost

@@ -467,7 +467,14 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("name", "version", "mac", "api", "interface", "cpu", "uptime_us", "nfs", "paths", "sampled_graphs", "nf_types", "frames_in", "witnessed_graphs", "certified")
+    __slots__ = ("name", "version", "mac", "api", "interface", "cpu", "uptime_us", "nfs", "paths", "sampled_graphs", "nf_types", "frames_in", "witnessed_graphs", "certified", "replications")
+    class ReplicationsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: ReplicateResponse
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ReplicateResponse, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MAC_FIELD_NUMBER: _ClassVar[int]
@@ -482,6 +489,7 @@ class Status(_message.Message):
     FRAMES_IN_FIELD_NUMBER: _ClassVar[int]
     WITNESSED_GRAPHS_FIELD_NUMBER: _ClassVar[int]
     CERTIFIED_FIELD_NUMBER: _ClassVar[int]
+    REPLICATIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     mac: int
@@ -496,7 +504,8 @@ class Status(_message.Message):
     frames_in: int
     witnessed_graphs: _containers.RepeatedScalarFieldContainer[str]
     certified: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., mac: _Optional[int] = ..., api: _Optional[str] = ..., interface: _Optional[str] = ..., cpu: _Optional[int] = ..., uptime_us: _Optional[int] = ..., nfs: _Optional[_Iterable[_Union[NfStatus, _Mapping]]] = ..., paths: _Optional[_Iterable[_Union[PathStatus, _Mapping]]] = ..., sampled_graphs: _Optional[_Iterable[str]] = ..., nf_types: _Optional[_Iterable[str]] = ..., frames_in: _Optional[int] = ..., witnessed_graphs: _Optional[_Iterable[str]] = ..., certified: _Optional[str] = ...) -> None: ...
+    replications: _containers.MessageMap[str, ReplicateResponse]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., mac: _Optional[int] = ..., api: _Optional[str] = ..., interface: _Optional[str] = ..., cpu: _Optional[int] = ..., uptime_us: _Optional[int] = ..., nfs: _Optional[_Iterable[_Union[NfStatus, _Mapping]]] = ..., paths: _Optional[_Iterable[_Union[PathStatus, _Mapping]]] = ..., sampled_graphs: _Optional[_Iterable[str]] = ..., nf_types: _Optional[_Iterable[str]] = ..., frames_in: _Optional[int] = ..., witnessed_graphs: _Optional[_Iterable[str]] = ..., certified: _Optional[str] = ..., replications: _Optional[_Mapping[str, ReplicateResponse]] = ...) -> None: ...
 
 class NfStatus(_message.Message):
     __slots__ = ("name", "type", "config_digest", "packets", "drops")

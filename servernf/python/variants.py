@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from servernf.wire.errors import InputError, unknown
-
-ORDER_PRESERVING: Final = "order_preserving"
-LOSS_FREE: Final = "loss_free"
-FORWARD: Final = "forward"
-STOP_COPY: Final = "stop_copy"
-PER_PACKET: Final = "per_packet"
-PER_N: Final = "per_n"
-ON_SYN_FIN: Final = "on_syn_fin"
-PERIODIC: Final = "periodic"
+from servernf.wire.variants import (
+    FORWARD,
+    LOSS_FREE,
+    ON_SYN_FIN,
+    ORDER_PRESERVING,
+    PER_N,
+    PER_PACKET,
+    PERIODIC,
+    STOP_COPY,
+)
 
 
 class Measures(NamedTuple):

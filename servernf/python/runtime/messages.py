@@ -117,6 +117,8 @@ def status(worker: Worker, place: Place, started_ns: int) -> vnf.Status:
             packets=instance.tally.packets,
             drops=sum(list(instance.nf.drops.values())),
         )
+    for name, replication in worker.replicas.listed().items():
+        told.replications[name].CopyFrom(replication)
     for path, entry in sorted(tables.entries.items()):
         told.paths.add(spi=path >> 8, si=path & 0xFF, nf=entry.nf, in_port=entry.port)
     for (nf, path, port), following in sorted(tables.classifiers.items(), key=lambda c: c[0]):

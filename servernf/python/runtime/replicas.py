@@ -23,9 +23,10 @@ from servernf.python.runtime.gates import Gate
 from servernf.python.runtime.standbys import LEASE_US, Standbys
 from servernf.python.runtime.tag import TAG_BYTES
 from servernf.python.runtime.transfers import Dial
-from servernf.python.variants import ON_SYN_FIN, PER_N, PER_PACKET, check_variant
+from servernf.python.variants import check_variant
 from servernf.wire.configs import config_digest
 from servernf.wire.errors import InputError, ServerError, quoted
+from servernf.wire.variants import ON_SYN_FIN, PER_N, PER_PACKET
 
 PERIOD_US = 100_000
 """What has changed is sent after so long at the latest, and the standby is asked whether it is there."""
@@ -180,6 +181,11 @@ class Replicas:
         if found is not None:
             return self._told(found)
         return self.standbys.told(request.id) or vnf.ReplicateResponse(state="none")
+
+    def listed(self) -> dict[str, vnf.ReplicateResponse]:
+        """How all that are not forgotten are, by id."""
+        mine = {name: self._told(found) for name, found in list(self.all.items())}
+        return self.standbys.listed() | mine
 
     def _told(self, found: Replica) -> vnf.ReplicateResponse:
         found.told.behind = max(0, self.total - found.acked) if found.is_dirty else 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.runtime.arrivals import Arrivals, Host
+from servernf.python.runtime.arrivals import Announced, Arrivals, Host
 from servernf.python.runtime.changed import group_of
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.gates import Gate
@@ -61,6 +61,7 @@ class Standby:
     buckets: Buckets | None
     answered_us: int
     gate: Gate
+    announced: Announced
     kept: dict[_Place, _Kept] = field(default_factory=dict[_Place, _Kept])
     """Those that came longest ago first."""
     size: int = 0
@@ -186,19 +187,23 @@ class Standbys:
     def __init__(self, host: Host, arrivals: Arrivals) -> None:
         self._host, self._arrivals = host, arrivals
         self.all: dict[str, Standby] = {}
-        self._promoted: OrderedDict[str, vnf.ReplicateResponse] = OrderedDict()
+        self._promoted: OrderedDict[str, Standby] = OrderedDict()
         """Those that are over since their scopes are this worker's own."""
 
     def pushed(self, request: vnf.PushStateRequest, by: str) -> vnf.PushStateResponse:
         """pushState of a primary: follow, delta, or release (it goes on alone)."""
         announced = self._arrivals.check(request, by)
         part, name = request.WhichOneof("part"), request.id
-        found = self.all.get(name)
-        if name in self._promoted or (found is not None and found.is_promoted):
-            return vnf.PushStateResponse(promoted=True)
+        over = self._promoted.get(name)
+        found = self.all.get(name) or over
+        if found is not None and found.is_promoted:
+            if over is None or announced is over.announced:
+                return vnf.PushStateResponse(promoted=True)
+            del self._promoted[name]  # it is announced anew: the scope has another owner since
+            found = None
         if part == "follow":
             announced.check(name, request.follow)
-            self._open(name, request.follow)
+            self._open(name, request.follow, announced)
             return vnf.PushStateResponse()
         if found is None:
             raise NotFound(f"id: no replication {quoted(name)} has this standby")
@@ -209,7 +214,7 @@ class Standbys:
         found.answered_us = self._host.now_us()
         return vnf.PushStateResponse(records=count)
 
-    def _open(self, name: str, opening: vnf.OpenTransfer) -> None:
+    def _open(self, name: str, opening: vnf.OpenTransfer, announced: Announced) -> None:
         if name in self.all:
             self.forget(name)  # the primary begins anew
         instances, buckets = self._arrivals.opened(opening, "replicate")
@@ -217,7 +222,7 @@ class Standbys:
             if buckets is not None:
                 instance.nf.state.check_divided(buckets.asks)
         gate = Gate(frozenset(instances), buckets, lambda frame: self._takes(name, frame))
-        self.all[name] = Standby(instances, buckets, self._host.now_us(), gate)
+        self.all[name] = Standby(instances, buckets, self._host.now_us(), gate, announced)
         self._arrivals.taken[name] = gate
         self._host.gates.all.append(gate)
         self._host.settle()
@@ -232,9 +237,7 @@ class Standbys:
 
     def told(self, name: str) -> vnf.ReplicateResponse | None:
         """How a replication is here; None: there is none."""
-        if name in self._promoted:
-            return self._promoted[name]
-        found = self.all.get(name)
+        found = self.all.get(name) or self._promoted.get(name)
         if found is None:
             return None
         found.told.state = "promoted" if found.is_promoted else "standby"
@@ -243,16 +246,20 @@ class Standbys:
             found.told.records = len(found.kept)
         return found.told
 
+    def listed(self) -> dict[str, vnf.ReplicateResponse]:
+        """How all are that this worker is, or was, the standby of."""
+        names = (*list(self._promoted), *list(self.all))
+        return {name: told for name in names if (told := self.told(name)) is not None}
+
     def promote(self, name: str) -> vnf.ReplicateResponse:
         """Own the scope from now on, once its primary may not send any more."""
         jobs = self._host.jobs
-        if name in self._promoted:
-            return self._promoted[name]
-        found = self.all.get(name)
+        found = self.all.get(name) or self._promoted.get(name)
         if found is None:
             raise NotFound(f"id: no replication {quoted(name)} has this standby")
         if not found.is_promoted:
             found.is_promoted = True  # what its primary says from now on is refused
+            found.told.records = 0
             found.gate.opens = lambda: self._opens(name)
             parts = jobs.do(found.parts)
             while parts:
@@ -270,7 +277,8 @@ class Standbys:
         if not found.is_entered or self._left_us(found) > 0:
             return
         self._host.gates.released += found.held
-        self._promoted[name] = self.told(name) or found.told
+        found.held.clear()
+        self._promoted[name] = found
         while len(self._promoted) > _MOST_ENDED:
             self._promoted.popitem(last=False)
         self.forget(name)

@@ -22,10 +22,11 @@ from servernf.python.runtime.gates import Gate
 from servernf.python.runtime.moving import delete_state, export_state
 from servernf.python.runtime.tables import Instance
 from servernf.python.scope import EVERYTHING
-from servernf.python.variants import FORWARD, STOP_COPY, check_variant
+from servernf.python.variants import check_variant
 from servernf.wire.configs import config_digest
 from servernf.wire.errors import InputError, ServerError, quoted
 from servernf.wire.state import MOST_BYTES
+from servernf.wire.variants import FORWARD, STOP_COPY
 
 _MOST_ID = 64
 _MOST_PATHS = 65_536

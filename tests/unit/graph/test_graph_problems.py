@@ -81,7 +81,8 @@ CASES: list[tuple[Change, list[str]]] = [
     (
         setting("nfs.edge_nat.worker", {}),
         [
-            "nfs.edge_nat: unknown key 'worker'; did you mean 'workers'? (known: config, type, workers)"
+            "nfs.edge_nat: unknown key 'worker'; did you mean 'workers'? "
+            "(known: config, state, type, workers)"
         ],
     ),
     (

@@ -19,7 +19,7 @@ from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import ChainSpec, Policy, chains_problem
-from orchestrator.placement.compiled import check_offers
+from orchestrator.placement.offers import check_offers
 from orchestrator.placement.topologies import fat_tree
 
 GRAPH = Path(__file__).parents[3] / "examples" / "campus_edge" / "graph.json"

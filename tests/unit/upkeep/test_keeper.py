@@ -24,15 +24,20 @@ from orchestrator.deployment.operations import deploy_graph, undeploy_graph
 from orchestrator.deployment.reconciling import inspect, reconcile
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.bundle import Bundle
+from orchestrator.model.graph import ServiceGraph, StandbyRule
 from orchestrator.model.plan import Core
 from orchestrator.network.fabric import Fabric
 from orchestrator.network.facilities import Restarter
 from orchestrator.network.inventory import forget_inventory, load_inventory, save_inventory
 from orchestrator.observation.conditions import recorded
 from orchestrator.observation.liveness import DOWN, UP, Subject
+from orchestrator.oracle import frames
 from orchestrator.upkeep.events import Changed, Event, PlacedAnew, Problem, Restarted
 from orchestrator.upkeep.foresight import failing, foresee
 from orchestrator.upkeep.keeper import Keeper
+from servernf.python.runtime.tables import ToNf
+from servernf.python.runtime.worker import Worker
+from servernf.wire import nsh
 
 pytestmark = pytest.mark.slow
 
@@ -182,6 +187,66 @@ def test_a_lost_server_is_left_as_foreseen(network: ProcessNetwork) -> None:
         keeper.comes(PlacedAnew)
         assert deployed(network).plan == wanted.plan
         assert core_of(network).server != server
+
+
+def doubled(graph: ServiceGraph, server: str) -> ServiceGraph:
+    """What has state has a standby."""
+    rule = StandbyRule("per_packet", server)
+    nfs = {
+        name: replace(nf, standby=rule) if name in ("edge_nat", "edge_ids") else nf
+        for name, nf in graph.nfs.items()
+    }
+    return replace(graph, nfs=nfs)
+
+
+def mapped(worker: Worker, host: int) -> bytes:
+    """What leaves a worker for a datagram from an inside address."""
+    tables = worker.tables
+    enters = ToNf("campus/edge_nat", "inside")
+    path = next(at for at, to in tables.entries.items() if to == enters)
+    datagram = frames.with_checksum(4, host, 0xC6336401, 17, frames.udp(5000, 53, b"12345678"))
+    frame = frames.ethernet(frames.ip(4, host, 0xC6336401, 17, datagram), 0x0800, src=1)
+    tag = nsh.Tag(worker.core_mac, 0x020000000001, path >> 8, path & 255)
+    (left,) = worker.process([nsh.encode(tag, frame)])
+    return left[-8 - len(datagram) :]
+
+
+def test_a_standby_takes_over_at_once_and_follows_again(network: ProcessNetwork) -> None:
+    deploy_graph(doubled(GRAPH, "server2"), network.live)
+    standby = deployed(network).plan.standbys[0].core
+    core = deployed(network).plan.cores_of[0][0]
+    assert (core.server, standby.server) == ("server1", "server2")
+    ports = [mapped(network.workers[core].worker, 0x0A000100 + n) for n in range(20)]
+    assert not inspect(network.live)
+    with kept(network, Starter(network)) as keeper:
+        network.workers[core].stop()
+        placed = keeper.comes(PlacedAnew)
+        took = [line for line in placed.moves if "its standby takes over" in line]
+        assert ["with 22 records" in line for line in took] == [True], placed.moves
+        owner = network.workers[standby].worker
+        eventually(lambda: not owner.process([]) and not owner.gates.all, what="its own scope")
+        assert [mapped(owner, 0x0A000100 + n) for n in range(20)] == ports
+        # The worker is started again, so that there is room for a standby.
+        keeper.comes(PlacedAnew, 2)
+        assert deployed(network).plan.cores_of[0][0].server == "server1"
+        assert deployed(network).plan.standbys[0].core.server == "server2"
+    primary = network.workers[deployed(network).plan.cores_of[0][0]].worker
+    assert [mapped(primary, 0x0A000100 + n) for n in range(20)] == ports
+    assert not inspect(network.live)
+
+
+def test_a_standby_that_was_lost_follows_again(network: ProcessNetwork) -> None:
+    deploy_graph(doubled(GRAPH, "server2"), network.live)
+    standby = deployed(network).plan.standbys[0].core
+    network.workers[standby].stop()
+    network.workers[standby].restart()
+    primary = network.workers[deployed(network).plan.cores_of[0][0]].worker
+    mapped(primary, 0x0A000100)
+    lines = inspect(network.live).words()
+    assert any("server2 core 1 must create NF campus/edge_" in line for line in lines), lines
+    assert any("edge_nat: server2 core 1 follows" in line and "lost" in line for line in lines)
+    reconcile(network.live)
+    assert not inspect(network.live)
 
 
 def test_hosts_that_were_cut_off_are_taken_in_again(network: ProcessNetwork) -> None:

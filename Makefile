@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 
-.PHONY: demo dpdk chromium test test-rest test-networks exhaustive lint style check quick bench p4 p4-conformance fuzz setup lock clean
+.PHONY: demo dpdk chromium traceroute test test-rest test-networks exhaustive lint style check quick bench p4 p4-conformance fuzz setup lock clean
 
 setup: $(STAMP)
 
@@ -27,7 +27,7 @@ demo: $(STAMP)
 	$(RUN) mininet/demo.py
 
 # Switches, namespaces and controllers run one after the other and mostly wait; beside them, all that needs no network.
-test: $(STAMP) dpdk chromium
+test: $(STAMP) dpdk chromium traceroute
 	$(MAKE) -j2 --output-sync=line test-networks test-rest
 
 # What the fast engine's ports need; where it cannot be installed their tests are skipped, and say so.
@@ -41,6 +41,12 @@ chromium:
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 	    >/dev/null || echo "Chromium cannot be installed"
+
+# With what hosts look for routers; the same holds.
+traceroute:
+	@command -v traceroute >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends traceroute; } \
+	    >/dev/null || echo "traceroute cannot be installed"
 
 test-rest: $(STAMP)
 	$(RUN) -m pytest -n auto tests/unit tests/golden tests/verification tests/p4

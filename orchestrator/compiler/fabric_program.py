@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator.compiler.keys import neighbor_entry
+from orchestrator.compiler.keys import echo_entry, neighbor_entry
 from orchestrator.compiler.prefixes import Prefix, fewest, runs_of
 from orchestrator.model.entries import Exact, Lpm, PipelineProgram, TableEntry
 from orchestrator.model.topology import Topology
@@ -52,8 +52,9 @@ def _around(fabric: Fabric) -> Mapping[str, Sequence[TableEntry]]:
     for name, at in fabric.attachments.items():
         if name in topology.hosts:
             found[at.switch] += (
-                neighbor_entry(at.port, gateway.version, int(gateway), f"gateway of {name}")
+                answer(at.port, gateway.version, int(gateway), f"gateway of {name}")
                 for gateway in topology.hosts[name].gateways
+                for answer in (neighbor_entry, echo_entry)
             )
     return found
 

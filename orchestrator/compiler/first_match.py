@@ -140,7 +140,7 @@ def boxes_of(program: FilterProgram, memo: Memo) -> list[Box | None] | None:
 
 
 def _routes(program: RouteProgram) -> FirstMatch | None:
-    if len(program.routes) > MOST_ROUTES:
+    if len(program.routes) > MOST_ROUTES or program.tells:  # TTL and length are no headers of a box
         return None
     routes = sorted(program.routes, key=lambda route: -route.prefix.length)
     return FirstMatch(

@@ -69,3 +69,15 @@ def neighbor_entry(port: int, version: int, address: int, origin: str) -> TableE
         0,
         f"{origin}: address",
     )
+
+
+def echo_entry(port: int, version: int, address: int, origin: str) -> TableEntry:
+    """The answer to a ping of a gateway, sent to it from a host-facing port."""
+    return TableEntry(
+        f"neighbor.echo_ipv{version}",
+        (("ingress_port", Exact(port)), ("target", Exact(address))),
+        "neighbor.answer_echo",
+        (("mac", GATEWAY_MAC),),
+        0,
+        f"{origin}: ping",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.model.elements import DROP, Element, FilterProgram, RouteProgram
+from orchestrator.model.elements import DROP, TOLD, Element, FilterProgram, RouteProgram
 from orchestrator.model.match import ALL_VERSIONS
 
 
@@ -39,4 +39,6 @@ def _routed(program: RouteProgram, versions: frozenset[int]) -> dict[str, frozen
     result: dict[str, frozenset[int]] = {}
     for output, version in program.routes.kinds:
         result[output] = result.get(output, frozenset()) | (versions & {version})
+    if program.tells:
+        result[TOLD] = versions & {4, 6}
     return result

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, singledispatch
 from hashlib import blake2b
+from typing import Any
 
 from orchestrator.compiler.keys import match_keys
 from orchestrator.memo import Memo
@@ -15,6 +16,7 @@ from orchestrator.model.elements import (
     COPY,
     DROP,
     PASS,
+    TOLD,
     DecapProgram,
     DscpProgram,
     EncapProgram,
@@ -33,7 +35,7 @@ from orchestrator.model.entries import PRIORITY_STRIDE, Exact, Key, Lpm, Meter
 from orchestrator.model.refs import Ref, SegmentRef
 from orchestrator.model.routes import NextHop
 from orchestrator.model.symbolic import Section, SymbolicEntry, SymbolicPart, Unmade
-from orchestrator.targets.block import BY_SEGMENT, VERSION_TABLE
+from orchestrator.targets.block import BY_SEGMENT, OTHER_FIELD, VERSION_TABLE
 from servernf.wire.addresses import GATEWAY_MAC
 
 BASE_PRIORITY = 1
@@ -154,6 +156,9 @@ def _rewrite(program: RewriteProgram, site: Site) -> Iterator[SymbolicEntry]:
             table = f"{program.field}_ipv{version}"
             keys = ((program.field, Exact(old)),)
             yield site.entry(table, keys, f"set_{table}", "pair", address=new)
+            quoted = OTHER_FIELD[program.field]
+            table, keys = f"quoted_{quoted}_ipv{version}", ((quoted, Exact(old)),)
+            yield site.entry(table, keys, f"set_{table}", "pair, in ICMP errors", address=new)
 
 
 @node_parts.register
@@ -166,7 +171,18 @@ def _unmade_routes(program: RouteProgram, site: Site, memo: Memo) -> Sequence[Sy
     action = _RouteActions(site)
     doings = {action.of(out, hop) for version, out, hop in routes.ways if version in site.versions}
     named = frozenset(v for _, params in doings for _, v in params if isinstance(v, SegmentRef))
-    told = (site.nf, site.instance, site.segment, site.ways, site.neighbors, sorted(site.versions))
+    if program.tells and TOLD in site.following:
+        named |= {site.following[TOLD]}
+    told = (
+        program.tells,
+        program.mtu,
+        site.nf,
+        site.instance,
+        site.segment,
+        site.ways,
+        site.neighbors,
+        sorted(site.versions),
+    )
     key = blake2b(routes.digest + repr(told).encode(), digest_size=_KEY_BYTES).digest()
     entries = Unmade(partial(program_entries, program, site), tables, named, key)
     return (SymbolicPart(site.segment, entries),)
@@ -200,8 +216,12 @@ class _RouteActions:
 
 @program_entries.register
 def _routes(program: RouteProgram, site: Site) -> Iterator[SymbolicEntry]:
-    segments = site.entry("segments_routed", (), "route_here", "")
-    yield segments._replace(origin=site.nf)
+    told = site.following.get(TOLD) if program.tells else None
+    name, params = "route_here", dict[str, Any](gateway_mac=GATEWAY_MAC)
+    if told is not None:
+        name = "route_and_tell"
+        params |= {"mtu": program.mtu, "segment": told}
+    yield site.entry("segments_routed", (), name, "", **params)._replace(origin=site.nf)
     action = _RouteActions(site).of
     tables = {v: f"{site.instance}.{VERSION_TABLE[v]}" for v in site.versions}
     segment = ("segment", site.segment)

@@ -20,6 +20,10 @@ COPY = "copy"
 """The output by which a program that copies sends the copy, beside the packet itself."""
 
 
+TOLD = "told"
+"""The output of a router for packets whose senders are told by ICMP that they go no further."""
+
+
 class Program:
     """What an element does. The class attributes are what the compiler asks of a kind of program."""
 
@@ -94,6 +98,7 @@ class FilterProgram(Program):
 class RewriteProgram(Program):
     """One-to-one replacement of addresses; `field` is 'src' or 'dst'. Others pass unchanged.
 
+    What an ICMP error quotes went the other way: there the other address is replaced (RFC 5508, 4).
     `pairs`: (version, old address, new address) as integers. One output.
     """
 
@@ -105,11 +110,16 @@ class RewriteProgram(Program):
 
 @dataclass(frozen=True, slots=True)
 class RouteProgram(Program):
-    """Longest-prefix match on the destination; decrements TTL; no route, non-IP or TTL <= 1: drop."""
+    """Longest-prefix match on the destination; decrements TTL. Dropped are non-IP, frames for others
+    and martian addresses; TTL <= 1, no route, and packets longer than `mtu` (bytes of IP) leave by TOLD,
+    if that is an output, else are dropped, too.
+    """
 
     block: ClassVar[str] = "route"
     branches: ClassVar[bool] = True
     routes: Routes
+    tells: bool = False
+    mtu: int = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +164,12 @@ class VlanPopProgram(Program):
 
 @dataclass(frozen=True, slots=True)
 class HashProgram(Program):
-    """Rewrites the destination to `buckets[CRC-32 of the flow mod their number]` (IP `version` only).
+    """Rewrites the destination to `buckets[CRC-32 of the flow mod their number]` (IP `version` only),
+    and in an ICMP error the quoted source, if that is the destination.
 
     The flow is (source, destination), with `by_ports` and where there are ports in an unfragmented
-    packet also (source port, destination port, protocol); an ICMP error's is that of what it quotes.
+    packet also (source port, destination port, protocol); an ICMP error's is that of what it quotes,
+    source and destination swapped.
     """
 
     block: ClassVar[str] = "hash_lb"

@@ -123,7 +123,8 @@ def _quoted(
         if 1 <= frame[l4] <= 4:
             _need(frame, l4 + 48, "quoted IPv6")
             quoted = l4 + 8
-            if frame[quoted + 6] in (TCP, UDP, ICMPV6) and len(frame) >= quoted + 48:
+            if frame[quoted + 6] in (TCP, UDP, ICMPV6):
+                _need(frame, quoted + 48, "quoted L4")
                 quoted_l4 = quoted + 40
         elif frame[l4] == 135 and word(frame, l3 + 4) == 32:
             _need(frame, l4 + 32, "neighbour solicitation")

@@ -333,13 +333,19 @@ class Packet:
         self._update_checksum(at.l4 + 2, words)
 
     def take_quoted_checksum(self, other: Packet) -> None:
-        """Give a quoted ICMP message the checksum that it has in another packet of this layout.
+        """Give quoted ICMP or TCP the checksum that it has in another packet of this layout.
 
-        No rewrite updates it, so it still is the one of the id that the quoting host saw.
+        No rewrite updates it, so it still is the one of the id or port that the quoting host saw.
         """
         at = self._at
-        checksum = word(other.data, at.quoted_l4 + 2)
-        self._update_checksum(at.l4 + 2, self._patch(at.quoted_l4 + 2, checksum, 2))
+        start = at.quoted_l4 + (2 if self.quoted_protocol == ICMP else 16)
+        if start + 2 <= min(at.end, len(other.data)):
+            self._update_checksum(at.l4 + 2, self._patch(start, word(other.data, start), 2))
+
+    def take_quoted_rest(self, other: Packet) -> None:
+        """Have what another packet of this layout quotes behind the IPv4 header, and its checksum."""
+        for start, end in ((self._at.l4 + 2, self._at.l4 + 4), (self._at.quoted + 20, None)):
+            self.data[start:end] = other.data[start:end]
 
     def _address(self, index: int) -> tuple[int, int]:
         """(offset, size) of the source (0) or destination (1) address."""

@@ -23,6 +23,7 @@ from orchestrator.model.elements import (
     Leave,
     RewriteProgram,
 )
+from orchestrator.model.headers import TCP, UDP
 from orchestrator.model.match import Match, Prefix
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import (
@@ -182,23 +183,39 @@ class _HashLbReference(Reference):
         self._virtual_of = {b.address: v.address[1] for v in config.virtual for b in v.backends}
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
+        version = packet.version
+        quotes = version != 0 and packet.layout.quoted != 0
         if port == "inside":
-            if packet.version:
-                virtual = self._virtual_of.get((packet.version, packet.src))
+            if version:
+                virtual = self._virtual_of.get((version, packet.src))
                 if virtual is not None:
                     packet.rewrite(src=virtual)
+            if quotes:
+                virtual = self._virtual_of.get((version, packet.quoted_dst))
+                if virtual is not None:
+                    packet.rewrite_quoted(dst=virtual)
             return (("outside", packet),)
-        service = self._tables.get((packet.version, packet.dst)) if packet.version else None
+        service = self._tables.get((version, packet.dst)) if version else None
         if service is not None:
             kind, table = service
-            packet.rewrite(dst=table[_hash(packet, by_ports=kind == "ports") % BUCKETS])
+            asked = packet.dst
+            backend = table[_hash(packet, by_ports=kind == "ports") % BUCKETS]
+            packet.rewrite(dst=backend)
+            if quotes and packet.quoted_src == asked:
+                packet.rewrite_quoted(src=backend)
         return (("inside", packet),)
 
 
 def _hash(packet: Packet, *, by_ports: bool) -> int:
     source, destination = flow_addresses(packet)
     key = source.to_bytes(16, "big") + destination.to_bytes(16, "big")
-    if by_ports and packet.has_ports and not packet.more_fragments:
+    if by_ports and packet.quotes_l4 and packet.quoted_protocol in (TCP, UDP):
+        quoted_source, quoted_target = packet.quoted_ports
+        divided = packet.version == 4 and packet.data[packet.layout.quoted + 6] & 0x20
+        if not divided:
+            ports = quoted_target.to_bytes(2, "big") + quoted_source.to_bytes(2, "big")
+            key += ports + bytes([packet.quoted_protocol])
+    elif by_ports and packet.has_ports and not packet.more_fragments:
         at = packet.layout.l4
         key += bytes(packet.data[at : at + 4]) + bytes([packet.protocol or 0])
     return crc32(key)

@@ -1,4 +1,8 @@
-"""router: IPv4 and IPv6 longest-prefix match (RFC 1812, 5.2.4); decrements the TTL."""
+"""router: IPv4 and IPv6 longest-prefix match (RFC 1812, 5.2.4); decrements the TTL.
+
+With `errors` senders are told by ICMP when a packet goes no further. A switch that routes hands such
+packets to a server core, which answers for it (docs/decisions/0097).
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,21 @@ from pydantic import (
     PlainValidator,
     PrivateAttr,
     TypeAdapter,
+    field_serializer,
     model_validator,
 )
 
 from orchestrator.errors import InputError
 from orchestrator.model.elements import (
+    TOLD,
     CostProfile,
     Element,
     ElementGraph,
     Leave,
     RouteProgram,
+    StatefulProgram,
 )
+from orchestrator.model.headers import word
 from orchestrator.model.packet import Packet
 from orchestrator.model.routes import Route, Routes, Row
 from orchestrator.nfs.base import (
@@ -37,6 +45,8 @@ from orchestrator.nfs.base import (
     network_function,
 )
 from orchestrator.nfs.files import Files, item_lines, parse_lines, parse_list, raise_problems
+from orchestrator.nfs.icmp_errors_reference import ErrorPace, Reason, icmp_error, may_be_told
+from orchestrator.nfs.matching import contains
 from orchestrator.nfs.values import (
     Address,
     AddressField,
@@ -47,6 +57,7 @@ from orchestrator.nfs.values import (
 )
 from servernf.wire.addresses import GATEWAY_MAC
 
+NO_MTU = 0xFFFF
 PORT_NAME = r"^[a-z][a-z0-9_-]*$"
 
 
@@ -83,11 +94,35 @@ def _written(routes: Routes) -> str:
 _ROUTES = TypeAdapter(tuple[Route, ...])
 
 
+class RouterErrors(NfConfig):
+    """ICMP errors: from which address (one of each IP version), and the MTU of IP packets in bytes."""
+
+    addresses: Annotated[tuple[AddressField, ...], Field(min_length=1, max_length=2)]
+    mtu: Annotated[int, Field(ge=1280, le=NO_MTU, strict=True)] = NO_MTU
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        versions = [version for version, _ in self.addresses]
+        if len(set(versions)) < len(versions):
+            raise ValueError(
+                f"two IPv{versions[0]} addresses; a router sends from one of each version"
+            )
+        for address in self.addresses:
+            if is_martian(*address):
+                raise ValueError(f"{address_text(address)} is no router's address")
+        return self
+
+    @field_serializer("addresses")
+    def _as_text(self, addresses: tuple[Address, ...]) -> list[str]:
+        return [address_text(address) for address in addresses]
+
+
 class RouterConfig(NfConfig):
     """Inline routes and those of the file; a prefix may be given once."""
 
     routes: tuple[RouteFields, ...] = ()
     routes_file: str | None = None
+    errors: RouterErrors | None = None
     _from_file: Annotated[
         Routes, PlainValidator(_restored), PlainSerializer(_written, when_used="json")
     ] = PrivateAttr(default=Routes())
@@ -157,7 +192,8 @@ def _route(line: str, hops: dict[str, Address | None]) -> _Fields | None:
 
 @network_function("router")
 class Router(NetworkFunction[RouterConfig]):
-    """Stateless: one element `routes`, with an output for each port that a route names."""
+    """One element `routes`, with an output for each port that a route names; with `errors` another
+    one, `errors`, which leaves by the port entered."""
 
     Config = RouterConfig
     cost = CostProfile(
@@ -170,21 +206,34 @@ class Router(NetworkFunction[RouterConfig]):
     def __init__(self, name: str, config: RouterConfig) -> None:
         super().__init__(name, config)
         self._routes = config.all_routes
-        self._program = RouteProgram(self._routes)
+        errors = config.errors
+        self._program = (
+            RouteProgram(self._routes)
+            if errors is None
+            else RouteProgram(self._routes, tells=True, mtu=errors.mtu)
+        )
 
     @property
     def ports(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(("inside", "outside", *self._routes.outputs)))
 
     def elements(self, port: str) -> ElementGraph:
-        routes = Element("routes", self._program, self._routes.outputs)
+        outputs = self._routes.outputs
         edges: dict[tuple[str, str], str | Leave] = {
-            ("routes", output): Leave(output) for output in self._routes.outputs
+            ("routes", output): Leave(output) for output in outputs
         }
-        return ElementGraph("routes", {"routes": routes}, edges)
+        if not self._program.tells:
+            routes = Element("routes", self._program, outputs)
+            return ElementGraph("routes", {"routes": routes}, edges)
+        elements = {
+            "routes": Element("routes", self._program, (*outputs, TOLD)),
+            "errors": Element("errors", StatefulProgram("sends ICMP errors, at a rate"), (port,)),
+        }
+        edges |= {("routes", TOLD): "errors", ("errors", port): Leave(port)}
+        return ElementGraph("routes", elements, edges)
 
     def reference(self) -> Reference:
-        return _RouterReference(self._routes)
+        return _RouterReference(self._routes, self.config.errors)
 
     def runtime_config(self) -> Mapping[str, Any]:
         hops = {hop: address_text(hop) for hop in self._routes.next_hops}
@@ -194,7 +243,9 @@ class Router(NetworkFunction[RouterConfig]):
             if route.next_hop is not None:
                 item["next_hop"] = hops[route.next_hop]
             routes.append(item)
-        return {"routes": routes}
+        errors = self.config.errors
+        told = {} if errors is None else {"errors": errors.model_dump(mode="json")}
+        return {"routes": routes, **told}
 
 
 class _Level(NamedTuple):
@@ -204,8 +255,25 @@ class _Level(NamedTuple):
     routes: dict[int, Route]
 
 
+def is_martian(version: int, address: int) -> bool:
+    """Whether nobody may be reached, or send, by an address (RFC 1812, 5.3.7; RFC 6890)."""
+    return any(contains(prefix, version, address) for prefix in _MARTIANS)
+
+
+_MARTIANS = tuple(
+    parse_prefix(text)
+    for text in (
+        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"),
+        *("::/128", "::1/128", "fe80::/10", "ff00::/8"),
+    )
+)
+
+
 class _RouterReference(Reference):
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, errors: RouterErrors | None = None) -> None:
+        self._addresses = {} if errors is None else dict(errors.addresses)
+        self._mtu = NO_MTU if errors is None else errors.mtu
+        self._pace = ErrorPace()
         self._levels: dict[int, list[_Level]] = {4: [], 6: []}
         by_length: dict[tuple[int, int], _Level] = {}
         for route in routes:
@@ -217,19 +285,41 @@ class _RouterReference(Reference):
             self._levels[version].append(by_length[version, length])
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
-        if packet.version == 0 or packet.ttl <= 1:
+        version = packet.version
+        if version == 0 or GATEWAY_MAC not in (packet.eth_dst, packet.eth_src):
             return ()
-        route = self._lookup(packet.version, packet.dst)
+        if is_martian(version, packet.src) or is_martian(version, packet.dst):
+            return ()
+        if packet.ttl <= 1:
+            return self._told(packet, "time exceeded", port, env)
+        at = packet.layout.l3
+        if version == 4:
+            length = word(packet.data, at + 2)
+            may_divide = not packet.data[at + 6] & 0x40
+        else:
+            length, may_divide = word(packet.data, at + 4) + 40, False
+        if length > self._mtu:
+            return () if may_divide else self._told(packet, "too big", port, env)
+        route = self._lookup(version, packet.dst)
         if route is None:
-            return ()
+            return self._told(packet, "no route", port, env)
         if route.next_hop is not None:
             mac = env.neighbor_mac(*route.next_hop)
             if mac is None:
-                return ()
+                return self._told(packet, "no host", port, env)
             packet.eth_dst = mac
             packet.eth_src = GATEWAY_MAC
         packet.rewrite(ttl=packet.ttl - 1)
         return ((route.output, packet),)
+
+    def _told(
+        self, packet: Packet, reason: Reason, port: str, env: Environment
+    ) -> Sequence[Output]:
+        """The error that goes back by the port entered, if there is to be one."""
+        router = self._addresses.get(packet.version)
+        if router is None or not may_be_told(packet) or not self._pace.allows(env.now_us):
+            return ()
+        return ((port, icmp_error(packet, reason, router, self._mtu)),)
 
     def _lookup(self, version: int, address: int) -> Route | None:
         for level in self._levels[version]:

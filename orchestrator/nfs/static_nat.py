@@ -1,4 +1,4 @@
-"""static_nat: one-to-one address translation; ports, identifiers and quoted headers stay."""
+"""static_nat: one-to-one address translation, also of what ICMP errors quote; ports and ids stay."""
 
 from __future__ import annotations
 
@@ -97,12 +97,21 @@ class _StaticNatReference(Reference):
         self._inward = inward
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
-        if port == "inside":
-            new = self._outward.get((packet.version, packet.src)) if packet.version else None
-            if new is not None:
-                packet.rewrite(src=new)
-            return (("outside", packet),)
-        new = self._inward.get((packet.version, packet.dst)) if packet.version else None
-        if new is not None:
+        left = "outside" if port == "inside" else "inside"
+        version = packet.version
+        if not version:
+            return ((left, packet),)
+        table = self._outward if port == "inside" else self._inward
+        new = table.get((version, packet.src if port == "inside" else packet.dst))
+        if new is not None and port == "inside":
+            packet.rewrite(src=new)
+        elif new is not None:
             packet.rewrite(dst=new)
-        return (("inside", packet),)
+        if packet.layout.quoted:  # that went the other way
+            quoted = packet.quoted_dst if port == "inside" else packet.quoted_src
+            new = table.get((version, quoted))
+            if new is not None and port == "inside":
+                packet.rewrite_quoted(dst=new)
+            elif new is not None:
+                packet.rewrite_quoted(src=new)
+        return ((left, packet),)

@@ -182,7 +182,7 @@ class Comparator:
         if same_kind and wanted.version:
             self._follow_mapping(wanted, got)
             self._follow_backend(wanted, got)
-            if self._pools and wanted.quotes_l4 and wanted.quoted_protocol == ICMP:
+            if self._pools and wanted.quotes_l4 and wanted.quoted_protocol in (ICMP, TCP):
                 wanted.take_quoted_checksum(got)
             host = self._follow_choice(wanted, got, host, actual[0])
         if host != actual[0]:
@@ -194,6 +194,7 @@ class Comparator:
 
     def _follow_mapping(self, wanted: Packet, got: Packet) -> None:
         """Rewrite `wanted` to the actual mapping, once that is found consistent."""
+        self._follow_returned(wanted, got)
         pool = next((p for p in self._pools if wanted.src in p.addresses), None)
         if pool is None or wanted.version != 4:
             return
@@ -220,6 +221,19 @@ class Comparator:
             wanted.rewrite(src=new[1], icmp_id=new[2])
         else:
             wanted.rewrite(src=new[1], src_port=new[2])
+
+    def _follow_returned(self, wanted: Packet, got: Packet) -> None:
+        """What a router quotes to a sender outside was sent to the actual mapping (`translated`)."""
+        quoted = wanted.layout.quoted
+        if wanted.version != 4 or not quoted or any(wanted.src in p.addresses for p in self._pools):
+            return
+        if not wanted.quotes_l4:  # it has options: behind them stand ports that are not looked at
+            if any(wanted.quoted_dst in p.addresses for p in self._pools):
+                wanted.take_quoted_rest(got)
+            return
+        actual = self._mapping_of(_quoted_external(wanted))
+        if actual is not None:
+            wanted.rewrite_quoted(dst=actual[1], port=actual[2])
 
     def _paired(self, expected: External, actual: External, pool: _Pool) -> External:
         """The actual mapping, if it has only ever stood for this expected one."""

@@ -135,7 +135,10 @@ class ReferenceNetwork:
         )
 
     def for_network(self, host: str, packet: Packet) -> bool:
-        """Whether it is an ARP request or neighbour solicitation for an address of the network."""
+        """Whether the network answers it: an ARP request or neighbour solicitation for an address of
+        its own, or a ping of the host's gateway."""
+        if self._pings_gateway(host, packet):
+            return True
         own = self._own_addresses.get(self._endpoint_of.get(host, ""), frozenset())
         at = packet.layout
         if packet.ether_type == ETHERTYPE_ARP:
@@ -146,6 +149,17 @@ class ReferenceNetwork:
         if not solicitation or len(packet.data) < at.l4 + 32:
             return False
         return (6, int.from_bytes(packet.data[at.l4 + 8 : at.l4 + 24], "big")) in own
+
+    def _pings_gateway(self, host: str, packet: Packet) -> bool:
+        """Of echo requests those without options or extension headers, in one piece, are answered."""
+        at = packet.layout
+        wanted = {4: 8, 6: 128}.get(packet.version)
+        if wanted is None or packet.icmp_type != wanted or packet.icmp_code:
+            return False
+        plain = at.l4 - at.l3 == (20 if packet.version == 4 else 40) and not packet.more_fragments
+        gateways = {(g.version, int(g)) for g in self._hosts[host].gateways}
+        asked = (packet.version, packet.dst)
+        return plain and packet.eth_dst == GATEWAY_MAC and asked in gateways
 
     def _travel(self, packet: Packet, leaves: Port) -> Iterator[Delivery]:
         target = self._next_port.get(leaves)

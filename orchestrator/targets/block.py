@@ -18,6 +18,8 @@ from orchestrator.model.ids import GATE_BIT
 
 VERSION_TABLE = {4: "ipv4", 6: "ipv6", 0: "other"}
 """The table of a block with one for each kind of packet, by IP version (0: not IP)."""
+OTHER_FIELD = {"src": "dst", "dst": "src"}
+"""What an ICMP error quotes went the other way."""
 BY_SEGMENT = "segments"
 """The table of a block in which a segment has one entry."""
 ADMISSION_TABLES = frozenset(f"classify.{name}" for name in VERSION_TABLE.values())

@@ -21,7 +21,13 @@ from orchestrator.model.elements import (
     VlanPopProgram,
     VlanPushProgram,
 )
-from orchestrator.targets.block import BY_SEGMENT, TREE_LEVELS, TREE_ROOTS, VERSION_TABLE
+from orchestrator.targets.block import (
+    BY_SEGMENT,
+    OTHER_FIELD,
+    TREE_LEVELS,
+    TREE_ROOTS,
+    VERSION_TABLE,
+)
 
 
 @singledispatch
@@ -67,10 +73,12 @@ def _decided(
 def _rewrite(
     program: RewriteProgram, versions: frozenset[int], ranges: bool = True
 ) -> Counter[tuple[str, str]]:
+    quoted = OTHER_FIELD[program.field]
     return Counter(
-        (program.block, f"{program.field}_ipv{version}")
+        (program.block, table)
         for version, _, _ in program.pairs
         if version in versions
+        for table in (f"{program.field}_ipv{version}", f"quoted_{quoted}_ipv{version}")
     )
 
 

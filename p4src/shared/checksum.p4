@@ -43,6 +43,42 @@ control address_checksums(inout headers_t hdr, in bit<32> delta) {
     }
 }
 
+// What covers a quoted address that has changed by `delta`: the quoted IPv4 header's checksum, a quoted UDP
+// checksum that is there, over IPv6 a quoted ICMPv6 checksum, and the error's own, which covers all of them.
+control quote_checksums(inout headers_t hdr, in bit<32> delta) {
+    checksum_update() update_ip;
+    checksum_update() update_udp;
+    checksum_update() update_icmpv6;
+    checksum_update() update_error;
+
+    apply {
+        bit<32> covered = delta;
+        bit<8> protocol = hdr.quoted_ipv6.next_hdr;
+        bit<16> old_checksum = 0;
+        if (hdr.quoted_ipv4.isValid()) {
+            protocol = hdr.quoted_ipv4.protocol;
+            old_checksum = hdr.quoted_ipv4.hdr_checksum;
+            update_ip.apply(hdr.quoted_ipv4.hdr_checksum, delta);
+            covered = covered + (bit<32>)(~old_checksum) + (bit<32>)hdr.quoted_ipv4.hdr_checksum;
+        }
+        if (hdr.quoted_l4.isValid()) {
+            if (protocol == PROTO_UDP && hdr.quoted_l4.sequence != 0) {
+                old_checksum = hdr.quoted_l4.sequence;
+                update_udp.apply(hdr.quoted_l4.sequence, delta);
+                if (hdr.quoted_l4.sequence == 0) {
+                    hdr.quoted_l4.sequence = 0xffff;    // RFC 768: 0 means none
+                }
+                covered = covered + (bit<32>)(~old_checksum) + (bit<32>)hdr.quoted_l4.sequence;
+            } else if (protocol == PROTO_ICMPV6 && hdr.quoted_ipv6.isValid()) {
+                old_checksum = hdr.quoted_l4.dst_port;
+                update_icmpv6.apply(hdr.quoted_l4.dst_port, delta);
+                covered = covered + (bit<32>)(~old_checksum) + (bit<32>)hdr.quoted_l4.dst_port;
+            }
+        }
+        update_error.apply(hdr.icmp.checksum, covered);
+    }
+}
+
 // The upper six bits of what was the type of service, or IPv6's traffic class.
 control dscp_update(inout headers_t hdr, in bit<6> dscp) {
     checksum_update() update_ip;

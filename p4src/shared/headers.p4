@@ -157,12 +157,12 @@ header icmp_t {
     bit<16> sequence;       // echo only
 }
 
-// Ports of the packet that an ICMP error quotes: the first four bytes of its L4 header.
+// The first eight bytes of L4 of the packet that an ICMP error quotes.
 header quoted_l4_t {
-    bit<16> src_port;       // the identifier's place in an ICMP echo is dst_port + 2
-    bit<16> dst_port;
-    bit<16> identifier;
-    bit<16> sequence;
+    bit<16> src_port;       // of ICMP: type and code
+    bit<16> dst_port;       // of ICMP: checksum
+    bit<16> identifier;     // of an ICMP echo; of UDP the length
+    bit<16> sequence;       // of an ICMP echo; of UDP the checksum
 }
 
 // Neighbour solicitation or advertisement with one link-layer address option (RFC 4861, 4.3, 4.4).

@@ -181,7 +181,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
         transition accept;
     }
 
-    // An ICMP error must quote the IP header and eight bytes (RFC 792).
+    // An ICMP error must quote the IP header and eight bytes (RFC 792; RFC 4443, 2.4).
     state parse_quoted_ipv4 {
         packet.extract(hdr.quoted_ipv4);
         meta.flow_src = (bit<128>)hdr.quoted_ipv4.dst_addr;
@@ -232,7 +232,12 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
         packet.extract(hdr.quoted_ipv6);
         meta.flow_src = hdr.quoted_ipv6.dst_addr;
         meta.flow_dst = hdr.quoted_ipv6.src_addr;
-        transition accept;
+        transition select(hdr.quoted_ipv6.next_hdr) {
+            PROTO_TCP: parse_quoted_ports;
+            PROTO_UDP: parse_quoted_ports;
+            PROTO_ICMPV6: parse_quoted_echo;
+            default: accept;
+        }
     }
 
     // Only a solicitation that carries the source's link-layer address (32 bytes) is parsed on:

@@ -15,7 +15,7 @@ WEB = udp(A, 4000, B, 80)
 VLAN = ether(ip(A, B, 17, struct.pack("!HHHH", 1, 2, 8, 0)))
 TAGGED = ether(VLAN[14:], tags=(3 << 13 | 100,))
 TWICE = ether(VLAN[14:], tags=(100, 200))
-GATEWAY_MACS = bytes.fromhex("0a00000000fe")
+GATEWAY_MACS = bytes.fromhex("0a0000000001")
 NEXT_HOP_MAC = bytes.fromhex("0a0000000077")
 ROUTES = [
     {"prefix": "198.51.100.0/24"},
@@ -85,7 +85,7 @@ VECTORS = (
         {
             "routes": ROUTES,
             "neighbors": {"192.0.2.1": "0a:00:00:00:00:77"},
-            "gateway_mac": "0a:00:00:00:00:fe",
+            "gateway_mac": "0a:00:00:00:00:01",
         },
         (
             passes(INSIDE, udp(A, 1, B, 2), udp(A, 1, B, 2, ttl=63)),

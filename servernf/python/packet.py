@@ -185,7 +185,9 @@ class PacketView:
         self.l4 = l4
         kind = data[l4]
         if 1 <= kind <= 4:
-            return size >= l4 + 48
+            if size < l4 + 48:
+                return False
+            return size >= l4 + 56 or data[l4 + 14] not in (TCP, UDP, ICMPV6)
         if kind == 135 and length == 32:
             return size >= l4 + 32
         return True

@@ -38,6 +38,8 @@ class Quote:
     source_port: int = NO_PORT
     destination_port: int = NO_PORT
     echo: int = NO_PORT
+    is_fragment: bool = False
+    """Whether more fragments follow what is quoted (IPv4)."""
 
 
 def quote_of(packet: PacketView) -> Quote | None:
@@ -49,8 +51,7 @@ def quote_of(packet: PacketView) -> Quote | None:
         inner = at + 20 if quotes_l4(data, at) else 0
     elif packet.protocol == ICMPV6 and packet.version == 6 and l4 and data[l4] in ICMPV6_ERRORS:
         protocol, address_at, size = data[at + 6], at + 8, 16
-        has_l4 = protocol in (TCP, UDP, ICMPV6) and len(data) >= at + 48
-        inner = at + 40 if has_l4 else 0
+        inner = at + 40 if protocol in (TCP, UDP, ICMPV6) else 0
     else:
         return None
     source = int.from_bytes(data[address_at : address_at + size], "big")
@@ -59,7 +60,8 @@ def quote_of(packet: PacketView) -> Quote | None:
         return Quote(at, 0, protocol, source, destination)
     if protocol in (TCP, UDP):
         ports = data[inner] << 8 | data[inner + 1], data[inner + 2] << 8 | data[inner + 3]
-        return Quote(at, inner, protocol, source, destination, *ports)
+        divided = packet.version == 4 and bool(data[at + 6] & 0x20)
+        return Quote(at, inner, protocol, source, destination, *ports, is_fragment=divided)
     is_echo = data[inner] in _ECHO[protocol]
     echo = data[inner + 4] << 8 | data[inner + 5] if is_echo else NO_PORT
     return Quote(at, inner, protocol, source, destination, echo=echo)

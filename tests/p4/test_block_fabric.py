@@ -18,7 +18,7 @@ from scapy.layers.inet import IP, UDP
 from orchestrator.model import ids
 from orchestrator.model.entries import Lpm
 from servernf.wire import nsh
-from servernf.wire.addresses import device_mac
+from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
 FRAME = bytes(ether(IP(src="10.0.0.1", dst="10.0.0.2", ttl=9) / UDP(sport=1, dport=2)))
 
@@ -74,7 +74,7 @@ def test_recirculation_enters_another_segment_of_this_switch(arrived: int) -> No
     switch, at = forwarding()
     second, spi = segment(2), ids.PATH.pack(5, 1)
     switch.add("flowtag_arrival.paths", {"spi": 0x14000, "si": 255}, "enter", {"segment": at})
-    switch.add("route.segments_routed", {"segment": at}, "route_here")
+    switch.add("route.segments_routed", {"segment": at}, "route_here", {"gateway_mac": GATEWAY_MAC})
     switch.add("route.ipv4", {"segment": at}, "connected", {"segment": segment(3)})
     here = {"mac": device_mac(SWITCH_ID), "spi": spi, "si": 254, "traffic_class": 0}
     switch.add("dispatch.next", {"segment": segment(3)}, "to_device", here)

@@ -14,7 +14,7 @@ import pytest
 from edge_switch import EdgeSwitch, ether, segment, summed
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.packet import Packet
+from scapy.packet import Packet, Raw
 from test_block_mark import gated
 
 BUCKETS = 251
@@ -77,3 +77,28 @@ def test_an_icmp_error_goes_where_its_flow_goes() -> None:
     error = IP(src="192.0.2.1", dst="203.0.113.10") / ICMP(type=3, code=4) / quoted
     got = IP(balancing("by_addresses").one(ether(error))[1][14:])
     assert got.dst == f"10.9.0.{bucket_of('198.51.100.1', '203.0.113.10')}"
+
+
+@pytest.mark.parametrize("kind", ["by_addresses", "by_ports"])
+@pytest.mark.parametrize("layer", [TCP, UDP, ICMP])
+def test_an_icmp_error_goes_where_its_flow_goes_quote_and_all(kind: str, layer: type) -> None:
+    client, virtual, router = "198.51.100.1", "203.0.113.10", "192.0.2.9"
+    switch = balancing(kind)
+    ask = layer(id=7) if layer is ICMP else layer(sport=4000, dport=80)
+    _, request = switch.one(ether(IP(src=client, dst=virtual) / ask / b"12345678"))
+    backend = str(ip_address(request[30:34]))
+    answer = layer(type=0, id=7) if layer is ICMP else layer(sport=80, dport=4000)
+
+    def error(source: str) -> bytes:
+        about = bytes(IP(src=source, dst=client) / answer / bytes(900))[:28]
+        return bytes(ether(IP(src=router, dst=source) / ICMP(type=3, code=4) / Raw(about)))
+
+    assert switch.one(error(virtual))[1].hex() == error(backend).hex()
+
+
+def test_of_an_icmp_error_about_others_the_quote_stays() -> None:
+    about = bytes(IP(src="203.0.113.99", dst="198.51.100.1") / UDP())
+    packet = IP(src="192.0.2.9", dst="203.0.113.10") / ICMP(type=11) / Raw(about)
+    got = balancing("by_addresses").one(ether(packet))[1]
+    assert got[14 + 28 :] == about
+    assert got == summed(got)

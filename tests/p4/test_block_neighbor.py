@@ -1,4 +1,4 @@
-"""neighbor: answers to ARP and neighbour solicitations, byte for byte.
+"""neighbor: answers to ARP, neighbour solicitations and pings of gateways, byte for byte.
 
 Oracle: scapy builds the expected answers, checksums included.
 """
@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 from edge_switch import GATEWAY, HOST_MAC, HOST_PORT, EdgeSwitch, ether, ip_number, summed
+from scapy.layers.inet import ICMP, IP, IPOption_NOP
 from scapy.layers.inet6 import (
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6NDOptDstLLAddr,
     ICMPv6NDOptSrcLLAddr,
     IPv6,
+    IPv6ExtHdrFragment,
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.packet import Packet
 
 from orchestrator.model.entries import Lpm
 from servernf.wire.addresses import GATEWAY_MAC
@@ -42,7 +47,60 @@ def switch() -> EdgeSwitch:
     return made
 
 
-def request(target: str = ASKED, **fields: Any) -> ARP:
+@pytest.fixture
+def pinged(switch: EdgeSwitch) -> EdgeSwitch:
+    for version, address in ((4, ASKED), (6, ASKED6)):
+        switch.add(
+            f"neighbor.echo_ipv{version}",
+            {"ingress_port": HOST_PORT, "target": ip_number(address)},
+            "answer_echo",
+            {"mac": GATEWAY_MAC},
+        )
+    return switch
+
+
+@pytest.mark.parametrize("size", [0, 1, 56, 1400])
+@pytest.mark.parametrize("tags", [(), (100,)])
+def test_a_gateway_answers_ping(pinged: EdgeSwitch, size: int, tags: tuple[int, ...]) -> None:
+    data = bytes(range(256)) * 6
+    for ask, answer in (
+        (
+            IP(src=HOST, dst=ASKED, ttl=3, id=7) / ICMP(type=8, id=9, seq=2),
+            IP(src=ASKED, dst=HOST, ttl=64, id=7) / ICMP(type=0, id=9, seq=2),
+        ),
+        (
+            IPv6(src=HOST6, dst=ASKED6, hlim=3) / ICMPv6EchoRequest(id=9, seq=2),
+            IPv6(src=ASKED6, dst=HOST6, hlim=64) / ICMPv6EchoReply(id=9, seq=2),
+        ),
+    ):
+        for vid in tags:
+            ask, answer = Dot1Q(vlan=vid) / ask, Dot1Q(vlan=vid) / answer
+        asked = Ether(src=HOST_MAC, dst=GATEWAY) / ask / data[:size]
+        answered = Ether(src=GATEWAY, dst=HOST_MAC) / answer / data[:size]
+        assert pinged.one(asked) == (HOST_PORT, bytes(answered))
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        IP(src=HOST, dst="10.0.1.2") / ICMP(type=8),
+        IP(src=HOST, dst=ASKED) / ICMP(type=13),
+        IP(src=HOST, dst=ASKED) / ICMP(type=0),
+        IP(src=HOST, dst=ASKED, flags="MF") / ICMP(type=8),
+        IP(src=HOST, dst=ASKED, options=[IPOption_NOP()] * 4) / ICMP(type=8),
+        IPv6(src=HOST6, dst=ASKED6) / IPv6ExtHdrFragment(nh=58) / ICMPv6EchoRequest(),
+    ],
+)
+def test_what_is_no_ping_of_a_gateway(pinged: EdgeSwitch, packet: Packet) -> None:
+    assert pinged.send(Ether(src=HOST_MAC, dst=GATEWAY) / packet) == []
+
+
+def test_a_ping_in_a_frame_for_others(pinged: EdgeSwitch) -> None:
+    ping = IP(src=HOST, dst=ASKED) / ICMP(type=8)
+    assert pinged.send(Ether(src=HOST_MAC, dst="0a:00:00:00:00:77") / ping) == []
+
+
+def request(target: str = ASKED, **fields: Any) -> Packet:
     values = {"op": 1, "hwsrc": HOST_MAC, "psrc": HOST, "hwdst": "00:00:00:00:00:00"} | fields
     return ARP(pdst=target, **values)
 

@@ -10,7 +10,7 @@ import random
 import pytest
 from edge_switch import EdgeSwitch, ether, forwarding, ip_number, summed
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
@@ -26,6 +26,12 @@ def rewriting(old: str = OLD, new: str = NEW) -> EdgeSwitch:
             f"rewrite.{field}_ipv{version}",
             {"segment": at, field: ip_number(old)},
             f"set_{field}_ipv{version}",
+            {"address": ip_number(new)},
+        )
+        switch.add(
+            f"rewrite.quoted_{field}_ipv{version}",
+            {"segment": at, field: ip_number(old)},
+            f"set_quoted_{field}_ipv{version}",
             {"address": ip_number(new)},
         )
     return switch
@@ -126,13 +132,55 @@ def test_a_later_fragment_has_no_checksum_but_its_header() -> None:
     assert got == bytes(ether(IP(src=NEW, dst=PEER, frag=3, proto=6) / Raw(payload)))
 
 
-def test_headers_quoted_in_icmp_errors_are_left_alone() -> None:
-    quoted = bytes(IP(src=OLD, dst=PEER) / UDP(sport=5, dport=6))
-    sent = ether(IP(src=OLD, dst=PEER) / ICMP(type=3, code=1) / Raw(quoted))
-    got = Ether(rewriting().one(sent)[1])
-    assert got[IP].src == NEW
-    assert bytes(got[ICMP].payload) == quoted
-    assert bytes(got) == summed(bytes(got))
+ROUTER, ROUTER6 = "192.0.2.9", "2001:db8:9::9"
+QUOTED_L4 = {
+    "tcp": TCP(sport=5, dport=6, seq=7),
+    "udp": UDP(sport=5, dport=6) / Raw(bytes(500)),
+    "udp without checksum": UDP(sport=5, dport=6, chksum=0),
+    "echo": ICMP(id=3, seq=4),
+}
+
+
+@pytest.mark.parametrize("l4", QUOTED_L4.values(), ids=QUOTED_L4)
+@pytest.mark.parametrize("source", [OLD, ROUTER])
+@pytest.mark.parametrize("back", [False, True])
+def test_headers_quoted_in_icmp_errors(l4: Packet, source: str, back: bool) -> None:
+    """Of an error about what went the other way the quoted source or destination follows."""
+    switch = rewriting()
+
+    def error(address: str) -> bytes:
+        about = IP(src=PEER, dst=address, ttl=9) / l4 if back else IP(src=address, dst=PEER) / l4
+        outer = {OLD: address}.get(source, source)
+        ends = {"src": outer, "dst": PEER} if back else {"src": PEER, "dst": address}
+        return bytes(ether(IP(**ends) / ICMP(type=3, code=4) / Raw(bytes(IP(bytes(about)))[:28])))
+
+    got = switch.one(error(OLD))[1]
+    wanted = bytearray(error(NEW))
+    if "tcp" in l4.summary().lower():  # its checksum is not among the eight bytes
+        assert len(wanted) == 14 + 28 + 28
+    assert got.hex() == wanted.hex()
+
+
+@pytest.mark.parametrize("source", [OLD6, ROUTER6])
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("kind", ["udp", "icmpv6", "gre"])
+def test_headers_quoted_in_icmpv6_errors(source: str, back: bool, kind: str) -> None:
+    l4 = {
+        "udp": UDP(sport=5, dport=6) / Raw(bytes(400)),
+        "icmpv6": ICMPv6EchoRequest(id=3, seq=4),
+        "gre": Raw(b"\0\0\x08\0abcd"),
+    }[kind]
+    nh = {"nh": 47} if kind == "gre" else {}
+    switch = rewriting(OLD6, NEW6)
+
+    def error(address: str) -> bytes:
+        ways = {"src": PEER6, "dst": address} if back else {"src": address, "dst": PEER6}
+        about = bytes(IPv6(**ways, **nh) / l4)
+        outer = {OLD6: address}.get(source, source)
+        ends = {"src": outer, "dst": PEER6} if back else {"src": PEER6, "dst": address}
+        return bytes(ether(IPv6(**ends) / ICMPv6PacketTooBig(mtu=1280) / Raw(about)))
+
+    assert switch.one(error(OLD6))[1].hex() == error(NEW6).hex()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -65,7 +65,7 @@ FRAMES: dict[str, tuple[Packet | bytes, int]] = {
     "ipv6 tcp": (IPv6(**V6) / TCP(), 60),
     "ipv6 udp": (IPv6(**V6) / UDP() / Raw(b"12345678"), 56),
     "ipv6 echo": (IPv6(**V6) / ICMPv6EchoRequest(), 48),
-    "ipv6 error": (IPv6(**V6) / ICMPv6DestUnreach() / Raw(QUOTED_6), 88),
+    "ipv6 error": (IPv6(**V6) / ICMPv6DestUnreach() / Raw(QUOTED_6), 96),
     "ipv6 first fragment": (IPv6(**V6) / IPv6ExtHdrFragment(nh=6, m=1) / Raw(bytes(TCP())), 68),
     "ipv6 later fragment": (IPv6(**V6) / IPv6ExtHdrFragment(nh=6, offset=9) / Raw(b"x"), 48),
     "ipv6 destination options": (IPv6(**V6) / IPv6ExtHdrDestOpt() / TCP(), 40),

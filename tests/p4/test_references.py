@@ -25,7 +25,7 @@ VALUES = frozenset(
     {
         *("src", "dst", "protocol", "l4", "src_port", "dst_port", "tcp_flags", "ether_type"),
         *("word", "replica", "bucket", "hash", "target", "address", "has_port", "port", "weighed"),
-        *("rank", "deny", "low", "high", "dscp", "colour", "vlan"),
+        *("rank", "deny", "low", "high", "dscp", "colour", "vlan", "mtu"),
         *("pcp", "vid", "strict", "checksum", "vni"),
     }
 )

@@ -46,6 +46,19 @@ ROUTER: dict[str, Any] = {
         ]
     },
 }
+TELLS: dict[str, Any] = {
+    "type": "router",
+    "config": {
+        "routes": [
+            {"prefix": "198.51.100.0/24"},
+            {"prefix": "10.0.1.0/24", "port": "inside"},
+            {"prefix": "203.0.113.0/24", "port": "inside"},
+            {"prefix": "192.0.2.0/24", "next_hop": "198.51.100.14"},
+            {"prefix": "2001:db8:2::/64"},
+        ],
+        "errors": {"addresses": ["192.0.2.1", "2001:db8:9::1"], "mtu": 1300},
+    },
+}
 IDS: dict[str, Any] = {
     "type": "ids",
     "config": {
@@ -156,6 +169,9 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "cache_misses_denied": [CACHE, NO_MISSES],
     "cache_hits_denied_behind": [ACL, CACHE, STATIC, SHAPER, NO_HITS, ROUTER],
     "router_napt": [ROUTER, NAPT, ACL],
+    "router_that_tells": [TELLS],
+    "router_that_tells_first": [TELLS, NAPT],
+    "router_that_tells_last": [FIREWALL, NAPT_SHARED, TELLS],
     # Classes that meet no state behind the first function that keeps some leave the server there.
     "ids_acl_napt": [IDS, ACL, NAPT],
     "monitor_ids_napt": [MONITOR, IDS, NAPT, ROUTER],
@@ -229,6 +245,7 @@ def test_shape_equals_the_unsplit_graph(shape: str, topology: str, tmp_path: Pat
     file = tmp_path / "graph.json"
     file.write_text(json.dumps(chain(shape, SHAPES[shape])))
     graph, physical = load_graph(file).graph, load_topology(topology)
-    forgive = shared_address if shape == "napt_port_ranges" else lambda _: False
+    shares = NAPT_SHARED in SHAPES[shape]
+    forgive = shared_address if shares else lambda _: False
     driver = assert_equivalent(graph, physical, 1200, seed=3, forgive=forgive)
     assert driver.delivered > 50

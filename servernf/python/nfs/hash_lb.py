@@ -1,18 +1,22 @@
 """Hash load balancer: 251 buckets, each a backend; a flow's CRC-32 chooses one. No state is kept.
 
 Fragments, and everything with `hash: addresses`, are hashed by addresses only, so that all fragments of
-a datagram and the ICMP errors about a flow come to its backend.
+a datagram come to its backend. An ICMP error has the hash of the flow that it quotes, and is translated
+with the quote.
 """
 
 from __future__ import annotations
 
+from struct import Struct
 from zlib import crc32
 
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
-from servernf.python.packet import TCP, UDP, PacketView
+from servernf.python.packet import PacketView
+from servernf.python.quotes import Quote, quote_of, translate
 from servernf.wire.fields import Address, Fields
 
 BUCKETS = 251
+_KEY = Struct("!HHB")
 
 
 @network_function("hash_lb")
@@ -50,20 +54,38 @@ class HashLb(NetworkFunction):
                 self._services[key] = by_ports, fill(backends)
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        quote = quote_of(packet)
         if port == INSIDE:
             virtual = self._virtual_of.get((packet.version, packet.source))
             if virtual is not None:
                 packet.set_source(virtual)
+            if quote is not None:
+                virtual = self._virtual_of.get((packet.version, quote.destination))
+                if virtual is not None:
+                    translate(packet, quote, virtual, source=False)
             return OUTSIDE
         service = self._services.get((packet.version, packet.destination))
         if service is not None:
             by_ports, buckets = service
             key = b"".join(address.to_bytes(16, "big") for address in packet.flow())
-            if by_ports and packet.source_port >= 0 and not packet.first_fragment:
-                assert packet.protocol in (TCP, UDP)
-                key += packet.data[packet.l4 : packet.l4 + 4] + bytes((packet.protocol,))
-            packet.set_destination(buckets[crc32(key) % BUCKETS])
+            if by_ports:
+                key += _ports_key(packet, quote)
+            asked, backend = packet.destination, buckets[crc32(key) % BUCKETS]
+            packet.set_destination(backend)
+            if quote is not None and quote.source == asked:
+                translate(packet, quote, backend, source=True)
         return INSIDE
+
+
+def _ports_key(packet: PacketView, quote: Quote | None) -> bytes:
+    """Ports and protocol of the flow that a packet is of; nothing for fragments and without ports."""
+    if quote is not None:
+        if quote.source_port < 0 or quote.is_fragment:
+            return b""
+        return _KEY.pack(quote.destination_port, quote.source_port, quote.protocol)
+    if packet.source_port < 0 or packet.first_fragment:
+        return b""
+    return _KEY.pack(packet.source_port, packet.destination_port, packet.protocol)
 
 
 def fill(backends: list[tuple[Address, int]]) -> list[int]:

@@ -1,12 +1,14 @@
 """Static one-to-one NAT: addresses are exchanged pair by pair; ports stay, no state is kept.
 
-Headers quoted in ICMP errors are left alone.
+What an ICMP error quotes went the other way: its destination is translated as a source, its source as a
+destination (RFC 5508, 4).
 """
 
 from __future__ import annotations
 
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import PacketView
+from servernf.python.quotes import quote_of, translate
 from servernf.wire.fields import Fields
 
 
@@ -34,12 +36,21 @@ class StaticNat(NetworkFunction):
             self._inside[version, int(outside)] = int(inside)
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
+        quote = quote_of(packet)
         if port == INSIDE:
             new = self._outside.get((packet.version, packet.source))
             if new is not None:
                 packet.set_source(new)
+            if quote is not None:
+                quoted = self._outside.get((packet.version, quote.destination))
+                if quoted is not None:
+                    translate(packet, quote, quoted, source=False)
             return OUTSIDE
         new = self._inside.get((packet.version, packet.destination))
         if new is not None:
             packet.set_destination(new)
+        if quote is not None:
+            quoted = self._inside.get((packet.version, quote.source))
+            if quoted is not None:
+                translate(packet, quote, quoted, source=True)
         return INSIDE

@@ -426,7 +426,7 @@ def edge_setup(info: p4i.P4Info) -> list[p4r.Update]:
     add(*watch, (1, 2, 1 << 30), graph=3)
     add("ingress.acl.ipv4", "ingress.acl.deny", (), 1009, segment=5, dst_port=(81, 85))
     add("ingress.acl.ipv4", "ingress.acl.permit", (), 1001, segment=5)
-    add("ingress.route.segments_routed", "ingress.route.route_here", segment=5)
+    add("ingress.route.segments_routed", "ingress.route.route_here", (1,), segment=5)
     add("ingress.route.ipv4", "ingress.route.next_hop", (1, 2, 6), segment=5, dst=(0x0A000000, 8))
     add("ingress.route.ipv4", "ingress.route.next_hop", (1, 2, 8), segment=5, dst=(0x0A020000, 16))
     add("ingress.dispatch.spread", "ingress.dispatch.by_pair", segment=6)

@@ -47,7 +47,14 @@ class Both:
 
     def __init__(self, nf_type: str, **config: Any) -> None:
         self.bench = Bench(nf_type, config)
-        self.runtime = create(nf_type, "g/nf", self.bench.function.runtime_config())
+        runtime_config = dict(self.bench.function.runtime_config())
+        if (
+            nf_type == "router"
+        ):  # as orchestrator/compiler/worker_programs.py has it: MAC 0 is nobody's
+            hops = [r["next_hop"] for r in runtime_config["routes"] if "next_hop" in r]
+            runtime_config["neighbors"] = dict.fromkeys(hops, "00:00:00:00:00:00")
+            runtime_config["gateway_mac"] = "06:00:00:00:00:01"
+        self.runtime = create(nf_type, "g/nf", runtime_config)
         self.now_us = 0
 
     def send(self, port: str, frame: ScapyPacket | bytes) -> list[tuple[str, bytes]]:

@@ -69,7 +69,8 @@ HEADERS = [
     ("quoted udp", whole(IP(), ICMP(type=3), IPerror(), UDPerror()), 70),
     ("quoted other", whole(IP(), ICMP(type=11), IPerror(proto=99)), 62),
     ("quoted options", whole(IP(), ICMP(type=12), IPerror(ihl=6, proto=17)), 62),
-    ("quoted ipv6", whole(IPv6(nh=58), Raw(b"\x01" + bytes(7)), IPv6(nh=17)), 102),
+    ("quoted ipv6", whole(IPv6(nh=58), Raw(b"\x01" + bytes(7)), IPv6(nh=17), UDP()), 110),
+    ("quoted ipv6 options", whole(IPv6(nh=58), Raw(b"\x01" + bytes(7)), IPv6(nh=60)), 102),
     ("solicitation", whole(IPv6(nh=58, plen=32), Raw(b"\x87" + bytes(31))), 86),
 ]
 

@@ -195,6 +195,14 @@ CASES = [
         by="",
         is_full=True,
     ),
+    Case(
+        "router",
+        {
+            "routes": [{"prefix": "10.0.0.0/8"}, {"prefix": "198.51.100.2/31"}],
+            "errors": {"addresses": ["192.0.2.1"]},
+        },
+        by="",
+    ),
     Case("aes_encrypt", ESP, kinds=(sealed,), by=""),
     Case("aes_decrypt", ESP, place=Place(begins=OUTSIDE), kinds=(sealed,), by=""),
 ]
@@ -204,7 +212,6 @@ STATELESS = {
     "hash_lb",
     "label_filter",
     "mirror",
-    "router",
     "static_nat",
     "ttl_guard",
     "vlan_pop",

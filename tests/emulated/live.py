@@ -53,6 +53,8 @@ SWITCHES = [
     ),
     pytest.param("dpdk", marks=(pytest.mark.exhaustive, NEEDS_DPDK)),
 ]
+OWN_SWITCHES = [SWITCHES[0], SWITCHES[-1]]
+"""Those that are this project's."""
 
 
 def command(*words: str) -> list[str]:

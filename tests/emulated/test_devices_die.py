@@ -17,6 +17,7 @@ import pytest
 from live import (
     FIREWALL,
     NEEDS_EMULATION,
+    OWN_SWITCHES,
     Live,
     command,
     guard_graph,
@@ -36,9 +37,9 @@ pytestmark = NEEDS_EMULATION
 NAME = "dying"
 
 
-@pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
-    with network("leaf-spine", "softswitch", NAME) as found:
+@pytest.fixture(scope="module", params=OWN_SWITCHES)
+def live(request: pytest.FixtureRequest) -> Iterator[Live]:
+    with network("leaf-spine", request.param, NAME) as found:
         yield found
 
 

@@ -15,6 +15,7 @@ import pytest
 from live import (
     FIREWALL,
     NEEDS_EMULATION,
+    OWN_SWITCHES,
     Live,
     guard_graph,
     network,
@@ -29,9 +30,9 @@ pytestmark = NEEDS_EMULATION
 NAME = "faults"
 
 
-@pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
-    with network("leaf-spine", "softswitch", NAME) as found:
+@pytest.fixture(scope="module", params=OWN_SWITCHES)
+def live(request: pytest.FixtureRequest) -> Iterator[Live]:
+    with network("leaf-spine", request.param, NAME) as found:
         yield found
 
 

@@ -1,4 +1,4 @@
-"""The shipped pipeline in a softswitch, block by block: entries by name, frames in, frames out.
+"""The shipped pipeline, block by block: entries by name, frames in, frames out; on both engines.
 
 Ports 1 and 2 face hosts, 7 a server, 8 and 9 the fabric; nothing else is installed, so that a test's
 own entries are all that its block has.
@@ -7,6 +7,7 @@ own entries are all that its block has.
 from __future__ import annotations
 
 import ipaddress
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,8 @@ from scapy.packet import Packet
 
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.model.entries import Exact, FloodGroup, Key, Lpm, TableEntry
+from orchestrator.softswitch.fast.building import compiler
+from orchestrator.softswitch.fast.switch import FastSwitch
 from orchestrator.softswitch.ir import program_of
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.pipelines import SHIPPED, p4info
@@ -57,22 +60,47 @@ def shipped() -> _Shipped:
     return _Shipped(program_of(edge.device_config), Schema(p4info(edge)))
 
 
+class _Clock:
+    now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
 class EdgeSwitch:
-    """A switch with its ports set up, and short ways to give it entries and frames."""
+    """A switch with its ports set up, and short ways to give it entries and frames.
+
+    What the Python engine does is what tests look at; where there is a C compiler, C must do the same.
+    """
 
     def __init__(self) -> None:
-        self.now_ns = 0
-        self.soft = SoftSwitch(1, clock=lambda: self.now_ns)
+        self.clock = _Clock()
+        self.soft = SoftSwitch(1, clock=self.clock)
         self.schema = shipped().schema
         self.soft.load(shipped().program, self.schema.p4info)
+        self.fast: FastSwitch | None = None
+        if compiler() is not None:
+            self.fast = FastSwitch(1, clock=self.clock)
+            weakref.finalize(self, self.fast.close)
+            self.fast.load(shipped().program, self.schema.p4info)
         self.now_ns = START_US * 1000
         self.admitted: set[object] = set()
         for port, side in SIDES.items():
             self.add("port.ports", {"ingress_port": port}, side, {"switch_id": SWITCH_ID})
         self.write(clone_session_update(100, 510, (1, 2), p4r.Update.INSERT))
 
+    @property
+    def now_ns(self) -> int:
+        return self.clock.now_ns
+
+    @now_ns.setter
+    def now_ns(self, value: int) -> None:
+        self.clock.now_ns = value
+
     def write(self, update: p4r.Update) -> None:
         self.soft.write([update])
+        if self.fast is not None:
+            self.fast.write([update])
 
     def add(
         self,
@@ -148,8 +176,13 @@ class EdgeSwitch:
         self.add("deliver.mac", {"segment": at, "dst": number}, "to_port", {"port": port})
 
     def send(self, frame: Packet | bytes, port: int = HOST_PORT) -> list[tuple[int, bytes]]:
+        before = len(self.soft.packet_ins)
         out = self.soft.process(port, bytes(frame))
         assert self.soft.counters.faults == 0, self.soft.counters.last_fault
+        if self.fast is not None:
+            assert self.fast.process(port, bytes(frame)) == out, "of the C engine"
+            assert list(self.fast.packet_ins) == list(self.soft.packet_ins)[before:]
+            self.fast.packet_ins.clear()
         return out
 
     def one(self, frame: Packet | bytes, port: int = HOST_PORT) -> tuple[int, bytes]:
@@ -163,7 +196,11 @@ class EdgeSwitch:
         wanted = p4r.Entity()
         wanted.table_entry.table_id = self.schema.table(table).id
         wanted.table_entry.counter_data.SetInParent()
-        return sum(e.table_entry.counter_data.packet_count for e in self.soft.read(wanted))
+        found = sum(e.table_entry.counter_data.packet_count for e in self.soft.read(wanted))
+        if self.fast is not None:
+            theirs = self.fast.read(wanted)
+            assert sum(e.table_entry.counter_data.packet_count for e in theirs) == found
+        return found
 
 
 def forwarding(number: int = 1) -> tuple[EdgeSwitch, int]:

@@ -1,4 +1,4 @@
-"""One set of devices for all tests of this folder; a journal of their own."""
+"""One set of devices for all tests of this folder, for each engine; a journal of their own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ from collections.abc import Iterator
 import pytest
 from recovery_site import Site, recovery_site
 
+from orchestrator.targets import lookup
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+NO_DPDK = lookup("dpdk").engine.missing()
+DPDK = pytest.param(
+    "dpdk",
+    marks=(pytest.mark.exhaustive, pytest.mark.skipif(bool(NO_DPDK), reason=NO_DPDK)),
+)
+
+
+@pytest.fixture(scope="session", params=["python", DPDK])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     before = os.environ.get("XDG_STATE_HOME")
-    with recovery_site(tmp_path_factory.mktemp("site")) as found:
+    if request.param == "dpdk":
+        lookup("dpdk").engine.prepare()
+    with recovery_site(tmp_path_factory.mktemp("site"), request.param) as found:
         yield found
     if before is None:
         del os.environ["XDG_STATE_HOME"]

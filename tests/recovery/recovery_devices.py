@@ -46,7 +46,9 @@ class Devices:
 
 
 @contextmanager
-def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iterator[Devices]:
+def devices(
+    folder: Path, where: str = "leaf-spine", *, first: str = "", engine: str = "python"
+) -> Iterator[Devices]:
     """All devices of a topology as processes, workers in one; switches start with program `first`."""
     found = topology(where)
     processes: list[subprocess.Popen[str]] = []
@@ -59,7 +61,7 @@ def devices(folder: Path, where: str = "leaf-spine", *, first: str = "") -> Iter
     try:
         started = {
             name: start(
-                *("-m", "orchestrator.softswitch", "--name", name),
+                *("-m", "orchestrator.softswitch", "--name", name, "--engine", engine),
                 *("--device-id", str(switch.id), "--grpc-addr", "127.0.0.1:0"),
                 *((first and f"--pipeline={first}.json --p4info={first}.p4info.txtpb").split()),
             )

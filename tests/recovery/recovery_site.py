@@ -89,10 +89,10 @@ def changed_campus() -> ServiceGraph:
 
 
 @contextmanager
-def recovery_site(folder: Path) -> Iterator[Site]:
+def recovery_site(folder: Path, engine: str = "python") -> Iterator[Site]:
     """Real devices, with nothing deployed; what each version looks like there has been seen."""
     os.environ["XDG_STATE_HOME"] = state_home(folder)
-    with devices(folder) as started:
+    with devices(folder, engine=engine) as started:
         network = started.inventory
         old = compile_graph(CompileRequest(campus(), topology())).bundle
         new = share(compile_graph(CompileRequest(changed_campus(), topology())).bundle, old)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
-import os
 import shutil
-import stat
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from orchestrator.errors import SwitchError
+from orchestrator.softswitch.fast.cache import kept
 from orchestrator.softswitch.fast.ccode import generate
 from orchestrator.softswitch.ir.program import Program
 
-SHARED = Path("/var/cache/orchestrator/fast")
-"""Root's, which others read: `net up` makes there what the switches that it starts load."""
 RUNTIME = Path(__file__).parent / "c"
 ENGINE = ("tables.c", "hashes.c", "device.c", "boundary.c", "messages.c", "profiles.c")
 """Of a program, beside itself."""
@@ -30,6 +26,10 @@ SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recove
 """Instead of speed: every access and every sum of the generated code is checked."""
 COMPILE_S = 300
 DPDK = "DPDK is not installed (Debian: apt-get install libdpdk-dev pkg-config)"
+
+
+_sources: WeakKeyDictionary[Program, dict[tuple[int, int], str]] = WeakKeyDictionary()
+"""What was generated for programs that are in use."""
 
 
 def compiler() -> str | None:
@@ -44,7 +44,10 @@ def build(
 
     UnsupportedFeature for what the generator refuses, SwitchError where there is no compiler.
     """
-    source = generate(program, drop_port=drop_port, queues=queues)
+    made = _sources.setdefault(program, {})
+    if (drop_port, queues) not in made:
+        made[drop_port, queues] = generate(program, drop_port=drop_port, queues=queues)
+    source = made[drop_port, queues]
     return _made(ENGINE, source, ("-shared", "-fPIC", "-fno-semantic-interposition"), (), sanitized)
 
 
@@ -85,18 +88,16 @@ def _made(
         )
     flags = (*FLAGS, *flags, *(SANITIZERS if sanitized else ()))
     name = _digest(generated, found, (*sources, *flags, *libraries))
-    folder = cache_folder()
-    for known in (SHARED, folder):
-        if (known / name).exists() and _is_ours(known):
-            return known / name
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        made = Path(work) / "made"
+
+    def make(path: Path) -> None:
+        work = path.parent
         for name_of, text in runtime().items():
-            (Path(work) / name_of).write_bytes(text)
+            (work / name_of).write_bytes(text)
+        files = sources
         if generated:
-            (Path(work) / "program.c").write_text(generated, encoding="ascii")
-            sources = ("program.c", *sources)
-        words = [found, *flags, "-o", str(made), *(f"{work}/{of}" for of in sources), *libraries]
+            (work / "program.c").write_text(generated, encoding="ascii")
+            files = ("program.c", *sources)
+        words = [found, *flags, "-o", str(path), *(f"{work}/{of}" for of in files), *libraries]
         try:
             run = subprocess.run(
                 words, capture_output=True, text=True, timeout=COMPILE_S, check=False
@@ -105,40 +106,9 @@ def _made(
             raise SwitchError(f"{found} takes more than {COMPILE_S} s for this program") from None
         if run.returncode:
             raise SwitchError(f"{found} refuses the generated program: {run.stderr.strip()[:2000]}")
-        made.chmod(0o755)
-        made.replace(folder / name)  # at once: another process may build the same
-    return folder / name
+        path.chmod(0o755)
 
-
-def cache_folder() -> Path:
-    """Where what is made here is kept: a folder that nobody else can write to."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base is None and os.geteuid() != 0:
-        base = os.path.expanduser("~/.cache")
-    folder = SHARED if base is None else Path(base) / "orchestrator" / "fast"
-    try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        ours = _is_ours(folder)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        return _own_folder()
-    if not ours:
-        raise SwitchError(f"{folder}: others can write there, and what is in it would be run")
-    return folder if writable else _own_folder()
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether only this user or root could have written what is there."""
-    found = folder.stat()
-    return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-@cache
-def _own_folder() -> Path:
-    """For a user without a home: for the life of this process."""
-    folder = Path(tempfile.mkdtemp(prefix="orchestrator-fast-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return kept(name, make)
 
 
 def _digest(source: str, found: str, words: Sequence[str]) -> str:

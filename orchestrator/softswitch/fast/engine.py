@@ -10,7 +10,7 @@ from finsy.proto import p4r
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.engine import Events
 from orchestrator.softswitch.fast.switch import FastSwitch, Loaded
-from orchestrator.softswitch.ir import decode_program
+from orchestrator.softswitch.ir import program_of
 
 
 class FastEngine:
@@ -49,10 +49,10 @@ class FastEngine:
         self.switch.on_idle_timeout = events.idle_timeout
 
     def verify(self, config: p4r.ForwardingPipelineConfig) -> None:
-        self.switch.verify(decode_program(config.p4_device_config), config.p4info)
+        self.switch.verify(program_of(config.p4_device_config), config.p4info)
 
     def save(self, config: p4r.ForwardingPipelineConfig) -> None:
-        made = self.switch.prepare(decode_program(config.p4_device_config), config.p4info)
+        made = self.switch.prepare(program_of(config.p4_device_config), config.p4info)
         before, self._saved = self._saved, made
         if before is not None:
             self.switch.forget(before)

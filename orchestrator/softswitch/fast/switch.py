@@ -129,15 +129,15 @@ class FastSwitch:
 
     # ---------------------------------------------------------------- programs
 
-    def verify(self, bmv2_json: Json, p4info: p4i.P4Info) -> None:
+    def verify(self, program: Program | Json, p4info: p4i.P4Info) -> None:
         """Compile a program; UnsupportedFeature, MalformedProgram or SwitchError."""
-        program = read_program(bmv2_json)
+        program = _read(program)
         self._build(program)
         EntityStore(self._state(program), p4info)
 
-    def prepare(self, bmv2_json: Json, p4info: p4i.P4Info) -> Loaded:
+    def prepare(self, program: Program | Json, p4info: p4i.P4Info) -> Loaded:
         """Compile a program and load it, without packets; `verify`'s errors."""
-        program = read_program(bmv2_json)
+        program = _read(program)
         engine = self._build(program)
         state = self._state(program)
         store = EntityStore(state, p4info)
@@ -197,9 +197,9 @@ class FastSwitch:
                 loaded.state.tell(loaded.device)
             self.install(loaded)
 
-    def load(self, bmv2_json: Json, p4info: p4i.P4Info) -> None:
+    def load(self, program: Program | Json, p4info: p4i.P4Info) -> None:
         """Install a program; all tables, groups and counters start empty."""
-        self.install(self.prepare(bmv2_json, p4info))
+        self.install(self.prepare(program, p4info))
 
     @property
     def configured(self) -> bool:
@@ -322,6 +322,10 @@ class FastSwitch:
         """Frames dropped beside the program so far, by reason."""
         with self._lock:
             return self.child.drops()
+
+
+def _read(program: Program | Json) -> Program:
+    return program if isinstance(program, Program) else read_program(program)
 
 
 def _fetch(loaded: Loaded, entity: p4r.Entity) -> None:

@@ -1,4 +1,4 @@
-"""The two switches under one test: softswitch in memory, BMv2 with packets in FIFOs.
+"""The switches under one test: both engines of softswitch in memory, BMv2 with packets in FIFOs.
 
 BMv2 runs with `--use-files`: every port reads a pcap from a FIFO and writes a
 pcap, so that frames of any length pass and no root is needed.
@@ -26,6 +26,7 @@ from conformance_stf import Command, Expect, Packet, Step, StfError, Translator
 from finsy.proto import p4i, p4r, p4r_grpc
 
 from orchestrator.errors import MalformedProgram, SwitchError, UnsupportedFeature
+from orchestrator.softswitch.fast.switch import FastSwitch
 from orchestrator.softswitch.switch import SoftSwitch
 
 BMV2 = shutil.which("simple_switch_grpc")
@@ -50,12 +51,41 @@ class Refused(Exception):
     """An engine does not take the program or a command."""
 
 
+class Unsupported(Refused):
+    """It is the program, which has something that the engine does not do, by its own word."""
+
+
 def run_softswitch(program: Compiled, steps: Sequence[Step], deadline: float) -> Outputs:
     switch = SoftSwitch()
+    _load(switch, program)
+    out = _in_memory(switch, program, steps, deadline)
+    if switch.counters.faults:
+        raise Refused(f"fault: {switch.counters.last_fault}")
+    return out
+
+
+def run_fast(program: Compiled, steps: Sequence[Step], timeout: float) -> Outputs:
+    """C with sanitizers; the compiler may take as long as it takes. Unsupported: what it refuses."""
+    with FastSwitch(sanitized=True) as switch:
+        _load(switch, program)
+        out = _in_memory(switch, program, steps, time.monotonic() + timeout)
+        if switch.counters().faults:
+            raise Refused("fault")
+        return out
+
+
+def _load(switch: SoftSwitch | FastSwitch, program: Compiled) -> None:
     try:
         switch.load(program.json, program.p4info)
-    except (MalformedProgram, UnsupportedFeature) as e:
+    except UnsupportedFeature as e:
+        raise Unsupported(" ".join(str(e).split())) from e
+    except MalformedProgram as e:
         raise Refused(" ".join(str(e).split())) from e
+
+
+def _in_memory(
+    switch: SoftSwitch | FastSwitch, program: Compiled, steps: Sequence[Step], deadline: float
+) -> Outputs:
     translator = Translator(program.p4info)
     out: Outputs = {}
     for step in steps:
@@ -69,8 +99,6 @@ def run_softswitch(program: Compiled, steps: Sequence[Step], deadline: float) ->
         elif isinstance(step, Packet):
             for port, frame in switch.process(step.port, step.frame):
                 out.setdefault(port, []).append(frame)
-    if switch.counters.faults:
-        raise Refused(f"fault: {switch.counters.last_fault}")
     return out
 
 

@@ -1,11 +1,12 @@
-"""Packet tests (.p4 + .stf) on softswitch, and on BMv2 where it is present.
+"""Packet tests (.p4 + .stf) on both engines of softswitch, and on BMv2 where it is present.
 
     python tests/p4/conformance/run.py /path/to/p4c [--json] [--only PATTERN] [--timeout S]
 
 The argument is a p4c checkout (its testdata/p4_16_samples is taken) or any
 folder with .p4 and .stf files; programs that do not include v1model are left
-out. Needs p4c-bm2-ss on PATH. Exit code 1 when BMv2 passes a test that
-softswitch does not.
+out. Needs p4c-bm2-ss on PATH. The C engine must do as the Python engine does, or
+refuse the program by name. Exit code 1 when it does not, or when BMv2 passes
+a test that softswitch does not.
 """
 
 from __future__ import annotations
@@ -26,25 +27,42 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
-from conformance_engines import BMV2, Compiled, NotRun, Refused, run_bmv2, run_softswitch  # noqa: E402
+from conformance_engines import (  # noqa: E402
+    BMV2,
+    Compiled,
+    NotRun,
+    Refused,
+    Unsupported,
+    run_bmv2,
+    run_fast,
+    run_softswitch,
+)
 from conformance_stf import Step, parse, verdict  # noqa: E402
 from finsy.proto import p4i  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
 
+from orchestrator.softswitch.fast.building import compiler  # noqa: E402
+
 P4C = shutil.which("p4c-bm2-ss")
 PASS = "pass"
 ABSENT = "absent"
+UNSUPPORTED = "unsupported:"
 NOT_RUN = "not run:"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`softswitch` and `bmv2` are 'pass', 'absent' or why not."""
+    """`softswitch` and `bmv2` are 'pass', 'absent' or why not.
+
+    `fast` is of the C engine: 'pass' where it does as the Python engine does, 'unsupported: ' and what
+    it refuses, 'absent', or what it does instead.
+    """
 
     name: str
     softswitch: str
     bmv2: str
     differs: str = ""
+    fast: str = ABSENT
 
     @property
     def group(self) -> str:
@@ -82,6 +100,8 @@ def attempt(
     """(verdict, outputs) of one engine."""
     try:
         got = run(*arguments)  # type: ignore[operator]
+    except Unsupported as e:
+        return f"{UNSUPPORTED} {e}"[:300], {}
     except Refused as e:
         return f"refused: {e}"[:300], {}
     except NotRun as e:
@@ -93,22 +113,40 @@ def attempt(
     return verdict(steps, got) or PASS, got
 
 
-def judge(path: Path, stf: Path, timeout: float, with_bmv2: bool = True) -> Result:
+def as_python(
+    steps: Sequence[Step], program: Compiled, timeout: float, ours: str, got: dict[int, list[bytes]]
+) -> str:
+    """Whether the C engine does what the Python engine did."""
+    theirs, their_got = attempt(steps, run_fast, program, steps, timeout)
+    if theirs.startswith(UNSUPPORTED):
+        return theirs
+    both_fault = ours.startswith("refused: fault") and theirs == "refused: fault"
+    if both_fault or (ours, got) == (theirs, their_got):
+        return PASS
+    return f"differs: {theirs}, where the Python engine says {ours}"
+
+
+def judge(
+    path: Path, stf: Path, timeout: float, with_bmv2: bool = True, with_fast: bool = True
+) -> Result:
     with tempfile.TemporaryDirectory(prefix="conformance") as folder:
         program = compile_program(path, Path(folder), timeout)
     if isinstance(program, str):
         return Result(path.stem, f"does not compile: {program}", ABSENT)
     steps = parse(stf)
     ours, got = attempt(steps, run_softswitch, program, steps, time.monotonic() + timeout)
+    fast = ABSENT
+    if with_fast and compiler() is not None:
+        fast = as_python(steps, program, timeout, ours, got)
     if BMV2 is None or not with_bmv2:
-        return Result(path.stem, ours, ABSENT)
+        return Result(path.stem, ours, ABSENT, fast=fast)
     wanted = sum(map(len, got.values()))
     deadline = time.monotonic() + timeout
     theirs, their_got = attempt(steps, run_bmv2, program, steps, deadline, wanted)
     differs = ""
     if ours == PASS and theirs == PASS and got != their_got:
         differs = "both pass, with different bytes where the test does not look"
-    return Result(path.stem, ours, theirs, differs)
+    return Result(path.stem, ours, theirs, differs, fast)
 
 
 def find_tests(root: Path, only: str) -> Iterator[tuple[Path, Path]]:
@@ -126,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_argument("--json", action="store_true", help="print results as JSON")
     cli.add_argument("--only", default="*", metavar="PATTERN", help="names of tests, as in union*")
     cli.add_argument("--timeout", type=float, default=20, metavar="S", help="a test, each engine")
-    cli.add_argument("--no-bmv2", action="store_true", help="softswitch alone")
+    cli.add_argument("--no-bmv2", action="store_true", help="leave BMv2 out")
+    cli.add_argument("--no-fast", action="store_true", help="leave the C engine out")
     args = cli.parse_args(argv)
     if P4C is None:
         print("p4c-bm2-ss is not on PATH", file=sys.stderr)
@@ -137,19 +176,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     results: list[Result] = []
     for i, (path, stf) in enumerate(tests):
-        results.append(judge(path, stf, args.timeout, not args.no_bmv2))
+        results.append(judge(path, stf, args.timeout, not args.no_bmv2, not args.no_fast))
         if sys.stderr.isatty():
             print(f"\r{i + 1}/{len(tests)}", end="", file=sys.stderr)
     groups = Counter(r.group for r in results)
+    fast = Counter(r.fast.partition(":")[0] for r in results)
     worse = [r for r in results if r.bmv2 == PASS and r.softswitch != PASS]
+    worse += [r for r in results if r.fast.startswith("differs")]
     if args.json:
         rows = [{**asdict(r), "group": r.group} for r in results]
-        print(json.dumps({"groups": groups, "results": rows}, indent=1))
+        print(json.dumps({"groups": groups, "fast": fast, "results": rows}, indent=1))
         return int(bool(worse))
     for r in results:
-        if r.group not in ("passes", "passes both"):
+        if r.group not in ("passes", "passes both") or r.fast not in (PASS, ABSENT):
             print(f"{r.group:17} {r.name}")
-            for engine, text in (("softswitch", r.softswitch), ("bmv2", r.bmv2)):
+            engines = (("softswitch", r.softswitch), ("bmv2", r.bmv2), ("C engine", r.fast))
+            for engine, text in engines:
                 if text not in (PASS, ABSENT):
                     print(f"{'':17}   {engine}: {text}")
             if r.differs:
@@ -157,6 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print()
     for group, count in groups.most_common():
         print(f"{group:17} {count:4}")
+    for did, count in fast.most_common():
+        print(f"{'C engine: ' + did:22} {count:4}")
     print(f"{'total':17} {len(results):4}" + ("" if BMV2 else "   (BMv2 is not installed)"))
     return int(bool(worse))
 

@@ -42,6 +42,7 @@ def test_own_programs_pass(name: str) -> None:
     result = run.judge(PROGRAMS / f"{name}.p4", PROGRAMS / f"{name}.stf", 20)
     assert (result.softswitch, result.differs) == ("pass", "")
     assert result.bmv2 in ("pass", "absent")
+    assert result.fast in ("pass", "absent")
 
 
 @pytest.mark.skipif(run.P4C is None, reason="p4c-bm2-ss is not installed")

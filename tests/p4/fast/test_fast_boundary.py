@@ -11,7 +11,9 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ import bmv2_programs as by_hand
 from softswitch_support import p4info, program
 
 from orchestrator.errors import SwitchError
-from orchestrator.softswitch.fast import building
+from orchestrator.softswitch.fast import building, cache
 from orchestrator.softswitch.fast.device import Ask, Device, Process
 from orchestrator.softswitch.fast.switch import FastSwitch
 from orchestrator.softswitch.ir import read_program
@@ -116,9 +118,9 @@ def test_the_runtime_compiles_without_a_warning(tmp_path: Path) -> None:
 def test_a_program_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = building.build(read_program(by_hand.small()))
-    made = first.stat().st_mtime_ns
+    made = first.stat().st_ino
     assert building.build(read_program(by_hand.small())) == first
-    assert first.stat().st_mtime_ns == made
+    assert first.stat().st_ino == made
     other = by_hand.small()
     other["actions"][0]["primitives"] = [by_hand.send_to(3)]
     assert building.build(read_program(other)) != first
@@ -128,9 +130,74 @@ def test_a_cache_that_others_write_to_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    building.cache_folder().chmod(0o777)
+    cache.folder_of_user().chmod(0o777)
     with pytest.raises(SwitchError, match="others can write there"):
         building.build(read_program(by_hand.small()))
+
+
+def test_what_was_used_the_longest_ago_is_removed_from_the_cache(tmp_path: Path) -> None:
+    now = time.time()
+    for age in range(1, 9):
+        path = tmp_path / f"{age}"
+        path.write_bytes(bytes(100))
+        os.utime(path, (now, now - age * cache.KEPT_S / 4))
+    left_over = tmp_path / "making-of-a-dead-process"
+    left_over.mkdir()
+    os.utime(left_over, (now, now - 2 * cache.KEPT_S))
+    cache.prune(tmp_path, 650)
+    left = sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith("lock-"))
+    assert left == ["1", "2", "3", "4", "5", "6"]
+    cache.prune(tmp_path, 100)
+    left = sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith("lock-"))
+    assert left == ["1", "2", "3"], "used a moment ago"
+
+
+def test_using_a_file_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cache, "MAX_BYTES", 10)
+    made = [cache.kept(name, lambda path: _written(path)) for name in ("a1", "b2", "c3")]
+    assert all(path.exists() for path in made)
+    for path in made:
+        os.utime(path, (0, 0))
+    assert cache.kept("b2", lambda path: pytest.fail("it is there")) == made[1]
+    cache.prune(made[0].parent, 10)
+    assert [path.exists() for path in made] == [False, True, False]
+
+
+def test_one_process_makes_what_several_want(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    begun: list[Path] = []
+
+    def make(path: Path) -> None:
+        begun.append(path)
+        time.sleep(0.1)  # the others come meanwhile
+        _written(path)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: cache.kept("ab", make), range(8)))
+    assert len(begun) == len(found) == 1
+    assert found.pop().read_bytes() == bytes(100)
+
+
+def test_what_could_not_be_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def fail(path: Path) -> None:
+        _written(path)
+        raise SwitchError("no")
+
+    with pytest.raises(SwitchError, match="no"):
+        cache.kept("ab", fail)
+    assert [p.name for p in cache.folder_of_user().iterdir()] == ["lock-a"]
+    assert cache.kept("ab", _written).exists()
+
+
+def _written(path: Path) -> None:
+    path.write_bytes(bytes(100))
 
 
 def test_without_a_compiler_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

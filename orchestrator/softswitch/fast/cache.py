@@ -1,0 +1,123 @@
+"""What the compiler made, kept for the next process: bounded, the least recently used goes first.
+
+Any number of processes use a folder at once. Each file is there whole or not at all, one process makes
+it while others that want the same wait, and what was used a moment ago is not removed. Who has
+loaded a file does not need it any more.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from orchestrator.errors import SwitchError
+
+SHARED = Path("/var/cache/orchestrator/fast")
+"""Root's, which others read: `net up` makes there what the switches that it starts load."""
+MAX_BYTES = 256 << 20
+"""Of a folder; a program takes half a megabyte, with sanitizers four."""
+KEPT_S = 600
+"""What was used within so long stays, even if there is too much: somebody may be about to load it."""
+_LOCKS = "lock-"
+"""Before one digit of a name: who makes such a file, or removes files (`lock-`), holds it."""
+
+
+def kept(name: str, make: Callable[[Path], None]) -> Path:
+    """The file of a name, which says all that it is made of; `make(path)` writes it where there is none.
+
+    SwitchError if others than this user and root could have written what is there.
+    """
+    folder = folder_of_user()
+    for known in (SHARED, folder):
+        if known.is_dir() and _is_ours(known) and _used(known / name):
+            return known / name
+    made = folder / name
+    with _locked(folder, name[:1]):
+        if not _used(made):
+            with tempfile.TemporaryDirectory(dir=folder, prefix="making-") as work:
+                make(Path(work) / name)
+                (Path(work) / name).replace(made)
+    prune(folder)
+    return made
+
+
+def prune(folder: Path, most: int = MAX_BYTES) -> None:
+    """Remove the longest unused until `most` bytes are left, and what a dead process left."""
+    with _locked(folder, ""):
+        old = time.time() - KEPT_S
+        files: list[tuple[float, int, Path]] = []
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found = path.stat()
+                if stat.S_ISREG(found.st_mode) and not path.name.startswith(_LOCKS):
+                    files.append((found.st_mtime, found.st_size, path))
+                elif path.name.startswith("making-") and found.st_mtime < old:
+                    shutil.rmtree(path, ignore_errors=True)
+        left = sum(size for _, size, _ in files)
+        for used, size, path in sorted(files):
+            if left <= most or used > old:
+                return
+            path.unlink(missing_ok=True)
+            left -= size
+
+
+def _used(path: Path) -> bool:
+    """Whether it is there; it is marked as used now, if this user may."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return path.exists()
+    return True
+
+
+@contextmanager
+def _locked(folder: Path, which: str) -> Generator[None, None, None]:
+    fd = os.open(folder / f"{_LOCKS}{which}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def folder_of_user() -> Path:
+    """Where what is made here is kept: a folder that nobody else can write to."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base is None and os.geteuid() != 0:
+        base = os.path.expanduser("~/.cache")
+    folder = SHARED if base is None else Path(base) / "orchestrator" / "fast"
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        ours = _is_ours(folder)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        return _own_folder()
+    if not ours:
+        raise SwitchError(f"{folder}: others can write there, and what is in it would be run")
+    return folder if writable else _own_folder()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether only this user or root could have written what is there."""
+    found = folder.stat()
+    return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+@cache
+def _own_folder() -> Path:
+    """For a user without a home: for the life of this process."""
+    folder = Path(tempfile.mkdtemp(prefix="orchestrator-fast-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -88,7 +88,7 @@ def _beside(
 
 
 def newest(folder: Path) -> list[Path]:
-    """The newest segment that says how far points' records are taken, and later ones; all if none does."""
+    """The newest segment that says how far points' records are taken, and later ones; else all."""
     files = segment_files(folder)
     for at in range(len(files) - 1, -1, -1):
         first = next((found for found in read_segment(files[at]) if isinstance(found, Entry)), None)

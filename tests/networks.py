@@ -140,12 +140,12 @@ def demand(
     return Traffic(name or f"{ingress}-{egress}", ingress, egress, match, rate, size, **slo)
 
 
-def campus(**napt_workers: int) -> ServiceGraph:
-    """The demo's shape with a handful of rules."""
+def campus(signatures: Sequence[Mapping[str, Any]] = (), **napt_workers: int) -> ServiceGraph:
+    """The demo's shape with a handful of rules; `signatures`: other ones of the ids."""
     return make_graph(
         {
             "edge_acl": permits(),
-            "edge_ids": ids(),
+            "edge_ids": ids(**({"signatures": list(signatures)} if signatures else {})),
             "edge_nat": napt(**(napt_workers or {"min_workers": 2})),
             "edge_router": router(),
         },

@@ -13,14 +13,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 
-from networks import campus, compiled, topology
+from networks import campus, compiled, ids, topology
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from orchestrator.compile import Compiled
+from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
+from orchestrator.deployment.execution import Executor
+from orchestrator.deployment.planning import Version, plan
+from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
+from orchestrator.placement.running import Moving
 from orchestrator.simulation.clocks import Clock
 from orchestrator.simulation.links import Faults
 from orchestrator.simulation.memory import MemoryNetwork
@@ -68,8 +72,24 @@ def result() -> Compiled:
 
 
 @cache
-def meant() -> Intended:
-    return intended([result().bundle], topology())
+def version(number: int) -> Bundle:
+    """A version of the graph, compiled beside the one before: of odd ones the ids has other signatures,
+    of even ones 40 of the NAPT's buckets are on the next core."""
+    if not number:
+        return result().bundle
+    worse = {"id": 7, "content": f"worse{(number + 1) // 2}", "protocol": "udp"}
+    graph = campus([*ids()[1]["signatures"], worse])
+    before, moving = version(number - 1), None
+    if number % 2 == 0:
+        to = before.workers[number // 2 % len(before.workers)]
+        moving = Moving("edge_nat", Core(to.server, to.core), tuple(range(40)))
+    request = CompileRequest(graph, topology(), beside=before, moving=moving)
+    return compile_graph(request).bundle
+
+
+@cache
+def meant(versions: int = 1) -> Intended:
+    return intended([version(number) for number in range(versions)], topology())
 
 
 def manifest(rate: float) -> VerificationManifest:
@@ -124,6 +144,7 @@ class Provider:
                     if one in devices and other in devices:
                         self.network.set_faults(one, other, Faults(loss=loss))
         self._told: object = None
+        self.versions = 1
         self.sent = 0
         if self.cheat.nf is not None:
             self.cheat.nf(self)
@@ -164,7 +185,18 @@ class Provider:
         log = self.log if self.cheat.log is None else self.cheat.log(list(self.log))
         told = once(records.read(data) for data in log)
         found = asked(trajectories(told.records), self.manifest, KEY)
-        return judge(found, told, meant(), self.manifest)
+        return judge(found, told, meant(self.versions), self.manifest)
+
+    def update(self) -> None:
+        """The next version takes over while packets are under way."""
+        for _ in range(5):
+            self.network.put(*self._packet())
+            self.network.advance(GAP_US // 4)
+        old, new = version(self.versions - 1), version(self.versions)
+        self.versions += 1
+        Executor(self.network).run(plan(Version(old, None, True), Version(new, None, True)))
+        self.network.advance(100_000)
+        self.settle()
 
     def ship(self, intake: Intake) -> None:
         """What points told comes to a CLE, a batch a boot of a point, in order."""
@@ -180,7 +212,7 @@ class Provider:
         """A worker is started again, and the controller repairs it."""
         worker = self.network.renew_worker(core)
         worker.record_to(self._take)
-        for program in result().bundle.workers:
+        for program in version(self.versions - 1).workers:
             if Core(program.server, program.core) == core:
                 driver = self.network.workers[core]
                 driver.configure("campus", program.nfs, None)

@@ -117,6 +117,29 @@ def audit(
         raise typer.Exit(1)
 
 
+@cle_app.command(
+    "archive", epilog="Example: orchestrator verify cle archive /var/lib/cle campus.bundle"
+)
+def archive(
+    folder: Folder,
+    bundle: Annotated[list[Path], typer.Argument(help="Bundles that are to run, or were.")],
+    as_json: Json = False,
+) -> None:
+    """Keep bundles in FOLDER/archive, by digest: `verify check` finds them there."""
+    from orchestrator.bundle.codec import read as read_bundle
+    from orchestrator.files import read_regular
+    from orchestrator.verification.cle.archive import put
+
+    for path in bundle:
+        read_bundle(path)  # all are looked at before any is kept
+    kept = {str(path): put(folder, read_regular(path, str(path))) for path in bundle}
+    if as_json:
+        print_json(kept)
+        return
+    for name, digest in kept.items():
+        say(f"{name}: {digest}")
+
+
 @cle_app.command("compact", epilog="Example: orchestrator verify cle compact /var/lib/cle")
 def compact(folder: Folder, as_json: Json = False) -> None:
     """Write closed segments into FOLDER/parquet, by graph, hour and kind; each once."""

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 Folder = Annotated[Path, typer.Argument(help="The CLE's folder, or a copy of it.")]
 CleKey = Annotated[Path, typer.Option("--cle", help="The CLE's public key.")]
 Bundles = Annotated[
-    list[Path], typer.Option("--bundle", help="A bundle that was to run then (repeatable).")
+    list[Path] | None,
+    typer.Option(
+        "--bundle",
+        help="A bundle that was to run then (repeatable); left out: what `verify cle archive` has kept.",
+    ),
 ]
 TopologyName = Annotated[
     str, typer.Option("--topology", "-t", help="A topology file, or the name of a shipped one.")
@@ -46,7 +50,7 @@ def register(app: typer.Typer) -> None:
 def trajectories_command(
     folder: Folder,
     cle: CleKey,
-    bundle: Bundles,
+    bundle: Bundles = None,
     topology: TopologyName = "leaf-spine",
     label: Annotated[str, typer.Option(help="Only of this label (0x12ab34cd).")] = "",
     drops: Annotated[bool, typer.Option("--drops", help="Only what was dropped.")] = False,
@@ -62,7 +66,7 @@ def trajectories_command(
     from orchestrator.verification.trajectories import picture, trajectories
 
     wanted = _label(label)
-    meant = _intended(bundle, topology)
+    meant = _intended(_bundles(folder, bundle), topology)
     found = [
         t
         for t in trajectories(told(folder, public_of(cle)).records)
@@ -82,8 +86,8 @@ def trajectories_command(
 def check(
     folder: Folder,
     manifest: Annotated[Path, typer.Argument(help="The verification manifest, signed by both.")],
-    bundle: Bundles,
     sampling_key: Annotated[Path, typer.Option(help="The sampling key of customer and CLE.")],
+    bundle: Bundles = None,
     topology: TopologyName = "leaf-spine",
     kept: Kept = None,
     settle: Annotated[
@@ -107,14 +111,15 @@ def check(
     signed = read(manifest)
     check_manifest(signed, None, None)
     agreed = signed.manifest
-    if agreed.references.bundle not in map(digest_of, bundle):
+    bundles = _bundles(folder, bundle)
+    if agreed.references.bundle not in map(digest_of, bundles):
         raise InputError(f"--bundle: none is the one that {manifest} refers to")
     key = keys.sampling_key(sampling_key, "--sampling-key")
     if keys.commitment(key) != agreed.sampling.key:
         raise InputError(f"--sampling-key {sampling_key}: is not the one of {manifest}")
     heads = [head for path in kept or () for head in read_heads(path)]
     evidence = told(folder, agreed.roles.cle, heads)
-    meant = _intended(bundle, topology)
+    meant = _intended(bundles, topology, agreed.graph if bundle is None else "")
     if meant.graph != agreed.graph:
         raise InputError(f"--bundle: is of '{meant.graph}', the manifest of '{agreed.graph}'")
     found = asked(trajectories(evidence.records), agreed, key, round(settle * 1e6))
@@ -159,12 +164,23 @@ def _print(judged: Judged) -> None:
         warn("no packet was judged: nothing was watched, or all of it is too young")
 
 
-def _intended(bundles: Sequence[Path], topology: str) -> Intended:
+def _bundles(folder: Path, given: list[Path] | None) -> list[Path]:
+    from orchestrator.verification.cle.archive import bundles
+
+    found = given or bundles(folder)
+    if not found:
+        raise InputError(f"--bundle: none is given, and {folder} has none (verify cle archive)")
+    return found
+
+
+def _intended(bundles: Sequence[Path], topology: str, graph: str = "") -> Intended:
+    """What bundles mean: all of them, or those of a graph."""
     from orchestrator.bundle.codec import read as read_bundle
     from orchestrator.placement.topologies import resolve_topology
     from orchestrator.verification.intended import intended
 
     found = [read_bundle(path).bundle for path in bundles]
+    found = [bundle for bundle in found if bundle.graph == (graph or bundle.graph)]
     if len({bundle.graph for bundle in found}) > 1:
         raise InputError("--bundle: bundles of one graph are expected")
     return intended(found, resolve_topology(topology))

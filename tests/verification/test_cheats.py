@@ -216,14 +216,17 @@ def told(case: Case, seed: int) -> bool:
 
 
 def honest(seed: int) -> Provider:
-    """Loss, skew, new keys in the middle of traffic, a restart."""
+    """Loss, skew, updates, buckets that move, new keys in the middle of traffic, a restart."""
     provider = Provider(seed, rate=RATE, loss=0.001)
-    provider.run(150)
+    provider.run(100)
+    provider.update()
+    provider.run(50)
     provider.skip(4.9)
     provider.run(450)  # an epoch begins, and its overlap
-    provider.settle()
+    provider.update()
+    provider.run(100)
     provider.renew(provider.cores()[seed % 2])
-    provider.run(150)
+    provider.run(50)
     provider.skip(2.0)
     provider.run(100)
     return provider
@@ -242,6 +245,16 @@ def test_an_honest_one_raises_no_alarm() -> None:
     assert judged.packets > 250
     epochs = {records.read(data).epoch for data in provider.log}
     assert epochs >= {1, 2}
+
+
+def test_a_version_that_nobody_has_agreed_to_is_told() -> None:
+    provider = Provider(1, rate=RATE)
+    provider.run(20)
+    provider.update()
+    provider.run(60)
+    assert provider.judged().findings == ()
+    provider.versions = 1  # as the customer knows it
+    assert {finding.verdict for finding in provider.judged().findings} == {"path"}
 
 
 @pytest.mark.exhaustive

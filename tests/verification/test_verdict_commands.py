@@ -81,13 +81,15 @@ def logged(provider: Provider, agreed: Path, folder: Path) -> Path:
     return folder
 
 
-def command(name: str, folder: Path, agreed: Path, *more: str) -> tuple[int, str, object]:
+def command(
+    name: str, folder: Path, agreed: Path, *more: str, archived: bool = False
+) -> tuple[int, str, object]:
     words = ["verify", name, str(folder)]
     if name == "check":
         words += [str(agreed / "m.json"), "--sampling-key", str(agreed / "watch.key")]
     else:
         words += ["--cle", str(agreed / "cle.pub")]
-    words += ["--bundle", str(agreed / "g.bundle"), *more]
+    words += [*([] if archived else ["--bundle", str(agreed / "g.bundle")]), *more]
     done = CliRunner().invoke(app, words)
     return done.exit_code, done.stdout, done.exception
 
@@ -111,6 +113,25 @@ def test_an_honest_provider_is_found_to_be_one(agreed: Path, tmp_path: Path) -> 
     assert "campus/edge_nat out outside" in told
     assert "-> server1-core" in told
     assert json.loads(command("trajectories", folder, agreed, "--drops", "--json")[1]) == []
+
+
+def test_what_the_cle_has_archived_is_what_is_judged_by(agreed: Path, tmp_path: Path) -> None:
+    provider = Provider(3, rate=RATE)
+    provider.run(30)
+    folder = logged(provider, agreed, tmp_path)
+    options = ("--settle", "0", "--json")
+    assert "verify cle archive" in str(command("check", folder, agreed, *options, archived=True)[2])
+    words = ["verify", "cle", "archive", str(folder), str(agreed / "g.bundle"), "--json"]
+    for _ in range(2):
+        done = CliRunner().invoke(app, words)
+        assert list(json.loads(done.stdout).values()) == [digest_of(agreed / "g.bundle")]
+    given = command("check", folder, agreed, *options)
+    assert command("check", folder, agreed, *options, archived=True) == given
+    assert json.loads(given[1])["packets"] > 5
+    (kept,) = (folder / "archive").iterdir()
+    kept.write_bytes(kept.read_bytes() + b" ")
+    said = str(command("check", folder, agreed, *options, archived=True)[2])
+    assert "is not the bundle that was archived" in said
 
 
 def test_a_cheat_is_found_and_told_with_evidence(agreed: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What goes through a graph whose NFs move, beside `update_load`'s load: many flows, split signatures.
 
 Also the program that runs inside the hosts' namespaces:
-flows HOST COUNT      one datagram of each of COUNT flows
+flows HOST COUNT      one datagram of each of COUNT flows, of as many addresses
 listen PORT           what comes by each connection, until its standard input ends
 halves HOST PORT      two connections, each with the first half of a text; the second halves when its
                       standard input ends: one text has the signature across both
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Self
 
 from update_load import INSIDE, OUTSIDE, POOL, graph_of
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 WATCHED_PORT = 80
 SIGNATURE = "EVIL"
 HALVES = {"good": (b"so g", b"ood it was"), "evil": (b"so EV", b"IL it was")}
-_SOURCES = 700
-"""Ports that a NAPT has mappings for of one address, with some to spare."""
+CLIENTS = IPv4Network("10.1.0.0/16")
+"""Behind the inside host; the flows are theirs."""
+_TRANSPARENT = 19
+"""IP_TRANSPARENT (ip(7)): any source address."""
 _SETTLE_S = 1.0
 
 
@@ -40,7 +43,9 @@ def moving() -> dict[str, Any]:
         "watch": {"type": "ids", "config": {"signatures": [signature], "action": "drop"}},
         "nat": {"type": "napt", "config": {"addresses": [POOL]}},
     }
-    return graph_of(nfs, list(nfs))
+    graph = graph_of(nfs, list(nfs))
+    graph["endpoints"]["inside"]["prefixes"] = [str(CLIENTS)]
+    return graph
 
 
 class Halves:
@@ -100,15 +105,14 @@ def started(state: NetworkState, host: str, *words: object) -> subprocess.Popen[
 
 def flows(host: str, count: str) -> dict[str, Any]:
     """Some at a time: a worker's socket holds only so many."""
-    sent = 0
-    for source in range(_SOURCES):
+    for number in range(int(count)):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-            out.bind(("", 40_000 + source))
-            for number in range(source, int(count), _SOURCES):
-                out.sendto(b"a flow", (host, 9_000 + number // _SOURCES))
-                sent += 1
-        time.sleep(0.003)
-    return {"sent": sent}
+            out.setsockopt(socket.IPPROTO_IP, _TRANSPARENT, 1)
+            out.bind((str(CLIENTS[1 + number]), 4_000))
+            out.sendto(b"a flow", (host, 9_000))
+        if number % 16 == 15:
+            time.sleep(0.003)
+    return {"sent": int(count)}
 
 
 def listen(port: str) -> dict[str, Any]:

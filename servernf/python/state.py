@@ -246,11 +246,29 @@ class State:
                 if nf.goes_on(name, key, table.records[key])
             ]
         if scope.is_all:
-            found[COUNTERS.table] = [
-                Record(COUNTERS.pack_key((name.encode(),)), COUNTERS.pack((count,)))
-                for name, count in sorted(self._all_counts().items())
-            ]
+            found[COUNTERS.table] = self._counters()
         return found
+
+    def common(self, now_us: int) -> list[bytes]:
+        """Batches of what is of no flow, and the counters: they go along with the last of the flows."""
+        found = {
+            name: [
+                Record(d.kind.pack_key(key), d.kind.pack(d.table.records[key], now_us))
+                for key in d.table.in_order(None)
+                if self._nf.goes_on(name, key, d.table.records[key])
+            ]
+            for name, d in self.tables.items()
+            if d.kind.flow_of is None
+        }
+        found[COUNTERS.table] = self._counters()
+        kind, layouts = self._nf.type_name, self.layouts
+        return [encode(kind, layouts[name], records) for name, records in found.items() if records]
+
+    def _counters(self) -> list[Record]:
+        return [
+            Record(COUNTERS.pack_key((name.encode(),)), COUNTERS.pack((count,)))
+            for name, count in sorted(self._all_counts().items())
+        ]
 
     def export(self, scope: Scope, now_us: int, chunk: int = CHUNK) -> list[bytes]:
         """Batches of the records of a scope, in the order in which to enter them."""

@@ -238,7 +238,7 @@ class Arrivals:
 
     def _entered(self, arriving: Arriving, chunk: vnf.StateChunk) -> int:
         host = self._host
-        if arriving.buckets is not None:
+        if arriving.buckets is not None or chunk.groups:
             return arriving.enter(chunk.nf, chunk.groups, chunk.batches, host.now_us())
         return arriving.enter_all(chunk.nf, chunk.batches, host.held, host.steps, host.now_us())
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from servernf.python.runtime.held import HeldFrames
-from servernf.python.runtime.moving import import_state
+from servernf.python.runtime.moving import all_buckets, import_state
 from servernf.python.runtime.tables import Instance, Step
 from servernf.python.scope import EVERYTHING, Buckets
 from servernf.python.tables import Fixed
@@ -36,6 +36,7 @@ class Arriving:
     ) -> None:
         self.instances = dict(instances)
         self.buckets = buckets
+        self._whole = all_buckets(self.instances.values()) if buckets is None else None
         self.is_open = True
         self.heard_us = now_us
         self.held = 0
@@ -84,8 +85,9 @@ class Arriving:
 
     def enter(self, nf: str, groups: Sequence[int], batches: Sequence[bytes], now_us: int) -> int:
         """Have these records of groups in the place of all that came of them before; how many."""
-        instance, buckets = self._instance(nf), self.buckets
-        assert buckets is not None
+        instance, buckets = self._instance(nf), self.buckets or self._whole
+        if buckets is None:
+            raise InputError("chunk.groups: there are none of state of all flows together")
         state = instance.nf.state
         if batches and not groups:
             raise InputError("chunk.groups: name those of the records")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from servernf.python.runtime.held import HELD, HeldFrames, read_held
 from servernf.python.runtime.tables import Exit, Instance, Step
-from servernf.python.scope import Scope
+from servernf.python.scope import Buckets, Scope
 from servernf.python.state import CHUNK
+from servernf.wire.buckets import KEYS
 from servernf.wire.errors import InputError, quoted
 from servernf.wire.state import Layout, Record, decode, encode
 
@@ -54,6 +56,21 @@ def delete_state(instance: Instance, held: HeldFrames, scope: Scope) -> int:
     if scope.is_all:
         held.forget(instance.name)
     return gone
+
+
+def all_buckets(instances: Iterable[Instance]) -> Buckets | None:
+    """One bucket of all flows, by a key that the tables of all instances have; None where there is none.
+
+    Source and destination come to the same one, since it follows from types and configurations.
+    """
+    listed = list(instances)
+    for key in KEYS:
+        found = Buckets(key, 1, frozenset({0}))
+        with suppress(InputError):
+            for instance in listed:
+                instance.nf.state.check_divided(found.asks)
+            return found
+    return None
 
 
 def step_of(steps: Mapping[int, Step], path: int, nf: str, port: str) -> Step | None:

@@ -19,7 +19,7 @@ from servernf.python.runtime.arriving import MOST_FRAMES
 from servernf.python.runtime.departing import Chunk, Departing
 from servernf.python.runtime.errors import NotFound, Unreachable
 from servernf.python.runtime.gates import Gate
-from servernf.python.runtime.moving import delete_state, export_state
+from servernf.python.runtime.moving import all_buckets, delete_state, export_state
 from servernf.python.runtime.tables import Instance
 from servernf.python.scope import EVERYTHING
 from servernf.python.variants import check_variant
@@ -165,9 +165,10 @@ class Transfers:
     def _enlist(self, departure: _Departure, instances: list[Instance]) -> None:
         """Job: begin to note what changes; InputError when other transfers have the same state."""
         self._arrivals.check_free(departure.nfs, departure.buckets, leaves=True)
-        if departure.buckets is not None:
+        buckets = departure.buckets or all_buckets(instances)
+        if buckets is not None:
             others = self._host.instances.values()
-            found = Departing(instances, others, departure.buckets, self._host.settle)
+            found = Departing(instances, others, buckets, self._host.settle)
             found.begin()
             departure.departing = found
         self._departures[departure.request.id] = departure
@@ -241,9 +242,19 @@ class Transfers:
                 while departing.next(host.now_us()) is not None:
                     pass  # found and sent below, all at once
                 departing.touch_all()
-            return departing.rest(host.now_us())
+            return [*departing.rest(host.now_us()), *self._common(departure)]
         return [
             Chunk(name, (), tuple(self._all_of(self._instance(name))))
+            for name in departure.request.nfs
+        ]
+
+    def _common(self, departure: _Departure) -> list[Chunk]:
+        """What goes along where all flows do."""
+        if departure.buckets is not None:
+            return []
+        now_us = self._host.now_us()
+        return [
+            Chunk(name, (), tuple(self._instance(name).nf.state.common(now_us)))
             for name in departure.request.nfs
         ]
 
@@ -260,13 +271,13 @@ class Transfers:
     def _leave(self, departure: _Departure) -> None:
         """All is over there: take it out here, some at a time; late packets go after it."""
         host, departing = self._host, departure.departing
-        if departing is None:
-            for name in departure.request.nfs:
-                host.jobs.do(lambda n=name: delete_state(self._instance(n), host.held, EVERYTHING))
-        else:
+        if departing is not None:
             host.jobs.do(departing.end)
             while host.jobs.do(departing.forget):
                 pass
+        if departure.buckets is None:
+            for name in departure.request.nfs:
+                host.jobs.do(lambda n=name: delete_state(self._instance(n), host.held, EVERYTHING))
         self._flush(departure)
 
     def _abort(self, departure: _Departure) -> vnf.TransferResponse:

@@ -142,6 +142,26 @@ def test_what_cannot_be_divided_moves_as_a_whole(case: Case) -> None:
         assert set(site.records("b")) == set(site.records("c"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", DIVIDED, ids=str)
+def test_all_flows_move_while_packets_come(case: Case) -> None:
+    """Most is copied before anything waits; what is of no flow, and the counters, go last."""
+    site = site_of(case)
+    play = Play(case, site, 1)
+    play.run(150)
+    begun = site.transfer(BEGIN)
+    assert begun.state == "ready"
+    assert begun.records >= sum(map(len, site.of_flows("b").values())) > 0
+    play.run(20)
+    assert site.transfer(FINISH).state == "done"
+    assert site.records("b") == site.records("c")
+    assert not any(site.of_flows("a").values())
+    counts = [site.workers[name].tables.instances[site.instance].nf.state.counts for name in "bc"]
+    assert counts[0] == counts[1]
+    site.owner = ["b"] * OF
+    play.run(60)
+
+
 def busy(seed: int = 1, count: int = 150) -> tuple[Site, Play]:
     site = site_of(NAPT)
     play = Play(NAPT, site, seed)

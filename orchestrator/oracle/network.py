@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import networkx as nx
@@ -14,7 +14,7 @@ from orchestrator.model.graph import Port, ServiceGraph
 from orchestrator.model.headers import ETHERTYPE_ARP
 from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Topology
-from orchestrator.nfs.base import SimpleEnvironment
+from orchestrator.nfs.base import Reference, SimpleEnvironment
 from orchestrator.nfs.matching import contains, matches
 from servernf.wire.addresses import GATEWAY_MAC
 
@@ -57,7 +57,10 @@ class ReferenceNetwork:
             for address in host.addresses
         }
         self._next_port = {edge.source: edge.target for edge in graph.edges}
-        self._references = {name: f.reference() for name, f in functions_of(graph).items()}
+        self.references: Mapping[str, Reference] = {
+            name: f.reference() for name, f in functions_of(graph).items()
+        }
+        """Instances of the NFs, by name; whoever observes may put others in their places."""
         self._own_addresses = _own_addresses(graph, topology)
         self._env = SimpleEnvironment(
             now_us=now_us,
@@ -89,14 +92,14 @@ class ReferenceNetwork:
     def _released(self) -> Iterator[Delivery]:
         while True:
             due = [
-                (at, name) for name, r in self._references.items() if (at := r.due_us()) is not None
+                (at, name) for name, r in self.references.items() if (at := r.due_us()) is not None
             ]
             now = self.now_us
             at, name = min(due, default=(now + 1, ""))
             if at > now:
                 return
             self.now_us = at  # it left then, not when somebody asks
-            port, packet = self._references[name].release()
+            port, packet = self.references[name].release()
             left = list(self._travel(packet, Port(name, port)))
             self.now_us = now
             yield from left
@@ -168,7 +171,7 @@ class ReferenceNetwork:
         elif not target.port:
             yield from self._deliver(packet, target.node)
         else:
-            outputs = self._references[target.node].process(packet, target.port, self._env)
+            outputs = self.references[target.node].process(packet, target.port, self._env)
             left = ", ".join(port for port, _ in outputs)
             self.trace.append(Step(str(target), f"leaves {left}" if left else "dropped"))
             for port, output in outputs:

@@ -58,9 +58,9 @@ def _python_ns(switch: SoftSwitch, frames: Sequence[bytes]) -> float:
     return (time.thread_time_ns() - start) / len(frames)
 
 
-def _least(*measures: Callable[[], float]) -> list[float]:
+def _least(*measures: Callable[[], float], rounds: int = ROUNDS) -> list[float]:
     """The least of each, which take turns."""
-    found = [[measure() for measure in measures] for _ in range(ROUNDS)]
+    found = [[measure() for measure in measures] for _ in range(rounds)]
     return [min(each) for each in zip(*found, strict=True)]
 
 

@@ -248,7 +248,7 @@ def _samples(update: p4r.Update, target: fuzz.Target) -> bool:
 def _softswitch_rate(
     target: fuzz.Target, setup: Sequence[p4r.Update], frames: Sequence[bytes], seconds: float
 ) -> float:
-    with oracle(engine="softswitch") as switch:
+    with oracle(engine="python") as switch:
         switch.load(target.raw, target.info)
         switch.write(setup)
         return _bmv2_rate(switch, frames, seconds)

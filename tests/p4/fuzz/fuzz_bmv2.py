@@ -146,7 +146,7 @@ def _free_port() -> int:
 
 @contextmanager
 def oracle(engine: str = "bmv2") -> Generator[Oracle, None, None]:
-    """Veth pairs and a BMv2 process (or the softswitch's), cleaned up in any case."""
+    """Veth pairs and a process, cleaned up in any case: BMv2, or softswitch with an `engine`."""
 
     def ip(*args: str) -> None:
         subprocess.run(["ip", "link", *args], check=True, capture_output=True)
@@ -176,6 +176,7 @@ def oracle(engine: str = "bmv2") -> Generator[Oracle, None, None]:
         else:
             module = [sys.executable, "-m", "orchestrator.softswitch"]
             command = [*module, "--device-id", "1", "--grpc-addr", address, *options]
+            command += ["--engine", engine]
         root = Path(__file__).parents[3]
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=root)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from servernf.python.tables import Flow
 from servernf.wire.buckets import HASH_BITS, KEYS, MOST_BUCKETS, hash_of
-from servernf.wire.errors import InputError, unknown
+from servernf.wire.errors import InputError, quoted, unknown
 
 _Prefix = IPv4Network | IPv6Network
 _Ports = tuple[int, int]
@@ -77,15 +77,21 @@ EVERYTHING = Scope()
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Some of a group's buckets (`servernf.wire.buckets`): `of` there are, `key` is what is hashed."""
+    """Some of a group's buckets (`servernf.wire.buckets`): `of` there are, `key` is what is hashed. With
+    `inside` or `outside` only the flows of these prefixes."""
 
     key: str
     of: int
     chosen: frozenset[int]
+    inside: _Prefix | None = None
+    outside: _Prefix | None = None
 
     @classmethod
-    def checked(cls, key: str, of: int, chosen: Iterable[int]) -> Buckets:
+    def checked(
+        cls, key: str, of: int, chosen: Iterable[int], inside: str = "", outside: str = ""
+    ) -> Buckets:
         """What a peer says; InputError with all that is wrong with it."""
+        spaces: list[_Prefix | None] = []
         problems = [] if key in KEYS else [f"scope.key: {unknown('key', key, KEYS)}"]
         found = frozenset(chosen)
         if not 1 <= of <= MOST_BUCKETS or of & of - 1:
@@ -94,14 +100,25 @@ class Buckets:
             problems.append("scope.buckets: name at least one")
         elif max(found) >= of:
             problems.append(f"scope.buckets: {max(found)} is not among {of} (0 to {of - 1})")
+        for name, text in (("inside", inside), ("outside", outside)):
+            try:
+                spaces.append(ip_network(text) if text else None)
+            except ValueError as error:
+                problems.append(f"scope.{name}: {quoted(text)} is no prefix: {error}")
         if problems:
             raise InputError(problems)
-        return cls(key, of, found)
+        return cls(key, of, found, *spaces)
 
     @property
     def asks(self) -> frozenset[str]:
-        """The fields of a flow that are hashed."""
-        return _ASKS[self.key]
+        """The fields of a flow that it looks at."""
+        given = {"inside": self.inside, "outside": self.outside}
+        return _ASKS[self.key] | {name for name, prefix in given.items() if prefix is not None}
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether not all flows of its buckets are meant."""
+        return self.inside is not None or self.outside is not None
 
     def group_of(self, flow: Flow) -> int | None:
         """The hash by which a flow's state belongs together; None: it is in none of the buckets."""
@@ -110,6 +127,8 @@ class Buckets:
 
     def group(self, inside: int, outside: int) -> int | None:
         """As `group_of`, by addresses."""
+        if not (_lies(inside, self.inside) and _lies(outside, self.outside)):
+            return None
         if self.key == "inside_address":
             value = hash_of(inside)
         else:
@@ -122,6 +141,9 @@ class Buckets:
 
     def meets(self, other: Buckets) -> bool:
         """Whether both have some flow."""
+        for mine, theirs in ((self.inside, other.inside), (self.outside, other.outside)):
+            if mine is not None and theirs is not None and _is_apart(mine, theirs):
+                return False
         if self.key != other.key:
             return True
         of = max(self.of, other.of)
@@ -137,6 +159,19 @@ _ASKS = {
     "outside_address": frozenset({"outside"}),
     "pair": frozenset({"inside", "outside"}),
 }
+
+
+def _lies(address: int, prefix: _Prefix | None) -> bool:
+    if prefix is None:
+        return True
+    shift = prefix.max_prefixlen - prefix.prefixlen
+    return address >> shift == int(prefix.network_address) >> shift
+
+
+def _is_apart(one: _Prefix, other: _Prefix) -> bool:
+    if isinstance(one, IPv4Network):
+        return not (isinstance(other, IPv4Network) and one.overlaps(other))
+    return not (isinstance(other, IPv6Network) and one.overlaps(other))
 
 
 def _in_prefix(prefix: _Prefix) -> Callable[[bytes], bool]:

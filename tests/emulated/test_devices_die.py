@@ -111,7 +111,7 @@ def watching(live: Live) -> Generator[Watch]:
     out, folder = live.folder / "events", live.state.run_dir
     with out.open("w") as file:
         process = subprocess.Popen(
-            command("reconcile", NAME, "--watch", "--json"),
+            command("reconcile", live.name, "--watch", "--json"),
             stdout=file,
             stderr=subprocess.PIPE,
             text=True,

@@ -23,6 +23,8 @@ from servernf.wire.errors import InputError, quoted
 _MOST_ENDED = 256
 """Transfers that are over and still told of."""
 _MOST_ANNOUNCED = 1024
+MOST_SPACES = 64
+"""Flow spaces within buckets that move or are doubled at a time: each costs every packet a look."""
 _LEAST_SECRET, _MOST_SECRET = 16, 64
 
 
@@ -94,6 +96,9 @@ class Arrivals:
         """InputError when a transfer or a replication, from here or to here, has some of the same state.
 
         `leaves`: it is noted what changes, which only one of them can have done for an NF."""
+        narrow = sum(g.buckets is not None and g.buckets.is_narrow for g in self.taken.values())
+        if buckets is not None and buckets.is_narrow and narrow >= MOST_SPACES:
+            raise InputError(f"scope: {MOST_SPACES} flow spaces are taken, more are not at a time")
         for name, mine in list(self.taken.items()):
             theirs = None if leaves and mine.follows else mine.buckets
             if not nfs.isdisjoint(mine.nfs) and (
@@ -264,6 +269,7 @@ class Arrivals:
 
 def buckets_of(scope: vnf.StateScope) -> Buckets | None:
     """The buckets that a call names; None: everything."""
-    if not scope.key and not scope.of and not scope.buckets:
+    narrow = scope.inside or scope.outside
+    if not scope.key and not scope.of and not scope.buckets and not narrow:
         return None
-    return Buckets.checked(scope.key, scope.of, scope.buckets)
+    return Buckets.checked(scope.key, scope.of, scope.buckets, scope.inside, scope.outside)

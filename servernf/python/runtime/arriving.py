@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from servernf.python.runtime.held import HeldFrames
-from servernf.python.runtime.moving import all_buckets, import_state
+from servernf.python.runtime.moving import all_buckets, check_divided, import_state
 from servernf.python.runtime.tables import Instance, Step
 from servernf.python.scope import EVERYTHING, Buckets
 from servernf.python.tables import Fixed
@@ -48,7 +48,7 @@ class Arriving:
         self._keys: dict[tuple[str, int], list[tuple[str, Any]]] = {}
         if buckets is not None:
             for instance in self.instances.values():
-                instance.nf.state.check_divided(buckets.asks)
+                check_divided(instance, buckets)
             return
         problems = [
             f"scope: {name} has state already, and all of another's cannot be entered beside it"

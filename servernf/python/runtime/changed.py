@@ -15,6 +15,7 @@ from typing import Any
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.network_function import NetworkFunction
 from servernf.python.runtime.departing import Notes, watching
+from servernf.python.runtime.moving import check_divided
 from servernf.python.runtime.tables import Instance
 from servernf.python.scope import Buckets
 from servernf.python.state import CHUNK, Declared
@@ -63,7 +64,7 @@ class Changed:
         if not self._tables:
             raise InputError(f"nfs: {instance.name} ({instance.type_name}) has no state")
         if buckets is not None:
-            instance.nf.state.check_divided(buckets.asks)
+            check_divided(instance, buckets)
 
     def begin(self) -> None:
         """Note from now on; `watch` has packets noted, too."""

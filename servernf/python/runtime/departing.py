@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from servernf.python.network_function import NetworkFunction
+from servernf.python.runtime.moving import check_divided
 from servernf.python.runtime.tables import Instance
 from servernf.python.scope import Buckets
 from servernf.python.state import CHUNK
@@ -146,7 +147,7 @@ class Departing:
     def begin(self) -> None:
         """Note from now on what packets touch; InputError when a table cannot be divided so."""
         for leaving in self._leaving:
-            leaving.instance.nf.state.check_divided(self._buckets.asks)
+            check_divided(leaving.instance, self._buckets)
         for leaving in self._leaving:
             tables = {id(d.table) for d in leaving.tables.values()}
             for other in self._others:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
+from servernf.python.network_function import NetworkFunction
 from servernf.python.runtime.held import HELD, HeldFrames, read_held
 from servernf.python.runtime.tables import Exit, Instance, Step
 from servernf.python.scope import Buckets, Scope
@@ -56,6 +57,17 @@ def delete_state(instance: Instance, held: HeldFrames, scope: Scope) -> int:
     if scope.is_all:
         held.forget(instance.name)
     return gone
+
+
+def check_divided(instance: Instance, buckets: Buckets) -> None:
+    """InputError when an instance's state cannot be divided so, or its packets would not show it."""
+    nf = instance.nf
+    nf.state.check_divided(buckets.asks)
+    if buckets.is_narrow and type(nf).hash_of_answer is not NetworkFunction.hash_of_answer:
+        raise InputError(
+            f"scope: what answers {instance.name} from outside shows its bucket, and no flow space"
+            " within it: name buckets only"
+        )
 
 
 def all_buckets(instances: Iterable[Instance]) -> Buckets | None:

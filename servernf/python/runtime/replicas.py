@@ -30,7 +30,7 @@ from servernf.wire.variants import ON_SYN_FIN, PER_N, PER_PACKET
 
 PERIOD_US = 100_000
 """What has changed is sent after so long at the latest, and the standby is asked whether it is there."""
-PATIENCE_US = 1_000_000
+PATIENCE_US = 2_000_000
 """So long packets wait for a standby that does not answer; then the primary goes on alone."""
 EVERY = 256
 _MOST_ID = 64

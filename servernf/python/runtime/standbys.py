@@ -17,6 +17,7 @@ from servernf.python.runtime.arrivals import Announced, Arrivals, Host
 from servernf.python.runtime.changed import group_of
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.gates import Gate
+from servernf.python.runtime.moving import check_divided
 from servernf.python.runtime.tables import Instance
 from servernf.python.scope import Buckets
 from servernf.python.state import CHUNK
@@ -220,7 +221,7 @@ class Standbys:
         instances, buckets = self._arrivals.opened(opening, "replicate")
         for instance in instances.values():
             if buckets is not None:
-                instance.nf.state.check_divided(buckets.asks)
+                check_divided(instance, buckets)
         gate = Gate(frozenset(instances), buckets, lambda frame: self._takes(name, frame))
         self.all[name] = Standby(instances, buckets, self._host.now_us(), gate, announced)
         self._arrivals.taken[name] = gate

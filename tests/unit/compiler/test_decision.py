@@ -26,7 +26,7 @@ from orchestrator.compiler.forms import diagram_of
 from orchestrator.memo import Memo
 from orchestrator.model.decision import WORDS, Diagram
 from orchestrator.model.elements import FilterProgram, FilterRule
-from orchestrator.model.match import Match, PortRange, Prefix, range_prefixes
+from orchestrator.model.match import UNTAGGED, Match, PortRange, Prefix, range_prefixes
 from orchestrator.nfs.matching import Headers, meets
 from orchestrator.targets.bmv2 import COSTS as BMV2
 from orchestrator.targets.costs import LookupCosts
@@ -91,6 +91,7 @@ def packets(draw: st.DrawFn) -> Headers:
         later_fragment=later,
         icmp_type=draw(st.sampled_from([0, 8, 13])) if is_icmp else None,
         icmp_code=draw(st.sampled_from([0, 3, 4])) if is_icmp else None,
+        vlan=UNTAGGED,
     )
 
 
@@ -289,6 +290,7 @@ def test_what_explodes_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
             later_fragment=False,
             icmp_type=None,
             icmp_code=None,
+            vlan=UNTAGGED,
         )
         weighed = next((i for i in diagram.weighed if meets(matches[i], packet)), len(matches))
         assert min(walk(diagram, packet), weighed) == first(matches, packet)

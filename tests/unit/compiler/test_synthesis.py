@@ -32,7 +32,7 @@ from orchestrator.model.elements import (
     RouteProgram,
 )
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.match import Match, PortRange, Prefix
+from orchestrator.model.match import UNTAGGED, Match, PortRange, Prefix
 from orchestrator.nfs.matching import Headers, meets
 
 ACCESS = {"h1": "leaf1", "h2": "leaf1", "h3": "leaf2", "h4": "leaf2"}
@@ -115,7 +115,7 @@ def packet(chance: random.Random) -> Headers:
     version = chance.choice((4, 4, 6, 0))
     if not version:
         ether_type = chance.choice((0x0806, 0x8863))
-        return Headers(ether_type, 0, 0, 0, *(None,) * 4, False, None, None)
+        return Headers(ether_type, 0, 0, 0, *(None,) * 4, False, None, None, UNTAGGED)
     base = {4: 10 << 24, 6: 0x20010DB8 << 96}[version]
     later, protocol = chance.random() < 0.1, chance.choice((6, 17, 1, 58, 47))
     ported = protocol in (6, 17) and not later
@@ -132,6 +132,7 @@ def packet(chance: random.Random) -> Headers:
         later,
         chance.choice((0, 8)) if icmp else None,
         0 if icmp else None,
+        UNTAGGED,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arriving import SILENT_US, Arriving
-from servernf.python.runtime.errors import NotFound, Refused
+from servernf.python.runtime.errors import AlreadyThere, NotFound, Refused
 from servernf.python.runtime.gates import Gate, Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
@@ -176,6 +176,8 @@ class Arrivals:
                 held = self._arrived[request.id]
                 if request.release.commit == (held >= 0):
                     return vnf.PushStateResponse(held=max(0, held))
+                if held >= 0:
+                    raise AlreadyThere(f"id: {quoted(request.id)} is over: its state is owned here")
             if part == "release" and not request.release.commit:
                 return vnf.PushStateResponse()
             raise NotFound(f"id: no transfer {quoted(request.id)} is open here")

@@ -17,7 +17,7 @@ from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arrivals import Arrivals, Host, buckets_of
 from servernf.python.runtime.arriving import MOST_FRAMES
 from servernf.python.runtime.departing import Chunk, Departing
-from servernf.python.runtime.errors import NotFound, Unreachable
+from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
 from servernf.python.runtime.gates import Gate
 from servernf.python.runtime.moving import all_buckets, delete_state, export_state
 from servernf.python.runtime.tables import Instance
@@ -222,9 +222,9 @@ class Transfers:
                     self._send(departure, chunk)
                 answer = self._committed(departure)
             except BaseException:
-                host.jobs.do(lambda: self._close(departure))
-                self._release(departure, commit=False)
-                raise
+                if not self._taken_back(departure):
+                    raise
+                answer = vnf.PushStateResponse()
             departure.told.pause_us = (time.perf_counter_ns() - began) // 1000
             departure.told.held, departure.told.waited_us = answer.held, answer.waited_us
             departure.told.state = "done"
@@ -267,6 +267,20 @@ class Transfers:
             return self._push_release(departure, commit=True)
         except Unreachable:
             return self._push_release(departure, commit=True)
+
+    def _taken_back(self, departure: _Departure) -> bool:
+        """Go on with everything; true when it is too late: the destination owns it, and its answer was
+        lost. One that is dead owns nothing."""
+        try:
+            answer = self._push_release(departure, commit=False)
+        except AlreadyThere:
+            return True
+        except ServerError:
+            answer = vnf.PushStateResponse()
+        self._host.jobs.do(lambda: self._close(departure))
+        departure.told.held = answer.held
+        self._treat(departure, answer.frames)
+        return False
 
     def _leave(self, departure: _Departure) -> None:
         """All is over there: take it out here, some at a time; late packets go after it."""

@@ -29,6 +29,12 @@ from servernf.wire.addresses import GATEWAY_MAC, mac_text
 Deliveries = list[tuple[str, bytes]]
 
 
+_CHANGING = (
+    *("configure", "service_chain", "remove_chain", "remove_graph"),
+    *("expect_state", "transfer", "packet_out"),
+)
+
+
 class Watched:
     """Calls `after` behind every call that changes a device; a Write is one update.
 
@@ -42,7 +48,7 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._device, name)
-        if name not in ("configure", "service_chain", "remove_chain", "remove_graph"):
+        if name not in _CHANGING:
             return found
 
         def changing(*what: Any, **options: Any) -> Any:

@@ -82,6 +82,8 @@ def test_what_is_in_it(wheel: Path) -> None:
         "orchestrator/_data/examples/campus_edge/routes.txt",
         "orchestrator/_data/mininet/network.py",
         "orchestrator/py.typed",
+        "orchestrator/ui/static/index.html",
+        "orchestrator/ui/static/vendor/cytoscape/LICENSE",
     ):
         assert expected in names
     for name in names:

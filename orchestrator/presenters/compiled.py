@@ -47,8 +47,9 @@ def arcs_of(bundle: Bundle) -> list[dict[str, str]]:
         for here, there in pairwise(chain.hops)
         if f"{here.nf}.{here.port}" in home and f"{there.nf}.{there.port}" in home
     )
+    units = {unit.unit for unit in bundle.stories}  # not the hosts behind a delivery
     found = dict.fromkeys((*bundle.plan.tree_of, *within))
-    return [{"source": source, "target": target} for source, target in found]
+    return [{"source": a, "target": b} for a, b in found if b in units]
 
 
 def standbys_of(plan: Plan) -> list[dict[str, object]]:

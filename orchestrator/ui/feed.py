@@ -28,7 +28,7 @@ from orchestrator.observation.watcher import Watcher
 from orchestrator.presenters.conditions import conditions_json
 from orchestrator.presenters.top import top_json
 
-_DETECTION_S, _LOOK_S, _READ_S = 1.0, 0.2, 1.0
+_DETECTION_S, _LOOK_S, _READ_S = 0.6, 0.1, 1.0
 """Within which a dead device is known; how often conditions are looked at, and counters read."""
 _AGAIN_S = 5.0
 _MOST_NEWS = 200

@@ -58,6 +58,8 @@ export function rate(bits) {
 }
 export const count = (n) => (n === null || n === undefined ? "" : n.toLocaleString("en"));
 export const percent = (share) => (share === null || share === undefined ? "" : `${share > 0 && share < 0.01 ? "<1" : Math.round(share * 100)} %`);
+// Time since start for switches, wall clock for workers
+export const deviceClock = (us) => (us < 1e15 ? `+${(us / 1e6).toFixed(6)} s` : `${new Date(us / 1000).toISOString().slice(11, 19)}.${String(us % 1e6).padStart(6, "0")}`);
 export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 export const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#8a6fc4"];

@@ -37,7 +37,7 @@ export class NetworkMap {
   }
 
   fit() {
-    this.cy.fit(undefined, 44);
+    this.cy.fit(undefined, 50);
     if (this.cy.zoom() > 1.35) this.cy.zoom({ level: 1.35, renderedPosition: { x: this.cy.width() / 2, y: this.cy.height() / 2 } }), this.cy.center();
   }
 
@@ -49,9 +49,10 @@ export class NetworkMap {
       ...network.hosts.map((x) => ({ data: { id: x.name, kind: "host", label: x.name }, classes: "host" })),
     ];
     const known = new Set(nodes.map((n) => n.data.id));
+    const seen = new Set(); // links side by side are one here
     const leaves = new Set([...network.hosts, ...network.devices.filter((d) => d.kind === "server")].map((n) => n.name));
     const edges = network.links
-      .filter((l) => known.has(l.a) && known.has(l.b))
+      .filter((l) => known.has(l.a) && known.has(l.b) && !seen.has(linkId(l)) && seen.add(linkId(l)))
       .map((l) => ({ data: { id: linkId(l), source: l.a, target: l.b, label: "", width: 1.5 }, classes: "link" + (leaves.has(l.b) ? " to" : leaves.has(l.a) ? " from" : "") }));
     const at = positions(network);
     const kept = this.keep ? JSON.parse(localStorage.getItem(this.keep) || "{}") : {};

@@ -7,7 +7,7 @@ import { coloursOf, legend, mixed } from "./map.js";
 import { reload, store } from "./store.js";
 import { deviceOf } from "./view_network.js";
 
-const FILE = "file ";
+const FILE = "file ", MOST_ELEMENTS = 120;
 
 export function open(into, asked) {
   let chosen = asked.graph || store.graphs[0]?.graph || (store.about.files.length ? `${FILE}0` : ""), picked = null;
@@ -78,26 +78,44 @@ export function open(into, asked) {
     return { nf: parts[0] === "deliver" ? `deliver to ${parts[1]}` : parts[0], part: parts[0] === "deliver" ? "" : parts.slice(1).join(".").replaceAll("~", " ~ "), at: where.join("@") };
   }
 
+  // Of a crowd one for all copies of an element that differ in their device only.
+  function copies(stories) {
+    const found = new Map(), firsts = new Map();
+    for (const s of stories) {
+      const key = stories.length > MOST_ELEMENTS ? `${s.unit.split("@")[0]} ${s.kind}` : s.unit;
+      const of = firsts.get(key) || { unit: s.unit, story: s, many: 0 };
+      of.many += 1;
+      firsts.set(key, of);
+      found.set(s.unit, of);
+    }
+    return found;
+  }
+
   function draw() {
     const g = shown();
     const devices = coloursOf(g.stories.flatMap((s) => deviceOf(s.device)).sort());
     const before = new Map((plan?.old?.stories || []).map((s) => [s.unit, s.device]));
     const compared = Boolean(isFile() && plan.old);
-    const nodes = g.stories.map((s) => {
-      const n = named(s.unit), where = deviceOf(s.device).join(", ");
+    const alike = copies(g.stories), one = (unit) => alike.get(unit)?.unit || unit;
+    const nodes = [...new Set(alike.values())].map((a) => {
+      const s = a.story, n = named(s.unit), where = a.many > 1 ? `${deviceOf(s.device)[0]} and ${a.many - 1} more` : deviceOf(s.device).join(", ");
       const change = !compared ? "" : !before.has(s.unit) ? "new" : before.get(s.unit) !== s.device ? "moved" : "";
       const color = devices.get(deviceOf(s.device)[0]);
       return {
-        data: { id: s.unit, label: [(change === "new" ? "+ " : change === "moved" ? "→ " : "") + n.nf, n.part.length > 19 ? n.part.slice(0, 18) + "…" : n.part, s.kind === "server" ? s.device.replaceAll(" core ", ".") : where].filter(Boolean).join("\n"), color, ground: mixed(color, 0.2) },
+        data: { id: s.unit, label: [(change === "new" ? "+ " : change === "moved" ? "→ " : "") + n.nf, n.part.length > 19 ? n.part.slice(0, 18) + "…" : n.part, s.kind === "server" && a.many === 1 ? s.device.replaceAll(" core ", ".") : where].filter(Boolean).join("\n"), color, ground: mixed(color, 0.2) },
         classes: [s.kind, change].filter(Boolean).join(" "),
       };
     });
     const known = new Set(g.stories.map((s) => s.unit));
     const ends = new Map();
+    const crowd = alike.size > MOST_ELEMENTS, drawn = new Set();
     const edges = g.arcs.filter((a) => known.has(a.target)).map((a, i) => {
-      if (!known.has(a.source)) ends.set(a.source, { data: { id: a.source, label: `from hosts\nat ${a.source.replace(/^@/, "")}`, color: colour("muted"), ground: colour("raised") }, classes: "end" });
-      return { data: { id: `arc ${i}`, source: a.source, target: a.target } };
-    });
+      const end = known.has(a.source) ? one(a.source) : crowd ? "@" : a.source, pair = `${end} ${one(a.target)}`;
+      if (drawn.has(pair)) return null;
+      drawn.add(pair);
+      if (!known.has(a.source)) ends.set(end, { data: { id: end, label: crowd ? "from hosts" : `from hosts\nat ${a.source.replace(/^@/, "")}`, color: colour("muted"), ground: colour("raised") }, classes: "end" });
+      return { data: { id: `arc ${i}`, source: end, target: one(a.target) } };
+    }).filter(Boolean);
     cy.batch(() => {
       cy.elements().remove();
       cy.add([...nodes, ...ends.values(), ...edges]);

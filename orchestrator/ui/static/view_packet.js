@@ -1,7 +1,7 @@
 // A packet's way: what would happen to it, step by step along the network, beside what did.
 
 import { ask } from "./api.js";
-import { busy, choices, clock, colour, count, empty, fill, h, notice, PALETTE, table } from "./dom.js";
+import { busy, choices, clock, colour, deviceClock, empty, fill, h, notice, PALETTE, table } from "./dom.js";
 import { linkId, NetworkMap } from "./map.js";
 import { store } from "./store.js";
 import { deviceFacts, linkFacts } from "./view_network.js";
@@ -104,9 +104,9 @@ export function open(into, asked) {
     const rows = traced.expected.map((e) => {
       const at = open.findIndex((r) => r.device === e.device && r.what === e.what);
       const found = at < 0 ? null : open.splice(at, 1)[0];
-      return [e.device, e.what, found ? h("span.state.up", null, "reported") : h("span.state.down", null, "not reported"), found ? `${count(found.device_us)} µs` : ""];
+      return [e.device, e.what, found ? h("span.state.up", null, "reported") : h("span.state.down", null, "not reported"), found ? deviceClock(found.device_us) : ""];
     });
-    rows.push(...open.map((r) => [r.device, r.what, h("span.state.suspect", null, "not predicted"), `${count(r.device_us)} µs`]));
+    rows.push(...open.map((r) => [r.device, r.what, h("span.state.suspect", null, "not predicted"), deviceClock(r.device_us)]));
     return [
       notice(traced.agrees ? "good" : "bad", traced.agrees ? "The network does what explain predicts." : traced.disagreements.join("\n")),
       traced.notes.map((n) => notice("", n)),
@@ -159,7 +159,7 @@ export function open(into, asked) {
     fill(result, h("h3", null, `${samples.length} trajectories`),
       h("div.tabs2", null, samples.map((t, i) => h("button", { type: "button", "aria-pressed": String(i === sample), onclick: () => { sample = i; show(); } }, t.label))),
       h("p", null, `Label ${one.label}, graph ${one.graph || "?"}`),
-      table(["device", "seen at", "its clock#", "SPI#", "SI#", "bytes#"], one.points.map((p) => [p.device, p.what, `${count(p.device_us)} µs`, p.spi, p.si || "", p.bytes])),
+      table(["device", "seen at", "its clock#", "SPI#", "SI#", "bytes#"], one.points.map((p) => [p.device, p.what, deviceClock(p.device_us), p.spi, p.si || "", p.bytes])),
       h("p.muted", null, "Each device has its own clock; those of different devices are not compared."));
   }
 

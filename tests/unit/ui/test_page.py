@@ -317,11 +317,14 @@ def test_evil_answers_stay_text(page: Served, browser: Browser) -> None:
         response = route.fetch()  # type: ignore[attr-defined]
         route.fulfill(response=response, json=spoilt(response.json()))  # type: ignore[attr-defined]
 
-    for path in ("network", "graphs", "rules", "entries"):
+    for path in ("network", "graphs", "rules", "entries", "events", "explain"):
         found.page.route(f"**/api/{path}", answer)
     found.page.reload()
     for view in ("network", "graph", "tables", "packet", "whatif"):
         shown = found.show(view)
+        if view == "packet":
+            shown.click("#explain")
+            shown.wait_for_selector("#verdict, #result .notice")
         shown.wait_for_timeout(700)
         assert shown.locator("img").count() == 0
         assert shown.evaluate("typeof pwned") == "undefined"

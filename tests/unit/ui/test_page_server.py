@@ -19,7 +19,8 @@ from certificates import Authority
 from page_support import ROOT, folders, run, served, told
 
 from orchestrator.cli.page import page
-from orchestrator.errors import InputError
+from orchestrator.errors import EnvironmentMissing, InputError
+from orchestrator.ui.app import STATIC
 from orchestrator.ui.guard import hosts_of
 from orchestrator.ui.server import place
 
@@ -214,3 +215,16 @@ def test_options_that_do_not_go_together(bundle: Path) -> None:
     for given, said in cases:
         with pytest.raises(InputError, match=said):
             page(**given)
+
+
+def test_without_its_libraries_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.cli.page.find_spec", lambda _: None)
+    with pytest.raises(EnvironmentMissing, match=r"starlette and uvicorn.*\[ui\]") as raised:
+        page()
+    assert raised.value.exit_code == 4
+
+
+def test_the_libraries_of_the_page_have_their_licences() -> None:
+    for folder in (STATIC / "vendor").iterdir():
+        if folder.is_dir():
+            assert "Permission is hereby granted" in (folder / "LICENSE").read_text(), folder

@@ -91,16 +91,16 @@ class Arrivals:
         return bool(self._arrivals)
 
     def check_free(
-        self, nfs: frozenset[str], buckets: Buckets | None, *, leaves: bool = False
+        self, nfs: frozenset[str], buckets: Buckets | None, *, follows: bool = False
     ) -> None:
         """InputError when a transfer or a replication, from here or to here, has some of the same state.
 
-        `leaves`: it is noted what changes, which only one of them can have done for an NF."""
+        `follows`: it is for a replication, of which an NF has one with its primary here."""
         narrow = sum(g.buckets is not None and g.buckets.is_narrow for g in self.taken.values())
         if buckets is not None and buckets.is_narrow and narrow >= MOST_SPACES:
             raise InputError(f"scope: {MOST_SPACES} flow spaces are taken, more are not at a time")
         for name, mine in list(self.taken.items()):
-            theirs = None if leaves and mine.follows else mine.buckets
+            theirs = None if follows and mine.follows else mine.buckets
             if not nfs.isdisjoint(mine.nfs) and (
                 buckets is None or theirs is None or buckets.meets(theirs)
             ):

@@ -13,8 +13,7 @@ from itertools import islice
 from typing import Any
 
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.network_function import NetworkFunction
-from servernf.python.runtime.departing import Notes, watching
+from servernf.python.runtime.departing import Notes, unwatch, watch
 from servernf.python.runtime.moving import check_divided
 from servernf.python.runtime.tables import Instance
 from servernf.python.scope import Buckets
@@ -59,7 +58,7 @@ class Changed:
         self._groups: dict[_Key, int] = {}
         self._keys: dict[int, set[_Key]] = {}
         self._todo: dict[int, set[_Key]] = {}
-        self._twins: dict[int, tuple[Instance, NetworkFunction]] = {}
+        self._watched: list[Instance] = []
         self._scan = self._all()
         if not self._tables:
             raise InputError(f"nfs: {instance.name} ({instance.type_name}) has no state")
@@ -79,18 +78,17 @@ class Changed:
             if not any(id(d.table) in mine for d in other.nf.state.tables.values()):
                 continue
             there = there or other.name == self.name
-            if id(other) not in self._twins:
-                self._twins[id(other)] = other, watching(other.nf, self.notes)
-            other.watching = self._twins[id(other)][1]
+            if not any(found is other for found in self._watched):
+                self._watched.append(other)
+                watch(other, self.notes)
         return there
 
     def end(self) -> None:
         """Note nothing any more."""
         for declared in self._tables.values():
             declared.table.index = None
-        for other, twin in self._twins.values():
-            if other.watching is twin:
-                other.watching = None
+        for other in self._watched:
+            unwatch(other, self.notes)
 
     @property
     def is_dirty(self) -> bool:

@@ -59,8 +59,42 @@ class Notes(Watch):
         return found
 
 
-def watching(nf: NetworkFunction, notes: Notes) -> NetworkFunction:
-    """What stands for an NF while its records move."""
+class _Forgets(list[Any]):
+    """Keeps nothing of what is appended."""
+
+    def append(self, _: Any) -> None:
+        """Nothing."""
+
+
+class _All(Notes):
+    """Tells several: of an instance some buckets may leave for one worker and some for another."""
+
+    def __init__(self, watchers: Iterable[Watch]) -> None:
+        super().__init__()
+        self._watchers = tuple(watchers)
+        self.evicted = _Forgets()
+
+    def note(self, declared: DeclaredTable, key: Any, record: Any | None) -> None:
+        for watcher in self._watchers:
+            watcher.note(declared, key, record)
+
+
+def watch(instance: Instance, notes: Notes) -> None:
+    """Tell `notes`, too, what packets touch of an instance's state."""
+    _tell(instance, (*instance.watchers, notes))
+
+
+def unwatch(instance: Instance, notes: Notes) -> None:
+    """Tell it no longer."""
+    _tell(instance, tuple(found for found in instance.watchers if found is not notes))
+
+
+def _tell(instance: Instance, watchers: tuple[Watch, ...]) -> None:
+    instance.watchers = watchers
+    instance.watching = _watching(instance.nf, _All(watchers)) if watchers else None
+
+
+def _watching(nf: NetworkFunction, notes: Notes) -> NetworkFunction:
     twin: Any = copy(nf)
     twin.drop = nf.drop
     for declared in nf.state.tables.values():
@@ -152,7 +186,7 @@ class Departing:
             tables = {id(d.table) for d in leaving.tables.values()}
             for other in self._others:
                 if any(id(d.table) in tables for d in other.nf.state.tables.values()):
-                    other.watching = watching(other.nf, leaving.notes)
+                    watch(other, leaving.notes)
         self._settle()
 
     def next(self, now_us: int) -> Chunk | None:
@@ -189,7 +223,8 @@ class Departing:
     def end(self) -> None:
         """Note nothing any more."""
         for other in self._others:
-            other.watching = None
+            for leaving in self._leaving:
+                unwatch(other, leaving.notes)
         self._settle()
 
     def forget(self) -> bool:

@@ -29,7 +29,7 @@ class Gate:
     is_over: bool = False
     """Whether it is for packets that come too late only: another transfer ends it."""
     follows: bool = False
-    """Whether it is of a replication, whose primary has its changes noted."""
+    """Whether it is of a replication, at its primary."""
     opens: Callable[[], None] | None = None
     """Called before each batch, to open it once it is time."""
 

@@ -230,10 +230,7 @@ class Replicas:
         before = self.all.get(replica.id)
         if before is not None:
             self._end(before, "stopped")
-        self._arrivals.check_free(replica.nfs, replica.buckets, leaves=True)
-        for taken in self._arrivals.taken.values():
-            if not taken.follows and not replica.nfs.isdisjoint(taken.nfs):
-                self._arrivals.check_free(replica.nfs, None)
+        self._arrivals.check_free(replica.nfs, replica.buckets, follows=True)
         instances = self._host.instances
         replica.changed = [Changed(instances[name], replica.buckets) for name in replica.nfs]
         for changed in replica.changed:

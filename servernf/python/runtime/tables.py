@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from servernf.python.network_function import NetworkFunction
 from servernf.python.packet import PacketView
+from servernf.python.watched import Watch
 
 Process = Callable[[PacketView, str, int], str | None]
 
@@ -23,7 +24,7 @@ class Tally:
 class Instance:
     """An NF instance. Only the tally and the NF's own state ever change."""
 
-    __slots__ = ("config_json", "graph", "name", "nf", "tally", "type_name", "watching")
+    __slots__ = ("config_json", "graph", "name", "nf", "tally", "type_name", "watchers", "watching")
 
     def __init__(self, name: str, type_name: str, config_json: str, nf: NetworkFunction) -> None:
         self.name = name
@@ -33,7 +34,9 @@ class Instance:
         self.nf = nf
         self.tally = Tally()
         self.watching: NetworkFunction | None = None
-        """Stands for the NF while its state moves."""
+        """Stands for the NF while its state moves, or is followed."""
+        self.watchers: tuple[Watch, ...] = ()
+        """Whom it tells."""
 
     def runs(self, type_name: str, config_json: str) -> bool:
         """Whether it is this configuration that it runs: the same text."""

@@ -164,7 +164,7 @@ class Transfers:
 
     def _enlist(self, departure: _Departure, instances: list[Instance]) -> None:
         """Job: begin to note what changes; InputError when other transfers have the same state."""
-        self._arrivals.check_free(departure.nfs, departure.buckets, leaves=True)
+        self._arrivals.check_free(departure.nfs, departure.buckets)
         buckets = departure.buckets or all_buckets(instances)
         if buckets is not None:
             others = self._host.instances.values()

@@ -261,8 +261,9 @@ def test_state_that_is_followed_does_not_move_meanwhile() -> None:
     site.replicate(STOP)
     site.transfer(BEGIN, 1)
     with pytest.raises(InputError, match="transfer 'move' of g/napt is under way"):
-        site.replicate(START, 2)
+        site.replicate(START, 1, 2)
     assert site.replicate(STATUS).state == "stopped"
+    assert site.replicate(START, 2).state == "following"
 
 
 @pytest.mark.parametrize(

@@ -430,6 +430,30 @@ def test_transfers_that_meet_are_refused_and_others_run_together() -> None:
     play.run(40)
 
 
+def test_what_changes_while_two_leave_goes_along_with_each() -> None:
+    site = site_of(NAPT)
+    hosts = range(0x0A000100, 0x0A010100, 997)
+    for host in hosts[::2]:
+        site.send("a", INSIDE, udp(host))
+    site.transfer(BEGIN, 0, 1, id="one")
+    site.transfer(BEGIN, 2, 3, id="two", destination="c")
+    site.now_us += 1_000_000
+    for host in hosts:
+        site.send("a", INSIDE, udp(host))
+    before = site.of_flows("a")["mappings"]
+    assert site.transfer(FINISH, id="one").state == "done"
+    for host in hosts:
+        if site.bucket(INSIDE, udp(host)) > 1:
+            site.send("a", INSIDE, udp(host, 6000))
+    after = site.of_flows("a")["mappings"]
+    assert site.transfer(FINISH, id="two").state == "done"
+    one, two = (site.of_flows(name)["mappings"] for name in "bc")
+    assert not site.of_flows("a")["mappings"]
+    assert one | after == one | two
+    assert one.items() <= before.items()
+    assert len(one) + len(two) == len(before) + len(after) - len(before.keys() & after.keys())
+
+
 def test_a_strange_peer_enters_nothing_outside_its_scope() -> None:
     site, _ = busy()
     nf = site.workers["a"].tables.instances["g/napt"].nf

@@ -34,6 +34,7 @@ from orchestrator.cli import (
     whatif,
 )
 from orchestrator.cli.access import with_access, with_files, with_trust
+from orchestrator.cli.examples import with_examples
 from orchestrator.cli.output import INTERRUPTED, fail
 from orchestrator.errors import InputError, ReportedError, StoreError
 from orchestrator.observation import telemetry
@@ -83,6 +84,7 @@ with_trust(app, "deploy", "page")
 with_trust(bundles.bundle_app, "show")
 with_access(app, "network", "live")
 with_access(starting.net_app, "topology", "name")
+with_examples(app)
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 from orchestrator.errors import MOST_QUOTED, InputError, quoted, shortened
 
 RATES = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9, "Tbit/s": 10**12}
+SHORT_RATES = {"bps": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+"""As people say them, in files and options alike: `10G`."""
 TIMES = {"us": 1, "ms": 10**3, "s": 10**6}
 SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 LARGEST = 1 << 62
@@ -27,7 +29,8 @@ def parse_quantity(value: object, units: Mapping[str, int], example: str) -> int
         match = _QUANTITY.fullmatch(value.strip())
         if match is None:
             raise ValueError(f"{quoted(value)} is not a quantity like '{example}'")
-        factors = {name.lower(): factor for name, factor in units.items()}
+        known = {**units, **SHORT_RATES} if units is RATES else units
+        factors = {name.lower(): factor for name, factor in known.items()}
         unit = match[2].lower()
         if unit and unit not in factors:
             raise ValueError(

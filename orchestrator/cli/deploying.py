@@ -77,6 +77,9 @@ def deploy(
     specialise: Specialise = False,
     allow_pipeline_change: AllowPipelineChange = False,
     traffic: Capture = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only warnings, and what came of it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compile a graph for a running network and put it there, or on one in memory.
@@ -94,14 +97,14 @@ def deploy(
     from orchestrator.deployment.sources import to_deploy
     from orchestrator.presenters.changes import done_json
 
-    with Work(f"reading {graph}", silent=as_json):
+    with Work(f"reading {graph}", silent=as_json or quiet):
         source, warnings = to_deploy(graph)
     _check_specialise(graph, source, specialise)
     for warning in warnings:
         warn(warning)
     live = _network(network, source, traffic)
     if dry_run:
-        with Work(COMPILING, silent=as_json) as work:
+        with Work(COMPILING, silent=as_json or quiet) as work:
             prepared = prepare(
                 source,
                 live,
@@ -111,7 +114,7 @@ def deploy(
             )
         _print_prepared(prepared, live.name, verbose, as_json)
         raise typer.Exit(1 if prepared.summary else 0)
-    with Work(COMPILING, silent=as_json) as work:
+    with Work(COMPILING, silent=as_json or quiet) as work:
         done = deploy_graph(
             source,
             live,
@@ -133,7 +136,7 @@ def deploy(
     if as_json:
         print_json({**done_json(done, live.name), **delays, **(packets.json() if packets else {})})
     else:
-        _print(done, live.name, delays, packets)
+        _print(done, live.name, delays, packets, quiet)
 
 
 def _check_specialise(file: Path, source: ServiceGraph | Packed, specialise: bool) -> None:
@@ -186,7 +189,9 @@ def _print_prepared(prepared: Prepared, network: str, verbose: bool, as_json: bo
         print_changes(prepared, network, verbose)
 
 
-def _print(done: Done, network: str, delays: dict[str, float], packets: Packets | None) -> None:
+def _print(
+    done: Done, network: str, delays: dict[str, float], packets: Packets | None, quiet: bool
+) -> None:
     for moved in done.moves:
         warn(moved)
     print_state(done)
@@ -197,8 +202,9 @@ def _print(done: Done, network: str, delays: dict[str, float], packets: Packets 
     if done.updated:
         say(f"{graph} is updated on {network}: {done.summary.words()}; {times}")
     else:
-        print_stories(done.bundle)
-        print_entries(done.bundle.entries_by_table())
+        if not quiet:
+            print_stories(done.bundle)
+            print_entries(done.bundle.entries_by_table())
         total = sum(done.applied.entries.values())
         say(f"{graph} is deployed on {network}: {total} entries written; {times}")
     if packets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,27 +20,31 @@ def register(app: typer.Typer) -> None:
     """Add this module's command."""
     app.command(
         "status",
-        epilog="Examples: orchestrator status --json --- orchestrator status --device leaf1",
+        epilog="Examples: orchestrator status --json --- orchestrator status --device leaf1 --- "
+        "orchestrator status --graph campus_edge",
     )(status)
 
 
 def status(
     network: NetworkName = "",
     device: Only = None,
+    graph: Annotated[
+        str, typer.Option("--graph", "-g", help="Only this graph's devices, workers and counters.")
+    ] = "",
     everything: All = False,
     as_json: Json = False,
 ) -> None:
-    """Show the devices, the deployed graphs, and the counters of their workers."""
+    """Show the devices, the deployed graphs, and the counters of their workers that have counted."""
     from orchestrator.deployment.presence import check_known
     from orchestrator.presenters.status import look_at, status_json
 
     live = find_network(network)
     wanted = chosen(device, live.inventory.devices)
-    seen = look_at(live, wanted)
+    seen = look_at(live, wanted, graph)
     if as_json:
         print_json(status_json(seen))
     else:
-        _print(seen, everything=everything or bool(wanted))
+        _print(seen, everything=everything or bool(wanted or graph))
     check_known(live, seen.presence, seen.deployed)
 
 
@@ -141,5 +145,6 @@ def _print_workers(workers: Mapping[str, Mapping[str, int]], everything: bool) -
         (name, counter, value)
         for name, values in listed.items()
         for counter, value in sorted(values.items())
+        if value or everything
     ]
     print_table(title, ("worker", "counter", "value#"), rows)

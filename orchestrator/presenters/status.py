@@ -11,6 +11,8 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deployed_graphs, shortcomings, worker_metrics
 from orchestrator.deployment.presence import Presence, look
 from orchestrator.deployment.standbys import Following, followings
+from orchestrator.errors import InputError, unknown
+from orchestrator.model.bundle import Bundle
 from orchestrator.model.devices import Device
 from orchestrator.model.topology import Topology
 from orchestrator.observation.conditions import conditions_now, of_devices
@@ -41,16 +43,28 @@ class Seen:
         """Deployed graphs that these devices have something of; all of them where all are wanted."""
         everything = len(self.devices) == len(self.network.inventory.devices)
         for found in self.deployed.values():
-            bundle = found.bundle
-            there = {name for name, program in bundle.programs.items() if program.entries}
-            there |= {worker.server for worker in bundle.workers}
-            if everything or not there.isdisjoint(self.devices):
+            if everything or not devices_with(found.bundle).isdisjoint(self.devices):
                 yield found
 
 
-def look_at(live: LiveNetwork, wanted: frozenset[str] = frozenset()) -> Seen:
-    """Ask all devices, or those that are wanted."""
+def devices_with(bundle: Bundle) -> frozenset[str]:
+    """Those that have something of a bundle."""
+    switches = {name for name, program in bundle.programs.items() if program.entries}
+    return frozenset(switches | {worker.server for worker in bundle.workers})
+
+
+def look_at(live: LiveNetwork, wanted: frozenset[str] = frozenset(), graph: str = "") -> Seen:
+    """Ask all devices, those that are wanted, or those that have something of a graph.
+
+    InputError when no such graph is deployed.
+    """
     deployed = deployed_graphs(live)
+    if graph:
+        if graph not in deployed:
+            raise InputError(unknown("deployed graph", graph, tuple(deployed)))
+        deployed = {graph: deployed[graph]}
+        there = devices_with(deployed[graph].bundle)
+        wanted = wanted & there if wanted else there
     presence = look(live)
     conditions = conditions_now(live, presence.silent)
     devices = live.inventory.devices
@@ -58,6 +72,11 @@ def look_at(live: LiveNetwork, wanted: frozenset[str] = frozenset()) -> Seen:
         devices = {name: device for name, device in devices.items() if name in wanted}
         conditions = of_devices(conditions, live.inventory, wanted)
     workers = worker_metrics(live, deployed, wanted)
+    if graph:
+        workers = {
+            name: {c: n for c, n in values.items() if "/" not in c or c.startswith(f"{graph}/")}
+            for name, values in workers.items()
+        }
     standbys = {
         following: state_of(live.reading(), following) or "its primary does not answer"
         for found in deployed.values()

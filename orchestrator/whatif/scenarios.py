@@ -7,7 +7,7 @@ leaf1.target=tofino, leaf1.table_sizes.acl.ipv4=100. `SWEEP` rate=1G..100G:10 (t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any
@@ -22,9 +22,11 @@ from orchestrator.placement.resources import Network, Used
 from orchestrator.placement.topologies import Demand
 from orchestrator.targets import choices
 from orchestrator.targets.pipelines import SHIPPED, Pipelines, size_problem
+from orchestrator.units import RATES, SIZES, TIMES, parse_quantity
 
-_SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_RATE = re.compile(r"(-?\d+(?:\.\d+)?)\s*([kKmMgGtT]?)(?:bit/s|bps)?")
+_UNITS: Mapping[str, Mapping[str, int]] = {"memory_bytes": SIZES, "latency_us": TIMES}
+"""Of values by key; else those of rates."""
+_OF_SWITCHES = ("packets_per_second", "target", "table_sizes.TABLE")
 BASE = "now"
 
 
@@ -83,10 +85,10 @@ class Scenario:
 
 def parse_rate(text: str) -> int:
     """bit/s of `10G`, `1.5Gbit/s`, `500M`."""
-    match = _RATE.fullmatch(text.strip())
-    if match is None or float(match[1]) < 0:
-        raise InputError(f"'{text}' is not a rate like '10G'")
-    return round(float(match[1]) * _SUFFIX[match[2].lower()])
+    try:
+        return parse_quantity(text, RATES, "10G")
+    except ValueError as error:
+        raise InputError(f"{error}, a rate") from None
 
 
 def nodes_of(topology: Topology) -> tuple[str, ...]:
@@ -155,7 +157,7 @@ def change(topology: Topology, what: str) -> Topology:
         keys = ("nics", "cores", "reserved_cores", "cycles_per_second", "memory_bytes")
         if key not in keys:
             raise InputError(f"--set {what}: {unknown('key of a server', key, keys)}")
-        changed: dict[str, Any] = {key: _number(what, value)}
+        changed: dict[str, Any] = {key: _number(what, key, value)}
         new = replace(server, **changed)
         if new.cores < 0 or new.reserved_cores > new.cores:
             raise InputError(f"--set {what}: {new.cores} cores, {new.reserved_cores} reserved")
@@ -167,15 +169,15 @@ def change(topology: Topology, what: str) -> Topology:
             if value not in targets:
                 raise InputError(f"--set {what}: {unknown('target', value, targets)}")
             switch = replace(switch, target=value)
+        elif key == "packets_per_second":
+            switch = replace(switch, packets_per_second=_number(what, key, value))
         elif key.startswith("table_sizes."):
-            table, size = key.removeprefix("table_sizes."), _number(what, value)
+            table, size = key.removeprefix("table_sizes."), _number(what, key, value)
             if text := size_problem(switch.pipeline, switch.target, table, size):
                 raise InputError(f"--set {what}: {text}")
             switch = replace(switch, table_sizes={**switch.table_sizes, table: size})
         else:
-            raise InputError(
-                f"--set {what}: {unknown('key of a switch', key, ('target', 'table_sizes.TABLE'))}"
-            )
+            raise InputError(f"--set {what}: {unknown('key of a switch', key, _OF_SWITCHES)}")
         return replace(topology, switches={**topology.switches, node: switch})
     link = _link_or_none(topology, node)
     if link is None:
@@ -184,19 +186,18 @@ def change(topology: Topology, what: str) -> Topology:
         raise InputError(
             f"--set {what}: {unknown('key of a link', key, ('capacity', 'latency_us'))}"
         )
-    renewed: dict[str, Any] = {key: _number(what, value)}
+    renewed: dict[str, Any] = {key: _number(what, key, value)}
     same = within(topology, link)
     links = (replace(x, **renewed) if x in same else x for x in topology.links)
     return replace(topology, links=tuple(links))
 
 
-def _number(what: str, value: str) -> int:
+def _number(what: str, key: str, value: str) -> int:
+    """A value with the units of its key, as topology files have it."""
     try:
-        return parse_rate(value)
-    except InputError:
-        raise InputError(
-            f"--set {what}: '{value}' is not a rate or number of 0 or more, like 8 or 40G"
-        ) from None
+        return parse_quantity(value, _UNITS.get(key, RATES), "8")
+    except ValueError as error:
+        raise InputError(f"--set {what}: {error}") from None
 
 
 def _link_or_none(topology: Topology, text: str) -> Link | None:

@@ -120,6 +120,23 @@ def test_a_network_is_named_one_way_everywhere(
     assert json.loads(run(network, "status", "--json"))["devices"]
 
 
+def test_status_of_one_graph(network: ProcessNetwork) -> None:
+    """Its devices and workers; counters that have counted nothing are left out, but with --all."""
+    place = ("-n", network.live.name)
+    whole = run(network, "status", *place)
+    assert "edge_ids.alerts" not in whole
+    assert "edge_ids.alerts" in run(network, "status", "--all", *place)
+    found = json.loads(run(network, "status", "--graph", "campus_edge", *place, "--json"))
+    assert [graph["name"] for graph in found["graphs"]] == ["campus_edge"]
+    assert {device["name"] for device in found["devices"]} == {"switch1", "server1"}
+    run(network, "status", "--graph", "campus", *place, expect=2)
+
+
+def test_a_quiet_deploy_says_what_came_of_it(network: ProcessNetwork) -> None:
+    said = run(network, "deploy", str(CAMPUS), "-q", "-n", network.live.name)
+    assert [line.split(" is ")[0] for line in said.splitlines()] == ["campus_edge"]
+
+
 def test_a_deleted_entry_is_shown_and_then_put_back(network: ProcessNetwork) -> None:
     with network.live.device("switch1") as other:
         other.pipeline_cookie()

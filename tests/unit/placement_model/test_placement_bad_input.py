@@ -100,11 +100,15 @@ def test_a_chains_hosts_must_reach_each_other(where: str) -> None:
         (("--fail", "node:leaf9"), "--fail node:leaf9: unknown node 'leaf9'; did you mean"),
         (
             ("--set", "leaf1-spine1.capacity=-1G"),
-            "--set leaf1-spine1.capacity=-1G: '-1G' is not a rate or number of 0 or more",
+            "--set leaf1-spine1.capacity=-1G: -1G is negative",
         ),
         (
             ("--set", "server1.cores=-2"),
-            "--set server1.cores=-2: '-2' is not a rate or number of 0 or more, like 8 or 40G",
+            "--set server1.cores=-2: -2 is negative",
+        ),
+        (
+            ("--set", "server1.memory_bytes=4Gbit/s"),
+            "unknown unit 'Gbit/s' (known: B, KiB, MiB, GiB, TiB)",
         ),
         (("--set", "server9.cores=2"), "unknown node or link 'server9'"),
         (("-t", "topohub:caida/nowhere"), "topohub:caida/nowhere: no such topology"),

@@ -20,11 +20,12 @@ from orchestrator.errors import InputError, ReportedError
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.placement import interruptible
 from orchestrator.placement.topologies import fat_tree, resolve_topology
+from orchestrator.units import RATES, parse_quantity
 from orchestrator.whatif import run as whatif_module
 from orchestrator.whatif.cases import Settings
 from orchestrator.whatif.parallel import in_processes
 from orchestrator.whatif.run import Outcome, run_dask, run_local, run_scenario, unchanged
-from orchestrator.whatif.scenarios import Case, Scenario, fail_each, sweep
+from orchestrator.whatif.scenarios import Case, Scenario, change, fail_each, parse_rate, sweep
 
 pytestmark = pytest.mark.slow
 
@@ -104,8 +105,8 @@ def test_a_pin_to_what_has_failed_is_a_pin_that_cannot_hold() -> None:
         ({"fail": ("link:leaf1-leaf2",)}, "unknown link 'leaf1-leaf2'"),
         ({"fail": ("leaf1",)}, "say link:a-b or node:name"),
         ({"set": ("server1.cors=8",)}, "did you mean 'cores'"),
-        ({"set": ("server1.cores=-8",)}, "is not a rate"),
-        ({"set": ("leaf1-server1.capacity=-1",)}, "is not a rate"),
+        ({"set": ("server1.cores=-8",)}, "is negative"),
+        ({"set": ("leaf1-server1.capacity=-1",)}, "is negative"),
         ({"set": ("server7.cores=8",)}, "unknown node or link 'server7'"),
         ({"set": ("leaf1.target=asic",)}, "unknown target 'asic'"),
         ({"set": ("leaf1.table_sizes.acl.ip4=8",)}, "did you mean 'acl.ipv4'"),
@@ -299,3 +300,13 @@ def test_dask_survives_a_killed_worker() -> None:
         assert [o.scenario for o in done] == ["now", *(s.name for s in scenarios)]
     local = run_local(campus(), scenarios[:2], Settings(), processes=1)
     assert [o.cores for o in local] == [o.cores for o in done[:3]]
+
+
+def test_units_are_those_of_files() -> None:
+    """As topology files have them, and short, in both."""
+    topology = load_topology("leaf-spine")
+    assert change(topology, "server1.memory_bytes=2GiB").servers["server1"].memory_bytes == 2 << 30
+    assert change(topology, "leaf1-spine1.latency_us=2ms").links[6].latency_us == 2000
+    for text in ("40G", "40 Gbit/s", "40000M", "40000000000"):
+        assert parse_rate(text) == 40 * 10**9
+        assert parse_quantity(text, RATES, "1G") == 40 * 10**9

@@ -1,4 +1,4 @@
-"""softswitch: a P4Runtime server over an engine that executes packets; the engine in Python.
+"""softswitch: a P4Runtime server over an engine that executes packets, in Python or in C on DPDK.
 
 How it flows:
 

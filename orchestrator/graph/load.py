@@ -237,7 +237,7 @@ class _Loader:
                     self.functions[name].config,
                     min_workers=nf.workers.min,
                     max_workers=nf.workers.max,
-                    standby=nf.state and StandbyRule(nf.state.standby, nf.state.on),
+                    standby=StandbyRule(nf.state.standby, nf.state.on) if nf.state else None,
                 )
                 for name, nf in file.nfs.items()
                 if name in self.functions

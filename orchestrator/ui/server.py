@@ -100,22 +100,18 @@ def _names(where: Place) -> tuple[str, ...]:
     """By what browsers may ask for this server: where it listens, or what its certificate is for."""
     if where.certificate is None or where.key is None:
         return (where.host,)
-    data = read_small(where.certificate, f"--certificate {where.certificate}")
+    told = f"--certificate {where.certificate}"
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(where.certificate, where.key)
-        found = x509.load_pem_x509_certificate(data).extensions
-        names = found.get_extension_for_class(x509.SubjectAlternativeName).value
+        read = x509.load_pem_x509_certificate(read_small(where.certificate, told)).extensions
+        alternatives = read.get_extension_for_class(x509.SubjectAlternativeName).value
+        hosts = list(alternatives.get_values_for_type(x509.DNSName))
+        hosts += [str(address) for address in alternatives.get_values_for_type(x509.IPAddress)]
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"--certificate {where.certificate}, --key {where.key}: {error}"
-        ) from error
+        raise InputError(f"{told}, --key {where.key}: {error}") from error
     except x509.ExtensionNotFound:
-        raise InputError(
-            f"--certificate {where.certificate}: it names no server (subject alternative name)"
-        ) from None
-    hosts = [str(name) for name in names.get_values_for_type(x509.DNSName)]
-    hosts += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
-    return tuple(dict.fromkeys(([where.host] if where.host in hosts else []) + hosts))
+        raise InputError(f"{told}: it names no server (subject alternative name)") from None
+    return tuple(dict.fromkeys([where.host] * (where.host in hosts) + hosts))
 
 
 def _listener(where: Place) -> socket.socket:

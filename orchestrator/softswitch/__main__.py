@@ -160,7 +160,7 @@ class Running(Protocol):
 def open_engine(args: argparse.Namespace) -> Running:
     """The engine with its ports, before this process has threads, sockets or keys."""
     if args.engine == "dpdk":
-        from orchestrator.softswitch.fast.running import FastRunning as Opened
+        from orchestrator.softswitch.fast_running import FastRunning as Opened
     else:
         from orchestrator.softswitch.python_running import PythonRunning as Opened
 

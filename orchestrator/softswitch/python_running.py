@@ -21,7 +21,8 @@ class PythonRunning:
     """
 
     def __init__(self, interfaces: Mapping[int, str], user: int | None, **switch: Any) -> None:
-        self._verifier = Verifier(switch["drop_port"], switch["queues"], user)
+        limits = {name: switch[name] for name in ("drop_port", "queues")}
+        self._verifier = Verifier(SoftSwitch(**limits).prepare, user)
         try:
             if user is not None:
                 confine()

@@ -16,13 +16,13 @@ import socket
 import struct
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from finsy.proto import p4r
 
 from orchestrator.errors import ReportedError, SwitchError
-from orchestrator.softswitch.switch import SoftSwitch
 from servernf.host.privileges import confine, drop
 
 MAX_CPU_S = 30
@@ -31,19 +31,24 @@ MAX_MEMORY = 1 << 30
 """Bytes of data for one program, beside what the verifying process has."""
 MAX_ANSWER = 65_536
 
+Find = Callable[[p4r.ForwardingPipelineConfig], object]
+
 _HEAD = struct.Struct(">Q")
 
 
 class Verifier:
-    """To be made before there are other threads; `check` may be called by any."""
+    """To be made before there are other threads; `check` may be called by any.
 
-    def __init__(self, drop_port: int, queues: int, user: int | None = None) -> None:
+    `find` raises what is wrong with a configuration, in the other process, which becomes `user`.
+    """
+
+    def __init__(self, find: Find, user: int | None = None) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
             self._socket.close()
-            _serve(theirs, drop_port, queues, user)
+            _serve(theirs, find, user)
         theirs.close()
 
     def check(self, config: p4r.ForwardingPipelineConfig) -> None:
@@ -80,7 +85,7 @@ def _receive(sock: socket.socket) -> bytes:
     return exactly(_HEAD.unpack(exactly(_HEAD.size))[0])
 
 
-def _serve(sock: socket.socket, drop_port: int, queues: int, user: int | None) -> NoReturn:
+def _serve(sock: socket.socket, find: Find, user: int | None) -> NoReturn:
     """One configuration after the other, until the switch is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the switch ends it
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -90,7 +95,7 @@ def _serve(sock: socket.socket, drop_port: int, queues: int, user: int | None) -
             drop(user)
         while True:
             data = _receive(sock)
-            answer = _limited(data, drop_port, queues)
+            answer = _limited(data, find)
             sock.sendall(_HEAD.pack(len(answer)) + answer)
     except OSError:
         os._exit(0)  # the switch is gone
@@ -99,7 +104,7 @@ def _serve(sock: socket.socket, drop_port: int, queues: int, user: int | None) -
         os._exit(1)
 
 
-def _limited(data: bytes, drop_port: int, queues: int) -> bytes:
+def _limited(data: bytes, find: Find) -> bytes:
     """The error of one configuration, found in a child with limits."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -110,7 +115,7 @@ def _limited(data: bytes, drop_port: int, queues: int) -> bytes:
             most = _data_bytes() + MAX_MEMORY
             resource.setrlimit(resource.RLIMIT_DATA, (most, most))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            os.write(writer, _error(data, drop_port, queues)[:MAX_ANSWER])
+            os.write(writer, _error(data, find)[:MAX_ANSWER])
             status = 0
         finally:
             os._exit(status)
@@ -131,10 +136,10 @@ def _data_bytes() -> int:
     return int(pages) * resource.getpagesize()
 
 
-def _error(data: bytes, drop_port: int, queues: int) -> bytes:
+def _error(data: bytes, find: Find) -> bytes:
     config = p4r.ForwardingPipelineConfig.FromString(data)
     try:
-        SoftSwitch(drop_port=drop_port, queues=queues).prepare(config)
+        find(config)
     except ReportedError as e:
         return str(e).encode()
     return b""

@@ -45,6 +45,10 @@ ROUTED: dict[str, Any] = {
             ("filter.inside", "in"),
         )
     ],
+    "traffic": [
+        {"name": name, "from": a, "to": b, "rate": "1 Gbit/s", "packet_size": 1000}
+        for name, a, b in (("up", "in", "out"), ("down", "out", "in"))
+    ],
 }
 
 

@@ -115,6 +115,13 @@ def _is_ours(folder: Path) -> bool:
     return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
+def make_folder_for(user: int) -> None:
+    """Root makes it for the user that this process and its children become, who may have no home."""
+    folder = _own_folder()
+    if os.geteuid() == 0:
+        os.chown(folder, user, user)
+
+
 @cache
 def _own_folder() -> Path:
     """For a user without a home: for the life of this process."""

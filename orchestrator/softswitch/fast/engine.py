@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from finsy.proto import p4r
 
@@ -13,11 +14,26 @@ from orchestrator.softswitch.fast.switch import FastSwitch, Loaded
 from orchestrator.softswitch.ir import program_of
 
 
-class FastEngine:
-    """`switch` is open. What its process tells is handed on in a thread; `on_end` hears of its end."""
+class Checking(Protocol):
+    """Finds what is wrong with a configuration elsewhere, and leaves there what is compiled."""
 
-    def __init__(self, switch: FastSwitch, on_end: Callable[[], None] = lambda: None) -> None:
+    def check(self, config: p4r.ForwardingPipelineConfig) -> None: ...
+
+
+class FastEngine:
+    """`switch` is open. What its process tells is handed on in a thread; `on_end` hears of its end.
+
+    Programs are read and compiled by `compiling` first, in another process, then taken from the cache.
+    """
+
+    def __init__(
+        self,
+        switch: FastSwitch,
+        compiling: Checking,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self.switch = switch
+        self._compiling = compiling
         self.on_end = on_end
         self._saved: Loaded | None = None
         self._teller = threading.Thread(target=self._tell, name="fast-told", daemon=True)
@@ -49,9 +65,10 @@ class FastEngine:
         self.switch.on_idle_timeout = events.idle_timeout
 
     def verify(self, config: p4r.ForwardingPipelineConfig) -> None:
-        self.switch.verify(program_of(config.p4_device_config), config.p4info)
+        self._compiling.check(config)
 
     def save(self, config: p4r.ForwardingPipelineConfig) -> None:
+        self._compiling.check(config)
         made = self.switch.prepare(program_of(config.p4_device_config), config.p4info)
         before, self._saved = self._saved, made
         if before is not None:

@@ -17,7 +17,7 @@ from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.fast.building import build, build_process
 from orchestrator.softswitch.fast.device import Device, Frame, Process, State
 from orchestrator.softswitch.fast.mirror import MirroredState
-from orchestrator.softswitch.ir import read_program
+from orchestrator.softswitch.ir import program_of, read_program
 from orchestrator.softswitch.ir.program import Json, Program
 from orchestrator.softswitch.packetmeta import ControllerHeaders
 
@@ -134,6 +134,10 @@ class FastSwitch:
         program = _read(program)
         self._build(program)
         EntityStore(self._state(program), p4info)
+
+    def verify_config(self, config: p4r.ForwardingPipelineConfig) -> None:
+        """`verify` of a configuration of anybody's."""
+        self.verify(program_of(config.p4_device_config), config.p4info)
 
     def prepare(self, program: Program | Json, p4info: p4i.P4Info) -> Loaded:
         """Compile a program and load it, without packets; `verify`'s errors."""

@@ -5,6 +5,7 @@ Oracle: c/boundary.h. Blind spot: messages that a fuzzer would find only after m
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from finsy.proto import p4i
+from finsy.proto import p4i, p4r
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "unit" / "softswitch"))
 
@@ -27,8 +28,10 @@ from softswitch_support import p4info, program
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.fast import building, cache
 from orchestrator.softswitch.fast.device import Ask, Device, Process
+from orchestrator.softswitch.fast.engine import FastEngine
 from orchestrator.softswitch.fast.switch import FastSwitch
 from orchestrator.softswitch.ir import read_program
+from orchestrator.softswitch.verifier import Verifier
 
 pytestmark = pytest.mark.skipif(
     building.compiler() is None, reason="no C compiler (cc) is installed"
@@ -204,6 +207,39 @@ def test_without_a_compiler_it_says_what_is_missing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", "/nonexistent")
     with FastSwitch() as fast, pytest.raises(SwitchError, match="no C compiler"):
         fast.load(by_hand.small(), p4i.P4Info())
+
+
+def test_a_program_is_compiled_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cache, "SHARED", tmp_path / "none")
+    here = os.getpid()
+
+    def find(config: p4r.ForwardingPipelineConfig) -> None:
+        assert os.getpid() != here
+        FastSwitch().verify_config(config)
+
+    verifier = Verifier(find)
+    try:
+        with FastSwitch() as fast:
+            engine = FastEngine(fast, verifier)
+            raw = json.dumps(program("router")).encode()
+            good = p4r.ForwardingPipelineConfig(p4_device_config=raw, p4info=p4info("router"))
+            engine.verify(good)
+            made = {p.name for p in cache.folder_of_user().iterdir() if len(p.name) == 64}
+            assert len(made) == 1
+            bad = p4r.ForwardingPipelineConfig(p4_device_config=raw, p4info=p4info("features"))
+            for refuse in (engine.verify, engine.save):
+                with pytest.raises(SwitchError, match="is not in the BMv2 JSON"):
+                    refuse(bad)
+            engine.save(good)
+            engine.commit()
+            assert engine.configured
+            after = {p.name for p in cache.folder_of_user().iterdir() if len(p.name) == 64}
+            assert len(after) == 2, "the program once, and the process"
+    finally:
+        verifier.close()
 
 
 def test_entries_stay_after_a_new_program_was_refused() -> None:

@@ -16,31 +16,38 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "verification"))
 
-from test_equivalence import assert_equivalent
 from test_rule_sets import data
 
+from orchestrator.compile import CompileRequest, compile_graph
+from orchestrator.deployment.equivalence import compare
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.graph.importers import acl_graph, import_classbench
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.oracle import Driver
 from orchestrator.resources import shipped
 from orchestrator.simulation import devices
 from orchestrator.softswitch.fast.building import compiler
 from orchestrator.softswitch.fast.switch import FastSwitch
+from orchestrator.softswitch.switch import SoftSwitch
 
 pytestmark = [
     pytest.mark.skipif(compiler() is None, reason="no C compiler (cc) is installed"),
     pytest.mark.slow,
 ]
 
-SAMPLE, MANY = 1500, 125_000
+SAMPLE, MANY = 1500, 12_500
+SEEDS = 10
+"""Many packets are many campaigns: in a long one IP ids of fragments come again."""
 EXAMPLES = ("campus_edge", "web_service", "branch_office", "service_edge")
 RULE_SETS = ("acl1_1k", "fw1_1k", "ipc1_1k", "acl1_10k")
 
 
 def _many(names: tuple[str, ...], sampled: int) -> list[Any]:
-    """(name, packets): the first ones with a sample, all with an eighth of a million."""
+    """(name, packets, seeds): the first ones with a sample, all with an eighth of a million."""
+    seeds = range(1, 1 + SEEDS)
     return [
-        *((name, SAMPLE) for name in names[:sampled]),
-        *(pytest.param(name, MANY, marks=pytest.mark.exhaustive) for name in names),
+        *((name, SAMPLE, range(1, 2)) for name in names[:sampled]),
+        *(pytest.param(name, MANY, seeds, marks=pytest.mark.exhaustive) for name in names),
     ]
 
 
@@ -59,24 +66,45 @@ def switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FastSwitch]]:
         switch.close()
 
 
-def check(graph: Any, packets: int, switches: list[FastSwitch]) -> None:
-    driver = assert_equivalent(graph, load_topology("leaf-spine"), packets)
+def check(graph: ServiceGraph, packets: int, seed: int, switches: list[FastSwitch]) -> None:
+    """No difference but of fragments whose IP ids came again, which Python's switches have, too."""
+    driver = campaign(graph, packets, seed)
     assert driver.packets >= packets
     assert driver.delivered > packets // 20
     assert sum(switch.counters().received for switch in switches) > packets, "they were C"
+    while switches:
+        switches.pop().close()
+    found = [str(difference) for difference in driver.differences]
+    if found:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(devices, "SoftSwitch", SoftSwitch)
+            python = campaign(graph, packets, seed)
+        assert found == [str(difference) for difference in python.differences]
+        assert all("(fragments " in told for told in found), found[:5]
+
+
+def campaign(graph: ServiceGraph, packets: int, seed: int) -> Driver:
+    topology = load_topology("leaf-spine")
+    bundle = compile_graph(CompileRequest(graph, topology)).bundle
+    return compare(graph, topology, bundle, packets, seed=seed)
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(("example", "packets"), _many(EXAMPLES, 2))
-def test_examples(example: str, packets: int, switches: list[FastSwitch]) -> None:
+@pytest.mark.parametrize(("example", "packets", "seeds"), _many(EXAMPLES, 2))
+def test_examples(example: str, packets: int, seeds: range, switches: list[FastSwitch]) -> None:
     graph = load_graph(Path(shipped("examples")) / example / "graph.json").graph
-    check(graph, packets, switches)
+    for seed in seeds:
+        check(graph, packets, seed, switches)
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(("name", "packets"), _many(RULE_SETS, 1))
-def test_rule_sets(name: str, packets: int, switches: list[FastSwitch], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "packets", "seeds"), _many(RULE_SETS, 1))
+def test_rule_sets(
+    name: str, packets: int, seeds: range, switches: list[FastSwitch], tmp_path: Path
+) -> None:
     raw = acl_graph("rules", import_classbench(data(f"classbench/{name}.rules"), "permit")[0])
     raw["nfs"]["acl"]["config"] |= {"default": "deny"}
     (tmp_path / "graph.json").write_text(json.dumps(raw))
-    check(load_graph(tmp_path / "graph.json").graph, packets, switches)
+    graph = load_graph(tmp_path / "graph.json").graph
+    for seed in seeds:
+        check(graph, packets, seed, switches)

@@ -15,6 +15,7 @@ from softswitch_support import p4info, program
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch import verifier as module
+from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.softswitch.verifier import Verifier
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def verifier() -> Iterator[Verifier]:
-    made = Verifier(511, 1)
+    made = Verifier(SoftSwitch().prepare)
     yield made
     made.close()
 
@@ -50,7 +51,7 @@ def test_a_program_that_takes_too_much_is_an_answer(
 ) -> None:
     monkeypatch.setattr(module, "MAX_CPU_S", 1)
     monkeypatch.setattr(module, "_error", lambda *_: sum(iter(int, 1)))  # for ever
-    made = Verifier(511, 1)
+    made = Verifier(SoftSwitch().prepare)
     with pytest.raises(SwitchError, match="to verify it takes more than 1 s or"):
         made.check(config(small()))
     made.close()
@@ -69,7 +70,7 @@ def test_a_check_that_dies_is_an_answer_and_the_next_is_made(
         return real(*about)
 
     monkeypatch.setattr(module, "_error", dies_once)
-    made = Verifier(511, 1)
+    made = Verifier(SoftSwitch().prepare)
     with pytest.raises(SwitchError, match="to verify it takes more than"):
         made.check(config(small()))
     made.check(config(small()))

@@ -1,4 +1,4 @@
-"""The fast engine with its ports, in the process of a device."""
+"""The fast engine in the process of a device: with its ports, and a process that compiles programs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.softswitch.fast.building import runtime
+from orchestrator.softswitch.fast.cache import make_folder_for
 from orchestrator.softswitch.fast.engine import FastEngine
 from orchestrator.softswitch.fast.switch import FastSwitch
 from orchestrator.softswitch.links import link_states
+from orchestrator.softswitch.verifier import Verifier
 from servernf.host.privileges import confine
 
 _LOG = logging.getLogger(__name__)
@@ -25,12 +28,20 @@ class FastRunning:
     def __init__(self, interfaces: Mapping[int, str], user: int | None, **switch: Any) -> None:
         self._ended = threading.Event()
         self._failed = False
-        made = FastSwitch(**switch)
-        made.open(interfaces, user or 0)
-        made.port_states = link_states(interfaces)
         if user is not None:
-            confine()
-        self.engine = FastEngine(made, self._end)
+            make_folder_for(user)
+        runtime()
+        made = FastSwitch(**switch)
+        self._verifier = Verifier(made.verify_config, user)
+        try:
+            made.open(interfaces, user or 0)
+            made.port_states = link_states(interfaces)
+            if user is not None:
+                confine()
+        except BaseException:
+            self._verifier.close()
+            raise
+        self.engine = FastEngine(made, self._verifier, self._end)
 
     def _end(self) -> None:
         self._failed = not self._ended.is_set()
@@ -49,4 +60,5 @@ class FastRunning:
         self._ended.set()
 
     def close(self) -> None:
+        self._verifier.close()
         self.engine.switch.close()

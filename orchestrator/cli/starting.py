@@ -58,7 +58,7 @@ def up(
     cle: Annotated[
         str,
         typer.Option(
-            metavar="ADDRESS",
+            metavar="unix:/PATH",
             help="Where a CLE listens (verify cle serve): what workers tell witnesses is shipped there.",
         ),
     ] = "",

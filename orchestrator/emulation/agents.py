@@ -65,12 +65,6 @@ def agent_argv(server: Server, folder: Path, network_id: str, cle: str = "") -> 
     }
     if cle:
         config["cle"] = {"address": cle}
-        if server.tls is not None and server.tls.mutual and speaks_tls(server.tls):
-            files = _tls(server.tls)
-            config["cle"] = {
-                "address": cle,
-                "tls": {k: files[k] for k in ("certificate", "key", "ca")},
-            }
     file = own / "agent.json"
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         json.dump(config, out, indent=1)

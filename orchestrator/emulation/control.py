@@ -71,6 +71,10 @@ def net_up(
     tell witnesses is shipped to `cle` (an address), if there is one.
     """
     name = check_network_name(name or topology.name)
+    if cle and not cle.startswith("unix:/"):
+        raise errors.InputError(
+            f"--cle {cle}: servers of such a network reach Unix sockets only: unix:/PATH"
+        )
     require_emulation()
     targets = resolve_targets(topology, switch)
     check_tls(topology, targets)

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.emulation import environment, list_networks, machine_report, net_up
 from orchestrator.emulation.children import Ports, log_end, spawn, stop, wait_ready
-from orchestrator.errors import EnvironmentMissing, NetworkError
+from orchestrator.errors import EnvironmentMissing, InputError, NetworkError
 from orchestrator.model.topology import Topology
 
 NOTHING = Topology("lab", {}, {}, {}, {}, (), 1)
@@ -99,3 +99,8 @@ def test_a_child_that_never_answers(tmp_path: Path) -> None:
 
 def test_the_end_of_a_log_that_is_not_there(tmp_path: Path) -> None:
     assert log_end(tmp_path / "absent") == ""
+
+
+def test_a_cle_that_servers_cannot_reach_is_refused_before_anything_is_done() -> None:
+    with pytest.raises(InputError, match=r"--cle 192.0.2.1:9600: .* unix:/PATH"):
+        net_up(NOTHING, cle="192.0.2.1:9600")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import struct
 
-HOST, GATEWAY = bytes.fromhex("0a0000000010"), bytes.fromhex("0a0000000001")
+from servernf.wire.addresses import GATEWAY_MAC
+
+HOST, GATEWAY = bytes.fromhex("0a0000000010"), GATEWAY_MAC.to_bytes(6, "big")
 TCP, UDP, ICMP, ESP = 6, 17, 1, 50
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 

@@ -6,6 +6,7 @@ import struct
 
 from servernf.conformance.frames import arp, checksum, echo, ether, ip, udp
 from servernf.conformance.vectors import INSIDE, OUTSIDE, Step, Vector, dropped, passes
+from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 A, B, C = "10.0.0.1", "198.51.100.9", "203.0.113.5"
 DNS_QUERY = udp(A, 4000, B, 53)
@@ -15,7 +16,7 @@ WEB = udp(A, 4000, B, 80)
 VLAN = ether(ip(A, B, 17, struct.pack("!HHHH", 1, 2, 8, 0)))
 TAGGED = ether(VLAN[14:], tags=(3 << 13 | 100,))
 TWICE = ether(VLAN[14:], tags=(100, 200))
-GATEWAY_MACS = bytes.fromhex("0a0000000001")
+GATEWAY_MACS = GATEWAY_MAC.to_bytes(6, "big")
 NEXT_HOP_MAC = bytes.fromhex("0a0000000077")
 ROUTES = [
     {"prefix": "198.51.100.0/24"},
@@ -85,7 +86,7 @@ VECTORS = (
         {
             "routes": ROUTES,
             "neighbors": {"192.0.2.1": "0a:00:00:00:00:77"},
-            "gateway_mac": "0a:00:00:00:00:01",
+            "gateway_mac": mac_text(GATEWAY_MAC),
         },
         (
             passes(INSIDE, udp(A, 1, B, 2), udp(A, 1, B, 2, ttl=63)),

@@ -24,6 +24,8 @@ from orchestrator.model.manifest import new_manifest
 from orchestrator.simulation.memory import MemoryNetwork
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
+pytestmark = pytest.mark.slow
+
 GATEWAY = mac_text(GATEWAY_MAC)
 H1, H3 = "10.0.1.11", "198.51.100.13"
 ROUTER, ROUTER6 = "192.0.2.1", "2001:db8:9::1"

@@ -46,6 +46,12 @@ class Route:
 
     port: str
     macs: bytes
+    is_nobody: bool = False
+    """Whether nobody has the next hop's address."""
+
+
+_MARTIAN = Route("", b"")
+"""Stands for the route to where nobody is."""
 
 
 @network_function("router")
@@ -84,7 +90,9 @@ class Router(NetworkFunction):
             if prefix is not None:
                 length = prefix.prefixlen
                 first_bits = int(prefix.network_address) >> prefix.max_prefixlen - length
-                tables[prefix.version].setdefault(length, {})[first_bits] = Route(port, macs)
+                tables[prefix.version].setdefault(length, {})[first_bits] = Route(
+                    port, macs, macs.startswith(_NOBODY)
+                )
         self._ports = tuple(ports)
         # Longest first, as (shift that leaves the first bits, table).
         self._tables = {
@@ -113,16 +121,6 @@ class Router(NetworkFunction):
             return self.drop("not_ip")
         if not (data.startswith(self._gateway) or data.startswith(self._gateway, 6)):
             return self.drop("not_for_gateway")
-        if is_martian(version, packet.source) or is_martian(version, packet.destination):
-            return self.drop("martian")
-        if packet.ttl <= 1:
-            self._tell(packet, TIME_EXCEEDED, port, now_us)
-            return self.drop("ttl")
-        if _length(packet) > self._mtu:
-            # RFC 1812 would have an IPv4 packet without DF fragmented.
-            if version == 6 or data[packet.l3 + 6] & 0x40:
-                self._tell(packet, TOO_BIG, port, now_us)
-            return self.drop("too_big")
         key = packet.destination.to_bytes(4 if version == 4 else 16, "big")
         cache = self._cache
         if key in cache:
@@ -132,10 +130,20 @@ class Router(NetworkFunction):
             if len(cache) >= MAX_CACHED:
                 cache.clear()
             cache[key] = route
+        if route is _MARTIAN or is_martian(version, packet.source):
+            return self.drop("martian")
+        if packet.ttl <= 1:
+            self._tell(packet, TIME_EXCEEDED, port, now_us)
+            return self.drop("ttl")
+        if self._mtu < _MOST_BYTES and _length(packet) > self._mtu:
+            # RFC 1812 would have an IPv4 packet without DF fragmented.
+            if version == 6 or data[packet.l3 + 6] & 0x40:
+                self._tell(packet, TOO_BIG, port, now_us)
+            return self.drop("too_big")
         if route is None:
             self._tell(packet, NO_ROUTE, port, now_us)
             return self.drop("no_route")
-        if route.macs.startswith(_NOBODY):
+        if route.is_nobody:
             self._tell(packet, NO_HOST, port, now_us)
             return self.drop("no_neighbor")
         packet.decrement_ttl()
@@ -155,6 +163,8 @@ class Router(NetworkFunction):
             self.emitted.append(Emitted(port, frame))
 
     def _look_up(self, version: int, destination: int) -> Route | None:
+        if is_martian(version, destination):
+            return _MARTIAN
         for shift, table in self._tables[version]:
             route = table.get(destination >> shift)
             if route is not None:
@@ -165,8 +175,9 @@ class Router(NetworkFunction):
 def is_martian(version: int, address: int) -> bool:
     """Whether an address is loopback, link-local, multicast, reserved or unspecified."""
     if version == 4:
-        first = address >> 24
-        return first in (0, 127) or first >= 224 or address >> 16 == 0xA9FE
+        if 0x0100_0000 <= address < 0x7F00_0000:
+            return False
+        return not 0x8000_0000 <= address < 0xE000_0000 or address >> 16 == 0xA9FE
     return address >> 120 == 0xFF or address >> 118 == 0x3FA or address >> 1 == 0
 
 

@@ -74,7 +74,7 @@ def sent(seed: int) -> list[Sent]:
         if rng.random() < 0.1:
             ip = IPv6(src="2001:db8::1", dst="2001:db8::2")
         l4 = rng.choice((UDP, TCP))(sport=rng.choice((7, 8)), dport=rng.choice((80, 443)))
-        ether = Ether(src="0a:00:00:00:00:01", dst="0a:00:00:00:00:fe")
+        ether = Ether(src="0a:00:00:00:00:01", dst="06:00:00:00:00:01")
         tag = Dot1Q(vlan=rng.choice((5, 6))) if rng.random() < 0.2 else None
         payload = ARP() if rng.random() < 0.05 else ip / l4 / b"some data"
         frame = ether / tag / payload if tag else ether / payload

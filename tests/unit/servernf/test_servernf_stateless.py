@@ -264,8 +264,8 @@ class TestStaticNat:
                 left, packet = call(nf, frame, port)
                 assert (left, bytes(packet)) == (other, frame)
 
-    def test_quotes_are_left_alone(self):
-        quote = bytes(IP(src=B, dst=A) / UDP())
+    def test_of_quotes_of_others_nothing_changes(self):
+        quote = bytes(IP(src=B, dst="10.0.0.99") / UDP())
         frame = ether(IP(src=A, dst=B) / ICMP(type=3) / Raw(quote))
         _, packet = call(self.nat(), frame, "inside")
         assert bytes(packet)[42:] == quote

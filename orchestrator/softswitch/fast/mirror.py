@@ -236,7 +236,7 @@ class MirroredState(PipelineState):
             number,
             sum(k.width for k in table.keys),
             [a.params for a in table.actions],
-            rich=table.rich,
+            metered=table.meter is not None,
             choice=self.profile_changes[table.profile].number if table.profile else None,
         )
 

@@ -95,12 +95,14 @@ class TableChanges:
         width: int,
         actions: Sequence[Sequence[Param]] = ((),),
         *,
-        rich: bool = False,
+        metered: bool = False,
         choice: Callable[[Any], int] | None = None,
     ) -> None:
         self.changes = changes
         self.number = number
-        self._rich = rich
+        self._metered = metered
+        self._configs: dict[int, MeterConfig] = {}
+        """Of entries' meters, by handle, as they were told."""
         self._choice = choice
         self._key_bytes = 8 * words_of_bits(width)
         self._actions = [_Arguments(a) for a in (actions if choice is None else _CHOICE)]
@@ -132,8 +134,8 @@ class TableChanges:
                 self._key_bytes, "little"
             )
             self.changes.records += self._actions[action].pack(args)
-        if self._rich:
-            self._metered(entry)
+        if self._metered:
+            self._meter(entry)
 
     def added_masked(self, entry: Entry, key: int, mask: int, checks: Checks) -> None:
         """An entry of a masked key; `checks` are (shift, ones, low, high) of ranges."""
@@ -146,10 +148,11 @@ class TableChanges:
         for shift, ones, low, high in checks:
             record += _RANGE.pack(shift, ones.bit_length(), low, high)
         self.changes.records += record + self._actions[action].pack(args)
-        if self._rich:
-            self._metered(entry)
+        if self._metered:
+            self._meter(entry)
 
     def removed(self, entry: Entry) -> None:
+        self._configs.pop(entry.handle, None)
         self.changes.handles.give(entry.handle)
         self.changes.record(REMOVE, "I", entry.handle)
 
@@ -160,15 +163,19 @@ class TableChanges:
         head = handle, action, self._actions[action].count, int(counted)
         self.changes.record(DEFAULT if is_default else SET, "4IQQ", *head, entry.n, entry.b)
         self.changes.records += self._actions[action].pack(args)
-        if isinstance(entry, Rich) and not is_default:
+        if self._metered and not is_default:
             self._meter(entry)
 
-    def _metered(self, entry: Entry) -> None:
-        if isinstance(entry, Rich) and entry.meter is not None:
-            self._meter(entry)
-
-    def _meter(self, entry: Rich) -> None:
+    def _meter(self, entry: Entry) -> None:
+        """A configuration that is written, even the same, fills the buckets; nothing else does."""
+        assert isinstance(entry, Rich)
         config = None if entry.meter is None else entry.meter.config
+        if config is self._configs.get(entry.handle):
+            return
+        if config is None:
+            del self._configs[entry.handle]
+        else:
+            self._configs[entry.handle] = config
         self.changes.record(METER, "2I4Q", entry.handle, int(config is not None), *rates(config))
 
 

@@ -173,6 +173,24 @@ def test_entries_of_profiles_go_over_to_another_program(both: Pair) -> None:
     assert both.process(1, [frame(2, 7)]) == [(2, frame(2, 7, 0, 1))]
 
 
+def test_entries_that_age_and_those_with_meters_are_modified(both: Pair) -> None:
+    """Of one table entries have idle timeouts and no meter, of another meters."""
+    aging = NAMES.entry("ig.aging", {"hdr.op.a": 1}, "ig.tag", (9,))
+    aging.entity.table_entry.idle_timeout_ns = 3_000_000_000
+    metered = NAMES.entry("ig.flows", {"hdr.op.a": 1}, "ig.metered")
+    config = metered.entity.table_entry.meter_config
+    config.cir, config.cburst, config.pir, config.pburst = 1, 1, 1, 2
+    assert both.write([aging, metered]) == [0, 0]
+    assert [both.process(1, [frame(7, 1)])[0][1][7] for _ in range(3)] == [0, 1, 2]
+    for update in (aging, metered):
+        update.type = MODIFY
+    aging.entity.table_entry.action.action.params[0].value = b"\x08"
+    metered.entity.table_entry.ClearField("meter_config")
+    assert both.write([aging, metered]) == [0, 0]
+    assert both.process(1, [frame(11, 1)])[0][1][7] == 8
+    both.process(1, [frame(7, 1)])
+
+
 # ---- value sets
 
 

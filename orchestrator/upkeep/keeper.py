@@ -252,7 +252,7 @@ class Keeper:
             self._compare_at = min(self._compare_at, now + self._interval_s)
             yield Problem(name, str(error))
             return
-        if _lacks_standbys(replace(deployed, bundle=done.bundle), known.graph):
+        if missing and _lacks_standbys(replace(deployed, bundle=done.bundle), known.graph):
             known.again_at = time.monotonic() + _AGAIN_S  # there may be room for one now
         if done.summary:
             seconds = time.monotonic() - started

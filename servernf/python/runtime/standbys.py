@@ -27,9 +27,8 @@ from servernf.wire.state import Batch, Record, decode
 LEASE_US = 250_000
 """So long after a question that was answered a primary may send."""
 MOST_RECORDS = 1 << 20
-"""Of a table that has no bound of its own."""
 MOST_BYTES = 256 << 20
-"""Of all records of a replication."""
+"""Of a replication."""
 MOST_HELD = 65_536
 _MOST_ENDED = 256
 _Place = tuple[str, str, bytes]
@@ -124,13 +123,7 @@ class Standby:
             raise InputError(
                 f"delta: {size:,} bytes are too much; at most {MOST_BYTES:,} are valid"
             )
-        new: dict[tuple[str, str], int] = {}
-        for nf, table, key in come:
-            if (nf, table, key) not in self.kept:
-                new[nf, table] = new.get((nf, table), 0) + 1
-        if not new:
-            return
-        if len(self.kept) + sum(new.values()) > MOST_RECORDS:
+        if len(self.kept) + sum(place not in self.kept for place in come) > MOST_RECORDS:
             raise InputError(f"delta: more than {MOST_RECORDS:,} records are not kept")
 
     def parts(self) -> list[_Part]:

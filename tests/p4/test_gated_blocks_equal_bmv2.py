@@ -19,7 +19,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 
-from orchestrator.model.entries import Exact, Meter, TableEntry
+from orchestrator.model.entries import Exact, Meter, TableEntry, Ternary
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
@@ -134,6 +134,34 @@ def test_policer(bmv2: Oracle) -> None:
     (response,) = bmv2.stub.Read(request, timeout=120)
     (found,) = response.entities
     assert switch.schema.decode(found.table_entry)[1].meter == entry.meter
+    counted = p4r.Entity()
+    counted.table_entry.table_id = switch.schema.table("policer.colours").id
+    counted.table_entry.counter_data.SetInParent()
+    request = p4r.ReadRequest(device_id=1, entities=[counted])
+    (response,) = bmv2.stub.Read(request, timeout=120)
+    packets = [e.table_entry.counter_data.packet_count for e in response.entities]
+    assert sorted(packets) == [1, 2]
+
+
+@pytest.mark.parametrize("pops", [False, True])
+def test_rules_by_vlan_before_and_behind_a_pop(pops: bool, bmv2: Oracle) -> None:
+    switch = Twins(bmv2)
+    if pops:
+        switch.add("untag.segments", {"segment": AT}, "pop_any", {"strict": 0})
+    untagged, five = Ternary(0, 0x1FFF), Ternary(1 << 12 | 5, 0x1FFF)
+    for priority, (table, vlan) in enumerate(
+        (
+            ("acl.ipv4", untagged),
+            ("acl.ipv6", five),
+            ("split.ipv4", five),
+            ("split.other", untagged),
+        ),
+        start=1,
+    ):
+        switch.add(table, {"segment": AT, "vlan": vlan}, "deny", {}, priority)
+    left = [len(switch.send(frame)) for frame in FRAMES]
+    # Behind the pop the frame of VLAN 6 shows 5; one with three tags is not popped.
+    assert sum(left) == (0 if pops else 2), left
 
 
 def test_a_mirror_with_changes_on_both_ways(bmv2: Oracle) -> None:

@@ -107,10 +107,15 @@ class TableChanges:
         self._key_bytes = 8 * words_of_bits(width)
         self._actions = [_Arguments(a) for a in (actions if choice is None else _CHOICE)]
         self._short = [
-            struct.Struct(f"{_ADDED}{1 + a.count}Q") if self._key_bytes == 8 and a.short else None
+            (
+                a.count,
+                struct.Struct(f"{_ADDED}{1 + a.count}Q").pack
+                if self._key_bytes == 8 and a.short
+                else None,
+            )
             for a in self._actions
         ]
-        """The whole record of an entry whose key is one word, too, and which has no mask."""
+        """(words of arguments, the whole record where key and arguments are one word each)."""
 
     def has_action(self, action: int) -> bool:
         return self._choice is not None or 0 <= action < len(self._actions)
@@ -122,18 +127,18 @@ class TableChanges:
 
     def added(self, entry: Entry, key: int, length: int = 0) -> None:
         """An entry of a packed key, or of a prefix of one."""
-        action, args = self._call(entry)
-        entry.handle = handle = self.changes.handles.take()
-        count = self._actions[action].count
-        head = ADD, self.number, handle, action, entry.priority, length, 0, count, entry.n, entry.b
-        short = self._short[action]
-        if short is not None:
-            self.changes.records += short.pack(*head, key, *args)
-        else:
-            self.changes.records += _ADDED_HEAD.pack(*head) + key.to_bytes(
-                self._key_bytes, "little"
+        changes, number, n, b = self.changes, self.number, entry.n, entry.b
+        action, args = (entry.a, entry.args) if self._choice is None else self._call(entry)
+        entry.handle = handle = changes.handles.take()
+        priority, (count, short) = entry.priority, self._short[action]
+        if short is not None:  # written out: most entries come this way
+            changes.records += short(
+                ADD, number, handle, action, priority, length, 0, count, n, b, key, *args
             )
-            self.changes.records += self._actions[action].pack(args)
+        else:
+            head = ADD, number, handle, action, priority, length, 0, count, n, b
+            changes.records += _ADDED_HEAD.pack(*head) + key.to_bytes(self._key_bytes, "little")
+            changes.records += self._actions[action].pack(args)
         if self._metered:
             self._meter(entry)
 

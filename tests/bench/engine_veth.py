@@ -40,8 +40,7 @@ ROUTED: dict[str, Any] = {
             ("in", "filter.inside"),
             ("filter.outside", "route.inside"),
             ("route.outside", "out"),
-            ("out", "route.outside"),
-            ("route.inside", "filter.outside"),
+            ("out", "filter.outside"),
             ("filter.inside", "in"),
         )
     ],

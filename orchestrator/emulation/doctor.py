@@ -102,7 +102,7 @@ def _dpdk() -> Check:
     version = _first_line(["pkg-config", "--modversion", "libdpdk"])
     devbind = shutil.which("dpdk-devbind.py") or shutil.which("dpdk-devbind")
     detail = ", ".join(part for part in (version and f"libdpdk {version}", devbind) if part)
-    return Check("DPDK", bool(detail), detail or "not found", "--switch dpdk", get)
+    return Check("DPDK", bool(detail), detail or "not found", "--switch dpdk, runtime dpdk", get)
 
 
 def _tool(name: str, use: str, get: str, version_option: str) -> Check:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.softswitch.fast.building import runtime
-from orchestrator.softswitch.fast.cache import make_folder_for
 from orchestrator.softswitch.fast.engine import FastEngine
 from orchestrator.softswitch.fast.switch import FastSwitch
 from orchestrator.softswitch.links import link_states
 from orchestrator.softswitch.verifier import Verifier
+from servernf.host.cache import make_folder_for
 from servernf.host.privileges import confine
 
 _LOG = logging.getLogger(__name__)

@@ -6,12 +6,13 @@ To add one: its package in servernf, with a `__main__` that takes them, and a li
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from servernf.agent.config import Tls, WorkerSettings
 from servernf.agent.specs import WorkerSpec
+from servernf.host.compiling import dpdk_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Runtime:
 
     name: str
     module: str
+    missing: Callable[[], str] = str
+    """What it lacks on this machine; "": nothing."""
 
     def argv(self, spec: WorkerSpec, settings: WorkerSettings, cpu: int | None) -> list[str]:
         """The command line of a worker, which runs on one CPU or any."""
@@ -34,12 +37,13 @@ class Runtime:
         return argv
 
 
-_KNOWN = (Runtime("python", "servernf.python"),)
+_KNOWN = (Runtime("dpdk", "servernf.dpdk", dpdk_missing), Runtime("python", "servernf.python"))
 
 
 def runtimes() -> Mapping[str, Runtime]:
-    """Those that are installed here, by name."""
-    return {each.name: each for each in _KNOWN if find_spec(each.module) is not None}
+    """Those that can start here, by name."""
+    found = (each for each in _KNOWN if find_spec(each.module) is not None)
+    return {each.name: each for each in found if not each.missing()}
 
 
 def _tls_argv(tls: Tls | None) -> list[str]:

@@ -175,7 +175,12 @@ class Device:
         return self.stub.getStatus(vnf.StatusRequest(), timeout=WAIT_S)
 
 
-def details(error: grpc.RpcError) -> str:
+def is_unimplemented(error: Exception) -> bool:
+    """Whether a call was refused because the worker says that it has no such thing."""
+    return isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def details(error: Exception) -> str:
     """The code and the text of a call's error."""
     if not isinstance(error, grpc.Call):
         return str(error)

@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    tls = _tls(options)
+    tls = tls_of(options)
     if options.cpu >= 0:
         try:
             os.sched_setaffinity(0, {options.cpu})
@@ -238,7 +238,7 @@ def interface_mac(interface: str) -> int:
     return int.from_bytes(answer[18:24], "big")
 
 
-def _tls(options: argparse.Namespace) -> Tls | None:
+def tls_of(options: argparse.Namespace) -> Tls | None:
     cert, key, ca = options.tls_cert, options.tls_key, options.tls_ca
     if ca is None and (options.writer or options.peer_name or options.witness):
         raise InputError(

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.network_function import known_types
 from servernf.python.runtime.chain import Dial, ExitHop, Hop, NfHop, Scope
 from servernf.python.runtime.clocks import wall_us
 from servernf.python.runtime.errors import NotFound, Unsupported
@@ -104,8 +103,8 @@ def status(worker: Worker, place: Place, started_ns: int) -> vnf.Status:
         cpu=place.cpu,
         uptime_us=(time.monotonic_ns() - started_ns) // 1000,
         sampled_graphs=sorted(tables.manifests),
-        nf_types=known_types(),
-        frames_in=worker.frames_in,
+        nf_types=worker.nf_types(),
+        frames_in=worker.received(),
         witnessed_graphs=sorted(worker.shim.witnesses),
         certified=place.certified,
     )

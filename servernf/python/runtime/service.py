@@ -254,13 +254,13 @@ class VnfService(StateService):
         self, request: vnf.ReportMetricsRequest, context: grpc.ServicerContext, by_time: bool
     ) -> Iterator[vnf.Metrics]:
         pause = request.milliseconds / 1000 if by_time else MIN_INTERVAL_MS / 1000
-        reported = self._worker.frames_in
+        reported = self._worker.received()
         gone = threading.Event()
         if not context.add_callback(gone.set):
             return
         while not gone.wait(pause) and not self.stopping.is_set():
             if not by_time:
-                if self._worker.frames_in - reported < request.packets:
+                if self._worker.received() - reported < request.packets:
                     continue
                 reported += request.packets
             try:
@@ -351,8 +351,9 @@ def serve(
     place: Place | None = None,
     peers: Collection[str] = (),
     door: str = "",
+    kind: type[VnfService] = VnfService,
 ) -> tuple[grpc.Server, VnfService, str]:
-    """Start serving; the server, its service and the address (with the port that was bound).
+    """Start serving; the server, its service of a kind and the address (with the port that was bound).
 
     `address` is `unix:/path.sock` (without TLS protected by the permissions of its folder; with it,
     the name to be certified is localhost) or `HOST:PORT`. The worker calls its peers with the same
@@ -375,7 +376,7 @@ def serve(
     if not address.startswith(UNIX):
         bound = f"{address.rpartition(':')[0]}:{port}"
     found = place or Place()
-    service = VnfService(worker, Place(bound, found.interface, found.cpu), tls, peers, door)
+    service = kind(worker, Place(bound, found.interface, found.cpu), tls, peers, door)
     vnf_pb2_grpc.add_VnfServicer_to_server(service, server)
     server.start()
     return server, service, bound

@@ -73,6 +73,8 @@ _TIDY_US = 1_000_000
 class Worker:
     """A server core's NFs. `core_mac` is its MAC; `dial` reaches other workers for chaining."""
 
+    create, nf_types = staticmethod(create), staticmethod(known_types)
+
     def __init__(
         self,
         name: str,
@@ -376,7 +378,7 @@ class Worker:
                     continue
                 try:
                     config = parsed(spec.config_json, f"nfs[{index}].config_json")
-                    nf = create(spec.type_name, spec.name, config)
+                    nf = self.create(spec.type_name, spec.name, config)
                 except InputError as error:
                     problems += error.problems
                     continue
@@ -433,9 +435,8 @@ class Worker:
         update: bool = False,
         dial: Dial | None = None,
     ) -> Chained:
-        """serviceChain and serviceChainUpdate of the paper, called at `nf` (see `chain`).
-
-        `dial` reaches other workers for this call, in the place of the worker's own.
+        """serviceChain and serviceChainUpdate of the paper, called at `nf` (see `chain`); `dial` reaches
+        other workers for this call, in the place of the worker's own.
         """
         dial = dial or self.dial
         plan = plan_chain(self._tables, nf, scope, hops, update=update)
@@ -470,6 +471,10 @@ class Worker:
         self.jobs.do(put)
 
     # Observation.
+
+    def received(self) -> int:
+        """How many frames have come."""
+        return self.frames_in
 
     def metrics(self, nf: str = "") -> dict[str, int]:
         """Counters of one instance, or of the worker and all its instances."""

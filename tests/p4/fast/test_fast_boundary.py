@@ -26,12 +26,14 @@ import bmv2_programs as by_hand
 from softswitch_support import p4info, program
 
 from orchestrator.errors import SwitchError
-from orchestrator.softswitch.fast import building, cache
+from orchestrator.softswitch.fast import building
 from orchestrator.softswitch.fast.device import Ask, Device, Process
 from orchestrator.softswitch.fast.engine import FastEngine
 from orchestrator.softswitch.fast.switch import FastSwitch
 from orchestrator.softswitch.ir import read_program
 from orchestrator.softswitch.verifier import Verifier
+from servernf.host import cache
+from servernf.host.compiling import C
 
 pytestmark = pytest.mark.skipif(
     building.compiler() is None, reason="no C compiler (cc) is installed"
@@ -111,10 +113,21 @@ def test_the_runtime_compiles_without_a_warning(tmp_path: Path) -> None:
         known = building.dpdk_flags()[0]
     except SwitchError:
         known = ()
-    for path in sorted(building.RUNTIME.glob("*.c")):
+    for path in sorted((*building.RUNTIME.glob("*.c"), *C.glob("*.c"))):
         if path.name == "ports_dpdk.c" and not known:
             continue
-        words = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", *known, "-c"]
+        words = [
+            "cc",
+            "-std=gnu11",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Wshadow",
+            "-Werror",
+            f"-I{C}",
+            *known,
+            "-c",
+        ]
         subprocess.run([*words, str(path), "-o", str(tmp_path / "out.o")], check=True)
 
 

@@ -17,6 +17,7 @@ from orchestrator.clients.channel import TlsFiles
 from orchestrator.errors import ServerError, ServerGone
 from servernf.agent import describing
 from servernf.agent.machine import Nic
+from servernf.agent.runtimes import runtimes
 from servernf.proto import agent_pb2, agent_pb2_grpc
 from servernf.python.runtime.service import serve as serve_worker
 from servernf.python.runtime.worker import Worker
@@ -57,7 +58,11 @@ def test_the_server_and_its_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         assert one.spec == on(0)
         assert session.start_worker(on(0)) == one
         told = session.describe()
-        assert (told.api_version, told.name, list(told.runtimes)) == (1, "server1", ["python"])
+        assert (told.api_version, told.name, list(told.runtimes)) == (
+            1,
+            "server1",
+            list(runtimes()),
+        )
         assert told.nics[1].bits_per_second == 10**10
         assert (told.nics[1].driver, told.nics[1].numa_node) == ("ice", 1)
         assert list(told.workers) == session.workers() == [one, two]

@@ -105,7 +105,7 @@ def test_a_topology_names_a_runtime_that_is_there(tmp_path: Path) -> None:
         load_topology(path)
     assert str(caught.value) == (
         f"{path}: servers.server1.runtime: unknown runtime 'pyton'; did you mean 'python'? "
-        "(known: python, toy)"
+        "(known: dpdk, python, toy)"
     )
 
 

@@ -171,4 +171,4 @@ def test_the_command(tmp_path: Any) -> None:
         with subprocess.Popen([sys.executable, *worker.split()], stdout=subprocess.DEVNULL):
             told, _ = testing.communicate(timeout=120)
     assert testing.returncode == 0
-    assert told.splitlines()[-1] == "1 passed, 0 failed, 0 of NFs that the worker has not"
+    assert told.splitlines()[-1] == "1 passed, 0 failed, 0 of what the worker has not"

@@ -40,18 +40,6 @@ enum tell {
     TELL_PACKET_IN,  /* slot, a frame that left by the CPU port */
 };
 
-/* Why frames are dropped beside the program. */
-enum drop {
-    DROP_UNKNOWN_PORT,
-    DROP_RECEIVE_QUEUE_FULL,
-    DROP_SEND_QUEUE_FULL,
-    DROP_LINK_DOWN,
-    DROP_TOO_LONG,
-    DROP_TOO_SHORT,
-    DROP_EVENT_QUEUE_FULL,
-    DROPS
-};
-
 enum change {
     CHANGE_ADD = 1, /* table, handle, action, priority, length, ranges, args; key, mask, ranges, args */
     CHANGE_REMOVE,  /* handle */

@@ -6,18 +6,12 @@
 #ifndef FAST_ENGINE_H
 #define FAST_ENGINE_H
 
+#include "frames.h"
 #include "messages.h"
 
 #define ENGINE_VERSION 1
-#define MAX_FRAME 65535
-#define SLACK 16 /* bytes behind a received frame that may be read, whatever they are */
 
 struct device;
-
-struct received {
-    u32 port, size;
-    u8 *bytes; /* `SLACK` more are readable */
-};
 
 /* The process's. */
 struct services {

@@ -1,6 +1,6 @@
 /* The parent's two sockets: one asks and is answered, the other is told of packets and digests. */
-#ifndef FAST_CHANNEL_H
-#define FAST_CHANNEL_H
+#ifndef HOST_CHANNEL_H
+#define HOST_CHANNEL_H
 
 #include "messages.h"
 

@@ -1,13 +1,25 @@
 /* Ports of a device: what the process needs of that which moves frames, and has by DPDK or not at all. */
-#ifndef FAST_PORTS_H
-#define FAST_PORTS_H
+#ifndef HOST_PORTS_H
+#define HOST_PORTS_H
 
-#include "engine.h"
+#include "frames.h"
 
 #include <poll.h>
 
 #define BURST 32
 #define MAX_PORTS 512
+
+/* Why frames are dropped by who moves them. */
+enum drop {
+    DROP_UNKNOWN_PORT,
+    DROP_RECEIVE_QUEUE_FULL,
+    DROP_SEND_QUEUE_FULL,
+    DROP_LINK_DOWN,
+    DROP_TOO_LONG,
+    DROP_TOO_SHORT,
+    DROP_EVENT_QUEUE_FULL,
+    DROPS
+};
 
 /* Open ports, each said as NUMBER@INTERFACE; false, and a word on standard error, if one cannot be. */
 bool ports_open(char **words, u32 count);

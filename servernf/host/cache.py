@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from orchestrator.errors import SwitchError
+from servernf.wire.errors import EnvironmentMissing
 
 SHARED = Path("/var/cache/orchestrator/fast")
 """Root's, which others read: `net up` makes there what the switches that it starts load."""
@@ -35,7 +35,7 @@ _LOCKS = "lock-"
 def kept(name: str, make: Callable[[Path], None]) -> Path:
     """The file of a name, which says all that it is made of; `make(path)` writes it where there is none.
 
-    SwitchError if others than this user and root could have written what is there.
+    EnvironmentMissing if others than this user and root could have written what is there.
     """
     folder = folder_of_user()
     for known in (SHARED, folder):
@@ -105,7 +105,9 @@ def folder_of_user() -> Path:
     except OSError:
         return _own_folder()
     if not ours:
-        raise SwitchError(f"{folder}: others can write there, and what is in it would be run")
+        raise EnvironmentMissing(
+            f"{folder}: others can write there, and what is in it would be run"
+        )
     return folder if writable else _own_folder()
 
 

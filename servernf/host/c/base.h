@@ -4,8 +4,8 @@
  * words (the generated program defines LIMBS for its widest value). Words of keys and of actions'
  * arguments are 64 bits, least significant first.
  */
-#ifndef FAST_BASE_H
-#define FAST_BASE_H
+#ifndef HOST_BASE_H
+#define HOST_BASE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,7 +6,6 @@
  */
 #define _GNU_SOURCE
 #include "ports.h"
-#include "boundary.h"
 
 #include <errno.h>
 #include <linux/if_packet.h>

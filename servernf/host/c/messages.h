@@ -1,6 +1,6 @@
 /* Bytes of messages: read with bounds, written into a buffer that grows up to MAX_MESSAGE. */
-#ifndef FAST_MESSAGES_H
-#define FAST_MESSAGES_H
+#ifndef HOST_MESSAGES_H
+#define HOST_MESSAGES_H
 
 #include "base.h"
 

@@ -1,6 +1,6 @@
 /* What a process that reads strangers' packets may do once its ports are open: nothing. */
-#ifndef FAST_PRIVILEGES_H
-#define FAST_PRIVILEGES_H
+#ifndef HOST_PRIVILEGES_H
+#define HOST_PRIVILEGES_H
 
 #include "base.h"
 

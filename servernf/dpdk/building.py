@@ -1,0 +1,37 @@
+"""The process of a core is compiled when it is first needed, and kept (`servernf.host.compiling`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from servernf.host.compiling import SANITIZERS, Sources, c_files, compiled, dpdk_flags
+
+HERE = Path(__file__).parent
+FOLDERS = (HERE / "c", HERE / "nfs")
+HOST = ("channel.c", "messages.c", "privileges.c")
+"""Of `servernf.host.c`."""
+FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-flto",
+    "-march=native",
+    "-fno-strict-aliasing",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Werror",
+)
+
+
+def build(*, dpdk: bool, sanitized: bool = False) -> Path:
+    """The executable, with DPDK's ports or none; EnvironmentMissing says what lacks."""
+    own: dict[str, bytes] = {}
+    for folder in FOLDERS:
+        own |= c_files(folder)
+    known, libraries = dpdk_flags() if dpdk else ((), ())
+    names = [*sorted(name for name in own if name.endswith(".c")), *HOST]
+    names.append("ports_dpdk.c" if dpdk else "ports_none.c")
+    flags = (*FLAGS, *known, *(SANITIZERS if sanitized else ()))
+    sources = Sources(c_files() | own, names, flags, (*libraries, "-rdynamic"))
+    return compiled(sources, "the DPDK runtime")

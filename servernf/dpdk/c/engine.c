@@ -1,0 +1,387 @@
+/* The data path: the tag (NSH, RFC 8300) is read, its path leads to a step, and steps follow each other until the
+ * packet leaves or is dropped.
+ *
+ * A burst goes through an NF as one call: of the packets that wait, those that are at the first one's NF go together,
+ * in the order of their arrival. Tables are replaced as a whole between two bursts.
+ */
+#include "engine.h"
+
+#define MOST_CALLS 256 /* of a burst: more only where chains were made that lead round */
+
+struct leaving {
+    u8 ethernet[14];
+    u32 path; /* as it is sent */
+};
+
+struct onward {
+    const struct step *step;
+    const struct leaving *leaving;
+};
+
+struct step {
+    struct nf *nf;
+    u32 port, ports;
+    const struct onward *next; /* by the port left */
+};
+
+struct slot {
+    u32 path; /* 0 is no path: its SPI would be 0, which RFC 8300 leaves unused here */
+    u32 step;
+};
+
+struct tables {
+    u32 step_count, exit_count, shift;
+    struct step *steps;
+    struct onward *next;
+    struct leaving *exits;
+    struct slot *slots; /* 2^(32 - shift), at most half of them used */
+};
+
+static struct nf *instances[MOST_INSTANCES];
+static struct tables *tables;
+static struct shared memory;
+static u8 mac[6];
+static struct nf_ops *registered;
+
+void nf_register(struct nf_ops *ops)
+{
+    ops->next = registered;
+    registered = ops;
+}
+
+const struct nf_ops *nf_first(void)
+{
+    return registered;
+}
+
+static u32 reasons_of(const struct nf_ops *ops)
+{
+    u32 count = 0;
+    while (ops->reasons[count])
+        count++;
+    return count;
+}
+
+/* -- instances ------------------------------------------------------------------------------------------- */
+
+static void end_instance(u32 number)
+{
+    struct nf *nf = instances[number];
+    instances[number] = NULL;
+    if (nf && nf->ops->fini)
+        nf->ops->fini(nf);
+    else
+        free(nf);
+}
+
+static const char *make(u32 number, struct reader *r)
+{
+    u32 counters = take_u32(r), size = take_u32(r);
+    const char *name = (const char *)take(r, size);
+    if (number >= MOST_INSTANCES || instances[number])
+        return "an instance's number that is out of range, or another's";
+    if (!name)
+        return BAD;
+    for (const struct nf_ops *ops = nf_first(); ops; ops = ops->next) {
+        if (strlen(ops->name) != size || memcmp(ops->name, name, size))
+            continue;
+        u32 words = 1 + reasons_of(ops);
+        if (counters > memory.count || memory.count - counters < words)
+            return BAD;
+        struct nf *nf = ops->init(r, &memory);
+        if (!nf)
+            return r->bad ? BAD : "a configuration that is not good, or there is no memory for it";
+        nf->ops = ops;
+        nf->counters = memory.words + counters;
+        nf->ports = nf->ports ? nf->ports : 2;
+        instances[number] = nf;
+        if (!r->bad && r->at == r->end)
+            return NULL;
+        end_instance(number);
+        return BAD;
+    }
+    return "no such NF";
+}
+
+static const char *forget(u32 number)
+{
+    if (number >= MOST_INSTANCES || !instances[number])
+        return "no instance has this number";
+    for (u32 i = 0; tables && i < tables->step_count; i++)
+        if (tables->steps[i].nf == instances[number])
+            return "a step names this instance";
+    end_instance(number);
+    return NULL;
+}
+
+/* -- tables ---------------------------------------------------------------------------------------------- */
+
+static void tables_free(struct tables *t)
+{
+    if (!t)
+        return;
+    free(t->steps);
+    free(t->next);
+    free(t->exits);
+    free(t->slots);
+    free(t);
+}
+
+static u32 slot_of(const struct tables *t, u32 path)
+{
+    return (u32)((u64)(path * 0x9E3779B1u) >> t->shift);
+}
+
+static bool read_following(struct tables *t, struct reader *r, struct onward *f)
+{
+    u32 kind = take_u32(r), index = take_u32(r);
+    *f = (struct onward){0};
+    if (kind == FOLLOWS_STEP && index < t->step_count)
+        f->step = &t->steps[index];
+    else if (kind == FOLLOWS_EXIT && index < t->exit_count)
+        f->leaving = &t->exits[index];
+    else
+        return kind == FOLLOWS_NOTHING;
+    return true;
+}
+
+static bool read_steps(struct tables *t, struct reader *r)
+{
+    u32 used = 0, ports = take_u32(r);
+    if (ports > MOST_STEPS)
+        return false;
+    t->next = calloc((size_t)ports + 1, sizeof *t->next);
+    for (u32 i = 0; t->next && i < t->step_count; i++) {
+        struct step *s = &t->steps[i];
+        u32 instance = take_u32(r);
+        s->port = take_u32(r);
+        s->ports = take_u32(r);
+        s->nf = r->bad || instance >= MOST_INSTANCES ? NULL : instances[instance];
+        if (!s->nf || s->port >= s->nf->ports || s->ports != s->nf->ports || s->ports > ports - used)
+            return false;
+        s->next = t->next + used;
+        for (u32 port = 0; port < s->ports; port++)
+            if (!read_following(t, r, &t->next[used++]))
+                return false;
+    }
+    return t->next != NULL;
+}
+
+static bool read_paths(struct tables *t, struct reader *r)
+{
+    u32 count = take_u32(r), bits = 1;
+    if (count > MOST_STEPS)
+        return false;
+    while (1u << bits < 2 * count)
+        bits++;
+    t->shift = 32 - bits;
+    t->slots = calloc((size_t)1 << bits, sizeof *t->slots);
+    for (u32 i = 0; t->slots && i < count; i++) {
+        u32 path = take_u32(r), step = take_u32(r), at = slot_of(t, path);
+        if (!path || step >= t->step_count)
+            return false;
+        while (t->slots[at].path && t->slots[at].path != path)
+            at = (at + 1) & ((1u << bits) - 1);
+        t->slots[at] = (struct slot){path, step};
+    }
+    return t->slots != NULL;
+}
+
+static bool read_exits(struct tables *t, struct reader *r)
+{
+    for (u32 i = 0; i < t->exit_count; i++) {
+        const u8 *from = take(r, sizeof t->exits[i].ethernet);
+        if (!from)
+            return false;
+        memcpy(t->exits[i].ethernet, from, sizeof t->exits[i].ethernet);
+        t->exits[i].path = __builtin_bswap32(take_u32(r));
+    }
+    return true;
+}
+
+static const char *replace_tables(struct reader *r)
+{
+    struct tables *t = calloc(1, sizeof *t);
+    if (!t)
+        return NO_MEMORY;
+    t->step_count = take_u32(r);
+    t->exit_count = take_u32(r);
+    if (t->step_count <= MOST_STEPS && t->exit_count <= MOST_STEPS) {
+        t->steps = calloc((size_t)t->step_count + 1, sizeof *t->steps);
+        t->exits = calloc((size_t)t->exit_count + 1, sizeof *t->exits);
+    }
+    if (!t->steps || !t->exits || !read_steps(t, r) || !read_exits(t, r) || !read_paths(t, r) || r->bad ||
+        r->at != r->end) {
+        tables_free(t);
+        return BAD;
+    }
+    tables_free(tables);
+    tables = t;
+    return NULL;
+}
+
+/* -- messages -------------------------------------------------------------------------------------------- */
+
+static void write_text(struct writer *w, const char *text)
+{
+    write_bytes(w, text, strlen(text) + 1);
+}
+
+static void hello(struct writer *w)
+{
+    write_u32(w, BOUNDARY_VERSION);
+    for (const struct nf_ops *ops = nf_first(); ops; ops = ops->next) {
+        write_text(w, ops->name);
+        for (u32 i = 0; ops->reasons[i]; i++)
+            write_text(w, ops->reasons[i]);
+        write_text(w, "");
+    }
+}
+
+const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer *answer)
+{
+    switch (kind) {
+    case ASK_HELLO:
+        hello(answer);
+        return NULL;
+    case ASK_MAKE:
+        return make(instance, r);
+    case ASK_FORGET:
+        return forget(instance);
+    case ASK_TABLES:
+        return replace_tables(r);
+    default:
+        return "a message that is not known";
+    }
+}
+
+bool engine_start(u64 mac_number, struct shared shared)
+{
+    memory = shared;
+    store_be(mac, mac_number, 6);
+    return shared.count >= LOST + LOST_REASONS;
+}
+
+void engine_end(void)
+{
+    tables_free(tables);
+    tables = NULL;
+    for (u32 i = 0; i < MOST_INSTANCES; i++)
+        end_instance(i);
+}
+
+/* -- packets --------------------------------------------------------------------------------------------- */
+
+static const struct step *step_of(u32 path)
+{
+    if (!tables || !path)
+        return NULL;
+    for (u32 at = slot_of(tables, path);; at = (at + 1) & (~(u32)0 >> tables->shift)) {
+        if (tables->slots[at].path == path)
+            return &tables->steps[tables->slots[at].step];
+        if (!tables->slots[at].path)
+            return NULL;
+    }
+}
+
+/* Read a frame's tag, and parse the frame in it; what is wrong, or LOST_REASONS. */
+static enum lost enter(struct packet *p, const struct received *f)
+{
+    const u8 *at = f->bytes;
+    if (f->size < TAG_BYTES)
+        return BAD_TAG;
+    u32 base = (u32)load_be(at + 14, 2), kind = (u32)load_be(at + 16, 2);
+    /* Version 0, MD type 1, length 6, Ethernet. RFC 8300, 2.2: who does not handle OAM packets (O bit) discards
+     * them; unassigned bits are ignored. */
+    if (load_be(at + 12, 2) != 0x894F || (base & 0xE03F) != 6 || (kind & 0x0FFF) != 0x103)
+        return BAD_TAG;
+    if (at[0] != mac[0] || memcmp(at + 2, mac + 2, 4))
+        return NOT_MINE;
+    p->ttl = base >> 6 & 0x3F;
+    if (p->ttl <= 1)
+        return NSH_TTL;
+    p->step = step_of((u32)load_be(at + 18, 4));
+    if (!p->step)
+        return UNKNOWN_PATH;
+    memcpy(p->words, at + 22, sizeof p->words);
+    p->port = (u8)p->step->port;
+    p->at = f->bytes + TAG_BYTES;
+    p->size = f->size - TAG_BYTES;
+    return packet_parse(p) ? LOST_REASONS : MALFORMED;
+}
+
+static void leave(struct packet *p, const struct leaving *to, struct sent *sent)
+{
+    u8 *at = p->at - TAG_BYTES;
+    u32 base = (p->ttl - 1u) << 6 | 6;
+    memcpy(at, to->ethernet, sizeof to->ethernet);
+    store_be(at + 14, (u64)base << 16 | 0x0103, 4);
+    memcpy(at + 18, &to->path, 4);
+    memcpy(at + 22, p->words, sizeof p->words);
+    *sent = (struct sent){at, p->size + TAG_BYTES, p->index};
+}
+
+static void lose(enum lost why)
+{
+    memory.words[LOST + why]++;
+}
+
+/* Have one NF take those of the waiting packets that are at it; those that go on stay, in order. */
+static u32 call(struct packet **waiting, u32 count, u64 now_us, const struct leaving **left)
+{
+    struct packet *taken[MOST_FRAMES];
+    struct nf *nf = waiting[0]->step->nf;
+    u32 n = 0, kept = 0;
+    for (u32 i = 0; i < count; i++) { /* no branch: bursts are mixed in any way */
+        taken[n] = waiting[i];
+        n += waiting[i]->step->nf == nf;
+    }
+    nf->counters[0] += n;
+    nf->ops->process_burst(nf, taken, n, now_us);
+    for (u32 i = 0; i < count; i++) {
+        struct packet *p = waiting[i];
+        const struct step *at = p->step;
+        if (at->nf == nf) {
+            if (p->left == DROPPED) {
+                nf->counters[1 + p->reason]++;
+                continue;
+            }
+            const struct onward *f = p->left < at->ports ? &at->next[p->left] : NULL;
+            if (!f || !f->step) {
+                if (f && f->leaving)
+                    left[p->index] = f->leaving;
+                else
+                    lose(NO_NEXT_HOP);
+                continue;
+            }
+            p->step = f->step;
+            p->port = (u8)f->step->port;
+        }
+        waiting[kept++] = p;
+    }
+    return kept;
+}
+
+u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct sent *sent)
+{
+    struct packet packets[MOST_FRAMES], *waiting[MOST_FRAMES];
+    const struct leaving *left[MOST_FRAMES] = {NULL};
+    u32 all = 0, out = 0, calls = 0;
+    memory.words[FRAMES_IN] += count;
+    for (u32 i = 0; i < count; i++) {
+        packets[i].index = (u8)i;
+        enum lost why = enter(&packets[i], &frames[i]);
+        if (likely(why == LOST_REASONS))
+            waiting[all++] = &packets[i];
+        else
+            lose(why);
+    }
+    while (all && calls++ < MOST_CALLS)
+        all = call(waiting, all, now_us, left);
+    memory.words[LOST + LOOP] += all;
+    for (u32 i = 0; i < count; i++)
+        if (left[i])
+            leave(&packets[i], left[i], &sent[out++]);
+    memory.words[FRAMES_OUT] += out;
+    return out;
+}

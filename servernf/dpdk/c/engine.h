@@ -1,0 +1,26 @@
+/* The instances of one core, the paths to them, and what packets do between: no port, no socket, no clock. */
+#ifndef DPDK_ENGINE_H
+#define DPDK_ENGINE_H
+
+#include "boundary.h"
+#include "frames.h"
+#include "nf.h"
+
+#define MOST_FRAMES 32 /* of a burst */
+
+/* A frame that leaves, in the place of the received one of an index. */
+struct sent {
+    u8 *bytes;
+    u32 size, index;
+};
+
+/* The MAC's second octet, the tree by which the fabric brings frames, may be another. */
+bool engine_start(u64 mac, struct shared memory);
+void engine_end(void);
+/* A message of `enum ask` that is the engine's; what is wrong with it, or NULL. */
+const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer *answer);
+/* Run frames to completion, where they are: HEADROOM bytes before each may be written. What leaves is in the order of
+ * arrival; how many. */
+u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct sent *sent);
+
+#endif

@@ -1,0 +1,70 @@
+/* What an NF is to the engine.
+ *
+ * A file of `nfs/` has one `struct nf_ops`, which it enters by NF(...). Its instances belong to one core: no
+ * lock, no allocation and no log where packets pass, the time is passed in, and ethdev is somebody else's.
+ */
+#ifndef DPDK_NF_H
+#define DPDK_NF_H
+
+#include "messages.h"
+#include "packet.h"
+
+#include <stdlib.h>
+
+#define MOST_PORTS 64
+#define MOST_REASONS 16
+
+/* Every instance begins with this. */
+struct nf {
+    const struct nf_ops *ops;
+    u64 *counters; /* shared with the parent: packets, then drops by reason */
+    u32 ports;     /* it has 2, inside and outside, unless `init` says otherwise */
+};
+
+/* The words that an instance may ask of the memory that is shared with the parent. */
+struct shared {
+    u64 *words;
+    u32 count;
+};
+
+struct nf_ops {
+    const char *name;
+    const char *const *reasons; /* why it drops; the last is NULL */
+    /* An instance of a configuration, which the file beside it in Python has written; NULL: it is wrong, or there
+     * is no memory. Everything is checked before anything is kept. */
+    struct nf *(*init)(struct reader *config, const struct shared *memory);
+    /* Say of each packet by which port it leaves, or why it is dropped. They are in the order of their arrival. */
+    void (*process_burst)(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us);
+    /* NULL: `free` does. */
+    void (*fini)(struct nf *nf);
+    const struct nf_ops *next;
+};
+
+void nf_register(struct nf_ops *ops);
+const struct nf_ops *nf_first(void);
+
+#define NF(ops)                                                                                                 \
+    __attribute__((constructor)) static void enter_nf(void)                                                    \
+    {                                                                                                           \
+        nf_register(&ops);                                                                                      \
+    }
+
+static inline void nf_drop(struct packet *p, u8 reason)
+{
+    p->left = DROPPED;
+    p->reason = reason;
+}
+
+/* The other one of inside and outside. */
+static inline u8 other(u8 port)
+{
+    return port ^ 1;
+}
+
+/* Room for an instance with a tail of `count` elements; NULL: none, or the message cannot hold so many. */
+static inline void *nf_make(size_t head, size_t element, u32 count)
+{
+    return count > MAX_MESSAGE / (element ? element : 1) ? NULL : calloc(1, head + element * count);
+}
+
+#endif

@@ -1,0 +1,71 @@
+/* One frame as NFs see it: its bytes, where its headers are, and what they say.
+ *
+ * What is malformed is said in docs/architecture.md: a frame that ends inside a header that it announces.
+ */
+#ifndef DPDK_PACKET_H
+#define DPDK_PACKET_H
+
+#include "base.h"
+
+#define TAG_BYTES 38 /* outer Ethernet and NSH, MD type 1 (RFC 8300, 2.4) */
+#define HEADROOM 64  /* bytes before a received frame that may be written */
+
+enum { ICMP = 1, TCP = 6, UDP = 17, IPV6_FRAGMENT = 44, ICMPV6 = 58, NO_PROTOCOL = -1 };
+enum { INSIDE, OUTSIDE, DROPPED = 255 };
+
+struct step;
+
+struct packet {
+    u8 *at; /* the frame, without tag; before it there is room for a VLAN tag or two, and the NSH tag */
+    u32 size;
+    u16 l3, l4; /* bytes from `at`; l4 is 0 where no header of it was parsed (a later fragment, another protocol) */
+    u16 ether_type, source_port, destination_port;
+    int16_t protocol;
+    u8 version; /* 4, 6 or 0 */
+    bool has_ports, later_fragment;
+    u8 port;   /* that it has entered */
+    u8 left;   /* the NF's answer: a port, or DROPPED */
+    u8 reason; /* why, as an index of the NF's reasons */
+    u8 ttl;    /* of the tag */
+    u8 index;  /* in its burst */
+    const struct step *step;
+    u8 words[16]; /* the tag's context words */
+};
+
+/* Parse `at` and `size`; false: malformed. */
+bool packet_parse(struct packet *p);
+
+/* Addresses as numbers; an IPv4 one is its 32 bits. The packet is IP. */
+static inline u128 packet_source(const struct packet *p)
+{
+    return p->version == 4 ? load_be(p->at + p->l3 + 12, 4) : load_be_long(p->at + p->l3 + 8, 16);
+}
+static inline u128 packet_destination(const struct packet *p)
+{
+    return p->version == 4 ? load_be(p->at + p->l3 + 16, 4) : load_be_long(p->at + p->l3 + 24, 16);
+}
+/* Write an address; all checksums that cover it follow. */
+void packet_set_source(struct packet *p, u128 address);
+void packet_set_destination(struct packet *p, u128 address);
+
+/* IPv4's TTL or IPv6's hop limit of an IP packet; the header's checksum follows. */
+static inline u8 packet_ttl(const struct packet *p)
+{
+    return p->at[p->l3 + (p->version == 4 ? 8 : 7)];
+}
+void packet_set_ttl(struct packet *p, u8 ttl);
+
+/* Write the DSCP of an IP packet; ECN, the two bits behind it, stays. */
+void packet_set_dscp(struct packet *p, u8 dscp);
+
+/* The packet that an ICMP error quotes (RFC 792; RFC 4443, 2.4): where its headers are. */
+struct quote {
+    u8 *at, *source, *destination, *l4; /* l4 is NULL where that header is not known */
+    u8 bytes, protocol; /* bytes of an address */
+};
+/* False: the packet is no ICMP error. */
+bool packet_quote(const struct packet *p, struct quote *q);
+/* Write its source or destination. Its checksums follow (TCP's is not quoted), and the error's own. */
+void packet_translate_quote(struct packet *p, const struct quote *q, u8 *at, u128 address);
+
+#endif

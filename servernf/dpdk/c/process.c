@@ -1,0 +1,199 @@
+/* The process of one core: its parent's messages, its port, and the loop between.
+ *
+ * usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE]
+ * ASKED and TOLD are the descriptors of the parent's sockets (nothing is told yet), MEMORY that of the counters. MAC is
+ * the core's, a number. USER is one to become once the port is open, or 0: stay what one is. It ends when the parent
+ * does.
+ */
+#include "channel.h"
+#include "engine.h"
+#include "ports.h"
+#include "privileges.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
+
+#define TICK_US 100000
+#define IDLE_TURNS 64 /* without a frame, before it sleeps */
+#define BUSY_TURNS 16 /* with frames, before it looks for messages */
+
+_Static_assert(BURST <= MOST_FRAMES, "a burst of a port is one of the engine");
+
+static volatile sig_atomic_t ticked;
+
+static u64 now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (u64)now.tv_sec * 1000000 + (u64)now.tv_nsec / 1000;
+}
+
+/* -- frames in messages ---------------------------------------------------------------------------------- */
+
+static bool take_frame(struct reader *r, struct received *f, u8 *room)
+{
+    f->port = take_u32(r);
+    f->size = take_u32(r);
+    const u8 *bytes = f->size > MAX_FRAME ? NULL : take(r, f->size);
+    if (!bytes)
+        return false;
+    f->bytes = room + HEADROOM;
+    memcpy(f->bytes, bytes, f->size);
+    return true;
+}
+
+static const char *packets(struct reader *r, struct writer *w)
+{
+    static u8 room[MOST_FRAMES][HEADROOM + MAX_FRAME + SLACK];
+    u64 now = take_u64(r);
+    struct reader checked = *r;
+    struct received frames[MOST_FRAMES];
+    struct sent sent[MOST_FRAMES];
+    while (checked.at < checked.end) /* all of them before any: a message that is refused has changed nothing */
+        if (!take_frame(&checked, frames, room[0]))
+            return BAD;
+    while (r->at < r->end) {
+        u32 count = 0;
+        while (count < MOST_FRAMES && r->at < r->end) {
+            take_frame(r, &frames[count], room[count]);
+            count++;
+        }
+        u32 out = engine_burst(frames, count, now, sent);
+        for (u32 i = 0; i < out; i++) {
+            write_u32(w, frames[sent[i].index].port);
+            write_u32(w, sent[i].size);
+            write_bytes(w, sent[i].bytes, sent[i].size);
+        }
+    }
+    return checked.bad ? BAD : NULL;
+}
+
+/* -- messages -------------------------------------------------------------------------------------------- */
+
+static const char *serve(struct question *q, struct writer *w)
+{
+    u64 drops[DROPS] = {0};
+    switch (q->kind) {
+    case ASK_PACKETS:
+        return packets(&q->payload, w);
+    case ASK_DROPS:
+        ports_drops(drops);
+        write_bytes(w, drops, sizeof drops);
+        return NULL;
+    default:
+        return engine_serve(q->kind, q->slot, &q->payload, w);
+    }
+}
+
+/* One message, if there is one; false: the parent is gone. */
+static bool listen_to_parent(void)
+{
+    struct question q;
+    bool there;
+    if (!channel_send() || !channel_ask(&q, &there))
+        return false;
+    if (!there)
+        return true;
+    struct writer *w = channel_writer();
+    const char *wrong = serve(&q, w);
+    if (!wrong && w->full)
+        wrong = NO_MEMORY;
+    if (wrong) {
+        w = channel_writer();
+        write_bytes(w, wrong, strlen(wrong));
+    }
+    channel_answer(wrong ? ANSWER_ERROR : ANSWER);
+    return channel_send();
+}
+
+/* -- the loop -------------------------------------------------------------------------------------------- */
+
+static u32 forward(void)
+{
+    struct received frames[BURST];
+    struct sent sent[BURST];
+    u32 count = ports_count() ? ports_receive(0, frames) : 0;
+    if (!count)
+        return 0;
+    u32 out = engine_burst(frames, count, now_us(), sent);
+    for (u32 i = 0; i < out; i++) {
+        u8 *at = ports_room(0, sent[i].size);
+        if (at)
+            memcpy(at, sent[i].bytes, sent[i].size);
+    }
+    ports_flush();
+    return count;
+}
+
+static void wait_for_something(void)
+{
+    struct pollfd polled[1 + MAX_PORTS] = {{.fd = channel_asked(), .events = channel_asked_events()}};
+    ports_wait(polled, 1);
+}
+
+static void tick(int number)
+{
+    (void)number;
+    ticked = 1;
+}
+
+/* A clock that also ends what waits in a system call: a transmit ring of an interface that is gone. */
+static void start_ticking(void)
+{
+    struct sigaction action = {.sa_handler = tick}; /* no SA_RESTART */
+    struct itimerval every = {{0, TICK_US}, {0, TICK_US}};
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &every, NULL);
+}
+
+static void run(void)
+{
+    u32 idle = 0, turns = 0;
+    if (ports_count())
+        start_ticking();
+    for (;;) {
+        idle = forward() ? 0 : idle + 1;
+        if (ticked) {
+            ticked = 0;
+            ports_tick();
+        }
+        if (idle >= IDLE_TURNS || !ports_count())
+            wait_for_something();
+        if ((idle || ++turns % BUSY_TURNS == 0) && !listen_to_parent())
+            return;
+    }
+}
+
+/* The counters' memory, which stays as large as it is: the parent has sealed it. */
+static bool map_memory(int fd, struct shared *memory)
+{
+    struct stat found;
+    if (fstat(fd, &found) || found.st_size <= 0)
+        return false;
+    void *at = mmap(NULL, (size_t)found.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    *memory = (struct shared){at, (u32)(found.st_size / 8)};
+    return at != MAP_FAILED;
+}
+
+int main(int count, char **words)
+{
+    struct shared memory;
+    if (count < 6 || count > 7 || !channel_open(atoi(words[1]), atoi(words[2])) ||
+        !map_memory(atoi(words[3]), &memory) || !engine_start(strtoull(words[4], NULL, 10), memory)) {
+        fputs("usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE]\n", stderr);
+        return 2;
+    }
+    u32 user = (u32)strtoul(words[5], NULL, 10);
+    signal(SIGINT, SIG_IGN); /* the parent ends it */
+    if ((user && !confine()) || !ports_open(words + 6, (u32)count - 6) || (user && !become(user)))
+        return 1;
+    run();
+    engine_end();
+    ports_close();
+    channel_close();
+    return 0;
+}

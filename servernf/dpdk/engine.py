@@ -1,0 +1,164 @@
+"""A worker's tables on the C side: instances by number, steps, paths, and the process that has them.
+
+The process is told of a change before this side goes over to it, so what it refuses has changed nothing.
+When it ends by itself another one is started and told everything; counters and levels are in memory that
+outlives it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from servernf.dpdk.forms import Making, forms
+from servernf.dpdk.memory import Memory, Place
+from servernf.dpdk.process import MOST_INSTANCES, WORKER_REASONS, Ask, Process
+from servernf.python.network_function import INSIDE, OUTSIDE
+from servernf.python.runtime.tables import Exit, Instance, Step, Tables, compile_steps
+from servernf.wire.errors import ReportedError, ServerError
+from servernf.wire.fields import Fields, parsed
+
+FRAMES_IN, FRAMES_OUT, LOST = 0, 1, 2
+"""Of the memory's first words."""
+_NOTHING, _STEP, _EXIT = range(3)
+Start = Callable[[int], Process]
+"""From the memory's descriptor to a process that is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An instance of the C side: its message, and the records that it shares."""
+
+    number: int
+    message: bytes
+    tally: Place
+    reasons: tuple[str, ...]
+    places: tuple[Place, ...]
+
+
+class Engine:
+    """One thread at a time changes it."""
+
+    def __init__(self, core_mac: int, start: Start) -> None:
+        self.memory = Memory(LOST + len(WORKER_REASONS))
+        self._start = start
+        self._mac = core_mac
+        self._made: dict[Instance, Made] = {}
+        self._tables = Tables()
+        self._free = list(range(MOST_INSTANCES - 1, -1, -1))
+        try:
+            self.process = start(self.memory.fd)
+        except ServerError:
+            self.memory.close()
+            raise
+        self.types = sorted(self.process.reasons.keys() & forms().keys())
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.close()
+
+    def replace(self, tables: Tables) -> None:
+        """Have packets see these tables; an error has changed nothing."""
+        fresh: list[Instance] = []
+        try:
+            for instance in tables.instances.values():
+                if instance not in self._made:
+                    self._make(instance)
+                    fresh.append(instance)
+            self.process.ask(Ask.TABLES, self._written(tables))
+        except ReportedError:
+            for instance in fresh:
+                self._forget(instance)
+            raise
+        self._tables = tables
+        there = set(tables.instances.values())
+        for instance in [known for known in self._made if known not in there]:
+            self._forget(instance)
+
+    def restart(self) -> None:
+        """Start another process, and tell it all that the last one knew."""
+        self.process.close()
+        self.process = self._start(self.memory.fd)
+        for made in self._made.values():
+            self.process.ask(Ask.MAKE, made.message, made.number)
+        self.process.ask(Ask.TABLES, self._written(self._tables))
+
+    def refresh(self) -> None:
+        """Have tallies, drops and levels of Python's instances say what the C side has counted."""
+        for instance, made in list(self._made.items()):
+            for place in (made.tally, *made.places):
+                self.memory.refresh(place)
+            counts = self.memory.read(made.tally.at + 1, len(made.reasons))
+            drops = instance.nf.drops
+            for reason, count in zip(made.reasons, counts, strict=True):
+                if count:
+                    drops[reason] = count
+
+    def frames(self) -> tuple[int, int, dict[str, int]]:
+        """(in, out, dropped by the worker itself by reason)."""
+        received, sent, *lost = self.memory.read(FRAMES_IN, LOST + len(WORKER_REASONS))
+        return received, sent, {r: n for r, n in zip(WORKER_REASONS, lost, strict=True) if n}
+
+    def _make(self, instance: Instance) -> None:
+        if not self._free:
+            raise ServerError(f"a core has {MOST_INSTANCES} NF instances at most")
+        reasons = tuple(self.process.reasons[instance.type_name])
+        making = Making(instance.nf, self.memory)
+        tally = self.memory.place(instance.tally, ("packets",), len(reasons))
+        number = self._free.pop()
+        name = instance.type_name.encode()
+        try:
+            config = Fields(instance.name, parsed(instance.config_json, instance.name))
+            written = forms()[instance.type_name](config, making)
+            message = struct.pack("=II", tally.at, len(name)) + name + written
+            self.process.ask(Ask.MAKE, message, number)
+        except BaseException:
+            self._give_back(number, (tally, *making.places))
+            raise
+        self._made[instance] = Made(number, message, tally, reasons, tuple(making.places))
+
+    def _forget(self, instance: Instance) -> None:
+        made = self._made.pop(instance)
+        self.process.ask(Ask.FORGET, number=made.number)
+        self._give_back(made.number, (made.tally, *made.places))
+
+    def _give_back(self, number: int, places: Iterable[Place]) -> None:
+        self._free.append(number)
+        for place in places:
+            self.memory.release(place)
+
+    def _written(self, tables: Tables) -> bytes:
+        """The tables as ASK_TABLES has them (c/engine.c)."""
+        paths = compile_steps(tables, self._mac)
+        numbers: dict[Step, int] = {}
+        todo = list(paths.values())
+        while todo:
+            step = todo.pop()
+            if step not in numbers:
+                numbers[step] = len(numbers)
+                todo += [after for after in step.next.values() if isinstance(after, Step)]
+        exits: list[Exit] = []
+        steps: list[bytes] = []
+        ways = 0
+        for step in numbers:
+            ports = step.instance.nf.ports
+            ways += len(ports)
+            made = self._made[step.instance]
+            steps.append(struct.pack("=3I", made.number, ports.index(step.port), len(ports)))
+            for port in ports:
+                after = step.next.get(port)
+                kind, index = _NOTHING, 0
+                if isinstance(after, Step):
+                    kind, index = _STEP, numbers[after]
+                elif after is not None:
+                    kind, index = _EXIT, len(exits)
+                    exits.append(after)
+                steps.append(struct.pack("=II", kind, index))
+        leaving = [e.ethernet + int.from_bytes(e.path).to_bytes(4, "little") for e in exits]
+        found = [struct.pack("=II", path, numbers[step]) for path, step in paths.items()]
+        heads = struct.pack("=3I", len(numbers), len(exits), ways)
+        return b"".join((heads, *steps, *leaving, struct.pack("=I", len(found)), *found))
+
+
+assert (INSIDE, OUTSIDE) == ("inside", "outside")  # ports 0 and 1 on the C side

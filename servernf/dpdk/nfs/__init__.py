@@ -1,0 +1,1 @@
+"""NFs of this runtime: what each does, in C, and how its configuration is written for it, in Python."""

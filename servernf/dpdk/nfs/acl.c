@@ -1,0 +1,47 @@
+/* Access control list: the first rule that holds permits or denies; no state.
+ *
+ * Rules are read in order. No rule's condition on ports is met by a later fragment, which has none (RFC 1858, 2.1:
+ * what would need them is denied by rules on `later_fragment`).
+ */
+#include "rules.h"
+
+enum { PERMIT, DENY, CHOICES };
+enum { DENIED };
+
+struct acl {
+    struct nf nf;
+    struct rules rules;
+};
+
+static struct nf *init(struct reader *config, const struct shared *memory)
+{
+    (void)memory;
+    struct acl *acl = nf_make(sizeof *acl, 0, 0);
+    if (acl && rules_read(&acl->rules, config, CHOICES))
+        return &acl->nf;
+    free(acl);
+    return NULL;
+}
+
+static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
+{
+    const struct acl *acl = (const struct acl *)nf;
+    (void)now_us;
+    for (u32 i = 0; i < count; i++) {
+        struct packet *p = packets[i];
+        if (rules_choose(&acl->rules, p) == DENY)
+            nf_drop(p, DENIED);
+        else
+            p->left = other(p->port);
+    }
+}
+
+static void fini(struct nf *nf)
+{
+    rules_free(&((struct acl *)nf)->rules);
+    free(nf);
+}
+
+static const char *const reasons[] = {"denied", NULL};
+static struct nf_ops ops = {"acl", reasons, init, process_burst, fini, NULL};
+NF(ops)

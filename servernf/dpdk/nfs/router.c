@@ -1,0 +1,117 @@
+/* IPv4 and IPv6 router: longest prefix match, TTL, next hop's MAC (RFC 1812, 5.2; RFC 8200, 3; no ICMP errors).
+ *
+ * Before it looks up, it drops frames that are neither for its MAC nor from it (another router of the graph), and
+ * martian addresses (RFC 1812, 5.3; RFC 3927, 7; RFC 4291, 2.5).
+ *
+ * Prefixes come as the ranges between which the answer changes, so the longest match is one binary search: at most
+ * twice as many ranges as routes, 20 bytes each, and no size of a table to be known before.
+ */
+#include "addresses.h"
+
+#define MACS 12
+#define MOST_BYTES 0xFFFF /* of an IP packet */
+
+enum { NOT_IP, NOT_FOR_GATEWAY, MARTIAN, TTL, TOO_BIG, NO_ROUTE, NO_NEIGHBOR };
+
+struct route {
+    u8 macs[MACS]; /* destination, source */
+    u8 has_macs, port, unused[2];
+};
+
+struct router {
+    struct nf nf;
+    u8 gateway[6]; /* its MAC */
+    struct addresses ipv4, ipv6; /* they say a route each */
+    struct route routes[];
+};
+
+static void fini(struct nf *nf)
+{
+    struct router *router = (struct router *)nf;
+    addresses_free(&router->ipv4);
+    addresses_free(&router->ipv6);
+    free(router);
+}
+
+static struct nf *init(struct reader *config, const struct shared *memory)
+{
+    (void)memory;
+    u32 ports = take_u32(config), count = take_u32(config);
+    struct router *router = nf_make(sizeof *router, sizeof *router->routes, count);
+    if (!router)
+        return NULL;
+    const u8 *gateway = take(config, sizeof router->gateway);
+    const u8 *from = take(config, count * sizeof *router->routes);
+    if (gateway)
+        memcpy(router->gateway, gateway, sizeof router->gateway);
+    if (from)
+        memcpy(router->routes, from, count * sizeof *router->routes);
+    for (u32 i = 0; from && i < count; i++)
+        config->bad |= router->routes[i].port >= ports;
+    if (from && ports >= 2 && ports <= MOST_PORTS && addresses_read(&router->ipv4, config, count) &&
+        addresses_read(&router->ipv6, config, count)) {
+        router->nf.ports = ports;
+        return &router->nf;
+    }
+    fini(&router->nf);
+    return NULL;
+}
+
+/* Loopback, link-local, multicast, reserved or unspecified. */
+static bool is_martian(u8 version, u128 address)
+{
+    if (version == 4) {
+        u32 ipv4 = (u32)address, first = ipv4 >> 24;
+        return first == 0 || first == 127 || first >= 224 || ipv4 >> 16 == 0xA9FE;
+    }
+    return address >> 120 == 0xFF || address >> 118 == 0x3FA || address >> 1 == 0;
+}
+
+/* Why a packet is not even looked up, or NO_ROUTE. */
+static u8 refused(const struct router *router, const struct packet *p, u128 destination)
+{
+    if (!p->version)
+        return NOT_IP;
+    if (memcmp(p->at, router->gateway, 6) && memcmp(p->at + 6, router->gateway, 6))
+        return NOT_FOR_GATEWAY;
+    if (is_martian(p->version, packet_source(p)) || is_martian(p->version, destination))
+        return MARTIAN;
+    if (packet_ttl(p) <= 1)
+        return TTL;
+    if (p->version == 6 && load_be(p->at + p->l3 + 4, 2) + 40 > MOST_BYTES)
+        return TOO_BIG;
+    return NO_ROUTE;
+}
+
+static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
+{
+    const struct router *router = (const struct router *)nf;
+    (void)now_us;
+    for (u32 i = 0; i < count; i++) {
+        struct packet *p = packets[i];
+        u128 destination = p->version ? packet_destination(p) : 0;
+        u8 why = refused(router, p, destination);
+        u32 found = NO_NUMBER;
+        if (why == NO_ROUTE)
+            found = addresses_range(p->version == 4 ? &router->ipv4 : &router->ipv6, destination);
+        if (found == NO_NUMBER) {
+            nf_drop(p, why);
+            continue;
+        }
+        const struct route *route = &router->routes[found];
+        static const u8 nobody[6];
+        if (route->has_macs && !memcmp(route->macs, nobody, sizeof nobody)) {
+            nf_drop(p, NO_NEIGHBOR);
+            continue;
+        }
+        packet_set_ttl(p, (u8)(packet_ttl(p) - 1));
+        if (route->has_macs)
+            memcpy(p->at, route->macs, MACS);
+        p->left = route->port;
+    }
+}
+
+static const char *const reasons[] = {"not_ip", "not_for_gateway", "martian", "ttl",
+                                       "too_big", "no_route", "no_neighbor", NULL};
+static struct nf_ops ops = {"router", reasons, init, process_burst, fini, NULL};
+NF(ops)

@@ -1,0 +1,73 @@
+"""router: ports, the gateway's MAC, routes (MACs, whether there are any, port), and by version ranges
+of destinations.
+
+A range reaches to where the next one begins; the longest prefix that it lies in is worked out here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+
+from servernf.dpdk.forms import Making, addresses, form
+from servernf.wire.addresses import GATEWAY_MAC, parse_ip
+from servernf.wire.errors import InputError
+from servernf.wire.fields import Fields, Network
+
+_GATEWAY = GATEWAY_MAC.to_bytes(6, "big")
+_NO_ROUTE = 0xFFFF_FFFF
+_ROUTE = struct.Struct("=12sBB2x")
+
+
+@form("router")
+def router(config: Fields, making: Making) -> bytes:
+    macs = {
+        parse_ip(text): config.as_mac(text, mac)
+        for text, mac in config.mapping("neighbors").items()
+    }
+    if config.has("errors"):
+        raise InputError(
+            f"{config.where}.errors: the dpdk runtime does not tell senders yet; python does"
+        )
+    gateway = _GATEWAY
+    if config.has("gateway_mac"):
+        gateway = config.mac("gateway_mac")
+    ports = making.nf.ports
+    routes: list[bytes] = []
+    tables: dict[int, dict[Network, int]] = {4: {}, 6: {}}
+    for index, item in enumerate(config.objects("routes")):
+        hop = item.address("next_hop") if item.has("next_hop") else None
+        there = macs[hop] + gateway if hop is not None else bytes(12)
+        port = ports.index(item.text("port", "outside"))
+        routes.append(_ROUTE.pack(there, hop is not None, port))
+        prefix = item.prefix("prefix")
+        assert prefix is not None
+        tables[prefix.version][prefix] = index
+    head = struct.pack("=II", len(ports), len(routes)) + gateway + b"".join(routes)
+    return head + addresses(ranges(tables[4])) + addresses(ranges(tables[6]))
+
+
+def ranges(prefixes: Mapping[Network, int]) -> Iterator[tuple[int, int]]:
+    """(first address, number of the longest prefix) wherever the number changes; all begins at 0."""
+    begins = sorted(prefixes, key=lambda p: (int(p.network_address), p.prefixlen))
+    within: list[tuple[int, int]] = []
+    """(first address behind, number) of the prefixes that the place is in, the longest last."""
+    changes = {0: _NO_ROUTE}
+
+    def leave(before: int) -> None:
+        while within and within[-1][0] <= before:
+            behind, _ = within.pop()
+            changes[behind] = within[-1][1] if within else _NO_ROUTE
+
+    for prefix in begins:
+        first = int(prefix.network_address)
+        leave(first)
+        within.append((first + prefix.num_addresses, prefixes[prefix]))
+        changes[first] = prefixes[prefix]
+    leave(1 << 129)
+    last = 1 << (begins[0].max_prefixlen if begins else 0)
+    previous: int | None = None
+    for first in sorted(changes):
+        if changes[first] != previous and first < last:
+            previous = changes[first]
+            yield first, previous

@@ -1,0 +1,62 @@
+/* TTL guard (RFC 5082, 3): TTL or hop limit within bounds, else the packet is dropped or gets the bound that is
+ * next. What is no IP packet passes. */
+#include "rules.h"
+
+enum { TTL };
+
+struct bounds {
+    u8 low, high, clamp, unused;
+};
+
+struct ttl_guard {
+    struct nf nf;
+    struct rules rules; /* they choose one of `bounds` */
+    struct bounds bounds[];
+};
+
+static struct nf *init(struct reader *config, const struct shared *memory)
+{
+    (void)memory;
+    u32 count = take_u32(config);
+    struct ttl_guard *guard = nf_make(sizeof *guard, sizeof *guard->bounds, count);
+    const u8 *from = guard ? take(config, count * sizeof *guard->bounds) : NULL;
+    if (from)
+        memcpy(guard->bounds, from, count * sizeof *guard->bounds);
+    for (u32 i = 0; from && i < count; i++)
+        config->bad |= guard->bounds[i].low > guard->bounds[i].high;
+    if (from && rules_read(&guard->rules, config, count))
+        return &guard->nf;
+    free(guard);
+    return NULL;
+}
+
+static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
+{
+    const struct ttl_guard *guard = (const struct ttl_guard *)nf;
+    (void)now_us;
+    for (u32 i = 0; i < count; i++) {
+        struct packet *p = packets[i];
+        p->left = other(p->port);
+        u32 chosen = p->version ? rules_choose(&guard->rules, p) : NOTHING;
+        if (chosen == NOTHING)
+            continue;
+        const struct bounds *b = &guard->bounds[chosen];
+        u8 ttl = packet_ttl(p);
+        if (ttl >= b->low && ttl <= b->high)
+            continue;
+        if (b->clamp)
+            packet_set_ttl(p, ttl < b->low ? b->low : b->high);
+        else
+            nf_drop(p, TTL);
+    }
+}
+
+static void fini(struct nf *nf)
+{
+    rules_free(&((struct ttl_guard *)nf)->rules);
+    free(nf);
+}
+
+static const char *const reasons[] = {"ttl", NULL};
+static struct nf_ops ops = {"ttl_guard", reasons, init, process_burst, fini, NULL};
+NF(ops)

@@ -1,0 +1,185 @@
+"""The C process of a core, and what passes on the socket between: c/boundary.h, in Python."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+
+from servernf.wire.errors import ServerError
+
+VERSION = 1
+MAX_MESSAGE = 64 << 20
+MOST_INSTANCES = 4096
+_QUESTION, _ANSWER = struct.Struct("=III"), struct.Struct("=II")
+_FRAME = struct.Struct("=II")
+_ERROR = 65
+_ANSWER_S = 30.0
+"""The longest that an answer may take: then the process is taken for dead."""
+WORKER_REASONS = (
+    "bad_tag",
+    "not_mine",
+    "nsh_ttl",
+    "unknown_path",
+    "malformed",
+    "no_next_hop",
+    "loop",
+)
+"""Why the worker itself drops frames, in the order of `enum lost`."""
+PORT_REASONS = (
+    "unknown_port",
+    "receive_queue_full",
+    "send_queue_full",
+    "link_down",
+    "too_long",
+    "too_short",
+    "event_queue_full",
+)
+"""Why whoever moves frames drops them, in the order of `enum drop`."""
+
+
+class Ask(IntEnum):
+    HELLO = 1
+    MAKE = 2
+    FORGET = 3
+    TABLES = 4
+    PACKETS = 5
+    DROPS = 6
+
+
+class ProcessGone(ServerError):
+    """The process has ended, or does not answer."""
+
+
+class Process:
+    """A running process; any thread may ask.
+
+    `interface` is its port, "" for none; `memory` the descriptor of the counters. Once the port is open
+    it becomes `user` (0: it stays what it is).
+    """
+
+    def __init__(
+        self, executable: Path, mac: int, memory: int, *, interface: str = "", user: int = 0
+    ) -> None:
+        self._lock = threading.Lock()
+        self._socket, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._told, telling = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(_ANSWER_S)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        fds = (asked.fileno(), telling.fileno(), memory)
+        words = [str(executable), *map(str, (*fds, mac, user))]
+        with asked, telling:
+            self._process = subprocess.Popen(
+                [*words, *([f"0@{interface}"] if interface else [])],
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                cwd="/",
+                env={},
+            )
+        try:
+            self.reasons: Mapping[str, Sequence[str]] = _catalogue(self.ask(Ask.HELLO))
+        except ServerError:
+            self.close()
+            raise
+        """Why each of its NFs drops, by the NF's name."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def wait(self) -> str:
+        """Until it ends; what it has said, and how it has ended."""
+        self._process.wait()
+        return self.last_words()
+
+    def close(self) -> None:
+        """End it; more than once does no harm."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._socket.close()
+        self._told.close()
+
+    def ask(self, kind: Ask, payload: bytes = b"", number: int = 0) -> bytes:
+        """The answer to a message; ServerError when it is refused, ProcessGone without an answer."""
+        if _QUESTION.size + len(payload) > MAX_MESSAGE:
+            raise ServerError(f"more than {MAX_MESSAGE >> 20} MiB in one message")
+        with self._lock:
+            try:
+                self._socket.sendall(
+                    _QUESTION.pack(_QUESTION.size + len(payload), kind, number) + payload
+                )
+                size, answer = _ANSWER.unpack(self._read(_ANSWER.size))
+                body = self._read(size - _ANSWER.size)
+            except OSError as error:
+                self._process.kill()  # what is half sent or half read leaves no way to go on
+                words = self.last_words() or str(error)
+                raise ProcessGone(f"the process that moves packets is gone: {words}") from None
+        if answer == _ERROR:
+            raise ServerError(
+                f"the process that moves packets refuses a message: {body.decode(errors='replace')}"
+            )
+        return body
+
+    def _read(self, size: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            part = self._socket.recv(min(size - len(parts), 1 << 20))
+            if not part:
+                raise ConnectionResetError("it ended")
+            parts += part
+        return bytes(parts)
+
+    def last_words(self) -> str:
+        """What it has said of itself before it ended, and how that was."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        code = self._process.returncode
+        how = f"ended by {signal.Signals(-code).name}" if code and code < 0 else ""
+        at = self._errors.fileno()
+        said = os.pread(at, 4000, max(0, os.fstat(at).st_size - 4000))
+        return " ".join(part for part in (said.decode(errors="replace").strip(), how) if part)
+
+    def packets(self, now_us: int, frames: Sequence[bytes]) -> list[bytes]:
+        """What leaves, in order, for frames that come in at one instant."""
+        packed = b"".join(_FRAME.pack(0, len(frame)) + frame for frame in frames)
+        answer = self.ask(Ask.PACKETS, struct.pack("=Q", now_us) + packed)
+        out: list[bytes] = []
+        at = 0
+        while at < len(answer):
+            _, size = _FRAME.unpack_from(answer, at)
+            at += _FRAME.size
+            out.append(answer[at : at + size])
+            at += size
+        return out
+
+    def drops(self) -> dict[str, int]:
+        """Frames dropped beside the data path so far, by reason."""
+        counts = struct.unpack(f"={len(PORT_REASONS)}Q", self.ask(Ask.DROPS))
+        return {reason: n for reason, n in zip(PORT_REASONS, counts, strict=True) if n}
+
+
+def _catalogue(answer: bytes) -> dict[str, tuple[str, ...]]:
+    (version,) = struct.unpack_from("=I", answer)
+    if version != VERSION:
+        raise ServerError(f"the process that moves packets speaks version {version}, not {VERSION}")
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in answer[4:].split(b"\0\0")[:-1]:
+        name, *reasons = entry.decode().split("\0")
+        found[name] = tuple(reasons)
+    return found

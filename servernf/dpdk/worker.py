@@ -1,0 +1,163 @@
+"""A worker whose packets a C process runs, configured as one of `servernf.python`.
+
+It refuses by name what this runtime has not yet: trajectory samples, records for witnesses, and state
+that moves or is doubled.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from servernf.dpdk.engine import Engine
+from servernf.dpdk.process import ProcessGone
+from servernf.python.network_function import NetworkFunction, create
+from servernf.python.runtime.chain import Dial, nobody
+from servernf.python.runtime.changes import Configured, NfSpec
+from servernf.python.runtime.clocks import monotonic_us
+from servernf.python.runtime.errors import Unsupported
+from servernf.python.runtime.tables import Manifest, Tables
+from servernf.python.runtime.worker import Worker
+from servernf.wire.errors import InputError, ServerError, unknown
+from servernf.wire.witness import Witness
+
+MOST_RESTARTS, WITHIN_S = 3, 10.0
+"""A process that ends more often within so long is not started again: the worker ends, and its agent
+starts another one."""
+_LOG = logging.getLogger(__name__)
+
+
+class DpdkWorker(Worker):
+    """A core's NFs. `restarts` says whether its process can be started another time."""
+
+    def __init__(
+        self,
+        name: str,
+        core_mac: int,
+        engine: Engine,
+        clock: Callable[[], int] = monotonic_us,
+        *,
+        dial: Dial = nobody,
+        restarts: bool = True,
+    ) -> None:
+        super().__init__(name, core_mac, clock, dial=dial)
+        self.engine = engine
+        self.socket_drops = self._port_drops
+        self.ended = threading.Event()
+        """Set when the process is gone for good."""
+        self._restarts = restarts
+        self._restarted: list[float] = []
+        self._closing = False
+        self._watch = threading.Thread(target=self._watched, daemon=True)
+        self._watch.start()
+
+    def close(self) -> None:
+        """End the process."""
+        self._closing = True
+        self.engine.close()
+        self._watch.join()
+
+    # Packets, where they come as messages.
+
+    def process(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Run a batch of tagged frames to completion; the frames to send, in order."""
+        try:
+            return self.engine.process.packets(self.now_us(), frames)
+        except ProcessGone:
+            lost = self.drops.get("process_gone", 0)
+            self.drops["process_gone"] = lost + len(frames)
+            return []
+
+    # Configuration.
+
+    def nf_types(self) -> list[str]:
+        return self.engine.types
+
+    def create(self, type_name: str, where: str, config: object) -> NetworkFunction:
+        if type_name not in self.engine.types:
+            known = unknown("NF type", type_name, self.engine.types)
+            raise InputError(f"{where}: {known} of the dpdk runtime")
+        return create(type_name, where, config)
+
+    def configure(
+        self,
+        graph: str,
+        nfs: Sequence[NfSpec] = (),
+        *,
+        remove: Sequence[str] = (),
+        manifest: Manifest | None = None,
+        remove_manifest: bool = False,
+    ) -> Configured:
+        if manifest is not None and 0 < manifest.threshold <= 1 << 32:
+            raise _not_yet("samples of packets (a manifest)")
+        return super().configure(
+            graph, nfs, remove=remove, manifest=manifest, remove_manifest=remove_manifest
+        )
+
+    def witness(self, graph: str, witness: Witness | None) -> None:
+        if witness is not None:
+            raise _not_yet("records for witnesses")
+        super().witness(graph, witness)
+
+    def _commit(self, tables: Tables) -> None:
+        self.engine.replace(tables)
+        super()._commit(tables)
+
+    # Observation.
+
+    @property
+    def tables(self) -> Tables:
+        """The configuration as it is now, with what has been counted."""
+        self.engine.refresh()
+        return self._tables
+
+    def received(self) -> int:
+        return self.engine.frames()[0]
+
+    def metrics(self, nf: str = "") -> dict[str, int]:
+        self.engine.refresh()
+        self.frames_in, self.frames_out, lost = self.engine.frames()
+        self.drops.update(lost)
+        restarts = {} if nf else {"process_restarts": len(self._restarted)}
+        return super().metrics(nf) | restarts
+
+    def _port_drops(self) -> dict[str, int]:
+        try:
+            return self.engine.process.drops()
+        except ServerError:
+            return {}
+
+    # The process's end.
+
+    def _watched(self) -> None:
+        """Start the process again when it ends by itself."""
+        while not self._closing:
+            words = self.engine.process.wait()
+            if self._closing:
+                return
+            self._tell(f"the process that moves packets has ended: {words}")
+            if not self._restarts or not self._may_restart():
+                break
+            try:
+                with self._lock:
+                    self.engine.restart()
+            except ServerError as error:
+                self._tell(f"it could not be started again: {error}")
+                continue  # which the next look at it counts
+            self._tell("it has been started again, and configured")
+        self.ended.set()
+
+    def _may_restart(self) -> bool:
+        now = time.monotonic()
+        self._restarted.append(now)
+        return sum(at > now - WITHIN_S for at in self._restarted) <= MOST_RESTARTS
+
+    def _tell(self, words: str) -> None:
+        self.last_error = words
+        _LOG.error("%s: %s", self.name, words)
+
+
+def _not_yet(what: str) -> Unsupported:
+    return Unsupported(f"{what}: the dpdk runtime does not do that yet; runtime python does")

@@ -1,0 +1,126 @@
+"""Figures of NFs on DPDK: one core, frames with NSH made in the loop, null device to null device.
+
+Frames are 98 bytes: 60 of IPv4 and UDP in an NSH tag, of 4,096 flows; they come and go as in service,
+with path lookup and counters. Time is CPU time of the thread, the least of seven rounds that take turns
+with raw null to null.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from figures import Missing, Result, figure
+
+from servernf.dpdk.building import FLAGS, FOLDERS, build
+from servernf.dpdk.engine import Engine
+from servernf.dpdk.memory import WORDS
+from servernf.dpdk.process import Ask, Process
+from servernf.dpdk.worker import DpdkWorker
+from servernf.host.compiling import Sources, c_files, compiled, dpdk_flags
+from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.changes import NfSpec
+from servernf.wire.errors import EnvironmentMissing
+
+HERE = Path(__file__).parent
+MAC = 0x0200_0001_0001
+FLOWS = 4096
+PASSES: dict[str, Any] = {"rules": [], "default": "permit"}
+ONE_RULE: list[dict[str, Any]] = [{"dst_port": 53, "protocol": "udp"}]
+CONFIGS: dict[str, dict[str, Any]] = {
+    "acl": {"rules": [{**ONE_RULE[0], "action": "permit"}], "default": "deny"},
+    "dscp_marker": {"rules": [{**ONE_RULE[0], "dscp": 46}]},
+    "policer": {"rules": [{**ONE_RULE[0], "rate": 10**12, "burst": 1 << 30}]},
+    "router": {
+        "routes": [
+            *({"prefix": f"198.{n}.{k}.0/24"} for n in range(18, 52) for k in range(1, 256, 3)),
+        ],
+    },
+    "static_nat": {
+        "pairs": [{"inside": f"10.0.0.{n}", "outside": f"203.0.113.{n}"} for n in range(1, 255)]
+    },
+    "ttl_guard": {"rules": [{**ONE_RULE[0], "min": 1, "max": 255}]},
+    "vlan_pop": {},
+    "vlan_push": {"vid": 7},
+}
+
+
+class _Recorded(Process):
+    """A process whose questions are kept."""
+
+    said: bytearray
+
+    def ask(self, kind: Ask, payload: bytes = b"", number: int = 0) -> bytes:
+        if kind == Ask.HELLO:
+            self.said = bytearray()
+        else:
+            self.said += struct.pack("=III", 12 + len(payload), kind, number) + payload
+        return super().ask(kind, payload, number)
+
+
+def measured(*chain: tuple[str, dict[str, Any]]) -> tuple[float, float, float]:
+    """Nanoseconds a packet: raw, generated, generated and through a chain of NFs."""
+    try:
+        known, libraries = dpdk_flags()
+        own: dict[str, bytes] = {}
+        for folder in FOLDERS:
+            own |= c_files(folder)
+        names = ["dpdk_nfs.c", "messages.c", *(n for n in own if n.endswith(".c"))]
+        names.remove("process.c")
+        files = c_files() | own | {"dpdk_nfs.c": (HERE / "dpdk_nfs.c").read_bytes()}
+        flags = [*(flag for flag in FLAGS if flag != "-Werror"), *known]
+        executable = compiled(Sources(files, names, flags, libraries), "the bench")
+        process = build(dpdk=False)
+    except EnvironmentMissing as error:
+        raise Missing(str(error)) from None
+    engine = Engine(MAC, lambda memory: _Recorded(process, MAC, memory))
+    worker = DpdkWorker("w", MAC, engine)
+    nfs = [f"g/{index}" for index in range(len(chain))]
+    specs = [NfSpec(n, kind, json.dumps(c)) for n, (kind, c) in zip(nfs, chain, strict=True)]
+    worker.configure("g", specs)
+    hops = [NfHop(name, "inside") for name in nfs[1:]]
+    worker.service_chain(
+        nfs[0], Scope(1, 255, "inside"), [*hops, ExitHop(0x0200_0002_0000, 1, 254)]
+    )
+    recorded = worker.engine.process
+    assert isinstance(recorded, _Recorded)
+    with tempfile.TemporaryDirectory() as folder:
+        memory, messages = Path(folder) / "memory", Path(folder) / "messages"
+        memory.write_bytes(struct.pack(f"={WORDS}Q", *worker.engine.memory.read(0, WORDS)))
+        messages.write_bytes(recorded.said)
+        worker.close()
+        words = [str(executable), str(memory), str(messages), str(FLOWS)]
+        run = subprocess.run(words, capture_output=True, text=True, check=True)
+    raw, generated, engine, came, left = map(float, run.stdout.split())
+    assert came == left > 0, "packets are dropped"
+    return raw, generated, engine
+
+
+@figure("dpdk_forward_ratio", unit="ratio", goal=0.45)
+def dpdk_forward_ratio() -> Result:
+    """An NF that lets everything pass: packets a second over raw null to null."""
+    raw, generated, engine = measured(("acl", PASSES))
+    return {
+        "value": round(raw / engine, 3),
+        "compared_with": {"raw_ns": raw},
+        "ns": engine,
+        "mpps": round(1000 / engine, 2),
+        "without_generation": round(raw / (raw + engine - generated), 3),
+        "generated_ns": generated,
+    }
+
+
+@figure("dpdk_nf_ns", unit="ns")
+def dpdk_nf_ns() -> Result:
+    """What each NF adds to forwarding, of one packet."""
+    _, _, forward = measured(("acl", PASSES))
+    found = {
+        kind: round(measured(("acl", PASSES), (kind, config))[2] - forward, 1)
+        for kind, config in CONFIGS.items()
+        if kind != "vlan_pop"
+    }
+    return {"value": max(found.values()), "compared_with": {"forward_ns": forward}, "ns": found}

@@ -18,6 +18,7 @@ from orchestrator.compiler.forms import decide_filters, has_tree, tree_room
 from orchestrator.compiler.lowering import Lowered, lower
 from orchestrator.compiler.merging import MOST_CLASSES, Costs, costs_on
 from orchestrator.compiler.nic_reasons import why_on_nics
+from orchestrator.compiler.runtime_reasons import why_on_runtimes
 from orchestrator.compiler.story import ClassStory, Teller, unit_stories
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.compiler.wiring import Wiring
@@ -246,7 +247,10 @@ def _compiled(request: CompileRequest) -> Compiled:
             plan,
             lowered.layouts,
             pipelines,
-            why_on_nics(cuts, plan, graph, fabric, room_of(fabric, network), pipelines),
+            {
+                **why_on_nics(cuts, plan, graph, fabric, room_of(fabric, network), pipelines),
+                **why_on_runtimes(cuts, plan, graph, topology),
+            },
         ),
         warnings=(
             *warnings,

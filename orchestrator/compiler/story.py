@@ -60,24 +60,25 @@ def unit_stories(
     plan: Plan,
     layouts: Mapping[str, Layout],
     pipelines: Mapping[str, Pipeline],
-    on_nics: Mapping[str, str],
+    reasons: Mapping[str, str],
 ) -> tuple[Story, ...]:
-    """A line for each unit, in the order of the graph; `on_nics`: why those are there that are."""
+    """A line for each unit, in the order of the graph; `reasons`: more of why they are there."""
     stories: list[Story] = []
     group_of = {u: i for i, group in enumerate(cuts.groups) for u in group.units}
     for unit in cuts.units.values():
         if unit.kind == SERVER:
             cores = plan.cores_of[group_of[unit.id]]
             where = ", ".join(f"{core.server} core {core.index + 1}" for core in cores)
-            stories.append(Story(unit.id, SERVER, where, "", 0, unit.why))
+            why = "; ".join(filter(None, (unit.why, reasons.get(unit.id))))
+            stories.append(Story(unit.id, SERVER, where, "", 0, why))
             continue
         switch = plan.device_of[unit.id]
         step = layouts[switch].steps[unit.id]
         why = unit.why
         if any(target == unit.id for _, target in layouts[switch].recirculated):
             why += "; recirculated, since one pass cannot serve it behind what it follows"
-        if unit.id in on_nics:
-            why += f"; {on_nics[unit.id]}"
+        if unit.id in reasons:
+            why += f"; {reasons[unit.id]}"
         slot = step.slot.instance if step.slot else "deliver"
         count = footprint(unit, [pipelines[switch]]).total()
         stories.append(Story(unit.id, SWITCH, switch, slot, count, why))

@@ -64,6 +64,18 @@ def test_a_group_stands_where_the_runtime_has_its_nfs() -> None:
     }
 
 
+def test_the_story_says_why_a_group_is_on_its_runtime() -> None:
+    both = network(server1="python", server2="toy")
+    told = {
+        s.unit: s.why
+        for s in compile_graph(CompileRequest(graph("napt", "ids"), both)).bundle.stories
+    }
+    for unit, why in told.items():
+        assert ("runtime python; toy has no ids" in why) == unit.endswith("@server")
+    alone = compile_graph(CompileRequest(graph("napt", "ids"), network())).bundle
+    assert not any("runtime" in story.why for story in alone.stories)
+
+
 def test_costs_are_those_of_the_servers_runtime() -> None:
     """4 million packets a second: two cores of Python, a part of one of the toy; or the other way."""
     fast = graph("napt", rate=4 * 10**9)

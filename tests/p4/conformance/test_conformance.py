@@ -37,7 +37,7 @@ def test_files_are_parsed() -> None:
 
 
 @pytest.mark.skipif(run.P4C is None, reason="p4c-bm2-ss is not installed")
-@pytest.mark.parametrize("name", ["forward", "unions"])
+@pytest.mark.parametrize("name", ["forward", "unions", "varbits"])
 def test_own_programs_pass(name: str) -> None:
     result = run.judge(PROGRAMS / f"{name}.p4", PROGRAMS / f"{name}.stf", 20)
     assert (result.softswitch, result.differs) == ("pass", "")

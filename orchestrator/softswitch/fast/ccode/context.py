@@ -75,7 +75,10 @@ class CContext(Context):
         for h in self.p.headers.values():
             if h.metadata:
                 out += [
-                    (self.kind_of_field(h.name, f.name).name, self.var(h.name, f.name))
+                    (
+                        "struct varbit" if f.varbit else self.kind_of_field(h.name, f.name).name,
+                        self.var(h.name, f.name),
+                    )
                     for f in h.type.fields
                     if (h.name, f.name) in self.used.metadata
                 ]

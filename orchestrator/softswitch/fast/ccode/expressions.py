@@ -131,6 +131,9 @@ def _operation(c: CContext, node: Json, action: Action | None, low: int | None) 
             return _headers_equal(c, node, action)
         if side.get("type") == "header_union" or side.get("op") == "dereference_union_stack":
             return _unions_equal(c, node, action)
+        if _is_varbit(c, side):
+            sides = (c.var(*each["value"]) for each in (side, unwrapped(node["right"])))
+            return _equal(c, op, f"((u64)same_varbit({', '.join(sides)}))")
     if op in ("d2b", "b2d"):
         return _flag(f"({truth(expr(c, node['right'], action))} != 0)")
     if op == "not":
@@ -140,6 +143,14 @@ def _operation(c: CContext, node: Json, action: Action | None, low: int | None) 
     if op == "?":
         return _choice(c, node, action, low)
     return _binary(c, op, node, action, low)
+
+
+def _is_varbit(c: CContext, node: Json) -> bool:
+    """Whether it is a field, of one header, that has no fixed size."""
+    if node.get("type") != "field" or not isinstance(node["value"][0], str):
+        return False
+    header, name = node["value"]
+    return name != "$valid$" and c.p.field(header, name).varbit
 
 
 def _flag(code: str) -> Value:

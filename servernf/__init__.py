@@ -3,5 +3,5 @@
 `wire` is what both sides say: tags, addresses, errors. `host` is what processes of both sides ask of
 the machine. `proto` are the APIs of workers and of the agent. `agent` starts, bounds and ends the
 workers of a server. `python` is a runtime: NFs, and the worker that runs them, written from
-docs/architecture.md and apart from the reference semantics.
+docs/functions and apart from the reference semantics.
 """

@@ -1,4 +1,4 @@
-"""The reference of passive health checks (docs/architecture.md, "l4_load_balancer")."""
+"""The reference of passive health checks (docs/functions/l4_load_balancer.md)."""
 
 from __future__ import annotations
 

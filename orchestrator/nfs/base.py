@@ -144,7 +144,7 @@ class NetworkFunction(ABC, Generic[ConfigT]):
         return ", ".join(sorted(changed - cls.keeps_state_when_changed))
 
     def runtime_config(self) -> Mapping[str, Any]:
-        """The config that a server worker gets, as JSON values (docs/architecture.md)."""
+        """The config that a server worker gets, as JSON values (docs/functions)."""
         return self.config.model_dump(mode="json")
 
     def rule_places(self) -> Mapping[str, Sequence[str]]:

@@ -219,7 +219,7 @@ def _plain(path: bytes) -> bytes:
 def _reading(
     path: bytes, late: bool, twice: bool, backslash: bool, parameters: bool, runs: bool
 ) -> bytes:
-    """A path as one server resolves it; docs/architecture.md, url_filter, says the order."""
+    """A path as one server resolves it; docs/functions/url_filter.md says the order."""
     path = _decoded(path, "2f 5c 25" if late else "")
     if twice:
         path = _decoded(path)

@@ -1,4 +1,4 @@
-"""The reference of ICMP errors that a router sends (docs/architecture.md, "router")."""
+"""The reference of ICMP errors that a router sends (docs/functions/router.md)."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def hiding_rules(output: str) -> list[FilterRule]:
 def hides(packet: Packet, watched: Mapping[int, Sequence[PortRange]]) -> bool:
     """Whether a receiver may find ports that are watched (by protocol) in a packet that has none here.
 
-    docs/architecture.md, "TCP streams". What cannot be read may be anything.
+    docs/functions, "TCP streams". What cannot be read may be anything.
     """
     if packet.ether_type in VLAN_TYPES:
         return True

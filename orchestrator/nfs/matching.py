@@ -23,7 +23,7 @@ from orchestrator.nfs.values import (
 
 
 class MatchFields(BaseModel):
-    """The match keys of docs/architecture.md; a key left out asks nothing."""
+    """The match keys of docs/functions; a key left out asks nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""The reference semantics of stateful_firewall, by the letter of docs/architecture.md."""
+"""The reference semantics of stateful_firewall, by the letter of docs/functions."""
 
 from __future__ import annotations
 

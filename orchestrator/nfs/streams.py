@@ -1,6 +1,6 @@
 """The reference semantics of NFs that look into TCP streams: reassembly, connections, blocking.
 
-By the letter of docs/architecture.md ("TCP streams").
+By the letter of docs/functions ("TCP streams").
 """
 
 from __future__ import annotations

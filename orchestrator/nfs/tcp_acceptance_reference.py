@@ -1,6 +1,6 @@
 """The reference of TCP acceptance: which segments the receiver would take, as far as can be known.
 
-By the letter of docs/architecture.md, "TCP acceptance" (RFC 9293, 3.10.7.4; RFC 5961; RFC 7323).
+By the letter of docs/functions, "TCP acceptance" (RFC 9293, 3.10.7.4; RFC 5961; RFC 7323).
 Sequence numbers are compared as distances (RFC 9293, 3.4): more than 2^31 of them have no order.
 """
 

@@ -179,7 +179,7 @@ def protocol_text(protocol: int) -> str | int:
 
 
 def match_json(match: Match) -> dict[str, Any]:
-    """A match in the keys of docs/architecture.md."""
+    """A match in the keys of docs/functions."""
     result: dict[str, Any] = {}
     for key in ("src", "dst", "src_port", "dst_port"):
         value = getattr(match, key)

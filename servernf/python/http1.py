@@ -43,7 +43,7 @@ class Request:
     raw: bytes = b""
 
     def readings(self) -> set[bytes]:
-        """The paths that servers may take it for, `path` among them (architecture.md, url_filter)."""
+        """The paths that servers may take it for, `path` among them (docs/functions/url_filter.md)."""
         return {self.path} | (_readings(self.raw) if _ODD.search(self.raw) else set())
 
 

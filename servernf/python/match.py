@@ -1,4 +1,4 @@
-"""A condition on headers ("Match keys" in docs/architecture.md), as server NFs evaluate it."""
+"""A condition on headers ("Match keys" in docs/functions), as server NFs evaluate it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 What a receiver ignores must change nothing in a middlebox either, or one forged segment makes the two
 disagree (Ptacek and Newsham 1998). The test is RFC 9293, 3.10.7.4 and RFC 5961, made lenient where only
-the ends know: docs/architecture.md, "TCP acceptance", is binding.
+the ends know: docs/functions, "TCP acceptance", is binding.
 
 Sequence numbers are as on the wire and wrap (RFC 9293, 3.4); -1 is unknown, and of a side of which
 nothing is known nothing is asked.

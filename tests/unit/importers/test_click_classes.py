@@ -98,7 +98,7 @@ HEADERS = st.builds(
 
 
 def rule_holds(keys: dict[str, Any], h: Header) -> bool:
-    """As docs/architecture.md defines a match."""
+    """As docs/functions defines a match."""
     for key, value in keys.items():
         if key in ("src", "dst"):
             holds = within(getattr(h, key), value)

@@ -1,4 +1,4 @@
-"""The IDS against docs/architecture.md: what carries a signature does not pass, however it is cut."""
+"""The IDS against docs/functions: what carries a signature does not pass, however it is cut."""
 
 from __future__ import annotations
 

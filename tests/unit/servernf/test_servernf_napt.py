@@ -1,4 +1,4 @@
-"""NAPT against RFC 4787, 5382, 5508 and docs/architecture.md; scapy's checksums are the oracle."""
+"""NAPT against RFC 4787, 5382, 5508 and docs/functions; scapy's checksums are the oracle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""acl, router, static_nat and the load balancer against docs/architecture.md."""
+"""acl, router, static_nat and the load balancer against docs/functions."""
 
 from __future__ import annotations
 

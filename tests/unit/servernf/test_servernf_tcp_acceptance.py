@@ -1,4 +1,4 @@
-"""What a middlebox believes of TCP: by the letter of RFC 9293, RFC 5961 and docs/architecture.md.
+"""What a middlebox believes of TCP: by the letter of RFC 9293, RFC 5961 and docs/functions.
 
 Oracle: by hand; tests/unit/nfs compares with the reference. Blind spot: timestamps (RFC 7323, 5).
 """

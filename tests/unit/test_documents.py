@@ -1,4 +1,4 @@
-"""Documents that follow the code: a page an NF and their index; decisions dated; links that lead somewhere.
+"""Documents that follow the code: a page an NF, their index, decisions with dates, links that lead on.
 
 Blind spot: whether what they say is true; `compile --verify` and the conformance suite see to that.
 """

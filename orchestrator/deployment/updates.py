@@ -8,6 +8,7 @@ from contextlib import suppress
 from finsy.proto import p4r
 
 from orchestrator.clients.encoding import Inserts, RawUpdate, Run
+from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.deployment.drivers import PipelineDriver
 from orchestrator.deployment.transaction import Change, CloneSession, Item, WriteEntries
@@ -76,29 +77,37 @@ def _update(schema: Schema, item: Item, owner: str, kind: p4r.Update.Type.ValueT
 def needed(driver: PipelineDriver, schema: Schema, step: WriteEntries) -> Iterator[Change]:
     """The changes of a step that the switch still needs, given what it has from this owner.
 
-    Groups and sessions cannot be read everywhere: their changes are all kept.
+    Groups and sessions cannot be read everywhere: their changes are all kept. Entries are compared as
+    bytes; one that differs is decoded.
     """
-    tables = {c.item.table for c in step.changes if isinstance(c.item, TableEntry)}
-    present = {
-        identity(schema, found.entry): found
-        for table in sorted(tables)
-        for found in driver.entries(table)
-    }
+    present: dict[bytes, bytes] = {}
+    for table in {c.item.table for c in step.changes if isinstance(c.item, TableEntry)}:
+        wanted = p4r.Entity()
+        wanted.table_entry.table_id = schema.table(table).id
+        present.update(identify(entity) for entity in driver.read_entities(wanted))
     for change in step.changes:
         if not isinstance(change.item, TableEntry):
             yield change
             continue
-        found = present.get(identity(schema, change.item))
+        key, ours = schema.identified(change.item, step.owner)
+        found = present.get(key)
         if found is None:
             if change.after is not None:
                 yield Change(None, change.after)
-        elif change.after is None:
-            if found.graph == step.owner:
+            continue
+        same = found == ours
+        graph, entry = (step.owner, change.item) if same else _decoded(schema, found)
+        if change.after is None:
+            if graph == step.owner:
                 yield Change(change.item, None)
-        elif found.graph != step.owner:
+        elif graph != step.owner:
             yield Change(None, change.after)  # the switch will say whose it is
-        elif not _alike(found.entry, change.item):
-            yield Change(found.entry, change.after)
+        elif not same and not _alike(entry, change.item):
+            yield Change(entry, change.after)
+
+
+def _decoded(schema: Schema, entity: bytes) -> tuple[str, TableEntry]:
+    return schema.decode(p4r.Entity.FromString(entity).table_entry)
 
 
 def _alike(one: TableEntry, other: TableEntry) -> bool:

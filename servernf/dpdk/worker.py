@@ -72,9 +72,11 @@ class DpdkWorker(Worker):
 
     # Configuration.
 
-    def nf_types(self) -> list[str]:
+    # Only the instance knows which NFs its process has.
+    def nf_types(self) -> list[str]:  # pyrefly: ignore[bad-override]
         return self.engine.types
 
+    # pyrefly: ignore[bad-override]
     def create(self, type_name: str, where: str, config: object) -> NetworkFunction:
         if type_name not in self.engine.types:
             known = unknown("NF type", type_name, self.engine.types)

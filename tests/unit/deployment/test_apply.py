@@ -73,6 +73,9 @@ class FaultySwitch:
     def entries(self, table: str = "") -> Iterator[InstalledEntry]:
         return self._switch.entries(table)
 
+    def read_entities(self, *wanted: p4r.Entity) -> Iterator[p4r.Entity]:
+        return self._switch.read_entities(*wanted)
+
     def write(
         self,
         updates: Iterable[p4r.Update],

@@ -534,7 +534,7 @@ def foreign_numbers(network: MemoryNetwork, bundle: Bundle) -> list[str]:
     for switch in network.switches.values():
         for installed in switch.entries():
             entry = installed.entry
-            if entry.table.startswith(("port.", "fabric.", "trajectory")):
+            if entry.table.startswith(("port.", "fabric.", "trajectory", "neighbor.echo")):
                 continue
             keys = [(n, k.value) for n, k in entry.keys if isinstance(k, Exact)]
             found += [

@@ -105,7 +105,7 @@ CASES: list[tuple[Change, list[str]]] = [
             "nfs.edge_acl.config.rules[0]: unknown key 'port'; did you mean 'src_port'? (known: "
             "action, dst, dst_port, ether_type, icmp_code, icmp_type, later_fragment, protocol, "
             "src, src_port, tcp_flags, "
-            "version)"
+            "version, vlan)"
         ],
     ),
     (removing("name"), ["the key 'name' is missing"]),

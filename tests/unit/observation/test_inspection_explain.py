@@ -134,7 +134,7 @@ def test_a_condition_that_drops_is_told_by_its_source_text() -> None:
     frame = bytearray(frame_of(flow))
     frame[14 + 7] = 1  # hop limit
     journey = the_model().send("h1", bytes(frame))
-    assert "because hdr.ipv6.hop_limit <= 1 (route.p4:" in journey.verdict
+    assert "because refused == 1 && told == 0 (route.p4:" in journey.verdict
 
 
 def test_an_explanation_is_the_same_from_a_switch_and_from_the_bundle() -> None:

@@ -333,7 +333,7 @@ def test_a_chain_goes_to_known_peers_only(tmp_path: Path) -> None:
                 assert code == grpc.StatusCode.INVALID_ARGUMENT
                 assert text == (
                     f"next.worker: '{unknown}' is no peer of this worker "
-                    f"(known: far:1, {told}, sockets in {tmp_path})"
+                    f"(known: far:1, {told}, sockets in {tmp_path}/)"
                 )
             for known in (told, f"unix:{tmp_path}/v.sock"):
                 hop.worker = known

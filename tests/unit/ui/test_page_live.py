@@ -71,6 +71,7 @@ def test_conditions_come_as_the_status_has_them(network: ProcessNetwork) -> None
     )["graphs"] else None
     said: list[tuple[float, str]] = []
     feed = Feed(network.live, ())
+    before = {thread.name for thread in threading.enumerate()}
 
     class Listener:
         def put(self, what: str, document: str) -> None:
@@ -88,7 +89,15 @@ def test_conditions_come_as_the_status_has_them(network: ProcessNetwork) -> None
     finally:
         feed.unsubscribe(next(iter(feed._subscribers)))
         feed.stop()
-    assert threading.active_count() < 50
+    eventually(
+        lambda: (
+            not any(
+                thread.is_alive() and thread.name not in before and "Feed" in thread.name
+                for thread in threading.enumerate()
+            )
+        ),
+        what="the feed's threads to end",
+    )
 
 
 def test_files_that_are_saved_are_told_of(tmp_path: Path) -> None:

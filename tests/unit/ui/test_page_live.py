@@ -71,7 +71,6 @@ def test_conditions_come_as_the_status_has_them(network: ProcessNetwork) -> None
     )["graphs"] else None
     said: list[tuple[float, str]] = []
     feed = Feed(network.live, ())
-    before = {thread.name for thread in threading.enumerate()}
 
     class Listener:
         def put(self, what: str, document: str) -> None:
@@ -90,12 +89,7 @@ def test_conditions_come_as_the_status_has_them(network: ProcessNetwork) -> None
         feed.unsubscribe(next(iter(feed._subscribers)))
         feed.stop()
     eventually(
-        lambda: (
-            not any(
-                thread.is_alive() and thread.name not in before and "Feed" in thread.name
-                for thread in threading.enumerate()
-            )
-        ),
+        lambda: not any(thread.name == "feed" for thread in threading.enumerate()),
         what="the feed's threads to end",
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from orchestrator.compiler.advice import advice, not_installed, placed_advice
@@ -248,7 +249,9 @@ def _compiled(request: CompileRequest) -> Compiled:
             lowered.layouts,
             pipelines,
             {
-                **why_on_nics(cuts, plan, graph, fabric, room_of(fabric, network), pipelines),
+                **why_on_nics(
+                    cuts, plan, graph, fabric, partial(room_of, fabric, network), pipelines
+                ),
                 **why_on_runtimes(cuts, plan, graph, topology),
             },
         ),

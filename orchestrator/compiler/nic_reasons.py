@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orchestrator.model.cuts import Cuts, Unit
 from orchestrator.model.graph import ServiceGraph
@@ -16,11 +16,13 @@ def why_on_nics(
     plan: Plan,
     graph: ServiceGraph,
     fabric: Fabric,
-    free: Mapping[str, Mapping[str, int]],
+    free: Callable[[], Mapping[str, Mapping[str, int]]],
     pipelines: Mapping[str, Pipeline],
 ) -> dict[str, str]:
-    """By unit that is on a NIC. `free` is what this graph may take of devices, by 'block.table'."""
+    """By unit that is on a NIC. `free` tells what this graph may take of devices, by 'block.table'."""
     nics = {n: s for n, s in fabric.topology.switches.items() if s.server}
+    if nics.keys().isdisjoint(plan.device_of.values()):
+        return {}
     before: dict[str, list[str]] = {}
     for arc in cuts.arcs:
         before.setdefault(arc.target, []).append(arc.source)
@@ -32,7 +34,7 @@ def why_on_nics(
             if not switch or switch == nic:
                 continue
             for (block, table), need in footprint(unit, [pipelines[switch]]).items():
-                room = free[switch].get(f"{block}.{table}", 0)
+                room = rooms[switch].get(f"{block}.{table}", 0)
                 if need > room:
                     return (
                         f"{switch} has room for {room} entries of {block}.{table}, not for {need}"
@@ -42,7 +44,7 @@ def why_on_nics(
                 return f"behind {source}, which is there"
         return "no switch on the way holds it beside what is there, within all limits"
 
-    plan_of = graph.placement.pinned
+    plan_of, rooms = graph.placement.pinned, free()
     return {
         name: f"on a NIC: {why(cuts.units[name], device)}"
         for name, device in plan.device_of.items()

@@ -107,26 +107,14 @@ def to_cores(links: Iterable[Link], nics: Mapping[str, FoundNic]) -> Iterator[Li
             yield link
 
 
-def without_nics(topology: Topology) -> tuple[list[Link], Mapping[str, list[dict[str, Any]]]]:
-    """The links that a file would say, and each server's `nics`: the inverse of `with_nics`."""
-    nics = {s.name: s for s in topology.switches.values() if s.server}
-    cores: dict[str, list[Link]] = {name: [] for name in nics}
-    cables: list[Link] = []
-    ports: dict[str, int] = {}
-    for link in topology.links:
-        nic = next((n for n in (link.a, link.b) if n in nics), None)
-        if nic is None:
-            cables.append(link)
-        elif nics[nic].server in (link.a, link.b):
-            cores[nic].append(link)
-        elif link.a == nic:
-            ports[nic] = link.a_port
-            cables.append(Link(nics[nic].server, 0, link.b, link.b_port, *_rest(link)))
-        else:
-            ports[nic] = link.b_port
-            cables.append(Link(link.a, link.a_port, nics[nic].server, 0, *_rest(link)))
+def said_of(topology: Topology) -> Mapping[str, list[dict[str, Any]]]:
+    """Each server's `nics`, as a file would say them."""
     said: dict[str, list[dict[str, Any]]] = {}
-    for name, nic in nics.items():
+    for name, nic in topology.switches.items():
+        if not nic.server:
+            continue
+        cores = [link for link in topology.links if (link.a, link.b) == (name, nic.server)]
+        cable = (link for link in topology.links if name in (link.a, link.b) and link not in cores)
         said.setdefault(nic.server, []).append(
             {
                 "name": name,
@@ -134,16 +122,12 @@ def without_nics(topology: Topology) -> tuple[list[Link], Mapping[str, list[dict
                 "pipeline": nic.pipeline,
                 "table_sizes": nic.table_sizes,
                 "packets_per_second": nic.packets_per_second or None,
-                "port": ports.get(name, 1),
-                "core_ports": [link.a_port for link in cores[name]],
-                "latency": next((link.latency_us for link in cores[name]), 0),
+                "port": next((x.a_port if x.a == name else x.b_port for x in cable), 1),
+                "core_ports": [link.a_port for link in cores],
+                "latency": next((link.latency_us for link in cores), 0),
             }
         )
-    return cables, said
-
-
-def _rest(link: Link) -> tuple[int, int]:
-    return link.capacity, link.latency_us
+    return said
 
 
 def _core_ports(nic: NicFile, workers: int) -> tuple[Port, ...]:

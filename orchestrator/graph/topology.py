@@ -28,6 +28,7 @@ from orchestrator.model.topology import (
     Switch,
     Tls,
     Topology,
+    without_nics,
 )
 from orchestrator.nfs.files import explain, located, parse_json, read_text
 from orchestrator.resources import shipped_topologies
@@ -55,7 +56,7 @@ def load_topology(path_or_name: str | Path) -> Topology:
 
 def check_topology(topology: Topology) -> None:
     """ValueError for a topology that no file could have said (it comes from a stranger's bundle)."""
-    cables, nics_of = nics.without_nics(topology)
+    nics_of, cables = nics.said_of(topology), without_nics(topology, *topology.servers).links
     raw = {
         "name": "any",
         "trees": topology.trees,

@@ -155,6 +155,20 @@ def within(topology: Topology, link: Link) -> tuple[Link, ...]:
     return tuple(x for x in topology.links if (x.a, x.b) == (link.a, link.b))
 
 
+def without_nics(topology: Topology, *servers: str) -> Topology:
+    """These servers are where their SmartNICs were."""
+    nics = {n: s.server for n, s in topology.switches.items() if s.server in servers}
+
+    def ends(link: Link) -> Link:
+        if link.a in nics:
+            return replace(link, a=nics[link.a], a_port=0)
+        return replace(link, b=nics[link.b], b_port=0) if link.b in nics else link
+
+    cables = (link for link in topology.links if nics.get(link.a) != link.b)
+    switches = {n: s for n, s in topology.switches.items() if n not in nics}
+    return replace(topology, switches=switches, links=tuple(map(ends, cables)))
+
+
 def public(topology: Topology) -> Topology:
     """Without what is only this network's: where files are, and how devices are reached."""
     switches = {n: replace(s, tls=None, management=None) for n, s in topology.switches.items()}

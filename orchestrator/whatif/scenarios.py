@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.away import Away, Cordon
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.topology import Link, Topology, within
+from orchestrator.model.topology import Link, Topology, within, without_nics
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import ChainSpec, LoadedChains
 from orchestrator.placement.resources import Network, Used
@@ -117,7 +117,7 @@ def fail(topology: Topology, what: str) -> Topology:
     if name not in nodes_of(topology):
         raise InputError(f"--fail {what}: {unknown('node', name, nodes_of(topology))}")
     if name in topology.servers:
-        topology = _without_nics(topology, name)
+        topology = without_nics(topology, name)
     return replace(
         topology,
         switches={n: s for n, s in topology.switches.items() if n != name},
@@ -126,20 +126,6 @@ def fail(topology: Topology, what: str) -> Topology:
         hosts={n: h for n, h in topology.hosts.items() if n != name},
         links=tuple(x for x in topology.links if name not in (x.a, x.b)),
     )
-
-
-def _without_nics(topology: Topology, server: str) -> Topology:
-    """The server is where its SmartNIC was."""
-    nics = {n for n, s in topology.switches.items() if s.server == server}
-
-    def ends(link: Link) -> Link:
-        if link.a in nics:
-            return replace(link, a=server, a_port=0)
-        return replace(link, b=server, b_port=0) if link.b in nics else link
-
-    cables = (x for x in topology.links if x.a not in nics or x.b != server)
-    switches = {n: s for n, s in topology.switches.items() if n not in nics}
-    return replace(topology, switches=switches, links=tuple(map(ends, cables)))
 
 
 def change(topology: Topology, what: str) -> Topology:
@@ -153,7 +139,7 @@ def change(topology: Topology, what: str) -> Topology:
         if key == "nics":
             if value != "none":
                 raise InputError(f"--set {what}: only none; NICs are said in the topology")
-            return _without_nics(topology, node)
+            return without_nics(topology, node)
         keys = ("nics", "cores", "reserved_cores", "cycles_per_second", "memory_bytes")
         if key not in keys:
             raise InputError(f"--set {what}: {unknown('key of a server', key, keys)}")

@@ -8,7 +8,7 @@ from servernf.host.compiling import SANITIZERS, Sources, c_files, compiled, dpdk
 
 HERE = Path(__file__).parent
 FOLDERS = (HERE / "c", HERE / "nfs")
-HOST = ("channel.c", "messages.c", "privileges.c")
+HOST = ("channel.c", "messages.c", "privileges.c", "ticking.c")
 """Of `servernf.host.c`."""
 FLAGS = (
     "-std=gnu11",

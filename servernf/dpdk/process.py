@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socket
 import struct
 import subprocess
@@ -14,14 +12,12 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 
+from servernf.host import channel
+from servernf.host.channel import FRAME, PORT_REASONS
 from servernf.wire.errors import ServerError
 
 VERSION = 1
-MAX_MESSAGE = 64 << 20
 MOST_INSTANCES = 4096
-_QUESTION, _ANSWER = struct.Struct("=III"), struct.Struct("=II")
-_FRAME = struct.Struct("=II")
-_ERROR = 65
 _ANSWER_S = 30.0
 """The longest that an answer may take: then the process is taken for dead."""
 WORKER_REASONS = (
@@ -34,16 +30,6 @@ WORKER_REASONS = (
     "loop",
 )
 """Why the worker itself drops frames, in the order of `enum lost`."""
-PORT_REASONS = (
-    "unknown_port",
-    "receive_queue_full",
-    "send_queue_full",
-    "link_down",
-    "too_long",
-    "too_short",
-    "event_queue_full",
-)
-"""Why whoever moves frames drops them, in the order of `enum drop`."""
 
 
 class Ask(IntEnum):
@@ -117,53 +103,29 @@ class Process:
 
     def ask(self, kind: Ask, payload: bytes = b"", number: int = 0) -> bytes:
         """The answer to a message; ServerError when it is refused, ProcessGone without an answer."""
-        if _QUESTION.size + len(payload) > MAX_MESSAGE:
-            raise ServerError(f"more than {MAX_MESSAGE >> 20} MiB in one message")
         with self._lock:
             try:
-                self._socket.sendall(
-                    _QUESTION.pack(_QUESTION.size + len(payload), kind, number) + payload
-                )
-                size, answer = _ANSWER.unpack(self._read(_ANSWER.size))
-                body = self._read(size - _ANSWER.size)
+                return channel.ask(self._socket, kind, payload, number)
+            except channel.Refusal as refusal:
+                raise ServerError(f"the process that moves packets {refusal}") from None
             except OSError as error:
                 self._process.kill()  # what is half sent or half read leaves no way to go on
                 words = self.last_words() or str(error)
                 raise ProcessGone(f"the process that moves packets is gone: {words}") from None
-        if answer == _ERROR:
-            raise ServerError(
-                f"the process that moves packets refuses a message: {body.decode(errors='replace')}"
-            )
-        return body
-
-    def _read(self, size: int) -> bytes:
-        parts = bytearray()
-        while len(parts) < size:
-            part = self._socket.recv(min(size - len(parts), 1 << 20))
-            if not part:
-                raise ConnectionResetError("it ended")
-            parts += part
-        return bytes(parts)
 
     def last_words(self) -> str:
         """What it has said of itself before it ended, and how that was."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)
-        code = self._process.returncode
-        how = f"ended by {signal.Signals(-code).name}" if code and code < 0 else ""
-        at = self._errors.fileno()
-        said = os.pread(at, 4000, max(0, os.fstat(at).st_size - 4000))
-        return " ".join(part for part in (said.decode(errors="replace").strip(), how) if part)
+        return " ".join(part for part in channel.last_words(self._process, self._errors) if part)
 
     def packets(self, now_us: int, frames: Sequence[bytes]) -> list[bytes]:
         """What leaves, in order, for frames that come in at one instant."""
-        packed = b"".join(_FRAME.pack(0, len(frame)) + frame for frame in frames)
+        packed = b"".join(FRAME.pack(0, len(frame)) + frame for frame in frames)
         answer = self.ask(Ask.PACKETS, struct.pack("=Q", now_us) + packed)
         out: list[bytes] = []
         at = 0
         while at < len(answer):
-            _, size = _FRAME.unpack_from(answer, at)
-            at += _FRAME.size
+            _, size = FRAME.unpack_from(answer, at)
+            at += FRAME.size
             out.append(answer[at : at + size])
             at += size
         return out

@@ -18,7 +18,7 @@ __all__ = ("build", "build_process", "compiler", "dpdk_flags", "runtime")
 RUNTIME = Path(__file__).parent / "c"
 ENGINE = ("tables.c", "hashes.c", "device.c", "boundary.c", "messages.c", "profiles.c")
 """Of a program, beside itself."""
-PROCESS = ("process.c", "channel.c", "messages.c", "privileges.c")
+PROCESS = ("process.c", "channel.c", "messages.c", "privileges.c", "ticking.c")
 """Of the process, beside its ports."""
 FLAGS = ("-std=gnu11", "-O2", "-march=native", "-fno-strict-aliasing", "-fvisibility=hidden", "-w")
 """No warnings: a program may well compare a field with itself. A test has them for the runtime."""

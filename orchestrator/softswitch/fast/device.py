@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import struct
 import subprocess
@@ -15,13 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.errors import SwitchError
+from servernf.host import channel
+from servernf.host.channel import FRAME, PORT_REASONS
 
 VERSION = 3
-MAX_MESSAGE = 64 << 20
-_QUESTION = struct.Struct("=III")
-_ANSWER_HEAD = struct.Struct("=II")
 _EVENT = struct.Struct("=II")
-_FRAME = struct.Struct("=II")
 _EVENT_BYTES = 128 << 10
 _EVENT_QUEUE = 4 << 20
 _START_S = 30
@@ -44,18 +41,7 @@ class Ask(IntEnum):
     STATE = 36
 
 
-_ERROR = 65
 _DIGEST, _PACKET_IN = 1, 2
-DROPS = (
-    "unknown_port",
-    "receive_queue_full",
-    "send_queue_full",
-    "link_down",
-    "too_long",
-    "too_short",
-    "event_queue_full",
-)
-"""Why the process drops frames beside the program, in its order."""
 
 
 class State(NamedTuple):
@@ -141,43 +127,19 @@ class Process:
 
     def ask(self, kind: Ask, payload: bytes | bytearray = b"", slot: int = 0) -> bytes:
         """The answer to a message; SwitchError if it is refused or the process is gone."""
-        if _QUESTION.size + len(payload) > MAX_MESSAGE:
-            raise SwitchError(f"more than {MAX_MESSAGE >> 20} MiB in one message")
         try:
-            head = _QUESTION.pack(_QUESTION.size + len(payload), kind, slot)
-            sent = self._socket.sendmsg((head, payload))  # at once: it wakes once
-            if sent < len(head) + len(payload):
-                self._socket.sendall(memoryview(head + payload)[sent:])
-            size, answer = _ANSWER_HEAD.unpack(self._read(_ANSWER_HEAD.size))
-            body = self._read(size - _ANSWER_HEAD.size)
+            return channel.ask(self._socket, kind, payload, slot)
+        except channel.Refusal as refusal:
+            raise SwitchError(f"the engine's process {refusal}") from None
         except OSError as error:
             raise SwitchError(
                 f"the engine's process is gone: {self.last_words() or error}"
             ) from None
-        if answer == _ERROR:
-            raise SwitchError(
-                f"the engine's process refuses a message: {body.decode(errors='replace')}"
-            )
-        return body
-
-    def _read(self, size: int) -> bytes:
-        parts = bytearray()
-        while len(parts) < size:
-            part = self._socket.recv(min(size - len(parts), 1 << 20))
-            if not part:
-                raise ConnectionResetError("it ended")
-            parts += part
-        return bytes(parts)
 
     def last_words(self) -> str:
         """What it has said of itself before it ended, and how that was."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)
-        code = self._process.returncode
-        how = f" (ended by {signal.Signals(-code).name})" if code and code < 0 else ""
-        end = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, end - 4000))
-        return self._errors.read().decode(errors="replace").strip() + how
+        said, how = channel.last_words(self._process, self._errors)
+        return said + (f" ({how})" if how else "")
 
     # ------------------------------------------------------------------ what it tells
 
@@ -212,8 +174,8 @@ class Process:
 
     def drops(self) -> dict[str, int]:
         """Frames dropped beside the program so far, by reason."""
-        counts = struct.unpack(f"={len(DROPS)}Q", self.ask(Ask.DROPS))
-        return {reason: n for reason, n in zip(DROPS, counts, strict=True) if n}
+        counts = struct.unpack(f"={len(PORT_REASONS)}Q", self.ask(Ask.DROPS))
+        return {reason: n for reason, n in zip(PORT_REASONS, counts, strict=True) if n}
 
 
 _SO_SNDBUFFORCE = 32
@@ -271,15 +233,15 @@ class Device:
 
 
 def _packed(frames: Iterable[Frame]) -> bytes:
-    return b"".join(_FRAME.pack(port, len(frame)) + frame for port, frame in frames)
+    return b"".join(FRAME.pack(port, len(frame)) + frame for port, frame in frames)
 
 
 def _frames(body: bytes) -> list[Frame]:
     out: list[Frame] = []
     at = 0
     while at < len(body):
-        port, size = _FRAME.unpack_from(body, at)
-        at += _FRAME.size
+        port, size = FRAME.unpack_from(body, at)
+        at += FRAME.size
         out.append((port, body[at : at + size]))
         at += size
     return out

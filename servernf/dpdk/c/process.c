@@ -9,21 +9,18 @@
 #include "engine.h"
 #include "ports.h"
 #include "privileges.h"
+#include "ticking.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <time.h>
 
-#define TICK_US 100000
 #define IDLE_TURNS 64 /* without a frame, before it sleeps */
 #define BUSY_TURNS 16 /* with frames, before it looks for messages */
 
 _Static_assert(BURST <= MOST_FRAMES, "a burst of a port is one of the engine");
-
-static volatile sig_atomic_t ticked;
 
 static u64 now_us(void)
 {
@@ -135,21 +132,6 @@ static void wait_for_something(void)
     ports_wait(polled, 1);
 }
 
-static void tick(int number)
-{
-    (void)number;
-    ticked = 1;
-}
-
-/* A clock that also ends what waits in a system call: a transmit ring of an interface that is gone. */
-static void start_ticking(void)
-{
-    struct sigaction action = {.sa_handler = tick}; /* no SA_RESTART */
-    struct itimerval every = {{0, TICK_US}, {0, TICK_US}};
-    sigaction(SIGALRM, &action, NULL);
-    setitimer(ITIMER_REAL, &every, NULL);
-}
-
 static void run(void)
 {
     u32 idle = 0, turns = 0;
@@ -157,10 +139,8 @@ static void run(void)
         start_ticking();
     for (;;) {
         idle = forward() ? 0 : idle + 1;
-        if (ticked) {
-            ticked = 0;
+        if (has_ticked())
             ports_tick();
-        }
         if (idle >= IDLE_TURNS || !ports_count())
             wait_for_something();
         if ((idle || ++turns % BUSY_TURNS == 0) && !listen_to_parent())

@@ -9,15 +9,14 @@
 #include "engine.h"
 #include "ports.h"
 #include "privileges.h"
+#include "ticking.h"
 
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/time.h>
 #include <time.h>
 
-#define TICK_US 100000
 #define IDLE_TURNS 64 /* without a frame, before it sleeps */
 #define BUSY_TURNS 16 /* with frames, before it looks for messages */
 
@@ -29,7 +28,6 @@ static struct slot {
 static u32 running = SLOTS, current;
 static u64 start_ns, lost_events;
 static u32 cpu_port;
-static volatile sig_atomic_t ticked;
 
 /* Frames that leave as messages instead of by ports. */
 static struct {
@@ -297,21 +295,6 @@ static void wait_for_something(void)
     ports_wait(polled, 2);
 }
 
-static void tick(int number)
-{
-    (void)number;
-    ticked = 1;
-}
-
-/* A clock that also ends what waits in a system call: a transmit ring of an interface that is gone. */
-static void start_ticking(void)
-{
-    struct sigaction action = {.sa_handler = tick}; /* no SA_RESTART */
-    struct itimerval every = {{0, TICK_US}, {0, TICK_US}};
-    sigaction(SIGALRM, &action, NULL);
-    setitimer(ITIMER_REAL, &every, NULL);
-}
-
 static void run(void)
 {
     u32 idle = 0, turns = 0;
@@ -321,10 +304,8 @@ static void run(void)
         u32 frames = forward();
         idle = frames ? 0 : idle + 1;
         channel_tell();
-        if (ticked) {
-            ticked = 0;
+        if (has_ticked())
             ports_tick();
-        }
         if (idle >= IDLE_TURNS || !ports_count())
             wait_for_something();
         if ((idle || ++turns % BUSY_TURNS == 0) && !listen_to_parent())

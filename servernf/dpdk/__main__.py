@@ -8,7 +8,6 @@ part is compiled when it is first needed, by the system's compiler, which takes 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import select
 import signal
@@ -16,22 +15,20 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from servernf.dpdk.building import build
 from servernf.dpdk.engine import Engine
 from servernf.dpdk.process import Process
 from servernf.dpdk.service import DpdkService
 from servernf.dpdk.worker import DpdkWorker
-from servernf.host.authority import DEFAULT_WITNESSES, DEFAULT_WRITERS, exposure
+from servernf.host.authority import exposure
 from servernf.host.framepipe import FramePipe
-from servernf.host.privileges import confine, drop, user_number
-from servernf.python.__main__ import interface_mac, tls_of
+from servernf.host.privileges import confine, drop
 from servernf.python.network_function import known_types
+from servernf.python.options import mac_of, parser_of, pin, ready_line, tls_of
 from servernf.python.runtime.messages import Place
 from servernf.python.runtime.service import serve
-from servernf.wire.addresses import mac_text, parse_mac
-from servernf.wire.errors import EnvironmentMissing, InputError, ReportedError, ServerError
+from servernf.wire.errors import EnvironmentMissing, ReportedError, ServerError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,56 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m servernf.dpdk", description=__doc__)
-    parser.add_argument("--name", required=True, help="the worker's name, e.g. server1-core1")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--interface", help="its (macvlan) interface, which DPDK opens (root)")
-    where.add_argument(
-        "--frames",
-        metavar="PATH",
-        help="a listening Unix socket (SOCK_SEQPACKET, one frame a message) instead; needs no DPDK",
-    )
-    parser.add_argument("--mac", type=parse_mac, help="with --frames: the worker's MAC")
-    parser.add_argument(
-        "--api",
-        required=True,
-        help="unix:/path.sock (who may open it may change everything) or HOST:PORT",
-    )
-    parser.add_argument("--tls-cert", type=Path, help="PEM certificate of this worker")
-    parser.add_argument("--tls-key", type=Path, help="its PEM key")
-    parser.add_argument("--tls-ca", type=Path, help="PEM certificates that clients are signed by")
-    for option, what, default in (
-        ("--writer", "may change the worker", DEFAULT_WRITERS),
-        ("--peer-name", "is another worker's, which may pass chains on", ()),
-        ("--witness", "may ask for records", DEFAULT_WITNESSES),
-    ):
-        parser.add_argument(
-            option,
-            action="append",
-            metavar="CN",
-            help=f"with --tls-ca: common name of a certificate that {what} (repeatable; default: "
-            f"{', '.join(default) or 'none'})",
-        )
-    parser.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="another worker that a chain may go on to (repeatable); those with sockets beside this "
-        "one's are known",
-    )
-    parser.add_argument(
-        "--door",
-        type=Path,
-        metavar="PATH",
-        help="taken as by servernf.python; no state comes by it",
-    )
-    parser.add_argument("--cpu", type=int, default=-1, help="CPU to run on (default: any)")
-    parser.add_argument(
-        "--user",
-        type=user_number,
-        metavar="UID",
-        help="become this user (a number), without capabilities, once sockets and files are open",
+    parser = parser_of(
+        "python -m servernf.dpdk",
+        __doc__,
+        interface=", which DPDK opens (root)",
+        frames="needs no DPDK",
+        door="taken as by servernf.python; no state comes by it",
     )
     parser.add_argument(
         "--sanitized",
@@ -106,12 +59,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     tls = tls_of(options)
-    if options.cpu >= 0:
-        try:
-            os.sched_setaffinity(0, {options.cpu})
-        except OSError as error:
-            raise InputError(f"--cpu {options.cpu}: {error.strerror}") from None
-    mac, user = _mac(options), options.user
+    pin(options.cpu)
+    mac, user = mac_of(options), options.user
     executable = build(dpdk=options.interface is not None, sanitized=options.sanitized)
     wake, waker = socket.socketpair()
     waker.setblocking(False)
@@ -142,15 +91,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         if warning:
             print(f"servernf.dpdk {options.name}: warning: {warning}", file=sys.stderr)
-        ready = {
-            "ready": True,
-            "name": options.name,
-            "api": api,
-            "interface": options.interface or options.frames,
-            "mac": mac_text(mac),
-            "pid": os.getpid(),
-        }
-        print(json.dumps(ready), flush=True)
+        print(ready_line(options, api, mac), flush=True)
         threading.Thread(target=_end_with, args=(worker, waker), daemon=True).start()
         try:
             run(worker, frames, wake.fileno())
@@ -189,16 +130,6 @@ def _frames(options: argparse.Namespace) -> FramePipe | None:
         return FramePipe.connect(options.frames)
     except OSError as error:
         raise EnvironmentMissing(f"--frames {options.frames}: {error.strerror}") from None
-
-
-def _mac(options: argparse.Namespace) -> int:
-    if options.interface is not None:
-        if options.mac is not None:
-            raise InputError("--mac: an interface has its own")
-        return interface_mac(options.interface)
-    if options.mac is None:
-        raise InputError("--frames needs --mac")
-    return int(options.mac)
 
 
 if __name__ == "__main__":

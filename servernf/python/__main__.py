@@ -7,32 +7,29 @@ and ends with exit code 0 on SIGTERM or SIGINT. Errors go to stderr; the exit co
 from __future__ import annotations
 
 import argparse
-import fcntl
 import gc
-import json
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from servernf.host.authority import DEFAULT_WITNESSES, DEFAULT_WRITERS, exposure
+from servernf.host.authority import exposure
 from servernf.host.framepipe import FramePipe
 from servernf.host.packetio import PacketSocket
-from servernf.host.privileges import confine, drop, user_number
+from servernf.host.privileges import confine, drop
 from servernf.python.esp import KEY_BYTES
 from servernf.python.keys import use
 from servernf.python.network_function import known_types
+from servernf.python.options import mac_of, parser_of, pin, ready_line, tls_of
 from servernf.python.runtime.door import open_door
 from servernf.python.runtime.loop import run
 from servernf.python.runtime.messages import Place
 from servernf.python.runtime.opener import Opener
-from servernf.python.runtime.peers import UNIX, Tls
+from servernf.python.runtime.peers import UNIX
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
-from servernf.wire.addresses import mac_text, parse_mac
 from servernf.wire.errors import EnvironmentMissing, InputError, ReportedError
 from servernf.wire.ring import Ring
 
@@ -41,7 +38,6 @@ RING_BYTES = 64 << 20
 """Of a ring of records that is not there yet."""
 SWITCH_INTERVAL_S = 0.001
 """How long a management call may hold the data path up (Python's default is 5 ms)."""
-_SIOCGIFHWADDR = 0x8927
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,67 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m servernf.python", description=__doc__)
-    parser.add_argument("--name", required=True, help="the worker's name, e.g. server1-core1")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--interface", help="its (macvlan) interface")
-    where.add_argument(
-        "--frames",
-        metavar="PATH",
-        help="a listening Unix socket (SOCK_SEQPACKET, one frame a message) instead; needs no root",
-    )
-    parser.add_argument("--mac", type=parse_mac, help="with --frames: the worker's MAC")
-    parser.add_argument(
-        "--api",
-        required=True,
-        help="unix:/path.sock (who may open it may change everything) or HOST:PORT",
-    )
-    parser.add_argument("--tls-cert", type=Path, help="PEM certificate of this worker")
-    parser.add_argument("--tls-key", type=Path, help="its PEM key")
-    parser.add_argument("--tls-ca", type=Path, help="PEM certificates that clients are signed by")
-    parser.add_argument(
-        "--writer",
-        action="append",
-        metavar="CN",
-        help="with --tls-ca: common name of a client certificate that may change the worker, others "
-        f"only read (repeatable; default: {', '.join(DEFAULT_WRITERS)})",
-    )
-    parser.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        metavar="ADDRESS",
-        help="another worker that a chain may go on to (repeatable); those with sockets beside this "
-        "one's are known",
-    )
-    parser.add_argument(
-        "--peer-name",
-        action="append",
-        default=[],
-        metavar="CN",
-        help="with --tls-ca: common name of another worker's certificate, which may pass chains on "
-        "to this one (repeatable)",
-    )
-    parser.add_argument(
-        "--witness",
-        action="append",
-        metavar="CN",
-        help="with --tls-ca: common name of a client certificate that may say which packets are told "
-        f"to witnesses (repeatable; default: {', '.join(DEFAULT_WITNESSES)})",
-    )
-    parser.add_argument(
-        "--door",
-        type=Path,
-        metavar="PATH",
-        help="a Unix socket where other workers bring state, and can do nothing else (default: --api); "
+    parser = parser_of(
+        "python -m servernf.python",
+        __doc__,
+        frames="needs no root",
+        door="a Unix socket where other workers bring state, and can do nothing else (default: --api); "
         "theirs lie beside it, and its folder becomes the working directory",
-    )
-    parser.add_argument("--cpu", type=int, default=-1, help="CPU to run on (default: any)")
-    parser.add_argument(
-        "--user",
-        type=user_number,
-        metavar="UID",
-        help="become this user (a number), without capabilities, once sockets and files are open",
     )
     parser.add_argument(
         "--samples", type=Path, help="write samples to this file, too (64 MiB at most)"
@@ -131,18 +72,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     tls = tls_of(options)
-    if options.cpu >= 0:
-        try:
-            os.sched_setaffinity(0, {options.cpu})
-        except OSError as error:
-            raise InputError(f"--cpu {options.cpu}: {error.strerror}") from None
+    pin(options.cpu)
     user: int | None = options.user
     opener = None
     if user is not None:
         # Before there are threads: they inherit it.
         opener = Opener(user, KEY_BYTES)
         confine()
-    mac = _mac(options)
+    mac = mac_of(options)
     # The signal wakes the loop through a socket, so that none is missed between two polls.
     wake, waker = socket.socketpair()
     waker.setblocking(False)
@@ -179,15 +116,7 @@ def _run(options: argparse.Namespace) -> int:
         gc.freeze()  # what is there by now stays: the collector need not look at it again
         gc.set_threshold(50_000, 20, 20)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        ready = {
-            "ready": True,
-            "name": options.name,
-            "api": api,
-            "interface": options.interface or options.frames,
-            "mac": mac_text(mac),
-            "pid": os.getpid(),
-        }
-        print(json.dumps(ready), flush=True)
+        print(ready_line(options, api, mac), flush=True)
         try:
             run(worker, frames, wake.fileno())
         finally:
@@ -215,45 +144,6 @@ def _frames(options: argparse.Namespace) -> PacketSocket | FramePipe:
         raise EnvironmentMissing(
             f"--interface {options.interface}: {error.strerror} (raw sockets need CAP_NET_RAW)"
         ) from None
-
-
-def _mac(options: argparse.Namespace) -> int:
-    if options.interface is not None:
-        if options.mac is not None:
-            raise InputError("--mac: an interface has its own")
-        return interface_mac(options.interface)
-    if options.mac is None:
-        raise InputError("--frames needs --mac")
-    return int(options.mac)
-
-
-def interface_mac(interface: str) -> int:
-    """The MAC address of a network interface."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        request = struct.pack("256s", interface.encode()[:15])
-        try:
-            answer = fcntl.ioctl(probe.fileno(), _SIOCGIFHWADDR, request)
-        except OSError as error:
-            raise InputError(f"--interface {interface}: {error.strerror}") from None
-    return int.from_bytes(answer[18:24], "big")
-
-
-def tls_of(options: argparse.Namespace) -> Tls | None:
-    cert, key, ca = options.tls_cert, options.tls_key, options.tls_ca
-    if ca is None and (options.writer or options.peer_name or options.witness):
-        raise InputError(
-            "--writer, --peer-name and --witness need --tls-ca: only certificates tell clients apart"
-        )
-    if cert is None and key is None and ca is None:
-        return None
-    if cert is None or key is None:
-        raise InputError("--tls-cert and --tls-key belong together")
-    writers, peers = tuple(options.writer or DEFAULT_WRITERS), tuple(options.peer_name)
-    try:
-        pems = cert.read_bytes(), key.read_bytes(), ca.read_bytes() if ca else None
-    except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}") from None
-    return Tls(*pems, writers, peers, tuple(options.witness or DEFAULT_WITNESSES))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +243,25 @@ def guard_graph(folder: Path, watch: Mapping[str, Any] = IDS) -> str:
         )
     )
     return str(file)
+
+
+def chain_graph(name: str, nfs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """inside, the NFs in their order, outside, and back the same way."""
+    there = ["inside", *nfs, "outside"]
+
+    def port(node: str, side: str) -> str:
+        return f"{node}.{side}" if node in nfs else node
+
+    edges = [{"from": port(a, "outside"), "to": port(b, "inside")} for a, b in pairwise(there)]
+    edges += [{"from": port(b, "inside"), "to": port(a, "outside")} for a, b in pairwise(there)]
+    ends = {"inside": ["h1", "h2"], "outside": ["h3", "h4"]}
+    return {
+        "name": name,
+        "endpoints": {end: {"hosts": hosts} for end, hosts in ends.items()},
+        "nfs": nfs,
+        "edges": edges,
+        "traffic": [
+            {"name": a, "from": a, "to": b, "rate": "10Mbit/s"}
+            for a, b in (("inside", "outside"), ("outside", "inside"))
+        ],
+    }

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import pytest
-from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator
+from live import NEEDS_EMULATION, SWITCHES, Live, chain_graph, network, orchestrator
 
 from orchestrator.emulation import run_in_host
 
@@ -39,34 +38,12 @@ NFS: dict[str, dict[str, Any]] = {
 }
 
 
-def graph() -> dict[str, Any]:
-    """inside, the NFs in their order, outside, and back the same way."""
-    there = ["inside", *NFS, "outside"]
-
-    def port(node: str, side: str) -> str:
-        return f"{node}.{side}" if node in NFS else node
-
-    edges = [{"from": port(a, "outside"), "to": port(b, "inside")} for a, b in pairwise(there)]
-    edges += [{"from": port(b, "inside"), "to": port(a, "outside")} for a, b in pairwise(there)]
-    ends = {"inside": ["h1", "h2"], "outside": ["h3", "h4"]}
-    return {
-        "name": "routed",
-        "endpoints": {name: {"hosts": hosts} for name, hosts in ends.items()},
-        "nfs": NFS,
-        "edges": edges,
-        "traffic": [
-            {"name": a, "from": a, "to": b, "rate": "10Mbit/s"}
-            for a, b in (("inside", "outside"), ("outside", "inside"))
-        ],
-    }
-
-
 @pytest.fixture(scope="module", params=SWITCHES)
 def routed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Live]:
     file = tmp_path_factory.mktemp("routed") / "graph.json"
-    file.write_text(json.dumps(graph()))
+    file.write_text(json.dumps(chain_graph("routed", NFS)))
     with network("single", request.param, f"rt-{request.param}") as live:
         orchestrator("deploy", str(file), "--network", live.name)
         live.comes_to_ping("h1", H3)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live import NEEDS_EMULATION, SWITCHES, TRAFFIC, Live, network, orchestrator
+from live import NEEDS_EMULATION, SWITCHES, TRAFFIC, Live, chain_graph, network, orchestrator
 
 from orchestrator.emulation import run_in_host, start_in_host
 
@@ -74,34 +73,12 @@ except OSError:
 """
 
 
-def graph(nfs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """inside, the NFs in their order, outside, and back the same way."""
-    there = ["inside", *nfs, "outside"]
-
-    def port(node: str, side: str) -> str:
-        return f"{node}.{side}" if node in nfs else node
-
-    edges = [{"from": port(a, "outside"), "to": port(b, "inside")} for a, b in pairwise(there)]
-    edges += [{"from": port(b, "inside"), "to": port(a, "outside")} for a, b in pairwise(there)]
-    ends = {"inside": ["h1", "h2"], "outside": ["h3", "h4"]}
-    return {
-        "name": "streams",
-        "endpoints": {name: {"hosts": hosts} for name, hosts in ends.items()},
-        "nfs": nfs,
-        "edges": edges,
-        "traffic": [
-            {"name": a, "from": a, "to": b, "rate": "10Mbit/s"}
-            for a, b in (("inside", "outside"), ("outside", "inside"))
-        ],
-    }
-
-
 @pytest.fixture(scope="module", params=SWITCHES)
 def streams(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("streams")
-    (folder / "graph.json").write_text(json.dumps(graph(NFS)))
+    (folder / "graph.json").write_text(json.dumps(chain_graph("streams", NFS)))
     (folder / "link.key").write_text(bytes(range(64)).hex())
     with network("single", request.param, f"sf-{request.param}") as live:
         orchestrator("deploy", str(folder / "graph.json"), "--network", live.name)
@@ -149,7 +126,7 @@ def test_the_key_is_in_no_file_of_the_deployment(streams: Live, tmp_path: Path) 
 
 def test_labels_names_and_copies(tmp_path: Path) -> None:
     """A label that one NF gives decides at a later one; a DNS server is asked through the guard."""
-    (tmp_path / "graph.json").write_text(json.dumps(graph(OBSERVED)))
+    (tmp_path / "graph.json").write_text(json.dumps(chain_graph("streams", OBSERVED)))
 
     def resolves(name: str) -> bool:
         words = [sys.executable, "-c", RESOLVE, H3, name]
@@ -258,7 +235,7 @@ print(json.dumps(read))
 
 def test_what_a_kernel_ignores_does_not_switch_inspection_off(tmp_path: Path) -> None:
     """Linux answers what it has read: nothing but the harmless."""
-    (tmp_path / "graph.json").write_text(json.dumps(graph(IDS)))
+    (tmp_path / "graph.json").write_text(json.dumps(chain_graph("streams", IDS)))
     with network("leaf-spine", "softswitch", "sf-evasion") as live:
         orchestrator("deploy", str(tmp_path / "graph.json"), "--network", live.name)
         start(live, "-c", ECHO)

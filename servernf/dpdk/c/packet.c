@@ -1,33 +1,6 @@
 #include "packet.h"
 
-/* -- checksums (RFC 1624, equation 3: HC' = ~(~HC + sum(~m + m'))) ---------------------------------------- */
-
-/* `delta` is the sum of ~m + m' over the 16-bit words that have changed. */
-static void patch(u8 *at, u32 delta)
-{
-    u32 total = 0xFFFF - (u32)load_be(at, 2) + delta;
-    while (total > 0xFFFF)
-        total = (total & 0xFFFF) + (total >> 16);
-    store_be(at, 0xFFFF - total, 2);
-}
-
-/* Over UDP 0 means "no checksum" and stays, a computed 0 is sent as 0xffff (RFC 768). */
-static void patch_udp(u8 *at, u32 delta)
-{
-    if (!(at[0] | at[1]))
-        return;
-    patch(at, delta);
-    if (!(at[0] | at[1]))
-        at[0] = at[1] = 0xFF;
-}
-
-static u32 delta(u128 old, u128 new, unsigned bytes)
-{
-    u32 total = 0;
-    for (; bytes; bytes -= 2, old >>= 16, new >>= 16)
-        total += 0xFFFF - (u32)(old & 0xFFFF) + (u32)(new & 0xFFFF);
-    return total;
-}
+#include "checksums.h"
 
 /* -- parsing --------------------------------------------------------------------------------------------- */
 
@@ -166,19 +139,24 @@ bool packet_parse(struct packet *p)
 
 /* -- rewriting ------------------------------------------------------------------------------------------- */
 
-static void set_address(struct packet *p, u32 at_ipv4, u32 at_ipv6, u128 old, u128 new)
+/* Write an address and, unless it is NO_PORT, its port, which lies `port_at` bytes into the L4 header. */
+static void set_end(struct packet *p, bool source, u128 address, int32_t port)
 {
-    u8 *l3 = p->at + p->l3;
-    u32 changed = delta(old, new, p->version == 4 ? 4 : 16);
-    if (p->version == 4) {
-        store_be(l3 + at_ipv4, (u64)new, 4);
+    u8 *l3 = p->at + p->l3, *l4 = p->l4 ? p->at + p->l4 : NULL;
+    u32 bytes = p->version == 4 ? 4 : 16;
+    u8 *at = l3 + (p->version == 4 ? 12 : 8) + (source ? 0 : bytes);
+    u32 changed = delta(load_be_long(at, bytes), address, bytes);
+    store_be_long(at, address, bytes);
+    if (p->version == 4)
         patch(l3 + 10, changed);
-    } else {
-        store_be_long(l3 + at_ipv6, new, 16);
-    }
-    if (!p->l4)
+    if (!l4)
         return;
-    u8 *l4 = p->at + p->l4;
+    if (port != NO_PORT) {
+        u16 *own = source ? &p->source_port : &p->destination_port;
+        changed += 0xFFFFu - *own + (u32)port;
+        store_be(l4 + (source ? 0 : 2), (u32)port, 2);
+        *own = (u16)port;
+    }
     if (p->protocol == UDP)
         patch_udp(l4 + 6, changed);
     else if (p->protocol == TCP)
@@ -189,12 +167,29 @@ static void set_address(struct packet *p, u32 at_ipv4, u32 at_ipv6, u128 old, u1
 
 void packet_set_source(struct packet *p, u128 address)
 {
-    set_address(p, 12, 8, packet_source(p), address);
+    set_end(p, true, address, NO_PORT);
 }
 
 void packet_set_destination(struct packet *p, u128 address)
 {
-    set_address(p, 16, 24, packet_destination(p), address);
+    set_end(p, false, address, NO_PORT);
+}
+
+void packet_set_source_end(struct packet *p, u128 address, int32_t port)
+{
+    set_end(p, true, address, port);
+}
+
+void packet_set_destination_end(struct packet *p, u128 address, int32_t port)
+{
+    set_end(p, false, address, port);
+}
+
+void packet_set_icmp_id(struct packet *p, u16 number)
+{
+    u8 *l4 = p->at + p->l4;
+    patch(l4 + 2, 0xFFFFu - (u32)load_be(l4 + 4, 2) + number);
+    store_be(l4 + 4, number, 2);
 }
 
 void packet_set_ttl(struct packet *p, u8 ttl)
@@ -239,6 +234,27 @@ bool packet_quote(const struct packet *p, struct quote *q)
     return true;
 }
 
+int32_t quote_port(const struct quote *q, bool source)
+{
+    if (!q->l4 || (q->protocol != TCP && q->protocol != UDP))
+        return NO_PORT;
+    return (int32_t)load_be(q->l4 + (source ? 0 : 2), 2);
+}
+
+int32_t quote_echo(const struct quote *q)
+{
+    if (!q->l4 || (q->protocol != ICMP && q->protocol != ICMPV6))
+        return NO_PORT;
+    u8 kind = q->l4[0];
+    bool is_echo = q->protocol == ICMP ? kind == 0 || kind == 8 : kind == 128 || kind == 129;
+    return is_echo ? (int32_t)load_be(q->l4 + 4, 2) : NO_PORT;
+}
+
+bool quote_is_fragment(const struct packet *p, const struct quote *q)
+{
+    return p->version == 4 && quote_port(q, true) != NO_PORT && q->at[6] & 0x20;
+}
+
 /* Patch a checksum that another one covers; what has changed of that one's words. */
 static u32 patched(u8 *at, u32 changed, bool is_udp)
 {
@@ -250,15 +266,35 @@ static u32 patched(u8 *at, u32 changed, bool is_udp)
     return delta(before, load_be(at, 2), 2);
 }
 
-void packet_translate_quote(struct packet *p, const struct quote *q, u8 *at, u128 address)
+void packet_translate_quote(struct packet *p, const struct quote *q, bool source, u128 address, int32_t port)
 {
-    u32 changed = delta(load_be_long(at, q->bytes), address, q->bytes), all = changed;
+    u8 *at = source ? q->source : q->destination;
+    u32 addresses = delta(load_be_long(at, q->bytes), address, q->bytes), covered = addresses;
     store_be_long(at, address, q->bytes);
+    if (port != NO_PORT) {
+        u8 *port_at = q->l4 + (q->protocol == ICMP || q->protocol == ICMPV6 ? 4 : source ? 0 : 2);
+        covered += delta(load_be(port_at, 2), (u32)port, 2);
+        store_be(port_at, (u32)port, 2);
+    }
+    u32 all = covered; /* the error's own checksum covers all that changes in the quote, checksums included */
     if (p->version == 4)
-        all += patched(q->at + 10, changed, false);
+        all += patched(q->at + 10, addresses, false);
     if (q->l4 && q->protocol == UDP)
-        all += patched(q->l4 + 6, changed, true);
+        all += patched(q->l4 + 6, covered, true);
     else if (q->l4 && q->protocol == ICMPV6)
-        all += patched(q->l4 + 2, changed, false);
+        all += patched(q->l4 + 2, covered, false);
     patch(p->at + p->l4 + 2, all);
+}
+
+void packet_flow(const struct packet *p, u128 *source, u128 *destination)
+{
+    struct quote q;
+    *source = *destination = 0;
+    if (packet_quote(p, &q)) {
+        *source = load_be_long(q.destination, q.bytes);
+        *destination = load_be_long(q.source, q.bytes);
+    } else if (p->version) {
+        *source = packet_source(p);
+        *destination = packet_destination(p);
+    }
 }

@@ -10,7 +10,7 @@
 #define TAG_BYTES 38 /* outer Ethernet and NSH, MD type 1 (RFC 8300, 2.4) */
 #define HEADROOM 64  /* bytes before a received frame that may be written */
 
-enum { ICMP = 1, TCP = 6, UDP = 17, IPV6_FRAGMENT = 44, ICMPV6 = 58, NO_PROTOCOL = -1 };
+enum { ICMP = 1, TCP = 6, UDP = 17, IPV6_FRAGMENT = 44, ICMPV6 = 58, NO_PROTOCOL = -1, NO_PORT = -1 };
 enum { INSIDE, OUTSIDE, DROPPED = 255 };
 
 struct step;
@@ -47,6 +47,29 @@ static inline u128 packet_destination(const struct packet *p)
 /* Write an address; all checksums that cover it follow. */
 void packet_set_source(struct packet *p, u128 address);
 void packet_set_destination(struct packet *p, u128 address);
+/* The same, and the port of a packet that has ports. */
+void packet_set_source_end(struct packet *p, u128 address, int32_t port);
+void packet_set_destination_end(struct packet *p, u128 address, int32_t port);
+/* The identifier of an ICMP echo. */
+void packet_set_icmp_id(struct packet *p, u16 number);
+
+/* Whether an IP packet is a fragment that others follow, which has offset 0. */
+static inline bool packet_leads_fragments(const struct packet *p)
+{
+    const u8 *l3 = p->at + p->l3;
+    if (p->version == 4)
+        return !p->later_fragment && l3[6] & 0x20;
+    return l3[6] == IPV6_FRAGMENT && (load_be(l3 + 42, 2) & 0xFFF9) == 1;
+}
+
+/* Bytes from `at` to where the IP packet ends, of which `l4` is there; what is behind it is padding. */
+static inline u32 packet_end(const struct packet *p)
+{
+    const u8 *l3 = p->at + p->l3;
+    u32 end = p->l3 + (u32)(p->version == 4 ? load_be(l3 + 2, 2) : 40 + load_be(l3 + 4, 2));
+    end = end > p->size ? p->size : end;
+    return end > p->l4 ? end : p->l4;
+}
 
 /* IPv4's TTL or IPv6's hop limit of an IP packet; the header's checksum follows. */
 static inline u8 packet_ttl(const struct packet *p)
@@ -65,7 +88,17 @@ struct quote {
 };
 /* False: the packet is no ICMP error. */
 bool packet_quote(const struct packet *p, struct quote *q);
-/* Write its source or destination. Its checksums follow (TCP's is not quoted), and the error's own. */
-void packet_translate_quote(struct packet *p, const struct quote *q, u8 *at, u128 address);
+/* Ports of TCP or UDP, the identifier of an echo request or reply: NO_PORT where it has none. */
+int32_t quote_port(const struct quote *q, bool source);
+int32_t quote_echo(const struct quote *q);
+/* Whether more fragments follow a quoted IPv4 packet that has ports. */
+bool quote_is_fragment(const struct packet *p, const struct quote *q);
+/* Write its source or destination and, unless it is NO_PORT, that one's port, or the echo's identifier. Its checksums
+ * follow (TCP's is not quoted), and the error's own. */
+void packet_translate_quote(struct packet *p, const struct quote *q, bool source, u128 address, int32_t port);
+
+/* Source and destination of the flow that a packet is of: for an ICMP error, that of the packet which it quotes, seen
+ * from the other side. Not IP: zeros. */
+void packet_flow(const struct packet *p, u128 *source, u128 *destination);
 
 #endif

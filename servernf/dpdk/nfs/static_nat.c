@@ -69,7 +69,7 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
         u8 *at = p->port == INSIDE ? q.destination : q.source;
         found = addresses_exact(known, load_be_long(at, q.bytes));
         if (found != NO_NUMBER)
-            packet_translate_quote(p, &q, at, nat->to[found]);
+            packet_translate_quote(p, &q, p->port == OUTSIDE, nat->to[found], NO_PORT);
     }
 }
 

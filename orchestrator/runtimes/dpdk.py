@@ -26,6 +26,8 @@ _CYCLES = {
     "ttl_guard": 20,
     "vlan_pop": 20,
     "vlan_push": 20,
+    "vxlan_decap": 20,
+    "vxlan_encap": 60,
 }
 """Of one packet, beside its port and its tag: few rules, 3,000 routes."""
 

@@ -48,20 +48,20 @@ static u32 through_engine(struct rte_mbuf **burst, u32 count)
     struct received frames[BURST];
     struct sent sent[BURST];
     struct rte_mbuf *out[BURST];
-    bool gone[BURST] = {false};
     for (u32 i = 0; i < count; i++)
         frames[i] = (struct received){0, burst[i]->pkt_len, rte_pktmbuf_mtod(burst[i], u8 *)};
     u32 left = engine_burst(frames, count, nanoseconds(CLOCK_MONOTONIC) / 1000, sent);
     for (u32 i = 0; i < left; i++) {
         struct rte_mbuf *m = out[i] = burst[sent[i].index];
-        gone[sent[i].index] = true;
+        burst[sent[i].index] = NULL;
+        if (sent[i].bytes == frames[sent[i].index].bytes && sent[i].size == m->pkt_len)
+            continue;
         m->data_off = (u16)(sent[i].bytes - (u8 *)m->buf_addr);
         m->data_len = (u16)sent[i].size;
         m->pkt_len = sent[i].size;
     }
-    for (u32 i = 0; i < count && left < count; i++)
-        if (!gone[i])
-            rte_pktmbuf_free(burst[i]);
+    if (left < count)
+        rte_pktmbuf_free_bulk(burst, count);
     memcpy(burst, out, left * sizeof *out);
     return left;
 }

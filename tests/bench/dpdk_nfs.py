@@ -46,6 +46,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "ttl_guard": {"rules": [{**ONE_RULE[0], "min": 1, "max": 255}]},
     "vlan_pop": {},
     "vlan_push": {"vid": 7},
+    "vxlan_encap": {"vni": 7, "local": "192.0.2.1", "remote": "192.0.2.2"},
 }
 
 

@@ -26,7 +26,7 @@ struct step {
 
 struct slot {
     u32 path; /* 0 is no path: its SPI would be 0, which RFC 8300 leaves unused here */
-    u32 step;
+    const struct step *step;
 };
 
 struct tables {
@@ -40,7 +40,7 @@ struct tables {
 static struct nf *instances[MOST_INSTANCES];
 static struct tables *tables;
 static struct shared memory;
-static u8 mac[6];
+static u64 mac, mac_mask; /* as eight bytes that a frame begins with are loaded */
 static struct nf_ops *registered;
 
 void nf_register(struct nf_ops *ops)
@@ -182,7 +182,7 @@ static bool read_paths(struct tables *t, struct reader *r)
             return false;
         while (t->slots[at].path && t->slots[at].path != path)
             at = (at + 1) & ((1u << bits) - 1);
-        t->slots[at] = (struct slot){path, step};
+        t->slots[at] = (struct slot){path, &t->steps[step]};
     }
     return t->slots != NULL;
 }
@@ -257,8 +257,13 @@ const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer
 
 bool engine_start(u64 mac_number, struct shared shared)
 {
+    const u8 asked[8] = {0xFF, 0, 0xFF, 0xFF, 0xFF, 0xFF};
+    u8 own[8] = {0};
     memory = shared;
-    store_be(mac, mac_number, 6);
+    store_be(own, mac_number, 6);
+    memcpy(&mac_mask, asked, sizeof asked);
+    memcpy(&mac, own, sizeof own);
+    mac &= mac_mask;
     return shared.count >= LOST + LOST_REASONS;
 }
 
@@ -272,46 +277,52 @@ void engine_end(void)
 
 /* -- packets --------------------------------------------------------------------------------------------- */
 
-static const struct step *step_of(u32 path)
+static const struct step *step_of(const struct tables *t, u32 path)
 {
-    if (!tables || !path)
-        return NULL;
-    for (u32 at = slot_of(tables, path);; at = (at + 1) & (~(u32)0 >> tables->shift)) {
-        if (tables->slots[at].path == path)
-            return &tables->steps[tables->slots[at].step];
-        if (!tables->slots[at].path)
+    for (u32 at = slot_of(t, path);; at = (at + 1) & (~(u32)0 >> t->shift)) {
+        if (likely(t->slots[at].path == path))
+            return t->slots[at].step;
+        if (!t->slots[at].path)
             return NULL;
     }
 }
 
+/* Version 0, MD type 1, length 6, Ethernet, behind NSH's EtherType. RFC 8300, 2.2: who does not handle OAM packets (O
+ * bit) discards them; unassigned bits are ignored. */
+#define TAG_MASK 0xFFFFE03F0FFF0000u
+#define TAG_IS 0x894F000601030000u
+
 /* Read a frame's tag, and parse the frame in it; what is wrong, or LOST_REASONS. */
-static enum lost enter(struct packet *p, const struct received *f)
+static inline enum lost enter(struct packet *p, const struct received *f, const struct tables *t)
 {
     const u8 *at = f->bytes;
-    if (f->size < TAG_BYTES)
+    u64 to;
+    if (unlikely(f->size < TAG_BYTES))
         return BAD_TAG;
-    u32 base = (u32)load_be(at + 14, 2), kind = (u32)load_be(at + 16, 2);
-    /* Version 0, MD type 1, length 6, Ethernet. RFC 8300, 2.2: who does not handle OAM packets (O bit) discards
-     * them; unassigned bits are ignored. */
-    if (load_be(at + 12, 2) != 0x894F || (base & 0xE03F) != 6 || (kind & 0x0FFF) != 0x103)
+    u64 head = load_be(at + 12, 8);
+    if (unlikely((head & TAG_MASK) != TAG_IS))
         return BAD_TAG;
-    if (at[0] != mac[0] || memcmp(at + 2, mac + 2, 4))
+    memcpy(&to, at, sizeof to);
+    if (unlikely((to & mac_mask) != mac))
         return NOT_MINE;
-    p->ttl = base >> 6 & 0x3F;
-    if (p->ttl <= 1)
+    p->ttl = head >> 38 & 0x3F;
+    if (unlikely(p->ttl <= 1))
         return NSH_TTL;
-    p->step = step_of((u32)load_be(at + 18, 4));
-    if (!p->step)
+    u32 path = (u32)load_be(at + 18, 4);
+    p->step = t && path ? step_of(t, path) : NULL;
+    if (unlikely(!p->step))
         return UNKNOWN_PATH;
     memcpy(p->words, at + 22, sizeof p->words);
     p->port = (u8)p->step->port;
     p->at = f->bytes + TAG_BYTES;
     p->size = f->size - TAG_BYTES;
+    p->room = HEADROOM;
     return packet_parse(p) ? LOST_REASONS : MALFORMED;
 }
 
-static void leave(struct packet *p, const struct leaving *to, struct sent *sent)
+static inline void leave(struct packet *p, struct sent *sent)
 {
+    const struct leaving *to = p->leaving;
     u8 *at = p->at - TAG_BYTES;
     u32 base = (p->ttl - 1u) << 6 | 6;
     memcpy(at, to->ethernet, sizeof to->ethernet);
@@ -327,7 +338,7 @@ static void lose(enum lost why)
 }
 
 /* Have one NF take those of the waiting packets that are at it; those that go on stay, in order. */
-static u32 call(struct packet **waiting, u32 count, u64 now_us, const struct leaving **left)
+static u32 call(struct packet **waiting, u32 count, u64 now_us)
 {
     struct packet *taken[MOST_FRAMES];
     struct nf *nf = waiting[0]->step->nf;
@@ -341,16 +352,16 @@ static u32 call(struct packet **waiting, u32 count, u64 now_us, const struct lea
     for (u32 i = 0; i < count; i++) {
         struct packet *p = waiting[i];
         const struct step *at = p->step;
-        if (at->nf == nf) {
-            if (p->left == DROPPED) {
+        if (likely(at->nf == nf)) {
+            if (unlikely(p->left == DROPPED)) {
                 nf->counters[1 + p->reason]++;
                 continue;
             }
-            const struct onward *f = p->left < at->ports ? &at->next[p->left] : NULL;
-            if (!f || !f->step) {
-                if (f && f->leaving)
-                    left[p->index] = f->leaving;
-                else
+            static const struct onward nothing;
+            const struct onward *f = p->left < at->ports ? &at->next[p->left] : &nothing;
+            if (!f->step) {
+                p->leaving = f->leaving;
+                if (unlikely(!f->leaving))
                     lose(NO_NEXT_HOP);
                 continue;
             }
@@ -365,23 +376,23 @@ static u32 call(struct packet **waiting, u32 count, u64 now_us, const struct lea
 u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct sent *sent)
 {
     struct packet packets[MOST_FRAMES], *waiting[MOST_FRAMES];
-    const struct leaving *left[MOST_FRAMES] = {NULL};
     u32 all = 0, out = 0, calls = 0;
     memory.words[FRAMES_IN] += count;
     for (u32 i = 0; i < count; i++) {
         packets[i].index = (u8)i;
-        enum lost why = enter(&packets[i], &frames[i]);
+        packets[i].leaving = NULL;
+        enum lost why = enter(&packets[i], &frames[i], tables);
         if (likely(why == LOST_REASONS))
             waiting[all++] = &packets[i];
         else
             lose(why);
     }
     while (all && calls++ < MOST_CALLS)
-        all = call(waiting, all, now_us, left);
+        all = call(waiting, all, now_us);
     memory.words[LOST + LOOP] += all;
     for (u32 i = 0; i < count; i++)
-        if (left[i])
-            leave(&packets[i], left[i], &sent[out++]);
+        if (likely(packets[i].leaving))
+            leave(&packets[i], &sent[out++]);
     memory.words[FRAMES_OUT] += out;
     return out;
 }

@@ -8,15 +8,16 @@
 #include "base.h"
 
 #define TAG_BYTES 38 /* outer Ethernet and NSH, MD type 1 (RFC 8300, 2.4) */
-#define HEADROOM 64  /* bytes before a received frame that may be written */
+#define HEADROOM 128 /* bytes before a received frame that may be written: what DPDK's buffers have */
 
 enum { ICMP = 1, TCP = 6, UDP = 17, IPV6_FRAGMENT = 44, ICMPV6 = 58, NO_PROTOCOL = -1, NO_PORT = -1 };
 enum { INSIDE, OUTSIDE, DROPPED = 255 };
 
 struct step;
+struct leaving;
 
 struct packet {
-    u8 *at; /* the frame, without tag; before it there is room for a VLAN tag or two, and the NSH tag */
+    u8 *at; /* the frame, without tag; before it there are `room` bytes, and those of the NSH tag */
     u32 size;
     u16 l3, l4; /* bytes from `at`; l4 is 0 where no header of it was parsed (a later fragment, another protocol) */
     u16 ether_type, source_port, destination_port;
@@ -28,12 +29,31 @@ struct packet {
     u8 reason; /* why, as an index of the NF's reasons */
     u8 ttl;    /* of the tag */
     u8 index;  /* in its burst */
+    u16 room;
     const struct step *step;
+    const struct leaving *leaving; /* NULL: it does not, or not yet */
     u8 words[16]; /* the tag's context words */
 };
 
 /* Parse `at` and `size`; false: malformed. */
 bool packet_parse(struct packet *p);
+
+/* So many bytes more in front, to be written, or less; then it is to be parsed again. False: there is no room. */
+static inline bool packet_grow(struct packet *p, u32 bytes)
+{
+    if (unlikely(p->room < bytes))
+        return false;
+    p->at -= bytes;
+    p->size += bytes;
+    p->room = (u16)(p->room - bytes);
+    return true;
+}
+static inline void packet_shrink(struct packet *p, u32 bytes)
+{
+    p->at += bytes;
+    p->size -= bytes;
+    p->room = (u16)(p->room + bytes);
+}
 
 /* Addresses as numbers; an IPv4 one is its 32 bits. The packet is IP. */
 static inline u128 packet_source(const struct packet *p)

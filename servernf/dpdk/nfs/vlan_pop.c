@@ -43,8 +43,7 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
             nf_drop(p, THIRD_TAG);
         } else {
             memmove(p->at + VLAN_TAG, p->at, MACS);
-            p->at += VLAN_TAG;
-            p->size -= VLAN_TAG;
+            packet_shrink(p, VLAN_TAG);
             packet_parse(p);
         }
     }

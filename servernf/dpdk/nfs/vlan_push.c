@@ -5,7 +5,7 @@
 #define MACS 12
 #define VLAN_TAG 4
 
-enum { TWO_TAGS };
+enum { TWO_TAGS, NO_ROOM };
 
 struct vlan_push {
     struct nf nf;
@@ -32,18 +32,16 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
         p->left = other(p->port);
         if (p->port == OUTSIDE)
             continue;
-        if (p->l3 > 14 + VLAN_TAG) {
-            nf_drop(p, TWO_TAGS);
+        if (p->l3 > 14 + VLAN_TAG || !packet_grow(p, VLAN_TAG)) {
+            nf_drop(p, p->l3 > 14 + VLAN_TAG ? TWO_TAGS : NO_ROOM);
             continue;
         }
-        p->at -= VLAN_TAG; /* twice at most: there is HEADROOM */
-        p->size += VLAN_TAG;
         memmove(p->at, p->at + VLAN_TAG, MACS);
         memcpy(p->at + MACS, push->tag, VLAN_TAG);
         packet_parse(p);
     }
 }
 
-static const char *const reasons[] = {"two_tags", NULL};
+static const char *const reasons[] = {"two_tags", "no_room", NULL};
 static struct nf_ops ops = {"vlan_push", reasons, init, process_burst, NULL, NULL};
 NF(ops)

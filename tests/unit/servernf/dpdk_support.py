@@ -90,6 +90,25 @@ def _known() -> Iterator[bytes]:
         for quoted in (UDP(sport=8) / Raw(b"quotation"), ICMPv6EchoRequest(data=b"ping"), TCP()):
             yield _ether(head / ICMPv6DestUnreach() / IPv6(src=ends[1], dst=ends[0]) / quoted)
     yield _ether(ARP())
+    yield from _vxlan()
+
+
+def _vxlan() -> Iterator[bytes]:
+    """To 10.0.0.2 of VNI 0x0a0b0c, and what lacks something of that."""
+    udp = UDP(sport=9, dport=4789, chksum=0)
+    vni, inner = bytes.fromhex("080000000a0b0c00"), _ether(IP() / TCP())
+    payloads = (
+        vni + inner,
+        b"\0" + vni[1:] + inner,
+        vni[:4] + b"\1" + vni[5:] + inner,
+        vni + inner[:12] + b"\x89\x4f" + inner[14:],
+        vni + inner[:20],
+        vni[:7],
+    )
+    for payload in payloads:
+        yield _ether(IP(src="10.0.0.200", dst="10.0.0.2") / udp / Raw(payload))
+    whole = IP(src="10.0.0.200", dst="10.0.0.2", flags="MF") / udp / Raw(payloads[0])
+    yield _ether(whole)
 
 
 def _around(head: Packet) -> Sequence[bytes]:

@@ -55,6 +55,7 @@ PAIRS = [
     {"inside": "10.0.0.200", "outside": "198.51.100.9"},
     {"inside": "2001:db8::1", "outside": "2001:db8:ffff::1"},
 ]
+VXLAN = {"vni": 0x0A0B0C, "local": "10.0.0.2"}
 CONFIGS: list[tuple[str, dict[str, Any]]] = [
     *(
         ("acl", {"rules": rules, "default": default, "reverse": reverse})
@@ -83,6 +84,8 @@ CONFIGS: list[tuple[str, dict[str, Any]]] = [
     ("vlan_push", {"vid": 7, "pcp": 3, "type": "0x88a8"}),
     ("vlan_pop", {"vid": 5}),
     ("vlan_pop", {"others": "drop"}),
+    ("vxlan_encap", {**VXLAN, "remote": "198.51.100.9"}),
+    ("vxlan_decap", VXLAN),
 ]
 BATCH = 512
 

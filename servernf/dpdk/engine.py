@@ -19,8 +19,11 @@ from servernf.python.runtime.tables import Exit, Instance, Step, Tables, compile
 from servernf.wire.errors import ReportedError, ServerError
 from servernf.wire.fields import Fields, parsed
 
-FRAMES_IN, FRAMES_OUT, LOST = 0, 1, 2
+FRAMES_IN, FRAMES_OUT, BUSY_NS, BATCHES, FULL_BATCHES, LOST = range(6)
 """Of the memory's first words."""
+_TIMED, _TIMED_PACKETS, _TIMED_NS, _RECENT, _RECENT_TIMES = 0, 1, 2, 3, 64
+"""`enum time` (c/boundary.h): words behind an instance's counters."""
+_TIMES = _RECENT + _RECENT_TIMES
 _NOTHING, _STEP, _EXIT = range(3)
 Start = Callable[[int], Process]
 """From the memory's descriptor to a process that is ready."""
@@ -94,18 +97,29 @@ class Engine:
             for reason, count in zip(made.reasons, counts, strict=True):
                 if count:
                     drops[reason] = count
+            taken = self.memory.read(made.tally.at + 1 + len(made.reasons), _TIMES)
+            times = instance.tally.times
+            times.count, times.total = taken[_TIMED_PACKETS], taken[_TIMED_NS]
+            times.recent.clear()
+            times.recent.extend(taken[_RECENT : _RECENT + min(taken[_TIMED], _RECENT_TIMES)])
 
     def frames(self) -> tuple[int, int, dict[str, int]]:
         """(in, out, dropped by the worker itself by reason)."""
-        received, sent, *lost = self.memory.read(FRAMES_IN, LOST + len(WORKER_REASONS))
+        received, sent = self.memory.read(FRAMES_IN, BUSY_NS)
+        lost = self.memory.read(LOST, len(WORKER_REASONS))
         return received, sent, {r: n for r, n in zip(WORKER_REASONS, lost, strict=True) if n}
+
+    def load(self) -> dict[str, int]:
+        """How busy the process has been, by the names that queryMetrics tells."""
+        busy, batches, full = self.memory.read(BUSY_NS, LOST - BUSY_NS)
+        return {"busy_ns": busy, "batches": batches, "full_batches": full}
 
     def _make(self, instance: Instance) -> None:
         if not self._free:
             raise ServerError(f"a core has {MOST_INSTANCES} NF instances at most")
         reasons = tuple(self.process.reasons[instance.type_name])
         making = Making(instance.nf, self.memory)
-        tally = self.memory.place(instance.tally, ("packets",), len(reasons))
+        tally = self.memory.place(instance.tally, ("packets",), len(reasons) + _TIMES)
         number = self._free.pop()
         name = instance.type_name.encode()
         try:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from servernf.wire.errors import ServerError
 
-WORDS = 1 << 19
-"""4 MiB: pages that nothing is written to take no memory."""
+WORDS = 1 << 20
+"""8 MiB: pages that nothing is written to take no memory."""
 _WORD = 8
 _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 

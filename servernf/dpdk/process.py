@@ -16,7 +16,7 @@ from servernf.host import channel
 from servernf.host.channel import FRAME, PORT_REASONS
 from servernf.wire.errors import ServerError
 
-VERSION = 1
+VERSION = 2
 MOST_INSTANCES = 4096
 _ANSWER_S = 30.0
 """The longest that an answer may take: then the process is taken for dead."""

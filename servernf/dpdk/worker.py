@@ -123,7 +123,7 @@ class DpdkWorker(Worker):
         self.frames_in, self.frames_out, lost = self.engine.frames()
         self.drops.update(lost)
         restarts = {} if nf else {"process_restarts": len(self._restarted)}
-        return super().metrics(nf) | restarts
+        return super().metrics(nf) | restarts | ({} if nf else self.engine.load())
 
     def _port_drops(self) -> dict[str, int]:
         try:

@@ -22,7 +22,7 @@ class FramePipe:
     def __init__(self, connected: socket.socket, batch: int = 64) -> None:
         self._socket = connected
         self._socket.setblocking(False)
-        self._batch = batch
+        self.batch = batch
         self._dropped = 0
 
     @classmethod
@@ -42,7 +42,7 @@ class FramePipe:
     def recv_batch(self) -> list[bytes]:
         """Frames waiting, if any; never blocks. ServerError when the other end is gone."""
         frames: list[bytes] = []
-        while len(frames) < self._batch:
+        while len(frames) < self.batch:
             try:
                 frame = self._socket.recv(MAX_FRAME)
             except BlockingIOError:
@@ -67,6 +67,9 @@ class FramePipe:
             else:
                 taken += 1
         return taken
+
+    def queue(self) -> None:
+        """The kernel does not tell how many frames wait in a Unix socket."""
 
     def drops(self) -> dict[str, int]:
         """Frames dropped so far, by reason."""

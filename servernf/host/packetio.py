@@ -18,6 +18,7 @@ import ctypes
 import errno
 import os
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ PACKET_IGNORE_OUTGOING = 23
 PACKET_MR_PROMISC = 1
 SO_RCVBUFFORCE = 33
 SO_SNDBUFFORCE = 32
+SO_MEMINFO = 55
 TP_STATUS_VLAN_VALID = 1 << 4
 TP_STATUS_VLAN_TPID_VALID = 1 << 6
 
@@ -304,6 +306,16 @@ class PacketSocket:
             "too_long": self.truncated,
         }
         return {reason: count for reason, count in found.items() if count}
+
+    def queue(self) -> tuple[int, int] | None:
+        """Bytes of memory that frames in the receive queue take, and may take; any thread may ask.
+
+        SK_MEMINFO_RMEM_ALLOC and SK_MEMINFO_RCVBUF (linux/sock_diag.h); None: closed, or an old kernel.
+        """
+        try:
+            return struct.unpack("=II", self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 8))
+        except OSError:
+            return None
 
     def clear_error(self) -> int:
         """Read and clear the socket's pending error (errno, 0 if none)."""

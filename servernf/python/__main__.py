@@ -97,6 +97,7 @@ def _run(options: argparse.Namespace) -> int:
     with _frames(options) as frames:
         known_types()
         worker.socket_drops = frames.drops
+        worker.load.queue = frames.queue
         place = Place(interface=options.interface or options.frames, cpu=options.cpu)
         os.umask(0o077)  # nobody else's are a socket and what else is made
         peers, door = options.peer, None

@@ -9,7 +9,7 @@
 
 #include "messages.h"
 
-#define BOUNDARY_VERSION 1
+#define BOUNDARY_VERSION 2
 #define MOST_INSTANCES 4096
 #define MOST_STEPS (1u << 20)
 
@@ -28,7 +28,20 @@ enum ask {
 enum count {
     FRAMES_IN,
     FRAMES_OUT,
+    BUSY_NS, /* from a burst's arrival until it is sent */
+    BATCHES, /* bursts that were not empty */
+    FULL_BATCHES,
     LOST, /* the first of `enum lost` */
+};
+
+/* Of an instance: packets, a word for each reason to drop, then these. */
+enum time {
+    TIMED,      /* bursts of which the time was taken */
+    TIMED_PACKETS,
+    TIMED_NS,
+    RECENT,     /* the first of the last RECENT_TIMES, ns; a burst's packets wait for each other */
+    RECENT_TIMES = 64,
+    TIMES = RECENT + RECENT_TIMES
 };
 
 /* Why the worker itself drops a frame. */

@@ -6,6 +6,9 @@
  */
 #include "engine.h"
 
+#include <time.h>
+
+#define TIMED_OF 8     /* of so many bursts of an NF one is timed */
 #define MOST_CALLS 256 /* of a burst: more only where chains were made that lead round */
 
 struct leaving {
@@ -85,14 +88,15 @@ static const char *make(u32 number, struct reader *r)
     for (const struct nf_ops *ops = nf_first(); ops; ops = ops->next) {
         if (strlen(ops->name) != size || memcmp(ops->name, name, size))
             continue;
-        u32 words = 1 + reasons_of(ops);
-        if (counters > memory.count || memory.count - counters < words)
+        u32 reasons = 1 + reasons_of(ops);
+        if (counters > memory.count || memory.count - counters < reasons + TIMES)
             return BAD;
         struct nf *nf = ops->init(r, &memory);
         if (!nf)
             return r->bad ? BAD : "a configuration that is not good, or there is no memory for it";
         nf->ops = ops;
         nf->counters = memory.words + counters;
+        nf->times = nf->counters + reasons;
         nf->ports = nf->ports ? nf->ports : 2;
         instances[number] = nf;
         if (!r->bad && r->at == r->end)
@@ -337,6 +341,28 @@ static void lose(enum lost why)
     memory.words[LOST + why]++;
 }
 
+static u64 now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
+}
+
+/* As process_burst, of which it takes the time now and then. */
+static void process(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
+{
+    if (nf->bursts++ % TIMED_OF) {
+        nf->ops->process_burst(nf, packets, count, now_us);
+        return;
+    }
+    u64 began = now_ns();
+    nf->ops->process_burst(nf, packets, count, now_us);
+    u64 spent = now_ns() - began;
+    nf->times[RECENT + nf->times[TIMED]++ % RECENT_TIMES] = spent;
+    nf->times[TIMED_PACKETS] += count;
+    nf->times[TIMED_NS] += spent;
+}
+
 /* Have one NF take those of the waiting packets that are at it; those that go on stay, in order. */
 static u32 call(struct packet **waiting, u32 count, u64 now_us)
 {
@@ -348,7 +374,7 @@ static u32 call(struct packet **waiting, u32 count, u64 now_us)
         n += waiting[i]->step->nf == nf;
     }
     nf->counters[0] += n;
-    nf->ops->process_burst(nf, taken, n, now_us);
+    process(nf, taken, n, now_us);
     for (u32 i = 0; i < count; i++) {
         struct packet *p = waiting[i];
         const struct step *at = p->step;

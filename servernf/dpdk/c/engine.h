@@ -1,4 +1,4 @@
-/* The instances of one core, the paths to them, and what packets do between: no port, no socket, no clock. */
+/* The instances of one core, the paths to them, and what packets do between: no port, no socket. */
 #ifndef DPDK_ENGINE_H
 #define DPDK_ENGINE_H
 

@@ -18,6 +18,8 @@
 struct nf {
     const struct nf_ops *ops;
     u64 *counters; /* shared with the parent: packets, then drops by reason */
+    u64 *times;    /* `enum time` */
+    u32 bursts;
     u32 ports;     /* it has 2, inside and outside, unless `init` says otherwise */
 };
 

@@ -22,11 +22,13 @@
 
 _Static_assert(BURST <= MOST_FRAMES, "a burst of a port is one of the engine");
 
-static u64 now_us(void)
+static struct shared memory;
+
+static u64 now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (u64)now.tv_sec * 1000000 + (u64)now.tv_nsec / 1000;
+    return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
 }
 
 /* -- frames in messages ---------------------------------------------------------------------------------- */
@@ -113,16 +115,20 @@ static u32 forward(void)
 {
     struct received frames[BURST];
     struct sent sent[BURST];
+    u64 began = now_ns();
     u32 count = ports_count() ? ports_receive(0, frames) : 0;
     if (!count)
         return 0;
-    u32 out = engine_burst(frames, count, now_us(), sent);
+    u32 out = engine_burst(frames, count, began / 1000, sent);
     for (u32 i = 0; i < out; i++) {
         u8 *at = ports_room(0, sent[i].size);
         if (at)
             memcpy(at, sent[i].bytes, sent[i].size);
     }
     ports_flush();
+    memory.words[BATCHES]++;
+    memory.words[FULL_BATCHES] += count == BURST;
+    memory.words[BUSY_NS] += now_ns() - began;
     return count;
 }
 
@@ -149,21 +155,20 @@ static void run(void)
 }
 
 /* The counters' memory, which stays as large as it is: the parent has sealed it. */
-static bool map_memory(int fd, struct shared *memory)
+static bool map_memory(int fd)
 {
     struct stat found;
     if (fstat(fd, &found) || found.st_size <= 0)
         return false;
     void *at = mmap(NULL, (size_t)found.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    *memory = (struct shared){at, (u32)(found.st_size / 8)};
+    memory = (struct shared){at, (u32)(found.st_size / 8)};
     return at != MAP_FAILED;
 }
 
 int main(int count, char **words)
 {
-    struct shared memory;
     if (count < 6 || count > 7 || !channel_open(atoi(words[1]), atoi(words[2])) ||
-        !map_memory(atoi(words[3]), &memory) || !engine_start(strtoull(words[4], NULL, 10), memory)) {
+        !map_memory(atoi(words[3])) || !engine_start(strtoull(words[4], NULL, 10), memory)) {
         fputs("usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE]\n", stderr);
         return 2;
     }

@@ -15,6 +15,7 @@ def instance_metrics(instance: Instance, *, measured: bool = False) -> dict[str,
     found[f"{name}.drops"] = sum(count for _, count in drops)
     found |= {f"{name}.drop.{reason}": count for reason, count in drops}
     found |= {f"{name}.{key}": count for key, count in nf.metrics().items()}
+    found |= instance.tally.times.metrics(name)
     if measured and nf.state.tables:
         records, size = nf.state.size()
         found |= {f"{name}.state_records": records, f"{name}.state_bytes": size}

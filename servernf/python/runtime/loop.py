@@ -15,6 +15,8 @@ IDLE_FLUSH_S = 1.0
 class FrameSocket(Protocol):
     """What the loop needs of `servernf.host.packetio.PacketSocket`."""
 
+    batch: int
+
     def fileno(self) -> int: ...
     def recv_batch(self) -> list[bytes]: ...
     def send_batch(self, frames: Sequence[bytes]) -> int: ...
@@ -29,6 +31,7 @@ def run(worker: Worker, frames: FrameSocket, wake: int) -> None:
     bell = os.eventfd(0, os.EFD_NONBLOCK)
     poller.register(bell, select.EPOLLIN)
     worker.jobs.attend(lambda: os.eventfd_write(bell, 1))
+    worker.load.attend()
     recorded = 0
     try:
         while True:
@@ -51,6 +54,8 @@ def run(worker: Worker, frames: FrameSocket, wake: int) -> None:
                 recorded = worker.shim.recorded
                 continue
             batch = frames.recv_batch() if any(fd == port for fd, _ in ready) else []
+            if batch:
+                worker.load.took(len(batch), frames.batch)
             if batch or held_us is not None:
                 out = worker.process(batch)
                 if out:
@@ -58,5 +63,6 @@ def run(worker: Worker, frames: FrameSocket, wake: int) -> None:
             worker.shim.settle_if_due()
     finally:
         worker.jobs.attend(None)
+        worker.load.leave()
         os.close(bell)
         poller.close()

@@ -7,18 +7,21 @@ from dataclasses import dataclass, field
 
 from servernf.python.network_function import NetworkFunction
 from servernf.python.packet import PacketView
+from servernf.python.runtime.load import Times
 from servernf.python.watched import Watch
 
 Process = Callable[[PacketView, str, int], str | None]
 
 
 class Tally:
-    """How many packets an NF has been called with: instances that follow each other share it."""
+    """How many packets an NF has been called with, and for how long: instances that follow each other
+    share it."""
 
-    __slots__ = ("packets",)
+    __slots__ = ("packets", "times")
 
     def __init__(self) -> None:
         self.packets = 0
+        self.times = Times()
 
 
 class Instance:

@@ -43,6 +43,7 @@ from servernf.python.runtime.events import Events
 from servernf.python.runtime.gates import Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
+from servernf.python.runtime.load import Load
 from servernf.python.runtime.moving import delete_state, export_state, import_state
 from servernf.python.runtime.noting import FAILED, Batch, Lost
 from servernf.python.runtime.replicas import Replicas
@@ -88,6 +89,7 @@ class Worker:
         self.name = name
         self.core_mac = core_mac
         self.dial = dial
+        self.load = Load()
         self.frames_in = 0
         self.frames_out = 0
         self.drops: dict[str, int] = {}
@@ -134,6 +136,7 @@ class Worker:
         due_us = self.held.next_us
         out = [] if due_us is None or due_us > now_us else self._released(now_us, batch)
         ticks, notes = self.shim.ticks, batch.notes if batch is not None else None
+        timed = frames[self.load.batches % len(frames)] if frames else None
         packet = self._packet
         beside: list[Beside] = []
         load, unpack = packet.load, TAG.unpack_from
@@ -174,14 +177,18 @@ class Worker:
             following: Step | Exit | None = None
             reason = ""
             entered = left = 0
+            is_timed = frame is timed
+            clocked = is_timed or notes is not None
             try:
                 while True:
                     step.tally.packets += 1
-                    if notes is not None:
+                    if clocked:
                         entered = ticks()
                     port = step.process(packet, step.port, now_us)
-                    if notes is not None:
+                    if clocked:
                         left = ticks()
+                        if is_timed:
+                            step.tally.times.add(left - entered)
                     if step.emitted:
                         beside += [(step, emitted, packet.context) for emitted in step.emitted]
                         if batch is not None:
@@ -481,7 +488,7 @@ class Worker:
         if nf:
             return instance_metrics(self._instance(nf), measured=True)
         found = worker_metrics(self.frames_in, self.frames_out, (self.drops, self.socket_drops()))
-        found |= self.shim.metrics() | self.events.metrics()
+        found |= self.load.metrics() | self.shim.metrics() | self.events.metrics()
         for instance in list(self._tables.instances.values()):
             found |= instance_metrics(instance)
         return found

@@ -203,6 +203,8 @@ def test_what_is_held_needs_its_chain() -> None:
 class _Sockets:
     """A pair of datagram sockets as the loop's frame socket."""
 
+    batch = 64
+
     def __init__(self) -> None:
         self.here, self.there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 

@@ -177,7 +177,7 @@ def test_instances_come_and_go_without_end(worker: DpdkWorker) -> None:
         names = {f"nf{n}": ("policer", {"rules": [{"rate": 8, "burst": 64}]}) for n in range(20)}
         configure(worker, **names)
         worker.remove_graph("g")
-    assert worker.engine.memory._end < 600
+    assert worker.engine.memory._end < 3000
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])

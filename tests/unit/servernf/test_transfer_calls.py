@@ -40,6 +40,8 @@ BEGIN, FINISH, STATUS = (
 class Pipe:
     """Frames by a datagram socket, as the loop wants them."""
 
+    batch = 64
+
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         end.setblocking(False)

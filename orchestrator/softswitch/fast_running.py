@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.softswitch.fast.building import runtime
 from orchestrator.softswitch.fast.engine import FastEngine
+from orchestrator.softswitch.fast.plain import reader
 from orchestrator.softswitch.fast.switch import FastSwitch
 from orchestrator.softswitch.links import link_states
 from orchestrator.softswitch.verifier import Verifier
@@ -31,6 +32,7 @@ class FastRunning:
         if user is not None:
             make_folder_for(user)
         runtime()
+        reader()
         made = FastSwitch(**switch)
         self._verifier = Verifier(made.verify_config, user)
         try:

@@ -13,7 +13,7 @@ from orchestrator.softswitch.ir.program import Program
 from servernf.host import compiling
 from servernf.host.compiling import SANITIZERS, Sources, c_files, compiler
 
-__all__ = ("build", "build_process", "compiler", "dpdk_flags", "runtime")
+__all__ = ("build", "build_process", "build_reader", "compiler", "dpdk_flags", "runtime")
 
 RUNTIME = Path(__file__).parent / "c"
 ENGINE = ("tables.c", "hashes.c", "device.c", "boundary.c", "messages.c", "profiles.c")
@@ -22,6 +22,7 @@ PROCESS = ("process.c", "channel.c", "messages.c", "privileges.c", "ticking.c")
 """Of the process, beside its ports."""
 FLAGS = ("-std=gnu11", "-O2", "-march=native", "-fno-strict-aliasing", "-fvisibility=hidden", "-w")
 """No warnings: a program may well compare a field with itself. A test has them for the runtime."""
+SHARED = ("-shared", "-fPIC", "-fno-semantic-interposition")
 
 _sources: WeakKeyDictionary[Program, dict[tuple[int, int], str]] = WeakKeyDictionary()
 """What was generated for programs that are in use."""
@@ -38,7 +39,7 @@ def build(
     if (drop_port, queues) not in made:
         made[drop_port, queues] = generate(program, drop_port=drop_port, queues=queues)
     source = made[drop_port, queues]
-    return _made(ENGINE, source, ("-shared", "-fPIC", "-fno-semantic-interposition"), (), sanitized)
+    return _made(ENGINE, source, SHARED, (), sanitized)
 
 
 def build_process(*, dpdk: bool = False, sanitized: bool = False) -> Path:
@@ -46,6 +47,11 @@ def build_process(*, dpdk: bool = False, sanitized: bool = False) -> Path:
     ports = "ports_dpdk.c" if dpdk else "ports_none.c"
     flags, libraries = dpdk_flags() if dpdk else ((), ())
     return _made((*PROCESS, ports), "", flags, (*libraries, "-ldl", "-rdynamic"), sanitized)
+
+
+def build_reader(*, sanitized: bool = False) -> Path:
+    """The shared object with which Python reads entries (`plain`)."""
+    return _made(("plain.c",), "", SHARED, (), sanitized)
 
 
 def dpdk_flags() -> tuple[tuple[str, ...], tuple[str, ...]]:

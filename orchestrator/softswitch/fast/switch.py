@@ -17,6 +17,7 @@ from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.fast.building import build, build_process
 from orchestrator.softswitch.fast.device import Device, Frame, Process, State
 from orchestrator.softswitch.fast.mirror import MirroredState
+from orchestrator.softswitch.fast.plain import PlainUpdates
 from orchestrator.softswitch.ir import program_of, read_program
 from orchestrator.softswitch.ir.program import Json, Program
 from orchestrator.softswitch.packetmeta import ControllerHeaders
@@ -29,6 +30,7 @@ class Loaded:
     device: Device
     state: MirroredState
     store: EntityStore
+    plain: PlainUpdates
     p4info: p4i.P4Info
     headers: ControllerHeaders
 
@@ -147,7 +149,9 @@ class FastSwitch:
         store = EntityStore(state, p4info)
         with self._lock:
             device = self.child.load(engine)
-            loaded = Loaded(device, state, store, p4info, ControllerHeaders(p4info))
+            loaded = Loaded(
+                device, state, store, PlainUpdates(store), p4info, ControllerHeaders(p4info)
+            )
             self._slots[device.slot] = loaded
             state.tell(device)
         return loaded
@@ -224,7 +228,7 @@ class FastSwitch:
     ) -> None:
         """Apply updates, each on its own; WriteError if any failed. No packet sees half of them."""
         loaded = self.loaded
-        operations = loaded.store.decoded(updates)
+        operations = loaded.plain.decoded(updates)
         with self._lock:
             admit()
             if loaded is not self._loaded:

@@ -1,7 +1,7 @@
-"""Bundles on C switches do what the unsplit graph does: examples and rule sets, several switches.
+"""Bundles on C switches do what the unsplit graph does: examples, rule sets, random graphs.
 
-Oracle: the reference interpreter of the original graph. Blind spot: ports and sockets (tests/emulated),
-random graphs beyond these (tests/verification, on the Python engine). `make exhaustive` sends a million.
+Oracle: the reference interpreter of the original graph. Blind spot: ports and sockets (tests/emulated).
+`make exhaustive` sends a million.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "verification"))
 
+from hypothesis import HealthCheck, given, settings
+from test_random_graphs import PACKETS, agree, compiled, graphs
 from test_rule_sets import data
 
 from orchestrator.compile import CompileRequest, compile_graph
@@ -108,3 +110,26 @@ def test_rule_sets(
     graph = load_graph(tmp_path / "graph.json").graph
     for seed in seeds:
         check(graph, packets, seed, switches)
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("count", [5, pytest.param(300, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("topology", ["leaf-spine", "single"])
+def test_random_graphs(
+    topology: str, count: int, switches: list[FastSwitch], tmp_path: Path
+) -> None:
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(graphs())
+    def look(raw: dict[str, Any]) -> None:
+        graph, network, bundle = compiled(raw, topology, tmp_path)
+        agree(compare(graph, network, bundle, PACKETS), raw)
+        assert sum(switch.counters().received for switch in switches) > PACKETS // 2, "they were C"
+        while switches:
+            switches.pop().close()
+
+    look()

@@ -111,7 +111,7 @@ def served(found: Agent) -> Iterator[grpc.Server]:
 def spec(core: int = 0, **changed: object) -> WorkerSpec:
     """A worker's specification that needs no right to make interfaces."""
     data = {
-        "name": f"server1-core{core + 1}",
+        "name": f"server1.{core + 1}",
         "core": core,
         "runtime": "python",
         "mac": device_mac(1, core=core + 1),
@@ -126,7 +126,7 @@ def spec(core: int = 0, **changed: object) -> WorkerSpec:
 def message(core: int = 0, nic: str = "eth0", **changed: object) -> agent_pb2.WorkerSpec:
     """The message for a worker on a macvlan."""
     data = {
-        "name": f"server1-core{core + 1}",
+        "name": f"server1.{core + 1}",
         "core": core,
         "runtime": "python",
         "mac": device_mac(1, core=core + 1),

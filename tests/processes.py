@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -23,7 +23,6 @@ from orchestrator.model.manifest import Manifest
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
-from orchestrator.network.names import worker_name
 from orchestrator.targets.bmv2 import SimpleSwitch
 from orchestrator.targets.engine import Launch
 from servernf.python.runtime.service import VnfService, serve
@@ -117,7 +116,7 @@ class ProcessNetwork:
         for server in topology.servers.values():
             for index in server.worker_cores:
                 core = Core(server.name, index)
-                name, mac = worker_name(*astuple(core)), device_mac(server.id, core=index + 1)
+                name, mac = str(core), device_mac(server.id, core=index + 1)
                 self.workers[core] = WorkerServer(name, mac, f"unix:{folder}/{name}.sock")
         nodes = {n: replace(s, target=kind) for n, s in topology.switches.items()}
         self.inventory = Inventory(

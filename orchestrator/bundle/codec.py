@@ -155,8 +155,13 @@ def dump(
                 members[f"{name}{_PLACES}"] = places
     members["workers.json"] = _json([_worker_document(worker) for worker in bundle.workers])
     members["plan.json"] = _json(
-        dataclasses.asdict(bundle.plan)
-        | {"tree_of": [[*pair, tree] for pair, tree in bundle.plan.tree_of.items()]}
+        dataclasses.asdict(dataclasses.replace(bundle.plan, core_load={}))
+        | {
+            "tree_of": [[*pair, tree] for pair, tree in bundle.plan.tree_of.items()],
+            "core_load": [
+                [dataclasses.asdict(core), load] for core, load in bundle.plan.core_load.items()
+            ],
+        }
     )
     members["removed.json"] = _json(bundle.removed)
     members["explanation.json"] = _json([dataclasses.asdict(story) for story in bundle.stories])

@@ -206,6 +206,17 @@ class _StandbyDocument(_Document):
     core: _CoreDocument
 
 
+def _older_loads(loads: object) -> object:
+    """Older bundles say `{"server1.0": 0.1}`, where cores count from 0; today's have a list."""
+    if not isinstance(loads, dict):
+        return loads
+    found: list[tuple[dict[str, object], object]] = []
+    for name, load in cast("dict[str, object]", loads).items():
+        server, _, index = name.rpartition(".")
+        found.append(({"server": server, "index": int(index)}, load))
+    return found
+
+
 class PlanDocument(_Document):
     """`plan.json`."""
 
@@ -215,7 +226,7 @@ class PlanDocument(_Document):
     tree_of: tuple[tuple[Label, Label, Tree], ...]
     hops: tuple[_HopDocument, ...]
     latency_us: dict[Label, Amount]
-    core_load: dict[Label, Real]
+    core_load: Annotated[tuple[tuple[_CoreDocument, Real], ...], BeforeValidator(_older_loads)]
     status: Label
     objective: Annotated[int, Field(ge=-LARGEST, le=LARGEST, strict=True)]
     notes: tuple[Text, ...]
@@ -232,7 +243,7 @@ class PlanDocument(_Document):
             tree_of={(source, target): tree for source, target, tree in self.tree_of},
             hops=tuple(Hop(h.source, h.target, h.tree, h.rate) for h in self.hops),
             latency_us=self.latency_us,
-            core_load=self.core_load,
+            core_load={core.core(): load for core, load in self.core_load},
             status=self.status,
             objective=self.objective,
             notes=self.notes,

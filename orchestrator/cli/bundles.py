@@ -12,6 +12,7 @@ from rich.markup import escape
 from orchestrator.cli.graphs import print_entries
 from orchestrator.cli.output import Json, print_json, print_table, say
 from orchestrator.errors import InputError, unknown
+from orchestrator.model.plan import Core
 
 if TYPE_CHECKING:
     from orchestrator.bundle.codec import Packed
@@ -75,8 +76,8 @@ def show(
     print_entries(entries_of(bundle))
     print_table(
         "Workers",
-        ("server", "core#", "NFs", "chains#"),
-        ((w.server, w.core + 1, ", ".join(w.nfs), len(w.chains)) for w in bundle.workers),
+        ("core", "NFs", "chains#"),
+        ((str(Core(w.server, w.core)), ", ".join(w.nfs), len(w.chains)) for w in bundle.workers),
     )
     if workers:
         print_json([asdict(worker) for worker in bundle.workers])

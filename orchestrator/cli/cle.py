@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 @cle_app.command(
     "serve",
     epilog="Example: orchestrator verify cle serve /var/lib/cle --key cle.pem --listen 192.0.2.1:9600 "
-    "--tls-cert cle.crt --tls-key cle.key --tls-ca ca.crt --shipper server1=server1-core1,server1-core2",
+    "--tls-cert cle.crt --tls-key cle.key --tls-ca ca.crt --shipper server1=server1.1,server1.2",
 )
 def serve(
     folder: Folder,

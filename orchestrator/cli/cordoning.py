@@ -11,7 +11,7 @@ from orchestrator.cli.output import Json, print_json, say
 
 Names = Annotated[
     list[str],
-    typer.Argument(help="Switches, servers or cores (server1-core1).", metavar="DEVICE|CORE..."),
+    typer.Argument(help="Switches, servers or cores (server1.1).", metavar="DEVICE|CORE..."),
 ]
 
 
@@ -19,9 +19,9 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command(
         "cordon",
-        epilog="Examples: orchestrator cordon server1-core1 --- orchestrator cordon spine1 -n rack",
+        epilog="Examples: orchestrator cordon server1.1 --- orchestrator cordon spine1 -n rack",
     )(cordon)
-    app.command("uncordon", epilog="Example: orchestrator uncordon server1-core1")(uncordon)
+    app.command("uncordon", epilog="Example: orchestrator uncordon server1.1")(uncordon)
 
 
 def cordon(names: Names, network: NetworkName = "", as_json: Json = False) -> None:

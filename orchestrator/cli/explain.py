@@ -298,7 +298,7 @@ def _print_journey(journey: Journey, verbose: bool, what: str) -> None:
         if isinstance(stop, Visit):
             _print_visit(stop, verbose, f"{hop.number}. ")
         elif isinstance(stop, WorkerVisit):
-            say(f"[bold]{hop.number}. server core {_plain(stop.name)}[/]")
+            say(f"[bold]{hop.number}. core {_plain(stop.name)}[/]")
             for call in stop.calls:
                 left = f"leaves by {call.left}" if call.left else f"drops it: {call.why}"
                 left = "; ".join((left, *(f"alert: {alert}" for alert in call.alerts)))

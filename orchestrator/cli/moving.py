@@ -21,17 +21,17 @@ def register(app: typer.Typer) -> None:
     app.command(
         "move",
         epilog="Examples: orchestrator move campus/edge_nat --to server2 --- "
-        "orchestrator move campus/edge_nat --buckets 0-15,40 --to server1-core2 --dry-run",
+        "orchestrator move campus/edge_nat --buckets 0-15,40 --to server1.2 --dry-run",
     )(move)
     app.command(
         "drain",
-        epilog="Examples: orchestrator drain server1-core1 --- orchestrator drain server1 --undo",
+        epilog="Examples: orchestrator drain server1.1 --- orchestrator drain server1 --undo",
     )(drain)
 
 
 def move(
     nf: Annotated[str, typer.Argument(help="A deployed NF, as GRAPH/NF.", metavar="GRAPH/NF")],
-    to: Annotated[str, typer.Option("--to", help="A core, as server1-core2, or a server.")],
+    to: Annotated[str, typer.Option("--to", help="A core, as server1.2, or a server.")],
     buckets: Annotated[
         str,
         typer.Option("--buckets", help="Some of its buckets (to its server's cores), as 0-15,40."),
@@ -70,9 +70,7 @@ def move(
 def drain(
     names: Annotated[
         list[str],
-        typer.Argument(
-            help="Switches, servers or cores (server1-core1).", metavar="DEVICE|CORE..."
-        ),
+        typer.Argument(help="Switches, servers or cores (server1.1).", metavar="DEVICE|CORE..."),
     ],
     undo: Annotated[
         bool, typer.Option("--undo", help="Let placement use them again; nothing moves back.")

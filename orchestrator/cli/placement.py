@@ -12,6 +12,7 @@ import typer
 from orchestrator.cli.output import Json, note, print_json, print_table, rate, say, warn
 from orchestrator.cli.working import Work
 from orchestrator.errors import InputError
+from orchestrator.model.plan import Core
 
 if TYPE_CHECKING:
     from orchestrator.placement.cpsat import Limits
@@ -134,7 +135,9 @@ def place_command(
         ((h.source, h.target, h.tree, rate(h.rate)) for h in plan.hops),
     )
     print_table(
-        "Cores", ("core", "load#"), ((c, f"{share:.0%}") for c, share in plan.core_load.items())
+        "Cores",
+        ("core", "load#"),
+        ((str(core), f"{share:.0%}") for core, share in plan.core_load.items()),
     )
     print_table("Latency", ("traffic", "us#"), plan.latency_us.items())
     for line in plan.notes:
@@ -172,7 +175,7 @@ def _place_chains(path: Path, topology: str, options: object, as_json: bool) -> 
                 "cores": facts.cores,
                 "device_of": dict(found.device_of),
                 "cores_of": {
-                    pool: [f"{c.server}.{c.core + 1}" for c in cores]
+                    pool: [str(Core(c.server, c.core)) for c in cores]
                     for pool, cores in found.cores_of.items()
                 },
                 "rate_of": facts.rate_of,

@@ -173,13 +173,12 @@ def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:
     for line in drift.waiting:
         warn(f"{line} (what a removed graph may have left there is removed once it answers)")
     for worker in drift.workers:
-        name = f"{worker.core.server} core {worker.core.index + 1}"
         if worker.unreachable:
             warn(worker.unreachable)
         elif worker:
-            print_table(f"{name}: {done}", ("change",), ((line,) for line in worker.words()))
+            print_table(f"{worker.core}: {done}", ("change",), ((line,) for line in worker.words()))
         for graph in worker.foreign:
-            say(f"{name}: graph {graph} is not in the journal; left alone")
+            say(f"{worker.core}: graph {graph} is not in the journal; left alone")
 
 
 def _show_crowd(drifted: Sequence[DeviceDrift], done: str) -> None:
@@ -265,7 +264,7 @@ def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
         "workers": [
             {
                 "server": worker.core.server,
-                "core": worker.core.index + 1,
+                "core": str(worker.core),
                 "unreachable": worker.unreachable,
                 "changes": worker.words(),
                 "foreign": worker.foreign,

@@ -163,9 +163,9 @@ def down(name: NetworkArgument = "", network: NetworkName = "", as_json: Json = 
         say(f"network {name} is down")
 
 
-@net_app.command("restart", epilog="Example: orchestrator net restart server1-core1 -n leaf-spine")
+@net_app.command("restart", epilog="Example: orchestrator net restart server1.1 -n leaf-spine")
 def restart_command(
-    device: Annotated[str, typer.Argument(help="A switch (leaf1) or worker (server1-core1).")],
+    device: Annotated[str, typer.Argument(help="A switch (leaf1) or worker (server1.1).")],
     network: NetworkName = "",
     as_json: Json = False,
 ) -> None:

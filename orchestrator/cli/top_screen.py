@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.crowds import MOST, crowd, first_rows
 from orchestrator.cli.output import rate, table_of
-from orchestrator.network.names import worker_name
 from orchestrator.observation.slo import TrafficState, traffic_states
 from orchestrator.presenters.conditions import badness, condition_words, links_amiss
 from orchestrator.presenters.top import Use, dropped_by_nfs, drops_of, frames_of, fullest
@@ -135,7 +134,7 @@ def _use_row(use: Use) -> tuple[str, str, str, str, str]:
 def _cores(now: Reading, before: Reading | None, everything: bool) -> Table:
     conditions = {s.name: c for s, c in now.conditions.items() if s.kind == "worker"}
     frames = frames_of(now, before)
-    found = [(c, conditions.get(worker_name(c.server, c.core))) for c in now.cores]
+    found = [(c, conditions.get(c.name)) for c in now.cores]
     wrong = {c.name: badness(known) for c, known in found}
     rows = [
         (

@@ -10,8 +10,8 @@ import grpc
 
 from orchestrator.clients.channel import TlsFiles, call_error, open_channel
 from orchestrator.errors import ServerError, quoted
+from orchestrator.model.plan import Core
 from orchestrator.model.topology import Server
-from orchestrator.network.names import worker_name
 from servernf.proto import agent_pb2, agent_pb2_grpc
 from servernf.wire.addresses import device_mac
 from servernf.wire.agents import API_VERSION
@@ -26,7 +26,7 @@ def worker_specs(server: Server, nic: str) -> list[agent_pb2.WorkerSpec]:
 
     def one(core: int) -> agent_pb2.WorkerSpec:
         spec = agent_pb2.WorkerSpec(
-            name=worker_name(server.name, core),
+            name=str(Core(server.name, core)),
             core=core,
             runtime=server.runtime,
             mac=device_mac(server.id, core=core + 1),

@@ -58,7 +58,7 @@ def dispatch_entries(
         for own in owned:
             for value, length in range_prefixes(own.low, own.high - 1, HASH_BITS):
                 keys: Keys = (("segment", at), *((("hash", Lpm(value, length)),) if length else ()))
-                origin = f"to {target}: core {own.core.server}.{own.core.index + 1}"
+                origin = f"to {target}: core {own.core}"
                 yield to_core(keys, mac_of(own.core), "dispatch.next", origin, 0)
 
     maps = wiring.plan.dispatch[index]

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from orchestrator.compiler.keys import echo_entry, neighbor_entry
 from orchestrator.compiler.prefixes import Prefix, fewest, runs_of
 from orchestrator.model.entries import Exact, Lpm, PipelineProgram, TableEntry
+from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
-from orchestrator.network.names import worker_name
 from servernf.wire.addresses import DEVICE_ID_BITS, DEVICE_PREFIX_BITS, device_mac
 
 OWNER = "fabric"
@@ -114,7 +114,7 @@ class _Ways:
         for core, port in self.fabric.core_ports.get(server, {}).items():
             mac = device_mac(self.fabric.device_id(server), core=core + 1, tree=tree)
             key, params = ("device", Lpm(mac, _MAC_BITS)), (("port", port),)
-            origin = f"to {worker_name(server, core)}, tree {tree}"
+            origin = f"to {Core(server, core)}, tree {tree}"
             yield TableEntry("fabric.devices", (key,), "fabric.to_server", params, 0, origin)
 
     def _names(self, prefix: Prefix) -> str:

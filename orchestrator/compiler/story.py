@@ -68,7 +68,7 @@ def unit_stories(
     for unit in cuts.units.values():
         if unit.kind == SERVER:
             cores = plan.cores_of[group_of[unit.id]]
-            where = ", ".join(f"{core.server} core {core.index + 1}" for core in cores)
+            where = ", ".join(map(str, cores))
             why = "; ".join(filter(None, (unit.why, reasons.get(unit.id))))
             stories.append(Story(unit.id, SERVER, where, "", 0, why))
             continue

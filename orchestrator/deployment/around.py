@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from orchestrator.deployment.drivers import ManagedNetwork
-from orchestrator.deployment.presence import core_name, needed
+from orchestrator.deployment.presence import needed
 from orchestrator.errors import CompileError, DeploymentError, InfeasibleError, InputError
 from orchestrator.model.away import Away, Cordon
 from orchestrator.model.bundle import Bundle
@@ -83,9 +83,7 @@ def moves(old: Bundle, new: Bundle, away: Away) -> Iterator[str]:
     before, after = running_of(old), running_of(new)
     for nf, cores in before.cores_of.items():
         if not away.cores.keys().isdisjoint(cores) and nf in after.cores_of:
-            here, there = (
-                ", ".join(map(core_name, found)) for found in (cores, after.cores_of[nf])
-            )
+            here, there = (", ".join(map(str, found)) for found in (cores, after.cores_of[nf]))
             yield f"{nf} moves from {here} to {there}"
     for unit, switch in before.device_of.items():
         if switch in away.devices and unit in after.device_of:

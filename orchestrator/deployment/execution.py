@@ -489,9 +489,9 @@ def _device(step: Step) -> str:
     if isinstance(step, LoadPipeline | RestorePipeline | WriteEntries):
         return step.device
     if isinstance(step, MoveState):
-        return f"{step.move.source.server}.{step.move.source.index}"
+        return str(step.move.source)
     if isinstance(step, Follow):
-        return f"{step.following.source.server}.{step.following.source.index}"
+        return str(step.following.source)
     if isinstance(step, ConfigureWorker | ChainWorker):
-        return f"{step.core.server}.{step.core.index}"
+        return str(step.core)
     return ""

@@ -163,7 +163,7 @@ def _strangers(bundle: Bundle, topology: Topology) -> Iterator[str]:
     for core in sorted(_cores(bundle), key=lambda core: (core.server, core.index)):
         server = topology.servers.get(core.server)
         if server is None or core.index not in server.worker_cores:
-            yield f"there is no worker on {_named(core)}"
+            yield f"there is no worker on {core}"
 
 
 def _kind(device: Device) -> str:
@@ -194,7 +194,7 @@ def _collisions(
     holders = {core: name for name, other in others.items() for core in _cores(other)}
     for core in sorted(_cores(bundle), key=lambda core: (core.server, core.index)):
         if core in holders:
-            yield f"{_named(core)} belongs to {holders[core]}"
+            yield f"{core} belongs to {holders[core]}"
     for name, server in topology.servers.items():
         need = bundle.block_use.get(name, {}).get(MEMORY, 0)
         free = server.memory_bytes - used.memory_bytes.get(name, 0)
@@ -246,7 +246,3 @@ def _crowded_links(bundle: Bundle, fabric: Fabric, used: Used) -> Iterator[str]:
 def _cores(bundle: Bundle) -> set[Core]:
     workers = (Core(worker.server, worker.core) for worker in bundle.workers)
     return {*workers, *chain.from_iterable(bundle.plan.cores_of)}
-
-
-def _named(core: Core) -> str:
-    return f"{core.server} core {core.index + 1}"

@@ -99,7 +99,7 @@ class Owed:
     @property
     def places(self) -> tuple[str, ...]:
         """Devices and cores, in words."""
-        return (*self.devices, *(f"{c.server} core {c.index + 1}" for c in self.cores))
+        return (*self.devices, *(str(core) for core in self.cores))
 
     def joined(self, other: Owed) -> Owed:
         """Both of one graph."""

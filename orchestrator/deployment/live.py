@@ -122,7 +122,7 @@ class LiveNetwork:
         """A session with a worker."""
         found = self._workers.get(core)
         if found is None:
-            raise NetworkError(f"{self.name}: no worker on {core.server} core {core.index + 1}")
+            raise NetworkError(f"{self.name}: no worker on {core}")
         if found.name in self._dead:
             raise ServerError(f"{found.name}: {self._dead[found.name]}")
         session = WorkerClient(

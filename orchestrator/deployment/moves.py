@@ -45,7 +45,7 @@ class StateMove:
     def __str__(self) -> str:
         what = f"{len(self.buckets)} of {self.of} buckets" if self.key else "everything"
         names = ", ".join(sorted(map(base_name, self.nfs)))
-        return f"{names}: {what} from {_name(self.source)} to {_name(self.target)}"
+        return f"{names}: {what} from {self.source} to {self.target}"
 
 
 def state_moves(old: Bundle, new: Bundle) -> tuple[StateMove, ...]:
@@ -186,7 +186,3 @@ def _owners(
 
 def _owner(found: ClassMap, value: int) -> Core:
     return next(s.core for s in found.slices if s.low <= value < s.high)
-
-
-def _name(core: Core) -> str:
-    return f"{core.server} core {core.index + 1}"

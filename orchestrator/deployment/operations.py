@@ -340,6 +340,6 @@ def worker_metrics(
         except ReportedError:
             return {"unreachable": -1}
 
-    names = [f"{core.server}.{core.index + 1}" for core in cores]
+    names = [str(core) for core in cores]
     with ThreadPoolExecutor(max_workers=_MANY) as pool:
         return dict(zip(names, pool.map(one, cores), strict=True))

@@ -100,8 +100,8 @@ class _Ownership:
             for tree in trees
         }
         devices |= {
-            device_mac(self.topology.servers[core.server].id, core=core.index + 1, tree=tree): (
-                f"{core.server} core {core.index + 1}"
+            device_mac(self.topology.servers[core.server].id, core=core.index + 1, tree=tree): str(
+                core
             )
             for core in self.cores
             for tree in trees
@@ -145,7 +145,7 @@ class _Ownership:
             for tree in range(self.topology.trees)
         }
         for worker in self.bundle.workers:
-            where = f"worker {worker.server} core {worker.core + 1}"
+            where = f"worker {Core(worker.server, worker.core)}"
             server = self.topology.servers.get(worker.server)
             types = runtime(server.runtime).nf_types if server else known_types()
             for name, (kind, _) in worker.nfs.items():

@@ -104,7 +104,7 @@ class Presence:
                 words = list(drift.words())
                 if words:
                     more = f" and {len(words) - 1} more" if len(words) > 1 else ""
-                    yield f"{core_name(core)} must {words[0]}{more}"
+                    yield f"{core} must {words[0]}{more}"
 
 
 def look(network: ManagedNetwork, silent: Away | None = None) -> Presence:
@@ -183,7 +183,7 @@ def behind(
         node = attached.get(link)
         if to_core(topology, link):
             core = Core(link.b, link.b_port)
-            lost.setdefault(core, f"{core_name(core)}: {why}")
+            lost.setdefault(core, f"{core}: {why}")
             continue
         if node in topology.hosts:
             hosts[node] = f"{why}: host {node} cannot be reached"
@@ -191,7 +191,7 @@ def behind(
         links[link] = why
         if node is not None:
             for index in topology.servers[node].worker_cores:
-                lost.setdefault(Core(node, index), f"{core_name(Core(node, index))}: {why}")
+                lost.setdefault(Core(node, index), f"{Core(node, index)}: {why}")
     return Away(devices, lost, links, hosts)
 
 
@@ -226,11 +226,6 @@ def needed(bundle: Bundle, topology: Topology, away: Away) -> Away:
         {core: why for core, why in away.cores.items() if core in cores},
         {link: why for link, why in away.links.items() if link in links},
     )
-
-
-def core_name(core: Core) -> str:
-    """A core as people count."""
-    return f"{core.server} core {core.index + 1}"
 
 
 def _epoch_of(bundle: Bundle, device: str) -> int | None:

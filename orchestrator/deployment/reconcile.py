@@ -108,7 +108,7 @@ class Drift:
                 if d and not d.unreachable
             ),
             *(
-                f"{d.core.server} core {d.core.index + 1} must {'; '.join(d.words())}"
+                f"{d.core} must {'; '.join(d.words())}"
                 for d in self.workers
                 if d and not d.unreachable
             ),

@@ -37,7 +37,7 @@ class Following:
         return blake2b(repr(self).encode(), digest_size=_ID_BYTES).hexdigest()
 
     def __str__(self) -> str:
-        there, here = (f"{c.server} core {c.index + 1}" for c in (self.standby, self.source))
+        there, here = self.standby, self.source
         return f"{base_name(self.nf)}: {there} follows {here} ({self.variant})"
 
 

@@ -261,13 +261,13 @@ def _workers(transaction: Transaction) -> dict[str, WorkerChanges]:
     found: dict[str, WorkerChanges] = {}
     for step in transaction.steps:
         if isinstance(step, ConfigureWorker):
-            worker = found.setdefault(_name(step.core), WorkerChanges())
+            worker = found.setdefault(str(step.core), WorkerChanges())
             worker.add += [
                 name for name, spec in step.after.items() if step.before.get(name) != spec
             ]
             worker.delete += [name for name in step.before if name not in step.after]
         elif isinstance(step, ChainWorker):
-            worker = found.setdefault(_name(step.core), WorkerChanges())
+            worker = found.setdefault(str(step.core), WorkerChanges())
             before = {(c.spi, c.si) for c in step.before}
             after = {(c.spi, c.si) for c in step.after}
             worker.paths_added += len(after - before)
@@ -298,7 +298,7 @@ def _lost(old: Version | None, new: Version | None, moves: Collection[StateMove]
             elif after is None:
                 why = "it moves to another core"
             if why:
-                yield f"{nf} on {_name(core)}: {why}"
+                yield f"{nf} on {core}: {why}"
     yield from started_anew(old.bundle, new.bundle)
 
 
@@ -310,7 +310,3 @@ def _lost_on_change(before: NfSpec, after: NfSpec) -> str:
     was, will = (json.loads(json.dumps(config)) for _, config in (before, after))
     lost = lookup(before[0]).state_lost(was, will)
     return lost and f"its configuration changes ({lost})"
-
-
-def _name(core: Core) -> str:
-    return f"{core.server} core {core.index + 1}"

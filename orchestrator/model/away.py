@@ -26,7 +26,7 @@ class Cordon:
         """A line for each, naming it."""
         yield from (f"{switch} is cordoned" for switch in sorted(self.switches))
         for core in sorted(self.cores, key=lambda core: (core.server, core.index)):
-            yield f"{core.server} core {core.index + 1} is cordoned"
+            yield f"{core} is cordoned"
 
 
 @dataclass(frozen=True, slots=True)

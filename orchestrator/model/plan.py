@@ -9,10 +9,24 @@ from orchestrator.model.match import Prefix
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """A worker core of a server; `index` counts from 0."""
+    """A worker core of a server, and the worker on it. Said, it counts from 1: `server1.2`.
+
+    `index` counts from 0, as in messages and MACs' arithmetic (docs/decisions/0119).
+    """
 
     server: str
     index: int
+
+    def __str__(self) -> str:
+        return f"{self.server}.{self.index + 1}"
+
+    @classmethod
+    def named(cls, text: str) -> Core | None:
+        """The core that is written so, None when none is."""
+        server, dot, number = text.rpartition(".")
+        if not dot or not server or not number.isascii() or not number.isdecimal():
+            return None
+        return cls(server, int(number) - 1) if number[0] != "0" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +104,7 @@ class Plan:
     tree_of: dict[tuple[str, str], int]
     hops: tuple[Hop, ...]
     latency_us: dict[str, int]
-    core_load: dict[str, float]
+    core_load: dict[Core, float]
     status: str
     objective: int
     notes: tuple[str, ...]

@@ -45,7 +45,7 @@ class Restarter(Protocol):
     """Who can start a network's workers again: whoever started them."""
 
     def restart(self, worker: str) -> None:
-        """End a worker (`server1-core1`) if it lives, and start it anew, empty.
+        """End a worker (`server1.1`) if it lives, and start it anew, empty.
 
         ReportedError when it does not start; it is then as it was.
         """

@@ -1,4 +1,4 @@
-"""Names of networks and workers."""
+"""Names of networks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,3 @@ def check_network_name(name: str) -> str:
             "the first a letter or digit"
         )
     return name
-
-
-def worker_name(server: str, core: int) -> str:
-    """`server1-core1` is the worker of the server's core 0 (cores in MACs count from 1)."""
-    return f"{server}-core{core + 1}"

@@ -78,8 +78,8 @@ class CoreReading:
 
     @property
     def name(self) -> str:
-        """`server1.2` (cores count from 1)."""
-        return f"{self.server}.{self.core + 1}"
+        """`server1.2`."""
+        return str(Core(self.server, self.core))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +178,10 @@ def _core(
     live: LiveNetwork,
     core: Core,
     graphs: list[str],
-    planned: Mapping[str, float],
+    planned: Mapping[Core, float],
     cursors: dict[Core, int] | None,
 ) -> CoreReading:
-    load = planned.get(f"{core.server}.{core.index}")  # plans count cores from 0
+    load = planned.get(core)
     try:
         with live.worker(core) as worker:
             metrics = worker.metrics()

@@ -17,6 +17,7 @@ from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import WorkerProgram
 from orchestrator.model.manifest import Manifest
+from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.observation.eve import alert_text
@@ -68,8 +69,8 @@ class WorkerVisit:
 
     @property
     def name(self) -> str:
-        """`server1.2` (cores count from 1)."""
-        return f"{self.server}.{self.core + 1}" if self.core >= 0 else self.server
+        """`server1.2`, where the core is known."""
+        return str(Core(self.server, self.core)) if self.core >= 0 else self.server
 
 
 @dataclass(frozen=True, slots=True)

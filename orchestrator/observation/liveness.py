@@ -25,7 +25,7 @@ _SMOOTHED, _VARIATION, _VARIATIONS = 1 / 8, 1 / 4, 4
 
 @dataclass(frozen=True, slots=True, order=True)
 class Subject:
-    """What is watched: workers by their names (`server1-core1`), links by their ends (`a-b`)."""
+    """What is watched: workers by their names (`server1.1`), links by their ends (`a-b`)."""
 
     kind: Kind
     name: str

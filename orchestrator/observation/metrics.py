@@ -119,7 +119,7 @@ class NetworkCollector(Collector):
 
     def _cores(self, cores: tuple[CoreReading, ...]) -> Iterator[Metric]:
         def labels(core: CoreReading) -> tuple[str, ...]:
-            return (self._network, core.server, str(core.core + 1))
+            return (self._network, core.server, core.name)
 
         place = ("network", "device", "core")
         yield _gauge(

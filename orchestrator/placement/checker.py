@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
+from orchestrator.model.plan import Core
 from orchestrator.placement.problem import CoreShare, Pool, Problem, Solution, TrafficClass
 
 _TOLERANCE = 1e-6
@@ -219,15 +220,15 @@ class _Check:
             device = self.problem.devices[server]
             free = {device.core_number(i) for i in range(device.cores)}
             if core not in free:
-                self.found.append(f"core {core} of {server} is not free")
+                self.found.append(f"{Core(server, core)} is not free")
             budget = device.cycles_per_second * self.problem.load_limit
             if cycles > budget * (1 + _TOLERANCE) + grain[server, core]:
                 self.found.append(
-                    f"core {core} of {server}: {float(cycles) / 1e9:.4g} Gcycles/s, "
+                    f"{Core(server, core)}: {float(cycles) / 1e9:.4g} Gcycles/s, "
                     f"{budget / 1e9:.4g} may be planned"
                 )
             if len(owners[server, core]) > 1 and not self.problem.share_cores:
-                self.found.append(f"core {core} of {server} is given to two pools")
+                self.found.append(f"{Core(server, core)} is given to two pools")
 
     def _classes(self, pool: Pool, cores: Sequence[CoreShare], cycles: Mapping[str, float]) -> None:
         """Every packet of every class has one owner, and the shares are what the slices carry."""
@@ -266,7 +267,7 @@ class _Check:
         for core in cores:
             if abs(carried[core.core] / total - core.share) > _TOLERANCE + 2 / _HASH_VALUES:
                 self.found.append(
-                    f"core {core.core} of {core.server} owns {carried[core.core] / total:.4g} of "
+                    f"{Core(core.server, core.core)} owns {carried[core.core] / total:.4g} of "
                     f"{pool.label}, not {core.share:.4g}"
                 )
 

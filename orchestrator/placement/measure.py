@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator.model.plan import Core
 from orchestrator.placement.dispatch import class_loads, deal
 from orchestrator.placement.problem import (
     SERVER,
@@ -134,9 +135,9 @@ def cores_used(solution: Solution) -> int:
     return len({(c.server, c.core) for cores in solution.cores_of.values() for c in cores})
 
 
-def core_load(problem: Problem, solution: Solution) -> dict[str, float]:
-    """Share of its cycles that each used core spends, by 'server.index'."""
-    load: dict[str, float] = {}
+def core_load(problem: Problem, solution: Solution) -> dict[Core, float]:
+    """Share of its cycles that each used core spends."""
+    load: dict[Core, float] = {}
     for pool, cores in solution.cores_of.items():
         for server in dict.fromkeys(c.server for c in cores):
             cycles = sum(
@@ -147,9 +148,9 @@ def core_load(problem: Problem, solution: Solution) -> dict[str, float]:
             )
             for core in cores:
                 if core.server == server:
-                    name = f"{server}.{core.core}"
+                    own = Core(server, core.core)
                     share = core.share * cycles / problem.devices[server].cycles_per_second
-                    load[name] = load.get(name, 0.0) + share
+                    load[own] = load.get(own, 0.0) + share
     return load
 
 
@@ -237,7 +238,7 @@ class Report:
     link_load: dict[str, float]
     """Share of capacity by 'near->far', the busy directions."""
     missed: dict[str, float]
-    core_load: dict[str, float]
+    core_load: dict[Core, float]
     """Share of its cycles that each core spends, by 'server.index'."""
 
 

@@ -225,7 +225,6 @@ def _on_its_cores(plan: Plan, cuts: Cuts, running: Running, taken: Collection[Co
             wanted[core] = mine
     if all(core == old for core, old in wanted.items()):
         return plan
-    names = {f"{a.server}.{a.index}": f"{b.server}.{b.index}" for a, b in wanted.items()}
     return replace(
         plan,
         cores_of=tuple(tuple(wanted[core] for core in cores) for cores in plan.cores_of),
@@ -236,5 +235,5 @@ def _on_its_cores(plan: Plan, cuts: Cuts, running: Running, taken: Collection[Co
             )
             for classes in plan.dispatch
         ),
-        core_load={names.get(name, name): load for name, load in plan.core_load.items()},
+        core_load={wanted.get(core, core): load for core, load in plan.core_load.items()},
     )

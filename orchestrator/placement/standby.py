@@ -80,7 +80,7 @@ def with_standbys(
         memory[name] = memory.get(name, 0) + needs(group, name)
         standbys += _of(graph, group, free[0])
         how = ", ".join(f"{s.nf} ({s.variant})" for s in standbys if s.nf in group.nfs)
-        notes.append(f"{how}: standby on {name} core {free[0].index + 1}")
+        notes.append(f"{how}: standby on {free[0]}")
     return replace(plan, standbys=tuple(standbys), notes=(*plan.notes, *notes))
 
 

@@ -17,7 +17,7 @@ from orchestrator.clients.words import (
     split_origin,
 )
 from orchestrator.model.bundle import Bundle
-from orchestrator.presenters.compiled import arcs_of, standbys_of
+from orchestrator.presenters.compiled import arcs_of, loads_of, standbys_of, workers_of
 from orchestrator.targets.pipelines import build_for, p4info
 
 
@@ -64,16 +64,13 @@ def contents_json(bundle: Bundle, workers: bool = False) -> dict[str, Any]:
         "sampling_rate": bundle.sampling_rate,
         "devices": [asdict(device) for device in bundle.devices.values()],
         "entries": entries_of(bundle),
-        "workers": [
-            asdict(w) if workers else {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)}
-            for w in bundle.workers
-        ],
+        "workers": [asdict(w) for w in bundle.workers] if workers else workers_of(bundle),
         "stories": [asdict(story) for story in bundle.stories],
         "arcs": arcs_of(bundle),
         "standbys": standbys_of(bundle.plan),
         "hops": [asdict(hop) for hop in bundle.plan.hops],
         "latency_us": bundle.plan.latency_us,
-        "core_load": bundle.plan.core_load,
+        "core_load": loads_of(bundle.plan),
         "removed": [{"rule": rule, "why": why} for rule, why in bundle.removed],
         "notes": list(bundle.plan.notes),
         "warnings": list(bundle.warnings),

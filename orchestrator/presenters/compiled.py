@@ -10,7 +10,7 @@ from orchestrator.compile import Compiled
 from orchestrator.compiler.story import ClassStory
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import SERVER
-from orchestrator.model.plan import Plan
+from orchestrator.model.plan import Core, Plan
 
 
 def compiled_json(result: Compiled) -> dict[str, object]:
@@ -20,9 +20,7 @@ def compiled_json(result: Compiled) -> dict[str, object]:
         "graph": bundle.graph,
         "topology": bundle.topology,
         "entries": {switch: dict(tables) for switch, tables in bundle.entries_by_table().items()},
-        "workers": [
-            {"server": w.server, "core": w.core + 1, "nfs": list(w.nfs)} for w in bundle.workers
-        ],
+        "workers": workers_of(bundle),
         "stories": [asdict(story) for story in bundle.stories],
         "arcs": arcs_of(bundle),
         "standbys": standbys_of(bundle.plan),
@@ -31,6 +29,14 @@ def compiled_json(result: Compiled) -> dict[str, object]:
         "notes": list(bundle.plan.notes),
         "warnings": list(bundle.warnings),
     }
+
+
+def workers_of(bundle: Bundle) -> list[dict[str, object]]:
+    """Which NFs run on which core."""
+    return [
+        {"server": w.server, "core": str(Core(w.server, w.core)), "nfs": list(w.nfs)}
+        for w in bundle.workers
+    ]
 
 
 def arcs_of(bundle: Bundle) -> list[dict[str, str]]:
@@ -55,9 +61,14 @@ def arcs_of(bundle: Bundle) -> list[dict[str, str]]:
 def standbys_of(plan: Plan) -> list[dict[str, object]]:
     """Which core has the state of which NF, too, and how."""
     return [
-        {"nf": s.nf, "variant": s.variant, "server": s.core.server, "core": s.core.index + 1}
+        {"nf": s.nf, "variant": s.variant, "server": s.core.server, "core": str(s.core)}
         for s in plan.standbys
     ]
+
+
+def loads_of(plan: Plan) -> dict[str, float]:
+    """The share of its cycles that each core is planned to spend."""
+    return {str(core): load for core, load in plan.core_load.items()}
 
 
 def plan_json(result: Compiled) -> dict[str, object]:
@@ -68,11 +79,11 @@ def plan_json(result: Compiled) -> dict[str, object]:
         "topology": result.bundle.topology,
         "status": plan.status,
         "device_of": plan.device_of,
-        "cores_of": [[f"{c.server}.{c.index + 1}" for c in cores] for cores in plan.cores_of],
+        "cores_of": [[str(core) for core in cores] for cores in plan.cores_of],
         "standbys": standbys_of(plan),
         "hops": [asdict(hop) for hop in plan.hops],
         "latency_us": plan.latency_us,
-        "core_load": plan.core_load,
+        "core_load": loads_of(plan),
         "notes": list(plan.notes),
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.deployment.live import LiveNetwork
-from orchestrator.network.names import worker_name
 from orchestrator.upkeep.foresight import Foreseen, failing, foresee
 from orchestrator.whatif.scenarios import fail_each as each
 
@@ -43,7 +42,7 @@ def _document(found: Foreseen) -> dict[str, object]:
         "why": found.why,
         "device_of": plan.device_of,
         "stories": [{"unit": s.unit, "device": s.device} for s in found.bundle.stories],
-        "cores_of": [[worker_name(c.server, c.index) for c in cores] for cores in plan.cores_of],
+        "cores_of": [[str(core) for core in cores] for cores in plan.cores_of],
         "hops": [[hop.source, hop.target, hop.tree] for hop in plan.hops],
         "latency_us": plan.latency_us,
         "moves": found.moves,

@@ -116,8 +116,8 @@ def status_json(seen: Seen) -> dict[str, object]:
                 "graph": found.graph,
                 "nf": found.nf,
                 "variant": found.variant,
-                "primary": f"{found.source.server}.{found.source.index + 1}",
-                "standby": f"{found.standby.server}.{found.standby.index + 1}",
+                "primary": str(found.source),
+                "standby": str(found.standby),
                 "state": state,
             }
             for found, state in seen.standbys.items()

@@ -25,7 +25,7 @@ from orchestrator.network.inventory import (
     load_inventory,
     save_inventory,
 )
-from orchestrator.network.names import check_network_name, worker_name
+from orchestrator.network.names import check_network_name
 from orchestrator.network.registry import check_free, is_in_memory, registry_lock
 from orchestrator.resources import child_environment
 from orchestrator.simulation.hosts import Hosts
@@ -122,7 +122,7 @@ def _inventory(topology: Topology, name: str) -> Inventory:
         {s.name: PipelineAddress(f"unix:{folder}/s{s.id}.sock", s.id) for s in switches.values()},
         tuple(
             WorkerAddress(
-                worker_name(server.name, index),
+                str(Core(server.name, index)),
                 Core(server.name, index),
                 f"unix:{folder}/w{server.id}.{index + 1}.sock",
             )

@@ -17,8 +17,8 @@ from orchestrator.clients.writing import Writable
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
 from orchestrator.model.manifest import Manifest
+from orchestrator.model.plan import Core
 from orchestrator.model.topology import Server, Switch
-from orchestrator.network.names import worker_name
 from orchestrator.simulation.clocks import Clock
 from orchestrator.simulation.network import Sent
 from orchestrator.softswitch.ir import program_of
@@ -216,7 +216,7 @@ class MemoryServer:
             return shown_ns() // 1000
 
         worker = self.workers[index] = LocalWorker(
-            worker_name(self._server.name, index),
+            str(Core(self._server.name, index)),
             device_mac(self._server.id, core=index + 1),
             shown_us,
             lambda: self._epoch_us + shown_us(),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, ServerChain
+from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
-from orchestrator.network.names import worker_name
 from servernf.wire.addresses import device_mac
 from servernf.wire.configs import config_digest, config_text
 from servernf.wire.records import point_id
@@ -79,7 +79,7 @@ def intended(bundles: Iterable[Bundle], topology: Topology) -> Intended:
     for bundle in bundles:
         graph = bundle.graph
         for worker in bundle.workers:
-            point = point_id(worker_name(worker.server, worker.core))
+            point = point_id(str(Core(worker.server, worker.core)))
             for name, (_, config) in worker.nfs.items():
                 found = bytes.fromhex(config_digest(config_text(config)))
                 digests.setdefault(f"{graph}/{name}", set()).add(found)
@@ -126,7 +126,7 @@ def _points(topology: Topology) -> tuple[dict[int, int], dict[int, str]]:
         names[point_id(name)] = name
     for name, server in topology.servers.items():
         for core in server.worker_cores:
-            worker = worker_name(name, core)
+            worker = str(Core(name, core))
             at[device_mac(server.id, core=core + 1)] = point_id(worker)
             names[point_id(worker)] = worker
     return at, names

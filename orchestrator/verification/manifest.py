@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import InputError
 from orchestrator.files import read_small
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.network.names import worker_name
+from orchestrator.model.plan import Core
 from orchestrator.nfs.files import explain, located
-from orchestrator.units import Name
+from orchestrator.units import Name, parse_name
 from orchestrator.verification.keys import epoch_of, public_text, signed_by
 from servernf.wire.witness import Witness
 
@@ -85,6 +85,16 @@ class References(_Document):
     bundle: Digest
 
 
+def _point(text: str) -> str:
+    core = Core.named(text)
+    parse_name(text if core is None else core.server)
+    return text
+
+
+Point = Annotated[str, AfterValidator(_point)]
+"""A device's name, or a core's."""
+
+
 class VerificationManifest(_Document):
     """What is verified of a graph, and how."""
 
@@ -93,7 +103,7 @@ class VerificationManifest(_Document):
     roles: Roles
     nfs: tuple[Name, ...]
     """Of the graph, all."""
-    points: tuple[Name, ...]
+    points: tuple[Point, ...]
     """Who must report, by name: all workers, and switches whose pipelines make records."""
     epochs: Epochs
     sampling: Sampling
@@ -175,7 +185,7 @@ def new(
 
 def points_of(bundle: Bundle) -> tuple[str, ...]:
     """The points that a bundle's packets come to: its workers."""
-    return tuple(sorted(worker_name(w.server, w.core) for w in bundle.workers))
+    return tuple(sorted(str(Core(w.server, w.core)) for w in bundle.workers))
 
 
 def read(path: Path) -> Signed:

@@ -100,7 +100,7 @@ def run_scenario(
             for task, device in solution.device_of.items()
             if before and task in before and before[task] != device
         ),
-        core_load={core: round(share, 6) for core, share in facts.core_load.items()},
+        core_load={str(core): round(share, 6) for core, share in facts.core_load.items()},
         busiest=tuple(loads[:5]),
         device_of=dict(solution.device_of),
         paths=_paths(problem, solution),

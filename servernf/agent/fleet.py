@@ -134,7 +134,7 @@ class Fleet:
                     for difference in there.differences(spec)
                 )
             elif there.core == spec.core:
-                yield f"core: {there.name} has core {spec.core}"
+                yield f"core: {spec.core} is that of {there.name}"
             elif there.mac == spec.mac:
                 yield f"mac: {there.name} has {mac_text(spec.mac)}"
             elif spec.interface and spec.interface in (there.interface, there.macvlan_on):

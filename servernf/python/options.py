@@ -24,7 +24,7 @@ def parser_of(
 ) -> argparse.ArgumentParser:
     """Their options; the last three are what a runtime says of --interface, --frames and --door."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
-    parser.add_argument("--name", required=True, help="the worker's name, e.g. server1-core1")
+    parser.add_argument("--name", required=True, help="the worker's name, e.g. server1.1")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--interface", help=f"its (macvlan) interface{interface}")
     where.add_argument(

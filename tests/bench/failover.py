@@ -118,7 +118,7 @@ class Bench:
         rig.orchestrator("deploy", str(beside), "-n", NAME)
         rig.orchestrator("deploy", str(self.guard), "-n", NAME)
         worker = self._worker()
-        server = worker.partition("-core")[0]
+        server = worker.rpartition(".")[0]
         spine = self._spine()
         workers = [w.name for w in state.workers if w.server == server]
         link = next(x for x in state.topology.links if {x.a, x.b} == {"leaf1", spine})
@@ -213,7 +213,7 @@ class Bench:
 
     def _worker(self) -> str:
         (worker,) = self._bundle().workers
-        return f"{worker.server}-core{worker.core + 1}"
+        return f"{worker.server}.{worker.core + 1}"
 
     def _spine(self) -> str:
         """The one between the leaves that the graph's packets to h3 cross."""

@@ -83,7 +83,7 @@ def placement(graph: Any) -> tuple[Any, ...]:
 
 def placed() -> tuple[Any, ...]:
     plan = deployed().plan
-    cores = [[f"{c.server}-core{c.index + 1}" for c in group] for group in plan.cores_of]
+    cores = [[str(core) for core in group] for group in plan.cores_of]
     return plan.device_of, cores, sorted((h.source, h.target, h.tree) for h in plan.hops)
 
 
@@ -139,7 +139,7 @@ def pid_of(kind: str, name: str) -> int:
 
 def busy_worker() -> str:
     (worker,) = deployed().workers
-    return f"{worker.server}-core{worker.core + 1}"
+    return f"{worker.server}.{worker.core + 1}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

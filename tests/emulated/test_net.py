@@ -428,8 +428,8 @@ def test_workers_answer_in_their_servers(folder: Path, switch: str) -> None:
 
     workers = state.servers["server"].workers
     assert [(w.name, w.core, w.interface) for w in workers] == [
-        ("server-core1", 0, "core1"),
-        ("server-core2", 1, "core2"),
+        ("server.1", 0, "core1"),
+        ("server.2", 1, "core2"),
     ]
     assert [w.mac for w in workers] == [device_mac(3, core=1), device_mac(3, core=2)]
     inside = os.stat(f"/proc/{state.servers['server'].pid}/ns/net").st_ino
@@ -438,16 +438,16 @@ def test_workers_answer_in_their_servers(folder: Path, switch: str) -> None:
         assert Path(worker.api.removeprefix("unix:")).is_socket()
     os.kill(workers[0].pid, signal.SIGKILL)
     dead = eventually(lambda: net_status("test")[0].dead)
-    assert [(c.kind, c.name) for c in dead] == [("worker", "server-core1")]
+    assert [(c.kind, c.name) for c in dead] == [("worker", "server.1")]
 
 
 def test_workers_end_with_their_agent_and_start_with_it(folder: Path) -> None:
     state = up(workers=True, switch="softswitch")
     (agent,) = state.agents
     os.kill(agent.pid, signal.SIGKILL)
-    dead = {"server-agent", "server-core1", "server-core2"}
+    dead = {"server-agent", "server.1", "server.2"}
     eventually(lambda: {c.name for c in net_status("test")[0].dead} == dead)
-    again = restart("test", "server-core2")
+    again = restart("test", "server.2")
     assert net_status("test")[0].health == "running"
     assert [(w.name, w.api) for w in again.workers] == [(w.name, w.api) for w in state.workers]
     assert not {w.pid for w in again.workers} & {w.pid for w in state.workers}

@@ -233,7 +233,7 @@ def test_attached_it_is_a_network_like_any_other(own: Own) -> None:
     topology, graph = str(own.folder / "topology.json"), str(own.folder / "graph.json")
     told = orchestrator_json("net", "attach", topology)
     assert {s["target"] for s in told["switches"].values()} == {own.target}
-    assert told["workers"] == {"v1-core1": "10.99.0.2:50100"}
+    assert told["workers"] == {"v1.1": "10.99.0.2:50100"}
     assert told["links_probed"] == 4
     (shown,) = orchestrator_json("net", "status")
     assert (shown["name"], shown["health"], shown["silent"]) == ("own", "attached", [])
@@ -256,7 +256,7 @@ def test_attached_it_is_a_network_like_any_other(own: Own) -> None:
     orchestrator("undeploy", "office", "-n", "own")
     assert not own.pings(1)
     done = orchestrator_json("net", "detach", "own")
-    assert (done["in_force"], done["workers_stopped"]) == ([], ["v1-core1"])
+    assert (done["in_force"], done["workers_stopped"]) == ([], ["v1.1"])
     assert orchestrator_json("net", "status") == []
 
 
@@ -271,7 +271,7 @@ def test_a_worker_on_an_interface_that_is_given(own: Own) -> None:
     (mac,) = [s.split()[1] for s in _link(own, "v1", "v1-eth0") if s.startswith("link/ether")]
     said = own.refused(topology)
     wanted = "02:00:00:05:00:01"
-    assert f"v1: 'v1-eth0' has MAC {mac}, v1-core1 needs {wanted}" in said
+    assert f"v1: 'v1-eth0' has MAC {mac}, v1.1 needs {wanted}" in said
     own.inside("v1", "ip", "link", "set", "v1-eth0", "address", wanted)
     try:
         orchestrator("net", "attach", topology)
@@ -281,7 +281,7 @@ def test_a_worker_on_an_interface_that_is_given(own: Own) -> None:
         status = orchestrator_json("status", "-n", "own")
         assert status["workers"]["v1.1"]["office/nat.mappings"] > 0
         orchestrator("undeploy", "office", "-n", "own")
-        assert orchestrator_json("net", "detach", "own")["workers_stopped"] == ["v1-core1"]
+        assert orchestrator_json("net", "detach", "own")["workers_stopped"] == ["v1.1"]
     finally:
         own.inside("v1", "ip", "link", "set", "v1-eth0", "address", mac)
 
@@ -378,7 +378,7 @@ def _is_traced(own: Own) -> None:
     traced = json.loads(told)
     assert traced["agrees"]
     assert traced["delivered"] is None
-    assert {seen["device"] for seen in traced["reported"]} >= {"s1", "s3", "v1-core1"}
+    assert {seen["device"] for seen in traced["reported"]} >= {"s1", "s3", "v1.1"}
 
 
 def _is_updated(own: Own) -> None:

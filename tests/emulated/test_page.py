@@ -35,12 +35,12 @@ def test_trace_beside_explain_and_a_worker_that_dies() -> None:
             expect(page.locator("#result")).to_contain_text("Happened: h3 receives tcp")
             expect(page.locator("#events")).to_contain_text("nat")  # its mapping is told
             core = page.locator("#hops .head b", has_text=re.compile(r"server\d\.\d")).first
-            worker = core.inner_text().replace(".", "-core")
+            worker = core.inner_text()
             (status,) = orchestrator_json("net", "status", "-n", NAME)
             process = next(c["pid"] for c in status["components"] if c["name"] == worker)
             page = screen.show("network")
             os.kill(process, signal.SIGKILL)
             page.wait_for_selector("#health .state.down")
             expect(page.locator("#news")).to_contain_text(f"worker {worker} is down")
-            assert screen.drawn("node.down") == [worker.partition("-")[0]]
+            assert screen.drawn("node.down") == [worker.partition(".")[0]]
             screen.close()

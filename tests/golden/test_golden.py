@@ -11,7 +11,7 @@ import hashlib
 import ipaddress
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,13 @@ def cuts_json(result: Compiled) -> dict[str, Any]:
 
 
 def plan_json(result: Compiled) -> dict[str, Any]:
-    plan = asdict(result.plan)
+    plan = asdict(replace(result.plan, core_load={}))
     plan["tree_of"] = {
         f"{a} -> {b}": tree for (a, b), tree in sorted(result.plan.tree_of.items()) if tree
     }
-    plan["core_load"] = {core: round(share, 6) for core, share in plan["core_load"].items()}
+    plan["core_load"] = {
+        str(core): round(share, 6) for core, share in result.plan.core_load.items()
+    }
     return plan
 
 

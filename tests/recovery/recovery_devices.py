@@ -22,7 +22,6 @@ from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import SwitchError
 from orchestrator.model.plan import Core
 from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
-from orchestrator.network.names import worker_name
 from servernf.proto import vnf_pb2
 from servernf.wire.addresses import device_mac
 
@@ -73,7 +72,7 @@ def devices(
             for core in server.worker_cores
         ]
         sockets = [
-            f"{server.name}-core{core + 1}={device_mac(server.id, core=core + 1)}={api}"
+            f"{server.name}.{core + 1}={device_mac(server.id, core=core + 1)}={api}"
             for server, core, api in cores
         ]
         workers = start(str(WORKERS), *sockets)
@@ -87,7 +86,7 @@ def devices(
             found,
             reached,
             tuple(
-                WorkerAddress(worker_name(server.name, core), Core(server.name, core), api)
+                WorkerAddress(str(Core(server.name, core)), Core(server.name, core), api)
                 for server, core, api in cores
             ),
             str(folder),

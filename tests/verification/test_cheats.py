@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 RATE = 0.5
 SHARE = 0.1
 """Of packets, on which cheats of single packets are."""
-WORKERS = ("server1-core1", "server1-core2")
+WORKERS = ("server1.1", "server1.2")
 SERVER = tuple(map(point_id, WORKERS))
 QUESTIONS = 16
 """Of a judgement at most, among which the level is dealt."""
@@ -308,4 +308,4 @@ def test_the_clock_of_a_run_is_virtual() -> None:
         provider.run(20)
     assert [records.read(d).packet for d in one.log] == [records.read(d).packet for d in other.log]
     assert records.read(one.log[-1]).wall_us >= EPOCH_US
-    assert meant().name(SERVER[0]) == "server1-core1"
+    assert meant().name(SERVER[0]) == "server1.1"

@@ -111,7 +111,7 @@ def test_an_honest_provider_is_found_to_be_one(agreed: Path, tmp_path: Path) -> 
     assert [r["kind"] for r in first["records"]][-2:] == ["HOP", "EXIT"]
     code, told, _ = command("trajectories", folder, agreed, "--label", first["label"])
     assert "campus/edge_nat out outside" in told
-    assert "-> server1-core" in told
+    assert "-> server1." in told
     assert json.loads(command("trajectories", folder, agreed, "--drops", "--json")[1]) == []
 
 
@@ -144,7 +144,7 @@ def test_a_cheat_is_found_and_told_with_evidence(agreed: Path, tmp_path: Path) -
     code, told, _ = command("check", folder, agreed, "--settle", "0", "--json")
     (found,) = (f for f in json.loads(told)["findings"] if "changed on its way" in f["what"])
     assert (code, found["verdict"]) == (1, "path")
-    assert found["evidence"][0].startswith(("server1-core", "leaf2"))
+    assert found["evidence"][0].startswith(("server1.", "leaf2"))
 
 
 def test_a_log_that_is_not_the_cles_is_not_judged(agreed: Path, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_worker_is_told_the_epochs_and_its_ring_is_shipped_and_judged(
     terms = signed.manifest
     now = terms.model_copy(
         update={
-            "points": ("server1-core1", "server1-core2"),
+            "points": ("server1.1", "server1.2"),
             "epochs": Epochs(
                 first=datetime.now(UTC) - timedelta(seconds=100), seconds=3600, overlap_seconds=60
             ),
@@ -228,20 +228,20 @@ def test_a_worker_is_told_the_epochs_and_its_ring_is_shipped_and_judged(
     (tmp_path / "m.json").write_bytes(renewed.text())
     program = next(w for w in result().bundle.workers if w.core == 0)
     mac = device_mac(Provider(1).topology.servers["server1"].id, core=1)
-    worker = Worker("server1-core1", mac)
+    worker = Worker("server1.1", mac)
     ring = Ring(tmp_path / "ring", create=1 << 20)
     worker.shim.record_to(ring.put)
     server, _, address = serve(worker, f"unix:{tmp_path}/w.sock")
     try:
-        with WorkerClient("server1-core1", address) as client:
+        with WorkerClient("server1.1", address) as client:
             client.configure("campus", program.nfs, None)
             for chain in program.chains:
                 client.service_chain("campus", chain)
         words = ["verify", "cle", "watch", str(tmp_path / "m.json"), "--once", "--json"]
         words += ["--sampling-key", str(agreed / "watch.key")]
-        done = CliRunner().invoke(app, [*words, "--point", f"server1-core1={address}"])
+        done = CliRunner().invoke(app, [*words, "--point", f"server1.1={address}"])
         assert (done.exit_code, json.loads(done.stdout)["epochs"]) == (0, [1])
-        gone = CliRunner().invoke(app, [*words, "--point", f"server1-core1=unix:{tmp_path}/no"])
+        gone = CliRunner().invoke(app, [*words, "--point", f"server1.1=unix:{tmp_path}/no"])
         assert gone.exit_code == 7
     finally:
         server.stop(0).wait()
@@ -257,7 +257,7 @@ def test_a_worker_is_told_the_epochs_and_its_ring_is_shipped_and_judged(
         intake.start([])
         cle, where = serve_cle(intake, f"unix:{tmp_path}/cle.sock")
         with grpc.insecure_channel(where) as channel:
-            assert Shipper({"server1-core1": ring}, channel).ship("server1-core1")
+            assert Shipper({"server1.1": ring}, channel).ship("server1.1")
         assert ring.peek(1) == b""
         cle.stop(0).wait()
         intake.end()

@@ -74,7 +74,7 @@ export function conditionOf(device) {
   return mine.reduce((worst, c) => (BAD[c.state] > BAD[worst.state] ? c : worst));
 }
 export function workersOf(server) {
-  const core = new RegExp(`^${server.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}-core\\d+$`);
+  const core = new RegExp(`^${server.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}\\.\\d+$`);
   return [...store.conditions.values()].filter((c) => c.kind === "worker" && core.test(c.name));
 }
 export const linkState = (link) => store.conditions.get(`link ${link.a}-${link.b}`) || { state: "unknown", why: "" };

@@ -102,7 +102,7 @@ export function open(into, asked) {
       const change = !compared ? "" : !before.has(s.unit) ? "new" : before.get(s.unit) !== s.device ? "moved" : "";
       const color = devices.get(deviceOf(s.device)[0]);
       return {
-        data: { id: s.unit, label: [(change === "new" ? "+ " : change === "moved" ? "→ " : "") + n.nf, n.part.length > 19 ? n.part.slice(0, 18) + "…" : n.part, s.kind === "server" && a.many === 1 ? s.device.replaceAll(" core ", ".") : where].filter(Boolean).join("\n"), color, ground: mixed(color, 0.2) },
+        data: { id: s.unit, label: [(change === "new" ? "+ " : change === "moved" ? "→ " : "") + n.nf, n.part.length > 19 ? n.part.slice(0, 18) + "…" : n.part, s.kind === "server" && a.many === 1 ? s.device : where].filter(Boolean).join("\n"), color, ground: mixed(color, 0.2) },
         classes: [s.kind, change].filter(Boolean).join(" "),
       };
     });

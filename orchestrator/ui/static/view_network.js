@@ -5,8 +5,9 @@ import { choices, clock, count, empty, facts, fill, h, notice, percent, rate, st
 import { coloursOf, legend, linkId, NetworkMap } from "./map.js";
 import { conditionOf, linkState, store, workersOf } from "./store.js";
 
-const PLACED = /^(.*) core \d+$/;
-export const deviceOf = (words) => [...new Set(words.split(", ").map((w) => (PLACED.exec(w) || [w, w])[1]))];
+// The server of a core (`server1.2`); no other name has a dot.
+export const serverOf = (name) => name.split(".")[0];
+export const deviceOf = (words) => [...new Set(words.split(", ").map(serverOf))];
 
 // A chip for each NF of each device: what of it runs there.
 export function chipsOf(graphs) {
@@ -31,7 +32,7 @@ export function deviceFacts(network) {
   for (const d of network.devices) {
     const lines = [], c = conditionOf(d), now = entries.get(d.name);
     if (d.kind === "server") {
-      const cores = (top?.cores || []).filter((x) => x.name.slice(0, x.name.lastIndexOf(".")) === d.name);
+      const cores = (top?.cores || []).filter((x) => serverOf(x.name) === d.name);
       const busy = cores.filter((x) => x.graphs.length).length, frames = cores.reduce((sum, x) => sum + (x.frames_per_second || 0), 0);
       if (cores.length) lines.push(`${busy}/${cores.length} cores · ${count(Math.round(frames))} fps`);
     } else if (now && c.state !== "down") lines.push(now.problem && !now.entries ? "no pipeline" : `${count(now.entries)} entries`);
@@ -184,7 +185,7 @@ export function open(into, asked) {
   function ofDevice(d) {
     const c = conditionOf(d), now = store.top?.devices.find((x) => x.name === d.name);
     const runs = store.graphs.flatMap((g) => g.stories.filter((s) => deviceOf(s.device).includes(d.name)).map((s) => [s.unit, g.graph, s.entries ? count(s.entries) : "", s.why]));
-    const cores = (store.top?.cores || []).filter((x) => x.name.slice(0, x.name.lastIndexOf(".")) === d.name);
+    const cores = (store.top?.cores || []).filter((x) => serverOf(x.name) === d.name);
     const server = d.kind === "server";
     return [
       h("h2", null, d.name, " ", store.about.kind === "live" && state(c.state, c.why)),
@@ -193,7 +194,7 @@ export function open(into, asked) {
       now?.problem && c.state === "up" && notice("warn", now.problem),
       server && store.about.kind === "live" && [
         h("h3", null, "Cores"), cores.length ? table(["core", "graphs", "state", "planned#", "frames/s#", "drops#"], cores.map((x) => {
-          const worker = store.conditions.get(`worker ${d.name}-core${x.name.slice(x.name.lastIndexOf(".") + 1)}`);
+          const worker = store.conditions.get(`worker ${x.name}`);
           return [x.name, x.graphs.join(", "), state(worker?.state, worker?.why), percent(x.planned_load), x.frames_per_second === null ? "" : x.frames_per_second.toFixed(1), x.drops || ""];
         })) : h("p.muted", null, workersOf(d.name).length ? "being read" : "no workers"),
         h("h3", null, "Frames a second, all cores"), sparkline((r) => cores.reduce((sum, x) => sum + (r.frames[x.name] || 0), 0), (v) => count(Math.round(v))),

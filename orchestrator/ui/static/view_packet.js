@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { busy, choices, clock, colour, deviceClock, empty, fill, h, notice, PALETTE, table } from "./dom.js";
 import { linkId, NetworkMap } from "./map.js";
 import { store } from "./store.js";
-import { deviceFacts, linkFacts } from "./view_network.js";
+import { deviceFacts, linkFacts, serverOf } from "./view_network.js";
 
 const MOST_EVENTS = 200;
 const end = (e, side) => (e[`${side}_ip`] ? (e[`${side}_port`] === undefined ? e[`${side}_ip`] : `${e[`${side}_ip`].includes(":") ? `[${e[`${side}_ip`]}]` : e[`${side}_ip`]}:${e[`${side}_port`]}`) : "");
@@ -15,8 +15,6 @@ function ofEvent(e) {
   const flow = [e.proto, [end(e, "src"), end(e, "dest")].filter(Boolean).join(" → ")].filter(Boolean).join(" ");
   return [Date.parse(e.timestamp.replace(/([+-]\d\d)(\d\d)$/, "$1:$2")) / 1000, e.event_type, [e.nf ? `${e.nf.graph}/${e.nf.name}` : "", e.host].filter(Boolean).join(" on "), [flow, says, e.nf?.rule ? `by ${e.nf.rule}` : ""].filter(Boolean).join(" · ")];
 }
-
-const node = (name) => (store.network.devices.some((d) => d.name === name) || store.network.hosts.some((x) => x.name === name) ? name : name.replace(/(\.\d+|-core\d+)$/, ""));
 
 export function open(into, asked) {
   const hosts = store.network.hosts.map((x) => x.name), live = store.about.kind === "live";
@@ -139,23 +137,23 @@ export function open(into, asked) {
     const byNumber = new Map(now.hops.map((x) => [x.hop, x]));
     const dropped = colour("down"), way = colour("accent");
     map.ways(now.hops.map((x, i) => ({
-      source: node(x.after ? byNumber.get(x.after).device : now.from), target: node(x.device), text: String(x.hop),
+      source: serverOf(x.after ? byNumber.get(x.after).device : now.from), target: serverOf(x.device), text: String(x.hop),
       color: i === hop ? PALETTE[1] : x.dropped ? dropped : way, faint: hop >= 0 && i > hop,
     })));
-    map.mark(hop >= 0 ? [node(now.hops[hop].device)] : []);
+    map.mark(hop >= 0 ? [serverOf(now.hops[hop].device)] : []);
   }
 
   function toHop(id) {
     const now = told && journeys()[journey];
-    const at = now ? now.hops.findIndex((x) => node(x.device) === id) : -1;
+    const at = now ? now.hops.findIndex((x) => serverOf(x.device) === id) : -1;
     if (at >= 0) { hop = at; show(); }
   }
 
   function showSamples() {
     if (!samples.length) return fill(result, empty("No sampled packet was seen.", "Is traffic flowing, and verification.sampling_rate above 0?"));
     const one = samples[sample];
-    map.ways(one.points.slice(1).map((p, i) => ({ source: node(one.points[i].device), target: node(p.device), text: String(i + 1) })));
-    map.mark([...new Set(one.points.map((p) => node(p.device)))]);
+    map.ways(one.points.slice(1).map((p, i) => ({ source: serverOf(one.points[i].device), target: serverOf(p.device), text: String(i + 1) })));
+    map.mark([...new Set(one.points.map((p) => serverOf(p.device)))]);
     fill(result, h("h3", null, `${samples.length} trajectories`),
       h("div.tabs2", null, samples.map((t, i) => h("button", { type: "button", "aria-pressed": String(i === sample), onclick: () => { sample = i; show(); } }, t.label))),
       h("p", null, `Label ${one.label}, graph ${one.graph || "?"}`),

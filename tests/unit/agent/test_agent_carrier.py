@@ -60,15 +60,15 @@ def test_rings_are_shipped_also_those_that_come_later(tmp_path: Path) -> None:
     said: list[str] = []
     carrier = Carrier(config(tmp_path), said.append)
     try:
-        first = told(tmp_path, "server1-core1", 0)  # nobody listens yet: it waits in the ring
+        first = told(tmp_path, "server1.1", 0)  # nobody listens yet: it waits in the ring
         with cle(tmp_path):
             eventually(lambda: first.peek(1) == b"", what="the first ring is shipped")
-            second = told(tmp_path, "server1-core2", 0)
+            second = told(tmp_path, "server1.2", 0)
             eventually(lambda: second.peek(1) == b"", what="the second ring is shipped")
             assert said == []
             pid = carrier.pid
             os.kill(pid, signal.SIGKILL)
-            told(tmp_path, "server1-core1", 1)
+            told(tmp_path, "server1.1", 1)
             eventually(lambda: first.peek(1) == b"", what="shipped by another process")
             assert carrier.pid != pid
             assert len(said) == 1

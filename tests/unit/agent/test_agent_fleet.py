@@ -57,12 +57,12 @@ def test_one_that_does_not_heed_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_p
     [
         (
             spec(memory_bytes=1 << 30),
-            "name: worker server1-core1 is there with memory_bytes 0, not",
+            "name: worker server1.1 is there with memory_bytes 0, not",
         ),
-        (spec(name="x"), "core: server1-core1 has core 0"),
-        (spec(1, mac=spec().mac), "mac: server1-core1 has 02:00:00:01:00:01"),
-        (spec(1, interface="vf0"), "interface: server1-core1 has interface vf0"),
-        (spec(1, interface="", macvlan_on="vf0"), "macvlan_on: server1-core1 has interface vf0"),
+        (spec(name="x"), "core: 0 is that of server1.1"),
+        (spec(1, mac=spec().mac), "mac: server1.1 has 02:00:00:01:00:01"),
+        (spec(1, interface="vf0"), "interface: server1.1 has interface vf0"),
+        (spec(1, interface="", macvlan_on="vf0"), "macvlan_on: server1.1 has interface vf0"),
     ],
 )
 def test_what_another_worker_has(
@@ -80,9 +80,7 @@ def test_one_that_does_not_start_is_forgotten(
 ) -> None:
     with agent(monkeypatch, configuration(tmp_path)) as found:
         found.refuse.touch()
-        with pytest.raises(
-            DoesNotStart, match="server1-core1: ended: exit code 1: its cable is not"
-        ):
+        with pytest.raises(DoesNotStart, match=r"server1\.1: ended: exit code 1: its cable is not"):
             found.fleet.start(spec())
         with pytest.raises(DoesNotStart, match="runtime 'dpdk' is not installed here"):
             found.fleet.start(spec(runtime="dpdk"))
@@ -137,8 +135,8 @@ def test_restarted_on_demand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         assert (told, again.state, again.restarts) == (spec(), State.RUNNING, 0)
         assert again.pid != first.pid
         assert ended(first.pid)
-        with pytest.raises(NotFound, match=r"unknown worker 'server1-core9'"):
-            found.fleet.restart("server1-core9")
+        with pytest.raises(NotFound, match=r"unknown worker 'server1.9'"):
+            found.fleet.restart("server1.9")
 
 
 def test_what_ran_runs_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_errors_by_their_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         with pytest.raises(ServerError, match="NOT_FOUND: unknown worker 'x'"):
             session.restart_worker("x")
         found.refuse.touch()
-        with pytest.raises(ServerError, match=r"FAILED_PRECONDITION: server1-core1: .*its cable"):
+        with pytest.raises(ServerError, match=r"FAILED_PRECONDITION: server1.1: .*its cable"):
             session.start_workers([on(0), on(1)])
         found.refuse.unlink()
         assert session.workers() == []
@@ -147,8 +147,8 @@ def test_only_writers_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             told = "PERMISSION_DENIED: the certificate of 'mallory' may read this device"
             for change in (
                 lambda: mallory.start_worker(on(1)),
-                lambda: mallory.stop_worker("server1-core1"),
-                lambda: mallory.restart_worker("server1-core1"),
+                lambda: mallory.stop_worker("server1.1"),
+                lambda: mallory.restart_worker("server1.1"),
             ):
                 with pytest.raises(ServerError, match=told):
                     change()

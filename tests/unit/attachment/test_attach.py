@@ -166,7 +166,7 @@ def test_all_is_found_and_written_down(fresh: Site) -> None:
     site = fresh
     done = site.attach()
     assert (done.links, done.loaded) == (2, NAMES)
-    assert done.started == ("v1-core1", "v1-core2")
+    assert done.started == ("v1.1", "v1.2")
     inventory = load_inventory("rack")
     assert inventory == done.inventory
     assert {s.target for s in inventory.topology.switches.values()} == {"softswitch"}
@@ -184,7 +184,7 @@ def test_all_is_found_and_written_down(fresh: Site) -> None:
 def test_what_is_attached_is_let_go(site: Site) -> None:
     site.attach()
     done = detach("rack")
-    assert (done.in_force, done.stopped) == ((), ("v1-core1", "v1-core2"))
+    assert (done.in_force, done.stopped) == ((), ("v1.1", "v1.2"))
     assert site.agent.specs == {}
     assert list_inventories() == []
     assert not attached_dir("rack").exists()
@@ -221,32 +221,32 @@ def test_commands_on_networks_know_attached_ones(site: Site) -> None:
     assert [(c["kind"], c["name"]) for c in told["components"]] == [
         *(("switch", name) for name in NAMES),
         ("agent", "v1"),
-        ("worker", "v1-core1"),
-        ("worker", "v1-core2"),
+        ("worker", "v1.1"),
+        ("worker", "v1.2"),
     ]
     for words, said in (
         (["net", "down", "rack"], "`orchestrator net detach rack` lets go of it"),
         (["net", "restart", "s1"], "s1 was not started here, so its owner must start it again"),
-        (["net", "restart", "v1-core9"], "unknown worker 'v1-core9'; did you mean 'v1-core"),
+        (["net", "restart", "v1.9"], "unknown worker 'v1.9'; did you mean 'v1."),
     ):
         error = CliRunner().invoke(app, words).exception
         assert isinstance(error, NetworkError)
         assert said in str(error)
-    assert CliRunner().invoke(app, ["net", "restart", "v1-core2"]).exit_code == 0
-    assert site.agent.asked[-1] == "restart v1-core2"
-    site.agent.workers["v1-core1"].stop()
+    assert CliRunner().invoke(app, ["net", "restart", "v1.2"]).exit_code == 0
+    assert site.agent.asked[-1] == "restart v1.2"
+    site.agent.workers["v1.1"].stop()
     (told,) = json.loads(CliRunner().invoke(app, ["net", "status", "--json"]).stdout)
-    assert "v1-core1: UNAVAILABLE" in told["silent"][0]
+    assert "v1.1: UNAVAILABLE" in told["silent"][0]
 
 
 def test_a_watch_has_agents_restart_workers_and_watches_them_too(site: Site) -> None:
     site.attach()
     restarter = restarter_of("rack")
     assert restarter is not None
-    restarter.restart("v1-core1")
-    assert site.agent.asked[-1] == "restart v1-core1"
+    restarter.restart("v1.1")
+    assert site.agent.asked[-1] == "restart v1.1"
     everybody = {*(Subject("switch", name) for name in NAMES), Subject("agent", "v1")}
-    everybody |= {Subject("worker", f"v1-core{number}") for number in (1, 2)}
+    everybody |= {Subject("worker", f"v1.{number}") for number in (1, 2)}
     with Watcher(LiveNetwork(load_inventory("rack"), Access()), 60.0) as watcher:
 
         def states(state: str) -> set[Subject]:
@@ -419,18 +419,18 @@ def test_a_link_that_carries_no_tagged_frame_of_full_size(site: Site) -> None:
 def test_a_server_behind_another_port(site: Site) -> None:
     site.switches.sinks["s2", 2] = site.switches.sinks.pop(("s3", 2))
     assert site.refused() == [
-        f"s3 port 2 to v1-core{core}: no frame arrived: the link is down or leads elsewhere, or "
+        f"s3 port 2 to v1.{core}: no frame arrived: the link is down or leads elsewhere, or "
         "servers.v1.interface is not the NIC at its end"
         for core in (1, 2)
     ]
-    assert site.agent.asked[-2:] == ["stop v1-core1", "stop v1-core2"]
+    assert site.agent.asked[-2:] == ["stop v1.1", "stop v1.2"]
 
 
 def test_a_link_to_a_server_that_carries_no_tagged_frame(site: Site) -> None:
     whole = site.agent.deliver
     site.switches.sinks["s3", 2] = lambda frame: whole(frame) if len(frame) < 1500 else None
     one, _ = site.refused()
-    assert one.startswith("s3 port 2 to v1-core1: frames of 128 bytes arrive, those of 1552 do not")
+    assert one.startswith("s3 port 2 to v1.1: frames of 128 bytes arrive, those of 1552 do not")
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_workers_on_interfaces_of_their_own(site: Site) -> None:
     mac = "02:00:00:04:00:0"
     assert site.refused() == [
         "v1: 'vf0' has an MTU of 1500, tagged frames need 1538 or more",
-        f"v1: 'vf1' has MAC {mac}1, v1-core2 needs {mac}2: ip link set vf1 address {mac}2",
+        f"v1: 'vf1' has MAC {mac}1, v1.2 needs {mac}2: ip link set vf1 address {mac}2",
     ]
     said.nics[1].mtu, said.nics[2].mac = 1600, device_mac(4, core=2)
     sink = site.switches.sinks.pop(("s3", 2))
@@ -513,13 +513,13 @@ def test_a_smartnic_that_runs_already(site: Site) -> None:
     # The second worker is at the third port.
     site.switches.sinks["s3", 3] = site.switches.sinks["s3", 2]
     (problem,) = site.refused()
-    assert "v1-core2" in problem
+    assert "v1.2" in problem
     assert "s3 port 4" in problem
     site.switches.sinks["s3", 4] = site.switches.sinks["s3", 2]
     inventory = site.attach().inventory
     assert inventory.pipelines["s3"].device_id == 3
     assert devices_of(inventory.topology)["s3"].kind == "nic"
-    assert {(w.name, w.core.index) for w in inventory.workers} == {("v1-core1", 0), ("v1-core2", 1)}
+    assert {(w.name, w.core.index) for w in inventory.workers} == {("v1.1", 0), ("v1.2", 1)}
 
 
 def test_a_core_that_is_somebody_elses(site: Site) -> None:
@@ -532,7 +532,7 @@ def test_a_core_that_is_somebody_elses(site: Site) -> None:
 
 
 def test_workers_that_were_started_end_when_one_does_not(site: Site) -> None:
-    site.agent.refuses = "v1-core2"
+    site.agent.refuses = "v1.2"
     with pytest.raises(Exception, match="no interface could be made"):
         site.attach()
     assert site.agent.specs == {}

@@ -80,10 +80,7 @@ def send(network: MemoryNetwork, host: str, packets: Iterable[bytes]) -> Counter
 
 def planned(result: Compiled) -> dict[Core, float]:
     """Each core's share of all planned load."""
-    load = {
-        core: result.plan.core_load[f"{core.server}.{core.index}"]
-        for core in result.plan.cores_of[0]
-    }
+    load = {core: result.plan.core_load[core] for core in result.plan.cores_of[0]}
     return {core: share / sum(load.values()) for core, share in load.items()}
 
 

@@ -20,7 +20,6 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
-from orchestrator.network.names import worker_name
 
 GRAPH = campus(min_workers=1)
 
@@ -41,7 +40,7 @@ class Network:
         return tuple(Core(s, i) for s in ("server1", "server2") for i in range(3))
 
     def worker_name(self, core: Core) -> str:
-        return worker_name(core.server, core.index)
+        return str(core)
 
     @contextmanager
     def leading(self, wait_s: float = 1.0) -> Generator[Lead]:
@@ -65,8 +64,8 @@ def cores(bundle: Bundle) -> set[Core]:
 
 
 def test_they_are_kept_and_let_go(network: Network) -> None:
-    assert cordon(network, ["server2", "server1-core2", "spine1"]) == (  # type: ignore[arg-type]
-        "server1-core2",
+    assert cordon(network, ["server2", "server1.2", "spine1"]) == (  # type: ignore[arg-type]
+        "server1.2",
         "server2",
         "spine1",
     )
@@ -75,7 +74,7 @@ def test_they_are_kept_and_let_go(network: Network) -> None:
         frozenset({"spine1"}),
         frozenset({Core("server1", 1), *(Core("server2", i) for i in range(3))}),
     )
-    assert uncordon(network, ["server2"]) == ("server1-core2", "spine1")  # type: ignore[arg-type]
+    assert uncordon(network, ["server2"]) == ("server1.2", "spine1")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="unknown cordoned device or core 'server2'"):
         uncordon(network, ["server2"])  # type: ignore[arg-type]
     network.journal.clear()
@@ -83,8 +82,8 @@ def test_they_are_kept_and_let_go(network: Network) -> None:
 
 
 def test_a_wrong_name_changes_nothing(network: Network) -> None:
-    with pytest.raises(InputError, match=r"'server1-core9'; did you mean 'server1-core\d'"):
-        cordon(network, ["spine1", "server1-core9"])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"'server1.9'; did you mean 'server1\.\d'"):
+        cordon(network, ["spine1", "server1.9"])  # type: ignore[arg-type]
     assert network.journal.cordoned() == ()
 
 
@@ -117,9 +116,7 @@ def test_a_leaf_goes_on_serving_its_hosts_only(network: Network) -> None:
 
 def test_where_nothing_else_will_do_it_is_said(network: Network) -> None:
     cordon(network, ["server1", "server2"])  # type: ignore[arg-type]
-    with pytest.raises(
-        DeploymentError, match=r"(?s)server1 core 1 is cordoned.*uncordon server1-core1"
-    ):
+    with pytest.raises(DeploymentError, match=r"(?s)server1\.1 is cordoned.*uncordon server1\.1"):
         place(network)
 
 
@@ -129,6 +126,6 @@ def test_a_bundle_that_needs_it_is_refused(network: Network) -> None:
     bundle = compiled(GRAPH).bundle
     (core,) = cores(bundle)
     away = Away(cordon=Cordon(cores=frozenset({core})))
-    with pytest.raises(DeploymentError, match=r"core \d is cordoned"):
+    with pytest.raises(DeploymentError, match=r"server\d\.\d is cordoned"):
         check_bundle(bundle, away, network)  # type: ignore[arg-type]
     check_bundle(bundle, Away(cordon=Cordon(frozenset({"spine1"}))), network)  # type: ignore[arg-type]

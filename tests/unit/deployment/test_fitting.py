@@ -104,7 +104,7 @@ class TestNetwork:
 
     def test_cores_that_the_network_lacks(self) -> None:
         workers = tuple(replace(w, core=40) for w in CAMPUS.bundle.workers)
-        with pytest.raises(InputError, match="there is no worker on server1 core 41"):
+        with pytest.raises(InputError, match=r"there is no worker on server1\.41"):
             for_network(packed(replace(CAMPUS.bundle, workers=workers)), HERE)
 
 
@@ -135,7 +135,7 @@ class TestBesideOthers:
         with pytest.raises(InfeasibleError) as caught:
             fitted(CAMPUS, other)
         assert re.search(
-            r"does not fit beside other: server\d core \d belongs to other", str(caught.value)
+            r"does not fit beside other: server\d\.\d belongs to other", str(caught.value)
         )
         assert "deploying graph.json places it anew" in str(caught.value)
 

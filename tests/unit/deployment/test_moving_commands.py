@@ -99,8 +99,8 @@ def told(*words: str) -> Any:
 
 def elsewhere(name: str) -> str:
     """Another core of the same server."""
-    server, core = name.rsplit("-core", 1)
-    return f"{server}-core{int(core) % 3 + 1}"
+    server, core = name.rsplit(".", 1)
+    return f"{server}.{int(core) % 3 + 1}"
 
 
 def test_an_nf_moves_with_its_state_to_a_core_a_server_and_back(bench: Bench) -> None:
@@ -157,7 +157,7 @@ def test_a_server_is_drained_and_used_again(bench: Bench) -> None:
         (("move", "h/nat", "--to", "server1"), 8, "unknown graph 'h'"),
         (("move", "g/natt", "--to", "server1"), 2, "unknown NF on a server 'natt'; did you mean"),
         (("move", "g/nat", "--to", "server3"), 2, "to: unknown core or server 'server3'; did you"),
-        (("move", "g/nat", "--to", "server1-core9"), 2, "to: unknown core or server 'server1-core"),
+        (("move", "g/nat", "--to", "server1.9"), 2, "to: unknown core or server 'server1."),
         (("move", "g/nat", "--to", "{core}", "--buckets", "64"), 2, "buckets: 64 is not among 64"),
         (("move", "g/nat", "--to", "{core}", "--buckets", "9-2"), 2, "did you mean 2-9?"),
         (("move", "g/nat", "--to", "{core}", "--buckets", "x"), 2, "buckets: 'x' is no number and"),
@@ -170,7 +170,7 @@ def test_what_is_wrong_is_told_once_and_nothing_changes(
     bench: Bench, words: tuple[str, ...], expect: int, expected: str
 ) -> None:
     port, (core,) = bench.port(), bench.core()
-    other = "server2-core1" if core.startswith("server1") else "server1-core1"
+    other = "server2.1" if core.startswith("server1") else "server1.1"
     why = refused(*(word.format(core=core, other=other) for word in words), expect=expect)
     assert expected in why
     assert "\n" not in why

@@ -354,7 +354,7 @@ def with_worker(**changes: Any) -> Bundle:
         ),
         (lambda: with_worker(nfs={"watch": ("rootkit", {})}), "unknown NF type 'rootkit'"),
         (lambda: with_worker(nfs={"../alice/fw": ("ids", {})}), "'../alice/fw' is not a name"),
-        (lambda: with_worker(core=3), "there is no worker on server1 core 4"),
+        (lambda: with_worker(core=3), "there is no worker on server1.4"),
     ],
 )
 def test_workers_of_its_own(made: Callable[[], Bundle], words: str) -> None:

@@ -145,9 +145,7 @@ class TestWorkers:
             lambda: deploy(network, pinned("server1")),
             lambda: prepare(pinned("server1"), network.live),
         ):
-            with pytest.raises(
-                DeploymentError, match=r"(?s)server1-core1: .*net restart server1-core1"
-            ):
+            with pytest.raises(DeploymentError, match=r"(?s)server1.1: .*net restart server1.1"):
                 attempt()
         assert deployed(network) == before
 

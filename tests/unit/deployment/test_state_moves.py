@@ -284,7 +284,7 @@ def test_state_that_cannot_reach_its_target_stays_behind_and_that_is_told() -> N
     move = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), "pair", 64, (1,))
     (told,) = carry_out(Cut(), MoveState(move, True), 0, nobody)  # type: ignore[arg-type]
     assert told.lost
-    assert str(told).startswith("nat: 1 of 64 buckets from s1 core 1 to s1 core 2: stays behind: ")
+    assert str(told).startswith("nat: 1 of 64 buckets from s1.1 to s1.2: stays behind: ")
     assert carry_out(Cut(), MoveState(move, False, True), 0, nobody) == []  # type: ignore[arg-type]
     with pytest.raises(ServerGone):
         carry_out(Cut(source_answers=False), MoveState(move, True), 0, nobody)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from orchestrator.emulation.naming import (
     switch_interface,
 )
 from orchestrator.errors import InputError, NetworkError
-from orchestrator.network.names import check_network_name, worker_name
+from orchestrator.network.names import check_network_name
 
 
 @pytest.mark.parametrize("name", ["leaf-spine", "a", "9.lab_2", "x" * 40])
@@ -49,7 +49,3 @@ def test_a_network_id_is_free() -> None:
 def test_no_network_id_is_left() -> None:
     with pytest.raises(NetworkError, match="no free network id"):
         new_network_id({f"{i:04x}" for i in range(0x10000)})
-
-
-def test_workers_count_from_one() -> None:
-    assert worker_name("server1", 0) == "server1-core1"

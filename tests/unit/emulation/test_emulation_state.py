@@ -43,7 +43,7 @@ def state() -> NetworkState:
         source="/some/lab.json",
     )
     worker = WorkerState(
-        name="server1-core1",
+        name="server1.1",
         server="server1",
         core=0,
         mac=0x020000020001,

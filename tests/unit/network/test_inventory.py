@@ -43,7 +43,7 @@ def rack() -> Inventory:
         "rack",
         replace(single, switches=switches),
         {"switch1": PipelineAddress("[2001:db8::1]:9559", 1, "fabric")},
-        (WorkerAddress("server1-core1", Core("server1", 0), "server1.example:50051"),),
+        (WorkerAddress("server1.1", Core("server1", 0), "server1.example:50051"),),
         "/run/rack",
         {"server1": "server1.example:50050"},
     )

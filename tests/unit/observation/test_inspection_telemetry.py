@@ -197,7 +197,7 @@ def test_tshark_reads_the_capture_as_nsh(tmp_path: Path) -> None:
     file = io.BytesIO()
     writer = PcapngWriter(file)
     first = writer.interface("one", "leaf1 port 1 (h1)")
-    second = writer.interface("two", "server1-core1")
+    second = writer.interface("two", "server1.1")
     writer.packet(first, 1_700_000_000_123_456_789, inner, direction=INBOUND)
     writer.packet(second, 1_700_000_000_123_456_790, encode(tag, inner), direction=OUTBOUND)
     path = tmp_path / "c.pcapng"

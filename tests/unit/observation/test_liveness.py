@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.observation.liveness import DOWN, SUSPECT, UP, Change, Liveness, State, Subject
 
-WORKER = Subject("worker", "server1-core1")
+WORKER = Subject("worker", "server1.1")
 SPINE = Subject("switch", "spine1")
 INTERVAL = 0.5
 

@@ -26,7 +26,7 @@ def chain(rules: PlacementRules, **nfs: object) -> ServiceGraph:
 
 
 def where(result: Compiled, nf: str) -> set[str]:
-    return {s.device.split(" ")[0] for s in result.bundle.stories if s.unit.startswith(f"{nf}.")}
+    return {s.device.split(".")[0] for s in result.bundle.stories if s.unit.startswith(f"{nf}.")}
 
 
 @pytest.mark.parametrize("server", ["server1", "server2"])

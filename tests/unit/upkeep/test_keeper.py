@@ -243,8 +243,8 @@ def test_a_standby_that_was_lost_follows_again(network: ProcessNetwork) -> None:
     primary = network.workers[deployed(network).plan.cores_of[0][0]].worker
     mapped(primary, 0x0A000100)
     lines = inspect(network.live).words()
-    assert any("server2 core 1 must create NF campus/edge_" in line for line in lines), lines
-    assert any("edge_nat: server2 core 1 follows" in line and "lost" in line for line in lines)
+    assert any("server2.1 must create NF campus/edge_" in line for line in lines), lines
+    assert any("edge_nat: server2.1 follows" in line and "lost" in line for line in lines)
     reconcile(network.live)
     assert not inspect(network.live)
 
@@ -356,6 +356,6 @@ def test_names_of_what_fails(network: ProcessNetwork) -> None:
         failing(network.live.topology, names, ["node:spine3"])
     with pytest.raises(InputError, match=r"say link:a-b or node:name"):
         failing(network.live.topology, names, ["spine1"])
-    away = failing(network.live.topology, names, ["node:server1-core2", "link:leaf1-spine1"])
+    away = failing(network.live.topology, names, ["node:server1.2", "link:leaf1-spine1"])
     assert list(away.cores) == [Core("server1", 1)]
     assert [{link.a, link.b} for link in away.links] == [{"leaf1", "spine1"}]

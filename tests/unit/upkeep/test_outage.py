@@ -11,7 +11,6 @@ from orchestrator.errors import InputError
 from orchestrator.model.away import Away
 from orchestrator.model.plan import Core
 from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
-from orchestrator.network.names import worker_name
 from orchestrator.observation.liveness import DOWN, SUSPECT, UP, Condition, State, Subject
 from orchestrator.units import seconds
 from orchestrator.upkeep import outage
@@ -21,7 +20,7 @@ INVENTORY = Inventory(
     "net",
     topology("leaf-spine"),
     {name: PipelineAddress("127.0.0.1:1", s.id) for name, s in topology().switches.items()},
-    tuple(WorkerAddress(worker_name(c.server, c.index), c, "unix:/w") for c in CORES),
+    tuple(WorkerAddress(str(c), c, "unix:/w") for c in CORES),
     "/run/net",
 )
 
@@ -31,7 +30,7 @@ def conditions(state: State, *subjects: tuple[str, str]) -> outage.Conditions:
 
 
 def worker(core: Core) -> tuple[str, str]:
-    return "worker", worker_name(core.server, core.index)
+    return "worker", str(core)
 
 
 def test_only_what_is_down_is_away() -> None:
@@ -42,7 +41,7 @@ def test_only_what_is_down_is_away() -> None:
     }
     away = outage.away(INVENTORY, found)
     assert away.devices == {"spine1": "spine1: why"}
-    assert away.cores == {CORES[1]: "server1-core2: why"}
+    assert away.cores == {CORES[1]: "server1.2: why"}
     assert [{link.a, link.b} for link in away.links] == [{"leaf1", "spine2"}]
     silent = outage.silent(INVENTORY, found)
     assert (silent.devices, silent.cores, silent.links) == (away.devices, away.cores, away.links)

@@ -19,7 +19,7 @@ from servernf.wire import records
 from servernf.wire.records import Kind, Record, point_id
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-POINT = point_id("server1-core1")
+POINT = point_id("server1.1")
 WAIT_S = 60
 
 

@@ -31,7 +31,7 @@ from servernf.wire.errors import InputError
 from servernf.wire.records import Kind, Record, point_id
 from servernf.wire.ring import DATA, LEAST, Ring
 
-POINT = "server1-core1"
+POINT = "server1.1"
 
 
 class Cle:
@@ -154,7 +154,7 @@ def test_who_speaks_for_which_point(tmp_path: Path) -> None:
     try:
         for name, point, code in (
             ("server1", POINT, None),
-            ("server1", "server2-core1", grpc.StatusCode.PERMISSION_DENIED),
+            ("server1", "server2.1", grpc.StatusCode.PERMISSION_DENIED),
             ("server2", POINT, grpc.StatusCode.PERMISSION_DENIED),
         ):
             pems = [path.read_bytes() for path in issued[name]]

@@ -66,7 +66,7 @@ def test_everything_wrong_is_told_at_once(signed: Signed, result: Compiled) -> N
     wrong = changed(
         signed,
         nfs=["edge_natt"],
-        points=["server9-core1"],
+        points=["server9.1"],
         sampling__flows=0.5,
         granularity="packets+state",
         shims="isolated",
@@ -85,7 +85,7 @@ def test_everything_wrong_is_told_at_once(signed: Signed, result: Compiled) -> N
         "signatures.customer: is not one of this manifest",
         "signatures.provider: is not one of this manifest",
         "nfs: the graph has no NF 'edge_natt'",
-        "points: the bundle has nothing on 'server9-core1'",
+        "points: the bundle has nothing on 'server9.1'",
         "references.bundle",
         *(f"nfs: NF '{name}' of the graph is missing" for name in result.graph.nfs),
         *(f"points: '{name}' of the bundle is missing" for name in signed.manifest.points),

@@ -85,7 +85,7 @@ static double round_of(int kind)
 
 static bool start(void)
 {
-    char *words[] = {"dpdk_nfs", "--no-huge", "-m", "64", "--no-pci", "--no-shconf", "--no-telemetry",
+    char *words[] = {"dpdk_nfs", "--no-huge", "-m", "512", "--no-pci", "--no-shconf", "--no-telemetry",
                      "--log-level=*:error", "--vdev=net_null0,size=98", "--force-max-simd-bitwidth=512"};
     struct rte_eth_conf conf = {0};
     if (rte_eal_init(sizeof words / sizeof *words, words) < 0)

@@ -91,6 +91,13 @@ static inline u32 packet_end(const struct packet *p)
     return end > p->l4 ? end : p->l4;
 }
 
+/* The VLAN of the outermost tag. */
+#define UNTAGGED 4096u
+static inline u32 packet_vlan(const struct packet *p)
+{
+    return p->l3 == 14 ? UNTAGGED : (u32)load_be(p->at + 14, 2) & 0xFFF;
+}
+
 /* IPv4's TTL or IPv6's hop limit of an IP packet; the header's checksum follows. */
 static inline u8 packet_ttl(const struct packet *p)
 {

@@ -1,4 +1,5 @@
 #include "rules.h"
+#include "classifier.h"
 
 static bool in_range(u32 chosen, u32 choices)
 {
@@ -28,13 +29,22 @@ bool rules_read(struct rules *r, struct reader *config, u32 choices)
             rules_free(r);
             return false;
         }
-    return true;
+    const char *wrong = NULL;
+    for (u32 way = 0; way < 2; way++)
+        for (u32 six = 0; six < 2; six++)
+            r->has_many |= (r->many[way][six] =
+                                classifier_make(r->first[way], r->count[way], six ? 6 : 4, &wrong)) != NULL;
+    if (wrong)
+        rules_free(r);
+    return !wrong;
 }
 
 void rules_free(struct rules *r)
 {
+    for (u32 i = 0; i < 4; i++)
+        classifier_free(r->many[i / 2][i % 2]);
     free(r->conditions);
-    r->conditions = NULL;
+    *r = (struct rules){0};
 }
 
 /* What conditions ask of a packet, gathered once. */
@@ -73,12 +83,6 @@ static bool between(u32 value, u32 low, u32 high)
     return value >= low && value <= high;
 }
 
-/* Of the outermost tag. */
-static u32 vlan_of(const struct packet *p)
-{
-    return p->l3 == 14 ? UNTAGGED : load_be(p->at + 14, 2) & 0xFFF;
-}
-
 static bool holds(const struct condition *c, const struct packet *p, const struct headers *h)
 {
     u32 asks = c->asks;
@@ -101,10 +105,10 @@ static bool holds(const struct condition *c, const struct packet *p, const struc
            (!(asks & ASKS_ETHER_TYPE) || p->ether_type == c->ether_type) &&
            (!(asks & ASKS_VERSION) || p->version == c->version) &&
            (!(asks & ASKS_LATER_FRAGMENT) || p->later_fragment == c->later_fragment) &&
-           (!(asks & ASKS_VLAN) || vlan_of(p) == c->vlan);
+           (!(asks & ASKS_VLAN) || packet_vlan(p) == c->vlan);
 }
 
-u32 rules_choose(const struct rules *r, const struct packet *p)
+static u32 read_in_order(const struct rules *r, const struct packet *p)
 {
     u32 way = p->port, count = r->count[way];
     const struct condition *c = r->first[way];
@@ -115,4 +119,59 @@ u32 rules_choose(const struct rules *r, const struct packet *p)
         if (holds(c, p, &h))
             return c->chosen;
     return r->otherwise[way];
+}
+
+static const struct classifier *many_of(const struct rules *r, const struct packet *p)
+{
+    return p->version ? r->many[p->port][p->version == 6] : NULL;
+}
+
+static u32 chosen_by(const struct rules *r, u32 way, u32 found)
+{
+    return found == NOTHING ? r->otherwise[way] : r->first[way][found].chosen;
+}
+
+u32 rules_choose(const struct rules *r, const struct packet *p)
+{
+    const struct classifier *many = many_of(r, p);
+    struct packet *one = (struct packet *)(uintptr_t)p;
+    u32 found;
+    if (likely(!many))
+        return read_in_order(r, p);
+    classifier_look(many, &one, 1, &found);
+    return chosen_by(r, p->port, found);
+}
+
+void rules_choose_all(const struct rules *r, struct packet *const *packets, u32 count, u32 *chosen)
+{
+    struct packet *some[MOST_RULED];
+    u32 place[MOST_RULED], found[MOST_RULED], todo = count;
+    bool done[MOST_RULED] = {false};
+    if (likely(!r->has_many)) {
+        for (u32 i = 0; i < count; i++)
+            chosen[i] = read_in_order(r, packets[i]);
+        return;
+    }
+    for (u32 first = 0; todo; first++) { /* those of one direction and version together: most bursts are one */
+        const struct packet *p = packets[first];
+        const struct classifier *many = many_of(r, p);
+        u32 n = 0;
+        if (done[first])
+            continue;
+        if (!many) {
+            chosen[first] = read_in_order(r, p);
+            todo--;
+            continue;
+        }
+        for (u32 i = first; i < count; i++)
+            if (packets[i]->port == p->port && packets[i]->version == p->version) {
+                done[i] = true;
+                place[n] = i;
+                some[n++] = packets[i];
+            }
+        classifier_look(many, some, n, found);
+        for (u32 i = 0; i < n; i++)
+            chosen[place[i]] = chosen_by(r, p->port, found[i]);
+        todo -= n;
+    }
 }

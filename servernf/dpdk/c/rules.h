@@ -6,7 +6,7 @@
 #include "nf.h"
 
 #define NOTHING 0xFFFFFFFFu
-#define UNTAGGED 4096
+#define MOST_RULED 32 /* packets at once: a burst's */
 
 /* As Python writes it (`servernf/dpdk/conditions.py`); a bit of `asks` says that a part counts. */
 struct condition {
@@ -32,10 +32,14 @@ enum {
     ASKS_VLAN = 1024,
 };
 
+struct classifier;
+
 struct rules {
     u32 count[2], otherwise[2];
     const struct condition *first[2]; /* in `conditions` */
     struct condition *conditions;
+    struct classifier *many[2][2]; /* by the port entered, for IPv4 and IPv6; NULL: read in order */
+    bool has_many;
 };
 
 /* Read rules whose choices are below `choices` or NOTHING; false: the message is wrong, or there is no memory. */
@@ -43,5 +47,7 @@ bool rules_read(struct rules *r, struct reader *config, u32 choices);
 void rules_free(struct rules *r);
 /* What is chosen for a packet that has entered `p->port`. */
 u32 rules_choose(const struct rules *r, const struct packet *p);
+/* The same for packets of a burst. */
+void rules_choose_all(const struct rules *r, struct packet *const *packets, u32 count, u32 *chosen);
 
 #endif

@@ -1,6 +1,6 @@
 /* Access control list: the first rule that holds permits or denies; no state.
  *
- * Rules are read in order. No rule's condition on ports is met by a later fragment, which has none (RFC 1858, 2.1:
+ * Few rules are read in order, many are looked up at once (c/classifier.c). No rule's condition on ports is met by a later fragment, which has none (RFC 1858, 2.1:
  * what would need them is denied by rules on `later_fragment`).
  */
 #include "rules.h"
@@ -26,10 +26,12 @@ static struct nf *init(struct reader *config, const struct shared *memory)
 static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
 {
     const struct acl *acl = (const struct acl *)nf;
+    u32 chosen[MOST_RULED];
     (void)now_us;
+    rules_choose_all(&acl->rules, packets, count, chosen);
     for (u32 i = 0; i < count; i++) {
         struct packet *p = packets[i];
-        if (rules_choose(&acl->rules, p) == DENY)
+        if (chosen[i] == DENY)
             nf_drop(p, DENIED);
         else
             p->left = other(p->port);

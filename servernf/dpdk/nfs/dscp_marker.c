@@ -20,10 +20,12 @@ static struct nf *init(struct reader *config, const struct shared *memory)
 static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
 {
     const struct dscp_marker *marker = (const struct dscp_marker *)nf;
+    u32 chosen[MOST_RULED];
     (void)now_us;
+    rules_choose_all(&marker->rules, packets, count, chosen);
     for (u32 i = 0; i < count; i++) {
         struct packet *p = packets[i];
-        u32 dscp = rules_choose(&marker->rules, p);
+        u32 dscp = chosen[i];
         if (dscp != NOTHING)
             packet_set_dscp(p, (u8)dscp);
         p->left = other(p->port);

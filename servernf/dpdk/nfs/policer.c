@@ -109,13 +109,14 @@ static u32 verdict(const struct meter *m, struct level *l, u32 size, u64 now_us)
 static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
 {
     struct policer *policer = (struct policer *)nf;
+    u32 chosen[MOST_RULED];
+    rules_choose_all(&policer->rules, packets, count, chosen);
     for (u32 i = 0; i < count; i++) {
         struct packet *p = packets[i];
         p->left = other(p->port);
-        u32 chosen = rules_choose(&policer->rules, p);
-        if (chosen == NOTHING)
+        if (chosen[i] == NOTHING)
             continue;
-        const struct meter *m = &policer->meters[chosen];
+        const struct meter *m = &policer->meters[chosen[i]];
         u32 said = verdict(m, (struct level *)(policer->words + m->level[p->port]), p->size, now_us);
         if (said == DROP)
             nf_drop(p, RATE);

@@ -33,14 +33,15 @@ static struct nf *init(struct reader *config, const struct shared *memory)
 static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
 {
     const struct ttl_guard *guard = (const struct ttl_guard *)nf;
+    u32 chosen[MOST_RULED];
     (void)now_us;
+    rules_choose_all(&guard->rules, packets, count, chosen);
     for (u32 i = 0; i < count; i++) {
         struct packet *p = packets[i];
         p->left = other(p->port);
-        u32 chosen = p->version ? rules_choose(&guard->rules, p) : NOTHING;
-        if (chosen == NOTHING)
+        if (!p->version || chosen[i] == NOTHING)
             continue;
-        const struct bounds *b = &guard->bounds[chosen];
+        const struct bounds *b = &guard->bounds[chosen[i]];
         u8 ttl = packet_ttl(p);
         if (ttl >= b->low && ttl <= b->high)
             continue;

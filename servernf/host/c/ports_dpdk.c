@@ -113,7 +113,7 @@ static bool start_dpdk(void)
     static char prefix[64], devices[MAX_PORTS][128];
     char *words[MAX_PORTS + 16];
     int count = 0;
-    static const char *const fixed[] = {"process", "--no-huge", "-m", "48", "--no-pci", "--no-shconf",
+    static const char *const fixed[] = {"process", "--no-huge", "-m", "512", "--no-pci", "--no-shconf",
                                         "--no-telemetry", "--log-level=*:error"};
     snprintf(prefix, sizeof prefix, "--file-prefix=orchestrator-%d", (int)getpid());
     for (u32 i = 0; i < sizeof fixed / sizeof *fixed; i++)

@@ -18,7 +18,7 @@ from servernf.dpdk.building import build
 from servernf.dpdk.engine import Engine
 from servernf.dpdk.process import Process
 from servernf.dpdk.worker import DpdkWorker
-from servernf.host.compiling import compiler
+from servernf.host.compiling import compiler, dpdk_missing
 from servernf.python.runtime.clocks import monotonic_us
 from servernf.wire import nsh
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
@@ -28,7 +28,8 @@ NEEDS_COMPILER = pytest.mark.skipif(compiler() is None, reason="no C compiler (c
 
 
 def executable() -> Path:
-    return build(dpdk=False, sanitized=True)
+    """With DPDK's libraries where they are, else the process does without."""
+    return build(dpdk=not dpdk_missing(), sanitized=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,31 @@ RULES: list[dict[str, Any]] = [
     {"vlan": "none", "src_port": 7},
     {"version": 6},
 ]
+
+
+def many_rules(seed: int, count: int) -> list[dict[str, Any]]:
+    """So many that they are looked up at once; some packets meet none, most of them several."""
+    rng = random.Random(seed)
+    sides = {4: ("10.0.0.0/24", "10.0.0.1", "198.51.100.0/25", "203.0.113.0/24"), 6: PREFIXES6}
+    rules: list[dict[str, Any]] = []
+    for _ in range(count):
+        rule = dict(rng.choice((*RULES, {}, {"protocol": "udp", "dst_port": "50-60"})))
+        for side in rng.choice(((), ("src",), ("dst",), ("src", "dst"))):
+            if "ether_type" not in rule:
+                rule[side] = rng.choice(sides[6 if rule.get("version") == 6 else 4])
+        if not rule or ("src" in rule and "dst" in rule and rule["dst"] == "2001:db8::/33"):
+            rule = {"protocol": rng.randrange(256), "version": 4}
+        rules.append(rule)
+    return rules
+
+
+def acl_of(seed: int, count: int) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    actions = ("permit", "deny")
+    return [{**rule, "action": rng.choice(actions)} for rule in many_rules(seed, count)]
+
+
+PREFIXES6 = ("2001:db8::/32", "2001:db8::1", "2001:db8:1::/48", "2001:db9::/32")
 ROUTES: list[dict[str, Any]] = [
     {"prefix": "198.51.0.0/16"},
     {"prefix": "198.51.100.8/29", "next_hop": "192.0.2.1"},
@@ -63,6 +89,13 @@ CONFIGS: list[tuple[str, dict[str, Any]]] = [
             ([{**r, "action": "deny"} for r in RULES], "permit", "mirror"),
             ([{**r, "action": "permit"} for r in RULES[::-1]], "deny", "same"),
             ([], "deny", "permit"),
+        )
+    ),
+    *(
+        ("acl", {"rules": rules, "default": "deny", "reverse": reverse})
+        for reverse, rules in (
+            ("mirror", acl_of(1, 200)),
+            ("same", acl_of(2, 40)),
         )
     ),
     ("router", {"routes": ROUTES}),

@@ -29,6 +29,7 @@ from orchestrator.errors import SwitchError
 from orchestrator.softswitch.fast import building
 from orchestrator.softswitch.fast.device import Ask, Device, Process
 from orchestrator.softswitch.fast.engine import FastEngine
+from orchestrator.softswitch.fast.plain import reader
 from orchestrator.softswitch.fast.switch import FastSwitch
 from orchestrator.softswitch.ir import read_program
 from orchestrator.softswitch.verifier import Verifier
@@ -225,6 +226,7 @@ def test_without_a_compiler_it_says_what_is_missing(monkeypatch: pytest.MonkeyPa
 def test_a_program_is_compiled_in_a_process_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reader()  # it is loaded once a process, from another folder
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(cache, "SHARED", tmp_path / "none")
     here = os.getpid()

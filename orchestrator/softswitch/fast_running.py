@@ -32,7 +32,7 @@ class FastRunning:
         if user is not None:
             make_folder_for(user)
         runtime()
-        reader()
+        reader(sanitized=False)
         made = FastSwitch(**switch)
         self._verifier = Verifier(made.verify_config, user)
         try:

@@ -175,9 +175,7 @@ def _is_plain_action(action: ActionSpec) -> bool:
 
 
 @cache
-def reader(
-    *, sanitized: bool = False
-) -> Callable[[array[int], int, bytes, array[int], bytearray], None]:
+def reader(*, sanitized: bool) -> Callable[[array[int], int, bytes, array[int], bytearray], None]:
     """`plain_rows` of c/plain.c; SwitchError where there is no compiler."""
     function = ctypes.CDLL(str(build_reader(sanitized=sanitized))).plain_rows
     pointer = ctypes.c_void_p

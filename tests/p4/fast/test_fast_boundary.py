@@ -226,7 +226,7 @@ def test_without_a_compiler_it_says_what_is_missing(monkeypatch: pytest.MonkeyPa
 def test_a_program_is_compiled_in_a_process_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader()  # it is loaded once a process, from another folder
+    reader(sanitized=False)  # it is loaded once a process, from another folder
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(cache, "SHARED", tmp_path / "none")
     here = os.getpid()

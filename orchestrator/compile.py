@@ -16,6 +16,7 @@ from orchestrator.compiler.classes import traffic_classes
 from orchestrator.compiler.cuts import cut
 from orchestrator.compiler.fabric_program import fabric_programs
 from orchestrator.compiler.forms import decide_filters, has_tree, tree_room
+from orchestrator.compiler.layout import Layout
 from orchestrator.compiler.lowering import Lowered, lower
 from orchestrator.compiler.merging import MOST_CLASSES, Costs, costs_on
 from orchestrator.compiler.nic_reasons import why_on_nics
@@ -24,6 +25,7 @@ from orchestrator.compiler.story import ClassStory, Teller, unit_stories
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.errors import Constraint, DoesNotFit, InfeasibleError, InputError
+from orchestrator.fitting.pipelines import refusal
 from orchestrator.garbage import large_frozen_data
 from orchestrator.graph import check_hosts, functions_of
 from orchestrator.linker.link import link
@@ -110,6 +112,8 @@ class CompileRequest:
     functions: Functions | None = None
     moving: Moving | None = None
     """What shall run elsewhere than it does in `beside`."""
+    endless_chips: bool = False
+    """As if chips had stages without end: to see how many are asked for."""
     memo: Memo = field(default_factory=Memo, compare=False, repr=False)
     step: Callable[[str], None] = field(default=_silent, compare=False, repr=False)
 
@@ -218,16 +222,12 @@ def _compiled(request: CompileRequest) -> Compiled:
         request.step(f"placing {graph.name}")
         plan = place(graph, functions, cuts, fabric, network, options=placing)
         request.step(f"making entries of {graph.name}")
-        return plan, lower(
-            graph,
-            functions,
-            cuts,
-            plan,
-            fabric,
-            pipelines,
-            taken=used.tables,
-            memo=request.memo,
+        lowered = lower(
+            graph, functions, cuts, plan, fabric, pipelines, taken=used.tables, memo=request.memo
         )
+        if not request.endless_chips:
+            check_chips(lowered.layouts, pipelines, used.tables, request.builds)
+        return plan, lowered
 
     (front,), (plan, lowered) = feasible([request], fabric, placed)
     whole, cuts, functions = front.whole, front.cuts, front.functions
@@ -379,11 +379,35 @@ def check_room(
         graph, functions, cuts = front.request.graph, front.functions, front.cuts
         try:
             wiring = Wiring(graph, functions, cuts, plan, fabric, network.pipelines, taken)
+            check_chips(wiring.layouts, network.pipelines, taken)
         except DoesNotFit as error:
             raise DoesNotFit(str(error), error.nf, graph.name) from error
         for switch, layout in wiring.layouts.items():
             held = layout.held(network.pipelines[switch])
             taken[switch] = taken.get(switch, Counter()) + held
+
+
+def check_chips(
+    layouts: Mapping[str, Layout],
+    pipelines: Mapping[str, Pipeline],
+    taken: Mapping[str, Counter[str]],
+    builds: Pipelines = SHIPPED,
+) -> None:
+    """DoesNotFit where a switch's chip has not the stages for what it is to execute; its `nf` is one
+    without which it would, else the largest; "" where no NF is to blame."""
+    for switch, layout in layouts.items():
+        pipeline = pipelines[switch]
+        chip = pipeline.target.chip
+        if chip is None:
+            continue
+        build = builds.planned_build(pipeline.name, pipeline.target.name)
+        need = taken.get(switch, Counter()) + layout.held(pipeline)
+        found = refusal(build, chip, need)
+        if found is not None:
+            parts = layout.parts(pipeline) if found.least <= chip.stages else []
+            mine = [part for part in parts if part.instance in found.without] or parts
+            largest = max(mine, key=lambda part: (part.entries, part.nf), default=None)
+            raise DoesNotFit(f"{switch}: {found.text}", "" if largest is None else largest.nf)
 
 
 def relax(
@@ -396,6 +420,8 @@ def relax(
     found = (
         _without_slot(error, fronts) if isinstance(error, DoesNotFit) else _largest(error, fronts)
     )
+    if found is not None and found[1] == "":  # no NF's fault
+        return None
     if found is not None:
         at, nf, _ = found
         if has_tree(fronts[at].cuts, nf):

@@ -80,6 +80,15 @@ Watch = Annotated[
     ),
 ]
 
+Resources = Annotated[
+    bool,
+    typer.Option(
+        "--resources",
+        help="Say what switches with match-action stages (target tofino, tofino2) hold of it, by NF and "
+        "table; with --plot draw that. Nothing is made that could be loaded.",
+    ),
+]
+
 graph_app = typer.Typer(help="Check service graphs, print their JSON Schema.", no_args_is_help=True)
 
 
@@ -91,7 +100,8 @@ def register(app: typer.Typer) -> None:
         cls=ExplainCommand,
         epilog="Examples: orchestrator compile graph.json -t leaf-spine --explain --- "
         "orchestrator compile graph.json --explain web.1 --- "
-        "orchestrator compile graph.json --plot graph.svg --- orchestrator compile graph.json --watch",
+        "orchestrator compile graph.json --plot graph.svg --- orchestrator compile graph.json --watch "
+        "--- orchestrator compile graph.json -t rack.json --resources",
     )(compile_command)
 
 
@@ -176,9 +186,17 @@ def compile_command(
     max_classes: MaxClasses = None,
     verify: Verify = 0,
     watch: Watch = False,
+    resources: Resources = False,
     as_json: Json = False,
 ) -> None:
     """Split a graph, place it on a topology, and emit the bundle."""
+    if resources:
+        if output or explain or verify or specialise or sign or watch:
+            raise InputError("--resources goes with --plot, --max-classes and --json only")
+        from orchestrator.cli.stages import show_stages
+
+        show_stages(graph, topology, max_classes, plot, as_json)
+        return
     if watch:
         if explain or plot or verify or specialise or sign:
             raise InputError("--watch goes with --output, --max-classes and --json only")

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import networkx as nx
 
@@ -52,6 +53,15 @@ class Step:
         return self.unit is not None and self.unit.element is None
 
 
+class Part(NamedTuple):
+    """Entries that an NF may need in a table of an instance of a block."""
+
+    nf: str
+    instance: str
+    table: str
+    entries: int
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """`steps` by name; `entered` are the units that frames enter from elsewhere, by a tag; `segments`
@@ -82,11 +92,18 @@ class Layout:
     def held(self, pipeline: Pipeline) -> Counter[str]:
         """Entries that its units may need, by table (an upper bound)."""
         held: Counter[str] = Counter()
-        for step in self.steps.values():
-            if step.unit is not None and step.slot is not None:
-                for (_, table), count in footprint(step.unit, [pipeline]).items():
-                    held[f"{step.slot.instance}.{table}"] += count
+        for part in self.parts(pipeline):
+            held[f"{part.instance}.{part.table}"] += part.entries
         return held
+
+    def parts(self, pipeline: Pipeline) -> list[Part]:
+        """What each NF may need of each table."""
+        return [
+            Part(step.unit.nf, step.slot.instance, table, count)
+            for step in self.steps.values()
+            if step.unit is not None and step.slot is not None
+            for (_, table), count in footprint(step.unit, [pipeline]).items()
+        ]
 
 
 def lay_out(

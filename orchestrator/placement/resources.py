@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import networkx as nx
 
+from orchestrator.fitting.pipelines import as_planned
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph, Traffic
@@ -88,8 +89,12 @@ class Network:
         cls, topology: Topology, used: Used | None = None, builds: Pipelines = SHIPPED
     ) -> Network:
         """A topology's, where nothing needs to be built yet (`Target.assumed`)."""
+        kinds = {(s.pipeline, s.target) for s in topology.switches.values()}
+        planned = {
+            kind: as_planned(builds.planned(*kind), builds.planned_build(*kind)) for kind in kinds
+        }
         switches = topology.switches.values()
-        return cls({s.name: builds.planned(s.pipeline, s.target) for s in switches}, used or Used())
+        return cls({s.name: planned[s.pipeline, s.target] for s in switches}, used or Used())
 
 
 def used_by(bundles: Mapping[str, Bundle], topology: Topology) -> Used:

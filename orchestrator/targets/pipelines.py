@@ -86,10 +86,14 @@ class Pipelines:
 
     def planned(self, pipeline: str, target: str) -> Pipeline:
         """What plans take it to offer, also on a target without builds (Target.assumed)."""
+        return _offered(pipeline, self.planned_build(pipeline, target), target)
+
+    def planned_build(self, pipeline: str, target: str) -> Build:
+        """The build that plans take for the target's own."""
         assumed = lookup(target).assumed
         if not assumed or pipeline in self.made:
-            return self.capability(pipeline, target)
-        return _offered(pipeline, _of_architecture(pipeline, assumed), target)
+            return self.build(pipeline, target)
+        return _of_architecture(pipeline, assumed)
 
     def needed(self, names: Iterable[str]) -> tuple[Build, ...]:
         """The made ones among these."""

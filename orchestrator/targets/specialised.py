@@ -90,7 +90,7 @@ def program_text(slots: Sequence[Slot], need: Mapping[str, int]) -> str:
         if block.helper is not None and need.get(f"{slot.instance}.{block.helper.needed_for}"):
             sized = (*sized, *block.helper.sized, block.helper.needed_for)
         names = [f"{slot.instance}.{table}" for table in sized]
-        sizes |= {name: _size(need.get(name, 0)) for name in names}
+        sizes |= {name: size_for(need.get(name, 0)) for name in names}
     return filled(template(), nf_blocks(slots, sizes))
 
 
@@ -125,7 +125,7 @@ def rebuilt(made: Build, target: Target) -> bool:
     known = all(slot.block in BLOCKS for slot in slots)
     if not known or len({slot.instance for slot in slots}) < len(slots):
         return False
-    need = {table: size // 2 for table, size in sizes.items()}  # `_size` makes the size of it again
+    need = {table: size // 2 for table, size in sizes.items()}  # `size_for` makes it of that again
     text = program_text(slots, need)
     return _compiled(text, target) == (made.p4info_text, made.device_config)
 
@@ -141,7 +141,7 @@ def reserved(slots: Sequence[Slot], kept: Collection[Slot]) -> tuple[Slot, ...]:
     return tuple(replace(slot, nf=_KEPT) if slot in kept else slot for slot in slots)
 
 
-def _size(need: int) -> int:
+def size_for(need: int) -> int:
     """A power of two with room for half as many again, so that a small change needs no new pipeline."""
     return 1 << (max(_LEAST_ENTRIES, need + need // 2) - 1).bit_length()
 

@@ -13,6 +13,7 @@ from typing import ClassVar, TypeVar
 
 from orchestrator.errors import unknown
 from orchestrator.model.elements import Program
+from orchestrator.targets.chip import Chip
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.engine import Engine
 from orchestrator.targets.footprints import entries_needed
@@ -56,6 +57,8 @@ class Target:
     """Of the file that a device loads, as builds and bundles name it; "": no build is shipped."""
     ports: ClassVar[Ports]
     cloning: ClassVar[Cloning]
+    chip: ClassVar[Chip | None] = None
+    """Of a target whose tables stand in stages: what those hold (orchestrator/fitting)."""
     costs: ClassVar[FilterCosts]
     """Of a filter's forms. They say, too, whether its ternary tables know ranges."""
     engine: ClassVar[Engine | None] = None

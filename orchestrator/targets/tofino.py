@@ -1,8 +1,8 @@
-"""Tofino: what filters take of its match-action stages, as an estimate.
+"""Tofino: what its stages hold, and what the forms of a filter take of them, as estimates.
 
 A stage has 24 TCAM blocks of 512 x 44 bits and 80 SRAM blocks of 1,024 x 128 bits; there are 12
-(Intel, Open-Tofino, "Tofino Native Architecture", 2021; after RMT, Bosshart et al., SIGCOMM 2013).
-Every form runs at line rate; what counts are the stages that it takes from the other blocks.
+(p4lang/p4c, backends/tofino, `specs/mau_spec.h`, `specs/device.h`; after RMT, Bosshart et al., SIGCOMM
+2013). Every form runs at line rate; what counts are the stages that it takes from the other blocks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
 
+from orchestrator.targets.chip import Chip
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.target import Cloning, Ports, Target, target
 
@@ -74,9 +75,53 @@ class TofinoCosts:
         return tree(levels, branches).stages + ternary(weighed + 1).stages - 1
 
 
+ELSEWHERE = frozenset(
+    {
+        # The deparser's checksum units.
+        ("ipv4", "hdr_checksum"),
+        ("tcp", "checksum"),
+        ("udp", "checksum"),
+        ("icmp", "checksum"),
+        ("quoted_ipv4", "hdr_checksum"),
+        ("quoted_l4", "dst_port"),
+        ("quoted_l4", "sequence"),
+        ("tunnel", "ip_checksum"),
+        # The parser has port and time in front of the frame.
+        ("scalars", "metadata_t.arrival_port"),
+        ("scalars", "metadata_t.arrival_us"),
+    }
+)
+KNOWN = {("standard_metadata", "parser_error"): 0}
+"""The parser drops what is malformed."""
+SIZES = {
+    "neighbor.arp": 512,
+    "neighbor.nd": 512,
+    "neighbor.echo_ipv4": 512,
+    "neighbor.echo_ipv6": 512,
+    "classify.ipv4": 512,
+    "classify.ipv6": 512,
+    "classify.first_ipv4": 512,
+    "classify.first_ipv6": 512,
+    "classify.sources_ipv4": 512,
+    "classify.sources_ipv6": 512,
+    "flowtag_arrival.paths": 2048,
+    "flowtag_arrival.origins": 2048,
+    "dispatch.owner": 1024,
+    "dispatch.classes": 512,
+    "dispatch.next": 4096,
+    "deliver.mac": 2048,
+    "deliver.ipv4": 2048,
+    "deliver.ipv6": 1024,
+    "fabric.devices": 2048,
+    # HalfSipHash's eight rounds are some fifty stages: no trajectory samples.
+    "trajectory_sample.manifests": 0,
+}
+"""Each in one stage, so that the blocks that every pipeline has leave room for others."""
+
+
 @target("tofino")
 class Tofino(Target):
-    """It can be planned for; no TNA build is shipped yet, so v1model's table sizes are assumed."""
+    """It can be planned for; no TNA build is shipped yet, so v1model's blocks are assumed."""
 
     architecture: ClassVar[str] = "tna"
     assumed: ClassVar[str] = "v1model"
@@ -84,3 +129,4 @@ class Tofino(Target):
     ports: ClassVar[Ports] = Ports(cpu=64)
     cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2))
     costs: ClassVar[FilterCosts] = TofinoCosts()
+    chip: ClassVar[Chip | None] = Chip("Tofino", STAGES, 4096, ELSEWHERE, KNOWN, SIZES)

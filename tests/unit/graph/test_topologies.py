@@ -215,7 +215,7 @@ CASES: list[tuple[tuple[str, Any], list[str]]] = [
         ("switches.s1.target", "bmv3"),
         [
             "switches.s1.target: unknown value 'bmv3'; did you mean 'bmv2'? (known: auto, bmv2, dpdk, "
-            "softswitch, tofino)"
+            "softswitch, tofino, tofino2)"
         ],
     ),
     (

@@ -1,0 +1,121 @@
+"""What a table of so many entries takes of a stage: memory, crossbar, hash.
+
+After p4lang/p4c, backends/tofino: `mau/table_format.h` (the layout of a row), `mau/table_layout.cpp`
+(ways and packing), `mau/resource_estimate.cpp` (entries a word), `specs/mau_spec.h` (a stage).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from math import ceil
+
+from orchestrator.fitting.steps import Step
+from orchestrator.softswitch.ir.program import Key, Lookup, lookup_of
+from orchestrator.targets.chip import Use
+
+ROW_BITS, ROWS = 128, 1024
+TCAM_BITS, TCAM_ROWS = 44, 512
+WAYS = 4
+"""Of an exact table: the hashes under which an entry may lie."""
+MOST_IN_ROW = 5
+VERSION_BITS = 4
+GHOST_BITS = 10
+"""Of an exact key: they are where the entry lies, so they need not be kept."""
+IMMEDIATE_BITS = 32
+"""Parameters up to these are kept with the entry; larger ones in a memory of their own."""
+POINTER_BITS = 19
+NEXT_BITS = 4
+"""Which action, and which table comes next."""
+HASH_BITS = 52
+"""Of a hash group: the addresses of the ways."""
+INDEX_BITS = 10
+COUNTERS_IN_ROW = 2
+"""Packets and bytes: 28 and 36 bits."""
+
+
+@lru_cache(maxsize=1 << 14)
+def part(step: Step, entries: int) -> Use:
+    """What so many of a step's entries take, as where a table is spread over stages."""
+    if step.asks is not None:
+        return Use(gateways=1)
+    if not step.keys or not entries:
+        bits = sum(w.hash_bits for way in step.ways for w in way.writes)
+        return Use(logical_tables=1, hash_bits=min(bits, HASH_BITS))
+    use = _exact(step, entries) if exact(step) else _ternary(step, entries)
+    beside, maps = _beside(step, entries)
+    return use + Use(logical_tables=1, sram=beside, map_ram=maps)
+
+
+def _exact(step: Step, entries: int) -> Use:
+    key = _bits(step.keys)
+    entry = max(1, key - GHOST_BITS) + VERSION_BITS + _overhead(step)
+    ways = WAYS if key > INDEX_BITS else 1
+    blocks, rams = min(
+        (max(ways, rams) * width, rams)
+        for per_row, width in _packings(entry)
+        for rams in [ceil(entries / (ROWS * per_row))]
+    )
+    hashed = min(HASH_BITS, INDEX_BITS * ways + max(0, (ceil(rams / ways) - 1).bit_length()) * ways)
+    return Use(sram=blocks, exact_bytes=_bytes(step.keys), hash_bits=hashed)
+
+
+def _ternary(step: Step, entries: int) -> Use:
+    key = _bits(step.keys)
+    wide = ceil((key + VERSION_BITS) / TCAM_BITS)
+    tcam = wide * ceil(entries / TCAM_ROWS)
+    overhead = 1 << max(3, (_overhead(step) - 1).bit_length())
+    indirect = ceil(entries / (ROWS * (ROW_BITS // min(64, overhead))))
+    return Use(sram=indirect, tcam=tcam, ternary_bytes=_bytes(step.keys))
+
+
+def _packings(entry_bits: int) -> list[tuple[int, int]]:
+    """(entries, rows side by side): several rows together may hold one entry more, or a wide one."""
+    choices = [(min(MOST_IN_ROW, ROW_BITS * width // entry_bits), width) for width in range(1, 9)]
+    return [(count, width) for count, width in choices if count] or [(1, 8)]
+
+
+def _overhead(step: Step) -> int:
+    """Bits beside the key that an entry has with it."""
+    bits = NEXT_BITS
+    data = _data_bits(step)
+    bits += data if data <= IMMEDIATE_BITS else POINTER_BITS
+    return bits + (POINTER_BITS if step.counted and not exact(step) else 0)
+
+
+def _beside(step: Step, entries: int) -> tuple[int, int]:
+    """(SRAM, map RAM) of parameters, counters and meters, each with a spare block for its bank."""
+    sram = maps = 0
+    data = _data_bits(step)
+    if data > IMMEDIATE_BITS:
+        size = 1 << max(3, (data - 1).bit_length())
+        sram += ceil(entries / (ROWS * (ROW_BITS / size)))
+    if step.counted:
+        banks = ceil(entries / (ROWS * COUNTERS_IN_ROW)) + 1
+        sram, maps = sram + banks, maps + banks
+    if step.metered:
+        banks = ceil(entries / ROWS) + 1
+        sram, maps = sram + banks, maps + banks
+    return sram, maps
+
+
+def _data_bits(step: Step) -> int:
+    return max((way.data_bits for way in step.ways), default=0)
+
+
+def exact(step: Step) -> bool:
+    """Whether a table is hashed into SRAM; any other stands in TCAM."""
+    return lookup_of(step.keys) is Lookup.EXACT
+
+
+def key_bytes(key: Key) -> int:
+    """Of a crossbar."""
+    return ceil(key.width / 8)
+
+
+def _bits(keys: Iterable[Key]) -> int:
+    return sum(key.width for key in keys)
+
+
+def _bytes(keys: Iterable[Key]) -> int:
+    return sum(map(key_bytes, keys))

@@ -1,0 +1,78 @@
+"""What `orchestrator compile --resources` tells: what switches with stages hold, by table and NF."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+
+from orchestrator.compile import Compiled
+from orchestrator.errors import InputError
+from orchestrator.fitting.pipelines import fitted, refusal
+from orchestrator.fitting.stages import Fit
+from orchestrator.fitting.steps import instance_table
+from orchestrator.model.topology import Topology
+from orchestrator.placement.resources import Network
+from orchestrator.targets import known_targets, lookup
+from orchestrator.targets.pipelines import SHIPPED
+
+
+def check_has_chips(topology: Topology) -> None:
+    """InputError where no switch has stages to tell of."""
+    if any(lookup(s.target).chip is not None for s in topology.switches.values()):
+        return
+    chips = ", ".join(name for name in known_targets() if lookup(name).chip is not None)
+    raise InputError(
+        f"--resources: no switch of {topology.name} has a target with match-action stages ({chips}); "
+        "its topology file says one (`target`)"
+    )
+
+
+def stages_json(compiled: Compiled) -> dict[str, object]:
+    """By switch: the estimate, and what the compiler says (null: nothing compiled for it)."""
+    told: dict[str, object] = {}
+    for name, switch in compiled.topology.switches.items():
+        chip = lookup(switch.target).chip
+        layout = compiled.lowered.layouts.get(name)
+        if chip is None:
+            continue
+        build = SHIPPED.planned_build(switch.pipeline, switch.target)
+        pipeline = Network.planned(compiled.topology).pipelines[name]
+        parts = [] if layout is None else layout.parts(pipeline)
+        need: Counter[str] = Counter()
+        users: dict[str, list[str]] = {}
+        for part in parts:
+            table = f"{part.instance}.{part.table}"
+            need[table] += part.entries
+            users.setdefault(table, []).append(part.nf)
+        found = fitted(build, chip, need)
+        refused = refusal(build, chip, need)
+        told[name] = {
+            "target": switch.target,
+            "chip": chip.title,
+            "fits": found.fits,
+            "why": "" if refused is None else refused.text,
+            "stages": {"estimate": len(found.stages), "compiler": None, "of": chip.stages},
+            "phv_bits": {"estimate": found.phv_bits, "compiler": None, "of": chip.phv_bits},
+            "tables": _tables(found, need, users),
+            "by_stage": [asdict(use) for use in found.stages],
+            "of_each_stage": asdict(chip.stage),
+        }
+    return told
+
+
+def _tables(found: Fit, need: Counter[str], users: dict[str, list[str]]) -> list[dict[str, object]]:
+    """Tables in packet order; stages are counted from 1."""
+    return [
+        {
+            "table": (table := instance_table(placed.name)),
+            "nfs": list(dict.fromkeys(users.get(table, ()))),
+            "first_stage": placed.first + 1,
+            "last_stage": placed.last + 1,
+            "entries": need.get(table, 0),
+            "size": placed.entries,
+            **asdict(placed.use),
+            "compiler": None,
+        }
+        for placed in found.placed
+        if placed.keyed and placed.entries
+    ]

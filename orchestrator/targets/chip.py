@@ -1,0 +1,68 @@
+"""Switch chips with match-action stages (RMT: Bosshart et al., SIGCOMM 2013), as they are counted.
+
+Every stage has the same of everything; ingress and egress share the stages. What a pipeline takes of
+a chip is worked out in orchestrator/fitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What is taken of a stage, or what one has. `*_bytes` are of the crossbars of keys."""
+
+    logical_tables: int = 0
+    gateways: int = 0
+    sram: int = 0
+    tcam: int = 0
+    map_ram: int = 0
+    exact_bytes: int = 0
+    ternary_bytes: int = 0
+    hash_bits: int = 0
+
+    def __add__(self, other: Use) -> Use:
+        return Use(*(mine + its for mine, its in zip(self.values(), other.values(), strict=True)))
+
+    def values(self) -> Iterator[int]:
+        """The counts, in the order of the fields."""
+        return (getattr(self, name) for name in RESOURCES)
+
+    def beyond(self, most: Use) -> tuple[str, ...]:
+        """The resources of which this is more than there are."""
+        pairs = zip(RESOURCES, self.values(), most.values(), strict=True)
+        return tuple(name for name, mine, limit in pairs if mine > limit)
+
+
+RESOURCES = tuple(one.name for one in fields(Use))
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A pipe of a chip. Memories are counted in blocks: one of SRAM has 1,024 rows of 128 bits, one of
+    TCAM 512 rows of 44. `phv_bits` are those of the containers that stages see; packet headers that no
+    stage touches may lie elsewhere.
+
+    `elsewhere` are fields that its parser or deparser makes, so that no stage does; `known` are those
+    that always have one value there. `sizes` are entries of tables that every pipeline has, where they
+    are made smaller on it (0: the table is left out).
+    """
+
+    title: str
+    stages: int
+    phv_bits: int
+    elsewhere: frozenset[tuple[str, str]] = frozenset()
+    known: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+    stage: Use = Use(
+        logical_tables=16,
+        gateways=16,
+        sram=80,
+        tcam=24,
+        map_ram=48,
+        exact_bytes=128,
+        ternary_bytes=66,
+        hash_bits=416,
+    )

@@ -30,6 +30,9 @@ KEPT_S = 600
 """What was used within so long stays, even if there is too much: somebody may be about to load it."""
 _LOCKS = "lock-"
 """Before one digit of a name: who makes such a file, or removes files (`lock-`), holds it."""
+_OWN = "orchestrator-fast-"
+_ALIVE = f"{_LOCKS}alive"
+"""Held as long as a process uses its own folder."""
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
@@ -126,7 +129,23 @@ def make_folder_for(user: int) -> None:
 
 @cache
 def _own_folder() -> Path:
-    """For a user without a home: for the life of this process."""
-    folder = Path(tempfile.mkdtemp(prefix="orchestrator-fast-"))
+    """For a user without a home: for the life of this process and its children."""
+    remove_abandoned(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=_OWN))
+    fcntl.flock(
+        os.open(folder / _ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX
+    )
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def remove_abandoned(base: Path) -> None:
+    """Remove the folders in `base` of processes that were killed: nobody holds what they held."""
+    for path in base.glob(f"{_OWN}*/{_ALIVE}"):
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path.parent, ignore_errors=True)
+            finally:
+                os.close(fd)

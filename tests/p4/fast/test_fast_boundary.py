@@ -213,6 +213,32 @@ def test_what_could_not_be_made_leaves_nothing(
     assert cache.kept("ab", _written).exists()
 
 
+def test_the_folder_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
+    words = "from servernf.host import cache; print(cache._own_folder(), flush=True); input()"
+    made: list[Path] = []
+    processes: list[subprocess.Popen[str]] = []
+    for _ in range(2):
+        environment = os.environ | {"TMPDIR": str(tmp_path)}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", words],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        out = processes[-1].stdout
+        assert out is not None
+        made.append(Path(out.readline().strip()))
+    processes[0].kill()
+    processes[0].wait()
+    cache.remove_abandoned(tmp_path)
+    assert [path.exists() for path in made] == [False, True]
+    processes[1].communicate("\n")
+    assert not list(tmp_path.iterdir())
+
+
 def _written(path: Path) -> None:
     path.write_bytes(bytes(100))
 

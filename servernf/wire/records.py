@@ -13,8 +13,9 @@ A record is a header of fixed size (`HEADER`, big-endian, in this order) and a t
           u32 length and bytes of the frame; u32 length and bytes of state
 
 Times: ingress and wall clock and that of the NF in us, `entered` and `left` in ns of the point's own
-monotonic clock, without the witness's work between them; CPU time in ns, of the whole batch of `calls`
-NF calls. `point` is `point_id` of the point's name, `boot` is drawn when it starts, and `sequence`
+monotonic clock: when it was done with what came before, and with this; CPU time in ns, of the thread
+that runs packets, for `calls` NF calls of which this was one, without making records (0: not known).
+`point` is `point_id` of the point's name, `boot` is drawn when it starts, and `sequence`
 counts from 0 then: what is missing between two was lost. `configuration` is as NfStatus.config_digest,
 `frame` is without tag; where it is the beginning only (flag CUT), `digest` is BLAKE2b-128 of the whole,
 else 0: who has the frame has its digest. Of an EVENT `frame` is a JSON object.
@@ -34,6 +35,7 @@ from servernf.wire.errors import InputError
 
 MAGIC, VERSION = b"WR", 1
 HEADER = struct.Struct(">2sBBIQQQIIIIHHIQQQQIIII16s16s")
+_LENGTH = struct.Struct(">I").pack
 MOST_RECORD = 1 << 18
 """Bytes of a record at most."""
 MOST_TEXT = 255
@@ -138,10 +140,10 @@ class Record:
 def packed(fields: Sequence[Any], texts: bytes, frame: bytes, state: bytes = b"") -> bytes:
     """A record's bytes, for who makes many: the header's fields from the kind on, without the length,
     and the texts of `text_bytes`."""
-    size, rest = len(frame), len(state)
-    length = HEADER.size + len(texts) + 8 + size + rest
-    head = HEADER.pack(MAGIC, VERSION, fields[0], length, *fields[1:])
-    return b"".join((head, texts, size.to_bytes(4, "big"), frame, rest.to_bytes(4, "big"), state))
+    kind, *others = fields
+    length = HEADER.size + len(texts) + 8 + len(frame) + len(state)
+    head = HEADER.pack(MAGIC, VERSION, kind, length, *others)
+    return b"".join((head, texts, _LENGTH(len(frame)), frame, _LENGTH(len(state)), state))
 
 
 def text_bytes(*texts: str) -> bytes:

@@ -2,13 +2,14 @@
 
 Which of them are watched is asked behind the batch (`shim`), so nothing that happens to a packet tells:
 neither its time, nor who calls the NF, nor what lies there. A note must cost next to nothing, since each
-packet has one and most are thrown away: eight references behind the others in one list, to what is there
-anyway. Nothing is copied but what an NF leaves for the next one in the same worker.
+packet has one and most are thrown away: five references behind the others in one list, to what is
+there anyway, and one reading of the clock. Nothing is copied but what an NF leaves for the next one in
+the same worker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from servernf.python.network_function import Emitted
@@ -17,18 +18,27 @@ from servernf.python.runtime.tables import Exit, Step
 from servernf.python.runtime.tag import TAG_BYTES, Beside, Tagged
 from servernf.wire.records import Kind
 
-SLOTS = 8
-"""Of a note: the tag's context words, the step, the frame that was given, entered and left (ns), the
-port, what was left, the context after.
+SLOTS = 5
+"""Of a note: the tag's context words, the worker's frame, when the NF was done (ns), the port, the frame
+that an exit sent.
 
-Given: the worker's frame with its tag; None: what the NF before left. The port is None where the NF
-answered none; then what was left is (reason, frame), else the frame, with its tag where an exit
-follows. Frames of what was sent beside a packet (`Batch.branches`) have no tag. Entered at LET_GO: a
-frame that was held is let go."""
-LET_GO = -1
-"""No clock says so; one in virtual time may say 0."""
+The frame is None where another NF of the worker had the packet before: then the note before is its.
+The port is None where the NF answered none. Where no exit follows, (frame without tag, context, reason)
+stands in the place of what was sent. What NFs sent beside a packet is in `Batch.asides`, too."""
 FAILED = "failed: "
 """Begins the reason of a call that ended in an exception."""
+
+
+class Times(NamedTuple):
+    """When a batch began, by three clocks: that of NFs, the wall's, and the point's (ns)."""
+
+    now_us: int
+    wall_us: int
+    tick_ns: int
+
+    def at(self, ticks_ns: int) -> int:
+        """The wall clock's time (us) of one of the point's."""
+        return self.wall_us + (ticks_ns - self.tick_ns) // 1000
 
 
 class Lost(NamedTuple):
@@ -54,9 +64,11 @@ class Call(NamedTuple):
     words: bytes
     step: Step
     branch: int
-    given: bytes
+    given: bytes | None
+    """None: a frame that was held is let go."""
     context_in: int
     entered: int
+    """When the worker was done with what came before: it is the time that it spent on this."""
     left: int
     port: str | None
     frame: bytes
@@ -75,57 +87,81 @@ class Call(NamedTuple):
 
     def outcomes(self, now_us: int) -> Iterator[tuple[Kind, int, bytes, str, str]]:
         """Kind, branch, frame, port left and reason of every record that it makes."""
-        if self.entered != LET_GO:
-            yield Kind.IN, self.branch, self.given, "", ""
+        given = self.given or b""
+        if self.given is not None:
+            yield Kind.IN, self.branch, given, "", ""
         if self.port is not None:
             yield Kind.OUT, self.branch, self.frame, self.port, ""
         for number, some in enumerate(self.emitted, 1):
             if some.at_us <= now_us:
                 yield Kind.OUT, self.branch + number, some.frame, some.port, ""
         if self.reason.startswith(FAILED):
-            yield Kind.ERROR, self.branch, self.given, "", self.reason
+            yield Kind.ERROR, self.branch, given, "", self.reason
         elif self.port is None and self.is_held(now_us):
             yield Kind.HELD, self.branch, b"", "", ""
         elif self.port is None:
             yield Kind.DROP, self.branch, self.frame, "", self.reason
 
 
+class Plain(NamedTuple):
+    """The note of a call that is all of a packet's way through the worker. Frames have their tags."""
+
+    words: bytes
+    step: Step
+    given: bytes
+    entered: int
+    left: int
+    port: str
+    sent: bytes
+
+    @property
+    def context_out(self) -> int:
+        """The NF context label that it has left."""
+        return _context(self.sent[22:38])
+
+
+class Aside(NamedTuple):
+    """What a note of a frame that was sent beside a packet, or later, does not say."""
+
+    step: Step
+    branch: int
+    given: bytes | None
+    """None: a frame that was held is let go."""
+    context: int
+
+
 class Batch:
-    """The notes of a batch of packets; `cpu_ns` is known at its end."""
+    """The notes of a batch of packets, which went by `steps`."""
 
-    __slots__ = (
-        "_cpu", "_cpu_ns", "branches", "cpu_ns", "emitted", "lost", "notes", "now_us", "tick_ns",
-        "wall_us",
-    )  # fmt: skip
+    __slots__ = ("asides", "contexts", "emitted", "lost", "notes", "steps", "times")
 
-    def __init__(self, now_us: int, wall_us: int, tick_ns: int, cpu: Callable[[], int]) -> None:
-        self.now_us, self.wall_us, self.tick_ns = now_us, wall_us, tick_ns
+    def __init__(self, steps: Mapping[int, Step], times: Times) -> None:
+        self.steps, self.times = steps, times
         self.notes: list[Any] = []
+        self.contexts = b""
+        """The context words of all notes, once the batch is through."""
         self.emitted: dict[int, tuple[Emitted, ...]] = {}
         """What NFs sent beside, by where the note begins."""
-        self.branches: dict[int, tuple[int, int]] = {}
-        """Branch and context before of what was sent beside, by where the note begins."""
+        self.asides: dict[int, Aside] = {}
+        """Of what was sent beside, by where the note begins."""
         self.lost: list[Lost] = []
-        self.cpu_ns = 0
-        self._cpu = cpu
-        self._cpu_ns = cpu()
 
     @property
     def calls(self) -> int:
         """How many calls of NFs were noted."""
         return len(self.notes) // SLOTS
 
-    def end(self) -> None:
-        """Its packets are through."""
-        self.cpu_ns = self._cpu() - self._cpu_ns
-
     def let_go(self, held: Beside, tag: Tagged) -> None:
         """An NF lets a frame go that it has held until now."""
         step, emitted, context = held
-        self.branches[len(self.notes)] = 1, context
+        self.asides[len(self.notes)] = Aside(step, 1, None, context)
         self.notes += (
-            tag.words, step, b"", LET_GO, self.tick_ns, emitted.port, emitted.frame, context,
-        )  # fmt: skip
+            tag.words,
+            None,
+            self.times.tick_ns,
+            emitted.port,
+            (emitted.frame, context, ""),
+        )
 
     def beside(
         self,
@@ -138,53 +174,65 @@ class Batch:
     ) -> str | None:
         """Call an NF for a packet that was sent beside another; the port left. What fails goes on."""
         at = len(self.notes)
-        self.branches[at] = branch, packet.context
-        after: Any
-        entered = ticks()
+        self.asides[at] = Aside(step, branch, given, packet.context)
         try:
-            port = step.process(packet, step.port, self.now_us)
+            port = step.process(packet, step.port, self.times.now_us)
         except Exception as error:
-            after = FAILED + type(error).__name__, packet.data
-            self.notes += (words, step, given, entered, ticks(), None, after, packet.context)
+            after = packet.data, packet.context, FAILED + type(error).__name__
+            self.notes += (words, None, ticks(), None, after)
             raise
-        left = ticks()
         if step.emitted:
             self.emitted[at] = tuple(step.emitted)
-        after = (
-            bytes(packet.data) if port is not None else (step.instance.nf.last_drop, packet.data)
-        )
-        self.notes += (words, step, given, entered, left, port, after, packet.context)
+        reason = step.instance.nf.last_drop if port is None else ""
+        self.notes += (words, None, ticks(), port, (bytes(packet.data), packet.context, reason))
         return port
+
+    def plain(self, number: int) -> Plain | None:
+        """The note of a number, if the call was all of a packet's way through the worker."""
+        at = number * SLOTS
+        words, frame, left, port, sent = self.notes[at : at + SLOTS]
+        if frame is None or isinstance(sent, tuple) or at in self.emitted:
+            return None
+        step = self.steps[int.from_bytes(frame[18:22], "big")]
+        return Plain(words, step, frame, self._entered(at), left, port, sent)
 
     def call(self, number: int) -> Call:
         """What the note of a number says."""
         at = number * SLOTS
-        words, step, given, entered, left, port, after, context = self.notes[at : at + SLOTS]
-        branch, before = self.branches.get(at, (0, 0))
-        if given is None:
-            given, before = self.notes[at - 2], self.notes[at - 1]
-        elif not branch:
-            given, before = given[TAG_BYTES:], int.from_bytes(words[8:12], "big")
-        reason = ""
-        if port is None:
-            reason, after = after
-        elif not branch and isinstance(step.next.get(port), Exit):
-            after = after[TAG_BYTES:]
-        emitted = self.emitted.get(at, ())
+        words, frame, left, port, after = self.notes[at : at + SLOTS]
+        aside = self.asides.get(at)
+        if aside is not None:
+            step, branch, given, before = aside
+        else:
+            step, branch = self._step(at), 0
+            if frame is None:
+                given, before, _ = self.notes[at - 1]
+            else:
+                given, before = frame[TAG_BYTES:], _context(words)
+        if isinstance(after, tuple):
+            sent, context, reason = after
+        else:
+            sent, context, reason = after[TAG_BYTES:], _context(after[22:]), ""
         return Call(
-            words,
-            step,
-            branch,
-            given,
-            before,
-            entered,
-            left,
-            port,
-            bytes(after),
-            context,
-            reason,
-            emitted,
-        )
+            words, step, branch, given, before, self._entered(at), left, port, bytes(sent), context,
+            reason, self.emitted.get(at, ()),
+        )  # fmt: skip
+
+    def _entered(self, at: int) -> int:
+        return int(self.notes[at - SLOTS + 2]) if at else self.times.tick_ns
+
+    def _step(self, at: int) -> Step:
+        """Which call a note of a packet itself is of: as from the packet's first."""
+        first = at
+        while self.notes[first + 1] is None:
+            first -= SLOTS
+        frame = self.notes[first + 1]
+        step: Step | Exit = self.steps[int.from_bytes(frame[18:22], "big")]
+        for before in range(first, at, SLOTS):
+            assert isinstance(step, Step)
+            step = step.next[self.notes[before + 3]]
+        assert isinstance(step, Step)
+        return step
 
 
 def located(batches: list[Batch], places: Iterable[int]) -> Iterator[tuple[Batch, int]]:
@@ -196,3 +244,8 @@ def located(batches: list[Batch], places: Iterable[int]) -> Iterator[tuple[Batch
             batch = next(left)
             first, end = end, end + batch.calls
         yield batch, place - first
+
+
+def _context(words: bytes) -> int:
+    """The NF context label of context words."""
+    return int.from_bytes(words[8:12], "big")

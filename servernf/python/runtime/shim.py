@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import struct
 import threading
 import time
 from collections import deque
@@ -24,9 +25,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from servernf.python.runtime.noting import FAILED, LET_GO, SLOTS, Batch, Call, located
-from servernf.python.runtime.tables import Instance, Manifest
-from servernf.python.runtime.tag import ingress_of, label_of
+from servernf.python.runtime.noting import FAILED, SLOTS, Batch, Call, Lost, Plain, Times, located
+from servernf.python.runtime.tables import Instance, Manifest, Step
+from servernf.python.runtime.tag import TAG_BYTES, ingress_of, label_of
 from servernf.wire import sampling
 from servernf.wire.configs import config_digest
 from servernf.wire.records import CUT, Kind, event, frame_digest, packed, point_id, text_bytes
@@ -39,6 +40,8 @@ FILE_BYTES = 64 << 20
 """A samples file ends there; what is not written is counted."""
 DIGEST_BYTES = 16
 _NONE = bytes(DIGEST_BYTES)
+_WORDS = struct.Struct("!4xIII")
+"""Of context words: label, NF context, time of ingress."""
 _SETTLE_US = 1_000
 """How long notes wait, whatever is in them."""
 
@@ -86,6 +89,8 @@ class Shim:
         self._batches: deque[Batch] = deque()
         self._waiting = 0
         """How many frames they are of."""
+        self._thread = self._cpu_ns = 0
+        """Who runs packets, and how much of its time was spent before the notes that wait."""
         self._manifests: Mapping[str, Manifest] = {}
         self._witnesses: dict[str, Witness] = {}
         self._watching = False
@@ -95,6 +100,7 @@ class Shim:
         self._file_left = 0
         self.unwritten = 0
         """Samples that the file had no room for."""
+        self._spent = 0, 0
         self._settle_ns = 0
         self._point = point_id(worker)
         self._boot = secrets.randbits(64)
@@ -161,17 +167,19 @@ class Shim:
 
     # -- beside the packets --------------------------------------------------------------------
 
-    def batch(self, now_us: int) -> Batch | None:
-        """What packets that come now are noted with; None: nothing is watched here."""
+    def batch(self, now_us: int, steps: Mapping[int, Step]) -> Batch | None:
+        """What packets that come now, and go by `steps`, are noted with; None: nothing is watched."""
         if not self._watching:
             return None
-        return Batch(now_us, self._wall_clock_us(), self.ticks(), self._cpu)
+        if not self._thread:
+            self._thread, self._cpu_ns = threading.get_ident(), self._cpu()
+        return Batch(steps, Times(now_us, self._wall_clock_us(), self.ticks()))
 
     def noted(self, batch: Batch | None, frames: int) -> None:
         """The batch of so many frames is through; its notes wait."""
         if batch is None:
             return
-        batch.end()
+        batch.contexts = b"".join(batch.notes[::SLOTS])  # while they lie in the caches
         self._waiting += frames
         self._batches.append(batch)
         if self._waiting >= PENDING:
@@ -198,44 +206,52 @@ class Shim:
             take = self._batches.popleft
             batches = [take() for _ in range(len(self._batches))]
             self._waiting = 0
-            contexts = b"".join([b"".join(batch.notes[::SLOTS]) for batch in batches])
-            for graph, manifest in self._manifests.items():
-                self._sampled(graph, manifest, batches, contexts)
+            self._spent = self._cpu_and_calls(batches)
+            contexts = b"".join([batch.contexts for batch in batches])
+            for graph, m in self._manifests.items():
+                answers = sampling.watched(m.key0, m.key1, m.threshold, contexts)
+                for batch, number in located(batches, _places(answers)):
+                    call = batch.call(number)
+                    if call.graph == graph:
+                        self._sample(batch.times, call)
             if self._record is not None:
                 for graph, witness in self._witnesses.items():
                     self._witnessed(graph, witness, batches, contexts)
 
+    def _cpu_and_calls(self, batches: Sequence[Batch]) -> tuple[int, int]:
+        """The CPU time (ns) since the first of these batches began and how many calls it was for; 0, 0:
+        only the thread that runs packets can ask for its own."""
+        thread, self._thread = self._thread, 0
+        if thread != threading.get_ident():
+            return 0, 0
+        spent = self._cpu() - self._cpu_ns
+        return min(spent, 0xFFFF_FFFF), sum(batch.calls for batch in batches)
+
     # -- samples -------------------------------------------------------------------------------
 
-    def _sampled(
-        self, graph: str, manifest: Manifest, batches: list[Batch], contexts: bytes
-    ) -> None:
-        answers = sampling.watched(manifest.key0, manifest.key1, manifest.threshold, contexts)
-        for batch, number in located(batches, _places(answers)):
-            call = batch.call(number)
-            for sample in self._samples(batch, call) if call.graph == graph else ():
-                self._ring.append(sample)
-                self.recorded += 1
-                if self._file is not None:
-                    self._write(self._file, sample)
+    def _sample(self, times: Times, call: Call) -> None:
+        for sample in self._samples(times, call):
+            self._ring.append(sample)
+            self.recorded += 1
+            if self._file is not None:
+                self._write(self._file, sample)
 
-    def _samples(self, batch: Batch, call: Call) -> Iterator[Sample]:
+    def _samples(self, times: Times, call: Call) -> Iterator[Sample]:
         step, entered, left = call.step, call.entered, call.left
 
         def sample(direction: str, port: str, at_ns: int, frame: bytes, reason: str = "") -> Sample:
-            at_us = batch.wall_us + (at_ns - batch.tick_ns) // 1000
-            spent = left - entered if direction != "in" and entered != LET_GO else 0
+            spent = left - entered if direction != "in" and call.given is not None else 0
             size, digest = len(frame), blake2b(frame, digest_size=DIGEST_BYTES).digest()
             return Sample(
                 call.graph, step.instance.name, self._worker, label_of(call.words), step.path >> 8,
-                step.path & 0xFF, direction, port, at_us, spent, size, digest, reason,
+                step.path & 0xFF, direction, port, times.at(at_ns), spent, size, digest, reason,
             )  # fmt: skip
 
-        if entered != LET_GO:
+        if call.given is not None:
             yield sample("in", step.port, entered, call.given)
         if call.port is not None:
             yield sample("out", call.port, left, call.frame)
-        elif not call.reason.startswith(FAILED) and not call.is_held(batch.now_us):
+        elif not call.reason.startswith(FAILED) and not call.is_held(times.now_us):
             yield sample("drop", "", left, call.frame, call.reason)
 
     # -- records -------------------------------------------------------------------------------
@@ -245,32 +261,56 @@ class Shim:
     ) -> None:
         epochs = _epochs(witness, contexts)
         for (batch, number), epoch in zip(located(batches, epochs), epochs.values(), strict=True):
-            call = batch.call(number)
-            if call.graph == graph:
-                self._tell_call(batch, call, epoch, witness.headers)
+            plain = None if witness.headers else batch.plain(number)
+            call = plain or batch.call(number)
+            if call.step.instance.graph != graph:
+                continue
+            if isinstance(call, Plain):
+                self._tell_plain(batch.times, call, epoch)
+            else:
+                self._tell_call(batch.times, call, epoch, witness.headers)
         # Of what was lost before its graph was known, every witness hears.
-        lost = [(b, one) for b in batches for one in b.lost if one.graph in ("", graph)]
+        lost = [(b, one) for b in batches if b.lost for one in b.lost if one.graph in ("", graph)]
         for at, epoch in _epochs(witness, b"".join([one.words for _, one in lost])).items():
-            batch, one = lost[at]
-            times = batch.tick_ns, batch.tick_ns, batch.tick_ns
-            head = (Kind.LOST, one.words, one.path, epoch, one.branch, *times)
-            texts = self._texts("", "", "", one.reason)
-            self._packet(batch, head, (0, 0, _NONE), texts, one.frame, witness.headers)
+            self._tell_lost(lost[at][0].times, lost[at][1], epoch, witness.headers)
 
-    def _tell_call(self, batch: Batch, call: Call, epoch: int, headers: int) -> None:
-        step = call.step
-        entered, left = max(call.entered, 0), call.left
+    def _tell_plain(self, times: Times, plain: Plain, epoch: int) -> None:
+        """The two records of a call that most are: a tagged frame came, one leaves."""
+        words, step, frame, entered, left, port, sent = plain
+        name, configuration = step.instance.name, self._configuration(step.instance.config_json)
+        point, boot, path, now_us = self._point, self._boot, step.path, times.now_us
+        label, before, ingress = _WORDS.unpack(words)
+        rest = now_us, *self._spent, before, plain.context_out, configuration, _NONE
+        given, gone = frame[TAG_BYTES:], sent[TAG_BYTES:]
+        self._put(packed((
+            Kind.IN, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, len(given),
+            entered, left, times.at(entered), *rest,
+        ), self._texts(name, step.port, "", ""), given))  # fmt: skip
+        self._put(packed((
+            Kind.OUT, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, len(gone),
+            entered, left, times.at(left), *rest,
+        ), self._texts(name, step.port, port, ""), gone))  # fmt: skip
+
+    def _tell_call(self, times: Times, call: Call, epoch: int, headers: int) -> None:
+        step, left = call.step, call.left
+        entered = 0 if call.given is None else call.entered
         configuration = self._configuration(step.instance.config_json)
         rest = call.context_in, call.context_out, configuration
-        for kind, branch, frame, port, reason in call.outcomes(batch.now_us):
+        for kind, branch, frame, port, reason in call.outcomes(times.now_us):
             at_ns = entered if kind is Kind.IN else left
             head = kind, call.words, step.path, epoch, branch, entered, left, at_ns
             texts = self._texts(step.instance.name, step.port, port, reason)
-            self._packet(batch, head, rest, texts, frame, headers)
+            self._packet(times, head, rest, texts, frame, headers)
+
+    def _tell_lost(self, times: Times, lost: Lost, epoch: int, headers: int) -> None:
+        at = times.tick_ns, times.tick_ns, times.tick_ns
+        head = (Kind.LOST, lost.words, lost.path, epoch, lost.branch, *at)
+        texts = self._texts("", "", "", lost.reason)
+        self._packet(times, head, (0, 0, _NONE), texts, lost.frame, headers)
 
     def _packet(
         self,
-        batch: Batch,
+        times: Times,
         head: tuple[Kind, bytes, int, int, int, int, int, int],
         rest: tuple[int, int, bytes],
         texts: bytes,
@@ -283,10 +323,8 @@ class Shim:
         cut = headers and headers < len(frame)
         fields = (
             kind, self._point, self._boot, self._sequence, label_of(words), ingress_of(words), path,
-            epoch, branch, CUT if cut else 0, len(frame), entered, left,
-            batch.wall_us + (at_ns - batch.tick_ns) // 1000, batch.now_us,
-            min(batch.cpu_ns, 0xFFFF_FFFF), batch.calls, *rest,
-            frame_digest(frame) if cut else _NONE,
+            epoch, branch, CUT if cut else 0, len(frame), entered, left, times.at(at_ns),
+            times.now_us, *self._spent, *rest, frame_digest(frame) if cut else _NONE,
         )  # fmt: skip
         self._put(packed(fields, texts, frame[:headers] if cut else frame))
 

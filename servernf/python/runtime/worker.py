@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from servernf.python.network_function import create, known_types
 from servernf.python.packet import PacketView
@@ -90,8 +89,7 @@ class Worker:
         self.core_mac = core_mac
         self.dial = dial
         self.load = Load()
-        self.frames_in = 0
-        self.frames_out = 0
+        self.frames_in = self.frames_out = 0
         self.drops: dict[str, int] = {}
         """Frames dropped by the worker itself, by reason (those of NFs are with the NFs)."""
         self.last_error = ""
@@ -132,7 +130,7 @@ class Worker:
         if self._is_gated:
             frames = self._let(frames)
         steps, now_us = self._steps, self.now_us()
-        batch = self.shim.batch(now_us)
+        batch = self.shim.batch(now_us, steps)
         due_us = self.held.next_us
         out = [] if due_us is None or due_us > now_us else self._released(now_us, batch)
         ticks, notes = self.shim.ticks, batch.notes if batch is not None else None
@@ -176,19 +174,14 @@ class Worker:
             given: bytes | None = frame
             following: Step | Exit | None = None
             reason = ""
-            entered = left = 0
             is_timed = frame is timed
-            clocked = is_timed or notes is not None
             try:
                 while True:
                     step.tally.packets += 1
-                    if clocked:
-                        entered = ticks()
+                    entered = ticks() if is_timed else 0
                     port = step.process(packet, step.port, now_us)
-                    if clocked:
-                        left = ticks()
-                        if is_timed:
-                            step.tally.times.add(left - entered)
+                    if is_timed:
+                        step.tally.times.add(ticks() - entered)
                     if step.emitted:
                         beside += [(step, emitted, packet.context) for emitted in step.emitted]
                         if batch is not None:
@@ -202,26 +195,26 @@ class Worker:
                     if not isinstance(following, Step):
                         break
                     if notes is not None:
-                        after = bytes(packet.data)
-                        notes += (words, step, given, entered, left, port, after, packet.context)
+                        left = bytes(packet.data), packet.context, ""
+                        notes += (words, given, ticks(), port, left)
                         given = None
                     step = following
             except Exception as error:  # one packet must not end the others
                 self.last_error = f"{type(error).__name__}: {error}"
                 self._drop("nf_error")
-                left, reason = ticks(), FAILED + type(error).__name__
+                reason = FAILED + type(error).__name__
                 port = following = None
-            sent: Any = packet.data
             if isinstance(following, Exit):
                 was = words if packet.context == context else labelled(words, packet.context)
-                sent = b"".join((following.ethernet, bases[ttl - 1], following.path, was, sent))
-                out.append(sent)
-            elif port is not None:
-                self._lose(Lost(words, step, path, 0, "no_next_hop", bytes(packet.data)), batch)
-            elif notes is not None:
-                sent = reason, packet.data
-            if notes is not None:
-                notes += (words, step, given, entered, left, port, sent, packet.context)
+                parts = following.ethernet, bases[ttl - 1], following.path, was, packet.data
+                out.append(sent := b"".join(parts))
+                if notes is not None:
+                    notes += (words, given, ticks(), port, sent)
+            else:
+                if notes is not None:
+                    notes += (words, given, ticks(), port, (packet.data, packet.context, reason))
+                if port is not None:
+                    self._lose(Lost(words, step, path, 0, "no_next_hop", bytes(packet.data)), batch)
             if beside:
                 tag = Tagged.of(bases[ttl - 1], words, path)
                 out += self._sent_beside(beside, tag, now_us, batch)

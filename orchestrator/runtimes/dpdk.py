@@ -19,9 +19,14 @@ _FORWARD_CYCLES = 50
 """Tag, path lookup and counters. A chain pays it once, each of its NFs is charged with it."""
 _CYCLES = {
     "acl": 20,
+    "dnat": 100,
     "dscp_marker": 30,
+    "hash_lb": 80,
+    "l4_load_balancer": 120,
+    "napt": 80,
     "policer": 30,
     "router": 60,
+    "stateful_firewall": 90,
     "static_nat": 40,
     "ttl_guard": 20,
     "vlan_pop": 20,

@@ -33,5 +33,5 @@ def build(*, dpdk: bool, sanitized: bool = False) -> Path:
     names = [*sorted(name for name in own if name.endswith(".c")), *HOST]
     names.append("ports_dpdk.c" if dpdk else "ports_none.c")
     flags = (*FLAGS, *known, *(SANITIZERS if sanitized else ()))
-    sources = Sources(c_files() | own, names, flags, (*libraries, "-rdynamic"))
+    sources = Sources(c_files() | own, names, flags, (*libraries, "-rdynamic", "-lm"))
     return compiled(sources, "the DPDK runtime")

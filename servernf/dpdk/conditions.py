@@ -35,13 +35,14 @@ def rules(config: Fields, choose: Callable[[Fields, int], int], otherwise: int =
         backward = forward
     else:
         otherwise_back = NOTHING
-        return _packed(forward, otherwise, backward, otherwise_back)
-    return _packed(forward, otherwise, backward, otherwise)
+        return packed(forward, otherwise, backward, otherwise_back)
+    return packed(forward, otherwise, backward, otherwise)
 
 
-def _packed(
+def packed(
     forward: Sequence[Rule], otherwise: int, backward: Sequence[Rule], otherwise_back: int
 ) -> bytes:
+    """Rules of what enters inside and outside, each with a choice for what meets none."""
     heads = struct.pack("=4I", len(forward), otherwise, len(backward), otherwise_back)
     return heads + b"".join(_condition(*rule) for rule in (*forward, *backward))
 

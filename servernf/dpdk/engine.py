@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from servernf.dpdk.forms import Making, forms
 from servernf.dpdk.memory import Memory, Place
 from servernf.dpdk.process import MOST_INSTANCES, WORKER_REASONS, Ask, Process
+from servernf.dpdk.tables import StateTable, StateTables
 from servernf.python.network_function import INSIDE, OUTSIDE
 from servernf.python.runtime.tables import Exit, Instance, Step, Tables, compile_steps
 from servernf.wire.errors import ReportedError, ServerError
@@ -38,6 +39,7 @@ class Made:
     tally: Place
     reasons: tuple[str, ...]
     places: tuple[Place, ...]
+    tables: tuple[StateTable, ...]
 
 
 class Engine:
@@ -50,12 +52,17 @@ class Engine:
         self._made: dict[Instance, Made] = {}
         self._tables = Tables()
         self._free = list(range(MOST_INSTANCES - 1, -1, -1))
+        self.state = StateTables(self.memory, self.ask)
         try:
             self.process = start(self.memory.fd)
         except ServerError:
             self.memory.close()
             raise
         self.types = sorted(self.process.reasons.keys() & forms().keys())
+
+    def ask(self, kind: Ask, payload: bytes, number: int) -> bytes:
+        """The process's answer."""
+        return self.process.ask(kind, payload, number)
 
     def close(self) -> None:
         """End the process."""
@@ -83,12 +90,15 @@ class Engine:
         """Start another process, and tell it all that the last one knew."""
         self.process.close()
         self.process = self._start(self.memory.fd)
+        for message, number in self.state.made_again():
+            self.process.ask(Ask.STATE, message, number)
         for made in self._made.values():
             self.process.ask(Ask.MAKE, made.message, made.number)
         self.process.ask(Ask.TABLES, self._written(self._tables))
 
     def refresh(self) -> None:
         """Have tallies, drops and levels of Python's instances say what the C side has counted."""
+        self.state.refresh()
         for instance, made in list(self._made.items()):
             for place in (made.tally, *made.places):
                 self.memory.refresh(place)
@@ -118,7 +128,7 @@ class Engine:
         if not self._free:
             raise ServerError(f"a core has {MOST_INSTANCES} NF instances at most")
         reasons = tuple(self.process.reasons[instance.type_name])
-        making = Making(instance.nf, self.memory)
+        making = Making(instance.nf, self.memory, self.state)
         tally = self.memory.place(instance.tally, ("packets",), len(reasons) + _TIMES)
         number = self._free.pop()
         name = instance.type_name.encode()
@@ -128,16 +138,22 @@ class Engine:
             message = struct.pack("=II", tally.at, len(name)) + name + written
             self.process.ask(Ask.MAKE, message, number)
         except BaseException:
-            self._give_back(number, (tally, *making.places))
+            self._give_back(number, (tally, *making.places), making.tables)
             raise
-        self._made[instance] = Made(number, message, tally, reasons, tuple(making.places))
+        if making.metrics is not None:
+            instance.nf.metrics = making.metrics  # the state that they are of is C's
+        places, tables = tuple(making.places), tuple(making.tables)
+        self._made[instance] = Made(number, message, tally, reasons, places, tables)
 
     def _forget(self, instance: Instance) -> None:
         made = self._made.pop(instance)
         self.process.ask(Ask.FORGET, number=made.number)
-        self._give_back(made.number, (made.tally, *made.places))
+        self._give_back(made.number, (made.tally, *made.places), made.tables)
 
-    def _give_back(self, number: int, places: Iterable[Place]) -> None:
+    def _give_back(
+        self, number: int, places: Iterable[Place], tables: Iterable[StateTable]
+    ) -> None:
+        self.state.give(tables)
         self._free.append(number)
         for place in places:
             self.memory.release(place)

@@ -9,6 +9,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from servernf.dpdk.memory import Memory, Place
+from servernf.dpdk.tables import StateTable, StateTables
+from servernf.python.datagrams import MAX_REMEMBERED, MAX_WAITING
 from servernf.python.network_function import NetworkFunction
 from servernf.wire.fields import Fields
 
@@ -22,13 +24,43 @@ class Making:
 
     nf: NetworkFunction
     memory: Memory
+    state: StateTables
     places: list[Place] = field(default_factory=list[Place])
+    tables: list[StateTable] = field(default_factory=list[StateTable])
+    metrics: Callable[[], dict[str, int]] | None = None
+    """The NF's own indicators, where its state is C's."""
 
-    def place(self, record: object, fields: tuple[str, ...]) -> int:
+    def place(self, record: object, fields: tuple[str, ...], *, key: object = None) -> int:
         """Where a record's words lie."""
-        found = self.memory.place(record, fields)
+        found = self.memory.place(record, fields, key=key)
         self.places.append(found)
         return found.at
+
+    def counted(self, name: str) -> int:
+        """Where a counter of the NF's own lies."""
+        counts = self.nf.state.counts
+        return self.place(Counter(counts, name), ("value",), key=counts)
+
+    def table(self, name: str, kind: str, bound: int, more: bytes = b"") -> StateTable:
+        """The C side's of a table that the NF has declared; `more`: what its kind asks for."""
+        found = self.state.take(self.nf.state.tables[name], kind, bound, more)
+        self.tables.append(found)
+        return found
+
+
+class Counter:
+    """An item of a dictionary, as an attribute."""
+
+    def __init__(self, of: dict[str, int], name: str) -> None:
+        self._of, self._name = of, name
+
+    @property
+    def value(self) -> int:
+        return self._of[self._name]
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._of[self._name] = value
 
 
 Form = Callable[[Fields, Making], bytes]
@@ -65,3 +97,16 @@ def addresses(numbers: Iterable[tuple[int, int]]) -> bytes:
     rising: Sequence[tuple[int, int]] = sorted(numbers)
     said = (words(address) + struct.pack("=I", number) for address, number in rising)
     return struct.pack("=I", len(rising)) + b"".join(said)
+
+
+def datagrams(
+    making: Making, kind: str = "fragments"
+) -> tuple[bytes, Callable[[], dict[str, int]]]:
+    """The tables of fragments (c/datagrams.h), and what is told of them."""
+    firsts = making.table("fragments", kind, MAX_REMEMBERED)
+    waiting = making.table("waiting_fragments", "waiting_fragments", MAX_WAITING)
+
+    def told() -> dict[str, int]:
+        return {"fragments": firsts.counts.count, "fragments_waiting": waiting.counts.waiting}
+
+    return struct.pack("=II", firsts.number, waiting.number), told

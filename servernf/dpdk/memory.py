@@ -25,6 +25,7 @@ class Place:
 
     record: object
     fields: tuple[str, ...]
+    key: object
     at: int
     count: int
     users: int = 0
@@ -54,27 +55,40 @@ class Memory:
         """Words as they are now."""
         return self._words[at : at + count].tolist()
 
-    def place(self, record: object, fields: tuple[str, ...], more: int = 0) -> Place:
+    def place(
+        self, record: object, fields: tuple[str, ...], more: int = 0, *, key: object = None
+    ) -> Place:
         """Where the numbers that a record has as `fields`, and `more` words that are 0, lie.
 
-        For another instance that has the same record it is the same place. `release` it once.
+        For another instance that has the same record, or what is its `key`, it is the same place.
+        `release` it once.
         """
-        found = self._places.get(id(record))
+        key = record if key is None else key
+        found = self._places.get(id(key))
         if found is None:
             count = len(fields) + more
-            found = Place(record, fields, self._room(count), count)
-            for index in range(count):
-                value = getattr(record, fields[index]) if index < len(fields) else 0
-                self._words[found.at + index] = value
-            self._places[id(record)] = found
+            found = Place(record, fields, key, self._room(count), count)
+            self.store(found)
+            for index in range(len(fields), count):
+                self._words[found.at + index] = 0
+            self._places[id(key)] = found
         found.users += 1
         return found
+
+    def store(self, place: Place) -> None:
+        """Have the words say what the record does now."""
+        for index, name in enumerate(place.fields):
+            self._words[place.at + index] = getattr(place.record, name)
+
+    def add(self, at: int, more: int) -> None:
+        """Count so much more in a word."""
+        self._words[at] += more
 
     def release(self, place: Place) -> None:
         """One user less; the C side must not know the place any more when it is the last."""
         place.users -= 1
         if not place.users:
-            del self._places[id(place.record)]
+            del self._places[id(place.key)]
             self._free.setdefault(place.count, []).append(place.at)
 
     def refresh(self, place: Place) -> None:

@@ -39,6 +39,8 @@ class Ask(IntEnum):
     TABLES = 4
     PACKETS = 5
     DROPS = 6
+    STATE = 7
+    END_STATE = 8
 
 
 class ProcessGone(ServerError):

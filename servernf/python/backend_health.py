@@ -46,6 +46,15 @@ class BackendHealth:
         """Another configuration: what is known stays."""
         self._checks = checks
 
+    @property
+    def known(self) -> tuple[int, bool, bool, int | None, list[int]]:
+        """Misses, doubtful, unheard, until when it is down, and which SYNs wait."""
+        return self._missed, self.doubtful, self.unheard, self._down_until_us, self._waiting
+
+    @known.setter
+    def known(self, known: tuple[int, bool, bool, int | None, list[int]]) -> None:
+        self._missed, self.doubtful, self.unheard, self._down_until_us, self._waiting = known
+
     def is_up(self, now_us: int) -> bool:
         """Whether new connections may go to it."""
         timeout_us = self._checks.timeout_us

@@ -46,7 +46,7 @@ static void generate(struct rte_mbuf **burst, u32 count)
 static u32 through_engine(struct rte_mbuf **burst, u32 count)
 {
     struct received frames[BURST];
-    struct sent sent[BURST];
+    struct sent sent[MOST_SENT];
     struct rte_mbuf *out[BURST];
     for (u32 i = 0; i < count; i++)
         frames[i] = (struct received){0, burst[i]->pkt_len, rte_pktmbuf_mtod(burst[i], u8 *)};

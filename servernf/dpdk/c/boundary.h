@@ -20,6 +20,8 @@ enum ask {
     ASK_TABLES,    /* steps, exits, paths -> nothing; packets see all of it or nothing */
     ASK_PACKETS,   /* now_us, then frames (port, size, bytes) -> frames that leave */
     ASK_DROPS,     /* -> frames dropped by who moves them, in the order of `enum drop` */
+    ASK_STATE,     /* a table of state: its bound, where its counts are, its kind, words of randomness, what the kind asks for */
+    ASK_END_STATE, /* a table that no instance uses -> nothing */
     ANSWER = 64,   /* payload as said above */
     ANSWER_ERROR,  /* a text */
 };

@@ -6,10 +6,14 @@
  */
 #include "engine.h"
 
+#include "table.h"
+
 #include <time.h>
 
 #define TIMED_OF 8     /* of so many bursts of an NF one is timed */
 #define MOST_CALLS 256 /* of a burst: more only where chains were made that lead round */
+#define TIDY_US 1000000
+#define MOST_BESIDE 2048 /* bytes of a frame that an NF sends beside others */
 
 struct leaving {
     u8 ethernet[14];
@@ -40,11 +44,17 @@ struct tables {
     struct slot *slots; /* 2^(32 - shift), at most half of them used */
 };
 
+struct uses {
+    u32 tables[MOST_TABLES_OF_NF], count;
+};
+
 static struct nf *instances[MOST_INSTANCES];
+static struct uses uses[MOST_INSTANCES];
 static struct tables *tables;
 static struct shared memory;
 static u64 mac, mac_mask; /* as eight bytes that a frame begins with are loaded */
 static struct nf_ops *registered;
+static u64 tidy_us;
 
 void nf_register(struct nf_ops *ops)
 {
@@ -91,6 +101,8 @@ static const char *make(u32 number, struct reader *r)
         u32 reasons = 1 + reasons_of(ops);
         if (counters > memory.count || memory.count - counters < reasons + TIMES)
             return BAD;
+        u32 none[MOST_TABLES_OF_NF];
+        tables_taken(none);
         struct nf *nf = ops->init(r, &memory);
         if (!nf)
             return r->bad ? BAD : "a configuration that is not good, or there is no memory for it";
@@ -99,6 +111,7 @@ static const char *make(u32 number, struct reader *r)
         nf->times = nf->counters + reasons;
         nf->ports = nf->ports ? nf->ports : 2;
         instances[number] = nf;
+        uses[number].count = tables_taken(uses[number].tables);
         if (!r->bad && r->at == r->end)
             return NULL;
         end_instance(number);
@@ -115,6 +128,24 @@ static const char *forget(u32 number)
         if (tables->steps[i].nf == instances[number])
             return "a step names this instance";
     end_instance(number);
+    return NULL;
+}
+
+struct nf *engine_instance(u32 number)
+{
+    return number < MOST_INSTANCES ? instances[number] : NULL;
+}
+
+static const char *end_state(u32 number)
+{
+    struct table *t = table_of(number);
+    if (!t)
+        return "no table has this number";
+    for (u32 i = 0; i < MOST_INSTANCES; i++)
+        for (u32 k = 0; instances[i] && k < uses[i].count; k++)
+            if (uses[i].tables[k] == number || table_of(uses[i].tables[k])->other == t)
+                return "an instance uses this table";
+    table_end(t);
     return NULL;
 }
 
@@ -254,6 +285,16 @@ const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer
         return forget(instance);
     case ASK_TABLES:
         return replace_tables(r);
+    case ASK_STATE: {
+        const char *wrong;
+        struct table *t = table_make(instance, r, &wrong);
+        if (!t || (!r->bad && r->at == r->end))
+            return wrong;
+        table_end(t);
+        return BAD;
+    }
+    case ASK_END_STATE:
+        return end_state(instance);
     default:
         return "a message that is not known";
     }
@@ -268,6 +309,7 @@ bool engine_start(u64 mac_number, struct shared shared)
     memcpy(&mac_mask, asked, sizeof asked);
     memcpy(&mac, own, sizeof own);
     mac &= mac_mask;
+    tables_open(shared);
     return shared.count >= LOST + LOST_REASONS;
 }
 
@@ -277,6 +319,7 @@ void engine_end(void)
     tables = NULL;
     for (u32 i = 0; i < MOST_INSTANCES; i++)
         end_instance(i);
+    tables_close();
 }
 
 /* -- packets --------------------------------------------------------------------------------------------- */
@@ -379,8 +422,8 @@ static u32 call(struct packet **waiting, u32 count, u64 now_us)
         struct packet *p = waiting[i];
         const struct step *at = p->step;
         if (likely(at->nf == nf)) {
-            if (unlikely(p->left == DROPPED)) {
-                nf->counters[1 + p->reason]++;
+            if (unlikely(p->left >= HELD)) {
+                nf->counters[1 + p->reason] += p->left == DROPPED;
                 continue;
             }
             static const struct onward nothing;
@@ -399,10 +442,85 @@ static u32 call(struct packet **waiting, u32 count, u64 now_us)
     return kept;
 }
 
+/* -- frames that NFs send beside those of a burst ------------------------------------------------------------------ */
+
+static struct packet beside[MOST_EMITTED];
+static u8 beside_room[MOST_EMITTED][HEADROOM + TAG_BYTES + MOST_BESIDE + SLACK]; /* until the next burst */
+static u32 beside_count;
+
+bool packet_emit(const struct packet *p, u8 port, const u8 *bytes, u32 size)
+{
+    if (beside_count == MOST_EMITTED || size > MOST_BESIDE)
+        return false;
+    u8 *at = beside_room[beside_count] + HEADROOM + TAG_BYTES;
+    struct packet *b = &beside[beside_count++];
+    *b = *p;
+    b->at = at;
+    b->size = size;
+    b->room = HEADROOM;
+    b->left = port;
+    b->leaving = NULL;
+    memcpy(at, bytes, size);
+    return true;
+}
+
+/* Have a frame go on from where it was sent; whether an NF comes next. */
+static bool goes_on(struct packet *b)
+{
+    const struct onward *f = b->left < b->step->ports ? &b->step->next[b->left] : NULL;
+    if (f && f->leaving) {
+        b->leaving = f->leaving;
+    } else if (!f || !f->step) {
+        lose(NO_NEXT_HOP);
+    } else if (!packet_parse(b)) {
+        lose(MALFORMED);
+    } else {
+        b->step = f->step;
+        b->port = (u8)f->step->port;
+        return true;
+    }
+    return false;
+}
+
+/* Run them to completion, and those that NFs send beside them. */
+static void run_beside(u64 now_us)
+{
+    for (u32 next = 0; next < beside_count;) {
+        struct packet *waiting[MOST_FRAMES];
+        u32 all = 0, calls = 0;
+        for (; next < beside_count && all < MOST_FRAMES; next++)
+            if (goes_on(&beside[next]))
+                waiting[all++] = &beside[next];
+        while (all && calls++ < MOST_CALLS)
+            all = call(waiting, all, now_us);
+        memory.words[LOST + LOOP] += all;
+    }
+}
+
+/* Those that were sent behind a frame of the burst. */
+static u32 leave_beside(u32 index, struct sent *sent, u32 out)
+{
+    for (u32 i = 0; i < beside_count; i++)
+        if (beside[i].index == index && beside[i].leaving) {
+            leave(&beside[i], &sent[out]);
+            sent[out++].index = NO_INDEX;
+        }
+    return out;
+}
+
+static void tidy(u64 now_us)
+{
+    tidy_us = now_us + TIDY_US;
+    for (u32 i = 0; i < MOST_INSTANCES; i++)
+        if (instances[i] && instances[i]->ops->tidy)
+            instances[i]->ops->tidy(instances[i], now_us);
+}
+
 u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct sent *sent)
 {
     struct packet packets[MOST_FRAMES], *waiting[MOST_FRAMES];
     u32 all = 0, out = 0, calls = 0;
+    beside_count = 0;
     memory.words[FRAMES_IN] += count;
     for (u32 i = 0; i < count; i++) {
         packets[i].index = (u8)i;
@@ -416,9 +534,16 @@ u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct se
     while (all && calls++ < MOST_CALLS)
         all = call(waiting, all, now_us);
     memory.words[LOST + LOOP] += all;
-    for (u32 i = 0; i < count; i++)
+    if (unlikely(beside_count))
+        run_beside(now_us);
+    for (u32 i = 0; i < count; i++) {
         if (likely(packets[i].leaving))
             leave(&packets[i], &sent[out++]);
+        if (unlikely(beside_count))
+            out = leave_beside(i, sent, out);
+    }
     memory.words[FRAMES_OUT] += out;
+    if (unlikely(now_us >= tidy_us))
+        tidy(now_us);
     return out;
 }

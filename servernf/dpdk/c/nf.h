@@ -13,6 +13,7 @@
 
 #define MOST_PORTS 64
 #define MOST_REASONS 16
+#define MOST_FRAMES 32 /* of a burst */
 
 /* Every instance begins with this. */
 struct nf {
@@ -39,6 +40,10 @@ struct nf_ops {
     void (*process_burst)(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us);
     /* NULL: `free` does. */
     void (*fini)(struct nf *nf);
+    /* Called now and then, between packets: forget some of what is over. May be NULL. */
+    void (*tidy)(struct nf *nf, u64 now_us);
+    /* A hash in the bucket that a packet to the NF's pool is for; -1: it is for none. NULL: it has no pool. */
+    int32_t (*answer_hash)(const struct nf *nf, const struct packet *p);
     const struct nf_ops *next;
 };
 
@@ -56,6 +61,15 @@ static inline void nf_drop(struct packet *p, u8 reason)
     p->left = DROPPED;
     p->reason = reason;
 }
+
+/* The NF keeps what it needs of a packet, which leaves later, if it does. */
+static inline void nf_hold(struct packet *p)
+{
+    p->left = HELD;
+}
+
+/* Send another frame behind a packet, from the NF that has it; false: there are too many. */
+bool packet_emit(const struct packet *p, u8 port, const u8 *bytes, u32 size);
 
 /* The other one of inside and outside. */
 static inline u8 other(u8 port)

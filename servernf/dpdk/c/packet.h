@@ -11,7 +11,7 @@
 #define HEADROOM 128 /* bytes before a received frame that may be written: what DPDK's buffers have */
 
 enum { ICMP = 1, TCP = 6, UDP = 17, IPV6_FRAGMENT = 44, ICMPV6 = 58, NO_PROTOCOL = -1, NO_PORT = -1 };
-enum { INSIDE, OUTSIDE, DROPPED = 255 };
+enum { INSIDE, OUTSIDE, HELD = 254, DROPPED };
 
 struct step;
 struct leaving;
@@ -25,7 +25,7 @@ struct packet {
     u8 version; /* 4, 6 or 0 */
     bool has_ports, later_fragment;
     u8 port;   /* that it has entered */
-    u8 left;   /* the NF's answer: a port, or DROPPED */
+    u8 left;   /* the NF's answer: a port, DROPPED or HELD */
     u8 reason; /* why, as an index of the NF's reasons */
     u8 ttl;    /* of the tag */
     u8 index;  /* in its burst */

@@ -51,7 +51,7 @@ static const char *packets(struct reader *r, struct writer *w)
     u64 now = take_u64(r);
     struct reader checked = *r;
     struct received frames[MOST_FRAMES];
-    struct sent sent[MOST_FRAMES];
+    struct sent sent[MOST_SENT];
     while (checked.at < checked.end) /* all of them before any: a message that is refused has changed nothing */
         if (!take_frame(&checked, frames, room[0]))
             return BAD;
@@ -63,7 +63,7 @@ static const char *packets(struct reader *r, struct writer *w)
         }
         u32 out = engine_burst(frames, count, now, sent);
         for (u32 i = 0; i < out; i++) {
-            write_u32(w, frames[sent[i].index].port);
+            write_u32(w, 0);
             write_u32(w, sent[i].size);
             write_bytes(w, sent[i].bytes, sent[i].size);
         }
@@ -114,7 +114,7 @@ static bool listen_to_parent(void)
 static u32 forward(void)
 {
     struct received frames[BURST];
-    struct sent sent[BURST];
+    struct sent sent[MOST_SENT];
     u64 began = now_ns();
     u32 count = ports_count() ? ports_receive(0, frames) : 0;
     if (!count)

@@ -45,5 +45,6 @@ static void fini(struct nf *nf)
 }
 
 static const char *const reasons[] = {"denied", NULL};
-static struct nf_ops ops = {"acl", reasons, init, process_burst, fini, NULL};
+static struct nf_ops ops = {.name = "acl", .reasons = reasons, .init = init, .process_burst = process_burst,
+                            .fini = fini};
 NF(ops)

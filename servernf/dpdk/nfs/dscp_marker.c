@@ -39,5 +39,6 @@ static void fini(struct nf *nf)
 }
 
 static const char *const reasons[] = {NULL};
-static struct nf_ops ops = {"dscp_marker", reasons, init, process_burst, fini, NULL};
+static struct nf_ops ops = {.name = "dscp_marker", .reasons = reasons, .init = init, .process_burst = process_burst,
+                            .fini = fini};
 NF(ops)

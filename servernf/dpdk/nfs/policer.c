@@ -132,5 +132,6 @@ static void fini(struct nf *nf)
 }
 
 static const char *const reasons[] = {"rate", NULL};
-static struct nf_ops ops = {"policer", reasons, init, process_burst, fini, NULL};
+static struct nf_ops ops = {.name = "policer", .reasons = reasons, .init = init, .process_burst = process_burst,
+                            .fini = fini};
 NF(ops)

@@ -113,5 +113,6 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
 
 static const char *const reasons[] = {"not_ip", "not_for_gateway", "martian", "ttl",
                                        "too_big", "no_route", "no_neighbor", NULL};
-static struct nf_ops ops = {"router", reasons, init, process_burst, fini, NULL};
+static struct nf_ops ops = {.name = "router", .reasons = reasons, .init = init, .process_burst = process_burst,
+                            .fini = fini};
 NF(ops)

@@ -74,5 +74,6 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
 }
 
 static const char *const reasons[] = {NULL};
-static struct nf_ops ops = {"static_nat", reasons, init, process_burst, fini, NULL};
+static struct nf_ops ops = {.name = "static_nat", .reasons = reasons, .init = init, .process_burst = process_burst,
+                            .fini = fini};
 NF(ops)

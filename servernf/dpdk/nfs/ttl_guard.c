@@ -59,5 +59,6 @@ static void fini(struct nf *nf)
 }
 
 static const char *const reasons[] = {"ttl", NULL};
-static struct nf_ops ops = {"ttl_guard", reasons, init, process_burst, fini, NULL};
+static struct nf_ops ops = {.name = "ttl_guard", .reasons = reasons, .init = init, .process_burst = process_burst,
+                            .fini = fini};
 NF(ops)

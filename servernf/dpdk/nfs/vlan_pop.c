@@ -50,5 +50,5 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
 }
 
 static const char *const reasons[] = {"other_vlan", "third_tag", NULL};
-static struct nf_ops ops = {"vlan_pop", reasons, init, process_burst, NULL, NULL};
+static struct nf_ops ops = {.name = "vlan_pop", .reasons = reasons, .init = init, .process_burst = process_burst};
 NF(ops)

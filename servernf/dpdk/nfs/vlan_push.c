@@ -43,5 +43,5 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
 }
 
 static const char *const reasons[] = {"two_tags", "no_room", NULL};
-static struct nf_ops ops = {"vlan_push", reasons, init, process_burst, NULL, NULL};
+static struct nf_ops ops = {.name = "vlan_push", .reasons = reasons, .init = init, .process_burst = process_burst};
 NF(ops)

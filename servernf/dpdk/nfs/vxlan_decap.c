@@ -64,5 +64,5 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
 }
 
 static const char *const reasons[] = {"not_vxlan", "other_vni", "forged_tag", "malformed", NULL};
-static struct nf_ops ops = {"vxlan_decap", reasons, init, process_burst, NULL, NULL};
+static struct nf_ops ops = {.name = "vxlan_decap", .reasons = reasons, .init = init, .process_burst = process_burst};
 NF(ops)

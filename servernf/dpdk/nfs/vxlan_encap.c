@@ -66,5 +66,5 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
 }
 
 static const char *const reasons[] = {"no_room", NULL};
-static struct nf_ops ops = {"vxlan_encap", reasons, init, process_burst, NULL, NULL};
+static struct nf_ops ops = {.name = "vxlan_encap", .reasons = reasons, .init = init, .process_burst = process_burst};
 NF(ops)

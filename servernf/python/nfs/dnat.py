@@ -90,14 +90,14 @@ class Dnat(NetworkFunction):
 
     def setup(self, config: Fields) -> None:
         address = config.address("address")
-        self._version = address.version if address is not None else 0
-        self._address = int(address) if address is not None else 0
-        self._port = config.integer("port", 0, 0xFFFF) if config.has("port") else NO_PORT
-        self._max = config.integer("max_connections", 1, 1 << 20, 65_536)
-        self._idle_us = config.seconds("idle_timeout_s", 300)
+        self.version = address.version if address is not None else 0
+        self.address = int(address) if address is not None else 0
+        self.port = config.integer("port", 0, 0xFFFF) if config.has("port") else NO_PORT
+        self.most_connections = config.integer("max_connections", 1, 1 << 20, 65_536)
+        self.idle_us = config.seconds("idle_timeout_s", 300)
         # Another address knows nothing of these connections.
-        about = self._version, self._address, self._port
-        self.state.declare("_asked", _ASKED, FairTable[_Asked](self._max), about=about)
+        about = self.version, self.address, self.port
+        self.state.declare("_asked", _ASKED, FairTable[_Asked](self.most_connections), about=about)
         firsts = FairTable[First](MAX_REMEMBERED)
         self.state.declare("_fragments", FIRSTS, firsts, about=about)
         self.state.declare("_waiting", WAITING, FairTable[Waiting](MAX_WAITING), about=about)
@@ -114,14 +114,14 @@ class Dnat(NetworkFunction):
             if not NO_PORT <= asked.port <= 0xFFFF:
                 yield f"asked {key.hex()}: port must be {NO_PORT} to 65535, not {asked.port}"
             bits = 32 if len(key) == 9 else 128
-            if bits != (32 if self._version == 4 else 128) or asked.address >> bits:
-                yield f"asked {key.hex()}: is not of IPv{self._version}"
+            if bits != (32 if self.version == 4 else 128) or asked.address >> bits:
+                yield f"asked {key.hex()}: is not of IPv{self.version}"
 
     def metrics(self) -> dict[str, int]:
         return {"connections": len(self._asked), **self._datagrams.metrics()}
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
-        if packet.version != self._version:
+        if packet.version != self.version:
             return OTHER[port]
         if port == INSIDE:
             self._from_inside(packet, now_us)
@@ -130,7 +130,7 @@ class Dnat(NetworkFunction):
         if quote is not None:
             self._error_from_outside(packet, quote, now_us)
             return INSIDE
-        if packet.source != self._address:
+        if packet.source != self.address:
             return INSIDE
         if packet.later_fragment:
             return self._datagrams.follow(packet, OUTSIDE, now_us)
@@ -145,29 +145,29 @@ class Dnat(NetworkFunction):
         quote = quote_of(packet)
         if quote is not None:
             self._error_from_inside(packet, quote, now_us)
-            packet.set_destination(self._address)
+            packet.set_destination(self.address)
         elif packet.later_fragment:
-            packet.set_destination(self._address)
+            packet.set_destination(self.address)
         else:
             self._redirect(packet, now_us)
 
     def _redirect(self, packet: PacketView, now_us: int) -> None:
         original, port = packet.destination, packet.destination_port
-        target = self._port if port >= 0 and self._port >= 0 else port
+        target = self.port if port >= 0 and self.port >= 0 else port
         inside, _ = ends(packet)
         key = b"%c%b%b" % (packet.protocol, inside, max(target, 0).to_bytes(2, "big"))
         asked = self._asked
         entry = asked.get(key)
         if entry is None:
             entry = _Asked()
-            asked.size = self._max
+            asked.size = self.most_connections
             asked.add(key, entry, host_of(inside))
         else:
             asked.refresh(entry)
             if entry.answered:
                 asked.establish(entry)
         entry.address, entry.port, entry.used_us = original, port, now_us
-        packet.set_destination(self._address, target)
+        packet.set_destination(self.address, target)
 
     def _restore(self, packet: PacketView, now_us: int) -> None:
         outside, inside = ends(packet)
@@ -183,7 +183,7 @@ class Dnat(NetworkFunction):
     def _live(self, key: bytes, now_us: int) -> _Asked | None:
         """The connection, unless it has been idle for too long: it is forgotten."""
         entry = self._asked.get(key)
-        if entry is not None and entry.used_us + self._idle_us <= now_us:
+        if entry is not None and entry.used_us + self.idle_us <= now_us:
             self._asked.remove(entry)
             return None
         return entry
@@ -192,14 +192,14 @@ class Dnat(NetworkFunction):
 
     def _error_from_outside(self, packet: PacketView, quote: Quote, now_us: int) -> None:
         """About a packet that had been redirected: its destination is the address."""
-        if quote.destination != self._address or _lacks_ports(quote):
+        if quote.destination != self.address or _lacks_ports(quote):
             return
         inside = quote.source, quote.source_port
         entry = self._live(self._key(quote.protocol, *inside, quote.destination_port), now_us)
         if entry is None:
             return
         translate(packet, quote, entry.address, _own_port(quote, entry.port), source=False)
-        if packet.source == self._address:
+        if packet.source == self.address:
             packet.set_source(entry.address)
 
     def _error_from_inside(self, packet: PacketView, quote: Quote, now_us: int) -> None:
@@ -207,14 +207,14 @@ class Dnat(NetworkFunction):
         if _lacks_ports(quote):
             return
         port = quote.source_port
-        target = self._port if port >= 0 and self._port >= 0 else port
+        target = self.port if port >= 0 and self.port >= 0 else port
         key = self._key(quote.protocol, quote.destination, quote.destination_port, target)
         entry = self._live(key, now_us)
         if entry is not None and (entry.address, entry.port) == (quote.source, port):
-            translate(packet, quote, self._address, _own_port(quote, target), source=True)
+            translate(packet, quote, self.address, _own_port(quote, target), source=True)
 
     def _key(self, protocol: int, inside: int, inside_port: int, target: int) -> bytes:
-        address = inside.to_bytes(4 if self._version == 4 else 16, "big")
+        address = inside.to_bytes(4 if self.version == 4 else 16, "big")
         ports = max(inside_port, 0) << 16 | max(target, 0)
         return b"%c%b%b" % (protocol, address, ports.to_bytes(4, "big"))
 

@@ -24,8 +24,8 @@ class HashLb(NetworkFunction):
     """Clients are outside; what is neither to a virtual address nor from a backend passes."""
 
     def setup(self, config: Fields) -> None:
-        self._services: dict[tuple[int, int], tuple[bool, list[int]]] = {}
-        self._virtual_of: dict[tuple[int, int], int] = {}
+        self.services: dict[tuple[int, int], tuple[bool, list[int]]] = {}
+        self.virtual_of: dict[tuple[int, int], int] = {}
         for item in config.objects("virtual"):
             virtual = item.address("address")
             by_ports = item.choice("hash", ("addresses", "ports"), "addresses") == "ports"
@@ -40,31 +40,31 @@ class HashLb(NetworkFunction):
                     found.problem(
                         "address", f"{address} is not of the virtual address's IP version"
                     )
-                elif key in self._virtual_of:
+                elif key in self.virtual_of:
                     found.problem("address", f"{address} is an earlier backend")
-                self._virtual_of[key] = int(virtual)
+                self.virtual_of[key] = int(virtual)
                 backends.append((address, weight))
             item.only_known()
             if not 0 < len(backends) <= BUCKETS:
                 item.problem("backends", f"must be 1 to {BUCKETS}")
             elif virtual is not None:
                 key = virtual.version, int(virtual)
-                if key in self._services:
+                if key in self.services:
                     item.problem("address", f"{virtual} is an earlier virtual address")
-                self._services[key] = by_ports, fill(backends)
+                self.services[key] = by_ports, fill(backends)
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         quote = quote_of(packet)
         if port == INSIDE:
-            virtual = self._virtual_of.get((packet.version, packet.source))
+            virtual = self.virtual_of.get((packet.version, packet.source))
             if virtual is not None:
                 packet.set_source(virtual)
             if quote is not None:
-                virtual = self._virtual_of.get((packet.version, quote.destination))
+                virtual = self.virtual_of.get((packet.version, quote.destination))
                 if virtual is not None:
                     translate(packet, quote, virtual, source=False)
             return OUTSIDE
-        service = self._services.get((packet.version, packet.destination))
+        service = self.services.get((packet.version, packet.destination))
         if service is not None:
             by_ports, buckets = service
             key = b"".join(address.to_bytes(16, "big") for address in packet.flow())

@@ -189,15 +189,15 @@ class L4LoadBalancer(NetworkFunction):
     """Balances virtual services; everything else passes both ways."""
 
     _forward: _Connections
-    _health: Fixed[tuple[int, int, int], BackendHealth]
+    health: Fixed[tuple[int, int, int], BackendHealth]
     """Of TCP's backends, by version, address and port; UDP owes nobody an answer."""
     _fragments: FairTable[First]
     _waiting: FairTable[Waiting]
 
     def setup(self, config: Fields) -> None:
-        self._idle_us = config.seconds("idle_timeout_s", 300)
-        self._checks = HealthChecks(config.object("health"))
-        self._services: dict[tuple[int, int, int, int], list[Backend]] = {}
+        self.idle_us = config.seconds("idle_timeout_s", 300)
+        self.checks = HealthChecks(config.object("health"))
+        self.services: dict[tuple[int, int, int, int], list[Backend]] = {}
         for item in config.objects("virtual"):
             address = item.address("address")
             protocol = _PROTOCOLS[item.choice("protocol", tuple(_PROTOCOLS))]
@@ -214,33 +214,33 @@ class L4LoadBalancer(NetworkFunction):
             if not backends:
                 item.problem("backends", "needs at least one backend")
             key = (version, protocol, int(address), port)
-            if key in self._services:
+            if key in self.services:
                 item.problem("", f"{address} port {port} is in an earlier virtual service")
-            self._services[key] = backends
+            self.services[key] = backends
         self._mark = object()
         self.state.declare("_forward", _CONNECTIONS, _Connections(MAX_CONNECTIONS))
         health = Fixed(
-            ((version, *backend.end), BackendHealth(self._checks))
-            for (version, protocol, _, _), backends in self._services.items()
-            if protocol == TCP and self._checks.misses
+            ((version, *backend.end), BackendHealth(self.checks))
+            for (version, protocol, _, _), backends in self.services.items()
+            if protocol == TCP and self.checks.misses
             for backend in backends
         )
-        self.state.declare("_health", _backends(self._checks), health, shared=True)
+        self.state.declare("health", _backends(self.checks), health, shared=True)
         self.state.declare("_fragments", FIRSTS, FairTable[First](MAX_REMEMBERED))
         self.state.declare("_waiting", WAITING, FairTable[Waiting](MAX_WAITING))
         # Only of these later fragments follow a first that came by here.
-        self._virtual = {key[:3] for key in self._services}
+        self._virtual = {key[:3] for key in self.services}
         self._backends = {
             (version, protocol, backend.address)
-            for (version, protocol, _, _), backends in self._services.items()
+            for (version, protocol, _, _), backends in self.services.items()
             for backend in backends
         }
 
     def bound(self) -> None:
         self._datagrams = Datagrams(self, self._fragments, self._waiting, inside_source)
         self._find_reply = self._forward.replies.get
-        for health in self._health.records.values():
-            health.judged_by(self._checks)
+        for health in self.health.records.values():
+            health.judged_by(self.checks)
 
     def goes_on(self, table: str, key: Any, record: Any) -> bool:
         return not isinstance(record, _Connection) or self._is_served(record)
@@ -256,7 +256,7 @@ class L4LoadBalancer(NetworkFunction):
                 )
 
     def metrics(self) -> dict[str, int]:
-        down = sum(health.doubtful for health in self._health.records.values())
+        down = sum(health.doubtful for health in self.health.records.values())
         return {
             "connections": len(self._forward),
             "backends_down": down,
@@ -321,7 +321,7 @@ class L4LoadBalancer(NetworkFunction):
         """A connection that was looked up, unless it is over or no longer served."""
         if (
             connection is not None
-            and now_us < connection.used_us + self._idle_us
+            and now_us < connection.used_us + self.idle_us
             and (connection.known_to is self._mark or self._knows(connection))
         ):
             return connection
@@ -331,7 +331,7 @@ class L4LoadBalancer(NetworkFunction):
         version, protocol = packet.version, packet.protocol
         destination, port = packet.destination, packet.destination_port
         service = (version, protocol, destination, port)
-        backends = self._services.get(service)
+        backends = self.services.get(service)
         if backends is None:
             return
         key = flow_key(packet, inside=False)
@@ -367,7 +367,7 @@ class L4LoadBalancer(NetworkFunction):
     def _health_of(self, connection: _Connection) -> BackendHealth | None:
         """That of its backend, if it is judged."""
         version, protocol, *_ = connection.service
-        return self._health.get((version, *connection.backend.end)) if protocol == TCP else None
+        return self.health.get((version, *connection.backend.end)) if protocol == TCP else None
 
     def _is_down(self, connection: _Connection, now_us: int) -> bool:
         health = self._health_of(connection)
@@ -393,7 +393,7 @@ class L4LoadBalancer(NetworkFunction):
 
     def _is_served(self, connection: _Connection) -> bool:
         wanted = connection.backend.end
-        return any(b.end == wanted for b in self._services.get(connection.service, ()))
+        return any(b.end == wanted for b in self.services.get(connection.service, ()))
 
     def _open(
         self,
@@ -405,8 +405,8 @@ class L4LoadBalancer(NetworkFunction):
     ) -> _Connection:
         version, protocol, *_ = service
         client, _ = ends(packet)
-        if protocol == TCP and self._checks.misses:
-            health = [self._health.get((version, *b.end)) for b in backends]
+        if protocol == TCP and self.checks.misses:
+            health = [self.health.get((version, *b.end)) for b in backends]
             up = [b for b, h in zip(backends, health, strict=True) if h is None or h.is_up(now_us)]
             backends = up or backends
         backend = choose(packet.source, packet.source_port, version, backends)

@@ -116,25 +116,25 @@ class Napt(NetworkFunction):
         if buckets > high - low + 1:
             config.problem("buckets", f"{buckets} are more than there are ports, {high - low + 1}")
             buckets = 1
-        self._filtering = config.choice(
+        self.filtering = config.choice(
             "filtering",
             ("endpoint_independent", "address_dependent", "address_and_port_dependent"),
             "endpoint_independent",
         )
-        self._filters = self._filtering != "endpoint_independent"
-        self._limit = config.integer(
+        self._filters = self.filtering != "endpoint_independent"
+        self.limit = config.integer(
             "max_mappings_per_address", 1, 0xFFFF, fair_limit(high - low + 1, buckets)
         )
-        self._ipv6_passes = config.choice("ipv6", ("pass", "drop"), "pass") == "pass"
+        self.ipv6_passes = config.choice("ipv6", ("pass", "drop"), "pass") == "pass"
         timeouts = config.object("timeouts_s")
-        self._timeout_us = {
+        self.timeouts_us = {
             UDP: timeouts.seconds("udp", 300),
             TCP: timeouts.seconds("tcp_transitory", 240),
             ICMP: timeouts.seconds("icmp", 60),
             ESTABLISHED_TCP: timeouts.seconds("tcp_established", 7440),
         }
         timeouts.only_known()
-        self._share = Share.of(addresses, low, high, buckets)
+        self.share = Share.of(addresses, low, high, buckets)
         self._owned = frozenset(addresses)
         mappings = Mappings()
         self.state.declare("_mappings", MAPPINGS, mappings)
@@ -149,13 +149,13 @@ class Napt(NetworkFunction):
         self._datagrams = Datagrams(self, self._fragments, self._waiting, inside_source)
 
     def continue_from(self, before: Any) -> bool:
-        if self._share == before._share:
-            self._share = before._share  # what the one holds needs no look by the other
+        if self.share == before.share:
+            self.share = before.share  # what the one holds needs no look by the other
         return super().continue_from(before)
 
     def goes_on(self, table: str, key: Any, record: Any) -> bool:
         mapping = self._mapping_of(table, key, record)
-        return mapping is None or self._share.holds(mapping)
+        return mapping is None or self.share.holds(mapping)
 
     def _mapping_of(self, table: str, key: Any, record: Any) -> NatMapping | None:
         if isinstance(record, NatMapping):
@@ -163,7 +163,7 @@ class Napt(NetworkFunction):
         return record.mapping if table == SESSIONS.layout.table else None
 
     def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
-        return mapping_problems(new, self._mappings, self._share, whole=whole)
+        return mapping_problems(new, self._mappings, self.share, whole=whole)
 
     def has_entered(self) -> None:
         self._mappings.settle()
@@ -200,7 +200,7 @@ class Napt(NetworkFunction):
             elif quotes_l4(data, l4 + 8):
                 port_at = l4 + 28 + (4 if data[l4 + 17] == ICMP else 0)
                 number = data[port_at] << 8 | data[port_at + 1]
-        return self._share.hash_of_port(number)
+        return self.share.hash_of_port(number)
 
     def metrics(self) -> dict[str, int]:
         return {
@@ -211,7 +211,7 @@ class Napt(NetworkFunction):
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if packet.version != 4:
-            if packet.version == 6 and self._ipv6_passes:
+            if packet.version == 6 and self.ipv6_passes:
                 return OUTSIDE if port == INSIDE else INSIDE
             return self.drop("ipv6" if packet.version == 6 else "not_ip")
         if port == INSIDE:
@@ -239,8 +239,8 @@ class Napt(NetworkFunction):
         mapping = self._find_inside(source << 24 | number << 8 | protocol)
         if (
             mapping is None
-            or mapping.share is not self._share
-            or mapping.used_us + self._timeout_us[mapping.kind] <= now_us
+            or mapping.share is not self.share
+            or mapping.used_us + self.timeouts_us[mapping.kind] <= now_us
         ):
             mapping = self._live(mapping, now_us)
         session, verdict = None, ACCEPTED
@@ -274,28 +274,28 @@ class Napt(NetworkFunction):
         """A mapping that was looked up, unless it is over or has no place in this share: it goes."""
         if mapping is None:
             return None
-        if mapping.used_us + self._timeout_us[mapping.kind] <= now_us or not self._share.holds(
+        if mapping.used_us + self.timeouts_us[mapping.kind] <= now_us or not self.share.holds(
             mapping
         ):
             self._remove(mapping)
             return None
-        mapping.share = self._share
+        mapping.share = self.share
         return mapping
 
     def _create(self, protocol: int, inside: int, number: int, now_us: int) -> NatMapping | None:
         """A new mapping; None (and counted) when the address has too many or no port is free."""
-        share, mappings = self._share, self._mappings
+        share, mappings = self.share, self._mappings
         host = mappings.hosts.get((protocol, inside))
         if host is not None:
             self._expire(host, now_us)
-            if len(host) >= self._limit:
+            if len(host) >= self.limit:
                 mappings.crowds(host)
                 self.events.nat(QUOTA_EXCEEDED, protocol, inside, number)
                 return self.drop("too_many_mappings")
         outside = share.addresses[inside % len(share.addresses)]
         # A port whose mapping has run out is free ("checked when looked up").
         holder = self._find_outside(_key(protocol, outside, number))
-        if holder is not None and holder.used_us + self._timeout_us[holder.kind] <= now_us:
+        if holder is not None and holder.used_us + self.timeouts_us[holder.kind] <= now_us:
             self._remove(holder)
         pool = mappings.pools.get((protocol, outside))
         if pool is not None:
@@ -314,7 +314,7 @@ class Napt(NetworkFunction):
         for queue in (of.transitory, of.established):
             for _ in range(MAX_EXPIRED_AT_ONCE):
                 mapping = next(iter(queue), None)
-                if mapping is None or mapping.used_us + self._timeout_us[mapping.kind] > now_us:
+                if mapping is None or mapping.used_us + self.timeouts_us[mapping.kind] > now_us:
                     break
                 self._remove(mapping)
 
@@ -346,8 +346,8 @@ class Napt(NetworkFunction):
         mapping = self._find_outside(destination << 24 | number << 8 | protocol)
         if (
             mapping is None
-            or mapping.share is not self._share
-            or mapping.used_us + self._timeout_us[mapping.kind] <= now_us
+            or mapping.share is not self.share
+            or mapping.used_us + self.timeouts_us[mapping.kind] <= now_us
         ):
             mapping = self._live(mapping, now_us)
             if mapping is None:
@@ -377,7 +377,7 @@ class Napt(NetworkFunction):
     # Filtering (RFC 4787, section 5).
 
     def _remote(self, protocol: int, address: int, port: int) -> int:
-        if self._filtering == "address_dependent" or protocol == ICMP:
+        if self.filtering == "address_dependent" or protocol == ICMP:
             return address
         # Not to be taken for an address: another configuration may filter otherwise.
         return 1 << 48 | address << 16 | port

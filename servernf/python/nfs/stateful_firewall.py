@@ -71,7 +71,7 @@ _ECHO = {
 }
 _ERRORS = {4: ICMP_ERRORS, 6: frozenset((1, 2, 3, 4))}
 _ACTIONS = ("deny", "permit")
-_ESTABLISHED_TCP = 256
+ESTABLISHED_TCP = 256
 """A connection's kind is TCP, this, UDP, or ICMP for all echoes; each has a timeout."""
 
 
@@ -136,23 +136,23 @@ class StatefulFirewall(NetworkFunction):
     _fragments: FairTable[_Fragment]
 
     def setup(self, config: Fields) -> None:
-        self._rules = {
+        self.rules = {
             True: _rules(config, "rules"),
             False: _rules(config, "inbound_rules"),
         }
         permits = config.choice("default", _ACTIONS, "deny") == "permit"
-        self._default = {True: permits, False: False}
-        self._non_ip_passes = config.choice("non_ip", ("drop", "pass"), "drop") == "pass"
-        self._max_connections = config.integer("max_connections", 1, 1 << 20, 65_536)
+        self.default = {True: permits, False: False}
+        self.non_ip_passes = config.choice("non_ip", ("drop", "pass"), "drop") == "pass"
+        self.most_connections = config.integer("max_connections", 1, 1 << 20, 65_536)
         timeouts = config.object("timeouts_s")
-        self._timeout_us = {
+        self.timeouts_us = {
             UDP: timeouts.seconds("udp", 60),
-            _ESTABLISHED_TCP: timeouts.seconds("tcp_established", 7440),
+            ESTABLISHED_TCP: timeouts.seconds("tcp_established", 7440),
             TCP: timeouts.seconds("tcp_transitory", 60),
             ICMP: timeouts.seconds("icmp", 30),
         }
         timeouts.only_known()
-        connections = FairTable[_Connection](self._max_connections)
+        connections = FairTable[_Connection](self.most_connections)
         self.state.declare("_connections", _CONNECTIONS, connections)
         self.state.declare("_fragments", _FRAGMENTS, FairTable[_Fragment](MAX_FRAGMENTS))
         self.state.counts |= {"opened": 0}
@@ -160,8 +160,8 @@ class StatefulFirewall(NetworkFunction):
     def problems(self, new: Mapping[str, Mapping[Any, Any]], *, whole: bool) -> Iterable[str]:
         for key, connection in new[_CONNECTIONS.layout.table].items():
             problem = side_problem(connection.inside) or side_problem(connection.outside)
-            if connection.kind not in self._timeout_us:
-                problem = f"kind must be one of {[*self._timeout_us]}, not {connection.kind}"
+            if connection.kind not in self.timeouts_us:
+                problem = f"kind must be one of {[*self.timeouts_us]}, not {connection.kind}"
             if problem:
                 yield f"connections {key.hex()}: {problem}"
             if connection.kind in (UDP, ICMP):
@@ -177,7 +177,7 @@ class StatefulFirewall(NetworkFunction):
 
     def process(self, packet: PacketView, port: str, now_us: int) -> str | None:
         if not packet.version:
-            return OTHER[port] if self._non_ip_passes else self.drop("not_ip")
+            return OTHER[port] if self.non_ip_passes else self.drop("not_ip")
         inside = port == INSIDE
         if packet.later_fragment:
             known = self._fragments.get(fragment_key(packet, port))
@@ -251,7 +251,7 @@ class StatefulFirewall(NetworkFunction):
             self._connections.refresh(connection)
         if flags != ACK or connection.kind == TCP:
             established = is_established(one, other)
-            connection.kind = _ESTABLISHED_TCP if established else TCP
+            connection.kind = ESTABLISHED_TCP if established else TCP
             self._connections.establish(connection, established)
         return True
 
@@ -259,8 +259,8 @@ class StatefulFirewall(NetworkFunction):
 
     def _permits(self, packet: PacketView, inside: bool) -> bool:
         headers = Headers.of(packet)
-        permits, rule = self._default[inside], "default"
-        for condition, action, name in self._rules[inside]:
+        permits, rule = self.default[inside], "default"
+        for condition, action, name in self.rules[inside]:
             if condition.holds(headers):
                 permits, rule = action, name
                 break
@@ -274,7 +274,7 @@ class StatefulFirewall(NetworkFunction):
         connection = self._connections.get(key)
         if connection is None:
             return None
-        if connection.used_us + self._timeout_us[connection.kind] <= now_us:
+        if connection.used_us + self.timeouts_us[connection.kind] <= now_us:
             self._connections.remove(connection)
             return None
         return connection
@@ -283,7 +283,7 @@ class StatefulFirewall(NetworkFunction):
         """Enter what is new; whether there is room."""
         connections = self._connections
         connection.used_us = now_us
-        connections.size = self._max_connections
+        connections.size = self.most_connections
         self.count("opened")
         gone = connections.add(key, connection, host_of(key[1 : len(key) // 2 + 1]))
         if connection in gone:

@@ -144,8 +144,8 @@ def test_a_chain_runs_to_completion(worker: DpdkWorker) -> None:
 def test_a_configuration_that_is_refused_changes_nothing(worker: DpdkWorker) -> None:
     configure(worker, nf=("acl", PERMIT))
     worker.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
-    with pytest.raises(InputError, match="unknown NF type 'napt'"):
-        configure(worker, nf=("acl", DENY), other=("napt", {}))
+    with pytest.raises(InputError, match="unknown NF type 'dedup'"):
+        configure(worker, nf=("acl", DENY), other=("dedup", {}))
     manifest = Manifest(1, 2, 1 << 31)
     with pytest.raises(Unsupported, match="samples"):
         worker.configure("g", [NfSpec("g/nf", "acl", json.dumps(DENY))], manifest=manifest)

@@ -1,0 +1,97 @@
+"""Tables of state on the C side (c/table.h), each for one that an NF has declared in Python.
+
+Configurations that follow each other share Python's tables, and so the C side's. Python's stay empty.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from servernf.dpdk.memory import Memory, Place
+from servernf.dpdk.process import Ask
+from servernf.python.state import Declared
+from servernf.wire.errors import ServerError
+
+MOST_TABLES = 16_384
+SEED_BYTES = 11 * 8
+"""Of randomness: nobody who sends packets can choose keys that collide."""
+_COUNTS = ("count", "evicted", "waiting")
+
+
+class Counts:
+    """What the C side counts of a table, as it was when that was last asked."""
+
+    def __init__(self) -> None:
+        self.count = self.evicted = self.waiting = 0
+
+
+@dataclass(slots=True)
+class StateTable:
+    """A table, and how many instances use it."""
+
+    declared: Declared
+    number: int
+    message: bytes
+    place: Place
+    counts: Counts
+    users: int = 0
+
+    @property
+    def name(self) -> str:
+        """As it is declared."""
+        return self.declared.name
+
+
+class StateTables:
+    """Those of a core. `ask` asks its process."""
+
+    def __init__(self, memory: Memory, ask: Callable[[Ask, bytes, int], bytes]) -> None:
+        self._memory, self._ask = memory, ask
+        self._known: dict[int, StateTable] = {}
+        """By the identity of Python's table."""
+        self._free = list(range(MOST_TABLES - 1, -1, -1))
+
+    def take(self, declared: Declared, kind: str, bound: int, more: bytes) -> StateTable:
+        """The C side's of a declared table, made if there is none yet. `give` it back once."""
+        found = self._known.get(id(declared.table))
+        if found is None:
+            if not self._free:
+                raise ServerError(f"a core has {MOST_TABLES} tables of state at most")
+            counts = Counts()
+            place = self._memory.place(counts, _COUNTS)
+            name = kind.encode()
+            head = struct.pack("=3I", bound, place.at, len(name)) + name
+            message = head + os.urandom(SEED_BYTES) + more
+            number = self._free[-1]
+            try:
+                self._ask(Ask.STATE, message, number)
+            except BaseException:
+                self._memory.release(place)
+                raise
+            self._free.pop()
+            found = StateTable(declared, number, message, place, counts)
+            self._known[id(declared.table)] = found
+        found.users += 1
+        return found
+
+    def give(self, tables: Iterable[StateTable]) -> None:
+        """One user less of each; the C side forgets those that have none."""
+        for found in tables:
+            found.users -= 1
+            if not found.users:
+                self._ask(Ask.END_STATE, b"", found.number)
+                self._memory.release(found.place)
+                self._free.append(found.number)
+                del self._known[id(found.declared.table)]
+
+    def refresh(self) -> None:
+        """Have counts say what the C side has counted."""
+        for found in list(self._known.values()):
+            self._memory.refresh(found.place)
+
+    def made_again(self) -> Iterable[tuple[bytes, int]]:
+        """Messages and numbers of all, for another process: they are empty there."""
+        return [(found.message, found.number) for found in self._known.values()]

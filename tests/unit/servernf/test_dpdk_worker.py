@@ -20,7 +20,7 @@ from typing import Any
 
 import grpc
 import pytest
-from dpdk_support import NEEDS_COMPILER, NEXT, frames, running, tagged
+from dpdk_support import NEEDS_COMPILER, NEXT, executable, frames, running, tagged
 from servernf_support import udp
 from support import eventually
 
@@ -52,6 +52,7 @@ OUT = ExitHop(NEXT, 50, 7)
 @pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """A worker's process, whose frames come by a Unix socket."""
+    executable()  # compiled before anybody waits for the worker
     folder = tmp_path_factory.mktemp("conformance")
     wire, api = folder / "wire", f"unix:{folder}/w.sock"
     command = f"-m servernf.dpdk --name w --mac 02:00:00:01:00:01 --frames {wire} --api {api}"

@@ -21,6 +21,7 @@ _CYCLES = {
     "acl": 20,
     "dnat": 100,
     "dscp_marker": 30,
+    "flow_monitor": 60,
     "hash_lb": 80,
     "l4_load_balancer": 120,
     "napt": 80,

@@ -27,6 +27,8 @@ class Making:
     state: StateTables
     places: list[Place] = field(default_factory=list[Place])
     tables: list[StateTable] = field(default_factory=list[StateTable])
+    stats: Callable[[bytes], bytes] = field(default=lambda _asked: b"")
+    """Asks the instance, once it is made, what its NF has more to tell."""
     metrics: Callable[[], dict[str, int]] | None = None
     """The NF's own indicators, where its state is C's."""
 
@@ -39,7 +41,7 @@ class Making:
     def counted(self, name: str) -> int:
         """Where a counter of the NF's own lies."""
         counts = self.nf.state.counts
-        return self.place(Counter(counts, name), ("value",), key=counts)
+        return self.place(Items(counts), (name,), key=counts)
 
     def table(self, name: str, kind: str, bound: int, more: bytes = b"") -> StateTable:
         """The C side's of a table that the NF has declared; `more`: what its kind asks for."""
@@ -48,19 +50,19 @@ class Making:
         return found
 
 
-class Counter:
-    """An item of a dictionary, as an attribute."""
+class Items:
+    """A dictionary's items, as attributes."""
 
-    def __init__(self, of: dict[str, int], name: str) -> None:
-        self._of, self._name = of, name
+    __slots__ = ("_of",)
 
-    @property
-    def value(self) -> int:
-        return self._of[self._name]
+    def __init__(self, of: dict[str, int]) -> None:
+        object.__setattr__(self, "_of", of)
 
-    @value.setter
-    def value(self, value: int) -> None:
-        self._of[self._name] = value
+    def __getattr__(self, name: str) -> int:
+        return self._of[name]
+
+    def __setattr__(self, name: str, value: int) -> None:
+        self._of[name] = value
 
 
 Form = Callable[[Fields, Making], bytes]

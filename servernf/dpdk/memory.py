@@ -41,7 +41,7 @@ class Memory:
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
         self._map = mmap.mmap(self.fd, WORDS * _WORD)
         self._words = memoryview(self._map).cast("Q")
-        self._places: dict[int, Place] = {}
+        self._places: dict[tuple[int, tuple[str, ...]], Place] = {}
         self._free: dict[int, list[int]] = {}
         self._end = first
 
@@ -60,18 +60,18 @@ class Memory:
     ) -> Place:
         """Where the numbers that a record has as `fields`, and `more` words that are 0, lie.
 
-        For another instance that has the same record, or what is its `key`, it is the same place.
+        Of the same record, or what is its `key`, the same fields are in the same place.
         `release` it once.
         """
         key = record if key is None else key
-        found = self._places.get(id(key))
+        found = self._places.get((id(key), fields))
         if found is None:
             count = len(fields) + more
             found = Place(record, fields, key, self._room(count), count)
             self.store(found)
             for index in range(len(fields), count):
                 self._words[found.at + index] = 0
-            self._places[id(key)] = found
+            self._places[id(key), fields] = found
         found.users += 1
         return found
 
@@ -88,7 +88,7 @@ class Memory:
         """One user less; the C side must not know the place any more when it is the last."""
         place.users -= 1
         if not place.users:
-            del self._places[id(place.key)]
+            del self._places[id(place.key), place.fields]
             self._free.setdefault(place.count, []).append(place.at)
 
     def refresh(self, place: Place) -> None:

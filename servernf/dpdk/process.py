@@ -41,6 +41,7 @@ class Ask(IntEnum):
     DROPS = 6
     STATE = 7
     END_STATE = 8
+    STATS = 9
 
 
 class ProcessGone(ServerError):

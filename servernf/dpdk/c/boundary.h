@@ -22,6 +22,7 @@ enum ask {
     ASK_DROPS,     /* -> frames dropped by who moves them, in the order of `enum drop` */
     ASK_STATE,     /* a table of state: its bound, where its counts are, its kind, words of randomness, what the kind asks for */
     ASK_END_STATE, /* a table that no instance uses -> nothing */
+    ASK_STATS,     /* of an instance, what its NF's file in Python asks -> what that reads */
     ANSWER = 64,   /* payload as said above */
     ANSWER_ERROR,  /* a text */
 };

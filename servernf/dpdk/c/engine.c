@@ -295,6 +295,10 @@ const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer
     }
     case ASK_END_STATE:
         return end_state(instance);
+    case ASK_STATS: {
+        struct nf *nf = engine_instance(instance);
+        return nf && nf->ops->stats ? nf->ops->stats(nf, r, answer) : "no instance that has more to tell has this number";
+    }
     default:
         return "a message that is not known";
     }

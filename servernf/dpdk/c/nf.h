@@ -44,6 +44,9 @@ struct nf_ops {
     void (*tidy)(struct nf *nf, u64 now_us);
     /* A hash in the bucket that a packet to the NF's pool is for; -1: it is for none. NULL: it has no pool. */
     int32_t (*answer_hash)(const struct nf *nf, const struct packet *p);
+    /* An answer to a question of the NF's file in Python; what is wrong with that, or NULL. Between packets: it takes
+     * no longer than a burst may wait. May be NULL. */
+    const char *(*stats)(struct nf *nf, struct reader *asked, struct writer *w);
     const struct nf_ops *next;
 };
 

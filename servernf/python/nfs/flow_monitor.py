@@ -24,6 +24,7 @@ class _Flow(Entry):
         self.packets = self.bytes = self.last_us = 0
 
 
+MOST_FLOWS = 1 << 20
 _FLOWS = EntryKind(
     "flows",
     _Flow,
@@ -41,10 +42,10 @@ class FlowMonitor(NetworkFunction):
     _flows: FairTable[_Flow]
 
     def setup(self, config: Fields) -> None:
-        self._max_flows = config.integer("max_flows", 1, 1 << 20, 65_536)
-        self._idle_us = config.seconds("idle_timeout_s", 60)
-        self._top = config.integer("top", 0, 1000, 10)
-        self.state.declare("_flows", _FLOWS, FairTable[_Flow](self._max_flows))
+        self.max_flows = config.integer("max_flows", 1, MOST_FLOWS, 65_536)
+        self.idle_us = config.seconds("idle_timeout_s", 60)
+        self.top = config.integer("top", 0, 1000, 10)
+        self.state.declare("_flows", _FLOWS, FairTable[_Flow](self.max_flows))
         self.state.counts |= {"packets": 0, "bytes": 0}
 
     def bound(self) -> None:
@@ -53,8 +54,8 @@ class FlowMonitor(NetworkFunction):
     def metrics(self) -> dict[str, int]:
         flows = self._flows.items()
         result = {"flows": len(flows), **self._total}
-        for key, flow in nlargest(self._top, flows, key=lambda item: item[1].bytes):
-            name = _name(key)
+        for key, flow in nlargest(self.top, flows, key=lambda item: (item[1].bytes, item[0])):
+            name = flow_name(key)
             result[f"{name}.packets"] = flow.packets
             result[f"{name}.bytes"] = flow.bytes
         return result
@@ -75,16 +76,17 @@ class FlowMonitor(NetworkFunction):
         flow = flows.get(key)
         if flow is None:
             flow = _Flow()
-            flows.size = self._max_flows
+            flows.size = self.max_flows
             flows.add(key, flow, host_of(key[1:]))
             return flow
         flows.refresh(flow)
-        if flow.last_us + self._idle_us <= now_us:
+        if flow.last_us + self.idle_us <= now_us:
             flow.packets = flow.bytes = 0
         return flow
 
 
-def _name(key: bytes) -> str:
+def flow_name(key: bytes) -> str:
+    """A flow, as indicators name it."""
     size = len(key) // 2
     address = IPv4Address if size == 6 else IPv6Address
     inside, outside = key[1 : size + 1], key[size + 1 :]

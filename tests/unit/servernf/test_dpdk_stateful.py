@@ -97,6 +97,8 @@ CASES = [
         },
         place=EDGE,
     ),
+    Case("flow_monitor", {"top": 20}),
+    Case("flow_monitor", {"max_flows": 6, "idle_timeout_s": 2}, "full"),
     Case(
         "hash_lb",
         {

@@ -19,7 +19,7 @@ from support import eventually
 from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.inventory import Inventory, PipelineAddress, WorkerAddress
@@ -128,7 +128,7 @@ class ProcessNetwork:
         )
         self.live = LiveNetwork(self.inventory)
 
-    def record(self, bundle: Bundle, manifest: Manifest | None) -> None:
+    def record(self, bundle: Bundle, manifest: SamplingSecret | None) -> None:
         """Note in the journal that a graph is deployed, and touch no device."""
         with self.live.leading() as lead:
             lead.intend(bundle.graph, Deployed(bundle, manifest, now()))

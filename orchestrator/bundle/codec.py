@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.bundle import archive, signing
 from orchestrator.bundle.documents import (
-    Manifest,
+    BundleManifest,
     read_manifest,
     read_plan,
     read_removed,
@@ -255,7 +255,7 @@ def _check_digests(members: dict[str, bytes], digests: dict[str, str], source: s
 _Builds = Mapping[tuple[str, str], Build]
 
 
-def _pipelines(members: dict[str, bytes], manifest: Manifest, source: str) -> _Builds:
+def _pipelines(members: dict[str, bytes], manifest: BundleManifest, source: str) -> _Builds:
     """The builds that a bundle carries."""
     found: dict[tuple[str, str], Build] = {}
     for pipeline, target in sorted(set(manifest.pipeline_of.values())):
@@ -290,7 +290,7 @@ def _topology(data: bytes) -> Topology:
 
 
 def _bundle(
-    members: dict[str, bytes], manifest: Manifest, builds: _Builds, ours: bool, index: Index
+    members: dict[str, bytes], manifest: BundleManifest, builds: _Builds, ours: bool, index: Index
 ) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
     schemas = {pipeline: Schema.of(p4info(build)) for pipeline, build in builds.items()}

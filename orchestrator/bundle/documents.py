@@ -97,7 +97,7 @@ class DeviceDocument(_Document):
         return Device(self.name, self.kind, self.target, self.pipeline, self.runtime)
 
 
-class Manifest(_Document):
+class BundleManifest(_Document):
     """`manifest.json`."""
 
     format: int
@@ -356,13 +356,13 @@ def _checked(model: type[_ModelT], raw: Any, name: str) -> _ModelT:
         raise ValueError(f"{located(name, problems[0])}{more}") from None
 
 
-def read_manifest(data: bytes, version: int, source: str) -> Manifest:
+def read_manifest(data: bytes, version: int, source: str) -> BundleManifest:
     """`manifest.json` of a bundle."""
     raw = _json(data, "manifest.json")
     found = cast("dict[str, Any]", raw).get("format") if isinstance(raw, dict) else raw
     if isinstance(raw, dict) and found != version:
         raise InputError(f"{source}: bundle format {found}; this version reads {version}")
-    return _checked(Manifest, raw, "manifest.json")
+    return _checked(BundleManifest, raw, "manifest.json")
 
 
 def read_plan(data: bytes) -> Plan:

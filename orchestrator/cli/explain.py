@@ -14,7 +14,7 @@ from orchestrator.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from orchestrator.observation.captures import Header
-    from orchestrator.observation.explain import Step, Visit
+    from orchestrator.observation.explain import SwitchStep, Visit
     from orchestrator.observation.journey import Journey, NetworkModel
     from orchestrator.observation.views import Seen
     from orchestrator.observation.whynot import Answer
@@ -329,7 +329,7 @@ def _print_visit(visit: Visit, verbose: bool, number: str) -> None:
         say(f"   [bold]{_plain(visit.verdict)}[/]")
 
 
-def _step_line(step: Step, verbose: bool) -> str:
+def _step_line(step: SwitchStep, verbose: bool) -> str:
     """One line; without `verbose` only what decided something or changed the frame."""
     effects = [
         e for e in step.effects if verbose or not e.startswith(("meta.", "standard_", "nsh."))

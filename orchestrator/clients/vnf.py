@@ -13,7 +13,7 @@ from orchestrator.clients.calls import Calls
 from orchestrator.clients.channel import TlsFiles, call_error, open_channel
 from orchestrator.errors import ServerError
 from orchestrator.model.entries import ChainHop, ServerChain
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
 from servernf.wire.configs import config_text
 from servernf.wire.witness import Witness
@@ -25,7 +25,7 @@ _TRANSFER_SECONDS = 120.0
 def configure_request(
     graph: str,
     nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
-    manifest: Manifest | None,
+    manifest: SamplingSecret | None,
     remove: Sequence[str] = (),
     remove_manifest: bool = False,
 ) -> vnf_pb2.ConfigureRequest:
@@ -119,7 +119,7 @@ class WorkerClient:
         self,
         graph: str,
         nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
-        manifest: Manifest | None,
+        manifest: SamplingSecret | None,
         *,
         remove: Sequence[str] = (),
         remove_manifest: bool = False,

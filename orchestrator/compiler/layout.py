@@ -30,7 +30,7 @@ _INGRESS = re.compile(r"@[^~]*")
 
 
 @dataclass(slots=True)
-class Step:
+class LayoutStep:
     """A unit in its slot, or an exit (`unit` None) to the unit `target` on another device."""
 
     name: str
@@ -68,7 +68,7 @@ class Layout:
     are in the order of the pipeline."""
 
     switch: str
-    steps: dict[str, Step]
+    steps: dict[str, LayoutStep]
     entered: tuple[str, ...]
     recirculated: tuple[tuple[str, str], ...]
     segments: tuple[SegmentRef, ...]
@@ -143,12 +143,12 @@ def _laid_out(
     slot_of: Mapping[str, str],
 ) -> Layout:
     here = {unit.id: unit for unit in units}
-    steps = {unit.id: Step(unit.id, unit, "") for unit in units}
+    steps = {unit.id: LayoutStep(unit.id, unit, "") for unit in units}
     tagged = dict.fromkeys(entered)
 
     def exit_to(target: str) -> str:
         name = EXIT_PREFIX + target
-        steps.setdefault(name, Step(name, None, target))
+        steps.setdefault(name, LayoutStep(name, None, target))
         return name
 
     for arc in arcs:
@@ -167,7 +167,7 @@ def _laid_out(
     return Layout(switch, steps, tuple(tagged), tuple(recirculated), segments)
 
 
-def _order(steps: dict[str, Step]) -> nx.DiGraph[str]:
+def _order(steps: dict[str, LayoutStep]) -> nx.DiGraph[str]:
     graph = nx.DiGraph()
     graph.add_nodes_from(steps)
     graph.add_edges_from((s.name, n) for s in steps.values() for n in s.next.values())
@@ -178,7 +178,7 @@ def _assign_slots(
     switch: str,
     pipeline: Pipeline,
     free: Counter[str],
-    steps: dict[str, Step],
+    steps: dict[str, LayoutStep],
     tagged: dict[str, None],
     exit_to: Callable[[str], str],
     slot_of: Mapping[str, str],
@@ -230,14 +230,14 @@ def _assign_slots(
     return recirculated
 
 
-def _behind(source: Step, name: str) -> int:
+def _behind(source: LayoutStep, name: str) -> int:
     """The first position at which a follower of a step may be."""
     outputs = [output for output, following in source.next.items() if following == name]
     anew = all(_begins_anew(source, output) for output in outputs)
     return 0 if anew else source.position + 1
 
 
-def _begins_anew(step: Step, output: str) -> bool:
+def _begins_anew(step: LayoutStep, output: str) -> bool:
     """Whether packets that leave by this output pass the pipeline from its beginning."""
     if step.unit is None or step.unit.element is None:
         return False
@@ -246,7 +246,7 @@ def _begins_anew(step: Step, output: str) -> bool:
 
 
 def _separate_straight(
-    steps: dict[str, Step],
+    steps: dict[str, LayoutStep],
     tagged: dict[str, None],
     from_hosts: set[str],
     exit_to: Callable[[str], str],
@@ -273,7 +273,7 @@ def _separate_straight(
                 follower = exit_to(follower)
             if _shared(follower, step, steps, doors):
                 original = steps[follower]
-                copy = Step(f"{follower}~{step.name}", original.unit, original.target)
+                copy = LayoutStep(f"{follower}~{step.name}", original.unit, original.target)
                 copy.position = original.position
                 steps[copy.name] = copy
                 follower = copy.name
@@ -281,20 +281,20 @@ def _separate_straight(
     return recirculated
 
 
-def _shared(follower: str, step: Step, steps: dict[str, Step], doors: set[str]) -> bool:
+def _shared(follower: str, step: LayoutStep, steps: dict[str, LayoutStep], doors: set[str]) -> bool:
     """Whether frames come to a follower of a step by another way, too."""
     others = (s for s in steps.values() if s is not step and follower in s.next.values())
     return follower in doors or next(others, None) is not None
 
 
-def _name_segments(steps: dict[str, Step], doors: set[str]) -> tuple[SegmentRef, ...]:
+def _name_segments(steps: dict[str, LayoutStep], doors: set[str]) -> tuple[SegmentRef, ...]:
     """A step stays in its predecessor's segment if it is that one's main way and has no other.
 
     A segment is named after its first step. `doors` are the steps at which frames enter, from hosts or
     by a tag. Returns all segments.
     """
     graph = _order(steps)
-    runs: dict[str, list[Step]] = {}
+    runs: dict[str, list[LayoutStep]] = {}
     run_of: dict[str, str] = {}
     for name in nx.lexicographical_topological_sort(graph):
         before = list(graph.predecessors(name))
@@ -313,7 +313,7 @@ def _name_segments(steps: dict[str, Step], doors: set[str]) -> tuple[SegmentRef,
     return tuple(segments)
 
 
-def main_way(step: Step) -> str | None:
+def main_way(step: LayoutStep) -> str | None:
     """The step that follows without a `go_to`: a filter's most frequent output, or the only one."""
     if step.unit is None or step.unit.element is None:
         return None

@@ -22,7 +22,7 @@ _FLAGS = "FSRPAUEC"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ClassStep:
     """What one unit does with the class. `decided_by` are the rules that send it on, if any do."""
 
     unit: str
@@ -48,7 +48,7 @@ class ClassStory:
     whole: bool
     witness: str
     headers: Mapping[str, int]
-    steps: tuple[Step, ...]
+    steps: tuple[ClassStep, ...]
     nodes: tuple[str, ...]
     hops: int
     recirculations: int
@@ -99,7 +99,7 @@ class Teller:
     def tell(self, found: TrafficClass) -> ClassStory:
         """The story of a class."""
         told = {story.unit: story for story in self.stories}
-        steps: list[Step] = []
+        steps: list[ClassStep] = []
         nodes, before = [found.ingress], f"@{found.ingress}"
         for decision in found.way:
             unit = self.cuts.units[decision.unit]
@@ -110,7 +110,7 @@ class Teller:
                 nodes += self.fabric.path(nodes[-1], at, tree)[1:]
             again = unit.kind != SERVER and (before, decision.unit) in self.layouts[at].recirculated
             steps.append(
-                Step(
+                ClassStep(
                     *(decision.unit, story.device, story.slot or "NF", decision.output),
                     *(decision.rules, decision.more_rules, again, story.why),
                 )

@@ -9,7 +9,7 @@ import orchestrator.compiler.tree_entries  # noqa: F401  # pyright: ignore[repor
 from orchestrator.compiler.admission import admission_entries
 from orchestrator.compiler.dispatch_entries import TO_DEVICE, Keys, dispatch_entries
 from orchestrator.compiler.keys import neighbor_entry
-from orchestrator.compiler.layout import Layout, Step
+from orchestrator.compiler.layout import Layout, LayoutStep
 from orchestrator.compiler.program_entries import Site, section
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.memo import Memo
@@ -64,7 +64,7 @@ class SwitchEntries:
             bool(admission),
         )
 
-    def _element(self, layout: Layout, step: Step) -> Section:
+    def _element(self, layout: Layout, step: LayoutStep) -> Section:
         assert step.unit is not None
         assert step.unit.element is not None
         assert step.slot is not None
@@ -80,7 +80,7 @@ class SwitchEntries:
         )
         return section(step.unit.element.program, site, self.memo)
 
-    def _exit(self, layout: Layout, step: Step) -> Iterator[SymbolicEntry]:
+    def _exit(self, layout: Layout, step: LayoutStep) -> Iterator[SymbolicEntry]:
         """Dispatch to the device of another unit: a switch, or the core that owns the class."""
         target = step.target
         device = self.wiring.device(target)
@@ -103,7 +103,7 @@ class SwitchEntries:
         self.classes.append(SegmentRef(f"class {len(self.classes) + 1}: {target}"))
         return self.classes[-1]
 
-    def _tree(self, step: Step, layout: Layout) -> int:
+    def _tree(self, step: LayoutStep, layout: Layout) -> int:
         """The tree chosen for one of the arcs that this exit stands for."""
         for before in layout.steps.values():
             if step.name in before.next.values() and before.unit is not None:
@@ -113,7 +113,7 @@ class SwitchEntries:
         return self.wiring.tree_of.get((f"@{layout.switch}", step.target), 0)
 
     def _delivery(
-        self, switch: str, step: Step, floods: list[SymbolicFlood]
+        self, switch: str, step: LayoutStep, floods: list[SymbolicFlood]
     ) -> Iterator[SymbolicEntry]:
         assert step.unit is not None
         unit = step.unit
@@ -154,7 +154,7 @@ class SwitchEntries:
         yield from self._flood(switch, step, tuple(local), floods)
 
     def _flood(
-        self, switch: str, step: Step, local: tuple[int, ...], floods: list[SymbolicFlood]
+        self, switch: str, step: LayoutStep, local: tuple[int, ...], floods: list[SymbolicFlood]
     ) -> Iterator[SymbolicEntry]:
         """Broadcast: a copy to each host here and, unless this is one, to each remote delivery."""
         assert step.unit is not None

@@ -19,7 +19,7 @@ from orchestrator.linker.renumbering import renumbered
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.manifest import MANIFESTS, Manifest
+from orchestrator.model.manifest import MANIFESTS, SamplingSecret
 from orchestrator.targets.pipelines import Pipelines
 
 
@@ -77,7 +77,7 @@ def _bundle(
     ).bundle
 
 
-def _manifest(network: ManagedNetwork, stray: Stray) -> Manifest | None:
+def _manifest(network: ManagedNetwork, stray: Stray) -> SamplingSecret | None:
     """The sampling secret that a switch has for a graph."""
     with network.reading().device(stray.devices[0]) as driver:
         if driver.pipeline_cookie() is None:
@@ -85,7 +85,9 @@ def _manifest(network: ManagedNetwork, stray: Stray) -> Manifest | None:
         for found in driver.entries(MANIFESTS):
             if dict(found.entry.keys).get("graph") == Exact(stray.graph_id):
                 secret = dict(found.entry.params)
-                return Manifest(stray.graph_id, secret["below"], secret["key0"], secret["key1"])
+                return SamplingSecret(
+                    stray.graph_id, secret["below"], secret["key0"], secret["key1"]
+                )
     return None
 
 

@@ -8,7 +8,7 @@ from orchestrator.deployment.drivers import NetworkDriver
 from orchestrator.deployment.execution import Executed, Executor, Progress
 from orchestrator.deployment.planning import SERVERS, Version, plan
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def applied(executed: Executed) -> Applied:
 def apply_bundle(
     bundle: Bundle,
     network: NetworkDriver,
-    manifest: Manifest | None,
+    manifest: SamplingSecret | None,
     *,
     first: bool,
     progress: Progress | None = None,
@@ -56,7 +56,7 @@ def apply_bundle(
 
 
 def remove_bundle(
-    bundle: Bundle, network: NetworkDriver, manifest: Manifest | None, *, last: bool
+    bundle: Bundle, network: NetworkDriver, manifest: SamplingSecret | None, *, last: bool
 ) -> tuple[str, ...]:
     """Take a graph off a network; `last` takes the fabric's own entries, too. May be repeated.
 

@@ -20,7 +20,7 @@ from orchestrator.deployment.transaction import CloneSession
 from orchestrator.linker.graphs import Own
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import PipelineProgram, TableEntry
-from orchestrator.model.manifest import Manifest, manifest_entries
+from orchestrator.model.manifest import SamplingSecret, manifest_entries
 from orchestrator.targets.pipelines import target_for
 
 State = dict[bytes, bytes]
@@ -38,7 +38,7 @@ class Placed(Protocol):
         ...
 
     @property
-    def manifest(self) -> Manifest | None:
+    def manifest(self) -> SamplingSecret | None:
         """Its sampling secret."""
         ...
 
@@ -48,7 +48,7 @@ class Deployment:
     """A graph that is to be placed."""
 
     bundle: Bundle
-    manifest: Manifest | None
+    manifest: SamplingSecret | None
 
 
 def desired(schema: Schema, placed: Iterable[Placed], device: str) -> State:

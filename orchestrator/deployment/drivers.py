@@ -16,7 +16,7 @@ from orchestrator.deployment.journal import Journal, Lead
 from orchestrator.deployment.store import LEAD_WAIT_S
 from orchestrator.model.away import Away
 from orchestrator.model.entries import ServerChain
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Link, Topology
 from servernf.proto import vnf_pb2
@@ -73,7 +73,7 @@ class WorkerDriver(Protocol):
         self,
         graph: str,
         nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
-        manifest: Manifest | None,
+        manifest: SamplingSecret | None,
         *,
         remove: Sequence[str] = (),
         remove_manifest: bool = False,

@@ -31,7 +31,7 @@ from orchestrator.model.away import Away
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.ids import GRAPH_IDS
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.plan import Core
 from orchestrator.network.folders import hidden_dir
 
@@ -56,7 +56,7 @@ class Deployed:
     """
 
     bundle: Bundle
-    manifest: Manifest | None
+    manifest: SamplingSecret | None
     deployed_at: str
     source: bytes = b""
 
@@ -234,7 +234,7 @@ class Journal:
     def _graph(self, name: str, raw: dict[str, Any], bundle: bytes, source: bytes) -> Deployed:
         loaded = self._bundle(name, bundle)
         secret = raw["manifest"]
-        manifest = None if secret is None else Manifest(loaded.graph_id, *secret)
+        manifest = None if secret is None else SamplingSecret(loaded.graph_id, *secret)
         return Deployed(loaded, manifest, raw["deployed_at"], source)
 
     def _bundle(self, name: str, data: bytes) -> Bundle:

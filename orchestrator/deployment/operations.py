@@ -17,7 +17,7 @@ from orchestrator.deployment.execution import Progress
 from orchestrator.deployment.interrupts import held_interrupts
 from orchestrator.deployment.journal import Deployed, Lead, now
 from orchestrator.deployment.overlap import check_overlap
-from orchestrator.deployment.placing import Step, graph_name, placed, unheard
+from orchestrator.deployment.placing import OnStep, graph_name, placed, unheard
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.presence import Presence, check_known, look, needed
 from orchestrator.deployment.reconcile import find_drift
@@ -93,7 +93,7 @@ def prepare(
     presence: Presence | None = None,
     moving: Moving | None = None,
     memo: Memo | None = None,
-    step: Step = unheard,
+    step: OnStep = unheard,
 ) -> Prepared:
     """Compile a graph for what is free on a network, beside its older version; nothing is changed.
 
@@ -190,7 +190,7 @@ def deploy_graph(
     silent: Callable[[], Away] = Away,
     moving: Moving | None = None,
     memo: Memo | None = None,
-    step: Step = unheard,
+    step: OnStep = unheard,
 ) -> Done:
     """Put a graph on a network, or update the version that is there; or leave all as it was.
 

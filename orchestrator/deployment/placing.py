@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.placement.running import Moving
 
 
-Step = Callable[[str], None]
+OnStep = Callable[[str], None]
 """Hears, in words, what is done next."""
 
 
@@ -52,7 +52,7 @@ def placed(
     pipeline: Build | None = None,
     moving: Moving | None = None,
     memo: Memo | None = None,
-    step: Step = unheard,
+    step: OnStep = unheard,
 ) -> Bundle:
     """The graph compiled for what is free, near its version in `deployed`; a bundle, if it fits there.
 

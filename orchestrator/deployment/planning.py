@@ -38,7 +38,7 @@ from orchestrator.linker.matching import acts_alike, by_table
 from orchestrator.linker.nodes import differing_parts, owner, parts_of
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
-from orchestrator.model.manifest import Manifest, manifest_entries
+from orchestrator.model.manifest import SamplingSecret, manifest_entries
 from orchestrator.model.plan import Core
 from orchestrator.model.provenance import told
 from orchestrator.model.refs import GROUP, PATH, ROOT, TREE, Node, segment_of
@@ -66,7 +66,7 @@ class Version:
     """A graph as it is or shall be deployed. `alone`: the fabric's entries come and go with it."""
 
     bundle: Bundle
-    manifest: Manifest | None
+    manifest: SamplingSecret | None
     alone: bool = False
 
 

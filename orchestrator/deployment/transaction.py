@@ -23,7 +23,7 @@ from orchestrator.deployment.standbys import Following
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.entries import FloodGroup, ServerChain, TableEntry
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.plan import Core
 
 
@@ -114,8 +114,8 @@ class ConfigureWorker:
     graph: str
     before: Mapping[str, NfSpec]
     after: Mapping[str, NfSpec]
-    manifest_before: Manifest | None
-    manifest_after: Manifest | None
+    manifest_before: SamplingSecret | None
+    manifest_after: SamplingSecret | None
 
     def inverse(self) -> ConfigureWorker:
         """The instances as they were; one that comes back goes on with the state of its successor."""

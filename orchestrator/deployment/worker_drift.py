@@ -9,7 +9,7 @@ from orchestrator.deployment.desired import Placed
 from orchestrator.deployment.drivers import WorkerDriver
 from orchestrator.model import ids
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.plan import Core
 from servernf.proto import vnf_pb2
 from servernf.wire.configs import config_digest, config_text
@@ -152,7 +152,7 @@ class _Running:
 
 
 def _graph_drift(
-    graph: str, program: WorkerProgram | None, manifest: Manifest | None, found: _Running
+    graph: str, program: WorkerProgram | None, manifest: SamplingSecret | None, found: _Running
 ) -> GraphDrift:
     nfs = program.nfs if program else {}
     running = {name: spec for (g, name), spec in found.nfs.items() if g == graph}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 
 from orchestrator.fitting.expressions import Field, Json, Write, fields_of, value_of, writes_of
-from orchestrator.softswitch.ir.program import Action, Key, Pipeline, Program, Table
+from orchestrator.softswitch.ir.program import Action, ControlGraph, Key, Program, Table
 
 Known = dict[Field, int]
 
@@ -112,7 +112,7 @@ def end_of(program: Program, behind: Steps) -> frozenset[Field]:
     return frozenset(emitted | kept | asked | read)
 
 
-def _reached(program: Program, pipeline: Pipeline, asked: Asked) -> dict[str, Step]:
+def _reached(program: Program, pipeline: ControlGraph, asked: Asked) -> dict[str, Step]:
     """What packets can come to, in packet order, with conditions that are decided left out."""
     order = _in_order(pipeline)
     known: dict[str, Known | None] = dict.fromkeys(order)
@@ -132,7 +132,7 @@ def _reached(program: Program, pipeline: Pipeline, asked: Asked) -> dict[str, St
     return found
 
 
-def _step(program: Program, pipeline: Pipeline, name: str, asked: Asked, state: Known) -> Step:
+def _step(program: Program, pipeline: ControlGraph, name: str, asked: Asked, state: Known) -> Step:
     if name in pipeline.conditionals:
         found = pipeline.conditionals[name]
         value = value_of(found.expression, state)
@@ -242,7 +242,7 @@ def _meet(known: dict[str, Known | None], at: str, state: Known) -> None:
     )
 
 
-def _in_order(pipeline: Pipeline) -> list[str]:
+def _in_order(pipeline: ControlGraph) -> list[str]:
     """All nodes, each before those that may follow it."""
     after: dict[str, tuple[str | None, ...]] = {}
     for table in pipeline.tables.values():

@@ -13,7 +13,7 @@ _SPACE = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class SamplingSecret:
     """A graph's sampling secret: labels with PRF(key, label) < threshold are watched.
 
     The keys are not in `repr`, so they stay out of logs.
@@ -25,15 +25,15 @@ class Manifest:
     key1: int = field(repr=False)
 
 
-def new_manifest(graph_id: int, sampling_rate: float) -> Manifest | None:
+def new_manifest(graph_id: int, sampling_rate: float) -> SamplingSecret | None:
     """A manifest with fresh keys; None when nothing is to be sampled."""
     if sampling_rate <= 0:
         return None
     threshold = min(round(sampling_rate * _SPACE), _SPACE - 1)
-    return Manifest(graph_id, threshold, secrets.randbits(32), secrets.randbits(32))
+    return SamplingSecret(graph_id, threshold, secrets.randbits(32), secrets.randbits(32))
 
 
-def manifest_entries(manifest: Manifest) -> Iterator[TableEntry]:
+def manifest_entries(manifest: SamplingSecret) -> Iterator[TableEntry]:
     """What every switch needs to decide for itself whether a label is watched."""
     yield TableEntry(
         MANIFESTS,

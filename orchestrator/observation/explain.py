@@ -43,7 +43,7 @@ _HIDDEN = ("trajectory_sample_", "tmp", "frame_peek")
 
 
 @dataclass(slots=True)
-class Step:
+class SwitchStep:
     """One step of a frame in a switch.
 
     A table step has the looked-up `keys` in words, `hit`, the entry's `match` and provenance, and the
@@ -99,7 +99,7 @@ class Visit:
     port: int
     behind: str
     frame: bytes
-    steps: tuple[Step, ...]
+    steps: tuple[SwitchStep, ...]
     sent: tuple[Sent, ...]
     verdict: str
     dropped: bool
@@ -109,12 +109,12 @@ class Visit:
     """Why copies of it (a mirror's) were dropped."""
 
     @property
-    def copied_steps(self) -> tuple[Step, ...]:
+    def copied_steps(self) -> tuple[SwitchStep, ...]:
         """What happens to copies of the frame."""
         return tuple(step for step in self.steps if step.of_copy)
 
     @property
-    def decisive(self) -> Step | None:
+    def decisive(self) -> SwitchStep | None:
         """The step that dropped the frame, if one did."""
         return next((s for s in reversed(self.steps) if s.kind == OUTCOME), None)
 
@@ -158,12 +158,12 @@ class Explainer:
             tuple(reader.copies_lost),
         )
 
-    def table_step(self, event: trace.Lookup, segment: int) -> Step:
+    def table_step(self, event: trace.Lookup, segment: int) -> SwitchStep:
         """A lookup with its key and, on a hit, the entry in words."""
         table = short(event.table)
         known = self.schema.tables.get(table)
         bits = {name: key.bits for name, key in known.keys.items()} if known else {}
-        step = Step(TABLE, "", table=table, hit=event.hit, segment=segment)
+        step = SwitchStep(TABLE, "", table=table, hit=event.hit, segment=segment)
         step.keys = {
             key.name: self._key_text(table, key.name, bits, Exact(key.value))
             for key in event.keys
@@ -256,13 +256,13 @@ class _Reader:
 
     def __init__(self, owner: Explainer) -> None:
         self.owner = owner
-        self.steps: list[Step] = []
+        self.steps: list[SwitchStep] = []
         self.states: list[str] = []
         self.headers: list[str] = []
-        self.current: Step | None = None
+        self.current: SwitchStep | None = None
         self.branch = ""
         self.segment = 0
-        self.reason: Step | None = None
+        self.reason: SwitchStep | None = None
         """The step at which the frame's fate was a drop."""
         self.reason_text = ""
         self.parser_error = ""
@@ -379,7 +379,7 @@ class _Reader:
             text += f"; parser error {self.parser_error}"
         who = "the copy, " if self.is_copy else ""
         again = f" ({who}pass {self.passes})" if self.passes > 1 else ""
-        step = Step(PARSER, f"parsed {text}{again}")
+        step = SwitchStep(PARSER, f"parsed {text}{again}")
         step.effects = [f"state {state}" for state in self.states]
         self.steps.append(step)
         self.reason = None
@@ -407,11 +407,11 @@ class _Reader:
             self.current.effects.append(text)
             return
         if not self.steps or self.steps[-1].kind != EFFECT or self.steps[-1].text != self.branch:
-            self.steps.append(Step(EFFECT, self.branch, segment=self.segment))
+            self.steps.append(SwitchStep(EFFECT, self.branch, segment=self.segment))
         self.steps[-1].effects.append(text)
 
     def _outcome(self, text: str) -> None:
-        self.steps.append(Step(OUTCOME, text, segment=self.segment))
+        self.steps.append(SwitchStep(OUTCOME, text, segment=self.segment))
 
     def _drop_decided(self) -> None:
         """Remember the first step that said drop: the later ones only carry it out."""
@@ -430,7 +430,7 @@ class _Reader:
         elif self.has_copy:
             self.lost = self._why()
 
-    def finish(self, frame: bytes, sent: Sequence[Sent]) -> tuple[list[Step], str]:
+    def finish(self, frame: bytes, sent: Sequence[Sent]) -> tuple[list[SwitchStep], str]:
         """All steps, and the verdict."""
         if not sent:
             verdict = f"dropped: {self.lost or self._why()}"

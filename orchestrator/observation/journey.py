@@ -16,7 +16,7 @@ from orchestrator.deployment.places import Places
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import WorkerProgram
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
@@ -221,7 +221,7 @@ class NetworkModel:
                 assert isinstance(found, _Server)
                 worker = found.workers[program.core]
                 found.programs[program.core, bundle.graph] = program
-                everything = Manifest(bundle.graph_id, _EVERYTHING, 0, 0)
+                everything = SamplingSecret(bundle.graph_id, _EVERYTHING, 0, 0)
                 worker.configure(bundle.graph, program.nfs, everything)
                 for chain in program.chains:
                     worker.service_chain(bundle.graph, chain)

@@ -18,7 +18,7 @@ from orchestrator.linker.nodes import owner, references
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, TableEntry
 from orchestrator.model.refs import PATH, SEGMENT, Node, Role, path_node, segment_of
-from orchestrator.observation.explain import TABLE, Step, Visit
+from orchestrator.observation.explain import TABLE, SwitchStep, Visit
 from orchestrator.observation.journey import Arrival, Journey, NetworkModel, WorkerVisit
 from orchestrator.observation.snapshot import Snapshot
 from orchestrator.targets.references import belonging, param_role
@@ -109,7 +109,7 @@ def _in_switch(
     return None
 
 
-def _entrance(switch: str, step: Step) -> Place:
+def _entrance(switch: str, step: SwitchStep) -> Place:
     """Where a frame is before it has a segment: at a host's port, or on a service path."""
     kind, names, _ = belonging(step.table)
     if kind == PATH and step.keys.keys() >= set(names):
@@ -117,7 +117,7 @@ def _entrance(switch: str, step: Step) -> Place:
     return ("entry", switch)
 
 
-def _segment_behind(steps: Sequence[Step], index: int) -> int:
+def _segment_behind(steps: Sequence[SwitchStep], index: int) -> int:
     """The segment after a step: what the next step sees; 0 when it is the last."""
     for step in steps[index + 1 :]:
         if step.segment:

@@ -2,7 +2,7 @@
 
 from orchestrator.oracle.comparison import Comparator
 from orchestrator.oracle.driver import Difference, Driver, Scenario
-from orchestrator.oracle.network import Delivery, ReferenceNetwork, Step
+from orchestrator.oracle.network import Delivery, ReferenceNetwork, WayStep
 from orchestrator.oracle.packets import corner_scenarios, odd_scenarios, random_scenarios
 from orchestrator.oracle.scenarios import campaign
 
@@ -13,7 +13,7 @@ __all__ = [
     "Driver",
     "ReferenceNetwork",
     "Scenario",
-    "Step",
+    "WayStep",
     "campaign",
     "corner_scenarios",
     "odd_scenarios",

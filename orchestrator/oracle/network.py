@@ -26,7 +26,7 @@ _NSH = b"\x89\x4f"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class WayStep:
     """What happened at one place on a packet's way, for people."""
 
     where: str
@@ -69,7 +69,7 @@ class ReferenceNetwork:
                 address: self._hosts[name].mac for address, name in self._host_of_address.items()
             },
         )
-        self.trace: list[Step] = []
+        self.trace: list[WayStep] = []
 
     @property
     def now_us(self) -> int:
@@ -124,7 +124,7 @@ class ReferenceNetwork:
             return self._drop(host, "no traffic of the graph asks for it")
         if not self._may_send(host, packet):
             return self._drop(host, "sends from an address that is not its own")
-        self.trace.append(Step(host, f"traffic {traffic.name}"))
+        self.trace.append(WayStep(host, f"traffic {traffic.name}"))
         return list(self._travel(packet, Port(endpoint)))
 
     def _may_send(self, host: str, packet: Packet) -> bool:
@@ -167,13 +167,13 @@ class ReferenceNetwork:
     def _travel(self, packet: Packet, leaves: Port) -> Iterator[Delivery]:
         target = self._next_port.get(leaves)
         if target is None:
-            self.trace.append(Step(str(leaves), "nothing is connected: dropped"))
+            self.trace.append(WayStep(str(leaves), "nothing is connected: dropped"))
         elif not target.port:
             yield from self._deliver(packet, target.node)
         else:
             outputs = self.references[target.node].process(packet, target.port, self._env)
             left = ", ".join(port for port, _ in outputs)
-            self.trace.append(Step(str(target), f"leaves {left}" if left else "dropped"))
+            self.trace.append(WayStep(str(target), f"leaves {left}" if left else "dropped"))
             for port, output in outputs:
                 output.context = output.context or packet.context
                 yield from self._travel(output, Port(target.node, port))
@@ -194,12 +194,12 @@ class ReferenceNetwork:
                 packet.eth_dst = self._hosts[owner].mac
                 packet.eth_src = GATEWAY_MAC
         verdict = f"delivered to {', '.join(receivers)}" if receivers else "no such host: dropped"
-        self.trace.append(Step(endpoint, verdict))
+        self.trace.append(WayStep(endpoint, verdict))
         for receiver in receivers:
             yield receiver, packet.to_bytes()
 
     def _drop(self, host: str, why: str) -> list[Delivery]:
-        self.trace.append(Step(host, why))
+        self.trace.append(WayStep(host, why))
         return []
 
 

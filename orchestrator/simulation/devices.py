@@ -16,7 +16,7 @@ from orchestrator.clients.vnf import chain_request, configure_request
 from orchestrator.clients.writing import Writable
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import ServerChain
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Server, Switch
 from orchestrator.simulation.clocks import Clock
@@ -120,7 +120,7 @@ class MemoryWorker:
         self,
         graph: str,
         nfs: Mapping[str, tuple[str, Mapping[str, Any]]],
-        manifest: Manifest | None,
+        manifest: SamplingSecret | None,
         *,
         remove: Sequence[str] = (),
         remove_manifest: bool = False,

@@ -9,7 +9,7 @@ from types import CodeType
 from typing import Any
 
 from orchestrator.softswitch import codegen, hashes
-from orchestrator.softswitch.architectures import Origin
+from orchestrator.softswitch.architectures import PacketOrigin
 from orchestrator.softswitch.state.pipeline import PipelineState
 from orchestrator.softswitch.trace import log_text
 
@@ -20,13 +20,13 @@ Run = Callable[..., None]
 """`run(port, data, mode, aux, out, again)`: see `codegen`."""
 
 
-class Pipeline:
+class RunningPipeline:
     """Compiled code over `state`; a packet enters by `run`."""
 
     def __init__(self, state: PipelineState, drop_port: int, queues: int = 1) -> None:
         self.state = state
         self.program = state.program
-        self.from_port = self.program.architecture.instance_types[Origin.PORT]
+        self.from_port = self.program.architecture.instance_types[PacketOrigin.PORT]
         """The `mode` of a packet that comes in by a port."""
         self.drop_port = drop_port
         self.queues = queues

@@ -9,7 +9,7 @@ from finsy.proto import p4r
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.engine import Events
 from orchestrator.softswitch.ir import check_size
-from orchestrator.softswitch.pipeline import Pipeline
+from orchestrator.softswitch.pipeline import RunningPipeline
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.softswitch.verifier import Verifier
 
@@ -29,7 +29,7 @@ class PythonEngine:
         self.switch = switch
         self.verifier = verifier
         self.port_drops = port_drops
-        self._saved: tuple[p4r.ForwardingPipelineConfig, Pipeline] | None = None
+        self._saved: tuple[p4r.ForwardingPipelineConfig, RunningPipeline] | None = None
 
     @property
     def device_id(self) -> int:
@@ -66,7 +66,7 @@ class PythonEngine:
         config, pipeline = self._take_saved()
         self.switch.reconcile(pipeline, config.p4info)
 
-    def _take_saved(self) -> tuple[p4r.ForwardingPipelineConfig, Pipeline]:
+    def _take_saved(self) -> tuple[p4r.ForwardingPipelineConfig, RunningPipeline]:
         if self._saved is None:
             raise SwitchError(f"{self.switch.name}: no configuration is saved")
         saved, self._saved = self._saved, None

@@ -24,11 +24,11 @@ from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.ir import program_of, read_program
 from orchestrator.softswitch.ir.program import Json, Program
 from orchestrator.softswitch.packetmeta import ControllerHeaders
-from orchestrator.softswitch.pipeline import Pipeline, Run
+from orchestrator.softswitch.pipeline import Run, RunningPipeline
 from orchestrator.softswitch.state.pipeline import PipelineState
 from orchestrator.softswitch.trace import Fault, Recorder, TraceEvent
 
-__all__ = ("Counters", "Frame", "Pipeline", "SoftSwitch", "TraceEvent")
+__all__ = ("Counters", "Frame", "RunningPipeline", "SoftSwitch", "TraceEvent")
 
 Frame = tuple[int, bytes]
 Again = tuple[int, bytes, int, Any]
@@ -91,7 +91,7 @@ class SoftSwitch:
         self.name = name or f"device {device_id}"
         self.clock = clock
         self.start = clock()
-        self.pipeline: Pipeline | None = None
+        self.pipeline: RunningPipeline | None = None
         self.p4info = p4i.P4Info()
         self.headers = ControllerHeaders(self.p4info)
         self.counters = Counters()
@@ -125,7 +125,7 @@ class SoftSwitch:
         """Microseconds since the switch was made, as BMv2 counts."""
         return (self.clock() - self.start) // 1000
 
-    def build(self, program: Program | Json) -> Pipeline:
+    def build(self, program: Program | Json) -> RunningPipeline:
         """Compile without installing; raises MalformedProgram, UnsupportedFeature or SwitchError."""
         with _within_limits():
             state = PipelineState(
@@ -134,9 +134,9 @@ class SoftSwitch:
                 clock=self.clock,
                 send_digest=lambda message: self.on_digest(message),
             )
-            return Pipeline(state, self.drop_port, self.queues)
+            return RunningPipeline(state, self.drop_port, self.queues)
 
-    def prepare(self, config: p4r.ForwardingPipelineConfig) -> Pipeline:
+    def prepare(self, config: p4r.ForwardingPipelineConfig) -> RunningPipeline:
         """Compile a configuration of anybody's; raises SwitchError in all that is wrong with it."""
         with _within_limits():
             program = program_of(config.p4_device_config)
@@ -150,11 +150,11 @@ class SoftSwitch:
         self.install(self.build(program), p4info)
 
     @staticmethod
-    def entity_store(pipeline: Pipeline, p4info: p4i.P4Info) -> EntityStore:
+    def entity_store(pipeline: RunningPipeline, p4info: p4i.P4Info) -> EntityStore:
         """Entities for a pipeline; raises SwitchError if P4Info is another program's."""
         return EntityStore(pipeline.state, p4info)
 
-    def install(self, pipeline: Pipeline, p4info: p4i.P4Info) -> None:
+    def install(self, pipeline: RunningPipeline, p4info: p4i.P4Info) -> None:
         store = self.entity_store(pipeline, p4info)
         with self.locked():
             self.pipeline = pipeline
@@ -202,7 +202,7 @@ class SoftSwitch:
             for profile in store.profiles.values():
                 profile.port_changed()
 
-    def reconcile(self, pipeline: Pipeline, p4info: p4i.P4Info) -> None:
+    def reconcile(self, pipeline: RunningPipeline, p4info: p4i.P4Info) -> None:
         """Install a pipeline and keep all entries; raises SwitchError if one does not fit it.
 
         Counters, meters' buckets and digests in flight start anew; counts that

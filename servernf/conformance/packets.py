@@ -9,7 +9,7 @@ from pathlib import Path
 
 from servernf.conformance import stateful, stateless
 from servernf.conformance.device import GRAPH, Device, Left, NotConforming
-from servernf.conformance.vectors import Step, Vector
+from servernf.conformance.vectors import Exchange, Vector
 from servernf.proto import vnf_pb2 as vnf
 
 VECTORS: tuple[Vector, ...] = (*stateless.VECTORS, *stateful.VECTORS)
@@ -43,7 +43,7 @@ def _configure(device: Device, vector: Vector, folder: str) -> None:
             device.chain("nf", _ENTERED + number, by, left, _LEFT + other)
 
 
-def _check_step(device: Device, vector: Vector, where: str, step: Step) -> None:
+def _check_step(device: Device, vector: Vector, where: str, step: Exchange) -> None:
     device.send(step.frame, _ENTERED + vector.ports.index(step.port), nf_labels=step.label)
     came = device.receive(len(step.out))
     told = [(vector.ports[left.tag.spi - _LEFT], left.frame) for left in came]
@@ -60,7 +60,7 @@ def _check_step(device: Device, vector: Vector, where: str, step: Step) -> None:
     _check_labels(where, step, came)
 
 
-def _check_labels(where: str, step: Step, came: Sequence[Left]) -> None:
+def _check_labels(where: str, step: Exchange, came: Sequence[Left]) -> None:
     for left in came:
         if left.tag.nf_labels != step.label_out:
             raise NotConforming(

@@ -22,7 +22,7 @@ from servernf.conformance.frames import (
     tcp,
     udp,
 )
-from servernf.conformance.vectors import INSIDE, OUTSIDE, Step, Vector, dropped, passes
+from servernf.conformance.vectors import INSIDE, OUTSIDE, Exchange, Vector, dropped, passes
 
 A, B, C = "10.0.0.1", "198.51.100.9", "203.0.113.5"
 CLIENT, SERVER = (A, 4000), (B, 80)
@@ -39,7 +39,7 @@ def _down(flags: int, seq: int, ack: int = 0, data: bytes = b"") -> bytes:
     return tcp(*SERVER, *CLIENT, flags, seq, ack, data)
 
 
-def _handshake() -> tuple[Step, ...]:
+def _handshake() -> tuple[Exchange, ...]:
     """A connection that inside opens; the client's next byte is 101, the server's 501."""
     return (
         passes(INSIDE, _up(SYN, 100)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from servernf.conformance.frames import arp, checksum, echo, ether, ip, udp
-from servernf.conformance.vectors import INSIDE, OUTSIDE, Step, Vector, dropped, passes
+from servernf.conformance.vectors import INSIDE, OUTSIDE, Exchange, Vector, dropped, passes
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 A, B, C = "10.0.0.1", "198.51.100.9", "203.0.113.5"
@@ -90,7 +90,7 @@ VECTORS = (
         },
         (
             passes(INSIDE, udp(A, 1, B, 2), udp(A, 1, B, 2, ttl=63)),
-            Step(
+            Exchange(
                 INSIDE,
                 udp(A, 1, C, 2, ttl=9),
                 (("dmz", NEXT_HOP_MAC + GATEWAY_MACS + b"\x08\x00" + _ROUTED_INNER),),
@@ -192,7 +192,7 @@ VECTORS = (
         "a copy behind the packet",
         {"rules": [{"dst_port": 53, "protocol": "udp"}]},
         (
-            Step(INSIDE, DNS_QUERY, ((OUTSIDE, DNS_QUERY), ("mirror", DNS_QUERY))),
+            Exchange(INSIDE, DNS_QUERY, ((OUTSIDE, DNS_QUERY), ("mirror", DNS_QUERY))),
             passes(INSIDE, WEB),
             passes(OUTSIDE, DNS_QUERY),
             dropped("mirror", WEB),

@@ -20,7 +20,7 @@ Oracle = Callable[[str, Mapping[str, Any], Sequence[Sent]], Sequence[Sequence[tu
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Exchange:
     """A frame that enters a port, and what leaves for it, in order; NF context labels beside it."""
 
     port: str
@@ -37,7 +37,7 @@ class Vector:
     nf: str
     why: str
     config: Mapping[str, Any]
-    steps: tuple[Step, ...]
+    steps: tuple[Exchange, ...]
     ports: tuple[str, ...] = (INSIDE, OUTSIDE)
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     metrics: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -49,15 +49,17 @@ class Vector:
         return f"{self.nf}: {self.why}"
 
 
-def passes(port: str, frame: bytes, changed: bytes | Judge | None = None, **labels: int) -> Step:
+def passes(
+    port: str, frame: bytes, changed: bytes | Judge | None = None, **labels: int
+) -> Exchange:
     """A frame that leaves by the other port, as it is or changed."""
     other = OUTSIDE if port == INSIDE else INSIDE
-    return Step(port, frame, ((other, frame if changed is None else changed),), **labels)
+    return Exchange(port, frame, ((other, frame if changed is None else changed),), **labels)
 
 
-def dropped(port: str, frame: bytes, **labels: int) -> Step:
+def dropped(port: str, frame: bytes, **labels: int) -> Exchange:
     """A frame that nothing leaves for."""
-    return Step(port, frame, (), **labels)
+    return Exchange(port, frame, (), **labels)
 
 
 def judged(
@@ -69,5 +71,5 @@ def judged(
 ) -> Vector:
     """A vector whose answers are an oracle's."""
     answers = oracle(nf, config, sent)
-    steps = (Step(p, f, tuple(out)) for (p, f), out in zip(sent, answers, strict=True))
+    steps = (Exchange(p, f, tuple(out)) for (p, f), out in zip(sent, answers, strict=True))
     return Vector(nf, "as its oracle", config, tuple(steps), ports)

@@ -16,7 +16,7 @@ from servernf.dpdk.memory import Memory, Place
 from servernf.dpdk.process import MOST_INSTANCES, WORKER_REASONS, Ask, Process
 from servernf.dpdk.tables import StateTable, StateTables
 from servernf.python.network_function import INSIDE, OUTSIDE
-from servernf.python.runtime.tables import Exit, Instance, Step, Tables, compile_steps
+from servernf.python.runtime.tables import CompiledCall, Exit, Instance, Tables, compile_steps
 from servernf.wire.errors import ReportedError, ServerError
 from servernf.wire.fields import Fields, parsed
 
@@ -162,13 +162,13 @@ class Engine:
     def _written(self, tables: Tables) -> bytes:
         """The tables as ASK_TABLES has them (c/engine.c)."""
         paths = compile_steps(tables, self._mac)
-        numbers: dict[Step, int] = {}
+        numbers: dict[CompiledCall, int] = {}
         todo = list(paths.values())
         while todo:
             step = todo.pop()
             if step not in numbers:
                 numbers[step] = len(numbers)
-                todo += [after for after in step.next.values() if isinstance(after, Step)]
+                todo += [after for after in step.next.values() if isinstance(after, CompiledCall)]
         exits: list[Exit] = []
         steps: list[bytes] = []
         ways = 0
@@ -180,7 +180,7 @@ class Engine:
             for port in ports:
                 after = step.next.get(port)
                 kind, index = _NOTHING, 0
-                if isinstance(after, Step):
+                if isinstance(after, CompiledCall):
                     kind, index = _STEP, numbers[after]
                 elif after is not None:
                     kind, index = _EXIT, len(exits)

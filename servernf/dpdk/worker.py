@@ -18,7 +18,7 @@ from servernf.python.runtime.chain import Dial, nobody
 from servernf.python.runtime.changes import Configured, NfSpec
 from servernf.python.runtime.clocks import monotonic_us
 from servernf.python.runtime.errors import Unsupported
-from servernf.python.runtime.tables import Manifest, Tables
+from servernf.python.runtime.tables import SampledLabels, Tables
 from servernf.python.runtime.worker import Worker
 from servernf.wire.errors import InputError, ServerError, unknown
 from servernf.wire.witness import Witness
@@ -89,7 +89,7 @@ class DpdkWorker(Worker):
         nfs: Sequence[NfSpec] = (),
         *,
         remove: Sequence[str] = (),
-        manifest: Manifest | None = None,
+        manifest: SampledLabels | None = None,
         remove_manifest: bool = False,
     ) -> Configured:
         if manifest is not None and 0 < manifest.threshold <= 1 << 32:

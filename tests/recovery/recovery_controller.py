@@ -29,10 +29,10 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.recovery import Recovered, carry_out, changing, recover
 from orchestrator.deployment.store import _SqliteLeadership
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.network.inventory import Inventory
 
-MANIFEST = Manifest(1, 1 << 30, 0x01234567, 0x89ABCDEF)
+MANIFEST = SamplingSecret(1, 1 << 30, 0x01234567, 0x89ABCDEF)
 """The same in every run, so that states can be compared."""
 
 _context = multiprocessing.get_context("forkserver")

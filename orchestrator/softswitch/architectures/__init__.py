@@ -32,7 +32,7 @@ Operand = Literal[
 """What a parameter of a primitive is."""
 
 
-class Origin(Enum):
+class PacketOrigin(Enum):
     """Where a packet comes from that enters a control; the text is for those who read traces."""
 
     PORT = "port"
@@ -43,7 +43,7 @@ class Origin(Enum):
     RESUBMISSION = "resubmission"
 
 
-class Step(Enum):
+class TrafficStep(Enum):
     """What is looked at behind a control or the deparser."""
 
     CLONE = "clone"
@@ -65,7 +65,7 @@ class Control:
     """A match-action control by its name in the program, and what is looked at behind it, in order."""
 
     name: str
-    after: tuple[Step, ...]
+    after: tuple[TrafficStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,10 @@ class Architecture:
     deparser: str
     ingress: Control
     egress: Control
-    behind_deparser: tuple[Step, ...]
-    asked_by: Mapping[Step, frozenset[str]]
+    behind_deparser: tuple[TrafficStep, ...]
+    asked_by: Mapping[TrafficStep, frozenset[str]]
     """The externs by which a program asks for a step; the others are taken unasked."""
-    instance_types: Mapping[Origin, int]
+    instance_types: Mapping[PacketOrigin, int]
     """Where a packet comes from, as the program reads it."""
     metadata: Metadata
     externs: Mapping[str, tuple[Operand, ...]]
@@ -107,7 +107,7 @@ class Architecture:
         """Names of the controls in the order in which a packet passes them."""
         return self.ingress.name, self.egress.name
 
-    def may_take(self, step: Step, primitives: Set[str]) -> bool:
+    def may_take(self, step: TrafficStep, primitives: Set[str]) -> bool:
         """Whether a program with these primitives can come to a step, wherever that is taken."""
         if step not in (*self.ingress.after, *self.egress.after, *self.behind_deparser):
             return False

@@ -3,30 +3,43 @@ docs/simple_switch.md and targets/simple_switch/simple_switch.cpp)."""
 
 from __future__ import annotations
 
-from orchestrator.softswitch.architectures import Architecture, Control, Metadata, Origin, Step
+from orchestrator.softswitch.architectures import (
+    Architecture,
+    Control,
+    Metadata,
+    PacketOrigin,
+    TrafficStep,
+)
 
 V1MODEL = Architecture(
     name="v1model",
     parser="parser",
     deparser="deparser",
     ingress=Control(
-        "ingress", (Step.CLONE, Step.DIGEST, Step.RESUBMIT, Step.MULTICAST, Step.FORWARD)
+        "ingress",
+        (
+            TrafficStep.CLONE,
+            TrafficStep.DIGEST,
+            TrafficStep.RESUBMIT,
+            TrafficStep.MULTICAST,
+            TrafficStep.FORWARD,
+        ),
     ),
-    egress=Control("egress", (Step.CLONE, Step.FORWARD)),
-    behind_deparser=(Step.RECIRCULATE, Step.SEND),
+    egress=Control("egress", (TrafficStep.CLONE, TrafficStep.FORWARD)),
+    behind_deparser=(TrafficStep.RECIRCULATE, TrafficStep.SEND),
     asked_by={
-        Step.CLONE: frozenset({"clone_ingress_pkt_to_egress", "clone_egress_pkt_to_egress"}),
-        Step.DIGEST: frozenset({"generate_digest"}),
-        Step.RESUBMIT: frozenset({"resubmit"}),
-        Step.RECIRCULATE: frozenset({"recirculate"}),
+        TrafficStep.CLONE: frozenset({"clone_ingress_pkt_to_egress", "clone_egress_pkt_to_egress"}),
+        TrafficStep.DIGEST: frozenset({"generate_digest"}),
+        TrafficStep.RESUBMIT: frozenset({"resubmit"}),
+        TrafficStep.RECIRCULATE: frozenset({"recirculate"}),
     },
     instance_types={
-        Origin.PORT: 0,
-        Origin.INGRESS_CLONE: 1,
-        Origin.EGRESS_CLONE: 2,
-        Origin.RECIRCULATION: 4,
-        Origin.MULTICAST: 5,
-        Origin.RESUBMISSION: 6,
+        PacketOrigin.PORT: 0,
+        PacketOrigin.INGRESS_CLONE: 1,
+        PacketOrigin.EGRESS_CLONE: 2,
+        PacketOrigin.RECIRCULATION: 4,
+        PacketOrigin.MULTICAST: 5,
+        PacketOrigin.RESUBMISSION: 6,
     },
     metadata=Metadata(
         header="standard_metadata",

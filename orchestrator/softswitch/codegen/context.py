@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.architectures import Origin, Step
+from orchestrator.softswitch.architectures import PacketOrigin, TrafficStep
 from orchestrator.softswitch.codegen.layout import intrinsic, layouts_of, primitive_ops, used_fields
 from orchestrator.softswitch.ir.program import Header, Program
 
@@ -113,11 +113,11 @@ class Context:
         self._numbered = 0
         self._names = Names()
 
-    def asked(self, step: Step) -> bool:
+    def asked(self, step: TrafficStep) -> bool:
         """Whether the program can ask for a step; if not there is no code for it."""
         return self.p.architecture.may_take(step, self.ops)
 
-    def origin_number(self, origin: Origin) -> int:
+    def origin_number(self, origin: PacketOrigin) -> int:
         """What instance_type says of a packet from there; also the `mode` of the function."""
         return self.p.architecture.instance_types[origin]
 

@@ -8,7 +8,7 @@ from orchestrator.softswitch.codegen.actions import emit_primitives
 from orchestrator.softswitch.codegen.calculations import calculate
 from orchestrator.softswitch.codegen.context import Context, Ex, literal, quoted
 from orchestrator.softswitch.codegen.expressions import expr, store
-from orchestrator.softswitch.ir.program import Action, Lookup, Pipeline, Table, lookup_of
+from orchestrator.softswitch.ir.program import Action, ControlGraph, Lookup, Table, lookup_of
 
 _MAX_STEPS = 100_000
 _MAX_BLOCKS = 70
@@ -25,14 +25,14 @@ class _IrregularGraph(Exception):
 class Flow:
     """The graph of a control on its way to nested ifs, or, if `numbers` has its nodes, to a loop."""
 
-    pipe: Pipeline
+    pipe: ControlGraph
     postdom: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
     """Node -> the first node that every way from it passes (None: the end)."""
     numbers: dict[str, int] = field(default_factory=dict[str, int])
     emitted: int = 0
 
 
-def emit_control(c: Context, pipe: Pipeline) -> None:
+def emit_control(c: Context, pipe: ControlGraph) -> None:
     if pipe.init is None:
         return
     flow = Flow(pipe)
@@ -80,7 +80,7 @@ def dispatched(c: Context, flow: Flow, init: str) -> None:
                 emit_node(c, flow, name, _NOWHERE)
 
 
-def successors(pipe: Pipeline, name: str) -> list[str | None]:
+def successors(pipe: ControlGraph, name: str) -> list[str | None]:
     if name in pipe.conditionals:
         node = pipe.conditionals[name]
         return [node.true_next, node.false_next]
@@ -98,7 +98,7 @@ def successors(pipe: Pipeline, name: str) -> list[str | None]:
     return nexts or [t.base_next]
 
 
-def immediate_postdominators(pipe: Pipeline) -> dict[str, str | None]:
+def immediate_postdominators(pipe: ControlGraph) -> dict[str, str | None]:
     """Node -> the first node that every way from it passes (None: the end)."""
     assert pipe.init is not None
     order: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.softswitch.architectures import Origin, Step
+from orchestrator.softswitch.architectures import PacketOrigin, TrafficStep
 from orchestrator.softswitch.codegen.calculations import verify_checksums
 from orchestrator.softswitch.codegen.context import Context, Generated
 from orchestrator.softswitch.codegen.parsing import emit_parser
@@ -29,8 +29,8 @@ def emit_function(c: Context) -> Generated:
             c.emit(f"{c.sm('parser_error')} = perr")
         verify_checksums(c)
         c.emit("todo = None")
-        if c.asked(Step.CLONE):
-            with c.block(f"if mode == {c.origin_number(Origin.INGRESS_CLONE)}:"):
+        if c.asked(TrafficStep.CLONE):
+            with c.block(f"if mode == {c.origin_number(PacketOrigin.INGRESS_CLONE)}:"):
                 emit_arrived_clone(c)
             with c.block("else:"):
                 emit_ingress(c)
@@ -58,21 +58,21 @@ def _initial_values(c: Context) -> list[str]:
 
 
 def _prologue(c: Context) -> None:
-    if c.asked(Step.CLONE):
+    if c.asked(TrafficStep.CLONE):
         c.emit("clone = -1")
         c.emit("clone_fl = 0")
-    if c.asked(Step.DIGEST):
+    if c.asked(TrafficStep.DIGEST):
         c.emit("digest = 0")
-    if c.asked(Step.RESUBMIT):
+    if c.asked(TrafficStep.RESUBMIT):
         c.emit("resub = 0")
     emit_untouched(c)
     if c.track_length:
         c.emit(f"plen_reg = {c.sm('packet_length')} = L")
-    if c.asked(Step.RESUBMIT) or c.asked(Step.RECIRCULATE):
+    if c.asked(TrafficStep.RESUBMIT) or c.asked(TrafficStep.RECIRCULATE):
         # Metadata of a packet on its way round is its field list, nothing else.
         with c.block("if aux is None:"):
             _arrival(c)
-        with c.block(f"elif mode == {c.origin_number(Origin.INGRESS_CLONE)}:"):
+        with c.block(f"elif mode == {c.origin_number(PacketOrigin.INGRESS_CLONE)}:"):
             c.emit(f"{c.sm('ingress_port')} = port")
         with c.block("else:"):
             c.emit("fl, values = aux")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
-from orchestrator.softswitch.architectures import Origin, Step
+from orchestrator.softswitch.architectures import PacketOrigin, TrafficStep
 from orchestrator.softswitch.codegen.context import Context, literal, quoted
 from orchestrator.softswitch.codegen.controls import emit_control
 from orchestrator.softswitch.codegen.deparsing import emit_deparser
@@ -71,13 +71,13 @@ def emit_arrived_clone(c: Context) -> None:
     c.emit("copies, fl, values = aux")
     c.assign_zero(c.meta_locals())
     restore_field_list(c, "fl", "values")
-    c.emit(f"{c.sm('instance_type')} = {c.origin_number(Origin.INGRESS_CLONE)}")
+    c.emit(f"{c.sm('instance_type')} = {c.origin_number(PacketOrigin.INGRESS_CLONE)}")
     replicate(c, "copies")
 
 
 def emit_untouched(c: Context) -> None:
     """A copy begins without what actions have asked for the packet that it is one of."""
-    if c.asked(Step.RECIRCULATE):
+    if c.asked(TrafficStep.RECIRCULATE):
         c.emit("recirc = 0")
     if "truncate" in c.ops:
         c.emit("trunc = 1 << 30")
@@ -120,9 +120,9 @@ def replica(c: Context) -> str:
 
 def _clone_of_arrival(c: Context) -> None:
     """A clone of the packet as it came in: it is parsed again, with its field list's metadata."""
-    if not c.asked(Step.CLONE):
+    if not c.asked(TrafficStep.CLONE):
         return
-    number = c.origin_number(Origin.INGRESS_CLONE)
+    number = c.origin_number(PacketOrigin.INGRESS_CLONE)
     with c.block("if clone >= 0:"):
         c.emit("copies = clone_sessions.get(clone)")
         c.event("clone", quoted(c.p.architecture.ingress.name), "clone", "copies")
@@ -135,7 +135,7 @@ def _clone_of_arrival(c: Context) -> None:
 
 def _digest(c: Context) -> None:
     """What an ingress digest carries; the last one asked for is the one that counts."""
-    if not c.asked(Step.DIGEST):
+    if not c.asked(TrafficStep.DIGEST):
         return
     with c.block("if digest:"):
         for i, learn in c.p.learn_lists.items():
@@ -154,12 +154,12 @@ def _digest(c: Context) -> None:
 
 
 def _resubmit(c: Context) -> None:
-    if not c.asked(Step.RESUBMIT):
+    if not c.asked(TrafficStep.RESUBMIT):
         return
     with c.block("if resub:"):
         _save_field_list(c, "resub", "values")
         c.event("resubmit", "resub", "values")
-        number = c.origin_number(Origin.RESUBMISSION)
+        number = c.origin_number(PacketOrigin.RESUBMISSION)
         c.emit(f"again.append((port, data, {number}, (resub, values)))")
         c.emit("return")
 
@@ -171,19 +171,19 @@ def _multicast(c: Context) -> None:
     with c.block(f"if {group}:"):
         c.emit(f"copies = groups.get({group}, ())")
         c.event("multicast", group, "copies")
-        c.emit(f"{c.sm('instance_type')} = {c.origin_number(Origin.MULTICAST)}")
+        c.emit(f"{c.sm('instance_type')} = {c.origin_number(PacketOrigin.MULTICAST)}")
         emit_untouched(c)
         replicate(c, "copies")
 
 
 def _to_egress(c: Context) -> None:
     spec, ingress = c.sm("egress_spec"), c.p.architecture.ingress
-    multicast = Step.MULTICAST in ingress.after and c.has_meta("mcast_grp")
+    multicast = TrafficStep.MULTICAST in ingress.after and c.has_meta("mcast_grp")
     with c.block(f"{'elif' if multicast else 'if'} {spec} == {literal(c.drop_port)}:"):
         c.event("drop", quoted(ingress.name))
         c.emit("return")
     with c.block("else:"):
-        c.emit(f"{c.sm('instance_type')} = {c.origin_number(Origin.PORT)}")
+        c.emit(f"{c.sm('instance_type')} = {c.origin_number(PacketOrigin.PORT)}")
         c.emit(f"{c.sm('egress_port')} = {spec}")
 
 
@@ -192,7 +192,7 @@ def _to_egress(c: Context) -> None:
 
 def _clone_of_departure(c: Context) -> None:
     """A clone of the packet as it leaves egress: headers stay, metadata is its field list's."""
-    if not c.asked(Step.CLONE):
+    if not c.asked(TrafficStep.CLONE):
         return
     with c.block("if clone >= 0:"):
         c.emit("copies = clone_sessions.get(clone)")
@@ -203,7 +203,7 @@ def _clone_of_departure(c: Context) -> None:
             c.emit(f"kept = ({', '.join(meta)},)")
             c.assign_zero(meta)
             restore_field_list(c, "clone_fl", "values")
-            c.emit(f"{c.sm('instance_type')} = {c.origin_number(Origin.EGRESS_CLONE)}")
+            c.emit(f"{c.sm('instance_type')} = {c.origin_number(PacketOrigin.EGRESS_CLONE)}")
             with c.block("if todo is None:"):
                 c.emit("todo = []")
             state = ", ".join([*c.header_state(), *meta])
@@ -227,36 +227,39 @@ def _to_deparser(c: Context) -> None:
 
 
 def _recirculate(c: Context) -> None:
-    if not c.asked(Step.RECIRCULATE):
+    if not c.asked(TrafficStep.RECIRCULATE):
         return
     with c.block("if recirc:"):
         _save_field_list(c, "recirc", "values")
-        number = c.origin_number(Origin.RECIRCULATION)
+        number = c.origin_number(PacketOrigin.RECIRCULATION)
         c.emit(f"again.append((port, frame, {number}, (recirc, values)))")
         c.event("recirculate", "recirc", "values", "frame")
 
 
 def _send(c: Context) -> None:
     frame = "frame[:trunc]" if "truncate" in c.ops else "frame"
-    with c.block("else:") if c.asked(Step.RECIRCULATE) else nullcontext():
+    with c.block("else:") if c.asked(TrafficStep.RECIRCULATE) else nullcontext():
         c.emit(f"out.append(({c.sm('egress_port')}, {frame}))")
         c.event("send", c.sm("egress_port"), frame)
 
 
-Emitters = Mapping[Step, Callable[[Context], None]]
+Emitters = Mapping[TrafficStep, Callable[[Context], None]]
 
 _BEHIND_INGRESS: Emitters = {
-    Step.CLONE: _clone_of_arrival,
-    Step.DIGEST: _digest,
-    Step.RESUBMIT: _resubmit,
-    Step.MULTICAST: _multicast,
-    Step.FORWARD: _to_egress,
+    TrafficStep.CLONE: _clone_of_arrival,
+    TrafficStep.DIGEST: _digest,
+    TrafficStep.RESUBMIT: _resubmit,
+    TrafficStep.MULTICAST: _multicast,
+    TrafficStep.FORWARD: _to_egress,
 }
-_BEHIND_EGRESS: Emitters = {Step.CLONE: _clone_of_departure, Step.FORWARD: _to_deparser}
-_BEHIND_DEPARSER: Emitters = {Step.RECIRCULATE: _recirculate, Step.SEND: _send}
+_BEHIND_EGRESS: Emitters = {
+    TrafficStep.CLONE: _clone_of_departure,
+    TrafficStep.FORWARD: _to_deparser,
+}
+_BEHIND_DEPARSER: Emitters = {TrafficStep.RECIRCULATE: _recirculate, TrafficStep.SEND: _send}
 
 
-def _emit_steps(c: Context, steps: tuple[Step, ...], emitters: Emitters) -> None:
+def _emit_steps(c: Context, steps: tuple[TrafficStep, ...], emitters: Emitters) -> None:
     for step in steps:
         if step not in emitters:
             raise c.refuse(f"'{step.value}' at this place of {c.p.architecture.name}")

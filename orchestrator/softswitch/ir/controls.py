@@ -25,9 +25,9 @@ from orchestrator.softswitch.ir.program import (
     Calculation,
     Conditional,
     ConstEntry,
+    ControlGraph,
     Key,
     Param,
-    Pipeline,
     Table,
 )
 
@@ -66,7 +66,7 @@ class Controls:
     actions: Mapping[int, Action]
     profiles: dict[str, ActionProfile] = field(default_factory=dict[str, ActionProfile])
 
-    def pipeline(self, node: Node) -> Pipeline:
+    def pipeline(self, node: Node) -> ControlGraph:
         for profile in node.list("action_profiles"):
             selector = profile.get("selector")
             size = profile.get("max_size")
@@ -98,7 +98,7 @@ class Controls:
             name = c["name"].name()
             calls[name] = ActionCall(name, action, _next(c.get("next_node"), names))
         init = _next(node.get("init_table"), names)
-        return Pipeline(node["name"].name(), init, tables, conditionals, calls)
+        return ControlGraph(node["name"].name(), init, tables, conditionals, calls)
 
     def _profile(self, node: Node, size: int, selector: Node | None) -> ActionProfile:
         name = node.name()
@@ -319,9 +319,9 @@ def _const_match(m: Node, key: Key, kinds: tuple[str, ...]) -> tuple[int, ...]:
     return (value,)
 
 
-def read_pipelines(root: Node, controls: Controls) -> dict[str, Pipeline]:
+def read_pipelines(root: Node, controls: Controls) -> dict[str, ControlGraph]:
     """The architecture's controls, in its order."""
-    pipelines: dict[str, Pipeline] = {}
+    pipelines: dict[str, ControlGraph] = {}
     ids = Ids("pipeline")
     for p in root["pipelines"].items(most=16):
         ids.take(p)

@@ -185,7 +185,7 @@ class ActionCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Pipeline:
+class ControlGraph:
     name: str
     init: str | None
     tables: Mapping[str, Table]
@@ -298,7 +298,7 @@ class Program:
     deparse_order: tuple[str, ...]
     deparse_primitives: tuple[Json, ...]
     actions: tuple[Action, ...]
-    pipelines: Mapping[str, Pipeline]
+    pipelines: Mapping[str, ControlGraph]
     """The architecture's controls by name, in its order."""
     calculations: Mapping[str, Calculation]
     checksums: tuple[Checksum, ...]

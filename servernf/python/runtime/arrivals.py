@@ -14,7 +14,7 @@ from servernf.python.runtime.errors import AlreadyThere, NotFound, Refused
 from servernf.python.runtime.gates import Gate, Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
-from servernf.python.runtime.tables import Instance, Step
+from servernf.python.runtime.tables import CompiledCall, Instance
 from servernf.python.scope import Buckets
 from servernf.python.variants import check_variant
 from servernf.wire.configs import config_digest
@@ -42,7 +42,7 @@ class Host(Protocol):
         ...
 
     @property
-    def steps(self) -> Mapping[int, Step]:
+    def steps(self) -> Mapping[int, CompiledCall]:
         """The first step of every path."""
         ...
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.moving import all_buckets, check_divided, import_state
-from servernf.python.runtime.tables import Instance, Step
+from servernf.python.runtime.tables import CompiledCall, Instance
 from servernf.python.scope import EVERYTHING, Buckets
 from servernf.python.tables import Fixed
 from servernf.wire.errors import InputError
@@ -121,7 +121,7 @@ class Arriving:
         nf: str,
         batches: Sequence[bytes],
         held: HeldFrames,
-        steps: Mapping[int, Step],
+        steps: Mapping[int, CompiledCall],
         now_us: int,
     ) -> int:
         """Have all that another instance had; how many records."""

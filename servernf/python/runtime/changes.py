@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from servernf.python.runtime.chain import Plan, Scope, reachable
-from servernf.python.runtime.tables import Instance, Manifest, Out, Tables, graph_of
+from servernf.python.runtime.tables import Instance, Out, SampledLabels, Tables, graph_of
 from servernf.wire.instances import base_name
 
 
@@ -42,7 +42,7 @@ def name_problems(graph: str, names: Sequence[str], where: str) -> list[str]:
     return problems
 
 
-def manifest_problems(manifest: Manifest | None) -> list[str]:
+def manifest_problems(manifest: SampledLabels | None) -> list[str]:
     """What is wrong with a manifest."""
     if manifest is None or 0 <= manifest.threshold <= 1 << 32:
         return []

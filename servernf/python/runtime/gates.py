@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from servernf.python.network_function import INSIDE, OUTSIDE
 from servernf.python.packet import PacketView
-from servernf.python.runtime.tables import Exit, Step
+from servernf.python.runtime.tables import CompiledCall, Exit
 from servernf.python.runtime.tag import TAG_BYTES
 from servernf.python.scope import Buckets
 
@@ -48,7 +48,7 @@ class Gates:
         """Frames that came to another worker are for this one."""
         self.released += [self._mac + frame[6:] for frame in frames]
 
-    def let(self, frames: Sequence[bytes], steps: Mapping[int, Step]) -> list[bytes]:
+    def let(self, frames: Sequence[bytes], steps: Mapping[int, CompiledCall]) -> list[bytes]:
         """The frames that NFs see now, those that have waited first."""
         for gate in list(self.all):
             if gate.opens is not None:
@@ -57,7 +57,7 @@ class Gates:
         passed += [frame for frame in frames if not self._keeps(frame, steps)]
         return passed
 
-    def _keeps(self, frame: bytes, steps: Mapping[int, Step]) -> bool:
+    def _keeps(self, frame: bytes, steps: Mapping[int, CompiledCall]) -> bool:
         step = steps.get(int.from_bytes(frame[_PATH], "big"))
         if step is None or not self._packet.load(frame, TAG_BYTES):
             return False
@@ -70,7 +70,7 @@ class Gates:
         return False
 
 
-def is_of(step: Step, packet: PacketView, buckets: Buckets) -> bool:
+def is_of(step: CompiledCall, packet: PacketView, buckets: Buckets) -> bool:
     """Whether the switches send a packet that enters an NF to who owns one of the buckets.
 
     As they do: by the addresses of its flow, and by a pool's where the packet still shows that.
@@ -86,13 +86,13 @@ def is_of(step: Step, packet: PacketView, buckets: Buckets) -> bool:
     return buckets.group(destination, source) is not None
 
 
-def steps_behind(step: Step) -> list[Step]:
+def steps_behind(step: CompiledCall) -> list[CompiledCall]:
     """A step and all that follow on this worker, the nearest first."""
-    found: list[Step] = []
-    ways: list[Step | Exit] = [step]
+    found: list[CompiledCall] = []
+    ways: list[CompiledCall | Exit] = [step]
     while ways:
         way = ways.pop(0)
-        if isinstance(way, Step) and way not in found:
+        if isinstance(way, CompiledCall) and way not in found:
             found.append(way)
             ways += way.next.values()
     return found

@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from servernf.python.network_function import Emitted
-from servernf.python.runtime.tables import Step, path_text
+from servernf.python.runtime.tables import CompiledCall, path_text
 from servernf.python.runtime.tag import Beside, Tagged
 from servernf.wire.errors import InputError
 from servernf.wire.state import Field, Layout, Record
@@ -81,7 +81,7 @@ def read_held(
     nf: str,
     records: Sequence[Record],
     now_us: int,
-    step_of: Callable[[int, str, str], Step | None],
+    step_of: Callable[[int, str, str], CompiledCall | None],
 ) -> list[tuple[Beside, Tagged]]:
     """What another worker has held for an instance; InputError says what has no chain here.
 

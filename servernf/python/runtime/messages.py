@@ -9,7 +9,7 @@ from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.chain import Dial, ExitHop, Hop, NfHop, Scope
 from servernf.python.runtime.clocks import wall_us
 from servernf.python.runtime.errors import NotFound, Unsupported
-from servernf.python.runtime.tables import Manifest, Out, ToNf
+from servernf.python.runtime.tables import Out, SampledLabels, ToNf
 from servernf.python.runtime.worker import NfSpec, Worker
 from servernf.python.variants import VARIANTS
 from servernf.wire.configs import config_digest
@@ -36,7 +36,7 @@ def configure(worker: Worker, request: vnf.ConfigureRequest) -> vnf.ConfigureRes
     manifest = None
     if request.HasField("manifest"):
         told = request.manifest
-        manifest = Manifest(told.key0, told.key1, told.threshold)
+        manifest = SampledLabels(told.key0, told.key1, told.threshold)
     done = worker.configure(
         request.graph,
         [NfSpec(nf.name, nf.type, nf.config_json) for nf in request.nfs],

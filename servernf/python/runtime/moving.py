@@ -8,7 +8,7 @@ from functools import partial
 
 from servernf.python.network_function import NetworkFunction
 from servernf.python.runtime.held import HELD, HeldFrames, read_held
-from servernf.python.runtime.tables import Exit, Instance, Step
+from servernf.python.runtime.tables import CompiledCall, Exit, Instance
 from servernf.python.scope import Buckets, Scope
 from servernf.python.state import CHUNK
 from servernf.wire.buckets import KEYS
@@ -28,7 +28,7 @@ def export_state(instance: Instance, held: HeldFrames, scope: Scope, now_us: int
 def import_state(
     instance: Instance,
     held: HeldFrames,
-    steps: Mapping[int, Step],
+    steps: Mapping[int, CompiledCall],
     batches: Iterable[bytes],
     now_us: int,
 ) -> int:
@@ -85,9 +85,11 @@ def all_buckets(instances: Iterable[Instance]) -> Buckets | None:
     return None
 
 
-def step_of(steps: Mapping[int, Step], path: int, nf: str, port: str) -> Step | None:
+def step_of(
+    steps: Mapping[int, CompiledCall], path: int, nf: str, port: str
+) -> CompiledCall | None:
     """Where packets of a path enter an instance by a port."""
-    ways: list[Step | Exit] = [steps[path]] if path in steps else []
+    ways: list[CompiledCall | Exit] = [steps[path]] if path in steps else []
     seen: set[int] = set()
     while ways:
         step = ways.pop()

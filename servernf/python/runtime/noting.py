@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from servernf.python.network_function import Emitted
 from servernf.python.packet import PacketView
-from servernf.python.runtime.tables import Exit, Step
+from servernf.python.runtime.tables import CompiledCall, Exit
 from servernf.python.runtime.tag import TAG_BYTES, Beside, Tagged
 from servernf.wire.records import Kind
 
@@ -45,7 +45,7 @@ class Lost(NamedTuple):
     """A frame that the worker itself dropped; without a step where no path led to one."""
 
     words: bytes
-    step: Step | None
+    step: CompiledCall | None
     path: int
     branch: int
     reason: str
@@ -62,7 +62,7 @@ class Call(NamedTuple):
     """A note, read. Frames are without tag."""
 
     words: bytes
-    step: Step
+    step: CompiledCall
     branch: int
     given: bytes | None
     """None: a frame that was held is let go."""
@@ -107,7 +107,7 @@ class Plain(NamedTuple):
     """The note of a call that is all of a packet's way through the worker. Frames have their tags."""
 
     words: bytes
-    step: Step
+    step: CompiledCall
     given: bytes
     entered: int
     left: int
@@ -123,7 +123,7 @@ class Plain(NamedTuple):
 class Aside(NamedTuple):
     """What a note of a frame that was sent beside a packet, or later, does not say."""
 
-    step: Step
+    step: CompiledCall
     branch: int
     given: bytes | None
     """None: a frame that was held is let go."""
@@ -135,7 +135,7 @@ class Batch:
 
     __slots__ = ("asides", "contexts", "emitted", "lost", "notes", "steps", "times")
 
-    def __init__(self, steps: Mapping[int, Step], times: Times) -> None:
+    def __init__(self, steps: Mapping[int, CompiledCall], times: Times) -> None:
         self.steps, self.times = steps, times
         self.notes: list[Any] = []
         self.contexts = b""
@@ -165,7 +165,7 @@ class Batch:
 
     def beside(
         self,
-        step: Step,
+        step: CompiledCall,
         packet: PacketView,
         words: bytes,
         branch: int,
@@ -221,17 +221,17 @@ class Batch:
     def _entered(self, at: int) -> int:
         return int(self.notes[at - SLOTS + 2]) if at else self.times.tick_ns
 
-    def _step(self, at: int) -> Step:
+    def _step(self, at: int) -> CompiledCall:
         """Which call a note of a packet itself is of: as from the packet's first."""
         first = at
         while self.notes[first + 1] is None:
             first -= SLOTS
         frame = self.notes[first + 1]
-        step: Step | Exit = self.steps[int.from_bytes(frame[18:22], "big")]
+        step: CompiledCall | Exit = self.steps[int.from_bytes(frame[18:22], "big")]
         for before in range(first, at, SLOTS):
-            assert isinstance(step, Step)
+            assert isinstance(step, CompiledCall)
             step = step.next[self.notes[before + 3]]
-        assert isinstance(step, Step)
+        assert isinstance(step, CompiledCall)
         return step
 
 

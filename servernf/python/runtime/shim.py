@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from servernf.python.runtime.noting import FAILED, SLOTS, Batch, Call, Lost, Plain, Times, located
-from servernf.python.runtime.tables import Instance, Manifest, Step
+from servernf.python.runtime.tables import CompiledCall, Instance, SampledLabels
 from servernf.python.runtime.tag import TAG_BYTES, ingress_of, label_of
 from servernf.wire import sampling
 from servernf.wire.configs import config_digest
@@ -91,7 +91,7 @@ class Shim:
         """How many frames they are of."""
         self._thread = self._cpu_ns = 0
         """Who runs packets, and how much of its time was spent before the notes that wait."""
-        self._manifests: Mapping[str, Manifest] = {}
+        self._manifests: Mapping[str, SampledLabels] = {}
         self._witnesses: dict[str, Witness] = {}
         self._watching = False
         """Whether any rate is above 0."""
@@ -119,7 +119,7 @@ class Shim:
         """What is witnessed, by graph."""
         return self._witnesses
 
-    def use(self, manifests: Mapping[str, Manifest]) -> None:
+    def use(self, manifests: Mapping[str, SampledLabels]) -> None:
         """The operator's manifests by graph, those that sample anything."""
         self._manifests = {graph: m for graph, m in manifests.items() if m.threshold}
         self._watch()
@@ -167,7 +167,7 @@ class Shim:
 
     # -- beside the packets --------------------------------------------------------------------
 
-    def batch(self, now_us: int, steps: Mapping[int, Step]) -> Batch | None:
+    def batch(self, now_us: int, steps: Mapping[int, CompiledCall]) -> Batch | None:
         """What packets that come now, and go by `steps`, are noted with; None: nothing is watched."""
         if not self._watching:
             return None

@@ -53,7 +53,7 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class SampledLabels:
     """Which labels of a graph are sampled: PRF(key0, key1, label) < threshold."""
 
     key0: int = field(repr=False)
@@ -94,7 +94,7 @@ class Tables:
     """A *path* is spi << 8 | si. Classifiers: (NF, path, port left) -> next hop."""
 
     instances: Mapping[str, Instance] = field(default_factory=dict[str, Instance])
-    manifests: Mapping[str, Manifest] = field(default_factory=dict[str, Manifest])
+    manifests: Mapping[str, SampledLabels] = field(default_factory=dict[str, SampledLabels])
     entries: Mapping[int, ToNf] = field(default_factory=dict[int, ToNf])
     classifiers: Mapping[tuple[str, int, str], ToNf | Out] = field(
         default_factory=dict[tuple[str, int, str], ToNf | Out]
@@ -111,7 +111,7 @@ class Exit:
         self.path = (out.spi << 8 | out.si).to_bytes(4, "big")
 
 
-class Step:
+class CompiledCall:
     """A compiled NF call: what to call by which port, and what follows by the port left."""
 
     __slots__ = ("emitted", "instance", "next", "path", "port", "process", "tally")
@@ -123,18 +123,18 @@ class Step:
         self.process: Process = (instance.watching or instance.nf).process
         self.emitted = instance.nf.emitted
         self.port = port
-        self.next: dict[str, Step | Exit] = {}
+        self.next: dict[str, CompiledCall | Exit] = {}
 
 
-def compile_steps(tables: Tables, core_mac: int) -> dict[int, Step]:
+def compile_steps(tables: Tables, core_mac: int) -> dict[int, CompiledCall]:
     """The first step of every path, linked to those that follow."""
-    known: dict[tuple[int, str, str], Step] = {}
+    known: dict[tuple[int, str, str], CompiledCall] = {}
 
-    def step(path: int, target: ToNf) -> Step:
+    def step(path: int, target: ToNf) -> CompiledCall:
         key = (path, target.nf, target.port)
         if key not in known:
             instance = tables.instances[target.nf]
-            known[key] = made = Step(instance, target.port, path)
+            known[key] = made = CompiledCall(instance, target.port, path)
             for port in instance.nf.ports:
                 following = tables.classifiers.get((target.nf, path, port))
                 if isinstance(following, ToNf):

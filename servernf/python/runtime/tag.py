@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 from servernf.python.network_function import Emitted
-from servernf.python.runtime.tables import Step
+from servernf.python.runtime.tables import CompiledCall
 from servernf.wire.nsh import OAM
 
 TAG_BYTES = 38
@@ -34,7 +34,7 @@ class Tagged(NamedTuple):
         return ingress_of(self.words)
 
 
-Beside = tuple[Step, Emitted, int]
+Beside = tuple[CompiledCall, Emitted, int]
 """Who has sent a frame beside the packet, the frame, and its NF context label."""
 
 

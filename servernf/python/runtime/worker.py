@@ -48,11 +48,11 @@ from servernf.python.runtime.noting import FAILED, Batch, Lost
 from servernf.python.runtime.replicas import Replicas
 from servernf.python.runtime.shim import Sample, Shim
 from servernf.python.runtime.tables import (
+    CompiledCall,
     Exit,
     Instance,
-    Manifest,
     Out,
-    Step,
+    SampledLabels,
     Tables,
     compile_steps,
 )
@@ -100,7 +100,7 @@ class Worker:
         self.now_us = clock
         self._lock = threading.Lock()
         self._tables = Tables()
-        self._steps: dict[int, Step] = {}
+        self._steps: dict[int, CompiledCall] = {}
         self.held = HeldFrames()
         self.jobs = Jobs()
         self.gates = Gates(core_mac)
@@ -172,7 +172,7 @@ class Worker:
                 continue
             packet.context = context
             given: bytes | None = frame
-            following: Step | Exit | None = None
+            following: CompiledCall | Exit | None = None
             reason = ""
             is_timed = frame is timed
             try:
@@ -192,7 +192,7 @@ class Worker:
                         step.instance.nf.tell_drop(packet)
                         break
                     following = step.next.get(port)
-                    if not isinstance(following, Step):
+                    if not isinstance(following, CompiledCall):
                         break
                     if notes is not None:
                         left = bytes(packet.data), packet.context, ""
@@ -245,7 +245,7 @@ class Worker:
             data = emitted.frame
             lost = ""
             try:
-                while isinstance(following, Step):
+                while isinstance(following, CompiledCall):
                     step = following
                     if not packet.load(data):
                         lost = "malformed"
@@ -333,7 +333,7 @@ class Worker:
         return self._tables.instances
 
     @property
-    def steps(self) -> Mapping[int, Step]:
+    def steps(self) -> Mapping[int, CompiledCall]:
         """The first step of every path."""
         return self._steps
 
@@ -351,7 +351,7 @@ class Worker:
         nfs: Sequence[NfSpec] = (),
         *,
         remove: Sequence[str] = (),
-        manifest: Manifest | None = None,
+        manifest: SampledLabels | None = None,
         remove_manifest: bool = False,
     ) -> Configured:
         """Create or replace `nfs` of a graph, remove others, set its manifest; all or nothing.

@@ -17,7 +17,7 @@ from orchestrator.clients.p4info import (
 )
 from orchestrator.errors import SwitchError
 from orchestrator.model.entries import Between, Exact, FloodGroup, Lpm, TableEntry, Ternary
-from orchestrator.model.manifest import Manifest, manifest_entries
+from orchestrator.model.manifest import SamplingSecret, manifest_entries
 from orchestrator.model.provenance import told
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
@@ -60,7 +60,7 @@ def test_every_entry_that_lowering_makes_round_trips(schema: Schema) -> None:
     result = compiled(campus())
     programs = [*result.bundle.programs.values(), *result.bundle.fabric.values()]
     entries = [e for p in programs for e in (*p.entries, *p.activation)]
-    entries += manifest_entries(Manifest(1, 2, 3, 0xFFFFFFFF))
+    entries += manifest_entries(SamplingSecret(1, 2, 3, 0xFFFFFFFF))
     kinds = set()
     for entry in entries:
         graph, decoded = schema.decode(schema.encode(entry, "g"))

@@ -14,7 +14,7 @@ from orchestrator.deployment.journal import Deployed, Journal, now, state_direct
 from orchestrator.errors import StoreError
 from orchestrator.graph.kept import dump_graph
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.manifest import Manifest, new_manifest
+from orchestrator.model.manifest import SamplingSecret, new_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def bundle(name: str, graph_id: int = 1) -> Bundle:
     return compiled(graph, "single", graph_id=graph_id).bundle
 
 
-def record(journal: Journal, bundle: Bundle, manifest: Manifest | None = None) -> None:
+def record(journal: Journal, bundle: Bundle, manifest: SamplingSecret | None = None) -> None:
     with journal.lead() as lead:
         lead.intend(bundle.graph, Deployed(bundle, manifest, now()))
         lead.finished()
@@ -41,7 +41,7 @@ def forget(journal: Journal, graph: str) -> None:
 
 
 def test_round_trip() -> None:
-    manifest = Manifest(1, 1 << 31, 0xFFFFFFFF, 0)
+    manifest = SamplingSecret(1, 1 << 31, 0xFFFFFFFF, 0)
     record(Journal("net"), bundle("one", 1), manifest)
     record(Journal("net"), bundle("two", 2))
     found = Journal("net").deployed()
@@ -103,7 +103,7 @@ def test_graph_ids_are_reused_but_never_shared() -> None:
 def test_an_intent_is_there_before_and_while_stages_run() -> None:
     journal = Journal("net")
     record(journal, bundle("one", 1))
-    new = Deployed(bundle("one", 1), Manifest(1, 2, 3, 4), now())
+    new = Deployed(bundle("one", 1), SamplingSecret(1, 2, 3, 4), now())
     with journal.lead() as lead:
         lead.intend("one", new, interrupting=True)
         seen = [journal.intent()]
@@ -138,7 +138,7 @@ def test_an_intent_is_there_before_and_while_stages_run() -> None:
         lead.finished()
         assert journal.intent() is None
         assert lead.saved("leaf1") is None
-    assert journal.deployed()["one"].manifest == Manifest(1, 2, 3, 4)
+    assert journal.deployed()["one"].manifest == SamplingSecret(1, 2, 3, 4)
 
 
 def test_what_is_undone_leaves_no_trace() -> None:
@@ -173,7 +173,7 @@ def test_reading_makes_no_file() -> None:
 
 
 def test_keys_are_not_shown() -> None:
-    manifest = Manifest(1, 5, 0xDEADBEEF, 0xCAFEF00D)
+    manifest = SamplingSecret(1, 5, 0xDEADBEEF, 0xCAFEF00D)
     shown = f"{manifest!r} {manifest}"
     for key in (manifest.key0, manifest.key1):
         assert str(key) not in shown

@@ -22,14 +22,14 @@ from orchestrator.deployment.reconcile import Drift, read_state, repair
 from orchestrator.deployment.reconciling import inspect, reconcile
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, FloodGroup, Lpm, PipelineProgram, TableEntry
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.plan import Core
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
 pytestmark = pytest.mark.slow
 
 SWITCH = "switch1"
-MANIFEST = Manifest(1, 1 << 30, 0xDEADBEEF, 0x0BADCAFE)
+MANIFEST = SamplingSecret(1, 1 << 30, 0xDEADBEEF, 0x0BADCAFE)
 KINDS = [
     "softswitch",
     pytest.param("bmv2", marks=pytest.mark.skipif(not BMV2, reason="BMv2: not installed")),

@@ -22,7 +22,7 @@ from servernf.python.packet import PacketView
 from servernf.python.runtime.chain import ExitHop, Scope
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.loop import run
-from servernf.python.runtime.tables import Manifest
+from servernf.python.runtime.tables import SampledLabels
 from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
 from servernf.wire.errors import InputError
@@ -124,7 +124,7 @@ def test_the_runtime_does_the_same(rate: int) -> None:
 def shaping_worker(clock: Any, *, watched: bool = False) -> Worker:
     worker = Worker("w", MAC, clock, wall_clock=lambda: 1) if clock else Worker("w", MAC)
     config = lookup("traffic_shaper").Config.model_validate(CONFIG).model_dump(mode="json")
-    manifest = Manifest(1, 2, 1 << 32) if watched else None
+    manifest = SampledLabels(1, 2, 1 << 32) if watched else None
     worker.configure("g", [spec("g/s", "traffic_shaper", config)], manifest=manifest)
     worker.service_chain("g/s", Scope(5, 254, "inside"), [ExitHop(0x0200_0009_0000, 5, 253)])
     return worker

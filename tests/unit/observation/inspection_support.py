@@ -17,7 +17,7 @@ from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.desired import Deployment, desired_entries
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.topology import Topology
 from orchestrator.observation.journey import NetworkModel
 from orchestrator.observation.snapshot import bundle_snapshots
@@ -30,7 +30,7 @@ from orchestrator.targets.pipelines import SHIPPED, p4info
 ROOT = Path(__file__).resolve().parents[3]
 CAMPUS = ROOT / "examples" / "campus_edge"
 PROGRAMS = ROOT / "tests" / "p4" / "softswitch"
-MANIFEST = Manifest(1, 1 << 31, 0xDEADBEEF, 0x0BADCAFE)
+MANIFEST = SamplingSecret(1, 1 << 31, 0xDEADBEEF, 0x0BADCAFE)
 """Sampling keys that must never be seen in any output."""
 
 

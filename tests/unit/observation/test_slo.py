@@ -16,7 +16,7 @@ from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.journal import Deployed
 from orchestrator.model.bundle import Slo
 from orchestrator.model.entries import ChainHop, ServerChain
-from orchestrator.model.manifest import Manifest
+from orchestrator.model.manifest import SamplingSecret
 from orchestrator.model.plan import Core
 from orchestrator.observation.health import CoreReading, DeviceReading, Reading, core_latencies
 from orchestrator.observation.slo import TrafficState, percentile, traffic_states
@@ -91,7 +91,7 @@ def test_latencies_are_those_of_sampled_packets_of_a_real_worker(tmp_path: Path)
     )
     try:
         with WorkerClient("w", server.address) as client:
-            everything = Manifest(1, (1 << 32) - 1, 1, 2)
+            everything = SamplingSecret(1, (1 << 32) - 1, 1, 2)
             client.configure("g", {"fw": ("acl", {"default": "permit"})}, everything)
             chain = ServerChain(
                 5, 9, (ChainHop("fw", "inside"), ChainHop(mac=2, spi=5, si=8)), ("outside",)

@@ -25,7 +25,7 @@ from orchestrator.clients.channel import TlsFiles as ClientFiles
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import ServerError, SwitchError
-from orchestrator.model.manifest import Manifest, manifest_entries
+from orchestrator.model.manifest import SamplingSecret, manifest_entries
 from orchestrator.softswitch import arbitration
 from orchestrator.softswitch.python_engine import PythonEngine
 from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
@@ -98,7 +98,7 @@ def secured(site: Site) -> Iterator[str]:
         with SwitchClient("leaf1", server.address, 1, tls=site.files("controller")) as client:
             client.set_pipeline(p4info(built), built.device_config, built.cookie)
             assert client.schema
-            (entry,) = manifest_entries(Manifest(3, KEYS[2], KEYS[0], KEYS[1]))
+            (entry,) = manifest_entries(SamplingSecret(3, KEYS[2], KEYS[0], KEYS[1]))
             secret = client.schema.encode(entry, "g")
             update = p4r.Update(type=p4r.Update.INSERT, entity=p4r.Entity(table_entry=secret))
             client.write([update])
@@ -201,7 +201,9 @@ def test_who_is_no_writer_changes_nothing_on_a_worker(site: Site, tmp_path: Path
     server, _, address = serve(worker, f"unix:{tmp_path}/w.sock", worker_tls(site, "alice"))
     try:
         with WorkerClient("w", address, tls=site.files("controller")) as client:
-            client.configure("g", {"fw": ("acl", {"default": "permit"})}, Manifest(1, 2, 3, 4))
+            client.configure(
+                "g", {"fw": ("acl", {"default": "permit"})}, SamplingSecret(1, 2, 3, 4)
+            )
             assert client.samples(0) == ([], 0)
         with site.channel(address, "mallory") as channel:
             plain = vnf_pb2_grpc.VnfStub(channel)

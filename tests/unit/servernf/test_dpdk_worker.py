@@ -35,7 +35,7 @@ from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.chain import ExitHop, NfHop, Scope
 from servernf.python.runtime.changes import NfSpec
 from servernf.python.runtime.errors import Unsupported
-from servernf.python.runtime.tables import Manifest
+from servernf.python.runtime.tables import SampledLabels
 from servernf.wire import nsh
 from servernf.wire.errors import EnvironmentMissing, InputError, ServerError
 from servernf.wire.witness import Epoch, Witness
@@ -147,7 +147,7 @@ def test_a_configuration_that_is_refused_changes_nothing(worker: DpdkWorker) -> 
     worker.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
     with pytest.raises(InputError, match="unknown NF type 'dedup'"):
         configure(worker, nf=("acl", DENY), other=("dedup", {}))
-    manifest = Manifest(1, 2, 1 << 31)
+    manifest = SampledLabels(1, 2, 1 << 31)
     with pytest.raises(Unsupported, match="samples"):
         worker.configure("g", [NfSpec("g/nf", "acl", json.dumps(DENY))], manifest=manifest)
     telling = {"routes": [], "errors": {"addresses": ["192.0.2.1"]}}

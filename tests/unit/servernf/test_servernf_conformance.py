@@ -25,7 +25,7 @@ from orchestrator.nfs.base import SimpleEnvironment
 from servernf.conformance import calls, packets
 from servernf.conformance.device import Device, NotConforming, accept, listen
 from servernf.conformance.frames import udp
-from servernf.conformance.vectors import INSIDE, OUTSIDE, Sent, Step, Vector, judged
+from servernf.conformance.vectors import INSIDE, OUTSIDE, Exchange, Sent, Vector, judged
 
 pytestmark = pytest.mark.slow
 
@@ -136,14 +136,14 @@ def test_as_the_reference_semantics(device: Device, nf: str, config: dict[str, A
     ],
 )
 def test_what_does_not_conform_is_told(device: Device, out: Any, told: str) -> None:
-    good = Step(INSIDE, FRAME, ((OUTSIDE, FRAME),))
+    good = Exchange(INSIDE, FRAME, ((OUTSIDE, FRAME),))
     wrong = Vector("acl", "wrong", PERMIT, (good, replace(good, out=out)))
     with pytest.raises(NotConforming, match="^" + told.replace("(", ".")):
         packets.check(device, wrong)
 
 
 def test_counters_that_do_not_conform_are_told(device: Device) -> None:
-    step = Step(INSIDE, FRAME, ((OUTSIDE, FRAME),))
+    step = Exchange(INSIDE, FRAME, ((OUTSIDE, FRAME),))
     wrong = Vector("flow_monitor", "wrong", {}, (step,), metrics={"flows": 2})
     with pytest.raises(NotConforming, match=r"nf\.flows is 1; should be 2"):
         packets.check(device, wrong)

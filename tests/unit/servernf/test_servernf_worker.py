@@ -21,7 +21,7 @@ from servernf.python.runtime import shim as shim_module
 from servernf.python.runtime.chain import ExitHop, NfHop, Scope
 from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
 from servernf.python.runtime.shim import PENDING, Shim
-from servernf.python.runtime.tables import Manifest
+from servernf.python.runtime.tables import SampledLabels
 from servernf.python.runtime.worker import NfSpec, Worker
 from servernf.wire import nsh, prf
 
@@ -31,7 +31,7 @@ IDS = spec("g/ids", "ids", {"signatures": [{"id": 1, "content": "EVIL", "protoco
 FRAME = udp("10.0.0.7", 4000, "198.51.100.9", 53)
 SCOPE = Scope(5, 254, "inside")
 HOPS = (NfHop("g/nat", "inside"), ExitHop(NEXT, 6, 253))
-ALL = Manifest(1, 2, 1 << 32)
+ALL = SampledLabels(1, 2, 1 << 32)
 
 
 class Clock:
@@ -42,7 +42,7 @@ class Clock:
         return self.us
 
 
-def worker(manifest: Manifest | None = None) -> Worker:
+def worker(manifest: SampledLabels | None = None) -> Worker:
     made = Worker("w1", MAC, Clock(), wall_clock=lambda: 1234)
     made.configure("g", [IDS, NAPT], manifest=manifest)
     made.service_chain("g/ids", SCOPE, HOPS)
@@ -146,14 +146,14 @@ def test_an_nf_that_fails_does_not_end_the_worker(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("boom")
 
     made.tables.instances["g/nat"].nf.process = fail  # type: ignore[method-assign]
-    made.configure("g", manifest=Manifest(1, 2, 0))  # compiles the chains anew
+    made.configure("g", manifest=SampledLabels(1, 2, 0))  # compiles the chains anew
     assert made.process([tagged(MAC, FRAME)]) == []
     assert made.drops == {"nf_error": 1}
     assert made.last_error == "RuntimeError: boom"
 
 
 def test_ten_thousand_malformed_frames():
-    made = worker(Manifest(1, 2, 1 << 31))
+    made = worker(SampledLabels(1, 2, 1 << 31))
     rng = random.Random(7)
     good = tagged(MAC, FRAME)
     before = one(made, good)
@@ -238,7 +238,7 @@ def test_configuration_errors_change_nothing():
                 spec("g/nat", "acl", {"default": "permit"}),
             ],
             remove=["g/nat"],
-            manifest=Manifest(1, 2, 1 << 33),
+            manifest=SampledLabels(1, 2, 1 << 33),
         )
     for line in (
         "nfs[0]: 'h/x' must be 'g/NF'",
@@ -453,7 +453,7 @@ def test_without_a_way_to_call_others():
 
 
 def test_samples_in_and_out():
-    made = worker(Manifest(1, 2, 1 << 32))
+    made = worker(SampledLabels(1, 2, 1 << 32))
     evil = udp("10.0.0.7", 4000, "198.51.100.9", 53, b"is EVIL!")
     out = made.process([tagged(MAC, FRAME, label=42), tagged(MAC, evil, label=43)])
     samples, cursor, lost = made.read_samples()
@@ -475,7 +475,7 @@ def test_samples_in_and_out():
 
 
 def test_only_sampled_labels_are_recorded():
-    made = worker(Manifest(7, 8, 1 << 31))
+    made = worker(SampledLabels(7, 8, 1 << 31))
     labels = list(range(500))
     made.process([tagged(MAC, FRAME, label=label) for label in labels])
     samples, _, _ = made.read_samples(limit=10_000)
@@ -524,7 +524,7 @@ def test_what_waits_to_be_settled_is_bounded():
 
 
 def test_a_samples_file_is_bounded_and_says_what_it_lacks(tmp_path: Path):
-    made = worker(Manifest(1, 2, 1 << 32))
+    made = worker(SampledLabels(1, 2, 1 << 32))
     made.shim.write_to(tmp_path / "samples", 1000)
     assert "samples.unwritten" not in made.metrics()
     made.process([tagged(MAC, FRAME)] * 5)
@@ -544,7 +544,7 @@ def test_drops_of_the_socket_are_among_the_workers():
 
 
 def test_keys_are_in_no_text():
-    manifest = Manifest(0xABCDEF01, 0x12345678, 1 << 32)
+    manifest = SampledLabels(0xABCDEF01, 0x12345678, 1 << 32)
     made = worker(manifest)
     assert str(0xABCDEF01) not in repr(made.tables) + repr(manifest)
 
@@ -557,10 +557,10 @@ def test_an_nf_sees_no_tag_and_cannot_tell_what_is_watched(monkeypatch: pytest.M
         return "outside"
 
     for threshold in (0, 1 << 32):
-        made = worker(Manifest(1, 2, threshold))
+        made = worker(SampledLabels(1, 2, threshold))
         nf: NetworkFunction = made.tables.instances["g/ids"].nf
         monkeypatch.setattr(nf, "process", spy)
-        made.configure("g", manifest=Manifest(1, 2, threshold))
+        made.configure("g", manifest=SampledLabels(1, 2, threshold))
         made.process([tagged(MAC, FRAME, label=99)])
     assert seen[0] == seen[1]
     assert seen[0][0] == FRAME

@@ -15,10 +15,10 @@ from softswitch_support import loaded, program, udp_frame
 
 from orchestrator.errors import MalformedProgram, UnsupportedFeature
 from orchestrator.softswitch import codegen, hashes
-from orchestrator.softswitch.architectures import Architecture, Control, Step
+from orchestrator.softswitch.architectures import Architecture, Control, TrafficStep
 from orchestrator.softswitch.architectures.v1model import V1MODEL
 from orchestrator.softswitch.ir import read_program
-from orchestrator.softswitch.pipeline import Pipeline
+from orchestrator.softswitch.pipeline import RunningPipeline
 from orchestrator.softswitch.state.pipeline import PipelineState
 
 TOY = dataclasses.replace(
@@ -39,7 +39,7 @@ def toy_program() -> Any:
 
 def runs(architecture: Architecture, raw: Any) -> list[tuple[int, bytes]]:
     read = read_program(raw, architecture)
-    pipeline = Pipeline(PipelineState(read, lambda: 0), 511)
+    pipeline = RunningPipeline(PipelineState(read, lambda: 0), 511)
     out: list[tuple[int, bytes]] = []
     pipeline.run(1, udp_frame(), pipeline.from_port, None, out, [])
     return out
@@ -72,15 +72,16 @@ def test_metadata_and_externs_are_the_architectures() -> None:
 
 def test_steps_are_taken_where_the_architecture_says() -> None:
     # Without multicast between its controls, a packet's group means nothing.
-    ingress = Control("ingress", tuple(s for s in V1MODEL.ingress.after if s is not Step.MULTICAST))
+    after = tuple(step for step in V1MODEL.ingress.after if step is not TrafficStep.MULTICAST)
+    ingress = Control("ingress", after)
     read = read_program(program("router"), dataclasses.replace(V1MODEL, ingress=ingress))
     assert "groups.get" in codegen.generate(read_program(program("router"))).source
     assert "groups.get" not in codegen.generate(read).source
-    plain = dataclasses.replace(V1MODEL, behind_deparser=(Step.SEND,))
+    plain = dataclasses.replace(V1MODEL, behind_deparser=(TrafficStep.SEND,))
     for raw, architecture in ((program("features"), V1MODEL), (program("features"), plain)):
         source = codegen.generate(read_program(raw, architecture)).source
         assert ("if recirc:" in source) == (architecture is V1MODEL)
-    egress = Control("egress", (Step.DIGEST, Step.FORWARD))
+    egress = Control("egress", (TrafficStep.DIGEST, TrafficStep.FORWARD))
     read = read_program(program("router"), dataclasses.replace(V1MODEL, egress=egress))
     with pytest.raises(UnsupportedFeature, match="'digest' at this place of v1model"):
         codegen.generate(read)

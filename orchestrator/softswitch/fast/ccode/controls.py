@@ -19,7 +19,7 @@ from orchestrator.softswitch.fast.ccode.kinds import (
     words_of_bits,
 )
 from orchestrator.softswitch.fast.ccode.statements import emit_primitives
-from orchestrator.softswitch.ir.program import Action, Lookup, Pipeline, Table, lookup_of
+from orchestrator.softswitch.ir.program import Action, ControlGraph, Lookup, Table, lookup_of
 
 HIT, MISS = "__HIT__", "__MISS__"
 
@@ -27,7 +27,7 @@ HIT, MISS = "__HIT__", "__MISS__"
 class _Graph:
     """A control's nodes by number, in an order in which most jumps lead forward."""
 
-    def __init__(self, pipe: Pipeline) -> None:
+    def __init__(self, pipe: ControlGraph) -> None:
         self.pipe = pipe
         self.end = f"end_of_{pipe.name}"
         self.numbers = {
@@ -64,7 +64,7 @@ class _Graph:
         return f"{self.pipe.name}_{self.numbers[name]}"
 
 
-def emit_control(c: CContext, pipe: Pipeline) -> None:
+def emit_control(c: CContext, pipe: ControlGraph) -> None:
     if pipe.init is None:
         return
     graph = _Graph(pipe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from orchestrator.softswitch.architectures import Origin, Step
+from orchestrator.softswitch.architectures import PacketOrigin, TrafficStep
 from orchestrator.softswitch.fast.ccode.calculations import verify_checksums
 from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.kinds import MAX_WIDE, words_of_bits
@@ -36,8 +36,8 @@ def emit_program(c: CContext) -> str:
         if c.has_meta("parser_error"):
             c.emit(f"{c.sm('parser_error')} = parser_error;")
         verify_checksums(c)
-        if c.asked(Step.CLONE):
-            with c.block(f"if (unlikely(mode == {c.origin_number(Origin.INGRESS_CLONE)}))"):
+        if c.asked(TrafficStep.CLONE):
+            with c.block(f"if (unlikely(mode == {c.origin_number(PacketOrigin.INGRESS_CLONE)}))"):
                 emit_arrived_clone(c)
         emit_ingress(c)
         c.label("egress")
@@ -58,7 +58,7 @@ def emit_program(c: CContext) -> str:
     head = [
         f"#define LIMBS {MAX_WIDE // 64 if 'wide' in body else 3}",
         '#include "program.h"',
-        f"#define FROM_PORT {c.origin_number(Origin.PORT)}",
+        f"#define FROM_PORT {c.origin_number(PacketOrigin.PORT)}",
         f"#define MAX_STEPS {_MAX_STEPS}",
         _struct("kept", kept_fields(c)),
         _struct("saved", state),
@@ -106,11 +106,11 @@ def _locals(c: CContext) -> None:
 def _prologue(c: CContext) -> None:
     if c.track_length:
         c.emit(f"u64 plen_reg = {c.sm('packet_length')} = size;")
-    if c.asked(Step.RESUBMIT) or c.asked(Step.RECIRCULATE):
+    if c.asked(TrafficStep.RESUBMIT) or c.asked(TrafficStep.RECIRCULATE):
         # Metadata of a packet on its way round is its field list, nothing else.
         with c.block("if (likely(!arrival))"):
             _arrived(c)
-        with c.block(f"else if (mode == {c.origin_number(Origin.INGRESS_CLONE)})"):
+        with c.block(f"else if (mode == {c.origin_number(PacketOrigin.INGRESS_CLONE)})"):
             c.emit(f"{c.sm('ingress_port')} = port;")
         with c.block("else"):
             restore_field_list(c, "arrival->list", "arrival->kept")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from orchestrator.softswitch.architectures import Origin, Step
+from orchestrator.softswitch.architectures import PacketOrigin, TrafficStep
 from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.controls import emit_control
 from orchestrator.softswitch.fast.ccode.deparsing import emit_frame, emit_frame_size
@@ -50,14 +50,14 @@ def emit_arrived_clone(c: CContext) -> None:
     """A clone made in ingress was parsed again; now its metadata and its copies."""
     c.assign_zero(c.meta_locals())
     restore_field_list(c, "arrival->list", "arrival->kept")
-    c.emit(f"{c.sm('instance_type')} = {c.origin_number(Origin.INGRESS_CLONE)};")
+    c.emit(f"{c.sm('instance_type')} = {c.origin_number(PacketOrigin.INGRESS_CLONE)};")
     _wait(c, "arrival->copies")
     c.goto("next_copy")
 
 
 def emit_untouched(c: CContext) -> None:
     """A copy begins without what actions have asked for the packet that it is one of."""
-    if c.asked(Step.RECIRCULATE):
+    if c.asked(TrafficStep.RECIRCULATE):
         c.emit("recirculated = 0;")
     if "truncate" in c.ops:
         c.emit("truncated = MAX_FRAME;")
@@ -93,13 +93,13 @@ def _wait(c: CContext, copies: str) -> None:
 
 def _clone_of_arrival(c: CContext) -> None:
     """A clone of the packet as it came in: it is parsed again, with its field list's metadata."""
-    if not c.asked(Step.CLONE):
+    if not c.asked(TrafficStep.CLONE):
         return
     with c.block("if (unlikely(clone >= 0))"):
         with c.block("if (d->sessions[clone])"):
             c.emit("struct arrival cloned = {.list = clone_list, .copies = d->sessions[clone]};")
             save_field_list(c, "clone_list", "cloned.kept")
-            number = c.origin_number(Origin.INGRESS_CLONE)
+            number = c.origin_number(PacketOrigin.INGRESS_CLONE)
             c.emit(f"if (!pass(d, port, data, size, {number}, &cloned)) goto fault;")
         c.emit("clone = -1;")
         c.emit("clone_list = 0;")
@@ -107,7 +107,7 @@ def _clone_of_arrival(c: CContext) -> None:
 
 def _digest(c: CContext) -> None:
     """What an ingress digest carries; the last one asked for is the one that counts."""
-    if not c.asked(Step.DIGEST):
+    if not c.asked(TrafficStep.DIGEST):
         return
     for i, learn in c.p.learn_lists.items():
         with c.block(f"if (unlikely(digest == {i}))"):
@@ -129,12 +129,14 @@ def _digest(c: CContext) -> None:
 
 
 def _resubmit(c: CContext) -> None:
-    if not c.asked(Step.RESUBMIT):
+    if not c.asked(TrafficStep.RESUBMIT):
         return
     with c.block("if (unlikely(resubmitted))"):
         c.emit("struct arrival back = {.list = resubmitted};")
         save_field_list(c, "resubmitted", "back.kept")
-        c.emit(f"pass_again(port, {c.origin_number(Origin.RESUBMISSION)}, data, size, &back);")
+        c.emit(
+            f"pass_again(port, {c.origin_number(PacketOrigin.RESUBMISSION)}, data, size, &back);"
+        )
         c.goto("done")
 
 
@@ -144,7 +146,7 @@ def _multicast(c: CContext) -> None:
     group = c.sm("mcast_grp")
     with c.block(f"if (unlikely({group}))"):
         c.emit(f"const struct copies *copies = {group} < GROUPS ? d->groups[{group}] : NULL;")
-        c.emit(f"{c.sm('instance_type')} = {c.origin_number(Origin.MULTICAST)};")
+        c.emit(f"{c.sm('instance_type')} = {c.origin_number(PacketOrigin.MULTICAST)};")
         emit_untouched(c)
         _wait(c, "copies")
         c.goto("next_copy")
@@ -152,7 +154,7 @@ def _multicast(c: CContext) -> None:
 
 def _to_egress(c: CContext) -> None:
     c.emit(f"if ({c.sm('egress_spec')} == {c.drop_port}) goto done;")
-    c.emit(f"{c.sm('instance_type')} = {c.origin_number(Origin.PORT)};")
+    c.emit(f"{c.sm('instance_type')} = {c.origin_number(PacketOrigin.PORT)};")
     c.emit(f"{c.sm('egress_port')} = {c.sm('egress_spec')};")
 
 
@@ -161,7 +163,7 @@ def _to_egress(c: CContext) -> None:
 
 def _clone_of_departure(c: CContext) -> None:
     """A clone of the packet as it leaves egress: headers stay, metadata is its field list's."""
-    if not c.asked(Step.CLONE):
+    if not c.asked(TrafficStep.CLONE):
         return
     with c.block("if (unlikely(clone >= 0))"):
         with c.block("if (d->sessions[clone])"):
@@ -171,7 +173,7 @@ def _clone_of_departure(c: CContext) -> None:
             save_field_list(c, "clone_list", "cloned.kept")
             c.assign_zero(c.meta_locals())
             restore_field_list(c, "clone_list", "cloned.kept")
-            c.emit(f"{c.sm('instance_type')} = {c.origin_number(Origin.EGRESS_CLONE)};")
+            c.emit(f"{c.sm('instance_type')} = {c.origin_number(PacketOrigin.EGRESS_CLONE)};")
             c.emit("SAVE(state);")
             c.emit("if (!wait_for_egress(&waiting, d->sessions[clone], &state)) goto fault;")
             c.emit("RESTORE(whole);")
@@ -186,7 +188,7 @@ def _to_deparser(c: CContext) -> None:
 
 
 def _recirculate(c: CContext) -> None:
-    if not c.asked(Step.RECIRCULATE):
+    if not c.asked(TrafficStep.RECIRCULATE):
         return
     with c.block("if (unlikely(recirculated))"):
         c.emit("struct arrival back = {.list = recirculated};")
@@ -194,7 +196,7 @@ def _recirculate(c: CContext) -> None:
         c.emit("u8 *frame = malloc(n + SLACK), *at = frame;")
         c.emit("if (!frame) goto fault;")
         emit_frame(c)
-        number = c.origin_number(Origin.RECIRCULATION)
+        number = c.origin_number(PacketOrigin.RECIRCULATION)
         c.emit(f"pass_again(port, {number}, frame, n, &back);")
         c.emit("free(frame);")
         c.goto(SENT)
@@ -216,20 +218,23 @@ def _send(c: CContext) -> None:
         emit_frame(c)
 
 
-Emitters = Mapping[Step, Callable[[CContext], None]]
+Emitters = Mapping[TrafficStep, Callable[[CContext], None]]
 
 _BEHIND_INGRESS: Emitters = {
-    Step.CLONE: _clone_of_arrival,
-    Step.DIGEST: _digest,
-    Step.RESUBMIT: _resubmit,
-    Step.MULTICAST: _multicast,
-    Step.FORWARD: _to_egress,
+    TrafficStep.CLONE: _clone_of_arrival,
+    TrafficStep.DIGEST: _digest,
+    TrafficStep.RESUBMIT: _resubmit,
+    TrafficStep.MULTICAST: _multicast,
+    TrafficStep.FORWARD: _to_egress,
 }
-_BEHIND_EGRESS: Emitters = {Step.CLONE: _clone_of_departure, Step.FORWARD: _to_deparser}
-_BEHIND_DEPARSER: Emitters = {Step.RECIRCULATE: _recirculate, Step.SEND: _send}
+_BEHIND_EGRESS: Emitters = {
+    TrafficStep.CLONE: _clone_of_departure,
+    TrafficStep.FORWARD: _to_deparser,
+}
+_BEHIND_DEPARSER: Emitters = {TrafficStep.RECIRCULATE: _recirculate, TrafficStep.SEND: _send}
 
 
-def _steps(c: CContext, steps: tuple[Step, ...], emitters: Emitters) -> None:
+def _steps(c: CContext, steps: tuple[TrafficStep, ...], emitters: Emitters) -> None:
     for step in steps:
         if step not in emitters:
             raise c.refuse(f"'{step.value}' at this place of {c.p.architecture.name}")

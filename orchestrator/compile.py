@@ -67,6 +67,14 @@ class NoMerging:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """An NF stands on another switch: this one's chip does not hold it beside what is there."""
+
+    nf: str
+    switch: str
+
+
+@dataclass(frozen=True, slots=True)
 class OnServer:
     """An NF runs on a server although it needs no state; `why` is what its story says."""
 
@@ -78,7 +86,7 @@ def _silent(_step: str) -> None:
     """For whom nobody waits."""
 
 
-Relaxation = Ternary | NoMerging | OnServer
+Relaxation = Ternary | NoMerging | Elsewhere | OnServer
 """What a graph does without, so that it can be placed."""
 
 
@@ -132,6 +140,11 @@ class CompileRequest:
         """What cannot be had: of other graphs, away or cordoned."""
         cores = self.used.cores | self.away.cores.keys() | self.away.cordon.cores
         return replace(self.used, cores=cores)
+
+    def not_on(self) -> frozenset[tuple[str, str]]:
+        """NFs with switches that are not to execute them."""
+        some = (r for r in self.relaxations if isinstance(r, Elsewhere))
+        return frozenset((given.nf, given.switch) for given in some)
 
     def without(self, relaxation: Relaxation) -> CompileRequest:
         """The request with one thing more given up."""
@@ -220,7 +233,8 @@ def _compiled(request: CompileRequest) -> Compiled:
         (found,) = fronts
         functions, cuts = found.functions, found.cuts
         request.step(f"placing {graph.name}")
-        plan = place(graph, functions, cuts, fabric, network, options=placing)
+        not_on = found.request.not_on()
+        plan = place(graph, functions, cuts, fabric, network, options=placing, not_on=not_on)
         request.step(f"making entries of {graph.name}")
         lowered = lower(
             graph, functions, cuts, plan, fabric, pipelines, taken=used.tables, memo=request.memo
@@ -307,8 +321,8 @@ def feasible(
     """Graphs that are placed together, as they were placed, and what `place` made of them.
 
     Where it raises DoesNotFit or InfeasibleError, one thing is given up and it is asked again: first a
-    tree, then merged tables, then switches for an NF. Its last error is raised when nothing is left.
-    What is `known` is not made again.
+    tree, then a switch whose chip is too small, then merged tables, then switches for an NF. Its last
+    error is raised when nothing is left. What is `known` is not made again.
     """
     requests = [request.with_functions() for request in requests]
     while True:
@@ -381,7 +395,7 @@ def check_room(
             wiring = Wiring(graph, functions, cuts, plan, fabric, network.pipelines, taken)
             check_chips(wiring.layouts, network.pipelines, taken)
         except DoesNotFit as error:
-            raise DoesNotFit(str(error), error.nf, graph.name) from error
+            raise DoesNotFit(str(error), error.nf, graph.name, error.switch) from error
         for switch, layout in wiring.layouts.items():
             held = layout.held(network.pipelines[switch])
             taken[switch] = taken.get(switch, Counter()) + held
@@ -394,7 +408,7 @@ def check_chips(
     builds: Pipelines = SHIPPED,
 ) -> None:
     """DoesNotFit where a switch's chip has not the stages for what it is to execute; its `nf` is one
-    without which it would, else the largest; "" where no NF is to blame."""
+    without which it would, the last in packet order; "" where no NF is to blame."""
     for switch, layout in layouts.items():
         pipeline = pipelines[switch]
         chip = pipeline.target.chip
@@ -405,9 +419,12 @@ def check_chips(
         found = refusal(build, chip, need)
         if found is not None:
             parts = layout.parts(pipeline) if found.least <= chip.stages else []
-            mine = [part for part in parts if part.instance in found.without] or parts
-            largest = max(mine, key=lambda part: (part.entries, part.nf), default=None)
-            raise DoesNotFit(f"{switch}: {found.text}", "" if largest is None else largest.nf)
+            blamed = found.without or found.never
+            mine = [part for part in parts if part.instance in blamed] or parts
+            # What comes last may stand on a later switch; what comes first would take the others along.
+            last = max(mine, key=lambda part: (part.position, part.nf), default=None)
+            nf = "" if last is None else last.nf
+            raise DoesNotFit(f"{switch}: {found.text}", nf, switch=switch)
 
 
 def relax(
@@ -426,6 +443,10 @@ def relax(
         at, nf, _ = found
         if has_tree(fronts[at].cuts, nf):
             return at, Ternary(nf)
+        if isinstance(error, DoesNotFit) and error.switch:
+            request, elsewhere = fronts[at].request, Elsewhere(nf, error.switch)
+            if nf not in request.graph.placement.pinned and elsewhere not in request.relaxations:
+                return at, elsewhere
     for at, front in enumerate(fronts):
         given = front.request.relaxations
         merged = any(unit.merged for unit in front.cuts.units.values())

@@ -128,12 +128,14 @@ class TooManyClasses(CompileError):
 class DoesNotFit(CompileError):
     """An element that no block of its switch holds beside what is there; a server can run its NF.
 
-    `graph` says whose NF it is, where several are placed together.
+    `graph` says whose NF it is, where several are placed together; `switch` whose chip it is, where
+    another switch might hold it.
     """
 
-    def __init__(self, message: str, nf: str, graph: str = "") -> None:
+    def __init__(self, message: str, nf: str, graph: str = "", switch: str = "") -> None:
         self.nf = nf
         self.graph = graph
+        self.switch = switch
         super().__init__(message)
 
 

@@ -54,12 +54,14 @@ class LayoutStep:
 
 
 class Part(NamedTuple):
-    """Entries that an NF may need in a table of an instance of a block."""
+    """Entries that an NF may need in a table of an instance of a block; `position` of that in the
+    pipeline."""
 
     nf: str
     instance: str
     table: str
     entries: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Layout:
     def parts(self, pipeline: Pipeline) -> list[Part]:
         """What each NF may need of each table."""
         return [
-            Part(step.unit.nf, step.slot.instance, table, count)
+            Part(step.unit.nf, step.slot.instance, table, count, step.position)
             for step in self.steps.values()
             if step.unit is not None and step.slot is not None
             for (_, table), count in footprint(step.unit, [pipeline]).items()

@@ -33,7 +33,8 @@ class Refusal:
     """Why a chip does not hold a pipeline: the table, what it lacks, and what would fit.
 
     `fewer`: a table and so many entries of it; `without`: instances of blocks of which each, taken out,
-    makes the others fit. `least`: stages that the blocks of every pipeline take by themselves.
+    makes the others fit; `never`: those that do not fit by themselves. `least`: stages that the blocks
+    of every pipeline take.
     """
 
     table: str
@@ -42,6 +43,7 @@ class Refusal:
     least: int
     fewer: tuple[str, int] | None
     without: tuple[str, ...]
+    never: tuple[str, ...]
     text: str
 
 
@@ -94,20 +96,34 @@ def refusal(build: Build, chip: Chip, need: Mapping[str, int]) -> Refusal | None
     bare = fitted(build, chip, {})
     used = {_owner(table) for table, count in need.items() if count}
     instances = [slot.instance for slot in build.slots if slot.instance in used]
-    without = tuple(
-        instance
-        for instance in (instances if bare.fits else ())
-        if fitted(build, chip, {t: n for t, n in need.items() if _owner(t) != instance}).fits
-    )
+    without: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    if bare.fits:
+        without = tuple(i for i in instances if fitted(build, chip, _rest(need, i)).fits)
+        never = tuple(i for i in instances if not fitted(build, chip, _own(need, i)).fits)
     fewer = _fewer(build, found, need) if bare.fits else None
     table, resource, why = _stopped(found)
     would = [f"with {fewer[1]:,} entries of {fewer[0]}"] if fewer else []
     would += [f"without {instance}" for instance in without]
-    helps = "it would fit " + " or ".join(would) if would else "no change of one table helps"
     if not bare.fits:
         helps = f"the blocks that every pipeline has need {len(bare.stages)} by themselves"
+    elif would:
+        helps = "it would fit " + " or ".join(would)
+    else:
+        helps = (
+            f"alone, {', '.join(never)} would not fit" if never else "no one of them is too much"
+        )
     text = f"{why} ({helps})"
-    return Refusal(table, resource, len(found.stages), len(bare.stages), fewer, without, text)
+    stages, least = len(found.stages), len(bare.stages)
+    return Refusal(table, resource, stages, least, fewer, without, never, text)
+
+
+def _own(need: Mapping[str, int], instance: str) -> dict[str, int]:
+    return {table: count for table, count in need.items() if _owner(table) == instance}
+
+
+def _rest(need: Mapping[str, int], instance: str) -> dict[str, int]:
+    return {table: count for table, count in need.items() if _owner(table) != instance}
 
 
 def _stopped(found: Fit) -> tuple[str, str, str]:

@@ -43,13 +43,15 @@ from orchestrator.targets.pipelines import Pipeline, footprint
 @dataclass(frozen=True, slots=True)
 class Part:
     """One graph to be placed, as cut; `prefix` keeps names of several graphs apart. `alone`: NFs may run
-    where their standby should."""
+    where their standby should. `not_on`: NFs with switches on which they shall not stand, as far as they
+    may on others."""
 
     graph: ServiceGraph
     functions: Functions
     cuts: Cuts
     prefix: str = ""
     alone: bool = False
+    not_on: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def standbys(self) -> dict[int, str]:
@@ -341,9 +343,11 @@ class _Builder:
             for (b, t), n in footprint(unit, self.network.pipelines.values()).items()
             if n
         }
+        switches = self._switches(part, unit, wants)
+        others = tuple(switch for switch in switches if (unit.nf, switch) not in part.not_on)
         self.tasks[name] = Task(
             name,
-            self._switches(part, unit, wants),
+            others or switches,
             needs={SWITCH: need},
             label=unit.nf or f"delivery to {unit.endpoint}",
             prefer=unit.ingress,

@@ -56,18 +56,20 @@ def place(
     *,
     deterministic_time: float = 20.0,
     options: Options | None = None,
+    not_on: frozenset[tuple[str, str]] = frozenset(),
 ) -> Plan:
     """The plan; InfeasibleError names the constraint groups that cannot hold together.
 
     Switch elements are tried on the switches of ingress, egress and servers first, and on all of them
     if those do not do (in topologies of at most 40 switches); NFs on the six nearest servers first.
-    `deterministic_time` is CP-SAT's unit, about a second.
+    `deterministic_time` is CP-SAT's unit, about a second; `not_on`: see `Part`.
     """
     check_offers(graph, fabric)
     chosen = options or Options(limits=Limits(seconds=deterministic_time))
     running = chosen.running
     # Where a standby takes over, its group runs where its standby was.
-    part = Part(graph, functions, cuts, alone=running is not None and running.takes_over)
+    alone = running is not None and running.takes_over
+    part = Part(graph, functions, cuts, alone=alone, not_on=not_on)
     where = {} if running is None else running.devices(cuts)
     problem, solution = search([part], fabric, network, chosen, running=where)
     plan = plan_of(part, problem, solution)

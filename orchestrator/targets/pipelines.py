@@ -149,6 +149,11 @@ def sizes_of(build: Build) -> dict[str, int]:
 @cache
 def _shipped(pipeline: str, target: str) -> Build:
     loadable = tuple(name for name in choices() if lookup(name).suffix)
+    if target not in loadable and target in choices():
+        raise InputError(
+            f"no pipeline is shipped for target '{target}': it can be planned for (whatif, compile "
+            f"--resources), not loaded (loadable: {', '.join(loadable)})"
+        )
     if target not in loadable:
         raise InputError(f"no pipeline is shipped for {unknown('target', target, loadable)}")
     return _of_architecture(pipeline, lookup(target).architecture)

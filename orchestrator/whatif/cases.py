@@ -149,7 +149,9 @@ def _place_graphs(
     options = Options(settings.strategy, settings.objectives, settings.limits)
 
     def placed(fronts: Sequence[Front], *, soft: bool = False) -> tuple[Problem, Solution]:
-        parts = [Part(f.request.graph, f.functions, f.cuts) for f in fronts]
+        parts = [
+            Part(f.request.graph, f.functions, f.cuts, not_on=f.request.not_on()) for f in fronts
+        ]
         if len(case.graphs) > 1:
             parts = [with_prefix(part) for part in parts]
         problem, solution = search(

@@ -15,13 +15,18 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.errors import DoesNotFit
 from orchestrator.fitting.pipelines import fitted, holdable, refusal
 from orchestrator.fitting.steps import instance_table
+from orchestrator.graph import load_graph
+from orchestrator.placement.resources import Network
+from orchestrator.placement.topologies import load_topology
 from orchestrator.resources import shipped
 from orchestrator.targets import lookup
 from orchestrator.targets.chip import Chip
 from orchestrator.targets.pipelines import SHIPPED
+from orchestrator.whatif.scenarios import change
 
 BUILD = SHIPPED.planned_build("edge", "tofino")
 ACL = {"acl.ipv4": 300}
@@ -158,6 +163,23 @@ def test_resources_of_a_chip_that_is_too_small(tmp_path: Path) -> None:
 def test_what_resources_cannot_be_asked_for(words: list[str], wrong: str) -> None:
     result = CliRunner().invoke(app, ["compile", str(CAMPUS), *words])
     assert wrong in str(result.exception)
+
+
+@pytest.mark.slow
+def test_what_fits_alone_but_not_together_goes_to_another_switch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A chip of 17 stages holds the access list or the translation of branch_office, not both."""
+    small = dataclasses.replace(chip("tofino2"), stages=17)
+    monkeypatch.setattr(type(lookup("tofino2")), "chip", small)
+    graph = load_graph(shipped("examples") / "branch_office" / "graph.json").graph
+    on = change(load_topology("leaf-spine"), "leaf1.target=tofino2")
+    pipelines = Network.planned(on).pipelines
+    plan = compile_graph(CompileRequest(graph, on, pipelines=pipelines)).plan
+    here = {unit.partition(".")[0] for unit, device in plan.device_of.items() if device == "leaf1"}
+    assert here & {"branch_acl", "branch_nat"}
+    assert not here >= {"branch_acl", "branch_nat"}
+    assert not any(core for group in plan.cores_of for core in group), "no server was needed"
 
 
 @pytest.mark.slow

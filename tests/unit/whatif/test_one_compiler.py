@@ -12,6 +12,7 @@ from networks import Spec, campus, demand, long_acl, make_graph, one_way, permit
 from orchestrator.compile import (
     Compiled,
     CompileRequest,
+    Elsewhere,
     Front,
     NoMerging,
     OnServer,
@@ -167,6 +168,18 @@ class TestWhatIsGivenUp:
             assert found[0] == 0
             given.append(found[1])
         assert given == [Ternary("nf0"), NoMerging(), OnServer("nf0", "sw: no room")]
+
+    @pytest.mark.usefixtures("trees")
+    def test_on_a_chip_another_switch_comes_before_a_server(self) -> None:
+        given = list[Relaxation]()
+        error = DoesNotFit("sw: no stage", "nf0", switch="sw")
+        while (found := relax(error, self.fronts(MERGEABLE, *given))) is not None:
+            given.append(found[1])
+        last = OnServer("nf0", "sw: no stage")
+        assert given == [Ternary("nf0"), Elsewhere("nf0", "sw"), NoMerging(), last]
+
+    def test_where_no_nf_is_to_blame_nothing_is_given_up(self) -> None:
+        assert relax(DoesNotFit("sw: no stage", "", switch="sw"), self.fronts(campus())) is None
 
     def test_the_largest_goes_to_a_server(self) -> None:
         graph = chain(long_acl(80), permits(), long_acl(70, net=193))

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any, Self
 
-from update_load import INSIDE, OUTSIDE, POOL, graph_of
+from update_load import BALANCED_PORT, INSIDE, OUTSIDE, POOL, graph_of
 
 if TYPE_CHECKING:
     from orchestrator.emulation import NetworkState
@@ -30,6 +30,8 @@ SIGNATURE = "EVIL"
 HALVES = {"good": (b"so g", b"ood it was"), "evil": (b"so EV", b"IL it was")}
 CLIENTS = IPv4Network("10.1.0.0/16")
 """Behind the inside host; the flows are theirs."""
+SERVICE = "192.0.2.1"
+BACKENDS = ("198.51.100.13", "198.51.100.14")
 _TRANSPARENT = 19
 """IP_TRANSPARENT (ip(7)): any source address."""
 _SETTLE_S = 1.0
@@ -45,6 +47,19 @@ def moving() -> dict[str, Any]:
     }
     graph = graph_of(nfs, list(nfs))
     graph["endpoints"]["inside"]["prefixes"] = [str(CLIENTS)]
+    return graph
+
+
+def balancing() -> dict[str, Any]:
+    """The same with a load balancer in front, whose clients are inside."""
+    backends = [{"address": address, "port": BALANCED_PORT} for address in BACKENDS]
+    service = {"address": SERVICE, "protocol": "udp", "port": BALANCED_PORT, "backends": backends}
+    balancer = {"type": "l4_load_balancer", "config": {"virtual": [service]}}
+    other = {"lb.inside": "lb.outside", "lb.outside": "lb.inside"}
+    nfs = {"lb": balancer, **moving()["nfs"]}
+    graph = graph_of(nfs, list(nfs))
+    graph["edges"] = [{end: other.get(at, at) for end, at in e.items()} for e in graph["edges"]]
+    graph["endpoints"] = moving()["endpoints"]
     return graph
 
 

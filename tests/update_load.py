@@ -31,8 +31,9 @@ MAGIC = b"numbered"
 _NUMBER = struct.Struct("!8sIQ")
 INSIDE, OUTSIDE = "h1", "h3"
 POOL = "203.0.113.1"
-OUTWARD, INWARD = 1, 2
+OUTWARD, INWARD, BALANCED = 1, 2, 3
 INSIDE_PORT, OUTSIDE_PORT, TCP_PORT = 36_400, 5_000, 8_080
+BALANCED_PORT = 5_001
 """A NAPT keeps the inside port: it is one of those that the inside host's bucket has of POOL."""
 SETTLE_S = 1.0
 """Time for the last datagrams to arrive."""
@@ -44,7 +45,7 @@ class Report:
     """What became of the load. `lost` counts both directions; `seconds` is how long it ran.
 
     `reordered` came behind a later one of its flow; `sources` is by how many addresses and ports a flow
-    was seen, at most.
+    was seen, at most; `backends` to how many hosts the balanced flow came.
     """
 
     sent: int
@@ -53,6 +54,7 @@ class Report:
     repeated: int
     reordered: int
     sources: int
+    backends: int
     tcp_bytes: int
     tcp_intact: bool
     seconds: float
@@ -61,11 +63,14 @@ class Report:
 class Load:
     """Load on a network while the context is open; `report` is there afterwards.
 
-    `seen_as`: the address by which the outside knows the inside host, where a NAPT translates it.
+    `seen_as`: the address by which the outside knows the inside host, where a NAPT translates it;
+    `service` one that a load balancer gives to some host of the outside.
     """
 
-    def __init__(self, state: NetworkState, rate: int, seen_as: str = "") -> None:
-        self.state, self.rate, self.seen_as = state, rate, seen_as
+    def __init__(
+        self, state: NetworkState, rate: int, seen_as: str = "", service: str = ""
+    ) -> None:
+        self.state, self.rate, self.seen_as, self.service = state, rate, seen_as, service
         self.report: Report | None = None
         self._running: dict[str, subprocess.Popen[str]] = {}
 
@@ -76,7 +81,8 @@ class Load:
         }
         for host in self.state.topology.hosts:
             mine = {OUTSIDE: [OUTWARD], INSIDE: [INWARD]}.get(host, [])
-            self._start(f"watch {host}", host, "watch", *mine)
+            balanced = [BALANCED] if self.service and host != INSIDE else []
+            self._start(f"watch {host}", host, "watch", *mine, *balanced)
         self._start("serve", OUTSIDE, "serve", TCP_PORT)
         self._start("fetch", INSIDE, "fetch", address[OUTSIDE], TCP_PORT)
         _favour(self.state)
@@ -86,6 +92,9 @@ class Load:
         self._start("out", INSIDE, "send", *there)
         time.sleep(0.2)  # a stateful firewall lets in what has been sent out
         self._start("in", OUTSIDE, "send", *back)
+        if self.service:
+            words = (BALANCED, self.service, BALANCED_PORT, INSIDE_PORT + 1, self.rate)
+            self._start("balanced", INSIDE, "send", *words)
         self.started = time.monotonic()
         return self
 
@@ -114,19 +123,21 @@ class Load:
 
     def _finish(self) -> Report:
         seconds = time.monotonic() - self.started
-        sent = {OUTWARD: self._stop("out")["sent"], INWARD: self._stop("in")["sent"]}
+        names = {"out": OUTWARD, "in": INWARD, "balanced": BALANCED}
+        sent = {f: self._stop(name)["sent"] for name, f in names.items() if name in self._running}
         served = self._stop("serve")
         fetched = self._stop("fetch")
         time.sleep(SETTLE_S)
         seen = {host: self._stop(f"watch {host}") for host in self.state.topology.hosts}
-        got = {OUTWARD: seen[OUTSIDE]["received"], INWARD: seen[INSIDE]["received"]}
+        got = [{int(f): n for f, n in found["received"].items()} for found in seen.values()]
         return Report(
             sent=sum(sent.values()),
-            lost=sum(sent[flow] - got[flow] for flow in sent),
+            lost=sum(sent[flow] - sum(at.get(flow, 0) for at in got) for flow in sent),
             misrouted=sum(found["strange"] for found in seen.values()),
             repeated=sum(found["repeated"] for found in seen.values()),
             reordered=sum(found["reordered"] for found in seen.values()),
             sources=max(found["sources"] for found in seen.values()),
+            backends=sum(at.get(BALANCED, 0) > 0 for at in got),
             tcp_bytes=fetched["bytes"],
             tcp_intact=fetched == served,
             seconds=round(seconds, 1),
@@ -177,9 +188,8 @@ def watch(*flows: str) -> dict[str, Any]:
                 highest[flow] = max(highest[flow], number)
                 sources[flow].add(frame[26:30] + frame[34:36])
             seen.add((flow, number))
-    received = sum(flow in mine for flow, _ in seen)
     return {
-        "received": received,
+        "received": {flow: sum(found == flow for found, _ in seen) for flow in mine},
         "strange": strange,
         "repeated": repeated,
         "reordered": reordered,

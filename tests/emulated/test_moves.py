@@ -12,7 +12,7 @@ from itertools import cycle, islice
 
 import pytest
 from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator_json
-from move_load import HALVES, Halves, moving, open_flows
+from move_load import HALVES, SERVICE, Halves, balancing, moving, open_flows
 from update_load import POOL, Load, Report
 
 from orchestrator.deployment.relocating import move
@@ -50,6 +50,12 @@ def is_whole(report: Report | None) -> None:
     assert report.tcp_bytes > 100_000, report
 
 
+def are_judged(halves: Halves) -> None:
+    """The signature that came in two halves did not get through, and what has none did."""
+    assert halves.received["good"] == b"".join(HALVES["good"])
+    assert halves.received["evil"] == HALVES["evil"][0]
+
+
 def moves(live: Live, count: int) -> list[str]:
     """What so many moves between the servers tell."""
     told: list[str] = []
@@ -70,17 +76,25 @@ def test_nothing_is_lost_and_no_signature_gets_through(live: Live) -> None:
             told = [*first["graphs"][GRAPH]["state_moved"], *moves(live, 3)]
             halves.finish()
         is_whole(load.report)
-    assert halves.received["good"] == b"".join(HALVES["good"])
-    assert halves.received["evil"] == HALVES["evil"][0]
+    are_judged(halves)
     assert len(told) >= 3
     assert all("records" in line for line in told)
     assert max(int(line.split(": ")[2].split()[0].replace(",", "")) for line in told) >= 2_000
 
 
 @pytest.mark.exhaustive
-def test_a_hundred_moves_with_ten_thousand_flows(live: Live) -> None:
-    with Load(live.state, 1_000, POOL) as load:
+@pytest.mark.parametrize("service", ["", SERVICE])
+def test_a_hundred_moves_with_ten_thousand_flows(live: Live, service: str) -> None:
+    file = live.folder / "graph.json"
+    file.write_text(json.dumps(balancing() if service else moving()))
+    orchestrator_json("deploy", str(file), "-n", live.name)
+    with Load(live.state, 1_000, POOL, service) as load:
         for _ in range(20):
-            open_flows(live.state, 10_000)
-            assert moves(live, 5)
+            with Halves(live.state) as halves:
+                open_flows(live.state, 10_000)
+                assert moves(live, 5)
+                halves.finish()
+            are_judged(halves)
     is_whole(load.report)
+    assert load.report is not None
+    assert load.report.backends == bool(service), "the same backend for all of a flow"

@@ -39,6 +39,7 @@ from orchestrator.model.plan import Plan
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions, lookup
+from orchestrator.placement.buckets import with_pools
 from orchestrator.placement.compiled import forced_by_pins, room_of
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used, block_use
@@ -221,10 +222,12 @@ def _compiled(request: CompileRequest) -> Compiled:
     placing, graph_id = request.placing, request.graph_id
     if beside is not None:
         graph_id = beside.graph_id
-        running = running_of(beside)
-        running = taken_over(running, beside.plan.standbys, request.away.cores)
+        running = taken_over(running_of(beside), beside.plan.standbys, request.away.cores)
         if request.moving is not None:
-            was, running = running, moved(running, beside.plan.spread, request.moving)
+            was, running = (
+                running,
+                moved(running, request.moving, with_pools(request.functions or {})),
+            )
             graph = _pinned(graph, was, running)
             request = replace(request, graph=graph)
         placing = replace(placing or STAYING, running=running)

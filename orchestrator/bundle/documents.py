@@ -181,12 +181,14 @@ class _ClassDocument(_Document):
     traffics: tuple[Label, ...]
     regions: tuple[_RegionDocument, ...]
     slices: tuple[_SliceDocument, ...]
+    is_space: Annotated[bool, Field(strict=True)] = False
 
     def class_map(self) -> ClassMap:
         return ClassMap(
             self.traffics,
             tuple(region.region() for region in self.regions),
             tuple(Slice(s.core.core(), s.low, s.high) for s in self.slices),
+            self.is_space,
         )
 
 

@@ -21,7 +21,8 @@ def register(app: typer.Typer) -> None:
     app.command(
         "move",
         epilog="Examples: orchestrator move campus/edge_nat --to server2 --- "
-        "orchestrator move campus/edge_nat --buckets 0-15,40 --to server1.2 --dry-run",
+        "orchestrator move campus/edge_nat --buckets 0-15,40 --to server1.2 --dry-run --- "
+        "orchestrator move campus/fw --inside 10.0.1.16/28 --to server1.2",
     )(move)
     app.command(
         "drain",
@@ -36,6 +37,14 @@ def move(
         str,
         typer.Option("--buckets", help="Some of its buckets (to its server's cores), as 0-15,40."),
     ] = "",
+    inside: Annotated[
+        str,
+        typer.Option("--inside", help="Only flows whose inside address is in this prefix."),
+    ] = "",
+    outside: Annotated[
+        str,
+        typer.Option("--outside", help="Only flows whose outside address is in this prefix."),
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change; exit 1 if anything.")
     ] = False,
@@ -44,14 +53,16 @@ def move(
 ) -> None:
     """Have an NF, and those that share its core, run on another core, with the state of its flows.
 
-    Packets that come meanwhile wait there; none is lost.
+    Packets that come meanwhile wait there; none is lost. Flows of a prefix may be elsewhere than the
+    rest of their buckets (64 such flow spaces of an NF at most, `status` shows them), until these move.
     """
     from orchestrator.deployment import relocating
     from orchestrator.placement.running import Moving
 
     live = find_network(network)
     graph, name = relocating.nf_named(nf)
-    wanted = Moving(name, relocating.core_named(live, to, graph), _numbers(buckets))
+    core = relocating.core_named(live, to, graph)
+    wanted = Moving(name, core, _numbers(buckets), relocating.space_named(inside, outside))
     if dry_run:
         from orchestrator.cli.changes import print_changes
         from orchestrator.presenters.changes import changes_json

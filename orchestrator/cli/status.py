@@ -51,6 +51,8 @@ def status(
 def _print(seen: Seen, *, everything: bool) -> None:
     from orchestrator.deployment.following import FOLLOWING
     from orchestrator.presenters.conditions import device_badness, device_words, links_amiss
+    from orchestrator.presenters.status import cores_of
+    from servernf.wire.buckets import MOST_SPACES
 
     _warn(seen, everything)
     inventory = seen.network.inventory
@@ -100,6 +102,22 @@ def _print(seen: Seen, *, everything: bool) -> None:
             everything,
         )
         print_table(title, ("graph", "standby", "state"), rows)
+    if spaces := list(seen.spaces()):
+        title, rows = first_rows(
+            "Flow spaces",
+            [
+                (
+                    graph,
+                    nf,
+                    str(found.regions[0]),
+                    ", ".join(map(str, cores_of(found))),
+                    f"{taken} of {MOST_SPACES}",
+                )
+                for graph, nf, taken, found in spaces
+            ],
+            everything,
+        )
+        print_table(title, ("graph", "NF", "flows", "run on", "taken"), rows)
     _print_workers(seen.workers, everything)
 
 

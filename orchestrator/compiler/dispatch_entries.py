@@ -16,6 +16,8 @@ from servernf.wire.buckets import HASH_BITS
 
 _ADDRESS_BITS = 128
 _BASE_PRIORITY = 1
+_SPACES = 2 * _ADDRESS_BITS
+"""Flow spaces come before all classes: these fix no more bits."""
 TO_DEVICE = "dispatch.to_device"
 """The action that names the next device; it is the one that has a traffic class."""
 
@@ -76,14 +78,16 @@ def dispatch_entries(
         return
     for found in maps:
         inner = new_segment(target)
+        first = _BASE_PRIORITY + (_SPACES if found.is_space else 0)
+        words = "flow space" if found.is_space else " + ".join(found.traffics) or "all others"
         for region in found.regions or (Region(None, None),):
             yield SymbolicEntry(
                 "dispatch.classes",
                 (mine, *_region_keys(region, from_outside)),
                 f"dispatch.class_by_{field}",
                 (("segment", inner),),
-                _BASE_PRIORITY + specificity(region),
-                f"to {target}: {' + '.join(found.traffics) or 'all others'}",
+                first + specificity(region),
+                f"to {target}: {words}",
             )
         yield from slices(inner, found.slices)
 

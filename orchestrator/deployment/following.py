@@ -58,9 +58,7 @@ class Replication:
         found = self.following
         request = vnf_pb2.ReplicateRequest(phase=phase, id=found.id, variant=found.variant)
         request.nfs.append(f"{found.graph}/{found.nf}")
-        if found.key:
-            request.scope.key, request.scope.of = found.key, found.of
-            request.scope.buckets.extend(found.buckets)
+        request.scope.CopyFrom(found.scope.message())
         return request
 
 

@@ -127,9 +127,7 @@ class Handover:
         variant = "order_preserving" if self.origins else "loss_free"
         request = vnf_pb2.TransferRequest(phase=phase, id=move.id, variant=variant)
         request.nfs.extend(f"{move.graph}/{nf}" for nf in move.nfs)
-        if move.key:
-            request.scope.key, request.scope.of = move.key, move.of
-            request.scope.buckets.extend(move.buckets)
+        request.scope.CopyFrom(move.scope.message())
         return request
 
     def _send(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:

@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from itertools import combinations
 from typing import Any
 
+from orchestrator.deployment.scopes import EVERYTHING, Scope, id_of
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.plan import ClassMap, Core
+from orchestrator.model.plan import EVERYWHERE, ClassMap, Core, Region
 from orchestrator.nfs.base import lookup
+from orchestrator.placement.classes import meet
 from orchestrator.placement.running import Running, running_of
+from orchestrator.placement.spaces import around, divided, owner
 from servernf.wire.buckets import BUCKETS, HASH_BITS, MOST_BUCKETS
 from servernf.wire.configs import config_text
 from servernf.wire.instances import base_name
 
 _ONE = "one"
 _HASHES = 1 << HASH_BITS
-_ID_BYTES = 8
+_Owners = list[set[tuple[Core, Core]]]
+"""By bucket: the cores that own it before and after."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateMove:
-    """State of NFs (names of instances) goes from a core to another: of some buckets, of which there are
-    `of`, by `key`; without a key, everything."""
+    """State of NFs (names of instances) goes from a core to another."""
 
     graph: str
     source: Core
     target: Core
     nfs: tuple[str, ...]
-    key: str = ""
-    of: int = 0
-    buckets: tuple[int, ...] = ()
+    scope: Scope = EVERYTHING
 
     @property
     def id(self) -> str:
         """The same for whoever makes the transaction again."""
-        return blake2b(repr(self).encode(), digest_size=_ID_BYTES).hexdigest()
+        return id_of(self)
 
     def reversed(self) -> StateMove:
         """Back again."""
         return replace(self, source=self.target, target=self.source)
 
     def __str__(self) -> str:
-        what = f"{len(self.buckets)} of {self.of} buckets" if self.key else "everything"
         names = ", ".join(sorted(map(base_name, self.nfs)))
-        return f"{names}: {what} from {self.source} to {self.target}"
+        return f"{names}: {self.scope} from {self.source} to {self.target}"
 
 
 def state_moves(old: Bundle, new: Bundle) -> tuple[StateMove, ...]:
@@ -111,12 +111,19 @@ def without_state(before: tuple[ClassMap, ...], after: tuple[ClassMap, ...], why
     owners = _owners(before, after)
     if not owners:
         return f"what comes to another core starts anew ({why or 'its classes are others'})"
-    moving = [any(source != target for source, target in pairs) for pairs in owners]
-    left = sum(m and bool(why or len(p) > 1) for m, p in zip(moving, owners, strict=True))
+    parts = list(zip(*owners.values(), strict=True))
+    left = sum(
+        any(
+            source != target and (why or len(pairs) > 1)
+            for pairs in all_of
+            for source, target in pairs
+        )
+        for all_of in parts
+    )
     if not left:
         return ""
     why = why or "some of their traffic classes do, and others stay"
-    return f"{left} of {len(owners)} buckets come to another core without their state ({why})"
+    return f"{left} of {len(parts)} buckets come to another core without their state ({why})"
 
 
 def _is_same(one: tuple[str, Any], other: tuple[str, Any]) -> bool:
@@ -149,40 +156,59 @@ def _of(
             yield StateMove(new.graph, before[0], after[0], ())
         return
     owners = _owners(was.dispatch[nf], will.dispatch[nf])
-    moves: dict[tuple[Core, Core], list[int]] = {}
-    for bucket, pairs in enumerate(owners):
-        if len(pairs) == 1:
-            ((source, target),) = pairs
-            if source != target:
-                moves.setdefault((source, target), []).append(bucket)
-    for (source, target), buckets in sorted(moves.items(), key=lambda m: m[1]):
-        yield StateMove(new.graph, source, target, (), key, len(owners), tuple(buckets))
+    spaces = tuple(space for space in owners if space != EVERYWHERE)
+    for space, by_bucket in owners.items():
+        moves: dict[tuple[Core, Core], list[int]] = {}
+        for bucket, pairs in enumerate(by_bucket):
+            if len(pairs) == 1:
+                ((source, target),) = pairs
+                if source != target:
+                    moves.setdefault((source, target), []).append(bucket)
+        without = spaces if space == EVERYWHERE else ()
+        for (source, target), buckets in sorted(moves.items(), key=lambda m: m[1]):
+            scope = Scope(key, len(by_bucket), tuple(buckets), space, without)
+            yield StateMove(new.graph, source, target, (), scope)
 
 
-def _owners(
-    before: tuple[ClassMap, ...], after: tuple[ClassMap, ...]
-) -> list[set[tuple[Core, Core]]]:
-    """By bucket: the cores that own it before and after, of all classes."""
+def _owners(before: tuple[ClassMap, ...], after: tuple[ClassMap, ...]) -> dict[Region, _Owners]:
+    """Who owns what before and after: of all classes, and of the flow spaces of either."""
     if len({s.core for c in before for s in c.slices}) == 1:
-        before = tuple(ClassMap(c.traffics, c.regions, before[0].slices) for c in after)
+        before = tuple(ClassMap(c.traffics, c.regions, before[0].slices) for c in divided(after)[0])
     if len({s.core for c in after for s in c.slices}) == 1:
-        after = tuple(ClassMap(c.traffics, c.regions, after[0].slices) for c in before)
-    if [c.regions for c in before] != [c.regions for c in after]:
-        return []
+        after = tuple(ClassMap(c.traffics, c.regions, after[0].slices) for c in divided(before)[0])
+    (classes, spaces), (new_classes, new_spaces) = divided(before), divided(after)
+    if [c.regions for c in classes] != [c.regions for c in new_classes]:
+        return {}
+    regions = dict.fromkeys(space.regions[0] for space in (*spaces, *new_spaces))
+    if any(meet(one, other) for one, other in combinations(regions, 2)):
+        return {}
     bounds = {bound for c in (*before, *after) for s in c.slices for bound in (s.low, s.high)}
     of = BUCKETS
     while of <= MOST_BUCKETS and any(bound % (_HASHES // of) for bound in bounds):
         of *= 2
     if of > MOST_BUCKETS:
-        return []
-    return [
-        {
-            (_owner(old, bucket * _HASHES // of), _owner(new, bucket * _HASHES // of))
-            for old, new in zip(before, after, strict=True)
-        }
-        for bucket in range(of)
-    ]
+        return {}
+    lows = [bucket * _HASHES // of for bucket in range(of)]
+    found: dict[Region, _Owners] = {
+        EVERYWHERE: [
+            {
+                (owner(old.slices, low), owner(new.slices, low))
+                for old, new in zip(classes, new_classes, strict=True)
+            }
+            for low in lows
+        ]
+    }
+    for region in regions:
+        was, will = _of_space(region, classes, spaces), _of_space(region, new_classes, new_spaces)
+        found[region] = [
+            {(owner(o.slices, low), owner(n.slices, low)) for o in was for n in will}
+            for low in lows
+        ]
+    return found
 
 
-def _owner(found: ClassMap, value: int) -> Core:
-    return next(s.core for s in found.slices if s.low <= value < s.high)
+def _of_space(
+    region: Region, classes: Sequence[ClassMap], spaces: Sequence[ClassMap]
+) -> list[ClassMap]:
+    """Whose slices count for a flow space."""
+    return [s for s in spaces if s.regions == (region,)] or list(around(classes, region))

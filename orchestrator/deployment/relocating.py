@@ -12,7 +12,9 @@ from orchestrator.deployment.recovery import Note
 from orchestrator.errors import DeploymentError, InputError, unknown
 from orchestrator.graph.kept import restored
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.plan import Core
+from orchestrator.model.match import Prefix
+from orchestrator.model.plan import Core, Region
+from orchestrator.nfs.values import parse_prefix
 from orchestrator.placement.running import Moving
 from servernf.wire.instances import base_name
 
@@ -81,6 +83,23 @@ def _used(network: ManagedNetwork, deployed: Deployed) -> set[str]:
     cores = [Core(worker.server, worker.core) for worker in deployed.bundle.workers]
     found = {core.server for core in cores} | {network.worker_name(core) for core in cores}
     return found | set(deployed.bundle.plan.device_of.values())
+
+
+def space_named(inside: str, outside: str) -> Region:
+    """The flow space of two prefixes, as NFs name addresses; "": all."""
+    found: list[Prefix | None] = []
+    problems: list[str] = []
+    for name, text in (("inside", inside), ("outside", outside)):
+        try:
+            found.append(parse_prefix(text) if text else None)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if text and found[-1] and not found[-1].length:
+            problems.append(f"{name}: {text} is all flows: leave it out")
+    if problems:
+        raise InputError(problems)
+    return Region(*found)
 
 
 def nf_named(text: str) -> tuple[str, str]:

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 
+from orchestrator.deployment.scopes import EVERYTHING, Scope, id_of
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.plan import Core
+from orchestrator.model.plan import ClassMap, Core
 from orchestrator.nfs.base import lookup
 from orchestrator.placement.running import running_of
+from orchestrator.placement.spaces import divided
 from servernf.wire.buckets import BUCKETS, HASH_BITS, MOST_BUCKETS
 from servernf.wire.instances import base_name
 
-_ID_BYTES = 8
 _HASHES = 1 << HASH_BITS
 
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """A core follows another one's state of an NF (the name of an instance): of some buckets, of which
-    there are `of`, by `key`; without a key, everything."""
+    """A core follows another one's state of an NF (the name of an instance)."""
 
     graph: str
     nf: str
     source: Core
     standby: Core
     variant: str
-    key: str = ""
-    of: int = 0
-    buckets: tuple[int, ...] = ()
+    scope: Scope = EVERYTHING
 
     @property
     def id(self) -> str:
         """The same for whoever makes it again."""
-        return blake2b(repr(self).encode(), digest_size=_ID_BYTES).hexdigest()
+        return id_of(self)
 
     def __str__(self) -> str:
         there, here = self.standby, self.source
@@ -63,16 +60,26 @@ def _followings(bundle: Bundle) -> Iterator[Following]:
                 if len(cores) == 1:
                     yield Following(*who)
                 elif lookup(kind).state_key is not None:
-                    of, buckets = _owned(bundle, standby.nf, core)
-                    yield Following(*who, bundle.plan.spread[standby.nf], of, buckets)
+                    key = bundle.plan.spread[standby.nf]
+                    for scope in _owned(key, running.dispatch[standby.nf], core):
+                        yield Following(*who, scope)
 
 
-def _owned(bundle: Bundle, nf: str, core: Core) -> tuple[int, tuple[int, ...]]:
-    """How many buckets an NF has, and those that a core has of any of its classes."""
-    slices = [s for found in running_of(bundle).dispatch[nf] for s in found.slices]
+def _owned(key: str, found: tuple[ClassMap, ...], core: Core) -> Iterator[Scope]:
+    """What a core has of an NF: buckets of any of its classes, and flow spaces."""
     of = BUCKETS
-    while of < MOST_BUCKETS and any(s.low % (_HASHES // of) for s in slices):
+    while of < MOST_BUCKETS and any(s.low % (_HASHES // of) for c in found for s in c.slices):
         of *= 2
-    mine = [s for s in slices if s.core == core]
+    classes, spaces = divided(found)
+    without = tuple(space.regions[0] for space in spaces)
     unit = _HASHES // of
-    return of, tuple(b for b in range(of) if any(s.low <= b * unit < s.high for s in mine))
+
+    def buckets(some: tuple[ClassMap, ...]) -> tuple[int, ...]:
+        mine = [s for c in some for s in c.slices if s.core == core]
+        return tuple(b for b in range(of) if any(s.low <= b * unit < s.high for s in mine))
+
+    if rest := buckets(classes):
+        yield Scope(key, of, rest, without=without)
+    for space in spaces:
+        if own := buckets((space,)):
+            yield Scope(key, of, own, space.regions[0])

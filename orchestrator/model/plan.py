@@ -45,6 +45,9 @@ class Region:
         return ", ".join(words) or "any"
 
 
+EVERYWHERE = Region(None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """Hash values low..high-1 of 0..65535 belong to a core."""
@@ -60,11 +63,14 @@ class ClassMap:
 
     Without `regions` it is everything that is in no other class's regions; of several regions that a
     packet is in, the one that fixes most bits counts. `traffics` are the graph's that it is part of.
+    `is_space`: no traffic's, but one region that was moved (`orchestrator move --inside`); it counts
+    before all others.
     """
 
     traffics: tuple[str, ...]
     regions: tuple[Region, ...]
     slices: tuple[Slice, ...]
+    is_space: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ class Standby:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`device_of[unit]`; `cores_of[group index]`; `tree_of[(arc source unit or entry, target unit)]`;
-    `dispatch[group index]`: traffic class -> cores, the class of all others last.
+    `dispatch[group index]`: traffic class -> cores, the class of all others last, flow spaces first.
 
     `latency_us` per traffic is the estimate that the SLO was checked against; `core_load` is the
     share of its cycles that each core spends. `slot_of[unit]` is a block instance that certainly has

@@ -19,6 +19,11 @@ def group_buckets(functions: Functions, nfs: Iterable[str], cores: int) -> int:
     return min(pools, default=max(BUCKETS, _FOR_EACH_CORE << (cores - 1).bit_length()))
 
 
+def with_pools(functions: Functions) -> frozenset[str]:
+    """NFs that answer for a pool, which is dealt to buckets."""
+    return frozenset(nf for nf, found in functions.items() if found.pool_buckets(1) is not None)
+
+
 def whole_buckets(slices: Iterable[Slice], buckets: int) -> list[Slice]:
     """Slices that cover the hash, with bounds between buckets."""
     unit = (1 << HASH_BITS) // buckets

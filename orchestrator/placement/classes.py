@@ -18,11 +18,10 @@ import networkx as nx
 from orchestrator.model.cuts import Cuts, Group
 from orchestrator.model.elements import FilterProgram, RouteProgram
 from orchestrator.model.match import Prefix
-from orchestrator.model.plan import Region
+from orchestrator.model.plan import EVERYWHERE, Region
 from orchestrator.nfs.base import Functions
 from orchestrator.placement.resources import Demand
 
-EVERYWHERE = Region(None, None)
 _MOST_CLASSES = 64
 """Of a group; the lightest beyond are not told apart from what surrounds them."""
 
@@ -117,7 +116,7 @@ def _contains(outer: Prefix, inner: Prefix) -> bool:
     )
 
 
-def _meet(a: Region, b: Region) -> bool:
+def meet(a: Region, b: Region) -> bool:
     """Whether some packet is in both regions."""
     pairs = ((a.inside, b.inside), (a.outside, b.outside))
     return all(x is None or y is None or _contains(x, y) or _contains(y, x) for x, y in pairs)
@@ -132,7 +131,7 @@ def _components(regions: Sequence[Region]) -> dict[Region, tuple[Region, ...]]:
         (a, b)
         for i, a in enumerate(distinct)
         for b in distinct[i + 1 :]
-        if _meet(a, b) and not covers(a, b) and not covers(b, a)
+        if meet(a, b) and not covers(a, b) and not covers(b, a)
     )
     return {
         region: tuple(sorted(component, key=lambda r: (-specificity(r), str(r))))

@@ -15,7 +15,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Slice
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
-from orchestrator.placement.buckets import group_buckets, whole_buckets
+from orchestrator.placement.buckets import group_buckets, whole_buckets, with_pools
 from orchestrator.placement.classes import state_classes
 from orchestrator.placement.compiled import Part, problem_of
 from orchestrator.placement.cpsat import Limits
@@ -79,7 +79,8 @@ def place(
 
     now: frozenset[Core] = frozenset()
     if running is not None:
-        plan = stay(plan, cuts, running, network.used.cores | running.standbys, buckets)
+        taken = network.used.cores | running.standbys
+        plan = stay(plan, cuts, running, taken, buckets, with_pools(functions))
         now = running.standbys
     topology, used = fabric.topology, network.used
     return with_standbys(plan, graph, functions, cuts.groups, topology, used, now)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import Cuts, Group
-from orchestrator.model.plan import ClassMap, Core, Plan, Slice, Standby
+from orchestrator.model.plan import EVERYWHERE, ClassMap, Core, Plan, Region, Slice, Standby
 from orchestrator.placement.buckets import whole_buckets
+from orchestrator.placement.spaces import divided, folded, owner, why_none, with_space
 from servernf.wire.buckets import BUCKETS, HASH_BITS
 from servernf.wire.instances import base_name
 
@@ -34,6 +35,8 @@ class Running:
     """Cores of standbys."""
     takes_over: bool = False
     """Whether some of the NFs run where their standby was."""
+    spread: Mapping[str, str] = field(default_factory=dict[str, str])
+    """By NF: what buckets of its state are a hash of."""
 
     def devices(self, cuts: Cuts) -> dict[str, str]:
         """The device that each unit of the next version is on now."""
@@ -50,36 +53,47 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """Buckets of an NF's group go to a core of its server; none named: all of them, to any server's."""
+    """Buckets of an NF's group go to a core of its server; none named: all of them, to any server's. Of
+    these buckets the flows of a `space` only, to a core of its server."""
 
     nf: str
     core: Core
     buckets: tuple[int, ...] = ()
+    space: Region = EVERYWHERE
 
 
-def moved(running: Running, spread: Mapping[str, str], wanted: Moving) -> Running:
-    """Where a graph shall run; InputError when it cannot be moved so."""
+def moved(running: Running, wanted: Moving, pools: Collection[str] = ()) -> Running:
+    """Where a graph shall run; InputError when it cannot be moved so. `pools`: NFs that have one."""
     nf, target = wanted.nf, wanted.core
     if nf not in running.cores_of:
         raise InputError(f"nf: {unknown('NF on a server', nf, sorted(running.cores_of))}")
     cores, classes = running.cores_of[nf], running.dispatch[nf]
-    if wanted.buckets and cores[0].server != target.server:
+    group = [name for name, found in running.dispatch.items() if found == classes]
+    key = running.spread.get(nf, "one")
+    is_part = bool(wanted.buckets) or wanted.space != EVERYWHERE
+    if is_part and cores[0].server != target.server:
         raise InputError(
             f"to: {nf} is on {cores[0].server}, and a group's buckets are on one server: name a core"
             " of that, or no buckets"
         )
-    if wanted.buckets and spread.get(nf, "one") == "one":
+    if wanted.buckets and key == "one":
         raise InputError(f"buckets: {nf} has none: all of its state belongs together")
+    if wanted.space != EVERYWHERE and (
+        why := why_none(nf, key, wanted.space, {name for name in group if name in pools})
+    ):
+        raise InputError(f"flow space: {why}")
     bounds = [s.low for c in classes for s in c.slices if s.low]
     of = max([BUCKETS, *(_HASHES // (bound & -bound) for bound in bounds)])
     if wanted.buckets and max(wanted.buckets) >= of:
         raise InputError(f"buckets: {max(wanted.buckets)} is not among {of} (0 to {of - 1})")
     chosen = frozenset(wanted.buckets or range(of))
-    after = tuple(replace(c, slices=_given(c.slices, chosen, of, target)) for c in classes)
+    if wanted.space != EVERYWHERE:
+        after = with_space(classes, wanted.space, chosen, of, target)
+    else:
+        after = folded([replace(c, slices=_given(c.slices, chosen, of, target)) for c in classes])
     owners = dict.fromkeys(s.core for c in after for s in c.slices)
     staying = [core for core in cores if core in owners]
     kept = tuple(dict.fromkeys((*staying, *owners)))
-    group = [name for name, found in running.dispatch.items() if found == classes]
     return replace(
         running,
         cores_of={**running.cores_of, **dict.fromkeys(group, kept)},
@@ -96,8 +110,7 @@ def _given(
     found: list[Slice] = []
     for bucket in range(of):
         low = bucket * unit
-        owner = next(s.core for s in slices if s.low <= low < s.high)
-        core = target if bucket in chosen else owner
+        core = target if bucket in chosen else owner(slices, low)
         if found and found[-1].core == core:
             low = found.pop().low
         found.append(Slice(core, low, (bucket + 1) * unit))
@@ -115,7 +128,13 @@ def running_of(bundle: Bundle) -> Running:
             cores_of.setdefault(name, cores)
             dispatch.setdefault(name, classes)
     standbys = frozenset(standby.core for standby in bundle.plan.standbys)
-    return Running(bundle.plan.device_of, cores_of, dispatch, standbys=standbys)
+    return Running(
+        bundle.plan.device_of,
+        cores_of,
+        dispatch,
+        standbys=standbys,
+        spread=bundle.plan.spread,
+    )
 
 
 def taken_over(running: Running, standbys: Iterable[Standby], away: Container[Core]) -> Running:
@@ -128,7 +147,7 @@ def taken_over(running: Running, standbys: Iterable[Standby], away: Container[Co
         if nf in pinned or not any(found in away for found in cores):
             continue
         classes = running.dispatch[nf]
-        whole = tuple(replace(c, slices=(Slice(core, 0, _HASHES),)) for c in classes)
+        whole = folded([replace(c, slices=(Slice(core, 0, _HASHES),)) for c in classes])
         group = [n for n, found in running.cores_of.items() if found == cores]
         cores_of |= dict.fromkeys(group, (core,))
         dispatch |= dict.fromkeys(group, whole)
@@ -151,12 +170,13 @@ def stay(
     running: Running,
     taken: Collection[Core] = (),
     buckets: Callable[[int, int], int] | None = None,
+    pools: Collection[str] = (),
 ) -> Plan:
     """The plan with the cores of a server exchanged so that NFs keep theirs (cores are alike), and with
     each bucket where it is, while a group's cores and classes are the same.
 
     Cores that are `taken` cannot be kept: another graph has them, or they do not answer. `buckets` says
-    how many a group (its number) has on so many cores.
+    how many a group (its number) has on so many cores; `pools`: NFs that have one.
     """
     plan = _on_its_cores(plan, cuts, running, taken)
     pins = [
@@ -181,7 +201,7 @@ def stay(
     return replace(
         plan,
         dispatch=tuple(
-            _in_place(plan.dispatch[at], group, cores, running, buckets(at, len(cores)))
+            _in_place(plan.dispatch[at], group, cores, running, buckets(at, len(cores)), pools)
             for at, (group, cores) in enumerate(zip(cuts.groups, plan.cores_of, strict=True))
         ),
     )
@@ -197,16 +217,26 @@ def _in_place(
     cores: Collection[Core],
     running: Running,
     buckets: int,
+    pools: Collection[str],
 ) -> tuple[ClassMap, ...]:
-    """The classes of a group with the slices that they have now."""
-    now = next((running.dispatch[nf] for nf in group.nfs if nf in running.dispatch), ())
+    """The classes of a group with the slices that they have now, and its flow spaces."""
+    nf = next((nf for nf in group.nfs if nf in running.dispatch), "")
+    now = running.dispatch.get(nf, ())
+    base, spaces = divided(now)
     owners = {own.core for found in now for own in found.slices}
-    if owners != set(cores) or [c.regions for c in now] != [c.regions for c in classes]:
+    wanted, _ = divided(classes)
+    if owners != set(cores) or [c.regions for c in base] != [c.regions for c in wanted]:
         return classes
-    return tuple(
+    kept = [
         replace(new, slices=tuple(whole_buckets(old.slices, buckets)))
-        for new, old in zip(classes, now, strict=True)
-    )
+        for new, old in zip(wanted, base, strict=True)
+    ]
+    if running.spread.get(nf) == group.spread and not set(group.nfs) & set(pools):
+        kept = [
+            *(replace(s, slices=tuple(whole_buckets(s.slices, buckets))) for s in spaces),
+            *kept,
+        ]
+    return tuple(kept)
 
 
 def _on_its_cores(plan: Plan, cuts: Cuts, running: Running, taken: Collection[Core]) -> Plan:

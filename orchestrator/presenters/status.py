@@ -14,10 +14,14 @@ from orchestrator.deployment.standbys import Following, followings
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.devices import Device
+from orchestrator.model.plan import ClassMap, Core
 from orchestrator.model.topology import Topology
 from orchestrator.observation.conditions import conditions_now, of_devices
 from orchestrator.observation.liveness import Condition, Subject
+from orchestrator.placement.running import running_of
+from orchestrator.placement.spaces import divided
 from orchestrator.presenters.conditions import conditions_json
+from servernf.wire.buckets import MOST_SPACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,14 @@ class Seen:
     def silent(self) -> set[str]:
         """Devices that do not answer; servers of which not all workers do."""
         return {*self.presence.silent.devices, *(c.server for c in self.presence.silent.cores)}
+
+    def spaces(self) -> Iterator[tuple[str, str, int, ClassMap]]:
+        """Flow spaces of these graphs: graph, NF, how many the NF has, and one of them."""
+        for deployed in self.graphs():
+            for nf, classes in running_of(deployed.bundle).dispatch.items():
+                _, spaces = divided(classes)
+                for found in spaces:
+                    yield deployed.bundle.graph, nf, len(spaces), found
 
     def graphs(self) -> Iterator[Deployed]:
         """Deployed graphs that these devices have something of; all of them where all are wanted."""
@@ -122,12 +134,29 @@ def status_json(seen: Seen) -> dict[str, object]:
             }
             for found, state in seen.standbys.items()
         ],
+        "flow_spaces": [
+            {
+                "graph": graph,
+                "nf": nf,
+                "inside": str(found.regions[0].inside or ""),
+                "outside": str(found.regions[0].outside or ""),
+                "cores": [str(core) for core in cores_of(found)],
+                "taken": taken,
+                "most": MOST_SPACES,
+            }
+            for graph, nf, taken, found in seen.spaces()
+        ],
         "lacking": shortcomings(seen.network, seen.deployed, seen.presence),
         "cordoned": journal.cordoned(),
         "leader": journal.leader() or None,
         "unfinished": unfinished and unfinished.graph,
         "owed": [{"graph": debt.graph, "devices": debt.places} for debt in journal.owed()],
     }
+
+
+def cores_of(space: ClassMap) -> tuple[Core, ...]:
+    """Who has flows of it."""
+    return tuple(dict.fromkeys(own.core for own in space.slices))
 
 
 def attached_json(topology: Topology, devices: Mapping[str, Device]) -> dict[str, object]:

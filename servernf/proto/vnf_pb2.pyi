@@ -101,18 +101,28 @@ class ServiceChainResponse(_message.Message):
     def __init__(self, mac: _Optional[int] = ..., nfs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StateScope(_message.Message):
-    __slots__ = ("key", "of", "buckets", "inside", "outside")
+    __slots__ = ("key", "of", "buckets", "inside", "outside", "without")
     KEY_FIELD_NUMBER: _ClassVar[int]
     OF_FIELD_NUMBER: _ClassVar[int]
     BUCKETS_FIELD_NUMBER: _ClassVar[int]
     INSIDE_FIELD_NUMBER: _ClassVar[int]
     OUTSIDE_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_FIELD_NUMBER: _ClassVar[int]
     key: str
     of: int
     buckets: _containers.RepeatedScalarFieldContainer[int]
     inside: str
     outside: str
-    def __init__(self, key: _Optional[str] = ..., of: _Optional[int] = ..., buckets: _Optional[_Iterable[int]] = ..., inside: _Optional[str] = ..., outside: _Optional[str] = ...) -> None: ...
+    without: _containers.RepeatedCompositeFieldContainer[AddressSpace]
+    def __init__(self, key: _Optional[str] = ..., of: _Optional[int] = ..., buckets: _Optional[_Iterable[int]] = ..., inside: _Optional[str] = ..., outside: _Optional[str] = ..., without: _Optional[_Iterable[_Union[AddressSpace, _Mapping]]] = ...) -> None: ...
+
+class AddressSpace(_message.Message):
+    __slots__ = ("inside", "outside")
+    INSIDE_FIELD_NUMBER: _ClassVar[int]
+    OUTSIDE_FIELD_NUMBER: _ClassVar[int]
+    inside: str
+    outside: str
+    def __init__(self, inside: _Optional[str] = ..., outside: _Optional[str] = ...) -> None: ...
 
 class TransferRequest(_message.Message):
     __slots__ = ("phase", "id", "destination", "nfs", "scope", "variant", "secret", "destination_name")

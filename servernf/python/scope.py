@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from servernf.python.tables import Flow
-from servernf.wire.buckets import HASH_BITS, KEYS, MOST_BUCKETS, hash_of
+from servernf.wire.buckets import HASH_BITS, KEYS, MOST_BUCKETS, MOST_SPACES, hash_of
 from servernf.wire.errors import InputError, quoted, unknown
 
 _Prefix = IPv4Network | IPv6Network
 _Ports = tuple[int, int]
+Space = tuple[_Prefix | None, _Prefix | None]
+"""Inside and outside addresses of flows; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +80,26 @@ EVERYTHING = Scope()
 @dataclass(frozen=True, slots=True)
 class Buckets:
     """Some of a group's buckets (`servernf.wire.buckets`): `of` there are, `key` is what is hashed. With
-    `inside` or `outside` only the flows of these prefixes."""
+    `inside` or `outside` only the flows of these prefixes, and never those `without`."""
 
     key: str
     of: int
     chosen: frozenset[int]
     inside: _Prefix | None = None
     outside: _Prefix | None = None
+    without: tuple[Space, ...] = ()
 
     @classmethod
     def checked(
-        cls, key: str, of: int, chosen: Iterable[int], inside: str = "", outside: str = ""
+        cls,
+        key: str,
+        of: int,
+        chosen: Iterable[int],
+        inside: str = "",
+        outside: str = "",
+        without: Sequence[tuple[str, str]] = (),
     ) -> Buckets:
         """What a peer says; InputError with all that is wrong with it."""
-        spaces: list[_Prefix | None] = []
         problems = [] if key in KEYS else [f"scope.key: {unknown('key', key, KEYS)}"]
         found = frozenset(chosen)
         if not 1 <= of <= MOST_BUCKETS or of & of - 1:
@@ -100,25 +108,46 @@ class Buckets:
             problems.append("scope.buckets: name at least one")
         elif max(found) >= of:
             problems.append(f"scope.buckets: {max(found)} is not among {of} (0 to {of - 1})")
-        for name, text in (("inside", inside), ("outside", outside)):
-            try:
-                spaces.append(ip_network(text) if text else None)
-            except ValueError as error:
-                problems.append(f"scope.{name}: {quoted(text)} is no prefix: {error}")
+        space = _space("scope", inside, outside, problems)
+        if len(without) > MOST_SPACES:
+            problems.append(
+                f"scope.without: has {len(without)} flow spaces, more than {MOST_SPACES}"
+            )
+        left_out = [
+            _space(f"scope.without[{at}]", *texts, problems)
+            for at, texts in enumerate(without[:MOST_SPACES])
+        ]
+        if (None, None) in left_out and not problems:
+            problems.append(f"scope.without[{left_out.index((None, None))}]: is everything")
         if problems:
             raise InputError(problems)
-        return cls(key, of, found, *spaces)
+        return cls(key, of, found, *space, tuple(left_out))
 
     @property
     def asks(self) -> frozenset[str]:
         """The fields of a flow that it looks at."""
-        given = {"inside": self.inside, "outside": self.outside}
-        return _ASKS[self.key] | {name for name, prefix in given.items() if prefix is not None}
+        asked = {
+            name
+            for space in (self.space, *self.without)
+            for name, prefix in zip(("inside", "outside"), space, strict=True)
+            if prefix is not None
+        }
+        return _ASKS[self.key] | asked
+
+    @property
+    def space(self) -> Space:
+        """Of which flows of its buckets it is."""
+        return self.inside, self.outside
+
+    @property
+    def is_space(self) -> bool:
+        """Whether it is of a flow space."""
+        return self.space != (None, None)
 
     @property
     def is_narrow(self) -> bool:
         """Whether not all flows of its buckets are meant."""
-        return self.inside is not None or self.outside is not None
+        return self.is_space or bool(self.without)
 
     def group_of(self, flow: Flow) -> int | None:
         """The hash by which a flow's state belongs together; None: it is in none of the buckets."""
@@ -128,6 +157,8 @@ class Buckets:
     def group(self, inside: int, outside: int) -> int | None:
         """As `group_of`, by addresses."""
         if not (_lies(inside, self.inside) and _lies(outside, self.outside)):
+            return None
+        if any(_lies(inside, one) and _lies(outside, other) for one, other in self.without):
             return None
         if self.key == "inside_address":
             value = hash_of(inside)
@@ -141,9 +172,13 @@ class Buckets:
 
     def meets(self, other: Buckets) -> bool:
         """Whether both have some flow."""
-        for mine, theirs in ((self.inside, other.inside), (self.outside, other.outside)):
+        for mine, theirs in zip(self.space, other.space, strict=True):
             if mine is not None and theirs is not None and _is_apart(mine, theirs):
                 return False
+        if any(_covers(space, other.space) for space in self.without) or any(
+            _covers(space, self.space) for space in other.without
+        ):
+            return False
         if self.key != other.key:
             return True
         of = max(self.of, other.of)
@@ -166,6 +201,32 @@ def _lies(address: int, prefix: _Prefix | None) -> bool:
         return True
     shift = prefix.max_prefixlen - prefix.prefixlen
     return address >> shift == int(prefix.network_address) >> shift
+
+
+def _space(where: str, inside: str, outside: str, problems: list[str]) -> Space:
+    """Prefixes as a peer writes them."""
+    found: list[_Prefix | None] = []
+    for name, text in (("inside", inside), ("outside", outside)):
+        try:
+            found.append(ip_network(text) if text else None)
+        except ValueError as error:
+            problems.append(f"{where}.{name}: {quoted(text)} is no prefix: {error}")
+            found.append(None)
+    return found[0], found[1]
+
+
+def _covers(outer: Space, inner: Space) -> bool:
+    """Whether all flows of one space are in the other, too."""
+    return all(
+        a is None
+        or (
+            b is not None
+            and a.version == b.version
+            and a.prefixlen <= b.prefixlen
+            and _lies(int(b.network_address), a)
+        )
+        for a, b in zip(outer, inner, strict=True)
+    )
 
 
 def _is_apart(one: _Prefix, other: _Prefix) -> bool:

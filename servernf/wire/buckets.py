@@ -15,6 +15,8 @@ BUCKET_BITS: Final = 6
 BUCKETS: Final = 1 << BUCKET_BITS
 """Of a group; a pool of few ports has fewer (`pool_buckets`)."""
 MOST_BUCKETS: Final = 1 << 10
+MOST_SPACES: Final = 64
+"""Flow spaces that are elsewhere than the rest of their buckets, of a group; and that a worker moves."""
 KEYS: Final = ("inside_address", "outside_address", "pair")
 """What a group's buckets may be a hash of."""
 _ADDRESS_BYTES: Final = 16

@@ -17,14 +17,13 @@ from servernf.python.runtime.jobs import Jobs
 from servernf.python.runtime.tables import CompiledCall, Instance
 from servernf.python.scope import Buckets
 from servernf.python.variants import check_variant
+from servernf.wire.buckets import MOST_SPACES
 from servernf.wire.configs import config_digest
 from servernf.wire.errors import InputError, quoted
 
 _MOST_ENDED = 256
 """Transfers that are over and still told of."""
 _MOST_ANNOUNCED = 1024
-MOST_SPACES = 64
-"""Flow spaces within buckets that move or are doubled at a time: each costs every packet a look."""
 _LEAST_SECRET, _MOST_SECRET = 16, 64
 
 
@@ -96,8 +95,14 @@ class Arrivals:
         """InputError when a transfer or a replication, from here or to here, has some of the same state.
 
         `follows`: it is for a replication, of which an NF has one with its primary here."""
-        narrow = sum(g.buckets is not None and g.buckets.is_narrow for g in self.taken.values())
-        if buckets is not None and buckets.is_narrow and narrow >= MOST_SPACES:
+        spaces = {g.buckets.space for g in self.taken.values() if g.buckets and g.buckets.is_space}
+        if (
+            buckets is not None
+            and buckets.is_space
+            and buckets.space not in spaces
+            and len(spaces) >= MOST_SPACES
+        ):
+            # Each costs every packet a look.
             raise InputError(f"scope: {MOST_SPACES} flow spaces are taken, more are not at a time")
         for name, mine in list(self.taken.items()):
             theirs = None if follows and mine.follows else mine.buckets
@@ -271,7 +276,8 @@ class Arrivals:
 
 def buckets_of(scope: vnf.StateScope) -> Buckets | None:
     """The buckets that a call names; None: everything."""
-    narrow = scope.inside or scope.outside
+    narrow = scope.inside or scope.outside or scope.without
     if not scope.key and not scope.of and not scope.buckets and not narrow:
         return None
-    return Buckets.checked(scope.key, scope.of, scope.buckets, scope.inside, scope.outside)
+    without = [(space.inside, space.outside) for space in scope.without]
+    return Buckets.checked(scope.key, scope.of, scope.buckets, scope.inside, scope.outside, without)

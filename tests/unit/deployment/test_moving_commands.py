@@ -135,9 +135,59 @@ def test_some_buckets_move(bench: Bench) -> None:
     assert (bench.core(), bench.port()) == ([core], port)
 
 
+@pytest.fixture
+def six(bench: Bench) -> Generator[list[str]]:
+    """A firewall on two cores, beside the NAPT: for IPv6."""
+    ends = ("inside", "outside")
+    graph = make_graph(
+        {"fw": ("stateful_firewall", {"default": "permit"}, {"min_workers": 2})},
+        both_ways("inside", "fw", "outside"),
+        name="six",
+        traffic=[demand(a, b, match=Match(version=6)) for a, b in (ends, ends[::-1])],
+    )
+    deploy_graph(graph, bench.network)
+    yield bench.core("six")
+    undeploy_graph("six", bench.network)
+
+
+def way(host: str) -> tuple[str, list[str]]:
+    """The core that a host's flow comes to, and by which entries of the classes, as `explain` has it."""
+    found = told("explain", "--from", host, "--to", "h3:22/6tcp", "--network-wide")
+    (core,) = [hop["device"] for hop in found["hops"] if hop["kind"] == "server"]
+    steps = [step for hop in found["hops"] for step in hop.get("steps", ())]
+    classes = [step["rule"] for step in steps if step["table"] == "dispatch.classes"]
+    return core, classes
+
+
+def test_a_flow_space_moves_is_shown_and_comes_back_with_its_buckets(
+    bench: Bench, six: list[str]
+) -> None:
+    hosts = ("h1", "h2")
+    before = {host: way(host)[0] for host in hosts}
+    assert set(before.values()) <= set(six)
+    (target,) = set(six) - {before["h1"]}
+    moved = ("move", "six/fw", "--inside", "2001:db8:1::11/128", "--to", target)
+    plan = run(*moved, "--dry-run", expect=1).stdout
+    assert "state moves: fw: inside 2001:db8:1::11/128 in " in plan
+    told(*moved)
+    assert way("h1") == (target, ["to fw.inside@server: flow space"])
+    assert way("h2") == (before["h2"], ["to fw.inside@server: inside-outside + outside-inside"])
+    (space,) = told("status")["flow_spaces"]
+    assert (space["graph"], space["nf"], space["inside"]) == ("six", "fw", "2001:db8:1::11/128")
+    assert (space["taken"], space["most"]) == (1, 64)
+    shown = run("status").stdout
+    assert "inside 2001:db8:1::11/128" in shown
+    assert "1 of 64" in shown
+    why = refused("move", "six/fw", "--inside", "2001:db8:1::/64", "--to", before["h1"])
+    assert "meets inside 2001:db8:1::11/128, which is elsewhere already" in why
+    told("move", "six/fw", "--to", before["h1"])
+    assert {host: way(host) for host in hosts} == dict.fromkeys(hosts, (before["h1"], []))
+    assert told("status")["flow_spaces"] == []
+
+
 def test_a_server_is_drained_and_used_again(bench: Bench) -> None:
     port, (core,) = bench.port(), bench.core()
-    server = core.partition("-")[0]
+    server = core.partition(".")[0]
     done = told("drain", server)
     assert not bench.core()[0].startswith(server)
     assert bench.port() == port
@@ -162,6 +212,18 @@ def test_a_server_is_drained_and_used_again(bench: Bench) -> None:
         (("move", "g/nat", "--to", "{core}", "--buckets", "9-2"), 2, "did you mean 2-9?"),
         (("move", "g/nat", "--to", "{core}", "--buckets", "x"), 2, "buckets: 'x' is no number and"),
         (("move", "g/nat", "--to", "{other}", "--buckets", "1"), 2, "buckets are on one server"),
+        (
+            ("move", "g/nat", "--to", "{core}", "--inside", "10.0.1.0/28"),
+            2,
+            "flow space: what answers nat from outside shows its bucket, and no flow space within it",
+        ),
+        (("move", "g/nat", "--to", "{core}", "--inside", "x"), 2, "inside: 'x' is not"),
+        (
+            ("move", "g/nat", "--to", "{core}", "--outside", "10.1.1.1/8"),
+            2,
+            "outside: '10.1.1.1/8'",
+        ),
+        (("move", "g/nat", "--to", "{core}", "--outside", "::/0"), 2, "outside: ::/0 is all flows"),
         (("drain", "server3"), 2, "unknown switch, server or core 'server3'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -197,7 +259,7 @@ def test_a_core_that_another_graph_has_is_none_to_move_to(bench: Bench) -> None:
 
 def test_an_nf_that_its_graph_pins_stays_on_that_server(bench: Bench) -> None:
     (core,) = bench.core()
-    server = core.partition("-")[0]
+    server = core.partition(".")[0]
     deploy_graph(replace(bench.graph, placement=PlacementRules({"nat": server})), bench.network)
     other = "server2" if server == "server1" else "server1"
     why = refused("move", "g/nat", "--to", other)

@@ -7,6 +7,7 @@ Blind spot: packets in flight on a network, threads (tests/unit/servernf/test_tr
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.handover import carry_out
 from orchestrator.deployment.moves import StateMove, state_moves, without_state
 from orchestrator.deployment.planning import COPY_STATE, HAND_OVER, Version
+from orchestrator.deployment.scopes import Scope
 from orchestrator.deployment.summary import summarise
 from orchestrator.deployment.transaction import MoveState
 from orchestrator.errors import DeploymentError, InputError, ServerGone, SwitchError
@@ -143,7 +145,7 @@ def test_named_buckets_move_and_stay_where_they_were_put() -> None:
     cores = running_of(site.running).cores_of["nat"]
     new = site.next(nat=on(napt(), 2), moving=Moving("nat", cores[1], tuple(range(10))))
     (move,) = state_moves(site.running, new)
-    assert (move.source, move.target, move.buckets) == (*cores, tuple(range(10)))
+    assert (move.source, move.target, move.scope.buckets) == (*cores, tuple(range(10)))
     site.network.run(update(site.running, new))
     site.running = new
     answered(site, ports)
@@ -223,9 +225,9 @@ def test_what_cannot_be_moved_is_told() -> None:
         (Moving("nat", core, (64,)), r"buckets: 64 is not among 64 \(0 to 63\)"),
     ):
         with pytest.raises(InputError, match=expected):
-            placed_elsewhere(running, {"nat": "inside_address"}, moving)
+            placed_elsewhere(running, moving)
     with pytest.raises(InputError, match="buckets: nat has none"):
-        placed_elsewhere(running, {"nat": "one"}, Moving("nat", core, (1,)))
+        placed_elsewhere(replace(running, spread={"nat": "one"}), Moving("nat", core, (1,)))
 
 
 def test_packets_that_come_meanwhile_wait_and_none_is_lost() -> None:
@@ -281,7 +283,7 @@ def nobody(device: str) -> Any:
 
 
 def test_state_that_cannot_reach_its_target_stays_behind_and_that_is_told() -> None:
-    move = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), "pair", 64, (1,))
+    move = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), Scope("pair", 64, (1,)))
     (told,) = carry_out(Cut(), MoveState(move, True), 0, nobody)  # type: ignore[arg-type]
     assert told.lost
     assert str(told).startswith("nat: 1 of 64 buckets from s1.1 to s1.2: stays behind: ")

@@ -14,8 +14,8 @@ from transfer_support import INSIDE, OF, Site
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.packet import PacketView
-from servernf.python.runtime.arrivals import MOST_SPACES
 from servernf.python.scope import Buckets
+from servernf.wire.buckets import MOST_SPACES
 from servernf.wire.errors import InputError
 
 SPACE = "10.0.1.4/30"

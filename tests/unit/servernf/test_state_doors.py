@@ -27,6 +27,7 @@ from orchestrator.clients.channel import TlsFiles
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.handover import Handover
 from orchestrator.deployment.moves import StateMove
+from orchestrator.deployment.scopes import Scope
 from orchestrator.errors import ServerError
 from orchestrator.model.plan import Core
 from orchestrator.oracle import frames
@@ -44,7 +45,11 @@ BEGIN, FINISH = vnf.TransferRequest.BEGIN, vnf.TransferRequest.FINISH
 USER = 60_998
 NAPT = {"addresses": ["203.0.113.1"], "buckets": OF}
 MOVE = StateMove(
-    "g", Core("server1", 0), Core("server2", 0), ("napt",), "inside_address", OF, (0, 1, 2, 3)
+    "g",
+    Core("server1", 0),
+    Core("server2", 0),
+    ("napt",),
+    Scope("inside_address", OF, (0, 1, 2, 3)),
 )
 
 

@@ -1,6 +1,6 @@
 """Figures of NFs on DPDK: one core, frames with NSH made in the loop, null device to null device.
 
-Frames are 98 bytes: 60 of IPv4 and UDP in an NSH tag, of 4,096 flows; they come and go as in service,
+Frames are 98 bytes: 60 of IPv4 and UDP in an NSH tag, of 4,096 or a million flows; they come and go as in service,
 with path lookup and counters. Time is CPU time of the thread, the least of seven rounds that take turns
 with raw null to null.
 """
@@ -11,6 +11,8 @@ import json
 import struct
 import subprocess
 import tempfile
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ from servernf.python.runtime.changes import NfSpec
 from servernf.wire.errors import EnvironmentMissing
 
 HERE = Path(__file__).parent
+METRON = HERE.parents[2] / "shared" / "data" / "metron"
 MAC = 0x0200_0001_0001
+_ENDS = struct.Struct("!II")
 FLOWS = 4096
 PASSES: dict[str, Any] = {"rules": [], "default": "permit"}
 ONE_RULE: list[dict[str, Any]] = [{"dst_port": 53, "protocol": "udp"}]
@@ -63,8 +67,17 @@ class _Recorded(Process):
         return super().ask(kind, payload, number)
 
 
-def measured(*chain: tuple[str, dict[str, Any]]) -> tuple[float, float, float]:
-    """Nanoseconds a packet: raw, generated, generated and through a chain of NFs."""
+def _pairs(flows: int) -> Iterable[tuple[int, int]]:
+    return ((0x0A00_0000 + n, 0xC633_6409) for n in range(flows))
+
+
+def measured(
+    *chain: tuple[str, dict[str, Any]],
+    flows: int = FLOWS,
+    between: Iterable[tuple[int, int]] = (),
+) -> tuple[float, float, float]:
+    """Nanoseconds a packet: raw, generated, generated and through a chain of NFs; flows are `between`
+    these (source, destination), else so many hosts and one server."""
     try:
         known, libraries = dpdk_flags()
         own: dict[str, bytes] = {}
@@ -74,7 +87,7 @@ def measured(*chain: tuple[str, dict[str, Any]]) -> tuple[float, float, float]:
         names.remove("process.c")
         files = c_files() | own | {"dpdk_nfs.c": (HERE / "dpdk_nfs.c").read_bytes()}
         flags = [*(flag for flag in FLAGS if flag != "-Werror"), *known]
-        executable = compiled(Sources(files, names, flags, libraries), "the bench")
+        executable = compiled(Sources(files, names, flags, (*libraries, "-lm")), "the bench")
         process = build(dpdk=False)
     except EnvironmentMissing as error:
         raise Missing(str(error)) from None
@@ -93,8 +106,10 @@ def measured(*chain: tuple[str, dict[str, Any]]) -> tuple[float, float, float]:
         memory, messages = Path(folder) / "memory", Path(folder) / "messages"
         memory.write_bytes(struct.pack(f"={WORDS}Q", *worker.engine.memory.read(0, WORDS)))
         messages.write_bytes(recorded.said)
+        ends = Path(folder) / "flows"
+        ends.write_bytes(b"".join(_ENDS.pack(*pair) for pair in between or _pairs(flows)))
         worker.close()
-        words = [str(executable), str(memory), str(messages), str(FLOWS)]
+        words = [str(executable), str(memory), str(messages), str(ends)]
         run = subprocess.run(words, capture_output=True, text=True, check=True)
     raw, generated, engine, came, left = map(float, run.stdout.split())
     assert came == left > 0, "packets are dropped"
@@ -113,6 +128,89 @@ def dpdk_forward_ratio() -> Result:
         "without_generation": round(raw / (raw + engine - generated), 3),
         "generated_ns": generated,
     }
+
+
+POOL: dict[str, Any] = {"addresses": [f"203.0.113.{n}" for n in range(1, 33)]}
+MANY_FLOWS = 1_000_000
+
+
+def _ratio(
+    chain: Sequence[tuple[str, dict[str, Any]]],
+    flows: int,
+    between: Iterable[tuple[int, int]] = (),
+) -> Result:
+    raw, generated, engine = measured(*chain, flows=flows, between=between)
+    return {
+        "value": round(raw / engine, 3),
+        "compared_with": {"raw_ns": raw},
+        "ns": engine,
+        "mpps": round(1000 / engine, 2),
+        "without_generation": round(raw / (raw + engine - generated), 3),
+        "flows": flows,
+    }
+
+
+@figure("dpdk_napt_ratio", unit="ratio", goal=0.25)
+def dpdk_napt_ratio() -> Result:
+    """A NAPT at 4,096 flows: packets a second over raw null to null. FastClick: 0.18."""
+    return _ratio([("napt", POOL)], FLOWS)
+
+
+@figure("dpdk_napt_1m_ratio", unit="ratio", goal=0.12)
+def dpdk_napt_1m_ratio() -> Result:
+    """The same at 1,000,000 flows. FastClick: 0.013."""
+    return _ratio([("napt", POOL)], MANY_FLOWS)
+
+
+def _metron() -> tuple[list[tuple[str, dict[str, Any]]], list[int], list[int]]:
+    """Metron's firewall of 643 rules, its router of 3,117 routes, and a NAPT; what both let pass."""
+    texts: list[list[str]] = []
+    for name in ("firewall", "router"):
+        path = METRON / f"{name}.json"
+        if not path.exists():
+            raise Missing(f"../shared/data/metron/{path.name} is not here")
+        found = json.loads(path.read_text())["entries"]
+        texts.append([entry["trafficClass"].split()[-1] for entry in found])
+    rules = [{"src": prefix, "action": "permit"} for prefix in texts[0]]
+    chain = [
+        ("acl", {"rules": rules, "default": "deny"}),
+        ("router", {"routes": [{"prefix": prefix} for prefix in dict.fromkeys(texts[1])]}),
+        ("napt", POOL),
+    ]
+    sources, destinations = (
+        [int(p.network_address) for p in map(ip_network, of) if not _is_martian(p.network_address)]
+        for of in texts
+    )
+    return chain, sources, destinations
+
+
+def _is_martian(address: IPv4Address | IPv6Address) -> bool:
+    """A router drops it (RFC 1812, 5.3.7)."""
+    kinds = address.is_loopback, address.is_multicast, address.is_link_local, address.is_reserved
+    return any(kinds) or address.packed[0] == 0
+
+
+def _chain_ratio(flows: int) -> Result:
+    chain, sources, destinations = _metron()
+    between = (
+        (sources[n % len(sources)] + n // len(sources) + 1, destinations[n % len(destinations)])
+        for n in range(flows)
+    )
+    return _ratio(chain, flows, between)
+
+
+@figure("dpdk_chain_ratio", unit="ratio", goal=0.15)
+def dpdk_chain_ratio() -> Result:
+    """Metron's firewall, router and NAPT at 4,096 flows: packets a second over raw null to null.
+
+    FastClick: 0.09."""
+    return _chain_ratio(FLOWS)
+
+
+@figure("dpdk_chain_1m_ratio", unit="ratio", goal=0.09)
+def dpdk_chain_1m_ratio() -> Result:
+    """The same at 1,000,000 flows. FastClick: 0.013."""
+    return _chain_ratio(MANY_FLOWS)
 
 
 @figure("dpdk_nf_ns", unit="ns")

@@ -247,7 +247,10 @@ def attack(dpdk: DpdkWorker, case: Case, clock: list[int], seed: int, count: int
             both.send(some[:size])
             some = some[size:]
             clock[0] += rng.choice((0, 1000, 1_500_000, 20_000_000))
-        both.metrics()
+    for _ in range(16):  # what has waited in vain is dropped by both, some at a time
+        clock[0] += 6_000_000
+        both.send(hostile(seed, 4)[:1])
+    both.metrics()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -227,7 +227,9 @@ class Provider:
         if witness == self._told or witness is None:
             return
         self._told = witness
-        request = vnf_pb2.WitnessRequest(graph="campus", headers=witness.headers)
+        request = vnf_pb2.WitnessRequest(
+            graph="campus", headers=witness.headers, state=witness.state
+        )
         for e in witness.epochs:
             request.epochs.add(number=e.number, key0=e.key0, key1=e.key1, threshold=e.threshold)
         # One after the other, and packets are under way meanwhile.

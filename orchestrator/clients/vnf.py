@@ -195,7 +195,7 @@ class WorkerClient:
         """Say which packets of a graph it tells a witness of (with a witness's certificate)."""
         request = vnf_pb2.WitnessRequest(graph=graph)
         if witness is not None:
-            request.headers = witness.headers
+            request.headers, request.state = witness.headers, witness.state
             for e in witness.epochs:
                 request.epochs.add(number=e.number, key0=e.key0, key1=e.key1, threshold=e.threshold)
         self._call(self._stub.setWitness, request)

@@ -140,7 +140,8 @@ class VerificationManifest(_Document):
         numbers = self.epochs_at(at)
         rate = self.sampling.packets
         epochs = tuple(epoch_of(key, self.graph, number, rate) for number in numbers)
-        return Witness(epochs, self.headers) if epochs else None
+        has_state = self.granularity == "packets+state"
+        return Witness(epochs, self.headers, has_state) if epochs else None
 
     @property
     def headers(self) -> int:
@@ -254,8 +255,6 @@ def _terms(manifest: VerificationManifest) -> Iterator[str]:
         yield "epochs.overlap_seconds: must be at most half of epochs.seconds"
     if manifest.sampling.flows:
         yield "sampling.flows: must be 0: no tag says yet which flow a packet is of"
-    if manifest.granularity == "packets+state":
-        yield "granularity: 'packets+state': records have no state yet (valid: headers, packets)"
     if manifest.shims == "isolated":
         yield "shims: 'isolated': shims are in the worker's process (valid: measured)"
 

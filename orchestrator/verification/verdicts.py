@@ -29,6 +29,8 @@ from servernf.wire.prf import witnessed
 from servernf.wire.records import Kind, Record, point_id
 from servernf.wire.witness import Epoch
 
+SET_BACK_US = 1_000_000
+"""How far a point's clock may be set back; what was made up later than that shows."""
 MOST_EVIDENCE = 5
 """Packets that a finding names."""
 
@@ -111,6 +113,8 @@ def judge(
     seen = _Seen(points)
     for record in told.stories:
         seen.wrong["a point told two stories under one number"].append(record)
+    for record in told.backdated:
+        seen.wrong["was told after what came later, with an earlier time"].append(record)
     for trajectory in trajectories:
         if trajectory.entries:
             _Walk(trajectory, intended, seen).walk()
@@ -331,20 +335,33 @@ class _Walk:
 @dataclass(frozen=True, slots=True)
 class Told:
     """Records, each once; `gaps` are (point, numbers missing within its boots, numbers told), `stories`
-    those that have the number of another one."""
+    those that have the number of another one, `backdated` those that were told behind later ones."""
 
     records: tuple[Record, ...]
     gaps: tuple[tuple[int, int, int], ...]
     stories: tuple[Record, ...]
+    backdated: tuple[Record, ...] = ()
 
 
 def once(records: Iterable[Record]) -> Told:
-    """What was told, without what was sent twice."""
+    """What was told, without what was sent twice; records come in the order of the log.
+
+    A point numbers records as it makes them, and the log takes no number that is below one it has. So
+    who makes up a record later has only a late number for it, and its time gives it away.
+    """
     numbers: dict[tuple[int, int], dict[int, Record]] = defaultdict(dict)
     stories: list[Record] = []
+    backdated: list[Record] = []
+    latest: dict[int, int] = {}
     for record in records:
-        if numbers[record.point, record.boot].setdefault(record.sequence, record) != record:
-            stories.append(record)
+        known = numbers[record.point, record.boot].setdefault(record.sequence, record)
+        if known is not record:
+            stories += [record] if known != record else []
+            continue
+        before = latest.setdefault(record.point, record.wall_us)
+        if record.wall_us < before - SET_BACK_US:
+            backdated.append(record)
+        latest[record.point] = max(before, record.wall_us)
     missing: Counter[int] = Counter()
     there: Counter[int] = Counter()
     for (point, _), known in numbers.items():
@@ -352,4 +369,4 @@ def once(records: Iterable[Record]) -> Told:
         there[point] += len(known)
     found = tuple(record for known in numbers.values() for record in known.values())
     gaps = tuple((point, missing[point], there[point]) for point in sorted(there))
-    return Told(found, gaps, tuple(stories))
+    return Told(found, gaps, tuple(stories), tuple(backdated))

@@ -552,14 +552,16 @@ class PathStatus(_message.Message):
     def __init__(self, spi: _Optional[int] = ..., si: _Optional[int] = ..., nf: _Optional[str] = ..., in_port: _Optional[str] = ..., out_port: _Optional[str] = ..., next: _Optional[_Union[Hop, _Mapping]] = ...) -> None: ...
 
 class WitnessRequest(_message.Message):
-    __slots__ = ("graph", "epochs", "headers")
+    __slots__ = ("graph", "epochs", "headers", "state")
     GRAPH_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     graph: str
     epochs: _containers.RepeatedCompositeFieldContainer[KeyEpoch]
     headers: int
-    def __init__(self, graph: _Optional[str] = ..., epochs: _Optional[_Iterable[_Union[KeyEpoch, _Mapping]]] = ..., headers: _Optional[int] = ...) -> None: ...
+    state: bool
+    def __init__(self, graph: _Optional[str] = ..., epochs: _Optional[_Iterable[_Union[KeyEpoch, _Mapping]]] = ..., headers: _Optional[int] = ..., state: _Optional[bool] = ...) -> None: ...
 
 class KeyEpoch(_message.Message):
     __slots__ = ("number", "key0", "key1", "threshold")

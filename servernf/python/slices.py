@@ -15,8 +15,9 @@ from typing import Any
 from servernf.python.network_function import Emitted, NetworkFunction
 from servernf.python.packet import PacketView
 from servernf.python.state import State
-from servernf.python.watched import Incomplete, Place, Slice, Watch, watched
+from servernf.python.watched import Incomplete, Watch, watched
 from servernf.wire.errors import InputError
+from servernf.wire.slices import Place, Slice
 from servernf.wire.state import Batch, Record
 
 __all__ = ("Incomplete", "Outcome", "Slice", "Twin", "replay")
@@ -73,6 +74,7 @@ class Twin:
 
     def _process(self, packet: PacketView, port: str, now_us: int, only: Slice | None) -> Outcome:
         nf, twin = self._nf, self._twin
+        twin.emitted.clear()  # of a packet that it failed for
         twin.drops.clear()
         for name in twin.state.counts:
             twin.state.counts[name] = 0

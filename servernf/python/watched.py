@@ -6,15 +6,13 @@ otherwise the NF says (`touch`). Nothing of this is in the way of packets that n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from servernf.python.fair_table import Entry, FairTable
 from servernf.python.tables import Fixed, Recent, Table
+from servernf.wire.slices import Place, Slice
 
-Place = tuple[str, bytes]
-"""A table (or "TABLE/INDEX") and a key as it is written."""
 _KEY_BYTES = 16
 
 
@@ -30,22 +28,6 @@ class DeclaredTable(Protocol):
 
     @property
     def name(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """The state that one packet touched, before and after it; None: there was no such record."""
-
-    before: Mapping[Place, bytes | None]
-    after: Mapping[Place, bytes | None]
-    evicted: tuple[tuple[Place, bytes], ...] = ()
-    """(which record was entered, the key of one that had to go for it), in order: a choice among all
-    records of the table, of which the slice has no more than that."""
-
-    @property
-    def changes(self) -> dict[Place, bytes | None]:
-        """What the packet changed."""
-        return {place: now for place, now in self.after.items() if self.before[place] != now}
 
 
 @dataclass(slots=True)

@@ -18,7 +18,9 @@ that runs packets, for `calls` NF calls of which this was one, without making re
 `point` is `point_id` of the point's name, `boot` is drawn when it starts, and `sequence`
 counts from 0 then: what is missing between two was lost. `configuration` is as NfStatus.config_digest,
 `frame` is without tag; where it is the beginning only (flag CUT), `digest` is BLAKE2b-128 of the whole,
-else 0: who has the frame has its digest. Of an EVENT `frame` is a JSON object.
+else 0: who has the frame has its digest. Of an EVENT `frame` is a JSON object. `state` is what became of
+a packet's slice of the NF's state (`wire.slices`), in the record of its outcome; with flag STATE_CUT it
+was too large.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _LENGTH = struct.Struct(">I").pack
 MOST_RECORD = 1 << 18
 """Bytes of a record at most."""
 MOST_TEXT = 255
-CUT = 1
+CUT, STATE_CUT = 1, 2
 DIGEST_BYTES = 16
 _NO_DIGEST = bytes(DIGEST_BYTES)
 

@@ -24,11 +24,12 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """The epochs that are valid now (two while one follows the other), by number, and how many bytes
-    of a frame a record has; 0: all."""
+    """The epochs that are valid now (two while one follows the other), by number, how many bytes of a
+    frame a record has (0: all), and whether it has the state that the packet met."""
 
     epochs: tuple[Epoch, ...]
     headers: int = 0
+    state: bool = False
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""

@@ -7,13 +7,24 @@ Oracle: who cheats knows it. Cheats on single packets are seen once one of them 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from provider import EPOCH_US, LOSS_BOUND, Cheat, Provider, meant
 
+from orchestrator.errors import InputError
+from orchestrator.verification import evidence
+from orchestrator.verification.cle.intake import Intake
+from orchestrator.verification.cle.running import log_folder
+from orchestrator.verification.cle.seals import Head
+from orchestrator.verification.cle.segments import Log
+from orchestrator.verification.keys import public_text
 from orchestrator.verification.statistics import (
     FAMILY_WISE,
     packets_until_seen,
@@ -21,7 +32,7 @@ from orchestrator.verification.statistics import (
     tail,
 )
 from servernf.proto import vnf_pb2
-from servernf.wire import nsh, records
+from servernf.wire import nsh, records, slices
 from servernf.wire.addresses import device_mac
 from servernf.wire.records import Kind, frame_digest, point_id
 
@@ -177,6 +188,27 @@ def restarted(seed: int) -> Cheat:
     return Cheat(log=log, script={TOLD // 2: restart})
 
 
+def backdated(seed: int) -> Cheat:
+    """Records of the first packets are made up later, with the times that they should have had; the
+    numbers are in order."""
+    chance = random.Random(seed)
+
+    def log(told: list[bytes]) -> list[bytes]:
+        late: list[records.Record] = []
+        there: list[records.Record] = []
+        for record in map(records.read, told):
+            mine = record.point == SERVER[0] and record.kind is not Kind.EVENT
+            hidden = mine and record.wall_us < EPOCH_US + 2_000_000 and chance.random() < SHARE
+            (late if hidden else there).append(record)
+        numbers = itertools.count()
+        return [
+            (replace(r, sequence=next(numbers)) if r.point == SERVER[0] else r).pack()
+            for r in (*there, *late)
+        ]
+
+    return Cheat(log=log, script={SEEN: lambda provider: provider.skip(3)})
+
+
 CASES = {
     "an NF is skipped": Case(
         at_start(rechained(("edge_nat", "inside"))), SEEN, "was to have it next"
@@ -205,6 +237,7 @@ CASES = {
     "records withheld": Case(on_log(lambda record: None), TOLD, "numbers of records are missing"),
     "records edited": Case(on_log(edited), SEEN, "was changed on its way"),
     "records forged": Case(forged_twice, SEEN, "two stories under one number"),
+    "backdated": Case(backdated, SEEN + 10, "with an earlier time"),
     "restarted to hide": Case(restarted, 2 * TOLD, "did not report packets that later"),
 }
 
@@ -273,6 +306,39 @@ def test_fifty_honest_runs_raise_no_alarm(first: int) -> None:
     assert sum(map(bool, alarms)) <= 1, alarms
 
 
+def two_heads(seed: int, folder: Path) -> list[str]:
+    """Points and customer have heads of one log; another one, with a record edited, is what the CLE lets
+    the customer judge by. What is said of that."""
+    provider = Provider(seed, rate=RATE)
+    provider.run(30)
+    key = Ed25519PrivateKey.generate()
+    kept: list[Head] = []
+    chance = random.Random(seed)
+    for name in ("told", "shown"):
+        with closing(Log(log_folder(folder / name), key)) as log:
+            intake = Intake(log)
+            intake.on_head = kept.append if name == "told" else intake.on_head
+            intake.start([])
+            provider.ship(intake)
+            intake.end()
+        at = chance.randrange(len(provider.log))
+        provider.log[at] = edited(records.read(provider.log[at])).pack()
+    with pytest.raises(InputError) as said:
+        evidence.told(folder / "shown", public_text(key), kept)
+    return said.value.problems
+
+
+def test_a_cle_with_two_heads_is_told(tmp_path: Path) -> None:
+    """By any head that was kept from where they part on: there is no chance in it."""
+    assert any("the log does not lead there" in problem for problem in two_heads(1, tmp_path))
+
+
+@pytest.mark.exhaustive
+def test_a_cle_with_two_heads_is_told_whatever_the_seed(tmp_path: Path) -> None:
+    for seed in range(20):
+        assert two_heads(seed, tmp_path / str(seed))
+
+
 def test_workers_alone_are_judged_as_far_as_they_tell() -> None:
     """As on networks whose switches make no records."""
     for cheat, says in (
@@ -309,3 +375,15 @@ def test_the_clock_of_a_run_is_virtual() -> None:
     assert [records.read(d).packet for d in one.log] == [records.read(d).packet for d in other.log]
     assert records.read(one.log[-1]).wall_us >= EPOCH_US
     assert meant().name(SERVER[0]) == "server1.1"
+
+
+def test_records_with_state_are_judged_as_others() -> None:
+    provider = Provider(1, rate=RATE)
+    provider.manifest = provider.manifest.model_copy(update={"granularity": "packets+state"})
+    provider.run(60)
+    judged = provider.judged()
+    assert judged.findings == ()
+    assert judged.packets > 15
+    left = [r for r in map(records.read, provider.log) if r.kind is Kind.OUT and r.nf]
+    assert all(r.state for r in left if r.nf in ("campus/edge_nat", "campus/edge_ids"))
+    assert any(slices.unpack(r.state).changes for r in left)

@@ -17,6 +17,7 @@ from servernf.python.packet import PacketView
 from servernf.python.runtime.tables import CompiledCall, Exit
 from servernf.python.runtime.tag import TAG_BYTES, Beside, Tagged
 from servernf.wire.records import Kind
+from servernf.wire.slices import Slice
 
 SLOTS = 5
 """Of a note: the tag's context words, the worker's frame, when the NF was done (ns), the port, the frame
@@ -75,6 +76,8 @@ class Call(NamedTuple):
     context_out: int
     reason: str
     emitted: tuple[Emitted, ...]
+    state: Slice | None = None
+    """What it touched, where a witness wants that."""
 
     @property
     def graph(self) -> str:
@@ -133,7 +136,7 @@ class Aside(NamedTuple):
 class Batch:
     """The notes of a batch of packets, which went by `steps`."""
 
-    __slots__ = ("asides", "contexts", "emitted", "lost", "notes", "steps", "times")
+    __slots__ = ("asides", "contexts", "emitted", "lost", "notes", "slices", "steps", "times")
 
     def __init__(self, steps: Mapping[int, CompiledCall], times: Times) -> None:
         self.steps, self.times = steps, times
@@ -144,6 +147,8 @@ class Batch:
         """What NFs sent beside, by where the note begins."""
         self.asides: dict[int, Aside] = {}
         """Of what was sent beside, by where the note begins."""
+        self.slices: dict[int, Slice] = {}
+        """The state that calls touched, by where the note begins (`slicing`)."""
         self.lost: list[Lost] = []
 
     @property
@@ -191,7 +196,7 @@ class Batch:
         """The note of a number, if the call was all of a packet's way through the worker."""
         at = number * SLOTS
         words, frame, left, port, sent = self.notes[at : at + SLOTS]
-        if frame is None or isinstance(sent, tuple) or at in self.emitted:
+        if frame is None or isinstance(sent, tuple) or at in self.emitted or self.slices:
             return None
         step = self.steps[int.from_bytes(frame[18:22], "big")]
         return Plain(words, step, frame, self._entered(at), left, port, sent)
@@ -215,7 +220,7 @@ class Batch:
             sent, context, reason = after[TAG_BYTES:], _context(after[22:]), ""
         return Call(
             words, step, branch, given, before, self._entered(at), left, port, bytes(sent), context,
-            reason, self.emitted.get(at, ()),
+            reason, self.emitted.get(at, ()), self.slices.get(at),
         )  # fmt: skip
 
     def _entered(self, at: int) -> int:

@@ -26,11 +26,27 @@ from pathlib import Path
 from typing import IO, Any
 
 from servernf.python.runtime.noting import FAILED, SLOTS, Batch, Call, Lost, Plain, Times, located
-from servernf.python.runtime.tables import CompiledCall, Instance, SampledLabels
+from servernf.python.runtime.slicing import Sliced
+from servernf.python.runtime.tables import (
+    CompiledCall,
+    Instance,
+    Process,
+    SampledLabels,
+    called_by,
+)
 from servernf.python.runtime.tag import TAG_BYTES, ingress_of, label_of
-from servernf.wire import sampling
+from servernf.wire import sampling, slices
 from servernf.wire.configs import config_digest
-from servernf.wire.records import CUT, Kind, event, frame_digest, packed, point_id, text_bytes
+from servernf.wire.records import (
+    CUT,
+    STATE_CUT,
+    Kind,
+    event,
+    frame_digest,
+    packed,
+    point_id,
+    text_bytes,
+)
 from servernf.wire.witness import Witness
 
 RING = 65_536
@@ -89,6 +105,8 @@ class Shim:
         self._batches: deque[Batch] = deque()
         self._waiting = 0
         """How many frames they are of."""
+        self.current: Batch | None = None
+        """What packets are noted with now."""
         self._thread = self._cpu_ns = 0
         """Who runs packets, and how much of its time was spent before the notes that wait."""
         self._manifests: Mapping[str, SampledLabels] = {}
@@ -165,15 +183,24 @@ class Shim:
         counts = {"samples.unwritten": self.unwritten, "records.lost": self.unrecorded}
         return {name: count for name, count in counts.items() if count}
 
+    def process_of(self, instance: Instance) -> Process:
+        """What an instance is called by; where its graph's witness wants state, that is noted, too."""
+        witness = self._witnesses.get(instance.graph)
+        if witness is None or not witness.state or instance.watching is not None:
+            return called_by(instance)
+        return Sliced(instance.nf, self).process
+
     # -- beside the packets --------------------------------------------------------------------
 
     def batch(self, now_us: int, steps: Mapping[int, CompiledCall]) -> Batch | None:
         """What packets that come now, and go by `steps`, are noted with; None: nothing is watched."""
         if not self._watching:
+            self.current = None
             return None
         if not self._thread:
             self._thread, self._cpu_ns = threading.get_ident(), self._cpu()
-        return Batch(steps, Times(now_us, self._wall_clock_us(), self.ticks()))
+        self.current = Batch(steps, Times(now_us, self._wall_clock_us(), self.ticks()))
+        return self.current
 
     def noted(self, batch: Batch | None, frames: int) -> None:
         """The batch of so many frames is through; its notes wait."""
@@ -296,11 +323,13 @@ class Shim:
         entered = 0 if call.given is None else call.entered
         configuration = self._configuration(step.instance.config_json)
         rest = call.context_in, call.context_out, configuration
+        state = b"" if call.state is None else slices.pack(call.state)
         for kind, branch, frame, port, reason in call.outcomes(times.now_us):
             at_ns = entered if kind is Kind.IN else left
             head = kind, call.words, step.path, epoch, branch, entered, left, at_ns
             texts = self._texts(step.instance.name, step.port, port, reason)
-            self._packet(times, head, rest, texts, frame, headers)
+            is_outcome = kind is not Kind.IN and branch == call.branch
+            self._packet(times, head, rest, texts, frame, headers, state if is_outcome else b"")
 
     def _tell_lost(self, times: Times, lost: Lost, epoch: int, headers: int) -> None:
         at = times.tick_ns, times.tick_ns, times.tick_ns
@@ -316,17 +345,21 @@ class Shim:
         texts: bytes,
         frame: bytes,
         headers: int,
+        state: bytes = b"",
     ) -> None:
         """`head`: kind, context words, path, epoch, branch, entered, left, when; `rest`: contexts
         before and after, configuration."""
         kind, words, path, epoch, branch, entered, left, at_ns = head
         cut = headers and headers < len(frame)
+        flags = CUT if cut else 0
+        if len(state) > slices.MOST_SLICE:
+            state, flags = b"", flags | STATE_CUT
         fields = (
             kind, self._point, self._boot, self._sequence, label_of(words), ingress_of(words), path,
-            epoch, branch, CUT if cut else 0, len(frame), entered, left, times.at(at_ns),
+            epoch, branch, flags, len(frame), entered, left, times.at(at_ns),
             times.now_us, *self._spent, *rest, frame_digest(frame) if cut else _NONE,
         )  # fmt: skip
-        self._put(packed(fields, texts, frame[:headers] if cut else frame))
+        self._put(packed(fields, texts, frame[:headers] if cut else frame, state))
 
     def _configuration(self, text: str) -> bytes:
         found = self._digests.get(text)

@@ -116,25 +116,33 @@ class CompiledCall:
 
     __slots__ = ("emitted", "instance", "next", "path", "port", "process", "tally")
 
-    def __init__(self, instance: Instance, port: str, path: int) -> None:
+    def __init__(self, instance: Instance, port: str, path: int, process: Process) -> None:
         self.instance = instance
         self.path = path
         self.tally = instance.tally
-        self.process: Process = (instance.watching or instance.nf).process
+        self.process = process
         self.emitted = instance.nf.emitted
         self.port = port
         self.next: dict[str, CompiledCall | Exit] = {}
 
 
-def compile_steps(tables: Tables, core_mac: int) -> dict[int, CompiledCall]:
+def called_by(instance: Instance) -> Process:
+    """What an instance is called by."""
+    return (instance.watching or instance.nf).process
+
+
+def compile_steps(
+    tables: Tables, core_mac: int, process_of: Callable[[Instance], Process] = called_by
+) -> dict[int, CompiledCall]:
     """The first step of every path, linked to those that follow."""
     known: dict[tuple[int, str, str], CompiledCall] = {}
+    processes = {name: process_of(instance) for name, instance in tables.instances.items()}
 
     def step(path: int, target: ToNf) -> CompiledCall:
         key = (path, target.nf, target.port)
         if key not in known:
             instance = tables.instances[target.nf]
-            known[key] = made = CompiledCall(instance, target.port, path)
+            known[key] = made = CompiledCall(instance, target.port, path, processes[target.nf])
             for port in instance.nf.ports:
                 following = tables.classifiers.get((target.nf, path, port))
                 if isinstance(following, ToNf):

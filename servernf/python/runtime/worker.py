@@ -134,8 +134,7 @@ class Worker:
         due_us = self.held.next_us
         out = [] if due_us is None or due_us > now_us else self._released(now_us, batch)
         ticks, notes = self.shim.ticks, batch.notes if batch is not None else None
-        timed = frames[self.load.batches % len(frames)] if frames else None
-        packet = self._packet
+        timed, packet = frames[self.load.batches % len(frames)] if frames else None, self._packet
         beside: list[Beside] = []
         load, unpack = packet.load, TAG.unpack_from
         first, rest, bases = self._mac_first, self._mac_rest, self._base
@@ -340,7 +339,7 @@ class Worker:
     def settle(self) -> None:
         """Compile the steps anew, and look at frames while there are gates."""
         self.replicas.settled()
-        self._steps = compile_steps(self._tables, self.core_mac)
+        self._steps = compile_steps(self._tables, self.core_mac, self.shim.process_of)
         self._is_gated = bool(self.gates.all or self.gates.released)
 
     # Configuration.
@@ -414,6 +413,7 @@ class Worker:
             raise InputError(problems)
         with self._lock:
             self.shim.witness(graph, witness)
+            self.jobs.do(self.settle)
 
     def remove_graph(self, graph: str) -> tuple[str, ...]:
         """Remove a graph's instances with their state, its chains and its manifest."""

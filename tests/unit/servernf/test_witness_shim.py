@@ -12,15 +12,16 @@ from servernf_support import udp
 
 from orchestrator.errors import InputError
 from servernf.python import network_function
-from servernf.python.network_function import NetworkFunction
+from servernf.python.network_function import NetworkFunction, create
 from servernf.python.packet import PacketView
 from servernf.python.runtime import shim as shim_module
 from servernf.python.runtime.chain import ExitHop, NfHop, Scope
 from servernf.python.runtime.worker import NfSpec, Worker
-from servernf.wire import nsh, prf, records, sampling
+from servernf.python.slices import replay
+from servernf.wire import nsh, prf, records, sampling, slices
 from servernf.wire.configs import config_digest
-from servernf.wire.fields import Fields
-from servernf.wire.records import CUT, Kind, Record, frame_digest, point_id
+from servernf.wire.fields import Fields, parsed
+from servernf.wire.records import CUT, STATE_CUT, Kind, Record, frame_digest, point_id
 from servernf.wire.witness import Epoch, Witness
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
@@ -307,3 +308,76 @@ def test_a_clock_that_says_nothing_yet_is_a_clock() -> None:
     told.worker.process([packet(FRAME)])
     kinds = [r.kind for r in told.records()]
     assert kinds[:2] == [Kind.IN, Kind.OUT]
+
+
+# State in records.
+
+STATEFUL = Witness(EVERYTHING.epochs, state=True)
+FIREWALL = spec("g/fw", "stateful_firewall", {"default": "permit"})
+
+
+@pytest.mark.parametrize("nf", [NAPT, FIREWALL])
+def test_a_record_has_the_state_by_which_its_packet_is_played_again(nf: NfSpec) -> None:
+    told = Told(nf, witness=STATEFUL)
+    frames = [udp(f"10.0.0.{at % 5}", 4000 + at % 3, "198.51.100.9", 53) for at in range(40)]
+    told.worker.process([packet(frame, at) for at, frame in enumerate(frames)])
+    found = told.records()
+    assert len(found) == 80
+    for came, left in zip(found[::2], found[1::2], strict=True):
+        assert (came.kind, came.state, left.kind) == (Kind.IN, b"", Kind.OUT)
+        fresh = create(nf.type_name, nf.name, parsed(nf.config_json, "config"))
+        view = PacketView()
+        view.context = came.context_in
+        assert view.load(came.frame)
+        told_slice = slices.unpack(left.state)
+        again = replay(fresh, told_slice, view, came.port_in, left.nf_us)
+        assert (again.port, again.frame) == (left.port_out, left.frame)
+        assert again.slice.changes == told_slice.changes
+    sizes = {len(record.state) for record in found[1::2]}
+    assert min(sizes) > 20
+    assert max(sizes) < 1000
+
+
+def test_all_packets_go_one_way_where_records_have_state(peeping: Told) -> None:
+    peeping.worker.witness("g", Witness((Epoch(1, 5, 6, 1 << 31),), state=True))
+    for at in range(100):
+        peeping.worker.process([packet(FRAME, at)])
+    nf = peeping.worker.tables.instances["g/p"].nf
+    assert isinstance(nf, Peeping)
+    assert len(nf.views) == 100
+    assert all(view == nf.views[1] for view in nf.views[1:])
+    peeping.worker.process([packet(FRAME[:-1] + b"\xee")])
+    peeping.worker.witness("g", EVERYTHING)
+    peeping.worker.process([packet(FRAME)])
+    assert peeping.records()[-1].state == b""
+
+
+def test_state_that_is_too_large_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "MOST_SLICE", 10)
+    told = Told(NAPT, witness=STATEFUL)
+    told.worker.process([packet(FRAME)])
+    came, left = told.records()
+    assert (came.flags, left.flags, left.state) == (0, STATE_CUT, b"")
+
+
+def test_what_is_no_slice() -> None:
+    whole = slices.pack(
+        slices.Slice(
+            {("a", b"k"): b"1", ("b", b"k"): b"2", ("c", b"k"): None, ("d", b"k"): b"3"},
+            {("a", b"k"): b"1", ("b", b"k"): None, ("c", b"k"): b"4", ("d", b"k"): b"5"},
+            ((("c", b"k"), b"old"),),
+        )
+    )
+    assert slices.pack(slices.unpack(whole)) == whole
+    for end in range(len(whole)):
+        with pytest.raises(InputError, match="cut short"):
+            slices.unpack(whole[:end])
+    for data, says in (
+        (b"\2" + whole[1:], "encoding 2"),
+        (whole + b"\0", "1 bytes behind"),
+        (whole.replace(b"\1a\0\1k\7", b"\1a\0\1k\5"), "contradict"),
+        (whole.replace(b"\1b\0", b"\1a\0"), "twice"),
+        (whole.replace(b"\1b\0", b"\1\n\0"), "printable"),
+    ):
+        with pytest.raises(InputError, match=says):
+            slices.unpack(data)

@@ -1,8 +1,8 @@
 """Figures of NFs on DPDK: one core, frames with NSH made in the loop, null device to null device.
 
-Frames are 98 bytes: 60 of IPv4 and UDP in an NSH tag, of 4,096 or a million flows; they come and go as in service,
-with path lookup and counters. Time is CPU time of the thread, the least of seven rounds that take turns
-with raw null to null.
+Frames are 98 bytes: 60 of IPv4 and UDP in an NSH tag, of 4,096 or a million flows; they come and go as
+in service, with path lookup and counters. Time is CPU time of the thread, the least of
+seven rounds that take turns with raw null to null.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions, lookup
 from orchestrator.placement.buckets import with_pools
-from orchestrator.placement.compiled import forced_by_pins, room_of
+from orchestrator.placement.compiled import forced_by_pins
+from orchestrator.placement.devices import room_of
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used, block_use
 from orchestrator.placement.running import Moving, Running, moved, running_of, taken_over

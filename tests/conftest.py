@@ -11,6 +11,9 @@ import pytest
 
 _OURS = "ORCHESTRATOR_"
 
+# Plans of tests do not change when somebody measures: NFs cost what their files estimate.
+os.environ.setdefault("ORCHESTRATOR_PROFILES", "none")
+
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")

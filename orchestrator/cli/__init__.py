@@ -24,6 +24,7 @@ from orchestrator.cli import (
     network_status,
     page,
     placement,
+    profiling,
     reconcile,
     recovery,
     starting,
@@ -67,6 +68,7 @@ attaching.register(starting.net_app)
 executing.register(starting.net_app)
 recovery.register(app)
 placement.register(app)
+profiling.register(app)
 whatif.register(app)
 inspection.register(app)
 events.register(app)

@@ -1,4 +1,4 @@
-"""`orchestrator metrics` and `orchestrator top`."""
+"""`orchestrator metrics`, `top` and `bottleneck`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from orchestrator.cli.crowds import All, Only, chosen
 from orchestrator.cli.networks import NetworkName, find_network
-from orchestrator.cli.output import Json, console, note, print_json
+from orchestrator.cli.output import Json, console, note, print_json, say
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ def register(app: typer.Typer) -> None:
         "top",
         epilog="Examples: orchestrator top --interval 2 --- orchestrator top --device leaf1",
     )(top)
+    app.command(
+        "bottleneck",
+        epilog="Examples: orchestrator bottleneck --- orchestrator bottleneck --interval 5 --json",
+    )(bottleneck)
 
 
 def metrics(
@@ -135,8 +139,35 @@ def top(
     ) as screen:
         while True:
             now = read_network(live, cursors, before, wanted)
-            screen.update(screen_of(live.name, now, before, everything), refresh=True)
+            screen.update(
+                screen_of(live.name, live.topology, now, before, everything), refresh=True
+            )
             before, done = now, done + 1
             if count and done >= count:
                 return
             time.sleep(interval)
+
+
+def bottleneck(
+    network: NetworkName = "",
+    interval: Annotated[float, typer.Option(help="Seconds between two readings.", min=0.1)] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Name what limits each traffic now: an NF, a core, a switch or a link, with what says so.
+
+    That is where packets wait: a receive queue that is never emptied and grows, or loses frames; a
+    switch or a link that carries all that it can.
+    """
+    from orchestrator.presenters.bottleneck import bottleneck_json, found_now
+
+    live = find_network(network)
+    found = found_now(live, interval)
+    if as_json:
+        print_json(bottleneck_json(live.name, found))
+        return
+    if not found:
+        say(f"{live.name}: packets wait nowhere")
+    for one in found:
+        say(f"{one.kind} {one.name} limits {', '.join(one.graphs) or 'nobody'}:")
+        for line in one.evidence:
+            say(f"  {line}")

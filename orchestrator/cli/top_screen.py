@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.crowds import MOST, crowd, first_rows
 from orchestrator.cli.output import rate, table_of
+from orchestrator.observation.load import core_loads, switch_loads
 from orchestrator.observation.slo import TrafficState, traffic_states
 from orchestrator.presenters.conditions import badness, condition_words, links_amiss
 from orchestrator.presenters.top import Use, dropped_by_nfs, drops_of, frames_of, fullest
@@ -17,25 +18,34 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from orchestrator.model.topology import Topology
     from orchestrator.observation.health import DeviceReading, Reading
     from orchestrator.observation.liveness import Condition
+    from orchestrator.observation.load import CoreLoad
 
 _FULL = 0.8
 _SHOWN_TABLES = 12
 _MET = {None: "", True: "met", False: "MISSED"}
+_IDLE = "no traffic"
 
 
-def screen_of(network: str, now: Reading, before: Reading | None, everything: bool) -> Group:
+def screen_of(
+    network: str, topology: Topology, now: Reading, before: Reading | None, everything: bool
+) -> Group:
     """The tables; `everything`: also of hundreds of devices each one."""
     from rich.console import Group
 
     clock = time.strftime("%H:%M:%S", time.localtime(now.at))
     tables = [
         _graphs(f"{network} at {clock}: graphs", traffic_states(now, before), everything),
-        _devices(now, everything),
+        _devices(topology, now, before, everything),
         _tables(now, everything),
         _cores(now, before, everything),
     ]
+    if before is not None and (nfs := _nfs(now, before)):
+        title, shown = first_rows("NFs on cores", nfs, everything)
+        columns = ("core", "graph", "NF", "packets/s#", "in it (p50)#", "(p99)#")
+        tables.append(table_of(title, columns, shown))
     if dropped := dropped_by_nfs(now):
         rows = [(d.graph, d.nf, d.where, d.packets) for d in dropped]
         title, shown = first_rows("Dropped by NFs", rows, everything)
@@ -54,11 +64,11 @@ def _graphs(title: str, states: Iterable[TrafficState], everything: bool) -> Tab
             row.traffic,
             "" if row.bits_per_second is None else rate(round(row.bits_per_second)),
             "" if row.min_rate is None else f">= {rate(row.min_rate)}",
-            _MET[row.rate_met],
+            _met(row, row.min_rate, row.rate_met),
             _us(row.server_latency_us),
             _us(row.planned_latency_us),
             "" if row.max_latency_us is None else f"<= {row.max_latency_us} us",
-            _MET[row.latency_met],
+            _met(row, row.max_latency_us, row.latency_met),
         )
         for row in states
     ]
@@ -70,7 +80,11 @@ def _graphs(title: str, states: Iterable[TrafficState], everything: bool) -> Tab
     return table_of(title, columns, shown)
 
 
-def _devices(now: Reading, everything: bool) -> Table:
+def _met(row: TrafficState, asked: int | None, met: bool | None) -> str:
+    return _IDLE if row.idle and asked is not None else _MET[met]
+
+
+def _devices(topology: Topology, now: Reading, before: Reading | None, everything: bool) -> Table:
     """A device that drops frames, or answers without a pipeline, is not well either."""
     states: dict[tuple[str, str], Condition] = {
         (s.kind, s.name): c for s, c in now.conditions.items()
@@ -85,6 +99,15 @@ def _devices(now: Reading, everything: bool) -> Table:
         known = states.get((of.kind, of.name))
         return of.problem if of.problem and of.answers else condition_words(known)
 
+    loads = {s.name: s for s in switch_loads(topology, now, before)} if before else {}
+
+    def load(name: str) -> tuple[str, str]:
+        found = loads.get(name)
+        if found is None:
+            return "", ""
+        most = "" if found.share is None else f"{found.share:.0%} of {found.most:,}"
+        return f"{found.packets_per_second:,.0f}", most
+
     entries = {s.name: sum(use.entries for use in s.tables.values()) for s in now.devices}
     rows = [
         (
@@ -93,6 +116,7 @@ def _devices(now: Reading, everything: bool) -> Table:
             s.target,
             state(s),
             entries[s.name],
+            *load(s.name),
             drops[s.name] or "",
             f"{s.seconds * 1000:.0f} ms",
         )
@@ -102,7 +126,10 @@ def _devices(now: Reading, everything: bool) -> Table:
     if len(rows) > MOST:
         title = f"Devices ({sum(entries.values())} entries, {sum(drops.values())} drops)"
     title, shown = crowd(title, rows, lambda row: wrong[str(row[0])], everything)
-    columns = ("device", "kind", "target", "state", "entries#", "drops#", "read in#")
+    columns = (
+        *("device", "kind", "target", "state", "entries#"),
+        *("packets/s#", "as measured#", "drops#", "read in#"),
+    )
     return table_of(title, columns, shown)
 
 
@@ -134,6 +161,7 @@ def _use_row(use: Use) -> tuple[str, str, str, str, str]:
 def _cores(now: Reading, before: Reading | None, everything: bool) -> Table:
     conditions = {s.name: c for s, c in now.conditions.items() if s.kind == "worker"}
     frames = frames_of(now, before)
+    loads = {load.name: load for load in core_loads(now, before)} if before else {}
     found = [(c, conditions.get(c.name)) for c in now.cores]
     wrong = {c.name: badness(known) for c, known in found}
     rows = [
@@ -141,6 +169,7 @@ def _cores(now: Reading, before: Reading | None, everything: bool) -> Table:
             c.name,
             ", ".join(c.graphs),
             "" if known is None else condition_words(known),
+            *_busy(loads.get(c.name)),
             "" if c.planned is None else f"{c.planned:.0%}",
             "" if (speed := frames.get(c.name)) is None else f"{speed:.1f}",
             drops_of(c) or "",
@@ -148,8 +177,39 @@ def _cores(now: Reading, before: Reading | None, everything: bool) -> Table:
         for c, known in found
     ]
     title, shown = crowd("Server cores", rows, lambda row: wrong[str(row[0])], everything)
-    columns = ("core", "graphs", "state", "planned load#", "frames/s#", "drops#")
+    columns = (
+        *("core", "graphs", "state", "busy#", "batch#", "queue#"),
+        *("planned load#", "frames/s#", "drops#"),
+    )
     return table_of(title, columns, shown)
+
+
+def _busy(load: CoreLoad | None) -> tuple[str, str, str]:
+    """How busy, how many frames a batch has, how full the receive queue is."""
+    if load is None:
+        return "", "", ""
+    return (
+        "" if load.busy is None else f"{load.busy:.0%}",
+        "" if load.fill is None else f"{load.fill:.1f}",
+        "" if load.queue is None else f"{load.queue:.0%}",
+    )
+
+
+def _nfs(now: Reading, before: Reading) -> list[tuple[str, ...]]:
+    """Those with packets, the slowest first."""
+    found = [(nf, core) for core in core_loads(now, before) for nf in core.nfs if nf.p99_us]
+    found.sort(key=lambda one: -(one[0].p99_us or 0.0))
+    return [
+        (
+            core.name,
+            nf.graph,
+            nf.nf,
+            f"{nf.packets_per_second:.1f}",
+            f"{nf.p50_us:.1f} us",
+            f"{nf.p99_us:.1f} us",
+        )
+        for nf, core in found
+    ]
 
 
 def _us(value: int | None) -> str:

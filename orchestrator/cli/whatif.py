@@ -295,6 +295,8 @@ def _print(outcomes: Sequence[Outcome], files: Sequence[str]) -> None:
             )
         if outcome.why:
             say(f"{outcome.scenario}: {outcome.why}")
+    for line in dict.fromkeys(line for outcome in outcomes for line in outcome.sources):
+        say(line)
     for name in files:
         say(f"wrote {name}")
 

@@ -19,11 +19,9 @@ from finsy.proto import p4i, p4r, p4r_grpc
 
 from orchestrator.clients.channel import TlsFiles, open_async_channel
 from orchestrator.clients.encoding import canonical
-from orchestrator.clients.p4info import short
+from orchestrator.clients.p4info import PORTS, short
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
 
-PORTS = "port.ports"
-"""The table that a frame meets first, by the port that it came in by."""
 _AGAIN_S = 1.0
 """Until a stream that has ended is opened anew."""
 _NOBODY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -64,6 +64,10 @@ class Table:
     metered: bool = False
 
 
+PORTS = "port.ports"
+"""The table that a frame meets first, by the port that it came in by."""
+
+
 class Counted(NamedTuple):
     """What hit an entry, as its direct counter says (0 where the table has none)."""
 
@@ -73,6 +77,8 @@ class Counted(NamedTuple):
     action: str
     packets: int
     bytes: int
+    port: int | None = None
+    """Of an entry of the table that counts what comes in by each port."""
 
 
 def short(name: str) -> str:
@@ -208,15 +214,17 @@ class Schema:
         return graph, entry
 
     def counted(self, message: p4r.TableEntry) -> Counted:
-        """What an entry has counted, by names; its keys are not looked into."""
+        """What an entry has counted, by names; keys are not looked into, but for ports."""
         graph, origin = _provenance(message.metadata)
+        table = self._table_by_id[message.table_id].name
         return Counted(
-            self._table_by_id[message.table_id].name,
+            table,
             graph,
             origin,
             self._decode_action(message.action)[0],
             message.counter_data.packet_count,
             message.counter_data.byte_count,
+            int.from_bytes(message.match[0].exact.value) if table == PORTS else None,
         )
 
     def _decode_action(self, message: p4r.TableAction) -> tuple[str, tuple[tuple[str, int], ...]]:

@@ -61,7 +61,12 @@ def check_topology(topology: Topology) -> None:
         "name": "any",
         "trees": topology.trees,
         "switches": {
-            name: {"target": s.target, "pipeline": s.pipeline, "table_sizes": s.table_sizes}
+            name: {
+                "target": s.target,
+                "pipeline": s.pipeline,
+                "table_sizes": s.table_sizes,
+                "packets_per_second": s.packets_per_second or None,
+            }
             for name, s in topology.switches.items()
             if not s.server
         },
@@ -69,7 +74,7 @@ def check_topology(topology: Topology) -> None:
             name: {
                 "cores": s.cores,
                 "reserved_cores": s.reserved_cores,
-                "cycles_per_second": s.cycles_per_second,
+                "cycles_per_second": s.cycles_per_second or None,
                 "memory": s.memory_bytes,
                 "runtime": s.runtime,
                 "nics": nics_of.get(name, []),
@@ -155,7 +160,7 @@ class _Loader:
                     tls[n],
                     _of_switch(s, ids[n]),
                     nic.server if nic else "",
-                    (nic.said.packets_per_second or 0) if nic else 0,
+                    (nic.said if nic else s).packets_per_second or 0,
                 )
                 for n, s in file.switches.items()
                 for nic in [self.nics.get(n)]
@@ -166,7 +171,7 @@ class _Loader:
                     ids[n],
                     s.cores,
                     s.reserved_cores,
-                    round(s.cycles_per_second),
+                    round(s.cycles_per_second or 0),
                     s.memory,
                     tls[n],
                     s.runtime,

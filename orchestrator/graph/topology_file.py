@@ -102,11 +102,13 @@ class SwitchFile(FileModel):
     `address` and what follows say how `net attach` reaches one that runs already: where its P4Runtime
     server listens, its device id there (the switch's place in the topology, if left out), the P4Runtime
     role that the controller takes, and its ports' numbers by the names that links may then use.
+    `packets_per_second` is what it can carry, each pass counted; else what was measured of its target.
     """
 
     target: Annotated[str, AfterValidator(_target), Field(description=_TARGETS)] = AUTO
     pipeline: str = EDGE
     table_sizes: dict[str, Count] = Field(default_factory=dict[str, int])
+    packets_per_second: Annotated[int, Field(gt=0, strict=True)] | None = None
     tls: TlsSetting | None = None
     address: ManagementAddress | None = None
     device_id: Annotated[int, Field(ge=0, lt=1 << 64, strict=True)] | None = None
@@ -144,7 +146,8 @@ class NicFile(FileModel):
 
 
 class ServerFile(FileModel):
-    """`reserved_cores` of `cores` run no worker; the others, one of `runtime` each.
+    """`reserved_cores` of `cores` run no worker; the others, one of `runtime` each. `cycles_per_second`
+    is a core's, if that is not as fast as the one on which the runtime was measured.
 
     `address` is where the server's agent listens, `interface` its NIC towards the switches (which need
     not be said where it has one only): `net attach` asks for them. `interfaces` are given to workers
@@ -153,7 +156,7 @@ class ServerFile(FileModel):
 
     cores: Annotated[int, Field(ge=1, le=1024, strict=True)] = 4
     reserved_cores: Count = 1
-    cycles_per_second: Annotated[float, Field(gt=0, le=1e12)] = 1.7e9
+    cycles_per_second: Annotated[float, Field(gt=0, le=1e12)] | None = None
     memory: Bytes = 16 << 30
     runtime: Annotated[str, PlainValidator(_runtime), _TEXT] = DEFAULT
     tls: TlsSetting | None = None

@@ -54,7 +54,7 @@ class Switch:
     """A device with a pipeline: a switch or, with `server`, the SmartNIC that this server is behind.
 
     `id` is 1..65535 and unique among devices; `table_sizes` overrides the pipeline's sizes by table name
-    (entries). `packets_per_second` is what it can carry (0: not said).
+    (entries). `packets_per_second` is what it can carry (0: what was measured of its target).
     """
 
     name: str
@@ -70,9 +70,12 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server: worker cores, cycles/s of each, memory. `reserved_cores` run no worker; on the others,
-    workers of `runtime` execute NFs (orchestrator/runtimes). `interfaces` are theirs alone, one a
-    worker (VFs); without any, each gets a macvlan. No bundle carries them."""
+    """A server: worker cores, cycles/s of each (0: as where its runtime was measured), memory.
+
+    `reserved_cores` run no worker; on the others, workers of `runtime` execute NFs
+    (orchestrator/runtimes). `interfaces` are theirs alone, one a worker (VFs); without any, each gets a
+    macvlan. No bundle carries them.
+    """
 
     name: str
     id: int

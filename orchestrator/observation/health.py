@@ -55,6 +55,8 @@ class DeviceReading:
         default_factory=dict[tuple[str, str], tuple[int, int]]
     )
     """(graph, traffic) -> (packets, bytes) admitted here."""
+    ports: dict[int, int] = field(default_factory=dict[int, int])
+    """Frames that have come in, by port."""
     drops: dict[str, int] = field(default_factory=dict[str, int])
     """Dropped outside the pipeline (sockets, stream queues), by reason; only softswitches say."""
     seconds: float = 0.0
@@ -152,6 +154,8 @@ def _device(live: LiveNetwork, device: Device) -> DeviceReading:
         entries, packets, octets = sums[entry.table]
         sums[entry.table] = entries + 1, packets + entry.packets, octets + entry.bytes
         _count(reading, entry)
+        if entry.port is not None:
+            reading.ports[entry.port] = entry.packets
     for name, (entries, packets, octets) in sums.items():
         reading.tables[name] = TableUse(entries, schema.tables[name].size, packets, octets)
     return reading

@@ -17,10 +17,12 @@ from orchestrator.errors import InputError, NetworkError
 from orchestrator.observation.health import CoreReading, DeviceReading, Reading
 from orchestrator.observation.liveness import DOWN, SUSPECT, UP
 from orchestrator.observation.telemetry import DELAYS, deployment_delays
+from orchestrator.targets import profile_of
 from servernf.wire.instances import base_name
 
 LOOPBACK = "127.0.0.1"
 
+_TIMES = ("timed", "timed_ns", "delay_p50_ns", "delay_p99_ns")
 _DELAY_HELP = {
     "synthesis_delay_s": "Compiling and placing the graph",
     "launch_delay_s": "Configuring and chaining the NFs of the servers",
@@ -91,6 +93,23 @@ class NetworkCollector(Collector):
             values = [((net, sw, table), float(getattr(use, field))) for sw, table, use in tables]
             yield _counter(name, text, labels, values)
         yield _counter(
+            "device_received_frames",
+            "Frames that have come in by a port",
+            ("network", "device", "port"),
+            [((net, s.name, str(port)), float(n)) for s in devices for port, n in s.ports.items()],
+        )
+        most = [
+            ((net, s.name), float(profile.packets_per_second))
+            for s in devices
+            if (profile := profile_of(s.target)) is not None
+        ]
+        yield _gauge(
+            "device_packets_per_second_limit",
+            "What was measured that the device's target carries",
+            ("network", "device"),
+            most,
+        )
+        yield _counter(
             "device_dropped_frames",
             "Frames and stream messages that a softswitch has dropped outside its pipeline",
             ("network", "device", "reason"),
@@ -152,13 +171,36 @@ class NetworkCollector(Collector):
                 if name.startswith("drop.")
             ],
         )
+        for name, text, key, unit in (
+            ("core_busy_seconds", "CPU time of the worker's data path", "busy_ns", 1e9),
+            ("core_batches", "Batches of frames that the worker has taken", "batches", 1),
+            (
+                "core_full_batches",
+                "Batches that have not emptied the receive queue",
+                "full_batches",
+                1,
+            ),
+        ):
+            told = [(labels(c), c.metrics[key] / unit) for c in cores if key in c.metrics]
+            yield _counter(name, text, place, told)
+        yield _gauge(
+            "core_receive_queue_ratio",
+            "Share of the receive queue's memory that is in use",
+            place,
+            [
+                (labels(c), c.metrics["receive_queue_bytes"] / limit)
+                for c in cores
+                if (limit := c.metrics.get("receive_queue_limit"))
+            ],
+        )
+        yield from self._delays(cores)
         counts: dict[tuple[str, ...], float] = {}
         states: dict[tuple[str, ...], float] = {}
         for core in cores:
             for name, value in core.metrics.items():
                 graph, slash, rest = name.partition("/")
                 nf, dot, what = rest.partition(".")
-                if not slash or not dot:
+                if not slash or not dot or what in _TIMES:
                     continue
                 counted = what in ("packets", "drops", "alerts") or what.startswith("drop.")
                 kept = counts if counted else states
@@ -171,6 +213,37 @@ class NetworkCollector(Collector):
         )
         yield _gauge(
             "nf_worker_state", "State of an NF: mappings, connections", nf_labels, states.items()
+        )
+
+    def _delays(self, cores: tuple[CoreReading, ...]) -> Iterator[Metric]:
+        """How long timed packets were in NFs: all of them together, and of the last ones quantiles."""
+        found: dict[str, dict[tuple[str, ...], float]] = {what: {} for what in _TIMES}
+        for core in cores:
+            for name, value in core.metrics.items():
+                graph, slash, rest = name.partition("/")
+                nf, _, what = rest.rpartition(".")
+                if slash and what in _TIMES:
+                    place = (self._network, core.server, core.name)
+                    found[what][(*place, graph, base_name(nf))] = float(value)
+        labels = ("network", "device", "core", "graph", "nf")
+        yield _counter(
+            "nf_timed_packets", "Packets that were timed", labels, found["timed"].items()
+        )
+        yield _counter(
+            "nf_timed_seconds",
+            "How long they were in the NF",
+            labels,
+            [(at, ns / 1e9) for at, ns in found["timed_ns"].items()],
+        )
+        yield _gauge(
+            "nf_delay_seconds",
+            "How long of the last timed packets so many were in the NF at most",
+            (*labels, "quantile"),
+            [
+                ((*at, quantile), ns / 1e9)
+                for what, quantile in (("delay_p50_ns", "0.5"), ("delay_p99_ns", "0.99"))
+                for at, ns in found[what].items()
+            ],
         )
 
     def _conditions(self, reading: Reading) -> Iterator[Metric]:

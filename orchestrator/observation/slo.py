@@ -31,6 +31,8 @@ class TrafficState:
     """Of 99 % of the graph's sampled packets since the reading before, in servers."""
     max_latency_us: int | None
     latency_met: bool | None
+    idle: bool = False
+    """No packet has come since the reading before: nothing is met, and nothing missed."""
 
 
 def traffic_states(now: Reading, before: Reading | None) -> list[TrafficState]:
@@ -51,6 +53,9 @@ def traffic_states(now: Reading, before: Reading | None) -> list[TrafficState]:
             planned = bundle.plan.latency_us.get(name)
             # The plan counts the servers' share, too: what is measured takes the place of none of it.
             known = max((us for us in (planned, server) if us is not None), default=None)
+            idle = rate == 0 and server is None
+            if server is None and not rate:
+                known = None  # what is planned is not met by itself
             rows.append(
                 TrafficState(
                     bundle.graph,
@@ -59,11 +64,12 @@ def traffic_states(now: Reading, before: Reading | None) -> list[TrafficState]:
                     rate,
                     slo.rate if slo else None,
                     lowest,
-                    None if rate is None or lowest is None else rate >= lowest,
+                    None if rate is None or lowest is None or idle else rate >= lowest,
                     planned,
                     server,
                     highest,
                     None if known is None or highest is None else known <= highest,
+                    idle,
                 )
             )
     return rows

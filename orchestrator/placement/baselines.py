@@ -33,6 +33,7 @@ from orchestrator.placement.problem import (
     Solution,
     Way,
     links_of,
+    passes,
     passes_of,
     trees_between,
 )
@@ -116,17 +117,18 @@ class _State:
         return best[2] if best else None
 
     def packets(self, index: int) -> float:
-        """An arc's packets/s."""
-        chains = self.problem.chains
+        """An arc's packets/s if branches share evenly: the checker counts longest ways."""
+        chains, shares = self.problem.chains, self.problem.shares
         return sum(
-            self.rates[c] / (8 * chains[c].packet_bytes) for c in self.problem.arcs[index].chains
+            self.rates[c] * shares[index, c] / (8 * chains[c].packet_bytes)
+            for c in self.problem.arcs[index].chains
         )
 
     def _packets_fit(self, index: int, way: Way) -> bool:
         devices, more = self.problem.devices, self.packets(index)
         return all(
             self.passed[name] + more <= devices[name].packets_per_second
-            for name in passes_of(self.problem, way)
+            for name in passes_of(self.problem, self.problem.arcs[index], way)
         )
 
     def fits(self, task: str, device: str) -> dict[int, Way] | None:
@@ -220,7 +222,7 @@ class _State:
             rate = sum(self.rates[c] for c in problem.arcs[index].chains)
             for link in links_of(problem, way):
                 self.load[link] += rate
-            for name in passes_of(problem, way):
+            for name in passes_of(problem, problem.arcs[index], way):
                 self.passed[name] += self.packets(index)
 
 
@@ -298,22 +300,21 @@ def fill_rates(problem: Problem, solution: Solution) -> Solution:
     load: dict[tuple[str, str], int] = defaultdict(int, problem.link_taken)
     crossings: dict[str, dict[tuple[str, str], int]] = {c: defaultdict(int) for c in rates}
     passed: dict[str, float] = defaultdict(float)
-    passes: dict[str, dict[str, int]] = {c: defaultdict(int) for c in rates}
+    visits: dict[str, dict[str, int]] = {c: {} for c in rates}
     for arc, way in zip(problem.arcs, solution.ways, strict=True):
         for link in links_of(problem, way):
             for chain in arc.chains:
                 load[link] += rates[chain]
                 crossings[chain][link] += 1
-        for device in passes_of(problem, way):
-            for chain in arc.chains:
-                passed[device] += rates[chain] / (8 * problem.chains[chain].packet_bytes)
-                passes[chain][device] += 1
+    for (chain, device), times in passes(problem, solution.ways).items():
+        passed[device] += times * rates[chain] / (8 * problem.chains[chain].packet_bytes)
+        visits[chain][device] = times
     for name, chain in problem.chains.items():
         room = max(0, chain.max_rate - rates[name])
         for link, times in crossings[name].items():
             free = problem.fabric.link(*link).capacity - load[link]
             room = min(room, max(0, free) // times)
-        for device, times in passes[name].items():
+        for device, times in visits[name].items():
             left = problem.devices[device].packets_per_second - passed[device]
             room = min(room, int(max(0.0, left) * 8 * chain.packet_bytes) // times)
         low, high = 0, room // 1_000_000  # in steps of 1 Mbit/s
@@ -327,7 +328,7 @@ def fill_rates(problem: Problem, solution: Solution) -> Solution:
         rates[name] += low * 1_000_000
         for link, times in crossings[name].items():
             load[link] += times * low * 1_000_000
-        for device, times in passes[name].items():
+        for device, times in visits[name].items():
             passed[device] += times * low * 1_000_000 / (8 * chain.packet_bytes)
     cores: Mapping[str, tuple[CoreShare, ...]] = number_cores(problem, solution.device_of, rates)
     return replace(solution, cores_of=cores, rate_of=rates)

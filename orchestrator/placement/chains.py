@@ -19,7 +19,7 @@ from orchestrator.graph.schema import FileModel
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.files import explain, located, parse_json, read_text
-from orchestrator.placement.compiled import devices_of
+from orchestrator.placement.devices import devices_of
 from orchestrator.placement.problem import (
     RULES,
     SERVER,
@@ -118,7 +118,7 @@ def chains_problem(
             )
     if problems:
         raise InputError(problems)
-    devices = devices_of(fabric, network)
+    devices = devices_of(fabric, network, measured=False)
     for nic in topology.smartnics.values():
         devices[nic.name] = Device(nic.name, SMARTNIC, {RULES: nic.rules}, nic_of=nic.server)
     tasks: dict[str, Task] = {}

@@ -286,19 +286,36 @@ class _Check:
                 )
 
     def _packets(self) -> None:
-        """Packets/s into each device that has a limit."""
-        passed: dict[str, float] = defaultdict(float)
-        for index, arc in enumerate(self.problem.arcs):
+        """Packets/s into each device that has a limit: each as often as it comes on its longest way."""
+        limited = [d for d in self.problem.devices.values() if d.packets_per_second]
+        for device in limited:
             packets = sum(
-                self.solution.rate_of[c] / (8 * self.problem.chains[c].packet_bytes)
-                for c in arc.chains
+                self._arrivals(chain, device.name)
+                * self.solution.rate_of[chain]
+                / (8 * self.problem.chains[chain].packet_bytes)
+                for chain in self.problem.chains
             )
-            for node in self._path(index)[1:]:
-                passed[node] += packets
-        for name, device in self.problem.devices.items():
-            most = device.packets_per_second
-            if most and passed[name] > most * (1 + _TOLERANCE):
-                self.found.append(f"{name}: {passed[name]:,.0f} packets/s, it carries {most:,}")
+            if packets > device.packets_per_second * (1 + _TOLERANCE):
+                self.found.append(
+                    f"{device.name}: {packets:,.0f} packets/s, it carries {device.packets_per_second:,}"
+                )
+
+    def _arrivals(self, chain: str, device: str) -> int:
+        """How often a packet of a chain comes to a device: relaxed until nothing changes."""
+        weights: dict[tuple[str, str], int] = {}
+        for index, arc in enumerate(self.problem.arcs):
+            if chain in arc.chains:
+                path = self._path(index)
+                entered = path if arc.source.startswith("@") else path[1:]
+                weights[arc.source, arc.target] = list(entered).count(device)
+        count = {node: 0 for pair in weights for node in pair}
+        changed = True
+        while changed:
+            changed = False
+            for (source, target), weight in weights.items():
+                if count[source] + weight > count[target]:
+                    count[target], changed = count[source] + weight, True
+        return max(count.values(), default=0)
 
     def _latencies(self) -> None:
         if self.soft:
@@ -338,11 +355,17 @@ class _Check:
         if device.kind != "server":
             return 0.0
         cycles = self.problem.tasks[node].cycles_on(device).get(chain, 0.0)
-        return cycles * 1e6 / device.cycles_per_second
+        spent = cycles * 1e6 / device.cycles_per_second * (1 + device.waiting)
+        enters = cycles and chain in self.problem.tasks[node].enters
+        return spent + (device.alone_ns / 1000 if enters else 0.0)
 
     def _way_us(self, index: int) -> float:
         path = self._path(index)
         return sum(
-            self.delay_us[a, b] + (self.problem.switch_latency_us if b in self.switches else 0)
+            self.delay_us[a, b] + (self._pass_us(b) if b in self.switches else 0)
             for a, b in itertools.pairwise(path)
         )
+
+    def _pass_us(self, switch: str) -> int:
+        device = self.problem.devices.get(switch)
+        return (device.pass_us if device else 0) or self.problem.switch_latency_us

@@ -10,11 +10,11 @@ from itertools import combinations, product
 from orchestrator.errors import InfeasibleError, InputError, unknown
 from orchestrator.model.cuts import SERVER as SERVER_UNIT
 from orchestrator.model.cuts import Cuts, Unit
-from orchestrator.model.elements import CostProfile
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
 from orchestrator.placement.classes import class_words, state_classes
+from orchestrator.placement.devices import devices_of
 from orchestrator.placement.problem import (
     MEMORY,
     SERVER,
@@ -24,7 +24,6 @@ from orchestrator.placement.problem import (
     Device,
     Pool,
     Problem,
-    Slot,
     Task,
     TrafficClass,
 )
@@ -37,7 +36,7 @@ from orchestrator.placement.resources import (
 )
 from orchestrator.placement.standby import standby_server
 from orchestrator.runtimes import Runtime, runtime
-from orchestrator.targets.pipelines import Pipeline, footprint
+from orchestrator.targets.pipelines import footprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,69 +78,6 @@ def forced_by_pins(
 def exit_task(endpoint: str, switch: str) -> str:
     """The id of the last step to an endpoint's hosts on a switch; lowering's name of it."""
     return f"deliver.{endpoint}>{switch}"
-
-
-def devices_of(fabric: Fabric, network: Network) -> dict[str, Device]:
-    """Switches with their free entries by 'block.table', servers with their free cores."""
-    topology = fabric.topology
-    devices: dict[str, Device] = {}
-    tables: dict[int, dict[str, int]] = {}  # of each pipeline: few are many switches'
-    for switch in topology.switches.values():
-        pipeline = network.pipelines[switch.name]
-        if id(pipeline) not in tables:
-            tables[id(pipeline)] = _of_functions(pipeline)
-        taken = network.used.entries.get(switch.name)
-        capacity: dict[str, int] = {}
-        for name, size in tables[id(pipeline)].items():
-            block, _, table = name.partition(".")
-            used = taken[block, table] if taken else 0
-            capacity[name] = max(0, min(size, switch.table_sizes.get(name, size)) - used)
-        slots = _slots(pipeline, network.used.tables.get(switch.name, Counter()))
-        devices[switch.name] = Device(
-            switch.name,
-            SWITCH,
-            capacity,
-            packets_per_second=switch.packets_per_second,
-            spare=bool(switch.server),
-            slots=slots,
-        )
-    held: dict[str, set[int]] = defaultdict(set)
-    for core in network.used.cores:
-        held[core.server].add(core.index)
-    for server in topology.servers.values():
-        free = tuple(i for i in server.worker_cores if i not in held[server.name])
-        devices[server.name] = Device(
-            server.name,
-            SERVER,
-            {MEMORY: max(0, server.memory_bytes - network.used.memory_bytes.get(server.name, 0))},
-            len(free),
-            server.cycles_per_second,
-            free,
-            runtime=server.runtime,
-        )
-    return devices
-
-
-def room_of(fabric: Fabric, network: Network) -> dict[str, Mapping[str, int]]:
-    """What graphs may still take of devices: entries by 'block.table', a server's memory."""
-    return {name: device.capacity for name, device in devices_of(fabric, network).items()}
-
-
-def _of_functions(pipeline: Pipeline) -> dict[str, int]:
-    """Entries by 'block.table' of the blocks that elements ask for."""
-    blocks = {slot.block for slot in pipeline.slots}
-    return {t: n for t, n in pipeline.tables().items() if t.partition(".")[0] in blocks}
-
-
-def _slots(pipeline: Pipeline, taken: Counter[str]) -> tuple[Slot, ...]:
-    """A pipeline's block instances with what is free of each."""
-    free: dict[str, dict[str, int]] = defaultdict(dict)
-    blocks = {slot.instance: slot.block for slot in pipeline.slots}
-    for name, size in pipeline.table_sizes.items():
-        instance, _, table = name.partition(".")
-        if instance in blocks:
-            free[instance][f"{blocks[instance]}.{table}"] = max(0, size - taken[name])
-    return tuple(Slot(s.instance, s.block, free[s.instance], s.nf) for s in pipeline.slots)
 
 
 def problem_of(
@@ -187,14 +123,19 @@ class _Builder:
         self.tasks: dict[str, Task] = {}
         self.pools: dict[str, Pool] = {}
         self.arcs: dict[tuple[str, str], dict[str, None]] = {}
+        self.devices = devices_of(fabric, network)
+        self.pass_us = {
+            name: device.pass_us or SWITCH_LATENCY_US for name, device in self.devices.items()
+        }
 
     def build(self, parts: Sequence[Part]) -> Problem:
         for part in parts:
             self._add(part)
         pinned, apart, together = self._rules(parts)
+        devices = self._without_standbys(parts, dict(self.devices))
         return Problem(
             name=" + ".join(part.graph.name for part in parts),
-            devices=self._without_standbys(parts, devices_of(self.fabric, self.network)),
+            devices=self._limited(devices),
             fabric=self.fabric,
             chains=self.chains,
             tasks=self.tasks,
@@ -208,6 +149,19 @@ class _Builder:
             load_limit=SCALE_OUT_LOAD,
             switch_latency_us=SWITCH_LATENCY_US,
         )
+
+    def _limited(self, devices: Mapping[str, Device]) -> dict[str, Device]:
+        """Devices without a limit on packets/s that these traffics reach on no way."""
+        most = 0.0
+        for chain in self.chains.values():
+            arcs = sum(chain.name in chains for chains in self.arcs.values())
+            most += arcs * chain.max_rate / (8 * chain.packet_bytes)
+        return {
+            name: replace(device, packets_per_second=0)
+            if most <= device.packets_per_second
+            else device
+            for name, device in devices.items()
+        }
 
     def _without_standbys(
         self, parts: Sequence[Part], devices: dict[str, Device]
@@ -233,7 +187,7 @@ class _Builder:
         self._chains(part, wants)
         pool_of = self._pools(part, wants)
         for unit in part.cuts.units.values():
-            self._task(part, unit, wants, pool_of.get(unit.id, ""))
+            self._task(part, unit, wants, pool_of)
         for entry in part.cuts.entries:
             self.arcs.setdefault((f"@{entry.switch}", part.prefix + entry.target), {})
         for arc in part.cuts.arcs:
@@ -270,7 +224,10 @@ class _Builder:
             least = traffic.rate
             if self.marginal and traffic.min_rate is not None:
                 least = traffic.min_rate
-            base = self._access_us(part.graph, traffic.ingress) + SWITCH_LATENCY_US
+            first = max(
+                self.pass_us[switch] for switch in self._host_switches(part.graph, traffic.ingress)
+            )
+            base = self._access_us(part.graph, traffic.ingress) + first
             self.chains[part.prefix + traffic.name] = Chain(
                 part.prefix + traffic.name,
                 max(least, traffic.min_rate or 0),
@@ -278,6 +235,7 @@ class _Builder:
                 max(traffic.rate, traffic.min_rate or 0),
                 traffic.max_latency_us,
                 base + self._access_us(part.graph, traffic.egress),
+                first,
                 tuple(
                     part.prefix + exit_task(traffic.egress, switch)
                     for switch in self._host_switches(part.graph, traffic.egress)
@@ -319,12 +277,15 @@ class _Builder:
             self._nfs_of[name] = group.nfs
         return pool_of
 
-    def _task(self, part: Part, unit: Unit, wants: Sequence[Demand], pool: str) -> None:
-        name = part.prefix + unit.id
+    def _task(
+        self, part: Part, unit: Unit, wants: Sequence[Demand], pool_of: Mapping[str, str]
+    ) -> None:
+        name, pool = part.prefix + unit.id, pool_of.get(unit.id, "")
         if unit.kind == SERVER_UNIT:
             nfs = self._nfs_of[pool]
+            enters = frozenset(w.traffic.name for w in wants if _enters(unit.id, w, pool_of))
             by = {
-                found.name: self._cycles(part, unit, wants, found.cost_of(part.functions[unit.nf]))
+                found.name: self._cycles(part, unit, wants, found, enters)
                 for found in self._runtimes(part, nfs)
             }
             first, *others = by.values()
@@ -336,6 +297,7 @@ class _Builder:
                 first,
                 label=unit.nf,
                 cycles_by=by if others else {},
+                enters=frozenset(part.prefix + traffic for traffic in enters),
             )
             return
         need = {
@@ -355,14 +317,18 @@ class _Builder:
 
     @staticmethod
     def _cycles(
-        part: Part, unit: Unit, wants: Sequence[Demand], cost: CostProfile
+        part: Part, unit: Unit, wants: Sequence[Demand], there: Runtime, enters: Container[str]
     ) -> dict[str, float]:
-        return {
-            part.prefix + w.traffic.name: cost.cycles_per_packet
-            + cost.cycles_per_byte * w.traffic.packet_bytes
-            for w in wants
-            if unit.id in w.units
-        }
+        """Of an NF, and of the frame where it enters the worker."""
+        found: dict[str, float] = {}
+        for want in wants:
+            traffic = want.traffic
+            if unit.id in want.units:
+                cycles = there.cycles(part.functions[unit.nf], traffic.packet_bytes)
+                if traffic.name in enters:
+                    cycles += there.frame_cycles(traffic.packet_bytes)
+                found[part.prefix + traffic.name] = cycles
+        return found
 
     def _runtimes(self, part: Part, nfs: Sequence[str]) -> list[Runtime]:
         """Runtimes of this network's servers that have all of a group's NFs; one at least."""
@@ -484,6 +450,13 @@ class _Builder:
 
     def _kind(self, task: str) -> str:
         return SERVER if self.tasks[task].pool else SWITCH
+
+
+def _enters(unit: str, want: Demand, pool_of: Mapping[str, str]) -> bool:
+    """Whether packets come to a server by a unit."""
+    if any(first == unit for _, first in want.entries):
+        return True
+    return any(b == unit and pool_of.get(a) != pool_of[unit] for a, b in want.arcs)
 
 
 def with_prefix(part: Part) -> Part:

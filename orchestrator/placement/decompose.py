@@ -49,9 +49,12 @@ class Scaled:
 
 
 def applicable(problem: Problem) -> bool:
-    """Whether every chain is a line of its own tasks, with cores of its own, and memory never short."""
+    """Whether every chain is a line of its own tasks, with cores of its own, and neither memory nor
+    packets/s are short."""
     largest = max((p.worker_memory_bytes for p in problem.pools.values()), default=0)
     if any(largest * s.cores > s.capacity.get(MEMORY, 0) for s in problem.servers()):
+        return False
+    if any(d.packets_per_second for d in problem.devices.values()):
         return False
     if problem.share_cores or problem.pinned or problem.apart or problem.together:
         return False

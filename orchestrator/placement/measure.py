@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from orchestrator.model.plan import Core
 from orchestrator.placement.dispatch import class_loads, deal
@@ -42,19 +43,24 @@ def way_ns(problem: Problem, way: Way) -> int:
         1000
         * (
             problem.fabric.link(near, far).latency_us
-            + (problem.switch_latency_us if far in switches else 0)
+            + (problem.pass_us(far) if far in switches else 0)
         )
         for near, far in links
     )
 
 
 def processing_ns(problem: Problem, task: str, device: str, chain: str) -> int:
-    """Time that a packet of a chain spends in a task's server code, ns; switches' is in the ways."""
+    """Time that a packet of a chain spends at a task's server, ns; switches' is in the ways.
+
+    Its cycles, and how long it waits for packets before it; where it enters, what one that comes alone
+    takes as well.
+    """
     found = problem.devices[device]
     cycles = problem.tasks[task].cycles_on(found).get(chain, 0.0)
     if found.kind != SERVER or not cycles:
         return 0
-    return math.ceil(cycles * 1e9 / found.cycles_per_second)
+    spent = math.ceil(cycles * 1e9 / found.cycles_per_second * (1 + found.waiting))
+    return spent + (found.alone_ns if chain in problem.tasks[task].enters else 0)
 
 
 def chain_latency_us(problem: Problem, solution: Solution, chain: str) -> float:
@@ -80,6 +86,41 @@ def chain_latency_us(problem: Problem, solution: Solution, chain: str) -> float:
         default=0,
     )
     return problem.chains[chain].base_latency_us + last / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """What a chain's latency consists of on its longest way, us."""
+
+    links: float
+    switches: float
+    servers: float
+    waiting: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.links + self.switches + self.servers + self.waiting
+
+
+def latency_parts(problem: Problem, solution: Solution, chain: str) -> Latency:
+    """The parts of `chain_latency_us`: propagation and access, passes, work on servers, queues there."""
+    total = chain_latency_us(problem, solution, chain)
+    silent = replace(problem, switch_latency_us=0, devices=_changed(problem, pass_us=0))
+    in_switches = total - chain_latency_us(silent, solution, chain)
+    prompt = replace(problem, devices=_changed(problem, waiting=0.0))
+    waiting = total - chain_latency_us(prompt, solution, chain)
+    first = problem.chains[chain].first_pass_us
+    idle = replace(
+        problem, tasks={n: replace(t, cycles={}, cycles_by={}) for n, t in problem.tasks.items()}
+    )
+    served = total - chain_latency_us(idle, solution, chain) - waiting
+    in_switches += first
+    return Latency(total - in_switches - served - waiting, in_switches, served, waiting)
+
+
+def _changed(problem: Problem, **fields: Any) -> dict[str, Device]:
+    return {name: replace(device, **fields) for name, device in problem.devices.items()}
 
 
 def chain_cycles(

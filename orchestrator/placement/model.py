@@ -31,6 +31,7 @@ from orchestrator.placement.resources import Network, demands
 from orchestrator.placement.running import Running, stay
 from orchestrator.placement.slots import contended
 from orchestrator.placement.solve import OPTIMAL, solve
+from orchestrator.placement.sources import latencies, sources
 from orchestrator.placement.standby import with_standbys
 
 _NEAREST = 6
@@ -196,7 +197,11 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
         core_load=core_load(problem, solution),
         status=solution.status,
         objective=cores_used(solution),
-        notes=tuple(_notes(part, solution)),
+        notes=(
+            *_notes(part, solution),
+            *sources(problem, solution, list(part.functions.values())),
+            *latencies(problem, solution, prefix),
+        ),
         slot_of=_contended_slots(part, problem, solution),
         spread={nf: group.spread for group in cuts.groups for nf in group.nfs},
     )

@@ -7,7 +7,7 @@ Units: rates in bit/s, latencies in us, cycles per packet, cycles/s per core, en
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -52,7 +52,13 @@ class Device:
     runtime: str = ""
     """What executes tasks on a server's cores: their cycles depend on it."""
     packets_per_second: int = 0
-    """What a SmartNIC with a pipeline can carry, each pass counted; 0: no limit."""
+    """What a switch or a SmartNIC with a pipeline can carry, each pass counted; 0: no limit."""
+    pass_us: int = 0
+    """What a packet takes through its pipeline; 0: as the problem says of switches."""
+    alone_ns: int = 0
+    """What a packet takes a server beside its cycles, even when it comes alone."""
+    waiting: float = 0.0
+    """How long a packet waits on a server for those before it, in its own service times."""
     spare: bool = False
     """A task is here only where no device that is not spare can run it as cheaply."""
     slots: tuple[Slot, ...] = ()
@@ -74,7 +80,9 @@ class Chain:
     max_rate: int = 0
     max_latency_us: int | None = None
     base_latency_us: int = 0
-    """What the way costs outside of the arcs (access links), us."""
+    """What the way costs outside of the arcs (access links, the first switch), us."""
+    first_pass_us: int = 0
+    """How much of it the first switch's pipeline takes."""
     ends: tuple[str, ...] = ()
     """Tasks where its way ends; empty: those that nothing of it follows."""
 
@@ -105,6 +113,8 @@ class Task:
     cycles_by: Mapping[str, Mapping[str, float]] = field(
         default_factory=dict[str, Mapping[str, float]]
     )
+    enters: frozenset[str] = frozenset()
+    """The chains whose packets come to its pool by it."""
 
     def cycles_on(self, server: Device) -> Mapping[str, float]:
         """Cycles per packet on a server's cores, by chain."""
@@ -184,6 +194,11 @@ class Problem:
         found = self.pools[pool].classes
         return found or tuple(TrafficClass(c, {c: 1.0}) for c in pool_chains(self, pool))
 
+    def pass_us(self, switch: str) -> int:
+        """What one pass through a switch's pipeline takes."""
+        found = self.devices.get(switch)
+        return (found.pass_us if found else 0) or self.switch_latency_us
+
     def place_of(self, device: str) -> str:
         """The topology's node where a device is: a SmartNIC's server, else itself."""
         found = self.devices.get(device)
@@ -230,20 +245,28 @@ class Problem:
 
         Constraints do not use it: there, every branch may get everything.
         """
-        rates = [0.0] * len(self.arcs)
+        return tuple(
+            sum(self.chains[chain].rate * self.shares[index, chain] for chain in arc.chains)
+            for index, arc in enumerate(self.arcs)
+        )
+
+    @cached_property
+    def shares(self) -> Mapping[tuple[int, str], float]:
+        """How much of a chain an arc carries if branches share it evenly, by (arc's index, chain)."""
+        shares: dict[tuple[int, str], float] = {}
         for name, indices in self.chain_arcs.items():
             out: dict[str, int] = {}
             reached = {self.arcs[i].target for i in indices}
             for i in indices:
                 out[self.arcs[i].source] = out.get(self.arcs[i].source, 0) + 1
             firsts = [n for n in out if n not in reached]
-            flow = {n: self.chains[name].rate / len(firsts) for n in firsts}
+            flow = {n: 1 / len(firsts) for n in firsts}
             for i in indices:
                 arc = self.arcs[i]
                 share = flow.get(arc.source, 0.0) / out[arc.source]
-                rates[i] += share
+                shares[i, name] = share
                 flow[arc.target] = flow.get(arc.target, 0.0) + share
-        return tuple(rates)
+        return shares
 
     def moved(self, device_of: Mapping[str, str]) -> int:
         """Tasks that would not stay where they run now."""
@@ -334,13 +357,30 @@ def links_of(problem: Problem, way: Way) -> tuple[tuple[str, str], ...]:
     return tuple(itertools.pairwise(path))
 
 
-def passes_of(problem: Problem, way: Way) -> tuple[str, ...]:
-    """The devices with a limit on packets/s that a way enters."""
-    return tuple(
-        far
-        for _, far in links_of(problem, way)
-        if far in problem.devices and problem.devices[far].packets_per_second
-    )
+def passes_of(problem: Problem, arc: Arc, way: Way) -> tuple[str, ...]:
+    """The devices with a limit on packets/s that an arc's way enters: its packets come to the first one,
+    too, where they come from hosts."""
+    entered = [far for _, far in links_of(problem, way)]
+    if arc.source.startswith("@"):
+        entered.insert(0, way.source)
+    devices = problem.devices
+    return tuple(d for d in entered if d in devices and devices[d].packets_per_second)
+
+
+def passes(problem: Problem, ways: Sequence[Way]) -> dict[tuple[str, str], int]:
+    """How often a packet comes to each device with a limit on packets/s on its longest way, by (chain,
+    device)."""
+    found: dict[tuple[str, str], int] = {}
+    entered = [passes_of(problem, a, w) for a, w in zip(problem.arcs, ways, strict=True)]
+    for chain, indices in problem.chain_arcs.items():
+        for device in {d for i in indices for d in entered[i]}:
+            at: dict[str, int] = {}
+            for i in indices:
+                arc = problem.arcs[i]
+                reached = at.get(arc.source, 0) + entered[i].count(device)
+                at[arc.target] = max(at.get(arc.target, 0), reached)
+            found[chain, device] = max(at.values())
+    return found
 
 
 def trees_between(problem: Problem, source: str, target: str) -> tuple[int, ...]:

@@ -28,6 +28,11 @@ SWITCH_LATENCY_US = 1
 """Allowance for one pass through a hardware switch's pipeline."""
 
 
+WAITING = SCALE_OUT_LOAD / (2 * (1 - SCALE_OUT_LOAD))
+"""How long a packet waits, in service times, where packets that cost the same come at random to a core
+that is as busy as may be planned: M/D/1, Pollaczek and Khinchine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Used:
     """What other graphs on the same network hold already."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from orchestrator.model.topology import Topology
 from orchestrator.observation.health import CoreReading, Reading
 from orchestrator.observation.link_load import link_loads
+from orchestrator.observation.load import core_loads, switch_loads
 from orchestrator.observation.slo import traffic_states
 from orchestrator.presenters.conditions import conditions_json
 from servernf.wire.instances import base_name
@@ -42,6 +43,8 @@ def top_json(
 ) -> dict[str, object]:
     """One reading, all of it."""
     frames = frames_of(now, before)
+    busy = {load.name: load for load in core_loads(now, before)} if before else {}
+    passed = {s.name: s for s in switch_loads(topology, now, before)} if before else {}
     states = traffic_states(now, before)
     bundles = [found.bundle for found in now.deployed.values()]
     return {
@@ -56,6 +59,9 @@ def top_json(
                 "problem": s.problem,
                 "entries": sum(use.entries for use in s.tables.values()),
                 "drops": s.drops,
+                "load": {**asdict(load), "share": load.share}
+                if (load := passed.get(s.name))
+                else None,
             }
             for s in now.devices
         ],
@@ -79,6 +85,7 @@ def top_json(
                 "frames_in": c.metrics.get("frames_in", 0),
                 "frames_per_second": frames.get(c.name),
                 "drops": drops_of(c),
+                "load": asdict(busy[c.name]) if c.name in busy else None,
             }
             for c in now.cores
         ],

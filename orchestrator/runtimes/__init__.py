@@ -5,9 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from orchestrator.runtimes.base import DEFAULT, Runtime, known_runtimes, register, runtime
+from orchestrator.runtimes.base import (
+    DEFAULT,
+    ESTIMATED_FOR,
+    Runtime,
+    known_runtimes,
+    register,
+    runtime,
+)
 
-__all__ = ["DEFAULT", "Runtime", "known_runtimes", "register", "runtime"]
+__all__ = ["DEFAULT", "ESTIMATED_FOR", "Runtime", "known_runtimes", "register", "runtime"]
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

@@ -8,10 +8,13 @@ from typing import Any
 
 from orchestrator.errors import unknown
 from orchestrator.model.elements import CostProfile
-from orchestrator.nfs.base import NetworkFunction, known_types, lookup
+from orchestrator.nfs.base import FROM_FILE, NetworkFunction, NfConfig, known_types, lookup
+from orchestrator.profiles import RuntimeProfile, runtime_profile
 
 DEFAULT = "python"
 """The runtime of a server that names none."""
+ESTIMATED_FOR = 1_700_000_000
+"""Cycles/s of the cores that estimates are of (Lemur, CoNEXT'20)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,39 @@ class Runtime:
 
     name: str
     cost: Callable[[type[NetworkFunction[Any]]], CostProfile | None]
-    """What an NF costs a core there; None: the runtime has no such NF."""
+    """What an NF is estimated to cost a core there; None: the runtime has no such NF."""
+
+    @property
+    def profile(self) -> RuntimeProfile | None:
+        """What was measured of it."""
+        return runtime_profile(self.name)
+
+    @property
+    def cycles_per_second(self) -> int:
+        """Of the core on which it was measured, or for which its costs are estimated."""
+        found = self.profile
+        return found.measured.cycles_per_second if found else ESTIMATED_FOR
+
+    def cycles(self, nf: NetworkFunction[Any], size: int) -> float:
+        """What a packet of a known flow costs an NF that it has, `size` bytes with its FCS."""
+        found = self.profile
+        if found is None or nf.type not in found.nfs:
+            cost = self.cost_of(nf)
+            return cost.cycles_per_packet + cost.cycles_per_byte * size
+        ns = found.nfs[nf.type].ns(size, entries_of(nf.config))
+        return ns * found.measured.cycles_per_second / 1e9
+
+    def frame_cycles(self, size: int) -> float:
+        """What a frame costs a worker beside its NFs; estimates have it in each NF's."""
+        found = self.profile
+        return found.frame(size) * found.measured.cycles_per_second / 1e9 if found else 0.0
+
+    def source(self, nf: NetworkFunction[Any]) -> str:
+        """Where the figure of an NF comes from."""
+        found = self.profile
+        if found is None or nf.type not in found.nfs:
+            return self.cost_of(nf).source
+        return str(found.measured)
 
     @property
     def nf_types(self) -> tuple[str, ...]:
@@ -38,6 +73,13 @@ class Runtime:
         """What a worker takes at most for an NF with all the state that it may come to hold."""
         cost = self.cost_of(nf)
         return cost.memory_bytes + cost.state_entry_bytes * nf.state_entries
+
+
+def entries_of(config: NfConfig) -> int:
+    """How many entries a configuration has: rules, routes, signatures, whatever it lists most of."""
+    listed = [len(v) for _, v in config if isinstance(v, (tuple, list, dict))]
+    listed.append(len(getattr(config, FROM_FILE, ())))
+    return max(listed)
 
 
 _registry: dict[str, Runtime] = {}

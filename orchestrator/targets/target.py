@@ -13,6 +13,7 @@ from typing import ClassVar, TypeVar
 
 from orchestrator.errors import unknown
 from orchestrator.model.elements import Program
+from orchestrator.profiles import SwitchProfile, switch_profile
 from orchestrator.targets.chip import Chip
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.engine import Engine
@@ -130,6 +131,16 @@ def automatic() -> tuple[Target, ...]:
     """The targets that `auto` may become, the first that is there."""
     ranked = [(t.choice, t.name, t) for t in _registry.values() if t.choice is not None]
     return tuple(target for _, _, target in sorted(ranked, key=lambda r: r[:2]))
+
+
+def profile_of(name: str) -> SwitchProfile | None:
+    """What was measured of a target; of `auto`, of the first one that is installed. None: nothing."""
+    if name != AUTO:
+        return switch_profile(name)
+    for found in automatic():
+        if found.engine is not None and not found.engine.missing():
+            return switch_profile(found.name)
+    return None
 
 
 def filter_costs(names: Iterable[str]) -> FilterCosts | None:

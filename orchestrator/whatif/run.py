@@ -19,10 +19,13 @@ from orchestrator.errors import (
     InputError,
     ReportedError,
 )
+from orchestrator.graph import functions_of
+from orchestrator.nfs.base import NetworkFunction
 from orchestrator.placement.measure import report
 from orchestrator.placement.offers import check_offers
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.solve import OPTIMAL
+from orchestrator.placement.sources import sources
 from orchestrator.whatif.cases import Settings, place_case, prepared, without_lost
 from orchestrator.whatif.parallel import in_processes
 from orchestrator.whatif.scenarios import BASE, Case, Scenario
@@ -49,6 +52,8 @@ class Outcome:
         default_factory=dict[str, tuple[tuple[str, ...], ...]]
     )
     """Node sequences by chain, for pictures."""
+    sources: tuple[str, ...] = ()
+    """Where the figures come from, as sentences."""
     bound: float | None = None
     seconds: float = 0.0
     why: str = ""
@@ -104,10 +109,15 @@ def run_scenario(
         busiest=tuple(loads[:5]),
         device_of=dict(solution.device_of),
         paths=_paths(problem, solution),
+        sources=tuple(sources(problem, solution, _functions(changed))),
         bound=cores.bound if cores else None,
         seconds=time.perf_counter() - started,
         why="\n".join(n for n in solution.notes if "cannot hold" in n or "do not hold" in n),
     )
+
+
+def _functions(case: Case) -> list[NetworkFunction[Any]]:
+    return [nf for graph in case.graphs for nf in functions_of(graph).values()]
 
 
 def _missed(late: Mapping[str, float], lost: Mapping[str, float]) -> dict[str, float]:

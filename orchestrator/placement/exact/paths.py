@@ -47,29 +47,50 @@ def links(draft: Draft) -> None:
 
 
 def packets(draft: Draft) -> None:
-    """A SmartNIC carries the packets/s of its hops: each way in is a pass (in thousandths of them)."""
-    load: dict[str, list[Linear]] = defaultdict(list)
-    for index, arc in enumerate(draft.problem.arcs):
-        choices = draft.hop[index]
-        passed = {way: passes_of(draft.problem, way) for way in choices}
-        if not any(passed.values()):
+    """A device carries the packets/s that come to it, each as often as it comes on its longest way."""
+    for name, device in draft.problem.devices.items():
+        if not device.packets_per_second:
             continue
-        for chain in arc.chains:
-            each = math.ceil(KBIT * MILLI / (8 * draft.problem.chains[chain].packet_bytes))
-            parts = draft.at_rate(chain, list(choices.values()), f"passing[{index},{chain}]")
-            for way, part in zip(choices, parts, strict=True):
-                for device in passed[way]:
-                    load[device].append(each * part)
-    for name, terms in sorted(load.items()):
-        most = draft.problem.devices[name].packets_per_second
+        terms = [t for chain in draft.problem.chains for t in _arriving(draft, chain, name)]
+        if not terms:
+            continue
         guard = draft.group(
             Constraint.PACKETS,
             (name,),
-            lambda n=name, m=most: (
-                f"{n} carries {m:,} packets/s, and each packet to or from its server passes it"
+            lambda n=name, m=device.packets_per_second: (
+                f"{n} carries {m:,} packets/s, and each packet counts as often as it comes to it"
             ),
         )
-        draft.model.add(sum(terms) <= most * MILLI).only_enforce_if(guard)
+        draft.model.add(sum(terms) <= device.packets_per_second * MILLI).only_enforce_if(guard)
+
+
+def _arriving(draft: Draft, chain: str, device: str) -> list[Linear]:
+    """Packets/s of a chain that come to a device, in thousandths: a term for each number of passes."""
+    problem, model = draft.problem, draft.model
+    most = 0
+    passes: dict[int, Linear] = {}
+    for i in problem.chain_arcs[chain]:
+        arc = problem.arcs[i]
+        counts = {w: passes_of(problem, arc, w).count(device) for w in draft.hop[i]}
+        if any(counts.values()):
+            most += max(counts.values())
+            passes[i] = sum(n * draft.hop[i][w] for w, n in counts.items() if n)
+    if not most:
+        return []
+    at: dict[str, Linear] = {}
+    for i in problem.chain_arcs[chain]:
+        arc = problem.arcs[i]
+        at.setdefault(arc.source, 0)
+        if arc.target not in at:
+            at[arc.target] = model.new_int_var(0, most, f"passes[{chain},{device},{arc.target}]")
+        model.add(at[arc.target] >= at[arc.source] + passes.get(i, 0))
+    number = [model.new_bool_var(f"passes[{chain},{device}]={k}") for k in range(most + 1)]
+    model.add_exactly_one(number)
+    for reached in at.values():
+        model.add(sum(k * literal for k, literal in enumerate(number)) >= reached)
+    parts = draft.at_rate(chain, number, f"passing[{chain},{device}]")
+    each = math.ceil(KBIT * MILLI / (8 * problem.chains[chain].packet_bytes))
+    return [k * each * part for k, part in enumerate(parts) if k]
 
 
 def latencies(draft: Draft) -> None:

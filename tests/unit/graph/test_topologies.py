@@ -229,7 +229,7 @@ CASES: list[tuple[tuple[str, Any], list[str]]] = [
         ("switches.s1.targt", "bmv2"),
         [
             "switches.s1: unknown key 'targt'; did you mean 'target'? (known: address, device_id, "
-            "pipeline, ports, role, table_sizes, target, tls)"
+            "packets_per_second, pipeline, ports, role, table_sizes, target, tls)"
         ],
     ),
 ]

@@ -38,7 +38,7 @@ def reading() -> Reading:
         {"acl.ipv4": TableUse(3, 100, 70, 7000)},
         {("campus_edge", "edge_acl", "deny"): (7, 700)},
         {("campus_edge", "web"): (50, 5000)},
-        {"stream_queue_full": 5},
+        drops={"stream_queue_full": 5},
     )
     core = CoreReading(
         "server1",

@@ -43,14 +43,14 @@ def web(now: Reading, before: Reading | None) -> TrafficState:
 def test_targets_travel_with_the_bundle() -> None:
     slos = load(dump(campus()), "here").slos
     assert slos == campus().slos
-    assert slos["web"] == Slo(100 * MBIT, 50 * MBIT, 5000)
-    assert slos["other"] == Slo(20 * MBIT, None, None)
+    assert slos["web"] == Slo(10 * MBIT, 5 * MBIT, 5000)
+    assert slos["other"] == Slo(2 * MBIT, None, None)
 
 
 def test_the_rate_is_what_was_admitted_since_the_reading_before() -> None:
     row = web(reading(15_000_000, 12.0), reading(1_000_000, 10.0))
     assert row.bits_per_second == 56 * MBIT
-    assert (row.min_rate, row.rate_met) == (50 * MBIT, True)
+    assert (row.min_rate, row.rate_met) == (5 * MBIT, True)
     row = web(reading(2_000_000, 12.0), reading(1_000_000, 10.0))
     assert (row.bits_per_second, row.rate_met) == (4 * MBIT, False)
 

@@ -22,7 +22,7 @@ from orchestrator.model.cuts import SWITCH, Unit
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.baselines import BASELINES, run_baseline
 from orchestrator.placement.checker import check
-from orchestrator.placement.compiled import devices_of
+from orchestrator.placement.devices import devices_of
 from orchestrator.placement.problem import Problem, Task
 from orchestrator.placement.resources import Network, Used, used_by
 from orchestrator.placement.slots import contended

@@ -1,0 +1,39 @@
+"""What `orchestrator bottleneck` tells: two readings of a network, and where packets waited."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.model.topology import Topology
+from orchestrator.observation.bottleneck import Bottleneck, bottlenecks
+from orchestrator.observation.health import Reading, read_network
+from orchestrator.observation.link_load import link_loads
+from orchestrator.observation.load import core_loads, switch_loads
+from orchestrator.observation.slo import traffic_states
+
+
+def found_now(live: LiveNetwork, interval_s: float) -> list[Bottleneck]:
+    """From a reading, another one so many seconds later."""
+    before = read_network(live)
+    time.sleep(interval_s)
+    return found_between(live.topology, before, read_network(live, before=before))
+
+
+def found_between(topology: Topology, before: Reading, now: Reading) -> list[Bottleneck]:
+    """What limits traffics between two readings."""
+    bundles = [found.bundle for found in now.deployed.values()]
+    return bottlenecks(
+        core_loads(now, before),
+        switch_loads(topology, now, before),
+        link_loads(topology, bundles, traffic_states(now, before)),
+        bundles,
+        {server.name: server.runtime for server in topology.servers.values()},
+    )
+
+
+def bottleneck_json(network: str, found: Sequence[Bottleneck]) -> dict[str, object]:
+    """All of it."""
+    return {"network": network, "bottlenecks": [asdict(one) for one in found]}

@@ -1,0 +1,154 @@
+"""Profiles as data, and as JSON. Times are CPU time of one core, sizes bytes of a frame with its FCS."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.errors import InputError
+
+Ns = Annotated[float, Field(ge=0, le=1e12)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Measured(_Data):
+    """Where, when and with what."""
+
+    cpu: str
+    cycles_per_second: Annotated[int, Field(gt=0)]
+    system: str
+    when: str
+    software: str
+
+    def __str__(self) -> str:
+        clock = f"{self.cycles_per_second / 1e9:.2f} GHz"
+        return f"measured on {self.cpu} at {clock}, {self.when}, {self.software}"
+
+
+class Point(_Data):
+    """What a packet costs an NF, beside its frame. `fresh`: it is the first one of its flow."""
+
+    bytes: int
+    entries: int
+    """Of the configuration: rules, routes, signatures."""
+    fresh: bool
+    ns: Ns
+
+
+class NfCost(_Data):
+    """An NF's points."""
+
+    points: tuple[Point, ...]
+
+    def ns(self, size: float, entries: int = 0) -> float:
+        """Of a packet of a known flow, between the measured ones."""
+        few, many = self._counts()
+        at_few = self._of(few, size)
+        if many == few:
+            return at_few
+        share = min(max(entries - few, 0) / (many - few), 1.0)
+        # More entries are measured at one size: what they add is held to be the same at each.
+        least = min(p.bytes for p in self.points if p.entries == many and not p.fresh)
+        return at_few + share * (self._of(many, least) - self._of(few, least))
+
+    def _counts(self) -> tuple[int, int]:
+        counts = [p.entries for p in self.points if not p.fresh]
+        return min(counts), max(counts)
+
+    def _of(self, entries: int, size: float) -> float:
+        return between(
+            {p.bytes: p.ns for p in self.points if p.entries == entries and not p.fresh}, size
+        )
+
+
+class RuntimeProfile(_Data):
+    """What NFs cost a core of a server."""
+
+    name: str
+    measured: Measured
+    frame_ns: Mapping[int, Ns]
+    """By size: to take a frame, find its path and send it on."""
+    alone_us: Annotated[float, Field(ge=0, le=1e6)]
+    """What a frame that comes alone takes beside its cost: until the worker wakes, and back."""
+    nfs: Mapping[str, NfCost]
+
+    def frame(self, size: float) -> float:
+        """ns of CPU time that a frame costs beside its NFs."""
+        return between(self.frame_ns, size)
+
+
+class SwitchProfile(_Data):
+    """What a pass through a target's pipeline costs, on one core."""
+
+    name: str
+    measured: Measured
+    pass_ns: Mapping[int, Ns]
+    """By size, through an access list of few rules."""
+    alone_us: Annotated[float, Field(ge=0, le=1e6)]
+
+    @property
+    def packets_per_second(self) -> int:
+        """Of the smallest frames: the most that it carries."""
+        return int(1e9 / min(self.pass_ns.values()))
+
+    @property
+    def service_us(self) -> float:
+        """CPU time of a pass, of the largest frames."""
+        return max(self.pass_ns.values()) / 1000
+
+
+def between(known: Mapping[int, float], size: float) -> float:
+    """A value by size, on the straight line between its neighbours; the nearest one beyond them."""
+    sizes = sorted(known)
+    at = bisect.bisect_left(sizes, size)
+    if at == 0:
+        return known[sizes[0]]
+    if at == len(sizes):
+        return known[sizes[-1]]
+    low, high = sizes[at - 1], sizes[at]
+    return known[low] + (known[high] - known[low]) * (size - low) / (high - low)
+
+
+def dumped(profile: RuntimeProfile | SwitchProfile) -> str:
+    """A profile as a file has it."""
+    return profile.model_dump_json(indent=1) + "\n"
+
+
+def read_runtime(file: Path) -> RuntimeProfile:
+    """A runtime's file; InputError says what is wrong with it."""
+    return _read(RuntimeProfile, file)
+
+
+def read_switch(file: Path) -> SwitchProfile:
+    """A target's file; InputError says what is wrong with it."""
+    return _read(SwitchProfile, file)
+
+
+def _read(kind: Any, file: Path) -> Any:
+    try:
+        found = kind.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(_problems(file, error)) from None
+    empty = [
+        f"{file}: nfs.{name}: no point of a known flow"
+        for name, cost in getattr(found, "nfs", {}).items()
+        if all(p.fresh for p in cost.points)
+    ]
+    if not getattr(found, "frame_ns", getattr(found, "pass_ns", None)):
+        empty.append(f"{file}: no size was measured")
+    if empty:
+        raise InputError(empty)
+    return found
+
+
+def _problems(file: Path, error: OSError | ValidationError) -> Sequence[str]:
+    if isinstance(error, OSError):
+        return [f"{file}: {error.strerror}"]
+    return [f"{file}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]

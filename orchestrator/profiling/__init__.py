@@ -1,0 +1,1 @@
+"""Measuring what runtimes and switches cost on this machine (`orchestrator profile`)."""

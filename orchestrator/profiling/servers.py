@@ -1,0 +1,255 @@
+"""What NFs cost a server's core: one worker that has them all, each point measured in turns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.clients.vnf import WorkerClient
+from orchestrator.errors import NetworkError
+from orchestrator.model.entries import ChainHop, ServerChain
+from orchestrator.profiles import NfCost, Point, RuntimeProfile, between
+from orchestrator.profiling.frames import SIZES
+from orchestrator.profiling.machine import measured_now
+from orchestrator.profiling.rig import (
+    BURST,
+    Device,
+    Far,
+    Lost,
+    alone_us,
+    ip,
+    link,
+    out_of_the_way,
+    own_network,
+    spent_ns,
+)
+from orchestrator.profiling.workloads import MANY, WORKLOADS, Connections, Workload
+from orchestrator.runtimes import runtime
+from servernf.host.packetio import PacketSocket
+from servernf.wire import nsh
+from servernf.wire.addresses import mac_text
+
+GRAPH = "profile"
+MAC, BACK = 0x0200_0001_0001, 0x0200_0002_0000
+_BASE = "vlan_pop"
+"""Measured once alone and once behind itself: the difference is the NF, the rest is the frame."""
+_LONE = 200
+"""Frames of which the latency is taken."""
+
+
+@dataclass
+class _Chain:
+    """One NF, or two, under a path of its own."""
+
+    nfs: list[tuple[str, str]]
+    """(name, type)"""
+    work: Workload
+    config: Any
+    spi: int
+    connections: Connections | None = None
+
+
+@dataclass
+class _Point:
+    """What is measured of a chain: the least of the rounds."""
+
+    chain: _Chain
+    bytes: int
+    entries: int = 0
+    fresh: bool = False
+    ns: float = 0.0
+    said: str = ""
+    last: list[bytes] = field(default_factory=list[bytes])
+
+    def take(self, ns: float) -> None:
+        """One round's."""
+        self.ns = min(self.ns, ns) if self.ns else ns
+
+
+def measure_runtime(
+    name: str,
+    only: Sequence[str] = (),
+    *,
+    rounds: int = 15,
+    tell: Callable[[str], None] = lambda _: None,
+) -> RuntimeProfile:
+    """The profile of a runtime; `only`: of these NFs."""
+    has = [nf for nf in runtime(name).nf_types if nf in WORKLOADS and (not only or nf in only)]
+    for nf in list(has):
+        if (source := WORKLOADS[nf].of) and source not in has:
+            has.insert(has.index(nf), source)
+    with (
+        tempfile.TemporaryDirectory(prefix="profile-") as folder,
+        _worker(name, Path(folder)) as rig,
+    ):
+        points = list(_points(rig, has, Path(folder)))
+        for number in range(rounds):
+            tell(f"{name}: round {number + 1} of {rounds}")
+            for point in points:
+                _measure(rig, point, number)
+        base = [p for p in points if p.chain.nfs[0][1] == _BASE and not p.entries and not p.fresh]
+        frame = {p.bytes: 2 * p.ns - _twice(points, p.bytes) for p in base if len(p.chain.nfs) == 1}
+        lone = next(p for p in base if len(p.chain.nfs) == 1 and p.bytes == SIZES[0])
+        alone = alone_us(rig.device, rig.far, _tagged(lone.chain, _frames(lone, 0))[:_LONE])
+    costs: dict[str, NfCost] = {}
+    for nf in has:
+        mine = [p for p in points if p.chain.nfs[0][1] == nf and len(p.chain.nfs) == 1 and p.ns]
+        costs[nf] = NfCost(points=tuple(_told(p, frame) for p in mine))
+    return RuntimeProfile(
+        name=name,
+        measured=measured_now(_with(name)),
+        frame_ns={size: round(ns) for size, ns in frame.items()},
+        alone_us=round(max(0.0, alone - lone.ns / 1000), 1),
+        nfs=costs,
+    )
+
+
+def _told(point: _Point, frame: Mapping[int, float]) -> Point:
+    """Without what its frame costs."""
+    ns = round(max(1.0, point.ns - between(frame, point.bytes)))
+    return Point(bytes=point.bytes, entries=point.entries, fresh=point.fresh, ns=ns)
+
+
+def _twice(points: list[_Point], size: int) -> float:
+    return next(p.ns for p in points if len(p.chain.nfs) == 2 and p.bytes == size)
+
+
+def _with(name: str) -> str:
+    return f"runtime {name} on Python {sys.version.split()[0]}"
+
+
+@dataclass
+class _Rig:
+    client: WorkerClient
+    device: Device
+    far: Far
+    encrypted: dict[int, list[bytes]] = field(default_factory=dict[int, list[bytes]])
+
+
+@contextmanager
+def _worker(name: str, folder: Path) -> Iterator[_Rig]:
+    """A worker of a runtime on one end of a veth pair."""
+    api = f"unix:{folder}/w.sock"
+    argv = [sys.executable, "-m", f"servernf.{name}", "--name", "w"]
+    with ExitStack() as stack:
+        stack.enter_context(own_network())
+        stack.enter_context(link("near", "far"))
+        ip("link", "set", "near", "address", mac_text(MAC))
+        worker = subprocess.Popen(
+            [*argv, "--interface", "near", "--api", api],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(_end, worker)
+        assert worker.stdout is not None
+        assert worker.stderr is not None
+        ready = worker.stdout.readline()
+        if not ready:
+            raise NetworkError(f"the worker has not started: {worker.stderr.read().strip()}")
+        port = stack.enter_context(PacketSocket("far", rcvbuf=16 << 20))
+        client = stack.enter_context(WorkerClient("w", json.loads(ready)["api"]))
+        device = Device(worker.pid)
+        stack.enter_context(out_of_the_way())
+        yield _Rig(client, device, Far(port, port))
+
+
+def _end(worker: subprocess.Popen[str]) -> None:
+    worker.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        worker.wait(5)
+    worker.kill()
+    worker.wait()
+
+
+def _points(rig: _Rig, nfs: Sequence[str], folder: Path) -> Iterator[_Point]:
+    """Configure a chain for every point, of each NF with few and with many entries."""
+    spi = 0
+    for nf in nfs:
+        work = WORKLOADS[nf]
+        for file, text in work.files.items():
+            (folder / file).write_text(text)
+        variants = [(work.config, 0, 1)] + ([(work.many, MANY, 1)] if work.many else [])
+        if nf == _BASE:
+            variants.append((work.config, 0, 2))
+        for config, entries, count in variants:
+            told = json.loads(json.dumps(config).replace("{folder}", str(folder)))
+            for size in work.sizes if not entries else work.sizes[:1]:
+                for fresh in (False, True) if work.state and size == SIZES[0] else (False,):
+                    spi += 1
+                    names = [(f"{nf}{spi}.{k}", nf) for k in range(count)]
+                    chain = _Chain(names, work, told, spi)
+                    _configure(rig, chain)
+                    yield _Point(chain, size, entries, fresh)
+
+
+def _configure(rig: _Rig, chain: _Chain) -> None:
+    work = chain.work
+    graph = f"{GRAPH}{chain.spi}"
+    rig.client.configure(graph, {name: (kind, chain.config) for name, kind in chain.nfs}, None)
+    for enters, leaves, si in ((work.port, work.out_port, 255), (work.out_port, work.port, 254)):
+        hops = [ChainHop(name, enters) for name, _ in chain.nfs]
+        exits = ChainHop(mac=BACK, spi=chain.spi, si=10)
+        rig.client.service_chain(
+            graph, ServerChain(chain.spi, si, (*hops, exits), (leaves,) * len(chain.nfs))
+        )
+    if "mirror" in {kind for _, kind in chain.nfs}:
+        name = chain.nfs[0][0]
+        rig.client.service_chain(
+            graph,
+            ServerChain(
+                chain.spi,
+                255,
+                (ChainHop(name), ChainHop(mac=BACK, spi=chain.spi, si=9)),
+                ("mirror",),
+            ),
+        )
+
+
+def _tagged(chain: _Chain, frames: Sequence[bytes], si: int = 255) -> list[bytes]:
+    tag = nsh.Tag(MAC, BACK, chain.spi, si)
+    return [nsh.encode(tag, frame) for frame in frames]
+
+
+def _frames(point: _Point, number: int) -> list[bytes]:
+    """The packets of a round."""
+    work, chain = point.chain.work, point.chain
+    if chain.connections is not None:
+        return chain.connections.data(BURST, point.bytes, work.begins, work.ends)
+    anew = point.fresh or chain.nfs[0][1] == "dedup"
+    return work.frames(BURST, point.bytes, number * BURST if anew else 0)
+
+
+def _measure(rig: _Rig, point: _Point, number: int) -> None:
+    chain = point.chain
+    work = chain.work
+    if work.connections is not None and chain.connections is None:
+        chain.connections = work.connections()
+        for port, frame in chain.connections.opening():
+            rig.far.sender.send_batch(_tagged(chain, [frame], 255 if port == work.port else 254))
+        rig.far.received(3 * 64)
+    if work.of:
+        sealed = rig.encrypted.get(point.bytes)
+        if not sealed:
+            return
+        frames = [found[1] for one in sealed if (found := nsh.decode(one))]
+    else:
+        frames = _frames(point, number)
+    keep: list[bytes] | None = [] if chain.nfs[0][1] == "aes_encrypt" else None
+    try:
+        ns = spent_ns(rig.device, rig.far, _tagged(chain, frames), work.copies * len(frames), keep)
+    except Lost as error:
+        point.said = str(error)
+        return
+    if keep is not None:
+        rig.encrypted[point.bytes] = keep
+    # The first round finds no flow and no memory yet.
+    if number or point.fresh:
+        point.take(ns)

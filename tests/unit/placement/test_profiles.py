@@ -1,0 +1,198 @@
+"""Plans with what was measured: costs of NFs and frames, switches' packets/s, latency and its parts.
+
+Oracle: the profiles' figures, added up by hand. Blind spot: whether they are true of a machine, which
+`make bench ONLY=predicted_saturation_error` asks.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from networks import ids, make_graph, one_way
+
+from orchestrator.compile import Compiled, CompileRequest, compile_graph
+from orchestrator.errors import Constraint, InfeasibleError, InputError
+from orchestrator.graph import functions_of, load_graph
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.nfs.base import known_types
+from orchestrator.placement.topologies import resolve_topology
+from orchestrator.profiles import (
+    FOLDER,
+    SHIPPED,
+    Measured,
+    NfCost,
+    Point,
+    RuntimeProfile,
+    SwitchProfile,
+    between,
+    dumped,
+    runtime_profile,
+    switch_profile,
+)
+from orchestrator.profiling.workloads import WORKLOADS
+from orchestrator.runtimes import runtime
+from orchestrator.whatif.scenarios import change
+
+HERE = Measured(
+    cpu="a CPU", cycles_per_second=10**9, system="Linux", when="2026-11-30", software="tests"
+)
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+
+
+def point(size: int, ns: float, entries: int = 0, *, fresh: bool = False) -> Point:
+    return Point(bytes=size, entries=entries, fresh=fresh, ns=ns)
+
+
+PYTHON = RuntimeProfile(
+    name="python",
+    measured=HERE,
+    frame_ns={64: 8_000, 1500: 10_000},
+    alone_us=50,
+    nfs={
+        "ids": NfCost(
+            points=(
+                point(64, 4_000),
+                point(1500, 8_000),
+                point(64, 9_000, 1000),
+                point(64, 1, fresh=True),
+            )
+        )
+    },
+)
+SOFTSWITCH = SwitchProfile(
+    name="softswitch", measured=HERE, pass_ns={64: 30_000, 1500: 40_000}, alone_us=100
+)
+
+
+@pytest.fixture(autouse=True)
+def _measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    (folder / "python.json").write_text(dumped(PYTHON))
+    (folder / "softswitch-switch.json").write_text(dumped(SOFTSWITCH))
+    monkeypatch.setenv(FOLDER, str(folder))
+
+
+def watched(rate: int, size: int = 64, *, latency: int | None = None) -> ServiceGraph:
+    graph = make_graph({"i": ids()}, one_way("inside", "i", "outside"), name="watched")
+    traffic = [
+        replace(t, rate=rate, packet_bytes=size, max_latency_us=latency) for t in graph.traffic
+    ]
+    return replace(graph, traffic=tuple(traffic))
+
+
+def compiled(graph: ServiceGraph) -> Compiled:
+    topology = resolve_topology("leaf-spine")
+    switches = {n: replace(s, target="softswitch") for n, s in topology.switches.items()}
+    return compile_graph(CompileRequest(graph, replace(topology, switches=switches)))
+
+
+def pps(packets: int, size: int = 64) -> int:
+    return packets * 8 * size
+
+
+def test_a_core_is_planned_with_its_frames_and_its_nfs() -> None:
+    load = compiled(watched(pps(10_000))).plan.core_load
+    # 8 us for a frame and 4 us in the IDS, of which one packet in 100 us is 12 %.
+    assert list(load.values()) == [pytest.approx(0.12, abs=0.001)]
+
+
+def test_sizes_between_the_measured_ones_and_entries_count() -> None:
+    assert between({64: 1.0, 1500: 2.0}, 782) == 1.5
+    assert (between({64: 1.0, 1500: 2.0}, 20), between({64: 1.0, 1500: 2.0}, 9000)) == (1.0, 2.0)
+    cost = PYTHON.nfs["ids"]
+    assert cost.ns(64, 500) == 4_000 + 2_500
+    assert cost.ns(1500, 10**6) == 8_000 + 5_000
+
+
+def test_an_nf_that_was_not_measured_costs_its_estimate() -> None:
+    there = runtime("python")
+    graph = make_graph({"i": ids()}, one_way("inside", "i", "outside"))
+    (nf,) = functions_of(graph).values()
+    assert there.cycles(nf, 64) == pytest.approx(4_000, rel=0.01)
+    assert "measured on a CPU at 1.00 GHz" in there.source(nf)
+    (monitor,) = functions_of(
+        make_graph({"m": ("flow_monitor", {})}, one_way("inside", "m", "outside"))
+    ).values()
+    assert there.cycles(monitor, 64) == 400
+    assert "estimate" in there.source(monitor)
+
+
+def test_more_packets_than_a_switch_carries_are_refused_with_the_reason() -> None:
+    assert compiled(watched(pps(10_000))).plan.device_of
+    with pytest.raises(InfeasibleError) as refused:
+        compiled(watched(pps(100_000, 1500), 1500))
+    assert "carries 33,333 packets/s" in str(refused.value)
+    assert Constraint.PACKETS in {found.kind for found in refused.value.blocking}
+
+
+def test_what_the_topology_says_of_a_switch_counts_instead() -> None:
+    topology = resolve_topology("leaf-spine")
+    for name in topology.switches:
+        topology = change(topology, f"{name}.packets_per_second=1000000")
+        topology = change(topology, f"{name}.target=softswitch")
+    graph = watched(pps(40_000, 1500), 1500)
+    plan = compile_graph(CompileRequest(graph, topology)).plan
+    assert plan.device_of
+
+
+def test_latency_says_what_was_measured() -> None:
+    plan = compiled(watched(pps(1_000))).plan
+    # 50 us until the worker wakes, 12 us of work, which a packet waits 1.5 times as long for others.
+    (line,) = [note for note in plan.notes if note.startswith("latency of ")]
+    assert "in switches (measured)" in line
+    assert "62 in servers (measured), 18 in their queues (M/D/1 at 75% load)" in line
+    assert any("costs of NFs on runtime python: measured on a CPU" in n for n in plan.notes)
+    assert any("softswitch: at most 33,333 packets/s, measured on" in n for n in plan.notes)
+
+
+def test_an_slo_counts_what_was_measured() -> None:
+    with pytest.raises(InfeasibleError, match="latency at most 200 us"):
+        compiled(watched(pps(1_000), latency=200))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "name: Field required"),
+        (json.dumps(json.loads(dumped(PYTHON)) | {"frame_ns": {}}), "no size was measured"),
+        (json.dumps(json.loads(dumped(PYTHON)) | {"alone_us": -1}), "alone_us: "),
+        (json.dumps(json.loads(dumped(PYTHON)) | {"more": 1}), "more: Extra inputs"),
+        (
+            json.dumps(json.loads(dumped(PYTHON)) | {"nfs": {"ids": {"points": []}}}),
+            "nfs.ids: no point",
+        ),
+    ],
+)
+def test_a_profile_that_is_wrong_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    (tmp_path / "python.json").write_text(text)
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    with pytest.raises(InputError) as refused:
+        runtime_profile("python")
+    assert said in str(refused.value)
+
+
+def test_shipped_profiles_have_every_nf_of_their_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDER)
+    assert set(WORKLOADS) == set(known_types())
+    python, dpdk = runtime_profile("python"), runtime_profile("dpdk")
+    assert python is not None
+    assert set(python.nfs) == set(runtime("python").nf_types)
+    assert dpdk is not None
+    assert switch_profile("softswitch") is not None
+    assert (SHIPPED / "python.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["campus_edge", "service_edge", "branch_office", "web_service"])
+def test_the_shipped_examples_fit_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, example: str
+) -> None:
+    monkeypatch.delenv(FOLDER)
+    graph = load_graph(EXAMPLES / example / "graph.json").graph
+    assert compiled(graph).plan.device_of

@@ -11,6 +11,8 @@ from orchestrator.cli.working import COMPILING, Work
 from orchestrator.errors import DoesNotFit
 from orchestrator.fitting.picture import draw_stages
 
+_BY_NF = ("tcam", "sram", "map_ram", "hash_bits", "logical_tables")
+
 
 def show_stages(
     graph: Path, topology: str, max_classes: int | None, plot: Path | None, as_json: bool
@@ -85,6 +87,12 @@ def _print_switch(switch: str, told: Any) -> None:
         "hash bits#",
     )
     print_table(f"{switch} ({told['chip']}), an estimate", columns, rows)
+    columns = ("NF", "TCAM#", "SRAM#", "map RAM#", "hash bits#", "logical tables#")
+    of_nfs = [
+        (nf or "(every pipeline)", *(f"{mine[r]:g}" for r in _BY_NF))
+        for nf, mine in told["nfs"].items()
+    ]
+    print_table(f"{switch}: by NF", columns, of_nfs)
     say(
         f"{switch}: {stages['estimate']} of {stages['of']} stages, {phv['estimate']:,} of {phv['of']:,} "
         f"bits of packet header vector; {'fits' if told['fits'] else 'does not fit'}; "

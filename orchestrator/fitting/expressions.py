@@ -48,7 +48,7 @@ class Write:
 
 def bare(node: Json) -> Json:
     """The node inside `expression` wrappers."""
-    while isinstance(node, Mapping) and node.get("type") == "expression":
+    while isinstance(node, dict) and node.get("type") == "expression":
         node = node["value"]
     return node
 
@@ -56,7 +56,7 @@ def bare(node: Json) -> Json:
 def fields_of(node: Json) -> Iterator[Field]:
     """The fields that an expression reads."""
     node = bare(node)
-    if not isinstance(node, Mapping):
+    if not isinstance(node, dict):
         return
     if node.get("type") == "field":
         yield tuple(node["value"])
@@ -119,7 +119,7 @@ def steps_of(node: Json) -> int:
 def compares(node: Json) -> bool:
     """Whether a condition asks for an order of two fields: an ALU subtracts first."""
     node = bare(node)
-    if not isinstance(node, Mapping) or node.get("op") is None:
+    if not isinstance(node, dict) or node.get("op") is None:
         return False
     sides = [node[side] for side in ("left", "right") if node.get(side) is not None]
     if node["op"] in _ORDERED and not any(_is_constant(side) for side in sides):
@@ -130,7 +130,7 @@ def compares(node: Json) -> bool:
 def computes(node: Json) -> int:
     """Steps of the ALUs before a condition can be asked."""
     node = bare(node)
-    if not isinstance(node, Mapping) or node.get("op") is None:
+    if not isinstance(node, dict) or node.get("op") is None:
         return 0
     sides = [node[side] for side in ("left", "right") if node.get(side) is not None]
     if node["op"] in _TRUTH:

@@ -12,10 +12,8 @@ from math import ceil
 
 from orchestrator.fitting.steps import Step
 from orchestrator.softswitch.ir.program import Key, Lookup, lookup_of
-from orchestrator.targets.chip import Use
+from orchestrator.targets.chip import SRAM_BITS, SRAM_ROWS, TCAM_BITS, TCAM_ROWS, Use
 
-ROW_BITS, ROWS = 128, 1024
-TCAM_BITS, TCAM_ROWS = 44, 512
 WAYS = 4
 """Of an exact table: the hashes under which an entry may lie."""
 MOST_IN_ROW = 5
@@ -54,7 +52,7 @@ def _exact(step: Step, entries: int) -> Use:
     blocks, rams = min(
         (max(ways, rams) * width, rams)
         for per_row, width in _packings(entry)
-        for rams in [ceil(entries / (ROWS * per_row))]
+        for rams in [ceil(entries / (SRAM_ROWS * per_row))]
     )
     hashed = min(HASH_BITS, INDEX_BITS * ways + max(0, (ceil(rams / ways) - 1).bit_length()) * ways)
     return Use(sram=blocks, exact_bytes=_bytes(step.keys), hash_bits=hashed)
@@ -65,13 +63,13 @@ def _ternary(step: Step, entries: int) -> Use:
     wide = ceil((key + VERSION_BITS) / TCAM_BITS)
     tcam = wide * ceil(entries / TCAM_ROWS)
     overhead = 1 << max(3, (_overhead(step) - 1).bit_length())
-    indirect = ceil(entries / (ROWS * (ROW_BITS // min(64, overhead))))
+    indirect = ceil(entries / (SRAM_ROWS * (SRAM_BITS // min(64, overhead))))
     return Use(sram=indirect, tcam=tcam, ternary_bytes=_bytes(step.keys))
 
 
 def _packings(entry_bits: int) -> list[tuple[int, int]]:
     """(entries, rows side by side): several rows together may hold one entry more, or a wide one."""
-    choices = [(min(MOST_IN_ROW, ROW_BITS * width // entry_bits), width) for width in range(1, 9)]
+    choices = [(min(MOST_IN_ROW, SRAM_BITS * width // entry_bits), width) for width in range(1, 9)]
     return [(count, width) for count, width in choices if count] or [(1, 8)]
 
 
@@ -89,12 +87,12 @@ def _beside(step: Step, entries: int) -> tuple[int, int]:
     data = _data_bits(step)
     if data > IMMEDIATE_BITS:
         size = 1 << max(3, (data - 1).bit_length())
-        sram += ceil(entries / (ROWS * (ROW_BITS / size)))
+        sram += ceil(entries / (SRAM_ROWS * (SRAM_BITS / size)))
     if step.counted:
-        banks = ceil(entries / (ROWS * COUNTERS_IN_ROW)) + 1
+        banks = ceil(entries / (SRAM_ROWS * COUNTERS_IN_ROW)) + 1
         sram, maps = sram + banks, maps + banks
     if step.metered:
-        banks = ceil(entries / ROWS) + 1
+        banks = ceil(entries / SRAM_ROWS) + 1
         sram, maps = sram + banks, maps + banks
     return sram, maps
 

@@ -50,7 +50,8 @@ class Refusal:
 def fitted(build: Build, chip: Chip, need: Mapping[str, int]) -> Fit:
     """A build's blocks on a chip, as a pipeline made for so many entries by table would have them.
 
-    Blocks without entries are left out; tables that every pipeline has are as the chip has them.
+    Blocks without entries are left out; tables that every pipeline has are as the chip has them, or
+    larger where more is needed.
     """
     wanted = tuple(sorted((table, count) for table, count in need.items() if count))
     return _fitted(build, _ByIdentity(chip), wanted)
@@ -203,6 +204,8 @@ def _fitted(build: Build, on: _ByIdentity, need: tuple[tuple[str, int], ...]) ->
         name = instance_table(table.name)
         if _owner(name) in instances:
             entries[name] = size_for(wanted[name]) if name in wanted else 0
+        elif wanted.get(name, 0) > entries.get(name, table.size):
+            entries[name] = size_for(wanted[name])
     return fit(program, Asked(entries, chip.elsewhere, chip.known, _absent(here, wanted)), chip)
 
 

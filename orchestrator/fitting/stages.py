@@ -17,7 +17,7 @@ from orchestrator.fitting.steps import Asked, Step, Steps, end_of, steps_of
 from orchestrator.softswitch.ir.program import Program
 from orchestrator.targets.chip import Chip, Use
 
-MOST_STAGES = 400
+MOST_STAGES = 4096
 """Where counting ends: a table of a million ternary entries has some 200."""
 
 

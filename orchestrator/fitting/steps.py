@@ -11,6 +11,7 @@ import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import lru_cache
 
 from orchestrator.fitting.expressions import Field, Json, Write, fields_of, value_of, writes_of
 from orchestrator.softswitch.ir.program import Action, ControlGraph, Key, Program, Table
@@ -191,7 +192,7 @@ def _way(
     state: Known | None = None,
 ) -> Way:
     """An action; what a field is already, where `state` knows it, is not written again."""
-    made = (w for p in action.primitives for w in writes_of(p, program))
+    made = _writes(program)[action.id]
     writes = tuple(write for write in made if write.target not in asked.elsewhere)
     if any(write.target == ("", "exit") for write in writes):
         following = None
@@ -204,6 +205,15 @@ def _way(
             here = _after(here, (write,))
         writes = tuple(kept)
     return Way(writes, following, sum(p.width for p in action.params))
+
+
+@lru_cache(maxsize=4)
+def _writes(program: Program) -> Mapping[int, tuple[Write, ...]]:
+    """What each action writes, by its id."""
+    return {
+        action.id: tuple(write for p in action.primitives for write in writes_of(p, program))
+        for action in program.actions
+    }
 
 
 def _at_first(program: Program) -> Known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from orchestrator.compile import Compiled
@@ -13,6 +14,7 @@ from orchestrator.fitting.steps import instance_table
 from orchestrator.model.topology import Topology
 from orchestrator.placement.resources import Network
 from orchestrator.targets import known_targets, lookup
+from orchestrator.targets.chip import RESOURCES
 from orchestrator.targets.pipelines import SHIPPED
 
 
@@ -30,6 +32,7 @@ def check_has_chips(topology: Topology) -> None:
 def stages_json(compiled: Compiled) -> dict[str, object]:
     """By switch: the estimate, and what the compiler says (null: nothing compiled for it)."""
     told: dict[str, object] = {}
+    made = compiled.bundle.entries_by_table()
     for name, switch in compiled.topology.switches.items():
         chip = lookup(switch.target).chip
         layout = compiled.lowered.layouts.get(name)
@@ -39,11 +42,12 @@ def stages_json(compiled: Compiled) -> dict[str, object]:
         pipeline = Network.planned(compiled.topology).pipelines[name]
         parts = [] if layout is None else layout.parts(pipeline)
         need: Counter[str] = Counter()
-        users: dict[str, list[str]] = {}
+        users: dict[str, Counter[str]] = {}
         for part in parts:
             table = f"{part.instance}.{part.table}"
             need[table] += part.entries
-            users.setdefault(table, []).append(part.nf)
+            users.setdefault(table, Counter())[part.nf] += part.entries
+        need |= made.get(name, Counter())  # of what every pipeline has, too
         found = fitted(build, chip, need)
         refused = refusal(build, chip, need)
         told[name] = {
@@ -53,6 +57,7 @@ def stages_json(compiled: Compiled) -> dict[str, object]:
             "why": "" if refused is None else refused.text,
             "stages": {"estimate": len(found.stages), "compiler": None, "of": chip.stages},
             "phv_bits": {"estimate": found.phv_bits, "compiler": None, "of": chip.phv_bits},
+            "nfs": _by_nf(found, users),
             "tables": _tables(found, need, users),
             "by_stage": [asdict(use) for use in found.stages],
             "of_each_stage": asdict(chip.stage),
@@ -60,12 +65,27 @@ def stages_json(compiled: Compiled) -> dict[str, object]:
     return told
 
 
-def _tables(found: Fit, need: Counter[str], users: dict[str, list[str]]) -> list[dict[str, object]]:
+def _by_nf(found: Fit, users: Mapping[str, Counter[str]]) -> dict[str, dict[str, float]]:
+    """What each NF has of memory and hash bits; of a table of several its share of the entries. "": what
+    every pipeline has."""
+    told: dict[str, dict[str, float]] = {}
+    for placed in found.placed:
+        shares = users.get(instance_table(placed.name)) or Counter({"": 1})
+        for nf, share in shares.items():
+            mine = told.setdefault(nf, dict.fromkeys(RESOURCES, 0.0))
+            for resource, taken in asdict(placed.use).items():
+                mine[resource] += taken * share / shares.total()
+    return {nf: {r: round(taken, 1) for r, taken in told[nf].items()} for nf in sorted(told)}
+
+
+def _tables(
+    found: Fit, need: Counter[str], users: Mapping[str, Counter[str]]
+) -> list[dict[str, object]]:
     """Tables in packet order; stages are counted from 1."""
     return [
         {
             "table": (table := instance_table(placed.name)),
-            "nfs": list(dict.fromkeys(users.get(table, ()))),
+            "nfs": list(users.get(table, ())),
             "first_stage": placed.first + 1,
             "last_stage": placed.last + 1,
             "entries": need.get(table, 0),

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
+SRAM_ROWS, SRAM_BITS = 1024, 128
+TCAM_ROWS, TCAM_BITS = 512, 44
+"""Of one block of memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
@@ -41,9 +45,8 @@ RESOURCES = tuple(one.name for one in fields(Use))
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A pipe of a chip. Memories are counted in blocks: one of SRAM has 1,024 rows of 128 bits, one of
-    TCAM 512 rows of 44. `phv_bits` are those of the containers that stages see; packet headers that no
-    stage touches may lie elsewhere.
+    """A pipe of a chip. Memories are counted in blocks (`SRAM_ROWS`, `TCAM_ROWS`). `phv_bits` are
+    those of the containers that stages see; packet headers that no stage touches may lie elsewhere.
 
     `elsewhere` are fields that its parser or deparser makes, so that no stage does; `known` are those
     that always have one value there. `sizes` are entries of tables that every pipeline has, where they

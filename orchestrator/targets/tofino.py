@@ -1,8 +1,7 @@
 """Tofino: what its stages hold, and what the forms of a filter take of them, as estimates.
 
-A stage has 24 TCAM blocks of 512 x 44 bits and 80 SRAM blocks of 1,024 x 128 bits; there are 12
-(p4lang/p4c, backends/tofino, `specs/mau_spec.h`, `specs/device.h`; after RMT, Bosshart et al., SIGCOMM
-2013). Every form runs at line rate; what counts are the stages that it takes from the other blocks.
+Stages: p4lang/p4c, backends/tofino, `specs/mau_spec.h`, `specs/device.h`, `specs/phv_spec.cpp`.
+Every form runs at line rate; what counts are the stages that it takes from the other blocks.
 """
 
 from __future__ import annotations
@@ -11,13 +10,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
 
-from orchestrator.targets.chip import Chip
+from orchestrator.targets.chip import SRAM_BITS, SRAM_ROWS, TCAM_BITS, TCAM_ROWS, Chip
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.target import Cloning, Ports, Target, target
 
-STAGES = 12
-TCAM_BLOCKS, TCAM_ENTRIES, TCAM_BITS = 24, 512, 44
-SRAM_BLOCKS, SRAM_WORDS, SRAM_BITS = 80, 1024, 128
+_STAGE = Chip("any", 0, 0).stage
 
 ACL_KEY_BITS = 24 + 32 + 32 + 8 + 3 + 16 + 16 + 8
 """Segment, addresses, protocol, L4 kind, ports, TCP flags (p4src/blocks/acl.p4)."""
@@ -36,29 +33,24 @@ class Resources:
     sram_blocks: int
     stages: int
 
-    @property
-    def fits(self) -> bool:
-        """Whether an empty pipeline holds it."""
-        return self.stages <= STAGES
-
 
 def ternary(entries: int, key_bits: int = ACL_KEY_BITS) -> Resources:
     """One ternary table; its actions are in SRAM."""
-    tcam = ceil(entries / TCAM_ENTRIES) * ceil(key_bits / TCAM_BITS)
+    tcam = ceil(entries / TCAM_ROWS) * ceil(key_bits / TCAM_BITS)
     sram = _sram(entries, _ACTION_BITS)
-    return Resources(tcam, sram, max(ceil(tcam / TCAM_BLOCKS), ceil(sram / SRAM_BLOCKS)))
+    return Resources(tcam, sram, max(ceil(tcam / _STAGE.tcam), ceil(sram / _STAGE.sram)))
 
 
 def tree(levels: int, branches: int) -> Resources:
     """LPM tables of which each needs the one before, the exact table of roots, and the verdict."""
     pivots = ternary(ceil(branches / _PIVOT_SHARE), LEVEL_KEY_BITS)
     sram = pivots.sram_blocks + _sram(branches, LEVEL_KEY_BITS + _ACTION_BITS)
-    memory = max(ceil(pivots.tcam_blocks / TCAM_BLOCKS), ceil(sram / SRAM_BLOCKS))
+    memory = max(ceil(pivots.tcam_blocks / _STAGE.tcam), ceil(sram / _STAGE.sram))
     return Resources(pivots.tcam_blocks, sram, max(levels + 2, memory + 2))
 
 
 def _sram(entries: int, bits: int) -> int:
-    return ceil(ceil(entries * bits / SRAM_BITS) / SRAM_WORDS)
+    return ceil(ceil(entries * bits / SRAM_BITS) / SRAM_ROWS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +121,4 @@ class Tofino(Target):
     ports: ClassVar[Ports] = Ports(cpu=64)
     cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2))
     costs: ClassVar[FilterCosts] = TofinoCosts()
-    chip: ClassVar[Chip | None] = Chip("Tofino", STAGES, 4096, ELSEWHERE, KNOWN, SIZES)
+    chip: ClassVar[Chip | None] = Chip("Tofino", 12, 4096, ELSEWHERE, KNOWN, SIZES)

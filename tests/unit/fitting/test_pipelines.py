@@ -131,6 +131,11 @@ def test_resources_of_a_switch_that_holds_its_share(tmp_path: Path) -> None:
     for resource in ("tcam", "sram", "map_ram"):
         shares = sum(use[resource] for use in told["by_stage"])
         assert shares == sum(row[resource] for row in told["tables"])
+        assert shares == pytest.approx(
+            sum(mine[resource] for mine in told["nfs"].values()), abs=0.5
+        )
+    assert set(told["nfs"]) == {"", "edge_acl", "edge_ids", "edge_nat"}
+    assert of["deliver.mac"]["entries"] > 0, "entries of what every pipeline has are counted, too"
     assert picture.read_text().startswith("<?xml")
 
 

@@ -54,9 +54,9 @@ test-rest: $(STAMP)
 test-networks: $(STAMP)
 	$(RUN) -m pytest tests/emulated tests/recovery tests/test_wheel.py tests/test_servernf_wheel.py
 
-# A controller killed at every step, a hundred runs with faulty calls, every leaf of P4 programs, every cheat of a provider.
+# A controller killed at every step, a hundred moves, a hundred runs with faulty calls, every leaf of P4 programs, every cheat of a provider.
 exhaustive: $(STAMP)
-	$(RUN) -m pytest -m exhaustive tests/recovery tests/unit/softswitch tests/p4/fast tests/verification tests/emulated
+	$(RUN) -m pytest -m exhaustive tests/recovery tests/unit/deployment tests/unit/servernf tests/unit/softswitch tests/p4/fast tests/verification tests/emulated
 
 lint: $(STAMP) style
 	$(VENV)/bin/pyright --pythonpath $(RUN)

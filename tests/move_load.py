@@ -63,6 +63,16 @@ def balancing() -> dict[str, Any]:
     return graph
 
 
+def divided() -> dict[str, Any]:
+    """NFs without a pool, on two cores."""
+    graph = graph_of(
+        {n: nf for n, nf in moving()["nfs"].items() if n != "nat"}, ["firewall", "watch"]
+    )
+    graph["endpoints"] = moving()["endpoints"]
+    graph["nfs"]["firewall"]["workers"] = {"min": 2}
+    return graph
+
+
 class Halves:
     """Both connections stand, and half of each text has come, when the context is entered.
 

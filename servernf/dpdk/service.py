@@ -28,6 +28,7 @@ class DpdkService(VnfService):
     expectState = _refused("expectState")
     replicate = _refused("replicate")
     pushState = _refused("pushState")
+    markLastInTransit = _refused("markLastInTransit")
     getVariants = _refused("getVariants")
 
     def watchEvents(

@@ -374,16 +374,22 @@ class VariantsResponse(_message.Message):
     def __init__(self, variants: _Optional[_Mapping[str, Variant]] = ...) -> None: ...
 
 class MarkLastInTransitRequest(_message.Message):
-    __slots__ = ("source", "scope")
+    __slots__ = ("source", "scope", "marker", "first_path")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
+    MARKER_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PATH_FIELD_NUMBER: _ClassVar[int]
     source: str
     scope: Scope
-    def __init__(self, source: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ...) -> None: ...
+    marker: int
+    first_path: int
+    def __init__(self, source: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., marker: _Optional[int] = ..., first_path: _Optional[int] = ...) -> None: ...
 
 class MarkLastInTransitResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("paths",)
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    paths: int
+    def __init__(self, paths: _Optional[int] = ...) -> None: ...
 
 class MetricsRequest(_message.Message):
     __slots__ = ("nf",)

@@ -169,8 +169,9 @@ class VnfServicer:
         raise NotImplementedError('Method not implemented!')
 
     def markLastInTransit(self, request, context):
-        """For those whose packets come to a worker. These are switches, and for them the controller that
-        writes their entries sends the markers (NSH with the O bit: RFC 8300, 2.2): UNIMPLEMENTED.
+        """At a worker that sent packets to another one, once its chains lead elsewhere: it sends a marker (NSH
+        with the O bit: RFC 8300, 2.2) behind the last of them on each path. For switches the controller that
+        writes their entries does that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

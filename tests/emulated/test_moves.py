@@ -12,7 +12,7 @@ from itertools import cycle, islice
 
 import pytest
 from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator_json
-from move_load import HALVES, SERVICE, Halves, balancing, moving, open_flows
+from move_load import HALVES, SERVICE, Halves, balancing, divided, moving, open_flows
 from update_load import POOL, Load, Report
 
 from orchestrator.deployment.relocating import move
@@ -80,6 +80,32 @@ def test_nothing_is_lost_and_no_signature_gets_through(live: Live) -> None:
     assert len(told) >= 3
     assert all("records" in line for line in told)
     assert max(int(line.split(": ")[2].split()[0].replace(",", "")) for line in told) >= 2_000
+
+
+def test_a_flow_space_moves_to_another_core_and_back_with_its_buckets(live: Live) -> None:
+    """All of the load's flows: they are of one host."""
+    (live.folder / "divided.json").write_text(json.dumps(divided()))
+    orchestrator_json("deploy", str(live.folder / "divided.json"), "-n", live.name)
+    bundle = live.network.journal.deployed()[GRAPH].bundle
+    names = [live.network.worker_name(c) for c in running_of(bundle).cores_of["firewall"]]
+    assert len(names) == 2
+    words = ("move", f"{GRAPH}/firewall", "-n", live.name)
+    told: list[str] = []
+    with Halves(live.state) as halves:
+        with Load(live.state, 250) as load:
+            open_flows(live.state, 1_000)
+            for name in (*names, *names):
+                done = orchestrator_json(*words, "--inside", "10.0.1.11/32", "--to", name)
+                told += done["graphs"][GRAPH]["state_moved"]
+            spaces = orchestrator_json("status", "-n", live.name)["flow_spaces"]
+            assert {space["inside"] for space in spaces} == {"10.0.1.11/32"}
+            told += orchestrator_json(*words, "--to", names[0])["graphs"][GRAPH]["state_moved"]
+            halves.finish()
+        is_whole(load.report)
+    are_judged(halves)
+    assert sum("inside 10.0.1.11/32 in " in line for line in told) >= 3, told
+    assert not any("stays behind" in line for line in told), told
+    assert orchestrator_json("status", "-n", live.name)["flow_spaces"] == []
 
 
 @pytest.mark.exhaustive

@@ -164,7 +164,13 @@ class Arrivals:
     def pushed(self, request: vnf.PushStateRequest, by: str = "") -> vnf.PushStateResponse:
         """pushState: a part of a transfer that another worker sends; `by`: whom its certificate is made
         out to, where it shows one."""
-        return self._host.jobs.do(lambda: self._pushed(request, by))
+        jobs = self._host.jobs
+        answer = jobs.do(lambda: self._pushed(request, by))
+        if request.WhichOneof("part") == "open":  # the source sends nothing before it is answered
+            arriving, _ = self._arrivals[request.id]
+            while jobs.do(arriving.clear):
+                pass
+        return answer
 
     def _pushed(self, request: vnf.PushStateRequest, by: str) -> vnf.PushStateResponse:
         announced = self.check(request, by)

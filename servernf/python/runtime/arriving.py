@@ -7,7 +7,8 @@ job of the data path's thread.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from servernf.python.runtime.held import HeldFrames
@@ -21,6 +22,8 @@ from servernf.wire.state import decode
 MOST_FRAMES = 65_536
 MOST_BYTES = 64 << 20
 """What is held back at most; the source has to treat what is more."""
+_SCANNED = 1_024
+"""Records that are looked at between two batches of packets."""
 SILENT_US = 10_000_000
 """A source that says nothing for so long is dead: the destination goes on with what it has."""
 
@@ -46,6 +49,7 @@ class Arriving:
         """With the time (us) at which each has come."""
         self._bytes = 0
         self._keys: dict[tuple[str, int], list[tuple[str, Any]]] = {}
+        self._left = self._there()
         if buckets is not None:
             for instance in self.instances.values():
                 check_divided(instance, buckets)
@@ -60,6 +64,28 @@ class Arriving:
         ]
         if problems:
             raise InputError(problems)
+
+    def clear(self) -> bool:
+        """Take out, some at a time, what is here of the flows: an earlier owner's, that stayed behind
+        when they went without it. Whether there is more."""
+        some = list(islice(self._left, _SCANNED))
+        for instance, name, key in some:
+            declared = instance.nf.state.tables[name]
+            record, flow_of = declared.table.records.get(key), declared.kind.flow_of
+            if record is None or flow_of is None or self.buckets is None:
+                continue
+            if self.buckets.group_of(flow_of(key, record)) is not None:
+                instance.nf.state.discard({name: [key]})
+        return len(some) == _SCANNED
+
+    def _there(self) -> Iterator[tuple[Instance, str, Any]]:
+        if self.buckets is None:
+            return
+        for instance in self.instances.values():
+            for name, declared in instance.nf.state.tables.items():
+                if declared.kind.flow_of is not None and not declared.shared:
+                    for key in list(declared.table.records):
+                        yield instance, name, key
 
     def hold(self, frame: bytes, now_us: int) -> None:
         """Keep a frame for later; with no room it is lost, and counted."""

@@ -45,6 +45,14 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
 )
 """What is told of a worker's errors."""
 _Call = TypeVar("_Call", bound=Callable[..., Any])
+_MOST_TOLD = 2_000
+
+
+def _short(text: str) -> str:
+    """What fits into the metadata of an answer, of which gRPC takes 8 KiB."""
+    return (
+        text if len(text) <= _MOST_TOLD else f"{text[:_MOST_TOLD]} ... ({len(text):,} characters)"
+    )
 
 
 def answers_errors(call: _Call) -> _Call:
@@ -57,7 +65,7 @@ def answers_errors(call: _Call) -> _Call:
         except Exception as error:
             for kind, code in CODES:
                 if isinstance(error, kind):
-                    context.abort(code, str(error))
+                    context.abort(code, _short(str(error)))
             raise
 
     return wrapped  # type: ignore[return-value]

@@ -18,7 +18,7 @@ from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
 from servernf.python.runtime import messages
 from servernf.python.runtime.door import StateService
-from servernf.python.runtime.errors import NotFound, Unsupported
+from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.messages import Place
 from servernf.python.runtime.peers import (
     CALL_TIMEOUT_S,
@@ -213,13 +213,12 @@ class VnfService(StateService):
     ) -> vnf.VariantsResponse:
         return messages.variants(self._worker, request)
 
+    @_changes
     @answers_errors
     def markLastInTransit(
         self, request: vnf.MarkLastInTransitRequest, context: grpc.ServicerContext
     ) -> vnf.MarkLastInTransitResponse:
-        raise _unsupported(
-            "markLastInTransit", "packets come from switches, whom the controller asks"
-        )
+        return self._worker.marks.mark(request, self._worker.tables)
 
     @answers_errors
     def queryMetrics(
@@ -380,7 +379,3 @@ def serve(
     vnf_pb2_grpc.add_VnfServicer_to_server(service, server)
     server.start()
     return server, service, bound
-
-
-def _unsupported(call: str, reason: str) -> Unsupported:
-    return Unsupported(f"{call} is not implemented by this worker: {reason}")

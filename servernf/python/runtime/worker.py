@@ -43,7 +43,7 @@ from servernf.python.runtime.gates import Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
 from servernf.python.runtime.load import Load
-from servernf.python.runtime.moving import delete_state, export_state, import_state
+from servernf.python.runtime.marks import Marks
 from servernf.python.runtime.noting import FAILED, Batch, Lost
 from servernf.python.runtime.replicas import Replicas
 from servernf.python.runtime.shim import Sample, Shim
@@ -58,8 +58,6 @@ from servernf.python.runtime.tables import (
 )
 from servernf.python.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled, marker_of
 from servernf.python.runtime.transfers import Transfers
-from servernf.python.scope import EVERYTHING
-from servernf.python.scope import Scope as StateScope
 from servernf.wire.errors import InputError
 from servernf.wire.fields import parsed
 from servernf.wire.witness import Witness
@@ -108,6 +106,7 @@ class Worker:
         self.arrivals = Arrivals(self)
         self.transfers = Transfers(self, self.arrivals)
         self.replicas = Replicas(self, self.arrivals)
+        self.marks = Marks(core_mac, self.jobs)
         self._tidy_us = 0
         self._packet = PacketView()
         self._second = PacketView()
@@ -198,9 +197,8 @@ class Worker:
                         notes += (words, given, ticks(), port, left)
                         given = None
                     step = following
-            except Exception as error:  # one packet must not end the others
-                self.last_error = f"{type(error).__name__}: {error}"
-                self._drop("nf_error")
+            except Exception as error:
+                self._failed(step, error)
                 reason = FAILED + type(error).__name__
                 port = following = None
             if isinstance(following, Exit):
@@ -217,6 +215,8 @@ class Worker:
             if beside:
                 tag = Tagged.of(bases[ttl - 1], words, path)
                 out += self._sent_beside(beside, tag, now_us, batch)
+        if self.marks.waiting:
+            out += self.marks.taken()
         if self.replicas.is_under_way:
             out = self.replicas.after(frames, out, now_us)
         self.frames_out += len(out)
@@ -268,16 +268,15 @@ class Worker:
                         words = labelled(tag.words, packet.context)
                         head = (following.ethernet, tag.base, following.path, words)
                         out.append(b"".join((*head, data)))
-            except Exception as error:  # one packet must not end the others
-                self.last_error = f"{type(error).__name__}: {error}"
-                self._drop("nf_error")
+            except Exception as error:
+                self._failed(step, error)
             if lost:
                 self._lose(Lost(tag.words, step, tag.path, branch, lost, data), batch)
         return out
 
     def wait_us(self) -> int | None:
         """How long until `process` has a frame to send that is held; None when none is."""
-        if self.gates.released:
+        if self.gates.released or self.marks.waiting:
             return 0
         due_us, now_us = self.held.next_us, self.now_us()
         waits = [self.replicas.wait_us(now_us), due_us and max(0, due_us - now_us)]
@@ -309,22 +308,14 @@ class Worker:
         if batch is not None:
             batch.lost.append(lost)
 
+    def _failed(self, step: CompiledCall, error: Exception) -> None:
+        """One packet must not end the others, nor leave to the next what an NF sent beside it."""
+        step.emitted.clear()
+        self.last_error = f"{type(error).__name__}: {error}"
+        self._drop("nf_error")
+
     def _drop(self, reason: str) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + 1
-
-    # State: for the thread of `process`, between two batches.
-
-    def export_state(self, nf: str, scope: StateScope = EVERYTHING) -> list[bytes]:
-        """An instance's state as another worker enters it (`servernf.wire.state`)."""
-        return export_state(self._instance(nf), self.held, scope, self.now_us())
-
-    def import_state(self, nf: str, batches: Sequence[bytes]) -> int:
-        """Enter what another worker's instance of the same configuration had; how many records."""
-        return import_state(self._instance(nf), self.held, self._steps, batches, self.now_us())
-
-    def delete_state(self, nf: str, scope: StateScope = EVERYTHING) -> int:
-        """Take state out that another worker goes on with; how many records."""
-        return delete_state(self._instance(nf), self.held, scope)
 
     @property
     def instances(self) -> Mapping[str, Instance]:
@@ -464,6 +455,7 @@ class Worker:
     def _commit(self, tables: Tables) -> None:
         def put() -> None:
             self._tables = tables
+            self.marks.settle(tables)
             self.settle()
             self.shim.use(tables.manifests)
             self.events.forget(tables.instances)

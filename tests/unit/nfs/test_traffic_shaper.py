@@ -20,10 +20,11 @@ from orchestrator.nfs.base import lookup
 from servernf.python.network_function import create
 from servernf.python.packet import PacketView
 from servernf.python.runtime.chain import ExitHop, Scope
-from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.loop import run
+from servernf.python.runtime.moving import delete_state, export_state, import_state
 from servernf.python.runtime.tables import SampledLabels
 from servernf.python.runtime.worker import Worker
+from servernf.python.scope import EVERYTHING
 from servernf.wire import nsh
 from servernf.wire.errors import InputError
 
@@ -170,14 +171,22 @@ def test_what_is_held_for_an_nf_that_is_removed_is_dropped() -> None:
     assert worker.drops == {"nf_removed": 2}
 
 
+def exported(worker: Worker) -> list[bytes]:
+    return export_state(worker.instances["g/s"], worker.held, EVERYTHING, worker.now_us())
+
+
+def entered(worker: Worker, batches: list[bytes]) -> int:
+    held, steps = worker.held, worker.steps
+    return import_state(worker.instances["g/s"], held, steps, batches, worker.now_us())
+
+
 def test_what_is_held_moves_to_another_worker_and_leaves_there_when_it_is_due() -> None:
     now = [0]
     here, there = shaping_worker(lambda: now[0]), shaping_worker(lambda: now[0] + 10**9)
     assert labels(here.process([tagged(n) for n in range(6)])) == [0, 1]
     now[0] = 400
-    batches = here.export_state("g/s")
-    assert there.import_state("g/s", batches) == 2 + 3, "queues, and frames 2, 3 and 4"
-    assert here.delete_state("g/s") == 0
+    assert entered(there, exported(here)) == 2 + 3, "queues, and frames 2, 3 and 4"
+    assert delete_state(here.instances["g/s"], here.held, EVERYTHING) == 0
     assert here.wait_us() is None
     assert there.wait_us() == 600
     now[0] = 2000
@@ -193,11 +202,9 @@ def test_what_is_held_needs_its_chain() -> None:
     here.process([tagged(n) for n in range(4)])
     there.service_chain("g/s", Scope(5, 254, "inside"), (), update=True)
     with pytest.raises(InputError, match=r"held\[0\]: no chain of SPI 5, SI 254"):
-        there.import_state("g/s", here.export_state("g/s"))
+        entered(there, exported(here))
     assert there.wait_us() is None
     assert there.metrics("g/s")["g/s.waiting_bytes"] == 0
-    with pytest.raises(NotFound, match="g/t"):
-        there.import_state("g/t", ())
 
 
 class _Sockets:

@@ -137,6 +137,54 @@ def test_what_is_wrong_is_told_and_nothing_begun(case: Case, inside: str, expect
     run(site, talk, 20, moved=False)
 
 
+def test_the_rest_of_a_bucket_is_what_is_in_no_space() -> None:
+    rest = Buckets.checked("pair", 1, [0], without=[("10.0.1.4/30", "")])
+    space = Buckets.checked("pair", 1, [0], inside="10.0.1.4/31", outside="198.51.100.0/24")
+    assert (rest.is_narrow, rest.is_space) == (True, False)
+    assert not rest.meets(space)
+    assert not space.meets(rest)
+    assert rest.meets(Buckets.checked("pair", 1, [0], inside="10.0.1.0/29"))
+    assert rest.group(0x0A000103, 1) is not None
+    assert rest.group(0x0A000105, 1) is None
+    with pytest.raises(InputError, match=r"scope.without\[1\].outside: 'x' is no prefix"):
+        Buckets.checked("pair", 1, [0], without=[("", ""), ("", "x")])
+    with pytest.raises(InputError, match=r"scope.without\[0\]: is everything"):
+        Buckets.checked("pair", 1, [0], without=[("", "")])
+    with pytest.raises(InputError, match="has 65 flow spaces, more than 64"):
+        Buckets.checked("pair", 1, [0], without=[("10.0.0.0/8", "")] * (MOST_SPACES + 1))
+
+
+def test_the_rest_and_the_space_come_from_two_workers_to_a_third_at_once() -> None:
+    site, _ = busy(FIREWALL, 9)
+    for phase in (BEGIN, FINISH):
+        site.workers["a"].transfer(request(site, phase))
+    before = [site.of_flows(name) for name in "ab"]
+    site.workers["c"] = site.worker("c", 2)
+    rest = request(site, FINISH, "", "rest")
+    rest.scope.without.add(inside=SPACE)
+    space = request(site, FINISH, name="space")
+    for phase in (BEGIN, FINISH):
+        for source, made in (("a", rest), ("b", space)):
+            made.destination, made.phase = "c", phase
+            if phase == BEGIN:
+                site.announce(made)
+            site.workers[source].transfer(made)
+    for name, records in site.of_flows("c").items():
+        assert records == before[0][name] | before[1][name]
+    assert not any(any(records.values()) for records in map(site.of_flows, "ab"))
+
+
+def test_what_an_earlier_owner_has_left_is_in_nobodys_way() -> None:
+    """State stays behind when an update brings flows elsewhere without it: they may come back."""
+    site, _ = busy(FIREWALL, 10)
+    here = {name: set(records) for name, records in site.of_flows("a").items()}
+    site.workers["b"] = site.workers["c"]  # has the same flows, that it has treated itself
+    for phase in (BEGIN, FINISH):
+        site.transfer(phase, *range(OF))
+    assert {name: set(records) for name, records in site.of_flows("b").items()} == here
+    assert not any(site.of_flows("a").values())
+
+
 def test_prefixes_of_either_version_tell_flows_apart() -> None:
     four = Buckets.checked("pair", 1, [0], inside="10.0.1.0/24")
     six = Buckets.checked("pair", 1, [0], inside="2001:db8::/32", outside="2001:db8:1::/48")

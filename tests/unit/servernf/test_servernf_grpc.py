@@ -17,7 +17,9 @@ from orchestrator.clients.vnf import configure_request
 from servernf.proto import generate, vnf_pb2, vnf_pb2_grpc
 from servernf.python.runtime.peers import Tls
 from servernf.python.runtime.service import serve
+from servernf.python.runtime.tag import marker_of
 from servernf.python.runtime.worker import Worker
+from servernf.wire.addresses import mac_text
 from servernf.wire.configs import config_digest, config_text
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
@@ -163,11 +165,47 @@ def test_configuration_errors(nodes: list[Node]):
     assert "nfs[1].config_json: must be an object" in text
 
 
-def test_calls_that_come_later_say_so(nodes: list[Node]):
+def test_a_worker_marks_its_last_packet_to_another_one(nodes: list[Node]):
+    configured(nodes)
+    stub, (first, second) = nodes[0].stub, (node.worker for node in nodes)
+    stub.serviceChain(chain(nodes))
+    request = vnf_pb2.MarkLastInTransitRequest(source=mac_text(MAC + 1), marker=77, first_path=2)
+    code, text = status_of(stub.markLastInTransit, request)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "still leave for 02:00:00:01:00:02: change their chain first" in text
+    elsewhere = chain(nodes)
+    del elsewhere.next[1]
+    stub.serviceChainUpdate(elsewhere)
+    assert stub.markLastInTransit(request).paths == 1
+    assert first.wait_us() == 0
+    *_, mark = first.process([tagged(MAC, FRAME)])
+    assert first.process([]) == [], "once"
+    assert marker_of(mark, MAC + 1) == (77, 2)
+    assert second.process([mark]) == []
+    assert second.drops == {"bad_tag": 1}, "no transfer from there waits for it"
+    request.source = mac_text(NEXT + 1)
+    code, text = status_of(stub.markLastInTransit, request)
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert "this worker has sent nothing to 02:00:00:02:00:01; for switches that do" in text
+    request.source = "x"
+    code, text = status_of(stub.markLastInTransit, request)
+    assert (code, text[:24]) == (grpc.StatusCode.INVALID_ARGUMENT, "source: 'x' is not a MAC")
+
+
+def test_an_error_fits_into_an_answer(nodes: list[Node]):
+    configs = [config(f"g/n{n}", "nothing") for n in range(200)]
+    code, text = status_of(nodes[0].stub.configure, configure_request_of(configs))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert len(text) < 2_100
+    assert text.endswith(" characters)")
+
+
+def configure_request_of(configs: list[vnf_pb2.NfConfig]) -> vnf_pb2.ConfigureRequest:
+    return vnf_pb2.ConfigureRequest(graph="g", nfs=configs)
+
+
+def test_protocols_are_told(nodes: list[Node]):
     stub = nodes[0].stub
-    code, text = status_of(stub.markLastInTransit, vnf_pb2.MarkLastInTransitRequest())
-    assert code == grpc.StatusCode.UNIMPLEMENTED
-    assert text.startswith("markLastInTransit is not implemented by this worker: ")
     protocols = stub.getChainingProtocols(vnf_pb2.ChainingProtocolsRequest()).protocols
     assert list(protocols) == ["nsh-md1-ethernet"]
 

@@ -15,7 +15,7 @@ from scapy.layers.l2 import Ether
 from servernf_support import tagged, udp
 
 from orchestrator.errors import InputError
-from servernf.python.network_function import NetworkFunction
+from servernf.python.network_function import Emitted, NetworkFunction
 from servernf.python.packet import PacketView
 from servernf.python.runtime import shim as shim_module
 from servernf.python.runtime.chain import ExitHop, NfHop, Scope
@@ -142,14 +142,21 @@ def test_no_next_hop():
 def test_an_nf_that_fails_does_not_end_the_worker(monkeypatch: pytest.MonkeyPatch):
     made = worker()
 
+    nf = made.tables.instances["g/nat"].nf
+    works = nf.process
+
     def fail(packet: PacketView, port: str, now_us: int) -> str | None:
+        if made.drops:
+            return works(packet, port, now_us)
+        nf.emitted.append(Emitted("outside", bytes(packet.data)))
         raise RuntimeError("boom")
 
-    made.tables.instances["g/nat"].nf.process = fail  # type: ignore[method-assign]
+    nf.process = fail  # type: ignore[method-assign]
     made.configure("g", manifest=SampledLabels(1, 2, 0))  # compiles the chains anew
     assert made.process([tagged(MAC, FRAME)]) == []
     assert made.drops == {"nf_error": 1}
     assert made.last_error == "RuntimeError: boom"
+    assert len(made.process([tagged(MAC, FRAME)])) == 1, "it leaves nothing to the next packet"
 
 
 def test_ten_thousand_malformed_frames():

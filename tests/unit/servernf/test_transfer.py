@@ -17,6 +17,7 @@ from orchestrator.oracle import frames
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arriving import MOST_FRAMES, SILENT_US
 from servernf.python.runtime.errors import NotFound, Unreachable
+from servernf.wire.buckets import bucket_of
 from servernf.wire.errors import InputError
 
 STATUS, BEGIN, FINISH, ABORT = (
@@ -407,12 +408,14 @@ def test_records_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_there_is_no_room_for_is_refused() -> None:
     site = Site("dnat", {"address": "192.0.2.1", "max_connections": 4}, "inside_address")
-    for worker, numbers in (("a", (1, 2, 3)), ("b", (4, 5))):
+    for worker, host, numbers in (("a", 0x0A000101, (1, 2, 3)), ("b", 0x0A000103, (4, 5))):
         for number in numbers:
-            site.send(worker, INSIDE, udp(0x0A000101, number))
+            site.send(worker, INSIDE, udp(host, number))
     before = site.of_flows("a"), site.of_flows("b")
+    bucket = bucket_of(0x0A000101, OF)
+    assert bucket != bucket_of(0x0A000103, OF), "what is of others stays"
     with pytest.raises(InputError, match="records, and there is room for"):
-        site.transfer(BEGIN, *range(OF))
+        site.transfer(BEGIN, bucket)
     assert (site.of_flows("a"), site.of_flows("b")) == before
 
 

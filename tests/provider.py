@@ -231,7 +231,9 @@ class Provider:
             graph="campus", headers=witness.headers, state=witness.state
         )
         for e in witness.epochs:
-            request.epochs.add(number=e.number, key0=e.key0, key1=e.key1, threshold=e.threshold)
+            request.epochs.add(
+                number=e.number, key0=e.key0, key1=e.key1, threshold=e.threshold, flows=e.flows
+            )
         # One after the other, and packets are under way meanwhile.
         for worker in self.workers():
             worker.setWitness(request)

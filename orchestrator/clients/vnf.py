@@ -197,7 +197,9 @@ class WorkerClient:
         if witness is not None:
             request.headers, request.state = witness.headers, witness.state
             for e in witness.epochs:
-                request.epochs.add(number=e.number, key0=e.key0, key1=e.key1, threshold=e.threshold)
+                request.epochs.add(
+                    number=e.number, key0=e.key0, key1=e.key1, threshold=e.threshold, flows=e.flows
+                )
         self._call(self._stub.setWitness, request)
 
     def _change(self, method: Any, request: Any, *, may_be_missing: bool = False) -> None:

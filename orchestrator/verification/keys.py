@@ -94,14 +94,12 @@ def commitment(key: bytes) -> str:
     return hashlib.sha256(b"orchestrator sampling key\0" + key).hexdigest()
 
 
-def epoch_of(key: bytes, graph: str, number: int, rate: float) -> Epoch:
-    """A key epoch of a graph."""
+def epoch_of(key: bytes, graph: str, number: int, rate: float, flows: float = 0.0) -> Epoch:
+    """A key epoch of a graph, by the shares of packets and of flows."""
     said = _EPOCH + graph.encode() + b"\0" + number.to_bytes(8, "big")
     made = hmac.digest(key, said, "sha256")
-    threshold = min(round(rate * (1 << 32)), 1 << 32)
-    return Epoch(
-        number, int.from_bytes(made[:4], "big"), int.from_bytes(made[4:8], "big"), threshold
-    )
+    keys = int.from_bytes(made[:4], "big"), int.from_bytes(made[4:8], "big")
+    return Epoch(number, *keys, *(min(round(r * (1 << 32)), 1 << 32) for r in (rate, flows)))
 
 
 def _new_secret(path: Path, data: bytes) -> None:

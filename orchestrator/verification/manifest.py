@@ -24,7 +24,7 @@ from orchestrator.model.plan import Core
 from orchestrator.nfs.files import explain, located
 from orchestrator.units import Name, parse_name
 from orchestrator.verification.keys import epoch_of, public_text, signed_by
-from servernf.wire.witness import Witness
+from servernf.wire.witness import Epoch, Witness
 
 FORMAT = 1
 PURPOSE = b"orchestrator verification manifest\0"
@@ -135,11 +135,14 @@ class VerificationManifest(_Document):
         since = (at - self.epochs.first).total_seconds() - self.epochs.overlap_seconds / 2
         return None if since < 0 else int(since // self.epochs.seconds) + 1
 
+    def epoch(self, key: bytes, number: int) -> Epoch:
+        """A key epoch."""
+        return epoch_of(key, self.graph, number, self.sampling.packets, self.sampling.flows)
+
     def witness(self, key: bytes, at: datetime) -> Witness | None:
         """What points are told at a time; None before the first epoch."""
         numbers = self.epochs_at(at)
-        rate = self.sampling.packets
-        epochs = tuple(epoch_of(key, self.graph, number, rate) for number in numbers)
+        epochs = tuple(self.epoch(key, number) for number in numbers)
         has_state = self.granularity == "packets+state"
         return Witness(epochs, self.headers, has_state) if epochs else None
 
@@ -253,8 +256,6 @@ def _terms(manifest: VerificationManifest) -> Iterator[str]:
             yield f"{name}: a name is given twice"
     if manifest.epochs.overlap_seconds * 2 > manifest.epochs.seconds:
         yield "epochs.overlap_seconds: must be at most half of epochs.seconds"
-    if manifest.sampling.flows:
-        yield "sampling.flows: must be 0: no tag says yet which flow a packet is of"
     if manifest.shims == "isolated":
         yield "shims: 'isolated': shims are in the worker's process (valid: measured)"
 

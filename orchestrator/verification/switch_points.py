@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from servernf.wire import nsh, prf
+from servernf.wire import nsh
 from servernf.wire.addresses import mac_text
 from servernf.wire.nsh import Tag
 from servernf.wire.records import CUT, Kind, Record, event, frame_digest, point_id
@@ -78,7 +78,7 @@ class SwitchPoint:
         cut = len(kept) < len(packet)
         made = Record(
             kind, self._point, self._boot, self._sequence, tag.label, tag.ingress_us,
-            tag.spi << 8 | tag.si, epoch, branch, CUT if cut else 0, len(packet),
+            tag.spi << 8 | tag.si, epoch, branch, CUT if cut else 0, tag.flow, len(packet),
             wall_us=self._wall_us(), context_in=tag.nf_labels,
             digest=frame_digest(packet) if cut else bytes(16), port_out=port_out, reason=reason,
             frame=kept,
@@ -88,7 +88,7 @@ class SwitchPoint:
     def _epoch(self, tag: Tag) -> int:
         """The earliest by which a packet is watched; 0: it is not."""
         for e in self._witness.epochs if self._witness else ():
-            if prf.witnessed(e.key0, e.key1, tag.label, tag.ingress_us, e.threshold):
+            if e.watches(tag.label, tag.ingress_us, tag.flow):
                 return e.number
         return 0
 

@@ -20,12 +20,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from orchestrator.verification.intended import Call, Intended, Leave
-from orchestrator.verification.keys import epoch_of
 from orchestrator.verification.manifest import VerificationManifest
 from orchestrator.verification.statistics import FAMILY_WISE, too_many
 from orchestrator.verification.trajectories import Trajectory, words
 from servernf.wire.addresses import parse_mac
-from servernf.wire.prf import witnessed
 from servernf.wire.records import Kind, Record, point_id
 from servernf.wire.witness import Epoch
 
@@ -61,10 +59,8 @@ def asked(
         if number is None or wall_us > newest - settle_us:
             continue
         if number not in epochs:
-            rate = manifest.sampling.packets
-            epochs[number] = epoch_of(key, manifest.graph, number, rate)
-        e = epochs[number]
-        if witnessed(e.key0, e.key1, *trajectory.packet, e.threshold):
+            epochs[number] = manifest.epoch(key, number)
+        if epochs[number].watches(*trajectory.packet, trajectory.records[0].flow):
             kept.append(trajectory)
     return kept
 

@@ -1,6 +1,6 @@
 // flowtag: the NSH tag (RFC 8300, MD type 1, next protocol Ethernet): who a tagged frame is for,
 // pushing it at the ingress switch, popping it at the last device.
-// Reads: meta.next, label, arrival_us, arrival_port, server_facing, switch_id. Writes: hdr.outer, hdr.nsh,
+// Reads: meta.next, label, flow, arrival_us, arrival_port, server_facing, switch_id. Writes: hdr.outer, hdr.nsh,
 // meta.segment, meta.graph, meta.drop.
 // Effect on the packet: 38 bytes in front of the original frame, which is never touched.
 // SPDX-License-Identifier: Apache-2.0
@@ -91,7 +91,7 @@ control flowtag_departure_block(inout headers_t hdr, inout metadata_t meta) {
         hdr.nsh.unassigned2 = 0;
         hdr.nsh.md_type = 1;
         hdr.nsh.next_protocol = 3;
-        hdr.nsh.nf_set_bits = 0;
+        hdr.nsh.flow = meta.flow;
         hdr.nsh.label = meta.label;
         hdr.nsh.nf_labels = 0;
         hdr.nsh.ingress_us = meta.arrival_us[31:0];

@@ -1,7 +1,8 @@
 // trajectory: trajectory sampling (Duffield and Grossglauser 2001) as vNFO asks (section 4.2).
-// The ingress switch computes the label over the fields that no device changes before it;
+// The ingress switch computes the label over the fields that no device changes before it, and a hash of
+// the flow, by which a witness watches whole flows;
 // every trusted point then decides for itself: HalfSipHash-2-4(key, label) < threshold.
-// Reads: invariant fields, meta.graph. Writes: meta.label, meta.sampled.
+// Reads: invariant fields, meta.graph. Writes: meta.label, meta.flow, meta.sampled.
 // Effect on the packet: none; nothing on the wire tells whether a packet is watched.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef BLOCKS_TRAJECTORY_P4
@@ -28,6 +29,7 @@ control trajectory_label_block(inout headers_t hdr, inout metadata_t meta) {
         } else if (hdr.icmp.isValid()) {
             position = 32w0 ++ hdr.icmp.identifier ++ hdr.icmp.sequence;
         }
+        HASH_CRC16(meta.flow, { meta.flow_src, meta.flow_dst, meta.protocol, meta.l4_src, meta.l4_dst });
         HASH_CRC32(meta.label, { meta.flow_src, meta.flow_dst, meta.ether_type, meta.protocol,
                                  meta.l4_src, meta.l4_dst, length_and_id, position });
     }

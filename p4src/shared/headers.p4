@@ -61,7 +61,7 @@ header nsh_t {
     bit<24> spi;
     bit<8> si;
     bit<16> traffic_class;  // context word 0, the FlowTag
-    bit<16> nf_set_bits;
+    bit<16> flow;           // hash of the flow, as it was at the ingress
     bit<32> label;          // context word 1, trajectory label
     bit<32> nf_labels;      // context word 2, NF context labels
     bit<32> ingress_us;     // context word 3, ingress switch's clock

@@ -30,6 +30,8 @@ const bit<8> RESUME_FIELDS = 3;     // of a frame that enters its next segment i
 struct metadata_t {
     @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<32> label;
+    @field_list(RESUME_FIELDS)
+    bit<16> flow;
     @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<24> spi;
     @field_list(CLONE_FIELDS, RESUME_FIELDS)

@@ -182,7 +182,7 @@ def _chains(device: Device) -> None:
 def _tag(device: Device) -> None:
     configure(device, nf())
     device.change(device.stub.serviceChain, chain())
-    words = {"traffic_class": 3, "nf_set_bits": 5, "label": 0xDEADBEEF, "ingress_us": 77}
+    words = {"traffic_class": 3, "flow": 5, "label": 0xDEADBEEF, "ingress_us": 77}
     device.send(FRAME, 40, ttl=9, nf_labels=21, **words)
     (left,) = device.receive(1)
     wanted = nsh.Tag(NEXT, device.mac, 50, 7, ttl=8, nf_labels=21, **words)

@@ -570,16 +570,18 @@ class WitnessRequest(_message.Message):
     def __init__(self, graph: _Optional[str] = ..., epochs: _Optional[_Iterable[_Union[KeyEpoch, _Mapping]]] = ..., headers: _Optional[int] = ..., state: _Optional[bool] = ...) -> None: ...
 
 class KeyEpoch(_message.Message):
-    __slots__ = ("number", "key0", "key1", "threshold")
+    __slots__ = ("number", "key0", "key1", "threshold", "flows")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     KEY0_FIELD_NUMBER: _ClassVar[int]
     KEY1_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
     number: int
     key0: int
     key1: int
     threshold: int
-    def __init__(self, number: _Optional[int] = ..., key0: _Optional[int] = ..., key1: _Optional[int] = ..., threshold: _Optional[int] = ...) -> None: ...
+    flows: int
+    def __init__(self, number: _Optional[int] = ..., key0: _Optional[int] = ..., key1: _Optional[int] = ..., threshold: _Optional[int] = ..., flows: _Optional[int] = ...) -> None: ...
 
 class WitnessResponse(_message.Message):
     __slots__ = ()

@@ -37,11 +37,11 @@ class Library:
         )  # fmt: skip
         self._below.restype = None
 
-    def below(self, key0: int, key1: int, below: int, contexts: bytes, *, ingress: bool) -> bytes:
+    def below(self, key0: int, key1: int, below: int, contexts: bytes, of: int) -> bytes:
         """1 for every packet whose PRF is below, else 0; `contexts` has 16 bytes of each."""
         count = len(contexts) // 16
         answers = ctypes.create_string_buffer(count)
-        self._below(key0, key1, below, ingress, contexts, count, answers)
+        self._below(key0, key1, below, of, contexts, count, answers)
         return answers.raw
 
 

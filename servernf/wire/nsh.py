@@ -1,8 +1,9 @@
 """The tag: NSH (RFC 8300), MD type 1, next protocol Ethernet, behind an outer Ethernet header.
 
 38 bytes in front of the whole original frame.
-Context words: [0] FlowTag = traffic class (16) | NF-set bits (16), [1] trajectory label,
-[2] NF context labels, [3] ingress timestamp (us, the ingress switch's clock).
+Context words: [0] FlowTag = traffic class (16) | flow (16: a hash of addresses, protocol and ports as
+they were at the ingress), [1] trajectory label, [2] NF context labels, [3] ingress timestamp (us, the
+ingress switch's clock).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Tag:
     si: int
     ttl: int = INITIAL_TTL
     traffic_class: int = 0
-    nf_set_bits: int = 0
+    flow: int = 0
     label: int = 0
     nf_labels: int = 0
     ingress_us: int = 0
@@ -50,7 +51,7 @@ def encode(tag: Tag, frame: bytes) -> bytes:
             1,
             _NEXT_ETHERNET,
             tag.spi << 8 | tag.si,
-            tag.traffic_class << 16 | tag.nf_set_bits,
+            tag.traffic_class << 16 | tag.flow,
             tag.label,
             tag.nf_labels,
             tag.ingress_us,
@@ -94,7 +95,7 @@ def decode(data: bytes) -> tuple[Tag, bytes] | None:
         si=path & 0xFF,
         ttl=base >> 6 & 0x3F,
         traffic_class=flow_tag >> 16,
-        nf_set_bits=flow_tag & 0xFFFF,
+        flow=flow_tag & 0xFFFF,
         label=label,
         nf_labels=labels,
         ingress_us=stamp,

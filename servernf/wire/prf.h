@@ -11,10 +11,13 @@
 /* Of `count` words as one message, each word least significant byte first. */
 uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, size_t count);
 
+/* What a decision is over. */
+enum { PRF_LABEL, PRF_PACKET, PRF_FLOW };
+
 /* Of `count` packets, by the context words of their tags (16 bytes each, as on the wire): answers[i] is 1
- * where the PRF over label (and, with `ingress`, time of ingress) is below `below` (the rate times
+ * where the PRF over label, label and time of ingress, or flow (`of`) is below `below` (the rate times
  * 2^32; 2^32 is everything), else 0. */
-void prf_below(uint32_t key0, uint32_t key1, uint64_t below, int ingress, const uint8_t *contexts,
+void prf_below(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
                size_t count, uint8_t *answers);
 
 #endif

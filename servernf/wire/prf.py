@@ -1,10 +1,11 @@
 """HalfSipHash-2-4 (Aumasson and Bernstein), the keyed PRF that decides which packets are watched.
 
-Two decisions are made with it, each PRF(key, message) < threshold (the rate times 2^32):
+Three decisions are made with it, each PRF(key, message) < threshold (the rate times 2^32):
 
 - of an operator's manifest, over the label: what switches do in P4, for `samples` and `trace`;
 - of a witness's key epoch, over the label and the time of ingress (us, as the tag has it), so that equal
-  packets are not one sample, and no sender chooses whether its packet is one.
+  packets are not one sample, and no sender chooses whether its packet is one;
+- of the same epoch, over the flow (as the tag has it), so that all packets of a flow are watched.
 
 One packet at a time here; `sampling` asks for many, in C where `native` finds it.
 """
@@ -22,6 +23,11 @@ def sampled(key0: int, key1: int, label: int, threshold: int) -> bool:
 def witnessed(key0: int, key1: int, label: int, ingress_us: int, threshold: int) -> bool:
     """Whether a packet is watched under a witness's key."""
     return half_siphash_32(key0, key1, label, ingress_us) < threshold
+
+
+def flow_witnessed(key0: int, key1: int, flow: int, threshold: int) -> bool:
+    """Whether all packets of a flow are watched under a witness's key."""
+    return half_siphash_32(key0, key1, flow) < threshold
 
 
 def half_siphash_32(key0: int, key1: int, *words: int) -> int:

@@ -2,10 +2,10 @@
 
 A record is a header of fixed size (`HEADER`, big-endian, in this order) and a tail:
 
-    2s   b"WR"          u8 version (1)      u8 kind            u32 length of the whole record
+    2s   b"WR"          u8 version (2)      u8 kind            u32 length of the whole record
     u64  point          u64 boot            u64 sequence
     u32  label          u32 ingress time    u32 SPI << 8 | SI  u32 key epoch
-    u16  branch         u16 flags           u32 bytes of the frame
+    u16  branch         u16 flags           u16 flow              u32 bytes of the frame
     u64  entered        u64 left            u64 wall clock     u64 clock of the NF
     u32  CPU time       u32 calls           u32 context before u32 context after
     16s  configuration  16s digest
@@ -35,8 +35,8 @@ from typing import Any, cast
 
 from servernf.wire.errors import InputError
 
-MAGIC, VERSION = b"WR", 1
-HEADER = struct.Struct(">2sBBIQQQIIIIHHIQQQQIIII16s16s")
+MAGIC, VERSION = b"WR", 2
+HEADER = struct.Struct(">2sBBIQQQIIIIHHHIQQQQIIII16s16s")
 _LENGTH = struct.Struct(">I").pack
 MOST_RECORD = 1 << 18
 """Bytes of a record at most."""
@@ -85,6 +85,8 @@ class Record:
     epoch: int = 0
     branch: int = 0
     flags: int = 0
+    flow: int = 0
+    """As the tag has it."""
     frame_bytes: int = 0
     entered_ns: int = 0
     left_ns: int = 0
@@ -128,7 +130,7 @@ class Record:
             (
                 self.kind, self.point, self.boot, self.sequence,
                 self.label, self.ingress_us, self.path, self.epoch,
-                self.branch, self.flags, self.frame_bytes,
+                self.branch, self.flags, self.flow, self.frame_bytes,
                 self.entered_ns, self.left_ns, self.wall_us, self.nf_us,
                 self.cpu_ns, self.calls, self.context_in, self.context_out,
                 self.configuration, self.digest,

@@ -11,31 +11,41 @@ from collections.abc import Sequence
 
 from servernf.wire import native
 
+LABEL, PACKET, FLOW = range(3)
+"""What a decision is over, as in `prf.h`."""
+
 
 def watched(key0: int, key1: int, threshold: int, contexts: bytes) -> bytes:
     """For every packet 1 if its label is sampled, else 0, as `prf.sampled` says; `contexts` are the
     context words of tags (16 bytes each) of one packet after the other."""
-    return _below(key0, key1, threshold, contexts, ingress=False)
+    return _below(key0, key1, threshold, contexts, LABEL)
 
 
 def witnessed(key0: int, key1: int, threshold: int, contexts: bytes) -> bytes:
     """For every packet 1 if it is watched, else 0, as `prf.witnessed` says; `contexts` as above."""
-    return _below(key0, key1, threshold, contexts, ingress=True)
+    return _below(key0, key1, threshold, contexts, PACKET)
 
 
-def _below(key0: int, key1: int, threshold: int, contexts: bytes, *, ingress: bool) -> bytes:
+def flows_witnessed(key0: int, key1: int, threshold: int, contexts: bytes) -> bytes:
+    """For every packet 1 if its flow is watched, else 0, as `prf.flow_witnessed` says."""
+    return _below(key0, key1, threshold, contexts, FLOW)
+
+
+def _below(key0: int, key1: int, threshold: int, contexts: bytes, of: int) -> bytes:
     if not contexts or not threshold:
         return bytes(len(contexts) // 16)
     library = native.library()
     if library is not None:
-        return library.below(key0, key1, threshold, contexts, ingress=ingress)
-    return lanes_below(key0, key1, threshold, contexts, ingress=ingress)
+        return library.below(key0, key1, threshold, contexts, of)
+    return lanes_below(key0, key1, threshold, contexts, of)
 
 
-def lanes_below(key0: int, key1: int, threshold: int, contexts: bytes, *, ingress: bool) -> bytes:
+def lanes_below(key0: int, key1: int, threshold: int, contexts: bytes, of: int) -> bytes:
     """Without C: 1 for every packet whose PRF is below the threshold, else 0."""
     words = struct.unpack(f">{len(contexts) // 4}I", contexts)
-    messages = [words[1::4], words[3::4]] if ingress else [words[1::4]]
+    messages: list[Sequence[int]] = [words[1::4], words[3::4]] if of == PACKET else [words[1::4]]
+    if of == FLOW:
+        messages = [[word & 0xFFFF for word in words[0::4]]]
     count = len(messages[0])
     lanes = _lanes.get(count)
     if lanes is None:

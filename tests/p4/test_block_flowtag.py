@@ -68,7 +68,7 @@ def test_pushed_byte_for_byte(name: str) -> None:
         si=250,
         ttl=63,
         traffic_class=3,
-        nf_set_bits=0,
+        flow=tag.flow,  # so does it this
         label=tag.label,  # test_block_trajectory recomputes it
         nf_labels=0,
         ingress_us=124_456,
@@ -91,7 +91,7 @@ def test_scapy_reads_the_tag() -> None:
 def test_popped_byte_for_byte(name: str) -> None:
     switch = receiving()
     frame = b"\xff\xff" + FRAMES[name][2:]  # multicast: deliver's shortest way
-    sent = nsh.encode(tag_for(label=zlib.crc32(b"x"), nf_set_bits=5, nf_labels=6), frame)
+    sent = nsh.encode(tag_for(label=zlib.crc32(b"x"), flow=5, nf_labels=6), frame)
     assert switch.send(sent, FABRIC_PORT) == [(OTHER_HOST_PORT, frame)]
 
 
@@ -102,7 +102,7 @@ def test_in_transit_only_the_ttl_changes() -> None:
     )
     fields = {
         "traffic_class": 77,
-        "nf_set_bits": 5,
+        "flow": 5,
         "label": 6,
         "nf_labels": 7,
         "ingress_us": 8,
@@ -118,7 +118,7 @@ def test_the_next_device_is_addressed_and_the_rest_of_the_tag_stays() -> None:
     switch = EdgeSwitch()
     switch.add("flowtag_arrival.paths", {"spi": SPI, "si": SI}, "enter", {"segment": AT})
     tagged(switch, AT)
-    kept = {"nf_set_bits": 5, "label": 6, "nf_labels": 7, "ingress_us": 8}
+    kept = {"flow": 5, "label": 6, "nf_labels": 7, "ingress_us": 8}
     sent = nsh.encode(tag_for(ttl=20, traffic_class=1, **kept), FRAMES["udp"])
     expected = nsh.Tag(device_mac(9), device_mac(SWITCH_ID), 0x14001, 250, 19, 3, 5, 6, 7, 8)
     assert switch.one(sent, FABRIC_PORT)[1].hex() == nsh.encode(expected, FRAMES["udp"]).hex()

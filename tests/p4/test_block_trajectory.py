@@ -53,6 +53,17 @@ def label_of(
     return zlib.crc32(address(src) + address(dst) + fields + position)
 
 
+def flow_of(src: str, dst: str, protocol: int, ports: tuple[int, int] = (0, 0)) -> int:
+    """CRC-16/ARC over addresses, protocol and ports, bit by bit."""
+    register = 0
+    addresses = b"".join(int(ipaddress.ip_address(a)).to_bytes(16, "big") for a in (src, dst))
+    for byte in addresses + struct.pack(">BHH", protocol, *ports):
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0xA001 if register & 1 else 0)
+    return register
+
+
 V4 = {"src": "10.0.1.11", "dst": "198.51.100.13"}
 V6 = {"src": "2001:db8:1::11", "dst": "2001:db8:2::13"}
 FRAMES: dict[str, tuple[Any, int]] = {
@@ -256,3 +267,21 @@ class TestSampling:
         switch = self.watching(1.0)
         assert switch.send(ether(IP() / UDP())) == []
         assert self.samples(switch) == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "flow"),
+    [
+        (IP(**V4, id=1) / TCP(sport=5, dport=80, seq=1), flow_of(*V4.values(), 6, (5, 80))),
+        (IP(**V4, id=9) / TCP(sport=5, dport=80, seq=7), flow_of(*V4.values(), 6, (5, 80))),
+        (IP(**V4) / UDP(sport=5, dport=53) / Raw(b"x"), flow_of(*V4.values(), 17, (5, 53))),
+        (IPv6(**V6) / UDP(sport=5, dport=53) / Raw(b"x"), flow_of(*V6.values(), 17, (5, 53))),
+        (IP(**V4, frag=9, proto=17) / Raw(b"later"), flow_of(*V4.values(), 17)),
+        (IP(**V4, proto=50) / Raw(b"other"), flow_of(*V4.values(), 50)),
+    ],
+)
+def test_the_tag_says_the_flow(frame: Packet, flow: int) -> None:
+    switch, at = forwarding()
+    tagged(switch, at)
+    tag, _ = nsh.decode(switch.one(ether(frame))[1]) or pytest.fail("no tag")
+    assert tag.flow == flow

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from provider import EPOCH_US, LOSS_BOUND, Cheat, Provider, meant
+from provider import EPOCH_US, KEY, LOSS_BOUND, Cheat, Provider, meant
 
 from orchestrator.errors import InputError
 from orchestrator.verification import evidence
@@ -32,7 +32,7 @@ from orchestrator.verification.statistics import (
     tail,
 )
 from servernf.proto import vnf_pb2
-from servernf.wire import nsh, records, slices
+from servernf.wire import nsh, prf, records, slices
 from servernf.wire.addresses import device_mac
 from servernf.wire.records import Kind, frame_digest, point_id
 
@@ -387,3 +387,22 @@ def test_records_with_state_are_judged_as_others() -> None:
     left = [r for r in map(records.read, provider.log) if r.kind is Kind.OUT and r.nf]
     assert all(r.state for r in left if r.nf in ("campus/edge_nat", "campus/edge_ids"))
     assert any(slices.unpack(r.state).changes for r in left)
+
+
+def test_flows_are_followed_whole() -> None:
+    """No packet for itself, a share of the flows: all of a flow's packets, or none."""
+    for cheat, says in ((None, []), (CASES["an NF is skipped"].make(1), ["was to have it next"])):
+        provider = Provider(1, cheat, rate=0.0)
+        sampling = provider.manifest.sampling.model_copy(update={"flows": 0.3})
+        provider.manifest = provider.manifest.model_copy(update={"sampling": sampling})
+        provider.run(120)
+        judged = provider.judged()
+        assert 10 < judged.packets < 70
+        assert [
+            says in finding.what for finding, says in zip(judged.findings, says, strict=True)
+        ] == ([True] * len(says))
+        told = [r for r in map(records.read, provider.log) if r.kind is Kind.ENTRY]
+        epoch = provider.manifest.epoch(KEY, 1)
+        assert all(prf.flow_witnessed(epoch.key0, epoch.key1, r.flow, epoch.flows) for r in told)
+        flows = {r.frame[23:24] + r.frame[26:38]: r.flow for r in told}
+        assert len(set(flows.values())) > 5

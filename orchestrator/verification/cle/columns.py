@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import duckdb
 
 NUMBERS = (
-    "sequence", "label", "ingress_us", "epoch", "branch", "frame_bytes", "entered_ns", "left_ns",
+    "sequence", "label", "ingress_us", "flow", "epoch", "branch", "frame_bytes", "entered_ns", "left_ns",
     "wall_us", "nf_us", "cpu_ns", "calls", "context_in", "context_out",
 )  # fmt: skip
 TEXTS = ("nf", "port_in", "port_out", "reason")

@@ -76,7 +76,7 @@ def service_chain(
 
 def set_witness(worker: Worker, request: vnf.WitnessRequest) -> vnf.WitnessResponse:
     """Tell a witness of a graph's packets, or no longer."""
-    epochs = tuple(Epoch(e.number, e.key0, e.key1, e.threshold) for e in request.epochs)
+    epochs = tuple(Epoch(e.number, e.key0, e.key1, e.threshold, e.flows) for e in request.epochs)
     worker.witness(
         request.graph, Witness(epochs, request.headers, request.state) if epochs else None
     )

@@ -34,7 +34,7 @@ from servernf.python.runtime.tables import (
     SampledLabels,
     called_by,
 )
-from servernf.python.runtime.tag import TAG_BYTES, ingress_of, label_of
+from servernf.python.runtime.tag import TAG_BYTES, label_of
 from servernf.wire import sampling, slices
 from servernf.wire.configs import config_digest
 from servernf.wire.records import (
@@ -56,8 +56,8 @@ FILE_BYTES = 64 << 20
 """A samples file ends there; what is not written is counted."""
 DIGEST_BYTES = 16
 _NONE = bytes(DIGEST_BYTES)
-_WORDS = struct.Struct("!4xIII")
-"""Of context words: label, NF context, time of ingress."""
+_WORDS = struct.Struct("!2xHIII")
+"""Of context words: flow, label, NF context, time of ingress."""
 _SETTLE_US = 1_000
 """How long notes wait, whatever is in them."""
 
@@ -143,7 +143,7 @@ class Shim:
         self._watch()
 
     def _watch(self) -> None:
-        rates = [epoch.threshold for w in self._witnesses.values() for epoch in w.epochs]
+        rates = [e.threshold or e.flows for w in self._witnesses.values() for e in w.epochs]
         self._watching = bool(self._manifests) or any(rates)
 
     def witness(self, graph: str, witness: Witness | None) -> None:
@@ -306,15 +306,15 @@ class Shim:
         words, step, frame, entered, left, port, sent = plain
         name, configuration = step.instance.name, self._configuration(step.instance.config_json)
         point, boot, path, now_us = self._point, self._boot, step.path, times.now_us
-        label, before, ingress = _WORDS.unpack(words)
+        flow, label, before, ingress = _WORDS.unpack(words)
         rest = now_us, *self._spent, before, plain.context_out, configuration, _NONE
         given, gone = frame[TAG_BYTES:], sent[TAG_BYTES:]
         self._put(packed((
-            Kind.IN, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, len(given),
+            Kind.IN, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, flow, len(given),
             entered, left, times.at(entered), *rest,
         ), self._texts(name, step.port, "", ""), given))  # fmt: skip
         self._put(packed((
-            Kind.OUT, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, len(gone),
+            Kind.OUT, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, flow, len(gone),
             entered, left, times.at(left), *rest,
         ), self._texts(name, step.port, port, ""), gone))  # fmt: skip
 
@@ -350,13 +350,14 @@ class Shim:
         """`head`: kind, context words, path, epoch, branch, entered, left, when; `rest`: contexts
         before and after, configuration."""
         kind, words, path, epoch, branch, entered, left, at_ns = head
+        flow, label, _, ingress = _WORDS.unpack(words)
         cut = headers and headers < len(frame)
         flags = CUT if cut else 0
         if len(state) > slices.MOST_SLICE:
             state, flags = b"", flags | STATE_CUT
         fields = (
-            kind, self._point, self._boot, self._sequence, label_of(words), ingress_of(words), path,
-            epoch, branch, flags, len(frame), entered, left, times.at(at_ns),
+            kind, self._point, self._boot, self._sequence, label, ingress, path,
+            epoch, branch, flags, flow, len(frame), entered, left, times.at(at_ns),
             times.now_us, *self._spent, *rest, frame_digest(frame) if cut else _NONE,
         )  # fmt: skip
         self._put(packed(fields, texts, frame[:headers] if cut else frame, state))
@@ -427,6 +428,9 @@ def _epochs(witness: Witness, contexts: bytes) -> dict[int, int]:
     """The earliest epoch by which a packet is watched, by its place, in order."""
     found: dict[int, int] = {}
     for epoch in reversed(witness.epochs) if contexts else ():
+        if epoch.flows:
+            flows = sampling.flows_witnessed(epoch.key0, epoch.key1, epoch.flows, contexts)
+            found.update(dict.fromkeys(_places(flows), epoch.number))
         answers = sampling.witnessed(epoch.key0, epoch.key1, epoch.threshold, contexts)
         found.update(dict.fromkeys(_places(answers), epoch.number))
     return dict(sorted(found.items()))

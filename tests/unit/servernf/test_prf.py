@@ -72,10 +72,14 @@ def test_ours_meets_the_general_form_everywhere() -> None:
             assert prf.half_siphash_32(k0, k1, *message) == int.from_bytes(expected, "little")
 
 
+def flow_of(label: int) -> int:
+    return label * 31 & 0xFFFF
+
+
 def contexts(packets: Sequence[tuple[int, int]]) -> bytes:
     """The context words of tags with these labels and times of ingress."""
     return b"".join(
-        nsh.encode(nsh.Tag(1, 1, 5, 254, label=label, ingress_us=at), b"")[22:38]
+        nsh.encode(nsh.Tag(1, 1, 5, 254, 63, 9, flow_of(label), label, 0, at), b"")[22:38]
         for label, at in packets
     )
 
@@ -103,11 +107,14 @@ def test_c_and_lanes_decide_as_one_at_a_time(compiled: native.Library) -> None:
         tags = contexts(packets)
         labels = bytes(prf.sampled(key0, key1, label, below) for label, _ in packets)
         witnessed = bytes(prf.witnessed(key0, key1, *packet, below) for packet in packets)
+        flows = bytes(prf.flow_witnessed(key0, key1, flow_of(label), below) for label, _ in packets)
         for answer in (compiled.below, sampling.lanes_below):
-            assert answer(key0, key1, below, tags, ingress=False) == labels
-            assert answer(key0, key1, below, tags, ingress=True) == witnessed
+            assert answer(key0, key1, below, tags, sampling.LABEL) == labels
+            assert answer(key0, key1, below, tags, sampling.PACKET) == witnessed
+            assert answer(key0, key1, below, tags, sampling.FLOW) == flows
         assert sampling.watched(key0, key1, below, tags) == labels
         assert sampling.witnessed(key0, key1, below, tags) == witnessed
+        assert sampling.flows_witnessed(key0, key1, below, tags) == flows
 
 
 @needs_compiler

@@ -59,12 +59,12 @@ def one(made: Worker, frame: bytes) -> tuple[nsh.Tag, bytes]:
 
 def test_tag_in_and_out():
     tag = nsh.Tag(
-        MAC, 0x0200_0009_0000, 5, 254, 9, traffic_class=7, nf_set_bits=8, label=0xDEADBEEF,
+        MAC, 0x0200_0009_0000, 5, 254, 9, traffic_class=7, flow=8, label=0xDEADBEEF,
         nf_labels=3, ingress_us=4,
     )  # fmt: skip
     got, frame = one(worker(), nsh.encode(tag, FRAME))
     assert got == nsh.Tag(
-        NEXT, MAC, 6, 253, 8, traffic_class=7, nf_set_bits=8, label=0xDEADBEEF, nf_labels=3,
+        NEXT, MAC, 6, 253, 8, traffic_class=7, flow=8, label=0xDEADBEEF, nf_labels=3,
         ingress_us=4,
     )  # fmt: skip
     packet = Ether(frame)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from types import FrameType
 
@@ -381,3 +383,20 @@ def test_what_is_no_slice() -> None:
     ):
         with pytest.raises(InputError, match=says):
             slices.unpack(data)
+
+
+def test_flows_are_watched_whole_and_whatever_their_packets() -> None:
+    epoch = Epoch(1, 5, 6, 0, flows=1 << 30)
+    told = Told(NAPT, witness=Witness((epoch,)))
+    chance = random.Random(1)
+    for flow in range(200):
+        tags = [
+            nsh.Tag(MAC, 1, 5, 254, 63, 9, flow, chance.getrandbits(32), 0, chance.getrandbits(32))
+            for _ in range(3)
+        ]
+        told.worker.process([nsh.encode(tag, FRAME) for tag in tags])
+    found = Counter(r.flow for r in told.records() if r.kind is Kind.IN)
+    assert set(found) == {f for f in range(200) if prf.flow_witnessed(5, 6, f, 1 << 30)}
+    assert 30 < len(found) < 70
+    assert set(found.values()) == {3}
+    assert [epoch.watches(1, 2, flow) for flow in sorted(found)] == [True] * len(found)

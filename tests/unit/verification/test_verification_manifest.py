@@ -67,7 +67,6 @@ def test_everything_wrong_is_told_at_once(signed: Signed, result: Compiled) -> N
         signed,
         nfs=["edge_natt"],
         points=["server9.1"],
-        sampling__flows=0.5,
         shims="isolated",
         epochs__overlap_seconds=3000,
         roles__cle=signed.manifest.roles.customer,
@@ -78,7 +77,6 @@ def test_everything_wrong_is_told_at_once(signed: Signed, result: Compiled) -> N
     for part in (
         "roles: customer, provider and cle must have keys of their own",
         "epochs.overlap_seconds: must be at most half",
-        "sampling.flows: must be 0",
         "shims: 'isolated'",
         "signatures.customer: is not one of this manifest",
         "signatures.provider: is not one of this manifest",

@@ -30,10 +30,13 @@ demo: $(STAMP)
 test: $(STAMP) dpdk chromium traceroute
 	$(MAKE) -j2 --output-sync=line test-networks test-rest
 
-# What the fast engine's ports need; where it cannot be installed their tests are skipped, and say so.
+# What the fast engine's ports and NFs in C need; where it cannot be installed their tests are skipped, and say so. Vectorscan
+# is Hyperscan for other processors than x86.
 dpdk:
-	@pkg-config --exists libdpdk 2>/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libdpdk-dev pkg-config; } \
+	@pkg-config --exists libdpdk libhs 2>/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libdpdk-dev pkg-config && \
+	    { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libhyperscan-dev || \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libvectorscan-dev; }; } \
 	    >/dev/null || echo "DPDK cannot be installed"
 
 # With what the page (`orchestrator ui`) is tested; the same holds.

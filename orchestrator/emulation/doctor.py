@@ -44,6 +44,7 @@ def machine_report() -> list[Check]:
             "p4c", "specialised pipelines, `make p4`", "https://github.com/p4lang/p4c", "--version"
         ),
         _dpdk(),
+        _hyperscan(),
         _tool("tshark", "captures in words", "apt-get install tshark", "--version"),
         _tool("iperf3", "throughput tests", "apt-get install iperf3", "--version"),
         _python(),
@@ -103,6 +104,12 @@ def _dpdk() -> Check:
     devbind = shutil.which("dpdk-devbind.py") or shutil.which("dpdk-devbind")
     detail = ", ".join(part for part in (version and f"libdpdk {version}", devbind) if part)
     return Check("DPDK", bool(detail), detail or "not found", "--switch dpdk, runtime dpdk", get)
+
+
+def _hyperscan() -> Check:
+    version = _first_line(["pkg-config", "--modversion", "libhs"])
+    get = "apt-get install libhyperscan-dev (or libvectorscan-dev)"
+    return Check("Hyperscan", bool(version), version or "not found", "ids on runtime dpdk", get)
 
 
 def _tool(name: str, use: str, get: str, version_option: str) -> Check:

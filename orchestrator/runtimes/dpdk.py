@@ -23,6 +23,7 @@ _CYCLES = {
     "dscp_marker": 30,
     "flow_monitor": 60,
     "hash_lb": 80,
+    "ids": 1500,
     "l4_load_balancer": 120,
     "napt": 80,
     "policer": 30,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from servernf.host.compiling import SANITIZERS, Sources, c_files, compiled, dpdk_flags
+from servernf.host.compiling import (
+    SANITIZERS,
+    Sources,
+    c_files,
+    compiled,
+    dpdk_flags,
+    hyperscan_flags,
+)
 
 HERE = Path(__file__).parent
 FOLDERS = (HERE / "c", HERE / "nfs")
@@ -31,6 +38,7 @@ def build(*, dpdk: bool, sanitized: bool = False) -> Path:
         own |= c_files(folder)
     known, libraries = dpdk_flags() if dpdk else ((), ())
     names = [*sorted(name for name in own if name.endswith(".c")), *HOST]
+    libraries = (*libraries, *hyperscan_flags())
     names.append("ports_dpdk.c" if dpdk else "ports_none.c")
     flags = (*FLAGS, *known, *(SANITIZERS if sanitized else ()))
     sources = Sources(c_files() | own, names, flags, (*libraries, "-rdynamic", "-lm"))

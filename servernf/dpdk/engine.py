@@ -131,6 +131,7 @@ class Engine:
         making = Making(instance.nf, self.memory, self.state)
         tally = self.memory.place(instance.tally, ("packets",), len(reasons) + _TIMES)
         number = self._free.pop()
+        making.compile = self.process.signatures
         making.stats = lambda asked: self.ask(Ask.STATS, asked, number)
         name = instance.type_name.encode()
         try:

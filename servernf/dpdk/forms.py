@@ -29,6 +29,8 @@ class Making:
     tables: list[StateTable] = field(default_factory=list[StateTable])
     stats: Callable[[bytes], bytes] = field(default=lambda _asked: b"")
     """Asks the instance, once it is made, what its NF has more to tell."""
+    compile: Callable[[bytes], bytes] = field(default=lambda _signatures: b"")
+    """Has a process beside make a database of signatures (c/signatures.h)."""
     metrics: Callable[[], dict[str, int]] | None = None
     """The NF's own indicators, where its state is C's."""
 

@@ -18,6 +18,7 @@ from servernf.wire.errors import ServerError
 
 VERSION = 2
 MOST_INSTANCES = 4096
+_COMPILE_S = 300.0
 _ANSWER_S = 30.0
 """The longest that an answer may take: then the process is taken for dead."""
 WORKER_REASONS = (
@@ -64,6 +65,7 @@ class Process:
         self._socket.settimeout(_ANSWER_S)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         fds = (asked.fileno(), telling.fileno(), memory)
+        self._executable = executable
         words = [str(executable), *map(str, (*fds, mac, user))]
         with asked, telling:
             self._process = subprocess.Popen(
@@ -132,6 +134,21 @@ class Process:
             out.append(answer[at : at + size])
             at += size
         return out
+
+    def signatures(self, written: bytes) -> bytes:
+        """Their database, as c/signatures.h says; another process makes it."""
+        run = subprocess.run(
+            [self._executable, "signatures"],
+            input=written,
+            capture_output=True,
+            timeout=_COMPILE_S,
+            check=False,
+            cwd="/",
+            env={},
+        )
+        if run.returncode:
+            raise ServerError(run.stderr.decode(errors="replace").strip() or "no signatures")
+        return run.stdout
 
     def drops(self) -> dict[str, int]:
         """Frames dropped beside the data path so far, by reason."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from servernf.dpdk.memory import Memory, Place
 from servernf.dpdk.process import Ask
@@ -38,6 +39,8 @@ class StateTable:
     place: Place
     counts: Counts
     users: int = 0
+    notes: dict[Any, int] = field(default_factory=dict[Any, int])
+    """What a form keeps beside the table."""
 
     @property
     def name(self) -> str:

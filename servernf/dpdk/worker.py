@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from servernf.dpdk.engine import Engine
 from servernf.dpdk.process import ProcessGone
+from servernf.host.compiling import HYPERSCAN
 from servernf.python.network_function import NetworkFunction, create
 from servernf.python.runtime.chain import Dial, nobody
 from servernf.python.runtime.changes import Configured, NfSpec
@@ -78,6 +79,8 @@ class DpdkWorker(Worker):
 
     # pyrefly: ignore[bad-override]
     def create(self, type_name: str, where: str, config: object) -> NetworkFunction:
+        if type_name == "ids" and type_name not in self.engine.types:
+            raise InputError(f"{where}: ids of the dpdk runtime needs Hyperscan: {HYPERSCAN}")
         if type_name not in self.engine.types:
             known = unknown("NF type", type_name, self.engine.types)
             raise InputError(f"{where}: {known} of the dpdk runtime")

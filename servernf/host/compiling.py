@@ -22,6 +22,7 @@ SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recove
 """Instead of speed: every access and every sum is checked."""
 COMPILE_S = 300
 COMPILER = "no C compiler: `cc` is not on PATH (Debian: apt-get install gcc libc6-dev)"
+HYPERSCAN = "not installed (Debian: apt-get install libhyperscan-dev, or libvectorscan-dev)"
 DPDK = "DPDK is not installed (Debian: apt-get install libdpdk-dev pkg-config)"
 
 
@@ -94,6 +95,14 @@ def dpdk_flags() -> tuple[tuple[str, ...], tuple[str, ...]]:
             raise EnvironmentMissing(DPDK)
         answers.append(tuple(run.stdout.split()))
     return answers[0], answers[1]
+
+
+def hyperscan_flags() -> tuple[str, ...]:
+    """What the linker must know of Hyperscan, or of Vectorscan, which has its name; nothing without."""
+    found = shutil.which("pkg-config")
+    words = [found or "", "--libs", "libhs"]
+    run = subprocess.run(words, capture_output=True, text=True, check=False) if found else None
+    return tuple(run.stdout.split()) if run is not None and not run.returncode else ()
 
 
 def c_files(folder: Path = C) -> dict[str, bytes]:

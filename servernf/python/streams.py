@@ -109,6 +109,21 @@ class StreamFunction(NetworkFunction):
         self._begun.watched_before = before.watched
         return super().continue_from(before)
 
+    @property
+    def mark(self) -> Mark:
+        """This configuration's."""
+        return self._mark
+
+    @property
+    def watched_since(self) -> Mapping[Mark, bytes]:
+        """By the mark of a configuration: the ports that it and all later ones watch."""
+        return self._connections.watched_since
+
+    @property
+    def seen_and_begun(self) -> tuple[Seen, Begun]:
+        """What all configurations have seen, and how long this one knows connections."""
+        return self._seen, self._begun
+
     def read_memory(self, written: Sequence[bytes]) -> Any:
         """What `Direction.memory` was, of how it was written; ValueError when that cannot be."""
         (memory,) = written

@@ -11,7 +11,7 @@ import json
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from servernf.dpdk.engine import Engine
 from servernf.dpdk.memory import WORDS
 from servernf.dpdk.process import Ask, Process
 from servernf.dpdk.worker import DpdkWorker
-from servernf.host.compiling import Sources, c_files, compiled, dpdk_flags
+from servernf.host.compiling import Sources, c_files, compiled, dpdk_flags, hyperscan_flags
 from servernf.python.runtime.chain import ExitHop, NfHop, Scope
 from servernf.python.runtime.changes import NfSpec
 from servernf.wire.errors import EnvironmentMissing
@@ -71,6 +71,36 @@ def _pairs(flows: int) -> Iterable[tuple[int, int]]:
     return ((0x0A00_0000 + n, 0xC633_6409) for n in range(flows))
 
 
+def executable_of(name: str) -> Path:
+    """A program of this folder with the engine and its NFs."""
+    try:
+        known, libraries = dpdk_flags()
+        own: dict[str, bytes] = {}
+        for folder in FOLDERS:
+            own |= c_files(folder)
+        names = [name, "messages.c", *(n for n in own if n.endswith(".c"))]
+        names.remove("process.c")
+        files = c_files() | own | {name: (HERE / name).read_bytes()}
+        flags = [*(flag for flag in FLAGS if flag != "-Werror"), *known]
+        libraries = (*libraries, *hyperscan_flags(), "-lm")
+        return compiled(Sources(files, names, flags, libraries), "the bench")
+    except EnvironmentMissing as error:
+        raise Missing(str(error)) from None
+
+
+def recorded(configure: Callable[[DpdkWorker], None]) -> tuple[bytes, bytes]:
+    """Memory and messages of a worker that is configured."""
+    process = build(dpdk=False)
+    engine = Engine(MAC, lambda memory: _Recorded(process, MAC, memory))
+    worker = DpdkWorker("w", MAC, engine)
+    configure(worker)
+    found = worker.engine.process
+    assert isinstance(found, _Recorded)
+    memory = struct.pack(f"={WORDS}Q", *worker.engine.memory.read(0, WORDS))
+    worker.close()
+    return memory, bytes(found.said)
+
+
 def measured(
     *chain: tuple[str, dict[str, Any]],
     flows: int = FLOWS,
@@ -78,39 +108,24 @@ def measured(
 ) -> tuple[float, float, float]:
     """Nanoseconds a packet: raw, generated, generated and through a chain of NFs; flows are `between`
     these (source, destination), else so many hosts and one server."""
-    try:
-        known, libraries = dpdk_flags()
-        own: dict[str, bytes] = {}
-        for folder in FOLDERS:
-            own |= c_files(folder)
-        names = ["dpdk_nfs.c", "messages.c", *(n for n in own if n.endswith(".c"))]
-        names.remove("process.c")
-        files = c_files() | own | {"dpdk_nfs.c": (HERE / "dpdk_nfs.c").read_bytes()}
-        flags = [*(flag for flag in FLAGS if flag != "-Werror"), *known]
-        executable = compiled(Sources(files, names, flags, (*libraries, "-lm")), "the bench")
-        process = build(dpdk=False)
-    except EnvironmentMissing as error:
-        raise Missing(str(error)) from None
-    engine = Engine(MAC, lambda memory: _Recorded(process, MAC, memory))
-    worker = DpdkWorker("w", MAC, engine)
     nfs = [f"g/{index}" for index in range(len(chain))]
     specs = [NfSpec(n, kind, json.dumps(c)) for n, (kind, c) in zip(nfs, chain, strict=True)]
-    worker.configure("g", specs)
     hops = [NfHop(name, "inside") for name in nfs[1:]]
-    worker.service_chain(
-        nfs[0], Scope(1, 255, "inside"), [*hops, ExitHop(0x0200_0002_0000, 1, 254)]
-    )
-    recorded = worker.engine.process
-    assert isinstance(recorded, _Recorded)
+
+    def configure(worker: DpdkWorker) -> None:
+        worker.configure("g", specs)
+        worker.service_chain(
+            nfs[0], Scope(1, 255, "inside"), [*hops, ExitHop(0x0200_0002_0000, 1, 254)]
+        )
+
+    executable = executable_of("dpdk_nfs.c")
+    ends = b"".join(_ENDS.pack(*pair) for pair in between or _pairs(flows))
+    parts = (*recorded(configure), ends)
     with tempfile.TemporaryDirectory() as folder:
-        memory, messages = Path(folder) / "memory", Path(folder) / "messages"
-        memory.write_bytes(struct.pack(f"={WORDS}Q", *worker.engine.memory.read(0, WORDS)))
-        messages.write_bytes(recorded.said)
-        ends = Path(folder) / "flows"
-        ends.write_bytes(b"".join(_ENDS.pack(*pair) for pair in between or _pairs(flows)))
-        worker.close()
-        words = [str(executable), str(memory), str(messages), str(ends)]
-        run = subprocess.run(words, capture_output=True, text=True, check=True)
+        paths = [Path(folder) / name for name in ("memory", "messages", "flows")]
+        for path, part in zip(paths, parts, strict=True):
+            path.write_bytes(part)
+        run = subprocess.run([executable, *paths], capture_output=True, text=True, check=True)
     raw, generated, engine, came, left = map(float, run.stdout.split())
     assert came == left > 0, "packets are dropped"
     return raw, generated, engine

@@ -31,18 +31,26 @@ static inline void patch_udp(u8 *at, u32 delta)
         at[0] = at[1] = 0xFF;
 }
 
-/* The sum of the 16-bit words of some bytes, an odd last one as the high half of a word; not folded. */
-static inline u64 sum_of_words(const u8 *at, u32 size)
+/* The sum of the 16-bit words of some bytes modulo 0xFFFF, an odd last one as the high half of a word; 0 only if they are.
+ * Words are added as the machine has them, many at once, and the sum is turned round (RFC 1071, 2B). */
+static inline u32 sum_of_words(const u8 *at, u32 size)
 {
     u64 total = 0;
-    for (; size >= 4; at += 4, size -= 4)
-        total += load_be(at, 4);
-    if (size >= 2) {
-        total += load_be(at, 2);
-        at += 2;
-        size -= 2;
+    u32 word, whole = size & ~3u;
+    for (u32 i = 0; i < whole; i += 4) {
+        memcpy(&word, at + i, sizeof word);
+        total += word;
     }
-    return size ? total + ((u32)at[0] << 8) : total;
+    if (size & 3) {
+        word = 0;
+        memcpy(&word, at + whole, size & 3);
+        total += word;
+    }
+    total = (total >> 32) + (u32)total;
+    total = (total >> 16) + (total & 0xFFFF);
+    total = (total >> 16) + (total & 0xFFFF);
+    total = (total >> 16) + (total & 0xFFFF);
+    return __builtin_bswap16((u16)total);
 }
 
 #endif

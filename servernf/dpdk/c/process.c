@@ -1,6 +1,7 @@
 /* The process of one core: its parent's messages, its port, and the loop between.
  *
  * usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE]
+ *        process signatures
  * ASKED and TOLD are the descriptors of the parent's sockets (nothing is told yet), MEMORY that of the counters. MAC is
  * the core's, a number. USER is one to become once the port is open, or 0: stay what one is. It ends when the parent
  * does.
@@ -9,6 +10,7 @@
 #include "engine.h"
 #include "ports.h"
 #include "privileges.h"
+#include "signatures.h"
 #include "ticking.h"
 
 #include <signal.h>
@@ -167,6 +169,8 @@ static bool map_memory(int fd)
 
 int main(int count, char **words)
 {
+    if (count == 2 && !strcmp(words[1], "signatures"))
+        return signatures_compile();
     if (count < 6 || count > 7 || !channel_open(atoi(words[1]), atoi(words[2])) ||
         !map_memory(atoi(words[3])) || !engine_start(strtoull(words[4], NULL, 10), memory)) {
         fputs("usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE]\n", stderr);

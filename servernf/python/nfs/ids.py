@@ -104,6 +104,7 @@ class Ids(StreamFunction):
             _signature(item, action, f"signatures[{index}]")
             for index, item in enumerate(config.objects("signatures"))
         ]
+        self.signatures = signatures
         if len({signature.number for signature in signatures}) < len(signatures):
             config.problem("signatures", "an id is given twice")
         self._tcp = _Rules([s for s in signatures if s.protocol == TCP])
@@ -118,6 +119,16 @@ class Ids(StreamFunction):
             for protocol, rules in ((TCP, self._tcp), (UDP, self._udp))
             if 1 in rules.watched
         }
+
+    @property
+    def watched_udp(self) -> bytes:
+        """By UDP port, 1 where payloads are searched."""
+        return self._udp.watched
+
+    @property
+    def tail_bytes(self) -> int:
+        """How many bytes of a stream are searched again together with the next."""
+        return self._tcp.tail
 
     def read_memory(self, written: Sequence[bytes]) -> Any:
         tail, *label = written

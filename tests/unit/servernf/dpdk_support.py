@@ -14,16 +14,19 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6, IPv6E
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from orchestrator.runtimes import runtime
 from servernf.dpdk.building import build
 from servernf.dpdk.engine import Engine
 from servernf.dpdk.process import Process
 from servernf.dpdk.worker import DpdkWorker
-from servernf.host.compiling import compiler, dpdk_missing
+from servernf.host.compiling import compiler, dpdk_missing, hyperscan_flags
 from servernf.python.runtime.clocks import monotonic_us
 from servernf.wire import nsh
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
+HAS = tuple(nf for nf in runtime("dpdk").nf_types if nf != "ids" or hyperscan_flags())
+"""NFs that a process of this machine has."""
 NEEDS_COMPILER = pytest.mark.skipif(compiler() is None, reason="no C compiler (cc) is installed")
 
 

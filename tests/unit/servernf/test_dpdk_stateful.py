@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import state_traffic as traffic
-from dpdk_support import MAC, NEEDS_COMPILER, NEXT, frames, running
+from dpdk_support import HAS, MAC, NEEDS_COMPILER, NEXT, frames, running
 from state_traffic import INSIDE, OUTSIDE, Left, Place, Traffic
 
 from orchestrator.model.headers import ICMP, ICMPV6, TCP, UDP
@@ -44,6 +44,24 @@ BACKENDS6 = [{"address": f"2001:db8:9::{n}", "port": 53} for n in (1, 2)]
 PERMITS = [
     {"action": "deny", "dst_port": 443, "protocol": "udp"},
     {"action": "permit"},
+]
+TEXTS = (b"", b"GET /attack", b"atta" * 3 + b"ck ATTACKack", b"a" * 50, bytes(60))
+SAID = Place(texts=TEXTS)
+SIGNATURES = [
+    {"id": 1, "content": "attack", "protocol": "tcp", "ports": ["80"], "to": "server", "label": 7},
+    {"id": 2, "content": "aa", "protocol": "tcp", "action": "alert", "label": 9},
+    {
+        "id": 3,
+        "content": "a",
+        "protocol": "udp",
+        "ports": ["53"],
+        "action": "alert",
+        "nocase": True,
+    },
+    {"id": 4, "content": "|00 01|", "protocol": "udp", "to": "client"},
+    {"id": 5, "content": "|00 00 00|", "protocol": "tcp", "action": "alert", "nocase": True},
+    {"id": 6, "content": "ATTack", "protocol": "tcp", "nocase": True, "ports": ["443"]},
+    {"id": 7, "content": "aa", "protocol": "tcp", "action": "alert", "ports": ["1-500"]},
 ]
 
 
@@ -99,6 +117,8 @@ CASES = [
     ),
     Case("flow_monitor", {"top": 20}),
     Case("flow_monitor", {"max_flows": 6, "idle_timeout_s": 2}, "full"),
+    Case("ids", {"signatures": SIGNATURES}, place=SAID),
+    Case("ids", {"signatures": SIGNATURES, "action": "alert"}, "that counts", SAID),
     Case(
         "hash_lb",
         {
@@ -117,6 +137,7 @@ CASES = [
         place=EDGE,
     ),
 ]
+CASES = [case for case in CASES if case.nf in HAS]
 
 
 class Both:

@@ -20,11 +20,10 @@ from typing import Any
 
 import grpc
 import pytest
-from dpdk_support import NEEDS_COMPILER, NEXT, executable, frames, running, tagged
+from dpdk_support import HAS, NEEDS_COMPILER, NEXT, executable, frames, running, tagged
 from servernf_support import udp
 from support import eventually
 
-from orchestrator.runtimes import runtime
 from servernf.conformance import calls, packets
 from servernf.conformance.device import Device, accept, is_unimplemented, listen
 from servernf.conformance.vectors import Vector
@@ -42,7 +41,6 @@ from servernf.wire.witness import Epoch, Witness
 
 pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
 
-HAS = runtime("dpdk").nf_types
 FRAME = udp("10.0.0.1", 7, "198.51.100.9", 9)
 PERMIT: dict[str, Any] = {"rules": [], "default": "permit"}
 DENY: dict[str, Any] = {"rules": [], "default": "deny"}

@@ -39,7 +39,7 @@ from orchestrator.emulation.state import (
     save_state,
 )
 from orchestrator.emulation.sweep import sweep
-from orchestrator.emulation.wiring import End, Wire, ends_of, wires
+from orchestrator.emulation.wiring import End, VethPair, ends_of, wires
 from orchestrator.errors import NetworkError
 from orchestrator.targets import AUTO
 from servernf.host.processes import process_of
@@ -56,7 +56,7 @@ class Supervisor:
         self.state = replace(state, supervisor=os.getpid(), processes=(process_of(os.getpid()),))
         self.options = options
         self.folder = Path(state.run_dir)
-        self.ports = children.Ports()
+        self.ports = children.FreePorts()
         self.children: list[children.Child] = []
         self.servers = Servers(self)
         self.net: Any = None
@@ -123,7 +123,7 @@ class Supervisor:
         self.state = self.describe(plan)
         save_state(self.state)
 
-    def configure(self, plan: tuple[Wire, ...]) -> None:
+    def configure(self, plan: tuple[VethPair, ...]) -> None:
         """Addresses, routes, offloads; all namespaces at the same time."""
         net, topology = self.net, self.state.topology
         ports = [name for switch in net.switches for name in switch.interfaces().values()]
@@ -164,7 +164,7 @@ class Supervisor:
         """The process whose namespace holds an interface, None for the machine's own."""
         return None if end.node in self.state.topology.switches else self.net[end.node].pid
 
-    def describe(self, plan: tuple[Wire, ...]) -> NetworkState:
+    def describe(self, plan: tuple[VethPair, ...]) -> NetworkState:
         net, topology = self.net, self.state.topology
 
         def nic(name: str) -> str:

@@ -11,7 +11,7 @@ import types
 from orchestrator.emulation import commands, setup
 from orchestrator.emulation.environment import mininet_folder
 from orchestrator.emulation.state import NetworkState
-from orchestrator.emulation.wiring import HOST_MTU, INSIDE_MTU, Wire
+from orchestrator.emulation.wiring import HOST_MTU, INSIDE_MTU, VethPair
 from orchestrator.errors import NetworkError
 from orchestrator.targets import lookup
 from orchestrator.targets.engine import Launch
@@ -138,7 +138,7 @@ class SwitchProcess(Switch):
 class LiveTopo(Topo):
     """The topology as Mininet's: names, classes and the ends of each link."""
 
-    def build(self, state: NetworkState, plan: tuple[Wire, ...], targets, context):
+    def build(self, state: NetworkState, plan: tuple[VethPair, ...], targets, context):
         topology = state.topology
         for node in topology.switches.values():
             self.addSwitch(

@@ -21,7 +21,7 @@ from orchestrator.compiler.lowering import Lowered, lower
 from orchestrator.compiler.merging import MOST_CLASSES, Costs, costs_on
 from orchestrator.compiler.nic_reasons import why_on_nics
 from orchestrator.compiler.runtime_reasons import why_on_runtimes
-from orchestrator.compiler.story import ClassStory, Teller, unit_stories
+from orchestrator.compiler.story import ClassStory, StoryTeller, unit_stories
 from orchestrator.compiler.synthesis import synthesise
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.errors import Constraint, DoesNotFit, InfeasibleError, InputError
@@ -57,7 +57,7 @@ _NOTHING_USED, _NOTHING_AWAY = Used(), Away()
 
 
 @dataclass(frozen=True, slots=True)
-class Ternary:
+class TernaryRules:
     """An NF's rules are no tree, whatever they cost: they may fit where their tree does not."""
 
     nf: str
@@ -88,7 +88,7 @@ def _silent(_step: str) -> None:
     """For whom nobody waits."""
 
 
-Relaxation = Ternary | NoMerging | Elsewhere | OnServer
+Relaxation = TernaryRules | NoMerging | Elsewhere | OnServer
 """What a graph does without, so that it can be placed."""
 
 
@@ -196,7 +196,7 @@ class Compiled:
     def classes(self) -> tuple[ClassStory, ...]:
         """The stories of all traffic classes."""
         fabric, layouts = Fabric(self.topology), self.lowered.layouts
-        teller = Teller(self.graph, self.cuts, self.plan, layouts, self.bundle.stories, fabric)
+        teller = StoryTeller(self.graph, self.cuts, self.plan, layouts, self.bundle.stories, fabric)
         return tuple(map(teller.tell, traffic_classes(self.cuts, self.graph)))
 
 
@@ -375,7 +375,7 @@ def _given(request: CompileRequest, functions: Functions, fabric: Fabric) -> Giv
         replace(graph, traffic=tuple(replace(t, max_latency_us=None) for t in traffic)),
         {h: fabric.attachments[h].switch for h in hosts if h in fabric.attachments},
         forced | {r.nf: r.why for r in relaxations if isinstance(r, OnServer)},
-        frozenset(r.nf for r in relaxations if isinstance(r, Ternary)),
+        frozenset(r.nf for r in relaxations if isinstance(r, TernaryRules)),
         costs_on(
             topology,
             offered,
@@ -446,7 +446,7 @@ def relax(
     if found is not None:
         at, nf, _ = found
         if has_tree(fronts[at].cuts, nf):
-            return at, Ternary(nf)
+            return at, TernaryRules(nf)
         if isinstance(error, DoesNotFit) and error.switch:
             request, elsewhere = fronts[at].request, Elsewhere(nf, error.switch)
             if nf not in request.graph.placement.pinned and elsewhere not in request.relaxations:

@@ -72,14 +72,14 @@ def _compiling(topology: Topology) -> Target:
     return next(iter(targets.values()))
 
 
-def _wanted(cuts: Cuts) -> list[specialised.Wanted]:
+def _wanted(cuts: Cuts) -> list[specialised.BlockWanted]:
     """The blocks that switches need for a graph, in the order of its packets."""
     order: nx.DiGraph[str] = nx.DiGraph()
     order.add_nodes_from(cuts.units)
     order.add_edges_from((arc.source, arc.target) for arc in cuts.arcs)
     units = [cuts.units[name] for name in nx.lexicographical_topological_sort(order)]
     return [
-        specialised.Wanted(unit.nf, unit.port, unit.element.program.block)
+        specialised.BlockWanted(unit.nf, unit.port, unit.element.program.block)
         for unit in units
         if unit.kind == SWITCH and unit.element is not None
     ]

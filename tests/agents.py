@@ -20,7 +20,7 @@ from servernf.agent import starter as starting
 from servernf.agent.bounds import PlainBounds
 from servernf.agent.config import Config, WorkerSettings, config_of
 from servernf.agent.fleet import Fleet
-from servernf.agent.memory import Memory
+from servernf.agent.memory import WorkerMemory
 from servernf.agent.service import AgentService, serve
 from servernf.agent.specs import WorkerSpec
 from servernf.agent.starter import Starter
@@ -63,7 +63,7 @@ class Agent:
     config: Config
     starter: Starter
     fleet: Fleet
-    memory: Memory
+    memory: WorkerMemory
 
     @property
     def refuse(self) -> Path:
@@ -85,7 +85,7 @@ def agent(
     """An agent that begins with what is remembered in its folder; at the end its workers end."""
     runtime = Sleeper(config.folder)
     monkeypatch.setattr(starting, "runtimes", lambda: {runtime.name: runtime})
-    memory = Memory(config.folder)
+    memory = WorkerMemory(config.folder)
     starter = Starter(config, PlainBounds())
     fleet = Fleet(starter, memory, restarts=restarts)
     fleet.resume(config.name)

@@ -34,7 +34,7 @@ from orchestrator.verification.intended import Intended, intended
 from orchestrator.verification.keys import commitment
 from orchestrator.verification.manifest import (
     Epochs,
-    References,
+    MeantSoftware,
     Roles,
     Sampling,
     VerificationManifest,
@@ -103,7 +103,7 @@ def manifest(rate: float) -> VerificationManifest:
         epochs=Epochs(first=first, seconds=10, overlap_seconds=2),
         sampling=Sampling(packets=rate, key=commitment(KEY)),
         loss_bound=LOSS_BOUND,
-        references=References(servernf="0" * 64, bundle="0" * 64),
+        references=MeantSoftware(servernf="0" * 64, bundle="0" * 64),
     )
 
 

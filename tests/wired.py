@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 from orchestrator.softswitch.python_engine import PythonEngine
-from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
+from orchestrator.softswitch.server import P4RuntimeServer, ServerTls
 from orchestrator.softswitch.switch import Frame, SoftSwitch
 
 End = tuple[str, int]
@@ -37,7 +37,7 @@ class Wired:
     """
 
     def __init__(
-        self, names: tuple[str, ...], wires: Mapping[End, End], tls: Mapping[str, TlsFiles]
+        self, names: tuple[str, ...], wires: Mapping[End, End], tls: Mapping[str, ServerTls]
     ) -> None:
         self.wires = {**wires, **{b: a for a, b in wires.items()}}
         self.limits: dict[End, int] = {}
@@ -89,7 +89,7 @@ class Wired:
 def wired(
     names: tuple[str, ...],
     wires: Mapping[End, End],
-    tls: Mapping[str, TlsFiles] | None = None,
+    tls: Mapping[str, ServerTls] | None = None,
 ) -> Generator[Wired]:
     """Such switches, while the context is open."""
     made = Wired(names, wires, tls or {})

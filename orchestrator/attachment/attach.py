@@ -37,7 +37,7 @@ Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class AttachOptions:
     """`replace_pipelines`: load ours where somebody else's runs. Clocks of servers may be off by
     `max_clock_offset_s`."""
 
@@ -61,13 +61,13 @@ def attach(
     topology: Topology,
     name: str,
     access: Access,
-    options: Options | None = None,
+    options: AttachOptions | None = None,
     *,
     note: Note = lambda line: None,
     warn: Note = lambda line: None,
 ) -> Attached:
     """Check a network and write its inventory; NetworkError tells all that is wrong, one a line."""
-    options = options or Options()
+    options = options or AttachOptions()
     check_free(name)
     note(f"looking at {len(topology.switches)} switches and {len(topology.servers)} servers")
     found, problems = _look(topology, access, options)
@@ -107,7 +107,7 @@ def _write_down(inventory: Inventory, access: Access) -> None:
 
 
 def _look(
-    topology: Topology, access: Access, options: Options
+    topology: Topology, access: Access, options: AttachOptions
 ) -> tuple[list[SwitchFound | ServerFound], list[str]]:
     """What answered, and all problems, those of one device together."""
 

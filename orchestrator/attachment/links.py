@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.attachment.probes import TAGGED_MTU, WHOLE, Port, Probe, Probes
-from orchestrator.attachment.sampling import Sampling
+from orchestrator.attachment.probes import TAGGED_MTU, WHOLE, Probe, Probes, SwitchPort
+from orchestrator.attachment.sampling import ProbeReports
 from orchestrator.model.topology import Topology
 from orchestrator.observation.probe_frames import SMALL
 
@@ -20,7 +20,7 @@ _WAIT_S = 1.0
 _POLL_S = 0.01
 
 
-def wrong_links(topology: Topology, samplings: Mapping[str, Sampling]) -> Iterator[str]:
+def wrong_links(topology: Topology, samplings: Mapping[str, ProbeReports]) -> Iterator[str]:
     """What is wrong with the links between these switches, in words.
 
     SwitchError when a switch refuses what the probes need.
@@ -35,19 +35,19 @@ def wrong_links(topology: Topology, samplings: Mapping[str, Sampling]) -> Iterat
         return
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
         try:
-            list(pool.map(Sampling.install, samplings.values()))
+            list(pool.map(ProbeReports.install, samplings.values()))
             seen = _send(probes, wanted, samplings)
         finally:
-            list(pool.map(Sampling.remove, samplings.values()))
+            list(pool.map(ProbeReports.remove, samplings.values()))
     yield from _judge(wanted, seen, port_words(topology))
 
 
-Seen = Mapping[Probe, set[Port]]
+Seen = Mapping[Probe, set[SwitchPort]]
 
 
-def _send(probes: Probes, wanted: list[Probe], samplings: Mapping[str, Sampling]) -> Seen:
+def _send(probes: Probes, wanted: list[Probe], samplings: Mapping[str, ProbeReports]) -> Seen:
     """Send all, and again those that nobody has seen; where each was seen."""
-    seen: defaultdict[Probe, set[Port]] = defaultdict(set)
+    seen: defaultdict[Probe, set[SwitchPort]] = defaultdict(set)
     for _ in range(_TRIES):
         missing = [probe for probe in wanted if probe not in seen]
         for probe in missing:
@@ -58,9 +58,9 @@ def _send(probes: Probes, wanted: list[Probe], samplings: Mapping[str, Sampling]
 
 
 def _listen(
-    samplings: Mapping[str, Sampling],
+    samplings: Mapping[str, ProbeReports],
     probes: Probes,
-    seen: dict[Probe, set[Port]],
+    seen: dict[Probe, set[SwitchPort]],
     done: Callable[[], bool],
 ) -> None:
     quiet_since = time.monotonic()
@@ -69,14 +69,14 @@ def _listen(
             while (packet := sampling.session.packet_in(0.0)) is not None:
                 probe = probes.recognise(packet.payload)
                 if probe is not None:
-                    seen[probe].add(Port(name, packet.metadata.get("ingress_port", 0)))
+                    seen[probe].add(SwitchPort(name, packet.metadata.get("ingress_port", 0)))
                     quiet_since = time.monotonic()
         time.sleep(_POLL_S)
 
 
-def _judge(wanted: list[Probe], seen: Seen, words: Callable[[Port], str]) -> Iterator[str]:
+def _judge(wanted: list[Probe], seen: Seen, words: Callable[[SwitchPort], str]) -> Iterator[str]:
     """One problem a port at most: a wrong wire before its MTU."""
-    nowhere: set[Port] = set()
+    nowhere: set[SwitchPort] = set()
     whole = {p.sender: seen.get(p, nowhere) for p in wanted if p.size == WHOLE}
     for probe in wanted:
         if probe.size != SMALL:
@@ -98,16 +98,16 @@ def _judge(wanted: list[Probe], seen: Seen, words: Callable[[Port], str]) -> Ite
             )
 
 
-def port_words(topology: Topology) -> Callable[[Port], str]:
+def port_words(topology: Topology) -> Callable[[SwitchPort], str]:
     """What a port is called: as its switch does, and by its number."""
     names = {
-        Port(switch.name, number): name
+        SwitchPort(switch.name, number): name
         for switch in topology.switches.values()
         if switch.management is not None
         for name, number in switch.management.ports.items()
     }
 
-    def words(port: Port) -> str:
+    def words(port: SwitchPort) -> str:
         number = f"{port.switch} port {port.number}"
         return f"{number} ({names[port]})" if port in names else number
 

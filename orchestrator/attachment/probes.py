@@ -26,7 +26,7 @@ WHOLE = TAGGED_MTU + 14
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class SwitchPort:
     """A port of a switch."""
 
     switch: str
@@ -38,8 +38,8 @@ class Probe:
     """A frame of `size` bytes out of a port, and the port where the topology says it arrives."""
 
     number: int
-    sender: Port
-    expected: Port
+    sender: SwitchPort
+    expected: SwitchPort
     size: int
 
 
@@ -80,9 +80,9 @@ def links_between_switches(topology: Topology) -> tuple[Link, ...]:
     return tuple(x for x in topology.links if {x.a, x.b} <= topology.switches.keys())
 
 
-def _wanted(topology: Topology) -> Iterator[tuple[Port, Port, int]]:
+def _wanted(topology: Topology) -> Iterator[tuple[SwitchPort, SwitchPort, int]]:
     for link in links_between_switches(topology):
-        a, b = Port(link.a, link.a_port), Port(link.b, link.b_port)
+        a, b = SwitchPort(link.a, link.a_port), SwitchPort(link.b, link.b_port)
         for sender, expected in ((a, b), (b, a)):
             for size in (SMALL, WHOLE):
                 yield sender, expected, size

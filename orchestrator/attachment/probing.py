@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from orchestrator.attachment.links import wrong_links
 from orchestrator.attachment.probes import links_between_switches
-from orchestrator.attachment.sampling import Sampling
+from orchestrator.attachment.sampling import ProbeReports
 from orchestrator.attachment.server_links import access_switches
 from orchestrator.attachment.switches import SwitchFound, build_of, primary_session
 from orchestrator.clients.p4runtime import SwitchClient
@@ -57,7 +57,7 @@ def _of_group(
 ) -> list[str]:
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=_THREADS) as pool:
 
-        def one(found: SwitchFound) -> Sampling:
+        def one(found: SwitchFound) -> ProbeReports:
             switch = topology.switches[found.name]
             session = stack.enter_context(primary_session(switch, access))
             if _with_pipeline(session, switch, found, fresh=found.name not in loaded):
@@ -100,10 +100,12 @@ def _with_pipeline(
     return True
 
 
-def _sampling(session: SwitchClient, topology: Topology, switch: Switch, target: str) -> Sampling:
+def _sampling(
+    session: SwitchClient, topology: Topology, switch: Switch, target: str
+) -> ProbeReports:
     has = lookup(target)
     ends = (end for x in topology.links for end in ((x.a, x.a_port), (x.b, x.b_port)))
-    return Sampling(
+    return ProbeReports(
         session,
         switch.id,
         CloneSession(has.cloning.session, has.ports.cpu, has.cloning.copies),

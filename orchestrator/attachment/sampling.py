@@ -21,7 +21,7 @@ OWNER = "attach"
 
 
 @dataclass(slots=True)
-class Sampling:
+class ProbeReports:
     """Reports of probes at `ports` of a switch.
 
     `session` is open as its primary, its pipeline has been looked at; `clone` is by which samples leave

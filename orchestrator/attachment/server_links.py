@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from orchestrator.attachment.links import port_words
-from orchestrator.attachment.probes import TAGGED_MTU, WHOLE, Port
+from orchestrator.attachment.probes import TAGGED_MTU, WHOLE, SwitchPort
 from orchestrator.attachment.switches import primary_session
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
@@ -43,7 +43,7 @@ class _Target:
     """A worker, the switch port that leads to it, and a session that its counters are read by."""
 
     worker: WorkerAddress
-    port: Port
+    port: SwitchPort
     mac: int
     interface: str
     """Where the topology says it."""
@@ -72,7 +72,7 @@ def wrong_server_links(network: LiveNetwork) -> Iterator[str]:
             targets = [
                 _Target(
                     worker,
-                    Port(switch, fabric.port_of(worker.core.server, worker.core.index)),
+                    SwitchPort(switch, fabric.port_of(worker.core.server, worker.core.index)),
                     device_mac(topology.servers[worker.core.server].id, core=worker.core.index + 1),
                     _place(topology, worker.core),
                     stack.enter_context(network.worker(worker.core)),
@@ -88,7 +88,7 @@ def _place(topology: Topology, core: Core) -> str:
 
 
 def _problems(
-    session: SwitchClient, targets: Sequence[_Target], words: Callable[[Port], str]
+    session: SwitchClient, targets: Sequence[_Target], words: Callable[[SwitchPort], str]
 ) -> Iterator[str]:
     small, whole = _reached(session, targets, SMALL), _reached(session, targets, WHOLE)
     for target in targets:

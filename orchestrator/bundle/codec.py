@@ -31,7 +31,7 @@ from orchestrator.bundle.documents import (
     read_stories,
     read_workers,
 )
-from orchestrator.bundle.index import Index, Place, Serialised
+from orchestrator.bundle.index import Index, PartPlace, Serialised
 from orchestrator.clients.encoding import Inserts, RawUpdate
 from orchestrator.clients.p4info import Schema, flood_update
 from orchestrator.errors import InputError, SwitchError
@@ -414,7 +414,7 @@ def _unbatch(
 
 
 def _unmade(
-    schema: Schema, found: tuple[bytes, str], places: Sequence[Place], graph: str
+    schema: Schema, found: tuple[bytes, str], places: Sequence[PartPlace], graph: str
 ) -> tuple[Entries, tuple[FloodGroup, ...]]:
     """Entries, as bytes, and groups of a batch; ValueError where the places are not its own."""
     form, view, text = _form(schema, graph), memoryview(found[0]), found[1]

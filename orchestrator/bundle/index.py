@@ -18,7 +18,7 @@ from orchestrator.model.entries import LazyEntries, Part, TableEntry
 from orchestrator.model.refs import Node
 
 
-class Place(NamedTuple):
+class PartPlace(NamedTuple):
     """A part without its entries: how many bytes they take, how many letters the places of their rules,
     how many entries there are of each table, and whether some have priorities."""
 
@@ -31,7 +31,7 @@ class Place(NamedTuple):
     ranked: bool
 
 
-Index = Mapping[str, Sequence[Place]]
+Index = Mapping[str, Sequence[PartPlace]]
 """By device, in order."""
 
 
@@ -77,11 +77,11 @@ def _document(part: Part, size: int, letters: int) -> list[Any]:
     return [part.node, grouped, size, letters, part.tables(), key.hex(), part.ranked()]
 
 
-def _places(listed: Iterable[Any]) -> Iterator[Place]:
+def _places(listed: Iterable[Any]) -> Iterator[PartPlace]:
     shared: dict[tuple[tuple[str, int], ...], Mapping[str, int]] = {}
     for node, refs, size, letters, tables, key, ranked in listed:
         counts = shared.setdefault(tuple(tables.items()), tables)
-        yield Place(
+        yield PartPlace(
             None if node is None else Node(*node),
             tuple([Node(kind, switch, n) for kind, switch, numbers in refs for n in numbers]),
             size,

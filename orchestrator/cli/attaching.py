@@ -57,7 +57,7 @@ def attach(
     wrong is told at once, and then nothing is changed. A switch without a pipeline gets ours, since
     probing needs one.
     """
-    from orchestrator.attachment.attach import Options
+    from orchestrator.attachment.attach import AttachOptions
     from orchestrator.attachment.attach import attach as attach_network
     from orchestrator.deployment.access import Access
     from orchestrator.placement.topologies import resolve_topology
@@ -67,7 +67,7 @@ def attach(
         wanted,
         name or wanted.name,
         Access.from_environment(),
-        Options(replace_pipelines, max_clock_offset),
+        AttachOptions(replace_pipelines, max_clock_offset),
         note=note,
         warn=warn,
     )

@@ -18,7 +18,7 @@ from orchestrator.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.observation.events import Wanted
+    from orchestrator.observation.events import EventsWanted
 
 _EXAMPLES = (
     "Examples: orchestrator events --type alert --- orchestrator events --follow --graph campus --- "
@@ -62,13 +62,13 @@ def events(
     and 100 drops a second and 1,000 mappings; how many more there were is told as 'suppressed'.
     """
     from orchestrator.observation.eve import EVENT_TYPES
-    from orchestrator.observation.events import Wanted
+    from orchestrator.observation.events import EventsWanted
 
     for name in type_ or ():
         if name not in EVENT_TYPES:
             raise InputError(f"--type: {unknown('type of event', name, EVENT_TYPES)}")
     live = find_network(network)
-    wanted = Wanted(tuple(graph or ()), frozenset(type_ or ()))
+    wanted = EventsWanted(tuple(graph or ()), frozenset(type_ or ()))
     with _written(output) as file:
 
         def put(record: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ def events(
             _print_kept(live, wanted, put)
 
 
-def _print_kept(live: LiveNetwork, wanted: Wanted, put: Any) -> None:
+def _print_kept(live: LiveNetwork, wanted: EventsWanted, put: Any) -> None:
     from orchestrator.observation.events import kept_events
 
     kept = kept_events(live, wanted)
@@ -97,10 +97,10 @@ def _print_kept(live: LiveNetwork, wanted: Wanted, put: Any) -> None:
         note("no events are kept")
 
 
-def _follow(live: LiveNetwork, wanted: Wanted, put: Any, file: IO[str] | None) -> None:
-    from orchestrator.observation.events import Following
+def _follow(live: LiveNetwork, wanted: EventsWanted, put: Any, file: IO[str] | None) -> None:
+    from orchestrator.observation.events import EventStream
 
-    following = Following(live, wanted)
+    following = EventStream(live, wanted)
     try:
         for record in following.records():
             while not following.problems.empty():

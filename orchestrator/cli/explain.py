@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.observation.captures import Header
     from orchestrator.observation.explain import SwitchStep, Visit
     from orchestrator.observation.journey import Journey, NetworkModel
-    from orchestrator.observation.views import Seen
+    from orchestrator.observation.views import NetworkView
     from orchestrator.observation.whynot import Answer
 
 _EXAMPLES = (
@@ -161,10 +161,10 @@ def _check_which(packet: str, pcap: Path | None, source: str, target: str) -> No
         raise InputError("say which packet: --packet TEXT, --pcap FILE, or --from HOST --to HOST")
 
 
-def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: bool) -> Seen:
+def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: bool) -> NetworkView:
     from orchestrator.observation.sessions import reader
     from orchestrator.observation.snapshot import read_snapshot
-    from orchestrator.observation.views import Seen, see_bundle, see_live
+    from orchestrator.observation.views import NetworkView, see_bundle, see_live
 
     if bundle is not None:
         return see_bundle(bundle, topology)
@@ -172,7 +172,7 @@ def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: b
     if whole:
         return see_live(live)
     with reader(live, switch) as client:
-        return Seen(live.topology, {switch: read_snapshot(client)}, ())
+        return NetworkView(live.topology, {switch: read_snapshot(client)}, ())
 
 
 def _frames(
@@ -263,7 +263,7 @@ def _print_visits(visits: list[Visit], as_json: bool, verbose: bool) -> None:
         _print_visit(visit, verbose, "")
 
 
-def _answer(model: NetworkModel, seen: Seen, journey: Journey, goal: str) -> Answer:
+def _answer(model: NetworkModel, seen: NetworkView, journey: Journey, goal: str) -> Answer:
     from orchestrator.observation.whynot import why_not
 
     return why_not(model, seen.bundles, journey, goal)

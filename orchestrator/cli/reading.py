@@ -11,7 +11,7 @@ from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
     from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.presenters.tables import Target
+    from orchestrator.presenters.tables import TablesSource
 
 Address = Annotated[
     str,
@@ -20,18 +20,18 @@ Address = Annotated[
 DeviceId = Annotated[int, typer.Option("--device-id", help="With --address: its device id.")]
 
 
-def target_of(switch: str, network: str, address: str, device_id: int) -> Target:
+def target_of(switch: str, network: str, address: str, device_id: int) -> TablesSource:
     """The switch that the options name."""
     from orchestrator.clients.words import as_told
     from orchestrator.observation.sessions import at_address
-    from orchestrator.presenters.tables import Target, target_in
+    from orchestrator.presenters.tables import TablesSource, target_in
 
     if address:
-        return Target(switch, at_address(switch, address, device_id), {}, None, as_told)
+        return TablesSource(switch, at_address(switch, address, device_id), {}, None, as_told)
     return target_in(find_network(network), switch)
 
 
-def live_of(target: Target, option: str) -> LiveNetwork:
+def live_of(target: TablesSource, option: str) -> LiveNetwork:
     """The running network of a target; InputError where an option needs one."""
     if target.live is None:
         raise InputError(f"{option} needs a network's journal: it does not go with --address")

@@ -13,7 +13,7 @@ from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
-    from orchestrator.presenters.status import Seen
+    from orchestrator.presenters.status import NetworkNow
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +48,7 @@ def status(
     check_known(live, seen.presence, seen.deployed)
 
 
-def _print(seen: Seen, *, everything: bool) -> None:
+def _print(seen: NetworkNow, *, everything: bool) -> None:
     from orchestrator.deployment.following import FOLLOWING
     from orchestrator.presenters.conditions import device_badness, device_words, links_amiss
     from orchestrator.presenters.status import cores_of
@@ -121,7 +121,7 @@ def _print(seen: Seen, *, everything: bool) -> None:
     _print_workers(seen.workers, everything)
 
 
-def _warn(seen: Seen, everything: bool) -> None:
+def _warn(seen: NetworkNow, everything: bool) -> None:
     """What is lacking, unfinished or owed."""
     from orchestrator.deployment.operations import shortcomings
 

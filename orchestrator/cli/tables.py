@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from orchestrator.clients.p4info import Schema
     from orchestrator.observation.rows import Filter, Row
-    from orchestrator.presenters.tables import Target
+    from orchestrator.presenters.tables import TablesSource
 
 _EXAMPLES = (
     "Examples: orchestrator tables leaf1 acl.ipv4 --hit --- "
@@ -136,7 +136,7 @@ def tables(
             say("no entry is to be shown")
 
 
-def _targets(switch: str, network: str, address: str, device_id: int) -> list[Target]:
+def _targets(switch: str, network: str, address: str, device_id: int) -> list[TablesSource]:
     if switch != "all" or address:
         return [target_of(switch, network, address, device_id)]
     from orchestrator.cli.networks import find_network
@@ -146,7 +146,7 @@ def _targets(switch: str, network: str, address: str, device_id: int) -> list[Ta
 
 
 def _view(
-    targets: Sequence[Target],
+    targets: Sequence[TablesSource],
     schemas: dict[str, Schema],
     names: Sequence[str],
     rows: Sequence[Row],
@@ -195,7 +195,9 @@ def _view(
     return Group(*parts)  # type: ignore[arg-type]
 
 
-def _print_csv(targets: Sequence[Target], schemas: dict[str, Schema], rows: Iterable[Row]) -> None:
+def _print_csv(
+    targets: Sequence[TablesSource], schemas: dict[str, Schema], rows: Iterable[Row]
+) -> None:
     columns = (
         *("device", "table", "segment", "match", "action", "priority"),
         *("graph", "nf", "rule", "packets", "bytes"),
@@ -209,7 +211,7 @@ def _print_csv(targets: Sequence[Target], schemas: dict[str, Schema], rows: Iter
 
 
 def _watch(
-    targets: Sequence[Target],
+    targets: Sequence[TablesSource],
     schemas: dict[str, Schema],
     names: list[str],
     chosen: Filter,
@@ -261,7 +263,7 @@ def _watch(
 
 
 def _diff(
-    targets: Sequence[Target], schemas: dict[str, Schema], names: set[str], as_json: bool
+    targets: Sequence[TablesSource], schemas: dict[str, Schema], names: set[str], as_json: bool
 ) -> None:
     from orchestrator.observation.rows import compare, difference_json
     from orchestrator.observation.sessions import read_rows

@@ -47,7 +47,7 @@ def tap_command(
     (ethtool -K IF tso off gso off gro off).
     """
     from orchestrator.verification import keys, tapping
-    from orchestrator.verification.taps import Watcher
+    from orchestrator.verification.taps import TapWatcher
 
     key = keys.sampling_key(tap_key, "--tap-key")
     stopped: list[int] = []
@@ -69,7 +69,7 @@ def tap_command(
             with os.fdopen(made, "w", encoding="ascii") as file:
                 seen = tapping.tap(
                     port,
-                    Watcher(key, rate),
+                    TapWatcher(key, rate),
                     (interface, keys.commitment(key), rate),
                     file,
                     ended=lambda: bool(stopped) or time.monotonic() > until,

@@ -84,7 +84,9 @@ def manifest_new(
     roles = manifest.Roles(
         customer=public_of(customer), provider=public_of(provider), cle=public_of(cle_key)
     )
-    references = manifest.References(servernf=manifest.servernf_digest(), bundle=digest_of(bundle))
+    references = manifest.MeantSoftware(
+        servernf=manifest.servernf_digest(), bundle=digest_of(bundle)
+    )
     secret = keys.sampling_key(sampling_key, "--sampling-key")
     sampling = manifest.Sampling(packets=rate, key=keys.commitment(secret))
     found = load_graph(graph).graph

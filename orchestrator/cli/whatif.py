@@ -35,7 +35,7 @@ from orchestrator.cli.placement import (
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
-    from orchestrator.placement.topologies import Demand
+    from orchestrator.placement.topologies import HostDemand
     from orchestrator.presenters.live_case import LiveCase
     from orchestrator.whatif.cases import Settings
     from orchestrator.whatif.run import Outcome
@@ -239,7 +239,7 @@ def _start(
 
 def _with_demands(case: Case, text: str, largest: int) -> Case:
     from orchestrator.nfs.files import parse_json, read_text
-    from orchestrator.placement.topologies import Demand, topohub
+    from orchestrator.placement.topologies import HostDemand, topohub
     from orchestrator.whatif.scenarios import parse_rate, with_demands
 
     if text.startswith("topohub:"):
@@ -248,14 +248,14 @@ def _with_demands(case: Case, text: str, largest: int) -> Case:
     raw = parse_json(read_text(Path(text), text), text)
     try:
         found = [
-            Demand(str(d["source"]), str(d["target"]), parse_rate(str(d["rate"]))) for d in raw
+            HostDemand(str(d["source"]), str(d["target"]), parse_rate(str(d["rate"]))) for d in raw
         ]
     except (TypeError, KeyError) as error:
         raise InputError(f"{text}: a list of {{source, target, rate}} is expected") from error
     return with_demands(case, _largest(found, largest))
 
 
-def _largest(demands: Sequence[Demand], count: int) -> Sequence[Demand]:
+def _largest(demands: Sequence[HostDemand], count: int) -> Sequence[HostDemand]:
     return sorted(demands, key=lambda d: -d.rate)[:count] if count > 0 else demands
 
 

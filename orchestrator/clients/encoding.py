@@ -93,7 +93,7 @@ def _lpm_frame(field: int, size: int, length: int) -> tuple[bytes, bytes]:
     return whole[: len(whole) - len(tail) - size], tail
 
 
-class Fields:
+class TableFields:
     """The match fields of one table: name -> (id, kind, bits), and what they were asked lately."""
 
     __slots__ = ("_fields", "_kept", "head", "needs_priority")
@@ -233,7 +233,7 @@ class Inserts:
         return memoryview(self.data)[start : self._ends[last - 1]]
 
 
-class Run(NamedTuple):
+class InsertRun(NamedTuple):
     """Inserts in a row, from `first` to before `last`: written as they are."""
 
     inserts: Inserts
@@ -243,10 +243,10 @@ class Run(NamedTuple):
     def __len__(self) -> int:
         return self.last - self.first
 
-    def split(self, most: int) -> Iterator[Run]:
+    def split(self, most: int) -> Iterator[InsertRun]:
         """The same in runs of so many at most."""
         for first in range(self.first, self.last, most):
-            yield Run(self.inserts, first, min(first + most, self.last))
+            yield InsertRun(self.inserts, first, min(first + most, self.last))
 
     def part(self) -> memoryview:
         """As a part of a serialised WriteRequest."""

@@ -19,7 +19,7 @@ _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class KeyValue:
     """A key with its value; `created` is the store's revision that created it."""
 
     key: str
@@ -44,12 +44,12 @@ class EtcdClient:
 
     # -- keys ----------------------------------------------------------------------------------
 
-    def get(self, key: str) -> Pair | None:
+    def get(self, key: str) -> KeyValue | None:
         """One key."""
         request = pb.RangeRequest(key=key.encode())
         return next(map(_pair, self._unary("KV/Range", request, pb.RangeResponse).kvs), None)
 
-    def range(self, prefix: str, revision: int = 0) -> tuple[list[Pair], int]:
+    def range(self, prefix: str, revision: int = 0) -> tuple[list[KeyValue], int]:
         """All keys with a prefix, in order, and the revision that they are of (0: the last one)."""
         request = pb.RangeRequest(key=prefix.encode(), range_end=_after(prefix), revision=revision)
         answer = self._unary("KV/Range", request, pb.RangeResponse)
@@ -125,8 +125,8 @@ class EtcdClient:
         raise StoreError(f"etcd: {'; '.join(problems)}")
 
 
-def _pair(found: pb.KeyValue) -> Pair:
-    return Pair(found.key.decode(), found.value, found.create_revision)
+def _pair(found: pb.KeyValue) -> KeyValue:
+    return KeyValue(found.key.decode(), found.value, found.create_revision)
 
 
 def created_at(key: str, revision: int) -> Condition:

@@ -14,7 +14,7 @@ from finsy.proto import p4r, rpc_code, rpc_status
 
 from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.identity import identify
-from orchestrator.clients.p4info import Schema, Table
+from orchestrator.clients.p4info import Schema, TableInfo
 from orchestrator.clients.words import Placing, as_told, entity_words
 from orchestrator.clients.writing import Refusal
 from orchestrator.errors import WriteRefused
@@ -112,7 +112,7 @@ class Inquiry:
         )
 
 
-def _wrong_form(schema: Schema, table: Table, entry: p4r.TableEntry) -> str:
+def _wrong_form(schema: Schema, table: TableInfo, entry: p4r.TableEntry) -> str:
     """What the P4Info says against an entry."""
     action = schema.action_by_id(entry.action.action.action_id)
     if entry.action.HasField("action") and action not in table.actions:

@@ -49,7 +49,7 @@ class _Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableInfo:
     """A table of the pipeline: `size` in entries; `keys` in order of the P4 program.
 
     `metered`: each entry has a meter, which a read must ask for.
@@ -104,14 +104,14 @@ class Schema:
             for a in p4info.actions
         }
         self._action_by_id = {action.id: action for action in self.actions.values()}
-        self.tables: dict[str, Table] = {}
+        self.tables: dict[str, TableInfo] = {}
         metered = {meter.direct_table_id for meter in p4info.direct_meters}
         for t in p4info.tables:
             keys = {
                 f.name: _Field(f.id, p4i.MatchField.MatchType.Name(f.match_type), f.bitwidth)
                 for f in t.match_fields
             }
-            self.tables[short(t.preamble.name)] = Table(
+            self.tables[short(t.preamble.name)] = TableInfo(
                 t.preamble.id,
                 short(t.preamble.name),
                 t.size,
@@ -126,7 +126,7 @@ class Schema:
             for table in self.tables.values()
         }
         self._decoded: dict[bytes, tuple[str, tuple[tuple[str, int], ...]]] = {}
-        self._fields: dict[str, encoding.Fields] = {}
+        self._fields: dict[str, encoding.TableFields] = {}
         self._doings: dict[tuple[str, tuple[tuple[str, int], ...]], bytes] = {}
         self._identified: dict[int, tuple[TableEntry, str, tuple[bytes, bytes]]] = {}
         """By id of the very entry, which is kept, so that its id is nobody else's: devices that have the
@@ -142,13 +142,13 @@ class Schema:
         """From P4Info in protobuf text form."""
         return cls(text_format.Parse(text, p4i.P4Info()))
 
-    def table(self, name: str) -> Table:
+    def table(self, name: str) -> TableInfo:
         """A table by name; SwitchError with the nearest name."""
         if name not in self.tables:
             raise SwitchError(unknown("table", name, tuple(self.tables)))
         return self.tables[name]
 
-    def table_by_id(self, ident: int) -> Table | None:
+    def table_by_id(self, ident: int) -> TableInfo | None:
         """A table by its id; None when the pipeline has none such."""
         return self._table_by_id.get(ident)
 
@@ -177,7 +177,7 @@ class Schema:
         fields = self._fields.get(name)
         if fields is None:
             table = self.table(name)
-            fields = encoding.Fields(table.id, table.keys, table.needs_priority)
+            fields = encoding.TableFields(table.id, table.keys, table.needs_priority)
             self._fields[name] = fields
         doing = self._doings.get((action, params))
         if doing is None:

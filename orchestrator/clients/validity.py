@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finsy.proto import p4i
 
-from orchestrator.clients.p4info import Schema, Table, short
+from orchestrator.clients.p4info import Schema, TableInfo, short
 from orchestrator.model.entries import Between, Exact, Key, Lpm, Meter, TableEntry, Ternary
 
 MAX_ORIGIN = 4096
@@ -59,7 +59,7 @@ class Validity:
         return known
 
 
-def _keys_problem(table: Table, entry: TableEntry) -> str:
+def _keys_problem(table: TableInfo, entry: TableEntry) -> str:
     names = [name for name, _ in entry.keys]
     if len(names) != len(set(names)):
         return "a key is given twice"
@@ -92,7 +92,7 @@ def _key_problem(key: Key, bits: int) -> str:
     return ""
 
 
-def _priority_problem(table: Table, priority: int) -> str:
+def _priority_problem(table: TableInfo, priority: int) -> str:
     if table.needs_priority and not 0 < priority <= _MOST_PRIORITY:
         return f"priority is {priority}, valid are 1 to {_MOST_PRIORITY}"
     if not table.needs_priority and priority:
@@ -100,7 +100,7 @@ def _priority_problem(table: Table, priority: int) -> str:
     return ""
 
 
-def _meter_problem(table: Table, meter: Meter | None) -> str:
+def _meter_problem(table: TableInfo, meter: Meter | None) -> str:
     if meter is None:
         return ""
     if not table.metered:

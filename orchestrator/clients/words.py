@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from finsy.proto import p4r
 
-from orchestrator.clients.p4info import Schema, Table
+from orchestrator.clients.p4info import Schema, TableInfo
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry
 from orchestrator.model.ids import segment_words
 from orchestrator.model.refs import Role
@@ -123,7 +123,7 @@ def origins_of(origin: str) -> tuple[tuple[str, str], ...]:
     return tuple(split_origin(part) for part in origin.split(" & "))
 
 
-def key_texts(table: Table, entry: TableEntry, ports: Ports = NO_PORTS) -> dict[str, str]:
+def key_texts(table: TableInfo, entry: TableEntry, ports: Ports = NO_PORTS) -> dict[str, str]:
     """What each key asks, by name, the segment left out: `{"src": "10.0.0.0/8"}`."""
     return {
         name: key_text(name, table.keys[name].bits, key, ports, key_role(table.name, name))
@@ -137,7 +137,7 @@ def is_own_segment(table: str, name: str) -> bool:
     return key_role(table, name) is Role.SEGMENT and name in belonging(table).names
 
 
-def key_words(table: Table, entry: TableEntry, ports: Ports = NO_PORTS) -> str:
+def key_words(table: TableInfo, entry: TableEntry, ports: Ports = NO_PORTS) -> str:
     """`src 10.0.0.0/8, dst_port 80-443`; `any` when nothing is asked."""
     texts = key_texts(table, entry, ports)
     return ", ".join(f"{name} {text}" for name, text in texts.items()) or "any"

@@ -16,9 +16,9 @@ from typing import NamedTuple, Protocol
 import grpc
 from finsy.proto import p4r
 
-from orchestrator.clients.encoding import RawUpdate, Run
+from orchestrator.clients.encoding import InsertRun, RawUpdate
 
-Writable = RawUpdate | p4r.Update | Run
+Writable = RawUpdate | p4r.Update | InsertRun
 """An update of a Write, or many."""
 
 BATCH = 1000
@@ -39,7 +39,7 @@ class Refusal(NamedTuple):
     updates: Sequence[RawUpdate]
 
 
-class Answer(Protocol):
+class WriteInFlight(Protocol):
     """A Write in flight."""
 
     def result(self) -> p4r.WriteResponse:
@@ -48,7 +48,7 @@ class Answer(Protocol):
 
 
 def write_all(
-    send: Callable[[bytes | memoryview], Answer],
+    send: Callable[[bytes | memoryview], WriteInFlight],
     updates: Iterable[Writable],
     *,
     batch: int = BATCH,
@@ -59,7 +59,7 @@ def write_all(
     `send` starts a Write, given the serialised `updates` field of its request. A batch of 1 keeps the
     order of the updates, whatever they are.
     """
-    flying: deque[tuple[Answer, _Batch]] = deque()
+    flying: deque[tuple[WriteInFlight, _Batch]] = deque()
     refused: list[Refusal] = []
     taken = 0
     before = 0
@@ -71,7 +71,9 @@ def write_all(
         try:
             answer.result()
         except grpc.RpcError as error:
-            refused.append(Refusal(error, chunk.updates() if isinstance(chunk, Run) else chunk))
+            refused.append(
+                Refusal(error, chunk.updates() if isinstance(chunk, InsertRun) else chunk)
+            )
             return
         taken += len(chunk)
         if progress is not None:
@@ -96,14 +98,14 @@ def write_all(
     return taken, refused
 
 
-_Batch = list[RawUpdate] | Run
+_Batch = list[RawUpdate] | InsertRun
 
 
 def _batches(updates: Iterable[Writable], most: int) -> Iterator[_Batch]:
     """Updates of one Write each."""
     chunk: list[RawUpdate] = []
     for update in updates:
-        if isinstance(update, Run):
+        if isinstance(update, InsertRun):
             if chunk:
                 yield chunk
                 chunk = []
@@ -118,14 +120,14 @@ def _batches(updates: Iterable[Writable], most: int) -> Iterator[_Batch]:
 
 
 def _part(chunk: _Batch) -> bytes | memoryview:
-    if isinstance(chunk, Run):
+    if isinstance(chunk, InsertRun):
         return chunk.part()
     return b"".join([update.part() for update in chunk])
 
 
 def _only_kind(chunk: _Batch) -> int:
     """INSERT or DELETE if there is nothing else, of table entries only; otherwise 0."""
-    if isinstance(chunk, Run):
+    if isinstance(chunk, InsertRun):
         return p4r.Update.INSERT
     kind = chunk[0].kind
     if kind == p4r.Update.MODIFY:

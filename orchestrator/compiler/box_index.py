@@ -44,7 +44,7 @@ _ROW = np.dtype(
 _NOT_COMPARED = tuple(n for n in range(len(FIELDS)) if n not in _COMPARED)
 
 
-class Point(NamedTuple):
+class PacketPoint(NamedTuple):
     """A packet, as far as numpy compares: shape, compared fields, TCP flags."""
 
     shape: int
@@ -62,12 +62,12 @@ class Point(NamedTuple):
         )
 
 
-def corner(box: Box) -> Point:
+def corner(box: Box) -> PacketPoint:
     """A packet of a box."""
     shape = box.shapes & -box.shapes
     fields = _ends(box.low)
     fields[_PROTOCOL_ROW] = protocol_of(shape, fields[_PROTOCOL_ROW])
-    return Point(shape, tuple(fields), box.flags[0])
+    return PacketPoint(shape, tuple(fields), box.flags[0])
 
 
 class _Levels:
@@ -150,7 +150,9 @@ class BoxIndex:
                 return number
         return None
 
-    def free_point(self, box: Box, numbers: Sequence[int], rng: random.Random) -> Point | None:
+    def free_point(
+        self, box: Box, numbers: Sequence[int], rng: random.Random
+    ) -> PacketPoint | None:
         """A packet of a box that is surely in none of the numbered, among a few chosen by chance."""
         rows = np.searchsorted(self._numbers, numbers)
         low, high, shapes, flags = (
@@ -168,7 +170,7 @@ class BoxIndex:
             covers &= (low <= packet).all(axis=1) & (high >= packet).all(axis=1)
             covers &= ((flags[:, 0] ^ np.uint8(byte)) & flags[:, 1]) == 0
             if not covers.any():
-                return Point(shape, tuple(at), byte)
+                return PacketPoint(shape, tuple(at), byte)
         return None
 
     def _candidates(self, box: Box) -> Numbers:

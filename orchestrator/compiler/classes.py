@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from orchestrator.compiler.first_match import MOST_PIECES, FirstMatch
-from orchestrator.compiler.flow import UNTOUCHED, Flow
+from orchestrator.compiler.flow import UNTOUCHED, HeaderFlow
 from orchestrator.compiler.headerspace import (
     EVERYTHING,
     NUMBER,
@@ -46,7 +46,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class TrafficClass:
+class WayClass:
     """Packets of a traffic that take one way from an ingress switch. `end` is where it ends, in words.
 
     `boxes` are in ingress headers; unless `whole` they are only some of the class.
@@ -75,9 +75,9 @@ class _Part:
     """Names of those that sent it here."""
 
 
-def traffic_classes(cuts: Cuts, graph: ServiceGraph) -> tuple[TrafficClass, ...]:
+def traffic_classes(cuts: Cuts, graph: ServiceGraph) -> tuple[WayClass, ...]:
     """The classes of a graph, in the order of its traffics and ways; at most MOST_CLASSES_TOLD."""
-    found: list[TrafficClass] = []
+    found: list[WayClass] = []
     for cls in _Classes(cuts, graph).all():
         found.append(cls)
         if len(found) == MOST_CLASSES_TOLD:
@@ -89,9 +89,9 @@ class _Classes:
     def __init__(self, cuts: Cuts, graph: ServiceGraph) -> None:
         self.cuts, self.graph = cuts, graph
         self.arcs = {(arc.source, arc.output): arc.target for arc in cuts.arcs}
-        self.flow = Flow(cuts.units, self.arcs, cuts.entries, {}, Memo())
+        self.flow = HeaderFlow(cuts.units, self.arcs, cuts.entries, {}, Memo())
 
-    def all(self) -> Iterator[TrafficClass]:
+    def all(self) -> Iterator[WayClass]:
         earlier: dict[str, list[Box]] = {}
         for traffic in self.graph.traffic:
             box = box_of(traffic.match)
@@ -110,7 +110,7 @@ class _Classes:
                 for way, end, boxes, whole in self._ways(entry.target, part):
                     number += 1
                     name = f"{traffic.name}.{number}"
-                    yield TrafficClass(name, traffic.name, entry.switch, way, end, boxes, whole)
+                    yield WayClass(name, traffic.name, entry.switch, way, end, boxes, whole)
 
     def _ways(
         self, name: str, part: _Part

@@ -17,7 +17,7 @@ import networkx as nx
 
 from orchestrator.compiler.narrowing import narrow
 from orchestrator.memo import Memo
-from orchestrator.model.cuts import SERVER, SWITCH, Arc, Cuts, Entry, Group, Unit
+from orchestrator.model.cuts import SERVER, SWITCH, Arc, Cuts, Group, Ingress, Unit
 from orchestrator.model.elements import (
     DROP,
     Element,
@@ -80,7 +80,7 @@ class _Cutter:
                     target = self.next_port.get((nf, left))
                     if target is not None and target.port:
                         self.ways.add_edge((nf, port), (target.node, target.port))
-        entries: list[Entry] = []
+        entries: list[Ingress] = []
         demanded = {traffic.ingress for traffic in self.graph.traffic}
         for endpoint in self.graph.endpoints.values():
             first = self.next_port.get((endpoint.name, ""))
@@ -89,7 +89,7 @@ class _Cutter:
             for switch in dict.fromkeys(self.access[host] for host in endpoint.hosts):
                 target = self._enter(first, ingress=switch)
                 if target is not None:
-                    entries.append(Entry(endpoint.name, switch, target))
+                    entries.append(Ingress(endpoint.name, switch, target))
         self._narrow_versions(entries)
         return Cuts(
             units=self.units,
@@ -327,7 +327,7 @@ class _Cutter:
         if target is not None:
             self.arcs[source, output] = Arc(source, output, target)
 
-    def _narrow_versions(self, entries: Iterable[Entry]) -> None:
+    def _narrow_versions(self, entries: Iterable[Ingress]) -> None:
         """Which kinds of packet reach each unit; what nothing reaches is removed."""
         order = nx.DiGraph()
         order.add_nodes_from(self.units)

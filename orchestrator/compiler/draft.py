@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import networkx as nx
 
-from orchestrator.compiler.flow import Arcs, Flow
+from orchestrator.compiler.flow import Arcs, HeaderFlow
 from orchestrator.compiler.headerspace import Box, box_of
 from orchestrator.compiler.narrowing import narrow
 from orchestrator.memo import Memo
@@ -35,7 +35,7 @@ class Draft:
             self.traffic.setdefault(traffic.ingress, []).extend([] if box is None else [box])
             known = self.versions.get(traffic.ingress, frozenset())
             self.versions[traffic.ingress] = known | traffic.match.kind.versions
-        self.flow = Flow(self.units, self.arcs, self.entries, self.traffic, memo)
+        self.flow = HeaderFlow(self.units, self.arcs, self.entries, self.traffic, memo)
         self.removed: list[Removed] = []
         self.unmet: list[Removed] = []
         self.changes: list[str] = []

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.compiler.keys import echo_entry, neighbor_entry
-from orchestrator.compiler.prefixes import Prefix, fewest, runs_of
+from orchestrator.compiler.prefixes import KeyPrefix, fewest, runs_of
 from orchestrator.model.entries import Exact, Lpm, PipelineProgram, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology
@@ -117,7 +117,7 @@ class _Ways:
             origin = f"to {Core(server, core)}, tree {tree}"
             yield TableEntry("fabric.devices", (key,), "fabric.to_server", params, 0, origin)
 
-    def _names(self, prefix: Prefix) -> str:
+    def _names(self, prefix: KeyPrefix) -> str:
         first = bisect_left(self.ids, prefix.key)
         size = 1 << DEVICE_ID_BITS - prefix.length
         name = self.devices[first][1]

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import compress
 
 from orchestrator.alignment import common_ends
-from orchestrator.compiler.box_index import BoxIndex, Point, corner, row_of
+from orchestrator.compiler.box_index import BoxIndex, PacketPoint, corner, row_of
 from orchestrator.compiler.headerspace import Box, box_of
 from orchestrator.memo import Memo
 from orchestrator.model.elements import DROP, FilterProgram, RouteProgram
@@ -161,7 +161,7 @@ class Shadows:
     others a packet that none before takes, where one was found."""
 
     by: dict[int, tuple[int, ...]]
-    free: dict[int, Point]
+    free: dict[int, PacketPoint]
 
 
 def shadowed(rules: FirstMatch, memo: Memo, where: Hashable = None) -> dict[int, tuple[int, ...]]:
@@ -189,7 +189,7 @@ def _shadows(rules: FirstMatch, numbers: Iterable[int]) -> Shadows:
             continue
         before = [n for n in rules.index.meeting(box) if n < number]
         covering = _covering(rules, number, box, before)
-        if isinstance(covering, Point):
+        if isinstance(covering, PacketPoint):
             found.free[number] = covering
         elif covering is not None:
             found.by[number] = covering
@@ -231,7 +231,7 @@ def _still_shadowed(old: FirstMatch, was: Shadows, rules: FirstMatch) -> Shadows
 
 def _covering(
     rules: FirstMatch, number: int, box: Box, before: Sequence[int]
-) -> tuple[int, ...] | Point | None:
+) -> tuple[int, ...] | PacketPoint | None:
     """The fewest rules, as far as that is easily found, that take all of a box; or a packet that none
     takes; None: they do not, as far as is known."""
     if not before:

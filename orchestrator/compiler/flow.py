@@ -19,7 +19,7 @@ from orchestrator.compiler.headerspace import (
     Box,
 )
 from orchestrator.memo import Memo
-from orchestrator.model.cuts import SERVER, Arc, Entry, Unit
+from orchestrator.model.cuts import SERVER, Arc, Ingress, Unit
 from orchestrator.model.elements import (
     DROP,
     DscpProgram,
@@ -58,21 +58,21 @@ class Arcs(dict[tuple[str, str], str]):
         return dict(self._of.get(source, {}))
 
 
-class Flow:
+class HeaderFlow:
     """A cut graph that may change between questions: `units` and `arcs` are the caller's."""
 
     def __init__(
         self,
         units: Mapping[str, Unit],
         arcs: Mapping[tuple[str, str], str],
-        entries: Sequence[Entry],
+        entries: Sequence[Ingress],
         traffic: Mapping[str, Sequence[Box]],
         memo: Memo,
     ) -> None:
         """`traffic` by endpoint: what may enter there."""
         self.units, self.arcs, self.traffic = units, arcs, traffic
         self.memo = memo
-        self.entries: dict[str, list[Entry]] = {}
+        self.entries: dict[str, list[Ingress]] = {}
         for entry in entries:
             self.entries.setdefault(entry.target, []).append(entry)
         self._lists: dict[int, tuple[Program, FirstMatch | None]] = {}

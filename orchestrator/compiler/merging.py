@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from orchestrator.compiler.first_match import FirstMatch, first_match, shadowed
-from orchestrator.compiler.flow import Flow
+from orchestrator.compiler.flow import HeaderFlow
 from orchestrator.compiler.headerspace import EVERYTHING, SHAPES_OF_VERSION, Box, box_of
 from orchestrator.memo import Memo, Same
 from orchestrator.model.cuts import Unit
@@ -116,7 +116,7 @@ def count_pairs(first: FirstMatch, output: str, second: FirstMatch) -> int:
 
 
 def merged(
-    flow: Flow, one: Unit, two: Unit, into: Sequence[str], costs: Costs, *, any_gain: bool
+    flow: HeaderFlow, one: Unit, two: Unit, into: Sequence[str], costs: Costs, *, any_gain: bool
 ) -> tuple[FilterProgram, dict[str, str]] | None:
     """One program for two, and what the second's outputs are called in it; None: not worth it.
 
@@ -165,7 +165,7 @@ class _TooMany(Exception):
 
 
 def _product(
-    flow: Flow,
+    flow: HeaderFlow,
     first: FilterProgram,
     second: FilterProgram,
     into: frozenset[str],

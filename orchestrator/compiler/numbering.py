@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.alignment import differing
-from orchestrator.model.decision import LEVELS, WORDS, Branch, Diagram, Node
+from orchestrator.model.decision import LEVELS, WORDS, Branch, DecisionNode, Diagram
 
 Plan = tuple[int, tuple[Branch, ...]]
 """A word and its branches; `to` of a branch is a node's number or, below 0, -1 - that of a rule."""
@@ -40,7 +40,7 @@ class Numbering:
         # The last diagram:
         self._level = np.zeros(0, np.int64)
         self._name = np.zeros(0, np.uint64)
-        self._nodes: list[Node | None] = []
+        self._nodes: list[DecisionNode | None] = []
         self._listed: tuple[list[int], list[int]] = [], []
         self._place_of: dict[int, int] = {}
 
@@ -87,7 +87,7 @@ class Numbering:
         order = below[np.lexsort((name[below], level[below]))]
         sizes = np.bincount(level[below], _column(self._sizes)[below], LEVELS + 1)
         nodes = tuple(map(self._nodes.__getitem__, order.tolist()))
-        return Diagram(cast("tuple[Node, ...]", nodes), weighed, tuple(map(int, sizes[1:])))
+        return Diagram(cast("tuple[DecisionNode, ...]", nodes), weighed, tuple(map(int, sizes[1:])))
 
     def _levels(self, root: int) -> _Column:
         """The longest way from a root to each node, counting both; 0: there is none."""
@@ -154,7 +154,7 @@ class Numbering:
         found: list[int] = np.nonzero(anew & (level > 0))[0].tolist()
         return found
 
-    def _node(self, number: int, level: _Column, name: _Names) -> Node:
+    def _node(self, number: int, level: _Column, name: _Names) -> DecisionNode:
         word, branches = self._plans[number]
         below = tuple(
             Branch(value, length, int(name[to]), WORDS[self._plans[to][0]])
@@ -162,7 +162,7 @@ class Numbering:
             else Branch(value, length, -1 - self._place_of[-1 - to])
             for value, length, to, _ in branches
         )
-        return Node(WORDS[word], int(level[number]), int(name[number]), below)
+        return DecisionNode(WORDS[word], int(level[number]), int(name[number]), below)
 
 
 def _column(numbers: array[int]) -> _Column:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Run(NamedTuple):
+class KeyRun(NamedTuple):
     """Keys from `first` up to but without `end` that have one value."""
 
     first: int
@@ -20,7 +20,7 @@ class Run(NamedTuple):
     value: int
 
 
-class Prefix(NamedTuple):
+class KeyPrefix(NamedTuple):
     """The keys whose first `length` bits are those of `key` have a value, but for longer prefixes."""
 
     key: int
@@ -36,16 +36,16 @@ class _Node:
     halves: tuple[_Node | None, _Node | None] | None = None
 
 
-def fewest(runs: Sequence[Run], bits: int) -> list[Prefix]:
+def fewest(runs: Sequence[KeyRun], bits: int) -> list[KeyPrefix]:
     """Prefixes of keys of so many bits, in their order; the runs are in order, too, and disjoint."""
-    found: list[Prefix] = []
+    found: list[KeyPrefix] = []
 
     def choose(node: _Node | None, key: int, length: int, inherited: int | None) -> None:
         if node is None:
             return
         if node.options and inherited not in node.options:
             inherited = max(node.options)
-            found.append(Prefix(key, length, inherited))
+            found.append(KeyPrefix(key, length, inherited))
         if node.halves:
             low, high = node.halves
             choose(low, key, length + 1, inherited)
@@ -55,7 +55,7 @@ def fewest(runs: Sequence[Run], bits: int) -> list[Prefix]:
     return found
 
 
-def _built(runs: Sequence[Run], first: int, size: int) -> _Node | None:
+def _built(runs: Sequence[KeyRun], first: int, size: int) -> _Node | None:
     """The node of keys from `first` on; None when none of them has a value."""
     if not runs:
         return None
@@ -70,12 +70,12 @@ def _built(runs: Sequence[Run], first: int, size: int) -> _Node | None:
     return _Node(options, (low, high))
 
 
-def runs_of(keys: Sequence[int], values: Sequence[int]) -> Iterator[Run]:
+def runs_of(keys: Sequence[int], values: Sequence[int]) -> Iterator[KeyRun]:
     """Keys in order with their values, as runs; 0 is no value."""
     start = 0
     for at in range(1, len(keys) + 1):
         goes_on = at < len(keys) and keys[at] == keys[at - 1] + 1 and values[at] == values[start]
         if not goes_on:
             if values[start]:
-                yield Run(keys[start], keys[at - 1] + 1, values[start])
+                yield KeyRun(keys[start], keys[at - 1] + 1, values[start])
             start = at

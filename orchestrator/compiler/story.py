@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.compiler.classes import TrafficClass, likely
+from orchestrator.compiler.classes import WayClass, likely
 from orchestrator.compiler.headerspace import FIELDS, HeaderSet
 from orchestrator.compiler.layout import Layout
 from orchestrator.model.bundle import Story
@@ -86,7 +86,7 @@ def unit_stories(
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
+class StoryTeller:
     """Everything that stories are told from: the stages' outputs."""
 
     graph: ServiceGraph
@@ -96,7 +96,7 @@ class Teller:
     stories: Sequence[Story]
     fabric: Fabric
 
-    def tell(self, found: TrafficClass) -> ClassStory:
+    def tell(self, found: WayClass) -> ClassStory:
         """The story of a class."""
         told = {story.unit: story for story in self.stories}
         steps: list[ClassStep] = []
@@ -136,7 +136,7 @@ class Teller:
             tuple(self._synthesis(units)),
         )
 
-    def witness(self, found: TrafficClass) -> dict[str, int]:
+    def witness(self, found: WayClass) -> dict[str, int]:
         """A packet of a class, between hosts of the graph where the class has such a one."""
         traffic = next(t for t in self.graph.traffic if t.name == found.traffic)
         ends = {"src": traffic.ingress, "dst": traffic.egress}

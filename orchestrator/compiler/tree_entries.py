@@ -16,7 +16,7 @@ from orchestrator.compiler.program_entries import (
     verdict,
 )
 from orchestrator.memo import Memo
-from orchestrator.model.decision import DecidedProgram, Node
+from orchestrator.model.decision import DecidedProgram, DecisionNode
 from orchestrator.model.elements import FilterProgram
 from orchestrator.model.entries import Key, Lpm
 from orchestrator.model.refs import Ref, TreeRef
@@ -67,7 +67,7 @@ def _levels(program: DecidedProgram, site: Site, memo: Memo) -> list[SymbolicPar
     verdict_of = cache(_Verdicts(program, site).of)
     segment = ("segment", site.segment)
 
-    def part(node: Node) -> SymbolicPart:
+    def part(node: DecisionNode) -> SymbolicPart:
         table = f"{site.instance}.{TREE_LEVELS[node.level - 1]}"
         me = TreeRef(site.segment, node.id)
         keys: tuple[tuple[str, Key | Ref], ...] = (segment, ("node", me))

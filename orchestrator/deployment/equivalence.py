@@ -5,7 +5,7 @@ The reference interpreter runs the original graph NF by NF; the bundle runs on a
 
 from __future__ import annotations
 
-from orchestrator.deployment.minimise import Minimal, Pair, minimise
+from orchestrator.deployment.minimise import Minimal, SystemPair, minimise
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
@@ -19,7 +19,7 @@ def compare(
 
     The driver's `differences` are empty when the bundle is equivalent as the graph's NFs define it.
     """
-    pair = Pair(graph, topology, bundle)
+    pair = SystemPair(graph, topology, bundle)
     driver = Driver([pair.expected, pair.actual], pair.comparator, seed=seed)
     driver.run(campaign(graph, topology, seed), packets)
     return driver

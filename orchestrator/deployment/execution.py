@@ -59,7 +59,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class Recorder(Protocol):
+class TransactionRecorder(Protocol):
     """Who is told how far a transaction is: a write-ahead journal."""
 
     def begin(self, stage: int) -> None:
@@ -134,7 +134,7 @@ class Executor:
         network: NetworkDriver,
         *,
         progress: Progress | None = None,
-        recorder: Recorder | None = None,
+        recorder: TransactionRecorder | None = None,
         careful: bool = False,
         forgiving: bool = False,
         ready: Mapping[str, Inserts] | None = None,

@@ -22,7 +22,7 @@ _SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Replication:
+class StateReplication:
     """What a controller has the two workers of a following do; all of it may be repeated."""
 
     network: NetworkDriver
@@ -64,7 +64,7 @@ class Replication:
 
 def follow(network: NetworkDriver, step: Follow) -> tuple[str, ...]:
     """Have a standby follow, or no longer; why it does not, which is no reason to undo a change."""
-    replication = Replication(network, step.following)
+    replication = StateReplication(network, step.following)
     try:
         if step.starts:
             replication.start()

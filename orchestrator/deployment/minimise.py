@@ -46,7 +46,7 @@ class Minimal:
         return "\n".join([*shown, f"with {'; '.join(self.rules) or 'any config'}:", self.why])
 
 
-class Pair:
+class SystemPair:
     """The unsplit graph and its bundle on a network in memory, sent the same frames in step."""
 
     def __init__(self, graph: ServiceGraph, topology: Topology, bundle: Bundle) -> None:
@@ -97,7 +97,7 @@ def minimise(
         if attempts > _MOST_ATTEMPTS:
             return None
         try:
-            return Pair(tried, topology, compiled(tried)).first_difference(sent)
+            return SystemPair(tried, topology, compiled(tried)).first_difference(sent)
         except ReportedError:
             return None  # leaving this out made another kind of failure
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from finsy.proto import p4r
 
-from orchestrator.clients.encoding import Inserts, RawUpdate, Run
+from orchestrator.clients.encoding import InsertRun, Inserts, RawUpdate
 from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema, clone_session_update, flood_update
 from orchestrator.deployment.drivers import PipelineDriver
@@ -36,7 +36,7 @@ def update_of(schema: Schema, change: Change, owner: str) -> RawUpdate:
 
 def updates_of(
     schema: Schema, changes: Iterable[Change], owner: str, ready: Inserts | None = None
-) -> Iterator[RawUpdate | Run]:
+) -> Iterator[RawUpdate | InsertRun]:
     """The updates that make changes, in their order; what is `ready` is not serialised again.
 
     It is looked for in its own order: what comes in another one is only serialised once more.
@@ -53,7 +53,7 @@ def updates_of(
             at += 1
             continue
         if first < at:
-            yield Run(ready, first, at)
+            yield InsertRun(ready, first, at)
         first = at
         if isinstance(item, TableEntry):
             first = next((i for i in range(at, end) if entries[i] is item), end)
@@ -63,7 +63,7 @@ def updates_of(
             first = at = end
         yield update_of(schema, change, owner)
     if first < at:
-        yield Run(ready, first, at)
+        yield InsertRun(ready, first, at)
 
 
 def _update(schema: Schema, item: Item, owner: str, kind: p4r.Update.Type.ValueType) -> RawUpdate:

@@ -140,7 +140,7 @@ class _Running:
             nfs[graph, name] = (nf.type, nf.config_digest)
         classifiers: dict[Classifier, tuple[object, ...]] = {}
         for path in status.paths:
-            key = (path.nf, ids.Hop(path.spi, path.si).number, path.out_port)
+            key = (path.nf, ids.PathPosition(path.spi, path.si).number, path.out_port)
             if not path.out_port:
                 classifiers[key] = ("enter", path.in_port)
             elif path.next.HasField("nf"):
@@ -180,7 +180,7 @@ def _graph_drift(
 
 def path_of(chain: ServerChain) -> int:
     """SPI and SI as one number."""
-    return ids.Hop(chain.spi, chain.si).number
+    return ids.PathPosition(chain.spi, chain.si).number
 
 
 def classifiers_of(graph: str, chain: ServerChain) -> dict[Classifier, tuple[object, ...]]:

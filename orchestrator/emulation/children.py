@@ -99,7 +99,7 @@ def report_dead(children: Sequence[Child], report: Callable[[str], None]) -> lis
     return alive
 
 
-class Ports:
+class FreePorts:
     """Free TCP ports on 127.0.0.1 that nobody else is given while this object lives.
 
     A bound socket with SO_REUSEPORT keeps the kernel from handing its port out, yet lets gRPC

@@ -7,7 +7,7 @@ import shutil
 from orchestrator.errors import EnvironmentMissing, InputError
 from orchestrator.model.topology import Tls, Topology
 from orchestrator.targets import AUTO, Target, automatic, known_targets, lookup
-from orchestrator.targets.engine import Engine
+from orchestrator.targets.engine import TargetEngine
 
 _FIRST_USER, _USERS = 60_706, 478
 """Numbers that neither users nor services have: systemd's ranges (UIDS-GIDS) leave them free."""
@@ -45,7 +45,7 @@ def emulated() -> tuple[str, ...]:
     return tuple(name for name in known_targets() if lookup(name).engine is not None)
 
 
-def engine_of(target: str) -> Engine:
+def engine_of(target: str) -> TargetEngine:
     """What runs an emulated target."""
     engine = lookup(target).engine
     assert engine is not None, f"{target} is not emulated"

@@ -11,7 +11,7 @@ from orchestrator.clients.channel import common_name
 from orchestrator.emulation.commands import engine_of, speaks_tls
 from orchestrator.errors import InputError
 from orchestrator.model.topology import Server, Switch, Tls, Topology
-from orchestrator.targets.engine import Engine
+from orchestrator.targets.engine import TargetEngine
 
 
 def with_writers(topology: Topology, certificate: str) -> Topology:
@@ -102,9 +102,9 @@ def _problems(device: Switch | Server, tls: Tls, target: str | None) -> Iterator
         yield f"{device.name}: {title} is built without TLS here; --switch softswitch speaks it"
 
 
-def _by_engine(topology: Topology, targets: Mapping[str, str]) -> dict[Engine, list[Switch]]:
+def _by_engine(topology: Topology, targets: Mapping[str, str]) -> dict[TargetEngine, list[Switch]]:
     """The switches by what will run them."""
-    found: dict[Engine, list[Switch]] = {}
+    found: dict[TargetEngine, list[Switch]] = {}
     for switch in topology.switches.values():
         if target := targets.get(switch.name):
             found.setdefault(engine_of(target), []).append(switch)

@@ -28,7 +28,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class VethPair:
     """A link as a pair of interfaces."""
 
     a: End
@@ -55,12 +55,12 @@ def with_core_interfaces(topology: Topology) -> Topology:
     )
 
 
-def wires(topology: Topology, network_id: str) -> tuple[Wire, ...]:
+def wires(topology: Topology, network_id: str) -> tuple[VethPair, ...]:
     """Every link; a host's or server's interfaces are eth0, eth1, ... in the order of its links."""
     used = Counter[str]()
     known = {*topology.switches, *topology.servers, *topology.hosts}
     return tuple(
-        Wire(
+        VethPair(
             _end(topology, network_id, link.a, link.a_port, used),
             _end(topology, network_id, link.b, link.b_port, used),
             link.capacity,
@@ -70,7 +70,7 @@ def wires(topology: Topology, network_id: str) -> tuple[Wire, ...]:
     )
 
 
-def ends_of(node: str, plan: tuple[Wire, ...]) -> list[End]:
+def ends_of(node: str, plan: tuple[VethPair, ...]) -> list[End]:
     """A node's interfaces, in the order of its links."""
     return [end for end in chain.from_iterable(wire.ends for wire in plan) if end.node == node]
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from functools import cache
 
 from orchestrator.model.entries import Exact, TableEntry
-from orchestrator.model.ids import Layout
+from orchestrator.model.ids import NumberLayout
 from orchestrator.model.refs import LAYOUTS, Role
 from orchestrator.targets.references import key_role, keys_of, param_role
 
 
 @cache
-def _carrying(table: str) -> dict[str, Layout]:
+def _carrying(table: str) -> dict[str, NumberLayout]:
     """The keys of a table whose numbers say which graph they belong to."""
     roles = {name: key_role(table, name) for name in keys_of(table)}
     return {name: LAYOUTS[role] for name, role in roles.items() if role in LAYOUTS}

@@ -131,7 +131,7 @@ class _Linker:
             )
         return {name: ids.SEGMENT.pack(self._graph_id, number) for name, number in own.items()}
 
-    def _packed(self, what: str, layout: ids.Layout, number: int) -> int:
+    def _packed(self, what: str, layout: ids.NumberLayout, number: int) -> int:
         if number >= layout.size:
             raise CompileError(f"{self._graph}: no {what} is left: {layout.size - 1:,} are in use")
         return layout.pack(self._graph_id, number)

@@ -48,7 +48,7 @@ class Arc:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Ingress:
     """Packets from hosts of `endpoint` at access switch `switch` start at `target`."""
 
     endpoint: str
@@ -96,7 +96,7 @@ class Cuts:
 
     units: dict[str, Unit]
     arcs: tuple[Arc, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[Ingress, ...]
     groups: tuple[Group, ...]
     removed: tuple[Removed, ...] = ()
     changes: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ class Branch(NamedTuple):
     word: str = ""
 
 
-class Node(NamedTuple):
+class DecisionNode(NamedTuple):
     """Looks at a word in the tables of a level (from 1). `id` tells it from others of its segment.
 
     The id comes from the ways by which the node is reached, so that a change of a rule hardly renames
@@ -48,7 +48,7 @@ class Diagram(NamedTuple):
     `sizes` are the branches of each level.
     """
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[DecisionNode, ...]
     weighed: tuple[int, ...]
     sizes: tuple[int, ...]
 

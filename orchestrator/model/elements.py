@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
-from orchestrator.model.match import Kind, Match
+from orchestrator.model.match import Match, PacketKind
 from orchestrator.model.routes import Routes
 
 DROP = "drop"
@@ -70,12 +70,12 @@ class FilterProgram(Program):
         return [rule.match for rule in self.rules]
 
     @cached_property
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[PacketKind]:
         """The kind of packet that each rule can match."""
         return [match.kind for match in self.matches]
 
     @cached_property
-    def ways(self) -> tuple[tuple[str, Kind], ...]:
+    def ways(self) -> tuple[tuple[str, PacketKind], ...]:
         """(output, kind) of the rules, in order, without those of which there was one before."""
         outputs = [rule.output for rule in self.rules]
         return tuple(dict.fromkeys(zip(outputs, self.kinds, strict=True)))

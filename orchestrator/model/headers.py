@@ -21,7 +21,7 @@ class Malformed(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class HeaderLayout:
     """Where the headers are (byte offsets into the frame).
 
     `version` is 4, 6 or 0 (not IP). `l4` is where the L4 header or, behind a fragment offset above 0,
@@ -43,7 +43,7 @@ class Layout:
     quoted_l4: int = 0
 
 
-def layout_of(frame: bytes | bytearray) -> Layout:
+def layout_of(frame: bytes | bytearray) -> HeaderLayout:
     """Parse a frame; raises `Malformed` as docs/architecture.md defines it."""
     size = len(frame)
     _need(frame, 14, "Ethernet")
@@ -56,7 +56,7 @@ def layout_of(frame: bytes | bytearray) -> Layout:
     if ether_type == ETHERTYPE_ARP:
         _need(frame, at + 28, "ARP")
     if ether_type not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
-        return Layout(ether_type, vlans, at, end=size)
+        return HeaderLayout(ether_type, vlans, at, end=size)
 
     l3, fragment, later = at, 0, False
     if ether_type == ETHERTYPE_IPV4:
@@ -89,7 +89,7 @@ def layout_of(frame: bytes | bytearray) -> Layout:
     quoted = quoted_l4 = 0
     if not later:
         quoted, quoted_l4 = _quoted(frame, version, protocol, l3, l4)
-    return Layout(
+    return HeaderLayout(
         ether_type, vlans, l3, version, protocol, fragment, later, l4, end, quoted, quoted_l4
     )
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 GRAPH_IDS = range(1, 1 << 10)
 
 
-class Layout(NamedTuple):
+class NumberLayout(NamedTuple):
     """Numbers of one kind: a graph's id above `below` bits that the graph gives out itself."""
 
     below: int
@@ -45,7 +45,7 @@ class Layout(NamedTuple):
         return number and number + (by << self.below)
 
 
-GRAPH, SEGMENT, PATH, GROUP = Layout(0), Layout(14), Layout(14), Layout(6)
+GRAPH, SEGMENT, PATH, GROUP = NumberLayout(0), NumberLayout(14), NumberLayout(14), NumberLayout(6)
 
 GATE_BIT = 13
 GATED = 1 << GATE_BIT
@@ -75,7 +75,7 @@ def parse_segment(text: str) -> int | None:
     return segment if segment_words(segment) == text else None
 
 
-class Hop(NamedTuple):
+class PathPosition(NamedTuple):
     """A service path and the position on it (RFC 8300, 2.3): 24 and 8 bits, as NSH has them."""
 
     spi: int
@@ -87,9 +87,9 @@ class Hop(NamedTuple):
         return self.spi << 8 | self.si
 
 
-def hop(number: int) -> Hop:
+def hop(number: int) -> PathPosition:
     """The hop of a service path header."""
-    return Hop(number >> 8, number & 0xFF)
+    return PathPosition(number >> 8, number & 0xFF)
 
 
 class TreeNode(NamedTuple):

@@ -51,7 +51,7 @@ class PortRange:
         return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
 
 
-class Kind(NamedTuple):
+class PacketKind(NamedTuple):
     """The packets that a match can match: of which IP versions (NOT_IP: not IP), and whether all of
     those versions do."""
 
@@ -84,9 +84,9 @@ class Match:
     vlan: int | None = None
 
     @cached_property
-    def kind(self) -> Kind:
+    def kind(self) -> PacketKind:
         """Which packets it can match."""
-        return Kind(self._versions(), self._asks_only_version())
+        return PacketKind(self._versions(), self._asks_only_version())
 
     @cached_property
     def prefixes(self) -> int:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.model.checksums import updated_checksum
-from orchestrator.model.headers import ICMP, ICMPV6, TCP, UDP, Layout, Malformed, layout_of, word
+from orchestrator.model.headers import (
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    HeaderLayout,
+    Malformed,
+    layout_of,
+    word,
+)
 
 
 class Packet:
@@ -17,7 +26,7 @@ class Packet:
 
     __slots__ = ("_at", "context", "data", "malformed")
 
-    def __init__(self, data: bytearray, layout: Layout, malformed: str | None = None) -> None:
+    def __init__(self, data: bytearray, layout: HeaderLayout, malformed: str | None = None) -> None:
         self.data = data
         self._at = layout
         self.malformed = malformed
@@ -30,7 +39,7 @@ class Packet:
         try:
             return cls(bytearray(frame), layout_of(frame))
         except Malformed as error:
-            return cls(bytearray(frame), Layout(end=len(frame)), str(error))
+            return cls(bytearray(frame), HeaderLayout(end=len(frame)), str(error))
 
     def to_bytes(self) -> bytes:
         """The frame as it is now."""
@@ -78,7 +87,7 @@ class Packet:
     # IP
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> HeaderLayout:
         """Offsets of the headers."""
         return self._at
 

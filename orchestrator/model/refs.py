@@ -107,7 +107,7 @@ class Node(NamedTuple):
 
 def path_node(spi: int, si: int) -> Node:
     """The node of a service path's position."""
-    return Node(PATH, "", ids.Hop(spi, si).number)
+    return Node(PATH, "", ids.PathPosition(spi, si).number)
 
 
 def tree_node(switch: str, segment: int, number: int) -> Node:

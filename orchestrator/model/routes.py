@@ -43,7 +43,7 @@ class Route:
     rule: str
 
 
-class Row(NamedTuple):
+class RouteRow(NamedTuple):
     """A route without objects: its prefix is (version, value, length).
 
     `place` is what stands before and behind the `number` in its rule's name, as in ("routes[", "]").
@@ -67,9 +67,9 @@ class Row(NamedTuple):
 class Routes(Sequence[Route]):
     """Routes in order. Equal ones have equal digests, and no others have."""
 
-    def __init__(self, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, rows: Iterable[RouteRow] = ()) -> None:
         listed = list(rows)
-        columns = list(zip(*listed, strict=True)) or [()] * len(Row._fields)
+        columns = list(zip(*listed, strict=True)) or [()] * len(RouteRow._fields)
         versions, values, lengths, outputs, hops, places, numbers = columns
         self.outputs, output = _indexed(outputs)
         """In the order in which routes first name them."""
@@ -91,7 +91,9 @@ class Routes(Sequence[Route]):
         if isinstance(routes, Routes):
             return routes
         return cls(
-            Row(p.version, p.value, p.length, route.output, route.next_hop, *_place_of(route.rule))
+            RouteRow(
+                p.version, p.value, p.length, route.output, route.next_hop, *_place_of(route.rule)
+            )
             for route in routes
             for p in (route.prefix,)
         )
@@ -183,16 +185,18 @@ class Routes(Sequence[Route]):
         for at in np.nonzero(firsts != np.arange(len(self)))[0].tolist():
             yield self[at], self[int(firsts[at])]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[RouteRow]:
         """All, without objects for their prefixes."""
         return self._rows(slice(None))
 
-    def _rows(self, some: slice) -> Iterator[Row]:
+    def _rows(self, some: slice) -> Iterator[RouteRow]:
         outputs, hops, places = self.outputs, self.hops, self.places
         columns = (column[some].tolist() for column in self._columns.values())
         for version, length, output, hop, place, number, high, low in zip(*columns, strict=True):
             value = high << 64 | low if high else low
-            yield Row(version, value, length, outputs[output], hops[hop], places[place], number)
+            yield RouteRow(
+                version, value, length, outputs[output], hops[hop], places[place], number
+            )
 
     def __iter__(self) -> Iterator[Route]:
         return map(_route, self.rows())
@@ -220,7 +224,7 @@ class Routes(Sequence[Route]):
         return repr(tuple(self))
 
 
-def _route(row: Row) -> Route:
+def _route(row: RouteRow) -> Route:
     prefix = Prefix(row.version, row.value, row.length)
     return Route(prefix, row.output, row.next_hop, row.rule)
 

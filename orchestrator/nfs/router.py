@@ -35,7 +35,7 @@ from orchestrator.model.elements import (
 )
 from orchestrator.model.headers import word
 from orchestrator.model.packet import Packet
-from orchestrator.model.routes import Route, Routes, Row
+from orchestrator.model.routes import Route, RouteRow, Routes
 from orchestrator.nfs.base import (
     Environment,
     NetworkFunction,
@@ -148,9 +148,9 @@ class RouterConfig(NfConfig):
         return Routes(chain(inline, Routes.of(self._from_file).rows()))
 
 
-def _row(route: RouteFields, place: tuple[str, str], number: int) -> Row:
+def _row(route: RouteFields, place: tuple[str, str], number: int) -> RouteRow:
     prefix = route.prefix
-    return Row(
+    return RouteRow(
         *(prefix.version, prefix.value, prefix.length, route.port, route.next_hop, place, number)
     )
 
@@ -162,9 +162,9 @@ def _read_routes(name: str, text: str) -> Routes:
         return Routes(_row(r, place, n) for r, n in zip(routes, item_lines(text), strict=True))
     hops: dict[str, Address | None] = {"-": None}
 
-    def one(line: str, number: int) -> Row | None:
+    def one(line: str, number: int) -> RouteRow | None:
         found = _route(line, hops)
-        return None if found is None else Row(*found, place, number)
+        return None if found is None else RouteRow(*found, place, number)
 
     return Routes(parse_lines(text, name, one))
 

@@ -50,7 +50,7 @@ class FirewallRules:
     icmp_us: int
 
 
-class Flow(NamedTuple):
+class ConnectionKey(NamedTuple):
     """What names a connection. `asker` is the side that sends an echo's requests, else empty."""
 
     version: int
@@ -62,7 +62,7 @@ class Flow(NamedTuple):
     @classmethod
     def between(
         cls, side: str, version: int, protocol: int, ends: tuple[int, int, int, int], asker: str
-    ) -> Flow:
+    ) -> ConnectionKey:
         """The flow of a packet that entered `side`; `ends`: source, its port, destination, its port."""
         source, target = ends[:2], ends[2:]
         if side == "inside":
@@ -85,7 +85,7 @@ class StatefulFirewallReference(Reference):
 
     def __init__(self, rules: FirewallRules) -> None:
         self.rules = rules
-        self._connections = FairTable[Flow, _Connection](rules.max_connections)
+        self._connections = FairTable[ConnectionKey, _Connection](rules.max_connections)
         self._fragments = FairTable[tuple[object, ...], list[int]](MAX_FRAGMENTS)
         """When a first fragment passed, by what its later ones share."""
 
@@ -125,7 +125,12 @@ class StatefulFirewallReference(Reference):
         return True
 
     def _judge_tcp(
-        self, packet: Packet, side: str, flow: Flow, connection: _Connection | None, now_us: int
+        self,
+        packet: Packet,
+        side: str,
+        flow: ConnectionKey,
+        connection: _Connection | None,
+        now_us: int,
     ) -> bool:
         if packet.more_fragments or Segment.of(packet) is None:
             return connection is not None
@@ -160,7 +165,7 @@ class StatefulFirewallReference(Reference):
                 return permits
         return inside and self.rules.default_permits
 
-    def _live(self, flow: Flow, now_us: int) -> _Connection | None:
+    def _live(self, flow: ConnectionKey, now_us: int) -> _Connection | None:
         """The connection unless its time is over; then it is forgotten."""
         connection = self._connections.get(flow)
         if connection is None:
@@ -170,7 +175,7 @@ class StatefulFirewallReference(Reference):
         self._connections.remove(flow)
         return None
 
-    def _timeout_us(self, flow: Flow, connection: _Connection) -> int:
+    def _timeout_us(self, flow: ConnectionKey, connection: _Connection) -> int:
         rules = self.rules
         if flow.protocol == UDP:
             return rules.udp_us
@@ -193,21 +198,21 @@ def _fragment_key(packet: Packet, side: str) -> tuple[object, ...]:
     return side, packet.version, packet.src, packet.dst, packet.identification, packet.protocol
 
 
-def _flow(packet: Packet, side: str) -> Flow | None:
+def _flow(packet: Packet, side: str) -> ConnectionKey | None:
     """The flow of a packet with ports or of an echo; None of any other."""
     version, protocol = packet.version, packet.protocol or 0
     if packet.has_ports:
         ends = packet.src, packet.src_port or 0, packet.dst, packet.dst_port or 0
-        return Flow.between(side, version, protocol, ends, "")
+        return ConnectionKey.between(side, version, protocol, ends, "")
     number = packet.icmp_id
     if number is None:
         return None
     asks = packet.icmp_type == ECHO_REQUESTS[version]
     ends = packet.src, number, packet.dst, number
-    return Flow.between(side, version, protocol, ends, side if asks else _OTHER[side])
+    return ConnectionKey.between(side, version, protocol, ends, side if asks else _OTHER[side])
 
 
-def _quoted_flow(packet: Packet, side: str) -> Flow | None:
+def _quoted_flow(packet: Packet, side: str) -> ConnectionKey | None:
     """The flow of what an ICMP error quotes, if the error goes to whoever sent that."""
     back = _OTHER[side]
     version = packet.version
@@ -227,10 +232,10 @@ def _quoted_flow(packet: Packet, side: str) -> Flow | None:
         return None
     first, second = (int.from_bytes(quoted_l4[i : i + 2], "big") for i in (0, 2))
     if protocol in (TCP, UDP):
-        return Flow.between(back, version, protocol, (source, first, target, second), "")
+        return ConnectionKey.between(back, version, protocol, (source, first, target, second), "")
     kind, number = quoted_l4[0], int.from_bytes(quoted_l4[4:6], "big")
     echo = (ECHO_REQUESTS[version], ECHO_REPLIES[version])
     if protocol != (ICMP if version == 4 else ICMPV6) or kind not in echo:
         return None
     asker = back if kind == ECHO_REQUESTS[version] else side
-    return Flow.between(back, version, protocol, (source, number, target, number), asker)
+    return ConnectionKey.between(back, version, protocol, (source, number, target, number), asker)

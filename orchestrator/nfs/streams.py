@@ -159,7 +159,7 @@ class Connection(Generic[MemoryT]):
         return self.blocked or not (self.tcp.is_half_open or self.tcp.is_over)
 
 
-class Verdict(NamedTuple):
+class SegmentVerdict(NamedTuple):
     """Whether a segment passes; `blocked_at` is set when it is the one that had its connection
     blocked: the sequence number that its receiver waits for."""
 
@@ -167,7 +167,7 @@ class Verdict(NamedTuple):
     blocked_at: int | None = None
 
 
-_PASS, _DROP = Verdict(True), Verdict(False)
+_PASS, _DROP = SegmentVerdict(True), SegmentVerdict(False)
 Judge = Callable[[Packet, Direction[MemoryT], bytes], bool]
 """Looks at the bytes that a packet has put in order; whether its connection must be blocked."""
 _Key = frozenset[Endpoint]
@@ -193,7 +193,7 @@ class Streams(Generic[MemoryT]):
         self._has_seen_syn = False
         self._entered: set[str] = set()
 
-    def verdict(self, packet: Packet, port: str, now_us: int) -> Verdict:
+    def verdict(self, packet: Packet, port: str, now_us: int) -> SegmentVerdict:
         """What becomes of a TCP segment."""
         flags = packet.tcp_flags or 0
         source, key = _ends(packet)
@@ -213,7 +213,7 @@ class Streams(Generic[MemoryT]):
         if packet.more_fragments:
             if connection is not None and not self._strict:
                 connection.given_up = True
-            return Verdict(not self._strict)
+            return SegmentVerdict(not self._strict)
 
         if Segment.of(packet) is None or (flags & URG and self._strict):
             return _DROP
@@ -232,7 +232,7 @@ class Streams(Generic[MemoryT]):
             if meets is not None:
                 return meets
         elif connection.blocked and accepted != Acceptance.BEGINS:
-            return Verdict(accepted == Acceptance.PASSES and not flags & ACK)
+            return SegmentVerdict(accepted == Acceptance.PASSES and not flags & ACK)
         if accepted == Acceptance.BEGINS:
             connection.blocked = False
             connection.directions.clear()
@@ -272,7 +272,7 @@ class Streams(Generic[MemoryT]):
 
     def _meet(
         self, key: _Key, connection: Connection[MemoryT], packet: Packet, now_us: int
-    ) -> Verdict | None:
+    ) -> SegmentVerdict | None:
         """Know a connection from now on (None), or what becomes of its segment."""
         flags = packet.tcp_flags or 0
         if _opens(flags):
@@ -284,16 +284,16 @@ class Streams(Generic[MemoryT]):
             early = now_us - self._begun_us < PICK_UP_US and not self._has_evicted
             unseen = bool(flags & SYN) and not self._has_seen_syn
             if self._strict and not (early or unseen):
-                return Verdict(not packet.payload)
+                return SegmentVerdict(not packet.payload)
         held = len(self._connections)
         source = source_of(packet.version, packet.src)
         entered = self._connections.add(key, connection, source)
         self._has_evicted |= len(self._connections) == held
-        return None if entered else Verdict(not self._strict)
+        return None if entered else SegmentVerdict(not self._strict)
 
     def _take(
         self, key: _Key, connection: Connection[MemoryT], packet: Packet, source: Endpoint
-    ) -> Verdict:
+    ) -> SegmentVerdict:
         """An accepted segment."""
         (receiver,) = key - {source}
         sides = connection.tcp.sides
@@ -323,12 +323,12 @@ class Streams(Generic[MemoryT]):
             return _DROP
         except NoRoom:
             connection.given_up = not self._strict
-            return Verdict(connection.given_up)
+            return SegmentVerdict(connection.given_up)
         if new and self._judge(packet, direction, new):
             connection.blocked = True
             connection.directions.clear()
             self._connections.establish(key)
-            return Verdict(False, expected)
+            return SegmentVerdict(False, expected)
         return _PASS
 
 

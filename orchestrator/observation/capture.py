@@ -46,7 +46,7 @@ _AUXDATA = struct.Struct("=IIIHHHH")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CapturePlace:
     """Where to capture; `paths` limits it to tagged frames on these (SPI, SI), None takes all."""
 
     interface: Interface
@@ -65,7 +65,7 @@ class Captured:
     by_place: dict[str, int] = field(default_factory=dict[str, int])
 
 
-def places(live: LiveNetwork, bundles: Mapping[str, Bundle], text: str) -> list[Place]:
+def places(live: LiveNetwork, bundles: Mapping[str, Bundle], text: str) -> list[CapturePlace]:
     """`leaf1:3`, `leaf1:h1`, `leaf1` (all its ports), `server1:edge_nat`, `server1`.
 
     EnvironmentMissing where the network's interfaces are not on this machine.
@@ -84,7 +84,7 @@ def places(live: LiveNetwork, bundles: Mapping[str, Bundle], text: str) -> list[
 
 def _port_places(
     interfaces: Mapping[int, Interface], names: Mapping[int, str], device: str, what: str
-) -> list[Place]:
+) -> list[CapturePlace]:
     chosen = [
         port
         for port in sorted(interfaces)
@@ -94,7 +94,7 @@ def _port_places(
         known = [*(str(p) for p in sorted(interfaces)), *names.values()]
         raise InputError(f"{device}: {unknown('port', what, known)}")
     return [
-        Place(interfaces[port], f"{device} port {port} ({names.get(port, 'nothing')})")
+        CapturePlace(interfaces[port], f"{device} port {port} ({names.get(port, 'nothing')})")
         for port in chosen
     ]
 
@@ -105,13 +105,13 @@ def _server_places(
     bundles: Mapping[str, Bundle],
     server: str,
     nf: str,
-) -> list[Place]:
+) -> list[CapturePlace]:
     name_of = {index: live.worker_name(Core(server, index)) for index in interfaces}
     if not nf:
-        return [Place(interfaces[index], name) for index, name in name_of.items()]
+        return [CapturePlace(interfaces[index], name) for index, name in name_of.items()]
     graph, slash, name = nf.rpartition("/")
     known: list[str] = []
-    chosen: list[Place] = []
+    chosen: list[CapturePlace] = []
     for bundle in bundles.values():
         if slash and bundle.graph != graph:
             continue
@@ -126,14 +126,14 @@ def _server_places(
                     paths |= {(hop.spi, hop.si) for hop in chain.hops if not hop.nf}
             if program.core in interfaces and paths:
                 told = f"{name_of[program.core]}, frames of {bundle.graph}/{name}"
-                chosen.append(Place(interfaces[program.core], told, frozenset(paths)))
+                chosen.append(CapturePlace(interfaces[program.core], told, frozenset(paths)))
     if not chosen:
         raise InputError(f"{server}: {unknown('NF', nf, sorted(set(known)))}")
     return chosen
 
 
 def capture(
-    where: list[Place],
+    where: list[CapturePlace],
     writer: PcapngWriter,
     *,
     count: int,
@@ -142,7 +142,7 @@ def capture(
 ) -> Captured:
     """Write what passes until `count` frames or `seconds` (0: no limit); Ctrl-C ends it, too."""
     result = Captured()
-    sockets: dict[socket.socket, tuple[Place, int]] = {}
+    sockets: dict[socket.socket, tuple[CapturePlace, int]] = {}
     try:
         for place in where:
             number = writer.interface(place.interface.name, place.description)
@@ -159,7 +159,7 @@ def capture(
 
 def _write_frames(
     writer: PcapngWriter,
-    sockets: Mapping[socket.socket, tuple[Place, int]],
+    sockets: Mapping[socket.socket, tuple[CapturePlace, int]],
     result: Captured,
     count: int,
     seconds: float,
@@ -183,7 +183,7 @@ def _write_frames(
                     return
 
 
-def _wanted(place: Place, frame: bytes) -> bool:
+def _wanted(place: CapturePlace, frame: bytes) -> bool:
     if place.paths is None:
         return True
     found = decode(frame)

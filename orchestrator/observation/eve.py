@@ -33,7 +33,7 @@ _FLOW_ID_BITS = 51
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
+class EventSource:
     """A worker, and the graphs that it runs, by name."""
 
     name: str
@@ -41,7 +41,7 @@ class Teller:
     graphs: Mapping[str, Bundle]
 
 
-def eve(event: vnf_pb2.Event, teller: Teller) -> dict[str, Any]:
+def eve(event: vnf_pb2.Event, teller: EventSource) -> dict[str, Any]:
     """The record of an event."""
     graph, _, nf = event.nf.rpartition("/")
     bundle = teller.graphs.get(graph)
@@ -73,7 +73,7 @@ def eve(event: vnf_pb2.Event, teller: Teller) -> dict[str, Any]:
     return record
 
 
-def overwritten(count: int, teller: Teller) -> dict[str, Any]:
+def overwritten(count: int, teller: EventSource) -> dict[str, Any]:
     """The record of events that a worker kept no longer when they were asked for."""
     now_us = round(datetime.now(UTC).timestamp() * 1e6)
     told = {"kind": "any", "count": count, "why": "overwritten"}

@@ -13,7 +13,7 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import InputError, ReportedError, ServerError, unknown
 from orchestrator.model.plan import Core
 from orchestrator.observation.at_once import at_once
-from orchestrator.observation.eve import Teller, eve, overwritten
+from orchestrator.observation.eve import EventSource, eve, overwritten
 
 NEWEST = (1 << 63) - 1
 """A cursor behind all events that there are."""
@@ -26,7 +26,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EventsWanted:
     """Of which graphs and types (of all, where none is named)."""
 
     graphs: Collection[str] = ()
@@ -46,7 +46,7 @@ class Kept:
     silent: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def tellers(live: LiveNetwork, graphs: Collection[str]) -> dict[Core, Teller]:
+def tellers(live: LiveNetwork, graphs: Collection[str]) -> dict[Core, EventSource]:
     """The workers that run graphs of this owner's; OwnerError for one that is another's."""
     deployed = live.journal.deployed()
     for name in graphs:
@@ -60,14 +60,16 @@ def tellers(live: LiveNetwork, graphs: Collection[str]) -> dict[Core, Teller]:
         if name in graphs or (not graphs and owner in ("", bundle.owner)):
             for worker in bundle.workers:
                 running.setdefault(Core(worker.server, worker.core), {})[name] = bundle
-    return {core: Teller(live.worker_name(core), core, found) for core, found in running.items()}
+    return {
+        core: EventSource(live.worker_name(core), core, found) for core, found in running.items()
+    }
 
 
-def kept_events(live: LiveNetwork, wanted: Wanted) -> Kept:
+def kept_events(live: LiveNetwork, wanted: EventsWanted) -> Kept:
     """What the workers keep now."""
     kept = Kept()
 
-    def one(teller: Teller) -> tuple[str, list[Record], str]:
+    def one(teller: EventSource) -> tuple[str, list[Record], str]:
         try:
             with live.worker(teller.core) as worker:
                 return teller.name, list(_records(worker, teller, 0, follow=False)), ""
@@ -84,18 +86,18 @@ def kept_events(live: LiveNetwork, wanted: Wanted) -> Kept:
     return kept
 
 
-class Following:
+class EventStream:
     """Events as they come; iterate, and `stop` when enough has come.
 
     Each worker has a thread that waits for it. A worker that does not answer is tried again, and told
     of once (`problems`); graphs that are deployed meanwhile are followed, too.
     """
 
-    def __init__(self, live: LiveNetwork, wanted: Wanted) -> None:
+    def __init__(self, live: LiveNetwork, wanted: EventsWanted) -> None:
         self._live, self._wanted = live, wanted
         self._queue: Queue[Record] = Queue(_WAITING)
         self._over = threading.Event()
-        self._tellers: Mapping[Core, Teller] = tellers(live, wanted.graphs)
+        self._tellers: Mapping[Core, EventSource] = tellers(live, wanted.graphs)
         self._followed: set[Core] = set()
         self.problems: Queue[str] = Queue()
         """Words about workers that do not answer."""
@@ -139,7 +141,7 @@ class Following:
                     self.problems.put(told)
             self._over.wait(_AGAIN_S)
 
-    def _stream(self, teller: Teller, cursor: int) -> int:
+    def _stream(self, teller: EventSource, cursor: int) -> int:
         """Until the worker runs other graphs; the cursor behind what has come."""
         with self._live.worker(teller.core) as worker:
             for batch in worker.events(sorted(teller.graphs), cursor, follow=True):
@@ -162,13 +164,13 @@ class Following:
 
 
 def _records(
-    worker: WorkerClient, teller: Teller, cursor: int, *, follow: bool
+    worker: WorkerClient, teller: EventSource, cursor: int, *, follow: bool
 ) -> Iterator[Record]:
     for batch in worker.events(sorted(teller.graphs), cursor, follow=follow):
         yield from _told(batch, teller)
 
 
-def _told(batch: Any, teller: Teller) -> Iterator[Record]:
+def _told(batch: Any, teller: EventSource) -> Iterator[Record]:
     if batch.lost:
         yield overwritten(batch.lost, teller)
     for event in batch.events:

@@ -158,7 +158,7 @@ class Explainer:
             tuple(reader.copies_lost),
         )
 
-    def table_step(self, event: trace.Lookup, segment: int) -> SwitchStep:
+    def table_step(self, event: trace.TableApplied, segment: int) -> SwitchStep:
         """A lookup with its key and, on a hit, the entry in words."""
         table = short(event.table)
         known = self.schema.tables.get(table)
@@ -239,7 +239,7 @@ def field_name(name: str) -> str:
     return name
 
 
-def _key(match: trace.Match, bits: int) -> Key | None:
+def _key(match: trace.KeyMatch, bits: int) -> Key | None:
     """What an entry asks of a field; None when anything will do."""
     if match.match == "exact":
         return Exact(match.value)
@@ -284,7 +284,7 @@ class _Reader:
             case trace.Received():
                 self.states, self.headers, self.parser_error = [], [], ""
                 self.path = {"spi": 0, "si": 0}
-            case trace.State():
+            case trace.ParserStep():
                 self.states.append(event.name)
             case trace.Extract():
                 self.headers.append(event.header)
@@ -292,11 +292,11 @@ class _Reader:
                 self.parser_error = event.error
             case trace.Entered():
                 self._entered(event)
-            case trace.Condition():
+            case trace.IfTaken():
                 self.current = None
                 text = " ".join(event.source.split())
                 self.branch = f"{text} is {'true' if event.result else 'false'}" if text else ""
-            case trace.Lookup():
+            case trace.TableApplied():
                 self.current = None
                 if event.table in self.owner.secret:
                     self.watched.append((self.path["spi"], self.path["si"]))
@@ -306,7 +306,7 @@ class _Reader:
                     self.current = self.owner.table_step(event, self.segment)
                     self.current.of_copy = self.is_copy
                     self.steps.append(self.current)
-            case trace.Action():
+            case trace.ActionRun():
                 if self.current is not None and not self.current.action:
                     values = {a.name: a.value for a in event.arguments}
                     self.current.action = call_words(short(event.action), values, self.owner.ports)
@@ -317,7 +317,7 @@ class _Reader:
 
     def _rare(self, event: trace.TraceEvent) -> None:
         match event:
-            case trace.Validity():
+            case trace.ValiditySet():
                 self._effect(f"{event.header} {'added' if event.valid else 'removed'}")
             case trace.HeaderCopy():
                 self._effect(
@@ -361,7 +361,7 @@ class _Reader:
                 self._outcome(f"a digest {short(event.digest)} goes to the controller")
             case trace.Fault():
                 self._outcome(f"fault: {event.text}")
-            case trace.Log():
+            case trace.LogLine():
                 self._effect(f"log: {event.text}")
             case _:
                 pass  # counters, checksums, truncation and sending say nothing new

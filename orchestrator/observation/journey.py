@@ -82,7 +82,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class JourneyHop:
     """One stop; `parent` is the number of the stop that sent the frame (0: the sender)."""
 
     number: int
@@ -103,7 +103,7 @@ class Journey:
 
     sender: str
     frame: bytes
-    hops: tuple[Hop, ...]
+    hops: tuple[JourneyHop, ...]
 
     @property
     def deliveries(self) -> tuple[Arrival, ...]:
@@ -244,13 +244,13 @@ class NetworkModel:
 
     def send(self, host: str, frame: bytes) -> Journey:
         """Send a frame from a host and follow it to its ends."""
-        hops: list[Hop] = []
+        hops: list[JourneyHop] = []
         numbers = {0: 0}
         """Hops by the numbers of the network's stops."""
 
         def stopped(stop: Stop) -> None:
             numbers[stop.number] = len(hops) + 1
-            hops.append(Hop(len(hops) + 1, numbers[stop.parent], self._visited(stop)))
+            hops.append(JourneyHop(len(hops) + 1, numbers[stop.parent], self._visited(stop)))
 
         self._network.at_stops.append(stopped)
         try:

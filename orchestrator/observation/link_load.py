@@ -17,7 +17,7 @@ from orchestrator.observation.slo import TrafficState
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class GraphCrossing:
     """Packets of a graph that cross a link between two devices of it, bit/s as planned."""
 
     graph: str
@@ -36,7 +36,7 @@ class LinkLoad:
     capacity: int
     planned: int
     admitted: float | None
-    crossings: tuple[Crossing, ...]
+    crossings: tuple[GraphCrossing, ...]
 
 
 def link_loads(
@@ -44,11 +44,11 @@ def link_loads(
 ) -> list[LinkLoad]:
     """The directions of links between devices that packets of these graphs may take."""
     fabric = Fabric(topology)
-    found: dict[tuple[str, str], dict[Crossing, None]] = {}
+    found: dict[tuple[str, str], dict[GraphCrossing, None]] = {}
     for bundle in bundles:
         for hop in bundle.plan.hops:
             for pair in pairwise(fabric.path(hop.source, hop.target, hop.tree)):
-                crossing = Crossing(bundle.graph, hop.source, hop.target, hop.rate)
+                crossing = GraphCrossing(bundle.graph, hop.source, hop.target, hop.rate)
                 found.setdefault(pair, {})[crossing] = None
     share = _shares(states)
     return [_load(fabric, pair, tuple(found[pair]), share) for pair in sorted(found)]
@@ -57,7 +57,7 @@ def link_loads(
 def _load(
     fabric: Fabric,
     pair: tuple[str, str],
-    crossings: tuple[Crossing, ...],
+    crossings: tuple[GraphCrossing, ...],
     share: Mapping[str, float],
 ) -> LinkLoad:
     link = fabric.link(*pair)

@@ -41,7 +41,7 @@ _Job = Callable[..., Coroutine[object, object, None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class LinkDirection:
     """A direction of a link: frames that a switch sends out of a port, and the ends at any of which one
     must arrive."""
 
@@ -197,7 +197,7 @@ class LinkProbes:
             del self._open[link]
             self._told(link, "answered")
 
-    def _known_counts(self, ways: Collection[Way]) -> dict[End, int] | None:
+    def _known_counts(self, ways: Collection[LinkDirection]) -> dict[End, int] | None:
         """What the ends of a link have counted; None: of a way nothing is known now."""
         oldest = time.monotonic() - self._known_for_s
         found: dict[End, int] = {}
@@ -230,7 +230,7 @@ class LinkProbes:
         task.add_done_callback(lambda _: self._busy.discard((name, what)))
 
 
-def ways_of(network: LiveNetwork) -> dict[Link, tuple[Way, ...]]:
+def ways_of(network: LiveNetwork) -> dict[Link, tuple[LinkDirection, ...]]:
     """How each link can be tried: those between switches both ways, those to servers towards workers."""
     topology, pipelines = network.topology, network.inventory.pipelines
     fabric = Fabric(topology)
@@ -240,11 +240,14 @@ def ways_of(network: LiveNetwork) -> dict[Link, tuple[Way, ...]]:
         for link in topology.links
         if to_core(topology, link)
     }
-    found: dict[Link, tuple[Way, ...]] = {}
+    found: dict[Link, tuple[LinkDirection, ...]] = {}
     for link in topology.links:
         if link.a in pipelines and link.b in pipelines:
             a, b = (link.a, link.a_port), (link.b, link.b_port)
-            found[link] = Way(*a, (untagged(),), (b,)), Way(*b, (untagged(),), (a,))
+            found[link] = (
+                LinkDirection(*a, (untagged(),), (b,)),
+                LinkDirection(*b, (untagged(),), (a,)),
+            )
         elif link in servers and (name := servers[link][0]) in topology.servers:
             number, at = topology.servers[name].id, servers[link][1]
             mine = [
@@ -256,11 +259,11 @@ def ways_of(network: LiveNetwork) -> dict[Link, tuple[Way, ...]]:
             macs = [device_mac(number, core=worker.core.index + 1) for worker in mine]
             if mine and at.switch in pipelines:
                 ends = tuple((worker.name, 0) for worker in mine)
-                found[link] = (Way(at.switch, at.port, tuple(map(frame_to, macs)), ends),)
+                found[link] = (LinkDirection(at.switch, at.port, tuple(map(frame_to, macs)), ends),)
     return found
 
 
-def _links_by_device(ways: Mapping[Link, Collection[Way]]) -> dict[str, list[Link]]:
+def _links_by_device(ways: Mapping[Link, Collection[LinkDirection]]) -> dict[str, list[Link]]:
     """By switch or worker, the links to which it is an end or a sender."""
     found: dict[str, list[Link]] = {}
     for link, each in ways.items():
@@ -269,7 +272,7 @@ def _links_by_device(ways: Mapping[Link, Collection[Way]]) -> dict[str, list[Lin
     return found
 
 
-def _names(ways: Collection[Way]) -> Iterator[str]:
+def _names(ways: Collection[LinkDirection]) -> Iterator[str]:
     for way in ways:
         yield way.sender
         yield from (name for name, _ in way.ends)

@@ -44,7 +44,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ConditionChange:
     """A subject has come to be in another condition; `before` is None when nothing was known of it."""
 
     subject: Subject
@@ -108,7 +108,7 @@ class Liveness:
         if known.unanswered is None:
             known.unanswered = at
 
-    def answered(self, subject: Subject, at: float) -> Change | None:
+    def answered(self, subject: Subject, at: float) -> ConditionChange | None:
         """The open question was answered."""
         known = self._known[subject]
         if known.asked is not None:
@@ -117,7 +117,7 @@ class Liveness:
         known.why = ""
         return _become(subject, known, UP, at, "")
 
-    def failed(self, subject: Subject, at: float, why: str) -> Change | None:
+    def failed(self, subject: Subject, at: float, why: str) -> ConditionChange | None:
         """The open question will not be answered."""
         known = self._known[subject]
         known.asked, known.why = None, why
@@ -128,7 +128,7 @@ class Liveness:
         if (known := self._known.get(subject)) is not None:
             known.asked = known.unanswered = None
 
-    def passed(self, at: float) -> tuple[Change, ...]:
+    def passed(self, at: float) -> tuple[ConditionChange, ...]:
         """Time has passed until `at`, and all answers that came until then have been told."""
         gap = 0.0 if self._listened is None else at - self._listened
         self._listened = at
@@ -143,7 +143,7 @@ class Liveness:
             if known.unanswered is not None:
                 known.unanswered += gap
 
-    def _late(self, at: float) -> Iterator[Change]:
+    def _late(self, at: float) -> Iterator[ConditionChange]:
         for subject, known in self._known.items():
             if known.unanswered is None:
                 continue
@@ -160,9 +160,11 @@ class Liveness:
                 yield change
 
 
-def _become(subject: Subject, known: _Known, state: State, at: float, why: str) -> Change | None:
+def _become(
+    subject: Subject, known: _Known, state: State, at: float, why: str
+) -> ConditionChange | None:
     before = known.state
     if before == state:
         return None
     known.condition = Condition(state, at, why)
-    return Change(subject, before, known.condition)
+    return ConditionChange(subject, before, known.condition)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.clients.p4info import Schema, Table
+from orchestrator.clients.p4info import Schema, TableInfo
 from orchestrator.clients.words import PROTOCOLS
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
@@ -18,25 +18,25 @@ _MOST_VALUES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FieldWanted:
     """One condition: a field's name and the text of what it should be."""
 
     field: str
     text: str
 
-    def in_table(self, table: Table) -> str | None:
+    def in_table(self, table: TableInfo) -> str | None:
         """The table's name of the field, if it asks for such a one."""
         names = [n for n in table.keys if n == self.field or n.rpartition(".")[2] == self.field]
         return names[0] if names else None
 
 
-def parse_matches(texts: Sequence[str], schema: Schema) -> tuple[Wanted, ...]:
+def parse_matches(texts: Sequence[str], schema: Schema) -> tuple[FieldWanted, ...]:
     """`FIELD=VALUE` texts; InputError when no table has such a field or no field such a value."""
-    found: list[Wanted] = []
+    found: list[FieldWanted] = []
     problems: list[str] = []
     for text in texts:
         field, equals, value = text.partition("=")
-        wanted = Wanted(field.strip(), value.strip())
+        wanted = FieldWanted(field.strip(), value.strip())
         if not equals or not wanted.field or not wanted.text:
             problems.append(f"--match '{text}': FIELD=VALUE is expected, as in dst=10.0.0.5")
             continue
@@ -58,7 +58,7 @@ def parse_matches(texts: Sequence[str], schema: Schema) -> tuple[Wanted, ...]:
     return tuple(found)
 
 
-def matches(table: Table, entry: TableEntry, wanted: Sequence[Wanted]) -> bool:
+def matches(table: TableInfo, entry: TableEntry, wanted: Sequence[FieldWanted]) -> bool:
     """Whether all conditions overlap what the entry asks; a key left out is overlapped by all."""
     keys = dict(entry.keys)
     for condition in wanted:
@@ -121,7 +121,7 @@ def _range(key: Key, bits: int) -> tuple[int, int] | None:
     return (value, value | free) if free & (free + 1) == 0 else None
 
 
-def _question(wanted: Wanted, bits: int, role: Role | None) -> Key | None:
+def _question(wanted: FieldWanted, bits: int, role: Role | None) -> Key | None:
     """The text as a key of a field of this width; None when it is no value of such a one."""
     text = wanted.text
     if bits in (32, 128) and ("." in text or ":" in text):

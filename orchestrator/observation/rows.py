@@ -19,7 +19,7 @@ from orchestrator.clients.words import (
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.entries import TableEntry
 from orchestrator.model.provenance import told
-from orchestrator.observation.matching import Wanted, matches
+from orchestrator.observation.matching import FieldWanted, matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Filter:
 
     nf: str = ""
     graph: str = ""
-    wanted: tuple[Wanted, ...] = ()
+    wanted: tuple[FieldWanted, ...] = ()
     hit: bool = False
     unhit: bool = False
 
@@ -151,7 +151,7 @@ def identity(entry: TableEntry) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class EntryDifference:
     """One difference between a switch and what should be on it: missing, extra or changed."""
 
     kind: str
@@ -170,7 +170,7 @@ def compare(
     schema: Schema,
     expected: Iterable[tuple[str, TableEntry]],
     found: Iterable[tuple[str, TableEntry]],
-) -> list[Difference]:
+) -> list[EntryDifference]:
     """Differences, by table; (graph, entry) both ways."""
     want: dict[object, tuple[str, TableEntry]] = {}
     for graph, entry in expected:
@@ -178,8 +178,8 @@ def compare(
             entry = schema.decode(schema.encode(entry, graph))[1]._replace(origin=entry.origin)
         want[identity(entry)] = (graph, entry)
     have = {identity(entry): (graph, entry) for graph, entry in found}
-    result = [Difference("missing", want[key], None) for key in want.keys() - have.keys()]
-    result += [Difference("extra", None, have[key]) for key in have.keys() - want.keys()]
+    result = [EntryDifference("missing", want[key], None) for key in want.keys() - have.keys()]
+    result += [EntryDifference("extra", None, have[key]) for key in have.keys() - want.keys()]
     for key in want.keys() & have.keys():
         ours, theirs = want[key], have[key]
         same = (
@@ -189,11 +189,11 @@ def compare(
             and told(ours[1].origin) == told(theirs[1].origin)
         )
         if not same:
-            result.append(Difference("changed", ours, theirs))
+            result.append(EntryDifference("changed", ours, theirs))
     return sorted(result, key=lambda d: (d.entry.table, d.kind, d.entry.origin, str(d.entry.keys)))
 
 
-def difference_json(schema: Schema, item: Difference) -> dict[str, object]:
+def difference_json(schema: Schema, item: EntryDifference) -> dict[str, object]:
     """A difference as JSON values; parameters in words, secrets never."""
 
     def one(side: tuple[str, TableEntry] | None) -> dict[str, object] | None:

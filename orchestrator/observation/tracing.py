@@ -40,7 +40,7 @@ _LABEL = struct.Struct("!16s16sHBHHIQ")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Sighting:
     """One report of a packet: a device, and what it saw (`SPI/SI`, or an NF and a direction)."""
 
     device: str
@@ -56,7 +56,7 @@ class Traced:
     graph: str
     label: int
     predicted: Journey
-    expected: tuple[Seen, ...]
+    expected: tuple[Sighting, ...]
     points: tuple[Point, ...]
     delivered: tuple[Arrival, ...] | None
     disagreements: tuple[str, ...]
@@ -168,26 +168,26 @@ def trace_packet(
     return Traced(frame, graph, label, predicted, expected, found, delivered, disagreements, notes)
 
 
-def expected_points(journey: Journey, name_of: Callable[[Core], str]) -> tuple[Seen, ...]:
+def expected_points(journey: Journey, name_of: Callable[[Core], str]) -> tuple[Sighting, ...]:
     """Who reports a sampled packet on this journey; `name_of` says what a core's worker is called."""
-    points: list[Seen] = []
+    points: list[Sighting] = []
     for hop in journey.hops:
         stop = hop.stop
         if isinstance(stop, Visit):
-            points += [Seen(stop.switch, _path_text(spi, si)) for spi, si in stop.watched]
+            points += [Sighting(stop.switch, _path_text(spi, si)) for spi, si in stop.watched]
         elif isinstance(stop, WorkerVisit):
             device = name_of(Core(stop.server, stop.core))
             for call in stop.calls:
-                points.append(Seen(device, f"{call.nf} in"))
-                points.append(Seen(device, f"{call.nf} {'out' if call.left else 'drop'}"))
+                points.append(Sighting(device, f"{call.nf} in"))
+                points.append(Sighting(device, f"{call.nf} {'out' if call.left else 'drop'}"))
     return tuple(points)
 
 
-def reported(point: Point) -> Seen:
+def reported(point: Point) -> Sighting:
     """A sample in the words of `expected_points`."""
     if point.what.startswith("port "):
-        return Seen(point.device, _path_text(point.spi, point.si))
-    return Seen(point.device, point.what)
+        return Sighting(point.device, _path_text(point.spi, point.si))
+    return Sighting(point.device, point.what)
 
 
 def _path_text(spi: int, si: int) -> str:
@@ -196,7 +196,7 @@ def _path_text(spi: int, si: int) -> str:
 
 def compare(
     predicted: Journey,
-    expected: Sequence[Seen],
+    expected: Sequence[Sighting],
     found: Sequence[Point],
     delivered: Sequence[Arrival] | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -32,7 +32,7 @@ def should_be(deployed: Mapping[str, Deployed], switch: str) -> list[tuple[str, 
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class NetworkView:
     """A network to explain: its replicas-to-be, and the bundles that its workers run."""
 
     topology: Topology
@@ -48,7 +48,7 @@ class Seen:
         return snapshot_of(self.snapshots, switch)
 
 
-def see_live(network: LiveNetwork) -> Seen:
+def see_live(network: LiveNetwork) -> NetworkView:
     """Every switch of a running network as it is now."""
 
     def one(name: str) -> Snapshot:
@@ -58,10 +58,10 @@ def see_live(network: LiveNetwork) -> Seen:
     names = list(network.topology.switches)
     snapshots = dict(zip(names, at_once(one, names), strict=True))
     bundles = tuple(d.bundle for d in network.journal.deployed().values())
-    return Seen(network.topology, snapshots, bundles)
+    return NetworkView(network.topology, snapshots, bundles)
 
 
-def see_bundle(path: Path, topology: str = "") -> Seen:
+def see_bundle(path: Path, topology: str = "") -> NetworkView:
     """The network that a saved bundle would make."""
     packed = read(path)
     bundle = packed.bundle
@@ -73,4 +73,4 @@ def see_bundle(path: Path, topology: str = "") -> Seen:
             f"{path}: topology {physical.name} has no switch {', '.join(sorted(missing))}; "
             "say which one the bundle was compiled for with --topology"
         )
-    return Seen(physical, bundle_snapshots([bundle], str(path)), (bundle,))
+    return NetworkView(physical, bundle_snapshots([bundle], str(path)), (bundle,))

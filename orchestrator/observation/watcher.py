@@ -20,7 +20,7 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.model.devices import NIC, Device, devices_of
 from orchestrator.model.topology import Link
 from orchestrator.observation.link_probes import LinkProbes, Outcome
-from orchestrator.observation.liveness import Change, Condition, Liveness, Subject
+from orchestrator.observation.liveness import Condition, ConditionChange, Liveness, Subject
 
 _TICKS, _QUESTIONS = 8, 4
 """How often in an interval time is looked at, and a device asked."""
@@ -71,7 +71,7 @@ class Watcher:
         interval_s: float,
         *,
         probes_links: bool = False,
-        heard: Callable[[Change], None] = lambda change: None,
+        heard: Callable[[ConditionChange], None] = lambda change: None,
     ) -> None:
         self.network = network
         self._pulses = pulses_of(network)
@@ -84,7 +84,7 @@ class Watcher:
         self._open: set[Subject] = set()
         start, step = time.monotonic(), self._period_s / max(1, len(self._pulses))
         self._due = {subject: start + i * step for i, subject in enumerate(self._pulses)}
-        self._news: list[Change] = []
+        self._news: list[ConditionChange] = []
         self._condition = threading.Condition()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -120,7 +120,7 @@ class Watcher:
             found = self._liveness.conditions()
             return {s: self._walled(c) for s, c in found.items()}
 
-    def wait(self, seconds: float) -> tuple[Change, ...]:
+    def wait(self, seconds: float) -> tuple[ConditionChange, ...]:
         """The changes since the last call; if there are none, until one or for so long."""
         with self._condition:
             self._condition.wait_for(lambda: self._news or self._failure, seconds)
@@ -199,8 +199,8 @@ class Watcher:
             else:
                 self._liveness.withdrawn(subject)
 
-    def _tell(self, *changes: Change | None) -> None:
-        news: Sequence[Change] = [change for change in changes if change is not None]
+    def _tell(self, *changes: ConditionChange | None) -> None:
+        news: Sequence[ConditionChange] = [change for change in changes if change is not None]
         if news:
             self._news += news
             self._condition.notify_all()

@@ -21,7 +21,7 @@ System = Callable[[str, bytes], Sequence[Delivery]]
 
 
 @dataclass(frozen=True, slots=True)
-class Scenario:
+class NamedConversation:
     """A named conversation that can be begun anew for every system."""
 
     name: str
@@ -29,7 +29,7 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PacketDifference:
     """One packet that a system treated otherwise than the reference."""
 
     scenario: str
@@ -69,9 +69,11 @@ class Driver:
     """Packets whose outcome depends on a choice that cannot be known (`Comparator.translated`)."""
     sent: list[Delivery] = field(default_factory=list[Delivery])
     """Every (host, frame) as the reference was sent it, in order."""
-    differences: list[Difference] = field(default_factory=list[Difference])
+    differences: list[PacketDifference] = field(default_factory=list[PacketDifference])
 
-    def run(self, scenarios: Iterable[Scenario], packets: int, stop_after: int = 20) -> None:
+    def run(
+        self, scenarios: Iterable[NamedConversation], packets: int, stop_after: int = 20
+    ) -> None:
         """Send at most about `packets` more packets; stop early after so many differences."""
         rng = random.Random(self.seed)
         source = iter(scenarios)
@@ -91,7 +93,7 @@ class Driver:
             if not self._step(running[index]):
                 running.pop(index)
 
-    def _start(self, scenario: Scenario) -> _Running | None:
+    def _start(self, scenario: NamedConversation) -> _Running | None:
         conversations = tuple(scenario.begin() for _ in self.systems)
         sends = [next(conversation, None) for conversation in conversations]
         if all(send is None for send in sends):
@@ -128,7 +130,7 @@ class Driver:
                 if why is not None:
                     host, frame = sends[0]
                     self.differences.append(
-                        Difference(running.name, self.packets, host, frame, why)
+                        PacketDifference(running.name, self.packets, host, frame, why)
                     )
                     return False
         if len(compared) < len(results) and any(result != results[0] for result in results):
@@ -141,7 +143,7 @@ class Driver:
         if any(ended) and not all(ended):
             host, frame = sends[0] or ("", b"")
             why = "after this packet the hosts behave differently: the deliveries only look alike"
-            self.differences.append(Difference(running.name, self.packets, host, frame, why))
+            self.differences.append(PacketDifference(running.name, self.packets, host, frame, why))
         return not any(ended)
 
 

@@ -14,7 +14,7 @@ from orchestrator.model.match import UNTAGGED, Match, PortRange, Prefix
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.values import impossible
 from orchestrator.oracle import frames
-from orchestrator.oracle.driver import Conversation, Scenario
+from orchestrator.oracle.driver import Conversation, NamedConversation
 from orchestrator.oracle.world import Station, World
 from servernf.wire.addresses import BROADCAST_MAC, GATEWAY_MAC
 
@@ -26,7 +26,7 @@ OTHER_PROTOCOLS = (0, 2, 4, 41, 43, 47, 50, 51, 60, 89, 132, 255)
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class HeaderFields:
     """The header fields of one packet; what a protocol lacks is ignored."""
 
     version: int
@@ -76,19 +76,21 @@ class Fields:
         return frames.ethernet(packet, ether_type, src=sender.mac, vlans=self.vlans)
 
 
-def single(name: str, host: str, frame: bytes) -> Scenario:
+def single(name: str, host: str, frame: bytes) -> NamedConversation:
     """A scenario of one frame."""
 
     def conversation() -> Conversation:
         yield host, frame
 
-    return Scenario(name, conversation)
+    return NamedConversation(name, conversation)
 
 
 # Random
 
 
-def random_scenarios(graph: ServiceGraph, topology: Topology, seed: int) -> Iterator[Scenario]:
+def random_scenarios(
+    graph: ServiceGraph, topology: Topology, seed: int
+) -> Iterator[NamedConversation]:
     """Random packets without end; about half of them between addresses that exist."""
     world, rng = World(graph, topology), random.Random(seed)
     while True:
@@ -96,7 +98,7 @@ def random_scenarios(graph: ServiceGraph, topology: Topology, seed: int) -> Iter
         yield single("random", sender.name, random_fields(world, sender, rng).frame(sender))
 
 
-def random_fields(world: World, sender: Station, rng: random.Random) -> Fields:
+def random_fields(world: World, sender: Station, rng: random.Random) -> HeaderFields:
     """Random header fields that a host could send."""
     version, own = rng.choice(sender.addresses)
     endpoint = next(e for e in world.ingresses if sender in world.senders(e))
@@ -116,7 +118,7 @@ def random_fields(world: World, sender: Station, rng: random.Random) -> Fields:
         protocol = rng.choice((*OTHER_PROTOCOLS, ICMP, ICMPV6))
     ports = world.ports.get(protocol, (80,))
     later = rng.random() < 0.04
-    return Fields(
+    return HeaderFields(
         version=version,
         src=src,
         dst=dst,
@@ -139,7 +141,7 @@ def random_fields(world: World, sender: Station, rng: random.Random) -> Fields:
 
 def corner_scenarios(
     graph: ServiceGraph, topology: Topology, seed: int, *, rules: int | None = None
-) -> Iterator[Scenario]:
+) -> Iterator[NamedConversation]:
     """Packets at the corners of every rule and route that an ingress's packets can meet.
 
     Prefixes: first and last address, and those just outside. Port ranges: each bound, and just
@@ -306,7 +308,7 @@ def intersection(a: Match, b: Match) -> Match | None:
 
 def _complete(
     partial: _Partial, world: World, sender: Station, endpoint: str, rng: random.Random
-) -> Fields:
+) -> HeaderFields:
     """Fill in what a corner leaves open with what makes the packet get far."""
     versions = [version for version, _ in sender.addresses]
     version = partial.version or rng.choice(versions)
@@ -314,7 +316,7 @@ def _complete(
     targets = [address for v, address in world.targets[endpoint] if v == version] or [2]
     protocol = rng.choice((TCP, UDP)) if partial.protocol is None else partial.protocol
     ports = world.ports.get(protocol, (80,))
-    return Fields(
+    return HeaderFields(
         version=version,
         src=own if partial.src is None else partial.src,
         dst=rng.choice(targets) if partial.dst is None else partial.dst,
@@ -332,7 +334,9 @@ def _complete(
 # Odd frames
 
 
-def odd_scenarios(graph: ServiceGraph, topology: Topology, seed: int) -> Iterator[Scenario]:
+def odd_scenarios(
+    graph: ServiceGraph, topology: Topology, seed: int
+) -> Iterator[NamedConversation]:
     """Without end: ARP, unknown EtherTypes, odd MACs, VLANs, truncated and bent frames."""
     world, rng = World(graph, topology), random.Random(seed)
     while True:

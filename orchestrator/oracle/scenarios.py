@@ -13,7 +13,7 @@ from orchestrator.model.packet import Packet
 from orchestrator.model.topology import Topology
 from orchestrator.nfs.values import Address
 from orchestrator.oracle import frames
-from orchestrator.oracle.driver import Conversation, Scenario
+from orchestrator.oracle.driver import Conversation, NamedConversation
 from orchestrator.oracle.network import Delivery
 from orchestrator.oracle.packets import corner_scenarios, odd_scenarios, random_scenarios
 from orchestrator.oracle.world import Station, World
@@ -273,7 +273,7 @@ CONVERSATIONS: tuple[tuple[str, Begin, int], ...] = (
 
 def conversation_scenarios(
     graph: ServiceGraph, topology: Topology, seed: int
-) -> Iterator[Scenario]:
+) -> Iterator[NamedConversation]:
     """Conversations without end."""
     world, rng = World(graph, topology), random.Random(seed)
     weights = [weight for *_, weight in CONVERSATIONS]
@@ -282,12 +282,12 @@ def conversation_scenarios(
         yield conversation(name, begin, world, rng.getrandbits(64))
 
 
-def conversation(name: str, begin: Begin, world: World, seed: int) -> Scenario:
+def conversation(name: str, begin: Begin, world: World, seed: int) -> NamedConversation:
     """A scenario whose every copy makes the same random choices."""
-    return Scenario(f"{name} {seed:x}", lambda: begin(world, random.Random(seed)))
+    return NamedConversation(f"{name} {seed:x}", lambda: begin(world, random.Random(seed)))
 
 
-def campaign(graph: ServiceGraph, topology: Topology, seed: int = 0) -> Iterator[Scenario]:
+def campaign(graph: ServiceGraph, topology: Topology, seed: int = 0) -> Iterator[NamedConversation]:
     """Without end: conversations, corners (until all have been), random and odd packets, mixed."""
     rng = random.Random(seed)
     corners = corner_scenarios(graph, topology, seed, rules=500)

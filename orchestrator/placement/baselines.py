@@ -27,9 +27,9 @@ from orchestrator.placement.problem import (
     SERVER,
     SMARTNIC,
     SWITCH,
+    BlockRoom,
     CoreShare,
     Problem,
-    Slot,
     Solution,
     Way,
     links_of,
@@ -160,9 +160,9 @@ class _State:
             ways[index] = way
         return ways
 
-    def slots(self, task: str, device: str) -> dict[str, Slot] | None:
+    def slots(self, task: str, device: str) -> dict[str, BlockRoom] | None:
         """The first instance with room of each block that a task needs; None when there is none."""
-        spec, found = self.problem.tasks[task], dict[str, Slot]()
+        spec, found = self.problem.tasks[task], dict[str, BlockRoom]()
         for block, slots in self.blocks[device].items():
             need = needs_of(spec, self.problem.devices[device].kind, block)
             if not need:

@@ -25,12 +25,12 @@ from orchestrator.placement.problem import (
     SERVER,
     SMARTNIC,
     SWITCH,
-    Arc,
     Chain,
-    Device,
     Pool,
     Problem,
     Task,
+    TaskArc,
+    TaskDevice,
 )
 from orchestrator.placement.resources import SCALE_OUT_LOAD, SWITCH_LATENCY_US, Network
 from orchestrator.units import Microseconds, Rate
@@ -120,9 +120,9 @@ def chains_problem(
         raise InputError(problems)
     devices = devices_of(fabric, network, measured=False)
     for nic in topology.smartnics.values():
-        devices[nic.name] = Device(nic.name, SMARTNIC, {RULES: nic.rules}, nic_of=nic.server)
+        devices[nic.name] = TaskDevice(nic.name, SMARTNIC, {RULES: nic.rules}, nic_of=nic.server)
     tasks: dict[str, Task] = {}
-    arcs: list[Arc] = []
+    arcs: list[TaskArc] = []
     for chain in chains:
         _add_chain(chain, fabric, devices, catalogue, policy, tasks, arcs)
     return Problem(
@@ -155,11 +155,11 @@ def _chain(chain: ChainSpec, fabric: Fabric, policy: Policy) -> Chain:
 def _add_chain(
     chain: ChainSpec,
     fabric: Fabric,
-    devices: Mapping[str, Device],
+    devices: Mapping[str, TaskDevice],
     catalogue: Mapping[str, NfSpec],
     policy: Policy,
     tasks: dict[str, Task],
-    arcs: list[Arc],
+    arcs: list[TaskArc],
 ) -> None:
     near = {
         SWITCH: [d.name for d in devices.values() if d.kind == SWITCH],
@@ -188,10 +188,10 @@ def _add_chain(
     out = f"{chain.name}/out"
     tasks[out] = Task(out, (end,), label=f"egress of {chain.name}")
     nodes.append(out)
-    arcs += [Arc(a, b, (chain.name,)) for a, b in pairwise(nodes)]
+    arcs += [TaskArc(a, b, (chain.name,)) for a, b in pairwise(nodes)]
 
 
-class NfFile(FileModel):
+class ChainNf(FileModel):
     """An NF of the catalogue."""
 
     cycles_per_packet: Annotated[float, Field(ge=0)]
@@ -223,7 +223,7 @@ class ChainsFile(FileModel):
     load_limit: Annotated[float, Field(gt=0, le=1)] = SCALE_OUT_LOAD
     share_cores: bool = False
     switch_latency: Microseconds = SWITCH_LATENCY_US
-    catalogue: dict[str, NfFile]
+    catalogue: dict[str, ChainNf]
     chains: Annotated[tuple[ChainFile, ...], Field(min_length=1)]
 
 

@@ -19,12 +19,12 @@ from orchestrator.placement.problem import (
     MEMORY,
     SERVER,
     SWITCH,
-    Arc,
     Chain,
-    Device,
     Pool,
     Problem,
     Task,
+    TaskArc,
+    TaskDevice,
     TrafficClass,
 )
 from orchestrator.placement.resources import (
@@ -40,7 +40,7 @@ from orchestrator.targets.pipelines import footprint
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class GraphPart:
     """One graph to be placed, as cut; `prefix` keeps names of several graphs apart. `alone`: NFs may run
     where their standby should. `not_on`: NFs with switches on which they shall not stand, as far as they
     may on others."""
@@ -81,7 +81,7 @@ def exit_task(endpoint: str, switch: str) -> str:
 
 
 def problem_of(
-    parts: Sequence[Part],
+    parts: Sequence[GraphPart],
     fabric: Fabric,
     network: Network,
     *,
@@ -128,7 +128,7 @@ class _Builder:
             name: device.pass_us or SWITCH_LATENCY_US for name, device in self.devices.items()
         }
 
-    def build(self, parts: Sequence[Part]) -> Problem:
+    def build(self, parts: Sequence[GraphPart]) -> Problem:
         for part in parts:
             self._add(part)
         pinned, apart, together = self._rules(parts)
@@ -140,7 +140,7 @@ class _Builder:
             chains=self.chains,
             tasks=self.tasks,
             pools=self.pools,
-            arcs=tuple(Arc(a, b, tuple(chains)) for (a, b), chains in self.arcs.items()),
+            arcs=tuple(TaskArc(a, b, tuple(chains)) for (a, b), chains in self.arcs.items()),
             link_taken=self.network.used.link_rate,
             pinned=pinned,
             apart=apart,
@@ -150,7 +150,7 @@ class _Builder:
             switch_latency_us=SWITCH_LATENCY_US,
         )
 
-    def _limited(self, devices: Mapping[str, Device]) -> dict[str, Device]:
+    def _limited(self, devices: Mapping[str, TaskDevice]) -> dict[str, TaskDevice]:
         """Devices without a limit on packets/s that these traffics reach on no way."""
         most = 0.0
         for chain in self.chains.values():
@@ -164,8 +164,8 @@ class _Builder:
         }
 
     def _without_standbys(
-        self, parts: Sequence[Part], devices: dict[str, Device]
-    ) -> dict[str, Device]:
+        self, parts: Sequence[GraphPart], devices: dict[str, TaskDevice]
+    ) -> dict[str, TaskDevice]:
         """Servers without the cores and the memory that are for standbys."""
         for part in parts:
             for group, name in part.standbys.items():
@@ -182,7 +182,7 @@ class _Builder:
                 )
         return devices
 
-    def _add(self, part: Part) -> None:
+    def _add(self, part: GraphPart) -> None:
         wants = demands(part.graph, part.cuts)
         self._chains(part, wants)
         pool_of = self._pools(part, wants)
@@ -205,7 +205,7 @@ class _Builder:
                     for switch in self._host_switches(part.graph, want.traffic.egress):
                         self._exit(part, unit, want.traffic.egress, switch)[chain] = None
 
-    def _exit(self, part: Part, unit: str, endpoint: str, switch: str) -> dict[str, None]:
+    def _exit(self, part: GraphPart, unit: str, endpoint: str, switch: str) -> dict[str, None]:
         """From a delivery on to the switch where hosts are."""
         name = part.prefix + exit_task(endpoint, switch)
         if name not in self.tasks:
@@ -216,7 +216,7 @@ class _Builder:
         hosts = graph.endpoints[endpoint].hosts
         return tuple(dict.fromkeys(self.fabric.access(h) for h in hosts))
 
-    def _chains(self, part: Part, wants: Sequence[Demand]) -> None:
+    def _chains(self, part: GraphPart, wants: Sequence[Demand]) -> None:
         for want in wants:
             traffic = want.traffic
             if not want.units:
@@ -248,7 +248,7 @@ class _Builder:
             self.fabric.attachments[h].link.latency_us for h in graph.endpoints[endpoint].hosts
         )
 
-    def _pools(self, part: Part, wants: Sequence[Demand]) -> dict[str, str]:
+    def _pools(self, part: GraphPart, wants: Sequence[Demand]) -> dict[str, str]:
         pool_of: dict[str, str] = {}
         for index, group in enumerate(part.cuts.groups):
             nfs = [part.graph.nfs[n] for n in group.nfs]
@@ -278,7 +278,7 @@ class _Builder:
         return pool_of
 
     def _task(
-        self, part: Part, unit: Unit, wants: Sequence[Demand], pool_of: Mapping[str, str]
+        self, part: GraphPart, unit: Unit, wants: Sequence[Demand], pool_of: Mapping[str, str]
     ) -> None:
         name, pool = part.prefix + unit.id, pool_of.get(unit.id, "")
         if unit.kind == SERVER_UNIT:
@@ -317,7 +317,7 @@ class _Builder:
 
     @staticmethod
     def _cycles(
-        part: Part, unit: Unit, wants: Sequence[Demand], there: Runtime, enters: Container[str]
+        part: GraphPart, unit: Unit, wants: Sequence[Demand], there: Runtime, enters: Container[str]
     ) -> dict[str, float]:
         """Of an NF, and of the frame where it enters the worker."""
         found: dict[str, float] = {}
@@ -330,7 +330,7 @@ class _Builder:
                 found[part.prefix + traffic.name] = cycles
         return found
 
-    def _runtimes(self, part: Part, nfs: Sequence[str]) -> list[Runtime]:
+    def _runtimes(self, part: GraphPart, nfs: Sequence[str]) -> list[Runtime]:
         """Runtimes of this network's servers that have all of a group's NFs; one at least."""
         there = dict.fromkeys(s.runtime for s in self.topology.servers.values())
         if not there:
@@ -352,7 +352,7 @@ class _Builder:
             )
         return found
 
-    def _switches(self, part: Part, unit: Unit, wants: Sequence[Demand]) -> tuple[str, ...]:
+    def _switches(self, part: GraphPart, unit: Unit, wants: Sequence[Demand]) -> tuple[str, ...]:
         """Where a switch unit may stand: ingress, servers' NICs and switches, egress; or everywhere."""
         away = self.fabric.away.devices.keys() | self.fabric.away.cordon.switches
         if self.everywhere:
@@ -365,14 +365,14 @@ class _Builder:
         found = tuple(s for s in dict.fromkeys([*own, *near, *hosts]) if s not in away)
         return found or tuple(s for s in self.topology.switches if s not in away)
 
-    def _servers(self, part: Part, nfs: tuple[str, ...]) -> tuple[str, ...]:
+    def _servers(self, part: GraphPart, nfs: tuple[str, ...]) -> tuple[str, ...]:
         """Servers that a group's NFs may run on: all that are linked and have them, or the nearest."""
         known = self._servers_of.get((part.prefix, nfs))
         if known is None:
             known = self._servers_of[part.prefix, nfs] = self._candidates(part, nfs)
         return known
 
-    def _candidates(self, part: Part, nfs: tuple[str, ...]) -> tuple[str, ...]:
+    def _candidates(self, part: GraphPart, nfs: tuple[str, ...]) -> tuple[str, ...]:
         able = {found.name for found in self._runtimes(part, nfs)}
         group = next(i for i, found in enumerate(part.cuts.groups) if found.nfs == nfs)
         standby = part.standbys.get(group)
@@ -400,7 +400,7 @@ class _Builder:
         return (*near, *(s for s in linked if s in at and s not in near)) or linked
 
     def _rules(
-        self, parts: Sequence[Part]
+        self, parts: Sequence[GraphPart]
     ) -> tuple[dict[str, str], tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
         """An NF's rules are about what keeps its state; without state, about all of its tasks."""
         tasks: dict[str, list[str]] = defaultdict(list)
@@ -459,6 +459,6 @@ def _enters(unit: str, want: Demand, pool_of: Mapping[str, str]) -> bool:
     return any(b == unit and pool_of.get(a) != pool_of[unit] for a, b in want.arcs)
 
 
-def with_prefix(part: Part) -> Part:
+def with_prefix(part: GraphPart) -> GraphPart:
     """The part with its graph's name before every id."""
     return replace(part, prefix=f"{part.graph.name}/")

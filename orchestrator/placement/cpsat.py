@@ -17,11 +17,11 @@ from orchestrator.placement import interruptible
 from orchestrator.placement.exact.assignment import assign, hops, rate_variables, rules
 from orchestrator.placement.exact.capacities import capacities, memory
 from orchestrator.placement.exact.cores import cores
-from orchestrator.placement.exact.draft import Draft
+from orchestrator.placement.exact.draft import ModelDraft
 from orchestrator.placement.exact.extract import extract
 from orchestrator.placement.exact.objectives import in_units, objective
 from orchestrator.placement.exact.paths import latencies, links, packets
-from orchestrator.placement.problem import Problem, Solution, Stage
+from orchestrator.placement.problem import ObjectiveStage, Problem, Solution
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Model:
         soft: bool = False,
         diagnose: bool = False,
     ) -> None:
-        self.draft = Draft(problem, objectives, soft=soft, diagnose=diagnose)
+        self.draft = ModelDraft(problem, objectives, soft=soft, diagnose=diagnose)
         parts = (
             assign,
             rate_variables,
@@ -93,7 +93,7 @@ class Model:
 
     def solve(self, limits: Limits) -> tuple[str, Solution | None]:
         """(status, best solution): every objective in turn, fixed at what it reached."""
-        stages: list[Stage] = []
+        stages: list[ObjectiveStage] = []
         best: Solution | None = None
         left = limits.seconds
         objectives = [
@@ -114,14 +114,14 @@ class Model:
             if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
                 if best is None:
                     return word, None
-                stages.append(Stage(name, math.nan, math.nan, word, spent))
+                stages.append(ObjectiveStage(name, math.nan, math.nan, word, spent))
                 break
             best = extract(self.draft, solver)
             if name:
                 best = replace(best, stages=())
                 sign = -1 if name == "throughput" else 1
                 stages.append(
-                    Stage(
+                    ObjectiveStage(
                         name,
                         sign * in_units(self.draft, name, solver.objective_value),
                         sign * in_units(self.draft, name, solver.best_objective_bound),
@@ -131,7 +131,7 @@ class Model:
                 )
                 self.draft.model.add(expression <= round(solver.objective_value))
             else:
-                stages.append(Stage("feasible", 0, 0, word, round(spent, 3)))
+                stages.append(ObjectiveStage("feasible", 0, 0, word, round(spent, 3)))
             self.draft.model.clear_hints()
             self._hint_values(solver)
         assert best is not None

@@ -21,7 +21,7 @@ from orchestrator.placement.columns.generation import generate
 from orchestrator.placement.columns.routing import route
 from orchestrator.placement.columns.space import Prices, Space
 from orchestrator.placement.cpsat import Limits
-from orchestrator.placement.problem import MEMORY, SERVER, SWITCH, Problem, Solution, Stage
+from orchestrator.placement.problem import MEMORY, SERVER, SWITCH, ObjectiveStage, Problem, Solution
 from orchestrator.placement.slots import pack_all
 
 _MOST_FLEXIBLE = 10
@@ -100,7 +100,7 @@ def solve_many(problem: Problem, *, limits: Limits | None = None, seed: int = 1)
     seconds = time.perf_counter() - started
     bound = math.ceil(known.bound - 1e-6)
     status = "OPTIMAL" if cores == bound else "FEASIBLE"
-    stage = Stage("cores", cores, bound, status, round(seconds, 3))
+    stage = ObjectiveStage("cores", cores, bound, status, round(seconds, 3))
     return Scaled(
         replace(solution, stages=(stage,), slot_of=slots),
         cores,

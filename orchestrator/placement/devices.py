@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from orchestrator.network.fabric import Fabric
-from orchestrator.placement.problem import MEMORY, SERVER, SWITCH, Device, Slot
+from orchestrator.placement.problem import MEMORY, SERVER, SWITCH, BlockRoom, TaskDevice
 from orchestrator.placement.resources import WAITING, Network
 from orchestrator.profiles import SwitchProfile
 from orchestrator.runtimes import ESTIMATED_FOR, runtime
@@ -14,7 +14,7 @@ from orchestrator.targets import profile_of
 from orchestrator.targets.pipelines import Pipeline
 
 
-def devices_of(fabric: Fabric, network: Network, *, measured: bool = True) -> dict[str, Device]:
+def devices_of(fabric: Fabric, network: Network, *, measured: bool = True) -> dict[str, TaskDevice]:
     """Switches with their free entries by 'block.table', servers with their free cores.
 
     `measured`: with what profiles say of them; else with what the topology says alone.
@@ -24,7 +24,7 @@ def devices_of(fabric: Fabric, network: Network, *, measured: bool = True) -> di
         target: profile_of(target) if measured else None
         for target in {s.target for s in topology.switches.values()}
     }
-    devices: dict[str, Device] = {}
+    devices: dict[str, TaskDevice] = {}
     tables: dict[int, dict[str, int]] = {}  # of each pipeline: few are many switches'
     for switch in topology.switches.values():
         pipeline = network.pipelines[switch.name]
@@ -37,7 +37,7 @@ def devices_of(fabric: Fabric, network: Network, *, measured: bool = True) -> di
             used = taken[block, table] if taken else 0
             capacity[name] = max(0, min(size, switch.table_sizes.get(name, size)) - used)
         slots = _slots(pipeline, network.used.tables.get(switch.name, Counter()))
-        devices[switch.name] = Device(
+        devices[switch.name] = TaskDevice(
             switch.name,
             SWITCH,
             capacity,
@@ -53,7 +53,7 @@ def devices_of(fabric: Fabric, network: Network, *, measured: bool = True) -> di
         free = tuple(i for i in server.worker_cores if i not in held[server.name])
         there = runtime(server.runtime)
         profile = there.profile if measured else None
-        devices[server.name] = Device(
+        devices[server.name] = TaskDevice(
             server.name,
             SERVER,
             {MEMORY: max(0, server.memory_bytes - network.used.memory_bytes.get(server.name, 0))},
@@ -89,7 +89,7 @@ def _of_functions(pipeline: Pipeline) -> dict[str, int]:
     return {t: n for t, n in pipeline.tables().items() if t.partition(".")[0] in blocks}
 
 
-def _slots(pipeline: Pipeline, taken: Counter[str]) -> tuple[Slot, ...]:
+def _slots(pipeline: Pipeline, taken: Counter[str]) -> tuple[BlockRoom, ...]:
     """A pipeline's block instances with what is free of each."""
     free: dict[str, dict[str, int]] = defaultdict(dict)
     blocks = {slot.instance: slot.block for slot in pipeline.slots}
@@ -97,4 +97,4 @@ def _slots(pipeline: Pipeline, taken: Counter[str]) -> tuple[Slot, ...]:
         instance, _, table = name.partition(".")
         if instance in blocks:
             free[instance][f"{blocks[instance]}.{table}"] = max(0, size - taken[name])
-    return tuple(Slot(s.instance, s.block, free[s.instance], s.nf) for s in pipeline.slots)
+    return tuple(BlockRoom(s.instance, s.block, free[s.instance], s.nf) for s in pipeline.slots)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from orchestrator.errors import InfeasibleError
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.decompose import applicable, solve_many
-from orchestrator.placement.problem import MEMORY, Device, Problem, Solution, Way, links_of
+from orchestrator.placement.problem import MEMORY, Problem, Solution, TaskDevice, Way, links_of
 from orchestrator.placement.solve import solve
 
 _RELEASES = (0, 5, 20, 80)
@@ -70,11 +70,11 @@ def residual(problem: Problem, running: Solution, free: Iterable[str]) -> Proble
 
 
 def _rest(
-    device: Device,
+    device: TaskDevice,
     used: Mapping[tuple[str, str], int],
     held: Mapping[tuple[str, str], Mapping[str, int]],
     cores: set[int],
-) -> Device:
+) -> TaskDevice:
     free = tuple(
         device.core_number(i) for i in range(device.cores) if device.core_number(i) not in cores
     )

@@ -16,9 +16,9 @@ from orchestrator.placement.problem import (
     SERVER,
     SWITCH,
     CoreShare,
-    Device,
     Problem,
     Solution,
+    TaskDevice,
     Way,
     links_of,
 )
@@ -119,7 +119,7 @@ def latency_parts(problem: Problem, solution: Solution, chain: str) -> Latency:
     return Latency(total - in_switches - served - waiting, in_switches, served, waiting)
 
 
-def _changed(problem: Problem, **fields: Any) -> dict[str, Device]:
+def _changed(problem: Problem, **fields: Any) -> dict[str, TaskDevice]:
     return {name: replace(device, **fields) for name, device in problem.devices.items()}
 
 
@@ -203,7 +203,7 @@ def bounces(problem: Problem, solution: Solution) -> int:
     )
 
 
-def _kind(devices: Mapping[str, Device], name: str) -> str:
+def _kind(devices: Mapping[str, TaskDevice], name: str) -> str:
     found = devices.get(name)
     return SWITCH if found is None else found.kind
 

@@ -17,7 +17,7 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
 from orchestrator.placement.buckets import group_buckets, whole_buckets, with_pools
 from orchestrator.placement.classes import state_classes
-from orchestrator.placement.compiled import Part, problem_of
+from orchestrator.placement.compiled import GraphPart, problem_of
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.measure import (
     DEFAULT_OBJECTIVES,
@@ -70,7 +70,7 @@ def place(
     running = chosen.running
     # Where a standby takes over, its group runs where its standby was.
     alone = running is not None and running.takes_over
-    part = Part(graph, functions, cuts, alone=alone, not_on=not_on)
+    part = GraphPart(graph, functions, cuts, alone=alone, not_on=not_on)
     where = {} if running is None else running.devices(cuts)
     problem, solution = search([part], fabric, network, chosen, running=where)
     plan = plan_of(part, problem, solution)
@@ -88,7 +88,7 @@ def place(
 
 
 def search(
-    parts: Sequence[Part],
+    parts: Sequence[GraphPart],
     fabric: Fabric,
     network: Network,
     options: Options,
@@ -111,7 +111,7 @@ def search(
 
 
 def _searched(
-    parts: Sequence[Part],
+    parts: Sequence[GraphPart],
     fabric: Fabric,
     network: Network,
     options: Options,
@@ -156,7 +156,7 @@ def _searched(
     raise AssertionError("unreachable")
 
 
-def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
+def plan_of(part: GraphPart, problem: Problem, solution: Solution) -> Plan:
     """The plan of one graph in a solution."""
     prefix, cuts = part.prefix, part.cuts
     grouped = {u for group in cuts.groups for u in group.units}
@@ -207,7 +207,7 @@ def plan_of(part: Part, problem: Problem, solution: Solution) -> Plan:
     )
 
 
-def _contended_slots(part: Part, problem: Problem, solution: Solution) -> dict[str, str]:
+def _contended_slots(part: GraphPart, problem: Problem, solution: Solution) -> dict[str, str]:
     """The block instances of units, where lowering might run into a dead end by its own choice."""
     found: dict[str, str] = {}
     for device in problem.devices.values():
@@ -218,7 +218,9 @@ def _contended_slots(part: Part, problem: Problem, solution: Solution) -> dict[s
     return {t.removeprefix(prefix): s for t, s in found.items() if t.startswith(prefix)}
 
 
-def _class_maps(part: Part, problem: Problem, solution: Solution, group: int) -> Iterable[ClassMap]:
+def _class_maps(
+    part: GraphPart, problem: Problem, solution: Solution, group: int
+) -> Iterable[ClassMap]:
     """Who owns the classes of a group."""
     cores = solution.cores_of[f"{part.prefix}group{group}"]
     wants = demands(part.graph, part.cuts)
@@ -236,7 +238,7 @@ def _class_maps(part: Part, problem: Problem, solution: Solution, group: int) ->
             yield ClassMap(tuple(sorted(found.traffics)), found.regions, tuple(slices))
 
 
-def _notes(part: Part, solution: Solution) -> Iterable[str]:
+def _notes(part: GraphPart, solution: Solution) -> Iterable[str]:
     for group in part.cuts.groups:
         yield f"{', '.join(group.nfs)}: packets find their core by {group.spread} ({group.why})"
     if solution.strategy != OPTIMAL:

@@ -24,7 +24,7 @@ RULES = "rules"
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class BlockRoom:
     """An instance of a block in a switch's pipeline: free entries by resource ('acl.ipv4'). With `nf`
     it is only for that NF."""
 
@@ -35,7 +35,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class TaskDevice:
     """Something that executes tasks. `capacity` is what is free, by resource: entries by table
     ('acl.ipv4'), rules of a SmartNIC, memory in bytes. `cores` are its free worker cores."""
 
@@ -61,7 +61,7 @@ class Device:
     """How long a packet waits on a server for those before it, in its own service times."""
     spare: bool = False
     """A task is here only where no device that is not spare can run it as cheaply."""
-    slots: tuple[Slot, ...] = ()
+    slots: tuple[BlockRoom, ...] = ()
     """A switch's block instances, in pipeline order: a task must fit wholly into one of its block."""
 
     def core_number(self, index: int) -> int:
@@ -116,7 +116,7 @@ class Task:
     enters: frozenset[str] = frozenset()
     """The chains whose packets come to its pool by it."""
 
-    def cycles_on(self, server: Device) -> Mapping[str, float]:
+    def cycles_on(self, server: TaskDevice) -> Mapping[str, float]:
         """Cycles per packet on a server's cores, by chain."""
         return self.cycles_by.get(server.runtime, self.cycles)
 
@@ -152,7 +152,7 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Arc:
+class TaskArc:
     """Packets of `chains` go from `source` to `target`: task ids, or '@name' for a fixed node."""
 
     source: str
@@ -166,12 +166,12 @@ class Problem:
     planned; with `share_cores` several pools may use one core. `running` is where tasks are now."""
 
     name: str
-    devices: Mapping[str, Device]
+    devices: Mapping[str, TaskDevice]
     fabric: Fabric
     chains: Mapping[str, Chain]
     tasks: Mapping[str, Task]
     pools: Mapping[str, Pool]
-    arcs: tuple[Arc, ...]
+    arcs: tuple[TaskArc, ...]
     link_taken: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     """bit/s that others send over a link direction (near node, far node)."""
     apart: tuple[tuple[str, str], ...] = ()
@@ -208,7 +208,7 @@ class Problem:
         """Devices where an arc's end can be."""
         return (node[1:],) if node.startswith("@") else self.tasks[node].candidates
 
-    def servers(self) -> tuple[Device, ...]:
+    def servers(self) -> tuple[TaskDevice, ...]:
         """Devices with worker cores."""
         return tuple(d for d in self.devices.values() if d.kind == SERVER)
 
@@ -303,7 +303,7 @@ class CoreShare:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class ObjectiveStage:
     """How one lexicographic stage ended: value found, proven bound, solver's word, seconds."""
 
     objective: str
@@ -336,7 +336,7 @@ class Solution:
     cores_of: Mapping[str, tuple[CoreShare, ...]]
     rate_of: Mapping[str, int]
     strategy: str = "optimal"
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[ObjectiveStage, ...] = ()
     notes: tuple[str, ...] = ()
     slot_of: SlotOf = field(default_factory=dict[tuple[str, str], str])
 
@@ -357,7 +357,7 @@ def links_of(problem: Problem, way: Way) -> tuple[tuple[str, str], ...]:
     return tuple(itertools.pairwise(path))
 
 
-def passes_of(problem: Problem, arc: Arc, way: Way) -> tuple[str, ...]:
+def passes_of(problem: Problem, arc: TaskArc, way: Way) -> tuple[str, ...]:
     """The devices with a limit on packets/s that an arc's way enters: its packets come to the first one,
     too, where they come from hosts."""
     entered = [far for _, far in links_of(problem, way)]

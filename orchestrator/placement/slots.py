@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 
-from orchestrator.placement.problem import Device, Problem, Slot, SlotOf, Task
+from orchestrator.placement.problem import BlockRoom, Problem, SlotOf, Task, TaskDevice
 
 
-def several(device: Device) -> dict[str, tuple[Slot, ...]]:
+def several(device: TaskDevice) -> dict[str, tuple[BlockRoom, ...]]:
     """The blocks of which a device has several instances, with these."""
-    found: dict[str, list[Slot]] = defaultdict(list)
+    found: dict[str, list[BlockRoom]] = defaultdict(list)
     for slot in device.slots:
         found[slot.block].append(slot)
     return {block: tuple(slots) for block, slots in found.items() if len(slots) > 1}
@@ -26,14 +26,14 @@ def needs_of(task: Task, kind: str, block: str) -> dict[str, int]:
     return {r: n for r, n in task.needs.get(kind, {}).items() if n and r.startswith(start)}
 
 
-def holds(slot: Slot, task: Task, need: Mapping[str, int], used: Mapping[str, int]) -> bool:
+def holds(slot: BlockRoom, task: Task, need: Mapping[str, int], used: Mapping[str, int]) -> bool:
     """Whether a slot has room for what a task needs, beside what is used of it."""
     return slot.nf in ("", task.label) and all(
         used.get(r, 0) + n <= slot.free.get(r, 0) for r, n in need.items()
     )
 
 
-def contended(device: Device, tasks: Iterable[Task]) -> dict[str, list[Task]]:
+def contended(device: TaskDevice, tasks: Iterable[Task]) -> dict[str, list[Task]]:
     """The blocks of which no instance holds all of these tasks, with those that need them."""
     found: dict[str, list[Task]] = {}
     chosen = list(tasks)
@@ -52,7 +52,7 @@ def contended(device: Device, tasks: Iterable[Task]) -> dict[str, list[Task]]:
 
 
 def pack(
-    device: Device, tasks: Iterable[Task], without: Container[str] = ()
+    device: TaskDevice, tasks: Iterable[Task], without: Container[str] = ()
 ) -> dict[tuple[str, str], str] | None:
     """A slot for each (task, block), the largest tasks first; None when this finds no room.
 

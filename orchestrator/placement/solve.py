@@ -19,7 +19,7 @@ from orchestrator.placement.conflicts import explain
 from orchestrator.placement.cpsat import Limits, Model
 from orchestrator.placement.decompose import applicable, solve_many
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES, OBJECTIVES, score
-from orchestrator.placement.problem import SERVER, Problem, Solution, Stage
+from orchestrator.placement.problem import SERVER, ObjectiveStage, Problem, Solution
 
 OPTIMAL = "optimal"
 _MANY_WAYS = 100_000
@@ -128,9 +128,9 @@ def _decomposed(problem: Problem, objectives: Sequence[str], limits: Limits) -> 
         notes.append(f"found by {best.strategy}")
     cores = _value(problem, found, "cores")
     status = "OPTIMAL" if cores <= scaled.bound else "FEASIBLE"
-    stages = [Stage("cores", cores, scaled.bound, status, round(scaled.seconds, 3))]
+    stages = [ObjectiveStage("cores", cores, scaled.bound, status, round(scaled.seconds, 3))]
     stages += [
-        Stage(o, _value(problem, found, o), 0.0, "NOT_SEARCHED", 0.0)
+        ObjectiveStage(o, _value(problem, found, o), 0.0, "NOT_SEARCHED", 0.0)
         for o in objectives
         if o not in ("slo", "cores")
     ]

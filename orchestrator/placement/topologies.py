@@ -35,7 +35,7 @@ MAX_TREES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class HostDemand:
     """An entry of a demand matrix: bit/s from one host to another."""
 
     source: str
@@ -144,7 +144,7 @@ def _host(name: str, number: int, address: str, gateway: str) -> Host:
     )
 
 
-def topohub(name: str) -> tuple[Topology, tuple[Demand, ...]]:
+def topohub(name: str) -> tuple[Topology, tuple[HostDemand, ...]]:
     """A topology of topohub with its demand matrix (empty where it has none)."""
     try:
         hub: Any = import_module("topohub")
@@ -162,7 +162,7 @@ def topohub(name: str) -> tuple[Topology, tuple[Demand, ...]]:
     return _from_node_link(f"topohub:{name}", raw)
 
 
-def _from_node_link(source: str, raw: dict[str, Any]) -> tuple[Topology, tuple[Demand, ...]]:
+def _from_node_link(source: str, raw: dict[str, Any]) -> tuple[Topology, tuple[HostDemand, ...]]:
     graph = nx.Graph()
     names: dict[Any, str] = {}
     taken: set[str] = set()
@@ -209,7 +209,7 @@ def _from_node_link(source: str, raw: dict[str, Any]) -> tuple[Topology, tuple[D
     matrix: dict[Any, dict[Any, float]] = raw.get("graph", {}).get("demands", {}) or {}
     by_text = {str(node): text for node, text in names.items()}
     demands = tuple(
-        Demand(f"h-{by_text[str(a)]}", f"h-{by_text[str(b)]}", round(float(rate) * 1e6))
+        HostDemand(f"h-{by_text[str(a)]}", f"h-{by_text[str(b)]}", round(float(rate) * 1e6))
         for a, row in matrix.items()
         for b, rate in row.items()
         if rate and by_text[str(a)] in best and by_text[str(b)] in best and a != b

@@ -10,7 +10,7 @@ from orchestrator.observation.frames import answer_to, between_hosts, frame_text
 from orchestrator.observation.journey import Journey, NetworkModel, journey_json
 from orchestrator.observation.samples import Point
 from orchestrator.observation.tracing import Traced, reported
-from orchestrator.observation.views import Seen
+from orchestrator.observation.views import NetworkView
 from orchestrator.observation.whynot import Answer
 from orchestrator.observation.whynot import why_not as reason
 
@@ -59,7 +59,7 @@ def explained_json(
 
 
 def explained(
-    seen: Seen, *, source: str, target: str, packet: str, why_not: str
+    seen: NetworkView, *, source: str, target: str, packet: str, why_not: str
 ) -> dict[str, object]:
     """As `explain --network-wide`: a packet from a host to an end, or one in hex or words, and the way
     of what is answered; `why_not` names an NF, a host or SWITCH:PORT."""

@@ -25,7 +25,7 @@ from servernf.wire.buckets import MOST_SPACES
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class NetworkNow:
     """A network now: of the wanted devices, all of them if none was asked for."""
 
     network: LiveNetwork
@@ -65,7 +65,7 @@ def devices_with(bundle: Bundle) -> frozenset[str]:
     return frozenset(switches | {worker.server for worker in bundle.workers})
 
 
-def look_at(live: LiveNetwork, wanted: frozenset[str] = frozenset(), graph: str = "") -> Seen:
+def look_at(live: LiveNetwork, wanted: frozenset[str] = frozenset(), graph: str = "") -> NetworkNow:
     """Ask all devices, those that are wanted, or those that have something of a graph.
 
     InputError when no such graph is deployed.
@@ -95,10 +95,10 @@ def look_at(live: LiveNetwork, wanted: frozenset[str] = frozenset(), graph: str 
         for following in followings(found.bundle)
         if not wanted or not wanted.isdisjoint((following.source.server, following.standby.server))
     }
-    return Seen(live, deployed, presence, conditions, devices, workers, standbys)
+    return NetworkNow(live, deployed, presence, conditions, devices, workers, standbys)
 
 
-def status_json(seen: Seen) -> dict[str, object]:
+def status_json(seen: NetworkNow) -> dict[str, object]:
     """All of it."""
     journal = seen.network.journal
     unfinished = journal.intent()

@@ -17,7 +17,7 @@ from orchestrator.observation.sessions import read_rows, reader
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TablesSource:
     """A switch to read; `live` is None for one that is reached by its address. `placing` knows the
     places of its entries' rules."""
 
@@ -28,14 +28,14 @@ class Target:
     placing: Placing
 
 
-def target_in(live: LiveNetwork, switch: str) -> Target:
+def target_in(live: LiveNetwork, switch: str) -> TablesSource:
     """A switch of a network; NetworkError, by name, where there is none."""
     client = reader(live, switch)
     ports = port_names(live.topology, switch)
-    return Target(switch, client, ports, live, places_in(live.journal, switch))
+    return TablesSource(switch, client, ports, live, places_in(live.journal, switch))
 
 
-def schema_of(target: Target) -> Schema:
+def schema_of(target: TablesSource) -> Schema:
     """The names of an open target's program; SwitchError where none is loaded."""
     target.client.pipeline_cookie()
     if target.client.schema is None:
@@ -44,7 +44,7 @@ def schema_of(target: Target) -> Schema:
 
 
 def rows_of(
-    targets: Sequence[Target],
+    targets: Sequence[TablesSource],
     schemas: Mapping[str, Schema],
     names: Sequence[str],
     chosen: Filter,
@@ -61,7 +61,7 @@ def rows_of(
 
 
 def rows_json(
-    targets: Sequence[Target], schemas: Mapping[str, Schema], rows: Iterable[Row]
+    targets: Sequence[TablesSource], schemas: Mapping[str, Schema], rows: Iterable[Row]
 ) -> list[dict[str, object]]:
     """One object an entry, in words."""
     ports = {target.name: target.ports for target in targets}

@@ -9,7 +9,7 @@ from typing import Any
 
 from finsy.proto import p4i, p4r
 
-from orchestrator.clients.encoding import Run
+from orchestrator.clients.encoding import InsertRun
 from orchestrator.clients.p4info import Schema
 from orchestrator.clients.p4runtime import InstalledEntry
 from orchestrator.clients.vnf import chain_request, configure_request
@@ -76,7 +76,7 @@ class MemorySwitch:
         rest = (
             u if isinstance(u, p4r.Update) else u.message()
             for some in updates
-            for u in (some.updates() if isinstance(some, Run) else (some,))
+            for u in (some.updates() if isinstance(some, InsertRun) else (some,))
         )
         written = 0
         while chunk := list(islice(rest, batch)):

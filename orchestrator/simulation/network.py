@@ -32,13 +32,13 @@ class LoopError(SwitchError):
     """Frames go on and on."""
 
 
-class Node(Protocol):
+class SimulatedDevice(Protocol):
     """A device: what leaves by which port for a frame that comes by one."""
 
     def process(self, port: int, frame: bytes) -> Sequence[Sent]: ...
 
 
-class Holder(Node, Protocol):
+class Holder(SimulatedDevice, Protocol):
     """A device that sends some of it later."""
 
     def wait_ns(self) -> int | None:
@@ -77,7 +77,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class WireCrossing:
     """A frame that a node gave to a wire, and what arrives of it (frame, ns); nothing: lost."""
 
     at_ns: int
@@ -103,11 +103,11 @@ class Simulation:
         self.topology = topology
         self.now_ns = 0
         self.at_stops: list[Callable[[Stop], None]] = []
-        self.at_links: list[Callable[[Crossing], None]] = []
+        self.at_links: list[Callable[[WireCrossing], None]] = []
         self.tamper: Tamper | None = None
         self.hosts: dict[str, Host] = {}
         self._most_hops = most_hops
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[str, SimulatedDevice] = {}
         self._holders: dict[str, Holder] = {}
         self._wires: dict[tuple[str, int], Wire] = {}
         for link in topology.links:
@@ -131,7 +131,7 @@ class Simulation:
         """Virtual time."""
         return self.now_ns // 1000
 
-    def add(self, name: str, node: Node) -> None:
+    def add(self, name: str, node: SimulatedDevice) -> None:
         """A device is there from now on."""
         self._nodes[name] = node
 
@@ -273,7 +273,7 @@ class Simulation:
         for some, at in arriving:
             self._push(at, parent, wire.far, wire.far_port, some)
         if self.at_links:
-            crossing = Crossing(now, node, wire.far, frame, arriving)
+            crossing = WireCrossing(now, node, wire.far, frame, arriving)
             for observer in self.at_links:
                 observer(crossing)
 

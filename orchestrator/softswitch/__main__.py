@@ -140,7 +140,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-class Running(Protocol):
+class RunningEngine(Protocol):
     """An engine on its ports."""
 
     @property
@@ -157,7 +157,7 @@ class Running(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(args: argparse.Namespace) -> Running:
+def open_engine(args: argparse.Namespace) -> RunningEngine:
     """The engine with its ports, before this process has threads, sockets or keys."""
     if args.engine == "dpdk":
         from orchestrator.softswitch.fast_running import FastRunning as Opened
@@ -180,15 +180,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Imported after the arguments are known to be good: --help must be quick.
     from orchestrator.errors import ReportedError
-    from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
+    from orchestrator.softswitch.server import P4RuntimeServer, ServerTls
 
     label = f"softswitch {args.name or args.device_id}"
     tls = None
     if args.tls_cert:
         writers = tuple(args.writer or DEFAULT_WRITERS)
         listeners = tuple(args.listener)
-        tls = TlsFiles(args.tls_cert, args.tls_key, args.tls_ca, writers, listeners)
-    running: Running | None = None
+        tls = ServerTls(args.tls_cert, args.tls_key, args.tls_ca, writers, listeners)
+    running: RunningEngine | None = None
     try:
         running = open_engine(args)
         os.umask(0o077)  # nobody else's are a socket and what else is made

@@ -31,7 +31,7 @@ MAX_QUEUED = 8192
 """Stream messages queued for one controller; more (it does not read) are dropped."""
 
 
-class Connection:
+class ControllerStream:
     """A controller's stream; `queue` feeds the thread that writes it, None ends it."""
 
     __slots__ = (
@@ -83,8 +83,8 @@ class Arbiter:
 
     def __init__(self, device_id: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.device_id = device_id
-        self.connections: list[Connection] = []
-        self.undecided: list[Connection] = []
+        self.connections: list[ControllerStream] = []
+        self.undecided: list[ControllerStream] = []
         """Open streams without an arbitration message yet, the oldest first."""
         self.lock = threading.Lock()
         self.dropped = 0
@@ -93,7 +93,7 @@ class Arbiter:
         """Stream messages that a primary did not read in time."""
         self._clock = clock
 
-    def enter(self, connection: Connection) -> None:
+    def enter(self, connection: ControllerStream) -> None:
         """A stream has been opened; of too many that wait, the oldest is ended."""
         connection.opened = self._clock()
         with self.lock:
@@ -119,11 +119,11 @@ class Arbiter:
                 f"no arbitration message within {UNDECIDED_S:g} s of opening the stream",
             )
 
-    def of_role(self, role: str) -> list[Connection]:
+    def of_role(self, role: str) -> list[ControllerStream]:
         """The role's streams, the primary first."""
         return [c for c in self.connections if c.role == role]
 
-    def primary(self, role: str = "") -> Connection | None:
+    def primary(self, role: str = "") -> ControllerStream | None:
         return next((c for c in self.connections if c.role == role), None)
 
     def refusal(self, request: Any) -> str:
@@ -141,7 +141,7 @@ class Arbiter:
                 return ""
             return "Not primary"
 
-    def arbitrate(self, connection: Connection, m: p4r.MasterArbitrationUpdate) -> None:
+    def arbitrate(self, connection: ControllerStream, m: p4r.MasterArbitrationUpdate) -> None:
         """Take a stream's election id in; tells the streams that need to know."""
         role = m.role.name
         if connection.refusal and (not role or role != connection.listens_as):
@@ -192,7 +192,7 @@ class Arbiter:
             else:
                 self.notify(connection)
 
-    def _check_room(self, connection: Connection) -> None:
+    def _check_room(self, connection: ControllerStream) -> None:
         listens = bool(connection.refusal)
         most, who = (MAX_LISTENERS, "listeners") if listens else (MAX_CONNECTIONS, "controllers")
         if sum(bool(c.refusal) == listens for c in self.connections) >= most:
@@ -200,7 +200,7 @@ class Arbiter:
                 rpc_code.RESOURCE_EXHAUSTED, f"{most} {who} are connected, no more are accepted"
             )
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: ControllerStream) -> None:
         """A stream has ended."""
         with self.lock:
             if connection in self.undecided:
@@ -213,7 +213,7 @@ class Arbiter:
                 for c in self.of_role(connection.role):
                     self.notify(c)
 
-    def notify(self, connection: Connection) -> None:
+    def notify(self, connection: ControllerStream) -> None:
         primary = self.primary(connection.role)
         assert primary is not None
         assert primary.election_id is not None

@@ -27,7 +27,7 @@ RESPONSE_LIMIT = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFiles:
+class ServerTls:
     """PEM files of the server; with `ca`, clients must show a certificate of it.
 
     `writers` are the common names of those that may change the device then, `listeners` of those that
@@ -52,7 +52,7 @@ def _is_served(path: str) -> bool:
 class P4RuntimeServer:
     """A listening gRPC server on HOST:PORT or unix:PATH (`address`, with the real port for port 0)."""
 
-    def __init__(self, engine: Engine, address: str, tls: TlsFiles | None = None) -> None:
+    def __init__(self, engine: Engine, address: str, tls: ServerTls | None = None) -> None:
         certified = tls is not None and tls.ca is not None
         authority = (
             Authority.of(tls.writers, certified=certified, listeners=tls.listeners)
@@ -78,7 +78,7 @@ class P4RuntimeServer:
         p4r_grpc.add_P4RuntimeServicer_to_server(self.service, self.server)
         self.address = self._listen(address, tls)
 
-    def _listen(self, address: str, tls: TlsFiles | None) -> str:
+    def _listen(self, address: str, tls: ServerTls | None) -> str:
         unix = address.startswith("unix:")
         host, _, rest = address.partition(":") if unix else address.rpartition(":")
         if not host or not rest:
@@ -99,7 +99,7 @@ class P4RuntimeServer:
         return address if unix else f"{host}:{bound}"
 
     @staticmethod
-    def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
         def read(path: Path) -> bytes:
             try:
                 return path.read_bytes()

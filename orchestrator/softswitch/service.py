@@ -17,7 +17,7 @@ from finsy.proto import p4r, p4r_grpc, rpc_code, rpc_status
 from google.protobuf import any_pb2
 
 from orchestrator.errors import ReportedError, SwitchError
-from orchestrator.softswitch.arbitration import Arbiter, Connection
+from orchestrator.softswitch.arbitration import Arbiter, ControllerStream
 from orchestrator.softswitch.engine import Engine
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.secrecy import withheld
@@ -256,7 +256,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         request_iterator: Iterator[p4r.StreamMessageRequest],
         context: grpc.ServicerContext,
     ) -> Iterator[p4r.StreamMessageResponse]:
-        connection = Connection(
+        connection = ControllerStream(
             self.authority.refusal(context), self.authority.listening_role(context)
         )
         self.arbiter.enter(connection)
@@ -278,7 +278,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
             self.arbiter.leave(connection)
 
     def read_stream(
-        self, requests: Iterator[p4r.StreamMessageRequest], connection: Connection
+        self, requests: Iterator[p4r.StreamMessageRequest], connection: ControllerStream
     ) -> None:
         try:
             for request in requests:
@@ -294,7 +294,9 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
             connection.failure = (grpc.StatusCode.INTERNAL, "fault of the server; see its log")
         connection.queue.put(None)
 
-    def stream_request(self, request: p4r.StreamMessageRequest, connection: Connection) -> None:
+    def stream_request(
+        self, request: p4r.StreamMessageRequest, connection: ControllerStream
+    ) -> None:
         which = request.WhichOneof("update")
         if which == "arbitration":
             if request.arbitration.device_id != self.engine.device_id:
@@ -322,7 +324,7 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         elif which == "digest_ack":
             self.engine.ack_digest(request.digest_ack)
 
-    def packet_out(self, request: p4r.StreamMessageRequest, connection: Connection) -> None:
+    def packet_out(self, request: p4r.StreamMessageRequest, connection: ControllerStream) -> None:
         try:
             self.engine.packet_out(request.packet)
         except SwitchError as e:

@@ -26,9 +26,9 @@ from orchestrator.softswitch.ir.program import Json, Program
 from orchestrator.softswitch.packetmeta import ControllerHeaders
 from orchestrator.softswitch.pipeline import Run, RunningPipeline
 from orchestrator.softswitch.state.pipeline import PipelineState
-from orchestrator.softswitch.trace import Fault, Recorder, TraceEvent
+from orchestrator.softswitch.trace import Fault, TraceEvent, TraceRecorder
 
-__all__ = ("Counters", "Frame", "RunningPipeline", "SoftSwitch", "TraceEvent")
+__all__ = ("Frame", "RunningPipeline", "SoftSwitch", "SwitchCounts", "TraceEvent")
 
 Frame = tuple[int, bytes]
 Again = tuple[int, bytes, int, Any]
@@ -42,7 +42,7 @@ MAX_PACKET_INS = 65_536
 
 
 @dataclass(slots=True)
-class Counters:
+class SwitchCounts:
     """What the switch did, for status displays; nothing in it influences packets."""
 
     received: int = 0
@@ -94,7 +94,7 @@ class SoftSwitch:
         self.pipeline: RunningPipeline | None = None
         self.p4info = p4i.P4Info()
         self.headers = ControllerHeaders(self.p4info)
-        self.counters = Counters()
+        self.counters = SwitchCounts()
         self.packet_ins: deque[p4r.PacketIn] = deque(maxlen=MAX_PACKET_INS)
         self.on_packet_in: Callable[[p4r.PacketIn], None] = self.packet_ins.append
         self.digest_lists: deque[p4r.DigestList] = deque(maxlen=MAX_PACKET_INS)
@@ -342,7 +342,7 @@ class SoftSwitch:
         if self.pipeline is None:
             raise SwitchError(f"{self.name}: no pipeline is loaded, nothing to trace")
         with self.locked():
-            recorder = Recorder(self.pipeline.program, self.pipeline.state.tables)
+            recorder = TraceRecorder(self.pipeline.program, self.pipeline.state.tables)
             run = self.pipeline.traced(recorder)
 
             def traced(at: int, data: bytes, mode: int, aux: Any, out: Any, again: Any) -> None:

@@ -1,7 +1,7 @@
 """What happens to one packet, step by step, as data.
 
 `SoftSwitch.trace` runs a packet through code that was generated with calls at
-every step; `Recorder` turns those calls into the events below. Packets that
+every step; `TraceRecorder` turns those calls into the events below. Packets that
 are not traced run code without the calls.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from orchestrator.softswitch.ir.program import Json, Program
-from orchestrator.softswitch.state.profiles import Group, Member
+from orchestrator.softswitch.state.profiles import Member, SelectorGroup
 from orchestrator.softswitch.state.tables import (
     Entry,
     ExactTable,
@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedValue:
     """A value with its name: a key field, an argument, a kept field."""
 
     name: str
@@ -53,7 +53,7 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class KeyMatch:
     """How an entry matches one key field: `value`/`other` mean what `match` says.
 
     exact: value; lpm: value/length; ternary and optional: value, mask; range: low, high.
@@ -69,7 +69,7 @@ class Match:
 class EntryHit:
     """The entry that won, with what its controller attached to it."""
 
-    matches: tuple[Match, ...]
+    matches: tuple[KeyMatch, ...]
     priority: int
     metadata: bytes
 
@@ -94,7 +94,7 @@ class Entered(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class State(TraceEvent):
+class ParserStep(TraceEvent):
     kind: ClassVar[str] = "state"
     name: str
 
@@ -116,7 +116,7 @@ class ParserError(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Checksum(TraceEvent):
+class ChecksumFault(TraceEvent):
     """A checksum that did not verify, or that was computed anew and differed."""
 
     kind: ClassVar[str] = "checksum"
@@ -126,7 +126,7 @@ class Checksum(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition(TraceEvent):
+class IfTaken(TraceEvent):
     """An `if`; `source` is its text in the P4 program."""
 
     kind: ClassVar[str] = "condition"
@@ -136,12 +136,12 @@ class Condition(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup(TraceEvent):
+class TableApplied(TraceEvent):
     """A table applied; `entry` is None for a miss."""
 
     kind: ClassVar[str] = "table"
     table: str
-    keys: tuple[Named, ...]
+    keys: tuple[NamedValue, ...]
     entry: EntryHit | None
 
     @property
@@ -168,10 +168,10 @@ class MemberRun(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Action(TraceEvent):
+class ActionRun(TraceEvent):
     kind: ClassVar[str] = "action"
     action: str
-    arguments: tuple[Named, ...]
+    arguments: tuple[NamedValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class Write(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Validity(TraceEvent):
+class ValiditySet(TraceEvent):
     kind: ClassVar[str] = "validity"
     header: str
     valid: bool
@@ -205,7 +205,7 @@ class StackShift(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Counted(TraceEvent):
+class CounterCounted(TraceEvent):
     kind: ClassVar[str] = "count"
     counter: str
     index: int
@@ -233,7 +233,7 @@ class Register(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Log(TraceEvent):
+class LogLine(TraceEvent):
     kind: ClassVar[str] = "log"
     text: str
 
@@ -281,13 +281,13 @@ class Multicast(TraceEvent):
 @dataclass(frozen=True, slots=True)
 class Resubmit(TraceEvent):
     kind: ClassVar[str] = "resubmit"
-    kept: tuple[Named, ...]
+    kept: tuple[NamedValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Recirculate(TraceEvent):
     kind: ClassVar[str] = "recirculate"
-    kept: tuple[Named, ...]
+    kept: tuple[NamedValue, ...]
     frame: bytes
 
 
@@ -322,29 +322,29 @@ def log_text(text: str, values: tuple[int, ...]) -> str:
 
 
 def entry_hit(table: MatchTable, entry: Entry) -> EntryHit:
-    matches: list[Match] = []
+    matches: list[KeyMatch] = []
     for i, (key, shift) in enumerate(zip(table.keys, table.shifts, strict=True)):
         ones = (1 << key.width) - 1
         if isinstance(table, ExactTable):
             value: int = entry.key if len(table.keys) == 1 else entry.key[i]
-            matches.append(Match(key.name, "exact", value, ones))
+            matches.append(KeyMatch(key.name, "exact", value, ones))
             continue
         value = entry.key >> shift & ones
         mask = entry.mask >> shift & ones if isinstance(entry, TernaryEntry) else ones
         if key.kind == "range":
             at = [k.name for k in table.keys if k.kind == "range"].index(key.name)
             low, high = entry.spec[at]
-            matches.append(Match(key.name, "range", low, high))
+            matches.append(KeyMatch(key.name, "range", low, high))
         elif key.kind == "lpm":
             length = entry.spec if isinstance(table, LpmTable) else mask.bit_count()
-            matches.append(Match(key.name, "lpm", value, length))
+            matches.append(KeyMatch(key.name, "lpm", value, length))
         else:
-            matches.append(Match(key.name, key.kind, value, mask))
+            matches.append(KeyMatch(key.name, key.kind, value, mask))
     metadata = b"" if entry.extra is None else entry.extra[0]
     return EntryHit(tuple(matches), entry.priority, metadata)
 
 
-class Recorder:
+class TraceRecorder:
     """The `T` of generated code: called at every step with its kind and raw particulars."""
 
     def __init__(self, program: Program, tables: Mapping[str, MatchTable]) -> None:
@@ -377,17 +377,17 @@ class Recorder:
         return ParserError(error if isinstance(error, str) else self._errors.get(error, str(error)))
 
     def _condition(self, name: str, result: bool) -> TraceEvent:
-        return Condition(name, self._conditions.get(name, ""), result)
+        return IfTaken(name, self._conditions.get(name, ""), result)
 
     def _table(self, name: str, key: Any, entry: Entry | None) -> TraceEvent:
         table = self._tables[name]
-        keys: tuple[Named, ...] = ()
+        keys: tuple[NamedValue, ...] = ()
         if not isinstance(table, KeylessTable):
             values = key if isinstance(key, tuple) else (key,)
-            keys = tuple(Named(k.name, v) for k, v in zip(table.keys, values, strict=True))
-        return Lookup(name, keys, None if entry is None else entry_hit(table, entry))
+            keys = tuple(NamedValue(k.name, v) for k, v in zip(table.keys, values, strict=True))
+        return TableApplied(name, keys, None if entry is None else entry_hit(table, entry))
 
-    def _group(self, profile: str, group: Group, number: int) -> TraceEvent:
+    def _group(self, profile: str, group: SelectorGroup, number: int) -> TraceEvent:
         return GroupPick(profile, group.id, number, len(group.live))
 
     def _member(self, profile: str, member: Member) -> TraceEvent:
@@ -395,14 +395,16 @@ class Recorder:
 
     def _action(self, name: str, args: tuple[int, ...]) -> TraceEvent:
         params = self._params.get(name, ())
-        return Action(name, tuple(Named(p.name, v) for p, v in zip(params, args, strict=False)))
+        return ActionRun(
+            name, tuple(NamedValue(p.name, v) for p, v in zip(params, args, strict=False))
+        )
 
     def _log(self, text: str, values: tuple[int, ...]) -> TraceEvent:
-        return Log(log_text(text, values))
+        return LogLine(log_text(text, values))
 
-    def _kept(self, field_list: int, values: tuple[int, ...]) -> tuple[Named, ...]:
+    def _kept(self, field_list: int, values: tuple[int, ...]) -> tuple[NamedValue, ...]:
         fields = self._lists.get(field_list, ())
-        return tuple(Named(f"{h}.{f}", v) for (h, f), v in zip(fields, values, strict=False))
+        return tuple(NamedValue(f"{h}.{f}", v) for (h, f), v in zip(fields, values, strict=False))
 
     def _resubmit(self, field_list: int, values: tuple[int, ...]) -> TraceEvent:
         return Resubmit(self._kept(field_list, values))
@@ -412,16 +414,16 @@ class Recorder:
 
 
 _MAKERS: dict[str, Any] = {
-    "state": State,
+    "state": ParserStep,
     "extract": Extract,
-    "checksum": lambda name, value, verifying: Checksum(name, value, verifying),
+    "checksum": lambda name, value, verifying: ChecksumFault(name, value, verifying),
     "set": Write,
-    "valid": lambda header: Validity(header, True),
-    "invalid": lambda header: Validity(header, False),
+    "valid": lambda header: ValiditySet(header, True),
+    "invalid": lambda header: ValiditySet(header, False),
     "copy": lambda to, source, valid: HeaderCopy(to, source, bool(valid)),
     "push": lambda stack, count: StackShift(stack, count, True),
     "pop": lambda stack, count: StackShift(stack, count, False),
-    "count": Counted,
+    "count": CounterCounted,
     "meter": Metered,
     "register": Register,
     "mark_to_drop": MarkToDrop,

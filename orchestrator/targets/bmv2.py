@@ -7,7 +7,7 @@ from functools import cache
 from typing import ClassVar
 
 from orchestrator.targets.costs import FilterCosts, LookupCosts
-from orchestrator.targets.engine import Engine, Launch
+from orchestrator.targets.engine import Launch, TargetEngine
 from orchestrator.targets.target import target
 from orchestrator.targets.v1model import V1Model
 
@@ -18,7 +18,7 @@ an entry); as trees of four levels 29.5 and 28.5 us (tests/bench/filters.py). Of
 lower figures are taken, so that a tree is chosen only where it surely pays: from some 1,200 rules on."""
 
 
-class SimpleSwitch(Engine):
+class SimpleSwitch(TargetEngine):
     """Which options it has depends on how it was built."""
 
     title = "BMv2"
@@ -72,5 +72,5 @@ class Bmv2(V1Model):
     """`auto` takes it wherever it is installed."""
 
     costs: ClassVar[FilterCosts] = COSTS
-    engine: ClassVar[Engine | None] = SimpleSwitch()
+    engine: ClassVar[TargetEngine | None] = SimpleSwitch()
     choice: ClassVar[int | None] = 1

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from orchestrator.errors import EnvironmentMissing
 from orchestrator.targets.costs import FilterCosts, LookupCosts
-from orchestrator.targets.engine import Engine, Launch
+from orchestrator.targets.engine import Launch, TargetEngine
 from orchestrator.targets.softswitch import OurEngine
 from orchestrator.targets.target import target
 from orchestrator.targets.v1model import V1Model
@@ -20,7 +20,7 @@ COSTS = LookupCosts(ternary_entry=0.0, tree=0.06, level=0.03, least_gain=0.05)
 _NEEDS = (("cc", "gcc libc6-dev"), ("pkg-config", "pkg-config"))
 
 
-class FastEngine(OurEngine):
+class DpdkEngine(OurEngine):
     """The softswitch's process with another engine, and a second process that moves packets."""
 
     title = "DPDK"
@@ -50,4 +50,4 @@ class Dpdk(V1Model):
     """To be asked for by name: `auto` takes no switch that compiles what it loads."""
 
     costs: ClassVar[FilterCosts] = COSTS
-    engine: ClassVar[Engine | None] = FastEngine()
+    engine: ClassVar[TargetEngine | None] = DpdkEngine()

@@ -30,7 +30,7 @@ class Launch:
     user: str = ""
 
 
-class Engine:
+class TargetEngine:
     """A program that executes packets behind P4Runtime. Defaults are those of one of ours."""
 
     title: ClassVar[str]

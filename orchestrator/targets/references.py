@@ -57,7 +57,7 @@ class Mention(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class References:
+class ReferenceTable:
     """Roles by own name of table or action; `belongs` are the keys that say whose the entry is."""
 
     keys: dict[_Named, Role] = field(default_factory=dict[_Named, Role])
@@ -139,9 +139,9 @@ def _add(roles: dict[_Named, Role], named: _Named, role: Role) -> None:
 
 
 @cache
-def references() -> References:
+def references() -> ReferenceTable:
     """What all blocks say."""
-    found = References()
+    found = ReferenceTable()
     loaded = {(t.architecture, t.suffix) for t in map(lookup, known_targets())}
     for architecture, suffix in sorted(loaded):
         for build in shipped_builds(architecture) if suffix else ():

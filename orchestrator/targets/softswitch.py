@@ -6,7 +6,7 @@ import sys
 from typing import ClassVar
 
 from orchestrator.targets.costs import FilterCosts, LookupCosts
-from orchestrator.targets.engine import Engine, Launch
+from orchestrator.targets.engine import Launch, TargetEngine
 from orchestrator.targets.target import target
 from orchestrator.targets.v1model import V1Model
 
@@ -18,7 +18,7 @@ COSTS = LookupCosts(ternary_entry=0.0, tree=2.5, level=1.2)
 costs 0.6 us a packet of a known flow (a tree: 4.8 us), 10 us one of a new flow (7 us)."""
 
 
-class OurEngine(Engine):
+class OurEngine(TargetEngine):
     """`python -m orchestrator.softswitch`."""
 
     title = "the softswitch"
@@ -46,5 +46,5 @@ class Softswitch(V1Model):
     """`auto` takes it where nothing else is installed."""
 
     costs: ClassVar[FilterCosts] = COSTS
-    engine: ClassVar[Engine | None] = OurEngine()
+    engine: ClassVar[TargetEngine | None] = OurEngine()
     choice: ClassVar[int | None] = 9

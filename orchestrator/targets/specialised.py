@@ -27,7 +27,7 @@ _NAMES = re.compile(r"\W")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class BlockWanted:
     """An NF's step that needs a block: `nf` and the port by which packets enter it."""
 
     nf: str
@@ -35,7 +35,7 @@ class Wanted:
     block: str
 
 
-def slots_for(wanted: Sequence[Wanted], kept: Sequence[Slot]) -> tuple[Slot, ...]:
+def slots_for(wanted: Sequence[BlockWanted], kept: Sequence[Slot]) -> tuple[Slot, ...]:
     """Instances for steps in packet order, behind those that other graphs use.
 
     An NF whose steps are all of one block and port gives its name alone; else port or block follow.

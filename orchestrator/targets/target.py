@@ -16,7 +16,7 @@ from orchestrator.model.elements import Program
 from orchestrator.profiles import SwitchProfile, switch_profile
 from orchestrator.targets.chip import Chip
 from orchestrator.targets.costs import FilterCosts
-from orchestrator.targets.engine import Engine
+from orchestrator.targets.engine import TargetEngine
 from orchestrator.targets.footprints import entries_needed
 
 AUTO = "auto"
@@ -24,7 +24,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
+class ReservedPorts:
     """Port numbers with a meaning of their own, as the architecture's P4 has them (p4src/arch)."""
 
     cpu: int
@@ -39,7 +39,7 @@ class Cloning:
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class Artefact:
     """What a compiler made of a program: P4Info as text and what a device loads."""
 
     p4info: bytes
@@ -56,13 +56,13 @@ class Target:
     """Of a target without builds: the architecture whose shipped builds stand for its own in plans."""
     suffix: ClassVar[str] = ""
     """Of the file that a device loads, as builds and bundles name it; "": no build is shipped."""
-    ports: ClassVar[Ports]
+    ports: ClassVar[ReservedPorts]
     cloning: ClassVar[Cloning]
     chip: ClassVar[Chip | None] = None
     """Of a target whose tables stand in stages: what those hold (orchestrator/fitting)."""
     costs: ClassVar[FilterCosts]
     """Of a filter's forms. They say, too, whether its ternary tables know ranges."""
-    engine: ClassVar[Engine | None] = None
+    engine: ClassVar[TargetEngine | None] = None
     """What runs it on this machine; None: it cannot be emulated."""
     choice: ClassVar[int | None] = None
     """Its place in `auto`, the lowest first; None: it takes no part."""
@@ -85,7 +85,7 @@ class Target:
         """The program that compiles pipelines for it; "": there is none."""
         return ""
 
-    def compile(self, files: Mapping[str, str]) -> Compiled:
+    def compile(self, files: Mapping[str, str]) -> Artefact:
         """Compile p4src with these files changed or added; the last of them is the main one."""
         raise NotImplementedError(f"{self.name} has no compiler")
 

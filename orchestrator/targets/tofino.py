@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from orchestrator.targets.chip import SRAM_BITS, SRAM_ROWS, TCAM_BITS, TCAM_ROWS, Chip
 from orchestrator.targets.costs import FilterCosts
-from orchestrator.targets.target import Cloning, Ports, Target, target
+from orchestrator.targets.target import Cloning, ReservedPorts, Target, target
 
 _STAGE = Chip("any", 0, 0).stage
 
@@ -118,7 +118,7 @@ class Tofino(Target):
     architecture: ClassVar[str] = "tna"
     assumed: ClassVar[str] = "v1model"
     # Open-Tofino: pipe 0's CPU port over Ethernet.
-    ports: ClassVar[Ports] = Ports(cpu=64)
+    ports: ClassVar[ReservedPorts] = ReservedPorts(cpu=64)
     cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2))
     costs: ClassVar[FilterCosts] = TofinoCosts()
     chip: ClassVar[Chip | None] = Chip("Tofino", 12, 4096, ELSEWHERE, KNOWN, SIZES)

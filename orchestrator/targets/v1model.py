@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from orchestrator.errors import CompileError, EnvironmentMissing
 from orchestrator.resources import shipped
-from orchestrator.targets.target import Cloning, Compiled, Ports, Target
+from orchestrator.targets.target import Artefact, Cloning, ReservedPorts, Target
 
 COMPILER = "p4c-bm2-ss"
 _TIMEOUT_S = 120
@@ -23,13 +23,13 @@ class V1Model(Target):
     architecture: ClassVar[str] = "v1model"
     suffix: ClassVar[str] = ".json"
     # p4src/arch/v1model.p4
-    ports: ClassVar[Ports] = Ports(cpu=510)
+    ports: ClassVar[ReservedPorts] = ReservedPorts(cpu=510)
     cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2))
 
     def compiler(self) -> str:
         return COMPILER
 
-    def compile(self, files: Mapping[str, str]) -> Compiled:
+    def compile(self, files: Mapping[str, str]) -> Artefact:
         compiler = shutil.which(COMPILER)
         if compiler is None:
             raise EnvironmentMissing(
@@ -58,4 +58,4 @@ class V1Model(Target):
             if run.returncode:
                 said = "\n".join(run.stderr.splitlines()[:10])
                 raise CompileError(f"{COMPILER} refused the specialised pipeline: {said}")
-            return Compiled(info.read_bytes(), config.read_bytes())
+            return Artefact(info.read_bytes(), config.read_bytes())

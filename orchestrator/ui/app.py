@@ -21,13 +21,13 @@ from starlette.staticfiles import StaticFiles
 from orchestrator.errors import InputError, ReportedError
 from orchestrator.ui.feed import Feed, Subscription
 from orchestrator.ui.questions import (
-    Entries,
-    Packet,
+    EntriesQuestion,
+    PacketQuestion,
     Planned,
     Q,
-    Sampling,
-    Sent,
+    SamplesQuestion,
     Supposed,
+    TraceQuestion,
     question,
 )
 from orchestrator.ui.source import Source, Tell, Told
@@ -54,9 +54,9 @@ def make_app(source: Source, feed: Feed, *, writes: bool) -> Starlette:
         Route("/api/graphs", api.asked(source.graphs)),
         Route("/api/rules", api.asked(source.rules)),
         Route("/api/events", api.asked(source.events)),
-        Route("/api/entries", api.answered(Entries, source.entries), methods=["POST"]),
-        Route("/api/explain", api.answered(Packet, source.explain), methods=["POST"]),
-        Route("/api/samples", api.answered(Sampling, source.samples), methods=["POST"]),
+        Route("/api/entries", api.answered(EntriesQuestion, source.entries), methods=["POST"]),
+        Route("/api/explain", api.answered(PacketQuestion, source.explain), methods=["POST"]),
+        Route("/api/samples", api.answered(SamplesQuestion, source.samples), methods=["POST"]),
         Route("/api/synthesis/{graph}", api.synthesis),
         Route("/api/plan", api.worked(Planned, source.plan), methods=["POST"]),
         Route("/api/whatif", api.worked(Supposed, source.whatif), methods=["POST"]),
@@ -64,7 +64,7 @@ def make_app(source: Source, feed: Feed, *, writes: bool) -> Starlette:
     ]
     if writes:
         routes += [
-            Route("/api/trace", api.answered(Sent, source.trace), methods=["POST"]),
+            Route("/api/trace", api.answered(TraceQuestion, source.trace), methods=["POST"]),
             Route(
                 "/api/deploy",
                 api.worked(Planned, source.deploy, to_its_end=True),

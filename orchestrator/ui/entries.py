@@ -13,7 +13,7 @@ from orchestrator.clients.words import Ports
 from orchestrator.errors import InputError, unknown
 from orchestrator.observation.matching import parse_matches
 from orchestrator.observation.rows import Filter, Row, counts, row_json, sort_rows, with_rates
-from orchestrator.ui.questions import Entries
+from orchestrator.ui.questions import EntriesQuestion
 
 ALL = "all"
 _KEPT = 4
@@ -21,7 +21,7 @@ _KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class EntriesReading:
     """The entries of some devices at one time (seconds since 1970), with the names of their programs."""
 
     rows: Sequence[Row]
@@ -33,13 +33,13 @@ class Reading:
 class Pages:
     """The last readings by device (or `all`); `read` makes one anew."""
 
-    def __init__(self, read: Callable[[str], Reading]) -> None:
+    def __init__(self, read: Callable[[str], EntriesReading]) -> None:
         self._read = read
-        self._kept: OrderedDict[str, Reading] = OrderedDict()
-        self._shown: tuple[Reading, Entries, list[Row]] | None = None
+        self._kept: OrderedDict[str, EntriesReading] = OrderedDict()
+        self._shown: tuple[EntriesReading, EntriesQuestion, list[Row]] | None = None
         self._lock = threading.Lock()
 
-    def reading(self, device: str, *, fresh: bool) -> Reading:
+    def reading(self, device: str, *, fresh: bool) -> EntriesReading:
         """The last reading of a device; a `fresh` one has rates since the one before."""
         with self._lock:
             before = self._kept.get(device)
@@ -54,7 +54,7 @@ class Pages:
                 self._kept.popitem(last=False)
             return now
 
-    def page(self, asked: Entries) -> dict[str, object]:
+    def page(self, asked: EntriesQuestion) -> dict[str, object]:
         """A page: `rows` as `tables --json` has them, `total` of those that pass, entries by table."""
         reading = self.reading(asked.device, fresh=asked.fresh)
         rows = self._chosen(reading, asked)
@@ -82,7 +82,7 @@ class Pages:
             ],
         }
 
-    def _chosen(self, reading: Reading, asked: Entries) -> list[Row]:
+    def _chosen(self, reading: EntriesReading, asked: EntriesQuestion) -> list[Row]:
         key = asked.model_copy(update={"offset": 0, "limit": 1, "fresh": False})
         with self._lock:
             if self._shown is not None and self._shown[0] is reading and self._shown[1] == key:
@@ -93,7 +93,7 @@ class Pages:
         return rows
 
 
-def _passing(reading: Reading, asked: Entries) -> list[Row]:
+def _passing(reading: EntriesReading, asked: EntriesQuestion) -> list[Row]:
     """Rows that pass the filter; InputError names a table or field that no device has."""
     tables = dict.fromkeys(name for s in reading.schemas.values() for name in s.tables)
     if asked.table and asked.table not in tables:
@@ -112,17 +112,17 @@ def _passing(reading: Reading, asked: Entries) -> list[Row]:
     ]
 
 
-def _rated(now: Reading, before: Reading) -> Reading:
+def _rated(now: EntriesReading, before: EntriesReading) -> EntriesReading:
     rows: list[Row] = []
     for device in now.schemas:
         old = counts(row for row in before.rows if row.device == device)
         mine = [row for row in now.rows if row.device == device]
         rows += with_rates(mine, old, now.at - before.at)
-    return Reading(rows, now.schemas, now.ports, now.at)
+    return EntriesReading(rows, now.schemas, now.ports, now.at)
 
 
 def stamped(
     rows: Sequence[Row], schemas: Mapping[str, Schema], ports: Mapping[str, Ports]
-) -> Reading:
+) -> EntriesReading:
     """A reading of now."""
-    return Reading(rows, schemas, ports, time.time())
+    return EntriesReading(rows, schemas, ports, time.time())

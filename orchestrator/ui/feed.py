@@ -21,9 +21,9 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import ReportedError
 from orchestrator.model.plan import Core
 from orchestrator.observation.conditions import recorded
-from orchestrator.observation.events import Following, Wanted
+from orchestrator.observation.events import EventStream, EventsWanted
 from orchestrator.observation.health import Reading, read_network
-from orchestrator.observation.liveness import Change, Condition, Subject
+from orchestrator.observation.liveness import Condition, ConditionChange, Subject
 from orchestrator.observation.watcher import Watcher
 from orchestrator.presenters.conditions import conditions_json
 from orchestrator.presenters.top import top_json
@@ -148,7 +148,7 @@ class Feed:
                 for subject, found in now.items():
                     before = known.get(subject)
                     if before is not None and before.state != found.state:
-                        self._said("condition", str(Change(subject, before.state, found)))
+                        self._said("condition", str(ConditionChange(subject, before.state, found)))
                 known = dict(now)
             times = self._saved()
             for number, (old, new) in enumerate(zip(saved, times, strict=True)):
@@ -205,12 +205,12 @@ class Feed:
         while not self._ending.is_set():
             self._wanted.wait()
             try:
-                self._follow_events(Following(self._live, Wanted()))
+                self._follow_events(EventStream(self._live, EventsWanted()))
             except ReportedError as error:
                 self._tell(TROUBLE, {"error": str(error)})
                 self._ending.wait(_AGAIN_S)
 
-    def _follow_events(self, following: Following) -> None:
+    def _follow_events(self, following: EventStream) -> None:
         """What NFs on servers have to say, while somebody looks."""
         try:
             for record in following.records():

@@ -17,7 +17,7 @@ from orchestrator.deployment.summary import change_words
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.observation.at_once import at_once
-from orchestrator.observation.events import Wanted, kept_events
+from orchestrator.observation.events import EventsWanted, kept_events
 from orchestrator.observation.frames import between_hosts
 from orchestrator.observation.sessions import read_rows
 from orchestrator.observation.telemetry import record_deployment
@@ -32,8 +32,15 @@ from orchestrator.presenters.live_case import live_case
 from orchestrator.presenters.packets import explained, traced_json, trajectories_json
 from orchestrator.presenters.status import look_at, status_json
 from orchestrator.presenters.tables import coverage_json, not_installed, schema_of, target_in
-from orchestrator.ui.entries import ALL, Pages, Reading, stamped
-from orchestrator.ui.questions import Entries, Packet, Planned, Sampling, Sent, Supposed
+from orchestrator.ui.entries import ALL, EntriesReading, Pages, stamped
+from orchestrator.ui.questions import (
+    EntriesQuestion,
+    PacketQuestion,
+    Planned,
+    SamplesQuestion,
+    Supposed,
+    TraceQuestion,
+)
 from orchestrator.ui.source import Tell, Told, file_of, outcomes
 
 MEASURED_S = 2.0
@@ -73,15 +80,15 @@ class LiveSource:
         rows = self._pages.reading(ALL, fresh=True).rows
         return coverage_json(rows, not_installed(self.live, rows))
 
-    def entries(self, asked: Entries) -> Told:
+    def entries(self, asked: EntriesQuestion) -> Told:
         """A page."""
         return self._pages.page(asked)
 
-    def explain(self, asked: Packet) -> Told:
+    def explain(self, asked: PacketQuestion) -> Told:
         """On a copy of the network as it is now."""
         return explained(see_live(self.live), **asked.model_dump())
 
-    def trace(self, asked: Sent) -> Told:
+    def trace(self, asked: TraceQuestion) -> Told:
         """A packet is sent."""
         live = self.live
 
@@ -92,14 +99,14 @@ class LiveSource:
 
         return traced_json(trace_packet(live, asked.source, make, asked.seconds))
 
-    def samples(self, asked: Sampling) -> Told:
+    def samples(self, asked: SamplesQuestion) -> Told:
         """What trusted points report meanwhile."""
         found, graphs = listen(self.live, asked.count, asked.seconds, asked.points)
         return {"trajectories": trajectories_json(found, graphs)}
 
     def events(self) -> Told:
         """The last of all workers."""
-        kept = kept_events(self.live, Wanted())
+        kept = kept_events(self.live, EventsWanted())
         return {"events": kept.records[-_MOST_EVENTS:], "silent": kept.silent}
 
     def synthesis(self, graph: str) -> Told:
@@ -183,7 +190,7 @@ class LiveSource:
         tell("measuring", 0, 0)
         return outcomes(live_case((source,), self.live, MEASURED_S), asked, tell)
 
-    def _read(self, device: str) -> Reading:
+    def _read(self, device: str) -> EntriesReading:
         names = list(self.live.topology.switches) if device == ALL else [device]
         parts = at_once(self._read_one, names)
         return stamped(
@@ -192,7 +199,7 @@ class LiveSource:
             {name: part.ports[name] for name, part in zip(names, parts, strict=True)},
         )
 
-    def _read_one(self, name: str) -> Reading:
+    def _read_one(self, name: str) -> EntriesReading:
         target = target_in(self.live, name)
         with ExitStack() as stack:
             stack.enter_context(target.client)

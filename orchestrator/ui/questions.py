@@ -18,7 +18,7 @@ class _Question(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Entries(_Question):
+class EntriesQuestion(_Question):
     """Entries of a device, or of `all`: a page of those that pass the filter (as of `tables`)."""
 
     device: Name
@@ -35,7 +35,7 @@ class Entries(_Question):
     fresh: bool = False
 
 
-class Packet(_Question):
+class PacketQuestion(_Question):
     """A packet, as `explain` has it: from a host to an end, or a frame in hex or words."""
 
     source: Name = ""
@@ -44,7 +44,7 @@ class Packet(_Question):
     why_not: Name = ""
 
 
-class Sent(_Question):
+class TraceQuestion(_Question):
     """A packet to be sent (`trace`)."""
 
     source: Name
@@ -52,7 +52,7 @@ class Sent(_Question):
     seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
 
 
-class Sampling(_Question):
+class SamplesQuestion(_Question):
     """Trajectories to listen for (`samples`)."""
 
     count: Annotated[int, Field(ge=1, le=50)] = 5

@@ -23,8 +23,15 @@ from orchestrator.presenters.status import attached_json
 from orchestrator.presenters.tables import coverage_json
 from orchestrator.presenters.whatif import planned_case
 from orchestrator.targets.pipelines import build_for, p4info
-from orchestrator.ui.entries import ALL, Pages, Reading, stamped
-from orchestrator.ui.questions import Entries, Packet, Planned, Sampling, Sent, Supposed
+from orchestrator.ui.entries import ALL, EntriesReading, Pages, stamped
+from orchestrator.ui.questions import (
+    EntriesQuestion,
+    PacketQuestion,
+    Planned,
+    SamplesQuestion,
+    Supposed,
+    TraceQuestion,
+)
 from orchestrator.ui.source import Tell, Told, file_of, outcomes
 
 
@@ -65,19 +72,19 @@ class BundleSource:
         found = coverage_json(self._pages.reading(ALL, fresh=False).rows, ())
         return {**found, "not_installed": bundle_json(self._packed, [], False)["removed"]}
 
-    def entries(self, asked: Entries) -> Told:
+    def entries(self, asked: EntriesQuestion) -> Told:
         """A page of what it would install."""
         return self._pages.page(asked)
 
-    def explain(self, asked: Packet) -> Told:
+    def explain(self, asked: PacketQuestion) -> Told:
         """On a copy of the network that it would make."""
         return explained(self._seen, **asked.model_dump())
 
-    def trace(self, asked: Sent) -> Told:
+    def trace(self, asked: TraceQuestion) -> Told:
         """There is nothing to send to."""
         self._needs_network("trace")
 
-    def samples(self, asked: Sampling) -> Told:
+    def samples(self, asked: SamplesQuestion) -> Told:
         """Nobody reports anything."""
         self._needs_network("samples")
 
@@ -122,7 +129,7 @@ class BundleSource:
     def _needs_network(self, what: str) -> NoReturn:
         raise InputError(f"{what} needs a network that runs, and this is a bundle")
 
-    def _read(self, device: str) -> Reading:
+    def _read(self, device: str) -> EntriesReading:
         bundle = self._packed.bundle
         if device not in (ALL, *bundle.programs):
             raise InputError(unknown("device with a pipeline", device, tuple(bundle.programs)))

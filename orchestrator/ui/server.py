@@ -28,7 +28,7 @@ _END_S = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServingPlace:
     """Where to serve: an address, a port (0: any) and, for TLS, certificate and key (PEM)."""
 
     host: str
@@ -37,7 +37,7 @@ class Place:
     key: Path | None = None
 
 
-def place(listen: str, certificate: Path | None, key: Path | None) -> Place:
+def place(listen: str, certificate: Path | None, key: Path | None) -> ServingPlace:
     """`HOST:PORT`, `:PORT`; InputError where TLS is missing that must be there."""
     given, colon, port = listen.rpartition(":")
     host = given.strip("[]") or LOOPBACK
@@ -50,12 +50,12 @@ def place(listen: str, certificate: Path | None, key: Path | None) -> Place:
             f"--listen {listen}: beyond this machine the page is served over TLS only: "
             "say --certificate and --key (PEM files)"
         )
-    return Place(host, int(port), certificate, key)
+    return ServingPlace(host, int(port), certificate, key)
 
 
 def serve(
     source: LiveSource | BundleSource,
-    where: Place,
+    where: ServingPlace,
     *,
     writes: bool,
     told: Callable[[str], None],
@@ -96,7 +96,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _names(where: Place) -> tuple[str, ...]:
+def _names(where: ServingPlace) -> tuple[str, ...]:
     """By what browsers may ask for this server: where it listens, or what its certificate is for."""
     if where.certificate is None or where.key is None:
         return (where.host,)
@@ -114,7 +114,7 @@ def _names(where: Place) -> tuple[str, ...]:
     return tuple(dict.fromkeys([where.host] * (where.host in hosts) + hosts))
 
 
-def _listener(where: Place) -> socket.socket:
+def _listener(where: ServingPlace) -> socket.socket:
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,7 +10,14 @@ from orchestrator.errors import InputError
 from orchestrator.placement.cpsat import Limits
 from orchestrator.presenters.live_case import LiveCase
 from orchestrator.presenters.whatif import outcomes_json, scenarios_of
-from orchestrator.ui.questions import Entries, Packet, Planned, Sampling, Sent, Supposed
+from orchestrator.ui.questions import (
+    EntriesQuestion,
+    PacketQuestion,
+    Planned,
+    SamplesQuestion,
+    Supposed,
+    TraceQuestion,
+)
 from orchestrator.whatif.cases import Settings
 from orchestrator.whatif.run import Outcome, run_local
 
@@ -46,19 +53,19 @@ class Source(Protocol):
         """`tables all --coverage`; of a bundle what it holds."""
         ...
 
-    def entries(self, asked: Entries) -> Told:
+    def entries(self, asked: EntriesQuestion) -> Told:
         """`tables DEVICE`, in pages."""
         ...
 
-    def explain(self, asked: Packet) -> Told:
+    def explain(self, asked: PacketQuestion) -> Told:
         """`explain --network-wide`."""
         ...
 
-    def trace(self, asked: Sent) -> Told:
+    def trace(self, asked: TraceQuestion) -> Told:
         """`trace`: a packet is sent."""
         ...
 
-    def samples(self, asked: Sampling) -> Told:
+    def samples(self, asked: SamplesQuestion) -> Told:
         """`samples`."""
         ...
 

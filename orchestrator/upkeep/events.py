@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.deployment.reconcile import Drift
-from orchestrator.observation.liveness import Change
+from orchestrator.observation.liveness import ConditionChange
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
     """A device or link has come to be up, suspect or down."""
 
-    change: Change
+    change: ConditionChange
 
     def fields(self) -> dict[str, Any]:
         """As JSON values."""
@@ -81,7 +81,7 @@ class Repaired:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RepairProblem:
     """What of a graph or network could not be repaired, and why; it is tried again."""
 
     what: str
@@ -95,4 +95,4 @@ class Problem:
         return self.text
 
 
-Event = Changed | Restarted | PlacedAnew | Repaired | Problem
+Event = Changed | Restarted | PlacedAnew | Repaired | RepairProblem

@@ -35,11 +35,18 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.network.facilities import Restarter
 from orchestrator.network.inventory import changed_at
 from orchestrator.observation.conditions import RENEWED_S, forget, record
-from orchestrator.observation.liveness import DOWN, UP, Change
+from orchestrator.observation.liveness import DOWN, UP, ConditionChange
 from orchestrator.observation.watcher import Watcher
 from orchestrator.upkeep import outage
 from orchestrator.upkeep.comparison import Comparison
-from orchestrator.upkeep.events import Changed, Event, PlacedAnew, Problem, Repaired, Restarted
+from orchestrator.upkeep.events import (
+    Changed,
+    Event,
+    PlacedAnew,
+    Repaired,
+    RepairProblem,
+    Restarted,
+)
 from orchestrator.upkeep.restarts import Restarts
 from servernf.wire.instances import base_name
 
@@ -111,7 +118,7 @@ class Keeper:
         finally:
             forget(self.network.inventory.folder)
 
-    def _heard(self, change: Change) -> None:
+    def _heard(self, change: ConditionChange) -> None:
         """Nobody waits for what is dead, and what was begun there does not wait either."""
         subject, now = change.subject, change.now
         if now.state == DOWN and subject.kind in _ASKED:
@@ -174,7 +181,7 @@ class Keeper:
             self._compare_at = time.monotonic() + _COMPARED_EVERY * self._interval_s
             if str(error) != self._told:
                 self._told = str(error)
-                yield Problem(self.network.name, str(error))
+                yield RepairProblem(self.network.name, str(error))
 
     def _let_others_finish(self) -> None:
         """Whoever is changing the network keeps devices busy; what a dead one left is finished."""
@@ -233,7 +240,7 @@ class Keeper:
         if known.graph is None:
             if missing:
                 lacking = "; ".join(missing.words())
-                yield Problem(
+                yield RepairProblem(
                     name, f"{lacking}; it was deployed as a bundle, which is not placed anew"
                 )
             return
@@ -250,7 +257,7 @@ class Keeper:
             known.again_at = now + _AGAIN_S
             # Others may have drifted.
             self._compare_at = min(self._compare_at, now + self._interval_s)
-            yield Problem(name, str(error))
+            yield RepairProblem(name, str(error))
             return
         if missing and _lacks_standbys(replace(deployed, bundle=done.bundle), known.graph):
             known.again_at = time.monotonic() + _AGAIN_S  # there may be room for one now
@@ -301,7 +308,7 @@ class Keeper:
         return known
 
 
-def _is_news(change: Change) -> bool:
+def _is_news(change: ConditionChange) -> bool:
     """A first look that finds a device up tells nobody anything."""
     return change.before is not None or change.now.state != UP
 

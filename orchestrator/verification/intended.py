@@ -27,7 +27,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class WorkerExit:
     """Out of a worker: the next device's MAC and the path there."""
 
     mac: int
@@ -45,7 +45,7 @@ class Intended:
 
     graph: str
     first: Mapping[tuple[int, int], Call]
-    then: Mapping[tuple[int, int, str, str], Call | Leave]
+    then: Mapping[tuple[int, int, str, str], Call | WorkerExit]
     switches: frozenset[tuple[int, int]]
     digests: Mapping[str, frozenset[bytes]]
     at: Mapping[int, int]
@@ -72,7 +72,7 @@ class Intended:
 def intended(bundles: Iterable[Bundle], topology: Topology) -> Intended:
     """What bundles of one graph intend on a network."""
     first: dict[tuple[int, int], Call] = {}
-    then: dict[tuple[int, int, str, str], Call | Leave] = {}
+    then: dict[tuple[int, int, str, str], Call | WorkerExit] = {}
     switches: set[tuple[int, int]] = set()
     digests: dict[str, set[bytes]] = {}
     graph = ""
@@ -100,13 +100,13 @@ def _add_chain(
     graph: str,
     chain: ServerChain,
     first: dict[tuple[int, int], Call],
-    then: dict[tuple[int, int, str, str], Call | Leave],
+    then: dict[tuple[int, int, str, str], Call | WorkerExit],
 ) -> None:
     path = chain.spi << 8 | chain.si
-    steps: list[Call | Leave] = [
+    steps: list[Call | WorkerExit] = [
         Call(f"{graph}/{hop.nf}", hop.port)
         if hop.nf
-        else Leave(hop.mac & ~_TREE, hop.spi << 8 | hop.si)
+        else WorkerExit(hop.mac & ~_TREE, hop.spi << 8 | hop.si)
         for hop in chain.hops
     ]
     head = steps[0]

@@ -78,7 +78,7 @@ class Price(_Document):
     delta: Share
 
 
-class References(_Document):
+class MeantSoftware(_Document):
     """SHA-256 of what is meant to run: the installed servernf, and the bundle's file."""
 
     servernf: Digest
@@ -114,7 +114,7 @@ class VerificationManifest(_Document):
     """Share of records that may be missing where a network is honest."""
     metrics: tuple[Metric, ...] = ()
     billing: tuple[Price, ...] = ()
-    references: References
+    references: MeantSoftware
     retention_days: Annotated[int, Field(ge=1, le=36_500)] = 30
 
     def epochs_at(self, at: datetime) -> tuple[int, ...]:
@@ -170,7 +170,7 @@ class Signed(_Document):
 
 
 def new(
-    graph: ServiceGraph, bundle: Bundle, references: References, sampling: Sampling, roles: Roles
+    graph: ServiceGraph, bundle: Bundle, references: MeantSoftware, sampling: Sampling, roles: Roles
 ) -> Signed:
     """A manifest of a compiled graph with what is usual; it is edited, then signed."""
     first = datetime.now(UTC).replace(microsecond=0)

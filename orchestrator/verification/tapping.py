@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from orchestrator.errors import EnvironmentMissing, InputError
-from orchestrator.verification.taps import RECEIVED, SENT, Watcher, header, line
+from orchestrator.verification.taps import RECEIVED, SENT, TapWatcher, header, line
 from servernf.host.packetio import overflowed
 
 _ETH_P_ALL = 3
@@ -43,7 +43,7 @@ def listening(interface: str) -> Generator[socket.socket]:
 
 def tap(
     port: socket.socket,
-    watcher: Watcher,
+    watcher: TapWatcher,
     said: tuple[str, str, float],
     file: IO[str],
     *,

@@ -83,7 +83,7 @@ class Ends:
         return self.delays_us[max(0, -(-percent * count // 100) - 1)] if count else None
 
 
-class Watcher:
+class TapWatcher:
     """Decides which frames are watched at an end, and what is kept of them."""
 
     def __init__(self, key: bytes, rate: float) -> None:

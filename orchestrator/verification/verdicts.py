@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from orchestrator.verification.intended import Call, Intended, Leave
+from orchestrator.verification.intended import Call, Intended, WorkerExit
 from orchestrator.verification.manifest import VerificationManifest
 from orchestrator.verification.statistics import FAMILY_WISE, too_many
 from orchestrator.verification.trajectories import Trajectory, words
@@ -250,7 +250,7 @@ class _Walk:
 
     def _at_worker(self, before: Record, point: int, path: int) -> None:
         """Through the NFs of a worker: in, what became of it, in, ..., and out of it."""
-        step: Call | Leave | None = self._intended.first.get((point, path))
+        step: Call | WorkerExit | None = self._intended.first.get((point, path))
         last = before
         first = True
         while isinstance(step, Call):

@@ -18,7 +18,7 @@ from servernf.wire.witness import Witness
 MOST_STEP_S = 5.0
 
 
-class Point(Protocol):
+class EpochTaker(Protocol):
     """What takes epochs (`WorkerClient`)."""
 
     def set_witness(self, graph: str, witness: Witness | None) -> None: ...
@@ -32,7 +32,7 @@ def step_seconds(manifest: VerificationManifest) -> float:
 def tell(
     manifest: VerificationManifest,
     key: bytes,
-    points: Mapping[str, Callable[[], AbstractContextManager[Point]]],
+    points: Mapping[str, Callable[[], AbstractContextManager[EpochTaker]]],
     at: datetime,
 ) -> dict[str, str]:
     """Tell every point the epochs of a time; what went wrong, by point."""

@@ -20,7 +20,7 @@ from orchestrator.garbage import large_frozen_data
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import LoadedChains, NfSpec
-from orchestrator.placement.compiled import Part, with_prefix
+from orchestrator.placement.compiled import GraphPart, with_prefix
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES
 from orchestrator.placement.model import Options, plan_of, search
@@ -150,7 +150,8 @@ def _place_graphs(
 
     def placed(fronts: Sequence[Front], *, soft: bool = False) -> tuple[Problem, Solution]:
         parts = [
-            Part(f.request.graph, f.functions, f.cuts, not_on=f.request.not_on()) for f in fronts
+            GraphPart(f.request.graph, f.functions, f.cuts, not_on=f.request.not_on())
+            for f in fronts
         ]
         if len(case.graphs) > 1:
             parts = [with_prefix(part) for part in parts]

@@ -19,7 +19,7 @@ from orchestrator.model.topology import Link, Topology, within, without_nics
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.chains import ChainSpec, LoadedChains
 from orchestrator.placement.resources import Network, Used
-from orchestrator.placement.topologies import Demand
+from orchestrator.placement.topologies import HostDemand
 from orchestrator.targets import choices
 from orchestrator.targets.pipelines import SHIPPED, Pipelines, size_problem
 from orchestrator.units import RATES, SIZES, TIMES, parse_quantity
@@ -278,7 +278,7 @@ def fail_each(topology: Topology, kind: str) -> tuple[Scenario, ...]:
     raise InputError(f"--fail-each {kind}: say link or node")
 
 
-def with_demands(case: Case, demands: Sequence[Demand]) -> Case:
+def with_demands(case: Case, demands: Sequence[HostDemand]) -> Case:
     """A chain for each entry of a demand matrix: the case's chains in turn, between its hosts."""
     if case.chains is None:
         raise InputError("--demands needs a chains file: a service graph names its own hosts")

@@ -21,7 +21,7 @@ from servernf.agent.carrier import Carrier
 from servernf.agent.config import DEFAULT_CONFIG, UNIX, Config, read_config
 from servernf.agent.describing import description
 from servernf.agent.fleet import Fleet
-from servernf.agent.memory import Memory
+from servernf.agent.memory import WorkerMemory
 from servernf.agent.service import AgentService, serve
 from servernf.agent.starter import Starter
 from servernf.host.privileges import group
@@ -135,9 +135,9 @@ def _run(config: Config, *, insecure: bool) -> int:
     return 0
 
 
-def _prepare(config: Config) -> Memory:
+def _prepare(config: Config) -> WorkerMemory:
     """Make the folders; InputError when one cannot be, or another agent has it."""
-    memory = Memory(config.folder)
+    memory = WorkerMemory(config.folder)
     agents, workers = config.listen, config.workers.listen
     folders = [Path(agents.removeprefix(UNIX)).parent] if agents.startswith(UNIX) else []
     folders += [Path(workers.removeprefix(UNIX))] if workers.startswith(UNIX) else []

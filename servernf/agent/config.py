@@ -29,7 +29,7 @@ _ANY = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class ListenerTls:
     """PEM files that something here listens with; with `ca`, clients must show a certificate of it.
 
     Then only those made out to `writers` (common names) may change anything.
@@ -52,7 +52,7 @@ class WorkerSettings:
     """
 
     listen: str
-    tls: Tls | None
+    tls: ListenerTls | None
     user: int | None
     cpus: tuple[int, ...]
     pin: bool
@@ -80,7 +80,7 @@ class Cle:
     """Where what workers tell witnesses goes: the CLE's address, and this server's certificate there."""
 
     address: str
-    tls: Tls | None
+    tls: ListenerTls | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Config:
 
     name: str
     listen: str
-    tls: Tls | None
+    tls: ListenerTls | None
     folder: Path
     workers: WorkerSettings
     cle: Cle | None = None
@@ -142,7 +142,7 @@ def config_of(data: Mapping[str, object], where: str) -> Config:
     return config
 
 
-def _workers(fields: Fields, agents_tls: Tls | None, folder: Path) -> WorkerSettings:
+def _workers(fields: Fields, agents_tls: ListenerTls | None, folder: Path) -> WorkerSettings:
     listen = _address(fields, "listen")
     if (found := _TCP.fullmatch(listen)) and (found["host"] or found["ipv6"]) in _ANY:
         fields.problem("listen", f"{listen} is no address that a controller could dial")
@@ -205,21 +205,23 @@ def _cpus(fields: Fields) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def _tls(fields: Fields) -> Tls | None:
+def _tls(fields: Fields) -> ListenerTls | None:
     if not fields.has("tls"):
         return None
     files = fields.object("tls")
     ca = _file(files, "ca") if files.has("ca") else None
     writers = tuple(_name(files, item) for item in files.items("writers", required=False))
     before = len(files.problems)
-    tls = Tls(_file(files, "certificate"), _file(files, "key"), ca, writers or DEFAULT_WRITERS)
+    tls = ListenerTls(
+        _file(files, "certificate"), _file(files, "key"), ca, writers or DEFAULT_WRITERS
+    )
     if len(files.problems) == before:
         _check_pem(files, tls)
     files.only_known()
     return tls
 
 
-def _check_pem(files: Fields, tls: Tls) -> None:
+def _check_pem(files: Fields, tls: ListenerTls) -> None:
     """gRPC would say no more than that it cannot listen."""
     import ssl  # costs more than it is worth where there is no TLS
 

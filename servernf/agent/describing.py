@@ -9,7 +9,7 @@ from functools import cache
 from servernf.agent import machine
 from servernf.agent.bounds import Bounds
 from servernf.agent.config import Config
-from servernf.agent.keeper import Condition, State
+from servernf.agent.keeper import State, WorkerCondition
 from servernf.agent.runtimes import runtimes
 from servernf.agent.specs import Offer, WorkerSpec
 from servernf.agent.starter import Starter
@@ -79,7 +79,7 @@ def description(
 
 
 def worker(
-    spec: WorkerSpec, condition: Condition, config: Config, starter: Starter
+    spec: WorkerSpec, condition: WorkerCondition, config: Config, starter: Starter
 ) -> agent.Worker:
     """A worker as it is."""
     cpu = starter.cpu(spec)

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from servernf.agent import interfaces
 from servernf.agent.errors import AlreadyThere, DoesNotStart, NotFound
-from servernf.agent.keeper import Condition, Keeper, State
-from servernf.agent.memory import Memory
+from servernf.agent.keeper import Keeper, State, WorkerCondition
+from servernf.agent.memory import WorkerMemory
 from servernf.agent.specs import WorkerSpec
 from servernf.agent.starter import Starter
 from servernf.wire.addresses import mac_text
@@ -22,7 +22,7 @@ class Fleet:
     def __init__(
         self,
         starter: Starter,
-        memory: Memory,
+        memory: WorkerMemory,
         *,
         restarts: bool,
         log: Callable[[str], None] = lambda line: None,
@@ -44,13 +44,13 @@ class Fleet:
             self._remembered = specs
             self._keepers = {spec.name: self._keeper(spec, has_run=True) for spec in specs}
 
-    def workers(self) -> list[tuple[WorkerSpec, Condition]]:
+    def workers(self) -> list[tuple[WorkerSpec, WorkerCondition]]:
         """All of them as they are, by core."""
         with self._lock:
             keepers = sorted(self._keepers.values(), key=lambda keeper: keeper.spec.core)
         return [(keeper.spec, keeper.condition) for keeper in keepers]
 
-    def start(self, spec: WorkerSpec) -> Condition:
+    def start(self, spec: WorkerSpec) -> WorkerCondition:
         """Start a worker and wait until it runs; one that runs with this very specification stays.
 
         AlreadyThere when another one has its name or place; DoesNotStart, and it is forgotten.
@@ -75,7 +75,7 @@ class Fleet:
             raise
         return condition
 
-    def restart(self, name: str) -> tuple[WorkerSpec, Condition]:
+    def restart(self, name: str) -> tuple[WorkerSpec, WorkerCondition]:
         """End a worker, if it lives, and start it anew; DoesNotStart when it does not run then."""
         with self._lock:
             keeper = self._keepers.get(name)
@@ -104,7 +104,7 @@ class Fleet:
         restarts, log = self._restarts, self._log
         return Keeper(spec, self._starter, restarts=restarts, log=log, has_run=has_run)
 
-    def _restarted(self, keeper: Keeper) -> Condition:
+    def _restarted(self, keeper: Keeper) -> WorkerCondition:
         keeper.restart()
         condition = keeper.settled()
         if condition.state is not State.RUNNING:

@@ -32,7 +32,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class WorkerCondition:
     """How a worker is. `pid` 0: no process; `since_us`: wall clock of the last change of state."""
 
     state: State
@@ -63,7 +63,7 @@ class Keeper:
         self._restarts = restarts
         self._log = log
         self._changed = threading.Condition()
-        self._condition = Condition(State.STARTING, _now_us())
+        self._condition = WorkerCondition(State.STARTING, _now_us())
         self._process: subprocess.Popen[bytes] | None = None
         self._again = False
         self._ending = False
@@ -71,11 +71,11 @@ class Keeper:
         self._thread.start()
 
     @property
-    def condition(self) -> Condition:
+    def condition(self) -> WorkerCondition:
         """How the worker is now."""
         return self._condition
 
-    def settled(self) -> Condition:
+    def settled(self) -> WorkerCondition:
         """How the worker is when it no longer is `STARTING`."""
         with self._changed:
             self._changed.wait_for(lambda: self._condition.state is not State.STARTING)

@@ -17,7 +17,7 @@ FORMAT = 1
 _MOST_U64 = (1 << 64) - 1
 
 
-class Memory:
+class WorkerMemory:
     """`workers.json` in the agent's folder, for one agent at a time."""
 
     def __init__(self, folder: Path) -> None:

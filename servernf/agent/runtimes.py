@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from servernf.agent.config import Tls, WorkerSettings
+from servernf.agent.config import ListenerTls, WorkerSettings
 from servernf.agent.specs import WorkerSpec
 from servernf.host.compiling import dpdk_missing
 
@@ -46,7 +46,7 @@ def runtimes() -> Mapping[str, Runtime]:
     return {each.name: each for each in found if not each.missing()}
 
 
-def _tls_argv(tls: Tls | None) -> list[str]:
+def _tls_argv(tls: ListenerTls | None) -> list[str]:
     if tls is None:
         return []
     argv = ["--tls-cert", str(tls.certificate), "--tls-key", str(tls.key)]

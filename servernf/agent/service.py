@@ -11,10 +11,10 @@ import grpc
 
 from servernf.agent import describing
 from servernf.agent.bounds import Bounds
-from servernf.agent.config import Config, Tls
+from servernf.agent.config import Config, ListenerTls
 from servernf.agent.errors import AlreadyThere, DoesNotStart, NotFound
 from servernf.agent.fleet import Fleet
-from servernf.agent.keeper import Condition
+from servernf.agent.keeper import WorkerCondition
 from servernf.agent.specs import WorkerSpec, spec_of
 from servernf.agent.starter import Starter
 from servernf.host.authority import Authority
@@ -96,7 +96,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
     def _workers(self) -> list[agent.Worker]:
         return [self._worker(*each) for each in self._fleet.workers()]
 
-    def _worker(self, spec: WorkerSpec, condition: Condition) -> agent.Worker:
+    def _worker(self, spec: WorkerSpec, condition: WorkerCondition) -> agent.Worker:
         return describing.worker(spec, condition, self._config, self._starter)
 
 
@@ -119,7 +119,7 @@ def serve(service: AgentService, config: Config) -> grpc.Server:
     return server
 
 
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
+def _credentials(tls: ListenerTls) -> grpc.ServerCredentials:
     ca = tls.ca.read_bytes() if tls.ca else None
     pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
     return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)

@@ -16,8 +16,8 @@ import grpc
 from servernf.conformance import calls, packets
 from servernf.conformance.calls import Check
 from servernf.conformance.device import (
-    Device,
     NotConforming,
+    WorkerUnderTest,
     accept,
     details,
     interface,
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         wire = interface(options.interface) if options.interface else accept(listen(options.frames))
-        with Device(options.api, wire) as device:
+        with WorkerUnderTest(options.api, wire) as device:
             return _run(device, options.only)
     except ReportedError as error:
         print(f"servernf.conformance: {error}", file=sys.stderr)
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def checks(device: Device) -> Iterator[tuple[str, Check | None]]:
+def checks(device: WorkerUnderTest) -> Iterator[tuple[str, Check | None]]:
     """All of them by name; None: the worker has no such NF."""
     yield from calls.CHECKS.items()
     for vector in packets.VECTORS:
@@ -62,7 +62,7 @@ def checks(device: Device) -> Iterator[tuple[str, Check | None]]:
         yield vector.name, partial(packets.check, vector=vector) if there else None
 
 
-def _run(device: Device, only: str) -> int:
+def _run(device: WorkerUnderTest, only: str) -> int:
     passed = failed = absent = 0
     for name, check in checks(device):
         if only not in name:

@@ -7,13 +7,13 @@ from typing import Any
 
 import grpc
 
-from servernf.conformance.device import GRAPH, NEXT, Device, NotConforming, details
+from servernf.conformance.device import GRAPH, NEXT, NotConforming, WorkerUnderTest, details
 from servernf.conformance.frames import udp
 from servernf.proto import vnf_pb2 as vnf
 from servernf.wire import nsh
 from servernf.wire.configs import config_digest
 
-Check = Callable[[Device], None]
+Check = Callable[[WorkerUnderTest], None]
 CHECKS: dict[str, Check] = {}
 """By what they say."""
 
@@ -40,7 +40,7 @@ def expect(holds: bool, what: str) -> None:
 
 
 def refused(
-    device: Device, code: grpc.StatusCode, words: tuple[str, ...], call: Callable[[], Any]
+    device: WorkerUnderTest, code: grpc.StatusCode, words: tuple[str, ...], call: Callable[[], Any]
 ) -> None:
     """A call that is refused in such words, and changes nothing."""
     before = _state(device)
@@ -56,13 +56,13 @@ def refused(
     expect(_state(device) == before, "a call that was refused has changed the worker")
 
 
-def _state(device: Device) -> bytes:
+def _state(device: WorkerUnderTest) -> bytes:
     status = device.status()
     kept = vnf.Status(nfs=status.nfs, paths=status.paths, sampled_graphs=status.sampled_graphs)
     return kept.SerializeToString(deterministic=True)
 
 
-def configure(device: Device, *nfs: vnf.NfConfig, **more: Any) -> vnf.ConfigureResponse:
+def configure(device: WorkerUnderTest, *nfs: vnf.NfConfig, **more: Any) -> vnf.ConfigureResponse:
     """Configure NFs of the graph."""
     request = vnf.ConfigureRequest(graph=GRAPH, nfs=nfs, **more)
     return device.change(device.stub.configure, request)
@@ -83,7 +83,7 @@ def chain(to: str = "nf", port: str = "inside", spi_out: int = 50, *, dst: int =
 
 
 @check("getStatus names the worker, its MAC and its NFs")
-def _status(device: Device) -> None:
+def _status(device: WorkerUnderTest) -> None:
     status = device.status()
     expect(bool(status.name) and 0 < status.mac < 1 << 48, "no name, or no MAC of 48 bits")
     expect("acl" in status.nf_types, f"no acl among {', '.join(status.nf_types)}")
@@ -93,7 +93,7 @@ def _status(device: Device) -> None:
 
 
 @check("configure creates, keeps, replaces and removes")
-def _configure(device: Device) -> None:
+def _configure(device: WorkerUnderTest) -> None:
     one, two = nf("one"), nf("two")
     names = [f"{GRAPH}/one", f"{GRAPH}/two"]
     expect(list(configure(device, one, two).created) == names, "created: not both")
@@ -107,7 +107,7 @@ def _configure(device: Device) -> None:
 
 
 @check("config_digest is of the bytes that came")
-def _digest(device: Device) -> None:
+def _digest(device: WorkerUnderTest) -> None:
     for text in ('{"default":"permit","rules":[]}', '{ "rules": [ ], "default": "permit" }'):
         configure(device, nf(text=text))
         (found,) = (n.config_digest for n in device.status().nfs if n.name == f"{GRAPH}/nf")
@@ -118,7 +118,7 @@ def _digest(device: Device) -> None:
 
 
 @check("a bad configuration is refused, with its place and all problems at once")
-def _bad_configuration(device: Device) -> None:
+def _bad_configuration(device: WorkerUnderTest) -> None:
     for words, wrong in (
         (("nfs[0].config_json",), nf(text="{")),
         (("nfs[0].config_json",), nf(text="[]")),
@@ -136,7 +136,7 @@ def _bad_configuration(device: Device) -> None:
 
 
 @check("changing calls say an election id, and the highest wins")
-def _election(device: Device) -> None:
+def _election(device: WorkerUnderTest) -> None:
     request = vnf.ConfigureRequest(graph=GRAPH, nfs=[nf()])
     lower = (device.election - 1).to_bytes(16)
     configure(device, nf("seen"))
@@ -151,7 +151,7 @@ def _election(device: Device) -> None:
 
 
 @check("chains: what is not there, and what leads elsewhere")
-def _chains(device: Device) -> None:
+def _chains(device: WorkerUnderTest) -> None:
     configure(device, nf())
     stub = device.stub
 
@@ -179,7 +179,7 @@ def _chains(device: Device) -> None:
 
 
 @check("a frame leaves with its tag: addresses, path and TTL are the next, the words stay")
-def _tag(device: Device) -> None:
+def _tag(device: WorkerUnderTest) -> None:
     configure(device, nf())
     device.change(device.stub.serviceChain, chain())
     words = {"traffic_class": 3, "flow": 5, "label": 0xDEADBEEF, "ingress_us": 77}
@@ -191,7 +191,7 @@ def _tag(device: Device) -> None:
 
 
 @check("frames that are not for a worker are dropped and counted by reason")
-def _strangers(device: Device) -> None:
+def _strangers(device: WorkerUnderTest) -> None:
     tag = nsh.Tag(device.mac, NEXT, 4000, 255)
     good = nsh.encode(tag, FRAME)
     oam = good[:14] + bytes([good[14] | 0x20]) + good[15:]
@@ -211,7 +211,7 @@ def _strangers(device: Device) -> None:
 
 
 @check("watched packets are sampled as they enter and leave, others are not")
-def _samples(device: Device) -> None:
+def _samples(device: WorkerUnderTest) -> None:
     everything = vnf.Manifest(key0=1, key1=2, threshold=1 << 32)
     deny = '{"rules": [{"dst_port": 9, "protocol": "udp", "action": "deny"}], "default": "permit"}'
     configure(device, nf(text=deny), manifest=everything)
@@ -236,7 +236,7 @@ def _samples(device: Device) -> None:
 
 
 @check("a graph is removed with all that it has, again and again")
-def _remove(device: Device) -> None:
+def _remove(device: WorkerUnderTest) -> None:
     configure(device, nf())
     device.change(device.stub.serviceChain, chain())
     removing = vnf.RemoveGraphRequest(graph=GRAPH)

@@ -33,7 +33,7 @@ class NotConforming(ReportedError):
     """What a runtime did, and what it should have done."""
 
 
-class Wire(Protocol):
+class FrameWire(Protocol):
     """Where frames to and from the worker pass."""
 
     def fileno(self) -> int: ...
@@ -54,7 +54,7 @@ def listen(path: Path) -> socket.socket:
     return door
 
 
-def accept(door: socket.socket) -> Wire:
+def accept(door: socket.socket) -> FrameWire:
     """The worker that connects; the socket is closed."""
     with door:
         door.settimeout(WAIT_S)
@@ -65,7 +65,7 @@ def accept(door: socket.socket) -> Wire:
     return FramePipe(connected)
 
 
-def interface(name: str) -> Wire:
+def interface(name: str) -> FrameWire:
     """The other end of a worker's interface."""
     try:
         return PacketSocket(name)
@@ -81,10 +81,10 @@ class Left:
     frame: bytes
 
 
-class Device:
+class WorkerUnderTest:
     """A worker; calls are made by an election id above all before."""
 
-    def __init__(self, api: str, wire: Wire) -> None:
+    def __init__(self, api: str, wire: FrameWire) -> None:
         self.wire = wire
         self.election = time.time_ns()
         self._channel = grpc.insecure_channel(api)

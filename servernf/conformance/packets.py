@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from servernf.conformance import stateful, stateless
-from servernf.conformance.device import GRAPH, Device, Left, NotConforming
+from servernf.conformance.device import GRAPH, Left, NotConforming, WorkerUnderTest
 from servernf.conformance.vectors import Exchange, Vector
 from servernf.proto import vnf_pb2 as vnf
 
@@ -17,7 +17,7 @@ _ENTERED, _LEFT = 100, 200
 """A port's number beside these is the SPI of frames that enter or leave by it."""
 
 
-def check(device: Device, vector: Vector) -> None:
+def check(device: WorkerUnderTest, vector: Vector) -> None:
     """NotConforming tells the first step that went otherwise."""
     with tempfile.TemporaryDirectory() as folder:
         for name, text in vector.files.items():
@@ -31,7 +31,7 @@ def check(device: Device, vector: Vector) -> None:
         _check_counters(vector, before, device.metrics())
 
 
-def _configure(device: Device, vector: Vector, folder: str) -> None:
+def _configure(device: WorkerUnderTest, vector: Vector, folder: str) -> None:
     text = json.dumps(vector.config).replace("{folder}", folder)
     nf = vnf.NfConfig(name=f"{GRAPH}/nf", type=vector.nf, config_json=text)
     device.begin()
@@ -43,7 +43,7 @@ def _configure(device: Device, vector: Vector, folder: str) -> None:
             device.chain("nf", _ENTERED + number, by, left, _LEFT + other)
 
 
-def _check_step(device: Device, vector: Vector, where: str, step: Exchange) -> None:
+def _check_step(device: WorkerUnderTest, vector: Vector, where: str, step: Exchange) -> None:
     device.send(step.frame, _ENTERED + vector.ports.index(step.port), nf_labels=step.label)
     came = device.receive(len(step.out))
     told = [(vector.ports[left.tag.spi - _LEFT], left.frame) for left in came]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from servernf.wire.state import NEVER, Field, Layout, Values
+from servernf.wire.state import NEVER, Field, RecordLayout, Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class StateVector:
     """Records (key, others) of a table of an NF type, and the batch."""
 
     nf: str
-    layout: Layout
+    layout: RecordLayout
     records: tuple[tuple[Values, Values], ...]
     batch: bytes
 
@@ -30,7 +30,7 @@ class Hostile:
     says: str
 
 
-FLOWS = Layout(
+FLOWS = RecordLayout(
     "flows",
     1,
     (Field("key", "bytes", 64),),
@@ -42,7 +42,7 @@ FLOWS = Layout(
         Field("established", "bool"),
     ),
 )
-MAPPINGS = Layout(
+MAPPINGS = RecordLayout(
     "mappings",
     1,
     (Field("protocol", "u8"), Field("inside", "u32"), Field("inside_port", "u16")),
@@ -54,7 +54,7 @@ MAPPINGS = Layout(
         Field("remotes", "bytes", 28_672),
     ),
 )
-EVERY_TYPE = Layout(
+EVERY_TYPE = RecordLayout(
     "every_type",
     258,
     (),

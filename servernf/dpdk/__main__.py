@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from servernf.dpdk.building import build
 from servernf.dpdk.engine import Engine
-from servernf.dpdk.process import Process
+from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.service import DpdkService
 from servernf.dpdk.worker import DpdkWorker
 from servernf.host.authority import exposure
@@ -26,7 +26,7 @@ from servernf.host.framepipe import FramePipe
 from servernf.host.privileges import confine, drop
 from servernf.python.network_function import known_types
 from servernf.python.options import mac_of, parser_of, pin, ready_line, tls_of
-from servernf.python.runtime.messages import Place
+from servernf.python.runtime.messages import WorkerPlace
 from servernf.python.runtime.service import serve
 from servernf.wire.errors import EnvironmentMissing, ReportedError, ServerError
 
@@ -68,8 +68,10 @@ def _run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
 
-    def start(memory: int) -> Process:
-        return Process(executable, mac, memory, interface=options.interface or "", user=user or 0)
+    def start(memory: int) -> WorkerProcess:
+        return WorkerProcess(
+            executable, mac, memory, interface=options.interface or "", user=user or 0
+        )
 
     engine = Engine(mac, start)
     if user is not None:
@@ -79,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         frames = _frames(options)
         known_types()
-        place = Place(interface=options.interface or options.frames, cpu=options.cpu)
+        place = WorkerPlace(interface=options.interface or options.frames, cpu=options.cpu)
         os.umask(0o077)  # nobody else's are a socket and what else is made
         server, service, api = serve(
             worker, options.api, tls, place=place, peers=options.peer, kind=DpdkService

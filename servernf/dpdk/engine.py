@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from servernf.dpdk.forms import Making, forms
-from servernf.dpdk.memory import Memory, Place
-from servernf.dpdk.process import MOST_INSTANCES, WORKER_REASONS, Ask, Process
+from servernf.dpdk.memory import RecordPlace, SharedMemory
+from servernf.dpdk.process import MOST_INSTANCES, WORKER_REASONS, Ask, WorkerProcess
 from servernf.dpdk.tables import StateTable, StateTables
 from servernf.python.network_function import INSIDE, OUTSIDE
 from servernf.python.runtime.tables import CompiledCall, Exit, Instance, Tables, compile_steps
@@ -26,7 +26,7 @@ _TIMED, _TIMED_PACKETS, _TIMED_NS, _RECENT, _RECENT_TIMES = 0, 1, 2, 3, 64
 """`enum time` (c/boundary.h): words behind an instance's counters."""
 _TIMES = _RECENT + _RECENT_TIMES
 _NOTHING, _STEP, _EXIT = range(3)
-Start = Callable[[int], Process]
+Start = Callable[[int], WorkerProcess]
 """From the memory's descriptor to a process that is ready."""
 
 
@@ -36,9 +36,9 @@ class Made:
 
     number: int
     message: bytes
-    tally: Place
+    tally: RecordPlace
     reasons: tuple[str, ...]
-    places: tuple[Place, ...]
+    places: tuple[RecordPlace, ...]
     tables: tuple[StateTable, ...]
 
 
@@ -46,7 +46,7 @@ class Engine:
     """One thread at a time changes it."""
 
     def __init__(self, core_mac: int, start: Start) -> None:
-        self.memory = Memory(LOST + len(WORKER_REASONS))
+        self.memory = SharedMemory(LOST + len(WORKER_REASONS))
         self._start = start
         self._mac = core_mac
         self._made: dict[Instance, Made] = {}
@@ -153,7 +153,7 @@ class Engine:
         self._give_back(made.number, (made.tally, *made.places), made.tables)
 
     def _give_back(
-        self, number: int, places: Iterable[Place], tables: Iterable[StateTable]
+        self, number: int, places: Iterable[RecordPlace], tables: Iterable[StateTable]
     ) -> None:
         self.state.give(tables)
         self._free.append(number)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pkgutil import iter_modules
 
-from servernf.dpdk.memory import Memory, Place
+from servernf.dpdk.memory import RecordPlace, SharedMemory
 from servernf.dpdk.tables import StateTable, StateTables
 from servernf.python.datagrams import MAX_REMEMBERED, MAX_WAITING
 from servernf.python.network_function import NetworkFunction
@@ -23,9 +23,9 @@ class Making:
     found it to be good; `places` are those of the records that the instance shares with this side."""
 
     nf: NetworkFunction
-    memory: Memory
+    memory: SharedMemory
     state: StateTables
-    places: list[Place] = field(default_factory=list[Place])
+    places: list[RecordPlace] = field(default_factory=list[RecordPlace])
     tables: list[StateTable] = field(default_factory=list[StateTable])
     stats: Callable[[bytes], bytes] = field(default=lambda _asked: b"")
     """Asks the instance, once it is made, what its NF has more to tell."""

@@ -20,7 +20,7 @@ _SEALS = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 @dataclass(slots=True)
-class Place:
+class RecordPlace:
     """Where a record's words are, and how many instances use it."""
 
     record: object
@@ -31,7 +31,7 @@ class Place:
     users: int = 0
 
 
-class Memory:
+class SharedMemory:
     """The words; `first` of them are the worker's own counters."""
 
     def __init__(self, first: int) -> None:
@@ -41,7 +41,7 @@ class Memory:
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
         self._map = mmap.mmap(self.fd, WORDS * _WORD)
         self._words = memoryview(self._map).cast("Q")
-        self._places: dict[tuple[int, tuple[str, ...]], Place] = {}
+        self._places: dict[tuple[int, tuple[str, ...]], RecordPlace] = {}
         self._free: dict[int, list[int]] = {}
         self._end = first
 
@@ -57,7 +57,7 @@ class Memory:
 
     def place(
         self, record: object, fields: tuple[str, ...], more: int = 0, *, key: object = None
-    ) -> Place:
+    ) -> RecordPlace:
         """Where the numbers that a record has as `fields`, and `more` words that are 0, lie.
 
         Of the same record, or what is its `key`, the same fields are in the same place.
@@ -67,7 +67,7 @@ class Memory:
         found = self._places.get((id(key), fields))
         if found is None:
             count = len(fields) + more
-            found = Place(record, fields, key, self._room(count), count)
+            found = RecordPlace(record, fields, key, self._room(count), count)
             self.store(found)
             for index in range(len(fields), count):
                 self._words[found.at + index] = 0
@@ -75,7 +75,7 @@ class Memory:
         found.users += 1
         return found
 
-    def store(self, place: Place) -> None:
+    def store(self, place: RecordPlace) -> None:
         """Have the words say what the record does now."""
         for index, name in enumerate(place.fields):
             self._words[place.at + index] = getattr(place.record, name)
@@ -84,14 +84,14 @@ class Memory:
         """Count so much more in a word."""
         self._words[at] += more
 
-    def release(self, place: Place) -> None:
+    def release(self, place: RecordPlace) -> None:
         """One user less; the C side must not know the place any more when it is the last."""
         place.users -= 1
         if not place.users:
             del self._places[id(place.key), place.fields]
             self._free.setdefault(place.count, []).append(place.at)
 
-    def refresh(self, place: Place) -> None:
+    def refresh(self, place: RecordPlace) -> None:
         """Have the record say what the words do now."""
         for name, value in zip(place.fields, self.read(place.at, len(place.fields)), strict=True):
             setattr(place.record, name, value)

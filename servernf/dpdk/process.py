@@ -49,7 +49,7 @@ class ProcessGone(ServerError):
     """The process has ended, or does not answer."""
 
 
-class Process:
+class WorkerProcess:
     """A running process; any thread may ask.
 
     `interface` is its port, "" for none; `memory` the descriptor of the counters. Once the port is open

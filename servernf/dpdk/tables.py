@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from servernf.dpdk.memory import Memory, Place
+from servernf.dpdk.memory import RecordPlace, SharedMemory
 from servernf.dpdk.process import Ask
 from servernf.python.state import Declared
 from servernf.wire.errors import ServerError
@@ -36,7 +36,7 @@ class StateTable:
     declared: Declared
     number: int
     message: bytes
-    place: Place
+    place: RecordPlace
     counts: Counts
     users: int = 0
     notes: dict[Any, int] = field(default_factory=dict[Any, int])
@@ -51,7 +51,7 @@ class StateTable:
 class StateTables:
     """Those of a core. `ask` asks its process."""
 
-    def __init__(self, memory: Memory, ask: Callable[[Ask, bytes, int], bytes]) -> None:
+    def __init__(self, memory: SharedMemory, ask: Callable[[Ask, bytes, int], bytes]) -> None:
         self._memory, self._ask = memory, ask
         self._known: dict[int, StateTable] = {}
         """By the identity of Python's table."""

@@ -25,7 +25,7 @@ from servernf.python.network_function import known_types
 from servernf.python.options import mac_of, parser_of, pin, ready_line, tls_of
 from servernf.python.runtime.door import open_door
 from servernf.python.runtime.loop import run
-from servernf.python.runtime.messages import Place
+from servernf.python.runtime.messages import WorkerPlace
 from servernf.python.runtime.opener import Opener
 from servernf.python.runtime.peers import UNIX
 from servernf.python.runtime.service import serve
@@ -98,7 +98,7 @@ def _run(options: argparse.Namespace) -> int:
         known_types()
         worker.socket_drops = frames.drops
         worker.load.queue = frames.queue
-        place = Place(interface=options.interface or options.frames, cpu=options.cpu)
+        place = WorkerPlace(interface=options.interface or options.frames, cpu=options.cpu)
         os.umask(0o077)  # nobody else's are a socket and what else is made
         peers, door = options.peer, None
         at = f"{UNIX}{options.door.name}" if options.door is not None else ""

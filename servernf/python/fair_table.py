@@ -25,7 +25,7 @@ class Entry:
     __slots__ = ("key", "queue", "share")
 
     key: bytes
-    share: Share
+    share: SourceShare
     queue: OrderedDict[Entry, None]
 
     @property
@@ -43,7 +43,7 @@ _NONE: OrderedDict[Entry, None] = OrderedDict()
 """Stands for the established entries of a source that never had any: most floods have none."""
 
 
-class Share:
+class SourceShare:
     """The entries of one source, least recently refreshed first."""
 
     __slots__ = ("established", "source", "transitory")
@@ -66,10 +66,10 @@ class _Ranking:
     __slots__ = ("_by_count", "_highest")
 
     def __init__(self) -> None:
-        self._by_count: dict[int, OrderedDict[Share, None]] = {}
+        self._by_count: dict[int, OrderedDict[SourceShare, None]] = {}
         self._highest = 0
 
-    def move(self, share: Share, before: int, now: int) -> None:
+    def move(self, share: SourceShare, before: int, now: int) -> None:
         by_count = self._by_count
         if now:
             by_count.setdefault(now, OrderedDict())[share] = None
@@ -83,10 +83,10 @@ class _Ranking:
                     self._highest = now
 
     @property
-    def first(self) -> Share | None:
+    def first(self) -> SourceShare | None:
         return next(iter(self._by_count[self._highest])) if self._highest else None
 
-    def in_order(self) -> list[Share]:
+    def in_order(self) -> list[SourceShare]:
         """Those with fewest first, and of as many the one that came to have so many first."""
         return [share for count in sorted(self._by_count) for share in self._by_count[count]]
 
@@ -102,7 +102,7 @@ class FairTable(Table[bytes, E]):
         self.size = size
         self.evicted = 0
         self._entries = self.records
-        self._shares: dict[bytes, Share] = {}
+        self._shares: dict[bytes, SourceShare] = {}
         self._by_transitory = _Ranking()
         self._by_established = _Ranking()
 
@@ -127,7 +127,7 @@ class FairTable(Table[bytes, E]):
         """As `add`, whether there is room or not."""
         share = self._shares.get(source)
         if share is None:
-            share = self._shares[source] = Share(source)
+            share = self._shares[source] = SourceShare(source)
         entry.key, entry.share = key, share
         self._entries[key] = entry
         self._enter(entry, share.established_queue() if established else share.transitory)

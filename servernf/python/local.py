@@ -59,7 +59,7 @@ class LocalWorker:
         return found
 
     def getStatus(self, request: vnf.StatusRequest) -> vnf.Status:
-        return messages.status(self._worker, messages.Place(), self._started)
+        return messages.status(self._worker, messages.WorkerPlace(), self._started)
 
     def setWitness(self, request: vnf.WitnessRequest) -> vnf.WitnessResponse:
         return messages.set_witness(self._worker, request)

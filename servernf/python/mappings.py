@@ -72,7 +72,7 @@ _NONE: Queue = OrderedDict()
 """Stands for the established mappings of a host that never had any."""
 
 
-class Host:
+class InsideHost:
     """The mappings of one protocol that an inside address has; queues as a pool's."""
 
     __slots__ = ("established", "transitory")
@@ -123,7 +123,7 @@ class NatMapping:
         "used_us",
     )
     pool: Pool
-    host: Host
+    host: InsideHost
     queue: Queue
     host_queue: Queue
 
@@ -237,7 +237,7 @@ class Mappings(Table[int, NatMapping]):
         self.by_outside: dict[int, NatMapping] = {}
         self.pools: dict[tuple[int, int], Pool] = {}
         """By protocol and address, made when first needed; also those that are owned no more."""
-        self.hosts: dict[tuple[int, int], Host] = {}
+        self.hosts: dict[tuple[int, int], InsideHost] = {}
         """By protocol and inside address, while they have mappings."""
         self._unsorted: dict[int, Queue] = {}
 
@@ -256,7 +256,7 @@ class Mappings(Table[int, NatMapping]):
             pool = self.pools[place] = Pool()
         host = self.hosts.get((mapping.protocol, mapping.inside))
         if host is None:
-            host = self.hosts[mapping.protocol, mapping.inside] = Host()
+            host = self.hosts[mapping.protocol, mapping.inside] = InsideHost()
         mapping.pool, mapping.host = pool, host
         mapping.queue_up()
         pool.taken |= 1 << mapping.outside_port
@@ -277,7 +277,7 @@ class Mappings(Table[int, NatMapping]):
         if self.index is not None:
             self.index.leave(mapping.key, mapping)
 
-    def crowds(self, host: Host) -> None:
+    def crowds(self, host: InsideHost) -> None:
         """Called before a host gets no mapping because of all that it has."""
 
     def insert(self, key: int, record: NatMapping, values: Values) -> None:
@@ -340,7 +340,7 @@ class WatchedMappings(Watched):
         self.touch(mapping)
         self._table.remove(mapping)
 
-    def crowds(self, host: Host) -> None:
+    def crowds(self, host: InsideHost) -> None:
         if not self._watch.of_choices:
             return
         for mapping in (*host.transitory, *host.established):

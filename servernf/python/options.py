@@ -12,7 +12,7 @@ from pathlib import Path
 
 from servernf.host.authority import DEFAULT_WITNESSES, DEFAULT_WRITERS
 from servernf.host.privileges import user_number
-from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.peers import PeerTls
 from servernf.wire.addresses import mac_text, parse_mac
 from servernf.wire.errors import InputError
 
@@ -131,7 +131,7 @@ def interface_mac(interface: str) -> int:
     return int.from_bytes(answer[18:24], "big")
 
 
-def tls_of(options: argparse.Namespace) -> Tls | None:
+def tls_of(options: argparse.Namespace) -> PeerTls | None:
     """What the worker shows and asks for; InputError for options that do not go together."""
     cert, key, ca = options.tls_cert, options.tls_key, options.tls_ca
     if ca is None and (options.writer or options.peer_name or options.witness):
@@ -147,4 +147,4 @@ def tls_of(options: argparse.Namespace) -> Tls | None:
         pems = cert.read_bytes(), key.read_bytes(), ca.read_bytes() if ca else None
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from None
-    return Tls(*pems, writers, peers, tuple(options.witness or DEFAULT_WITNESSES))
+    return PeerTls(*pems, writers, peers, tuple(options.witness or DEFAULT_WITNESSES))

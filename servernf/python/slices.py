@@ -18,7 +18,7 @@ from servernf.python.state import State
 from servernf.python.watched import Incomplete, Watch, watched
 from servernf.wire.errors import InputError
 from servernf.wire.slices import Place, Slice
-from servernf.wire.state import Batch, Record
+from servernf.wire.state import Batch, StateRecord
 
 __all__ = ("Incomplete", "Outcome", "Slice", "Twin", "replay")
 
@@ -108,12 +108,12 @@ def replay(
 
 
 def _batches(nf: NetworkFunction, told: Slice) -> list[Batch]:
-    found: dict[str, list[Record]] = {name: [] for name in nf.state.tables}
+    found: dict[str, list[StateRecord]] = {name: [] for name in nf.state.tables}
     place: Place
     body: bytes | None
     for place, body in told.before.items():
         if body is not None:
-            found[place[0]].append(Record(place[1], body))
+            found[place[0]].append(StateRecord(place[1], body))
     layouts: dict[str, Any] = nf.state.layouts
     return [
         Batch(nf.type_name, name, layouts[name].version, tuple(records))

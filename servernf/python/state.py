@@ -19,14 +19,23 @@ from servernf.python.fair_table import FairTable
 from servernf.python.scope import Scope
 from servernf.python.tables import Fixed, Flow, FlowOf, Index, Table
 from servernf.wire.errors import InputError, quoted
-from servernf.wire.state import NEVER, Batch, Field, Layout, Record, Value, Values, encode
+from servernf.wire.state import (
+    NEVER,
+    Batch,
+    Field,
+    RecordLayout,
+    StateRecord,
+    Value,
+    Values,
+    encode,
+)
 
 R = TypeVar("R")
 Snapshot = dict[str, dict[bytes, bytes]]
 """By table and key, as they are written: fields of a record."""
 CHUNK = 256
 """Records of a batch: so many are written down between two batches of packets."""
-COUNTERS = Layout("counters", 1, (Field("name", "bytes", 200),), (Field("count", "u64"),))
+COUNTERS = RecordLayout("counters", 1, (Field("name", "bytes", 200),), (Field("count", "u64"),))
 _ENTRY = (Field("source", "bytes", 16), Field("established", "bool"))
 BYTES_KEY = (Field("key", "bytes", 64),)
 
@@ -54,7 +63,7 @@ class Kind(Generic[R]):
         looks_at: Collection[str] = (),
         paths: Mapping[str, str] | None = None,
     ) -> None:
-        self.layout = Layout(table, version, tuple(key), tuple(fields))
+        self.layout = RecordLayout(table, version, tuple(key), tuple(fields))
         self.make = make
         self._key_sizes = tuple(key_sizes)
         self.flow_of = flow_of
@@ -171,7 +180,7 @@ class State:
         setattr(self._nf, attribute, table)
 
     @property
-    def layouts(self) -> dict[str, Layout]:
+    def layouts(self) -> dict[str, RecordLayout]:
         """By table, counters among them."""
         return {d.name: d.kind.layout for d in self.tables.values()} | {COUNTERS.table: COUNTERS}
 
@@ -233,15 +242,15 @@ class State:
 
     # Writing records down.
 
-    def records(self, scope: Scope, now_us: int) -> dict[str, list[Record]]:
+    def records(self, scope: Scope, now_us: int) -> dict[str, list[StateRecord]]:
         """The records of a scope by table, those longest unused first."""
         self.check_scope(scope)
         nf = self._nf
-        found: dict[str, list[Record]] = {}
+        found: dict[str, list[StateRecord]] = {}
         for name, declared in self.tables.items():
             kind, table = declared.kind, declared.table
             found[name] = [
-                Record(kind.pack_key(key), kind.pack(table.records[key], now_us))
+                StateRecord(kind.pack_key(key), kind.pack(table.records[key], now_us))
                 for key in table.in_order(self.keys(declared, scope))
                 if nf.goes_on(name, key, table.records[key])
             ]
@@ -253,7 +262,7 @@ class State:
         """Batches of what is of no flow, and the counters: they go along with the last of the flows."""
         found = {
             name: [
-                Record(d.kind.pack_key(key), d.kind.pack(d.table.records[key], now_us))
+                StateRecord(d.kind.pack_key(key), d.kind.pack(d.table.records[key], now_us))
                 for key in d.table.in_order(None)
                 if self._nf.goes_on(name, key, d.table.records[key])
             ]
@@ -264,9 +273,9 @@ class State:
         kind, layouts = self._nf.type_name, self.layouts
         return [encode(kind, layouts[name], records) for name, records in found.items() if records]
 
-    def _counters(self) -> list[Record]:
+    def _counters(self) -> list[StateRecord]:
         return [
-            Record(COUNTERS.pack_key((name.encode(),)), COUNTERS.pack((count,)))
+            StateRecord(COUNTERS.pack_key((name.encode(),)), COUNTERS.pack((count,)))
             for name, count in sorted(self._all_counts().items())
         ]
 
@@ -286,7 +295,7 @@ class State:
             kind, table = declared.kind, declared.table
             there = {key: None for key in keys.get(name, ()) if key in table.records}
             records = [
-                Record(kind.pack_key(key), kind.pack(table.records[key], now_us))
+                StateRecord(kind.pack_key(key), kind.pack(table.records[key], now_us))
                 for key in (table.in_order(there) if there else ())
                 if nf.goes_on(name, key, table.records[key])
             ]
@@ -324,7 +333,7 @@ class State:
         Of a slice (`servernf.python.slices`) what is derived from other records is not checked.
         """
         nf = self._nf
-        ready: list[tuple[Declared, Any, Record, Values]] = []
+        ready: list[tuple[Declared, Any, StateRecord, Values]] = []
         problems: list[str] = []
         counts: dict[str, int] = {}
         new: dict[str, dict[Any, Any]] = {name: {} for name in self.tables}

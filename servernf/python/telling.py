@@ -20,7 +20,7 @@ _TELL_EVERY_US = 1_000_000
 _MICRO = 1_000_000
 
 
-class Flow(NamedTuple):
+class ToldPacket(NamedTuple):
     """What is told of a packet; ports are -1 where it has none. `kind` is ICMP type and code."""
 
     ether_type: int
@@ -73,18 +73,18 @@ class Suppressed(NamedTuple):
 
 
 Said = Drop | Alert | Nat | Suppressed
-Tell = Callable[[str, str, Flow | None, Said], None]
+Tell = Callable[[str, str, ToldPacket | None, Said], None]
 """Takes an instance's name and type, the packet and what is said."""
 
 BIB_CREATE, BIB_DELETE, PORTS_EXHAUSTED, QUOTA_EXCEEDED = 10, 11, 12, 13
 """Of natEvent: NAT44 BIB create and delete, ports exhausted, quota exceeded."""
 
 
-def flow_of(packet: PacketView) -> Flow:
+def flow_of(packet: PacketView) -> ToldPacket:
     """What is told of a packet."""
     protocol, l4 = packet.protocol, packet.l4
     icmp = protocol == (ICMP if packet.version == 4 else ICMPV6) and l4 > 0
-    return Flow(
+    return ToldPacket(
         packet.ether_type,
         packet.version,
         protocol,

@@ -59,7 +59,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class StateRecord:
     """A record as it is written: key and fields each in their bytes. Equal records have equal bytes.
 
     Ages in it are those of `before_us` microseconds before it is entered."""
@@ -76,7 +76,7 @@ class Batch:
     nf_type: str
     table: str
     version: int
-    records: tuple[Record, ...]
+    records: tuple[StateRecord, ...]
 
 
 class _Part:
@@ -117,7 +117,7 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RecordLayout:
     """What the records of a table are made of; another layout of the same table has another version."""
 
     table: str
@@ -145,13 +145,13 @@ class Layout:
         """The values of all else."""
         return self._whole(self._parts[1], raw)
 
-    def read(self, reader: _Reader) -> Record:
+    def read(self, reader: _Reader) -> StateRecord:
         """The next record of a batch, checked."""
         start = reader.at
         self._parts[0].unpack(reader)
         middle = reader.at
         self._parts[1].unpack(reader)
-        return Record(reader.data[start:middle], reader.data[middle : reader.at])
+        return StateRecord(reader.data[start:middle], reader.data[middle : reader.at])
 
     @property
     def least(self) -> int:
@@ -170,7 +170,7 @@ class Layout:
         return values
 
 
-def encode(nf_type: str, layout: Layout, records: Iterable[Record]) -> bytes:
+def encode(nf_type: str, layout: RecordLayout, records: Iterable[StateRecord]) -> bytes:
     """A batch."""
     listed = list(records)
     head = [bytes((ENCODING,)), _short(nf_type), _short(layout.table)]
@@ -178,7 +178,7 @@ def encode(nf_type: str, layout: Layout, records: Iterable[Record]) -> bytes:
     return b"".join(head + [part for record in listed for part in (record.key, record.body)])
 
 
-def decode(data: bytes, layouts: Callable[[str], Mapping[str, Layout]]) -> Batch:
+def decode(data: bytes, layouts: Callable[[str], Mapping[str, RecordLayout]]) -> Batch:
     """A batch of a stranger; `layouts` answers those of an NF type by table, or raises InputError."""
     if len(data) > MOST_BYTES:
         raise InputError(
@@ -201,7 +201,7 @@ def decode(data: bytes, layouts: Callable[[str], Mapping[str, Layout]]) -> Batch
     (count,) = reader.fixed(_U32)
     if count * layout.least > len(data) - reader.at:
         reader.fail(f"{count:,} records do not fit in {len(data) - reader.at:,} bytes")
-    records: list[Record] = []
+    records: list[StateRecord] = []
     for number in range(count):
         reader.where = f"state of {nf_type}: {table}[{number}]"
         records.append(layout.read(reader))

@@ -21,7 +21,7 @@ from figures import Missing, Result, figure
 from servernf.dpdk.building import FLAGS, FOLDERS, build
 from servernf.dpdk.engine import Engine
 from servernf.dpdk.memory import WORDS
-from servernf.dpdk.process import Ask, Process
+from servernf.dpdk.process import Ask, WorkerProcess
 from servernf.dpdk.worker import DpdkWorker
 from servernf.host.compiling import Sources, c_files, compiled, dpdk_flags, hyperscan_flags
 from servernf.python.runtime.chain import ExitHop, NfHop, Scope
@@ -54,7 +54,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Recorded(Process):
+class _Recorded(WorkerProcess):
     """A process whose questions are kept."""
 
     said: bytearray

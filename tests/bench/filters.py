@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "p4" / "fuzz"))
 from fuzz_bmv2 import BMV2, PRIMARY, Oracle, oracle
 
 from orchestrator.clients.p4info import Schema
-from orchestrator.compile import CompileRequest, Ternary, compile_graph
+from orchestrator.compile import CompileRequest, TernaryRules, compile_graph
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.oracle.packets import Fields, match_corners
+from orchestrator.oracle.packets import HeaderFields, match_corners
 from orchestrator.oracle.world import Station
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
@@ -91,7 +91,7 @@ def loaded(rules: Path | None, target: str, *, trees: bool = True) -> Loaded:
     with tempfile.TemporaryDirectory() as folder:
         graph = graph_of(rules, Path(folder))
         bundle = compile_graph(
-            CompileRequest(graph, topology, relaxations=() if trees else (Ternary("list"),))
+            CompileRequest(graph, topology, relaxations=() if trees else (TernaryRules("list"),))
         ).bundle
     return Loaded(_updates(bundle), any(".tree." in t for t in _tables(bundle)))
 
@@ -125,7 +125,7 @@ def frames(rules: Path, seed: int = 1) -> list[bytes]:
     while len(result) < _FRAMES:
         match, _, _ = rng.choice(listed)
         corner = next(match_corners(match))
-        fields = Fields(
+        fields = HeaderFields(
             version=4,
             src=corner.src if corner.src is not None else rng.getrandbits(32),
             dst=corner.dst if corner.dst is not None else rng.getrandbits(32),

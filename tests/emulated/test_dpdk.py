@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "softswitc
 import bmv2_programs as by_hand
 
 from orchestrator.errors import SwitchError
-from orchestrator.softswitch.fast.device import Process
+from orchestrator.softswitch.fast.device import EngineProcess
 from orchestrator.softswitch.fast.switch import FastSwitch
 from servernf.host.packetio import PacketSocket
 
@@ -64,7 +64,7 @@ class Wired:
     """A switch that sends all of port 1 to port 2, and the far ends of both."""
 
     switch: FastSwitch
-    process: Process
+    process: EngineProcess
     names: list[str]
     near: PacketSocket
     far: PacketSocket
@@ -161,7 +161,7 @@ def test_an_idle_switch_costs_nothing_and_is_nobody(wired: Wired) -> None:
         assert "NoNewPrivs:\t1" in status
 
 
-def _cpu_s(process: Process) -> float:
+def _cpu_s(process: EngineProcess) -> float:
     words = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 

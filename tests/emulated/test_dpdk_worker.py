@@ -19,7 +19,7 @@ from live import NEEDS_DPDK, NEEDS_EMULATION
 
 from orchestrator.runtimes import runtime
 from servernf.conformance import packets
-from servernf.conformance.device import Device, interface
+from servernf.conformance.device import WorkerUnderTest, interface
 
 pytestmark = [NEEDS_EMULATION, NEEDS_DPDK, pytest.mark.slow]
 
@@ -29,7 +29,7 @@ VECTORS = [vector for vector in packets.VECTORS if vector.nf in runtime("dpdk").
 
 @dataclass
 class Running:
-    device: Device
+    device: WorkerUnderTest
     far: str
     pid: int
     """Of the process that moves packets."""
@@ -57,7 +57,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             try:
                 assert json.loads(worker.stdout.readline())["ready"]
                 children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()
-                with Device(api, interface(near)) as device:
+                with WorkerUnderTest(api, interface(near)) as device:
                     yield Running(device, far, int(children.split()[0]))
             finally:
                 worker.terminate()

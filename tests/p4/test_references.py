@@ -15,7 +15,13 @@ from finsy.proto import p4i
 
 from orchestrator.model.refs import Role
 from orchestrator.targets.pipelines import SHIPPED, p4info
-from orchestrator.targets.references import References, belonging, key_role, mentions, param_role
+from orchestrator.targets.references import (
+    ReferenceTable,
+    belonging,
+    key_role,
+    mentions,
+    param_role,
+)
 
 BLOCKS = Path(__file__).resolve().parents[2] / "p4src" / "blocks"
 _ANNOTATION = re.compile(r'@(?:refers_to|belongs_to)\("(\w+)"\)')
@@ -118,4 +124,4 @@ def test_blocks_may_not_contradict_each_other() -> None:
         action.preamble.name = f"ingress.{control}.go_to"
         action.params.add(name="there", annotations=[said])
     with pytest.raises(ValueError, match=r"go_to\.there refers to group here, elsewhere"):
-        References().read(info)
+        ReferenceTable().read(info)

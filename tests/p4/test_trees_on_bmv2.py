@@ -26,7 +26,7 @@ from orchestrator.graph import functions_of, load_topology
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.acl import Acl
 from orchestrator.nfs.matching import first_output
-from orchestrator.oracle.driver import Scenario
+from orchestrator.oracle.driver import NamedConversation
 from orchestrator.oracle.packets import corner_scenarios
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 
-def _sent(scenario: Scenario) -> list[tuple[str, bytes]]:
+def _sent(scenario: NamedConversation) -> list[tuple[str, bytes]]:
     """What a conversation of single frames sends."""
     conversation = scenario.begin()
     return [next(conversation)]

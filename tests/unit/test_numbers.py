@@ -30,7 +30,7 @@ def test_what_is_no_segment(text: str) -> None:
 
 
 @pytest.mark.parametrize("layout", [ids.SEGMENT, ids.PATH, ids.GROUP, ids.GRAPH])
-def test_numbers_of_a_graph_are_its_own(layout: ids.Layout) -> None:
+def test_numbers_of_a_graph_are_its_own(layout: ids.NumberLayout) -> None:
     mine = layout.numbers(5)
     assert len(mine) == layout.size
     assert {layout.graph(n) for n in (mine[0], mine[-1])} == {5}
@@ -42,5 +42,5 @@ def test_numbers_of_a_graph_are_its_own(layout: ids.Layout) -> None:
 
 
 def test_hops_and_tree_nodes_come_back() -> None:
-    assert ids.hop(ids.Hop(0xABCDEF, 254).number) == (0xABCDEF, 254)
+    assert ids.hop(ids.PathPosition(0xABCDEF, 254).number) == (0xABCDEF, 254)
     assert ids.tree_node(ids.TreeNode(0x123456, 7).number) == (0x123456, 7)

@@ -14,7 +14,7 @@ from provider import EPOCH_US, KEY, Cheat, Provider
 
 from orchestrator.verification.keys import commitment
 from orchestrator.verification.statistics import FAMILY_WISE, packets_until_told
-from orchestrator.verification.taps import RECEIVED, SENT, Ends, Sight, Tap, Watcher, compare
+from orchestrator.verification.taps import RECEIVED, SENT, Ends, Sight, Tap, TapWatcher, compare
 from servernf.wire import nsh
 from servernf.wire.prf import witnessed
 
@@ -44,7 +44,7 @@ def favouring(seed: int) -> Cheat:
 
 def run(provider: Provider, packets: int = PACKETS) -> Ends:
     """Traffic with taps where hosts send and receive."""
-    watcher = Watcher(OWN, RATE)
+    watcher = TapWatcher(OWN, RATE)
     network, put = provider.network, provider.network.put
     sent: list[Sight | None] = []
 

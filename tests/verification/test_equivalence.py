@@ -17,7 +17,7 @@ from orchestrator.deployment.equivalence import compare
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
-from orchestrator.oracle import Difference, Driver
+from orchestrator.oracle import Driver, PacketDifference
 from orchestrator.resources import shipped
 
 
@@ -27,7 +27,7 @@ def assert_equivalent(
     packets: int,
     *,
     seed: int = 1,
-    forgive: Callable[[Difference], bool] = lambda _: False,
+    forgive: Callable[[PacketDifference], bool] = lambda _: False,
 ) -> Driver:
     """Run a campaign on both; fail with the first differences that nothing forgives, in words."""
     bundle = compile_graph(CompileRequest(graph, topology)).bundle

@@ -16,7 +16,7 @@ from test_equivalence import assert_equivalent
 
 from orchestrator.graph import load_graph, load_topology
 from orchestrator.model.packet import Packet
-from orchestrator.oracle import Difference
+from orchestrator.oracle import PacketDifference
 
 ACL: dict[str, Any] = {
     "type": "acl",
@@ -220,7 +220,7 @@ def chain(name: str, nfs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def shared_address(difference: Difference) -> bool:
+def shared_address(difference: PacketDifference) -> bool:
     """What may differ where workers share a pool address by port ranges.
 
     Fragments (docs/LIMITATIONS.md), and packets bent to a port that is mapped in the reference only:

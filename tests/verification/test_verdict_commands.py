@@ -33,7 +33,7 @@ from orchestrator.verification.cle.service import serve as serve_cle
 from orchestrator.verification.manifest import (
     SIGNERS,
     Epochs,
-    References,
+    MeantSoftware,
     Roles,
     Signed,
     read,
@@ -58,7 +58,7 @@ def agreed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("agreed")
     publics = {r: keys.public_text(keys.new_private(folder / f"{r}.pem")) for r in keys.ROLES}
     (folder / "g.bundle").write_bytes(dump(result().bundle))
-    references = References(servernf="0" * 64, bundle=digest_of(folder / "g.bundle"))
+    references = MeantSoftware(servernf="0" * 64, bundle=digest_of(folder / "g.bundle"))
     terms = manifest(RATE).model_copy(
         update={"roles": Roles.model_validate(publics), "references": references}
     )

@@ -305,7 +305,7 @@ def covers(outer: Term, inner: Term) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ClickDecision:
     """A class and what becomes of its packets; `place` tells where it stands."""
 
     terms: Alternatives
@@ -314,7 +314,7 @@ class Decision:
 
 
 def first_match(
-    decisions: Sequence[Decision], default: str
+    decisions: Sequence[ClickDecision], default: str
 ) -> Iterator[tuple[dict[str, Any], str, str]]:
     """(keys, action, place) rules that decide as the classes do, first match first; the rest: `default`.
 
@@ -327,7 +327,7 @@ def first_match(
 class _Rules:
     """Writes the rules of (term, decision) pairs; `left` is how many more there may be."""
 
-    def __init__(self, pairs: Sequence[tuple[Term, Decision]], default: str) -> None:
+    def __init__(self, pairs: Sequence[tuple[Term, ClickDecision]], default: str) -> None:
         self.pairs, self.default, self.left = pairs, default, MAX_TERMS
 
     def deciding(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from orchestrator.errors import InputError
-from orchestrator.graph.importers.click_classes import Decision, first_match, parse_class
+from orchestrator.graph.importers.click_classes import ClickDecision, first_match, parse_class
 from orchestrator.graph.importers.tables import chain_graph
 from orchestrator.nfs.files import named_file, parse_json, raise_problems, read_text
 from orchestrator.nfs.values import Address, address_text, parse_address
@@ -156,21 +156,21 @@ class _Reader:
         except ValueError as error:
             self.problems.append(f"{instance} ({kind}): {error}")
 
-    def _entries(self, block: dict[str, Any]) -> list[Decision]:
+    def _entries(self, block: dict[str, Any]) -> list[ClickDecision]:
         """The block's rule file, by priority."""
         file = str(block["configFile"])
         if block["configArgs"] != "FILE":
             raise ValueError("rules beside a file are not supported")
         raw = parse_json(read_text(self._path(file), file), file)
         entries = cast("list[dict[str, Any]]", raw["entries"])
-        result: list[Decision] = []
+        result: list[ClickDecision] = []
         for entry in sorted(entries, key=lambda e: int(e["priority"])):
             text, place = str(entry["trafficClass"]), f"{file}: priority {entry['priority']}"
             text = re.sub(r"^(allow|deny)\s+", "", text)
             try:
                 goes_on = self._goes_on(str(block["instance"]), entry)
                 action = "permit" if entry["action"] == "allow" and goes_on else "deny"
-                result.append(Decision(parse_class(text), action, place))
+                result.append(ClickDecision(parse_class(text), action, place))
             except ValueError as error:
                 self.problems.append(f"{place}: {error}")
         return result

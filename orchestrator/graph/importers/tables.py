@@ -90,7 +90,7 @@ def acl_graph(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
     return graph
 
 
-class Routes(NamedTuple):
+class ReadRoutes(NamedTuple):
     """Lines of a routes file, how many prefixes have no next hop, and where one has another origin."""
 
     lines: list[str]
@@ -98,7 +98,7 @@ class Routes(NamedTuple):
     again: list[str]
 
 
-def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> Routes:
+def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> ReadRoutes:
     """The routes of a table of prefixes and origin ASes.
 
     A line is `prefix AS`, as of pyasn, `address length AS`, as of CAIDA's pfx2as, or an entry of
@@ -130,7 +130,7 @@ def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> Ro
     lines = parse_lines(_text(path, name), name, one)
     if not lines:
         raise InputError(f"{name}: no prefix is of the next hops' IP version")
-    return Routes(lines, left_out, again)
+    return ReadRoutes(lines, left_out, again)
 
 
 def _prefix_and_origin(line: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ _TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
+class GeneratedColumns:
     """Columns by chain, the best bound with its prices, and how many times prices were set."""
 
     columns: dict[str, dict[Column, None]]
@@ -126,7 +126,7 @@ def pooled_prices(space: Space) -> Prices:
     )
 
 
-def generate(space: Space, start: Iterable[Column], deadline: float) -> Generated:
+def generate(space: Space, start: Iterable[Column], deadline: float) -> GeneratedColumns:
     """Columns and the bound, until they meet or time is up."""
     master = _Master(space)
     master.add(start)
@@ -158,7 +158,7 @@ def generate(space: Space, start: Iterable[Column], deadline: float) -> Generate
             break
         if time.perf_counter() > deadline:
             break
-    return Generated(master.columns, best_bound, best, iterations, value)
+    return GeneratedColumns(master.columns, best_bound, best, iterations, value)
 
 
 def _price(space: Space, prices: Prices, worth: dict[str, float], own: Prices) -> list[Column]:

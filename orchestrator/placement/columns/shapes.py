@@ -48,7 +48,7 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChainLine:
     """A chain as columns see it: tasks in order, access switches of its ends."""
 
     name: str
@@ -57,15 +57,15 @@ class Line:
     egress: str
 
 
-def line_of(problem: Problem, chain: str) -> Line:
+def line_of(problem: Problem, chain: str) -> ChainLine:
     """A chain whose arcs are a line from a fixed ingress to a task that has one candidate."""
     arcs = [problem.arcs[i] for i in problem.chain_arcs[chain]]
     egress = problem.tasks[arcs[-1].target].candidates[0]
-    return Line(chain, tuple(a.target for a in arcs)[:-1], arcs[0].source[1:], egress)
+    return ChainLine(chain, tuple(a.target for a in arcs)[:-1], arcs[0].source[1:], egress)
 
 
 def options_of(
-    problem: Problem, line: Line, server: str, most_cores: int, fits: Callable[[str], bool]
+    problem: Problem, line: ChainLine, server: str, most_cores: int, fits: Callable[[str], bool]
 ) -> list[Option]:
     """What a chain may offload; `fits` says whether some switch could hold a task. `server` is any of
     the servers: all are alike."""
@@ -91,7 +91,7 @@ def options_of(
     return found
 
 
-def shapes_of(problem: Problem, line: Line, option: Option) -> Iterable[Shape]:
+def shapes_of(problem: Problem, line: ChainLine, option: Option) -> Iterable[Shape]:
     """An option at each split over ingress, the server's switch (or a far one) and egress."""
     offloaded = option.offloaded
     kept = [i for i in range(len(line.tasks)) if i not in offloaded]
@@ -118,7 +118,7 @@ def shapes_of(problem: Problem, line: Line, option: Option) -> Iterable[Shape]:
         yield _shape(problem, line, option, [FAR] * len(line.tasks))
 
 
-def _shape(problem: Problem, line: Line, option: Option, places: Sequence[str]) -> Shape:
+def _shape(problem: Problem, line: ChainLine, option: Option, places: Sequence[str]) -> Shape:
     tables: dict[str, dict[str, int]] = {}
     for task, where in zip(line.tasks, places, strict=True):
         if where != HOST:

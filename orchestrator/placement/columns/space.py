@@ -18,7 +18,7 @@ from orchestrator.placement.columns.shapes import (
     HOST,
     INGRESS,
     NEAR,
-    Line,
+    ChainLine,
     Option,
     Shape,
     line_of,
@@ -114,7 +114,7 @@ class Space:
 
     # -- what a column uses --------------------------------------------------------------------
 
-    def switch(self, line: Line, place: str, server: str, far: str) -> str:
+    def switch(self, line: ChainLine, place: str, server: str, far: str) -> str:
         """The device of a place."""
         if place in (HOST, FAR):
             return server if place == HOST else far
@@ -167,7 +167,7 @@ class Space:
         """Whether one of a task's switches could hold it, if it were empty."""
         return bool(self.homes[self.home_of[task]][1])
 
-    def _anywhere(self, line: Line, shape: Shape) -> bool:
+    def _anywhere(self, line: ChainLine, shape: Shape) -> bool:
         fars = self.fars_for(shape) if shape.detours else [""]
         return any(self.feasible(line.name, shape, far).any() for far in fars)
 
@@ -189,7 +189,7 @@ class Space:
             self._feasible[key] = self._fitting(self.lines[chain], shape, far)
         return self._feasible[key]
 
-    def _fitting(self, line: Line, shape: Shape, far: str) -> Flags:
+    def _fitting(self, line: ChainLine, shape: Shape, far: str) -> Flags:
         count = len(self.servers) if shape.served else 1
         flags = np.ones(count, dtype=bool)
         fixed = {INGRESS: line.ingress, EGRESS: line.egress, FAR: far}
@@ -221,7 +221,7 @@ class Space:
             self._near_tables[table] = np.array([self.capacity.get(row, 0.0) for row in rows])
         return self._near_tables[table]
 
-    def _latency_ns(self, line: Line, shape: Shape, far: str, count: int) -> Floats:
+    def _latency_ns(self, line: ChainLine, shape: Shape, far: str, count: int) -> Floats:
         """The least latency of a shape on each server."""
         chain = self.problem.chains[line.name]
         total = np.full(count, chain.base_latency_us * 1000, dtype=float)
@@ -238,7 +238,7 @@ class Space:
             total = total + sum(spent)
         return total
 
-    def _leg_array(self, line: Line, a: str, b: str, far: str) -> Floats:
+    def _leg_array(self, line: ChainLine, a: str, b: str, far: str) -> Floats:
         fixed = {INGRESS: line.ingress, EGRESS: line.egress, FAR: far}
         key = (fixed.get(a, f"*{a}"), fixed.get(b, f"*{b}"))
         if key not in self._leg_arrays:

@@ -8,11 +8,11 @@ from collections import defaultdict
 from ortools.sat.python import cp_model
 
 from orchestrator.errors import Constraint
-from orchestrator.placement.exact.draft import KBIT, Draft
+from orchestrator.placement.exact.draft import KBIT, ModelDraft
 from orchestrator.placement.problem import Way, trees_between
 
 
-def assign(draft: Draft) -> None:
+def assign(draft: ModelDraft) -> None:
     """Every task on exactly one of its candidates; a one-server pool shares its literals."""
     problem = draft.problem
     leader: dict[str, str] = {}
@@ -41,7 +41,7 @@ def assign(draft: Draft) -> None:
             draft.model.add_exactly_one(draft.on[task.id, d] for d in task.candidates)
 
 
-def rate_variables(draft: Draft) -> None:
+def rate_variables(draft: ModelDraft) -> None:
     for chain in draft.problem.chains.values():
         least = math.ceil(chain.rate / KBIT)
         if not draft.free_rates:
@@ -54,7 +54,7 @@ def rate_variables(draft: Draft) -> None:
         draft.rate[chain.name] = draft.model.new_int_var(low, most, f"rate[{chain.name}]")
 
 
-def hops(draft: Draft) -> None:
+def hops(draft: ModelDraft) -> None:
     """For each arc: which two devices and which tree. Staying on a device is no hop."""
     for arc in draft.problem.arcs:
         choices: dict[Way, cp_model.IntVar] = {}
@@ -93,7 +93,7 @@ def hops(draft: Draft) -> None:
         draft.hop.append(choices)
 
 
-def _same_pool(draft: Draft, a: str, b: str) -> bool:
+def _same_pool(draft: ModelDraft, a: str, b: str) -> bool:
     if a.startswith("@") or b.startswith("@"):
         return False
     pool = draft.problem.tasks[a].pool
@@ -102,7 +102,7 @@ def _same_pool(draft: Draft, a: str, b: str) -> bool:
     )
 
 
-def rules(draft: Draft) -> None:
+def rules(draft: ModelDraft) -> None:
     """Pinning, affinity and anti-affinity."""
     for task, device in draft.problem.pinned.items():
         guard = draft.group(

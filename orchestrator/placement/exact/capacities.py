@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from orchestrator.errors import Constraint
-from orchestrator.placement.exact.draft import Draft, Linear, listed
+from orchestrator.placement.exact.draft import Linear, ModelDraft, listed
 from orchestrator.placement.exact.words import memory_words
-from orchestrator.placement.problem import MEMORY, SMARTNIC, SWITCH, Device, Task
+from orchestrator.placement.problem import MEMORY, SMARTNIC, SWITCH, Task, TaskDevice
 from orchestrator.placement.slots import contended, needs_of, several
 
 _KIB = 1024
 
 
-def capacities(draft: Draft) -> None:
+def capacities(draft: ModelDraft) -> None:
     """Table entries and rules of a device hold what its tasks need."""
     for device in draft.problem.devices.values():
         needs: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -35,7 +35,7 @@ def capacities(draft: Draft) -> None:
             _slots(draft, device, block, mine)
 
 
-def _slots(draft: Draft, device: Device, block: str, tasks: list[Task]) -> None:
+def _slots(draft: ModelDraft, device: TaskDevice, block: str, tasks: list[Task]) -> None:
     """slot[task,device,slot]: a task lies wholly in one instance of a block."""
     slots = several(device)[block]
     terms: dict[tuple[str, str], list[Linear]] = defaultdict(list)
@@ -59,7 +59,7 @@ def _slots(draft: Draft, device: Device, block: str, tasks: list[Task]) -> None:
         draft.model.add(sum(found) <= free[slot].get(resource, 0)).only_enforce_if(guard)
 
 
-def memory(draft: Draft) -> None:
+def memory(draft: ModelDraft) -> None:
     """The workers of a server fit its memory together (KiB, rounded against them)."""
     problem = draft.problem
     for server in problem.servers():
@@ -79,7 +79,7 @@ def memory(draft: Draft) -> None:
 
 
 def _capacity_group(
-    draft: Draft, kind: str, resource: str
+    draft: ModelDraft, kind: str, resource: str
 ) -> tuple[Constraint, tuple[str, ...], Callable[[], str]]:
     def sentence() -> str:
         amounts = {
@@ -104,7 +104,7 @@ def _capacity_group(
     return constraint, (resource,), sentence
 
 
-def _room(device: Device, resource: str) -> str:
+def _room(device: TaskDevice, resource: str) -> str:
     """What is free of a resource: in all, and by block instance where these are several."""
     free = device.capacity.get(resource, 0)
     parts = [

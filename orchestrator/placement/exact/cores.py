@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from ortools.sat.python import cp_model
 
 from orchestrator.errors import Constraint
-from orchestrator.placement.exact.draft import KBIT, MILLI, Draft, Linear
+from orchestrator.placement.exact.draft import KBIT, MILLI, Linear, ModelDraft
 from orchestrator.placement.exact.words import free_words, need_words, workers_words
 
 _MANY_CORES = 100_000
 """More than any pool needs: when diagnosing, a server's size is a group of its own."""
 
 
-def cores(draft: Draft) -> None:
+def cores(draft: ModelDraft) -> None:
     problem = draft.problem
     by_server: dict[str, list[str]] = defaultdict(list)
     for pool in problem.pools:
@@ -47,7 +47,7 @@ def cores(draft: Draft) -> None:
             ).only_enforce_if(guard)
 
 
-def _task_flows(draft: Draft, pool: str) -> dict[tuple[str, str, str], Linear]:
+def _task_flows(draft: ModelDraft, pool: str) -> dict[tuple[str, str, str], Linear]:
     """kbit/s of a chain through a task on a device; only where rates are variables."""
     flows: dict[tuple[str, str, str], Linear] = {}
     if not draft.free_rates:
@@ -68,7 +68,7 @@ def _task_flows(draft: Draft, pool: str) -> dict[tuple[str, str, str], Linear]:
 
 
 def _pool_at(
-    draft: Draft, pool: str, server: str, flows: dict[tuple[str, str, str], Linear]
+    draft: ModelDraft, pool: str, server: str, flows: dict[tuple[str, str, str], Linear]
 ) -> None:
     """cores[pool,server]: enough cycles for the pool's tasks there."""
     problem, spec = draft.problem, draft.problem.pools[pool]
@@ -122,7 +122,7 @@ def _pool_at(
 
 
 def _pool_shares(
-    draft: Draft,
+    draft: ModelDraft,
     pool: str,
     server: str,
     terms: Sequence[Linear],
@@ -161,7 +161,7 @@ def _pool_shares(
 
 
 def _shared(
-    draft: Draft, server: str, pools: Sequence[str], guard: Sequence[cp_model.IntVar]
+    draft: ModelDraft, server: str, pools: Sequence[str], guard: Sequence[cp_model.IntVar]
 ) -> None:
     device = draft.problem.devices[server]
     for core in range(device.cores):
@@ -177,7 +177,7 @@ def _shared(
             draft.model.add_implication(running, draft.core_on[server, core - 1])
 
 
-def _cycles(draft: Draft, chain: str, cycles: float) -> int:
+def _cycles(draft: ModelDraft, chain: str, cycles: float) -> int:
     """Thousandths of cycles/s that one kbit/s of a chain costs."""
     size = draft.problem.chains[chain].packet_bytes
     return math.ceil(cycles * KBIT * MILLI / (8 * size) - 1e-9)

@@ -22,14 +22,14 @@ HORIZON_NS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ConstraintGroup:
     """A constraint group that can be switched off: its literal and its sentence."""
 
     literal: cp_model.IntVar
     sentence: Callable[[], str]
 
 
-class Draft:
+class ModelDraft:
     """Variables: on[task,device]; hop[arc][way]; cores[pool,server]; where the instances of a block
     are too small for all tasks slot[task,device,slot]; with rates to be chosen also rate[chain]
     (kbit/s); with shared cores share, uses and core_on. `workers` are processes by (pool, server).
@@ -42,7 +42,7 @@ class Draft:
         self.problem, self.objectives = problem, tuple(objectives)
         self.soft, self.diagnose = soft, diagnose
         self.model = cp_model.CpModel()
-        self.groups: dict[Blocking, Group] = {}
+        self.groups: dict[Blocking, ConstraintGroup] = {}
         self.free_rates = soft or "throughput" in self.objectives
         self.on: dict[tuple[str, str], cp_model.IntVar] = {}
         self.slot: dict[tuple[str, str, str], cp_model.IntVar] = {}
@@ -65,7 +65,7 @@ class Draft:
             return []
         what = Blocking(kind, names)
         if what not in self.groups:
-            self.groups[what] = Group(self.model.new_bool_var(f"group[{what}]"), sentence)
+            self.groups[what] = ConstraintGroup(self.model.new_bool_var(f"group[{what}]"), sentence)
         return [self.groups[what].literal]
 
     def most(self, chain: str) -> int:

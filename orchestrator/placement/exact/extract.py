@@ -7,13 +7,13 @@ from collections import defaultdict
 from ortools.sat.python import cp_model
 
 from orchestrator.placement.dispatch import proportional
-from orchestrator.placement.exact.draft import KBIT, Draft
+from orchestrator.placement.exact.draft import KBIT, ModelDraft
 from orchestrator.placement.measure import number_cores
 from orchestrator.placement.problem import CoreShare, SlotOf, Solution, Task
 from orchestrator.placement.slots import pack
 
 
-def extract(draft: Draft, solver: cp_model.CpSolver) -> Solution:
+def extract(draft: ModelDraft, solver: cp_model.CpSolver) -> Solution:
     """The placement that a solver found; cores are numbered server by server."""
     problem = draft.problem
     device_of = {
@@ -39,7 +39,7 @@ def extract(draft: Draft, solver: cp_model.CpSolver) -> Solution:
     return Solution(device_of, ways, cores_of, rate_of, slot_of=_slots(draft, solver, device_of))
 
 
-def _slots(draft: Draft, solver: cp_model.CpSolver, device_of: dict[str, str]) -> SlotOf:
+def _slots(draft: ModelDraft, solver: cp_model.CpSolver, device_of: dict[str, str]) -> SlotOf:
     """As chosen where blocks are short; anywhere else one instance could hold everything."""
     problem = draft.problem
     found: dict[tuple[str, str], str] = {}
@@ -59,7 +59,7 @@ def _slots(draft: Draft, solver: cp_model.CpSolver, device_of: dict[str, str]) -
 
 
 def _shared_cores(
-    draft: Draft, solver: cp_model.CpSolver, device_of: dict[str, str]
+    draft: ModelDraft, solver: cp_model.CpSolver, device_of: dict[str, str]
 ) -> dict[str, tuple[CoreShare, ...]]:
     cores_of: dict[str, tuple[CoreShare, ...]] = {}
     for pool in draft.problem.pools:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from orchestrator.placement.exact.draft import KBIT, Draft, Linear, kind_of
+from orchestrator.placement.exact.draft import KBIT, Linear, ModelDraft, kind_of
 from orchestrator.placement.problem import SERVER, SWITCH, links_of
 
 _SHORT_SCALE = 10**9
@@ -12,14 +12,14 @@ _PREFERENCE = 50_000
 """Against 10^7 for the busiest arc's rate over one link: dropping early decides near-ties."""
 
 
-def objective(draft: Draft, name: str) -> Linear:
+def objective(draft: ModelDraft, name: str) -> Linear:
     """The expression of an objective; all are minimised."""
     if name not in draft.expressions:
         draft.expressions[name] = _expression(draft, name)
     return draft.expressions[name]
 
 
-def _expression(draft: Draft, name: str) -> Linear:
+def _expression(draft: ModelDraft, name: str) -> Linear:
     problem = draft.problem
     if name == "slo":
         if not draft.soft:
@@ -58,7 +58,7 @@ def _expression(draft: Draft, name: str) -> Linear:
     raise KeyError(name)
 
 
-def _hop_cost(draft: Draft) -> Linear:
+def _hop_cost(draft: ModelDraft) -> Linear:
     """Rate-weighted links; ties go to lower trees, to what a task prefers, away from what is spare."""
     peak = max(draft.problem.expected, default=0.0) or 1.0
     terms: list[Linear] = []
@@ -79,7 +79,7 @@ def _hop_cost(draft: Draft) -> Linear:
     return sum(terms)
 
 
-def in_units(draft: Draft, name: str, found: float) -> float:
+def in_units(draft: ModelDraft, name: str, found: float) -> float:
     """A solver's objective value in the unit of `measure.OBJECTIVES`."""
     if name == "slo":
         return found / _SHORT_SCALE

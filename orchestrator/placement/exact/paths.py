@@ -6,12 +6,12 @@ import math
 from collections import defaultdict
 
 from orchestrator.errors import Constraint
-from orchestrator.placement.exact.draft import HORIZON_NS, KBIT, MILLI, Draft, Linear
+from orchestrator.placement.exact.draft import HORIZON_NS, KBIT, MILLI, Linear, ModelDraft
 from orchestrator.placement.measure import processing_ns, way_ns
 from orchestrator.placement.problem import links_of, passes_of
 
 
-def links(draft: Draft) -> None:
+def links(draft: ModelDraft) -> None:
     """Each direction of each link carries the rates of its hops, every bounce counted."""
     load: dict[tuple[str, str], list[Linear]] = defaultdict(list)
     worst: dict[tuple[str, str], int] = defaultdict(int)
@@ -46,7 +46,7 @@ def links(draft: Draft) -> None:
         draft.model.add(sum(terms) <= free).only_enforce_if(guard)
 
 
-def packets(draft: Draft) -> None:
+def packets(draft: ModelDraft) -> None:
     """A device carries the packets/s that come to it, each as often as it comes on its longest way."""
     for name, device in draft.problem.devices.items():
         if not device.packets_per_second:
@@ -64,7 +64,7 @@ def packets(draft: Draft) -> None:
         draft.model.add(sum(terms) <= device.packets_per_second * MILLI).only_enforce_if(guard)
 
 
-def _arriving(draft: Draft, chain: str, device: str) -> list[Linear]:
+def _arriving(draft: ModelDraft, chain: str, device: str) -> list[Linear]:
     """Packets/s of a chain that come to a device, in thousandths: a term for each number of passes."""
     problem, model = draft.problem, draft.model
     most = 0
@@ -93,7 +93,7 @@ def _arriving(draft: Draft, chain: str, device: str) -> list[Linear]:
     return [k * each * part for k, part in enumerate(parts) if k]
 
 
-def latencies(draft: Draft) -> None:
+def latencies(draft: ModelDraft) -> None:
     for chain in draft.problem.chains.values():
         wanted = chain.max_latency_us is not None or "latency" in draft.objectives
         if not wanted or not draft.problem.chain_arcs[chain.name]:
@@ -118,7 +118,7 @@ def latencies(draft: Draft) -> None:
         draft.model.add(total <= limit).only_enforce_if(guard)
 
 
-def _spent(draft: Draft, node: str, chain: str) -> Linear:
+def _spent(draft: ModelDraft, node: str, chain: str) -> Linear:
     """ns in a task's server code."""
     if node.startswith("@") or chain not in draft.problem.tasks[node].cycles:
         return 0
@@ -128,11 +128,11 @@ def _spent(draft: Draft, node: str, chain: str) -> Linear:
     )
 
 
-def _moving(draft: Draft, index: int) -> Linear:
+def _moving(draft: ModelDraft, index: int) -> Linear:
     return sum(way_ns(draft.problem, way) * lit for way, lit in draft.hop[index].items())
 
 
-def _latency(draft: Draft, chain: str) -> Linear:
+def _latency(draft: ModelDraft, chain: str) -> Linear:
     """A chain's latency, ns: a sum on a path, the longest way on a branching one."""
     problem, base = draft.problem, draft.problem.chains[chain].base_latency_us * 1000
     arcs = [(i, problem.arcs[i]) for i in problem.chain_arcs[chain]]

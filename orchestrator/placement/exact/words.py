@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from orchestrator.placement.exact.draft import Draft, listed
-from orchestrator.placement.problem import MEMORY, SERVER, Device, Task, pool_chains
+from orchestrator.placement.exact.draft import ModelDraft, listed
+from orchestrator.placement.problem import MEMORY, SERVER, Task, TaskDevice, pool_chains
 
 MIB = 1 << 20
 
 
-def need_words(draft: Draft, pool: str) -> str:
+def need_words(draft: ModelDraft, pool: str) -> str:
     """`chain web needs 3 cores at 1.1 Gbit/s` and what for."""
     problem, label = draft.problem, draft.problem.pools[pool].label
     total = sum(problem.chains[c].rate for c in pool_chains(problem, pool)) / 1e9
@@ -28,7 +28,7 @@ def need_words(draft: Draft, pool: str) -> str:
     return f"{label} needs {words} at {total:.4g} Gbit/s"
 
 
-def _fewest_cores(draft: Draft, pool: str, tasks: Sequence[Task]) -> int:
+def _fewest_cores(draft: ModelDraft, pool: str, tasks: Sequence[Task]) -> int:
     """Cores for these tasks of a pool on the fastest server."""
     problem = draft.problem
     loads = [
@@ -43,7 +43,7 @@ def _fewest_cores(draft: Draft, pool: str, tasks: Sequence[Task]) -> int:
     return max(problem.pools[pool].min_workers, math.ceil(min(loads) - 1e-9), 1)
 
 
-def workers_words(draft: Draft, pool: str) -> str:
+def workers_words(draft: ModelDraft, pool: str) -> str:
     spec = draft.problem.pools[pool]
     names = [
         draft.problem.tasks[t].label or t
@@ -57,12 +57,12 @@ def workers_words(draft: Draft, pool: str) -> str:
     )
 
 
-def free_words(draft: Draft, server: str) -> str:
+def free_words(draft: ModelDraft, server: str) -> str:
     found = draft.problem.devices[server]
     return f"{server} has {found.cores} free cores"
 
 
-def memory_words(draft: Draft, server: Device) -> str:
+def memory_words(draft: ModelDraft, server: TaskDevice) -> str:
     """`server1 has 1024 MiB free; a worker of ids takes 600 MiB`."""
     pools = [p for p in draft.problem.pools.values() if (p.name, server.name) in draft.workers]
     pools.sort(key=lambda p: -p.worker_memory_bytes)

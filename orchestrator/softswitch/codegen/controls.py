@@ -22,7 +22,7 @@ class _IrregularGraph(Exception):
 
 
 @dataclass(slots=True)
-class Flow:
+class ControlFlow:
     """The graph of a control on its way to nested ifs, or, if `numbers` has its nodes, to a loop."""
 
     pipe: ControlGraph
@@ -35,7 +35,7 @@ class Flow:
 def emit_control(c: Context, pipe: ControlGraph) -> None:
     if pipe.init is None:
         return
-    flow = Flow(pipe)
+    flow = ControlFlow(pipe)
     called = [call.action for call in pipe.calls.values()]
     exits = any(
         prim["op"] == "exit"
@@ -51,7 +51,7 @@ def emit_control(c: Context, pipe: ControlGraph) -> None:
         structured(c, flow, pipe.init)
 
 
-def structured(c: Context, flow: Flow, init: str) -> None:
+def structured(c: Context, flow: ControlFlow, init: str) -> None:
     """The graph as nested ifs; one that is no such thing (a loop) node by node."""
     mark, depth = len(c.lines), c.depth
     try:
@@ -63,7 +63,7 @@ def structured(c: Context, flow: Flow, init: str) -> None:
         dispatched(c, flow, init)
 
 
-def dispatched(c: Context, flow: Flow, init: str) -> None:
+def dispatched(c: Context, flow: ControlFlow, init: str) -> None:
     """Each node as a case of a loop; `at` is the number of the next, 0 the end."""
     pipe = flow.pipe
     names = [*pipe.tables, *pipe.conditionals, *pipe.calls]
@@ -134,7 +134,7 @@ def immediate_postdominators(pipe: ControlGraph) -> dict[str, str | None]:
     return doms
 
 
-def emit_nodes(c: Context, flow: Flow, name: str | None, stop: str | None) -> None:
+def emit_nodes(c: Context, flow: ControlFlow, name: str | None, stop: str | None) -> None:
     """Emit the nodes from `name` up to `stop`, nesting only real branches."""
     if flow.numbers:
         if name is not None:
@@ -151,7 +151,7 @@ def emit_nodes(c: Context, flow: Flow, name: str | None, stop: str | None) -> No
         name = join
 
 
-def emit_node(c: Context, flow: Flow, name: str, join: str | None) -> None:
+def emit_node(c: Context, flow: ControlFlow, name: str, join: str | None) -> None:
     if name in flow.pipe.conditionals:
         emit_conditional(c, flow, name, join)
     elif name in flow.pipe.calls:
@@ -164,7 +164,7 @@ def emit_node(c: Context, flow: Flow, name: str, join: str | None) -> None:
         emit_table(c, flow, flow.pipe.tables[name], join)
 
 
-def emit_conditional(c: Context, flow: Flow, name: str, join: str | None) -> None:
+def emit_conditional(c: Context, flow: ControlFlow, name: str, join: str | None) -> None:
     node = flow.pipe.conditionals[name]
     c.where = f"conditional {name}"
     cond = expr(c, node.expression).code
@@ -219,7 +219,7 @@ def hidden(table: Table) -> bool:
     )
 
 
-def emit_table(c: Context, flow: Flow, table: Table, join: str | None) -> None:
+def emit_table(c: Context, flow: ControlFlow, table: Table, join: str | None) -> None:
     """The lookup, the action that it picks, and the way on."""
     c.where = f"table {table.name}"
     miss = c.out("miss", table.name)
@@ -238,7 +238,7 @@ def emit_table(c: Context, flow: Flow, table: Table, join: str | None) -> None:
         _branch_by_hit(c, flow, table, join)
 
 
-def _constant_action(c: Context, flow: Flow, table: Table, join: str | None) -> None:
+def _constant_action(c: Context, flow: ControlFlow, table: Table, join: str | None) -> None:
     action = table.actions[table.action_index(table.default_action)]
     if action.params:
         args = ", ".join(literal(a) for a in table.default_args)
@@ -278,7 +278,9 @@ def _lookup(c: Context, table: Table, miss: str) -> None:
         direct_meter(c, table, miss)
 
 
-def _picked_action(c: Context, flow: Flow, table: Table, join: str | None, by_hit: bool) -> None:
+def _picked_action(
+    c: Context, flow: ControlFlow, table: Table, join: str | None, by_hit: bool
+) -> None:
     live = [
         (i, a)
         for i, a in enumerate(table.actions)
@@ -305,7 +307,7 @@ def _picked_action(c: Context, flow: Flow, table: Table, join: str | None, by_hi
             emit_nodes(c, flow, table.base_next, join)
 
 
-def _branch_by_hit(c: Context, flow: Flow, table: Table, join: str | None) -> None:
+def _branch_by_hit(c: Context, flow: ControlFlow, table: Table, join: str | None) -> None:
     hit = table.next_tables.get("__HIT__", table.base_next)
     miss = table.next_tables.get("__MISS__", table.base_next)
     if hit != join:
@@ -360,7 +362,7 @@ def next_of(table: Table, action: Action, hit: bool) -> str | None:
 
 
 def emit_action(
-    c: Context, flow: Flow, table: Table, action: Action, join: str | None, by_hit: bool
+    c: Context, flow: ControlFlow, table: Table, action: Action, join: str | None, by_hit: bool
 ) -> None:
     if action.params:
         names = ", ".join(map(c.argument, range(len(action.params))))

@@ -8,7 +8,7 @@ from orchestrator.softswitch.codegen.actions import emit_primitives
 from orchestrator.softswitch.codegen.calculations import update_checksums
 from orchestrator.softswitch.codegen.context import STRUCT_CODE, Context, chunks_of, literal
 from orchestrator.softswitch.codegen.expressions import size_code
-from orchestrator.softswitch.codegen.layout import Unit
+from orchestrator.softswitch.codegen.layout import HeaderRun
 from orchestrator.softswitch.ir.program import Action, Header
 
 
@@ -42,7 +42,7 @@ def header_bytes(c: Context, name: str) -> str:
     return f"(({packed} if {c.changed(name)} else {clean}) if {valid} else b'')"
 
 
-def pack_units(c: Context, h: Header, units: tuple[Unit, ...], base: str) -> str:
+def pack_units(c: Context, h: Header, units: tuple[HeaderRun, ...], base: str) -> str:
     if not units:
         return "b''"
     origin = c.origin(h.name)

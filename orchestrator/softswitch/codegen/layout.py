@@ -11,7 +11,7 @@ from orchestrator.softswitch.ir.program import HeaderType, Json, Program, Union
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class HeaderRun:
     """A run of whole bytes in a header: an opaque run or the fields inside it.
 
     `parts` = (field name, width in bits) highest first; empty means opaque.
@@ -23,12 +23,12 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class HeaderDecoding:
     """How a header type is decoded: fixed bytes before and after a varbit (its field's name)."""
 
     size: int
-    units: tuple[Unit, ...]
-    tail: tuple[Unit, ...]
+    units: tuple[HeaderRun, ...]
+    tail: tuple[HeaderRun, ...]
     varbit: str | None
 
     @property
@@ -37,7 +37,7 @@ class Layout:
 
 
 @dataclass(slots=True)
-class Used:
+class UsedFields:
     """Fields that any part of the program, or the switch itself, reads or writes."""
 
     fields: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
@@ -57,9 +57,9 @@ def intrinsic(p: Program, name: str) -> tuple[str, str] | None:
     return None
 
 
-def used_fields(p: Program) -> Used:
+def used_fields(p: Program) -> UsedFields:
     """What is decoded: fields that expressions, tables, checksums, lists or the switch touch."""
-    usage = _Usage(p, Used())
+    usage = _Usage(p, UsedFields())
     for header in p.headers.values():
         if header.type.name in p.lengths:
             usage.touch_all(header.type)
@@ -105,7 +105,7 @@ class _Usage:
     """Collects into `used` what the nodes of a program name."""
 
     p: Program
-    used: Used
+    used: UsedFields
 
     def touch(self, header: str, label: str) -> None:
         h = self.p.headers.get(header)
@@ -164,13 +164,13 @@ class _Usage:
                 self.touch_all(header.type)
 
 
-def layouts_of(p: Program, used: Used) -> dict[str, Layout]:
+def layouts_of(p: Program, used: UsedFields) -> dict[str, HeaderDecoding]:
     """How each type of packet headers is decoded."""
     types = {h.type.name: h.type for h in p.headers.values() if not h.metadata}
     return {name: _layout(type_, used.fields.get(name, set())) for name, type_ in types.items()}
 
 
-def _layout(type_: HeaderType, used: set[str]) -> Layout:
+def _layout(type_: HeaderType, used: set[str]) -> HeaderDecoding:
     before: list[tuple[str, int]] = []
     after: list[tuple[str, int]] = []
     varbit: str | None = None
@@ -185,14 +185,14 @@ def _layout(type_: HeaderType, used: set[str]) -> Layout:
         )
     units, size = _units(before, used, 0)
     tail, total = _units(after, used, size)
-    return Layout(total, units, tail, varbit)
+    return HeaderDecoding(total, units, tail, varbit)
 
 
 def _units(
     fields: list[tuple[str, int]], used: set[str], start: int
-) -> tuple[tuple[Unit, ...], int]:
+) -> tuple[tuple[HeaderRun, ...], int]:
     """Group fields into minimal whole-byte units; merge neighbouring opaque ones."""
-    units: list[Unit] = []
+    units: list[HeaderRun] = []
     group: list[tuple[str, int]] = []
     bits = 0
     offset = start
@@ -203,12 +203,12 @@ def _units(
             continue
         size = bits // 8
         if any(n in used for n, _ in group):
-            units.append(Unit(offset, size, tuple(group)))
+            units.append(HeaderRun(offset, size, tuple(group)))
         elif units and not units[-1].parts:
             last = units.pop()
-            units.append(Unit(last.offset, last.size + size, ()))
+            units.append(HeaderRun(last.offset, last.size + size, ()))
         else:
-            units.append(Unit(offset, size, ()))
+            units.append(HeaderRun(offset, size, ()))
         offset += size
         group, bits = [], 0
     return tuple(units), offset

@@ -15,7 +15,7 @@ from orchestrator.softswitch.codegen.context import (
     quoted,
 )
 from orchestrator.softswitch.codegen.expressions import clear_siblings, expr, store
-from orchestrator.softswitch.codegen.layout import Layout, Unit
+from orchestrator.softswitch.codegen.layout import HeaderDecoding, HeaderRun
 from orchestrator.softswitch.ir.program import Action, Header, Json, Param, Transition
 
 _MAX_PARSER_ROUNDS = 256
@@ -194,7 +194,7 @@ def extract_into(c: Context, header: str, length: Json | None) -> None:
     c.event("extract", quoted(header), c.origin(header), "o")
 
 
-def own_length(c: Context, h: Header, lay: Layout) -> Ex:
+def own_length(c: Context, h: Header, lay: HeaderDecoding) -> Ex:
     """P4_14: the varbit's bits by the header's own fields before it, so these come first."""
     length = c.p.lengths[h.type.name]
     need(c, literal(lay.size))
@@ -208,7 +208,7 @@ def own_length(c: Context, h: Header, lay: Layout) -> Ex:
     return expr(c, length, Action(-1, "length", tuple(params), ()))
 
 
-def unpack(c: Context, header: str, units: tuple[Unit, ...], at: str) -> None:
+def unpack(c: Context, header: str, units: tuple[HeaderRun, ...], at: str) -> None:
     """Decode the used units of a header at `at` with one struct call."""
     if not any(u.parts for u in units):
         return

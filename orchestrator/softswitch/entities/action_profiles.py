@@ -9,7 +9,7 @@ from finsy.proto import p4r
 from orchestrator.softswitch.entities.base import DELETE, INSERT, ById, Entities, Operation
 from orchestrator.softswitch.entities.special_entries import SpecialEntries
 from orchestrator.softswitch.entity_errors import listed
-from orchestrator.softswitch.state.profiles import Group, Member, ProfileStore
+from orchestrator.softswitch.state.profiles import Member, ProfileStore, SelectorGroup
 
 
 class Members(Entities[p4r.ActionProfileMember, ProfileStore, Member]):
@@ -47,7 +47,7 @@ class Members(Entities[p4r.ActionProfileMember, ProfileStore, Member]):
         return iter(list(super().read(e)))  # at once: members and groups must fit together
 
 
-class Groups(Entities[p4r.ActionProfileGroup, ProfileStore, Group]):
+class Groups(Entities[p4r.ActionProfileGroup, ProfileStore, SelectorGroup]):
     def __init__(self, profiles: ById[ProfileStore]) -> None:
         self.profiles = profiles
 
@@ -62,10 +62,12 @@ class Groups(Entities[p4r.ActionProfileGroup, ProfileStore, Group]):
     def chosen(self, e: p4r.ActionProfileGroup) -> list[ProfileStore]:
         return self.profiles.chosen(e.action_profile_id)
 
-    def select(self, of: ProfileStore, e: p4r.ActionProfileGroup) -> list[Group]:
+    def select(self, of: ProfileStore, e: p4r.ActionProfileGroup) -> list[SelectorGroup]:
         return [g for g in of.groups.values() if e.group_id in (0, g.id)]
 
-    def encode(self, of: ProfileStore, item: Group, e: p4r.ActionProfileGroup) -> p4r.Entity:
+    def encode(
+        self, of: ProfileStore, item: SelectorGroup, e: p4r.ActionProfileGroup
+    ) -> p4r.Entity:
         return of.read_group(item)
 
     def read(self, e: p4r.ActionProfileGroup) -> Iterator[p4r.Entity]:

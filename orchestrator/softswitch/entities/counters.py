@@ -39,7 +39,7 @@ class CounterArray(Array):
         self.packets[i], self.octets[i] = count
 
 
-class Counters(Arrays[p4r.CounterEntry, CounterArray]):
+class CounterEntities(Arrays[p4r.CounterEntry, CounterArray]):
     def __init__(
         self,
         p4info: p4i.P4Info,

@@ -9,7 +9,7 @@ from orchestrator.softswitch.state.digests import DigestQueue
 from orchestrator.softswitch.state.pipeline import PipelineState
 
 
-class Digests(Entities[p4r.DigestEntry, DigestQueue, p4r.DigestEntry]):
+class DigestEntities(Entities[p4r.DigestEntry, DigestQueue, p4r.DigestEntry]):
     def __init__(self, p4info: p4i.P4Info, state: PipelineState, problems: list[str]) -> None:
         learns = {d.name: d.id for d in state.program.learn_lists.values()}
         self.by_id: ById[DigestQueue] = ById("digest", (), rpc_code.NOT_FOUND)

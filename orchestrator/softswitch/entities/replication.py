@@ -44,7 +44,7 @@ class ReplicaLists:
             self.live[ident] = copies
 
 
-class Replication(Entities[p4r.PacketReplicationEngineEntry, ReplicaLists, ReplicaEntry]):
+class ReplicationEntities(Entities[p4r.PacketReplicationEngineEntry, ReplicaLists, ReplicaEntry]):
     def __init__(self, groups: dict[int, Copies], clone_sessions: dict[int, Copies]) -> None:
         self.groups = ReplicaLists("multicast group", "multicast_group_entry", groups)
         self.clones = ReplicaLists("clone session", "clone_session_entry", clone_sessions)

@@ -19,13 +19,13 @@ from orchestrator.softswitch.entities.table_entries import (
 from orchestrator.softswitch.entity_errors import EntityError
 from orchestrator.softswitch.ir.program import Table
 from orchestrator.softswitch.state.meters import (
-    Meter,
     MeterConfig,
+    RunningMeter,
     decode_meter_config,
     encode_meter_config,
 )
 from orchestrator.softswitch.state.pipeline import PipelineState
-from orchestrator.softswitch.state.profiles import MANUAL, Group, Member, ProfileStore
+from orchestrator.softswitch.state.profiles import MANUAL, Member, ProfileStore, SelectorGroup
 from orchestrator.softswitch.state.tables import Entry, MatchTable, Rich
 
 
@@ -118,7 +118,7 @@ class SpecialEntries(TableEntries):
 
     # ---------------------------------------------------------------- applying
 
-    def target(self, profile: ProfileStore, d: Details) -> Member | Group:
+    def target(self, profile: ProfileStore, d: Details) -> Member | SelectorGroup:
         """The member or group that an entry is to refer to."""
         action = d.action
         assert action is not None
@@ -173,7 +173,7 @@ class SpecialEntries(TableEntries):
             name = self.program.meter
             assert name is not None
             packets = self.state.program.meters[name].packets
-            entry.meter = Meter(packets, self.state.now)
+            entry.meter = RunningMeter(packets, self.state.now)
         entry.meter.configure(config)
 
     def set_meter(self, match: Any, config: MeterConfig | None) -> None:
@@ -208,7 +208,7 @@ class SpecialEntries(TableEntries):
             encode_target(entry.args, out.action)
 
 
-def encode_target(target: Member | Group, out: p4r.TableAction) -> None:
+def encode_target(target: Member | SelectorGroup, out: p4r.TableAction) -> None:
     if isinstance(target, Member):
         out.action_profile_member_id = target.id
     elif target.one_shot is not None:

@@ -10,13 +10,13 @@ from finsy.proto import p4i, p4r, rpc_code
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entities.action_profiles import Groups, Members
 from orchestrator.softswitch.entities.base import DELETE, INSERT, MODIFY, ById, Entities, Operation
-from orchestrator.softswitch.entities.counters import Counters
-from orchestrator.softswitch.entities.digests import Digests
+from orchestrator.softswitch.entities.counters import CounterEntities
+from orchestrator.softswitch.entities.digests import DigestEntities
 from orchestrator.softswitch.entities.direct_counters import DirectCounters
 from orchestrator.softswitch.entities.direct_meters import DirectMeters
 from orchestrator.softswitch.entities.meters import Meters
 from orchestrator.softswitch.entities.registers import Registers
-from orchestrator.softswitch.entities.replication import Replication
+from orchestrator.softswitch.entities.replication import ReplicationEntities
 from orchestrator.softswitch.entities.tables import Tables
 from orchestrator.softswitch.entities.value_sets import ValueSets
 from orchestrator.softswitch.entity_errors import EntityError
@@ -37,9 +37,9 @@ class EntityStore:
         self.tables = Tables(p4info, state, self.profiles, problems)
         self.meters = Meters(p4info, state.meters, problems)
         self.value_sets = ValueSets(p4info, state.value_sets, problems)
-        digests = Digests(p4info, state, problems)
+        digests = DigestEntities(p4info, state, problems)
         self.digests = digests.by_id
-        counters = Counters(p4info, state.counters, problems)
+        counters = CounterEntities(p4info, state.counters, problems)
         self.registers = Registers(p4info, state.registers, state.program, problems)
         known = bool(self.tables.by_id)
         if problems and not (known and all(p.startswith("table ") for p in problems)):
@@ -56,7 +56,9 @@ class EntityStore:
             "register_entry": self.registers,
             "action_profile_member": Members(self.profiles, self.tables.users()),
             "action_profile_group": Groups(self.profiles),
-            "packet_replication_engine_entry": Replication(state.groups, state.clone_sessions),
+            "packet_replication_engine_entry": ReplicationEntities(
+                state.groups, state.clone_sessions
+            ),
             "value_set_entry": self.value_sets,
             "digest_entry": digests,
         }

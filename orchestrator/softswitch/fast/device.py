@@ -44,7 +44,7 @@ class Ask(IntEnum):
 _DIGEST, _PACKET_IN = 1, 2
 
 
-class State(NamedTuple):
+class ProgramCounts(NamedTuple):
     """What a program counts of itself."""
 
     received: int
@@ -53,7 +53,7 @@ class State(NamedTuple):
     no_room: int
 
 
-class Process:
+class EngineProcess:
     """A running process. One thread at a time asks; another one may take what it tells.
 
     `interfaces` are its ports, for which `executable` must have been built; once they are open it
@@ -119,7 +119,7 @@ class Process:
         self._events.close()
         self._errors.close()
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> EngineProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -167,10 +167,10 @@ class Process:
 
     # ------------------------------------------------------------------ messages
 
-    def load(self, engine: Path) -> Device:
+    def load(self, engine: Path) -> LoadedProgram:
         """A program that is made ready; SwitchError if it cannot be."""
         (slot,) = struct.unpack("=I", self.ask(Ask.LOAD, os.fsencode(engine)))
-        return Device(self, slot)
+        return LoadedProgram(self, slot)
 
     def drops(self) -> dict[str, int]:
         """Frames dropped beside the program so far, by reason."""
@@ -181,10 +181,10 @@ class Process:
 _SO_SNDBUFFORCE = 32
 
 
-class Device:
+class LoadedProgram:
     """A program that is loaded, with its tables."""
 
-    def __init__(self, process: Process, slot: int) -> None:
+    def __init__(self, process: EngineProcess, slot: int) -> None:
         self.process = process
         self.slot = slot
 
@@ -228,8 +228,8 @@ class Device:
         answer, size = self.ask(Ask.REGISTERS, struct.pack("=I", array)), 8 * words
         return [int.from_bytes(answer[i : i + size], "little") for i in range(0, len(answer), size)]
 
-    def state(self) -> State:
-        return State(*struct.unpack("=QQQQ", self.ask(Ask.STATE)))
+    def state(self) -> ProgramCounts:
+        return ProgramCounts(*struct.unpack("=QQQQ", self.ask(Ask.STATE)))
 
 
 def _packed(frames: Iterable[Frame]) -> bytes:

@@ -14,7 +14,7 @@ from finsy.proto import p4i, p4r
 
 from orchestrator.softswitch.fast.ccode.kinds import words_of_bits
 from orchestrator.softswitch.fast.ccode.parsing import value_set_widths
-from orchestrator.softswitch.fast.device import Ask, Device
+from orchestrator.softswitch.fast.device import Ask, LoadedProgram
 from orchestrator.softswitch.fast.mirrored_choices import MirroredProfile, MirroredValueSet
 from orchestrator.softswitch.fast.records import (
     COUNTER,
@@ -25,7 +25,7 @@ from orchestrator.softswitch.fast.records import (
     SESSION,
     Changes,
     ProfileChanges,
-    TableChanges,
+    TableRecords,
     rates,
 )
 from orchestrator.softswitch.ir.program import Key, Lookup, Program, Table, lookup_of
@@ -52,7 +52,7 @@ class _Told(MatchTable):
     Beside one of the table classes, whose form of matches and entries it has.
     """
 
-    changes: TableChanges
+    changes: TableRecords
     entries: dict[Any, Entry]
 
     def find(self, match: Any) -> Entry | None:
@@ -220,7 +220,7 @@ class MirroredState(PipelineState):
         # pyrefly: ignore[bad-override]
         self.value_sets: Mapping[str, ValueSet] = {
             name: MirroredValueSet(
-                TableChanges(self.changes, first + i, sum(widths[name]) or 1), widths[name]
+                TableRecords(self.changes, first + i, sum(widths[name]) or 1), widths[name]
             )
             for i, name in enumerate(program.value_sets)
         }
@@ -230,8 +230,8 @@ class MirroredState(PipelineState):
             if self.table_changes[table.name].has_action(table.miss.a):
                 table.changed(table.miss)
 
-    def _changes_of(self, number: int, table: Table) -> TableChanges:
-        return TableChanges(
+    def _changes_of(self, number: int, table: Table) -> TableRecords:
+        return TableRecords(
             self.changes,
             number,
             sum(k.width for k in table.keys),
@@ -262,7 +262,7 @@ class MirroredState(PipelineState):
             sample.append(value | next(found) << 64 if width > 64 else value)
         self.learn(learn.id, tuple(sample))
 
-    def tell(self, device: Device) -> None:
+    def tell(self, device: LoadedProgram) -> None:
         """Make the device as this is; no packet sees half of it."""
         changes = self.changes
         for number, (packets, octets) in enumerate(self.cells.values()):
@@ -278,7 +278,7 @@ class MirroredState(PipelineState):
         if records := changes.taken():
             device.ask(Ask.CHANGES, records)
 
-    def fetch(self, device: Device, tables: Iterator[MatchTable]) -> None:
+    def fetch(self, device: LoadedProgram, tables: Iterator[MatchTable]) -> None:
         """Bring what packets have counted: of these tables' entries, and of all arrays."""
         for table in tables:
             entries = [table.miss, *table]
@@ -291,13 +291,13 @@ class MirroredState(PipelineState):
                 if isinstance(entry, Rich):
                     entry.ts = max(entry.ts, used)  # written or hit
 
-    def fetch_counters(self, device: Device) -> None:
+    def fetch_counters(self, device: LoadedProgram) -> None:
         for number, (packets, octets) in enumerate(self.cells.values()):
             found = device.counters(number)
             packets.fetched([n for n, _ in found])
             octets.fetched([b for _, b in found])
 
-    def fetch_registers(self, device: Device) -> None:
+    def fetch_registers(self, device: LoadedProgram) -> None:
         for number, (name, cells) in enumerate(self.register_cells.items()):
             words = words_of_bits(self.program.registers[name].width)
             cells.fetched(device.registers(number, words))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from finsy.proto import p4i, p4r
 
-from orchestrator.softswitch.fast.records import Checks, ProfileChanges, TableChanges
-from orchestrator.softswitch.state.profiles import Args, Group, Member, ProfileStore, Watch
+from orchestrator.softswitch.fast.records import Checks, ProfileChanges, TableRecords
+from orchestrator.softswitch.state.profiles import Args, Member, ProfileStore, SelectorGroup, Watch
 from orchestrator.softswitch.state.tables import TernaryEntry, is_prefix, prefix_of_range
 from orchestrator.softswitch.state.value_sets import Test, ValueSet
 
@@ -26,15 +26,15 @@ class MirroredProfile(ProfileStore):
         for group in member.groups:
             self._changes.changed(self.groups[group])
 
-    def _set_membership(self, group: Group, wanted: dict[int, tuple[int, Watch]]) -> None:
+    def _set_membership(self, group: SelectorGroup, wanted: dict[int, tuple[int, Watch]]) -> None:
         super()._set_membership(group, wanted)
         self._changes.changed(group)
 
-    def take(self, target: Member | Group) -> None:
+    def take(self, target: Member | SelectorGroup) -> None:
         super().take(target)
         self._changes.taken(target)
 
-    def drop(self, target: Member | Group) -> None:
+    def drop(self, target: Member | SelectorGroup) -> None:
         super().drop(target)
         if not target.refs:
             self._changes.dropped(target)
@@ -48,7 +48,7 @@ class MirroredProfile(ProfileStore):
 class MirroredValueSet(ValueSet):
     """On the device a table of masks without actions, of fields of `widths` bits."""
 
-    def __init__(self, changes: TableChanges, widths: Sequence[int]) -> None:
+    def __init__(self, changes: TableRecords, widths: Sequence[int]) -> None:
         super().__init__()
         self._changes = changes
         self._widths = widths

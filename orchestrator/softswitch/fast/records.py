@@ -10,7 +10,7 @@ from orchestrator.softswitch.fast.ccode import words_of
 from orchestrator.softswitch.fast.ccode.kinds import words_of_bits
 from orchestrator.softswitch.ir.program import Param, Program
 from orchestrator.softswitch.state.meters import MeterConfig
-from orchestrator.softswitch.state.profiles import Group, Member
+from orchestrator.softswitch.state.profiles import Member, SelectorGroup
 from orchestrator.softswitch.state.tables import Entry, Rich
 
 DEFAULT_OF = 0x8000_0000
@@ -82,7 +82,7 @@ _CHOICE = ((Param("choice", 64),),)
 """The one action of a table with an action profile: do as what is referred to says."""
 
 
-class TableChanges:
+class TableRecords:
     """Records of a table, the `number`th, with keys of `width` bits.
 
     `choice` is, for a table with an action profile, the number of what an entry refers to.
@@ -193,31 +193,31 @@ class ProfileChanges:
         self.changes = changes
         self._number = number
         self._actions = [_Arguments(params[a]) for a in program.profile_actions(profile)]
-        self._numbers: dict[Member | Group, int] = {}
+        self._numbers: dict[Member | SelectorGroup, int] = {}
 
-    def number(self, target: Member | Group) -> int:
+    def number(self, target: Member | SelectorGroup) -> int:
         """What an entry refers to; NO_CHOICE for what nobody has taken."""
         return self._numbers.get(target, NO_CHOICE)
 
-    def taken(self, target: Member | Group) -> None:
+    def taken(self, target: Member | SelectorGroup) -> None:
         """An entry refers to it."""
         if target not in self._numbers:
             self._numbers[target] = self.changes.choices.take()
             self.changed(target)
 
-    def dropped(self, target: Member | Group) -> None:
+    def dropped(self, target: Member | SelectorGroup) -> None:
         """No entry refers to it any more."""
         number = self._numbers.pop(target)
         self.changes.choices.give(number)
         self.changes.record(CHOICE, "5I", number, self._number, 0, 0, 0)
 
-    def changed(self, target: Member | Group) -> None:
+    def changed(self, target: Member | SelectorGroup) -> None:
         """It has other actions."""
         number = self._numbers.get(target)
         if number is None:
             return
-        members = target.live if isinstance(target, Group) else [target]
-        head = number, self._number, int(isinstance(target, Group)), 1, len(members)
+        members = target.live if isinstance(target, SelectorGroup) else [target]
+        head = number, self._number, int(isinstance(target, SelectorGroup)), 1, len(members)
         self.changes.record(CHOICE, "5I", *head)
         for member in members:
             self.changes.record(member.a, "")

@@ -15,7 +15,7 @@ from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entities.store import EntityStore
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.fast.building import build, build_process
-from orchestrator.softswitch.fast.device import Device, Frame, Process, State
+from orchestrator.softswitch.fast.device import EngineProcess, Frame, LoadedProgram, ProgramCounts
 from orchestrator.softswitch.fast.mirror import MirroredState
 from orchestrator.softswitch.fast.plain import PlainUpdates
 from orchestrator.softswitch.ir import program_of, read_program
@@ -27,7 +27,7 @@ from orchestrator.softswitch.packetmeta import ControllerHeaders
 class Loaded:
     """A program that is loaded, and its state as P4Runtime sees it."""
 
-    device: Device
+    device: LoadedProgram
     state: MirroredState
     store: EntityStore
     plain: PlainUpdates
@@ -69,7 +69,7 @@ class FastSwitch:
             self.idle_timeouts.append
         )
         self.port_states: Callable[[], Mapping[int, bool]] | None = None
-        self._process: Process | None = None
+        self._process: EngineProcess | None = None
         self._slots: dict[int, Loaded] = {}
         self._loaded: Loaded | None = None
         self._lock = threading.RLock()
@@ -80,20 +80,22 @@ class FastSwitch:
 
     # ----------------------------------------------------------------- process
 
-    def open(self, interfaces: Mapping[int, str], user: int = 0) -> Process:
+    def open(self, interfaces: Mapping[int, str], user: int = 0) -> EngineProcess:
         """Start the process with DPDK's ports; then it becomes `user`. SwitchError: what is missing."""
         executable = build_process(dpdk=True, sanitized=self.sanitized)
-        return self._started(Process(executable, interfaces, cpu_port=self.cpu_port, user=user))
+        return self._started(
+            EngineProcess(executable, interfaces, cpu_port=self.cpu_port, user=user)
+        )
 
     @property
-    def child(self) -> Process:
+    def child(self) -> EngineProcess:
         """What programs run in."""
         with self._lock:
             if self._process is None:
-                return self._started(Process(build_process(sanitized=self.sanitized)))
+                return self._started(EngineProcess(build_process(sanitized=self.sanitized)))
             return self._process
 
-    def _started(self, process: Process) -> Process:
+    def _started(self, process: EngineProcess) -> EngineProcess:
         try:
             process.greet(self.start)
         except SwitchError:
@@ -321,7 +323,7 @@ class FastSwitch:
             loaded = self.loaded
             loaded.device.inject([(self.cpu_port, loaded.headers.encode(packet))])
 
-    def counters(self) -> State:
+    def counters(self) -> ProgramCounts:
         """What the program counts of itself."""
         with self._lock:
             return self.loaded.device.state()

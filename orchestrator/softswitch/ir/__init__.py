@@ -32,7 +32,7 @@ from orchestrator.softswitch.ir.node import (
     MAX_BITS,
     MAX_CONFIG,
     Json,
-    Node,
+    JsonNode,
     check_size,
     decode_program,
 )
@@ -73,7 +73,7 @@ _kept = lru_cache(maxsize=4)(_read)
 
 def read_program(raw: Json, architecture: Architecture = V1MODEL) -> Program:
     """Read the JSON of a program for an architecture; MalformedProgram or UnsupportedFeature."""
-    root = Node(raw)
+    root = JsonNode(raw)
     if not isinstance(raw, dict) or "pipelines" not in raw:
         raise UnsupportedFeature("BMv2 JSON: no 'pipelines' section: not p4c-bm2-ss output")
     _check_version(root)
@@ -119,7 +119,7 @@ def read_program(raw: Json, architecture: Architecture = V1MODEL) -> Program:
     )
 
 
-def _check_version(root: Node) -> None:
+def _check_version(root: JsonNode) -> None:
     meta = root.get("__meta__")
     version = None if meta is None else meta.get("version")
     if version is None:
@@ -131,7 +131,7 @@ def _check_version(root: Node) -> None:
         )
 
 
-def _check_metadata(root: Node, objects: Objects) -> None:
+def _check_metadata(root: JsonNode, objects: Objects) -> None:
     metadata = objects.architecture.metadata
     for name in metadata.required:
         owner = (metadata.header, name)
@@ -141,7 +141,7 @@ def _check_metadata(root: Node, objects: Objects) -> None:
             raise root.wrong(f"headers: field {metadata.header}.{name} is missing")
 
 
-def _read_lengths(root: Node, objects: Objects) -> None:
+def _read_lengths(root: JsonNode, objects: Objects) -> None:
     """`length_exp`, of P4_14: its locals are the fields of the header itself."""
     for t in root.list("header_types"):
         length = t.get("length_exp")

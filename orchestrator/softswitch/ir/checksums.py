@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from orchestrator.softswitch.ir.node import Json, Node
-from orchestrator.softswitch.ir.objects import VALID, Ids, Objects, add, resolve
+from orchestrator.softswitch.ir.node import Json, JsonNode
+from orchestrator.softswitch.ir.objects import VALID, ObjectIds, Objects, add, resolve
 from orchestrator.softswitch.ir.operands import Operands
 from orchestrator.softswitch.ir.program import Calculation, Checksum
 
 
-def read_checksums(root: Node, objects: Objects) -> list[Checksum]:
+def read_checksums(root: JsonNode, objects: Objects) -> list[Checksum]:
     checksums: dict[str, Checksum] = {}
-    ids = Ids("checksum")
+    ids = ObjectIds("checksum")
     for c in root.list("checksums"):
         ids.take(c)
         name = c["name"].name()

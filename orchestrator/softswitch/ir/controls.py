@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, JsonNode
 from orchestrator.softswitch.ir.objects import (
     VALID,
-    Ids,
+    ObjectIds,
     Objects,
     add,
     read_algorithm,
@@ -39,9 +39,9 @@ MAX_ENTRIES = 65_536
 HIT, MISS = "__HIT__", "__MISS__"
 
 
-def read_actions(root: Node, objects: Objects) -> dict[int, Action]:
+def read_actions(root: JsonNode, objects: Objects) -> dict[int, Action]:
     actions: dict[int, Action] = {}
-    ids = Ids("action")
+    ids = ObjectIds("action")
     for a in root.list("actions"):
         ident, name = ids.take(a), a["name"].name()
         params = tuple(
@@ -66,7 +66,7 @@ class Controls:
     actions: Mapping[int, Action]
     profiles: dict[str, ActionProfile] = field(default_factory=dict[str, ActionProfile])
 
-    def pipeline(self, node: Node) -> ControlGraph:
+    def pipeline(self, node: JsonNode) -> ControlGraph:
         for profile in node.list("action_profiles"):
             selector = profile.get("selector")
             size = profile.get("max_size")
@@ -100,7 +100,7 @@ class Controls:
         init = _next(node.get("init_table"), names)
         return ControlGraph(node["name"].name(), init, tables, conditionals, calls)
 
-    def _profile(self, node: Node, size: int, selector: Node | None) -> ActionProfile:
+    def _profile(self, node: JsonNode, size: int, selector: JsonNode | None) -> ActionProfile:
         name = node.name()
         if selector is None:
             return ActionProfile(name, size, None)
@@ -111,13 +111,13 @@ class Controls:
         self.objects.calculations[calculation] = Calculation(calculation, algo, inputs)
         return ActionProfile(name, size, calculation)
 
-    def _action(self, node: Node) -> Action:
+    def _action(self, node: JsonNode) -> Action:
         ident = node.integer()
         if ident not in self.actions:
             raise node.unknown("action with id")
         return self.actions[ident]
 
-    def conditional(self, c: Node, names: Mapping[str, str]) -> Conditional:
+    def conditional(self, c: JsonNode, names: Mapping[str, str]) -> Conditional:
         true, false = c.get("true_next"), c.get("false_next")
         if "true_next" not in c.value and "false_next" not in c.value:
             raise c.wrong("'true_next' and 'false_next' are missing, one at least is expected")
@@ -133,7 +133,7 @@ class Controls:
 
     # ----------------------------------------------------------------- tables
 
-    def table(self, t: Node, names: Mapping[str, str]) -> Table:
+    def table(self, t: JsonNode, names: Mapping[str, str]) -> Table:
         name, where = t["name"].name(), f"tables.{t['name'].name()}"
         kind = "simple" if t.get("type") is None else t["type"].name()
         if kind not in ("simple", "indirect", "indirect_ws"):
@@ -172,7 +172,7 @@ class Controls:
             meter=None if meter is None else self._meter(meter),
         )
 
-    def _key(self, k: Node, where: str) -> Key:
+    def _key(self, k: JsonNode, where: str) -> Key:
         kind = k["match_type"].name()
         kinds = self.objects.architecture.match_kinds
         if kind not in kinds:
@@ -196,7 +196,7 @@ class Controls:
         mask = None if given is None else given.hexadecimal((width + 7) // 8 * 8)
         return Key(name, "exact" if kind == "valid" else kind, header, field_, width, mask)
 
-    def _actions(self, t: Node) -> tuple[Action, ...]:
+    def _actions(self, t: JsonNode) -> tuple[Action, ...]:
         """By id; older compilers wrote names, of which the first action counts."""
         if t.get("action_ids") is not None:
             actions = tuple(self._action(i) for i in t["action_ids"].items())
@@ -209,7 +209,7 @@ class Controls:
             raise t.wrong("two actions of one name")
         return actions
 
-    def _profile_of(self, t: Node, kind: str) -> str | None:
+    def _profile_of(self, t: JsonNode, kind: str) -> str | None:
         """The action profile; older compilers declared it with its table."""
         if kind == "simple":
             return None
@@ -228,7 +228,7 @@ class Controls:
             raise t.wrong(f"action profile {profile.name} has no selector")
         return profile.name
 
-    def _meter(self, node: Node) -> str:
+    def _meter(self, node: JsonNode) -> str:
         meter = resolve(node, "direct meter array", self.objects.meters)
         if meter.target is None:
             raise node.wrong(f"meter {meter.name} is no direct one")
@@ -236,7 +236,7 @@ class Controls:
 
     @staticmethod
     def _next_tables(
-        t: Node, actions: tuple[Action, ...], names: Mapping[str, str]
+        t: JsonNode, actions: tuple[Action, ...], names: Mapping[str, str]
     ) -> dict[str, str | None]:
         given = dict(t["next_tables"].members())
         known = {a.name for a in actions}
@@ -253,7 +253,7 @@ class Controls:
             raise t["next_tables"].wrong(f"'{min(missing)}' is missing")
         return following
 
-    def _call(self, node: Node, actions: tuple[Action, ...]) -> tuple[Action, tuple[int, ...]]:
+    def _call(self, node: JsonNode, actions: tuple[Action, ...]) -> tuple[Action, tuple[int, ...]]:
         """`action_id` and `action_data` of an entry."""
         action = self._action(node["action_id"])
         if action not in actions:
@@ -270,7 +270,7 @@ class Controls:
         ]
         return action, tuple(args)
 
-    def _entry(self, e: Node, keys: tuple[Key, ...], actions: tuple[Action, ...]) -> ConstEntry:
+    def _entry(self, e: JsonNode, keys: tuple[Key, ...], actions: tuple[Action, ...]) -> ConstEntry:
         parts = e["match_key"].items(len(keys))
         kinds = self.objects.architecture.match_kinds
         matches = tuple(_const_match(m, key, kinds) for m, key in zip(parts, keys, strict=True))
@@ -279,16 +279,16 @@ class Controls:
         return ConstEntry(matches, action.id, args, 0 if priority is None else priority.integer())
 
 
-def _next(node: Node | None, names: Mapping[str, str]) -> str | None:
+def _next(node: JsonNode | None, names: Mapping[str, str]) -> str | None:
     return None if node is None else resolve(node, "control node", names)
 
 
-def _flag(node: Node, key: str) -> bool:
+def _flag(node: JsonNode, key: str) -> bool:
     found = node.get(key)
     return found is not None and found.flag()
 
 
-def _size(t: Node) -> int:
+def _size(t: JsonNode) -> int:
     """Number of entries; a table of const entries has as many as there are."""
     size = t.get("max_size")
     if size is not None:
@@ -298,7 +298,7 @@ def _size(t: Node) -> int:
     return len(t["entries"].items())
 
 
-def _const_match(m: Node, key: Key, kinds: tuple[str, ...]) -> tuple[int, ...]:
+def _const_match(m: JsonNode, key: Key, kinds: tuple[str, ...]) -> tuple[int, ...]:
     """(value,), (value, prefix length), (value, mask) or (low, high)."""
     kind = m["match_type"].one_of(kinds)
     if ("exact" if kind == "valid" else kind) != key.kind:
@@ -319,10 +319,10 @@ def _const_match(m: Node, key: Key, kinds: tuple[str, ...]) -> tuple[int, ...]:
     return (value,)
 
 
-def read_pipelines(root: Node, controls: Controls) -> dict[str, ControlGraph]:
+def read_pipelines(root: JsonNode, controls: Controls) -> dict[str, ControlGraph]:
     """The architecture's controls, in its order."""
     pipelines: dict[str, ControlGraph] = {}
-    ids = Ids("pipeline")
+    ids = ObjectIds("pipeline")
     for p in root["pipelines"].items(most=16):
         ids.take(p)
         add(p, "pipeline", pipelines, controls.pipeline(p))

@@ -67,12 +67,12 @@ def _shown(value: Json, length: int = _SHOWN) -> str:
     return text if len(text) <= length else text[:length] + "..."
 
 
-class Node:
+class JsonNode:
     """One value of the JSON; `node["key"]` is what must be there, `node.get("key")` what may."""
 
     __slots__ = ("_key", "_parent", "value")
 
-    def __init__(self, value: Json, parent: Node | None = None, key: str | int = "") -> None:
+    def __init__(self, value: Json, parent: JsonNode | None = None, key: str | int = "") -> None:
         self.value = value
         self._parent = parent
         self._key = key
@@ -106,25 +106,25 @@ class Node:
             raise self.expected("an object")
         return self.value  # pyright: ignore[reportUnknownVariableType]
 
-    def __getitem__(self, key: str) -> Node:
+    def __getitem__(self, key: str) -> JsonNode:
         members = self._object()
         if key not in members:
             raise self.wrong(f"'{key}' is missing")
-        return Node(members[key], self, key)
+        return JsonNode(members[key], self, key)
 
-    def get(self, key: str) -> Node | None:
+    def get(self, key: str) -> JsonNode | None:
         """A member that may be absent; null is as good as absent, as for BMv2."""
         value = self._object().get(key)
-        return None if value is None else Node(value, self, key)
+        return None if value is None else JsonNode(value, self, key)
 
-    def members(self) -> Iterator[tuple[str, Node]]:
+    def members(self) -> Iterator[tuple[str, JsonNode]]:
         """Names and values of an object that maps names."""
         for key, value in self._object().items():
             if not _printable(key):
                 raise self.wrong(f"{_shown(key)} is no name")
-            yield key, Node(value, self, key)
+            yield key, JsonNode(value, self, key)
 
-    def items(self, count: int | None = None, most: int = MAX_ITEMS) -> list[Node]:
+    def items(self, count: int | None = None, most: int = MAX_ITEMS) -> list[JsonNode]:
         """Items of a list, exactly `count` of them if that is given; p4c may write none as `{}`."""
         value: Json = [] if self.value == {} else self.value
         if not isinstance(value, list):
@@ -133,9 +133,9 @@ class Node:
             raise self.wrong(f"{len(value)} items, {count} expected")  # pyright: ignore[reportUnknownArgumentType]
         if len(value) > most:  # pyright: ignore[reportUnknownArgumentType]
             raise self.wrong(f"{len(value)} items are too many (at most {most})")  # pyright: ignore[reportUnknownArgumentType]
-        return [Node(item, self, i) for i, item in enumerate(value)]  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+        return [JsonNode(item, self, i) for i, item in enumerate(value)]  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
 
-    def list(self, key: str, most: int = MAX_ITEMS) -> list[Node]:
+    def list(self, key: str, most: int = MAX_ITEMS) -> list[JsonNode]:
         """Items of a list that may be absent."""
         node = self.get(key)
         return [] if node is None else node.items(most=most)

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from orchestrator.softswitch.architectures import Architecture
-from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, JsonNode
 from orchestrator.softswitch.ir.program import (
     Calculation,
-    CounterArray,
+    CounterDecl,
     Field,
     Header,
     HeaderType,
     LearnList,
-    MeterArray,
-    RegisterArray,
+    MeterDecl,
+    RegisterDecl,
     Stack,
     Union,
     UnionStack,
-    ValueSet,
+    ValueSetDecl,
 )
 
 VALID = "$valid$"
@@ -46,10 +46,10 @@ class Objects:
     union_stacks: dict[str, UnionStack] = field(default_factory=dict[str, UnionStack])
     aliases: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     errors: dict[str, int] = field(default_factory=dict[str, int])
-    value_sets: dict[str, ValueSet] = field(default_factory=dict[str, ValueSet])
-    counters: dict[str, CounterArray] = field(default_factory=dict[str, CounterArray])
-    registers: dict[str, RegisterArray] = field(default_factory=dict[str, RegisterArray])
-    meters: dict[str, MeterArray] = field(default_factory=dict[str, MeterArray])
+    value_sets: dict[str, ValueSetDecl] = field(default_factory=dict[str, ValueSetDecl])
+    counters: dict[str, CounterDecl] = field(default_factory=dict[str, CounterDecl])
+    registers: dict[str, RegisterDecl] = field(default_factory=dict[str, RegisterDecl])
+    meters: dict[str, MeterDecl] = field(default_factory=dict[str, MeterDecl])
     calculations: dict[str, Calculation] = field(default_factory=dict[str, Calculation])
     learn_lists: dict[int, LearnList] = field(default_factory=dict[int, LearnList])
     lengths: dict[str, Json] = field(default_factory=dict[str, Json])
@@ -62,7 +62,7 @@ class Objects:
 
     # ------------------------------------------------------------- references
 
-    def field(self, node: Node) -> tuple[str, str]:
+    def field(self, node: JsonNode) -> tuple[str, str]:
         """[header, field] of a reference, through the aliases; the field may be `$valid$`."""
         first, second = node.items(2)
         header, name = first.name(), second.name()
@@ -74,7 +74,7 @@ class Objects:
             raise second.unknown(f"field of header {header}", tuple(known.type.by_name))
         return header, name
 
-    def value_field(self, node: Node) -> Field:
+    def value_field(self, node: JsonNode) -> Field:
         """The field that a reference means, which must have a value (no varbit)."""
         header, name = self.field(node)
         if name == VALID:
@@ -85,7 +85,7 @@ class Objects:
         return found
 
 
-def resolve(node: Node, what: str, known: Mapping[str, T]) -> T:
+def resolve(node: JsonNode, what: str, known: Mapping[str, T]) -> T:
     """The object that a name means."""
     name = node.name()
     if name not in known:
@@ -93,7 +93,7 @@ def resolve(node: Node, what: str, known: Mapping[str, T]) -> T:
     return known[name]
 
 
-def add(node: Node, what: str, to: dict[str, T], item: T) -> None:
+def add(node: JsonNode, what: str, to: dict[str, T], item: T) -> None:
     """Take an object in under its node's name, which must be new."""
     name = node["name"].name()
     if name in to:
@@ -101,14 +101,14 @@ def add(node: Node, what: str, to: dict[str, T], item: T) -> None:
     to[name] = item
 
 
-class Ids:
+class ObjectIds:
     """Ids of one kind of object, each given once."""
 
     def __init__(self, what: str) -> None:
         self.what = what
         self.seen: set[int] = set()
 
-    def take(self, node: Node) -> int:
+    def take(self, node: JsonNode) -> int:
         ident = node["id"].integer()
         if ident in self.seen:
             raise node["id"].wrong(f"two {self.what}s have id {ident}")
@@ -116,7 +116,7 @@ class Ids:
         return ident
 
 
-def read_objects(root: Node, architecture: Architecture) -> Objects:
+def read_objects(root: JsonNode, architecture: Architecture) -> Objects:
     """Everything that parsers, actions and pipelines refer to."""
     objects = Objects(architecture)
     _header_types(root, objects)
@@ -135,11 +135,11 @@ def read_objects(root: Node, architecture: Architecture) -> Objects:
             f"extern_instances.{item['name'].name()}",
             f"extern '{kind.name() if kind else ''}': custom externs are not implemented",
         )
-    ids = Ids("value set")
+    ids = ObjectIds("value set")
     for v in root.list("parse_vsets"):
         ids.take(v)
         size = v.get("max_size")
-        value_set = ValueSet(v["name"].name(), 0 if size is None else size.integer())
+        value_set = ValueSetDecl(v["name"].name(), 0 if size is None else size.integer())
         add(v, "value set", objects.value_sets, value_set)
     _arrays(root, objects)
     _meters(root, objects)
@@ -148,13 +148,13 @@ def read_objects(root: Node, architecture: Architecture) -> Objects:
     return objects
 
 
-def _header_types(root: Node, objects: Objects) -> None:
-    ids = Ids("header type")
+def _header_types(root: JsonNode, objects: Objects) -> None:
+    ids = ObjectIds("header type")
     for t in root.list("header_types"):
         ids.take(t)
         name = t["name"].name()
         fields: list[Field] = []
-        star: Node | None = None
+        star: JsonNode | None = None
         for f in t["fields"].items(most=MAX_FIELDS):
             parts = f.items(most=4)
             if len(parts) < 2:
@@ -185,8 +185,8 @@ def _header_types(root: Node, objects: Objects) -> None:
         add(t, "header type", objects.types, HeaderType(name, tuple(fields)))
 
 
-def _headers(root: Node, objects: Objects) -> dict[int, str]:
-    ids = Ids("header")
+def _headers(root: JsonNode, objects: Objects) -> dict[int, str]:
+    ids = ObjectIds("header")
     by_id: dict[int, str] = {}
     for i, h in enumerate(root.list("headers")):
         name = h["name"].name()
@@ -198,7 +198,7 @@ def _headers(root: Node, objects: Objects) -> dict[int, str]:
     return by_id
 
 
-def _of_ids(ids: Iterable[Node], what: str, known: Mapping[int, T]) -> tuple[T, ...]:
+def _of_ids(ids: Iterable[JsonNode], what: str, known: Mapping[int, T]) -> tuple[T, ...]:
     found: list[T] = []
     for node in ids:
         ident = node.integer()
@@ -208,8 +208,8 @@ def _of_ids(ids: Iterable[Node], what: str, known: Mapping[int, T]) -> tuple[T, 
     return tuple(found)
 
 
-def _stacks(root: Node, objects: Objects, by_id: Mapping[int, str]) -> None:
-    ids = Ids("header stack")
+def _stacks(root: JsonNode, objects: Objects, by_id: Mapping[int, str]) -> None:
+    ids = ObjectIds("header stack")
     for s in root.list("header_stacks"):
         ids.take(s)
         kind = resolve(s["header_type"], "header type", objects.types)
@@ -222,13 +222,13 @@ def _stacks(root: Node, objects: Objects, by_id: Mapping[int, str]) -> None:
         add(s, "header stack", objects.stacks, Stack(s["name"].name(), kind, elements))
 
 
-def _unions(root: Node, objects: Objects, by_id: Mapping[int, str]) -> None:
+def _unions(root: JsonNode, objects: Objects, by_id: Mapping[int, str]) -> None:
     types: dict[str, tuple[tuple[str, HeaderType], ...]] = {}
     for t in root.list("header_union_types"):
         rows = [row.items(2) for row in t["headers"].items(most=MAX_STACK)]
         members = tuple((n.name(), resolve(k, "header type", objects.types)) for n, k in rows)
         add(t, "header union type", types, members)
-    ids = Ids("header union")
+    ids = ObjectIds("header union")
     unions: dict[int, Union] = {}
     owned: set[str] = set()
     for u in root.list("header_unions"):
@@ -242,7 +242,7 @@ def _unions(root: Node, objects: Objects, by_id: Mapping[int, str]) -> None:
         union = Union(u["name"].name(), members, tuple(n for n, _ in kind))
         unions[ids.take(u)] = union
         add(u, "header union", objects.unions, union)
-    ids = Ids("header union stack")
+    ids = ObjectIds("header union stack")
     for s in root.list("header_union_stacks"):
         ids.take(s)
         kind = resolve(s["union_type"], "header union type", types)
@@ -256,14 +256,14 @@ def _unions(root: Node, objects: Objects, by_id: Mapping[int, str]) -> None:
         add(s, "header union stack", objects.union_stacks, UnionStack(s["name"].name(), elements))
 
 
-def _direct(node: Node) -> bool:
+def _direct(node: JsonNode) -> bool:
     direct = node.get("is_direct")
     return direct is not None and direct.flag()
 
 
-def _arrays(root: Node, objects: Objects) -> None:
+def _arrays(root: JsonNode, objects: Objects) -> None:
     cells = 0
-    ids = Ids("counter array")
+    ids = ObjectIds("counter array")
     for c in root.list("counter_arrays"):
         ids.take(c)
         if _direct(c):
@@ -271,17 +271,17 @@ def _arrays(root: Node, objects: Objects) -> None:
         size = c["size"].integer()
         cells += 2 * size
         _affordable(c["size"], cells)
-        add(c, "counter array", objects.counters, CounterArray(c["name"].name(), size))
-    ids = Ids("register array")
+        add(c, "counter array", objects.counters, CounterDecl(c["name"].name(), size))
+    ids = ObjectIds("register array")
     for r in root.list("register_arrays"):
         ids.take(r)
         size, width = r["size"].integer(), r["bitwidth"].integer(1, MAX_BITS)
         cells += size * (1 + width // 64)
         _affordable(r["size"], cells)
-        add(r, "register array", objects.registers, RegisterArray(r["name"].name(), size, width))
+        add(r, "register array", objects.registers, RegisterDecl(r["name"].name(), size, width))
 
 
-def _affordable(node: Node, cells: int) -> None:
+def _affordable(node: JsonNode, cells: int) -> None:
     if cells > MAX_CELLS:
         raise node.wrong(
             f"counters and registers of more than {MAX_CELLS} cells of 8 bytes in all are not "
@@ -289,8 +289,8 @@ def _affordable(node: Node, cells: int) -> None:
         )
 
 
-def _meters(root: Node, objects: Objects) -> None:
-    ids = Ids("meter array")
+def _meters(root: JsonNode, objects: Objects) -> None:
+    ids = ObjectIds("meter array")
     for m in root.list("meter_arrays"):
         ids.take(m)
         size = m.get("size")
@@ -301,13 +301,13 @@ def _meters(root: Node, objects: Objects) -> None:
             table = "" if binding is None else binding.name()
             objects.value_field(m["result_target"])
             target = objects.field(m["result_target"])
-        meter = MeterArray(
+        meter = MeterDecl(
             m["name"].name(), 0 if size is None else size.integer(), packets, table, target
         )
         add(m, "meter array", objects.meters, meter)
 
 
-def read_algorithm(node: Node, objects: Objects, where: str) -> str:
+def read_algorithm(node: JsonNode, objects: Objects, where: str) -> str:
     algo = node["algo"].name()
     known = objects.architecture.algorithms
     if algo not in known:
@@ -319,7 +319,7 @@ def read_algorithm(node: Node, objects: Objects, where: str) -> str:
     return algo
 
 
-def read_inputs(node: Node, objects: Objects) -> tuple[dict[str, object], ...]:
+def read_inputs(node: JsonNode, objects: Objects) -> tuple[dict[str, object], ...]:
     """Inputs of a calculation, checked and in one form."""
     out: list[dict[str, object]] = []
     for item in node.items():
@@ -341,8 +341,8 @@ def read_inputs(node: Node, objects: Objects) -> tuple[dict[str, object], ...]:
     return tuple(out)
 
 
-def _calculations(root: Node, objects: Objects) -> None:
-    ids = Ids("calculation")
+def _calculations(root: JsonNode, objects: Objects) -> None:
+    ids = ObjectIds("calculation")
     for c in root.list("calculations"):
         ids.take(c)
         name = c["name"].name()
@@ -351,8 +351,8 @@ def _calculations(root: Node, objects: Objects) -> None:
         add(c, "calculation", objects.calculations, calculation)
 
 
-def _learn_lists(root: Node, objects: Objects) -> None:
-    ids = Ids("learn list")
+def _learn_lists(root: JsonNode, objects: Objects) -> None:
+    ids = ObjectIds("learn list")
     for d in root.list("learn_lists"):
         ident = ids.take(d)
         elements: list[dict[str, object]] = []
@@ -363,10 +363,10 @@ def _learn_lists(root: Node, objects: Objects) -> None:
         objects.learn_lists[ident] = LearnList(ident, d["name"].name(), tuple(elements))
 
 
-def read_field_lists(root: Node, objects: Objects) -> dict[int, tuple[tuple[str, str], ...]]:
+def read_field_lists(root: JsonNode, objects: Objects) -> dict[int, tuple[tuple[str, str], ...]]:
     """What packets keep on their way round; constants keep nothing, as in BMv2."""
     lists: dict[int, tuple[tuple[str, str], ...]] = {}
-    ids = Ids("field list")
+    ids = ObjectIds("field list")
     for fl in root.list("field_lists"):
         ident = ids.take(fl)
         elements: list[tuple[str, str]] = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from orchestrator.errors import UnsupportedFeature
 from orchestrator.softswitch.architectures import Operand
-from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, JsonNode
 from orchestrator.softswitch.ir.objects import VALID, Objects, resolve
 from orchestrator.softswitch.ir.program import HeaderType, Param, Union
 
@@ -94,17 +94,17 @@ class Operands:
 
     # ------------------------------------------------------------ expressions
 
-    def value(self, node: Node) -> Json:
+    def value(self, node: JsonNode) -> Json:
         """An expression that yields a number or a truth value."""
         return self._of(node, _VALUE).json
 
-    def _of(self, node: Node, kind: str, depth: int = 0) -> _Checked:
+    def _of(self, node: JsonNode, kind: str, depth: int = 0) -> _Checked:
         found = self._expression(node, depth)
         if found.kind != kind:
             raise node.wrong(f"a {found.kind} where a {kind} belongs")
         return found
 
-    def _expression(self, node: Node, depth: int) -> _Checked:
+    def _expression(self, node: JsonNode, depth: int) -> _Checked:
         if depth > MAX_DEPTH:
             raise UnsupportedFeature(
                 f"BMv2 JSON: {node.path}: expressions of more than {MAX_DEPTH} nested "
@@ -120,17 +120,17 @@ class Operands:
             raise node["type"].unknown("expression of type", _EXPRESSIONS)
         return read(node["value"], depth)
 
-    def _read_expression(self, node: Node, depth: int) -> _Checked:
+    def _read_expression(self, node: JsonNode, depth: int) -> _Checked:
         found = self._operation(node, depth + 1)
         return _Checked({"type": "expression", "value": found.json}, found.kind, found.types)
 
-    def _read_hexstr(self, node: Node, depth: int) -> _Checked:
+    def _read_hexstr(self, node: JsonNode, depth: int) -> _Checked:
         return _constant(node.hexadecimal(signed=True))
 
-    def _read_bool(self, node: Node, depth: int) -> _Checked:
+    def _read_bool(self, node: JsonNode, depth: int) -> _Checked:
         return _Checked({"type": "bool", "value": node.flag()}, _VALUE)
 
-    def _read_field(self, node: Node, depth: int) -> _Checked:
+    def _read_field(self, node: JsonNode, depth: int) -> _Checked:
         first, second = node.items(2)
         if isinstance(first.value, str):
             header, name = self.objects.field(node)
@@ -146,7 +146,7 @@ class Operands:
                 raise second.unknown(f"field of {header.types[0].name}", tuple(known))
         return _Checked({"type": "field", "value": (header.json, name)}, _VALUE)
 
-    def _read_local(self, node: Node, depth: int) -> _Checked:
+    def _read_local(self, node: JsonNode, depth: int) -> _Checked:
         if not self.params:
             raise node.wrong("an action without parameters has no runtime data")
         index = node.integer(0, len(self.params) - 1)
@@ -154,19 +154,19 @@ class Operands:
 
     _read_runtime_data = _read_local
 
-    def _read_register(self, node: Node, depth: int) -> _Checked:
+    def _read_register(self, node: JsonNode, depth: int) -> _Checked:
         array, index = node.items(2)
         register = resolve(array, "register array", self.objects.registers)
         at = self._of(index, _VALUE, depth + 1).json
         return _Checked({"type": "register", "value": (register.name, at)}, _VALUE)
 
-    def _read_stack_field(self, node: Node, depth: int) -> _Checked:
+    def _read_stack_field(self, node: JsonNode, depth: int) -> _Checked:
         name, label = node.items(2)
         stack = resolve(name, "header stack", self.objects.stacks)
         self._member_field(label, stack.type)
         return _Checked({"type": "stack_field", "value": (stack.name, label.name())}, _VALUE)
 
-    def _read_union_stack_field(self, node: Node, depth: int) -> _Checked:
+    def _read_union_stack_field(self, node: JsonNode, depth: int) -> _Checked:
         name, member, label = node.items(3)
         stack = resolve(name, "header union stack", self.objects.union_stacks)
         first = stack.elements[0]
@@ -176,24 +176,24 @@ class Operands:
         return _Checked(json, _VALUE)
 
     @staticmethod
-    def _member_field(label: Node, type_: HeaderType) -> None:
+    def _member_field(label: JsonNode, type_: HeaderType) -> None:
         found = type_.by_name.get(label.name())
         if found is None or found.varbit:
             raise label.unknown(f"field of {type_.name}", tuple(type_.by_name))
 
-    def _read_header(self, node: Node, depth: int) -> _Checked:
+    def _read_header(self, node: JsonNode, depth: int) -> _Checked:
         header = resolve(node, "header", self.objects.headers)
         return _Checked({"type": "header", "value": header.name}, _HEADER, (header.type,))
 
-    def _read_header_stack(self, node: Node, depth: int) -> _Checked:
+    def _read_header_stack(self, node: JsonNode, depth: int) -> _Checked:
         stack = resolve(node, "header stack", self.objects.stacks)
         return _Checked({"type": "header_stack", "value": stack.name}, _STACK, (stack.type,))
 
-    def _read_header_union(self, node: Node, depth: int) -> _Checked:
+    def _read_header_union(self, node: JsonNode, depth: int) -> _Checked:
         union = resolve(node, "header union", self.objects.unions)
         return _Checked({"type": "header_union", "value": union.name}, _UNION, self._types(union))
 
-    def _read_header_union_stack(self, node: Node, depth: int) -> _Checked:
+    def _read_header_union_stack(self, node: JsonNode, depth: int) -> _Checked:
         stack = resolve(node, "header union stack", self.objects.union_stacks)
         types = self._types(stack.elements[0])
         return _Checked({"type": "header_union_stack", "value": stack.name}, _UNION_STACK, types)
@@ -201,7 +201,7 @@ class Operands:
     def _types(self, union: Union) -> tuple[HeaderType, ...]:
         return tuple(self.objects.headers[m].type for m in union.members)
 
-    def _operation(self, node: Node, depth: int) -> _Checked:
+    def _operation(self, node: JsonNode, depth: int) -> _Checked:
         op = node["op"].name()
         if op not in OPERATORS:
             raise UnsupportedFeature(f"BMv2 JSON: {node.path}: operator '{op}' is not implemented")
@@ -249,7 +249,7 @@ class Operands:
             parts["cond"] = side("cond", _VALUE).json
         return made(_VALUE, **parts)
 
-    def _equality(self, node: Node, op: str, depth: int) -> _Checked:
+    def _equality(self, node: JsonNode, op: str, depth: int) -> _Checked:
         left = self._expression(node["left"], depth)
         if left.kind not in (_VALUE, _HEADER, _UNION, _VARBIT):
             raise node["left"].wrong(f"a {left.kind} is not compared")
@@ -258,7 +258,7 @@ class Operands:
             raise node["right"].wrong("a union of another type")
         return _Checked({"op": op, "left": left.json, "right": right.json}, _VALUE)
 
-    def _any_stack(self, node: Node) -> Json:
+    def _any_stack(self, node: JsonNode) -> Json:
         found = self._expression(node, 0)
         if found.kind not in (_STACK, _UNION_STACK):
             raise node.wrong(f"a {found.kind} where a stack belongs")
@@ -266,7 +266,7 @@ class Operands:
 
     # ------------------------------------------------------------- primitives
 
-    def primitive(self, node: Node, where: str) -> Json:
+    def primitive(self, node: JsonNode, where: str) -> Json:
         """A primitive call; one that is not implemented is noted and comes out as `no_op`."""
         op = node["op"].name()
         parameters = node["parameters"].items() if node.get("parameters") is not None else []
@@ -293,7 +293,7 @@ class Operands:
             self._alike(node, wanted[0], parameters)
         return {"op": op, "parameters": checked}
 
-    def _alike(self, node: Node, kind: str, parameters: list[Node]) -> None:
+    def _alike(self, node: JsonNode, kind: str, parameters: list[JsonNode]) -> None:
         """Both sides of a copy have one type, stacks also one size."""
         to, source = (self._of(p, kind) for p in parameters)
         sizes = [self._size(_bare(side.json)) for side in (to, source)]
@@ -305,7 +305,7 @@ class Operands:
         kind = node.get("type")
         return len(stacks[node["value"]].elements) if kind in _STACKS else 1
 
-    def _arithmetic(self, node: Node, op: str, parameters: list[Node]) -> Json:
+    def _arithmetic(self, node: JsonNode, op: str, parameters: list[JsonNode]) -> Json:
         """P4_14's arithmetic primitives as an assignment."""
         count = 2 if op in _OLD_IN_PLACE else 3
         if len(parameters) != count:
@@ -316,7 +316,7 @@ class Operands:
         value = {"type": "expression", "value": {"op": sign, "left": left, "right": right}}
         return {"op": "assign", "parameters": [target, value]}
 
-    def _parameter(self, node: Node, kind: str) -> Json:
+    def _parameter(self, node: JsonNode, kind: str) -> Json:
         if kind == _VALUE:
             return self.value(node)
         if kind == _LVALUE:
@@ -343,7 +343,7 @@ class Operands:
             return {"type": "parameters_vector", "value": values}
         return self._array(node, kind)
 
-    def _array(self, node: Node, kind: str) -> Json:
+    def _array(self, node: JsonNode, kind: str) -> Json:
         objects = self.objects
         if kind == _CALCULATION:
             node["type"].one_of(("calculation",))
@@ -362,7 +362,7 @@ class Operands:
             name = meter.name
         return {"type": node["type"].name(), "value": name}
 
-    def _target(self, node: Node) -> Json:
+    def _target(self, node: JsonNode) -> Json:
         """What can be assigned to."""
         found = self.value(node)
         inner = _bare(found)
@@ -376,7 +376,7 @@ class Operands:
             return found
         raise node.wrong("no field to assign to")
 
-    def _varbit(self, node: Node) -> Json:
+    def _varbit(self, node: JsonNode) -> Json:
         node["type"].one_of(("field",))
         header, name = self.objects.field(node["value"])
         found = self.objects.headers[header].type.by_name.get(name)
@@ -403,7 +403,7 @@ def _bare(node: Json) -> Json:
     return node
 
 
-def _member(node: Node, union: Union) -> int:
+def _member(node: JsonNode, union: Union) -> int:
     name = node.name()
     if name not in union.names:
         raise node.unknown(f"member of header union {union.name}", union.names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.softswitch.ir.node import MAX_BITS, Json, Node
+from orchestrator.softswitch.ir.node import MAX_BITS, Json, JsonNode
 from orchestrator.softswitch.ir.objects import MAX_HEADER_BITS, VALID, Objects, resolve
 from orchestrator.softswitch.ir.operands import Operands
 from orchestrator.softswitch.ir.program import ParseState, Transition
@@ -14,19 +14,19 @@ _OPS = ("extract", "extract_VL", "set", "verify", "shift", "advance", "primitive
 _TRANSITIONS = ("default", "hexstr", "parse_vset")
 
 
-def _chosen(root: Node, section: str, name: str) -> Node | None:
+def _chosen(root: JsonNode, section: str, name: str) -> JsonNode | None:
     """Of several, the one with the architecture's name counts; the only one may have any."""
     found = root.list(section)
     named = [n for n in found if n.get("name") is not None and n["name"].value == name]
     return (named or found or [None])[0]
 
 
-def read_parser(root: Node, objects: Objects) -> tuple[str | None, dict[str, ParseState]]:
+def read_parser(root: JsonNode, objects: Objects) -> tuple[str | None, dict[str, ParseState]]:
     parser = _chosen(root, "parsers", objects.architecture.parser)
     if parser is None:
         return None, {}
     nodes = parser["parse_states"].items(most=MAX_STATES)
-    names: dict[str, Node] = {}
+    names: dict[str, JsonNode] = {}
     for s in nodes:
         name = s["name"].name()
         if name in names:
@@ -39,7 +39,7 @@ def read_parser(root: Node, objects: Objects) -> tuple[str | None, dict[str, Par
     return None if first is None else first.name(), states
 
 
-def _state(name: str, s: Node, names: Mapping[str, Node], objects: Objects) -> ParseState:
+def _state(name: str, s: JsonNode, names: Mapping[str, JsonNode], objects: Objects) -> ParseState:
     operations = tuple(_operation(op, objects, f"parser.{name}") for op in s.list("parser_ops"))
     keys = [_key(k, objects) for k in s.list("transition_key", most=64)]
     bits = sum((width + 7) // 8 * 8 for _, width in keys)
@@ -47,7 +47,7 @@ def _state(name: str, s: Node, names: Mapping[str, Node], objects: Objects) -> P
     return ParseState(name, operations, tuple(k for k, _ in keys), transitions)
 
 
-def _operation(node: Node, objects: Objects, where: str) -> Json:
+def _operation(node: JsonNode, objects: Objects, where: str) -> Json:
     op = node["op"].one_of(_OPS)
     operands = Operands(objects)
     count = 2 if op in ("extract_VL", "set", "verify") else 1
@@ -80,7 +80,7 @@ def _operation(node: Node, objects: Objects, where: str) -> Json:
     return {"op": op, "parameters": out}
 
 
-def _extracted(node: Node, objects: Objects, *, with_length: bool) -> Json:
+def _extracted(node: JsonNode, objects: Objects, *, with_length: bool) -> Json:
     kind = node["type"].one_of(("regular", "stack", "union_stack"))
     value = node["value"]
     if kind == "regular":
@@ -107,13 +107,13 @@ def _extracted(node: Node, objects: Objects, *, with_length: bool) -> Json:
     return {"type": kind, "value": found}
 
 
-def _lookahead(node: Node) -> Json:
+def _lookahead(node: JsonNode) -> Json:
     offset, width = node["value"].items(2)
     value = (offset.integer(0, MAX_HEADER_BITS), width.integer(1, MAX_BITS))
     return {"type": "lookahead", "value": value}
 
 
-def _key(node: Node, objects: Objects) -> tuple[Json, int]:
+def _key(node: JsonNode, objects: Objects) -> tuple[Json, int]:
     """A part of a select's key, and its width in bits."""
     kind = node["type"].one_of(("field", "stack_field", "union_stack_field", "lookahead"))
     if kind == "lookahead":
@@ -131,7 +131,9 @@ def _key(node: Node, objects: Objects) -> tuple[Json, int]:
     return key, objects.headers[header].type.by_name[name].width
 
 
-def _transition(node: Node, bits: int, names: Mapping[str, Node], objects: Objects) -> Transition:
+def _transition(
+    node: JsonNode, bits: int, names: Mapping[str, JsonNode], objects: Objects
+) -> Transition:
     """p4c before April 2020 wrote no `type`: the default was the value `default`."""
     kind = "hexstr" if node.get("type") is None else node["type"].one_of(_TRANSITIONS)
     if kind == "hexstr" and node["value"].value == "default":
@@ -151,7 +153,7 @@ def _transition(node: Node, bits: int, names: Mapping[str, Node], objects: Objec
     return Transition(None, mask, to, resolve(node["value"], "value set", objects.value_sets).name)
 
 
-def read_deparser(root: Node, objects: Objects) -> tuple[tuple[str, ...], tuple[Json, ...]]:
+def read_deparser(root: JsonNode, objects: Objects) -> tuple[tuple[str, ...], tuple[Json, ...]]:
     deparser = _chosen(root, "deparsers", objects.architecture.deparser)
     if deparser is None:
         return (), ()
@@ -167,7 +169,7 @@ def read_deparser(root: Node, objects: Objects) -> tuple[tuple[str, ...], tuple[
     return tuple(order), tuple(primitives)
 
 
-def check_jumps(node: Node, primitives: list[Json]) -> None:
+def check_jumps(node: JsonNode, primitives: list[Json]) -> None:
     """Jumps lead to a primitive of the same list, or right behind the last."""
     for i, primitive in enumerate(primitives):
         if primitive["op"] in ("_jump", "_jump_if_zero"):

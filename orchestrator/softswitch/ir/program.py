@@ -233,13 +233,13 @@ class Checksum:
 
 
 @dataclass(frozen=True, slots=True)
-class CounterArray:
+class CounterDecl:
     name: str
     size: int
 
 
 @dataclass(frozen=True, slots=True)
-class MeterArray:
+class MeterDecl:
     """`target` is where a direct meter leaves the color, `table` whose entries have it."""
 
     name: str
@@ -268,13 +268,13 @@ class ActionProfile:
 
 
 @dataclass(frozen=True, slots=True)
-class ValueSet:
+class ValueSetDecl:
     name: str
     size: int
 
 
 @dataclass(frozen=True, slots=True)
-class RegisterArray:
+class RegisterDecl:
     name: str
     size: int
     width: int
@@ -302,12 +302,12 @@ class Program:
     """The architecture's controls by name, in its order."""
     calculations: Mapping[str, Calculation]
     checksums: tuple[Checksum, ...]
-    counters: Mapping[str, CounterArray]
-    registers: Mapping[str, RegisterArray]
-    meters: Mapping[str, MeterArray]
+    counters: Mapping[str, CounterDecl]
+    registers: Mapping[str, RegisterDecl]
+    meters: Mapping[str, MeterDecl]
     learn_lists: Mapping[int, LearnList]
     profiles: Mapping[str, ActionProfile]
-    value_sets: Mapping[str, ValueSet]
+    value_sets: Mapping[str, ValueSetDecl]
     field_lists: Mapping[int, tuple[tuple[str, str], ...]]
     errors: Mapping[str, int]
 

@@ -30,7 +30,7 @@ class MeterConfig:
     pburst: int
 
 
-class Meter:
+class RunningMeter:
     """One meter; `execute` takes a packet's length and returns its color."""
 
     __slots__ = (
@@ -87,7 +87,7 @@ class MeterCells:
         self.size = size
         self.packets = packets
         self._now = now
-        self.cells: dict[int, Meter] = {}
+        self.cells: dict[int, RunningMeter] = {}
 
     def execute(self, index: int, length: int) -> int:
         meter = self.cells.get(index)
@@ -97,7 +97,7 @@ class MeterCells:
         if config is None:
             self.cells.pop(index, None)
         else:
-            self.cells.setdefault(index, Meter(self.packets, self._now)).configure(config)
+            self.cells.setdefault(index, RunningMeter(self.packets, self._now)).configure(config)
 
     def config(self, index: int) -> MeterConfig | None:
         meter = self.cells.get(index)

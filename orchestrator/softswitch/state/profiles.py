@@ -1,6 +1,6 @@
 """Action profiles and selectors: members, groups and what entries point to.
 
-An entry of a table with a profile refers to a `Member` or a `Group`, and
+An entry of a table with a profile refers to a `Member` or a `SelectorGroup`, and
 packets go from the entry to the member's action. Which member of a group a
 hash picks follows BMv2 and PI: every member has as many handles as its largest
 weight in any group, handles are the lowest free numbers, and a group is its
@@ -64,7 +64,7 @@ class Watch:
             m.watch = self.port  # pyright: ignore[reportDeprecated]
 
 
-class Group:
+class SelectorGroup:
     """Members by weight; `live` is what a hash picks from."""
 
     __slots__ = ("a", "id", "is_group", "live", "max_size", "members", "one_shot", "refs", "slots")
@@ -102,8 +102,8 @@ class ProfileStore(Named):
         self.with_selector = info.with_selector
         self.down = down
         self.members: dict[int, Member] = {}
-        self.groups: dict[int, Group] = {}
-        self.one_shots: list[Group] = []
+        self.groups: dict[int, SelectorGroup] = {}
+        self.one_shots: list[SelectorGroup] = []
         self._next = 0
         self._free: list[int] = []
 
@@ -183,7 +183,7 @@ class ProfileStore(Named):
 
     # ------------------------------------------------------------------ groups
 
-    def group(self, ident: int, code: int = rpc_code.NOT_FOUND) -> Group:
+    def group(self, ident: int, code: int = rpc_code.NOT_FOUND) -> SelectorGroup:
         group = self.groups.get(ident)
         if group is None:
             known = listed(str(i) for i in sorted(self.groups)[:20])
@@ -213,7 +213,7 @@ class ProfileStore(Named):
             )
         return out
 
-    def _set_membership(self, group: Group, wanted: dict[int, tuple[int, Watch]]) -> None:
+    def _set_membership(self, group: SelectorGroup, wanted: dict[int, tuple[int, Watch]]) -> None:
         touched = sorted({*group.members, *wanted})
         for ident in touched:
             member = self.members[ident]
@@ -246,7 +246,7 @@ class ProfileStore(Named):
                 f"group {e.group_id}: max_size {e.max_size} is not in 0..{self.max_group_size}"
             )
         wanted = self._membership(e, e.max_size or self.max_group_size)
-        group = self.groups[e.group_id] = Group(e.group_id, e.max_size)
+        group = self.groups[e.group_id] = SelectorGroup(e.group_id, e.max_size)
         self._set_membership(group, wanted)
 
     def modify_group(self, e: p4r.ActionProfileGroup) -> None:
@@ -292,11 +292,11 @@ class ProfileStore(Named):
 
     def one_shot(
         self, actions: p4r.ActionProfileActionSet, decoded: Iterable[tuple[int, Args]]
-    ) -> Group:
+    ) -> SelectorGroup:
         """A group of its own for one entry."""
         self.claim(ONE_SHOT)
         self.full(sum(a.weight for a in actions.action_profile_actions))
-        group = Group(0)
+        group = SelectorGroup(0)
         group.one_shot = actions
         for each, (a, args) in zip(actions.action_profile_actions, decoded, strict=True):
             watch = Watch.of(each)
@@ -308,13 +308,13 @@ class ProfileStore(Named):
 
     # -------------------------------------------------------------- references
 
-    def take(self, target: Member | Group) -> None:
+    def take(self, target: Member | SelectorGroup) -> None:
         target.refs += 1
 
-    def drop(self, target: Member | Group) -> None:
+    def drop(self, target: Member | SelectorGroup) -> None:
         """An entry no longer refers to `target`; a one-shot group goes with its entry."""
         target.refs -= 1
-        if isinstance(target, Group) and target.one_shot is not None:
+        if isinstance(target, SelectorGroup) and target.one_shot is not None:
             for handle, _, _ in target.slots:
                 self._give(handle)
             self.one_shots.remove(target)
@@ -333,7 +333,7 @@ class ProfileStore(Named):
             out.action.CopyFrom(member.source)
         return entity
 
-    def read_group(self, group: Group) -> p4r.Entity:
+    def read_group(self, group: SelectorGroup) -> p4r.Entity:
         entity = p4r.Entity()
         out = entity.action_profile_group
         out.action_profile_id, out.group_id, out.max_size = self.id, group.id, group.max_size

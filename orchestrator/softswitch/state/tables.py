@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.softswitch.ir.program import Key, Lookup, lookup_of
-from orchestrator.softswitch.state.meters import Meter
+from orchestrator.softswitch.state.meters import RunningMeter
 
 MEMO_MAX = 16_384
 
@@ -83,7 +83,7 @@ class RichEntry(Entry):
         self.ts = 0
         self.ttl_ns = 0
         self.told = -1
-        self.meter: Meter | None = None
+        self.meter: RunningMeter | None = None
 
 
 class RichTernaryEntry(TernaryEntry):
@@ -96,7 +96,7 @@ class RichTernaryEntry(TernaryEntry):
         self.ts = 0
         self.ttl_ns = 0
         self.told = -1
-        self.meter: Meter | None = None
+        self.meter: RunningMeter | None = None
 
 
 Rich = RichEntry | RichTernaryEntry

@@ -10,7 +10,7 @@ from orchestrator.verification.cle.intake import says_how_far
 from orchestrator.verification.cle.seals import Head, two_stories
 from orchestrator.verification.cle.segments import (
     Damaged,
-    Entry,
+    LogEntry,
     Start,
     read_segment,
     segment_files,
@@ -52,7 +52,7 @@ def audit(
                         elif (found.index, found.hash) != (last, end):
                             problems.append(f"{path}: does not go on where the one before it ends")
                         last, end = found.index, found.hash
-                    case Entry():
+                    case LogEntry():
                         last = found.index
                     case Head():
                         if not found.is_of(public):
@@ -91,18 +91,20 @@ def newest(folder: Path) -> list[Path]:
     """The newest segment that says how far points' records are taken, and later ones; else all."""
     files = segment_files(folder)
     for at in range(len(files) - 1, -1, -1):
-        first = next((found for found in read_segment(files[at]) if isinstance(found, Entry)), None)
+        first = next(
+            (found for found in read_segment(files[at]) if isinstance(found, LogEntry)), None
+        )
         if first is not None and says_how_far(first):
             return files[at:]
     return files
 
 
-def entries(folder: Path, segments: Iterable[Path] | None = None) -> Iterator[Entry]:
+def entries(folder: Path, segments: Iterable[Path] | None = None) -> Iterator[LogEntry]:
     """The sealed entries of a log, or of the segments given, in order; Damaged where it breaks."""
     for path in segment_files(folder) if segments is None else segments:
-        waiting: list[Entry] = []
+        waiting: list[LogEntry] = []
         for found in read_segment(path):
-            if isinstance(found, Entry):
+            if isinstance(found, LogEntry):
                 waiting.append(found)
             elif isinstance(found, Head):
                 yield from waiting

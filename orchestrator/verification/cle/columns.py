@@ -16,7 +16,7 @@ import numpy as np
 from orchestrator.errors import EnvironmentMissing, InputError
 from orchestrator.verification.cle.running import log_folder
 from orchestrator.verification.cle.seals import Head
-from orchestrator.verification.cle.segments import Entry, read_segment, segment_files
+from orchestrator.verification.cle.segments import LogEntry, read_segment, segment_files
 from servernf.wire import records
 from servernf.wire.records import Kind, Record
 
@@ -29,7 +29,7 @@ NUMBERS = (
 )  # fmt: skip
 TEXTS = ("nf", "port_in", "port_out", "reason")
 _HOUR_US = 3_600_000_000
-_Row = tuple[Entry, Record]
+_Row = tuple[LogEntry, Record]
 
 
 def compact(folder: Path) -> int:
@@ -96,10 +96,10 @@ def query(folder: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
 def _sealed(path: Path) -> tuple[list[_Row], str]:
     """The records of a segment that are sealed, and the hash there."""
     rows: list[_Row] = []
-    waiting: list[Entry] = []
+    waiting: list[LogEntry] = []
     end = ""
     for found in read_segment(path):
-        if isinstance(found, Entry):
+        if isinstance(found, LogEntry):
             waiting.append(found)
         elif isinstance(found, Head):
             rows += ((e, r) for e in waiting for r in _records(e))
@@ -108,7 +108,7 @@ def _sealed(path: Path) -> tuple[list[_Row], str]:
     return rows, end
 
 
-def _records(entry: Entry) -> Iterator[Record]:
+def _records(entry: LogEntry) -> Iterator[Record]:
     return (records.read(data) for data in records.split(entry.payload))
 
 

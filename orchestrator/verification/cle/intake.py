@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator.errors import InputError, ReportedError, StoreError
 from orchestrator.verification.cle.seals import Head
-from orchestrator.verification.cle.segments import Entry, Log
+from orchestrator.verification.cle.segments import Log, LogEntry
 from servernf.wire import records
 from servernf.wire.records import HEADER, Kind, Record, event, point_id
 
@@ -87,7 +87,7 @@ class Intake:
         """Called with every head, before its batches are acknowledged."""
         self._thread = threading.Thread(target=self._write, name="cle", daemon=True)
 
-    def start(self, known: list[Entry]) -> None:
+    def start(self, known: list[LogEntry]) -> None:
         """Begin to write; `known` is what the log has already."""
         for entry in known:
             for data in records.split(entry.payload):
@@ -263,12 +263,12 @@ class Intake:
             self._tell({"event": "clock", "jumped_us": jumped})
 
 
-def says_how_far(entry: Entry) -> bool:
+def says_how_far(entry: LogEntry) -> bool:
     """Whether an entry tells how far all points' records are taken."""
     return any("points" in said for said in _how_far(entry))
 
 
-def _how_far(entry: Entry) -> list[dict[str, Any]]:
+def _how_far(entry: LogEntry) -> list[dict[str, Any]]:
     """What the CLE said of that; nobody else's word counts."""
     told = (records.read(data) for data in records.split(entry.payload) if _is_own(data))
     said = (record.event() for record in told if record.kind is Kind.EVENT)

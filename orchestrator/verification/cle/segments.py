@@ -37,7 +37,7 @@ _SEAL = struct.Struct(f">cQQ{HASH_BYTES}s{SIGNATURE_BYTES}s")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """What a point sent at once."""
 
     index: int
@@ -63,7 +63,7 @@ def segment_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.seg"))
 
 
-def read_segment(path: Path) -> Iterator[Start | Entry | Head]:
+def read_segment(path: Path) -> Iterator[Start | LogEntry | Head]:
     """What is in a segment, up to where it was cut short; Damaged where a hash is wrong.
 
     Signatures are the reader's to check (`Head.is_of`).
@@ -97,7 +97,7 @@ def read_segment(path: Path) -> Iterator[Start | Entry | Head]:
             if told != index + 1 or len(payload) != size:
                 raise Damaged(f"{path}: entry {told} follows entry {index}")
             index, found = told, chained(found, head, payload)
-            yield Entry(index, received_us, payload)
+            yield LogEntry(index, received_us, payload)
         if kind:
             raise Damaged(f"{path}: behind entry {index} is neither an entry nor a seal")
 
@@ -168,7 +168,7 @@ class Log:
         gone: list[Path] = []
         for path in segment_files(self.folder)[:-1]:
             last = max(
-                (e.received_us for e in read_segment(path) if isinstance(e, Entry)), default=0
+                (e.received_us for e in read_segment(path) if isinstance(e, LogEntry)), default=0
             )
             if last >= before_us:
                 break
@@ -188,7 +188,7 @@ class Log:
                     match found:
                         case Start():
                             start, at = found, _START.size
-                        case Entry():
+                        case LogEntry():
                             at += _ENTRY.size + len(found.payload)
                         case Head():
                             at += _SEAL.size

@@ -42,7 +42,7 @@ from servernf.python.mappings import (
     MAPPINGS,
     MAX_REMOTES,
     SESSIONS,
-    Host,
+    InsideHost,
     Mappings,
     NatMapping,
     Pool,
@@ -309,7 +309,7 @@ class Napt(NetworkFunction):
         self.events.nat(BIB_CREATE, protocol, inside, number, outside, port)
         return mapping
 
-    def _expire(self, of: Pool | Host, now_us: int) -> None:
+    def _expire(self, of: Pool | InsideHost, now_us: int) -> None:
         """Remove what has expired; few at a time, so that no packet pays for all the others."""
         for queue in (of.transitory, of.established):
             for _ in range(MAX_EXPIRED_AT_ONCE):

@@ -10,7 +10,7 @@ from servernf.python.rules import Rules
 from servernf.wire.fields import Fields
 
 
-class Bounds(NamedTuple):
+class TtlBounds(NamedTuple):
     """Both included."""
 
     low: int
@@ -38,9 +38,9 @@ class TtlGuard(NetworkFunction):
         return OTHER[port]
 
 
-def _bounds(rule: Fields) -> Bounds:
+def _bounds(rule: Fields) -> TtlBounds:
     low = rule.integer("min", 0, 255, 0)
     high = rule.integer("max", 0, 255, 255)
     if low > high:
         rule.problem("min", f"{low} is above max {high}")
-    return Bounds(low, high, rule.choice("action", ("drop", "clamp"), "drop") == "clamp")
+    return TtlBounds(low, high, rule.choice("action", ("drop", "clamp"), "drop") == "clamp")

@@ -27,7 +27,7 @@ _MOST_ANNOUNCED = 1024
 _LEAST_SECRET, _MOST_SECRET = 16, 64
 
 
-class Host(Protocol):
+class TransferHost(Protocol):
     """What transfers need of their worker."""
 
     jobs: Jobs
@@ -75,7 +75,7 @@ class Announced:
 class Arrivals:
     """Those that come to one worker, from whom a controller has announced."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: TransferHost) -> None:
         self._host = host
         self._announced: OrderedDict[str, Announced] = OrderedDict()
         self._arrivals: dict[str, tuple[Arriving, Gate]] = {}

@@ -18,7 +18,7 @@ from servernf.host.authority import caller
 from servernf.host.privileges import group
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
-from servernf.python.runtime.peers import OPTIONS, UNIX, Tls, answers_errors
+from servernf.python.runtime.peers import OPTIONS, UNIX, PeerTls, answers_errors
 from servernf.python.runtime.worker import Worker
 from servernf.wire.errors import InputError
 
@@ -30,7 +30,7 @@ _MODE = 0o660
 class StateService(vnf_pb2_grpc.VnfServicer):
     """What other workers call. `tls` says whether they show certificates."""
 
-    def __init__(self, worker: Worker, tls: Tls | None) -> None:
+    def __init__(self, worker: Worker, tls: PeerTls | None) -> None:
         self._worker = worker
         self._certified = tls is not None and tls.ca is not None
 
@@ -42,7 +42,7 @@ class StateService(vnf_pb2_grpc.VnfServicer):
         return self._worker.replicas.pushed(request, by)
 
 
-def open_door(worker: Worker, path: Path, tls: Tls | None, user: int | None) -> grpc.Server:
+def open_door(worker: Worker, path: Path, tls: PeerTls | None, user: int | None) -> grpc.Server:
     """Listen at a Unix socket, which `user` may use, too; its folder becomes the working directory."""
     server = grpc.server(ThreadPoolExecutor(max_workers=_THREADS), options=OPTIONS)
     vnf_pb2_grpc.add_VnfServicer_to_server(StateService(worker, tls), server)

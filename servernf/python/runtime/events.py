@@ -16,18 +16,18 @@ from servernf.python.telling import (
     RATES,
     Alert,
     Drop,
-    Flow,
     Nat,
     Said,
     Source,
     Suppressed,
+    ToldPacket,
 )
 
 RING = 8192
 BATCH = 256
 """Events of one message."""
 
-_Event = tuple[int, int, str, str, Flow | None, Said]
+_Event = tuple[int, int, str, str, ToldPacket | None, Said]
 """Number, wall clock (us), instance, type, packet, what is said."""
 
 
@@ -87,7 +87,7 @@ class Events:
                     break
         return found, end, lost
 
-    def _put(self, name: str, type_name: str, flow: Flow | None, said: Said) -> None:
+    def _put(self, name: str, type_name: str, flow: ToldPacket | None, said: Said) -> None:
         number = self._next
         event = number, self._wall_clock(), name, type_name, flow, said
         self._ring[number % len(self._ring)] = event
@@ -125,7 +125,7 @@ def _message(event: _Event) -> vnf.Event:
     return told
 
 
-def _packet(flow: Flow) -> vnf.EventPacket:
+def _packet(flow: ToldPacket) -> vnf.EventPacket:
     told = vnf.EventPacket(ether_type=flow.ether_type, length=flow.length, ttl=flow.ttl)
     if flow.version:
         address = IPv4Address if flow.version == 4 else IPv6Address

@@ -10,10 +10,10 @@ from servernf.python.network_function import Emitted
 from servernf.python.runtime.tables import CompiledCall, path_text
 from servernf.python.runtime.tag import Beside, Tagged
 from servernf.wire.errors import InputError
-from servernf.wire.state import Field, Layout, Record
+from servernf.wire.state import Field, RecordLayout, StateRecord
 
 _MOST_FRAME = 65_600
-HELD = Layout(
+HELD = RecordLayout(
     "held",
     2,
     (Field("number", "u64"),),
@@ -63,11 +63,11 @@ class HeldFrames:
             _, _, beside, tag = heappop(self._heap)
             yield beside, tag
 
-    def records(self, nf: str, now_us: int) -> list[Record]:
+    def records(self, nf: str, now_us: int) -> list[StateRecord]:
         """What is held for an instance, as it is written."""
         mine = sorted(held for held in self._heap if held.beside[0].instance.name == nf)
         return [
-            Record(HELD.pack_key((number,)), _packed(held, now_us))
+            StateRecord(HELD.pack_key((number,)), _packed(held, now_us))
             for number, held in enumerate(mine)
         ]
 
@@ -79,7 +79,7 @@ class HeldFrames:
 
 def read_held(
     nf: str,
-    records: Sequence[Record],
+    records: Sequence[StateRecord],
     now_us: int,
     step_of: Callable[[int, str, str], CompiledCall | None],
 ) -> list[tuple[Beside, Tagged]]:

@@ -21,7 +21,7 @@ MOST_SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerPlace:
     """Where a worker runs, for getStatus."""
 
     api: str = ""
@@ -93,7 +93,7 @@ def metrics(worker: Worker, request: vnf.MetricsRequest) -> vnf.Metrics:
     return vnf.Metrics(metrics=worker.metrics(request.nf), timestamp_us=wall_us())
 
 
-def status(worker: Worker, place: Place, started_ns: int) -> vnf.Status:
+def status(worker: Worker, place: WorkerPlace, started_ns: int) -> vnf.Status:
     """What the worker runs; `started_ns` by the monotonic clock."""
     tables = worker.tables
     told = vnf.Status(

@@ -13,7 +13,7 @@ from servernf.python.scope import Buckets, Scope
 from servernf.python.state import CHUNK
 from servernf.wire.buckets import KEYS
 from servernf.wire.errors import InputError, quoted
-from servernf.wire.state import Layout, Record, decode, encode
+from servernf.wire.state import RecordLayout, StateRecord, decode, encode
 
 
 def export_state(instance: Instance, held: HeldFrames, scope: Scope, now_us: int) -> list[bytes]:
@@ -34,7 +34,7 @@ def import_state(
 ) -> int:
     """Enter batches of another worker; how many records. InputError: nothing has changed."""
 
-    def layouts(nf_type: str) -> Mapping[str, Layout]:
+    def layouts(nf_type: str) -> Mapping[str, RecordLayout]:
         if nf_type != instance.type_name:
             raise InputError(
                 f"state: is of {quoted(nf_type)}, and {instance.name} is {instance.type_name}"
@@ -42,7 +42,9 @@ def import_state(
         return instance.nf.state.layouts | {HELD.table: HELD}
 
     read = [decode(data, layouts) for data in batches]
-    frames: list[Record] = [r for batch in read if batch.table == HELD.table for r in batch.records]
+    frames: list[StateRecord] = [
+        r for batch in read if batch.table == HELD.table for r in batch.records
+    ]
     found = read_held(instance.name, frames, now_us, partial(step_of, steps))
     tables = [batch for batch in read if batch.table != HELD.table]
     count = instance.nf.state.enter(tables, now_us)

@@ -25,7 +25,7 @@ that an exit sent.
 
 The frame is None where another NF of the worker had the packet before: then the note before is its.
 The port is None where the NF answered none. Where no exit follows, (frame without tag, context, reason)
-stands in the place of what was sent. What NFs sent beside a packet is in `Batch.asides`, too."""
+stands in the place of what was sent. What NFs sent beside a packet is in `NoteBatch.asides`, too."""
 FAILED = "failed: "
 """Begins the reason of a call that ended in an exception."""
 
@@ -133,7 +133,7 @@ class Aside(NamedTuple):
     context: int
 
 
-class Batch:
+class NoteBatch:
     """The notes of a batch of packets, which went by `steps`."""
 
     __slots__ = ("asides", "contexts", "emitted", "lost", "notes", "slices", "steps", "times")
@@ -240,7 +240,7 @@ class Batch:
         return step
 
 
-def located(batches: list[Batch], places: Iterable[int]) -> Iterator[tuple[Batch, int]]:
+def located(batches: list[NoteBatch], places: Iterable[int]) -> Iterator[tuple[NoteBatch, int]]:
     """Batch and number in it of notes by their places among those of all batches, in order."""
     left = iter(batches)
     batch, first, end = None, 0, 0

@@ -72,7 +72,7 @@ def answers_errors(call: _Call) -> _Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class PeerTls:
     """PEM contents. With `ca`, the other side must show a certificate that it signed.
 
     Then `witnesses` are the common names of those that say what is told to witnesses, `writers` those
@@ -150,7 +150,7 @@ class RemoteWorker:
     def __init__(
         self,
         address: str,
-        tls: Tls | None,
+        tls: PeerTls | None,
         caller: str,
         election: int,
         certified: str = "",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.packet import TCP, PacketView
-from servernf.python.runtime.arrivals import Arrivals, Host, buckets_of
+from servernf.python.runtime.arrivals import Arrivals, TransferHost, buckets_of
 from servernf.python.runtime.changed import Changed
 from servernf.python.runtime.errors import NotFound, Unreachable
 from servernf.python.runtime.gates import Gate
@@ -140,7 +140,7 @@ class _Waiting(NamedTuple):
 class Replicas:
     """Those whose primary is one worker; its standbys of others' are `standbys`."""
 
-    def __init__(self, host: Host, arrivals: Arrivals) -> None:
+    def __init__(self, host: TransferHost, arrivals: Arrivals) -> None:
         self._host, self._arrivals = host, arrivals
         self.standbys = Standbys(host, arrivals)
         self.all: dict[str, Replica] = {}

@@ -19,7 +19,7 @@ from servernf.proto import vnf_pb2_grpc
 from servernf.python.runtime import messages
 from servernf.python.runtime.door import StateService
 from servernf.python.runtime.errors import NotFound
-from servernf.python.runtime.messages import Place
+from servernf.python.runtime.messages import WorkerPlace
 from servernf.python.runtime.peers import (
     CALL_TIMEOUT_S,
     CHAIN_FROM,
@@ -28,8 +28,8 @@ from servernf.python.runtime.peers import (
     OPTIONS,
     UNIX,
     Peers,
+    PeerTls,
     RemoteWorker,
-    Tls,
     answers_errors,
 )
 from servernf.python.runtime.replicas import PATIENCE_US
@@ -104,14 +104,14 @@ class VnfService(StateService):
     def __init__(
         self,
         worker: Worker,
-        place: Place | None = None,
-        tls: Tls | None = None,
+        place: WorkerPlace | None = None,
+        tls: PeerTls | None = None,
         peers: Collection[str] = (),
         door: str = "",
     ) -> None:
         super().__init__(worker, tls)
         self.place = replace(
-            place or Place(), version=installed_version(), certified=tls.name if tls else ""
+            place or WorkerPlace(), version=installed_version(), certified=tls.name if tls else ""
         )
         self.tls = tls
         self.authority = tls.authority() if tls else Authority()
@@ -345,9 +345,9 @@ class VnfService(StateService):
 def serve(
     worker: Worker,
     address: str,
-    tls: Tls | None = None,
+    tls: PeerTls | None = None,
     *,
-    place: Place | None = None,
+    place: WorkerPlace | None = None,
     peers: Collection[str] = (),
     door: str = "",
     kind: type[VnfService] = VnfService,
@@ -374,8 +374,8 @@ def serve(
     bound = address
     if not address.startswith(UNIX):
         bound = f"{address.rpartition(':')[0]}:{port}"
-    found = place or Place()
-    service = kind(worker, Place(bound, found.interface, found.cpu), tls, peers, door)
+    found = place or WorkerPlace()
+    service = kind(worker, WorkerPlace(bound, found.interface, found.cpu), tls, peers, door)
     vnf_pb2_grpc.add_VnfServicer_to_server(service, server)
     server.start()
     return server, service, bound

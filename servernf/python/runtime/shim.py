@@ -25,7 +25,16 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from servernf.python.runtime.noting import FAILED, SLOTS, Batch, Call, Lost, Plain, Times, located
+from servernf.python.runtime.noting import (
+    FAILED,
+    SLOTS,
+    Call,
+    Lost,
+    NoteBatch,
+    Plain,
+    Times,
+    located,
+)
 from servernf.python.runtime.slicing import Sliced
 from servernf.python.runtime.tables import (
     CompiledCall,
@@ -102,10 +111,10 @@ class Shim:
         self._ring: deque[Sample] = deque(maxlen=ring)
         self.recorded = 0
         """How many samples there have been."""
-        self._batches: deque[Batch] = deque()
+        self._batches: deque[NoteBatch] = deque()
         self._waiting = 0
         """How many frames they are of."""
-        self.current: Batch | None = None
+        self.current: NoteBatch | None = None
         """What packets are noted with now."""
         self._thread = self._cpu_ns = 0
         """Who runs packets, and how much of its time was spent before the notes that wait."""
@@ -192,17 +201,17 @@ class Shim:
 
     # -- beside the packets --------------------------------------------------------------------
 
-    def batch(self, now_us: int, steps: Mapping[int, CompiledCall]) -> Batch | None:
+    def batch(self, now_us: int, steps: Mapping[int, CompiledCall]) -> NoteBatch | None:
         """What packets that come now, and go by `steps`, are noted with; None: nothing is watched."""
         if not self._watching:
             self.current = None
             return None
         if not self._thread:
             self._thread, self._cpu_ns = threading.get_ident(), self._cpu()
-        self.current = Batch(steps, Times(now_us, self._wall_clock_us(), self.ticks()))
+        self.current = NoteBatch(steps, Times(now_us, self._wall_clock_us(), self.ticks()))
         return self.current
 
-    def noted(self, batch: Batch | None, frames: int) -> None:
+    def noted(self, batch: NoteBatch | None, frames: int) -> None:
         """The batch of so many frames is through; its notes wait."""
         if batch is None:
             return
@@ -245,7 +254,7 @@ class Shim:
                 for graph, witness in self._witnesses.items():
                     self._witnessed(graph, witness, batches, contexts)
 
-    def _cpu_and_calls(self, batches: Sequence[Batch]) -> tuple[int, int]:
+    def _cpu_and_calls(self, batches: Sequence[NoteBatch]) -> tuple[int, int]:
         """The CPU time (ns) since the first of these batches began and how many calls it was for; 0, 0:
         only the thread that runs packets can ask for its own."""
         thread, self._thread = self._thread, 0
@@ -284,7 +293,7 @@ class Shim:
     # -- records -------------------------------------------------------------------------------
 
     def _witnessed(
-        self, graph: str, witness: Witness, batches: list[Batch], contexts: bytes
+        self, graph: str, witness: Witness, batches: list[NoteBatch], contexts: bytes
     ) -> None:
         epochs = _epochs(witness, contexts)
         for (batch, number), epoch in zip(located(batches, epochs), epochs.values(), strict=True):

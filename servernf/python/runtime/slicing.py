@@ -11,14 +11,14 @@ from typing import Protocol
 
 from servernf.python.network_function import NetworkFunction
 from servernf.python.packet import PacketView
-from servernf.python.runtime.noting import Batch
+from servernf.python.runtime.noting import NoteBatch
 from servernf.python.slices import Twin
 
 
 class Noting(Protocol):
     """Who has the notes (`shim`)."""
 
-    current: Batch | None
+    current: NoteBatch | None
 
 
 class Sliced:

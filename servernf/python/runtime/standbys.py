@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.runtime.arrivals import Announced, Arrivals, Host
+from servernf.python.runtime.arrivals import Announced, Arrivals, TransferHost
 from servernf.python.runtime.changed import group_of
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.gates import Gate
@@ -22,7 +22,7 @@ from servernf.python.runtime.tables import Instance
 from servernf.python.scope import Buckets
 from servernf.python.state import CHUNK
 from servernf.wire.errors import InputError, quoted, unknown
-from servernf.wire.state import Batch, Record, decode
+from servernf.wire.state import Batch, StateRecord, decode
 
 LEASE_US = 250_000
 """So long after a question that was answered a primary may send."""
@@ -143,7 +143,7 @@ class Standby:
             batches: list[Batch] = []
             for table, records in groupby(listed, key=lambda item: item[0][1]):
                 found = tuple(
-                    Record(place[2], kept.body, self.answered_us - kept.at_us)
+                    StateRecord(place[2], kept.body, self.answered_us - kept.at_us)
                     for place, kept in records
                 )
                 layout = kind.state.layouts[table]
@@ -178,7 +178,7 @@ class Standby:
 class Standbys:
     """Those of one worker. `host` and `arrivals`: as transfers have them."""
 
-    def __init__(self, host: Host, arrivals: Arrivals) -> None:
+    def __init__(self, host: TransferHost, arrivals: Arrivals) -> None:
         self._host, self._arrivals = host, arrivals
         self.all: dict[str, Standby] = {}
         self._promoted: OrderedDict[str, Standby] = OrderedDict()

@@ -14,7 +14,7 @@ from secrets import randbits
 from typing import Protocol
 
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.runtime.arrivals import Arrivals, Host, buckets_of
+from servernf.python.runtime.arrivals import Arrivals, TransferHost, buckets_of
 from servernf.python.runtime.arriving import MOST_FRAMES
 from servernf.python.runtime.departing import Chunk, Departing
 from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
@@ -86,7 +86,7 @@ class _Departure:
 class Transfers:
     """Those that leave one worker."""
 
-    def __init__(self, host: Host, arrivals: Arrivals) -> None:
+    def __init__(self, host: TransferHost, arrivals: Arrivals) -> None:
         self._host = host
         self._departures: dict[str, _Departure] = {}
         self._arrivals = arrivals

@@ -44,7 +44,7 @@ from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
 from servernf.python.runtime.load import Load
 from servernf.python.runtime.marks import Marks
-from servernf.python.runtime.noting import FAILED, Batch, Lost
+from servernf.python.runtime.noting import FAILED, Lost, NoteBatch
 from servernf.python.runtime.replicas import Replicas
 from servernf.python.runtime.shim import Sample, Shim
 from servernf.python.runtime.tables import (
@@ -228,7 +228,7 @@ class Worker:
         return out
 
     def _sent_beside(
-        self, beside: list[Beside], tag: Tagged, now_us: int, batch: Batch | None
+        self, beside: list[Beside], tag: Tagged, now_us: int, batch: NoteBatch | None
     ) -> list[bytes]:
         """Run what NFs sent beside a packet to completion, and empty the list."""
         out: list[bytes] = []
@@ -282,7 +282,7 @@ class Worker:
         waits = [self.replicas.wait_us(now_us), due_us and max(0, due_us - now_us)]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _released(self, now_us: int, batch: Batch | None) -> list[bytes]:
+    def _released(self, now_us: int, batch: NoteBatch | None) -> list[bytes]:
         """Run what was held until now to completion; what has been removed meanwhile is dropped."""
         out: list[bytes] = []
         for held, tag in self.held.due(now_us):
@@ -303,7 +303,7 @@ class Worker:
         self._is_gated = bool(self.gates.all)
         return let
 
-    def _lose(self, lost: Lost, batch: Batch | None) -> None:
+    def _lose(self, lost: Lost, batch: NoteBatch | None) -> None:
         self._drop(lost.reason)
         if batch is not None:
             batch.lost.append(lost)

@@ -27,7 +27,7 @@ from softswitch_support import p4info, program
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.fast import building
-from orchestrator.softswitch.fast.device import Ask, Device, Process
+from orchestrator.softswitch.fast.device import Ask, EngineProcess, LoadedProgram
 from orchestrator.softswitch.fast.engine import FastEngine
 from orchestrator.softswitch.fast.plain import reader
 from orchestrator.softswitch.fast.switch import FastSwitch
@@ -47,18 +47,18 @@ def executable() -> Path:
 
 
 @pytest.fixture
-def process(executable: Path) -> Iterator[Process]:
-    with Process(executable) as process:
+def process(executable: Path) -> Iterator[EngineProcess]:
+    with EngineProcess(executable) as process:
         process.greet(0)
         yield process
 
 
 @pytest.fixture
-def device(process: Process) -> Device:
+def device(process: EngineProcess) -> LoadedProgram:
     return process.load(building.build(read_program(program("router")), sanitized=True))
 
 
-def test_messages_of_strangers_are_refused_and_change_nothing(device: Device) -> None:
+def test_messages_of_strangers_are_refused_and_change_nothing(device: LoadedProgram) -> None:
     rng = random.Random(5)
     refused = 0
     for _ in range(3000):
@@ -73,7 +73,7 @@ def test_messages_of_strangers_are_refused_and_change_nothing(device: Device) ->
     assert device.state().faults == 0  # it is still there
 
 
-def test_programs_come_and_go_beside_each_other(process: Process) -> None:
+def test_programs_come_and_go_beside_each_other(process: EngineProcess) -> None:
     engine = building.build(read_program(by_hand.small()), sanitized=True)
     loaded = [process.load(engine) for _ in range(8)]
     with pytest.raises(SwitchError, match="as many programs"):
@@ -87,13 +87,13 @@ def test_programs_come_and_go_beside_each_other(process: Process) -> None:
     assert loaded[7].state().received == 1
 
 
-def test_what_is_no_engine_is_refused(process: Process, executable: Path) -> None:
+def test_what_is_no_engine_is_refused(process: EngineProcess, executable: Path) -> None:
     for path in (Path("/nonexistent"), Path(os.devnull), executable):
         with pytest.raises(SwitchError, match="refuses"):
             process.load(path)
 
 
-def test_a_dead_process_is_an_error_that_says_so(process: Process) -> None:
+def test_a_dead_process_is_an_error_that_says_so(process: EngineProcess) -> None:
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(SwitchError, match=r"process is gone.*SIGKILL"):
         process.drops()
@@ -101,7 +101,7 @@ def test_a_dead_process_is_an_error_that_says_so(process: Process) -> None:
 
 
 def test_the_process_ends_with_its_parent(executable: Path) -> None:
-    process = Process(executable)
+    process = EngineProcess(executable)
     process.greet(0)
     pid = process.pid
     process.close()

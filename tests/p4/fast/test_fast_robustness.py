@@ -33,7 +33,7 @@ from test_fast_profiles import INFO, Writer, without_shifts_of_union_stacks
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.fast.building import build, build_process, compiler
-from orchestrator.softswitch.fast.device import Ask, Process
+from orchestrator.softswitch.fast.device import Ask, EngineProcess
 from orchestrator.softswitch.ir import read_program
 
 pytestmark = [
@@ -117,7 +117,7 @@ def test_mutated_records(count: int) -> None:
     rng = random.Random(7)
     seeds = _records(rng)
     refused = 0
-    with Process(build_process(sanitized=True)) as process:
+    with EngineProcess(build_process(sanitized=True)) as process:
         process.greet(0)
         engine = build(read_program(without_shifts_of_union_stacks()), sanitized=True)
         device = process.load(engine)

@@ -16,7 +16,7 @@ from support import eventually
 
 from servernf.agent.errors import AlreadyThere, DoesNotStart, NotFound
 from servernf.agent.keeper import State
-from servernf.agent.memory import Memory
+from servernf.agent.memory import WorkerMemory
 from servernf.agent.specs import WorkerSpec
 from servernf.wire.addresses import device_mac
 from servernf.wire.errors import InputError
@@ -180,7 +180,7 @@ def test_a_second_worker_does_not_listen_beside_a_stranger(
 
 
 def test_what_is_remembered_is_read_strictly(tmp_path: Path) -> None:
-    memory = Memory(tmp_path)
+    memory = WorkerMemory(tmp_path)
     asked = [spec(), replace(spec(1), cpu=0, memory_bytes=1 << 30, mac=device_mac(9, core=2))]
     memory.write(asked)
     assert memory.read() == asked
@@ -191,6 +191,6 @@ def test_what_is_remembered_is_read_strictly(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="moved away, the agent starts without workers"):
             memory.read()
     with pytest.raises(InputError, match=r"another agent runs with"):
-        Memory(tmp_path)
+        WorkerMemory(tmp_path)
     memory.close()
-    Memory(tmp_path).close()
+    WorkerMemory(tmp_path).close()

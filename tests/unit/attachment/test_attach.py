@@ -23,10 +23,10 @@ from support import eventually
 from typer.testing import CliRunner
 from wired import OFFICE, End, Wired, wired
 
-from orchestrator.attachment.attach import Attached, Options, attach
+from orchestrator.attachment.attach import Attached, AttachOptions, attach
 from orchestrator.attachment.detach import detach
 from orchestrator.attachment.restarting import restarter_of
-from orchestrator.attachment.sampling import Sampling
+from orchestrator.attachment.sampling import ProbeReports
 from orchestrator.cli import app
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.deployment.access import Access
@@ -41,7 +41,7 @@ from orchestrator.network.folders import attached_dir, state_file
 from orchestrator.network.inventory import list_inventories, load_inventory
 from orchestrator.observation.liveness import SUSPECT, UP, Subject
 from orchestrator.observation.watcher import Watcher
-from orchestrator.softswitch.server import TlsFiles
+from orchestrator.softswitch.server import ServerTls
 from orchestrator.targets.pipelines import SHIPPED
 from orchestrator.targets.pipelines import p4info as p4info_of
 from servernf.proto import agent_pb2
@@ -69,7 +69,7 @@ class Site:
         file.write_text(json.dumps(self.raw))
         topology = load_topology(file)
         access = Access(store=store)
-        return attach(topology, name, access, Options(**options), note=self.notes.append)
+        return attach(topology, name, access, AttachOptions(**options), note=self.notes.append)
 
     def refused(self, **options: Any) -> list[str]:
         """The problems that an attach tells; nothing of it is left."""
@@ -195,7 +195,7 @@ def test_what_a_killed_attach_has_left_is_removed(site: Site) -> None:
     for number, name in enumerate(NAMES, 1):
         with SwitchClient(name, site.switches.address(name), number) as session:
             session.pipeline_cookie()
-            Sampling(session, number, clone, (1, 2)).install()
+            ProbeReports(session, number, clone, (1, 2)).install()
     site.attach()
     for switch in site.switches.switches.values():
         assert list(switch.read(*_EVERYTHING)) == []
@@ -553,7 +553,7 @@ def test_a_certificate_that_does_not_hold(
     names = issued.pop("names", ())
     certificate, key = ours.issue("device", *names, **issued)
     mine = ours.issue("controller")
-    files = TlsFiles(certificate, key, ours.ca, ("controller",))
+    files = ServerTls(certificate, key, ours.ca, ("controller",))
     with (
         wired(NAMES, dict(LINKS), {"s2": files}) as switches,
         site_of(switches, tmp_path, monkeypatch) as site,

@@ -28,7 +28,7 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.network.inventory import forget_inventory, load_inventory
 from orchestrator.observation.conditions import links_down, recorded
 from orchestrator.observation.liveness import DOWN, UP, Subject
-from orchestrator.upkeep.events import Changed, Event, PlacedAnew, Problem
+from orchestrator.upkeep.events import Changed, Event, PlacedAnew, RepairProblem
 from orchestrator.upkeep.keeper import Keeper
 
 pytestmark = pytest.mark.slow
@@ -152,7 +152,7 @@ def test_a_cut_link_to_a_server(site: Site) -> None:
         sink = site.switches.sinks.pop(SERVER_PORT)
         eventually(lambda: site.state("leaf2-v1") == DOWN, what="the link is down")
         problem = eventually(
-            lambda: [e for e in site.events if isinstance(e, Problem)], what="a problem"
+            lambda: [e for e in site.events if isinstance(e, RepairProblem)], what="a problem"
         )
         assert "link leaf2-v1: no frame has arrived" in problem[0].text
         (told,) = json.loads(CliRunner().invoke(app, ["net", "status", "--json"]).stdout)

@@ -7,7 +7,7 @@ from finsy.proto import p4i, p4r
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.clients.encoding import RawUpdate, Run, canonical
+from orchestrator.clients.encoding import InsertRun, RawUpdate, canonical
 from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
@@ -113,7 +113,7 @@ def test_runs_of_inserts_are_what_one_by_one_gives(
 ) -> None:
     first = data.draw(st.integers(0, len(made) - 1))
     last = data.draw(st.integers(first + 1, len(made)))
-    run = Run(SCHEMA.inserts(made, "g"), first, last)
+    run = InsertRun(SCHEMA.inserts(made, "g"), first, last)
     alone = list(SCHEMA.updates(made[first:last], "g", p4r.Update.INSERT))
     assert run.updates() == alone
     assert run.part() == b"".join(update.part() for update in alone)

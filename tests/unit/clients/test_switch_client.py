@@ -13,7 +13,7 @@ from edge_frames import FRAME, HOST_PORT, sampling
 from finsy.proto import p4r
 from support import eventually
 
-from orchestrator.clients.encoding import Run
+from orchestrator.clients.encoding import InsertRun
 from orchestrator.clients.p4info import clone_session_update
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.errors import SwitchError, WriteRefused
@@ -115,7 +115,7 @@ class TestEntries:
         told: list[int] = []
         session = clone_session_update(100, 510, (1, 2), p4r.Update.INSERT)
         alone = list(client.schema.updates([port_entry(9)], "campus", p4r.Update.INSERT))
-        updates = [session, Run(ready, 0, 5), Run(ready, 6, 7), *alone]
+        updates = [session, InsertRun(ready, 0, 5), InsertRun(ready, 6, 7), *alone]
         assert client.write(updates, batch=3, progress=told.append) == 8
         assert told == [1, 3, 2, 1, 1]
         ports = sorted(key.value for i in client.entries() for _, key in i.entry.keys)  # type: ignore[union-attr]
@@ -142,7 +142,7 @@ class TestErrors:
         insert(client, port_entry(4))
         ready = client.schema.inserts([port_entry(port) for port in range(8)], "campus")
         with pytest.raises(WriteRefused, match=r"\[ingress_port 4\].*link to h4.*ALREADY_EXISTS"):
-            client.write([Run(ready, 2, 6)])
+            client.write([InsertRun(ready, 2, 6)])
 
     def test_an_entry_that_is_not_there(self, client: SwitchClient) -> None:
         assert client.schema is not None

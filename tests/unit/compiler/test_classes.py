@@ -12,7 +12,7 @@ from test_synthesis import acl, chain, cuts_of, deny, destination, permit, synth
 
 from orchestrator.cli import app
 from orchestrator.compiler.advice import advice
-from orchestrator.compiler.classes import TrafficClass, traffic_classes
+from orchestrator.compiler.classes import WayClass, traffic_classes
 from orchestrator.compiler.headerspace import HeaderSet
 from orchestrator.errors import InputError
 from orchestrator.graph import functions_of
@@ -27,7 +27,7 @@ OBSERVER = "cache_observer", {"ports": ["80"], "labels": {"hit": 1, "miss": 2}}
 LABELS = "label_filter", {"rules": [{"label": 1, "action": "deny"}]}
 
 
-def classes_of(graph: ServiceGraph) -> dict[str, TrafficClass]:
+def classes_of(graph: ServiceGraph) -> dict[str, WayClass]:
     return {found.name: found for found in traffic_classes(synthesised(graph), graph)}
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.compiler.fabric_program import fabric_programs
-from orchestrator.compiler.prefixes import Prefix, fewest, runs_of
+from orchestrator.compiler.prefixes import KeyPrefix, fewest, runs_of
 from orchestrator.model.entries import Lpm, TableEntry
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 BITS = 6
 
 
-def looked_up(prefixes: list[Prefix], key: int, bits: int = BITS) -> int:
+def looked_up(prefixes: list[KeyPrefix], key: int, bits: int = BITS) -> int:
     found = [p for p in prefixes if (key ^ p.key) >> bits - p.length == 0]
     return max(found, key=lambda p: p.length).value if found else 0
 
@@ -41,7 +41,7 @@ def test_every_key_has_its_value_or_none(values: list[int]) -> None:
 def test_no_table_is_smaller(values: tuple[int, ...]) -> None:
     """Against every table of fewer prefixes of two bits."""
     count = len(fewest(list(runs_of(range(4), values)), 2))
-    every = [Prefix(key << 2 - n, n, 0) for n in range(3) for key in range(1 << n)]
+    every = [KeyPrefix(key << 2 - n, n, 0) for n in range(3) for key in range(1 << n)]
     for places in combinations(every, count - 1):
         for given_values in product((1, 2, 3), repeat=count - 1):
             table = [p._replace(value=v) for p, v in zip(places, given_values, strict=True)]
@@ -51,7 +51,10 @@ def test_no_table_is_smaller(values: tuple[int, ...]) -> None:
 def test_an_exception_costs_one_prefix() -> None:
     values = [1] * 64
     values[37] = 2
-    assert fewest(list(runs_of(range(64), values)), BITS) == [Prefix(0, 0, 1), Prefix(37, 6, 2)]
+    assert fewest(list(runs_of(range(64), values)), BITS) == [
+        KeyPrefix(0, 0, 1),
+        KeyPrefix(37, 6, 2),
+    ]
 
 
 def lookup(entries: list[TableEntry], mac: int) -> TableEntry | None:

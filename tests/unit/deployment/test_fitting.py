@@ -13,7 +13,7 @@ import pytest
 from networks import campus, compiled, ids, long_acl, make_graph, one_way, router, small, topology
 
 from orchestrator.bundle.codec import Packed, dump, unpack
-from orchestrator.compile import CompileRequest, Ternary, compile_graph
+from orchestrator.compile import CompileRequest, TernaryRules, compile_graph
 from orchestrator.deployment.fitting import beside, for_network
 from orchestrator.deployment.journal import Deployed
 from orchestrator.errors import DeploymentError, InfeasibleError, InputError
@@ -144,10 +144,11 @@ class TestBesideOthers:
         mine = make_graph({"fw": long_acl(900)}, one_way("inside", "fw", "outside"), name="mine")
         other = make_graph({"fw": long_acl(800)}, one_way("inside", "fw", "outside"), name="other")
         file = packed(
-            compile_graph(CompileRequest(mine, here, relaxations=(Ternary("fw"),))).bundle, here
+            compile_graph(CompileRequest(mine, here, relaxations=(TernaryRules("fw"),))).bundle,
+            here,
         )
         taken = compile_graph(
-            CompileRequest(other, here, graph_id=2, relaxations=(Ternary("fw"),))
+            CompileRequest(other, here, graph_id=2, relaxations=(TernaryRules("fw"),))
         ).bundle
         with pytest.raises(
             InfeasibleError, match=r"leaf1 all acl\.ipv4 holds 1500 entries, \d+ of them"

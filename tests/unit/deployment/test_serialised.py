@@ -8,7 +8,7 @@ import pytest
 from networks import campus, compiled
 
 from orchestrator.bundle.codec import serialised
-from orchestrator.clients.encoding import RawUpdate, Run
+from orchestrator.clients.encoding import InsertRun, RawUpdate
 from orchestrator.clients.p4info import Schema
 from orchestrator.deployment.planning import ENTRIES, Version, plan
 from orchestrator.deployment.transaction import Change, WriteEntries
@@ -34,12 +34,14 @@ def step() -> WriteEntries:
     return found
 
 
-def made(changes: Sequence[Change]) -> list[RawUpdate | Run]:
+def made(changes: Sequence[Change]) -> list[RawUpdate | InsertRun]:
     return list(updates_of(SCHEMA, changes, "campus", READY))
 
 
-def one_by_one(updates: Sequence[RawUpdate | Run]) -> list[RawUpdate]:
-    return [u for some in updates for u in (some.updates() if isinstance(some, Run) else (some,))]
+def one_by_one(updates: Sequence[RawUpdate | InsertRun]) -> list[RawUpdate]:
+    return [
+        u for some in updates for u in (some.updates() if isinstance(some, InsertRun) else (some,))
+    ]
 
 
 def inverse(changes: Sequence[Change]) -> list[Change]:
@@ -69,7 +71,7 @@ def test_the_same_updates_in_the_same_order(which: str) -> None:
 def test_a_first_deployment_serialises_nothing_but_what_is_not_in_the_bundle() -> None:
     changes = step().changes
     assert len(READY.entries) > 50
-    runs = [some for some in made(changes) if isinstance(some, Run)]
+    runs = [some for some in made(changes) if isinstance(some, InsertRun)]
     assert [(run.first, run.last) for run in runs] == [(0, len(READY.entries))]
     assert len(changes) - len(READY.entries) == len(one_by_one(made(changes))) - len(runs[0])
 
@@ -77,5 +79,5 @@ def test_a_first_deployment_serialises_nothing_but_what_is_not_in_the_bundle() -
 def test_what_an_older_version_has_already_is_left_out() -> None:
     changes = step().changes
     kept = [c for c in changes if c.after not in READY.entries[20:30]]
-    runs = [(some.first, some.last) for some in made(kept) if isinstance(some, Run)]
+    runs = [(some.first, some.last) for some in made(kept) if isinstance(some, InsertRun)]
     assert runs == [(0, 20), (30, len(READY.entries))]

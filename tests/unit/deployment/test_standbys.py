@@ -16,7 +16,7 @@ from scapy.layers.inet import TCP, UDP
 from test_state_across_updates import POOL, WHERE, Site, firewall, graph, napt
 
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.deployment.following import Replication, state_of
+from orchestrator.deployment.following import StateReplication, state_of
 from orchestrator.deployment.planning import Version, plan
 from orchestrator.deployment.standbys import followings
 from orchestrator.deployment.summary import summarise
@@ -194,7 +194,7 @@ def test_a_standby_that_dies_leaves_the_graph_where_it_is() -> None:
     site.dead.clear()
     site.change()
     assert site.states() == ["following"]
-    Replication(site.network, followings(site.running)[0]).start()  # type: ignore[arg-type]
+    StateReplication(site.network, followings(site.running)[0]).start()  # type: ignore[arg-type]
     assert site.states() == ["following"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.emulation import environment, list_networks, machine_report, net_up
-from orchestrator.emulation.children import Ports, log_end, spawn, stop, wait_ready
+from orchestrator.emulation.children import FreePorts, log_end, spawn, stop, wait_ready
 from orchestrator.errors import EnvironmentMissing, InputError, NetworkError
 from orchestrator.model.topology import Topology
 
@@ -62,7 +62,7 @@ def test_report_names_what_each_thing_is_for() -> None:
 
 
 def test_a_held_port_is_nobody_elses_but_a_grpc_servers() -> None:
-    port = Ports().hold  # keeps its object, so the socket stays open
+    port = FreePorts().hold  # keeps its object, so the socket stays open
     number = port()
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", number))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.graph.importers.click_classes import Decision, first_match, parse_class
+from orchestrator.graph.importers.click_classes import ClickDecision, first_match, parse_class
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17}
 
@@ -124,7 +124,7 @@ def rule_holds(keys: dict[str, Any], h: Header) -> bool:
 def test_rules_decide_as_the_classes_do(
     classes: list[tuple[Expression, str]], headers: list[Header]
 ) -> None:
-    made = [Decision(parse_class(text), action, "f") for (text, _), action in classes]
+    made = [ClickDecision(parse_class(text), action, "f") for (text, _), action in classes]
     rules = list(first_match(made, "deny"))
     for h in headers:
         if h.protocol not in (6, 17) and h.ports is not None:
@@ -153,10 +153,10 @@ def test_what_cannot_be_read_is_told(text: str, told: str) -> None:
 
 
 def test_a_mac_address_matters_only_where_no_earlier_rule_takes_its_packets() -> None:
-    mac = Decision(
+    mac = ClickDecision(
         parse_class("dst tcp port 80 and src ether host 00:00:00:00:00:0a"), "permit", "f"
     )
-    tcp = Decision(parse_class("ip proto tcp"), "permit", "f")
+    tcp = ClickDecision(parse_class("ip proto tcp"), "permit", "f")
     assert [keys for keys, _, _ in first_match([tcp, mac], "deny")] == [{"protocol": "tcp"}]
     with pytest.raises(ValueError, match="src ether host"):
         list(first_match([mac, tcp], "deny"))
@@ -170,4 +170,4 @@ def test_prefixes_that_exclude_each_other_are_no_explosion() -> None:
 def test_classes_that_explode_are_refused() -> None:
     never = " && ".join(f"!(src net 10.{i}.0.0/32 || dst net 11.{i}.0.0/32)" for i in range(9))
     with pytest.raises(ValueError, match="more than 10000 rules"):
-        list(first_match([Decision(parse_class(never), "permit", "f")], "deny"))
+        list(first_match([ClickDecision(parse_class(never), "permit", "f")], "deny"))

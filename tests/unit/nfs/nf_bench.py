@@ -11,7 +11,7 @@ from scapy.packet import Packet as ScapyPacket
 
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import SimpleEnvironment, lookup
-from orchestrator.oracle.packets import Fields
+from orchestrator.oracle.packets import HeaderFields
 from orchestrator.oracle.world import Station
 from servernf.python.network_function import create
 from servernf.python.packet import PacketView
@@ -95,7 +95,7 @@ def mixed_frames(count: int, seed: int) -> Iterator[bytes]:
     for _ in range(count):
         version = rng.choice((4, 4, 6))
         base = 0x0A000100 if version == 4 else 0x20010DB8 << 96
-        fields = Fields(
+        fields = HeaderFields(
             version=version,
             src=base | rng.randrange(16),
             dst=base | rng.randrange(16),

@@ -17,7 +17,7 @@ from orchestrator.nfs.classbench import parse_rule
 from orchestrator.nfs.files import Files
 from orchestrator.nfs.matching import MatchFields, matches, mirrored
 from orchestrator.nfs.values import impossible, match_json, parse_prefix
-from orchestrator.oracle.packets import Fields
+from orchestrator.oracle.packets import HeaderFields
 from orchestrator.oracle.world import Station
 from servernf.python.match import Condition
 from servernf.python.match import Headers as ServerHeaders
@@ -51,7 +51,7 @@ match_st = st.builds(
     vlan=st.sampled_from([None, None, 0, 5, UNTAGGED]),
 )
 fields = st.builds(
-    Fields,
+    HeaderFields,
     version=st.just(4),
     src=st.integers(0x0A000000, 0x0A00000F),
     dst=st.integers(0x0A000000, 0x0A00000F),
@@ -70,7 +70,7 @@ def inside(prefix: Prefix, address: int) -> bool:
 
 
 @given(match_st, fields)
-def test_a_match_is_the_conjunction_of_its_conditions(match: Match, packet: Fields) -> None:
+def test_a_match_is_the_conjunction_of_its_conditions(match: Match, packet: HeaderFields) -> None:
     has_ports = packet.protocol in (6, 17) and packet.offset == 0
     icmp = packet.icmp if packet.protocol == 1 and packet.offset == 0 else None
     conditions = [

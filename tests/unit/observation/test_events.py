@@ -23,7 +23,7 @@ from orchestrator.deployment.live import LiveNetwork, new_journal
 from orchestrator.deployment.operations import deploy_graph
 from orchestrator.errors import InputError, OwnerError
 from orchestrator.graph import load_graph
-from orchestrator.observation.events import Following, Wanted
+from orchestrator.observation.events import EventStream, EventsWanted
 from orchestrator.simulation.control import start, stop
 from orchestrator.simulation.hosts import Hosts
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
@@ -121,7 +121,7 @@ def test_an_owner_sees_its_own_only(network: LiveNetwork, monkeypatch: pytest.Mo
 
 
 def test_followed_events_are_those_that_come(network: LiveNetwork) -> None:
-    following = Following(network, Wanted(("red",), frozenset({"drop"})))
+    following = EventStream(network, EventsWanted(("red",), frozenset({"drop"})))
     came: list[dict[str, Any]] = []
 
     def follow() -> None:

@@ -17,7 +17,7 @@ from orchestrator.observation.frames import between_hosts, parse_packet
 from orchestrator.observation.journey import Arrival
 from orchestrator.observation.samples import Point
 from orchestrator.observation.tracing import (
-    Seen,
+    Sighting,
     choose,
     compare,
     expected_points,
@@ -67,7 +67,7 @@ def test_what_cannot_be_traced_says_why() -> None:
         choose(make, Deployed(campus(), None, "now"))
 
 
-def points_of(seen: tuple[Seen, ...]) -> list[Point]:
+def points_of(seen: tuple[Sighting, ...]) -> list[Point]:
     """The samples that devices would report."""
     found: list[Point] = []
     for one in seen:

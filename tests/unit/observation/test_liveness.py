@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.observation.liveness import DOWN, SUSPECT, UP, Change, Liveness, State, Subject
+from orchestrator.observation.liveness import (
+    DOWN,
+    SUSPECT,
+    UP,
+    ConditionChange,
+    Liveness,
+    State,
+    Subject,
+)
 
 WORKER = Subject("worker", "server1.1")
 SPINE = Subject("switch", "spine1")
@@ -31,7 +39,7 @@ class Asked:
             self.now += INTERVAL / 8
             self.note(*self.live.passed(self.now))
 
-    def note(self, *changes: Change | None) -> None:
+    def note(self, *changes: ConditionChange | None) -> None:
         for change in changes:
             if change is not None:
                 self.changes.append((round(self.now, 3), change.subject.name, change.now.state))

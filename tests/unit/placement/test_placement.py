@@ -34,7 +34,7 @@ from orchestrator.compile import (
     Compiled,
     CompileRequest,
     Relaxation,
-    Ternary,
+    TernaryRules,
     compile_graph,
     fronts_of,
 )
@@ -44,7 +44,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
-from orchestrator.placement.compiled import Part, problem_of
+from orchestrator.placement.compiled import GraphPart, problem_of
 from orchestrator.placement.resources import Network, used_by
 from orchestrator.targets.pipelines import SHIPPED, footprint
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
@@ -150,7 +150,11 @@ class TestTooLargeForSwitches:
         """Together they are smaller than all filters, and only one of these holds either."""
         graph = chain(long_acl(10_000), ids(), long_acl(9_000, net=193))  # so they are not merged
         result = compile_graph(
-            CompileRequest(graph, topology("single"), relaxations=(Ternary("nf0"), Ternary("nf2")))
+            CompileRequest(
+                graph,
+                topology("single"),
+                relaxations=(TernaryRules("nf0"), TernaryRules("nf2")),
+            )
         )
         kinds = {s.unit.split(".")[0]: s.kind for s in result.bundle.stories}
         assert sorted((kinds["nf0"], kinds["nf2"])) == ["server", "switch"]
@@ -296,8 +300,10 @@ class TestSideBySide:
         """Both fit the filters of one switch together, though not the same filter."""
         single = topology("single")
         graphs = [replace(chain(long_acl(n)), name=x) for x, n in (("a", 15_000), ("b", 3_000))]
-        first = self.after({}, graphs[0], single, relaxations=(Ternary("nf0"),))
-        second = self.after({"a": first.bundle}, graphs[1], single, relaxations=(Ternary("nf0"),))
+        first = self.after({}, graphs[0], single, relaxations=(TernaryRules("nf0"),))
+        second = self.after(
+            {"a": first.bundle}, graphs[1], single, relaxations=(TernaryRules("nf0"),)
+        )
         program = second.bundle.programs["switch1"]
         assert not second.cuts.groups
         assert {e.table for e in program.entries if e.action.endswith("deny")} == {"steer.ipv4"}
@@ -363,7 +369,7 @@ def test_where_it_runs_is_a_candidate_however_far() -> None:
     graph, fabric = chain(ids()), Fabric(LEAF_SPINE)
     (front,) = fronts_of([CompileRequest(graph, LEAF_SPINE)], fabric)
     (group,) = front.cuts.groups
-    part = Part(graph, front.functions, front.cuts)
+    part = GraphPart(graph, front.functions, front.cuts)
 
     def candidates(**running: str) -> set[str]:
         found = {unit: server for server in running.values() for unit in group.units}

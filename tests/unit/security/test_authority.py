@@ -28,12 +28,12 @@ from orchestrator.errors import ServerError, SwitchError
 from orchestrator.model.manifest import SamplingSecret, manifest_entries
 from orchestrator.softswitch import arbitration
 from orchestrator.softswitch.python_engine import PythonEngine
-from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
+from orchestrator.softswitch.server import P4RuntimeServer, ServerTls
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.pipelines import SHIPPED, p4info
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
 from servernf.python.runtime import peers, service
-from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.peers import PeerTls
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 
@@ -63,11 +63,11 @@ class Site:
         named = [("grpc.ssl_target_name_override", "localhost")]
         return grpc.secure_channel(address, credentials, named)
 
-    def device(self, *writers: str) -> TlsFiles:
+    def device(self, *writers: str) -> ServerTls:
         files = self.files("leaf1")
         assert files.certificate
         assert files.key
-        return TlsFiles(files.certificate, files.key, self.ca, writers or ("controller",))
+        return ServerTls(files.certificate, files.key, self.ca, writers or ("controller",))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 @contextmanager
-def served(tls: TlsFiles | None, address: str = "127.0.0.1:0") -> Generator[P4RuntimeServer]:
+def served(tls: ServerTls | None, address: str = "127.0.0.1:0") -> Generator[P4RuntimeServer]:
     server = P4RuntimeServer(PythonEngine(SoftSwitch(1, 510, name="leaf1")), address, tls)
     server.start()
     try:
@@ -173,11 +173,11 @@ def test_readers_see_no_sampling_keys_of_a_switch(site: Site, secured: str) -> N
     assert (ours.table_id, ours.match) == (theirs.table_id, theirs.match)
 
 
-def worker_tls(site: Site, *peer_names: str) -> Tls:
+def worker_tls(site: Site, *peer_names: str) -> PeerTls:
     pem = site.files("leaf1")
     assert pem.certificate
     assert pem.key
-    return Tls(
+    return PeerTls(
         pem.certificate.read_bytes(),
         pem.key.read_bytes(),
         site.ca.read_bytes(),
@@ -369,12 +369,12 @@ def test_idle_streams_take_nobodys_place(tmp_path: Path) -> None:
 def test_streams_that_do_not_arbitrate_are_ended() -> None:
     now = [100.0]
     arbiter = arbitration.Arbiter(1, lambda: now[0])
-    waits, decides = arbitration.Connection(), arbitration.Connection()
+    waits, decides = arbitration.ControllerStream(), arbitration.ControllerStream()
     for connection in (waits, decides):
         arbiter.enter(connection)
     arbiter.arbitrate(decides, arbitration_of(1).arbitration)
     now[0] += arbitration.UNDECIDED_S / 2
-    later = arbitration.Connection()
+    later = arbitration.ControllerStream()
     arbiter.enter(later)
     now[0] += arbitration.UNDECIDED_S / 2
     arbiter.end_idle()

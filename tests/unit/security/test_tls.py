@@ -19,7 +19,7 @@ from orchestrator.clients.channel import TlsFiles
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import InputError, ServerError, SwitchError
-from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.peers import PeerTls
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
 
@@ -146,7 +146,7 @@ def test_files_are_named(site: Site, tmp_path: Path) -> None:
 
 def test_worker_over_a_socket_of_its_own(site: Site, tmp_path: Path) -> None:
     certificate, key = site.switch
-    tls = Tls(certificate.read_bytes(), key.read_bytes(), site.ca.read_bytes())
+    tls = PeerTls(certificate.read_bytes(), key.read_bytes(), site.ca.read_bytes())
     server, _, address = serve(Worker("w", 1), f"unix:{tmp_path}/w.sock", tls)
     try:
         with WorkerClient("w", address, tls=site.mine) as worker:

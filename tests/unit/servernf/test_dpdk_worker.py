@@ -25,7 +25,7 @@ from servernf_support import udp
 from support import eventually
 
 from servernf.conformance import calls, packets
-from servernf.conformance.device import Device, accept, is_unimplemented, listen
+from servernf.conformance.device import WorkerUnderTest, accept, is_unimplemented, listen
 from servernf.conformance.vectors import Vector
 from servernf.dpdk.building import build
 from servernf.dpdk.process import Ask
@@ -48,7 +48,7 @@ OUT = ExitHop(NEXT, 50, 7)
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest]:
     """A worker's process, whose frames come by a Unix socket."""
     executable()  # compiled before anybody waits for the worker
     folder = tmp_path_factory.mktemp("conformance")
@@ -58,7 +58,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     door = listen(wire)
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as worker:
         try:
-            with Device(api, accept(door)) as made:
+            with WorkerUnderTest(api, accept(door)) as made:
                 yield made
         finally:
             worker.terminate()
@@ -82,7 +82,7 @@ def sent(worker: DpdkWorker, *some: bytes, spi: int = 40) -> list[tuple[int, byt
 
 
 @pytest.mark.parametrize("says", list(calls.CHECKS))
-def test_calls(device: Device, says: str) -> None:
+def test_calls(device: WorkerUnderTest, says: str) -> None:
     device.begin()
     if "watched packets" in says:
         with pytest.raises(grpc.RpcError) as caught:
@@ -95,11 +95,11 @@ def test_calls(device: Device, says: str) -> None:
 @pytest.mark.parametrize(
     "vector", [v for v in packets.VECTORS if v.nf in HAS], ids=lambda vector: vector.name
 )
-def test_vectors(device: Device, vector: Vector) -> None:
+def test_vectors(device: WorkerUnderTest, vector: Vector) -> None:
     packets.check(device, vector)
 
 
-def test_what_it_has_not_yet_is_refused_by_name(device: Device) -> None:
+def test_what_it_has_not_yet_is_refused_by_name(device: WorkerUnderTest) -> None:
     device.begin()
     stub = device.stub
     for call, request in (

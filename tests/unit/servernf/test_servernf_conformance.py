@@ -23,7 +23,7 @@ from orchestrator.model.packet import Packet
 from orchestrator.nfs import known_types, lookup
 from orchestrator.nfs.base import SimpleEnvironment
 from servernf.conformance import calls, packets
-from servernf.conformance.device import Device, NotConforming, accept, listen
+from servernf.conformance.device import NotConforming, WorkerUnderTest, accept, listen
 from servernf.conformance.frames import udp
 from servernf.conformance.vectors import INSIDE, OUTSIDE, Exchange, Sent, Vector, judged
 
@@ -35,27 +35,27 @@ RULES = [{"protocol": "udp", "src": "10.0.0.0/25"}, {"protocol": "tcp", "dst_por
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest]:
     folder = tmp_path_factory.mktemp("conformance")
     wire, api = folder / "wire", f"unix:{folder}/w.sock"
     command = f"-m servernf.python --name w --mac 02:00:00:01:00:01 --frames {wire} --api {api}"
     door = listen(wire)
     with subprocess.Popen([sys.executable, *command.split()], stdout=subprocess.DEVNULL) as worker:
         try:
-            with Device(api, accept(door)) as made:
+            with WorkerUnderTest(api, accept(door)) as made:
                 yield made
         finally:
             worker.kill()
 
 
 @pytest.mark.parametrize("says", list(calls.CHECKS))
-def test_calls(device: Device, says: str) -> None:
+def test_calls(device: WorkerUnderTest, says: str) -> None:
     device.begin()
     calls.CHECKS[says](device)
 
 
 @pytest.mark.parametrize("vector", packets.VECTORS, ids=lambda vector: vector.name)
-def test_vectors(device: Device, vector: Vector) -> None:
+def test_vectors(device: WorkerUnderTest, vector: Vector) -> None:
     packets.check(device, vector)
 
 
@@ -107,7 +107,9 @@ def sent(seed: int) -> list[Sent]:
         ),
     ],
 )
-def test_as_the_reference_semantics(device: Device, nf: str, config: dict[str, Any]) -> None:
+def test_as_the_reference_semantics(
+    device: WorkerUnderTest, nf: str, config: dict[str, Any]
+) -> None:
     cls = lookup(nf)
     function = cls("nf", cls.Config.model_validate(config))
 
@@ -135,21 +137,21 @@ def test_as_the_reference_semantics(device: Device, nf: str, config: dict[str, A
         (((OUTSIDE, lambda _frame: "too nice"),), "step 2: too nice"),
     ],
 )
-def test_what_does_not_conform_is_told(device: Device, out: Any, told: str) -> None:
+def test_what_does_not_conform_is_told(device: WorkerUnderTest, out: Any, told: str) -> None:
     good = Exchange(INSIDE, FRAME, ((OUTSIDE, FRAME),))
     wrong = Vector("acl", "wrong", PERMIT, (good, replace(good, out=out)))
     with pytest.raises(NotConforming, match="^" + told.replace("(", ".")):
         packets.check(device, wrong)
 
 
-def test_counters_that_do_not_conform_are_told(device: Device) -> None:
+def test_counters_that_do_not_conform_are_told(device: WorkerUnderTest) -> None:
     step = Exchange(INSIDE, FRAME, ((OUTSIDE, FRAME),))
     wrong = Vector("flow_monitor", "wrong", {}, (step,), metrics={"flows": 2})
     with pytest.raises(NotConforming, match=r"nf\.flows is 1; should be 2"):
         packets.check(device, wrong)
 
 
-def test_a_call_that_should_be_refused_and_is_not(device: Device) -> None:
+def test_a_call_that_should_be_refused_and_is_not(device: WorkerUnderTest) -> None:
     device.begin()
     with pytest.raises(NotConforming, match="accepted; should be refused with NOT_FOUND"):
         calls.refused(device, grpc.StatusCode.NOT_FOUND, (), lambda: calls.configure(device))

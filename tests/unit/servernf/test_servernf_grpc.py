@@ -15,7 +15,7 @@ from signed import signed
 
 from orchestrator.clients.vnf import configure_request
 from servernf.proto import generate, vnf_pb2, vnf_pb2_grpc
-from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.peers import PeerTls
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.tag import marker_of
 from servernf.python.runtime.worker import Worker
@@ -283,7 +283,7 @@ def test_tls_asks_for_certificates(tmp_path: Path):
     except FileNotFoundError:
         pytest.skip("openssl is not installed")
     cert, key = (tmp_path / "cert.pem").read_bytes(), (tmp_path / "key.pem").read_bytes()
-    tls = Tls(cert, key, cert)
+    tls = PeerTls(cert, key, cert)
     server, _, address = serve(Worker("w", MAC), "localhost:0", tls)
     try:
         with grpc.secure_channel(address, tls.client()) as channel:

@@ -18,19 +18,19 @@ from servernf.conformance.state import HOSTILE, VECTORS, Hostile, StateVector
 from servernf.python.network_function import NetworkFunction
 from servernf.python.scope import EVERYTHING, Scope
 from servernf.wire.errors import InputError
-from servernf.wire.state import Batch, Layout, Record, decode, encode
+from servernf.wire.state import Batch, RecordLayout, StateRecord, decode, encode
 
 IN, OUT, POOL = "10.0.1.11", "198.51.100.13", "203.0.113.1"
 
 
-def only(layout: Layout) -> Callable[[str], Mapping[str, Layout]]:
+def only(layout: RecordLayout) -> Callable[[str], Mapping[str, RecordLayout]]:
     return lambda _nf_type: {layout.table: layout}
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{v.nf} {len(v.records)}")
 def test_batches_are_the_vectors(vector: StateVector) -> None:
     layout = vector.layout
-    records = [Record(layout.pack_key(k), layout.pack(v)) for k, v in vector.records]
+    records = [StateRecord(layout.pack_key(k), layout.pack(v)) for k, v in vector.records]
     assert encode(vector.nf, layout, records) == vector.batch
     batch = decode(vector.batch, only(layout))
     assert (batch.nf_type, batch.table, batch.version) == (vector.nf, layout.table, layout.version)
@@ -135,7 +135,7 @@ class TestRefused:
         for name, wrong in (("inside.scale", 1 << 40), ("inside.isn", -2), ("kind", 5)):
             values = list(layout.unpack(batch.records[0].body))
             values[names.index(name)] = wrong
-            bent = Record(batch.records[0].key, layout.pack(values))
+            bent = StateRecord(batch.records[0].key, layout.pack(values))
             other = Batch(batch.nf_type, batch.table, batch.version, (bent,))
             refused(make("stateful_firewall", rules=[]), [other], str(wrong))
 

@@ -34,7 +34,7 @@ from orchestrator.oracle import frames
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
 from servernf.python.runtime.errors import Refused
-from servernf.python.runtime.peers import Tls
+from servernf.python.runtime.peers import PeerTls
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import NfSpec, Worker
 from servernf.wire.addresses import mac_text
@@ -181,10 +181,12 @@ def test_over_mutual_tls_only_the_announced_certificate_brings_state(tmp_path: P
     authority = Authority(tmp_path)
     with ExitStack() as stack:
         clients: list[WorkerClient] = []
-        files: list[Tls] = []
+        files: list[PeerTls] = []
         for name in ("one", "two"):
             certificate, key = authority.issue(name, f"{name}.example")
-            files.append(Tls(certificate.read_bytes(), key.read_bytes(), authority.ca.read_bytes()))
+            files.append(
+                PeerTls(certificate.read_bytes(), key.read_bytes(), authority.ca.read_bytes())
+            )
             worker = Worker(name, HERE)
             worker.configure("g", [NfSpec("g/napt", "napt", config_text(NAPT))])
             server, _, api = serve(worker, "127.0.0.1:0", files[-1])

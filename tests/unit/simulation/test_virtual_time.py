@@ -12,7 +12,7 @@ from orchestrator.model.topology import Host, Link, Switch, Topology
 from orchestrator.simulation.clocks import Clock
 from orchestrator.simulation.links import Faults
 from orchestrator.simulation.memory import MemoryNetwork
-from orchestrator.simulation.network import Crossing, LoopError, Simulation, Stop
+from orchestrator.simulation.network import LoopError, Simulation, Stop, WireCrossing
 
 MEGABIT = 1_000_000
 FRAME = bytes(125)
@@ -152,7 +152,7 @@ def test_what_cannot_be_is_refused(wrong: object, words: str) -> None:
 def test_observers_hear_of_every_stop_and_every_wire() -> None:
     network = hubs(line())
     stops: list[Stop] = []
-    crossings: list[Crossing] = []
+    crossings: list[WireCrossing] = []
     network.at_stops.append(stops.append)
     network.at_links.append(crossings.append)
     network.send("h1", FRAME)

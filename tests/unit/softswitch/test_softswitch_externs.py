@@ -16,7 +16,7 @@ from softswitch_support import DELETE, INSERT, MODIFY, Names, Profiles, p4info, 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entity_errors import WriteError
 from orchestrator.softswitch.hashes import ALGORITHMS, STATEFUL, xxh64
-from orchestrator.softswitch.state.meters import Meter, MeterConfig
+from orchestrator.softswitch.state.meters import MeterConfig, RunningMeter
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.softswitch.trace import Digest, GroupPick, MemberRun, Metered, StackShift
 
@@ -195,7 +195,7 @@ def test_one_shot_lives_and_dies_with_its_entry(switch: SoftSwitch) -> None:
 
 
 def test_meter_is_rfc_2698(clock: Clock) -> None:
-    meter = Meter(True, lambda: clock.now // 1000)
+    meter = RunningMeter(True, lambda: clock.now // 1000)
     assert meter.execute(60) == 0
     meter.configure(MeterConfig(cir=1, cburst=2, pir=2, pburst=3))
     assert [meter.execute(60) for _ in range(5)] == [0, 0, 1, 2, 2]
@@ -206,7 +206,7 @@ def test_meter_is_rfc_2698(clock: Clock) -> None:
 
 
 def test_byte_meters_count_bytes(clock: Clock) -> None:
-    meter = Meter(False, lambda: clock.now // 1000)
+    meter = RunningMeter(False, lambda: clock.now // 1000)
     meter.configure(MeterConfig(cir=0, cburst=100, pir=0, pburst=150))
     assert [meter.execute(n) for n in (60, 60, 30, 1)] == [0, 1, 0, 2]
 

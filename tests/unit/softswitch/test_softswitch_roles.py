@@ -28,7 +28,7 @@ from orchestrator.model.topology import Switch, Tls, Topology
 from orchestrator.network.inventory import Inventory, PipelineAddress
 from orchestrator.softswitch.arbitration import MAX_CONNECTIONS, MAX_LISTENERS
 from orchestrator.softswitch.python_engine import PythonEngine
-from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
+from orchestrator.softswitch.server import P4RuntimeServer, ServerTls
 from orchestrator.softswitch.switch import SoftSwitch
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -171,7 +171,7 @@ def toy() -> ToyEngine:
 
 @pytest.fixture
 def secured(folder: Path, toy: ToyEngine) -> Iterator[P4RuntimeServer]:
-    tls = TlsFiles(
+    tls = ServerTls(
         folder / "leaf1.pem", folder / "leaf1.key", folder / "ca.pem", listeners=("collector",)
     )
     made = P4RuntimeServer(toy, "127.0.0.1:0", tls)

@@ -18,7 +18,7 @@ from softswitch_support import PROGRAMS, Names, p4info, udp_frame
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.python_engine import PythonEngine
-from orchestrator.softswitch.server import P4RuntimeServer, TlsFiles
+from orchestrator.softswitch.server import P4RuntimeServer, ServerTls
 from orchestrator.softswitch.switch import SoftSwitch
 
 pytestmark = pytest.mark.slow
@@ -340,7 +340,7 @@ def certificates(folder: Path) -> dict[str, Path]:
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_mutual_tls(tmp_path: Path) -> None:
     files = certificates(tmp_path)
-    tls = TlsFiles(files["server.pem"], files["server.key"], files["ca.pem"])
+    tls = ServerTls(files["server.pem"], files["server.key"], files["ca.pem"])
     server = P4RuntimeServer(PythonEngine(SoftSwitch()), "127.0.0.1:0", tls)
     server.start()
     ca = files["ca.pem"].read_bytes()
@@ -366,4 +366,4 @@ def test_mutual_tls(tmp_path: Path) -> None:
 def test_missing_tls_file_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "none.pem"
     with pytest.raises(SwitchError, match=r"none\.pem"):
-        P4RuntimeServer(PythonEngine(SoftSwitch()), "127.0.0.1:0", TlsFiles(missing, missing))
+        P4RuntimeServer(PythonEngine(SoftSwitch()), "127.0.0.1:0", ServerTls(missing, missing))

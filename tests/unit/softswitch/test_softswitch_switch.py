@@ -28,7 +28,15 @@ from softswitch_support import (
 
 from orchestrator.errors import SwitchError, UnsupportedFeature
 from orchestrator.softswitch.switch import MAX_PASSES, SoftSwitch
-from orchestrator.softswitch.trace import Action, Lookup, Match, Named, Received, Send, State
+from orchestrator.softswitch.trace import (
+    ActionRun,
+    KeyMatch,
+    NamedValue,
+    ParserStep,
+    Received,
+    Send,
+    TableApplied,
+)
 
 PAYLOAD = b"payload."
 
@@ -380,13 +388,13 @@ def test_trace_names_states_tables_and_actions(router: SoftSwitch) -> None:
     out, events = router.trace(1, udp_frame())
     assert out == plain
     assert events[0] == Received(1, "port", udp_frame())
-    assert State("ipv4") in events
-    hit = next(e for e in events if isinstance(e, Lookup) and e.table == "ig.ipv4_lpm")
-    assert hit.keys == (Named("dst", 0x0A010001),)
+    assert ParserStep("ipv4") in events
+    hit = next(e for e in events if isinstance(e, TableApplied) and e.table == "ig.ipv4_lpm")
+    assert hit.keys == (NamedValue("dst", 0x0A010001),)
     assert hit.entry is not None
-    assert hit.entry.matches == (Match("dst", "lpm", 0x0A010000, 16),)
-    arguments = (Named("port", 3), Named("dst", 0x020000000003))
-    assert events[events.index(hit) + 1] == Action("ig.route", arguments)
+    assert hit.entry.matches == (KeyMatch("dst", "lpm", 0x0A010000, 16),)
+    arguments = (NamedValue("port", 3), NamedValue("dst", 0x020000000003))
+    assert events[events.index(hit) + 1] == ActionRun("ig.route", arguments)
     assert events[-1] == Send(*out[0])
     assert events[-1].to_json() == {"kind": "send", "port": 3, "frame": out[0][1].hex()}
 

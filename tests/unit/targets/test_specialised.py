@@ -12,13 +12,13 @@ from orchestrator.model.builds import Slot
 from orchestrator.targets import lookup, specialised
 from orchestrator.targets.edge import EDGE_SLOTS
 from orchestrator.targets.pipelines import SHIPPED, Pipelines
-from orchestrator.targets.specialised import Wanted
+from orchestrator.targets.specialised import BlockWanted
 from orchestrator.targets.v1model import COMPILER
 
 NEEDS_P4C = pytest.mark.skipif(not shutil.which(COMPILER), reason=f"{COMPILER} is not installed")
 BMV2 = lookup("bmv2")
 SLOTS = specialised.slots_for(
-    [Wanted("edge_fw", "inside", "acl"), Wanted("border", "inside", "route")], ()
+    [BlockWanted("edge_fw", "inside", "acl"), BlockWanted("border", "inside", "route")], ()
 )
 NEED = {
     "edge_fw.ipv4": 100,
@@ -28,29 +28,33 @@ NEED = {
 }
 
 
-def names(*wanted: Wanted, kept: tuple[Slot, ...] = ()) -> list[str]:
+def names(*wanted: BlockWanted, kept: tuple[Slot, ...] = ()) -> list[str]:
     return [slot.instance for slot in specialised.slots_for(wanted, kept)]
 
 
 def test_an_instance_is_named_after_its_nf() -> None:
-    assert names(Wanted("edge_fw", "inside", "acl")) == ["edge_fw"]
-    both = names(Wanted("nat", "inside", "acl"), Wanted("nat", "outside", "acl"))
+    assert names(BlockWanted("edge_fw", "inside", "acl")) == ["edge_fw"]
+    both = names(BlockWanted("nat", "inside", "acl"), BlockWanted("nat", "outside", "acl"))
     assert both == ["nat_inside", "nat_outside"]
-    two = names(Wanted("lb", "outside", "acl"), Wanted("lb", "outside", "rewrite"))
+    two = names(BlockWanted("lb", "outside", "acl"), BlockWanted("lb", "outside", "rewrite"))
     assert two == ["lb_acl", "lb_rewrite"]
 
 
 def test_names_are_identifiers_and_nobody_elses() -> None:
-    assert names(Wanted("edge-fw", "inside", "acl")) == ["edge_fw"]
-    assert names(Wanted("dispatch", "inside", "acl")) == ["nf_dispatch"]
-    assert names(Wanted("4to6", "inside", "acl")) == ["nf_4to6"]
+    assert names(BlockWanted("edge-fw", "inside", "acl")) == ["edge_fw"]
+    assert names(BlockWanted("dispatch", "inside", "acl")) == ["nf_dispatch"]
+    assert names(BlockWanted("4to6", "inside", "acl")) == ["nf_4to6"]
     kept = Slot("acl", "acl", "")
-    assert names(Wanted("acl", "inside", "acl"), kept=(kept,)) == ["acl", "nf_acl"]
+    assert names(BlockWanted("acl", "inside", "acl"), kept=(kept,)) == ["acl", "nf_acl"]
 
 
 def test_a_mirror_comes_first_and_a_tunnel_last() -> None:
     wanted = [("wrap", "tunnel"), ("fw", "acl"), ("tap", "mirror")]
-    assert names(*(Wanted(nf, "inside", block) for nf, block in wanted)) == ["tap", "fw", "wrap"]
+    assert names(*(BlockWanted(nf, "inside", block) for nf, block in wanted)) == [
+        "tap",
+        "fw",
+        "wrap",
+    ]
 
 
 def test_the_text_is_the_shipped_one_but_for_instances_and_their_order() -> None:

@@ -24,7 +24,7 @@ from orchestrator.resources import shipped
 from orchestrator.targets import target as registry
 from orchestrator.targets.costs import LookupCosts
 from orchestrator.targets.pipelines import footprint
-from orchestrator.targets.target import Cloning, Ports, known_targets, lookup, target
+from orchestrator.targets.target import Cloning, ReservedPorts, known_targets, lookup, target
 from orchestrator.targets.v1model import V1Model
 from orchestrator.whatif.scenarios import change
 
@@ -40,7 +40,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> str:
 
     @target("toy")
     class Toy(V1Model):
-        ports = Ports(cpu=63)
+        ports = ReservedPorts(cpu=63)
         cloning = Cloning(session=7, copies=(3, 4))
         costs = LookupCosts(ternary_entry=0.0, tree=1.0, level=1.0, ranges=False)
 

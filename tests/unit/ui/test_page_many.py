@@ -22,10 +22,10 @@ from orchestrator.clients.p4runtime import InstalledEntry
 from orchestrator.observation.rows import Row
 from orchestrator.targets.pipelines import build_for, p4info
 from orchestrator.ui.app import make_app
-from orchestrator.ui.entries import Pages, Reading, stamped
+from orchestrator.ui.entries import EntriesReading, Pages, stamped
 from orchestrator.ui.feed import Feed
 from orchestrator.ui.guard import Guard, hosts_of
-from orchestrator.ui.questions import Entries
+from orchestrator.ui.questions import EntriesQuestion
 from orchestrator.ui.server import _listener as listener
 from orchestrator.ui.server import place
 
@@ -79,7 +79,7 @@ class Many:
     def events(self) -> dict[str, object]:
         return {"events": [], "silent": {}}
 
-    def entries(self, asked: Entries) -> dict[str, object]:
+    def entries(self, asked: EntriesQuestion) -> dict[str, object]:
         return self._pages.page(asked)
 
     def __getattr__(self, name: str) -> Any:
@@ -138,19 +138,19 @@ def test_a_thousand_devices_and_a_hundred_thousand_entries() -> None:
 def test_pages_ask_no_device_again() -> None:
     reads: list[str] = []
 
-    def read(device: str) -> Reading:
+    def read(device: str) -> EntriesReading:
         reads.append(device)
         return stamped([], {device: Schema.of(p4info(build_for(BUNDLE, "leaf1")))}, {device: {}})
 
     pages = Pages(read)
     for asked in ({"offset": 0}, {"offset": 200}, {"sort": "rule"}, {"unhit": True}):
-        pages.page(Entries(device="leaf1", **asked))
+        pages.page(EntriesQuestion(device="leaf1", **asked))
     assert reads == ["leaf1"]
-    pages.page(Entries(device="leaf1", fresh=True))
+    pages.page(EntriesQuestion(device="leaf1", fresh=True))
     assert reads == ["leaf1", "leaf1"]
     for i in range(8):
-        pages.page(Entries(device=f"d{i}"))
-    pages.page(Entries(device="leaf1"))
+        pages.page(EntriesQuestion(device=f"d{i}"))
+    pages.page(EntriesQuestion(device="leaf1"))
     assert reads[-1] == "leaf1"  # only so many readings are kept
 
 

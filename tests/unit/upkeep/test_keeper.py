@@ -32,7 +32,7 @@ from orchestrator.network.inventory import forget_inventory, load_inventory, sav
 from orchestrator.observation.conditions import recorded
 from orchestrator.observation.liveness import DOWN, UP, Subject
 from orchestrator.oracle import frames
-from orchestrator.upkeep.events import Changed, Event, PlacedAnew, Problem, Restarted
+from orchestrator.upkeep.events import Changed, Event, PlacedAnew, RepairProblem, Restarted
 from orchestrator.upkeep.foresight import failing, foresee
 from orchestrator.upkeep.keeper import Keeper
 from servernf.python.runtime.tables import ToNf
@@ -154,7 +154,7 @@ def test_a_dead_worker_is_started_again_and_configured(network: ProcessNetwork) 
         assert set(network.workers[core].worker.tables.instances) == instances
         eventually(lambda: keeper.of(Changed)[-1].change.now.state == UP, what="the worker is up")
         assert not keeper.of(PlacedAnew)
-        assert not keeper.of(Problem)
+        assert not keeper.of(RepairProblem)
     assert deployed(network) == before
     states = [event.change.now.state for event in keeper.of(Changed)]
     assert states == ["suspect", "down", "up"]
@@ -330,7 +330,7 @@ def test_what_nothing_can_replace_is_told_once(network: ProcessNetwork) -> None:
     before = deployed(network)
     with kept(network) as keeper:
         network.switches["leaf2"].kill()
-        problem = keeper.comes(Problem)
+        problem = keeper.comes(RepairProblem)
         assert "no host of endpoint outside can be reached: leaf2" in problem.text
         assert deployed(network) == before
 

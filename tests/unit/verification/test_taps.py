@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.errors import InputError
 from orchestrator.verification import keys, tapping, taps
-from orchestrator.verification.taps import RECEIVED, SENT, Ends, Sight, Tap, Watcher
+from orchestrator.verification.taps import RECEIVED, SENT, Ends, Sight, Tap, TapWatcher
 
 KEY = bytes(range(32))
 SECOND = 1_000_000
@@ -76,7 +76,7 @@ def test_what_is_not_followed() -> None:
 
 
 def test_both_ends_watch_the_same_share() -> None:
-    one, other = Watcher(KEY, 0.1), Watcher(bytes(32), 0.1)
+    one, other = TapWatcher(KEY, 0.1), TapWatcher(bytes(32), 0.1)
     frames = [datagram(number) for number in range(3000)]
     watched = [f for f in frames if one.saw(f, 0, SENT)]
     assert 220 < len(watched) < 380
@@ -88,7 +88,7 @@ def a_run(
     more: tuple[bytes, ...] = (),
 ) -> Ends:
     """1000 packets over 100 s through a network that does this; it takes 500 us."""
-    watcher = Watcher(KEY, 1.0)
+    watcher = TapWatcher(KEY, 1.0)
     sent: list[Sight | None] = []
     came: list[Sight | None] = []
     for number in range(1000):
@@ -170,7 +170,7 @@ def test_a_tap_hears_both_ways_and_the_ends_are_compared(tmp_path: Path) -> None
             with tapping.listening(interface) as port, (tmp_path / interface).open("w") as file:
                 said = interface, keys.commitment(KEY), 1.0
                 tapping.tap(
-                    port, Watcher(KEY, 1.0), said, file, ended=ended.is_set, ready=ready.set
+                    port, TapWatcher(KEY, 1.0), said, file, ended=ended.is_set, ready=ready.set
                 )
 
         threads = [

@@ -16,7 +16,7 @@ from orchestrator.compile import Compiled
 from orchestrator.errors import InputError
 from orchestrator.resources import shipped
 from orchestrator.verification import keys, manifest
-from orchestrator.verification.manifest import Epochs, References, Roles, Sampling, Signed
+from orchestrator.verification.manifest import Epochs, MeantSoftware, Roles, Sampling, Signed
 
 KEY = bytes(range(32))
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def signed(result: Compiled, folder: Path) -> Signed:
     roles = Roles.model_validate({r: (folder / f"{r}.pub").read_text().strip() for r in keys.ROLES})
     sampling = Sampling(packets=0.25, key=keys.commitment(KEY))
-    references = References(servernf=manifest.servernf_digest(), bundle="0" * 64)
+    references = MeantSoftware(servernf=manifest.servernf_digest(), bundle="0" * 64)
     made = manifest.new(result.graph, result.bundle, references, sampling, roles)
     for role in manifest.SIGNERS:
         made = manifest.sign(made, role, keys.private_key(folder / f"{role}.pem", "--key"))

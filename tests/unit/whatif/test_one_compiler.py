@@ -17,7 +17,7 @@ from orchestrator.compile import (
     NoMerging,
     OnServer,
     Relaxation,
-    Ternary,
+    TernaryRules,
     check_room,
     compile_graph,
     fronts_of,
@@ -167,7 +167,7 @@ class TestWhatIsGivenUp:
         while (found := relax(error, self.fronts(MERGEABLE, *given))) is not None:
             assert found[0] == 0
             given.append(found[1])
-        assert given == [Ternary("nf0"), NoMerging(), OnServer("nf0", "sw: no room")]
+        assert given == [TernaryRules("nf0"), NoMerging(), OnServer("nf0", "sw: no room")]
 
     @pytest.mark.usefixtures("trees")
     def test_on_a_chip_another_switch_comes_before_a_server(self) -> None:
@@ -176,7 +176,7 @@ class TestWhatIsGivenUp:
         while (found := relax(error, self.fronts(MERGEABLE, *given))) is not None:
             given.append(found[1])
         last = OnServer("nf0", "sw: no stage")
-        assert given == [Ternary("nf0"), Elsewhere("nf0", "sw"), NoMerging(), last]
+        assert given == [TernaryRules("nf0"), Elsewhere("nf0", "sw"), NoMerging(), last]
 
     def test_where_no_nf_is_to_blame_nothing_is_given_up(self) -> None:
         assert relax(DoesNotFit("sw: no stage", "", switch="sw"), self.fronts(campus())) is None

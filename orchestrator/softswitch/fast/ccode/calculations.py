@@ -41,7 +41,7 @@ _MAX_PAYLOAD = 65_535
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class HashInput:
     """One input: a number of `width` bits, or the varbit in a local; `valid`: whether it is there."""
 
     valid: str
@@ -50,13 +50,13 @@ class Part:
     varbit: str
 
 
-def parts_of(c: CContext, calc: Calculation) -> list[Part]:
+def parts_of(c: CContext, calc: Calculation) -> list[HashInput]:
     """Inputs in order; the payload is not among them."""
-    out: list[Part] = []
+    out: list[HashInput] = []
     for item in calc.inputs:
         kind, value = item["type"], item["value"]
         if kind == "hexstr":
-            out.append(Part("", constant(value), item["bitwidth"], ""))
+            out.append(HashInput("", constant(value), item["bitwidth"], ""))
             continue
         if kind == "payload":
             continue
@@ -69,7 +69,7 @@ def parts_of(c: CContext, calc: Calculation) -> list[Part]:
         for header, f in fields:
             valid = "" if c.p.headers[header].metadata else c.var(header, "$valid$")
             if f.varbit:
-                out.append(Part(valid, None, f.width, c.var(header, f.name)))
+                out.append(HashInput(valid, None, f.width, c.var(header, f.name)))
             else:
                 bits = Value(
                     to(field(c, header, f.name), kind_of_bits(f.width)),
@@ -79,7 +79,7 @@ def parts_of(c: CContext, calc: Calculation) -> list[Part]:
                 )
                 if f.signed:
                     bits = _cut(bits, f.width)
-                out.append(Part(valid, bits, f.width, ""))
+                out.append(HashInput(valid, bits, f.width, ""))
     return out
 
 
@@ -105,12 +105,12 @@ def calculate(c: CContext, name: str, result: str) -> None:
     c.where = where
 
 
-def _runs(parts: list[Part]) -> list[tuple[str, list[Part]]]:
+def _runs(parts: list[HashInput]) -> list[tuple[str, list[HashInput]]]:
     """Neighbouring inputs that are there together or not at all."""
     return [(valid, list(run)) for valid, run in groupby(parts, lambda part: part.valid)]
 
 
-def _aligned(parts: list[Part], *, payload: bool) -> bool:
+def _aligned(parts: list[HashInput], *, payload: bool) -> bool:
     """Whether every input keeps its place in its 16-bit word, whichever of the others are there."""
     runs = _runs(parts)
     open_end = payload
@@ -122,7 +122,7 @@ def _aligned(parts: list[Part], *, payload: bool) -> bool:
     return all(sum(p.width for p in run if not p.varbit) % 16 == 0 for _, run in ends)
 
 
-def _sum(c: CContext, parts: list[Part], result: str, *, payload: bool) -> None:
+def _sum(c: CContext, parts: list[HashInput], result: str, *, payload: bool) -> None:
     """2^16 = 1 (mod 65535), so each field adds its words, shifted to its place in its word."""
     with c.block(""):
         total = c.fresh("n")
@@ -143,7 +143,7 @@ def _sum(c: CContext, parts: list[Part], result: str, *, payload: bool) -> None:
         c.emit(f"{result} = checksum_of_sum({total});")
 
 
-def _words(part: Part) -> str:
+def _words(part: HashInput) -> str:
     assert part.value is not None
     value = part.value
     if value.kind is U64:
@@ -153,7 +153,9 @@ def _words(part: Part) -> str:
     return f"wide_sum({value.code})"
 
 
-def _gathered(c: CContext, function: str, parts: list[Part], result: str, *, payload: bool) -> None:
+def _gathered(
+    c: CContext, function: str, parts: list[HashInput], result: str, *, payload: bool
+) -> None:
     """Inputs of invalid headers are left out, so positions depend on the packet."""
     most = sum(p.width for p in parts) // 8 + 1 + (_MAX_PAYLOAD if payload else 0)
     with c.block(""):

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from orchestrator.softswitch.codegen.context import Context
-from orchestrator.softswitch.fast.ccode.kinds import I64, I128, WIDE, Kind, kind_of_bits
+from orchestrator.softswitch.fast.ccode.kinds import I64, I128, WIDE, CType, kind_of_bits
 from orchestrator.softswitch.ir.program import Program
 
 
@@ -49,7 +49,7 @@ class CContext(Context):
         self.emit("if (++steps > MAX_STEPS) goto fault;")
         self.goto(name)
 
-    def kind_of_field(self, header: str, field: str) -> Kind:
+    def kind_of_field(self, header: str, field: str) -> CType:
         """The type of a field's local; a signed field's is signed."""
         if field == "$valid$":
             return kind_of_bits(1)

@@ -8,7 +8,7 @@ from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.expressions import expr, field, load_words, store
 from orchestrator.softswitch.fast.ccode.kinds import (
     U64,
-    Kind,
+    CType,
     Value,
     kind_of_bits,
     literal,
@@ -204,7 +204,7 @@ def _lookup(c: CContext, table: Table) -> None:
 
 def _key(c: CContext, table: Table) -> int:
     """Emit `key`, the fields packed into words; fields of an invalid header read as 0, as in BMv2."""
-    fields: list[tuple[str, Kind, int]] = []
+    fields: list[tuple[str, CType, int]] = []
     for i, k in enumerate(table.keys):
         value = field(c, k.header, k.field)
         kind = kind_of_bits(k.width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.softswitch.codegen.layout import Unit
+from orchestrator.softswitch.codegen.layout import HeaderRun
 from orchestrator.softswitch.fast.ccode.calculations import update_checksums
 from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.expressions import field, size_code
@@ -53,7 +53,7 @@ def _pack(c: CContext, h: Header) -> None:
         _pack_units(c, h, lay.tail, f" + {varbit}.size")
 
 
-def _pack_units(c: CContext, h: Header, units: tuple[Unit, ...], behind: str) -> None:
+def _pack_units(c: CContext, h: Header, units: tuple[HeaderRun, ...], behind: str) -> None:
     origin = c.origin(h.name)
     for unit in units:
         to_ = f"at{behind} + {unit.offset}"

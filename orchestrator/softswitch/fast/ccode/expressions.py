@@ -12,7 +12,7 @@ from orchestrator.softswitch.fast.ccode.kinds import (
     U64,
     U128,
     WIDE,
-    Kind,
+    CType,
     Value,
     constant,
     kind_of,
@@ -84,7 +84,7 @@ def register_cell(c: CContext, name: str, index: Value) -> Value:
     return Value(code, kind, 0, (1 << register.width) - 1)
 
 
-def load_words(kind: Kind, at: str, words: int) -> str:
+def load_words(kind: CType, at: str, words: int) -> str:
     """A number from words in memory."""
     if kind is U64:
         return f"*({at})"
@@ -165,7 +165,9 @@ def _stack_size(c: CContext, op: str, name: str) -> Value:
     return Value(f"((i64){c.count(name)} - 1)", I64, -1, depth - 1)
 
 
-def _result(bounds: tuple[int, int] | None, low: int | None) -> tuple[Kind, tuple[int, int] | None]:
+def _result(
+    bounds: tuple[int, int] | None, low: int | None
+) -> tuple[CType, tuple[int, int] | None]:
     """The type of a result: as large as its bounds, or as the low bits that are asked for."""
     kind = kind_of(*bounds) if bounds is not None else None
     if low is not None and (kind is None or kind.bits > kind_of_bits(low).bits):
@@ -173,7 +175,7 @@ def _result(bounds: tuple[int, int] | None, low: int | None) -> tuple[Kind, tupl
     return (WIDE, None) if kind is None else (kind, bounds)
 
 
-def _made(code: str, kind: Kind, bounds: tuple[int, int] | None) -> Value:
+def _made(code: str, kind: CType, bounds: tuple[int, int] | None) -> Value:
     lo, hi = bounds if bounds is not None else (None, None)
     return Value(
         f"(({kind.name})({code}))" if kind.signed and kind is not WIDE else code, kind, lo, hi
@@ -197,7 +199,7 @@ def _unary(c: CContext, op: str, value: Value, low: int | None) -> Value:
     return _made(code, kind, bounds)
 
 
-def _whole(c: CContext, kind: Kind, bounds: tuple[int, int] | None, low: int | None) -> None:
+def _whole(c: CContext, kind: CType, bounds: tuple[int, int] | None, low: int | None) -> None:
     if bounds is None and low is None:
         raise c.refuse("a number of more than 4,096 bits")
 
@@ -241,7 +243,7 @@ def _binary(c: CContext, op: str, node: Json, action: Action | None, low: int | 
     raise c.refuse(f"operator '{op}'")
 
 
-def _applied(op: str, left: Value, right: Value, kind: Kind) -> str:
+def _applied(op: str, left: Value, right: Value, kind: CType) -> str:
     if kind is WIDE:
         return f"wide_{_WIDE[op]}({to(left, WIDE)}, {to(right, WIDE)})"
     inner = unsigned(kind)
@@ -432,7 +434,7 @@ def headers_of(
     raise c.refuse(f"header from '{op or node.get('type')}'")
 
 
-def pick(c: CContext, at: Value | None, codes: Sequence[str], kind: Kind) -> str:
+def pick(c: CContext, at: Value | None, codes: Sequence[str], kind: CType) -> str:
     """One of `codes` by index; 0 beyond them."""
     if at is None:
         return codes[0]

@@ -14,7 +14,7 @@ _WORD = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class CType:
     """A C type: its name, and the numbers that it holds."""
 
     name: str
@@ -27,11 +27,11 @@ class Kind:
         return lo >= 0 and hi < 1 << self.bits
 
 
-U64, I64 = Kind("u64", 64, False), Kind("i64", 64, True)
-U128, I128 = Kind("u128", 128, False), Kind("i128", 128, True)
+U64, I64 = CType("u64", 64, False), CType("i64", 64, True)
+U128, I128 = CType("u128", 128, False), CType("i128", 128, True)
 MAX_WIDE = 4096 + 64
 """Bits of the largest `wide`: products of the widest fields, and a sign."""
-WIDE = Kind("wide", MAX_WIDE, True)
+WIDE = CType("wide", MAX_WIDE, True)
 
 MACHINE = (U64, I64, U128, I128)
 _UNSIGNED = {I64: U64, I128: U128}
@@ -42,7 +42,7 @@ class Value:
     """An expression of C; without bounds only its low bits are those of the number."""
 
     code: str
-    kind: Kind
+    kind: CType
     lo: int | None
     hi: int | None
 
@@ -59,7 +59,7 @@ class Value:
         return self.lo is not None and self.hi is not None and lo <= self.lo and self.hi <= hi
 
 
-def kind_of(lo: int, hi: int) -> Kind | None:
+def kind_of(lo: int, hi: int) -> CType | None:
     """The smallest type that holds numbers from `lo` to `hi`; None: there is none."""
     return next((kind for kind in (*MACHINE, WIDE) if kind.holds(lo, hi)), None)
 
@@ -69,17 +69,17 @@ def words_of_bits(bits: int) -> int:
     return (bits + 63) // 64
 
 
-def kind_of_bits(bits: int) -> Kind:
+def kind_of_bits(bits: int) -> CType:
     """The type for the low bits of a number."""
     return U64 if bits <= 64 else U128 if bits <= 128 else WIDE
 
 
-def unsigned(kind: Kind) -> Kind:
+def unsigned(kind: CType) -> CType:
     """Where sums wrap as they should; C leaves signed ones open."""
     return _UNSIGNED.get(kind, kind)
 
 
-def literal(number: int, kind: Kind | None = None) -> str:
+def literal(number: int, kind: CType | None = None) -> str:
     """A constant as an expression of a type, of the smallest by default."""
     if type(number) is not int:
         raise TypeError(f"{type(number).__name__} where an int belongs")
@@ -102,7 +102,7 @@ def constant(number: int) -> Value:
     return Value(literal(number, kind), kind, number, number)
 
 
-def to(value: Value, kind: Kind) -> str:
+def to(value: Value, kind: CType) -> str:
     """A value in another type: the same number where it fits, its low bits where it does not."""
     if value.kind is kind:
         return value.code
@@ -130,14 +130,14 @@ def compare_masked(value: Value, wanted: int, mask: int, ones: int) -> str:
     return f"{code} == {literal(wanted, value.kind)}"
 
 
-def masked_code(code: str, kind: Kind, mask: int) -> str:
+def masked_code(code: str, kind: CType, mask: int) -> str:
     """An expression of a type with a mask over it."""
     if kind is WIDE:
         return f"wide_and({code}, {literal(mask, WIDE)})"
     return f"({code} & {literal(mask, kind)})"
 
 
-def packed_words(fields: Sequence[tuple[str, Kind, int]]) -> list[str]:
+def packed_words(fields: Sequence[tuple[str, CType, int]]) -> list[str]:
     """The words of a key of (local, type, bits)s, the first field highest."""
     at = sum(width for _, _, width in fields)
     words: list[list[str]] = [[] for _ in range(words_of_bits(at))]
@@ -152,7 +152,7 @@ def packed_words(fields: Sequence[tuple[str, Kind, int]]) -> list[str]:
     return [" | ".join(pieces) or "0" for pieces in words]
 
 
-def _word_from(local: str, kind: Kind, shift: int) -> str:
+def _word_from(local: str, kind: CType, shift: int) -> str:
     """64 bits of a number from bit `shift` on."""
     if kind is WIDE:
         return f"wide_low(wide_sar({local}, {shift}))"

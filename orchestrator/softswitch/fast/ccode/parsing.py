@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.softswitch.codegen.layout import Layout, Unit
+from orchestrator.softswitch.codegen.layout import HeaderDecoding, HeaderRun
 from orchestrator.softswitch.codegen.parsing import state_order
 from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.expressions import (
@@ -193,7 +193,7 @@ def _extract_into(c: CContext, header: str, length: Json | None) -> None:
     clear_siblings(c, header)
 
 
-def _own_length(c: CContext, h: Header, lay: Layout) -> Value:
+def _own_length(c: CContext, h: Header, lay: HeaderDecoding) -> Value:
     """P4_14: the varbit's bits by the header's own fields before it, so these come first."""
     _need(c, f"{lay.size}u")
     _unpack(c, h.name, lay.units, "data + o")
@@ -207,7 +207,7 @@ def _own_length(c: CContext, h: Header, lay: Layout) -> Value:
     return exact(c, c.p.lengths[h.type.name], Action(-1, "length", tuple(params), ()))
 
 
-def _unpack(c: CContext, header: str, units: tuple[Unit, ...], at: str) -> None:
+def _unpack(c: CContext, header: str, units: tuple[HeaderRun, ...], at: str) -> None:
     """Decode the used units of a header whose bytes are at `at`."""
     signed = {f.name for f in c.p.headers[header].type.fields if f.signed}
     for unit in units:

@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
         worker.shim.record_to(Ring(options.records, create=RING_BYTES).put)
     with _frames(options) as frames:
         known_types()
-        worker.socket_drops = frames.drops
+        worker.socket_drops = worker.shim.socket_drops = frames.drops
         worker.load.queue = frames.queue
         place = WorkerPlace(interface=options.interface or options.frames, cpu=options.cpu)
         os.umask(0o077)  # nobody else's are a socket and what else is made

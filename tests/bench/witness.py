@@ -1,8 +1,9 @@
-"""Figures of witnesses: what they cost a worker, and how much a CLE takes."""
+"""Figures of witnesses: what they cost a worker, what sampling costs a switch, how much a CLE takes."""
 
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from concurrent.futures import Future
@@ -14,6 +15,10 @@ from nf_specs import spec
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "p4"))
+
+from edge_switch import GRAPH, HOST_PORT, EdgeSwitch, ether, forwarding, tagged
 
 from orchestrator.verification.cle.intake import WAITING, Intake
 from orchestrator.verification.cle.seals import Head
@@ -96,6 +101,56 @@ def witness_cost() -> dict[str, Any]:
         "prf_in_c": native.library() is not None,
         "goal": 0.05,
     }
+
+
+def sampling_cost() -> dict[str, Any]:
+    """The share of packets/s that a switch loses where an operator's manifest samples 1 % of labels: all
+    that switches sample yet. Of the Python engine and of the one in C."""
+    frames = [
+        bytes(ether(IP(src="10.0.1.11", dst="198.51.100.13", id=at) / UDP())) for at in range(512)
+    ]
+    plain, watched = _forwarding(), _forwarding()
+    shares: dict[str, dict[str, float]] = {"python": {}, "c": {}}
+    for rate in (0.0, 0.001, 0.01, 0.1, 1.0):
+        below = {"key0": 1, "key1": 2, "below": min(int(rate * 2**32), 2**32 - 1)}
+        there = bool(shares["python"])
+        table = "trajectory_sample.manifests"
+        watched.add(table, {"graph": GRAPH}, "watch", below, modify=there)
+        for name in shares if plain.fast is not None else ["python"]:
+            lost: list[float] = []
+            for pair in range(PAIRS):
+                turn = (plain, watched) if pair % 2 else (watched, plain)
+                taken = {id(switch): _switch_ns(switch, frames, name) for switch in turn}
+                lost.append(1 - taken[id(plain)] / taken[id(watched)])
+            shares[name][f"{rate:g}"] = round(statistics.median(lost), 3)
+    return {
+        "name": "sampling_cost",
+        "value": max(found["0.01"] for found in shares.values() if found),
+        "unit": "share of packets/s lost",
+        "compared_with": "the same switch without a manifest: classify, label, tag, fabric; in process",
+        "by_engine": shares,
+        "goal": 0.05,
+    }
+
+
+def _forwarding() -> EdgeSwitch:
+    switch, at = forwarding()
+    tagged(switch, at)
+    return switch
+
+
+def _switch_ns(switch: EdgeSwitch, frames: list[bytes], engine: str) -> float:
+    if engine == "c":
+        assert switch.fast is not None
+        spent, _ = switch.fast.loaded.device.measure(20, [(HOST_PORT, frame) for frame in frames])
+        switch.fast.packet_ins.clear()
+        return float(spent)
+    began = time.thread_time_ns()
+    for at in range(0, len(frames), BATCH):
+        switch.soft.process_batch(HOST_PORT, frames[at : at + BATCH])
+    spent = time.thread_time_ns() - began
+    switch.soft.packet_ins.clear()
+    return float(spent)
 
 
 def cle_records_per_second() -> dict[str, Any]:

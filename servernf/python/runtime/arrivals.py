@@ -14,6 +14,7 @@ from servernf.python.runtime.errors import AlreadyThere, NotFound, Refused
 from servernf.python.runtime.gates import Gate, Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
+from servernf.python.runtime.shim import Shim
 from servernf.python.runtime.tables import CompiledCall, Instance
 from servernf.python.scope import Buckets
 from servernf.python.variants import check_variant
@@ -34,6 +35,7 @@ class TransferHost(Protocol):
     gates: Gates
     held: HeldFrames
     drops: dict[str, int]
+    shim: Shim
 
     @property
     def instances(self) -> Mapping[str, Instance]:
@@ -272,6 +274,7 @@ class Arrivals:
             self._arrived.popitem(last=False)
         frames = arriving.pull(0)
         if commit:
+            host.shim.tell({"event": "arrived", "nfs": [*arriving.instances]})
             host.gates.released += frames
             frames = []
         else:

@@ -67,6 +67,8 @@ DIGEST_BYTES = 16
 _NONE = bytes(DIGEST_BYTES)
 _WORDS = struct.Struct("!2xHIII")
 """Of context words: flow, label, NF context, time of ingress."""
+_LOOK_NS = 1_000_000_000
+"""How often a socket is asked what it has dropped."""
 _SETTLE_US = 1_000
 """How long notes wait, whatever is in them."""
 
@@ -128,7 +130,10 @@ class Shim:
         self.unwritten = 0
         """Samples that the file had no room for."""
         self._spent = 0, 0
-        self._settle_ns = 0
+        self._settle_ns = self._look_ns = 0
+        self.socket_drops: Callable[[], Mapping[str, int]] = dict
+        """What the point's socket has dropped, by reason."""
+        self._told_drops: Mapping[str, int] = {}
         self._point = point_id(worker)
         self._boot = secrets.randbits(64)
         self._sequence = 0
@@ -233,6 +238,16 @@ class Shim:
         if now_ns >= self._settle_ns:
             self.settle()
             self._settle_ns = (now_ns // 1000 // _SETTLE_US + 1) * _SETTLE_US * 1000
+            if self._watching and now_ns >= self._look_ns:
+                self._look_ns = now_ns + _LOOK_NS
+                self._tell_drops()
+
+    def _tell_drops(self) -> None:
+        """A record of what the socket has dropped until now, if that is more than was told."""
+        drops = self.socket_drops()
+        if drops != self._told_drops:
+            self._told_drops = dict(drops)
+            self.tell({"event": "socket drops", "frames": self._told_drops})
 
     def settle(self) -> None:
         """Make samples and records of what was noted and is watched."""

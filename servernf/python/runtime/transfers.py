@@ -230,7 +230,11 @@ class Transfers:
             departure.told.state = "done"
             departure.gate.is_over = True
             self._leave(departure)
-            return departure.told
+            told = departure.told
+            host.shim.tell(
+                {"event": "moved", "nfs": [*departure.request.nfs], "records": told.records}
+            )
+            return told
 
     def _freeze(self, departure: _Departure) -> list[Chunk]:
         """Job: write the rest; packets that come from now on go after it."""

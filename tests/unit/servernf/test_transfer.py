@@ -7,6 +7,7 @@ Blind spot: threads and sockets (test_transfer_calls.py), the switches' part.
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 from state_traffic import Traffic
@@ -19,6 +20,7 @@ from servernf.python.runtime.arriving import MOST_FRAMES, SILENT_US
 from servernf.python.runtime.errors import NotFound, Unreachable
 from servernf.wire.buckets import bucket_of
 from servernf.wire.errors import InputError
+from servernf.wire.records import unpack
 
 STATUS, BEGIN, FINISH, ABORT = (
     vnf.TransferRequest.STATUS,
@@ -482,3 +484,22 @@ def test_variants_are_those_that_transfer_takes() -> None:
     assert set(VARIANTS["transfer"]) == {"order_preserving", "loss_free", "forward", "stop_copy"}
     for measures in zip(*VARIANTS["transfer"].values(), strict=True):
         assert len(set(measures)) > 1
+
+
+def test_a_witness_is_told_what_moved() -> None:
+    site, _ = busy()
+    told: dict[str, list[bytes]] = {"a": [], "b": []}
+
+    def sink(name: str, data: bytes) -> bool:
+        told[name].append(data)
+        return True
+
+    for name in told:
+        site.workers[name].record_to(partial(sink, name))
+    begin_and_finish(site)
+    moved = site.transfer(STATUS)
+    said = {name: unpack(found[-1]).event() for name, found in told.items()}
+    assert said == {
+        "a": {"event": "moved", "nfs": [site.instance], "records": moved.records},
+        "b": {"event": "arrived", "nfs": [site.instance]},
+    }

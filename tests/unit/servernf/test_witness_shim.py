@@ -400,3 +400,21 @@ def test_flows_are_watched_whole_and_whatever_their_packets() -> None:
     assert 30 < len(found) < 70
     assert set(found.values()) == {3}
     assert [epoch.watches(1, 2, flow) for flow in sorted(found)] == [True] * len(found)
+
+
+def test_what_the_socket_drops_is_told_once() -> None:
+    told = Told(NAPT)
+    drops = {"receive_queue_full": 3}
+    told.worker.shim.socket_drops = lambda: drops
+    for now in ({"receive_queue_full": 3}, {"receive_queue_full": 5}):
+        drops = now
+        for _ in range(2):
+            told.clock.us += 2_000_000
+            told.worker.process([packet(FRAME)])
+            told.worker.shim.settle_if_due()
+    events = [records.unpack(data) for data in told.taken]
+    said = [r.event() for r in events if r.kind is Kind.EVENT]
+    assert [s["frames"] for s in said if s["event"] == "socket drops"] == [
+        {"receive_queue_full": 3},
+        {"receive_queue_full": 5},
+    ]

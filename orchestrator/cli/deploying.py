@@ -97,12 +97,15 @@ def deploy(
     from orchestrator.deployment.sources import to_deploy
     from orchestrator.presenters.changes import done_json
 
+    known = None if _in_memory(network) else find_network(network)
     with Work(f"reading {graph}", silent=as_json or quiet):
         source, warnings = to_deploy(graph)
     _check_specialise(graph, source, specialise)
     for warning in warnings:
         warn(warning)
-    live = _network(network, source, traffic)
+    live = known or _started(network, source)
+    if traffic is not None and not live.inventory.hosts:
+        raise InputError(f"--pcap {traffic}: only networks in memory send packets of a capture")
     if dry_run:
         with Work(COMPILING, silent=as_json or quiet) as work:
             prepared = prepare(
@@ -149,16 +152,16 @@ def _check_specialise(file: Path, source: ServiceGraph | Packed, specialise: boo
         )
 
 
-def _network(asked: str, source: ServiceGraph | Packed, traffic: Path | None) -> LiveNetwork:
-    """The network that is asked for; one in memory is started."""
-    if asked == MEMORY or asked.startswith(f"{MEMORY}:"):
-        from orchestrator.cli.memory import started
+def _in_memory(asked: str) -> bool:
+    return asked == MEMORY or asked.startswith(f"{MEMORY}:")
 
-        started(asked, name_of(asked), source)
-    live = find_network(asked)
-    if traffic is not None and not live.inventory.hosts:
-        raise InputError(f"--pcap {traffic}: only networks in memory send packets of a capture")
-    return live
+
+def _started(asked: str, source: ServiceGraph | Packed) -> LiveNetwork:
+    """The network in memory that is asked for, which is started if it does not run."""
+    from orchestrator.cli.memory import started
+
+    started(asked, name_of(asked), source)
+    return find_network(asked)
 
 
 def _recorded(done: Done, network: str) -> dict[str, float]:

@@ -34,3 +34,14 @@ def test_examples_stand_one_a_line(words: tuple[str, ...]) -> None:
     lines = [line.strip() for line in examples.splitlines()[1:] if line.strip()]
     assert lines
     assert all("orchestrator " in line for line in lines), lines
+
+
+def test_every_command_that_prints_has_json() -> None:
+    """`net exec` prints what the host's own command does."""
+    without = {
+        " ".join(words)
+        for words in commands(app)
+        if "--json"
+        not in CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).stdout
+    }
+    assert without == {"net exec"}

@@ -25,7 +25,7 @@ def balancer(backends: int = 1, protocol: str = "tcp", **health: Any) -> Both:
 
 
 def health_of(both: Both) -> BackendHealth:
-    (only,) = both.runtime._health.records.values()  # type: ignore[attr-defined]
+    (only,) = both.runtime.health.records.values()  # type: ignore[attr-defined]
     return only
 
 
@@ -155,7 +155,7 @@ def test_udp_and_who_wants_none_are_not_judged() -> None:
 
 def test_another_configuration_knows_who_is_down() -> None:
     before, after = balancer().runtime, balancer(misses=5).runtime
-    (known,) = before._health.records.values()  # type: ignore[attr-defined]
+    (known,) = before.health.records.values()  # type: ignore[attr-defined]
     known.opened(0)
     known.opened(0)
     assert not known.is_up(2 * SECOND)

@@ -45,6 +45,7 @@ from orchestrator.placement.devices import room_of
 from orchestrator.placement.model import Options, place
 from orchestrator.placement.resources import Network, Used, block_use
 from orchestrator.placement.running import Moving, Running, moved, running_of, taken_over
+from orchestrator.placement.standby import standby_rules
 from orchestrator.targets.costs import FilterCosts
 from orchestrator.targets.pipelines import SHIPPED, Pipeline, Pipelines, footprint
 from orchestrator.targets.target import filter_costs
@@ -225,10 +226,7 @@ def _compiled(request: CompileRequest) -> Compiled:
         graph_id = beside.graph_id
         running = taken_over(running_of(beside), beside.plan.standbys, request.away.cores)
         if request.moving is not None:
-            was, running = (
-                running,
-                moved(running, request.moving, with_pools(request.functions or {})),
-            )
+            was, running = running, _moved(request, running)
             graph = _pinned(graph, was, running)
             request = replace(request, graph=graph)
         placing = replace(placing or STAYING, running=running)
@@ -287,6 +285,13 @@ def _compiled(request: CompileRequest) -> Compiled:
     request.step(f"numbering {graph.name}")
     bundle = link(bundle, lowered.symbolic, beside, request.memo)
     return Compiled(cuts, plan, lowered, bundle, graph, topology)
+
+
+def _moved(request: CompileRequest, running: Running) -> Running:
+    """Where the graph shall run as the request says."""
+    assert request.moving is not None
+    doubled = standby_rules(request.graph, request.graph.nfs).keys()
+    return moved(running, request.moving, with_pools(request.functions or {}), doubled)
 
 
 def _pinned(graph: ServiceGraph, was: Running, running: Running) -> ServiceGraph:

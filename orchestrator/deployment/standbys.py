@@ -10,7 +10,6 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import ClassMap, Core
 from orchestrator.nfs.base import lookup
 from orchestrator.placement.running import running_of
-from orchestrator.placement.spaces import divided
 from servernf.wire.buckets import BUCKETS, HASH_BITS, MOST_BUCKETS
 from servernf.wire.instances import base_name
 
@@ -61,25 +60,16 @@ def _followings(bundle: Bundle) -> Iterator[Following]:
                     yield Following(*who)
                 elif lookup(kind).state_key is not None:
                     key = bundle.plan.spread[standby.nf]
-                    for scope in _owned(key, running.dispatch[standby.nf], core):
-                        yield Following(*who, scope)
+                    yield Following(*who, _owned(key, running.dispatch[standby.nf], core))
 
 
-def _owned(key: str, found: tuple[ClassMap, ...], core: Core) -> Iterator[Scope]:
-    """What a core has of an NF: buckets of any of its classes, and flow spaces."""
+def _owned(key: str, classes: tuple[ClassMap, ...], core: Core) -> Scope:
+    """The buckets that a core has of any of an NF's classes; what is doubled has no flow spaces."""
+    slices = [s for found in classes for s in found.slices]
     of = BUCKETS
-    while of < MOST_BUCKETS and any(s.low % (_HASHES // of) for c in found for s in c.slices):
+    while of < MOST_BUCKETS and any(s.low % (_HASHES // of) for s in slices):
         of *= 2
-    classes, spaces = divided(found)
-    without = tuple(space.regions[0] for space in spaces)
+    mine = [s for s in slices if s.core == core]
     unit = _HASHES // of
-
-    def buckets(some: tuple[ClassMap, ...]) -> tuple[int, ...]:
-        mine = [s for c in some for s in c.slices if s.core == core]
-        return tuple(b for b in range(of) if any(s.low <= b * unit < s.high for s in mine))
-
-    if rest := buckets(classes):
-        yield Scope(key, of, rest, without=without)
-    for space in spaces:
-        if own := buckets((space,)):
-            yield Scope(key, of, own, space.regions[0])
+    buckets = tuple(b for b in range(of) if any(s.low <= b * unit < s.high for s in mine))
+    return Scope(key, of, buckets)

@@ -32,7 +32,7 @@ from orchestrator.placement.running import Running, stay
 from orchestrator.placement.slots import contended
 from orchestrator.placement.solve import OPTIMAL, solve
 from orchestrator.placement.sources import latencies, sources
-from orchestrator.placement.standby import with_standbys
+from orchestrator.placement.standby import standby_rules, with_standbys
 
 _NEAREST = 6
 _MANY_SWITCHES = 40
@@ -81,7 +81,8 @@ def place(
     now: frozenset[Core] = frozenset()
     if running is not None:
         taken = network.used.cores | running.standbys
-        plan = stay(plan, cuts, running, taken, buckets, with_pools(functions))
+        undivided = with_pools(functions) | standby_rules(graph, graph.nfs).keys()
+        plan = stay(plan, cuts, running, taken, buckets, undivided)
         now = running.standbys
     topology, used = fabric.topology, network.used
     return with_standbys(plan, graph, functions, cuts.groups, topology, used, now)

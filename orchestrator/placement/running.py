@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import InputError, unknown
@@ -62,8 +62,11 @@ class Moving:
     space: Region = EVERYWHERE
 
 
-def moved(running: Running, wanted: Moving, pools: Collection[str] = ()) -> Running:
-    """Where a graph shall run; InputError when it cannot be moved so. `pools`: NFs that have one."""
+def moved(
+    running: Running, wanted: Moving, pools: Set[str] = frozenset(), doubled: Set[str] = frozenset()
+) -> Running:
+    """Where a graph shall run; InputError when it cannot be moved so. `pools` are NFs that have one,
+    `doubled` those with a standby."""
     nf, target = wanted.nf, wanted.core
     if nf not in running.cores_of:
         raise InputError(f"nf: {unknown('NF on a server', nf, sorted(running.cores_of))}")
@@ -79,7 +82,7 @@ def moved(running: Running, wanted: Moving, pools: Collection[str] = ()) -> Runn
     if wanted.buckets and key == "one":
         raise InputError(f"buckets: {nf} has none: all of its state belongs together")
     if wanted.space != EVERYWHERE and (
-        why := why_none(nf, key, wanted.space, {name for name in group if name in pools})
+        why := why_none(nf, key, wanted.space, pools & set(group), doubled & set(group))
     ):
         raise InputError(f"flow space: {why}")
     bounds = [s.low for c in classes for s in c.slices if s.low]
@@ -170,13 +173,14 @@ def stay(
     running: Running,
     taken: Collection[Core] = (),
     buckets: Callable[[int, int], int] | None = None,
-    pools: Collection[str] = (),
+    undivided: Set[str] = frozenset(),
 ) -> Plan:
     """The plan with the cores of a server exchanged so that NFs keep theirs (cores are alike), and with
     each bucket where it is, while a group's cores and classes are the same.
 
     Cores that are `taken` cannot be kept: another graph has them, or they do not answer. `buckets` says
-    how many a group (its number) has on so many cores; `pools`: NFs that have one.
+    how many a group (its number) has on so many cores; `undivided` are NFs of which no flow space can be
+    elsewhere.
     """
     plan = _on_its_cores(plan, cuts, running, taken)
     pins = [
@@ -201,7 +205,7 @@ def stay(
     return replace(
         plan,
         dispatch=tuple(
-            _in_place(plan.dispatch[at], group, cores, running, buckets(at, len(cores)), pools)
+            _in_place(plan.dispatch[at], group, cores, running, buckets(at, len(cores)), undivided)
             for at, (group, cores) in enumerate(zip(cuts.groups, plan.cores_of, strict=True))
         ),
     )
@@ -217,7 +221,7 @@ def _in_place(
     cores: Collection[Core],
     running: Running,
     buckets: int,
-    pools: Collection[str],
+    undivided: Set[str],
 ) -> tuple[ClassMap, ...]:
     """The classes of a group with the slices that they have now, and its flow spaces."""
     nf = next((nf for nf in group.nfs if nf in running.dispatch), "")
@@ -231,7 +235,7 @@ def _in_place(
         replace(new, slices=tuple(whole_buckets(old.slices, buckets)))
         for new, old in zip(wanted, base, strict=True)
     ]
-    if running.spread.get(nf) == group.spread and not set(group.nfs) & set(pools):
+    if running.spread.get(nf) == group.spread and undivided.isdisjoint(group.nfs):
         kept = [
             *(replace(s, slices=tuple(whole_buckets(s.slices, buckets))) for s in spaces),
             *kept,

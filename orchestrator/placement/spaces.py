@@ -26,7 +26,9 @@ def divided(
     return tuple(c for c in listed if not c.is_space), tuple(c for c in listed if c.is_space)
 
 
-def why_none(nf: str, key: str, space: Region, pools: Collection[str]) -> str:
+def why_none(
+    nf: str, key: str, space: Region, pools: Collection[str], doubled: Collection[str]
+) -> str:
     """Why no switch can bring the flows of a space to a core of their own; empty: it can."""
     if key == "one":
         return f"{nf} has none: all of its state belongs together"
@@ -34,6 +36,11 @@ def why_none(nf: str, key: str, space: Region, pools: Collection[str]) -> str:
         return (
             f"what answers {', '.join(sorted(pools))} from outside shows its bucket, and no flow space"
             " within it: name --buckets"
+        )
+    if doubled:
+        return (
+            f"a standby follows buckets of {', '.join(sorted(doubled))}, and no flow space within one:"
+            " name --buckets"
         )
     side = _HIDES.get(key, "")
     if side and getattr(space, side) is not None:

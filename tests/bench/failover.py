@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,8 @@ from orchestrator.emulation import NetworkState, host_argv, load_state, run_in_h
 from orchestrator.emulation.state import inventory_of
 from orchestrator.model.bundle import Bundle
 from orchestrator.observation.conditions import recorded
-from orchestrator.observation.liveness import UP
+from orchestrator.observation.liveness import DOWN, UP
+from orchestrator.placement.running import running_of
 from orchestrator.upkeep.foresight import failing, foresee
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -102,15 +103,33 @@ def failover_ratio() -> Result:
     }
 
 
-class Bench:
-    """The network, two graphs on it, and the ways to die."""
+@figure("failover_takeover_s", unit="s", goal=None)
+def takeover() -> Result:
+    """A worker is killed that a standby follows (`per_packet`): the worst outage of new flows, and how
+    much of it is until the worker is taken for down."""
+    doubled = {**FIREWALL, "state": {"standby": "per_packet", "on": "server2"}}
+    with rig.network("softswitch", deploy=False) as state:
+        bench = Bench(state, doubled)
+        found = [bench.survived("worker killed") for _ in range(ROUNDS)]
+    outages = sorted(outage["seconds"] for outage in found)
+    detected = sorted(outage["detected_s"] for outage in found)
+    return {
+        "value": round(outages[-1], 2),
+        "median_s": round(statistics.median(outages), 2),
+        "outage_s": [round(s, 2) for s in outages],
+        "detected_s": [round(s, 2) for s in detected],
+        "others_lost": sum(outage["others_lost"] for outage in found),
+        "compared_with": {"interval_s": INTERVAL_S, "rounds": ROUNDS},
+    }
 
-    def __init__(self, state: NetworkState) -> None:
+
+class Bench:
+    """The network, two graphs on it, and the ways to die; `nf` is that of the guarded one."""
+
+    def __init__(self, state: NetworkState, nf: Mapping[str, Any] = FIREWALL) -> None:
         self.state = state
         self.folder = Path(state.run_dir)
-        self.guard = self._graph(
-            "guard", ["h1"], ["h3"], "198.51.100.0/24", "10.0.1.11/32", FIREWALL
-        )
+        self.guard = self._graph("guard", ["h1"], ["h3"], "198.51.100.0/24", "10.0.1.11/32", nf)
         beside = self._graph("beside", ["h2"], ["h1"], "10.0.1.11/32", "10.0.1.12/32", ACL)
         for host, other in (("h1", "10.0.1.12"), ("h2", "10.0.1.11")):
             route = ["ip", "route", "add", f"{other}/32", "via", "10.0.1.1"]
@@ -165,6 +184,8 @@ class Bench:
             time.sleep(CALM_S)
             struck = time.monotonic()
             death.strike()
+            eventually(self._is_noticed, interval=0.01, what=f"a condition after {name}")
+            detected = time.monotonic() - struck
             eventually(self._reaches, what=f"flows after {name}")
             time.sleep(CALM_S)
             mine, others = ended()
@@ -176,6 +197,7 @@ class Bench:
         self._as_before(death)
         return {
             "seconds": _outage(*mine, struck),
+            "detected_s": detected,
             "others_lost": _lost(*others),
             "as_foreseen": same,
         }
@@ -212,8 +234,8 @@ class Bench:
         return Journal(NAME).deployed()["guard"].bundle
 
     def _worker(self) -> str:
-        (worker,) = self._bundle().workers
-        return f"{worker.server}.{worker.core + 1}"
+        (core,) = running_of(self._bundle()).cores_of["nf"]
+        return str(core)
 
     def _spine(self) -> str:
         """The one between the leaves that the graph's packets to h3 cross."""
@@ -251,6 +273,9 @@ class Bench:
         rig.orchestrator("undeploy", "guard", "-n", NAME)
         rig.orchestrator("deploy", str(self.guard), "-n", NAME)
         eventually(self._reaches, what="flows before the next death")
+
+    def _is_noticed(self) -> bool:
+        return any(c.state == DOWN for c in recorded(self.state.run_dir).values())
 
     def _reaches(self) -> bool:
         done = run_in_host(

@@ -189,30 +189,40 @@ def test_what_cannot_be_carried_is_refused_with_the_reason() -> None:
     nat = running_of(Site(nat=on(napt(), 2)).running)
     (home, *_) = nat.cores_of["nat"]
     beyond = Region(None, Prefix(4, 0xC6336400, 24))
-    for where_, moving, pools, expected in (
+    for where_, moving, pools, doubled, expected in (
         (
             running,
             Moving("fw", one, space=smaller),
-            (),
+            "",
+            "",
             "inside 10.0.1.18/32 meets inside 10.0.1.16/28",
         ),
-        (running, Moving("fw", one, space=beyond), (), "outside 198.51.100.0/24 meets inside"),
+        (running, Moving("fw", one, space=beyond), "", "", "outside 198.51.100.0/24 meets inside"),
         (
             running,
             Moving("fw", Core("server9", 0), space=smaller),
-            (),
+            "",
+            "",
             "a group's buckets are on one server",
         ),
         (
             nat,
             Moving("nat", home, space=SPACE),
-            ("nat",),
+            "nat",
+            "",
             "what answers nat from outside shows its bucket",
         ),
-        (nat, Moving("nat", home, space=beyond), (), "may have another address outside: name none"),
+        (
+            nat,
+            Moving("nat", home, space=beyond),
+            "",
+            "",
+            "may have another address outside: name none",
+        ),
+        (running, Moving("fw", one, space=SPACE), "", "fw", "a standby follows buckets of fw"),
     ):
         with pytest.raises(InputError, match=expected):
-            moved(where_, moving, pools)
+            moved(where_, moving, {pools}, {doubled})
 
 
 def test_their_number_is_bounded_and_told() -> None:

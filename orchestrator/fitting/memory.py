@@ -1,7 +1,8 @@
 """What a table of so many entries takes of a stage: memory, crossbar, hash.
 
 After p4lang/p4c, backends/tofino: `mau/table_format.h` (the layout of a row), `mau/table_layout.cpp`
-(ways and packing), `mau/resource_estimate.cpp` (entries a word), `specs/mau_spec.h` (a stage).
+(ways and packing), `mau/resource_estimate.cpp` (entries a word, units that count and meter),
+`mau/tofino/memories.h` (ternary tables, what a unit reaches), `specs/mau_spec.h` (a stage).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ HASH_BITS = 52
 INDEX_BITS = 10
 COUNTERS_IN_ROW = 2
 """Packets and bytes: 28 and 36 bits."""
+COUNTER_BLOCKS, METER_BLOCKS = 18, 24
+"""That one unit reaches (`mau/tofino/memories.h`)."""
 
 
 @lru_cache(maxsize=1 << 14)
@@ -41,8 +44,7 @@ def part(step: Step, entries: int) -> Use:
         bits = sum(w.hash_bits for way in step.ways for w in way.writes)
         return Use(logical_tables=1, hash_bits=min(bits, HASH_BITS))
     use = _exact(step, entries) if exact(step) else _ternary(step, entries)
-    beside, maps = _beside(step, entries)
-    return use + Use(logical_tables=1, sram=beside, map_ram=maps)
+    return use + Use(logical_tables=1) + _beside(step, entries)
 
 
 def _exact(step: Step, entries: int) -> Use:
@@ -64,7 +66,7 @@ def _ternary(step: Step, entries: int) -> Use:
     tcam = wide * ceil(entries / TCAM_ROWS)
     overhead = 1 << max(3, (_overhead(step) - 1).bit_length())
     indirect = ceil(entries / (SRAM_ROWS * (SRAM_BITS // min(64, overhead))))
-    return Use(sram=indirect, tcam=tcam, ternary_bytes=_bytes(step.keys))
+    return Use(sram=indirect, tcam=tcam, ternary_bytes=_bytes(step.keys), ternary_tables=1)
 
 
 def _packings(entry_bits: int) -> list[tuple[int, int]]:
@@ -81,20 +83,22 @@ def _overhead(step: Step) -> int:
     return bits + (POINTER_BITS if step.counted and not exact(step) else 0)
 
 
-def _beside(step: Step, entries: int) -> tuple[int, int]:
-    """(SRAM, map RAM) of parameters, counters and meters, each with a spare block for its bank."""
-    sram = maps = 0
+def _beside(step: Step, entries: int) -> Use:
+    """Of parameters, counters and meters; the latter two with a spare block for each unit's bank."""
+    use = Use()
     data = _data_bits(step)
     if data > IMMEDIATE_BITS:
         size = 1 << max(3, (data - 1).bit_length())
-        sram += ceil(entries / (SRAM_ROWS * (SRAM_BITS / size)))
+        use += Use(sram=ceil(entries / (SRAM_ROWS * (SRAM_BITS / size))))
     if step.counted:
-        banks = ceil(entries / (SRAM_ROWS * COUNTERS_IN_ROW)) + 1
-        sram, maps = sram + banks, maps + banks
+        blocks = ceil(entries / (SRAM_ROWS * COUNTERS_IN_ROW))
+        units = ceil(blocks / (COUNTER_BLOCKS - 1))
+        use += Use(sram=blocks + units, map_ram=blocks + units, counters=units)
     if step.metered:
-        banks = ceil(entries / SRAM_ROWS) + 1
-        sram, maps = sram + banks, maps + banks
-    return sram, maps
+        blocks = ceil(entries / SRAM_ROWS)
+        units = ceil(blocks / (METER_BLOCKS - 1))
+        use += Use(sram=blocks + units, map_ram=blocks + units, meters=units)
+    return use
 
 
 def _data_bits(step: Step) -> int:

@@ -25,6 +25,9 @@ _WORDS = {
     "exact_bytes": "bytes of the exact crossbar",
     "ternary_bytes": "bytes of the ternary crossbar",
     "hash_bits": "hash bits",
+    "ternary_tables": "ternary tables",
+    "counters": "units that count",
+    "meters": "units that meter",
 }
 
 

@@ -16,7 +16,8 @@ TCAM_ROWS, TCAM_BITS = 512, 44
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is taken of a stage, or what one has. `*_bytes` are of the crossbars of keys."""
+    """What is taken of a stage, or what one has. `*_bytes` are of the crossbars of keys; `counters` and
+    `meters` the units that count and meter, one for a table."""
 
     logical_tables: int = 0
     gateways: int = 0
@@ -26,6 +27,9 @@ class Use:
     exact_bytes: int = 0
     ternary_bytes: int = 0
     hash_bits: int = 0
+    ternary_tables: int = 0
+    counters: int = 0
+    meters: int = 0
 
     def __add__(self, other: Use) -> Use:
         return Use(*(mine + its for mine, its in zip(self.values(), other.values(), strict=True)))
@@ -68,4 +72,7 @@ class Chip:
         exact_bytes=128,
         ternary_bytes=66,
         hash_bits=416,
+        ternary_tables=8,
+        counters=4,
+        meters=4,
     )

@@ -174,8 +174,8 @@ def test_what_resources_cannot_be_asked_for(words: list[str], wrong: str) -> Non
 def test_what_fits_alone_but_not_together_goes_to_another_switch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A chip of 17 stages holds the access list or the translation of branch_office, not both."""
-    small = dataclasses.replace(chip("tofino2"), stages=17)
+    """A chip of 18 stages holds the access list or the translation of branch_office, not both."""
+    small = dataclasses.replace(chip("tofino2"), stages=18)
     monkeypatch.setattr(type(lookup("tofino2")), "chip", small)
     graph = load_graph(shipped("examples") / "branch_office" / "graph.json").graph
     on = change(load_topology("leaf-spine"), "leaf1.target=tofino2")

@@ -7,6 +7,7 @@ which no compiler for a chip has been asked about.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import pytest
@@ -129,6 +130,27 @@ def test_counters_and_meters_have_map_ram_and_a_spare_block() -> None:
     assert (counted.map_ram - plain.map_ram, counted.sram - plain.sram) == (3, 3)
     metered = part(Step("t", ways, (key("k"),), 4096, metered=True), 4096)
     assert metered.map_ram == 5
+
+
+def test_a_stage_has_four_units_that_count() -> None:
+    five = {
+        f"t{i}": dataclasses.replace(
+            table(f"t{i}", "x", {}, f"t{i + 1}" if i < 4 else None), counted=True
+        )
+        for i in range(5)
+    }
+    found = place((five,), CHIP)
+    assert [use.counters for use in found.stages] == [4, 1]
+    assert found.placed[-1].bound == "counters"
+
+
+def test_a_unit_that_counts_reaches_eighteen_blocks() -> None:
+    """One is spare, two entries lie in a row: 34,816 entries."""
+    ways = (Way((), None),)
+    many = [
+        part(Step("t", ways, (key("k"),), n, counted=True), n).counters for n in (34_816, 34_817)
+    ]
+    assert many == [1, 2]
 
 
 def test_a_key_of_two_tables_comes_to_a_stage_once() -> None:

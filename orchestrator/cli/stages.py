@@ -11,7 +11,7 @@ from orchestrator.cli.working import COMPILING, Work
 from orchestrator.errors import DoesNotFit
 from orchestrator.fitting.picture import draw_stages
 
-_BY_NF = ("tcam", "sram", "map_ram", "hash_bits", "logical_tables")
+_BY_NF = ("stages", "tcam", "sram", "map_ram", "hash_bits", "logical_tables")
 
 
 def show_stages(
@@ -87,7 +87,7 @@ def _print_switch(switch: str, told: Any) -> None:
         "hash bits#",
     )
     print_table(f"{switch} ({told['chip']}), an estimate", columns, rows)
-    columns = ("NF", "TCAM#", "SRAM#", "map RAM#", "hash bits#", "logical tables#")
+    columns = ("NF", "stages#", "TCAM#", "SRAM#", "map RAM#", "hash bits#", "logical tables#")
     of_nfs = [
         (nf or "(every pipeline)", *(f"{mine[r]:g}" for r in _BY_NF))
         for nf, mine in told["nfs"].items()

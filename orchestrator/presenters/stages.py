@@ -65,17 +65,22 @@ def stages_json(compiled: Compiled) -> dict[str, object]:
     return told
 
 
-def _by_nf(found: Fit, users: Mapping[str, Counter[str]]) -> dict[str, dict[str, float]]:
-    """What each NF has of memory and hash bits; of a table of several its share of the entries. "": what
-    every pipeline has."""
-    told: dict[str, dict[str, float]] = {}
+def _by_nf(found: Fit, users: Mapping[str, Counter[str]]) -> dict[str, dict[str, object]]:
+    """In how many stages each NF's tables stand, and what it has of the stages' resources; of a table of
+    several its share of the entries. "": what every pipeline has."""
+    taken: dict[str, dict[str, float]] = {}
+    stages: dict[str, set[int]] = {}
     for placed in found.placed:
         shares = users.get(instance_table(placed.name)) or Counter({"": 1})
         for nf, share in shares.items():
-            mine = told.setdefault(nf, dict.fromkeys(RESOURCES, 0.0))
-            for resource, taken in asdict(placed.use).items():
-                mine[resource] += taken * share / shares.total()
-    return {nf: {r: round(taken, 1) for r, taken in told[nf].items()} for nf in sorted(told)}
+            stages.setdefault(nf, set()).update(range(placed.first, placed.last + 1))
+            mine = taken.setdefault(nf, dict.fromkeys(RESOURCES, 0.0))
+            for resource, count in asdict(placed.use).items():
+                mine[resource] += count * share / shares.total()
+    return {
+        nf: {"stages": len(stages[nf]), **{r: round(n, 1) for r, n in taken[nf].items()}}
+        for nf in sorted(taken)
+    }
 
 
 def _tables(

@@ -34,7 +34,7 @@ from orchestrator.deployment.transaction import (
     WriteEntries,
 )
 from orchestrator.garbage import large_frozen_data
-from orchestrator.linker.matching import acts_alike, by_table
+from orchestrator.linker.matching import by_table, same_effects
 from orchestrator.linker.nodes import differing_parts, owner, parts_of
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
@@ -372,7 +372,7 @@ def different_entries(
     )
     for node in (node for node in there if node in both):
         theirs, ours = ([e for part in some[node] for e in part.entries] for some in (there, come))
-        if len(ours) == len(theirs) and all(map(acts_alike, ours, theirs)):
+        if same_effects(ours, theirs):
             renamed += [
                 (a, b)
                 for a, b in zip(theirs, ours, strict=True)

@@ -228,7 +228,7 @@ def _only_provenance(change: Change) -> bool:
     return (
         isinstance(before, TableEntry)
         and isinstance(after, TableEntry)
-        and before._replace(origin=after.origin) == after
+        and before.same_effect(after)
     )
 
 
@@ -250,9 +250,9 @@ def _count_copies(
         if not isinstance(entry, TableEntry) or (node := owner(device, entry)) is None:
             continue
         if change.after is None:
-            gone[device, line_of(node, device, entry)[:-1]] += 1
+            gone[device, line_of(node, device, entry).alone] += 1
         elif change.before is None:
-            come[device, line_of(node, device, entry)[:-1]] += 1
+            come[device, line_of(node, device, entry).alone] += 1
     for (device, line), count in (gone & come).items():  # type: ignore[misc]
         devices[device][line[0]].copied += count
 

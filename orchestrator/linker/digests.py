@@ -41,11 +41,11 @@ class Digests:
             line = self._nodes.line(node, entry)
             refs = tuple(map(self.of, line.refs))
             rank = ranks[entry.table][entry.priority]
-            yield int.from_bytes(_digest(repr((*line[:-1], refs, rank))), "big")
+            yield int.from_bytes(_digest(repr((*line.alone, refs, rank))), "big")
         for core, served in self._nodes.chains.get(node, ()):
             hops = self._nodes.hops(core, served)
             refs = tuple(map(self.of, hops.refs))
-            yield int.from_bytes(_digest(repr((*hops[:-1], refs))), "big")
+            yield int.from_bytes(_digest(repr((*hops.alone, refs))), "big")
 
 
 def rank_of(entries: Iterable[TableEntry]) -> dict[str, dict[int, int]]:

@@ -32,7 +32,7 @@ class Matched:
         return tuple(
             at
             for at, (before, after) in enumerate(self.pairs)
-            if before is None or after is None or after.params or not acts_alike(before, after)
+            if before is None or after is None or after.params or not before.same_effect(after)
         )
 
 
@@ -89,20 +89,20 @@ def match_entries(
     return Matched((*paired, *((entry, None) for entry in olds if id(entry) not in stays)))
 
 
-def acts_alike(one: TableEntry, other: TableEntry) -> bool:
-    """Whether two entries are the same but for provenance."""
-    return one is other or (one[:5] == other[:5] and one.meter == other.meter)
+def same_effects(some: Sequence[TableEntry], others: Sequence[TableEntry]) -> bool:
+    """Whether entries in a row differ in provenance at most."""
+    return len(some) == len(others) and all(map(TableEntry.same_effect, some, others))
 
 
 def by_table(
     old: Iterable[TableEntry], new: Iterable[TableEntry], but: Set[tuple[object, ...]] = frozenset()
 ) -> dict[str, tuple[list[TableEntry], list[TableEntry]]]:
     """(old, new) entries of two versions by table, in the new one's order of tables; without those of
-    `but` (their first five fields)."""
+    `but` (their effects)."""
     tables: dict[str, tuple[list[TableEntry], list[TableEntry]]] = {}
     for side, entries in ((1, new), (0, old)):
         for entry in entries:
-            if not but or entry[:5] not in but:
+            if not but or entry.effect not in but:
                 tables.setdefault(entry.table, ([], []))[side].append(entry)
     return tables
 

@@ -59,6 +59,11 @@ class Line(NamedTuple):
     stays: tuple[str, ...]
     refs: tuple[Node, ...]
 
+    @property
+    def alone(self) -> tuple[object, ...]:
+        """Without what it names."""
+        return self[:-1]
+
 
 class Hops(NamedTuple):
     """A service chain without numbers: `steps` are (NF, number of its configuration, port) or a MAC."""
@@ -68,6 +73,11 @@ class Hops(NamedTuple):
     steps: tuple[Any, ...]
     outputs: tuple[str, ...]
     refs: tuple[Node, ...]
+
+    @property
+    def alone(self) -> tuple[object, ...]:
+        """Without what it names."""
+        return self[:-1]
 
 
 class Specs:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Container, Iterable, Set
 from itertools import chain
 
 from orchestrator.linker.digests import Digests
-from orchestrator.linker.matching import Matched, Matching, acts_alike, by_table
+from orchestrator.linker.matching import Matched, Matching, by_table
 from orchestrator.linker.nodes import Nodes, differing_parts, named_by
 from orchestrator.model.decision import LEVELS
 from orchestrator.model.entries import Lpm, Part, ServerChain, TableEntry
@@ -68,7 +68,7 @@ def same_entries(new: Nodes, old: Nodes, node: Node) -> bool:
         return True
     if sum(len(p.entries) for p in ours) != sum(len(p.entries) for p in theirs):
         return False
-    return all(map(acts_alike, new.entries(node), old.entries(node)))
+    return all(map(TableEntry.same_effect, new.entries(node), old.entries(node)))
 
 
 class Equality:
@@ -234,7 +234,11 @@ class Pairing:
         both = self.old.entries(old, apart), self.new.entries(new, apart)
         tables_of = by_table(*both, settled)
         for table, (theirs, ours) in tables_of.items():
-            alike = new == old and len(ours) == len(theirs) and all(map(acts_alike, ours, theirs))
+            alike = (
+                new == old
+                and len(ours) == len(theirs)
+                and all(map(TableEntry.same_effect, ours, theirs))
+            )
             if alike and self._refs_stay(new, ours):
                 tables[table] = Matched(tuple(zip(theirs, ours, strict=True)))
                 continue
@@ -263,8 +267,10 @@ class Pairing:
 
         Of tables with priorities none: what the others come to depends on those around them.
         """
-        old = {e[:5]: e.meter for e in self.old.entries(node, apart) if not e.priority}
-        entries = [e for e in self.new.entries(node, apart) if old.get(e[:5], _NOWHERE) == e.meter]
+        old = {e.effect: e.meter for e in self.old.entries(node, apart) if not e.priority}
+        entries = [
+            e for e in self.new.entries(node, apart) if old.get(e.effect, _NOWHERE) == e.meter
+        ]
         moved = {ref for ref in self.new.refs(node) if ref not in self.same}
         if moved:
             place = self.new.place.get(node, "")
@@ -275,7 +281,7 @@ class Pairing:
                 if not moved.isdisjoint(named_by(node, place, (entry,)))
             }
             entries = [e for e in entries if (e.action, e.params) not in gone]
-        return {entry[:5] for entry in entries}
+        return {entry.effect for entry in entries}
 
     def _refs_stay(self, node: Node, entries: Iterable[TableEntry]) -> bool:
         """Whether all that some entries name continues the old node of the same number."""
@@ -291,7 +297,7 @@ class Pairing:
     def _pair_chains(self, new: Node, old: Node) -> bool:
         ours = [self.new.hops(*chain) for chain in sorted_chains(self.new, new)]
         theirs = [self.old.hops(*chain) for chain in sorted_chains(self.old, old)]
-        return [h[:-1] for h in ours] == [h[:-1] for h in theirs] and all(
+        return [h.alone for h in ours] == [h.alone for h in theirs] and all(
             self.pair(a, b)
             for one, other in zip(ours, theirs, strict=True)
             for a, b in zip(one.refs, other.refs, strict=True)
@@ -302,11 +308,11 @@ class Pairing:
     ) -> bool:
         if before is None or after is None:
             return False
-        if new == old and acts_alike(before, after):
+        if new == old and before.same_effect(after):
             return self._refs_stay(new, (after,))
         ours, theirs = self.new.line(new, after), self.old.line(old, before)
         return (
-            ours[:-1] == theirs[:-1]
+            ours.alone == theirs.alone
             and len(ours.refs) == len(theirs.refs)
             and all(self.pair(a, b) for a, b in zip(ours.refs, theirs.refs, strict=True))
         )
@@ -335,4 +341,4 @@ def _word(entry: TableEntry) -> tuple[int, int]:
 
 def sorted_chains(nodes: Nodes, node: Node) -> list[tuple[Core, ServerChain]]:
     """The chains of a path, in an order that does not depend on numbers."""
-    return sorted(nodes.chains.get(node, ()), key=lambda chain: repr(nodes.hops(*chain)[:-1]))
+    return sorted(nodes.chains.get(node, ()), key=lambda chain: repr(nodes.hops(*chain).alone))

@@ -23,7 +23,7 @@ from itertools import chain, count
 
 from orchestrator.errors import CompileError
 from orchestrator.linker.epochs import EPOCHS, epoch_entry
-from orchestrator.linker.matching import Matched, acts_alike, by_table
+from orchestrator.linker.matching import Matched, by_table
 from orchestrator.linker.nodes import (
     Nodes,
     Specs,
@@ -279,7 +279,7 @@ class _Sharing:
             self._follow(refs, refs)
             return
         self.parts[node] += apart
-        found = [entry for entry in self.new.entries(node, apart) if entry[:5] in settled]
+        found = [entry for entry in self.new.entries(node, apart) if entry.effect in settled]
         both = self.old.entries(old, apart), self.new.entries(node, apart)
         tables_of = by_table(*both, settled)
         for table, (theirs, ours) in tables_of.items():
@@ -304,7 +304,7 @@ class _Sharing:
         in_place: bool,
     ) -> TableEntry:
         """An entry of a new node that continues an old one, as the result has it."""
-        alike = before is not None and node == old and acts_alike(before, after)
+        alike = before is not None and node == old and before.same_effect(after)
         if alike and self._names_same(node, after):
             return after
         if before is not None and (not in_place or self._stays(node, old, before, after)):
@@ -326,7 +326,7 @@ class _Sharing:
 
     def _stays(self, node: Node, old: Node, before: TableEntry, after: TableEntry) -> bool:
         ours, theirs = self.new.line(node, after), self.old.line(old, before)
-        return ours[:-1] == theirs[:-1] and all(
+        return ours.alone == theirs.alone and all(
             self._continued(a) == b for a, b in zip(ours.refs, theirs.refs, strict=True)
         )
 

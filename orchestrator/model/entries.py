@@ -65,6 +65,15 @@ class TableEntry(NamedTuple):
     origin: str
     meter: Meter | None = None
 
+    @property
+    def effect(self) -> tuple[object, ...]:
+        """What it does to which packets, in which order: all but its meter and where it is from."""
+        return self[:5]
+
+    def same_effect(self, other: TableEntry) -> bool:
+        """Whether another one differs in provenance at most."""
+        return self is other or (self[:5] == other[:5] and self.meter == other.meter)
+
 
 PRIORITY_STRIDE = 1000
 """Distance of the priorities of two rules: room for rules between them (16,384 x 1,000 < 2^24)."""
